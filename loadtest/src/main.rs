@@ -1,0 +1,2 @@
+//! Load-testing harness.
+fn main() {}

@@ -1,0 +1,4 @@
+//! Veza Chat Server.
+pub mod error;
+pub mod ids;
+pub mod limits;

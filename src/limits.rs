@@ -1,0 +1,115 @@
+//! Every bound of the server in one place, with the relations between them asserted at compile time.
+//!
+//! Constants are what the design fixes; [`Limits`] is what the configuration may change and `welcome.limits` tells
+//! clients. Units are in the names, last.
+
+use serde::Serialize;
+
+/// Request head: largest size in bytes (CONTRACT: 8 KiB).
+pub const REQUEST_HEAD_BYTES_MAX: usize = 8 * 1024;
+/// Request head: most header fields.
+pub const REQUEST_HEADERS_MAX: usize = 64;
+/// Request head: time in which it must be complete.
+pub const REQUEST_HEAD_TIMEOUT_MS: u64 = 5_000;
+/// Nesting of a JSON or MessagePack command.
+pub const NESTING_MAX: usize = 16;
+/// Values (scalars, keys and containers together) in one command.
+pub const COMMAND_VALUES_MAX: usize = 4_096;
+/// A fragment of a WebSocket message is charged at least this many bytes, so that a flood of empty ones is finite.
+pub const FRAGMENT_CHARGE_BYTES_MIN: usize = 64;
+/// `client_message_id`: most bytes.
+pub const CLIENT_MESSAGE_ID_BYTES_MAX: usize = 64;
+/// Command `id` given as text: most bytes.
+pub const COMMAND_ID_BYTES_MAX: usize = 128;
+/// Conversation name: most characters.
+pub const CONVERSATION_NAME_CHARS_MAX: usize = 100;
+/// Conversation description: most characters.
+pub const CONVERSATION_DESCRIPTION_CHARS_MAX: usize = 1_000;
+/// `create_conversation.member_ids`: most entries.
+pub const CREATE_MEMBERS_MAX: usize = 100;
+/// `get_history.limit`: most messages in a page.
+pub const HISTORY_PAGE_MAX: i64 = 200;
+/// `get_history.limit`: messages in a page when not given.
+pub const HISTORY_PAGE_DEFAULT: i64 = 50;
+/// `list_*`: most rows in a page.
+pub const LIST_PAGE_MAX: i64 = 200;
+/// `resume.cursors` and conversations in `welcome`: most entries.
+pub const RESUME_CONVERSATIONS_MAX: usize = 1_000;
+/// Conversations one connection can be subscribed to.
+pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 10_000;
+/// Commands of one connection that wait for an outcome.
+pub const COMMANDS_IN_FLIGHT_PER_CONNECTION_MAX: u32 = 256;
+/// Events in one page of a replay.
+pub const REPLAY_PAGE_EVENTS: i64 = 200;
+/// A client more events behind than this gets `reset` and re-reads the history.
+pub const REPLAY_EVENTS_MAX: i64 = 10_000;
+/// A subscriber that is behind gets this long to drain its queue before it is closed with 4003.
+pub const SLOW_CONSUMER_GRACE_MS: u64 = 10_000;
+/// `typing` says that someone types; it is good for this long.
+pub const TYPING_EXPIRES_MS: u64 = 6_000;
+/// Shortest time between two `typing` events of one user in one conversation.
+pub const TYPING_INTERVAL_MS: u64 = 2_000;
+
+/// Most shards in one process; a shard's number is 8 bits of a `ConnId` and one bit of an interest mask.
+pub const SHARDS_MAX: usize = 64;
+/// Frames in a lane from one shard to another, each direction and kind.
+pub const LANE_FRAMES: usize = 4_096;
+/// Mutations of one shard that the I/O shard may hold; also the room reserved for their outcomes.
+pub const COMMITS_IN_FLIGHT_PER_SHARD: usize = 8_192;
+/// Reads of one shard that the I/O shard may hold; also the room reserved for their results.
+pub const READS_IN_FLIGHT_PER_SHARD: usize = 4_096;
+/// Mutations in one statement.
+pub const BATCH_ROWS_MAX: usize = 2_048;
+/// A mutation not begun within this time is refused with `storage_unavailable`.
+pub const COMMIT_DEADLINE_MS: u64 = 5_000;
+/// A read that has no result within this time is refused.
+pub const READ_DEADLINE_MS: u64 = 5_000;
+/// Conversations whose newest seq an owner shard remembers without subscribers.
+pub const PUBLISHED_REMEMBERED_MAX: usize = 65_536;
+/// HTTP connections that the control plane serves at once.
+pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// HTTP request body, except for uploads.
+pub const HTTP_BODY_BYTES_MAX: usize = 64 * 1024;
+
+const _: () = {
+    assert!(SHARDS_MAX <= 64, "interest masks are u64");
+    assert!(BATCH_ROWS_MAX <= COMMITS_IN_FLIGHT_PER_SHARD);
+    assert!(HISTORY_PAGE_DEFAULT <= HISTORY_PAGE_MAX);
+    assert!(NESTING_MAX < 64, "the value reader recurses once per level");
+    assert!(REPLAY_PAGE_EVENTS <= REPLAY_EVENTS_MAX);
+};
+
+/// The limits that configuration sets and clients are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// Characters in a message.
+    pub max_message_length: usize,
+    /// Bytes in a WebSocket frame and in a reassembled message.
+    pub max_frame_bytes: usize,
+    /// Sockets one user may have open.
+    pub max_connections_per_user: usize,
+    /// Sockets in total; not told to clients.
+    #[serde(skip)]
+    pub max_connections: usize,
+    /// Messages one user may send in a minute, over all connections.
+    pub max_messages_per_minute: u32,
+    /// Bytes in an uploaded file.
+    pub max_file_size: u64,
+    /// Bytes queued for one connection before it counts as lagging; not told to clients.
+    #[serde(skip)]
+    pub max_outbound_queue_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_message_length: 4_000,
+            max_frame_bytes: 64 * 1024,
+            max_connections_per_user: 5,
+            max_connections: 100_000,
+            max_messages_per_minute: 60,
+            max_file_size: 100 * 1024 * 1024,
+            max_outbound_queue_bytes: 1024 * 1024,
+        }
+    }
+}
