@@ -1,0 +1,2 @@
+//! Bytes ⇄ meaning. No I/O, no clock, no runtime.
+pub mod ws;

@@ -1,0 +1,357 @@
+//! Frames in, messages out (RFC 6455 §5): strict, resumable at any byte, in place where a frame lies whole in the input.
+//!
+//! ```text
+//!            first bytes        header complete            payload complete
+//!   Header ─────────────► Header ──────────────► Payload ──────────────────► Header
+//!     │  whole unfragmented frame in the input: unmasked and handed out where it lies
+//!     └────────────────────────────────────────────────────────────────────► Header
+//! ```
+//!
+//! Invariants: each header byte is judged when it arrives; the declared length is compared with the limit before it is
+//! used for anything; `assembled` grows only by bytes that arrived; text is validated chunk by chunk. When `next`
+//! returns `None` the input is used up and an idle decoder owns no heap memory.
+
+use super::{
+    MessageKind, close,
+    close::CloseCode,
+    deflate::{InflateError, Inflater},
+    mask,
+    utf8::Utf8Validator,
+};
+use crate::limits::FRAGMENT_CHARGE_BYTES_MIN;
+
+/// Longest client header: 2 + 8 + 4 bytes.
+const HEADER_BYTES_MAX: usize = 14;
+/// Longest control frame payload (RFC 6455 §5.5).
+const CONTROL_BYTES_MAX: u64 = 125;
+
+/// What a complete frame or message means.
+#[derive(PartialEq, Eq, Debug)]
+pub enum Item<'a> {
+    /// A data message; text is valid UTF-8. Mutable, since parsers work in place.
+    Message(MessageKind, &'a mut [u8]),
+    /// To be answered with a pong of the same payload.
+    Ping(&'a [u8]),
+    /// The peer lives.
+    Pong,
+    /// The peer closes, with its code if it gave one.
+    Close(Option<u16>),
+}
+
+/// The peer broke the protocol: the close code to answer with, and why, for the log.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fault {
+    /// 1002, 1007 or 1009.
+    pub code: CloseCode,
+    /// What was wrong.
+    pub what: &'static str,
+}
+
+/// What a decoder needs beside its own state; one per shard, lent for each call.
+pub struct DecodeContext<'c> {
+    /// Bytes in a frame, and in a message when inflated and put together.
+    pub max_message_bytes: usize,
+    /// Shared by all connections: no context survives a message.
+    pub inflater: &'c mut Inflater,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    final_fragment: bool,
+    opcode: u8,
+    mask: [u8; 4],
+    phase: u8,
+    remaining: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Message {
+    kind: MessageKind,
+    compressed: bool,
+    fragments: u32,
+}
+
+/// The decoding state of one connection.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    header: [u8; HEADER_BYTES_MAX],
+    header_len: u8,
+    /// permessage-deflate was negotiated.
+    deflate: bool,
+    /// `assembled` was handed out by the last call and is to be emptied; a control frame between two fragments must
+    /// not empty it, hence the second flag.
+    message_handed_out: bool,
+    /// The same for `control`.
+    control_handed_out: bool,
+    /// The payload that follows, once its header is complete.
+    frame: Option<Frame>,
+    /// The message whose first frame has begun.
+    message: Option<Message>,
+    utf8: Utf8Validator,
+    assembled: Vec<u8>,
+    control: Vec<u8>,
+}
+
+const fn protocol(what: &'static str) -> Fault {
+    Fault { code: CloseCode::Protocol, what }
+}
+
+const TOO_BIG: Fault = Fault { code: CloseCode::TooBig, what: "message larger than the limit" };
+const NOT_UTF8: Fault = Fault { code: CloseCode::InvalidPayload, what: "text is not UTF-8" };
+
+impl Decoder {
+    /// A decoder for one connection; `deflate` says whether permessage-deflate was negotiated.
+    #[must_use]
+    pub fn new(deflate: bool) -> Self {
+        Self { deflate, ..Self::default() }
+    }
+
+    /// Takes bytes from the front of `input` until something is complete; `None` when the input is used up.
+    ///
+    /// # Errors
+    /// A [`Fault`]; the connection must then be failed and the decoder not be used again.
+    pub fn next<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i mut [u8],
+        context: &'a mut DecodeContext<'_>,
+    ) -> Result<Option<Item<'a>>, Fault> {
+        if std::mem::take(&mut self.message_handed_out) {
+            self.assembled.clear();
+        }
+        if std::mem::take(&mut self.control_handed_out) {
+            self.control.clear();
+        }
+        loop {
+            let Some(frame) = self.frame else {
+                match self.read_header(input, context.max_message_bytes)? {
+                    Some(frame) => {
+                        self.begin(frame, context.max_message_bytes)?;
+                        continue;
+                    }
+                    None => {
+                        self.release_when_idle();
+                        return Ok(None);
+                    }
+                }
+            };
+            // The usual frame: unfragmented, whole, uncompressed. It never leaves the receive buffer.
+            if let Some(Message { kind, compressed: false, fragments: 1 }) = self.message
+                && frame.final_fragment
+                && frame.opcode < 8
+                && self.assembled.is_empty()
+                && frame.phase == 0
+                && frame.remaining <= input.len() as u64
+            {
+                let payload = take(input, frame.remaining as usize);
+                mask::apply(payload, frame.mask, 0);
+                if kind == MessageKind::Text && simdutf8::basic::from_utf8(payload).is_err() {
+                    return Err(NOT_UTF8);
+                }
+                self.frame = None;
+                self.message = None;
+                return Ok(Some(Item::Message(kind, payload)));
+            }
+            if !self.read_payload(frame, input)? {
+                return Ok(None);
+            }
+            self.frame = None;
+            if frame.opcode >= 8 {
+                self.control_handed_out = true;
+                return self.control_item(frame.opcode).map(Some);
+            }
+            if frame.final_fragment {
+                let Some(message) = self.message.take() else { continue };
+                self.message_handed_out = true;
+                return self.finish_message(message, context).map(Some);
+            }
+        }
+    }
+
+    /// Collects and judges header bytes; a frame once the header is complete.
+    fn read_header(&mut self, input: &mut &mut [u8], max_bytes: usize) -> Result<Option<Frame>, Fault> {
+        while !input.is_empty() {
+            let have = usize::from(self.header_len);
+            self.header[have] = take(input, 1)[0];
+            self.header_len += 1;
+            let head = &self.header[..=have];
+            match have {
+                0 => self.judge_first_byte(head[0])?,
+                1 => {
+                    if head[1] & 0x80 == 0 {
+                        return Err(protocol("client frame without a mask"));
+                    }
+                    if head[0] & 0x08 != 0 && u64::from(head[1] & 0x7f) > CONTROL_BYTES_MAX {
+                        return Err(protocol("control frame longer than 125 bytes"));
+                    }
+                }
+                _ => {}
+            }
+            let length_bytes = match head.get(1).map(|b| b & 0x7f) {
+                None => continue,
+                Some(126) => 2,
+                Some(127) => 8,
+                Some(_) => 0,
+            };
+            if head.len() == 2 + length_bytes {
+                let length = declared_length(head)?;
+                if length > max_bytes as u64 {
+                    return Err(TOO_BIG);
+                }
+            }
+            if head.len() == 2 + length_bytes + 4 {
+                let frame = Frame {
+                    final_fragment: head[0] & 0x80 != 0,
+                    opcode: head[0] & 0x0f,
+                    mask: [head[have - 3], head[have - 2], head[have - 1], head[have]],
+                    phase: 0,
+                    remaining: declared_length(&head[..2 + length_bytes])?,
+                };
+                self.header_len = 0;
+                return Ok(Some(frame));
+            }
+        }
+        Ok(None)
+    }
+
+    fn judge_first_byte(&self, byte: u8) -> Result<(), Fault> {
+        let (fin, rsv1, rsv23, opcode) = (byte & 0x80 != 0, byte & 0x40 != 0, byte & 0x30, byte & 0x0f);
+        if rsv23 != 0 || (rsv1 && !(self.deflate && matches!(opcode, 1 | 2))) {
+            return Err(protocol("reserved bit set"));
+        }
+        match opcode {
+            0 if self.message.is_none() => Err(protocol("continuation of nothing")),
+            1 | 2 if self.message.is_some() => Err(protocol("new message inside a fragmented one")),
+            0..=2 => Ok(()),
+            8..=10 if !fin => Err(protocol("fragmented control frame")),
+            8..=10 => Ok(()),
+            _ => Err(protocol("unknown opcode")),
+        }
+    }
+
+    /// Charges the frame to its message.
+    fn begin(&mut self, frame: Frame, max_bytes: usize) -> Result<(), Fault> {
+        match frame.opcode {
+            1 | 2 => {
+                let kind = if frame.opcode == 1 { MessageKind::Text } else { MessageKind::Binary };
+                self.message = Some(Message { kind, compressed: self.header[0] & 0x40 != 0, fragments: 1 });
+                self.utf8 = Utf8Validator::default();
+            }
+            0 => {
+                let Some(message) = &mut self.message else { return Err(protocol("continuation of nothing")) };
+                message.fragments += 1;
+                if self.assembled.len() as u64 + frame.remaining > max_bytes as u64
+                    || message.fragments as usize > max_bytes / FRAGMENT_CHARGE_BYTES_MIN + 16
+                {
+                    return Err(TOO_BIG);
+                }
+            }
+            _ => {}
+        }
+        self.frame = Some(frame);
+        Ok(())
+    }
+
+    /// Takes what is there of the payload; true when it is complete.
+    fn read_payload(&mut self, mut frame: Frame, input: &mut &mut [u8]) -> Result<bool, Fault> {
+        let available = frame.remaining.min(input.len() as u64) as usize;
+        let chunk = take(input, available);
+        frame.phase = mask::apply(chunk, frame.mask, usize::from(frame.phase)) as u8;
+        frame.remaining -= available as u64;
+        if frame.opcode >= 8 {
+            self.control.extend_from_slice(chunk);
+        } else {
+            if let Some(Message { kind: MessageKind::Text, compressed: false, .. }) = self.message {
+                self.utf8.feed(chunk).map_err(|_| NOT_UTF8)?;
+            }
+            self.assembled.extend_from_slice(chunk);
+        }
+        self.frame = Some(frame);
+        Ok(frame.remaining == 0)
+    }
+
+    fn finish_message<'a>(
+        &'a mut self,
+        message: Message,
+        context: &'a mut DecodeContext<'_>,
+    ) -> Result<Item<'a>, Fault> {
+        if message.compressed {
+            let text = context.inflater.inflate(&self.assembled, context.max_message_bytes).map_err(|e| match e {
+                InflateError::TooBig => TOO_BIG,
+                InflateError::Corrupt => {
+                    Fault { code: CloseCode::InvalidPayload, what: "message does not inflate (RFC 7692)" }
+                }
+            })?;
+            if message.kind == MessageKind::Text && simdutf8::basic::from_utf8(text).is_err() {
+                return Err(NOT_UTF8);
+            }
+            return Ok(Item::Message(message.kind, text));
+        }
+        if message.kind == MessageKind::Text && !self.utf8.finish() {
+            return Err(NOT_UTF8);
+        }
+        Ok(Item::Message(message.kind, &mut self.assembled))
+    }
+
+    fn control_item(&mut self, opcode: u8) -> Result<Item<'_>, Fault> {
+        match opcode {
+            0x9 => Ok(Item::Ping(&self.control)),
+            0xa => Ok(Item::Pong),
+            _ => match self.control.as_slice() {
+                [] => Ok(Item::Close(None)),
+                [_] => Err(protocol("close frame with half a code")),
+                [high, low, reason @ ..] => {
+                    let code = u16::from_be_bytes([*high, *low]);
+                    if !close::may_be_received(code) {
+                        Err(protocol("close code that may not be sent"))
+                    } else if std::str::from_utf8(reason).is_err() {
+                        Err(Fault { code: CloseCode::InvalidPayload, what: "close reason is not UTF-8" })
+                    } else {
+                        Ok(Item::Close(Some(code)))
+                    }
+                }
+            },
+        }
+    }
+
+    fn release_when_idle(&mut self) {
+        if self.message.is_none() && self.assembled.is_empty() {
+            self.assembled = Vec::new();
+        }
+        if self.control.is_empty() {
+            self.control = Vec::new();
+        }
+    }
+}
+
+/// The payload length; `head` is complete up to the length (RFC 6455 §5.2).
+fn declared_length(head: &[u8]) -> Result<u64, Fault> {
+    match *head {
+        [_, _, a, b, c, d, e, f, g, h] => {
+            let length = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+            if length >> 63 != 0 {
+                Err(protocol("length with its most significant bit set"))
+            } else if length <= 0xffff {
+                Err(protocol("length not in its shortest form"))
+            } else {
+                Ok(length)
+            }
+        }
+        [_, _, a, b] => match u16::from_be_bytes([a, b]) {
+            0..=125 => Err(protocol("length not in its shortest form")),
+            length => Ok(u64::from(length)),
+        },
+        [_, length] => Ok(u64::from(length & 0x7f)),
+        _ => Err(protocol("header of impossible length")),
+    }
+}
+
+/// Splits `count` bytes off the front of `input`; `count` ≤ its length.
+fn take<'a>(input: &mut &'a mut [u8], count: usize) -> &'a mut [u8] {
+    let (front, rest) = std::mem::take(input).split_at_mut(count);
+    *input = rest;
+    front
+}
+
+#[cfg(test)]
+#[path = "decoder_tests.rs"]
+mod tests;

@@ -1,0 +1,187 @@
+//! The request head of RFC 9112, as far as a WebSocket server must read it before it can decide who answers.
+//!
+//! Invariant: the head is searched for its end incrementally and parsed once, when it is complete; nothing is parsed
+//! again on every read (CVE-2023-43669 in another server). Size and number of fields are bounded (CVE-2024-37890).
+
+use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEADERS_MAX};
+
+/// Looks for the empty line that ends a head, remembering how far it has looked.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct HeadScanner {
+    searched: u16,
+}
+
+/// Outcome of one look.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HeadProgress {
+    /// More bytes are needed.
+    Incomplete,
+    /// The head is the first so many bytes.
+    Complete(usize),
+    /// It is longer than [`REQUEST_HEAD_BYTES_MAX`].
+    TooLarge,
+}
+
+impl HeadScanner {
+    /// Looks at `received`, which is everything received so far.
+    pub fn scan(&mut self, received: &[u8]) -> HeadProgress {
+        let from = usize::from(self.searched).min(received.len());
+        let window = &received[from..received.len().min(REQUEST_HEAD_BYTES_MAX)];
+        if let Some(at) = window.windows(4).position(|w| w == b"\r\n\r\n") {
+            return HeadProgress::Complete(from + at + 4);
+        }
+        if received.len() >= REQUEST_HEAD_BYTES_MAX {
+            return HeadProgress::TooLarge;
+        }
+        self.searched = received.len().saturating_sub(3) as u16;
+        HeadProgress::Incomplete
+    }
+}
+
+/// Why a head was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HeadError {
+    /// Not HTTP/1.x.
+    Malformed,
+    /// More than [`REQUEST_HEADERS_MAX`] fields.
+    TooManyHeaders,
+}
+
+/// A parsed head; borrows from the received bytes.
+#[derive(Debug)]
+pub struct RequestHead<'a> {
+    /// Request method.
+    pub method: &'a str,
+    /// Path and query as sent.
+    pub target: &'a str,
+    /// 0 for HTTP/1.0, 1 for HTTP/1.1.
+    pub minor_version: u8,
+    headers: Vec<(&'a str, &'a [u8])>,
+}
+
+impl<'a> RequestHead<'a> {
+    /// Parses a complete head.
+    ///
+    /// # Errors
+    /// [`HeadError`] when it is not a request head or has too many fields.
+    pub fn parse(head: &'a [u8]) -> Result<Self, HeadError> {
+        let mut fields = [httparse::EMPTY_HEADER; REQUEST_HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut fields);
+        match request.parse(head) {
+            Ok(httparse::Status::Complete(_)) => {}
+            Err(httparse::Error::TooManyHeaders) => return Err(HeadError::TooManyHeaders),
+            Ok(httparse::Status::Partial) | Err(_) => return Err(HeadError::Malformed),
+        }
+        let (Some(method), Some(target), Some(minor_version)) = (request.method, request.path, request.version) else {
+            return Err(HeadError::Malformed);
+        };
+        let headers = request.headers.iter().map(|h| (h.name, h.value)).collect();
+        Ok(Self { method, target, minor_version, headers })
+    }
+
+    /// The value of a field that must stand at most once; `None` when absent, repeated or not visible ASCII/UTF-8.
+    #[must_use]
+    pub fn single(&self, name: &str) -> Option<&'a str> {
+        let mut values = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        let value = values.next()?.1;
+        if values.next().is_some() {
+            return None;
+        }
+        std::str::from_utf8(value).ok().map(str::trim)
+    }
+
+    /// How many fields have this name.
+    #[must_use]
+    pub fn count(&self, name: &str) -> usize {
+        self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).count()
+    }
+
+    /// Members of a comma-separated list that may be spread over several fields (RFC 9110 §5.6.1), trimmed.
+    pub fn list<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a str> + 's {
+        self.headers
+            .iter()
+            .filter(move |(n, _)| n.eq_ignore_ascii_case(name))
+            .filter_map(|(_, value)| std::str::from_utf8(value).ok())
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .filter(|member| !member.is_empty())
+    }
+
+    /// The path without the query.
+    #[must_use]
+    pub fn path(&self) -> &'a str {
+        self.target.split_once('?').map_or(self.target, |(path, _)| path)
+    }
+
+    /// A query parameter, percent-decoded; `None` when absent or not decodable.
+    #[must_use]
+    pub fn query(&self, name: &str) -> Option<String> {
+        let (_, query) = self.target.split_once('?')?;
+        let (_, value) = query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)?;
+        percent_decode(value)
+    }
+
+    /// Whether the request asks for a WebSocket (RFC 6455 §4.1): everything else belongs to the control plane.
+    #[must_use]
+    pub fn wants_websocket(&self) -> bool {
+        self.list("upgrade").any(|value| value.eq_ignore_ascii_case("websocket"))
+            && self.list("connection").any(|value| value.eq_ignore_ascii_case("upgrade"))
+    }
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut bytes = text.bytes();
+    let mut decoded = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => {
+                let high = char::from(bytes.next()?).to_digit(16)?;
+                let low = char::from(bytes.next()?).to_digit(16)?;
+                (high * 16 + low) as u8
+            }
+            b'+' => b' ',
+            other => other,
+        });
+    }
+    String::from_utf8(decoded).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HEAD: &[u8] = b"GET /ws?ticket=a%2Bb&subscribe=none HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
+
+    #[test]
+    fn the_end_is_found_one_byte_at_a_time() {
+        let mut scanner = HeadScanner::default();
+        for end in 1..HEAD.len() {
+            assert_eq!(scanner.scan(&HEAD[..end]), HeadProgress::Incomplete);
+        }
+        assert_eq!(scanner.scan(HEAD), HeadProgress::Complete(HEAD.len()));
+        let head = RequestHead::parse(HEAD).unwrap();
+        assert_eq!((head.path(), head.query("ticket").as_deref()), ("/ws", Some("a+b")));
+        assert!(head.wants_websocket());
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        assert_eq!(HeadScanner::default().scan(&vec![b'a'; REQUEST_HEAD_BYTES_MAX]), HeadProgress::TooLarge);
+        let mut head = b"GET / HTTP/1.1\r\n".to_vec();
+        for i in 0..=REQUEST_HEADERS_MAX {
+            head.extend(format!("x{i}: 1\r\n").bytes());
+        }
+        head.extend(b"\r\n");
+        assert_eq!(RequestHead::parse(&head).err(), Some(HeadError::TooManyHeaders));
+    }
+
+    proptest! {
+        #[test]
+        fn random_heads_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(head) = RequestHead::parse(&bytes) {
+                let _ = (head.wants_websocket(), head.query("a"), head.single("host"));
+            }
+        }
+    }
+}

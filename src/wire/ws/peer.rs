@@ -1,0 +1,114 @@
+//! One endpoint of a WebSocket: the decoder plus the rules of who says what (RFC 6455 §5.5, §7).
+//!
+//! ```text
+//!           close frame sent                  close frame received
+//!   Open ───────────────────► CloseSent ─────────────────────────► Done
+//!     │ close frame received, answered with the same code            ▲
+//!     ├──────────────────────────────────────────────────────────────┤
+//!     └ protocol fault, answered with 1002 / 1007 / 1009 ────────────┘
+//! ```
+//!
+//! In `Done` nothing is decoded any more: the owner flushes, half-closes the socket and waits for the peer to do so.
+
+use super::{
+    MessageKind, Opcode,
+    close::CloseCode,
+    decoder::{DecodeContext, Decoder, Fault, Item},
+    encoder,
+};
+
+/// What the owner of the connection has to do next.
+#[derive(Debug)]
+pub enum PeerEvent<'a> {
+    /// A message for the application.
+    Message(MessageKind, &'a mut [u8]),
+    /// Send these bytes (a pong).
+    Reply(Vec<u8>),
+    /// A sign of life without content.
+    Alive,
+    /// Send these bytes, if any, then half-close the socket.
+    Finish(Option<Vec<u8>>, Ending),
+}
+
+/// How a connection came to its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ending {
+    /// The peer closed, with this code if it gave one.
+    ByPeer(Option<u16>),
+    /// Our close frame was answered.
+    ByUs,
+    /// The peer broke the protocol.
+    Fault(Fault),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Phase {
+    #[default]
+    Open,
+    CloseSent,
+    Done,
+}
+
+/// The protocol state of one connection.
+#[derive(Debug, Default)]
+pub struct Peer {
+    decoder: Decoder,
+    phase: Phase,
+}
+
+impl Peer {
+    /// A peer whose handshake is complete.
+    #[must_use]
+    pub fn new(deflate: bool) -> Self {
+        Self { decoder: Decoder::new(deflate), phase: Phase::Open }
+    }
+
+    /// Whether messages may still be sent.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// Begins the close handshake: the frame to send, or `None` when one was sent already.
+    pub fn close(&mut self, code: CloseCode, reason: &str) -> Option<Vec<u8>> {
+        (self.phase == Phase::Open).then(|| {
+            self.phase = Phase::CloseSent;
+            encoder::close(code, reason)
+        })
+    }
+
+    /// Takes bytes from the front of `input` until there is something to do; `None` when the input is used up.
+    pub fn next<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i mut [u8],
+        context: &'a mut DecodeContext<'_>,
+    ) -> Option<PeerEvent<'a>> {
+        if self.phase == Phase::Done {
+            *input = &mut [];
+            return None;
+        }
+        let sent = self.phase == Phase::CloseSent;
+        match self.decoder.next(input, context) {
+            Ok(None) => None,
+            // After our close frame the peer's messages are of no use any more; its close frame is.
+            Ok(Some(Item::Message(..) | Item::Ping(_))) if sent => Some(PeerEvent::Alive),
+            Ok(Some(Item::Message(kind, payload))) => Some(PeerEvent::Message(kind, payload)),
+            Ok(Some(Item::Ping(payload))) => Some(PeerEvent::Reply(encoder::frame(Opcode::Pong, false, payload))),
+            Ok(Some(Item::Pong)) => Some(PeerEvent::Alive),
+            Ok(Some(Item::Close(code))) => {
+                self.phase = Phase::Done;
+                let ending = if sent { Ending::ByUs } else { Ending::ByPeer(code) };
+                let echo = (!sent).then(|| {
+                    let code = code.map(u16::to_be_bytes);
+                    encoder::frame(Opcode::Close, false, code.as_ref().map_or(&[], <[u8; 2]>::as_slice))
+                });
+                Some(PeerEvent::Finish(echo, ending))
+            }
+            Err(fault) => {
+                self.phase = Phase::Done;
+                let frame = (!sent).then(|| encoder::close(fault.code, &fault.code.reason(0)));
+                Some(PeerEvent::Finish(frame, Ending::Fault(fault)))
+            }
+        }
+    }
+}
