@@ -2,4 +2,5 @@
 pub mod error;
 pub mod ids;
 pub mod limits;
+pub mod net;
 pub mod wire;

@@ -1,0 +1,622 @@
+//! The slab of connections and the turn of the ring.
+//!
+//! ```text
+//!   Open ──finish()──► Flushing ──queue sent, SHUT_WR──► HalfClosed ──peer's end──► Dead ──no operations──► free
+//!     └──abort(), error───────────────────────────────────────────────────────────►┘
+//! ```
+
+use super::buffers::{self, BufferPool, ReceivedBuffer};
+use super::chunk::Chunk;
+use super::submit::{Operation, VectoredSend, key, target};
+use crate::ids::{ConnId, ShardId};
+use io_uring::{IoUring, cqueue, opcode, squeue::Entry, types};
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+
+const SUBMISSIONS: u32 = 4_096;
+const COMPLETIONS: u32 = 16_384;
+/// The ring's clock: the granularity of the shard's timing wheel.
+const TICK_MS: u64 = 100;
+/// Vectored sends kept for reuse.
+const SPARE_SENDS_MAX: usize = 256;
+
+/// The ring could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// `io_uring_setup` was refused.
+    #[error(
+        "cannot set up io_uring ({0}): Linux 6.1 or newer is needed, and containers must allow io_uring_setup, \
+         io_uring_enter and io_uring_register (Docker's default seccomp profile does not; see deploy notes in README.md)"
+    )]
+    Ring(io::Error),
+}
+
+/// What happened to a socket.
+#[derive(Debug)]
+pub enum SocketEvent {
+    /// A new connection; nothing is received from it until asked for.
+    Accepted(ConnId),
+    /// Bytes arrived.
+    Received(ConnId, ReceivedBuffer),
+    /// Everything queued has been handed to the kernel.
+    Drained(ConnId),
+    /// The peer will send no more, but has not been sent everything yet: set a deadline for [`Sockets::abort`].
+    PeerFinished(ConnId),
+    /// The connection is gone; its id is not valid any more.
+    Ended(ConnId),
+    /// 100 ms have passed.
+    Tick,
+    /// No descriptor was free for a new connection; accepting goes on by itself at a later tick.
+    AcceptPaused(i32),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Life {
+    Free,
+    Open,
+    Flushing,
+    HalfClosed,
+    Dead,
+}
+
+/// How a connection receives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Receiving {
+    Off,
+    Once,
+    Stream,
+}
+
+struct Slot {
+    generation: u32,
+    fd: RawFd,
+    life: Life,
+    receiving: Receiving,
+    receive_in_kernel: bool,
+    peer_finished: bool,
+    dirty: bool,
+    /// Chunks at the front of `queue` that the kernel is sending.
+    sending: u16,
+    /// Bytes of the first chunk that have been sent.
+    offset: u32,
+    queued_bytes: u32,
+    vectored: Option<Box<VectoredSend>>,
+    queue: VecDeque<Chunk>,
+}
+
+impl Slot {
+    fn operations(&self) -> bool {
+        self.receive_in_kernel || self.sending > 0
+    }
+
+    fn all_sent_to_a_finished_peer(&self) -> bool {
+        self.peer_finished && self.queue.is_empty()
+    }
+}
+
+/// The sockets of one shard.
+pub struct Sockets {
+    ring: IoUring,
+    shard: ShardId,
+    pool: Rc<BufferPool>,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    dirty: Vec<u32>,
+    rearm: Vec<u32>,
+    completions: Vec<(u64, i32, u32)>,
+    spare_sends: Vec<Box<VectoredSend>>,
+    listener: Option<TcpListener>,
+    accept_in_kernel: bool,
+    tick: Box<types::Timespec>,
+    tick_in_kernel: bool,
+    open: usize,
+}
+
+impl Sockets {
+    /// Makes the shard's ring. `eventfd` is written whenever the ring has completions to collect.
+    ///
+    /// # Errors
+    /// [`NetError::Ring`] when the kernel refuses.
+    pub fn new(shard: ShardId, eventfd: BorrowedFd<'_>) -> Result<Self, NetError> {
+        let ring: IoUring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_coop_taskrun()
+            .setup_cqsize(COMPLETIONS)
+            .build(SUBMISSIONS)
+            .map_err(NetError::Ring)?;
+        ring.submitter().register_eventfd(eventfd.as_raw_fd()).map_err(NetError::Ring)?;
+        let pool = BufferPool::register(&ring.submitter()).map_err(NetError::Ring)?;
+        Ok(Self {
+            ring,
+            shard,
+            pool,
+            slots: Vec::new(),
+            free: Vec::new(),
+            dirty: Vec::new(),
+            rearm: Vec::new(),
+            completions: Vec::new(),
+            spare_sends: Vec::new(),
+            listener: None,
+            accept_in_kernel: false,
+            tick: Box::new(types::Timespec::new().nsec((TICK_MS * 1_000_000) as u32)),
+            tick_in_kernel: false,
+            open: 0,
+        })
+    }
+
+    /// Accepts connections from `listener` from now on.
+    pub fn listen(&mut self, listener: TcpListener) {
+        self.listener = Some(listener);
+        self.arm_accept();
+    }
+
+    /// Closes the listening socket: later connections go to other shards or are refused.
+    pub fn stop_listening(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            if self.accept_in_kernel {
+                let entry = opcode::AsyncCancel::new(Operation::Accept.user_data(0, 0))
+                    .build()
+                    .user_data(Operation::Cancel.user_data(0, 0));
+                self.push(&entry);
+            }
+            drop(listener);
+        }
+    }
+
+    /// Takes over a connected socket, for instance one that another shard accepted.
+    pub fn adopt(&mut self, fd: OwnedFd) -> ConnId {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot {
+                generation: 0,
+                fd: -1,
+                life: Life::Free,
+                receiving: Receiving::Off,
+                receive_in_kernel: false,
+                peer_finished: false,
+                dirty: false,
+                sending: 0,
+                offset: 0,
+                queued_bytes: 0,
+                vectored: None,
+                queue: VecDeque::new(),
+            });
+            (self.slots.len() - 1) as u32
+        });
+        let entry = &mut self.slots[slot as usize];
+        entry.fd = fd.into_raw_fd();
+        entry.life = Life::Open;
+        self.open += 1;
+        ConnId::new(self.shard, entry.generation, slot)
+    }
+
+    /// Gives the socket away; `None` when the kernel works on it or the id is not valid.
+    pub fn detach(&mut self, conn: ConnId) -> Option<OwnedFd> {
+        let slot = self.slot_mut(conn)?;
+        if slot.operations() || slot.life != Life::Open || !slot.queue.is_empty() {
+            return None;
+        }
+        // SAFETY: the slot owns this descriptor and forgets it in `release`, which does not close −1.
+        let fd = unsafe { OwnedFd::from_raw_fd(std::mem::replace(&mut slot.fd, -1)) };
+        self.release(conn.slot());
+        Some(fd)
+    }
+
+    /// Number of connections in the slab.
+    #[must_use]
+    pub fn open_connections(&self) -> usize {
+        self.open
+    }
+
+    /// The peer's address, if the socket still has one.
+    #[must_use]
+    pub fn peer_address(&self, conn: ConnId) -> Option<SocketAddr> {
+        let slot = self.slot(conn)?;
+        // SAFETY: the descriptor is open while the slot is not free; ManuallyDrop keeps it so.
+        let stream = std::mem::ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(slot.fd) });
+        stream.peer_addr().ok()
+    }
+
+    /// Sends small writes at once (`TCP_NODELAY`).
+    pub fn set_nodelay(&self, conn: ConnId) {
+        if let Some(slot) = self.slot(conn) {
+            // SAFETY: as in `peer_address`.
+            let stream = std::mem::ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(slot.fd) });
+            let _ = stream.set_nodelay(true); // a socket that is already dead ends by itself
+        }
+    }
+
+    /// Receives once: one [`SocketEvent::Received`], after which the socket may be detached.
+    pub fn receive_once(&mut self, conn: ConnId) {
+        self.receive(conn, Receiving::Once);
+    }
+
+    /// Receives everything from now on.
+    pub fn receive_stream(&mut self, conn: ConnId) {
+        self.receive(conn, Receiving::Stream);
+    }
+
+    fn receive(&mut self, conn: ConnId, how: Receiving) {
+        if let Some(slot) = self.slot_mut(conn) {
+            slot.receiving = how;
+            if !slot.receive_in_kernel {
+                self.arm_receive(conn.slot());
+            }
+        }
+    }
+
+    /// Bytes that wait to be sent, and how many chunks.
+    #[must_use]
+    pub fn queued_bytes(&self, conn: ConnId) -> usize {
+        self.slot(conn).map_or(0, |slot| slot.queued_bytes as usize)
+    }
+
+    /// Queues bytes; they leave with the next turn. Ignored when the connection is ending.
+    pub fn send(&mut self, conn: ConnId, chunk: Chunk) {
+        let Some(slot) = self.slot_mut(conn) else { return };
+        if slot.life != Life::Open {
+            return;
+        }
+        slot.queued_bytes += chunk.bytes().len() as u32;
+        slot.queue.push_back(chunk);
+        self.mark_dirty(conn.slot());
+    }
+
+    /// Drops what is queued and not yet in the kernel's hands, except a message that is half sent.
+    pub fn discard_queue(&mut self, conn: ConnId) {
+        let Some(slot) = self.slot_mut(conn) else { return };
+        let keep = usize::from(slot.sending).max(usize::from(slot.offset > 0));
+        slot.queue.truncate(keep);
+        slot.queued_bytes = slot.queue.iter().map(|c| c.bytes().len() as u32).sum::<u32>() - slot.offset;
+    }
+
+    /// Sends what is queued, then closes our half and waits for the peer's. Whoever calls this sets a deadline for
+    /// [`Self::abort`], since the peer may never do its part.
+    pub fn finish(&mut self, conn: ConnId) {
+        let Some(slot) = self.slot_mut(conn) else { return };
+        if slot.life == Life::Open {
+            slot.life = Life::Flushing;
+            self.mark_dirty(conn.slot());
+        }
+    }
+
+    /// Ends the connection now, whatever is queued.
+    pub fn abort(&mut self, conn: ConnId) {
+        let Some(slot) = self.slot_mut(conn) else { return };
+        if slot.life != Life::Dead {
+            slot.life = Life::Dead;
+            shut(slot.fd, Shutdown::Both);
+            self.mark_dirty(conn.slot());
+        }
+    }
+
+    /// One turn: hands queued work to the kernel and collects what it has completed, in one system call.
+    ///
+    /// # Errors
+    /// The system's error when the ring itself fails; the shard cannot go on then.
+    pub fn turn(&mut self, events: &mut Vec<SocketEvent>) -> io::Result<()> {
+        self.submit_output(events);
+        if !self.tick_in_kernel {
+            self.tick_in_kernel = true;
+            let entry = opcode::Timeout::new(&raw const *self.tick).build().user_data(Operation::Tick.user_data(0, 0));
+            self.push(&entry);
+        }
+        self.enter()?;
+        let mut completions = std::mem::take(&mut self.completions);
+        completions.extend(self.ring.completion().map(|c| (c.user_data(), c.result(), c.flags())));
+        for (user_data, result, flags) in completions.drain(..) {
+            self.complete(user_data, result, flags, events);
+        }
+        self.completions = completions;
+        for slot in std::mem::take(&mut self.rearm) {
+            self.arm_receive(slot);
+        }
+        Ok(())
+    }
+
+    /// Whether a turn would find queued output or unsubmitted entries.
+    #[must_use]
+    pub fn has_pending_work(&mut self) -> bool {
+        !self.dirty.is_empty() || !self.ring.submission().is_empty()
+    }
+
+    fn enter(&mut self) -> io::Result<()> {
+        const GET_EVENTS: u32 = 1; // IORING_ENTER_GETEVENTS, which runs deferred task work (io_uring_enter(2))
+        loop {
+            let pending = self.ring.submission().len() as u32;
+            // SAFETY: no signal mask is passed; every submitted entry refers to memory that lives until its completion.
+            let entered = unsafe { self.ring.submitter().enter::<libc::sigset_t>(pending, 0, GET_EVENTS, None) };
+            match entered.map_err(|e| e.raw_os_error()) {
+                Ok(_) => return Ok(()),
+                Err(Some(libc::EINTR)) => {}
+                // The completion queue is full: collect it, the entries stay queued for the next turn.
+                Err(Some(libc::EBUSY | libc::EAGAIN)) => return Ok(()),
+                Err(code) => return Err(io::Error::from_raw_os_error(code.unwrap_or(libc::EIO))),
+            }
+        }
+    }
+
+    fn push(&mut self, entry: &Entry) {
+        loop {
+            // SAFETY: callers pass entries whose memory and descriptors live until the completion (module invariant).
+            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+                return;
+            }
+            if self.enter().is_err() {
+                return; // the next turn reports it
+            }
+        }
+    }
+
+    fn complete(&mut self, user_data: u64, result: i32, flags: u32, events: &mut Vec<SocketEvent>) {
+        match Operation::of(user_data) {
+            Some(Operation::Accept) => self.accepted(result, flags, events),
+            Some(Operation::Tick) => {
+                self.tick_in_kernel = false;
+                if self.listener.is_some() && !self.accept_in_kernel {
+                    self.arm_accept();
+                }
+                events.push(SocketEvent::Tick);
+            }
+            Some(Operation::Receive) => self.received(user_data, result, flags, events),
+            Some(Operation::Send) => self.sent(user_data, result, events),
+            Some(Operation::Cancel) | None => {}
+        }
+    }
+
+    fn accepted(&mut self, result: i32, flags: u32, events: &mut Vec<SocketEvent>) {
+        self.accept_in_kernel = cqueue::more(flags);
+        if result >= 0 {
+            // SAFETY: the kernel has just made this descriptor for us.
+            let fd = unsafe { OwnedFd::from_raw_fd(result) };
+            let conn = self.adopt(fd);
+            events.push(SocketEvent::Accepted(conn));
+        }
+        if self.accept_in_kernel || self.listener.is_none() {
+            return;
+        }
+        match -result {
+            // Out of descriptors or memory: trying again at once would spin; the tick does it.
+            code @ (libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                events.push(SocketEvent::AcceptPaused(code));
+            }
+            _ => self.arm_accept(),
+        }
+    }
+
+    fn received(&mut self, user_data: u64, result: i32, flags: u32, events: &mut Vec<SocketEvent>) {
+        // A buffer that came with the completion is returned when this drops, whatever becomes of the bytes.
+        let buffer =
+            cqueue::buffer_select(flags).and_then(|id| self.pool.received(id, usize::try_from(result).unwrap_or(0)));
+        let (index, generation) = target(user_data);
+        let Some(slot) = self.slots.get_mut(index as usize).filter(|s| s.generation == generation) else { return };
+        slot.receive_in_kernel = cqueue::more(flags);
+        let conn = ConnId::new(self.shard, generation, index);
+        match (result, slot.life) {
+            (_, Life::Dead | Life::Free) => self.settle(index, events),
+            (1.., life) => {
+                if slot.receiving == Receiving::Once {
+                    slot.receiving = Receiving::Off;
+                }
+                if !slot.receive_in_kernel && slot.receiving == Receiving::Stream {
+                    self.rearm.push(index);
+                }
+                if let (Some(buffer), Life::Open) = (buffer, life) {
+                    events.push(SocketEvent::Received(conn, buffer));
+                }
+            }
+            // What was queued before the peer closed its half (an echoed close frame, say) still reaches it.
+            (0, Life::Open | Life::Flushing) if !slot.queue.is_empty() => {
+                slot.life = Life::Flushing;
+                slot.receiving = Receiving::Off;
+                slot.peer_finished = true;
+                events.push(SocketEvent::PeerFinished(conn));
+                self.mark_dirty(index);
+            }
+            (0, _) => self.die(index, events),
+            (error, _) if error == -libc::ENOBUFS => self.rearm.push(index),
+            _ => self.die(index, events),
+        }
+    }
+
+    fn sent(&mut self, user_data: u64, result: i32, events: &mut Vec<SocketEvent>) {
+        let (index, generation) = target(user_data);
+        let Some(slot) = self.slots.get_mut(index as usize).filter(|s| s.generation == generation) else { return };
+        slot.sending = 0;
+        if let Some(vectored) = slot.vectored.take()
+            && self.spare_sends.len() < SPARE_SENDS_MAX
+        {
+            self.spare_sends.push(vectored);
+        }
+        if slot.life == Life::Dead {
+            return self.settle(index, events);
+        }
+        if result < 0 && !matches!(-result, libc::EINTR | libc::EAGAIN) {
+            return self.die(index, events);
+        }
+        let mut sent = result.max(0) as u32;
+        slot.queued_bytes -= sent.min(slot.queued_bytes);
+        while let Some(front) = slot.queue.front() {
+            let rest = front.bytes().len() as u32 - slot.offset;
+            if sent < rest {
+                slot.offset += sent;
+                break;
+            }
+            sent -= rest;
+            slot.offset = 0;
+            slot.queue.pop_front();
+        }
+        if slot.queue.is_empty() {
+            if slot.queue.capacity() > 8 {
+                slot.queue = VecDeque::new();
+            }
+            if slot.life == Life::Open {
+                events.push(SocketEvent::Drained(ConnId::new(self.shard, generation, index)));
+            }
+        }
+        self.mark_dirty(index);
+    }
+
+    /// The peer has ended, or the socket failed: nothing more can be received.
+    fn die(&mut self, index: u32, events: &mut Vec<SocketEvent>) {
+        let slot = &mut self.slots[index as usize];
+        slot.life = Life::Dead;
+        shut(slot.fd, Shutdown::Both);
+        self.settle(index, events);
+    }
+
+    /// Frees a dead slot once the kernel has let go of it.
+    fn settle(&mut self, index: u32, events: &mut Vec<SocketEvent>) {
+        let slot = &self.slots[index as usize];
+        if slot.life == Life::Dead && !slot.operations() {
+            events.push(SocketEvent::Ended(ConnId::new(self.shard, slot.generation, index)));
+            self.release(index);
+        }
+    }
+
+    fn release(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        if slot.fd >= 0 {
+            // SAFETY: the slot owns the descriptor, no operation of it is in the kernel, and it is forgotten here.
+            drop(unsafe { OwnedFd::from_raw_fd(slot.fd) });
+        }
+        *slot = Slot {
+            generation: slot.generation.wrapping_add(1) & 0x00ff_ffff,
+            fd: -1,
+            life: Life::Free,
+            receiving: Receiving::Off,
+            receive_in_kernel: false,
+            peer_finished: false,
+            dirty: slot.dirty,
+            sending: 0,
+            offset: 0,
+            queued_bytes: 0,
+            vectored: None,
+            queue: VecDeque::new(),
+        };
+        self.free.push(index);
+        self.open -= 1;
+    }
+
+    fn mark_dirty(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        if !slot.dirty {
+            slot.dirty = true;
+            self.dirty.push(index);
+        }
+    }
+
+    fn submit_output(&mut self, events: &mut Vec<SocketEvent>) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for index in dirty.drain(..) {
+            self.slots[index as usize].dirty = false;
+            match self.slots[index as usize].life {
+                Life::Free | Life::HalfClosed => {}
+                Life::Dead => self.settle(index, events),
+                Life::Flushing if self.slots[index as usize].all_sent_to_a_finished_peer() => self.die(index, events),
+                Life::Open | Life::Flushing => self.submit_send(index),
+            }
+        }
+        // Entries marked while submitting (none today) come with the next turn; keep the allocation either way.
+        dirty.append(&mut self.dirty);
+        self.dirty = dirty;
+    }
+
+    fn submit_send(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        if slot.sending > 0 {
+            return; // its completion marks the slot dirty again
+        }
+        let Some(front) = slot.queue.front() else {
+            if slot.life == Life::Flushing {
+                slot.life = Life::HalfClosed;
+                shut(slot.fd, Shutdown::Write);
+                slot.receiving = Receiving::Stream;
+                if !slot.receive_in_kernel {
+                    self.arm_receive(index);
+                }
+            }
+            return;
+        };
+        let entry = if slot.queue.len() == 1 {
+            slot.sending = 1;
+            let rest = front.bytes().get(slot.offset as usize..).unwrap_or_default();
+            opcode::Send::new(types::Fd(slot.fd), rest.as_ptr(), rest.len() as u32).flags(libc::MSG_NOSIGNAL).build()
+        } else {
+            slot.sending = slot.queue.len().min(super::submit::IOVECS_MAX) as u16;
+            let mut vectored = self.spare_sends.pop().unwrap_or_else(VectoredSend::boxed);
+            let entry = vectored.prepare(slot.fd, &slot.queue, slot.offset as usize);
+            slot.vectored = Some(vectored);
+            entry
+        };
+        let user_data = Operation::Send.user_data(slot.generation, index);
+        self.push(&entry.user_data(user_data));
+    }
+
+    fn arm_receive(&mut self, index: u32) {
+        let slot = &mut self.slots[index as usize];
+        if slot.receive_in_kernel || matches!(slot.life, Life::Free | Life::Dead) {
+            return;
+        }
+        let fd = types::Fd(slot.fd);
+        let entry = match slot.receiving {
+            Receiving::Off => return,
+            Receiving::Once => opcode::Recv::new(fd, std::ptr::null_mut(), 0)
+                .buf_group(buffers::GROUP)
+                .build()
+                .flags(io_uring::squeue::Flags::BUFFER_SELECT),
+            Receiving::Stream => opcode::RecvMulti::new(fd, buffers::GROUP).build(),
+        };
+        slot.receive_in_kernel = true;
+        let user_data = Operation::Receive.user_data(slot.generation, index);
+        self.push(&entry.user_data(user_data));
+    }
+
+    fn arm_accept(&mut self) {
+        if let Some(listener) = &self.listener {
+            let entry = opcode::AcceptMulti::new(types::Fd(listener.as_raw_fd()))
+                .flags(libc::SOCK_CLOEXEC)
+                .build()
+                .user_data(Operation::Accept.user_data(0, 0));
+            self.accept_in_kernel = true;
+            self.push(&entry);
+        }
+    }
+
+    fn slot(&self, conn: ConnId) -> Option<&Slot> {
+        let (generation, slot) = key(conn);
+        self.slots.get(slot as usize).filter(|s| s.generation == generation && s.life != Life::Free)
+    }
+
+    fn slot_mut(&mut self, conn: ConnId) -> Option<&mut Slot> {
+        let (generation, slot) = key(conn);
+        self.slots.get_mut(slot as usize).filter(|s| s.generation == generation && s.life != Life::Free)
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        for slot in &mut self.slots {
+            if slot.fd >= 0 {
+                shut(slot.fd, Shutdown::Both);
+                // SAFETY: the slot owns the descriptor. The kernel's operations keep their own reference to the file,
+                // and the ring, dropped next, cancels them before its memory goes away.
+                drop(unsafe { OwnedFd::from_raw_fd(slot.fd) });
+            }
+            // A send that the kernel has not let go of yet may still read these: leaking at process end is safe.
+            if slot.sending > 0 {
+                std::mem::forget(std::mem::take(&mut slot.queue));
+                std::mem::forget(slot.vectored.take());
+            }
+        }
+    }
+}
+
+fn shut(fd: RawFd, how: Shutdown) {
+    // SAFETY: the slot's descriptor is open; ManuallyDrop keeps the temporary stream from closing it.
+    let stream = std::mem::ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(fd) });
+    let _ = stream.shutdown(how); // ENOTCONN: the peer was faster
+}
