@@ -1,2 +1,51 @@
 //! Bytes ⇄ meaning. No I/O, no clock, no runtime.
+//!
+//! A command is read into a small bounded tree ([`value`]) by the same code for JSON and MessagePack, then into a typed
+//! [`command::Command`] that borrows from the receive buffer. What goes out is serialised once per format ([`event`]).
+
+pub mod command;
+pub mod event;
+pub mod json;
+pub mod msgpack;
+pub mod value;
 pub mod ws;
+
+use ws::MessageKind;
+
+/// The two serialisations of the same maps.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Format {
+    /// `veza.v1.json`, text frames.
+    Json,
+    /// `veza.v1.msgpack`, binary frames.
+    MessagePack,
+}
+
+/// Subprotocol names in the order of [`Format::index`].
+pub const SUBPROTOCOLS: [&str; 2] = ["veza.v1.json", "veza.v1.msgpack"];
+
+impl Format {
+    /// Both, in the order of [`Format::index`].
+    pub const ALL: [Self; 2] = [Self::Json, Self::MessagePack];
+
+    /// Position in arrays with one entry per format.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// This format's bit in a set of formats.
+    #[must_use]
+    pub fn bit(self) -> u8 {
+        1 << self as u8
+    }
+
+    /// The kind of frame that carries it.
+    #[must_use]
+    pub fn message_kind(self) -> MessageKind {
+        match self {
+            Self::Json => MessageKind::Text,
+            Self::MessagePack => MessageKind::Binary,
+        }
+    }
+}
