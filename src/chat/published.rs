@@ -1,0 +1,115 @@
+//! An owner's side of a conversation: which shards want its events, and what was published last.
+//!
+//! Invariant: an event that was published is remembered for at least [`REMEMBER_MS`], or the owner says that it had to
+//! forget. A shard that has just read the log and then announces its interest learns from this whether an event fell
+//! between the two; without it such an event would reach nobody until the next one came.
+
+use crate::ids::{ConversationId, Seq, ShardId};
+use crate::limits::PUBLISHED_REMEMBERED_MAX;
+use std::collections::HashMap;
+
+/// How long a conversation without interest is remembered; longer than any read may take.
+pub const REMEMBER_MS: u64 = 30_000;
+
+/// What the owner knows of one conversation.
+#[derive(Debug, Default)]
+pub struct Owned {
+    /// Interested shards and the formats they read.
+    pub interests: Vec<(ShardId, u8)>,
+    last: Option<Seq>,
+    touched_ms: u64,
+}
+
+/// The conversations of one owner shard.
+#[derive(Debug, Default)]
+pub struct PublishedIndex {
+    conversations: HashMap<ConversationId, Owned>,
+    forgot_at_ms: Option<u64>,
+}
+
+/// What an owner answers to interest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Memory {
+    /// This was published last.
+    Upto(Seq),
+    /// Nothing was published within [`REMEMBER_MS`].
+    Nothing,
+    /// Entries were forgotten early: cannot tell.
+    Unknown,
+}
+
+impl PublishedIndex {
+    /// A shard's interest; 0 formats for none.
+    pub fn interest(&mut self, conversation: ConversationId, shard: ShardId, formats: u8, now_ms: u64) -> Memory {
+        let owned = self.conversations.entry(conversation).or_default();
+        owned.touched_ms = now_ms;
+        owned.interests.retain(|(s, _)| *s != shard);
+        if formats != 0 {
+            owned.interests.push((shard, formats));
+        }
+        match (owned.last, self.forgot_at_ms) {
+            (Some(seq), _) => Memory::Upto(seq),
+            (None, Some(at)) if now_ms.saturating_sub(at) < REMEMBER_MS => Memory::Unknown,
+            (None, _) => Memory::Nothing,
+        }
+    }
+
+    /// Notes that `seq` is published now and says who wants it.
+    pub fn publish(&mut self, conversation: ConversationId, seq: Option<Seq>, now_ms: u64) -> &[(ShardId, u8)] {
+        if seq.is_none() {
+            return self.conversations.get(&conversation).map_or(&[], |owned| &owned.interests);
+        }
+        if self.conversations.len() >= PUBLISHED_REMEMBERED_MAX && !self.conversations.contains_key(&conversation) {
+            self.sweep(now_ms);
+            if self.conversations.len() >= PUBLISHED_REMEMBERED_MAX {
+                // Full of conversations that are all young: give up the ones nobody listens to, and say so.
+                self.conversations.retain(|_, owned| !owned.interests.is_empty());
+                self.forgot_at_ms = Some(now_ms);
+            }
+        }
+        let owned = self.conversations.entry(conversation).or_default();
+        owned.last = owned.last.max(seq);
+        owned.touched_ms = now_ms;
+        &owned.interests
+    }
+
+    /// Forgets conversations that nobody listens to and that were quiet long enough.
+    pub fn sweep(&mut self, now_ms: u64) {
+        self.conversations
+            .retain(|_, owned| !owned.interests.is_empty() || now_ms.saturating_sub(owned.touched_ms) < REMEMBER_MS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(n: i64) -> ConversationId {
+        ConversationId::from_number(n * 4 + 2).unwrap()
+    }
+
+    #[test]
+    fn interest_learns_what_was_published_before() {
+        let mut index = PublishedIndex::default();
+        assert_eq!(index.interest(room(1), ShardId(0), 1, 0), Memory::Nothing);
+        assert_eq!(index.publish(room(2), Some(Seq(7)), 0), &[]);
+        assert_eq!(index.interest(room(2), ShardId(1), 3, 10), Memory::Upto(Seq(7)));
+        assert_eq!(index.publish(room(2), Some(Seq(8)), 20), &[(ShardId(1), 3)]);
+        index.interest(room(2), ShardId(1), 0, 30);
+        index.sweep(30 + REMEMBER_MS);
+        assert_eq!(index.interest(room(2), ShardId(1), 1, 40 + REMEMBER_MS), Memory::Nothing);
+    }
+
+    #[test]
+    fn a_full_index_says_that_it_forgot() {
+        let mut index = PublishedIndex::default();
+        index.interest(room(0), ShardId(0), 1, 0);
+        for n in 1..=PUBLISHED_REMEMBERED_MAX as i64 {
+            index.publish(room(n), Some(Seq(1)), 5);
+        }
+        assert!(index.conversations.len() <= PUBLISHED_REMEMBERED_MAX);
+        assert_eq!(index.interest(room(1), ShardId(0), 1, 6), Memory::Unknown);
+        assert_eq!(index.publish(room(0), Some(Seq(1)), 7), &[(ShardId(0), 1)], "interest is never forgotten");
+        assert_eq!(index.interest(room(3), ShardId(0), 1, 6 + REMEMBER_MS), Memory::Nothing);
+    }
+}

@@ -1,0 +1,61 @@
+//! Waking a core that sleeps, and only then.
+//!
+//! Protocol (both sides): the sleeper says that it sleeps, then looks at its queues once more, then waits. The caller
+//! pushes, then looks whether the target sleeps. With a full fence between the two steps on each side, one of the two
+//! always sees the other; without it a message could wait in a queue of a core that waits for a message.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+/// An eventfd with a "sleeping" flag. Shared by everybody who wakes, waited on by one.
+pub struct Doorbell {
+    eventfd: File,
+    sleeping: AtomicBool,
+}
+
+impl Doorbell {
+    /// A new bell.
+    ///
+    /// # Errors
+    /// The system's error when no descriptor is left.
+    pub fn new() -> io::Result<Self> {
+        let eventfd: OwnedFd = nix::sys::eventfd::EventFd::new()?.into();
+        Ok(Self { eventfd: eventfd.into(), sleeping: AtomicBool::new(false) })
+    }
+
+    /// Wakes the owner if it has said that it sleeps. Call it after the push.
+    pub fn ring(&self) {
+        fence(Ordering::SeqCst);
+        if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
+            // The counter cannot overflow: only the one that cleared the flag writes.
+            let _ = (&self.eventfd).write(&1u64.to_ne_bytes());
+        }
+    }
+
+    /// The owner says that it is about to wait; it must look at its queues once more before it does.
+    pub fn about_to_sleep(&self) {
+        self.sleeping.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// The owner works again.
+    pub fn awake(&self) {
+        self.sleeping.store(false, Ordering::Relaxed);
+    }
+
+    /// The descriptor to wait on.
+    #[must_use]
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.eventfd.as_fd()
+    }
+
+    /// A duplicate of the descriptor for a waiter that wants to own it.
+    ///
+    /// # Errors
+    /// The system's error when no descriptor is left.
+    pub fn duplicate(&self) -> io::Result<OwnedFd> {
+        self.eventfd.as_fd().try_clone_to_owned()
+    }
+}

@@ -1,0 +1,421 @@
+//! Everything that crosses between cores: closed enums, one per lane, each variant with its loss policy.
+
+use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession};
+use crate::error::Refusal;
+use crate::ids::{ConnId, ConversationId, MessageId, Seq, SessionId, ShardId, UserId};
+use serde_json::Value;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Instant;
+
+/// Names a waiting request at the shard that made it; that shard's table says who waits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Token {
+    /// The shard that waits.
+    pub shard: ShardId,
+    /// Index into its table.
+    pub index: u32,
+}
+
+/// Shard to shard, lane of requests. Full: the sender refuses the command with `overloaded`, or keeps the item and
+/// tries again at its next turn where a variant says so.
+pub enum Request {
+    /// To a conversation's owner. Full: `overloaded`.
+    Mutate(Box<Mutation>),
+    /// To a conversation's owner: somebody types. Full: dropped; the next one comes in two seconds.
+    Typing {
+        /// Where.
+        conversation: ConversationId,
+        /// Who.
+        user: UserId,
+    },
+    /// To a conversation's owner: this shard wants its events in these formats; 0 for no more. Kept and tried again.
+    Interest {
+        /// Of what.
+        conversation: ConversationId,
+        /// The shard that wants them.
+        shard: ShardId,
+        /// Bits of the formats that its subscribers read.
+        formats: u8,
+    },
+    /// To a user's shard: a socket whose token is valid. Full: the socket is answered 503.
+    Admit(Box<Admission>),
+    /// To the home shard of a conversation hint: an admitted socket. Full: the user's shard keeps the socket itself.
+    Settle(Box<Settlement>),
+    /// To a user's shard: one of its connections has ended. Kept and tried again.
+    Departed {
+        /// Whose.
+        user: UserId,
+    },
+}
+
+/// Shard to shard, lane of deliveries. The owner of a conversation takes an outcome or a request only while every
+/// delivery lane has room, so nothing here is ever dropped; the receiving shard always drains it.
+pub enum Delivery {
+    /// The answer to a request of this shard's.
+    Answer(Token, Answer),
+    /// An event for this shard's subscribers.
+    Event(Arc<EncodedEvent>),
+    /// The answer to [`Request::Interest`]: events from now on will arrive.
+    Interested {
+        /// Of what.
+        conversation: ConversationId,
+        /// The formats that are encoded for this shard.
+        formats: u8,
+        /// What the owner last published.
+        published: Published,
+    },
+    /// A user's membership changed; sent to every shard, after the event that says so.
+    Membership(MembershipChange),
+}
+
+/// What an owner knows of a conversation's newest published event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Published {
+    /// It published this one last.
+    Upto(Seq),
+    /// It has published nothing lately: a recent read of the log is complete.
+    Nothing,
+    /// It had to forget: only a read made after this answer is complete.
+    Unknown,
+}
+
+/// A user came to, or left, a conversation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MembershipChange {
+    /// Who.
+    pub user: UserId,
+    /// Where.
+    pub conversation: ConversationId,
+    /// The event that says so.
+    pub seq: Seq,
+    /// True: became a member.
+    pub gained: bool,
+}
+
+/// An event, serialised at most once per format.
+pub struct EncodedEvent {
+    /// Where it happened.
+    pub conversation: ConversationId,
+    /// Its place in the log; none for what passes (typing, read markers).
+    pub seq: Option<Seq>,
+    /// Its name.
+    pub kind: &'static str,
+    /// Whole WebSocket frames, in the order of `wire::Format`; none where nobody reads that format.
+    pub frames: [Option<Arc<[u8]>>; 2],
+    /// The sender of a message and its own key for it, which only the sender's copies carry.
+    pub sender_key: Option<(UserId, Box<str>)>,
+    /// A user who need not see it.
+    pub except_user: Option<UserId>,
+    /// A connection that need not see it.
+    pub except_connection: Option<ConnId>,
+}
+
+/// A change somebody wants to make. Travels to the owner, to the I/O shard and back with its outcome.
+#[derive(Debug)]
+pub struct Mutation {
+    /// Where; none while it is being created.
+    pub conversation: Option<ConversationId>,
+    /// Who.
+    pub actor: UserId,
+    /// The connection that asked, which does not need to be told by an event what the answer says.
+    pub origin: Option<ConnId>,
+    /// Who waits for the answer.
+    pub token: Token,
+    /// The shard that sequences the conversation: where the outcome goes.
+    pub owner: ShardId,
+    /// When it is too late to begin.
+    pub deadline: Instant,
+    /// What.
+    pub change: Change,
+}
+
+/// What a mutation changes.
+#[derive(Debug)]
+pub enum Change {
+    /// A new message.
+    Message {
+        /// The text.
+        content: String,
+        /// `text`, `image`, `file`.
+        message_type: &'static str,
+        /// A message of the thread it belongs to.
+        parent: Option<MessageId>,
+        /// The key under which it is stored once: the client's, or one that the server made.
+        key: String,
+        /// Whether the client gave it.
+        key_is_clients: bool,
+    },
+    /// Anything else: a row in the table of kinds. `mutate_<kind>` in PostgreSQL does it.
+    Other {
+        /// The kind's name.
+        kind: &'static str,
+        /// The server's idempotency key, below 2^63.
+        mutation_id: i64,
+        /// What the kind's function reads.
+        arguments: Value,
+    },
+}
+
+/// What became of a mutation. The I/O shard has a place reserved for it, so it is never lost.
+pub struct CommitOutcome {
+    /// The mutation itself, given back.
+    pub mutation: Box<Mutation>,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// What became of a mutation.
+pub enum Verdict {
+    /// A message is durable.
+    Message(Box<CommittedMessage>),
+    /// Another mutation is durable.
+    Other(Box<CommittedOther>),
+    /// It was refused; nothing was changed.
+    Refused(Box<Refusal>),
+}
+
+/// A durable message.
+pub struct CommittedMessage {
+    /// As clients see it, without the sender's key.
+    pub record: MessageRecord,
+    /// It had been sent before: `record` has only id, seq and time right.
+    pub duplicate: bool,
+    /// Whether subscribers may not have seen it yet.
+    pub publish: bool,
+}
+
+/// Another durable mutation.
+pub struct CommittedOther {
+    /// Where; known for created conversations too.
+    pub conversation: ConversationId,
+    /// Events to publish, ascending.
+    pub events: Vec<super::record::EventRecord>,
+    /// The ack's data.
+    pub result: Value,
+    /// Users who became members.
+    pub gained: Vec<UserId>,
+    /// Users who are members no more.
+    pub lost: Vec<UserId>,
+    /// An event without seq: name and data.
+    pub signal: Option<(String, serde_json::Map<String, Value>)>,
+}
+
+/// The answer to a request.
+pub enum Answer {
+    /// A message was sent.
+    Sent(Box<Receipt>),
+    /// The data of an ack.
+    Data(Box<Value>),
+    /// A page of messages.
+    Page(Box<MessagePage>),
+    /// A stretch of the change log, ascending, and whether it is all there is.
+    Log(Box<LogPage>),
+    /// The newest seq of the conversations asked for, as far as the user is a member.
+    Heads(Vec<(ConversationId, Seq)>),
+    /// A session may be opened.
+    Session(Box<OpenedSession>),
+    /// No.
+    Refused(Box<Refusal>),
+}
+
+/// A stretch of a conversation's change log.
+pub struct LogPage {
+    /// Entries, ascending by seq without gaps.
+    pub entries: Vec<LogEntry>,
+    /// Whether the log ended here when it was read.
+    pub complete: bool,
+}
+
+/// The ack of a message.
+#[derive(Clone, PartialEq, Eq, Debug, serde::Serialize)]
+pub struct Receipt {
+    /// The message.
+    pub message_id: MessageId,
+    /// Where.
+    pub conversation_id: ConversationId,
+    /// Its place in the log.
+    pub seq: Seq,
+    /// When it was committed, RFC 3339.
+    pub created_at: String,
+    /// Whether it had been sent before.
+    pub duplicate: bool,
+}
+
+/// A read for one user, made under that user's row level security. The place for its answer is reserved.
+pub struct ReadRequest {
+    /// Who waits.
+    pub token: Token,
+    /// Whose eyes.
+    pub user: UserId,
+    /// When nobody waits any more.
+    pub deadline: Instant,
+    /// What.
+    pub query: Query,
+}
+
+/// What can be read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Query {
+    /// May this session be opened? Spends the ticket, if one was used.
+    OpenSession {
+        /// The sign-in.
+        session: SessionId,
+        /// The ticket's id and its expiry in seconds of Unix time.
+        ticket: Option<(String, i64)>,
+        /// Whether to list the user's conversations.
+        with_conversations: bool,
+    },
+    /// The newest seq of each of these, as far as the user is a member.
+    Heads(Vec<ConversationId>),
+    /// The change log after a seq.
+    Log {
+        /// Which.
+        conversation: ConversationId,
+        /// After this one.
+        after: Seq,
+        /// Most entries.
+        limit: i64,
+    },
+    /// Messages before a seq (newest when none).
+    HistoryBefore {
+        /// Which.
+        conversation: ConversationId,
+        /// Before this one.
+        before: Seq,
+        /// Most messages.
+        limit: i64,
+    },
+    /// Messages after a seq.
+    HistoryAfter {
+        /// Which.
+        conversation: ConversationId,
+        /// After this one.
+        after: Seq,
+        /// Most messages.
+        limit: i64,
+    },
+    /// Messages around one.
+    HistoryAround {
+        /// Which.
+        conversation: ConversationId,
+        /// Around this one.
+        message: MessageId,
+        /// Most messages.
+        limit: i64,
+    },
+    /// The user's conversations.
+    Conversations {
+        /// After this number.
+        cursor: i64,
+        /// Most rows.
+        limit: i64,
+    },
+    /// One conversation.
+    Conversation(ConversationId),
+    /// A conversation's members.
+    Members {
+        /// Which.
+        conversation: ConversationId,
+        /// After this user's number.
+        cursor: i64,
+        /// Most rows.
+        limit: i64,
+    },
+}
+
+/// What became of a read.
+pub struct ReadResult {
+    /// Who waits.
+    pub token: Token,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// What an upgrade request asked for.
+#[derive(Clone, Debug)]
+pub struct Handshake {
+    /// The whole `101` response.
+    pub response: String,
+    /// Index into `wire::SUBPROTOCOLS`.
+    pub format: u8,
+    /// Window bits of permessage-deflate, when negotiated.
+    pub deflate_window_bits: Option<u8>,
+    /// `subscribe=all`.
+    pub subscribe_all: bool,
+    /// `conversation=ID`.
+    pub hint: Option<ConversationId>,
+    /// Bytes that came after the head.
+    pub early_bytes: Vec<u8>,
+}
+
+/// A socket with a valid token on its way to the shard of its user.
+pub struct Admission {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// The upgrade.
+    pub handshake: Handshake,
+    /// Who.
+    pub user: UserId,
+    /// The sign-in.
+    pub session: SessionId,
+    /// When the access token expires, seconds of Unix time.
+    pub token_expires_seconds: i64,
+    /// The ticket's id and expiry, when one was used.
+    pub ticket: Option<(String, i64)>,
+}
+
+/// An admitted socket on its way home.
+pub struct Settlement {
+    /// As it was admitted.
+    pub admission: Admission,
+    /// Who and which conversations.
+    pub opened: OpenedSession,
+    /// The user's message budget, shared by its connections: theoretical arrival time, see `chat::budget`.
+    pub budget: Arc<AtomicU64>,
+    /// The user has too many connections: to be told so and closed with 4004.
+    pub too_many: bool,
+}
+
+/// From the control plane to a shard. Full: the control plane waits and tries again.
+pub enum ControlFrame {
+    /// A command that came over HTTP; to the user's shard.
+    Command(Box<HttpCommand>),
+    /// A session was revoked; to every shard.
+    SessionRevoked(SessionId),
+    /// All sessions of a user but one were revoked; to every shard.
+    UserRevoked {
+        /// Whose.
+        user: UserId,
+        /// The one that stays.
+        except: Option<SessionId>,
+    },
+    /// Stop accepting and say goodbye.
+    Drain,
+}
+
+/// A command that came over HTTP.
+pub struct HttpCommand {
+    /// Who.
+    pub user: UserId,
+    /// The command's JSON.
+    pub body: Vec<u8>,
+    /// Called once with the ack's data as JSON, or the refusal.
+    pub reply: Box<dyn FnOnce(Result<Vec<u8>, Refusal>) + Send>,
+}
+
+/// From a shard to the control plane: a connection that is no WebSocket. Full: the socket is answered 503.
+pub struct HttpHandover {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// What was received so far.
+    pub received: Vec<u8>,
+}
+
+const _: () = {
+    assert!(size_of::<Request>() <= 32);
+    assert!(size_of::<Delivery>() <= 48);
+    assert!(size_of::<Answer>() <= 32);
+    assert!(size_of::<ControlFrame>() <= 32);
+};

@@ -1,0 +1,138 @@
+//! Queues between cores and the bundle of them that each thread holds.
+
+use super::doorbell::Doorbell;
+use super::frame::{CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request};
+use super::placement::Placement;
+use crate::ids::ShardId;
+use crate::limits::{COMMITS_IN_FLIGHT_PER_SHARD, HTTP_CONNECTIONS_MAX, LANE_FRAMES, READS_IN_FLIGHT_PER_SHARD};
+use crossbeam_queue::ArrayQueue;
+use std::io;
+use std::sync::Arc;
+
+/// Control frames that may wait at one shard.
+const CONTROL_FRAMES: usize = 1_024;
+
+/// A bounded queue from one thread to another.
+pub struct Lane<T>(ArrayQueue<T>);
+
+impl<T> Lane<T> {
+    fn new(capacity: usize) -> Self {
+        Self(ArrayQueue::new(capacity))
+    }
+
+    /// Appends, or gives the item back when the lane is full.
+    ///
+    /// # Errors
+    /// The item.
+    pub fn try_push(&self, item: T) -> Result<(), T> {
+        self.0.push(item)
+    }
+
+    /// The oldest item.
+    pub fn pop(&self) -> Option<T> {
+        self.0.pop()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many more items fit. Exact for the only producer: the consumer can only make it larger.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.0.capacity() - self.0.len()
+    }
+}
+
+/// One shard's side of the I/O shard's queues.
+pub struct StorageLanes {
+    /// Mutations to commit; the shard counts what is in flight against the capacity of `outcomes`.
+    pub commits: Lane<Box<Mutation>>,
+    /// Their outcomes.
+    pub outcomes: Lane<Box<CommitOutcome>>,
+    /// Reads; counted the same way.
+    pub reads: Lane<Box<ReadRequest>>,
+    /// Their results.
+    pub results: Lane<Box<ReadResult>>,
+}
+
+/// All lanes of the process.
+pub struct Mesh {
+    /// Where things are.
+    pub placement: Placement,
+    requests: Vec<Lane<Request>>,
+    deliveries: Vec<Lane<Delivery>>,
+    storage: Vec<StorageLanes>,
+    control: Vec<Lane<ControlFrame>>,
+    shard_bells: Vec<Doorbell>,
+    /// Wakes the I/O shard.
+    pub storage_bell: Doorbell,
+    /// Connections for the control plane.
+    pub http: Lane<HttpHandover>,
+    /// Wakes the control plane's acceptor.
+    pub control_bell: Doorbell,
+}
+
+impl Mesh {
+    /// All lanes for `placement.shards()` shards.
+    ///
+    /// # Errors
+    /// The system's error when descriptors run out.
+    pub fn new(placement: Placement) -> io::Result<Arc<Self>> {
+        let shards = placement.shards();
+        Ok(Arc::new(Self {
+            placement,
+            requests: (0..shards * shards).map(|_| Lane::new(LANE_FRAMES)).collect(),
+            deliveries: (0..shards * shards).map(|_| Lane::new(LANE_FRAMES)).collect(),
+            storage: (0..shards)
+                .map(|_| StorageLanes {
+                    commits: Lane::new(COMMITS_IN_FLIGHT_PER_SHARD),
+                    outcomes: Lane::new(COMMITS_IN_FLIGHT_PER_SHARD),
+                    reads: Lane::new(READS_IN_FLIGHT_PER_SHARD),
+                    results: Lane::new(READS_IN_FLIGHT_PER_SHARD),
+                })
+                .collect(),
+            control: (0..shards).map(|_| Lane::new(CONTROL_FRAMES)).collect(),
+            shard_bells: (0..shards).map(|_| Doorbell::new()).collect::<io::Result<_>>()?,
+            storage_bell: Doorbell::new()?,
+            http: Lane::new(HTTP_CONNECTIONS_MAX),
+            control_bell: Doorbell::new()?,
+        }))
+    }
+
+    fn pair(&self, from: ShardId, to: ShardId) -> usize {
+        from.index() * self.placement.shards() + to.index()
+    }
+
+    /// The lane of requests from one shard to another.
+    #[must_use]
+    pub fn requests(&self, from: ShardId, to: ShardId) -> &Lane<Request> {
+        &self.requests[self.pair(from, to)]
+    }
+
+    /// The lane of deliveries from one shard to another.
+    #[must_use]
+    pub fn deliveries(&self, from: ShardId, to: ShardId) -> &Lane<Delivery> {
+        &self.deliveries[self.pair(from, to)]
+    }
+
+    /// A shard's queues to and from the I/O shard.
+    #[must_use]
+    pub fn storage(&self, shard: ShardId) -> &StorageLanes {
+        &self.storage[shard.index()]
+    }
+
+    /// What the control plane has for a shard.
+    #[must_use]
+    pub fn control(&self, shard: ShardId) -> &Lane<ControlFrame> {
+        &self.control[shard.index()]
+    }
+
+    /// A shard's bell.
+    #[must_use]
+    pub fn bell(&self, shard: ShardId) -> &Doorbell {
+        &self.shard_bells[shard.index()]
+    }
+}

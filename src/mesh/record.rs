@@ -1,0 +1,148 @@
+//! What storage knows and clients see: plain data that crosses cores. The serialised names are the wire contract's.
+
+use crate::ids::{ConversationId, MessageId, Seq, SessionId, UserId};
+use serde::Serialize;
+
+/// Who wrote a message.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Sender {
+    /// The user's number.
+    pub id: UserId,
+    /// The user's unique name.
+    pub username: String,
+    /// The name that people see.
+    pub display_name: String,
+}
+
+/// What is known of a thread at its root message.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ThreadSummary {
+    /// Replies in the thread.
+    pub reply_count: i64,
+    /// Time of the newest one, RFC 3339 in UTC with milliseconds.
+    pub last_reply_at: String,
+}
+
+/// A message as clients see it. Times are RFC 3339 in UTC with milliseconds.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct MessageRecord {
+    /// Unique over the server.
+    pub message_id: MessageId,
+    /// Where it was said.
+    pub conversation_id: ConversationId,
+    /// Its place in the conversation's change log.
+    pub seq: Seq,
+    /// Who said it.
+    pub sender: Sender,
+    /// The text; empty when deleted.
+    pub content: String,
+    /// `text`, `image`, `file` or `system`.
+    pub message_type: String,
+    /// The thread's root, when it is a reply.
+    pub parent_message_id: Option<MessageId>,
+    /// Present on the root of a thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thread: Option<ThreadSummary>,
+    /// Users mentioned in the text.
+    pub mentions: Vec<UserId>,
+    /// Reactions, one entry per emoji.
+    pub reactions: Vec<serde_json::Value>,
+    /// Whether it is pinned.
+    pub pinned: bool,
+    /// Time of the last edit.
+    pub edited_at: Option<String>,
+    /// Whether it was deleted; the place in the log stays.
+    pub deleted: bool,
+    /// Files that belong to it.
+    pub attachments: Vec<serde_json::Value>,
+    /// When it was committed.
+    pub created_at: String,
+    /// The sender's own key for it; only its sender sees it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_message_id: Option<String>,
+}
+
+/// A page of a history, ascending by seq.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct MessagePage {
+    /// The messages.
+    pub messages: Vec<MessageRecord>,
+    /// Whether there are more in the direction that was asked for.
+    pub has_more: bool,
+}
+
+/// One entry of the change log.
+#[derive(Clone, PartialEq, Debug)]
+pub enum LogEntry {
+    /// A message, in its present form.
+    Message(Box<MessageRecord>),
+    /// Any other mutation.
+    Event(EventRecord),
+}
+
+impl LogEntry {
+    /// Its place in the log.
+    #[must_use]
+    pub fn seq(&self) -> Seq {
+        match self {
+            Self::Message(message) => message.seq,
+            Self::Event(event) => event.seq,
+        }
+    }
+}
+
+/// A mutation that is not a message.
+#[derive(Clone, PartialEq, Debug)]
+pub struct EventRecord {
+    /// Its place in the log.
+    pub seq: Seq,
+    /// The event's name on the wire.
+    pub kind: String,
+    /// Its data, without conversation id, seq and time.
+    pub payload: serde_json::Map<String, serde_json::Value>,
+    /// When it was committed, RFC 3339.
+    pub created_at: String,
+}
+
+/// One line of `welcome.conversations`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ConversationHead {
+    /// Which conversation.
+    pub id: ConversationId,
+    /// direct, group, `public_room` or `private_room`.
+    pub kind: String,
+    /// Its name; of a direct one, the other's.
+    pub name: Option<String>,
+    /// The newest place in its log.
+    pub last_seq: Seq,
+    /// The reader's marker.
+    pub read_seq: Seq,
+    /// The reader's role.
+    pub role: String,
+}
+
+/// Who is signed in, as told in `welcome.user`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Profile {
+    /// The user's number.
+    pub id: UserId,
+    /// The user's unique name.
+    pub username: String,
+    /// The name that people see.
+    pub display_name: String,
+    /// Address of a picture.
+    pub avatar_url: Option<String>,
+    /// When the account was made.
+    pub created_at: String,
+}
+
+/// A session that may be opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OpenedSession {
+    /// Who it is.
+    pub profile: Profile,
+    /// The sign-in it belongs to.
+    pub session: SessionId,
+    /// The user's conversations, when asked for.
+    pub conversations: Vec<ConversationHead>,
+}
