@@ -82,7 +82,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
         for event in events.drain(..) {
             echo.handle(event);
         }
-        if idle && !echo.sockets.has_pending_work() {
+        if idle && echo.sockets.may_sleep() {
             wait.wait().await?;
         } else {
             glommio::yield_if_needed().await;

@@ -317,10 +317,20 @@ impl Sockets {
         Ok(())
     }
 
-    /// Whether a turn would find queued output or unsubmitted entries.
+    /// Whether the shard may sleep on its eventfd: nothing is queued here, and the ring has nothing to run.
+    ///
+    /// The eventfd is written when the kernel's list of deferred work becomes non-empty, not while it stays so. A turn
+    /// can leave work on it (a multishot receive that requeued itself) without any completion to show for it; sleeping
+    /// then would be for ever. Polling the ring's own descriptor tells (`io_uring_poll` looks at deferred work too),
+    /// for one system call per sleep.
     #[must_use]
-    pub fn has_pending_work(&mut self) -> bool {
-        !self.dirty.is_empty() || !self.ring.submission().is_empty()
+    pub fn may_sleep(&mut self) -> bool {
+        if !self.dirty.is_empty() || !self.ring.submission().is_empty() {
+            return false;
+        }
+        let mut ring = libc::pollfd { fd: self.ring.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid pollfd, and no waiting.
+        unsafe { libc::poll(&raw mut ring, 1, 0) == 0 }
     }
 
     fn enter(&mut self) -> io::Result<()> {
