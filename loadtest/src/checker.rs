@@ -48,8 +48,22 @@ pub enum Event {
         /// Which send of this run it came from.
         token: Option<Token>,
     },
+    /// A message that names this run, but whose content is not what was sent.
+    Garbled {
+        /// The server's number for it.
+        id: MessageId,
+    },
     /// Any other mutation: somebody joined, a reaction, …
     Other,
+}
+
+impl Event {
+    fn id(self) -> Option<MessageId> {
+        match self {
+            Self::Message { id, .. } | Self::Garbled { id } => Some(id),
+            Self::Other => None,
+        }
+    }
 }
 
 /// What an acknowledgement says.
@@ -251,12 +265,12 @@ impl RoomChecker {
         }
     }
 
-    /// A message a client read from the history after a reset.
-    pub fn recovered(&mut self, client: ClientIndex, seq: Seq, event: Event) {
-        if let Some(subscriber) = self.subscribers.get_mut(&client) {
-            subscriber.missing.remove(seq.0);
-            self.observe(client, seq, event);
-        }
+    /// A message a client read from the history after a reset. False when the client lacked nothing there: the history
+    /// may reach into what is delivered anyway.
+    pub fn recovered(&mut self, client: ClientIndex, seq: Seq, event: Event) -> bool {
+        let lacked = self.subscribers.get_mut(&client).is_some_and(|subscriber| subscriber.missing.remove(seq.0));
+        self.observe(client, seq, event);
+        lacked
     }
 
     /// A client has read the history to its end, or gave up.
@@ -278,12 +292,6 @@ impl RoomChecker {
             subscriber.missing.push(last + 1, seq.0);
             subscriber.last = seq.0;
         }
-    }
-
-    /// Content of this run arrived changed.
-    pub fn corrupted(&mut self, client: ClientIndex, seq: Seq, what: &str) {
-        self.violations
-            .note(Kind::Corrupted, || format!("{}: client {} at seq {}: {what}", self.name, client.0, seq.0));
     }
 
     /// True when every send is answered and every subscriber has reached the last message stored: nothing more to wait for.
@@ -366,11 +374,18 @@ impl RoomChecker {
     fn record(&mut self, seq: Seq, event: Event, disagreement: Kind) {
         let known = *self.events.entry(seq).or_insert(event);
         if known != event {
-            self.violations.note(disagreement, || {
+            // The same message with another content, as far as it could be read, is a fault of content, not of order.
+            let kind = if known.id().is_some() && known.id() == event.id() { Kind::Corrupted } else { disagreement };
+            self.violations.note(kind, || {
                 format!("{}: at seq {} there was {}, now {}", self.name, seq.0, describe(known), describe(event))
             });
+            if kind == Kind::Corrupted && matches!(event, Event::Message { token: Some(_), .. }) {
+                self.events.insert(seq, event);
+            }
+        } else if matches!(event, Event::Garbled { .. }) {
+            self.violations.note(Kind::Corrupted, || format!("{}: at seq {}: {}", self.name, seq.0, describe(event)));
         }
-        if let Event::Message { id, .. } = event {
+        if let Some(id) = event.id() {
             let first = *self.ids.entry(id).or_insert(seq);
             if first != seq {
                 self.violations.note(Kind::MessageIdReused, || {
@@ -385,6 +400,7 @@ fn describe(event: Event) -> String {
     match event {
         Event::Message { id, token: Some(token) } => format!("message {} ({token})", id.0),
         Event::Message { id, token: None } => format!("message {} (not of this run)", id.0),
+        Event::Garbled { id } => format!("message {} (garbled)", id.0),
         Event::Other => "another kind of event".to_owned(),
     }
 }

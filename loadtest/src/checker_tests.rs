@@ -270,6 +270,18 @@ fn replies_to_nothing_and_messages_from_nowhere_are_found() {
 }
 
 #[test]
+fn a_changed_content_is_found_once_for_each_who_got_it() {
+    let mut room = room();
+    let t = token(A, 0);
+    room.sent(t);
+    // Changed so badly for B that it does not even look like ours.
+    room.delivered(B, Seq(11), Event::Message { id: MessageId(5), token: None });
+    room.acked(ack(t, 5, 11));
+    room.delivered(A, Seq(11), Event::Garbled { id: MessageId(5) });
+    assert_eq!(kinds(room), [(Kind::Corrupted, 2)]);
+}
+
+#[test]
 fn after_a_reset_the_history_fills_the_hole() {
     let mut room = room();
     let (first, second) = (token(A, 0), token(A, 1));
@@ -281,8 +293,9 @@ fn after_a_reset_the_history_fills_the_hole() {
     }
     room.reset(B, Seq(14));
     assert!(!room.settled(), "the history is still to be read");
-    room.recovered(B, Seq(11), message(11, first));
-    room.recovered(B, Seq(13), message(13, second));
+    assert!(room.recovered(B, Seq(11), message(11, first)));
+    assert!(room.recovered(B, Seq(13), message(13, second)));
+    assert!(!room.recovered(B, Seq(13), message(13, second)));
     room.recovery_ended(B);
     assert!(room.settled());
     assert_eq!(kinds(room), []);

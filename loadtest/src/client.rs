@@ -73,6 +73,10 @@ pub struct Client {
     in_flight: BTreeMap<u32, InFlight>,
     resend: VecDeque<u32>,
     reconnect_after: Option<Duration>,
+    /// Something other than this machine holds sends back: a limit, or a lost connection.
+    held_back: bool,
+    /// When it last stopped doing so, nanoseconds since the epoch.
+    free_since_ns: u64,
 }
 
 impl Client {
@@ -112,6 +116,8 @@ impl Client {
             in_flight: BTreeMap::new(),
             resend: VecDeque::new(),
             reconnect_after: None,
+            held_back: false,
+            free_since_ns: 0,
         })
     }
 
@@ -122,6 +128,7 @@ impl Client {
                 End::Done => break,
                 End::Lost(reason) => {
                     count(&self.shared.stats.counters.lost);
+                    self.held_back = true;
                     if !self.shared.survive_restarts {
                         let client = self.index.0;
                         self.shared.stats.violation(Kind::ConnectionLost, || format!("client {client}: {reason}"));
@@ -194,9 +201,14 @@ impl Client {
             let blocked = !self.socket.can_queue() || self.in_flight.len() >= self.shared.in_flight_max;
             let Some(planned_ns) = self.plan.as_ref().and_then(Plan::peek_ns) else { return Ok(None) };
             if blocked || planned_ns >= end_ns {
+                self.held_back |= blocked;
                 return Ok(None);
             }
             let now_ns = nanoseconds_since(epoch);
+            if self.held_back {
+                self.held_back = false;
+                self.free_since_ns = now_ns;
+            }
             if planned_ns > now_ns {
                 return Ok(Some(epoch + Duration::from_nanos(planned_ns)));
             }
@@ -210,7 +222,8 @@ impl Client {
             self.in_flight.insert(number, flight);
             self.shared.checker(flight.room).sent(token);
             count(&self.shared.stats.counters.sent);
-            let lag_us = (now_ns - planned_ns) / 1000;
+            // The harness's own share: what was held back is the server's.
+            let lag_us = now_ns.saturating_sub(planned_ns.max(self.free_since_ns)) / 1000;
             self.shared.stats.latencies(self.index).send_lag.saturating_record(lag_us.max(1));
             self.write_message(token, flight)?;
         }
@@ -399,7 +412,7 @@ impl Client {
                 return;
             }
         };
-        let (event, planned_ns) = self.read_message(room, seq, MessageId(id), content.as_deref().unwrap_or_default());
+        let (event, planned_ns) = self.read_message(MessageId(id), content.as_deref().unwrap_or_default());
         shared.checker(room).delivered(self.index, seq, event);
         let Some(planned_ns) = planned_ns else {
             count(&shared.stats.counters.other_events);
@@ -413,14 +426,11 @@ impl Client {
     }
 
     /// What a message is to the checker, and when it was planned if it is this run's.
-    fn read_message(&self, room: u32, seq: Seq, id: MessageId, content: &str) -> (Event, Option<u64>) {
+    fn read_message(&self, id: MessageId, content: &str) -> (Event, Option<u64>) {
         match self.shared.payload.read(content) {
             Reading::Ours { token, planned_ns } => (Event::Message { id, token: Some(token) }, Some(planned_ns)),
             Reading::Foreign => (Event::Message { id, token: None }, None),
-            Reading::Corrupted => {
-                self.shared.checker(room).corrupted(self.index, seq, "the content is not what was sent");
-                (Event::Message { id, token: None }, None)
-            }
+            Reading::Corrupted => (Event::Garbled { id }, None),
         }
     }
 
@@ -439,17 +449,20 @@ impl Client {
             return Ok(());
         }
         let messages = data.messages.and_then(Lenient::wanted).unwrap_or_default();
+        let mut lacked_any = false;
         for message in &messages {
             let content = message.content.as_deref().unwrap_or_default();
             let seq = Seq(message.seq);
-            let (event, planned_ns) = self.read_message(room, seq, MessageId(message.message_id), content);
-            self.shared.checker(room).recovered(self.index, seq, event);
-            if planned_ns.is_some() {
+            let (event, planned_ns) = self.read_message(MessageId(message.message_id), content);
+            let lacked = self.shared.checker(room).recovered(self.index, seq, event);
+            lacked_any |= lacked;
+            if lacked && planned_ns.is_some() {
                 count(&self.shared.stats.counters.delivered);
             }
         }
         match messages.last() {
-            Some(last) if data.has_more => self.read_history(room, last.seq),
+            // A page that fills nothing is past the reset: live events come on their own from there.
+            Some(last) if data.has_more && lacked_any => self.read_history(room, last.seq),
             _ => {
                 self.shared.checker(room).recovery_ended(self.index);
                 Ok(())

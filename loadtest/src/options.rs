@@ -26,7 +26,7 @@ Exit status: 0 no violation, 1 violations found, 2 wrong usage or no connection.
 
 /// Load test for Veza Chat Server: sends on a clock, and holds every ack and delivery to the protocol's promises.
 #[derive(Parser, Debug, Clone)]
-#[command(name = "loadtest", version, after_help = EXAMPLES)]
+#[command(name = "loadtest", version, after_help = EXAMPLES, args_override_self = true)]
 pub struct Options {
     /// Where the server is
     #[arg(long, default_value = "http://127.0.0.1:8080", value_parser = Target::parse)]

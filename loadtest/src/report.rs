@@ -171,8 +171,8 @@ impl Report {
         }
         if self.send_lag.p99_us > 5_000 {
             notes.push(format!(
-                "1 in 100 sends left {} or more after its planned time: this machine is too busy for the load, and \
-                 latencies include that",
+                "1 in 100 sends left {} or more after its planned time with nothing to hold it back: this machine is too \
+                 busy for the load, and latencies include that",
                 Micros(self.send_lag.p99_us)
             ));
         }

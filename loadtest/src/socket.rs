@@ -139,6 +139,7 @@ impl Connector {
 
 fn explain(error: &std::io::Error) -> String {
     match error.raw_os_error() {
+        // EMFILE and EADDRNOTAVAIL on Linux.
         Some(24) => format!("{error}: raise the limit with ulimit -n"),
         Some(99) => format!("{error}: no free port, see net.ipv4.ip_local_port_range"),
         _ => error.to_string(),

@@ -66,7 +66,7 @@ pub struct Latencies {
     pub ack: Histogram<u64>,
     /// Planned send → delivery to a subscriber.
     pub delivery: Histogram<u64>,
-    /// Planned send → written: the harness's own share.
+    /// Planned send → written, without what the in-flight limit or a lost connection held back: the harness's own share.
     pub send_lag: Histogram<u64>,
 }
 
