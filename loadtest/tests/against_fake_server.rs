@@ -1,0 +1,167 @@
+//! The whole program against a fake server: a sound one must come out clean in both formats, and each fault must be found
+//! under its name. Without the second half, a harness that checks nothing would pass.
+
+mod support;
+
+use serde_json::Value;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+use support::{Fake, Fault};
+
+/// What a run gave.
+struct Run {
+    status: i32,
+    stdout: String,
+    stderr: String,
+    json: Value,
+}
+
+impl Run {
+    /// Violations of a kind.
+    fn violations(&self, kind: &str) -> u64 {
+        self.json["violations"][kind]["count"].as_u64().unwrap_or_default()
+    }
+
+    fn number(&self, key: &str) -> u64 {
+        self.json[key].as_u64().expect("a number")
+    }
+}
+
+/// Runs the program: 12 users in 3 rooms, 200 messages a second for a second, unless `arguments` say otherwise.
+async fn run(address: &str, arguments: &[&str]) -> Run {
+    let file = std::env::temp_dir().join(format!("loadtest-{}-{:08x}.json", std::process::id(), rand::random::<u32>()));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["--users=12", "--rooms=3", "--rate=200", "--duration=1s", "--drain=1500ms", "--quiet"]);
+    command.arg(format!("--url=http://{address}")).arg("--json").arg(&file).args(arguments);
+    let output: Output =
+        tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("it runs");
+    let json = std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let _ = std::fs::remove_file(&file);
+    Run {
+        status: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        json,
+    }
+}
+
+async fn run_with(fault: Fault, arguments: &[&str]) -> Run {
+    let fake = Fake::start(fault).await;
+    run(&fake.address.to_string(), arguments).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sound_server_is_clean_in_both_formats_and_a_rerun_finds_its_users_again() {
+    let fake = Fake::start(Fault::None).await;
+    for format in ["json", "msgpack"] {
+        let run = run(&fake.address.to_string(), &["--format", format]).await;
+        assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
+        let sent = run.number("sent");
+        assert!((100..400).contains(&sent), "{sent} sent");
+        assert_eq!(run.number("acked"), sent);
+        assert_eq!(run.number("delivered"), 4 * sent, "4 users in each room");
+        assert_eq!(run.json["ack_latency"]["count"], sent);
+        assert_eq!(run.json["delivery_latency"]["count"], 4 * sent);
+        assert!(run.stdout.contains("no violations"), "{}", run.stdout);
+        assert_eq!(fake.population(), (12, 3));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_shapes_of_membership_and_spacing_work() {
+    let run = run_with(Fault::None, &["--rooms-per-user", "2"]).await;
+    assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
+    assert_eq!(run.number("delivered"), 8 * run.number("sent"));
+    let run = run_with(Fault::None, &["--users=2", "--rooms=5"]).await;
+    assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
+    let fake = Fake::start(Fault::None).await;
+    for _ in 0..2 {
+        let run = self::run(&fake.address.to_string(), &["--prefix=few", "--spacing=even", "--in-flight-max=1"]).await;
+        assert_eq!((run.status, run.number("sent")), (0, 200), "{}{}", run.stdout, run.stderr);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_in_delivery_are_found() {
+    for (fault, kinds) in [
+        (Fault::Skip, &["gap", "undelivered"][..]),
+        (Fault::Double, &["duplicate"]),
+        (Fault::Swap, &["gap", "disorder"]),
+        (Fault::NoAck, &["unanswered"]),
+        (Fault::LateAck, &["event_before_ack"]),
+        (Fault::Garble, &["corrupted"]),
+    ] {
+        let run = run_with(fault, &[]).await;
+        assert_eq!(run.status, 1, "{fault:?}: {}{}", run.stdout, run.stderr);
+        for kind in kinds {
+            assert!(run.violations(kind) > 0, "{fault:?} without {kind}: {}", run.stdout);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_are_counted_and_the_limit_is_named() {
+    let run = run_with(Fault::RateLimit, &[]).await;
+    assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
+    assert_eq!(run.number("refused"), run.json["errors"]["rate_limited"].as_u64().expect("counted"));
+    assert_eq!(run.number("acked") + run.number("refused"), run.number("sent"));
+    assert!(run.stdout.contains("CHAT_SERVER__LIMITS__MAX_MESSAGES_PER_MINUTE"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_is_survived_when_nothing_is_lost() {
+    for fault in [Fault::Restart, Fault::RestartReset, Fault::RestartExpiringTokens] {
+        for format in ["json", "msgpack"] {
+            let run = run_with(fault, &["--survive-restarts", "--format", format]).await;
+            assert_eq!(run.status, 0, "{fault:?}: {}{}", run.stdout, run.stderr);
+            assert_eq!(run.number("resets") > 0, fault == Fault::RestartReset);
+            assert_eq!((run.number("connections_lost"), run.number("connections_restored")), (12, 12));
+            assert!(run.number("resent") >= 1);
+            assert_eq!(run.number("acked"), run.number("sent"));
+            assert_eq!(run.number("delivered"), 4 * run.number("sent"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_that_loses_or_doubles_is_found() {
+    for (fault, kind) in [(Fault::RestartForgetful, "committed_twice"), (Fault::RestartLossy, "gap")] {
+        let run = run_with(fault, &["--survive-restarts"]).await;
+        assert_eq!(run.status, 1, "{fault:?}: {}{}", run.stdout, run.stderr);
+        assert!(run.violations(kind) > 0, "{fault:?}: {}", run.stdout);
+        assert_eq!(run.violations("connection_lost"), 0);
+    }
+    let run = run_with(Fault::Restart, &[]).await;
+    assert_eq!((run.status, run.violations("connection_lost")), (1, 12), "{}", run.stdout);
+    assert_eq!(run.number("violations_total"), 12, "{}", run.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_server_and_wrong_usage_are_status_2_with_a_reason() {
+    let run = run("127.0.0.1:1", &[]).await;
+    assert_eq!(run.status, 2);
+    assert!(run.stderr.contains("Is the server running"), "{}", run.stderr);
+    let run = self::run("127.0.0.1:1", &["--spacing=odd"]).await;
+    assert_eq!(run.status, 2);
+    let fake = Fake::start(Fault::None).await;
+    self::run(&fake.address.to_string(), &["--spacing=even"]).await;
+    let run = self::run(&fake.address.to_string(), &["--password=wrong-password"]).await;
+    assert_eq!(run.status, 2);
+    assert!(run.stderr.contains("--password"), "{}", run.stderr);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ctrl_c_prints_what_was_measured() {
+    let fake = Fake::start(Fault::None).await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["--users=4", "--rooms=2", "--duration=1h", "--quiet"]).arg(format!("--url=http://{}", fake.address));
+    let child = command.stdout(Stdio::piped()).spawn().expect("it runs");
+    let process = child.id().to_string();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(Command::new("kill").args(["-INT", &process]).status().expect("kill runs").success());
+    let output =
+        tokio::task::spawn_blocking(move || child.wait_with_output()).await.expect("no panic").expect("it ends");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{stdout}");
+    assert!(stdout.contains("interrupted") && stdout.contains("no violations"), "{stdout}");
+}
