@@ -72,12 +72,11 @@ pub fn init(config: &LoggingConfig) -> Result<LoggingGuard, LoggingError> {
 fn build(config: &LoggingConfig) -> Result<(Box<dyn Subscriber + Send + Sync>, LoggingGuard), LoggingError> {
     let filter = EnvFilter::try_new(&config.level)
         .map_err(|error| LoggingError::Level { level: config.level.clone(), reason: error.to_string() })?;
-    let (sink, ansi): (Box<dyn Write + Send>, bool) = match &config.file {
-        Some(path) => (Box::new(open(path, config)?), false),
-        None => {
-            let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            (Box::new(io::stderr()), io::stderr().is_terminal() && !plain)
-        }
+    let (sink, ansi): (Box<dyn Write + Send>, bool) = if let Some(path) = &config.file {
+        (Box::new(open(path, config)?), false)
+    } else {
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        (Box::new(io::stderr()), io::stderr().is_terminal() && !plain)
     };
     let (writer, worker) =
         NonBlockingBuilder::default().lossy(true).buffered_lines_limit(LINES_MAX).thread_name("log").finish(sink);

@@ -31,10 +31,6 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
-
-    fn masked(&self) -> Cow<'static, str> {
-        Cow::Borrowed(MASK)
-    }
 }
 
 impl SecretUrl {
@@ -47,10 +43,6 @@ impl SecretUrl {
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
-    }
-
-    fn masked(&self) -> Cow<'static, str> {
-        Cow::Owned(mask_url(&self.0))
     }
 }
 
@@ -86,29 +78,29 @@ fn mask_url(url: &str) -> String {
 }
 
 macro_rules! masked {
-    ($type:ty) => {
+    ($type:ty, $mask:expr) => {
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.masked())
+                f.write_str(&$mask(&self.0))
             }
         }
 
         impl fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.masked())
+                f.write_str(&$mask(&self.0))
             }
         }
 
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(&self.masked())
+                serializer.serialize_str(&$mask(&self.0))
             }
         }
     };
 }
 
-masked!(Secret);
-masked!(SecretUrl);
+masked!(Secret, |_: &str| MASK);
+masked!(SecretUrl, mask_url);
 
 #[cfg(test)]
 mod tests {

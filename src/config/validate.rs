@@ -27,7 +27,7 @@ impl Problems {
         self.0.push((key, reason.into()));
     }
 
-    fn range<T: PartialOrd + Display>(&mut self, key: &'static str, value: T, min: T, max: T) {
+    fn range<T: Copy + PartialOrd + Display>(&mut self, key: &'static str, value: T, min: T, max: T) {
         if value < min || value > max {
             self.add(key, format!("must be between {min} and {max}, found {value}"));
         }
@@ -35,7 +35,7 @@ impl Problems {
 
     fn time(&mut self, key: &'static str, value: Duration, min: Duration, max: Duration) {
         if value < min || value > max {
-            let [value, min, max] = [value, min, max].map(|time| humantime_serde::re::humantime::format_duration(time));
+            let [value, min, max] = [value, min, max].map(humantime_serde::re::humantime::format_duration);
             self.add(key, format!("must be between {min} and {max}, found {value}"));
         }
     }
@@ -54,7 +54,7 @@ impl Problems {
 pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     const SECOND: Duration = Duration::from_secs(1);
     const TICK: Duration = Duration::from_millis(100);
-    const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+    const DAY: Duration = Duration::from_hours(24);
     let mut problems = Problems(Vec::new());
     let p = &mut problems;
 
