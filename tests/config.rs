@@ -49,7 +49,7 @@ fn the_defaults_are_valid() {
     assert_eq!(config.limits(), Limits::default());
     assert_eq!(config.server.environment, Environment::Development);
     assert_eq!(config.server.bind_addr.to_string(), "127.0.0.1:8080");
-    assert_eq!(config.security.jwt_refresh_duration, Duration::from_secs(7 * 24 * 3_600));
+    assert_eq!(config.security.jwt_refresh_duration, Duration::from_hours(7 * 24));
     assert_eq!(config.database.url, None);
     assert_eq!(config.warnings(), Vec::<String>::new());
 }
