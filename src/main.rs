@@ -5,6 +5,7 @@
 use chat_server::boot::{self, logging};
 use chat_server::config::{Config, ConfigErrors, Sources};
 use clap::{Parser, Subcommand};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -52,7 +53,8 @@ fn main() -> ExitCode {
     };
     match arguments.command.unwrap_or(Command::Serve) {
         Command::CheckConfig => {
-            print!("{}", loaded.to_toml());
+            // Not print!, which panics when the reader of a pipe has seen enough.
+            let _ = std::io::stdout().write_all(loaded.to_toml().as_bytes());
             for warning in loaded.config.warnings() {
                 eprintln!("warning: {warning}");
             }
