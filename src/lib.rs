@@ -1,5 +1,7 @@
 //! Veza Chat Server.
+pub mod boot;
 pub mod chat;
+pub mod config;
 pub mod error;
 pub mod ids;
 pub mod limits;

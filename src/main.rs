@@ -1,2 +1,95 @@
-//! The chat-server binary.
-fn main() {}
+//! The `chat-server` binary: arguments in, exit code out.
+//!
+//! Exit codes: 0 done, 1 a failure while running, 2 wrong arguments or configuration.
+
+use chat_server::boot::{self, logging};
+use chat_server::config::{Config, ConfigErrors, Sources};
+use clap::{Parser, Subcommand};
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const RUNTIME_FAILURE: u8 = 1;
+const BAD_CONFIGURATION: u8 = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  chat-server                                    serve, with ./config and the environment
+  chat-server --config /etc/chat-server.toml     one more file, above those in ./config
+  chat-server check-config                       what is in force, and where it comes from
+  CHAT_SERVER__SERVER__BIND_ADDR=0.0.0.0:80 chat-server serve
+
+Configuration, lowest first: built-in defaults, config/default.toml, config/{environment}.toml, --config FILE,
+environment variables CHAT_SERVER__SECTION__KEY.
+
+Exit codes: 0 done, 1 a failure while running, 2 wrong arguments or configuration.";
+
+/// A self-hosted WebSocket chat server: one core per shard, PostgreSQL as the only truth.
+#[derive(Parser)]
+#[command(name = "chat-server", version, after_help = EXAMPLES)]
+struct Arguments {
+    /// A configuration file, read after those in ./config.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server (also without any command).
+    Serve,
+    /// Apply the database migrations and exit.
+    Migrate,
+    /// Print the effective configuration with secrets masked, or everything that is wrong with it.
+    CheckConfig,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let loaded = match Sources::of_process(arguments.config.as_deref()).load() {
+        Ok(loaded) => loaded,
+        Err(errors) => return refuse_configuration(&errors),
+    };
+    match arguments.command.unwrap_or(Command::Serve) {
+        Command::CheckConfig => {
+            // Not print!, which panics when the reader of a pipe has seen enough.
+            let _ = std::io::stdout().write_all(loaded.to_toml().as_bytes());
+            for warning in loaded.config.warnings() {
+                eprintln!("warning: {warning}");
+            }
+            ExitCode::SUCCESS
+        }
+        Command::Serve => run(loaded.config, boot::serve, "cannot serve"),
+        Command::Migrate => run(loaded.config, boot::migrate, "cannot migrate"),
+    }
+}
+
+fn run(config: Config, job: fn(Config) -> Result<(), boot::BootError>, failure: &str) -> ExitCode {
+    // Held to the end: dropping it writes the lines that still wait.
+    let _log = match logging::init(&config.logging) {
+        Ok(guard) => guard,
+        Err(error) => {
+            eprintln!("chat-server: {error}");
+            return ExitCode::from(BAD_CONFIGURATION);
+        }
+    };
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    match job(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{failure}: {error}");
+            // Also where the log goes to a file: whoever started the server looks here.
+            eprintln!("chat-server: {failure}: {error}");
+            ExitCode::from(RUNTIME_FAILURE)
+        }
+    }
+}
+
+fn refuse_configuration(errors: &ConfigErrors) -> ExitCode {
+    eprintln!("chat-server: {errors}");
+    eprintln!("Correct these and start again; `chat-server check-config` checks without starting.");
+    ExitCode::from(BAD_CONFIGURATION)
+}

@@ -1,0 +1,60 @@
+# Shared by the scripts here; sourced, not run. Sets nothing up by itself.
+
+say() { printf '%s\n' "$*"; }
+die() {
+    printf '%s\n' "$@" >&2
+    exit 1
+}
+
+# The PostgreSQL server programs' folder with the highest version of at least $1; fails when there is none.
+postgres_bin() {
+    local least=$1 best='' best_major=0 folder major program
+    local folders=(/usr/lib/postgresql/*/bin /usr/pgsql-*/bin)
+    program=$(command -v postgres) && folders+=("$(dirname "$program")")
+    for folder in "${folders[@]}"; do
+        [ -x "$folder/initdb" ] && [ -x "$folder/postgres" ] || continue
+        major=$("$folder/postgres" --version | sed -nE 's/.*\) ([0-9]+).*/\1/p')
+        if [ "${major:-0}" -ge "$least" ] && [ "$major" -gt "$best_major" ]; then
+            best=$folder best_major=$major
+        fi
+    done
+    [ -n "$best" ] && say "$best"
+}
+
+# apt_install WHY PACKAGE...: says what it is about to do, then does it, or says which command would.
+apt_install() {
+    local why=$1 sudo=()
+    shift
+    local command="apt-get install -y --no-install-recommends $*"
+    if ! command -v apt-get >/dev/null; then
+        die "$why, and this is no Debian or Ubuntu. Install the equivalent of these Debian packages and try again:" "  $*"
+    fi
+    if [ -n "${NO_INSTALL:-}" ]; then
+        die "$why, and NO_INSTALL is set. Type this and try again:" "  sudo apt-get update && sudo $command"
+    fi
+    if [ "$(id -u)" -ne 0 ]; then
+        if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+            sudo=(sudo -n)
+        elif command -v sudo >/dev/null && [ -t 0 ]; then
+            sudo=(sudo)
+        else
+            die "$why, and this user may not install it. As root, type this and try again:" \
+                "  apt-get update && $command"
+        fi
+    fi
+    say "$why. About to install with apt-get: $*"
+    "${sudo[@]}" apt-get update -qq
+    keep_debian_from_starting_postgresql "${sudo[@]}"
+    # UCF_FORCE_CONFFOLD: a configuration file that is there already stays as it is.
+    "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1 $command
+}
+
+# Debian's package creates and starts a cluster of the system's unless told otherwise; only the programs are wanted.
+# A file that the administrator wrote decides for itself.
+keep_debian_from_starting_postgresql() {
+    local file=/etc/postgresql-common/createcluster.conf
+    [ -e "$file" ] && return
+    say "Writing $file (create_main_cluster = false), so that no system-wide PostgreSQL is started"
+    "$@" mkdir -p /etc/postgresql-common
+    say 'create_main_cluster = false' | "$@" tee "$file" >/dev/null
+}

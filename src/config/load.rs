@@ -1,0 +1,403 @@
+//! Layers into a [`Config`].
+//!
+//! Deserialisation stops at its first error. To report all of them, the value that was refused is taken out of its
+//! layers, so that the default shows through, and the whole is tried again until it holds. Every round removes one
+//! value, so the rounds are finite.
+
+use super::{Config, ConfigError, ConfigErrors, Environment, print, validate};
+use figment::error::{Actual, Kind};
+use figment::providers::{Format, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// What an environment variable of ours begins with. With one underscore it would meet the variables that Kubernetes
+/// makes up for a service named `chat-server`.
+pub const ENV_PREFIX: &str = "CHAT_SERVER__";
+
+const BUILT_IN: &str = include_str!("../../config/default.toml");
+const BUILT_IN_ORIGIN: &str = "built-in default";
+
+/// Keys whose variable is a list, separated by commas.
+const LISTS: &[&str] = &["security.allowed_origins"];
+/// Keys whose values an error must not quote.
+const SECRETS: &[&str] = &["cache.url", "cluster.redis_url", "database.url", "security.jwt_secret"];
+
+/// Where the layers are read from.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// Folder of `default.toml` and `{environment}.toml`; files missing there are no error.
+    pub dir: Option<PathBuf>,
+    /// The file of `--config`; it must exist.
+    pub file: Option<PathBuf>,
+    /// Environment variables; those without [`ENV_PREFIX`] are not looked at.
+    pub env: Vec<(OsString, OsString)>,
+}
+
+/// A configuration and where its values came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Key path → file or variable. Keys that are not set are absent.
+    pub origins: BTreeMap<String, String>,
+}
+
+impl Loaded {
+    /// The effective configuration as TOML, secrets masked, with the origin of each value.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        print::to_toml(&self.config, &self.origins)
+    }
+}
+
+/// One layer.
+#[derive(Clone)]
+struct Layer {
+    origin: String,
+    values: Dict,
+    /// Of the environment's layer: key path → variable.
+    variables: Vec<(Vec<String>, String)>,
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::from("layer", self.origin.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.values.clone()))
+    }
+}
+
+impl Sources {
+    /// `./config`, the given file and the environment of this process.
+    #[must_use]
+    pub fn of_process(file: Option<&Path>) -> Self {
+        Self {
+            dir: Some(PathBuf::from("config")),
+            file: file.map(Path::to_path_buf),
+            env: std::env::vars_os().collect(),
+        }
+    }
+
+    /// Reads, merges and checks the layers.
+    ///
+    /// # Errors
+    /// Every problem found.
+    pub fn load(&self) -> Result<Loaded, ConfigErrors> {
+        let mut errors = Vec::new();
+        let (mut layers, environment) = self.layers(&mut errors);
+        let config = extract(&mut layers, &mut errors);
+        if let Some(config) = config {
+            let origins = origins(&config, &layers);
+            let mut invalid = validate::check(&config);
+            if let Some(environment) = environment.filter(|name| *name != config.server.environment) {
+                invalid.push((
+                    "server.environment",
+                    format!(
+                        "the file of the environment {:?} names another one, {:?}",
+                        environment.as_str(),
+                        config.server.environment.as_str()
+                    ),
+                ));
+            }
+            // A value that was refused above has been replaced by its default: what is said about that is no news.
+            invalid.retain(|(key, _)| errors.iter().all(|error: &ConfigError| error.key != *key));
+            errors.extend(invalid.into_iter().map(|(key, reason)| ConfigError {
+                key: key.to_owned(),
+                reason,
+                origin: origins.get(key).cloned().unwrap_or_else(|| "not set anywhere".to_owned()),
+            }));
+            if errors.is_empty() {
+                return Ok(Loaded { config, origins });
+            }
+        }
+        Err(ConfigErrors(errors))
+    }
+
+    /// The layers, and the environment that chose one of them.
+    fn layers(&self, errors: &mut Vec<ConfigError>) -> (Vec<Layer>, Option<Environment>) {
+        let mut layers = vec![Layer {
+            origin: BUILT_IN_ORIGIN.to_owned(),
+            values: parse(BUILT_IN, BUILT_IN_ORIGIN, errors),
+            variables: Vec::new(),
+        }];
+        if let Some(dir) = &self.dir {
+            layers.extend(read(&dir.join("default.toml"), false, errors));
+        }
+        let file = self.file.as_deref().and_then(|file| read(file, true, errors));
+        let env = environment_layer(&self.env, errors);
+
+        let choosing: Vec<&Layer> = layers.iter().chain(&file).chain([&env]).collect();
+        // A name that is none is refused later, like any other bad value.
+        let environment = named_environment(&choosing).and_then(|name| {
+            let known = [Environment::Development, Environment::Staging, Environment::Production];
+            known.into_iter().find(|known| known.as_str() == name)
+        });
+        if let (Some(dir), Some(environment)) = (&self.dir, environment) {
+            layers.extend(read(&dir.join(format!("{}.toml", environment.as_str())), false, errors));
+        }
+        layers.extend(file);
+        layers.push(env);
+        (layers, environment)
+    }
+}
+
+/// `server.environment` of the uppermost layer that has it.
+fn named_environment(layers: &[&Layer]) -> Option<String> {
+    layers.iter().rev().find_map(|layer| {
+        let name = layer.values.get("server")?.as_dict()?.get("environment")?.as_str()?;
+        Some(name.to_owned())
+    })
+}
+
+fn read(path: &Path, required: bool, errors: &mut Vec<ConfigError>) -> Option<Layer> {
+    let origin = path.display().to_string();
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let values = parse(&text, &origin, errors);
+            Some(Layer { origin, values, variables: Vec::new() })
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => None,
+        Err(error) => {
+            errors.push(ConfigError { key: String::new(), reason: format!("cannot be read: {error}"), origin });
+            None
+        }
+    }
+}
+
+fn parse(text: &str, origin: &str, errors: &mut Vec<ConfigError>) -> Dict {
+    match Toml::from_str::<Dict>(text) {
+        Ok(values) => values,
+        Err(error) => {
+            // Not the error's own Display: it quotes the line, and the line may hold a secret.
+            let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            errors.push(ConfigError {
+                key: String::new(),
+                reason: format!("line {line} is not valid TOML: {}", error.message().replace('\n', ", ")),
+                origin: origin.to_owned(),
+            });
+            Dict::new()
+        }
+    }
+}
+
+fn environment_layer(env: &[(OsString, OsString)], errors: &mut Vec<ConfigError>) -> Layer {
+    let mut layer = Layer { origin: "environment".to_owned(), values: Dict::new(), variables: Vec::new() };
+    let mut variables: Vec<_> =
+        env.iter().filter(|(name, _)| name.as_encoded_bytes().starts_with(ENV_PREFIX.as_bytes())).collect();
+    variables.sort();
+    for (name, value) in variables {
+        let shown = name.to_string_lossy().into_owned();
+        let mut refuse = |key: String, reason: &str| {
+            errors.push(ConfigError { key, reason: reason.to_owned(), origin: variable_origin(&shown) });
+        };
+        let Some(name) = name.to_str() else {
+            refuse(String::new(), "the name is not UTF-8");
+            continue;
+        };
+        let path: Vec<String> = name[ENV_PREFIX.len()..].to_ascii_lowercase().split("__").map(str::to_owned).collect();
+        let key = path.join(".");
+        let Some(value) = value.to_str() else {
+            refuse(key, "the value is not UTF-8");
+            continue;
+        };
+        if insert(&mut layer.values, &path, variable_value(&key, value)) {
+            layer.variables.push((path, name.to_owned()));
+        } else {
+            refuse(key, "another variable sets a value inside this one, or around it");
+        }
+    }
+    layer
+}
+
+fn variable_origin(name: &str) -> String {
+    format!("environment variable {name}")
+}
+
+/// A variable is text; only what is a number or a switch in the defaults is read as one. (A secret of digits only is
+/// not a number.)
+fn variable_value(key: &str, text: &str) -> Value {
+    if LISTS.contains(&key) {
+        return Value::from(
+            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect::<Vec<_>>(),
+        );
+    }
+    match Toml::from_str::<Dict>(BUILT_IN).ok().and_then(|defaults| lookup(&defaults, key).cloned()) {
+        Some(Value::Bool(..)) => text.parse::<bool>().map_or_else(|_| Value::from(text), Value::from),
+        Some(Value::Num(..)) => text.parse::<u64>().map_or_else(|_| Value::from(text), Value::from),
+        _ => Value::from(text),
+    }
+}
+
+fn lookup<'a>(values: &'a Dict, key: &str) -> Option<&'a Value> {
+    let mut parts = key.split('.');
+    let mut value = values.get(parts.next()?)?;
+    for part in parts {
+        value = value.as_dict()?.get(part)?;
+    }
+    Some(value)
+}
+
+fn insert(values: &mut Dict, path: &[String], value: Value) -> bool {
+    match path {
+        [] => false,
+        [last] => values.insert(last.clone(), value).is_none(),
+        [first, rest @ ..] => match values.entry(first.clone()).or_insert_with(|| Value::from(Dict::new())) {
+            Value::Dict(_, inner) => insert(inner, rest, value),
+            _ => false,
+        },
+    }
+}
+
+/// Takes out what stands at the path, or above it (an element of a list goes with its list).
+fn remove(values: &mut Dict, path: &[String]) -> bool {
+    let [first, rest @ ..] = path else { return false };
+    match values.get_mut(first) {
+        Some(Value::Dict(_, inner)) if !rest.is_empty() => remove(inner, rest),
+        Some(_) => values.remove(first).is_some(),
+        None => false,
+    }
+}
+
+fn figment(layers: &[Layer]) -> Figment {
+    layers.iter().fold(Figment::new(), |figment, layer| figment.merge(layer.clone()))
+}
+
+fn extract(layers: &mut [Layer], errors: &mut Vec<ConfigError>) -> Option<Config> {
+    loop {
+        let figment = figment(layers);
+        let error = match figment.extract::<Config>() {
+            Ok(config) => return Some(config),
+            Err(error) => error,
+        };
+        let mut progress = false;
+        for error in error {
+            let key = error.path.join(".");
+            errors.push(ConfigError {
+                reason: explain(&error.kind, &key),
+                origin: origin(&figment, layers, &error.path),
+                key,
+            });
+            // The lowest layer is ours, and there is nothing beneath it to fall back to.
+            progress |=
+                layers.iter_mut().skip(1).fold(false, |any, layer| remove(&mut layer.values, &error.path) | any);
+        }
+        if !progress {
+            return None;
+        }
+    }
+}
+
+/// The layer that decides the value at a path, as the reader knows it.
+fn origin(figment: &Figment, layers: &[Layer], path: &[String]) -> String {
+    let mut known = path;
+    let layer = loop {
+        match figment.find_metadata(&known.join(".")).and_then(|metadata| metadata.source.as_ref()?.custom()) {
+            Some(origin) => break origin.to_owned(),
+            None if known.len() > 1 => known = &known[..known.len() - 1],
+            None => return "not set anywhere".to_owned(),
+        }
+    };
+    let variables = layers.iter().filter(|candidate| candidate.origin == layer).flat_map(|layer| &layer.variables);
+    let names: Vec<&str> = variables
+        .filter(|(variable, _)| path.starts_with(variable) || variable.starts_with(path))
+        .map(|(_, name)| name.as_str())
+        .collect();
+    match names.first() {
+        Some(name) => variable_origin(name),
+        None => layer,
+    }
+}
+
+fn origins(config: &Config, layers: &[Layer]) -> BTreeMap<String, String> {
+    let figment = figment(layers);
+    print::flatten(config)
+        .into_keys()
+        .map(|key| {
+            let path: Vec<String> = key.split('.').map(str::to_owned).collect();
+            let origin = origin(&figment, layers, &path);
+            (key, origin)
+        })
+        .collect()
+}
+
+fn explain(kind: &Kind, key: &str) -> String {
+    let secret = SECRETS.contains(&key);
+    match kind {
+        Kind::InvalidType(..) | Kind::InvalidValue(..) | Kind::Message(_) if secret => {
+            "must be text in quotes".to_owned()
+        }
+        Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
+            let expected = match expected.as_str() {
+                "usize" | "u64" | "u32" | "u16" => "a whole number, not negative",
+                "a duration" => "a time such as \"30s\", \"15m\" or \"7d\"",
+                "path string" => "a path in quotes",
+                other if other.starts_with("struct ") => "a section, [name] on a line of its own",
+                other => other,
+            };
+            format!("must be {expected}, found {}", plain(found))
+        }
+        Kind::UnknownVariant(found, expected) => {
+            format!("must be {}, found {found:?}", list(expected, "or"))
+        }
+        Kind::UnknownField(found, expected) => match nearest(found, expected) {
+            Some(nearest) => format!("there is no such key; did you mean {nearest:?}?"),
+            None => format!("there is no such key; known here are {}", list(expected, "and")),
+        },
+        Kind::Message(message) if key == "server.bind_addr" => {
+            format!("must be address:port such as \"127.0.0.1:8080\" or \"[::1]:8080\" ({message})")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A value as its writer wrote it; figment would say how the parser stored it.
+fn plain(found: &Actual) -> String {
+    match found {
+        Actual::Bool(value) => value.to_string(),
+        Actual::Unsigned(value) => value.to_string(),
+        Actual::Signed(value) => value.to_string(),
+        Actual::Float(value) => value.to_string(),
+        Actual::Str(value) => format!("{value:?}"),
+        Actual::Seq => "a list".to_owned(),
+        Actual::Map => "a section".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn list(items: &[&str], word: &str) -> String {
+    match items {
+        [] => "nothing".to_owned(),
+        [one] => (*one).to_owned(),
+        [all @ .., last] => format!("{} {word} {last}", all.join(", ")),
+    }
+}
+
+/// The candidate that a typing mistake or two turn into `found`.
+fn nearest<'a>(found: &str, candidates: &[&'a str]) -> Option<&'a str> {
+    candidates
+        .iter()
+        .map(|candidate| (edit_distance(found, candidate), *candidate))
+        .filter(|(distance, candidate)| *distance <= 1 + candidate.len() / 6)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = i;
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}

@@ -1,0 +1,132 @@
+//! Values that must not reach a log, a terminal or a bug report.
+//!
+//! Whatever formats or serialises one gets the mask; only [`Secret::expose`] and [`SecretUrl::expose`] give the text,
+//! so every place that handles it can be found by that name.
+
+use serde::{Deserialize, Serialize, Serializer};
+use std::borrow::Cow;
+use std::fmt;
+
+/// What stands in place of a secret.
+pub const MASK: &str = "***";
+
+/// A text that is secret as a whole, such as a signing key.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+/// A URL of which only the password is secret.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct SecretUrl(String);
+
+impl Secret {
+    /// Wraps a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl SecretUrl {
+    /// Wraps a URL.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+
+    /// The URL with its password.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Masks `user:PASSWORD@` and a `password=` parameter. A text that is no URL may be anything, so all of it is masked.
+fn mask_url(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return MASK.to_owned() };
+    // The last '@' of all: an unescaped '@', '/' or '?' in a password must not uncover the rest of it. With an '@' in
+    // the parameters this masks more than it must.
+    let (credentials, rest) = match rest.rsplit_once('@') {
+        Some((credentials, rest)) if credentials.contains(':') => {
+            let user = credentials.split(':').next().unwrap_or_default();
+            (format!("{user}:{MASK}@"), rest)
+        }
+        _ => (String::new(), rest),
+    };
+    let (rest, query) = match rest.split_once('?') {
+        Some((rest, query)) => (rest, Some(query)),
+        None => (rest, None),
+    };
+    let query = query.map_or(String::new(), |query| {
+        let masked: Vec<Cow<'_, str>> = query
+            .split('&')
+            .map(|pair| match pair.split_once('=') {
+                Some((name, _)) if name.to_ascii_lowercase().contains("password") => {
+                    Cow::Owned(format!("{name}={MASK}"))
+                }
+                _ => Cow::Borrowed(pair),
+            })
+            .collect();
+        format!("?{}", masked.join("&"))
+    });
+    format!("{scheme}://{credentials}{rest}{query}")
+}
+
+macro_rules! masked {
+    ($type:ty, $mask:expr) => {
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&$mask(&self.0))
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&$mask(&self.0))
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&$mask(&self.0))
+            }
+        }
+    };
+}
+
+masked!(Secret, |_: &str| MASK);
+masked!(SecretUrl, mask_url);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_password_of_a_url_is_masked() {
+        for (url, masked) in [
+            ("postgresql://chat:s3cret@db:5432/veza", "postgresql://chat:***@db:5432/veza"),
+            ("postgresql://chat@db/veza", "postgresql://chat@db/veza"),
+            ("redis://:s3cret@redis:6379", "redis://:***@redis:6379"),
+            ("postgresql://chat:s3@c/r:et@db/veza", "postgresql://chat:***@db/veza"),
+            ("postgresql://db/veza?user=chat&password=s3cret", "postgresql://db/veza?user=chat&password=***"),
+            ("postgresql://chat:s3?ret@db/veza", "postgresql://chat:***@db/veza"),
+            ("postgresql://db/veza?password=s3@ret", "postgresql://db/veza?password=***"),
+            ("postgresql://db/veza?sslmode=require", "postgresql://db/veza?sslmode=require"),
+            ("host=db password=s3cret", "***"),
+        ] {
+            assert_eq!(SecretUrl::new(url).to_string(), masked);
+            assert_eq!(format!("{:?}", SecretUrl::new(url)), masked);
+        }
+    }
+
+    #[test]
+    fn a_secret_shows_in_no_format() {
+        let secret = Secret::new("do not look");
+        assert_eq!(format!("{secret} {secret:?} {}", serde_json::to_string(&secret).unwrap()), "*** *** \"***\"");
+    }
+}

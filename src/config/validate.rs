@@ -1,0 +1,188 @@
+//! Ranges of single values and relations between them.
+
+use super::{Config, Environment, SecretUrl};
+use crate::limits::SHARDS_MAX;
+use std::fmt::Display;
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+
+/// HMAC-SHA-256 keys shorter than its output weaken it (RFC 7518 §3.2).
+const JWT_SECRET_BYTES_MIN: usize = 32;
+
+/// Secrets that stand in public documentation.
+const PUBLISHED_SECRETS: &[&str] = &["production-secret-key-change-this", "your-super-secret-jwt-key-minimum-32-chars"];
+
+/// Bytes of a `send_message` frame around its content, generously.
+const ENVELOPE_BYTES: usize = 1_024;
+
+pub(super) fn is_published(secret: &str) -> bool {
+    PUBLISHED_SECRETS.contains(&secret)
+}
+
+/// Problems found so far: key and reason.
+struct Problems(Vec<(&'static str, String)>);
+
+impl Problems {
+    fn add(&mut self, key: &'static str, reason: impl Into<String>) {
+        self.0.push((key, reason.into()));
+    }
+
+    fn range<T: Copy + PartialOrd + Display>(&mut self, key: &'static str, value: T, min: T, max: T) {
+        if value < min || value > max {
+            self.add(key, format!("must be between {min} and {max}, found {value}"));
+        }
+    }
+
+    fn time(&mut self, key: &'static str, value: Duration, min: Duration, max: Duration) {
+        if value < min || value > max {
+            let [value, min, max] = [value, min, max].map(humantime_serde::re::humantime::format_duration);
+            self.add(key, format!("must be between {min} and {max}, found {value}"));
+        }
+    }
+
+    fn url(&mut self, key: &'static str, url: Option<&SecretUrl>, schemes: &[&str]) {
+        let Some(url) = url else { return };
+        let host = schemes.iter().find_map(|scheme| url.expose().strip_prefix(scheme)?.strip_prefix("://"));
+        match host {
+            Some(host) if !host.is_empty() && !url.expose().contains(|c: char| c.is_whitespace() || c.is_control()) => {
+            }
+            _ => self.add(key, format!("must be a URL beginning with {}://", schemes.join(":// or "))),
+        }
+    }
+}
+
+pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
+    const SECOND: Duration = Duration::from_secs(1);
+    const TICK: Duration = Duration::from_millis(100);
+    const DAY: Duration = Duration::from_hours(24);
+    let mut problems = Problems(Vec::new());
+    let p = &mut problems;
+
+    if config.data_dir.as_os_str().is_empty() {
+        p.add("data_dir", "must name a folder");
+    }
+
+    let server = &config.server;
+    p.range("server.workers", server.workers, 0, SHARDS_MAX);
+    p.time("server.connection_timeout", server.connection_timeout, TICK, 300 * SECOND);
+    p.time("server.heartbeat_interval", server.heartbeat_interval, TICK, 3_600 * SECOND);
+    p.time("server.shutdown_timeout", server.shutdown_timeout, Duration::ZERO, 600 * SECOND);
+
+    p.url("database.url", config.database.url.as_ref(), &["postgresql", "postgres"]);
+    p.range("database.max_connections", config.database.max_connections, 1, 1_000);
+    p.url("cluster.redis_url", config.cluster.redis_url.as_ref(), &["redis", "rediss"]);
+    p.url("cache.url", config.cache.url.as_ref(), &["redis", "rediss"]);
+
+    let security = &config.security;
+    match &security.jwt_secret {
+        Some(secret) if secret.expose().len() < JWT_SECRET_BYTES_MIN => p.add(
+            "security.jwt_secret",
+            format!(
+                "must have at least {JWT_SECRET_BYTES_MIN} bytes, has {} (openssl rand -base64 48 makes a good one)",
+                secret.expose().len()
+            ),
+        ),
+        None if server.environment != Environment::Development => p.add(
+            "security.jwt_secret",
+            format!(
+                "must be set when server.environment is {:?}: put the output of openssl rand -base64 48 into \
+                 CHAT_SERVER__SECURITY__JWT_SECRET",
+                server.environment.as_str()
+            ),
+        ),
+        _ => {}
+    }
+    p.time("security.jwt_access_duration", security.jwt_access_duration, SECOND, DAY);
+    p.time("security.jwt_refresh_duration", security.jwt_refresh_duration, SECOND, 365 * DAY);
+    if security.jwt_refresh_duration <= security.jwt_access_duration {
+        p.add("security.jwt_refresh_duration", "must be longer than security.jwt_access_duration");
+    }
+    p.range("security.bcrypt_cost", security.bcrypt_cost, 4, 31);
+    for origin in &security.allowed_origins {
+        if !is_origin(origin) {
+            p.add(
+                "security.allowed_origins",
+                format!("{origin:?} is not an origin as browsers send it: scheme://host or scheme://host:port, in lower case, without a path"),
+            );
+        }
+    }
+
+    let limits = &config.limits;
+    p.range("limits.max_message_length", limits.max_message_length, 1, 1_000_000);
+    p.range("limits.max_frame_bytes", limits.max_frame_bytes, 1_024, 16 * 1024 * 1024);
+    p.range("limits.max_connections_per_user", limits.max_connections_per_user, 1, 10_000);
+    p.range("limits.max_connections", limits.max_connections, 1, 10_000_000);
+    p.range("limits.max_messages_per_minute", limits.max_messages_per_minute, 1, 1_000_000);
+    p.range("limits.max_file_size", limits.max_file_size, 1, 1 << 40);
+    p.range("limits.max_outbound_queue_bytes", limits.max_outbound_queue_bytes, 4 * 1024, 1 << 30);
+    // A character has at most four bytes in UTF-8.
+    let needed = limits.max_message_length.saturating_mul(4).saturating_add(ENVELOPE_BYTES);
+    if limits.max_frame_bytes < needed {
+        p.add(
+            "limits.max_frame_bytes",
+            format!(
+                "must be at least {needed}, so that a message of limits.max_message_length = {} characters fits; found {}",
+                limits.max_message_length, limits.max_frame_bytes
+            ),
+        );
+    }
+    if limits.max_outbound_queue_bytes < 2 * limits.max_frame_bytes {
+        p.add(
+            "limits.max_outbound_queue_bytes",
+            format!(
+                "must be at least twice limits.max_frame_bytes = {}, found {}",
+                limits.max_frame_bytes, limits.max_outbound_queue_bytes
+            ),
+        );
+    }
+
+    let logging = &config.logging;
+    if let Err(reason) = check_level(&logging.level) {
+        p.add("logging.level", reason);
+    }
+    if logging.file.as_ref().is_some_and(|file| file.file_name().is_none()) {
+        p.add("logging.file", "must name a file");
+    }
+    p.range("logging.keep_files", logging.keep_files, 1, 10_000);
+
+    problems.0
+}
+
+/// `scheme://host[:port]` (RFC 6454 §6.2), which is compared byte by byte with what the browser sends.
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (rest, None),
+    };
+    let default_port = matches!((scheme, port), ("http", Some("80")) | ("https", Some("443")));
+    let host_ok = match host.strip_prefix('[') {
+        Some(address) => address.strip_suffix(']').is_some_and(|a| a.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => {
+            !host.is_empty()
+                && host.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_'))
+        }
+    };
+    let scheme_ok = scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.'));
+    scheme_ok && host_ok && !default_port && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+}
+
+/// `EnvFilter` takes a bare word for a module of that name, so a misspelt level would log nothing at all and say
+/// nothing about it. A module therefore needs its level here.
+fn check_level(text: &str) -> Result<(), String> {
+    if text.trim().is_empty() {
+        return Err("must be a level: error, warn, info, debug, trace or off".to_owned());
+    }
+    for directive in text.split(',').map(str::trim) {
+        let plain = !directive.contains(['=', '[', '{']);
+        let level =
+            matches!(directive.to_ascii_lowercase().as_str(), "error" | "warn" | "info" | "debug" | "trace" | "off");
+        if plain && !level && !text.contains('[') {
+            return Err(format!(
+                "{directive:?} is no level (error, warn, info, debug, trace, off); for a module write module=level"
+            ));
+        }
+    }
+    EnvFilter::try_new(text).map(drop).map_err(|error| format!("{text:?} is not understood: {error}"))
+}

@@ -1,0 +1,395 @@
+//! The configuration: layers in their order, every problem reported with its key and origin, secrets never shown.
+//!
+//! How: `Sources` is given folders and variables of the test's own; the process's environment is not touched. The exit
+//! codes are the binary's, run as a child.
+
+use chat_server::config::{Config, ConfigError, Environment, Loaded, LogFormat, Sources};
+use chat_server::limits::Limits;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Duration;
+use tempfile::TempDir;
+
+const SECRET: &str = "0123456789012345678901234567890123456789";
+
+fn sources(files: &[(&str, &str)], env: &[(&str, &str)]) -> (TempDir, Sources) {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        std::fs::write(dir.path().join(name), text).unwrap();
+    }
+    let sources = Sources {
+        dir: Some(dir.path().to_path_buf()),
+        file: files.iter().any(|(name, _)| *name == "given.toml").then(|| dir.path().join("given.toml")),
+        env: env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect(),
+    };
+    (dir, sources)
+}
+
+fn load(files: &[(&str, &str)], env: &[(&str, &str)]) -> Loaded {
+    sources(files, env).1.load().unwrap()
+}
+
+fn errors(files: &[(&str, &str)], env: &[(&str, &str)]) -> Vec<ConfigError> {
+    sources(files, env).1.load().unwrap_err().0
+}
+
+/// The one error, as `key: reason (origin's last part)`.
+fn error(files: &[(&str, &str)], env: &[(&str, &str)]) -> (String, String, String) {
+    let mut all = errors(files, env);
+    assert_eq!(all.len(), 1, "{all:#?}");
+    let error = all.remove(0);
+    let origin = error.origin.rsplit('/').next().unwrap().to_owned();
+    (error.key, error.reason, origin)
+}
+
+#[test]
+fn the_defaults_are_valid() {
+    let config = Config::default();
+    assert_eq!(config.limits(), Limits::default());
+    assert_eq!(config.server.environment, Environment::Development);
+    assert_eq!(config.server.bind_addr.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.security.jwt_refresh_duration, Duration::from_hours(7 * 24));
+    assert_eq!(config.database.url, None);
+    assert_eq!(config.warnings(), Vec::<String>::new());
+}
+
+#[test]
+fn the_files_of_every_environment_are_valid() {
+    for environment in ["development", "staging", "production"] {
+        let env = [("CHAT_SERVER__SERVER__ENVIRONMENT", environment), ("CHAT_SERVER__SECURITY__JWT_SECRET", SECRET)];
+        let sources =
+            Sources { dir: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("config")), ..sources(&[], &env).1 };
+        let config = sources.load().unwrap().config;
+        assert_eq!(config.server.environment.as_str(), environment);
+        assert_eq!(config.warnings(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn each_layer_covers_the_one_below() {
+    let files = [
+        (
+            "default.toml",
+            "[limits]\nmax_connections = 1\nmax_connections_per_user = 1\nmax_messages_per_minute = 1\nmax_file_size = 1",
+        ),
+        ("staging.toml", "[limits]\nmax_connections_per_user = 2\nmax_messages_per_minute = 2\nmax_file_size = 2"),
+        ("production.toml", "not even TOML"),
+        ("given.toml", "server.environment = 'staging'\n[limits]\nmax_messages_per_minute = 3\nmax_file_size = 3"),
+    ];
+    let env = [("CHAT_SERVER__LIMITS__MAX_FILE_SIZE", "4"), ("CHAT_SERVER__SECURITY__JWT_SECRET", SECRET)];
+    let loaded = load(&files, &env);
+    let limits = loaded.config.limits();
+    assert_eq!(
+        (limits.max_connections, limits.max_connections_per_user, limits.max_messages_per_minute, limits.max_file_size),
+        (1, 2, 3, 4)
+    );
+    assert_eq!(limits.max_message_length, 4_000);
+    let origin = |key: &str| loaded.origins[key].rsplit('/').next().unwrap().to_owned();
+    assert_eq!(origin("limits.max_message_length"), "built-in default");
+    assert_eq!(origin("limits.max_connections"), "default.toml");
+    assert_eq!(origin("limits.max_connections_per_user"), "staging.toml");
+    assert_eq!(origin("limits.max_messages_per_minute"), "given.toml");
+    assert_eq!(origin("limits.max_file_size"), "environment variable CHAT_SERVER__LIMITS__MAX_FILE_SIZE");
+    assert_eq!(origin("server.environment"), "given.toml");
+}
+
+#[test]
+fn the_variable_chooses_the_environment_before_any_file() {
+    let files = [
+        ("default.toml", "server.environment = 'production'"),
+        ("development.toml", "logging.format = 'json'"),
+        ("production.toml", "server.workers = 7"),
+    ];
+    let config = load(&files, &[("CHAT_SERVER__SERVER__ENVIRONMENT", "development")]).config;
+    assert_eq!((config.server.workers, config.logging.format), (0, LogFormat::Json));
+}
+
+#[test]
+fn a_file_of_one_environment_may_not_name_another() {
+    let (key, reason, origin) = error(
+        &[(
+            "development.toml",
+            "server.environment = 'staging'\nsecurity.jwt_secret = '01234567890123456789012345678901'",
+        )],
+        &[],
+    );
+    assert_eq!((key.as_str(), origin.as_str()), ("server.environment", "development.toml"));
+    assert!(reason.contains("\"development\"") && reason.contains("\"staging\""), "{reason}");
+}
+
+#[test]
+fn variables_are_read_as_the_type_of_their_key() {
+    let loaded = load(
+        &[],
+        &[
+            ("CHAT_SERVER__DATA_DIR", "/srv/chat"),
+            ("CHAT_SERVER__SECURITY__JWT_SECRET", SECRET),
+            ("CHAT_SERVER__SECURITY__ENABLE_2FA", "true"),
+            ("CHAT_SERVER__SECURITY__ALLOWED_ORIGINS", "https://a.example, http://localhost:3000"),
+            ("CHAT_SERVER__SERVER__WORKERS", "2"),
+            ("CHAT_SERVER__SERVER__SHUTDOWN_TIMEOUT", "1m 30s"),
+            ("CHAT_SERVER__LOGGING__FILE", "123"),
+            ("CHAT_SERVER_PORT", "tcp://10.0.0.1:8080"),
+            ("PATH", "/bin"),
+        ],
+    );
+    let config = loaded.config;
+    assert_eq!(config.security.jwt_secret.unwrap().expose(), SECRET, "digits only, yet text");
+    assert!(config.security.enable_2fa);
+    assert_eq!(config.security.allowed_origins, ["https://a.example", "http://localhost:3000"]);
+    assert_eq!(config.server.workers, 2);
+    assert_eq!(config.server.shutdown_timeout, Duration::from_secs(90));
+    assert_eq!(config.logging.file.as_deref(), Some(Path::new("123")));
+    assert_eq!(config.data_dir, Path::new("/srv/chat"));
+}
+
+#[test]
+fn an_empty_variable_switches_an_optional_value_off() {
+    let files = [("default.toml", "database.url = 'postgresql://chat@db/veza'\nlogging.file = 'app.log'")];
+    let config = load(&files, &[("CHAT_SERVER__DATABASE__URL", ""), ("CHAT_SERVER__LOGGING__FILE", "")]).config;
+    assert_eq!((config.database.url, config.logging.file), (None, None));
+}
+
+#[test]
+fn all_problems_are_reported_at_once_with_their_origins() {
+    let files = [
+        ("default.toml", "[server]\nworker = 2\nbind_addr = 'localhost'\n[limits]\nmax_connections = -1"),
+        (
+            "given.toml",
+            "[databse]\nurl = 'x'\n[features]\nwebhooks = 'yes'\n[server]\nheartbeat_interval = '1 fortnight'",
+        ),
+    ];
+    let env = [("CHAT_SERVER__LOGGING__FORMAT", "xml"), ("CHAT_SERVER__SERVER__WORKERS", "65")];
+    let mut found: Vec<(String, String)> = errors(&files, &env)
+        .into_iter()
+        .map(|error| (error.key, error.origin.rsplit('/').next().unwrap().to_owned()))
+        .collect();
+    found.sort();
+    let expected = [
+        ("databse", "given.toml"),
+        ("features.webhooks", "given.toml"),
+        ("limits.max_connections", "default.toml"),
+        ("logging.format", "environment variable CHAT_SERVER__LOGGING__FORMAT"),
+        ("server.bind_addr", "default.toml"),
+        ("server.heartbeat_interval", "given.toml"),
+        ("server.worker", "default.toml"),
+        ("server.workers", "environment variable CHAT_SERVER__SERVER__WORKERS"),
+    ];
+    assert_eq!(found, expected.map(|(key, origin)| (key.to_owned(), origin.to_owned())));
+}
+
+#[test]
+fn a_reason_says_what_would_be_right() {
+    for (text, key, reason) in [
+        ("server.worker = 1", "server.worker", "there is no such key; did you mean \"workers\"?"),
+        ("cache.size = 1", "cache.size", "there is no such key; known here are url"),
+        ("server = 1", "server", "must be a section, [name] on a line of its own, found 1"),
+        ("server.workers = 'two'", "server.workers", "must be a whole number, not negative, found \"two\""),
+        ("server.workers = 65", "server.workers", "must be between 0 and 64, found 65"),
+        (
+            "server.connection_timeout = 5",
+            "server.connection_timeout",
+            "must be a time such as \"30s\", \"15m\" or \"7d\", found 5",
+        ),
+        ("server.heartbeat_interval = '1ms'", "server.heartbeat_interval", "must be between 100ms and 1h, found 1ms"),
+        (
+            "server.environment = 'prod'",
+            "server.environment",
+            "must be development, staging or production, found \"prod\"",
+        ),
+        (
+            "logging.level = 'inof'",
+            "logging.level",
+            "\"inof\" is no level (error, warn, info, debug, trace, off); for a module write module=level",
+        ),
+        (
+            "limits.max_message_length = 20000",
+            "limits.max_frame_bytes",
+            "must be at least 81024, so that a message of limits.max_message_length = 20000 characters fits; found 65536",
+        ),
+        (
+            "security.jwt_refresh_duration = '15m'",
+            "security.jwt_refresh_duration",
+            "must be longer than security.jwt_access_duration",
+        ),
+        (
+            "database.url = 'mysql://db/veza'",
+            "database.url",
+            "must be a URL beginning with postgresql:// or postgres://",
+        ),
+    ] {
+        let found = error(&[("given.toml", text)], &[]);
+        assert_eq!((found.0.as_str(), found.1.as_str()), (key, reason), "{text}");
+    }
+}
+
+#[test]
+fn origins_are_taken_only_as_browsers_send_them() {
+    for good in ["https://chat.example.com", "http://localhost:3000", "http://[::1]:8080", "chrome-extension://abc"] {
+        load(&[], &[("CHAT_SERVER__SECURITY__ALLOWED_ORIGINS", good)]);
+    }
+    for bad in [
+        "*",
+        "null",
+        "https://a.example/",
+        "https://A.example",
+        "https://a.example:443",
+        "a.example",
+        "https://",
+        "http://a:0",
+    ] {
+        let (key, _, origin) = error(&[], &[("CHAT_SERVER__SECURITY__ALLOWED_ORIGINS", bad)]);
+        assert_eq!(key, "security.allowed_origins", "{bad}");
+        assert_eq!(origin, "environment variable CHAT_SERVER__SECURITY__ALLOWED_ORIGINS");
+    }
+}
+
+#[test]
+fn outside_development_a_signing_secret_must_be_set_and_long_enough() {
+    let (key, reason, origin) = error(&[("given.toml", "server.environment = 'production'")], &[]);
+    assert_eq!((key.as_str(), origin.as_str()), ("security.jwt_secret", "not set anywhere"));
+    assert!(reason.contains("CHAT_SERVER__SECURITY__JWT_SECRET"), "{reason}");
+
+    let short = "zq81".repeat(7);
+    let (key, reason, _) = error(&[], &[("CHAT_SERVER__SECURITY__JWT_SECRET", &short)]);
+    assert_eq!(key, "security.jwt_secret");
+    assert!(reason.contains("32 bytes") && reason.contains("28") && !reason.contains("zq81"), "{reason}");
+}
+
+#[test]
+fn no_error_quotes_a_secret() {
+    for text in [
+        "security.jwt_secret = 918273645",
+        "security.jwt_secret = 'a918273645",
+        "database.url = 918273645",
+        "database.url = ['postgresql://u:918273645@h/d']",
+        "cache.url = 'http://u:918273645@h'",
+        "cluster.redis_url = '918273645'",
+    ] {
+        let all = format!("{:?}", errors(&[("given.toml", text)], &[]));
+        assert!(!all.contains("918273645"), "{all}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_toml_is_named_with_the_line() {
+    let (key, reason, origin) = error(&[("default.toml", "data_dir = 'x'\n\n[server\n")], &[]);
+    assert_eq!((key.as_str(), origin.as_str()), ("", "default.toml"));
+    assert!(reason.starts_with("line 3 is not valid TOML"), "{reason}");
+}
+
+#[test]
+fn a_given_file_must_exist_and_the_others_need_not() {
+    let (_dir, mut sources) = sources(&[], &[]);
+    sources.load().unwrap();
+    sources.file = Some("/nowhere/chat.toml".into());
+    let errors = sources.load().unwrap_err();
+    assert_eq!(errors.0[0].origin, "/nowhere/chat.toml");
+}
+
+#[test]
+fn keys_without_effect_are_listed_when_set() {
+    let config = load(
+        &[("given.toml", "features.webhooks = true\nsecurity.bcrypt_cost = 12\ncache.url = 'redis://redis:6379'")],
+        &[],
+    )
+    .config;
+    assert_eq!(config.without_effect(), ["cache.url", "features.webhooks"]);
+    assert_eq!(config.warnings().len(), 2);
+}
+
+#[test]
+fn a_secret_from_public_documentation_is_warned_about() {
+    let config = load(&[], &[("CHAT_SERVER__SECURITY__JWT_SECRET", "production-secret-key-change-this")]).config;
+    assert!(config.warnings().iter().any(|warning| warning.contains("jwt_secret")));
+}
+
+#[test]
+fn the_printed_configuration_is_toml_with_masked_secrets_and_loads_again() {
+    let env = [
+        ("CHAT_SERVER__SECURITY__JWT_SECRET", SECRET),
+        ("CHAT_SERVER__DATABASE__URL", "postgresql://chat:s3cret@db/veza"),
+        ("CHAT_SERVER__DATA_DIR", "a \"quoted\" \\ folder\u{7}"),
+        ("CHAT_SERVER__SECURITY__ALLOWED_ORIGINS", "https://a.example,https://b.example"),
+    ];
+    let loaded = load(&[], &env);
+    let text = loaded.to_toml();
+    assert!(!text.contains(SECRET) && !text.contains("s3cret"), "{text}");
+    assert!(text.contains("url = \"postgresql://chat:***@db/veza\""), "{text}");
+    assert!(text.contains("# environment variable CHAT_SERVER__DATA_DIR"), "{text}");
+    assert!(text.contains("# redis_url is not set"), "{text}");
+    assert!(!format!("{:?}", loaded.config).contains("s3cret"));
+
+    let again = load(&[("given.toml", &text)], &env[..1]).config;
+    assert_eq!(again.data_dir, loaded.config.data_dir);
+    assert_eq!(again.limits, loaded.config.limits);
+    assert_eq!(again.security.allowed_origins, loaded.config.security.allowed_origins);
+    assert_eq!(again.server, loaded.config.server);
+}
+
+/// Runs the binary in an empty folder, with no variable of ours but these.
+fn run(arguments: &[&str], env: &[(&str, &str)]) -> Output {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chat-server"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CHAT_SERVER__")) {
+        command.env_remove(name);
+    }
+    command.args(arguments).envs(env.iter().copied()).current_dir(dir.path()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn check_config_prints_what_is_in_force() {
+    let output = run(&["check-config"], &[("CHAT_SERVER__LIMITS__MAX_CONNECTIONS", "77")]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("max_connections = 77"));
+}
+
+#[test]
+fn a_bad_configuration_exits_2_and_says_why() {
+    for command in ["check-config", "serve", "migrate"] {
+        let output = run(&[command], &[("CHAT_SERVER__SERVER__WORKERS", "many"), ("CHAT_SERVER__LIMITS__MAX", "1")]);
+        assert_eq!(output.status.code(), Some(2));
+        let said = text(&output.stderr);
+        assert!(said.contains("server.workers") && said.contains("CHAT_SERVER__SERVER__WORKERS"), "{said}");
+        assert!(said.contains("limits.max") && said.contains("CHAT_SERVER__LIMITS__MAX"), "{said}");
+    }
+    assert_eq!(run(&["--config", "/nowhere.toml"], &[]).status.code(), Some(2));
+    assert_eq!(run(&["dance"], &[]).status.code(), Some(2));
+    let log = run(&["serve"], &[("CHAT_SERVER__LOGGING__FILE", "/proc/nowhere/app.log")]);
+    assert_eq!(log.status.code(), Some(2));
+    assert!(text(&log.stderr).contains("logging.file"));
+}
+
+#[test]
+fn help_shows_examples_and_the_version_is_told() {
+    let help = text(&run(&["--help"], &[]).stdout);
+    assert!(help.contains("Examples:") && help.contains("check-config") && help.contains("migrate"), "{help}");
+    assert!(text(&run(&["--version"], &[]).stdout).contains(env!("CARGO_PKG_VERSION")));
+}
+
+/// docs/configuration.md and .env.example may not drift from the keys there are.
+#[test]
+fn the_documentation_knows_every_key_and_no_other() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_to_string(root.join("docs/configuration.md")).unwrap();
+    let mut documented: Vec<&str> =
+        docs.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|line| line.split('`').next()).collect();
+    documented.sort_unstable();
+    let mut keys: Vec<String> = load(&[], &[]).origins.into_keys().collect();
+    keys.extend(
+        ["cache.url", "cluster.redis_url", "database.url", "logging.file", "security.jwt_secret"].map(str::to_owned),
+    );
+    keys.sort_unstable();
+    assert_eq!(documented, keys);
+
+    let example = std::fs::read_to_string(root.join(".env.example")).unwrap();
+    let env: Vec<(&str, &str)> =
+        example.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('=')).collect();
+    assert!(env.len() > 3);
+    load(&[], &env);
+}
