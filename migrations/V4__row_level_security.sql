@@ -16,6 +16,15 @@ CREATE FUNCTION app_conversations() RETURNS SETOF bigint LANGUAGE sql STABLE SEC
     SET search_path = public, pg_temp AS
     $$ SELECT conversation_id FROM conversation_members WHERE user_id = app_user_id() $$;
 
+-- Whether the user may look into a conversation; tells "not yours" from "not there" without showing anything of it.
+CREATE FUNCTION app_access(p_conversation bigint) RETURNS text LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = public, pg_temp AS
+    $$ SELECT CASE
+           WHEN EXISTS (SELECT FROM conversation_members
+                         WHERE conversation_id = p_conversation AND user_id = app_user_id()) THEN 'member'
+           WHEN EXISTS (SELECT FROM conversations WHERE id = p_conversation) THEN 'not_member'
+           ELSE 'not_found' END $$;
+
 DO $$
 DECLARE t text;
 BEGIN
@@ -103,5 +112,6 @@ CREATE POLICY writer_records ON message_mentions FOR INSERT TO chat_writer WITH 
      WHERE m.conversation_id = message_mentions.conversation_id AND m.user_id = message_mentions.user_id));
 
 CREATE POLICY owner_resolves_membership ON conversation_members FOR SELECT TO chat_owner USING (true);
-REVOKE ALL ON FUNCTION app_conversations() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION app_conversations() TO chat_app;
+CREATE POLICY owner_resolves_membership ON conversations FOR SELECT TO chat_owner USING (true);
+REVOKE ALL ON FUNCTION app_conversations(), app_access(bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION app_conversations(), app_access(bigint) TO chat_app;

@@ -31,6 +31,8 @@ pub struct Subscriber {
     pub phase: Phase,
     /// Tell it `caught_up` when it is live again.
     pub announce: bool,
+    /// Its cursor does not come from a read of the log: it must read before it may be live.
+    pub must_read: bool,
     /// The format's bit.
     pub format: u8,
 }
@@ -154,10 +156,11 @@ impl Room {
         if flowing & subscriber.format == 0 {
             return Some(Progress::Wait);
         }
-        if subscriber.cursor < head || (subscriber.announce && !read_to_end) {
+        if subscriber.cursor < head || ((subscriber.announce || subscriber.must_read) && !read_to_end) {
             return Some(Progress::Read);
         }
         subscriber.phase = Phase::Live;
+        subscriber.must_read = false;
         Some(Progress::Live { announce: std::mem::take(&mut subscriber.announce) })
     }
 }
@@ -173,7 +176,14 @@ mod tests {
     }
 
     fn subscriber(cursor: i64) -> Subscriber {
-        Subscriber { conn: conn(1), cursor: Seq(cursor), phase: Phase::CatchingUp, announce: false, format: 1 }
+        Subscriber {
+            conn: conn(1),
+            cursor: Seq(cursor),
+            phase: Phase::CatchingUp,
+            announce: false,
+            must_read: false,
+            format: 1,
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! pushes, then looks whether the target sleeps. With a full fence between the two steps on each side, one of the two
 //! always sees the other; without it a message could wait in a queue of a core that waits for a message.
 
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,12 +17,24 @@ pub struct Doorbell {
 }
 
 impl Doorbell {
-    /// A new bell.
+    /// A bell whose owner reads it through `io_uring`.
     ///
     /// # Errors
     /// The system's error when no descriptor is left.
-    pub fn new() -> io::Result<Self> {
-        let eventfd: OwnedFd = nix::sys::eventfd::EventFd::new()?.into();
+    pub fn for_ring() -> io::Result<Self> {
+        Self::with(EfdFlags::EFD_CLOEXEC)
+    }
+
+    /// A bell whose owner waits with epoll and reads without blocking.
+    ///
+    /// # Errors
+    /// The system's error when no descriptor is left.
+    pub fn for_epoll() -> io::Result<Self> {
+        Self::with(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)
+    }
+
+    fn with(flags: EfdFlags) -> io::Result<Self> {
+        let eventfd: OwnedFd = EventFd::from_flags(flags)?.into();
         Ok(Self { eventfd: eventfd.into(), sleeping: AtomicBool::new(false) })
     }
 

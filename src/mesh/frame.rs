@@ -4,6 +4,7 @@ use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession};
 use crate::error::Refusal;
 use crate::ids::{ConnId, ConversationId, MessageId, Seq, SessionId, ShardId, UserId};
 use serde_json::Value;
+use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -101,7 +102,7 @@ pub struct EncodedEvent {
     /// Its place in the log; none for what passes (typing, read markers).
     pub seq: Option<Seq>,
     /// Its name.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// Whole WebSocket frames, in the order of `wire::Format`; none where nobody reads that format.
     pub frames: [Option<Arc<[u8]>>; 2],
     /// The sender of a message and its own key for it, which only the sender's copies carry.
@@ -127,6 +128,8 @@ pub struct Mutation {
     pub owner: ShardId,
     /// When it is too late to begin.
     pub deadline: Instant,
+    /// Its asker was told already that the outcome is not known; the outcome is only published.
+    pub answered: bool,
     /// What.
     pub change: Change,
 }
@@ -158,12 +161,13 @@ pub enum Change {
     },
 }
 
-/// What became of a mutation. The I/O shard has a place reserved for it, so it is never lost.
-pub struct CommitOutcome {
-    /// The mutation itself, given back.
-    pub mutation: Box<Mutation>,
-    /// What became of it.
-    pub verdict: Verdict,
+/// I/O shard to a conversation's owner. Each mutation has places for both reserved, so neither is ever lost.
+pub enum CommitOutcome {
+    /// The deadline passed while it was in PostgreSQL's hands: its asker is told that this is not known. The final
+    /// outcome follows.
+    Unresolved(Token),
+    /// What became of it, with the mutation given back.
+    Final(Box<Mutation>, Verdict),
 }
 
 /// What became of a mutation.

@@ -51,7 +51,7 @@ pub struct StorageLanes {
     /// Mutations to commit; the shard counts what is in flight against the capacity of `outcomes`.
     pub commits: Lane<Box<Mutation>>,
     /// Their outcomes.
-    pub outcomes: Lane<Box<CommitOutcome>>,
+    pub outcomes: Lane<CommitOutcome>,
     /// Reads; counted the same way.
     pub reads: Lane<Box<ReadRequest>>,
     /// Their results.
@@ -89,16 +89,17 @@ impl Mesh {
             storage: (0..shards)
                 .map(|_| StorageLanes {
                     commits: Lane::new(COMMITS_IN_FLIGHT_PER_SHARD),
-                    outcomes: Lane::new(COMMITS_IN_FLIGHT_PER_SHARD),
+                    // Two places for each mutation: "not known yet" and the outcome.
+                    outcomes: Lane::new(2 * COMMITS_IN_FLIGHT_PER_SHARD),
                     reads: Lane::new(READS_IN_FLIGHT_PER_SHARD),
                     results: Lane::new(READS_IN_FLIGHT_PER_SHARD),
                 })
                 .collect(),
             control: (0..shards).map(|_| Lane::new(CONTROL_FRAMES)).collect(),
-            shard_bells: (0..shards).map(|_| Doorbell::new()).collect::<io::Result<_>>()?,
-            storage_bell: Doorbell::new()?,
+            shard_bells: (0..shards).map(|_| Doorbell::for_ring()).collect::<io::Result<_>>()?,
+            storage_bell: Doorbell::for_epoll()?,
             http: Lane::new(HTTP_CONNECTIONS_MAX),
-            control_bell: Doorbell::new()?,
+            control_bell: Doorbell::for_epoll()?,
         }))
     }
 

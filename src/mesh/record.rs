@@ -2,6 +2,18 @@
 
 use crate::ids::{ConversationId, MessageId, Seq, SessionId, UserId};
 use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+const RFC3339_MS: &[BorrowedFormatItem<'static>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+
+/// RFC 3339 in UTC with milliseconds: the wire's form of a time.
+#[must_use]
+pub fn rfc3339(time: OffsetDateTime) -> String {
+    time.to_offset(time::UtcOffset::UTC).format(RFC3339_MS).unwrap_or_default()
+}
 
 /// Who wrote a message.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]

@@ -16,7 +16,8 @@
 //! - bytes handed to the kernel stay where they are until its completion came: the queue keeps their owner alive.
 //!
 //! Deliberately absent: readiness polling, per-connection tasks, timers (the shard's wheel keeps them).
-//! Requires Linux ≥ 6.1 (`IORING_SETUP_DEFER_TASKRUN`, multishot receive).
+//! The ring does not use `IORING_SETUP_DEFER_TASKRUN`: with it, work that the kernel defers again is not announced on
+//! the eventfd, and a sleeping shard is not woken (docs/decisions/001). Requires Linux ≥ 6.1 (multishot receive).
 
 mod buffers;
 mod chunk;

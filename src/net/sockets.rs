@@ -123,7 +123,6 @@ impl Sockets {
     pub fn new(shard: ShardId, eventfd: BorrowedFd<'_>) -> Result<Self, NetError> {
         let ring: IoUring = IoUring::builder()
             .setup_single_issuer()
-            .setup_defer_taskrun()
             .setup_coop_taskrun()
             .setup_cqsize(COMPLETIONS)
             .build(SUBMISSIONS)
@@ -317,24 +316,15 @@ impl Sockets {
         Ok(())
     }
 
-    /// Whether the shard may sleep on its eventfd: nothing is queued here, and the ring has nothing to run.
-    ///
-    /// The eventfd is written when the kernel's list of deferred work becomes non-empty, not while it stays so. A turn
-    /// can leave work on it (a multishot receive that requeued itself) without any completion to show for it; sleeping
-    /// then would be for ever. Polling the ring's own descriptor tells (`io_uring_poll` looks at deferred work too),
-    /// for one system call per sleep.
+    /// Whether the shard may sleep on its eventfd: nothing is queued here and nothing waits to be collected. What the
+    /// kernel completes after this look writes the eventfd.
     #[must_use]
     pub fn may_sleep(&mut self) -> bool {
-        if !self.dirty.is_empty() || !self.ring.submission().is_empty() {
-            return false;
-        }
-        let mut ring = libc::pollfd { fd: self.ring.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one valid pollfd, and no waiting.
-        unsafe { libc::poll(&raw mut ring, 1, 0) == 0 }
+        self.dirty.is_empty() && self.ring.submission().is_empty() && self.ring.completion().is_empty()
     }
 
     fn enter(&mut self) -> io::Result<()> {
-        const GET_EVENTS: u32 = 1; // IORING_ENTER_GETEVENTS, which runs deferred task work (io_uring_enter(2))
+        const GET_EVENTS: u32 = 1; // IORING_ENTER_GETEVENTS, which also flushes an overflowed completion queue
         loop {
             let pending = self.ring.submission().len() as u32;
             // SAFETY: no signal mask is passed; every submitted entry refers to memory that lives until its completion.

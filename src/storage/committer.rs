@@ -1,0 +1,541 @@
+//! One writer: takes runs of mutations, makes one statement of each, and finds the truth when a connection is lost.
+//!
+//! 1. Take what has gathered (natural batching), as runs (`batcher`).
+//! 2. One statement per run; it is its own transaction.
+//! 3. PostgreSQL answered: each row has its outcome.
+//! 4. PostgreSQL refused the statement: nothing of it was committed. Retry if that can help; otherwise split the run in
+//!    halves until the one row that poisons it is alone, and refuse that one.
+//! 5. The connection was lost: the outcome is *unknown*. Reconnect (backoff with jitter) and submit the same run again.
+//!    It waits for the old transaction's locks, then finds by its keys what that one did. Who has waited past the
+//!    deadline is told `deadline_exceeded`, "not known"; whatever had not been begun is refused `storage_unavailable`.
+//!
+//! A run that may have been committed is never given up, so its events are published once PostgreSQL is back.
+
+use super::batcher::{self, RunKind};
+use super::connect::{self, Role, Target};
+use super::{rows, sql};
+use crate::error::{ErrorCode, Refusal};
+use crate::ids::{MessageId, Seq, UserId};
+use crate::limits::BATCH_ROWS_MAX;
+use crate::mesh::frame::{Change, CommitOutcome, CommittedMessage, CommittedOther, Mutation, Verdict};
+use crate::mesh::lane::Mesh;
+use crate::mesh::record::{MessageRecord, Sender, rfc3339};
+use serde_json::Value;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Row, Statement};
+
+const BACKOFF_MS_MIN: u64 = 50;
+const BACKOFF_MS_MAX: u64 = 1_000;
+/// A statement without an answer for this long counts as a lost connection.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often waiting mutations are compared with their deadlines.
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(200);
+/// Serialisation failures and races for a key in a row, before the run is taken apart.
+const RETRIES_MAX: u32 = 5;
+
+/// A connection with its prepared statements.
+struct Writer {
+    client: Client,
+    messages: Statement,
+    mentions: Statement,
+    others: Statement,
+}
+
+impl Writer {
+    async fn connect(target: &Target) -> Result<Self, tokio_postgres::Error> {
+        let client = connect::connect(&target.config(Role::Writer)).await?;
+        let messages = client.prepare(sql::COMMIT_MESSAGES).await?;
+        let mentions = client.prepare(sql::MENTIONS_OF).await?;
+        let others = client.prepare(sql::APPLY_MUTATIONS).await?;
+        Ok(Self { client, messages, mentions, others })
+    }
+}
+
+/// What became of one statement.
+enum Attempt {
+    Done(Vec<Verdict>),
+    /// PostgreSQL answered that nothing was committed, and why.
+    Refused(SqlState, String),
+    /// The connection is gone: it may have been committed.
+    Lost(String),
+}
+
+/// One of the I/O shard's committers.
+pub struct Committer {
+    target: Target,
+    mesh: Arc<Mesh>,
+    inlet: mpsc::Receiver<Box<Mutation>>,
+    waiting: VecDeque<Box<Mutation>>,
+    writer: Option<Writer>,
+    healthy: Arc<AtomicBool>,
+    backoff_ms: u64,
+}
+
+impl Committer {
+    /// A committer that reads `inlet`. `healthy` is kept at whether it has a working connection.
+    #[must_use]
+    pub fn new(
+        target: Target,
+        mesh: Arc<Mesh>,
+        inlet: mpsc::Receiver<Box<Mutation>>,
+        healthy: Arc<AtomicBool>,
+    ) -> Self {
+        Self { target, mesh, inlet, waiting: VecDeque::new(), writer: None, healthy, backoff_ms: BACKOFF_MS_MIN }
+    }
+
+    /// Runs until the inlet is closed and everything is committed or refused.
+    pub async fn run(mut self) {
+        let mut gathered = Vec::new();
+        loop {
+            if self.waiting.is_empty() && self.inlet.recv_many(&mut gathered, BATCH_ROWS_MAX).await == 0 {
+                return;
+            }
+            self.waiting.extend(gathered.drain(..));
+            while let Ok(mutation) = self.inlet.try_recv() {
+                self.waiting.push_back(mutation);
+            }
+            if self.writer.is_none() && !self.reconnect().await {
+                continue;
+            }
+            if let Some((kind, run)) = batcher::next_run(&mut self.waiting) {
+                self.commit(kind, run).await;
+            }
+        }
+    }
+
+    /// One attempt at connecting, then a pause if it failed. Mutations that nobody has begun expire meanwhile.
+    async fn reconnect(&mut self) -> bool {
+        match Writer::connect(&self.target).await {
+            Ok(writer) => {
+                self.writer = Some(writer);
+                self.backoff_ms = BACKOFF_MS_MIN;
+                self.healthy.store(true, Ordering::Relaxed);
+                true
+            }
+            Err(error) => {
+                self.healthy.store(false, Ordering::Relaxed);
+                tracing::warn!("no connection to PostgreSQL for writing, trying again: {}", connect_words(&error));
+                // Full jitter, so that the committers of many nodes do not come back in step.
+                let pause = rand::random_range(BACKOFF_MS_MIN..=self.backoff_ms.max(BACKOFF_MS_MIN + 1));
+                self.backoff_ms = (self.backoff_ms * 2).min(BACKOFF_MS_MAX);
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                self.gather_and_expire();
+                false
+            }
+        }
+    }
+
+    /// Takes in what arrives while the committer is busy, and refuses what has waited too long without being begun.
+    fn gather_and_expire(&mut self) {
+        while let Ok(mutation) = self.inlet.try_recv() {
+            self.waiting.push_back(mutation);
+        }
+        let now = Instant::now();
+        for _ in 0..self.waiting.len() {
+            let Some(mutation) = self.waiting.pop_front() else { break };
+            if mutation.deadline <= now {
+                self.answer(mutation, Verdict::Refused(Box::new(Refusal::storage_unavailable())));
+            } else {
+                self.waiting.push_back(mutation);
+            }
+        }
+    }
+
+    /// Commits a run, however long it takes to learn what became of it.
+    async fn commit(&mut self, kind: RunKind, run: Vec<Box<Mutation>>) {
+        let mut parts = VecDeque::from([run]);
+        // Whether an earlier submission may have been committed.
+        let mut maybe_committed = false;
+        let mut retries = 0;
+        while let Some(mut run) = parts.pop_front() {
+            loop {
+                if self.writer.is_none() {
+                    self.tell_unresolved(&mut run, maybe_committed);
+                    if !maybe_committed && self.refuse_if_late(&mut run) {
+                        break;
+                    }
+                    if !self.reconnect().await {
+                        continue;
+                    }
+                }
+                match self.attempt(kind, &mut run, maybe_committed).await {
+                    Attempt::Done(verdicts) => {
+                        for (mutation, verdict) in run.drain(..).zip(verdicts) {
+                            self.answer(mutation, verdict);
+                        }
+                        break;
+                    }
+                    Attempt::Lost(words) => {
+                        tracing::warn!(
+                            "connection to PostgreSQL lost while {} mutations were in it: {words}",
+                            run.len()
+                        );
+                        self.healthy.store(false, Ordering::Relaxed);
+                        self.writer = None;
+                        maybe_committed = true;
+                    }
+                    Attempt::Refused(state, words) if worth_retrying(&state) && retries < RETRIES_MAX => {
+                        retries += 1;
+                        tracing::debug!("submitting a run again: {words}");
+                    }
+                    Attempt::Refused(state, words) if run.len() > 1 && !out_of_resources(&state) => {
+                        tracing::warn!(
+                            "a run of {} mutations was refused, looking for the one at fault: {words}",
+                            run.len()
+                        );
+                        let tail = run.split_off(run.len() / 2);
+                        parts.push_front(tail);
+                        parts.push_front(run);
+                        break;
+                    }
+                    Attempt::Refused(state, words) => {
+                        tracing::error!("PostgreSQL refused {} mutations ({}): {words}", run.len(), state.code());
+                        for mutation in run.drain(..) {
+                            self.answer(mutation, Verdict::Refused(Box::new(refusal_of(&state))));
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell_unresolved(&self, run: &mut [Box<Mutation>], maybe_committed: bool) {
+        let now = Instant::now();
+        for mutation in run {
+            if maybe_committed && !mutation.answered && mutation.deadline <= now {
+                mutation.answered = true;
+                self.deliver(mutation.owner.index(), CommitOutcome::Unresolved(mutation.token));
+            }
+        }
+    }
+
+    /// Refuses the mutations of a run that was never submitted and is late; true when none is left.
+    fn refuse_if_late(&self, run: &mut Vec<Box<Mutation>>) -> bool {
+        let now = Instant::now();
+        for mutation in std::mem::take(run) {
+            if mutation.deadline <= now {
+                self.answer(mutation, Verdict::Refused(Box::new(Refusal::storage_unavailable())));
+            } else {
+                run.push(mutation);
+            }
+        }
+        run.is_empty()
+    }
+
+    /// Submits a run once. Deadlines of what waits, and of the run itself, are watched meanwhile.
+    async fn attempt(&mut self, kind: RunKind, run: &mut [Box<Mutation>], repeated: bool) -> Attempt {
+        let Some(writer) = self.writer.take() else { return Attempt::Lost("no connection".to_owned()) };
+        let started = Instant::now();
+        let submitted = match kind {
+            RunKind::Messages => Columns::of_messages(run),
+            RunKind::Others => Columns::of_others(run),
+        };
+        let outcome = {
+            let statement = submit(&writer, &submitted, run.len());
+            tokio::pin!(statement);
+            let mut expiry = tokio::time::interval(EXPIRY_INTERVAL);
+            expiry.tick().await;
+            loop {
+                tokio::select! {
+                    biased;
+                    outcome = &mut statement => break Some(outcome),
+                    _ = expiry.tick() => {
+                        self.gather_and_expire();
+                        self.tell_unresolved(run, true);
+                        if started.elapsed() > STATEMENT_TIMEOUT {
+                            break None;
+                        }
+                    }
+                }
+            }
+        };
+        match outcome {
+            None => Attempt::Lost(format!("no answer for {} s", STATEMENT_TIMEOUT.as_secs())),
+            Some(Ok(answer)) => {
+                self.writer = Some(writer);
+                match kind {
+                    RunKind::Messages => message_verdicts(run, &answer, repeated),
+                    RunKind::Others => other_verdicts(run, &answer.rows),
+                }
+            }
+            Some(Err(error)) => match error.as_db_error() {
+                Some(db) if !ends_connection(db.code()) => {
+                    self.writer = Some(writer);
+                    Attempt::Refused(db.code().clone(), db.to_string())
+                }
+                _ => Attempt::Lost(error.to_string()),
+            },
+        }
+    }
+
+    fn answer(&self, mutation: Box<Mutation>, verdict: Verdict) {
+        let owner = mutation.owner.index();
+        self.deliver(owner, CommitOutcome::Final(mutation, verdict));
+    }
+
+    fn deliver(&self, owner: usize, outcome: CommitOutcome) {
+        let shard = crate::ids::ShardId(owner as u8);
+        if self.mesh.storage(shard).outcomes.try_push(outcome).is_err() {
+            // The owner reserves two places for each mutation before it sends it here.
+            tracing::error!("a reserved place for an outcome was taken: this is a fault of the server's, stopping");
+            std::process::abort();
+        }
+        self.mesh.bell(shard).ring();
+    }
+}
+
+/// A run as the columns of its statement.
+enum Columns {
+    Messages {
+        conversations: Vec<i64>,
+        senders: Vec<i64>,
+        contents: Vec<String>,
+        keys: Vec<String>,
+        parents: Vec<Option<i64>>,
+        types: Vec<&'static str>,
+    },
+    Others {
+        kinds: Vec<&'static str>,
+        conversations: Vec<Option<i64>>,
+        actors: Vec<i64>,
+        mutation_ids: Vec<i64>,
+        arguments: Vec<Value>,
+    },
+}
+
+impl Columns {
+    fn of_messages(run: &[Box<Mutation>]) -> Self {
+        let (mut conversations, mut senders, mut contents) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut keys, mut parents, mut types) = (Vec::new(), Vec::new(), Vec::new());
+        for mutation in run {
+            if let Change::Message { content, message_type, parent, key, .. } = &mutation.change {
+                conversations.push(mutation.conversation.map_or(0, crate::ids::ConversationId::number));
+                senders.push(mutation.actor.0);
+                contents.push(content.clone());
+                keys.push(key.clone());
+                parents.push(parent.map(|p| p.0));
+                types.push(*message_type);
+            }
+        }
+        Self::Messages { conversations, senders, contents, keys, parents, types }
+    }
+
+    fn of_others(run: &[Box<Mutation>]) -> Self {
+        let (mut kinds, mut conversations, mut actors) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut mutation_ids, mut arguments_column) = (Vec::new(), Vec::new());
+        for mutation in run {
+            if let Change::Other { kind, mutation_id, arguments } = &mutation.change {
+                kinds.push(*kind);
+                conversations.push(mutation.conversation.map(crate::ids::ConversationId::number));
+                actors.push(mutation.actor.0);
+                mutation_ids.push(*mutation_id);
+                arguments_column.push(arguments.clone());
+            }
+        }
+        Self::Others { kinds, conversations, actors, mutation_ids, arguments: arguments_column }
+    }
+}
+
+/// Rows of the statement, and of the look at mentions.
+struct Answer {
+    rows: Vec<Row>,
+    mentions: HashMap<i64, Vec<UserId>>,
+}
+
+async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Result<Answer, tokio_postgres::Error> {
+    match columns {
+        Columns::Messages { conversations, senders, contents, keys, parents, types } => {
+            let rows = writer
+                .client
+                .query(&writer.messages, &[conversations, senders, contents, keys, parents, types])
+                .await?;
+            let mut mentions = HashMap::new();
+            if contents.iter().any(|content| content.contains('@')) {
+                let mut ids = Vec::with_capacity(rows_expected);
+                for row in &rows {
+                    ids.extend(row.try_get::<_, Option<i64>>(2)?);
+                }
+                for row in writer.client.query(&writer.mentions, &[&ids]).await? {
+                    let users: Vec<i64> = row.try_get(1)?;
+                    mentions.insert(row.try_get(0)?, users.into_iter().map(UserId).collect());
+                }
+            }
+            Ok(Answer { rows, mentions })
+        }
+        Columns::Others { kinds, conversations, actors, mutation_ids, arguments } => {
+            let rows =
+                writer.client.query(&writer.others, &[kinds, conversations, actors, mutation_ids, arguments]).await?;
+            Ok(Answer { rows, mentions: HashMap::new() })
+        }
+    }
+}
+
+/// Outcomes of a run of messages. After a repeated submission a "duplicate" may be the first one's work: it is
+/// published, and subscribers that have it already skip it by its seq.
+fn message_verdicts(run: &[Box<Mutation>], answer: &Answer, repeated: bool) -> Attempt {
+    let mut verdicts = Vec::with_capacity(run.len());
+    for (mutation, row) in run.iter().zip(&answer.rows) {
+        match message_verdict(mutation, row, answer, repeated) {
+            Ok(verdict) => verdicts.push(verdict),
+            Err(error) => return Attempt::Lost(format!("unreadable answer: {error}")),
+        }
+    }
+    if verdicts.len() == run.len() {
+        Attempt::Done(verdicts)
+    } else {
+        Attempt::Lost(format!("{} rows for {} messages", verdicts.len(), run.len()))
+    }
+}
+
+fn message_verdict(
+    mutation: &Mutation,
+    row: &Row,
+    answer: &Answer,
+    repeated: bool,
+) -> Result<Verdict, tokio_postgres::Error> {
+    let word: &str = row.try_get(1)?;
+    let duplicate = word == "duplicate";
+    let (Some(conversation), Change::Message { content, message_type, .. }) = (mutation.conversation, &mutation.change)
+    else {
+        return Ok(Verdict::Refused(Box::new(Refusal::new(ErrorCode::Internal, "a message without a conversation"))));
+    };
+    if !duplicate && word != "committed" {
+        return Ok(Verdict::Refused(Box::new(denied(word, row.try_get(8)?))));
+    }
+    let id: i64 = row.try_get(2)?;
+    let record = MessageRecord {
+        message_id: MessageId(id),
+        conversation_id: conversation,
+        seq: Seq(row.try_get(3)?),
+        sender: Sender {
+            id: mutation.actor,
+            username: row.try_get::<_, Option<String>>(6)?.unwrap_or_default(),
+            display_name: row.try_get::<_, Option<String>>(7)?.unwrap_or_default(),
+        },
+        content: content.clone(),
+        message_type: (*message_type).to_owned(),
+        parent_message_id: row.try_get::<_, Option<i64>>(5)?.map(MessageId),
+        thread: None,
+        mentions: answer.mentions.get(&id).cloned().unwrap_or_default(),
+        reactions: Vec::new(),
+        pinned: false,
+        edited_at: None,
+        deleted: false,
+        attachments: Vec::new(),
+        created_at: rfc3339(row.try_get(4)?),
+        client_message_id: None,
+    };
+    Ok(Verdict::Message(Box::new(CommittedMessage { record, duplicate, publish: !duplicate || repeated })))
+}
+
+fn other_verdicts(run: &[Box<Mutation>], answer: &[Row]) -> Attempt {
+    let mut verdicts = Vec::with_capacity(run.len());
+    for row in answer {
+        match other_verdict(row) {
+            Ok(verdict) => verdicts.push(verdict),
+            Err(error) => return Attempt::Lost(format!("unreadable answer: {error}")),
+        }
+    }
+    if verdicts.len() == run.len() {
+        Attempt::Done(verdicts)
+    } else {
+        Attempt::Lost(format!("{} rows for {} mutations", verdicts.len(), run.len()))
+    }
+}
+
+fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
+    let word: &str = row.try_get(1)?;
+    if word != "committed" {
+        let detail: Option<String> = row.try_get(2)?;
+        let refusal = match ErrorCode::parse(word) {
+            Some(ErrorCode::Internal) | None => {
+                tracing::error!("a mutation failed in PostgreSQL: {word} {}", detail.unwrap_or_default());
+                Refusal::new(ErrorCode::Internal, "the store failed on this command; the server's log has the details")
+            }
+            Some(code) => Refusal::new(code, detail.unwrap_or_default()),
+        };
+        return Ok(Verdict::Refused(Box::new(refusal)));
+    }
+    let number: Option<i64> = row.try_get(3)?;
+    let Some(conversation) = number.and_then(crate::ids::ConversationId::from_number) else {
+        return Ok(Verdict::Refused(Box::new(Refusal::new(ErrorCode::Internal, "the store named no conversation"))));
+    };
+    let users = |column: usize| -> Result<Vec<UserId>, tokio_postgres::Error> {
+        let users: Option<Vec<i64>> = row.try_get(column)?;
+        Ok(users.unwrap_or_default().into_iter().map(UserId).collect())
+    };
+    let signal = row.try_get::<_, Option<Value>>(8)?.and_then(|signal| {
+        let mut signal = rows::map(signal);
+        let kind = signal.get("kind")?.as_str()?.to_owned();
+        Some((kind, rows::map(signal.remove("payload")?)))
+    });
+    Ok(Verdict::Other(Box::new(CommittedOther {
+        conversation,
+        events: rows::events(row.try_get(4)?),
+        result: row.try_get::<_, Option<Value>>(5)?.unwrap_or_default(),
+        gained: users(6)?,
+        lost: users(7)?,
+        signal,
+    })))
+}
+
+/// A message's denial in words.
+fn denied(word: &str, retry_after_ms: Option<i64>) -> Refusal {
+    let (code, words) = match word {
+        "not_found" => (ErrorCode::NotFound, "data.conversation_id: no such conversation"),
+        "not_member" => (ErrorCode::NotMember, "you are not a member of this conversation; join it first"),
+        "banned" => (ErrorCode::Banned, "you are banned from this conversation; a moderator can lift it"),
+        "read_only" => (ErrorCode::ReadOnly, "the conversation, or your role in it, is read-only"),
+        "muted" => (ErrorCode::Muted, "you are muted in this conversation for a while"),
+        "parent_not_found" => {
+            (ErrorCode::NotFound, "data.parent_message_id: there is no such message in this conversation")
+        }
+        _ => (ErrorCode::Internal, "the store gave a verdict that this version does not know"),
+    };
+    let refusal = Refusal::new(code, words);
+    match retry_after_ms {
+        Some(ms) if code == ErrorCode::Muted => refusal.retry_after(ms.max(0) as u64),
+        _ => refusal,
+    }
+}
+
+/// Codes with which PostgreSQL ends the session: what became of the statement is not known.
+fn ends_connection(state: &SqlState) -> bool {
+    state.code().starts_with("08")
+        || [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW].contains(state)
+}
+
+/// Codes after which the same statement may succeed: it lost a race.
+fn worth_retrying(state: &SqlState) -> bool {
+    [
+        SqlState::T_R_SERIALIZATION_FAILURE,
+        SqlState::T_R_DEADLOCK_DETECTED,
+        SqlState::UNIQUE_VIOLATION,
+        SqlState::LOCK_NOT_AVAILABLE,
+        SqlState::QUERY_CANCELED,
+    ]
+    .contains(state)
+}
+
+/// Codes that no row is at fault for: disk full, too many connections, out of memory.
+fn out_of_resources(state: &SqlState) -> bool {
+    state.code().starts_with("53") || state.code().starts_with("58") || *state == SqlState::READ_ONLY_SQL_TRANSACTION
+}
+
+fn refusal_of(state: &SqlState) -> Refusal {
+    if out_of_resources(state) || worth_retrying(state) {
+        return Refusal::storage_unavailable();
+    }
+    Refusal::new(ErrorCode::BadRequest, "the store refused this change; its content cannot be stored")
+}
+
+/// The innermost reason, which says more than "error connecting to server".
+fn connect_words(error: &tokio_postgres::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}

@@ -1,0 +1,111 @@
+//! Connections: where PostgreSQL is, and as which role one speaks to it.
+
+use super::StorageError;
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use std::path::Path;
+use std::time::Duration;
+use tokio_postgres::{Client, Config, NoTls};
+
+/// Who a connection is for PostgreSQL. None of the three is a superuser or bypasses row level security.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Owns the schema; DDL only.
+    Owner,
+    /// One user's reads.
+    App,
+    /// Batches of mixed users, and accounts.
+    Writer,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "chat_owner",
+            Self::App => "chat_app",
+            Self::Writer => "chat_writer",
+        }
+    }
+}
+
+/// Where PostgreSQL is.
+#[derive(Clone)]
+pub struct Target {
+    login: Config,
+}
+
+impl Target {
+    /// From `database.url`.
+    ///
+    /// # Errors
+    /// [`StorageError::Url`] when it is none.
+    pub fn from_url(url: &str) -> Result<Self, StorageError> {
+        let mut login: Config = url.parse().map_err(StorageError::Url)?;
+        login.connect_timeout(Duration::from_secs(3));
+        Ok(Self { login })
+    }
+
+    /// The embedded server's socket directory and a database of it.
+    #[must_use]
+    pub fn embedded(directory: &Path, database: &str) -> Self {
+        let mut login = Config::new();
+        login.host_path(directory).user(super::embedded::SUPERUSER).dbname(database);
+        login.connect_timeout(Duration::from_secs(3));
+        Self { login }
+    }
+
+    /// A connection as the login role itself, which may create the three roles.
+    ///
+    /// # Errors
+    /// [`StorageError::Connect`] when PostgreSQL does not answer.
+    pub async fn connect_as_login(&self) -> Result<Client, StorageError> {
+        connect(&self.login).await.map_err(StorageError::Connect)
+    }
+
+    /// The configuration of connections as one of the three roles. The role is a start-up option, so that RESET and
+    /// DISCARD come back to it and never to the login role.
+    #[must_use]
+    pub fn config(&self, role: Role) -> Config {
+        let mut config = self.login.clone();
+        let given = config.get_options().unwrap_or_default();
+        let options = format!(
+            "{given} -c role={} -c synchronous_commit=on -c timezone=UTC -c statement_timeout=20000 \
+             -c idle_in_transaction_session_timeout=30000",
+            role.name()
+        );
+        config.options(options.trim());
+        config.application_name(format!("veza {}", role.name()));
+        config
+    }
+
+    /// A pool of connections as `role`.
+    ///
+    /// # Errors
+    /// [`StorageError::Pool`] when it cannot be made.
+    pub fn pool(&self, role: Role, size: usize) -> Result<Pool, StorageError> {
+        let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+        let wait = Some(Duration::from_millis(crate::limits::READ_DEADLINE_MS));
+        Pool::builder(Manager::from_config(self.config(role), NoTls, manager))
+            .max_size(size)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(wait)
+            .create_timeout(wait)
+            .recycle_timeout(wait)
+            .build()
+            .map_err(|e| StorageError::Pool(e.to_string()))
+    }
+}
+
+/// Connects and lets the connection run on the present runtime.
+///
+/// # Errors
+/// PostgreSQL's, or the socket's.
+pub async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(async move {
+        // How it ended is seen by whoever used the client; here it is only worth a line for debugging.
+        if let Err(error) = connection.await {
+            tracing::debug!("connection to PostgreSQL ended: {error}");
+        }
+    });
+    Ok(client)
+}

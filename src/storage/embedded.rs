@@ -1,0 +1,294 @@
+//! The embedded default: a private PostgreSQL of the server's own, the same engine as in production.
+//!
+//! - Its files are in `<data_dir>/postgres`; it listens on a unix socket there (mode 0700) and nowhere else.
+//! - PostgreSQL refuses to run as root: then it runs as `postgres` or `nobody`. The directory above it may be one that
+//!   this user cannot enter, so the programs are given `/proc/self/fd/N`, which leads straight to the directory.
+//! - One that a killed server left running is adopted; one that dies is started again (its own crash recovery does the
+//!   rest); on exit it is stopped.
+//! - A lock in `data_dir` keeps two servers from sharing one.
+
+use super::StorageError;
+use super::connect::Target;
+use super::sql;
+use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Gid, Pid, Uid, User};
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// The bootstrap superuser, used for creating roles and nothing else.
+pub const SUPERUSER: &str = "veza";
+const DATABASE: &str = "veza_chat";
+const START_TIMEOUT: Duration = Duration::from_secs(120);
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A running embedded PostgreSQL.
+pub struct Embedded {
+    cluster: Arc<Cluster>,
+    stopping: Arc<AtomicBool>,
+    supervisor: Option<JoinHandle<()>>,
+    _lock: Flock<File>,
+}
+
+struct Cluster {
+    /// Keeps the directory reachable as `/proc/self/fd/N`, here and in the programs.
+    directory: File,
+    path: PathBuf,
+    programs: PathBuf,
+    unprivileged: Option<(Uid, Gid)>,
+}
+
+fn fault(what: impl std::fmt::Display) -> StorageError {
+    StorageError::Embedded(what.to_string())
+}
+
+impl Embedded {
+    /// Finds, initialises, starts or adopts the private PostgreSQL under `data_dir`.
+    ///
+    /// # Errors
+    /// [`StorageError::Embedded`] with what to do.
+    pub fn start(data_dir: &Path) -> Result<Self, StorageError> {
+        fs::create_dir_all(data_dir).map_err(|e| fault(format!("cannot create {}: {e}", data_dir.display())))?;
+        let lock = lock(data_dir)?;
+        let cluster = Arc::new(Cluster::open(data_dir)?);
+        if !cluster.path.join("PG_VERSION").exists() {
+            tracing::info!("initialising a private PostgreSQL in {}", cluster.path.display());
+            cluster.initialise()?;
+        }
+        let mut child = None;
+        match cluster.running_pid() {
+            Some(pid) => tracing::info!("adopting the private PostgreSQL left running (process {pid})"),
+            None => child = Some(cluster.spawn()?),
+        }
+        let stopping = Arc::new(AtomicBool::new(false));
+        cluster.wait_until_ready(&mut child)?;
+        let supervisor = std::thread::Builder::new()
+            .name("postgres-supervisor".to_owned())
+            .spawn({
+                let (cluster, stopping) = (Arc::clone(&cluster), Arc::clone(&stopping));
+                move || supervise(&cluster, &stopping, child)
+            })
+            .map_err(fault)?;
+        Ok(Self { cluster, stopping, supervisor: Some(supervisor), _lock: lock })
+    }
+
+    /// Where to connect.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        Target::embedded(&self.cluster.reach(), DATABASE)
+    }
+
+    /// Makes the database in a fresh cluster.
+    ///
+    /// # Errors
+    /// [`StorageError`] with PostgreSQL's words.
+    pub async fn create_database(&self) -> Result<(), StorageError> {
+        let setup = |source| StorageError::Setup { what: "creating the database", source };
+        let client = Target::embedded(&self.cluster.reach(), "postgres").connect_as_login().await?;
+        let row = client.query_one(sql::DATABASE_EXISTS, &[&DATABASE]).await.map_err(setup)?;
+        if !row.try_get::<_, bool>(0).map_err(setup)? {
+            client.batch_execute(sql::CREATE_DATABASE).await.map_err(setup)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        self.stopping.store(true, Ordering::Release);
+        if let Some(supervisor) = self.supervisor.take() {
+            let _ = supervisor.join();
+        }
+    }
+}
+
+fn lock(data_dir: &Path) -> Result<Flock<File>, StorageError> {
+    let path = data_dir.join("server.lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|e| fault(format!("cannot open {}: {e}", path.display())))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
+        fault(format!(
+            "another server uses {} ({error}); stop it, or set data_dir to another directory",
+            data_dir.display()
+        ))
+    })
+}
+
+impl Cluster {
+    fn open(data_dir: &Path) -> Result<Self, StorageError> {
+        let programs = find_programs()?;
+        let path = data_dir.join("postgres");
+        let unprivileged = unprivileged_user()?;
+        if !path.exists() {
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .create(&path)
+                .map_err(|e| fault(format!("cannot create {}: {e}", path.display())))?;
+        }
+        if let Some((user, group)) = unprivileged {
+            nix::unistd::chown(&path, Some(user), Some(group)).map_err(fault)?;
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).map_err(fault)?;
+        let directory = File::open(&path).map_err(fault)?;
+        fcntl(&directory, FcntlArg::F_SETFD(FdFlag::empty())).map_err(fault)?;
+        Ok(Self { directory, path, programs, unprivileged })
+    }
+
+    /// The directory by a name that works whatever the permissions above it, and is short enough for a socket.
+    fn reach(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.directory.as_raw_fd()))
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        command.arg("-D").arg(self.reach()).stdin(Stdio::null()).current_dir("/").process_group(0);
+        command.env_remove("PGDATA").env("LC_ALL", "C");
+        if let Some((user, group)) = self.unprivileged {
+            command.uid(user.as_raw()).gid(group.as_raw());
+        }
+        command
+    }
+
+    fn initialise(&self) -> Result<(), StorageError> {
+        let output = self
+            .command("initdb")
+            .args(["--username", SUPERUSER, "--auth-local=trust", "--auth-host=reject"])
+            .args(["--encoding=UTF8", "--locale=C", "--data-checksums"])
+            .output()
+            .map_err(fault)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        Err(fault(format!("initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim())))
+    }
+
+    fn spawn(&self) -> Result<Child, StorageError> {
+        let log_path = self.path.with_file_name("postgres.log");
+        let log = OpenOptions::new().create(true).append(true).open(&log_path).map_err(fault)?;
+        self.command("postgres")
+            .args(["-c", "listen_addresses=", "-c", "unix_socket_directories=.", "-c", "unix_socket_permissions=0700"])
+            .args(["-c", "max_connections=100", "-c", "fsync=on", "-c", "synchronous_commit=on"])
+            .args(["-c", "full_page_writes=on", "-c", "max_wal_size=2GB", "-c", "log_min_messages=warning"])
+            .stdout(log.try_clone().map_err(fault)?)
+            .stderr(log)
+            .spawn()
+            .map_err(|e| fault(format!("cannot start postgres: {e}")))
+    }
+
+    /// The process of a postmaster that runs on this directory.
+    fn running_pid(&self) -> Option<Pid> {
+        let text = fs::read_to_string(self.path.join("postmaster.pid")).ok()?;
+        let pid: i32 = text.lines().next()?.trim().parse().ok()?;
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        // A process number may have been given to somebody else since.
+        let state = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let zombie = state.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
+        (name.trim() == "postgres" && !zombie).then_some(Pid::from_raw(pid))
+    }
+
+    fn wait_until_ready(&self, child: &mut Option<Child>) -> Result<(), StorageError> {
+        let started = Instant::now();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fault)?;
+        let target = Target::embedded(&self.reach(), "postgres");
+        loop {
+            let attempt = runtime.block_on(target.connect_as_login());
+            let Err(error) = attempt else { return Ok(()) };
+            if started.elapsed() > START_TIMEOUT {
+                return Err(fault(format!("does not answer: {error}; see postgres.log beside its directory")));
+            }
+            // After a kill it can take a moment until the old one's memory is free; then it exits and is tried again.
+            let ended = child.as_mut().is_none_or(|c| !matches!(c.try_wait(), Ok(None)));
+            if ended && self.running_pid().is_none() {
+                *child = Some(self.spawn()?);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn stop(&self, child: Option<Child>) {
+        let Some(pid) = self.running_pid() else { return };
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        let mut child = child;
+        let _ = kill(pid, Signal::SIGINT); // fast shutdown: ends sessions, writes a checkpoint
+        while self.is_alive(pid, &mut child) {
+            if Instant::now() > deadline {
+                tracing::warn!("the private PostgreSQL does not stop; it will recover at the next start");
+                let _ = kill(pid, Signal::SIGQUIT);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn is_alive(&self, pid: Pid, child: &mut Option<Child>) -> bool {
+        if let Some(child) = child {
+            let _ = child.try_wait(); // takes the exit status, or the process stays as a zombie
+        }
+        self.running_pid() == Some(pid)
+    }
+}
+
+fn supervise(cluster: &Cluster, stopping: &AtomicBool, mut child: Option<Child>) {
+    while !stopping.load(Ordering::Acquire) {
+        std::thread::sleep(Duration::from_millis(100));
+        let ended = match &mut child {
+            Some(child) => !matches!(child.try_wait(), Ok(None)),
+            None => true,
+        };
+        if ended && cluster.running_pid().is_none() {
+            tracing::error!("the private PostgreSQL has ended; starting it again");
+            match cluster.spawn() {
+                Ok(new) => child = Some(new),
+                Err(error) => tracing::error!("{error}"),
+            }
+        }
+    }
+    cluster.stop(child);
+}
+
+/// Where `initdb` and `postgres` are: PATH first, then Debian's versioned directories, the newest first.
+fn find_programs() -> Result<PathBuf, StorageError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has_both = |directory: &Path| directory.join("initdb").is_file() && directory.join("postgres").is_file();
+    if let Some(found) = std::env::split_paths(&path).find(|d| has_both(d)) {
+        return Ok(found);
+    }
+    let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .filter(|(_, directory)| has_both(directory))
+        .collect();
+    versions.sort();
+    versions.pop().map(|(_, directory)| directory).ok_or_else(|| {
+        fault(
+            "PostgreSQL's server programs (initdb, postgres) were not found in PATH or /usr/lib/postgresql: \
+             `apt-get install postgresql`, or set database.url",
+        )
+    })
+}
+
+fn unprivileged_user() -> Result<Option<(Uid, Gid)>, StorageError> {
+    if !Uid::effective().is_root() {
+        return Ok(None);
+    }
+    for name in ["postgres", "nobody"] {
+        if let Ok(Some(user)) = User::from_name(name) {
+            return Ok(Some((user.uid, user.gid)));
+        }
+    }
+    Err(fault("PostgreSQL does not run as root, and there is no user postgres or nobody to run it as"))
+}

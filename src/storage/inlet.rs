@@ -1,0 +1,128 @@
+//! The I/O shard's loop: takes requests from every shard's lanes and gives them to committers and readers.
+
+use super::StorageError;
+use super::committer::Committer;
+use super::connect::{Role, Target};
+use super::readers;
+use crate::ids::ConversationId;
+use crate::limits::{COMMITS_IN_FLIGHT_PER_SHARD, READS_IN_FLIGHT_PER_SHARD};
+use crate::mesh::frame::{Mutation, ReadRequest, ReadResult};
+use crate::mesh::lane::Mesh;
+use deadpool_postgres::Pool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+
+/// Writing connections. A conversation always goes through the same one.
+pub const COMMITTERS: usize = 2;
+
+/// What the rest of the process may know of the I/O shard.
+#[derive(Clone, Default)]
+pub struct StorageHealth {
+    /// Whether each committer has a working connection.
+    pub committers: [Arc<AtomicBool>; COMMITTERS],
+}
+
+impl StorageHealth {
+    /// Whether PostgreSQL takes writes as far as is known.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.committers.iter().all(|c| c.load(Ordering::Relaxed))
+    }
+}
+
+/// Serves the lanes until `stop` is set and everything in flight has its outcome.
+///
+/// # Errors
+/// [`StorageError`] when the loop cannot be set up.
+pub async fn serve(
+    mesh: Arc<Mesh>,
+    target: Target,
+    readers_max: usize,
+    health: StorageHealth,
+    stop: Arc<AtomicBool>,
+) -> Result<(), StorageError> {
+    let pool = target.pool(Role::App, readers_max)?;
+    let bell = mesh
+        .storage_bell
+        .duplicate()
+        .and_then(|bell| pipe::Receiver::from_file_unchecked(bell.into()))
+        .map_err(|e| StorageError::Pool(format!("the I/O shard's doorbell: {e}")))?;
+    // Each shard bounds what it has in flight, so these can never be full.
+    let capacity = mesh.placement.shards() * COMMITS_IN_FLIGHT_PER_SHARD;
+    let mut committers = Vec::new();
+    let mut senders = Vec::new();
+    for healthy in &health.committers {
+        let (sender, receiver) = mpsc::channel(capacity);
+        healthy.store(true, Ordering::Relaxed);
+        let committer = Committer::new(target.clone(), Arc::clone(&mesh), receiver, Arc::clone(healthy));
+        committers.push(tokio::spawn(committer.run()));
+        senders.push(sender);
+    }
+    let shards = mesh.placement.shards() as u32;
+    let reads = Arc::new(tokio::sync::Semaphore::new(shards as usize * READS_IN_FLIGHT_PER_SHARD));
+    loop {
+        let mut worked = false;
+        for shard in mesh.placement.all() {
+            let lanes = mesh.storage(shard);
+            while let Some(mutation) = lanes.commits.pop() {
+                worked = true;
+                submit(&senders, mutation);
+            }
+            while let Some(request) = lanes.reads.pop() {
+                worked = true;
+                let permit = Arc::clone(&reads).try_acquire_owned();
+                tokio::spawn(serve_read(Arc::clone(&mesh), pool.clone(), request, permit.ok()));
+            }
+        }
+        if worked {
+            tokio::task::yield_now().await;
+            continue;
+        }
+        mesh.storage_bell.about_to_sleep();
+        let empty =
+            mesh.placement.all().all(|s| mesh.storage(s).commits.is_empty() && mesh.storage(s).reads.is_empty());
+        if empty && stop.load(Ordering::Acquire) {
+            break;
+        }
+        if empty && bell.readable().await.is_ok() {
+            let _ = bell.try_read(&mut [0; 8]); // takes the count; a spurious wake-up finds nothing and is fine
+        }
+        mesh.storage_bell.awake();
+    }
+    drop(senders);
+    for committer in committers {
+        if let Err(error) = committer.await {
+            tracing::error!("a committer ended badly: {error}");
+        }
+    }
+    Ok(())
+}
+
+fn submit(senders: &[mpsc::Sender<Box<Mutation>>], mutation: Box<Mutation>) {
+    // Creations have no conversation yet and depend on nothing; they spread by their asker.
+    let number = mutation.conversation.map_or(mutation.actor.0, ConversationId::number);
+    let lane = (number as u64 >> 2) as usize % senders.len();
+    if senders[lane].try_send(mutation).is_err() {
+        tracing::error!("a committer's queue was full or gone: this is a fault of the server's, stopping");
+        std::process::abort();
+    }
+}
+
+async fn serve_read(
+    mesh: Arc<Mesh>,
+    pool: Pool,
+    request: Box<ReadRequest>,
+    permit: Option<tokio::sync::OwnedSemaphorePermit>,
+) {
+    let answer = readers::read(&pool, &request).await;
+    drop(permit);
+    let shard = request.token.shard;
+    let result = Box::new(ReadResult { token: request.token, answer });
+    if mesh.storage(shard).results.try_push(result).is_err() {
+        tracing::error!("a reserved place for a read's result was taken: this is a fault of the server's, stopping");
+        std::process::abort();
+    }
+    mesh.bell(shard).ring();
+}

@@ -1,0 +1,57 @@
+//! The I/O shard: everything that touches PostgreSQL.
+//!
+//! ```text
+//!   shards ──commits──► inlet ──► 2 × committer (batcher: runs; one statement per run) ──outcomes──► shards
+//!   shards ──reads────►   │  ───► readers (pool, one user's row level security per read) ──results──► shards
+//! ```
+//!
+//! Invariants:
+//! - a conversation's mutations go through one committer, in the order its owner sent them, so their order holds;
+//! - nothing is answered as committed before PostgreSQL has said so, and nothing as refused that may have been
+//!   committed: after a connection is lost during a statement the same statement is submitted again, with the same
+//!   keys, and finds what the first one did (see `migrations/V5__mutations.sql`);
+//! - every request has a reserved place for its outcome; an outcome is never dropped.
+//!
+//! Deliberately absent: an ORM, write-behind, timers that hold a batch back. SQL is in [`sql`] and `migrations/` only.
+
+pub mod accounts;
+pub mod batcher;
+pub mod committer;
+pub mod connect;
+pub mod embedded;
+pub mod inlet;
+pub mod migrate;
+pub mod readers;
+pub mod rows;
+pub mod sql;
+
+/// PostgreSQL could not be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The address is not a valid PostgreSQL URL.
+    #[error("database.url: {0}")]
+    Url(tokio_postgres::Error),
+    /// PostgreSQL does not answer.
+    #[error("cannot connect to PostgreSQL: {0}")]
+    Connect(tokio_postgres::Error),
+    /// A statement of the set-up failed.
+    #[error("{what}: {source}")]
+    Setup {
+        /// What was being done.
+        what: &'static str,
+        /// What PostgreSQL said.
+        source: tokio_postgres::Error,
+    },
+    /// The migrations failed.
+    #[error("migrating the database: {0}")]
+    Migrate(#[from] refinery::Error),
+    /// PostgreSQL is set up in a way that could lose acknowledged messages or leak others' data.
+    #[error("{0}")]
+    Unsafe(String),
+    /// The embedded PostgreSQL could not be run.
+    #[error("embedded PostgreSQL: {0}")]
+    Embedded(String),
+    /// The pool could not be made.
+    #[error("connection pool: {0}")]
+    Pool(String),
+}

@@ -1,0 +1,98 @@
+//! Rows of PostgreSQL ⇄ the plain data that crosses cores.
+
+use crate::error::{ErrorCode, Refusal};
+use crate::ids::{ConversationId, MessageId, Seq, UserId};
+use crate::mesh::record::{EventRecord, MessageRecord, Sender, ThreadSummary, rfc3339};
+use serde_json::Value;
+use time::OffsetDateTime;
+use tokio_postgres::Row;
+
+/// What a row that contradicts the schema turns into: a fault of ours, logged, never a panic.
+pub fn unreadable(error: &tokio_postgres::Error) -> Refusal {
+    tracing::error!("a row of PostgreSQL does not have the shape this version expects: {error}");
+    Refusal::new(ErrorCode::Internal, "the store returned something unexpected; the server's log has the details")
+}
+
+/// A conversation's id, or the same refusal.
+///
+/// # Errors
+/// When PostgreSQL holds a number that is no conversation id.
+pub fn conversation(number: i64) -> Result<ConversationId, Refusal> {
+    ConversationId::from_number(number).ok_or_else(|| {
+        tracing::error!("the database holds conversation id {number}, which cannot be one");
+        Refusal::new(ErrorCode::Internal, "the store returned something unexpected; the server's log has the details")
+    })
+}
+
+/// A row of `sql::MESSAGES_*`.
+///
+/// # Errors
+/// When the row has another shape.
+pub fn message(row: &Row) -> Result<MessageRecord, Refusal> {
+    let conversation_id = conversation(row.try_get(15).map_err(|e| unreadable(&e))?)?;
+    let read = || -> Result<MessageRecord, tokio_postgres::Error> {
+        let thread = match (row.try_get::<_, Option<i64>>(12)?, row.try_get::<_, Option<OffsetDateTime>>(13)?) {
+            (Some(reply_count), Some(at)) => Some(ThreadSummary { reply_count, last_reply_at: rfc3339(at) }),
+            _ => None,
+        };
+        Ok(MessageRecord {
+            seq: Seq(row.try_get(0)?),
+            message_id: MessageId(row.try_get(1)?),
+            conversation_id,
+            sender: Sender { id: UserId(row.try_get(2)?), username: row.try_get(3)?, display_name: row.try_get(4)? },
+            content: row.try_get(5)?,
+            message_type: row.try_get(6)?,
+            parent_message_id: row.try_get::<_, Option<i64>>(7)?.map(MessageId),
+            thread,
+            mentions: row.try_get::<_, Option<Vec<i64>>>(14)?.unwrap_or_default().into_iter().map(UserId).collect(),
+            reactions: Vec::new(),
+            pinned: false,
+            edited_at: row.try_get::<_, Option<OffsetDateTime>>(10)?.map(rfc3339),
+            deleted: row.try_get(11)?,
+            attachments: Vec::new(),
+            created_at: rfc3339(row.try_get(9)?),
+            client_message_id: row.try_get(8)?,
+        })
+    };
+    read().map_err(|e| unreadable(&e))
+}
+
+/// A row of `sql::EVENTS_AFTER`.
+///
+/// # Errors
+/// When the row has another shape.
+pub fn event(row: &Row) -> Result<EventRecord, Refusal> {
+    let read = || -> Result<EventRecord, tokio_postgres::Error> {
+        Ok(EventRecord {
+            seq: Seq(row.try_get(0)?),
+            kind: row.try_get(1)?,
+            payload: map(row.try_get(2)?),
+            created_at: rfc3339(row.try_get(3)?),
+        })
+    };
+    read().map_err(|e| unreadable(&e))
+}
+
+/// An object's entries; anything else becomes empty.
+pub fn map(value: Value) -> serde_json::Map<String, Value> {
+    match value {
+        Value::Object(map) => map,
+        _ => serde_json::Map::new(),
+    }
+}
+
+/// The events in `apply_mutations.events`.
+pub fn events(value: Option<Value>) -> Vec<EventRecord> {
+    let Some(Value::Array(list)) = value else { return Vec::new() };
+    list.into_iter()
+        .filter_map(|entry| {
+            let mut entry = map(entry);
+            Some(EventRecord {
+                seq: Seq(entry.get("seq")?.as_i64()?),
+                kind: entry.get("kind")?.as_str()?.to_owned(),
+                created_at: entry.get("created_at")?.as_str()?.to_owned(),
+                payload: map(entry.remove("payload")?),
+            })
+        })
+        .collect()
+}

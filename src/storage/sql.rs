@@ -1,0 +1,110 @@
+//! Every statement of the running server; account statements in [`accounts`].
+
+pub mod accounts;
+
+/// A run of messages; see `migrations/V5__mutations.sql`.
+pub const COMMIT_MESSAGES: &str = "SELECT ord, verdict, message_id, seq, created_at, parent_message_id, username, \
+    display_name, retry_after_ms FROM commit_messages($1, $2, $3, $4, $5, $6)";
+
+/// Who is mentioned in these messages.
+pub const MENTIONS_OF: &str = "SELECT message_id, users FROM mentions_of($1)";
+
+/// A run of any other mutations.
+pub const APPLY_MUTATIONS: &str = "SELECT ord, verdict, detail, conversation_id, events, result, gained, lost, signal \
+    FROM apply_mutations($1, $2, $3, $4, $5)";
+
+/// A read's transaction: one snapshot for all of its statements.
+pub const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+/// Its end.
+pub const COMMIT: &str = "COMMIT";
+/// Whose eyes; for this transaction only.
+pub const SET_USER: &str = "SELECT set_config('app.user_id', $1, true)";
+
+/// May the user look into a conversation?
+pub const ACCESS: &str = "SELECT app_access($1)";
+
+macro_rules! message_columns {
+    () => {
+        "SELECT m.seq, m.id, m.sender_id, u.username, u.display_name, \
+            CASE WHEN m.deleted_at IS NULL THEN m.content ELSE '' END, m.message_type::text, m.parent_message_id, \
+            CASE WHEN m.sender_id = app_user_id() AND NOT starts_with(m.client_message_id, E'\\x01') \
+                 THEN m.client_message_id END, \
+            m.created_at, m.edited_at, m.deleted_at IS NOT NULL, t.reply_count, t.last_reply_at, \
+            (SELECT array_agg(x.user_id ORDER BY x.user_id) FROM message_mentions x WHERE x.message_id = m.id), \
+            m.conversation_id \
+         FROM messages m JOIN users u ON u.id = m.sender_id \
+         LEFT JOIN thread_statistics t ON t.root_message_id = m.id "
+    };
+}
+
+/// Messages after a seq, ascending.
+pub const MESSAGES_AFTER: &str =
+    concat!(message_columns!(), "WHERE m.conversation_id = $1 AND m.seq > $2 ORDER BY m.seq LIMIT $3");
+/// Messages before a seq, descending.
+pub const MESSAGES_BEFORE: &str =
+    concat!(message_columns!(), "WHERE m.conversation_id = $1 AND m.seq < $2 ORDER BY m.seq DESC LIMIT $3");
+/// Where a message stands in its conversation.
+pub const SEQ_OF_MESSAGE: &str = "SELECT seq FROM messages WHERE conversation_id = $1 AND id = $2";
+/// Mutations that are not messages after a seq, ascending.
+pub const EVENTS_AFTER: &str = "SELECT seq, kind, payload, created_at FROM conversation_events \
+    WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+
+/// The newest seq of those of the given conversations in which the user is a member.
+pub const HEADS: &str = "SELECT c.id, c.last_seq FROM conversations c \
+    WHERE c.id = ANY ($1) AND c.id IN (SELECT app_conversations())";
+
+/// The user's conversations as `welcome` lists them, those with the newest message first.
+pub const WELCOME_CONVERSATIONS: &str = "SELECT c.id, c.kind::text, coalesce(c.name, other.display_name), c.last_seq, \
+        m.read_seq, m.role::text \
+    FROM conversation_members m JOIN conversations c ON c.id = m.conversation_id \
+    LEFT JOIN users other ON c.kind = 'direct' \
+        AND other.id = CASE WHEN c.direct_low = app_user_id() THEN c.direct_high ELSE c.direct_low END \
+    LEFT JOIN conversation_statistics s ON s.conversation_id = c.id \
+    WHERE m.user_id = app_user_id() ORDER BY s.last_message_at DESC NULLS LAST, c.id LIMIT $1";
+
+/// A page of the user's conversations.
+pub const LIST_CONVERSATIONS: &str = "SELECT c.id, conversation_json(c, app_user_id()) FROM conversations c \
+    WHERE c.id IN (SELECT app_conversations()) AND c.id > $1 ORDER BY c.id LIMIT $2";
+/// One conversation that the user may see.
+pub const GET_CONVERSATION: &str = "SELECT conversation_json(c, app_user_id()) FROM conversations c WHERE c.id = $1";
+/// A page of a conversation's members.
+pub const LIST_MEMBERS: &str = "SELECT u.id, user_json(u) || jsonb_build_object('role', m.role, 'joined_at', \
+        rfc3339(m.joined_at), 'read_seq', m.read_seq) \
+    FROM conversation_members m JOIN users u ON u.id = m.user_id \
+    WHERE m.conversation_id = $1 AND u.id > $2 ORDER BY u.id LIMIT $3";
+
+/// The user of a session that is not revoked.
+pub const OPEN_SESSION: &str = "SELECT u.id, u.username, u.display_name, u.avatar_url, u.created_at \
+    FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1 AND s.revoked_at IS NULL AND u.is_active";
+/// Uses a ticket up; no row when somebody was faster.
+pub const SPEND_TICKET: &str = "INSERT INTO spent_tickets (ticket_id, user_id, expires_at) \
+    VALUES ($1, app_user_id(), to_timestamp($2::bigint)) ON CONFLICT DO NOTHING RETURNING ticket_id";
+
+/// What durability and isolation hang on.
+pub const SAFETY: &str = "SELECT current_setting('fsync'), current_setting('synchronous_commit'), \
+    current_setting('full_page_writes'), current_setting('server_version_num')::int, current_user::text, \
+    (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user)";
+/// Tables with users' data whose row level security is not forced.
+pub const UNFORCED_TABLES: &str = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+    WHERE n.nspname = 'public' AND c.relkind = 'r' AND c.relname <> 'refinery_schema_history' \
+      AND NOT (c.relrowsecurity AND c.relforcerowsecurity)";
+
+/// The three roles, where they are missing, and the login role's right to take them on.
+pub const CREATE_ROLES: &str = "DO $$
+    DECLARE r text;
+    BEGIN
+        FOREACH r IN ARRAY ARRAY['chat_owner', 'chat_app', 'chat_writer'] LOOP
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = r) THEN
+                EXECUTE format('CREATE ROLE %I NOLOGIN', r);
+            END IF;
+            IF NOT pg_has_role(current_user, r, 'MEMBER') THEN
+                EXECUTE format('GRANT %I TO CURRENT_USER', r);
+            END IF;
+        END LOOP;
+        EXECUTE format('GRANT CONNECT, TEMPORARY, CREATE ON DATABASE %I TO chat_owner', current_database());
+        GRANT USAGE, CREATE ON SCHEMA public TO chat_owner;
+    END $$";
+/// Whether the embedded cluster has the server's database.
+pub const DATABASE_EXISTS: &str = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)";
+/// Makes the embedded cluster's database.
+pub const CREATE_DATABASE: &str = "CREATE DATABASE veza_chat ENCODING 'UTF8' TEMPLATE template0";

@@ -1,0 +1,1 @@
+//! Shared by the integration tests: a server process of their own.
