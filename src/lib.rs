@@ -1,4 +1,5 @@
 //! Veza Chat Server.
+pub mod auth;
 pub mod error;
 pub mod ids;
 pub mod limits;

@@ -1,0 +1,145 @@
+//! Passwords: which are accepted, and how they are kept.
+//!
+//! Kept as Argon2id PHC strings with the parameters OWASP recommends (19 MiB, two passes, one lane); a hash carries
+//! its own parameters, so raising them later leaves old hashes valid.
+//!
+//! [`verify`] takes an `Option`: with no stored hash it does the same work against [`DUMMY_HASH`], which no password
+//! opens. Without that, the time of an answer would tell which user names exist.
+
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version,
+    password_hash::{Error as HashError, phc::PasswordHash},
+};
+
+/// Fewest characters of a password.
+pub const PASSWORD_CHARS_MIN: usize = 8;
+/// Most characters of a password.
+pub const PASSWORD_CHARS_MAX: usize = 128;
+
+const MEMORY_KIB: u32 = 19_456;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+/// Random bytes in the place of salt and digest, with the parameters of real hashes: no known password opens it.
+pub const DUMMY_HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$kc6egQwozevT/egVu1hV4w$CIdPJPelZZTh0eKdMvVszLxjU2IS2bXLgo2s3LkbIHs";
+
+const COMMON: &str = include_str!("common_passwords.txt");
+
+/// Why a password was refused, in words for the person who chose it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum PasswordRefused {
+    /// Fewer than [`PASSWORD_CHARS_MIN`] characters.
+    #[error("password: must have at least 8 characters")]
+    TooShort,
+    /// More than [`PASSWORD_CHARS_MAX`] characters.
+    #[error("password: must have at most 128 characters")]
+    TooLong,
+    /// Among the passwords that are guessed first.
+    #[error("password: is one of the most common passwords and would be guessed at once; choose another one")]
+    Common,
+    /// Equal to the user name.
+    #[error("password: must not be the username")]
+    IsUsername,
+}
+
+/// Argon2 did not run: no memory, or the stored string is not a hash. Not the fault of whoever typed the password.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("argon2: {0}")]
+pub struct HashFailure(String);
+
+/// Checks a new password against the policy. Case does not make a common password uncommon.
+///
+/// # Errors
+/// The first rule that it breaks.
+pub fn check_policy(password: &str, username: &str) -> Result<(), PasswordRefused> {
+    let chars = password.chars().take(PASSWORD_CHARS_MAX + 1).count();
+    if chars < PASSWORD_CHARS_MIN {
+        return Err(PasswordRefused::TooShort);
+    }
+    if chars > PASSWORD_CHARS_MAX {
+        return Err(PasswordRefused::TooLong);
+    }
+    let lower = password.to_lowercase();
+    if lower == username.to_lowercase() {
+        return Err(PasswordRefused::IsUsername);
+    }
+    if COMMON.lines().any(|common| common == lower) {
+        return Err(PasswordRefused::Common);
+    }
+    Ok(())
+}
+
+fn argon2() -> Result<Argon2<'static>, HashFailure> {
+    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|error| HashFailure(error.to_string()))?;
+    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+}
+
+/// Hashes a password with a fresh random salt. Tens of milliseconds of one core and 19 MiB.
+///
+/// # Errors
+/// No memory, or no randomness.
+pub fn hash(password: &str) -> Result<String, HashFailure> {
+    let hash = argon2()?.hash_password(password.as_bytes()).map_err(|error| HashFailure(error.to_string()))?;
+    Ok(hash.to_string())
+}
+
+/// Whether `password` opens `stored`; with `None` the same work is done and the answer is `false`.
+///
+/// # Errors
+/// `stored` is not a PHC string of Argon2, or there is no memory.
+pub fn verify(password: &str, stored: Option<&str>) -> Result<bool, HashFailure> {
+    let parsed = PasswordHash::new(stored.unwrap_or(DUMMY_HASH)).map_err(|error| HashFailure(error.to_string()))?;
+    match argon2()?.verify_password(password.as_bytes(), &parsed) {
+        Ok(()) => Ok(stored.is_some()),
+        Err(HashError::PasswordInvalid) => Ok(false),
+        Err(error) => Err(HashFailure(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_opens_to_its_password_only_and_carries_its_parameters() {
+        let stored = hash("korrekt horse battery").unwrap();
+        assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
+        assert!(verify("korrekt horse battery", Some(&stored)).unwrap());
+        assert!(!verify("korrekt horse batterz", Some(&stored)).unwrap());
+        assert_ne!(stored, hash("korrekt horse battery").unwrap(), "the salt is fresh");
+    }
+
+    #[test]
+    fn the_dummy_costs_the_same_and_opens_to_nothing() {
+        let prefix = "$argon2id$v=19$m=19456,t=2,p=1$";
+        assert!(DUMMY_HASH.starts_with(prefix));
+        assert_eq!(DUMMY_HASH.len(), hash("any password").unwrap().len());
+        assert!(!verify("any password", None).unwrap());
+        assert!(!verify("", None).unwrap());
+    }
+
+    #[test]
+    fn a_broken_stored_hash_is_a_failure_and_not_a_wrong_password() {
+        assert!(verify("any password", Some("plain")).is_err());
+    }
+
+    #[test]
+    fn the_policy_counts_characters_and_knows_common_ones() {
+        assert_eq!(check_policy("äöüäöü7", "ann"), Err(PasswordRefused::TooShort));
+        assert_eq!(check_policy("äöüäöüß7", "ann"), Ok(()));
+        assert_eq!(check_policy(&"é".repeat(128), "ann"), Ok(()));
+        assert_eq!(check_policy(&"é".repeat(129), "ann"), Err(PasswordRefused::TooLong));
+        assert_eq!(check_policy("Password123", "ann"), Err(PasswordRefused::Common));
+        assert_eq!(check_policy("Annabella_9", "annabella_9"), Err(PasswordRefused::IsUsername));
+    }
+
+    #[test]
+    fn the_list_holds_lower_case_lines_that_the_length_rule_does_not_cover_already() {
+        let lines: Vec<&str> = COMMON.lines().collect();
+        assert!(lines.len() >= 200);
+        assert!(lines.iter().all(|line| line.to_lowercase() == *line && line.trim() == *line && line.is_ascii()));
+        let useful = lines.iter().filter(|line| line.len() >= PASSWORD_CHARS_MIN).count();
+        assert!(useful >= 200, "{useful}");
+    }
+}

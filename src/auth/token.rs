@@ -1,0 +1,395 @@
+//! Access tokens and WebSocket tickets: JSON Web Tokens (RFC 7519), HS256 and nothing else.
+//!
+//! Invariants:
+//! - the algorithm is ours, never the token's: `alg: none` and every other algorithm is refused before any claim is
+//!   looked at (RFC 8725 §3.1). Otherwise anybody could write a token;
+//! - `typ` (a claim) tells an access token from a ticket, so that a ticket, which travels in a URL and therefore in
+//!   logs, never opens the HTTP interface;
+//! - time is the caller's: the library's own look at the system clock is off, `exp` and `nbf` are checked here with
+//!   [`LEEWAY_SECONDS`] for clocks that differ;
+//! - verification allocates little and looks nothing up. It proves what was true at issue; whether the session is
+//!   revoked since, and whether a ticket was used, is the caller's to ask.
+
+use crate::ids::{MAX_SAFE_INTEGER, SessionId, UserId};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode, errors::ErrorKind};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt::{self, Write};
+
+/// Fewest bytes of the signing secret (RFC 7518 §3.2: at least the digest's size).
+pub const SECRET_BYTES_MIN: usize = 32;
+/// How far clocks may differ.
+pub const LEEWAY_SECONDS: i64 = 5;
+/// How long a WebSocket ticket is good for.
+pub const TICKET_LIFETIME_SECONDS: i64 = 30;
+/// Longest token that is looked at; ours have about 400 bytes.
+pub const TOKEN_BYTES_MAX: usize = 2_048;
+
+const ISSUER: &str = "veza-chat";
+const AUDIENCE: &str = "veza-chat";
+const TYPE_ACCESS: &str = "access";
+const TYPE_TICKET: &str = "ticket";
+
+/// Why a token was refused. The words go to the client; they tell nothing that it could not read in its token.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TokenError {
+    /// Not three parts of base64url JSON, or a claim is missing or of the wrong type.
+    #[error("the token is malformed")]
+    Malformed,
+    /// Signed with another algorithm than HS256, or not at all.
+    #[error("the token's algorithm is not accepted")]
+    Algorithm,
+    /// Names a key that is not the present one: the server's secret has changed since.
+    #[error("the token was signed with a key that is no longer in use; sign in again")]
+    UnknownKey,
+    /// The signature is wrong.
+    #[error("the token's signature is wrong")]
+    Signature,
+    /// From another issuer.
+    #[error("the token comes from another issuer")]
+    Issuer,
+    /// For another audience.
+    #[error("the token is meant for another service")]
+    Audience,
+    /// A ticket where an access token is needed, or the other way round.
+    #[error("the token is of the wrong kind")]
+    WrongType,
+    /// Its time is over.
+    #[error("the token has expired; refresh it or sign in again")]
+    Expired,
+    /// Its time has not begun.
+    #[error("the token is not valid yet; check the clocks")]
+    NotYetValid,
+}
+
+/// The secret cannot be used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SecretError {
+    /// Fewer than [`SECRET_BYTES_MIN`] bytes.
+    #[error("the token secret has {0} bytes; at least 32 are needed")]
+    TooShort(usize),
+}
+
+/// What a valid access token says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AccessClaims {
+    /// Whose it is.
+    pub user: UserId,
+    /// The sign-in it belongs to.
+    pub session: SessionId,
+    /// When it ends, seconds since 1970.
+    pub expires_at_seconds: i64,
+}
+
+/// What a valid ticket says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TicketClaims {
+    /// Whose it is.
+    pub user: UserId,
+    /// The sign-in it belongs to.
+    pub session: SessionId,
+    /// Unique; whoever accepts the ticket must remember it until it has expired, which makes it single use.
+    pub ticket_id: String,
+    /// When it ends, seconds since 1970.
+    pub expires_at_seconds: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Claims {
+    iss: String,
+    aud: String,
+    sub: String,
+    sid: i64,
+    typ: String,
+    jti: String,
+    iat: i64,
+    nbf: i64,
+    exp: i64,
+}
+
+/// Signs and verifies; built once, shared by reference between all cores.
+#[derive(Clone)]
+pub struct TokenKeys {
+    encoding: EncodingKey,
+    decoding: DecodingKey,
+    validation: Validation,
+    header: Header,
+    key_id: String,
+}
+
+impl fmt::Debug for TokenKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenKeys").field("key_id", &self.key_id).finish_non_exhaustive()
+    }
+}
+
+impl TokenKeys {
+    /// From the configured secret.
+    ///
+    /// # Errors
+    /// The secret is shorter than [`SECRET_BYTES_MIN`] bytes.
+    pub fn new(secret: &[u8]) -> Result<Self, SecretError> {
+        if secret.len() < SECRET_BYTES_MIN {
+            return Err(SecretError::TooShort(secret.len()));
+        }
+        let mut key_id = String::with_capacity(16);
+        for byte in &Sha256::digest(secret)[..8] {
+            // Writing to a String cannot fail.
+            let _ = write!(key_id, "{byte:02x}");
+        }
+        let mut validation = Validation::new(Algorithm::HS256);
+        // The library would read the system clock and know only `exp`; `check` does claims and time.
+        validation.validate_exp = false;
+        validation.validate_nbf = false;
+        validation.validate_aud = false;
+        validation.required_spec_claims.clear();
+        let mut header = Header::new(Algorithm::HS256);
+        header.kid = Some(key_id.clone());
+        Ok(Self {
+            encoding: EncodingKey::from_secret(secret),
+            decoding: DecodingKey::from_secret(secret),
+            validation,
+            header,
+            key_id,
+        })
+    }
+
+    /// Issues an access token.
+    #[must_use]
+    pub fn issue_access(&self, user: UserId, session: SessionId, now_seconds: i64, lifetime_seconds: i64) -> String {
+        self.issue(TYPE_ACCESS, user, session, now_seconds, lifetime_seconds)
+    }
+
+    /// Issues a ticket with which a browser, that cannot set headers, opens one WebSocket.
+    #[must_use]
+    pub fn issue_ticket(&self, user: UserId, session: SessionId, now_seconds: i64) -> String {
+        self.issue(TYPE_TICKET, user, session, now_seconds, TICKET_LIFETIME_SECONDS)
+    }
+
+    fn issue(&self, typ: &str, user: UserId, session: SessionId, now_seconds: i64, lifetime_seconds: i64) -> String {
+        let claims = Claims {
+            iss: ISSUER.to_owned(),
+            aud: AUDIENCE.to_owned(),
+            sub: user.0.to_string(),
+            sid: session.0,
+            typ: typ.to_owned(),
+            jti: URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>()),
+            iat: now_seconds,
+            nbf: now_seconds,
+            exp: now_seconds.saturating_add(lifetime_seconds),
+        };
+        // HMAC takes a key of any length and the claims are strings and integers: neither signing nor
+        // serialising can fail. An empty token is refused by every verifier, so a broken proof opens nothing.
+        encode(&self.header, &claims, &self.encoding).unwrap_or_default()
+    }
+
+    /// Verifies an access token against `now_seconds`.
+    ///
+    /// # Errors
+    /// The first check that it does not pass.
+    pub fn verify_access(&self, token: &str, now_seconds: i64) -> Result<AccessClaims, TokenError> {
+        let (claims, user) = self.check(token, TYPE_ACCESS, now_seconds)?;
+        Ok(AccessClaims { user, session: SessionId(claims.sid), expires_at_seconds: claims.exp })
+    }
+
+    /// Verifies a ticket against `now_seconds`. The caller must still refuse a ticket id that it has seen.
+    ///
+    /// # Errors
+    /// The first check that it does not pass.
+    pub fn verify_ticket(&self, token: &str, now_seconds: i64) -> Result<TicketClaims, TokenError> {
+        let (claims, user) = self.check(token, TYPE_TICKET, now_seconds)?;
+        Ok(TicketClaims { user, session: SessionId(claims.sid), ticket_id: claims.jti, expires_at_seconds: claims.exp })
+    }
+
+    fn check(&self, token: &str, typ: &str, now_seconds: i64) -> Result<(Claims, UserId), TokenError> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(TokenError::Malformed);
+        }
+        let data =
+            decode::<Claims>(token, &self.decoding, &self.validation).map_err(|error| self.refine(token, &error))?;
+        // The key id is under the signature; checked all the same, for a header without one is not ours.
+        if data.header.kid.as_deref() != Some(self.key_id.as_str()) {
+            return Err(TokenError::UnknownKey);
+        }
+        let claims = data.claims;
+        if claims.iss != ISSUER {
+            return Err(TokenError::Issuer);
+        }
+        if claims.aud != AUDIENCE {
+            return Err(TokenError::Audience);
+        }
+        if claims.typ != typ {
+            return Err(TokenError::WrongType);
+        }
+        if now_seconds >= claims.exp.saturating_add(LEEWAY_SECONDS) {
+            return Err(TokenError::Expired);
+        }
+        if now_seconds < claims.nbf.saturating_sub(LEEWAY_SECONDS) {
+            return Err(TokenError::NotYetValid);
+        }
+        let user = claims.sub.parse::<i64>().map_err(|_| TokenError::Malformed)?;
+        let ids_in_range = [user, claims.sid].iter().all(|id| (1..=MAX_SAFE_INTEGER).contains(id));
+        if !ids_in_range || claims.jti.is_empty() || claims.jti.len() > 64 {
+            return Err(TokenError::Malformed);
+        }
+        Ok((claims, UserId(user)))
+    }
+
+    /// Tells "the secret was rotated" from "somebody forged this": only the words differ, both are refused.
+    fn refine(&self, token: &str, error: &jsonwebtoken::errors::Error) -> TokenError {
+        match error.kind() {
+            ErrorKind::InvalidAlgorithm | ErrorKind::MissingAlgorithm | ErrorKind::UnsupportedAlgorithm => {
+                TokenError::Algorithm
+            }
+            ErrorKind::InvalidSignature => match jsonwebtoken::decode_header(token) {
+                Ok(header) if header.kid.as_deref() != Some(self.key_id.as_str()) => TokenError::UnknownKey,
+                _ => TokenError::Signature,
+            },
+            _ => TokenError::Malformed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+    const NOW: i64 = 1_750_000_000;
+    const USER: UserId = UserId(7);
+    const SESSION: SessionId = SessionId(11);
+
+    fn keys() -> TokenKeys {
+        TokenKeys::new(SECRET).unwrap()
+    }
+
+    fn good_claims() -> Value {
+        json!({"iss": "veza-chat", "aud": "veza-chat", "sub": "7", "sid": 11, "typ": "access", "jti": "j",
+               "iat": NOW, "nbf": NOW, "exp": NOW + 60})
+    }
+
+    fn signed(claims: &Value, edit: impl FnOnce(&mut Header)) -> String {
+        let mut header = keys().header;
+        edit(&mut header);
+        encode(&header, claims, &EncodingKey::from_secret(SECRET)).unwrap()
+    }
+
+    fn refused_with(key: &str, value: Value) -> TokenError {
+        let mut claims = good_claims();
+        claims[key] = value;
+        keys().verify_access(&signed(&claims, |_| ()), NOW).unwrap_err()
+    }
+
+    #[test]
+    fn an_access_token_round_trips_until_it_expires() {
+        let keys = keys();
+        let token = keys.issue_access(USER, SESSION, NOW, 900);
+        let expected = AccessClaims { user: USER, session: SESSION, expires_at_seconds: NOW + 900 };
+        for now in [NOW - LEEWAY_SECONDS, NOW, NOW + 900, NOW + 900 + LEEWAY_SECONDS - 1] {
+            assert_eq!(keys.verify_access(&token, now), Ok(expected), "{now}");
+        }
+        assert_eq!(keys.verify_access(&token, NOW + 900 + LEEWAY_SECONDS), Err(TokenError::Expired));
+        assert_eq!(keys.verify_access(&token, NOW - LEEWAY_SECONDS - 1), Err(TokenError::NotYetValid));
+    }
+
+    #[test]
+    fn a_ticket_is_no_access_token_and_the_other_way_round() {
+        let keys = keys();
+        let ticket = keys.issue_ticket(USER, SESSION, NOW);
+        let claims = keys.verify_ticket(&ticket, NOW).unwrap();
+        assert_eq!((claims.user, claims.session), (USER, SESSION));
+        assert_eq!(claims.expires_at_seconds, NOW + TICKET_LIFETIME_SECONDS);
+        let other = keys.verify_ticket(&keys.issue_ticket(USER, SESSION, NOW), NOW).unwrap();
+        assert_ne!(claims.ticket_id, other.ticket_id);
+        assert_eq!(keys.verify_access(&ticket, NOW), Err(TokenError::WrongType));
+        assert_eq!(keys.verify_ticket(&keys.issue_access(USER, SESSION, NOW, 9), NOW), Err(TokenError::WrongType));
+    }
+
+    #[test]
+    fn the_hand_made_token_of_the_refusal_tests_is_good_before_it_is_spoilt() {
+        assert!(keys().verify_access(&signed(&good_claims(), |_| ()), NOW).is_ok());
+    }
+
+    #[test]
+    fn alg_none_is_refused_with_and_without_a_signature() {
+        let token = keys().issue_access(USER, SESSION, NOW, 900);
+        let (_, rest) = token.split_once('.').unwrap();
+        let (payload, signature) = rest.split_once('.').unwrap();
+        for alg in ["none", "None", "NONE"] {
+            let kid = keys().key_id;
+            let header = URL_SAFE_NO_PAD.encode(json!({"alg": alg, "typ": "JWT", "kid": kid}).to_string());
+            for forged in [format!("{header}.{payload}."), format!("{header}.{payload}.{signature}")] {
+                assert!(keys().verify_access(&forged, NOW).is_err(), "{forged}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_algorithms_are_refused_even_with_the_right_secret() {
+        for alg in [Algorithm::HS384, Algorithm::HS512] {
+            let token = signed(&good_claims(), |header| header.alg = alg);
+            assert_eq!(keys().verify_access(&token, NOW), Err(TokenError::Algorithm));
+        }
+    }
+
+    #[test]
+    fn a_wrong_or_missing_kid_is_refused() {
+        let wrong = signed(&good_claims(), |header| header.kid = Some("0011223344556677".into()));
+        assert_eq!(keys().verify_access(&wrong, NOW), Err(TokenError::UnknownKey));
+        let missing = signed(&good_claims(), |header| header.kid = None);
+        assert_eq!(keys().verify_access(&missing, NOW), Err(TokenError::UnknownKey));
+        let rotated = TokenKeys::new(b"another secret of at least 32 bytes").unwrap();
+        assert_eq!(
+            keys().verify_access(&rotated.issue_access(USER, SESSION, NOW, 9), NOW),
+            Err(TokenError::UnknownKey)
+        );
+    }
+
+    #[test]
+    fn each_claim_is_checked() {
+        assert_eq!(refused_with("iss", json!("other")), TokenError::Issuer);
+        assert_eq!(refused_with("aud", json!("other")), TokenError::Audience);
+        assert_eq!(refused_with("typ", json!("refresh")), TokenError::WrongType);
+        assert_eq!(refused_with("exp", json!(NOW - LEEWAY_SECONDS)), TokenError::Expired);
+        assert_eq!(refused_with("exp", json!(i64::MIN)), TokenError::Expired);
+        assert_eq!(refused_with("nbf", json!(NOW + LEEWAY_SECONDS + 1)), TokenError::NotYetValid);
+        for (key, value) in [
+            ("sub", json!("seven")),
+            ("sub", json!("-7")),
+            ("sub", json!("0")),
+            ("sub", json!(7)),
+            ("sub", json!("9007199254740992")),
+            ("sid", json!("11")),
+            ("sid", json!(0)),
+            ("jti", json!("")),
+            ("exp", json!(null)),
+            ("nbf", json!(null)),
+            ("exp", json!("tomorrow")),
+            ("aud", json!(["veza-chat", "other"])),
+        ] {
+            assert_eq!(refused_with(key, value.clone()), TokenError::Malformed, "{key} = {value}");
+        }
+    }
+
+    #[test]
+    fn any_flipped_character_is_refused() {
+        let token = keys().issue_access(USER, SESSION, NOW, 900);
+        for at in 0..token.len() {
+            let mut bytes = token.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
+            let forged = String::from_utf8(bytes).unwrap();
+            assert!(keys().verify_access(&forged, NOW).is_err(), "{at}");
+        }
+        for bad in ["", ".", "..", "a.b", "a.b.c", "a.b.c.d", &"x".repeat(TOKEN_BYTES_MAX + 1)] {
+            assert_eq!(keys().verify_access(bad, NOW), Err(TokenError::Malformed), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_short_secret_is_refused_and_never_printed() {
+        assert_eq!(TokenKeys::new(&[7; 31]).unwrap_err(), SecretError::TooShort(31));
+        assert!(!format!("{:?}", keys()).contains("abcdef"));
+    }
+}
