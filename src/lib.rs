@@ -3,3 +3,5 @@ pub mod auth;
 pub mod error;
 pub mod ids;
 pub mod limits;
+pub mod mesh;
+pub mod storage;

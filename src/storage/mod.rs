@@ -1,0 +1,3 @@
+//! Glue.
+pub mod accounts;
+pub mod sql;

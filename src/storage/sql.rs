@@ -1,0 +1,2 @@
+//! Glue.
+pub mod accounts;

@@ -1,0 +1,138 @@
+//! Every statement about accounts. They run as `chat_writer`, before or outside of anybody's `app.user_id`.
+//!
+//! A refresh token is always inserted by a statement of its own, after its session's: the row policy on
+//! `refresh_tokens` looks the session up, and rows of the same statement are not visible to it.
+
+/// $1 username, $2 `display_name`, $3 email, $4 `password_hash`, $5 `device_name`, $6 ip → profile, session.
+/// The unique indexes refuse a taken username or email.
+pub const REGISTER: &str = "
+WITH u AS (
+    INSERT INTO users (username, display_name) VALUES ($1, $2)
+    RETURNING id, username, display_name, avatar_url, created_at
+), c AS (
+    INSERT INTO credentials (user_id, email, password_hash) SELECT u.id, $3, $4 FROM u
+), s AS (
+    INSERT INTO sessions (user_id, device_name, ip) SELECT u.id, $5, $6 FROM u RETURNING id
+)
+SELECT u.id, u.username, u.display_name, u.avatar_url, u.created_at, s.id AS session_id FROM u, s";
+
+/// $1 digest, $2 session, $3 user, $4 lifetime in seconds.
+pub const INSERT_REFRESH_TOKEN: &str = "
+INSERT INTO refresh_tokens (token_hash, session_id, user_id, expires_at)
+VALUES ($1, $2, $3, now() + make_interval(secs => $4))";
+
+/// $1 username → who it is and what the password must open.
+pub const FIND_LOGIN_BY_USERNAME: &str = "
+SELECT u.id, u.username, c.password_hash
+  FROM users u JOIN credentials c ON c.user_id = u.id
+ WHERE lower(u.username) = lower($1) AND u.is_active";
+
+/// $1 email → as by username.
+pub const FIND_LOGIN_BY_EMAIL: &str = "
+SELECT u.id, u.username, c.password_hash
+  FROM credentials c JOIN users u ON u.id = c.user_id
+ WHERE lower(c.email) = lower($1) AND u.is_active";
+
+/// $1 user → as by username.
+pub const FIND_LOGIN_BY_ID: &str = "
+SELECT u.id, u.username, c.password_hash
+  FROM users u JOIN credentials c ON c.user_id = u.id
+ WHERE u.id = $1 AND u.is_active";
+
+/// $1 user, $2 the hash that the password opened, $3 `device_name`, $4 ip → profile, session; no row when the
+/// password was changed since it was verified. FOR SHARE orders this against a change of the password: either that
+/// change sees (and revokes) this session, or this statement sees the new hash and opens nothing.
+pub const OPEN_SESSION: &str = "
+WITH u AS (
+    SELECT u.id, u.username, u.display_name, u.avatar_url, u.created_at
+      FROM users u JOIN credentials c ON c.user_id = u.id
+     WHERE u.id = $1 AND u.is_active AND c.password_hash = $2
+       FOR SHARE OF c
+), s AS (
+    INSERT INTO sessions (user_id, device_name, ip) SELECT u.id, $3, $4 FROM u RETURNING id
+)
+SELECT u.id, u.username, u.display_name, u.avatar_url, u.created_at, s.id AS session_id FROM u, s";
+
+/// $1 digest → the token with its session and user, locked: of two concurrent refreshes the second waits here and
+/// then reads `spent`.
+pub const LOCK_REFRESH_TOKEN: &str = "
+SELECT t.session_id, t.spent_at IS NOT NULL AS spent, t.expires_at <= now() AS expired,
+       s.revoked_at IS NOT NULL OR NOT u.is_active AS revoked,
+       u.id, u.username, u.display_name, u.avatar_url, u.created_at
+  FROM refresh_tokens t
+  JOIN sessions s ON s.id = t.session_id
+  JOIN users u ON u.id = t.user_id
+ WHERE t.token_hash = $1
+   FOR UPDATE OF t, s";
+
+/// $1 digest.
+pub const SPEND_REFRESH_TOKEN: &str = "UPDATE refresh_tokens SET spent_at = now() WHERE token_hash = $1";
+
+/// $1 session, $2 ip.
+pub const TOUCH_SESSION: &str = "UPDATE sessions SET last_used_at = now(), ip = $2 WHERE id = $1";
+
+/// $1 session, $2 user → a row when it was active.
+pub const REVOKE_SESSION: &str = "
+UPDATE sessions SET revoked_at = now() WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL RETURNING id";
+
+/// $1 user, $2 session to keep (or null).
+pub const REVOKE_ALL: &str = "
+UPDATE sessions SET revoked_at = now()
+ WHERE user_id = $1 AND revoked_at IS NULL AND id IS DISTINCT FROM $2::bigint";
+
+/// $1 user → sessions that can still be used: not revoked, with a refresh token that is neither spent nor expired.
+pub const LIST_SESSIONS: &str = "
+SELECT s.id, s.device_name, s.ip, s.created_at, s.last_used_at
+  FROM sessions s
+ WHERE s.user_id = $1 AND s.revoked_at IS NULL
+   AND EXISTS (SELECT FROM refresh_tokens t
+                WHERE t.session_id = s.id AND t.spent_at IS NULL AND t.expires_at > now())
+ ORDER BY s.last_used_at DESC, s.id DESC
+ LIMIT 200";
+
+/// $1 session, $2 user → whether both may act.
+pub const SESSION_IS_ACTIVE: &str = "
+SELECT EXISTS (SELECT FROM sessions s JOIN users u ON u.id = s.user_id
+                WHERE s.id = $1 AND s.user_id = $2 AND s.revoked_at IS NULL AND u.is_active)";
+
+/// $1 user, $2 the hash that the current password opened, $3 the new hash; no row when it was changed meanwhile.
+pub const CHANGE_PASSWORD: &str = "
+UPDATE credentials SET password_hash = $3, updated_at = now() WHERE user_id = $1 AND password_hash = $2";
+
+/// $1 user.
+pub const PROFILE: &str = "
+SELECT id, username, display_name, avatar_url, created_at FROM users WHERE id = $1 AND is_active";
+
+/// $1 what was typed, $2 the same escaped for LIKE and with % appended, $3 limit.
+pub const SEARCH_USERS: &str = "
+SELECT id, username, display_name, avatar_url, created_at
+  FROM users
+ WHERE is_active AND (lower(username) LIKE lower($2) OR lower(display_name) LIKE lower($2))
+ ORDER BY lower(username) = lower($1) DESC, lower(username)
+ LIMIT $3";
+
+/// $1 user, $2 new `display_name` or null to keep it, $3 whether to set `avatar_url`, $4 the new one or null.
+pub const UPDATE_PROFILE: &str = "
+UPDATE users SET display_name = coalesce($2, display_name), avatar_url = CASE WHEN $3 THEN $4 ELSE avatar_url END
+ WHERE id = $1 AND is_active
+RETURNING id, username, display_name, avatar_url, created_at";
+
+/// Sessions whose last refresh token has expired are over. No race: an expired token is never rotated.
+pub const SWEEP_SESSIONS: &str = "
+UPDATE sessions s SET revoked_at = now()
+ WHERE s.id IN (SELECT x.id FROM sessions x
+                 WHERE x.revoked_at IS NULL
+                   AND NOT EXISTS (SELECT FROM refresh_tokens t
+                                    WHERE t.session_id = x.id AND t.spent_at IS NULL AND t.expires_at > now())
+                 LIMIT 10000)";
+
+/// Spent tokens stay until they would have expired: until then their reuse is a sign of theft. The day on top lets
+/// a client be told `expired` and not `unknown`.
+pub const SWEEP_REFRESH_TOKENS: &str = "
+DELETE FROM refresh_tokens
+ WHERE token_hash IN (SELECT token_hash FROM refresh_tokens WHERE expires_at < now() - interval '1 day' LIMIT 10000)";
+
+/// The minute covers the leeway with which a ticket's expiry is checked; without it a ticket could be used twice.
+pub const SWEEP_SPENT_TICKETS: &str = "
+DELETE FROM spent_tickets
+ WHERE ticket_id IN (SELECT ticket_id FROM spent_tickets WHERE expires_at < now() - interval '1 minute' LIMIT 10000)";
