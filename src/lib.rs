@@ -1,5 +1,6 @@
 //! Veza Chat Server.
 pub mod auth;
+pub mod control;
 pub mod error;
 pub mod ids;
 pub mod limits;

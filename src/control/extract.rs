@@ -1,0 +1,230 @@
+//! What handlers take from a request: the caller, the peer, a JSON body. Every refusal is a [`Problem`].
+
+use super::{Control, problem::Problem};
+use crate::error::{ErrorCode, Refusal};
+use crate::ids::{MAX_SAFE_INTEGER, SessionId, UserId};
+use crate::limits::HTTP_BODY_BYTES_MAX;
+use axum::{
+    body::Body,
+    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
+use std::convert::Infallible;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// What is read and thrown away of a body that is too large, so that its sender gets to read the answer: closing a
+/// socket with unread bytes resets it, and the answer with it.
+const DRAIN_BYTES_MAX: usize = 1024 * 1024;
+
+/// Shorter than the request's deadline, so that a slow sender is told that it was slow.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Who makes a request: taken from the access token, whose session was active a moment ago.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Caller {
+    /// The user.
+    pub user: UserId,
+    /// Their sign-in.
+    pub session: SessionId,
+}
+
+impl FromRequestParts<Control> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
+        let verified = authenticate(&parts.headers, control).await;
+        let result = match &verified {
+            Ok(_) => "success",
+            Err(problem) if problem.status.is_server_error() => "error",
+            Err(_) => "failure",
+        };
+        control.metrics().auth_attempt("token", result);
+        verified
+    }
+}
+
+async fn authenticate(headers: &HeaderMap, control: &Control) -> Result<Caller, Problem> {
+    let token = bearer(headers)?;
+    let claims = control
+        .keys()
+        .verify_access(token, super::now_seconds())
+        .map_err(|error| Problem::unauthenticated(error.to_string()))?;
+    if !control.accounts().session_is_active(claims.user, claims.session).await? {
+        return Err(Problem::unauthenticated("the session was revoked; sign in again"));
+    }
+    Ok(Caller { user: claims.user, session: claims.session })
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+    let value = headers
+        .get(header::AUTHORIZATION)
+        .ok_or_else(|| Problem::unauthenticated("the header `Authorization: Bearer <access token>` is missing"))?;
+    value
+        .to_str()
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty())
+        .map(|(_, token)| token.trim())
+        .ok_or_else(|| Problem::unauthenticated("the Authorization header must read `Bearer <access token>`"))
+}
+
+/// The other end of the TCP connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Peer(pub SocketAddr);
+
+impl Peer {
+    /// The address as text, an IPv4 one never in IPv6 clothes.
+    #[must_use]
+    pub fn ip(self) -> String {
+        self.0.ip().to_canonical().to_string()
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Peer {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let unknown = Self(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));
+        Ok(parts.extensions.get::<Self>().copied().unwrap_or(unknown))
+    }
+}
+
+/// The `User-Agent`, if readable: names a device whose user gave it no name.
+#[derive(Clone, Debug)]
+pub struct Agent(pub Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for Agent {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self(parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).map(str::to_owned)))
+    }
+}
+
+/// A body of at most [`HTTP_BODY_BYTES_MAX`] bytes.
+#[derive(Clone, Debug)]
+pub struct RawBody(pub Bytes);
+
+impl<S: Sync> FromRequest<S> for RawBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        read_body(request.into_body()).await.map(Self)
+    }
+}
+
+async fn read_body(body: Body) -> Result<Bytes, Problem> {
+    tokio::time::timeout(BODY_TIMEOUT, read_bounded(body)).await.unwrap_or_else(|_| {
+        let words = "the body did not arrive in time; nothing was done";
+        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::DeadlineExceeded.as_str(), words))
+    })
+}
+
+async fn read_bounded(body: Body) -> Result<Bytes, Problem> {
+    let mut stream = body.into_data_stream();
+    let mut kept = BytesMut::new();
+    let mut total = 0;
+    while let Some(chunk) = stream.next().await {
+        let chunk = chunk.map_err(|_| Problem::bad_request("the body ended before it was complete"))?;
+        total += chunk.len();
+        if total <= HTTP_BODY_BYTES_MAX {
+            kept.extend_from_slice(&chunk);
+        } else {
+            kept.clear();
+            if total > HTTP_BODY_BYTES_MAX + DRAIN_BYTES_MAX {
+                break;
+            }
+        }
+    }
+    if total > HTTP_BODY_BYTES_MAX {
+        let words = format!("the body is larger than {HTTP_BODY_BYTES_MAX} bytes");
+        return Err(Refusal::new(ErrorCode::TooLarge, words).into());
+    }
+    Ok(kept.freeze())
+}
+
+/// A JSON body. The `Content-Type` is not looked at, so that the simplest scripts work; nothing here acts on a
+/// request without a bearer token or a password in it, hence a foreign page gains nothing by posting text.
+#[derive(Clone, Debug)]
+pub struct Json<T>(pub T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let body = read_body(request.into_body()).await?;
+        if body.is_empty() {
+            return Err(Problem::bad_request("the body is empty; a JSON object is expected"));
+        }
+        serde_json::from_slice(&body).map(Self).map_err(|error| {
+            let what = if error.is_data() { "the body does not fit" } else { "the body is not JSON" };
+            Problem::bad_request(format!("{what}: {error}"))
+        })
+    }
+}
+
+/// The query string.
+#[derive(Clone, Debug)]
+pub struct QueryString<T>(pub T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for QueryString<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Query::try_from_uri(&parts.uri).map(|Query(value)| Self(value)).map_err(|rejection| {
+            Problem::bad_request(format!("the query string does not fit: {}", rejection.body_text()))
+        })
+    }
+}
+
+/// `{id}` of the path: an integer that an identifier can be.
+#[derive(Clone, Copy, Debug)]
+pub struct PathId(pub i64);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let text = Path::<String>::from_request_parts(parts, state).await.map(|Path(text)| text).unwrap_or_default();
+        match text.parse() {
+            Ok(id @ 1..=MAX_SAFE_INTEGER) => Ok(Self(id)),
+            _ => Err(Problem::bad_request("id: must be a positive integer below 2^53")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(header::AUTHORIZATION, value.parse().unwrap())])
+    }
+
+    #[test]
+    fn the_scheme_is_bearer_in_any_case() {
+        assert_eq!(bearer(&headers("Bearer abc")), Ok("abc"));
+        assert_eq!(bearer(&headers("bearer  abc ")), Ok("abc"));
+        for bad in ["abc", "Basic abc", "Bearer", "Bearer ", ""] {
+            assert_eq!(bearer(&headers(bad)).unwrap_err().status, 401, "{bad:?}");
+        }
+        assert_eq!(bearer(&HeaderMap::new()).unwrap_err().code, "unauthenticated");
+    }
+
+    #[tokio::test]
+    async fn the_body_limit_is_exact() {
+        assert_eq!(read_body(Body::from(vec![b'x'; HTTP_BODY_BYTES_MAX])).await.unwrap().len(), HTTP_BODY_BYTES_MAX);
+        let refused = read_body(Body::from(vec![b'x'; HTTP_BODY_BYTES_MAX + 1])).await.unwrap_err();
+        assert_eq!((refused.status.as_u16(), refused.code), (413, "too_large"));
+    }
+
+    #[test]
+    fn a_mapped_address_reads_as_ipv4() {
+        assert_eq!(Peer("[::ffff:10.0.0.7]:9".parse().unwrap()).ip(), "10.0.0.7");
+        assert_eq!(Peer("[2001:db8::1]:9".parse().unwrap()).ip(), "2001:db8::1");
+    }
+}

@@ -1,0 +1,115 @@
+//! Argon2 off the event loop, a bounded amount of it.
+//!
+//! Invariants:
+//! - at most `workers` hashes run at once, each on a thread of the blocking pool. More would take cores away from the
+//!   shards, and each costs 19 MiB;
+//! - at most `waiting_max` requests wait; the next one is refused with `overloaded` at once. Without the bound, a
+//!   reconnect storm would queue sign-ins for minutes, each long given up by its client when its turn comes;
+//! - a slot is held until its hash has ended, also when the client has gone meanwhile: a thread cannot be cancelled.
+
+use super::problem::Problem;
+use crate::auth::password;
+use crate::error::Refusal;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Requests that may wait for a worker.
+pub const WAITING_MAX: usize = 256;
+
+/// The bounded pool; cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Hashing {
+    admitted: Arc<Semaphore>,
+    workers: Arc<Semaphore>,
+}
+
+impl Hashing {
+    /// `workers` (at least one) hashes at once and `waiting_max` requests that wait.
+    #[must_use]
+    pub fn new(workers: usize, waiting_max: usize) -> Self {
+        let workers = workers.max(1);
+        Self { admitted: Arc::new(Semaphore::new(workers + waiting_max)), workers: Arc::new(Semaphore::new(workers)) }
+    }
+
+    /// [`password::hash`], when there is room.
+    ///
+    /// # Errors
+    /// `overloaded`, or `internal` when Argon2 fails.
+    pub async fn hash(&self, password: String) -> Result<String, Problem> {
+        self.run(move || password::hash(&password)).await
+    }
+
+    /// [`password::verify`], when there is room.
+    ///
+    /// # Errors
+    /// `overloaded`, or `internal` when Argon2 fails.
+    pub async fn verify(&self, password: String, stored: Option<String>) -> Result<bool, Problem> {
+        self.run(move || password::verify(&password, stored.as_deref())).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, password::HashFailure> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let Ok(_admitted) = Arc::clone(&self.admitted).try_acquire_owned() else {
+            return Err(Refusal::overloaded("sign-in").retry_after(2_000).into());
+        };
+        let Ok(worker) = Arc::clone(&self.workers).acquire_owned().await else {
+            return Err(Problem::internal());
+        };
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(worker);
+            result
+        });
+        match done.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "a password could not be hashed");
+                Err(Problem::internal())
+            }
+            Err(error) => {
+                tracing::error!(%error, "a hashing thread did not end");
+                Err(Problem::internal())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn one_runs_one_waits_and_the_third_is_refused() {
+        let hashing = Hashing::new(1, 1);
+        let running = Arc::new(AtomicUsize::new(0));
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let spawn = |work: Box<dyn FnOnce() + Send>| {
+            let (hashing, running) = (hashing.clone(), Arc::clone(&running));
+            tokio::spawn(async move {
+                hashing
+                    .run(move || {
+                        assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0, "never two at once");
+                        work();
+                        running.fetch_sub(1, Ordering::SeqCst);
+                        Ok(())
+                    })
+                    .await
+            })
+        };
+        let first = spawn(Box::new(move || {
+            let _ = held.recv_timeout(Duration::from_secs(5));
+        }));
+        let second = spawn(Box::new(|| ()));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let refused = hashing.run(|| Ok(())).await.unwrap_err();
+        assert_eq!((refused.code, refused.retry_after_ms), ("overloaded", Some(2_000)));
+        release.send(()).unwrap();
+        assert!(first.await.unwrap().is_ok());
+        assert!(second.await.unwrap().is_ok());
+        assert!(hashing.run(|| Ok(())).await.is_ok());
+    }
+}

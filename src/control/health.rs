@@ -1,0 +1,54 @@
+//! `/health`, `/health/ready`, `/health/live`.
+//!
+//! Live says that this process answers, and nothing else: if it depended on PostgreSQL, an orchestrator would
+//! restart every node when the database restarts. Ready says whether to send clients here.
+
+use super::Control;
+use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// One thing that must be well for this node to serve.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Check {
+    /// Its name in the answer.
+    pub name: &'static str,
+    /// Whether it is well.
+    pub ok: bool,
+    /// Why not.
+    pub reason: Option<String>,
+}
+
+/// Where the checks come from.
+pub trait HealthPort: Send + Sync {
+    /// The present state; must not block.
+    fn checks(&self) -> Vec<Check>;
+}
+
+#[derive(Serialize)]
+struct Item {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Report {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<BTreeMap<&'static str, Item>>,
+}
+
+pub(super) async fn live() -> impl IntoResponse {
+    Json(Report { status: "ok", checks: None })
+}
+
+pub(super) async fn ready(State(control): State<Control>) -> impl IntoResponse {
+    let checks = control.health().checks();
+    let well = checks.iter().all(|check| check.ok);
+    let items = checks
+        .into_iter()
+        .map(|check| (check.name, Item { status: if check.ok { "ok" } else { "failing" }, reason: check.reason }));
+    let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(Report { status: if well { "ok" } else { "unavailable" }, checks: Some(items.collect()) }))
+}

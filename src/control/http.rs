@@ -1,0 +1,382 @@
+//! Serves the connections that the shards hand over: HTTP/1.1, keep-alive.
+//!
+//! A shard has read the head of the first request to find out that it is not a WebSocket; those bytes come along and
+//! are read again here ([`Rewind`]).
+//!
+//! Invariants:
+//! - at most `connections_max` connections at once; one more is told 503 and closed. Each costs a task and buffers;
+//! - a head must be complete [`limits::REQUEST_HEAD_TIMEOUT_MS`] after the previous answer. One timer covers both a
+//!   slow head and an idle connection; without it, silent clients would fill the places. (Node.js and Apache
+//!   also close idle connections after five seconds.)
+//! - a head is at most [`limits::REQUEST_HEAD_BYTES_MAX`] and [`limits::REQUEST_HEADERS_MAX`] fields, as on the shards;
+//! - a client that reads nothing for [`WRITE_STALL`] while an answer waits is closed.
+//!
+//! A WebSocket upgrade can only be the first request of a connection: the socket belongs to a shard then, and only
+//! the shard can keep it. A later one is refused with words that say so.
+
+use super::extract::Peer;
+use crate::limits;
+use axum::{Router, body::Body, extract::Request, http::header};
+use bytes::{Buf, Bytes};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::future::Future;
+use std::io::{self, IoSlice, Write};
+use std::net::{Shutdown, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::Sleep;
+use tower::ServiceExt;
+
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
+retry-after: 1\r\nconnection: close\r\ncontent-length: 176\r\n\r\n\
+{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many HTTP connections are open; \
+try again in a moment\",\"code\":\"overloaded\",\"retry_after_ms\":1000}";
+
+const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// How long an answer may wait for its client to read.
+const WRITE_STALL: Duration = Duration::from_secs(30);
+
+/// Marks every request with its place on its connection, from 0.
+#[derive(Clone, Copy, Debug)]
+struct RequestIndex(u32);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Serving,
+    /// Connections end after the request that is being served.
+    Draining,
+    /// Connections end now.
+    Stopped,
+}
+
+/// The HTTP side of the server; cloning shares it.
+#[derive(Clone)]
+pub struct HttpServer {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    router: Router,
+    runtime: Handle,
+    places: Arc<Semaphore>,
+    connections_max: u32,
+    phase: watch::Sender<Phase>,
+}
+
+impl std::fmt::Debug for HttpServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpServer").field("connections", &self.connections()).finish_non_exhaustive()
+    }
+}
+
+impl HttpServer {
+    /// Serves with `router` on `runtime`, at most [`limits::HTTP_CONNECTIONS_MAX`] connections.
+    #[must_use]
+    pub fn new(router: Router, runtime: Handle) -> Self {
+        Self::with_connections_max(router, runtime, limits::HTTP_CONNECTIONS_MAX as u32)
+    }
+
+    fn with_connections_max(router: Router, runtime: Handle, connections_max: u32) -> Self {
+        let places = Arc::new(Semaphore::new(connections_max as usize));
+        let phase = watch::Sender::new(Phase::Serving);
+        Self { inner: Arc::new(Inner { router, runtime, places, connections_max, phase }) }
+    }
+
+    /// Connections being served.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.inner.connections_max as usize - self.inner.places.available_permits()
+    }
+
+    /// Takes over a connection of which `already_read` has been read. Does not block; any thread may call it.
+    pub fn adopt(&self, stream: std::net::TcpStream, already_read: Vec<u8>, peer: SocketAddr) {
+        if let Err(error) = stream.set_nonblocking(true) {
+            tracing::debug!(%error, "a connection was lost before it could be served");
+            return;
+        }
+        let serving = *self.inner.phase.borrow() == Phase::Serving;
+        let place = Arc::clone(&self.inner.places).try_acquire_owned();
+        let Some(place) = place.ok().filter(|_| serving) else {
+            // The socket's send buffer is empty: one write takes it all, or the client does without.
+            let _ = (&stream).write(BUSY);
+            let _ = stream.shutdown(Shutdown::Write);
+            return;
+        };
+        // So that a thread without a runtime can register the socket.
+        let _guard = self.inner.runtime.enter();
+        match TcpStream::from_std(stream) {
+            Ok(stream) => {
+                let _ = stream.set_nodelay(true);
+                let stream = Rewind::new(already_read, stream);
+                self.inner.runtime.spawn(serve(
+                    self.inner.router.clone(),
+                    stream,
+                    peer,
+                    place,
+                    self.inner.phase.subscribe(),
+                ));
+            }
+            Err(error) => tracing::warn!(%error, "a connection could not be served"),
+        }
+    }
+
+    /// Takes no more connections, lets requests being served end, and after `grace` closes what is left. Says
+    /// whether all ended by themselves.
+    pub async fn shutdown(&self, grace: Duration) -> bool {
+        self.inner.phase.send_replace(Phase::Draining);
+        let all = self.inner.places.acquire_many(self.inner.connections_max);
+        let ended = tokio::time::timeout(grace, all).await.is_ok();
+        self.inner.phase.send_replace(Phase::Stopped);
+        ended
+    }
+}
+
+/// Whether `request` asks for a WebSocket on a connection that has already served another request.
+pub(super) fn is_late_upgrade(request: &Request) -> bool {
+    let late = request.extensions().get::<RequestIndex>().is_some_and(|index| index.0 > 0);
+    late && request
+        .headers()
+        .get_all(header::UPGRADE)
+        .iter()
+        .any(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"websocket"))
+}
+
+async fn serve(
+    router: Router,
+    stream: Rewind<TcpStream>,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+    mut phase: watch::Receiver<Phase>,
+) {
+    let _place = place;
+    let served = AtomicU32::new(0);
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(RequestIndex(served.fetch_add(1, Ordering::Relaxed)));
+        router.clone().oneshot(request)
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(limits::REQUEST_HEAD_TIMEOUT_MS))
+        .max_headers(limits::REQUEST_HEADERS_MAX)
+        .max_header_size(limits::REQUEST_HEAD_BYTES_MAX)
+        .max_buf_size(limits::REQUEST_HEAD_BYTES_MAX * 2)
+        .serve_connection(TokioIo::new(stream), service);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut connection => break ended,
+            _ = phase.changed() => match *phase.borrow_and_update() {
+                Phase::Serving => {}
+                Phase::Draining => Pin::new(&mut connection).graceful_shutdown(),
+                Phase::Stopped => return,
+            },
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "an HTTP connection ended");
+        let mut stream = connection.into_parts().io.into_inner();
+        // Only who has begun a head is told that it took too long; an idle connection just ends.
+        if error.is_timeout() && stream.received {
+            let farewell = async {
+                stream.write_all(HEAD_TIMEOUT).await?;
+                stream.shutdown().await
+            };
+            let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
+        }
+    }
+}
+
+/// A stream of which some bytes were read before: they come first again. Writing fails when it stands still.
+struct Rewind<S> {
+    already_read: Bytes,
+    /// Whether bytes have come since the last write.
+    received: bool,
+    stalled: Option<Pin<Box<Sleep>>>,
+    stream: S,
+}
+
+impl<S> Rewind<S> {
+    fn new(already_read: Vec<u8>, stream: S) -> Self {
+        Self { already_read: already_read.into(), received: false, stalled: None, stream }
+    }
+
+    /// Passes `polled` on, unless writing has been pending for [`WRITE_STALL`].
+    fn watch<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            self.stalled = None;
+            return polled;
+        }
+        let sleep = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(WRITE_STALL)));
+        match sleep.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewind<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.already_read.has_remaining() {
+            let n = self.already_read.len().min(buf.remaining());
+            buf.put_slice(&self.already_read.split_to(n));
+            self.received |= n > 0;
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.received |= buf.filled().len() > before;
+        polled
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewind<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.received = false;
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.watch(cx, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.received = false;
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.watch(cx, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.watch(cx, polled)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::{get, post};
+    use tokio::io::AsyncReadExt;
+
+    fn router() -> Router {
+        Router::new()
+            .route("/", get(|peer: Peer| async move { peer.ip() }))
+            .route("/echo", post(|body: String| async move { body }))
+            .route("/slow", get(|| async { tokio::time::sleep(Duration::from_millis(100)).await }))
+    }
+
+    /// A client and the server's end of its connection.
+    async fn pair() -> (TcpStream, std::net::TcpStream, SocketAddr) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, peer) = listener.accept().await.unwrap();
+        (client, server.into_std().unwrap(), peer)
+    }
+
+    async fn read_to_end(client: &mut TcpStream) -> String {
+        let mut text = String::new();
+        tokio::time::timeout(Duration::from_secs(9), client.read_to_string(&mut text)).await.unwrap().unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn what_the_shard_has_read_is_served_at_every_split() {
+        let request = b"POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello";
+        let server = HttpServer::new(router(), Handle::current());
+        for at in 0..=request.len() {
+            let (mut client, socket, peer) = pair().await;
+            server.adopt(socket, request[..at].to_vec(), peer);
+            client.write_all(&request[at..]).await.unwrap();
+            let answer = read_to_end(&mut client).await;
+            assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("hello"), "{at}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn one_connection_too_many_is_told_so() {
+        let server = HttpServer::with_connections_max(router(), Handle::current(), 1);
+        let (_first, socket, peer) = pair().await;
+        server.adopt(socket, Vec::new(), peer);
+        let (mut second, socket, peer) = pair().await;
+        server.adopt(socket, b"GET / HTTP/1.1\r\n\r\n".to_vec(), peer);
+        let answer = read_to_end(&mut second).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+        let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(problem["code"], "overloaded");
+    }
+
+    #[tokio::test]
+    async fn shutdown_lets_a_request_end_and_closes_the_idle() {
+        let server = HttpServer::new(router(), Handle::current());
+        let (mut idle, socket, peer) = pair().await;
+        server.adopt(socket, Vec::new(), peer);
+        let (mut busy, socket, peer) = pair().await;
+        server.adopt(socket, b"GET /slow HTTP/1.1\r\nhost: a\r\n\r\n".to_vec(), peer);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert_eq!(server.connections(), 2);
+        assert!(server.shutdown(Duration::from_secs(5)).await);
+        assert_eq!(read_to_end(&mut idle).await, "");
+        assert!(read_to_end(&mut busy).await.starts_with("HTTP/1.1 200 "));
+        let (mut late, socket, peer) = pair().await;
+        server.adopt(socket, Vec::new(), peer);
+        assert!(read_to_end(&mut late).await.starts_with("HTTP/1.1 503 "));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_does_not_end_is_cut_off_after_the_grace() {
+        let router = Router::new().route("/", get(std::future::pending::<()>));
+        let server = HttpServer::new(router, Handle::current());
+        let (mut client, socket, peer) = pair().await;
+        server.adopt(socket, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_vec(), peer);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!server.shutdown(Duration::from_millis(20)).await);
+        assert_eq!(read_to_end(&mut client).await, "");
+    }
+
+    #[tokio::test]
+    async fn half_a_head_gets_408_and_silence_gets_nothing() {
+        let server = HttpServer::new(router(), Handle::current());
+        let (mut half, socket, peer) = pair().await;
+        server.adopt(socket, b"GET / HTTP/1.1\r\nho".to_vec(), peer);
+        let (mut silent, socket, peer) = pair().await;
+        server.adopt(socket, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_vec(), peer);
+        let (half, silent) = tokio::join!(read_to_end(&mut half), read_to_end(&mut silent));
+        assert!(half.starts_with("HTTP/1.1 408 "), "{half}");
+        assert!(silent.starts_with("HTTP/1.1 200 ") && silent.ends_with("127.0.0.1"), "{silent}");
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_large_gets_431() {
+        let server = HttpServer::new(router(), Handle::current());
+        for head in [
+            format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(limits::REQUEST_HEAD_BYTES_MAX)),
+            format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(limits::REQUEST_HEADERS_MAX + 1)),
+        ] {
+            let (mut client, socket, peer) = pair().await;
+            server.adopt(socket, Vec::new(), peer);
+            client.write_all(head.as_bytes()).await.unwrap();
+            let answer = read_to_end(&mut client).await;
+            assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! `GET /metrics`: the Prometheus text format.
+//!
+//! Shards count in [`ShardCounters`] and know nothing of Prometheus; this module reads them when somebody scrapes.
+//! A family that both HTTP and the shards feed (`chat_server_request_duration_seconds`, `chat_server_errors_total`)
+//! is put together here, since a registry refuses two collectors of one name.
+//!
+//! Labels have a fixed set of values: route templates instead of paths, codes, command names. A path or a user name
+//! as a label would let clients grow this process's memory.
+
+use super::Control;
+use crate::error::ErrorCode;
+use crate::mesh::counters::{
+    CloseGroup, Count, DURATION_BOUNDS_MICROS, DurationHistogram, MessageOutcome, ShardCounters,
+};
+use axum::{extract::State, http::header, response::IntoResponse};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
+use std::collections::HashMap;
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+const DURATION: (&str, &str) =
+    ("chat_server_request_duration_seconds", "From the complete request or command to its answer.");
+const ERRORS: (&str, &str) = ("chat_server_errors_total", "Refusals by code.");
+
+/// Everything the metrics page shows; cloning shares it.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    auth_attempts: IntCounterVec,
+    http_durations: HistogramVec,
+    http_errors: IntCounterVec,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// `shards[i]` is what shard `i` counts.
+    ///
+    /// # Errors
+    /// Two metrics of one name: a mistake in this file, found by every test that makes one.
+    pub fn new(shards: Vec<Arc<ShardCounters>>) -> Result<Self, prometheus::Error> {
+        let auth_attempts = IntCounterVec::new(
+            Opts::new("chat_server_auth_attempts_total", "Attempts to prove who one is."),
+            &["kind", "result"],
+        )?;
+        let buckets = DURATION_BOUNDS_MICROS.iter().map(|micros| seconds(*micros)).collect();
+        let http_durations = HistogramVec::new(
+            HistogramOpts::new(DURATION.0, DURATION.1).buckets(buckets),
+            &["transport", "operation"],
+        )?;
+        let http_errors = IntCounterVec::new(Opts::new(ERRORS.0, ERRORS.1), &["transport", "code"])?;
+        let registry = Registry::new();
+        registry.register(Box::new(auth_attempts.clone()))?;
+        registry.register(Box::new(Page::new(shards, http_durations.clone(), http_errors.clone())?))?;
+        Ok(Self { registry, auth_attempts, http_durations, http_errors })
+    }
+
+    /// Somebody tried to prove who they are. `kind`: register, login, refresh, token, password; `result`: success,
+    /// failure, error.
+    pub fn auth_attempt(&self, kind: &'static str, result: &'static str) {
+        self.auth_attempts.with_label_values(&[kind, result]).inc();
+    }
+
+    /// An HTTP request was answered. `operation` is method and route template.
+    pub fn http_done(&self, operation: &str, duration: Duration, problem: Option<&'static str>) {
+        self.http_durations.with_label_values(&["http", operation]).observe(duration.as_secs_f64());
+        if let Some(code) = problem {
+            self.http_errors.with_label_values(&["http", code]).inc();
+        }
+    }
+
+    /// The page.
+    ///
+    /// # Errors
+    /// The library finds a family inconsistent.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+pub(super) async fn page(State(control): State<Control>) -> Result<impl IntoResponse, super::problem::Problem> {
+    let text = control.metrics().render().map_err(|error| {
+        tracing::error!(%error, "the metrics page could not be made");
+        super::problem::Problem::internal()
+    })?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
+}
+
+/// Reads shards and process at scrape time.
+struct Page {
+    shards: Vec<Arc<ShardCounters>>,
+    http_durations: HistogramVec,
+    http_errors: IntCounterVec,
+    desc: Desc,
+}
+
+impl Page {
+    fn new(
+        shards: Vec<Arc<ShardCounters>>,
+        http_durations: HistogramVec,
+        http_errors: IntCounterVec,
+    ) -> Result<Self, prometheus::Error> {
+        // One name stands for the collector: its other families have fixed names of their own in this file.
+        let desc = Desc::new(
+            "chat_server_active_connections".into(),
+            "WebSocket connections open now.".into(),
+            vec!["shard".into()],
+            HashMap::new(),
+        )?;
+        Ok(Self { shards, http_durations, http_errors, desc })
+    }
+
+    fn per_shard(
+        &self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        value: impl Fn(&ShardCounters) -> u64,
+    ) -> MetricFamily {
+        let metrics = self
+            .shards
+            .iter()
+            .enumerate()
+            .map(|(shard, counters)| sample(&[("shard", &shard.to_string())], kind, value(counters) as f64));
+        family(name, help, kind, metrics.collect())
+    }
+
+    fn per_shard_and<L: Copy>(
+        &self,
+        (name, help): (&str, &str),
+        label: &str,
+        values: &[L],
+        text: impl Fn(L) -> &'static str,
+        value: impl Fn(&ShardCounters, L) -> u64,
+    ) -> MetricFamily {
+        let mut metrics = Vec::with_capacity(self.shards.len() * values.len());
+        for (shard, counters) in self.shards.iter().enumerate() {
+            for at in values {
+                let labels = [("shard", &*shard.to_string()), (label, text(*at))];
+                metrics.push(sample(&labels, MetricType::COUNTER, value(counters, *at) as f64));
+            }
+        }
+        family(name, help, MetricType::COUNTER, metrics)
+    }
+
+    fn durations(&self) -> MetricFamily {
+        let mut metrics = taken(&self.http_durations);
+        let mut by_command: Vec<(&'static str, Vec<&DurationHistogram>)> = Vec::new();
+        for counters in &self.shards {
+            for (at, (name, histogram)) in counters.commands().enumerate() {
+                match by_command.get_mut(at) {
+                    Some((_, histograms)) => histograms.push(histogram),
+                    None => by_command.push((name, vec![histogram])),
+                }
+            }
+        }
+        metrics.extend(by_command.iter().filter_map(|(name, histograms)| duration_metric(name, histograms)));
+        family(DURATION.0, DURATION.1, MetricType::HISTOGRAM, metrics)
+    }
+
+    fn errors(&self) -> MetricFamily {
+        let mut metrics = taken(&self.http_errors);
+        for code in ErrorCode::ALL {
+            let count: u64 = self.shards.iter().map(|counters| counters.errors(*code)).sum();
+            let labels = [("transport", "websocket"), ("code", code.as_str())];
+            metrics.push(sample(&labels, MetricType::COUNTER, count as f64));
+        }
+        family(ERRORS.0, ERRORS.1, MetricType::COUNTER, metrics)
+    }
+}
+
+impl Collector for Page {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        use MetricType::{COUNTER, GAUGE};
+        let mut families = vec![
+            self.per_shard("chat_server_active_connections", &self.desc.help, GAUGE, |c| c.connections_active.get()),
+            self.per_shard("chat_server_connections_opened_total", "WebSocket connections opened.", COUNTER, |c| {
+                c.connections_opened.get()
+            }),
+            self.per_shard_and(
+                ("chat_server_connections_closed_total", "WebSocket connections closed, by group of close codes."),
+                "reason",
+                &CloseGroup::ALL,
+                CloseGroup::as_str,
+                ShardCounters::closed,
+            ),
+            self.per_shard_and(
+                ("chat_server_messages_total", "Messages sent, by what became of them."),
+                "outcome",
+                &MessageOutcome::ALL,
+                MessageOutcome::as_str,
+                ShardCounters::messages,
+            ),
+            self.durations(),
+            self.errors(),
+        ];
+        let counters: [(&str, &str, fn(&ShardCounters) -> &Count); 4] = [
+            ("chat_server_events_delivered_total", "Events put into subscribers' queues.", |c| &c.events_delivered),
+            ("chat_server_cross_core_deliveries_total", "Events handed to another shard.", |c| {
+                &c.deliveries_cross_core
+            }),
+            ("chat_server_received_bytes_total", "Bytes read from sockets.", |c| &c.bytes_in),
+            ("chat_server_sent_bytes_total", "Bytes written to sockets.", |c| &c.bytes_out),
+        ];
+        families.extend(counters.map(|(name, help, count)| self.per_shard(name, help, COUNTER, |c| count(c).get())));
+        families.extend(process_families());
+        families
+    }
+}
+
+fn duration_metric(name: &str, histograms: &[&DurationHistogram]) -> Option<Metric> {
+    let mut counts = [0; DURATION_BOUNDS_MICROS.len() + 1];
+    for histogram in histograms {
+        for (sum, count) in counts.iter_mut().zip(histogram.counts()) {
+            *sum += count;
+        }
+    }
+    let total: u64 = counts.iter().sum();
+    // A command that nobody has used yet would only make the page longer.
+    if total == 0 {
+        return None;
+    }
+    let mut cumulative = 0;
+    let buckets = DURATION_BOUNDS_MICROS.iter().zip(counts).map(|(bound, count)| {
+        cumulative += count;
+        let mut bucket = Bucket::default();
+        bucket.set_upper_bound(seconds(*bound));
+        bucket.set_cumulative_count(cumulative);
+        bucket
+    });
+    let mut value = Histogram::default();
+    value.set_bucket(buckets.collect());
+    value.set_sample_count(total);
+    value.set_sample_sum(seconds(histograms.iter().map(|histogram| histogram.sum_micros()).sum()));
+    let mut metric = Metric::from_label(labels(&[("transport", "websocket"), ("operation", name)]));
+    metric.set_histogram(value);
+    Some(metric)
+}
+
+fn process_families() -> Vec<MetricFamily> {
+    let mut families = Vec::with_capacity(3);
+    let mut add = |name, help, kind, value: Option<f64>| {
+        families.extend(value.map(|value| family(name, help, kind, vec![sample(&[], kind, value)])));
+    };
+    add(
+        "process_resident_memory_bytes",
+        "Memory in RAM.",
+        MetricType::GAUGE,
+        fs::read_to_string("/proc/self/status").ok().and_then(|status| resident_bytes(&status)),
+    );
+    let cpu = getrusage(UsageWho::RUSAGE_SELF).ok();
+    let cpu = cpu.map(|usage| (usage.user_time() + usage.system_time()).num_microseconds() as f64 / 1e6);
+    add("process_cpu_seconds_total", "CPU time of all threads, user and system.", MetricType::COUNTER, cpu);
+    let open = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
+    add("process_open_fds", "Open file descriptors.", MetricType::GAUGE, open);
+    families
+}
+
+fn resident_bytes(status: &str) -> Option<f64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024.0)
+}
+
+fn seconds(micros: u64) -> f64 {
+    micros as f64 / 1e6
+}
+
+fn taken(vec: &impl Collector) -> Vec<Metric> {
+    vec.collect().into_iter().flat_map(|mut family| family.take_metric()).collect()
+}
+
+fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.to_owned());
+    family.set_help(help.to_owned());
+    family.set_field_type(kind);
+    family.set_metric(metrics);
+    family
+}
+
+fn sample(pairs: &[(&str, &str)], kind: MetricType, value: f64) -> Metric {
+    let mut metric = Metric::from_label(labels(pairs));
+    if kind == MetricType::GAUGE {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    } else {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    }
+    metric
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
+    let pair = |(name, value): &(&str, &str)| {
+        let mut pair = LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    };
+    pairs.iter().map(pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::{HashMap, HashSet};
+
+    fn page() -> String {
+        let shards: Vec<_> = (0..2).map(|_| Arc::new(ShardCounters::new(&["ping", "send_message"]))).collect();
+        let metrics = Metrics::new(shards.clone()).unwrap();
+        shards[0].connection_opened();
+        shards[1].connection_opened();
+        shards[1].connection_closed(1000);
+        shards[1].message(MessageOutcome::Committed);
+        shards[0].error(ErrorCode::RateLimited);
+        shards[1].error(ErrorCode::RateLimited);
+        shards[0].command_done(1, Duration::from_micros(300));
+        shards[1].command_done(1, Duration::from_secs(9));
+        metrics.auth_attempt("login", "failure");
+        metrics.http_done("GET /users/{id}", Duration::from_millis(3), Some("not_found"));
+        metrics.render().unwrap()
+    }
+
+    /// A small reader of the text format: every line is a comment or `name{labels} value`.
+    fn parse(text: &str) -> HashMap<String, f64> {
+        let mut values = HashMap::new();
+        let mut typed = HashSet::new();
+        for line in text.lines() {
+            if let Some(comment) = line.strip_prefix("# ") {
+                let mut words = comment.split(' ');
+                if words.next() == Some("TYPE") {
+                    assert!(typed.insert(words.next().unwrap().to_owned()), "each family once: {line}");
+                    assert!(["counter", "gauge", "histogram"].contains(&words.next().unwrap()), "{line}");
+                }
+                continue;
+            }
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let name = series.split('{').next().unwrap();
+            let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+            assert!(typed.contains(base) || typed.contains(name), "a type for {line}");
+            assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'), "{line}");
+            assert!(values.insert(series.to_owned(), value.parse().unwrap()).is_none(), "each series once: {line}");
+        }
+        values
+    }
+
+    #[test]
+    fn the_page_parses_and_says_what_was_counted() {
+        let values = parse(&page());
+        for (series, value) in [
+            (r#"chat_server_active_connections{shard="0"}"#, 1.0),
+            (r#"chat_server_active_connections{shard="1"}"#, 0.0),
+            (r#"chat_server_connections_closed_total{reason="normal",shard="1"}"#, 1.0),
+            (r#"chat_server_messages_total{outcome="committed",shard="1"}"#, 1.0),
+            (r#"chat_server_messages_total{outcome="refused",shard="1"}"#, 0.0),
+            (r#"chat_server_errors_total{code="rate_limited",transport="websocket"}"#, 2.0),
+            (r#"chat_server_errors_total{code="not_found",transport="http"}"#, 1.0),
+            (r#"chat_server_auth_attempts_total{kind="login",result="failure"}"#, 1.0),
+            (r#"chat_server_request_duration_seconds_count{operation="GET /users/{id}",transport="http"}"#, 1.0),
+            (r#"chat_server_request_duration_seconds_count{operation="send_message",transport="websocket"}"#, 2.0),
+            (r#"chat_server_request_duration_seconds_sum{operation="send_message",transport="websocket"}"#, 9.0003),
+        ] {
+            let found = values.iter().find(|(text, _)| sorted(text) == sorted(series)).map(|(_, value)| *value);
+            assert_eq!(found, Some(value), "{series}");
+        }
+        assert!(values["process_resident_memory_bytes"] > 1e6);
+        assert!(values["process_open_fds"] > 2.0);
+        assert!(values.contains_key("process_cpu_seconds_total"));
+    }
+
+    #[test]
+    fn histograms_are_cumulative_up_to_infinity() {
+        let values = parse(&page());
+        let bucket = |le: &str| {
+            let wanted = format!(
+                r#"chat_server_request_duration_seconds_bucket{{transport="websocket",operation="send_message",le="{le}"}}"#
+            );
+            values.iter().find(|(text, _)| sorted(text) == sorted(&wanted)).map(|(_, value)| *value)
+        };
+        assert_eq!(bucket("0.00025"), Some(0.0));
+        assert_eq!(bucket("0.0005"), Some(1.0));
+        assert_eq!(bucket("5"), Some(1.0));
+        assert_eq!(bucket("+Inf"), Some(2.0));
+    }
+
+    /// Name and labels, whatever their order.
+    fn sorted(series: &str) -> Vec<&str> {
+        let mut parts: Vec<&str> = series.trim_end_matches('}').split(['{', ',']).collect();
+        parts[1..].sort_unstable();
+        parts
+    }
+}

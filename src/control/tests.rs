@@ -1,0 +1,174 @@
+//! The router without a store: what it refuses before, and how it answers when, PostgreSQL is asked.
+
+use super::{
+    commands::{CommandFuture, CommandPort},
+    extract::Caller,
+    health::Check,
+    *,
+};
+use crate::error::{ErrorCode, Refusal};
+use axum::body::Body;
+use bytes::Bytes;
+use serde_json::Value;
+use tower::ServiceExt;
+
+struct NoCommands;
+
+impl CommandPort for NoCommands {
+    fn execute(&self, _: Caller, _: Bytes) -> CommandFuture {
+        Box::pin(async { Err(Refusal::new(ErrorCode::UnknownCommand, "none")) })
+    }
+}
+
+struct Health(bool);
+
+impl HealthPort for Health {
+    fn checks(&self) -> Vec<Check> {
+        vec![
+            Check { name: "shards", ok: true, reason: None },
+            Check { name: "database", ok: self.0, reason: (!self.0).then(|| "no connection".into()) },
+        ]
+    }
+}
+
+/// A store that nobody listens for.
+fn control(well: bool) -> Control {
+    let mut config = tokio_postgres::Config::new();
+    config.host("127.0.0.1").port(1).user("nobody").connect_timeout(Duration::from_secs(1));
+    let manager = deadpool_postgres::Manager::new(config, tokio_postgres::NoTls);
+    let pool = deadpool_postgres::Pool::builder(manager).max_size(1).build().unwrap();
+    Control::new(ControlParts {
+        accounts: Accounts::new(pool),
+        keys: Arc::new(TokenKeys::new(&[7; 32]).unwrap()),
+        access_lifetime_seconds: 900,
+        refresh_lifetime_seconds: 3_600,
+        hash_workers: 1,
+        commands: Arc::new(NoCommands),
+        health: Arc::new(Health(well)),
+        notices: Arc::new(|_| ()),
+        metrics: Metrics::new(Vec::new()).unwrap(),
+    })
+}
+
+async fn send(control: &Control, request: Request) -> (Response<()>, Value) {
+    let (parts, body) = control.router().oneshot(request).await.unwrap().into_parts();
+    let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+    (Response::from_parts(parts, ()), serde_json::from_slice(&body).unwrap_or(Value::Null))
+}
+
+type Response<T> = axum::http::Response<T>;
+
+fn request(method: &str, path: &str, body: &str) -> Request {
+    Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap()
+}
+
+#[tokio::test]
+async fn every_refusal_of_the_router_is_a_problem() {
+    let control = control(true);
+    let large = format!("{{\"login\":\"{}\"}}", "x".repeat(crate::limits::HTTP_BODY_BYTES_MAX));
+    for (method, path, body, status, code) in [
+        ("GET", "/nowhere", "", 404, "not_found"),
+        ("GET", "/", "", 404, "not_found"),
+        ("GET", "/auth/login", "", 405, "method_not_allowed"),
+        ("BREW", "/users/me", "", 405, "method_not_allowed"),
+        ("POST", "/auth/login", "", 400, "bad_request"),
+        ("POST", "/auth/login", "{", 400, "bad_request"),
+        ("POST", "/auth/login", "[]", 400, "bad_request"),
+        ("POST", "/auth/login", r#"{"login":"a"}"#, 400, "bad_request"),
+        ("POST", "/auth/login", r#"{"login":1,"password":"x"}"#, 400, "bad_request"),
+        ("POST", "/auth/login", &large, 413, "too_large"),
+        ("POST", "/auth/refresh", r#"{"refresh_token":""}"#, 401, "refresh_invalid"),
+        ("GET", "/users/me", "", 401, "unauthenticated"),
+        ("GET", "/users/7", "", 401, "unauthenticated"),
+        ("POST", "/api/commands", "{}", 401, "unauthenticated"),
+        ("POST", "/ws-ticket", "", 401, "unauthenticated"),
+        ("DELETE", "/auth/sessions/7", "", 401, "unauthenticated"),
+        ("GET", "/ws", "", 426, "upgrade_required"),
+    ] {
+        let (response, problem) = send(&control, request(method, path, body)).await;
+        assert_eq!(response.status(), status, "{method} {path}");
+        assert_eq!(problem["code"], code, "{method} {path}: {problem}");
+        assert_eq!(problem["status"], status, "{method} {path}");
+        assert_eq!(response.headers()["content-type"], "application/problem+json", "{method} {path}");
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+        assert_eq!(response.headers()["cache-control"], "no-store");
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_method_names_the_right_ones() {
+    let (response, _) = send(&control(true), request("POST", "/users/me", "")).await;
+    assert_eq!(response.headers()["allow"], "GET,HEAD,PATCH");
+}
+
+#[tokio::test]
+async fn registration_says_which_field_is_wrong() {
+    let control = control(true);
+    let good = ("ann", "ann@example.org", "correct horse");
+    for (field, (username, email, password)) in [
+        ("username", ("a b", good.1, good.2)),
+        ("email", (good.0, "ann", good.2)),
+        ("password", (good.0, good.1, "short")),
+        ("password", (good.0, good.1, "password123")),
+        ("password", ("correct-horse", good.1, "Correct-Horse")),
+    ] {
+        let body = serde_json::json!({"username": username, "email": email, "password": password}).to_string();
+        let (response, problem) = send(&control, request("POST", "/auth/register", &body)).await;
+        assert_eq!(response.status(), 400);
+        assert!(problem["detail"].as_str().unwrap().starts_with(&format!("{field}: ")), "{problem}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_store_the_answer_is_503_and_not_a_lie() {
+    let control = control(true);
+    let token = control.keys().issue_access(UserId(7), SessionId(8), now_seconds(), 60);
+    let mut with_token = request("GET", "/users/me", "");
+    with_token.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    let login = request("POST", "/auth/login", r#"{"login":"ann","password":"correct horse"}"#);
+    for request in [with_token, login] {
+        let (response, problem) = send(&control, request).await;
+        assert_eq!((response.status().as_u16(), &problem["code"]), (503, &Value::from("storage_unavailable")));
+        assert_eq!(response.headers()["retry-after"], "1");
+    }
+}
+
+#[tokio::test]
+async fn live_does_not_depend_on_anything_and_ready_says_what_fails() {
+    for path in ["/health", "/health/ready"] {
+        let (response, body) = send(&control(true), request("GET", path, "")).await;
+        assert_eq!((response.status().as_u16(), &body["status"]), (200, &Value::from("ok")));
+        let (response, body) = send(&control(false), request("GET", path, "")).await;
+        assert_eq!(response.status(), 503);
+        assert_eq!(body["checks"]["database"], serde_json::json!({"status": "failing", "reason": "no connection"}));
+        assert_eq!(body["checks"]["shards"], serde_json::json!({"status": "ok"}));
+    }
+    let (response, body) = send(&control(false), request("GET", "/health/live", "")).await;
+    assert_eq!((response.status().as_u16(), body), (200, serde_json::json!({"status": "ok"})));
+}
+
+#[tokio::test]
+async fn requests_and_refusals_are_counted_by_route_and_not_by_path() {
+    let control = control(true);
+    for id in 0..3 {
+        send(&control, request("GET", &format!("/users/{id}"), "")).await;
+    }
+    let page = control.metrics().render().unwrap();
+    assert!(page.contains("operation=\"GET /users/{id}\""), "{page}");
+    assert!(!page.contains("/users/2"));
+    assert!(page.contains(r#"chat_server_errors_total{code="unauthenticated",transport="http"} 3"#), "{page}");
+    assert!(page.contains(r#"chat_server_auth_attempts_total{kind="token",result="failure"} 3"#), "{page}");
+    assert!(!page.contains(r#"kind="login""#));
+}
+
+#[tokio::test]
+async fn work_goes_on_when_its_request_is_given_up() {
+    let (done, seen) = tokio::sync::oneshot::channel();
+    let work = shielded(async move {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let _ = done.send(());
+        Ok(())
+    });
+    assert!(tokio::time::timeout(Duration::from_millis(1), work).await.is_err());
+    assert_eq!(seen.await, Ok(()));
+}

@@ -1,0 +1,99 @@
+//! `/users`: profiles.
+
+use super::{
+    Control,
+    extract::{Caller, Json, PathId, QueryString},
+    problem::Problem,
+    validate, view,
+};
+use crate::ids::UserId;
+use crate::storage::accounts::SEARCH_USERS_MAX;
+use axum::{Json as Answer, extract::State};
+use serde::{Deserialize, Deserializer, Serialize};
+
+const SEARCH_USERS_DEFAULT: i64 = 20;
+
+pub(super) async fn me(State(control): State<Control>, caller: Caller) -> Result<Answer<view::User>, Problem> {
+    one(&control, caller.user).await
+}
+
+pub(super) async fn by_id(
+    State(control): State<Control>,
+    _: Caller,
+    PathId(id): PathId,
+) -> Result<Answer<view::User>, Problem> {
+    one(&control, UserId(id)).await
+}
+
+async fn one(control: &Control, user: UserId) -> Result<Answer<view::User>, Problem> {
+    let profile = control.accounts().profile(user).await?;
+    profile.map(|profile| Answer(profile.into())).ok_or_else(|| Problem::not_found("no user has this id"))
+}
+
+/// `avatar_url` absent: keep it; `null`: remove it.
+#[derive(Deserialize)]
+pub(super) struct Edit {
+    display_name: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    avatar_url: Option<Option<String>>,
+}
+
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+pub(super) async fn edit_me(
+    State(control): State<Control>,
+    caller: Caller,
+    Json(edit): Json<Edit>,
+) -> Result<Answer<view::User>, Problem> {
+    let display_name = edit.display_name.as_deref().map(validate::display_name).transpose()?;
+    let avatar_url = match &edit.avatar_url {
+        None => None,
+        Some(None) => Some(None),
+        Some(Some(text)) => Some(Some(validate::avatar_url(text)?)),
+    };
+    if display_name.is_none() && avatar_url.is_none() {
+        return one(&control, caller.user).await;
+    }
+    let profile = control.accounts().update_profile(caller.user, display_name, avatar_url).await?;
+    profile.map(|profile| Answer(profile.into())).ok_or_else(|| Problem::not_found("no user has this id"))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Search {
+    query: String,
+    limit: Option<i64>,
+}
+
+#[derive(Serialize)]
+pub(super) struct Found {
+    users: Vec<view::User>,
+}
+
+pub(super) async fn search(
+    State(control): State<Control>,
+    _: Caller,
+    QueryString(search): QueryString<Search>,
+) -> Result<Answer<Found>, Problem> {
+    let query = validate::query(&search.query)?;
+    let limit = search.limit.unwrap_or(SEARCH_USERS_DEFAULT);
+    if !(1..=SEARCH_USERS_MAX).contains(&limit) {
+        return Err(Problem::bad_request("limit: must be 1 to 50"));
+    }
+    let users = control.accounts().search_users(query, limit).await?;
+    Ok(Answer(Found { users: users.into_iter().map(view::User::from).collect() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_is_not_absent() {
+        let parse = |text| serde_json::from_str::<Edit>(text).unwrap().avatar_url;
+        assert_eq!(parse("{}"), None);
+        assert_eq!(parse(r#"{"avatar_url":null}"#), Some(None));
+        assert_eq!(parse(r#"{"avatar_url":"https://a"}"#), Some(Some("https://a".into())));
+    }
+}

@@ -1,0 +1,136 @@
+//! What may be written into an account's fields. Each refusal names the field and says what would be accepted.
+//!
+//! Everything that goes into a text column passes here first: PostgreSQL refuses a NUL byte with an error that would
+//! look like a fault of ours.
+
+use super::problem::Problem;
+
+/// Longest email address (RFC 5321 §4.5.3.1.3, less the angle brackets).
+const EMAIL_CHARS_MAX: usize = 254;
+const DISPLAY_NAME_CHARS_MAX: usize = 100;
+const AVATAR_URL_CHARS_MAX: usize = 2_000;
+const DEVICE_NAME_CHARS_MAX: usize = 200;
+const QUERY_CHARS_MAX: usize = 100;
+
+/// 3–50 of `[A-Za-z0-9_-]`.
+pub fn username(text: &str) -> Result<&str, Problem> {
+    let allowed = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if allowed && (3..=50).contains(&text.len()) {
+        Ok(text)
+    } else {
+        Err(Problem::bad_request("username: must be 3 to 50 characters, only letters A-Z a-z, digits, _ and -"))
+    }
+}
+
+/// Something that could be an address: one `@` with text on both sides. Only a letter proves more.
+pub fn email(text: &str) -> Result<&str, Problem> {
+    let refused = || Err(Problem::bad_request("email: must be an address like name@example.org"));
+    if text.chars().count() > EMAIL_CHARS_MAX {
+        return Err(Problem::bad_request("email: must have at most 254 characters"));
+    }
+    let Some((local, domain)) = text.split_once('@') else { return refused() };
+    let spaced = text.chars().any(|c| c.is_whitespace() || c.is_control());
+    let dots = domain.split('.').any(str::is_empty);
+    if local.is_empty() || domain.contains('@') || dots || spaced { refused() } else { Ok(text) }
+}
+
+/// 1–100 characters after trimming, on one line.
+pub fn display_name(text: &str) -> Result<&str, Problem> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > DISPLAY_NAME_CHARS_MAX {
+        return Err(Problem::bad_request("display_name: must have 1 to 100 characters"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Problem::bad_request("display_name: must not contain control characters"));
+    }
+    Ok(text)
+}
+
+/// An http(s) URL of at most 2,000 characters. Other schemes (`javascript:`, `data:`) are refused since clients put
+/// it into a page.
+pub fn avatar_url(text: &str) -> Result<&str, Problem> {
+    if text.chars().count() > AVATAR_URL_CHARS_MAX {
+        return Err(Problem::bad_request("avatar_url: must have at most 2000 characters"));
+    }
+    let host = ["https://", "http://"].iter().find_map(|scheme| {
+        text.get(..scheme.len()).filter(|head| head.eq_ignore_ascii_case(scheme)).map(|_| &text[scheme.len()..])
+    });
+    let printable = text.chars().all(|c| !c.is_control() && !c.is_whitespace());
+    match host {
+        Some(host) if !host.is_empty() && !host.starts_with('/') && printable => Ok(text),
+        _ => Err(Problem::bad_request("avatar_url: must be a URL that begins with https:// or http://")),
+    }
+}
+
+/// What the user calls the device, at most 200 characters; else its `User-Agent`, cut.
+pub fn device_name(given: Option<&str>, agent: Option<&str>) -> Result<String, Problem> {
+    let Some(text) = given.map(str::trim).filter(|text| !text.is_empty()) else {
+        let agent = agent.unwrap_or("unknown device");
+        return Ok(agent.chars().filter(|c| !c.is_control()).take(DEVICE_NAME_CHARS_MAX).collect());
+    };
+    if text.chars().count() > DEVICE_NAME_CHARS_MAX || text.chars().any(char::is_control) {
+        return Err(Problem::bad_request(
+            "device_name: must have at most 200 characters, none of them control characters",
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// A search text: 1–100 characters after trimming.
+pub fn query(text: &str) -> Result<&str, Problem> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > QUERY_CHARS_MAX || text.chars().any(char::is_control) {
+        return Err(Problem::bad_request("query: must have 1 to 100 characters, the beginning of a name"));
+    }
+    Ok(text)
+}
+
+/// Whether somebody could be called so; if not, no look-up is worth it (and a NUL would break it).
+pub fn could_be_login(text: &str) -> bool {
+    !text.is_empty() && text.chars().count() <= EMAIL_CHARS_MAX && !text.chars().any(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn usernames_follow_the_contract() {
+        for good in ["abc", "A-b_9", &"x".repeat(50)] {
+            assert!(username(good).is_ok(), "{good}");
+        }
+        for bad in ["", "ab", &"x".repeat(51), "a b", "änn", "a.b", "a@b", "abc\0"] {
+            assert!(username(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn emails_have_two_sides() {
+        for good in ["a@b", "ann.b+c@mail.example.org", "ü@exämple.de"] {
+            assert!(email(good).is_ok(), "{good}");
+        }
+        let long = format!("{}@b.de", "x".repeat(250));
+        for bad in ["", "a", "@b", "a@", "a@b@c", "a b@c", "a@b..c", "a@.b", "a@b.", "a@b\n", &long] {
+            assert!(email(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_and_urls_are_bounded_and_printable() {
+        assert_eq!(display_name("  Ann  ").unwrap(), "Ann");
+        for bad in ["", "  ", "a\nb", "a\0", &"ä".repeat(101)] {
+            assert!(display_name(bad).is_err(), "{bad:?}");
+        }
+        for good in ["https://a/b.png", "HTTP://a"] {
+            assert!(avatar_url(good).is_ok(), "{good}");
+        }
+        for bad in ["", "a", "ftp://a", "javascript:alert(1)", "https://", "https:///a", "https://a b", "é"] {
+            assert!(avatar_url(bad).is_err(), "{bad}");
+        }
+        assert_eq!(device_name(None, Some("curl/8")).unwrap(), "curl/8");
+        assert_eq!(device_name(Some(" "), None).unwrap(), "unknown device");
+        assert_eq!(device_name(None, Some(&"x".repeat(300))).unwrap().len(), 200);
+        assert!(device_name(Some(&"x".repeat(201)), None).is_err());
+        assert!(query(" ").is_err() && query("a\0").is_err() && query(" a ").unwrap() == "a");
+    }
+}

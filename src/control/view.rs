@@ -1,0 +1,75 @@
+//! The JSON that several answers share.
+
+use crate::ids::{SessionId, UserId};
+use crate::storage::accounts::{Profile, SessionInfo};
+use serde::Serialize;
+use time::{OffsetDateTime, UtcOffset, macros::format_description};
+
+/// `user` of the wire contract.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+pub struct User {
+    id: UserId,
+    username: String,
+    display_name: String,
+    avatar_url: Option<String>,
+    created_at: String,
+}
+
+impl From<Profile> for User {
+    fn from(profile: Profile) -> Self {
+        Self {
+            id: profile.id,
+            created_at: rfc3339_ms(profile.created_at),
+            username: profile.username,
+            display_name: profile.display_name,
+            avatar_url: profile.avatar_url,
+        }
+    }
+}
+
+/// One sign-in in `GET /auth/sessions`.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+pub struct Session {
+    id: SessionId,
+    device_name: String,
+    ip: String,
+    created_at: String,
+    last_used_at: String,
+    /// Whether it is the one that asks.
+    current: bool,
+}
+
+impl Session {
+    /// `current` is the session that asks.
+    #[must_use]
+    pub fn new(info: SessionInfo, current: SessionId) -> Self {
+        Self {
+            id: info.id,
+            current: info.id == current,
+            created_at: rfc3339_ms(info.created_at),
+            last_used_at: rfc3339_ms(info.last_used_at),
+            device_name: info.device_name,
+            ip: info.ip,
+        }
+    }
+}
+
+/// RFC 3339, UTC, milliseconds, `Z`.
+#[must_use]
+pub fn rfc3339_ms(at: OffsetDateTime) -> String {
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
+    // A formatted year has any number of digits: no component can fail.
+    at.to_offset(UtcOffset::UTC).format(format).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::macros::datetime;
+
+    #[test]
+    fn times_are_utc_with_milliseconds() {
+        assert_eq!(rfc3339_ms(datetime!(2025-03-09 01:02:03.004_999 +02:00)), "2025-03-08T23:02:03.004Z");
+        assert_eq!(rfc3339_ms(datetime!(2025-03-09 00:00 UTC)), "2025-03-09T00:00:00.000Z");
+    }
+}

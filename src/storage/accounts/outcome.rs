@@ -1,0 +1,87 @@
+//! What an error of PostgreSQL means for whoever asked, and whether the connection can be used again.
+
+use crate::error::{ErrorCode, Refusal};
+use deadpool_postgres::Object;
+use tokio::time::error::Elapsed;
+use tokio_postgres::{Error, error::SqlState};
+
+/// Ends a call: gives the connection back, or closes it when its query may still be running, and says what an error
+/// means. `in_doubt`: the statement that makes the change durable was sent.
+pub(super) fn settle<T>(
+    connection: Object,
+    what: &'static str,
+    in_doubt: bool,
+    outcome: Result<Result<T, Error>, Elapsed>,
+) -> Result<T, Refusal> {
+    match outcome {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(refusal(what, in_doubt, &error)),
+        Err(Elapsed { .. }) => {
+            drop(Object::take(connection));
+            tracing::warn!(what, in_doubt, "PostgreSQL did not answer in time");
+            Err(if in_doubt { outcome_unknown() } else { Refusal::storage_unavailable() })
+        }
+    }
+}
+
+fn outcome_unknown() -> Refusal {
+    Refusal::new(
+        ErrorCode::DeadlineExceeded,
+        "the store gave no answer in time: it may or may not have been done; look before you repeat it",
+    )
+    .retry_after(1_000)
+}
+
+fn refusal(what: &'static str, in_doubt: bool, error: &Error) -> Refusal {
+    let Some(db) = error.as_db_error() else {
+        if error.is_closed() || is_io(error) {
+            tracing::warn!(what, in_doubt, %error, "the connection to PostgreSQL was lost");
+            return if in_doubt { outcome_unknown() } else { Refusal::storage_unavailable() };
+        }
+        tracing::error!(what, %error, "an account statement and its code disagree");
+        return Refusal::new(ErrorCode::Internal, "a fault of the server's; it has been logged");
+    };
+    match (db.code(), db.constraint()) {
+        (&SqlState::UNIQUE_VIOLATION, Some("users_username_key")) => {
+            Refusal::new(ErrorCode::Conflict, "username: is taken; choose another one")
+        }
+        (&SqlState::UNIQUE_VIOLATION, Some("credentials_email_key")) => {
+            Refusal::new(ErrorCode::Conflict, "email: already belongs to an account; sign in instead")
+        }
+        (code, _) if is_passing(code.code()) => {
+            tracing::warn!(what, in_doubt, %error, "PostgreSQL cannot serve right now");
+            // An error is the server's word that it did not commit; only the farewell of a server that is being
+            // stopped (57P…) could follow a commit whose confirmation was lost.
+            if in_doubt && code.code().starts_with("57P") { outcome_unknown() } else { Refusal::storage_unavailable() }
+        }
+        _ => {
+            tracing::error!(what, %error, detail = db.detail(), "an account statement was refused");
+            Refusal::new(ErrorCode::Internal, "a fault of the server's; it has been logged")
+        }
+    }
+}
+
+fn is_io(error: &Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
+}
+
+/// SQLSTATE classes that say "later": connection, rollback (deadlock), no resources, operator, system; and 25006, a
+/// server that has become a replica.
+fn is_passing(code: &str) -> bool {
+    ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class)) || code == "25006"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passing_troubles_are_told_from_faults_of_ours() {
+        for code in ["08006", "40P01", "53300", "57P01", "57014", "58030", "25006"] {
+            assert!(is_passing(code), "{code}");
+        }
+        for code in ["23505", "42501", "22021", "42P01"] {
+            assert!(!is_passing(code), "{code}");
+        }
+    }
+}
