@@ -24,7 +24,7 @@ pub(super) struct Register {
 }
 
 #[derive(Deserialize)]
-pub(super) struct Login {
+pub(super) struct Credentials {
     login: String,
     password: String,
     device_name: Option<String>,
@@ -97,14 +97,19 @@ pub(super) async fn login(
     State(control): State<Control>,
     peer: Peer,
     Agent(agent): Agent,
-    Json(body): Json<Login>,
+    Json(body): Json<Credentials>,
 ) -> Result<Answer<SignedIn>, Problem> {
     let answer = try_login(&control, peer, agent, body).await;
     count(&control, "login", &answer);
     answer.map(Answer)
 }
 
-async fn try_login(control: &Control, peer: Peer, agent: Option<String>, body: Login) -> Result<SignedIn, Problem> {
+async fn try_login(
+    control: &Control,
+    peer: Peer,
+    agent: Option<String>,
+    body: Credentials,
+) -> Result<SignedIn, Problem> {
     let wrong = || Problem::unauthenticated("the username or email, or the password, is wrong");
     let device_name = validate::device_name(body.device_name.as_deref(), agent.as_deref())?;
     let login = body.login.trim();

@@ -95,6 +95,8 @@ pub(super) async fn page(State(control): State<Control>) -> Result<impl IntoResp
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }
 
+type Pick = fn(&ShardCounters) -> &Count;
+
 /// Reads shards and process at scrape time.
 struct Page {
     shards: Vec<Arc<ShardCounters>>,
@@ -207,7 +209,7 @@ impl Collector for Page {
             self.durations(),
             self.errors(),
         ];
-        let counters: [(&str, &str, fn(&ShardCounters) -> &Count); 4] = [
+        let counters: [(&str, &str, Pick); 4] = [
             ("chat_server_events_delivered_total", "Events put into subscribers' queues.", |c| &c.events_delivered),
             ("chat_server_cross_core_deliveries_total", "Events handed to another shard.", |c| {
                 &c.deliveries_cross_core

@@ -172,3 +172,21 @@ async fn work_goes_on_when_its_request_is_given_up() {
     assert!(tokio::time::timeout(Duration::from_millis(1), work).await.is_err());
     assert_eq!(seen.await, Ok(()));
 }
+
+#[tokio::test]
+async fn an_upgrade_on_a_used_connection_is_told_to_use_a_fresh_one() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (socket, peer) = listener.accept().await.unwrap();
+    let server = http::HttpServer::new(control(true).router(), tokio::runtime::Handle::current());
+    let first = b"GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n".to_vec();
+    server.adopt(socket.into_std().unwrap(), first, peer);
+    let second = "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: WebSocket\r\n\r\n";
+    client.write_all(second.as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    tokio::time::timeout(Duration::from_secs(9), client.read_to_string(&mut answers)).await.unwrap().unwrap();
+    let (first, second) = answers[8..].split_once("HTTP/1.1 ").unwrap();
+    assert!(first.starts_with(" 200 "), "{answers}");
+    assert!(second.starts_with("400 ") && second.contains("fresh one"), "{answers}");
+}

@@ -7,7 +7,7 @@ use super::{
     validate, view,
 };
 use crate::ids::UserId;
-use crate::storage::accounts::SEARCH_USERS_MAX;
+use crate::storage::accounts::{Change, SEARCH_USERS_MAX};
 use axum::{Json as Answer, extract::State};
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -35,11 +35,11 @@ async fn one(control: &Control, user: UserId) -> Result<Answer<view::User>, Prob
 pub(super) struct Edit {
     display_name: Option<String>,
     #[serde(default, deserialize_with = "given")]
-    avatar_url: Option<Option<String>>,
+    avatar_url: Change<String>,
 }
 
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Change<String>, D::Error> {
+    Option::deserialize(deserializer).map(|value| value.map_or(Change::Clear, Change::Set))
 }
 
 pub(super) async fn edit_me(
@@ -49,11 +49,11 @@ pub(super) async fn edit_me(
 ) -> Result<Answer<view::User>, Problem> {
     let display_name = edit.display_name.as_deref().map(validate::display_name).transpose()?;
     let avatar_url = match &edit.avatar_url {
-        None => None,
-        Some(None) => Some(None),
-        Some(Some(text)) => Some(Some(validate::avatar_url(text)?)),
+        Change::Keep => Change::Keep,
+        Change::Clear => Change::Clear,
+        Change::Set(text) => Change::Set(validate::avatar_url(text)?),
     };
-    if display_name.is_none() && avatar_url.is_none() {
+    if display_name.is_none() && avatar_url == Change::Keep {
         return one(&control, caller.user).await;
     }
     let profile = control.accounts().update_profile(caller.user, display_name, avatar_url).await?;
@@ -92,8 +92,8 @@ mod tests {
     #[test]
     fn null_is_not_absent() {
         let parse = |text| serde_json::from_str::<Edit>(text).unwrap().avatar_url;
-        assert_eq!(parse("{}"), None);
-        assert_eq!(parse(r#"{"avatar_url":null}"#), Some(None));
-        assert_eq!(parse(r#"{"avatar_url":"https://a"}"#), Some(Some("https://a".into())));
+        assert_eq!(parse("{}"), Change::Keep);
+        assert_eq!(parse(r#"{"avatar_url":null}"#), Change::Clear);
+        assert_eq!(parse(r#"{"avatar_url":"https://a"}"#), Change::Set("https://a".into()));
     }
 }

@@ -125,6 +125,18 @@ pub struct SessionInfo {
     pub last_used_at: OffsetDateTime,
 }
 
+/// What happens to a field that may be empty.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Change<T> {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// It becomes empty.
+    Clear,
+    /// It gets a new value.
+    Set(T),
+}
+
 /// What a sweep removed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Swept {
@@ -420,8 +432,7 @@ impl Accounts {
         settle(connection, "search_users", false, outcome)
     }
 
-    /// Changes what is given: `display_name` if `Some`; `avatar_url` if `Some`, to nothing if `Some(None)`.
-    /// `None` when the user is not active.
+    /// Changes what is given; `None` when the user is not active.
     ///
     /// # Errors
     /// The store's failures.
@@ -429,15 +440,20 @@ impl Accounts {
         &self,
         user: UserId,
         display_name: Option<&str>,
-        avatar_url: Option<Option<&str>>,
+        avatar_url: Change<&str>,
     ) -> Result<Option<Profile>, Refusal> {
+        let (set_avatar, avatar_url) = match avatar_url {
+            Change::Keep => (false, None),
+            Change::Clear => (true, None),
+            Change::Set(url) => (true, Some(url)),
+        };
         let connection = self.connection("update_profile").await?;
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::UPDATE_PROFILE).await?;
             in_doubt = true;
             connection
-                .query_opt(&statement, &[&user.0, &display_name, &avatar_url.is_some(), &avatar_url.flatten()])
+                .query_opt(&statement, &[&user.0, &display_name, &set_avatar, &avatar_url])
                 .await?
                 .map(|row| profile(&row))
                 .transpose()

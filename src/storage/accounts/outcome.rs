@@ -62,7 +62,7 @@ fn refusal(what: &'static str, in_doubt: bool, error: &Error) -> Refusal {
 }
 
 fn is_io(error: &Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
 /// SQLSTATE classes that say "later": connection, rollback (deadlock), no resources, operator, system; and 25006, a

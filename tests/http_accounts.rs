@@ -1,0 +1,345 @@
+//! Accounts over HTTP, against a real PostgreSQL: what the wire contract promises, and what a thief runs into.
+//!
+//! Each test makes users of its own, so that tests run side by side on one server.
+#![cfg(feature = "test-db")]
+
+mod support;
+
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+const PASSWORD: &str = "correct horse battery";
+
+struct Api {
+    client: Client,
+    base_url: String,
+    _server: support::Server,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: reqwest::header::HeaderMap,
+    body: Value,
+}
+
+impl Api {
+    async fn new() -> Self {
+        let server = support::server().await;
+        Self { client: Client::new(), base_url: server.base_url.clone(), _server: server }
+    }
+
+    async fn call(&self, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
+        let mut request = self.client.request(method, format!("{}{path}", self.base_url));
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.bytes().await.unwrap();
+        Answer { status, headers, body: serde_json::from_slice(&body).unwrap_or(Value::Null) }
+    }
+
+    async fn get(&self, path: &str, token: &str) -> Answer {
+        self.call(Method::GET, path, Some(token), None).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::POST, path, None, Some(body)).await
+    }
+
+    async fn login(&self, login: &str, password: &str) -> Answer {
+        self.post("/auth/login", json!({"login": login, "password": password})).await
+    }
+
+    async fn refresh(&self, token: &Value) -> Answer {
+        self.post("/auth/refresh", json!({"refresh_token": token})).await
+    }
+
+    /// A new user's name and the answer to their registration.
+    async fn register(&self) -> (String, Value) {
+        let username = new_username();
+        let email = format!("{username}@example.org");
+        let body = json!({"username": username, "email": email, "password": PASSWORD});
+        let answer = self.post("/auth/register", body).await;
+        assert_eq!(answer.status, 201, "{}", answer.body);
+        (username, answer.body)
+    }
+}
+
+impl Answer {
+    #[track_caller]
+    fn is(&self, status: u16, code: &str) {
+        assert_eq!((self.status.as_u16(), self.body["code"].as_str()), (status, Some(code)), "{}", self.body);
+        assert_eq!(self.headers["content-type"], "application/problem+json");
+    }
+}
+
+fn new_username() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    format!("Test_{:x}_{}", now & 0xffff_ffff_ffff, NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
+#[tokio::test]
+async fn a_registration_answers_as_the_contract_says() {
+    let api = Api::new().await;
+    let (username, body) = api.register().await;
+    assert_eq!(body["token_type"], "Bearer");
+    assert!(body["expires_in"].as_i64().unwrap() > 0);
+    let user = body["user"].as_object().unwrap();
+    let mut keys: Vec<_> = user.keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["avatar_url", "created_at", "display_name", "id", "username"]);
+    assert_eq!((&user["username"], &user["display_name"]), (&json!(username), &json!(username)));
+    let created_at = text(&user["created_at"]);
+    assert!(created_at.len() == 24 && created_at.ends_with('Z') && &created_at[19..20] == ".", "{created_at}");
+    let me = api.get("/users/me", text(&body["access_token"])).await;
+    assert_eq!((me.status.as_u16(), &me.body), (200, &body["user"]));
+    assert_eq!(me.headers["cache-control"], "no-store");
+}
+
+#[tokio::test]
+async fn usernames_and_emails_are_unique_without_case() {
+    let api = Api::new().await;
+    let (username, _) = api.register().await;
+    let upper = username.to_uppercase();
+    let taken = json!({"username": upper, "email": format!("other-{username}@example.org"), "password": PASSWORD});
+    let answer = api.post("/auth/register", taken).await;
+    answer.is(409, "conflict");
+    assert!(text(&answer.body["detail"]).starts_with("username: "));
+    let taken = json!({"username": new_username(), "email": format!("{upper}@EXAMPLE.org"), "password": PASSWORD});
+    let answer = api.post("/auth/register", taken).await;
+    answer.is(409, "conflict");
+    assert!(text(&answer.body["detail"]).starts_with("email: "));
+    for login in [upper.clone(), format!("{upper}@example.ORG")] {
+        assert_eq!(api.login(&login, PASSWORD).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn of_concurrent_registrations_of_one_name_one_wins() {
+    let api = Api::new().await;
+    let username = new_username();
+    let tries = (0..4).map(|n| {
+        let email = format!("{n}-{username}@example.org");
+        api.post("/auth/register", json!({"username": username, "email": email, "password": PASSWORD}))
+    });
+    let mut statuses: Vec<_> = futures_util::future::join_all(tries).await.iter().map(|a| a.status.as_u16()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 409, 409, 409]);
+}
+
+#[tokio::test]
+async fn an_unknown_user_and_a_wrong_password_cannot_be_told_apart() {
+    let api = Api::new().await;
+    let (username, _) = api.register().await;
+    let wrong = api.login(&username, "wrong horse battery").await;
+    let unknown = api.login(&new_username(), "wrong horse battery").await;
+    wrong.is(401, "unauthenticated");
+    assert_eq!((wrong.status, &wrong.body), (unknown.status, &unknown.body));
+    for odd in ["", "\0", "nobody\0@example.org", &"x".repeat(300)] {
+        assert_eq!(api.login(odd, PASSWORD).await.body, wrong.body, "{odd:?}");
+    }
+    // The fastest of a few: noise only adds.
+    let mut fastest = [Duration::MAX; 2];
+    for _ in 0..5 {
+        for (at, login) in [&username, "nobody-of-this-name"].into_iter().enumerate() {
+            let started = Instant::now();
+            api.login(login, "wrong horse battery").await;
+            fastest[at] = fastest[at].min(started.elapsed());
+        }
+    }
+    let ratio = fastest[0].as_secs_f64() / fastest[1].as_secs_f64();
+    assert!((0.5..2.0).contains(&ratio), "known {:?}, unknown {:?}", fastest[0], fastest[1]);
+}
+
+#[tokio::test]
+async fn a_refresh_token_works_once_and_its_reuse_ends_the_session() {
+    let api = Api::new().await;
+    let (_, first) = api.register().await;
+    let second = api.refresh(&first["refresh_token"]).await;
+    assert_eq!(second.status, 200, "{}", second.body);
+    assert_ne!(second.body["refresh_token"], first["refresh_token"]);
+    assert_eq!(api.get("/users/me", text(&second.body["access_token"])).await.status, 200);
+    api.refresh(&first["refresh_token"]).await.is(401, "refresh_reused");
+    api.refresh(&second.body["refresh_token"]).await.is(401, "refresh_invalid");
+    for tokens in [&first, &second.body] {
+        api.get("/users/me", text(&tokens["access_token"])).await.is(401, "unauthenticated");
+    }
+}
+
+#[tokio::test]
+async fn reuse_ends_one_session_and_not_the_others() {
+    let api = Api::new().await;
+    let (username, first) = api.register().await;
+    let other = api.login(&username, PASSWORD).await.body;
+    api.refresh(&first["refresh_token"]).await;
+    api.refresh(&first["refresh_token"]).await.is(401, "refresh_reused");
+    assert_eq!(api.refresh(&other["refresh_token"]).await.status, 200);
+}
+
+#[tokio::test]
+async fn of_concurrent_refreshes_at_most_one_wins() {
+    let api = Api::new().await;
+    let (_, first) = api.register().await;
+    let answers = futures_util::future::join_all((0..6).map(|_| api.refresh(&first["refresh_token"]))).await;
+    assert_eq!(answers.iter().filter(|answer| answer.status == 200).count(), 1);
+    assert!(answers.iter().filter(|answer| answer.status != 200).all(|answer| answer.body["code"] == "refresh_reused"));
+}
+
+#[tokio::test]
+async fn tokens_that_nobody_issued_are_refused() {
+    let api = Api::new().await;
+    for token in ["", "x", &"x".repeat(43), &"x".repeat(5_000)] {
+        api.refresh(&json!(token)).await.is(401, "refresh_invalid");
+    }
+    let refused = api.get("/users/me", "a.b.c").await;
+    refused.is(401, "unauthenticated");
+    assert!(refused.headers["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
+}
+
+#[tokio::test]
+async fn logout_ends_this_session_and_logout_all_every_one() {
+    let api = Api::new().await;
+    let (username, first) = api.register().await;
+    let second = api.login(&username, PASSWORD).await.body;
+    let third = api.login(&username, PASSWORD).await.body;
+    let logout = |path: &'static str, tokens: &Value| {
+        let token = text(&tokens["access_token"]).to_owned();
+        let api = &api;
+        async move { api.call(Method::POST, path, Some(&token), None).await.status.as_u16() }
+    };
+    assert_eq!(logout("/auth/logout", &first).await, 204);
+    assert_eq!(logout("/auth/logout", &first).await, 401);
+    api.refresh(&first["refresh_token"]).await.is(401, "refresh_invalid");
+    assert_eq!(api.get("/users/me", text(&second["access_token"])).await.status, 200);
+    assert_eq!(logout("/auth/logout-all", &second).await, 204);
+    for tokens in [&second, &third] {
+        assert_eq!(api.get("/users/me", text(&tokens["access_token"])).await.status, 401);
+    }
+}
+
+#[tokio::test]
+async fn sessions_are_listed_and_only_ones_own_can_be_revoked() {
+    let api = Api::new().await;
+    let (username, first) = api.register().await;
+    let body = json!({"login": username, "password": PASSWORD, "device_name": "telephone"});
+    let second = api.post("/auth/login", body).await.body;
+    let (_, stranger) = api.register().await;
+    let token = text(&second["access_token"]);
+    let list = api.get("/auth/sessions", token).await.body;
+    let sessions = list["sessions"].as_array().unwrap();
+    assert_eq!(sessions.len(), 2);
+    let mine = sessions.iter().find(|session| session["current"] == true).unwrap();
+    assert_eq!(mine["device_name"], "telephone");
+    assert!(!text(&mine["ip"]).is_empty() && text(&mine["last_used_at"]).ends_with('Z'));
+    let other = sessions.iter().find(|session| session["current"] == false).unwrap();
+    let path = format!("/auth/sessions/{}", other["id"]);
+    let (api, path) = (&api, &path);
+    let delete = |token| async move { api.call(Method::DELETE, path, Some(token), None).await.status };
+    assert_eq!(delete(text(&stranger["access_token"])).await, 404);
+    assert_eq!(api.get("/users/me", text(&first["access_token"])).await.status, 200);
+    assert_eq!(delete(token).await, 204);
+    assert_eq!(delete(token).await, 404);
+    assert_eq!(api.get("/users/me", text(&first["access_token"])).await.status, 401);
+    assert_eq!(api.get("/auth/sessions", token).await.body["sessions"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_new_password_ends_the_other_sessions() {
+    let api = Api::new().await;
+    let (username, first) = api.register().await;
+    let second = api.login(&username, PASSWORD).await.body;
+    let token = text(&first["access_token"]);
+    let change = |current: &str, new: &str| {
+        let body = json!({"current_password": current, "new_password": new});
+        api.call(Method::POST, "/auth/password", Some(token), Some(body))
+    };
+    change("wrong horse battery", "another horse battery").await.is(403, "forbidden");
+    change(PASSWORD, "short").await.is(400, "bad_request");
+    assert_eq!(change(PASSWORD, "another horse battery").await.status, 204);
+    assert_eq!(api.get("/users/me", token).await.status, 200);
+    assert_eq!(api.get("/users/me", text(&second["access_token"])).await.status, 401);
+    api.login(&username, PASSWORD).await.is(401, "unauthenticated");
+    assert_eq!(api.login(&username, "another horse battery").await.status, 200);
+}
+
+#[tokio::test]
+async fn profiles_can_be_read_edited_and_found() {
+    let api = Api::new().await;
+    let (username, ann) = api.register().await;
+    let (_, bob) = api.register().await;
+    let token = text(&ann["access_token"]);
+    let edit = |body: Value| api.call(Method::PATCH, "/users/me", Some(token), Some(body));
+    let edited = edit(json!({"display_name": " Änn 100% ", "avatar_url": "https://example.org/a.png"})).await;
+    assert_eq!(edited.status, 200, "{}", edited.body);
+    assert_eq!(edited.body["display_name"], "Änn 100%");
+    let by_bob = api.get(&format!("/users/{}", ann["user"]["id"]), text(&bob["access_token"])).await;
+    assert_eq!(by_bob.body, edited.body);
+    assert_eq!(edit(json!({"avatar_url": null})).await.body["avatar_url"], Value::Null);
+    assert_eq!(edit(json!({})).await.body["display_name"], "Änn 100%");
+    for bad in [
+        json!({"display_name": ""}),
+        json!({"display_name": "a\u{0}b"}),
+        json!({"avatar_url": "javascript:alert(1)"}),
+        json!({"display_name": 7}),
+    ] {
+        edit(bad).await.is(400, "bad_request");
+    }
+    api.get("/users/9007199254740991", token).await.is(404, "not_found");
+    api.get("/users/abc", token).await.is(400, "bad_request");
+
+    let (api, ann) = (&api, &ann);
+    let search = |query: String| async move {
+        let answer = api.get(&format!("/users?query={query}"), token).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let users = answer.body["users"].as_array().unwrap().clone();
+        users.into_iter().filter(|user| user["id"] == ann["user"]["id"]).count()
+    };
+    assert_eq!(search(username.to_lowercase()).await, 1);
+    assert_eq!(search("%C3%84NN%20100%25".into()).await, 1, "display name; ASCII case at least, whatever the locale");
+    assert_eq!(search("%25".into()).await, 0, "% is a character");
+    assert_eq!(search(username.replace('_', "%25")).await, 0);
+}
+
+#[tokio::test]
+async fn a_search_is_bounded() {
+    let api = Api::new().await;
+    let (_, ann) = api.register().await;
+    let token = text(&ann["access_token"]);
+    for bad in ["/users", "/users?query=", "/users?query=%00", "/users?query=a&limit=0", "/users?query=a&limit=51"] {
+        api.get(bad, token).await.is(400, "bad_request");
+    }
+    assert_eq!(api.get("/users?query=a&limit=50", token).await.status, 200);
+    api.call(Method::GET, "/users?query=a", None, None).await.is(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn a_ticket_is_no_access_token() {
+    let api = Api::new().await;
+    let (_, ann) = api.register().await;
+    let answer = api.call(Method::POST, "/ws-ticket", Some(text(&ann["access_token"])), None).await;
+    assert_eq!(answer.status, 200);
+    api.get("/users/me", text(&answer.body["ticket"])).await.is(401, "unauthenticated");
+}
+
+#[tokio::test]
+async fn health_and_metrics_need_no_token() {
+    let api = Api::new().await;
+    for path in ["/health", "/health/ready", "/health/live"] {
+        let answer = api.call(Method::GET, path, None, None).await;
+        assert_eq!((answer.status.as_u16(), &answer.body["status"]), (200, &json!("ok")), "{path}");
+    }
+    api.register().await;
+    let page = api.client.get(format!("{}/metrics", api.base_url)).send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("chat_server_auth_attempts_total{kind=\"register\",result=\"success\"}"), "{page}");
+}
