@@ -9,5 +9,6 @@ pub mod ids;
 pub mod limits;
 pub mod mesh;
 pub mod net;
+pub mod shard;
 pub mod storage;
 pub mod wire;

@@ -113,6 +113,11 @@ impl Room {
         self.flowing &= formats;
     }
 
+    /// The owner could not be told after all.
+    pub fn forget_told(&mut self) {
+        self.told = None;
+    }
+
     /// The owner says that events in `formats` flow, and what it published last.
     pub fn events_flow(&mut self, formats: u8, published: Option<Seq>) {
         self.flowing = formats;

@@ -1,0 +1,110 @@
+//! The control plane's ways into the rest of the server.
+
+use super::shutdown::State;
+use crate::control::commands::{CommandFuture, CommandPort};
+use crate::control::extract::Caller;
+use crate::control::health::{Check, HealthPort};
+use crate::control::{Notices, SessionNotice};
+use crate::error::{ErrorCode, Refusal};
+use crate::ids::ShardId;
+use crate::mesh::frame::{ControlFrame, HttpCommand};
+use crate::mesh::lane::Mesh;
+use crate::storage::inlet::StorageHealth;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+/// A command over HTTP that has no answer by then.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(12);
+/// Pause before a shard whose control lane is full is tried again.
+const LANE_PAUSE: Duration = Duration::from_millis(5);
+
+/// Commands go to the user's shard.
+pub(super) struct Commands {
+    mesh: Arc<Mesh>,
+}
+
+impl Commands {
+    pub(super) fn new(mesh: Arc<Mesh>) -> Self {
+        Self { mesh }
+    }
+}
+
+impl CommandPort for Commands {
+    fn execute(&self, caller: Caller, body: Bytes) -> CommandFuture {
+        let shard = self.mesh.placement.of_user(caller.user);
+        let (reply, answer) = oneshot::channel();
+        let reply = Box::new(move |result| {
+            let _ = reply.send(result); // nobody listens any more: the client has gone
+        });
+        let command = HttpCommand { user: caller.user, body: body.to_vec(), reply };
+        let sent = self.mesh.control(shard).try_push(ControlFrame::Command(Box::new(command))).is_ok();
+        self.mesh.bell(shard).ring();
+        Box::pin(async move {
+            if !sent {
+                return Err(Refusal::overloaded("commands over HTTP"));
+            }
+            match tokio::time::timeout(COMMAND_TIMEOUT, answer).await {
+                Ok(Ok(result)) => result.map(Bytes::from),
+                Ok(Err(_)) | Err(_) => Err(Refusal::new(
+                    ErrorCode::DeadlineExceeded,
+                    "there was no answer in time; it is not known whether the command was carried out",
+                )),
+            }
+        })
+    }
+}
+
+/// What `/health` reports.
+pub(super) struct Health {
+    state: Arc<State>,
+    storage: StorageHealth,
+}
+
+impl Health {
+    pub(super) fn new(state: Arc<State>, storage: StorageHealth) -> Self {
+        Self { state, storage }
+    }
+}
+
+impl HealthPort for Health {
+    fn checks(&self) -> Vec<Check> {
+        let draining = self.state.is_draining();
+        let healthy = self.storage.is_healthy();
+        vec![
+            Check {
+                name: "accepting",
+                ok: !draining,
+                reason: draining.then(|| "the server is shutting down".to_owned()),
+            },
+            Check {
+                name: "storage",
+                ok: healthy,
+                reason: (!healthy).then(|| "PostgreSQL cannot be reached; connecting again".to_owned()),
+            },
+        ]
+    }
+}
+
+/// Revocations go to every shard; a full lane is waited for.
+pub(super) fn notices(mesh: Arc<Mesh>, runtime: Handle) -> Notices {
+    Arc::new(move |notice| {
+        for shard in mesh.placement.all() {
+            runtime.spawn(tell(Arc::clone(&mesh), shard, notice));
+        }
+    })
+}
+
+async fn tell(mesh: Arc<Mesh>, shard: ShardId, notice: SessionNotice) {
+    let mut frame = match notice {
+        SessionNotice::Revoked { session } => ControlFrame::SessionRevoked(session),
+        SessionNotice::UserRevoked { user, except } => ControlFrame::UserRevoked { user, except },
+    };
+    while let Err(back) = mesh.control(shard).try_push(frame) {
+        frame = back;
+        tokio::time::sleep(LANE_PAUSE).await;
+    }
+    mesh.bell(shard).ring();
+}

@@ -1,0 +1,162 @@
+//! The life of the control thread, and the end of the process.
+//!
+//! 1. SIGTERM or SIGINT: not ready any more, so that balancers stop sending clients.
+//! 2. Shards: stop accepting, `going_away`, flush what is in flight, close 1001 (`shard::drain`).
+//! 3. HTTP requests finish; the I/O shard commits what it has and ends; the embedded PostgreSQL stops (`boot`).
+//!
+//! A second signal, or the timeout, ends the process at once; nothing acknowledged is lost by that.
+
+use super::BootError;
+use super::topology::Ended;
+use crate::control::http::HttpServer;
+use crate::mesh::frame::ControlFrame;
+use crate::mesh::lane::Mesh;
+use crate::storage::accounts::Accounts;
+use glommio::ExecutorJoinHandle;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::unix::pipe;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+
+/// Whether the end has begun.
+#[derive(Default)]
+pub(super) struct State {
+    draining: AtomicBool,
+}
+
+impl State {
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// What there is to run and to end.
+pub(super) struct Parts {
+    pub(super) mesh: Arc<Mesh>,
+    pub(super) state: Arc<State>,
+    pub(super) shards: Vec<ExecutorJoinHandle<Ended>>,
+    pub(super) storage: JoinHandle<Ended>,
+    pub(super) storage_stop: Arc<AtomicBool>,
+    pub(super) http: HttpServer,
+    pub(super) accounts: Accounts,
+}
+
+/// Which part ended, and how.
+enum PartEnded {
+    Shard(Ended),
+    Storage(Ended),
+}
+
+/// Runs the control thread until the process is to end.
+pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) -> Result<(), BootError> {
+    let broken = |what: &str| BootError::Broken(what.to_owned());
+    let mut terminate = signal(SignalKind::terminate()).map_err(super::system("cannot listen for SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(super::system("cannot listen for SIGINT"))?;
+    let Parts { mesh, state, shards, storage, storage_stop, http, accounts } = parts;
+    let bell = mesh
+        .control_bell
+        .duplicate()
+        .and_then(|bell| pipe::Receiver::from_file_unchecked(bell.into()))
+        .map_err(super::system("cannot wait for connections of the control plane"))?;
+    let mut running = shards.len();
+    let mut ended = watch(shards, storage);
+    let mut sweep = tokio::time::interval(sweep_every);
+    loop {
+        while let Some(handover) = mesh.http.pop() {
+            let stream = TcpStream::from(handover.socket);
+            let peer = stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+            http.adopt(stream, handover.received, peer);
+        }
+        mesh.control_bell.about_to_sleep();
+        if !mesh.http.is_empty() {
+            mesh.control_bell.awake();
+            continue;
+        }
+        tokio::select! {
+            _ = bell.readable() => {
+                let _ = bell.try_read(&mut [0; 8]); // takes the count
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = sweep.tick() => {
+                let accounts = accounts.clone();
+                tokio::spawn(async move {
+                    if let Err(refusal) = accounts.sweep_expired().await {
+                        tracing::warn!("expired tokens were not removed: {refusal}");
+                    }
+                });
+            }
+            part = ended.recv() => return Err(match part {
+                Some(PartEnded::Shard(Err(words)) | PartEnded::Storage(Err(words))) => broken(&words),
+                _ => broken("a part of the server ended by itself"),
+            }),
+        }
+        mesh.control_bell.awake();
+    }
+
+    tracing::info!("shutting down; a second signal ends the process at once");
+    state.draining.store(true, Ordering::Relaxed);
+    let end = async {
+        for shard in mesh.placement.all() {
+            let mut frame = ControlFrame::Drain;
+            while let Err(back) = mesh.control(shard).try_push(frame) {
+                frame = back;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            mesh.bell(shard).ring();
+        }
+        while running > 0 {
+            match ended.recv().await {
+                Some(PartEnded::Shard(Ok(()))) => running -= 1,
+                Some(PartEnded::Shard(Err(words)) | PartEnded::Storage(Err(words))) => return Err(broken(&words)),
+                Some(PartEnded::Storage(Ok(()))) | None => return Err(broken("the I/O shard ended before the shards")),
+            }
+        }
+        http.shutdown(timeout / 4).await;
+        storage_stop.store(true, Ordering::Release);
+        mesh.storage_bell.ring();
+        match ended.recv().await {
+            Some(PartEnded::Storage(Err(words))) => Err(broken(&words)),
+            _ => Ok(()),
+        }
+    };
+    tokio::select! {
+        outcome = end => outcome,
+        () = second_signal(&mut terminate, &mut interrupt) => {
+            tracing::warn!("a second signal: ending at once");
+            std::process::exit(1)
+        }
+        () = tokio::time::sleep(timeout) => {
+            tracing::warn!("server.shutdown_timeout has passed with connections still open: ending now");
+            std::process::exit(1)
+        }
+    }
+}
+
+async fn second_signal(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Waits for each thread and says how it ended.
+fn watch(shards: Vec<ExecutorJoinHandle<Ended>>, storage: JoinHandle<Ended>) -> mpsc::Receiver<PartEnded> {
+    let (sender, receiver) = mpsc::channel(shards.len() + 1);
+    for shard in shards {
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            let ended = shard.join().unwrap_or_else(|e| Err(e.to_string()));
+            let _ = sender.blocking_send(PartEnded::Shard(ended)); // the process is ending anyway
+        });
+    }
+    std::thread::spawn(move || {
+        let ended = storage.join().unwrap_or_else(|_| Err("the I/O shard panicked".to_owned()));
+        let _ = sender.blocking_send(PartEnded::Storage(ended));
+    });
+    receiver
+}

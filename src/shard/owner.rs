@@ -1,0 +1,202 @@
+//! The owner's side of a conversation: sequences its mutations, publishes its events.
+//!
+//! 1. `Mutate` arrives → a place for the outcome is reserved → the I/O shard.
+//! 2. The outcome arrives: first the answer, then the event to every shard with subscribers, then who joined or left.
+//!    Answer and event travel on the same lane, so the sender's ack comes before its event.
+
+use super::Shard;
+use crate::chat::published::Memory;
+use crate::error::{ErrorCode, Refusal};
+use crate::ids::{ConnId, ConversationId, Seq, ShardId, UserId};
+use crate::limits::{COMMITS_IN_FLIGHT_PER_SHARD, TYPING_EXPIRES_MS};
+use crate::mesh::counters::MessageOutcome;
+use crate::mesh::frame::{
+    Answer, Change, CommitOutcome, CommittedMessage, CommittedOther, Delivery, EncodedEvent, MembershipChange,
+    Mutation, Published, Receipt, Request, Token, Verdict,
+};
+use crate::mesh::record::EventRecord;
+use crate::wire::{Format, event};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Who need not see an event, and whose copy has more.
+#[derive(Default)]
+struct Audience {
+    sender_key: Option<(UserId, Box<str>)>,
+    except_user: Option<UserId>,
+    except_connection: Option<ConnId>,
+}
+
+impl Shard {
+    /// A request of another shard's, or of this one.
+    pub(super) fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Mutate(mutation) => self.accept_mutation(mutation),
+            Request::Typing { conversation, user } => {
+                let data =
+                    json!({ "conversation_id": conversation, "user_id": user, "expires_in_ms": TYPING_EXPIRES_MS });
+                let audience = Audience { except_user: Some(user), ..Audience::default() };
+                self.publish(conversation, None, Cow::Borrowed("typing"), &data, audience);
+            }
+            Request::Interest { conversation, shard, formats } => {
+                let published = match self.published.interest(conversation, shard, formats, self.now_ms) {
+                    Memory::Upto(seq) => Published::Upto(seq),
+                    Memory::Nothing => Published::Nothing,
+                    Memory::Unknown => Published::Unknown,
+                };
+                if formats != 0 {
+                    self.deliver_to(shard, Delivery::Interested { conversation, formats, published });
+                }
+            }
+            Request::Admit(admission) => self.admit(admission),
+            Request::Settle(settlement) => self.settle(*settlement),
+            Request::Departed { user } => self.registry.departed(user),
+        }
+    }
+
+    fn accept_mutation(&mut self, mutation: Box<Mutation>) {
+        if self.commits_in_flight >= COMMITS_IN_FLIGHT_PER_SHARD {
+            let refusal = Refusal::overloaded("changes to commit");
+            return self.answer(mutation.token, Answer::Refused(Box::new(refusal)));
+        }
+        match self.mesh.storage(self.id).commits.try_push(mutation) {
+            Ok(()) => {
+                self.commits_in_flight += 1;
+                self.ring_storage = true;
+            }
+            Err(mutation) => {
+                let refusal = Refusal::overloaded("changes to commit");
+                self.answer(mutation.token, Answer::Refused(Box::new(refusal)));
+            }
+        }
+    }
+
+    fn answer(&mut self, token: Token, answer: Answer) {
+        self.deliver_to(token.shard, Delivery::Answer(token, answer));
+    }
+
+    /// An outcome of the I/O shard's.
+    pub(super) fn on_outcome(&mut self, outcome: CommitOutcome) {
+        match outcome {
+            CommitOutcome::Unresolved(token) => {
+                let words = "the connection to the store was lost in the middle of this change, and it is not known \
+                             whether it was saved; send it again with the same client_message_id to find out";
+                let refusal = Refusal::new(ErrorCode::DeadlineExceeded, words).retry_after(2_000);
+                self.answer(token, Answer::Refused(Box::new(refusal)));
+            }
+            CommitOutcome::Final(mutation, verdict) => {
+                self.commits_in_flight -= 1;
+                match verdict {
+                    Verdict::Message(message) => self.message_committed(*mutation, *message),
+                    Verdict::Other(other) => self.other_committed(&mutation, *other),
+                    Verdict::Refused(refusal) => {
+                        if matches!(mutation.change, Change::Message { .. }) {
+                            self.counters.message(MessageOutcome::Refused);
+                        }
+                        if !mutation.answered {
+                            self.answer(mutation.token, Answer::Refused(refusal));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn message_committed(&mut self, mutation: Mutation, message: CommittedMessage) {
+        let record = message.record;
+        self.counters.message(if message.duplicate { MessageOutcome::Duplicate } else { MessageOutcome::Committed });
+        if !mutation.answered {
+            let receipt = Receipt {
+                message_id: record.message_id,
+                conversation_id: record.conversation_id,
+                seq: record.seq,
+                created_at: record.created_at.clone(),
+                duplicate: message.duplicate,
+            };
+            self.answer(mutation.token, Answer::Sent(Box::new(receipt)));
+        }
+        if message.publish {
+            let sender_key = match mutation.change {
+                Change::Message { key, key_is_clients: true, .. } => Some((mutation.actor, key.into_boxed_str())),
+                _ => None,
+            };
+            let audience = Audience { sender_key, ..Audience::default() };
+            let (conversation, seq) = (record.conversation_id, record.seq);
+            self.publish(conversation, Some(seq), Cow::Borrowed("message_created"), &record, audience);
+        }
+    }
+
+    fn other_committed(&mut self, mutation: &Mutation, other: CommittedOther) {
+        let conversation = other.conversation;
+        if !mutation.answered {
+            self.answer(mutation.token, Answer::Data(Box::new(other.result)));
+        }
+        let first = other.events.first().map_or(Seq(1), |event| event.seq);
+        // A conversation that was just created here is owned elsewhere; nobody can be subscribed to it yet, and
+        // whoever subscribes below reads its log from the beginning.
+        if mutation.conversation.is_some() {
+            for event in other.events {
+                let (seq, kind, data) = event_data(conversation, event);
+                self.publish(conversation, Some(seq), Cow::Owned(kind), &data, Audience::default());
+            }
+        }
+        if let Some((kind, mut data)) = other.signal {
+            data.insert("conversation_id".to_owned(), json!(conversation));
+            let audience = Audience { except_connection: mutation.origin, ..Audience::default() };
+            self.publish(conversation, None, Cow::Owned(kind), &Value::Object(data), audience);
+        }
+        let gained = other.gained.iter().map(|user| (*user, true));
+        for (user, gained) in gained.chain(other.lost.iter().map(|user| (*user, false))) {
+            for shard in self.mesh.placement.all() {
+                let change = MembershipChange { user, conversation, seq: first, gained };
+                self.deliver_to(shard, Delivery::Membership(change));
+            }
+        }
+    }
+
+    /// Serialises an event once per format that anybody reads, and sends it once to each shard with subscribers.
+    fn publish<T: Serialize>(
+        &mut self,
+        conversation: ConversationId,
+        seq: Option<Seq>,
+        kind: Cow<'static, str>,
+        data: &T,
+        audience: Audience,
+    ) {
+        let interests: Vec<(ShardId, u8)> = self.published.publish(conversation, seq, self.now_ms).to_vec();
+        let formats = interests.iter().fold(0, |formats, (_, f)| formats | f);
+        if formats == 0 {
+            return;
+        }
+        let frames = Format::ALL.map(|format| {
+            if formats & format.bit() == 0 {
+                return None;
+            }
+            match event::encode(format, &kind, None, data) {
+                Ok(frame) => Some(Arc::from(frame)),
+                Err(words) => {
+                    tracing::error!("cannot serialise {kind}: {words}");
+                    None // its readers see a gap and read the log
+                }
+            }
+        });
+        let Audience { sender_key, except_user, except_connection } = audience;
+        let event =
+            Arc::new(EncodedEvent { conversation, seq, kind, frames, sender_key, except_user, except_connection });
+        for (shard, _) in interests {
+            self.deliver_to(shard, Delivery::Event(Arc::clone(&event)));
+        }
+    }
+}
+
+/// An event's seq, name and data as clients see it.
+pub(super) fn event_data(conversation: ConversationId, event: EventRecord) -> (Seq, String, Value) {
+    let mut data: Map<String, Value> = Map::new();
+    data.insert("conversation_id".to_owned(), json!(conversation));
+    data.insert("seq".to_owned(), json!(event.seq));
+    data.insert("created_at".to_owned(), json!(event.created_at));
+    data.extend(event.payload);
+    (event.seq, event.kind, Value::Object(data))
+}

@@ -1,0 +1,85 @@
+//! Requests of this shard that wait for an answer from elsewhere.
+
+use crate::error::Refusal;
+use crate::ids::{ConnId, ConversationId, Seq, ShardId};
+use crate::mesh::frame::{Admission, Token};
+use crate::wire::command::RequestId;
+use std::time::Instant;
+
+/// Called with the ack's data as JSON, or the refusal.
+pub type HttpReply = Box<dyn FnOnce(Result<Vec<u8>, Refusal>) + Send>;
+
+/// Who asked.
+pub enum Origin {
+    /// A WebSocket.
+    Connection(ConnId),
+    /// An HTTP request.
+    Http(HttpReply),
+}
+
+impl Origin {
+    /// The WebSocket, if it is one.
+    pub fn connection(&self) -> Option<ConnId> {
+        match self {
+            Self::Connection(conn) => Some(*conn),
+            Self::Http(_) => None,
+        }
+    }
+}
+
+/// A command on its way.
+pub struct Asked {
+    /// Who asked.
+    pub origin: Origin,
+    /// The client's name for it.
+    pub id: Option<RequestId>,
+    /// Its index in `Command::NAMES`.
+    pub command: usize,
+    /// When it arrived.
+    pub at: Instant,
+}
+
+/// What an answer is for.
+pub enum Pending {
+    /// A command: the answer is its reply.
+    Command(Asked),
+    /// `subscribe` and `resume`: the heads of these conversations.
+    Subscribe(Asked, Vec<(ConversationId, Option<Seq>)>),
+    /// `typing` by somebody who is not subscribed: whether it is a member.
+    Typing(Asked, ConversationId, crate::ids::UserId),
+    /// A connection that wants in.
+    Admission(Box<Admission>),
+    /// A stretch of the log for a subscriber.
+    Replay(ConnId, ConversationId),
+}
+
+/// The table; tokens are indices into it.
+pub struct PendingTable {
+    shard: ShardId,
+    entries: Vec<Option<Pending>>,
+    free: Vec<u32>,
+}
+
+impl PendingTable {
+    /// An empty table. It is bounded by what bounds its makers: commands in flight per connection, reads per shard.
+    pub fn new(shard: ShardId) -> Self {
+        Self { shard, entries: Vec::new(), free: Vec::new() }
+    }
+
+    /// Keeps `pending` until its token comes back.
+    pub fn insert(&mut self, pending: Pending) -> Token {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            (self.entries.len() - 1) as u32
+        });
+        self.entries[index as usize] = Some(pending);
+        Token { shard: self.shard, index }
+    }
+
+    /// What the token stands for; each is good once.
+    pub fn take(&mut self, token: Token) -> Option<Pending> {
+        let pending = self.entries.get_mut(token.index as usize)?.take()?;
+        self.free.push(token.index);
+        Some(pending)
+    }
+}

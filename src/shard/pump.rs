@@ -1,0 +1,211 @@
+//! The turn of a shard: collect from the ring, drain the lanes, answer, wake the others, sleep when there is nothing.
+//!
+//! Order within a turn: sockets, deliveries, outcomes, reads, requests, control. Deliveries come before the stages that
+//! produce them for others, so a full lane empties first; outcomes and requests are taken only while every delivery
+//! lane has room (`mesh` explains why that cannot deadlock).
+
+use super::Shard;
+use crate::ids::ShardId;
+use crate::limits::CREATE_MEMBERS_MAX;
+use crate::mesh::frame::{Delivery, Request};
+use crate::net::{SocketEvent, Wait};
+use std::io;
+
+/// Frames that one outcome or request may put on one delivery lane: an answer, events, memberships gained or lost.
+const DELIVERIES_PER_ITEM_MAX: usize = CREATE_MEMBERS_MAX + 8;
+/// Items of one kind taken per turn, so that sockets are looked at in between.
+const ITEMS_PER_TURN: usize = 1_024;
+
+const _: () = assert!(DELIVERIES_PER_ITEM_MAX < crate::limits::LANE_FRAMES / 4);
+
+/// Runs the shard until it has drained; must be called inside its executor.
+///
+/// # Errors
+/// The system's error when the ring or the executor fails.
+pub async fn run(mut shard: Shard) -> io::Result<()> {
+    let wait = Wait::new(shard.mesh.bell(shard.id).duplicate()?);
+    let mut events = Vec::new();
+    let mut idle = false;
+    loop {
+        shard.tick_clock();
+        let worked = shard.turn(&mut events)?;
+        if shard.has_drained() {
+            return Ok(());
+        }
+        if worked {
+            idle = false;
+            glommio::yield_if_needed().await;
+            continue;
+        }
+        let mesh = std::sync::Arc::clone(&shard.mesh);
+        let bell = mesh.bell(shard.id);
+        // The first idle turn announces the sleep; only a second one that finds nothing goes through with it.
+        if !idle {
+            idle = true;
+            bell.about_to_sleep();
+        } else if shard.sockets.may_sleep() {
+            wait.wait().await?;
+            bell.awake();
+            idle = false;
+        }
+    }
+}
+
+impl Shard {
+    fn turn(&mut self, events: &mut Vec<SocketEvent>) -> io::Result<bool> {
+        self.sockets.turn(events)?;
+        let mut worked = !events.is_empty();
+        for event in events.drain(..) {
+            self.on_socket(event);
+        }
+        worked |= self.drain_deliveries();
+        worked |= self.drain_storage();
+        worked |= self.drain_requests();
+        while let Some(frame) = self.mesh.control(self.id).pop() {
+            worked = true;
+            self.on_control(frame);
+        }
+        self.tell_news();
+        self.serve_waiting_replays();
+        self.ring_bells();
+        Ok(worked)
+    }
+
+    fn on_socket(&mut self, event: SocketEvent) {
+        match event {
+            SocketEvent::Accepted(conn) => self.accepted(conn),
+            SocketEvent::Received(conn, mut bytes) => {
+                self.counters.bytes_in.add(bytes.len() as u64);
+                self.received(conn, &mut bytes);
+            }
+            SocketEvent::Drained(conn) => self.drained(conn),
+            SocketEvent::PeerFinished(conn) => self.linger(conn),
+            SocketEvent::Ended(conn) => self.ended(conn),
+            SocketEvent::Tick => self.on_tick(),
+            SocketEvent::AcceptPaused(code) => tracing::warn!(
+                "no new connections for a moment: {}; raise the limit on open files (ulimit -n) or lower \
+                 limits.max_connections",
+                io::Error::from_raw_os_error(code)
+            ),
+        }
+    }
+
+    fn others(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let me = self.id;
+        self.mesh.placement.all().filter(move |s| *s != me)
+    }
+
+    fn drain_deliveries(&mut self) -> bool {
+        let mut worked = false;
+        for from in self.others() {
+            for _ in 0..ITEMS_PER_TURN {
+                let Some(delivery) = self.mesh.deliveries(from, self.id).pop() else { break };
+                worked = true;
+                self.on_delivery(delivery);
+            }
+        }
+        worked
+    }
+
+    fn deliveries_have_room(&self) -> bool {
+        self.others().all(|to| self.mesh.deliveries(self.id, to).room() >= DELIVERIES_PER_ITEM_MAX)
+    }
+
+    fn drain_storage(&mut self) -> bool {
+        let mut worked = false;
+        for _ in 0..ITEMS_PER_TURN {
+            if !self.deliveries_have_room() {
+                break;
+            }
+            let Some(outcome) = self.mesh.storage(self.id).outcomes.pop() else { break };
+            worked = true;
+            self.on_outcome(outcome);
+        }
+        for _ in 0..ITEMS_PER_TURN {
+            let Some(result) = self.mesh.storage(self.id).results.pop() else { break };
+            worked = true;
+            self.reads_in_flight -= 1;
+            self.on_answer(result.token, result.answer);
+        }
+        worked
+    }
+
+    fn drain_requests(&mut self) -> bool {
+        let mut worked = false;
+        for from in self.others() {
+            for _ in 0..ITEMS_PER_TURN {
+                if !self.deliveries_have_room() {
+                    return worked;
+                }
+                let Some(request) = self.mesh.requests(from, self.id).pop() else { break };
+                worked = true;
+                self.on_request(request);
+            }
+        }
+        worked
+    }
+
+    /// Sends a request, or handles it here when it is for this shard. Gives it back when the lane is full.
+    pub(super) fn request(&mut self, to: ShardId, request: Request) -> Result<(), Request> {
+        if to == self.id {
+            self.on_request(request);
+            return Ok(());
+        }
+        self.mesh.requests(self.id, to).try_push(request)?;
+        self.ring_shards |= 1 << to.0;
+        Ok(())
+    }
+
+    /// Sends a delivery. Room was checked before the item that causes it was taken.
+    pub(super) fn deliver_to(&mut self, to: ShardId, delivery: Delivery) {
+        if to == self.id {
+            self.on_delivery(delivery);
+            return;
+        }
+        if self.mesh.deliveries(self.id, to).try_push(delivery).is_err() {
+            tracing::error!("a delivery lane was full although it had room: this is a fault of the server's, stopping");
+            std::process::abort();
+        }
+        self.counters.deliveries_cross_core.add(1);
+        self.ring_shards |= 1 << to.0;
+    }
+
+    fn on_delivery(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::Answer(token, answer) => self.on_answer(token, answer),
+            Delivery::Event(event) => self.on_event(&event),
+            Delivery::Interested { conversation, formats, published } => {
+                self.on_interested(conversation, formats, published);
+            }
+            Delivery::Membership(change) => self.on_membership(change),
+        }
+    }
+
+    /// Tells owners and user shards what they could not be told before.
+    fn tell_news(&mut self) {
+        for _ in 0..self.interest_news.len() {
+            let Some(conversation) = self.interest_news.pop_front() else { break };
+            if !self.tell_interest(conversation) {
+                self.interest_news.push_back(conversation);
+                break;
+            }
+        }
+        while let Some(user) = self.departures.pop_front() {
+            if self.request(self.mesh.placement.of_user(user), Request::Departed { user }).is_err() {
+                self.departures.push_front(user);
+                break;
+            }
+        }
+    }
+
+    fn ring_bells(&mut self) {
+        let mut shards = std::mem::take(&mut self.ring_shards);
+        while shards != 0 {
+            self.mesh.bell(ShardId(shards.trailing_zeros() as u8)).ring();
+            shards &= shards - 1;
+        }
+        if std::mem::take(&mut self.ring_storage) {
+            self.mesh.storage_bell.ring();
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What time does: heads that never end, heartbeats, expired tokens, slow consumers, forgetting.
+
+use super::Shard;
+use super::session::Client;
+use crate::ids::ConnId;
+use crate::limits::SLOW_CONSUMER_GRACE_MS;
+use crate::wire::ws::close::CloseCode;
+use crate::wire::ws::{Opcode, encoder};
+
+/// How often memory of the past is swept.
+const SWEEP_MS: u64 = 5_000;
+
+impl Shard {
+    /// A tenth of a second has passed.
+    pub(super) fn on_tick(&mut self) {
+        let mut due = Vec::new();
+        self.wheel.due(self.now_ms, &mut due);
+        for conn in due {
+            match self.client(conn) {
+                Client::Open(session) if session.conn == conn => self.look_at_session(conn),
+                Client::Head(head) if head.conn == conn => self.head_timed_out(conn),
+                Client::Ending { .. } => self.sockets.abort(conn),
+                // The slot has been given to another connection since.
+                Client::Open(_) | Client::Head(_) | Client::Vacant => {}
+            }
+        }
+        for conn in std::mem::take(&mut self.replays_failed) {
+            self.pump_replays(conn);
+        }
+        if self.now_ms % SWEEP_MS < 100 {
+            self.published.sweep(self.now_ms);
+            self.registry.sweep(self.now_ns());
+            self.inflater.release();
+            let now_ms = self.now_ms;
+            self.revoked.retain(|_, until| *until > now_ms);
+        }
+        self.drain_tick();
+    }
+
+    /// Looks at a session at `at_ms`, unless an earlier look is planned already.
+    pub(super) fn schedule_session(&mut self, conn: ConnId, at_ms: u64) {
+        let Some(session) = self.session(conn) else { return };
+        session.look_at_ms = at_ms;
+        self.wheel.schedule(conn, at_ms);
+    }
+
+    fn look_at_session(&mut self, conn: ConnId) {
+        let (now, heartbeat) = (self.now_ms, self.settings.heartbeat_ms);
+        let Some(session) = self.session(conn) else { return };
+        if now < session.look_at_ms {
+            // An entry of an earlier plan, or one that was further away than the wheel is long.
+            let at = session.look_at_ms;
+            return self.wheel.schedule(conn, at);
+        }
+        let silent = now.saturating_sub(session.last_seen_ms);
+        if now >= session.token_expires_ms {
+            return self.close(conn, CloseCode::TokenExpired);
+        }
+        if session.lagging_since_ms.is_some_and(|since| now - since >= SLOW_CONSUMER_GRACE_MS) {
+            return self.close_with(conn, CloseCode::TooSlow, 1_000);
+        }
+        if silent >= 2 * heartbeat {
+            return self.close(conn, CloseCode::HeartbeatTimeout);
+        }
+        let next = if silent < heartbeat {
+            session.last_seen_ms + heartbeat
+        } else {
+            if !session.pinged {
+                session.pinged = true;
+                let ping = encoder::frame(Opcode::Ping, false, &[]);
+                self.send_frame(conn, ping);
+            }
+            let Some(session) = self.session(conn) else { return };
+            session.last_seen_ms + 2 * heartbeat
+        };
+        let Some(session) = self.session(conn) else { return };
+        let lagging = session.lagging_since_ms.map_or(u64::MAX, |since| since + SLOW_CONSUMER_GRACE_MS);
+        let at = next.min(session.token_expires_ms).min(lagging).max(now + 100);
+        self.schedule_session(conn, at);
+    }
+}
