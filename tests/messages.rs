@@ -154,7 +154,8 @@ async fn everybody_sees_one_order(workers: usize) {
     }
     for number in 0..SENDERS {
         for room in rooms {
-            let of_one = |content: &str| content.strip_prefix(&format!("{number}: ")).and_then(|n| n.parse::<u32>().ok());
+            let of_one =
+                |content: &str| content.strip_prefix(&format!("{number}: ")).and_then(|n| n.parse::<u32>().ok());
             let order: Vec<u32> =
                 first.iter().filter(|((r, _), _)| r == room).filter_map(|(_, content)| of_one(content)).collect();
             assert!(order.is_sorted(), "one sender's messages in one room keep the order they were sent in: {order:?}");
@@ -163,9 +164,12 @@ async fn everybody_sees_one_order(workers: usize) {
     for room in rooms {
         let stored = server.history(&users[1], room).await;
         let seen = first.iter().filter(|((r, _), _)| r == room);
-        assert!(stored.iter().map(|m| (m["seq"].as_i64().unwrap(), text(&m["content"]))).eq(
-            seen.map(|((_, seq), content)| (*seq, content.as_str()))
-        ));
+        assert!(
+            stored
+                .iter()
+                .map(|m| (m["seq"].as_i64().unwrap(), text(&m["content"])))
+                .eq(seen.map(|((_, seq), content)| (*seq, content.as_str())))
+        );
     }
 }
 
@@ -228,9 +232,7 @@ async fn replies_form_a_thread_at_its_root() {
     let (ann, bob, room) = two_in_a_room(server).await;
     let mut client = Client::all(server, &ann, Format::Json).await;
     let root = client.ok("send_message", say(&room, "root")).await["message_id"].clone();
-    let reply = |parent: &Value, content: &str| {
-        json!({"conversation_id": room, "content": content, "parent_message_id": parent})
-    };
+    let reply = |parent: &Value, content: &str| json!({"conversation_id": room, "content": content, "parent_message_id": parent});
     let first = client.ok("send_message", reply(&root, "first")).await["message_id"].clone();
     let second = server.ok(&bob, "send_message", reply(&first, "to a reply")).await;
     let mut log = Log::after([(room.as_str(), 1)]);

@@ -12,7 +12,7 @@ mod users;
 
 pub use client::{Client, Format, Received, closed, connect_error, upgrade};
 pub use log::Log;
-pub use process::{Server, server, shards};
+pub use process::{Server, server, shards, signal};
 pub use raw::Raw;
 pub use users::{Code, User, code, id_of, text};
 

@@ -62,6 +62,14 @@ impl Raw {
         }
     }
 
+    /// Reads so many bytes of a body and forgets them.
+    pub async fn skip(&mut self, bytes: usize) {
+        while self.received.len() < bytes {
+            assert!(self.more().await.expect("a body") > 0, "closed in the middle of a body");
+        }
+        self.received.drain(..bytes);
+    }
+
     /// Everything up to the end of the connection.
     pub async fn rest(&mut self) -> Vec<u8> {
         while matches!(self.more().await, Ok(read) if read > 0) {}

@@ -62,7 +62,8 @@ impl Server {
         token: Option<&str>,
         body: Option<&Value>,
     ) -> (u16, Value) {
-        let mut request = reqwest::Client::new().request(method, format!("{}{path}", self.base_url));
+        let mut request =
+            reqwest::Client::new().request(method, format!("{}{path}", self.base_url)).timeout(super::PATIENCE);
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
