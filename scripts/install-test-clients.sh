@@ -10,12 +10,12 @@ msgpack=1.1.2
 ws=8.23.0
 clients=target/test-clients
 
-chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome || command -v chrome; }
+find_chromium() { command -v chromium || command -v chromium-browser || command -v google-chrome || command -v chrome; }
 
 missing=()
 command -v python3 >/dev/null && python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
 command -v node >/dev/null && command -v npm >/dev/null || missing+=(nodejs npm)
-chromium >/dev/null || missing+=(chromium)
+find_chromium >/dev/null || missing+=(chromium)
 if [ ${#missing[@]} -gt 0 ]; then
     apt_install "The tests with foreign clients need Python, Node.js and Chromium; missing: ${missing[*]}" "${missing[@]}"
 fi

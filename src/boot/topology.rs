@@ -106,7 +106,7 @@ pub(super) fn spawn_shards(
             .io_memory(EXECUTOR_IO_MEMORY_BYTES)
             .spawn(move || async move {
                 let shard = Shard::new(id, mesh, settings, counters, listener).map_err(|e| e.to_string())?;
-                shard::run(shard).await.map_err(|e| format!("shard {}: {e}", id.0))
+                shard::run(shard).map_err(|e| format!("shard {}: {e}", id.0))
             })
             .map_err(|e| {
                 system(

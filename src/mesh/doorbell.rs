@@ -7,7 +7,7 @@
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 /// An eventfd with a "sleeping" flag. Shared by everybody who wakes, waited on by one.
@@ -56,12 +56,6 @@ impl Doorbell {
     /// The owner works again.
     pub fn awake(&self) {
         self.sleeping.store(false, Ordering::Relaxed);
-    }
-
-    /// The descriptor to wait on.
-    #[must_use]
-    pub fn descriptor(&self) -> BorrowedFd<'_> {
-        self.eventfd.as_fd()
     }
 
     /// A duplicate of the descriptor for a waiter that wants to own it.

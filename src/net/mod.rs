@@ -14,20 +14,19 @@
 //! - a slot is freed, and its descriptor closed, only when no operation of it is in the kernel. Otherwise the kernel
 //!   would write into memory, or to a descriptor number, that belongs to somebody else by then;
 //! - bytes handed to the kernel stay where they are until its completion came: the queue keeps their owner alive.
+//! - a shard sleeps in its own ring (`Sockets::turn_or_wait`), which also reads the doorbell. Sleeping in the
+//!   executor's ring on an eventfd of this one loses wake-ups (docs/decisions/001).
 //!
 //! Deliberately absent: readiness polling, per-connection tasks, timers (the shard's wheel keeps them).
-//! The ring does not use `IORING_SETUP_DEFER_TASKRUN`: with it, work that the kernel defers again is not announced on
-//! the eventfd, and a sleeping shard is not woken (docs/decisions/001). Requires Linux ≥ 6.1 (multishot receive).
+//! Requires Linux ≥ 6.1 (`IORING_SETUP_DEFER_TASKRUN`, multishot receive).
 
 mod buffers;
 mod chunk;
 mod listener;
 mod sockets;
 mod submit;
-mod wait;
 
 pub use buffers::ReceivedBuffer;
 pub use chunk::Chunk;
 pub use listener::bind;
 pub use sockets::{NetError, SocketEvent, Sockets};
-pub use wait::Wait;

@@ -13,7 +13,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue::Entry, types};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 
 const SUBMISSIONS: u32 = 4_096;
@@ -32,6 +32,9 @@ pub enum NetError {
          io_uring_enter and io_uring_register (Docker's default seccomp profile does not; see deploy notes in README.md)"
     )]
     Ring(io::Error),
+    /// No descriptor is left for the doorbell.
+    #[error("cannot duplicate the doorbell's descriptor: {0}")]
+    Doorbell(io::Error),
 }
 
 /// What happened to a socket.
@@ -112,22 +115,26 @@ pub struct Sockets {
     accept_in_kernel: bool,
     tick: Box<types::Timespec>,
     tick_in_kernel: bool,
+    doorbell: OwnedFd,
+    /// Where the kernel puts the doorbell's count.
+    doorbell_count: Box<u64>,
+    doorbell_in_kernel: bool,
     open: usize,
 }
 
 impl Sockets {
-    /// Makes the shard's ring. `eventfd` is written whenever the ring has completions to collect.
+    /// Makes the shard's ring. Whoever writes `doorbell`, an eventfd, wakes [`Self::turn_or_wait`].
     ///
     /// # Errors
     /// [`NetError::Ring`] when the kernel refuses.
-    pub fn new(shard: ShardId, eventfd: BorrowedFd<'_>) -> Result<Self, NetError> {
+    pub fn new(shard: ShardId, doorbell: OwnedFd) -> Result<Self, NetError> {
         let ring: IoUring = IoUring::builder()
             .setup_single_issuer()
+            .setup_defer_taskrun()
             .setup_coop_taskrun()
             .setup_cqsize(COMPLETIONS)
             .build(SUBMISSIONS)
             .map_err(NetError::Ring)?;
-        ring.submitter().register_eventfd(eventfd.as_raw_fd()).map_err(NetError::Ring)?;
         let pool = BufferPool::register(&ring.submitter()).map_err(NetError::Ring)?;
         Ok(Self {
             ring,
@@ -143,6 +150,9 @@ impl Sockets {
             accept_in_kernel: false,
             tick: Box::new(types::Timespec::new().nsec((TICK_MS * 1_000_000) as u32)),
             tick_in_kernel: false,
+            doorbell,
+            doorbell_count: Box::new(0),
+            doorbell_in_kernel: false,
             open: 0,
         })
     }
@@ -297,13 +307,34 @@ impl Sockets {
     /// # Errors
     /// The system's error when the ring itself fails; the shard cannot go on then.
     pub fn turn(&mut self, events: &mut Vec<SocketEvent>) -> io::Result<()> {
+        self.turn_collecting(0, events)
+    }
+
+    /// The same, and sleeps until there is something to collect: a completion, a ring of the doorbell, or the tick.
+    ///
+    /// # Errors
+    /// As for [`Self::turn`].
+    pub fn turn_or_wait(&mut self, events: &mut Vec<SocketEvent>) -> io::Result<()> {
+        self.turn_collecting(1, events)
+    }
+
+    fn turn_collecting(&mut self, at_least: u32, events: &mut Vec<SocketEvent>) -> io::Result<()> {
         self.submit_output(events);
         if !self.tick_in_kernel {
             self.tick_in_kernel = true;
             let entry = opcode::Timeout::new(&raw const *self.tick).build().user_data(Operation::Tick.user_data(0, 0));
             self.push(&entry);
         }
-        self.enter()?;
+        if !self.doorbell_in_kernel {
+            self.doorbell_in_kernel = true;
+            let count = (&raw mut *self.doorbell_count).cast();
+            let entry = opcode::Read::new(types::Fd(self.doorbell.as_raw_fd()), count, size_of::<u64>() as u32)
+                .build()
+                .user_data(Operation::Doorbell.user_data(0, 0));
+            self.push(&entry);
+        }
+        // What ended while output was submitted is news already: it must not wait for more.
+        self.enter(if events.is_empty() { at_least } else { 0 })?;
         let mut completions = std::mem::take(&mut self.completions);
         completions.extend(self.ring.completion().map(|c| (c.user_data(), c.result(), c.flags())));
         for (user_data, result, flags) in completions.drain(..) {
@@ -316,19 +347,12 @@ impl Sockets {
         Ok(())
     }
 
-    /// Whether the shard may sleep on its eventfd: nothing is queued here and nothing waits to be collected. What the
-    /// kernel completes after this look writes the eventfd.
-    #[must_use]
-    pub fn may_sleep(&mut self) -> bool {
-        self.dirty.is_empty() && self.ring.submission().is_empty() && self.ring.completion().is_empty()
-    }
-
-    fn enter(&mut self) -> io::Result<()> {
-        const GET_EVENTS: u32 = 1; // IORING_ENTER_GETEVENTS, which also flushes an overflowed completion queue
+    fn enter(&mut self, at_least: u32) -> io::Result<()> {
+        const GET_EVENTS: u32 = 1; // IORING_ENTER_GETEVENTS, which runs deferred task work (io_uring_enter(2))
         loop {
             let pending = self.ring.submission().len() as u32;
             // SAFETY: no signal mask is passed; every submitted entry refers to memory that lives until its completion.
-            let entered = unsafe { self.ring.submitter().enter::<libc::sigset_t>(pending, 0, GET_EVENTS, None) };
+            let entered = unsafe { self.ring.submitter().enter::<libc::sigset_t>(pending, at_least, GET_EVENTS, None) };
             match entered.map_err(|e| e.raw_os_error()) {
                 Ok(_) => return Ok(()),
                 Err(Some(libc::EINTR)) => {}
@@ -345,7 +369,7 @@ impl Sockets {
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return;
             }
-            if self.enter().is_err() {
+            if self.enter(0).is_err() {
                 return; // the next turn reports it
             }
         }
@@ -361,6 +385,7 @@ impl Sockets {
                 }
                 events.push(SocketEvent::Tick);
             }
+            Some(Operation::Doorbell) => self.doorbell_in_kernel = false,
             Some(Operation::Receive) => self.received(user_data, result, flags, events),
             Some(Operation::Send) => self.sent(user_data, result, events),
             Some(Operation::Cancel) | None => {}

@@ -19,6 +19,7 @@ pub(super) enum Operation {
     Send = 3,
     Tick = 4,
     Cancel = 5,
+    Doorbell = 6,
 }
 
 impl Operation {
@@ -33,6 +34,7 @@ impl Operation {
             3 => Self::Send,
             4 => Self::Tick,
             5 => Self::Cancel,
+            6 => Self::Doorbell,
             _ => return None,
         })
     }

@@ -45,7 +45,6 @@ use serde::Serialize;
 use session::Client;
 use std::collections::{HashMap, VecDeque};
 use std::net::TcpListener;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -134,7 +133,8 @@ impl Shard {
         counters: Arc<ShardCounters>,
         listener: TcpListener,
     ) -> Result<Self, NetError> {
-        let mut sockets = Sockets::new(id, mesh.bell(id).descriptor().as_fd())?;
+        let doorbell = mesh.bell(id).duplicate().map_err(NetError::Doorbell)?;
+        let mut sockets = Sockets::new(id, doorbell)?;
         sockets.listen(listener);
         let message_rate = Rate::per_minute(settings.limits.max_messages_per_minute);
         Ok(Self {

@@ -8,7 +8,7 @@ use super::Shard;
 use crate::ids::ShardId;
 use crate::limits::CREATE_MEMBERS_MAX;
 use crate::mesh::frame::{Delivery, Request};
-use crate::net::{SocketEvent, Wait};
+use crate::net::SocketEvent;
 use std::io;
 
 /// Frames that one outcome or request may put on one delivery lane: an answer, events, memberships gained or lost.
@@ -18,42 +18,42 @@ const ITEMS_PER_TURN: usize = 1_024;
 
 const _: () = assert!(DELIVERIES_PER_ITEM_MAX < crate::limits::LANE_FRAMES / 4);
 
-/// Runs the shard until it has drained; must be called inside its executor.
+/// Runs the shard until it has drained, on the thread of its executor.
+///
+/// It does not return to the executor in between: it is the only task of its core, and sleeps in its own ring. When the
+/// task yields, glommio 0.9 has been seen to park for ever with the task runnable (docs/decisions/001).
 ///
 /// # Errors
-/// The system's error when the ring or the executor fails.
-pub async fn run(mut shard: Shard) -> io::Result<()> {
-    let wait = Wait::new(shard.mesh.bell(shard.id).duplicate()?);
+/// The system's error when the ring fails.
+pub fn run(mut shard: Shard) -> io::Result<()> {
+    let mesh = std::sync::Arc::clone(&shard.mesh);
+    let bell = mesh.bell(shard.id);
     let mut events = Vec::new();
     let mut idle = false;
     loop {
+        if idle {
+            // Announced in the turn before; that turn looked at every lane after the announcement and found nothing.
+            shard.sockets.turn_or_wait(&mut events)?;
+            bell.awake();
+        } else {
+            shard.sockets.turn(&mut events)?;
+        }
         shard.tick_clock();
-        let worked = shard.turn(&mut events)?;
+        let mut worked = shard.turn(&mut events);
+        if !worked {
+            bell.about_to_sleep();
+            worked = shard.turn(&mut events);
+        }
         if shard.has_drained() {
             return Ok(());
         }
-        if worked {
-            idle = false;
-            glommio::yield_if_needed().await;
-            continue;
-        }
-        let mesh = std::sync::Arc::clone(&shard.mesh);
-        let bell = mesh.bell(shard.id);
-        // The first idle turn announces the sleep; only a second one that finds nothing goes through with it.
-        if !idle {
-            idle = true;
-            bell.about_to_sleep();
-        } else if shard.sockets.may_sleep() {
-            wait.wait().await?;
-            bell.awake();
-            idle = false;
-        }
+        idle = !worked;
     }
 }
 
 impl Shard {
-    fn turn(&mut self, events: &mut Vec<SocketEvent>) -> io::Result<bool> {
-        self.sockets.turn(events)?;
+    /// Handles what the ring and the lanes have; whether there was anything.
+    fn turn(&mut self, events: &mut Vec<SocketEvent>) -> bool {
         let mut worked = !events.is_empty();
         for event in events.drain(..) {
             self.on_socket(event);
@@ -68,7 +68,7 @@ impl Shard {
         self.tell_news();
         self.serve_waiting_replays();
         self.ring_bells();
-        Ok(worked)
+        worked
     }
 
     fn on_socket(&mut self, event: SocketEvent) {
