@@ -15,7 +15,6 @@ const PASSWORD: &str = "correct horse battery";
 struct Api {
     client: Client,
     base_url: String,
-    _server: support::Server,
 }
 
 struct Answer {
@@ -27,7 +26,7 @@ struct Answer {
 impl Api {
     async fn new() -> Self {
         let server = support::server().await;
-        Self { client: Client::new(), base_url: server.base_url.clone(), _server: server }
+        Self { client: Client::new(), base_url: server.base_url.clone() }
     }
 
     async fn call(&self, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {

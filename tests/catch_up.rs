@@ -1,0 +1,307 @@
+//! Catching up: whoever says what it has seen gets exactly what it missed, in order, then `caught_up`, then live events,
+//! without a gap or a repetition, however often it comes back and whatever is being sent meanwhile. A reader that is too
+//! slow is told, or closed, and loses nothing; nobody else notices.
+//!
+//! How: `support::Log` checks each stream by arithmetic; cursors are random (`CHAT_TEST_SEED` repeats a run).
+#![cfg(feature = "test-db")]
+
+mod support;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use support::{Client, Format, Log, Random, Received, Server, User, shards, text};
+
+/// Fewer than a connection may have in flight.
+const WINDOW: usize = 200;
+
+/// Sends `count` messages of `bytes` bytes as fast as they are acknowledged; the last seq.
+async fn flood(server: &Server, user: &User, room: &str, count: usize, bytes: usize) -> i64 {
+    let mut client = Client::none(server, user, Format::MessagePack).await;
+    let content = "x".repeat(bytes);
+    let mut waiting = VecDeque::new();
+    let mut last = 0;
+    for n in 1..=count {
+        waiting.push_back(client.feed("send_message", json!({"conversation_id": room, "content": content})).await);
+        if waiting.len() >= WINDOW || n == count {
+            client.flush().await;
+            while waiting.len() > if n == count { 0 } else { WINDOW / 2 } {
+                let ack = client.reply(waiting.pop_front().unwrap()).await.unwrap();
+                last = last.max(ack["seq"].as_i64().unwrap());
+            }
+        }
+    }
+    last
+}
+
+async fn two_in_a_room(server: &Server) -> (User, User, String) {
+    let (ann, bob) = (server.register().await, server.register().await);
+    let room = server.room(&[&ann, &bob]).await;
+    (ann, bob, room)
+}
+
+/// Reads up to `caught_up` of a conversation; its seq.
+async fn caught_up(client: &mut Client, log: &mut Log, room: &str) -> i64 {
+    loop {
+        let event = client.next_event().await;
+        let here = event["data"]["conversation_id"] == room;
+        match text(&event["type"]) {
+            "caught_up" if here => {
+                let seq = event["data"]["seq"].as_i64().unwrap();
+                assert_eq!(seq, log.last(room), "caught_up names the last event that was given");
+                return seq;
+            }
+            "reset" => panic!("reset although not far behind: {event}"),
+            _ => {
+                log.saw(&event);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_with_a_cursor_brings_what_was_missed_and_then_the_present() {
+    let server = shards(4).await;
+    let (ann, bob, room) = two_in_a_room(server).await;
+    let eve = server.register().await;
+    flood(server, &ann, &room, 450, 20).await;
+    server.ok(&ann, "invite_member", json!({"conversation_id": room, "user_id": eve.id})).await;
+    server.ok(&eve, "leave_conversation", json!({"conversation_id": room})).await;
+    let last = 453;
+    assert_eq!(server.last_seq(&ann, &room).await, last);
+    for format in Format::ALL {
+        for after in [0, 1, 2, 199, 200, 201, 450, 451, 452, 453] {
+            let mut client = Client::none(server, &bob, format).await;
+            let mut log = Log::after([(room.as_str(), after)]);
+            let ack = client.ok("subscribe", json!({"conversation_id": room, "after_seq": after})).await;
+            assert_eq!(ack["last_seq"], last, "{format:?} after {after}");
+            assert_eq!(caught_up(&mut client, &mut log, &room).await, last, "{format:?} after {after}");
+            client.close().await;
+        }
+    }
+    let mut client = Client::none(server, &bob, Format::Json).await;
+    let mut log = Log::after([(room.as_str(), last)]);
+    assert_eq!(client.ok("subscribe", json!({"conversation_id": room})).await["last_seq"], last);
+    server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "live"})).await;
+    assert_eq!(client.follow(&mut log, &room, last + 1).await[0]["content"], "live", "without a cursor: from now on");
+    client.ok("unsubscribe", json!({"conversation_id": room})).await;
+    server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "unheard"})).await;
+    let heard = client.drain().await;
+    assert!(heard.is_empty(), "{heard:?}");
+}
+
+#[tokio::test]
+async fn a_replay_tells_what_the_live_stream_told() {
+    let server = shards(2).await;
+    let (ann, bob, room) = two_in_a_room(server).await;
+    let eve = server.register().await;
+    let mut live = Client::all(server, &bob, Format::Json).await;
+    let mut mine = Client::all(server, &ann, Format::Json).await;
+    let invitation = json!({"conversation_id": room, "user_id": eve.id});
+    server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "a", "client_message_id": "k"})).await;
+    server.ok(&ann, "invite_member", invitation).await;
+    server.ok(&eve, "send_message", json!({"conversation_id": room, "content": format!("@{}", bob.name)})).await;
+    server.ok(&eve, "leave_conversation", json!({"conversation_id": room})).await;
+    server.ok(&ann, "leave_conversation", json!({"conversation_id": room})).await;
+    for (user, live, last) in [(&bob, &mut live, 7), (&ann, &mut mine, 5)] {
+        let mut log = Log::after([(room.as_str(), 1)]);
+        let mut told = Vec::new();
+        while log.last(&room) < last {
+            let event = live.next_event().await;
+            if log.saw(&event) {
+                told.push(event);
+            }
+        }
+        if user.id == ann.id {
+            continue; // who has left cannot read the log any more; that the live stream was whole is checked above
+        }
+        let mut again = Client::none(server, user, Format::MessagePack).await;
+        again.ok("subscribe", json!({"conversation_id": room, "after_seq": 1})).await;
+        for expected in &told {
+            assert_eq!(again.next_event().await, *expected);
+        }
+        assert_eq!(again.next_event().await["type"], "caught_up");
+    }
+}
+
+#[tokio::test]
+async fn many_conversations_are_resumed_at_once() {
+    let server = shards(4).await;
+    let (ann, bob) = (server.register().await, server.register().await);
+    let mut random = Random::new();
+    let mut rooms = BTreeMap::new();
+    for _ in 0..12 {
+        let room = server.room(&[&ann, &bob]).await;
+        let last = flood(server, &ann, &room, 1 + random.below(250) as usize, 20).await;
+        rooms.insert(room, last);
+    }
+    let mut client = Client::none(server, &bob, Format::Json).await;
+    let mut log = Log::after(rooms.iter().map(|(room, last)| (room.as_str(), random.below(*last as u64 + 1) as i64)));
+    client.ok("resume", json!({"cursors": log.cursors()})).await;
+    let mut waiting = rooms.clone();
+    while !waiting.is_empty() {
+        let event = client.next_event().await;
+        if event["type"] == "caught_up" {
+            let room = text(&event["data"]["conversation_id"]);
+            assert_eq!(waiting.remove(room), event["data"]["seq"].as_i64(), "{room} was announced once, at its end");
+            assert_eq!(log.last(room), rooms[room]);
+        } else {
+            log.saw(&event);
+        }
+    }
+    for (room, last) in &rooms {
+        server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "now"})).await;
+        client.follow(&mut log, room, last + 1).await;
+    }
+}
+
+#[tokio::test]
+async fn live_events_follow_a_replay_without_gap_or_repetition() {
+    let server = shards(4).await;
+    let (ann, bob) = (server.register().await, server.register().await);
+    let rooms = [server.room(&[&ann, &bob]).await, server.room(&[&ann, &bob]).await];
+    let (over, sent) = (AtomicBool::new(false), AtomicI64::new(1));
+    let senders = async {
+        for _ in 0..20 {
+            let floods = rooms.iter().map(|room| flood(server, &ann, room, 150, 100));
+            let lasts = join_all(floods).await;
+            sent.store(lasts[0].min(lasts[1]), Ordering::Release);
+        }
+        over.store(true, Ordering::Release);
+    };
+    let comer = async |format: Format, mut random: Random| {
+        let mut rounds = 0;
+        while !over.load(Ordering::Acquire) {
+            let known = sent.load(Ordering::Acquire);
+            let behind = random.below(400.min(known as u64 + 1)) as i64;
+            let mut log = Log::after(rooms.iter().map(|room| (room.as_str(), known - behind)));
+            let mut client = Client::none(server, &bob, format).await;
+            client.ok("resume", json!({"cursors": log.cursors()})).await;
+            let mut announced = 0;
+            let until = known + random.below(200) as i64;
+            while announced < 2 || rooms.iter().any(|room| log.last(room) < until.min(sent.load(Ordering::Acquire))) {
+                let event = client.next_event().await;
+                assert_ne!(event["type"], "reset");
+                announced += usize::from(event["type"] == "caught_up");
+                log.saw(&event);
+            }
+            rounds += 1;
+            client.close().await;
+        }
+        rounds
+    };
+    let comers = async {
+        tokio::join!(
+            comer(Format::Json, Random::new()),
+            comer(Format::MessagePack, Random::new()),
+            comer(Format::Json, Random::new())
+        )
+    };
+    let ((), rounds) = tokio::join!(senders, comers);
+    println!("resumed {rounds:?} times under load");
+    for room in &rooms {
+        let seqs: Vec<i64> = server.history(&bob, room).await.iter().map(|m| m["seq"].as_i64().unwrap()).collect();
+        assert!(seqs.into_iter().eq(2..=3_001));
+    }
+}
+
+#[tokio::test]
+async fn a_client_may_subscribe_again_from_another_cursor_on_one_connection() {
+    let server = shards(2).await;
+    let (ann, bob, room) = two_in_a_room(server).await;
+    let last = flood(server, &ann, &room, 300, 20).await;
+    let mut client = Client::none(server, &bob, Format::Json).await;
+    let mut random = Random::new();
+    for _ in 0..20 {
+        let after = random.below(last as u64 + 1) as i64;
+        let mut log = Log::after([(room.as_str(), after)]);
+        let subscribe = json!({"conversation_id": room, "after_seq": after});
+        client.ok("subscribe", subscribe).await;
+        assert_eq!(caught_up(&mut client, &mut log, &room).await, last);
+    }
+}
+
+#[tokio::test]
+async fn too_far_behind_is_told_to_read_the_history_again() {
+    let server = shards(2).await;
+    let (ann, bob, room) = two_in_a_room(server).await;
+    flood(server, &ann, &room, 10_050, 8).await;
+    for (format, after) in [(Format::Json, 0), (Format::MessagePack, 40)] {
+        let last = server.last_seq(&bob, &room).await;
+        let mut client = Client::none(server, &bob, format).await;
+        let ack = client.ok("subscribe", json!({"conversation_id": room, "after_seq": after})).await;
+        assert_eq!(ack["last_seq"], last);
+        let reset = client.next_event().await;
+        assert_eq!(reset, json!({"type": "reset", "data": {"conversation_id": room, "last_seq": last}}));
+        let sent = server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "on"})).await;
+        let live = client.event("message_created").await;
+        assert_eq!(live["seq"], sent["seq"], "it is live from the seq it was told");
+    }
+    let mut near = Client::none(server, &bob, Format::MessagePack).await;
+    let last = server.last_seq(&bob, &room).await;
+    let mut log = Log::after([(room.as_str(), last - 10_000)]);
+    near.ok("subscribe", json!({"conversation_id": room, "after_seq": last - 10_000})).await;
+    assert_eq!(caught_up(&mut near, &mut log, &room).await, last, "ten thousand events are replayed");
+    let beyond = json!({"conversation_id": room, "after_seq": 1_000_000});
+    let mut client = Client::none(server, &bob, Format::Json).await;
+    match client.command("subscribe", beyond).await {
+        Ok(_) => assert_eq!(client.next_event().await["type"], "reset", "a cursor from another life"),
+        Err(refusal) => assert_eq!(refusal["code"], "bad_request"),
+    }
+}
+
+/// Reads everything a slow client was sent: up to `last`, or up to its close frame.
+async fn read_at_last(client: &mut Client, log: &mut Log, room: &str, last: i64) -> Option<u16> {
+    loop {
+        match client.receive().await {
+            Received::Frame(event) => {
+                log.saw(&event);
+                if log.last(room) >= last {
+                    return None;
+                }
+            }
+            end => {
+                return match end {
+                    Received::Closed(code, _) => Some(code),
+                    // The server may drop a peer that does not read even its close frame.
+                    _ => Some(4003),
+                };
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_loses_nothing_and_disturbs_nobody() {
+    let server = shards(4).await;
+    let (ann, bob, room) = two_in_a_room(server).await;
+    let eve = server.register().await;
+    server.ok(&ann, "invite_member", json!({"conversation_id": room, "user_id": eve.id})).await;
+    for format in Format::ALL {
+        let start = server.last_seq(&ann, &room).await;
+        let mut slow = Client::slow(server, &bob, format, 4_096).await;
+        let mut quick = Client::all(server, &eve, format).await;
+        let mut quick_log = Log::after([(room.as_str(), start)]);
+        let last = start + 5_000;
+        let (sent, ()) = tokio::join!(flood(server, &ann, &room, 5_000, 1_024), async {
+            let messages = quick.follow(&mut quick_log, &room, last).await;
+            assert_eq!(messages.len(), 5_000, "the others have everything while it sleeps");
+        });
+        assert_eq!(sent, last);
+
+        let mut log = Log::after([(room.as_str(), start)]);
+        let ended = read_at_last(&mut slow, &mut log, &room, last).await;
+        println!("{format:?}: the slow reader had {} of 5000 when it {ended:?}", log.last(&room) - start);
+        if let Some(code) = ended {
+            assert_eq!(code, 4003);
+            let mut again = Client::none(server, &bob, format).await;
+            again.ok("resume", json!({"cursors": log.cursors()})).await;
+            again.follow(&mut log, &room, last).await;
+        }
+        let event: Value = json!({"conversation_id": room, "content": "and on"});
+        server.ok(&ann, "send_message", event).await;
+        quick.follow(&mut quick_log, &room, last + 1).await;
+    }
+}

@@ -1,0 +1,282 @@
+//! A server process with a data directory of its own, and its end.
+//!
+//! Whatever becomes of the test (done, failed, killed), a watchdog process notices that its standard input has closed,
+//! stops the server, then the private PostgreSQL, and removes the directory. Logs stay under `target/tmp`.
+
+use super::unique;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+const EXIT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Under the configuration's defaults most tests would only meet its limits.
+const VARIABLES: &[(&str, &str)] = &[
+    ("limits.max_messages_per_minute", "1000000"),
+    ("limits.max_connections_per_user", "1000"),
+    ("security.jwt_secret", "only for tests, where nobody has secrets"),
+    ("security.jwt_access_duration", "12h"),
+    ("server.shutdown_timeout", "10s"),
+];
+
+/// Reads numbers of server processes; at the end of its input stops the last one, its PostgreSQL, and cleans up.
+const WATCHDOG: &str = r#"
+while read -r line; do server=$line; done
+alive() { readlink "/proc/$1/exe" >/dev/null 2>&1; }
+stop() {
+    alive "$1" || return 0
+    kill -s "$2" "$1" 2>/dev/null
+    for _ in $(seq 300); do
+        alive "$1" || return 0
+        sleep 0.1
+    done
+    kill -s KILL "$1" 2>/dev/null
+}
+[ -n "$server" ] && stop "$server" TERM
+postmaster=$(head -n 1 "$1/postgres/postmaster.pid" 2>/dev/null)
+if [ -n "$postmaster" ] && [ "$(cat "/proc/$postmaster/comm" 2>/dev/null)" = postgres ]; then
+    stop "$postmaster" INT
+fi
+rm -rf "$1"
+"#;
+
+/// The server that this binary's tests share.
+#[allow(clippy::unused_async)] // callers await it: how it becomes ready is this module's business
+pub async fn server() -> &'static Server {
+    shards(2).await
+}
+
+/// The same with a number of shards.
+#[allow(clippy::unused_async)]
+pub async fn shards(workers: usize) -> &'static Server {
+    static SERVERS: [OnceLock<Server>; 8] = [const { OnceLock::new() }; 8];
+    SERVERS[workers].get_or_init(|| Server::start(workers, &[]))
+}
+
+/// A running server.
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// `http://…`, without a slash at the end.
+    pub base_url: String,
+    /// What it owns.
+    pub data_dir: PathBuf,
+    variables: Vec<(String, String)>,
+    log: PathBuf,
+    child: Mutex<Child>,
+    watchdog: Mutex<(Child, Option<ChildStdin>)>,
+}
+
+impl Server {
+    /// Starts one with `workers` shards and these keys of the configuration (`section.key`), and waits until it is
+    /// ready.
+    #[track_caller]
+    pub fn start(workers: usize, settings: &[(&str, &str)]) -> Self {
+        let name = unique(std::env::current_exe().unwrap().file_name().unwrap().to_str().unwrap());
+        let data_dir = std::env::temp_dir().join(format!("chat-server-{name}"));
+        std::fs::create_dir(&data_dir).unwrap();
+        let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.log"));
+        let address = free_address();
+        let mut variables: Vec<_> = VARIABLES.iter().chain(settings).map(|(k, v)| variable(k, v)).collect();
+        variables.push(variable("server.bind_addr", &address.to_string()));
+        variables.push(variable("server.workers", &workers.to_string()));
+        variables.push(variable("data_dir", data_dir.to_str().unwrap()));
+
+        let mut watchdog = Command::new("/bin/sh")
+            .args(["-c", WATCHDOG, "watchdog"])
+            .arg(&data_dir)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let reports = watchdog.stdin.take();
+        let child = spawn(&variables, &data_dir, &log);
+        let server = Self {
+            address,
+            base_url: format!("http://{address}"),
+            data_dir,
+            variables,
+            log,
+            child: Mutex::new(child),
+            watchdog: Mutex::new((watchdog, reports)),
+        };
+        server.report();
+        server.wait_until_ready();
+        server
+    }
+
+    fn report(&self) {
+        let pid = self.pid();
+        let mut watchdog = self.watchdog.lock().unwrap();
+        let reports = watchdog.1.as_mut().unwrap();
+        writeln!(reports, "{pid}").unwrap();
+    }
+
+    /// The process's number.
+    pub fn pid(&self) -> i32 {
+        self.child.lock().unwrap().id() as i32
+    }
+
+    /// Starts it again on the same directory and port; the time until it was ready.
+    #[track_caller]
+    pub fn start_again(&self) -> Duration {
+        let started = Instant::now();
+        assert!(!self.is_running(), "it still runs");
+        *self.child.lock().unwrap() = spawn(&self.variables, &self.data_dir, &self.log);
+        self.report();
+        self.wait_until_ready();
+        started.elapsed()
+    }
+
+    /// SIGKILL.
+    pub fn kill9(&self) {
+        let mut child = self.child.lock().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM, without waiting.
+    pub fn sigterm(&self) {
+        signal(self.pid(), nix::sys::signal::Signal::SIGTERM);
+    }
+
+    /// Waits for the process's end.
+    #[track_caller]
+    pub fn wait(&self) -> ExitStatus {
+        let started = Instant::now();
+        while started.elapsed() < EXIT_TIMEOUT {
+            if let Some(status) = self.child.lock().unwrap().try_wait().unwrap() {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("still running {EXIT_TIMEOUT:?} after it was told to stop\n{}", self.log_tail());
+    }
+
+    /// Whether the process lives.
+    pub fn is_running(&self) -> bool {
+        self.child.lock().unwrap().try_wait().unwrap().is_none()
+    }
+
+    /// Fails with the log unless the process lives.
+    #[track_caller]
+    pub fn must_run(&self) {
+        let ended = self.child.lock().unwrap().try_wait().unwrap();
+        if let Some(status) = ended {
+            panic!("the server has ended ({status}, signal {:?})\n{}", status.signal(), self.log_tail());
+        }
+    }
+
+    /// The private PostgreSQL's main process, when one runs.
+    pub fn postmaster(&self) -> Option<i32> {
+        let text = std::fs::read_to_string(self.data_dir.join("postgres/postmaster.pid")).ok()?;
+        let pid: i32 = text.lines().next()?.trim().parse().ok()?;
+        let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+        (name.trim() == "postgres").then_some(pid)
+    }
+
+    /// The processes of the private PostgreSQL, the main one first.
+    pub fn postgres_processes(&self) -> Vec<i32> {
+        let Some(main) = self.postmaster() else { return Vec::new() };
+        let parent = |pid: i32| -> Option<i32> {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
+        };
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+        std::iter::once(main).chain(pids.filter(|pid| parent(*pid) == Some(main))).collect()
+    }
+
+    /// Memory of the server's process that is resident, in KiB.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// The end of the server's log.
+    pub fn log_tail(&self) -> String {
+        let log = String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned();
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = lines[lines.len().saturating_sub(40)..].join("\n");
+        format!("--- the end of {} ---\n{tail}\n---", self.log.display())
+    }
+
+    #[track_caller]
+    fn wait_until_ready(&self) {
+        let started = Instant::now();
+        let mut last = String::from("no connection");
+        while started.elapsed() < READY_TIMEOUT {
+            self.must_run();
+            match readiness(self.address) {
+                Ok(answer) if answer.starts_with("HTTP/1.1 200") => return,
+                Ok(answer) => last = answer,
+                Err(error) => last = error.to_string(),
+            }
+            std::thread::sleep(Duration::from_millis(30));
+        }
+        panic!("not ready within {READY_TIMEOUT:?}: {last}\n{}", self.log_tail());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", self.log_tail());
+        }
+        // The watchdog sees a zombie as ended, so the exit status can be taken afterwards.
+        if let Ok(mut watchdog) = self.watchdog.lock() {
+            watchdog.1 = None;
+            let _ = watchdog.0.wait();
+        }
+        if let Ok(mut child) = self.child.lock() {
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Sends a signal to a process of this test's.
+pub fn signal(pid: i32, signal: nix::sys::signal::Signal) {
+    // The process may have ended meanwhile, which is what most signals are for.
+    let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
+}
+
+fn variable(key: &str, value: &str) -> (String, String) {
+    (format!("CHAT_SERVER__{}", key.to_uppercase().replace('.', "__")), value.to_owned())
+}
+
+fn spawn(variables: &[(String, String)], data_dir: &Path, log: &Path) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_chat-server"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CHAT_SERVER__")) {
+        command.env_remove(name);
+    }
+    // In its own directory no configuration file of the developer's is found.
+    command.arg("serve").envs(variables.iter().cloned()).current_dir(data_dir).env("RUST_BACKTRACE", "1");
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0).spawn().unwrap()
+}
+
+/// A port below the range from which the kernel gives clients theirs: one there could connect to itself while the
+/// server is down.
+fn free_address() -> SocketAddr {
+    let start = u64::from(std::process::id()) * 7 + std::time::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
+    let candidates = (0..1_000).map(|n| 20_000 + ((start + n * 13) % 12_000) as u16);
+    let mut addresses = candidates.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    addresses.find(|address| TcpListener::bind(address).is_ok()).expect("a free port")
+}
+
+fn readiness(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"GET /health/ready HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}

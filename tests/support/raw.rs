@@ -1,0 +1,132 @@
+//! Bytes on a TCP connection, for peers that do not keep to the protocol.
+
+use super::{PATIENCE, Server, User};
+use std::io;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A TCP connection and what was received on it.
+pub struct Raw {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Raw {
+    /// Connects and sends nothing.
+    pub async fn connect(server: &Server) -> Self {
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, received: Vec::new() }
+    }
+
+    /// The head of an upgrade request.
+    pub fn upgrade_head(user: &User, subprotocol: &str) -> String {
+        format!(
+            "GET /ws?subscribe=none HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Protocol: {subprotocol}\r\nAuthorization: Bearer {}\r\n\r\n",
+            user.token
+        )
+    }
+
+    /// Connects, upgrades, and reads the welcome.
+    pub async fn upgraded(server: &Server, user: &User, subprotocol: &str) -> Self {
+        let mut raw = Self::connect(server).await;
+        raw.write(Self::upgrade_head(user, subprotocol).as_bytes()).await.unwrap();
+        let head = raw.head().await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        let (opcode, welcome) = raw.frame().await.expect("welcome");
+        assert!(opcode == 1 || opcode == 2, "{opcode}: {welcome:?}");
+        raw
+    }
+
+    /// Writes bytes.
+    pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
+    async fn more(&mut self) -> io::Result<usize> {
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.received)).await;
+        read.expect("the server neither answers nor closes")
+    }
+
+    /// The head of the server's answer.
+    pub async fn head(&mut self) -> String {
+        loop {
+            if let Some(end) = self.received.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head: Vec<u8> = self.received.drain(..end + 4).collect();
+                return String::from_utf8(head).unwrap();
+            }
+            let read = self.more().await.expect("an answer");
+            assert!(read > 0, "closed without an answer: {:?}", String::from_utf8_lossy(&self.received));
+        }
+    }
+
+    /// Reads so many bytes of a body and forgets them.
+    pub async fn skip(&mut self, bytes: usize) {
+        while self.received.len() < bytes {
+            assert!(self.more().await.expect("a body") > 0, "closed in the middle of a body");
+        }
+        self.received.drain(..bytes);
+    }
+
+    /// Everything up to the end of the connection.
+    pub async fn rest(&mut self) -> Vec<u8> {
+        while matches!(self.more().await, Ok(read) if read > 0) {}
+        std::mem::take(&mut self.received)
+    }
+
+    /// The server's next frame; `None` when the connection ends first.
+    pub async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        loop {
+            if let Some(frame) = self.take_frame() {
+                return Some(frame);
+            }
+            if !matches!(self.more().await, Ok(read) if read > 0) {
+                return None;
+            }
+        }
+    }
+
+    fn take_frame(&mut self) -> Option<(u8, Vec<u8>)> {
+        let (first, second) = (*self.received.first()?, *self.received.get(1)?);
+        assert_eq!(second & 0x80, 0, "a server does not mask");
+        let (start, len) = match second {
+            126 => (4, usize::from(u16::from_be_bytes(self.received.get(2..4)?.try_into().ok()?))),
+            127 => (10, usize::try_from(u64::from_be_bytes(self.received.get(2..10)?.try_into().ok()?)).ok()?),
+            short => (2, usize::from(short)),
+        };
+        let payload = self.received.get(start..start + len)?.to_vec();
+        self.received.drain(..start + len);
+        Some((first & 0x0f, payload))
+    }
+
+    /// Reads up to the server's close frame; its code, or `None` when the connection ends without one.
+    pub async fn close_code(&mut self) -> Option<u16> {
+        while let Some((opcode, payload)) = self.frame().await {
+            if opcode == 8 {
+                return Some(u16::from_be_bytes([payload[0], payload[1]]));
+            }
+        }
+        None
+    }
+
+    /// A client's frame with its FIN bit, masked with zeroes.
+    pub fn client_frame(fin: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
+        let mut frame = vec![if fin { 0x80 } else { 0 } | opcode];
+        match payload.len() {
+            len @ 0..=125 => frame.push(0x80 | len as u8),
+            len @ 126..=0xffff => {
+                frame.push(0x80 | 126);
+                frame.extend((len as u16).to_be_bytes());
+            }
+            len => {
+                frame.push(0x80 | 127);
+                frame.extend((len as u64).to_be_bytes());
+            }
+        }
+        frame.extend([0; 4]);
+        frame.extend(payload);
+        frame
+    }
+}
