@@ -56,12 +56,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .preempt_timer(Duration::from_millis(1))
-        .spawn(|| async move { run(arguments).await.map_err(|e| e.to_string()) })?;
+        .spawn(|| async move { run(&arguments).map_err(|e| e.to_string()) })?;
     executor.join()??;
     Ok(())
 }
 
-async fn run(arguments: Arguments) -> Result<(), Box<dyn Error>> {
+fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let eventfd: OwnedFd = nix::sys::eventfd::EventFd::new()?.into(); // nobody rings it here
     let mut sockets = Sockets::new(ShardId(0), eventfd)?;
     sockets.listen(bind(arguments.addr)?);
@@ -110,7 +110,7 @@ impl Echo {
                 }
             }
             SocketEvent::AcceptPaused(code) => {
-                eprintln!("accepting paused: {}", std::io::Error::from_raw_os_error(code))
+                eprintln!("accepting paused: {}", std::io::Error::from_raw_os_error(code));
             }
             SocketEvent::Drained(_) => {}
         }

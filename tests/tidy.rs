@@ -34,7 +34,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 const CRATES: &[(&str, &[&str])] =
     &[("glommio", &["shard", "net", "boot"]), ("tokio", &["storage", "control", "boot", "main"])];
 
-const SQL_STARTS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "WITH", "BEGIN", "COMMIT"];
+const SQL_STARTS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE FROM", "CREATE", "WITH", "BEGIN", "COMMIT"];
 
 fn may_hold_sql(path: &str) -> bool {
     path == "storage/sql.rs" || path.starts_with("storage/sql/")

@@ -35,7 +35,7 @@ const ACCOUNT_CONNECTIONS: usize = 4;
 /// Descriptors kept for PostgreSQL, files and the control plane.
 const DESCRIPTORS_RESERVED: u64 = 256;
 /// How often expired tickets and tokens are removed.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(120);
+const SWEEP_INTERVAL: Duration = Duration::from_mins(2);
 
 /// Why the server could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -105,8 +105,8 @@ async fn prepare(target: &Target, embedded: Option<&Embedded>, migrate: bool) ->
 ///
 /// # Errors
 /// When the database cannot be reached or a migration fails.
-pub fn migrate(config: Config) -> Result<(), BootError> {
-    let (target, embedded) = storage_of(&config)?;
+pub fn migrate(config: &Config) -> Result<(), BootError> {
+    let (target, embedded) = storage_of(config)?;
     runtime()?.block_on(prepare(&target, embedded.as_ref(), true))?;
     tracing::info!("the database is up to date");
     Ok(())
@@ -116,7 +116,7 @@ pub fn migrate(config: Config) -> Result<(), BootError> {
 ///
 /// # Errors
 /// When it cannot start, or a part of it ends that must not.
-pub fn serve(config: Config) -> Result<(), BootError> {
+pub fn serve(config: &Config) -> Result<(), BootError> {
     let started = Instant::now();
     topology::check_kernel()?;
     let max_connections = topology::raise_descriptor_limit(config.limits.max_connections, DESCRIPTORS_RESERVED)?;
@@ -127,10 +127,10 @@ pub fn serve(config: Config) -> Result<(), BootError> {
         .collect::<io::Result<Vec<TcpListener>>>()
         .map_err(|source| BootError::Listen { address: config.server.bind_addr, source })?;
 
-    let (target, embedded) = storage_of(&config)?;
+    let (target, embedded) = storage_of(config)?;
     let runtime = runtime()?;
     runtime.block_on(prepare(&target, embedded.as_ref(), config.database.auto_migrate))?;
-    let keys = Arc::new(secret::keys(&config)?);
+    let keys = Arc::new(secret::keys(config)?);
 
     let mesh = Mesh::new(Placement::new(workers as u8)).map_err(system("cannot make the doorbells"))?;
     let health = StorageHealth::default();
@@ -177,7 +177,7 @@ pub fn serve(config: Config) -> Result<(), BootError> {
     })
     .router();
     let http = HttpServer::new(router, runtime.handle().clone());
-    announce(&config, workers, started);
+    announce(config, workers, started);
     let parts = shutdown::Parts { mesh, state, shards, storage, storage_stop, http, accounts };
     let outcome = runtime.block_on(shutdown::run(parts, config.server.shutdown_timeout, SWEEP_INTERVAL));
     drop(runtime);

@@ -23,6 +23,7 @@
 mod buffers;
 mod chunk;
 mod listener;
+mod slot;
 mod sockets;
 mod submit;
 

@@ -1,19 +1,15 @@
 //! The slab of connections and the turn of the ring.
-//!
-//! ```text
-//!   Open ──finish()──► Flushing ──queue sent, SHUT_WR──► HalfClosed ──peer's end──► Dead ──no operations──► free
-//!     └──abort(), error───────────────────────────────────────────────────────────►┘
-//! ```
 
 use super::buffers::{self, BufferPool, ReceivedBuffer};
 use super::chunk::Chunk;
+use super::slot::{Life, Receiving, Slot, shut};
 use super::submit::{Operation, VectoredSend, key, target};
 use crate::ids::{ConnId, ShardId};
 use io_uring::{IoUring, cqueue, opcode, squeue::Entry, types};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
 
 const SUBMISSIONS: u32 = 4_096;
@@ -54,50 +50,6 @@ pub enum SocketEvent {
     Tick,
     /// No descriptor was free for a new connection; accepting goes on by itself at a later tick.
     AcceptPaused(i32),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Life {
-    Free,
-    Open,
-    Flushing,
-    HalfClosed,
-    Dead,
-}
-
-/// How a connection receives.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Receiving {
-    Off,
-    Once,
-    Stream,
-}
-
-struct Slot {
-    generation: u32,
-    fd: RawFd,
-    life: Life,
-    receiving: Receiving,
-    receive_in_kernel: bool,
-    peer_finished: bool,
-    dirty: bool,
-    /// Chunks at the front of `queue` that the kernel is sending.
-    sending: u16,
-    /// Bytes of the first chunk that have been sent.
-    offset: u32,
-    queued_bytes: u32,
-    vectored: Option<Box<VectoredSend>>,
-    queue: VecDeque<Chunk>,
-}
-
-impl Slot {
-    fn operations(&self) -> bool {
-        self.receive_in_kernel || self.sending > 0
-    }
-
-    fn all_sent_to_a_finished_peer(&self) -> bool {
-        self.peer_finished && self.queue.is_empty()
-    }
 }
 
 /// The sockets of one shard.
@@ -179,20 +131,7 @@ impl Sockets {
     /// Takes over a connected socket, for instance one that another shard accepted.
     pub fn adopt(&mut self, fd: OwnedFd) -> ConnId {
         let slot = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot {
-                generation: 0,
-                fd: -1,
-                life: Life::Free,
-                receiving: Receiving::Off,
-                receive_in_kernel: false,
-                peer_finished: false,
-                dirty: false,
-                sending: 0,
-                offset: 0,
-                queued_bytes: 0,
-                vectored: None,
-                queue: VecDeque::new(),
-            });
+            self.slots.push(Slot::free(0, false));
             (self.slots.len() - 1) as u32
         });
         let entry = &mut self.slots[slot as usize];
@@ -508,20 +447,7 @@ impl Sockets {
             // SAFETY: the slot owns the descriptor, no operation of it is in the kernel, and it is forgotten here.
             drop(unsafe { OwnedFd::from_raw_fd(slot.fd) });
         }
-        *slot = Slot {
-            generation: slot.generation.wrapping_add(1) & 0x00ff_ffff,
-            fd: -1,
-            life: Life::Free,
-            receiving: Receiving::Off,
-            receive_in_kernel: false,
-            peer_finished: false,
-            dirty: slot.dirty,
-            sending: 0,
-            offset: 0,
-            queued_bytes: 0,
-            vectored: None,
-            queue: VecDeque::new(),
-        };
+        *slot = Slot::free(slot.generation.wrapping_add(1) & 0x00ff_ffff, slot.dirty);
         self.free.push(index);
         self.open -= 1;
     }
@@ -638,10 +564,4 @@ impl Drop for Sockets {
             }
         }
     }
-}
-
-fn shut(fd: RawFd, how: Shutdown) {
-    // SAFETY: the slot's descriptor is open; ManuallyDrop keeps the temporary stream from closing it.
-    let stream = std::mem::ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(fd) });
-    let _ = stream.shutdown(how); // ENOTCONN: the peer was faster
 }

@@ -76,9 +76,9 @@ impl Shard {
     }
 
     /// The look-up came back.
-    pub(super) fn admission_answered(&mut self, admission: Box<Admission>, answer: Answer) {
+    pub(super) fn admission_answered(&mut self, admission: Admission, answer: Answer) {
         match answer {
-            Answer::Session(opened) => self.send_home(*admission, *opened),
+            Answer::Session(opened) => self.send_home(admission, *opened),
             Answer::Refused(refusal) => {
                 let store_is_down = refusal.code != ErrorCode::Unauthenticated;
                 self.answer_unadmitted(admission.socket, store_is_down);

@@ -162,7 +162,7 @@ impl Shard {
                 Answer::Refused(refusal) => self.refuse(asked, &refusal, true),
                 _ => self.forget(asked),
             },
-            Some(Pending::Admission(admission)) => self.admission_answered(admission, answer),
+            Some(Pending::Admission(admission)) => self.admission_answered(*admission, answer),
             Some(Pending::Replay(conn, conversation)) => self.log_answered(conn, conversation, answer),
             None => tracing::error!("an answer came for a request that was answered already"),
         }

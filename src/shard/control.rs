@@ -34,7 +34,7 @@ impl Shard {
             .clients
             .iter()
             .filter_map(super::session::Client::session)
-            .filter(|s| matches(s.user, s.session))
+            .filter(|s| matches(s.user, s.sign_in))
             .map(|s| s.conn)
             .collect();
         for conn in connections {

@@ -75,7 +75,7 @@ pub(super) struct Session {
     pub(super) conn: ConnId,
     pub(super) peer: Peer,
     pub(super) user: UserId,
-    pub(super) session: SessionId,
+    pub(super) sign_in: SessionId,
     pub(super) format: Format,
     pub(super) deflate_window_bits: Option<u8>,
     pub(super) subscribe_all: bool,
@@ -101,12 +101,12 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(conn: ConnId, user: UserId, session: SessionId, format: Format, window: Option<u8>) -> Self {
+    pub(super) fn new(conn: ConnId, user: UserId, sign_in: SessionId, format: Format, window: Option<u8>) -> Self {
         Self {
             conn,
             peer: Peer::new(window.is_some()),
             user,
-            session,
+            sign_in,
             format,
             deflate_window_bits: window,
             subscribe_all: true,

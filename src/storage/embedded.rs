@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 /// The bootstrap superuser, used for creating roles and nothing else.
 pub const SUPERUSER: &str = "veza";
 const DATABASE: &str = "veza_chat";
-const START_TIMEOUT: Duration = Duration::from_secs(120);
+const START_TIMEOUT: Duration = Duration::from_mins(2);
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A running embedded PostgreSQL.

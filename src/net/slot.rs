@@ -1,0 +1,81 @@
+//! One connection's slot in the slab.
+//!
+//! ```text
+//!   Open ──finish()──► Flushing ──queue sent, SHUT_WR──► HalfClosed ──peer's end──► Dead ──no operations──► free
+//!     └──abort(), error───────────────────────────────────────────────────────────►┘
+//! ```
+
+use super::chunk::Chunk;
+use super::submit::VectoredSend;
+use std::collections::VecDeque;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{FromRawFd, RawFd};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Life {
+    Free,
+    Open,
+    Flushing,
+    HalfClosed,
+    Dead,
+}
+
+/// How a connection receives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Receiving {
+    Off,
+    Once,
+    Stream,
+}
+
+pub(super) struct Slot {
+    pub(super) generation: u32,
+    pub(super) fd: RawFd,
+    pub(super) life: Life,
+    pub(super) receiving: Receiving,
+    pub(super) receive_in_kernel: bool,
+    pub(super) peer_finished: bool,
+    pub(super) dirty: bool,
+    /// Chunks at the front of `queue` that the kernel is sending.
+    pub(super) sending: u16,
+    /// Bytes of the first chunk that have been sent.
+    pub(super) offset: u32,
+    pub(super) queued_bytes: u32,
+    pub(super) vectored: Option<Box<VectoredSend>>,
+    pub(super) queue: VecDeque<Chunk>,
+}
+
+impl Slot {
+    /// An unused slot. `dirty` says whether its index is still on the list of those with output.
+    pub(super) fn free(generation: u32, dirty: bool) -> Self {
+        Self {
+            generation,
+            fd: -1,
+            life: Life::Free,
+            receiving: Receiving::Off,
+            receive_in_kernel: false,
+            peer_finished: false,
+            dirty,
+            sending: 0,
+            offset: 0,
+            queued_bytes: 0,
+            vectored: None,
+            queue: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn operations(&self) -> bool {
+        self.receive_in_kernel || self.sending > 0
+    }
+
+    pub(super) fn all_sent_to_a_finished_peer(&self) -> bool {
+        self.peer_finished && self.queue.is_empty()
+    }
+}
+
+/// Shuts one or both directions of a slot's socket.
+pub(super) fn shut(fd: RawFd, how: Shutdown) {
+    // SAFETY: the slot's descriptor is open; ManuallyDrop keeps the temporary stream from closing it.
+    let stream = std::mem::ManuallyDrop::new(unsafe { TcpStream::from_raw_fd(fd) });
+    let _ = stream.shutdown(how); // ENOTCONN: the peer was faster
+}
