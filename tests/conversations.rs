@@ -159,29 +159,29 @@ async fn who_joins_or_is_invited_hears_everything_from_then_on() {
     let server = server().await;
     let [ann, bob, eve] = people(server).await;
     let mut owner = Client::all(server, &ann, Format::Json).await;
-    let mut joiner = Client::all(server, &bob, Format::MessagePack).await;
+    let mut guest = Client::all(server, &bob, Format::MessagePack).await;
     let mut invited = Client::all(server, &eve, Format::Json).await;
     let mut passive = Client::none(server, &eve, Format::Json).await;
     let created = owner.ok("create_conversation", json!({"kind": "public_room", "name": unique("open")})).await;
     let room = id_of(&created);
 
-    let joined = joiner.ok("join_conversation", in_room(&room)).await;
+    let joined = guest.ok("join_conversation", in_room(&room)).await;
     assert_eq!((&joined["seq"], &joined["conversation"]["role"]), (&json!(2), &json!("member")));
     assert_eq!(joined["conversation"]["unread_count"], 0, "what was said before is history");
     let event = owner.event("member_joined").await;
     assert_eq!((&event["seq"], &event["user"]["id"]), (&json!(2), &json!(bob.id)));
-    let again = joiner.ok("join_conversation", in_room(&room)).await;
+    let again = guest.ok("join_conversation", in_room(&room)).await;
     assert_eq!((&again["seq"], &again["conversation"]["last_seq"]), (&json!(2), &json!(2)), "joining twice is once");
 
     let invitation = json!({"conversation_id": room, "user_id": eve.id});
-    let answer = joiner.ok("invite_member", invitation.clone()).await;
+    let answer = guest.ok("invite_member", invitation.clone()).await;
     assert_eq!(answer, json!({"conversation_id": room, "user_id": eve.id, "seq": 3}));
-    assert_eq!(joiner.ok("invite_member", invitation).await["seq"], 3, "inviting twice is once");
+    assert_eq!(guest.ok("invite_member", invitation).await["seq"], 3, "inviting twice is once");
     let event = owner.event("member_joined").await;
     assert_eq!((&event["user"]["id"], &event["invited_by"]["id"]), (&json!(eve.id), &json!(bob.id)));
 
     owner.ok("send_message", json!({"conversation_id": room, "content": "welcome"})).await;
-    for client in [&mut owner, &mut joiner, &mut invited] {
+    for client in [&mut owner, &mut guest, &mut invited] {
         let message = client.event("message_created").await;
         assert_eq!((&message["seq"], &message["content"]), (&json!(4), &json!("welcome")));
     }
