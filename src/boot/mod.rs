@@ -9,7 +9,7 @@ mod secret;
 mod shutdown;
 mod topology;
 
-use crate::config::Config;
+use crate::config::{Config, Environment};
 use crate::control::http::HttpServer;
 use crate::control::metrics::Metrics;
 use crate::control::{Control, ControlParts};
@@ -149,6 +149,7 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
         limits,
         keys: Arc::clone(&keys),
         allowed_origins: config.security.allowed_origins.clone(),
+        loopback_origins: config.server.environment == Environment::Development,
         heartbeat_ms: config.server.heartbeat_interval.as_millis() as u64,
         head_timeout_ms: config.server.connection_timeout.as_millis() as u64,
         deflate: config.features.compression,
@@ -191,7 +192,7 @@ fn announce(config: &Config, workers: usize, started: Instant) {
         "listening on http://{address} with {workers} shards, ready after {} ms",
         started.elapsed().as_millis()
     );
-    if config.server.environment != crate::config::Environment::Development {
+    if config.server.environment != Environment::Development {
         return;
     }
     // For whoever has just typed `make run`; a log line would not be copied from.

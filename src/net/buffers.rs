@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// Buffers per shard; a power of two.
-const COUNT: usize = 1_024;
+const COUNT: usize = 256;
 /// Bytes per buffer.
 const SIZE: usize = 4_096;
 /// The buffer group's id within the shard's ring.

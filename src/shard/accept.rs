@@ -172,6 +172,9 @@ impl Shard {
     /// Pages of the server's own origin, and those on the list.
     fn origin_allowed(&self, origin: &str, host: Option<&str>) -> bool {
         let own = origin.split_once("://").map(|(_, authority)| authority);
+        if self.settings.loopback_origins && own.is_some_and(is_loopback) {
+            return true;
+        }
         (own.is_some() && own == host) || self.settings.allowed_origins.iter().any(|allowed| allowed == origin)
     }
 
@@ -240,6 +243,15 @@ const UPGRADE_MALFORMED: Answer = answer(
     "bad_request",
     "this is not a valid WebSocket handshake (RFC 6455 section 4.1): GET, HTTP/1.1 and one Sec-WebSocket-Key are needed",
 );
+
+/// `localhost`, `127.0.0.1` or `[::1]`, with or without a port.
+fn is_loopback(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next(),
+        None => authority.split(':').next(),
+    };
+    matches!(host, Some("localhost" | "127.0.0.1" | "::1"))
+}
 
 struct Judged {
     handshake: Handshake,

@@ -60,6 +60,8 @@ pub struct ShardSettings {
     pub keys: Arc<TokenKeys>,
     /// Web origins whose pages may connect, beside the server's own.
     pub allowed_origins: Vec<String>,
+    /// Pages from this machine may connect too: for development.
+    pub loopback_origins: bool,
     /// Time between two signs of life.
     pub heartbeat_ms: u64,
     /// Time in which a request head must be complete.

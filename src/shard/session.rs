@@ -307,3 +307,13 @@ impl Shard {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_connection_stays_small() {
+        assert!(size_of::<Session>() <= 384, "{} bytes", size_of::<Session>());
+    }
+}

@@ -12,7 +12,7 @@ use deadpool_postgres::Pool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::unix::pipe;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, mpsc};
 
 /// Writing connections. A conversation always goes through the same one.
 pub const COMMITTERS: usize = 2;
@@ -60,8 +60,12 @@ pub async fn serve(
         committers.push(tokio::spawn(committer.run()));
         senders.push(sender);
     }
-    let shards = mesh.placement.shards() as u32;
-    let reads = Arc::new(tokio::sync::Semaphore::new(shards as usize * READS_IN_FLIGHT_PER_SHARD));
+    // As many readers as connections: a read that waits is a box in a queue, not a task with its stack of futures.
+    let (reads, reading) = mpsc::channel(mesh.placement.shards() * READS_IN_FLIGHT_PER_SHARD);
+    let reading = Arc::new(Mutex::new(reading));
+    for _ in 0..readers_max {
+        tokio::spawn(serve_reads(Arc::clone(&mesh), pool.clone(), Arc::clone(&reading)));
+    }
     loop {
         let mut worked = false;
         for shard in mesh.placement.all() {
@@ -72,8 +76,10 @@ pub async fn serve(
             }
             while let Some(request) = lanes.reads.pop() {
                 worked = true;
-                let permit = Arc::clone(&reads).try_acquire_owned();
-                tokio::spawn(serve_read(Arc::clone(&mesh), pool.clone(), request, permit.ok()));
+                if reads.try_send(request).is_err() {
+                    tracing::error!("the queue of reads was full or gone: this is a fault of the server's, stopping");
+                    std::process::abort();
+                }
             }
         }
         if worked {
@@ -110,19 +116,20 @@ fn submit(senders: &[mpsc::Sender<Box<Mutation>>], mutation: Box<Mutation>) {
     }
 }
 
-async fn serve_read(
-    mesh: Arc<Mesh>,
-    pool: Pool,
-    request: Box<ReadRequest>,
-    permit: Option<tokio::sync::OwnedSemaphorePermit>,
-) {
-    let answer = readers::read(&pool, &request).await;
-    drop(permit);
-    let shard = request.token.shard;
-    let result = Box::new(ReadResult { token: request.token, answer });
-    if mesh.storage(shard).results.try_push(result).is_err() {
-        tracing::error!("a reserved place for a read's result was taken: this is a fault of the server's, stopping");
-        std::process::abort();
+/// One reader: takes the oldest waiting read, answers it, takes the next.
+async fn serve_reads(mesh: Arc<Mesh>, pool: Pool, reading: Arc<Mutex<mpsc::Receiver<Box<ReadRequest>>>>) {
+    loop {
+        let request = reading.lock().await.recv().await;
+        let Some(request) = request else { return };
+        let answer = readers::read(&pool, &request).await;
+        let shard = request.token.shard;
+        let result = Box::new(ReadResult { token: request.token, answer });
+        if mesh.storage(shard).results.try_push(result).is_err() {
+            tracing::error!(
+                "a reserved place for a read's result was taken: this is a fault of the server's, stopping"
+            );
+            std::process::abort();
+        }
+        mesh.bell(shard).ring();
     }
-    mesh.bell(shard).ring();
 }

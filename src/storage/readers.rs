@@ -89,7 +89,11 @@ async fn answer(pool: &Pool, request: &ReadRequest) -> Result<Answer, Refusal> {
         }
         Query::Heads(conversations) => {
             let numbers: Vec<i64> = conversations.iter().map(|c| c.number()).collect();
-            let [found] = reader.transaction([(sql::HEADS, &[&numbers])]).await?;
+            let first = numbers.first().copied().unwrap_or(0);
+            let [access, found] = reader.transaction([(sql::ACCESS, &[&first]), (sql::HEADS, &[&numbers])]).await?;
+            if numbers.len() == 1 {
+                permit(&access)?; // of several, the answer lists those that may be read
+            }
             let heads = found.iter().map(|row| {
                 let read = || Ok::<(i64, i64), tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?));
                 let (number, seq) = read().map_err(|e| rows::unreadable(&e))?;
