@@ -310,14 +310,18 @@ impl Stopped {
         let processes = server.postgres_processes();
         assert!(!processes.is_empty());
         // The main process first: it would start new ones.
-        processes.iter().for_each(|pid| signal(*pid, Signal::SIGSTOP));
+        for pid in &processes {
+            signal(*pid, Signal::SIGSTOP);
+        }
         Self(processes)
     }
 }
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        self.0.iter().for_each(|pid| signal(*pid, Signal::SIGCONT));
+        for pid in &self.0 {
+            signal(*pid, Signal::SIGCONT);
+        }
     }
 }
 

@@ -206,7 +206,9 @@ async fn a_client_message_id_is_stored_once_however_often_it_is_sent() {
         let (third, fourth) = tokio::join!(two.ok("send_message", data.clone()), server.ok(&ann, "send_message", data));
         let mut answers = vec![one.reply(first).await.unwrap(), one.reply(second).await.unwrap(), third, fourth];
         assert_eq!(answers.iter().filter(|ack| ack["duplicate"] == false).count(), 1, "{answers:?}");
-        answers.iter_mut().for_each(|ack| ack["duplicate"] = json!(false));
+        for ack in &mut answers {
+            ack["duplicate"] = json!(false);
+        }
         assert!(answers.iter().all(|ack| *ack == answers[0]), "{answers:?}");
         assert_eq!(answers[0]["seq"], 2 + round);
         acks.push(answers.remove(0));
@@ -231,17 +233,17 @@ async fn replies_form_a_thread_at_its_root() {
     let server = server().await;
     let (ann, bob, room) = two_in_a_room(server).await;
     let mut client = Client::all(server, &ann, Format::Json).await;
-    let root = client.ok("send_message", say(&room, "root")).await["message_id"].clone();
+    let first = client.ok("send_message", say(&room, "root")).await["message_id"].clone();
     let reply = |parent: &Value, content: &str| json!({"conversation_id": room, "content": content, "parent_message_id": parent});
-    let first = client.ok("send_message", reply(&root, "first")).await["message_id"].clone();
-    let second = server.ok(&bob, "send_message", reply(&first, "to a reply")).await;
+    let second = client.ok("send_message", reply(&first, "first")).await["message_id"].clone();
+    let third = server.ok(&bob, "send_message", reply(&second, "to a reply")).await;
     let mut log = Log::after([(room.as_str(), 1)]);
     let seen = client.follow(&mut log, &room, 4).await;
-    assert_eq!(seen[1]["parent_message_id"], root);
-    assert_eq!(seen[2]["parent_message_id"], root, "a reply to a reply belongs to the thread's root");
+    assert_eq!(seen[1]["parent_message_id"], first);
+    assert_eq!(seen[2]["parent_message_id"], first, "a reply to a reply belongs to the thread's root");
     let stored = server.history(&bob, &room).await;
-    assert_eq!(stored[0]["thread"], json!({"reply_count": 2, "last_reply_at": second["created_at"]}));
-    assert_eq!((stored[1].get("thread"), &stored[2]["parent_message_id"]), (None, &root));
+    assert_eq!(stored[0]["thread"], json!({"reply_count": 2, "last_reply_at": third["created_at"]}));
+    assert_eq!((stored[1].get("thread"), &stored[2]["parent_message_id"]), (None, &first));
 }
 
 #[tokio::test]
@@ -274,19 +276,19 @@ async fn a_history_is_read_in_both_directions_and_around_a_message() {
     }
     let mut reader = Client::none(server, &bob, Format::Json).await;
     let cases = [
-        (json!({}), 2..=31, false),
-        (json!({"limit": 10}), 22..=31, true),
-        (json!({"before_seq": 22, "limit": 10}), 12..=21, true),
-        (json!({"before_seq": 12, "limit": 10}), 2..=11, false),
-        (json!({"before_seq": 12, "limit": 9}), 3..=11, true),
-        (json!({"after_seq": 0, "limit": 10}), 2..=11, true),
-        (json!({"after_seq": 21, "limit": 10}), 22..=31, false),
-        (json!({"after_seq": 31}), 1..=0, false),
-        (json!({"before_seq": 2}), 1..=0, false),
-        (json!({"after_seq": 9_000}), 1..=0, false),
-        (json!({"around_message_id": ids[14], "limit": 10}), 11..=20, true),
-        (json!({"around_message_id": ids[29], "limit": 200}), 2..=31, false),
-        (json!({"around_message_id": ids[0], "limit": 1}), 2..=2, true),
+        (json!({}), 2..32, false),
+        (json!({"limit": 10}), 22..32, true),
+        (json!({"before_seq": 22, "limit": 10}), 12..22, true),
+        (json!({"before_seq": 12, "limit": 10}), 2..12, false),
+        (json!({"before_seq": 12, "limit": 9}), 3..12, true),
+        (json!({"after_seq": 0, "limit": 10}), 2..12, true),
+        (json!({"after_seq": 21, "limit": 10}), 22..32, false),
+        (json!({"after_seq": 31}), 0..0, false),
+        (json!({"before_seq": 2}), 0..0, false),
+        (json!({"after_seq": 9_000}), 0..0, false),
+        (json!({"around_message_id": ids[14], "limit": 10}), 11..21, true),
+        (json!({"around_message_id": ids[29], "limit": 200}), 2..32, false),
+        (json!({"around_message_id": ids[0], "limit": 1}), 2..3, true),
     ];
     for (mut data, expected, has_more) in cases {
         data["conversation_id"] = json!(room);

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A wait longer than this means that what is awaited never comes. No property hangs on its length.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A name that no other test uses.
 pub fn unique(prefix: &str) -> String {

@@ -12,8 +12,8 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-const READY_TIMEOUT: Duration = Duration::from_secs(60);
-const EXIT_TIMEOUT: Duration = Duration::from_secs(60);
+const READY_TIMEOUT: Duration = Duration::from_mins(1);
+const EXIT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Under the configuration's defaults most tests would only meet its limits.
 const VARIABLES: &[(&str, &str)] = &[
@@ -45,16 +45,16 @@ fi
 rm -rf "$1"
 "#;
 
-/// The server that this binary's tests share.
+/// The server that this binary's tests share; `CHAT_TEST_WORKERS` sets its number of shards.
 #[allow(clippy::unused_async)] // callers await it: how it becomes ready is this module's business
 pub async fn server() -> &'static Server {
-    shards(2).await
+    shards(super::from_env("CHAT_TEST_WORKERS", 2) as usize).await
 }
 
 /// The same with a number of shards.
 #[allow(clippy::unused_async)]
 pub async fn shards(workers: usize) -> &'static Server {
-    static SERVERS: [OnceLock<Server>; 8] = [const { OnceLock::new() }; 8];
+    static SERVERS: [OnceLock<Server>; 65] = [const { OnceLock::new() }; 65];
     SERVERS[workers].get_or_init(|| Server::start(workers, &[]))
 }
 

@@ -117,11 +117,11 @@ impl Raw {
         match payload.len() {
             len @ 0..=125 => frame.push(0x80 | len as u8),
             len @ 126..=0xffff => {
-                frame.push(0x80 | 126);
+                frame.push(0x80 | 0x7e);
                 frame.extend((len as u16).to_be_bytes());
             }
             len => {
-                frame.push(0x80 | 127);
+                frame.push(0x80 | 0x7f);
                 frame.extend((len as u64).to_be_bytes());
             }
         }
