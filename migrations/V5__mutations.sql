@@ -50,8 +50,7 @@ BEGIN
                    WHEN m.muted_until > now() THEN 'muted'
                    WHEN i.parent_id IS NOT NULL AND parent.id IS NULL THEN 'parent_not_found'
                    ELSE 'committed'
-               END AS verdict,
-               row_number() OVER (PARTITION BY i.conversation_id, i.sender_id, i.client_message_id ORDER BY i.ord) AS repeat_number
+               END AS verdict
           FROM input i
           LEFT JOIN conversations c ON c.id = i.conversation_id
           LEFT JOIN conversation_members m ON m.conversation_id = i.conversation_id AND m.user_id = i.sender_id
@@ -61,9 +60,14 @@ BEGIN
                 AND first.client_message_id = i.client_message_id
           LEFT JOIN messages parent ON parent.id = i.parent_id AND parent.conversation_id = i.conversation_id
                 AND parent.deleted_at IS NULL
+    ), repeats AS (
+        -- Repeats within the batch count among what is acceptable: a refused first one stores nothing to repeat.
+        SELECT j.*, row_number() OVER (PARTITION BY j.conversation_id, j.sender_id, j.client_message_id, j.verdict
+                                       ORDER BY j.ord) AS repeat_number
+          FROM judged j
     ), accepted AS (
         SELECT j.*, row_number() OVER (PARTITION BY j.conversation_id ORDER BY j.ord) AS place
-          FROM judged j WHERE j.verdict = 'committed' AND j.repeat_number = 1
+          FROM repeats j WHERE j.verdict = 'committed' AND j.repeat_number = 1
     ), numbered AS (
         UPDATE conversations c SET last_seq = c.last_seq + a.n
           FROM (SELECT conversation_id, count(*) AS n FROM accepted GROUP BY conversation_id) a
@@ -81,7 +85,7 @@ BEGIN
            CASE WHEN j.verdict = 'committed' AND j.repeat_number > 1 THEN 'duplicate' ELSE j.verdict END,
            coalesce(x.id, j.first_id), coalesce(x.seq, j.first_seq), coalesce(x.created_at, j.first_at), j.root_id,
            j.username, j.display_name, NULL::bigint[], j.muted_ms
-      FROM judged j
+      FROM repeats j
       LEFT JOIN inserted x ON j.verdict = 'committed' AND x.conversation_id = j.conversation_id
             AND x.sender_id = j.sender_id AND x.client_message_id = j.client_message_id
      ORDER BY j.ord;

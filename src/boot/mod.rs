@@ -158,6 +158,7 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
         content_filtering: config.security.content_filtering,
         revocation_memory_ms: config.security.jwt_access_duration.as_millis() as u64 + 60_000,
         connections: Arc::new(AtomicUsize::new(0)),
+        drained: AtomicUsize::new(0),
         started,
     });
     let counters: Vec<Arc<ShardCounters>> =

@@ -125,7 +125,8 @@ impl Shard {
         self.sockets.set_nodelay(conn);
         let format = Format::ALL[usize::from(handshake.format.min(1))];
         let expires_ms = match admission.token_expires_seconds {
-            i64::MAX => u64::MAX,
+            // A ticket says nothing of the session's tokens: its socket lives as long as a fresh token would.
+            i64::MAX => self.now_ms + self.settings.revocation_memory_ms,
             at => self.now_ms + (at - Self::unix_seconds()).max(0) as u64 * 1_000,
         };
         let mut session = Session::new(conn, admission.user, admission.session, format, handshake.deflate_window_bits);
@@ -141,6 +142,9 @@ impl Shard {
         self.schedule_session(conn, look);
         if too_many {
             return self.close(conn, CloseCode::TooManyConnections);
+        }
+        if self.drain.is_some() {
+            return self.close(conn, CloseCode::GoingAway); // it was on its way when the end began
         }
         // A revocation may have overtaken the socket on its way here.
         if self.is_revoked(admission.session) {
@@ -169,6 +173,7 @@ impl Shard {
                 conversation.id,
             );
         }
+        self.apply_recent_changes(admission.user);
         let mut early = handshake.early_bytes;
         if !early.is_empty() {
             self.received(conn, &mut early);

@@ -37,7 +37,7 @@ impl Shard {
             }
         }
         let Some(session) = self.session(conn) else { return };
-        let format = session.format.bit();
+        let (format, user) = (session.format.bit(), session.user);
         if session.subscriptions.len() + wanted.len() > SUBSCRIPTIONS_PER_CONNECTION_MAX {
             tracing::debug!("{conn:?} has reached the most subscriptions of a connection");
         }
@@ -54,6 +54,7 @@ impl Shard {
             let phase = Phase::CatchingUp;
             self.subscribe(Subscriber { conn, cursor, phase, announce, must_read: false, format }, conversation);
         }
+        self.apply_recent_changes(user);
     }
 
     /// Puts a conversation on a connection's list of replays.

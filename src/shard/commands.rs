@@ -70,8 +70,10 @@ impl Shard {
             }
             Command::Unsubscribe { conversation } => match asked.origin.connection() {
                 Some(conn) => {
+                    let cursor =
+                        self.rooms.get_mut(&conversation).and_then(|room| room.subscriber(conn)).map(|s| s.cursor);
                     self.unsubscribe(conn, conversation);
-                    self.acknowledge(asked, &json!({ "conversation_id": conversation }));
+                    self.acknowledge(asked, &json!({ "conversation_id": conversation, "last_seq": cursor }));
                 }
                 None => self.refuse(asked, &needs_a_socket(), true),
             },
@@ -93,8 +95,9 @@ impl Shard {
     fn typing(&mut self, asked: Asked, user: UserId, conversation: ConversationId) {
         let now_ms = self.now_ms;
         let subscribed = asked.origin.connection().and_then(|conn| self.session(conn)).map(|session| {
-            let throttled =
-                matches!(session.typed, Some((c, at)) if c == conversation && now_ms - at < TYPING_INTERVAL_MS);
+            // In one conversation every two seconds; changing conversations does not make it a flood.
+            let throttled = matches!(session.typed, Some((c, at))
+                if now_ms - at < if c == conversation { TYPING_INTERVAL_MS } else { TYPING_INTERVAL_MS / 8 });
             if !throttled {
                 session.typed = Some((conversation, now_ms));
             }
@@ -119,7 +122,9 @@ impl Shard {
 
     fn tell_typing(&mut self, conversation: ConversationId, user: UserId) {
         let owner = self.mesh.placement.owner(conversation);
-        // Full: dropped, the next one comes in two seconds.
+        if owner == self.id && !self.deliveries_have_room() {
+            return; // dropped, as when a lane is full; the next one comes in two seconds
+        }
         drop(self.request(owner, Request::Typing { conversation, user }));
     }
 

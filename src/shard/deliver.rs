@@ -3,14 +3,19 @@
 use super::Shard;
 use super::session::Client;
 use crate::chat::subscribers::{Phase, Progress, Step, Subscriber};
-use crate::ids::{ConnId, ConversationId, Seq};
-use crate::limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
+use crate::ids::{ConnId, ConversationId, Seq, UserId};
+use crate::limits::{SLOW_CONSUMER_GRACE_MS, SUBSCRIPTIONS_PER_CONNECTION_MAX};
 use crate::mesh::frame::{EncodedEvent, MembershipChange, Published, Request};
 use crate::net::Chunk;
 use crate::wire::ws::deflate::Deflater;
 use crate::wire::ws::encoder;
 use crate::wire::{Format, event};
 use serde_json::json;
+
+/// How long a change of membership is remembered: longer than a read may take.
+const RECENT_MS: u64 = 2 * crate::limits::READ_DEADLINE_MS;
+/// Changes remembered per shard.
+const RECENT_CHANGES_MAX: usize = 16_384;
 
 /// An event's frames on this shard: what receivers share. Made when the first receiver needs them.
 #[derive(Default)]
@@ -57,7 +62,7 @@ impl Chunks {
 impl Shard {
     /// An event for this shard's subscribers.
     pub(super) fn on_event(&mut self, event: &EncodedEvent) {
-        let Self { rooms, sockets, clients, settings, counters, now_ms, replays_waiting, deflater, .. } = self;
+        let Self { rooms, sockets, clients, settings, counters, now_ms, replays_waiting, deflater, wheel, .. } = self;
         let Some(room) = rooms.get_mut(&event.conversation) else { return };
         if let Some(seq) = event.seq {
             room.saw(seq);
@@ -104,7 +109,12 @@ impl Shard {
                 Some(_) if step == Step::Deliver => {
                     // Its queue is full: from here on it is behind, and reads the log once it has drained.
                     subscriber.phase = Phase::CatchingUp;
-                    session.lagging_since_ms.get_or_insert(*now_ms);
+                    if session.lagging_since_ms.is_none() {
+                        session.lagging_since_ms = Some(*now_ms);
+                        let until = *now_ms + SLOW_CONSUMER_GRACE_MS;
+                        session.look_at_ms = session.look_at_ms.min(until);
+                        wheel.schedule(session.conn, until);
+                    }
                     session.behind.push(event.conversation);
                 }
                 // A gap, or an event that could not be serialised: the log has it.
@@ -214,6 +224,26 @@ impl Shard {
 
     /// A user came to or left a conversation.
     pub(super) fn on_membership(&mut self, change: MembershipChange) {
+        self.recent_changes.push_back((self.now_ms, change));
+        let oldest = self.now_ms.saturating_sub(RECENT_MS);
+        while self.recent_changes.len() > RECENT_CHANGES_MAX
+            || self.recent_changes.front().is_some_and(|(at, _)| *at < oldest)
+        {
+            self.recent_changes.pop_front();
+        }
+        self.apply_membership(change);
+    }
+
+    /// What changed for a user while its conversations were being read: applied once the answer has been.
+    pub(super) fn apply_recent_changes(&mut self, user: UserId) {
+        let changes: Vec<_> =
+            self.recent_changes.iter().map(|(_, change)| *change).filter(|c| c.user == user).collect();
+        for change in changes {
+            self.apply_membership(change);
+        }
+    }
+
+    fn apply_membership(&mut self, change: MembershipChange) {
         let Some(connections) = self.local_users.get(&change.user) else { return };
         for conn in connections.clone() {
             let Some(session) = self.session(conn) else { continue };

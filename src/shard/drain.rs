@@ -5,9 +5,12 @@ use super::Shard;
 use crate::ids::ConnId;
 use crate::wire::ws::close::CloseCode;
 use serde_json::json;
+use std::sync::atomic::Ordering;
 
 /// Clients told per tick and shard: 10,000 a second, so that they do not all come back at once.
 const TOLD_PER_TICK: usize = 1_000;
+/// Ticks that answers get to arrive: longer than a commit's deadline.
+const FLUSHING_TICKS_MAX: u32 = 70;
 /// Waiting time suggested to clients: at least, and the width over which it is spread.
 const RETRY_MS_MIN: u64 = 500;
 const RETRY_MS_SPREAD: u64 = 4_500;
@@ -23,6 +26,8 @@ enum Step {
 pub(super) struct Drain {
     step: Step,
     to_tell: Vec<ConnId>,
+    flushing_ticks: u32,
+    counted: bool,
 }
 
 impl Shard {
@@ -31,7 +36,7 @@ impl Shard {
             self.sockets.stop_listening();
             let to_tell = self.open_sessions();
             tracing::info!("shard {}: saying goodbye to {} connections", self.id.0, to_tell.len());
-            self.drain = Some(Drain { step: Step::Telling, to_tell });
+            self.drain = Some(Drain { step: Step::Telling, to_tell, flushing_ticks: 0, counted: false });
             self.drain_tick();
         }
     }
@@ -55,22 +60,30 @@ impl Shard {
             }
             // New messages are refused since the drain began (`send`): this ends with what is on its way.
             Step::Flushing => {
-                if self.commits_in_flight == 0 {
-                    for conn in self.open_sessions() {
-                        self.close_with(conn, CloseCode::GoingAway, RETRY_MS_MIN);
-                    }
+                drain.flushing_ticks += 1;
+                let unanswered =
+                    self.clients.iter().filter_map(super::session::Client::session).any(|s| s.in_flight > 0);
+                if (self.commits_in_flight == 0 && !unanswered) || drain.flushing_ticks > FLUSHING_TICKS_MAX {
                     drain.step = Step::Closing;
                 }
             }
-            Step::Closing => {}
+            // At every tick: a socket may have been on its way here from another shard.
+            Step::Closing => {
+                for conn in self.open_sessions() {
+                    self.close_with(conn, CloseCode::GoingAway, RETRY_MS_MIN);
+                }
+            }
         }
         self.drain = Some(drain);
     }
 
-    /// Whether this shard has nothing left to do.
-    pub(super) fn has_drained(&self) -> bool {
-        matches!(&self.drain, Some(drain) if drain.step == Step::Closing)
-            && self.sockets.open_connections() == 0
-            && self.commits_in_flight == 0
+    /// Whether every shard has nothing left to do. One that is done goes on carrying the others' answers until then.
+    pub(super) fn has_drained(&mut self) -> bool {
+        let Some(drain) = &mut self.drain else { return false };
+        let done = drain.step == Step::Closing && self.sockets.open_connections() == 0 && self.commits_in_flight == 0;
+        if done && !std::mem::replace(&mut drain.counted, true) {
+            self.settings.drained.fetch_add(1, Ordering::AcqRel);
+        }
+        self.settings.drained.load(Ordering::Acquire) >= self.mesh.placement.shards()
     }
 }

@@ -33,12 +33,13 @@ use crate::chat::subscribers::Room;
 use crate::ids::{ConnId, ConversationId, SessionId, ShardId, UserId};
 use crate::limits::Limits;
 use crate::mesh::counters::ShardCounters;
-use crate::mesh::frame::Admission;
+use crate::mesh::frame::{Admission, MembershipChange};
 use crate::mesh::lane::Mesh;
 use crate::net::{Chunk, NetError, Sockets};
 use crate::wire::command::RequestId;
 use crate::wire::event;
 use crate::wire::json::JsonReader;
+use crate::wire::ws::close::CloseCode;
 use crate::wire::ws::deflate::{Deflater, Inflater};
 use admit::Registry;
 use pending::PendingTable;
@@ -75,6 +76,8 @@ pub struct ShardSettings {
     pub revocation_memory_ms: u64,
     /// Connections over all shards.
     pub connections: Arc<AtomicUsize>,
+    /// Shards that have nothing left to do; all of them end together, since each carries the others' answers.
+    pub drained: AtomicUsize,
     /// The process's clock starts here.
     pub started: Instant,
 }
@@ -110,6 +113,8 @@ pub struct Shard {
     replays_waiting: VecDeque<ConnId>,
     /// Connections whose replay failed; tried again at the next tick.
     replays_failed: Vec<ConnId>,
+    /// Memberships that changed lately: a connection whose conversations were read before must hear of them.
+    recent_changes: VecDeque<(u64, MembershipChange)>,
     /// Sessions revoked lately, until every token of theirs has expired.
     revoked: HashMap<SessionId, u64>,
     message_rate: Rate,
@@ -160,6 +165,7 @@ impl Shard {
             reads_in_flight: 0,
             replays_waiting: VecDeque::new(),
             replays_failed: Vec::new(),
+            recent_changes: VecDeque::new(),
             revoked: HashMap::new(),
             message_rate,
             json: JsonReader::default(),
@@ -209,6 +215,10 @@ impl Shard {
         let Some(session) = self.clients.get(conn.slot() as usize).and_then(Client::session) else { return };
         if session.conn != conn || !session.peer.is_open() {
             return;
+        }
+        // Whoever asks for more than it reads is closed, before its answers fill the memory.
+        if self.sockets.queued_bytes(conn) > 2 * self.settings.limits.max_outbound_queue_bytes {
+            return self.close(conn, CloseCode::TooSlow);
         }
         match event::encode(session.format, kind, id, data) {
             // Replies are for one reader: compressing them would cost this core more than it saves the wire.

@@ -108,7 +108,7 @@ impl Shard {
         worked
     }
 
-    fn deliveries_have_room(&self) -> bool {
+    pub(super) fn deliveries_have_room(&self) -> bool {
         self.others().all(|to| self.mesh.deliveries(self.id, to).room() >= DELIVERIES_PER_ITEM_MAX)
     }
 
@@ -116,6 +116,8 @@ impl Shard {
         let mut worked = false;
         for _ in 0..ITEMS_PER_TURN {
             if !self.deliveries_have_room() {
+                // Not asleep while others drain their lanes: nobody would say that there is room again.
+                worked |= !self.mesh.storage(self.id).outcomes.is_empty();
                 break;
             }
             let Some(outcome) = self.mesh.storage(self.id).outcomes.pop() else { break };
@@ -136,7 +138,7 @@ impl Shard {
         for from in self.others() {
             for _ in 0..ITEMS_PER_TURN {
                 if !self.deliveries_have_room() {
-                    return worked;
+                    return worked | !self.mesh.requests(from, self.id).is_empty();
                 }
                 let Some(request) = self.mesh.requests(from, self.id).pop() else { break };
                 worked = true;

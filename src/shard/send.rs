@@ -15,6 +15,10 @@ use std::time::Duration;
 impl Shard {
     /// Turns a command into a mutation. A kind of mutation is one arm here and `mutate_<kind>` in PostgreSQL.
     pub(super) fn mutate(&mut self, asked: Asked, user: UserId, command: Command<'_>) {
+        if self.drain.is_some() {
+            let words = "the server is restarting; connect again in a moment";
+            return self.refuse(asked, &Refusal::new(ErrorCode::Overloaded, words).retry_after(1_000), true);
+        }
         let (conversation, change) = match command {
             Command::SendMessage { conversation, content, parent, message_type, client_message_id } => {
                 if let Err(refusal) = self.may_send(&asked, user, &content) {
@@ -66,10 +70,6 @@ impl Shard {
     }
 
     fn may_send(&mut self, asked: &Asked, user: UserId, content: &str) -> Result<(), Refusal> {
-        if self.drain.is_some() {
-            return Err(Refusal::new(ErrorCode::Overloaded, "the server is restarting; connect again in a moment")
-                .retry_after(1_000));
-        }
         let budget = match &asked.origin {
             Origin::Connection(conn) => self.session(*conn).map(|session| Arc::clone(&session.budget)),
             // HTTP commands come to the user's shard, which keeps the budget.

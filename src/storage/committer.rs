@@ -29,10 +29,14 @@ use tokio::sync::mpsc;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Row, Statement};
 
+/// A new connection must be ready by then.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const BACKOFF_MS_MIN: u64 = 50;
 const BACKOFF_MS_MAX: u64 = 1_000;
 /// A statement without an answer for this long counts as a lost connection.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often an idle committer looks whether its connection still stands.
+const IDLE_LOOK: Duration = Duration::from_millis(250);
 /// How often waiting mutations are compared with their deadlines.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(200);
 /// Serialisation failures and races for a key in a row, before the run is taken apart.
@@ -92,8 +96,14 @@ impl Committer {
     pub async fn run(mut self) {
         let mut gathered = Vec::new();
         loop {
-            if self.waiting.is_empty() && self.inlet.recv_many(&mut gathered, BATCH_ROWS_MAX).await == 0 {
-                return;
+            if self.waiting.is_empty() {
+                tokio::select! {
+                    taken = self.inlet.recv_many(&mut gathered, BATCH_ROWS_MAX) => if taken == 0 { return },
+                    () = tokio::time::sleep(IDLE_LOOK) => {
+                        self.look_at_connection().await;
+                        continue;
+                    }
+                }
             }
             self.waiting.extend(gathered.drain(..));
             while let Ok(mutation) = self.inlet.try_recv() {
@@ -108,9 +118,20 @@ impl Committer {
         }
     }
 
+    /// With nothing to do, a lost connection is noticed here: readiness must not wait for the next message.
+    async fn look_at_connection(&mut self) {
+        if self.writer.as_ref().is_none_or(|writer| writer.client.is_closed()) {
+            self.writer = None;
+            self.reconnect().await;
+        }
+    }
+
     /// One attempt at connecting, then a pause if it failed. Mutations that nobody has begun expire meanwhile.
     async fn reconnect(&mut self) -> bool {
-        match Writer::connect(&self.target).await {
+        // The driver's own timeout covers the socket, not a server that accepts and then says nothing.
+        let attempt = tokio::time::timeout(CONNECT_TIMEOUT, Writer::connect(&self.target)).await;
+        let attempt = attempt.map_or_else(|_| Err("no answer".to_owned()), |done| done.map_err(|e| connect_words(&e)));
+        match attempt {
             Ok(writer) => {
                 self.writer = Some(writer);
                 self.backoff_ms = BACKOFF_MS_MIN;
@@ -119,7 +140,7 @@ impl Committer {
             }
             Err(error) => {
                 self.healthy.store(false, Ordering::Relaxed);
-                tracing::warn!("no connection to PostgreSQL for writing, trying again: {}", connect_words(&error));
+                tracing::warn!("no connection to PostgreSQL for writing, trying again: {error}");
                 // Full jitter, so that the committers of many nodes do not come back in step.
                 let pause = rand::random_range(BACKOFF_MS_MIN..=self.backoff_ms.max(BACKOFF_MS_MIN + 1));
                 self.backoff_ms = (self.backoff_ms * 2).min(BACKOFF_MS_MAX);
@@ -383,7 +404,8 @@ fn message_verdicts(run: &[Box<Mutation>], answer: &Answer, repeated: bool) -> A
     for (mutation, row) in run.iter().zip(&answer.rows) {
         match message_verdict(mutation, row, answer, repeated) {
             Ok(verdict) => verdicts.push(verdict),
-            Err(error) => return Attempt::Lost(format!("unreadable answer: {error}")),
+            // A row of ours that we cannot read is that row's fault to bear; asking again would give it again.
+            Err(error) => verdicts.push(Verdict::Refused(Box::new(rows::unreadable(&error)))),
         }
     }
     if verdicts.len() == run.len() {
@@ -439,7 +461,8 @@ fn other_verdicts(run: &[Box<Mutation>], answer: &[Row]) -> Attempt {
     for row in answer {
         match other_verdict(row) {
             Ok(verdict) => verdicts.push(verdict),
-            Err(error) => return Attempt::Lost(format!("unreadable answer: {error}")),
+            // A row of ours that we cannot read is that row's fault to bear; asking again would give it again.
+            Err(error) => verdicts.push(Verdict::Refused(Box::new(rows::unreadable(&error)))),
         }
     }
     if verdicts.len() == run.len() {

@@ -68,9 +68,10 @@ impl Target {
         let mut config = self.login.clone();
         let given = config.get_options().unwrap_or_default();
         let options = format!(
-            "{given} -c role={} -c synchronous_commit=on -c timezone=UTC -c statement_timeout=20000 \
+            "{given} -c role={} -c synchronous_commit=on -c timezone=UTC -c statement_timeout={} \
              -c idle_in_transaction_session_timeout=30000",
-            role.name()
+            role.name(),
+            if role == Role::App { crate::limits::READ_DEADLINE_MS } else { 20_000 }
         );
         config.options(options.trim());
         config.application_name(format!("veza {}", role.name()));

@@ -46,6 +46,8 @@ impl Reader {
     ) -> Result<[Vec<Row>; N], Refusal> {
         // Out of `self` while statements are in flight: if this future is dropped, so is the connection.
         let Some(connection) = self.connection.take() else { return Err(Refusal::storage_unavailable()) };
+        let connection = Unfinished(Some(connection));
+        let Some(client) = &connection.0 else { return Err(Refusal::storage_unavailable()) };
         let failed = |error: tokio_postgres::Error| {
             if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) {
                 // The one statement here that writes is the spending of a ticket: somebody was faster.
@@ -58,20 +60,20 @@ impl Reader {
                 Refusal::storage_unavailable()
             }
         };
-        let set_user = connection.prepare_cached(sql::SET_USER).await.map_err(failed)?;
+        let set_user = client.prepare_cached(sql::SET_USER).await.map_err(failed)?;
         let mut prepared = Vec::with_capacity(N);
         for (text, _) in &statements {
-            prepared.push(connection.prepare_cached(text).await.map_err(failed)?);
+            prepared.push(client.prepare_cached(text).await.map_err(failed)?);
         }
         let user: [&(dyn ToSql + Sync); 1] = [&self.user];
         // `join_all` polls in order, and a statement is sent when it is first polled: they go out as written here.
         let reads =
-            prepared.iter().zip(&statements).map(|(prepared, (_, parameters))| connection.query(prepared, parameters));
+            prepared.iter().zip(&statements).map(|(prepared, (_, parameters))| client.query(prepared, parameters));
         let (begun, set, rows, committed) = futures_util::join!(
-            connection.batch_execute(sql::BEGIN_READ),
-            connection.query(&set_user, &user),
+            client.batch_execute(sql::BEGIN_READ),
+            client.query(&set_user, &user),
             futures_util::future::join_all(reads),
-            connection.batch_execute(sql::COMMIT),
+            client.batch_execute(sql::COMMIT),
         );
         begun.map_err(failed)?;
         set.map_err(failed)?;
@@ -80,8 +82,26 @@ impl Reader {
             *answer = result.map_err(failed)?;
         }
         committed.map_err(failed)?;
-        self.connection = Some(connection);
+        self.connection = connection.finished();
         Ok(answers)
+    }
+}
+
+/// A connection in the middle of a transaction. Dropped there (a deadline, an error), it is closed and not returned
+/// to the pool, where the next read would wait for this one's statements.
+struct Unfinished(Option<Object>);
+
+impl Unfinished {
+    fn finished(mut self) -> Option<Object> {
+        self.0.take()
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            drop(Object::take(connection));
+        }
     }
 }
 
