@@ -1,4 +1,35 @@
-//! Veza Chat Server.
+//! Veza Chat Server: a self-hosted chat server on a gapless change log per conversation.
+//!
+//! Every change in a conversation takes the conversation's next `seq` inside the PostgreSQL transaction that commits
+//! it. Only what is committed is acknowledged and shown. From this follow: nothing acknowledged is lost, duplicated or
+//! reordered; a client that was away asks for everything after its last `seq`; sending again is harmless.
+//!
+//! # A message's life
+//!
+//! 1. [`net`] receives bytes, [`wire::ws`] decodes the frame in place, [`wire::command`] reads the command.
+//! 2. `shard/session` → `shard/commands` → `shard/send`: session, budget ([`chat::budget`]), filter ([`chat::filter`]).
+//! 3. [`mesh`] carries it to the conversation's owner: `shard/owner`.
+//! 4. [`storage::inlet`] → [`storage::batcher`] → [`storage::committer`]: one statement for everything that gathered.
+//! 5. The outcome returns to the owner: the ack, then the event, serialised once per format ([`wire::event`]).
+//! 6. `shard/deliver`: into every subscriber's queue, if its cursor says that it is next ([`chat::subscribers`]).
+//! 7. `shard/catch_up`: whoever missed something reads the log.
+//!
+//! # Modules and what each may import (checked by `tests/tidy.rs`)
+//!
+//! | module | is | may import |
+//! |---|---|---|
+//! | [`ids`], [`limits`], [`error`] | vocabulary | nothing of this crate |
+//! | [`config`] | layered configuration | limits |
+//! | [`wire`] | bytes ⇄ meaning | vocabulary |
+//! | [`auth`] | passwords and tokens, pure | vocabulary |
+//! | [`chat`] | rules as pure state machines | vocabulary, `wire::command`, `wire::event` |
+//! | [`mesh`] | what crosses cores, and how | vocabulary |
+//! | [`net`] | a shard's sockets on `io_uring` | vocabulary, `wire::ws` |
+//! | [`shard`] | one core: sequences the five above | net, chat, wire, mesh, auth, vocabulary |
+//! | [`storage`] | the I/O shard: all of PostgreSQL | mesh, vocabulary |
+//! | [`control`] | HTTP: accounts, health, metrics | storage and mesh handles, auth, wire, vocabulary |
+//! | [`boot`] | start and stop | everything |
+
 pub mod auth;
 pub mod boot;
 pub mod chat;

@@ -9,11 +9,6 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Hashing a password takes 19 MiB for a moment; glibc's per-thread heaps keep such blocks (800 MiB after 50 sign-ups on
-/// a few threads), this allocator gives them back.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const RUNTIME_FAILURE: u8 = 1;
 const BAD_CONFIGURATION: u8 = 2;
 

@@ -30,6 +30,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 
+/// Threads that hash passwords. Few: each keeps the 19 MiB that a hash needs in its heap.
+const HASH_THREADS: usize = 2;
 /// Connections to PostgreSQL for accounts.
 const ACCOUNT_CONNECTIONS: usize = 4;
 /// Descriptors kept for PostgreSQL, files and the control plane.
@@ -85,7 +87,7 @@ fn storage_of(config: &Config) -> Result<(Target, Option<Embedded>), BootError> 
 fn runtime() -> Result<tokio::runtime::Runtime, BootError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(4)
+        .max_blocking_threads(HASH_THREADS)
         .build()
         .map_err(system("cannot start the runtime"))
 }
@@ -170,7 +172,7 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
         keys,
         access_lifetime_seconds: config.security.jwt_access_duration.as_secs() as i64,
         refresh_lifetime_seconds: config.security.jwt_refresh_duration.as_secs() as i64,
-        hash_workers: cores.len().clamp(1, 2),
+        hash_workers: cores.len().clamp(1, HASH_THREADS),
         commands: Arc::new(ports::Commands::new(Arc::clone(&mesh))),
         health: Arc::new(ports::Health::new(Arc::clone(&state), health)),
         notices: ports::notices(Arc::clone(&mesh), runtime.handle().clone()),

@@ -11,6 +11,7 @@ use crate::chat::budget;
 use crate::chat::subscribers::{Phase, Subscriber};
 use crate::error::ErrorCode;
 use crate::ids::UserId;
+use crate::limits::READS_IN_FLIGHT_PER_SHARD;
 use crate::mesh::frame::{Admission, Answer, Query, Request, Settlement};
 use crate::mesh::record::{ConversationHead, OpenedSession, Profile, rfc3339};
 use crate::net::Chunk;
@@ -20,6 +21,9 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+
+/// Sockets that may wait for their look-up, per shard; beyond, they are answered 503.
+const ADMISSIONS_WAITING_MAX: usize = 32_768;
 
 /// One user as its shard knows it.
 #[derive(Default)]
@@ -71,7 +75,19 @@ impl Shard {
             with_conversations: admission.handshake.subscribe_all,
         };
         if let Err(Pending::Admission(admission)) = self.read(user, query, Pending::Admission(admission)) {
-            self.answer_503(admission.socket);
+            if self.admissions_waiting.len() < ADMISSIONS_WAITING_MAX {
+                self.admissions_waiting.push_back(admission);
+            } else {
+                self.answer_503(admission.socket);
+            }
+        }
+    }
+
+    /// Sockets of a storm of clients that had no room among the reads.
+    pub(super) fn serve_waiting_admissions(&mut self) {
+        while self.reads_in_flight < READS_IN_FLIGHT_PER_SHARD {
+            let Some(admission) = self.admissions_waiting.pop_front() else { return };
+            self.admit(admission);
         }
     }
 

@@ -33,6 +33,7 @@ use crate::chat::subscribers::Room;
 use crate::ids::{ConnId, ConversationId, SessionId, ShardId, UserId};
 use crate::limits::Limits;
 use crate::mesh::counters::ShardCounters;
+use crate::mesh::frame::Admission;
 use crate::mesh::lane::Mesh;
 use crate::net::{Chunk, NetError, Sockets};
 use crate::wire::command::RequestId;
@@ -101,6 +102,8 @@ pub struct Shard {
     /// As the conversations' owner.
     published: PublishedIndex,
     pending: PendingTable,
+    /// Sockets that had no room among the reads.
+    admissions_waiting: VecDeque<Box<Admission>>,
     commits_in_flight: usize,
     reads_in_flight: usize,
     /// Connections that wait for room among the reads.
@@ -152,6 +155,7 @@ impl Shard {
             departures: VecDeque::new(),
             published: PublishedIndex::default(),
             pending: PendingTable::new(id),
+            admissions_waiting: VecDeque::new(),
             commits_in_flight: 0,
             reads_in_flight: 0,
             replays_waiting: VecDeque::new(),

@@ -66,6 +66,7 @@ impl Shard {
             self.on_control(frame);
         }
         self.tell_news();
+        self.serve_waiting_admissions();
         self.serve_waiting_replays();
         self.ring_bells();
         worked

@@ -9,6 +9,7 @@ use crate::mesh::record::{ConversationHead, LogEntry, MessagePage, OpenedSession
 use deadpool_postgres::{Object, Pool};
 use serde_json::{Value, json};
 use tokio_postgres::Row;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 
 type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
@@ -46,7 +47,10 @@ impl Reader {
         // Out of `self` while statements are in flight: if this future is dropped, so is the connection.
         let Some(connection) = self.connection.take() else { return Err(Refusal::storage_unavailable()) };
         let failed = |error: tokio_postgres::Error| {
-            if error.as_db_error().is_some() {
+            if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) {
+                // The one statement here that writes is the spending of a ticket: somebody was faster.
+                Refusal::new(ErrorCode::Conflict, "somebody else used this at the same moment")
+            } else if error.as_db_error().is_some() {
                 tracing::error!("a read failed in PostgreSQL: {error:?}");
                 Refusal::new(ErrorCode::Internal, "the store failed on this read; the server's log has the details")
             } else {
@@ -263,12 +267,12 @@ async fn open_session(
 ) -> Result<Answer, Refusal> {
     let most = if with_conversations { RESUME_CONVERSATIONS_MAX as i64 } else { 0 };
     if let Some((id, expires)) = ticket {
-        let [spent] = reader.transaction([(sql::SPEND_TICKET, &[id, expires])]).await?;
-        if spent.is_empty() {
-            return Err(Refusal::new(
-                ErrorCode::Unauthenticated,
-                "this ticket was used already; get a new one from /ws-ticket",
-            ));
+        let used =
+            || Refusal::new(ErrorCode::Unauthenticated, "this ticket was used already; get a new one from /ws-ticket");
+        match reader.transaction([(sql::SPEND_TICKET, &[id, expires])]).await {
+            Ok([spent]) if spent.is_empty() => return Err(used()),
+            Err(refusal) if refusal.code == ErrorCode::Conflict => return Err(used()),
+            outcome => drop(outcome?),
         }
     }
     let [profile, conversations] =
