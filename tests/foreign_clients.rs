@@ -153,7 +153,7 @@ async fn chromium() {
     let origin = format!("http://{}", listener.local_addr().unwrap());
     for (compression, allowed) in [(true, true), (false, true), (false, false)] {
         let origins = if allowed { origin.as_str() } else { "http://127.0.0.1:1" };
-        let server = start(compression, &[("security.allowed_origins", origins)]);
+        let server = start(compression, &[("security.allowed_origins", origins), ("server.environment", "staging")]);
         let mut meeting = Meeting::new(&server).await;
         let said = "a page says: été, 漢字, 👋";
         let url = format!("ws://{}/ws?ticket={}", server.address, server.ticket(&meeting.stranger).await);
