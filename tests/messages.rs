@@ -189,6 +189,22 @@ async fn everybody_sees_one_order_on_four_shards() {
 }
 
 #[tokio::test]
+async fn a_refused_send_does_not_stand_in_the_way_of_the_same_key() {
+    let server = shards(2).await;
+    let (ann, _bob, room) = two_in_a_room(server).await;
+    let mut client = Client::none(server, &ann, Format::Json).await;
+    for round in 0..20 {
+        let key = format!("key {round}");
+        let send = |parent: Option<i64>| json!({"conversation_id": room, "content": "x", "client_message_id": key, "parent_message_id": parent});
+        // Without waiting, so that both are in one batch as often as not.
+        let refused = client.send("send_message", send(Some(9_000_000_000))).await;
+        let stored = client.send("send_message", send(None)).await;
+        assert_eq!(client.reply(refused).await.unwrap_err()["code"], "not_found");
+        assert_eq!(client.reply(stored).await.unwrap()["duplicate"], false);
+    }
+}
+
+#[tokio::test]
 async fn a_client_message_id_is_stored_once_however_often_it_is_sent() {
     let server = shards(4).await;
     let (ann, bob, room) = two_in_a_room(server).await;
