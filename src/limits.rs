@@ -5,7 +5,7 @@
 
 use serde::Serialize;
 
-/// Request head: largest size in bytes (CONTRACT: 8 KiB).
+/// Request head: largest size in bytes (the wire contract: 8 KiB).
 pub const REQUEST_HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Request head: most header fields.
 pub const REQUEST_HEADERS_MAX: usize = 64;
