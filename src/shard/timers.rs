@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::session::Client;
+use super::wheel::RANGE_MS;
 use crate::ids::ConnId;
 use crate::limits::SLOW_CONSUMER_GRACE_MS;
 use crate::wire::ws::close::CloseCode;
@@ -42,7 +43,10 @@ impl Shard {
 
     /// Looks at a session at `at_ms`, unless an earlier look is planned already.
     pub(super) fn schedule_session(&mut self, conn: ConnId, at_ms: u64) {
+        let now_ms = self.now_ms;
         let Some(session) = self.session(conn) else { return };
+        // Within the wheel's range, so that the entry comes exactly then and an earlier plan's can be told from it.
+        let at_ms = at_ms.min(now_ms + RANGE_MS);
         session.look_at_ms = at_ms;
         self.wheel.schedule(conn, at_ms);
     }
@@ -51,9 +55,7 @@ impl Shard {
         let (now, heartbeat) = (self.now_ms, self.settings.heartbeat_ms);
         let Some(session) = self.session(conn) else { return };
         if now < session.look_at_ms {
-            // An entry of an earlier plan, or one that was further away than the wheel is long.
-            let at = session.look_at_ms;
-            return self.wheel.schedule(conn, at);
+            return; // an entry of an earlier plan; the present plan has its own
         }
         let silent = now.saturating_sub(session.last_seen_ms);
         if now >= session.token_expires_ms {

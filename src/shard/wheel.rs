@@ -10,6 +10,9 @@ const TICK_MS: u64 = 100;
 /// Slots; a deadline further away is looked at after one round and put in again.
 const SLOTS: usize = 512;
 
+/// The furthest that a look can be planned ahead.
+pub(super) const RANGE_MS: u64 = (SLOTS as u64 - 2) * TICK_MS;
+
 /// Connections by the time at which to look at them.
 #[derive(Debug)]
 pub struct Wheel {

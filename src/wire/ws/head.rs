@@ -90,12 +90,6 @@ impl<'a> RequestHead<'a> {
         std::str::from_utf8(value).ok().map(str::trim)
     }
 
-    /// How many fields have this name.
-    #[must_use]
-    pub fn count(&self, name: &str) -> usize {
-        self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name)).count()
-    }
-
     /// Members of a comma-separated list that may be spread over several fields (RFC 9110 §5.6.1), trimmed.
     pub fn list<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a str> + 's {
         self.headers
