@@ -55,7 +55,7 @@ struct Echo {
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::parse();
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
-        .preempt_timer(Duration::from_millis(1))
+        .preempt_timer(Duration::from_hours(1)) // docs/decisions/001
         .spawn(|| async move { run(&arguments).map_err(|e| e.to_string()) })?;
     executor.join()??;
     Ok(())

@@ -167,7 +167,7 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
 
     let accounts = Accounts::new(target.pool(Role::Writer, ACCOUNT_CONNECTIONS)?);
     let state = Arc::new(shutdown::State::default());
-    let metrics = Metrics::new(counters).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
+    let metrics = Metrics::new(counters.clone()).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
     let router = Control::new(ControlParts {
         accounts: accounts.clone(),
         keys,
@@ -175,7 +175,7 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
         refresh_lifetime_seconds: config.security.jwt_refresh_duration.as_secs() as i64,
         hash_workers: cores.len().clamp(1, HASH_THREADS),
         commands: Arc::new(ports::Commands::new(Arc::clone(&mesh))),
-        health: Arc::new(ports::Health::new(Arc::clone(&state), health)),
+        health: Arc::new(ports::Health::new(Arc::clone(&state), health, counters.clone(), started)),
         notices: ports::notices(Arc::clone(&mesh), runtime.handle().clone()),
         metrics,
     })

@@ -7,17 +7,21 @@ use crate::control::health::{Check, HealthPort};
 use crate::control::{Notices, SessionNotice};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::ShardId;
+use crate::mesh::counters::ShardCounters;
 use crate::mesh::frame::{ControlFrame, HttpCommand};
 use crate::mesh::lane::Mesh;
 use crate::storage::inlet::StorageHealth;
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 /// A command over HTTP that has no answer by then.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(12);
+/// A shard that has not looked at its clock for this long serves nobody; it does so every 100 ms when idle, and many
+/// times more when busy.
+const SHARD_STALLED: Duration = Duration::from_secs(10);
 /// Pause before a shard whose control lane is full is tried again.
 const LANE_PAUSE: Duration = Duration::from_millis(5);
 
@@ -61,11 +65,26 @@ impl CommandPort for Commands {
 pub(super) struct Health {
     state: Arc<State>,
     storage: StorageHealth,
+    shards: Vec<Arc<ShardCounters>>,
+    /// The clock of the shards starts here.
+    started: Instant,
 }
 
 impl Health {
-    pub(super) fn new(state: Arc<State>, storage: StorageHealth) -> Self {
-        Self { state, storage }
+    pub(super) fn new(
+        state: Arc<State>,
+        storage: StorageHealth,
+        shards: Vec<Arc<ShardCounters>>,
+        started: Instant,
+    ) -> Self {
+        Self { state, storage, shards, started }
+    }
+
+    /// The first shard that has stood still, and for how long.
+    fn stalled_shard(&self) -> Option<(usize, Duration)> {
+        let now = self.started.elapsed();
+        let silence = |counters: &ShardCounters| now.saturating_sub(Duration::from_millis(counters.last_turn_ms.get()));
+        self.shards.iter().map(|counters| silence(counters)).enumerate().find(|(_, silence)| *silence > SHARD_STALLED)
     }
 }
 
@@ -73,7 +92,13 @@ impl HealthPort for Health {
     fn checks(&self) -> Vec<Check> {
         let draining = self.state.is_draining();
         let healthy = self.storage.is_healthy();
+        let stalled = self.stalled_shard();
         vec![
+            Check {
+                name: "shards",
+                ok: stalled.is_none(),
+                reason: stalled.map(|(shard, silence)| format!("shard {shard} has not turned for {silence:.1?}")),
+            },
             Check {
                 name: "accepting",
                 ok: !draining,

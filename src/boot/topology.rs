@@ -14,12 +14,16 @@ use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How often a busy executor looks at its timers and other tasks. glommio's default of 100 ms is the latency that a
-/// busy shard would add to whatever its executor does beside the pump.
-const PREEMPT: Duration = Duration::from_millis(1);
+/// Never, in effect. glommio 0.9 arms this timer before it looks for runnable tasks, and when the timer has fired by then
+/// (the thread lost its core for that long) it takes the queue for empty and parks for ever, with the task in it
+/// (docs/decisions/001). A shard's only task does not give its core back, so there is nothing to preempt it for.
+const PREEMPT: Duration = Duration::from_hours(1);
+/// How long a shard may take until it turns.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Memory that glommio registers for file I/O, which a shard does none of.
 const EXECUTOR_IO_MEMORY_BYTES: usize = 256 * 1024;
 
@@ -86,7 +90,8 @@ pub(super) fn spawn_storage(
     std::thread::Builder::new().name("storage".to_owned()).spawn(serve).map_err(system("cannot start the I/O shard"))
 }
 
-/// Starts the shards, each pinned to a core; with more shards than cores they share them.
+/// Starts the shards, each pinned to a core; with more shards than cores they share them. Returns when all of them turn:
+/// the kernel already queues connections for each, and a shard that never took them would not be noticed otherwise.
 pub(super) fn spawn_shards(
     cores: &[usize],
     mesh: &Arc<Mesh>,
@@ -95,9 +100,11 @@ pub(super) fn spawn_shards(
     listeners: Vec<TcpListener>,
 ) -> Result<Vec<ExecutorJoinHandle<Ended>>, BootError> {
     let mut shards = Vec::new();
+    let (begun, starts) = mpsc::channel();
     for (index, (listener, counters)) in listeners.into_iter().zip(counters).enumerate() {
         let id = ShardId(index as u8);
         let (mesh, settings, counters) = (Arc::clone(mesh), Arc::clone(settings), Arc::clone(counters));
+        let begun = begun.clone();
         let placement =
             cores.get(index % cores.len().max(1)).map_or(Placement::Unbound, |core| Placement::Fixed(*core));
         let handle = LocalExecutorBuilder::new(placement)
@@ -106,6 +113,8 @@ pub(super) fn spawn_shards(
             .io_memory(EXECUTOR_IO_MEMORY_BYTES)
             .spawn(move || async move {
                 let shard = Shard::new(id, mesh, settings, counters, listener).map_err(|e| e.to_string())?;
+                let _ = begun.send(()); // nobody listens any more: the start has failed elsewhere
+                drop(begun);
                 shard::run(shard).map_err(|e| format!("shard {}: {e}", id.0))
             })
             .map_err(|e| {
@@ -115,6 +124,17 @@ pub(super) fn spawn_shards(
                 )(io::Error::other(e.to_string()))
             })?;
         shards.push(handle);
+    }
+    drop(begun);
+    for _ in &shards {
+        match starts.recv_timeout(START_TIMEOUT) {
+            Ok(()) => {}
+            // One has failed; it says why when it is joined.
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                return Err(BootError::Broken(format!("a shard did not start within {START_TIMEOUT:?}")));
+            }
+        }
     }
     Ok(shards)
 }

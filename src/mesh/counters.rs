@@ -40,6 +40,24 @@ impl Count {
     }
 }
 
+/// A value that only rises, with one writer.
+#[derive(Debug, Default)]
+pub struct Watermark(AtomicU64);
+
+impl Watermark {
+    /// Sets it; only the owning shard may call it.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// The present value; any thread may ask.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
 /// What became of a message that was sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MessageOutcome {
@@ -172,6 +190,9 @@ impl DurationHistogram {
 #[repr(align(128))]
 #[derive(Debug)]
 pub struct ShardCounters {
+    /// When the shard last looked at its clock, in milliseconds since the process's start. It does so every 100 ms
+    /// even when nothing happens.
+    pub last_turn_ms: Watermark,
     /// Connections open now.
     pub connections_active: Count,
     /// Connections opened since the start.
@@ -196,6 +217,7 @@ impl ShardCounters {
     #[must_use]
     pub fn new(command_names: &'static [&'static str]) -> Self {
         Self {
+            last_turn_ms: Watermark::default(),
             connections_active: Count::default(),
             connections_opened: Count::default(),
             events_delivered: Count::default(),

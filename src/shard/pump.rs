@@ -21,7 +21,7 @@ const _: () = assert!(DELIVERIES_PER_ITEM_MAX < crate::limits::LANE_FRAMES / 4);
 /// Runs the shard until it has drained, on the thread of its executor.
 ///
 /// It does not return to the executor in between: it is the only task of its core, and sleeps in its own ring. When the
-/// task yields, glommio 0.9 has been seen to park for ever with the task runnable (docs/decisions/001).
+/// task yields, glommio 0.9 may park for ever with the task runnable (docs/decisions/001).
 ///
 /// # Errors
 /// The system's error when the ring fails.
@@ -30,6 +30,8 @@ pub fn run(mut shard: Shard) -> io::Result<()> {
     let bell = mesh.bell(shard.id);
     let mut events = Vec::new();
     let mut idle = false;
+    shard.tick_clock();
+    shard.counters.last_turn_ms.set(shard.now_ms);
     loop {
         if idle {
             // Announced in the turn before; that turn looked at every lane after the announcement and found nothing.

@@ -14,6 +14,7 @@ const SWEEP_MS: u64 = 5_000;
 impl Shard {
     /// A tenth of a second has passed.
     pub(super) fn on_tick(&mut self) {
+        self.counters.last_turn_ms.set(self.now_ms);
         let mut due = Vec::new();
         self.wheel.due(self.now_ms, &mut due);
         for conn in due {
