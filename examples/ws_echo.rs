@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// WebSocket echo server: text comes back as text, binary as binary.
@@ -63,7 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let eventfd: OwnedFd = nix::sys::eventfd::EventFd::new()?.into(); // nobody rings it here
-    let mut sockets = Sockets::new(ShardId(0), eventfd)?;
+    let mut sockets = Sockets::new(ShardId(0), eventfd, Arc::default())?;
     sockets.listen(bind(arguments.addr)?);
     println!("echo server on ws://{}", arguments.addr);
     let mut echo = Echo {

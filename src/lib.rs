@@ -18,7 +18,7 @@
 //!
 //! | module | is | may import |
 //! |---|---|---|
-//! | [`ids`], [`limits`], [`error`] | vocabulary | nothing of this crate |
+//! | [`ids`], [`limits`], [`error`], [`latency`] | vocabulary | nothing of this crate |
 //! | [`config`] | layered configuration | limits |
 //! | [`wire`] | bytes ⇄ meaning | vocabulary |
 //! | [`auth`] | passwords and tokens, pure | vocabulary |
@@ -37,6 +37,7 @@ pub mod config;
 pub mod control;
 pub mod error;
 pub mod ids;
+pub mod latency;
 pub mod limits;
 pub mod mesh;
 pub mod net;

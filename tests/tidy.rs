@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 const LINES_MAX: usize = 600;
 
 /// Everybody may import these; they import nothing of this crate.
-const LEAVES: &[&str] = &["error", "ids", "limits"];
+const LEAVES: &[&str] = &["error", "ids", "latency", "limits"];
 
 /// Module → what else of this crate it may import (`a::b` grants only that part).
 const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("ids", &[]),
+    ("latency", &[]),
     ("limits", &[]),
     ("config", &[]),
     ("wire", &[]),

@@ -13,6 +13,7 @@ use crate::config::{Config, Environment};
 use crate::control::http::HttpServer;
 use crate::control::metrics::Metrics;
 use crate::control::{Control, ControlParts};
+use crate::latency::StorageLatencies;
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::lane::Mesh;
 use crate::mesh::placement::Placement;
@@ -136,12 +137,14 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
 
     let mesh = Mesh::new(Placement::new(workers as u8)).map_err(system("cannot make the doorbells"))?;
     let health = StorageHealth::default();
+    let storage_latencies = Arc::new(StorageLatencies::default());
     let storage_stop = Arc::new(AtomicBool::new(false));
     let storage = topology::spawn_storage(
         Arc::clone(&mesh),
         target.clone(),
         config.database.max_connections,
         health.clone(),
+        Arc::clone(&storage_latencies),
         Arc::clone(&storage_stop),
     )?;
 
@@ -167,7 +170,8 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
 
     let accounts = Accounts::new(target.pool(Role::Writer, ACCOUNT_CONNECTIONS)?);
     let state = Arc::new(shutdown::State::default());
-    let metrics = Metrics::new(counters.clone()).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
+    let metrics = Metrics::new(counters.clone(), storage_latencies)
+        .map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
     let router = Control::new(ControlParts {
         accounts: accounts.clone(),
         keys,

@@ -2,6 +2,7 @@
 
 use super::{BootError, system};
 use crate::ids::ShardId;
+use crate::latency::StorageLatencies;
 use crate::limits::SHARDS_MAX;
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::lane::Mesh;
@@ -81,11 +82,12 @@ pub(super) fn spawn_storage(
     target: Target,
     readers: usize,
     health: StorageHealth,
+    latencies: Arc<StorageLatencies>,
     stop: Arc<AtomicBool>,
 ) -> Result<JoinHandle<Ended>, BootError> {
     let serve = move || -> Ended {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-        runtime.block_on(inlet::serve(mesh, target, readers, health, stop)).map_err(|e| e.to_string())
+        runtime.block_on(inlet::serve(mesh, target, readers, health, latencies, stop)).map_err(|e| e.to_string())
     };
     std::thread::Builder::new().name("storage".to_owned()).spawn(serve).map_err(system("cannot start the I/O shard"))
 }

@@ -7,16 +7,17 @@
 //! Labels have a fixed set of values: route templates instead of paths, codes, command names. A path or a user name
 //! as a label would let clients grow this process's memory.
 
+mod histograms;
+
 use super::Control;
 use crate::error::ErrorCode;
-use crate::mesh::counters::{
-    CloseGroup, Count, DURATION_BOUNDS_MICROS, DurationHistogram, MessageOutcome, ShardCounters,
-};
+use crate::latency::{Count, LatencyHistogram, StorageLatencies};
+use crate::mesh::counters::{CloseGroup, MessageOutcome, ShardCounters};
 use axum::{extract::State, http::header, response::IntoResponse};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
 use std::collections::HashMap;
 use std::fs;
@@ -25,6 +26,8 @@ use std::time::Duration;
 
 const DURATION: (&str, &str) =
     ("chat_server_request_duration_seconds", "From the complete request or command to its answer.");
+/// Names of the wire formats, by index.
+const FORMATS: [&str; 2] = ["json", "msgpack"];
 const ERRORS: (&str, &str) = ("chat_server_errors_total", "Refusals by code.");
 
 /// Everything the metrics page shows; cloning shares it.
@@ -43,16 +46,16 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// `shards[i]` is what shard `i` counts.
+    /// `shards[i]` is what shard `i` counts, `storage` what the I/O shard records.
     ///
     /// # Errors
     /// Two metrics of one name: a mistake in this file, found by every test that makes one.
-    pub fn new(shards: Vec<Arc<ShardCounters>>) -> Result<Self, prometheus::Error> {
+    pub fn new(shards: Vec<Arc<ShardCounters>>, storage: Arc<StorageLatencies>) -> Result<Self, prometheus::Error> {
         let auth_attempts = IntCounterVec::new(
             Opts::new("chat_server_auth_attempts_total", "Attempts to prove who one is."),
             &["kind", "result"],
         )?;
-        let buckets = DURATION_BOUNDS_MICROS.iter().map(|micros| seconds(*micros)).collect();
+        let buckets = histograms::time_bounds_seconds();
         let http_durations = HistogramVec::new(
             HistogramOpts::new(DURATION.0, DURATION.1).buckets(buckets),
             &["transport", "operation"],
@@ -60,7 +63,7 @@ impl Metrics {
         let http_errors = IntCounterVec::new(Opts::new(ERRORS.0, ERRORS.1), &["transport", "code"])?;
         let registry = Registry::new();
         registry.register(Box::new(auth_attempts.clone()))?;
-        registry.register(Box::new(Page::new(shards, http_durations.clone(), http_errors.clone())?))?;
+        registry.register(Box::new(Page::new(shards, storage, http_durations.clone(), http_errors.clone())?))?;
         Ok(Self { registry, auth_attempts, http_durations, http_errors })
     }
 
@@ -100,6 +103,7 @@ type Pick = fn(&ShardCounters) -> &Count;
 /// Reads shards and process at scrape time.
 struct Page {
     shards: Vec<Arc<ShardCounters>>,
+    storage: Arc<StorageLatencies>,
     http_durations: HistogramVec,
     http_errors: IntCounterVec,
     desc: Desc,
@@ -108,6 +112,7 @@ struct Page {
 impl Page {
     fn new(
         shards: Vec<Arc<ShardCounters>>,
+        storage: Arc<StorageLatencies>,
         http_durations: HistogramVec,
         http_errors: IntCounterVec,
     ) -> Result<Self, prometheus::Error> {
@@ -118,7 +123,7 @@ impl Page {
             vec!["shard".into()],
             HashMap::new(),
         )?;
-        Ok(Self { shards, http_durations, http_errors, desc })
+        Ok(Self { shards, storage, http_durations, http_errors, desc })
     }
 
     fn per_shard(
@@ -156,7 +161,7 @@ impl Page {
 
     fn durations(&self) -> MetricFamily {
         let mut metrics = taken(&self.http_durations);
-        let mut by_command: Vec<(&'static str, Vec<&DurationHistogram>)> = Vec::new();
+        let mut by_command: Vec<(&'static str, Vec<&LatencyHistogram>)> = Vec::new();
         for counters in &self.shards {
             for (at, (name, histogram)) in counters.commands().enumerate() {
                 match by_command.get_mut(at) {
@@ -165,7 +170,9 @@ impl Page {
                 }
             }
         }
-        metrics.extend(by_command.iter().filter_map(|(name, histograms)| duration_metric(name, histograms)));
+        metrics.extend(by_command.into_iter().filter_map(|(name, of_shards)| {
+            histograms::times(&[("transport", "websocket"), ("operation", name)], of_shards.into_iter())
+        }));
         family(DURATION.0, DURATION.1, MetricType::HISTOGRAM, metrics)
     }
 
@@ -209,8 +216,19 @@ impl Collector for Page {
             self.durations(),
             self.errors(),
         ];
-        let counters: [(&str, &str, Pick); 4] = [
+        families.push(self.per_shard_and(
+            ("chat_server_event_encodings_total", "Serialisations of events: at most one per event and format."),
+            "format",
+            &[0, 1],
+            |format| FORMATS[format],
+            |counters, format| counters.encodings[format].get(),
+        ));
+        families.extend(histograms::families(&self.shards, &self.storage));
+        let counters: [(&str, &str, Pick); 5] = [
             ("chat_server_events_delivered_total", "Events put into subscribers' queues.", |c| &c.events_delivered),
+            ("chat_server_events_published_total", "Events published by their conversations' owners.", |c| {
+                &c.events_published
+            }),
             ("chat_server_cross_core_deliveries_total", "Events handed to another shard.", |c| {
                 &c.deliveries_cross_core
             }),
@@ -221,35 +239,6 @@ impl Collector for Page {
         families.extend(process_families());
         families
     }
-}
-
-fn duration_metric(name: &str, histograms: &[&DurationHistogram]) -> Option<Metric> {
-    let mut counts = [0; DURATION_BOUNDS_MICROS.len() + 1];
-    for histogram in histograms {
-        for (sum, count) in counts.iter_mut().zip(histogram.counts()) {
-            *sum += count;
-        }
-    }
-    let total: u64 = counts.iter().sum();
-    // A command that nobody has used yet would only make the page longer.
-    if total == 0 {
-        return None;
-    }
-    let mut cumulative = 0;
-    let buckets = DURATION_BOUNDS_MICROS.iter().zip(counts).map(|(bound, count)| {
-        cumulative += count;
-        let mut bucket = Bucket::default();
-        bucket.set_upper_bound(seconds(*bound));
-        bucket.set_cumulative_count(cumulative);
-        bucket
-    });
-    let mut value = Histogram::default();
-    value.set_bucket(buckets.collect());
-    value.set_sample_count(total);
-    value.set_sample_sum(seconds(histograms.iter().map(|histogram| histogram.sum_micros()).sum()));
-    let mut metric = Metric::from_label(labels(&[("transport", "websocket"), ("operation", name)]));
-    metric.set_histogram(value);
-    Some(metric)
 }
 
 fn process_families() -> Vec<MetricFamily> {
@@ -275,10 +264,6 @@ fn resident_bytes(status: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024.0)
-}
-
-fn seconds(micros: u64) -> f64 {
-    micros as f64 / 1e6
 }
 
 fn taken(vec: &impl Collector) -> Vec<Metric> {
@@ -325,7 +310,7 @@ mod tests {
 
     fn page() -> String {
         let shards: Vec<_> = (0..2).map(|_| Arc::new(ShardCounters::new(&["ping", "send_message"]))).collect();
-        let metrics = Metrics::new(shards.clone()).unwrap();
+        let metrics = Metrics::new(shards.clone(), Arc::default()).unwrap();
         shards[0].connection_opened();
         shards[1].connection_opened();
         shards[1].connection_closed(1000);
@@ -395,9 +380,10 @@ mod tests {
             );
             values.iter().find(|(text, _)| sorted(text) == sorted(&wanted)).map(|(_, value)| *value)
         };
-        assert_eq!(bucket("0.00025"), Some(0.0));
-        assert_eq!(bucket("0.0005"), Some(1.0));
-        assert_eq!(bucket("5"), Some(1.0));
+        assert_eq!(bucket("0.000262144"), Some(0.0));
+        assert_eq!(bucket("0.000393216"), Some(1.0));
+        assert_eq!(bucket("8.589934592"), Some(1.0));
+        assert_eq!(bucket("12.884901888"), Some(2.0));
         assert_eq!(bucket("+Inf"), Some(2.0));
     }
 

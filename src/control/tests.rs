@@ -46,7 +46,7 @@ fn control(well: bool) -> Control {
         commands: Arc::new(NoCommands),
         health: Arc::new(Health(well)),
         notices: Arc::new(|_| ()),
-        metrics: Metrics::new(Vec::new()).unwrap(),
+        metrics: Metrics::new(Vec::new(), Arc::default()).unwrap(),
     })
 }
 

@@ -13,50 +13,8 @@
 //! Counters never go down and wrap at 2^64, that is never. Nothing here allocates after construction.
 
 use crate::error::ErrorCode;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::latency::{Count, LatencyHistogram, StageLatencies};
 use std::time::Duration;
-
-/// A counter or gauge with one writer.
-#[derive(Debug, Default)]
-pub struct Count(AtomicU64);
-
-impl Count {
-    /// Adds; only the owning shard may call it.
-    #[inline]
-    pub fn add(&self, n: u64) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
-    }
-
-    /// Takes away, not below zero; only the owning shard may call it.
-    #[inline]
-    pub fn sub(&self, n: u64) {
-        self.0.store(self.0.load(Relaxed).saturating_sub(n), Relaxed);
-    }
-
-    /// The present value; any thread may ask.
-    #[inline]
-    pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
-
-/// A value that only rises, with one writer.
-#[derive(Debug, Default)]
-pub struct Watermark(AtomicU64);
-
-impl Watermark {
-    /// Sets it; only the owning shard may call it.
-    #[inline]
-    pub fn set(&self, value: u64) {
-        self.0.store(value, Relaxed);
-    }
-
-    /// The present value; any thread may ask.
-    #[inline]
-    pub fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
 
 /// What became of a message that was sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -154,45 +112,13 @@ impl CloseGroup {
     }
 }
 
-/// Upper bounds of the duration histogram in microseconds, ascending; the last bucket is "more".
-pub const DURATION_BOUNDS_MICROS: [u64; 14] =
-    [100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 5_000_000];
-
-/// How long one command took, from frame to answer.
-#[derive(Debug, Default)]
-pub struct DurationHistogram {
-    buckets: [Count; DURATION_BOUNDS_MICROS.len() + 1],
-    sum_micros: Count,
-}
-
-impl DurationHistogram {
-    /// Counts one duration; only the owning shard may call it.
-    #[inline]
-    pub fn observe(&self, duration: Duration) {
-        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let at = DURATION_BOUNDS_MICROS.partition_point(|bound| *bound < micros);
-        self.buckets[at].add(1);
-        self.sum_micros.add(micros);
-    }
-
-    /// Counts per bucket (not cumulative), the last one for everything above the last bound.
-    pub fn counts(&self) -> [u64; DURATION_BOUNDS_MICROS.len() + 1] {
-        std::array::from_fn(|at| self.buckets[at].get())
-    }
-
-    /// Sum of all durations in microseconds.
-    pub fn sum_micros(&self) -> u64 {
-        self.sum_micros.get()
-    }
-}
-
 /// Everything one shard counts.
 #[repr(align(128))]
 #[derive(Debug)]
 pub struct ShardCounters {
     /// When the shard last looked at its clock, in milliseconds since the process's start. It does so every 100 ms
     /// even when nothing happens.
-    pub last_turn_ms: Watermark,
+    pub last_turn_ms: Count,
     /// Connections open now.
     pub connections_active: Count,
     /// Connections opened since the start.
@@ -201,6 +127,12 @@ pub struct ShardCounters {
     pub events_delivered: Count,
     /// Events handed to another shard, once per shard.
     pub deliveries_cross_core: Count,
+    /// Events published as the conversations' owner, to at least one shard.
+    pub events_published: Count,
+    /// Serialisations of events, by index of the wire format: at most one per event and format.
+    pub encodings: [Count; 2],
+    /// Where the time goes.
+    pub stages: StageLatencies,
     /// Bytes read from sockets.
     pub bytes_in: Count,
     /// Bytes written to sockets.
@@ -209,7 +141,7 @@ pub struct ShardCounters {
     messages: [Count; MessageOutcome::ALL.len()],
     errors: [Count; ErrorCode::ALL.len()],
     command_names: &'static [&'static str],
-    commands: Box<[DurationHistogram]>,
+    commands: Box<[LatencyHistogram]>,
 }
 
 impl ShardCounters {
@@ -217,18 +149,21 @@ impl ShardCounters {
     #[must_use]
     pub fn new(command_names: &'static [&'static str]) -> Self {
         Self {
-            last_turn_ms: Watermark::default(),
+            last_turn_ms: Count::default(),
             connections_active: Count::default(),
             connections_opened: Count::default(),
             events_delivered: Count::default(),
             deliveries_cross_core: Count::default(),
+            events_published: Count::default(),
+            encodings: Default::default(),
+            stages: StageLatencies::default(),
             bytes_in: Count::default(),
             bytes_out: Count::default(),
             connections_closed: Default::default(),
             messages: Default::default(),
             errors: std::array::from_fn(|_| Count::default()),
             command_names,
-            commands: command_names.iter().map(|_| DurationHistogram::default()).collect(),
+            commands: command_names.iter().map(|_| LatencyHistogram::default()).collect(),
         }
     }
 
@@ -262,7 +197,7 @@ impl ShardCounters {
     #[inline]
     pub fn command_done(&self, command: usize, duration: Duration) {
         if let Some(histogram) = self.commands.get(command) {
-            histogram.observe(duration);
+            histogram.record(duration, 1);
         }
     }
 
@@ -282,7 +217,7 @@ impl ShardCounters {
     }
 
     /// Name and durations of each command.
-    pub fn commands(&self) -> impl Iterator<Item = (&'static str, &DurationHistogram)> {
+    pub fn commands(&self) -> impl Iterator<Item = (&'static str, &LatencyHistogram)> {
         self.command_names.iter().copied().zip(self.commands.iter())
     }
 }
@@ -307,19 +242,12 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_lands_in_the_first_bucket_that_holds_it() {
+    fn a_duration_counts_for_its_command_only() {
         let counters = ShardCounters::new(&["ping", "send_message"]);
-        for micros in [0, 100, 101, 5_000_000, 5_000_001] {
-            counters.command_done(1, Duration::from_micros(micros));
-        }
+        counters.command_done(1, Duration::from_micros(100));
         counters.command_done(2, Duration::from_secs(1));
-        let (name, histogram) = counters.commands().nth(1).unwrap();
-        assert_eq!(name, "send_message");
-        let counts = histogram.counts();
-        assert_eq!((counts[0], counts[1], counts[13], counts[14]), (2, 1, 1, 1));
-        assert_eq!(counts.iter().sum::<u64>(), 5);
-        assert_eq!(histogram.sum_micros(), 10_000_202);
-        assert_eq!(counters.commands().next().unwrap().1.counts().iter().sum::<u64>(), 0);
+        let total: Vec<u64> = counters.commands().map(|(_, histogram)| histogram.counts().iter().sum()).collect();
+        assert_eq!(total, [0, 1]);
     }
 
     #[test]

@@ -111,6 +111,10 @@ pub struct EncodedEvent {
     pub except_user: Option<UserId>,
     /// A connection that need not see it.
     pub except_connection: Option<ConnId>,
+    /// When the bytes that caused it were received.
+    pub received_at: Instant,
+    /// When its owner published it.
+    pub published_at: Instant,
 }
 
 /// A change somebody wants to make. Travels to the owner, to the I/O shard and back with its outcome.
@@ -126,6 +130,10 @@ pub struct Mutation {
     pub token: Token,
     /// The shard that sequences the conversation: where the outcome goes.
     pub owner: ShardId,
+    /// When its bytes were received.
+    pub received_at: Instant,
+    /// When it was handed to the thread that has it now.
+    pub handed_over_at: Instant,
     /// When it is too late to begin.
     pub deadline: Instant,
     /// Its asker was told already that the outcome is not known; the outcome is only published.

@@ -38,6 +38,8 @@ pub(super) struct Slot {
     pub(super) dirty: bool,
     /// Chunks at the front of `queue` that the kernel is sending.
     pub(super) sending: u16,
+    /// When that send was submitted, on the wrapping clock of `Sockets`.
+    pub(super) sending_since_us: u32,
     /// Bytes of the first chunk that have been sent.
     pub(super) offset: u32,
     pub(super) queued_bytes: u32,
@@ -57,6 +59,7 @@ impl Slot {
             peer_finished: false,
             dirty,
             sending: 0,
+            sending_since_us: 0,
             offset: 0,
             queued_bytes: 0,
             vectored: None,

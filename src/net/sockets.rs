@@ -5,12 +5,15 @@ use super::chunk::Chunk;
 use super::slot::{Life, Receiving, Slot, shut};
 use super::submit::{Operation, VectoredSend, key, target};
 use crate::ids::{ConnId, ShardId};
+use crate::latency::LatencyHistogram;
 use io_uring::{IoUring, cqueue, opcode, squeue::Entry, types};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 const SUBMISSIONS: u32 = 4_096;
 const COMPLETIONS: u32 = 16_384;
@@ -71,15 +74,21 @@ pub struct Sockets {
     /// Where the kernel puts the doorbell's count.
     doorbell_count: Box<u64>,
     doorbell_in_kernel: bool,
+    writes: Arc<LatencyHistogram>,
+    started: Instant,
+    /// Microseconds since `started`, wrapping: when this turn began, then when its completions were collected. Two looks
+    /// at the clock per turn, however many sends it has.
+    now_us: u32,
     open: usize,
 }
 
 impl Sockets {
-    /// Makes the shard's ring. Whoever writes `doorbell`, an eventfd, wakes [`Self::turn_or_wait`].
+    /// Makes the shard's ring. Whoever writes `doorbell`, an eventfd, wakes [`Self::turn_or_wait`]. How long the kernel
+    /// takes for each send is recorded in `writes`.
     ///
     /// # Errors
     /// [`NetError::Ring`] when the kernel refuses.
-    pub fn new(shard: ShardId, doorbell: OwnedFd) -> Result<Self, NetError> {
+    pub fn new(shard: ShardId, doorbell: OwnedFd, writes: Arc<LatencyHistogram>) -> Result<Self, NetError> {
         let ring: IoUring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -105,6 +114,9 @@ impl Sockets {
             doorbell,
             doorbell_count: Box::new(0),
             doorbell_in_kernel: false,
+            writes,
+            started: Instant::now(),
+            now_us: 0,
             open: 0,
         })
     }
@@ -257,7 +269,12 @@ impl Sockets {
         self.turn_collecting(1, events)
     }
 
+    fn look_at_clock(&mut self) {
+        self.now_us = self.started.elapsed().as_micros() as u32; // wraps after 71 minutes; differences stay right
+    }
+
     fn turn_collecting(&mut self, at_least: u32, events: &mut Vec<SocketEvent>) -> io::Result<()> {
+        self.look_at_clock();
         self.submit_output(events);
         if !self.tick_in_kernel {
             self.tick_in_kernel = true;
@@ -274,6 +291,7 @@ impl Sockets {
         }
         // What ended while output was submitted is news already: it must not wait for more.
         self.enter(if events.is_empty() { at_least } else { 0 })?;
+        self.look_at_clock();
         let mut completions = std::mem::take(&mut self.completions);
         completions.extend(self.ring.completion().map(|c| (c.user_data(), c.result(), c.flags())));
         for (user_data, result, flags) in completions.drain(..) {
@@ -390,6 +408,8 @@ impl Sockets {
         let (index, generation) = target(user_data);
         let Some(slot) = self.slots.get_mut(index as usize).filter(|s| s.generation == generation) else { return };
         slot.sending = 0;
+        let took_us = self.now_us.wrapping_sub(slot.sending_since_us);
+        self.writes.record(Duration::from_micros(took_us.into()), 1);
         if let Some(vectored) = slot.vectored.take()
             && self.spare_sends.len() < SPARE_SENDS_MAX
         {
@@ -481,6 +501,7 @@ impl Sockets {
         if slot.sending > 0 {
             return; // its completion marks the slot dirty again
         }
+        slot.sending_since_us = self.now_us;
         let Some(front) = slot.queue.front() else {
             if slot.life == Life::Flushing {
                 slot.life = Life::HalfClosed;

@@ -5,6 +5,7 @@ use super::pending::{Asked, Origin, Pending};
 use super::session::Client;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, MAX_SAFE_INTEGER, Seq, UserId};
+use crate::latency::Stage;
 use crate::limits::{READ_DEADLINE_MS, READS_IN_FLIGHT_PER_SHARD, TYPING_INTERVAL_MS};
 use crate::mesh::frame::{Answer, Query, ReadRequest, Request, Token};
 use crate::mesh::record::rfc3339;
@@ -175,7 +176,10 @@ impl Shard {
 
     fn reply(&mut self, asked: Asked, answer: Answer) {
         match answer {
-            Answer::Sent(receipt) => self.acknowledge(asked, &*receipt),
+            Answer::Sent(receipt) => {
+                self.counters.stages.record(Stage::Ack, asked.at.elapsed(), 1);
+                self.acknowledge(asked, &*receipt);
+            }
             Answer::Data(data) => self.acknowledge(asked, &*data),
             Answer::Page(page) => self.acknowledge(asked, &*page),
             Answer::Refused(refusal) => self.refuse(asked, &refusal, true),

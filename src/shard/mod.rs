@@ -31,6 +31,7 @@ use crate::chat::budget::Rate;
 use crate::chat::published::PublishedIndex;
 use crate::chat::subscribers::Room;
 use crate::ids::{ConnId, ConversationId, SessionId, ShardId, UserId};
+use crate::latency::Stage;
 use crate::limits::Limits;
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::frame::{Admission, MembershipChange};
@@ -144,7 +145,7 @@ impl Shard {
         listener: TcpListener,
     ) -> Result<Self, NetError> {
         let doorbell = mesh.bell(id).duplicate().map_err(NetError::Doorbell)?;
-        let mut sockets = Sockets::new(id, doorbell)?;
+        let mut sockets = Sockets::new(id, doorbell, Arc::clone(counters.stages.of(Stage::SocketWrite)))?;
         sockets.listen(listener);
         let message_rate = Rate::per_minute(settings.limits.max_messages_per_minute);
         Ok(Self {

@@ -8,6 +8,7 @@ use super::Shard;
 use crate::chat::published::Memory;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, Seq, ShardId, UserId};
+use crate::latency::Stage;
 use crate::limits::{COMMITS_IN_FLIGHT_PER_SHARD, TYPING_EXPIRES_MS};
 use crate::mesh::counters::MessageOutcome;
 use crate::mesh::frame::{
@@ -20,13 +21,22 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Who need not see an event, and whose copy has more.
-#[derive(Default)]
 struct Audience {
     sender_key: Option<(UserId, Box<str>)>,
     except_user: Option<UserId>,
     except_connection: Option<ConnId>,
+    /// When the bytes that caused the event were received.
+    received_at: Instant,
+}
+
+impl Audience {
+    /// Everybody who is subscribed.
+    fn all(received_at: Instant) -> Self {
+        Self { sender_key: None, except_user: None, except_connection: None, received_at }
+    }
 }
 
 impl Shard {
@@ -37,7 +47,7 @@ impl Shard {
             Request::Typing { conversation, user } => {
                 let data =
                     json!({ "conversation_id": conversation, "user_id": user, "expires_in_ms": TYPING_EXPIRES_MS });
-                let audience = Audience { except_user: Some(user), ..Audience::default() };
+                let audience = Audience { except_user: Some(user), ..Audience::all(self.now) };
                 self.publish(conversation, None, Cow::Borrowed("typing"), &data, audience);
             }
             Request::Interest { conversation, shard, formats } => {
@@ -56,7 +66,12 @@ impl Shard {
         }
     }
 
-    fn accept_mutation(&mut self, mutation: Box<Mutation>) {
+    fn accept_mutation(&mut self, mut mutation: Box<Mutation>) {
+        let now = Instant::now();
+        if mutation.token.shard != self.id {
+            self.counters.stages.record(Stage::CrossCore, now.saturating_duration_since(mutation.handed_over_at), 1);
+        }
+        mutation.handed_over_at = now;
         if self.commits_in_flight >= COMMITS_IN_FLIGHT_PER_SHARD {
             let refusal = Refusal::overloaded("changes to commit");
             return self.answer(mutation.token, Answer::Refused(Box::new(refusal)));
@@ -122,7 +137,7 @@ impl Shard {
                 Change::Message { key, key_is_clients: true, .. } => Some((mutation.actor, key.into_boxed_str())),
                 _ => None,
             };
-            let audience = Audience { sender_key, ..Audience::default() };
+            let audience = Audience { sender_key, ..Audience::all(mutation.received_at) };
             let (conversation, seq) = (record.conversation_id, record.seq);
             self.publish(conversation, Some(seq), Cow::Borrowed("message_created"), &record, audience);
         }
@@ -139,12 +154,12 @@ impl Shard {
         if mutation.conversation.is_some() {
             for event in other.events {
                 let (seq, kind, data) = event_data(conversation, event);
-                self.publish(conversation, Some(seq), Cow::Owned(kind), &data, Audience::default());
+                self.publish(conversation, Some(seq), Cow::Owned(kind), &data, Audience::all(mutation.received_at));
             }
         }
         if let Some((kind, mut data)) = other.signal {
             data.insert("conversation_id".to_owned(), json!(conversation));
-            let audience = Audience { except_connection: mutation.origin, ..Audience::default() };
+            let audience = Audience { except_connection: mutation.origin, ..Audience::all(mutation.received_at) };
             self.publish(conversation, None, Cow::Owned(kind), &Value::Object(data), audience);
         }
         let gained = other.gained.iter().map(|user| (*user, true));
@@ -174,6 +189,7 @@ impl Shard {
             if formats & format.bit() == 0 {
                 return None;
             }
+            self.counters.encodings[format.index()].add(1);
             match event::encode(format, &kind, None, data) {
                 Ok(frame) => Some(Arc::from(frame)),
                 Err(words) => {
@@ -182,9 +198,19 @@ impl Shard {
                 }
             }
         });
-        let Audience { sender_key, except_user, except_connection } = audience;
-        let event =
-            Arc::new(EncodedEvent { conversation, seq, kind, frames, sender_key, except_user, except_connection });
+        self.counters.events_published.add(1);
+        let Audience { sender_key, except_user, except_connection, received_at } = audience;
+        let event = Arc::new(EncodedEvent {
+            conversation,
+            seq,
+            kind,
+            frames,
+            sender_key,
+            except_user,
+            except_connection,
+            received_at,
+            published_at: Instant::now(),
+        });
         for (shard, _) in interests {
             self.deliver_to(shard, Delivery::Event(Arc::clone(&event)));
         }

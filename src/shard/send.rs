@@ -10,7 +10,7 @@ use crate::mesh::frame::{Change, Mutation, Request};
 use crate::wire::command::Command;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 impl Shard {
     /// Turns a command into a mutation. A kind of mutation is one arm here and `mutate_<kind>` in PostgreSQL.
@@ -90,6 +90,7 @@ impl Shard {
         // What is being created has no owner yet: its creator's shard stands in for it.
         let owner = conversation.map_or(self.id, |conversation| self.mesh.placement.owner(conversation));
         let origin = asked.origin.connection();
+        let received_at = asked.at;
         let token = self.pending.insert(Pending::Command(asked));
         let mutation = Box::new(Mutation {
             conversation,
@@ -97,6 +98,8 @@ impl Shard {
             origin,
             token,
             owner,
+            received_at,
+            handed_over_at: Instant::now(),
             deadline: self.now + Duration::from_millis(COMMIT_DEADLINE_MS),
             answered: false,
             change,

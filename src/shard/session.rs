@@ -3,6 +3,7 @@
 use super::Shard;
 use crate::error::Refusal;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
+use crate::latency::Stage;
 use crate::wire::Format;
 use crate::wire::command;
 use crate::wire::ws::close::CloseCode;
@@ -12,6 +13,7 @@ use crate::wire::ws::peer::{Ending, Peer, PeerEvent};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Instant;
 
 /// A peer gets this long to close its half of the connection after we closed ours.
 const LINGER_MS: u64 = 2_000;
@@ -165,6 +167,7 @@ impl Shard {
         let mut input = bytes;
         let mut ended = None;
         loop {
+            let began = Instant::now();
             let mut context = DecodeContext { max_message_bytes, inflater: &mut inflater };
             let step = match peer.next(&mut input, &mut context) {
                 None => break,
@@ -174,6 +177,7 @@ impl Shard {
                 Some(PeerEvent::Message(kind, _)) if kind != format.message_kind() => Step::WrongKind,
                 Some(PeerEvent::Message(_, payload)) => {
                     let parsed = command::parse(payload, format, &mut json, &settings.limits);
+                    self.counters.stages.record(Stage::Decode, began.elapsed(), 1);
                     self.on_command(conn, parsed);
                     Step::Next
                 }

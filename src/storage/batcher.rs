@@ -59,6 +59,8 @@ mod tests {
             origin: None,
             token: Token { shard: ShardId(0), index },
             owner: ShardId(0),
+            received_at: Instant::now(),
+            handed_over_at: Instant::now(),
             deadline: Instant::now(),
             answered: false,
             change,

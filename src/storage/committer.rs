@@ -16,6 +16,7 @@ use super::connect::{self, Role, Target};
 use super::{rows, sql};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{MessageId, Seq, UserId};
+use crate::latency::{Stage, StorageLatencies};
 use crate::limits::BATCH_ROWS_MAX;
 use crate::mesh::frame::{Change, CommitOutcome, CommittedMessage, CommittedOther, Mutation, Verdict};
 use crate::mesh::lane::Mesh;
@@ -77,19 +78,23 @@ pub struct Committer {
     waiting: VecDeque<Box<Mutation>>,
     writer: Option<Writer>,
     healthy: Arc<AtomicBool>,
+    latencies: Arc<StorageLatencies>,
     backoff_ms: u64,
 }
 
 impl Committer {
-    /// A committer that reads `inlet`. `healthy` is kept at whether it has a working connection.
+    /// A committer that reads `inlet`. `healthy` is kept at whether it has a working connection; what it does
+    /// is recorded in `latencies`, which only committers of one thread may share.
     #[must_use]
     pub fn new(
         target: Target,
         mesh: Arc<Mesh>,
         inlet: mpsc::Receiver<Box<Mutation>>,
         healthy: Arc<AtomicBool>,
+        latencies: Arc<StorageLatencies>,
     ) -> Self {
-        Self { target, mesh, inlet, waiting: VecDeque::new(), writer: None, healthy, backoff_ms: BACKOFF_MS_MIN }
+        let (waiting, backoff_ms) = (VecDeque::new(), BACKOFF_MS_MIN);
+        Self { target, mesh, inlet, waiting, writer: None, healthy, latencies, backoff_ms }
     }
 
     /// Runs until the inlet is closed and everything is committed or refused.
@@ -253,6 +258,10 @@ impl Committer {
     async fn attempt(&mut self, kind: RunKind, run: &mut [Box<Mutation>], repeated: bool) -> Attempt {
         let Some(writer) = self.writer.take() else { return Attempt::Lost("no connection".to_owned()) };
         let started = Instant::now();
+        for mutation in run.iter().filter(|_| !repeated) {
+            let waited = started.saturating_duration_since(mutation.handed_over_at);
+            self.latencies.stages.record(Stage::CommitQueue, waited, 1);
+        }
         let submitted = match kind {
             RunKind::Messages => Columns::of_messages(run),
             RunKind::Others => Columns::of_others(run),
@@ -280,6 +289,10 @@ impl Committer {
             None => Attempt::Lost(format!("no answer for {} s", STATEMENT_TIMEOUT.as_secs())),
             Some(Ok(answer)) => {
                 self.writer = Some(writer);
+                let took = started.elapsed();
+                self.latencies.commits.record(took, 1);
+                self.latencies.batch_sizes.record(run.len() as u64);
+                self.latencies.stages.record(Stage::Commit, took, run.len() as u64);
                 match kind {
                     RunKind::Messages => message_verdicts(run, &answer, repeated),
                     RunKind::Others => other_verdicts(run, &answer.rows),

@@ -5,6 +5,7 @@ use super::committer::Committer;
 use super::connect::{Role, Target};
 use super::readers;
 use crate::ids::ConversationId;
+use crate::latency::StorageLatencies;
 use crate::limits::{COMMITS_IN_FLIGHT_PER_SHARD, READS_IN_FLIGHT_PER_SHARD};
 use crate::mesh::frame::{Mutation, ReadRequest, ReadResult};
 use crate::mesh::lane::Mesh;
@@ -41,6 +42,7 @@ pub async fn serve(
     target: Target,
     readers_max: usize,
     health: StorageHealth,
+    latencies: Arc<StorageLatencies>,
     stop: Arc<AtomicBool>,
 ) -> Result<(), StorageError> {
     let pool = target.pool(Role::App, readers_max)?;
@@ -56,7 +58,8 @@ pub async fn serve(
     for healthy in &health.committers {
         let (sender, receiver) = mpsc::channel(capacity);
         healthy.store(true, Ordering::Relaxed);
-        let committer = Committer::new(target.clone(), Arc::clone(&mesh), receiver, Arc::clone(healthy));
+        let committer =
+            Committer::new(target.clone(), Arc::clone(&mesh), receiver, Arc::clone(healthy), Arc::clone(&latencies));
         committers.push(tokio::spawn(committer.run()));
         senders.push(sender);
     }

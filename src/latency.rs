@@ -1,0 +1,272 @@
+//! Where the time of a message goes: one histogram per stage, with one writer and any number of readers.
+//!
+//! Invariants:
+//! - **one writer** per histogram (the thread that owns it), so recording is a relaxed load and a relaxed store: no lock,
+//!   no read-modify-write, a handful of nanoseconds. A second writer would lose counts, nothing else;
+//! - **any reader**, at any time: buckets only grow, so the difference of two readings is a histogram of what happened in
+//!   between. Merging and percentiles are the reader's work, off the hot path;
+//! - **bounded**: the buckets are `HdrHistogram`'s (a power of two split into [`PARTS`] equal parts), so that a value is
+//!   known to 1/[`PARTS`] of itself whatever its size; values beyond the last bucket count in it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// A counter or gauge with one writer.
+#[derive(Debug, Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// Adds; only the owning thread may call it.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Takes away, not below zero; only the owning thread may call it.
+    #[inline]
+    pub fn sub(&self, n: u64) {
+        self.0.store(self.0.load(Relaxed).saturating_sub(n), Relaxed);
+    }
+
+    /// Sets it; only the owning thread may call it.
+    #[inline]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// The present value; any thread may ask.
+    #[inline]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// Equal parts of a power of two: a value is known to one part in 16.
+const PARTS: u64 = 16;
+const PARTS_BITS: u32 = PARTS.trailing_zeros();
+/// Bits below the smallest difference that is kept: 64 ns for times.
+const UNIT_BITS: u32 = 6;
+/// Powers of two above the linear start: up to 2^36 ns, a good minute.
+const OCTAVES: usize = 26;
+/// Buckets of a histogram.
+pub const BUCKETS: usize = PARTS as usize * (OCTAVES + 1) + PARTS as usize;
+
+/// The bucket of a value, in units of 2^[`UNIT_BITS`].
+#[inline]
+fn bucket_of(units: u64) -> usize {
+    let highest_bit = (units | 1).ilog2();
+    let shift = highest_bit.saturating_sub(PARTS_BITS);
+    let at = u64::from(shift) * PARTS + (units >> shift);
+    (at as usize).min(BUCKETS - 1)
+}
+
+/// The first value, in units, above those of a bucket.
+fn end_of(bucket: usize) -> u64 {
+    let next = bucket as u64 + 1;
+    if next < 2 * PARTS {
+        return next;
+    }
+    let shift = next / PARTS - 1;
+    (PARTS + next % PARTS) << shift
+}
+
+/// The upper bound of a bucket of times, nanoseconds, exclusive. `bucket` is below [`BUCKETS`].
+#[must_use]
+pub fn upper_bound_ns(bucket: usize) -> u64 {
+    end_of(bucket) << UNIT_BITS
+}
+
+/// How long something took, how often.
+#[derive(Debug)]
+pub struct LatencyHistogram {
+    buckets: [Count; BUCKETS],
+    sum_ns: Count,
+}
+
+impl Default for LatencyHistogram {
+    fn default() -> Self {
+        Self { buckets: std::array::from_fn(|_| Count::default()), sum_ns: Count::default() }
+    }
+}
+
+impl LatencyHistogram {
+    /// Counts `times` occurrences of one duration; only the owning thread may call it.
+    #[inline]
+    pub fn record(&self, duration: Duration, times: u64) {
+        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.buckets[bucket_of(ns >> UNIT_BITS)].add(times);
+        self.sum_ns.add(ns.saturating_mul(times));
+    }
+
+    /// Counts per bucket, not cumulative; see [`upper_bound_ns`].
+    #[must_use]
+    pub fn counts(&self) -> Vec<u64> {
+        self.buckets.iter().map(Count::get).collect()
+    }
+
+    /// Sum of all durations, nanoseconds.
+    #[must_use]
+    pub fn sum_ns(&self) -> u64 {
+        self.sum_ns.get()
+    }
+}
+
+/// A stage of a message's life, in its order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stage {
+    /// A frame's bytes to a command, on the shard that received it.
+    Decode,
+    /// From one shard's lane into another shard's hands.
+    CrossCore,
+    /// At the I/O shard, from the owner's hand-over until its statement begins.
+    CommitQueue,
+    /// The statement that makes it durable, once per mutation in it.
+    Commit,
+    /// Putting one event into the queues of one shard's subscribers, or of one slice of them.
+    FanOut,
+    /// A send, from hand-over to the kernel until it is done.
+    SocketWrite,
+    /// End to end: from a message's bytes to its ack in the sender's queue.
+    Ack,
+    /// End to end: from a message's bytes to its event in a subscriber's queue, once per subscriber.
+    Delivery,
+}
+
+impl Stage {
+    /// Every stage, in index order.
+    pub const ALL: [Self; 8] = [
+        Self::Decode,
+        Self::CrossCore,
+        Self::CommitQueue,
+        Self::Commit,
+        Self::FanOut,
+        Self::SocketWrite,
+        Self::Ack,
+        Self::Delivery,
+    ];
+
+    /// As the label of a metric.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Decode => "decode",
+            Self::CrossCore => "cross_core",
+            Self::CommitQueue => "commit_queue",
+            Self::Commit => "commit",
+            Self::FanOut => "fan_out",
+            Self::SocketWrite => "socket_write",
+            Self::Ack => "ack",
+            Self::Delivery => "delivery",
+        }
+    }
+}
+
+/// The histograms of one thread, one per stage. Those that it never takes part in stay empty.
+#[derive(Debug, Default)]
+pub struct StageLatencies([Arc<LatencyHistogram>; Stage::ALL.len()]);
+
+impl StageLatencies {
+    /// Counts `times` occurrences; only the owning thread may call it.
+    #[inline]
+    pub fn record(&self, stage: Stage, duration: Duration, times: u64) {
+        self.0[stage as usize].record(duration, times);
+    }
+
+    /// The histogram of a stage.
+    #[must_use]
+    pub fn of(&self, stage: Stage) -> &Arc<LatencyHistogram> {
+        &self.0[stage as usize]
+    }
+}
+
+/// How large something was, how often: the same buckets without a unit.
+#[derive(Debug)]
+pub struct SizeHistogram {
+    buckets: [Count; BUCKETS],
+    sum: Count,
+}
+
+impl Default for SizeHistogram {
+    fn default() -> Self {
+        Self { buckets: std::array::from_fn(|_| Count::default()), sum: Count::default() }
+    }
+}
+
+impl SizeHistogram {
+    /// Counts one occurrence; only the owning thread may call it.
+    pub fn record(&self, size: u64) {
+        self.buckets[bucket_of(size)].add(1);
+        self.sum.add(size);
+    }
+
+    /// Counts per bucket, not cumulative; see [`Self::largest_in`].
+    #[must_use]
+    pub fn counts(&self) -> Vec<u64> {
+        self.buckets.iter().map(Count::get).collect()
+    }
+
+    /// The largest size that a bucket holds.
+    #[must_use]
+    pub fn largest_in(bucket: usize) -> u64 {
+        end_of(bucket) - 1
+    }
+
+    /// Sum of all sizes.
+    #[must_use]
+    pub fn sum(&self) -> u64 {
+        self.sum.get()
+    }
+}
+
+/// What the I/O shard records; its committers share one thread.
+#[derive(Debug, Default)]
+pub struct StorageLatencies {
+    /// [`Stage::CommitQueue`] and [`Stage::Commit`], per mutation.
+    pub stages: StageLatencies,
+    /// Duration of each statement that committed.
+    pub commits: LatencyHistogram,
+    /// Mutations in each of them.
+    pub batch_sizes: SizeHistogram,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn buckets_meet_without_gap_or_overlap() {
+        let mut start = 0;
+        for bucket in 0..BUCKETS - 1 {
+            let end = end_of(bucket);
+            assert!(end > start, "bucket {bucket}");
+            assert_eq!((bucket_of(start), bucket_of(end - 1)), (bucket, bucket));
+            start = end;
+        }
+        assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
+        assert!(upper_bound_ns(BUCKETS - 2) > 60_000_000_000, "a minute is told apart from more");
+    }
+
+    proptest! {
+        #[test]
+        fn a_value_is_known_to_a_part_of_itself(ns in 1u64..60_000_000_000) {
+            let histogram = LatencyHistogram::default();
+            histogram.record(Duration::from_nanos(ns), 3);
+            let at = histogram.counts().iter().position(|count| *count == 3).unwrap();
+            let bound = upper_bound_ns(at);
+            prop_assert!(bound > ns && bound - ns <= (ns / PARTS).max(1 << UNIT_BITS) + (1 << UNIT_BITS));
+            prop_assert_eq!(histogram.sum_ns(), 3 * ns);
+        }
+    }
+
+    #[test]
+    fn sizes_up_to_thirty_one_are_exact() {
+        let sizes = SizeHistogram::default();
+        for size in 1..32 {
+            sizes.record(size);
+            assert_eq!(sizes.counts().iter().rposition(|count| *count > 0).map(SizeHistogram::largest_in), Some(size));
+        }
+        assert_eq!(sizes.sum(), 496);
+    }
+}
