@@ -1,15 +1,17 @@
 //! The turn of a shard: collect from the ring, drain the lanes, answer, wake the others, sleep when there is nothing.
 //!
-//! Order within a turn: sockets, deliveries, outcomes, reads, requests, control. Deliveries come before the stages that
+//! Order within a turn: sockets, deliveries, outcomes, reads, requests, control, then the fan-out of what they brought. Deliveries come before the stages that
 //! produce them for others, so a full lane empties first; outcomes and requests are taken only while every delivery
 //! lane has room (`mesh` explains why that cannot deadlock).
 
 use super::Shard;
 use crate::ids::ShardId;
+use crate::latency::Stage;
 use crate::limits::CREATE_MEMBERS_MAX;
 use crate::mesh::frame::{Delivery, Request};
 use crate::net::SocketEvent;
 use std::io;
+use std::time::Instant;
 
 /// Frames that one outcome or request may put on one delivery lane: an answer, events, memberships gained or lost.
 const DELIVERIES_PER_ITEM_MAX: usize = CREATE_MEMBERS_MAX + 8;
@@ -70,6 +72,7 @@ impl Shard {
         self.tell_news();
         self.serve_waiting_admissions();
         self.serve_waiting_replays();
+        worked |= self.fan_out();
         self.ring_bells();
         worked
     }
@@ -164,7 +167,10 @@ impl Shard {
     /// Sends a delivery. Room was checked before the item that causes it was taken.
     pub(super) fn deliver_to(&mut self, to: ShardId, delivery: Delivery) {
         if to == self.id {
-            self.on_delivery(delivery);
+            match delivery {
+                Delivery::Event(event) => self.on_event(event), // crosses nothing
+                other => self.on_delivery(other),
+            }
             return;
         }
         if self.mesh.deliveries(self.id, to).try_push(delivery).is_err() {
@@ -178,7 +184,11 @@ impl Shard {
     fn on_delivery(&mut self, delivery: Delivery) {
         match delivery {
             Delivery::Answer(token, answer) => self.on_answer(token, answer),
-            Delivery::Event(event) => self.on_event(&event),
+            Delivery::Event(event) => {
+                let waited = Instant::now().saturating_duration_since(event.published_at);
+                self.counters.stages.record(Stage::CrossCore, waited, 1);
+                self.on_event(event);
+            }
             Delivery::Interested { conversation, formats, published } => {
                 self.on_interested(conversation, formats, published);
             }
