@@ -69,9 +69,12 @@ impl Target {
         let given = config.get_options().unwrap_or_default();
         let options = format!(
             "{given} -c role={} -c synchronous_commit=on -c timezone=UTC -c statement_timeout={} \
-             -c idle_in_transaction_session_timeout=30000",
+             -c idle_in_transaction_session_timeout=30000 -c jit=off{}",
             role.name(),
-            if role == Role::App { crate::limits::READ_DEADLINE_MS } else { 20_000 }
+            if role == Role::App { crate::limits::READ_DEADLINE_MS } else { 20_000 },
+            // Every join of the writer's statements is a look-up by key, whatever the arrays hold. Planned anew each time
+            // (which PostgreSQL prefers for arrays), a commit of one message costs twice as much.
+            if role == Role::Writer { " -c plan_cache_mode=force_generic_plan" } else { "" },
         );
         config.options(options.trim());
         config.application_name(format!("veza {}", role.name()));
