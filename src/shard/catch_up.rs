@@ -170,6 +170,9 @@ impl Shard {
     /// Everything queued for a connection has left.
     pub(super) fn drained(&mut self, conn: ConnId) {
         let Some(session) = self.session(conn) else { return };
+        if session.lagging_since_ms.is_none() && session.replays.is_empty() {
+            return; // as after nearly every send
+        }
         if session.lagging_since_ms.take().is_some() {
             for conversation in std::mem::take(&mut session.behind) {
                 let subscriber = self.rooms.get_mut(&conversation).and_then(|room| room.subscriber(conn));
