@@ -6,7 +6,8 @@
 //! The modules, from the inside out:
 //! - pure, no clock and no I/O: [`range_set`], [`violations`], [`checker`] (the promises), [`payload`] (contents),
 //!   [`plan`] (when to send), [`wire`] (frames);
-//! - what is measured: [`stats`], [`report`], [`result`] (the shape that files and reports share);
+//! - what is measured: [`stats`], [`report`], [`result`] (the shape that files and reports share),
+//!   [`measure`] (processes, the machine, the server's own metrics);
 //! - the outside world: [`api`] (HTTP), [`socket`] (WebSocket), [`progress`];
 //! - the scenario: [`account`], [`setup`], [`client`], [`run`], [`options`].
 //!
@@ -18,6 +19,7 @@ mod account;
 mod api;
 mod checker;
 mod client;
+mod measure;
 mod options;
 mod payload;
 mod plan;
