@@ -335,6 +335,7 @@ impl<P: Protocol> Worker<P> {
     fn end_interval(&mut self, next: u32) -> Result<(), String> {
         let cpu_ns = thread_cpu_ns();
         let mut interval = self.recorder.turn(next)?;
+        interval.thread = self.place.number;
         interval.cpu_ns = cpu_ns.saturating_sub(self.cpu_ns);
         self.cpu_ns = cpu_ns;
         // The main thread takes events all the time; were it gone, nobody would miss this.
