@@ -257,6 +257,9 @@ where
                 Event::Done(findings) => {
                     self.done += 1;
                     self.collected.findings.merge(*findings)?;
+                    if self.done == self.collected.thread_cpu_ns.len() {
+                        return Ok(());
+                    }
                 }
             }
         }
