@@ -26,7 +26,6 @@ mod plan;
 mod progress;
 mod range_set;
 mod report;
-#[allow(dead_code, reason = "the engine that fills it in comes next")]
 mod result;
 mod run;
 mod setup;
@@ -42,7 +41,25 @@ use std::process::ExitCode;
 const VIOLATIONS: u8 = 1;
 const FAILED: u8 = 2;
 
+/// `loadtest report …`; all other arguments are a run's.
+#[derive(Parser)]
+#[command(name = "loadtest report", about = "Reports on results of earlier runs, and compares them")]
+struct ReportCommand {
+    #[command(flatten)]
+    options: report::command::ReportOptions,
+}
+
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == "report") {
+        let command = ReportCommand::parse_from(std::env::args_os().skip(1));
+        return match report::command::report(&command.options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(reason) => {
+                eprintln!("loadtest: {reason}");
+                ExitCode::from(FAILED)
+            }
+        };
+    }
     // clap ends the process with 2 on wrong usage.
     let options = Options::parse();
     match execute(&options) {

@@ -1,6 +1,4 @@
-//! The result of a run: for people on stdout, for programs as JSON.
-//!
-//! The JSON's keys carry their units; they are only ever added to, so scripts that read them keep working.
+//! The result of the tokio-based run, and only of it: it goes when the engine takes over.
 
 use crate::options::Options;
 use crate::stats::{Stats, count_of};
