@@ -101,3 +101,48 @@ fn print(text: &dyn std::fmt::Display) -> Result<(), String> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::fixtures;
+    use serde_json::json;
+
+    fn options(results: Vec<PathBuf>) -> ReportOptions {
+        ReportOptions { results, html: None, by_system: false }
+    }
+
+    #[test]
+    fn runs_of_one_scenario_are_told_apart_by_their_files() {
+        let mut runs = [fixtures::run("rooms-10", 1.0), fixtures::run("rooms-10", 1.0), fixtures::run("idle", 1.0)];
+        tell_apart(&mut runs, &["before".to_owned(), "after".to_owned(), "other".to_owned()]);
+        assert_eq!(runs.map(|run| run.label), ["before", "after", "idle"]);
+    }
+
+    #[test]
+    fn a_report_is_written_from_files_and_refused_of_what_does_not_go_together() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: String| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let run = serde_json::to_value(fixtures::run("rooms-10", 1.0)).unwrap();
+        let (first, second) = (file("a.json", run.to_string()), file("b.json", run.to_string()));
+        let systems = file("c.json", json!({"systems": [{"system": "NATS", "runs": [run]}]}).to_string());
+
+        let html = directory.path().join("page.html");
+        report(&ReportOptions { html: Some(html.clone()), ..options(vec![first.clone(), second]) }).unwrap();
+        assert!(std::fs::read_to_string(&html).unwrap().contains("<title>a · b"));
+        report(&ReportOptions { by_system: true, html: Some(html.clone()), ..options(vec![first.clone()]) }).unwrap();
+        assert!(std::fs::read_to_string(&html).unwrap().contains("1 systems compared"));
+
+        let error = report(&options(vec![first.clone(), systems])).unwrap_err();
+        assert!(error.contains("one kind at a time"), "{error}");
+        let error = report(&options(vec![first.clone(); RUNS_MAX + 1])).unwrap_err();
+        assert!(error.contains("at most 64"), "{error}");
+        let nowhere = directory.path().join("missing").join("page.html");
+        let error = report(&ReportOptions { html: Some(nowhere), ..options(vec![first]) }).unwrap_err();
+        assert!(error.contains("cannot write") && error.contains("missing/page.html"), "{error}");
+    }
+}

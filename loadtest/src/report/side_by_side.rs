@@ -31,7 +31,7 @@ impl fmt::Display for SideBySide<'_> {
             write_table(f, &block_of(&rows, &runs, block))?;
         }
         writeln!(f, "▲ better than {}, ▼ worse; nothing: alike within {:.0} %.", head(0, &runs), SAME_WITHIN * 100.0)?;
-        for remark in remarks(&runs) {
+        for remark in remarks(&runs).into_iter().chain(doubts(&runs)) {
             write_paragraph(f, "note", &remark)?;
         }
         Ok(())
@@ -121,8 +121,7 @@ pub fn remarks(runs: &[&RunResult]) -> Vec<String> {
     let Some((first, others)) = runs.split_first() else { return remarks };
     let machine = |run: &RunResult| (run.machine.cpu.clone(), run.machine.cores, run.machine.kernel.clone());
     if others.iter().any(|run| machine(run) != machine(first)) {
-        remarks
-            .push("the runs are from different machines or kernels: compare ratios within each, not across".to_owned());
+        remarks.push("the runs are from different machines or kernels: their figures can't be compared".to_owned());
     }
     if others.iter().any(|run| run.scenario != first.scenario) {
         remarks.push("the runs differ in their scenarios or settings".to_owned());
@@ -131,6 +130,12 @@ pub fn remarks(runs: &[&RunResult]) -> Vec<String> {
     if others.iter().any(|run| durability(run) != durability(first)) {
         remarks.push("acknowledgements do not promise the same in all runs".to_owned());
     }
+    remarks
+}
+
+/// Why one of the runs' figures may not be the server's.
+fn doubts(runs: &[&RunResult]) -> Vec<String> {
+    let mut remarks = Vec::new();
     for (index, run) in runs.iter().enumerate() {
         if run.violations.total() > 0 {
             remarks.push(format!("{} broke promises: its figures are those of a failed run", head(index, runs)));
@@ -174,7 +179,8 @@ mod tests {
         let (first, mut other) = (fixtures::run("a", 1.0), fixtures::broken("b"));
         other.machine.cores = 64;
         other.system.durability = "none".to_owned();
-        let remarks = remarks(&[&first, &other]).join("\n");
+        let runs = [&first, &other];
+        let remarks = [remarks(&runs), doubts(&runs)].concat().join("\n");
         for expected in
             ["different machines", "scenarios", "promise the same", "B b broke promises", "generator was the limit"]
         {
