@@ -176,15 +176,15 @@ impl Page {
 
     /// Of several systems with their rounds: curves are of all rounds of a system together, timelines of its middle one.
     pub fn of_systems(systems: &[SystemRuns]) -> Result<Self, PageError> {
-        let comparison = Comparison::new(systems);
+        // One without rounds has no curves, and would shift the colours of those after it.
+        let systems: Vec<SystemRuns> = systems.iter().filter(|system| !system.runs.is_empty()).cloned().collect();
+        let comparison = Comparison::new(&systems);
         let mut representatives = Vec::new();
-        for system in systems {
-            if let Some(run) = representative(system)? {
-                representatives.push(run);
-            }
+        for system in &systems {
+            representatives.extend(representative(system)?);
         }
         let scenario = representatives.first().map(|run| run.label.clone()).unwrap_or_default();
-        for (run, system) in representatives.iter_mut().zip(systems.iter().filter(|system| !system.runs.is_empty())) {
+        for (run, system) in representatives.iter_mut().zip(&systems) {
             run.label.clone_from(&system.system);
         }
         let references: Vec<&RunResult> = representatives.iter().collect();
