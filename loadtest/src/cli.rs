@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::plan::Spacing;
+use crate::report::command::ReportOptions;
 use crate::scenario::{FormatChoice, Layers, Mode, Override, Scenario};
 use crate::setup::api::Target;
 use crate::setup::pin;
@@ -54,6 +55,8 @@ pub enum Command {
     Run(Box<RunOptions>),
     /// List the built-in scenarios
     List,
+    /// Report on results of earlier runs, and compare them
+    Report(ReportOptions),
 }
 
 /// Options of `loadtest run`.
@@ -226,6 +229,12 @@ pub struct OutputOptions {
     /// Write the result to this file as JSON, too
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write an interval log for the tools of HdrHistogram
+    #[arg(long, value_name = "FILE")]
+    pub hlog: Option<PathBuf>,
+    /// Write a page with curves for a browser
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// What the run is called in reports; the scenario's name without it
     #[arg(long)]
     pub label: Option<String>,
@@ -278,7 +287,7 @@ mod tests {
         let all = std::iter::once("loadtest").chain(arguments.iter().copied()).map(OsString::from).collect();
         match Arguments::try_parse_from(with_command(all)).map_err(|error| error.to_string())?.command {
             Command::Run(options) => Ok(*options),
-            Command::List => Err("list".to_owned()),
+            other => Err(format!("{other:?}")),
         }
     }
 
@@ -298,9 +307,24 @@ mod tests {
     #[test]
     fn every_option_reaches_its_key() {
         let options = [
-            "run", "rooms-10", "--users=40", "--connections-per-user=2", "--rooms=4", "--room-size=5",
-            "--mode=closed", "--spacing=even", "--in-flight=3", "--payload-bytes=99", "--duration=3s", "--ramp=1s",
-            "--drain=2s", "--seed=9", "--format=both", "--compression", "--set", "actions.typing=1.5",
+            "run",
+            "rooms-10",
+            "--users=40",
+            "--connections-per-user=2",
+            "--rooms=4",
+            "--room-size=5",
+            "--mode=closed",
+            "--spacing=even",
+            "--in-flight=3",
+            "--payload-bytes=99",
+            "--duration=3s",
+            "--ramp=1s",
+            "--drain=2s",
+            "--seed=9",
+            "--format=both",
+            "--compression",
+            "--set",
+            "actions.typing=1.5",
         ];
         let scenario = scenario(&options).expect("valid");
         assert_eq!((scenario.population.connections_per_user, scenario.population.rooms[0].size), (2, 5));

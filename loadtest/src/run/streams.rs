@@ -104,6 +104,9 @@ mod tests {
         assert_eq!(users.len(), 10, "few senders are of different users");
         let (_, streams) = plan("small-beside-large", &["load.rate=100.0", "actions.typing=5.0"]);
         let rates: Vec<f64> = streams.iter().map(|stream| stream.rate).collect();
-        assert!(rates.iter().zip([10.0, 90.0, 5.0]).all(|(rate, expected)| (rate - expected).abs() < 1e-9), "{rates:?}");
+        assert!(
+            rates.iter().zip([10.0, 90.0, 5.0]).all(|(rate, expected)| (rate - expected).abs() < 1e-9),
+            "{rates:?}"
+        );
     }
 }
