@@ -61,7 +61,7 @@ pub enum Command {
 
 /// Options of `loadtest run`.
 #[derive(Args, Debug, Clone)]
-#[command(after_help = RUN_EXAMPLES)]
+#[command(after_help = RUN_EXAMPLES, args_override_self = true)]
 pub struct RunOptions {
     /// A built-in scenario's name (see `loadtest list`), or a .toml file
     #[arg(default_value = "default")]
@@ -229,7 +229,7 @@ pub struct OutputOptions {
     /// Write the result to this file as JSON, too
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write an interval log for the tools of HdrHistogram
+    /// Write an interval log (.hlog) for the tools of `HdrHistogram`
     #[arg(long, value_name = "FILE")]
     pub hlog: Option<PathBuf>,
     /// Write a page with curves for a browser

@@ -93,7 +93,8 @@ pub fn run(options: &RunOptions) -> Result<Outcome, String> {
         .map_err(str::to_owned)
         .and_then(|prepared| match prepared {
             Prepared::Rooms(prepared) => measure(options, &scenario, *prepared, &runtime, &interrupts),
-            Prepared::Logins(server, sign_in) => {
+            Prepared::Logins(given) => {
+                let (server, sign_in) = *given;
                 logins::storm(&scenario, &server.api, &sign_in, &runtime, &interrupts, options)
             }
         })?;
@@ -121,7 +122,7 @@ enum Prepared {
     /// Rooms with users in them.
     Rooms(Box<PreparedRooms>),
     /// Users only.
-    Logins(Given, SignIn),
+    Logins(Box<(Given, SignIn)>),
 }
 
 struct PreparedRooms {
@@ -138,7 +139,7 @@ async fn prepare(options: &RunOptions, scenario: &Scenario) -> Result<Prepared, 
     let (concurrency, quiet) = (options.setup_concurrency, options.output.quiet);
     let accounts = sign_in.enter_all(&server.api, scenario.population.users, concurrency, quiet).await?;
     if scenario.logins.is_some() {
-        return Ok(Prepared::Logins(server, sign_in));
+        return Ok(Prepared::Logins(Box::new((server, sign_in))));
     }
     let rooms = Rooms::of(scenario);
     let how = Preparation { prefix: &options.prefix, concurrency, quiet };

@@ -77,7 +77,9 @@ mod tests {
 
     fn plan(name: &str, changes: &[&str]) -> (Vec<Seat>, Vec<Stream>) {
         let mut layers = Layers::open(name).expect("built in");
-        changes.iter().for_each(|change| layers.set(&Override::parse(change).expect("valid")).expect("valid"));
+        for change in changes {
+            layers.set(&Override::parse(change).expect("valid")).expect("valid");
+        }
         let scenario = layers.scenario().expect("valid");
         let rooms = Rooms::of(&scenario);
         let seats = seats(&scenario, &rooms);

@@ -52,7 +52,7 @@ impl Rooms {
                 let name = format!("{}-{size}-of-{users}-{room}", plan.name);
                 rooms.push(RoomPlan { class, name, kind: plan.kind, members });
             }
-            step = (step + 2..).find(|step| gcd(*step, users) == 1).unwrap_or(1);
+            step = (step + 2..step + 2 + users).find(|step| gcd(*step, users) == 1).unwrap_or(1);
         }
         Self { rooms, of_user: of_user.into_iter().map(Arc::from).collect() }
     }
