@@ -1,47 +1,59 @@
-//! Load test for Veza Chat Server.
+//! Load test for Veza Chat Server, and for others beside it.
 //!
-//! Many users in many rooms send on a clock; every acknowledgement and every delivery is held to the protocol's promises
-//! (order, no gap, no duplicate, nothing lost), and latencies are counted from the planned send time.
+//! Many connections in many rooms send on a clock; every acknowledgement and every delivery is held to the protocol's
+//! promises (order, no gap, no duplicate, nothing lost), and latencies are counted from the planned send time.
 //!
 //! The modules, from the inside out:
-//! - pure, no clock and no I/O: [`range_set`], [`violations`], [`checker`] (the promises), [`payload`] (contents),
-//!   [`plan`] (when to send), [`wire`] (frames);
-//! - what is measured: [`stats`], [`report`];
-//! - the outside world: [`api`] (HTTP), [`socket`] (WebSocket), [`progress`];
-//! - the scenario: [`account`], [`setup`], [`client`], [`run`], [`options`].
+//! - pure, no clock and no I/O: [`violations`], [`check`] (the promises), [`payload`] (contents), [`plan`] (when to send),
+//!   [`scenario`] (what to run);
+//! - the generator: [`engine`] (threads, sockets, frames, figures) and [`protocol`] (what the bytes mean);
+//! - what is measured and shown: [`measure`] (processes, the machine, the server's own metrics), [`result`] (the shape
+//!   that files and reports share), [`report`] (for people and for tools);
+//! - a run: [`setup`] (server, users, rooms), [`run`] (from set-up to result), [`progress`], [`cli`].
 //!
 //! Invariant: a pure module never names one of the outside world; otherwise a test could no longer play any history.
 //!
 //! Exit status: 0 no violation, 1 violations, 2 wrong usage or no connection.
 
-mod account;
-mod api;
-mod checker;
-mod client;
-mod options;
+mod check;
+mod cli;
+mod engine;
+mod measure;
 mod payload;
 mod plan;
 mod progress;
-mod range_set;
+mod protocol;
 mod report;
+mod result;
 mod run;
+mod scenario;
 mod setup;
-mod socket;
-mod stats;
 mod violations;
-mod wire;
 
-use clap::Parser;
-use options::Options;
+use cli::{Command, RunOptions};
+use report::hlog::{self, Interval};
+use report::html::Page;
+use report::terminal::Summary;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 const VIOLATIONS: u8 = 1;
 const FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     // clap ends the process with 2 on wrong usage.
-    let options = Options::parse();
-    match execute(&options) {
+    let outcome = match cli::arguments().command {
+        Command::Run(options) => run_scenario(&options),
+        Command::List => {
+            list();
+            Ok(true)
+        }
+        Command::Report(options) => report::command::report(&options).map(|()| true),
+    };
+    match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(VIOLATIONS),
         Err(reason) => {
@@ -51,16 +63,40 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the scenario and prints its result; true when it is clean.
-fn execute(options: &Options) -> Result<bool, String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let report = runtime.block_on(run::run(options))?;
-    print!("{report}");
-    if let Some(path) = &options.json {
-        std::fs::write(path, report.to_json()?).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+/// Runs a scenario and shows its result; true when it is clean.
+fn run_scenario(options: &RunOptions) -> Result<bool, String> {
+    let outcome = run::run(options)?;
+    let run::Outcome { result, seconds, began } = outcome;
+    print!("{}", Summary(&result));
+    let fault = |path: &Path, reason: String| format!("cannot write {}: {reason}", path.display());
+    if let Some(path) = &options.output.json {
+        let json = serde_json::to_string_pretty(&result).map_err(|error| fault(path, error.to_string()))?;
+        std::fs::write(path, json).map_err(|error| fault(path, error.to_string()))?;
     }
-    Ok(report.is_clean())
+    if let Some(path) = &options.output.hlog {
+        let file = File::create(path).map_err(|error| fault(path, error.to_string()))?;
+        let intervals = seconds.iter().map(|second| Interval {
+            start: Duration::from_secs(u64::from(second.at_s)),
+            length: Duration::from_secs(1),
+            ack: &second.ack,
+            delivery: &second.delivery,
+        });
+        hlog::write(BufWriter::new(file), began, &result.label, intervals)
+            .map_err(|error| fault(path, error.to_string()))?;
+    }
+    let clean = result.violations.total() == 0;
+    if let Some(path) = &options.output.html {
+        let page = Page::of_runs(&[result]).map_err(|error| fault(path, error.to_string()))?;
+        report::command::write_page(path, page)?;
+    }
+    Ok(clean)
+}
+
+/// Prints the built-in scenarios.
+fn list() {
+    for builtin in scenario::BUILTIN {
+        let described = scenario::Layers::open(builtin.name).and_then(scenario::Layers::scenario);
+        let description = described.map_or_else(|error| error, |scenario| scenario.description);
+        println!("{:<20} {description}", builtin.name);
+    }
 }

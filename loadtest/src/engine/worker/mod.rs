@@ -1,0 +1,392 @@
+//! One engine thread: an epoll loop over its connections, its share of the plan, and a few timers.
+//!
+//! A turn of the loop: what the main thread said, sockets that are readable or writable, sends that are due, moments
+//! that have come, the end of a second. Sends that are due are looked at after every connection's batch, not after all
+//! of them: under a flood of deliveries a planned send must not wait for the last socket.
+//!
+//! Readiness is edge-triggered: a socket is read until it gives less than was asked for, and written until it takes
+//! less than was offered; the next edge then comes by itself.
+
+mod opening;
+mod sending;
+mod socket;
+
+use super::connection::{Connection, Lost, Phase};
+use super::recorder::Recorder;
+use super::schedule::{Pace, Purpose, Schedule};
+use super::timer::{Agenda, Timer, Wake};
+use super::websocket::{Inflater, Opcode, Outbox};
+use super::{Clock, Control, EngineOptions, Event, Loop};
+use crate::protocol::{ClientIndex, Peer, Protocol};
+use crate::violations::Kind;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll};
+use rustix::time::{ClockId, clock_gettime};
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Write as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::Duration;
+
+/// The main thread has said something.
+pub(super) const WAKER: mio::Token = mio::Token(usize::MAX - 1);
+const TIMER: mio::Token = mio::Token(usize::MAX - 2);
+/// Bytes read at once.
+const BUFFER_BYTES: usize = 256 * 1024;
+/// A connection with more unwritten bytes than this is not given more.
+const UNWRITTEN_MAX: usize = 64 * 1024;
+/// Between two looks at things that need no hurry.
+const TICK_NS: u64 = 10_000_000;
+/// Between two reports to the checkers while draining.
+const SYNC_NS: u64 = 50_000_000;
+/// First pause before a reconnection.
+const RETRY_NS: u64 = 50_000_000;
+/// Longest pause between two attempts.
+const RETRY_NS_MAX: u64 = 2_000_000_000;
+/// Longest wait for a connection to become ready.
+const OPEN_NS: u64 = 20_000_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
+/// The server's close code for a reader that is too slow.
+const TOO_SLOW: u16 = 4003;
+
+/// Where a worker stands among others.
+#[derive(Debug)]
+pub(in crate::engine) struct Place {
+    pub(in crate::engine) number: usize,
+    pub(in crate::engine) clock: Clock,
+    pub(in crate::engine) controls: Receiver<Control>,
+    pub(in crate::engine) events: SyncSender<Event>,
+    pub(in crate::engine) unanswered: Arc<AtomicU64>,
+}
+
+/// A connection with what only the loop needs to know of it.
+struct Slot<S> {
+    connection: Connection<S>,
+    cut: bool,
+    was_ready: bool,
+    attempt: u32,
+    pause_ns: u64,
+    retry_after_ms: Option<u64>,
+    /// Rooms it sends to in a closed loop, in turn.
+    closed: Vec<u32>,
+    closed_next: usize,
+    held_until_ns: u64,
+    /// It does not read.
+    paused: bool,
+    /// It is behind, since when and why.
+    behind: Option<(&'static str, u64)>,
+}
+
+/// How far the run is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Connecting,
+    Sending,
+    Draining,
+    Over,
+}
+
+/// One engine thread.
+pub(super) struct Worker<P: Protocol> {
+    poll: Poll,
+    timer: Timer,
+    protocol: P,
+    options: Arc<EngineOptions>,
+    place: Place,
+    slots: Vec<Slot<P::State>>,
+    to_open: VecDeque<u32>,
+    buffer: Vec<u8>,
+    inflater: Inflater,
+    recorder: Recorder,
+    schedule: Schedule,
+    agenda: Agenda,
+    stage: Stage,
+    start_ns: u64,
+    tick_ns: u64,
+    sync_ns: u64,
+    cpu_ns: u64,
+}
+
+impl<P: Protocol> Worker<P> {
+    pub(super) fn new(poll: Poll, mut protocol: P, options: Arc<EngineOptions>, place: Place) -> Result<Self, String> {
+        let timer = Timer::new().map_err(|error| format!("cannot make a timer: {error}"))?;
+        poll.registry()
+            .register(&mut SourceFd(&timer.raw()), TIMER, Interest::READABLE)
+            .map_err(|error| format!("cannot wait for a timer: {error}"))?;
+        let mut slots = Vec::new();
+        for (seat, client) in options.seats.iter().zip(0_u32..) {
+            if client as usize % options.threads != place.number {
+                continue;
+            }
+            let index = ClientIndex(client);
+            let peer = Peer {
+                client: index,
+                user: seat.user,
+                rooms: Arc::clone(&seat.rooms),
+                reopened: false,
+                state: protocol.state(index, &seat.rooms),
+                out: Outbox::new(rand::random()),
+            };
+            slots.push(Slot {
+                connection: Connection::new(peer, seat.slow),
+                cut: seat.cut,
+                was_ready: false,
+                attempt: 0,
+                pause_ns: RETRY_NS,
+                retry_after_ms: None,
+                closed: Vec::new(),
+                closed_next: 0,
+                held_until_ns: 0,
+                paused: false,
+                behind: None,
+            });
+        }
+        if options.sending == Loop::Closed {
+            let messages = options.streams.iter().filter(|stream| stream.purpose == Purpose::Message);
+            for (client, room) in messages.flat_map(|stream| &stream.senders) {
+                if *client as usize % options.threads == place.number
+                    && let Some(slot) = slots.get_mut(*client as usize / options.threads)
+                {
+                    slot.closed.push(*room);
+                }
+            }
+        }
+        let recorder = Recorder::new(Arc::clone(&options.class_of_room), options.classes)?;
+        let to_open = (0..slots.len() as u32).collect();
+        Ok(Self {
+            poll,
+            timer,
+            protocol,
+            options,
+            place,
+            slots,
+            to_open,
+            buffer: vec![0; BUFFER_BYTES],
+            inflater: Inflater::default(),
+            recorder,
+            schedule: Schedule::default(),
+            agenda: Agenda::default(),
+            stage: Stage::Connecting,
+            start_ns: u64::MAX,
+            tick_ns: 0,
+            sync_ns: 0,
+            cpu_ns: 0,
+        })
+    }
+
+    /// Runs until the main thread says that it is over.
+    pub(super) fn run(&mut self) {
+        if let Err(reason) = self.serve() {
+            let _ = self.place.events.send(Event::Failed(reason));
+        }
+    }
+
+    fn serve(&mut self) -> Result<(), String> {
+        let mut events = Events::with_capacity(1024);
+        for _ in 0..self.options.opening_max {
+            self.open_next();
+        }
+        loop {
+            let now_ns = self.place.clock.now_ns();
+            let wake_ns = self.schedule.next_ns().min(self.agenda.next_ns()).min(self.tick_ns);
+            let timeout = if wake_ns <= now_ns {
+                Some(Duration::ZERO)
+            } else {
+                self.timer.arm(now_ns, wake_ns).map_err(|error| format!("cannot arm a timer: {error}"))?;
+                None
+            };
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != ErrorKind::Interrupted => return Err(format!("epoll: {error}")),
+                _ => {}
+            }
+            for event in &events {
+                match event.token() {
+                    WAKER => {}
+                    TIMER => self.timer.clear().map_err(|error| format!("cannot read a timer: {error}"))?,
+                    mio::Token(slot) => {
+                        if event.is_writable() {
+                            self.write(slot);
+                        }
+                        if event.is_readable() {
+                            self.read(slot);
+                        }
+                        self.send_due();
+                    }
+                }
+            }
+            self.listen()?;
+            if self.stage == Stage::Over {
+                return Ok(());
+            }
+            self.send_due();
+            let now_ns = self.place.clock.now_ns();
+            while let Some((slot, wake)) = self.agenda.due(now_ns) {
+                self.wake(slot as usize, wake, now_ns);
+            }
+            if now_ns >= self.tick_ns {
+                self.tick(now_ns)?;
+            }
+        }
+    }
+
+    /// What the main thread said.
+    fn listen(&mut self) -> Result<(), String> {
+        while let Ok(control) = self.place.controls.try_recv() {
+            match control {
+                Control::Load(pace) => self.load(pace),
+                Control::Drain => self.drain(),
+                Control::Finish => return self.finish(),
+            }
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, pace: Pace) {
+        let first = self.stage == Stage::Connecting;
+        if first {
+            self.stage = Stage::Sending;
+            self.start_ns = pace.start_ns;
+            self.cpu_ns = thread_cpu_ns();
+            // What happened while connecting is no part of the first second.
+            let moments = |at: Duration| pace.start_ns + at.as_nanos() as u64;
+            for slot in 0..self.slots.len() {
+                let Slot { cut, connection, .. } = &self.slots[slot];
+                if let (true, Some(at)) = (*cut, self.options.storm_at) {
+                    self.agenda.add(moments(at), slot as u32, Wake::Cut);
+                }
+                if let (true, Some((at, length))) = (connection.slow, self.options.pause) {
+                    self.agenda.add(moments(at), slot as u32, Wake::Pause);
+                    self.agenda.add(moments(at + length), slot as u32, Wake::Unpause);
+                }
+            }
+        }
+        match self.options.sending {
+            Loop::Open => {
+                self.schedule = Schedule::new(&self.options.streams, pace, self.place.number, self.options.threads);
+            }
+            Loop::Closed => {
+                let others: Vec<_> =
+                    self.options.streams.iter().filter(|s| s.purpose != Purpose::Message).cloned().collect();
+                self.schedule = Schedule::new(&others, pace, self.place.number, self.options.threads);
+                for slot in 0..self.slots.len() {
+                    if !self.slots[slot].closed.is_empty() {
+                        self.agenda.add(pace.start_ns, slot as u32, Wake::Release);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The plan is over: what was due and could not be written is counted and forgotten.
+    fn drain(&mut self) {
+        if self.stage != Stage::Sending {
+            return;
+        }
+        self.send_due();
+        self.stage = Stage::Draining;
+        self.schedule.end();
+        for slot in 0..self.slots.len() {
+            self.pump(slot);
+            self.recorder.now.tally.unsent += self.slots[slot].connection.flow.drop_backlog();
+            self.write(slot);
+        }
+    }
+
+    fn finish(&mut self) -> Result<(), String> {
+        self.sync();
+        self.stage = Stage::Over;
+        for slot in &mut self.slots {
+            let client = slot.connection.peer.client.0;
+            if slot.connection.phase != Phase::Ready && slot.was_ready {
+                let note = || format!("client {client}: the run ended before it was connected again");
+                self.recorder.findings.violations.note(Kind::NotRestored, note);
+            }
+            if slot.connection.phase == Phase::Ready
+                && let Some(socket) = &mut slot.connection.socket
+            {
+                slot.connection.peer.out.frame(Opcode::Close, |out| out.extend_from_slice(&1000_u16.to_be_bytes()));
+                // Best effort: whoever is done does not wait for the other side's goodbye.
+                let _ = socket.write(slot.connection.peer.out.unwritten());
+            }
+            slot.connection.close();
+        }
+        self.end_interval(u32::MAX)?;
+        let findings = std::mem::take(&mut self.recorder.findings);
+        let _ = self.place.events.send(Event::Done(Box::new(findings)));
+        Ok(())
+    }
+
+    /// Things that need no hurry.
+    fn tick(&mut self, now_ns: u64) -> Result<(), String> {
+        self.tick_ns = now_ns + TICK_NS;
+        if now_ns >= self.start_ns {
+            let second = ((now_ns - self.start_ns) / SECOND_NS) as u32;
+            if second > self.recorder.now.index {
+                self.end_interval(second)?;
+            }
+        }
+        if self.stage == Stage::Draining && now_ns >= self.sync_ns {
+            self.sync_ns = now_ns + SYNC_NS;
+            self.sync();
+        }
+        Ok(())
+    }
+
+    fn end_interval(&mut self, next: u32) -> Result<(), String> {
+        let cpu_ns = thread_cpu_ns();
+        let mut interval = self.recorder.turn(next)?;
+        interval.thread = self.place.number;
+        interval.cpu_ns = cpu_ns.saturating_sub(self.cpu_ns);
+        self.cpu_ns = cpu_ns;
+        // The main thread takes events all the time; were it gone, nobody would miss this.
+        let _ = self.place.events.send(Event::Interval(Box::new(interval)));
+        Ok(())
+    }
+
+    /// Tells the checkers where every connection is.
+    fn sync(&mut self) {
+        let mut unanswered = 0;
+        for slot in &mut self.slots {
+            self.protocol.sync(&mut slot.connection.peer);
+            unanswered += slot.connection.flow.in_flight() as u64;
+        }
+        self.place.unanswered.store(unanswered, Ordering::Release);
+    }
+
+    fn wake(&mut self, slot: usize, wake: Wake, now_ns: u64) {
+        match wake {
+            Wake::Retry => self.open(slot),
+            Wake::GiveUp(attempt) => {
+                let Slot { connection, attempt: current, .. } = &self.slots[slot];
+                if *current == attempt && matches!(connection.phase, Phase::Opening | Phase::Open) {
+                    self.lose(slot, &Lost::because("not ready within 20 s"));
+                }
+            }
+            Wake::Release => {
+                self.pump(slot);
+                self.write(slot);
+            }
+            Wake::Pause => self.slots[slot].paused = true,
+            Wake::Unpause => {
+                self.slots[slot].paused = false;
+                self.protocol.fall_behind(&mut self.slots[slot].connection.peer);
+                self.slots[slot].behind = Some(("slow_reader_caught_up", now_ns));
+                self.read(slot);
+            }
+            Wake::Cut => {
+                self.protocol.fall_behind(&mut self.slots[slot].connection.peer);
+                self.slots[slot].behind = Some(("reconnected_and_caught_up", now_ns));
+                self.forget(slot);
+                // All at once: that is what a storm is.
+                self.agenda.add(now_ns, slot as u32, Wake::Retry);
+            }
+        }
+    }
+}
+
+/// CPU that this thread has used.
+fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * SECOND_NS + time.tv_nsec as u64
+}

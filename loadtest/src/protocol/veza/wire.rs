@@ -1,0 +1,308 @@
+//! Frames of the protocol, as a client sees them: commands out, replies and events in.
+//!
+//! Both formats carry the same maps with the same keys; JSON goes in text frames, `MessagePack` in binary ones.
+//!
+//! Invariants:
+//! - reading is one pass without an intermediate tree, and borrows what it can: the harness shares its machine with the
+//!   server under test, and what it burns is missing there;
+//! - an unknown key, or a known key with a type nobody asked about (`message` is text in an error, may be a map in an
+//!   event), never fails a frame. Otherwise a later, compatible server would look broken.
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// How frames are written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Text frames.
+    Json,
+    /// Binary frames.
+    Msgpack,
+}
+
+impl Format {
+    /// The subprotocol to ask for.
+    pub fn subprotocol(self) -> &'static str {
+        match self {
+            Self::Json => "veza.v1.json",
+            Self::Msgpack => "veza.v1.msgpack",
+        }
+    }
+
+    /// Appends a command.
+    pub fn encode<D: Serialize>(self, command: &Command<'_, D>, out: &mut Vec<u8>) -> Result<(), String> {
+        match self {
+            Self::Json => serde_json::to_writer(out, command).map_err(|error| error.to_string()),
+            Self::Msgpack => rmp_serde::encode::write_named(out, command).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Reads a message; the error says what is wrong with it.
+    pub fn decode(self, text: bool, payload: &[u8]) -> Result<Frame<'_>, String> {
+        match (self, text) {
+            (Self::Json, true) => serde_json::from_slice(payload).map_err(|error| format!("not a frame: {error}")),
+            (Self::Msgpack, false) => rmp_serde::from_slice(payload).map_err(|error| format!("not a frame: {error}")),
+            (Self::Json, false) => Err("a binary frame on a JSON connection".to_owned()),
+            (Self::Msgpack, true) => Err("a text frame on a MessagePack connection".to_owned()),
+        }
+    }
+}
+
+/// A command of the client.
+#[derive(Serialize, Debug)]
+pub struct Command<'a, D> {
+    /// Its name.
+    #[serde(rename = "type")]
+    pub kind: &'a str,
+    /// What the reply will carry.
+    pub id: CommandId<'a>,
+    /// Its arguments.
+    pub data: D,
+}
+
+/// The identifier of a command: the number of a send, or a word.
+#[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Debug)]
+#[serde(untagged)]
+pub enum CommandId<'a> {
+    /// A send.
+    Number(u64),
+    /// Anything else.
+    #[serde(borrow)]
+    Word(Cow<'a, str>),
+}
+
+/// Arguments of `send_message`.
+#[derive(Serialize, Debug)]
+pub struct SendMessage<'a> {
+    /// Where to.
+    pub conversation_id: &'a str,
+    /// The text.
+    pub content: &'a str,
+    /// Under which a repetition is recognised.
+    pub client_message_id: &'a str,
+}
+
+/// Arguments of `resume`.
+#[derive(Serialize, Debug)]
+pub struct Resume<'a> {
+    /// The last number seen of each conversation.
+    pub cursors: BTreeMap<&'a str, u64>,
+}
+
+/// Arguments of `mark_read`.
+#[derive(Serialize, Debug)]
+pub struct MarkRead<'a> {
+    /// Of what.
+    pub conversation_id: &'a str,
+    /// Up to here.
+    pub seq: u64,
+}
+
+/// Arguments of `typing`.
+#[derive(Serialize, Debug)]
+pub struct Typing<'a> {
+    /// Where.
+    pub conversation_id: &'a str,
+}
+
+/// Arguments of `get_history`.
+#[derive(Serialize, Debug)]
+pub struct GetHistory<'a> {
+    /// Of what.
+    pub conversation_id: &'a str,
+    /// Messages after this number; the newest without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_seq: Option<u64>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// A frame of the server: a reply or an event.
+#[derive(Deserialize, Debug)]
+pub struct Frame<'a> {
+    /// `ack`, `error`, or the event's name.
+    #[serde(rename = "type", borrow)]
+    pub kind: Cow<'a, str>,
+    /// Which command it answers.
+    #[serde(borrow, default)]
+    pub id: Option<CommandId<'a>>,
+    /// The rest.
+    #[serde(borrow, default)]
+    pub data: Data<'a>,
+}
+
+/// Text that is borrowed where it holds no escapes.
+#[derive(Deserialize, Debug)]
+#[serde(transparent)]
+pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);
+
+/// A value of the wanted type, or anything else, which is skipped.
+#[derive(Deserialize, Debug)]
+#[serde(untagged)]
+pub enum Lenient<T> {
+    /// The wanted type.
+    Wanted(T),
+    /// Something else.
+    Other(IgnoredAny),
+}
+
+impl<T> Lenient<T> {
+    /// The value, when it has the wanted type.
+    pub fn wanted(self) -> Option<T> {
+        match self {
+            Self::Wanted(value) => Some(value),
+            Self::Other(_) => None,
+        }
+    }
+}
+
+/// All keys of `data` that the harness looks at, whatever the frame.
+#[derive(Deserialize, Default, Debug)]
+#[serde(default)]
+pub struct Data<'a> {
+    /// Which conversation.
+    #[serde(borrow)]
+    pub conversation_id: Option<Text<'a>>,
+    /// Position in its log.
+    pub seq: Option<u64>,
+    /// The message.
+    pub message_id: Option<u64>,
+    /// Its text.
+    #[serde(borrow)]
+    pub content: Option<Text<'a>>,
+    /// An ack: it was stored before.
+    pub duplicate: bool,
+    /// An error: its stable code.
+    #[serde(borrow)]
+    pub code: Option<Text<'a>>,
+    /// An error: its words. An event: perhaps the message itself.
+    #[serde(borrow)]
+    pub message: Option<MessageField<'a>>,
+    /// When to come again, milliseconds.
+    pub retry_after_ms: Option<u64>,
+    /// `reset`: where the conversation is.
+    pub last_seq: Option<Lenient<u64>>,
+    /// `welcome`: what the user is a member of.
+    pub conversations: Option<Lenient<Vec<ConversationSummary>>>,
+    /// `get_history`: its page.
+    pub messages: Option<Lenient<Vec<HistoryMessage>>>,
+    /// `get_history`: there is another page.
+    pub has_more: bool,
+}
+
+/// `message` is text in an error; an event may nest the message under it.
+#[derive(Deserialize, Debug)]
+#[serde(untagged)]
+pub enum MessageField<'a> {
+    /// Of an error.
+    #[serde(borrow)]
+    Words(Cow<'a, str>),
+    /// Of an event.
+    Nested(HistoryMessage),
+    /// Neither.
+    Other(IgnoredAny),
+}
+
+/// A conversation in `welcome`.
+#[derive(Deserialize, Debug, Clone)]
+pub struct ConversationSummary {
+    /// Its identifier.
+    pub id: String,
+    /// The last number given out in it.
+    #[serde(default)]
+    pub last_seq: u64,
+}
+
+/// A message as the history has it.
+#[derive(Deserialize, Debug, Clone)]
+pub struct HistoryMessage {
+    /// The server's number for it.
+    pub message_id: u64,
+    /// Its position.
+    pub seq: u64,
+    /// Its text; absent when deleted.
+    #[serde(default)]
+    pub content: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// The same value in both formats.
+    fn both(value: &serde_json::Value) -> [(Format, Vec<u8>); 2] {
+        let packed = rmp_serde::to_vec_named(value).expect("a value packs");
+        [(Format::Json, value.to_string().into_bytes()), (Format::Msgpack, packed)]
+    }
+
+    fn decode(format: Format, bytes: &[u8]) -> Frame<'_> {
+        format.decode(format == Format::Json, bytes).expect("a frame")
+    }
+
+    #[test]
+    fn commands_are_maps_with_the_same_keys_in_both_formats() {
+        let command = Command {
+            kind: "send_message",
+            id: CommandId::Number(7),
+            data: SendMessage { conversation_id: "room_1", content: "hi", client_message_id: "c" },
+        };
+        let expected = json!({"type": "send_message", "id": 7,
+            "data": {"conversation_id": "room_1", "content": "hi", "client_message_id": "c"}});
+        let mut text = Vec::new();
+        Format::Json.encode(&command, &mut text).expect("it encodes");
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&text).expect("JSON"), expected);
+        let mut bytes = Vec::new();
+        Format::Msgpack.encode(&command, &mut bytes).expect("it encodes");
+        assert_eq!(rmp_serde::from_slice::<serde_json::Value>(&bytes).expect("MessagePack"), expected);
+    }
+
+    #[test]
+    fn acks_errors_and_events_are_read_in_both_formats() {
+        let ack = json!({"type": "ack", "id": 7, "data": {"message_id": 5, "conversation_id": "room_1", "seq": 3,
+            "created_at": "2025-01-01T00:00:00.000Z", "duplicate": true}});
+        for (format, message) in both(&ack) {
+            let frame = decode(format, &message);
+            assert_eq!((frame.kind.as_ref(), frame.id), ("ack", Some(CommandId::Number(7))));
+            assert_eq!((frame.data.message_id, frame.data.seq, frame.data.duplicate), (Some(5), Some(3), true));
+        }
+        let error = json!({"type": "error", "id": "resume-1", "data": {"code": "overloaded", "message": "Try later.",
+            "retry_after_ms": 50, "details": {"anything": [1, 2]}}});
+        for (format, message) in both(&error) {
+            let frame = decode(format, &message);
+            assert_eq!(frame.id, Some(CommandId::Word("resume-1".into())));
+            assert!(matches!(frame.data.message, Some(MessageField::Words(words)) if words == "Try later."));
+            assert_eq!(frame.data.retry_after_ms, Some(50));
+        }
+        let event = json!({"type": "message_created", "data": {"conversation_id": "room_1", "seq": 4, "message_id": 9,
+            "content": "a \"quoted\" line\n", "sender": {"id": 1}, "mentions": [], "thread": null}});
+        for (format, message) in both(&event) {
+            let frame = decode(format, &message);
+            assert_eq!(frame.data.content.expect("content").0, "a \"quoted\" line\n");
+        }
+    }
+
+    #[test]
+    fn keys_of_unexpected_types_do_not_fail_a_frame() {
+        let odd = json!({"type": "ack", "id": null, "data": {"last_seq": {"room_1": 4}, "conversations": {"room_1": 4},
+            "message": {"unrelated": true}, "messages": "none"}});
+        for (format, message) in both(&odd) {
+            let frame = decode(format, &message);
+            assert!(frame.data.last_seq.expect("present").wanted().is_none());
+            assert!(frame.data.conversations.expect("present").wanted().is_none());
+        }
+        for (format, message) in both(&json!({"type": "pong"})) {
+            assert_eq!(decode(format, &message).kind, "pong");
+        }
+    }
+
+    #[test]
+    fn frames_of_the_wrong_sort_are_refused() {
+        assert!(Format::Json.decode(false, &[0x80]).is_err());
+        assert!(Format::Msgpack.decode(true, b"{}").is_err());
+        assert!(Format::Json.decode(true, b"{").is_err());
+    }
+}
