@@ -8,7 +8,8 @@
 //!   [`plan`] (when to send), [`wire`] (frames);
 //! - what is measured: [`stats`], [`report`];
 //! - the outside world: [`api`] (HTTP), [`socket`] (WebSocket), [`progress`];
-//! - the scenario: [`account`], [`setup`], [`client`], [`run`], [`options`].
+//! - the scenario: [`account`], [`setup`], [`client`], [`run`], [`options`];
+//! - the physical limit for the same shape of work: [`floor`].
 //!
 //! Invariant: a pure module never names one of the outside world; otherwise a test could no longer play any history.
 //!
@@ -18,6 +19,7 @@ mod account;
 mod api;
 mod checker;
 mod client;
+mod floor;
 mod options;
 mod payload;
 mod plan;
@@ -32,7 +34,7 @@ mod violations;
 mod wire;
 
 use clap::Parser;
-use options::Options;
+use options::{Command, Options};
 use std::process::ExitCode;
 
 const VIOLATIONS: u8 = 1;
@@ -53,6 +55,11 @@ fn main() -> ExitCode {
 
 /// Runs the scenario and prints its result; true when it is clean.
 fn execute(options: &Options) -> Result<bool, String> {
+    match &options.command {
+        Some(Command::Floor(floor)) => return floor::cli::run(floor).map(|()| true),
+        Some(Command::FloorServer(server)) => return floor::sockets::run_server(server).map(|()| true),
+        None => {}
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

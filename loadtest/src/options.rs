@@ -1,10 +1,12 @@
 //! The command line.
 
 use crate::api::Target;
+use crate::floor::cli::FloorOptions;
+use crate::floor::sockets::ServerOptions;
 use crate::payload::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
 use crate::plan::Spacing;
 use crate::wire::Format;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,7 +29,12 @@ Exit status: 0 no violation, 1 violations found, 2 wrong usage or no connection.
 /// Load test for Veza Chat Server: sends on a clock, and holds every ack and delivery to the protocol's promises.
 #[derive(Parser, Debug, Clone)]
 #[command(name = "loadtest", version, after_help = EXAMPLES, args_override_self = true)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
+    /// Something else than a load test
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Where the server is
     #[arg(long, default_value = "http://127.0.0.1:8080", value_parser = Target::parse)]
     pub url: Target,
@@ -99,6 +106,16 @@ pub struct Options {
     /// No progress bars
     #[arg(long)]
     pub quiet: bool,
+}
+
+/// What the program can do besides.
+#[derive(Subcommand, Debug, Clone)]
+pub enum Command {
+    /// Measure what this machine can do at all: bare sockets and bare PostgreSQL, for the same shape of work
+    Floor(FloorOptions),
+    /// The server process of `floor sockets`
+    #[command(hide = true)]
+    FloorServer(ServerOptions),
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
