@@ -6,7 +6,8 @@
 //! The modules, from the inside out:
 //! - pure, no clock and no I/O: [`range_set`], [`violations`], [`checker`] (the promises), [`payload`] (contents),
 //!   [`plan`] (when to send), [`wire`] (frames);
-//! - what is measured: [`stats`], [`report`];
+//! - what is measured: [`stats`], [`report`], [`result`] (the shape that files and reports share),
+//!   [`measure`] (processes, the machine, the server's own metrics);
 //! - the outside world: [`api`] (HTTP), [`socket`] (WebSocket), [`progress`];
 //! - the scenario: [`account`], [`setup`], [`client`], [`run`], [`options`];
 //! - the physical limit for the same shape of work: [`floor`].
@@ -20,12 +21,15 @@ mod api;
 mod checker;
 mod client;
 mod floor;
+mod measure;
 mod options;
 mod payload;
 mod plan;
 mod progress;
 mod range_set;
 mod report;
+#[allow(dead_code, reason = "the engine that fills it in comes next")]
+mod result;
 mod run;
 mod setup;
 mod socket;
