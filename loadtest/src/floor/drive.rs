@@ -11,6 +11,7 @@
 use super::cpu;
 use super::sockets::{GREETING_BYTES, READ_BYTES, Sending, pin};
 use super::summary::{Percentiles, histogram};
+use crate::measure::process::{ProcessMeter, Sample};
 use crate::plan::{Plan, PlanOptions, Spacing};
 use crate::progress;
 use hdrhistogram::Histogram;
@@ -180,18 +181,17 @@ struct Connection {
 }
 
 /// What was counted by a certain time.
-#[derive(Clone, Copy)]
 struct Reading {
     at: Instant,
     deliveries: u64,
     messages: u64,
-    server_ns: u64,
+    server: Option<Sample>,
     driver_ns: u64,
 }
 
 struct Driver<'a> {
     shape: &'a Shape,
-    pid: Option<u32>,
+    server: Option<ProcessMeter>,
     poll: Poll,
     timer: TimerFd,
     epoch: Instant,
@@ -207,6 +207,7 @@ struct Driver<'a> {
     deliveries: u64,
     sending: bool,
     latencies: Option<Histogram<u64>>,
+    measured_from_ns: u64,
     bar: ProgressBar,
     message: Vec<u8>,
 }
@@ -267,7 +268,7 @@ impl<'a> Driver<'a> {
         };
         Ok(Self {
             shape,
-            pid,
+            server: pid.map(|pid| ProcessMeter::new(vec![pid as i32])),
             poll,
             timer,
             epoch: Instant::now(),
@@ -281,6 +282,7 @@ impl<'a> Driver<'a> {
             deliveries: 0,
             sending: true,
             latencies: None,
+            measured_from_ns: 0,
             bar: progress::run_bar(shape.quiet, total.as_millis() as u64),
             message: vec![0; shape.bytes_in],
         })
@@ -299,23 +301,28 @@ impl<'a> Driver<'a> {
         let measure_from = self.epoch + Duration::from_secs_f64(self.shape.warm_up_s);
         let measure_until = measure_from + Duration::from_secs_f64(self.shape.seconds);
         self.run_until(measure_from, &mut events, &mut scratch)?;
-        self.latencies = Some(histogram()?);
         let before = self.reading()?;
+        // Taking the reading has held up what was due meanwhile, and that is not the server's doing.
+        self.measured_from_ns = self.epoch.elapsed().as_nanos() as u64;
+        self.latencies = Some(histogram()?);
         self.run_until(measure_until, &mut events, &mut scratch)?;
-        let after = self.reading()?;
         let latencies = self.latencies.take();
+        let after = self.reading()?;
         self.sending = false;
         self.drain(&mut events, &mut scratch)?;
-        self.found(before, after, &latencies.ok_or("no latencies were recorded")?)
+        self.found(&before, &after, &latencies.ok_or("no latencies were recorded")?)
     }
 
-    fn found(&self, before: Reading, after: Reading, latencies: &Histogram<u64>) -> Result<SocketFloor, String> {
+    fn found(&self, before: &Reading, after: &Reading, latencies: &Histogram<u64>) -> Result<SocketFloor, String> {
         let seconds = (after.at - before.at).as_secs_f64();
         let (deliveries, messages) = (after.deliveries - before.deliveries, after.messages - before.messages);
         if deliveries == 0 {
             return Err("nothing arrived in the measured time: raise the rate or the duration".to_owned());
         }
-        let server_us = (after.server_ns - before.server_ns) as f64 / 1e3;
+        let server_us = match (&before.server, &after.server) {
+            (Some(before), Some(after)) => after.since(before).cpu.as_secs_f64() * 1e6,
+            _ => 0.0,
+        };
         Ok(SocketFloor {
             shape: self.shape.clone(),
             seconds,
@@ -330,12 +337,16 @@ impl<'a> Driver<'a> {
         })
     }
 
-    fn reading(&self) -> Result<Reading, String> {
+    fn reading(&mut self) -> Result<Reading, String> {
+        let server = self.server.as_mut().map(ProcessMeter::sample);
+        if server.as_ref().is_some_and(|sample| sample.processes() == 0) {
+            return Err("the CPU of the floor's server cannot be read from /proc".to_owned());
+        }
         Ok(Reading {
             at: Instant::now(),
             deliveries: self.deliveries,
             messages: self.messages,
-            server_ns: self.pid.map_or(Ok(0), cpu::of_process)?,
+            server,
             driver_ns: cpu::of_this_thread()?,
         })
     }
@@ -439,7 +450,9 @@ impl<'a> Driver<'a> {
                 ));
             }
             self.deliveries += 1;
-            if let Some(latencies) = &mut self.latencies {
+            if let Some(latencies) = &mut self.latencies
+                && planned_ns >= self.measured_from_ns
+            {
                 latencies.saturating_record(now_ns.saturating_sub(planned_ns) / 1000);
             }
             if sender as usize == index && self.plan.is_none() {

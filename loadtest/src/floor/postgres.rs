@@ -13,6 +13,7 @@
 
 use super::cpu;
 use super::summary::{Percentiles, histogram};
+use crate::measure::process::{ProcessMeter, Sample};
 use crate::progress;
 use chat_server::storage::connect::{Role, Target, connect};
 use chat_server::storage::embedded::Embedded;
@@ -39,6 +40,8 @@ const COUNT_ROWS: &str = "SELECT count(*) FROM messages";
 const EMPTY_TABLES: &str = "TRUNCATE messages, message_mentions, thread_statistics";
 const CHECKPOINT: &str = "CHECKPOINT";
 
+/// How often PostgreSQL's processes are listed.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
 /// A verdict of the statement.
 const COMMITTED: &str = "committed";
 /// Refused above this: the server's own largest batch.
@@ -234,57 +237,65 @@ impl Store {
             rows_per_s,
             commits_per_s,
             commit: Percentiles::of(&commits),
-            postgres_cpu_us_per_row: usage.postgres_ns as f64 / 1e3 / usage.rows.max(1) as f64,
-            postgres_cores: usage.postgres_ns as f64 / 1e9 / usage.seconds,
+            postgres_cpu_us_per_row: usage.postgres_us / usage.rows.max(1) as f64,
+            postgres_cores: usage.postgres_cores,
             loader_cores: usage.loader_ns as f64 / 1e9 / usage.seconds,
         })
     }
 
-    /// Reads the CPU at both ends of the measured time.
+    /// Reads the CPU at both ends of the measured time, and in between so that no process's end is missed.
     async fn watch(&self, progress: &Progress, bar: &indicatif::ProgressBar) -> Result<Usage, String> {
+        let mut meter = ProcessMeter::new(vec![self.postmaster()?]);
         let started = Instant::now();
-        let until = |end: Instant| async move {
+        let mut until = async |end: Instant| {
             while Instant::now() < end {
-                tokio::time::sleep((end - Instant::now()).min(Duration::from_millis(100))).await;
+                tokio::time::sleep((end - Instant::now()).min(SAMPLE_INTERVAL)).await;
+                meter.sample();
                 bar.set_position(started.elapsed().as_millis() as u64);
             }
+            Reading::take(&mut meter, progress)
         };
-        until(progress.from).await;
-        let before = self.reading(progress)?;
-        until(progress.until).await;
-        let after = self.reading(progress)?;
+        let before = until(progress.from).await?;
+        let after = until(progress.until).await?;
+        let spent = after.postgres.since(&before.postgres);
         Ok(Usage {
             seconds: (after.at - before.at).as_secs_f64(),
-            postgres_ns: after.postgres_ns - before.postgres_ns,
+            postgres_us: spent.cpu.as_secs_f64() * 1e6,
+            postgres_cores: spent.cores(),
             loader_ns: after.loader_ns - before.loader_ns,
             rows: after.rows - before.rows,
         })
     }
 
-    fn reading(&self, progress: &Progress) -> Result<Reading, String> {
+    fn postmaster(&self) -> Result<i32, String> {
         let path = self.directory.path().join("postgres/postmaster.pid");
         let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let pid = text.lines().next().and_then(|line| line.trim().parse().ok());
-        let pid = pid.ok_or_else(|| format!("{} does not start with a process number", path.display()))?;
-        Ok(Reading {
-            at: Instant::now(),
-            postgres_ns: cpu::of_family(pid)?,
-            loader_ns: cpu::of_this_thread()?,
-            rows: progress.committed.get(),
-        })
+        pid.ok_or_else(|| format!("{} does not start with a process number", path.display()))
     }
 }
 
 struct Reading {
     at: Instant,
-    postgres_ns: u64,
+    postgres: Sample,
     loader_ns: u64,
     rows: u64,
 }
 
+impl Reading {
+    fn take(meter: &mut ProcessMeter, progress: &Progress) -> Result<Self, String> {
+        let postgres = meter.sample();
+        if postgres.processes() == 0 {
+            return Err("the CPU of the floor's PostgreSQL cannot be read from /proc".to_owned());
+        }
+        Ok(Self { at: Instant::now(), postgres, loader_ns: cpu::of_this_thread()?, rows: progress.committed.get() })
+    }
+}
+
 struct Usage {
     seconds: f64,
-    postgres_ns: u64,
+    postgres_us: f64,
+    postgres_cores: f64,
     loader_ns: u64,
     rows: u64,
 }
