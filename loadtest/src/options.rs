@@ -112,7 +112,7 @@ pub struct Options {
 #[derive(Subcommand, Debug, Clone)]
 pub enum Command {
     /// Measure what this machine can do at all: bare sockets and bare PostgreSQL, for the same shape of work
-    Floor(FloorOptions),
+    Floor(Box<FloorOptions>),
     /// The server process of `floor sockets`
     #[command(hide = true)]
     FloorServer(ServerOptions),

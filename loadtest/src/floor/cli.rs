@@ -1,12 +1,17 @@
 //! `loadtest floor`: its options, its default matrix, and how its results are printed.
 
+use super::beside::{self, Ratios};
 use super::frames;
 use super::postgres::{PostgresFloor, PostgresShape, Store};
 use super::sockets::{self, Load, Sending, Shape, SocketFloor};
 use super::summary::median;
 use crate::plan::Spacing;
+use crate::result::Machine;
+use chat_server::storage::inlet::COMMITTERS;
 use clap::{Args, Subcommand};
+use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -19,6 +24,9 @@ Examples:
 
   # one saturated room of 10,000, 20 senders with 64 messages on their way each, five rounds, median and spread
   loadtest floor sockets --rooms 1 --room-size 10000 --senders 20 --window 64 --sending coalesced --rounds 5
+
+  # the floor for the shape of a load test's result, and its ratios to that floor
+  loadtest floor --beside result.json --rounds 3
 
   # durable rows a second on the disk where the server's data is
   loadtest floor postgres --batch 100,1000 --data-dir /var/lib/veza-chat
@@ -37,6 +45,10 @@ pub struct FloorOptions {
     /// What to measure; everything in the default matrix when absent
     #[command(subcommand)]
     command: Option<FloorCommand>,
+
+    /// Take the shape from a load test's result, and print its ratios to the floor
+    #[arg(long, value_name = "RESULT")]
+    beside: Option<PathBuf>,
 
     #[command(flatten)]
     common: Common,
@@ -140,7 +152,7 @@ struct SocketsOptions {
 #[command(after_help = EXAMPLES)]
 struct PostgresOptions {
     /// Connections that commit; the server has two
-    #[arg(long, default_value_t = chat_server::storage::inlet::COMMITTERS)]
+    #[arg(long, default_value_t = COMMITTERS)]
     connections: usize,
 
     /// Rows of a statement; several sizes are measured in turn
@@ -182,10 +194,14 @@ fn parse_cores(text: &str) -> Result<Cores, String> {
 pub struct FloorReport {
     /// Version of this shape.
     pub version: u32,
+    /// What was measured on.
+    pub machine: Machine,
     /// Socket floors, round by round.
     pub sockets: Vec<SocketFloor>,
     /// PostgreSQL floors, round by round.
     pub postgres: Vec<PostgresFloor>,
+    /// A load test's figures in terms of the floor, when there was one beside it.
+    pub ratios: Option<Ratios>,
 }
 
 /// Measures, prints and writes.
@@ -193,10 +209,14 @@ pub struct FloorReport {
 /// # Errors
 /// What could not be done.
 pub fn run(options: &FloorOptions) -> Result<(), String> {
-    let (sockets, postgres) = cases(options)?;
     let common = options.common();
+    let beside = options.beside.as_deref().map(beside::read).transpose()?;
+    let (sockets, postgres) = match &beside {
+        Some(result) => beside::cases(result, &templates(common)?)?,
+        None => cases(options)?,
+    };
     let store = if postgres.is_empty() { None } else { Some(Store::open(common.data_dir.as_deref())?) };
-    let mut report = FloorReport { version: REPORT_VERSION, ..FloorReport::default() };
+    let mut report = FloorReport { version: REPORT_VERSION, machine: Machine::current(), ..FloorReport::default() };
     for _ in 0..common.rounds {
         for shape in &sockets {
             report.sockets.push(sockets::measure(shape)?);
@@ -208,6 +228,11 @@ pub fn run(options: &FloorOptions) -> Result<(), String> {
         }
     }
     print!("{}", render(&report, sockets.len(), postgres.len()));
+    if let Some(result) = &beside {
+        let ratios = Ratios::of(result, &report.sockets, &report.postgres);
+        print!("\n{ratios}");
+        report.ratios = Some(ratios);
+    }
     if let Some(path) = &common.json {
         let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
         std::fs::write(path, json + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
@@ -215,59 +240,77 @@ pub fn run(options: &FloorOptions) -> Result<(), String> {
     Ok(())
 }
 
-fn cases(options: &FloorOptions) -> Result<(Vec<Shape>, Vec<PostgresShape>), String> {
-    let common = options.common();
+/// A case of each kind with everything that is not about its shape.
+fn templates(common: &Common) -> Result<(Shape, PostgresShape), String> {
     let frame = frames::measure(common.payload_bytes as usize)?;
-    let shape = |rooms, room_size, senders_per_room, load, sending| Shape {
-        rooms,
-        room_size,
-        senders_per_room,
-        load,
+    let sockets = Shape {
+        rooms: 100,
+        room_size: 10,
+        senders_per_room: 10,
+        load: Load::Open { rate: 500.0 },
         even: false,
         bytes_in: frame.to_server,
         bytes_out: frame.to_member,
-        sending,
+        sending: Sending::PerDelivery,
         warm_up_s: common.warm_up,
         seconds: common.seconds,
         seed: common.seed,
         cores: common.cores,
         quiet: common.quiet,
     };
-    let postgres = |connections, batch, rooms, room_size| PostgresShape {
-        connections,
-        batch,
-        rooms,
-        room_size,
+    let postgres = PostgresShape {
+        connections: COMMITTERS,
+        batch: 1,
+        rooms: 100,
+        room_size: 10,
         content_bytes: common.payload_bytes as usize,
         warm_up_s: common.warm_up,
         seconds: common.seconds,
-        data_dir: common.data_dir.clone(),
         quiet: common.quiet,
     };
+    Ok((sockets, postgres))
+}
+
+fn cases(options: &FloorOptions) -> Result<(Vec<Shape>, Vec<PostgresShape>), String> {
+    let (shape, postgres) = templates(options.common())?;
     let found = match &options.command {
         None => (
             vec![
-                shape(100, 10, 10, Load::Open { rate: 500.0 }, Sending::PerDelivery),
-                shape(1, 1000, 10, Load::Closed { window: 64 }, Sending::Coalesced),
+                shape.clone(),
+                Shape {
+                    rooms: 1,
+                    room_size: 1000,
+                    load: Load::Closed { window: 64 },
+                    sending: Sending::Coalesced,
+                    ..shape
+                },
             ],
-            BATCHES.iter().map(|batch| postgres(chat_server::storage::inlet::COMMITTERS, *batch, 100, 10)).collect(),
+            BATCHES.iter().map(|batch| PostgresShape { batch: *batch, ..postgres.clone() }).collect(),
         ),
         Some(FloorCommand::Sockets(given)) => {
             let load = given.window.map_or(Load::Open { rate: given.rate }, |window| Load::Closed { window });
             let ways = given.sending.map_or(vec![Sending::PerDelivery, Sending::Coalesced], |sending| vec![sending]);
-            let shapes = ways.into_iter().map(|sending| {
-                let mut shape =
-                    shape(given.rooms, given.room_size, given.senders.unwrap_or(given.room_size), load, sending);
-                shape.even = given.spacing == Spacing::Even;
-                shape.bytes_in = given.bytes_in.unwrap_or(shape.bytes_in);
-                shape.bytes_out = given.bytes_out.unwrap_or(shape.bytes_out);
-                shape
+            let shapes = ways.into_iter().map(|sending| Shape {
+                rooms: given.rooms,
+                room_size: given.room_size,
+                senders_per_room: given.senders.unwrap_or(given.room_size),
+                load,
+                even: given.spacing == Spacing::Even,
+                bytes_in: given.bytes_in.unwrap_or(shape.bytes_in),
+                bytes_out: given.bytes_out.unwrap_or(shape.bytes_out),
+                sending,
+                ..shape.clone()
             });
             (shapes.collect(), Vec::new())
         }
         Some(FloorCommand::Postgres(given)) => {
-            let shape = |batch: &usize| postgres(given.connections, *batch, given.rooms, given.room_size);
-            (Vec::new(), given.batch.iter().map(shape).collect())
+            let shape = PostgresShape {
+                connections: given.connections,
+                rooms: given.rooms,
+                room_size: given.room_size,
+                ..postgres
+            };
+            (Vec::new(), given.batch.iter().map(|batch| PostgresShape { batch: *batch, ..shape.clone() }).collect())
         }
     };
     // What is wrong with the last case shall not be said after the first has run.
@@ -289,68 +332,61 @@ fn figure<T>(rounds: &[&T], digits: usize, of: impl Fn(&T) -> f64) -> String {
 }
 
 fn render(report: &FloorReport, socket_cases: usize, postgres_cases: usize) -> String {
+    // Writing into a String cannot fail.
     let mut text = String::new();
-    let mut rows = vec![
-        [
-            "rooms",
-            "load",
-            "sending",
-            "bytes",
-            "deliveries/s",
-            "CPU us/delivery",
-            "cores: server/driver",
-            "P50 us",
-            "P99 us",
-        ]
-        .map(str::to_owned),
-    ];
+    let mut table = new_table(&[
+        "rooms",
+        "load",
+        "sending",
+        "bytes in/out",
+        "deliveries/s",
+        "CPU us/delivery",
+        "server cores",
+        "driver cores",
+        "P50 us",
+        "P99 us",
+    ]);
     for case in 0..socket_cases {
         let rounds: Vec<&SocketFloor> = report.sockets.iter().skip(case).step_by(socket_cases).collect();
         let Some(shape) = rounds.first().map(|round| &round.shape) else { continue };
-        rows.push([
+        table.add_row([
             format!("{} x {}", shape.rooms, shape.room_size),
             match shape.load {
-                Load::Open { rate } => format!("{rate} msg/s"),
-                Load::Closed { window } => format!("window {window}, {} senders", shape.senders_per_room),
+                Load::Open { rate } => format!("{rate:.0} msg/s"),
+                Load::Closed { window } => format!("{} x window {window}", shape.senders_per_room * shape.rooms),
             },
             match shape.sending {
                 Sending::PerDelivery => "per delivery".to_owned(),
                 Sending::Coalesced => "coalesced".to_owned(),
             },
-            format!("{} in, {} out", shape.bytes_in, shape.bytes_out),
+            format!("{}/{}", shape.bytes_in, shape.bytes_out),
             figure(&rounds, 0, |round| round.deliveries_per_s),
             figure(&rounds, 3, |round| round.server_cpu_us_per_delivery),
-            format!(
-                "{} / {}",
-                figure(&rounds, 2, |round| round.server_cores),
-                figure(&rounds, 2, |round| round.driver_cores)
-            ),
+            figure(&rounds, 2, |round| round.server_cores),
+            figure(&rounds, 2, |round| round.driver_cores),
             figure(&rounds, 0, |round| round.delivery.p50_us as f64),
             figure(&rounds, 0, |round| round.delivery.p99_us as f64),
         ]);
     }
     if socket_cases > 0 {
-        text += "Socket floor: a bare epoll loop, one process, one thread\n\n";
-        text += &table(&rows);
+        let _ = write!(text, "Socket floor: a bare epoll loop, one process, one thread\n{}\n", table.trim_fmt());
     }
-    let mut rows = vec![
-        [
-            "batch",
-            "connections",
-            "rooms",
-            "rows/s",
-            "commits/s",
-            "commit P50 us",
-            "P99 us",
-            "CPU us/row",
-            "cores: PostgreSQL/loader",
-        ]
-        .map(str::to_owned),
-    ];
+    let mut table = new_table(&[
+        "batch",
+        "connections",
+        "rooms",
+        "rows/s",
+        "commits/s",
+        "commit P50 us",
+        "P99 us",
+        "CPU us/row",
+        "PostgreSQL cores",
+        "loader cores",
+    ]);
     for case in 0..postgres_cases {
         let rounds: Vec<&PostgresFloor> = report.postgres.iter().skip(case).step_by(postgres_cases).collect();
         let Some(shape) = rounds.first().map(|round| &round.shape) else { continue };
-        rows.push([
+        table.add_row([
             shape.batch.to_string(),
             shape.connections.to_string(),
             format!("{} x {}", shape.rooms, shape.room_size),
@@ -359,39 +395,25 @@ fn render(report: &FloorReport, socket_cases: usize, postgres_cases: usize) -> S
             figure(&rounds, 0, |round| round.commit.p50_us as f64),
             figure(&rounds, 0, |round| round.commit.p99_us as f64),
             figure(&rounds, 1, |round| round.postgres_cpu_us_per_row),
-            format!(
-                "{} / {}",
-                figure(&rounds, 2, |round| round.postgres_cores),
-                figure(&rounds, 2, |round| round.loader_cores)
-            ),
+            figure(&rounds, 2, |round| round.postgres_cores),
+            figure(&rounds, 2, |round| round.loader_cores),
         ]);
     }
     if postgres_cases > 0 {
-        if socket_cases > 0 {
-            text.push('\n');
-        }
-        text += "PostgreSQL floor: the server's statement, schema and settings, private PostgreSQL\n\n";
-        text += &table(&rows);
+        let gap = if socket_cases == 0 { "" } else { "\n" };
+        let _ =
+            write!(text, "{gap}PostgreSQL floor: the server's statement, schema and settings\n{}\n", table.trim_fmt());
     }
     text
 }
 
-/// Columns as wide as their widest cell.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (column, cell) in row.iter().enumerate() {
-            let width = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-            let padding = width - cell.chars().count();
-            line += &" ".repeat(if column == 0 { 2 } else { padding + 2 });
-            line += cell;
-            line += &" ".repeat(if column == 0 { padding } else { 0 });
-        }
-        text += line.trim_end();
-        text.push('\n');
+fn new_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.iter().copied());
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
     }
-    text
+    table
 }
 
 #[cfg(test)]
@@ -450,11 +472,5 @@ mod tests {
     fn several_rounds_give_median_and_extremes() {
         assert_eq!(figure(&[&3.0, &1.0, &2.5], 1, |f| *f), "2.5 (1.0-3.0)");
         assert_eq!(figure(&[&3.0], 2, |f| *f), "3.00");
-    }
-
-    #[test]
-    fn columns_line_up() {
-        let rows = [["a".to_owned(), "long".to_owned()], ["bcd".to_owned(), "x".to_owned()]];
-        assert_eq!(table(&rows), "  a    long\n  bcd     x\n");
     }
 }

@@ -15,6 +15,7 @@
 //! Deliberately absent: a bare `io_uring` loop. Submitting to a ring takes `unsafe`, which this crate does without; on
 //! loopback the prototypes of both were within 20 % of each other.
 
+mod beside;
 pub mod cli;
 mod cpu;
 mod drive;

@@ -22,7 +22,7 @@ use hdrhistogram::Histogram;
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio_postgres::{Client, Statement};
@@ -64,8 +64,6 @@ pub struct PostgresShape {
     pub warm_up_s: f64,
     /// Measured, seconds.
     pub seconds: f64,
-    /// Where the private PostgreSQL's directory is made; the system's temporary directory otherwise.
-    pub data_dir: Option<PathBuf>,
     /// No progress bar.
     #[serde(skip)]
     pub quiet: bool,
@@ -123,14 +121,6 @@ pub struct PostgresFloor {
     pub loader_cores: f64,
 }
 
-/// Measures the floor for one shape of work, with a PostgreSQL of its own.
-///
-/// # Errors
-/// What could not be done, or which rows are missing.
-pub fn measure(shape: &PostgresShape) -> Result<PostgresFloor, String> {
-    Store::open(shape.data_dir.as_deref())?.measure(shape)
-}
-
 /// A private PostgreSQL with the server's schema, removed when dropped.
 pub struct Store {
     // Fields are dropped in this order: PostgreSQL stops before its directory goes.
@@ -163,14 +153,14 @@ impl Store {
             .enable_all()
             .build()
             .map_err(|error| format!("cannot start the runtime: {error}"))?;
-        let embedded = Embedded::start(directory.path()).map_err(words)?;
+        let embedded = Embedded::start(directory.path()).map_err(|error| words(&error))?;
         runtime
             .block_on(async {
                 embedded.create_database().await?;
                 migrate::migrate(&embedded.target()).await?;
                 migrate::check(&embedded.target()).await
             })
-            .map_err(words)?;
+            .map_err(|error| words(&error))?;
         Ok(Self { runtime, embedded, directory })
     }
 
@@ -187,7 +177,7 @@ impl Store {
         let target = self.embedded.target();
         let owner = open(&target, Role::Owner).await?;
         owner.batch_execute(EMPTY_TABLES).await.map_err(|error| refused("emptying the tables", &error))?;
-        let superuser = target.connect_as_login().await.map_err(words)?;
+        let superuser = target.connect_as_login().await.map_err(|error| words(&error))?;
         let set_up = open(&target, Role::Writer).await?;
         let rooms = insert_rooms(&set_up, shape).await?;
         superuser.batch_execute(CHECKPOINT).await.map_err(|error| refused("writing a checkpoint", &error))?;
@@ -416,11 +406,53 @@ async fn open(target: &Target, role: Role) -> Result<Client, String> {
     connect(&target.config(role)).await.map_err(|error| refused("connecting to the floor's PostgreSQL", &error))
 }
 
-fn words(error: StorageError) -> String {
+fn words(error: &StorageError) -> String {
     format!("the floor's PostgreSQL: {error}")
 }
 
 fn refused(what: &str, error: &tokio_postgres::Error) -> String {
     let reason = error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string);
     format!("the floor's PostgreSQL, {what}: {reason}")
+}
+
+#[cfg(all(test, feature = "test-db"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_measured_is_committed_and_each_measurement_starts_from_empty_tables() {
+        let store = Store::open(None).unwrap();
+        let mut stored = Vec::new();
+        for (connections, batch) in [(2, 7), (3, 1)] {
+            let shape = PostgresShape {
+                connections,
+                batch,
+                rooms: 5,
+                room_size: 3,
+                content_bytes: 40,
+                warm_up_s: 0.0,
+                seconds: 0.3,
+                quiet: true,
+            };
+            let found = store.measure(&shape).unwrap();
+            // Counted again from outside, in each room, with what the server's own numbering says.
+            let row = store
+                .runtime
+                .block_on(async {
+                    let client = store.embedded.target().connect_as_login().await.unwrap();
+                    let statement = "SELECT count(*), count(DISTINCT conversation_id), count(DISTINCT sender_id), \
+                        (SELECT sum(last_seq)::bigint FROM conversations), sum(length(content))::bigint FROM messages";
+                    client.query_one(statement, &[]).await
+                })
+                .unwrap();
+            let counted: i64 = row.get(0);
+            assert!(found.rows > 0 && found.rows.is_multiple_of(batch as u64));
+            assert_eq!(counted as u64, found.rows, "all that was measured, and nothing from before");
+            assert!(row.get::<_, i64>(1) <= 5 && row.get::<_, i64>(2) <= 15);
+            stored.push(counted);
+            assert_eq!(row.get::<_, i64>(3), stored.iter().sum::<i64>(), "every row has taken its seq");
+            assert_eq!(row.get::<_, i64>(4), counted * 40);
+            assert_eq!(found.commit.count * batch as u64, found.rows);
+        }
+    }
 }

@@ -191,24 +191,26 @@ pub fn serve(listener: std::net::TcpListener, options: &ServerOptions) -> Result
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE).map_err(words)?;
     let mut server = Server::new(options);
     let mut scratch = vec![0; READ_BYTES].into_boxed_slice();
-    let mut served = false;
+    let mut anybody = false;
     loop {
-        match poll.poll(&mut events, (!served).then_some(LONELY)) {
+        match poll.poll(&mut events, (!anybody).then_some(LONELY)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(words(error)),
-            Ok(()) if !served && events.is_empty() => return Err("the floor's server: nobody has connected".to_owned()),
+            Ok(()) if !anybody && events.is_empty() => {
+                return Err("the floor's server: nobody has connected".to_owned());
+            }
             Ok(()) => {}
         }
         for event in &events {
             if event.token() == LISTENER {
                 server.accept(&listener, &poll).map_err(words)?;
-                served = true;
+                anybody = true;
             } else {
                 server.handle(event, &mut scratch);
             }
         }
         server.end_turn(&mut scratch);
-        if served && server.open == 0 {
+        if anybody && server.open == 0 {
             return Ok(());
         }
     }
@@ -482,3 +484,7 @@ impl Server {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "sockets_tests.rs"]
+mod tests;
