@@ -1,8 +1,9 @@
 //! A load test's figures in terms of the floor: the same shape is measured bare, and the ratios are printed.
 //!
 //! The shape is read from what the run counted, not from its plan: the size of a room is how many members a message
-//! reached. The ratios are of CPU per delivery (a server's part that is not the machine's), and of messages a second
-//! against rows a second (what is left of the store's ceiling).
+//! reached. The ratios are of CPU per delivery (a server's part that is not the machine's), and, of a run that went to
+//! the limit, of deliveries and messages a second against the floor's deliveries and rows: an open loop below the limit
+//! reaches its plan on any server, so its rates say nothing.
 
 use super::postgres::{PostgresFloor, PostgresShape};
 use super::sockets::{Load, Sending, Shape, SocketFloor};
@@ -45,8 +46,7 @@ pub fn cases(
     let room_size = ((counts.delivered as f64 / counts.acked as f64).round() as u32).max(1);
     let by_connections = counts.connections / u64::from(room_size);
     let rooms = (counts.rooms.min(by_connections) as u32).max(1);
-    let mode = ["/load/mode", "/mode"].iter().find_map(|place| result.scenario.pointer(place)?.as_str());
-    let closed = mode == Some("closed");
+    let closed = is_closed(result);
     let window = WINDOW_POINTERS.iter().find_map(|place| result.scenario.pointer(place)?.as_u64());
     let load = if closed {
         Load::Closed { window: window.map_or(WINDOW_DEFAULT, |window| window as u32) }
@@ -71,6 +71,17 @@ pub fn cases(
     sockets.iter().try_for_each(Shape::validate)?;
     postgres.iter().try_for_each(PostgresShape::validate)?;
     Ok((sockets, postgres))
+}
+
+fn is_closed(result: &RunResult) -> bool {
+    let mode = ["/load/mode", "/mode"].iter().find_map(|place| result.scenario.pointer(place)?.as_str());
+    mode == Some("closed")
+}
+
+/// Messages per second at the limit; nothing when the run was not there.
+fn limit_per_s(result: &RunResult) -> Option<f64> {
+    let closed = is_closed(result).then(|| result.counts.acked as f64 / result.seconds);
+    result.saturation.as_ref().map(|saturation| saturation.sustained_per_s).or(closed)
 }
 
 /// One figure of the run and its floor.
@@ -111,16 +122,19 @@ impl Ratios {
                 let floors = of_kind.iter().map(|floor| floor.server_cpu_us_per_delivery).collect();
                 add(format!("server CPU us/delivery, floor {name}"), server.cpu_us_per_delivery, floors);
             }
-            let floors = of_kind.iter().map(|floor| floor.deliveries_per_s).collect();
-            add(format!("deliveries/s, floor {name}"), result.counts.delivered as f64 / result.seconds, floors);
+            if is_closed(result) {
+                let floors = of_kind.iter().map(|floor| floor.deliveries_per_s).collect();
+                add(format!("deliveries/s, floor {name}"), result.counts.delivered as f64 / result.seconds, floors);
+            }
         }
         let mut batches: Vec<usize> = postgres.iter().map(|floor| floor.shape.batch).collect();
         batches.sort_unstable();
         batches.dedup();
         for batch in batches {
             let floors = postgres.iter().filter(|floor| floor.shape.batch == batch).map(|floor| floor.rows_per_s);
-            let acked_per_s = result.counts.acked as f64 / result.seconds;
-            add(format!("durable messages/s, floor with batches of {batch}"), acked_per_s, floors.collect());
+            if let Some(limit_per_s) = limit_per_s(result) {
+                add(format!("durable messages/s, floor with batches of {batch}"), limit_per_s, floors.collect());
+            }
         }
         Self { label: result.label.clone(), ratios }
     }
@@ -225,12 +239,17 @@ mod tests {
             delivery: Percentiles::default(),
         };
         let rounds = [7.0, 6.0, 90.0].map(|cpu| floor(Sending::PerDelivery, cpu));
-        let ratios = Ratios::of(&result(), &rounds, &[]);
+        let mut result = result();
+        result.scenario = json!({"load": {"mode": "closed"}});
+        let ratios = Ratios::of(&result, &rounds, &[]);
         let of = |what: &str| ratios.ratios.iter().find(|ratio| ratio.what.starts_with(what)).unwrap();
         let cpu = of("server CPU");
         assert!((cpu.floor - 7.0).abs() < 1e-9 && (cpu.quotient - 9.0 / 7.0).abs() < 1e-9);
         assert!((of("deliveries/s").quotient - 0.5).abs() < 1e-9);
         assert_eq!(ratios.ratios.len(), 2, "there is no coalesced floor and no PostgreSQL to compare with");
         assert!(ratios.to_string().contains("= 1.29"), "{ratios}");
+        result.scenario = json!({"load": {"mode": "open"}});
+        let below_the_limit = Ratios::of(&result, &rounds, &[]);
+        assert_eq!(below_the_limit.ratios.len(), 1, "an open loop's rates are its plan's: {below_the_limit}");
     }
 }
