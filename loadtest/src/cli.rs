@@ -1,5 +1,7 @@
 //! The command line.
 
+use crate::floor::cli::FloorOptions;
+use crate::floor::sockets::ServerOptions as FloorServerOptions;
 use crate::plan::Spacing;
 use crate::report::command::ReportOptions;
 use crate::scenario::{FormatChoice, Layers, Mode, Override, Scenario};
@@ -57,6 +59,11 @@ pub enum Command {
     List,
     /// Report on results of earlier runs, and compare them
     Report(ReportOptions),
+    /// Measure what this machine can do at all: bare sockets and bare PostgreSQL, for the same shape of work
+    Floor(Box<FloorOptions>),
+    /// The server process of `floor sockets`
+    #[command(hide = true)]
+    FloorServer(FloorServerOptions),
 }
 
 /// Options of `loadtest run`.

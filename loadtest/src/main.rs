@@ -9,6 +9,7 @@
 //! - the generator: [`engine`] (threads, sockets, frames, figures) and [`protocol`] (what the bytes mean);
 //! - what is measured and shown: [`measure`] (processes, the machine, the server's own metrics), [`result`] (the shape
 //!   that files and reports share), [`report`] (for people and for tools);
+//! - the physical limit for the same shape of work: [`floor`];
 //! - a run: [`setup`] (server, users, rooms), [`run`] (from set-up to result), [`progress`], [`cli`].
 //!
 //! Invariant: a pure module never names one of the outside world; otherwise a test could no longer play any history.
@@ -18,6 +19,7 @@
 mod check;
 mod cli;
 mod engine;
+mod floor;
 mod measure;
 mod payload;
 mod plan;
@@ -52,6 +54,8 @@ fn main() -> ExitCode {
             Ok(true)
         }
         Command::Report(options) => report::command::report(&options).map(|()| true),
+        Command::Floor(options) => floor::cli::run(&options).map(|()| true),
+        Command::FloorServer(options) => floor::sockets::run_server(&options).map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -84,14 +84,15 @@ fn failure(error: impl Display) -> HashFailure {
 fn digest(password: &str, salt: &Salt, params: &Params) -> Result<Output, HashFailure> {
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
     let mut digest = vec![0; params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN)];
-    MEMORY.with_borrow_mut(|memory| {
-        if memory.len() < params.block_count() {
-            memory.resize(params.block_count(), Block::default());
-        }
-        let blocks = &mut memory[..params.block_count()];
-        argon2.hash_password_into_with_memory(password.as_bytes(), salt, &mut digest, blocks)
-    })
-    .map_err(failure)?;
+    MEMORY
+        .with_borrow_mut(|memory| {
+            if memory.len() < params.block_count() {
+                memory.resize(params.block_count(), Block::default());
+            }
+            let blocks = &mut memory[..params.block_count()];
+            argon2.hash_password_into_with_memory(password.as_bytes(), salt, &mut digest, blocks)
+        })
+        .map_err(failure)?;
     Output::new(&digest).map_err(failure)
 }
 

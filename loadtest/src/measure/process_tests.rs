@@ -122,7 +122,8 @@ fn this_program_s_own_work_is_seen() {
     worker.join().unwrap();
     let after = meter.sample();
     let spent = after.since(&before);
-    assert_eq!(after.processes(), 1);
+    // Another test of this program may run a PostgreSQL at the same time.
+    assert!(after.processes() >= 1);
     // The worker has ended, so its share is known to the tick only.
     assert!(spent.cpu >= Duration::from_millis(150), "{spent:?}");
     assert!(after.anonymous_bytes() > 0 && after.rss_bytes() >= after.anonymous_bytes());

@@ -1,0 +1,255 @@
+//! A load test's figures in terms of the floor: the same shape is measured bare, and the ratios are printed.
+//!
+//! The shape is read from what the run counted, not from its plan: the size of a room is how many members a message
+//! reached. The ratios are of CPU per delivery (a server's part that is not the machine's), and, of a run that went to
+//! the limit, of deliveries and messages a second against the floor's deliveries and rows: an open loop below the limit
+//! reaches its plan on any server, so its rates say nothing.
+
+use super::postgres::{PostgresFloor, PostgresShape};
+use super::sockets::{Load, Sending, Shape, SocketFloor};
+use super::summary::median;
+use crate::result::RunResult;
+use chat_server::limits::BATCH_ROWS_MAX;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::Path;
+
+/// A batch at which the loader is near its ceiling, beside the one that the server made.
+const LARGE_BATCH: usize = 1000;
+/// Senders of a room in a closed loop when the result does not say how many there were.
+const CLOSED_SENDERS_MAX: u32 = 10;
+/// Where a scenario may say how many messages a sender keeps on their way.
+const WINDOW_POINTERS: [&str; 2] = ["/load/in_flight", "/in_flight"];
+const WINDOW_DEFAULT: u32 = 32;
+
+/// Reads a load test's result.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn read(path: &Path) -> Result<RunResult, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    serde_json::from_str(&text).map_err(|error| format!("{} is no result of a load test: {error}", path.display()))
+}
+
+/// The cases that the result is held against; everything but the shape comes from the templates.
+///
+/// # Errors
+/// When nothing in the result tells a shape.
+pub fn cases(
+    result: &RunResult,
+    (sockets, postgres): &(Shape, PostgresShape),
+) -> Result<(Vec<Shape>, Vec<PostgresShape>), String> {
+    let counts = &result.counts;
+    if counts.acked == 0 || counts.delivered == 0 || result.seconds <= 0.0 {
+        return Err("the result has no deliveries to hold against the floor".to_owned());
+    }
+    let room_size = ((counts.delivered as f64 / counts.acked as f64).round() as u32).max(1);
+    let by_connections = counts.connections / u64::from(room_size);
+    let rooms = (counts.rooms.min(by_connections) as u32).max(1);
+    let closed = is_closed(result);
+    let window = WINDOW_POINTERS.iter().find_map(|place| result.scenario.pointer(place)?.as_u64());
+    let load = if closed {
+        Load::Closed { window: window.map_or(WINDOW_DEFAULT, |window| window as u32) }
+    } else {
+        Load::Open { rate: counts.acked as f64 / result.seconds }
+    };
+    let senders_per_room = if closed { room_size.min(CLOSED_SENDERS_MAX) } else { room_size };
+    let shape = Shape { rooms, room_size, senders_per_room, load, ..sockets.clone() };
+    let ways = [Sending::PerDelivery, Sending::Coalesced];
+    let sockets: Vec<Shape> = ways.into_iter().map(|sending| Shape { sending, ..shape.clone() }).collect();
+
+    let mean = result.server.as_ref().and_then(|server| server.batch_size.get("mean"));
+    let mut batches: Vec<usize> =
+        mean.map(|mean| (mean.round() as usize).clamp(1, BATCH_ROWS_MAX)).into_iter().collect();
+    if !batches.contains(&LARGE_BATCH) {
+        batches.push(LARGE_BATCH);
+    }
+    let rooms = (rooms as usize).max(postgres.connections);
+    let shape = PostgresShape { rooms, room_size: room_size as usize, ..postgres.clone() };
+    let postgres: Vec<PostgresShape> =
+        batches.into_iter().map(|batch| PostgresShape { batch, ..shape.clone() }).collect();
+    sockets.iter().try_for_each(Shape::validate)?;
+    postgres.iter().try_for_each(PostgresShape::validate)?;
+    Ok((sockets, postgres))
+}
+
+fn is_closed(result: &RunResult) -> bool {
+    let mode = ["/load/mode", "/mode"].iter().find_map(|place| result.scenario.pointer(place)?.as_str());
+    mode == Some("closed")
+}
+
+/// Messages per second at the limit; nothing when the run was not there.
+fn limit_per_s(result: &RunResult) -> Option<f64> {
+    let closed = is_closed(result).then(|| result.counts.acked as f64 / result.seconds);
+    result.saturation.as_ref().map(|saturation| saturation.sustained_per_s).or(closed)
+}
+
+/// One figure of the run and its floor.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ratio {
+    /// What is compared.
+    pub what: String,
+    /// The run's figure.
+    pub run: f64,
+    /// The floor's, the median of its rounds.
+    pub floor: f64,
+    /// The first by the second.
+    pub quotient: f64,
+}
+
+/// All of them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ratios {
+    /// What the run was called.
+    pub label: String,
+    /// In the order in which they are printed.
+    pub ratios: Vec<Ratio>,
+}
+
+impl Ratios {
+    /// Of a result to the floors that were measured for it.
+    pub fn of(result: &RunResult, sockets: &[SocketFloor], postgres: &[PostgresFloor]) -> Self {
+        let mut ratios = Vec::new();
+        let mut add = |what: String, run: f64, floors: Vec<f64>| {
+            let floor = median(floors);
+            if floor > 0.0 {
+                ratios.push(Ratio { what, run, floor, quotient: run / floor });
+            }
+        };
+        for (sending, name) in [(Sending::PerDelivery, "one write per delivery"), (Sending::Coalesced, "coalesced")] {
+            let of_kind: Vec<&SocketFloor> = sockets.iter().filter(|floor| floor.shape.sending == sending).collect();
+            if let Some(server) = &result.usage.server {
+                let floors = of_kind.iter().map(|floor| floor.server_cpu_us_per_delivery).collect();
+                add(format!("server CPU us/delivery, floor {name}"), server.cpu_us_per_delivery, floors);
+            }
+            if is_closed(result) {
+                let floors = of_kind.iter().map(|floor| floor.deliveries_per_s).collect();
+                add(format!("deliveries/s, floor {name}"), result.counts.delivered as f64 / result.seconds, floors);
+            }
+        }
+        let mut batches: Vec<usize> = postgres.iter().map(|floor| floor.shape.batch).collect();
+        batches.sort_unstable();
+        batches.dedup();
+        for batch in batches {
+            let floors = postgres.iter().filter(|floor| floor.shape.batch == batch).map(|floor| floor.rows_per_s);
+            if let Some(limit_per_s) = limit_per_s(result) {
+                add(format!("durable messages/s, floor with batches of {batch}"), limit_per_s, floors.collect());
+            }
+        }
+        Self { label: result.label.clone(), ratios }
+    }
+}
+
+impl fmt::Display for Ratios {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} beside its floor", self.label)?;
+        for Ratio { what, run, floor, quotient } in &self.ratios {
+            let digits = if *floor < 100.0 { 3 } else { 0 };
+            writeln!(f, "  {what:<52} {run:>12.digits$} / {floor:>12.digits$} = {quotient:.2}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::floor::summary::Percentiles;
+    use crate::result::{Counts, ProcessUsage, ServerSide, Usage};
+    use serde_json::json;
+
+    fn templates() -> (Shape, PostgresShape) {
+        let sockets = Shape {
+            rooms: 1,
+            room_size: 1,
+            senders_per_room: 1,
+            load: Load::Open { rate: 1.0 },
+            even: false,
+            bytes_in: 100,
+            bytes_out: 200,
+            sending: Sending::PerDelivery,
+            warm_up_s: 0.0,
+            seconds: 1.0,
+            seed: 1,
+            cores: None,
+            quiet: true,
+        };
+        let postgres = PostgresShape {
+            connections: 2,
+            batch: 1,
+            rooms: 2,
+            room_size: 1,
+            content_bytes: 128,
+            warm_up_s: 0.0,
+            seconds: 1.0,
+            quiet: true,
+        };
+        (sockets, postgres)
+    }
+
+    fn result() -> RunResult {
+        RunResult {
+            label: "rooms-10".to_owned(),
+            seconds: 10.0,
+            counts: Counts { connections: 200, rooms: 20, acked: 5000, delivered: 50_000, ..Counts::default() },
+            usage: Usage {
+                server: Some(ProcessUsage { cpu_us_per_delivery: 9.0, ..ProcessUsage::default() }),
+                ..Usage::default()
+            },
+            server: Some(ServerSide { batch_size: [("mean".to_owned(), 3.4)].into(), ..ServerSide::default() }),
+            ..RunResult::default()
+        }
+    }
+
+    #[test]
+    fn the_shape_is_what_the_run_counted() {
+        let (sockets, postgres) = cases(&result(), &templates()).unwrap();
+        assert_eq!(sockets.len(), 2);
+        assert!(sockets.iter().all(|s| (s.rooms, s.room_size, s.senders_per_room) == (20, 10, 10)));
+        assert!(sockets.iter().all(|s| s.load == Load::Open { rate: 500.0 } && s.bytes_out == 200));
+        assert_eq!(postgres.iter().map(|p| p.batch).collect::<Vec<_>>(), [3, LARGE_BATCH]);
+        assert!(postgres.iter().all(|p| (p.rooms, p.room_size) == (20, 10)));
+    }
+
+    #[test]
+    fn a_closed_loop_keeps_its_window() {
+        let mut result = result();
+        result.scenario = json!({"load": {"mode": "closed", "in_flight": 48}});
+        let (sockets, _) = cases(&result, &templates()).unwrap();
+        assert!(sockets.iter().all(|s| s.load == Load::Closed { window: 48 }));
+    }
+
+    #[test]
+    fn a_run_without_deliveries_has_no_floor() {
+        assert!(cases(&RunResult::default(), &templates()).is_err());
+    }
+
+    #[test]
+    fn ratios_are_to_the_median_of_the_rounds() {
+        let floor = |sending, cpu| SocketFloor {
+            shape: Shape { sending, ..templates().0 },
+            seconds: 1.0,
+            messages: 1,
+            deliveries: 1,
+            deliveries_per_s: 10_000.0,
+            server_cpu_us_per_delivery: cpu,
+            server_cpu_us_per_message: cpu,
+            server_cores: 0.1,
+            driver_cores: 0.1,
+            delivery: Percentiles::default(),
+        };
+        let rounds = [7.0, 6.0, 90.0].map(|cpu| floor(Sending::PerDelivery, cpu));
+        let mut result = result();
+        result.scenario = json!({"load": {"mode": "closed"}});
+        let ratios = Ratios::of(&result, &rounds, &[]);
+        let of = |what: &str| ratios.ratios.iter().find(|ratio| ratio.what.starts_with(what)).unwrap();
+        let cpu = of("server CPU");
+        assert!((cpu.floor - 7.0).abs() < 1e-9 && (cpu.quotient - 9.0 / 7.0).abs() < 1e-9);
+        assert!((of("deliveries/s").quotient - 0.5).abs() < 1e-9);
+        assert_eq!(ratios.ratios.len(), 2, "there is no coalesced floor and no PostgreSQL to compare with");
+        assert!(ratios.to_string().contains("= 1.29"), "{ratios}");
+        result.scenario = json!({"load": {"mode": "open"}});
+        let below_the_limit = Ratios::of(&result, &rounds, &[]);
+        assert_eq!(below_the_limit.ratios.len(), 1, "an open loop's rates are its plan's: {below_the_limit}");
+    }
+}

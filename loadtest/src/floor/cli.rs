@@ -1,0 +1,476 @@
+//! `loadtest floor`: its options, its default matrix, and how its results are printed.
+
+use super::beside::{self, Ratios};
+use super::frames;
+use super::postgres::{PostgresFloor, PostgresShape, Store};
+use super::sockets::{self, Load, Sending, Shape, SocketFloor};
+use super::summary::median;
+use crate::plan::Spacing;
+use crate::result::Machine;
+use chat_server::storage::inlet::COMMITTERS;
+use clap::{Args, Subcommand};
+use comfy_table::{CellAlignment, Table, presets};
+use serde::{Deserialize, Serialize};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  # the default matrix: rooms of 10 at a low rate, a saturated room of 1,000, and PostgreSQL at six batch sizes
+  loadtest floor --json floor.json
+
+  # both ways of sending in 100 rooms of 10, 2,000 messages a second
+  loadtest floor sockets --rooms 100 --room-size 10 --rate 2000
+
+  # one saturated room of 10,000, 20 senders with 64 messages on their way each, five rounds, median and spread
+  loadtest floor sockets --rooms 1 --room-size 10000 --senders 20 --window 64 --sending coalesced --rounds 5
+
+  # the floor for the shape of a load test's result, and its ratios to that floor
+  loadtest floor --beside result.json --rounds 3
+
+  # durable rows a second on the disk where the server's data is
+  loadtest floor postgres --batch 100,1000 --data-dir /var/lib/veza-chat
+
+Exit status: 0 measured, 2 wrong usage or not measurable.";
+
+/// Version of [`FloorReport`].
+const REPORT_VERSION: u32 = 1;
+/// What batches the committer makes, from a lonely message to the largest run.
+const BATCHES: [usize; 6] = [1, 32, 100, 500, 1000, 2000];
+
+/// Measure what this machine can do at all: bare sockets and bare PostgreSQL, for the same shape of work
+#[derive(Args, Debug, Clone)]
+#[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct FloorOptions {
+    /// What to measure; everything in the default matrix when absent
+    #[command(subcommand)]
+    command: Option<FloorCommand>,
+
+    /// Take the shape from a load test's result, and print its ratios to the floor
+    #[arg(long, value_name = "RESULT")]
+    beside: Option<PathBuf>,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// What all parts of the floor have in common. Not clap's `global`: that would reach up to the load test's own options.
+#[derive(Args, Debug, Clone)]
+struct Common {
+    /// Seconds to measure each case
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+
+    /// Seconds to run each case before measuring
+    #[arg(long, default_value_t = 1.0)]
+    warm_up: f64,
+
+    /// Measure everything so many times, in turn; the median is printed with the extremes
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+
+    /// Characters of a message's content; gives the bytes on the wire and in the table
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    payload_bytes: u32,
+
+    /// Keep the floor's server on the first of these cores and the driver on the second
+    #[arg(long, value_name = "CORE,CORE", value_parser = parse_cores)]
+    cores: Option<Cores>,
+
+    /// Where PostgreSQL's directory is made for the time of the measurement; must be on a disk
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// Same seed, same plan of sends
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+
+    /// Write all rounds to this file as JSON, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// No progress bars
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// The parts of the floor.
+#[derive(Subcommand, Debug, Clone)]
+enum FloorCommand {
+    /// A bare epoll loop that sends what it receives to every socket of the room
+    Sockets(SocketsOptions),
+    /// A bare loader that commits the server's rows with the server's statement
+    Postgres(PostgresOptions),
+}
+
+/// `loadtest floor sockets`
+#[derive(Args, Debug, Clone)]
+#[command(after_help = EXAMPLES)]
+struct SocketsOptions {
+    /// How many rooms
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rooms: u32,
+
+    /// Connections in each
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    room_size: u32,
+
+    /// Connections of each room that send; all of them when absent
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    senders: Option<u32>,
+
+    /// Messages per second, all senders together, by a plan that does not wait for the server
+    #[arg(long, default_value_t = 500.0, conflicts_with = "window")]
+    rate: f64,
+
+    /// Instead of a rate: messages that each sender keeps on their way
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    window: Option<u32>,
+
+    /// How planned sends are spaced in time
+    #[arg(long, value_enum, default_value_t = Spacing::Poisson)]
+    spacing: Spacing,
+
+    /// How the server sends; both in turn when absent
+    #[arg(long, value_enum)]
+    sending: Option<Sending>,
+
+    /// Bytes of a message to the server; those of a real frame when absent
+    #[arg(long)]
+    bytes_in: Option<usize>,
+
+    /// Bytes of a message to each member; those of a real frame when absent
+    #[arg(long)]
+    bytes_out: Option<usize>,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+/// `loadtest floor postgres`
+#[derive(Args, Debug, Clone)]
+#[command(after_help = EXAMPLES)]
+struct PostgresOptions {
+    /// Connections that commit; the server has two
+    #[arg(long, default_value_t = COMMITTERS)]
+    connections: usize,
+
+    /// Rows of a statement; several sizes are measured in turn
+    #[arg(long, value_delimiter = ',', default_values_t = BATCHES)]
+    batch: Vec<usize>,
+
+    /// How many rooms the rows are spread over
+    #[arg(long, default_value_t = 100)]
+    rooms: usize,
+
+    /// Members of each
+    #[arg(long, default_value_t = 10)]
+    room_size: usize,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+impl FloorOptions {
+    fn common(&self) -> &Common {
+        match &self.command {
+            None => &self.common,
+            Some(FloorCommand::Sockets(given)) => &given.common,
+            Some(FloorCommand::Postgres(given)) => &given.common,
+        }
+    }
+}
+
+/// The server's core and the driver's.
+type Cores = [usize; 2];
+
+fn parse_cores(text: &str) -> Result<Cores, String> {
+    let parts: Vec<usize> = text.split(',').filter_map(|part| part.trim().parse().ok()).collect();
+    <Cores>::try_from(parts).map_err(|_| format!("\"{text}\" is not two cores; write 0,1"))
+}
+
+/// Everything measured, all rounds.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct FloorReport {
+    /// Version of this shape.
+    pub version: u32,
+    /// What was measured on.
+    pub machine: Machine,
+    /// Socket floors, round by round.
+    pub sockets: Vec<SocketFloor>,
+    /// PostgreSQL floors, round by round.
+    pub postgres: Vec<PostgresFloor>,
+    /// A load test's figures in terms of the floor, when there was one beside it.
+    pub ratios: Option<Ratios>,
+}
+
+/// Measures, prints and writes.
+///
+/// # Errors
+/// What could not be done.
+pub fn run(options: &FloorOptions) -> Result<(), String> {
+    let common = options.common();
+    let beside = options.beside.as_deref().map(beside::read).transpose()?;
+    let (sockets, postgres) = match &beside {
+        Some(result) => beside::cases(result, &templates(common)?)?,
+        None => cases(options)?,
+    };
+    let store = if postgres.is_empty() { None } else { Some(Store::open(common.data_dir.as_deref())?) };
+    let mut report = FloorReport { version: REPORT_VERSION, machine: Machine::current(), ..FloorReport::default() };
+    for _ in 0..common.rounds {
+        for shape in &sockets {
+            report.sockets.push(sockets::measure(shape)?);
+        }
+        for shape in &postgres {
+            if let Some(store) = &store {
+                report.postgres.push(store.measure(shape)?);
+            }
+        }
+    }
+    print!("{}", render(&report, sockets.len(), postgres.len()));
+    if let Some(result) = &beside {
+        let ratios = Ratios::of(result, &report.sockets, &report.postgres);
+        print!("\n{ratios}");
+        report.ratios = Some(ratios);
+    }
+    if let Some(path) = &common.json {
+        let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
+        std::fs::write(path, json + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// A case of each kind with everything that is not about its shape.
+fn templates(common: &Common) -> Result<(Shape, PostgresShape), String> {
+    let frame = frames::measure(common.payload_bytes as usize)?;
+    let sockets = Shape {
+        rooms: 100,
+        room_size: 10,
+        senders_per_room: 10,
+        load: Load::Open { rate: 500.0 },
+        even: false,
+        bytes_in: frame.to_server,
+        bytes_out: frame.to_member,
+        sending: Sending::PerDelivery,
+        warm_up_s: common.warm_up,
+        seconds: common.seconds,
+        seed: common.seed,
+        cores: common.cores,
+        quiet: common.quiet,
+    };
+    let postgres = PostgresShape {
+        connections: COMMITTERS,
+        batch: 1,
+        rooms: 100,
+        room_size: 10,
+        content_bytes: common.payload_bytes as usize,
+        warm_up_s: common.warm_up,
+        seconds: common.seconds,
+        quiet: common.quiet,
+    };
+    Ok((sockets, postgres))
+}
+
+fn cases(options: &FloorOptions) -> Result<(Vec<Shape>, Vec<PostgresShape>), String> {
+    let (shape, postgres) = templates(options.common())?;
+    let found = match &options.command {
+        None => (
+            vec![
+                shape.clone(),
+                Shape {
+                    rooms: 1,
+                    room_size: 1000,
+                    load: Load::Closed { window: 64 },
+                    sending: Sending::Coalesced,
+                    ..shape
+                },
+            ],
+            BATCHES.iter().map(|batch| PostgresShape { batch: *batch, ..postgres.clone() }).collect(),
+        ),
+        Some(FloorCommand::Sockets(given)) => {
+            let load = given.window.map_or(Load::Open { rate: given.rate }, |window| Load::Closed { window });
+            let ways = given.sending.map_or(vec![Sending::PerDelivery, Sending::Coalesced], |sending| vec![sending]);
+            let shapes = ways.into_iter().map(|sending| Shape {
+                rooms: given.rooms,
+                room_size: given.room_size,
+                senders_per_room: given.senders.unwrap_or(given.room_size),
+                load,
+                even: given.spacing == Spacing::Even,
+                bytes_in: given.bytes_in.unwrap_or(shape.bytes_in),
+                bytes_out: given.bytes_out.unwrap_or(shape.bytes_out),
+                sending,
+                ..shape.clone()
+            });
+            (shapes.collect(), Vec::new())
+        }
+        Some(FloorCommand::Postgres(given)) => {
+            let shape = PostgresShape {
+                connections: given.connections,
+                rooms: given.rooms,
+                room_size: given.room_size,
+                ..postgres
+            };
+            (Vec::new(), given.batch.iter().map(|batch| PostgresShape { batch: *batch, ..shape.clone() }).collect())
+        }
+    };
+    // What is wrong with the last case shall not be said after the first has run.
+    found.0.iter().try_for_each(Shape::validate)?;
+    found.1.iter().try_for_each(PostgresShape::validate)?;
+    Ok(found)
+}
+
+/// A figure over the rounds: the median, and the extremes when there are several.
+fn figure<T>(rounds: &[&T], digits: usize, of: impl Fn(&T) -> f64) -> String {
+    let figures: Vec<f64> = rounds.iter().map(|round| of(round)).collect();
+    let (low, high) = figures.iter().fold((f64::MAX, f64::MIN), |(low, high), f| (low.min(*f), high.max(*f)));
+    let middle = median(figures);
+    if rounds.len() > 1 {
+        format!("{middle:.digits$} ({low:.digits$}-{high:.digits$})")
+    } else {
+        format!("{middle:.digits$}")
+    }
+}
+
+fn render(report: &FloorReport, socket_cases: usize, postgres_cases: usize) -> String {
+    // Writing into a String cannot fail.
+    let mut text = String::new();
+    let mut table = new_table(&[
+        "rooms",
+        "load",
+        "sending",
+        "bytes in/out",
+        "deliveries/s",
+        "CPU us/delivery",
+        "server cores",
+        "driver cores",
+        "P50 us",
+        "P99 us",
+    ]);
+    for case in 0..socket_cases {
+        let rounds: Vec<&SocketFloor> = report.sockets.iter().skip(case).step_by(socket_cases).collect();
+        let Some(shape) = rounds.first().map(|round| &round.shape) else { continue };
+        table.add_row([
+            format!("{} x {}", shape.rooms, shape.room_size),
+            match shape.load {
+                Load::Open { rate } => format!("{rate:.0} msg/s"),
+                Load::Closed { window } => format!("{} x window {window}", shape.senders_per_room * shape.rooms),
+            },
+            match shape.sending {
+                Sending::PerDelivery => "per delivery".to_owned(),
+                Sending::Coalesced => "coalesced".to_owned(),
+            },
+            format!("{}/{}", shape.bytes_in, shape.bytes_out),
+            figure(&rounds, 0, |round| round.deliveries_per_s),
+            figure(&rounds, 3, |round| round.server_cpu_us_per_delivery),
+            figure(&rounds, 2, |round| round.server_cores),
+            figure(&rounds, 2, |round| round.driver_cores),
+            figure(&rounds, 0, |round| round.delivery.p50_us as f64),
+            figure(&rounds, 0, |round| round.delivery.p99_us as f64),
+        ]);
+    }
+    if socket_cases > 0 {
+        let _ = write!(text, "Socket floor: a bare epoll loop, one process, one thread\n{}\n", table.trim_fmt());
+    }
+    let mut table = new_table(&[
+        "batch",
+        "connections",
+        "rooms",
+        "rows/s",
+        "commits/s",
+        "commit P50 us",
+        "P99 us",
+        "CPU us/row",
+        "PostgreSQL cores",
+        "loader cores",
+    ]);
+    for case in 0..postgres_cases {
+        let rounds: Vec<&PostgresFloor> = report.postgres.iter().skip(case).step_by(postgres_cases).collect();
+        let Some(shape) = rounds.first().map(|round| &round.shape) else { continue };
+        table.add_row([
+            shape.batch.to_string(),
+            shape.connections.to_string(),
+            format!("{} x {}", shape.rooms, shape.room_size),
+            figure(&rounds, 0, |round| round.rows_per_s),
+            figure(&rounds, 1, |round| round.commits_per_s),
+            figure(&rounds, 0, |round| round.commit.p50_us as f64),
+            figure(&rounds, 0, |round| round.commit.p99_us as f64),
+            figure(&rounds, 1, |round| round.postgres_cpu_us_per_row),
+            figure(&rounds, 2, |round| round.postgres_cores),
+            figure(&rounds, 2, |round| round.loader_cores),
+        ]);
+    }
+    if postgres_cases > 0 {
+        let gap = if socket_cases == 0 { "" } else { "\n" };
+        let _ =
+            write!(text, "{gap}PostgreSQL floor: the server's statement, schema and settings\n{}\n", table.trim_fmt());
+    }
+    text
+}
+
+fn new_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header.iter().copied());
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        floor: FloorOptions,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<FloorOptions, String> {
+        let arguments = std::iter::once("floor").chain(arguments.iter().copied());
+        Program::try_parse_from(arguments).map(|program| program.floor).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_default_matrix_is_one_delivery_per_send_one_saturated_room_and_postgres() {
+        let (sockets, postgres) = cases(&parse(&[]).unwrap()).unwrap();
+        assert_eq!(sockets.iter().map(|s| s.sending).collect::<Vec<_>>(), [Sending::PerDelivery, Sending::Coalesced]);
+        assert_eq!(sockets.iter().map(|s| (s.rooms, s.room_size)).collect::<Vec<_>>(), [(100, 10), (1, 1000)]);
+        assert_eq!(postgres.iter().map(|p| p.batch).collect::<Vec<_>>(), BATCHES);
+    }
+
+    #[test]
+    fn a_larger_payload_makes_larger_messages_and_given_bytes_come_first() {
+        let of = |arguments: &[&str]| {
+            let (sockets, _) = cases(&parse(arguments).unwrap()).unwrap();
+            (sockets[0].bytes_in, sockets[0].bytes_out)
+        };
+        let (bytes_in, bytes_out) = of(&["sockets"]);
+        assert_eq!(of(&["sockets", "--payload-bytes", "228"]), (bytes_in + 100, bytes_out + 100));
+        assert_eq!(of(&["sockets", "--bytes-in", "64", "--bytes-out", "32"]), (64, 32));
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused_before_anything_runs() {
+        for wrong in [
+            &["sockets", "--senders", "11"][..],
+            &["sockets", "--bytes-in", "4"],
+            &["sockets", "--rate", "0"],
+            &["sockets", "--seconds", "0"],
+            &["postgres", "--batch", "32,100000"],
+            &["postgres", "--connections", "3", "--rooms", "2"],
+        ] {
+            assert!(cases(&parse(wrong).unwrap()).is_err(), "{wrong:?}");
+        }
+        for wrong in [&["sockets", "--rate", "5", "--window", "5"][..], &["--cores", "0"], &["--rounds", "0"]] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn several_rounds_give_median_and_extremes() {
+        assert_eq!(figure(&[&3.0, &1.0, &2.5], 1, |f| *f), "2.5 (1.0-3.0)");
+        assert_eq!(figure(&[&3.0], 2, |f| *f), "3.00");
+    }
+}

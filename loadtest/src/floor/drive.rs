@@ -1,0 +1,553 @@
+//! The client side of the socket floor: many connections in one thread, cheap enough not to be the limit.
+//!
+//! A message starts with a header of [`HEADER_BYTES`]: its planned time (nanoseconds since the driver's epoch) and the
+//! sending connection's number; the rest is filling. Latency is counted from the planned time. With an open load the
+//! plan does not wait for the server; with a closed one a sender keeps `window` messages on their way, and a message's
+//! planned time is when its place in the window became free.
+//!
+//! Invariant: at the end every connection has received exactly what was sent in its room, or the run is an error. A
+//! floor that dropped deliveries would look faster than it is.
+
+use super::cpu;
+use super::sockets::{GREETING_BYTES, READ_BYTES, Sending, pin};
+use super::summary::{Percentiles, histogram};
+use crate::measure::process::{ProcessMeter, Sample};
+use crate::plan::{Plan, PlanOptions, Spacing};
+use crate::progress;
+use hdrhistogram::Histogram;
+use indicatif::ProgressBar;
+use mio::net::TcpStream;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+/// Planned time and sender.
+pub const HEADER_BYTES: usize = 8 + 4;
+/// Without an arrival for this long while some are missing, they are counted as lost.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection may take to be greeted.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often the clock and the progress bar are looked at when nothing else happens.
+const LOOK: Duration = Duration::from_millis(20);
+/// What may wait for one sender's socket; only a rate beyond what the floor can do reaches it.
+const OUTBOX_BYTES_MAX: usize = 16 << 20;
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+const TIMER: Token = Token(usize::MAX);
+
+/// When messages are sent.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Load {
+    /// By a plan, whatever the server does.
+    Open {
+        /// Messages per second, all senders together.
+        rate: f64,
+    },
+    /// Each sender keeps so many on their way.
+    Closed {
+        /// Messages on their way per sender.
+        window: u32,
+    },
+}
+
+/// The shape of the work.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Shape {
+    /// How many rooms.
+    pub rooms: u32,
+    /// Connections in each.
+    pub room_size: u32,
+    /// Connections of each that send.
+    pub senders_per_room: u32,
+    /// When they send.
+    pub load: Load,
+    /// With an open load: as from many people, or at equal distances.
+    pub even: bool,
+    /// Bytes of a message to the server.
+    pub bytes_in: usize,
+    /// Bytes of a message to each member.
+    pub bytes_out: usize,
+    /// How the server sends.
+    pub sending: Sending,
+    /// Sent but not measured, seconds.
+    pub warm_up_s: f64,
+    /// Measured, seconds.
+    pub seconds: f64,
+    /// Same seed, same plan.
+    pub seed: u64,
+    /// The server's core and the driver's; otherwise the scheduler decides.
+    pub cores: Option<[usize; 2]>,
+    /// No progress bar.
+    #[serde(skip)]
+    pub quiet: bool,
+}
+
+impl Shape {
+    /// Whether it can be run.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.rooms == 0 || self.room_size == 0 {
+            return Err("there must be a room with a member".to_owned());
+        }
+        if self.senders_per_room == 0 || self.senders_per_room > self.room_size {
+            return Err(format!("1 to {} of a room's {} members can send", self.room_size, self.room_size));
+        }
+        for bytes in [self.bytes_in, self.bytes_out] {
+            if !(HEADER_BYTES..=MESSAGE_BYTES_MAX).contains(&bytes) {
+                return Err(format!("a message has {HEADER_BYTES} to {MESSAGE_BYTES_MAX} bytes, not {bytes}"));
+            }
+        }
+        match self.load {
+            Load::Open { rate } if !(rate > 0.0 && rate <= 10_000_000.0) => {
+                return Err("the rate must be above 0 and at most 10,000,000 a second".to_owned());
+            }
+            Load::Closed { window } if !(1..=65_536).contains(&window) => {
+                return Err("the window must be between 1 and 65,536".to_owned());
+            }
+            _ => {}
+        }
+        let in_range = |seconds: f64| (0.0..=3600.0).contains(&seconds);
+        if !in_range(self.warm_up_s) || !in_range(self.seconds) || self.seconds == 0.0 {
+            return Err("the measurement must last more than 0 and at most 3600 seconds".to_owned());
+        }
+        Ok(())
+    }
+
+    fn connections(&self) -> usize {
+        self.rooms as usize * self.room_size as usize
+    }
+}
+
+/// What the socket floor was found to be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SocketFloor {
+    /// What was asked.
+    pub shape: Shape,
+    /// Measured, seconds.
+    pub seconds: f64,
+    /// Messages written in that time.
+    pub messages: u64,
+    /// Messages that arrived at a member in that time.
+    pub deliveries: u64,
+    /// The same per second.
+    pub deliveries_per_s: f64,
+    /// CPU of the server's process per delivery.
+    pub server_cpu_us_per_delivery: f64,
+    /// CPU of the server's process per message.
+    pub server_cpu_us_per_message: f64,
+    /// CPU of the server's process, in cores.
+    pub server_cores: f64,
+    /// CPU of the driver's thread, in cores; near 1.0 it was the limit.
+    pub driver_cores: f64,
+    /// Planned send → arrival at a member.
+    pub delivery: Percentiles,
+}
+
+/// Drives a server at `address` and measures it; `pid` is its process.
+///
+/// # Errors
+/// What could not be done, or what did not arrive.
+pub fn drive(shape: &Shape, address: SocketAddr, pid: Option<u32>) -> Result<SocketFloor, String> {
+    if let Some([_, core]) = shape.cores {
+        pin(core)?;
+    }
+    let mut driver = Driver::connect(shape, address, pid)?;
+    let found = driver.run();
+    driver.bar.finish_and_clear();
+    found
+}
+
+struct Connection {
+    stream: TcpStream,
+    room: u32,
+    /// Bytes of the message under way that have come.
+    progress: usize,
+    header: [u8; HEADER_BYTES],
+    received: u64,
+    /// What the socket has not taken.
+    outbox: Vec<u8>,
+    /// Free places in the window that are not used yet.
+    credit: u32,
+}
+
+/// What was counted by a certain time.
+struct Reading {
+    at: Instant,
+    deliveries: u64,
+    messages: u64,
+    server: Option<Sample>,
+    driver_ns: u64,
+}
+
+struct Driver<'a> {
+    shape: &'a Shape,
+    server: Option<ProcessMeter>,
+    poll: Poll,
+    timer: TimerFd,
+    epoch: Instant,
+    connections: Vec<Connection>,
+    /// Connections that send.
+    senders: Vec<usize>,
+    plan: Option<Plan>,
+    random: SmallRng,
+    /// Senders with credit.
+    ready: Vec<usize>,
+    sent_in_room: Vec<u64>,
+    messages: u64,
+    deliveries: u64,
+    sending: bool,
+    latencies: Option<Histogram<u64>>,
+    measured_from_ns: u64,
+    bar: ProgressBar,
+    message: Vec<u8>,
+}
+
+impl<'a> Driver<'a> {
+    fn connect(shape: &'a Shape, address: SocketAddr, pid: Option<u32>) -> Result<Self, String> {
+        let words = |error: io::Error| format!("the floor's driver: {error}");
+        let poll = Poll::new().map_err(words)?;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
+            .map_err(|error| format!("the floor's driver has no timer: {error}"))?;
+        poll.registry()
+            .register(&mut SourceFd(&timer.as_fd().as_raw_fd()), TIMER, Interest::READABLE)
+            .map_err(words)?;
+        let bar = progress::bar(shape.quiet, shape.connections() as u64, "connecting");
+        let mut connections = Vec::with_capacity(shape.connections());
+        let mut senders = Vec::new();
+        for index in 0..shape.connections() {
+            let (room, place) = (index as u32 / shape.room_size, index as u32 % shape.room_size);
+            let stream = greet(address, room).map_err(|error| {
+                format!(
+                    "connection {} of {} to the floor's server: {error}; each takes a descriptor here and one there \
+                     (ulimit -n)",
+                    index + 1,
+                    shape.connections()
+                )
+            })?;
+            connections.push((stream, room));
+            if place < shape.senders_per_room {
+                senders.push(index);
+            }
+            bar.inc(1);
+        }
+        let mut ready_connections = Vec::with_capacity(connections.len());
+        for (index, (stream, room)) in connections.into_iter().enumerate() {
+            let stream = greeted(stream).map_err(|error| format!("the floor's server has not greeted: {error}"))?;
+            let mut stream = TcpStream::from_std(stream);
+            poll.registry()
+                .register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)
+                .map_err(words)?;
+            ready_connections.push(Connection {
+                stream,
+                room,
+                progress: 0,
+                header: [0; HEADER_BYTES],
+                received: 0,
+                outbox: Vec::new(),
+                credit: 0,
+            });
+        }
+        bar.finish_and_clear();
+        let total = Duration::from_secs_f64(shape.warm_up_s + shape.seconds);
+        let plan = match shape.load {
+            Load::Open { rate } => {
+                let spacing = if shape.even { Spacing::Even } else { Spacing::Poisson };
+                let (offset, ramp) = (0.0, Duration::ZERO);
+                Some(Plan::new(PlanOptions { rate, offset, ramp, duration: total, spacing, seed: shape.seed }))
+            }
+            Load::Closed { .. } => None,
+        };
+        Ok(Self {
+            shape,
+            server: pid.map(|pid| ProcessMeter::new(vec![pid as i32])),
+            poll,
+            timer,
+            epoch: Instant::now(),
+            connections: ready_connections,
+            ready: Vec::new(),
+            senders,
+            plan,
+            random: SmallRng::seed_from_u64(shape.seed),
+            sent_in_room: vec![0; shape.rooms as usize],
+            messages: 0,
+            deliveries: 0,
+            sending: true,
+            latencies: None,
+            measured_from_ns: 0,
+            bar: progress::run_bar(shape.quiet, total.as_millis() as u64),
+            message: vec![0; shape.bytes_in],
+        })
+    }
+
+    fn run(&mut self) -> Result<SocketFloor, String> {
+        self.epoch = Instant::now();
+        if let Load::Closed { window } = self.shape.load {
+            self.ready.clone_from(&self.senders);
+            for sender in &self.senders {
+                self.connections[*sender].credit = window;
+            }
+        }
+        let mut scratch = vec![0; READ_BYTES].into_boxed_slice();
+        let mut events = Events::with_capacity(1024);
+        let measure_from = self.epoch + Duration::from_secs_f64(self.shape.warm_up_s);
+        let measure_until = measure_from + Duration::from_secs_f64(self.shape.seconds);
+        self.run_until(measure_from, &mut events, &mut scratch)?;
+        let before = self.reading()?;
+        // Taking the reading has held up what was due meanwhile, and that is not the server's doing.
+        self.measured_from_ns = self.epoch.elapsed().as_nanos() as u64;
+        self.latencies = Some(histogram()?);
+        self.run_until(measure_until, &mut events, &mut scratch)?;
+        let latencies = self.latencies.take();
+        let after = self.reading()?;
+        self.sending = false;
+        self.drain(&mut events, &mut scratch)?;
+        self.found(&before, &after, &latencies.ok_or("no latencies were recorded")?)
+    }
+
+    fn found(&self, before: &Reading, after: &Reading, latencies: &Histogram<u64>) -> Result<SocketFloor, String> {
+        let seconds = (after.at - before.at).as_secs_f64();
+        let (deliveries, messages) = (after.deliveries - before.deliveries, after.messages - before.messages);
+        if deliveries == 0 {
+            return Err("nothing arrived in the measured time: raise the rate or the duration".to_owned());
+        }
+        let server_us = match (&before.server, &after.server) {
+            (Some(before), Some(after)) => after.since(before).cpu.as_secs_f64() * 1e6,
+            _ => 0.0,
+        };
+        Ok(SocketFloor {
+            shape: self.shape.clone(),
+            seconds,
+            messages,
+            deliveries,
+            deliveries_per_s: deliveries as f64 / seconds,
+            server_cpu_us_per_delivery: server_us / deliveries as f64,
+            server_cpu_us_per_message: server_us / messages.max(1) as f64,
+            server_cores: server_us / 1e6 / seconds,
+            driver_cores: (after.driver_ns - before.driver_ns) as f64 / 1e9 / seconds,
+            delivery: Percentiles::of(latencies),
+        })
+    }
+
+    fn reading(&mut self) -> Result<Reading, String> {
+        let server = self.server.as_mut().map(ProcessMeter::sample);
+        if server.as_ref().is_some_and(|sample| sample.processes() == 0) {
+            return Err("the CPU of the floor's server cannot be read from /proc".to_owned());
+        }
+        Ok(Reading {
+            at: Instant::now(),
+            deliveries: self.deliveries,
+            messages: self.messages,
+            server,
+            driver_ns: cpu::of_this_thread()?,
+        })
+    }
+
+    fn run_until(&mut self, end: Instant, events: &mut Events, scratch: &mut [u8]) -> Result<(), String> {
+        loop {
+            let now = Instant::now();
+            if now >= end {
+                return Ok(());
+            }
+            self.send_due()?;
+            self.turn(events, scratch, (end - now).min(LOOK))?;
+        }
+    }
+
+    /// Waits until everything that was sent has arrived everywhere.
+    fn drain(&mut self, events: &mut Events, scratch: &mut [u8]) -> Result<(), String> {
+        let expected = self.messages * u64::from(self.shape.room_size);
+        let (mut seen, mut since) = (self.deliveries, Instant::now());
+        while self.deliveries < expected && since.elapsed() < DRAIN_PATIENCE {
+            self.turn(events, scratch, LOOK)?;
+            if self.deliveries > seen {
+                (seen, since) = (self.deliveries, Instant::now());
+            }
+        }
+        for (index, connection) in self.connections.iter().enumerate() {
+            let sent = self.sent_in_room[connection.room as usize];
+            if connection.received != sent || connection.progress != 0 {
+                return Err(format!(
+                    "{sent} messages were sent in room {}, {} arrived at its connection {index}: the floor is faulty",
+                    connection.room, connection.received
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for something to happen and deals with it.
+    fn turn(&mut self, events: &mut Events, scratch: &mut [u8], wait: Duration) -> Result<(), String> {
+        match self.poll.poll(events, Some(wait)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
+            other => other.map_err(|error| format!("the floor's driver: {error}"))?,
+        }
+        for event in &*events {
+            let index = event.token().0;
+            if event.token() == TIMER {
+                // Only takes the count; what is due is found by the clock.
+                let _ = self.timer.wait();
+                continue;
+            }
+            if event.is_writable() && !self.connections[index].outbox.is_empty() {
+                self.flush(index)?;
+            }
+            if event.is_readable() {
+                self.receive(index, scratch)?;
+            }
+        }
+        self.bar.set_position(self.epoch.elapsed().as_millis() as u64);
+        Ok(())
+    }
+
+    fn receive(&mut self, index: usize, scratch: &mut [u8]) -> Result<(), String> {
+        loop {
+            match self.connections[index].stream.read(scratch) {
+                Ok(0) => return Err("the floor's server has closed a connection".to_owned()),
+                Ok(count) => {
+                    self.take(index, &scratch[..count])?;
+                    if count < scratch.len() {
+                        return Ok(());
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(format!("a connection to the floor's server was lost: {error}")),
+            }
+        }
+    }
+
+    /// Counts the messages that these bytes complete.
+    fn take(&mut self, index: usize, mut bytes: &[u8]) -> Result<(), String> {
+        let now_ns = self.epoch.elapsed().as_nanos() as u64;
+        while !bytes.is_empty() {
+            let connection = &mut self.connections[index];
+            let taken = (self.shape.bytes_out - connection.progress).min(bytes.len());
+            if connection.progress < HEADER_BYTES {
+                let part = taken.min(HEADER_BYTES - connection.progress);
+                connection.header[connection.progress..connection.progress + part].copy_from_slice(&bytes[..part]);
+            }
+            connection.progress += taken;
+            bytes = &bytes[taken..];
+            if connection.progress < self.shape.bytes_out {
+                break;
+            }
+            connection.progress = 0;
+            connection.received += 1;
+            let (planned_ns, sender) = read_header(connection.header);
+            let room = connection.room;
+            if self.connections.get(sender as usize).is_none_or(|sender| sender.room != room) {
+                return Err(format!(
+                    "a message of connection {sender} has arrived in room {room}: the floor is faulty"
+                ));
+            }
+            self.deliveries += 1;
+            if let Some(latencies) = &mut self.latencies
+                && planned_ns >= self.measured_from_ns
+            {
+                latencies.saturating_record(now_ns.saturating_sub(planned_ns) / 1000);
+            }
+            if sender as usize == index && self.plan.is_none() {
+                if self.connections[index].credit == 0 {
+                    self.ready.push(index);
+                }
+                self.connections[index].credit += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what the plan or the windows have for now.
+    fn send_due(&mut self) -> Result<(), String> {
+        if !self.sending {
+            return Ok(());
+        }
+        while let Some(sender) = self.ready.pop() {
+            let credit = std::mem::take(&mut self.connections[sender].credit);
+            let now_ns = self.epoch.elapsed().as_nanos() as u64;
+            for _ in 0..credit {
+                self.enqueue(sender, now_ns);
+            }
+            self.flush(sender)?;
+        }
+        let Some(mut plan) = self.plan.take() else { return Ok(()) };
+        let mut next = plan.peek_ns();
+        while let Some(planned_ns) = next {
+            let now_ns = self.epoch.elapsed().as_nanos() as u64;
+            if planned_ns > now_ns {
+                let wait = TimeSpec::from_duration(Duration::from_nanos(planned_ns - now_ns));
+                self.timer
+                    .set(Expiration::OneShot(wait), TimerSetTimeFlags::empty())
+                    .map_err(|error| format!("the floor's driver cannot set its timer: {error}"))?;
+                break;
+            }
+            let sender = self.senders[self.random.random_range(0..self.senders.len())];
+            self.enqueue(sender, planned_ns);
+            self.flush(sender)?;
+            plan.advance();
+            next = plan.peek_ns();
+        }
+        self.plan = Some(plan);
+        Ok(())
+    }
+
+    fn enqueue(&mut self, sender: usize, planned_ns: u64) {
+        let connection = &mut self.connections[sender];
+        self.message[..HEADER_BYTES].copy_from_slice(&write_header(planned_ns, sender as u32));
+        connection.outbox.extend_from_slice(&self.message);
+        self.sent_in_room[connection.room as usize] += 1;
+        self.messages += 1;
+    }
+
+    fn flush(&mut self, index: usize) -> Result<(), String> {
+        let connection = &mut self.connections[index];
+        while !connection.outbox.is_empty() {
+            match connection.stream.write(&connection.outbox) {
+                Ok(count) => drop(connection.outbox.drain(..count)),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(format!("a connection to the floor's server was lost: {error}")),
+            }
+        }
+        if connection.outbox.len() > OUTBOX_BYTES_MAX {
+            return Err("the floor cannot keep this rate: lower it, or use a window".to_owned());
+        }
+        Ok(())
+    }
+}
+
+fn greet(address: SocketAddr, room: u32) -> io::Result<std::net::TcpStream> {
+    let mut stream = std::net::TcpStream::connect(address)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(GREETING_TIMEOUT))?;
+    stream.write_all(&room.to_le_bytes())?;
+    Ok(stream)
+}
+
+fn greeted(mut stream: std::net::TcpStream) -> io::Result<std::net::TcpStream> {
+    stream.read_exact(&mut [0; GREETING_BYTES])?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
+
+/// A message's header.
+pub fn write_header(planned_ns: u64, sender: u32) -> [u8; HEADER_BYTES] {
+    let mut header = [0; HEADER_BYTES];
+    header[..8].copy_from_slice(&planned_ns.to_le_bytes());
+    header[8..].copy_from_slice(&sender.to_le_bytes());
+    header
+}
+
+fn read_header(header: [u8; HEADER_BYTES]) -> (u64, u32) {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = header;
+    (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u32::from_le_bytes([i, j, k, l]))
+}

@@ -1,0 +1,68 @@
+//! How many bytes a message has on the wire, each way: measured on real frames, made by the server's own encoder.
+
+use chat_server::ids::{ConversationId, MessageId, Seq, UserId};
+use chat_server::mesh::record::{MessageRecord, Sender};
+use chat_server::wire::{Format, event};
+use serde_json::json;
+
+/// Bytes of one message on the wire, WebSocket header included.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FrameBytes {
+    /// The client's `send_message`.
+    pub to_server: usize,
+    /// The server's `message_created`.
+    pub to_member: usize,
+}
+
+/// Opcode and length, and the mask that every frame of a client carries.
+const CLIENT_HEADER_BYTES: usize = 4 + 4;
+
+/// The bytes of a message in JSON whose content has `content_bytes` characters.
+///
+/// # Errors
+/// The server's encoder's.
+pub fn measure(content_bytes: usize) -> Result<FrameBytes, String> {
+    let content = "x".repeat(content_bytes);
+    let room = ConversationId::from_number(40_002).ok_or("40002 is no conversation id")?;
+    let command = json!({"type": "send_message", "id": 1234, "data": {
+        "conversation_id": room, "content": content, "client_message_id": "lt-0123456789abcdef-1000.1234"}});
+    let record = MessageRecord {
+        message_id: MessageId(1_234_567),
+        conversation_id: room,
+        seq: Seq(12_345),
+        sender: Sender {
+            id: UserId(12_345),
+            username: "loadtest-01234".to_owned(),
+            display_name: "loadtest-01234".to_owned(),
+        },
+        content,
+        message_type: "text".to_owned(),
+        parent_message_id: None,
+        thread: None,
+        mentions: Vec::new(),
+        reactions: Vec::new(),
+        pinned: false,
+        edited_at: None,
+        deleted: false,
+        attachments: Vec::new(),
+        created_at: "2026-01-02T03:04:05.678Z".to_owned(),
+        client_message_id: None,
+    };
+    Ok(FrameBytes {
+        to_server: command.to_string().len() + CLIENT_HEADER_BYTES,
+        to_member: event::encode(Format::Json, "message_created", None, &record)?.len(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_directions_grow_with_the_content() {
+        let (small, large) = (measure(128).unwrap(), measure(1128).unwrap());
+        assert_eq!(large.to_server - small.to_server, 1000);
+        assert_eq!(large.to_member - small.to_member, 1000);
+        assert!(small.to_server > 128 && small.to_member > small.to_server, "{small:?}");
+    }
+}

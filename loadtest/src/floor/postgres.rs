@@ -1,0 +1,458 @@
+//! The PostgreSQL floor: commits the server's rows with the server's statement, and does nothing else.
+//!
+//! It is the ceiling of durably acknowledged messages: what a server would reach that costs nothing itself.
+//!
+//! 1. A private PostgreSQL is started as the server starts its own, with the server's migrations ([`Store::open`]).
+//! 2. Users, rooms and members are inserted; each connection has rooms of its own, as the server's committers have.
+//! 3. Each connection commits one batch after the other with [`sql::COMMIT_MESSAGES`], prepared, as the committer does:
+//!    the next statement leaves when the last one has been answered.
+//! 4. At the end the rows in the table are counted against the rows that were acknowledged.
+//!
+//! Deliberately absent: a PostgreSQL of the user's. The floor empties its tables between batch sizes, so that each
+//! starts from the same state, and that is nothing to do in a database that somebody else uses.
+
+use super::cpu;
+use super::summary::{Percentiles, histogram};
+use crate::measure::process::{ProcessMeter, Sample};
+use crate::progress;
+use chat_server::storage::connect::{Role, Target, connect};
+use chat_server::storage::embedded::Embedded;
+use chat_server::storage::{StorageError, migrate, sql};
+use hdrhistogram::Histogram;
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
+use serde::{Deserialize, Serialize};
+use std::cell::Cell;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+use tokio_postgres::{Client, Statement};
+
+/// Names are unique, and an earlier measurement has left its own: they go on from the last id.
+const INSERT_USERS: &str = "INSERT INTO users (username, display_name) \
+    SELECT 'floor-' || last.id + i, 'Floor ' || last.id + i \
+    FROM (SELECT coalesce(max(id), 0) AS id FROM users) AS last, generate_series(1, $1::bigint) AS i RETURNING id";
+const INSERT_ROOMS: &str = "INSERT INTO conversations (id, kind, name) \
+    SELECT nextval('conversation_numbers') * 4 + 2, 'public_room', 'floor-' || i \
+    FROM generate_series(1, $1::bigint) AS i RETURNING id";
+const INSERT_MEMBERS: &str = "INSERT INTO conversation_members (conversation_id, user_id) \
+    SELECT * FROM unnest($1::bigint[], $2::bigint[])";
+const COUNT_ROWS: &str = "SELECT count(*) FROM messages";
+const EMPTY_TABLES: &str = "TRUNCATE messages, message_mentions, thread_statistics";
+const CHECKPOINT: &str = "CHECKPOINT";
+
+/// How often PostgreSQL's processes are listed.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
+/// A verdict of the statement.
+const COMMITTED: &str = "committed";
+/// Refused above this: the server's own largest batch.
+const BATCH_MAX: usize = chat_server::limits::BATCH_ROWS_MAX;
+
+/// The shape of the work.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PostgresShape {
+    /// Connections that commit; the server has [`chat_server::storage::inlet::COMMITTERS`].
+    pub connections: usize,
+    /// Rows of a statement.
+    pub batch: usize,
+    /// Rooms, over all connections.
+    pub rooms: usize,
+    /// Members of a room; all of them send in turn.
+    pub room_size: usize,
+    /// Characters of a message's content.
+    pub content_bytes: usize,
+    /// Committed but not measured, seconds.
+    pub warm_up_s: f64,
+    /// Measured, seconds.
+    pub seconds: f64,
+    /// No progress bar.
+    #[serde(skip)]
+    pub quiet: bool,
+}
+
+impl PostgresShape {
+    /// Whether it can be run.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn validate(&self) -> Result<(), String> {
+        let bounds = [
+            ("connections", self.connections, 64),
+            ("rows of a batch", self.batch, BATCH_MAX),
+            ("rooms", self.rooms, 100_000),
+            ("members of a room", self.room_size, 10_000),
+            ("characters of a content", self.content_bytes, 16_384),
+        ];
+        for (what, value, max) in bounds {
+            if !(1..=max).contains(&value) {
+                return Err(format!("the number of {what} must be between 1 and {max}, not {value}"));
+            }
+        }
+        if self.rooms < self.connections {
+            return Err("each connection commits to rooms of its own: there must be as many rooms".to_owned());
+        }
+        let in_range = |seconds: f64| (0.0..=3600.0).contains(&seconds);
+        if !in_range(self.warm_up_s) || !in_range(self.seconds) || self.seconds == 0.0 {
+            return Err("the measurement must last more than 0 and at most 3600 seconds".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// What the PostgreSQL floor was found to be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PostgresFloor {
+    /// What was asked.
+    pub shape: PostgresShape,
+    /// Measured, seconds.
+    pub seconds: f64,
+    /// Rows committed in that time.
+    pub rows: u64,
+    /// The same per second.
+    pub rows_per_s: f64,
+    /// Commits per second, all connections together.
+    pub commits_per_s: f64,
+    /// A statement's time, from its submission to its answer.
+    pub commit: Percentiles,
+    /// CPU of all of PostgreSQL's processes per row.
+    pub postgres_cpu_us_per_row: f64,
+    /// The same in cores.
+    pub postgres_cores: f64,
+    /// CPU of the loader's thread, in cores.
+    pub loader_cores: f64,
+}
+
+/// A private PostgreSQL with the server's schema, removed when dropped.
+pub struct Store {
+    // Fields are dropped in this order: PostgreSQL stops before its directory goes.
+    runtime: tokio::runtime::Runtime,
+    embedded: Embedded,
+    directory: TempDir,
+}
+
+impl Store {
+    /// Starts one under `parent`, or under the system's temporary directory.
+    ///
+    /// # Errors
+    /// What could not be done; a directory in memory is refused, since there a commit costs nothing.
+    pub fn open(parent: Option<&Path>) -> Result<Self, String> {
+        let temporary = std::env::temp_dir();
+        let parent = parent.unwrap_or(&temporary);
+        let directory = tempfile::Builder::new()
+            .prefix("loadtest-floor-")
+            .tempdir_in(parent)
+            .map_err(|error| format!("cannot make a directory in {}: {error}", parent.display()))?;
+        let file_system = statfs(directory.path()).map_err(|error| format!("{}: {error}", parent.display()))?;
+        if file_system.filesystem_type() == TMPFS_MAGIC {
+            return Err(format!(
+                "{} is in memory (tmpfs), where a commit costs nothing: name a directory on the server's disk with \
+                 --data-dir",
+                parent.display()
+            ));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("cannot start the runtime: {error}"))?;
+        let embedded = Embedded::start(directory.path()).map_err(|error| words(&error))?;
+        runtime
+            .block_on(async {
+                embedded.create_database().await?;
+                migrate::migrate(&embedded.target()).await?;
+                migrate::check(&embedded.target()).await
+            })
+            .map_err(|error| words(&error))?;
+        Ok(Self { runtime, embedded, directory })
+    }
+
+    /// Measures one shape of work, from empty tables.
+    ///
+    /// # Errors
+    /// What could not be done, or which rows are missing.
+    pub fn measure(&self, shape: &PostgresShape) -> Result<PostgresFloor, String> {
+        shape.validate()?;
+        self.runtime.block_on(self.run(shape))
+    }
+
+    async fn run(&self, shape: &PostgresShape) -> Result<PostgresFloor, String> {
+        let target = self.embedded.target();
+        let owner = open(&target, Role::Owner).await?;
+        owner.batch_execute(EMPTY_TABLES).await.map_err(|error| refused("emptying the tables", &error))?;
+        let superuser = target.connect_as_login().await.map_err(|error| words(&error))?;
+        let set_up = open(&target, Role::Writer).await?;
+        let rooms = insert_rooms(&set_up, shape).await?;
+        superuser.batch_execute(CHECKPOINT).await.map_err(|error| refused("writing a checkpoint", &error))?;
+
+        let from = Instant::now() + Duration::from_secs_f64(shape.warm_up_s);
+        let until = from + Duration::from_secs_f64(shape.seconds);
+        let progress = Progress { from, until, committed: Cell::new(0) };
+        let mut loaders = Vec::new();
+        for index in 0..shape.connections {
+            let own: Vec<RoomOfLoader> = rooms.iter().skip(index).step_by(shape.connections).cloned().collect();
+            loaders.push(Loader::connect(&target, shape, index, own).await?);
+        }
+        let total_ms = ((shape.warm_up_s + shape.seconds) * 1000.0) as u64;
+        let bar = progress::run_bar(shape.quiet, total_ms);
+        let (usage, results) = futures_util::future::join(
+            self.watch(&progress, &bar),
+            futures_util::future::join_all(loaders.iter_mut().map(|loader| loader.run(&progress))),
+        )
+        .await;
+        bar.finish_and_clear();
+        let (usage, results) = (usage?, results.into_iter().collect::<Result<Vec<_>, _>>()?);
+
+        let stored: i64 = set_up
+            .query_one(COUNT_ROWS, &[])
+            .await
+            .and_then(|row| row.try_get(0))
+            .map_err(|error| refused("counting the rows", &error))?;
+        if stored as u64 != progress.committed.get() {
+            return Err(format!(
+                "{} rows were acknowledged and {stored} are in the table: the floor is faulty",
+                progress.committed.get()
+            ));
+        }
+        let mut commits = histogram()?;
+        let (mut rows, mut rows_per_s, mut commits_per_s, mut longest) = (0, 0.0, 0.0, 0.0_f64);
+        for result in &results {
+            commits.add(&result.commits).map_err(|error| format!("cannot merge histograms: {error}"))?;
+            rows += result.rows;
+            rows_per_s += result.rows as f64 / result.seconds;
+            commits_per_s += result.commits.len() as f64 / result.seconds;
+            longest = longest.max(result.seconds);
+        }
+        Ok(PostgresFloor {
+            shape: shape.clone(),
+            seconds: longest,
+            rows,
+            rows_per_s,
+            commits_per_s,
+            commit: Percentiles::of(&commits),
+            postgres_cpu_us_per_row: usage.postgres_us / usage.rows.max(1) as f64,
+            postgres_cores: usage.postgres_cores,
+            loader_cores: usage.loader_ns as f64 / 1e9 / usage.seconds,
+        })
+    }
+
+    /// Reads the CPU at both ends of the measured time, and in between so that no process's end is missed.
+    async fn watch(&self, progress: &Progress, bar: &indicatif::ProgressBar) -> Result<Usage, String> {
+        let mut meter = ProcessMeter::new(vec![self.postmaster()?]);
+        let started = Instant::now();
+        let mut until = async |end: Instant| {
+            while Instant::now() < end {
+                tokio::time::sleep((end - Instant::now()).min(SAMPLE_INTERVAL)).await;
+                meter.sample();
+                bar.set_position(started.elapsed().as_millis() as u64);
+            }
+            Reading::take(&mut meter, progress)
+        };
+        let before = until(progress.from).await?;
+        let after = until(progress.until).await?;
+        let spent = after.postgres.since(&before.postgres);
+        Ok(Usage {
+            seconds: (after.at - before.at).as_secs_f64(),
+            postgres_us: spent.cpu.as_secs_f64() * 1e6,
+            postgres_cores: spent.cores(),
+            loader_ns: after.loader_ns - before.loader_ns,
+            rows: after.rows - before.rows,
+        })
+    }
+
+    fn postmaster(&self) -> Result<i32, String> {
+        let path = self.directory.path().join("postgres/postmaster.pid");
+        let text = std::fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let pid = text.lines().next().and_then(|line| line.trim().parse().ok());
+        pid.ok_or_else(|| format!("{} does not start with a process number", path.display()))
+    }
+}
+
+struct Reading {
+    at: Instant,
+    postgres: Sample,
+    loader_ns: u64,
+    rows: u64,
+}
+
+impl Reading {
+    fn take(meter: &mut ProcessMeter, progress: &Progress) -> Result<Self, String> {
+        let postgres = meter.sample();
+        if postgres.processes() == 0 {
+            return Err("the CPU of the floor's PostgreSQL cannot be read from /proc".to_owned());
+        }
+        Ok(Self { at: Instant::now(), postgres, loader_ns: cpu::of_this_thread()?, rows: progress.committed.get() })
+    }
+}
+
+struct Usage {
+    seconds: f64,
+    postgres_us: f64,
+    postgres_cores: f64,
+    loader_ns: u64,
+    rows: u64,
+}
+
+/// What all loaders share.
+struct Progress {
+    from: Instant,
+    until: Instant,
+    committed: Cell<u64>,
+}
+
+#[derive(Clone)]
+struct RoomOfLoader {
+    id: i64,
+    members: Vec<i64>,
+}
+
+/// One connection, its rooms, and how many messages it has made.
+struct Loader {
+    client: Client,
+    statement: Statement,
+    rooms: Vec<RoomOfLoader>,
+    index: usize,
+    batch: usize,
+    content: String,
+    made: usize,
+}
+
+/// What one connection did in the measured time.
+struct LoaderResult {
+    rows: u64,
+    seconds: f64,
+    commits: Histogram<u64>,
+}
+
+impl Loader {
+    async fn connect(
+        target: &Target,
+        shape: &PostgresShape,
+        index: usize,
+        rooms: Vec<RoomOfLoader>,
+    ) -> Result<Self, String> {
+        let client = open(target, Role::Writer).await?;
+        let statement = client
+            .prepare(sql::COMMIT_MESSAGES)
+            .await
+            .map_err(|error| refused("preparing the server's statement", &error))?;
+        let content = "x".repeat(shape.content_bytes);
+        Ok(Self { client, statement, rooms, index, batch: shape.batch, content, made: 0 })
+    }
+
+    async fn run(&mut self, progress: &Progress) -> Result<LoaderResult, String> {
+        while Instant::now() < progress.from {
+            self.commit(progress).await?;
+        }
+        let started = Instant::now();
+        let mut result = LoaderResult { rows: 0, seconds: 0.0, commits: histogram()? };
+        while Instant::now() < progress.until {
+            let submitted = Instant::now();
+            self.commit(progress).await?;
+            result.rows += self.batch as u64;
+            result.commits.saturating_record(submitted.elapsed().as_micros() as u64);
+        }
+        result.seconds = started.elapsed().as_secs_f64();
+        Ok(result)
+    }
+
+    /// One statement; every row of it must be committed.
+    async fn commit(&mut self, progress: &Progress) -> Result<(), String> {
+        let (mut conversations, mut senders) = (Vec::with_capacity(self.batch), Vec::with_capacity(self.batch));
+        let mut keys = Vec::with_capacity(self.batch);
+        for _ in 0..self.batch {
+            let room = &self.rooms[self.made % self.rooms.len()];
+            conversations.push(room.id);
+            senders.push(room.members[self.made / self.rooms.len() % room.members.len()]);
+            keys.push(format!("lt-0123456789abcdef-{}.{}", self.index, self.made));
+            self.made += 1;
+        }
+        let contents = vec![self.content.as_str(); self.batch];
+        let parents = vec![None::<i64>; self.batch];
+        let types = vec!["text"; self.batch];
+        let rows = self
+            .client
+            .query(&self.statement, &[&conversations, &senders, &contents, &keys, &parents, &types])
+            .await
+            .map_err(|error| refused("committing", &error))?;
+        for row in &rows {
+            let verdict: &str = row.try_get(1).map_err(|error| refused("reading a verdict", &error))?;
+            if verdict != COMMITTED {
+                return Err(format!("PostgreSQL's verdict on a row was {verdict:?}: the floor is faulty"));
+            }
+        }
+        if rows.len() != self.batch {
+            return Err(format!("{} rows were answered for {}: the floor is faulty", rows.len(), self.batch));
+        }
+        progress.committed.set(progress.committed.get() + self.batch as u64);
+        Ok(())
+    }
+}
+
+async fn insert_rooms(client: &Client, shape: &PostgresShape) -> Result<Vec<RoomOfLoader>, String> {
+    let ids = async |statement: &str, count: usize, what: &str| {
+        let rows = client.query(statement, &[&(count as i64)]).await.map_err(|error| refused(what, &error))?;
+        rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<i64>, _>>().map_err(|error| refused(what, &error))
+    };
+    let users = ids(INSERT_USERS, shape.rooms * shape.room_size, "inserting the users").await?;
+    let rooms = ids(INSERT_ROOMS, shape.rooms, "inserting the rooms").await?;
+    let repeated: Vec<i64> = rooms.iter().flat_map(|room| std::iter::repeat_n(*room, shape.room_size)).collect();
+    client
+        .execute(INSERT_MEMBERS, &[&repeated, &users])
+        .await
+        .map_err(|error| refused("inserting the members", &error))?;
+    let members = users.chunks(shape.room_size).map(<[i64]>::to_vec);
+    Ok(rooms.iter().zip(members).map(|(id, members)| RoomOfLoader { id: *id, members }).collect())
+}
+
+async fn open(target: &Target, role: Role) -> Result<Client, String> {
+    connect(&target.config(role)).await.map_err(|error| refused("connecting to the floor's PostgreSQL", &error))
+}
+
+fn words(error: &StorageError) -> String {
+    format!("the floor's PostgreSQL: {error}")
+}
+
+fn refused(what: &str, error: &tokio_postgres::Error) -> String {
+    let reason = error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string);
+    format!("the floor's PostgreSQL, {what}: {reason}")
+}
+
+#[cfg(all(test, feature = "test-db"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_measured_is_committed_and_each_measurement_starts_from_empty_tables() {
+        let store = Store::open(None).unwrap();
+        let mut stored = Vec::new();
+        for (connections, batch) in [(2, 7), (3, 1)] {
+            let shape = PostgresShape {
+                connections,
+                batch,
+                rooms: 5,
+                room_size: 3,
+                content_bytes: 40,
+                warm_up_s: 0.0,
+                seconds: 0.3,
+                quiet: true,
+            };
+            let found = store.measure(&shape).unwrap();
+            // Counted again from outside, in each room, with what the server's own numbering says.
+            let row = store
+                .runtime
+                .block_on(async {
+                    let client = store.embedded.target().connect_as_login().await.unwrap();
+                    let statement = "SELECT count(*), count(DISTINCT conversation_id), count(DISTINCT sender_id), \
+                        (SELECT sum(last_seq)::bigint FROM conversations), sum(length(content))::bigint FROM messages";
+                    client.query_one(statement, &[]).await
+                })
+                .unwrap();
+            let counted: i64 = row.get(0);
+            assert!(found.rows > 0 && found.rows.is_multiple_of(batch as u64));
+            assert_eq!(counted as u64, found.rows, "all that was measured, and nothing from before");
+            assert!(row.get::<_, i64>(1) <= 5 && row.get::<_, i64>(2) <= 15);
+            stored.push(counted);
+            assert_eq!(row.get::<_, i64>(3), stored.iter().sum::<i64>(), "every row has taken its seq");
+            assert_eq!(row.get::<_, i64>(4), counted * 40);
+            assert_eq!(found.commit.count * batch as u64, found.rows);
+        }
+    }
+}

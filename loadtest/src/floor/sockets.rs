@@ -1,0 +1,490 @@
+//! The socket floor: a bare epoll loop that receives messages and sends each to every socket of its room.
+//!
+//! The least a chat server could do, and in two ways: [`Sending::PerDelivery`] writes each message to each socket at
+//! once, as a server must when messages come alone; [`Sending::Coalesced`] gathers what one turn of the loop brought
+//! for a room and writes it to each socket with one call, as a server may when messages come faster than it turns.
+//!
+//! The protocol, in numbered steps:
+//! 1. a connection's first [`GREETING_BYTES`] bytes are its room's number, little endian; the server repeats them, so
+//!    that a client knows when every member is in place;
+//! 2. from then on each `bytes_in` bytes are one message; the server sends its first `bytes_out` bytes, filled up with
+//!    zeros when it is shorter, to every connection of the room, the sender's included;
+//! 3. when its last connection has gone, the server ends.
+//!
+//! Invariants:
+//! - one thread, one `read` per readable connection and turn (a short read means that nothing is left, which saves the
+//!   second call), one `write` per delivery or per socket and turn. One call more, and it would not be the floor;
+//! - what a full socket did not take waits in a bounded backlog; while one is over [`BACKLOG_BYTES_MAX`] nothing more is
+//!   read, so that senders feel it and memory stays bounded.
+
+use super::drive;
+use mio::event::Event;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, ErrorKind, IoSlice, Read, Write};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::time::Duration;
+
+pub use super::drive::{Load, Shape, SocketFloor};
+
+/// Length of the room's number.
+pub const GREETING_BYTES: usize = 4;
+/// What one call reads at most.
+pub const READ_BYTES: usize = 256 * 1024;
+/// What may wait for one socket before the server stops reading.
+const BACKLOG_BYTES_MAX: usize = 4 << 20;
+/// What a room gathers in one turn before it is sent on early.
+const GATHERED_BYTES_MAX: usize = 256 * 1024;
+/// Pieces of a backlog in one vectored write.
+const PIECES_MAX: usize = 64;
+/// Nobody has connected by then: whoever started the server is gone.
+const LONELY: Duration = Duration::from_secs(30);
+/// What the server process says first, before its address.
+const LISTENING: &str = "listening ";
+
+const LISTENER: Token = Token(usize::MAX);
+
+/// How the server sends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sending {
+    /// One write per message and socket, at once.
+    PerDelivery,
+    /// All messages of a turn for a socket in one write.
+    Coalesced,
+}
+
+/// What the server needs to know.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct ServerOptions {
+    /// Where to listen; port 0 lets the system choose
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+    /// How to send
+    #[arg(long, value_enum)]
+    pub sending: Sending,
+    /// Bytes of a message received
+    #[arg(long)]
+    pub bytes_in: usize,
+    /// Bytes of a message sent
+    #[arg(long)]
+    pub bytes_out: usize,
+    /// Core to run on
+    #[arg(long)]
+    pub core: Option<usize>,
+}
+
+/// Runs as the server process: says its address on stdout and serves until the last connection has gone.
+///
+/// # Errors
+/// What could not be done.
+pub fn run_server(options: &ServerOptions) -> Result<(), String> {
+    if let Some(core) = options.core {
+        pin(core)?;
+    }
+    let listener = std::net::TcpListener::bind(options.listen)
+        .map_err(|error| format!("the floor's server cannot listen on {}: {error}", options.listen))?;
+    let address = listener.local_addr().map_err(|error| format!("the floor's server has no address: {error}"))?;
+    println!("{LISTENING}{address}");
+    serve(listener, options)
+}
+
+/// Keeps the calling thread on one core.
+///
+/// # Errors
+/// When there is no such core.
+pub fn pin(core: usize) -> Result<(), String> {
+    let mut cores = nix::sched::CpuSet::new();
+    cores
+        .set(core)
+        .and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &cores))
+        .map_err(|error| format!("cannot run on core {core}: {error}"))
+}
+
+/// Measures the floor for one shape of work: starts the server as a process of its own and drives it.
+///
+/// # Errors
+/// What could not be done, or which message did not arrive.
+pub fn measure(shape: &Shape) -> Result<SocketFloor, String> {
+    shape.validate()?;
+    let mut server = ServerProcess::start(shape)?;
+    let (address, pid) = (server.address, server.child.id());
+    // A thread of its own, so that its CPU and its core are nobody else's.
+    let found = std::thread::scope(|scope| {
+        let driver = scope.spawn(|| drive::drive(shape, address, Some(pid)));
+        driver.join().unwrap_or_else(|_| Err("the driving thread has panicked".to_owned()))
+    });
+    match found {
+        Ok(found) => server.join().map(|()| found),
+        // What the server says of its own end explains more than what its client saw.
+        Err(error) => Err(server.join().err().unwrap_or(error)),
+    }
+}
+
+struct ServerProcess {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl ServerProcess {
+    fn start(shape: &Shape) -> Result<Self, String> {
+        let program = std::env::current_exe().map_err(|error| format!("cannot find the own program: {error}"))?;
+        let sending = match shape.sending {
+            Sending::PerDelivery => "per-delivery",
+            Sending::Coalesced => "coalesced",
+        };
+        let mut command = Command::new(program);
+        command.args(["floor-server", "--sending", sending]);
+        command.args(["--bytes-in", &shape.bytes_in.to_string(), "--bytes-out", &shape.bytes_out.to_string()]);
+        if let Some([server, _]) = shape.cores {
+            command.args(["--core", &server.to_string()]);
+        }
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("cannot start the floor's server: {error}"))?;
+        let mut line = String::new();
+        if let Some(stdout) = child.stdout.take() {
+            // Without a line its end says why; it closes its output when it ends.
+            let _ = BufReader::new(stdout).read_line(&mut line);
+        }
+        match line.trim_end().strip_prefix(LISTENING).and_then(|address| address.parse().ok()) {
+            Some(address) => Ok(Self { child, address }),
+            None => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(format!("the floor's server did not say where it listens, but {line:?}"))
+            }
+        }
+    }
+
+    /// Waits for the server's end, which follows the end of its last connection.
+    fn join(&mut self) -> Result<(), String> {
+        let status = self.child.wait().map_err(|error| format!("the floor's server: {error}"))?;
+        if status.success() { Ok(()) } else { Err(format!("the floor's server has ended with {status}")) }
+    }
+}
+
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        // Has usually ended and been waited for; both calls are then without effect.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Serves until the last connection has gone.
+///
+/// # Errors
+/// When the poller or the listener fails; a connection's fault ends that connection.
+pub fn serve(listener: std::net::TcpListener, options: &ServerOptions) -> Result<(), String> {
+    let words = |error: io::Error| format!("the floor's server: {error}");
+    listener.set_nonblocking(true).map_err(words)?;
+    let mut listener = TcpListener::from_std(listener);
+    let mut poll = Poll::new().map_err(words)?;
+    let mut events = Events::with_capacity(1024);
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE).map_err(words)?;
+    let mut server = Server::new(options);
+    let mut scratch = vec![0; READ_BYTES].into_boxed_slice();
+    let mut anybody = false;
+    loop {
+        match poll.poll(&mut events, (!anybody).then_some(LONELY)) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(words(error)),
+            Ok(()) if !anybody && events.is_empty() => {
+                return Err("the floor's server: nobody has connected".to_owned());
+            }
+            Ok(()) => {}
+        }
+        for event in &events {
+            if event.token() == LISTENER {
+                server.accept(&listener, &poll).map_err(words)?;
+                anybody = true;
+            } else {
+                server.handle(event, &mut scratch);
+            }
+        }
+        server.end_turn(&mut scratch);
+        if anybody && server.open == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Bytes on their way to one socket: shared, and how many of them have gone.
+struct Piece {
+    bytes: Rc<[u8]>,
+    gone: usize,
+}
+
+struct Connection {
+    /// `None` when it has ended.
+    stream: Option<TcpStream>,
+    room: Option<usize>,
+    /// The start of a message, or of the greeting, that has not come completely.
+    partial: Vec<u8>,
+    backlog: VecDeque<Piece>,
+    backlog_bytes: usize,
+}
+
+#[derive(Default)]
+struct Room {
+    members: Vec<usize>,
+    /// What this turn brought.
+    gathered: Vec<u8>,
+}
+
+struct Server {
+    sending: Sending,
+    bytes_in: usize,
+    bytes_out: usize,
+    connections: Vec<Connection>,
+    rooms: Vec<Room>,
+    /// Rooms that have gathered something in this turn.
+    busy: Vec<usize>,
+    /// Connections whose backlog is over the limit.
+    congested: usize,
+    /// Connections that were readable while there were any.
+    deferred: Vec<usize>,
+    open: usize,
+}
+
+impl Server {
+    fn new(options: &ServerOptions) -> Self {
+        Self {
+            sending: options.sending,
+            bytes_in: options.bytes_in,
+            bytes_out: options.bytes_out,
+            connections: Vec::new(),
+            rooms: Vec::new(),
+            busy: Vec::new(),
+            congested: 0,
+            deferred: Vec::new(),
+            open: 0,
+        }
+    }
+
+    fn accept(&mut self, listener: &TcpListener, poll: &Poll) -> io::Result<()> {
+        loop {
+            let mut stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => continue,
+                Err(error) => return Err(error),
+            };
+            stream.set_nodelay(true)?;
+            let token = Token(self.connections.len());
+            poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+            self.connections.push(Connection {
+                stream: Some(stream),
+                room: None,
+                partial: Vec::new(),
+                backlog: VecDeque::new(),
+                backlog_bytes: 0,
+            });
+            self.open += 1;
+        }
+    }
+
+    fn handle(&mut self, event: &Event, scratch: &mut [u8]) {
+        let index = event.token().0;
+        if event.is_writable() && !self.connections[index].backlog.is_empty() {
+            self.flush(index);
+        }
+        if event.is_readable() {
+            if self.congested > 0 {
+                self.deferred.push(index);
+            } else {
+                self.receive(index, scratch);
+            }
+        }
+    }
+
+    /// Sends on what was gathered, and reads what had to wait, when it no longer has to.
+    fn end_turn(&mut self, scratch: &mut [u8]) {
+        self.send_gathered();
+        while self.congested == 0
+            && let Some(index) = self.deferred.pop()
+        {
+            self.receive(index, scratch);
+            self.send_gathered();
+        }
+    }
+
+    fn receive(&mut self, index: usize, scratch: &mut [u8]) {
+        loop {
+            let Some(stream) = &mut self.connections[index].stream else { return };
+            match stream.read(scratch) {
+                Ok(0) => return self.close(index),
+                Ok(count) => {
+                    self.take(index, &scratch[..count]);
+                    if count < scratch.len() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => return self.close(index),
+            }
+        }
+    }
+
+    /// Cuts bytes into messages.
+    fn take(&mut self, index: usize, mut bytes: &[u8]) {
+        let Some(room) = self.connections[index].room else {
+            return self.greet(index, bytes);
+        };
+        let partial = &mut self.connections[index].partial;
+        if !partial.is_empty() {
+            let missing = (self.bytes_in - partial.len()).min(bytes.len());
+            partial.extend_from_slice(&bytes[..missing]);
+            bytes = &bytes[missing..];
+            if partial.len() < self.bytes_in {
+                return;
+            }
+            let whole = std::mem::take(partial);
+            self.message(room, &whole);
+        }
+        let messages = bytes.chunks_exact(self.bytes_in);
+        let rest = messages.remainder();
+        for message in messages {
+            self.message(room, message);
+        }
+        self.connections[index].partial.extend_from_slice(rest);
+    }
+
+    /// The client waits for the answer before it says anything else, so there is nothing behind the greeting.
+    fn greet(&mut self, index: usize, bytes: &[u8]) {
+        let connection = &mut self.connections[index];
+        connection.partial.extend_from_slice(bytes);
+        let Ok(greeting) = <[u8; GREETING_BYTES]>::try_from(connection.partial.as_slice()) else { return };
+        connection.partial.clear();
+        let room = u32::from_le_bytes(greeting) as usize;
+        connection.room = Some(room);
+        if self.rooms.len() <= room {
+            self.rooms.resize_with(room + 1, Room::default);
+        }
+        self.rooms[room].members.push(index);
+        self.send(index, &greeting, &mut None);
+    }
+
+    fn message(&mut self, room: usize, message: &[u8]) {
+        let copied = &message[..self.bytes_in.min(self.bytes_out)];
+        let gathered = &mut self.rooms[room].gathered;
+        if gathered.is_empty() {
+            self.busy.push(room);
+        }
+        let end = gathered.len() + self.bytes_out;
+        gathered.extend_from_slice(copied);
+        gathered.resize(end, 0);
+        if self.sending == Sending::PerDelivery || end >= GATHERED_BYTES_MAX {
+            self.busy.pop_if(|busy| *busy == room);
+            self.send_room(room);
+        }
+    }
+
+    fn send_gathered(&mut self) {
+        while let Some(room) = self.busy.pop() {
+            self.send_room(room);
+        }
+    }
+
+    fn send_room(&mut self, room: usize) {
+        let mut gathered = std::mem::take(&mut self.rooms[room].gathered);
+        if gathered.is_empty() {
+            return;
+        }
+        let members = std::mem::take(&mut self.rooms[room].members);
+        let mut shared = None;
+        for member in &members {
+            self.send(*member, &gathered, &mut shared);
+        }
+        gathered.clear();
+        self.rooms[room].gathered = gathered;
+        self.rooms[room].members = members;
+    }
+
+    /// Writes at once, unless something waits already; what the socket does not take is shared with other backlogs.
+    fn send(&mut self, index: usize, bytes: &[u8], shared: &mut Option<Rc<[u8]>>) {
+        let connection = &mut self.connections[index];
+        let Some(stream) = &mut connection.stream else { return };
+        let mut gone = 0;
+        if connection.backlog.is_empty() {
+            match stream.write(bytes) {
+                Ok(count) if count == bytes.len() => return,
+                Ok(count) => gone = count,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+                Err(_) => return self.close(index),
+            }
+        }
+        let piece = shared.get_or_insert_with(|| Rc::from(bytes));
+        connection.backlog.push_back(Piece { bytes: Rc::clone(piece), gone });
+        self.count_backlog(index, (bytes.len() - gone) as isize);
+        if gone > 0 {
+            // The socket announces that it is writable only after it has refused something.
+            self.flush(index);
+        }
+    }
+
+    fn flush(&mut self, index: usize) {
+        let pieces_max = if self.sending == Sending::Coalesced { PIECES_MAX } else { 1 };
+        loop {
+            let connection = &mut self.connections[index];
+            let Some(stream) = &mut connection.stream else { return };
+            if connection.backlog.is_empty() {
+                return;
+            }
+            let slices: Vec<IoSlice> =
+                connection.backlog.iter().take(pieces_max).map(|p| IoSlice::new(&p.bytes[p.gone..])).collect();
+            let mut written = match stream.write_vectored(&slices) {
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(_) => return self.close(index),
+            };
+            self.count_backlog(index, -(written as isize));
+            let backlog = &mut self.connections[index].backlog;
+            while let Some(front) = backlog.front_mut() {
+                let left = front.bytes.len() - front.gone;
+                if written < left {
+                    front.gone += written;
+                    break;
+                }
+                written -= left;
+                backlog.pop_front();
+            }
+        }
+    }
+
+    fn count_backlog(&mut self, index: usize, change: isize) {
+        let bytes = &mut self.connections[index].backlog_bytes;
+        let was_over = *bytes > BACKLOG_BYTES_MAX;
+        *bytes = bytes.saturating_add_signed(change);
+        let is_over = *bytes > BACKLOG_BYTES_MAX;
+        match (was_over, is_over) {
+            (false, true) => self.congested += 1,
+            (true, false) => self.congested -= 1,
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, index: usize) {
+        self.count_backlog(index, isize::MIN);
+        let connection = &mut self.connections[index];
+        connection.stream = None;
+        connection.backlog.clear();
+        self.open -= 1;
+        if let Some(room) = connection.room {
+            self.rooms[room].members.retain(|member| *member != index);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "sockets_tests.rs"]
+mod tests;

@@ -1,0 +1,70 @@
+//! Latencies of a floor: the few figures that its results carry.
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+/// Longest latency told apart, microseconds: an hour.
+const LATENCY_MAX_US: u64 = 3_600_000_000;
+
+/// A latency in figures, microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// How many values.
+    pub count: u64,
+    /// Half are at most this.
+    pub p50_us: u64,
+    /// 99 in 100.
+    pub p99_us: u64,
+    /// The largest.
+    pub max_us: u64,
+}
+
+impl Percentiles {
+    /// Of a histogram in microseconds.
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        Self {
+            count: histogram.len(),
+            p50_us: histogram.value_at_quantile(0.50),
+            p99_us: histogram.value_at_quantile(0.99),
+            max_us: histogram.max(),
+        }
+    }
+}
+
+/// An empty histogram of microseconds.
+///
+/// # Errors
+/// None with these bounds; the crate's words if it sees that differently.
+pub fn histogram() -> Result<Histogram<u64>, String> {
+    Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).map_err(|error| format!("cannot make a histogram: {error}"))
+}
+
+/// The middle of some figures; of an even number the mean of the two in the middle.
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    match figures.len() {
+        0 => 0.0,
+        n if n % 2 == 1 => figures[n / 2],
+        n => f64::midpoint(figures[n / 2 - 1], figures[n / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle() {
+        assert!((median(vec![9.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((median(vec![4.0, 1.0, 2.0, 9.0]) - 3.0).abs() < f64::EPSILON);
+        assert!(median(Vec::new()).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn percentiles_come_from_the_histogram() {
+        let mut values = histogram().unwrap();
+        (1..=1000).for_each(|value| values.record(value).unwrap());
+        let found = Percentiles::of(&values);
+        assert_eq!((found.count, found.p50_us, found.p99_us, found.max_us), (1000, 500, 990, 1000));
+    }
+}
