@@ -137,10 +137,12 @@ impl ShardId {
 }
 
 /// A connection: home shard (8 bits), generation (24 bits), slot (32 bits).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnId(u64);
 
 impl ConnId {
+    /// Not after any other.
+    pub const FIRST: Self = Self(0);
     const GENERATION_MASK: u32 = 0x00ff_ffff;
 
     /// Composes an id; the generation wraps at 24 bits.

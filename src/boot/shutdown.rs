@@ -12,13 +12,13 @@ use crate::control::http::HttpServer;
 use crate::mesh::frame::ControlFrame;
 use crate::mesh::lane::Mesh;
 use crate::storage::accounts::Accounts;
+use crate::storage::bell::BellWaiter;
 use glommio::ExecutorJoinHandle;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -57,10 +57,7 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
     let mut terminate = signal(SignalKind::terminate()).map_err(super::system("cannot listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(super::system("cannot listen for SIGINT"))?;
     let Parts { mesh, state, shards, storage, storage_stop, http, accounts } = parts;
-    let bell = mesh
-        .control_bell
-        .duplicate()
-        .and_then(|bell| pipe::Receiver::from_file_unchecked(bell.into()))
+    let mut bell = BellWaiter::new(&mesh.control_bell)
         .map_err(super::system("cannot wait for connections of the control plane"))?;
     let mut running = shards.len();
     let mut ended = watch(shards, storage);
@@ -77,9 +74,7 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
             continue;
         }
         tokio::select! {
-            _ = bell.readable() => {
-                let _ = bell.try_read(&mut [0; 8]); // takes the count
-            }
+            () = bell.rung() => {}
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = sweep.tick() => {

@@ -66,6 +66,11 @@ impl Subscriber {
     }
 }
 
+/// The index of a format's bit among the counts of readers.
+fn reader_index(format: u8) -> usize {
+    (format.trailing_zeros() & 7) as usize
+}
+
 /// What to do for a subscriber that is catching up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
@@ -83,8 +88,10 @@ pub enum Progress {
 /// A conversation's subscribers on one shard.
 #[derive(Debug, Default)]
 pub struct Room {
-    /// Subscribers in no particular order.
-    pub subscribers: Vec<Subscriber>,
+    /// Ascending by connection: looked up by halving, visited in slices that a change in between cannot confuse.
+    subscribers: Vec<Subscriber>,
+    /// How many read each format, by the index of its bit.
+    readers: [u32; 8],
     /// The newest event known to exist.
     head: Seq,
     /// Formats for which the owner has said that events flow.
@@ -97,7 +104,7 @@ impl Room {
     /// Formats that this shard's subscribers read.
     #[must_use]
     pub fn wanted(&self) -> u8 {
-        self.subscribers.iter().fold(0, |formats, s| formats | s.format)
+        (0..8).filter(|bit| self.readers[*bit] > 0).fold(0, |formats, bit| formats | 1 << bit)
     }
 
     /// The formats to tell the owner, if it was told something else.
@@ -129,23 +136,56 @@ impl Room {
         self.head = self.head.max(seq);
     }
 
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.subscribers.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.subscribers.is_empty()
+    }
+
     /// The subscriber of a connection.
     pub fn subscriber(&mut self, conn: ConnId) -> Option<&mut Subscriber> {
-        self.subscribers.iter_mut().find(|s| s.conn == conn)
+        let at = self.subscribers.binary_search_by_key(&conn, |s| s.conn).ok()?;
+        Some(&mut self.subscribers[at])
+    }
+
+    /// All of them, ascending by connection.
+    pub fn subscribers(&mut self) -> &mut [Subscriber] {
+        &mut self.subscribers
+    }
+
+    /// At most `most` subscribers, ascending by connection, beginning with the first one at or after `from`; and the
+    /// connection to begin with next time, `None` when these were the last.
+    pub fn slice(&mut self, from: ConnId, most: usize) -> (&mut [Subscriber], Option<ConnId>) {
+        let start = self.subscribers.partition_point(|s| s.conn < from);
+        let end = self.subscribers.len().min(start.saturating_add(most));
+        let next = self.subscribers.get(end).map(|s| s.conn);
+        (&mut self.subscribers[start..end], next)
     }
 
     /// Adds a subscriber, or moves an existing one to this cursor.
     pub fn subscribe(&mut self, subscriber: Subscriber) {
-        match self.subscriber(subscriber.conn) {
-            Some(existing) => *existing = subscriber,
-            None => self.subscribers.push(subscriber),
+        let found = self.subscribers.binary_search_by_key(&subscriber.conn, |s| s.conn);
+        self.readers[reader_index(subscriber.format)] += 1;
+        match found {
+            Ok(at) => {
+                let before = std::mem::replace(&mut self.subscribers[at], subscriber);
+                self.readers[reader_index(before.format)] -= 1;
+            }
+            Err(at) => self.subscribers.insert(at, subscriber),
         }
     }
 
     /// Removes a connection's subscriber.
     pub fn unsubscribe(&mut self, conn: ConnId) {
-        if let Some(at) = self.subscribers.iter().position(|s| s.conn == conn) {
-            self.subscribers.swap_remove(at);
+        if let Ok(at) = self.subscribers.binary_search_by_key(&conn, |s| s.conn) {
+            let gone = self.subscribers.remove(at);
+            self.readers[reader_index(gone.format)] -= 1;
         }
     }
 
@@ -202,12 +242,37 @@ mod tests {
         assert_eq!(room.progress(conn(1), false), Some(Progress::Read));
         room.subscriber(conn(1)).unwrap().advance(Seq(6));
         assert_eq!(room.progress(conn(1), true), Some(Progress::Live { announce: false }));
-        assert_eq!(room.subscribers[0].on_event(Seq(6)), Step::Skip);
-        assert_eq!(room.subscribers[0].on_event(Seq(7)), Step::Deliver);
-        assert_eq!(room.subscribers[0].on_event(Seq(8)), Step::FellBehind);
+        assert_eq!(room.subscribers()[0].on_event(Seq(6)), Step::Skip);
+        assert_eq!(room.subscribers()[0].on_event(Seq(7)), Step::Deliver);
+        assert_eq!(room.subscribers()[0].on_event(Seq(8)), Step::FellBehind);
     }
 
     proptest! {
+        #[test]
+        fn every_subscriber_is_in_exactly_one_slice(
+            conns in proptest::collection::btree_set(0u32..1_000, 0..60),
+            most in 1usize..20,
+            gone in proptest::collection::vec(0u32..1_000, 0..20),
+        ) {
+            let mut room = Room::default();
+            for n in conns.iter().rev() {
+                room.subscribe(Subscriber { conn: conn(*n), ..subscriber(0) });
+            }
+            for n in &gone {
+                room.unsubscribe(conn(*n));
+            }
+            let left: Vec<_> = conns.iter().filter(|n| !gone.contains(n)).map(|n| conn(*n)).collect();
+            let (mut seen, mut from) = (Vec::new(), Some(conn(0)));
+            while let Some(start) = from {
+                let (slice, next) = room.slice(start, most);
+                prop_assert!(slice.len() <= most);
+                seen.extend(slice.iter().map(|s| s.conn));
+                from = next;
+            }
+            prop_assert_eq!(seen, left.clone());
+            prop_assert_eq!((room.len(), room.wanted()), (left.len(), u8::from(!left.is_empty())));
+        }
+
         /// Any interleaving of commits, deliveries (some lost), replay pages and full queues: the client sees 1, 2, 3 …
         #[test]
         fn no_interleaving_gives_a_gap_or_a_duplicate(actions in proptest::collection::vec(0u8..6, 1..200)) {

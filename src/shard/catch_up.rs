@@ -14,6 +14,7 @@ use crate::limits::{REPLAY_EVENTS_MAX, REPLAY_PAGE_EVENTS, SUBSCRIPTIONS_PER_CON
 use crate::mesh::frame::{Answer, LogPage, Query};
 use crate::mesh::record::LogEntry;
 use serde_json::{Map, json};
+use std::collections::HashMap;
 
 impl Shard {
     /// `subscribe` and `resume`: the heads came back. Ack first, then what was missed.
@@ -24,7 +25,8 @@ impl Shard {
             _ => return,
         };
         let Some(conn) = asked.origin.connection() else { return };
-        let head_of = |conversation| heads.iter().find(|(c, _)| *c == conversation).map(|(_, seq)| *seq);
+        let by_conversation: HashMap<ConversationId, Seq> = heads.iter().copied().collect();
+        let head_of = |conversation: ConversationId| by_conversation.get(&conversation).copied();
         let is_resume = crate::wire::command::Command::NAMES.get(asked.command) == Some(&"resume");
         if is_resume {
             let known: Map<_, _> = heads.iter().map(|(c, seq)| (c.to_string(), json!({ "last_seq": seq }))).collect();

@@ -1,55 +1,109 @@
-//! Events into queues, and who is subscribed to what.
+//! Events into the queues of this shard's subscribers.
+//!
+//! 1. An event arrives: it joins the backlog of its room.
+//! 2. At the end of the turn every small room with a backlog is served whole, and one slice of one large room.
+//! 3. A subscriber is given, as one piece of shared bytes, everything of the backlog that its cursor lacks.
+//! 4. An event leaves the backlog when the room has been gone through once since it came.
+//!
+//! Invariants:
+//! - one turn sends to at most [`SLICE`] subscribers of large rooms, so nobody waits for the last member of a room of
+//!   10,000: without it, a message in a room of two would be 70 ms late whenever the large room speaks;
+//! - a slice is named by the first connection that it has not served, and subscribers are kept in that order, so
+//!   whoever comes or goes between two slices moves nobody past the mark. Were somebody passed over all the same, its
+//!   cursor would say so at the next event, and it would read the log;
+//! - a backlog is bounded: at [`BACKLOG_EVENTS_MAX`] the room is served whole at once.
 
 use super::Shard;
-use super::session::Client;
-use crate::chat::subscribers::{Phase, Progress, Step, Subscriber};
+use super::session::{Client, Session};
+use crate::chat::subscribers::{Phase, Step, Subscriber};
 use crate::ids::{ConnId, ConversationId, Seq, UserId};
-use crate::limits::{SLOW_CONSUMER_GRACE_MS, SUBSCRIPTIONS_PER_CONNECTION_MAX};
-use crate::mesh::frame::{EncodedEvent, MembershipChange, Published, Request};
-use crate::net::Chunk;
+use crate::latency::Stage;
+use crate::limits::SLOW_CONSUMER_GRACE_MS;
+use crate::mesh::frame::EncodedEvent;
+use crate::net::{Chunk, Sockets};
 use crate::wire::ws::deflate::Deflater;
 use crate::wire::ws::encoder;
 use crate::wire::{Format, event};
-use serde_json::json;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
 
-/// How long a change of membership is remembered: longer than a read may take.
-const RECENT_MS: u64 = 2 * crate::limits::READ_DEADLINE_MS;
-/// Changes remembered per shard.
-const RECENT_CHANGES_MAX: usize = 16_384;
+/// Subscribers of large rooms that one turn serves, and the size from which a room is large. A send costs 6 to 8 µs of
+/// CPU, so a slice holds a turn up for about a millisecond.
+const SLICE: usize = 128;
+/// Events that wait in one room.
+const BACKLOG_EVENTS_MAX: usize = 1_024;
+/// Bytes joined into one piece: enough that the calls cost nothing beside the copying.
+const PIECE_BYTES_MAX: usize = 64 * 1024;
+
+/// What one room has to give its subscribers.
+pub(super) struct Backlog {
+    events: VecDeque<Waiting>,
+    /// The first subscriber that the current round has not served.
+    next: ConnId,
+}
+
+impl Backlog {
+    /// Everybody up to `next` has been served, or up to the end: what has been offered to all is done with.
+    fn pass(&mut self, next: Option<ConnId>) {
+        self.next = next.unwrap_or(ConnId::FIRST);
+        for waiting in &mut self.events {
+            waiting.done = waiting.wrapped && next.is_none_or(|next| next >= waiting.from);
+            waiting.wrapped |= next.is_none();
+            waiting.done |= waiting.wrapped && waiting.from == ConnId::FIRST;
+        }
+        while self.events.front().is_some_and(|waiting| waiting.done) {
+            self.events.pop_front();
+        }
+    }
+}
+
+struct Waiting {
+    event: Arc<EncodedEvent>,
+    /// Where the round stood when the event came.
+    from: ConnId,
+    /// The round has begun anew since.
+    wrapped: bool,
+    /// It has been offered to everybody who was there when it came.
+    done: bool,
+    shared: Shared,
+}
 
 /// An event's frames on this shard: what receivers share. Made when the first receiver needs them.
 #[derive(Default)]
-struct Chunks {
+struct Shared {
     plain: [Option<Chunk>; 2],
     sender: [Option<Chunk>; 2],
     /// For windows of 2^15 bytes, which is what nearly all clients have.
     deflated: [Option<Chunk>; 2],
 }
 
-impl Chunks {
-    fn plain(&mut self, event: &EncodedEvent, format: Format) -> Option<Chunk> {
-        let slot = &mut self.plain[format.index()];
+impl Waiting {
+    fn plain(&mut self, format: Format) -> Option<Chunk> {
+        let slot = &mut self.shared.plain[format.index()];
         if slot.is_none() {
-            *slot = event.frames[format.index()].clone().map(Chunk::new);
+            *slot = self.event.frames[format.index()].clone().map(Chunk::new);
         }
         slot.clone()
     }
 
-    fn sender(&mut self, event: &EncodedEvent, format: Format, key: &str) -> Option<Chunk> {
-        let slot = &mut self.sender[format.index()];
+    /// The copy for the sender's own connections.
+    fn sender(&mut self, format: Format) -> Option<Chunk> {
+        let slot = &mut self.shared.sender[format.index()];
         if slot.is_none() {
-            let frame = event.frames[format.index()].as_ref()?;
-            *slot = event::with_data_field(frame, format, &event.kind, "client_message_id", key).map(Chunk::new);
+            let (_, key) = self.event.sender_key.as_ref()?;
+            let frame = self.event.frames[format.index()].as_ref()?;
+            *slot = event::with_data_field(frame, format, &self.event.kind, "client_message_id", key).map(Chunk::new);
         }
         slot.clone()
     }
 
-    fn deflated(&mut self, deflater: &mut Deflater, event: &EncodedEvent, format: Format, bits: u8) -> Option<Chunk> {
-        let slot = &mut self.deflated[format.index()];
+    fn deflated(&mut self, deflater: &mut Deflater, format: Format, bits: u8) -> Option<Chunk> {
+        let slot = &mut self.shared.deflated[format.index()];
         if bits == 15 && slot.is_some() {
             return slot.clone();
         }
-        let frame = event.frames[format.index()].as_ref()?;
+        let frame = self.event.frames[format.index()].as_ref()?;
         let compressed = deflater.deflate(encoder::payload_of(frame), bits)?;
         let chunk = Chunk::new(encoder::frame(format.message_kind().opcode(), true, &compressed));
         if bits == 15 {
@@ -57,209 +111,350 @@ impl Chunks {
         }
         Some(chunk)
     }
+
+    /// What this session is to be sent.
+    fn chunk_for(&mut self, session: &Session, deflater: &mut Deflater) -> Option<Chunk> {
+        match (&self.event.sender_key, session.deflate_window_bits) {
+            (Some((user, _)), _) if *user == session.user => self.sender(session.format),
+            (_, Some(bits)) => self.deflated(deflater, session.format, bits).or_else(|| self.plain(session.format)),
+            (_, None) => self.plain(session.format),
+        }
+    }
+
+    /// A user whose copy differs from everybody else's.
+    fn special_user(&self) -> Option<UserId> {
+        self.event.sender_key.as_ref().map(|(user, _)| *user)
+    }
 }
 
-impl Shard {
-    /// An event for this shard's subscribers.
-    pub(super) fn on_event(&mut self, event: &EncodedEvent) {
-        let Self { rooms, sockets, clients, settings, counters, now_ms, replays_waiting, deflater, wheel, .. } = self;
-        let Some(room) = rooms.get_mut(&event.conversation) else { return };
-        if let Some(seq) = event.seq {
-            room.saw(seq);
+/// The same bytes for all subscribers that stand at the same place: several events joined into one piece.
+struct Piece {
+    format: Format,
+    /// The first event in it, by its place in the backlog, and the first one after it.
+    first: usize,
+    end: usize,
+    chunk: Chunk,
+}
+
+/// Serving one slice of a room: what it shares, and what it counts.
+struct Serving<'a> {
+    events: &'a mut VecDeque<Waiting>,
+    /// The seq of the first event when all of them are consecutive and for everybody: then a subscriber's cursor is its
+    /// place among them.
+    consecutive_from: Option<Seq>,
+    /// Users who get something else than the others, ascending.
+    special_users: Vec<UserId>,
+    pieces: Vec<Piece>,
+    sockets: &'a mut Sockets,
+    deflater: &'a mut Deflater,
+    queue_max: usize,
+    /// Differences of the number of deliveries from one event to the next.
+    delivered: Vec<i64>,
+    bytes: u64,
+}
+
+impl<'a> Serving<'a> {
+    fn new(
+        events: &'a mut VecDeque<Waiting>,
+        sockets: &'a mut Sockets,
+        deflater: &'a mut Deflater,
+        queue_max: usize,
+    ) -> Self {
+        let first = events.front().and_then(|waiting| waiting.event.seq);
+        let consecutive = |(at, waiting): (usize, &Waiting)| {
+            let event = &waiting.event;
+            event.except_user.is_none()
+                && event.except_connection.is_none()
+                && event.seq.is_some_and(|seq| first.is_some_and(|first| seq.0 == first.0 + at as i64))
+        };
+        let consecutive_from = first.filter(|_| events.iter().enumerate().all(consecutive));
+        let mut special_users: Vec<UserId> = events.iter().filter_map(Waiting::special_user).collect();
+        special_users.sort_unstable();
+        special_users.dedup();
+        let (delivered, pieces) = (vec![0; events.len() + 1], Vec::new());
+        Self { events, consecutive_from, special_users, pieces, sockets, deflater, queue_max, delivered, bytes: 0 }
+    }
+
+    fn count(&mut self, first: usize, end: usize) {
+        self.delivered[first] += 1;
+        self.delivered[end] -= 1;
+    }
+
+    /// The piece that begins with event `first`.
+    fn piece(&mut self, format: Format, first: usize) -> Option<(usize, Chunk)> {
+        // Nearly everybody stands where the one before stood.
+        if let Some(piece) = self.pieces.iter().rev().find(|piece| piece.first == first && piece.format == format) {
+            return Some((piece.end, piece.chunk.clone()));
         }
-        let queue_max = settings.limits.max_outbound_queue_bytes;
-        let mut chunks = Chunks::default();
-        let (mut delivered, mut bytes) = (0, 0);
-        for subscriber in &mut room.subscribers {
-            let Some(session) = clients.get_mut(subscriber.conn.slot() as usize).and_then(Client::session_mut) else {
-                continue;
-            };
-            let step = match event.seq {
-                Some(seq) => subscriber.on_event(seq),
-                // What passes is for those who are up to date; nobody catches up on it.
-                None if subscriber.phase == Phase::Live => Step::Deliver,
-                None => Step::Skip,
-            };
-            if step == Step::Skip
-                || event.except_user == Some(session.user)
-                || event.except_connection == Some(session.conn)
-            {
-                continue;
+        let mut end = first;
+        let mut bytes = 0;
+        while let Some(frame) = self.events.get(end).and_then(|w| w.event.frames[format.index()].as_ref()) {
+            if end > first && bytes + frame.len() > PIECE_BYTES_MAX {
+                break;
             }
-            let chunk = match &event.sender_key {
-                Some((user, key)) if *user == session.user => chunks.sender(event, session.format, key),
-                _ => match session.deflate_window_bits {
-                    Some(bits) => chunks
-                        .deflated(deflater, event, session.format, bits)
-                        .or_else(|| chunks.plain(event, session.format)),
-                    None => chunks.plain(event, session.format),
-                },
-            };
-            let queued = sockets.queued_bytes(session.conn);
-            match chunk {
-                Some(chunk) if step == Step::Deliver && queued + chunk.bytes().len() <= queue_max => {
-                    bytes += chunk.bytes().len() as u64;
-                    sockets.send(session.conn, chunk);
-                    delivered += 1;
-                    if let Some(seq) = event.seq {
-                        subscriber.advance(seq);
-                    }
+            bytes += frame.len();
+            end += 1;
+        }
+        let chunk = match end - first {
+            0 => return None,
+            1 => self.events[first].plain(format)?,
+            _ => {
+                let mut joined = Vec::with_capacity(bytes);
+                for waiting in self.events.range(first..end) {
+                    joined.extend_from_slice(waiting.event.frames[format.index()].as_ref()?);
                 }
-                _ if event.seq.is_none() => {}
-                Some(_) if step == Step::Deliver => {
-                    // Its queue is full: from here on it is behind, and reads the log once it has drained.
-                    subscriber.phase = Phase::CatchingUp;
-                    if session.lagging_since_ms.is_none() {
-                        session.lagging_since_ms = Some(*now_ms);
-                        let until = *now_ms + SLOW_CONSUMER_GRACE_MS;
-                        session.look_at_ms = session.look_at_ms.min(until);
-                        wheel.schedule(session.conn, until);
-                    }
-                    session.behind.push(event.conversation);
-                }
-                // A gap, or an event that could not be serialised: the log has it.
-                _ => {
-                    subscriber.phase = Phase::CatchingUp;
-                    session.replays.push_back(event.conversation);
-                    if !session.replay_waits {
-                        session.replay_waits = true;
-                        replays_waiting.push_back(session.conn);
-                    }
-                }
+                Chunk::new(joined)
             }
-        }
-        counters.events_delivered.add(delivered);
-        counters.bytes_out.add(bytes);
+        };
+        self.pieces.push(Piece { format, first, end, chunk: chunk.clone() });
+        Some((end, chunk))
     }
 
-    /// Adds a subscriber to a conversation; one that is subscribed already moves to the new cursor.
-    pub(super) fn subscribe(&mut self, subscriber: Subscriber, conversation: ConversationId) {
-        let conn = subscriber.conn;
-        let Some(session) = self.session(conn) else { return };
-        if !session.subscriptions.contains(&conversation) {
-            if session.subscriptions.len() >= SUBSCRIPTIONS_PER_CONNECTION_MAX {
-                return;
-            }
-            session.subscriptions.push(conversation);
-        }
-        let room = self.rooms.entry(conversation).or_default();
-        room.subscribe(subscriber);
-        if room.news_for_owner().is_some() {
-            self.interest_news.push_back(conversation);
-        }
-        self.progress(conn, conversation, false);
-    }
-
-    pub(super) fn unsubscribe(&mut self, conn: ConnId, conversation: ConversationId) {
-        if let Some(session) = self.session(conn) {
-            session.subscriptions.retain(|c| *c != conversation);
-            self.remove_subscriber(conn, conversation);
-        }
-    }
-
-    pub(super) fn remove_subscriber(&mut self, conn: ConnId, conversation: ConversationId) {
-        if let Some(room) = self.rooms.get_mut(&conversation) {
-            room.unsubscribe(conn);
-            if room.news_for_owner().is_some() {
-                self.interest_news.push_back(conversation);
-            }
-        }
-    }
-
-    /// Tells a conversation's owner what this shard wants; false when its lane is full.
-    pub(super) fn tell_interest(&mut self, conversation: ConversationId) -> bool {
-        let Some(room) = self.rooms.get_mut(&conversation) else { return true };
-        let Some(formats) = room.news_for_owner() else { return true };
-        let owner = self.mesh.placement.owner(conversation);
-        // Noted before it is sent: when this shard is the owner, the answer comes within the call.
-        room.owner_told(formats);
-        let interest = Request::Interest { conversation, shard: self.id, formats };
-        if self.request(owner, interest).is_err() {
-            if let Some(room) = self.rooms.get_mut(&conversation) {
-                room.forget_told();
-            }
+    /// Gives a subscriber that is up to date what it lacks, in pieces that others get too. False when that is not
+    /// possible: then each event must be looked at by itself.
+    fn serve_together(&mut self, subscriber: &mut Subscriber, session: &Session) -> bool {
+        let Some(first_seq) = self.consecutive_from else { return false };
+        if session.deflate_window_bits.is_some() || subscriber.cursor.0 + 1 < first_seq.0 {
             return false;
         }
-        if formats == 0 {
-            self.rooms.remove(&conversation);
+        if self.special_users.binary_search(&session.user).is_ok() {
+            return false;
+        }
+        let mut at = (subscriber.cursor.0 + 1 - first_seq.0) as usize;
+        while at < self.events.len() {
+            let Some((end, chunk)) = self.piece(session.format, at) else { return false };
+            let bytes = chunk.bytes().len();
+            if self.sockets.queued_bytes(session.conn) + bytes > self.queue_max {
+                return false;
+            }
+            self.sockets.send(session.conn, chunk);
+            self.bytes += bytes as u64;
+            self.count(at, end);
+            subscriber.advance(Seq(first_seq.0 + end as i64 - 1));
+            at = end;
         }
         true
     }
 
-    /// The owner says that events flow.
-    pub(super) fn on_interested(&mut self, conversation: ConversationId, formats: u8, published: Published) {
-        let Some(room) = self.rooms.get_mut(&conversation) else { return };
-        let upto = match published {
-            Published::Upto(seq) => Some(seq),
-            Published::Nothing | Published::Unknown => None,
+    /// Gives one subscriber one event. What it cannot be given, it will read from the log.
+    fn serve_one(&mut self, at: usize, subscriber: &mut Subscriber, session: &Session) -> Served {
+        let waiting = &mut self.events[at];
+        let step = match waiting.event.seq {
+            Some(seq) => subscriber.on_event(seq),
+            // What passes is for those who are up to date; nobody catches up on it.
+            None if subscriber.phase == Phase::Live => Step::Deliver,
+            None => Step::Skip,
         };
-        room.events_flow(formats, upto);
-        let mut waiting = Vec::new();
-        for subscriber in &mut room.subscribers {
-            if subscriber.phase == Phase::Live && upto.is_some_and(|seq| subscriber.cursor < seq) {
-                subscriber.phase = Phase::CatchingUp;
-            }
-            if subscriber.phase == Phase::CatchingUp {
-                subscriber.must_read |= published == Published::Unknown;
-                waiting.push(subscriber.conn);
-            }
-        }
-        for conn in waiting {
-            self.progress(conn, conversation, false);
-        }
-    }
-
-    /// Lets a subscriber that is catching up take its next step.
-    pub(super) fn progress(&mut self, conn: ConnId, conversation: ConversationId, read_to_end: bool) {
-        let Some(room) = self.rooms.get_mut(&conversation) else { return };
-        match room.progress(conn, read_to_end) {
-            Some(Progress::Live { announce: true }) => {
-                let seq = room.subscriber(conn).map_or(Seq(0), |s| s.cursor);
-                self.say(conn, "caught_up", None, &json!({ "conversation_id": conversation, "seq": seq }));
-            }
-            Some(Progress::Read) => self.want_replay(conn, conversation),
-            Some(Progress::Live { announce: false } | Progress::Wait) | None => {}
-        }
-    }
-
-    /// A user came to or left a conversation.
-    pub(super) fn on_membership(&mut self, change: MembershipChange) {
-        self.recent_changes.push_back((self.now_ms, change));
-        let oldest = self.now_ms.saturating_sub(RECENT_MS);
-        while self.recent_changes.len() > RECENT_CHANGES_MAX
-            || self.recent_changes.front().is_some_and(|(at, _)| *at < oldest)
+        if step == Step::Skip
+            || waiting.event.except_user == Some(session.user)
+            || waiting.event.except_connection == Some(session.conn)
         {
-            self.recent_changes.pop_front();
+            return Served::Done;
         }
-        self.apply_membership(change);
+        let seq = waiting.event.seq;
+        let chunk = waiting.chunk_for(session, self.deflater);
+        match chunk {
+            Some(chunk) if step == Step::Deliver => {
+                let bytes = chunk.bytes().len();
+                if self.sockets.queued_bytes(session.conn) + bytes > self.queue_max {
+                    return if seq.is_some() { Served::QueueFull } else { Served::Done };
+                }
+                self.sockets.send(session.conn, chunk);
+                self.bytes += bytes as u64;
+                self.count(at, at + 1);
+                if let Some(seq) = seq {
+                    subscriber.advance(seq);
+                }
+                Served::Done
+            }
+            _ if seq.is_none() => Served::Done,
+            // A gap, or an event that could not be serialised: the log has it.
+            _ => Served::FellBehind,
+        }
+    }
+}
+
+enum Served {
+    Done,
+    QueueFull,
+    FellBehind,
+}
+
+impl Shard {
+    /// An event for this shard's subscribers.
+    pub(super) fn on_event(&mut self, event: Arc<EncodedEvent>) {
+        let conversation = event.conversation;
+        let Some(room) = self.rooms.get_mut(&conversation).filter(|room| !room.is_empty()) else { return };
+        if let Some(seq) = event.seq {
+            room.saw(seq);
+        }
+        let is_large = room.len() > SLICE;
+        let backlog = self.backlogs.entry(conversation).or_insert_with(|| {
+            if is_large { &mut self.large_rooms } else { &mut self.small_rooms }.push_back(conversation);
+            Backlog { events: VecDeque::new(), next: ConnId::FIRST }
+        });
+        let from = backlog.next;
+        backlog.events.push_back(Waiting { event, from, wrapped: false, done: false, shared: Shared::default() });
+        while self.backlogs.get(&conversation).is_some_and(|backlog| backlog.events.len() >= BACKLOG_EVENTS_MAX) {
+            self.serve_room(conversation, usize::MAX);
+        }
     }
 
-    /// What changed for a user while its conversations were being read: applied once the answer has been.
-    pub(super) fn apply_recent_changes(&mut self, user: UserId) {
-        let changes: Vec<_> =
-            self.recent_changes.iter().map(|(_, change)| *change).filter(|c| c.user == user).collect();
-        for change in changes {
-            self.apply_membership(change);
+    /// Serves what has gathered in this turn; says whether something is left for the next one.
+    pub(super) fn fan_out(&mut self) -> bool {
+        while let Some(conversation) = self.small_rooms.pop_front() {
+            self.serve_room(conversation, usize::MAX);
         }
+        if let Some(conversation) = self.large_rooms.pop_front()
+            && !self.serve_room(conversation, SLICE)
+        {
+            self.large_rooms.push_back(conversation);
+        }
+        !self.large_rooms.is_empty()
     }
 
-    fn apply_membership(&mut self, change: MembershipChange) {
-        let Some(connections) = self.local_users.get(&change.user) else { return };
-        for conn in connections.clone() {
-            let Some(session) = self.session(conn) else { continue };
-            if !change.gained {
-                self.unsubscribe(conn, change.conversation);
-            } else if session.subscribe_all && !session.subscriptions.contains(&change.conversation) {
-                let subscriber = Subscriber {
-                    conn,
-                    cursor: Seq(change.seq.0 - 1),
-                    phase: Phase::CatchingUp,
-                    announce: false,
-                    // Its cursor is not from a read: the event that made it a member is in the log.
-                    must_read: true,
-                    format: session.format.bit(),
-                };
-                self.subscribe(subscriber, change.conversation);
+    /// Serves the next `most` subscribers of a room; true when nothing of its backlog is left.
+    fn serve_room(&mut self, conversation: ConversationId, most: usize) -> bool {
+        let Some(backlog) = self.backlogs.get_mut(&conversation) else { return true };
+        let Some(room) = self.rooms.get_mut(&conversation) else {
+            self.backlogs.remove(&conversation);
+            return true;
+        };
+        let began = Instant::now();
+        let (subscribers, next) = room.slice(backlog.next, most);
+        let queue_max = self.settings.limits.max_outbound_queue_bytes;
+        let mut serving = Serving::new(&mut backlog.events, &mut self.sockets, &mut self.deflater, queue_max);
+        for subscriber in subscribers {
+            let slot = subscriber.conn.slot() as usize;
+            let Some(session) = self.clients.get_mut(slot).and_then(Client::session_mut) else { continue };
+            if subscriber.phase == Phase::CatchingUp || serving.serve_together(subscriber, session) {
+                continue;
+            }
+            for at in 0..serving.events.len() {
+                match serving.serve_one(at, subscriber, session) {
+                    Served::Done => {}
+                    Served::QueueFull => {
+                        // From here on it is behind, and reads the log once its queue has drained.
+                        subscriber.phase = Phase::CatchingUp;
+                        if session.lagging_since_ms.is_none() {
+                            session.lagging_since_ms = Some(self.now_ms);
+                            let until = self.now_ms + SLOW_CONSUMER_GRACE_MS;
+                            session.look_at_ms = session.look_at_ms.min(until);
+                            self.wheel.schedule(session.conn, until);
+                        }
+                        session.behind.push(conversation);
+                        break;
+                    }
+                    Served::FellBehind => {
+                        subscriber.phase = Phase::CatchingUp;
+                        session.replays.push_back(conversation);
+                        if !session.replay_waits {
+                            session.replay_waits = true;
+                            self.replays_waiting.push_back(session.conn);
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+        let now = Instant::now();
+        let Serving { delivered, bytes, .. } = serving;
+        let mut at_this_event = 0;
+        let mut total = 0;
+        for (waiting, difference) in backlog.events.iter().zip(delivered) {
+            at_this_event += difference;
+            total += at_this_event as u64;
+            if waiting.event.seq.is_some() && at_this_event > 0 {
+                let latency = now.saturating_duration_since(waiting.event.received_at);
+                self.counters.stages.record(Stage::Delivery, latency, at_this_event as u64);
+            }
+        }
+        self.counters.stages.record(Stage::FanOut, now.duration_since(began), 1);
+        self.counters.events_delivered.add(total);
+        self.counters.bytes_out.add(bytes);
+
+        backlog.pass(next);
+        if backlog.events.is_empty() {
+            self.backlogs.remove(&conversation);
+            return true;
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::subscribers::Room;
+    use crate::ids::ShardId;
+    use proptest::prelude::*;
+
+    fn conn(n: u32) -> ConnId {
+        ConnId::new(ShardId(0), 0, n)
+    }
+
+    fn event(seq: i64) -> Arc<EncodedEvent> {
+        Arc::new(EncodedEvent {
+            conversation: ConversationId::from_number(6).unwrap(),
+            seq: Some(Seq(seq)),
+            kind: "message_created".into(),
+            frames: [None, None],
+            sender_key: None,
+            except_user: None,
+            except_connection: None,
+            received_at: Instant::now(),
+            published_at: Instant::now(),
+        })
+    }
+
+    proptest! {
+        /// Events come, slices of any size are served, subscribers come and go: whoever stays is offered every event
+        /// that came after it did, in order, and the backlog ends empty.
+        #[test]
+        fn every_event_is_offered_to_everybody_who_stays(actions in proptest::collection::vec((0u8..8, 0u32..40), 1..300)) {
+            let mut room = Room::default();
+            let mut backlog = Backlog { events: VecDeque::new(), next: ConnId::FIRST };
+            let mut offered: std::collections::BTreeMap<ConnId, Seq> = std::collections::BTreeMap::new();
+            let mut seq = 0;
+            let serve = |room: &mut Room, backlog: &mut Backlog, most: usize| {
+                let (slice, next) = room.slice(backlog.next, most);
+                for subscriber in slice {
+                    for waiting in &backlog.events {
+                        let seq = waiting.event.seq.unwrap();
+                        if subscriber.on_event(seq) == Step::Deliver {
+                            subscriber.advance(seq);
+                        }
+                    }
+                }
+                backlog.pass(next);
+            };
+            for (action, n) in actions {
+                match action {
+                    0..=2 => {
+                        seq += 1;
+                        room.saw(Seq(seq));
+                        let from = backlog.next;
+                        let shared = Shared::default();
+                        backlog.events.push_back(Waiting { event: event(seq), from, wrapped: false, done: false, shared });
+                    }
+                    3 if !offered.contains_key(&conn(n)) => {
+                        let (cursor, phase) = (Seq(seq), Phase::Live);
+                        offered.insert(conn(n), cursor);
+                        room.subscribe(Subscriber { conn: conn(n), cursor, phase, announce: false, must_read: false, format: 1 });
+                    }
+                    4 => {
+                        offered.remove(&conn(n));
+                        room.unsubscribe(conn(n));
+                    }
+                    _ => serve(&mut room, &mut backlog, n as usize + 1),
+                }
+            }
+            for _ in 0..2 {
+                serve(&mut room, &mut backlog, usize::MAX);
+            }
+            prop_assert!(backlog.events.is_empty());
+            for subscriber in room.subscribers() {
+                prop_assert_eq!(subscriber.cursor, Seq(seq));
             }
         }
     }

@@ -63,7 +63,9 @@ impl Shard {
                 drain.flushing_ticks += 1;
                 let unanswered =
                     self.clients.iter().filter_map(super::session::Client::session).any(|s| s.in_flight > 0);
-                if (self.commits_in_flight == 0 && !unanswered) || drain.flushing_ticks > FLUSHING_TICKS_MAX {
+                if (self.commits_in_flight == 0 && self.backlogs.is_empty() && !unanswered)
+                    || drain.flushing_ticks > FLUSHING_TICKS_MAX
+                {
                     drain.step = Step::Closing;
                 }
             }

@@ -2,7 +2,7 @@
 //!
 //! A message's life in file names: `accept` (request head, token) → `admit` (the user's shard counts and lets in) →
 //! `session` (bytes to commands) → `commands` → `send` (to the owner) → `owner` (to the I/O shard and back, publishes) →
-//! `deliver` (into every subscriber's queue); `catch_up` replays what somebody missed; `timers`, `control` and `drain`
+//! `deliver` (into every subscriber's queue, `subscriptions` says whose); `catch_up` replays what somebody missed; `timers`, `control` and `drain`
 //! do what their names say; `pump` turns the wheel.
 //!
 //! Invariants:
@@ -23,6 +23,7 @@ mod pending;
 mod pump;
 mod send;
 mod session;
+mod subscriptions;
 mod timers;
 mod wheel;
 
@@ -43,6 +44,7 @@ use crate::wire::json::JsonReader;
 use crate::wire::ws::close::CloseCode;
 use crate::wire::ws::deflate::{Deflater, Inflater};
 use admit::Registry;
+use deliver::Backlog;
 use pending::PendingTable;
 use serde::Serialize;
 use session::Client;
@@ -95,6 +97,11 @@ pub struct Shard {
     wheel: Wheel,
     /// This shard's subscribers.
     rooms: HashMap<ConversationId, Room>,
+    /// Events that have not reached all of this shard's subscribers.
+    backlogs: HashMap<ConversationId, Backlog>,
+    /// Rooms with a backlog, each in one of these once.
+    small_rooms: VecDeque<ConversationId>,
+    large_rooms: VecDeque<ConversationId>,
     /// Conversations whose owner must be told something else than it was.
     interest_news: VecDeque<ConversationId>,
     /// Connections of each user that live here.
@@ -155,6 +162,9 @@ impl Shard {
             clients: Vec::new(),
             wheel: Wheel::default(),
             rooms: HashMap::new(),
+            backlogs: HashMap::new(),
+            small_rooms: VecDeque::new(),
+            large_rooms: VecDeque::new(),
             interest_news: VecDeque::new(),
             local_users: HashMap::new(),
             registry: Registry::default(),

@@ -1,15 +1,17 @@
 //! The turn of a shard: collect from the ring, drain the lanes, answer, wake the others, sleep when there is nothing.
 //!
-//! Order within a turn: sockets, deliveries, outcomes, reads, requests, control. Deliveries come before the stages that
+//! Order within a turn: sockets, deliveries, outcomes, reads, requests, control, then the fan-out of what they brought. Deliveries come before the stages that
 //! produce them for others, so a full lane empties first; outcomes and requests are taken only while every delivery
 //! lane has room (`mesh` explains why that cannot deadlock).
 
 use super::Shard;
 use crate::ids::ShardId;
+use crate::latency::Stage;
 use crate::limits::CREATE_MEMBERS_MAX;
 use crate::mesh::frame::{Delivery, Request};
 use crate::net::SocketEvent;
 use std::io;
+use std::time::Instant;
 
 /// Frames that one outcome or request may put on one delivery lane: an answer, events, memberships gained or lost.
 const DELIVERIES_PER_ITEM_MAX: usize = CREATE_MEMBERS_MAX + 8;
@@ -29,49 +31,58 @@ pub fn run(mut shard: Shard) -> io::Result<()> {
     let mesh = std::sync::Arc::clone(&shard.mesh);
     let bell = mesh.bell(shard.id);
     let mut events = Vec::new();
-    let mut idle = false;
     shard.tick_clock();
     shard.counters.last_turn_ms.set(shard.now_ms);
+    let mut idle = false;
     loop {
+        // One system call either way: it submits what the turn before queued, and collects.
         if idle {
-            // Announced in the turn before; that turn looked at every lane after the announcement and found nothing.
             shard.sockets.turn_or_wait(&mut events)?;
-            bell.awake();
         } else {
             shard.sockets.turn(&mut events)?;
         }
+        bell.awake();
         shard.tick_clock();
-        let mut worked = shard.turn(&mut events);
-        if !worked {
-            bell.about_to_sleep();
-            worked = shard.turn(&mut events);
-        }
+        let more = shard.turn(&mut events);
         if shard.has_drained() {
             return Ok(());
         }
-        idle = !worked;
+        // Announced, then every lane looked at once more: whoever pushes after that look rings.
+        bell.about_to_sleep();
+        idle = !more && shard.lanes_are_empty();
     }
 }
 
 impl Shard {
-    /// Handles what the ring and the lanes have; whether there was anything.
+    /// Handles what the ring and the lanes have; whether some of it is left for the next turn.
     fn turn(&mut self, events: &mut Vec<SocketEvent>) -> bool {
-        let mut worked = !events.is_empty();
         for event in events.drain(..) {
             self.on_socket(event);
         }
-        worked |= self.drain_deliveries();
-        worked |= self.drain_storage();
-        worked |= self.drain_requests();
+        self.drain_deliveries();
+        self.drain_storage();
+        self.drain_requests();
         while let Some(frame) = self.mesh.control(self.id).pop() {
-            worked = true;
             self.on_control(frame);
         }
         self.tell_news();
         self.serve_waiting_admissions();
         self.serve_waiting_replays();
+        let more = self.fan_out();
         self.ring_bells();
-        worked
+        more
+    }
+
+    /// Whether nothing waits for this shard. What could not be taken for want of room in others' lanes still waits, so
+    /// the shard does not sleep while they drain: nobody would tell it that there is room again.
+    fn lanes_are_empty(&self) -> bool {
+        let storage = self.mesh.storage(self.id);
+        storage.outcomes.is_empty()
+            && storage.results.is_empty()
+            && self.mesh.control(self.id).is_empty()
+            && self.others().all(|from| {
+                self.mesh.deliveries(from, self.id).is_empty() && self.mesh.requests(from, self.id).is_empty()
+            })
     }
 
     fn on_socket(&mut self, event: SocketEvent) {
@@ -98,56 +109,44 @@ impl Shard {
         self.mesh.placement.all().filter(move |s| *s != me)
     }
 
-    fn drain_deliveries(&mut self) -> bool {
-        let mut worked = false;
+    fn drain_deliveries(&mut self) {
         for from in self.others() {
             for _ in 0..ITEMS_PER_TURN {
                 let Some(delivery) = self.mesh.deliveries(from, self.id).pop() else { break };
-                worked = true;
                 self.on_delivery(delivery);
             }
         }
-        worked
     }
 
     pub(super) fn deliveries_have_room(&self) -> bool {
         self.others().all(|to| self.mesh.deliveries(self.id, to).room() >= DELIVERIES_PER_ITEM_MAX)
     }
 
-    fn drain_storage(&mut self) -> bool {
-        let mut worked = false;
+    fn drain_storage(&mut self) {
         for _ in 0..ITEMS_PER_TURN {
             if !self.deliveries_have_room() {
-                // Not asleep while others drain their lanes: nobody would say that there is room again.
-                worked |= !self.mesh.storage(self.id).outcomes.is_empty();
                 break;
             }
             let Some(outcome) = self.mesh.storage(self.id).outcomes.pop() else { break };
-            worked = true;
             self.on_outcome(outcome);
         }
         for _ in 0..ITEMS_PER_TURN {
             let Some(result) = self.mesh.storage(self.id).results.pop() else { break };
-            worked = true;
             self.reads_in_flight -= 1;
             self.on_answer(result.token, result.answer);
         }
-        worked
     }
 
-    fn drain_requests(&mut self) -> bool {
-        let mut worked = false;
+    fn drain_requests(&mut self) {
         for from in self.others() {
             for _ in 0..ITEMS_PER_TURN {
                 if !self.deliveries_have_room() {
-                    return worked | !self.mesh.requests(from, self.id).is_empty();
+                    return;
                 }
                 let Some(request) = self.mesh.requests(from, self.id).pop() else { break };
-                worked = true;
                 self.on_request(request);
             }
         }
-        worked
     }
 
     /// Sends a request, or handles it here when it is for this shard. Gives it back when the lane is full.
@@ -164,7 +163,10 @@ impl Shard {
     /// Sends a delivery. Room was checked before the item that causes it was taken.
     pub(super) fn deliver_to(&mut self, to: ShardId, delivery: Delivery) {
         if to == self.id {
-            self.on_delivery(delivery);
+            match delivery {
+                Delivery::Event(event) => self.on_event(event), // crosses nothing
+                other => self.on_delivery(other),
+            }
             return;
         }
         if self.mesh.deliveries(self.id, to).try_push(delivery).is_err() {
@@ -178,7 +180,11 @@ impl Shard {
     fn on_delivery(&mut self, delivery: Delivery) {
         match delivery {
             Delivery::Answer(token, answer) => self.on_answer(token, answer),
-            Delivery::Event(event) => self.on_event(&event),
+            Delivery::Event(event) => {
+                let waited = Instant::now().saturating_duration_since(event.published_at);
+                self.counters.stages.record(Stage::CrossCore, waited, 1);
+                self.on_event(event);
+            }
             Delivery::Interested { conversation, formats, published } => {
                 self.on_interested(conversation, formats, published);
             }

@@ -1,6 +1,7 @@
 //! The I/O shard's loop: takes requests from every shard's lanes and gives them to committers and readers.
 
 use super::StorageError;
+use super::bell::BellWaiter;
 use super::committer::Committer;
 use super::connect::{Role, Target};
 use super::readers;
@@ -12,7 +13,6 @@ use crate::mesh::lane::Mesh;
 use deadpool_postgres::Pool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tokio::net::unix::pipe;
 use tokio::sync::{Mutex, mpsc};
 
 /// Writing connections. A conversation always goes through the same one.
@@ -46,10 +46,7 @@ pub async fn serve(
     stop: Arc<AtomicBool>,
 ) -> Result<(), StorageError> {
     let pool = target.pool(Role::App, readers_max)?;
-    let bell = mesh
-        .storage_bell
-        .duplicate()
-        .and_then(|bell| pipe::Receiver::from_file_unchecked(bell.into()))
+    let mut bell = BellWaiter::new(&mesh.storage_bell)
         .map_err(|e| StorageError::Pool(format!("the I/O shard's doorbell: {e}")))?;
     // Each shard bounds what it has in flight, so these can never be full.
     let capacity = mesh.placement.shards() * COMMITS_IN_FLIGHT_PER_SHARD;
@@ -70,24 +67,17 @@ pub async fn serve(
         tokio::spawn(serve_reads(Arc::clone(&mesh), pool.clone(), Arc::clone(&reading)));
     }
     loop {
-        let mut worked = false;
         for shard in mesh.placement.all() {
             let lanes = mesh.storage(shard);
             while let Some(mutation) = lanes.commits.pop() {
-                worked = true;
                 submit(&senders, mutation);
             }
             while let Some(request) = lanes.reads.pop() {
-                worked = true;
                 if reads.try_send(request).is_err() {
                     tracing::error!("the queue of reads was full or gone: this is a fault of the server's, stopping");
                     std::process::abort();
                 }
             }
-        }
-        if worked {
-            tokio::task::yield_now().await;
-            continue;
         }
         mesh.storage_bell.about_to_sleep();
         let empty =
@@ -95,8 +85,10 @@ pub async fn serve(
         if empty && stop.load(Ordering::Acquire) {
             break;
         }
-        if empty && bell.readable().await.is_ok() {
-            let _ = bell.try_read(&mut [0; 8]); // takes the count; a spurious wake-up finds nothing and is fine
+        if empty {
+            bell.rung().await;
+        } else {
+            tokio::task::yield_now().await; // more came at once: committers and readers get their turn all the same
         }
         mesh.storage_bell.awake();
     }

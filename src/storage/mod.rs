@@ -16,6 +16,7 @@
 
 pub mod accounts;
 pub mod batcher;
+pub mod bell;
 pub mod committer;
 pub mod connect;
 pub mod embedded;

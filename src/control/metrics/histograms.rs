@@ -15,7 +15,7 @@ const LAST_BOUND_NS: u64 = 1 << 34;
 
 /// A power of two, or one and a half of one.
 fn is_round(n: u64) -> bool {
-    n.is_power_of_two() || (n % 3 == 0 && (n / 3).is_power_of_two())
+    n.is_power_of_two() || (n.is_multiple_of(3) && (n / 3).is_power_of_two())
 }
 
 /// The upper bounds of the exported time buckets in seconds, for histograms that another part of the program fills.
@@ -143,9 +143,10 @@ mod tests {
             histogram.record(size);
         }
         let metric = sizes(&[], &histogram).unwrap();
-        let at = |bound: f64| {
-            metric.get_histogram().get_bucket().iter().find(|b| b.upper_bound() == bound).unwrap().cumulative_count()
+        let at = |bound: u64| {
+            let buckets = metric.get_histogram().get_bucket();
+            buckets.iter().find(|b| b.upper_bound() as u64 == bound).unwrap().cumulative_count()
         };
-        assert_eq!((at(1.0), at(3.0), at(5.0), at(1_023.0), at(2_047.0), at(3_071.0)), (1, 3, 5, 6, 7, 8));
+        assert_eq!((at(1), at(3), at(5), at(1_023), at(2_047), at(3_071)), (1, 3, 5, 6, 7, 8));
     }
 }

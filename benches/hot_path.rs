@@ -1,0 +1,138 @@
+//! What the hot path spends in user space, piece by piece: `cargo bench --bench hot_path`.
+//!
+//! Wall-clock figures of one machine at one time; compare runs of the same machine only (criterion does, with `--save-baseline`
+//! and `--baseline`). What whole messages cost, kernel included, is measured by `loadtest`, beside a bare floor.
+
+use chat_server::chat::subscribers::{Phase, Room, Step, Subscriber};
+use chat_server::ids::{ConnId, ConversationId, MessageId, Seq, ShardId, UserId};
+use chat_server::latency::LatencyHistogram;
+use chat_server::limits::Limits;
+use chat_server::mesh::record::{MessageRecord, Sender};
+use chat_server::wire::json::JsonReader;
+use chat_server::wire::ws::decoder::DecodeContext;
+use chat_server::wire::ws::deflate::Inflater;
+use chat_server::wire::ws::peer::{Peer, PeerEvent};
+use chat_server::wire::{Format, command, event};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use serde_json::json;
+use std::hint::black_box;
+use std::time::Duration;
+
+/// A masked client frame.
+fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | opcode];
+    match u8::try_from(payload.len()) {
+        Ok(length @ 0..126) => frame.push(0x80 | length),
+        _ => {
+            frame.push(0x80 + 126);
+            frame.extend_from_slice(&(payload.len() as u16).to_be_bytes());
+        }
+    }
+    let key = [0x12, 0x34, 0x56, 0x78];
+    frame.extend_from_slice(&key);
+    frame.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
+    frame
+}
+
+fn command_frame(format: Format) -> Vec<u8> {
+    let value = json!({"type": "send_message", "id": 7, "data": {
+        "conversation_id": "room_6", "content": "x".repeat(128), "client_message_id": "c-0001"}});
+    match format {
+        Format::Json => masked(1, value.to_string().as_bytes()),
+        Format::MessagePack => masked(2, &rmp_serde::to_vec_named(&value).unwrap()),
+    }
+}
+
+fn record() -> MessageRecord {
+    MessageRecord {
+        message_id: MessageId(123_456),
+        conversation_id: ConversationId::from_number(6).unwrap(),
+        seq: Seq(4_711),
+        sender: Sender { id: UserId(42), username: "ada".to_owned(), display_name: "Ada Lovelace".to_owned() },
+        content: "x".repeat(128),
+        message_type: "text".to_owned(),
+        parent_message_id: None,
+        thread: None,
+        mentions: Vec::new(),
+        reactions: Vec::new(),
+        pinned: false,
+        edited_at: None,
+        deleted: false,
+        attachments: Vec::new(),
+        created_at: "2025-01-01T00:00:00.000Z".to_owned(),
+        client_message_id: None,
+    }
+}
+
+fn decode(c: &mut Criterion) {
+    let mut group = c.benchmark_group("frame to command");
+    let limits = Limits::default();
+    for format in Format::ALL {
+        let frame = command_frame(format);
+        group.throughput(Throughput::Elements(1));
+        group.bench_function(format!("{format:?}"), |b| {
+            let (mut peer, mut inflater, mut json) = (Peer::new(false), Inflater::default(), JsonReader::default());
+            b.iter_batched_ref(
+                || frame.clone(),
+                |bytes| {
+                    let mut input = bytes.as_mut_slice();
+                    let mut context = DecodeContext { max_message_bytes: 65_536, inflater: &mut inflater };
+                    match peer.next(&mut input, &mut context) {
+                        Some(PeerEvent::Message(_, payload)) => {
+                            let parsed = command::parse(payload, format, &mut json, &limits);
+                            assert!(black_box(parsed).command.is_ok());
+                        }
+                        other => panic!("{other:?}"),
+                    }
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+fn encode(c: &mut Criterion) {
+    let mut group = c.benchmark_group("event to frame");
+    let record = record();
+    for format in Format::ALL {
+        group.bench_function(format!("{format:?}"), |b| {
+            b.iter(|| event::encode(format, "message_created", None, black_box(&record)).unwrap());
+        });
+    }
+    group.finish();
+}
+
+fn fan_out(c: &mut Criterion) {
+    let mut group = c.benchmark_group("cursor of each subscriber");
+    for size in [10_u32, 1_000, 10_000] {
+        group.throughput(Throughput::Elements(size.into()));
+        group.bench_function(format!("room of {size}"), |b| {
+            let mut room = Room::default();
+            for slot in 0..size {
+                let conn = ConnId::new(ShardId(0), 0, slot);
+                let (cursor, phase) = (Seq(0), Phase::Live);
+                room.subscribe(Subscriber { conn, cursor, phase, announce: false, must_read: false, format: 1 });
+            }
+            let mut seq = Seq(0);
+            b.iter(|| {
+                seq = seq.next();
+                for subscriber in room.subscribers() {
+                    assert_eq!(subscriber.on_event(seq), Step::Deliver);
+                    subscriber.advance(seq);
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
+fn record_latency(c: &mut Criterion) {
+    let histogram = LatencyHistogram::default();
+    c.bench_function("record a latency", |b| {
+        b.iter(|| histogram.record(black_box(Duration::from_micros(1_234)), 1));
+    });
+}
+
+criterion_group!(benches, decode, encode, fan_out, record_latency);
+criterion_main!(benches);
