@@ -106,9 +106,17 @@ export class Stream {
             text += decoder.decode(value, { stream: true });
             for (let end; (end = text.indexOf("\n\n")) >= 0; text = text.slice(end + 2)) {
                 const [name, data] = text.slice(0, end).split("\n");
-                const event = JSON.parse(data.slice("data: ".length));
-                this.#on[name.slice("event: ".length)]?.(event);
+                this.#deliver(name.slice("event: ".length), data.slice("data: ".length));
             }
+        }
+    }
+
+    /** A fault in drawing is a fault of the page, not of the connection: it is reported, and the stream goes on. */
+    #deliver(name, data) {
+        try {
+            this.#on[name]?.(JSON.parse(data));
+        } catch (error) {
+            console.error(error);
         }
     }
 }
