@@ -99,7 +99,8 @@ export class Curves {
         }
         for (const percent of TICKS) {
             const at = x(nines(percent));
-            const label = percent === 0 ? "0" : `P${percent}`;
+            const narrow = width < 460;
+            const label = percent === 0 ? (narrow ? "" : "0") : narrow ? String(percent) : `P${percent}`;
             picture.append(svg("line", { class: "grid", x1: at, x2: at, y1: MARGIN.top, y2: height - MARGIN.bottom }));
             picture.append(svg("text", { class: "tick", x: at, y: height - MARGIN.bottom + 18, "text-anchor": percent > 99.95 ? "end" : "middle" }, label));
         }

@@ -101,13 +101,13 @@ export class Heat {
         const most = Math.max(1, ...columns.flat().map(([, n]) => n));
         const shades = ramp([0, 1, 2, 3, 4].map((step) => colour(`--heat-${step}`)));
         const first = this.#seconds - columns.length;
+        this.#axes(context, colour, { x, low, high, width, height });
         columns.forEach((cells, index) => {
             for (const [at, n] of cells) {
                 context.fillStyle = shades[Math.round((Math.log1p(n) / Math.log1p(most)) * (SHADES - 1))];
                 context.fillRect(x(first + index), y(at), column + 0.4, row + 0.4);
             }
         });
-        this.#axes(context, colour, { x, y, row, low, high, width, height });
         this.#showCell(context, colour, columns, { x, y, column, row, first, width });
     }
 
@@ -134,6 +134,7 @@ export class Heat {
         const minutes = this.#seconds / 60;
         for (let minute = 0; minute <= minutes; minute++) {
             context.textAlign = minute === minutes ? "right" : minute === 0 ? "left" : "center";
+            if (width < 460 && minute % 2 === 0) continue;
             const label = minute === minutes ? "now" : `−${minutes - minute} min`;
             context.fillText(label, x(minute * 60), height - 8);
         }

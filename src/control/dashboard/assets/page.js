@@ -125,14 +125,15 @@ function build() {
     });
     const mean = (sample) => (sample.batches[0] ? sample.batches[1] / sample.batches[0] : undefined);
     const tiles = new Tiles($("tiles"), hello.seconds, [
-        { id: "acked", title: "Messages acknowledged", unit: "/ s", value: (s) => rate(s, "committed"), format: count },
+        { id: "acked", title: "Acknowledged", unit: "/ s", value: (s) => rate(s, "committed"), format: count },
         { id: "delivered", title: "Deliveries", unit: "/ s", value: (s) => rate(s, "delivered"), format: count },
         { id: "ack-p99", title: "Ack, P99", unit: "", value: (s) => secondPercentile(s, "ack", 0.99), format: time },
         { id: "delivery-p99", title: "Delivery, P99", unit: "", value: (s) => secondPercentile(s, "delivery", 0.99), format: time },
         { id: "connections", title: "Connections", unit: "", value: (s) => sum(s, 0), format: count },
-        { id: "batch", title: "Messages per commit", unit: "mean", value: mean, format: count, note: (s) => (s.batches[0] ? `${count(s.batches[0])} commits, largest ${count(s.batches[2])}` : "no commits") },
+        { id: "opened", title: "Connections opened", unit: "/ s", value: (s) => rate(s, "opened"), format: count },
         { id: "bytes-in", title: "Received", unit: "/ s", value: (s) => rate(s, "bytes_in"), format: bytes },
         { id: "bytes-out", title: "Sent", unit: "/ s", value: (s) => rate(s, "bytes_out"), format: bytes },
+        { id: "batch", title: "Messages per commit", unit: "mean", value: mean, format: count, note: (s) => (s.batches[0] ? `${count(s.batches[0])} commits` : "no commits") },
         { id: "refusals", title: "Refusals", unit: "/ s", value: (s) => rate(s, "refusals"), format: count },
     ]);
     const heads = ["Shard", "Connections", "Acked / s", "Deliveries / s", "To other shards / s", "Received / s", "Sent / s", "Last turn"];

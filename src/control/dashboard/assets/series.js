@@ -15,7 +15,7 @@ export class Tiles {
     constructor(parent, seconds, tiles) {
         this.#seconds = seconds;
         this.#tiles = tiles.map((tile) => {
-            const value = element("output", { id: `tile-${tile.id}` }, "–");
+            const output = element("output", { id: `tile-${tile.id}` }, "–");
             const when = element("span", { class: "when" });
             const area = svg("path", { class: "area" });
             const line = svg("path", { class: "line" });
@@ -23,11 +23,11 @@ export class Tiles {
             const top = element("span", { class: "top" });
             const chart = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, area, line, cursor);
             const node = element("div", { class: "card tile", tabindex: "0", role: "group", "aria-label": `${tile.title}, arrow keys move through time` },
-                element("h3", {}, tile.title), element("p", { class: "value" }, value, element("span", { class: "unit" }, tile.unit)),
-                element("div", { class: "spark" }, chart, top), when);
+                element("h3", {}, tile.title), element("p", { class: "value" }, output, element("span", { class: "unit" }, tile.unit)),
+                element("div", { class: "spark" }, chart), element("p", { class: "foot" }, when, top));
             this.#listen(node, chart);
             parent.append(node);
-            return { ...tile, node, value, when, area, line, cursor, top };
+            return { ...tile, node, output, when, area, line, cursor, top };
         });
     }
 
@@ -91,7 +91,7 @@ export class Tiles {
         const sample = this.#samples[index];
         for (const tile of this.#tiles) {
             const value = sample && tile.value(sample);
-            tile.value.textContent = value === undefined ? "–" : tile.format(value);
+            tile.output.textContent = value === undefined ? "–" : tile.format(value);
             tile.when.textContent = this.#at === undefined ? (sample && tile.note?.(sample)) ?? "" : `at ${clock(sample.at)}`;
             tile.node.classList.toggle("past", this.#at !== undefined);
             const x = ((this.#at ?? 0) / (this.#seconds - 1)) * WIDTH;
