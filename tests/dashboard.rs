@@ -102,7 +102,8 @@ async fn a_browser_shows_what_happens_and_finds_the_server_again() {
     browser.wait_for(&format!("/^[0-9.]+\\u2009(µs|ms|s)$/.test({ack})")).await;
     let connections = browser.evaluate("document.getElementById('tile-connections').textContent").await;
     assert_eq!(connections, "6");
-    let stages = "[...document.querySelectorAll('#stages tbody tr')].map((row) => row.id + ' ' + row.cells[7].textContent)";
+    let stages =
+        "[...document.querySelectorAll('#stages tbody tr')].map((row) => row.id + ' ' + row.cells[7].textContent)";
     let stages = browser.evaluate(stages).await;
     let stages: BTreeSet<&str> = stages.as_array().unwrap().iter().map(|row| row.as_str().unwrap()).collect();
     assert_eq!(stages.len(), 8);
@@ -130,7 +131,9 @@ async fn a_browser_shows_what_happens_and_finds_the_server_again() {
         ("dashboard-phone-dark.png", 360, 780, "dark"),
     ] {
         browser.appear(width, height, scheme).await;
-        browser.wait_for(&format!("document.querySelector('#heat canvas').getBoundingClientRect().width < {width}")).await;
+        browser
+            .wait_for(&format!("document.querySelector('#heat canvas').getBoundingClientRect().width < {width}"))
+            .await;
         let overflow = browser.evaluate("document.documentElement.scrollWidth - innerWidth").await;
         assert_eq!(overflow, 0, "nothing sticks out at {width} pixels");
         browser.screenshot(name).await;

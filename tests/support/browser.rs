@@ -29,7 +29,7 @@ pub const SWITCHES: &[&str] = &[
 ];
 
 /// The first program of these that is in `PATH`.
-pub fn program(names: &[&str]) -> Option<PathBuf> {
+pub fn find(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     let mut files = names.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
@@ -49,7 +49,7 @@ pub struct Browser {
 impl Browser {
     /// Starts one with an empty page.
     pub async fn start() -> Self {
-        let browser = program(&["chromium", "chromium-browser", "google-chrome", "chrome"])
+        let browser = find(&["chromium", "chromium-browser", "google-chrome", "chrome"])
             .expect("no Chromium in PATH; type this and try again:\n\n    scripts/install-test-clients.sh\n");
         let profile = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("browser.log")).unwrap();
@@ -110,7 +110,9 @@ impl Browser {
         let params = &message["params"];
         let complaint = match message["method"].as_str() {
             Some("Runtime.exceptionThrown") => true,
-            Some("Runtime.consoleAPICalled") => ["error", "warning", "assert"].iter().any(|kind| params["type"] == *kind),
+            Some("Runtime.consoleAPICalled") => {
+                ["error", "warning", "assert"].iter().any(|kind| params["type"] == *kind)
+            }
             Some("Log.entryAdded") => params["entry"]["level"] == "error",
             _ => false,
         };
