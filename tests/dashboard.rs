@@ -67,8 +67,8 @@ fn converse(server: &Arc<Server>, users: Vec<User>, stop: &Arc<AtomicBool>) -> t
             clients.push(Client::all(&server, user, Format::ALL[at % 2]).await);
         }
         while !stop.load(Ordering::Relaxed) {
-            for at in 0..clients.len() {
-                clients[at].ok("send_message", json!({"conversation_id": room, "content": "hello"})).await;
+            for client in &mut clients {
+                client.ok("send_message", json!({"conversation_id": room, "content": "hello"})).await;
             }
             for client in &mut clients {
                 client.drain().await;
@@ -157,7 +157,7 @@ async fn outside_development_the_page_asks_who_one_is() {
     let mut browser = Browser::start().await;
     browser.open(&format!("{}/dashboard", server.base_url)).await;
     for (user, shown) in [(&other, "sign-in-reason"), (&admin, "tiles")] {
-        browser.wait_for("document.getElementById('sign-in').hidden === false").await;
+        browser.wait_for("document.getElementById('sign-in')?.hidden === false").await;
         let name = serde_json::to_string(&user.name).unwrap();
         let password = serde_json::to_string(PASSWORD).unwrap();
         let fill = format!(

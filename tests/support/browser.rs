@@ -1,4 +1,4 @@
-//! A headless Chromium, driven over its DevTools protocol.
+//! A headless Chromium, driven over its `DevTools` protocol.
 //!
 //! Everything that the page says on its console, and every exception that it does not catch, is kept: a test asks for it.
 

@@ -66,7 +66,7 @@ async fn every_module_that_the_page_imports_is_served() {
 async fn a_stream_begins_with_the_past_and_goes_on_with_each_second() {
     let control = control(true);
     let dashboard = control.dashboard().clone();
-    dashboard.end_second(Duration::from_millis(1_000));
+    dashboard.end_second(Duration::from_secs(1));
     let response = open(&control).await;
     assert_eq!(response.headers()["content-type"], "text/event-stream");
     let mut body = response.into_body().into_data_stream();
@@ -121,21 +121,24 @@ async fn a_stream_ends_when_the_server_shuts_down() {
     while !received.windows(12).any(|window| window == b"event: hello") {
         assert!(client.read_buf(&mut received).await.unwrap() > 0);
     }
-    assert!(server.shutdown(Duration::from_secs(60)).await, "the stream must not be what shutdown waits for");
+    assert!(server.shutdown(Duration::from_mins(1)).await, "the stream must not be what shutdown waits for");
     client.read_to_end(&mut received).await.unwrap();
     assert!(received.ends_with(b"0\r\n\r\n"), "a proper end");
+}
+
+/// Its words have a line break.
+struct Broken;
+
+impl HealthPort for Broken {
+    fn checks(&self) -> Vec<Check> {
+        vec![Check { name: "storage", ok: false, reason: Some("line\nbreak".into()) }]
+    }
 }
 
 #[test]
 fn an_event_is_one_line_of_data() {
     let shards = vec![Arc::new(ShardCounters::new(&[]))];
     let observed = Observed { shards, storage: Arc::default(), started: Instant::now() };
-    struct Broken;
-    impl HealthPort for Broken {
-        fn checks(&self) -> Vec<Check> {
-            vec![Check { name: "storage", ok: false, reason: Some("line\nbreak".into()) }]
-        }
-    }
     let (hello, _) = Dashboard::new(observed, Arc::new(Broken), Access::Everyone).watch();
     let text = std::str::from_utf8(&hello).unwrap();
     assert_eq!(text.matches('\n').count(), 3, "{text}");
