@@ -1,7 +1,7 @@
 //! What deploy/ ships fits the server: every metric, label and value that a Grafana dashboard or a Prometheus rule asks
 //! for is on the /metrics page of a server that has had some traffic, or is recorded by a rule that is shipped too.
 //!
-//! How: a small reader of PromQL takes names and label matchers out of each expression; words that it does not know
+//! How: a small reader of `PromQL` takes names and label matchers out of each expression; words that it does not know
 //! are failures, so that a misspelt metric is one too. Then `promtool`, which scripts/install-test-clients.sh
 //! installs, checks the rules and runs their tests.
 #![cfg(feature = "test-db")]
