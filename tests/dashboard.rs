@@ -136,6 +136,9 @@ async fn a_browser_shows_what_happens_and_finds_the_server_again() {
             .await;
         let overflow = browser.evaluate("document.documentElement.scrollWidth - innerWidth").await;
         assert_eq!(overflow, 0, "nothing sticks out at {width} pixels");
+        let table = "document.getElementById('stages').parentElement";
+        let cut = browser.evaluate(&format!("{table}.scrollWidth > {table}.clientWidth")).await;
+        assert_eq!(cut, false, "the table of stages fits at {width} pixels");
         browser.screenshot(name).await;
     }
     assert_eq!(browser.take_complaints(), Vec::<Value>::new());
