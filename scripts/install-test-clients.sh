@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Clients that others wrote, for the tests that let them talk to the server: Python's `websockets`, npm's `ws` and a
-# headless Chromium. The first two go under target/test-clients/, the browser is the system's package.
+# headless Chromium. The first two go under target/test-clients/, the browser is the system's package. And promtool, which
+# checks the rules of deploy/prometheus: taken out of Debian's package of Prometheus, whose installation would also
+# start a Prometheus on this machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -37,4 +39,21 @@ if [ "$(cat "$clients/node.stamp" 2>/dev/null)" != "$stamp" ]; then
     mkdir -p "$clients/node"
     npm install --silent --no-audit --no-fund --prefix "$clients/node" "ws@$ws"
     say "$stamp" >"$clients/node.stamp"
+fi
+promtool=$clients/promtool/promtool
+if ! "$promtool" --version >/dev/null 2>&1; then
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || die \
+        "The tests of deploy/prometheus need promtool, and this is no Debian or Ubuntu. Put it at $promtool and try again."
+    say "Extracting promtool from Debian's package prometheus to $promtool"
+    rm -rf "$clients/promtool"
+    mkdir -p "$clients/promtool/package"
+    # A machine that has never updated its lists does not know the package.
+    (cd "$clients/promtool" && apt-get download prometheus 2>/dev/null) || {
+        apt_update
+        (cd "$clients/promtool" && apt-get download prometheus)
+    }
+    dpkg-deb -x "$clients"/promtool/prometheus_*.deb "$clients/promtool/package"
+    mv "$clients/promtool/package/usr/bin/promtool" "$promtool"
+    rm -rf "$clients/promtool/package" "$clients"/promtool/prometheus_*.deb
+    "$promtool" --version >/dev/null
 fi

@@ -49,6 +49,16 @@ apt_install() {
     "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1 $command
 }
 
+# Fetches the lists of packages; needs no package to be installed.
+apt_update() {
+    local sudo=()
+    [ "$(id -u)" -eq 0 ] || sudo=(sudo)
+    [ -z "${NO_INSTALL:-}" ] || die "The lists of packages are too old, and NO_INSTALL is set. Type this and try again:" \
+        "  sudo apt-get update"
+    say "Updating the lists of packages with apt-get update"
+    "${sudo[@]}" apt-get update -qq
+}
+
 # Debian's package creates and starts a cluster of the system's unless told otherwise; only the programs are wanted.
 # A file that the administrator wrote decides for itself.
 keep_debian_from_starting_postgresql() {

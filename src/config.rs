@@ -143,6 +143,9 @@ pub struct SecurityConfig {
     pub bcrypt_cost: u32,
     /// Origins of the web pages that may open a WebSocket, exactly as browsers send them.
     pub allowed_origins: Vec<String>,
+    /// Users who may see what the server does as a whole. Numbers, because a name that is free today could be
+    /// registered by anybody tomorrow.
+    pub admin_user_ids: Vec<u64>,
 }
 
 /// `[limits]`: see [`Limits`], which this becomes.

@@ -127,6 +127,7 @@ fn variables_are_read_as_the_type_of_their_key() {
             ("CHAT_SERVER__SECURITY__JWT_SECRET", SECRET),
             ("CHAT_SERVER__SECURITY__ENABLE_2FA", "true"),
             ("CHAT_SERVER__SECURITY__ALLOWED_ORIGINS", "https://a.example, http://localhost:3000"),
+            ("CHAT_SERVER__SECURITY__ADMIN_USER_IDS", "7, 11"),
             ("CHAT_SERVER__SERVER__WORKERS", "2"),
             ("CHAT_SERVER__SERVER__SHUTDOWN_TIMEOUT", "1m 30s"),
             ("CHAT_SERVER__LOGGING__FILE", "123"),
@@ -138,6 +139,7 @@ fn variables_are_read_as_the_type_of_their_key() {
     assert_eq!(config.security.jwt_secret.unwrap().expose(), SECRET, "digits only, yet text");
     assert!(config.security.enable_2fa);
     assert_eq!(config.security.allowed_origins, ["https://a.example", "http://localhost:3000"]);
+    assert_eq!(config.security.admin_user_ids, [7, 11]);
     assert_eq!(config.server.workers, 2);
     assert_eq!(config.server.shutdown_timeout, Duration::from_secs(90));
     assert_eq!(config.logging.file.as_deref(), Some(Path::new("123")));
@@ -242,6 +244,15 @@ fn origins_are_taken_only_as_browsers_send_them() {
         let (key, _, origin) = error(&[], &[("CHAT_SERVER__SECURITY__ALLOWED_ORIGINS", bad)]);
         assert_eq!(key, "security.allowed_origins", "{bad}");
         assert_eq!(origin, "environment variable CHAT_SERVER__SECURITY__ALLOWED_ORIGINS");
+    }
+}
+
+#[test]
+fn administrators_are_numbers_that_an_id_can_be() {
+    for (bad, words) in [("ann", "whole number"), ("0", "between 1 and"), ("9007199254740992", "between 1 and")] {
+        let (key, reason, origin) = error(&[], &[("CHAT_SERVER__SECURITY__ADMIN_USER_IDS", bad)]);
+        assert!(key.starts_with("security.admin_user_ids") && reason.contains(words), "{key}: {reason}");
+        assert_eq!(origin, "environment variable CHAT_SERVER__SECURITY__ADMIN_USER_IDS");
     }
 }
 

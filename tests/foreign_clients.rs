@@ -10,6 +10,7 @@ mod support;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use support::browser::{SWITCHES, find};
 use support::{Client, Format, PATIENCE, Server, User, text};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -31,9 +32,7 @@ fn installed(path: &str) -> PathBuf {
 }
 
 fn program(names: &[&str]) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = names.iter().flat_map(|name| std::env::split_paths(&path).map(move |folder| folder.join(name)));
-    found.into_iter().find(|file| file.is_file()).unwrap_or_else(|| panic!("none of {names:?} is in PATH; {INSTALL}"))
+    find(names).unwrap_or_else(|| panic!("none of {names:?} is in PATH; {INSTALL}"))
 }
 
 fn start(compression: bool, settings: &[(&str, &str)]) -> Server {
@@ -163,19 +162,8 @@ async fn chromium() {
         let page = page.replace("\"PARAMETERS\"", &quoted);
 
         let profile = tempfile::tempdir().unwrap();
-        let switches = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--disable-dev-shm-usage",
-        ];
         let mut command = Command::new(&browser);
-        command.args(switches).arg(format!("--user-data-dir={}", profile.path().display())).arg(format!("{origin}/"));
+        command.args(SWITCHES).arg(format!("--user-data-dir={}", profile.path().display())).arg(format!("{origin}/"));
         let log = std::fs::File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("chromium.log")).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).kill_on_drop(true);
         let mut child = command.spawn().unwrap();

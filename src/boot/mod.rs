@@ -10,9 +10,12 @@ mod shutdown;
 mod topology;
 
 use crate::config::{Config, Environment};
+use crate::control::dashboard::{Access, Dashboard};
 use crate::control::http::HttpServer;
 use crate::control::metrics::Metrics;
+use crate::control::observed::Observed;
 use crate::control::{Control, ControlParts};
+use crate::ids::UserId;
 use crate::latency::StorageLatencies;
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::lane::Mesh;
@@ -170,8 +173,11 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
 
     let accounts = Accounts::new(target.pool(Role::Writer, ACCOUNT_CONNECTIONS)?);
     let state = Arc::new(shutdown::State::default());
-    let metrics = Metrics::new(counters.clone(), storage_latencies)
-        .map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
+    let health = Arc::new(ports::Health::new(Arc::clone(&state), health, counters.clone(), started));
+    let observed = Observed { shards: counters, storage: storage_latencies, started };
+    let metrics = Metrics::new(observed.clone()).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
+    let dashboard = Dashboard::new(observed, Arc::clone(&health) as _, dashboard_access(config));
+    runtime.spawn(dashboard.clone().run());
     let router = Control::new(ControlParts {
         accounts: accounts.clone(),
         keys,
@@ -179,9 +185,10 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
         refresh_lifetime_seconds: config.security.jwt_refresh_duration.as_secs() as i64,
         hash_workers: cores.len().clamp(1, HASH_THREADS),
         commands: Arc::new(ports::Commands::new(Arc::clone(&mesh))),
-        health: Arc::new(ports::Health::new(Arc::clone(&state), health, counters.clone(), started)),
+        health,
         notices: ports::notices(Arc::clone(&mesh), runtime.handle().clone()),
         metrics,
+        dashboard,
     })
     .router();
     let http = HttpServer::new(router, runtime.handle().clone());
@@ -191,6 +198,15 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
     drop(runtime);
     drop(embedded); // stops the private PostgreSQL, after everybody who used it
     outcome
+}
+
+fn dashboard_access(config: &Config) -> Access {
+    match config.server.environment {
+        Environment::Development => Access::Everyone,
+        Environment::Staging | Environment::Production => {
+            Access::Admins(config.security.admin_user_ids.iter().map(|id| UserId(*id as i64)).collect())
+        }
+    }
 }
 
 fn announce(config: &Config, workers: usize, started: Instant) {
@@ -213,6 +229,6 @@ Register a user, make a room, say hello:
   ROOM=$(curl -s http://{address}/api/commands -H "authorization: Bearer $TOKEN" -d '{{"type":"create_conversation","data":{{"kind":"public_room","name":"lobby"}}}}' | sed 's/.*"id":"\(room_[0-9]*\)".*/\1/')
   curl -s http://{address}/api/commands -H "authorization: Bearer $TOKEN" -d '{{"type":"send_message","data":{{"conversation_id":"'$ROOM'","content":"hello"}}}}'
 
-Ctrl-C stops it."#
+Watch it work: http://{address}/dashboard   Ctrl-C stops it."#
     );
 }

@@ -21,7 +21,9 @@ const BUILT_IN: &str = include_str!("../../config/default.toml");
 const BUILT_IN_ORIGIN: &str = "built-in default";
 
 /// Keys whose variable is a list, separated by commas.
-const LISTS: &[&str] = &["security.allowed_origins"];
+const LISTS: &[&str] = &["security.admin_user_ids", "security.allowed_origins"];
+/// Those of them whose items are numbers.
+const NUMBER_LISTS: &[&str] = &["security.admin_user_ids"];
 /// Keys whose values an error must not quote.
 const SECRETS: &[&str] = &["cache.url", "cluster.redis_url", "database.url", "security.jwt_secret"];
 
@@ -222,8 +224,13 @@ fn variable_origin(name: &str) -> String {
 /// not a number.)
 fn variable_value(key: &str, text: &str) -> Value {
     if LISTS.contains(&key) {
+        let numbers = NUMBER_LISTS.contains(&key);
+        let item = |item: &str| match item.parse::<u64>() {
+            Ok(number) if numbers => Value::from(number),
+            _ => Value::from(item),
+        };
         return Value::from(
-            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect::<Vec<_>>(),
+            text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(item).collect::<Vec<_>>(),
         );
     }
     match Toml::from_str::<Dict>(BUILT_IN).ok().and_then(|defaults| lookup(&defaults, key).cloned()) {

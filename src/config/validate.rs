@@ -1,6 +1,7 @@
 //! Ranges of single values and relations between them.
 
 use super::{Config, Environment, SecretUrl};
+use crate::ids::MAX_SAFE_INTEGER;
 use crate::limits::SHARDS_MAX;
 use std::fmt::Display;
 use std::time::Duration;
@@ -105,6 +106,10 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
                 format!("{origin:?} is not an origin as browsers send it: scheme://host or scheme://host:port, in lower case, without a path"),
             );
         }
+    }
+
+    for id in &security.admin_user_ids {
+        p.range("security.admin_user_ids", *id, 1, MAX_SAFE_INTEGER as u64);
     }
 
     let limits = &config.limits;

@@ -1,6 +1,7 @@
 //! What handlers take from a request: the caller, the peer, a JSON body. Every refusal is a [`Problem`].
 
 use super::{Control, problem::Problem};
+use crate::auth::token::AccessClaims;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{MAX_SAFE_INTEGER, SessionId, UserId};
 use crate::limits::HTTP_BODY_BYTES_MAX;
@@ -36,18 +37,24 @@ impl FromRequestParts<Control> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
-        let verified = authenticate(&parts.headers, control).await;
-        let result = match &verified {
-            Ok(_) => "success",
-            Err(problem) if problem.status.is_server_error() => "error",
-            Err(_) => "failure",
-        };
-        control.metrics().auth_attempt("token", result);
-        verified
+        let claims = authenticate(&parts.headers, control).await?;
+        Ok(Self { user: claims.user, session: claims.session })
     }
 }
 
-async fn authenticate(headers: &HeaderMap, control: &Control) -> Result<Caller, Problem> {
+/// What the access token says, if it holds and its session is active; counts the attempt.
+pub(super) async fn authenticate(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, Problem> {
+    let verified = verify(headers, control).await;
+    let result = match &verified {
+        Ok(_) => "success",
+        Err(problem) if problem.status.is_server_error() => "error",
+        Err(_) => "failure",
+    };
+    control.metrics().auth_attempt("token", result);
+    verified
+}
+
+async fn verify(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, Problem> {
     let token = bearer(headers)?;
     let claims = control
         .keys()
@@ -56,7 +63,7 @@ async fn authenticate(headers: &HeaderMap, control: &Control) -> Result<Caller, 
     if !control.accounts().session_is_active(claims.user, claims.session).await? {
         return Err(Problem::unauthenticated("the session was revoked; sign in again"));
     }
-    Ok(Caller { user: claims.user, session: claims.session })
+    Ok(claims)
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {

@@ -49,6 +49,18 @@ const WRITE_STALL: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug)]
 struct RequestIndex(u32);
 
+/// Tells an answer without an end that its connection is to end.
+#[derive(Clone, Debug)]
+pub(super) struct Ending(watch::Receiver<Phase>);
+
+impl Ending {
+    /// Waits for the server's shutdown to begin.
+    pub(super) async fn begun(&mut self) {
+        // An error means that the server is gone, which is an end too.
+        let _ = self.0.wait_for(|phase| *phase != Phase::Serving).await;
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Serving,
@@ -159,9 +171,11 @@ async fn serve(
 ) {
     let _place = place;
     let served = AtomicU32::new(0);
+    let ending = Ending(phase.clone());
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(ending.clone());
         request.extensions_mut().insert(RequestIndex(served.fetch_add(1, Ordering::Relaxed)));
         router.clone().oneshot(request)
     });

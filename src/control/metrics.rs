@@ -10,19 +10,20 @@
 mod histograms;
 
 use super::Control;
+use super::health::Check;
+use super::observed::Observed;
 use crate::error::ErrorCode;
-use crate::latency::{Count, LatencyHistogram, StorageLatencies};
+use crate::latency::{Count, LatencyHistogram};
 use crate::mesh::counters::{CloseGroup, MessageOutcome, ShardCounters};
 use axum::{extract::State, http::header, response::IntoResponse};
-use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
 use std::collections::HashMap;
 use std::fs;
-use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 const DURATION: (&str, &str) =
     ("chat_server_request_duration_seconds", "From the complete request or command to its answer.");
@@ -46,11 +47,11 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// `shards[i]` is what shard `i` counts, `storage` what the I/O shard records.
+    /// Metrics of what is `observed`, and of the requests that HTTP reports.
     ///
     /// # Errors
     /// Two metrics of one name: a mistake in this file, found by every test that makes one.
-    pub fn new(shards: Vec<Arc<ShardCounters>>, storage: Arc<StorageLatencies>) -> Result<Self, prometheus::Error> {
+    pub fn new(observed: Observed) -> Result<Self, prometheus::Error> {
         let auth_attempts = IntCounterVec::new(
             Opts::new("chat_server_auth_attempts_total", "Attempts to prove who one is."),
             &["kind", "result"],
@@ -63,7 +64,7 @@ impl Metrics {
         let http_errors = IntCounterVec::new(Opts::new(ERRORS.0, ERRORS.1), &["transport", "code"])?;
         let registry = Registry::new();
         registry.register(Box::new(auth_attempts.clone()))?;
-        registry.register(Box::new(Page::new(shards, storage, http_durations.clone(), http_errors.clone())?))?;
+        registry.register(Box::new(Page::new(observed, http_durations.clone(), http_errors.clone())?))?;
         Ok(Self { registry, auth_attempts, http_durations, http_errors })
     }
 
@@ -81,17 +82,21 @@ impl Metrics {
         }
     }
 
-    /// The page.
+    /// The page, with what `/health/ready` says at this moment.
     ///
     /// # Errors
     /// The library finds a family inconsistent.
-    pub fn render(&self) -> Result<String, prometheus::Error> {
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+    pub fn render(&self, checks: &[Check]) -> Result<String, prometheus::Error> {
+        let mut families = self.registry.gather();
+        if !checks.is_empty() {
+            families.push(health(checks)); // the library takes a family without metrics for a mistake
+        }
+        TextEncoder::new().encode_to_string(&families)
     }
 }
 
 pub(super) async fn page(State(control): State<Control>) -> Result<impl IntoResponse, super::problem::Problem> {
-    let text = control.metrics().render().map_err(|error| {
+    let text = control.metrics().render(&control.health().checks()).map_err(|error| {
         tracing::error!(%error, "the metrics page could not be made");
         super::problem::Problem::internal()
     })?;
@@ -102,8 +107,7 @@ type Pick = fn(&ShardCounters) -> &Count;
 
 /// Reads shards and process at scrape time.
 struct Page {
-    shards: Vec<Arc<ShardCounters>>,
-    storage: Arc<StorageLatencies>,
+    observed: Observed,
     http_durations: HistogramVec,
     http_errors: IntCounterVec,
     desc: Desc,
@@ -111,8 +115,7 @@ struct Page {
 
 impl Page {
     fn new(
-        shards: Vec<Arc<ShardCounters>>,
-        storage: Arc<StorageLatencies>,
+        observed: Observed,
         http_durations: HistogramVec,
         http_errors: IntCounterVec,
     ) -> Result<Self, prometheus::Error> {
@@ -123,7 +126,7 @@ impl Page {
             vec!["shard".into()],
             HashMap::new(),
         )?;
-        Ok(Self { shards, storage, http_durations, http_errors, desc })
+        Ok(Self { observed, http_durations, http_errors, desc })
     }
 
     fn per_shard(
@@ -134,6 +137,7 @@ impl Page {
         value: impl Fn(&ShardCounters) -> u64,
     ) -> MetricFamily {
         let metrics = self
+            .observed
             .shards
             .iter()
             .enumerate()
@@ -149,8 +153,8 @@ impl Page {
         text: impl Fn(L) -> &'static str,
         value: impl Fn(&ShardCounters, L) -> u64,
     ) -> MetricFamily {
-        let mut metrics = Vec::with_capacity(self.shards.len() * values.len());
-        for (shard, counters) in self.shards.iter().enumerate() {
+        let mut metrics = Vec::with_capacity(self.observed.shards.len() * values.len());
+        for (shard, counters) in self.observed.shards.iter().enumerate() {
             for at in values {
                 let labels = [("shard", &*shard.to_string()), (label, text(*at))];
                 metrics.push(sample(&labels, MetricType::COUNTER, value(counters, *at) as f64));
@@ -162,7 +166,7 @@ impl Page {
     fn durations(&self) -> MetricFamily {
         let mut metrics = taken(&self.http_durations);
         let mut by_command: Vec<(&'static str, Vec<&LatencyHistogram>)> = Vec::new();
-        for counters in &self.shards {
+        for counters in &self.observed.shards {
             for (at, (name, histogram)) in counters.commands().enumerate() {
                 match by_command.get_mut(at) {
                     Some((_, histograms)) => histograms.push(histogram),
@@ -179,11 +183,23 @@ impl Page {
     fn errors(&self) -> MetricFamily {
         let mut metrics = taken(&self.http_errors);
         for code in ErrorCode::ALL {
-            let count: u64 = self.shards.iter().map(|counters| counters.errors(*code)).sum();
+            let count: u64 = self.observed.shards.iter().map(|counters| counters.errors(*code)).sum();
             let labels = [("transport", "websocket"), ("code", code.as_str())];
             metrics.push(sample(&labels, MetricType::COUNTER, count as f64));
         }
         family(ERRORS.0, ERRORS.1, MetricType::COUNTER, metrics)
+    }
+
+    fn silences(&self) -> MetricFamily {
+        let ages = self.observed.silences().enumerate();
+        let metrics =
+            ages.map(|(shard, age)| sample(&[("shard", &shard.to_string())], MetricType::GAUGE, age.as_secs_f64()));
+        family(
+            "chat_server_shard_last_turn_age_seconds",
+            "Time since the shard last looked at its clock, which it does every 100 ms even when idle.",
+            MetricType::GAUGE,
+            metrics.collect(),
+        )
     }
 }
 
@@ -223,7 +239,16 @@ impl Collector for Page {
             |format| FORMATS[format],
             |counters, format| counters.encodings[format].get(),
         ));
-        families.extend(histograms::families(&self.shards, &self.storage));
+        families.extend(histograms::families(&self.observed.shards, &self.observed.storage));
+        families.push(self.silences());
+        let started =
+            SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().saturating_sub(self.observed.started.elapsed());
+        families.push(family(
+            "process_start_time_seconds",
+            "When the process started, seconds since 1970.",
+            GAUGE,
+            vec![sample(&[], GAUGE, started.as_secs_f64())],
+        ));
         let counters: [(&str, &str, Pick); 5] = [
             ("chat_server_events_delivered_total", "Events put into subscribers' queues.", |c| &c.events_delivered),
             ("chat_server_events_published_total", "Events published by their conversations' owners.", |c| {
@@ -241,8 +266,17 @@ impl Collector for Page {
     }
 }
 
+/// What `/health/ready` says, for alerts.
+fn health(checks: &[Check]) -> MetricFamily {
+    let value = |check: &Check| if check.ok { 1.0 } else { 0.0 };
+    let metrics = checks.iter().map(|check| sample(&[("check", check.name)], MetricType::GAUGE, value(check)));
+    family("chat_server_healthy", "1 where a check of /health/ready is well.", MetricType::GAUGE, metrics.collect())
+}
+
 fn process_families() -> Vec<MetricFamily> {
-    let mut families = Vec::with_capacity(3);
+    let version = sample(&[("version", env!("CARGO_PKG_VERSION"))], MetricType::GAUGE, 1.0);
+    let build = family("chat_server_build_info", "The running version, as a label.", MetricType::GAUGE, vec![version]);
+    let mut families = vec![build];
     let mut add = |name, help, kind, value: Option<f64>| {
         families.extend(value.map(|value| family(name, help, kind, vec![sample(&[], kind, value)])));
     };
@@ -257,6 +291,8 @@ fn process_families() -> Vec<MetricFamily> {
     add("process_cpu_seconds_total", "CPU time of all threads, user and system.", MetricType::COUNTER, cpu);
     let open = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
     add("process_open_fds", "Open file descriptors.", MetricType::GAUGE, open);
+    let most = getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft as f64);
+    add("process_max_fds", "File descriptors that the process may have open.", MetricType::GAUGE, most);
     families
 }
 
@@ -307,10 +343,13 @@ fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
 mod tests {
     use super::*;
     use std::collections::{HashMap, HashSet};
+    use std::sync::Arc;
+    use std::time::Instant;
 
     fn page() -> String {
         let shards: Vec<_> = (0..2).map(|_| Arc::new(ShardCounters::new(&["ping", "send_message"]))).collect();
-        let metrics = Metrics::new(shards.clone(), Arc::default()).unwrap();
+        let observed = Observed { shards: shards.clone(), storage: Arc::default(), started: Instant::now() };
+        let metrics = Metrics::new(observed).unwrap();
         shards[0].connection_opened();
         shards[1].connection_opened();
         shards[1].connection_closed(1000);
@@ -321,7 +360,8 @@ mod tests {
         shards[1].command_done(1, Duration::from_secs(9));
         metrics.auth_attempt("login", "failure");
         metrics.http_done("GET /users/{id}", Duration::from_millis(3), Some("not_found"));
-        metrics.render().unwrap()
+        let check = |name, ok| Check { name, ok, reason: None };
+        metrics.render(&[check("storage", true), check("shards", false)]).unwrap()
     }
 
     /// A small reader of the text format: every line is a comment or `name{labels} value`.
@@ -358,6 +398,8 @@ mod tests {
             (r#"chat_server_messages_total{outcome="refused",shard="1"}"#, 0.0),
             (r#"chat_server_errors_total{code="rate_limited",transport="websocket"}"#, 2.0),
             (r#"chat_server_errors_total{code="not_found",transport="http"}"#, 1.0),
+            (r#"chat_server_healthy{check="storage"}"#, 1.0),
+            (r#"chat_server_healthy{check="shards"}"#, 0.0),
             (r#"chat_server_auth_attempts_total{kind="login",result="failure"}"#, 1.0),
             (r#"chat_server_request_duration_seconds_count{operation="GET /users/{id}",transport="http"}"#, 1.0),
             (r#"chat_server_request_duration_seconds_count{operation="send_message",transport="websocket"}"#, 2.0),
@@ -368,7 +410,10 @@ mod tests {
         }
         assert!(values["process_resident_memory_bytes"] > 1e6);
         assert!(values["process_open_fds"] > 2.0);
+        assert!(values["process_max_fds"] >= values["process_open_fds"]);
+        assert!(values["process_start_time_seconds"] > 1.7e9);
         assert!(values.contains_key("process_cpu_seconds_total"));
+        assert!(values.contains_key(r#"chat_server_shard_last_turn_age_seconds{shard="1"}"#));
     }
 
     #[test]

@@ -15,11 +15,13 @@
 
 mod auth;
 pub mod commands;
+pub mod dashboard;
 pub mod extract;
 pub mod hashing;
 pub mod health;
 pub mod http;
 pub mod metrics;
+pub mod observed;
 pub mod problem;
 mod sessions;
 mod ticket;
@@ -39,6 +41,7 @@ use axum::{
     routing::{delete, get, post},
 };
 use commands::CommandPort;
+use dashboard::Dashboard;
 use hashing::Hashing;
 use health::HealthPort;
 use metrics::Metrics;
@@ -90,6 +93,8 @@ pub struct ControlParts {
     pub notices: Notices,
     /// What `/metrics` shows.
     pub metrics: Metrics,
+    /// What `/dashboard` shows.
+    pub dashboard: Dashboard,
 }
 
 /// The state of every handler; cloning shares it.
@@ -137,6 +142,7 @@ impl Control {
             .route("/health/ready", get(health::ready))
             .route("/health/live", get(health::live))
             .route("/metrics", get(metrics::page))
+            .merge(dashboard::router())
             .route("/ws", get(upgrade_required))
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(not_found)
@@ -174,6 +180,10 @@ impl Control {
 
     fn metrics(&self) -> &Metrics {
         &self.inner.parts.metrics
+    }
+
+    fn dashboard(&self) -> &Dashboard {
+        &self.inner.parts.dashboard
     }
 
     fn notify(&self, notice: SessionNotice) {
@@ -224,10 +234,10 @@ async fn guard(State(control): State<Control>, matched: Option<MatchedPath>, req
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // Everything here is somebody's, or about this moment.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
-    );
+    // The one page there is brings its own.
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
     headers.insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("no-referrer"));
     response
 }

@@ -2,8 +2,10 @@
 
 use super::{
     commands::{CommandFuture, CommandPort},
+    dashboard::Access,
     extract::Caller,
     health::Check,
+    observed::Observed,
     *,
 };
 use crate::error::{ErrorCode, Refusal};
@@ -32,11 +34,12 @@ impl HealthPort for Health {
 }
 
 /// A store that nobody listens for.
-fn control(well: bool) -> Control {
+pub(super) fn control(well: bool) -> Control {
     let mut config = tokio_postgres::Config::new();
     config.host("127.0.0.1").port(1).user("nobody").connect_timeout(Duration::from_secs(1));
     let manager = deadpool_postgres::Manager::new(config, tokio_postgres::NoTls);
     let pool = deadpool_postgres::Pool::builder(manager).max_size(1).build().unwrap();
+    let observed = Observed { shards: Vec::new(), storage: Arc::default(), started: Instant::now() };
     Control::new(ControlParts {
         accounts: Accounts::new(pool),
         keys: Arc::new(TokenKeys::new(&[7; 32]).unwrap()),
@@ -46,19 +49,20 @@ fn control(well: bool) -> Control {
         commands: Arc::new(NoCommands),
         health: Arc::new(Health(well)),
         notices: Arc::new(|_| ()),
-        metrics: Metrics::new(Vec::new(), Arc::default()).unwrap(),
+        metrics: Metrics::new(observed.clone()).unwrap(),
+        dashboard: Dashboard::new(observed, Arc::new(Health(well)), Access::Everyone),
     })
 }
 
-async fn send(control: &Control, request: Request) -> (Response<()>, Value) {
+pub(super) async fn send(control: &Control, request: Request) -> (Response<()>, Value) {
     let (parts, body) = control.router().oneshot(request).await.unwrap().into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
     (Response::from_parts(parts, ()), serde_json::from_slice(&body).unwrap_or(Value::Null))
 }
 
-type Response<T> = axum::http::Response<T>;
+pub(super) type Response<T> = axum::http::Response<T>;
 
-fn request(method: &str, path: &str, body: &str) -> Request {
+pub(super) fn request(method: &str, path: &str, body: &str) -> Request {
     Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap()
 }
 
@@ -153,7 +157,7 @@ async fn requests_and_refusals_are_counted_by_route_and_not_by_path() {
     for id in 0..3 {
         send(&control, request("GET", &format!("/users/{id}"), "")).await;
     }
-    let page = control.metrics().render().unwrap();
+    let page = control.metrics().render(&[]).unwrap();
     assert!(page.contains("operation=\"GET /users/{id}\""), "{page}");
     assert!(!page.contains("/users/2"));
     assert!(page.contains(r#"chat_server_errors_total{code="unauthenticated",transport="http"} 3"#), "{page}");

@@ -4,6 +4,7 @@
 //! conversations of its own, so that tests run side by side. Tests that configure or harm their server start their own.
 #![allow(dead_code, unused_imports)] // every test binary compiles this module and uses a part of it
 
+pub mod browser;
 mod client;
 mod log;
 mod process;
@@ -14,7 +15,7 @@ pub use client::{Client, Format, Received, closed, connect_error, upgrade};
 pub use log::Log;
 pub use process::{Server, server, shards, signal};
 pub use raw::Raw;
-pub use users::{Code, User, code, id_of, text};
+pub use users::{Code, PASSWORD, User, code, id_of, text};
 
 use serde_json::Value;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,0 +1,182 @@
+//! The dashboard: who may watch, that a browser shows what happens, and that it finds the server again.
+//!
+//! How: a room's conversation goes on while Chromium has the page open; the figures are read from its document, and
+//! pictures of it are left in target/artifacts/ for people to look at. Anything on the console is a failure.
+#![cfg(feature = "test-db")]
+
+mod support;
+
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use support::browser::Browser;
+use support::{Client, Format, PASSWORD, PATIENCE, Server, User, code};
+
+/// The status of the event stream for a token, and the code of the problem.
+async fn watch(server: &Server, token: Option<&str>) -> (u16, Option<Value>) {
+    let mut request = reqwest::Client::new().get(format!("{}/dashboard/events", server.base_url)).timeout(PATIENCE);
+    if let Some(token) = token {
+        request = request.bearer_auth(token);
+    }
+    let mut response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    if status != 200 {
+        return (status, Some(response.json().await.unwrap()));
+    }
+    let first = response.chunk().await.unwrap().unwrap();
+    assert!(first.starts_with(b"event: hello\ndata: {"), "{first:?}");
+    (status, None)
+}
+
+#[tokio::test]
+async fn in_development_whoever_reaches_the_port_may_watch() {
+    assert_eq!(watch(support::server().await, None).await.0, 200);
+}
+
+#[tokio::test]
+async fn outside_development_only_administrators_may_watch_and_no_longer_than_their_session_lasts() {
+    let server = Server::start(2, &[("server.environment", "production"), ("security.admin_user_ids", "1")]);
+    let (admin, other) = (server.register().await, server.register().await);
+    assert_eq!(admin.id, 1, "the first user of a new server");
+    let (status, problem) = watch(&server, None).await;
+    assert_eq!((status, code(&problem.unwrap())), (401, "unauthenticated".to_owned()));
+    let (status, problem) = watch(&server, Some("not.a.token")).await;
+    assert_eq!((status, code(&problem.unwrap())), (401, "unauthenticated".to_owned()));
+    let (status, problem) = watch(&server, Some(&other.token)).await;
+    let problem = problem.unwrap();
+    assert_eq!((status, code(&problem)), (403, "forbidden".to_owned()));
+    assert!(problem["detail"].as_str().unwrap().contains(&format!("id, {},", other.id)), "{problem}");
+    assert_eq!(watch(&server, Some(&admin.token)).await.0, 200);
+
+    let request = reqwest::Client::new().get(format!("{}/dashboard/events", server.base_url)).bearer_auth(&admin.token);
+    let mut stream = request.send().await.unwrap();
+    assert_eq!(server.post("/auth/logout", Some(&admin.token), &json!({})).await.0, 204);
+    let ends = async { while stream.chunk().await.unwrap().is_some() {} };
+    tokio::time::timeout(PATIENCE, ends).await.expect("a revoked session goes on watching");
+    assert_eq!(watch(&server, Some(&admin.token)).await.0, 401);
+}
+
+/// A little conversation that goes on until it is told to stop.
+fn converse(server: &Arc<Server>, users: Vec<User>, stop: &Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
+    let (server, stop) = (Arc::clone(server), Arc::clone(stop));
+    tokio::spawn(async move {
+        let room = server.room(&users.iter().collect::<Vec<_>>()).await;
+        let mut clients = Vec::new();
+        for (at, user) in users.iter().enumerate() {
+            clients.push(Client::all(&server, user, Format::ALL[at % 2]).await);
+        }
+        while !stop.load(Ordering::Relaxed) {
+            for client in &mut clients {
+                client.ok("send_message", json!({"conversation_id": room, "content": "hello"})).await;
+            }
+            for client in &mut clients {
+                client.drain().await;
+            }
+        }
+    })
+}
+
+/// Whether a text begins with a number that is not zero.
+const NOT_ZERO: &str = "(id) => parseFloat(document.getElementById(id).textContent.replaceAll(',', '')) > 0";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_shows_what_happens_and_finds_the_server_again() {
+    let server = Arc::new(Server::start(2, &[]));
+    let mut users = Vec::new();
+    for _ in 0..6 {
+        users.push(server.register().await);
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let talk = converse(&server, users, &stop);
+
+    let mut browser = Browser::start().await;
+    browser.appear(1_400, 900, "light").await;
+    browser.open(&format!("{}/dashboard", server.base_url)).await;
+    browser.wait_for("document.getElementById('tile-acked')").await;
+    for tile in ["acked", "delivered", "ack-p99", "delivery-p99", "connections", "batch", "bytes-in", "bytes-out"] {
+        browser.wait_for(&format!("({NOT_ZERO})('tile-{tile}')")).await;
+    }
+    // A percentile needs enough of what it is one of: 100 for P99.
+    let ack = "document.getElementById('stage-ack').cells[3].textContent";
+    browser.wait_for(&format!("/^[0-9.]+\\u2009(µs|ms|s)$/.test({ack})")).await;
+    let connections = browser.evaluate("document.getElementById('tile-connections').textContent").await;
+    assert_eq!(connections, "6");
+    let stages =
+        "[...document.querySelectorAll('#stages tbody tr')].map((row) => row.id + ' ' + row.cells[7].textContent)";
+    let stages = browser.evaluate(stages).await;
+    let stages: BTreeSet<&str> = stages.as_array().unwrap().iter().map(|row| row.as_str().unwrap()).collect();
+    assert_eq!(stages.len(), 8);
+    assert!(stages.iter().all(|row| !row.ends_with(" 0")), "every stage has counted something: {stages:?}");
+    let curves = browser.evaluate("document.querySelectorAll('#curves path.curve').length").await;
+    assert_eq!(curves, 8);
+    let rows = browser.evaluate("document.querySelectorAll('#shards tbody tr').length").await;
+    assert_eq!(rows, 2);
+    let wells = browser.evaluate("document.querySelectorAll('#health [data-ok=true]').length").await;
+    assert_eq!(wells, 3);
+
+    // The keyboard reaches the past: the value of a moment is shown with its time.
+    browser.evaluate("document.querySelector('.tile').focus()").await;
+    for kind in ["keyDown", "keyUp"] {
+        let key = json!({"type": kind, "key": "ArrowLeft", "code": "ArrowLeft", "windowsVirtualKeyCode": 37});
+        browser.call("Input.dispatchKeyEvent", key).await;
+    }
+    browser.wait_for("/^at \\d\\d:\\d\\d:\\d\\d$/.test(document.querySelector('.tile .when').textContent)").await;
+    browser.evaluate("document.activeElement.blur()").await;
+
+    for (name, width, height, scheme) in [
+        ("dashboard-desktop.png", 1_400, 900, "light"),
+        ("dashboard-desktop-dark.png", 1_400, 900, "dark"),
+        ("dashboard-phone.png", 360, 780, "light"),
+        ("dashboard-phone-dark.png", 360, 780, "dark"),
+    ] {
+        browser.appear(width, height, scheme).await;
+        browser
+            .wait_for(&format!("document.querySelector('#heat canvas').getBoundingClientRect().width < {width}"))
+            .await;
+        let overflow = browser.evaluate("document.documentElement.scrollWidth - innerWidth").await;
+        assert_eq!(overflow, 0, "nothing sticks out at {width} pixels");
+        let table = "document.getElementById('stages').parentElement";
+        let cut = browser.evaluate(&format!("{table}.scrollWidth > {table}.clientWidth")).await;
+        assert_eq!(cut, false, "the table of stages fits at {width} pixels");
+        browser.screenshot(name).await;
+    }
+    assert_eq!(browser.take_complaints(), Vec::<Value>::new());
+
+    stop.store(true, Ordering::Relaxed);
+    talk.await.unwrap();
+    server.sigterm();
+    server.wait();
+    browser.wait_for("document.getElementById('connection').dataset.state === 'lost'").await;
+    server.start_again();
+    browser.wait_for("document.getElementById('connection').dataset.state === 'live'").await;
+    browser.wait_for("document.getElementById('about').textContent.startsWith('The server restarted at ')").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn outside_development_the_page_asks_who_one_is() {
+    let server = Server::start(2, &[("server.environment", "staging"), ("security.admin_user_ids", "1")]);
+    let (admin, other) = (server.register().await, server.register().await);
+    let mut browser = Browser::start().await;
+    browser.open(&format!("{}/dashboard", server.base_url)).await;
+    for (user, shown) in [(&other, "sign-in-reason"), (&admin, "tiles")] {
+        browser.wait_for("document.getElementById('sign-in')?.hidden === false").await;
+        let name = serde_json::to_string(&user.name).unwrap();
+        let password = serde_json::to_string(PASSWORD).unwrap();
+        let fill = format!(
+            "const form = document.getElementById('sign-in').elements; form.login.value = {name}; \
+             form.password.value = {password}; document.querySelector('#sign-in button').click()"
+        );
+        browser.evaluate(&format!("(() => {{ {fill} }})()")).await;
+        let expected = match shown {
+            "tiles" => "document.getElementById('tile-connections')".to_owned(),
+            reason => format!("document.getElementById('{reason}').textContent.includes('admin_user_ids')"),
+        };
+        browser.wait_for(&expected).await;
+    }
+    assert_eq!(browser.evaluate("document.getElementById('sign-in').hidden").await, true);
+    // A lost sign-in (401, 403) is on the console as a failed request; a fault of the page would be an exception.
+    let complaints = browser.take_complaints();
+    let failed = |complaint: &Value| complaint["entry"]["source"] == "network";
+    assert!(complaints.iter().all(failed), "{complaints:?}");
+}
