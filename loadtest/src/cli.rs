@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::bars::BarsOptions;
 use crate::floor::cli::FloorOptions;
 use crate::floor::sockets::ServerOptions as FloorServerOptions;
 use crate::plan::Spacing;
@@ -61,6 +62,8 @@ pub enum Command {
     Report(ReportOptions),
     /// Measure what this machine can do at all: bare sockets and bare PostgreSQL, for the same shape of work
     Floor(Box<FloorOptions>),
+    /// Measure the figures that this project holds itself to, in turn, and print them beside their bars
+    Bars(Box<BarsOptions>),
     /// The server process of `floor sockets`
     #[command(hide = true)]
     FloorServer(FloorServerOptions),

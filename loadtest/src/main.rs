@@ -9,13 +9,14 @@
 //! - the generator: [`engine`] (threads, sockets, frames, figures) and [`protocol`] (what the bytes mean);
 //! - what is measured and shown: [`measure`] (processes, the machine, the server's own metrics), [`result`] (the shape
 //!   that files and reports share), [`report`] (for people and for tools);
-//! - the physical limit for the same shape of work: [`floor`];
+//! - the physical limit for the same shape of work: [`floor`]; the project's own bars: [`bars`];
 //! - a run: [`setup`] (server, users, rooms), [`run`] (from set-up to result), [`progress`], [`cli`].
 //!
 //! Invariant: a pure module never names one of the outside world; otherwise a test could no longer play any history.
 //!
 //! Exit status: 0 no violation, 1 violations, 2 wrong usage or no connection.
 
+mod bars;
 mod check;
 mod cli;
 mod engine;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         }
         Command::Report(options) => report::command::report(&options).map(|()| true),
         Command::Floor(options) => floor::cli::run(&options).map(|()| true),
+        Command::Bars(options) => bars::run(&options).map(|()| true),
         Command::FloorServer(options) => floor::sockets::run_server(&options).map(|()| true),
     };
     match outcome {

@@ -22,6 +22,13 @@ const CLOSED_SENDERS_MAX: u32 = 10;
 const WINDOW_POINTERS: [&str; 2] = ["/load/in_flight", "/in_flight"];
 const WINDOW_DEFAULT: u32 = 32;
 
+/// The ratio of CPU per delivery to the bare loop that sends each delivery by itself.
+pub const SOCKETS_ONE_WRITE: &str = "server CPU us/delivery, floor one write per delivery";
+/// The ratio to that loop and a bare loader together: what receives, makes durable and sends, and nothing else.
+pub const BOTH_FLOORS: &str = "server CPU us/delivery, that floor plus the bare loader";
+/// The beginning of the ratio of durable messages to the loader with batches as large as the server's.
+pub const DURABLE_SAME_BATCH: &str = "durable messages/s, floor with the server's batches";
+
 /// Reads a load test's result.
 ///
 /// # Errors
@@ -120,11 +127,28 @@ impl Ratios {
             let of_kind: Vec<&SocketFloor> = sockets.iter().filter(|floor| floor.shape.sending == sending).collect();
             if let Some(server) = &result.usage.server {
                 let floors = of_kind.iter().map(|floor| floor.server_cpu_us_per_delivery).collect();
-                add(format!("server CPU us/delivery, floor {name}"), server.cpu_us_per_delivery, floors);
+                let what = if sending == Sending::PerDelivery {
+                    SOCKETS_ONE_WRITE.to_owned()
+                } else {
+                    format!("server CPU us/delivery, floor {name}")
+                };
+                add(what, server.cpu_us_per_delivery, floors);
             }
             if is_closed(result) {
                 let floors = of_kind.iter().map(|floor| floor.deliveries_per_s).collect();
                 add(format!("deliveries/s, floor {name}"), result.counts.delivered as f64 / result.seconds, floors);
+            }
+        }
+        let own_batch =
+            result.server.as_ref().and_then(|server| server.batch_size.get("mean")).map(|mean| mean.round() as usize);
+        let members = (result.counts.delivered as f64 / result.counts.acked.max(1) as f64).max(1.0);
+        if let (Some(server), Some(own_batch)) = (&result.usage.server, own_batch) {
+            let sockets = sockets.iter().filter(|floor| floor.shape.sending == Sending::PerDelivery);
+            let sockets = median(sockets.map(|floor| floor.server_cpu_us_per_delivery).collect());
+            let loaders = postgres.iter().filter(|floor| floor.shape.batch == own_batch && floor.rows_per_s > 0.0);
+            let loaders: Vec<f64> = loaders.map(|floor| floor.loader_cores * 1e6 / floor.rows_per_s).collect();
+            if !loaders.is_empty() {
+                add(BOTH_FLOORS.to_owned(), server.cpu_us_per_delivery, vec![sockets + median(loaders) / members]);
             }
         }
         let mut batches: Vec<usize> = postgres.iter().map(|floor| floor.shape.batch).collect();
@@ -133,7 +157,12 @@ impl Ratios {
         for batch in batches {
             let floors = postgres.iter().filter(|floor| floor.shape.batch == batch).map(|floor| floor.rows_per_s);
             if let Some(limit_per_s) = limit_per_s(result) {
-                add(format!("durable messages/s, floor with batches of {batch}"), limit_per_s, floors.collect());
+                let own = if Some(batch) == own_batch {
+                    format!("{DURABLE_SAME_BATCH} ({batch})")
+                } else {
+                    format!("durable messages/s, floor with batches of {batch}")
+                };
+                add(own, limit_per_s, floors.collect());
             }
         }
         Self { label: result.label.clone(), ratios }

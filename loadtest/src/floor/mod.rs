@@ -15,11 +15,11 @@
 //! Deliberately absent: a bare `io_uring` loop. Submitting to a ring takes `unsafe`, which this crate does without; on
 //! loopback the prototypes of both were within 20 % of each other.
 
-mod beside;
+pub mod beside;
 pub mod cli;
 mod cpu;
 mod drive;
 mod frames;
 pub mod postgres;
 pub mod sockets;
-mod summary;
+pub mod summary;

@@ -31,4 +31,5 @@ builtin![
     "large-messages",
     "small-beside-large",
     "durable",
+    "crowd",
 ];

@@ -1,0 +1,413 @@
+//! `loadtest bars`: the figures that this project holds itself to, measured in one go and in turn.
+//!
+//! Every round runs all cases once, each in a process of its own (`loadtest run …`, `loadtest floor --beside …`), so that
+//! a slow minute of a shared machine touches all of them and not only one; the median of the rounds counts. A case whose
+//! run broke a promise counts as not measured: speed without correctness is none.
+
+use crate::cli::ServerOptions;
+use crate::floor::summary::median;
+use crate::result::RunResult;
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+const EXAMPLES: &str = "\
+Examples:
+  # five rounds of everything (some 20 minutes), figures also as JSON
+  loadtest bars --json bars.json
+
+  # a quick look
+  loadtest bars --rounds 1 --seconds 4
+
+Exit status: 0 measured (whether or not a bar is met), 2 wrong usage or nothing could be measured.";
+
+/// Options of `loadtest bars`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = EXAMPLES)]
+pub struct BarsOptions {
+    /// Rounds; the median counts
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// How long each case sends, seconds
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=600))]
+    seconds: u32,
+    /// Only cases whose name contains this
+    #[arg(long)]
+    only: Option<String>,
+    /// Write all figures of all rounds to this file as JSON, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// No progress bar
+    #[arg(long)]
+    quiet: bool,
+    #[command(flatten)]
+    server: ServerOptions,
+}
+
+/// A run of the harness that figures are taken from.
+struct Case {
+    name: &'static str,
+    scenario: &'static str,
+    arguments: &'static [&'static str],
+    /// Its shape is measured bare right afterwards.
+    floor: bool,
+    /// It sends this part of what the case `durable` reached in the same round.
+    part_of_durable: Option<f64>,
+}
+
+const fn case(name: &'static str, scenario: &'static str, arguments: &'static [&'static str]) -> Case {
+    Case { name, scenario, arguments, floor: false, part_of_durable: None }
+}
+
+/// Cases in the order of a round; later ones may need figures of earlier ones.
+const CASES: &[Case] = &[
+    Case { floor: true, ..case("low rate", "rooms-10", &[]) },
+    case("busy", "rooms-10", &["--users=1000", "--rooms=100", "--rate=2000"]),
+    case("saturated", "room-1000", &[]),
+    Case { floor: true, ..case("durable", "durable", &[]) },
+    Case { part_of_durable: Some(0.5), ..case("half", "durable", &["--mode=open"]) },
+    case("1,000 connections", "crowd", &["--users=20"]),
+    case("15,000 connections", "crowd", &["--users=300"]),
+    case("large room", "room-10000", &["--rate=5"]),
+    case("beside large", "small-beside-large", &[]),
+    case("idle", "idle", &["--users=300", "--connections-per-user=50"]),
+];
+
+/// Figures of one round, by `case/figure`.
+type Figures = BTreeMap<String, f64>;
+
+enum Limit {
+    AtMost(f64),
+    AtLeast(f64),
+    /// Shown beside the others, without a bar of its own.
+    None,
+}
+
+/// A figure that is held against a bar.
+struct Bar {
+    what: &'static str,
+    of: fn(&Figures) -> Option<f64>,
+    limit: Limit,
+    digits: usize,
+}
+
+fn get(figures: &Figures, name: &str) -> Option<f64> {
+    figures.get(name).copied()
+}
+
+fn quotient(figures: &Figures, upper: &str, lower: &str) -> Option<f64> {
+    Some(get(figures, upper)? / get(figures, lower).filter(|lower| *lower > 0.0)?)
+}
+
+const BARS: &[Bar] = &[
+    Bar {
+        what: "low rate: server CPU per delivery / bare sockets, one send per delivery",
+        of: |f| get(f, "low rate/floor sockets"),
+        limit: Limit::AtMost(1.25),
+        digits: 2,
+    },
+    Bar {
+        what: "low rate: server CPU per delivery / bare sockets + bare loader",
+        of: |f| get(f, "low rate/floor both"),
+        limit: Limit::None,
+        digits: 2,
+    },
+    Bar {
+        what: "room of 1,000, saturated: deliveries per second",
+        of: |f| get(f, "saturated/deliveries per s"),
+        limit: Limit::AtLeast(2e6),
+        digits: 0,
+    },
+    Bar {
+        what: "room of 1,000, saturated: server CPU per delivery, us",
+        of: |f| get(f, "saturated/us per delivery"),
+        limit: Limit::AtMost(0.6),
+        digits: 3,
+    },
+    Bar {
+        what: "durable messages per second, rooms of 10, 32 in flight",
+        of: |f| get(f, "durable/messages per s"),
+        limit: Limit::None,
+        digits: 0,
+    },
+    Bar {
+        what: "  / bare loader with the same batches",
+        of: |f| get(f, "durable/floor rows"),
+        limit: Limit::AtLeast(0.7),
+        digits: 2,
+    },
+    Bar {
+        what: "half of that rate: ack P50, ms",
+        of: |f| get(f, "half/ack p50 ms"),
+        limit: Limit::AtMost(2.0),
+        digits: 2,
+    },
+    Bar {
+        what: "half of that rate: ack P99, ms",
+        of: |f| get(f, "half/ack p99 ms"),
+        limit: Limit::AtMost(8.0),
+        digits: 2,
+    },
+    Bar {
+        what: "server CPU per message, 15,000 / 1,000 connections",
+        of: |f| quotient(f, "15,000 connections/us per message", "1,000 connections/us per message"),
+        limit: Limit::AtMost(1.3),
+        digits: 2,
+    },
+    Bar {
+        what: "server CPU per delivery, room of 10,000 / rooms of 10",
+        of: |f| quotient(f, "large room/us per delivery", "busy/us per delivery"),
+        limit: Limit::AtMost(1.2),
+        digits: 2,
+    },
+    Bar {
+        what: "serialisations per event and format",
+        of: |f| get(f, "durable/encodings"),
+        limit: Limit::AtMost(1.0),
+        digits: 2,
+    },
+    Bar {
+        what: "idle connection: bytes of user space",
+        of: |f| get(f, "idle/bytes per connection"),
+        limit: Limit::AtMost(1024.0),
+        digits: 0,
+    },
+    Bar {
+        what: "idle connection: CPU per second, us",
+        of: |f| get(f, "idle/us per connection and s"),
+        limit: Limit::AtMost(0.8),
+        digits: 2,
+    },
+    Bar {
+        what: "small room beside a room of 10,000: delivery P99, ms",
+        of: |f| get(f, "beside large/small p99 ms"),
+        limit: Limit::AtMost(5.0),
+        digits: 2,
+    },
+];
+
+#[derive(Serialize)]
+struct Report<'a> {
+    version: u32,
+    machine: crate::result::Machine,
+    rounds: &'a [Figures],
+    problems: &'a [String],
+}
+
+/// Measures all of them and prints the table.
+///
+/// # Errors
+/// When nothing could be measured or written; a case that fails is named below the table.
+pub fn run(options: &BarsOptions) -> Result<(), String> {
+    let work = tempfile::tempdir().map_err(|error| format!("cannot make a temporary directory: {error}"))?;
+    let data = options.server.data_dir.clone().unwrap_or_else(|| work.path().join("data"));
+    let wanted = |case: &&Case| options.only.as_ref().is_none_or(|only| case.name.contains(only.as_str()));
+    let cases: Vec<&Case> = CASES.iter().filter(wanted).collect();
+    if cases.is_empty() {
+        let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
+        return Err(format!("--only: no case is called so; there are: {}", names.join(", ")));
+    }
+    let bar = if options.quiet {
+        ProgressBar::hidden()
+    } else {
+        ProgressBar::new(u64::from(options.rounds) * cases.len() as u64)
+    };
+    // The template is a constant that the test below has parsed.
+    if let Ok(style) = ProgressStyle::with_template(PROGRESS) {
+        bar.set_style(style);
+    }
+    let machine = crate::result::Machine::current();
+    let (mut rounds, mut problems) = (Vec::new(), Vec::new());
+    for round in 1..=options.rounds {
+        let mut figures = Figures::new();
+        for case in &cases {
+            bar.set_message(format!("round {round}: {}", case.name));
+            if let Err(problem) = measure(case, options, &data, work.path(), &mut figures) {
+                problems.push(format!("round {round}, {}: {problem}", case.name));
+            }
+            bar.inc(1);
+        }
+        rounds.push(figures);
+    }
+    bar.finish_and_clear();
+    println!("{}\n{}", describe(&machine), table(&rounds));
+    for problem in &problems {
+        println!("not measured: {problem}");
+    }
+    if let Some(path) = &options.json {
+        let report = Report { version: 1, machine, rounds: &rounds, problems: &problems };
+        let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
+        std::fs::write(path, json + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    if rounds.iter().all(Figures::is_empty) { Err("nothing could be measured".to_owned()) } else { Ok(()) }
+}
+
+const PROGRESS: &str = "{bar:30} {pos}/{len} {msg} ({elapsed})";
+
+fn describe(machine: &crate::result::Machine) -> String {
+    format!("{}, {} cores, {}, load {:.1}", machine.cpu, machine.cores, machine.kernel, machine.load_1m)
+}
+
+/// Runs one case, and its floor, and takes the figures.
+fn measure(case: &Case, options: &BarsOptions, data: &Path, work: &Path, figures: &mut Figures) -> Result<(), String> {
+    let file = work.join("run.json");
+    let mut arguments: Vec<String> = vec!["run".into(), case.scenario.into(), "--quiet".into()];
+    arguments.extend(case.arguments.iter().map(|argument| (*argument).to_owned()));
+    arguments.push(format!("--duration={}s", options.seconds));
+    arguments.push(format!("--data-dir={}", data.display()));
+    arguments.push(format!("--workers={}", options.server.workers));
+    arguments.push(format!("--json={}", file.display()));
+    if let Some(binary) = &options.server.server_binary {
+        arguments.push(format!("--server-binary={}", binary.display()));
+    }
+    if let Some(part) = case.part_of_durable {
+        let durable = get(figures, "durable/messages per s").ok_or("the case durable gave no rate")?;
+        arguments.push(format!("--rate={:.0}", durable * part));
+    }
+    child(&arguments)?;
+    let result = crate::floor::beside::read(&file)?;
+    if result.violations.total() > 0 {
+        return Err(format!("{} violations; see loadtest run {}", result.violations.total(), case.scenario));
+    }
+    if !result.generator_limits.is_empty() {
+        return Err(format!("the generator was the limit: {}", result.generator_limits.join("; ")));
+    }
+    take(case.name, &result, figures);
+    if case.floor {
+        let floor = work.join("floor.json");
+        let beside = format!("--beside={}", file.display());
+        let seconds = format!("--seconds={}", (f64::from(options.seconds) / 2.0).max(2.0));
+        child(&["floor".into(), beside, seconds, "--quiet".into(), format!("--json={}", floor.display())])?;
+        let text = std::fs::read_to_string(&floor).map_err(|error| error.to_string())?;
+        let report: crate::floor::cli::FloorReport = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        for ratio in report.ratios.into_iter().flat_map(|ratios| ratios.ratios) {
+            let name = match ratio.what.as_str() {
+                crate::floor::beside::SOCKETS_ONE_WRITE => "floor sockets",
+                crate::floor::beside::BOTH_FLOORS => "floor both",
+                what if what.starts_with(crate::floor::beside::DURABLE_SAME_BATCH) => "floor rows",
+                _ => continue,
+            };
+            figures.insert(format!("{}/{name}", case.name), ratio.quotient);
+        }
+    }
+    Ok(())
+}
+
+fn child(arguments: &[String]) -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let output = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()
+        .map_err(|error| format!("cannot start {}: {error}", arguments.join(" ")))?;
+    // 1 says that there were violations: the result has been written and says which.
+    match output.status.code() {
+        Some(0 | 1) => Ok(()),
+        _ => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+    }
+}
+
+fn take(case: &str, result: &RunResult, figures: &mut Figures) {
+    let mut put = |name: &str, value: Option<f64>| {
+        if let Some(value) = value.filter(|value| value.is_finite()) {
+            figures.insert(format!("{case}/{name}"), value);
+        }
+    };
+    let per_s = |count: u64| (result.seconds > 0.0).then(|| count as f64 / result.seconds);
+    let server = result.usage.server.as_ref();
+    put("messages per s", per_s(result.counts.acked));
+    put("deliveries per s", per_s(result.counts.delivered));
+    if result.counts.acked > 0 {
+        put("us per message", server.map(|usage| usage.cpu_us_per_message));
+        put("us per delivery", server.map(|usage| usage.cpu_us_per_delivery));
+        put("ack p50 ms", Some(result.ack.p50_us as f64 / 1e3));
+        put("ack p99 ms", Some(result.ack.p99_us as f64 / 1e3));
+    }
+    put("encodings", result.server.as_ref().and_then(|server| server.encodes_per_event));
+    put("bytes per connection", result.usage.server_bytes_per_connection);
+    let connection_seconds = result.counts.connections as f64 * result.seconds;
+    put("us per connection and s", server.map(|usage| usage.cpu_s * 1e6 / connection_seconds));
+    for class in &result.classes {
+        put(&format!("{} p99 ms", class.name), Some(class.delivery.p99_us as f64 / 1e3));
+    }
+}
+
+fn table(rounds: &[Figures]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(["figure", "median", "lowest", "highest", "bar", ""]);
+    for column in 1..5 {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for bar in BARS {
+        let values: Vec<f64> = rounds.iter().filter_map(bar.of).collect();
+        let show = |value: f64| format!("{value:.digits$}", digits = bar.digits);
+        let (limit, met) = match bar.limit {
+            Limit::AtMost(limit) => (format!("<= {}", show(limit)), Some(limit)),
+            Limit::AtLeast(limit) => (format!(">= {}", show(limit)), Some(limit)),
+            Limit::None => (String::new(), None),
+        };
+        let mut row = vec![bar.what.to_owned()];
+        if values.is_empty() {
+            row.extend(["-".to_owned(), "-".to_owned(), "-".to_owned(), limit, "not measured".to_owned()]);
+        } else {
+            let lowest = values.iter().copied().fold(f64::MAX, f64::min);
+            let highest = values.iter().copied().fold(f64::MIN, f64::max);
+            let middle = median(values);
+            let verdict = met.map_or("", |limit| {
+                let met = if matches!(bar.limit, Limit::AtMost(_)) { middle <= limit } else { middle >= limit };
+                if met { "met" } else { "NOT MET" }
+            });
+            row.extend([show(middle), show(lowest), show(highest), limit, verdict.to_owned()]);
+        }
+        table.add_row(row);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Layers;
+
+    #[test]
+    fn every_case_is_a_scenario_and_every_bar_has_figures() {
+        for case in CASES {
+            assert!(Layers::open(case.scenario).is_ok(), "{}", case.scenario);
+        }
+        assert!(ProgressStyle::with_template(PROGRESS).is_ok());
+        let mut figures = Figures::new();
+        for case in CASES {
+            for name in [
+                "floor sockets",
+                "floor both",
+                "floor rows",
+                "messages per s",
+                "deliveries per s",
+                "us per message",
+                "us per delivery",
+                "ack p50 ms",
+                "ack p99 ms",
+                "encodings",
+                "bytes per connection",
+                "us per connection and s",
+                "small p99 ms",
+            ] {
+                figures.insert(format!("{}/{name}", case.name), 1.0);
+            }
+        }
+        for bar in BARS {
+            assert!((bar.of)(&figures).is_some(), "{}", bar.what);
+        }
+        let text = table(&[figures, Figures::new()]).to_string();
+        assert!(text.contains("NOT MET") && text.contains(" met"), "{text}");
+        assert!(table(&[Figures::new()]).to_string().contains("not measured"));
+    }
+}
