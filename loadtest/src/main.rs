@@ -18,6 +18,7 @@ mod account;
 mod api;
 mod checker;
 mod client;
+mod compare;
 mod options;
 mod payload;
 mod plan;
@@ -40,6 +41,9 @@ const FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     // clap ends the process with 2 on wrong usage.
+    if let Some(outcome) = compare::try_command() {
+        return outcome;
+    }
     let options = Options::parse();
     match execute(&options) {
         Ok(true) => ExitCode::SUCCESS,
