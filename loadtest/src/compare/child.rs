@@ -66,7 +66,11 @@ impl Child {
         let deadline = Instant::now() + START_TIMEOUT;
         while !ready() {
             if let Ok(Some(status)) = self.process.try_wait() {
-                return Err(format!("{} ended before {what} ({status}); its log ends with\n{}", self.name, self.tail()));
+                return Err(format!(
+                    "{} ended before {what} ({status}); its log ends with\n{}",
+                    self.name,
+                    self.tail()
+                ));
             }
             if Instant::now() > deadline {
                 let seconds = START_TIMEOUT.as_secs();

@@ -52,8 +52,7 @@ impl Postgres {
         };
         let password_file = directory.join("password");
         if !data.join("PG_VERSION").exists() {
-            let password: String =
-                (0..PASSWORD_BYTES).map(|_| format!("{:02x}", rand::random::<u8>())).collect();
+            let password: String = (0..PASSWORD_BYTES).map(|_| format!("{:02x}", rand::random::<u8>())).collect();
             write_file(&password_file, &password)?;
             let private = std::fs::set_permissions(&password_file, Permissions::from_mode(0o600));
             private.map_err(|error| format!("cannot protect {}: {error}", password_file.display()))?;

@@ -199,7 +199,8 @@ mod tests {
 
     #[test]
     fn deliveries_are_read_wherever_the_stream_is_cut() {
-        let stream = b"\x20\x02\x00\x00\x90\x03\x00\x01\x00\x30\x0d\x00\x06room/7hello\x30\x0a\x00\x07room/12y\x40\x02\x00\x09";
+        let stream =
+            b"\x20\x02\x00\x00\x90\x03\x00\x01\x00\x30\x0d\x00\x06room/7hello\x30\x0a\x00\x07room/12y\x40\x02\x00\x09";
         let fresh = || Mqtt { waiting: HashMap::from([(9, 8)]), ..Mqtt::new(5, &[7]) };
         assert_eq!(
             receive_at_every_split(fresh, stream),

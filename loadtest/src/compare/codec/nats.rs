@@ -111,9 +111,7 @@ impl Nats {
         taken
     }
 
-    fn line(
-        &mut self, line: &[u8], out: &mut impl Frames, report: &mut impl FnMut(Incoming<'_>),
-    ) -> Option<String> {
+    fn line(&mut self, line: &[u8], out: &mut impl Frames, report: &mut impl FnMut(Incoming<'_>)) -> Option<String> {
         match line {
             b"PING" => out.binary(b"PONG\r\n"),
             b"PONG" if !self.ready => {
@@ -201,7 +199,8 @@ mod tests {
 
     #[test]
     fn deliveries_are_read_wherever_the_stream_is_cut() {
-        let stream = b"INFO {}\r\nPONG\r\nMSG room.1.17 18 _INBOX.9.1 7\r\nhe\r\nllo\r\nMSG room.0.0 1 0\r\n\r\nPING\r\n\
+        let stream =
+            b"INFO {}\r\nPONG\r\nMSG room.1.17 18 _INBOX.9.1 7\r\nhe\r\nllo\r\nMSG room.0.0 1 0\r\n\r\nPING\r\n\
             MSG _INBOX.5.3 0 28\r\n{\"stream\":\"rooms-1\",\"seq\":1}\r\n";
         assert_eq!(
             receive_at_every_split(|| Nats::new(5, &[17, 0]), stream),

@@ -15,9 +15,9 @@
 use super::{Codec, Frames, Incoming, quote, whole_number};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use quick_xml::{Reader, XmlVersion};
 use quick_xml::escape::{escape, resolve_predefined_entity};
 use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
 
 /// The server's domain.
 pub const DOMAIN: &str = "chat.test";
@@ -90,7 +90,10 @@ impl Codec for Xmpp {
 
 impl Xmpp {
     fn stanza(
-        &mut self, stanza: &Stanza, out: &mut impl Frames, report: &mut impl FnMut(Incoming<'_>),
+        &mut self,
+        stanza: &Stanza,
+        out: &mut impl Frames,
+        report: &mut impl FnMut(Incoming<'_>),
     ) -> Result<(), &'static str> {
         match (stanza.name.as_str(), self.state) {
             ("open", State::Opening | State::Reopening) => {}
@@ -225,7 +228,10 @@ impl Stanza {
         for (key, value) in [("type", &mut self.kind), ("id", &mut self.id), ("from", &mut self.from)] {
             let attribute = element.try_get_attribute(key).map_err(|error| error.to_string())?;
             if let Some(attribute) = attribute {
-                *value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(|error| error.to_string())?.into_owned();
+                *value = attribute
+                    .normalized_value(XmlVersion::Implicit1_0)
+                    .map_err(|error| error.to_string())?
+                    .into_owned();
             }
         }
         Ok(false)

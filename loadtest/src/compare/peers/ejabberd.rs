@@ -4,7 +4,7 @@
 //! the VM has no name and no port mapper is started.
 
 use super::{Ground, Missing, Running, missing, required};
-use crate::compare::child::{Child, directory_for, unprivileged, write_file};
+use crate::compare::child::{Child, directory_for, run, unprivileged, write_file};
 use crate::compare::codec::xmpp::{DOMAIN, PASSWORD, ROOMS_DOMAIN};
 use crate::compare::places::Places;
 use crate::compare::postgres::{self, Postgres};
@@ -13,10 +13,13 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const INSTALL: &str =
-    "loadtest/peers/install.sh ejabberd   (apt-get install ejabberd erlang-p1-pgsql postgresql)";
+const INSTALL: &str = "loadtest/peers/install.sh ejabberd   (apt-get install ejabberd erlang-p1-pgsql postgresql)";
 const SCHEMA: &str = "/usr/share/ejabberd/sql/pg.sql";
 const DATABASE: &str = "ejabberd";
+/// Asks the Erlang VM for ejabberd's version and for the driver's code.
+const PROBE: &str =
+    "application:load(ejabberd), V = case application:get_key(ejabberd, vsn) of {ok, S} -> S; _ -> [] end,
+    io:format(\"~s ~p\", [V, code:which(pgsql)]), halt().";
 /// Connections to PostgreSQL: rooms are archived independently, so as many commits as that can share one flush.
 const SQL_CONNECTIONS: u32 = 32;
 
@@ -42,19 +45,19 @@ pub fn find(places: &Places) -> Result<Parts, Missing> {
         .map_err(|error| Missing::new(format!("{} cannot be read: {error}", control.display()), INSTALL))?;
     let libraries = libraries(&script)
         .ok_or_else(|| Missing::new(format!("{} does not say where its code is", control.display()), INSTALL))?;
-    let newest = |prefix: &str| {
-        let entries = std::fs::read_dir(&libraries).into_iter().flatten().flatten();
-        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-        names.filter_map(|name| name.strip_prefix(prefix).map(str::to_owned)).max()
-    };
-    let version = newest("ejabberd-")
-        .ok_or_else(|| Missing::new(format!("there is no ejabberd in {}", libraries.display()), INSTALL))?;
-    if newest("p1_pgsql-").is_none() {
+    let mut ask = Command::new(&erl);
+    ask.env("ERL_LIBS", &libraries).args(["-noinput", "-eval", PROBE]);
+    let answer = run(ask).map_err(|error| Missing::new(error, INSTALL))?;
+    let (version, driver) = answer.split_once(' ').unwrap_or_default();
+    if version.is_empty() {
+        return Err(Missing::new(format!("there is no ejabberd in {}", libraries.display()), INSTALL));
+    }
+    if driver == "non_existing" {
         return Err(Missing::new("its driver for PostgreSQL (erlang-p1-pgsql) was not found", INSTALL));
     }
     let schema = std::fs::read_to_string(SCHEMA)
         .map_err(|error| Missing::new(format!("its schema {SCHEMA} cannot be read: {error}"), INSTALL))?;
-    Ok(Parts { erl, libraries, schema, version })
+    Ok(Parts { erl, version: version.to_owned(), libraries, schema })
 }
 
 /// The directory of Erlang libraries that `ejabberdctl` names.
@@ -71,8 +74,7 @@ fn libraries(script: &str) -> Option<PathBuf> {
 pub fn start(ground: &mut Ground<'_>) -> Result<Running, String> {
     let parts = find(ground.places).map_err(missing)?;
     let owner = unprivileged(&["ejabberd", "nobody"])?;
-    let store =
-        Postgres::start(ground.places, &ground.directory.join("postgres"), ground.ports.take()?, ground.cores)?;
+    let store = Postgres::start(ground.places, &ground.directory.join("postgres"), ground.ports.take()?, ground.cores)?;
     store.create_database(DATABASE, &parts.schema)?;
     // One user per connection. With plain passwords logging in costs one look-up, not 4,096 rounds of SCRAM.
     let users = format!(
