@@ -8,7 +8,7 @@
 //! Invariant: the padding is a function of the token, so a receiver checks every byte. If it were random, a server that
 //! cuts or mixes contents would pass.
 
-use crate::checker::ClientIndex;
+use crate::check::ClientIndex;
 use std::fmt;
 use std::fmt::Write;
 use std::str::FromStr;

@@ -1,35 +1,39 @@
-//! When each client sends: an open loop. Pure.
+//! When messages are sent: an open loop. Pure.
 //!
 //! The plan does not listen to the server: a slow answer never delays the next planned send, and a send that leaves late
 //! is measured from its planned time. A closed loop would send less exactly when the server stalls, and so hide the stall
 //! ("coordinated omission").
 //!
-//! Each client has its own share of the plan, so there is no central queue that could fill. Evenly spaced shares
+//! Each engine thread has its own share of the plan, so there is no central queue that could fill. Evenly spaced shares
 //! interleave into an evenly spaced whole; independent Poisson processes add up to a Poisson process of the total rate.
 
 use clap::ValueEnum;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// How sends are spaced.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Spacing {
     /// Independent random arrivals, as from many people.
+    #[default]
     Poisson,
     /// At equal distances.
     Even,
 }
 
-/// What all clients' plans share.
+/// What a plan is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanOptions {
-    /// Messages per second, all clients together; above 0.
+    /// Sends per second by this plan; above 0.
     pub rate: f64,
-    /// How many clients share it; above 0.
-    pub clients: u32,
+    /// The first send of an evenly spaced plan, as a share of the distance between two; plans that run side by side
+    /// interleave through it.
+    pub offset: f64,
+    /// The rate grows evenly from 0 for this long.
+    pub ramp: Duration,
     /// No send is planned at or after this.
     pub duration: Duration,
     /// How they are spaced.
@@ -38,29 +42,32 @@ pub struct PlanOptions {
     pub seed: u64,
 }
 
-/// One client's planned send times, nanoseconds since the epoch, ascending.
+/// Planned send times, nanoseconds since the plan's beginning, ascending.
 #[derive(Debug)]
 pub struct Plan {
     period_ns: f64,
+    /// On a clock on which the rate is constant; [`warp`](Self::warp) gives the time.
     next_ns: f64,
+    ramp_ns: f64,
     end_ns: f64,
     spacing: Spacing,
     random: SmallRng,
 }
 
 impl Plan {
-    /// The plan of client number `client`.
-    pub fn new(options: PlanOptions, client: u32) -> Self {
-        let period_ns = 1e9 * f64::from(options.clients) / options.rate;
+    /// A plan.
+    pub fn new(options: PlanOptions) -> Self {
+        let period_ns = 1e9 / options.rate;
         let mut plan = Self {
             period_ns,
             next_ns: 0.0,
+            ramp_ns: options.ramp.as_nanos() as f64,
             end_ns: options.duration.as_nanos() as f64,
             spacing: options.spacing,
-            random: SmallRng::seed_from_u64(options.seed ^ u64::from(client).wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+            random: SmallRng::seed_from_u64(options.seed),
         };
         plan.next_ns = match options.spacing {
-            Spacing::Even => period_ns * f64::from(client) / f64::from(options.clients),
+            Spacing::Even => period_ns * options.offset,
             Spacing::Poisson => plan.pause_ns(),
         };
         plan
@@ -68,7 +75,8 @@ impl Plan {
 
     /// The next planned time; `None` when the plan is done.
     pub fn peek_ns(&self) -> Option<u64> {
-        (self.next_ns < self.end_ns).then_some(self.next_ns as u64)
+        let next_ns = self.warp(self.next_ns);
+        (next_ns < self.end_ns).then_some(next_ns as u64)
     }
 
     /// Passes to the one after.
@@ -76,14 +84,15 @@ impl Plan {
         self.next_ns += self.pause_ns();
     }
 
-    /// How many are left that were due before `now_ns`: planned, never sent.
-    pub fn skip_due(&mut self, now_ns: u64) -> u64 {
-        let mut skipped = 0;
-        while self.peek_ns().is_some_and(|next| next < now_ns) {
-            self.advance();
-            skipped += 1;
-        }
-        skipped
+    /// A number below `count`, by the plan's own dice: which of several sends.
+    pub fn choose(&mut self, count: usize) -> usize {
+        self.random.random_range(0..count.max(1))
+    }
+
+    /// A growing rate is a constant one on a clock that runs late: after the time `t` of a ramp of length `r`,
+    /// `t² / 2r` has passed on it.
+    fn warp(&self, even_ns: f64) -> f64 {
+        if even_ns < self.ramp_ns / 2.0 { (2.0 * self.ramp_ns * even_ns).sqrt() } else { even_ns + self.ramp_ns / 2.0 }
     }
 
     fn pause_ns(&mut self) -> f64 {
@@ -100,30 +109,36 @@ mod tests {
     use super::*;
 
     fn times(options: PlanOptions) -> Vec<u64> {
+        let mut plan = Plan::new(options);
         let mut times = Vec::new();
-        for client in 0..options.clients {
-            let mut plan = Plan::new(options, client);
-            while let Some(next) = plan.peek_ns() {
-                times.push(next);
-                plan.advance();
-            }
+        while let Some(next) = plan.peek_ns() {
+            times.push(next);
+            plan.advance();
         }
-        times.sort_unstable();
         times
     }
 
-    const OPTIONS: PlanOptions =
-        PlanOptions { rate: 1000.0, clients: 7, duration: Duration::from_secs(20), spacing: Spacing::Even, seed: 1 };
+    const OPTIONS: PlanOptions = PlanOptions {
+        rate: 1000.0,
+        offset: 0.0,
+        ramp: Duration::ZERO,
+        duration: Duration::from_secs(20),
+        spacing: Spacing::Even,
+        seed: 1,
+    };
 
     #[test]
     fn even_shares_interleave_into_an_even_whole() {
-        let times = times(OPTIONS);
+        let shares =
+            (0..7).map(|share| PlanOptions { rate: OPTIONS.rate / 7.0, offset: f64::from(share) / 7.0, ..OPTIONS });
+        let mut times: Vec<u64> = shares.flat_map(times).collect();
+        times.sort_unstable();
         assert_eq!(times.len(), 20_000);
         assert!(times.windows(2).all(|pair| (pair[1] - pair[0]).abs_diff(1_000_000) <= 1000));
     }
 
     #[test]
-    fn poisson_shares_add_up_to_the_rate_with_exponential_distances() {
+    fn poisson_plans_have_the_rate_and_exponential_distances() {
         let times = times(PlanOptions { spacing: Spacing::Poisson, ..OPTIONS });
         // 20,000 ± 6 standard deviations.
         assert!(times.len().abs_diff(20_000) < 850, "{} sends", times.len());
@@ -141,10 +156,13 @@ mod tests {
     }
 
     #[test]
-    fn what_was_due_and_not_sent_is_counted() {
-        let mut plan = Plan::new(PlanOptions { clients: 1, ..OPTIONS }, 0);
-        assert_eq!(plan.skip_due(10_000_000), 10);
-        assert_eq!(plan.peek_ns(), Some(10_000_000));
-        assert_eq!(plan.skip_due(u64::MAX), 19_990);
+    fn a_ramp_grows_evenly_to_the_full_rate() {
+        let times = times(PlanOptions { ramp: Duration::from_secs(10), ..OPTIONS });
+        // Half of the rate on average for ten seconds, all of it for ten more.
+        assert_eq!(times.len(), 15_000);
+        let within = |from: u64, to: u64| times.iter().filter(|at| (from..to).contains(&(**at / 1_000_000))).count();
+        assert!(within(0, 1000).abs_diff(50) <= 1, "{}", within(0, 1000));
+        assert!(within(9000, 10_000).abs_diff(950) <= 1, "{}", within(9000, 10_000));
+        assert!(within(15_000, 16_000).abs_diff(1000) <= 1);
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! Invariant: memory is bounded by the number of kinds, however broken the server is.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// How many of each kind are kept in words; the rest are only counted.
 const SAMPLES_MAX: usize = 5;
 
 /// A promise of the protocol that was broken.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A subscriber's events skipped sequence numbers.
@@ -83,7 +83,7 @@ impl Kind {
 }
 
 /// The violations of one kind.
-#[derive(Default, Debug, Clone, Serialize)]
+#[derive(Default, Debug, Clone, Serialize, Deserialize)]
 pub struct Found {
     /// How many there were.
     pub count: u64,
@@ -92,7 +92,7 @@ pub struct Found {
 }
 
 /// All violations found so far, by kind.
-#[derive(Default, Debug, Clone, Serialize)]
+#[derive(Default, Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Violations {
     by_kind: BTreeMap<Kind, Found>,

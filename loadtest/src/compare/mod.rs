@@ -1,8 +1,11 @@
 //! The same workload through adapters against other servers.
 
+mod adapter;
 mod child;
 mod codec;
+mod contents;
 mod insert_server;
+mod ledger;
 mod peers;
 mod places;
 mod postgres;

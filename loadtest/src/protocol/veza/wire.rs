@@ -8,15 +8,13 @@
 //! - an unknown key, or a known key with a type nobody asked about (`message` is text in an error, may be a map in an
 //!   event), never fails a frame. Otherwise a later, compatible server would look broken.
 
-use clap::ValueEnum;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use tokio_tungstenite::tungstenite::Message;
 
 /// How frames are written.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
     /// Text frames.
@@ -34,25 +32,21 @@ impl Format {
         }
     }
 
-    /// A command as a frame.
-    pub fn encode<D: Serialize>(self, command: &Command<'_, D>) -> Result<Message, String> {
+    /// Appends a command.
+    pub fn encode<D: Serialize>(self, command: &Command<'_, D>, out: &mut Vec<u8>) -> Result<(), String> {
         match self {
-            Self::Json => serde_json::to_string(command).map(Message::text).map_err(|error| error.to_string()),
-            Self::Msgpack => rmp_serde::to_vec_named(command).map(Message::binary).map_err(|error| error.to_string()),
+            Self::Json => serde_json::to_writer(out, command).map_err(|error| error.to_string()),
+            Self::Msgpack => rmp_serde::encode::write_named(out, command).map_err(|error| error.to_string()),
         }
     }
 
-    /// Reads a frame; the error says what is wrong with it.
-    pub fn decode(self, message: &Message) -> Result<Frame<'_>, String> {
-        match (self, message) {
-            (Self::Json, Message::Text(text)) => {
-                serde_json::from_str(text.as_str()).map_err(|error| format!("not a frame: {error}"))
-            }
-            (Self::Msgpack, Message::Binary(bytes)) => {
-                rmp_serde::from_slice(bytes).map_err(|error| format!("not a frame: {error}"))
-            }
-            (Self::Json, _) => Err("a binary frame on a JSON connection".to_owned()),
-            (Self::Msgpack, _) => Err("a text frame on a MessagePack connection".to_owned()),
+    /// Reads a message; the error says what is wrong with it.
+    pub fn decode(self, text: bool, payload: &[u8]) -> Result<Frame<'_>, String> {
+        match (self, text) {
+            (Self::Json, true) => serde_json::from_slice(payload).map_err(|error| format!("not a frame: {error}")),
+            (Self::Msgpack, false) => rmp_serde::from_slice(payload).map_err(|error| format!("not a frame: {error}")),
+            (Self::Json, false) => Err("a binary frame on a JSON connection".to_owned()),
+            (Self::Msgpack, true) => Err("a text frame on a MessagePack connection".to_owned()),
         }
     }
 }
@@ -98,13 +92,30 @@ pub struct Resume<'a> {
     pub cursors: BTreeMap<&'a str, u64>,
 }
 
+/// Arguments of `mark_read`.
+#[derive(Serialize, Debug)]
+pub struct MarkRead<'a> {
+    /// Of what.
+    pub conversation_id: &'a str,
+    /// Up to here.
+    pub seq: u64,
+}
+
+/// Arguments of `typing`.
+#[derive(Serialize, Debug)]
+pub struct Typing<'a> {
+    /// Where.
+    pub conversation_id: &'a str,
+}
+
 /// Arguments of `get_history`.
 #[derive(Serialize, Debug)]
 pub struct GetHistory<'a> {
     /// Of what.
     pub conversation_id: &'a str,
-    /// Messages after this number.
-    pub after_seq: u64,
+    /// Messages after this number; the newest without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_seq: Option<u64>,
     /// At most so many.
     pub limit: u32,
 }
@@ -223,9 +234,13 @@ mod tests {
     use serde_json::json;
 
     /// The same value in both formats.
-    fn both(value: &serde_json::Value) -> [(Format, Message); 2] {
+    fn both(value: &serde_json::Value) -> [(Format, Vec<u8>); 2] {
         let packed = rmp_serde::to_vec_named(value).expect("a value packs");
-        [(Format::Json, Message::text(value.to_string())), (Format::Msgpack, Message::binary(packed))]
+        [(Format::Json, value.to_string().into_bytes()), (Format::Msgpack, packed)]
+    }
+
+    fn decode(format: Format, bytes: &[u8]) -> Frame<'_> {
+        format.decode(format == Format::Json, bytes).expect("a frame")
     }
 
     #[test]
@@ -237,9 +252,11 @@ mod tests {
         };
         let expected = json!({"type": "send_message", "id": 7,
             "data": {"conversation_id": "room_1", "content": "hi", "client_message_id": "c"}});
-        let Ok(Message::Text(text)) = Format::Json.encode(&command) else { panic!("JSON goes as text") };
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).expect("JSON"), expected);
-        let Ok(Message::Binary(bytes)) = Format::Msgpack.encode(&command) else { panic!("MessagePack goes as binary") };
+        let mut text = Vec::new();
+        Format::Json.encode(&command, &mut text).expect("it encodes");
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&text).expect("JSON"), expected);
+        let mut bytes = Vec::new();
+        Format::Msgpack.encode(&command, &mut bytes).expect("it encodes");
         assert_eq!(rmp_serde::from_slice::<serde_json::Value>(&bytes).expect("MessagePack"), expected);
     }
 
@@ -248,14 +265,14 @@ mod tests {
         let ack = json!({"type": "ack", "id": 7, "data": {"message_id": 5, "conversation_id": "room_1", "seq": 3,
             "created_at": "2025-01-01T00:00:00.000Z", "duplicate": true}});
         for (format, message) in both(&ack) {
-            let frame = format.decode(&message).expect("a frame");
+            let frame = decode(format, &message);
             assert_eq!((frame.kind.as_ref(), frame.id), ("ack", Some(CommandId::Number(7))));
             assert_eq!((frame.data.message_id, frame.data.seq, frame.data.duplicate), (Some(5), Some(3), true));
         }
         let error = json!({"type": "error", "id": "resume-1", "data": {"code": "overloaded", "message": "Try later.",
             "retry_after_ms": 50, "details": {"anything": [1, 2]}}});
         for (format, message) in both(&error) {
-            let frame = format.decode(&message).expect("a frame");
+            let frame = decode(format, &message);
             assert_eq!(frame.id, Some(CommandId::Word("resume-1".into())));
             assert!(matches!(frame.data.message, Some(MessageField::Words(words)) if words == "Try later."));
             assert_eq!(frame.data.retry_after_ms, Some(50));
@@ -263,7 +280,7 @@ mod tests {
         let event = json!({"type": "message_created", "data": {"conversation_id": "room_1", "seq": 4, "message_id": 9,
             "content": "a \"quoted\" line\n", "sender": {"id": 1}, "mentions": [], "thread": null}});
         for (format, message) in both(&event) {
-            let frame = format.decode(&message).expect("a frame");
+            let frame = decode(format, &message);
             assert_eq!(frame.data.content.expect("content").0, "a \"quoted\" line\n");
         }
     }
@@ -273,19 +290,19 @@ mod tests {
         let odd = json!({"type": "ack", "id": null, "data": {"last_seq": {"room_1": 4}, "conversations": {"room_1": 4},
             "message": {"unrelated": true}, "messages": "none"}});
         for (format, message) in both(&odd) {
-            let frame = format.decode(&message).expect("a frame");
+            let frame = decode(format, &message);
             assert!(frame.data.last_seq.expect("present").wanted().is_none());
             assert!(frame.data.conversations.expect("present").wanted().is_none());
         }
         for (format, message) in both(&json!({"type": "pong"})) {
-            assert_eq!(format.decode(&message).expect("a frame").kind, "pong");
+            assert_eq!(decode(format, &message).kind, "pong");
         }
     }
 
     #[test]
     fn frames_of_the_wrong_sort_are_refused() {
-        assert!(Format::Json.decode(&Message::binary(vec![0x80])).is_err());
-        assert!(Format::Msgpack.decode(&Message::text("{}")).is_err());
-        assert!(Format::Json.decode(&Message::text("{")).is_err());
+        assert!(Format::Json.decode(false, &[0x80]).is_err());
+        assert!(Format::Msgpack.decode(true, b"{}").is_err());
+        assert!(Format::Json.decode(true, b"{").is_err());
     }
 }

@@ -328,3 +328,48 @@ fn the_first_baseline_survives_a_reconnection() {
     assert_eq!(room.cursor(B), Some(Seq(11)));
     assert!(!room.delivered(ClientIndex(9), Seq(12), Event::Other));
 }
+
+#[test]
+fn a_cursor_kept_outside_is_taken_over_and_gaps_after_it_are_found() {
+    let mut room = room();
+    deliver(&mut room, 0, 11);
+    for (number, seq) in [(1, 12), (2, 13)] {
+        let t = token(A, number);
+        room.sent(t);
+        room.acked(ack(t, 100 + seq, seq));
+        room.delivered(A, Seq(seq), message(100 + seq, t));
+    }
+    assert!(!room.settled());
+    room.advanced(B, Seq(12));
+    assert_eq!(room.cursor(B), Some(Seq(12)));
+    room.advanced(B, Seq(11));
+    assert_eq!(room.cursor(B), Some(Seq(12)), "a cursor never goes back");
+    room.delivered(B, Seq(12), message(112, token(A, 1)));
+    assert!(!room.settled());
+    room.advanced(B, Seq(13));
+    assert!(room.settled());
+    assert_eq!(kinds(room), [(Kind::Duplicate, 1)]);
+}
+
+#[test]
+fn only_what_is_right_may_be_compared_instead_of_checked() {
+    let mut room = room();
+    let (first, second) = (token(A, 0), token(A, 1));
+    assert!(!room.is_sound(Seq(11), message(5, first)), "unknown");
+    room.sent(first);
+    room.delivered(B, Seq(11), message(5, first));
+    assert!(room.is_sound(Seq(11), message(5, first)));
+    assert!(!room.is_sound(Seq(11), message(6, first)) && !room.is_sound(Seq(12), message(5, first)));
+    room.delivered(B, Seq(12), message(7, token(B, 9)));
+    assert!(!room.is_sound(Seq(12), message(7, token(B, 9))), "never sent");
+    room.delivered(B, Seq(13), Event::Garbled { id: MessageId(8) });
+    assert!(!room.is_sound(Seq(13), Event::Garbled { id: MessageId(8) }));
+    room.sent(second);
+    room.refused(second, Refusal::Final);
+    room.delivered(B, Seq(14), message(9, second));
+    assert!(!room.is_sound(Seq(14), message(9, second)), "refused, yet delivered");
+    room.delivered(B, Seq(15), message(5, first));
+    assert!(!room.is_sound(Seq(15), message(5, first)), "stored twice");
+    room.delivered(B, Seq(16), Event::Other);
+    assert!(room.is_sound(Seq(16), Event::Other));
+}

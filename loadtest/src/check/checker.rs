@@ -21,10 +21,10 @@
 //!
 //! Deliberately absent: order *between* rooms, which the protocol does not promise, and events without a number.
 
+use super::range_set::RangeSet;
 use crate::payload::Token;
-use crate::range_set::RangeSet;
 use crate::violations::{Kind, Violations};
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 /// Index of a client of this run.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -128,10 +128,10 @@ impl RoomChecker {
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
-            subscribers: HashMap::new(),
-            events: HashMap::new(),
-            ids: HashMap::new(),
-            sends: HashMap::new(),
+            subscribers: HashMap::default(),
+            events: HashMap::default(),
+            ids: HashMap::default(),
+            sends: HashMap::default(),
             pending: 0,
             stored_last: 0,
             violations: Violations::default(),
@@ -227,6 +227,29 @@ impl RoomChecker {
             self.violations
                 .note(Kind::AckChanged, || format!("{}: {token} was answered before it was refused", self.name));
         }
+    }
+
+    /// A client has seen everything up to `seq`, in order, and each event was the one known under its number. What a
+    /// caller has compared itself, byte for byte, needs no second look; without this the cursor here would lag behind.
+    pub fn advanced(&mut self, client: ClientIndex, seq: Seq) {
+        if let Some(subscriber) = self.subscribers.get_mut(&client) {
+            subscriber.last = subscriber.last.max(seq.0);
+        }
+    }
+
+    /// Whether the event under `seq` is known, is this one, and nothing is wrong with it: further deliveries of it need
+    /// only be compared with it.
+    pub fn is_sound(&self, seq: Seq, event: Event) -> bool {
+        let sent = match event {
+            Event::Message { id, token: Some(token) } => self
+                .sends
+                .get(&token)
+                .is_some_and(|send| send.stored_as == Some((seq, id)) && send.answer != Answer::Refused),
+            Event::Message { token: None, .. } | Event::Other => true,
+            Event::Garbled { .. } => false,
+        };
+        let only = event.id().is_none_or(|id| self.ids.get(&id) == Some(&seq));
+        sent && only && self.events.get(&seq) == Some(&event)
     }
 
     /// A numbered event reached a subscriber. Returns false when the client is not known to watch this room.

@@ -1,0 +1,409 @@
+//! One connection: opening it, and turning received bytes into a protocol's messages. No loop and no readiness here;
+//! `worker` has those.
+//!
+//! ```text
+//!  Closed ──connect──▶ Opening ──101──▶ Open ──sink.ready()──▶ Ready
+//!    ▲                    │              │                       │
+//!    └────────────────────┴──── lost ────┴───────────────────────┘
+//! ```
+//!
+//! Invariants:
+//! - bytes are looked at where the kernel put them, in the thread's one buffer; only the beginning of an unfinished
+//!   frame is copied aside, so 20,000 connections cost no 20,000 buffers;
+//! - [`Connection::digest`] may be given any split of the stream: the tests give it every one.
+
+use super::flow::Flow;
+use super::recorder::Recorder;
+use super::turn::{Effects, Turn};
+use super::websocket::{self, Frame, Inflater, Opcode, Parsed};
+use crate::protocol::{Message, Peer, Protocol, Upgrade};
+use mio::net::TcpStream;
+use socket2::{Domain, Protocol as Transport, Socket, Type};
+use std::fmt::Write as _;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// Connections from one source address: an address has about 28,000 ports to offer.
+const CONNECTIONS_PER_SOURCE: u32 = 20_000;
+/// Longest answer to an upgrade request, bytes.
+const ANSWER_BYTES_MAX: usize = 16 * 1024;
+/// What a slow reader's kernel may hold for it, bytes: little, so that not reading is felt by the server.
+const SLOW_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Where a connection is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Phase {
+    /// There is no socket.
+    Closed,
+    /// The request is on its way, or its answer.
+    Opening,
+    /// It is a WebSocket, the protocol is not done opening it.
+    Open,
+    /// It can publish.
+    Ready,
+}
+
+/// Why a connection is lost.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// In words.
+    pub reason: String,
+    /// The server's close code.
+    pub code: Option<u16>,
+    /// The server does not accept the credentials.
+    pub unauthorized: bool,
+}
+
+impl Lost {
+    /// A loss for a reason of this side's.
+    pub fn because(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), code: None, unauthorized: false }
+    }
+}
+
+/// A message that comes in fragments.
+#[derive(Debug)]
+struct Fragments {
+    text: bool,
+    compressed: bool,
+    bytes: Vec<u8>,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Connection<S> {
+    /// What the protocol sees of it.
+    pub peer: Peer<S>,
+    /// Its messages.
+    pub flow: Flow,
+    /// Where it is.
+    pub phase: Phase,
+    /// Its socket, unless closed.
+    pub socket: Option<TcpStream>,
+    /// The beginning of an unfinished frame.
+    pub partial: Vec<u8>,
+    /// Its deliveries count as those of a slow reader.
+    pub slow: bool,
+    key: String,
+    subprotocol: Option<&'static str>,
+    compression_offered: bool,
+    compression: bool,
+    fragments: Option<Box<Fragments>>,
+}
+
+impl<S> Connection<S> {
+    /// A closed one.
+    pub fn new(peer: Peer<S>, slow: bool) -> Self {
+        Self {
+            peer,
+            flow: Flow::default(),
+            phase: Phase::Closed,
+            socket: None,
+            partial: Vec::new(),
+            slow,
+            key: String::new(),
+            subprotocol: None,
+            compression_offered: false,
+            compression: false,
+            fragments: None,
+        }
+    }
+
+    /// Begins to connect; the request waits in the outbox until the socket is writable.
+    pub fn open(&mut self, address: SocketAddr, authority: &str, upgrade: &Upgrade) -> io::Result<()> {
+        self.close();
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Transport::TCP))?;
+        // A frame waits for nothing: latency is what is measured.
+        socket.set_tcp_nodelay(true)?;
+        if self.slow {
+            socket.set_recv_buffer_size(SLOW_BUFFER_BYTES)?;
+        }
+        if let Some(source) = source(address, self.peer.client.0) {
+            socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into())?;
+        }
+        match socket.connect(&address.into()) {
+            Ok(()) => {}
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {}
+            Err(error) => return Err(error),
+        }
+        self.socket = Some(TcpStream::from_std(socket.into()));
+        self.prepare(authority, upgrade);
+        Ok(())
+    }
+
+    /// Queues the upgrade request and waits for its answer.
+    pub fn prepare(&mut self, authority: &str, upgrade: &Upgrade) {
+        self.key = websocket::handshake_key(rand::random());
+        self.subprotocol = upgrade.subprotocol;
+        self.compression_offered = upgrade.deflate;
+        let request = request(authority, upgrade, &self.key);
+        self.peer.out.raw(request.as_bytes());
+        self.phase = Phase::Opening;
+    }
+
+    /// Closes the socket and forgets what was half received or half sent.
+    pub fn close(&mut self) {
+        self.socket = None;
+        self.phase = Phase::Closed;
+        self.partial = Vec::new();
+        self.fragments = None;
+        self.compression = false;
+        self.peer.out.clear();
+    }
+
+    /// Takes what it can from `bytes`: the beginning of the stream, or what followed the bytes taken last.
+    pub fn digest<P: Protocol<State = S>>(
+        &mut self,
+        protocol: &mut P,
+        inflater: &mut Inflater,
+        recorder: &mut Recorder,
+        now_ns: u64,
+        bytes: &[u8],
+    ) -> Digest {
+        let Self { peer, flow, slow, .. } = self;
+        let mut turn = Turn { now_ns, slow: *slow, flow, recorder, effects: Effects::default() };
+        let mut wire = Wire {
+            phase: &mut self.phase,
+            fragments: &mut self.fragments,
+            compression: &mut self.compression,
+            inflater,
+            taken: 0,
+        };
+        let handshake = if *wire.phase == Phase::Opening {
+            wire.handshake(bytes, &self.key, self.subprotocol, self.compression_offered)
+        } else {
+            Ok(false)
+        };
+        let outcome = handshake.and_then(|opened| {
+            if opened {
+                protocol.opened(peer, &mut turn);
+            }
+            if *wire.phase == Phase::Opening { Ok(()) } else { wire.frames(protocol, peer, &mut turn, bytes) }
+        });
+        let taken = wire.taken;
+        Digest { taken, effects: turn.effects, lost: outcome.err() }
+    }
+}
+
+/// What came of some bytes.
+#[derive(Debug)]
+pub struct Digest {
+    /// How many were taken; the rest is the beginning of something unfinished.
+    pub taken: usize,
+    /// What they brought.
+    pub effects: Effects,
+    /// The connection is over.
+    pub lost: Option<Lost>,
+}
+
+/// The framing side of a connection, borrowed for one turn.
+struct Wire<'a> {
+    phase: &'a mut Phase,
+    fragments: &'a mut Option<Box<Fragments>>,
+    compression: &'a mut bool,
+    inflater: &'a mut Inflater,
+    taken: usize,
+}
+
+impl Wire<'_> {
+    /// Reads the answer to the upgrade request; false while it is incomplete.
+    fn handshake(
+        &mut self,
+        bytes: &[u8],
+        key: &str,
+        subprotocol: Option<&'static str>,
+        offered: bool,
+    ) -> Result<bool, Lost> {
+        let Some(accepted) = answer(bytes, key, subprotocol, offered)? else { return Ok(false) };
+        self.taken = accepted.length;
+        *self.compression = accepted.compression;
+        *self.phase = Phase::Open;
+        Ok(true)
+    }
+
+    /// Gives the protocol every whole message.
+    fn frames<P: Protocol>(
+        &mut self,
+        protocol: &mut P,
+        peer: &mut Peer<P::State>,
+        turn: &mut Turn<'_>,
+        bytes: &[u8],
+    ) -> Result<(), Lost> {
+        loop {
+            if turn.effects.ready && *self.phase == Phase::Open {
+                *self.phase = Phase::Ready;
+            }
+            if let Some(reason) = turn.effects.failed.take() {
+                return Err(Lost::because(reason));
+            }
+            let rest = &bytes[self.taken..];
+            if *self.phase == Phase::Ready && self.fragments.is_none() {
+                let fast = protocol.fast(peer, rest, turn);
+                if fast > 0 {
+                    self.taken += fast;
+                    continue;
+                }
+            }
+            let frame = match websocket::parse(rest) {
+                Parsed::Frame(frame) => frame,
+                Parsed::Incomplete(_) => return Ok(()),
+                Parsed::Broken(reason) => return Err(Lost::because(format!("the server sent {reason}"))),
+            };
+            self.taken += frame.length;
+            match frame.opcode {
+                Opcode::Ping => peer.out.frame(Opcode::Pong, |out| out.extend_from_slice(frame.payload)),
+                Opcode::Pong => {}
+                Opcode::Close => {
+                    let (code, reason) = websocket::close_reason(frame.payload);
+                    return Err(Lost { reason, code, unauthorized: false });
+                }
+                Opcode::Text | Opcode::Binary | Opcode::Continuation => {
+                    self.message(protocol, peer, turn, &frame, &rest[..frame.length])?;
+                }
+            }
+        }
+    }
+
+    /// Gives the protocol the message that `frame` completes, if it does.
+    fn message<P: Protocol>(
+        &mut self,
+        protocol: &mut P,
+        peer: &mut Peer<P::State>,
+        turn: &mut Turn<'_>,
+        frame: &Frame<'_>,
+        raw: &[u8],
+    ) -> Result<(), Lost> {
+        if frame.compressed && !*self.compression {
+            return Err(Lost::because("the server sent a compressed frame that was not agreed on"));
+        }
+        let Some(whole) = assemble(self.fragments, frame).map_err(Lost::because)? else { return Ok(()) };
+        let (text, payload, compressed, raw) = match &whole {
+            Whole::Frame => (frame.opcode == Opcode::Text, frame.payload, frame.compressed, raw),
+            Whole::Assembled(parts) => (parts.text, parts.bytes.as_slice(), parts.compressed, &[][..]),
+        };
+        let payload = if compressed {
+            self.inflater.inflate(payload).map_err(|reason| Lost::because(format!("the server sent {reason}")))?
+        } else {
+            payload
+        };
+        protocol.message(peer, Message { text, payload, frame: raw }, turn);
+        Ok(())
+    }
+}
+
+/// Where a message's bytes are.
+enum Whole {
+    /// In one frame.
+    Frame,
+    /// Put together.
+    Assembled(Box<Fragments>),
+}
+
+/// Puts a data frame where it belongs; the whole message when it is complete.
+fn assemble(fragments: &mut Option<Box<Fragments>>, frame: &Frame<'_>) -> Result<Option<Whole>, &'static str> {
+    match (fragments.take(), frame.opcode) {
+        (None, Opcode::Continuation) => Err("the server sent a continuation of nothing"),
+        (Some(_), Opcode::Text | Opcode::Binary) => Err("the server sent a message inside another"),
+        (None, _) if frame.last => Ok(Some(Whole::Frame)),
+        (None, opcode) => {
+            let (text, compressed) = (opcode == Opcode::Text, frame.compressed);
+            *fragments = Some(Box::new(Fragments { text, compressed, bytes: frame.payload.to_vec() }));
+            Ok(None)
+        }
+        (Some(mut parts), _) => {
+            if parts.bytes.len() + frame.payload.len() > websocket::FRAME_BYTES_MAX {
+                return Err("the server sent a message longer than 32 MiB");
+            }
+            parts.bytes.extend_from_slice(frame.payload);
+            if frame.last {
+                return Ok(Some(Whole::Assembled(parts)));
+            }
+            *fragments = Some(parts);
+            Ok(None)
+        }
+    }
+}
+
+/// The source address of a connection to this machine.
+fn source(address: SocketAddr, client: u32) -> Option<Ipv4Addr> {
+    let first = u32::from(Ipv4Addr::new(127, 0, 0, 2));
+    let local = address.is_ipv4() && address.ip().is_loopback();
+    local.then(|| Ipv4Addr::from(first + client / CONNECTIONS_PER_SOURCE))
+}
+
+fn request(authority: &str, upgrade: &Upgrade, key: &str) -> String {
+    let mut request = format!(
+        "GET {} HTTP/1.1\r\nHost: {authority}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n",
+        upgrade.path
+    );
+    // Writing into a String cannot fail.
+    if let Some(subprotocol) = upgrade.subprotocol {
+        let _ = write!(request, "Sec-WebSocket-Protocol: {subprotocol}\r\n");
+    }
+    if upgrade.deflate {
+        request.push_str(
+            "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n",
+        );
+    }
+    for (name, value) in &upgrade.headers {
+        let _ = write!(request, "{name}: {value}\r\n");
+    }
+    request.push_str("\r\n");
+    request
+}
+
+struct Accepted {
+    length: usize,
+    compression: bool,
+}
+
+/// Reads the answer to an upgrade request; `None` while it is incomplete.
+fn answer(
+    bytes: &[u8],
+    key: &str,
+    subprotocol: Option<&'static str>,
+    compression_offered: bool,
+) -> Result<Option<Accepted>, Lost> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut response = httparse::Response::new(&mut headers);
+    let length = match response.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if bytes.len() < ANSWER_BYTES_MAX => return Ok(None),
+        Ok(httparse::Status::Partial) => return Err(Lost::because("the answer to the upgrade is too long")),
+        Err(error) => return Err(Lost::because(format!("the answer to the upgrade is no HTTP: {error}"))),
+    };
+    let header = |name: &str| {
+        let found = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        found.and_then(|header| std::str::from_utf8(header.value).ok()).map(str::trim)
+    };
+    let status = response.code.unwrap_or_default();
+    if status != 101 {
+        let body = String::from_utf8_lossy(&bytes[length..]).chars().take(300).collect::<String>();
+        let reason = format!("the upgrade was refused with status {status} {body}");
+        return Err(Lost { reason, code: None, unauthorized: status == 401 });
+    }
+    if header("sec-websocket-accept") != Some(websocket::accept_of(key).as_str()) {
+        return Err(Lost::because("the answer to the upgrade has a wrong Sec-WebSocket-Accept"));
+    }
+    if header("sec-websocket-protocol") != subprotocol {
+        let got = header("sec-websocket-protocol").unwrap_or("none");
+        let asked = subprotocol.unwrap_or("none");
+        return Err(Lost::because(format!("the server chose the subprotocol {got}, asked for was {asked}")));
+    }
+    let compression = match header("sec-websocket-extensions") {
+        None | Some("") => false,
+        Some(agreed) if compression_offered && agreed.starts_with("permessage-deflate") => {
+            if !agreed.contains("server_no_context_takeover") {
+                return Err(Lost::because("the server keeps its compression context, which was not asked for"));
+            }
+            true
+        }
+        Some(agreed) => return Err(Lost::because(format!("the server chose an extension not offered: {agreed}"))),
+    };
+    Ok(Some(Accepted { length, compression }))
+}
+
+#[cfg(test)]
+#[path = "connection_tests.rs"]
+mod tests;

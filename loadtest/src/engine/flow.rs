@@ -1,0 +1,126 @@
+//! The messages of one connection: numbered, in flight until answered, and those that wait for room in the window.
+//!
+//! Invariants:
+//! - numbers count from 0 without gaps, so a number is a position in a ring and finding it costs nothing;
+//! - what waits is bounded by [`BACKLOG_MAX`]: a plan that runs away from a server is then counted as unsent, not kept.
+
+use std::collections::VecDeque;
+
+/// Most planned messages of one connection that wait for room in its window.
+pub const BACKLOG_MAX: usize = 1 << 17;
+
+/// A message: where to, and when it was due.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flight {
+    /// The room's index.
+    pub room: u32,
+    /// Planned send time, nanoseconds on the engine's clock.
+    pub planned_ns: u64,
+}
+
+/// The messages of one connection.
+#[derive(Debug, Default)]
+pub struct Flow {
+    first: u32,
+    slots: VecDeque<Option<Flight>>,
+    waiting: usize,
+    backlog: VecDeque<Flight>,
+}
+
+impl Flow {
+    /// Puts a message in flight; answers its number.
+    pub fn begin(&mut self, flight: Flight) -> u32 {
+        let number = self.first + self.slots.len() as u32;
+        self.slots.push_back(Some(flight));
+        self.waiting += 1;
+        number
+    }
+
+    /// A message was answered; `None` when it does not wait for that.
+    pub fn finish(&mut self, number: u32) -> Option<Flight> {
+        let at = number.checked_sub(self.first)? as usize;
+        let flight = self.slots.get_mut(at)?.take()?;
+        self.waiting -= 1;
+        while let Some(None) = self.slots.front() {
+            self.slots.pop_front();
+            self.first += 1;
+        }
+        Some(flight)
+    }
+
+    /// Whether a message waits for its answer.
+    pub fn waits(&self, number: u32) -> bool {
+        let at = number.checked_sub(self.first).map(|at| at as usize);
+        at.and_then(|at| self.slots.get(at)).is_some_and(Option::is_some)
+    }
+
+    /// How many wait for their answer.
+    pub fn in_flight(&self) -> usize {
+        self.waiting
+    }
+
+    /// Those that wait for their answer, oldest first.
+    pub fn unanswered(&self) -> Vec<(u32, Flight)> {
+        let numbers = self.first..;
+        numbers.zip(&self.slots).filter_map(|(number, slot)| slot.map(|flight| (number, flight))).collect()
+    }
+
+    /// Lets a planned message wait; false when too many do.
+    pub fn wait(&mut self, flight: Flight) -> bool {
+        let room = self.backlog.len() < BACKLOG_MAX;
+        if room {
+            self.backlog.push_back(flight);
+        }
+        room
+    }
+
+    /// Whether any waits for room.
+    pub fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// The planned message that has waited longest.
+    pub fn next_waiting(&mut self) -> Option<Flight> {
+        self.backlog.pop_front()
+    }
+
+    /// Forgets those that wait for room; answers how many they were.
+    pub fn drop_backlog(&mut self) -> u64 {
+        let count = self.backlog.len() as u64;
+        self.backlog = VecDeque::new();
+        count
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FLIGHT: Flight = Flight { room: 3, planned_ns: 5 };
+
+    #[test]
+    fn answers_come_in_any_order_and_only_once() {
+        let mut flow = Flow::default();
+        assert_eq!([flow.begin(FLIGHT), flow.begin(FLIGHT), flow.begin(FLIGHT)], [0, 1, 2]);
+        assert_eq!(flow.finish(1), Some(FLIGHT));
+        assert_eq!(flow.finish(1), None);
+        assert_eq!(flow.finish(3), None);
+        assert!(flow.waits(0) && !flow.waits(1) && flow.waits(2));
+        assert_eq!(flow.unanswered().iter().map(|(number, _)| *number).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(flow.finish(0), Some(FLIGHT));
+        assert_eq!(flow.finish(0), None);
+        assert_eq!((flow.in_flight(), flow.begin(FLIGHT)), (1, 3));
+    }
+
+    #[test]
+    fn the_backlog_is_bounded_and_in_order() {
+        let mut flow = Flow::default();
+        for planned_ns in 0..BACKLOG_MAX as u64 {
+            assert!(flow.wait(Flight { room: 0, planned_ns }));
+        }
+        assert!(!flow.wait(FLIGHT));
+        assert_eq!(flow.next_waiting().map(|flight| flight.planned_ns), Some(0));
+        assert_eq!(flow.drop_backlog(), BACKLOG_MAX as u64 - 1);
+        assert!(!flow.has_backlog());
+    }
+}

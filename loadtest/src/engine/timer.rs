@@ -1,0 +1,130 @@
+//! Waking at a planned moment: a timerfd beside the sockets, because the time-outs of epoll have whole milliseconds.
+//!
+//! Beside it, the moments that wait: a heap of what is to be done to which connection.
+
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::io;
+
+/// A timer that makes a descriptor readable.
+#[derive(Debug)]
+pub struct Timer {
+    descriptor: OwnedFd,
+    armed_ns: u64,
+}
+
+impl Timer {
+    /// A timer that is not armed.
+    pub fn new() -> io::Result<Self> {
+        let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+        Ok(Self { descriptor: timerfd_create(TimerfdClockId::Monotonic, flags)?, armed_ns: u64::MAX })
+    }
+
+    /// Its descriptor, to wait for.
+    pub fn raw(&self) -> i32 {
+        self.descriptor.as_raw_fd()
+    }
+
+    /// Makes it go off at `at_ns`, which is after `now_ns`. Costs nothing when it is armed for that already.
+    pub fn arm(&mut self, now_ns: u64, at_ns: u64) -> io::Result<()> {
+        if at_ns == self.armed_ns {
+            return Ok(());
+        }
+        let pause_ns = at_ns.saturating_sub(now_ns).clamp(1, 3_600_000_000_000);
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let value = Timespec { tv_sec: (pause_ns / 1_000_000_000) as i64, tv_nsec: (pause_ns % 1_000_000_000) as i64 };
+        let once = Itimerspec { it_interval: zero, it_value: value };
+        timerfd_settime(&self.descriptor, TimerfdTimerFlags::empty(), &once)?;
+        self.armed_ns = at_ns;
+        Ok(())
+    }
+
+    /// It went off: makes the descriptor unreadable again.
+    pub fn clear(&mut self) -> io::Result<()> {
+        self.armed_ns = u64::MAX;
+        let mut count = [0; 8];
+        match rustix::io::read(&self.descriptor, &mut count) {
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What is to be done to a connection at a moment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Wake {
+    /// Connect again.
+    Retry,
+    /// Give up the attempt with this number, if it is still under way.
+    GiveUp(u32),
+    /// Sends may go on.
+    Release,
+    /// Stop reading.
+    Pause,
+    /// Read again.
+    Unpause,
+    /// Cut it.
+    Cut,
+}
+
+/// Moments that wait.
+#[derive(Debug, Default)]
+pub struct Agenda {
+    heap: BinaryHeap<Reverse<(u64, u32, Wake)>>,
+}
+
+impl Agenda {
+    /// Adds one.
+    pub fn add(&mut self, at_ns: u64, slot: u32, wake: Wake) {
+        self.heap.push(Reverse((at_ns, slot, wake)));
+    }
+
+    /// When the next one is.
+    pub fn next_ns(&self) -> u64 {
+        self.heap.peek().map_or(u64::MAX, |Reverse((at_ns, ..))| *at_ns)
+    }
+
+    /// Takes one that is due.
+    pub fn due(&mut self, now_ns: u64) -> Option<(u32, Wake)> {
+        if self.next_ns() > now_ns {
+            return None;
+        }
+        self.heap.pop().map(|Reverse((_, slot, wake))| (slot, wake))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_come_in_order_and_not_early() {
+        let mut agenda = Agenda::default();
+        agenda.add(30, 1, Wake::Retry);
+        agenda.add(10, 2, Wake::Cut);
+        assert_eq!((agenda.next_ns(), agenda.due(9)), (10, None));
+        assert_eq!(agenda.due(40), Some((2, Wake::Cut)));
+        assert_eq!(agenda.due(40), Some((1, Wake::Retry)));
+        assert_eq!((agenda.next_ns(), agenda.due(u64::MAX - 1)), (u64::MAX, None));
+    }
+
+    #[test]
+    fn a_timer_goes_off_once() {
+        let mut timer = Timer::new().expect("a timer");
+        timer.arm(0, 1).expect("armed");
+        let mut count = [0; 8];
+        let read = loop {
+            match rustix::io::read(&timer.descriptor, &mut count) {
+                Err(Errno::AGAIN) => std::thread::yield_now(),
+                other => break other,
+            }
+        };
+        assert_eq!((read, u64::from_ne_bytes(count)), (Ok(8), 1));
+        timer.clear().expect("nothing to read is no error");
+    }
+}

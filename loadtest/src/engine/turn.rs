@@ -1,0 +1,108 @@
+//! One turn of a connection: what a protocol reports while it reads a batch of bytes goes straight into the
+//! connection's [`Flow`] and the thread's [`Recorder`].
+
+use super::flow::{Flight, Flow};
+use super::recorder::Recorder;
+use crate::protocol::Sink;
+use crate::violations::Kind;
+
+/// How long a connection with a closed loop waits after a refusal that names no time.
+const REFUSED_PAUSE_MS: u64 = 100;
+
+/// What a turn brought beside figures.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// The connection can publish now.
+    pub ready: bool,
+    /// There may be room in its window.
+    pub answered: bool,
+    /// Its next attempt to connect should come after so many milliseconds.
+    pub retry_after_ms: Option<u64>,
+    /// Nothing is to be sent for so many milliseconds.
+    pub hold_ms: Option<u64>,
+    /// It is of no use any more.
+    pub failed: Option<String>,
+}
+
+/// The engine's [`Sink`].
+#[derive(Debug)]
+pub struct Turn<'a> {
+    /// Now.
+    pub now_ns: u64,
+    /// Deliveries count as those of a slow reader.
+    pub slow: bool,
+    /// The connection's messages.
+    pub flow: &'a mut Flow,
+    /// The thread's figures.
+    pub recorder: &'a mut Recorder,
+    /// What else happened.
+    pub effects: Effects,
+}
+
+impl Sink for Turn<'_> {
+    fn now_ns(&self) -> u64 {
+        self.now_ns
+    }
+
+    fn ready(&mut self) {
+        self.effects.ready = true;
+    }
+
+    fn acked(&mut self, number: u32) -> Option<Flight> {
+        let flight = self.flow.finish(number)?;
+        self.effects.answered = true;
+        self.recorder.acked(flight.room, self.now_ns.saturating_sub(flight.planned_ns));
+        Some(flight)
+    }
+
+    fn refused(&mut self, number: u32, code: &str, retry_after_ms: Option<u64>) -> Option<Flight> {
+        self.recorder.findings.error(code);
+        let flight = self.flow.finish(number)?;
+        self.effects.answered = true;
+        self.effects.hold_ms = Some(retry_after_ms.unwrap_or(REFUSED_PAUSE_MS));
+        self.recorder.now.tally.refused += 1;
+        Some(flight)
+    }
+
+    fn waits(&self, number: u32) -> bool {
+        self.flow.waits(number)
+    }
+
+    #[inline]
+    fn delivered(&mut self, room: u32, planned_ns: u64) {
+        self.recorder.delivered(room, self.slow, self.now_ns.saturating_sub(planned_ns));
+    }
+
+    fn other_event(&mut self) {
+        self.recorder.now.tally.other_events += 1;
+    }
+
+    fn operation(&mut self, name: &'static str, started_ns: u64) {
+        self.recorder.now.tally.other_commands += 1;
+        self.recorder.findings.operation(name, self.now_ns.saturating_sub(started_ns));
+    }
+
+    fn error(&mut self, code: &str) {
+        self.recorder.findings.error(code);
+    }
+
+    fn lagging(&mut self) {
+        self.recorder.now.tally.lagging += 1;
+    }
+
+    fn reset(&mut self) {
+        self.recorder.now.tally.resets += 1;
+    }
+
+    fn going_away(&mut self, retry_after_ms: Option<u64>) {
+        self.effects.retry_after_ms = retry_after_ms;
+    }
+
+    fn violation(&mut self, kind: Kind, describe: impl FnOnce() -> String) {
+        self.recorder.findings.violations.note(kind, describe);
+    }
+
+    fn fail(&mut self, reason: String) {
+        self.effects.failed.get_or_insert(reason);
+    }
+}

@@ -1,0 +1,231 @@
+//! What the engine drives: one [`Protocol`] per kind of server, all over WebSocket.
+//!
+//! The engine (`crate::engine`) owns sockets, the WebSocket codec, the plan of sends, windows, reconnection, time and
+//! histograms. A protocol owns what the bytes mean: how a connection is opened, how a message is published, and which
+//! frame is an acknowledgement and which a delivery. It also holds the server to its promises, because only it knows
+//! them; what the engine counts is what the protocol reports to the [`Sink`].
+//!
+//! Life of a connection, as a protocol sees it:
+//!
+//! ```text
+//!  upgrade() ──101──▶ opened() ──▶ message()* ──▶ sink.ready() ──▶ publish()*, act()*, message()*, fast()*
+//!      ▲                                                                │
+//!      └───────────────── after a pause ◀── lost() ◀────────────────────┘
+//! ```
+//!
+//! - [`System`] is what all threads share: identifiers, credentials, the checkers. Each engine thread asks it for a
+//!   [`Protocol`] of its own, which is never shared, so a protocol may keep caches without locks.
+//! - [`Protocol::State`] is the per-connection part; it survives reconnections.
+//! - After `sink.ready()` the engine publishes. Everything unanswered when a connection was lost is published again,
+//!   oldest first, with [`Publish::repeated`] set, as soon as the next connection is ready.
+//! - Message numbers count from 0 per connection, without gaps; [`Token`] names a message of the whole run.
+//! - Frames go to [`Peer::out`], which masks them; nothing blocks. The engine writes after each turn.
+//!
+//! Invariants:
+//! - every number given to `publish` is reported exactly once, by [`Sink::acked`] or [`Sink::refused`]; otherwise it
+//!   stays in the window and is counted as unanswered;
+//! - [`Protocol::fast`] may only consume frames whose effect it reports in full. A fast path that skips a check would
+//!   make a fault of the server invisible, which is worse than a slow generator.
+
+pub mod veza;
+
+use crate::engine::flow::Flight;
+use crate::engine::websocket::Outbox;
+use crate::payload::Token;
+use crate::violations::{Kind, Violations};
+use std::sync::Arc;
+
+pub use crate::check::ClientIndex;
+
+/// A server of one kind: what all threads share.
+pub trait System: Send + Sync + 'static {
+    /// Its protocol, one instance per thread.
+    type Protocol: Protocol + Send;
+
+    /// A protocol for one more engine thread.
+    fn protocol(self: &Arc<Self>) -> Self::Protocol;
+
+    /// Whether everything that was stored has arrived everywhere. Asked while nothing is sent any more, after every
+    /// connection was given to [`Protocol::sync`].
+    fn settled(&self) -> bool;
+
+    /// Ends the checks. `complete` is false when the run was cut short: what is still under way is then no fault.
+    fn finish(&self, complete: bool) -> Violations;
+}
+
+/// One engine thread's side of a protocol.
+pub trait Protocol {
+    /// What it remembers of a connection.
+    type State: Send;
+
+    /// The state of a new connection.
+    fn state(&mut self, client: ClientIndex, rooms: &[u32]) -> Self::State;
+
+    /// The request that opens a connection, for the first time or again.
+    fn upgrade(&mut self, peer: &Peer<Self::State>) -> Upgrade;
+
+    /// The server has accepted the upgrade. A protocol that needs nothing more calls `sink.ready()` here.
+    fn opened<S: Sink>(&mut self, peer: &mut Peer<Self::State>, sink: &mut S);
+
+    /// A whole message arrived.
+    fn message<S: Sink>(&mut self, peer: &mut Peer<Self::State>, message: Message<'_>, sink: &mut S);
+
+    /// Takes frames it knows from the beginning of `bytes`, raw as they came from the socket, and answers how many bytes
+    /// it took. Called before the frames are parsed, only on a ready connection and at the beginning of a frame.
+    fn fast<S: Sink>(&mut self, _peer: &mut Peer<Self::State>, _bytes: &[u8], _sink: &mut S) -> usize {
+        0
+    }
+
+    /// Queues a message.
+    fn publish(&mut self, peer: &mut Peer<Self::State>, publish: Publish);
+
+    /// Queues another command; false when the protocol has none of that kind.
+    fn act(&mut self, _peer: &mut Peer<Self::State>, _action: Action, _room: u32, _now_ns: u64) -> bool {
+        false
+    }
+
+    /// The connection is gone.
+    fn lost(&mut self, _peer: &mut Peer<Self::State>) {}
+
+    /// From now on the connection is behind by what has been seen elsewhere; [`caught_up`](Self::caught_up) says when it
+    /// is not any more.
+    fn fall_behind(&mut self, _peer: &mut Peer<Self::State>) {}
+
+    /// Whether the connection has everything that [`fall_behind`](Self::fall_behind) noted.
+    fn caught_up(&self, _peer: &Peer<Self::State>) -> bool {
+        true
+    }
+
+    /// Tells the shared checkers what the connection's state knows and they do not yet.
+    fn sync(&mut self, _peer: &mut Peer<Self::State>) {}
+}
+
+/// A connection, as a protocol sees it.
+#[derive(Debug)]
+pub struct Peer<S> {
+    /// Which of the run's connections it is.
+    pub client: ClientIndex,
+    /// The user it belongs to.
+    pub user: u32,
+    /// The rooms its user is in, by index.
+    pub rooms: Arc<[u32]>,
+    /// Whether it was lost at least once.
+    pub reopened: bool,
+    /// The protocol's own part.
+    pub state: S,
+    /// Frames to be written.
+    pub out: Outbox,
+}
+
+/// The parts of an upgrade request that differ between protocols.
+#[derive(Clone, Debug, Default)]
+pub struct Upgrade {
+    /// Path and query.
+    pub path: String,
+    /// Further header fields.
+    pub headers: Vec<(&'static str, String)>,
+    /// The subprotocol to ask for; the server must agree.
+    pub subprotocol: Option<&'static str>,
+    /// Whether to offer permessage-deflate.
+    pub deflate: bool,
+}
+
+/// A whole message, unmasked, inflated and put together.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Text or binary.
+    pub text: bool,
+    /// Its content.
+    pub payload: &'a [u8],
+    /// The frame as it came, header included; empty when it came in fragments.
+    pub frame: &'a [u8],
+}
+
+/// A message to be published.
+#[derive(Clone, Copy, Debug)]
+pub struct Publish {
+    /// Which one; its number is what `acked` and `refused` report.
+    pub token: Token,
+    /// Where to.
+    pub room: u32,
+    /// When it was planned, nanoseconds on the engine's clock; part of the content.
+    pub planned_ns: u64,
+    /// It may have been received before: the connection was lost before its answer came.
+    pub repeated: bool,
+}
+
+/// A command other than publishing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Action {
+    /// Somebody types.
+    Typing,
+    /// Somebody has read up to the newest message.
+    MarkRead,
+    /// Somebody reads a page of history.
+    GetHistory,
+}
+
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Typing, Self::MarkRead, Self::GetHistory];
+
+    /// It gets no answer.
+    pub fn is_silent(self) -> bool {
+        self == Self::Typing
+    }
+
+    /// The name in scenarios and results.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Typing => "typing",
+            Self::MarkRead => "mark_read",
+            Self::GetHistory => "get_history",
+        }
+    }
+}
+
+/// Where a protocol reports what it learnt. One for each turn of a connection; the engine's own implementation counts
+/// and records latencies, a test's can write down.
+pub trait Sink {
+    /// Now, nanoseconds on the engine's clock: read once per batch of received bytes.
+    fn now_ns(&self) -> u64;
+
+    /// The connection can publish.
+    fn ready(&mut self);
+
+    /// A message was acknowledged. `None` when no such message waits for an answer.
+    fn acked(&mut self, number: u32) -> Option<Flight>;
+
+    /// A message was refused. `None` when no such message waits for an answer.
+    fn refused(&mut self, number: u32, code: &str, retry_after_ms: Option<u64>) -> Option<Flight>;
+
+    /// Whether a message still waits for its answer.
+    fn waits(&self, number: u32) -> bool;
+
+    /// A message of this run reached this connection.
+    fn delivered(&mut self, room: u32, planned_ns: u64);
+
+    /// Something else reached it.
+    fn other_event(&mut self);
+
+    /// A command other than a message was answered (or sent, when it has no answer), `started_ns` after the fact.
+    fn operation(&mut self, name: &'static str, started_ns: u64);
+
+    /// A command other than a message was refused.
+    fn error(&mut self, code: &str);
+
+    /// The server said that the connection lags.
+    fn lagging(&mut self);
+
+    /// The server told the connection to read the history.
+    fn reset(&mut self);
+
+    /// The server announced that it will close, and when to come again.
+    fn going_away(&mut self, retry_after_ms: Option<u64>);
+
+    /// A promise was broken.
+    fn violation(&mut self, kind: Kind, describe: impl FnOnce() -> String);
+
+    /// The connection is of no use any more: close it and open another.
+    fn fail(&mut self, reason: String);
+}
