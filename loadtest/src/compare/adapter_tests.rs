@@ -79,6 +79,12 @@ impl Bench {
         self.protocol.message(&mut self.peer, message, &mut self.notes);
     }
 
+    fn hear_all(&mut self, frames: &[&str]) {
+        for frame in frames {
+            self.hear(frame);
+        }
+    }
+
     /// Message `number` is published and acknowledged; answers the frame in which it is delivered.
     fn send(&mut self, number: u32) -> String {
         let token = Token { client: ClientIndex(0), number };
@@ -116,8 +122,8 @@ fn every_fault_of_a_peer_is_reported() {
     type Fault = fn(&mut Bench, &str, &str);
     let faults: [(Kind, Fault); 6] = [
         (Kind::Undelivered, |bench, first, _| bench.hear(first)),
-        (Kind::Duplicate, |bench, first, second| [first, first, second].iter().for_each(|frame| bench.hear(frame))),
-        (Kind::Disorder, |bench, first, second| [second, first].iter().for_each(|frame| bench.hear(frame))),
+        (Kind::Duplicate, |bench, first, second| bench.hear_all(&[first, first, second])),
+        (Kind::Disorder, |bench, first, second| bench.hear_all(&[second, first])),
         (Kind::Corrupted, |bench, first, second| {
             bench.hear(first);
             bench.hear(&second.replace("the", "teh").replace("over", "0ver").replace("a ", "b "));
@@ -127,7 +133,7 @@ fn every_fault_of_a_peer_is_reported() {
             bench.hear(second);
         }),
         (Kind::UnexpectedReply, |bench, first, second| {
-            [first, second].iter().for_each(|frame| bench.hear(frame));
+            bench.hear_all(&[first, second]);
             bench.hear(r#"{"t":"ack","token":"9"}"#);
         }),
     ];

@@ -13,6 +13,7 @@ use crate::check::ClientIndex;
 use crate::payload::Token;
 use crate::violations::{Kind, Violations};
 use foldhash::HashMap;
+use std::cmp::Ordering;
 
 /// One connection's side.
 #[derive(Clone, Debug, Default)]
@@ -82,14 +83,14 @@ impl Account {
         // Numbers from 1, so that 0 means none yet.
         let last = account.last.entry(token.client).or_insert(0);
         let number = token.number + 1;
-        if number > *last {
-            *last = number;
-            account.arrived += 1;
-            Arrival::Sound
-        } else if number == *last {
-            Arrival::Broken(Kind::Duplicate)
-        } else {
-            Arrival::Broken(Kind::Disorder)
+        match number.cmp(last) {
+            Ordering::Greater => {
+                *last = number;
+                account.arrived += 1;
+                Arrival::Sound
+            }
+            Ordering::Equal => Arrival::Broken(Kind::Duplicate),
+            Ordering::Less => Arrival::Broken(Kind::Disorder),
         }
     }
 }

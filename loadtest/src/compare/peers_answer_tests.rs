@@ -55,7 +55,7 @@ impl<C: Codec> Client<C> {
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a time-out");
         let (socket, _) = client(request, stream).expect("an upgrade");
         let mut client = Self { codec: C::new(index, &ROOMS), socket, heard: Heard::default() };
-        client.write(|codec, out| codec.opened(out));
+        client.write(C::opened);
         client.read_until(|heard| heard.ready);
         client
     }

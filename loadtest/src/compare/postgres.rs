@@ -17,7 +17,6 @@ use std::process::Command;
 pub const USER: &str = "chat";
 /// What to do when its programs are missing.
 pub const INSTALL: &str = "apt-get install postgresql";
-const PASSWORD_BYTES: usize = 16;
 
 /// A running PostgreSQL.
 #[derive(Debug)]
@@ -52,7 +51,7 @@ impl Postgres {
         };
         let password_file = directory.join("password");
         if !data.join("PG_VERSION").exists() {
-            let password: String = (0..PASSWORD_BYTES).map(|_| format!("{:02x}", rand::random::<u8>())).collect();
+            let password = format!("{:032x}", rand::random::<u128>());
             write_file(&password_file, &password)?;
             let private = std::fs::set_permissions(&password_file, Permissions::from_mode(0o600));
             private.map_err(|error| format!("cannot protect {}: {error}", password_file.display()))?;

@@ -1,13 +1,13 @@
 //! MQTT 3.1.1 over WebSocket (subprotocol `mqtt`), for Mosquitto.
 //!
 //! 1. CONNECT with a clean session and no keep-alive; the server answers CONNACK.
-//! 2. One SUBSCRIBE for all rooms, QoS 0: topic `room/N`; the server answers SUBACK.
-//! 3. PUBLISH with QoS 1, answered by PUBACK; it comes back to every subscriber, the sender included, with QoS 0, which is
-//!    the cheapest delivery the broker has. Nothing asks for more: a subscriber that is gone is not waited for.
+//! 2. One SUBSCRIBE for all rooms, `QoS` 0: topic `room/N`; the server answers SUBACK.
+//! 3. PUBLISH with `QoS` 1, answered by PUBACK; it comes back to every subscriber, the sender included, with `QoS` 0,
+//!    which is the cheapest delivery the broker has. Nothing asks for more: a subscriber that is gone is not waited for.
 //!
 //! The bytes of binary messages form one stream: a packet may span messages, and a message may hold several.
 //!
-//! Packets are written and read with `mqttbytes`, except the one that arrives by the million: a PUBLISH with QoS 0 is
+//! Packets are written and read with `mqttbytes`, except the one that arrives by the million: a PUBLISH with `QoS` 0 is
 //! looked at in place.
 
 use super::{Codec, Frames, Incoming, quote, whole_number};
@@ -21,7 +21,7 @@ use std::collections::HashMap;
 /// Longest packet.
 const PACKET_BYTES_MAX: usize = 1 << 20;
 const TOPIC: &str = "room/";
-/// First byte of a PUBLISH with QoS 0 that is neither retained nor repeated.
+/// First byte of a PUBLISH with `QoS` 0 that is neither retained nor repeated.
 const PUBLISH_QOS_0: u8 = 0x30;
 const SUBSCRIBE_ID: u16 = 1;
 
@@ -155,7 +155,7 @@ fn packet_length(bytes: &[u8]) -> Result<Option<usize>, String> {
     Ok(header(bytes)?.map(|(_, total)| total))
 }
 
-/// Room and content of a PUBLISH with QoS 0.
+/// Room and content of a PUBLISH with `QoS` 0.
 fn plain_publish(packet: &[u8]) -> Option<(u32, &[u8])> {
     if *packet.first()? != PUBLISH_QOS_0 {
         return None;

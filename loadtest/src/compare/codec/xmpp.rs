@@ -224,7 +224,7 @@ impl Stanza {
             }
             return Ok(is_body);
         }
-        self.name = name.as_ref().to_owned();
+        name.as_ref().clone_into(&mut self.name);
         for (key, value) in [("type", &mut self.kind), ("id", &mut self.id), ("from", &mut self.from)] {
             let attribute = element.try_get_attribute(key).map_err(|error| error.to_string())?;
             if let Some(attribute) = attribute {

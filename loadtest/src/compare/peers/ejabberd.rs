@@ -3,7 +3,7 @@
 //! The Erlang VM is started directly: `ejabberdctl` works on the machine's own installation only. There is no cluster, so
 //! the VM has no name and no port mapper is started.
 
-use super::{Ground, Missing, Running, missing, required};
+use super::{Ground, Missing, Running, required};
 use crate::compare::child::{Child, directory_for, run, unprivileged, write_file};
 use crate::compare::codec::xmpp::{DOMAIN, PASSWORD, ROOMS_DOMAIN};
 use crate::compare::places::Places;
@@ -72,7 +72,7 @@ fn libraries(script: &str) -> Option<PathBuf> {
 /// # Errors
 /// When one of them does not start.
 pub fn start(ground: &mut Ground<'_>) -> Result<Running, String> {
-    let parts = find(ground.places).map_err(missing)?;
+    let parts = find(ground.places)?;
     let owner = unprivileged(&["ejabberd", "nobody"])?;
     let store = Postgres::start(ground.places, &ground.directory.join("postgres"), ground.ports.take()?, ground.cores)?;
     store.create_database(DATABASE, &parts.schema)?;

@@ -65,6 +65,12 @@ impl Missing {
     }
 }
 
+impl From<Missing> for String {
+    fn from(missing: Missing) -> Self {
+        format!("{}; install it: {}", missing.what, missing.install)
+    }
+}
+
 /// What a peer is started with.
 pub struct Ground<'a> {
     /// Where programs are.
@@ -198,8 +204,4 @@ impl PeerKind {
 /// A program that is there, or why the peer is left out.
 fn required(places: &Places, program: &str, install: &'static str) -> Result<std::path::PathBuf, Missing> {
     places.program(program).ok_or_else(|| Missing::new(format!("{program} was not found"), install))
-}
-
-fn missing(missing: Missing) -> String {
-    format!("{}; install it: {}", missing.what, missing.install)
 }

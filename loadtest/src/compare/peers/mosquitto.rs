@@ -1,6 +1,6 @@
 //! Mosquitto, an MQTT broker, over WebSocket.
 
-use super::{Ground, Missing, Running, missing, required};
+use super::{Ground, Missing, Running, required};
 use crate::compare::child::{Child, run, write_file};
 use crate::compare::places::Places;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ pub fn find(places: &Places) -> Result<PathBuf, Missing> {
 /// # Errors
 /// When it does not start.
 pub fn start(ground: &mut Ground<'_>) -> Result<Running, String> {
-    let program = find(ground.places).map_err(missing)?;
+    let program = find(ground.places)?;
     let (plain, address) = (ground.address()?, ground.address()?);
     let path = ground.directory.join("mosquitto.conf");
     write_file(&path, &configuration(plain, address))?;

@@ -1,6 +1,6 @@
 //! NATS over WebSocket, with `JetStream` storing every message and syncing it to disk before the ack.
 
-use super::{Ground, Missing, Running, missing, required};
+use super::{Ground, Missing, Running, required};
 use crate::compare::child::{Child, run, write_file};
 use crate::compare::codec::nats::{STREAMS, stream_of, subject};
 use crate::compare::places::Places;
@@ -45,7 +45,7 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
 /// # Errors
 /// When it does not start, or refuses a stream.
 pub fn start(ground: &mut Ground<'_>) -> Result<Running, String> {
-    let (program, version) = find(ground.places).map_err(missing)?;
+    let (program, version) = find(ground.places)?;
     let (plain, address) = (ground.address()?, ground.address()?);
     let path = ground.directory.join("nats.conf");
     write_file(&path, &configuration(plain, address, ground.directory))?;

@@ -1,6 +1,6 @@
 //! uWebSockets.js: the fastest relay there is for Node.js, in about thirty lines, nothing stored.
 
-use super::{Ground, Missing, Running, missing, required};
+use super::{Ground, Missing, Running, required};
 use crate::compare::child::{Child, write_file};
 use crate::compare::places::Places;
 use std::path::PathBuf;
@@ -36,7 +36,7 @@ pub fn find(places: &Places) -> Result<Parts, Missing> {
 /// # Errors
 /// When it does not start.
 pub fn start(ground: &mut Ground<'_>) -> Result<Running, String> {
-    let parts = find(ground.places).map_err(missing)?;
+    let parts = find(ground.places)?;
     let address = ground.address()?;
     let script = ground.directory.join("uws_server.js");
     write_file(&script, SERVER)?;
