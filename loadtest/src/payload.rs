@@ -5,7 +5,7 @@
 //! shared table. The padding is words, not one repeated letter, so that neither a spam filter nor compression sees
 //! something unlike chat; the last character is never a blank, which a server may trim.
 //!
-//! Invariant: the padding is a function of the token, so a receiver checks every byte. If it were random, a server that
+//! Invariant: length and padding are functions of the token, so a receiver checks every byte. If it were random, a server that
 //! cuts or mixes contents would pass.
 
 use crate::check::ClientIndex;
@@ -15,8 +15,8 @@ use std::str::FromStr;
 
 /// Shortest content that holds the header, characters.
 pub const PAYLOAD_BYTES_MIN: usize = 64;
-/// The server's default for the longest message, characters.
-pub const PAYLOAD_BYTES_MAX: usize = 4000;
+/// Longest content, characters. The server's own limit is 4,000 unless configured otherwise.
+pub const PAYLOAD_BYTES_MAX: usize = 1_000_000;
 
 const WORDS: &str = "the quick brown fox jumps over a lazy dog while seven bright boats drift past our quiet harbour and \
     somebody on deck hums an old tune about rain in early spring until evening lamps come on along the water ";
@@ -71,28 +71,66 @@ pub enum Reading {
     Corrupted,
 }
 
+/// The lengths of contents and how often each occurs.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Sizes {
+    /// Length, and the share of contents that are this long or come earlier in the list.
+    upto: Vec<(usize, f64)>,
+}
+
+impl Sizes {
+    /// One length for all, within [`PAYLOAD_BYTES_MIN`] and [`PAYLOAD_BYTES_MAX`].
+    pub fn all(bytes: usize) -> Self {
+        Self { upto: vec![(bytes, 1.0)] }
+    }
+
+    /// Several lengths, each with its weight.
+    pub fn weighted(sizes: &[(usize, f64)]) -> Self {
+        let total: f64 = sizes.iter().map(|(_, weight)| weight).sum();
+        let mut sum = 0.0;
+        let share = |(bytes, weight): &(usize, f64)| {
+            sum += weight / total;
+            (*bytes, sum)
+        };
+        Self { upto: sizes.iter().map(share).collect() }
+    }
+
+    /// The length of one send's content.
+    fn of(&self, token: Token) -> usize {
+        if let [(bytes, _)] = self.upto.as_slice() {
+            return *bytes;
+        }
+        let mixed = (u64::from(token.client.0) << 32 | u64::from(token.number)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let dice = (mixed >> 11) as f64 / (1_u64 << 53) as f64;
+        let found = self.upto.iter().find(|(_, upto)| dice < *upto).or(self.upto.last());
+        found.map_or(PAYLOAD_BYTES_MIN, |(bytes, _)| *bytes)
+    }
+}
+
 /// Writes and reads contents of one run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PayloadFormat {
     /// The run.
     pub run: RunId,
-    /// Length of every content, within [`PAYLOAD_BYTES_MIN`] and [`PAYLOAD_BYTES_MAX`].
-    pub bytes: usize,
+    /// How long contents are.
+    pub sizes: Sizes,
 }
 
 impl PayloadFormat {
     /// The content of one send.
     pub fn write(&self, token: Token, planned_ns: u64) -> String {
-        let mut content = String::with_capacity(self.bytes + 8);
+        let bytes = self.sizes.of(token);
+        let mut content = String::with_capacity(bytes + 8);
         // Writing into a String cannot fail.
         let _ = write!(content, "lt {} {token} {planned_ns} ", self.run);
         let mut at = (token.number as usize * 7 + token.client.0 as usize * 13) % WORDS.len();
-        while content.len() < self.bytes {
-            let take = (self.bytes - content.len()).min(WORDS.len() - at);
+        while content.len() < bytes {
+            let take = (bytes - content.len()).min(WORDS.len() - at);
             content.push_str(&WORDS[at..at + take]);
             at = 0;
         }
-        content.truncate(self.bytes);
+        content.truncate(bytes);
         if content.ends_with(' ') {
             content.pop();
             content.push('.');
@@ -128,13 +166,16 @@ impl PayloadFormat {
 mod tests {
     use super::*;
 
-    const FORMAT: PayloadFormat = PayloadFormat { run: RunId(0xabc), bytes: 128 };
+    fn format(bytes: usize) -> PayloadFormat {
+        PayloadFormat { run: RunId(0xabc), sizes: Sizes::all(bytes) }
+    }
+
     const TOKEN: Token = Token { client: ClientIndex(7), number: 42 };
 
     #[test]
     fn what_is_written_is_read_back_at_every_length() {
         for bytes in PAYLOAD_BYTES_MIN..=600 {
-            let format = PayloadFormat { bytes, ..FORMAT };
+            let format = format(bytes);
             let content = format.write(TOKEN, 123_456_789);
             assert_eq!(content.len(), bytes);
             assert_eq!(content.trim(), content);
@@ -145,7 +186,7 @@ mod tests {
     #[test]
     fn the_longest_header_fits_the_shortest_content() {
         let longest = Token { client: ClientIndex(u32::MAX), number: 999_999_999 };
-        let format = PayloadFormat { bytes: PAYLOAD_BYTES_MIN, ..FORMAT };
+        let format = format(PAYLOAD_BYTES_MIN);
         // 10^14 ns is more than a day.
         let content = format.write(longest, 99_999_999_999_999);
         assert_eq!(format.read(&content), Reading::Ours { token: longest, planned_ns: 99_999_999_999_999 });
@@ -153,18 +194,35 @@ mod tests {
 
     #[test]
     fn a_changed_byte_or_a_cut_tail_is_corruption() {
-        let content = FORMAT.write(TOKEN, 5);
-        assert_eq!(FORMAT.read(&content[..127]), Reading::Corrupted);
-        assert_eq!(FORMAT.read(&content.replace("42", "43")), Reading::Corrupted);
-        assert_eq!(FORMAT.read("lt 0000000000000abc"), Reading::Corrupted);
+        let content = format(128).write(TOKEN, 5);
+        assert_eq!(format(128).read(&content[..127]), Reading::Corrupted);
+        assert_eq!(format(128).read(&content.replace("42", "43")), Reading::Corrupted);
+        assert_eq!(format(128).read("lt 0000000000000abc"), Reading::Corrupted);
     }
 
     #[test]
     fn other_peoples_messages_are_foreign() {
-        let other = PayloadFormat { run: RunId(1), ..FORMAT };
-        assert_eq!(FORMAT.read(&other.write(TOKEN, 5)), Reading::Foreign);
+        let other = PayloadFormat { run: RunId(1), ..format(128) };
+        assert_eq!(format(128).read(&other.write(TOKEN, 5)), Reading::Foreign);
         for content in ["", "lt", "hello there", "lt zz 1-2 3 x"] {
-            assert_eq!(FORMAT.read(content), Reading::Foreign);
+            assert_eq!(format(128).read(content), Reading::Foreign);
         }
+    }
+
+    #[test]
+    fn lengths_occur_as_often_as_asked() {
+        let sizes = Sizes::weighted(&[(64, 6.0), (128, 3.0), (1000, 1.0)]);
+        let mut counts = std::collections::BTreeMap::new();
+        for client in 0..100 {
+            for number in 0..100 {
+                *counts.entry(sizes.of(Token { client: ClientIndex(client), number })).or_insert(0_u32) += 1;
+            }
+        }
+        // 10,000 sends, within six standard deviations.
+        assert!(counts[&64].abs_diff(6000) < 300 && counts[&128].abs_diff(3000) < 280, "{counts:?}");
+        assert!(counts[&1000].abs_diff(1000) < 180, "{counts:?}");
+        let format = PayloadFormat { sizes, ..format(64) };
+        let content = format.write(TOKEN, 9);
+        assert_eq!(format.read(&content), Reading::Ours { token: TOKEN, planned_ns: 9 });
     }
 }

@@ -84,6 +84,8 @@ impl AddAssign for Tally {
 pub struct Interval {
     /// Which second since sending began.
     pub index: u32,
+    /// Which thread measured it.
+    pub thread: usize,
     /// What was counted.
     pub tally: Tally,
     /// Planned send → acknowledgement, by class of room.
@@ -102,6 +104,7 @@ impl Interval {
         let by_class = || (0..classes).map(|_| histogram()).collect::<Result<Vec<_>, _>>();
         Ok(Self {
             index,
+            thread: 0,
             tally: Tally::default(),
             ack: by_class()?,
             delivery: by_class()?,

@@ -335,6 +335,7 @@ impl<P: Protocol> Worker<P> {
     fn end_interval(&mut self, next: u32) -> Result<(), String> {
         let cpu_ns = thread_cpu_ns();
         let mut interval = self.recorder.turn(next)?;
+        interval.thread = self.place.number;
         interval.cpu_ns = cpu_ns.saturating_sub(self.cpu_ns);
         self.cpu_ns = cpu_ns;
         // The main thread takes events all the time; were it gone, nobody would miss this.
@@ -435,8 +436,9 @@ impl<P: Protocol> Worker<P> {
             )));
             return;
         }
-        let allowed =
-            self.options.survive_restarts || (connection.slow && lost.code == Some(TOO_SLOW)) || (*cut && !ready);
+        let allowed = self.options.survive_restarts
+            || (connection.slow && lost.code == Some(TOO_SLOW))
+            || (*cut && !ready);
         if ready && !allowed {
             let note = || format!("client {client}: {}", lost.reason);
             self.recorder.findings.violations.note(Kind::ConnectionLost, note);
@@ -599,7 +601,8 @@ impl<P: Protocol> Worker<P> {
             let now_ns = self.place.clock.now_ns();
             self.recorder.now.tally.received_bytes += count as u64;
             let bytes = &self.buffer[..held + count];
-            let digest = connection.digest(&mut self.protocol, &mut self.inflater, &mut self.recorder, now_ns, bytes);
+            let digest =
+                connection.digest(&mut self.protocol, &mut self.inflater, &mut self.recorder, now_ns, bytes);
             let rest = &bytes[digest.taken..];
             connection.partial.clear();
             connection.partial.extend_from_slice(rest);

@@ -2,7 +2,7 @@
 //!
 //! Invariant: names depend only on the prefix and the index, so a rerun never piles up users in the server's database.
 
-use crate::api::{Api, ApiError};
+use super::api::{Api, ApiError};
 use crate::progress;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 /// A signed-in user.
 #[derive(Clone, Debug)]
 pub struct Account {
+    /// The server's number for it.
+    pub id: u64,
     /// The name.
     pub username: String,
     /// The access token.
@@ -41,11 +43,18 @@ struct Credentials<'a> {
 
 #[derive(Deserialize)]
 struct Session {
+    user: User,
     access_token: String,
 }
 
+#[derive(Deserialize)]
+struct User {
+    id: u64,
+}
+
 impl SignIn {
-    fn username(&self, index: u32) -> String {
+    /// The name of a user.
+    pub fn username(&self, index: u32) -> String {
         format!("{}-{index:05}", self.prefix)
     }
 
@@ -55,7 +64,7 @@ impl SignIn {
         let email = format!("{username}@loadtest.example");
         let body = Register { username: &username, email, password: &self.password };
         match api.post::<_, Session>("/auth/register", None, &body).await {
-            Ok(session) => Ok(Account { username, token: session.access_token }),
+            Ok(session) => Ok(Account { id: session.user.id, username, token: session.access_token }),
             Err(error) if error.status() == Some(409) => self.login(api, username).await,
             Err(error) => Err(format!("cannot register {username}: {error}")),
         }
@@ -65,7 +74,7 @@ impl SignIn {
     pub async fn login(&self, api: &Api, username: String) -> Result<Account, String> {
         let body = Credentials { login: &username, password: &self.password, device_name: "loadtest" };
         match api.post::<_, Session>("/auth/login", None, &body).await {
-            Ok(session) => Ok(Account { token: session.access_token, username }),
+            Ok(session) => Ok(Account { id: session.user.id, token: session.access_token, username }),
             Err(error @ ApiError::Refused { status: 401 | 403, .. }) => Err(format!(
                 "{username} exists, but cannot log in: {error}. Give the --password it was registered with, or choose \
                  another --prefix"

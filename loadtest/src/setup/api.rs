@@ -210,6 +210,19 @@ impl Api {
         }
     }
 
+    /// GETs a page as text, in one attempt.
+    pub async fn get_text(&self, path: &str) -> Result<String, ApiError> {
+        let call = format!("GET {}{path}", self.target);
+        let unreachable = |error: reqwest::Error| ApiError::Unreachable { call: call.clone(), reason: root_cause(&error) };
+        let response = self.http.get(format!("{}{path}", self.target)).send().await.map_err(unreachable)?;
+        let status = response.status();
+        let text = response.text().await.map_err(unreachable)?;
+        if status.is_success() {
+            return Ok(text);
+        }
+        Err(ApiError::Refused { call, status: status.as_u16(), code: String::new(), detail: String::new() })
+    }
+
     /// Runs one command of the WebSocket protocol over HTTP.
     pub async fn command<D, A>(&self, token: &str, kind: &str, data: D) -> Result<A, ApiError>
     where

@@ -1,18 +1,18 @@
-//! The rooms of a run, and who is in them.
+//! The rooms of a run: found by name, or created; and everybody in them.
 //!
-//! Room `r` belongs to user `r mod users`, who creates it the first time and finds it again by name on a rerun. User `u`
-//! joins rooms `u, u + 1, …` (modulo the number of rooms), as many as `--rooms-per-user`. Joining happens before any
-//! WebSocket is open, so that a connection's `welcome` has the final membership.
+//! A room's first member creates it. Joining happens before any WebSocket is open, so that a connection's `welcome` has
+//! the final membership. Names hold the shape of the room, so that a rerun with another shape gets rooms of its own.
 
-use crate::account::Account;
-use crate::api::{Api, ApiError};
-use crate::options::Options;
+use super::account::Account;
+use super::api::{Api, ApiError};
 use crate::progress;
+use crate::scenario::{RoomKind, RoomPlan};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
-/// Most pages of an owner's conversations that are searched for a room.
+/// Most pages of an owner's conversations that are searched.
 const PAGES_MAX: u32 = 10_000;
 /// Conversations asked for in one page.
 const PAGE_LIMIT: u32 = 100;
@@ -42,9 +42,13 @@ struct Room {
 
 #[derive(Serialize)]
 struct CreateRoom<'a> {
-    kind: &'a str,
-    name: &'a str,
-    description: &'a str,
+    kind: RoomKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    member_ids: Vec<u64>,
 }
 
 #[derive(Deserialize)]
@@ -57,114 +61,115 @@ struct Join<'a> {
     conversation_id: &'a str,
 }
 
-/// The rooms a user sends to, by index.
-pub fn rooms_of(user: u32, rooms: u32, rooms_per_user: u32) -> Vec<u32> {
-    (0..rooms_per_user.min(rooms)).map(|step| (user % rooms + step) % rooms).collect()
+/// What preparing rooms needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Preparation<'a> {
+    /// Beginning of every name.
+    pub prefix: &'a str,
+    /// Calls under way at once.
+    pub concurrency: u32,
+    /// No progress bars.
+    pub quiet: bool,
 }
 
-/// Finds or creates the rooms and has every user join; answers the rooms' identifiers.
-pub async fn rooms(api: &Api, accounts: &[Account], options: &Options) -> Result<Vec<String>, String> {
-    let owners = options.users.min(options.rooms);
-    let bar = progress::bar(options.quiet, u64::from(owners), "preparing rooms");
-    let owned: Vec<Vec<(u32, String)>> = stream::iter(0..owners)
-        .map(|owner| prepare_rooms(api, &accounts[owner as usize], owner, options))
-        .buffered(options.setup_concurrency as usize)
-        .inspect_ok(|_| bar.inc(1))
-        .try_collect()
+/// Creates or finds all rooms and lets their members join; answers the rooms' identifiers, by index.
+pub async fn prepare(
+    api: &Api,
+    accounts: &[Account],
+    rooms: &[RoomPlan],
+    how: Preparation<'_>,
+) -> Result<Vec<String>, String> {
+    let mut by_owner: HashMap<u32, Vec<usize>> = HashMap::new();
+    for (index, room) in rooms.iter().enumerate() {
+        let owner = room.members.first().ok_or_else(|| format!("nobody is in the room {}", room.name))?;
+        by_owner.entry(*owner).or_default().push(index);
+    }
+    let bar = progress::bar(how.quiet, rooms.len() as u64, "preparing rooms");
+    let mut found: Vec<(usize, String)> = stream::iter(by_owner)
+        .map(|(owner, mine)| rooms_of_owner(api, accounts, owner, mine, rooms, how.prefix))
+        .buffer_unordered(how.concurrency as usize)
+        .inspect_ok(|mine: &Vec<_>| bar.inc(mine.len() as u64))
+        .try_concat()
         .await?;
     bar.finish_and_clear();
-    let mut rooms: Vec<(u32, String)> = owned.into_iter().flatten().collect();
-    rooms.sort_unstable();
-    let rooms: Vec<String> = rooms.into_iter().map(|(_, id)| id).collect();
+    found.sort_unstable_by_key(|(index, ..)| *index);
 
-    let bar = progress::bar(options.quiet, u64::from(options.users), "joining rooms");
-    stream::iter(accounts.iter().zip(0..))
-        .map(|(account, user)| join_rooms(api, account, user, &rooms, options))
-        .buffer_unordered(options.setup_concurrency as usize)
+    let joins: Vec<(&Account, &str)> = found
+        .iter()
+        .filter(|(index, ..)| rooms[*index].kind == RoomKind::PublicRoom)
+        .flat_map(|(index, id)| rooms[*index].members[1..].iter().map(|user| (&accounts[*user as usize], id.as_str())))
+        .collect();
+    let bar = progress::bar(how.quiet, joins.len() as u64, "joining rooms");
+    stream::iter(joins)
+        .map(|(account, id)| join(api, account, id))
+        .buffer_unordered(how.concurrency as usize)
         .try_for_each(|()| {
             bar.inc(1);
             std::future::ready(Ok(()))
         })
         .await?;
     bar.finish_and_clear();
-    Ok(rooms)
+    Ok(found.into_iter().map(|(_, id)| id).collect())
 }
 
 /// One owner's rooms: those found by name, the others created.
-async fn prepare_rooms(
+async fn rooms_of_owner(
     api: &Api,
-    account: &Account,
+    accounts: &[Account],
     owner: u32,
-    options: &Options,
-) -> Result<Vec<(u32, String)>, String> {
+    mine: Vec<usize>,
+    rooms: &[RoomPlan],
+    prefix: &str,
+) -> Result<Vec<(usize, String)>, String> {
+    let account = &accounts[owner as usize];
     let context = |error: ApiError| format!("cannot prepare the rooms of {}: {error}", account.username);
-    let mut missing: Vec<(u32, String)> = (owner..options.rooms)
-        .step_by(options.users as usize)
-        .map(|room| (room, format!("{}-room-{room}", options.prefix)))
-        .collect();
-    let mut found = Vec::with_capacity(missing.len());
-
+    // A pair has no name and exists once: creating it again finds it.
+    let (pairs, mut missing): (Vec<_>, Vec<_>) = mine.into_iter().partition(|i| rooms[*i].kind == RoomKind::Direct);
+    let name_of = |index: usize| format!("{prefix}-{}", rooms[index].name);
+    let mut found = Vec::new();
     let mut cursor = None;
     for _ in 0..PAGES_MAX {
+        if missing.is_empty() {
+            break;
+        }
         let ask = ListConversations { cursor: cursor.as_ref(), limit: PAGE_LIMIT };
         let page: Page = api.command(&account.token, "list_conversations", ask).await.map_err(context)?;
         for conversation in page.conversations {
-            let at = missing.iter().position(|(_, name)| conversation.name.as_ref() == Some(name));
+            let at = missing.iter().position(|index| conversation.name.as_ref() == Some(&name_of(*index)));
             if let Some(at) = at.filter(|_| !conversation.archived) {
-                found.push((missing.swap_remove(at).0, conversation.id));
+                found.push((missing.swap_remove(at), conversation.id));
             }
         }
         cursor = page.next_cursor.filter(|cursor| !cursor.is_null());
-        if cursor.is_none() || missing.is_empty() {
+        if cursor.is_none() {
             break;
         }
     }
-    for (room, name) in missing {
-        let ask = CreateRoom { kind: "public_room", name: &name, description: "Load test" };
+    for index in missing.into_iter().chain(pairs) {
+        let plan = &rooms[index];
+        let name = name_of(index);
+        let named = plan.kind != RoomKind::Direct;
+        let others = plan.members[1..].iter().map(|user| accounts[*user as usize].id);
+        let ask = CreateRoom {
+            kind: plan.kind,
+            name: named.then_some(name.as_str()),
+            description: named.then_some("Load test"),
+            member_ids: if plan.kind == RoomKind::PublicRoom { Vec::new() } else { others.collect() },
+        };
         let created: Created = api.command(&account.token, "create_conversation", ask).await.map_err(|error| {
             let conflict = error.code() == "conflict";
             let hint = if conflict { ". Somebody else has a room of that name: choose another --prefix" } else { "" };
             format!("cannot create the room {name}: {error}{hint}")
         })?;
-        found.push((room, created.conversation.id));
+        found.push((index, created.conversation.id));
     }
     Ok(found)
 }
 
-async fn join_rooms(
-    api: &Api,
-    account: &Account,
-    user: u32,
-    rooms: &[String],
-    options: &Options,
-) -> Result<(), String> {
-    for room in rooms_of(user, options.rooms, options.rooms_per_user) {
-        if room % options.users == user {
-            continue; // The owner is in it.
-        }
-        let conversation_id = &rooms[room as usize];
-        let joined = api.command::<_, IgnoredAny>(&account.token, "join_conversation", Join { conversation_id }).await;
-        match joined {
-            Ok(_) => {}
-            Err(error) if error.code() == "conflict" => {} // In it since an earlier run.
-            Err(error) => return Err(format!("{} cannot join {conversation_id}: {error}", account.username)),
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn users_are_spread_round_robin() {
-        assert_eq!(rooms_of(0, 3, 1), [0]);
-        assert_eq!(rooms_of(7, 3, 1), [1]);
-        assert_eq!(rooms_of(8, 3, 2), [2, 0]);
-        assert_eq!(rooms_of(1, 3, 9), [1, 2, 0]);
-        let mut sizes = [0; 5];
-        (0..50).flat_map(|user| rooms_of(user, 5, 1)).for_each(|room| sizes[room as usize] += 1);
-        assert_eq!(sizes, [10; 5]);
+async fn join(api: &Api, account: &Account, conversation_id: &str) -> Result<(), String> {
+    match api.command::<_, IgnoredAny>(&account.token, "join_conversation", Join { conversation_id }).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.code() == "conflict" => Ok(()), // In it since an earlier run.
+        Err(error) => Err(format!("{} cannot join {conversation_id}: {error}", account.username)),
     }
 }

@@ -1,0 +1,19 @@
+//! What a run measures about the machine and about the server, from outside of the load itself.
+//!
+//! - [`process`]: CPU, memory and context switches of groups of processes;
+//! - [`listener`]: which processes those are, found by the port that the server listens on;
+//! - [`machine`]: what the run took place on;
+//! - [`scrape`]: what the server's `/metrics` say, as the difference of two readings;
+//! - [`latency`]: histograms as they travel in a result.
+//!
+//! Invariants: nothing here is on the data path (it is read about once a second by the thread that has nothing else to
+//! do), and nothing fails a run: what can't be read is absent from the result, never zero.
+
+// Taken up by the engine, which takes the readings.
+#![allow(dead_code, reason = "the engine that takes the readings is wired up separately")]
+
+pub mod latency;
+pub mod listener;
+pub mod machine;
+pub mod process;
+pub mod scrape;

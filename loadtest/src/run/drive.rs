@@ -1,0 +1,287 @@
+//! Drives the engine through a run: connect, load or loads, drain, end.
+
+use super::Interrupts;
+use super::collect::Collected;
+use super::gauge::Gauge;
+use crate::engine::schedule::Pace;
+use crate::engine::{Engine, EngineOptions, Event};
+use crate::progress;
+use crate::protocol::System;
+use crate::result::{Saturation, SaturationStep};
+use crate::scenario::{Mode, Saturate, Scenario};
+use crate::setup::api::Api;
+use crate::violations::Violations;
+use indicatif::ProgressBar;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::runtime::Runtime;
+
+/// From the last connection to the first planned send.
+const HEAD_START: Duration = Duration::from_millis(100);
+/// Longest wait for an event before other things are looked at.
+const PATIENCE: Duration = Duration::from_millis(20);
+/// How long threads may take to end.
+const GOODBYE: Duration = Duration::from_secs(10);
+/// A step holds when at least this share of what was planned was acknowledged.
+const HELD_SHARE: f64 = 0.95;
+/// Threads hand their seconds in a little later than they end.
+const HAND_IN: Duration = Duration::from_secs(3);
+
+/// What driving needs.
+pub(super) struct Drive<'a> {
+    pub(super) scenario: &'a Scenario,
+    pub(super) options: Arc<EngineOptions>,
+    pub(super) quiet: bool,
+    pub(super) runtime: &'a Runtime,
+    pub(super) interrupts: &'a Interrupts,
+}
+
+/// What came of it.
+pub(super) struct Driven {
+    pub(super) options: Arc<EngineOptions>,
+    pub(super) collected: Collected,
+    pub(super) violations: Violations,
+    pub(super) started_at: String,
+    pub(super) sent_for: Duration,
+    pub(super) interrupted: bool,
+    pub(super) saturation: Option<Saturation>,
+}
+
+/// A run under way.
+struct Running<'a, F> {
+    engine: Engine,
+    collected: Collected,
+    gauge: Gauge,
+    ready: usize,
+    done: usize,
+    runtime: &'a Runtime,
+    renew: F,
+    looked: u32,
+}
+
+impl Drive<'_> {
+    pub(super) fn run<Y, F, R>(self, system: &Arc<Y>, gauge: Gauge, api: &Api, renew: F) -> Result<(Driven, Gauge), String>
+    where
+        Y: System,
+        F: Fn(u32) -> R,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let options = &self.options;
+        let search = self.scenario.load.mode == Mode::Saturate;
+        let mut running = Running {
+            engine: Engine::start(system, options)?,
+            collected: Collected::new(options.threads, options.classes, search)?,
+            gauge,
+            ready: 0,
+            done: 0,
+            runtime: self.runtime,
+            renew,
+            looked: 0,
+        };
+        self.connect(&mut running)?;
+        self.runtime.block_on(running.gauge.connected(api));
+
+        let started_at = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+        let start_ns = running.engine.clock().now_ns() + HEAD_START.as_nanos() as u64;
+        let mut saturation = None;
+        if search {
+            saturation = Some(self.search(&mut running, start_ns, &self.scenario.load.saturate)?);
+        } else {
+            self.load(&mut running, start_ns)?;
+        }
+        let interrupted = self.interrupts.count() > 0;
+        let sent_ns = running.engine.clock().now_ns().saturating_sub(start_ns);
+        let planned = if search { Duration::MAX } else { self.scenario.load.duration };
+        let sent_for = Duration::from_nanos(sent_ns).min(planned);
+        running.look(sent_for.as_secs() as u32);
+        running.engine.drain();
+        let complete = self.drain(&mut running, system.as_ref())?;
+        running.engine.finish();
+        let deadline = Instant::now() + GOODBYE;
+        while running.done < options.threads && Instant::now() < deadline {
+            running.step()?;
+        }
+        running.collected.end()?;
+        let Running { engine, collected, gauge, .. } = running;
+        engine.join();
+        let violations = system.finish(complete);
+        let options = self.options;
+        Ok((Driven { options, collected, violations, started_at, sent_for, interrupted, saturation }, gauge))
+    }
+
+    fn connect<F, R>(&self, running: &mut Running<'_, F>) -> Result<(), String>
+    where
+        F: Fn(u32) -> R,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let seats = self.options.seats.len();
+        let bar = progress::bar(self.quiet, seats as u64, "connecting");
+        while running.ready < seats {
+            running.step()?;
+            bar.set_position(running.ready as u64);
+            if self.interrupts.count() > 0 {
+                return Err("interrupted before anything was measured".to_owned());
+            }
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// One load for the whole duration.
+    fn load<F, R>(&self, running: &mut Running<'_, F>, start_ns: u64) -> Result<(), String>
+    where
+        F: Fn(u32) -> R,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let load = &self.scenario.load;
+        running.engine.load(Pace {
+            start_ns,
+            duration: load.duration,
+            ramp: load.ramp,
+            spacing: load.spacing,
+            factor: 1.0,
+            seed: load.seed,
+        });
+        let length_ms = u64::try_from(load.duration.as_millis()).unwrap_or(u64::MAX);
+        let bar = progress::run_bar(self.quiet, length_ms);
+        let end_ns = start_ns + load.duration.as_nanos() as u64;
+        while running.engine.clock().now_ns() < end_ns && self.interrupts.count() == 0 {
+            running.step()?;
+            running.show(&bar, start_ns);
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// Loads that grow until one does not hold.
+    fn search<F, R>(&self, running: &mut Running<'_, F>, start_ns: u64, search: &Saturate) -> Result<Saturation, String>
+    where
+        F: Fn(u32) -> R,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let mut found = Saturation::default();
+        let mut rate = search.rate_start;
+        let step = Duration::from_secs(u64::from(search.step_seconds));
+        let bar = progress::run_bar(self.quiet, u64::from(search.steps_max) * step.as_millis() as u64);
+        for number in 0..search.steps_max {
+            let first = number * search.step_seconds;
+            let begin_ns = start_ns + u64::from(first) * 1_000_000_000;
+            running.engine.load(Pace {
+                start_ns: begin_ns,
+                duration: step,
+                ramp: Duration::ZERO,
+                spacing: self.scenario.load.spacing,
+                factor: rate,
+                seed: self.scenario.load.seed ^ u64::from(number),
+            });
+            let end_ns = begin_ns + step.as_nanos() as u64;
+            while running.engine.clock().now_ns() < end_ns && self.interrupts.count() == 0 {
+                running.step()?;
+                running.show(&bar, start_ns);
+            }
+            if self.interrupts.count() > 0 {
+                "interrupted".clone_into(&mut found.broke);
+                break;
+            }
+            // The step's last second is handed in a moment after it ends.
+            let last = first + search.step_seconds - 1;
+            let deadline = Instant::now() + HAND_IN;
+            while running.collected.newest().is_none_or(|newest| newest < last) && Instant::now() < deadline {
+                running.step()?;
+            }
+            let (acked, latency) = running.collected.acks(first..last + 1)?;
+            let acked_per_s = acked as f64 / step.as_secs_f64();
+            let p99_us = latency.value_at_quantile(0.99);
+            let enough = acked_per_s >= HELD_SHARE * rate;
+            let quick = p99_us as f64 <= search.p99_limit_ms * 1000.0;
+            found.steps.push(SaturationStep {
+                planned_per_s: rate,
+                acked_per_s,
+                ack_p50_us: latency.value_at_quantile(0.5),
+                ack_p99_us: p99_us,
+                held: enough && quick,
+            });
+            if !(enough && quick) {
+                found.broke = if enough {
+                    format!("99 in 100 acks took up to {:.1} ms, more than {} ms", p99_us as f64 / 1e3, search.p99_limit_ms)
+                } else {
+                    format!("{acked_per_s:.0} of {rate:.0} messages a second were acknowledged")
+                };
+                break;
+            }
+            found.sustained_per_s = rate;
+            rate *= search.rate_factor;
+        }
+        bar.finish_and_clear();
+        Ok(found)
+    }
+
+    /// Waits until everything has arrived or patience ends; false when Ctrl-C cut it short.
+    fn drain<F, R>(&self, running: &mut Running<'_, F>, system: &impl System) -> Result<bool, String>
+    where
+        F: Fn(u32) -> R,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let before = self.interrupts.count();
+        let deadline = Instant::now() + self.scenario.load.drain;
+        while Instant::now() < deadline {
+            running.step()?;
+            if running.engine.unanswered() == 0 && system.settled() {
+                break;
+            }
+            if self.interrupts.count() > before.max(1) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl<F, R> Running<'_, F>
+where
+    F: Fn(u32) -> R,
+    R: Future<Output = ()> + Send + 'static,
+{
+    /// Takes what the threads say.
+    fn step(&mut self) -> Result<(), String> {
+        let mut patience = PATIENCE;
+        while let Some(event) = self.engine.event(patience)? {
+            patience = Duration::ZERO;
+            match event {
+                Event::Ready => self.ready += 1,
+                Event::Failed(reason) => return Err(reason),
+                Event::Unauthorized(user) => drop(self.runtime.spawn((self.renew)(user))),
+                Event::Interval(interval) => self.collected.add(*interval)?,
+                Event::Done(findings) => {
+                    self.done += 1;
+                    self.collected.findings.merge(*findings)?;
+                    if self.done == self.collected.thread_cpu_ns.len() {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the processes when another second has begun.
+    fn look(&mut self, second: u32) {
+        if second > self.looked {
+            let cores = self.gauge.look();
+            for missed in self.looked..second {
+                self.collected.cores.insert(missed, cores);
+            }
+            self.looked = second;
+        }
+    }
+
+    fn show(&mut self, bar: &ProgressBar, start_ns: u64) {
+        let elapsed_ns = self.engine.clock().now_ns().saturating_sub(start_ns);
+        self.look((elapsed_ns / 1_000_000_000) as u32);
+        bar.set_position(elapsed_ns / 1_000_000);
+        let tally = &self.collected.total.tally;
+        bar.set_message(format!("sent {} acked {} delivered {}", tally.sent, tally.acked, tally.delivered));
+    }
+}

@@ -1,0 +1,49 @@
+//! Ctrl-C, counted.
+
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// How often Ctrl-C came; SIGTERM counts as one.
+#[derive(Debug, Clone)]
+pub struct Interrupts {
+    count: Arc<watch::Receiver<u32>>,
+}
+
+impl Interrupts {
+    /// Listens from now on.
+    pub fn listen(runtime: &Runtime) -> Result<Self, String> {
+        let _inside = runtime.enter();
+        let fault = |error: std::io::Error| format!("cannot listen to Ctrl-C: {error}");
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(fault)?;
+        let (sender, count) = watch::channel(0);
+        runtime.spawn(async move {
+            loop {
+                let came = tokio::select! {
+                    came = interrupt.recv() => came,
+                    came = terminate.recv() => came,
+                };
+                if came.is_none() {
+                    return;
+                }
+                sender.send_modify(|count| *count += 1);
+            }
+        });
+        Ok(Self { count: Arc::new(count) })
+    }
+
+    /// How often so far.
+    pub fn count(&self) -> u32 {
+        *self.count.borrow()
+    }
+
+    /// Waits for the first one.
+    pub async fn first(&self) {
+        let mut count = watch::Receiver::clone(&self.count);
+        if count.wait_for(|count| *count > 0).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Log-ins over HTTP, as fast as asked: what a password hash costs, and how long people wait for it.
+
+use super::{Gauge, Interrupts, Outcome};
+use crate::cli::RunOptions;
+use crate::engine::recorder::{Findings, Tally, histogram, microseconds};
+use crate::measure::process::Work;
+use crate::progress;
+use crate::result::{Counts, Latency, RESULT_VERSION, RunResult, System};
+use crate::scenario::Scenario;
+use crate::setup::account::SignIn;
+use crate::setup::api::Api;
+use std::sync::Arc;
+use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// Runs the storm. Latency counts from the planned time when there is a rate, else from the actual one.
+pub(super) fn storm(
+    scenario: &Scenario,
+    api: &Api,
+    sign_in: &SignIn,
+    runtime: &Runtime,
+    interrupts: &Interrupts,
+    options: &RunOptions,
+) -> Result<Outcome, String> {
+    runtime.block_on(async {
+        let Some(logins) = &scenario.logins else { return Err("no [logins] in the scenario".to_owned()) };
+        let mut gauge = Gauge::new(api.target().resolve()?, None);
+        gauge.connected(api).await;
+        let started_at = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+        let start = Instant::now();
+        let end = start + scenario.load.duration;
+        let permits = Arc::new(Semaphore::new(logins.concurrency as usize));
+        let bar = progress::run_bar(options.output.quiet, scenario.load.duration.as_millis() as u64);
+        let mut under_way: JoinSet<Result<Duration, String>> = JoinSet::new();
+        let mut latency = histogram()?;
+        let mut findings = Findings::default();
+        let mut tally = Tally::default();
+        let mut take = |finished: Result<Result<Duration, String>, tokio::task::JoinError>, tally: &mut Tally| {
+            match finished {
+                Ok(Ok(took)) => {
+                    tally.other_commands += 1;
+                    latency.saturating_record(microseconds(took.as_nanos() as u64));
+                }
+                Ok(Err(_)) | Err(_) => findings.error("login_failed"),
+            }
+        };
+        let mut number = 0_u32;
+        loop {
+            let planned = if logins.rate > 0.0 {
+                start + Duration::from_secs_f64(f64::from(number) / logins.rate)
+            } else {
+                Instant::now()
+            };
+            if planned >= end || interrupts.count() > 0 {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep_until(planned) => {}
+                () = interrupts.first() => break,
+            }
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { break };
+            let planned = if logins.rate > 0.0 { planned } else { Instant::now() };
+            let (api, sign_in, user) = (api.clone(), sign_in.clone(), number % scenario.population.users);
+            under_way.spawn(async move {
+                let outcome = sign_in.login(&api, sign_in.username(user)).await;
+                drop(permit);
+                outcome.map(|_| planned.elapsed())
+            });
+            number += 1;
+            while let Some(finished) = under_way.try_join_next() {
+                take(finished, &mut tally);
+            }
+            bar.set_position(start.elapsed().as_millis() as u64);
+            bar.set_message(format!("{} log-ins", tally.other_commands));
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        gauge.look();
+        let _ = tokio::time::timeout(scenario.load.drain, async {
+            while let Some(finished) = under_way.join_next().await {
+                take(finished, &mut tally);
+            }
+        })
+        .await;
+        bar.finish_and_clear();
+        let rate = tally.other_commands as f64 / seconds.max(0.001);
+        let result = RunResult {
+            version: RESULT_VERSION,
+            system: System { name: "Veza Chat Server".to_owned(), durability: "fsync".to_owned(), ..System::default() },
+            started_at,
+            seconds,
+            interrupted: interrupts.count() > 0,
+            counts: Counts {
+                users: u64::from(scenario.population.users),
+                other_commands: tally.other_commands,
+                unsent: u64::from(number) - tally.other_commands,
+                ..Counts::default()
+            },
+            operations: [("login".to_owned(), Latency::of(&latency).map_err(|error| error.to_string())?)].into(),
+            usage: gauge.usage(Work::default(), 0),
+            errors: findings.errors,
+            notes: vec![format!("{rate:.1} log-ins a second")],
+            ..RunResult::default()
+        };
+        Ok(Outcome { result, seconds: Vec::new() })
+    })
+}

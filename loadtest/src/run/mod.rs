@@ -1,0 +1,229 @@
+//! A run from set-up to result.
+//!
+//! ```text
+//!  server ─▶ users ─▶ rooms ─▶ connections ─▶ load(s) ─▶ drain ─▶ result
+//!                                   └──────── Ctrl-C ───────┘▲
+//! ```
+//!
+//! Ctrl-C ends the load and lets what is under way come in; a second one ends at once, and then what is still under way is
+//! not held against the server. Either way what was measured is printed, and a server that was started is stopped.
+
+mod collect;
+mod drive;
+mod gauge;
+mod interrupts;
+mod logins;
+mod outcome;
+mod streams;
+
+pub use collect::SecondHistograms;
+pub use interrupts::Interrupts;
+
+use crate::cli::RunOptions;
+use crate::engine::{EngineOptions, Loop};
+use crate::payload::{PayloadFormat, RunId};
+use crate::protocol::veza::{Veza, VezaOptions};
+use crate::result::{Machine, RunResult};
+use crate::scenario::{Mode, Rooms, Scenario};
+use crate::setup::account::{Account, SignIn};
+use crate::setup::api::{Api, Target};
+use crate::setup::launch::{Launch, Server};
+use crate::setup::rooms::{self, Preparation};
+use crate::setup::pin;
+use drive::Drive;
+use gauge::Gauge;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::runtime::Runtime;
+
+/// Descriptors needed beside the connections.
+const SPARE_DESCRIPTORS: u64 = 128;
+/// Connections that a thread opens at once, at the start.
+const OPENING_MAX: usize = 64;
+
+/// What a run gave.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The result.
+    pub result: RunResult,
+    /// Both latencies, second by second.
+    pub seconds: Vec<SecondHistograms>,
+}
+
+/// The server of a run: a given one, or one started for it.
+struct Given {
+    api: Api,
+    data_dir: Option<PathBuf>,
+    /// Stopped when the run is over.
+    _server: Option<Server>,
+}
+
+/// Runs the scenario. The error is for people: what failed, where, what to do.
+pub fn run(options: &RunOptions) -> Result<Outcome, String> {
+    let (name, scenario) = options.scenario()?;
+    let sockets = if scenario.logins.is_some() { 0 } else { u64::from(scenario.connections()) };
+    check_descriptors(sockets + u64::from(options.setup_concurrency))?;
+    if let Some(cores) = &options.generator_cores {
+        pin::pin(&cores.0)?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start the runtime: {error}"))?;
+    let interrupts = Interrupts::listen(&runtime)?;
+    let machine = Machine::current();
+    let mut outcome = runtime.block_on(async {
+        tokio::select! {
+            prepared = prepare(options, &scenario) => prepared.map(Some),
+            () = interrupts.first() => Ok(None),
+        }
+    })?
+    .ok_or("interrupted before anything was measured")
+    .map_err(str::to_owned)
+    .and_then(|prepared| match prepared {
+        Prepared::Rooms(prepared) => measure(options, &scenario, *prepared, &runtime, &interrupts),
+        Prepared::Logins(server, sign_in) => logins::storm(&scenario, &server.api, &sign_in, &runtime, &interrupts, options),
+    })?;
+    let result = &mut outcome.result;
+    result.label = options.output.label.clone().unwrap_or_else(|| name.clone());
+    result.machine = machine;
+    result.scenario = describe(&name, &scenario, options);
+    result.system.workers = options.url.is_none().then_some(options.server.workers);
+    Ok(outcome)
+}
+
+/// The scenario as it was run, for the result.
+fn describe(name: &str, scenario: &Scenario, options: &RunOptions) -> serde_json::Value {
+    let mut value = serde_json::to_value(scenario).unwrap_or_default();
+    if let Some(map) = value.as_object_mut() {
+        map.insert("name".to_owned(), name.into());
+        map.insert("generator_threads".to_owned(), options.threads.into());
+        map.insert("survive_restarts".to_owned(), options.survive_restarts.into());
+    }
+    value
+}
+
+/// What set-up gives.
+enum Prepared {
+    /// Rooms with users in them.
+    Rooms(Box<PreparedRooms>),
+    /// Users only.
+    Logins(Given, SignIn),
+}
+
+struct PreparedRooms {
+    server: Given,
+    sign_in: SignIn,
+    accounts: Vec<Account>,
+    rooms: Rooms,
+    room_ids: Vec<String>,
+}
+
+async fn prepare(options: &RunOptions, scenario: &Scenario) -> Result<Prepared, String> {
+    let server = server(options, scenario).await?;
+    let sign_in = SignIn { prefix: options.prefix.clone(), password: options.password.clone() };
+    let (concurrency, quiet) = (options.setup_concurrency, options.output.quiet);
+    let accounts = sign_in.enter_all(&server.api, scenario.population.users, concurrency, quiet).await?;
+    if scenario.logins.is_some() {
+        return Ok(Prepared::Logins(server, sign_in));
+    }
+    let rooms = Rooms::of(scenario);
+    let how = Preparation { prefix: &options.prefix, concurrency, quiet };
+    let room_ids = rooms::prepare(&server.api, &accounts, &rooms.rooms, how).await?;
+    Ok(Prepared::Rooms(Box::new(PreparedRooms { server, sign_in, accounts, rooms, room_ids })))
+}
+
+async fn server(options: &RunOptions, scenario: &Scenario) -> Result<Given, String> {
+    if let Some(target) = &options.url {
+        let api = Api::new(target.clone()).map_err(|error| error.to_string())?;
+        return Ok(Given { api, data_dir: None, _server: None });
+    }
+    let mut settings = scenario.server.clone();
+    if scenario.compression {
+        settings.insert("features.compression".to_owned(), true.into());
+    }
+    let mut server = Server::start(&Launch {
+        binary: options.server.server_binary.clone(),
+        data_dir: options.server.data_dir.clone(),
+        workers: options.server.workers,
+        cores: options.server.server_cores.clone().map(|cores| cores.0),
+        settings,
+    })?;
+    let api = Api::new(server.target().clone()).map_err(|error| error.to_string())?;
+    server.ready(&api).await?;
+    Ok(Given { api, data_dir: Some(server.data_dir()), _server: Some(server) })
+}
+
+fn measure(
+    options: &RunOptions,
+    scenario: &Scenario,
+    prepared: PreparedRooms,
+    runtime: &Runtime,
+    interrupts: &Interrupts,
+) -> Result<Outcome, String> {
+    let PreparedRooms { server, sign_in, accounts, rooms, room_ids } = prepared;
+    let target: &Target = server.api.target();
+    let address = target.resolve()?;
+    let gauge = Gauge::new(address, server.data_dir.as_deref());
+    let seats = streams::seats(scenario, &rooms);
+    let streams = streams::streams(scenario, &rooms, &seats);
+    let slow = scenario.slow_readers.as_ref().map(|slow| (slow.at, slow.length));
+    let engine = EngineOptions {
+        address,
+        authority: target.authority(),
+        threads: options.threads as usize,
+        survive_restarts: options.survive_restarts,
+        window: scenario.load.in_flight as usize,
+        sending: if scenario.load.mode == Mode::Closed { Loop::Closed } else { Loop::Open },
+        class_of_room: rooms.rooms.iter().map(|room| room.class as u8).collect(),
+        classes: scenario.population.rooms.len() + usize::from(slow.is_some()),
+        seats,
+        streams,
+        storm_at: scenario.storm.as_ref().map(|storm| storm.at),
+        pause: slow,
+        opening_max: OPENING_MAX,
+    };
+    let veza = Veza::new(
+        room_ids,
+        accounts.iter().map(|account| account.token.clone()).collect(),
+        // Fresh in every run, whatever the seed: a server remembers client message ids.
+        PayloadFormat { run: RunId(rand::random()), sizes: scenario.load.payload_bytes.sizes() },
+        VezaOptions {
+            formats: scenario.format.formats(),
+            compression: scenario.compression,
+            checks: scenario.checks,
+        },
+    );
+    let system = Arc::new(veza);
+    let renewing = Arc::clone(&system);
+    let api = server.api.clone();
+    let renew = move |user: u32| {
+        let (system, api, sign_in) = (Arc::clone(&renewing), api.clone(), sign_in.clone());
+        async move {
+            if let Ok(account) = sign_in.login(&api, sign_in.username(user)).await {
+                system.renew(user, account.token);
+            }
+        }
+    };
+    let drive = Drive { scenario, options: Arc::new(engine), quiet: options.output.quiet, runtime, interrupts };
+    let (driven, mut gauge) = drive.run(&system, gauge, &server.api, renew)?;
+    let server_side = runtime.block_on(gauge.server_side(&server.api));
+    outcome::put_together(scenario, driven, &mut gauge, server_side)
+}
+
+/// Refuses a run that would fail halfway for lack of file descriptors.
+fn check_descriptors(sockets: u64) -> Result<(), String> {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let soft = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse::<u64>().ok());
+    let needed = sockets + SPARE_DESCRIPTORS;
+    match soft {
+        Some(soft) if soft < needed => Err(format!(
+            "this run needs {needed} open files, the limit is {soft}: raise it with ulimit -n {needed}, or lower --users or \
+             --connections-per-user"
+        )),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,174 @@
+//! From what was measured to the [`RunResult`].
+
+use super::Outcome;
+use super::collect::sum;
+use super::drive::Driven;
+use super::gauge::Gauge;
+use crate::measure::process::Work;
+use crate::result::{ClassResult, Counts, Latency, RESULT_VERSION, RunResult, ServerSide, System};
+use crate::scenario::{Mode, Scenario};
+use hdrhistogram::Histogram;
+
+/// A generator's thread that used more of a core than this was the limit.
+const BUSY_SHARE: f64 = 0.9;
+/// Sends that left later than this, 1 in 100, make the generator the limit.
+const LAG_LIMIT_US: u64 = 5_000;
+
+/// The result of a driven run.
+pub(super) fn put_together(
+    scenario: &Scenario,
+    driven: Driven,
+    gauge: &mut Gauge,
+    server: Option<ServerSide>,
+) -> Result<Outcome, String> {
+    let Driven { options, mut collected, violations, started_at, sent_for, interrupted, saturation } = driven;
+    let total = &collected.total;
+    let tally = total.tally;
+    let connections = options.seats.len() as u64;
+    let seconds = sent_for.as_secs_f64();
+    let latency = |histogram: &Histogram<u64>| Latency::of(histogram).map_err(|error| error.to_string());
+    let send_lag = latency(&total.send_lag)?;
+    let work = Work { acked: tally.acked, delivered: tally.delivered };
+    let usage = gauge.usage(work, connections);
+    let busiest = collected.thread_cpu_ns.iter().max().copied().unwrap_or_default() as f64 / 1e9 / seconds.max(0.001);
+    let mut result = RunResult {
+        version: RESULT_VERSION,
+        system: System {
+            name: "Veza Chat Server".to_owned(),
+            version: String::new(),
+            durability: "fsync".to_owned(),
+            workers: None,
+        },
+        started_at,
+        seconds,
+        interrupted,
+        counts: Counts {
+            connections,
+            users: u64::from(scenario.population.users),
+            rooms: options.class_of_room.len() as u64,
+            sent: tally.sent,
+            resent: tally.resent,
+            unsent: tally.unsent,
+            acked: tally.acked,
+            refused: tally.refused,
+            delivered: tally.delivered,
+            other_events: tally.other_events,
+            other_commands: tally.other_commands,
+            lost: tally.lost,
+            restored: tally.restored,
+            lagging: tally.lagging,
+            resets: tally.resets,
+            received_bytes: tally.received_bytes,
+        },
+        ack: latency(&sum(&total.ack, 3)?)?,
+        delivery: latency(&sum(&total.delivery, 3)?)?,
+        send_lag,
+        classes: classes(scenario, &total.ack, &total.delivery)?,
+        timeline: collected.timeline(seconds),
+        usage,
+        server,
+        saturation,
+        ..RunResult::default()
+    };
+    for (name, histogram) in &collected.findings.operations {
+        result.operations.insert((*name).to_owned(), latency(histogram)?);
+    }
+    result.generator_limits = limits(scenario, busiest, &result.send_lag);
+    result.notes = notes(scenario, &result);
+    result.errors = std::mem::take(&mut collected.findings.errors);
+    result.notes.extend(refusal_note(&result));
+    result.violations = violations;
+    result.violations.merge(std::mem::take(&mut collected.findings.violations));
+    Ok(Outcome { result, seconds: collected.histograms })
+}
+
+fn classes(
+    scenario: &Scenario,
+    ack: &[Histogram<u64>],
+    delivery: &[Histogram<u64>],
+) -> Result<Vec<ClassResult>, String> {
+    let population = &scenario.population;
+    if ack.len() < 2 {
+        return Ok(Vec::new());
+    }
+    let spread = |count: u32| population.users / count.max(1);
+    let mut named: Vec<(String, u32)> = population
+        .rooms
+        .iter()
+        .map(|class| {
+            let size = if class.size == 0 { spread(class.count) } else { class.size };
+            (class.name.clone(), size * population.connections_per_user)
+        })
+        .collect();
+    if scenario.slow_readers.is_some() {
+        named.push(("slow readers".to_owned(), 0));
+    }
+    let latency = |histogram: &Histogram<u64>| Latency::of(histogram).map_err(|error| error.to_string());
+    let histograms = ack.iter().zip(delivery);
+    named
+        .into_iter()
+        .zip(histograms)
+        .map(|((name, room_size), (ack, delivery))| {
+            Ok(ClassResult { name, room_size, ack: latency(ack)?, delivery: latency(delivery)? })
+        })
+        .collect()
+}
+
+/// Why the generator, not the server, was the limit.
+fn limits(scenario: &Scenario, busiest: f64, send_lag: &Latency) -> Vec<String> {
+    let mut limits = Vec::new();
+    if busiest > BUSY_SHARE {
+        limits.push(format!(
+            "a thread of the generator used {:.0} % of a core: it was the limit. Give it more --threads, or cores of its own",
+            busiest * 100.0
+        ));
+    }
+    if scenario.load.mode != Mode::Closed && send_lag.p99_us > LAG_LIMIT_US {
+        limits.push(format!(
+            "1 in 100 sends left {:.1} ms or more after its planned time with nothing to hold it back: this machine is too \
+             busy for the load, and latencies include that",
+            send_lag.p99_us as f64 / 1e3
+        ));
+    }
+    limits
+}
+
+fn notes(scenario: &Scenario, result: &RunResult) -> Vec<String> {
+    let mut notes = Vec::new();
+    if scenario.load.mode == Mode::Closed {
+        notes.push(
+            "closed loop: latencies count from the actual send, and a slow answer delays the next send. They say nothing \
+             about waiting in front of the server"
+                .to_owned(),
+        );
+    }
+    if !scenario.checks {
+        notes.push("without checks: whether messages were lost, doubled or reordered is not known".to_owned());
+    }
+    if result.counts.unsent > 0 {
+        notes.push(format!(
+            "{} planned messages were never sent: a window (--in-flight) or a lost connection held them back. Latencies are \
+             those of the others",
+            result.counts.unsent
+        ));
+    }
+    if let Some(server) = &result.usage.server
+        && !scenario.sends()
+        && result.seconds > 0.0
+    {
+        let per = server.cpu_s * 1e6 / (result.counts.connections.max(1) as f64 * result.seconds);
+        notes.push(format!("{per:.3} µs of the server's CPU per idle connection and second"));
+    }
+    if result.interrupted {
+        notes.push("interrupted: this is what was measured until then".to_owned());
+    }
+    notes
+}
+
+fn refusal_note(result: &RunResult) -> Option<String> {
+    let limited = result.errors.get("rate_limited")?;
+    Some(format!(
+        "{limited} messages were refused as rate_limited: by default a user may send 60 a minute. Use more --users, or \
+         start the server with CHAT_SERVER__LIMITS__MAX_MESSAGES_PER_MINUTE=100000000"
+    ))
+}

@@ -1,0 +1,7 @@
+//! Before a run: a server, if none is given, its users, and their rooms.
+
+pub mod account;
+pub mod api;
+pub mod launch;
+pub mod pin;
+pub mod rooms;
