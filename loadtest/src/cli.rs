@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::compare::{CompareOptions, insert_server};
 use crate::plan::Spacing;
 use crate::scenario::{FormatChoice, Layers, Mode, Override, Scenario};
 use crate::setup::api::Target;
@@ -54,6 +55,11 @@ pub enum Command {
     Run(Box<RunOptions>),
     /// List the built-in scenarios
     List,
+    /// Run a scenario against this server and others in turn
+    Compare(Box<CompareOptions>),
+    /// The server of `loadtest compare` that INSERTs each message
+    #[command(hide = true)]
+    PeerTungstenite(insert_server::Options),
 }
 
 /// Options of `loadtest run`.
@@ -107,7 +113,8 @@ pub struct RunOptions {
 pub struct Cores(pub Vec<usize>);
 
 impl Cores {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Reads a list of cores.
+    pub fn parse(text: &str) -> Result<Self, String> {
         pin::parse(text).map(Self)
     }
 }
@@ -170,7 +177,8 @@ pub struct Overrides {
 }
 
 impl Overrides {
-    fn all(&self) -> Vec<Override> {
+    /// All of them, as keys of the file.
+    pub fn all(&self) -> Vec<Override> {
         let mut all = Vec::new();
         let mut put = |option: &str, key: &str, value: Option<Value>| {
             if let Some(value) = value {

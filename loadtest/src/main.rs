@@ -24,6 +24,7 @@ mod payload;
 mod plan;
 mod progress;
 mod protocol;
+mod report;
 mod result;
 mod run;
 mod scenario;
@@ -44,6 +45,8 @@ fn main() -> ExitCode {
             list();
             Ok(true)
         }
+        Command::Compare(options) => compare::compare(&options),
+        Command::PeerTungstenite(options) => compare::insert_server::serve(&options).map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -34,7 +34,7 @@ impl<C: Codec + 'static> System for Adapter<C> {
     type Protocol = AdapterProtocol<C>;
 
     fn protocol(self: &Arc<Self>) -> AdapterProtocol<C> {
-        AdapterProtocol { system: Arc::clone(self), contents: Contents::new(self.payload) }
+        AdapterProtocol { system: Arc::clone(self), contents: Contents::new(self.payload.clone()) }
     }
 
     fn settled(&self) -> bool {

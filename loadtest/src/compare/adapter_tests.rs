@@ -3,10 +3,12 @@
 use super::super::codec::relay::Relay;
 use super::*;
 use crate::engine::flow::Flight;
-use crate::payload::{RunId, Token};
+use crate::payload::{RunId, Sizes, Token};
 use std::collections::BTreeSet;
 
-const FORMAT: PayloadFormat = PayloadFormat { run: RunId(0xabc), bytes: 80 };
+fn format() -> PayloadFormat {
+    PayloadFormat { run: RunId(0xabc), sizes: Sizes::all(80) }
+}
 const ROOM: u32 = 7;
 
 /// Writes down what a protocol reports.
@@ -62,7 +64,7 @@ struct Bench {
 impl Bench {
     /// One connection in one room.
     fn new() -> Self {
-        let system = Arc::new(Adapter::new(1, FORMAT));
+        let system = Arc::new(Adapter::new(1, format()));
         let mut protocol = system.protocol();
         let rooms: Arc<[u32]> = Arc::from([ROOM]);
         let state = protocol.state(ClientIndex(0), &rooms);
@@ -92,7 +94,7 @@ impl Bench {
         self.notes.waiting.insert(number);
         self.protocol.publish(&mut self.peer, Publish { token, room: ROOM, planned_ns, repeated: false });
         self.hear(&format!(r#"{{"t":"ack","token":"{number}"}}"#));
-        let payload = FORMAT.write(token, planned_ns);
+        let payload = format().write(token, planned_ns);
         format!(r#"{{"t":"message","room":"{ROOM}","token":"{number}","payload":"{payload}"}}"#)
     }
 

@@ -86,9 +86,11 @@ fn digits(bytes: &[u8]) -> Option<(u32, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::payload::RunId;
+    use crate::payload::{RunId, Sizes};
 
-    const FORMAT: PayloadFormat = PayloadFormat { run: RunId(0xabc), bytes: 128 };
+    fn format() -> PayloadFormat {
+        PayloadFormat { run: RunId(0xabc), sizes: Sizes::all(128) }
+    }
 
     fn token(client: u32, number: u32) -> Token {
         Token { client: ClientIndex(client), number }
@@ -96,12 +98,12 @@ mod tests {
 
     #[test]
     fn the_first_arrival_and_later_ones_read_alike() {
-        let mut contents = Contents::new(FORMAT);
+        let mut contents = Contents::new(format());
         for round in 0..3 {
             for number in 0..20_000 {
                 let token = token(number % 7, number);
                 let planned_ns = u64::from(number) * 1000;
-                let content = FORMAT.write(token, planned_ns);
+                let content = format().write(token, planned_ns);
                 let expected = Reading::Ours { token, planned_ns };
                 assert_eq!(contents.read(content.as_bytes()), expected, "round {round}");
             }
@@ -110,10 +112,10 @@ mod tests {
 
     #[test]
     fn a_changed_byte_is_seen_before_and_after_the_content_is_known() {
-        let content = FORMAT.write(token(7, 42), 5);
+        let content = format().write(token(7, 42), 5);
         let mut changed = content.clone().into_bytes();
         changed[100] ^= 1;
-        let mut contents = Contents::new(FORMAT);
+        let mut contents = Contents::new(format());
         assert_eq!(contents.read(&changed), Reading::Corrupted);
         assert!(matches!(contents.read(content.as_bytes()), Reading::Ours { .. }));
         assert_eq!(contents.read(&changed), Reading::Corrupted);
@@ -123,8 +125,8 @@ mod tests {
 
     #[test]
     fn other_runs_and_other_texts_are_foreign() {
-        let mut contents = Contents::new(FORMAT);
-        let other = PayloadFormat { run: RunId(0xdef), ..FORMAT };
+        let mut contents = Contents::new(format());
+        let other = PayloadFormat { run: RunId(0xdef), ..format() };
         assert_eq!(contents.read(other.write(token(7, 42), 5).as_bytes()), Reading::Foreign);
         assert_eq!(contents.read(b""), Reading::Foreign);
         assert_eq!(contents.read(b"\xff\xfe"), Reading::Foreign);

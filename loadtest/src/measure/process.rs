@@ -25,6 +25,8 @@ const ROUNDING_TICKS: u64 = 4;
 /// Which members of a family of processes belong to the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filter {
+    /// The roots alone: a program that starts the servers it measures is their parent.
+    Roots,
     /// All of them.
     All,
     /// All but those with this name and their descendants.
@@ -69,16 +71,19 @@ pub fn members(roots: &[i32], filter: &Filter, all: &[Relative]) -> Vec<i32> {
             continue;
         }
         let named = match filter {
-            Filter::All => false,
+            Filter::Roots | Filter::All => false,
             Filter::Except(name) | Filter::Only(name) => below || relative.name == *name,
         };
         let wanted = match filter {
-            Filter::All => true,
+            Filter::Roots | Filter::All => true,
             Filter::Except(_) => !named,
             Filter::Only(_) => named,
         };
         if wanted {
             found.insert(relative.pid);
+        }
+        if *filter == Filter::Roots {
+            continue;
         }
         waiting.extend(children.get(&relative.pid).into_iter().flatten().map(|child| (*child, named)));
     }
@@ -244,10 +249,10 @@ impl ProcessMeter {
         Self { roots, filter, tally: Tally::default() }
     }
 
-    /// Measures this program.
+    /// Measures this program, without what it has started.
     pub fn of_this_program() -> Self {
         // The kernel's identifiers are positive and small.
-        Self::new(vec![i32::try_from(std::process::id()).unwrap_or(i32::MAX)])
+        Self::filtered(vec![i32::try_from(std::process::id()).unwrap_or(i32::MAX)], Filter::Roots)
     }
 
     /// Goes on with other roots, as after a restart of the server; totals keep what was used before.

@@ -45,6 +45,7 @@ fn a_server_and_the_postgresql_below_it_are_two_groups() {
     assert_eq!(members(&[10], &Filter::All, &all), [10, 11, 20, 21, 22]);
     assert_eq!(members(&[10], &Filter::Except("postgres"), &all), [10, 11]);
     assert_eq!(members(&[10], &Filter::Only("postgres"), &all), [20, 21, 22]);
+    assert_eq!(members(&[10], &Filter::Roots, &all), [10]);
     assert_eq!(members(&[99], &Filter::All, &all), Vec::<i32>::new());
 }
 

@@ -62,7 +62,7 @@ struct Running<'a, F> {
 }
 
 impl Drive<'_> {
-    pub(super) fn run<Y, F, R>(self, system: &Arc<Y>, gauge: Gauge, api: &Api, renew: F) -> Result<(Driven, Gauge), String>
+    pub(super) fn run<Y, F, R>(self, system: &Arc<Y>, gauge: Gauge, api: Option<&Api>, renew: F) -> Result<(Driven, Gauge), String>
     where
         Y: System,
         F: Fn(u32) -> R,
