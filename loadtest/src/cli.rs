@@ -228,7 +228,7 @@ pub struct ServerOptions {
 }
 
 /// Where results go.
-#[derive(Args, Debug, Clone)]
+#[derive(Args, Debug, Clone, Default)]
 #[command(next_help_heading = "Output")]
 pub struct OutputOptions {
     /// Write the result to this file as JSON, too
@@ -286,7 +286,7 @@ mod tests {
         let all = std::iter::once("loadtest").chain(arguments.iter().copied()).map(OsString::from).collect();
         match Arguments::try_parse_from(with_command(all)).map_err(|error| error.to_string())?.command {
             Command::Run(options) => Ok(*options),
-            Command::List => Err("list".to_owned()),
+            _ => Err("another command".to_owned()),
         }
     }
 
