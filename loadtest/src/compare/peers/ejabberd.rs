@@ -126,6 +126,8 @@ listen:
   - port: {port}
     ip: \"{ip}\"
     module: ejabberd_http
+    # The default of 5 lets a crowd that connects at once wait for seconds.
+    backlog: 1024
     request_handlers: {{/ws: ejabberd_http_ws}}
 # No limit on how fast a client may send: the server is measured, not a limiter.
 shaper_rules: {{max_user_sessions: 10000}}

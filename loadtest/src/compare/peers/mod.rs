@@ -142,7 +142,7 @@ impl PeerKind {
             Self::Mosquitto => "Mosquitto",
             Self::Nats => "NATS JetStream",
             Self::Ejabberd => "ejabberd",
-            Self::Tungstenite => "tungstenite + INSERT",
+            Self::Tungstenite => "tungstenite+INSERT",
         }
     }
 
