@@ -2,6 +2,7 @@
 
 use crate::compare::{CompareOptions, insert_server};
 use crate::plan::Spacing;
+use crate::report::command::ReportOptions;
 use crate::scenario::{FormatChoice, Layers, Mode, Override, Scenario};
 use crate::setup::api::Target;
 use crate::setup::pin;
@@ -60,11 +61,13 @@ pub enum Command {
     /// The server of `loadtest compare` that INSERTs each message
     #[command(hide = true)]
     PeerTungstenite(insert_server::Options),
+    /// Report on results of earlier runs, and compare them
+    Report(ReportOptions),
 }
 
 /// Options of `loadtest run`.
 #[derive(Args, Debug, Clone)]
-#[command(after_help = RUN_EXAMPLES)]
+#[command(after_help = RUN_EXAMPLES, args_override_self = true)]
 pub struct RunOptions {
     /// A built-in scenario's name (see `loadtest list`), or a .toml file
     #[arg(default_value = "default")]
@@ -234,6 +237,12 @@ pub struct OutputOptions {
     /// Write the result to this file as JSON, too
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
+    /// Write an interval log (.hlog) for the tools of `HdrHistogram`
+    #[arg(long, value_name = "FILE")]
+    pub hlog: Option<PathBuf>,
+    /// Write a page with curves for a browser
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// What the run is called in reports; the scenario's name without it
     #[arg(long)]
     pub label: Option<String>,
@@ -286,7 +295,7 @@ mod tests {
         let all = std::iter::once("loadtest").chain(arguments.iter().copied()).map(OsString::from).collect();
         match Arguments::try_parse_from(with_command(all)).map_err(|error| error.to_string())?.command {
             Command::Run(options) => Ok(*options),
-            _ => Err("another command".to_owned()),
+            other => Err(format!("{other:?}")),
         }
     }
 
@@ -306,9 +315,24 @@ mod tests {
     #[test]
     fn every_option_reaches_its_key() {
         let options = [
-            "run", "rooms-10", "--users=40", "--connections-per-user=2", "--rooms=4", "--room-size=5",
-            "--mode=closed", "--spacing=even", "--in-flight=3", "--payload-bytes=99", "--duration=3s", "--ramp=1s",
-            "--drain=2s", "--seed=9", "--format=both", "--compression", "--set", "actions.typing=1.5",
+            "run",
+            "rooms-10",
+            "--users=40",
+            "--connections-per-user=2",
+            "--rooms=4",
+            "--room-size=5",
+            "--mode=closed",
+            "--spacing=even",
+            "--in-flight=3",
+            "--payload-bytes=99",
+            "--duration=3s",
+            "--ramp=1s",
+            "--drain=2s",
+            "--seed=9",
+            "--format=both",
+            "--compression",
+            "--set",
+            "actions.typing=1.5",
         ];
         let scenario = scenario(&options).expect("valid");
         assert_eq!((scenario.population.connections_per_user, scenario.population.rooms[0].size), (2, 5));

@@ -8,7 +8,7 @@
 //!   [`scenario`] (what to run);
 //! - the generator: [`engine`] (threads, sockets, frames, figures) and [`protocol`] (what the bytes mean);
 //! - what is measured and shown: [`measure`] (processes, the machine, the server's own metrics), [`result`] (the shape
-//!   that files and reports share);
+//!   that files and reports share), [`report`] (for people and for tools);
 //! - a run: [`setup`] (server, users, rooms), [`run`] (from set-up to result), [`progress`], [`cli`].
 //!
 //! Invariant: a pure module never names one of the outside world; otherwise a test could no longer play any history.
@@ -32,7 +32,14 @@ mod setup;
 mod violations;
 
 use cli::{Command, RunOptions};
+use report::hlog::{self, Interval};
+use report::html::Page;
+use report::terminal::Summary;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 const VIOLATIONS: u8 = 1;
 const FAILED: u8 = 2;
@@ -47,6 +54,7 @@ fn main() -> ExitCode {
         }
         Command::Compare(options) => compare::compare(&options),
         Command::PeerTungstenite(options) => compare::insert_server::serve(&options).map(|()| true),
+        Command::Report(options) => report::command::report(&options).map(|()| true),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -61,12 +69,30 @@ fn main() -> ExitCode {
 /// Runs a scenario and shows its result; true when it is clean.
 fn run_scenario(options: &RunOptions) -> Result<bool, String> {
     let outcome = run::run(options)?;
-    let json = serde_json::to_string_pretty(&outcome.result).map_err(|error| error.to_string())?;
-    println!("{json}");
+    let run::Outcome { result, seconds, began } = outcome;
+    print!("{}", Summary(&result));
+    let fault = |path: &Path, reason: String| format!("cannot write {}: {reason}", path.display());
     if let Some(path) = &options.output.json {
-        std::fs::write(path, json).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        let json = serde_json::to_string_pretty(&result).map_err(|error| fault(path, error.to_string()))?;
+        std::fs::write(path, json).map_err(|error| fault(path, error.to_string()))?;
     }
-    Ok(outcome.result.violations.total() == 0)
+    if let Some(path) = &options.output.hlog {
+        let file = File::create(path).map_err(|error| fault(path, error.to_string()))?;
+        let intervals = seconds.iter().map(|second| Interval {
+            start: Duration::from_secs(u64::from(second.at_s)),
+            length: Duration::from_secs(1),
+            ack: &second.ack,
+            delivery: &second.delivery,
+        });
+        hlog::write(BufWriter::new(file), began, &result.label, intervals)
+            .map_err(|error| fault(path, error.to_string()))?;
+    }
+    let clean = result.violations.total() == 0;
+    if let Some(path) = &options.output.html {
+        let page = Page::of_runs(&[result]).map_err(|error| fault(path, error.to_string()))?;
+        report::command::write_page(path, page)?;
+    }
+    Ok(clean)
 }
 
 /// Prints the built-in scenarios.

@@ -92,11 +92,7 @@ impl Plan {
     /// A growing rate is a constant one on a clock that runs late: after the time `t` of a ramp of length `r`,
     /// `t² / 2r` has passed on it.
     fn warp(&self, even_ns: f64) -> f64 {
-        if even_ns < self.ramp_ns / 2.0 {
-            (2.0 * self.ramp_ns * even_ns).sqrt()
-        } else {
-            even_ns + self.ramp_ns / 2.0
-        }
+        if even_ns < self.ramp_ns / 2.0 { (2.0 * self.ramp_ns * even_ns).sqrt() } else { even_ns + self.ramp_ns / 2.0 }
     }
 
     fn pause_ns(&mut self) -> f64 {
@@ -133,11 +129,8 @@ mod tests {
 
     #[test]
     fn even_shares_interleave_into_an_even_whole() {
-        let shares = (0..7).map(|share| PlanOptions {
-            rate: OPTIONS.rate / 7.0,
-            offset: f64::from(share) / 7.0,
-            ..OPTIONS
-        });
+        let shares =
+            (0..7).map(|share| PlanOptions { rate: OPTIONS.rate / 7.0, offset: f64::from(share) / 7.0, ..OPTIONS });
         let mut times: Vec<u64> = shares.flat_map(times).collect();
         times.sort_unstable();
         assert_eq!(times.len(), 20_000);

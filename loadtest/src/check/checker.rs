@@ -21,8 +21,8 @@
 //!
 //! Deliberately absent: order *between* rooms, which the protocol does not promise, and events without a number.
 
-use crate::payload::Token;
 use super::range_set::RangeSet;
+use crate::payload::Token;
 use crate::violations::{Kind, Violations};
 use foldhash::HashMap;
 

@@ -31,9 +31,9 @@ use mio::{Poll, Waker};
 use recorder::{Findings, Interval};
 use schedule::{Pace, Stream};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -164,13 +164,7 @@ impl Engine {
         let waker = Waker::new(poll.registry(), worker::WAKER).map_err(|error| format!("cannot wake: {error}"))?;
         let (control, controls) = channel();
         let unanswered = Arc::new(AtomicU64::new(u64::MAX));
-        let seat = worker::Place {
-            number,
-            clock: self.clock,
-            controls,
-            events,
-            unanswered: Arc::clone(&unanswered),
-        };
+        let seat = worker::Place { number, clock: self.clock, controls, events, unanswered: Arc::clone(&unanswered) };
         let mut worker = worker::Worker::new(poll, protocol, options, seat)?;
         let thread = std::thread::Builder::new()
             .name(format!("engine-{number}"))

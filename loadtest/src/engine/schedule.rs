@@ -157,8 +157,9 @@ mod tests {
             let parts: Vec<Vec<Due>> =
                 (0..2).map(|thread| all(Schedule::new(&streams(), Pace { spacing, ..PACE }, thread, 2))).collect();
             assert!(parts[0].iter().all(|due| due.client % 2 == 0 && due.purpose == Purpose::Message));
-            let messages =
-                |client| parts.iter().flatten().filter(|due| due.purpose == Purpose::Message && due.client == client).count();
+            let messages = |client| {
+                parts.iter().flatten().filter(|due| due.purpose == Purpose::Message && due.client == client).count()
+            };
             for client in 0..6 {
                 assert!(messages(client).abs_diff(100) < 60, "{spacing:?}: {} from {client}", messages(client));
             }

@@ -37,10 +37,7 @@ impl Timer {
         }
         let pause_ns = at_ns.saturating_sub(now_ns).clamp(1, 3_600_000_000_000);
         let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let value = Timespec {
-            tv_sec: (pause_ns / 1_000_000_000) as i64,
-            tv_nsec: (pause_ns % 1_000_000_000) as i64,
-        };
+        let value = Timespec { tv_sec: (pause_ns / 1_000_000_000) as i64, tv_nsec: (pause_ns % 1_000_000_000) as i64 };
         let once = Itimerspec { it_interval: zero, it_value: value };
         timerfd_settime(&self.descriptor, TimerfdTimerFlags::empty(), &once)?;
         self.armed_ns = at_ns;

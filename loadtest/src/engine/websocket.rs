@@ -126,11 +126,13 @@ impl Outbox {
     }
 
     /// Queues a text message.
+    #[allow(dead_code, reason = "for protocols that have their message in one piece")]
     pub fn text(&mut self, payload: &[u8]) {
         self.frame(Opcode::Text, |bytes| bytes.extend_from_slice(payload));
     }
 
     /// Queues a binary message.
+    #[allow(dead_code, reason = "for protocols that have their message in one piece")]
     pub fn binary(&mut self, payload: &[u8]) {
         self.frame(Opcode::Binary, |bytes| bytes.extend_from_slice(payload));
     }
@@ -150,12 +152,12 @@ impl Outbox {
                 6
             }
             126..=0xffff => {
-                header[1] = 0x80 | 126;
+                header[1] = 0xfe;
                 header[2..4].copy_from_slice(&(length as u16).to_be_bytes());
                 8
             }
             _ => {
-                header[1] = 0x80 | 127;
+                header[1] = 0xff;
                 header[2..10].copy_from_slice(&(length as u64).to_be_bytes());
                 14
             }

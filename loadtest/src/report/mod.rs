@@ -15,7 +15,6 @@ pub mod curve;
 pub mod figures;
 pub mod files;
 pub mod format;
-#[allow(dead_code, reason = "the engine that records intervals is wired up separately")]
 pub mod hlog;
 pub mod html;
 pub mod side_by_side;

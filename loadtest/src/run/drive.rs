@@ -13,9 +13,7 @@ use crate::setup::api::Api;
 use crate::violations::Violations;
 use indicatif::ProgressBar;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Runtime;
 
 /// From the last connection to the first planned send.
@@ -43,7 +41,7 @@ pub(super) struct Driven {
     pub(super) options: Arc<EngineOptions>,
     pub(super) collected: Collected,
     pub(super) violations: Violations,
-    pub(super) started_at: String,
+    pub(super) began: SystemTime,
     pub(super) sent_for: Duration,
     pub(super) interrupted: bool,
     pub(super) saturation: Option<Saturation>,
@@ -62,7 +60,13 @@ struct Running<'a, F> {
 }
 
 impl Drive<'_> {
-    pub(super) fn run<Y, F, R>(self, system: &Arc<Y>, gauge: Gauge, api: Option<&Api>, renew: F) -> Result<(Driven, Gauge), String>
+    pub(super) fn run<Y, F, R>(
+        self,
+        system: &Arc<Y>,
+        gauge: Gauge,
+        api: Option<&Api>,
+        renew: F,
+    ) -> Result<(Driven, Gauge), String>
     where
         Y: System,
         F: Fn(u32) -> R,
@@ -83,7 +87,7 @@ impl Drive<'_> {
         self.connect(&mut running)?;
         self.runtime.block_on(running.gauge.connected(api));
 
-        let started_at = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+        let began = SystemTime::now() + HEAD_START;
         let start_ns = running.engine.clock().now_ns() + HEAD_START.as_nanos() as u64;
         let mut saturation = None;
         if search {
@@ -108,7 +112,7 @@ impl Drive<'_> {
         engine.join();
         let violations = system.finish(complete);
         let options = self.options;
-        Ok((Driven { options, collected, violations, started_at, sent_for, interrupted, saturation }, gauge))
+        Ok((Driven { options, collected, violations, began, sent_for, interrupted, saturation }, gauge))
     }
 
     fn connect<F, R>(&self, running: &mut Running<'_, F>) -> Result<(), String>
@@ -205,7 +209,11 @@ impl Drive<'_> {
             });
             if !(enough && quick) {
                 found.broke = if enough {
-                    format!("99 in 100 acks took up to {:.1} ms, more than {} ms", p99_us as f64 / 1e3, search.p99_limit_ms)
+                    format!(
+                        "99 in 100 acks took up to {:.1} ms, more than {} ms",
+                        p99_us as f64 / 1e3,
+                        search.p99_limit_ms
+                    )
                 } else {
                     format!("{acked_per_s:.0} of {rate:.0} messages a second were acknowledged")
                 };

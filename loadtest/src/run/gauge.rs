@@ -91,7 +91,7 @@ impl Gauge {
 
     /// Another second has passed.
     pub fn look(&mut self) -> Cores {
-        let mut look = |group: &mut Option<Group>| group.as_mut().map_or(0.0, Group::look);
+        let look = |group: &mut Option<Group>| group.as_mut().map_or(0.0, Group::look);
         let (server, store, generator) = (look(&mut self.server), look(&mut self.store), look(&mut self.generator));
         let server_rss_bytes = self.server.as_ref().map_or(0, |server| server.last.rss_bytes());
         Cores { server, store, generator, server_rss_bytes }

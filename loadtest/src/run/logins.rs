@@ -1,6 +1,6 @@
 //! Log-ins over HTTP, as fast as asked: what a password hash costs, and how long people wait for it.
 
-use super::{Gauge, Interrupts, Outcome};
+use super::{Gauge, Interrupts, Outcome, rfc3339};
 use crate::cli::RunOptions;
 use crate::engine::recorder::{Findings, Tally, histogram, microseconds};
 use crate::measure::process::Work;
@@ -10,9 +10,7 @@ use crate::scenario::Scenario;
 use crate::setup::account::SignIn;
 use crate::setup::api::Api;
 use std::sync::Arc;
-use std::time::Duration;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use std::time::{Duration, SystemTime};
 use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -31,7 +29,7 @@ pub(super) fn storm(
         let Some(logins) = &scenario.logins else { return Err("no [logins] in the scenario".to_owned()) };
         let mut gauge = Gauge::new(api.target().resolve()?, None);
         gauge.connected(Some(api)).await;
-        let started_at = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
+        let began = SystemTime::now();
         let start = Instant::now();
         let end = start + scenario.load.duration;
         let permits = Arc::new(Semaphore::new(logins.concurrency as usize));
@@ -40,15 +38,14 @@ pub(super) fn storm(
         let mut latency = histogram()?;
         let mut findings = Findings::default();
         let mut tally = Tally::default();
-        let mut take = |finished: Result<Result<Duration, String>, tokio::task::JoinError>, tally: &mut Tally| {
-            match finished {
+        let mut take =
+            |finished: Result<Result<Duration, String>, tokio::task::JoinError>, tally: &mut Tally| match finished {
                 Ok(Ok(took)) => {
                     tally.other_commands += 1;
                     latency.saturating_record(microseconds(took.as_nanos() as u64));
                 }
                 Ok(Err(_)) | Err(_) => findings.error("login_failed"),
-            }
-        };
+            };
         let mut number = 0_u32;
         loop {
             let planned = if logins.rate > 0.0 {
@@ -91,7 +88,7 @@ pub(super) fn storm(
         let result = RunResult {
             version: RESULT_VERSION,
             system: System { name: "Veza Chat Server".to_owned(), durability: "fsync".to_owned(), ..System::default() },
-            started_at,
+            started_at: rfc3339(began),
             seconds,
             interrupted: interrupts.count() > 0,
             counts: Counts {
@@ -106,6 +103,6 @@ pub(super) fn storm(
             notes: vec![format!("{rate:.1} log-ins a second")],
             ..RunResult::default()
         };
-        Ok(Outcome { result, seconds: Vec::new() })
+        Ok(Outcome { result, seconds: Vec::new(), began })
     })
 }

@@ -30,13 +30,16 @@ use crate::scenario::{Mode, Rooms, Scenario};
 use crate::setup::account::{Account, SignIn};
 use crate::setup::api::{Api, Target};
 use crate::setup::launch::{Launch, Server};
-use crate::setup::rooms::{self, Preparation};
 use crate::setup::pin;
+use crate::setup::rooms::{self, Preparation};
 use drive::Drive;
 use gauge::Gauge;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::SystemTime;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::runtime::Runtime;
 
 /// Descriptors needed beside the connections.
@@ -51,6 +54,12 @@ pub struct Outcome {
     pub result: RunResult,
     /// Both latencies, second by second.
     pub seconds: Vec<SecondHistograms>,
+    /// When sending began.
+    pub began: SystemTime,
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    OffsetDateTime::from(time).format(&Rfc3339).unwrap_or_default()
 }
 
 /// The server of a run: a given one, or one started for it.
@@ -76,18 +85,22 @@ pub fn run(options: &RunOptions) -> Result<Outcome, String> {
         .map_err(|error| format!("cannot start the runtime: {error}"))?;
     let interrupts = Interrupts::listen(&runtime)?;
     let machine = Machine::current();
-    let mut outcome = runtime.block_on(async {
-        tokio::select! {
-            prepared = prepare(options, &scenario) => prepared.map(Some),
-            () = interrupts.first() => Ok(None),
-        }
-    })?
-    .ok_or("interrupted before anything was measured")
-    .map_err(str::to_owned)
-    .and_then(|prepared| match prepared {
-        Prepared::Rooms(prepared) => measure(options, &scenario, *prepared, &runtime, &interrupts),
-        Prepared::Logins(server, sign_in) => logins::storm(&scenario, &server.api, &sign_in, &runtime, &interrupts, options),
-    })?;
+    let mut outcome = runtime
+        .block_on(async {
+            tokio::select! {
+                prepared = prepare(options, &scenario) => prepared.map(Some),
+                () = interrupts.first() => Ok(None),
+            }
+        })?
+        .ok_or("interrupted before anything was measured")
+        .map_err(str::to_owned)
+        .and_then(|prepared| match prepared {
+            Prepared::Rooms(prepared) => measure(options, &scenario, *prepared, &runtime, &interrupts),
+            Prepared::Logins(given) => {
+                let (server, sign_in) = *given;
+                logins::storm(&scenario, &server.api, &sign_in, &runtime, &interrupts, options)
+            }
+        })?;
     let result = &mut outcome.result;
     result.label = options.output.label.clone().unwrap_or_else(|| name.clone());
     result.machine = machine;
@@ -112,7 +125,7 @@ enum Prepared {
     /// Rooms with users in them.
     Rooms(Box<PreparedRooms>),
     /// Users only.
-    Logins(Given, SignIn),
+    Logins(Box<(Given, SignIn)>),
 }
 
 struct PreparedRooms {
@@ -129,7 +142,7 @@ async fn prepare(options: &RunOptions, scenario: &Scenario) -> Result<Prepared, 
     let (concurrency, quiet) = (options.setup_concurrency, options.output.quiet);
     let accounts = sign_in.enter_all(&server.api, scenario.population.users, concurrency, quiet).await?;
     if scenario.logins.is_some() {
-        return Ok(Prepared::Logins(server, sign_in));
+        return Ok(Prepared::Logins(Box::new((server, sign_in))));
     }
     let rooms = Rooms::of(scenario);
     let how = Preparation { prefix: &options.prefix, concurrency, quiet };
@@ -178,11 +191,7 @@ fn measure(
         accounts.iter().map(|account| account.token.clone()).collect(),
         // Fresh in every run, whatever the seed: a server remembers client message ids.
         PayloadFormat { run: RunId(rand::random()), sizes: scenario.load.payload_bytes.sizes() },
-        VezaOptions {
-            formats: scenario.format.formats(),
-            compression: scenario.compression,
-            checks: scenario.checks,
-        },
+        VezaOptions { formats: scenario.format.formats(), compression: scenario.compression, checks: scenario.checks },
     );
     let system = Arc::new(veza);
     let renewing = Arc::clone(&system);

@@ -4,6 +4,7 @@ use super::Outcome;
 use super::collect::sum;
 use super::drive::Driven;
 use super::gauge::Gauge;
+use super::rfc3339;
 use crate::measure::process::Work;
 use crate::result::{ClassResult, Counts, Latency, RESULT_VERSION, RunResult, ServerSide, System};
 use crate::scenario::{Mode, Scenario};
@@ -21,7 +22,7 @@ pub(super) fn put_together(
     gauge: &mut Gauge,
     server: Option<ServerSide>,
 ) -> Result<Outcome, String> {
-    let Driven { options, mut collected, violations, started_at, sent_for, interrupted, saturation } = driven;
+    let Driven { options, mut collected, violations, began, sent_for, interrupted, saturation } = driven;
     let total = &collected.total;
     let tally = total.tally;
     let connections = options.seats.len() as u64;
@@ -39,7 +40,7 @@ pub(super) fn put_together(
             durability: "fsync".to_owned(),
             workers: None,
         },
-        started_at,
+        started_at: rfc3339(began),
         seconds,
         interrupted,
         counts: Counts {
@@ -76,10 +77,9 @@ pub(super) fn put_together(
     result.generator_limits = limits(scenario, busiest, &result.send_lag);
     result.notes = notes(scenario, &result);
     result.errors = std::mem::take(&mut collected.findings.errors);
-    result.notes.extend(refusal_note(&result));
     result.violations = violations;
     result.violations.merge(std::mem::take(&mut collected.findings.violations));
-    Ok(Outcome { result, seconds: collected.histograms })
+    Ok(Outcome { result, seconds: collected.histograms, began })
 }
 
 fn classes(
@@ -145,13 +145,6 @@ fn notes(scenario: &Scenario, result: &RunResult) -> Vec<String> {
     if !scenario.checks {
         notes.push("without checks: whether messages were lost, doubled or reordered is not known".to_owned());
     }
-    if result.counts.unsent > 0 {
-        notes.push(format!(
-            "{} planned messages were never sent: a window (--in-flight) or a lost connection held them back. Latencies are \
-             those of the others",
-            result.counts.unsent
-        ));
-    }
     if let Some(server) = &result.usage.server
         && !scenario.sends()
         && result.seconds > 0.0
@@ -159,16 +152,5 @@ fn notes(scenario: &Scenario, result: &RunResult) -> Vec<String> {
         let per = server.cpu_s * 1e6 / (result.counts.connections.max(1) as f64 * result.seconds);
         notes.push(format!("{per:.3} µs of the server's CPU per idle connection and second"));
     }
-    if result.interrupted {
-        notes.push("interrupted: this is what was measured until then".to_owned());
-    }
     notes
-}
-
-fn refusal_note(result: &RunResult) -> Option<String> {
-    let limited = result.errors.get("rate_limited")?;
-    Some(format!(
-        "{limited} messages were refused as rate_limited: by default a user may send 60 a minute. Use more --users, or \
-         start the server with CHAT_SERVER__LIMITS__MAX_MESSAGES_PER_MINUTE=100000000"
-    ))
 }

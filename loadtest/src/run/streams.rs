@@ -77,7 +77,9 @@ mod tests {
 
     fn plan(name: &str, changes: &[&str]) -> (Vec<Seat>, Vec<Stream>) {
         let mut layers = Layers::open(name).expect("built in");
-        changes.iter().for_each(|change| layers.set(&Override::parse(change).expect("valid")).expect("valid"));
+        for change in changes {
+            layers.set(&Override::parse(change).expect("valid")).expect("valid");
+        }
         let scenario = layers.scenario().expect("valid");
         let rooms = Rooms::of(&scenario);
         let seats = seats(&scenario, &rooms);
@@ -104,6 +106,9 @@ mod tests {
         assert_eq!(users.len(), 10, "few senders are of different users");
         let (_, streams) = plan("small-beside-large", &["load.rate=100.0", "actions.typing=5.0"]);
         let rates: Vec<f64> = streams.iter().map(|stream| stream.rate).collect();
-        assert!(rates.iter().zip([10.0, 90.0, 5.0]).all(|(rate, expected)| (rate - expected).abs() < 1e-9), "{rates:?}");
+        assert!(
+            rates.iter().zip([10.0, 90.0, 5.0]).all(|(rate, expected)| (rate - expected).abs() < 1e-9),
+            "{rates:?}"
+        );
     }
 }

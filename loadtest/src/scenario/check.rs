@@ -90,6 +90,9 @@ fn rooms(scenario: &Scenario, problems: &mut Vec<String>) {
         range(problems, &key("size"), class.size, 0, population.users);
         range(problems, &key("share"), class.share, 0.0, 1e9);
         let size = if class.size == 0 { population.users.div_ceil(class.count.max(1)) } else { class.size };
+        if class.size == 0 && class.count > population.users {
+            problems.push(format!("{} must be at most population.users when rooms have no size", key("count")));
+        }
         let connections = size.saturating_mul(population.connections_per_user);
         range(problems, &key("senders"), class.senders, 0, connections);
         match class.kind {
@@ -105,7 +108,7 @@ fn rooms(scenario: &Scenario, problems: &mut Vec<String>) {
     }
 }
 
-fn range<T: PartialOrd + Display>(problems: &mut Vec<String>, key: &str, value: T, min: T, max: T) {
+fn range<T: Copy + PartialOrd + Display>(problems: &mut Vec<String>, key: &str, value: T, min: T, max: T) {
     if !(value >= min && value <= max) {
         problems.push(format!("{key} must be between {min} and {max}, found {value}"));
     }

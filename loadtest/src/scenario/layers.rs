@@ -92,11 +92,7 @@ impl Layers {
     pub fn scenario(self) -> Result<Scenario, String> {
         let scenario = read(&self.table, &self.origin)?;
         let problems = check::problems(&scenario);
-        if problems.is_empty() {
-            Ok(scenario)
-        } else {
-            Err(format!("{}: {}", self.origin, problems.join("; ")))
-        }
+        if problems.is_empty() { Ok(scenario) } else { Err(format!("{}: {}", self.origin, problems.join("; "))) }
     }
 }
 

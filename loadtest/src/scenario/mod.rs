@@ -14,7 +14,7 @@ mod check;
 mod layers;
 mod population;
 
-pub use builtin::{BUILTIN, Builtin};
+pub use builtin::BUILTIN;
 pub use layers::{Layers, Override};
 pub use population::{RoomPlan, Rooms};
 

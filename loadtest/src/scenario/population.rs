@@ -42,7 +42,8 @@ impl Rooms {
                 (edge(room), edge(room + 1) - edge(room))
             };
             for room in 0..plan.count {
-                let (first, size) = if plan.size == 0 { spread(room) } else { (room.wrapping_mul(plan.size), plan.size) };
+                let (first, size) =
+                    if plan.size == 0 { spread(room) } else { (room.wrapping_mul(plan.size), plan.size) };
                 let place = |n: u32| (u64::from(first) + u64::from(n)) * u64::from(step) % u64::from(users);
                 let members: Vec<u32> = (0..size).map(|n| place(n) as u32).collect();
                 for user in &members {
@@ -51,7 +52,7 @@ impl Rooms {
                 let name = format!("{}-{size}-of-{users}-{room}", plan.name);
                 rooms.push(RoomPlan { class, name, kind: plan.kind, members });
             }
-            step = (step + 2..).find(|step| gcd(*step, users) == 1).unwrap_or(1);
+            step = (step + 2..step + 2 + users).find(|step| gcd(*step, users) == 1).unwrap_or(1);
         }
         Self { rooms, of_user: of_user.into_iter().map(Arc::from).collect() }
     }

@@ -213,7 +213,8 @@ impl Api {
     /// GETs a page as text, in one attempt.
     pub async fn get_text(&self, path: &str) -> Result<String, ApiError> {
         let call = format!("GET {}{path}", self.target);
-        let unreachable = |error: reqwest::Error| ApiError::Unreachable { call: call.clone(), reason: root_cause(&error) };
+        let unreachable =
+            |error: reqwest::Error| ApiError::Unreachable { call: call.clone(), reason: root_cause(&error) };
         let response = self.http.get(format!("{}{path}", self.target)).send().await.map_err(unreachable)?;
         let status = response.status();
         let text = response.text().await.map_err(unreachable)?;

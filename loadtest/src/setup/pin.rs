@@ -22,7 +22,9 @@ pub fn parse(text: &str) -> Result<Vec<usize>, String> {
 /// Keeps this thread, and everything it starts from now on, to the given cores.
 pub fn pin(cores: &[usize]) -> Result<(), String> {
     let mut set = CpuSet::new();
-    cores.iter().for_each(|core| set.set(*core));
+    for core in cores {
+        set.set(*core);
+    }
     sched_setaffinity(None, &set)
         .map_err(|error| format!("cannot keep to the cores {cores:?}: {error}. Does this machine have them?"))
 }

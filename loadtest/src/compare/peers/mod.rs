@@ -121,9 +121,6 @@ impl Running {
 }
 
 impl PeerKind {
-    /// All, in the order in which they take turns.
-    pub const ALL: [Self; 5] = [Self::Uws, Self::Mosquitto, Self::Nats, Self::Ejabberd, Self::Tungstenite];
-
     /// Its name on the command line and in directories.
     pub fn name(self) -> &'static str {
         match self {

@@ -40,13 +40,7 @@ impl VezaProtocol {
         queue(peer, &Command { kind: "send_message", id: CommandId::Number(u64::from(token.number)), data });
     }
 
-    pub(super) fn send_action(
-        &mut self,
-        peer: &mut Peer<VezaState>,
-        action: Action,
-        room: u32,
-        now_ns: u64,
-    ) -> bool {
+    pub(super) fn send_action(&mut self, peer: &mut Peer<VezaState>, action: Action, room: u32, now_ns: u64) -> bool {
         let conversation_id = &self.system.rooms[room as usize];
         let kind = action.name();
         let id = CommandId::Word(Cow::Owned(format!("{kind}/{now_ns}")));
@@ -120,13 +114,7 @@ impl VezaProtocol {
     }
 
     /// An ack of something other than a message; false when nothing of the kind was asked.
-    fn word_acked<S: Sink>(
-        &mut self,
-        peer: &mut Peer<VezaState>,
-        word: &str,
-        data: Data<'_>,
-        sink: &mut S,
-    ) -> bool {
+    fn word_acked<S: Sink>(&mut self, peer: &mut Peer<VezaState>, word: &str, data: Data<'_>, sink: &mut S) -> bool {
         if word == "resume" {
             return true;
         }
@@ -157,9 +145,9 @@ impl VezaProtocol {
         };
         match frame.id {
             Some(CommandId::Number(number)) => {
-                let flight = u32::try_from(number).ok().and_then(|number| {
-                    Some((number, sink.refused(number, &code, frame.data.retry_after_ms)?))
-                });
+                let flight = u32::try_from(number)
+                    .ok()
+                    .and_then(|number| Some((number, sink.refused(number, &code, frame.data.retry_after_ms)?)));
                 let Some((number, flight)) = flight else {
                     return sink.violation(Kind::UnexpectedReply, || {
                         format!("client {}: error {code} for nothing that waits for a reply", client.0)
@@ -191,13 +179,7 @@ impl VezaProtocol {
     }
 
     /// A page of the history that a reset made the connection read.
-    fn history_page<S: Sink>(
-        &mut self,
-        peer: &mut Peer<VezaState>,
-        room: u32,
-        data: Data<'_>,
-        sink: &mut S,
-    ) {
+    fn history_page<S: Sink>(&mut self, peer: &mut Peer<VezaState>, room: u32, data: Data<'_>, sink: &mut S) {
         let messages = data.messages.and_then(Lenient::wanted).unwrap_or_default();
         let mut lacked_any = false;
         for message in &messages {

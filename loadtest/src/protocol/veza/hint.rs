@@ -29,7 +29,9 @@ impl Hints {
     /// The room's identifier and the number in a message.
     pub fn find<'a>(&self, format: Format, payload: &'a [u8]) -> Option<(&'a str, u64)> {
         let (room, seq) = match format {
-            Format::Json => (json_text(after(&self.json_room, payload)?)?, json_number(after(&self.json_seq, payload)?)?),
+            Format::Json => {
+                (json_text(after(&self.json_room, payload)?)?, json_number(after(&self.json_seq, payload)?)?)
+            }
             Format::Msgpack => (
                 msgpack_text(after(&self.msgpack_room, payload)?)?,
                 msgpack_number(after(&self.msgpack_seq, payload)?)?,

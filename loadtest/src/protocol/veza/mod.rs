@@ -353,6 +353,3 @@ impl VezaProtocol {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

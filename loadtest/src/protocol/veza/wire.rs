@@ -36,9 +36,7 @@ impl Format {
     pub fn encode<D: Serialize>(self, command: &Command<'_, D>, out: &mut Vec<u8>) -> Result<(), String> {
         match self {
             Self::Json => serde_json::to_writer(out, command).map_err(|error| error.to_string()),
-            Self::Msgpack => {
-                rmp_serde::encode::write_named(out, command).map_err(|error| error.to_string())
-            }
+            Self::Msgpack => rmp_serde::encode::write_named(out, command).map_err(|error| error.to_string()),
         }
     }
 

@@ -7,22 +7,23 @@
 //! Readiness is edge-triggered: a socket is read until it gives less than was asked for, and written until it takes
 //! less than was offered; the next edge then comes by itself.
 
+mod opening;
+mod sending;
+mod socket;
+
 use super::connection::{Connection, Lost, Phase};
-use super::flow::Flight;
 use super::recorder::Recorder;
-use super::schedule::{Due, Pace, Purpose, Schedule};
+use super::schedule::{Pace, Purpose, Schedule};
 use super::timer::{Agenda, Timer, Wake};
-use super::turn::Effects;
-use super::websocket::{FRAME_BYTES_MAX, Inflater, Opcode, Outbox, Parsed, parse};
+use super::websocket::{Inflater, Opcode, Outbox};
 use super::{Clock, Control, EngineOptions, Event, Loop};
-use crate::payload::Token;
-use crate::protocol::{ClientIndex, Peer, Protocol, Publish};
+use crate::protocol::{ClientIndex, Peer, Protocol};
 use crate::violations::Kind;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -51,12 +52,12 @@ const TOO_SLOW: u16 = 4003;
 
 /// Where a worker stands among others.
 #[derive(Debug)]
-pub(super) struct Place {
-    pub(super) number: usize,
-    pub(super) clock: Clock,
-    pub(super) controls: Receiver<Control>,
-    pub(super) events: SyncSender<Event>,
-    pub(super) unanswered: Arc<AtomicU64>,
+pub(in crate::engine) struct Place {
+    pub(in crate::engine) number: usize,
+    pub(in crate::engine) clock: Clock,
+    pub(in crate::engine) controls: Receiver<Control>,
+    pub(in crate::engine) events: SyncSender<Event>,
+    pub(in crate::engine) unanswered: Arc<AtomicU64>,
 }
 
 /// A connection with what only the loop needs to know of it.
@@ -382,293 +383,6 @@ impl<P: Protocol> Worker<P> {
             }
         }
     }
-
-    // Opening and losing.
-
-    fn open_next(&mut self) {
-        if let Some(slot) = self.to_open.pop_front() {
-            self.open(slot as usize);
-        }
-    }
-
-    fn open(&mut self, slot: usize) {
-        let now_ns = self.place.clock.now_ns();
-        let Slot { connection, attempt, .. } = &mut self.slots[slot];
-        *attempt += 1;
-        self.agenda.add(now_ns + OPEN_NS, slot as u32, Wake::GiveUp(*attempt));
-        let upgrade = self.protocol.upgrade(&connection.peer);
-        let opened = connection.open(self.options.address, &self.options.authority, &upgrade).and_then(|()| {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            match &mut connection.socket {
-                Some(socket) => self.poll.registry().register(socket, mio::Token(slot), interest),
-                None => Ok(()),
-            }
-        });
-        if let Err(error) = opened {
-            self.lose(slot, &Lost::because(explain(&error)));
-        }
-    }
-
-    /// Closes a connection and forgets what was half done on it.
-    fn forget(&mut self, slot: usize) {
-        let Slot { connection, was_ready, .. } = &mut self.slots[slot];
-        if connection.phase == Phase::Ready {
-            self.recorder.now.tally.lost += 1;
-        }
-        self.protocol.lost(&mut connection.peer);
-        connection.peer.reopened |= *was_ready;
-        connection.close();
-    }
-
-    fn lose(&mut self, slot: usize, lost: &Lost) {
-        let now_ns = self.place.clock.now_ns();
-        let ready = self.slots[slot].connection.phase == Phase::Ready;
-        self.forget(slot);
-        let Slot { connection, was_ready, pause_ns, retry_after_ms, cut, .. } = &mut self.slots[slot];
-        let client = connection.peer.client.0;
-        if lost.unauthorized {
-            let _ = self.place.events.send(Event::Unauthorized(connection.peer.user));
-        }
-        if !*was_ready && !lost.unauthorized {
-            let _ = self.place.events.send(Event::Failed(format!(
-                "connection {client} to ws://{}: {}",
-                self.options.authority, lost.reason
-            )));
-            return;
-        }
-        let allowed = self.options.survive_restarts
-            || (connection.slow && lost.code == Some(TOO_SLOW))
-            || (*cut && !ready);
-        if ready && !allowed {
-            let note = || format!("client {client}: {}", lost.reason);
-            self.recorder.findings.violations.note(Kind::ConnectionLost, note);
-        }
-        if ready {
-            *pause_ns = RETRY_NS;
-        }
-        // Spread: all clients lose a restarting server at the same moment.
-        let base_ns = retry_after_ms.take().map_or(*pause_ns, |ms| ms.saturating_mul(1_000_000));
-        let spread_ns = (base_ns as f64 * (0.5 + rand::random::<f64>())) as u64;
-        *pause_ns = (*pause_ns * 2).min(RETRY_NS_MAX);
-        self.agenda.add(now_ns + spread_ns, slot as u32, Wake::Retry);
-    }
-
-    /// A connection can publish: for the first time, or again.
-    fn ready(&mut self, slot: usize) {
-        let Slot { connection, was_ready, pause_ns, .. } = &mut self.slots[slot];
-        *pause_ns = RETRY_NS;
-        if std::mem::replace(was_ready, true) {
-            self.recorder.now.tally.restored += 1;
-            for (number, flight) in connection.flow.unanswered() {
-                let token = Token { client: connection.peer.client, number };
-                let Flight { room, planned_ns } = flight;
-                self.protocol.publish(&mut connection.peer, Publish { token, room, planned_ns, repeated: true });
-                self.recorder.now.tally.resent += 1;
-            }
-        } else {
-            let _ = self.place.events.send(Event::Ready);
-            self.open_next();
-        }
-        self.pump(slot);
-    }
-
-    // Sending.
-
-    /// Sends what the plan wants sent by now.
-    fn send_due(&mut self) {
-        if self.stage != Stage::Sending {
-            return;
-        }
-        let mut now_ns = self.place.clock.now_ns();
-        while let Some(due) = self.schedule.due(now_ns) {
-            let slot = due.client as usize / self.options.threads;
-            match due.purpose {
-                Purpose::Message => self.send_planned(slot, due, now_ns),
-                Purpose::Other(action) => {
-                    let Slot { connection, .. } = &mut self.slots[slot];
-                    if connection.phase == Phase::Ready && connection.peer.out.unwritten().len() < UNWRITTEN_MAX {
-                        let sent = self.protocol.act(&mut connection.peer, action, due.room, now_ns);
-                        self.recorder.now.tally.other_commands += u64::from(sent && action.is_silent());
-                    }
-                }
-            }
-            self.write(slot);
-            now_ns = self.place.clock.now_ns();
-        }
-    }
-
-    fn send_planned(&mut self, slot: usize, due: Due, now_ns: u64) {
-        let Slot { connection, .. } = &mut self.slots[slot];
-        let tally = &mut self.recorder.now.tally;
-        tally.planned += 1;
-        let flight = Flight { room: due.room, planned_ns: due.planned_ns };
-        let free = connection.phase == Phase::Ready
-            && !connection.flow.has_backlog()
-            && connection.flow.in_flight() < self.options.window
-            && connection.peer.out.unwritten().len() < UNWRITTEN_MAX;
-        if !free {
-            tally.unsent += u64::from(!connection.flow.wait(flight));
-            return;
-        }
-        tally.sent += 1;
-        let lag_us = super::recorder::microseconds(now_ns.saturating_sub(due.planned_ns));
-        self.recorder.now.send_lag.saturating_record(lag_us);
-        publish(&mut self.protocol, connection, flight);
-    }
-
-    /// Sends what waits for room in a connection's window.
-    fn pump(&mut self, slot: usize) {
-        let Slot { connection, closed, closed_next, held_until_ns, .. } = &mut self.slots[slot];
-        if !connection.flow.has_backlog() && (closed.is_empty() || self.stage != Stage::Sending) {
-            return;
-        }
-        let now_ns = self.place.clock.now_ns();
-        let begun = self.stage == Stage::Sending && now_ns >= self.start_ns.max(*held_until_ns);
-        while connection.phase == Phase::Ready
-            && connection.flow.in_flight() < self.options.window
-            && connection.peer.out.unwritten().len() < UNWRITTEN_MAX
-        {
-            let flight = match connection.flow.next_waiting() {
-                Some(flight) => flight,
-                None if begun && !closed.is_empty() => {
-                    let room = closed[*closed_next % closed.len()];
-                    *closed_next += 1;
-                    self.recorder.now.tally.planned += 1;
-                    Flight { room, planned_ns: now_ns }
-                }
-                None => break,
-            };
-            self.recorder.now.tally.sent += 1;
-            publish(&mut self.protocol, connection, flight);
-        }
-    }
-
-    /// Writes as much as the socket takes.
-    fn write(&mut self, slot: usize) {
-        let Slot { connection, .. } = &mut self.slots[slot];
-        loop {
-            let Some(socket) = &mut connection.socket else { return };
-            let bytes = connection.peer.out.unwritten();
-            if bytes.is_empty() {
-                return;
-            }
-            match socket.write(bytes) {
-                Ok(count) if count == bytes.len() => connection.peer.out.advance(count),
-                // The rest waits for the next edge.
-                Ok(count) => {
-                    connection.peer.out.advance(count);
-                    return;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock || error.kind() == ErrorKind::NotConnected => {
-                    return;
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => {
-                    let lost = Lost::because(explain(&error));
-                    // What the server said before it closed is still to be read: a close frame says more than a reset.
-                    if connection.phase == Phase::Opening {
-                        self.lose(slot, &lost);
-                    } else {
-                        connection.peer.out.clear();
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    // Receiving.
-
-    fn read(&mut self, slot: usize) {
-        loop {
-            let Slot { connection, paused, .. } = &mut self.slots[slot];
-            let Some(socket) = &mut connection.socket else { return };
-            if *paused {
-                return;
-            }
-            let held = connection.partial.len();
-            self.buffer[..held].copy_from_slice(&connection.partial);
-            let asked = self.buffer.len() - held;
-            let count = match socket.read(&mut self.buffer[held..]) {
-                Ok(0) => return self.lose(slot, &Lost::because("the connection was closed without a goodbye")),
-                Ok(count) => count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == ErrorKind::WouldBlock || error.kind() == ErrorKind::NotConnected => {
-                    return;
-                }
-                Err(error) => return self.lose(slot, &Lost::because(explain(&error))),
-            };
-            let now_ns = self.place.clock.now_ns();
-            self.recorder.now.tally.received_bytes += count as u64;
-            let bytes = &self.buffer[..held + count];
-            let digest =
-                connection.digest(&mut self.protocol, &mut self.inflater, &mut self.recorder, now_ns, bytes);
-            let rest = &bytes[digest.taken..];
-            connection.partial.clear();
-            connection.partial.extend_from_slice(rest);
-            let needed = match parse(rest) {
-                Parsed::Incomplete(needed) if !rest.is_empty() => needed,
-                _ => 0,
-            };
-            if needed >= self.buffer.len() && needed <= FRAME_BYTES_MAX + 16 {
-                self.buffer.resize(needed + BUFFER_BYTES, 0);
-            }
-            if !self.settle(slot, digest.effects, digest.lost, now_ns) || count < asked {
-                return;
-            }
-        }
-    }
-
-    /// Does what a batch of bytes brought about; false when the connection is over.
-    fn settle(&mut self, slot: usize, effects: Effects, lost: Option<Lost>, now_ns: u64) -> bool {
-        let state = &mut self.slots[slot];
-        if let Some(ms) = effects.retry_after_ms {
-            state.retry_after_ms = Some(ms);
-        }
-        if let Some(ms) = effects.hold_ms
-            && !state.closed.is_empty()
-        {
-            state.held_until_ns = now_ns + ms.saturating_mul(1_000_000);
-            self.agenda.add(state.held_until_ns, slot as u32, Wake::Release);
-        }
-        if let Some((why, since_ns)) = state.behind
-            && state.connection.phase == Phase::Ready
-            && self.protocol.caught_up(&state.connection.peer)
-        {
-            state.behind = None;
-            self.recorder.findings.operation(why, now_ns.saturating_sub(since_ns));
-        }
-        if let Some(lost) = lost {
-            self.lose(slot, &lost);
-            return false;
-        }
-        if effects.ready {
-            self.ready(slot);
-        } else if effects.answered {
-            self.pump(slot);
-        }
-        self.write(slot);
-        true
-    }
-}
-
-fn publish<P: Protocol>(protocol: &mut P, connection: &mut Connection<P::State>, flight: Flight) {
-    let number = connection.flow.begin(flight);
-    let token = Token { client: connection.peer.client, number };
-    let Flight { room, planned_ns } = flight;
-    protocol.publish(&mut connection.peer, Publish { token, room, planned_ns, repeated: false });
-}
-
-fn explain(error: &std::io::Error) -> String {
-    let hint = match error.kind() {
-        ErrorKind::ConnectionRefused => ": nothing listens there. Is the server running?",
-        ErrorKind::AddrNotAvailable => ": no free port for one more connection from this address",
-        _ if error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
-            ": raise the limit with ulimit -n"
-        }
-        _ => "",
-    };
-    format!("{error}{hint}")
 }
 
 /// CPU that this thread has used.

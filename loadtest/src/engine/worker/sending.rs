@@ -1,0 +1,87 @@
+//! What is due is sent, as far as windows allow.
+
+use super::{Slot, Stage, UNWRITTEN_MAX, Worker};
+use crate::engine::connection::{Connection, Phase};
+use crate::engine::flow::Flight;
+use crate::engine::recorder::microseconds;
+use crate::engine::schedule::{Due, Purpose};
+use crate::payload::Token;
+use crate::protocol::{Protocol, Publish};
+
+impl<P: Protocol> Worker<P> {
+    /// Sends what the plan wants sent by now.
+    pub(super) fn send_due(&mut self) {
+        if self.stage != Stage::Sending {
+            return;
+        }
+        let mut now_ns = self.place.clock.now_ns();
+        while let Some(due) = self.schedule.due(now_ns) {
+            let slot = due.client as usize / self.options.threads;
+            match due.purpose {
+                Purpose::Message => self.send_planned(slot, due, now_ns),
+                Purpose::Other(action) => {
+                    let Slot { connection, .. } = &mut self.slots[slot];
+                    if connection.phase == Phase::Ready && connection.peer.out.unwritten().len() < UNWRITTEN_MAX {
+                        let sent = self.protocol.act(&mut connection.peer, action, due.room, now_ns);
+                        self.recorder.now.tally.other_commands += u64::from(sent && action.is_silent());
+                    }
+                }
+            }
+            self.write(slot);
+            now_ns = self.place.clock.now_ns();
+        }
+    }
+
+    pub(super) fn send_planned(&mut self, slot: usize, due: Due, now_ns: u64) {
+        let Slot { connection, .. } = &mut self.slots[slot];
+        let tally = &mut self.recorder.now.tally;
+        tally.planned += 1;
+        let flight = Flight { room: due.room, planned_ns: due.planned_ns };
+        let free = connection.phase == Phase::Ready
+            && !connection.flow.has_backlog()
+            && connection.flow.in_flight() < self.options.window
+            && connection.peer.out.unwritten().len() < UNWRITTEN_MAX;
+        if !free {
+            tally.unsent += u64::from(!connection.flow.wait(flight));
+            return;
+        }
+        tally.sent += 1;
+        let lag_us = microseconds(now_ns.saturating_sub(due.planned_ns));
+        self.recorder.now.send_lag.saturating_record(lag_us);
+        publish(&mut self.protocol, connection, flight);
+    }
+
+    /// Sends what waits for room in a connection's window.
+    pub(super) fn pump(&mut self, slot: usize) {
+        let Slot { connection, closed, closed_next, held_until_ns, .. } = &mut self.slots[slot];
+        if !connection.flow.has_backlog() && (closed.is_empty() || self.stage != Stage::Sending) {
+            return;
+        }
+        let now_ns = self.place.clock.now_ns();
+        let begun = self.stage == Stage::Sending && now_ns >= self.start_ns.max(*held_until_ns);
+        while connection.phase == Phase::Ready
+            && connection.flow.in_flight() < self.options.window
+            && connection.peer.out.unwritten().len() < UNWRITTEN_MAX
+        {
+            let flight = match connection.flow.next_waiting() {
+                Some(flight) => flight,
+                None if begun && !closed.is_empty() => {
+                    let room = closed[*closed_next % closed.len()];
+                    *closed_next += 1;
+                    self.recorder.now.tally.planned += 1;
+                    Flight { room, planned_ns: now_ns }
+                }
+                None => break,
+            };
+            self.recorder.now.tally.sent += 1;
+            publish(&mut self.protocol, connection, flight);
+        }
+    }
+}
+
+fn publish<P: Protocol>(protocol: &mut P, connection: &mut Connection<P::State>, flight: Flight) {
+    let number = connection.flow.begin(flight);
+    let token = Token { client: connection.peer.client, number };
+    let Flight { room, planned_ns } = flight;
+    protocol.publish(&mut connection.peer, Publish { token, room, planned_ns, repeated: false });
+}
