@@ -25,13 +25,13 @@ mod places;
 mod postgres;
 mod rounds;
 
-#[cfg(test)]
+#[cfg(all(test, feature = "test-db"))]
 mod peers_answer_tests;
 
 use crate::cli::{Cores, Overrides, ServerOptions};
+use crate::report::command::write_page;
 use crate::report::comparison::{Comparison, SystemRuns};
 use crate::report::html::Page;
-use crate::report::command::write_page;
 use crate::scenario::{Layers, Scenario};
 use clap::{Args, ValueEnum};
 use peers::PeerKind;
@@ -307,10 +307,10 @@ mod tests {
         let options = options(&[]).expect("valid");
         assert_eq!(options.peers, Contestant::ALL);
         assert_eq!((options.rounds, options.scenario.as_str()), (5, "rooms-10"));
-        assert_eq!(self::options(&["--peers=nats,veza"]).expect("valid").peers, [
-            Contestant::Peer(PeerKind::Nats),
-            Contestant::Veza
-        ]);
+        assert_eq!(
+            self::options(&["--peers=nats,veza"]).expect("valid").peers,
+            [Contestant::Peer(PeerKind::Nats), Contestant::Veza]
+        );
         for wrong in ["--peers=irc", "--ports=5", "--ports=9-8", "--ports=0-5", "--rounds=0"] {
             assert!(self::options(&[wrong]).is_err(), "{wrong}");
         }
