@@ -28,7 +28,9 @@ const CONNECTIONS_PER_SOURCE: u32 = 20_000;
 /// Longest answer to an upgrade request, bytes.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// What a slow reader's kernel may hold for it, bytes: little, so that not reading is felt by the server.
-const SLOW_BUFFER_BYTES: usize = 16 * 1024;
+const SLOW_BUFFER_BYTES: usize = 32 * 1024;
+/// Its segments, bytes. Those of the loopback are larger than its buffer, and TCP then waits for timers.
+const SLOW_SEGMENT_BYTES: u32 = 1400;
 
 /// Where a connection is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,6 +119,7 @@ impl<S> Connection<S> {
         socket.set_tcp_nodelay(true)?;
         if self.slow {
             socket.set_recv_buffer_size(SLOW_BUFFER_BYTES)?;
+            socket.set_tcp_mss(SLOW_SEGMENT_BYTES)?;
         }
         if let Some(source) = source(address, self.peer.client.0) {
             socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into())?;
