@@ -28,6 +28,8 @@ pub struct Rounds<'a> {
     work_dir: PathBuf,
     /// Cores for the servers: all that this program was given, unless it was told.
     server_cores: Vec<usize>,
+    /// How many cores servers and generator have together.
+    cores: u32,
     runtime: Runtime,
     interrupts: Interrupts,
     _temporary: Option<TempDir>,
@@ -47,6 +49,7 @@ impl<'a> Rounds<'a> {
     /// Prepares the directory, the cores and the signals.
     pub fn prepare(options: &'a CompareOptions, name: &'a str, scenario: &'a Scenario) -> Result<Self, String> {
         let all = pin::current()?;
+        let cores = all.len() as u32;
         let server_cores = options.server.server_cores.as_ref().map_or_else(|| all, |cores| cores.0.clone());
         if let Some(cores) = &options.generator_cores {
             pin::pin(&cores.0)?;
@@ -81,6 +84,7 @@ impl<'a> Rounds<'a> {
             ports: Ports::new(options.ports.clone()),
             work_dir,
             server_cores,
+            cores,
             runtime,
             interrupts,
             _temporary: temporary,
@@ -133,6 +137,8 @@ impl<'a> Rounds<'a> {
         };
         contestant.title().clone_into(&mut result.system.name);
         self.name.clone_into(&mut result.label);
+        // The generator may keep to some of them by now.
+        result.machine.cores = self.cores;
         Ok(result)
     }
 

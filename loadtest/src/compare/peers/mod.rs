@@ -154,7 +154,7 @@ impl PeerKind {
     /// What a reader of its figures must know.
     pub fn remark(self) -> &'static str {
         match self {
-            Self::Uws => "relays from memory; the ack says that the message was handed to the subscribers' sockets",
+            Self::Uws => "relays from memory; the ack says that the relay has the message, nothing is kept",
             Self::Mosquitto => {
                 "published with QoS 1, the PUBACK comes from memory; delivered with QoS 0, at most once, nothing is kept"
             }

@@ -1,4 +1,4 @@
-//! uWebSockets.js: the fastest relay there is for Node.js, in about thirty lines, nothing stored.
+//! uWebSockets.js: the fastest relay there is for Node.js, in about forty lines, nothing stored.
 
 use super::{Ground, Missing, Running, required};
 use crate::compare::child::{Child, write_file};
