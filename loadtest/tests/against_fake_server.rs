@@ -172,3 +172,108 @@ async fn ctrl_c_prints_what_was_measured() {
     assert_eq!(output.status.code(), Some(0), "{stdout}");
     assert!(stdout.contains("interrupted") && stdout.contains("no violations"), "{stdout}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_loop_keeps_windows_full_and_says_what_its_latency_is() {
+    let run = run_with(Fault::None, &["--mode=closed", "--in-flight=4", "--threads=2"]).await;
+    assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
+    // Far more than the 200 that an open loop would have planned.
+    assert!(run.number("acked") > 400, "{}", run.stdout);
+    assert_eq!(run.number("delivered"), 4 * run.number("acked"));
+    assert!(run.stdout.contains("actual send"), "{}", run.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_ends_at_the_step_that_does_not_hold() {
+    let options = ["--mode=saturate", "--set=load.saturate.rate_start=50", "--set=load.saturate.step_seconds=1"];
+    // A window of one, and an answer that never comes for one send in ten: soon nobody may send any more.
+    let run = run_with(Fault::NoAck, &[&options[..], &["--in-flight=1"]].concat()).await;
+    let steps = run.json["saturation"]["steps"].as_array().expect("steps");
+    let held: Vec<bool> = steps.iter().map(|step| step["held"].as_bool().expect("known")).collect();
+    assert_eq!(held.iter().filter(|held| !**held).count(), 1, "{}", run.stdout);
+    assert_eq!(held.last(), Some(&false), "{}", run.stdout);
+    assert!(!run.json["saturation"]["broke"].as_str().expect("a reason").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_is_timed_for_every_connection_and_is_no_fault() {
+    let options = ["--duration=2s", "--set=storm.at=500ms", "--set=storm.share=0.5"];
+    for (fault, status) in [(Fault::None, 0), (Fault::Skip, 1)] {
+        let run = run_with(fault, &options).await;
+        assert_eq!(run.status, status, "{}{}", run.stdout, run.stderr);
+        assert_eq!((run.number("lost"), run.number("restored")), (6, 6));
+        assert_eq!(run.violations("connection_lost"), 0);
+        if fault == Fault::None {
+            assert_eq!(run.json["operations"]["reconnected_and_caught_up"]["count"], 6);
+            assert_eq!(run.number("delivered"), 4 * run.number("sent"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_that_pause_are_a_class_of_their_own_and_catch_up() {
+    let options = [
+        "--duration=2s",
+        "--set=slow_readers.at=500ms",
+        "--set=slow_readers.for=500ms",
+        "--set=slow_readers.share=0.25",
+    ];
+    let run = run_with(Fault::None, &options).await;
+    assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
+    assert_eq!(run.number("delivered"), 4 * run.number("sent"));
+    assert_eq!(run.json["operations"]["slow_reader_caught_up"]["count"], 3);
+    let classes = run.json["classes"].as_array().expect("classes");
+    let count = |class: usize| classes[class]["delivery"]["count"].as_u64().expect("a number");
+    assert_eq!(count(0) + count(1), run.number("delivered"));
+    assert!(count(1) > 0 && classes[1]["name"] == "slow readers", "{}", run.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_several_lengths_are_checked_to_the_last_byte() {
+    let sizes = "--set=load.payload_bytes=[{ bytes = 64, weight = 1 }, { bytes = 3000, weight = 1 }]";
+    let run = run_with(Fault::None, &[sizes, "--format=both"]).await;
+    assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
+    let run = run_with(Fault::Garble, &[sizes]).await;
+    assert!(run.violations("corrupted") > 0, "{}", run.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_are_written_in_every_form() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
+    let (html, hlog) = (path("run.html"), path("run.hlog"));
+    let run = run_with(Fault::None, &["--html", &html, "--hlog", &hlog, "--label", "a label of mine"]).await;
+    assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
+    assert_eq!(run.json["label"], "a label of mine");
+    assert_eq!(run.json["scenario"]["name"], "default");
+    assert!(std::fs::read_to_string(html).expect("a page").contains("a label of mine"));
+    let hlog = std::fs::read_to_string(hlog).expect("a log");
+    assert!(hlog.contains("Tag=ack") && hlog.contains("Tag=delivery"), "{hlog}");
+    let timeline = run.json["timeline"].as_array().expect("seconds");
+    let acked: u64 = timeline.iter().map(|second| second["acked"].as_u64().expect("a number")).sum();
+    assert!(!timeline.is_empty() && acked <= run.number("acked"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_a_scenario_or_of_the_server_to_start_are_status_2_with_a_reason() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("mine.toml");
+    std::fs::write(&file, "[load]\nrat = 5\n").expect("written");
+    let program = |arguments: Vec<String>| {
+        Command::new(env!("CARGO_BIN_EXE_loadtest")).args(arguments).output().expect("it runs")
+    };
+    let output = program(vec!["run".into(), file.to_string_lossy().into_owned()]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr.contains("mine.toml") && stderr.contains("rat"), "{stderr}");
+
+    let output = program(vec!["run".into(), "--quiet".into(), "--server-binary=/bin/false".into()]);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr.contains("before it was ready"), "{stderr}");
+    let output = program(vec!["run".into(), "--server-binary=/nowhere/chat-server".into()]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--server-binary"));
+
+    let output = program(vec!["list".into()]);
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("rooms-10"));
+}

@@ -52,6 +52,7 @@ impl Group {
 
 /// Reads them all.
 pub struct Gauge {
+    address: SocketAddr,
     server: Option<Group>,
     store: Option<Group>,
     generator: Option<Group>,
@@ -66,7 +67,7 @@ impl Gauge {
         let server = if pids.is_empty() { None } else { Group::new(server_meter(pids.clone())) };
         let store = store_meter(&pids, data_dir).and_then(Group::new);
         let generator = Group::new(ProcessMeter::of_this_program());
-        Self { server, store, generator, metrics_before: None, connected_anonymous_bytes: None }
+        Self { address, server, store, generator, metrics_before: None, connected_anonymous_bytes: None }
     }
 
     /// Processes that are known, with their descendants.
@@ -91,6 +92,13 @@ impl Gauge {
 
     /// Another second has passed.
     pub fn look(&mut self) -> Cores {
+        // A server that was restarted is another process.
+        if let Some(server) = &mut self.server
+            && server.last.processes() == 0
+            && let Ok(pids) = listening_on(self.address)
+        {
+            server.meter.follow(pids);
+        }
         let look = |group: &mut Option<Group>| group.as_mut().map_or(0.0, Group::look);
         let (server, store, generator) = (look(&mut self.server), look(&mut self.store), look(&mut self.generator));
         let server_rss_bytes = self.server.as_ref().map_or(0, |server| server.last.rss_bytes());

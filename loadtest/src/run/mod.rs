@@ -75,6 +75,8 @@ pub fn run(options: &RunOptions) -> Result<Outcome, String> {
     let (name, scenario) = options.scenario()?;
     let sockets = if scenario.logins.is_some() { 0 } else { u64::from(scenario.connections()) };
     check_descriptors(sockets + u64::from(options.setup_concurrency))?;
+    // Before this program keeps to some of its cores: the machine has them all.
+    let machine = Machine::current();
     if let Some(cores) = &options.generator_cores {
         pin::pin(&cores.0)?;
     }
@@ -84,7 +86,6 @@ pub fn run(options: &RunOptions) -> Result<Outcome, String> {
         .build()
         .map_err(|error| format!("cannot start the runtime: {error}"))?;
     let interrupts = Interrupts::listen(&runtime)?;
-    let machine = Machine::current();
     let mut outcome = runtime
         .block_on(async {
             tokio::select! {

@@ -288,7 +288,7 @@ impl Actions {
 
 /// Connections that are all cut at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Storm {
     /// When, after the first send.
     #[serde(with = "humantime_serde")]
@@ -297,9 +297,15 @@ pub struct Storm {
     pub share: f64,
 }
 
+impl Default for Storm {
+    fn default() -> Self {
+        Self { at: Duration::from_secs(5), share: 0.9 }
+    }
+}
+
 /// Connections that stop reading for a while.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct SlowReaders {
     /// When, after the first send.
     #[serde(with = "humantime_serde")]
@@ -311,14 +317,26 @@ pub struct SlowReaders {
     pub share: f64,
 }
 
+impl Default for SlowReaders {
+    fn default() -> Self {
+        Self { at: Duration::from_secs(2), length: Duration::from_secs(5), share: 0.1 }
+    }
+}
+
 /// Log-ins over HTTP.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Logins {
     /// Log-ins per second; 0 for as many as `concurrency` allows.
     pub rate: f64,
     /// Most under way at once.
     pub concurrency: u32,
+}
+
+impl Default for Logins {
+    fn default() -> Self {
+        Self { rate: 0.0, concurrency: 64 }
+    }
 }
 
 impl Scenario {

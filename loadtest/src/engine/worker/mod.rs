@@ -68,6 +68,8 @@ struct Slot<S> {
     attempt: u32,
     pause_ns: u64,
     retry_after_ms: Option<u64>,
+    /// Its credentials were refused last time.
+    refused: bool,
     /// Rooms it sends to in a closed loop, in turn.
     closed: Vec<u32>,
     closed_next: usize,
@@ -135,6 +137,7 @@ impl<P: Protocol> Worker<P> {
                 attempt: 0,
                 pause_ns: RETRY_NS,
                 retry_after_ms: None,
+                refused: false,
                 closed: Vec::new(),
                 closed_next: 0,
                 held_until_ns: 0,

@@ -51,7 +51,7 @@ impl<P: Protocol> Worker<P> {
         let now_ns = self.place.clock.now_ns();
         let ready = self.slots[slot].connection.phase == Phase::Ready;
         self.forget(slot);
-        let Slot { connection, was_ready, pause_ns, retry_after_ms, cut, .. } = &mut self.slots[slot];
+        let Slot { connection, was_ready, pause_ns, retry_after_ms, refused, cut, .. } = &mut self.slots[slot];
         let client = connection.peer.client.0;
         if lost.unauthorized {
             let _ = self.place.events.send(Event::Unauthorized(connection.peer.user));
@@ -69,9 +69,11 @@ impl<P: Protocol> Worker<P> {
             let note = || format!("client {client}: {}", lost.reason);
             self.recorder.findings.violations.note(Kind::ConnectionLost, note);
         }
-        if ready {
+        // Refused credentials are renewed at once; only when that does not help is there a reason to wait longer.
+        if ready || (lost.unauthorized && !*refused) {
             *pause_ns = RETRY_NS;
         }
+        *refused = lost.unauthorized;
         // Spread: all clients lose a restarting server at the same moment.
         let base_ns = retry_after_ms.take().map_or(*pause_ns, |ms| ms.saturating_mul(1_000_000));
         let spread_ns = (base_ns as f64 * (0.5 + rand::random::<f64>())) as u64;
