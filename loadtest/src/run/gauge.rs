@@ -71,11 +71,11 @@ impl Gauge {
     }
 
     /// Processes that are known, with their descendants.
-    pub fn of_processes(server: i32, store: Option<i32>) -> Self {
+    pub fn of_processes(address: SocketAddr, server: i32, store: Option<i32>) -> Self {
         let group = |pid| Group::new(ProcessMeter::new(vec![pid]));
         let generator = Group::new(ProcessMeter::of_this_program());
         let (server, store) = (group(server), store.and_then(group));
-        Self { server, store, generator, metrics_before: None, connected_anonymous_bytes: None }
+        Self { address, server, store, generator, metrics_before: None, connected_anonymous_bytes: None }
     }
 
     /// All connections are open, nothing is sent yet.

@@ -46,7 +46,7 @@ impl PeerRun<'_> {
         check_descriptors(u64::from(scenario.connections()))?;
         let machine = Machine::current();
         let pid = |pid: u32| i32::try_from(pid).map_err(|_| format!("{pid} is no process"));
-        let gauge = Gauge::of_processes(pid(self.server_pid)?, self.store_pid.map(pid).transpose()?);
+        let gauge = Gauge::of_processes(address, pid(self.server_pid)?, self.store_pid.map(pid).transpose()?);
         let options = engine_options(scenario, &Rooms::of(scenario), address, address.to_string(), self.threads);
         let payload = PayloadFormat { run: RunId(rand::random()), sizes: scenario.load.payload_bytes.sizes() };
         let system = Arc::new(adapter(options.seats.len(), payload));
