@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::bars::BarsOptions;
+use crate::compare::{CompareOptions, insert_server};
 use crate::floor::cli::FloorOptions;
 use crate::floor::sockets::ServerOptions as FloorServerOptions;
 use crate::plan::Spacing;
@@ -58,6 +59,11 @@ pub enum Command {
     Run(Box<RunOptions>),
     /// List the built-in scenarios
     List,
+    /// Run a scenario against this server and others in turn
+    Compare(Box<CompareOptions>),
+    /// The server of `loadtest compare` that INSERTs each message
+    #[command(hide = true)]
+    PeerTungstenite(insert_server::Options),
     /// Report on results of earlier runs, and compare them
     Report(ReportOptions),
     /// Measure what this machine can do at all: bare sockets and bare PostgreSQL, for the same shape of work
@@ -120,7 +126,8 @@ pub struct RunOptions {
 pub struct Cores(pub Vec<usize>);
 
 impl Cores {
-    fn parse(text: &str) -> Result<Self, String> {
+    /// Reads a list of cores.
+    pub fn parse(text: &str) -> Result<Self, String> {
         pin::parse(text).map(Self)
     }
 }
@@ -183,7 +190,8 @@ pub struct Overrides {
 }
 
 impl Overrides {
-    fn all(&self) -> Vec<Override> {
+    /// All of them, as keys of the file.
+    pub fn all(&self) -> Vec<Override> {
         let mut all = Vec::new();
         let mut put = |option: &str, key: &str, value: Option<Value>| {
             if let Some(value) = value {
@@ -233,7 +241,7 @@ pub struct ServerOptions {
 }
 
 /// Where results go.
-#[derive(Args, Debug, Clone)]
+#[derive(Args, Debug, Clone, Default)]
 #[command(next_help_heading = "Output")]
 pub struct OutputOptions {
     /// Write the result to this file as JSON, too

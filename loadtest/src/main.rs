@@ -19,6 +19,7 @@
 mod bars;
 mod check;
 mod cli;
+mod compare;
 mod engine;
 mod floor;
 mod measure;
@@ -54,6 +55,8 @@ fn main() -> ExitCode {
             list();
             Ok(true)
         }
+        Command::Compare(options) => compare::compare(&options),
+        Command::PeerTungstenite(options) => compare::insert_server::serve(&options).map(|()| true),
         Command::Report(options) => report::command::report(&options).map(|()| true),
         Command::Floor(options) => floor::cli::run(&options).map(|()| true),
         Command::Bars(options) => bars::run(&options).map(|()| true),

@@ -10,8 +10,6 @@
 //! its figures from [`figures`], so that terminal and page can't disagree on what a figure is.
 
 pub mod command;
-// `loadtest compare` is the one that has systems with rounds; until it is there, only files can name them.
-#[allow(dead_code, reason = "`loadtest compare` is wired up separately")]
 pub mod comparison;
 pub mod curve;
 pub mod figures;

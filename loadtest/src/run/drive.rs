@@ -64,7 +64,7 @@ impl Drive<'_> {
         self,
         system: &Arc<Y>,
         gauge: Gauge,
-        api: &Api,
+        api: Option<&Api>,
         renew: F,
     ) -> Result<(Driven, Gauge), String>
     where

@@ -70,9 +70,19 @@ impl Gauge {
         Self { address, server, store, generator, metrics_before: None, connected_anonymous_bytes: None }
     }
 
+    /// Processes that are known, with their descendants.
+    pub fn of_processes(address: SocketAddr, server: i32, store: Option<i32>) -> Self {
+        let group = |pid| Group::new(ProcessMeter::new(vec![pid]));
+        let generator = Group::new(ProcessMeter::of_this_program());
+        let (server, store) = (group(server), store.and_then(group));
+        Self { address, server, store, generator, metrics_before: None, connected_anonymous_bytes: None }
+    }
+
     /// All connections are open, nothing is sent yet.
-    pub async fn connected(&mut self, api: &Api) {
-        self.metrics_before = scrape(api).await;
+    pub async fn connected(&mut self, api: Option<&Api>) {
+        if let Some(api) = api {
+            self.metrics_before = scrape(api).await;
+        }
         for group in [&mut self.server, &mut self.store, &mut self.generator].into_iter().flatten() {
             group.look();
             group.start = group.last.clone();

@@ -28,7 +28,7 @@ pub(super) fn storm(
     runtime.block_on(async {
         let Some(logins) = &scenario.logins else { return Err("no [logins] in the scenario".to_owned()) };
         let mut gauge = Gauge::new(api.target().resolve()?, None);
-        gauge.connected(api).await;
+        gauge.connected(Some(api)).await;
         let began = SystemTime::now();
         let start = Instant::now();
         let end = start + scenario.load.duration;

@@ -14,10 +14,12 @@ mod gauge;
 mod interrupts;
 mod logins;
 mod outcome;
+mod peer;
 mod streams;
 
 pub use collect::SecondHistograms;
 pub use interrupts::Interrupts;
+pub use peer::PeerRun;
 
 use crate::cli::RunOptions;
 use crate::engine::{EngineOptions, Loop};
@@ -32,6 +34,7 @@ use crate::setup::pin;
 use crate::setup::rooms::{self, Preparation};
 use drive::Drive;
 use gauge::Gauge;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -180,23 +183,9 @@ fn measure(
     let target: &Target = server.api.target();
     let address = target.resolve()?;
     let gauge = Gauge::new(address, server.data_dir.as_deref());
-    let seats = streams::seats(scenario, &rooms);
-    let streams = streams::streams(scenario, &rooms, &seats);
-    let slow = scenario.slow_readers.as_ref().map(|slow| (slow.at, slow.length));
     let engine = EngineOptions {
-        address,
-        authority: target.authority(),
-        threads: options.threads as usize,
         survive_restarts: options.survive_restarts,
-        window: scenario.load.in_flight as usize,
-        sending: if scenario.load.mode == Mode::Closed { Loop::Closed } else { Loop::Open },
-        class_of_room: rooms.rooms.iter().map(|room| room.class as u8).collect(),
-        classes: scenario.population.rooms.len() + usize::from(slow.is_some()),
-        seats,
-        streams,
-        storm_at: scenario.storm.as_ref().map(|storm| storm.at),
-        pause: slow,
-        opening_max: OPENING_MAX,
+        ..engine_options(scenario, &rooms, address, target.authority(), options.threads)
     };
     let veza = Veza::new(
         room_ids,
@@ -217,9 +206,37 @@ fn measure(
         }
     };
     let drive = Drive { scenario, options: Arc::new(engine), quiet: options.output.quiet, runtime, interrupts };
-    let (driven, mut gauge) = drive.run(&system, gauge, &server.api, renew)?;
+    let (driven, mut gauge) = drive.run(&system, gauge, Some(&server.api), renew)?;
     let server_side = runtime.block_on(gauge.server_side(&server.api));
     outcome::put_together(scenario, driven, &mut gauge, server_side)
+}
+
+/// What the engine needs to know of a scenario.
+fn engine_options(
+    scenario: &Scenario,
+    rooms: &Rooms,
+    address: SocketAddr,
+    authority: String,
+    threads: u32,
+) -> EngineOptions {
+    let seats = streams::seats(scenario, rooms);
+    let streams = streams::streams(scenario, rooms, &seats);
+    let slow = scenario.slow_readers.as_ref().map(|slow| (slow.at, slow.length));
+    EngineOptions {
+        address,
+        authority,
+        threads: threads as usize,
+        survive_restarts: false,
+        window: scenario.load.in_flight as usize,
+        sending: if scenario.load.mode == Mode::Closed { Loop::Closed } else { Loop::Open },
+        class_of_room: rooms.rooms.iter().map(|room| room.class as u8).collect(),
+        classes: scenario.population.rooms.len() + usize::from(slow.is_some()),
+        seats,
+        streams,
+        storm_at: scenario.storm.as_ref().map(|storm| storm.at),
+        pause: slow,
+        opening_max: OPENING_MAX,
+    }
 }
 
 /// Refuses a run that would fail halfway for lack of file descriptors.

@@ -1,0 +1,232 @@
+//! What the peers are held to: every acknowledged message reaches every connection in its room once, each sender's
+//! messages in the order in which they were sent, with the content that was sent.
+//!
+//! Peers have no sequence numbers, so loss cannot be seen while it happens: arrivals are counted per connection and room,
+//! and at the end compared with the messages acknowledged there. Per sender only rising numbers count as arrivals, so a
+//! message that comes twice or late is a violation and cannot stand in for a lost one.
+//!
+//! A connection keeps its [`Account`] itself and tells the shared [`Ledger`] at times; a delivery takes no lock.
+//!
+//! Most peers deliver at most once. What they lose is counted and shown all the same: it is what the figures are for.
+
+use crate::check::ClientIndex;
+use crate::payload::Token;
+use crate::violations::{Kind, Violations};
+use foldhash::HashMap;
+use std::cmp::Ordering;
+
+/// One connection's side.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    rooms: Vec<RoomAccount>,
+    /// The room that spoke last.
+    recent: usize,
+    /// Messages published and not answered.
+    unanswered: u64,
+}
+
+#[derive(Clone, Debug)]
+struct RoomAccount {
+    room: u32,
+    /// Messages that arrived in their sender's order.
+    arrived: u64,
+    /// Messages of this connection that were acknowledged there.
+    acked: u64,
+    /// The last number of each sender.
+    last: HashMap<ClientIndex, u32>,
+}
+
+/// What an arrival is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Arrival {
+    /// As it should be.
+    Sound,
+    /// Against a promise.
+    Broken(Kind),
+}
+
+impl Account {
+    /// A connection that is in `rooms`.
+    pub fn new(rooms: &[u32]) -> Self {
+        let account = |room: &u32| RoomAccount { room: *room, arrived: 0, acked: 0, last: HashMap::default() };
+        Self { rooms: rooms.iter().map(account).collect(), recent: 0, unanswered: 0 }
+    }
+
+    /// A message is published, not for the first time when it is `repeated`.
+    pub fn published(&mut self, repeated: bool) {
+        self.unanswered += u64::from(!repeated);
+    }
+
+    /// A message was acknowledged.
+    pub fn acked(&mut self, room: u32) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+        if let Some(account) = self.rooms.iter_mut().find(|account| account.room == room) {
+            account.acked += 1;
+        }
+    }
+
+    /// A message was refused.
+    pub fn refused(&mut self) {
+        self.unanswered = self.unanswered.saturating_sub(1);
+    }
+
+    /// A message arrived.
+    #[inline]
+    pub fn arrived(&mut self, room: u32, token: Token) -> Arrival {
+        if self.rooms.get(self.recent).is_none_or(|account| account.room != room) {
+            match self.rooms.iter().position(|account| account.room == room) {
+                Some(at) => self.recent = at,
+                None => return Arrival::Broken(Kind::Phantom),
+            }
+        }
+        let account = &mut self.rooms[self.recent];
+        // Numbers from 1, so that 0 means none yet.
+        let last = account.last.entry(token.client).or_insert(0);
+        let number = token.number + 1;
+        match number.cmp(last) {
+            Ordering::Greater => {
+                *last = number;
+                account.arrived += 1;
+                Arrival::Sound
+            }
+            Ordering::Equal => Arrival::Broken(Kind::Duplicate),
+            Ordering::Less => Arrival::Broken(Kind::Disorder),
+        }
+    }
+}
+
+/// What all connections have told.
+#[derive(Debug)]
+pub struct Ledger {
+    accounts: Vec<Account>,
+}
+
+impl Ledger {
+    /// A ledger of so many connections.
+    pub fn new(connections: usize) -> Self {
+        Self { accounts: vec![Account::default(); connections] }
+    }
+
+    /// A connection tells how it stands.
+    pub fn note(&mut self, client: ClientIndex, account: &Account) {
+        if let Some(known) = self.accounts.get_mut(client.0 as usize) {
+            known.unanswered = account.unanswered;
+            known.rooms.clear();
+            // What came from whom stays with the connection.
+            known.rooms.extend(account.rooms.iter().map(|room| RoomAccount {
+                room: room.room,
+                arrived: room.arrived,
+                acked: room.acked,
+                last: HashMap::default(),
+            }));
+        }
+    }
+
+    /// Messages acknowledged in each room.
+    fn acked(&self) -> HashMap<u32, u64> {
+        let mut acked = HashMap::default();
+        for room in self.accounts.iter().flat_map(|account| &account.rooms) {
+            *acked.entry(room.room).or_default() += room.acked;
+        }
+        acked
+    }
+
+    /// Whether everything is answered and everything acknowledged has arrived everywhere.
+    pub fn settled(&self) -> bool {
+        let acked = self.acked();
+        let has_all = |room: &RoomAccount| room.arrived >= acked.get(&room.room).copied().unwrap_or_default();
+        self.accounts.iter().all(|account| account.unanswered == 0 && account.rooms.iter().all(has_all))
+    }
+
+    /// What is missing at the end of a run that was not cut short.
+    pub fn finish(&self) -> Violations {
+        let mut violations = Violations::default();
+        let acked = self.acked();
+        for (client, account) in self.accounts.iter().enumerate() {
+            violations.note_many(Kind::Unanswered, account.unanswered, || {
+                format!("client {client}: no answer to {} messages", account.unanswered)
+            });
+            for room in &account.rooms {
+                let expected = acked.get(&room.room).copied().unwrap_or_default();
+                let missing = expected.saturating_sub(room.arrived);
+                violations.note_many(Kind::Undelivered, missing, || {
+                    format!("room {}: client {client} never got {missing} of {expected} messages", room.room)
+                });
+            }
+        }
+        violations
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(client: u32, number: u32) -> Token {
+        Token { client: ClientIndex(client), number }
+    }
+
+    /// Client 0 publishes three messages in room 7, where clients 0 and 1 are.
+    fn published() -> (Account, Account) {
+        let (mut sender, reader) = (Account::new(&[7]), Account::new(&[3, 7]));
+        for _ in 0..3 {
+            sender.published(false);
+            sender.acked(7);
+        }
+        for number in [0, 4, 5] {
+            assert_eq!(sender.arrived(7, token(0, number)), Arrival::Sound);
+        }
+        (sender, reader)
+    }
+
+    fn ledger(accounts: [&Account; 2]) -> Ledger {
+        let mut ledger = Ledger::new(2);
+        for (client, account) in (0..).zip(accounts) {
+            ledger.note(ClientIndex(client), account);
+        }
+        ledger
+    }
+
+    #[test]
+    fn all_is_well_when_all_arrive_in_each_senders_order() {
+        let (sender, mut reader) = published();
+        for number in [0, 4, 5] {
+            assert!(!ledger([&sender, &reader]).settled());
+            assert_eq!(reader.arrived(7, token(0, number)), Arrival::Sound);
+        }
+        assert_eq!(reader.arrived(3, token(9, 0)), Arrival::Sound, "other senders have numbers of their own");
+        let ledger = ledger([&sender, &reader]);
+        assert!(ledger.settled());
+        assert_eq!(ledger.finish().total(), 0);
+    }
+
+    #[test]
+    fn a_lost_message_is_missed_even_when_another_comes_twice() {
+        let (sender, mut reader) = published();
+        assert_eq!(reader.arrived(7, token(0, 0)), Arrival::Sound);
+        assert_eq!(reader.arrived(7, token(0, 5)), Arrival::Sound);
+        assert_eq!(reader.arrived(7, token(0, 5)), Arrival::Broken(Kind::Duplicate));
+        let ledger = ledger([&sender, &reader]);
+        assert!(!ledger.settled());
+        assert_eq!(ledger.finish().count(Kind::Undelivered), 1);
+    }
+
+    #[test]
+    fn disorder_and_strange_rooms_are_seen() {
+        let (_, mut reader) = published();
+        assert_eq!(reader.arrived(7, token(0, 5)), Arrival::Sound);
+        assert_eq!(reader.arrived(7, token(0, 4)), Arrival::Broken(Kind::Disorder));
+        assert_eq!(reader.arrived(8, token(0, 6)), Arrival::Broken(Kind::Phantom));
+    }
+
+    #[test]
+    fn a_message_without_an_answer_is_missed_once_however_often_it_was_published() {
+        let mut sender = Account::new(&[7]);
+        sender.published(false);
+        sender.published(true);
+        let other = Account::new(&[]);
+        assert_eq!(ledger([&sender, &other]).finish().count(Kind::Unanswered), 1);
+        sender.refused();
+        assert!(ledger([&sender, &other]).settled());
+    }
+}

@@ -1,0 +1,340 @@
+//! `loadtest compare`: the same workload, generator, cores and measuring for this server and for others.
+//!
+//! ```text
+//!  round 1: start A, load, stop A; start B, load, stop B; start C, …     round 2: A, B, C, …     → median and spread
+//! ```
+//!
+//! From the inside out: [`codec`] (what the peers speak), [`contents`] and [`ledger`] (what they are held to), [`adapter`]
+//! (both behind the engine's protocol), [`places`], [`child`] and [`postgres`] (programs and processes), [`peers`] (how each
+//! server is found, configured and started), [`insert_server`] (the one that is part of this program), [`rounds`].
+//!
+//! Invariants:
+//! - one server runs at a time, and it is stopped before the next one starts: what is left of one would be measured as
+//!   part of another;
+//! - rounds are interleaved, so that a slow minute of the machine meets all servers and not one;
+//! - a peer that is not installed is left out by name, never silently: a comparison that forgets a rival looks won.
+
+mod adapter;
+mod child;
+mod codec;
+mod contents;
+pub mod insert_server;
+mod ledger;
+mod peers;
+mod places;
+mod postgres;
+mod rounds;
+
+#[cfg(all(test, feature = "test-db"))]
+mod peers_answer_tests;
+
+use crate::cli::{Cores, Overrides, ServerOptions};
+use crate::report::command::write_page;
+use crate::report::comparison::{Comparison, SystemRuns};
+use crate::report::html::Page;
+use crate::scenario::{Layers, Scenario};
+use clap::{Args, ValueEnum};
+use peers::PeerKind;
+use places::Places;
+use rounds::Rounds;
+use serde::Serialize;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  loadtest/peers/install.sh                                          install the peers
+  loadtest compare                                                   all that are installed, five rounds of rooms-10
+  loadtest compare --scenario durable --peers veza,ejabberd,tungstenite --rounds 3 --duration 10s
+  loadtest compare --scenario room-1000 --server-cores 0 --generator-cores 1 --json compare.json --html compare.html
+
+A peer that is not installed is left out, by name and with the command that installs it.
+
+Exit status: 0 no violation by Veza Chat Server, 1 violations, 2 wrong usage, or a server that could not be run. What a
+peer loses is counted and shown.";
+
+/// Options of `loadtest compare`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = EXAMPLES)]
+pub struct CompareOptions {
+    /// Which servers, in the order in which they take turns; ratios are to the first
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Contestant::ALL)]
+    pub peers: Vec<Contestant>,
+
+    /// How often each server takes its turn
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+
+    /// rooms-10, room-1000, durable, or a .toml file: rooms and messages, which is what all the servers have
+    #[arg(long, default_value = "rooms-10")]
+    pub scenario: String,
+
+    #[command(flatten)]
+    pub over: Overrides,
+
+    #[command(flatten)]
+    pub server: ServerOptions,
+
+    /// Threads of the generator
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Generator")]
+    pub threads: u32,
+
+    /// Cores the generator keeps to: 1 or 2,3 or 4-7
+    #[arg(long, value_name = "CORES", value_parser = Cores::parse, help_heading = "Generator")]
+    pub generator_cores: Option<Cores>,
+
+    /// Where `install.sh` has put what is newer than this machine's packages; target/peers without it
+    #[arg(long, value_name = "DIR", help_heading = "Peers")]
+    pub peers_dir: Option<PathBuf>,
+
+    /// Files of the servers go here, and stay; without it they are deleted in the end
+    #[arg(long, value_name = "DIR", help_heading = "Peers")]
+    pub work_dir: Option<PathBuf>,
+
+    /// Ports that the peers may listen on, for example 20000-20099; any free ones without it
+    #[arg(long, value_name = "FIRST-LAST", value_parser = parse_ports, help_heading = "Peers")]
+    pub ports: Option<RangeInclusive<u16>>,
+
+    /// Write all rounds to this file as JSON; `loadtest report` reads it
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub json: Option<PathBuf>,
+
+    /// Write a page with curves and tables, self-contained, to open in a browser
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    pub html: Option<PathBuf>,
+
+    /// No progress bars
+    #[arg(long, help_heading = "Output")]
+    pub quiet: bool,
+}
+
+/// A server in the comparison.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Contestant {
+    /// Veza Chat Server.
+    Veza,
+    /// Another.
+    Peer(PeerKind),
+}
+
+impl Contestant {
+    const ALL: [Self; 6] = [
+        Self::Veza,
+        Self::Peer(PeerKind::Uws),
+        Self::Peer(PeerKind::Mosquitto),
+        Self::Peer(PeerKind::Nats),
+        Self::Peer(PeerKind::Ejabberd),
+        Self::Peer(PeerKind::Tungstenite),
+    ];
+
+    fn title(self) -> &'static str {
+        match self {
+            Self::Veza => "Veza Chat Server",
+            Self::Peer(kind) => kind.title(),
+        }
+    }
+}
+
+impl ValueEnum for Contestant {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        match self {
+            Self::Veza => Some(clap::builder::PossibleValue::new("veza").help("Veza Chat Server")),
+            Self::Peer(kind) => kind.to_possible_value(),
+        }
+    }
+}
+
+impl fmt::Display for Contestant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Veza => "veza",
+            Self::Peer(kind) => kind.name(),
+        })
+    }
+}
+
+/// A server that was asked for and has no figures, or not all of them.
+#[derive(Debug, Serialize)]
+pub struct LeftOut {
+    /// Which.
+    pub system: &'static str,
+    /// Why, and what to do.
+    pub reason: String,
+}
+
+/// The file that `--json` writes.
+#[derive(Serialize)]
+struct ComparisonFile<'a> {
+    systems: &'a [SystemRuns],
+    left_out: &'a [LeftOut],
+}
+
+/// Compares, prints, and writes what was asked for; true when our own server broke no promise. The error is for people.
+pub fn compare(options: &CompareOptions) -> Result<bool, String> {
+    let (name, scenario) = scenario(options)?;
+    let mut rounds = Rounds::prepare(options, &name, &scenario)?;
+    let (contestants, mut left_out) = installed(options, rounds.places());
+    for missing in &left_out {
+        eprintln!("{} is left out: {}", missing.system, missing.reason);
+    }
+    if contestants.is_empty() {
+        return Err("none of the servers is installed".to_owned());
+    }
+    let found = rounds.run(&contestants);
+    left_out.extend(found.left_out);
+    if found.systems.is_empty() {
+        let reasons: Vec<String> = left_out.iter().map(|left| format!("{}: {}", left.system, left.reason)).collect();
+        return Err(format!("nothing was measured. {}", reasons.join("; ")));
+    }
+    print!("{}", Summary { scenario: &name, systems: &found.systems, contestants: &contestants, left_out: &left_out });
+    if let Some(path) = &options.json {
+        let text = serde_json::to_string_pretty(&ComparisonFile { systems: &found.systems, left_out: &left_out })
+            .map_err(|error| format!("cannot write the comparison as JSON: {error}"))?;
+        std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    if let Some(path) = &options.html {
+        write_page(path, Page::of_systems(&found.systems).map_err(|error| error.to_string())?)?;
+    }
+    if found.failed {
+        return Err("not every server could be measured in every round; see above".to_owned());
+    }
+    let ours = found.systems.iter().filter(|system| system.system == Contestant::Veza.title());
+    Ok(ours.flat_map(|system| &system.runs).all(|run| run.violations.total() == 0))
+}
+
+/// The contestants that are here, and those that are not.
+fn installed(options: &CompareOptions, places: &Places) -> (Vec<Contestant>, Vec<LeftOut>) {
+    let (mut here, mut left_out) = (Vec::new(), Vec::new());
+    for contestant in &options.peers {
+        let found = match contestant {
+            Contestant::Veza => Ok(()),
+            Contestant::Peer(kind) => kind.find(places),
+        };
+        match found {
+            Ok(()) if here.contains(contestant) => {}
+            Ok(()) => here.push(*contestant),
+            Err(missing) => left_out.push(LeftOut { system: contestant.title(), reason: missing.into() }),
+        }
+    }
+    (here, left_out)
+}
+
+/// The scenario, if it is one that every server can do.
+fn scenario(options: &CompareOptions) -> Result<(String, Scenario), String> {
+    let mut layers = Layers::open(&options.scenario)?;
+    for change in options.over.all() {
+        layers.set(&change)?;
+    }
+    let (name, scenario) = (layers.name().to_owned(), layers.scenario()?);
+    let only_ours = [
+        (scenario.logins.is_some(), "log-ins"),
+        (scenario.storm.is_some(), "a storm of reconnections"),
+        (scenario.slow_readers.is_some(), "slow readers"),
+        (scenario.compression, "compression"),
+        (scenario.actions != crate::scenario::Actions::default(), "commands other than messages"),
+        (!scenario.sends(), "no messages"),
+    ];
+    match only_ours.iter().find(|(has, _)| *has) {
+        Some((_, what)) => Err(format!(
+            "scenario {name} has {what}, which not all the servers have: compare rooms-10, room-1000, durable, or a file \
+             with nothing but rooms and messages"
+        )),
+        None => Ok((name, scenario)),
+    }
+}
+
+fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let hint = || format!("\"{text}\" is no range of ports; write for example 20000-20099");
+    let (first, last) = text.split_once('-').ok_or_else(hint)?;
+    let (first, last) = (first.parse().map_err(|_| hint())?, last.parse().map_err(|_| hint())?);
+    if first == 0 || first > last { Err(hint()) } else { Ok(first..=last) }
+}
+
+/// What is printed.
+struct Summary<'a> {
+    scenario: &'a str,
+    systems: &'a [SystemRuns],
+    contestants: &'a [Contestant],
+    left_out: &'a [LeftOut],
+}
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "\n{}, {} systems in turn\n", self.scenario, self.systems.len())?;
+        write!(f, "{}", Comparison::new(self.systems))?;
+        writeln!(f)?;
+        for contestant in self.contestants {
+            if let Contestant::Peer(kind) = contestant {
+                writeln!(f, "{}: {}.", kind.title(), kind.remark())?;
+            }
+        }
+        for system in self.systems {
+            for (kind, found) in system.runs.iter().flat_map(|run| run.violations.iter()) {
+                let sample = found.samples.first().map(String::as_str).unwrap_or_default();
+                writeln!(f, "{}: {} {}, for example {sample}", system.system, found.count, kind.meaning())?;
+            }
+        }
+        for left in self.left_out {
+            writeln!(f, "{} is left out: {}", left.system, left.reason)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use std::ffi::OsStr;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: CompareOptions,
+    }
+
+    fn options(arguments: &[&str]) -> Result<CompareOptions, clap::Error> {
+        Line::try_parse_from(["compare"].iter().chain(arguments)).map(|line| line.options)
+    }
+
+    #[test]
+    fn everybody_is_asked_for_by_default_and_ours_is_the_measure() {
+        let options = options(&[]).expect("valid");
+        assert_eq!(options.peers, Contestant::ALL);
+        assert_eq!((options.rounds, options.scenario.as_str()), (5, "rooms-10"));
+        assert_eq!(
+            self::options(&["--peers=nats,veza"]).expect("valid").peers,
+            [Contestant::Peer(PeerKind::Nats), Contestant::Veza]
+        );
+        for wrong in ["--peers=irc", "--ports=5", "--ports=9-8", "--ports=0-5", "--rounds=0"] {
+            assert!(self::options(&[wrong]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn on_an_empty_machine_every_peer_is_left_out_with_the_command_that_installs_it() {
+        let places = Places::new(Some(OsStr::new("")), PathBuf::from("/nonexistent"));
+        let (here, left_out) = installed(&options(&[]).expect("valid"), &places);
+        assert_eq!(here, [Contestant::Veza]);
+        assert_eq!(left_out.len(), 5);
+        for left in left_out {
+            assert!(left.reason.contains("install"), "{}: {}", left.system, left.reason);
+        }
+    }
+
+    #[test]
+    fn a_scenario_that_not_all_servers_have_is_refused_with_the_reason() {
+        for (name, what) in [("login-storm", "log-ins"), ("reconnect-storm", "storm"), ("idle", "no messages")] {
+            let error = scenario(&options(&["--scenario", name]).expect("valid")).expect_err(name);
+            assert!(error.contains(what), "{error}");
+        }
+        for name in ["rooms-10", "room-1000", "durable"] {
+            assert!(scenario(&options(&["--scenario", name]).expect("valid")).is_ok(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Where programs and ports are looked for.
+//!
+//! Programs come from `PATH`, from the `sbin` beside each `bin` in it (Debian keeps daemons there, and users do not have it
+//! in their `PATH`), and from the directory that `loadtest/peers/install.sh` fills. Nothing else is looked at, so an empty
+//! `PATH` means an empty machine.
+
+use std::ffi::OsStr;
+use std::net::{Ipv4Addr, TcpListener};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+/// Where programs are.
+#[derive(Clone, Debug)]
+pub struct Places {
+    directories: Vec<PathBuf>,
+    /// What `install.sh` has filled: npm packages, and programs of a newer Debian.
+    pub peers: PathBuf,
+}
+
+impl Places {
+    /// The places of a `PATH` and a directory of peers.
+    pub fn new(path: Option<&OsStr>, peers: PathBuf) -> Self {
+        let mut directories = Vec::new();
+        for directory in path.map(std::env::split_paths).into_iter().flatten() {
+            if directory.as_os_str().is_empty() {
+                continue;
+            }
+            if directory.ends_with("bin") {
+                directories.push(directory.with_file_name("sbin"));
+            }
+            directories.push(directory);
+        }
+        Self { directories, peers }
+    }
+
+    /// The program called `name`: what was installed for the comparison first, then `PATH`.
+    pub fn program(&self, name: &str) -> Option<PathBuf> {
+        let newer = self.newer();
+        let own = [newer.join("usr/sbin"), newer.join("usr/bin")];
+        own.iter().chain(&self.directories).map(|directory| directory.join(name)).find(|path| path.is_file())
+    }
+
+    /// Programs and libraries of a newer Debian than this machine's.
+    pub fn newer(&self) -> PathBuf {
+        self.peers.join("newer")
+    }
+
+    /// The directory that holds `initdb` and `postgres`: in `PATH`, or Debian's newest version when `psql` is in `PATH`.
+    pub fn postgres_programs(&self) -> Option<PathBuf> {
+        let has_both = |directory: &Path| directory.join("initdb").is_file() && directory.join("postgres").is_file();
+        if let Some(found) = self.directories.iter().find(|directory| has_both(directory)) {
+            return Some(found.clone());
+        }
+        self.program("psql")?;
+        let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+            .filter(|(_, directory)| has_both(directory))
+            .collect();
+        versions.sort();
+        versions.pop().map(|(_, directory)| directory)
+    }
+}
+
+/// Gives out ports nobody listens on: from a range, or any that the kernel has free.
+#[derive(Clone, Debug, Default)]
+pub struct Ports {
+    range: Option<RangeInclusive<u16>>,
+    given: Vec<u16>,
+}
+
+impl Ports {
+    /// Ports of a range; all when there is none.
+    pub fn new(range: Option<RangeInclusive<u16>>) -> Self {
+        Self { range, given: Vec::new() }
+    }
+
+    /// A port that is free now and was not given out before.
+    ///
+    /// # Errors
+    /// When none is left.
+    pub fn take(&mut self) -> Result<u16, String> {
+        let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+        let port = match &self.range {
+            Some(range) => range
+                .clone()
+                .find(|port| !self.given.contains(port) && is_free(*port))
+                .ok_or_else(|| format!("no port between {} and {} is free", range.start(), range.end()))?,
+            None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                .and_then(|listener| listener.local_addr())
+                .map_err(|error| format!("no port is free: {error}"))?
+                .port(),
+        };
+        self.given.push(port);
+        Ok(port)
+    }
+
+    /// Ports given out may be given out again: their listeners are gone.
+    pub fn give_back(&mut self) {
+        self.given.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_path_is_an_empty_machine() {
+        let places = Places::new(Some(OsStr::new("")), PathBuf::from("/nonexistent"));
+        assert_eq!(places.program("sh"), None);
+        assert_eq!(places.postgres_programs(), None);
+        assert_eq!(Places::new(None, PathBuf::from("/nonexistent")).program("sh"), None);
+    }
+
+    #[test]
+    fn daemons_beside_bin_are_found_and_installed_peers_come_first() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let (bin, sbin) = (root.path().join("bin"), root.path().join("sbin"));
+        let newer = root.path().join("peers/newer/usr/sbin");
+        for directory in [&bin, &sbin, &newer] {
+            std::fs::create_dir_all(directory).expect("a directory");
+        }
+        std::fs::write(sbin.join("daemon"), "").expect("a file");
+        let places = Places::new(Some(bin.as_os_str()), root.path().join("peers"));
+        assert_eq!(places.program("daemon"), Some(sbin.join("daemon")));
+        std::fs::write(newer.join("daemon"), "").expect("a file");
+        assert_eq!(places.program("daemon"), Some(newer.join("daemon")));
+    }
+
+    #[test]
+    fn ports_are_given_once() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+        let port = taken.local_addr().expect("an address").port();
+        let mut ports = Ports::new(Some(port..=port));
+        assert!(ports.take().is_err(), "somebody listens there");
+        drop(taken);
+        assert_eq!(ports.take(), Ok(port));
+        assert!(ports.take().is_err());
+        ports.give_back();
+        assert_eq!(ports.take(), Ok(port));
+    }
+}

@@ -1,0 +1,210 @@
+//! The rounds of a comparison: everybody takes turns, each on the same cores under the same load.
+
+use super::adapter::Adapter;
+use super::child::directory_for;
+use super::codec::{mqtt::Mqtt, nats::Nats, relay::Relay, xmpp::Xmpp};
+use super::peers::{Ground, PeerKind};
+use super::places::{Places, Ports};
+use super::{CompareOptions, Contestant, LeftOut};
+use crate::cli::{OutputOptions, RunOptions};
+use crate::report::comparison::SystemRuns;
+use crate::result::{RunResult, System};
+use crate::run::{self, Interrupts, PeerRun};
+use crate::scenario::{Rooms, Scenario};
+use crate::setup::pin;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// What is needed for every turn.
+pub struct Rounds<'a> {
+    options: &'a CompareOptions,
+    name: &'a str,
+    scenario: &'a Scenario,
+    places: Places,
+    ports: Ports,
+    work_dir: PathBuf,
+    /// Cores for the servers: all that this program was given, unless it was told.
+    server_cores: Vec<usize>,
+    /// How many cores servers and generator have together.
+    cores: u32,
+    runtime: Runtime,
+    interrupts: Interrupts,
+    _temporary: Option<TempDir>,
+}
+
+/// What came of all turns.
+pub struct Found {
+    /// The servers that were measured, with their rounds.
+    pub systems: Vec<SystemRuns>,
+    /// Those that failed.
+    pub left_out: Vec<LeftOut>,
+    /// Whether any failed.
+    pub failed: bool,
+}
+
+impl<'a> Rounds<'a> {
+    /// Prepares the directory, the cores and the signals.
+    pub fn prepare(options: &'a CompareOptions, name: &'a str, scenario: &'a Scenario) -> Result<Self, String> {
+        let all = pin::current()?;
+        let cores = all.len() as u32;
+        let server_cores = options.server.server_cores.as_ref().map_or_else(|| all, |cores| cores.0.clone());
+        if let Some(cores) = &options.generator_cores {
+            pin::pin(&cores.0)?;
+        }
+        let (work_dir, temporary) = match &options.work_dir {
+            Some(directory) => {
+                directory_for(directory, None)?;
+                (std::path::absolute(directory).map_err(|error| error.to_string())?, None)
+            }
+            None => {
+                let made = tempfile::Builder::new().prefix("loadtest-compare-").tempdir();
+                let made = made.map_err(|error| format!("cannot make a temporary directory: {error}"))?;
+                (made.path().to_owned(), Some(made))
+            }
+        };
+        // Servers that refuse to run as root have directories of their own in here.
+        std::fs::set_permissions(&work_dir, Permissions::from_mode(0o755))
+            .map_err(|error| format!("cannot open {} to the servers' users: {error}", work_dir.display()))?;
+        let peers = match &options.peers_dir {
+            Some(directory) => directory.clone(),
+            None => default_peers()?,
+        };
+        let peers = std::path::absolute(&peers).map_err(|error| format!("{}: {error}", peers.display()))?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
+        let interrupts = Interrupts::listen(&runtime)?;
+        Ok(Self {
+            options,
+            name,
+            scenario,
+            places: Places::new(std::env::var_os("PATH").as_deref(), peers),
+            ports: Ports::new(options.ports.clone()),
+            work_dir,
+            server_cores,
+            cores,
+            runtime,
+            interrupts,
+            _temporary: temporary,
+        })
+    }
+
+    /// Where programs are looked for.
+    pub fn places(&self) -> &Places {
+        &self.places
+    }
+
+    /// All rounds. A server that fails takes no further turn; Ctrl-C ends after the turn under way.
+    pub fn run(&mut self, contestants: &[Contestant]) -> Found {
+        let mut found = Found { systems: Vec::new(), left_out: Vec::new(), failed: false };
+        let mut standing = contestants.to_vec();
+        for round in 1..=self.options.rounds {
+            for contestant in standing.clone() {
+                if self.interrupts.count() > 0 {
+                    return found;
+                }
+                let title = contestant.title();
+                if !self.options.quiet {
+                    eprintln!("round {round} of {}: {title}", self.options.rounds);
+                }
+                match self.turn(contestant) {
+                    Ok(result) => match found.systems.iter_mut().find(|system| system.system == title) {
+                        Some(system) => system.runs.push(result),
+                        None => found.systems.push(SystemRuns { system: title.to_owned(), runs: vec![result] }),
+                    },
+                    Err(_) if self.interrupts.count() > 0 => return found,
+                    Err(reason) => {
+                        eprintln!("{title} failed in round {round}: {reason}");
+                        let reason = format!("failed in round {round}: {reason}");
+                        found.left_out.push(LeftOut { system: title, reason });
+                        found.failed = true;
+                        standing.retain(|other| *other != contestant);
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    fn turn(&mut self, contestant: Contestant) -> Result<RunResult, String> {
+        let directory = self.work_dir.join(contestant.to_string());
+        directory_for(&directory, None)?;
+        let mut result = match contestant {
+            Contestant::Veza => self.ours(&directory)?,
+            Contestant::Peer(kind) => self.peer(kind, &directory)?,
+        };
+        contestant.title().clone_into(&mut result.system.name);
+        self.name.clone_into(&mut result.label);
+        // The generator may keep to some of them by now.
+        result.machine.cores = self.cores;
+        Ok(result)
+    }
+
+    fn ours(&self, directory: &Path) -> Result<RunResult, String> {
+        let mut server = self.options.server.clone();
+        server.data_dir.get_or_insert_with(|| directory.to_owned());
+        server.server_cores = Some(crate::cli::Cores(self.server_cores.clone()));
+        let options = RunOptions {
+            scenario: self.options.scenario.clone(),
+            url: None,
+            over: self.options.over.clone(),
+            server,
+            output: OutputOptions { quiet: self.options.quiet, ..OutputOptions::default() },
+            threads: self.options.threads,
+            generator_cores: self.options.generator_cores.clone(),
+            survive_restarts: false,
+            prefix: "compare".to_owned(),
+            password: "load-Test_7-harbour-evening".to_owned(),
+            setup_concurrency: 32,
+        };
+        run::run(&options).map(|outcome| outcome.result)
+    }
+
+    fn peer(&mut self, kind: PeerKind, directory: &Path) -> Result<RunResult, String> {
+        self.ports.give_back();
+        let rooms = Rooms::of(self.scenario).rooms.len() as u32;
+        let server = kind.start(&mut Ground {
+            places: &self.places,
+            directory,
+            ports: &mut self.ports,
+            cores: &self.server_cores,
+            workers: self.options.server.workers,
+            connections: self.scenario.connections(),
+            rooms,
+        })?;
+        let run = PeerRun {
+            name: self.name,
+            scenario: self.scenario,
+            address: server.address,
+            server_pid: server.server_pid(),
+            store_pid: server.store_pid(),
+            threads: self.options.threads,
+            quiet: self.options.quiet,
+            system: System {
+                name: kind.title().to_owned(),
+                version: server.version.clone(),
+                durability: kind.durability().name().to_owned(),
+                workers: server.workers,
+            },
+        };
+        let (runtime, interrupts) = (&self.runtime, &self.interrupts);
+        let outcome = match kind {
+            PeerKind::Uws | PeerKind::Tungstenite => run.run(runtime, interrupts, Adapter::<Relay>::new),
+            PeerKind::Mosquitto => run.run(runtime, interrupts, Adapter::<Mqtt>::new),
+            PeerKind::Nats => run.run(runtime, interrupts, Adapter::<Nats>::new),
+            PeerKind::Ejabberd => run.run(runtime, interrupts, Adapter::<Xmpp>::new),
+        };
+        let mut result = outcome?.result;
+        result.notes.push(format!("{}: {}", kind.title(), kind.remark()));
+        Ok(result)
+    }
+}
+
+/// `target/peers`, as seen from `target/release/loadtest`: where `install.sh` puts things.
+fn default_peers() -> Result<PathBuf, String> {
+    let program = std::env::current_exe().map_err(|error| format!("cannot tell where this program is: {error}"))?;
+    let target = program.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+    Ok(target.join("peers"))
+}
