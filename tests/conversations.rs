@@ -201,6 +201,7 @@ async fn who_leaves_hears_and_says_nothing_more() {
     assert_eq!((&left["seq"], &left["conversation"]["id"]), (&json!(2), &json!(room)));
     let event = owner.event("member_left").await;
     assert_eq!((&event["seq"], &event["user"]["id"]), (&json!(2), &json!(bob.id)));
+    assert_eq!(leaver.event("member_left").await, event, "who leaves is told so on every connection");
     assert_eq!(leaver.refused("leave_conversation", in_room(&room)).await, "not_member");
     owner.ok("send_message", json!({"conversation_id": room, "content": "gone?"})).await;
     owner.event("message_created").await;

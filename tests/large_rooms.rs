@@ -1,5 +1,5 @@
 //! A room with more subscribers than one turn serves: everybody gets every event, in order, once, whoever comes and goes
-//! meanwhile, and a small room is served in between.
+//! meanwhile; so does a small room beside it.
 //!
 //! How: 400 connections in both formats, among them the senders' own, whose copies carry the key, while others
 //! unsubscribe, subscribe anew with a cursor, or just leave; every stream is checked by arithmetic (`support::Log`).

@@ -131,6 +131,12 @@ impl Room {
         self.head = self.head.max(published.unwrap_or_default());
     }
 
+    /// The newest event known to exist.
+    #[must_use]
+    pub fn head(&self) -> Seq {
+        self.head
+    }
+
     /// An event exists.
     pub fn saw(&mut self, seq: Seq) {
         self.head = self.head.max(seq);

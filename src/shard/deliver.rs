@@ -1,17 +1,19 @@
 //! Events into the queues of this shard's subscribers.
 //!
 //! 1. An event arrives: it joins the backlog of its room.
-//! 2. At the end of the turn every small room with a backlog is served whole, and one slice of one large room.
+//! 2. At the end of the turn every small room with a backlog is served whole; then large rooms by slices, in turn, until
+//!    they have had as many subscribers served as the small ones, or one slice.
 //! 3. A subscriber is given, as one piece of shared bytes, everything of the backlog that its cursor lacks.
 //! 4. An event leaves the backlog when the room has been gone through once since it came.
 //!
 //! Invariants:
-//! - one turn sends to at most [`SLICE`] subscribers of large rooms, so nobody waits for the last member of a room of
-//!   10,000: without it, a message in a room of two would be 70 ms late whenever the large room speaks;
+//! - beside little else, one turn sends to [`SLICE`] subscribers of large rooms, so nobody waits for the last member of a
+//!   room of 10,000: without it, a message in a room of two would be 70 ms late whenever the large room speaks;
 //! - a slice is named by the first connection that it has not served, and subscribers are kept in that order, so
 //!   whoever comes or goes between two slices moves nobody past the mark. Were somebody passed over all the same, its
 //!   cursor would say so at the next event, and it would read the log;
-//! - a backlog is bounded: at [`BACKLOG_EVENTS_MAX`] the room is served whole at once.
+//! - a backlog is bounded, in events and in bytes: when it is full the room is served whole at once;
+//! - who stops being a member is served before it stops being a subscriber ([`Shard::serve_before_leaving`]).
 
 use super::Shard;
 use super::session::{Client, Session};
@@ -31,19 +33,40 @@ use std::time::Instant;
 /// Subscribers of large rooms that one turn serves, and the size from which a room is large. A send costs 6 to 8 µs of
 /// CPU, so a slice holds a turn up for about a millisecond.
 const SLICE: usize = 128;
-/// Events that wait in one room.
-const BACKLOG_EVENTS_MAX: usize = 1_024;
+/// Events that wait in one room: more than one turn brings.
+const BACKLOG_EVENTS_MAX: usize = 4_096;
+/// Bytes of frames that wait in one room.
+const BACKLOG_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes joined into one piece: enough that the calls cost nothing beside the copying.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
 
-/// What one room has to give its subscribers.
+/// What one room has to give its subscribers. Kept until `fan_out` finds it empty, so that its room is in one of the two
+/// queues exactly as long as it has one.
 pub(super) struct Backlog {
     events: VecDeque<Waiting>,
+    /// Bytes of their frames.
+    bytes: usize,
     /// The first subscriber that the current round has not served.
     next: ConnId,
 }
 
+impl Default for Backlog {
+    fn default() -> Self {
+        Self { events: VecDeque::new(), bytes: 0, next: ConnId::FIRST }
+    }
+}
+
 impl Backlog {
+    fn push(&mut self, event: Arc<EncodedEvent>) {
+        self.bytes += frame_bytes(&event);
+        let (from, shared) = (self.next, Shared::default());
+        self.events.push_back(Waiting { event, from, wrapped: false, done: false, shared });
+    }
+
+    fn is_full(&self) -> bool {
+        self.events.len() >= BACKLOG_EVENTS_MAX || self.bytes >= BACKLOG_BYTES_MAX
+    }
+
     /// Everybody up to `next` has been served, or up to the end: what has been offered to all is done with.
     fn pass(&mut self, next: Option<ConnId>) {
         self.next = next.unwrap_or(ConnId::FIRST);
@@ -53,9 +76,15 @@ impl Backlog {
             waiting.done |= waiting.wrapped && waiting.from == ConnId::FIRST;
         }
         while self.events.front().is_some_and(|waiting| waiting.done) {
-            self.events.pop_front();
+            if let Some(gone) = self.events.pop_front() {
+                self.bytes -= frame_bytes(&gone.event);
+            }
         }
     }
+}
+
+fn frame_bytes(event: &EncodedEvent) -> usize {
+    event.frames.iter().flatten().map(|frame| frame.len()).sum()
 }
 
 struct Waiting {
@@ -136,8 +165,24 @@ struct Piece {
     chunk: Chunk,
 }
 
+/// Where the bytes for a connection go.
+trait Outbox {
+    fn queued_bytes(&self, conn: ConnId) -> usize;
+    fn send(&mut self, conn: ConnId, chunk: Chunk);
+}
+
+impl Outbox for Sockets {
+    fn queued_bytes(&self, conn: ConnId) -> usize {
+        Sockets::queued_bytes(self, conn)
+    }
+
+    fn send(&mut self, conn: ConnId, chunk: Chunk) {
+        Sockets::send(self, conn, chunk);
+    }
+}
+
 /// Serving one slice of a room: what it shares, and what it counts.
-struct Serving<'a> {
+struct Serving<'a, O: Outbox> {
     events: &'a mut VecDeque<Waiting>,
     /// The seq of the first event when all of them are consecutive and for everybody: then a subscriber's cursor is its
     /// place among them.
@@ -145,7 +190,7 @@ struct Serving<'a> {
     /// Users who get something else than the others, ascending.
     special_users: Vec<UserId>,
     pieces: Vec<Piece>,
-    sockets: &'a mut Sockets,
+    sockets: &'a mut O,
     deflater: &'a mut Deflater,
     queue_max: usize,
     /// Differences of the number of deliveries from one event to the next.
@@ -153,10 +198,10 @@ struct Serving<'a> {
     bytes: u64,
 }
 
-impl<'a> Serving<'a> {
+impl<'a, O: Outbox> Serving<'a, O> {
     fn new(
         events: &'a mut VecDeque<Waiting>,
-        sockets: &'a mut Sockets,
+        sockets: &'a mut O,
         deflater: &'a mut Deflater,
         queue_max: usize,
     ) -> Self {
@@ -210,6 +255,20 @@ impl<'a> Serving<'a> {
         Some((end, chunk))
     }
 
+    /// Gives a subscriber what it lacks, as far as that is possible.
+    fn serve(&mut self, subscriber: &mut Subscriber, session: &Session) -> Served {
+        if subscriber.phase == Phase::CatchingUp || self.serve_together(subscriber, session) {
+            return Served::Done;
+        }
+        for at in 0..self.events.len() {
+            match self.serve_one(at, subscriber, session) {
+                Served::Done => {}
+                short => return short,
+            }
+        }
+        Served::Done
+    }
+
     /// Gives a subscriber that is up to date what it lacks, in pieces that others get too. False when that is not
     /// possible: then each event must be looked at by itself.
     fn serve_together(&mut self, subscriber: &mut Subscriber, session: &Session) -> bool {
@@ -245,7 +304,10 @@ impl<'a> Serving<'a> {
             None if subscriber.phase == Phase::Live => Step::Deliver,
             None => Step::Skip,
         };
+        // No cursor says that it has had this one: the round may have begun anew in the middle of a slice.
+        let had_it = waiting.event.seq.is_none() && waiting.wrapped && subscriber.conn >= waiting.from;
         if step == Step::Skip
+            || had_it
             || waiting.event.except_user == Some(session.user)
             || waiting.event.except_connection == Some(session.conn)
         {
@@ -274,9 +336,14 @@ impl<'a> Serving<'a> {
     }
 }
 
+/// What became of offering a subscriber the backlog.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Served {
+    /// It has all of it, or reads the log anyway.
     Done,
+    /// Its queue has no room: from here on it is behind, and reads the log once its queue has drained.
     QueueFull,
+    /// It lacks something that is not here: it must read the log.
     FellBehind,
 }
 
@@ -284,178 +351,120 @@ impl Shard {
     /// An event for this shard's subscribers.
     pub(super) fn on_event(&mut self, event: Arc<EncodedEvent>) {
         let conversation = event.conversation;
-        let Some(room) = self.rooms.get_mut(&conversation).filter(|room| !room.is_empty()) else { return };
+        let Some(room) = self.rooms.get_mut(&conversation) else { return };
         if let Some(seq) = event.seq {
-            room.saw(seq);
+            room.saw(seq); // also when nobody is there: the next one to subscribe must know that it exists
+        }
+        if room.is_empty() {
+            return;
         }
         let is_large = room.len() > SLICE;
         let backlog = self.backlogs.entry(conversation).or_insert_with(|| {
             if is_large { &mut self.large_rooms } else { &mut self.small_rooms }.push_back(conversation);
-            Backlog { events: VecDeque::new(), next: ConnId::FIRST }
+            Backlog::default()
         });
-        let from = backlog.next;
-        backlog.events.push_back(Waiting { event, from, wrapped: false, done: false, shared: Shared::default() });
-        while self.backlogs.get(&conversation).is_some_and(|backlog| backlog.events.len() >= BACKLOG_EVENTS_MAX) {
+        backlog.push(event);
+        while self.backlogs.get(&conversation).is_some_and(Backlog::is_full) {
             self.serve_room(conversation, usize::MAX);
         }
     }
 
     /// Serves what has gathered in this turn; says whether something is left for the next one.
     pub(super) fn fan_out(&mut self) -> bool {
+        let mut served_small = 0;
         while let Some(conversation) = self.small_rooms.pop_front() {
-            self.serve_room(conversation, usize::MAX);
+            served_small += self.serve_room(conversation, usize::MAX);
+            self.backlogs.remove(&conversation);
         }
-        if let Some(conversation) = self.large_rooms.pop_front()
-            && !self.serve_room(conversation, SLICE)
-        {
-            self.large_rooms.push_back(conversation);
+        // Large rooms get as much of a turn as small ones took, so that neither waits for the other.
+        let mut served_large = 0;
+        while let Some(conversation) = self.large_rooms.pop_front() {
+            served_large += self.serve_room(conversation, SLICE);
+            if self.backlogs.get(&conversation).is_some_and(|backlog| !backlog.events.is_empty()) {
+                self.large_rooms.push_back(conversation);
+            } else {
+                self.backlogs.remove(&conversation);
+            }
+            if served_large >= served_small.max(SLICE) {
+                break;
+            }
         }
         !self.large_rooms.is_empty()
     }
 
-    /// Serves the next `most` subscribers of a room; true when nothing of its backlog is left.
-    fn serve_room(&mut self, conversation: ConversationId, most: usize) -> bool {
-        let Some(backlog) = self.backlogs.get_mut(&conversation) else { return true };
-        let Some(room) = self.rooms.get_mut(&conversation) else {
-            self.backlogs.remove(&conversation);
-            return true;
+    /// Serves the next `most` subscribers of a room; how many there were.
+    fn serve_room(&mut self, conversation: ConversationId, most: usize) -> usize {
+        let Some(from) = self.backlogs.get(&conversation).map(|backlog| backlog.next) else { return 0 };
+        let (served, next) = self.serve_slice(conversation, from, most);
+        if let Some(backlog) = self.backlogs.get_mut(&conversation) {
+            backlog.pass(next);
+        }
+        served
+    }
+
+    /// Gives one connection what waits for it in a room, before it stops being a subscriber: what was said while it was a
+    /// member is its to see, and so is the event that says that it is none any more.
+    pub(super) fn serve_before_leaving(&mut self, conn: ConnId, conversation: ConversationId) {
+        let subscribes = self.rooms.get_mut(&conversation).is_some_and(|room| room.subscriber(conn).is_some());
+        if subscribes {
+            self.serve_slice(conversation, conn, 1);
+        }
+    }
+
+    /// Offers a room's backlog to at most `most` subscribers from `from` on: how many there were, and who comes next.
+    fn serve_slice(&mut self, conversation: ConversationId, from: ConnId, most: usize) -> (usize, Option<ConnId>) {
+        let (Some(backlog), Some(room)) = (self.backlogs.get_mut(&conversation), self.rooms.get_mut(&conversation))
+        else {
+            return (0, None); // the last subscriber has left: nobody is owed anything
         };
         let began = Instant::now();
-        let (subscribers, next) = room.slice(backlog.next, most);
+        let (subscribers, next) = room.slice(from, most);
+        let count = subscribers.len();
         let queue_max = self.settings.limits.max_outbound_queue_bytes;
         let mut serving = Serving::new(&mut backlog.events, &mut self.sockets, &mut self.deflater, queue_max);
         for subscriber in subscribers {
             let slot = subscriber.conn.slot() as usize;
             let Some(session) = self.clients.get_mut(slot).and_then(Client::session_mut) else { continue };
-            if subscriber.phase == Phase::CatchingUp || serving.serve_together(subscriber, session) {
-                continue;
-            }
-            for at in 0..serving.events.len() {
-                match serving.serve_one(at, subscriber, session) {
-                    Served::Done => {}
-                    Served::QueueFull => {
-                        // From here on it is behind, and reads the log once its queue has drained.
-                        subscriber.phase = Phase::CatchingUp;
-                        if session.lagging_since_ms.is_none() {
-                            session.lagging_since_ms = Some(self.now_ms);
-                            let until = self.now_ms + SLOW_CONSUMER_GRACE_MS;
-                            session.look_at_ms = session.look_at_ms.min(until);
-                            self.wheel.schedule(session.conn, until);
-                        }
-                        session.behind.push(conversation);
-                        break;
+            match serving.serve(subscriber, session) {
+                Served::Done => {}
+                Served::QueueFull => {
+                    subscriber.phase = Phase::CatchingUp;
+                    if session.lagging_since_ms.is_none() {
+                        session.lagging_since_ms = Some(self.now_ms);
+                        let until = self.now_ms + SLOW_CONSUMER_GRACE_MS;
+                        session.look_at_ms = session.look_at_ms.min(until);
+                        self.wheel.schedule(session.conn, until);
                     }
-                    Served::FellBehind => {
-                        subscriber.phase = Phase::CatchingUp;
-                        session.replays.push_back(conversation);
-                        if !session.replay_waits {
-                            session.replay_waits = true;
-                            self.replays_waiting.push_back(session.conn);
-                        }
-                        break;
+                    session.behind.push(conversation);
+                }
+                Served::FellBehind => {
+                    subscriber.phase = Phase::CatchingUp;
+                    session.replays.push_back(conversation);
+                    if !session.replay_waits {
+                        session.replay_waits = true;
+                        self.replays_waiting.push_back(session.conn);
                     }
                 }
             }
         }
         let now = Instant::now();
         let Serving { delivered, bytes, .. } = serving;
-        let mut at_this_event = 0;
-        let mut total = 0;
+        let (mut of_this_event, mut total) = (0, 0);
         for (waiting, difference) in backlog.events.iter().zip(delivered) {
-            at_this_event += difference;
-            total += at_this_event as u64;
-            if waiting.event.seq.is_some() && at_this_event > 0 {
+            of_this_event += difference;
+            total += of_this_event as u64;
+            if waiting.event.seq.is_some() && of_this_event > 0 {
                 let latency = now.saturating_duration_since(waiting.event.received_at);
-                self.counters.stages.record(Stage::Delivery, latency, at_this_event as u64);
+                self.counters.stages.record(Stage::Delivery, latency, of_this_event as u64);
             }
         }
         self.counters.stages.record(Stage::FanOut, now.duration_since(began), 1);
         self.counters.events_delivered.add(total);
         self.counters.bytes_out.add(bytes);
-
-        backlog.pass(next);
-        if backlog.events.is_empty() {
-            self.backlogs.remove(&conversation);
-            return true;
-        }
-        false
+        (count, next)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::chat::subscribers::Room;
-    use crate::ids::ShardId;
-    use proptest::prelude::*;
-
-    fn conn(n: u32) -> ConnId {
-        ConnId::new(ShardId(0), 0, n)
-    }
-
-    fn event(seq: i64) -> Arc<EncodedEvent> {
-        Arc::new(EncodedEvent {
-            conversation: ConversationId::from_number(6).unwrap(),
-            seq: Some(Seq(seq)),
-            kind: "message_created".into(),
-            frames: [None, None],
-            sender_key: None,
-            except_user: None,
-            except_connection: None,
-            received_at: Instant::now(),
-            published_at: Instant::now(),
-        })
-    }
-
-    proptest! {
-        /// Events come, slices of any size are served, subscribers come and go: whoever stays is offered every event
-        /// that came after it did, in order, and the backlog ends empty.
-        #[test]
-        fn every_event_is_offered_to_everybody_who_stays(actions in proptest::collection::vec((0u8..8, 0u32..40), 1..300)) {
-            let mut room = Room::default();
-            let mut backlog = Backlog { events: VecDeque::new(), next: ConnId::FIRST };
-            let mut offered: std::collections::BTreeMap<ConnId, Seq> = std::collections::BTreeMap::new();
-            let mut seq = 0;
-            let serve = |room: &mut Room, backlog: &mut Backlog, most: usize| {
-                let (slice, next) = room.slice(backlog.next, most);
-                for subscriber in slice {
-                    for waiting in &backlog.events {
-                        let seq = waiting.event.seq.unwrap();
-                        if subscriber.on_event(seq) == Step::Deliver {
-                            subscriber.advance(seq);
-                        }
-                    }
-                }
-                backlog.pass(next);
-            };
-            for (action, n) in actions {
-                match action {
-                    0..=2 => {
-                        seq += 1;
-                        room.saw(Seq(seq));
-                        let from = backlog.next;
-                        let shared = Shared::default();
-                        backlog.events.push_back(Waiting { event: event(seq), from, wrapped: false, done: false, shared });
-                    }
-                    3 if !offered.contains_key(&conn(n)) => {
-                        let (cursor, phase) = (Seq(seq), Phase::Live);
-                        offered.insert(conn(n), cursor);
-                        room.subscribe(Subscriber { conn: conn(n), cursor, phase, announce: false, must_read: false, format: 1 });
-                    }
-                    4 => {
-                        offered.remove(&conn(n));
-                        room.unsubscribe(conn(n));
-                    }
-                    _ => serve(&mut room, &mut backlog, n as usize + 1),
-                }
-            }
-            for _ in 0..2 {
-                serve(&mut room, &mut backlog, usize::MAX);
-            }
-            prop_assert!(backlog.events.is_empty());
-            for subscriber in room.subscribers() {
-                prop_assert_eq!(subscriber.cursor, Seq(seq));
-            }
-        }
-    }
-}
+#[path = "deliver_tests.rs"]
+mod tests;

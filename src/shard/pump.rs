@@ -50,6 +50,9 @@ pub fn run(mut shard: Shard) -> io::Result<()> {
         // Announced, then every lane looked at once more: whoever pushes after that look rings.
         bell.about_to_sleep();
         idle = !more && shard.lanes_are_empty();
+        if !idle {
+            bell.awake(); // nobody need ring for a shard that goes on at once
+        }
     }
 }
 
@@ -65,10 +68,10 @@ impl Shard {
         while let Some(frame) = self.mesh.control(self.id).pop() {
             self.on_control(frame);
         }
+        let more = self.fan_out();
         self.tell_news();
         self.serve_waiting_admissions();
-        self.serve_waiting_replays();
-        let more = self.fan_out();
+        self.serve_waiting_replays(); // after the fan-out, which finds those who fell behind
         self.ring_bells();
         more
     }

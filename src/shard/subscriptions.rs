@@ -76,10 +76,12 @@ impl Shard {
             Published::Upto(seq) => Some(seq),
             Published::Nothing | Published::Unknown => None,
         };
+        // Up to here everything is in the backlog or behind the cursors.
+        let seen = room.head();
         room.events_flow(formats, upto);
         let mut waiting = Vec::new();
         for subscriber in room.subscribers() {
-            if subscriber.phase == Phase::Live && upto.is_some_and(|seq| subscriber.cursor < seq) {
+            if subscriber.phase == Phase::Live && upto.is_some_and(|seq| seq > seen && subscriber.cursor < seq) {
                 subscriber.phase = Phase::CatchingUp;
             }
             if subscriber.phase == Phase::CatchingUp {
@@ -131,6 +133,7 @@ impl Shard {
         for conn in connections.clone() {
             let Some(session) = self.session(conn) else { continue };
             if !change.gained {
+                self.serve_before_leaving(conn, change.conversation);
                 self.unsubscribe(conn, change.conversation);
             } else if session.subscribe_all && !session.subscriptions.contains(&change.conversation) {
                 let subscriber = Subscriber {

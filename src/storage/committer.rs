@@ -174,6 +174,9 @@ impl Committer {
 
     /// Commits a run, however long it takes to learn what became of it.
     async fn commit(&mut self, kind: RunKind, run: Vec<Box<Mutation>>) {
+        for mutation in &run {
+            self.latencies.stages.record(Stage::CommitQueue, mutation.handed_over_at.elapsed(), 1);
+        }
         let mut parts = VecDeque::from([run]);
         // Whether an earlier submission may have been committed.
         let mut maybe_committed = false;
@@ -258,10 +261,6 @@ impl Committer {
     async fn attempt(&mut self, kind: RunKind, run: &mut [Box<Mutation>], repeated: bool) -> Attempt {
         let Some(writer) = self.writer.take() else { return Attempt::Lost("no connection".to_owned()) };
         let started = Instant::now();
-        for mutation in run.iter().filter(|_| !repeated) {
-            let waited = started.saturating_duration_since(mutation.handed_over_at);
-            self.latencies.stages.record(Stage::CommitQueue, waited, 1);
-        }
         let submitted = match kind {
             RunKind::Messages => Columns::of_messages(run),
             RunKind::Others => Columns::of_others(run),

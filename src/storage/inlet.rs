@@ -87,10 +87,11 @@ pub async fn serve(
         }
         if empty {
             bell.rung().await;
+            mesh.storage_bell.awake();
         } else {
+            mesh.storage_bell.awake();
             tokio::task::yield_now().await; // more came at once: committers and readers get their turn all the same
         }
-        mesh.storage_bell.awake();
     }
     drop(senders);
     for committer in committers {

@@ -41,6 +41,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior};
 
 /// Pages that may watch at once.
@@ -263,7 +264,9 @@ async fn events(
     let mut recheck = tokio::time::interval(RECHECK);
     recheck.reset();
     let ending = ending.map(|Extension(ending)| ending);
-    let watcher = Watcher { control, claims, hello: Some(hello), seconds, ending, recheck, _place: place };
+    recheck.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let watcher =
+        Watcher { control, claims, hello: Some(hello), seconds, ending, recheck, checking: None, _place: place };
     let body = Body::from_stream(futures_util::stream::unfold(watcher, Watcher::next));
     // nginx would otherwise keep events back until its buffer is full.
     let unbuffered = (HeaderName::from_static("x-accel-buffering"), "no");
@@ -279,6 +282,9 @@ struct Watcher {
     seconds: broadcast::Receiver<Bytes>,
     ending: Option<Ending>,
     recheck: Interval,
+    /// Asks the store whether the session still stands. Beside the stream: who watches while the store hangs must go on
+    /// seeing, for that is when it matters.
+    checking: Option<JoinHandle<bool>>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -294,6 +300,12 @@ impl Watcher {
                     None => std::future::pending().await,
                 }
             };
+            let checked = async {
+                match &mut self.checking {
+                    Some(checking) => checking.await.unwrap_or(true),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 second = self.seconds.recv() => match second {
                     Ok(event) => return Some((Ok(event), self)),
@@ -301,19 +313,34 @@ impl Watcher {
                     Err(RecvError::Closed) => return None,
                 },
                 () = ending => return None,
-                _ = self.recheck.tick() => if !self.may_stay().await {
-                    return None;
-                },
+                may_stay = checked => {
+                    self.checking = None;
+                    if !may_stay {
+                        return None;
+                    }
+                }
+                _ = self.recheck.tick() => {
+                    let Some(claims) = self.claims else { continue };
+                    if now_seconds() >= claims.expires_at_seconds {
+                        return None;
+                    }
+                    if self.checking.is_none() {
+                        let control = self.control.clone();
+                        self.checking = Some(tokio::spawn(async move {
+                            control.accounts().session_is_active(claims.user, claims.session).await.unwrap_or(true)
+                        }));
+                    }
+                }
             }
         }
     }
+}
 
-    async fn may_stay(&self) -> bool {
-        let Some(claims) = self.claims else { return true };
-        if now_seconds() >= claims.expires_at_seconds {
-            return false;
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        if let Some(checking) = &self.checking {
+            checking.abort(); // nobody waits for its answer any more
         }
-        self.control.accounts().session_is_active(claims.user, claims.session).await.unwrap_or(true)
     }
 }
 

@@ -36,15 +36,15 @@ pub(super) fn times<'a>(
     histograms: impl Iterator<Item = &'a LatencyHistogram>,
 ) -> Option<Metric> {
     let mut counts = vec![0; BUCKETS];
-    let mut sum_ns = 0;
+    let mut sum = 0.0;
     for histogram in histograms {
-        for (sum, count) in counts.iter_mut().zip(histogram.counts()) {
-            *sum += count;
+        for (total, count) in counts.iter_mut().zip(histogram.counts()) {
+            *total += count;
         }
-        sum_ns += histogram.sum_ns();
+        sum += histogram.sum_seconds();
     }
     let bounds = time_buckets().map(|bucket| (bucket, upper_bound_ns(bucket) as f64 / 1e9));
-    metric(pairs, &counts, bounds, sum_ns as f64 / 1e9)
+    metric(pairs, &counts, bounds, sum)
 }
 
 fn sizes(pairs: &[(&str, &str)], histogram: &SizeHistogram) -> Option<Metric> {

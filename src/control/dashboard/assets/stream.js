@@ -10,6 +10,8 @@ export class Stream {
     #token;
     #refreshToken;
     #abort;
+    /** Counts starts and pauses: a loop goes on only while this is as it was when the loop began. */
+    #generation = 0;
     #running = false;
 
     constructor(on) {
@@ -32,9 +34,10 @@ export class Stream {
     async start() {
         if (this.#running || document.hidden) return;
         this.#running = true;
-        for (let failures = 0; this.#running; ) {
+        const generation = ++this.#generation;
+        for (let failures = 0; generation === this.#generation; ) {
             const outcome = await this.#once(() => { failures = 0; });
-            if (!this.#running) break;
+            if (generation !== this.#generation) break;
             if (outcome === "sign-in") {
                 this.#running = false;
                 break;
@@ -48,6 +51,7 @@ export class Stream {
 
     #pause() {
         this.#running = false;
+        this.#generation++;
         this.#abort?.abort();
         this.#on.state("paused", "Paused while hidden");
     }
