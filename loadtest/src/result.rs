@@ -129,6 +129,23 @@ pub struct Counts {
     pub resets: u64,
     /// Bytes received by the generator.
     pub received_bytes: u64,
+    /// Of those acknowledged, the ones while sending lasted: what rates and CPU per message are of. What a slow server
+    /// brings in afterwards took longer than the time it would be divided by. Absent in older results.
+    pub acked_while_sending: Option<u64>,
+    /// The same for deliveries.
+    pub delivered_while_sending: Option<u64>,
+}
+
+impl Counts {
+    /// Acknowledgements that rates are of.
+    pub fn acked_in_time(&self) -> u64 {
+        self.acked_while_sending.unwrap_or(self.acked)
+    }
+
+    /// Deliveries that rates are of.
+    pub fn delivered_in_time(&self) -> u64 {
+        self.delivered_while_sending.unwrap_or(self.delivered)
+    }
 }
 
 /// A latency: the figures people read, and the histogram they came from.

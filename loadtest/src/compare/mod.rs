@@ -41,6 +41,7 @@ use serde::Serialize;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -53,6 +54,10 @@ A peer that is not installed is left out, by name and with the command that inst
 
 Exit status: 0 no violation by Veza Chat Server, 1 violations, 2 wrong usage, or a server that could not be run. What a
 peer loses is counted and shown.";
+
+/// How long a peer is given, at least, for what is under way at the end: a slow server is slow, and
+/// what it still has in its queues is not lost.
+const DRAIN_MIN: Duration = Duration::from_mins(1);
 
 /// Options of `loadtest compare`.
 #[derive(Args, Debug, Clone)]
@@ -92,7 +97,7 @@ pub struct CompareOptions {
     #[arg(long, value_name = "DIR", help_heading = "Peers")]
     pub work_dir: Option<PathBuf>,
 
-    /// Ports that the peers may listen on, for example 20000-20099; any free ones without it
+    /// Ports that the peers may listen on, for example 20000-20099; free ones of 20000-29999 without it
     #[arg(long, value_name = "FIRST-LAST", value_parser = parse_ports, help_heading = "Peers")]
     pub ports: Option<RangeInclusive<u16>>,
 
@@ -230,7 +235,7 @@ fn scenario(options: &CompareOptions) -> Result<(String, Scenario), String> {
     for change in options.over.all() {
         layers.set(&change)?;
     }
-    let (name, scenario) = (layers.name().to_owned(), layers.scenario()?);
+    let (name, mut scenario) = (layers.name().to_owned(), layers.scenario()?);
     let only_ours = [
         (scenario.logins.is_some(), "log-ins"),
         (scenario.storm.is_some(), "a storm of reconnections"),
@@ -244,7 +249,10 @@ fn scenario(options: &CompareOptions) -> Result<(String, Scenario), String> {
             "scenario {name} has {what}, which not all the servers have: compare rooms-10, room-1000, durable, or a file \
              with nothing but rooms and messages"
         )),
-        None => Ok((name, scenario)),
+        None => {
+            scenario.load.drain = scenario.load.drain.max(DRAIN_MIN);
+            Ok((name, scenario))
+        }
     }
 }
 

@@ -137,7 +137,7 @@ fn answers<C: Codec>(kind: PeerKind) {
         let mut ground = Ground {
             places: &places,
             directory: directory.path(),
-            ports: &mut Ports::default(),
+            ports: &mut Ports::new(None),
             cores: &[],
             workers: 1,
             connections: CLIENTS,

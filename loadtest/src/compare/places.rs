@@ -64,17 +64,25 @@ impl Places {
     }
 }
 
-/// Gives out ports nobody listens on: from a range, or any that the kernel has free.
-#[derive(Clone, Debug, Default)]
+/// Where ports are taken from unless somebody says otherwise: below those that the kernel gives to outgoing connections
+/// (from 32,768 on), of which one could take a port between the look and the server's start.
+const PORTS: RangeInclusive<u16> = 20_000..=29_999;
+
+/// Gives out ports nobody listens on.
+#[derive(Clone, Debug)]
 pub struct Ports {
-    range: Option<RangeInclusive<u16>>,
+    range: RangeInclusive<u16>,
+    /// Where the search begins: elsewhere in each process, so that two do not meet.
+    first: usize,
     given: Vec<u16>,
 }
 
 impl Ports {
-    /// Ports of a range; all when there is none.
+    /// Ports of a range; of one that is nobody's when none is given.
     pub fn new(range: Option<RangeInclusive<u16>>) -> Self {
-        Self { range, given: Vec::new() }
+        let range = range.unwrap_or(PORTS);
+        let first = rand::random::<u32>() as usize % range.len().max(1);
+        Self { range, first, given: Vec::new() }
     }
 
     /// A port that is free now and was not given out before.
@@ -82,17 +90,11 @@ impl Ports {
     /// # Errors
     /// When none is left.
     pub fn take(&mut self) -> Result<u16, String> {
-        let is_free = |port: u16| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-        let port = match &self.range {
-            Some(range) => range
-                .clone()
-                .find(|port| !self.given.contains(port) && is_free(*port))
-                .ok_or_else(|| format!("no port between {} and {} is free", range.start(), range.end()))?,
-            None => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-                .and_then(|listener| listener.local_addr())
-                .map_err(|error| format!("no port is free: {error}"))?
-                .port(),
-        };
+        let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+        let turned = self.range.clone().skip(self.first).chain(self.range.clone().take(self.first));
+        let port = turned.filter(|port| !self.given.contains(port)).find(is_free);
+        let port =
+            port.ok_or_else(|| format!("no port from {} to {} is free", self.range.start(), self.range.end()))?;
         self.given.push(port);
         Ok(port)
     }

@@ -197,7 +197,7 @@ impl<'a> Rounds<'a> {
             PeerKind::Ejabberd => run.run(runtime, interrupts, Adapter::<Xmpp>::new),
         };
         let mut result = outcome?.result;
-        result.notes.push(format!("{}: {}", kind.title(), kind.remark()));
+        result.notes.push(kind.remark().to_owned());
         Ok(result)
     }
 }

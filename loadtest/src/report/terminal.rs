@@ -162,7 +162,12 @@ fn write_counts(f: &mut fmt::Formatter<'_>, run: &RunResult) -> fmt::Result {
     ];
     for (index, (what, total, has_rate)) in all.into_iter().enumerate() {
         if total > 0 || index < 3 {
-            let rate = if has_rate { number(per_second(run, total)) } else { String::new() };
+            let in_time = match what {
+                "acked" => counts.acked_in_time(),
+                "delivered" => counts.delivered_in_time(),
+                _ => total,
+            };
+            let rate = if has_rate { number(per_second(run, in_time)) } else { String::new() };
             rates.add_row([what.to_owned(), count(total), rate]);
         }
     }
@@ -226,8 +231,8 @@ fn usage_row(run: &RunResult, who: &str, usage: &ProcessUsage) -> [String; 8] {
     [
         who.to_owned(),
         format!("{cores:.2}"),
-        shared(usage.cpu_us_per_message, run.counts.acked),
-        shared(usage.cpu_us_per_delivery, run.counts.delivered),
+        shared(usage.cpu_us_per_message, run.counts.acked_in_time()),
+        shared(usage.cpu_us_per_delivery, run.counts.delivered_in_time()),
         percent(kernel),
         format!("{:.2}", usage.busiest_thread_cores),
         number(per_second(run, switches(usage)).round()),

@@ -29,7 +29,11 @@ pub(super) fn put_together(
     let seconds = sent_for.as_secs_f64();
     let latency = |histogram: &Histogram<u64>| Latency::of(histogram).map_err(|error| error.to_string());
     let send_lag = latency(&total.send_lag)?;
-    let work = Work { acked: tally.acked, delivered: tally.delivered };
+    let timeline = collected.timeline(seconds);
+    let work = Work {
+        acked: timeline.iter().map(|second| second.acked).sum(),
+        delivered: timeline.iter().map(|second| second.delivered).sum(),
+    };
     let usage = gauge.usage(work, connections);
     let busiest = collected.thread_cpu_ns.iter().max().copied().unwrap_or_default() as f64 / 1e9 / seconds.max(0.001);
     let mut result = RunResult {
@@ -60,12 +64,14 @@ pub(super) fn put_together(
             lagging: tally.lagging,
             resets: tally.resets,
             received_bytes: tally.received_bytes,
+            acked_while_sending: Some(work.acked),
+            delivered_while_sending: Some(work.delivered),
         },
         ack: latency(&sum(&total.ack, 3)?)?,
         delivery: latency(&sum(&total.delivery, 3)?)?,
         send_lag,
         classes: classes(scenario, &total.ack, &total.delivery)?,
-        timeline: collected.timeline(seconds),
+        timeline,
         usage,
         server,
         saturation,
