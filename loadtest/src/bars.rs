@@ -7,13 +7,13 @@
 use crate::cli::ServerOptions;
 use crate::floor::summary::median;
 use crate::result::RunResult;
+use crate::run::{Interrupts, subprocess};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -22,6 +22,8 @@ Examples:
 
   # a quick look
   loadtest bars --rounds 1 --seconds 4
+
+Ctrl-C ends the case under way and prints the rounds measured until then.
 
 Exit status: 0 measured (whether or not a bar is met), 2 wrong usage or nothing could be measured.";
 
@@ -221,17 +223,27 @@ pub fn run(options: &BarsOptions) -> Result<(), String> {
         bar.set_style(style);
     }
     let machine = crate::result::Machine::current();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
+    let interrupts = Interrupts::listen(&runtime)?;
     let (mut rounds, mut problems) = (Vec::new(), Vec::new());
     for round in 1..=options.rounds {
         let mut figures = Figures::new();
         for case in &cases {
+            if interrupts.count() > 0 {
+                break;
+            }
             bar.set_message(format!("round {round}: {}", case.name));
-            if let Err(problem) = measure(case, options, &data, work.path(), &mut figures) {
+            if let Err(problem) = measure(case, options, &data, work.path(), &mut figures, &interrupts) {
                 problems.push(format!("round {round}, {}: {problem}", case.name));
             }
             bar.inc(1);
         }
         rounds.push(figures);
+        if interrupts.count() > 0 {
+            problems.push(format!("interrupted in round {round}"));
+            break;
+        }
     }
     bar.finish_and_clear();
     println!("{}\n{}", describe(&machine), table(&rounds));
@@ -253,7 +265,14 @@ fn describe(machine: &crate::result::Machine) -> String {
 }
 
 /// Runs one case, and its floor, and takes the figures.
-fn measure(case: &Case, options: &BarsOptions, data: &Path, work: &Path, figures: &mut Figures) -> Result<(), String> {
+fn measure(
+    case: &Case,
+    options: &BarsOptions,
+    data: &Path,
+    work: &Path,
+    figures: &mut Figures,
+    interrupts: &Interrupts,
+) -> Result<(), String> {
     let file = work.join("run.json");
     let mut arguments: Vec<String> = vec!["run".into(), case.scenario.into(), "--quiet".into()];
     arguments.extend(case.arguments.iter().map(|argument| (*argument).to_owned()));
@@ -268,7 +287,7 @@ fn measure(case: &Case, options: &BarsOptions, data: &Path, work: &Path, figures
         let durable = get(figures, "durable/messages per s").ok_or("the case durable gave no rate")?;
         arguments.push(format!("--rate={:.0}", durable * part));
     }
-    child(&arguments)?;
+    child(&arguments, interrupts)?;
     let result = crate::floor::beside::read(&file)?;
     if result.violations.total() > 0 {
         return Err(format!("{} violations; see loadtest run {}", result.violations.total(), case.scenario));
@@ -281,7 +300,7 @@ fn measure(case: &Case, options: &BarsOptions, data: &Path, work: &Path, figures
         let floor = work.join("floor.json");
         let beside = format!("--beside={}", file.display());
         let seconds = format!("--seconds={}", (f64::from(options.seconds) / 2.0).max(2.0));
-        child(&["floor".into(), beside, seconds, "--quiet".into(), format!("--json={}", floor.display())])?;
+        child(&["floor".into(), beside, seconds, "--quiet".into(), format!("--json={}", floor.display())], interrupts)?;
         let text = std::fs::read_to_string(&floor).map_err(|error| error.to_string())?;
         let report: crate::floor::cli::FloorReport = serde_json::from_str(&text).map_err(|error| error.to_string())?;
         for ratio in report.ratios.into_iter().flat_map(|ratios| ratios.ratios) {
@@ -297,19 +316,15 @@ fn measure(case: &Case, options: &BarsOptions, data: &Path, work: &Path, figures
     Ok(())
 }
 
-fn child(arguments: &[String]) -> Result<(), String> {
-    let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .output()
-        .map_err(|error| format!("cannot start {}: {error}", arguments.join(" ")))?;
+fn child(arguments: &[String], interrupts: &Interrupts) -> Result<(), String> {
+    let (status, said) = subprocess(arguments, interrupts)?;
+    // What was cut short is no figure of a round.
+    interrupts.check()?;
     // 1 says that there were violations: the result has been written and says which.
-    match output.status.code() {
+    match status.code() {
         Some(0 | 1) => Ok(()),
-        _ => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Some(_) => Err(said),
+        None => Err(format!("loadtest {} ended with {status}. {said}", arguments.join(" "))),
     }
 }
 

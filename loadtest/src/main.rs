@@ -49,7 +49,21 @@ const FAILED: u8 = 2;
 
 fn main() -> ExitCode {
     // clap ends the process with 2 on wrong usage.
-    let outcome = match cli::arguments().command {
+    let command = cli::arguments().command;
+    let outcome = run::follow_parent().and_then(|()| execute(command));
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(VIOLATIONS),
+        Err(reason) => {
+            eprintln!("loadtest: {reason}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Does what was asked; true when no promise was broken.
+fn execute(command: Command) -> Result<bool, String> {
+    match command {
         Command::Run(options) => run_scenario(&options),
         Command::List => {
             list();
@@ -61,14 +75,6 @@ fn main() -> ExitCode {
         Command::Floor(options) => floor::cli::run(&options).map(|()| true),
         Command::Bars(options) => bars::run(&options).map(|()| true),
         Command::FloorServer(options) => floor::sockets::run_server(&options).map(|()| true),
-    };
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(VIOLATIONS),
-        Err(reason) => {
-            eprintln!("loadtest: {reason}");
-            ExitCode::from(FAILED)
-        }
     }
 }
 

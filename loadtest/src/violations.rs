@@ -36,6 +36,8 @@ pub enum Kind {
     RefusedButDelivered,
     /// A message of this run was delivered in a room it was not sent to, or was never sent.
     Phantom,
+    /// An event of a room reached a connection that is not in it.
+    Leak,
     /// The content that arrived is not the content that was sent.
     Corrupted,
     /// A committed message never reached a subscriber of its room.
@@ -48,8 +50,10 @@ pub enum Kind {
     Protocol,
     /// A connection was lost, and `--survive-restarts` was not given.
     ConnectionLost,
-    /// A lost connection could not be restored.
+    /// A lost connection could not be restored, or not to where it had been.
     NotRestored,
+    /// A log-in failed, with a name and a password that are right.
+    LoginFailed,
     /// The server refused to resume from a client's cursors.
     ResumeRefused,
 }
@@ -70,6 +74,7 @@ impl Kind {
             Self::EventBeforeAck => "own message delivered before its ack",
             Self::RefusedButDelivered => "refused messages delivered all the same",
             Self::Phantom => "messages delivered that were not sent there",
+            Self::Leak => "events delivered outside their room",
             Self::Corrupted => "content changed on the way",
             Self::Undelivered => "stored messages that a subscriber never got",
             Self::Unanswered => "commands without a reply",
@@ -77,6 +82,7 @@ impl Kind {
             Self::Protocol => "frames against the protocol",
             Self::ConnectionLost => "connections lost",
             Self::NotRestored => "connections lost and not restored",
+            Self::LoginFailed => "log-ins that failed",
             Self::ResumeRefused => "resume refused",
         }
     }

@@ -5,7 +5,7 @@ mod support;
 
 use serde_json::Value;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::{Fake, Fault};
 
 /// What a run gave.
@@ -36,7 +36,7 @@ impl Run {
 async fn run(address: &str, arguments: &[&str]) -> Run {
     let file = std::env::temp_dir().join(format!("loadtest-{}-{:08x}.json", std::process::id(), rand::random::<u32>()));
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
-    command.args(["run", "--users=12", "--rooms=3", "--rate=200", "--duration=1s", "--drain=1500ms", "--quiet"]);
+    command.args(["run", "--users=12", "--rooms=3", "--rate=200", "--duration=1s", "--drain=20s", "--quiet"]);
     command.arg(format!("--url=http://{address}")).arg("--json").arg(&file).args(arguments);
     let output: Output =
         tokio::task::spawn_blocking(move || command.output()).await.expect("no panic").expect("it runs");
@@ -92,16 +92,46 @@ async fn faults_in_delivery_are_found() {
         (Fault::Skip, &["gap", "undelivered"][..]),
         (Fault::Double, &["duplicate"]),
         (Fault::Swap, &["gap", "disorder"]),
+        (Fault::Leak, &["leak"]),
         (Fault::NoAck, &["unanswered"]),
         (Fault::LateAck, &["event_before_ack"]),
         (Fault::Garble, &["corrupted"]),
     ] {
-        let run = run_with(fault, &[]).await;
+        // What never comes need not be waited for long.
+        let missing = matches!(fault, Fault::Skip | Fault::NoAck);
+        let run = run_with(fault, if missing { &["--drain=2s"] } else { &[] }).await;
         assert_eq!(run.status, 1, "{fault:?}: {}{}", run.stdout, run.stderr);
+        if fault == Fault::Leak {
+            assert_eq!(run.number("delivered"), 4 * run.number("sent"), "what was leaked is no delivery");
+            assert_eq!(run.violations("leak"), run.violations_total(), "{}", run.stdout);
+        }
         for kind in kinds {
             assert!(run.violations(kind) > 0, "{fault:?} without {kind}: {}", run.stdout);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_other_than_messages_must_be_answered() {
+    let options = ["--set=actions.mark_read=50", "--drain=2s"];
+    let run = run_with(Fault::None, &options).await;
+    assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
+    let asked = run.number("other_commands");
+    assert!(asked > 0, "{}", run.stdout);
+    let run = run_with(Fault::NoReply, &options).await;
+    assert_eq!((run.status, run.violations("unanswered")), (1, run.violations_total()), "{}", run.stdout);
+    assert_eq!(run.violations_total(), asked, "the same plan, nothing of it answered: {}", run.stdout);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn log_ins_that_fail_are_violations() {
+    let options = ["--set=logins.rate=30", "--set=logins.concurrency=4"];
+    let run = run_with(Fault::None, &options).await;
+    assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
+    assert!(run.number("other_commands") > 0, "{}", run.stdout);
+    let run = run_with(Fault::NoLogin, &options).await;
+    assert_eq!(run.status, 1, "{}{}", run.stdout, run.stderr);
+    assert_eq!((run.number("other_commands"), run.violations("login_failed") > 0), (9, true), "{}", run.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,7 +150,9 @@ async fn a_restart_is_survived_when_nothing_is_lost() {
             let run = run_with(fault, &["--survive-restarts", "--format", format]).await;
             assert_eq!(run.status, 0, "{fault:?}: {}{}", run.stdout, run.stderr);
             assert_eq!(run.number("resets") > 0, fault == Fault::RestartReset);
-            assert_eq!((run.number("lost"), run.number("restored")), (12, 12));
+            // More often than once each when the machine is so busy that the server is down for two attempts.
+            assert!(run.number("lost") >= 12, "{}", run.stdout);
+            assert_eq!(run.number("restored"), run.number("lost"), "{}", run.stdout);
             assert!(run.number("resent") >= 1);
             assert_eq!(run.number("acked"), run.number("sent"));
             assert_eq!(run.number("delivered"), 4 * run.number("sent"));
@@ -137,8 +169,10 @@ async fn a_restart_that_loses_or_doubles_is_found() {
         assert_eq!(run.violations("connection_lost"), 0);
     }
     let run = run_with(Fault::Restart, &[]).await;
-    assert_eq!((run.status, run.violations("connection_lost")), (1, 12), "{}", run.stdout);
-    assert_eq!(run.violations_total(), 12, "{}", run.stdout);
+    assert_eq!(run.status, 1, "{}", run.stdout);
+    assert!(run.violations("connection_lost") >= 1, "{}", run.stdout);
+    assert_eq!(run.violations_total(), run.violations("connection_lost"), "{}", run.stdout);
+    assert_eq!(run.number("restored"), run.number("lost"), "{}", run.stdout);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,7 +198,11 @@ async fn ctrl_c_prints_what_was_measured() {
         .arg(format!("--url=http://{}", fake.address));
     let child = command.stdout(Stdio::piped()).spawn().expect("it runs");
     let process = child.id().to_string();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let deadline = Instant::now() + Duration::from_mins(2);
+    while fake.sends() < 20 {
+        assert!(Instant::now() < deadline, "nothing is sent");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     assert!(Command::new("kill").args(["-INT", &process]).status().expect("kill runs").success());
     let output =
         tokio::task::spawn_blocking(move || child.wait_with_output()).await.expect("no panic").expect("it ends");
@@ -187,7 +225,7 @@ async fn a_closed_loop_keeps_windows_full_and_says_what_its_latency_is() {
 async fn a_search_ends_at_the_step_that_does_not_hold() {
     let options = ["--mode=saturate", "--set=load.saturate.rate_start=50", "--set=load.saturate.step_seconds=1"];
     // A window of one, and an answer that never comes for one send in ten: soon nobody may send any more.
-    let run = run_with(Fault::NoAck, &[&options[..], &["--in-flight=1"]].concat()).await;
+    let run = run_with(Fault::NoAck, &[&options[..], &["--in-flight=1", "--drain=2s"]].concat()).await;
     let steps = run.json["saturation"]["steps"].as_array().expect("steps");
     let held: Vec<bool> = steps.iter().map(|step| step["held"].as_bool().expect("known")).collect();
     assert_eq!(held.iter().filter(|held| !**held).count(), 1, "{}", run.stdout);
@@ -198,9 +236,12 @@ async fn a_search_ends_at_the_step_that_does_not_hold() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_storm_is_timed_for_every_connection_and_is_no_fault() {
     let options = ["--duration=2s", "--set=storm.at=500ms", "--set=storm.share=0.5"];
-    for (fault, status) in [(Fault::None, 0), (Fault::Skip, 1)] {
-        let run = run_with(fault, &options).await;
-        assert_eq!(run.status, status, "{}{}", run.stdout, run.stderr);
+    for (fault, drain, status) in
+        [(Fault::None, "--drain=20s", 0), (Fault::Skip, "--drain=2s", 1), (Fault::NoCaughtUp, "--drain=2s", 1)]
+    {
+        let run = run_with(fault, &[&options[..], &[drain]].concat()).await;
+        assert_eq!(run.status, status, "{fault:?}: {}{}", run.stdout, run.stderr);
+        assert_eq!(run.violations("not_restored"), if fault == Fault::NoCaughtUp { 6 } else { 0 }, "{}", run.stdout);
         assert_eq!((run.number("lost"), run.number("restored")), (6, 6));
         assert_eq!(run.violations("connection_lost"), 0);
         if fault == Fault::None {

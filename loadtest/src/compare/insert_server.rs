@@ -47,13 +47,13 @@ const IN_FLIGHT_MAX: usize = 256;
 pub struct Options {
     /// Where to listen
     #[arg(long)]
-    listen: SocketAddr,
+    pub listen: SocketAddr,
     /// Where PostgreSQL is
     #[arg(long)]
-    database: String,
+    pub database: String,
     /// Threads
     #[arg(long, default_value_t = 1)]
-    workers: u32,
+    pub workers: u32,
 }
 
 #[derive(Deserialize)]

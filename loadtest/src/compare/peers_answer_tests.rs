@@ -1,18 +1,20 @@
-//! Every peer that is installed here understands its codec: connections join, each message is acknowledged once and
+//! Every peer that is checked here understands its codec: connections join, each message is acknowledged once and
 //! reaches every subscriber once, the sender included, in each sender's order.
 //!
-//! A peer that is not installed is named, with the command that installs it; `LOADTEST_PEERS_REQUIRED=1` makes that a
-//! failure.
+//! The INSERT server is part of this program and must always be among them. Another peer that is not installed is named,
+//! with the command that installs it; `LOADTEST_PEERS_REQUIRED=1` makes that a failure.
 
 use super::codec::{Codec, Frames, Incoming, mqtt::Mqtt, nats::Nats, relay::Relay, xmpp::Xmpp};
+use super::insert_server;
 use super::peers::{Ground, PeerKind};
 use super::places::{Places, Ports};
+use super::postgres::Postgres;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::Permissions;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
 
@@ -123,13 +125,14 @@ fn converse<C: Codec>(address: SocketAddr) {
     }
 }
 
-fn answers<C: Codec>(kind: PeerKind) {
+/// Whether the peer is here; if so, it has answered as it must.
+fn answers<C: Codec>(kind: PeerKind) -> bool {
     let peers = PathBuf::from(std::env!("CARGO_MANIFEST_DIR")).join("../target/peers");
     let places = Places::new(std::env::var_os("PATH").as_deref(), peers);
     if let Err(missing) = kind.find(&places) {
         assert!(std::env::var_os("LOADTEST_PEERS_REQUIRED").is_none(), "{}", missing.what);
         eprintln!("{} is left out: {}; install it: {}", kind.title(), missing.what, missing.install);
-        return;
+        return false;
     }
     let directory = tempfile::tempdir().expect("a temporary directory");
     std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("permissions");
@@ -147,24 +150,40 @@ fn answers<C: Codec>(kind: PeerKind) {
         assert!(!running.version.is_empty());
         converse::<C>(running.address);
     }
+    true
+}
+
+/// The INSERT server in a thread: the program that it otherwise is a command of is not this one.
+fn insert_server_answers() {
+    let places = Places::new(std::env::var_os("PATH").as_deref(), PathBuf::new());
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("permissions");
+    let mut ports = Ports::default();
+    let port = ports.take().expect("a port");
+    let store = Postgres::start(&places, &directory.path().join("postgres"), port, &[]).expect("PostgreSQL starts");
+    store.create_database("plain", insert_server::SCHEMA).expect("a database");
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.take().expect("a port")));
+    let options = insert_server::Options { listen, database: store.address("plain"), workers: 1 };
+    std::thread::spawn(move || insert_server::serve(&options));
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while TcpStream::connect(listen).is_err() {
+        assert!(Instant::now() < deadline, "it does not listen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    converse::<Relay>(listen);
 }
 
 #[test]
-fn uwebsockets_js() {
-    answers::<Relay>(PeerKind::Uws);
-}
-
-#[test]
-fn mosquitto() {
-    answers::<Mqtt>(PeerKind::Mosquitto);
-}
-
-#[test]
-fn nats() {
-    answers::<Nats>(PeerKind::Nats);
-}
-
-#[test]
-fn ejabberd() {
-    answers::<Xmpp>(PeerKind::Ejabberd);
+fn the_insert_server_and_every_installed_peer_answer() {
+    insert_server_answers();
+    let others: Vec<&str> = [
+        (PeerKind::Uws, answers::<Relay> as fn(PeerKind) -> bool),
+        (PeerKind::Mosquitto, answers::<Mqtt>),
+        (PeerKind::Nats, answers::<Nats>),
+        (PeerKind::Ejabberd, answers::<Xmpp>),
+    ]
+    .into_iter()
+    .filter_map(|(kind, answers)| answers(kind).then_some(kind.title()))
+    .collect();
+    eprintln!("checked: {}, and of those that are installed: {others:?}", PeerKind::Tungstenite.title());
 }

@@ -39,6 +39,8 @@ use std::time::{Duration, Instant};
 
 /// Events that may wait for the main thread.
 const EVENTS_MAX: usize = 4096;
+/// How long threads may take to end.
+pub const GOODBYE: Duration = Duration::from_secs(10);
 
 /// One connection to be made.
 #[derive(Clone, Debug)]
@@ -100,8 +102,8 @@ pub(crate) enum Control {
     Load(Pace),
     /// Send nothing new; bring in what is under way.
     Drain,
-    /// Close and end.
-    Finish,
+    /// Close and end. What has not arrived by now never will, unless the run was cut short.
+    Finish { complete: bool },
 }
 
 /// What a worker tells the main thread.
@@ -130,13 +132,13 @@ impl Clock {
     }
 }
 
-/// Running threads.
+/// Running threads. They end with it.
 #[derive(Debug)]
 pub struct Engine {
     clock: Clock,
     controls: Vec<(Sender<Control>, Waker)>,
     events: Receiver<Event>,
-    unanswered: Vec<Arc<AtomicU64>>,
+    pending: Vec<Arc<AtomicU64>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -145,7 +147,7 @@ impl Engine {
     pub fn start<Y: System>(system: &Arc<Y>, options: &Arc<EngineOptions>) -> Result<Self, String> {
         let clock = Clock(Instant::now());
         let (events_in, events) = sync_channel(EVENTS_MAX);
-        let mut engine = Self { clock, controls: Vec::new(), events, unanswered: Vec::new(), threads: Vec::new() };
+        let mut engine = Self { clock, controls: Vec::new(), events, pending: Vec::new(), threads: Vec::new() };
         for thread in 0..options.threads {
             let protocol = system.protocol();
             engine.add(thread, protocol, Arc::clone(options), events_in.clone())?;
@@ -163,15 +165,15 @@ impl Engine {
         let poll = Poll::new().map_err(|error| format!("cannot make an epoll: {error}"))?;
         let waker = Waker::new(poll.registry(), worker::WAKER).map_err(|error| format!("cannot wake: {error}"))?;
         let (control, controls) = channel();
-        let unanswered = Arc::new(AtomicU64::new(u64::MAX));
-        let seat = worker::Place { number, clock: self.clock, controls, events, unanswered: Arc::clone(&unanswered) };
+        let pending = Arc::new(AtomicU64::new(u64::MAX));
+        let seat = worker::Place { number, clock: self.clock, controls, events, pending: Arc::clone(&pending) };
         let mut worker = worker::Worker::new(poll, protocol, options, seat)?;
         let thread = std::thread::Builder::new()
             .name(format!("engine-{number}"))
             .spawn(move || worker.run())
             .map_err(|error| format!("cannot start a thread: {error}"))?;
         self.controls.push((control, waker));
-        self.unanswered.push(unanswered);
+        self.pending.push(pending);
         self.threads.push(thread);
         Ok(())
     }
@@ -191,9 +193,9 @@ impl Engine {
         self.tell(Control::Drain);
     }
 
-    /// Ends the threads; each says [`Event::Done`].
-    pub fn finish(&self) {
-        self.tell(Control::Finish);
+    /// Ends the threads; each says [`Event::Done`]. `complete` is false when what is still under way is no fault.
+    pub fn finish(&self, complete: bool) {
+        self.tell(Control::Finish { complete });
     }
 
     fn tell(&self, control: Control) {
@@ -204,9 +206,10 @@ impl Engine {
         }
     }
 
-    /// Messages without an answer, as of a moment ago; only while draining.
-    pub fn unanswered(&self) -> u64 {
-        self.unanswered.iter().map(|count| count.load(Ordering::Acquire)).fold(0, u64::saturating_add)
+    /// What is still to come, as of a moment ago; only while draining: messages and commands without an answer,
+    /// connections that were lost and are not yet where they were.
+    pub fn pending(&self) -> u64 {
+        self.pending.iter().map(|count| count.load(Ordering::Acquire)).fold(0, u64::saturating_add)
     }
 
     /// The next event; `None` when there is none within `patience`.
@@ -217,12 +220,67 @@ impl Engine {
             Err(RecvTimeoutError::Disconnected) => Err("all engine threads have ended".to_owned()),
         }
     }
+}
 
-    /// Waits for the threads to end, after [`finish`](Self::finish) and every [`Event::Done`].
-    pub fn join(self) {
-        for thread in self.threads {
-            // A thread that panicked has said so on stderr.
-            let _ = thread.join();
+impl Drop for Engine {
+    /// Ends the threads, whatever they are at, and waits for them: a run that has failed must not go on sending and
+    /// reconnecting behind the next one.
+    fn drop(&mut self) {
+        // A thread must not wait for room in a queue that nobody empties any more: without a receiver, sending fails.
+        self.events = sync_channel(0).1;
+        self.finish(false);
+        let deadline = Instant::now() + GOODBYE;
+        for thread in self.threads.drain(..) {
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if thread.is_finished() {
+                // A thread that panicked has said so on stderr.
+                let _ = thread.join();
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::{PayloadFormat, RunId, Sizes};
+    use crate::protocol::veza::wire::Format;
+    use crate::protocol::veza::{Veza, VezaOptions};
+
+    #[test]
+    fn an_engine_that_is_dropped_leaves_no_thread_behind() {
+        // Nobody accepts: the connections stay half open, as in a run that fails while connecting.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let seat = Seat { user: 0, rooms: Arc::new([0]), slow: false, cut: false };
+        let options = Arc::new(EngineOptions {
+            address,
+            authority: address.to_string(),
+            threads: 2,
+            survive_restarts: true,
+            window: 1,
+            sending: Loop::Open,
+            class_of_room: Arc::new([0]),
+            classes: 1,
+            seats: vec![seat; 4],
+            streams: Vec::new(),
+            storm_at: None,
+            pause: None,
+            opening_max: 4,
+        });
+        let formats = vec![Format::Json];
+        let system = Arc::new(Veza::new(
+            vec!["room".to_owned()],
+            vec!["token".to_owned()],
+            PayloadFormat { run: RunId(1), sizes: Sizes::all(64) },
+            VezaOptions { formats, compression: false, checks: true },
+        ));
+        let engine = Engine::start(&system, &options).expect("it starts");
+        // Each thread holds the options for as long as it lives.
+        assert_eq!(Arc::strong_count(&options), 3);
+        drop(engine);
+        assert_eq!(Arc::strong_count(&options), 1);
     }
 }

@@ -3,10 +3,12 @@
 use super::beside::{self, Ratios};
 use super::frames;
 use super::postgres::{PostgresFloor, PostgresShape, Store};
-use super::sockets::{self, Load, Sending, Shape, SocketFloor};
+use super::sockets::{Load, Sending, Shape, SocketFloor};
 use super::summary::median;
 use crate::plan::Spacing;
 use crate::result::Machine;
+use crate::run::Interrupts;
+use crate::setup::pin;
 use chat_server::storage::inlet::COMMITTERS;
 use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, Table, presets};
@@ -30,6 +32,8 @@ Examples:
 
   # durable rows a second on the disk where the server's data is
   loadtest floor postgres --batch 100,1000 --data-dir /var/lib/veza-chat
+
+Ctrl-C ends the case under way and prints those before it.
 
 Exit status: 0 measured, 2 wrong usage or not measurable.";
 
@@ -185,8 +189,7 @@ impl FloorOptions {
 type Cores = [usize; 2];
 
 fn parse_cores(text: &str) -> Result<Cores, String> {
-    let parts: Vec<usize> = text.split(',').filter_map(|part| part.trim().parse().ok()).collect();
-    <Cores>::try_from(parts).map_err(|_| format!("\"{text}\" is not two cores; write 0,1"))
+    <Cores>::try_from(pin::parse(text)?).map_err(|_| format!("\"{text}\" is not two cores; write 0,1"))
 }
 
 /// Everything measured, all rounds.
@@ -215,20 +218,25 @@ pub fn run(options: &FloorOptions) -> Result<(), String> {
         Some(result) => beside::cases(result, &templates(common)?)?,
         None => cases(options)?,
     };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
+    let interrupts = Interrupts::listen(&runtime)?;
     let store = if postgres.is_empty() { None } else { Some(Store::open(common.data_dir.as_deref())?) };
     let mut report = FloorReport { version: REPORT_VERSION, machine: Machine::current(), ..FloorReport::default() };
-    for _ in 0..common.rounds {
-        for shape in &sockets {
-            report.sockets.push(sockets::measure(shape)?);
-        }
-        for shape in &postgres {
-            if let Some(store) = &store {
-                report.postgres.push(store.measure(shape)?);
-            }
-        }
+    let complete = match rounds(&sockets, &postgres, store.as_ref(), common.rounds, &interrupts, &mut report) {
+        Ok(()) => true,
+        Err(_) if interrupts.count() > 0 => false,
+        Err(reason) => return Err(reason),
+    };
+    // PostgreSQL stops before anything is printed: a closed pipe must not leave it behind.
+    drop(store);
+    if report.sockets.is_empty() && report.postgres.is_empty() {
+        return Err("interrupted before anything was measured".to_owned());
     }
     print!("{}", render(&report, sockets.len(), postgres.len()));
-    if let Some(result) = &beside {
+    if !complete {
+        println!("\ninterrupted: what was under way is left out");
+    } else if let Some(result) = &beside {
         let ratios = Ratios::of(result, &report.sockets, &report.postgres);
         print!("\n{ratios}");
         report.ratios = Some(ratios);
@@ -236,6 +244,30 @@ pub fn run(options: &FloorOptions) -> Result<(), String> {
     if let Some(path) = &common.json {
         let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
         std::fs::write(path, json + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Measures all cases in turn, as often as asked.
+fn rounds(
+    sockets: &[Shape],
+    postgres: &[PostgresShape],
+    store: Option<&Store>,
+    rounds: u32,
+    interrupts: &Interrupts,
+    report: &mut FloorReport,
+) -> Result<(), String> {
+    for _ in 0..rounds {
+        for shape in sockets {
+            interrupts.check()?;
+            report.sockets.push(super::sockets::measure(shape, interrupts)?);
+        }
+        for shape in postgres {
+            interrupts.check()?;
+            if let Some(store) = store {
+                report.postgres.push(store.measure(shape, interrupts)?);
+            }
+        }
     }
     Ok(())
 }
@@ -463,7 +495,12 @@ mod tests {
         ] {
             assert!(cases(&parse(wrong).unwrap()).is_err(), "{wrong:?}");
         }
-        for wrong in [&["sockets", "--rate", "5", "--window", "5"][..], &["--cores", "0"], &["--rounds", "0"]] {
+        for wrong in [
+            &["sockets", "--rate", "5", "--window", "5"][..],
+            &["--cores", "0"],
+            &["--cores", "0,x,1"],
+            &["--rounds", "0"],
+        ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }

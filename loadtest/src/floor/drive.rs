@@ -8,12 +8,15 @@
 //! Invariant: at the end every connection has received exactly what was sent in its room, or the run is an error. A
 //! floor that dropped deliveries would look faster than it is.
 
-use super::cpu;
-use super::sockets::{GREETING_BYTES, READ_BYTES, Sending, pin};
-use super::summary::{Percentiles, histogram};
+use super::sockets::{GREETING_BYTES, READ_BYTES, Sending};
+use super::summary::Percentiles;
+use crate::engine::recorder::histogram;
 use crate::measure::process::{ProcessMeter, Sample};
+use crate::measure::thread;
 use crate::plan::{Plan, PlanOptions, Spacing};
 use crate::progress;
+use crate::run::Interrupts;
+use crate::setup::pin::pin;
 use hdrhistogram::Histogram;
 use indicatif::ProgressBar;
 use mio::net::TcpStream;
@@ -157,11 +160,16 @@ pub struct SocketFloor {
 ///
 /// # Errors
 /// What could not be done, or what did not arrive.
-pub fn drive(shape: &Shape, address: SocketAddr, pid: Option<u32>) -> Result<SocketFloor, String> {
+pub fn drive(
+    shape: &Shape,
+    address: SocketAddr,
+    pid: Option<u32>,
+    interrupts: &Interrupts,
+) -> Result<SocketFloor, String> {
     if let Some([_, core]) = shape.cores {
-        pin(core)?;
+        pin(&[core])?;
     }
-    let mut driver = Driver::connect(shape, address, pid)?;
+    let mut driver = Driver::connect(shape, address, pid, interrupts)?;
     let found = driver.run();
     driver.bar.finish_and_clear();
     found
@@ -191,6 +199,7 @@ struct Reading {
 
 struct Driver<'a> {
     shape: &'a Shape,
+    interrupts: &'a Interrupts,
     server: Option<ProcessMeter>,
     poll: Poll,
     timer: TimerFd,
@@ -213,7 +222,12 @@ struct Driver<'a> {
 }
 
 impl<'a> Driver<'a> {
-    fn connect(shape: &'a Shape, address: SocketAddr, pid: Option<u32>) -> Result<Self, String> {
+    fn connect(
+        shape: &'a Shape,
+        address: SocketAddr,
+        pid: Option<u32>,
+        interrupts: &'a Interrupts,
+    ) -> Result<Self, String> {
         let words = |error: io::Error| format!("the floor's driver: {error}");
         let poll = Poll::new().map_err(words)?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
@@ -225,6 +239,7 @@ impl<'a> Driver<'a> {
         let mut connections = Vec::with_capacity(shape.connections());
         let mut senders = Vec::new();
         for index in 0..shape.connections() {
+            interrupts.check()?;
             let (room, place) = (index as u32 / shape.room_size, index as u32 % shape.room_size);
             let stream = greet(address, room).map_err(|error| {
                 format!(
@@ -269,6 +284,7 @@ impl<'a> Driver<'a> {
         };
         Ok(Self {
             shape,
+            interrupts,
             server: pid.map(|pid| ProcessMeter::new(vec![pid as i32])),
             poll,
             timer,
@@ -348,7 +364,7 @@ impl<'a> Driver<'a> {
             deliveries: self.deliveries,
             messages: self.messages,
             server,
-            driver_ns: cpu::of_this_thread()?,
+            driver_ns: thread::cpu_ns(),
         })
     }
 
@@ -387,6 +403,7 @@ impl<'a> Driver<'a> {
 
     /// Waits for something to happen and deals with it.
     fn turn(&mut self, events: &mut Events, scratch: &mut [u8], wait: Duration) -> Result<(), String> {
+        self.interrupts.check()?;
         match self.poll.poll(events, Some(wait)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(()),
             other => other.map_err(|error| format!("the floor's driver: {error}"))?,

@@ -11,10 +11,12 @@
 //! Deliberately absent: a PostgreSQL of the user's. The floor empties its tables between batch sizes, so that each
 //! starts from the same state, and that is nothing to do in a database that somebody else uses.
 
-use super::cpu;
-use super::summary::{Percentiles, histogram};
+use super::summary::Percentiles;
+use crate::engine::recorder::histogram;
 use crate::measure::process::{ProcessMeter, Sample};
+use crate::measure::thread;
 use crate::progress;
+use crate::run::Interrupts;
 use chat_server::storage::connect::{Role, Target, connect};
 use chat_server::storage::embedded::Embedded;
 use chat_server::storage::{StorageError, migrate, sql};
@@ -168,12 +170,12 @@ impl Store {
     ///
     /// # Errors
     /// What could not be done, or which rows are missing.
-    pub fn measure(&self, shape: &PostgresShape) -> Result<PostgresFloor, String> {
+    pub fn measure(&self, shape: &PostgresShape, interrupts: &Interrupts) -> Result<PostgresFloor, String> {
         shape.validate()?;
-        self.runtime.block_on(self.run(shape))
+        self.runtime.block_on(self.run(shape, interrupts))
     }
 
-    async fn run(&self, shape: &PostgresShape) -> Result<PostgresFloor, String> {
+    async fn run(&self, shape: &PostgresShape, interrupts: &Interrupts) -> Result<PostgresFloor, String> {
         let target = self.embedded.target();
         let owner = open(&target, Role::Owner).await?;
         owner.batch_execute(EMPTY_TABLES).await.map_err(|error| refused("emptying the tables", &error))?;
@@ -182,14 +184,15 @@ impl Store {
         let rooms = insert_rooms(&set_up, shape).await?;
         superuser.batch_execute(CHECKPOINT).await.map_err(|error| refused("writing a checkpoint", &error))?;
 
-        let from = Instant::now() + Duration::from_secs_f64(shape.warm_up_s);
-        let until = from + Duration::from_secs_f64(shape.seconds);
-        let progress = Progress { from, until, committed: Cell::new(0) };
         let mut loaders = Vec::new();
         for index in 0..shape.connections {
             let own: Vec<RoomOfLoader> = rooms.iter().skip(index).step_by(shape.connections).cloned().collect();
             loaders.push(Loader::connect(&target, shape, index, own).await?);
         }
+        // Only now: connecting is no part of what is measured.
+        let from = Instant::now() + Duration::from_secs_f64(shape.warm_up_s);
+        let until = from + Duration::from_secs_f64(shape.seconds);
+        let progress = Progress { from, until, interrupts, committed: Cell::new(0) };
         let total_ms = ((shape.warm_up_s + shape.seconds) * 1000.0) as u64;
         let bar = progress::run_bar(shape.quiet, total_ms);
         let (usage, results) = futures_util::future::join(
@@ -234,11 +237,12 @@ impl Store {
     }
 
     /// Reads the CPU at both ends of the measured time, and in between so that no process's end is missed.
-    async fn watch(&self, progress: &Progress, bar: &indicatif::ProgressBar) -> Result<Usage, String> {
+    async fn watch(&self, progress: &Progress<'_>, bar: &indicatif::ProgressBar) -> Result<Usage, String> {
         let mut meter = ProcessMeter::new(vec![self.postmaster()?]);
         let started = Instant::now();
         let mut until = async |end: Instant| {
             while Instant::now() < end {
+                progress.interrupts.check()?;
                 tokio::time::sleep((end - Instant::now()).min(SAMPLE_INTERVAL)).await;
                 meter.sample();
                 bar.set_position(started.elapsed().as_millis() as u64);
@@ -273,12 +277,12 @@ struct Reading {
 }
 
 impl Reading {
-    fn take(meter: &mut ProcessMeter, progress: &Progress) -> Result<Self, String> {
+    fn take(meter: &mut ProcessMeter, progress: &Progress<'_>) -> Result<Self, String> {
         let postgres = meter.sample();
         if postgres.processes() == 0 {
             return Err("the CPU of the floor's PostgreSQL cannot be read from /proc".to_owned());
         }
-        Ok(Self { at: Instant::now(), postgres, loader_ns: cpu::of_this_thread()?, rows: progress.committed.get() })
+        Ok(Self { at: Instant::now(), postgres, loader_ns: thread::cpu_ns(), rows: progress.committed.get() })
     }
 }
 
@@ -291,9 +295,10 @@ struct Usage {
 }
 
 /// What all loaders share.
-struct Progress {
+struct Progress<'a> {
     from: Instant,
     until: Instant,
+    interrupts: &'a Interrupts,
     committed: Cell<u64>,
 }
 
@@ -337,24 +342,29 @@ impl Loader {
         Ok(Self { client, statement, rooms, index, batch: shape.batch, content, made: 0 })
     }
 
-    async fn run(&mut self, progress: &Progress) -> Result<LoaderResult, String> {
+    async fn run(&mut self, progress: &Progress<'_>) -> Result<LoaderResult, String> {
         while Instant::now() < progress.from {
             self.commit(progress).await?;
         }
         let started = Instant::now();
         let mut result = LoaderResult { rows: 0, seconds: 0.0, commits: histogram()? };
-        while Instant::now() < progress.until {
+        // At least one, however slow the disk: its time is what there is to measure.
+        loop {
             let submitted = Instant::now();
             self.commit(progress).await?;
             result.rows += self.batch as u64;
             result.commits.saturating_record(submitted.elapsed().as_micros() as u64);
+            if Instant::now() >= progress.until {
+                break;
+            }
         }
         result.seconds = started.elapsed().as_secs_f64();
         Ok(result)
     }
 
     /// One statement; every row of it must be committed.
-    async fn commit(&mut self, progress: &Progress) -> Result<(), String> {
+    async fn commit(&mut self, progress: &Progress<'_>) -> Result<(), String> {
+        progress.interrupts.check()?;
         let (mut conversations, mut senders) = (Vec::with_capacity(self.batch), Vec::with_capacity(self.batch));
         let mut keys = Vec::with_capacity(self.batch);
         for _ in 0..self.batch {
@@ -434,7 +444,7 @@ mod tests {
                 seconds: 0.3,
                 quiet: true,
             };
-            let found = store.measure(&shape).unwrap();
+            let found = store.measure(&shape, &Interrupts::never()).unwrap();
             // Counted again from outside, in each room, with what the server's own numbering says.
             let row = store
                 .runtime

@@ -18,6 +18,8 @@
 //!   read, so that senders feel it and memory stays bounded.
 
 use super::drive;
+use crate::run::Interrupts;
+use crate::setup::pin::pin;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
@@ -84,7 +86,7 @@ pub struct ServerOptions {
 /// What could not be done.
 pub fn run_server(options: &ServerOptions) -> Result<(), String> {
     if let Some(core) = options.core {
-        pin(core)?;
+        pin(&[core])?;
     }
     let listener = std::net::TcpListener::bind(options.listen)
         .map_err(|error| format!("the floor's server cannot listen on {}: {error}", options.listen))?;
@@ -93,29 +95,17 @@ pub fn run_server(options: &ServerOptions) -> Result<(), String> {
     serve(listener, options)
 }
 
-/// Keeps the calling thread on one core.
-///
-/// # Errors
-/// When there is no such core.
-pub fn pin(core: usize) -> Result<(), String> {
-    let mut cores = nix::sched::CpuSet::new();
-    cores
-        .set(core)
-        .and_then(|()| nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &cores))
-        .map_err(|error| format!("cannot run on core {core}: {error}"))
-}
-
 /// Measures the floor for one shape of work: starts the server as a process of its own and drives it.
 ///
 /// # Errors
 /// What could not be done, or which message did not arrive.
-pub fn measure(shape: &Shape) -> Result<SocketFloor, String> {
+pub fn measure(shape: &Shape, interrupts: &Interrupts) -> Result<SocketFloor, String> {
     shape.validate()?;
     let mut server = ServerProcess::start(shape)?;
     let (address, pid) = (server.address, server.child.id());
     // A thread of its own, so that its CPU and its core are nobody else's.
     let found = std::thread::scope(|scope| {
-        let driver = scope.spawn(|| drive::drive(shape, address, Some(pid)));
+        let driver = scope.spawn(|| drive::drive(shape, address, Some(pid), interrupts));
         driver.join().unwrap_or_else(|_| Err("the driving thread has panicked".to_owned()))
     });
     match found {

@@ -149,7 +149,7 @@ fn the_driver_measures_what_arrives_and_checks_that_all_of_it_does() {
                 quiet: true,
             };
             let (address, server) = start(sending, shape.bytes_in, shape.bytes_out);
-            let found = drive::drive(&shape, address, Some(std::process::id())).unwrap();
+            let found = drive::drive(&shape, address, Some(std::process::id()), &Interrupts::never()).unwrap();
             assert!(found.messages > 0 && found.deliveries > 0);
             assert!(found.server_cpu_us_per_delivery > 0.0);
             server.join().unwrap().unwrap();
@@ -176,7 +176,7 @@ fn a_server_that_sends_less_than_it_should_is_found_out() {
         quiet: true,
     };
     let (address, server) = start(Sending::PerDelivery, 24, 12);
-    let error = drive::drive(&shape, address, None).unwrap_err();
+    let error = drive::drive(&shape, address, None, &Interrupts::never()).unwrap_err();
     assert!(error.contains("faulty"), "{error}");
     server.join().unwrap().unwrap();
 }

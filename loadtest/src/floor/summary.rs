@@ -3,9 +3,6 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Longest latency told apart, microseconds: an hour.
-const LATENCY_MAX_US: u64 = 3_600_000_000;
-
 /// A latency in figures, microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
@@ -31,14 +28,6 @@ impl Percentiles {
     }
 }
 
-/// An empty histogram of microseconds.
-///
-/// # Errors
-/// None with these bounds; the crate's words if it sees that differently.
-pub fn histogram() -> Result<Histogram<u64>, String> {
-    Histogram::new_with_bounds(1, LATENCY_MAX_US, 3).map_err(|error| format!("cannot make a histogram: {error}"))
-}
-
 /// The middle of some figures; of an even number the mean of the two in the middle.
 pub fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
@@ -52,6 +41,7 @@ pub fn median(mut figures: Vec<f64>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::recorder::histogram;
 
     #[test]
     fn the_median_is_the_middle() {

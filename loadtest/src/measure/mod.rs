@@ -1,6 +1,7 @@
 //! What a run measures about the machine and about the server, from outside of the load itself.
 //!
 //! - [`process`]: CPU, memory and context switches of groups of processes;
+//! - [`thread`]: CPU of the calling thread;
 //! - [`listener`]: which processes those are, found by the port that the server listens on;
 //! - [`machine`]: what the run took place on;
 //! - [`scrape`]: what the server's `/metrics` say, as the difference of two readings;
@@ -17,3 +18,4 @@ pub mod listener;
 pub mod machine;
 pub mod process;
 pub mod scrape;
+pub mod thread;

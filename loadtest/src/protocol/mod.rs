@@ -87,11 +87,17 @@ pub trait Protocol {
     /// The connection is gone.
     fn lost(&mut self, _peer: &mut Peer<Self::State>) {}
 
+    /// Commands other than messages that this connection has sent and that wait for their answer.
+    fn unanswered(&self, _peer: &Peer<Self::State>) -> u64 {
+        0
+    }
+
     /// From now on the connection is behind by what has been seen elsewhere; [`caught_up`](Self::caught_up) says when it
     /// is not any more.
     fn fall_behind(&mut self, _peer: &mut Peer<Self::State>) {}
 
-    /// Whether the connection has everything that [`fall_behind`](Self::fall_behind) noted.
+    /// Whether the connection has everything that [`fall_behind`](Self::fall_behind) noted, and whatever else it needs to
+    /// be where it was before it was lost.
     fn caught_up(&self, _peer: &Peer<Self::State>) -> bool {
         true
     }

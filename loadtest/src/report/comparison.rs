@@ -3,6 +3,7 @@
 //! A figure of one round says little on a machine that others use too. The spread is the lowest and the highest round,
 //! not a deviation: five rounds are too few for statistics that would look like more.
 
+use crate::floor::summary::median;
 use crate::report::figures::{Figure, Row, Unit, rows};
 use crate::report::format::{micros_range, number_range, times};
 use crate::report::terminal::{table, write_machine, write_table};
@@ -58,10 +59,7 @@ impl Spread {
     pub fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (min, max) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median =
-            if values.len() % 2 == 1 { values[middle] } else { f64::midpoint(values[middle - 1], values[middle]) };
-        Some(Self { median, min, max, rounds: values.len() })
+        Some(Self { min, max, rounds: values.len(), median: median(values) })
     }
 }
 

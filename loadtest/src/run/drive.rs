@@ -4,7 +4,7 @@ use super::Interrupts;
 use super::collect::Collected;
 use super::gauge::Gauge;
 use crate::engine::schedule::Pace;
-use crate::engine::{Engine, EngineOptions, Event};
+use crate::engine::{Engine, EngineOptions, Event, GOODBYE};
 use crate::progress;
 use crate::protocol::System;
 use crate::result::{Saturation, SaturationStep};
@@ -20,8 +20,6 @@ use tokio::runtime::Runtime;
 const HEAD_START: Duration = Duration::from_millis(100);
 /// Longest wait for an event before other things are looked at.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// How long threads may take to end.
-const GOODBYE: Duration = Duration::from_secs(10);
 /// A step holds when at least this share of what was planned was acknowledged.
 const HELD_SHARE: f64 = 0.95;
 /// Threads hand their seconds in a little later than they end.
@@ -102,14 +100,21 @@ impl Drive<'_> {
         running.look(sent_for.as_secs() as u32);
         running.engine.drain();
         let complete = self.drain(&mut running, system.as_ref())?;
-        running.engine.finish();
+        running.engine.finish(complete);
         let deadline = Instant::now() + GOODBYE;
         while running.done < options.threads && Instant::now() < deadline {
             running.step()?;
         }
+        if running.done < options.threads {
+            return Err(format!(
+                "{} of {} generator threads ended without handing in what they found; what they said is above",
+                options.threads - running.done,
+                options.threads
+            ));
+        }
         running.collected.end()?;
         let Running { engine, collected, gauge, .. } = running;
-        engine.join();
+        drop(engine);
         let violations = system.finish(complete);
         let options = self.options;
         Ok((Driven { options, collected, violations, began, sent_for, interrupted, saturation }, gauge))
@@ -236,7 +241,7 @@ impl Drive<'_> {
         let deadline = Instant::now() + self.scenario.load.drain;
         while Instant::now() < deadline {
             running.step()?;
-            if running.engine.unanswered() == 0 && system.settled() {
+            if running.engine.pending() == 0 && system.settled() {
                 break;
             }
             if self.interrupts.count() > before.max(1) {

@@ -1,4 +1,4 @@
-//! Ctrl-C, counted.
+//! Ctrl-C, counted: whoever does something long asks between its steps, so that what it started is stopped in order.
 
 use std::sync::Arc;
 use tokio::runtime::Runtime;
@@ -34,6 +34,20 @@ impl Interrupts {
         Ok(Self { count: Arc::new(count) })
     }
 
+    /// None, ever.
+    #[cfg(test)]
+    pub fn never() -> Self {
+        Self { count: Arc::new(watch::channel(0).1) }
+    }
+
+    /// An error as soon as there was one.
+    ///
+    /// # Errors
+    /// That it was interrupted.
+    pub fn check(&self) -> Result<(), String> {
+        if self.count() == 0 { Ok(()) } else { Err("interrupted".to_owned()) }
+    }
+
     /// How often so far.
     pub fn count(&self) -> u32 {
         *self.count.borrow()
@@ -41,8 +55,13 @@ impl Interrupts {
 
     /// Waits for the first one.
     pub async fn first(&self) {
+        self.reached(1).await;
+    }
+
+    /// Waits until there were so many.
+    pub async fn reached(&self, wanted: u32) {
         let mut count = watch::Receiver::clone(&self.count);
-        if count.wait_for(|count| *count > 0).await.is_err() {
+        if count.wait_for(|count| *count >= wanted).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

@@ -9,6 +9,7 @@ use crate::result::{Counts, Latency, RESULT_VERSION, RunResult, System};
 use crate::scenario::Scenario;
 use crate::setup::account::SignIn;
 use crate::setup::api::Api;
+use crate::violations::Kind;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::runtime::Runtime;
@@ -44,7 +45,11 @@ pub(super) fn storm(
                     tally.other_commands += 1;
                     latency.saturating_record(microseconds(took.as_nanos() as u64));
                 }
-                Ok(Err(_)) | Err(_) => findings.error("login_failed"),
+                Ok(Err(reason)) => {
+                    findings.error("login_failed");
+                    findings.violations.note(Kind::LoginFailed, || reason);
+                }
+                Err(panic) => findings.violations.note(Kind::LoginFailed, || panic.to_string()),
             };
         let mut number = 0_u32;
         loop {
@@ -77,12 +82,24 @@ pub(super) fn storm(
         }
         let seconds = start.elapsed().as_secs_f64();
         gauge.look();
-        let _ = tokio::time::timeout(scenario.load.drain, async {
+        let last = async {
             while let Some(finished) = under_way.join_next().await {
                 take(finished, &mut tally);
             }
-        })
-        .await;
+        };
+        tokio::select! {
+            () = last => {}
+            () = tokio::time::sleep(scenario.load.drain) => {}
+            () = interrupts.reached(2) => {}
+        }
+        let waiting = under_way.len() as u64;
+        // Whoever does not wait, after a second Ctrl-C, blames nobody.
+        if interrupts.count() < 2 {
+            let seconds = scenario.load.drain.as_secs_f64();
+            findings.violations.note_many(Kind::Unanswered, waiting, || {
+                format!("{waiting} log-ins without an answer {seconds} s after the last one was sent")
+            });
+        }
         bar.finish_and_clear();
         let rate = tally.other_commands as f64 / seconds.max(0.001);
         let result = RunResult {
@@ -99,6 +116,7 @@ pub(super) fn storm(
             },
             operations: [("login".to_owned(), Latency::of(&latency).map_err(|error| error.to_string())?)].into(),
             usage: gauge.usage(Work::default(), 0),
+            violations: findings.violations,
             errors: findings.errors,
             notes: vec![format!("{rate:.1} log-ins a second")],
             ..RunResult::default()

@@ -16,10 +16,12 @@ mod logins;
 mod outcome;
 mod peer;
 mod streams;
+mod subprocess;
 
 pub use collect::SecondHistograms;
 pub use interrupts::Interrupts;
 pub use peer::PeerRun;
+pub use subprocess::{follow_parent, subprocess};
 
 use crate::cli::RunOptions;
 use crate::engine::{EngineOptions, Loop};

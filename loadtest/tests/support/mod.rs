@@ -18,18 +18,20 @@ use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, 
 pub enum Fault {
     /// Nothing.
     None,
-    /// One delivery in a hundred is left out.
+    /// One delivery in 21 is left out.
     Skip,
-    /// One delivery in a hundred comes twice.
+    /// One delivery in 21 comes twice.
     Double,
-    /// One delivery in a hundred comes after its successor.
+    /// One delivery in 21 comes after its successor.
     Swap,
     /// One ack in ten is not sent.
     NoAck,
     /// One ack in ten comes after the event.
     LateAck,
-    /// One delivery in a hundred has another text.
+    /// One delivery in 21 has another text.
     Garble,
+    /// One delivery in 21 also reaches a connection outside the room.
+    Leak,
     /// One send in ten is refused.
     RateLimit,
     /// All connections are cut after 30 sends, once, the last one stored but not acknowledged.
@@ -40,6 +42,12 @@ pub enum Fault {
     RestartLossy,
     /// As `Restart`, and clients are told to read the history themselves.
     RestartReset,
+    /// Commands other than messages are never answered.
+    NoReply,
+    /// Log-ins fail, from the tenth on.
+    NoLogin,
+    /// Resuming never ends.
+    NoCaughtUp,
     /// Access tokens of a rerun expire with the restart.
     RestartExpiringTokens,
 }
@@ -76,6 +84,7 @@ struct State {
     fault: Fault,
     users: HashSet<String>,
     rooms: Vec<Room>,
+    logins: u64,
     sends: u64,
     deliveries: u64,
     connections: u64,
@@ -100,6 +109,7 @@ impl Fake {
             fault,
             users: HashSet::new(),
             rooms: Vec::new(),
+            logins: 0,
             sends: 0,
             deliveries: 0,
             connections: 0,
@@ -118,6 +128,11 @@ impl Fake {
             }
         });
         Self { address, state }
+    }
+
+    /// How many messages have been sent.
+    pub fn sends(&self) -> u64 {
+        self.state.lock().expect("lock").sends
     }
 
     /// How many users and rooms there are.
@@ -249,7 +264,13 @@ impl State {
             ("/auth/login", _) if text(body, "password") == "wrong-password" => {
                 (401, json!({"code": "unauthenticated", "detail": "Wrong name or password."}))
             }
-            ("/auth/login", _) => (200, self.session(text(body, "login"))),
+            ("/auth/login", _) => {
+                self.logins += 1;
+                if self.fault == Fault::NoLogin && self.logins >= 10 {
+                    return (500, json!({"code": "internal", "detail": "Out of order."}));
+                }
+                (200, self.session(text(body, "login")))
+            }
             ("/api/commands", Some(user)) => (200, self.http_command(&user, body)),
             _ => (401, json!({"code": "unauthenticated"})),
         }
@@ -338,6 +359,11 @@ impl State {
                 let data = json!({"messages": page, "has_more": rest.len() > page.len()});
                 reply(out, json!({"type": "ack", "id": id, "data": data}));
             }
+            "mark_read" => {
+                if self.fault != Fault::NoReply {
+                    reply(out, json!({"type": "ack", "id": id, "data": {}}));
+                }
+            }
             other => panic!("unexpected command {other}"),
         }
     }
@@ -352,7 +378,9 @@ impl State {
             for event in self.rooms[room].log.iter().take(until).skip(cursor) {
                 reply(out, event.clone());
             }
-            reply(out, json!({"type": "caught_up", "data": {"conversation_id": id, "seq": last}}));
+            if self.fault != Fault::NoCaughtUp {
+                reply(out, json!({"type": "caught_up", "data": {"conversation_id": id, "seq": last}}));
+            }
         }
         self.subscribe(room, connection, out);
     }
@@ -399,6 +427,7 @@ impl State {
 
     fn append(&mut self, room: usize, kind: &str, mut data: Value) {
         let fault = self.fault;
+        let mut leaks = false;
         let of = &mut self.rooms[room];
         data["conversation_id"] = json!(format!("room_{room}"));
         data["seq"] = json!(of.log.len() + 1);
@@ -406,7 +435,9 @@ impl State {
         of.log.push(event.clone());
         for subscriber in &mut of.subscribers {
             self.deliveries += 1;
-            let faulty = self.deliveries.is_multiple_of(100);
+            // No multiple of a room's size, so that every connection has its turn.
+            let faulty = self.deliveries.is_multiple_of(21);
+            leaks |= faulty;
             match fault {
                 Fault::Skip if faulty => {}
                 Fault::Swap if faulty => subscriber.held = Some(event.clone()),
@@ -416,7 +447,10 @@ impl State {
                 }
                 Fault::Garble if faulty => {
                     let mut garbled = event.clone();
-                    garbled["data"]["content"] = json!(text(&event["data"], "content").replace('o', "0"));
+                    let mut content = text(&event["data"], "content").to_owned();
+                    let last = content.pop();
+                    content.push(if last == Some('x') { 'y' } else { 'x' });
+                    garbled["data"]["content"] = json!(content);
                     reply(&subscriber.out, garbled);
                 }
                 _ => {
@@ -425,6 +459,14 @@ impl State {
                         reply(&subscriber.out, held);
                     }
                 }
+            }
+        }
+        if fault == Fault::Leak && leaks {
+            let outside = |subscriber: &&Subscriber| {
+                self.rooms[room].subscribers.iter().all(|member| member.connection != subscriber.connection)
+            };
+            if let Some(stranger) = self.rooms.iter().flat_map(|room| &room.subscribers).find(outside) {
+                reply(&stranger.out, event);
             }
         }
     }

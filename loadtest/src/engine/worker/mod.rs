@@ -17,16 +17,16 @@ use super::schedule::{Pace, Purpose, Schedule};
 use super::timer::{Agenda, Timer, Wake};
 use super::websocket::{Inflater, Opcode, Outbox};
 use super::{Clock, Control, EngineOptions, Event, Loop};
+use crate::measure::thread;
 use crate::protocol::{ClientIndex, Peer, Protocol};
 use crate::violations::Kind;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
-use rustix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::time::Duration;
 
 /// The main thread has said something.
@@ -57,7 +57,7 @@ pub(in crate::engine) struct Place {
     pub(in crate::engine) clock: Clock,
     pub(in crate::engine) controls: Receiver<Control>,
     pub(in crate::engine) events: SyncSender<Event>,
-    pub(in crate::engine) unanswered: Arc<AtomicU64>,
+    pub(in crate::engine) pending: Arc<AtomicU64>,
 }
 
 /// A connection with what only the loop needs to know of it.
@@ -78,6 +78,18 @@ struct Slot<S> {
     paused: bool,
     /// It is behind, since when and why.
     behind: Option<(&'static str, u64)>,
+}
+
+impl<S: Send> Slot<S> {
+    /// What a connection that was lost still lacks; `None` for one that is where it was, or never was anywhere.
+    fn lacks<P: Protocol<State = S>>(&self, protocol: &P) -> Option<&'static str> {
+        match self.connection.phase {
+            _ if !self.was_ready => None,
+            Phase::Ready if !self.connection.peer.reopened || protocol.caught_up(&self.connection.peer) => None,
+            Phase::Ready => Some("had caught up"),
+            _ => Some("was connected again"),
+        }
+    }
 }
 
 /// How far the run is.
@@ -233,16 +245,17 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    /// What the main thread said.
+    /// What the main thread said; when it has gone, the run is over.
     fn listen(&mut self) -> Result<(), String> {
-        while let Ok(control) = self.place.controls.try_recv() {
-            match control {
-                Control::Load(pace) => self.load(pace),
-                Control::Drain => self.drain(),
-                Control::Finish => return self.finish(),
+        loop {
+            match self.place.controls.try_recv() {
+                Ok(Control::Load(pace)) => self.load(pace),
+                Ok(Control::Drain) => self.drain(),
+                Ok(Control::Finish { complete }) => return self.finish(complete),
+                Err(TryRecvError::Disconnected) => return self.finish(false),
+                Err(TryRecvError::Empty) => return Ok(()),
             }
         }
-        Ok(())
     }
 
     fn load(&mut self, pace: Pace) {
@@ -250,7 +263,7 @@ impl<P: Protocol> Worker<P> {
         if first {
             self.stage = Stage::Sending;
             self.start_ns = pace.start_ns;
-            self.cpu_ns = thread_cpu_ns();
+            self.cpu_ns = thread::cpu_ns();
             // What happened while connecting is no part of the first second.
             let moments = |at: Duration| pace.start_ns + at.as_nanos() as u64;
             for slot in 0..self.slots.len() {
@@ -296,15 +309,19 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    fn finish(&mut self) -> Result<(), String> {
+    fn finish(&mut self, complete: bool) -> Result<(), String> {
         self.sync();
         self.stage = Stage::Over;
         for slot in &mut self.slots {
             let client = slot.connection.peer.client.0;
-            if slot.connection.phase != Phase::Ready && slot.was_ready {
-                let note = || format!("client {client}: the run ended before it was connected again");
-                self.recorder.findings.violations.note(Kind::NotRestored, note);
+            let violations = &mut self.recorder.findings.violations;
+            if let (true, Some(state)) = (complete, slot.lacks(&self.protocol)) {
+                violations.note(Kind::NotRestored, || format!("client {client}: the run ended before it {state}"));
             }
+            let unanswered = if complete { self.protocol.unanswered(&slot.connection.peer) } else { 0 };
+            violations.note_many(Kind::Unanswered, unanswered, || {
+                format!("client {client}: no answer to {unanswered} commands other than messages")
+            });
             if slot.connection.phase == Phase::Ready
                 && let Some(socket) = &mut slot.connection.socket
             {
@@ -337,7 +354,7 @@ impl<P: Protocol> Worker<P> {
     }
 
     fn end_interval(&mut self, next: u32) -> Result<(), String> {
-        let cpu_ns = thread_cpu_ns();
+        let cpu_ns = thread::cpu_ns();
         let mut interval = self.recorder.turn(next)?;
         interval.thread = self.place.number;
         interval.cpu_ns = cpu_ns.saturating_sub(self.cpu_ns);
@@ -347,14 +364,16 @@ impl<P: Protocol> Worker<P> {
         Ok(())
     }
 
-    /// Tells the checkers where every connection is.
+    /// Tells the checkers where every connection is, and the main thread what is still to come.
     fn sync(&mut self) {
-        let mut unanswered = 0;
+        let mut pending = 0;
         for slot in &mut self.slots {
             self.protocol.sync(&mut slot.connection.peer);
-            unanswered += slot.connection.flow.in_flight() as u64;
+            pending += slot.connection.flow.in_flight() as u64;
+            pending += self.protocol.unanswered(&slot.connection.peer);
+            pending += u64::from(slot.lacks(&self.protocol).is_some());
         }
-        self.place.unanswered.store(unanswered, Ordering::Release);
+        self.place.pending.store(pending, Ordering::Release);
     }
 
     fn wake(&mut self, slot: usize, wake: Wake, now_ns: u64) {
@@ -386,10 +405,4 @@ impl<P: Protocol> Worker<P> {
             }
         }
     }
-}
-
-/// CPU that this thread has used.
-fn thread_cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec as u64 * SECOND_NS + time.tv_nsec as u64
 }

@@ -55,6 +55,7 @@ impl VezaProtocol {
                 queue(peer, &Command { kind, id, data });
             }
         }
+        peer.state.asked += u64::from(!action.is_silent());
         true
     }
 
@@ -125,7 +126,10 @@ impl VezaProtocol {
         let Some((name, started)) = word.split_once('/') else { return false };
         let action = Action::ALL.into_iter().find(|action| action.name() == name);
         match (action, started.parse()) {
-            (Some(action), Ok(started_ns)) => sink.operation(action.name(), started_ns),
+            (Some(action), Ok(started_ns)) if peer.state.asked > 0 => {
+                peer.state.asked -= 1;
+                sink.operation(action.name(), started_ns);
+            }
             _ => return false,
         }
         true
@@ -162,6 +166,7 @@ impl VezaProtocol {
             Some(CommandId::Word(word)) => {
                 sink.error(&code);
                 if word.contains('/') {
+                    peer.state.asked = peer.state.asked.saturating_sub(1);
                     return; // A command beside the messages: counted by its code.
                 }
                 if let Some(room) = self.history_room(&word) {

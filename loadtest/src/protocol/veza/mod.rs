@@ -143,6 +143,8 @@ pub struct VezaState {
     recent: usize,
     /// This connection's first frame has come.
     welcomed: bool,
+    /// Commands other than messages that wait for their answer.
+    asked: u64,
 }
 
 impl VezaState {
@@ -165,7 +167,7 @@ impl Protocol for VezaProtocol {
     fn state(&mut self, client: ClientIndex, _rooms: &[u32]) -> VezaState {
         let formats = &self.system.options.formats;
         let format = formats.get(client.0 as usize % formats.len().max(1)).copied().unwrap_or(Format::Json);
-        VezaState { format, cursors: Vec::new(), recent: 0, welcomed: false }
+        VezaState { format, cursors: Vec::new(), recent: 0, welcomed: false, asked: 0 }
     }
 
     fn upgrade(&mut self, peer: &Peer<VezaState>) -> Upgrade {
@@ -231,6 +233,15 @@ impl Protocol for VezaProtocol {
         self.send_action(peer, action, room, now_ns)
     }
 
+    fn lost(&mut self, peer: &mut Peer<VezaState>) {
+        // Their answers are lost with the connection, and they are not asked again.
+        peer.state.asked = 0;
+    }
+
+    fn unanswered(&self, peer: &Peer<VezaState>) -> u64 {
+        peer.state.asked
+    }
+
     fn fall_behind(&mut self, peer: &mut Peer<VezaState>) {
         for cursor in &mut peer.state.cursors {
             cursor.target = self.logs[cursor.room as usize].newest();
@@ -289,6 +300,14 @@ impl VezaProtocol {
         let Frame { kind, data, .. } = frame;
         let room = data.conversation_id.as_ref().and_then(|id| self.system.room_index.get(id.0.as_ref())).copied();
         let (Some(room), Some(seq)) = (room, data.seq) else { return sink.other_event() };
+        if peer.state.cursor(room).is_none() {
+            return sink.violation(Kind::Leak, || {
+                format!(
+                    "client {}: {kind} of {} at seq {seq}, where it is not",
+                    peer.client.0, self.system.rooms[room as usize]
+                )
+            });
+        }
         let (event, meaning) = if kind == "message_created" {
             match self.message_of(data) {
                 Some(known) => known,
