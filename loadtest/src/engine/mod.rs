@@ -27,6 +27,7 @@ pub mod websocket;
 mod worker;
 
 use crate::protocol::System;
+use connection::Sources;
 use mio::{Poll, Waker};
 use recorder::{Findings, Interval};
 use schedule::{Pace, Stream};
@@ -67,6 +68,8 @@ pub enum Loop {
 pub struct EngineOptions {
     /// Where the server is.
     pub address: SocketAddr,
+    /// Where connections come from, when that is this machine.
+    pub sources: Sources,
     /// The same, for the `Host` field.
     pub authority: String,
     /// How many threads.

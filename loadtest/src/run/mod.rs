@@ -22,6 +22,7 @@ pub use interrupts::Interrupts;
 pub use peer::PeerRun;
 
 use crate::cli::RunOptions;
+use crate::engine::connection::Sources;
 use crate::engine::{EngineOptions, Loop};
 use crate::payload::{PayloadFormat, RunId};
 use crate::protocol::veza::{Veza, VezaOptions};
@@ -224,6 +225,7 @@ fn engine_options(
     let slow = scenario.slow_readers.as_ref().map(|slow| (slow.at, slow.length));
     EngineOptions {
         address,
+        sources: Sources::random(),
         authority,
         threads: threads as usize,
         survive_restarts: false,
