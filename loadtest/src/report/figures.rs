@@ -190,7 +190,7 @@ impl List {
     }
 }
 
-/// How much a second, when anything was counted.
+/// How much a second, when anything was counted; `count` is of the [window](RunResult::window).
 pub fn per_second(run: &RunResult, count: u64) -> f64 {
     if run.seconds > 0.0 { count as f64 / run.seconds } else { 0.0 }
 }
@@ -199,8 +199,8 @@ fn throughput(run: &RunResult, list: &mut List) {
     use Better::{Higher, Lower};
     let group = Group::Throughput;
     for (key, name, count) in [
-        ("acked_per_s", "acked messages/s", run.counts.acked),
-        ("delivered_per_s", "deliveries/s", run.counts.delivered),
+        ("acked_per_s", "acked messages/s", run.window().acked),
+        ("delivered_per_s", "deliveries/s", run.window().delivered),
     ] {
         if count > 0 && run.seconds > 0.0 {
             list.add(group, key, name, Unit::Number, Higher, per_second(run, count));
@@ -218,7 +218,7 @@ fn throughput(run: &RunResult, list: &mut List) {
 fn cpu(run: &RunResult, list: &mut List) {
     use Better::{Higher, Lower, Neither};
     let group = Group::Cpu;
-    let (acked, delivered) = (run.counts.acked, run.counts.delivered);
+    let (acked, delivered) = (run.window().acked, run.window().delivered);
     let parties = [("server", &run.usage.server), ("store", &run.usage.store), ("generator", &run.usage.generator)];
     for (who, usage) in parties {
         let Some(usage) = usage else { continue };

@@ -28,6 +28,8 @@ pub enum Fault {
     NoAck,
     /// One ack in ten comes after the event.
     LateAck,
+    /// All answers wait for the send with the number [`HELD_SENDS`], and two seconds more.
+    Late,
     /// One delivery in a hundred has another text.
     Garble,
     /// One send in ten is refused.
@@ -43,6 +45,9 @@ pub enum Fault {
     /// Access tokens of a rerun expire with the restart.
     RestartExpiringTokens,
 }
+
+/// How many sends [`Fault::Late`] waits for.
+pub const HELD_SENDS: u64 = 300;
 
 impl Fault {
     fn restarts(self) -> bool {
@@ -77,6 +82,8 @@ struct State {
     users: HashSet<String>,
     rooms: Vec<Room>,
     sends: u64,
+    /// What [`Fault::Late`] holds back.
+    held: Vec<(mpsc::Sender<Out>, Value)>,
     deliveries: u64,
     connections: u64,
     generation: u64,
@@ -101,6 +108,7 @@ impl Fake {
             users: HashSet::new(),
             rooms: Vec::new(),
             sends: 0,
+            held: Vec::new(),
             deliveries: 0,
             connections: 0,
             generation: 0,
@@ -373,7 +381,9 @@ impl State {
             "conversation_id": data["conversation_id"], "seq": seq, "duplicate": known.is_some()}});
         let restart = self.fault.restarts() && !self.restarted && self.sends >= 30;
         let late = self.fault == Fault::LateAck && tenth;
-        if !(restart || late || self.fault == Fault::NoAck && tenth) {
+        if self.fault == Fault::Late {
+            self.held.push((out.clone(), ack.clone()));
+        } else if !(restart || late || self.fault == Fault::NoAck && tenth) {
             reply(out, ack.clone());
         }
         if restart {
@@ -386,6 +396,13 @@ impl State {
         }
         if late {
             reply(out, ack);
+        }
+        if self.fault == Fault::Late && self.sends == HELD_SENDS {
+            let held = std::mem::take(&mut self.held);
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                held.into_iter().for_each(|(out, frame)| reply(&out, frame));
+            });
         }
         if restart {
             self.restarted = true;
@@ -409,6 +426,7 @@ impl State {
             let faulty = self.deliveries.is_multiple_of(100);
             match fault {
                 Fault::Skip if faulty => {}
+                Fault::Late if kind == "message_created" => self.held.push((subscriber.out.clone(), event.clone())),
                 Fault::Swap if faulty => subscriber.held = Some(event.clone()),
                 Fault::Double if faulty => {
                     reply(&subscriber.out, event.clone());

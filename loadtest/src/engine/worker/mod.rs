@@ -12,7 +12,7 @@ mod sending;
 mod socket;
 
 use super::connection::{Connection, Lost, Phase};
-use super::recorder::Recorder;
+use super::recorder::{Part, Recorder};
 use super::schedule::{Pace, Purpose, Schedule};
 use super::timer::{Agenda, Timer, Wake};
 use super::websocket::{Inflater, Opcode, Outbox};
@@ -107,7 +107,10 @@ pub(super) struct Worker<P: Protocol> {
     start_ns: u64,
     tick_ns: u64,
     sync_ns: u64,
+    /// CPU at the beginning of the interval that runs.
     cpu_ns: u64,
+    /// The interval's beginning.
+    interval_ns: u64,
 }
 
 impl<P: Protocol> Worker<P> {
@@ -175,6 +178,7 @@ impl<P: Protocol> Worker<P> {
             tick_ns: 0,
             sync_ns: 0,
             cpu_ns: 0,
+            interval_ns: 0,
         })
     }
 
@@ -237,21 +241,22 @@ impl<P: Protocol> Worker<P> {
     fn listen(&mut self) -> Result<(), String> {
         while let Ok(control) = self.place.controls.try_recv() {
             match control {
-                Control::Load(pace) => self.load(pace),
-                Control::Drain => self.drain(),
+                Control::Load(pace) => self.load(pace)?,
+                Control::Drain => self.drain()?,
                 Control::Finish => return self.finish(),
             }
         }
         Ok(())
     }
 
-    fn load(&mut self, pace: Pace) {
+    fn load(&mut self, pace: Pace) -> Result<(), String> {
         let first = self.stage == Stage::Connecting;
         if first {
             self.stage = Stage::Sending;
             self.start_ns = pace.start_ns;
-            self.cpu_ns = thread_cpu_ns();
             // What happened while connecting is no part of the first second.
+            self.end_interval(Part::Sending, 0)?;
+            self.interval_ns = pace.start_ns;
             let moments = |at: Duration| pace.start_ns + at.as_nanos() as u64;
             for slot in 0..self.slots.len() {
                 let Slot { cut, connection, .. } = &self.slots[slot];
@@ -279,14 +284,16 @@ impl<P: Protocol> Worker<P> {
                 }
             }
         }
+        Ok(())
     }
 
     /// The plan is over: what was due and could not be written is counted and forgotten.
-    fn drain(&mut self) {
+    fn drain(&mut self) -> Result<(), String> {
         if self.stage != Stage::Sending {
-            return;
+            return Ok(());
         }
         self.send_due();
+        self.end_interval(Part::Draining, self.recorder.now.index)?;
         self.stage = Stage::Draining;
         self.schedule.end();
         for slot in 0..self.slots.len() {
@@ -294,6 +301,7 @@ impl<P: Protocol> Worker<P> {
             self.recorder.now.tally.unsent += self.slots[slot].connection.flow.drop_backlog();
             self.write(slot);
         }
+        Ok(())
     }
 
     fn finish(&mut self) -> Result<(), String> {
@@ -314,7 +322,7 @@ impl<P: Protocol> Worker<P> {
             }
             slot.connection.close();
         }
-        self.end_interval(u32::MAX)?;
+        self.end_interval(Part::Draining, u32::MAX)?;
         let findings = std::mem::take(&mut self.recorder.findings);
         let _ = self.place.events.send(Event::Done(Box::new(findings)));
         Ok(())
@@ -326,7 +334,7 @@ impl<P: Protocol> Worker<P> {
         if now_ns >= self.start_ns {
             let second = ((now_ns - self.start_ns) / SECOND_NS) as u32;
             if second > self.recorder.now.index {
-                self.end_interval(second)?;
+                self.end_interval(self.recorder.now.part, second)?;
             }
         }
         if self.stage == Stage::Draining && now_ns >= self.sync_ns {
@@ -336,9 +344,12 @@ impl<P: Protocol> Worker<P> {
         Ok(())
     }
 
-    fn end_interval(&mut self, next: u32) -> Result<(), String> {
-        let cpu_ns = thread_cpu_ns();
-        let mut interval = self.recorder.turn(next)?;
+    /// Hands the interval that runs in, and begins number `next` of the given part.
+    fn end_interval(&mut self, part: Part, next: u32) -> Result<(), String> {
+        let (cpu_ns, now_ns) = (thread_cpu_ns(), self.place.clock.now_ns());
+        let mut interval = self.recorder.turn(part, next)?;
+        interval.length_ns = now_ns.saturating_sub(self.interval_ns);
+        self.interval_ns = now_ns;
         interval.thread = self.place.number;
         interval.cpu_ns = cpu_ns.saturating_sub(self.cpu_ns);
         self.cpu_ns = cpu_ns;
