@@ -8,6 +8,7 @@ use super::summary::median;
 use crate::plan::Spacing;
 use crate::result::Machine;
 use chat_server::storage::inlet::COMMITTERS;
+use chat_server::wire::Format;
 use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
@@ -69,7 +70,8 @@ struct Common {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
 
-    /// Characters of a message's content; gives the bytes on the wire and in the table
+    /// Characters of a message's content; gives the bytes on the wire and in the table. Beside a result, its scenario's
+    /// count
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     payload_bytes: u32,
 
@@ -242,7 +244,7 @@ pub fn run(options: &FloorOptions) -> Result<(), String> {
 
 /// A case of each kind with everything that is not about its shape.
 fn templates(common: &Common) -> Result<(Shape, PostgresShape), String> {
-    let frame = frames::measure(common.payload_bytes as usize)?;
+    let frame = frames::measure(common.payload_bytes as usize, Format::Json)?;
     let sockets = Shape {
         rooms: 100,
         room_size: 10,
