@@ -27,12 +27,15 @@ pub struct RunResult {
     pub machine: Machine,
     /// The scenario with all overrides, as it was run.
     pub scenario: serde_json::Value,
-    /// How long was sent (or, for storms, how long it took), seconds.
+    /// How long was sent (or, for storms, how long it took), seconds: the window that rates and CPU are measured over.
     pub seconds: f64,
     /// Ctrl-C cut it short.
     pub interrupted: bool,
-    /// What happened, counted.
+    /// What happened, counted, with what came in after sending had ended: the totals that the checks are about.
     pub counts: Counts,
+    /// What of it happened while sending. Absent in results of earlier versions; [`window`](Self::window) answers
+    /// for both.
+    pub sending: Option<Window>,
     /// Error replies by code.
     pub errors: BTreeMap<String, u64>,
     /// Planned send → acknowledgement.
@@ -59,6 +62,37 @@ pub struct RunResult {
     pub notes: Vec<String>,
     /// Promises that were broken.
     pub violations: Violations,
+}
+
+impl RunResult {
+    /// What happened in [`seconds`](Self::seconds): what rates and shares of CPU are of. For results that do not tell
+    /// it, the totals.
+    pub fn window(&self) -> Window {
+        let counts = &self.counts;
+        self.sending.unwrap_or(Window {
+            sent: counts.sent,
+            acked: counts.acked,
+            delivered: counts.delivered,
+            other_events: counts.other_events,
+            other_commands: counts.other_commands,
+        })
+    }
+}
+
+/// What happened while sending, and not in the drain after it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Window {
+    /// Messages written, repetitions not counted.
+    pub sent: u64,
+    /// Acknowledged.
+    pub acked: u64,
+    /// Arrivals of this run's messages at subscribers.
+    pub delivered: u64,
+    /// Other events.
+    pub other_events: u64,
+    /// Other commands answered.
+    pub other_commands: u64,
 }
 
 /// The system under test.
@@ -129,23 +163,6 @@ pub struct Counts {
     pub resets: u64,
     /// Bytes received by the generator.
     pub received_bytes: u64,
-    /// Of those acknowledged, the ones while sending lasted: what rates and CPU per message are of. What a slow server
-    /// brings in afterwards took longer than the time it would be divided by. Absent in older results.
-    pub acked_while_sending: Option<u64>,
-    /// The same for deliveries.
-    pub delivered_while_sending: Option<u64>,
-}
-
-impl Counts {
-    /// Acknowledgements that rates are of.
-    pub fn acked_in_time(&self) -> u64 {
-        self.acked_while_sending.unwrap_or(self.acked)
-    }
-
-    /// Deliveries that rates are of.
-    pub fn delivered_in_time(&self) -> u64 {
-        self.delivered_while_sending.unwrap_or(self.delivered)
-    }
 }
 
 /// A latency: the figures people read, and the histogram they came from.
@@ -230,7 +247,8 @@ pub struct Usage {
     pub store: Option<ProcessUsage>,
     /// This program.
     pub generator: Option<ProcessUsage>,
-    /// Anonymous memory of the server's process per connection: growth from before the connections to after them.
+    /// Anonymous memory of the server's process per connection: its growth between a third of the connections and all of
+    /// them. Absent when there were too few to tell, or it did not grow.
     pub server_bytes_per_connection: Option<f64>,
 }
 
@@ -242,13 +260,13 @@ pub struct ProcessUsage {
     pub cpu_s: f64,
     /// Of it in the kernel, seconds.
     pub system_s: f64,
-    /// CPU per acknowledged message, microseconds.
+    /// CPU per message acknowledged while sending, microseconds.
     pub cpu_us_per_message: f64,
-    /// CPU per delivery, microseconds.
+    /// CPU per delivery while sending, microseconds.
     pub cpu_us_per_delivery: f64,
     /// Resident memory before the connections were opened.
     pub rss_before_bytes: u64,
-    /// Resident memory at the end.
+    /// Resident memory at the end of sending.
     pub rss_bytes: u64,
     /// Context switches of its own will.
     pub voluntary_switches: u64,

@@ -6,7 +6,7 @@ mod support;
 use serde_json::Value;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use support::{Fake, Fault};
+use support::{Fake, Fault, HELD_SENDS};
 
 /// What a run gave.
 struct Run {
@@ -70,6 +70,38 @@ async fn a_sound_server_is_clean_in_both_formats_and_a_rerun_finds_its_users_aga
         assert!(run.stdout.contains("no violations"), "{}", run.stdout);
         assert_eq!(fake.population(), (12, 3));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cpu_and_rates_are_of_the_time_of_sending_and_totals_are_of_the_whole_run() {
+    // The answers come after the last planned send: nothing of them is in the window, all of them are in the totals.
+    let run = run_with(Fault::Late, &["--duration=1500ms", "--spacing=even", "--drain=20s"]).await;
+    assert_eq!(run.number("sent"), HELD_SENDS);
+    assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
+    let (window, timeline) = (&run.json["sending"], run.json["timeline"].as_array().expect("seconds"));
+    let sum = |key: &str| timeline.iter().map(|second| second[key].as_u64().expect("a number")).sum::<u64>();
+    assert_eq!((window["sent"].as_u64(), sum("sent")), (Some(HELD_SENDS), HELD_SENDS));
+    assert_eq!((window["acked"].as_u64(), sum("acked")), (Some(0), 0));
+    assert_eq!((window["delivered"].as_u64(), sum("delivered")), (Some(0), 0));
+    assert_eq!(run.number("acked"), run.number("sent"));
+    assert_eq!(run.json["ack"]["count"], run.number("acked"), "latencies count whenever they come");
+    assert!(run.json["seconds"].as_f64().expect("a number") >= 1.5);
+    let generator = &run.json["usage"]["generator"];
+    assert!(generator["cpu_s"].as_f64().expect("a number") > 0.0);
+    assert_eq!(generator["cpu_us_per_message"], 0.0, "CPU of sending is not divided by what came later");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cpu_is_shared_over_what_happened_while_sending() {
+    let run = run_with(Fault::None, &["--duration=1500ms"]).await;
+    assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
+    let generator = &run.json["usage"]["generator"];
+    let number = |value: &Value| value.as_f64().expect("a number");
+    for (share, count) in [("cpu_us_per_message", "acked"), ("cpu_us_per_delivery", "delivered")] {
+        let whole = number(&generator[share]) * number(&run.json["sending"][count]);
+        assert!(whole > 0.0 && (whole - number(&generator["cpu_s"]) * 1e6).abs() < 1.0, "{share}: {generator}");
+    }
+    assert_eq!(run.json["timeline"].as_array().map(Vec::len), Some(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -158,7 +158,7 @@ fn insert_server_answers() {
     let places = Places::new(std::env::var_os("PATH").as_deref(), PathBuf::new());
     let directory = tempfile::tempdir().expect("a temporary directory");
     std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("permissions");
-    let mut ports = Ports::default();
+    let mut ports = Ports::new(None);
     let port = ports.take().expect("a port");
     let store = Postgres::start(&places, &directory.path().join("postgres"), port, &[]).expect("PostgreSQL starts");
     store.create_database("plain", insert_server::SCHEMA).expect("a database");

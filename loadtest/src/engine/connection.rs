@@ -18,13 +18,14 @@ use super::turn::{Effects, Turn};
 use super::websocket::{self, Frame, Inflater, Opcode, Parsed};
 use crate::protocol::{Message, Peer, Protocol, Upgrade};
 use mio::net::TcpStream;
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol as Transport, Socket, Type};
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Connections from one source address: an address has about 28,000 ports to offer.
-const CONNECTIONS_PER_SOURCE: u32 = 20_000;
+/// Connections from one source address: an address has about 28,000 ports to offer, and reconnections need new ones.
+const CONNECTIONS_PER_SOURCE: u32 = 8_000;
 /// Longest answer to an upgrade request, bytes.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// What a slow reader's kernel may hold for it, bytes: little, so that not reading is felt by the server.
@@ -112,7 +113,13 @@ impl<S> Connection<S> {
     }
 
     /// Begins to connect; the request waits in the outbox until the socket is writable.
-    pub fn open(&mut self, address: SocketAddr, authority: &str, upgrade: &Upgrade) -> io::Result<()> {
+    pub fn open(
+        &mut self,
+        address: SocketAddr,
+        sources: Sources,
+        authority: &str,
+        upgrade: &Upgrade,
+    ) -> io::Result<()> {
         self.close();
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Transport::TCP))?;
         // A frame waits for nothing: latency is what is measured.
@@ -121,7 +128,10 @@ impl<S> Connection<S> {
             socket.set_recv_buffer_size(SLOW_BUFFER_BYTES)?;
             socket.set_tcp_mss(SLOW_SEGMENT_BYTES)?;
         }
-        if let Some(source) = source(address, self.peer.client.0) {
+        if let Some(source) = sources.of(address, self.peer.client.0) {
+            // The port is chosen when connecting, when the other end is known too. A port chosen here would have to be
+            // free of every connection in TIME_WAIT, and those of the last runs are thousands.
+            setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
             socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into())?;
         }
         match socket.connect(&address.into()) {
@@ -327,11 +337,26 @@ fn assemble(fragments: &mut Option<Box<Fragments>>, frame: &Frame<'_>) -> Result
     }
 }
 
-/// The source address of a connection to this machine.
-fn source(address: SocketAddr, client: u32) -> Option<Ipv4Addr> {
-    let first = u32::from(Ipv4Addr::new(127, 0, 0, 2));
-    let local = address.is_ipv4() && address.ip().is_loopback();
-    local.then(|| Ipv4Addr::from(first + client / CONNECTIONS_PER_SOURCE))
+/// The addresses that a run connects from, when the server is on this machine: some of 127.0.0.0/8, others in each run, so
+/// that what earlier runs left in `TIME_WAIT` takes no ports from it. 127.0.0.1, which other programs use, is not among
+/// them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sources {
+    first: Ipv4Addr,
+}
+
+impl Sources {
+    /// Those of a new run.
+    pub fn random() -> Self {
+        // Above 127.0.255.255 and far below the broadcast address, however many connections there are.
+        Self { first: Ipv4Addr::from(rand::random_range(0x7f01_0000..0x7f80_0000_u32)) }
+    }
+
+    /// The source address of a connection to `address`.
+    fn of(self, address: SocketAddr, client: u32) -> Option<Ipv4Addr> {
+        let local = address.is_ipv4() && address.ip().is_loopback();
+        local.then(|| Ipv4Addr::from(u32::from(self.first) + client / CONNECTIONS_PER_SOURCE))
+    }
 }
 
 fn request(authority: &str, upgrade: &Upgrade, key: &str) -> String {

@@ -427,10 +427,29 @@ fn upgrades_that_are_no_agreement_are_refused_with_a_reason() {
 }
 
 #[test]
-fn sources_are_one_per_twenty_thousand_and_only_on_this_machine() {
-    let source = |address: &str, client| source(address.parse().expect("an address"), client).map(|ip| ip.to_string());
-    assert_eq!(source("127.0.0.1:1", 19_999).as_deref(), Some("127.0.0.2"));
-    assert_eq!(source("127.0.0.1:1", 20_000).as_deref(), Some("127.0.0.3"));
+fn sources_are_others_in_every_run_one_per_eight_thousand_and_only_on_this_machine() {
+    let sources = Sources::random();
+    let source = |address: &str, client| sources.of(address.parse().expect("an address"), client).map(u32::from);
+    let first = source("127.0.0.1:1", 0).expect("this machine");
+    assert_eq!(source("127.0.0.1:1", 7_999), Some(first));
+    assert_eq!(source("127.0.0.1:1", 8_000), Some(first + 1));
     assert_eq!(source("192.0.2.1:1", 90_000), None);
     assert_eq!(source("[::1]:1", 90_000), None);
+    let firsts: std::collections::HashSet<_> = (0..50).map(|_| Sources::random().first).collect();
+    assert!(firsts.len() > 25 && firsts.iter().all(|first| first.is_loopback() && first.octets()[1] > 0));
+    assert!(sources.of("127.0.0.1:1".parse().expect("an address"), u32::MAX).is_some_and(|last| last.is_loopback()));
+}
+
+#[test]
+fn the_port_is_chosen_when_connecting_not_when_binding() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let sources = Sources::random();
+    let mut bench = Bench::new(1, Format::Json, false);
+    let upgrade = Upgrade { path: "/".to_owned(), ..Upgrade::default() };
+    bench.connections[0].open(address, sources, "localhost", &upgrade).expect("opened");
+    let (_, from) = listener.accept().expect("a connection");
+    assert_eq!(from.ip(), IpAddr::V4(sources.first));
+    let socket = bench.connections[0].socket.as_ref().expect("a socket");
+    assert!(nix::sys::socket::getsockopt(socket, sockopt::IpBindAddressNoPort).expect("an option"));
 }

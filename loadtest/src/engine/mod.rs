@@ -27,6 +27,7 @@ pub mod websocket;
 mod worker;
 
 use crate::protocol::System;
+use connection::Sources;
 use mio::{Poll, Waker};
 use recorder::{Findings, Interval};
 use schedule::{Pace, Stream};
@@ -69,6 +70,8 @@ pub enum Loop {
 pub struct EngineOptions {
     /// Where the server is.
     pub address: SocketAddr,
+    /// Where connections come from, when that is this machine.
+    pub sources: Sources,
     /// The same, for the `Host` field.
     pub authority: String,
     /// How many threads.
@@ -257,6 +260,7 @@ mod tests {
         let seat = Seat { user: 0, rooms: Arc::new([0]), slow: false, cut: false };
         let options = Arc::new(EngineOptions {
             address,
+            sources: Sources::random(),
             authority: address.to_string(),
             threads: 2,
             survive_restarts: true,

@@ -79,9 +79,22 @@ impl AddAssign for Tally {
     }
 }
 
-/// What one thread measured in one second.
+/// The part of a run that an interval belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Part {
+    /// Until the first load.
+    Connecting,
+    /// From the first planned send to the end of sending. Rates and shares of CPU are of this part alone.
+    Sending,
+    /// What was under way comes in.
+    Draining,
+}
+
+/// What one thread measured in one second, or in as much of it as belongs to one part of the run.
 #[derive(Clone, Debug)]
 pub struct Interval {
+    /// Which part of the run it belongs to.
+    pub part: Part,
     /// Which second since sending began.
     pub index: u32,
     /// Which thread measured it.
@@ -96,6 +109,8 @@ pub struct Interval {
     pub send_lag: Histogram<u64>,
     /// CPU the thread used in it.
     pub cpu_ns: u64,
+    /// How long it was.
+    pub length_ns: u64,
 }
 
 impl Interval {
@@ -103,6 +118,7 @@ impl Interval {
     pub fn new(index: u32, classes: usize) -> Result<Self, String> {
         let by_class = || (0..classes).map(|_| histogram()).collect::<Result<Vec<_>, _>>();
         Ok(Self {
+            part: Part::Connecting,
             index,
             thread: 0,
             tally: Tally::default(),
@@ -110,6 +126,7 @@ impl Interval {
             delivery: by_class()?,
             send_lag: histogram()?,
             cpu_ns: 0,
+            length_ns: 0,
         })
     }
 
@@ -193,9 +210,9 @@ impl Recorder {
         Ok(Self { now: Interval::new(0, classes)?, findings: Findings::default(), class_of_room, slow_class })
     }
 
-    /// Ends the interval that runs and begins number `index`; answers the ended one.
-    pub fn turn(&mut self, index: u32) -> Result<Interval, String> {
-        let next = Interval::new(index, self.now.ack.len())?;
+    /// Ends the interval that runs and begins number `index` of the given part; answers the ended one.
+    pub fn turn(&mut self, part: Part, index: u32) -> Result<Interval, String> {
+        let next = Interval { part, ..Interval::new(index, self.now.ack.len())? };
         Ok(std::mem::replace(&mut self.now, next))
     }
 
@@ -234,11 +251,11 @@ mod tests {
         recorder.acked(1, 5_000);
         recorder.delivered(0, false, 7_000);
         recorder.delivered(0, true, 9_000_000);
-        let mut first = recorder.turn(1).expect("histograms");
+        let mut first = recorder.turn(Part::Sending, 1).expect("histograms");
         assert_eq!((first.index, first.ack[1].max(), first.ack[0].len()), (0, 5, 0));
         assert_eq!([0, 1, 2].map(|class| first.delivery[class].len()), [1, 0, 1]);
         recorder.delivered(1, false, 1);
-        let second = recorder.turn(2).expect("histograms");
+        let second = recorder.turn(Part::Sending, 2).expect("histograms");
         assert_eq!(second.delivery[1].max(), 1);
         first.merge(&second).expect("same bounds");
         assert_eq!((first.tally.delivered, first.tally.acked), (3, 1));

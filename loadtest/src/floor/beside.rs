@@ -1,25 +1,31 @@
 //! A load test's figures in terms of the floor: the same shape is measured bare, and the ratios are printed.
 //!
 //! The shape is read from what the run counted, not from its plan: the size of a room is how many members a message
-//! reached. The ratios are of CPU per delivery (a server's part that is not the machine's), and, of a run that went to
+//! reached. Only what is not counted is the scenario's word: the content's length, the format, who sends and how sends are
+//! spaced. A scenario that the floor can't reproduce is refused: its ratios would compare different work. The ratios are of CPU per delivery (a server's part that is not the machine's), and, of a run that went to
 //! the limit, of deliveries and messages a second against the floor's deliveries and rows: an open loop below the limit
 //! reaches its plan on any server, so its rates say nothing.
 
+use super::frames;
 use super::postgres::{PostgresFloor, PostgresShape};
 use super::sockets::{Load, Sending, Shape, SocketFloor};
 use super::summary::median;
+use crate::plan::Spacing;
 use crate::result::RunResult;
+use crate::scenario::{FormatChoice, Mode, PayloadBytes};
 use chat_server::limits::BATCH_ROWS_MAX;
+use chat_server::wire::Format;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
 
 /// A batch at which the loader is near its ceiling, beside the one that the server made.
 const LARGE_BATCH: usize = 1000;
+/// Further batches for a run that went to the limit, to find the loader's best.
+const OTHER_BATCHES: [usize; 3] = [100, 500, 2000];
 /// Senders of a room in a closed loop when the result does not say how many there were.
 const CLOSED_SENDERS_MAX: u32 = 10;
-/// Where a scenario may say how many messages a sender keeps on their way.
-const WINDOW_POINTERS: [&str; 2] = ["/load/in_flight", "/in_flight"];
+/// Messages that a sender keeps on their way when the result does not say it.
 const WINDOW_DEFAULT: u32 = 32;
 
 /// The ratio of CPU per delivery to the bare loop that sends each delivery by itself.
@@ -28,6 +34,85 @@ pub const SOCKETS_ONE_WRITE: &str = "server CPU us/delivery, floor one write per
 pub const BOTH_FLOORS: &str = "server CPU us/delivery, that floor plus the bare loader";
 /// The beginning of the ratio of durable messages to the loader with batches as large as the server's.
 pub const DURABLE_SAME_BATCH: &str = "durable messages/s, floor with the server's batches";
+
+/// The ratio of durable messages to the loader at its best batch.
+pub const DURABLE_BEST_BATCH: &str = "durable messages/s, floor with its best batches";
+
+/// What a result tells of its scenario, as far as the floor needs it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Told {
+    format: Option<FormatChoice>,
+    compression: bool,
+    population: ToldPopulation,
+    load: ToldLoad,
+    storm: Option<serde_json::Value>,
+    slow_readers: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ToldPopulation {
+    rooms: Vec<ToldClass>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ToldClass {
+    senders: u32,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ToldLoad {
+    mode: Option<Mode>,
+    in_flight: Option<u32>,
+    spacing: Option<Spacing>,
+    payload_bytes: Option<PayloadBytes>,
+}
+
+impl Told {
+    fn of(result: &RunResult) -> Result<Self, String> {
+        if result.scenario.is_null() {
+            return Ok(Self::default());
+        }
+        Self::deserialize(&result.scenario).map_err(|error| format!("the result's scenario cannot be read: {error}"))
+    }
+
+    /// What of the scenario the floor has no counterpart for, if anything.
+    fn refusal(&self) -> Option<String> {
+        let reason = if self.compression {
+            "its frames are compressed; run the scenario without compression"
+        } else if self.format == Some(FormatChoice::Both) {
+            "its connections use both formats; run the scenario with one, --format json or --format msgpack"
+        } else if matches!(self.load.payload_bytes, Some(PayloadBytes::Weighted(_))) {
+            "its messages have several lengths; run the scenario with one, --payload-bytes"
+        } else if self.population.rooms.len() > 1 {
+            "its rooms are of several classes; run the scenario with one class of rooms"
+        } else if self.storm.is_some() || self.slow_readers.is_some() {
+            "it cuts connections or stops reading; run the scenario without [storm] and [slow_readers]"
+        } else {
+            return None;
+        };
+        Some(format!("the floor cannot reproduce this run: {reason}"))
+    }
+
+    fn content_bytes(&self) -> Option<usize> {
+        match self.load.payload_bytes {
+            Some(PayloadBytes::All(bytes)) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    fn senders(&self, room_size: u32, closed: bool) -> u32 {
+        match self.population.rooms.first() {
+            Some(ToldClass { senders: 0 }) => room_size,
+            Some(ToldClass { senders }) => room_size.min(*senders),
+            None if closed => room_size.min(CLOSED_SENDERS_MAX),
+            None => room_size,
+        }
+    }
+}
 
 /// Reads a load test's result.
 ///
@@ -41,7 +126,7 @@ pub fn read(path: &Path) -> Result<RunResult, String> {
 /// The cases that the result is held against; everything but the shape comes from the templates.
 ///
 /// # Errors
-/// When nothing in the result tells a shape.
+/// When nothing in the result tells a shape, or the floor has no counterpart for it.
 pub fn cases(
     result: &RunResult,
     (sockets, postgres): &(Shape, PostgresShape),
@@ -53,26 +138,39 @@ pub fn cases(
     let room_size = ((counts.delivered as f64 / counts.acked as f64).round() as u32).max(1);
     let by_connections = counts.connections / u64::from(room_size);
     let rooms = (counts.rooms.min(by_connections) as u32).max(1);
-    let closed = is_closed(result);
-    let window = WINDOW_POINTERS.iter().find_map(|place| result.scenario.pointer(place)?.as_u64());
+    let told = Told::of(result)?;
+    if let Some(refusal) = told.refusal() {
+        return Err(refusal);
+    }
+    let closed = told.load.mode == Some(Mode::Closed);
     let load = if closed {
-        Load::Closed { window: window.map_or(WINDOW_DEFAULT, |window| window as u32) }
+        Load::Closed { window: told.load.in_flight.unwrap_or(WINDOW_DEFAULT) }
     } else {
-        Load::Open { rate: counts.acked as f64 / result.seconds }
+        Load::Open { rate: result.window().acked as f64 / result.seconds }
     };
-    let senders_per_room = if closed { room_size.min(CLOSED_SENDERS_MAX) } else { room_size };
-    let shape = Shape { rooms, room_size, senders_per_room, load, ..sockets.clone() };
+    let senders_per_room = told.senders(room_size, closed);
+    let even = told.load.spacing.map_or(sockets.even, |spacing| spacing == Spacing::Even);
+    let mut shape = Shape { rooms, room_size, senders_per_room, load, even, ..sockets.clone() };
+    let content_bytes = told.content_bytes().unwrap_or(postgres.content_bytes);
+    if !result.scenario.is_null() {
+        let format = if told.format == Some(FormatChoice::Msgpack) { Format::MessagePack } else { Format::Json };
+        let frame = frames::measure(content_bytes, format)?;
+        (shape.bytes_in, shape.bytes_out) = (frame.to_server, frame.to_member);
+    }
     let ways = [Sending::PerDelivery, Sending::Coalesced];
     let sockets: Vec<Shape> = ways.into_iter().map(|sending| Shape { sending, ..shape.clone() }).collect();
 
     let mean = result.server.as_ref().and_then(|server| server.batch_size.get("mean"));
     let mut batches: Vec<usize> =
         mean.map(|mean| (mean.round() as usize).clamp(1, BATCH_ROWS_MAX)).into_iter().collect();
-    if !batches.contains(&LARGE_BATCH) {
-        batches.push(LARGE_BATCH);
+    let others: &[usize] = if limit_per_s(result).is_some() { &OTHER_BATCHES } else { &[] };
+    for batch in [LARGE_BATCH].iter().chain(others) {
+        if !batches.contains(batch) && *batch <= BATCH_ROWS_MAX {
+            batches.push(*batch);
+        }
     }
     let rooms = (rooms as usize).max(postgres.connections);
-    let shape = PostgresShape { rooms, room_size: room_size as usize, ..postgres.clone() };
+    let shape = PostgresShape { rooms, room_size: room_size as usize, content_bytes, ..postgres.clone() };
     let postgres: Vec<PostgresShape> =
         batches.into_iter().map(|batch| PostgresShape { batch, ..shape.clone() }).collect();
     sockets.iter().try_for_each(Shape::validate)?;
@@ -81,13 +179,12 @@ pub fn cases(
 }
 
 fn is_closed(result: &RunResult) -> bool {
-    let mode = ["/load/mode", "/mode"].iter().find_map(|place| result.scenario.pointer(place)?.as_str());
-    mode == Some("closed")
+    Told::of(result).is_ok_and(|told| told.load.mode == Some(Mode::Closed))
 }
 
 /// Messages per second at the limit; nothing when the run was not there.
 fn limit_per_s(result: &RunResult) -> Option<f64> {
-    let closed = is_closed(result).then(|| result.counts.acked as f64 / result.seconds);
+    let closed = is_closed(result).then(|| result.window().acked as f64 / result.seconds);
     result.saturation.as_ref().map(|saturation| saturation.sustained_per_s).or(closed)
 }
 
@@ -136,7 +233,8 @@ impl Ratios {
             }
             if is_closed(result) {
                 let floors = of_kind.iter().map(|floor| floor.deliveries_per_s).collect();
-                add(format!("deliveries/s, floor {name}"), result.counts.delivered as f64 / result.seconds, floors);
+                let per_s = result.window().delivered as f64 / result.seconds;
+                add(format!("deliveries/s, floor {name}"), per_s, floors);
             }
         }
         let own_batch =
@@ -154,6 +252,14 @@ impl Ratios {
         let mut batches: Vec<usize> = postgres.iter().map(|floor| floor.shape.batch).collect();
         batches.sort_unstable();
         batches.dedup();
+        if let Some(limit_per_s) = limit_per_s(result) {
+            let of_batch = |batch: &usize| {
+                let rounds = postgres.iter().filter(|floor| floor.shape.batch == *batch);
+                median(rounds.map(|floor| floor.rows_per_s).collect())
+            };
+            let best = batches.iter().map(of_batch).fold(0.0, f64::max);
+            add(DURABLE_BEST_BATCH.to_owned(), limit_per_s, vec![best]);
+        }
         for batch in batches {
             let floors = postgres.iter().filter(|floor| floor.shape.batch == batch).map(|floor| floor.rows_per_s);
             if let Some(limit_per_s) = limit_per_s(result) {
@@ -246,6 +352,56 @@ mod tests {
         result.scenario = json!({"load": {"mode": "closed", "in_flight": 48}});
         let (sockets, _) = cases(&result, &templates()).unwrap();
         assert!(sockets.iter().all(|s| s.load == Load::Closed { window: 48 }));
+    }
+
+    #[test]
+    fn what_is_not_counted_is_the_scenarios_word() {
+        let mut result = result();
+        result.scenario = json!({"format": "msgpack", "population": {"rooms": [{"senders": 3}]},
+            "load": {"mode": "open", "spacing": "even", "payload_bytes": 1000}});
+        let (sockets, postgres) = cases(&result, &templates()).unwrap();
+        let frame = frames::measure(1000, Format::MessagePack).unwrap();
+        assert!(sockets.iter().all(|s| (s.bytes_in, s.bytes_out) == (frame.to_server, frame.to_member)));
+        assert!(sockets.iter().all(|s| s.even && s.senders_per_room == 3));
+        assert!(postgres.iter().all(|p| p.content_bytes == 1000));
+    }
+
+    #[test]
+    fn what_the_floor_cannot_reproduce_is_refused_by_name() {
+        for (scenario, word) in [
+            (json!({"compression": true}), "compress"),
+            (json!({"format": "both"}), "both formats"),
+            (json!({"load": {"payload_bytes": [{"bytes": 64, "weight": 1.0}]}}), "several lengths"),
+            (json!({"population": {"rooms": [{"senders": 0}, {"senders": 0}]}}), "several classes"),
+            (json!({"storm": {"at": "1s", "share": 0.5}}), "[storm]"),
+        ] {
+            let refused = cases(&RunResult { scenario, ..result() }, &templates()).unwrap_err();
+            assert!(refused.contains(word), "{refused}");
+        }
+        let plain = serde_json::to_value(crate::scenario::Scenario::default()).unwrap();
+        assert!(cases(&RunResult { scenario: plain, ..result() }, &templates()).is_ok(), "as results tell it");
+    }
+
+    #[test]
+    fn durable_messages_are_held_against_the_best_batch() {
+        let floor = |batch, rows_per_s| PostgresFloor {
+            shape: PostgresShape { batch, ..templates().1 },
+            seconds: 1.0,
+            rows: 1,
+            rows_per_s,
+            commits_per_s: 1.0,
+            commit: Percentiles::default(),
+            postgres_cpu_us_per_row: 1.0,
+            postgres_cores: 0.1,
+            loader_cores: 0.1,
+        };
+        let mut result = result();
+        result.scenario = json!({"load": {"mode": "closed"}});
+        let rounds = [floor(3, 100.0), floor(500, 2000.0), floor(1000, 1000.0), floor(500, 4000.0), floor(500, 2500.0)];
+        let ratios = Ratios::of(&result, &[], &rounds);
+        let best = ratios.ratios.iter().find(|ratio| ratio.what == DURABLE_BEST_BATCH).unwrap();
+        assert!((best.floor - 2500.0).abs() < 1e-9 && (best.quotient - 0.2).abs() < 1e-9, "{best:?}");
+        assert!(ratios.ratios.iter().any(|ratio| ratio.what.starts_with(DURABLE_SAME_BATCH)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::result::Machine;
 use crate::run::Interrupts;
 use crate::setup::pin;
 use chat_server::storage::inlet::COMMITTERS;
+use chat_server::wire::Format;
 use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, Table, presets};
 use serde::{Deserialize, Serialize};
@@ -73,7 +74,8 @@ struct Common {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
 
-    /// Characters of a message's content; gives the bytes on the wire and in the table
+    /// Characters of a message's content; gives the bytes on the wire and in the table. Beside a result, its scenario's
+    /// count
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     payload_bytes: u32,
 
@@ -274,7 +276,7 @@ fn rounds(
 
 /// A case of each kind with everything that is not about its shape.
 fn templates(common: &Common) -> Result<(Shape, PostgresShape), String> {
-    let frame = frames::measure(common.payload_bytes as usize)?;
+    let frame = frames::measure(common.payload_bytes as usize, Format::Json)?;
     let sockets = Shape {
         rooms: 100,
         room_size: 10,

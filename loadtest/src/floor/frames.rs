@@ -17,11 +17,11 @@ pub struct FrameBytes {
 /// Opcode and length, and the mask that every frame of a client carries.
 const CLIENT_HEADER_BYTES: usize = 4 + 4;
 
-/// The bytes of a message in JSON whose content has `content_bytes` characters.
+/// The bytes of a message whose content has `content_bytes` characters.
 ///
 /// # Errors
 /// The server's encoder's.
-pub fn measure(content_bytes: usize) -> Result<FrameBytes, String> {
+pub fn measure(content_bytes: usize, format: Format) -> Result<FrameBytes, String> {
     let content = "x".repeat(content_bytes);
     let room = ConversationId::from_number(40_002).ok_or("40002 is no conversation id")?;
     let command = json!({"type": "send_message", "id": 1234, "data": {
@@ -48,9 +48,13 @@ pub fn measure(content_bytes: usize) -> Result<FrameBytes, String> {
         created_at: "2026-01-02T03:04:05.678Z".to_owned(),
         client_message_id: None,
     };
+    let command_bytes = match format {
+        Format::Json => command.to_string().len(),
+        Format::MessagePack => rmp_serde::to_vec_named(&command).map_err(|error| error.to_string())?.len(),
+    };
     Ok(FrameBytes {
-        to_server: command.to_string().len() + CLIENT_HEADER_BYTES,
-        to_member: event::encode(Format::Json, "message_created", None, &record)?.len(),
+        to_server: command_bytes + CLIENT_HEADER_BYTES,
+        to_member: event::encode(format, "message_created", None, &record)?.len(),
     })
 }
 
@@ -60,9 +64,16 @@ mod tests {
 
     #[test]
     fn both_directions_grow_with_the_content() {
-        let (small, large) = (measure(128).unwrap(), measure(1128).unwrap());
+        let (small, large) = (measure(128, Format::Json).unwrap(), measure(1128, Format::Json).unwrap());
         assert_eq!(large.to_server - small.to_server, 1000);
         assert_eq!(large.to_member - small.to_member, 1000);
         assert!(small.to_server > 128 && small.to_member > small.to_server, "{small:?}");
+    }
+
+    #[test]
+    fn messagepack_is_shorter() {
+        let (json, packed) = (measure(128, Format::Json).unwrap(), measure(128, Format::MessagePack).unwrap());
+        assert!(packed.to_server < json.to_server && packed.to_member < json.to_member, "{json:?} {packed:?}");
+        assert!(packed.to_server > 128 && packed.to_member > 128, "{packed:?}");
     }
 }

@@ -146,28 +146,25 @@ impl fmt::Display for Summary<'_> {
 fn write_counts(f: &mut fmt::Formatter<'_>, run: &RunResult) -> fmt::Result {
     let counts = &run.counts;
     let mut rates = table(&["", "total", "per second"]);
+    // Totals include what came in after sending had ended; rates do not.
+    let window = run.window();
     let all = [
-        ("sent", counts.sent, true),
-        ("acked", counts.acked, true),
-        ("delivered", counts.delivered, true),
-        ("other commands", counts.other_commands, true),
-        ("other events", counts.other_events, true),
-        ("refused", counts.refused, false),
-        ("never sent", counts.unsent, false),
-        ("sent again", counts.resent, false),
-        ("connections lost", counts.lost, false),
-        ("restored", counts.restored, false),
-        ("told to catch up", counts.lagging, false),
-        ("told to re-read", counts.resets, false),
+        ("sent", counts.sent, Some(window.sent)),
+        ("acked", counts.acked, Some(window.acked)),
+        ("delivered", counts.delivered, Some(window.delivered)),
+        ("other commands", counts.other_commands, Some(window.other_commands)),
+        ("other events", counts.other_events, Some(window.other_events)),
+        ("refused", counts.refused, None),
+        ("never sent", counts.unsent, None),
+        ("sent again", counts.resent, None),
+        ("connections lost", counts.lost, None),
+        ("restored", counts.restored, None),
+        ("told to catch up", counts.lagging, None),
+        ("told to re-read", counts.resets, None),
     ];
-    for (index, (what, total, has_rate)) in all.into_iter().enumerate() {
+    for (index, (what, total, in_window)) in all.into_iter().enumerate() {
         if total > 0 || index < 3 {
-            let in_time = match what {
-                "acked" => counts.acked_in_time(),
-                "delivered" => counts.delivered_in_time(),
-                _ => total,
-            };
-            let rate = if has_rate { number(per_second(run, in_time)) } else { String::new() };
+            let rate = in_window.map_or_else(String::new, |count| number(per_second(run, count)));
             rates.add_row([what.to_owned(), count(total), rate]);
         }
     }
@@ -231,8 +228,8 @@ fn usage_row(run: &RunResult, who: &str, usage: &ProcessUsage) -> [String; 8] {
     [
         who.to_owned(),
         format!("{cores:.2}"),
-        shared(usage.cpu_us_per_message, run.counts.acked_in_time()),
-        shared(usage.cpu_us_per_delivery, run.counts.delivered_in_time()),
+        shared(usage.cpu_us_per_message, run.window().acked),
+        shared(usage.cpu_us_per_delivery, run.window().delivered),
         percent(kernel),
         format!("{:.2}", usage.busiest_thread_cores),
         number(per_second(run, switches(usage)).round()),

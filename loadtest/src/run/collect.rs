@@ -4,10 +4,14 @@
 //! differences and not with the run. Only the per-second histograms for the .hlog stay, with two digits.
 
 use super::gauge::Cores;
-use crate::engine::recorder::{Findings, Interval, LATENCY_MAX_US};
+use crate::engine::recorder::{Findings, Interval, LATENCY_MAX_US, Part, Tally};
 use crate::result::Second;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
+
+/// A generator's thread that used more of a core than this was the limit.
+const BUSY_SHARE: f64 = 0.9;
+const SECOND_NS: u64 = 1_000_000_000;
 
 /// Both latencies of one second, with two digits.
 #[derive(Debug, Clone)]
@@ -24,15 +28,17 @@ pub struct SecondHistograms {
 #[derive(Debug)]
 pub struct Collected {
     threads: usize,
-    waiting: BTreeMap<u32, (Interval, usize)>,
+    waiting: BTreeMap<(Part, u32), (Interval, usize)>,
     /// Everything in all.
     pub total: Interval,
-    /// Seconds that are whole.
+    /// What was counted while sending: the same time that the processes' CPU is measured over.
+    pub window: Tally,
+    /// Seconds of sending that are whole.
     pub seconds: Vec<Second>,
     /// Their histograms.
     pub histograms: Vec<SecondHistograms>,
-    /// CPU by thread.
-    pub thread_cpu_ns: Vec<u64>,
+    /// How busy the engine's threads were.
+    pub busy: Busy,
     /// Findings beside latencies.
     pub findings: Findings,
     /// CPU and memory, by second.
@@ -51,7 +57,8 @@ impl Collected {
             total: Interval::new(0, classes)?,
             seconds: Vec::new(),
             histograms: Vec::new(),
-            thread_cpu_ns: vec![0; threads],
+            busy: Busy::default(),
+            window: Tally::default(),
             findings: Findings::default(),
             cores: BTreeMap::new(),
             acks: BTreeMap::new(),
@@ -61,16 +68,14 @@ impl Collected {
 
     /// A thread's second.
     pub fn add(&mut self, interval: Interval) -> Result<(), String> {
-        if let Some(cpu_ns) = self.thread_cpu_ns.get_mut(interval.thread) {
-            *cpu_ns += interval.cpu_ns;
-        }
-        let index = interval.index;
-        match self.waiting.get_mut(&index) {
+        self.busy.add(&interval);
+        let key = (interval.part, interval.index);
+        match self.waiting.get_mut(&key) {
             Some((merged, count)) => {
                 merged.merge(&interval)?;
                 *count += 1;
             }
-            None => drop(self.waiting.insert(index, (interval, 1))),
+            None => drop(self.waiting.insert(key, (interval, 1))),
         }
         while let Some(entry) = self.waiting.first_entry() {
             if entry.get().1 < self.threads {
@@ -92,6 +97,12 @@ impl Collected {
 
     fn whole(&mut self, interval: &Interval) -> Result<(), String> {
         self.total.merge(interval)?;
+        match interval.part {
+            Part::Connecting => return Ok(()),
+            Part::Sending => {}
+            Part::Draining => return self.add_histograms(interval),
+        }
+        self.window += interval.tally;
         let ack = sum(&interval.ack, 3)?;
         let delivery = sum(&interval.delivery, 3)?;
         let at_s = f64::from(interval.index) + 1.0;
@@ -109,20 +120,29 @@ impl Collected {
             delivery_max_us: delivery.max(),
             ..Second::default()
         });
-        self.histograms.push(SecondHistograms {
-            at_s: interval.index,
-            ack: sum(&interval.ack, 2)?,
-            delivery: sum(&interval.delivery, 2)?,
-        });
+        self.add_histograms(interval)?;
         if self.keep_acks {
             self.acks.insert(interval.index, (interval.tally.acked, ack));
         }
         Ok(())
     }
 
-    /// The newest whole second.
+    fn add_histograms(&mut self, interval: &Interval) -> Result<(), String> {
+        let (ack, delivery) = (sum(&interval.ack, 2)?, sum(&interval.delivery, 2)?);
+        match self.histograms.last_mut() {
+            // The second in which sending ended is handed in twice: what came before and what came after.
+            Some(last) if last.at_s == interval.index => {
+                let merged = last.ack.add(&ack).and_then(|()| last.delivery.add(&delivery));
+                merged.map_err(|error| format!("cannot merge histograms: {error}"))?;
+            }
+            _ => self.histograms.push(SecondHistograms { at_s: interval.index, ack, delivery }),
+        }
+        Ok(())
+    }
+
+    /// The newest whole second of sending.
     pub fn newest(&self) -> Option<u32> {
-        self.histograms.last().map(|second| second.at_s)
+        self.seconds.last().map(|second| second.at_s as u32 - 1)
     }
 
     /// Acknowledgements in the given seconds: their number and their latency.
@@ -150,6 +170,36 @@ impl Collected {
     }
 }
 
+/// How busy the engine's threads were, second by second: a mean over the run hides the seconds in which one was the
+/// limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Busy {
+    /// Seconds of sending, of each thread by itself.
+    pub seconds: u32,
+    /// Those in which the thread used more than [`BUSY_SHARE`] of a core.
+    pub at_the_limit: u32,
+    /// The most that a thread used in a second, in cores.
+    pub most: f64,
+}
+
+impl Busy {
+    fn add(&mut self, interval: &Interval) {
+        // A fraction of a second is too short to say anything.
+        if interval.part != Part::Sending || interval.length_ns < SECOND_NS / 2 {
+            return;
+        }
+        let share = interval.cpu_ns as f64 / interval.length_ns as f64;
+        self.seconds += 1;
+        self.at_the_limit += u32::from(share > BUSY_SHARE);
+        self.most = self.most.max(share);
+    }
+
+    /// Whether the generator was the limit: one second may be chance, unless there was no other.
+    pub fn is_limit(&self) -> bool {
+        self.at_the_limit > 0 && (self.at_the_limit > 1 || self.seconds == 1)
+    }
+}
+
 /// Several histograms as one.
 pub fn sum(histograms: &[Histogram<u64>], digits: u8) -> Result<Histogram<u64>, String> {
     let mut sum = Histogram::new_with_bounds(1, LATENCY_MAX_US, digits).map_err(|error| error.to_string())?;
@@ -165,6 +215,7 @@ mod tests {
 
     fn interval(index: u32, thread: usize, acked: u64) -> Interval {
         let mut interval = Interval::new(index, 1).expect("histograms");
+        interval.part = Part::Sending;
         interval.thread = thread;
         interval.tally.acked = acked;
         for _ in 0..acked {
@@ -186,5 +237,42 @@ mod tests {
         let (count, latency) = collected.acks(1..2).expect("same bounds");
         assert_eq!((count, latency.len(), latency.max()), (5, 5, 200));
         assert_eq!(collected.timeline(1.0).len(), 1);
+    }
+
+    #[test]
+    fn what_comes_while_connecting_or_draining_is_in_the_totals_and_not_in_the_window() {
+        let mut collected = Collected::new(2, 1, true).expect("histograms");
+        for (part, index, acked) in
+            [(Part::Connecting, 0, 1), (Part::Sending, 0, 10), (Part::Sending, 1, 4), (Part::Draining, 1, 100)]
+        {
+            for thread in 0..2 {
+                collected.add(Interval { part, ..interval(index, thread, acked) }).expect("same bounds");
+            }
+        }
+        collected.end().expect("same bounds");
+        assert_eq!((collected.window.acked, collected.total.tally.acked), (28, 230));
+        let timeline = collected.timeline(1.5);
+        assert_eq!(timeline.iter().map(|second| second.acked).sum::<u64>(), 28, "{timeline:?}");
+        let lengths: Vec<_> = collected.histograms.iter().map(|second| (second.at_s, second.ack.len())).collect();
+        assert_eq!(lengths, [(0, 20), (1, 208)], "latencies of the drain count, in their second");
+        assert_eq!(collected.acks(1..2).expect("same bounds").0, 8);
+    }
+
+    #[test]
+    fn a_thread_at_its_limit_shows_although_the_mean_is_low() {
+        let mut busy = Busy::default();
+        let mut add = |part, cpu_ms: u64, length_ms: u64| {
+            let (cpu_ns, length_ns) = (cpu_ms * 1_000_000, length_ms * 1_000_000);
+            busy.add(&Interval { part, cpu_ns, length_ns, ..interval(0, 0, 0) });
+            busy.is_limit()
+        };
+        assert!(!add(Part::Draining, 990, 1000), "not while draining");
+        assert!(!add(Part::Sending, 10, 10), "too short to say");
+        for _ in 0..20 {
+            assert!(!add(Part::Sending, 100, 1000));
+        }
+        assert!(!add(Part::Sending, 950, 1000), "once may be chance");
+        assert!(add(Part::Sending, 930, 1000));
+        assert_eq!((busy.seconds, busy.at_the_limit), (22, 2));
     }
 }

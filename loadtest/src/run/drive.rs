@@ -24,6 +24,12 @@ const PATIENCE: Duration = Duration::from_millis(20);
 const HELD_SHARE: f64 = 0.95;
 /// Threads hand their seconds in a little later than they end.
 const HAND_IN: Duration = Duration::from_secs(3);
+const SECOND_NS: u64 = 1_000_000_000;
+
+/// The first second of the run that begins at `earliest_ns` or later.
+fn first_second(start_ns: u64, earliest_ns: u64) -> u32 {
+    u32::try_from(earliest_ns.saturating_sub(start_ns).div_ceil(SECOND_NS)).unwrap_or(u32::MAX)
+}
 
 /// What driving needs.
 pub(super) struct Drive<'a> {
@@ -50,6 +56,7 @@ struct Running<'a, F> {
     engine: Engine,
     collected: Collected,
     gauge: Gauge,
+    threads: usize,
     ready: usize,
     done: usize,
     runtime: &'a Runtime,
@@ -76,6 +83,7 @@ impl Drive<'_> {
             engine: Engine::start(system, options)?,
             collected: Collected::new(options.threads, options.classes, search)?,
             gauge,
+            threads: options.threads,
             ready: 0,
             done: 0,
             runtime: self.runtime,
@@ -83,7 +91,7 @@ impl Drive<'_> {
             looked: 0,
         };
         self.connect(&mut running)?;
-        self.runtime.block_on(running.gauge.connected(api));
+        self.runtime.block_on(running.gauge.connected(api, options.seats.len()));
 
         let began = SystemTime::now() + HEAD_START;
         let start_ns = running.engine.clock().now_ns() + HEAD_START.as_nanos() as u64;
@@ -94,16 +102,17 @@ impl Drive<'_> {
             self.load(&mut running, start_ns)?;
         }
         let interrupted = self.interrupts.count() > 0;
-        let sent_ns = running.engine.clock().now_ns().saturating_sub(start_ns);
-        let planned = if search { Duration::MAX } else { self.scenario.load.duration };
-        let sent_for = Duration::from_nanos(sent_ns).min(planned);
-        running.look(sent_for.as_secs() as u32);
+        // The threads freeze their figures of sending now, and the processes are looked at now: CPU and work are of the
+        // same time.
         running.engine.drain();
+        let sent_ns = running.engine.clock().now_ns().saturating_sub(start_ns);
+        running.look_at_the_end(sent_ns);
+        let sent_for = Duration::from_nanos(sent_ns);
         let complete = self.drain(&mut running, system.as_ref())?;
         running.engine.finish(complete);
         let deadline = Instant::now() + GOODBYE;
         while running.done < options.threads && Instant::now() < deadline {
-            running.step()?;
+            running.step(PATIENCE)?;
         }
         if running.done < options.threads {
             return Err(format!(
@@ -127,8 +136,13 @@ impl Drive<'_> {
     {
         let seats = self.options.seats.len();
         let bar = progress::bar(self.quiet, seats as u64, "connecting");
+        let mut some = false;
         while running.ready < seats {
-            running.step()?;
+            running.step(PATIENCE)?;
+            if !some && running.ready >= seats / 3 {
+                some = true;
+                running.gauge.some_connected(running.ready);
+            }
             bar.set_position(running.ready as u64);
             if self.interrupts.count() > 0 {
                 return Err("interrupted before anything was measured".to_owned());
@@ -153,18 +167,19 @@ impl Drive<'_> {
             factor: 1.0,
             seed: load.seed,
         });
+        running.begin(start_ns)?;
         let length_ms = u64::try_from(load.duration.as_millis()).unwrap_or(u64::MAX);
         let bar = progress::run_bar(self.quiet, length_ms);
         let end_ns = start_ns + load.duration.as_nanos() as u64;
-        while running.engine.clock().now_ns() < end_ns && self.interrupts.count() == 0 {
-            running.step()?;
+        while running.step_until(end_ns)? && self.interrupts.count() == 0 {
             running.show(&bar, start_ns);
         }
         bar.finish_and_clear();
         Ok(())
     }
 
-    /// Loads that grow until one does not hold.
+    /// Loads that grow until one does not hold. Each begins with a second of the run and never in the past: what would
+    /// be due at once would come as a burst that no rate stands for.
     fn search<F, R>(&self, running: &mut Running<'_, F>, start_ns: u64, search: &Saturate) -> Result<Saturation, String>
     where
         F: Fn(u32) -> R,
@@ -175,8 +190,9 @@ impl Drive<'_> {
         let step = Duration::from_secs(u64::from(search.step_seconds));
         let bar = progress::run_bar(self.quiet, u64::from(search.steps_max) * step.as_millis() as u64);
         for number in 0..search.steps_max {
-            let first = number * search.step_seconds;
-            let begin_ns = start_ns + u64::from(first) * 1_000_000_000;
+            let earliest_ns = running.engine.clock().now_ns() + HEAD_START.as_nanos() as u64;
+            let first = if number == 0 { 0 } else { first_second(start_ns, earliest_ns) };
+            let begin_ns = start_ns + u64::from(first) * SECOND_NS;
             running.engine.load(Pace {
                 start_ns: begin_ns,
                 duration: step,
@@ -185,9 +201,11 @@ impl Drive<'_> {
                 factor: rate,
                 seed: self.scenario.load.seed ^ u64::from(number),
             });
+            if number == 0 {
+                running.begin(start_ns)?;
+            }
             let end_ns = begin_ns + step.as_nanos() as u64;
-            while running.engine.clock().now_ns() < end_ns && self.interrupts.count() == 0 {
-                running.step()?;
+            while running.step_until(end_ns)? && self.interrupts.count() == 0 {
                 running.show(&bar, start_ns);
             }
             if self.interrupts.count() > 0 {
@@ -198,7 +216,7 @@ impl Drive<'_> {
             let last = first + search.step_seconds - 1;
             let deadline = Instant::now() + HAND_IN;
             while running.collected.newest().is_none_or(|newest| newest < last) && Instant::now() < deadline {
-                running.step()?;
+                running.step(PATIENCE)?;
             }
             let (acked, latency) = running.collected.acks(first..last + 1)?;
             let acked_per_s = acked as f64 / step.as_secs_f64();
@@ -240,7 +258,7 @@ impl Drive<'_> {
         let before = self.interrupts.count();
         let deadline = Instant::now() + self.scenario.load.drain;
         while Instant::now() < deadline {
-            running.step()?;
+            running.step(PATIENCE)?;
             if running.engine.pending() == 0 && system.settled() {
                 break;
             }
@@ -257,9 +275,25 @@ where
     F: Fn(u32) -> R,
     R: Future<Output = ()> + Send + 'static,
 {
-    /// Takes what the threads say.
-    fn step(&mut self) -> Result<(), String> {
-        let mut patience = PATIENCE;
+    /// Takes what the threads say; waits for it at most until the given time. False when that has come.
+    fn step_until(&mut self, end_ns: u64) -> Result<bool, String> {
+        let left = Duration::from_nanos(end_ns.saturating_sub(self.engine.clock().now_ns()));
+        if left.is_zero() {
+            return Ok(false);
+        }
+        self.step(left.min(PATIENCE))?;
+        Ok(true)
+    }
+
+    /// Sending begins at the given time: what was used before is not its doing.
+    fn begin(&mut self, start_ns: u64) -> Result<(), String> {
+        while self.step_until(start_ns)? {}
+        self.gauge.begin();
+        Ok(())
+    }
+
+    /// Takes what the threads say; waits for it at most so long.
+    fn step(&mut self, mut patience: Duration) -> Result<(), String> {
         while let Some(event) = self.engine.event(patience)? {
             patience = Duration::ZERO;
             match event {
@@ -270,7 +304,7 @@ where
                 Event::Done(findings) => {
                     self.done += 1;
                     self.collected.findings.merge(*findings)?;
-                    if self.done == self.collected.thread_cpu_ns.len() {
+                    if self.done == self.threads {
                         return Ok(());
                     }
                 }
@@ -282,19 +316,43 @@ where
     /// Looks at the processes when another second has begun.
     fn look(&mut self, second: u32) {
         if second > self.looked {
-            let cores = self.gauge.look();
-            for missed in self.looked..second {
-                self.collected.cores.insert(missed, cores);
-            }
-            self.looked = second;
+            self.look_until(second);
         }
+    }
+
+    /// Looks at the processes whether a second has begun or not: usage ends with this look.
+    fn look_at_the_end(&mut self, sent_ns: u64) {
+        self.look_until(u32::try_from(sent_ns.div_ceil(SECOND_NS)).unwrap_or(u32::MAX));
+    }
+
+    fn look_until(&mut self, second: u32) {
+        let cores = self.gauge.look();
+        for missed in self.looked..second {
+            self.collected.cores.insert(missed, cores);
+        }
+        self.looked = second.max(self.looked);
     }
 
     fn show(&mut self, bar: &ProgressBar, start_ns: u64) {
         let elapsed_ns = self.engine.clock().now_ns().saturating_sub(start_ns);
-        self.look((elapsed_ns / 1_000_000_000) as u32);
+        self.look((elapsed_ns / SECOND_NS) as u32);
         bar.set_position(elapsed_ns / 1_000_000);
         let tally = &self.collected.total.tally;
         bar.set_message(format!("sent {} acked {} delivered {}", tally.sent, tally.acked, tally.delivered));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_begins_with_a_second_that_is_not_past() {
+        let start_ns = 5 * SECOND_NS + 7;
+        assert_eq!(first_second(start_ns, start_ns), 0);
+        assert_eq!(first_second(start_ns, start_ns - SECOND_NS), 0);
+        assert_eq!(first_second(start_ns, start_ns + 1), 1);
+        assert_eq!(first_second(start_ns, start_ns + 5 * SECOND_NS), 5);
+        assert_eq!(first_second(start_ns, start_ns + 5 * SECOND_NS + 30_000_000), 6);
     }
 }

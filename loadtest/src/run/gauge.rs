@@ -57,7 +57,20 @@ pub struct Gauge {
     store: Option<Group>,
     generator: Option<Group>,
     metrics_before: Option<Scrape>,
-    connected_anonymous_bytes: Option<u64>,
+    /// Connections that were open at some moment, and the server's anonymous memory then.
+    some_connected: Option<(usize, u64)>,
+    bytes_per_connection: Option<f64>,
+}
+
+/// Between two looks at the server's memory there must be so many connections: what it has in whole pages, and allocates
+/// ahead, would be more than what they take.
+const MEMORY_CONNECTIONS_MIN: usize = 100;
+
+/// Bytes that each connection takes, by the growth between two numbers of them. Memory that the server has allocated for
+/// something else and uses again hides what connections take; then nothing can be said.
+fn slope((connections_before, bytes_before): (usize, u64), (connections, bytes): (usize, u64)) -> Option<f64> {
+    let between = connections.checked_sub(connections_before).filter(|between| *between >= MEMORY_CONNECTIONS_MIN)?;
+    Some(bytes.checked_sub(bytes_before)? as f64 / between as f64)
 }
 
 impl Gauge {
@@ -67,7 +80,15 @@ impl Gauge {
         let server = if pids.is_empty() { None } else { Group::new(server_meter(pids.clone())) };
         let store = store_meter(&pids, data_dir).and_then(Group::new);
         let generator = Group::new(ProcessMeter::of_this_program());
-        Self { address, server, store, generator, metrics_before: None, connected_anonymous_bytes: None }
+        Self {
+            address,
+            server,
+            store,
+            generator,
+            metrics_before: None,
+            some_connected: None,
+            bytes_per_connection: None,
+        }
     }
 
     /// Processes that are known, with their descendants.
@@ -75,22 +96,46 @@ impl Gauge {
         let group = |pid| Group::new(ProcessMeter::new(vec![pid]));
         let generator = Group::new(ProcessMeter::of_this_program());
         let (server, store) = (group(server), store.and_then(group));
-        Self { address, server, store, generator, metrics_before: None, connected_anonymous_bytes: None }
+        Self {
+            address,
+            server,
+            store,
+            generator,
+            metrics_before: None,
+            some_connected: None,
+            bytes_per_connection: None,
+        }
+    }
+
+    /// So many connections are open, others follow: enough that what the server sets up once has been set up.
+    pub fn some_connected(&mut self, connections: usize) {
+        if let Some(server) = &mut self.server {
+            server.look();
+            self.some_connected = Some((connections, server.last.anonymous_bytes()));
+        }
     }
 
     /// All connections are open, nothing is sent yet.
-    pub async fn connected(&mut self, api: Option<&Api>) {
+    pub async fn connected(&mut self, api: Option<&Api>, connections: usize) {
+        if let Some(server) = &mut self.server {
+            server.look();
+            let now = (connections, server.last.anonymous_bytes());
+            self.bytes_per_connection = self.some_connected.and_then(|before| slope(before, now));
+        }
         if let Some(api) = api {
             self.metrics_before = scrape(api).await;
         }
+    }
+
+    /// Sending begins: [`usage`](Self::usage) counts from here.
+    pub fn begin(&mut self) {
         for group in [&mut self.server, &mut self.store, &mut self.generator].into_iter().flatten() {
             group.look();
             group.start = group.last.clone();
         }
-        self.connected_anonymous_bytes = self.server.as_ref().map(|server| server.start.anonymous_bytes());
     }
 
-    /// Another second has passed.
+    /// Another second has passed, or sending has ended.
     pub fn look(&mut self) -> Cores {
         // A server that was restarted is another process.
         if let Some(server) = &mut self.server
@@ -105,20 +150,18 @@ impl Gauge {
         Cores { server, store, generator, server_rss_bytes }
     }
 
-    /// What was used from [`connected`](Self::connected) to the last look.
-    pub fn usage(&self, work: Work, connections: u64) -> Usage {
+    /// What was used from [`begin`](Self::begin) to the last look. `work` must be of the same time, or its shares of the
+    /// CPU are wrong.
+    pub fn usage(&self, work: Work) -> Usage {
         let usage = |group: &Option<Group>| {
             let group = group.as_ref()?;
             Some(group.last.since(&group.start).usage(work, group.before.rss_bytes()))
         };
-        let bytes = self.server.as_ref().zip(self.connected_anonymous_bytes).map(|(server, connected)| {
-            connected.saturating_sub(server.before.anonymous_bytes()) as f64 / connections.max(1) as f64
-        });
         Usage {
             server: usage(&self.server),
             store: usage(&self.store),
             generator: usage(&self.generator),
-            server_bytes_per_connection: bytes.filter(|_| connections > 0),
+            server_bytes_per_connection: self.bytes_per_connection,
         }
     }
 
@@ -130,4 +173,44 @@ impl Gauge {
 
 async fn scrape(api: &Api) -> Option<Scrape> {
     Scrape::parse(&api.get_text("/metrics").await.ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_per_connection_is_a_slope_or_nothing() {
+        assert_eq!(slope((1000, 5_000_000), (3000, 7_000_000)), Some(1000.0));
+        assert_eq!(slope((1000, 5_000_000), (3000, 5_000_000)), Some(0.0));
+        assert_eq!(slope((1000, 5_000_000), (3000, 4_999_999)), None, "shrinking is no measurement");
+        assert_eq!(slope((10, 5_000_000), (20, 5_100_000)), None, "too few to tell");
+        assert_eq!(slope((20, 5_000_000), (10, 5_100_000)), None);
+    }
+
+    #[test]
+    fn usage_counts_from_the_beginning_of_sending_to_the_last_look() {
+        let burn = |gauge: &mut Gauge| {
+            let before = gauge.generator.as_mut().expect("this program").meter.sample();
+            let spent = |gauge: &mut Gauge| {
+                gauge.generator.as_mut().expect("this program").meter.sample().since(&before).cpu.as_secs_f64()
+            };
+            while spent(gauge) < 0.1 {
+                std::hint::black_box((0..1_000_000_u64).fold(0, |sum: u64, n| sum.wrapping_mul(31) ^ n));
+            }
+        };
+        let address = SocketAddr::from(([127, 0, 0, 1], 9));
+        let mut gauge = Gauge::new(address, None);
+        burn(&mut gauge);
+        gauge.begin();
+        let used = |gauge: &Gauge| gauge.usage(Work { acked: 10, delivered: 0 }).generator.expect("this program");
+        assert!(used(&gauge).cpu_s.abs() < f64::EPSILON, "what was used before does not count");
+        burn(&mut gauge);
+        gauge.look();
+        let at_the_end = used(&gauge);
+        assert!(at_the_end.cpu_s >= 0.1, "{at_the_end:?}");
+        assert!((at_the_end.cpu_us_per_message - at_the_end.cpu_s * 1e5).abs() < 1e-3, "{at_the_end:?}");
+        burn(&mut gauge);
+        assert!((used(&gauge).cpu_s - at_the_end.cpu_s).abs() < f64::EPSILON, "what is used later does not count");
+    }
 }

@@ -24,6 +24,7 @@ pub use peer::PeerRun;
 pub use subprocess::{follow_parent, subprocess};
 
 use crate::cli::RunOptions;
+use crate::engine::connection::Sources;
 use crate::engine::{EngineOptions, Loop};
 use crate::payload::{PayloadFormat, RunId};
 use crate::protocol::veza::{Veza, VezaOptions};
@@ -226,6 +227,7 @@ fn engine_options(
     let slow = scenario.slow_readers.as_ref().map(|slow| (slow.at, slow.length));
     EngineOptions {
         address,
+        sources: Sources::random(),
         authority,
         threads: threads as usize,
         survive_restarts: false,

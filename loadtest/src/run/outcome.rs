@@ -1,17 +1,16 @@
 //! From what was measured to the [`RunResult`].
 
 use super::Outcome;
+use super::collect::Busy;
 use super::collect::sum;
 use super::drive::Driven;
 use super::gauge::Gauge;
 use super::rfc3339;
 use crate::measure::process::Work;
-use crate::result::{ClassResult, Counts, Latency, RESULT_VERSION, RunResult, ServerSide, System};
+use crate::result::{ClassResult, Counts, Latency, RESULT_VERSION, RunResult, ServerSide, System, Window};
 use crate::scenario::{Mode, Scenario};
 use hdrhistogram::Histogram;
 
-/// A generator's thread that used more of a core than this was the limit.
-const BUSY_SHARE: f64 = 0.9;
 /// Sends that left later than this, 1 in 100, make the generator the limit.
 const LAG_LIMIT_US: u64 = 5_000;
 
@@ -29,13 +28,10 @@ pub(super) fn put_together(
     let seconds = sent_for.as_secs_f64();
     let latency = |histogram: &Histogram<u64>| Latency::of(histogram).map_err(|error| error.to_string());
     let send_lag = latency(&total.send_lag)?;
-    let timeline = collected.timeline(seconds);
-    let work = Work {
-        acked: timeline.iter().map(|second| second.acked).sum(),
-        delivered: timeline.iter().map(|second| second.delivered).sum(),
-    };
-    let usage = gauge.usage(work, connections);
-    let busiest = collected.thread_cpu_ns.iter().max().copied().unwrap_or_default() as f64 / 1e9 / seconds.max(0.001);
+    let window = collected.window;
+    let usage = gauge.usage(Work { acked: window.acked, delivered: window.delivered });
+    // Sending ends a moment after its last second; that moment is no second of its own.
+    let shown = if scenario.load.mode == Mode::Saturate { seconds } else { scenario.load.duration.as_secs_f64() };
     let mut result = RunResult {
         version: RESULT_VERSION,
         system: System {
@@ -64,14 +60,19 @@ pub(super) fn put_together(
             lagging: tally.lagging,
             resets: tally.resets,
             received_bytes: tally.received_bytes,
-            acked_while_sending: Some(work.acked),
-            delivered_while_sending: Some(work.delivered),
         },
+        sending: Some(Window {
+            sent: window.sent,
+            acked: window.acked,
+            delivered: window.delivered,
+            other_events: window.other_events,
+            other_commands: window.other_commands,
+        }),
         ack: latency(&sum(&total.ack, 3)?)?,
         delivery: latency(&sum(&total.delivery, 3)?)?,
         send_lag,
         classes: classes(scenario, &total.ack, &total.delivery)?,
-        timeline,
+        timeline: collected.timeline(seconds.min(shown)),
         usage,
         server,
         saturation,
@@ -80,7 +81,7 @@ pub(super) fn put_together(
     for (name, histogram) in &collected.findings.operations {
         result.operations.insert((*name).to_owned(), latency(histogram)?);
     }
-    result.generator_limits = limits(scenario, busiest, &result.send_lag);
+    result.generator_limits = limits(scenario, collected.busy, &result.send_lag);
     result.notes = notes(scenario, &result);
     result.errors = std::mem::take(&mut collected.findings.errors);
     result.violations = violations;
@@ -121,12 +122,15 @@ fn classes(
 }
 
 /// Why the generator, not the server, was the limit.
-fn limits(scenario: &Scenario, busiest: f64, send_lag: &Latency) -> Vec<String> {
+fn limits(scenario: &Scenario, busy: Busy, send_lag: &Latency) -> Vec<String> {
     let mut limits = Vec::new();
-    if busiest > BUSY_SHARE {
+    if busy.is_limit() {
         limits.push(format!(
-            "a thread of the generator used {:.0} % of a core: it was the limit. Give it more --threads, or cores of its own",
-            busiest * 100.0
+            "a thread of the generator used up to {:.0} % of a core, in {} of {} seconds nearly all of it: it was the limit. \
+             Give it more --threads, or cores of its own",
+            busy.most * 100.0,
+            busy.at_the_limit,
+            busy.seconds
         ));
     }
     if scenario.load.mode != Mode::Closed && send_lag.p99_us > LAG_LIMIT_US {

@@ -28,6 +28,8 @@ pub enum Fault {
     NoAck,
     /// One ack in ten comes after the event.
     LateAck,
+    /// All answers wait for the send with the number [`HELD_SENDS`], and two seconds more.
+    Late,
     /// One delivery in 21 has another text.
     Garble,
     /// One delivery in 21 also reaches a connection outside the room.
@@ -51,6 +53,9 @@ pub enum Fault {
     /// Access tokens of a rerun expire with the restart.
     RestartExpiringTokens,
 }
+
+/// How many sends [`Fault::Late`] waits for.
+pub const HELD_SENDS: u64 = 300;
 
 impl Fault {
     fn restarts(self) -> bool {
@@ -86,6 +91,8 @@ struct State {
     rooms: Vec<Room>,
     logins: u64,
     sends: u64,
+    /// What [`Fault::Late`] holds back.
+    held: Vec<(mpsc::Sender<Out>, Value)>,
     deliveries: u64,
     connections: u64,
     generation: u64,
@@ -111,6 +118,7 @@ impl Fake {
             rooms: Vec::new(),
             logins: 0,
             sends: 0,
+            held: Vec::new(),
             deliveries: 0,
             connections: 0,
             generation: 0,
@@ -401,7 +409,9 @@ impl State {
             "conversation_id": data["conversation_id"], "seq": seq, "duplicate": known.is_some()}});
         let restart = self.fault.restarts() && !self.restarted && self.sends >= 30;
         let late = self.fault == Fault::LateAck && tenth;
-        if !(restart || late || self.fault == Fault::NoAck && tenth) {
+        if self.fault == Fault::Late {
+            self.held.push((out.clone(), ack.clone()));
+        } else if !(restart || late || self.fault == Fault::NoAck && tenth) {
             reply(out, ack.clone());
         }
         if restart {
@@ -414,6 +424,15 @@ impl State {
         }
         if late {
             reply(out, ack);
+        }
+        if self.fault == Fault::Late && self.sends == HELD_SENDS {
+            let held = std::mem::take(&mut self.held);
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                for (out, frame) in held {
+                    reply(&out, frame);
+                }
+            });
         }
         if restart {
             self.restarted = true;
@@ -440,6 +459,7 @@ impl State {
             leaks |= faulty;
             match fault {
                 Fault::Skip if faulty => {}
+                Fault::Late if kind == "message_created" => self.held.push((subscriber.out.clone(), event.clone())),
                 Fault::Swap if faulty => subscriber.held = Some(event.clone()),
                 Fault::Double if faulty => {
                     reply(&subscriber.out, event.clone());

@@ -12,7 +12,7 @@ mod sending;
 mod socket;
 
 use super::connection::{Connection, Lost, Phase};
-use super::recorder::Recorder;
+use super::recorder::{Part, Recorder};
 use super::schedule::{Pace, Purpose, Schedule};
 use super::timer::{Agenda, Timer, Wake};
 use super::websocket::{Inflater, Opcode, Outbox};
@@ -119,7 +119,10 @@ pub(super) struct Worker<P: Protocol> {
     start_ns: u64,
     tick_ns: u64,
     sync_ns: u64,
+    /// CPU at the beginning of the interval that runs.
     cpu_ns: u64,
+    /// The interval's beginning.
+    interval_ns: u64,
 }
 
 impl<P: Protocol> Worker<P> {
@@ -187,6 +190,7 @@ impl<P: Protocol> Worker<P> {
             tick_ns: 0,
             sync_ns: 0,
             cpu_ns: 0,
+            interval_ns: 0,
         })
     }
 
@@ -249,8 +253,8 @@ impl<P: Protocol> Worker<P> {
     fn listen(&mut self) -> Result<(), String> {
         loop {
             match self.place.controls.try_recv() {
-                Ok(Control::Load(pace)) => self.load(pace),
-                Ok(Control::Drain) => self.drain(),
+                Ok(Control::Load(pace)) => self.load(pace)?,
+                Ok(Control::Drain) => self.drain()?,
                 Ok(Control::Finish { complete }) => return self.finish(complete),
                 Err(TryRecvError::Disconnected) => return self.finish(false),
                 Err(TryRecvError::Empty) => return Ok(()),
@@ -258,13 +262,14 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    fn load(&mut self, pace: Pace) {
+    fn load(&mut self, pace: Pace) -> Result<(), String> {
         let first = self.stage == Stage::Connecting;
         if first {
             self.stage = Stage::Sending;
             self.start_ns = pace.start_ns;
-            self.cpu_ns = thread::cpu_ns();
             // What happened while connecting is no part of the first second.
+            self.end_interval(Part::Sending, 0)?;
+            self.interval_ns = pace.start_ns;
             let moments = |at: Duration| pace.start_ns + at.as_nanos() as u64;
             for slot in 0..self.slots.len() {
                 let Slot { cut, connection, .. } = &self.slots[slot];
@@ -292,14 +297,16 @@ impl<P: Protocol> Worker<P> {
                 }
             }
         }
+        Ok(())
     }
 
     /// The plan is over: what was due and could not be written is counted and forgotten.
-    fn drain(&mut self) {
+    fn drain(&mut self) -> Result<(), String> {
         if self.stage != Stage::Sending {
-            return;
+            return Ok(());
         }
         self.send_due();
+        self.end_interval(Part::Draining, self.recorder.now.index)?;
         self.stage = Stage::Draining;
         self.schedule.end();
         for slot in 0..self.slots.len() {
@@ -307,6 +314,7 @@ impl<P: Protocol> Worker<P> {
             self.recorder.now.tally.unsent += self.slots[slot].connection.flow.drop_backlog();
             self.write(slot);
         }
+        Ok(())
     }
 
     fn finish(&mut self, complete: bool) -> Result<(), String> {
@@ -331,7 +339,7 @@ impl<P: Protocol> Worker<P> {
             }
             slot.connection.close();
         }
-        self.end_interval(u32::MAX)?;
+        self.end_interval(Part::Draining, u32::MAX)?;
         let findings = std::mem::take(&mut self.recorder.findings);
         let _ = self.place.events.send(Event::Done(Box::new(findings)));
         Ok(())
@@ -343,7 +351,7 @@ impl<P: Protocol> Worker<P> {
         if now_ns >= self.start_ns {
             let second = ((now_ns - self.start_ns) / SECOND_NS) as u32;
             if second > self.recorder.now.index {
-                self.end_interval(second)?;
+                self.end_interval(self.recorder.now.part, second)?;
             }
         }
         if self.stage == Stage::Draining && now_ns >= self.sync_ns {
@@ -353,9 +361,12 @@ impl<P: Protocol> Worker<P> {
         Ok(())
     }
 
-    fn end_interval(&mut self, next: u32) -> Result<(), String> {
-        let cpu_ns = thread::cpu_ns();
-        let mut interval = self.recorder.turn(next)?;
+    /// Hands the interval that runs in, and begins number `next` of the given part.
+    fn end_interval(&mut self, part: Part, next: u32) -> Result<(), String> {
+        let (cpu_ns, now_ns) = (thread::cpu_ns(), self.place.clock.now_ns());
+        let mut interval = self.recorder.turn(part, next)?;
+        interval.length_ns = now_ns.saturating_sub(self.interval_ns);
+        self.interval_ns = now_ns;
         interval.thread = self.place.number;
         interval.cpu_ns = cpu_ns.saturating_sub(self.cpu_ns);
         self.cpu_ns = cpu_ns;

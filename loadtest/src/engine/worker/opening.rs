@@ -1,10 +1,10 @@
 //! Connections come and go: opened a few at a time at the start, again after a pause when they are lost.
 
 use super::{OPEN_NS, RETRY_NS, RETRY_NS_MAX, Slot, TOO_SLOW, Worker};
-use crate::engine::Event;
 use crate::engine::connection::{Lost, Phase};
 use crate::engine::flow::Flight;
 use crate::engine::timer::Wake;
+use crate::engine::{EngineOptions, Event};
 use crate::payload::Token;
 use crate::protocol::{Protocol, Publish};
 use crate::violations::Kind;
@@ -24,7 +24,8 @@ impl<P: Protocol> Worker<P> {
         *attempt += 1;
         self.agenda.add(now_ns + OPEN_NS, slot as u32, Wake::GiveUp(*attempt));
         let upgrade = self.protocol.upgrade(&connection.peer);
-        let opened = connection.open(self.options.address, &self.options.authority, &upgrade).and_then(|()| {
+        let EngineOptions { address, sources, authority, .. } = &*self.options;
+        let opened = connection.open(*address, *sources, authority, &upgrade).and_then(|()| {
             let interest = Interest::READABLE | Interest::WRITABLE;
             match &mut connection.socket {
                 Some(socket) => self.poll.registry().register(socket, mio::Token(slot), interest),
