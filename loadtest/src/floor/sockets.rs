@@ -18,7 +18,7 @@
 //!   read, so that senders feel it and memory stays bounded.
 
 use super::drive;
-use crate::run::Interrupts;
+use crate::run::{Interrupts, PARENT};
 use crate::setup::pin::pin;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
@@ -133,7 +133,9 @@ impl ServerProcess {
         if let Some([server, _]) = shape.cores {
             command.args(["--core", &server.to_string()]);
         }
+        // It ends with its last connection, and so needs no other sign of its parent's end.
         let mut child = command
+            .env_remove(PARENT)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

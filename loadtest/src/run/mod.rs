@@ -21,7 +21,7 @@ mod subprocess;
 pub use collect::SecondHistograms;
 pub use interrupts::Interrupts;
 pub use peer::PeerRun;
-pub use subprocess::{follow_parent, subprocess};
+pub use subprocess::{PARENT, follow_parent, subprocess};
 
 use crate::cli::RunOptions;
 use crate::engine::connection::Sources;

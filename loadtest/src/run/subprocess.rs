@@ -18,8 +18,9 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// Tells the child who its parent is.
-const PARENT: &str = "LOADTEST_PARENT";
+/// Tells the child who its parent is. Whoever starts this program in another way takes it out of the environment: it is
+/// true of the child only, and not of what that starts.
+pub const PARENT: &str = "LOADTEST_PARENT";
 /// Between two looks at the child and at the signals.
 const POLL: Duration = Duration::from_millis(20);
 

@@ -31,6 +31,7 @@ pub fn start(ground: &mut Ground<'_>) -> Result<Running, String> {
     let own = std::env::current_exe().map_err(|error| format!("cannot find this program's file: {error}"))?;
     let mut command = Command::new(own);
     command
+        .env_remove(crate::run::PARENT)
         .arg("peer-tungstenite")
         .arg("--listen")
         .arg(address.to_string())
