@@ -177,7 +177,7 @@ pub struct Busy {
     /// Seconds of sending, of each thread by itself.
     pub seconds: u32,
     /// Those in which the thread used more than [`BUSY_SHARE`] of a core.
-    pub busy_seconds: u32,
+    pub full_seconds: u32,
     /// The most that a thread used in a second, in cores.
     pub most: f64,
 }
@@ -190,13 +190,13 @@ impl Busy {
         }
         let share = interval.cpu_ns as f64 / interval.length_ns as f64;
         self.seconds += 1;
-        self.busy_seconds += u32::from(share > BUSY_SHARE);
+        self.full_seconds += u32::from(share > BUSY_SHARE);
         self.most = self.most.max(share);
     }
 
     /// Whether the generator was the limit: one second may be chance, unless there was no other.
     pub fn is_limit(&self) -> bool {
-        self.busy_seconds > 0 && (self.busy_seconds > 1 || self.seconds == 1)
+        self.full_seconds > 0 && (self.full_seconds > 1 || self.seconds == 1)
     }
 }
 
@@ -273,6 +273,6 @@ mod tests {
         }
         assert!(!add(Part::Sending, 950, 1000), "once may be chance");
         assert!(add(Part::Sending, 930, 1000));
-        assert_eq!((busy.seconds, busy.busy_seconds), (22, 2));
+        assert_eq!((busy.seconds, busy.full_seconds), (22, 2));
     }
 }

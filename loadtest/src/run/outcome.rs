@@ -129,7 +129,7 @@ fn limits(scenario: &Scenario, busy: Busy, send_lag: &Latency) -> Vec<String> {
             "a thread of the generator used up to {:.0} % of a core, in {} of {} seconds nearly all of it: it was the limit. \
              Give it more --threads, or cores of its own",
             busy.most * 100.0,
-            busy.busy_seconds,
+            busy.full_seconds,
             busy.seconds
         ));
     }

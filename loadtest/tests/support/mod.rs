@@ -401,7 +401,9 @@ impl State {
             let held = std::mem::take(&mut self.held);
             tokio::spawn(async move {
                 tokio::time::sleep(Duration::from_secs(2)).await;
-                held.into_iter().for_each(|(out, frame)| reply(&out, frame));
+                for (out, frame) in held {
+                    reply(&out, frame);
+                }
             });
         }
         if restart {
