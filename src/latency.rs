@@ -77,18 +77,33 @@ pub fn upper_bound_ns(bucket: usize) -> u64 {
     end_of(bucket) << UNIT_BITS
 }
 
-/// How long something took, how often.
+/// The buckets of a histogram, whatever their unit.
 #[derive(Debug)]
-pub struct LatencyHistogram {
-    buckets: [Count; BUCKETS],
-    /// In units of 64 ns: 2 million deliveries a second of 50 ms each fill 64 bits of it in 136 days, not in two.
-    sum_units: Count,
+struct Buckets([Count; BUCKETS]);
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Count::default()))
+    }
 }
 
-impl Default for LatencyHistogram {
-    fn default() -> Self {
-        Self { buckets: std::array::from_fn(|_| Count::default()), sum_units: Count::default() }
+impl Buckets {
+    #[inline]
+    fn record(&self, units: u64, times: u64) {
+        self.0[bucket_of(units)].add(times);
     }
+
+    fn counts(&self) -> Vec<u64> {
+        self.0.iter().map(Count::get).collect()
+    }
+}
+
+/// How long something took, how often.
+#[derive(Debug, Default)]
+pub struct LatencyHistogram {
+    buckets: Buckets,
+    /// In units of 64 ns: 2 million deliveries a second of 50 ms each fill 64 bits of it in 136 days, not in two.
+    sum_units: Count,
 }
 
 impl LatencyHistogram {
@@ -96,14 +111,14 @@ impl LatencyHistogram {
     #[inline]
     pub fn record(&self, duration: Duration, times: u64) {
         let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        self.buckets[bucket_of(ns >> UNIT_BITS)].add(times);
+        self.buckets.record(ns >> UNIT_BITS, times);
         self.sum_units.add(ns.saturating_mul(times) >> UNIT_BITS);
     }
 
     /// Counts per bucket, not cumulative; see [`upper_bound_ns`].
     #[must_use]
     pub fn counts(&self) -> Vec<u64> {
-        self.buckets.iter().map(Count::get).collect()
+        self.buckets.counts()
     }
 
     /// Sum of all durations, seconds.
@@ -182,29 +197,23 @@ impl StageLatencies {
 }
 
 /// How large something was, how often: the same buckets without a unit.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct SizeHistogram {
-    buckets: [Count; BUCKETS],
+    buckets: Buckets,
     sum: Count,
-}
-
-impl Default for SizeHistogram {
-    fn default() -> Self {
-        Self { buckets: std::array::from_fn(|_| Count::default()), sum: Count::default() }
-    }
 }
 
 impl SizeHistogram {
     /// Counts one occurrence; only the owning thread may call it.
     pub fn record(&self, size: u64) {
-        self.buckets[bucket_of(size)].add(1);
+        self.buckets.record(size, 1);
         self.sum.add(size);
     }
 
     /// Counts per bucket, not cumulative; see [`Self::largest_in`].
     #[must_use]
     pub fn counts(&self) -> Vec<u64> {
-        self.buckets.iter().map(Count::get).collect()
+        self.buckets.counts()
     }
 
     /// The largest size that a bucket holds.

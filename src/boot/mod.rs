@@ -173,8 +173,8 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
 
     let accounts = Accounts::new(target.pool(Role::Writer, ACCOUNT_CONNECTIONS)?);
     let state = Arc::new(shutdown::State::default());
-    let health = Arc::new(ports::Health::new(Arc::clone(&state), health, counters.clone(), started));
     let observed = Observed { shards: counters, storage: storage_latencies, started };
+    let health = Arc::new(ports::Health::new(Arc::clone(&state), health, observed.clone()));
     let metrics = Metrics::new(observed.clone()).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
     let dashboard = Dashboard::new(observed, Arc::clone(&health) as _, dashboard_access(config));
     runtime.spawn(dashboard.clone().run());

@@ -4,16 +4,16 @@ use super::shutdown::State;
 use crate::control::commands::{CommandFuture, CommandPort};
 use crate::control::extract::Caller;
 use crate::control::health::{Check, HealthPort};
+use crate::control::observed::Observed;
 use crate::control::{Notices, SessionNotice};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::ShardId;
-use crate::mesh::counters::ShardCounters;
 use crate::mesh::frame::{ControlFrame, HttpCommand};
 use crate::mesh::lane::Mesh;
 use crate::storage::inlet::StorageHealth;
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -65,26 +65,17 @@ impl CommandPort for Commands {
 pub(super) struct Health {
     state: Arc<State>,
     storage: StorageHealth,
-    shards: Vec<Arc<ShardCounters>>,
-    /// The clock of the shards starts here.
-    started: Instant,
+    observed: Observed,
 }
 
 impl Health {
-    pub(super) fn new(
-        state: Arc<State>,
-        storage: StorageHealth,
-        shards: Vec<Arc<ShardCounters>>,
-        started: Instant,
-    ) -> Self {
-        Self { state, storage, shards, started }
+    pub(super) fn new(state: Arc<State>, storage: StorageHealth, observed: Observed) -> Self {
+        Self { state, storage, observed }
     }
 
     /// The first shard that has stood still, and for how long.
     fn stalled_shard(&self) -> Option<(usize, Duration)> {
-        let now = self.started.elapsed();
-        let silence = |counters: &ShardCounters| now.saturating_sub(Duration::from_millis(counters.last_turn_ms.get()));
-        self.shards.iter().map(|counters| silence(counters)).enumerate().find(|(_, silence)| *silence > SHARD_STALLED)
+        self.observed.silences().enumerate().find(|(_, silence)| *silence > SHARD_STALLED)
     }
 }
 

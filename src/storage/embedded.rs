@@ -258,22 +258,31 @@ fn supervise(cluster: &Cluster, stopping: &AtomicBool, mut child: Option<Child>)
     cluster.stop(child);
 }
 
-/// Where `initdb` and `postgres` are: PATH first, then Debian's versioned directories, the newest first.
-fn find_programs() -> Result<PathBuf, StorageError> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let has_both = |directory: &Path| directory.join("initdb").is_file() && directory.join("postgres").is_file();
-    if let Some(found) = std::env::split_paths(&path).find(|d| has_both(d)) {
-        return Ok(found);
-    }
+/// Whether a directory holds the programs that a private PostgreSQL needs: `initdb` and `postgres`.
+#[must_use]
+pub fn holds_programs(directory: &Path) -> bool {
+    directory.join("initdb").is_file() && directory.join("postgres").is_file()
+}
+
+/// The newest of Debian's versioned directories that holds them.
+#[must_use]
+pub fn debians_programs() -> Option<PathBuf> {
     let mut versions: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
         .flatten()
         .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
-        .filter(|(_, directory)| has_both(directory))
+        .filter(|(_, directory)| holds_programs(directory))
         .collect();
     versions.sort();
-    versions.pop().map(|(_, directory)| directory).ok_or_else(|| {
+    versions.pop().map(|(_, directory)| directory)
+}
+
+/// Where the programs are: PATH first, then Debian's directories.
+fn find_programs() -> Result<PathBuf, StorageError> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let in_path = std::env::split_paths(&path).find(|directory| holds_programs(directory));
+    in_path.or_else(debians_programs).ok_or_else(|| {
         fault(
             "PostgreSQL's server programs (initdb, postgres) were not found in PATH or /usr/lib/postgresql: \
              `apt-get install postgresql`, or set database.url",

@@ -4,10 +4,11 @@
 //! in their `PATH`), and from the directory that `loadtest/peers/install.sh` fills. Nothing else is looked at, so an empty
 //! `PATH` means an empty machine.
 
+use chat_server::storage::embedded::{debians_programs, holds_programs};
 use std::ffi::OsStr;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where programs are.
 #[derive(Clone, Debug)]
@@ -47,20 +48,11 @@ impl Places {
 
     /// The directory that holds `initdb` and `postgres`: in `PATH`, or Debian's newest version when `psql` is in `PATH`.
     pub fn postgres_programs(&self) -> Option<PathBuf> {
-        let has_both = |directory: &Path| directory.join("initdb").is_file() && directory.join("postgres").is_file();
-        if let Some(found) = self.directories.iter().find(|directory| has_both(directory)) {
+        if let Some(found) = self.directories.iter().find(|directory| holds_programs(directory)) {
             return Some(found.clone());
         }
         self.program("psql")?;
-        let mut versions: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
-            .filter(|(_, directory)| has_both(directory))
-            .collect();
-        versions.sort();
-        versions.pop().map(|(_, directory)| directory)
+        debians_programs()
     }
 }
 

@@ -79,28 +79,21 @@ impl Gauge {
         let pids = listening_on(address).unwrap_or_default();
         let server = if pids.is_empty() { None } else { Group::new(server_meter(pids.clone())) };
         let store = store_meter(&pids, data_dir).and_then(Group::new);
-        let generator = Group::new(ProcessMeter::of_this_program());
-        Self {
-            address,
-            server,
-            store,
-            generator,
-            metrics_before: None,
-            some_connected: None,
-            bytes_per_connection: None,
-        }
+        Self::of(address, server, store)
     }
 
     /// Processes that are known, with their descendants.
     pub fn of_processes(address: SocketAddr, server: i32, store: Option<i32>) -> Self {
         let group = |pid| Group::new(ProcessMeter::new(vec![pid]));
-        let generator = Group::new(ProcessMeter::of_this_program());
-        let (server, store) = (group(server), store.and_then(group));
+        Self::of(address, group(server), store.and_then(group))
+    }
+
+    fn of(address: SocketAddr, server: Option<Group>, store: Option<Group>) -> Self {
         Self {
             address,
             server,
             store,
-            generator,
+            generator: Group::new(ProcessMeter::of_this_program()),
             metrics_before: None,
             some_connected: None,
             bytes_per_connection: None,
