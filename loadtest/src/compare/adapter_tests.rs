@@ -20,9 +20,6 @@ struct Notes {
 }
 
 impl Sink for Notes {
-    fn now_ns(&self) -> u64 {
-        0
-    }
     fn ready(&mut self) {
         self.lines.push("ready".to_owned());
     }

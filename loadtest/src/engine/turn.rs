@@ -40,10 +40,6 @@ pub struct Turn<'a> {
 }
 
 impl Sink for Turn<'_> {
-    fn now_ns(&self) -> u64 {
-        self.now_ns
-    }
-
     fn ready(&mut self) {
         self.effects.ready = true;
     }

@@ -126,13 +126,11 @@ impl Outbox {
     }
 
     /// Queues a text message.
-    #[allow(dead_code, reason = "for protocols that have their message in one piece")]
     pub fn text(&mut self, payload: &[u8]) {
         self.frame(Opcode::Text, |bytes| bytes.extend_from_slice(payload));
     }
 
     /// Queues a binary message.
-    #[allow(dead_code, reason = "for protocols that have their message in one piece")]
     pub fn binary(&mut self, payload: &[u8]) {
         self.frame(Opcode::Binary, |bytes| bytes.extend_from_slice(payload));
     }

@@ -10,9 +10,6 @@
 //! Invariants: nothing here is on the data path (it is read about once a second by the thread that has nothing else to
 //! do), and nothing fails a run: what can't be read is absent from the result, never zero.
 
-// Taken up by the engine, which takes the readings.
-#![allow(dead_code, reason = "the engine that takes the readings is wired up separately")]
-
 pub mod latency;
 pub mod listener;
 pub mod machine;

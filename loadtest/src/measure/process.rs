@@ -129,7 +129,6 @@ impl Counters {
 #[derive(Debug, Clone)]
 struct ThreadReading {
     life: Life,
-    name: String,
     counters: Counters,
 }
 
@@ -164,7 +163,6 @@ fn read_process(pid: i32) -> Option<ProcessReading> {
         let ticks_ns = (stat.utime + stat.stime) * tick;
         threads.push(ThreadReading {
             life: Life { pid, tid: task.tid, started_ticks: stat.starttime },
-            name: stat.comm,
             counters: Counters {
                 cpu_ns: task.schedstat().map_or(ticks_ns, |schedstat| schedstat.sum_exec_runtime),
                 system_ns: stat.stime * tick,
@@ -275,7 +273,7 @@ impl ProcessMeter {
             threads: readings
                 .into_iter()
                 .flat_map(|process| process.threads)
-                .map(|thread| (thread.life, (thread.name, thread.counters.cpu_ns)))
+                .map(|thread| (thread.life, thread.counters.cpu_ns))
                 .collect(),
         }
     }
@@ -289,7 +287,7 @@ pub struct Sample {
     total: Counters,
     rss_bytes: u64,
     anonymous_bytes: u64,
-    threads: BTreeMap<Life, (String, u64)>,
+    threads: BTreeMap<Life, u64>,
 }
 
 impl Sample {
@@ -312,15 +310,9 @@ impl Sample {
     pub fn since(&self, earlier: &Self) -> Spent {
         let wall = self.at.saturating_duration_since(earlier.at);
         let spent = self.total.since(&earlier.total);
-        let busiest = self
-            .threads
-            .iter()
-            .map(|(life, (name, cpu_ns))| {
-                let before = earlier.threads.get(life).map_or(0, |(_, cpu_ns)| *cpu_ns);
-                (cpu_ns.saturating_sub(before), name)
-            })
-            .max()
-            .map(|(cpu_ns, name)| BusiestThread { name: name.clone(), cpu: Duration::from_nanos(cpu_ns) });
+        let since =
+            |(life, cpu_ns): (&Life, &u64)| cpu_ns.saturating_sub(earlier.threads.get(life).copied().unwrap_or(0));
+        let busiest_thread_cpu = Duration::from_nanos(self.threads.iter().map(since).max().unwrap_or(0));
         Spent {
             wall,
             cpu: Duration::from_nanos(spent.cpu_ns),
@@ -328,19 +320,10 @@ impl Sample {
             system: Duration::from_nanos(spent.system_ns.min(spent.cpu_ns)),
             voluntary_switches: spent.voluntary,
             involuntary_switches: spent.involuntary,
-            busiest,
+            busiest_thread_cpu,
             rss_bytes: self.rss_bytes,
         }
     }
-}
-
-/// The thread that used the most.
-#[derive(Debug, Clone)]
-pub struct BusiestThread {
-    /// Its name.
-    pub name: String,
-    /// What it used.
-    pub cpu: Duration,
 }
 
 /// What a group used between two samples.
@@ -356,8 +339,8 @@ pub struct Spent {
     pub voluntary_switches: u64,
     /// Context switches forced on them.
     pub involuntary_switches: u64,
-    /// Who used most, when there is anybody.
-    pub busiest: Option<BusiestThread>,
+    /// What the thread that used most used.
+    pub busiest_thread_cpu: Duration,
     /// Resident memory at the later one.
     pub rss_bytes: u64,
 }
@@ -379,7 +362,7 @@ impl Spent {
 
     /// The busiest thread's CPU in cores.
     pub fn busiest_thread_cores(&self) -> f64 {
-        self.busiest.as_ref().map_or(0.0, |thread| per(thread.cpu.as_secs_f64(), self.wall.as_secs_f64()))
+        per(self.busiest_thread_cpu.as_secs_f64(), self.wall.as_secs_f64())
     }
 
     /// As it stands in a result. `rss_before_bytes` is from before the connections were opened.

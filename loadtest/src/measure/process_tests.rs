@@ -30,7 +30,6 @@ fn reading(pid: i32, group_cpu_ms: u64, threads: &[(i32, u64)]) -> ProcessReadin
             .iter()
             .map(|&(tid, cpu_ms)| ThreadReading {
                 life: Life { pid, tid, started_ticks: 1 },
-                name: format!("thread-{tid}"),
                 counters: Counters { cpu_ns: cpu_ms * 1_000_000, voluntary: cpu_ms, ..Counters::default() },
             })
             .collect(),

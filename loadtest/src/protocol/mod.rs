@@ -193,10 +193,6 @@ impl Action {
 /// Where a protocol reports what it learnt. One for each turn of a connection; the engine's own implementation counts
 /// and records latencies, a test's can write down.
 pub trait Sink {
-    /// Now, nanoseconds on the engine's clock: read once per batch of received bytes.
-    #[allow(dead_code, reason = "for protocols whose frames do not carry the time")]
-    fn now_ns(&self) -> u64;
-
     /// The connection can publish.
     fn ready(&mut self);
 
