@@ -49,7 +49,7 @@ pub enum SocketEvent {
     PeerFinished(ConnId),
     /// The connection is gone; its id is not valid any more.
     Ended(ConnId),
-    /// 100 ms have passed.
+    /// 100 ms have passed. The last event of its turn: what has arrived is known before what has not is judged.
     Tick,
     /// No descriptor was free for a new connection; accepting goes on by itself at a later tick.
     AcceptPaused(i32),
@@ -294,10 +294,14 @@ impl Sockets {
         self.look_at_clock();
         let mut completions = std::mem::take(&mut self.completions);
         completions.extend(self.ring.completion().map(|c| (c.user_data(), c.result(), c.flags())));
+        let tick_was_in_kernel = self.tick_in_kernel;
         for (user_data, result, flags) in completions.drain(..) {
             self.complete(user_data, result, flags, events);
         }
         self.completions = completions;
+        if tick_was_in_kernel && !self.tick_in_kernel {
+            events.push(SocketEvent::Tick);
+        }
         for slot in std::mem::take(&mut self.rearm) {
             self.arm_receive(slot);
         }
@@ -340,7 +344,6 @@ impl Sockets {
                 if self.listener.is_some() && !self.accept_in_kernel {
                     self.arm_accept();
                 }
-                events.push(SocketEvent::Tick);
             }
             Some(Operation::Doorbell) => self.doorbell_in_kernel = false,
             Some(Operation::Receive) => self.received(user_data, result, flags, events),

@@ -132,6 +132,8 @@ pub struct Shard {
     /// The clock of this turn.
     now: Instant,
     now_ms: u64,
+    /// Nobody's silence counts before this: the shard was held up.
+    deaf_until_ms: u64,
     drain: Option<drain::Drain>,
     /// Shards and the I/O shard to wake at the end of the turn.
     ring_shards: u64,
@@ -184,6 +186,7 @@ impl Shard {
             deflater: Deflater::default(),
             now: settings.started,
             now_ms: 0,
+            deaf_until_ms: 0,
             drain: None,
             ring_shards: 0,
             ring_storage: false,

@@ -81,7 +81,6 @@ pub(super) struct Session {
     pub(super) format: Format,
     pub(super) deflate_window_bits: Option<u8>,
     pub(super) subscribe_all: bool,
-    pub(super) pinged: bool,
     pub(super) replay_in_flight: bool,
     pub(super) replay_waits: bool,
     /// The code of the close frame that was sent, for the metrics.
@@ -89,6 +88,8 @@ pub(super) struct Session {
     pub(super) in_flight: u32,
     pub(super) token_expires_ms: u64,
     pub(super) last_seen_ms: u64,
+    /// The ping that nothing has come after.
+    pub(super) pinged_at_ms: Option<u64>,
     /// The look at this session that counts; earlier entries in the wheel are void.
     pub(super) look_at_ms: u64,
     /// Since when its queue is too full for events.
@@ -112,13 +113,13 @@ impl Session {
             format,
             deflate_window_bits: window,
             subscribe_all: true,
-            pinged: false,
             replay_in_flight: false,
             replay_waits: false,
             close_code: 1006,
             in_flight: 0,
             token_expires_ms: u64::MAX,
             last_seen_ms: 0,
+            pinged_at_ms: None,
             look_at_ms: 0,
             lagging_since_ms: None,
             typed: None,
@@ -156,7 +157,7 @@ impl Shard {
         // The session is taken out while its bytes are decoded: commands need the whole shard.
         let Client::Open(mut session) = std::mem::take(self.client(conn)) else { return };
         session.last_seen_ms = self.now_ms;
-        session.pinged = false;
+        session.pinged_at_ms = None;
         let mut peer = std::mem::take(&mut session.peer);
         let format = session.format;
         *self.client(conn) = Client::Open(session);

@@ -10,10 +10,16 @@ use crate::wire::ws::{Opcode, encoder};
 
 /// How often memory of the past is swept.
 const SWEEP_MS: u64 = 5_000;
+/// A shard whose tick is late by this much was held up: stopped, swapped out, or its machine was suspended.
+const HELD_UP_MS: u64 = 1_000;
 
 impl Shard {
     /// A tenth of a second has passed.
     pub(super) fn on_tick(&mut self) {
+        // What clients sent meanwhile may still be on its way through the ring: their silence was ours.
+        if self.now_ms.saturating_sub(self.counters.last_turn_ms.get()) > HELD_UP_MS {
+            self.deaf_until_ms = self.now_ms + HELD_UP_MS;
+        }
         self.counters.last_turn_ms.set(self.now_ms);
         let mut due = Vec::new();
         self.wheel.due(self.now_ms, &mut due);
@@ -53,31 +59,30 @@ impl Shard {
     }
 
     fn look_at_session(&mut self, conn: ConnId) {
-        let (now, heartbeat) = (self.now_ms, self.settings.heartbeat_ms);
+        let (now, heartbeat, deaf_until) = (self.now_ms, self.settings.heartbeat_ms, self.deaf_until_ms);
         let Some(session) = self.session(conn) else { return };
         if now < session.look_at_ms {
             return; // an entry of an earlier plan; the present plan has its own
         }
-        let silent = now.saturating_sub(session.last_seen_ms);
         if now >= session.token_expires_ms {
             return self.close(conn, CloseCode::TokenExpired);
         }
         if session.lagging_since_ms.is_some_and(|since| now - since >= SLOW_CONSUMER_GRACE_MS) {
             return self.close_with(conn, CloseCode::TooSlow, 1_000);
         }
-        if silent >= 2 * heartbeat {
-            return self.close(conn, CloseCode::HeartbeatTimeout);
-        }
-        let next = if silent < heartbeat {
-            session.last_seen_ms + heartbeat
-        } else {
-            if !session.pinged {
-                session.pinged = true;
+        let next = match session.pinged_at_ms {
+            // Silent for two heartbeats, and asked in between: silence alone may be that of a server that was held up.
+            Some(at) if now >= (at + heartbeat).max(deaf_until) => {
+                return self.close(conn, CloseCode::HeartbeatTimeout);
+            }
+            Some(at) => (at + heartbeat).max(deaf_until),
+            None if now >= session.last_seen_ms + heartbeat => {
+                session.pinged_at_ms = Some(now);
                 let ping = encoder::frame(Opcode::Ping, false, &[]);
                 self.send_frame(conn, ping);
+                now + heartbeat
             }
-            let Some(session) = self.session(conn) else { return };
-            session.last_seen_ms + 2 * heartbeat
+            None => session.last_seen_ms + heartbeat,
         };
         let Some(session) = self.session(conn) else { return };
         let lagging = session.lagging_since_ms.map_or(u64::MAX, |since| since + SLOW_CONSUMER_GRACE_MS);
