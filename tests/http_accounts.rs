@@ -148,17 +148,20 @@ async fn an_unknown_user_and_a_wrong_password_cannot_be_told_apart() {
     for odd in ["", "\0", "nobody\0@example.org", &"x".repeat(300)] {
         assert_eq!(api.login(odd, PASSWORD).await.body, wrong.body, "{odd:?}");
     }
-    // The fastest of a few: noise only adds.
+    // The fastest of many: noise only adds, and what the server does differently stays however often it is asked.
     let mut fastest = [Duration::MAX; 2];
-    for _ in 0..5 {
+    let alike = |fastest: &[Duration; 2]| (0.5..2.0).contains(&(fastest[0].as_secs_f64() / fastest[1].as_secs_f64()));
+    for round in 0..50 {
         for (at, login) in [&username, "nobody-of-this-name"].into_iter().enumerate() {
             let started = Instant::now();
             api.login(login, "wrong horse battery").await;
             fastest[at] = fastest[at].min(started.elapsed());
         }
+        if round >= 4 && alike(&fastest) {
+            break;
+        }
     }
-    let ratio = fastest[0].as_secs_f64() / fastest[1].as_secs_f64();
-    assert!((0.5..2.0).contains(&ratio), "known {:?}, unknown {:?}", fastest[0], fastest[1]);
+    assert!(alike(&fastest), "known {:?}, unknown {:?}", fastest[0], fastest[1]);
 }
 
 #[tokio::test]
