@@ -72,9 +72,7 @@ impl Target {
              -c idle_in_transaction_session_timeout=30000 -c jit=off{}",
             role.name(),
             if role == Role::App { crate::limits::READ_DEADLINE_MS } else { 20_000 },
-            // Every join of the writer's statements is a look-up by key, whatever the arrays hold. Planned anew each time
-            // (which PostgreSQL prefers for arrays), a commit of one message costs twice as much.
-            if role == Role::Writer { " -c plan_cache_mode=force_generic_plan" } else { "" },
+            if role == Role::Writer { WRITER_PLANS } else { "" },
         );
         config.options(options.trim());
         config.application_name(format!("veza {}", role.name()));
@@ -98,6 +96,12 @@ impl Target {
             .map_err(|e| StorageError::Pool(e.to_string()))
     }
 }
+
+/// Every join of the writer's statements is a look-up by key, whatever the arrays hold. Planned anew each time (which
+/// PostgreSQL prefers for arrays), a commit of one message costs twice as much; and of the plans that it would keep, those
+/// made while the tables are small read them whole for every batch, until they have grown.
+const WRITER_PLANS: &str = " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off \
+    -c enable_mergejoin=off";
 
 /// Connects and lets the connection run on the present runtime.
 ///

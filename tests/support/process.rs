@@ -112,6 +112,15 @@ impl Server {
         server
     }
 
+    /// A connection to its private PostgreSQL as that one's superuser, for looking at what the server does there.
+    pub async fn database(&self) -> tokio_postgres::Client {
+        let mut config = tokio_postgres::Config::new();
+        config.host_path(self.data_dir.join("postgres")).user("veza").dbname("veza_chat");
+        let (client, connection) = config.connect(tokio_postgres::NoTls).await.expect("its socket");
+        tokio::spawn(connection);
+        client
+    }
+
     fn report(&self) {
         let pid = self.pid();
         let mut watchdog = self.watchdog.lock().unwrap();
