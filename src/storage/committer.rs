@@ -268,8 +268,9 @@ impl Committer {
         let outcome = {
             let statement = submit(&writer, &submitted, run.len());
             tokio::pin!(statement);
-            let mut expiry = tokio::time::interval(EXPIRY_INTERVAL);
-            expiry.tick().await;
+            // Not `interval`, whose first tick is at once in name only: the timer counts in milliseconds, and waiting for it
+            // held every commit up by one.
+            let mut expiry = tokio::time::interval_at((started + EXPIRY_INTERVAL).into(), EXPIRY_INTERVAL);
             loop {
                 tokio::select! {
                     biased;
