@@ -162,6 +162,9 @@ pub struct LimitsConfig {
     pub max_connections: usize,
     /// Messages one user may send in a minute.
     pub max_messages_per_minute: u32,
+    /// For how long a message can be edited; zero for ever.
+    #[serde(with = "humantime_serde")]
+    pub message_edit_window: Duration,
     /// Bytes in an uploaded file.
     pub max_file_size: u64,
     /// Bytes queued for one connection.
@@ -297,6 +300,7 @@ impl Config {
             max_connections_per_user: limits.max_connections_per_user,
             max_connections: limits.max_connections,
             max_messages_per_minute: limits.max_messages_per_minute,
+            message_edit_window_s: limits.message_edit_window.as_secs(),
             max_file_size: limits.max_file_size,
             max_outbound_queue_bytes: limits.max_outbound_queue_bytes,
         }

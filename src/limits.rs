@@ -27,10 +27,26 @@ pub const CONVERSATION_NAME_CHARS_MAX: usize = 100;
 pub const CONVERSATION_DESCRIPTION_CHARS_MAX: usize = 1_000;
 /// `create_conversation.member_ids`: most entries.
 pub const CREATE_MEMBERS_MAX: usize = 100;
+/// `mute_member.duration_s`: a year.
+pub const MUTE_SECONDS_MAX: i64 = 366 * 86_400;
+/// `ban_member.reason`: most characters.
+pub const BAN_REASON_CHARS_MAX: usize = 500;
+/// `update_conversation.slow_mode_s`: six hours.
+pub const SLOW_MODE_SECONDS_MAX: i64 = 21_600;
+/// `update_conversation.member_limit`: the largest that makes a difference.
+pub const MEMBER_LIMIT_MAX: i64 = 1_000_000;
+/// `create_invite.max_uses`.
+pub const INVITE_USES_MAX: i64 = 100_000;
+/// `create_invite.expires_in_s`: a year.
+pub const INVITE_SECONDS_MAX: i64 = 366 * 86_400;
 /// `get_history.limit`: most messages in a page.
 pub const HISTORY_PAGE_MAX: i64 = 200;
 /// `get_history.limit`: messages in a page when not given.
 pub const HISTORY_PAGE_DEFAULT: i64 = 50;
+/// `search_messages.query`: most characters.
+pub const SEARCH_QUERY_CHARS_MAX: usize = 200;
+/// `search_messages.limit`: most messages in a page.
+pub const SEARCH_PAGE_MAX: i64 = 100;
 /// `list_*`: most rows in a page.
 pub const LIST_PAGE_MAX: i64 = 200;
 /// `resume.cursors` and conversations in `welcome`: most entries.
@@ -91,6 +107,8 @@ pub struct Limits {
     /// Sockets in total; not told to clients.
     #[serde(skip)]
     pub max_connections: usize,
+    /// Seconds for which a message can be edited after it was sent; 0 for ever.
+    pub message_edit_window_s: u64,
     /// Messages one user may send in a minute, over all connections.
     pub max_messages_per_minute: u32,
     /// Bytes in an uploaded file.
@@ -107,6 +125,7 @@ impl Default for Limits {
             max_frame_bytes: 64 * 1024,
             max_connections_per_user: 5,
             max_connections: 100_000,
+            message_edit_window_s: 0,
             max_messages_per_minute: 60,
             max_file_size: 100 * 1024 * 1024,
             max_outbound_queue_bytes: 1024 * 1024,

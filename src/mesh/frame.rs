@@ -1,6 +1,6 @@
 //! Everything that crosses between cores: closed enums, one per lane, each variant with its loss policy.
 
-use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession};
+use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, ThreadState};
 use crate::error::Refusal;
 use crate::ids::{ConnId, ConversationId, MessageId, Seq, SessionId, ShardId, UserId};
 use serde_json::Value;
@@ -69,6 +69,16 @@ pub enum Delivery {
     },
     /// A user's membership changed; sent to every shard, after the event that says so.
     Membership(MembershipChange),
+    /// Something for the connections of some users; sent to every shard.
+    Notice(Arc<EncodedNotice>),
+}
+
+/// An event without a place in the log that concerns some users only, serialised once per format.
+pub struct EncodedNotice {
+    /// Whom it concerns.
+    pub users: Vec<UserId>,
+    /// Whole WebSocket frames, in the order of `wire::Format`.
+    pub frames: [Arc<[u8]>; 2],
 }
 
 /// What an owner knows of a conversation's newest published event.
@@ -196,12 +206,14 @@ pub struct CommittedMessage {
     pub duplicate: bool,
     /// Whether subscribers may not have seen it yet.
     pub publish: bool,
+    /// Of a reply, the thread that it is in now.
+    pub thread: Option<ThreadState>,
 }
 
 /// Another durable mutation.
 pub struct CommittedOther {
-    /// Where; known for created conversations too.
-    pub conversation: ConversationId,
+    /// Where; known for created conversations too. None for what belongs to no conversation.
+    pub conversation: Option<ConversationId>,
     /// Events to publish, ascending.
     pub events: Vec<super::record::EventRecord>,
     /// The ack's data.
@@ -212,6 +224,19 @@ pub struct CommittedOther {
     pub lost: Vec<UserId>,
     /// An event without seq: name and data.
     pub signal: Option<(String, serde_json::Map<String, Value>)>,
+    /// Events without seq for some users only.
+    pub notices: Vec<Notice>,
+}
+
+/// What a mutation tells some users beside the log.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Notice {
+    /// Whom.
+    pub users: Vec<UserId>,
+    /// The event's name.
+    pub kind: String,
+    /// Its data, without the conversation's id.
+    pub payload: serde_json::Map<String, Value>,
 }
 
 /// The answer to a request.
@@ -224,6 +249,8 @@ pub enum Answer {
     Page(Box<MessagePage>),
     /// A stretch of the change log, ascending, and whether it is all there is.
     Log(Box<LogPage>),
+    /// Where a message, or an invitation, belongs; none where there is nothing that the user may know of.
+    Located(Option<ConversationId>),
     /// The newest seq of the conversations asked for, as far as the user is a member.
     Heads(Vec<(ConversationId, Seq)>),
     /// A session may be opened.
@@ -268,7 +295,7 @@ pub struct ReadRequest {
 }
 
 /// What can be read.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Query {
     /// May this session be opened? Spends the ticket, if one was used.
     OpenSession {
@@ -278,6 +305,17 @@ pub enum Query {
         ticket: Option<(String, i64)>,
         /// Whether to list the user's conversations.
         with_conversations: bool,
+    },
+    /// The conversation of a message.
+    ConversationOfMessage(MessageId),
+    /// The conversation that a code invites to.
+    ConversationOfInvite(String),
+    /// `read_<name>` in PostgreSQL.
+    Lookup {
+        /// The name: a row of the table of look-ups.
+        name: &'static str,
+        /// What it reads.
+        arguments: Value,
     },
     /// The newest seq of each of these, as far as the user is a member.
     Heads(Vec<ConversationId>),

@@ -35,6 +35,17 @@ pub struct ThreadSummary {
     pub last_reply_at: String,
 }
 
+/// A thread and what is known of it: the data of `thread_updated`, without the conversation's id.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ThreadState {
+    /// Its root.
+    pub message_id: MessageId,
+    /// Replies in the thread that are not deleted.
+    pub reply_count: i64,
+    /// Time of the newest one, RFC 3339 in UTC with milliseconds.
+    pub last_reply_at: Option<String>,
+}
+
 /// A message as clients see it. Times are RFC 3339 in UTC with milliseconds.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct MessageRecord {
@@ -57,7 +68,7 @@ pub struct MessageRecord {
     pub thread: Option<ThreadSummary>,
     /// Users mentioned in the text.
     pub mentions: Vec<UserId>,
-    /// Reactions, one entry per emoji.
+    /// Reactions, one entry `{emoji, count, me}` per emoji.
     pub reactions: Vec<serde_json::Value>,
     /// Whether it is pinned.
     pub pinned: bool,
@@ -72,6 +83,9 @@ pub struct MessageRecord {
     /// The sender's own key for it; only its sender sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_message_id: Option<String>,
+    /// Of a reply, the thread it is in: not part of the message, but of the `thread_updated` that follows it on replay.
+    #[serde(skip)]
+    pub parent_thread: Option<ThreadState>,
 }
 
 /// A page of a history, ascending by seq.

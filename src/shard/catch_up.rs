@@ -5,7 +5,7 @@
 
 use super::Shard;
 use super::commands::not_a_member;
-use super::owner::event_data;
+use super::owner::{event_data, thread_data};
 use super::pending::{Asked, Pending};
 use crate::chat::subscribers::{Phase, Subscriber};
 use crate::error::ErrorCode;
@@ -149,10 +149,18 @@ impl Shard {
             }
             let seq = entry.seq();
             match entry {
-                LogEntry::Message(message) => self.say(conn, "message_created", None, &*message),
+                LogEntry::Message(message) => {
+                    self.say(conn, "message_created", None, &*message);
+                    if let Some(thread) = &message.parent_thread {
+                        self.say(conn, "thread_updated", None, &thread_data(conversation, thread));
+                    }
+                }
                 LogEntry::Event(event) => {
-                    let (_, kind, data) = event_data(conversation, event);
+                    let (_, kind, data, thread) = event_data(conversation, event);
                     self.say(conn, &kind, None, &data);
+                    if let Some(thread) = thread {
+                        self.say(conn, "thread_updated", None, &thread_data(conversation, &thread));
+                    }
                 }
             }
             self.counters.events_delivered.add(1);

@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::pending::{Asked, Origin, Pending};
+use super::send::NewMessage;
 use super::session::Client;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, MAX_SAFE_INTEGER, Seq, UserId};
@@ -9,10 +10,11 @@ use crate::latency::Stage;
 use crate::limits::{READ_DEADLINE_MS, READS_IN_FLIGHT_PER_SHARD, TYPING_INTERVAL_MS};
 use crate::mesh::frame::{Answer, Query, ReadRequest, Request, Token};
 use crate::mesh::record::rfc3339;
+use crate::wire::command::lookups::LOOKUPS;
 use crate::wire::command::{Command, HistoryWindow, Parsed};
 use crate::wire::ws::close::CloseCode;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 impl Shard {
@@ -79,7 +81,15 @@ impl Shard {
                 None => self.refuse(asked, &needs_a_socket(), true),
             },
             Command::Typing { conversation } => self.typing(asked, user, conversation),
-            mutation => self.mutate(asked, user, mutation),
+            Command::Lookup { row, arguments } => {
+                let (name, arguments) = (LOOKUPS[row].name, Value::Object(arguments));
+                self.read_for(asked, user, Query::Lookup { name, arguments });
+            }
+            Command::SendMessage { conversation, content, parent, message_type, client_message_id } => {
+                let message = NewMessage { conversation, content, parent, message_type, client_message_id };
+                self.send_message(asked, user, message);
+            }
+            Command::Change { row, place, arguments } => self.change(asked, user, row, place, arguments),
         }
     }
 
@@ -159,6 +169,7 @@ impl Shard {
         match self.pending.take(token) {
             Some(Pending::Command(asked)) => self.reply(asked, answer),
             Some(Pending::Subscribe(asked, wanted)) => self.heads_answered(asked, wanted, answer),
+            Some(Pending::Change(asked, user, row, arguments)) => self.located(asked, user, row, arguments, answer),
             Some(Pending::Typing(asked, conversation, user)) => match answer {
                 Answer::Heads(heads) if heads.is_empty() => self.refuse(asked, &not_a_member(), true),
                 Answer::Heads(_) => {
@@ -183,7 +194,7 @@ impl Shard {
             Answer::Data(data) => self.acknowledge(asked, &*data),
             Answer::Page(page) => self.acknowledge(asked, &*page),
             Answer::Refused(refusal) => self.refuse(asked, &refusal, true),
-            Answer::Log(_) | Answer::Heads(_) | Answer::Session(_) => {
+            Answer::Log(_) | Answer::Heads(_) | Answer::Session(_) | Answer::Located(_) => {
                 let words = "the server answered a command with something else; this is a fault of its own";
                 self.refuse(asked, &Refusal::new(ErrorCode::Internal, words), true);
             }

@@ -5,6 +5,7 @@
 //!    Answer and event travel on the same lane, so the sender's ack comes before its event.
 
 use super::Shard;
+use super::session::Client;
 use crate::chat::published::Memory;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, Seq, ShardId, UserId};
@@ -12,10 +13,11 @@ use crate::latency::Stage;
 use crate::limits::{COMMITS_IN_FLIGHT_PER_SHARD, TYPING_EXPIRES_MS};
 use crate::mesh::counters::MessageOutcome;
 use crate::mesh::frame::{
-    Answer, Change, CommitOutcome, CommittedMessage, CommittedOther, Delivery, EncodedEvent, MembershipChange,
-    Mutation, Published, Receipt, Request, Token, Verdict,
+    Answer, Change, CommitOutcome, CommittedMessage, CommittedOther, Delivery, EncodedEvent, EncodedNotice,
+    MembershipChange, Mutation, Published, Receipt, Request, Token, Verdict,
 };
 use crate::mesh::record::EventRecord;
+use crate::net::Chunk;
 use crate::wire::{Format, event};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -140,27 +142,88 @@ impl Shard {
             let audience = Audience { sender_key, ..Audience::all(mutation.received_at) };
             let (conversation, seq) = (record.conversation_id, record.seq);
             self.publish(conversation, Some(seq), Cow::Borrowed("message_created"), &record, audience);
+            if let Some(thread) = message.thread {
+                self.publish_thread(conversation, &thread, mutation.received_at);
+            }
+            if !record.mentions.is_empty() {
+                let data = json!({ "conversation_id": conversation, "message_id": record.message_id, "seq": seq,
+                                   "sender": record.sender });
+                let users = record.mentions.into_iter().filter(|user| *user != mutation.actor).collect();
+                self.notify(users, "mention", &data);
+            }
+        }
+    }
+
+    /// What a change of its replies means for a thread; no place in the log, since the change has one.
+    fn publish_thread<T: Serialize>(&mut self, conversation: ConversationId, thread: &T, received_at: Instant) {
+        let data = thread_data(conversation, thread);
+        self.publish(conversation, None, Cow::Borrowed("thread_updated"), &data, Audience::all(received_at));
+    }
+
+    /// Tells some users' connections, wherever they are.
+    fn notify<T: Serialize>(&mut self, users: Vec<UserId>, kind: &str, data: &T) {
+        if users.is_empty() {
+            return;
+        }
+        let frames = Format::ALL.map(|format| {
+            self.counters.encodings[format.index()].add(1);
+            event::encode(format, kind, None, data).map(Arc::from)
+        });
+        let [Ok(json), Ok(msgpack)] = frames else {
+            return tracing::error!("cannot serialise {kind}"); // its readers find it when they look
+        };
+        self.counters.events_published.add(1);
+        let notice = Arc::new(EncodedNotice { users, frames: [json, msgpack] });
+        for shard in self.mesh.placement.all() {
+            self.deliver_to(shard, Delivery::Notice(Arc::clone(&notice)));
+        }
+    }
+
+    /// A notice for users some of whom may be connected here.
+    pub(super) fn on_notice(&mut self, notice: &EncodedNotice) {
+        let mut chunks: [Option<Chunk>; 2] = [None, None];
+        for user in &notice.users {
+            let Some(connections) = self.local_users.get(user) else { continue };
+            for conn in connections {
+                let Some(session) = self.clients.get(conn.slot() as usize).and_then(Client::session) else { continue };
+                let index = session.format.index();
+                let frame = &notice.frames[index];
+                // Who does not read finds it in a list later; the log is what must not have gaps.
+                if self.sockets.queued_bytes(*conn) + frame.len() > self.settings.limits.max_outbound_queue_bytes {
+                    continue;
+                }
+                let chunk = chunks[index].get_or_insert_with(|| Chunk::new(Arc::clone(frame)));
+                self.counters.bytes_out.add(frame.len() as u64);
+                self.sockets.send(*conn, chunk.clone());
+            }
         }
     }
 
     fn other_committed(&mut self, mutation: &Mutation, other: CommittedOther) {
-        let conversation = other.conversation;
         if !mutation.answered {
             self.answer(mutation.token, Answer::Data(Box::new(other.result)));
         }
+        let Some(conversation) = other.conversation else { return }; // between users: nobody else is told
         let first = other.events.first().map_or(Seq(1), |event| event.seq);
         // A conversation that was just created here is owned elsewhere; nobody can be subscribed to it yet, and
         // whoever subscribes below reads its log from the beginning.
         if mutation.conversation.is_some() {
             for event in other.events {
-                let (seq, kind, data) = event_data(conversation, event);
+                let (seq, kind, data, thread) = event_data(conversation, event);
                 self.publish(conversation, Some(seq), Cow::Owned(kind), &data, Audience::all(mutation.received_at));
+                if let Some(thread) = thread {
+                    self.publish_thread(conversation, &thread, mutation.received_at);
+                }
             }
         }
         if let Some((kind, mut data)) = other.signal {
             data.insert("conversation_id".to_owned(), json!(conversation));
             let audience = Audience { except_connection: mutation.origin, ..Audience::all(mutation.received_at) };
             self.publish(conversation, None, Cow::Owned(kind), &Value::Object(data), audience);
+        }
+        for mut notice in other.notices {
+            notice.payload.insert("conversation_id".to_owned(), json!(conversation));
+            self.notify(notice.users, &notice.kind, &notice.payload);
         }
         let gained = other.gained.iter().map(|user| (*user, true));
         for (user, gained) in gained.chain(other.lost.iter().map(|user| (*user, false))) {
@@ -217,12 +280,22 @@ impl Shard {
     }
 }
 
-/// An event's seq, name and data as clients see it.
-pub(super) fn event_data(conversation: ConversationId, event: EventRecord) -> (Seq, String, Value) {
+/// An event's seq, name and data as clients see it; and the thread that it changed, which is an event of its own.
+pub(super) fn event_data(conversation: ConversationId, event: EventRecord) -> (Seq, String, Value, Option<Value>) {
     let mut data: Map<String, Value> = Map::new();
     data.insert("conversation_id".to_owned(), json!(conversation));
     data.insert("seq".to_owned(), json!(event.seq));
     data.insert("created_at".to_owned(), json!(event.created_at));
     data.extend(event.payload);
-    (event.seq, event.kind, Value::Object(data))
+    let thread = data.remove("thread").filter(|thread| !thread.is_null());
+    (event.seq, event.kind, Value::Object(data), thread)
+}
+
+/// The data of `thread_updated`.
+pub(super) fn thread_data<T: Serialize>(conversation: ConversationId, thread: &T) -> Value {
+    let mut data = json!(thread);
+    if let Value::Object(data) = &mut data {
+        data.insert("conversation_id".to_owned(), json!(conversation));
+    }
+    data
 }

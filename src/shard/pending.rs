@@ -3,7 +3,7 @@
 use crate::error::Refusal;
 use crate::ids::{ConnId, ConversationId, Seq, ShardId};
 use crate::mesh::frame::{Admission, Token};
-use crate::wire::command::RequestId;
+use crate::wire::command::{Arguments, RequestId};
 use std::time::Instant;
 
 /// Called with the ack's data as JSON, or the refusal.
@@ -45,6 +45,8 @@ pub enum Pending {
     Command(Asked),
     /// `subscribe` and `resume`: the heads of these conversations.
     Subscribe(Asked, Vec<(ConversationId, Option<Seq>)>),
+    /// A change: the conversation it belongs to. With its row in the table of changes, and what it is given.
+    Change(Asked, crate::ids::UserId, usize, Arguments),
     /// `typing` by somebody who is not subscribed: whether it is a member.
     Typing(Asked, ConversationId, crate::ids::UserId),
     /// A connection that wants in.

@@ -13,7 +13,8 @@ use crate::net::SocketEvent;
 use std::io;
 use std::time::Instant;
 
-/// Frames that one outcome or request may put on one delivery lane: an answer, events, memberships gained or lost.
+/// Frames that one outcome or request may put on one delivery lane: an answer, events and what follows from them,
+/// memberships gained or lost.
 const DELIVERIES_PER_ITEM_MAX: usize = CREATE_MEMBERS_MAX + 8;
 /// Items of one kind taken per turn, so that sockets are looked at in between.
 const ITEMS_PER_TURN: usize = 1_024;
@@ -192,6 +193,7 @@ impl Shard {
                 self.on_interested(conversation, formats, published);
             }
             Delivery::Membership(change) => self.on_membership(change),
+            Delivery::Notice(notice) => self.on_notice(&notice),
         }
     }
 

@@ -4,69 +4,97 @@ use super::Shard;
 use super::pending::{Asked, Origin, Pending};
 use crate::chat::filter;
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{ConversationId, UserId};
+use crate::ids::{ConversationId, MessageId, UserId};
 use crate::limits::COMMIT_DEADLINE_MS;
-use crate::mesh::frame::{Change, Mutation, Request};
-use crate::wire::command::Command;
-use serde_json::{Value, json};
+use crate::mesh::frame::{Answer, Change, Mutation, Query, Request};
+use crate::wire::command::changes::CHANGES;
+use crate::wire::command::{Arguments, Place};
+use serde_json::Value;
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// A message on its way, as its sender gave it.
+pub(super) struct NewMessage<'a> {
+    pub(super) conversation: ConversationId,
+    pub(super) content: Cow<'a, str>,
+    pub(super) parent: Option<MessageId>,
+    pub(super) message_type: &'static str,
+    pub(super) client_message_id: Option<Cow<'a, str>>,
+}
+
 impl Shard {
-    /// Turns a command into a mutation. A kind of mutation is one arm here and `mutate_<kind>` in PostgreSQL.
-    pub(super) fn mutate(&mut self, asked: Asked, user: UserId, command: Command<'_>) {
-        if self.drain.is_some() {
-            let words = "the server is restarting; connect again in a moment";
-            return self.refuse(asked, &Refusal::new(ErrorCode::Overloaded, words).retry_after(1_000), true);
+    pub(super) fn send_message(&mut self, asked: Asked, user: UserId, message: NewMessage<'_>) {
+        if let Err(refusal) = self.may_change().and_then(|()| self.may_send(&asked, user, &message.content)) {
+            return self.refuse(asked, &refusal, true);
         }
-        let (conversation, change) = match command {
-            Command::SendMessage { conversation, content, parent, message_type, client_message_id } => {
-                if let Err(refusal) = self.may_send(&asked, user, &content) {
-                    return self.refuse(asked, &refusal, true);
-                }
-                let key_is_clients = client_message_id.is_some();
-                // A message without a key of the client's gets one, so that it can be found after a lost connection.
-                // U+0001 keeps it apart from every key that a client may give.
-                let key = client_message_id
-                    .map_or_else(|| format!("\u{1}{:016x}", self.mutation_id()), std::borrow::Cow::into_owned);
-                let content = content.into_owned();
-                (Some(conversation), Change::Message { content, message_type, parent, key, key_is_clients })
-            }
-            Command::CreateConversation { kind, name, description, members } => {
-                let arguments =
-                    json!({ "kind": kind, "name": name, "description": description, "member_ids": members });
-                (None, self.other("create_conversation", arguments))
-            }
-            Command::JoinConversation { conversation } => {
-                (Some(conversation), self.other("join_conversation", Value::Null))
-            }
-            Command::LeaveConversation { conversation } => {
-                (Some(conversation), self.other("leave_conversation", Value::Null))
-            }
-            Command::InviteMember { conversation, user: invited } => {
-                (Some(conversation), self.other("invite_member", json!({ "user_id": invited })))
-            }
-            Command::MarkRead { conversation, seq } => {
-                (Some(conversation), self.other("mark_read", json!({ "seq": seq })))
-            }
-            Command::GetHistory { .. }
-            | Command::ListConversations { .. }
-            | Command::GetConversation { .. }
-            | Command::ListMembers { .. }
-            | Command::Subscribe { .. }
-            | Command::Unsubscribe { .. }
-            | Command::Resume { .. }
-            | Command::Typing { .. }
-            | Command::Ping => {
-                let words = "the server took a question for a change; this is a fault of its own";
-                return self.refuse(asked, &Refusal::new(ErrorCode::Internal, words), true);
-            }
+        let key_is_clients = message.client_message_id.is_some();
+        // A message without a key of the client's gets one, so that it can be found after a lost connection.
+        // U+0001 keeps it apart from every key that a client may give.
+        let key =
+            message.client_message_id.map_or_else(|| format!("\u{1}{:016x}", self.mutation_id()), Cow::into_owned);
+        let NewMessage { conversation, content, parent, message_type, .. } = message;
+        let change = Change::Message { content: content.into_owned(), message_type, parent, key, key_is_clients };
+        self.send_to_owner(asked, user, Some(conversation), change);
+    }
+
+    /// Any other change: a row of the table of changes.
+    pub(super) fn change(&mut self, asked: Asked, user: UserId, row: usize, place: Place, arguments: Arguments) {
+        if let Err(refusal) = self.may_change().and_then(|()| self.may_say(&arguments)) {
+            return self.refuse(asked, &refusal, true);
+        }
+        let query = match place {
+            Place::Nowhere => return self.submit(asked, user, row, None, arguments),
+            Place::Conversation(conversation) => return self.submit(asked, user, row, Some(conversation), arguments),
+            Place::OfMessage(message) => Query::ConversationOfMessage(message),
+            Place::OfInvite(code) => Query::ConversationOfInvite(code),
         };
+        let pending = Pending::Change(asked, user, row, arguments);
+        if let Err(Pending::Change(asked, ..)) = self.read(user, query, pending) {
+            self.refuse(asked, &Refusal::overloaded("reads"), true);
+        }
+    }
+
+    /// The conversation of a change is known, or that there is none.
+    pub(super) fn located(&mut self, asked: Asked, user: UserId, row: usize, arguments: Arguments, answer: Answer) {
+        match answer {
+            Answer::Located(Some(conversation)) => self.submit(asked, user, row, Some(conversation), arguments),
+            Answer::Located(None) => {
+                let words = "data: there is no such message or invitation, or not for you";
+                self.refuse(asked, &Refusal::new(ErrorCode::NotFound, words), true);
+            }
+            Answer::Refused(refusal) => self.refuse(asked, &refusal, true),
+            _ => self.refuse(asked, &Refusal::storage_unavailable(), true),
+        }
+    }
+
+    fn submit(
+        &mut self,
+        asked: Asked,
+        user: UserId,
+        row: usize,
+        conversation: Option<ConversationId>,
+        arguments: Arguments,
+    ) {
+        let (kind, arguments) = (CHANGES[row].name, Value::Object(arguments));
+        let change = Change::Other { kind, mutation_id: self.mutation_id(), arguments };
         self.send_to_owner(asked, user, conversation, change);
     }
 
-    fn other(&mut self, kind: &'static str, arguments: Value) -> Change {
-        Change::Other { kind, mutation_id: self.mutation_id(), arguments }
+    fn may_change(&self) -> Result<(), Refusal> {
+        if self.drain.is_none() {
+            return Ok(());
+        }
+        let words = "the server is restarting; connect again in a moment";
+        Err(Refusal::new(ErrorCode::Overloaded, words).retry_after(1_000))
+    }
+
+    /// The text of an edit passes the same filter as a message's.
+    fn may_say(&self, arguments: &Arguments) -> Result<(), Refusal> {
+        match arguments.get("content").and_then(Value::as_str) {
+            Some(content) if self.settings.content_filtering => filter::check(content),
+            _ => Ok(()),
+        }
     }
 
     fn may_send(&mut self, asked: &Asked, user: UserId, content: &str) -> Result<(), Refusal> {

@@ -13,6 +13,7 @@
 
 use super::batcher::{self, RunKind};
 use super::connect::{self, Role, Target};
+use super::indexer::Touched;
 use super::{rows, sql};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{MessageId, Seq, UserId};
@@ -20,7 +21,7 @@ use crate::latency::{Stage, StorageLatencies};
 use crate::limits::BATCH_ROWS_MAX;
 use crate::mesh::frame::{Change, CommitOutcome, CommittedMessage, CommittedOther, Mutation, Verdict};
 use crate::mesh::lane::Mesh;
-use crate::mesh::record::{MessageRecord, Sender, rfc3339};
+use crate::mesh::record::{MessageRecord, Sender, ThreadState, rfc3339};
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -47,7 +48,7 @@ const RETRIES_MAX: u32 = 5;
 struct Writer {
     client: Client,
     messages: Statement,
-    mentions: Statement,
+    aftermath: Statement,
     others: Statement,
 }
 
@@ -55,9 +56,9 @@ impl Writer {
     async fn connect(target: &Target) -> Result<Self, tokio_postgres::Error> {
         let client = connect::connect(&target.config(Role::Writer)).await?;
         let messages = client.prepare(sql::COMMIT_MESSAGES).await?;
-        let mentions = client.prepare(sql::MENTIONS_OF).await?;
+        let aftermath = client.prepare(sql::AFTERMATH_OF).await?;
         let others = client.prepare(sql::APPLY_MUTATIONS).await?;
-        Ok(Self { client, messages, mentions, others })
+        Ok(Self { client, messages, aftermath, others })
     }
 }
 
@@ -79,12 +80,14 @@ pub struct Committer {
     writer: Option<Writer>,
     healthy: Arc<AtomicBool>,
     latencies: Arc<StorageLatencies>,
+    touched: Touched,
     backoff_ms: u64,
 }
 
 impl Committer {
     /// A committer that reads `inlet`. `healthy` is kept at whether it has a working connection; what it does
-    /// is recorded in `latencies`, which only committers of one thread may share.
+    /// is recorded in `latencies`, which only committers of one thread may share; where it has committed messages is
+    /// named to `touched`.
     #[must_use]
     pub fn new(
         target: Target,
@@ -92,9 +95,10 @@ impl Committer {
         inlet: mpsc::Receiver<Box<Mutation>>,
         healthy: Arc<AtomicBool>,
         latencies: Arc<StorageLatencies>,
+        touched: Touched,
     ) -> Self {
         let (waiting, backoff_ms) = (VecDeque::new(), BACKOFF_MS_MIN);
-        Self { target, mesh, inlet, waiting, writer: None, healthy, latencies, backoff_ms }
+        Self { target, mesh, inlet, waiting, writer: None, healthy, latencies, touched, backoff_ms }
     }
 
     /// Runs until the inlet is closed and everything is committed or refused.
@@ -294,7 +298,10 @@ impl Committer {
                 self.latencies.batch_sizes.record(run.len() as u64);
                 self.latencies.stages.record(Stage::Commit, took, run.len() as u64);
                 match kind {
-                    RunKind::Messages => message_verdicts(run, &answer, repeated),
+                    RunKind::Messages => {
+                        self.name_touched(run);
+                        message_verdicts(run, &answer, repeated)
+                    }
                     RunKind::Others => other_verdicts(run, &answer.rows),
                 }
             }
@@ -305,6 +312,17 @@ impl Committer {
                 }
                 _ => Attempt::Lost(error.to_string()),
             },
+        }
+    }
+
+    /// Names the conversations of a run to the indexer, neighbours of the same one once.
+    fn name_touched(&self, run: &[Box<Mutation>]) {
+        let mut last = None;
+        for conversation in run.iter().filter_map(|mutation| mutation.conversation) {
+            if last != Some(conversation) {
+                self.touched.name(conversation.number());
+                last = Some(conversation);
+            }
         }
     }
 
@@ -376,10 +394,28 @@ impl Columns {
     }
 }
 
-/// Rows of the statement, and of the look at mentions.
+/// Rows of the statement, and what the triggers made of messages that mention somebody or are replies.
 struct Answer {
     rows: Vec<Row>,
-    mentions: HashMap<i64, Vec<UserId>>,
+    aftermath: HashMap<i64, Aftermath>,
+}
+
+#[derive(Clone, Default)]
+struct Aftermath {
+    mentions: Vec<UserId>,
+    thread: Option<ThreadState>,
+}
+
+impl Aftermath {
+    fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        let mentions: Option<Vec<i64>> = row.try_get(1)?;
+        let root: Option<i64> = row.try_get(2)?;
+        let (replies, last_reply) = (row.try_get(3)?, row.try_get(4)?);
+        Ok(Self {
+            mentions: mentions.unwrap_or_default().into_iter().map(UserId).collect(),
+            thread: root.map(|root| rows::thread_state(MessageId(root), replies, last_reply)),
+        })
+    }
 }
 
 async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Result<Answer, tokio_postgres::Error> {
@@ -389,23 +425,22 @@ async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Res
                 .client
                 .query(&writer.messages, &[conversations, senders, contents, keys, parents, types])
                 .await?;
-            let mut mentions = HashMap::new();
-            if contents.iter().any(|content| content.contains('@')) {
+            let mut aftermath = HashMap::new();
+            if contents.iter().any(|content| content.contains('@')) || parents.iter().any(Option::is_some) {
                 let mut ids = Vec::with_capacity(rows_expected);
                 for row in &rows {
                     ids.extend(row.try_get::<_, Option<i64>>(2)?);
                 }
-                for row in writer.client.query(&writer.mentions, &[&ids]).await? {
-                    let users: Vec<i64> = row.try_get(1)?;
-                    mentions.insert(row.try_get(0)?, users.into_iter().map(UserId).collect());
+                for row in writer.client.query(&writer.aftermath, &[&ids]).await? {
+                    aftermath.insert(row.try_get(0)?, Aftermath::read(&row)?);
                 }
             }
-            Ok(Answer { rows, mentions })
+            Ok(Answer { rows, aftermath })
         }
         Columns::Others { kinds, conversations, actors, mutation_ids, arguments } => {
             let rows =
                 writer.client.query(&writer.others, &[kinds, conversations, actors, mutation_ids, arguments]).await?;
-            Ok(Answer { rows, mentions: HashMap::new() })
+            Ok(Answer { rows, aftermath: HashMap::new() })
         }
     }
 }
@@ -444,6 +479,7 @@ fn message_verdict(
         return Ok(Verdict::Refused(Box::new(denied(word, row.try_get(8)?))));
     }
     let id: i64 = row.try_get(2)?;
+    let Aftermath { mentions, thread } = answer.aftermath.get(&id).cloned().unwrap_or_default();
     let record = MessageRecord {
         message_id: MessageId(id),
         conversation_id: conversation,
@@ -457,7 +493,7 @@ fn message_verdict(
         message_type: (*message_type).to_owned(),
         parent_message_id: row.try_get::<_, Option<i64>>(5)?.map(MessageId),
         thread: None,
-        mentions: answer.mentions.get(&id).cloned().unwrap_or_default(),
+        mentions,
         reactions: Vec::new(),
         pinned: false,
         edited_at: None,
@@ -465,8 +501,9 @@ fn message_verdict(
         attachments: Vec::new(),
         created_at: rfc3339(row.try_get(4)?),
         client_message_id: None,
+        parent_thread: None,
     };
-    Ok(Verdict::Message(Box::new(CommittedMessage { record, duplicate, publish: !duplicate || repeated })))
+    Ok(Verdict::Message(Box::new(CommittedMessage { record, duplicate, publish: !duplicate || repeated, thread })))
 }
 
 fn other_verdicts(run: &[Box<Mutation>], answer: &[Row]) -> Attempt {
@@ -499,9 +536,7 @@ fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
         return Ok(Verdict::Refused(Box::new(refusal)));
     }
     let number: Option<i64> = row.try_get(3)?;
-    let Some(conversation) = number.and_then(crate::ids::ConversationId::from_number) else {
-        return Ok(Verdict::Refused(Box::new(Refusal::new(ErrorCode::Internal, "the store named no conversation"))));
-    };
+    let conversation = number.and_then(crate::ids::ConversationId::from_number);
     let users = |column: usize| -> Result<Vec<UserId>, tokio_postgres::Error> {
         let users: Option<Vec<i64>> = row.try_get(column)?;
         Ok(users.unwrap_or_default().into_iter().map(UserId).collect())
@@ -518,6 +553,7 @@ fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
         gained: users(6)?,
         lost: users(7)?,
         signal,
+        notices: rows::notices(row.try_get(9)?),
     })))
 }
 
@@ -529,6 +565,8 @@ fn denied(word: &str, retry_after_ms: Option<i64>) -> Refusal {
         "banned" => (ErrorCode::Banned, "you are banned from this conversation; a moderator can lift it"),
         "read_only" => (ErrorCode::ReadOnly, "the conversation, or your role in it, is read-only"),
         "muted" => (ErrorCode::Muted, "you are muted in this conversation for a while"),
+        "slow_mode" => (ErrorCode::SlowMode, "the conversation is in slow mode; wait a moment before the next message"),
+        "blocked" => (ErrorCode::Blocked, "one of you has blocked the other; messages do not pass"),
         "parent_not_found" => {
             (ErrorCode::NotFound, "data.parent_message_id: there is no such message in this conversation")
         }
@@ -536,7 +574,7 @@ fn denied(word: &str, retry_after_ms: Option<i64>) -> Refusal {
     };
     let refusal = Refusal::new(code, words);
     match retry_after_ms {
-        Some(ms) if code == ErrorCode::Muted => refusal.retry_after(ms.max(0) as u64),
+        Some(ms) if matches!(code, ErrorCode::Muted | ErrorCode::SlowMode) => refusal.retry_after(ms.max(0) as u64),
         _ => refusal,
     }
 }

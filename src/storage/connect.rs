@@ -69,7 +69,7 @@ impl Target {
         let given = config.get_options().unwrap_or_default();
         let options = format!(
             "{given} -c role={} -c synchronous_commit=on -c timezone=UTC -c statement_timeout={} \
-             -c idle_in_transaction_session_timeout=30000 -c jit=off{}",
+             -c idle_in_transaction_session_timeout=30000 -c client_min_messages=warning -c jit=off{}",
             role.name(),
             if role == Role::App { crate::limits::READ_DEADLINE_MS } else { 20_000 },
             if role == Role::Writer { WRITER_PLANS } else { "" },

@@ -4,6 +4,7 @@ use super::StorageError;
 use super::bell::BellWaiter;
 use super::committer::Committer;
 use super::connect::{Role, Target};
+use super::indexer::Indexer;
 use super::readers;
 use crate::ids::ConversationId;
 use crate::latency::StorageLatencies;
@@ -50,13 +51,21 @@ pub async fn serve(
         .map_err(|e| StorageError::Pool(format!("the I/O shard's doorbell: {e}")))?;
     // Each shard bounds what it has in flight, so these can never be full.
     let capacity = mesh.placement.shards() * COMMITS_IN_FLIGHT_PER_SHARD;
+    let (indexer, touched) = Indexer::new(target.clone());
+    tokio::spawn(indexer.run());
     let mut committers = Vec::new();
     let mut senders = Vec::new();
     for healthy in &health.committers {
         let (sender, receiver) = mpsc::channel(capacity);
         healthy.store(true, Ordering::Relaxed);
-        let committer =
-            Committer::new(target.clone(), Arc::clone(&mesh), receiver, Arc::clone(healthy), Arc::clone(&latencies));
+        let committer = Committer::new(
+            target.clone(),
+            Arc::clone(&mesh),
+            receiver,
+            Arc::clone(healthy),
+            Arc::clone(&latencies),
+            touched.clone(),
+        );
         committers.push(tokio::spawn(committer.run()));
         senders.push(sender);
     }
@@ -93,7 +102,7 @@ pub async fn serve(
             tokio::task::yield_now().await; // more came at once: committers and readers get their turn all the same
         }
     }
-    drop(senders);
+    drop((senders, touched));
     for committer in committers {
         if let Err(error) = committer.await {
             tracing::error!("a committer ended badly: {error}");

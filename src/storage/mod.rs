@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   shards ──commits──► inlet ──► 2 × committer (batcher: runs; one statement per run) ──outcomes──► shards
+//!                         │                                  └──touched──► indexer (the search, a little later)
 //!   shards ──reads────►   │  ───► readers (pool, one user's row level security per read) ──results──► shards
 //! ```
 //!
@@ -9,7 +10,7 @@
 //! - a conversation's mutations go through one committer, in the order its owner sent them, so their order holds;
 //! - nothing is answered as committed before PostgreSQL has said so, and nothing as refused that may have been
 //!   committed: after a connection is lost during a statement the same statement is submitted again, with the same
-//!   keys, and finds what the first one did (see `migrations/V5__mutations.sql`);
+//!   keys, and finds what the first one did (see `migrations/V10__commit_by_key.sql`);
 //! - every request has a reserved place for its outcome; an outcome is never dropped.
 //!
 //! Deliberately absent: an ORM, write-behind, timers that hold a batch back. SQL is in [`sql`] and `migrations/` only.
@@ -20,6 +21,7 @@ pub mod bell;
 pub mod committer;
 pub mod connect;
 pub mod embedded;
+pub mod indexer;
 pub mod inlet;
 pub mod migrate;
 pub mod readers;
@@ -44,8 +46,12 @@ pub enum StorageError {
         source: tokio_postgres::Error,
     },
     /// The migrations failed.
-    #[error("migrating the database: {0}")]
-    Migrate(#[from] refinery::Error),
+    #[error("migrating the database: {source}: {}", innermost(.source))]
+    Migrate {
+        /// Which migration, and what PostgreSQL said.
+        #[from]
+        source: refinery::Error,
+    },
     /// PostgreSQL is set up in a way that could lose acknowledged messages or leak others' data.
     #[error("{0}")]
     Unsafe(String),
@@ -55,4 +61,13 @@ pub enum StorageError {
     /// The pool could not be made.
     #[error("connection pool: {0}")]
     Pool(String),
+}
+
+/// The last cause in an error's chain, which is what PostgreSQL said.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
 }

@@ -49,7 +49,9 @@ impl Reader {
         let connection = Unfinished(Some(connection));
         let Some(client) = &connection.0 else { return Err(Refusal::storage_unavailable()) };
         let failed = |error: tokio_postgres::Error| {
-            if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) {
+            if let Some(db) = error.as_db_error().filter(|db| db.code().code() == rows::REFUSED) {
+                rows::refusal(db)
+            } else if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) {
                 // The one statement here that writes is the spending of a ticket: somebody was faster.
                 Refusal::new(ErrorCode::Conflict, "somebody else used this at the same moment")
             } else if error.as_db_error().is_some() {
@@ -110,6 +112,19 @@ async fn answer(pool: &Pool, request: &ReadRequest) -> Result<Answer, Refusal> {
     match &request.query {
         Query::OpenSession { session, ticket, with_conversations } => {
             open_session(&mut reader, session.0, ticket.as_ref(), *with_conversations).await
+        }
+        Query::ConversationOfMessage(message) => {
+            let [found] = reader.transaction([(sql::CONVERSATION_OF_MESSAGE, &[&message.0])]).await?;
+            located(&found)
+        }
+        Query::ConversationOfInvite(code) => {
+            let [found] = reader.transaction([(sql::CONVERSATION_OF_INVITE, &[code])]).await?;
+            located(&found)
+        }
+        Query::Lookup { name, arguments } => {
+            let [found] = reader.transaction([(sql::LOOK_UP, &[name, arguments])]).await?;
+            let row = found.first().ok_or_else(not_found)?;
+            Ok(Answer::Data(Box::new(row.try_get(0).map_err(|e| rows::unreadable(&e))?)))
         }
         Query::Heads(conversations) => {
             let numbers: Vec<i64> = conversations.iter().map(|c| c.number()).collect();
@@ -185,6 +200,12 @@ async fn answer(pool: &Pool, request: &ReadRequest) -> Result<Answer, Refusal> {
             list(&found, "members", *limit)
         }
     }
+}
+
+fn located(found: &[Row]) -> Result<Answer, Refusal> {
+    let number =
+        found.first().map(|row| row.try_get::<_, Option<i64>>(0)).transpose().map_err(|e| rows::unreadable(&e))?;
+    Ok(Answer::Located(number.flatten().map(rows::conversation).transpose()?))
 }
 
 fn not_found() -> Refusal {

@@ -6,12 +6,12 @@ pub mod accounts;
 pub const COMMIT_MESSAGES: &str = "SELECT ord, verdict, message_id, seq, created_at, parent_message_id, username, \
     display_name, retry_after_ms FROM commit_messages($1, $2, $3, $4, $5, $6)";
 
-/// Who is mentioned in these messages.
-pub const MENTIONS_OF: &str = "SELECT message_id, users FROM mentions_of($1)";
+/// What the triggers made of these messages: who is mentioned, and the thread that a reply is in.
+pub const AFTERMATH_OF: &str = "SELECT message_id, mentions, root_id, reply_count, last_reply_at FROM aftermath_of($1)";
 
 /// A run of any other mutations.
-pub const APPLY_MUTATIONS: &str = "SELECT ord, verdict, detail, conversation_id, events, result, gained, lost, signal \
-    FROM apply_mutations($1, $2, $3, $4, $5)";
+pub const APPLY_MUTATIONS: &str = "SELECT ord, verdict, detail, conversation_id, events, result, gained, lost, signal, \
+    notices FROM apply_mutations($1, $2, $3, $4, $5)";
 
 /// A read's transaction: one snapshot for all of its statements.
 pub const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
@@ -31,9 +31,14 @@ macro_rules! message_columns {
                  THEN m.client_message_id END, \
             m.created_at, m.edited_at, m.deleted_at IS NOT NULL, t.reply_count, t.last_reply_at, \
             (SELECT array_agg(x.user_id ORDER BY x.user_id) FROM message_mentions x WHERE x.message_id = m.id), \
-            m.conversation_id \
+            m.conversation_id, \
+            CASE WHEN EXISTS (SELECT FROM message_reactions x WHERE x.message_id = m.id) \
+                 THEN message_reactions_json(m.id) END, \
+            EXISTS (SELECT FROM message_pins p WHERE p.conversation_id = m.conversation_id AND p.message_id = m.id), \
+            p.reply_count, p.last_reply_at \
          FROM messages m JOIN users u ON u.id = m.sender_id \
-         LEFT JOIN thread_statistics t ON t.root_message_id = m.id "
+         LEFT JOIN thread_statistics t ON t.root_message_id = m.id \
+         LEFT JOIN thread_statistics p ON p.root_message_id = m.parent_message_id "
     };
 }
 
@@ -46,8 +51,21 @@ pub const MESSAGES_BEFORE: &str =
 /// Where a message stands in its conversation.
 pub const SEQ_OF_MESSAGE: &str = "SELECT seq FROM messages WHERE conversation_id = $1 AND id = $2";
 /// Mutations that are not messages after a seq, ascending.
-pub const EVENTS_AFTER: &str = "SELECT seq, kind, payload, created_at FROM conversation_events \
+pub const EVENTS_AFTER: &str = "SELECT seq, kind, event_payload(conversation_id, kind, payload), created_at \
+    FROM conversation_events \
     WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+
+/// Indexes the next messages of some conversations for the search; those that have more.
+pub const INDEX_MESSAGES: &str = "SELECT index_messages($1, $2)";
+/// Conversations whose log is ahead of the search index.
+pub const UNINDEXED_CONVERSATIONS: &str = "SELECT unindexed_conversations($1, $2)";
+
+/// `read_<name>(arguments)`; the name is one of the server's own table.
+pub const LOOK_UP: &str = "SELECT look_up($1, $2)";
+/// Where a message belongs, for somebody who may see it.
+pub const CONVERSATION_OF_MESSAGE: &str = "SELECT conversation_of_message($1)";
+/// Where an invitation leads.
+pub const CONVERSATION_OF_INVITE: &str = "SELECT conversation_of_invite($1)";
 
 /// The newest seq of those of the given conversations in which the user is a member.
 pub const HEADS: &str = "SELECT c.id, c.last_seq FROM conversations c \
@@ -69,7 +87,7 @@ pub const LIST_CONVERSATIONS: &str = "SELECT c.id, conversation_json(c, app_user
 pub const GET_CONVERSATION: &str = "SELECT conversation_json(c, app_user_id()) FROM conversations c WHERE c.id = $1";
 /// A page of a conversation's members.
 pub const LIST_MEMBERS: &str = "SELECT u.id, user_json(u) || jsonb_build_object('role', m.role, 'joined_at', \
-        rfc3339(m.joined_at), 'read_seq', m.read_seq) \
+        rfc3339(m.joined_at), 'read_seq', m.read_seq, 'muted_until', rfc3339(m.muted_until)) \
     FROM conversation_members m JOIN users u ON u.id = m.user_id \
     WHERE m.conversation_id = $1 AND u.id > $2 ORDER BY u.id LIMIT $3";
 

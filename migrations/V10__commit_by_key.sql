@@ -23,6 +23,8 @@ BEGIN
     RETURN QUERY
     WITH found AS MATERIALIZED (
         SELECT i.*, c.id AS known_conversation, c.last_seq, c.archived_at, m.user_id AS member, m.role, m.muted_until,
+               CASE WHEN c.slow_mode_s > 0 AND m.role < 'moderator' THEN c.slow_mode_s END AS slow_s,
+               CASE WHEN c.direct_low IS NOT NULL THEN is_blocked(c.direct_low, c.direct_high) ELSE false END AS blocked,
                u.username, u.display_name, first.id AS first_id, first.seq AS first_seq, first.created_at AS first_at,
                CASE WHEN i.parent_id IS NOT NULL THEN (
                    SELECT coalesce(p.parent_message_id, p.id) FROM messages p
@@ -39,6 +41,11 @@ BEGIN
                                 AND x.client_message_id = i.client_message_id LIMIT 1) first ON true
     ), judged AS MATERIALIZED (
         SELECT f.*,
+               -- Slow mode looks at the last few thousand places of the log, which bounds what it costs.
+               CASE WHEN f.slow_s IS NOT NULL THEN (
+                   SELECT x.created_at + make_interval(secs => f.slow_s) FROM messages x
+                    WHERE x.conversation_id = f.conversation_id AND x.seq > f.last_seq - 5000 AND x.sender_id = f.sender_id
+                    ORDER BY x.seq DESC LIMIT 1) END AS slow_until,
                CASE
                    WHEN f.first_id IS NOT NULL THEN 'duplicate'
                    WHEN f.known_conversation IS NULL THEN 'not_found'
@@ -48,14 +55,17 @@ BEGIN
                    WHEN f.member IS NULL THEN 'not_member'
                    WHEN f.archived_at IS NOT NULL OR f.role = 'read_only' THEN 'read_only'
                    WHEN f.muted_until > now() THEN 'muted'
+                   WHEN f.blocked THEN 'blocked'
                    WHEN f.parent_id IS NOT NULL AND f.root_id IS NULL THEN 'parent_not_found'
                    ELSE 'committed'
                END AS verdict
           FROM found f
     ), accepted AS (
-        -- Repeats within the batch count among what is acceptable: a refused first one stores nothing to repeat.
-        SELECT j.*, j.verdict = 'committed' AND row_number() OVER (
-                   PARTITION BY j.conversation_id, j.sender_id, j.client_message_id, j.verdict ORDER BY j.ord) = 1 AS is_new
+        -- Repeats within the batch count among what is acceptable: a refused first one stores nothing to repeat. In slow
+        -- mode a member's first message of the batch is the only one.
+        SELECT j.*, j.verdict = 'committed' AND coalesce(j.slow_until <= now(), true) AND row_number() OVER (
+                   PARTITION BY j.conversation_id, j.sender_id, j.verdict,
+                       CASE WHEN j.slow_s IS NULL THEN j.client_message_id END ORDER BY j.ord) = 1 AS is_new
           FROM judged j
     ), numbered AS MATERIALIZED (
         SELECT a.*,
@@ -73,11 +83,14 @@ BEGIN
           FROM numbered n WHERE n.is_new ORDER BY n.conversation_id, n.new_seq
     )
     SELECT n.ord,
-           CASE WHEN n.verdict = 'committed' AND NOT n.is_new THEN 'duplicate' ELSE n.verdict END,
+           CASE WHEN n.verdict <> 'committed' OR n.is_new THEN n.verdict
+                WHEN original.new_id IS NULL THEN 'slow_mode' ELSE 'duplicate' END,
            coalesce(n.new_id, n.first_id, original.new_id),
            coalesce(CASE WHEN n.is_new THEN n.new_seq END, n.first_seq, original.new_seq),
            coalesce(n.first_at, now()), n.root_id, n.username, n.display_name, NULL::bigint[],
-           CASE WHEN n.muted_until > now() THEN (extract(epoch FROM n.muted_until - now()) * 1000)::bigint END
+           (extract(epoch FROM CASE
+               WHEN n.muted_until > now() THEN least(n.muted_until - now(), interval '1 year')
+               WHEN n.slow_s IS NOT NULL THEN greatest(n.slow_until - now(), interval '1 s') END) * 1000)::bigint
       FROM numbered n
       LEFT JOIN LATERAL (
           SELECT o.new_id, o.new_seq FROM numbered o
@@ -85,3 +98,15 @@ BEGIN
              AND o.sender_id = n.sender_id AND o.client_message_id = n.client_message_id LIMIT 1) original ON true
      ORDER BY n.ord;
 END $$;
+
+-- What the triggers made of new messages, after the rows above were returned: a second look, only when one of them has an
+-- @ or is a reply.
+DROP FUNCTION mentions_of(bigint[]);
+CREATE FUNCTION aftermath_of(p_messages bigint[])
+RETURNS TABLE (message_id bigint, mentions bigint[], root_id bigint, reply_count bigint, last_reply_at timestamptz)
+LANGUAGE sql STABLE AS $$
+    SELECT m.id, (SELECT array_agg(x.user_id ORDER BY x.user_id) FROM message_mentions x WHERE x.message_id = m.id),
+           m.parent_message_id, t.reply_count, t.last_reply_at
+      FROM messages m LEFT JOIN thread_statistics t ON t.root_message_id = m.parent_message_id
+     WHERE m.id = ANY (p_messages)
+$$;

@@ -1,0 +1,295 @@
+//! The table of changes that are no new messages: each is checked here and done by `mutate_<name>` in PostgreSQL.
+//!
+//! Nothing between the two knows the kinds apart: the shard finds the conversation's owner by the [`Place`], the committer
+//! passes the arguments on, and the events come back ready to be published.
+
+use super::fields::Fields;
+use super::{Arguments, Place};
+use crate::error::{ErrorCode, Refusal};
+use crate::ids::{MAX_SAFE_INTEGER, MessageId};
+use crate::limits::{self, Limits};
+use serde_json::{Value, json};
+
+/// A kind of change.
+pub struct ChangeKind {
+    /// The command, and what follows `mutate_` in PostgreSQL.
+    pub name: &'static str,
+    /// Takes the fields it needs.
+    pub(super) read: fn(&mut Fields<'_>, &Limits) -> Result<(Place, Arguments), Refusal>,
+}
+
+macro_rules! changes {
+    ($($name:ident),* $(,)?) => {
+        /// Every kind.
+        pub const CHANGES: &[ChangeKind] = &[$(ChangeKind { name: stringify!($name), read: $name },)*];
+    };
+}
+
+changes! {
+    create_conversation, join_conversation, leave_conversation, invite_member, mark_read,
+    edit_message, delete_message, pin_message, add_reaction, remove_reaction, follow_thread,
+    remove_member, set_role, transfer_ownership, mute_member, ban_member, unban_member,
+    update_conversation, archive_conversation, create_invite, revoke_invite, join_by_invite,
+    block_user, unblock_user,
+}
+
+/// The row of a name.
+pub(super) fn row(name: &str) -> Option<usize> {
+    CHANGES.iter().position(|kind| kind.name == name)
+}
+
+type Read = Result<(Place, Arguments), Refusal>;
+
+/// The place of a change about a message: the conversation, where the client says which, saves a look-up.
+fn message(data: &mut Fields<'_>) -> Result<(Place, Arguments), Refusal> {
+    let message = MessageId(data.required_id("message_id")?);
+    let place = data.optional_conversation()?.map_or(Place::OfMessage(message), Place::Conversation);
+    Ok((place, arguments(json!({ "message_id": message }))))
+}
+
+/// The place and the user of a change about a member.
+fn member(data: &mut Fields<'_>) -> Result<(Place, Arguments), Refusal> {
+    let place = Place::Conversation(data.conversation()?);
+    Ok((place, arguments(json!({ "user_id": data.required_id("user_id")? }))))
+}
+
+fn arguments(value: Value) -> Arguments {
+    match value {
+        Value::Object(map) => map,
+        _ => Arguments::new(),
+    }
+}
+
+fn create_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
+    let kind = data.required_text("kind")?;
+    if !["direct", "group", "public_room", "private_room"].contains(&kind.as_ref()) {
+        return Err(Refusal::bad_request("data.kind: must be direct, group, public_room or private_room"));
+    }
+    let name = conversation_name(data)?;
+    let description = data.bounded_text("description", limits::CONVERSATION_DESCRIPTION_CHARS_MAX)?;
+    let members = data.user_ids("member_ids", limits::CREATE_MEMBERS_MAX)?;
+    match kind.as_ref() {
+        "direct" if name.is_some() || description.is_some() => {
+            return Err(Refusal::bad_request("data.name: a direct conversation has no name or description"));
+        }
+        "direct" if members.len() != 1 => {
+            return Err(Refusal::bad_request("data.member_ids: a direct conversation needs exactly one other user"));
+        }
+        "public_room" | "private_room" if name.is_none() => {
+            return Err(Refusal::bad_request("data.name: a room needs a name"));
+        }
+        _ => {}
+    }
+    let given = json!({ "kind": kind, "name": name, "description": description, "member_ids": members });
+    Ok((Place::Nowhere, arguments(given)))
+}
+
+/// A name without space around it; one of nothing but space is none.
+fn conversation_name(data: &mut Fields<'_>) -> Result<Option<String>, Refusal> {
+    let name = data.bounded_text("name", limits::CONVERSATION_NAME_CHARS_MAX)?;
+    Ok(name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()))
+}
+
+fn join_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
+    Ok((Place::Conversation(data.conversation()?), Arguments::new()))
+}
+
+fn leave_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
+    Ok((Place::Conversation(data.conversation()?), Arguments::new()))
+}
+
+fn invite_member(data: &mut Fields<'_>, _: &Limits) -> Read {
+    member(data)
+}
+
+fn mark_read(data: &mut Fields<'_>, _: &Limits) -> Read {
+    let place = Place::Conversation(data.conversation()?);
+    Ok((place, arguments(json!({ "seq": data.required_integer("seq", 0, MAX_SAFE_INTEGER)? }))))
+}
+
+fn edit_message(data: &mut Fields<'_>, limits: &Limits) -> Read {
+    let (place, mut given) = message(data)?;
+    given.insert("content".to_owned(), json!(data.content(limits.max_message_length)?));
+    given.insert("window_s".to_owned(), json!(limits.message_edit_window_s));
+    Ok((place, given))
+}
+
+fn delete_message(data: &mut Fields<'_>, _: &Limits) -> Read {
+    message(data)
+}
+
+fn pin_message(data: &mut Fields<'_>, _: &Limits) -> Read {
+    let (place, mut given) = message(data)?;
+    given.insert("pinned".to_owned(), json!(data.required_bool("pinned")?));
+    Ok((place, given))
+}
+
+fn add_reaction(data: &mut Fields<'_>, _: &Limits) -> Read {
+    let (place, mut given) = message(data)?;
+    given.insert("emoji".to_owned(), json!(emoji(&data.required_text("emoji")?)?));
+    Ok((place, given))
+}
+
+fn remove_reaction(data: &mut Fields<'_>, limits: &Limits) -> Read {
+    add_reaction(data, limits)
+}
+
+/// One emoji in its fully qualified form, so that the same one is never counted as two; or a `:shortcode:` of the client's.
+pub(super) fn emoji(text: &str) -> Result<String, Refusal> {
+    if let Some(known) = emojis::get(text) {
+        return Ok(known.as_str().to_owned());
+    }
+    let code = text.strip_prefix(':').and_then(|rest| rest.strip_suffix(':'));
+    let is_shortcode = code.is_some_and(|code| {
+        (1..=32).contains(&code.len())
+            && code.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'+' | b'-'))
+    });
+    if !is_shortcode {
+        return Err(Refusal::bad_request(
+            "data.emoji: must be one emoji, or a :shortcode: of 1 to 32 of a-z, 0-9, _, + and -",
+        ));
+    }
+    let named = code.and_then(emojis::get_by_shortcode).map(|known| known.as_str().to_owned());
+    Ok(named.unwrap_or_else(|| text.to_owned()))
+}
+
+fn follow_thread(data: &mut Fields<'_>, _: &Limits) -> Read {
+    let (place, mut given) = message(data)?;
+    given.insert("following".to_owned(), json!(data.required_bool("following")?));
+    Ok((place, given))
+}
+
+fn remove_member(data: &mut Fields<'_>, _: &Limits) -> Read {
+    member(data)
+}
+
+fn set_role(data: &mut Fields<'_>, _: &Limits) -> Read {
+    let (place, mut given) = member(data)?;
+    let role = data.required_text("role")?;
+    if !["admin", "moderator", "member", "read_only"].contains(&role.as_ref()) {
+        let words = "data.role: must be admin, moderator, member or read_only; transfer_ownership makes an owner";
+        return Err(Refusal::bad_request(words));
+    }
+    given.insert("role".to_owned(), json!(role));
+    Ok((place, given))
+}
+
+fn transfer_ownership(data: &mut Fields<'_>, _: &Limits) -> Read {
+    member(data)
+}
+
+fn mute_member(data: &mut Fields<'_>, _: &Limits) -> Read {
+    let (place, mut given) = member(data)?;
+    given.insert("duration_s".to_owned(), json!(data.optional_integer("duration_s", 0, limits::MUTE_SECONDS_MAX)?));
+    Ok((place, given))
+}
+
+fn ban_member(data: &mut Fields<'_>, _: &Limits) -> Read {
+    let (place, mut given) = member(data)?;
+    given.insert("reason".to_owned(), json!(data.bounded_text("reason", limits::BAN_REASON_CHARS_MAX)?));
+    Ok((place, given))
+}
+
+fn unban_member(data: &mut Fields<'_>, _: &Limits) -> Read {
+    member(data)
+}
+
+fn update_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
+    let place = Place::Conversation(data.conversation()?);
+    let mut given = Arguments::new();
+    if data.has("name") {
+        let name = conversation_name(data)?;
+        let name = name.ok_or_else(|| Refusal::bad_request("data.name: must not be empty"))?;
+        given.insert("name".to_owned(), json!(name));
+    }
+    if data.has("description") {
+        let description = data.bounded_text("description", limits::CONVERSATION_DESCRIPTION_CHARS_MAX)?;
+        given.insert("description".to_owned(), json!(description));
+    }
+    for (name, most) in [("slow_mode_s", limits::SLOW_MODE_SECONDS_MAX), ("member_limit", limits::MEMBER_LIMIT_MAX)] {
+        if let Some(number) = data.optional_integer(name, 0, most)? {
+            given.insert(name.to_owned(), json!(number));
+        }
+    }
+    if given.is_empty() {
+        let words = "data: give at least one of name, description, slow_mode_s and member_limit";
+        return Err(Refusal::bad_request(words));
+    }
+    Ok((place, given))
+}
+
+fn archive_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
+    let place = Place::Conversation(data.conversation()?);
+    let archived = !data.has("archived") || data.required_bool("archived")?;
+    Ok((place, arguments(json!({ "archived": archived }))))
+}
+
+fn create_invite(data: &mut Fields<'_>, _: &Limits) -> Read {
+    let place = Place::Conversation(data.conversation()?);
+    let uses = data.optional_integer("max_uses", 1, limits::INVITE_USES_MAX)?;
+    let seconds = data.optional_integer("expires_in_s", 1, limits::INVITE_SECONDS_MAX)?;
+    Ok((place, arguments(json!({ "max_uses": uses, "expires_in_s": seconds }))))
+}
+
+fn revoke_invite(data: &mut Fields<'_>, _: &Limits) -> Read {
+    let place = Place::Conversation(data.conversation()?);
+    Ok((place, arguments(json!({ "code": invite_code(data)? }))))
+}
+
+fn join_by_invite(data: &mut Fields<'_>, _: &Limits) -> Read {
+    let code = invite_code(data)?;
+    Ok((Place::OfInvite(code.clone()), arguments(json!({ "code": code }))))
+}
+
+fn invite_code(data: &mut Fields<'_>) -> Result<String, Refusal> {
+    let code = data.required_text("code")?;
+    if code.is_empty() || code.len() > 64 || !code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    {
+        return Err(Refusal::new(ErrorCode::NotFound, "data.code: this is not an invitation's code"));
+    }
+    Ok(code.into_owned())
+}
+
+fn block_user(data: &mut Fields<'_>, _: &Limits) -> Read {
+    Ok((Place::Nowhere, arguments(json!({ "user_id": data.required_id("user_id")? }))))
+}
+
+fn unblock_user(data: &mut Fields<'_>, limits: &Limits) -> Read {
+    block_user(data, limits)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emoji_is_one_emoji_in_one_form() {
+        for (given, kept) in [
+            ("🚀", "🚀"),
+            ("❤", "❤\u{fe0f}"), // without and with the variation selector it is the same heart
+            ("❤\u{fe0f}", "❤\u{fe0f}"),
+            ("👩‍👩‍👧", "👩‍👩‍👧"),
+            ("👍🏽", "👍🏽"),
+            ("🇫🇷", "🇫🇷"),
+            (":rocket:", "🚀"),
+            (":our-logo:", ":our-logo:"),
+        ] {
+            assert_eq!(emoji(given).as_deref(), Ok(kept), "{given}");
+        }
+        for wrong in [
+            "",
+            "a",
+            "🚀🚀",
+            "🚀 ",
+            ":",
+            "::",
+            ":Upper:",
+            ":with space:",
+            "<b>",
+            "1",
+            ":waytoolongwaytoolongwaytoolongwaytoolong:",
+        ] {
+            assert_eq!(emoji(wrong).map_err(|r| r.code), Err(ErrorCode::BadRequest), "{wrong:?}");
+        }
+    }
+}

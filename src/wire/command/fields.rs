@@ -1,0 +1,182 @@
+//! Taking a command's data apart: every field is of a type and within its bounds, or the refusal says which is not.
+
+use crate::error::{ErrorCode, Refusal};
+use crate::ids::{ConversationId, MAX_SAFE_INTEGER, MessageId, Seq, UserId};
+use crate::limits as bounds;
+use crate::wire::command::HistoryWindow;
+use crate::wire::value::{Map, Value};
+use std::borrow::Cow;
+
+/// The fields of one map, taken out one by one; errors name the place.
+pub(super) struct Fields<'a> {
+    pub(super) map: Map<'a>,
+    pub(super) place: &'static str,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn take(&mut self, name: &str) -> Option<Value<'a>> {
+        let at = self.map.iter().position(|(key, _)| key == name)?;
+        Some(self.map.swap_remove(at).1)
+    }
+
+    pub(super) fn wrong(&self, name: &str, expected: &str, found: &Value<'_>) -> Refusal {
+        Refusal::bad_request(format!("{}{name}: must be {expected}, not {}", self.place, found.kind()))
+    }
+
+    pub(super) fn missing(&self, name: &str) -> Refusal {
+        Refusal::bad_request(format!("{}{name}: is missing", self.place))
+    }
+
+    pub(super) fn optional_text(&mut self, name: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+        match self.take(name) {
+            None | Some(Value::Null) => Ok(None),
+            // PostgreSQL cannot store U+0000, and no text that people write has it.
+            Some(Value::Text(text)) if text.contains('\0') => {
+                Err(Refusal::bad_request(format!("{}{name}: must not contain U+0000", self.place)))
+            }
+            Some(Value::Text(text)) => Ok(Some(text)),
+            Some(other) => Err(self.wrong(name, "a string", &other)),
+        }
+    }
+
+    pub(super) fn required_text(&mut self, name: &str) -> Result<Cow<'a, str>, Refusal> {
+        self.optional_text(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    pub(super) fn optional_integer(&mut self, name: &str, min: i64, max: i64) -> Result<Option<i64>, Refusal> {
+        match self.take(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Integer(number)) if (min..=max).contains(&number) => Ok(Some(number)),
+            Some(Value::Integer(_)) => {
+                Err(Refusal::bad_request(format!("{}{name}: must be between {min} and {max}", self.place)))
+            }
+            Some(other) => Err(self.wrong(name, "an integer", &other)),
+        }
+    }
+
+    pub(super) fn required_integer(&mut self, name: &str, min: i64, max: i64) -> Result<i64, Refusal> {
+        self.optional_integer(name, min, max)?.ok_or_else(|| self.missing(name))
+    }
+
+    pub(super) fn optional_id(&mut self, name: &str) -> Result<Option<i64>, Refusal> {
+        self.optional_integer(name, 1, MAX_SAFE_INTEGER)
+    }
+
+    pub(super) fn limit(&mut self, default: i64, max: i64) -> Result<i64, Refusal> {
+        Ok(self.optional_integer("limit", 1, max)?.unwrap_or(default))
+    }
+
+    pub(super) fn required_bool(&mut self, name: &str) -> Result<bool, Refusal> {
+        match self.take(name) {
+            Some(Value::Bool(value)) => Ok(value),
+            None | Some(Value::Null) => Err(self.missing(name)),
+            Some(other) => Err(self.wrong(name, "a boolean", &other)),
+        }
+    }
+
+    /// Whether the field is there, `null` included.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.map.iter().any(|(key, _)| key == name)
+    }
+
+    pub(super) fn required_id(&mut self, name: &str) -> Result<i64, Refusal> {
+        self.required_integer(name, 1, MAX_SAFE_INTEGER)
+    }
+
+    pub(super) fn user_ids(&mut self, name: &'static str, most: usize) -> Result<Vec<UserId>, Refusal> {
+        let list = match self.take(name) {
+            None | Some(Value::Null) => return Ok(Vec::new()),
+            Some(Value::List(list)) if list.len() <= most => list,
+            Some(Value::List(_)) => {
+                return Err(Refusal::bad_request(format!("{}{name}: at most {most} users at once", self.place)));
+            }
+            Some(other) => return Err(self.wrong(name, "a list of user ids", &other)),
+        };
+        list.iter()
+            .map(|value| match value {
+                Value::Integer(id @ 1..=MAX_SAFE_INTEGER) => Ok(UserId(*id)),
+                other => Err(self.wrong(name, "a list of user ids", other)),
+            })
+            .collect()
+    }
+
+    pub(super) fn optional_conversation(&mut self) -> Result<Option<ConversationId>, Refusal> {
+        self.optional_text("conversation_id")?.map(|text| conversation(&text, "data.conversation_id")).transpose()
+    }
+
+    pub(super) fn conversation(&mut self) -> Result<ConversationId, Refusal> {
+        conversation(&self.required_text("conversation_id")?, "data.conversation_id")
+    }
+
+    pub(super) fn bounded_text(&mut self, name: &str, chars_max: usize) -> Result<Option<Cow<'a, str>>, Refusal> {
+        match self.optional_text(name)? {
+            Some(text) if text.chars().count() > chars_max => Err(Refusal::new(
+                ErrorCode::TooLarge,
+                format!("{}{name}: at most {chars_max} characters are allowed", self.place),
+            )),
+            other => Ok(other),
+        }
+    }
+
+    pub(super) fn content(&mut self, chars_max: usize) -> Result<Cow<'a, str>, Refusal> {
+        let content = self.bounded_text("content", chars_max)?.ok_or_else(|| self.missing("content"))?;
+        if content.trim().is_empty() {
+            return Err(Refusal::bad_request("data.content: must not be empty"));
+        }
+        Ok(content)
+    }
+
+    pub(super) fn client_message_id(&mut self) -> Result<Option<Cow<'a, str>>, Refusal> {
+        match self.optional_text("client_message_id")? {
+            None => Ok(None),
+            Some(text) if text.is_empty() || text.len() > bounds::CLIENT_MESSAGE_ID_BYTES_MAX => {
+                Err(Refusal::bad_request("data.client_message_id: must be 1 to 64 bytes"))
+            }
+            // Control characters are the server's own: it keys messages sent without an id with them.
+            Some(text) if text.chars().any(char::is_control) => {
+                Err(Refusal::bad_request("data.client_message_id: must not contain control characters"))
+            }
+            Some(text) => Ok(Some(text)),
+        }
+    }
+
+    pub(super) fn history_window(&mut self) -> Result<HistoryWindow, Refusal> {
+        let before = self.optional_integer("before_seq", 0, MAX_SAFE_INTEGER)?;
+        let after = self.optional_integer("after_seq", 0, MAX_SAFE_INTEGER)?;
+        let around = self.optional_id("around_message_id")?;
+        match (before, after, around) {
+            (None, None, None) => Ok(HistoryWindow::Newest),
+            (Some(seq), None, None) => Ok(HistoryWindow::Before(Seq(seq))),
+            (None, Some(seq), None) => Ok(HistoryWindow::After(Seq(seq))),
+            (None, None, Some(id)) => Ok(HistoryWindow::Around(MessageId(id))),
+            _ => Err(Refusal::bad_request("data: give at most one of before_seq, after_seq and around_message_id")),
+        }
+    }
+
+    pub(super) fn cursors(&mut self) -> Result<Vec<(ConversationId, Seq)>, Refusal> {
+        let map = match self.take("cursors") {
+            Some(Value::Map(map)) if map.len() <= bounds::RESUME_CONVERSATIONS_MAX => map,
+            Some(Value::Map(_)) => {
+                return Err(Refusal::bad_request(
+                    "data.cursors: at most 1000 conversations; send several resume commands",
+                ));
+            }
+            Some(other) => return Err(self.wrong("cursors", "a map of conversation id to seq", &other)),
+            None => return Err(self.missing("cursors")),
+        };
+        map.into_iter()
+            .map(|(key, value)| match value {
+                Value::Integer(seq @ 0..=MAX_SAFE_INTEGER) => Ok((conversation(&key, "data.cursors")?, Seq(seq))),
+                other => Err(self.wrong("cursors", "a map of conversation id to seq", &other)),
+            })
+            .collect()
+    }
+}
+
+/// A conversation's id in text form, or the refusal of somebody who names none.
+pub(super) fn conversation(text: &str, place: &str) -> Result<ConversationId, Refusal> {
+    ConversationId::parse(text).ok_or_else(|| {
+        let shown: String = text.chars().take(40).collect();
+        Refusal::new(ErrorCode::NotFound, format!("{place}: there is no conversation {shown:?}"))
+    })
+}

@@ -1,0 +1,163 @@
+//! The table of questions that PostgreSQL answers as they are asked: each is checked here and answered by `read_<name>`
+//! there, under the asker's row level security.
+
+use super::Arguments;
+use super::changes;
+use super::fields::Fields;
+use crate::error::Refusal;
+use crate::ids::MAX_SAFE_INTEGER;
+use crate::limits::{self, LIST_PAGE_MAX};
+use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// A kind of question.
+pub struct LookupKind {
+    /// The command, and what follows `read_` in PostgreSQL.
+    pub name: &'static str,
+    /// Takes the fields it needs.
+    pub(super) read: fn(&mut Fields<'_>) -> Result<Arguments, Refusal>,
+}
+
+macro_rules! lookups {
+    ($($name:ident),* $(,)?) => {
+        /// Every kind.
+        pub const LOOKUPS: &[LookupKind] = &[$(LookupKind { name: stringify!($name), read: $name },)*];
+    };
+}
+
+lookups! {
+    get_thread, list_edits, list_pins, list_reactions, list_mentions, list_bans, list_invites, list_blocks,
+    list_public_rooms, search_messages,
+}
+
+/// The row of a name.
+pub(super) fn row(name: &str) -> Option<usize> {
+    LOOKUPS.iter().position(|kind| kind.name == name)
+}
+
+type Read = Result<Arguments, Refusal>;
+
+/// Arguments under construction: the names are PostgreSQL's, the checks the contract's.
+#[derive(Default)]
+struct Given(Arguments);
+
+impl Given {
+    fn put(mut self, name: &str, value: impl serde::Serialize) -> Self {
+        self.0.insert(name.to_owned(), json!(value));
+        self
+    }
+
+    fn message(self, data: &mut Fields<'_>) -> Result<Self, Refusal> {
+        let given = self.put("message_id", data.required_id("message_id")?);
+        given.optional_conversation(data)
+    }
+
+    fn conversation(self, data: &mut Fields<'_>) -> Result<Self, Refusal> {
+        Ok(self.put("conversation", data.conversation()?.number()))
+    }
+
+    fn optional_conversation(self, data: &mut Fields<'_>) -> Result<Self, Refusal> {
+        Ok(match data.optional_conversation()? {
+            Some(conversation) => self.put("conversation", conversation.number()),
+            None => self,
+        })
+    }
+
+    fn integer(self, data: &mut Fields<'_>, name: &str) -> Result<Self, Refusal> {
+        Ok(match data.optional_integer(name, 0, MAX_SAFE_INTEGER)? {
+            Some(number) => self.put(name, number),
+            None => self,
+        })
+    }
+
+    fn limit(self, data: &mut Fields<'_>, default: i64, most: i64) -> Result<Self, Refusal> {
+        Ok(self.put("limit", data.limit(default, most)?))
+    }
+}
+
+fn get_thread(data: &mut Fields<'_>) -> Read {
+    let given = Given::default().message(data)?.integer(data, "before_seq")?.integer(data, "after_seq")?;
+    if given.0.contains_key("before_seq") && given.0.contains_key("after_seq") {
+        return Err(Refusal::bad_request("data: give at most one of before_seq and after_seq"));
+    }
+    Ok(given.limit(data, limits::HISTORY_PAGE_DEFAULT, limits::HISTORY_PAGE_MAX)?.0)
+}
+
+fn list_edits(data: &mut Fields<'_>) -> Read {
+    Ok(Given::default().message(data)?.0)
+}
+
+fn list_pins(data: &mut Fields<'_>) -> Read {
+    Ok(Given::default().conversation(data)?.0)
+}
+
+fn list_reactions(data: &mut Fields<'_>) -> Read {
+    let given = Given::default().message(data)?.limit(data, 50, LIST_PAGE_MAX)?;
+    Ok(match data.optional_text("emoji")? {
+        Some(text) => given.put("emoji", changes::emoji(&text)?).0,
+        None => given.0,
+    })
+}
+
+fn list_mentions(data: &mut Fields<'_>) -> Read {
+    Ok(Given::default().optional_conversation(data)?.integer(data, "cursor")?.limit(data, 50, LIST_PAGE_MAX)?.0)
+}
+
+fn list_bans(data: &mut Fields<'_>) -> Read {
+    Ok(Given::default().conversation(data)?.0)
+}
+
+fn list_invites(data: &mut Fields<'_>) -> Read {
+    Ok(Given::default().conversation(data)?.0)
+}
+
+fn list_blocks(_: &mut Fields<'_>) -> Read {
+    Ok(Arguments::new())
+}
+
+fn list_public_rooms(data: &mut Fields<'_>) -> Read {
+    let given = Given::default().integer(data, "cursor")?.limit(data, 50, LIST_PAGE_MAX)?;
+    Ok(match data.bounded_text("query", limits::CONVERSATION_NAME_CHARS_MAX)? {
+        Some(text) if !text.trim().is_empty() => given.put("query", text.trim()).0,
+        _ => given.0,
+    })
+}
+
+fn search_messages(data: &mut Fields<'_>) -> Read {
+    let query = data.bounded_text("query", limits::SEARCH_QUERY_CHARS_MAX)?.unwrap_or_default();
+    if query.trim().is_empty() {
+        return Err(Refusal::bad_request("data.query: is missing or empty"));
+    }
+    let mut given = Given::default().put("query", query.trim()).optional_conversation(data)?;
+    if let Some(user) = data.optional_id("from_user_id")? {
+        given = given.put("from_user_id", user);
+    }
+    for name in ["before", "after"] {
+        if let Some(time) = data.optional_text(name)? {
+            given = given.put(name, time_of(name, &time)?);
+        }
+    }
+    match data.optional_text("has")?.as_deref() {
+        None => {}
+        Some(kind @ ("link" | "file")) => given = given.put("has", kind),
+        Some(_) => return Err(Refusal::bad_request("data.has: must be link or file")),
+    }
+    if let Some(cursor) = data.optional_text("cursor")? {
+        let parts =
+            cursor.split_once('.').and_then(|(us, id)| Some((us.parse::<i64>().ok()?, id.parse::<i64>().ok()?)));
+        let (us, id) =
+            parts.ok_or_else(|| Refusal::bad_request("data.cursor: must be the next_cursor of an answer"))?;
+        given = given.put("cursor_us", us).put("cursor_id", id);
+    }
+    Ok(given.limit(data, 50, limits::SEARCH_PAGE_MAX)?.0)
+}
+
+/// A time as PostgreSQL reads it, if it is one by RFC 3339.
+fn time_of(name: &str, text: &str) -> Result<String, Refusal> {
+    let parsed = OffsetDateTime::parse(text, &Rfc3339).ok().filter(|time| (1970..=9999).contains(&time.year()));
+    let utc = parsed.and_then(|time| time.to_offset(time::UtcOffset::UTC).format(&Rfc3339).ok());
+    utc.ok_or_else(|| {
+        Refusal::bad_request(format!("data.{name}: must be a time by RFC 3339, such as 2026-01-31T12:00:00Z"))
+    })
+}

@@ -1,0 +1,349 @@
+//! Commands: what a client can ask for, with every field checked.
+//!
+//! Most commands are a row in one of two tables: [`changes`] for what `mutate_<name>` in PostgreSQL does, [`lookups`] for
+//! what `read_<name>` there answers; docs/adding-a-command.md shows how. What needs more of the shard than to be passed on
+//! is a variant of [`Command`] with an arm in `Command::read`.
+
+pub mod changes;
+mod fields;
+pub mod lookups;
+
+use self::changes::CHANGES;
+use self::fields::Fields;
+use self::lookups::LOOKUPS;
+use super::Format;
+use super::json::JsonReader;
+use super::msgpack;
+use super::value::Value;
+use crate::error::{ErrorCode, Refusal};
+use crate::ids::{ConversationId, MAX_SAFE_INTEGER, MessageId, Seq};
+use crate::limits as bounds;
+use serde::Serialize;
+use std::borrow::Cow;
+
+/// A client's own name for a command, echoed in its reply.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(untagged)]
+pub enum RequestId {
+    /// Given as an integer.
+    Integer(i64),
+    /// Given as text, at most 128 bytes.
+    Text(Box<str>),
+}
+
+/// Which part of a history to read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HistoryWindow {
+    /// The newest messages.
+    Newest,
+    /// Messages with a smaller seq, the nearest ones.
+    Before(Seq),
+    /// Messages with a larger seq, the nearest ones.
+    After(Seq),
+    /// Messages on both sides of one.
+    Around(MessageId),
+}
+
+/// A command whose fields are in range. Text borrows from the receive buffer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // the fields are the wire contract's
+pub enum Command<'a> {
+    SendMessage {
+        conversation: ConversationId,
+        content: Cow<'a, str>,
+        parent: Option<MessageId>,
+        message_type: &'static str,
+        client_message_id: Option<Cow<'a, str>>,
+    },
+    GetHistory {
+        conversation: ConversationId,
+        window: HistoryWindow,
+        limit: i64,
+    },
+    ListConversations {
+        cursor: i64,
+        limit: i64,
+    },
+    GetConversation {
+        conversation: ConversationId,
+    },
+    ListMembers {
+        conversation: ConversationId,
+        cursor: i64,
+        limit: i64,
+    },
+    Subscribe {
+        conversation: ConversationId,
+        after: Option<Seq>,
+    },
+    Unsubscribe {
+        conversation: ConversationId,
+    },
+    Resume {
+        cursors: Vec<(ConversationId, Seq)>,
+    },
+    Typing {
+        conversation: ConversationId,
+    },
+    Ping,
+    /// A change that is no new message: a row of [`changes::CHANGES`].
+    Change {
+        row: usize,
+        place: Place,
+        arguments: Arguments,
+    },
+    /// A question that is answered as it is asked: a row of [`lookups::LOOKUPS`].
+    Lookup {
+        row: usize,
+        arguments: Arguments,
+    },
+}
+
+/// Where a change belongs.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// To no conversation, or to one that does not exist yet.
+    Nowhere,
+    /// To this one.
+    Conversation(ConversationId),
+    /// To the one that has this message.
+    OfMessage(MessageId),
+    /// To the one that this code invites to.
+    OfInvite(String),
+}
+
+/// What `mutate_<name>` or `read_<name>` in PostgreSQL is given: the command's data, checked.
+pub type Arguments = serde_json::Map<String, serde_json::Value>;
+
+/// A frame as far as it could be read.
+#[derive(Debug)]
+pub struct Parsed<'a> {
+    /// The client's name for it, where one could be read.
+    pub id: Option<RequestId>,
+    /// The command, or why there is none.
+    pub command: Result<Command<'a>, Refusal>,
+}
+
+impl Command<'_> {
+    /// Every command's name, in the order of [`Command::index`].
+    pub const NAMES: [&'static str; OWN.len() + CHANGES.len() + LOOKUPS.len()] = {
+        let mut names = [""; OWN.len() + CHANGES.len() + LOOKUPS.len()];
+        let mut at = 0;
+        while at < names.len() {
+            names[at] = if at < OWN.len() {
+                OWN[at]
+            } else if at < OWN.len() + CHANGES.len() {
+                CHANGES[at - OWN.len()].name
+            } else {
+                LOOKUPS[at - OWN.len() - CHANGES.len()].name
+            };
+            at += 1;
+        }
+        names
+    };
+
+    /// Position of the command's name in [`Command::NAMES`].
+    #[must_use]
+    pub fn index(&self) -> usize {
+        match self {
+            Self::SendMessage { .. } => 0,
+            Self::GetHistory { .. } => 1,
+            Self::ListConversations { .. } => 2,
+            Self::GetConversation { .. } => 3,
+            Self::ListMembers { .. } => 4,
+            Self::Subscribe { .. } => 5,
+            Self::Unsubscribe { .. } => 6,
+            Self::Resume { .. } => 7,
+            Self::Typing { .. } => 8,
+            Self::Ping => 9,
+            Self::Change { row, .. } => OWN.len() + row,
+            Self::Lookup { row, .. } => OWN.len() + CHANGES.len() + row,
+        }
+    }
+}
+
+/// Commands with an arm of their own in `Command::read`, in the order of [`Command::index`].
+const OWN: [&str; 10] = [
+    "send_message",
+    "get_history",
+    "list_conversations",
+    "get_conversation",
+    "list_members",
+    "subscribe",
+    "unsubscribe",
+    "resume",
+    "typing",
+    "ping",
+];
+
+/// Reads one frame.
+pub fn parse<'a>(bytes: &'a mut [u8], format: Format, json: &mut JsonReader, limits: &bounds::Limits) -> Parsed<'a> {
+    let value = match format {
+        Format::Json => json.read(bytes),
+        Format::MessagePack => msgpack::read(bytes),
+    };
+    let refused = |id, refusal| Parsed { id, command: Err(refusal) };
+    let mut fields = match value {
+        Ok(Value::Map(map)) => Fields { map, place: "" },
+        Ok(other) => {
+            let words = format!("a command is a map {{\"type\", \"id\", \"data\"}}, this is {}", other.kind());
+            return refused(None, Refusal::bad_request(words));
+        }
+        Err(words) => return refused(None, Refusal::bad_request(words)),
+    };
+    let id = match fields.take("id") {
+        None | Some(Value::Null) => None,
+        Some(Value::Integer(number)) => Some(RequestId::Integer(number)),
+        Some(Value::Text(text)) if text.len() <= bounds::COMMAND_ID_BYTES_MAX => {
+            Some(RequestId::Text(text.into_owned().into()))
+        }
+        Some(other) => {
+            let words = format!("id: must be an integer or a string of at most 128 bytes, not {}", other.kind());
+            return refused(None, Refusal::bad_request(words));
+        }
+    };
+    let name = match fields.required_text("type") {
+        Ok(name) => name,
+        Err(refusal) => return refused(id, refusal),
+    };
+    let data = match fields.take("data") {
+        Some(Value::Map(map)) => Fields { map, place: "data." },
+        None | Some(Value::Null) => Fields { map: Vec::new(), place: "data." },
+        Some(other) => {
+            return refused(id, Refusal::bad_request(format!("data: must be a map, not {}", other.kind())));
+        }
+    };
+    Parsed { id, command: Command::read(&name, data, limits) }
+}
+
+impl<'a> Command<'a> {
+    fn read(name: &str, mut data: Fields<'a>, limits: &bounds::Limits) -> Result<Self, Refusal> {
+        let data = &mut data;
+        Ok(match name {
+            "send_message" => Self::SendMessage {
+                conversation: data.conversation()?,
+                content: data.content(limits.max_message_length)?,
+                parent: data.optional_id("parent_message_id")?.map(MessageId),
+                message_type: match data.optional_text("message_type")?.as_deref() {
+                    None | Some("text") => "text",
+                    Some("image") => "image",
+                    Some("file") => "file",
+                    Some(_) => return Err(Refusal::bad_request("data.message_type: must be text, image or file")),
+                },
+                client_message_id: data.client_message_id()?,
+            },
+            "get_history" => Self::GetHistory {
+                conversation: data.conversation()?,
+                window: data.history_window()?,
+                limit: data.limit(bounds::HISTORY_PAGE_DEFAULT, bounds::HISTORY_PAGE_MAX)?,
+            },
+            "list_conversations" => Self::ListConversations {
+                cursor: data.optional_integer("cursor", 0, MAX_SAFE_INTEGER)?.unwrap_or(0),
+                limit: data.limit(50, bounds::LIST_PAGE_MAX)?,
+            },
+            "get_conversation" => Self::GetConversation { conversation: data.conversation()? },
+            "list_members" => Self::ListMembers {
+                conversation: data.conversation()?,
+                cursor: data.optional_integer("cursor", 0, MAX_SAFE_INTEGER)?.unwrap_or(0),
+                limit: data.limit(50, bounds::LIST_PAGE_MAX)?,
+            },
+            "subscribe" => Self::Subscribe {
+                conversation: data.conversation()?,
+                after: data.optional_integer("after_seq", 0, MAX_SAFE_INTEGER)?.map(Seq),
+            },
+            "unsubscribe" => Self::Unsubscribe { conversation: data.conversation()? },
+            "resume" => Self::Resume { cursors: data.cursors()? },
+            "typing" => Self::Typing { conversation: data.conversation()? },
+            "ping" => Self::Ping,
+            other => match (changes::row(other), lookups::row(other)) {
+                (Some(row), _) => {
+                    let (place, arguments) = (CHANGES[row].read)(data, limits)?;
+                    Self::Change { row, place, arguments }
+                }
+                (None, Some(row)) => Self::Lookup { row, arguments: (LOOKUPS[row].read)(data)? },
+                (None, None) => return Err(unknown(other)),
+            },
+        })
+    }
+}
+
+fn unknown(name: &str) -> Refusal {
+    let shown: String = name.chars().take(40).collect();
+    Refusal::new(ErrorCode::UnknownCommand, format!("type: there is no command {shown:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(text: &str) -> (Option<RequestId>, Result<String, ErrorCode>) {
+        let mut bytes = text.as_bytes().to_vec();
+        let parsed = parse(&mut bytes, Format::Json, &mut JsonReader::default(), &bounds::Limits::default());
+        (parsed.id, parsed.command.map(|c| format!("{c:?}")).map_err(|r| r.code))
+    }
+
+    #[test]
+    fn both_formats_give_the_same_command() {
+        let text = r#"{"type":"send_message","id":7,"data":{"conversation_id":"room_6","content":"h\u00e9","client_message_id":"c"}}"#;
+        let mut packed = Vec::new();
+        msgpack::write(&serde_json::from_str::<serde_json::Value>(text).unwrap(), &mut packed).unwrap();
+        let limits = bounds::Limits::default();
+        let mut reader = JsonReader::default();
+        let mut json = text.as_bytes().to_vec();
+        let a = parse(&mut json, Format::Json, &mut reader, &limits);
+        let mut other = JsonReader::default();
+        let b = parse(&mut packed, Format::MessagePack, &mut other, &limits);
+        assert_eq!((a.id, a.command.unwrap()), (b.id, b.command.unwrap()));
+    }
+
+    #[test]
+    fn errors_say_what_and_keep_the_id() {
+        for (text, code) in [
+            (r#"{"id":1,"type":"nope"}"#, ErrorCode::UnknownCommand),
+            (r#"{"id":1}"#, ErrorCode::BadRequest),
+            (r#"{"id":1,"type":"send_message","data":[]}"#, ErrorCode::BadRequest),
+            (r#"{"id":1,"type":"send_message","data":{"conversation_id":"room_6"}}"#, ErrorCode::BadRequest),
+            (
+                r#"{"id":1,"type":"send_message","data":{"conversation_id":"room_6","content":"  "}}"#,
+                ErrorCode::BadRequest,
+            ),
+            (
+                r#"{"id":1,"type":"send_message","data":{"conversation_id":"room_5","content":"a"}}"#,
+                ErrorCode::NotFound,
+            ),
+            (
+                r#"{"id":1,"type":"send_message","data":{"conversation_id":"room_6","content":"a\u0000"}}"#,
+                ErrorCode::BadRequest,
+            ),
+            (r#"{"id":1,"type":"get_history","data":{"conversation_id":"room_6","limit":201}}"#, ErrorCode::BadRequest),
+            (r#"{"id":1,"type":"create_conversation","data":{"kind":"public_room"}}"#, ErrorCode::BadRequest),
+        ] {
+            assert_eq!(json(text), (Some(RequestId::Integer(1)), Err(code)), "{text}");
+        }
+        assert_eq!(json("[]"), (None, Err(ErrorCode::BadRequest)));
+        let long = format!(
+            r#"{{"id":1,"type":"send_message","data":{{"conversation_id":"room_6","content":"{}"}}}}"#,
+            "é".repeat(4_001)
+        );
+        assert_eq!(json(&long).1, Err(ErrorCode::TooLarge));
+    }
+
+    #[test]
+    fn names_and_indices_agree() {
+        assert_eq!(Command::NAMES[Command::Ping.index()], "ping");
+        let resume = Command::Resume { cursors: vec![] };
+        assert_eq!(Command::NAMES[resume.index()], "resume");
+        let names: std::collections::BTreeSet<_> = Command::NAMES.iter().collect();
+        assert_eq!(names.len(), Command::NAMES.len(), "no name stands twice");
+        for name in Command::NAMES {
+            let text =
+                format!(r#"{{"type":"{name}","data":{{"conversation_id":"room_6","message_id":1,"content":"a"}}}}"#);
+            let mut bytes = text.into_bytes();
+            let parsed = parse(&mut bytes, Format::Json, &mut JsonReader::default(), &bounds::Limits::default());
+            match parsed.command {
+                Ok(command) => assert_eq!(Command::NAMES[command.index()], name),
+                Err(refusal) => assert_eq!(refusal.code, ErrorCode::BadRequest, "{name} is known: {refusal}"),
+            }
+        }
+    }
+}

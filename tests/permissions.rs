@@ -1,0 +1,200 @@
+//! Who may do what: every cell of the table in docs/permissions.md is executed.
+//!
+//! How: for every row, a room of its own with one user of each role, an outsider and somebody who is banned. Each of them tries
+//! what the row says; the answer must be the cell's. What one of them succeeds with is undone for the next by a new room.
+#![cfg(feature = "test-db")]
+
+mod support;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use support::{Server, User, code, id_of, server, unique};
+
+const ROLES: [&str; 7] = ["owner", "admin", "moderator", "member", "read_only", "outsider", "banned"];
+
+/// A room with everybody in it.
+struct Stage {
+    room: String,
+    /// In the order of [`ROLES`].
+    actors: Vec<User>,
+    member: User,
+    admin: User,
+    /// Somebody who is in no room.
+    stranger: User,
+    /// A message of the member's, of the admin's, and one of each actor's.
+    of_member: i64,
+    of_admin: i64,
+    own: Vec<i64>,
+}
+
+impl Stage {
+    /// A new room for the same people.
+    async fn set(server: &Server, people: &[User]) -> Self {
+        let (actors, rest) = people.split_at(ROLES.len());
+        let owner = &actors[0];
+        let members: Vec<i64> = actors[1..5].iter().chain(&rest[..2]).chain(&actors[6..7]).map(|u| u.id).collect();
+        let data = json!({"kind": "public_room", "name": unique("stage"), "member_ids": members});
+        let room = id_of(&server.ok(owner, "create_conversation", data).await);
+        let say = async |user: &User| {
+            let message = json!({"conversation_id": room, "content": "words"});
+            server.ok(user, "send_message", message).await["message_id"].as_i64().unwrap()
+        };
+        let mut own = Vec::new();
+        for (actor, role) in actors.iter().zip(ROLES) {
+            own.push(if role == "outsider" { 0 } else { say(actor).await });
+        }
+        let (of_member, of_admin) = (say(&rest[0]).await, say(&rest[1]).await);
+        own[5] = of_member; // the outsider has none of its own
+        for (user, role) in
+            [(&actors[1], "admin"), (&actors[2], "moderator"), (&actors[4], "read_only"), (&rest[1], "admin")]
+        {
+            let data = json!({"conversation_id": room, "user_id": user.id, "role": role});
+            server.ok(owner, "set_role", data).await;
+        }
+        server.ok(owner, "ban_member", json!({"conversation_id": room, "user_id": actors[6].id})).await;
+        let (member, admin, stranger) = (rest[0].clone(), rest[1].clone(), rest[2].clone());
+        Self { room, actors: actors.to_vec(), member, admin, stranger, of_member, of_admin, own }
+    }
+
+    /// The command of a row, as actor number `n` gives it.
+    fn command(&self, row: &str, n: usize) -> (&'static str, Value) {
+        let room = json!({"conversation_id": self.room});
+        let with = |more: Value| {
+            let mut data = room.clone();
+            data.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            data
+        };
+        let user = |user: &User| with(json!({"user_id": user.id}));
+        let role = |user: &User, role: &str| with(json!({"user_id": user.id, "role": role}));
+        let message = |id: i64| with(json!({"message_id": id}));
+        match row {
+            "send a message" => ("send_message", with(json!({"content": "more words"}))),
+            "edit one's own message" => {
+                ("edit_message", with(json!({"message_id": self.own[n], "content": "better words"})))
+            }
+            "edit another's message" => {
+                ("edit_message", with(json!({"message_id": self.of_member, "content": "other words"})))
+            }
+            "delete one's own message" => ("delete_message", message(self.own[n])),
+            "delete a member's message" => ("delete_message", message(self.of_member)),
+            "delete an admin's message" => ("delete_message", message(self.of_admin)),
+            "pin a message" => ("pin_message", with(json!({"message_id": self.of_member, "pinned": true}))),
+            "react" => ("add_reaction", with(json!({"message_id": self.of_member, "emoji": "👍"}))),
+            "follow a thread" => ("follow_thread", with(json!({"message_id": self.of_member, "following": true}))),
+            "read the history" => ("get_history", room),
+            "list the members" => ("list_members", room),
+            "list the pins" => ("list_pins", room),
+            "mark as read" => ("mark_read", with(json!({"seq": 3}))),
+            "invite somebody" => ("invite_member", user(&self.stranger)),
+            "remove a member" => ("remove_member", user(&self.member)),
+            "remove an admin" => ("remove_member", user(&self.admin)),
+            "mute a member" => ("mute_member", with(json!({"user_id": self.member.id, "duration_s": 60}))),
+            "ban a member" => ("ban_member", user(&self.member)),
+            "ban an admin" => ("ban_member", user(&self.admin)),
+            "lift a ban" => ("unban_member", user(&self.stranger)),
+            "list the bans" => ("list_bans", room),
+            "make a member a moderator" => ("set_role", role(&self.member, "moderator")),
+            "make a member an admin" => ("set_role", role(&self.member, "admin")),
+            "make an admin a member" => ("set_role", role(&self.admin, "member")),
+            "transfer the ownership" => ("transfer_ownership", user(&self.member)),
+            "rename the room" => ("update_conversation", with(json!({"name": unique("renamed")}))),
+            "archive the room" => ("archive_conversation", room),
+            "make an invitation link" => ("create_invite", room),
+            "list the invitation links" => ("list_invites", room),
+            "leave" => ("leave_conversation", room),
+            "join the public room" => ("join_conversation", room),
+            other => panic!("docs/permissions.md has a row that this test does not know: {other}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_cell_of_the_table_is_as_it_says() {
+    let server = server().await;
+    let text = include_str!("../docs/permissions.md");
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| what |"))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    assert!(rows.len() > 25 && rows.iter().all(|row| row.len() == ROLES.len() + 1), "{rows:?}");
+    let people = join_all((0..ROLES.len() + 3).map(|_| server.register())).await;
+    for row in rows {
+        let mut stage = Stage::set(server, &people).await;
+        for (n, role) in ROLES.into_iter().enumerate() {
+            let (kind, data) = stage.command(row[0], n);
+            let answer = match server.call(&stage.actors[n], kind, data).await {
+                Ok(_) => "yes".to_owned(),
+                Err(problem) => code(&problem),
+            };
+            assert_eq!(answer, row[n + 1], "{} as {role} ({kind})", row[0]);
+            if answer == "yes" {
+                stage = Stage::set(server, &people).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_direct_conversation_has_no_roles_and_a_block_ends_it() {
+    let server = server().await;
+    let (ann, bob, eve) = (server.register().await, server.register().await, server.register().await);
+    let data = json!({"kind": "direct", "member_ids": [bob.id]});
+    let direct = id_of(&server.ok(&ann, "create_conversation", data).await);
+    let place = json!({"conversation_id": direct});
+    let about = |user: &User| json!({"conversation_id": direct, "user_id": user.id});
+    for (kind, data) in [
+        ("invite_member", about(&eve)),
+        ("remove_member", about(&bob)),
+        ("mute_member", about(&bob)),
+        ("ban_member", about(&bob)),
+        ("leave_conversation", place.clone()),
+        ("archive_conversation", place.clone()),
+    ] {
+        assert_eq!(code(&server.call(&ann, kind, data).await.unwrap_err()), "forbidden", "{kind}");
+    }
+    let message = json!({"conversation_id": direct, "content": "hello"});
+    let sent = server.ok(&ann, "send_message", message.clone()).await;
+    server.ok(&bob, "pin_message", json!({"message_id": sent["message_id"], "pinned": true})).await;
+    for (blocker, other) in [(&ann, &bob), (&bob, &ann)] {
+        server.ok(blocker, "block_user", json!({"user_id": other.id})).await;
+        for sender in [&ann, &bob] {
+            assert_eq!(code(&server.call(sender, "send_message", message.clone()).await.unwrap_err()), "blocked");
+        }
+        let listed = server.ok(blocker, "list_blocks", json!({})).await;
+        assert_eq!(listed["users"][0]["id"], other.id);
+        server.ok(blocker, "unblock_user", json!({"user_id": other.id})).await;
+        server.ok(other, "send_message", message.clone()).await;
+    }
+    assert_eq!(code(&server.call(&ann, "block_user", json!({"user_id": ann.id})).await.unwrap_err()), "bad_request");
+}
+
+#[tokio::test]
+async fn an_invitation_link_lets_in_as_often_and_as_long_as_it_says() {
+    let server = server().await;
+    let people = join_all((0..4).map(|_| server.register())).await;
+    let room = server.room(&[&people[0]]).await;
+    let place = json!({"conversation_id": room});
+    let made = server.ok(&people[0], "create_invite", json!({"conversation_id": room, "max_uses": 2})).await;
+    let link = json!({"code": made["invite"]["code"]});
+    assert_eq!(made["invite"]["uses"], 0);
+    for guest in &people[1..3] {
+        let joined = server.ok(guest, "join_by_invite", link.clone()).await;
+        assert_eq!(joined["conversation"]["id"], json!(room));
+        server.ok(guest, "join_by_invite", link.clone()).await; // who is in already uses nothing up
+    }
+    assert_eq!(code(&server.call(&people[3], "join_by_invite", link.clone()).await.unwrap_err()), "not_found");
+    let listed = server.ok(&people[0], "list_invites", place.clone()).await;
+    assert_eq!(listed["invites"][0]["uses"], 2);
+
+    let made = server.ok(&people[0], "create_invite", place.clone()).await;
+    let second = json!({"code": made["invite"]["code"]});
+    let revoked = json!({"conversation_id": room, "code": second["code"]});
+    server.ok(&people[0], "revoke_invite", revoked).await;
+    assert_eq!(code(&server.call(&people[3], "join_by_invite", second).await.unwrap_err()), "not_found");
+
+    let made = server.ok(&people[0], "create_invite", json!({"conversation_id": room, "expires_in_s": 1})).await;
+    let third = json!({"code": made["invite"]["code"]});
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    assert_eq!(code(&server.call(&people[3], "join_by_invite", third).await.unwrap_err()), "not_found");
+}
