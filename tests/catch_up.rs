@@ -107,7 +107,7 @@ async fn a_replay_tells_what_the_live_stream_told() {
     server.ok(&eve, "send_message", json!({"conversation_id": room, "content": format!("@{}", bob.name)})).await;
     server.ok(&eve, "leave_conversation", json!({"conversation_id": room})).await;
     server.ok(&ann, "leave_conversation", json!({"conversation_id": room})).await;
-    for (user, live, last) in [(&bob, &mut live, 7), (&ann, &mut mine, 5)] {
+    for (user, live, last) in [(&bob, &mut live, 8), (&ann, &mut mine, 5)] {
         let mut log = Log::after([(room.as_str(), 1)]);
         let mut told = Vec::new();
         while log.last(&room) < last {

@@ -13,7 +13,7 @@ use support::{Client, Format, Log, Server, User, closed, id_of, keys, server, te
 /// An id that is in range and that nobody has.
 const NOBODY: i64 = 1_000_000_000_000_000;
 
-const CONVERSATION_KEYS: [&str; 14] = [
+const CONVERSATION_KEYS: [&str; 16] = [
     "archived",
     "created_at",
     "description",
@@ -22,11 +22,13 @@ const CONVERSATION_KEYS: [&str; 14] = [
     "last_message_at",
     "last_seq",
     "member_count",
+    "member_limit",
     "mention_count",
     "name",
     "owner_id",
     "read_seq",
     "role",
+    "slow_mode_s",
     "unread_count",
 ];
 
@@ -505,4 +507,23 @@ async fn commands_over_http_are_the_same_commands() {
     assert_eq!((status, &problem["code"]), (400, &json!("bad_request")));
     let (status, problem) = server.post("/api/commands", Some(&bob.token), &json!({"type": "nope"})).await;
     assert_eq!((status, &problem["code"]), (400, &json!("unknown_command")));
+}
+
+#[tokio::test]
+async fn who_comes_back_at_once_hears_everything_again() {
+    let server = support::shards(4).await;
+    let (ann, bob) = (server.register().await, server.register().await);
+    let created = server.ok(&ann, "create_conversation", json!({"kind": "public_room", "name": "a door"})).await;
+    let room = support::id_of(&created);
+    let place = json!({"conversation_id": room});
+    // Subscriptions that the client makes itself: a leaving that is remembered must not undo one made after it.
+    let mut client = Client::none(server, &bob, Format::Json).await;
+    for n in 0..3 {
+        let joined = client.ok("join_conversation", place.clone()).await;
+        client.ok("subscribe", json!({"conversation_id": room, "after_seq": joined["seq"]})).await;
+        let content = format!("round {n}");
+        server.ok(&ann, "send_message", json!({"conversation_id": room, "content": content})).await;
+        assert_eq!(client.event("message_created").await["content"], json!(content));
+        client.ok("leave_conversation", place.clone()).await;
+    }
 }

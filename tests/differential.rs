@@ -230,15 +230,8 @@ impl Device {
         for (place, head) in heads {
             while self.pictures.get(place).is_some_and(|(cursor, _)| cursor < head) {
                 let Some(client) = &mut self.client else { panic!("connected above") };
-                match client.receive().await {
-                    Received::Frame(frame) if frame["type"] != "ack" && frame["type"] != "error" => {
-                        self.take(vec![frame])
-                    }
-                    Received::Frame(_) => {}
-                    end => panic!("{end:?}"),
-                }
-                let events = self.client.as_mut().map(Client::take_events).unwrap_or_default();
-                self.take(events);
+                let event = client.next_event().await;
+                self.take(vec![event]);
             }
         }
         // What follows from the last of them (a thread's state) comes right after it.

@@ -173,7 +173,8 @@ impl Shard {
                 conversation.id,
             );
         }
-        self.apply_recent_changes(admission.user);
+        let read = opened.conversations.iter().map(|conversation| (conversation.id, conversation.last_seq)).collect();
+        self.apply_recent_changes(admission.user, &read);
         let mut early = handshake.early_bytes;
         if !early.is_empty() {
             self.received(conn, &mut early);

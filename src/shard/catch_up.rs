@@ -56,7 +56,7 @@ impl Shard {
             let phase = Phase::CatchingUp;
             self.subscribe(Subscriber { conn, cursor, phase, announce, must_read: false, format }, conversation);
         }
-        self.apply_recent_changes(user);
+        self.apply_recent_changes(user, &by_conversation);
     }
 
     /// Puts a conversation on a connection's list of replays.

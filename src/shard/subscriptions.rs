@@ -6,6 +6,7 @@ use crate::ids::{ConnId, ConversationId, Seq, UserId};
 use crate::limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
 use crate::mesh::frame::{MembershipChange, Published, Request};
 use serde_json::json;
+use std::collections::HashMap;
 
 /// How long a change of membership is remembered: longer than a read may take.
 const RECENT_MS: u64 = 2 * crate::limits::READ_DEADLINE_MS;
@@ -119,10 +120,14 @@ impl Shard {
         self.apply_membership(change);
     }
 
-    /// What changed for a user while its conversations were being read: applied once the answer has been.
-    pub(super) fn apply_recent_changes(&mut self, user: UserId) {
-        let changes: Vec<_> =
-            self.recent_changes.iter().map(|(_, change)| *change).filter(|c| c.user == user).collect();
+    /// What changed for a user while its conversations were being read: applied once the answer has been. `read` says how
+    /// far the log of each went that the answer found the user to be a member of; what stands in the log up to there is
+    /// part of the answer, and applied once more it would undo what came after it.
+    pub(super) fn apply_recent_changes(&mut self, user: UserId, read: &HashMap<ConversationId, Seq>) {
+        let is_news = |change: &MembershipChange| {
+            change.user == user && read.get(&change.conversation).is_none_or(|head| change.seq > *head)
+        };
+        let changes: Vec<_> = self.recent_changes.iter().map(|(_, change)| *change).filter(is_news).collect();
         for change in changes {
             self.apply_membership(change);
         }
