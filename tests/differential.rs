@@ -10,7 +10,7 @@ mod support;
 
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use support::{Client, Format, Random, Received, Server, User, from_env, text};
+use support::{Client, Format, Random, Server, User, from_env, text};
 
 const USERS: usize = 5;
 const DEVICES_OF_EACH: usize = 3;
@@ -81,7 +81,7 @@ impl Picture {
             "message_created" => drop(self.messages.insert(message.unwrap(), Message::read(data))),
             "message_edited" => {
                 let message = self.messages.get_mut(&message.unwrap()).expect("an edit comes after its message");
-                message.content = text(&data["content"]).to_owned();
+                text(&data["content"]).clone_into(&mut message.content);
                 message.mentions = ids(&data["mentions"]);
                 message.edited_at = data["edited_at"].as_str().map(str::to_owned);
             }

@@ -27,6 +27,7 @@ pub mod migrate;
 pub mod readers;
 pub mod rows;
 pub mod sql;
+mod verdicts;
 
 /// PostgreSQL could not be used at all.
 #[derive(Debug, thiserror::Error)]

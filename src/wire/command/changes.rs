@@ -10,12 +10,15 @@ use crate::ids::{MAX_SAFE_INTEGER, MessageId};
 use crate::limits::{self, Limits};
 use serde_json::{Value, json};
 
+/// Where a change belongs, and what it is given; or why not.
+type Read = Result<(Place, Arguments), Refusal>;
+
 /// A kind of change.
 pub struct ChangeKind {
     /// The command, and what follows `mutate_` in PostgreSQL.
     pub name: &'static str,
     /// Takes the fields it needs.
-    pub(super) read: fn(&mut Fields<'_>, &Limits) -> Result<(Place, Arguments), Refusal>,
+    pub(super) read: fn(&mut Fields<'_>, &Limits) -> Read,
 }
 
 macro_rules! changes {
@@ -37,8 +40,6 @@ changes! {
 pub(super) fn row(name: &str) -> Option<usize> {
     CHANGES.iter().position(|kind| kind.name == name)
 }
-
-type Read = Result<(Place, Arguments), Refusal>;
 
 /// The place of a change about a message: the conversation, where the client says which, saves a look-up.
 fn message(data: &mut Fields<'_>) -> Result<(Place, Arguments), Refusal> {
