@@ -61,6 +61,7 @@ fn record() -> MessageRecord {
         attachments: Vec::new(),
         created_at: "2025-01-01T00:00:00.000Z".to_owned(),
         client_message_id: None,
+        parent_thread: None,
     }
 }
 

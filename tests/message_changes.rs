@@ -67,17 +67,17 @@ async fn a_deleted_message_leaves_its_place_and_nothing_of_its_text() {
     let (ann, bob) = (server.register().await, server.register().await);
     let room = server.room(&[&ann, &bob]).await;
     let mut watching = Client::all(&server, &bob, Format::Json).await;
-    let root = say(&server, &ann, &room, "unmistakableword in the beginning", None).await;
-    let reply = say(&server, &bob, &room, "unmistakableword in a reply", Some(root)).await;
-    server.ok(&ann, "edit_message", json!({"message_id": root, "content": "unmistakableword, edited"})).await;
-    server.ok(&ann, "add_reaction", json!({"message_id": root, "emoji": "👍"})).await;
-    server.ok(&ann, "pin_message", json!({"message_id": root, "pinned": true})).await;
+    let question = say(&server, &ann, &room, "unmistakableword in the beginning", None).await;
+    let reply = say(&server, &bob, &room, "unmistakableword in a reply", Some(question)).await;
+    server.ok(&ann, "edit_message", json!({"message_id": question, "content": "unmistakableword, edited"})).await;
+    server.ok(&ann, "add_reaction", json!({"message_id": question, "emoji": "👍"})).await;
+    server.ok(&ann, "pin_message", json!({"message_id": question, "pinned": true})).await;
     found_in_time(&server, &ann, "unmistakableword", 2).await;
 
-    let ack = server.ok(&ann, "delete_message", json!({"message_id": root})).await;
+    let ack = server.ok(&ann, "delete_message", json!({"message_id": question})).await;
     let event = watching.event("message_deleted").await;
-    assert_eq!((&event["message_id"], &event["seq"]), (&json!(root), &ack["seq"]));
-    let again = server.ok(&ann, "delete_message", json!({"message_id": root})).await;
+    assert_eq!((&event["message_id"], &event["seq"]), (&json!(question), &ack["seq"]));
+    let again = server.ok(&ann, "delete_message", json!({"message_id": question})).await;
     assert_eq!(again["seq"], ack["seq"], "nothing happened since");
     found_in_time(&server, &ann, "unmistakableword", 1).await;
     server.ok(&bob, "delete_message", json!({"message_id": reply})).await;
@@ -89,9 +89,9 @@ async fn a_deleted_message_leaves_its_place_and_nothing_of_its_text() {
         assert_eq!((&message["reactions"], &message["pinned"]), (&json!([]), &json!(false)));
     }
     for (kind, data) in [
-        ("edit_message", json!({"message_id": root, "content": "back"})),
-        ("add_reaction", json!({"message_id": root, "emoji": "👍"})),
-        ("pin_message", json!({"message_id": root, "pinned": true})),
+        ("edit_message", json!({"message_id": question, "content": "back"})),
+        ("add_reaction", json!({"message_id": question, "emoji": "👍"})),
+        ("pin_message", json!({"message_id": question, "pinned": true})),
     ] {
         assert_eq!(refused(&server, &ann, kind, data).await, "not_found", "{kind}");
     }
@@ -123,29 +123,29 @@ async fn a_thread_counts_its_replies_for_everybody() {
     let (ann, bob) = (server.register().await, server.register().await);
     let room = server.room(&[&ann, &bob]).await;
     let mut watching = Client::all(server, &bob, Format::Json).await;
-    let root = say(server, &ann, &room, "a question", None).await;
+    let question = say(server, &ann, &room, "a question", None).await;
     let mut replies = Vec::new();
     for n in 1..=5 {
-        let parent = replies.last().copied().unwrap_or(root); // a reply to a reply belongs to the same thread
+        let parent = replies.last().copied().unwrap_or(question); // a reply to a reply belongs to the same thread
         replies.push(say(server, &bob, &room, &format!("answer {n}"), Some(parent)).await);
         let event = watching.event("thread_updated").await;
-        assert_eq!((&event["message_id"], &event["reply_count"]), (&json!(root), &json!(n)));
+        assert_eq!((&event["message_id"], &event["reply_count"]), (&json!(question), &json!(n)));
     }
     let thread = server.ok(&ann, "get_thread", json!({"message_id": replies[2], "limit": 3})).await;
-    assert_eq!((&thread["root"]["message_id"], &thread["has_more"]), (&json!(root), &json!(true)));
+    assert_eq!((&thread["root"]["message_id"], &thread["has_more"]), (&json!(question), &json!(true)));
     assert_eq!(thread["root"]["thread"]["reply_count"], 5);
     let listed = |thread: &Value| -> Vec<i64> {
         thread["messages"].as_array().unwrap().iter().map(|m| m["message_id"].as_i64().unwrap()).collect()
     };
     assert_eq!(listed(&thread), replies[..3]);
-    let after = json!({"message_id": root, "after_seq": thread["messages"][2]["seq"]});
+    let after = json!({"message_id": question, "after_seq": thread["messages"][2]["seq"]});
     assert_eq!(listed(&server.ok(&ann, "get_thread", after).await), replies[3..]);
-    let before = json!({"message_id": root, "before_seq": thread["messages"][2]["seq"], "limit": 1});
+    let before = json!({"message_id": question, "before_seq": thread["messages"][2]["seq"], "limit": 1});
     let thread = server.ok(&ann, "get_thread", before).await;
     assert_eq!((listed(&thread), &thread["has_more"]), (vec![replies[1]], &json!(true)));
     assert_eq!(thread["following"], true, "whoever began it follows it");
-    server.ok(&ann, "follow_thread", json!({"message_id": root, "following": false})).await;
-    assert_eq!(server.ok(&ann, "get_thread", json!({"message_id": root})).await["following"], false);
+    server.ok(&ann, "follow_thread", json!({"message_id": question, "following": false})).await;
+    assert_eq!(server.ok(&ann, "get_thread", json!({"message_id": question})).await["following"], false);
 
     server.ok(&bob, "delete_message", json!({"message_id": replies[4]})).await;
     let event = watching.event("thread_updated").await;
@@ -155,7 +155,7 @@ async fn a_thread_counts_its_replies_for_everybody() {
     );
     // A message in a list is what it is in the history.
     let history = server.history(&ann, &room).await;
-    let thread = server.ok(&ann, "get_thread", json!({"message_id": root})).await;
+    let thread = server.ok(&ann, "get_thread", json!({"message_id": question})).await;
     assert_eq!(thread["root"], history[0]);
     assert_eq!(thread["messages"].as_array().unwrap()[..], history[1..]);
 }

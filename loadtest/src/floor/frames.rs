@@ -47,6 +47,7 @@ pub fn measure(content_bytes: usize, format: Format) -> Result<FrameBytes, Strin
         attachments: Vec::new(),
         created_at: "2026-01-02T03:04:05.678Z".to_owned(),
         client_message_id: None,
+        parent_thread: None,
     };
     let command_bytes = match format {
         Format::Json => command.to_string().len(),
