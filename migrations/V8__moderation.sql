@@ -108,9 +108,24 @@ BEGIN
     RETURN o;
 END $$;
 
+-- What somebody was held to who has left: leaving and coming back lifts neither a mute nor a role that only reads.
+CREATE TABLE conversation_restrictions (
+    conversation_id bigint      NOT NULL REFERENCES conversations ON DELETE CASCADE,
+    user_id         bigint      NOT NULL REFERENCES users ON DELETE CASCADE,
+    role            member_role NOT NULL CHECK (role <= 'member'),
+    muted_until     timestamptz,
+    PRIMARY KEY (conversation_id, user_id)
+);
+ALTER TABLE conversation_restrictions ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY writer_restricts ON conversation_restrictions TO chat_writer USING (true) WITH CHECK (true);
+GRANT SELECT, INSERT, DELETE ON conversation_restrictions TO chat_writer;
+
 CREATE FUNCTION remove_from(c conversations, p_user bigint, p_actor bigint, p_mutation_id bigint, p_reason text)
 RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
+    INSERT INTO conversation_restrictions (conversation_id, user_id, role, muted_until)
+    SELECT x.conversation_id, x.user_id, least(x.role, 'member'), x.muted_until FROM conversation_members x
+     WHERE x.conversation_id = c.id AND x.user_id = p_user AND (x.role = 'read_only' OR x.muted_until > now());
     DELETE FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = p_user;
     DELETE FROM thread_followers x WHERE x.conversation_id = c.id AND x.user_id = p_user;
     RETURN append_event(c.id, 'member_left', p_actor, p_mutation_id, jsonb_build_object(
@@ -458,6 +473,7 @@ CREATE OR REPLACE FUNCTION add_member(c conversations, p_user bigint, p_actor bi
 RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     u users;
+    r conversation_restrictions;
 BEGIN
     SELECT * INTO u FROM users x WHERE x.id = p_user AND x.is_active;
     IF NOT FOUND THEN
@@ -476,10 +492,11 @@ BEGIN
         PERFORM refuse('conflict', format('the conversation is full: it can have %s members', c.member_limit));
     END IF;
     -- The marker starts at the present: what was said before somebody joined is history, not unread.
-    INSERT INTO conversation_members (conversation_id, user_id, joined_seq, read_seq)
-    VALUES (c.id, p_user, c.last_seq + 1, c.last_seq + 1);
+    DELETE FROM conversation_restrictions x WHERE x.conversation_id = c.id AND x.user_id = p_user RETURNING * INTO r;
+    INSERT INTO conversation_members (conversation_id, user_id, joined_seq, read_seq, role, muted_until)
+    VALUES (c.id, p_user, c.last_seq + 1, c.last_seq + 1, coalesce(r.role, 'member'), r.muted_until);
     RETURN append_event(c.id, 'member_joined', p_actor, p_mutation_id, jsonb_build_object(
-        'user', user_json(u), 'role', 'member',
+        'user', user_json(u), 'role', coalesce(r.role, 'member'), 'muted_until', rfc3339(r.muted_until),
         'invited_by', CASE WHEN p_actor <> p_user THEN actor_json(p_actor) END));
 END $$;
 

@@ -194,6 +194,22 @@ CREATE FUNCTION read_list_public_rooms(p_arguments jsonb) RETURNS jsonb LANGUAGE
                  ORDER BY x.id LIMIT (p_arguments -> 'limit')::bigint + 1) c), (p_arguments -> 'limit')::bigint)
 $$;
 
+-- Whom of these the reader may know to be there: who shares a conversation with them, neither having blocked the other.
+CREATE FUNCTION app_may_see(p_user bigint) RETURNS boolean LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = public, pg_temp AS $$ SELECT NOT is_blocked(app_user_id(), p_user) $$;
+CREATE POLICY owner_resolves_blocks ON user_blocks FOR SELECT TO chat_owner USING (true);
+REVOKE ALL ON FUNCTION app_may_see(bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION app_may_see(bigint) TO chat_app;
+CREATE FUNCTION read_get_presence(p_arguments jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
+    SELECT jsonb_build_object('user_ids', coalesce(jsonb_agg(w.user_id ORDER BY w.n), '[]'))
+      FROM (SELECT value::bigint AS user_id, min(n) AS n
+              FROM jsonb_array_elements_text(p_arguments -> 'user_ids') WITH ORDINALITY AS given (value, n) GROUP BY value::bigint) w
+     WHERE w.user_id = app_user_id()
+        OR (EXISTS (SELECT FROM conversation_members m
+                     WHERE m.user_id = w.user_id AND m.conversation_id IN (SELECT app_conversations()))
+            AND app_may_see(w.user_id))
+$$;
+
 -- Where a message, or an invitation, belongs: the owner of its conversation must be asked. An invitation's code is all
 -- that its bearer needs to know, hence SECURITY DEFINER for that one.
 CREATE FUNCTION conversation_of_message(p_message bigint) RETURNS bigint LANGUAGE sql STABLE AS

@@ -43,6 +43,10 @@ pub const INVITE_SECONDS_MAX: i64 = 366 * 86_400;
 pub const HISTORY_PAGE_MAX: i64 = 200;
 /// `get_history.limit`: messages in a page when not given.
 pub const HISTORY_PAGE_DEFAULT: i64 = 50;
+/// Users whose presence one connection hears of, and most in one `get_presence`.
+pub const WATCHED_MAX: usize = 200;
+/// `set_presence.status_text`: most characters.
+pub const STATUS_TEXT_CHARS_MAX: usize = 100;
 /// `search_messages.query`: most characters.
 pub const SEARCH_QUERY_CHARS_MAX: usize = 200;
 /// `search_messages.limit`: most messages in a page.

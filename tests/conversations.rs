@@ -527,3 +527,40 @@ async fn who_comes_back_at_once_hears_everything_again() {
         client.ok("leave_conversation", place.clone()).await;
     }
 }
+
+#[tokio::test]
+async fn who_is_there_is_told_to_those_who_ask_and_may_know() {
+    let server = support::shards(4).await;
+    let (ann, bob, eve) = (server.register().await, server.register().await, server.register().await);
+    server.room(&[&ann, &bob]).await;
+    let mut watching = Client::none(server, &ann, Format::MessagePack).await;
+    let asked = watching.ok("get_presence", json!({"user_ids": [bob.id, eve.id, bob.id]})).await;
+    let shown = asked["presence"].as_array().unwrap();
+    assert_eq!(shown.len(), 1, "nobody learns of strangers: {asked}");
+    assert_eq!((&shown[0]["user_id"], &shown[0]["status"]), (&json!(bob.id), &json!("offline")));
+
+    let mut there = Client::none(server, &bob, Format::Json).await;
+    assert_eq!(watching.event("presence").await["status"], "online");
+    for (status, text, expected) in
+        [("away", Some("lunch"), "away"), ("busy", None, "busy"), ("invisible", Some("hidden"), "offline")]
+    {
+        let ack = there.ok("set_presence", json!({"status": status, "status_text": text})).await;
+        assert_eq!((&ack["status"], &ack["status_text"]), (&json!(status), &json!(text)));
+        let event = watching.event("presence").await;
+        assert_eq!((&event["user_id"], &event["status"]), (&json!(bob.id), &json!(expected)));
+        assert_eq!(event["status_text"], json!(text.filter(|_| expected != "offline")), "{event}");
+    }
+    there.ok("set_presence", json!({"status": "online"})).await;
+    assert_eq!(watching.event("presence").await["status"], "online");
+    there.close().await;
+    let event = watching.event("presence").await;
+    assert_eq!((&event["status"], event["last_seen_at"].is_string()), (&json!("offline"), true));
+
+    assert_eq!(watching.refused("set_presence", json!({"status": "dancing"})).await, "bad_request");
+    assert_eq!(watching.refused("get_presence", json!({"user_ids": vec![1; 201]})).await, "bad_request");
+    let by_http = server.ok(&bob, "get_presence", json!({"user_ids": [ann.id]})).await;
+    assert_eq!(by_http["presence"][0]["status"], "online");
+    server.ok(&bob, "block_user", json!({"user_id": ann.id})).await;
+    let asked = watching.ok("get_presence", json!({"user_ids": [bob.id]})).await;
+    assert_eq!(asked["presence"], json!([]));
+}

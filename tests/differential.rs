@@ -119,7 +119,10 @@ impl Picture {
                 self.settings.extend([("archived", json!(false)), ("slow_mode_s", json!(0))]);
                 self.set(data);
             }
-            "member_joined" => drop(self.members.insert(user(), (text(&data["role"]).to_owned(), None))),
+            "member_joined" => {
+                let muted_until = data["muted_until"].as_str().map(str::to_owned);
+                self.members.insert(user(), (text(&data["role"]).to_owned(), muted_until));
+            }
             "member_left" => drop(self.members.remove(&user())),
             "member_updated" => {
                 if let Some(member) = self.members.get_mut(&user()) {

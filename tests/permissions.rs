@@ -198,3 +198,28 @@ async fn an_invitation_link_lets_in_as_often_and_as_long_as_it_says() {
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
     assert_eq!(code(&server.call(&people[3], "join_by_invite", third).await.unwrap_err()), "not_found");
 }
+
+#[tokio::test]
+async fn leaving_and_coming_back_lifts_nothing() {
+    let server = server().await;
+    let people = join_all((0..3).map(|_| server.register())).await;
+    let members: Vec<i64> = people[1..].iter().map(|user| user.id).collect();
+    let data = json!({"kind": "public_room", "name": unique("strict"), "member_ids": members});
+    let room = id_of(&server.ok(&people[0], "create_conversation", data).await);
+    let place = json!({"conversation_id": room});
+    let muted = json!({"conversation_id": room, "user_id": people[1].id});
+    server.ok(&people[0], "mute_member", muted).await;
+    let reading = json!({"conversation_id": room, "user_id": people[2].id, "role": "read_only"});
+    server.ok(&people[0], "set_role", reading).await;
+    for (user, expected) in people[1..].iter().zip(["muted", "read_only"]) {
+        for _ in 0..2 {
+            let message = json!({"conversation_id": room, "content": "let me speak"});
+            assert_eq!(code(&server.call(user, "send_message", message).await.unwrap_err()), expected);
+            server.ok(user, "leave_conversation", place.clone()).await;
+            server.ok(user, "join_conversation", place.clone()).await;
+        }
+    }
+    let lifted = json!({"conversation_id": room, "user_id": people[1].id, "duration_s": 0});
+    server.ok(&people[0], "mute_member", lifted).await;
+    server.ok(&people[1], "send_message", json!({"conversation_id": room, "content": "at last"})).await;
+}

@@ -1,6 +1,6 @@
 //! Everything that crosses between cores: closed enums, one per lane, each variant with its loss policy.
 
-use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, ThreadState};
+use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
 use crate::error::Refusal;
 use crate::ids::{ConnId, ConversationId, MessageId, Seq, SessionId, ShardId, UserId};
 use serde_json::Value;
@@ -44,11 +44,39 @@ pub enum Request {
     Admit(Box<Admission>),
     /// To the home shard of a conversation hint: an admitted socket. Full: the user's shard keeps the socket itself.
     Settle(Box<Settlement>),
+    /// To a user's shard: what they want to show. Full: `overloaded`.
+    SetPresence(Box<PresenceChoice>),
+    /// To a user's shard: what do they show? Full: left out of the answer.
+    Presence {
+        /// Who.
+        user: UserId,
+        /// Who waits.
+        token: Token,
+        /// The shard that wants to hear of changes from now on.
+        watcher: Option<ShardId>,
+    },
+    /// To a user's shard: nobody here wants to hear of them any more. Full: dropped; the next change asks again.
+    PresenceUnwatched {
+        /// Of whom.
+        user: UserId,
+        /// Where.
+        shard: ShardId,
+    },
     /// To a user's shard: one of its connections has ended. Kept and tried again.
     Departed {
         /// Whose.
         user: UserId,
     },
+}
+
+/// What a user wants to show of being there.
+pub struct PresenceChoice {
+    /// Who.
+    pub user: UserId,
+    /// `online`, `away`, `busy` or `invisible`.
+    pub status: &'static str,
+    /// In their own words.
+    pub text: Option<Box<str>>,
 }
 
 /// Shard to shard, lane of deliveries. The owner of a conversation takes an outcome or a request only while every
@@ -71,6 +99,8 @@ pub enum Delivery {
     Membership(MembershipChange),
     /// Something for the connections of some users; sent to every shard.
     Notice(Arc<EncodedNotice>),
+    /// A user shows something else; sent to the shards that want to hear of it.
+    Presence(Arc<PresenceRecord>),
 }
 
 /// An event without a place in the log that concerns some users only, serialised once per format.
@@ -249,6 +279,8 @@ pub enum Answer {
     Page(Box<MessagePage>),
     /// A stretch of the change log, ascending, and whether it is all there is.
     Log(Box<LogPage>),
+    /// What a user shows.
+    Presence(Arc<PresenceRecord>),
     /// Where a message, or an invitation, belongs; none where there is nothing that the user may know of.
     Located(Option<ConversationId>),
     /// The newest seq of the conversations asked for, as far as the user is a member.

@@ -147,6 +147,19 @@ pub struct ConversationHead {
     pub role: String,
 }
 
+/// What a user shows of being there: the data of `presence`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PresenceRecord {
+    /// Who.
+    pub user_id: UserId,
+    /// `online`, `away`, `busy` or `offline`.
+    pub status: &'static str,
+    /// In their own words.
+    pub status_text: Option<Box<str>>,
+    /// Of somebody who is offline, since when, as far as this server has seen.
+    pub last_seen_at: Option<String>,
+}
+
 /// Who is signed in, as told in `welcome.user`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Profile {

@@ -6,6 +6,7 @@
 
 use super::Shard;
 use super::pending::Pending;
+use super::presence::Presence;
 use super::session::{Client, Session};
 use crate::chat::budget;
 use crate::chat::subscribers::{Phase, Subscriber};
@@ -27,13 +28,18 @@ const ADMISSIONS_WAITING_MAX: usize = 32_768;
 
 /// One user as its shard knows it.
 #[derive(Default)]
-struct Entry {
-    connections: usize,
+pub(super) struct Entry {
+    pub(super) connections: usize,
     budget: Arc<AtomicU64>,
+    pub(super) presence: Presence,
 }
 
+/// Users that are remembered for their presence alone: when they were last seen, and who wants to hear of them.
+const REMEMBERED_MAX: usize = 100_000;
+
 /// The users of one shard. An entry lives while its user is connected or its budget is not full again, so that
-/// reconnecting does not refill it; the map is bounded by connections and by the rate at which budgets drain.
+/// reconnecting does not refill it; the map is bounded by connections, by the rate at which budgets drain, and by
+/// [`REMEMBERED_MAX`].
 #[derive(Default)]
 pub(super) struct Registry {
     users: HashMap<UserId, Entry>,
@@ -44,14 +50,24 @@ impl Registry {
         Arc::clone(&self.users.entry(user).or_default().budget)
     }
 
-    pub(super) fn departed(&mut self, user: UserId) {
-        if let Some(entry) = self.users.get_mut(&user) {
-            entry.connections = entry.connections.saturating_sub(1);
-        }
+    pub(super) fn entry(&mut self, user: UserId) -> &mut Entry {
+        self.users.entry(user).or_default()
+    }
+
+    /// One of the user's connections has ended; whether it was the last.
+    pub(super) fn departed(&mut self, user: UserId) -> bool {
+        let entry = self.entry(user);
+        entry.connections = entry.connections.saturating_sub(1);
+        entry.connections == 0
     }
 
     pub(super) fn sweep(&mut self, now_ns: u64) {
-        self.users.retain(|_, entry| entry.connections > 0 || !budget::is_replenished(&entry.budget, now_ns));
+        let remembered = self.users.len() <= REMEMBERED_MAX;
+        self.users.retain(|_, entry| {
+            entry.connections > 0
+                || !budget::is_replenished(&entry.budget, now_ns)
+                || (remembered && !entry.presence.is_plain())
+        });
     }
 }
 
@@ -108,7 +124,11 @@ impl Shard {
         let entry = self.registry.users.entry(user).or_default();
         let too_many = entry.connections >= self.settings.limits.max_connections_per_user;
         entry.connections += 1;
+        let is_first = entry.connections == 1;
         let budget = Arc::clone(&entry.budget);
+        if is_first {
+            self.presence_changed(user);
+        }
         let home = admission.handshake.hint.map_or(self.id, |hint| self.mesh.placement.owner(hint));
         let settlement = Box::new(Settlement { admission, opened, budget, too_many });
         if let Err(Request::Settle(back)) = self.request(home, Request::Settle(settlement)) {

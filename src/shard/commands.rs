@@ -81,6 +81,10 @@ impl Shard {
                 None => self.refuse(asked, &needs_a_socket(), true),
             },
             Command::Typing { conversation } => self.typing(asked, user, conversation),
+            Command::SetPresence { status, text } => {
+                self.set_presence(asked, user, status, text.map(std::borrow::Cow::into_owned));
+            }
+            Command::GetPresence { users } => self.get_presence(asked, user, &users),
             Command::Lookup { row, arguments } => {
                 let (name, arguments) = (LOOKUPS[row].name, Value::Object(arguments));
                 self.read_for(asked, user, Query::Lookup { name, arguments });
@@ -169,6 +173,11 @@ impl Shard {
         match self.pending.take(token) {
             Some(Pending::Command(asked)) => self.reply(asked, answer),
             Some(Pending::Subscribe(asked, wanted)) => self.heads_answered(asked, wanted, answer),
+            Some(Pending::Presence(asked)) => self.presence_permitted(asked, answer),
+            Some(Pending::PresencePart(gathering)) => {
+                let found = if let Answer::Presence(shown) = answer { Some(shown) } else { None };
+                self.presence_gathered(&gathering, found);
+            }
             Some(Pending::Change(asked, user, row, arguments)) => self.located(asked, user, row, arguments, answer),
             Some(Pending::Typing(asked, conversation, user)) => match answer {
                 Answer::Heads(heads) if heads.is_empty() => self.refuse(asked, &not_a_member(), true),
@@ -194,7 +203,7 @@ impl Shard {
             Answer::Data(data) => self.acknowledge(asked, &*data),
             Answer::Page(page) => self.acknowledge(asked, &*page),
             Answer::Refused(refusal) => self.refuse(asked, &refusal, true),
-            Answer::Log(_) | Answer::Heads(_) | Answer::Session(_) | Answer::Located(_) => {
+            Answer::Log(_) | Answer::Heads(_) | Answer::Session(_) | Answer::Located(_) | Answer::Presence(_) => {
                 let words = "the server answered a command with something else; this is a fault of its own";
                 self.refuse(asked, &Refusal::new(ErrorCode::Internal, words), true);
             }
@@ -248,7 +257,7 @@ impl Shard {
     }
 }
 
-fn needs_a_socket() -> Refusal {
+pub(super) fn needs_a_socket() -> Refusal {
     Refusal::bad_request("type: this command is about a WebSocket's own subscriptions; send it over one")
 }
 

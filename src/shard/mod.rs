@@ -3,7 +3,7 @@
 //! A message's life in file names: `accept` (request head, token) → `admit` (the user's shard counts and lets in) →
 //! `session` (bytes to commands) → `commands` → `send` (to the owner) → `owner` (to the I/O shard and back, publishes) →
 //! `deliver` (into every subscriber's queue, `subscriptions` says whose); `catch_up` replays what somebody missed; `timers`, `control` and `drain`
-//! do what their names say; `pump` turns the wheel.
+//! do what their names say; `presence` knows who is there; `pump` turns the wheel.
 //!
 //! Invariants:
 //! - everything here belongs to one thread; what other threads may touch is in `mesh`;
@@ -20,6 +20,7 @@ mod deliver;
 mod drain;
 mod owner;
 mod pending;
+mod presence;
 mod pump;
 mod send;
 mod session;
@@ -48,7 +49,7 @@ use deliver::Backlog;
 use pending::PendingTable;
 use serde::Serialize;
 use session::Client;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -108,6 +109,10 @@ pub struct Shard {
     local_users: HashMap<UserId, Vec<ConnId>>,
     /// As the users' shard: who is connected anywhere.
     registry: Registry,
+    /// As the users' shard: whose presence has changed since it was last told.
+    presence_news: BTreeSet<UserId>,
+    /// Connections here that hear of a user's presence.
+    watched: HashMap<UserId, Vec<ConnId>>,
     /// Departures that their user's shard had no room for.
     departures: VecDeque<UserId>,
     /// As the conversations' owner.
@@ -170,6 +175,8 @@ impl Shard {
             interest_news: VecDeque::new(),
             local_users: HashMap::new(),
             registry: Registry::default(),
+            presence_news: BTreeSet::new(),
+            watched: HashMap::new(),
             departures: VecDeque::new(),
             published: PublishedIndex::default(),
             pending: PendingTable::new(id),

@@ -64,7 +64,14 @@ impl Shard {
             }
             Request::Admit(admission) => self.admit(admission),
             Request::Settle(settlement) => self.settle(*settlement),
-            Request::Departed { user } => self.registry.departed(user),
+            Request::Departed { user } => {
+                if self.registry.departed(user) {
+                    self.presence_changed(user);
+                }
+            }
+            Request::SetPresence(choice) => self.presence_chosen(*choice),
+            Request::Presence { user, token, watcher } => self.presence_asked(user, token, watcher),
+            Request::PresenceUnwatched { user, shard } => self.presence_unwatched(user, shard),
         }
     }
 

@@ -1,9 +1,12 @@
 //! Requests of this shard that wait for an answer from elsewhere.
 
+use super::presence::Gathering;
 use crate::error::Refusal;
 use crate::ids::{ConnId, ConversationId, Seq, ShardId};
 use crate::mesh::frame::{Admission, Token};
 use crate::wire::command::{Arguments, RequestId};
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::Instant;
 
 /// Called with the ack's data as JSON, or the refusal.
@@ -47,6 +50,10 @@ pub enum Pending {
     Subscribe(Asked, Vec<(ConversationId, Option<Seq>)>),
     /// A change: the conversation it belongs to. With its row in the table of changes, and what it is given.
     Change(Asked, crate::ids::UserId, usize, Arguments),
+    /// `get_presence`: which of the users may be seen.
+    Presence(Asked),
+    /// `get_presence`: what one of them shows.
+    PresencePart(Rc<RefCell<Gathering>>),
     /// `typing` by somebody who is not subscribed: whether it is a member.
     Typing(Asked, ConversationId, crate::ids::UserId),
     /// A connection that wants in.

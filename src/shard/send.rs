@@ -40,7 +40,7 @@ impl Shard {
 
     /// Any other change: a row of the table of changes.
     pub(super) fn change(&mut self, asked: Asked, user: UserId, row: usize, place: Place, arguments: Arguments) {
-        if let Err(refusal) = self.may_change().and_then(|()| self.may_say(&arguments)) {
+        if let Err(refusal) = self.may_change().and_then(|()| self.may_write(&asked, user, &arguments)) {
             return self.refuse(asked, &refusal, true);
         }
         let query = match place {
@@ -89,11 +89,11 @@ impl Shard {
         Err(Refusal::new(ErrorCode::Overloaded, words).retry_after(1_000))
     }
 
-    /// The text of an edit passes the same filter as a message's.
-    fn may_say(&self, arguments: &Arguments) -> Result<(), Refusal> {
+    /// A new text for a message is held to what a message is held to.
+    fn may_write(&mut self, asked: &Asked, user: UserId, arguments: &Arguments) -> Result<(), Refusal> {
         match arguments.get("content").and_then(Value::as_str) {
-            Some(content) if self.settings.content_filtering => filter::check(content),
-            _ => Ok(()),
+            Some(content) => self.may_send(asked, user, content),
+            None => Ok(()),
         }
     }
 

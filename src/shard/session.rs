@@ -101,6 +101,8 @@ pub(super) struct Session {
     pub(super) replays: VecDeque<ConversationId>,
     /// Conversations of which its full queue has refused an event.
     pub(super) behind: Vec<ConversationId>,
+    /// Users whose presence it hears of.
+    pub(super) watching: Vec<UserId>,
 }
 
 impl Session {
@@ -127,6 +129,7 @@ impl Session {
             subscriptions: Vec::new(),
             replays: VecDeque::new(),
             behind: Vec::new(),
+            watching: Vec::new(),
         }
     }
 }
@@ -274,6 +277,7 @@ impl Shard {
                 self.local_users.remove(&session.user);
             }
         }
+        self.unwatch(conn, session.watching);
         self.departures.push_back(session.user);
     }
 

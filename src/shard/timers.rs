@@ -8,6 +8,8 @@ use crate::limits::SLOW_CONSUMER_GRACE_MS;
 use crate::wire::ws::close::CloseCode;
 use crate::wire::ws::{Opcode, encoder};
 
+/// How often changes of presence are told.
+const PRESENCE_MS: u64 = 500;
 /// How often memory of the past is swept.
 const SWEEP_MS: u64 = 5_000;
 /// A shard whose tick is late by this much was held up: stopped, swapped out, or its machine was suspended.
@@ -31,6 +33,9 @@ impl Shard {
                 // The slot has been given to another connection since.
                 Client::Open(_) | Client::Head(_) | Client::Vacant => {}
             }
+        }
+        if self.now_ms % PRESENCE_MS < 100 {
+            self.tell_presence();
         }
         // Once a second: what keeps the store from answering lasts longer than a tick.
         if self.now_ms % 1_000 < 100 {

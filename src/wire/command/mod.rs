@@ -16,7 +16,7 @@ use super::json::JsonReader;
 use super::msgpack;
 use super::value::Value;
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{ConversationId, MAX_SAFE_INTEGER, MessageId, Seq};
+use crate::ids::{ConversationId, MAX_SAFE_INTEGER, MessageId, Seq, UserId};
 use crate::limits as bounds;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -84,6 +84,13 @@ pub enum Command<'a> {
     },
     Typing {
         conversation: ConversationId,
+    },
+    SetPresence {
+        status: &'static str,
+        text: Option<Cow<'a, str>>,
+    },
+    GetPresence {
+        users: Vec<UserId>,
     },
     Ping,
     /// A change that is no new message: a row of [`changes::CHANGES`].
@@ -156,6 +163,8 @@ impl Command<'_> {
             Self::Resume { .. } => 7,
             Self::Typing { .. } => 8,
             Self::Ping => 9,
+            Self::SetPresence { .. } => 10,
+            Self::GetPresence { .. } => 11,
             Self::Change { row, .. } => OWN.len() + row,
             Self::Lookup { row, .. } => OWN.len() + CHANGES.len() + row,
         }
@@ -163,7 +172,7 @@ impl Command<'_> {
 }
 
 /// Commands with an arm of their own in `Command::read`, in the order of [`Command::index`].
-const OWN: [&str; 10] = [
+const OWN: [&str; 12] = [
     "send_message",
     "get_history",
     "list_conversations",
@@ -174,6 +183,8 @@ const OWN: [&str; 10] = [
     "resume",
     "typing",
     "ping",
+    "set_presence",
+    "get_presence",
 ];
 
 /// Reads one frame.
@@ -255,6 +266,17 @@ impl<'a> Command<'a> {
             "resume" => Self::Resume { cursors: data.cursors()? },
             "typing" => Self::Typing { conversation: data.conversation()? },
             "ping" => Self::Ping,
+            "set_presence" => Self::SetPresence {
+                status: match data.required_text("status")?.as_ref() {
+                    "online" => "online",
+                    "away" => "away",
+                    "busy" => "busy",
+                    "invisible" => "invisible",
+                    _ => return Err(Refusal::bad_request("data.status: must be online, away, busy or invisible")),
+                },
+                text: data.bounded_text("status_text", bounds::STATUS_TEXT_CHARS_MAX)?.filter(|text| !text.is_empty()),
+            },
+            "get_presence" => Self::GetPresence { users: data.user_ids("user_ids", bounds::WATCHED_MAX)? },
             other => match (changes::row(other), lookups::row(other)) {
                 (Some(row), _) => {
                     let (place, arguments) = (CHANGES[row].read)(data, limits)?;

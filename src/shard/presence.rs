@@ -1,0 +1,231 @@
+//! Who is there: known to a user's own shard, told to those who asked for it.
+//!
+//! 1. `get_presence` asks PostgreSQL which of the users may be seen: those who share a conversation with the asker, neither
+//!    having blocked the other.
+//! 2. Each user's shard answers with what is so now, and remembers which shards want to hear of changes; a shard remembers
+//!    which of its connections do.
+//! 3. A change marks the user. Every half second the marked ones are told, once to each shard that wants to hear, and only
+//!    if they show something else than was told last: who reconnects within that time has not been away.
+//!
+//! Invariants: what a change costs is bounded by the shards, not by the members of the user's conversations; a thousand
+//! people coming online are a thousand frames a half second at most for each shard that watches them; a connection
+//! watches at most [`WATCHED_MAX`] users.
+//!
+//! Nothing of it is stored: after a restart everybody is online who is connected, and clients set what else they want.
+
+use super::Shard;
+use super::admit::Entry;
+use super::commands::needs_a_socket;
+use super::pending::{Asked, Pending};
+use super::session::Client;
+use crate::error::Refusal;
+use crate::ids::{ConnId, ShardId, UserId};
+use crate::limits::WATCHED_MAX;
+use crate::mesh::frame::{Answer, Delivery, PresenceChoice, Query, Request, Token};
+use crate::mesh::record::{PresenceRecord, rfc3339};
+use crate::wire::event;
+use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// What a user has chosen to show, and what was told of them. At the user's shard.
+#[derive(Default)]
+pub(super) struct Presence {
+    /// `away`, `busy` or `invisible`; none for plainly online.
+    chosen: Option<&'static str>,
+    text: Option<Box<str>>,
+    last_seen: Option<String>,
+    /// Bits of the shards that want to hear of changes.
+    watchers: u64,
+    told: Option<Arc<PresenceRecord>>,
+}
+
+impl Presence {
+    /// Whether there is nothing to remember.
+    pub(super) fn is_plain(&self) -> bool {
+        self.chosen.is_none() && self.text.is_none() && self.last_seen.is_none() && self.watchers == 0
+    }
+}
+
+impl Entry {
+    fn shown(&self, user: UserId) -> PresenceRecord {
+        let presence = &self.presence;
+        let is_hidden = self.connections == 0 || presence.chosen == Some("invisible");
+        PresenceRecord {
+            user_id: user,
+            status: if is_hidden { "offline" } else { presence.chosen.unwrap_or("online") },
+            status_text: presence.text.clone().filter(|_| !is_hidden),
+            last_seen_at: presence.last_seen.clone().filter(|_| is_hidden),
+        }
+    }
+}
+
+/// Answers that are still out for one `get_presence`.
+pub(super) struct Gathering {
+    asked: Option<Asked>,
+    out: usize,
+    found: Vec<Arc<PresenceRecord>>,
+}
+
+impl Shard {
+    /// `set_presence`, on its way to the user's shard.
+    pub(super) fn set_presence(&mut self, asked: Asked, user: UserId, status: &'static str, text: Option<String>) {
+        let ack = json!({ "status": status, "status_text": text });
+        let choice = PresenceChoice { user, status, text: text.map(String::into_boxed_str) };
+        let request = Request::SetPresence(Box::new(choice));
+        match self.request(self.mesh.placement.of_user(user), request) {
+            Ok(()) => self.acknowledge(asked, &ack),
+            Err(_) => self.refuse(asked, &Refusal::overloaded("the way to the user's core"), true),
+        }
+    }
+
+    /// At the user's shard.
+    pub(super) fn presence_chosen(&mut self, choice: PresenceChoice) {
+        let PresenceChoice { user, status, text } = choice;
+        let entry = self.registry.entry(user);
+        entry.presence.chosen = Some(status).filter(|status| *status != "online");
+        entry.presence.text = text;
+        self.presence_changed(user);
+    }
+
+    /// Marks a user for the next round of telling.
+    pub(super) fn presence_changed(&mut self, user: UserId) {
+        let entry = self.registry.entry(user);
+        if entry.connections == 0 {
+            entry.presence.last_seen = Some(rfc3339(time::OffsetDateTime::now_utc()));
+        }
+        if entry.presence.watchers != 0 {
+            self.presence_news.insert(user);
+        }
+    }
+
+    /// Tells what has changed since the last round, as far as the lanes have room.
+    pub(super) fn tell_presence(&mut self) {
+        while let Some(user) = self.presence_news.first().copied() {
+            if !self.deliveries_have_room() {
+                return; // the rest at the next tick
+            }
+            self.presence_news.pop_first();
+            let entry = self.registry.entry(user);
+            let shown = Arc::new(entry.shown(user));
+            if entry.presence.told.as_ref() == Some(&shown) {
+                continue;
+            }
+            entry.presence.told = Some(Arc::clone(&shown));
+            let watchers = entry.presence.watchers;
+            for shard in self.mesh.placement.all().filter(|shard| watchers >> shard.0 & 1 == 1) {
+                self.deliver_to(shard, Delivery::Presence(Arc::clone(&shown)));
+            }
+        }
+    }
+
+    /// `get_presence`: first, who of them may be seen.
+    pub(super) fn get_presence(&mut self, asked: Asked, user: UserId, users: &[UserId]) {
+        let query = Query::Lookup { name: "get_presence", arguments: json!({ "user_ids": users }) };
+        if let Err(Pending::Presence(asked)) = self.read(user, query, Pending::Presence(asked)) {
+            self.refuse(asked, &Refusal::overloaded("reads"), true);
+        }
+    }
+
+    /// Second, what each of them shows; with a socket, from now on.
+    pub(super) fn presence_permitted(&mut self, asked: Asked, answer: Answer) {
+        let users: Vec<UserId> = match answer {
+            Answer::Data(data) => {
+                data["user_ids"].as_array().into_iter().flatten().filter_map(Value::as_i64).map(UserId).collect()
+            }
+            Answer::Refused(refusal) => return self.refuse(asked, &refusal, true),
+            _ => return self.refuse(asked, &needs_a_socket(), true),
+        };
+        let conn = asked.origin.connection();
+        let gathering = Gathering { asked: Some(asked), out: users.len() + 1, found: Vec::with_capacity(users.len()) };
+        let gathering = Rc::new(RefCell::new(gathering));
+        for user in users {
+            let watching = conn.is_some_and(|conn| self.watch(conn, user));
+            let token = self.pending.insert(Pending::PresencePart(Rc::clone(&gathering)));
+            let watcher = watching.then_some(self.id);
+            let request = Request::Presence { user, token, watcher };
+            if self.request(self.mesh.placement.of_user(user), request).is_err() {
+                self.pending.take(token);
+                self.presence_gathered(&gathering, None); // left out: asking again finds it
+            }
+        }
+        self.presence_gathered(&gathering, None);
+    }
+
+    /// At the user's shard: what is so, and who wants to hear when it changes.
+    pub(super) fn presence_asked(&mut self, user: UserId, token: Token, watcher: Option<ShardId>) {
+        let entry = self.registry.entry(user);
+        let shown = Arc::new(entry.shown(user));
+        if let Some(shard) = watcher {
+            entry.presence.watchers |= 1 << shard.0;
+            entry.presence.told.get_or_insert_with(|| Arc::clone(&shown));
+        }
+        self.deliver_to(token.shard, Delivery::Answer(token, Answer::Presence(shown)));
+    }
+
+    /// At the user's shard: nobody there wants to hear any more.
+    pub(super) fn presence_unwatched(&mut self, user: UserId, shard: ShardId) {
+        self.registry.entry(user).presence.watchers &= !(1 << shard.0);
+    }
+
+    /// One of the answers came, or will not.
+    pub(super) fn presence_gathered(&mut self, gathering: &Rc<RefCell<Gathering>>, found: Option<Arc<PresenceRecord>>) {
+        let mut state = gathering.borrow_mut();
+        state.out -= 1;
+        state.found.extend(found);
+        if state.out > 0 {
+            return;
+        }
+        let (asked, found) = (state.asked.take(), std::mem::take(&mut state.found));
+        drop(state);
+        if let Some(asked) = asked {
+            let presence: Vec<&PresenceRecord> = found.iter().map(AsRef::as_ref).collect();
+            self.acknowledge(asked, &json!({ "presence": presence }));
+        }
+    }
+
+    /// Whether the connection hears of this user from now on.
+    fn watch(&mut self, conn: ConnId, user: UserId) -> bool {
+        let Some(session) = self.session(conn) else { return false };
+        if !session.watching.contains(&user) {
+            if session.watching.len() >= WATCHED_MAX {
+                return false;
+            }
+            session.watching.push(user);
+            self.watched.entry(user).or_default().push(conn);
+        }
+        true
+    }
+
+    /// A connection ends: who is left without a watcher here need not be told of any more.
+    pub(super) fn unwatch(&mut self, conn: ConnId, users: Vec<UserId>) {
+        for user in users {
+            let Some(watchers) = self.watched.get_mut(&user) else { continue };
+            watchers.retain(|watcher| *watcher != conn);
+            if watchers.is_empty() {
+                self.watched.remove(&user);
+            }
+        }
+    }
+
+    /// A watched user shows something else.
+    pub(super) fn on_presence(&mut self, shown: &Arc<PresenceRecord>) {
+        let user = shown.user_id;
+        let Some(watchers) = self.watched.get(&user).cloned() else {
+            // Where the lane is full, the next change asks again.
+            let request = Request::PresenceUnwatched { user, shard: self.id };
+            return drop(self.request(self.mesh.placement.of_user(user), request));
+        };
+        for conn in watchers {
+            let Some(session) = self.clients.get(conn.slot() as usize).and_then(Client::session) else { continue };
+            // Who does not read asks again when it does; this is not the log.
+            if session.conn == conn && self.sockets.queued_bytes(conn) < self.settings.limits.max_outbound_queue_bytes {
+                match event::encode(session.format, "presence", None, &**shown) {
+                    Ok(frame) => self.send_frame(conn, frame),
+                    Err(words) => tracing::error!("cannot serialise presence: {words}"),
+                }
+            }
+        }
+    }
+}
