@@ -41,6 +41,10 @@ Examples:
 
 A lost connection is opened again, and what was missed is fetched: nothing is shown twice or left out.";
 
+const RAW_EXAMPLE: &str = "\
+Example:
+  veza command mark_read '{\"conversation_id\":\"room_6\",\"seq\":12}'";
+
 /// Terminal client of Veza Chat Server.
 #[derive(Parser, Debug)]
 #[command(name = "veza", version, after_help = EXAMPLES)]
@@ -57,7 +61,7 @@ pub struct Arguments {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Everywhere")]
 pub struct Global {
-    /// The server; without it the one that the profile is signed in at, or http://127.0.0.1:8080
+    /// The server; without it the one that the profile is signed in at, or port 8080 of this machine
     #[arg(long, global = true, env = "VEZA_SERVER", value_name = "URL", value_parser = Address::parse)]
     pub server: Option<Address>,
 
@@ -164,8 +168,8 @@ pub enum Command {
     /// Search your conversations, newest first
     Search(Search),
     /// Any command of the wire contract, raw; prints its answer as JSON
-    #[command(after_help = "Example:\n  veza command mark_read '{\"conversation_id\":\"room_6\",\"seq\":12}'")]
-    Command {
+    #[command(name = "command", after_help = RAW_EXAMPLE)]
+    Raw {
         /// The command's name, such as `get_conversation`
         name: String,
         /// Its data as JSON; - for standard input
@@ -193,7 +197,8 @@ pub struct Register {
 #[derive(Args, Debug)]
 pub struct Login {
     /// Username or email address
-    pub login: String,
+    #[arg(value_name = "LOGIN")]
+    pub who: String,
     /// A backup code takes the place of the authenticator's: ask for one
     #[arg(long)]
     pub backup_code: bool,

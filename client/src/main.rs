@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime
         .map_err(|error| Failure::Usage(format!("no runtime: {error}")))
-        .and_then(|runtime| runtime.block_on(commands::run(arguments, &output)));
+        .and_then(|runtime| runtime.block_on(commands::run(arguments, output)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

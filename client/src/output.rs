@@ -25,37 +25,28 @@ impl Output {
     }
 
     /// Whether programs read it.
-    pub fn is_json(&self) -> bool {
+    pub fn is_json(self) -> bool {
         self.json
     }
 
     /// Colours of standard output.
-    pub fn paint(&self) -> Paint {
+    pub fn paint(self) -> Paint {
         self.paint
     }
 
     /// One result: the object for programs, or the words for people.
-    pub fn result(&self, value: &Value, words: impl FnOnce() -> String) -> Result<(), Failure> {
-        self.text(&if self.json { text::json(value) } else { words() })
-    }
-
-    /// A line, at once: whoever follows a conversation through a pipe wants it now.
-    pub fn text(&self, line: &str) -> Result<(), Failure> {
-        let mut out = std::io::stdout().lock();
-        writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| match error.kind() {
-            ErrorKind::BrokenPipe => Failure::OutputGone,
-            _ => Failure::Usage(format!("standard output: {error}")),
-        })
+    pub fn result(self, value: &Value, words: impl FnOnce() -> String) -> Result<(), Failure> {
+        print(&if self.json { text::json(value) } else { words() })
     }
 
     /// Something for the person at the terminal.
-    pub fn note(&self, words: &str) {
+    pub fn note(self, words: &str) {
         // Nobody can be told that nobody can be told.
         let _ = writeln!(std::io::stderr(), "{}", self.aside.dim(&text::line(words)));
     }
 
     /// Why it did not work.
-    pub fn failure(&self, failure: &Failure) {
+    pub fn failure(self, failure: &Failure) {
         if matches!(failure, Failure::OutputGone) {
             return;
         }
@@ -63,4 +54,13 @@ impl Output {
             if self.json { text::json(&failure.to_json()) } else { format!("{} {failure}", self.aside.red("veza:")) };
         let _ = writeln!(std::io::stderr(), "{words}");
     }
+}
+
+/// A line, at once: whoever follows a conversation through a pipe wants it now.
+pub fn print(line: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| match error.kind() {
+        ErrorKind::BrokenPipe => Failure::OutputGone,
+        _ => Failure::Usage(format!("standard output: {error}")),
+    })
 }

@@ -72,8 +72,12 @@ pub fn hidden(prompt: &str) -> Result<String, Failure> {
 fn typed(tty: &mut impl Read) -> Result<Option<String>, Failure> {
     let trouble = |error: std::io::Error| Failure::Usage(format!("the terminal: {error}"));
     let mut line = Vec::new();
-    for key in tty.take(BYTES_MAX).bytes() {
-        match key.map_err(trouble)? {
+    for _ in 0..BYTES_MAX {
+        let mut key = [0];
+        if tty.read(&mut key).map_err(trouble)? == 0 {
+            return Ok(None);
+        }
+        match key[0] {
             b'\r' | b'\n' => {
                 let words = "what was typed is not valid UTF-8".to_owned();
                 return String::from_utf8(line).map(Some).map_err(|_| Failure::Usage(words));

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 /// How often a lock that somebody else holds is tried again. They hold it for one request.
 const LOCK_POLL: Duration = Duration::from_millis(20);
-const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+const LOCK_PATIENCE: Duration = Duration::from_mins(1);
 
 /// What is kept of a session.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]

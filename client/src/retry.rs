@@ -81,7 +81,7 @@ mod tests {
     async fn only_what_passes_is_repeated_and_only_within_the_patience() {
         let tries = Cell::new(0);
         let outcome = insist(
-            Duration::from_secs(60),
+            Duration::from_mins(1),
             async || {
                 tries.set(tries.get() + 1);
                 if tries.get() < 3 { Err(refused("overloaded", Some(1))) } else { Ok(tries.get()) }
@@ -90,11 +90,11 @@ mod tests {
         );
         assert_eq!(outcome.await, Ok(3));
         for (failure, patience) in [
-            (refused("forbidden", Some(1)), Duration::from_secs(60)),
-            (refused("rate_limited", Some(1)), Duration::from_secs(60)),
-            (refused("overloaded", Some(3_600_000)), Duration::from_secs(60)),
+            (refused("forbidden", Some(1)), Duration::from_mins(1)),
+            (refused("rate_limited", Some(1)), Duration::from_mins(1)),
+            (refused("overloaded", Some(3_600_000)), Duration::from_mins(1)),
             (Failure::Unreachable("gone".into()), Duration::ZERO),
-            (Failure::NotSignedIn("gone".into()), Duration::from_secs(60)),
+            (Failure::NotSignedIn("gone".into()), Duration::from_mins(1)),
         ] {
             let tries = Cell::new(0);
             let attempt = async || {

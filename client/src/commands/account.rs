@@ -13,7 +13,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 /// Opens an account and signs in.
-pub async fn register(global: &Global, profile: &Profile, output: &Output, options: Register) -> Result<(), Failure> {
+pub async fn register(global: &Global, profile: &Profile, output: Output, options: Register) -> Result<(), Failure> {
     let http = server(global, output)?;
     let password = password(options.secret.password_stdin, &["Password", "The same again"])?;
     let mut body = json!({ "username": options.username, "email": options.email, "password": password });
@@ -26,10 +26,10 @@ pub async fn register(global: &Global, profile: &Profile, output: &Output, optio
 }
 
 /// Signs in; asks for a second factor where there is one.
-pub async fn login(global: &Global, profile: &Profile, output: &Output, options: Login) -> Result<(), Failure> {
+pub async fn login(global: &Global, profile: &Profile, output: Output, options: Login) -> Result<(), Failure> {
     let http = server(global, output)?;
     let password = password(options.secret.password_stdin, &["Password"])?;
-    let mut body = json!({ "login": options.login, "password": password, "device_name": device() });
+    let mut body = json!({ "login": options.who, "password": password, "device_name": device() });
     let mut answer = http.post("/auth/login", &body).await;
     if matches!(&answer, Err(Failure::Refused(refusal)) if refusal.code == "two_factor_required") && can_ask() {
         let (key, prompt) =
@@ -41,7 +41,7 @@ pub async fn login(global: &Global, profile: &Profile, output: &Output, options:
 }
 
 /// Ends the session on the server, then here.
-pub async fn logout(session: &Session, output: &Output) -> Result<(), Failure> {
+pub async fn logout(session: &Session, output: Output) -> Result<(), Failure> {
     match session.request(Method::POST, "/auth/logout", None).await {
         // Over already: what is left is to forget it.
         Ok(_) | Err(Failure::NotSignedIn(_)) => forget(session.profile(), output),
@@ -50,18 +50,18 @@ pub async fn logout(session: &Session, output: &Output) -> Result<(), Failure> {
 }
 
 /// Ends the session here only.
-pub fn forget(profile: &Profile, output: &Output) -> Result<(), Failure> {
+pub fn forget(profile: &Profile, output: Output) -> Result<(), Failure> {
     profile.forget()?;
     output.result(&json!({ "signed_out": true, "profile": profile.name() }), || "signed out".to_owned())
 }
 
 /// The user, from the server.
-pub async fn whoami(session: &Session, output: &Output) -> Result<(), Failure> {
+pub async fn whoami(session: &Session, output: Output) -> Result<(), Failure> {
     let user = session.request(Method::GET, "/users/me", None).await?;
     describe(output, session.profile(), session.address(), &user)
 }
 
-fn server(global: &Global, output: &Output) -> Result<Http, Failure> {
+fn server(global: &Global, output: Output) -> Result<Http, Failure> {
     let address = global.server_or_default().map_err(Failure::Usage)?;
     if !address.is_loopback() {
         output.note(&format!("{address} is not this machine, and HTTP is not encrypted: others may read along"));
@@ -69,7 +69,7 @@ fn server(global: &Global, output: &Output) -> Result<Http, Failure> {
     Http::new(address)
 }
 
-async fn keep(profile: &Profile, output: &Output, saved: &Saved) -> Result<(), Failure> {
+async fn keep(profile: &Profile, output: Output, saved: &Saved) -> Result<(), Failure> {
     // Another process may be renewing the session that this one replaces, and would put it back.
     let lock = profile.lock().await?;
     profile.save(saved)?;
@@ -78,7 +78,7 @@ async fn keep(profile: &Profile, output: &Output, saved: &Saved) -> Result<(), F
     describe(output, profile, &address, &saved.user)
 }
 
-fn describe(output: &Output, profile: &Profile, address: &Address, user: &Value) -> Result<(), Failure> {
+fn describe(output: Output, profile: &Profile, address: &Address, user: &Value) -> Result<(), Failure> {
     let value = json!({ "user": user, "server": address.to_string(), "profile": profile.name() });
     output.result(&value, || {
         let paint = output.paint();

@@ -3,13 +3,13 @@
 use super::{all_pages, names};
 use crate::cli::Create;
 use crate::failure::{Failure, Refusal};
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::render::{name, table, when};
 use crate::session::Session;
 use serde_json::{Value, json};
 
 /// The user's conversations.
-pub async fn list_mine(session: &Session, output: &Output) -> Result<(), Failure> {
+pub async fn list_mine(session: &Session, output: Output) -> Result<(), Failure> {
     let rows = all_pages(session, "list_conversations", "conversations", json!({})).await?;
     let headings = ["ID", "NAME", "KIND", "UNREAD", "MENTIONS", "LAST MESSAGE"];
     print(output, &rows, &headings, "no conversations yet; begin with: veza create NAME, or veza join ROOM", |c| {
@@ -19,7 +19,7 @@ pub async fn list_mine(session: &Session, output: &Output) -> Result<(), Failure
 }
 
 /// Rooms that anybody may join.
-pub async fn rooms(session: &Session, output: &Output, query: Option<&str>) -> Result<(), Failure> {
+pub async fn rooms(session: &Session, output: Output, query: Option<&str>) -> Result<(), Failure> {
     let data = query.map_or_else(|| json!({}), |query| json!({ "query": query }));
     let rows = all_pages(session, "list_public_rooms", "conversations", data).await.map_err(no_list)?;
     let headings = ["ID", "NAME", "MEMBERS", "DESCRIPTION"];
@@ -29,7 +29,7 @@ pub async fn rooms(session: &Session, output: &Output, query: Option<&str>) -> R
 }
 
 /// A new conversation.
-pub async fn create(session: &Session, output: &Output, options: Create) -> Result<(), Failure> {
+pub async fn create(session: &Session, output: Output, options: Create) -> Result<(), Failure> {
     let data = if let Some(user) = &options.direct {
         json!({ "kind": "direct", "member_ids": [names::user(session, user).await?] })
     } else {
@@ -50,7 +50,7 @@ pub async fn create(session: &Session, output: &Output, options: Create) -> Resu
 }
 
 /// Into a public room.
-pub async fn join(session: &Session, output: &Output, text: &str) -> Result<(), Failure> {
+pub async fn join(session: &Session, output: Output, text: &str) -> Result<(), Failure> {
     let id = names::public_room(session, text).await.map_err(no_list)?;
     let answer = session.command("join_conversation", json!({ "conversation_id": id })).await?;
     let conversation = &answer["conversation"];
@@ -58,7 +58,7 @@ pub async fn join(session: &Session, output: &Output, text: &str) -> Result<(), 
 }
 
 /// Out of a conversation.
-pub async fn leave(session: &Session, output: &Output, text: &str) -> Result<(), Failure> {
+pub async fn leave(session: &Session, output: Output, text: &str) -> Result<(), Failure> {
     let id = names::conversation(session, text).await?;
     let answer = session.command("leave_conversation", json!({ "conversation_id": id })).await?;
     let conversation = &answer["conversation"];
@@ -66,7 +66,7 @@ pub async fn leave(session: &Session, output: &Output, text: &str) -> Result<(),
 }
 
 /// Who is in it.
-pub async fn members(session: &Session, output: &Output, text: &str) -> Result<(), Failure> {
+pub async fn members(session: &Session, output: Output, text: &str) -> Result<(), Failure> {
     let id = names::conversation(session, text).await?;
     let rows = all_pages(session, "list_members", "members", json!({ "conversation_id": id })).await?;
     print(output, &rows, &["USER", "USERNAME", "NAME", "ROLE", "SINCE"], "nobody", |member| {
@@ -76,7 +76,7 @@ pub async fn members(session: &Session, output: &Output, text: &str) -> Result<(
 }
 
 fn print(
-    output: &Output,
+    output: Output,
     rows: &[Value],
     headings: &[&str],
     none: &str,
@@ -90,7 +90,7 @@ fn print(
         return Ok(());
     }
     let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
-    output.text(&table(output.paint(), headings, &rows))
+    output::print(&table(output.paint(), headings, &rows))
 }
 
 /// Older servers have no list of public rooms.

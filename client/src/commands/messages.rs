@@ -3,7 +3,7 @@
 use super::names;
 use crate::cli::{History, Search, Send};
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{Output, print};
 use crate::render::{Transcript, list, name};
 use crate::retry;
 use crate::session::Session;
@@ -19,7 +19,7 @@ const STDIN_BYTES_MAX: u64 = 1024 * 1024;
 const MATCH: [char; 2] = ['\u{e000}', '\u{e001}'];
 
 /// Sends a message, once, however often it has to be tried.
-pub async fn send(session: &Session, output: &Output, options: Send) -> Result<(), Failure> {
+pub async fn send(session: &Session, output: Output, options: Send) -> Result<(), Failure> {
     let content = text_or_stdin(output, &options.text)?;
     let patience = Duration::from_secs(options.retry_for);
     let notice = |failure: &Failure, wait: Duration| {
@@ -40,7 +40,7 @@ pub async fn send(session: &Session, output: &Output, options: Send) -> Result<(
 }
 
 /// Messages, oldest first.
-pub async fn history(session: &Session, output: &Output, options: &History) -> Result<(), Failure> {
+pub async fn history(session: &Session, output: Output, options: &History) -> Result<(), Failure> {
     let conversation = names::conversation(session, &options.conversation).await?;
     let mut transcript = Transcript::new(output.paint());
     let mut show = |message: &Value| output.result(message, || transcript.message(message));
@@ -92,14 +92,14 @@ async fn newest(
 }
 
 /// Another text for a message.
-pub async fn edit(session: &Session, output: &Output, message_id: i64, words: &[String]) -> Result<(), Failure> {
+pub async fn edit(session: &Session, output: Output, message_id: i64, words: &[String]) -> Result<(), Failure> {
     let content = text_or_stdin(output, words)?;
     let ack = session.command("edit_message", json!({ "message_id": message_id, "content": content })).await?;
     output.result(&ack, || output.paint().dim(&format!("edited: {message_id}")))
 }
 
 /// A message less.
-pub async fn delete(session: &Session, output: &Output, message_id: i64) -> Result<(), Failure> {
+pub async fn delete(session: &Session, output: Output, message_id: i64) -> Result<(), Failure> {
     let ack = session.command("delete_message", json!({ "message_id": message_id })).await?;
     output.result(&ack, || output.paint().dim(&format!("deleted: {message_id}")))
 }
@@ -107,7 +107,7 @@ pub async fn delete(session: &Session, output: &Output, message_id: i64) -> Resu
 /// A reaction more, or less.
 pub async fn react(
     session: &Session,
-    output: &Output,
+    output: Output,
     message_id: i64,
     emoji: &str,
     remove: bool,
@@ -118,14 +118,14 @@ pub async fn react(
 }
 
 /// To the board, or from it.
-pub async fn pin(session: &Session, output: &Output, message_id: i64, pinned: bool) -> Result<(), Failure> {
+pub async fn pin(session: &Session, output: Output, message_id: i64, pinned: bool) -> Result<(), Failure> {
     let ack = session.command("pin_message", json!({ "message_id": message_id, "pinned": pinned })).await?;
     let word = if pinned { "pinned" } else { "unpinned" };
     output.result(&ack, || output.paint().dim(&format!("{word}: {message_id}")))
 }
 
 /// Messages that were found, newest first as the server ranks them.
-pub async fn search(session: &Session, output: &Output, options: &Search) -> Result<(), Failure> {
+pub async fn search(session: &Session, output: Output, options: &Search) -> Result<(), Failure> {
     let mut data = json!({ "query": options.query, "limit": options.limit });
     if let Some(conversation) = &options.conversation {
         data["conversation_id"] = names::conversation(session, conversation).await?.into();
@@ -152,12 +152,12 @@ pub async fn search(session: &Session, output: &Output, options: &Search) -> Res
 }
 
 /// Any command; its answer as it is.
-pub async fn raw(session: &Session, output: &Output, kind: &str, data: &str) -> Result<(), Failure> {
+pub async fn raw(session: &Session, kind: &str, data: &str) -> Result<(), Failure> {
     let data = if data == "-" { stdin()? } else { data.to_owned() };
     let data: Value =
         serde_json::from_str(&data).map_err(|error| Failure::Usage(format!("the data is not JSON: {error}")))?;
     let answer = session.command(kind, data).await?;
-    output.text(&crate::text::json(&answer))
+    print(&crate::text::json(&answer))
 }
 
 /// Text between the marks of a match goes through `paint`; the marks themselves go.
@@ -174,7 +174,7 @@ fn highlighted(line: &str, paint: impl Fn(&str) -> String) -> String {
     out.replace(MATCH, "")
 }
 
-fn text_or_stdin(output: &Output, words: &[String]) -> Result<String, Failure> {
+fn text_or_stdin(output: Output, words: &[String]) -> Result<String, Failure> {
     let given = match words {
         [] => stdin_of(output)?,
         [dash] if dash == "-" => stdin_of(output)?,
@@ -187,7 +187,7 @@ fn text_or_stdin(output: &Output, words: &[String]) -> Result<String, Failure> {
     Ok(text.to_owned())
 }
 
-fn stdin_of(output: &Output) -> Result<String, Failure> {
+fn stdin_of(output: Output) -> Result<String, Failure> {
     if std::io::stdin().is_terminal() {
         output.note("the text, then Ctrl-D:");
     }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 const PAGE: i64 = 200;
 
 /// Does what was asked.
-pub async fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> {
+pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let Arguments { global, command } = arguments;
     let profile = Profile::open(&global.profile)?;
     match command {
@@ -52,7 +52,7 @@ pub async fn run(arguments: Arguments, output: &Output) -> Result<(), Failure> {
         }
         Command::Pin { message_id, remove } => messages::pin(&session, output, message_id, !remove).await,
         Command::Search(options) => messages::search(&session, output, &options).await,
-        Command::Command { name, data } => messages::raw(&session, output, &name, &data).await,
+        Command::Raw { name, data } => messages::raw(&session, &name, &data).await,
     }
 }
 

@@ -17,7 +17,7 @@ mod socket;
 mod stream;
 
 use crate::failure::{Failure, Refusal};
-use crate::output::Output;
+use crate::output::{Output, print};
 use crate::render::{Transcript, list};
 use crate::retry::{Backoff, transient};
 use crate::session::Session;
@@ -44,7 +44,7 @@ pub enum Start {
 /// Who follows what.
 pub struct Follower<'a> {
     session: &'a Session,
-    output: &'a Output,
+    output: Output,
     conversation: &'a str,
     last: i64,
     stream: Option<Stream>,
@@ -60,7 +60,7 @@ pub struct Follower<'a> {
 
 impl<'a> Follower<'a> {
     /// Nothing is done before [`Self::run`].
-    pub fn new(session: &'a Session, output: &'a Output, conversation: &'a str, start: Start) -> Self {
+    pub fn new(session: &'a Session, output: Output, conversation: &'a str, start: Start) -> Self {
         let (last, stream) = match start {
             Start::Last(last) => (last, None),
             Start::After(seq) => (0, Some(Stream::after(conversation, seq))),
@@ -242,7 +242,7 @@ impl<'a> Follower<'a> {
         let shown = if self.output.is_json() {
             self.output.result(&json!({ "type": kind, "data": data }), String::new)
         } else {
-            self.transcript.event(kind, data).map_or(Ok(()), |text| self.output.text(&text))
+            self.transcript.event(kind, data).map_or(Ok(()), |text| print(&text))
         };
         shown.map_err(End::Final)
     }
