@@ -7,6 +7,7 @@
 
 mod support;
 
+use chat_server::limits::REPLAY_EVENTS_MAX;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,7 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
-use support::{PASSWORD, PATIENCE, Server, keys, server, signal, text, unique};
+use support::{Client, Format, PASSWORD, PATIENCE, Server, User, keys, server, signal, text, unique};
+
+/// Fewer than a connection may have in flight.
+const FLOOD_WINDOW: usize = 200;
 
 fn binary() -> PathBuf {
     let path = Path::new(env!("CARGO_BIN_EXE_chat-server")).with_file_name("veza");
@@ -431,6 +435,48 @@ fn a_conversation_is_followed_across_the_death_of_the_server() {
     for (line, words) in of_ada.iter().zip(&expected) {
         assert!(line.contains(words), "{words:?} expected: {line}");
     }
+}
+
+#[tokio::test]
+async fn who_is_too_far_behind_still_misses_no_message() {
+    let server = server().await;
+    let ada = Person::register(server);
+    let room = ada.room();
+    let saved = ada.saved();
+    let user = User {
+        id: saved["user"]["id"].as_i64().unwrap(),
+        name: ada.name.clone(),
+        token: text(&saved["access_token"]).to_owned(),
+        refresh_token: String::new(),
+    };
+    // More than the server replays.
+    let count = REPLAY_EVENTS_MAX + 50;
+    let mut client = Client::none(server, &user, Format::MessagePack).await;
+    for from in (1..=count).step_by(FLOOD_WINDOW) {
+        let mut waiting = Vec::new();
+        for n in from..(from + FLOOD_WINDOW as i64).min(count + 1) {
+            waiting
+                .push(client.feed("send_message", json!({"conversation_id": room, "content": format!("n{n}")})).await);
+        }
+        client.flush().await;
+        for id in waiting {
+            client.reply(id).await.unwrap();
+        }
+    }
+    let mut following = Following::start(&ada, &["follow", &room, "--after", "6", "--json"]);
+    following.says("more was missed than the server replays");
+    ada.ok(&["send", &room, "live"]);
+    following.until("live");
+    let seen: Vec<Value> = following.interrupt().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let seqs: Vec<i64> = seen.iter().map(|event| event["data"]["seq"].as_i64().unwrap()).collect();
+    assert_eq!(seqs, (7..=count + 2).collect::<Vec<_>>(), "each number once, in order");
+
+    // Ahead of the log, as after a restore from a backup: the present is what counts.
+    let mut following = Following::start(&ada, &["follow", &room, "--after", "1000000", "--json"]);
+    following.says("the conversation ends before the place");
+    ada.ok(&["send", &room, "afterwards"]);
+    following.until("afterwards");
+    assert_eq!(following.interrupt().len(), 1);
 }
 
 #[tokio::test]

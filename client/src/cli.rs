@@ -69,8 +69,8 @@ pub struct Global {
     #[arg(long, global = true)]
     pub json: bool,
 
-    /// Colours
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    /// Colours: auto, always or never
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
     pub color: Choice,
 
     /// Which of several sign-ins to use

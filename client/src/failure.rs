@@ -89,7 +89,7 @@ impl fmt::Display for Failure {
             Self::Refused(refusal) => {
                 write!(f, "{} ({})", text::line(&refusal.message), text::line(&refusal.code))?;
                 if refusal.code == "unknown_command" {
-                    f.write_str("; this server does not offer it: it may be older than this client")?;
+                    f.write_str("; the server may be older than this client")?;
                 }
                 match refusal.retry_after_ms {
                     Some(ms) => write!(f, "; try again in {} s", ms.div_ceil(1_000)),

@@ -205,9 +205,15 @@ impl<'a> Follower<'a> {
         Ok(messages)
     }
 
-    /// After `reset` (too far behind, or ahead of a log that was restored from a backup): the messages up to number `end` come from the history, what is beyond it comes as events.
+    /// After `reset` (too far behind, or ahead of a log that was restored from a backup): the messages up to number
+    /// `end` come from the history, what is beyond it comes as events.
     async fn read_again(&mut self, socket: &mut Socket, end: i64) -> Result<(), End> {
         let mut after = self.stream.as_ref().map_or(0, Stream::seen);
+        let words = if after > end {
+            "the conversation ends before the place that was reached; going on from its end"
+        } else {
+            "more was missed than the server replays; messages are complete, changes to older ones are not shown"
+        };
         while after < end {
             let query = json!({ "conversation_id": self.conversation, "after_seq": after, "limit": PAGE });
             let page = socket.command("get_history", query).await?;
@@ -226,9 +232,7 @@ impl<'a> Follower<'a> {
         self.jump(end);
         self.outage = false;
         self.backoff = Backoff::default();
-        self.output.note(
-            "more was missed than the server replays: messages are complete, changes to older ones are not shown",
-        );
+        self.output.note(words);
         Ok(())
     }
 
