@@ -218,6 +218,65 @@ fn whatever_a_server_says_cannot_control_the_terminal() {
 }
 
 #[test]
+fn each_subcommand_is_the_command_of_the_wire_contract() {
+    let home = tempfile::tempdir().unwrap();
+    let ack = json!({"message_id": 7, "seq": 3, "emoji": "👍", "count": 1, "pinned": true, "messages": [],
+                     "has_more": false, "conversation": {"id": "room_6", "name": "lobby"}});
+    let cases = [
+        (&["edit", "7", "other", "words"][..], "edit_message", json!({"message_id": 7, "content": "other words"})),
+        (&["delete", "7"], "delete_message", json!({"message_id": 7})),
+        (&["react", "7", "👍"], "add_reaction", json!({"message_id": 7, "emoji": "👍"})),
+        (&["react", "7", "👍", "--remove"], "remove_reaction", json!({"message_id": 7, "emoji": "👍"})),
+        (&["pin", "7"], "pin_message", json!({"message_id": 7, "pinned": true})),
+        (&["pin", "7", "--remove"], "pin_message", json!({"message_id": 7, "pinned": false})),
+        (&["rooms", "lob"], "list_public_rooms", json!({"query": "lob", "limit": 200})),
+        (&["join", "room_6"], "join_conversation", json!({"conversation_id": "room_6"})),
+        (&["leave", "room_6"], "leave_conversation", json!({"conversation_id": "room_6"})),
+        (
+            &["search", "a b*", "--in", "room_6", "--from", "2", "--limit", "3"],
+            "search_messages",
+            json!({"query": "a b*", "conversation_id": "room_6", "from_user_id": 2, "limit": 3}),
+        ),
+        (
+            &["history", "room_6", "--before", "9", "--limit", "3"],
+            "get_history",
+            json!({"conversation_id": "room_6", "before_seq": 9, "limit": 3}),
+        ),
+        (
+            &["create", "ops", "--kind", "private_room", "--description", "d", "--member", "2"],
+            "create_conversation",
+            json!({"kind": "private_room", "name": "ops", "description": "d", "member_ids": [2]}),
+        ),
+        (&["command", "ping", r#"{"x":1}"#], "ping", json!({"x": 1})),
+    ];
+    let replies = std::iter::once(signed_in()).chain(cases.iter().map(|_| Reply::Answer(200, ack.clone())));
+    let (url, asked) = fake_server(replies.collect());
+    let login = ["login", "ada", "--password-stdin", "--server", url.as_str()];
+    ends_with(&veza(home.path(), &login, "secret words\n"), 0);
+    asked.recv().unwrap();
+    for (arguments, kind, data) in cases {
+        ends_with(&veza(home.path(), arguments, ""), 0);
+        let expected = ("/api/commands".to_owned(), json!({"type": kind, "data": data}));
+        assert_eq!(asked.recv().unwrap(), expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_search_shows_what_was_found() {
+    let home = tempfile::tempdir().unwrap();
+    let found = json!({"message_id": 7, "conversation_id": "room_6", "seq": 3, "content": "a big cat",
+                       "sender": {"id": 2, "username": "bob"}, "highlight": "a big \u{e000}cat\u{e001}"});
+    let answer = || Reply::Answer(200, json!({"messages": [found]}));
+    let (url, _) = fake_server(vec![signed_in(), answer(), answer()]);
+    let login = ["login", "ada", "--password-stdin", "--server", url.as_str()];
+    ends_with(&veza(home.path(), &login, "secret words\n"), 0);
+    let (out, _) = ends_with(&veza(home.path(), &["search", "cat"], ""), 0);
+    assert_eq!(out, "--:-- bob a big cat  7 room_6\n");
+    let (out, _) = ends_with(&veza(home.path(), &["search", "cat", "--color", "always"], ""), 0);
+    assert!(out.contains("a big \u{1b}[1mcat\u{1b}[0m"), "{out:?}");
+}
+
+#[test]
 fn tokens_go_to_the_server_that_gave_them_only() {
     let home = tempfile::tempdir().unwrap();
     let (url, _) = fake_server(vec![signed_in()]);
