@@ -261,9 +261,16 @@ async fn people_meet_in_a_room_and_a_key_is_sent_once() {
     ada.ok(&["send", &format!("@{}", bob.name), "psst"]);
     assert_eq!(bob.json(&["history", text(&direct["id"])]).iter().map(says).collect::<Vec<_>>(), ["psst"]);
 
-    let listed = bob.json(&["list"]);
-    assert_eq!(listed.len(), 2);
-    assert!(listed.iter().any(|conversation| conversation["id"] == room["id"]));
+    let unread = || {
+        let listed = bob.json(&["list"]);
+        assert_eq!(listed.len(), 2);
+        let room = listed.iter().find(|conversation| conversation["id"] == room["id"]).expect("the room");
+        room["unread_count"].as_i64().unwrap()
+    };
+    ada.ok(&["send", &name, "one more"]);
+    assert!(unread() > 0);
+    bob.ok(&["read", &name]);
+    assert_eq!(unread(), 0);
     let raw = bob.one(&["command", "get_conversation", &json!({"conversation_id": id}).to_string()]);
     assert_eq!(raw["conversation"]["id"], room["id"]);
     bob.ok(&["leave", &name]);

@@ -131,6 +131,11 @@ pub enum Command {
     History(History),
     /// The last messages, then everything that happens
     Follow(Follow),
+    /// Mark a conversation as read
+    Read {
+        /// Its id or name
+        conversation: String,
+    },
     /// Change a message of yours
     Edit {
         /// The message's number

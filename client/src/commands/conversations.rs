@@ -1,4 +1,4 @@
-//! `list`, `rooms`, `create`, `join`, `leave`, `members`.
+//! `list`, `rooms`, `create`, `join`, `leave`, `members`, `read`.
 
 use super::{all_pages, names};
 use crate::cli::Create;
@@ -73,6 +73,15 @@ pub async fn members(session: &Session, output: Output, text: &str) -> Result<()
         let cells = [&member["id"], &member["username"], &member["display_name"], &member["role"]];
         cells.into_iter().map(name).chain([when(&member["joined_at"])]).collect()
     })
+}
+
+/// Everything in it has been read.
+pub async fn read(session: &Session, output: Output, text: &str) -> Result<(), Failure> {
+    let id = names::conversation(session, text).await?;
+    let answer = session.command("get_conversation", json!({ "conversation_id": id })).await?;
+    let seq = &answer["conversation"]["last_seq"];
+    let ack = session.command("mark_read", json!({ "conversation_id": id, "seq": seq })).await?;
+    output.result(&ack, || format!("read up to {}", name(&ack["read_seq"])))
 }
 
 fn print(

@@ -38,6 +38,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         Command::Join { conversation } => conversations::join(&session, output, &conversation).await,
         Command::Leave { conversation } => conversations::leave(&session, output, &conversation).await,
         Command::Members { conversation } => conversations::members(&session, output, &conversation).await,
+        Command::Read { conversation } => conversations::read(&session, output, &conversation).await,
         Command::Send(options) => messages::send(&session, output, options).await,
         Command::History(options) => messages::history(&session, output, &options).await,
         Command::Follow(options) => {
