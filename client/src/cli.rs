@@ -1,0 +1,383 @@
+//! The command line.
+
+use crate::address::{Address, DEFAULT};
+use crate::paint::Choice;
+use crate::profile;
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  veza register ada --email ada@example.com        asks for a password, and signs in
+  veza create lobby                                a public room; its id is printed
+  veza send lobby 'Hello, everybody'               by the room's name or id
+  echo deployed | veza send lobby                  the text from standard input
+  veza follow lobby                                the last messages, then live; Ctrl-C ends it
+  veza history lobby --all --json > lobby.jsonl
+
+With --json, standard output has one JSON object per line, and failures are {\"error\": {code, message}} on standard error.
+
+Exit status:
+  0  done
+  1  the server refused, and said why
+  2  wrong usage, or a file of this machine could not be read or written
+  3  not signed in (any more)
+  4  the server cannot be reached, or does not answer as a Veza Chat Server does";
+
+const SEND_EXAMPLES: &str = "\
+Examples:
+  veza send room_6 Hello there
+  uptime | veza send ops
+  veza send room_6 --reply-to 1234 'I agree'
+  veza send room_6 --key build-77 'Build 77 is green'     sent once, however often this runs
+
+A message goes out under a key of its own and is sent again under the same one when the connection is lost or the server
+is short of breath, so it is there once or not at all.";
+
+const FOLLOW_EXAMPLES: &str = "\
+Examples:
+  veza follow lobby --last 50
+  veza follow room_6 --json | ./bot
+  veza follow room_6 --after 120 --json        every change after number 120, then live
+
+A lost connection is opened again, and what was missed is fetched: nothing is shown twice or left out.";
+
+const RAW_EXAMPLE: &str = "\
+Example:
+  veza command mark_read '{\"conversation_id\":\"room_6\",\"seq\":12}'";
+
+/// Terminal client of Veza Chat Server.
+#[derive(Parser, Debug)]
+#[command(name = "veza", version, after_help = EXAMPLES)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub global: Global,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Everywhere")]
+pub struct Global {
+    /// The server; without it the one that the profile is signed in at, or port 8080 of this machine
+    #[arg(long, global = true, env = "VEZA_SERVER", value_name = "URL", value_parser = Address::parse)]
+    pub server: Option<Address>,
+
+    /// One JSON object per line, for programs
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Colours: auto, always or never
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    pub color: Choice,
+
+    /// Which of several sign-ins to use
+    #[arg(long, global = true, env = "VEZA_PROFILE", value_name = "NAME", default_value = "default",
+          value_parser = profile::parse_name)]
+    pub profile: String,
+}
+
+impl Global {
+    /// The server of a new session.
+    pub fn server_or_default(&self) -> Result<Address, String> {
+        self.server.clone().map_or_else(|| Address::parse(DEFAULT), Ok)
+    }
+}
+
+/// What the program does.
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Open an account and sign in
+    Register(Register),
+    /// Sign in
+    Login(Login),
+    /// End the session, here and on the server
+    Logout {
+        /// Only forget it here; for when the server is gone
+        #[arg(long)]
+        local: bool,
+    },
+    /// Who is signed in, as the server sees it
+    Whoami,
+    /// Your conversations
+    List,
+    /// Public rooms that anybody may join
+    Rooms {
+        /// Only those whose name or description has this
+        query: Option<String>,
+    },
+    /// Create a room, a group or a direct conversation
+    Create(Create),
+    /// Join a public room
+    Join {
+        /// Its id, such as `room_6`, or the name of a public room
+        conversation: String,
+    },
+    /// Leave a conversation
+    Leave {
+        /// Its id or name
+        conversation: String,
+    },
+    /// Who is in a conversation
+    Members {
+        /// Its id or name
+        conversation: String,
+    },
+    /// Send a message
+    Send(Send),
+    /// Earlier messages, oldest first
+    History(History),
+    /// The last messages, then everything that happens
+    Follow(Follow),
+    /// Mark a conversation as read
+    Read {
+        /// Its id or name
+        conversation: String,
+    },
+    /// Change a message of yours
+    Edit {
+        /// The message's number
+        #[arg(value_parser = message_id)]
+        message_id: i64,
+        /// The new text; without it, or with -, standard input
+        text: Vec<String>,
+    },
+    /// Delete a message
+    Delete {
+        /// The message's number
+        #[arg(value_parser = message_id)]
+        message_id: i64,
+    },
+    /// React to a message
+    React {
+        /// The message's number
+        #[arg(value_parser = message_id)]
+        message_id: i64,
+        /// Such as 👍
+        emoji: String,
+        /// Take the reaction back
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Pin a message to its conversation
+    Pin {
+        /// The message's number
+        #[arg(value_parser = message_id)]
+        message_id: i64,
+        /// Unpin it
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Search your conversations, newest first
+    Search(Search),
+    /// Any command of the wire contract, raw; prints its answer as JSON
+    #[command(name = "command", after_help = RAW_EXAMPLE)]
+    Raw {
+        /// The command's name, such as `get_conversation`
+        name: String,
+        /// Its data as JSON; - for standard input
+        #[arg(default_value = "{}")]
+        data: String,
+    },
+}
+
+/// Options of `veza register`.
+#[derive(Args, Debug)]
+pub struct Register {
+    /// 3 to 50 of A-Z a-z 0-9 _ -
+    pub username: String,
+    /// Address for the account
+    #[arg(long)]
+    pub email: String,
+    /// How others see you; the username without it
+    #[arg(long)]
+    pub display_name: Option<String>,
+    #[command(flatten)]
+    pub secret: Secret,
+}
+
+/// Options of `veza login`.
+#[derive(Args, Debug)]
+pub struct Login {
+    /// Username or email address
+    #[arg(value_name = "LOGIN")]
+    pub who: String,
+    /// A backup code takes the place of the authenticator's: ask for one
+    #[arg(long)]
+    pub backup_code: bool,
+    #[command(flatten)]
+    pub secret: Secret,
+}
+
+/// Where the password comes from.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Password: asked for, or from the environment's VEZA_PASSWORD, or")]
+pub struct Secret {
+    /// The first line of standard input
+    #[arg(long)]
+    pub password_stdin: bool,
+}
+
+/// Kinds of conversations.
+#[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Anybody may find and join it
+    #[value(name = "public_room", alias = "public")]
+    PublicRoom,
+    /// By invitation
+    #[value(name = "private_room", alias = "private")]
+    PrivateRoom,
+    /// A few people
+    Group,
+}
+
+impl Kind {
+    /// As it stands on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PublicRoom => "public_room",
+            Self::PrivateRoom => "private_room",
+            Self::Group => "group",
+        }
+    }
+}
+
+/// Options of `veza create`.
+#[derive(Args, Debug)]
+#[command(group = ArgGroup::new("what").args(["name", "direct"]).required(true))]
+pub struct Create {
+    /// The room's or group's name
+    pub name: Option<String>,
+    /// A direct conversation with this user instead; it exists once
+    #[arg(long, value_name = "USER", conflicts_with_all = ["kind", "description", "member"])]
+    pub direct: Option<String>,
+    /// What to create
+    #[arg(long, default_value = "public_room")]
+    pub kind: Kind,
+    /// What it is for
+    #[arg(long)]
+    pub description: Option<String>,
+    /// A username or id to add; may be repeated
+    #[arg(long, value_name = "USER")]
+    pub member: Vec<String>,
+}
+
+/// Options of `veza send`.
+#[derive(Args, Debug)]
+#[command(after_help = SEND_EXAMPLES)]
+pub struct Send {
+    /// Its id or name, or @USERNAME
+    pub conversation: String,
+    /// The text; without it, or with -, standard input
+    pub text: Vec<String>,
+    /// The number of the message that this answers
+    #[arg(long, value_name = "ID", value_parser = message_id)]
+    pub reply_to: Option<i64>,
+    /// The message's key: under the same key it is sent once
+    #[arg(long)]
+    pub key: Option<String>,
+    /// How long to try again, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub retry_for: u64,
+}
+
+/// Options of `veza history`.
+#[derive(Args, Debug)]
+pub struct History {
+    /// Its id or name
+    pub conversation: String,
+    /// Most messages
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
+    pub limit: i64,
+    /// Only messages before this place (`seq`) in the conversation
+    #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(i64).range(0..))]
+    pub before: Option<i64>,
+    /// All of them
+    #[arg(long, conflicts_with = "limit")]
+    pub all: bool,
+}
+
+/// Options of `veza follow`.
+#[derive(Args, Debug)]
+#[command(after_help = FOLLOW_EXAMPLES)]
+pub struct Follow {
+    /// Its id or name
+    pub conversation: String,
+    /// How many of the newest messages to begin with
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(i64).range(0..=10_000))]
+    pub last: i64,
+    /// Begin with the change after this place (`seq`) in the conversation
+    #[arg(long, value_name = "SEQ", conflicts_with = "last", value_parser = clap::value_parser!(i64).range(0..))]
+    pub after: Option<i64>,
+}
+
+/// Options of `veza search`.
+#[derive(Args, Debug)]
+pub struct Search {
+    /// Words, "a phrase", -without, prefix*
+    pub query: String,
+    /// Only in this conversation (id or name)
+    #[arg(long = "in", value_name = "CONVERSATION")]
+    pub conversation: Option<String>,
+    /// Only by this user (username or id)
+    #[arg(long, value_name = "USER")]
+    pub from: Option<String>,
+    /// Most messages
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=100))]
+    pub limit: i64,
+}
+
+/// A message's number, as shown at the end of its line.
+fn message_id(text: &str) -> Result<i64, String> {
+    let number = text.trim_start_matches('#').parse::<i64>().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "a message's number is expected: it stands at the end of the message's line".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn parse(arguments: &[&str]) -> Result<Arguments, String> {
+        let all = std::iter::once("veza").chain(arguments.iter().copied());
+        Arguments::try_parse_from(all).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_description_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn options_of_every_command_may_stand_anywhere() {
+        for arguments in [["--json", "list"], ["list", "--json"]] {
+            assert!(parse(&arguments).unwrap().global.json);
+        }
+        let Command::Send(send) = parse(&["send", "lobby", "two", "words", "--reply-to=#7"]).unwrap().command else {
+            panic!("another command")
+        };
+        assert_eq!((send.text.join(" "), send.reply_to), ("two words".into(), Some(7)));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for wrong in [
+            &["create"][..],
+            &["create", "lobby", "--direct", "bob"],
+            &["create", "--direct", "bob", "--member", "eve"],
+            &["history", "lobby", "--all", "--limit", "3"],
+            &["history", "lobby", "--limit", "0"],
+            &["follow", "lobby", "--after", "3", "--last", "4"],
+            &["delete", "first"],
+            &["register", "ada"],
+            &["login", "ada", "--password", "secret"],
+            &["list", "--server", "https://chat.example"],
+            &["list", "--profile", "../x"],
+            &["list", "--color", "blue"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! `send`, `history`, `edit`, `delete`, `react`, `pin`, `search`, `command`.
+
+use super::names;
+use crate::cli::{History, Search, Send};
+use crate::failure::Failure;
+use crate::output::{Output, print};
+use crate::render::{Transcript, list, name};
+use crate::retry;
+use crate::session::Session;
+use serde_json::{Value, json};
+use std::io::{IsTerminal, Read};
+use std::time::Duration;
+
+/// Most messages in one answer of `get_history`.
+const PAGE: i64 = 200;
+/// More than any server takes; stops an endless input.
+const STDIN_BYTES_MAX: u64 = 1024 * 1024;
+/// What the server puts around the words that a search found.
+const MATCH: [char; 2] = ['\u{e000}', '\u{e001}'];
+
+/// Sends a message, once, however often it has to be tried.
+pub async fn send(session: &Session, output: Output, options: Send) -> Result<(), Failure> {
+    let content = text_or_stdin(output, &options.text)?;
+    let patience = Duration::from_secs(options.retry_for);
+    let notice = |failure: &Failure, wait: Duration| {
+        output.note(&format!("{failure}; trying again in {:.1} s", wait.as_secs_f64()));
+    };
+    let conversation =
+        retry::insist(patience, async || names::conversation(session, &options.conversation).await, notice).await?;
+    let key = options.key.unwrap_or_else(|| format!("veza-{:032x}", rand::random::<u128>()));
+    let mut data = json!({ "conversation_id": conversation, "content": content, "client_message_id": key });
+    if let Some(parent) = options.reply_to {
+        data["parent_message_id"] = parent.into();
+    }
+    let ack = retry::insist(patience, async || session.command("send_message", data.clone()).await, notice).await?;
+    output.result(&ack, || {
+        let before = if ack["duplicate"] == true { "was there already: " } else { "sent: " };
+        output.paint().dim(&format!("{before}{}", name(&ack["message_id"])))
+    })
+}
+
+/// Messages, oldest first.
+pub async fn history(session: &Session, output: Output, options: &History) -> Result<(), Failure> {
+    let conversation = names::conversation(session, &options.conversation).await?;
+    let mut transcript = Transcript::new(output.paint());
+    let mut show = |message: &Value| output.result(message, || transcript.message(message));
+    if !options.all {
+        return newest(session, &conversation, options.before, options.limit).await?.iter().try_for_each(show);
+    }
+    let mut after = 0;
+    loop {
+        let query = json!({ "conversation_id": conversation, "after_seq": after, "limit": PAGE });
+        let page = session.command("get_history", query).await?;
+        for message in list(&page["messages"]) {
+            let Some(seq) = message["seq"].as_i64().filter(|seq| options.before.is_none_or(|before| *seq < before))
+            else {
+                return Ok(());
+            };
+            show(message)?;
+            after = seq;
+        }
+        if page["has_more"] != true || list(&page["messages"]).is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// The newest `limit` messages before a place, oldest first.
+async fn newest(
+    session: &Session,
+    conversation: &str,
+    mut before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Value>, Failure> {
+    let mut pages = Vec::new();
+    let mut missing = limit;
+    while missing > 0 {
+        let mut query = json!({ "conversation_id": conversation, "limit": missing.min(PAGE) });
+        if let Some(before) = before {
+            query["before_seq"] = before.into();
+        }
+        let page = session.command("get_history", query).await?;
+        let messages = list(&page["messages"]).to_vec();
+        before = messages.first().and_then(|message| message["seq"].as_i64());
+        missing -= messages.len() as i64;
+        pages.push(messages);
+        if page["has_more"] != true || before.is_none() {
+            break;
+        }
+    }
+    Ok(pages.into_iter().rev().flatten().collect())
+}
+
+/// Another text for a message.
+pub async fn edit(session: &Session, output: Output, message_id: i64, words: &[String]) -> Result<(), Failure> {
+    let content = text_or_stdin(output, words)?;
+    let ack = session.command("edit_message", json!({ "message_id": message_id, "content": content })).await?;
+    output.result(&ack, || output.paint().dim(&format!("edited: {message_id}")))
+}
+
+/// A message less.
+pub async fn delete(session: &Session, output: Output, message_id: i64) -> Result<(), Failure> {
+    let ack = session.command("delete_message", json!({ "message_id": message_id })).await?;
+    output.result(&ack, || output.paint().dim(&format!("deleted: {message_id}")))
+}
+
+/// A reaction more, or less.
+pub async fn react(
+    session: &Session,
+    output: Output,
+    message_id: i64,
+    emoji: &str,
+    remove: bool,
+) -> Result<(), Failure> {
+    let kind = if remove { "remove_reaction" } else { "add_reaction" };
+    let ack = session.command(kind, json!({ "message_id": message_id, "emoji": emoji })).await?;
+    output.result(&ack, || format!("{} {}", name(&ack["emoji"]), name(&ack["count"])))
+}
+
+/// To the board, or from it.
+pub async fn pin(session: &Session, output: Output, message_id: i64, pinned: bool) -> Result<(), Failure> {
+    let ack = session.command("pin_message", json!({ "message_id": message_id, "pinned": pinned })).await?;
+    let word = if pinned { "pinned" } else { "unpinned" };
+    output.result(&ack, || output.paint().dim(&format!("{word}: {message_id}")))
+}
+
+/// Messages that were found, newest first as the server ranks them.
+pub async fn search(session: &Session, output: Output, options: &Search) -> Result<(), Failure> {
+    let mut data = json!({ "query": options.query, "limit": options.limit });
+    if let Some(conversation) = &options.conversation {
+        data["conversation_id"] = names::conversation(session, conversation).await?.into();
+    }
+    if let Some(user) = &options.from {
+        data["from_user_id"] = names::user(session, user).await?.into();
+    }
+    let answer = session.command("search_messages", data).await?;
+    let found = list(&answer["messages"]);
+    if found.is_empty() && !output.is_json() {
+        output.note("nothing found");
+    }
+    let paint = output.paint();
+    let mut transcript = Transcript::new(paint);
+    found.iter().try_for_each(|message| {
+        output.result(message, || {
+            let text = message["highlight"].as_str().or(message["content"].as_str()).unwrap_or_default();
+            let line = transcript.message_with(message, text);
+            // Their colours come last: before, they would be other people's escape sequences, and harmless.
+            let line = highlighted(&line, |words| paint.bold(words));
+            format!("{line} {}", paint.dim(&name(&message["conversation_id"])))
+        })
+    })
+}
+
+/// Any command; its answer as it is.
+pub async fn raw(session: &Session, kind: &str, data: &str) -> Result<(), Failure> {
+    let data = if data == "-" { stdin()? } else { data.to_owned() };
+    let data: Value =
+        serde_json::from_str(&data).map_err(|error| Failure::Usage(format!("the data is not JSON: {error}")))?;
+    let answer = session.command(kind, data).await?;
+    print(&crate::text::json(&answer))
+}
+
+/// Text between the marks of a match goes through `paint`; the marks themselves go.
+fn highlighted(line: &str, paint: impl Fn(&str) -> String) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once(MATCH[0]) {
+        out.push_str(before);
+        let (words, after) = after.split_once(MATCH[1]).unwrap_or((after, ""));
+        out.push_str(&paint(words));
+        rest = after;
+    }
+    out.push_str(rest);
+    out.replace(MATCH, "")
+}
+
+fn text_or_stdin(output: Output, words: &[String]) -> Result<String, Failure> {
+    let given = match words {
+        [] => stdin_of(output)?,
+        [dash] if dash == "-" => stdin_of(output)?,
+        words => words.join(" "),
+    };
+    let text = given.strip_suffix('\n').unwrap_or(&given);
+    if text.trim().is_empty() {
+        return Err(Failure::Usage("there is no text to send".to_owned()));
+    }
+    Ok(text.to_owned())
+}
+
+fn stdin_of(output: Output) -> Result<String, Failure> {
+    if std::io::stdin().is_terminal() {
+        output.note("the text, then Ctrl-D:");
+    }
+    stdin()
+}
+
+fn stdin() -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = std::io::stdin().lock().take(STDIN_BYTES_MAX).read_to_string(&mut text);
+    read.map_err(|error| Failure::Usage(format!("standard input: {error}")))?;
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn matches_are_highlighted_and_their_marks_go() {
+        let mark = |words: &str| format!("<{words}>");
+        assert_eq!(highlighted("a \u{e000}b\u{e001} c \u{e000}d\u{e001}", mark), "a <b> c <d>");
+        assert_eq!(highlighted("\u{e001}a \u{e000}b", mark), "a <b>");
+        assert_eq!(highlighted("plain", mark), "plain");
+    }
+}

@@ -1,0 +1,78 @@
+//! What each subcommand does.
+
+mod account;
+mod conversations;
+mod messages;
+mod names;
+
+use crate::cli::{Arguments, Command};
+use crate::failure::Failure;
+use crate::follow::{Follower, Start};
+use crate::output::Output;
+use crate::profile::Profile;
+use crate::render::list;
+use crate::session::Session;
+use serde_json::{Value, json};
+
+/// Rows in one answer of a `list_…` command.
+const PAGE: i64 = 200;
+
+/// Does what was asked.
+pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
+    let Arguments { global, command } = arguments;
+    let profile = Profile::open(&global.profile)?;
+    match command {
+        Command::Register(options) => return account::register(&global, &profile, output, options).await,
+        Command::Login(options) => return account::login(&global, &profile, output, options).await,
+        Command::Logout { local: true } => return account::forget(&profile, output),
+        _ => {}
+    }
+    let session = Session::open(profile, global.server.as_ref())?;
+    match command {
+        Command::Register(_) | Command::Login(_) => Ok(()), // done above
+        Command::Logout { .. } => account::logout(&session, output).await,
+        Command::Whoami => account::whoami(&session, output).await,
+        Command::List => conversations::list_mine(&session, output).await,
+        Command::Rooms { query } => conversations::rooms(&session, output, query.as_deref()).await,
+        Command::Create(options) => conversations::create(&session, output, options).await,
+        Command::Join { conversation } => conversations::join(&session, output, &conversation).await,
+        Command::Leave { conversation } => conversations::leave(&session, output, &conversation).await,
+        Command::Members { conversation } => conversations::members(&session, output, &conversation).await,
+        Command::Read { conversation } => conversations::read(&session, output, &conversation).await,
+        Command::Send(options) => messages::send(&session, output, options).await,
+        Command::History(options) => messages::history(&session, output, &options).await,
+        Command::Follow(options) => {
+            let conversation = names::conversation(&session, &options.conversation).await?;
+            let start = options.after.map_or(Start::Last(options.last), Start::After);
+            Follower::new(&session, output, &conversation, start).run().await
+        }
+        Command::Edit { message_id, text } => messages::edit(&session, output, message_id, &text).await,
+        Command::Delete { message_id } => messages::delete(&session, output, message_id).await,
+        Command::React { message_id, emoji, remove } => {
+            messages::react(&session, output, message_id, &emoji, remove).await
+        }
+        Command::Pin { message_id, remove } => messages::pin(&session, output, message_id, !remove).await,
+        Command::Search(options) => messages::search(&session, output, &options).await,
+        Command::Raw { name, data } => messages::raw(&session, &name, &data).await,
+    }
+}
+
+/// All rows of a `list_…` command, page by page; `key` is what the answer calls them.
+async fn all_pages(session: &Session, kind: &str, key: &str, query: Value) -> Result<Vec<Value>, Failure> {
+    let (mut rows, mut cursor) = (Vec::new(), Value::Null);
+    loop {
+        let mut data = query.clone();
+        data["limit"] = json!(PAGE);
+        if !cursor.is_null() {
+            data["cursor"] = cursor.clone();
+        }
+        let page = session.command(kind, data).await?;
+        rows.extend(list(&page[key]).iter().cloned());
+        let next = page["next_cursor"].clone();
+        // A server that repeats itself would have us go round for ever.
+        if next.is_null() || next == cursor {
+            return Ok(rows);
+        }
+        cursor = next;
+    }
+}

@@ -1,0 +1,96 @@
+//! One HTTP request and its answer: JSON, or a problem with a code.
+//!
+//! Deliberately absent: proxies of the environment. `follow` speaks WebSocket on a socket of its own; both take the
+//! same road, or a message could be sent through one server and awaited from another. And redirects: a password goes to
+//! the server that was named, or nowhere.
+
+use crate::address::Address;
+use crate::failure::{Failure, Refusal};
+use reqwest::redirect::Policy;
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+use std::time::Duration;
+
+/// Longer than the server lets any command wait.
+const TIMEOUT: Duration = Duration::from_secs(20);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A client of one server.
+#[derive(Clone)]
+pub struct Http {
+    client: reqwest::Client,
+    address: Address,
+}
+
+/// A request; `path` begins with a slash.
+pub struct Request<'a> {
+    /// GET, POST …
+    pub method: Method,
+    /// Where.
+    pub path: &'a str,
+    /// Whose.
+    pub token: Option<&'a str>,
+    /// What.
+    pub body: Option<&'a Value>,
+}
+
+impl Http {
+    /// For this server; connects when it is first used.
+    pub fn new(address: Address) -> Result<Self, Failure> {
+        let agent = concat!("veza/", env!("CARGO_PKG_VERSION"));
+        let builder = reqwest::Client::builder().no_proxy().redirect(Policy::none()).user_agent(agent);
+        let client = builder.timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT).build();
+        let client = client.map_err(|error| Failure::Usage(format!("no HTTP client: {error}")))?;
+        Ok(Self { client, address })
+    }
+
+    /// The server.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// POST without a token.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.send(Request { method: Method::POST, path, token: None, body: Some(body) }).await
+    }
+
+    /// The answer's body; null where there is none.
+    pub async fn send(&self, request: Request<'_>) -> Result<Value, Failure> {
+        let lost = |error: reqwest::Error| Failure::Unreachable(format!("{}: {}", self.address, root(&error)));
+        let mut builder = self.client.request(request.method, self.address.http(request.path));
+        if let Some(token) = request.token {
+            builder = builder.bearer_auth(token);
+        }
+        if let Some(body) = request.body {
+            builder = builder.json(body);
+        }
+        let response = builder.send().await.map_err(lost)?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(lost)?;
+        if status == StatusCode::NO_CONTENT {
+            return Ok(Value::Null);
+        }
+        let value = serde_json::from_slice::<Value>(&body).ok();
+        let refusal = value.as_ref().and_then(Refusal::read);
+        match (value, refusal) {
+            (Some(value), _) if status.is_success() => Ok(value),
+            (_, Some(refusal)) if !status.is_success() => Err(Failure::Refused(refusal)),
+            _ => {
+                let words = format!("{} answered {status}, and not as a Veza Chat Server does", self.address);
+                Err(Failure::Unreachable(words))
+            }
+        }
+    }
+}
+
+/// The cause at the bottom: "Connection refused", not "error sending request".
+fn root(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}

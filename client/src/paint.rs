@@ -1,0 +1,102 @@
+//! Colours: ANSI sequences of our own around text that has none (`text`).
+
+use std::io::IsTerminal;
+
+/// When to use colours.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Choice {
+    /// On a terminal, unless `NO_COLOR` is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// Readable on light and on dark backgrounds.
+const SENDERS: [u8; 12] = [33, 37, 64, 97, 125, 130, 136, 161, 166, 28, 62, 91];
+
+/// Whether to colour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Paint {
+    on: bool,
+}
+
+impl Paint {
+    /// For a stream; `NO_COLOR` (no-color.org) counts when it is not empty.
+    pub fn new(choice: Choice, stream: &impl IsTerminal) -> Self {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let on = match choice {
+            Choice::Always => true,
+            Choice::Never => false,
+            Choice::Auto => stream.is_terminal() && !set("NO_COLOR") && !dumb,
+        };
+        Self { on }
+    }
+
+    /// Without colours.
+    #[cfg(test)]
+    pub fn plain() -> Self {
+        Self { on: false }
+    }
+
+    /// With colours.
+    #[cfg(test)]
+    pub fn coloured() -> Self {
+        Self { on: true }
+    }
+
+    fn wrap(self, codes: &str, text: &str) -> String {
+        if self.on && !text.is_empty() { format!("\x1b[{codes}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+
+    /// Beside the point.
+    pub fn dim(self, text: &str) -> String {
+        self.wrap("2", text)
+    }
+
+    /// To the point.
+    pub fn bold(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
+    /// Wrong.
+    pub fn red(self, text: &str) -> String {
+        self.wrap("31", text)
+    }
+
+    /// A person: `text` in the colour that `name` always has.
+    pub fn person(self, name: &str, text: &str) -> String {
+        self.wrap(&format!("1;38;5;{}", colour_of(name)), text)
+    }
+}
+
+/// FNV-1a of the name, which has no case: the same person in the same colour, today and on every machine.
+fn colour_of(name: &str) -> u8 {
+    let mut hash: u32 = 0x811c_9dc5;
+    for byte in name.bytes() {
+        hash = (hash ^ u32::from(byte.to_ascii_lowercase())).wrapping_mul(0x0100_0193);
+    }
+    SENDERS[(hash >> 8) as usize % SENDERS.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn a_person_keeps_their_colour_and_people_differ() {
+        assert_eq!(colour_of("ada"), colour_of("ADA"));
+        let colours: BTreeSet<u8> = (0..100).map(|n| colour_of(&format!("user{n}"))).collect();
+        assert!(colours.len() > SENDERS.len() / 2, "{colours:?}");
+    }
+
+    #[test]
+    fn without_colours_text_is_itself() {
+        assert_eq!(Paint::plain().person("ada", "ada"), "ada");
+        assert!(Paint::coloured().person("ada", "ada").starts_with("\x1b[1;38;5;"));
+        assert_eq!(Paint::coloured().dim(""), "");
+    }
+}

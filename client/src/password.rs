@@ -1,0 +1,135 @@
+//! Passwords and codes: from the terminal without echo, from standard input, or from the environment. Never from the
+//! command line, which every user of the machine can read in the list of processes.
+//!
+//! Invariant: the terminal is as it was when this module returns, and when Ctrl-C is pressed meanwhile: the key is read
+//! as a character here, so that it cannot end the process with the echo still off.
+
+use crate::failure::Failure;
+use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use std::fs::File;
+use std::io::{BufRead, IsTerminal, Read, Write};
+
+/// The environment's password.
+pub const VARIABLE: &str = "VEZA_PASSWORD";
+
+const CTRL_C: u8 = 3;
+const CTRL_D: u8 = 4;
+const CTRL_U: u8 = 21;
+const BACKSPACE: [u8; 2] = [8, 127];
+/// Longer than any password that a server takes.
+const BYTES_MAX: u64 = 4_096;
+
+/// Where the password comes from, in this order: standard input when asked to, the environment, the terminal.
+pub fn password(from_stdin: bool, prompts: &[&str]) -> Result<String, Failure> {
+    if from_stdin {
+        let mut line = String::new();
+        let read = std::io::stdin().lock().take(BYTES_MAX).read_line(&mut line);
+        read.map_err(|error| Failure::Usage(format!("--password-stdin: {error}")))?;
+        let password = line.trim_end_matches(['\r', '\n']);
+        return if password.is_empty() {
+            Err(Failure::Usage("--password-stdin: nothing came on standard input".to_owned()))
+        } else {
+            Ok(password.to_owned())
+        };
+    }
+    if let Some(password) = std::env::var(VARIABLE).ok().filter(|password| !password.is_empty()) {
+        return Ok(password);
+    }
+    let mut answers = Vec::new();
+    for prompt in prompts {
+        answers.push(hidden(prompt)?);
+    }
+    match answers.split_first() {
+        Some((first, rest)) if rest.iter().all(|again| again == first) => Ok(first.clone()),
+        _ => Err(Failure::Usage("the two passwords differ".to_owned())),
+    }
+}
+
+/// Whether somebody could be asked.
+pub fn can_ask() -> bool {
+    std::io::stdin().is_terminal() && terminal().is_ok()
+}
+
+fn terminal() -> std::io::Result<File> {
+    File::options().read(true).write(true).open("/dev/tty")
+}
+
+/// Asks on the terminal; what is typed does not appear.
+pub fn hidden(prompt: &str) -> Result<String, Failure> {
+    let none =
+        |_| Failure::Usage(format!("there is no terminal to ask for the password; use --password-stdin or {VARIABLE}"));
+    let tty = terminal().map_err(none)?;
+    let trouble = |error: std::io::Error| Failure::Usage(format!("the terminal: {error}"));
+    let quiet = Quiet::begin(&tty).map_err(|error| trouble(error.into()))?;
+    write!(&tty, "{prompt}: ").map_err(trouble)?;
+    let answer = typed(&mut &tty);
+    drop(quiet);
+    writeln!(&tty).map_err(trouble)?;
+    answer?.ok_or_else(|| Failure::Usage("interrupted".to_owned()))
+}
+
+/// A line, key by key; `None` when it was interrupted.
+fn typed(tty: &mut impl Read) -> Result<Option<String>, Failure> {
+    let trouble = |error: std::io::Error| Failure::Usage(format!("the terminal: {error}"));
+    let mut line = Vec::new();
+    for _ in 0..BYTES_MAX {
+        let mut key = [0];
+        if tty.read(&mut key).map_err(trouble)? == 0 {
+            return Ok(None);
+        }
+        match key[0] {
+            b'\r' | b'\n' => {
+                let words = "what was typed is not valid UTF-8".to_owned();
+                return String::from_utf8(line).map(Some).map_err(|_| Failure::Usage(words));
+            }
+            CTRL_C => return Ok(None),
+            CTRL_D if line.is_empty() => return Ok(None),
+            CTRL_D => {}
+            CTRL_U => line.clear(),
+            key if BACKSPACE.contains(&key) => {
+                // A character's bytes but its first are 10xxxxxx.
+                while line.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {}
+            }
+            key => line.push(key),
+        }
+    }
+    Ok(None)
+}
+
+/// A terminal without echo; dropped, it is as it was.
+struct Quiet<'a> {
+    tty: &'a File,
+    before: Termios,
+}
+
+impl<'a> Quiet<'a> {
+    fn begin(tty: &'a File) -> nix::Result<Self> {
+        let before = tcgetattr(tty)?;
+        let mut quiet = before.clone();
+        quiet.local_flags.remove(LocalFlags::ECHO | LocalFlags::ICANON | LocalFlags::ISIG);
+        tcsetattr(tty, SetArg::TCSAFLUSH, &quiet)?;
+        Ok(Self { tty, before })
+    }
+}
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        let _ = tcsetattr(self.tty, SetArg::TCSADRAIN, &self.before); // a terminal that is gone needs no echo
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_edit_the_line() {
+        let line = |keys: &str| typed(&mut keys.as_bytes()).unwrap();
+        assert_eq!(line("secret\rmore").as_deref(), Some("secret"));
+        assert_eq!(line("ab\u{7f}c\n").as_deref(), Some("ac"));
+        assert_eq!(line("aé\u{8}b\n").as_deref(), Some("ab"), "a character is one step");
+        assert_eq!(line("wrong\u{15}right\n").as_deref(), Some("right"));
+        assert_eq!(line("\u{7f}a\n").as_deref(), Some("a"));
+        assert_eq!((line("ab\u{3}\n"), line("\u{4}"), line("no end")), (None, None, None));
+    }
+}

@@ -1,0 +1,268 @@
+//! Messages and events as lines for people. Pure: values in, text out.
+//!
+//! Invariant: every piece of a value that becomes text goes through `text` (or is a number); the only escape sequences
+//! in what this module returns are those of `paint`.
+
+use crate::clock::Moment;
+use crate::paint::Paint;
+use crate::text;
+use serde_json::Value;
+use std::fmt::Write as _;
+
+/// Continuation lines stand under the first one's sender.
+const INDENT: &str = "      ";
+
+/// Renders a conversation from its top to its bottom; a new day gets a line of its own.
+pub struct Transcript {
+    paint: Paint,
+    day: String,
+}
+
+impl Transcript {
+    /// An empty one.
+    pub fn new(paint: Paint) -> Self {
+        Self { paint, day: String::new() }
+    }
+
+    /// A message.
+    pub fn message(&mut self, message: &Value) -> String {
+        self.message_with(message, &text_of(&message["content"]))
+    }
+
+    /// A message with other words than its own (a search's highlighted ones).
+    pub fn message_with(&mut self, message: &Value, content: &str) -> String {
+        let paint = self.paint;
+        let mut out = self.stamp(&message["created_at"]);
+        let _ = write!(out, "{} ", person(paint, &message["sender"])); // writing into a String cannot fail
+        if let Some(parent) = message["parent_message_id"].as_i64() {
+            let _ = write!(out, "{} ", paint.dim(&format!("↪ {parent}")));
+        }
+        if message["deleted"] == true {
+            out.push_str(&paint.dim("(deleted)"));
+        } else {
+            out.push_str(&body(content));
+        }
+        for (there, word) in [(!message["edited_at"].is_null(), "(edited)"), (message["pinned"] == true, "(pinned)")] {
+            if there && message["deleted"] != true {
+                let _ = write!(out, " {}", paint.dim(word));
+            }
+        }
+        for reaction in list(&message["reactions"]) {
+            let mine = if reaction["me"] == true { "*" } else { "" };
+            let shown = format!("[{} {}{mine}]", name(&reaction["emoji"]), number(&reaction["count"]));
+            let _ = write!(out, " {}", paint.dim(&shown));
+        }
+        for attachment in list(&message["attachments"]) {
+            let file = name(attachment.get("file_name").or(attachment.get("filename")).unwrap_or(&Value::Null));
+            let _ = write!(out, " {}", paint.dim(&format!("[file {file}]")));
+        }
+        let _ = write!(out, "  {}", paint.dim(&number(&message["message_id"])));
+        out
+    }
+
+    /// An event of the conversation; `None` when there is nothing to say about it.
+    pub fn event(&mut self, kind: &str, data: &Value) -> Option<String> {
+        if kind == "message_created" {
+            return Some(self.message(data));
+        }
+        let paint = self.paint;
+        let words = self.words(kind, data)?;
+        let mut out = self.stamp(&data["created_at"]);
+        out.push_str(&paint.dim("· "));
+        out.push_str(&words);
+        Some(out)
+    }
+
+    fn words(&self, kind: &str, data: &Value) -> Option<String> {
+        let paint = self.paint;
+        let id = paint.dim(&number(&data["message_id"]));
+        let user = person(paint, &data["user"]);
+        let by = |verb: &str| match &data["actor"] {
+            Value::Null => verb.to_owned(),
+            actor => format!("{} {verb}", person(paint, actor)),
+        };
+        Some(match kind {
+            "message_edited" => format!("{} {}  {id}", by("edited:"), body(&text_of(&data["content"]))),
+            "message_deleted" => format!("{}  {id}", by("deleted a message")),
+            "message_pinned" => {
+                let verb = if data["pinned"] == true { "pinned a message" } else { "unpinned a message" };
+                format!("{}  {id}", by(verb))
+            }
+            "reaction_added" | "reaction_removed" => {
+                let verb = if kind == "reaction_added" { "reacted" } else { "took back" };
+                format!("{user} {verb} {} ({})  {id}", name(&data["emoji"]), number(&data["count"]))
+            }
+            "member_joined" => match &data["invited_by"] {
+                Value::Null => format!("{user} joined"),
+                host => format!("{user} joined, invited by {}", person(paint, host)),
+            },
+            "member_left" => match data["reason"].as_str() {
+                None | Some("left") => format!("{user} left"),
+                Some(reason) => format!("{user} is gone: {}", text::line(reason)),
+            },
+            "member_updated" => match (data["role"].as_str(), data["muted_until"].as_str()) {
+                (Some(role), _) => format!("{user} is now {}", text::line(role)),
+                (None, Some(until)) => format!("{user} is muted until {}", text::line(until)),
+                (None, None) => format!("{user} changed"),
+            },
+            "conversation_created" => format!("{} {}", by("created the conversation"), name(&data["name"])),
+            "conversation_updated" if data["archived"] == true => by("archived the conversation"),
+            "conversation_updated" => {
+                let changed = data
+                    .as_object()?
+                    .iter()
+                    .filter(|(key, _)| !["conversation_id", "seq", "created_at", "actor"].contains(&key.as_str()));
+                let changed = changed.map(|(key, value)| format!("{} {}", text::line(key), name(value)));
+                format!("{} {}", by("changed the conversation:"), changed.collect::<Vec<_>>().join(", "))
+            }
+            other => format!("{} (this client is older than the server)", text::line(other)),
+        })
+    }
+
+    /// `HH:MM `, after a line for the day where it is another one.
+    fn stamp(&mut self, created_at: &Value) -> String {
+        let Some(Moment { day, time }) = created_at.as_str().and_then(Moment::parse) else {
+            return format!("{} ", self.paint.dim("--:--"));
+        };
+        let mut out = String::new();
+        if day != self.day {
+            let _ = writeln!(out, "{}", self.paint.dim(&format!("── {day} ──")));
+            self.day = day;
+        }
+        let _ = write!(out, "{} ", self.paint.dim(&time));
+        out
+    }
+}
+
+/// Rows under headings, each column as wide as its widest cell.
+pub fn table(paint: Paint, headings: &[&str], rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.chain([headings[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+    let row = |cells: &[String]| {
+        let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    let headings: Vec<String> = headings.iter().map(|heading| (*heading).to_owned()).collect();
+    std::iter::once(paint.dim(&row(&headings)))
+        .chain(rows.iter().map(|cells| row(cells)))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The day and the time of a timestamp, or a dash.
+pub fn when(value: &Value) -> String {
+    value.as_str().and_then(Moment::parse).map_or_else(|| "-".to_owned(), |at| format!("{} {}", at.day, at.time))
+}
+
+/// Text or a number on one line; a dash for nothing.
+pub fn name(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text::line(text),
+        other => text::json(other),
+    }
+}
+
+/// A list's items; none when it is no list.
+pub fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn number(value: &Value) -> String {
+    value.as_i64().map_or_else(|| "?".to_owned(), |number| number.to_string())
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn body(content: &str) -> String {
+    text::lines(content).join(&format!("\n{INDENT}"))
+}
+
+/// The unique name, since anybody may call themselves anything else.
+fn person(paint: Paint, user: &Value) -> String {
+    let name = user["username"].as_str().unwrap_or("somebody");
+    paint.person(name, &text::line(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const TIME: &str = "2026-11-26T01:46:30.123Z";
+
+    fn message(content: &str) -> Value {
+        json!({"message_id": 17, "seq": 2, "sender": {"id": 1, "username": "ada"}, "content": content,
+               "parent_message_id": null, "edited_at": null, "deleted": false, "pinned": false, "reactions": [],
+               "attachments": [], "created_at": TIME})
+    }
+
+    fn shown(message: &Value) -> String {
+        let text = Transcript::new(Paint::plain()).message(message);
+        text.split_once('\n').map(|(_, rest)| rest[6..].to_owned()).unwrap()
+    }
+
+    #[test]
+    fn a_message_shows_what_became_of_it() {
+        assert_eq!(shown(&message("Hello\nyou")), "ada Hello\n      you  17");
+        let mut lively = message("Hi");
+        lively["parent_message_id"] = json!(12);
+        lively["edited_at"] = json!(TIME);
+        lively["pinned"] = json!(true);
+        lively["reactions"] =
+            json!([{"emoji": "👍", "count": 2, "me": true}, {"emoji": "🎉", "count": 1, "me": false}]);
+        assert_eq!(shown(&lively), "ada ↪ 12 Hi (edited) (pinned) [👍 2*] [🎉 1]  17");
+        lively["deleted"] = json!(true);
+        assert!(shown(&lively).starts_with("ada ↪ 12 (deleted) ["), "{}", shown(&lively));
+    }
+
+    #[test]
+    fn a_day_is_announced_once() {
+        let mut transcript = Transcript::new(Paint::plain());
+        assert!(transcript.message(&message("a")).starts_with("── "));
+        assert!(!transcript.message(&message("b")).contains("──"));
+    }
+
+    #[test]
+    fn no_value_of_an_event_can_control_the_terminal() {
+        let evil = "\u{1b}]0;title\u{7}\u{9b}2J\r\n\u{202e}";
+        let user = json!({"id": 1, "username": evil, "display_name": evil});
+        let data = json!({"message_id": 1, "content": evil, "emoji": evil, "name": evil, "description": evil, evil: evil,
+                          "reason": evil, "role": evil, "count": 1, "pinned": evil, "archived": evil, "actor": user,
+                          "user": user, "invited_by": user, "sender": user, "created_at": evil,
+                          "reactions": [{"emoji": evil, "count": evil}], "attachments": [{"file_name": evil}]});
+        let kinds = [
+            "message_created",
+            "message_edited",
+            "message_deleted",
+            "message_pinned",
+            "reaction_added",
+            "reaction_removed",
+            "member_joined",
+            "member_left",
+            "member_updated",
+            "conversation_created",
+            "conversation_updated",
+            evil,
+        ];
+        for kind in kinds {
+            let text = Transcript::new(Paint::plain()).event(kind, &data).unwrap();
+            let hostile = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+            assert!(!text.chars().any(hostile), "{kind:?}: {text:?}");
+            if !kind.starts_with("message_") {
+                assert!(!text.contains('\n'), "{kind:?}: {text:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_table_has_columns() {
+        let rows = [vec!["room_6".into(), "lobby".into()], vec!["dm_4".into(), "b".into()]];
+        assert_eq!(table(Paint::plain(), &["ID", "NAME"], &rows), "ID      NAME\nroom_6  lobby\ndm_4    b");
+    }
+}

@@ -1,0 +1,108 @@
+//! When to try again: a pure schedule, and a bounded loop around it.
+//!
+//! Invariant: only what may be repeated without harm is; the callers send under a `client_message_id`, or read.
+
+use crate::failure::Failure;
+use std::time::Duration;
+use tokio::time::Instant;
+
+const FIRST_MS: u64 = 250;
+const LONGEST_MS: u64 = 15_000;
+
+/// Waits that double, up to a bound, with jitter: clients that lost the same server do not come back at once.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Backoff {
+    attempts: u32,
+}
+
+impl Backoff {
+    /// The next wait, at least `floor`; `random` is one of 0 ≤ r < 1.
+    pub fn next(&mut self, floor: Duration, random: f64) -> Duration {
+        let whole_ms = FIRST_MS.saturating_mul(1 << self.attempts.min(16)).min(LONGEST_MS);
+        self.attempts += 1;
+        floor + Duration::from_millis(whole_ms).mul_f64(0.5 + random / 2.0)
+    }
+}
+
+/// How long to wait at least before the same request may succeed; `None` when it will not.
+pub fn transient(failure: &Failure) -> Option<Duration> {
+    match failure {
+        Failure::Unreachable(_) => Some(Duration::ZERO),
+        Failure::Refused(refusal) if refusal.is_transient() => {
+            Some(Duration::from_millis(refusal.retry_after_ms.unwrap_or(0)))
+        }
+        _ => None,
+    }
+}
+
+/// Repeats `attempt` while its failure is transient and the next try would begin within `patience`; `notice` is told
+/// of every failure that is followed by another try.
+pub async fn insist<T>(
+    patience: Duration,
+    attempt: impl AsyncFn() -> Result<T, Failure>,
+    notice: impl Fn(&Failure, Duration),
+) -> Result<T, Failure> {
+    let deadline = Instant::now() + patience;
+    let mut backoff = Backoff::default();
+    loop {
+        let failure = match attempt().await {
+            Ok(done) => return Ok(done),
+            Err(failure) => failure,
+        };
+        let wait = transient(&failure).map(|floor| backoff.next(floor, rand::random()));
+        let Some(wait) = wait.filter(|wait| Instant::now() + *wait <= deadline) else { return Err(failure) };
+        notice(&failure, wait);
+        tokio::time::sleep(wait).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Refusal;
+    use std::cell::Cell;
+
+    fn refused(code: &str, retry_after_ms: Option<u64>) -> Failure {
+        Failure::Refused(Refusal { code: code.into(), message: "words".into(), retry_after_ms })
+    }
+
+    #[test]
+    fn waits_double_up_to_a_bound_and_never_undercut_the_server() {
+        let waits = |random: f64| {
+            let mut backoff = Backoff::default();
+            (0..9).map(move |_| backoff.next(Duration::ZERO, random).as_millis()).collect::<Vec<_>>()
+        };
+        assert_eq!(waits(0.0), [125, 250, 500, 1_000, 2_000, 4_000, 7_500, 7_500, 7_500]);
+        assert!(waits(0.999).iter().zip(waits(0.0)).all(|(long, short)| *long > short && *long <= 15_000));
+        assert!(Backoff::default().next(Duration::from_secs(3), 0.0) > Duration::from_secs(3));
+    }
+
+    #[tokio::test]
+    async fn only_what_passes_is_repeated_and_only_within_the_patience() {
+        let tries = Cell::new(0);
+        let outcome = insist(
+            Duration::from_mins(1),
+            async || {
+                tries.set(tries.get() + 1);
+                if tries.get() < 3 { Err(refused("overloaded", Some(1))) } else { Ok(tries.get()) }
+            },
+            |_, _| {},
+        );
+        assert_eq!(outcome.await, Ok(3));
+        for (failure, patience) in [
+            (refused("forbidden", Some(1)), Duration::from_mins(1)),
+            (refused("rate_limited", Some(1)), Duration::from_mins(1)),
+            (refused("overloaded", Some(3_600_000)), Duration::from_mins(1)),
+            (Failure::Unreachable("gone".into()), Duration::ZERO),
+            (Failure::NotSignedIn("gone".into()), Duration::from_mins(1)),
+        ] {
+            let tries = Cell::new(0);
+            let attempt = async || {
+                tries.set(tries.get() + 1);
+                Err::<(), _>(failure.clone())
+            };
+            assert_eq!(insist(patience, attempt, |_, _| {}).await, Err(failure.clone()));
+            assert_eq!(tries.get(), 1, "{failure}");
+        }
+    }
+}
