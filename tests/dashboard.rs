@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use support::browser::Browser;
-use support::{Client, Format, PASSWORD, PATIENCE, Server, User, code};
+use support::{Client, Format, PASSWORD, PATIENCE, Server, User, code, protocol};
 
 /// The status of the event stream for a token, and the code of the problem.
 async fn watch(server: &Server, token: Option<&str>) -> (u16, Option<Value>) {
@@ -21,6 +21,7 @@ async fn watch(server: &Server, token: Option<&str>) -> (u16, Option<Value>) {
     }
     let mut response = request.send().await.unwrap();
     let status = response.status().as_u16();
+    protocol::saw_response("/dashboard/events", &response, None);
     if status != 200 {
         return (status, Some(response.json().await.unwrap()));
     }

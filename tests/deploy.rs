@@ -140,7 +140,9 @@ async fn page_after_traffic() -> Page {
     }
     let wrong = json!({"login": ann.name, "password": "not the right one"});
     assert_eq!(server.post("/auth/login", None, &wrong).await.0, 401);
-    let text = reqwest::get(format!("{}/metrics", server.base_url)).await.unwrap().text().await.unwrap();
+    let answer = reqwest::get(format!("{}/metrics", server.base_url)).await.unwrap();
+    support::protocol::saw_response("/metrics", &answer, None);
+    let text = answer.text().await.unwrap();
     let mut page = parse_page(&text);
     // Prometheus makes this one itself.
     page.entry("up".to_owned()).or_default();

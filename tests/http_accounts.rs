@@ -9,6 +9,7 @@ use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+use support::protocol;
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -30,17 +31,26 @@ impl Api {
     }
 
     async fn call(&self, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
+        let name = method.to_string();
         let mut request = self.client.request(method, format!("{}{path}", self.base_url));
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }
-        if let Some(body) = body {
-            request = request.json(&body);
+        if let Some(body) = &body {
+            request = request.json(body);
         }
         let response = request.send().await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
-        let body = response.bytes().await.unwrap();
-        Answer { status, headers, body: serde_json::from_slice(&body).unwrap_or(Value::Null) }
+        let answer = response.bytes().await.unwrap();
+        protocol::saw_answer(&protocol::Exchange {
+            method: &name,
+            target: path,
+            sent: body.as_ref(),
+            status: status.as_u16(),
+            content_type: headers.get("content-type").map(|value| value.to_str().unwrap()),
+            body: Some(&answer),
+        });
+        Answer { status, headers, body: serde_json::from_slice(&answer).unwrap_or(Value::Null) }
     }
 
     async fn get(&self, path: &str, token: &str) -> Answer {
@@ -342,6 +352,8 @@ async fn health_and_metrics_need_no_token() {
         assert_eq!((answer.status.as_u16(), &answer.body["status"]), (200, &json!("ok")), "{path}");
     }
     api.register().await;
-    let page = api.client.get(format!("{}/metrics", api.base_url)).send().await.unwrap().text().await.unwrap();
+    let answer = api.client.get(format!("{}/metrics", api.base_url)).send().await.unwrap();
+    protocol::saw_response("/metrics", &answer, None);
+    let page = answer.text().await.unwrap();
     assert!(page.contains("chat_server_auth_attempts_total{kind=\"register\",result=\"success\"}"), "{page}");
 }

@@ -1,6 +1,7 @@
 //! A WebSocket client in both formats. It reads only when it is asked to: one that is left alone is a slow reader.
+//! Whatever it reads is held to the documents ([`protocol`]).
 
-use super::{Log, PATIENCE, Server, User, code};
+use super::{Log, PATIENCE, Server, User, code, protocol};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
@@ -81,6 +82,8 @@ pub struct Client {
     /// Pings that the server has sent.
     pub pings: u32,
     next_id: i64,
+    /// Commands without a reply so far.
+    asked: HashMap<i64, Value>,
     events: VecDeque<Value>,
     replies: HashMap<i64, Value>,
 }
@@ -104,7 +107,21 @@ pub async fn upgrade(
     let stream = socket.connect(server.address).await?;
     stream.set_nodelay(true)?;
     let opened = tokio::time::timeout(PATIENCE, tokio_tungstenite::client_async(request, stream)).await;
-    opened.expect("the upgrade was not answered").map(|(socket, _)| socket)
+    let opened = opened.expect("the upgrade was not answered");
+    if let Err(Error::Http(response)) = &opened {
+        let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let length = header("content-length").and_then(|text| text.parse().ok());
+        let whole = response.body().as_deref().filter(|body| length == Some(body.len()));
+        protocol::saw_answer(&protocol::Exchange {
+            method: "GET",
+            target,
+            sent: None,
+            status: response.status().as_u16(),
+            content_type: header("content-type"),
+            body: whole,
+        });
+    }
+    opened.map(|(socket, _)| socket)
 }
 
 /// The HTTP status with which an upgrade was refused.
@@ -152,8 +169,8 @@ impl Client {
 
     /// Takes over an open socket and reads the welcome.
     pub async fn welcomed(socket: WebSocketStream<TcpStream>, format: Format) -> Result<Self, String> {
-        let (events, replies) = (VecDeque::new(), HashMap::new());
-        let mut client = Self { socket, format, welcome: Value::Null, pings: 0, next_id: 1, events, replies };
+        let (asked, events, replies) = (HashMap::new(), VecDeque::new(), HashMap::new());
+        let mut client = Self { socket, format, welcome: Value::Null, pings: 0, next_id: 1, asked, events, replies };
         match client.receive().await {
             Received::Frame(first) if first["type"] == "welcome" => client.welcome = first["data"].clone(),
             other => return Err(format!("welcome expected: {other:?}")),
@@ -177,14 +194,17 @@ impl Client {
                 };
                 match (next, self.format) {
                     (Some(Ok(Message::Text(text))), Format::Json) => {
-                        return Received::Frame(serde_json::from_str(&text).expect("valid JSON"));
+                        let frame = serde_json::from_str(&text).expect("valid JSON");
+                        return self.judged(frame);
                     }
                     (Some(Ok(Message::Binary(bytes))), Format::MessagePack) => {
-                        return Received::Frame(rmp_serde::from_slice(&bytes).expect("valid MessagePack"));
+                        let frame = rmp_serde::from_slice(&bytes).expect("valid MessagePack");
+                        return self.judged(frame);
                     }
                     (Some(Ok(Message::Ping(_))), _) => self.pings += 1,
                     (Some(Ok(Message::Close(Some(frame)))), _) => {
                         let reason = serde_json::from_str(&frame.reason).unwrap_or(json!(frame.reason.as_str()));
+                        protocol::saw_close(frame.code.into(), &reason);
                         return Received::Closed(frame.code.into(), reason);
                     }
                     (Some(Ok(Message::Close(None))), _) => return Received::Lost("close without a code".into()),
@@ -196,6 +216,18 @@ impl Client {
         }
     }
 
+    /// A frame that is as the documents say; fails otherwise.
+    fn judged(&mut self, frame: Value) -> Received {
+        let is_ack = frame["type"] == "ack";
+        let id = frame["id"].as_i64().filter(|_| is_ack || frame["type"] == "error");
+        let asked = id.and_then(|id| self.asked.remove(&id));
+        protocol::saw_frame(&frame, asked.as_ref().and_then(|command| command["type"].as_str()));
+        if let Some(command) = asked.filter(|_| is_ack) {
+            protocol::saw_command_acknowledged(&command);
+        }
+        Received::Frame(frame)
+    }
+
     /// Sends a raw message; false when the connection is gone.
     pub async fn send_raw(&mut self, message: Message) -> bool {
         let sent = tokio::time::timeout(PATIENCE, self.socket.send(message)).await;
@@ -204,19 +236,25 @@ impl Client {
 
     /// Sends a command without waiting for its reply; its id.
     pub async fn send(&mut self, kind: &str, data: Value) -> i64 {
+        let (id, message) = self.next_command(kind, data);
+        // Where the connection is gone, the next read says why.
+        self.send_raw(message).await;
+        id
+    }
+
+    fn next_command(&mut self, kind: &str, data: Value) -> (i64, Message) {
         let id = self.next_id;
         self.next_id += 1;
-        let command = self.format.message(&json!({"type": kind, "id": id, "data": data}));
-        // Where the connection is gone, the next read says why.
-        self.send_raw(command).await;
-        id
+        let command = json!({"type": kind, "id": id, "data": data});
+        let message = self.format.message(&command);
+        self.asked.insert(id, command);
+        (id, message)
     }
 
     /// Queues a command; [`Self::flush`] sends what is queued.
     pub async fn feed(&mut self, kind: &str, data: Value) -> i64 {
-        let id = self.next_id;
-        self.next_id += 1;
-        let _ = self.socket.feed(self.format.message(&json!({"type": kind, "id": id, "data": data}))).await;
+        let (id, message) = self.next_command(kind, data);
+        let _ = self.socket.feed(message).await;
         id
     }
 

@@ -8,7 +8,9 @@ pub mod browser;
 mod client;
 mod log;
 mod process;
+pub mod protocol;
 mod raw;
+pub mod source;
 mod users;
 
 pub use client::{Client, Format, Received, closed, connect_error, upgrade};

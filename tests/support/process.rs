@@ -3,7 +3,7 @@
 //! Whatever becomes of the test (done, failed, killed), a watchdog process notices that its standard input has closed,
 //! stops the server, then the private PostgreSQL, and removes the directory. Logs stay under `target/tmp`.
 
-use super::unique;
+use super::{protocol, unique};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -12,6 +12,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+const READY: &str = "/health/ready";
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
 const EXIT_TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -224,7 +225,11 @@ impl Server {
         let mut last = String::from("no connection");
         while started.elapsed() < READY_TIMEOUT {
             self.must_run();
-            match readiness(self.address) {
+            let answer = readiness(self.address);
+            if let Ok(answer) = &answer {
+                protocol::saw_answer_bytes("GET", READY, answer.as_bytes());
+            }
+            match answer {
                 Ok(answer) if answer.starts_with("HTTP/1.1 200") => return,
                 Ok(answer) => last = answer,
                 Err(error) => last = error.to_string(),
@@ -284,7 +289,7 @@ fn free_address() -> SocketAddr {
 fn readiness(address: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    stream.write_all(b"GET /health/ready HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "GET {READY} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())

@@ -1,14 +1,33 @@
-//! Bytes on a TCP connection, for peers that do not keep to the protocol.
+//! Bytes on a TCP connection, for peers that do not keep to the protocol. What the server answers is held to the
+//! documents all the same ([`protocol`]).
 
-use super::{PATIENCE, Server, User};
+use super::{PATIENCE, Server, User, protocol};
 use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+
+/// Enough for a request line.
+const SENT_KEPT_BYTES: usize = 256;
+
+/// Fails unless a frame of the server's is documented.
+fn judge(opcode: u8, payload: &[u8]) {
+    match opcode {
+        1 => protocol::saw_frame(&serde_json::from_slice(payload).expect("valid JSON"), None),
+        2 => protocol::saw_frame(&rmp_serde::from_slice(payload).expect("valid MessagePack"), None),
+        8 => {
+            let code = u16::from_be_bytes([payload[0], payload[1]]);
+            protocol::saw_close(code, &serde_json::from_slice(&payload[2..]).expect("a reason in JSON"));
+        }
+        _ => {}
+    }
+}
 
 /// A TCP connection and what was received on it.
 pub struct Raw {
     stream: TcpStream,
     received: Vec<u8>,
+    /// The beginning of what was sent.
+    sent: Vec<u8>,
 }
 
 impl Raw {
@@ -16,7 +35,7 @@ impl Raw {
     pub async fn connect(server: &Server) -> Self {
         let stream = TcpStream::connect(server.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, received: Vec::new() }
+        Self { stream, received: Vec::new(), sent: Vec::new() }
     }
 
     /// The head of an upgrade request.
@@ -42,6 +61,8 @@ impl Raw {
 
     /// Writes bytes.
     pub async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let room = SENT_KEPT_BYTES.saturating_sub(self.sent.len());
+        self.sent.extend_from_slice(&bytes[..bytes.len().min(room)]);
         self.stream.write_all(bytes).await
     }
 
@@ -73,14 +94,19 @@ impl Raw {
     /// Everything up to the end of the connection.
     pub async fn rest(&mut self) -> Vec<u8> {
         while matches!(self.more().await, Ok(read) if read > 0) {}
+        let line = self.sent.split(|byte| *byte == b'\r').next().and_then(|line| std::str::from_utf8(line).ok());
+        let mut words = line.unwrap_or("").split(' ');
+        let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
+        protocol::saw_answer_bytes(method, target, &self.received);
         std::mem::take(&mut self.received)
     }
 
     /// The server's next frame; `None` when the connection ends first.
     pub async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         loop {
-            if let Some(frame) = self.take_frame() {
-                return Some(frame);
+            if let Some((opcode, payload)) = self.take_frame() {
+                judge(opcode, &payload);
+                return Some((opcode, payload));
             }
             if !matches!(self.more().await, Ok(read) if read > 0) {
                 return None;

@@ -1,6 +1,6 @@
-//! Users and what they ask for over HTTP.
+//! Users and what they ask for over HTTP. Every answer is held to the documents ([`protocol`]).
 
-use super::{Server, unique};
+use super::{Server, protocol, unique};
 use serde_json::{Value, json};
 
 /// The password of every user made here.
@@ -62,6 +62,7 @@ impl Server {
         token: Option<&str>,
         body: Option<&Value>,
     ) -> (u16, Value) {
+        let name = method.to_string();
         let mut request =
             reqwest::Client::new().request(method, format!("{}{path}", self.base_url)).timeout(super::PATIENCE);
         if let Some(token) = token {
@@ -72,8 +73,17 @@ impl Server {
         }
         let response = request.send().await.unwrap_or_else(|error| panic!("{path}: {error:?}\n{}", self.log_tail()));
         let status = response.status().as_u16();
-        let body = response.bytes().await.unwrap();
-        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+        let content_type = response.headers().get("content-type").map(|value| value.to_str().unwrap().to_owned());
+        let answer = response.bytes().await.unwrap();
+        protocol::saw_answer(&protocol::Exchange {
+            method: &name,
+            target: path,
+            sent: body,
+            status,
+            content_type: content_type.as_deref(),
+            body: Some(&answer),
+        });
+        (status, serde_json::from_slice(&answer).unwrap_or(Value::Null))
     }
 
     /// POST with a body.

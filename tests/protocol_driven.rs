@@ -1,0 +1,207 @@
+//! The server, driven through every command, every event and every route that it has: each of them is seen and is as
+//! docs/asyncapi.yaml and docs/openapi.yaml say.
+//!
+//! How: `support::protocol` judges each frame and each answer, as in all other tests, and keeps note of what it has
+//! seen. A command, event or route that the server learns and that is not driven here is a failure.
+#![cfg(feature = "test-db")]
+
+mod support;
+
+use chat_server::wire::command::Command;
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use support::protocol::documents;
+use support::protocol::saw_response;
+use support::source::{EVENTS_NOT_YET, ROUTES_NOT_YET, documented_route, operations, routes};
+use support::{Client, Format, PASSWORD, Server, User, closed, id_of, unique};
+
+/// Not in this test: it takes a reader that is slow for seconds, as in tests/catch_up.rs.
+const EVENTS_SEEN_ELSEWHERE: &[&str] = &["lagging"];
+
+/// `value` with what `change` does to it.
+fn altered(value: &Value, change: impl FnOnce(&mut Value)) -> Value {
+    let mut altered = value.clone();
+    change(&mut altered);
+    altered
+}
+
+/// One command that must be acknowledged, if the server knows it yet.
+async fn run(client: &mut Client, kind: &str, data: Value) -> Value {
+    if Command::NAMES.contains(&kind) { client.ok(kind, data).await } else { Value::Null }
+}
+
+async fn about_messages(ann: &mut Client, bob: &mut Client, room: &str, bob_name: &str) {
+    let here = json!({"conversation_id": room});
+    let say = |content: &str| json!({"conversation_id": room, "content": content, "client_message_id": content});
+    let root = ann.ok("send_message", say(&format!("hello @{bob_name}"))).await["message_id"].clone();
+    let reply = altered(&say("a reply"), |data| data["parent_message_id"] = root.clone());
+    let reply = bob.ok("send_message", reply).await["message_id"].clone();
+    for data in [json!({}), json!({"limit": 1}), json!({"before_seq": 3}), json!({"around_message_id": root})] {
+        let data = altered(&data, |data| data["conversation_id"] = json!(room));
+        ann.ok("get_history", data).await;
+    }
+    let about = |message: &Value| json!({"message_id": message});
+    let with = |message: &Value, key: &str, value: Value| altered(&about(message), |data| data[key] = value);
+    run(ann, "edit_message", with(&root, "content", json!("goodbye"))).await;
+    run(ann, "list_edits", about(&root)).await;
+    run(ann, "pin_message", with(&root, "pinned", json!(true))).await;
+    run(ann, "list_pins", here.clone()).await;
+    run(bob, "add_reaction", with(&root, "emoji", json!("👍"))).await;
+    run(ann, "list_reactions", about(&root)).await;
+    run(ann, "get_history", here.clone()).await;
+    run(bob, "remove_reaction", with(&root, "emoji", json!("👍"))).await;
+    run(bob, "get_thread", about(&root)).await;
+    run(ann, "follow_thread", with(&root, "following", json!(false))).await;
+    run(bob, "list_mentions", json!({})).await;
+    run(bob, "search_messages", json!({"query": "reply", "conversation_id": room, "limit": 10})).await;
+    run(bob, "delete_message", about(&reply)).await;
+}
+
+async fn about_members(ann: &mut Client, server: &Server, room: &str, bob: &User, eve: &User) {
+    let here = |data: Value| altered(&data, |data| data["conversation_id"] = json!(room));
+    let user = |user: &User| json!({"conversation_id": room, "user_id": user.id});
+    ann.ok("invite_member", user(eve)).await;
+    ann.ok("list_members", here(json!({"limit": 1}))).await;
+    run(ann, "set_role", altered(&user(bob), |data| data["role"] = json!("moderator"))).await;
+    run(ann, "mute_member", altered(&user(eve), |data| data["duration_s"] = json!(60))).await;
+    run(ann, "mute_member", altered(&user(eve), |data| data["duration_s"] = json!(0))).await;
+    run(ann, "mute_member", user(eve)).await;
+    run(ann, "remove_member", user(eve)).await;
+    run(ann, "ban_member", altered(&user(eve), |data| data["reason"] = json!("spam"))).await;
+    run(ann, "list_bans", here(json!({}))).await;
+    run(ann, "unban_member", user(eve)).await;
+    run(ann, "update_conversation", here(json!({"description": "new", "slow_mode_s": 0}))).await;
+    run(ann, "list_public_rooms", json!({"limit": 2})).await;
+    let made = run(ann, "create_invite", here(json!({"max_uses": 2, "expires_in_s": 60}))).await;
+    run(ann, "list_invites", here(json!({}))).await;
+    let code = json!({"code": made["invite"]["code"]});
+    server.ok(eve, "join_by_invite", code.clone()).await;
+    run(ann, "revoke_invite", here(code)).await;
+    run(ann, "transfer_ownership", user(bob)).await;
+}
+
+async fn about_people(ann: &mut Client, room: &str, bob: &User) {
+    let bob = json!({"user_id": bob.id});
+    run(ann, "block_user", bob.clone()).await;
+    run(ann, "list_blocks", json!({})).await;
+    run(ann, "unblock_user", bob.clone()).await;
+    run(ann, "set_presence", json!({"status": "busy", "status_text": "away"})).await;
+    run(ann, "get_presence", json!({"user_ids": [bob["user_id"]]})).await;
+    ann.ok("mark_read", json!({"conversation_id": room, "seq": 2})).await;
+    ann.ok("ping", json!({})).await;
+    ann.send("typing", json!({"conversation_id": room})).await;
+}
+
+async fn about_subscriptions(client: &mut Client, room: &str) {
+    client.ok("subscribe", json!({"conversation_id": room, "after_seq": 0})).await;
+    client.event("caught_up").await;
+    client.ok("subscribe", json!({"conversation_id": room, "after_seq": 1_000_000})).await;
+    client.event("reset").await;
+    client.ok("resume", json!({"cursors": {(room): 1, "room_9007199254740990": 0}})).await;
+    client.event("caught_up").await;
+    client.ok("unsubscribe", json!({"conversation_id": room})).await;
+    client.ok("unsubscribe", json!({"conversation_id": room})).await;
+}
+
+#[tokio::test]
+async fn every_command_and_every_event_is_as_documented() {
+    let server = Server::start(2, &[]);
+    let (ann, bob, eve) = (server.register().await, server.register().await, server.register().await);
+    for format in Format::ALL {
+        let mut anns = Client::all(&server, &ann, format).await;
+        let mut bobs = Client::all(&server, &bob, format.other()).await;
+        let create = json!({"kind": "public_room", "name": unique("room"), "description": "A room"});
+        let room = id_of(&anns.ok("create_conversation", create).await);
+        let here = json!({"conversation_id": room});
+        bobs.ok("get_conversation", here.clone()).await;
+        bobs.ok("join_conversation", here.clone()).await;
+        bobs.ok("list_conversations", json!({"limit": 1})).await;
+        anns.ok("create_conversation", json!({"kind": "direct", "member_ids": [bob.id]})).await;
+        about_messages(&mut anns, &mut bobs, &room, &bob.name).await;
+        about_people(&mut anns, &room, &bob).await;
+        bobs.event("typing").await;
+        about_subscriptions(&mut Client::none(&server, &bob, format).await, &room).await;
+        about_members(&mut anns, &server, &room, &bob, &eve).await;
+        server.ok(&ann, "typing", here.clone()).await;
+        // Owners leave one after the other; the last one's leaving archives it.
+        let group = json!({"kind": "group", "member_ids": [bob.id]});
+        let group = json!({"conversation_id": id_of(&anns.ok("create_conversation", group).await)});
+        anns.ok("leave_conversation", group.clone()).await;
+        bobs.ok("leave_conversation", group).await;
+        // Ann has given her room to Bob.
+        run(&mut bobs, "archive_conversation", here).await;
+        anns.drain().await;
+        bobs.drain().await;
+    }
+    let mut last = Client::all(&server, &ann, Format::Json).await;
+    assert_eq!(last.refused("shout", json!({})).await, "unknown_command");
+    server.sigterm();
+    assert_eq!(closed(&last.end().await), 1001);
+    server.wait();
+
+    let seen = documents().seen();
+    for name in Command::NAMES {
+        let ack = format!("{name}.ack");
+        assert!(seen.contains(name) && (name == "typing" || seen.contains(ack.as_str())), "{name} was not seen");
+    }
+    let unseen: BTreeSet<&str> = documents().events().difference(&events_seen(&seen)).copied().collect();
+    let expected = EVENTS_NOT_YET.iter().chain(EVENTS_SEEN_ELSEWHERE).copied().collect();
+    assert_eq!(unseen, expected, "events that were not seen, and those that need not be");
+}
+
+/// Types of the events among the messages that were seen; `typing` is also the name of a command.
+fn events_seen<'a>(seen: &BTreeSet<&'a str>) -> BTreeSet<&'a str> {
+    seen.iter().map(|key| key.strip_suffix(".event").unwrap_or(key)).collect()
+}
+
+#[tokio::test]
+async fn every_route_answers_as_documented() {
+    let server = support::server().await;
+    let (ann, bob) = (server.register().await, server.register().await);
+    let (other, _) = (server.login(&ann).await, server.login(&ann).await);
+    let sessions = server.request(Method::GET, "/auth/sessions", Some(&ann.token), None).await.1;
+    let ids = sessions["sessions"].as_array().unwrap().iter().map(|session| session["id"].as_i64().unwrap());
+    let spare = ids.max().unwrap();
+    let new_password = json!({"current_password": PASSWORD, "new_password": "another horse battery"});
+    let (ann_token, bob_token) = (Some(ann.token.as_str()), Some(bob.token.as_str()));
+    let requests: Vec<(&str, String, Option<&str>, Option<Value>)> = vec![
+        ("POST", "/auth/login".into(), None, Some(json!({"login": ann.name, "password": PASSWORD}))),
+        ("POST", "/auth/refresh".into(), None, Some(json!({"refresh_token": other.refresh_token}))),
+        ("GET", "/auth/sessions".into(), ann_token, None),
+        ("DELETE", format!("/auth/sessions/{spare}"), ann_token, None),
+        ("GET", format!("/users?query={}&limit=5", ann.name), ann_token, None),
+        ("GET", "/users/me".into(), ann_token, None),
+        ("PATCH", "/users/me".into(), ann_token, Some(json!({"display_name": "Ann", "avatar_url": null}))),
+        ("GET", format!("/users/{}", ann.id), bob_token, None),
+        ("POST", "/ws-ticket".into(), ann_token, None),
+        ("POST", "/api/commands".into(), ann_token, Some(json!({"type": "list_conversations"}))),
+        ("POST", "/auth/password".into(), ann_token, Some(new_password)),
+        ("POST", "/auth/logout".into(), ann_token, None),
+        ("POST", "/auth/logout-all".into(), bob_token, None),
+        ("GET", "/health".into(), None, None),
+        ("GET", "/health/ready".into(), None, None),
+        ("GET", "/health/live".into(), None, None),
+        ("GET", "/metrics".into(), None, None),
+        ("GET", "/dashboard".into(), None, None),
+    ];
+    let parts = routes().into_iter().filter_map(|route| Some(route.strip_prefix("GET ")?.to_owned()));
+    let parts = parts.filter(|path| path.starts_with("/dashboard/") && !path.ends_with("/events"));
+    let parts: Vec<_> = parts.map(|path| ("GET", path, None, None)).collect();
+    assert!(parts.len() > 5, "{parts:?}");
+    let mut tried = BTreeSet::from(["POST /auth/register".to_owned()]);
+    for (method, target, token, body) in requests.into_iter().chain(parts) {
+        let (status, answer) = server.request(method.parse().unwrap(), &target, token, body.as_ref()).await;
+        assert!((200..300).contains(&status), "{method} {target}: {status} {answer}");
+        tried.insert(format!("{method} {}", target.split('?').next().unwrap_or_default()));
+    }
+    assert_eq!(server.request(Method::GET, "/ws", None, None).await.0, 426);
+    tried.insert("GET /ws".to_owned());
+    let stream = reqwest::get(format!("{}/dashboard/events", server.base_url)).await.unwrap();
+    assert_eq!(stream.status(), 200);
+    saw_response("/dashboard/events", &stream, None);
+    tried.insert("GET /dashboard/events".to_owned());
+    let tried: BTreeSet<String> = tried.iter().filter_map(|route| documented_route(route)).collect();
+    let untried: BTreeSet<String> = operations().difference(&tried).cloned().collect();
+    assert_eq!(untried, ROUTES_NOT_YET.iter().map(|route| (*route).to_owned()).collect(), "operations not tried");
+}
