@@ -58,7 +58,7 @@ async fn about_messages(ann: &mut Client, bob: &mut Client, room: &str, bob_name
     run(bob, "delete_message", about(&reply)).await;
 }
 
-async fn about_members(ann: &mut Client, server: &Server, room: &str, bob: &User, eve: &User) {
+async fn about_members(ann: &mut Client, eves: &mut Client, room: &str, bob: &User, eve: &User) {
     let here = |data: Value| altered(&data, |data| data["conversation_id"] = json!(room));
     let user = |user: &User| json!({"conversation_id": room, "user_id": user.id});
     ann.ok("invite_member", user(eve)).await;
@@ -76,7 +76,7 @@ async fn about_members(ann: &mut Client, server: &Server, room: &str, bob: &User
     let made = run(ann, "create_invite", here(json!({"max_uses": 2, "expires_in_s": 60}))).await;
     run(ann, "list_invites", here(json!({}))).await;
     let code = json!({"code": made["invite"]["code"]});
-    server.ok(eve, "join_by_invite", code.clone()).await;
+    run(eves, "join_by_invite", code.clone()).await;
     run(ann, "revoke_invite", here(code)).await;
     run(ann, "transfer_ownership", user(bob)).await;
 }
@@ -111,6 +111,7 @@ async fn every_command_and_every_event_is_as_documented() {
     for format in Format::ALL {
         let mut anns = Client::all(&server, &ann, format).await;
         let mut bobs = Client::all(&server, &bob, format.other()).await;
+        let mut eves = Client::none(&server, &eve, format).await;
         let create = json!({"kind": "public_room", "name": unique("room"), "description": "A room"});
         let room = id_of(&anns.ok("create_conversation", create).await);
         let here = json!({"conversation_id": room});
@@ -122,7 +123,7 @@ async fn every_command_and_every_event_is_as_documented() {
         about_people(&mut anns, &room, &bob).await;
         bobs.event("typing").await;
         about_subscriptions(&mut Client::none(&server, &bob, format).await, &room).await;
-        about_members(&mut anns, &server, &room, &bob, &eve).await;
+        about_members(&mut anns, &mut eves, &room, &bob, &eve).await;
         server.ok(&ann, "typing", here.clone()).await;
         // Owners leave one after the other; the last one's leaving archives it.
         let group = json!({"kind": "group", "member_ids": [bob.id]});
