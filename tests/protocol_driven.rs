@@ -16,7 +16,7 @@ use support::protocol::saw_response;
 use support::source::{EVENTS_NOT_YET, ROUTES_NOT_YET, documented_route, operations, routes};
 use support::{Client, Format, PASSWORD, Server, User, closed, id_of, unique};
 
-/// Not in this test: it takes a reader that is slow for seconds, as in tests/catch_up.rs.
+/// Not in this test: it takes a reader that is slow for seconds, as in `tests/catch_up.rs`.
 const EVENTS_SEEN_ELSEWHERE: &[&str] = &["lagging"];
 
 /// `value` with what `change` does to it.
@@ -34,25 +34,25 @@ async fn run(client: &mut Client, kind: &str, data: Value) -> Value {
 async fn about_messages(ann: &mut Client, bob: &mut Client, room: &str, bob_name: &str) {
     let here = json!({"conversation_id": room});
     let say = |content: &str| json!({"conversation_id": room, "content": content, "client_message_id": content});
-    let root = ann.ok("send_message", say(&format!("hello @{bob_name}"))).await["message_id"].clone();
-    let reply = altered(&say("a reply"), |data| data["parent_message_id"] = root.clone());
+    let first = ann.ok("send_message", say(&format!("hello @{bob_name}"))).await["message_id"].clone();
+    let reply = altered(&say("a reply"), |data| data["parent_message_id"] = first.clone());
     let reply = bob.ok("send_message", reply).await["message_id"].clone();
-    for data in [json!({}), json!({"limit": 1}), json!({"before_seq": 3}), json!({"around_message_id": root})] {
+    for data in [json!({}), json!({"limit": 1}), json!({"before_seq": 3}), json!({"around_message_id": first})] {
         let data = altered(&data, |data| data["conversation_id"] = json!(room));
         ann.ok("get_history", data).await;
     }
     let about = |message: &Value| json!({"message_id": message});
     let with = |message: &Value, key: &str, value: Value| altered(&about(message), |data| data[key] = value);
-    run(ann, "edit_message", with(&root, "content", json!("goodbye"))).await;
-    run(ann, "list_edits", about(&root)).await;
-    run(ann, "pin_message", with(&root, "pinned", json!(true))).await;
+    run(ann, "edit_message", with(&first, "content", json!("goodbye"))).await;
+    run(ann, "list_edits", about(&first)).await;
+    run(ann, "pin_message", with(&first, "pinned", json!(true))).await;
     run(ann, "list_pins", here.clone()).await;
-    run(bob, "add_reaction", with(&root, "emoji", json!("👍"))).await;
-    run(ann, "list_reactions", about(&root)).await;
+    run(bob, "add_reaction", with(&first, "emoji", json!("👍"))).await;
+    run(ann, "list_reactions", about(&first)).await;
     run(ann, "get_history", here.clone()).await;
-    run(bob, "remove_reaction", with(&root, "emoji", json!("👍"))).await;
-    run(bob, "get_thread", about(&root)).await;
-    run(ann, "follow_thread", with(&root, "following", json!(false))).await;
+    run(bob, "remove_reaction", with(&first, "emoji", json!("👍"))).await;
+    run(bob, "get_thread", about(&first)).await;
+    run(ann, "follow_thread", with(&first, "following", json!(false))).await;
     run(bob, "list_mentions", json!({})).await;
     run(bob, "search_messages", json!({"query": "reply", "conversation_id": room, "limit": 10})).await;
     run(bob, "delete_message", about(&reply)).await;
@@ -120,8 +120,11 @@ async fn every_command_and_every_event_is_as_documented() {
         bobs.ok("list_conversations", json!({"limit": 1})).await;
         anns.ok("create_conversation", json!({"kind": "direct", "member_ids": [bob.id]})).await;
         about_messages(&mut anns, &mut bobs, &room, &bob.name).await;
+        bobs.ok("get_presence", json!({"user_ids": [ann.id]})).await;
         about_people(&mut anns, &room, &bob).await;
-        bobs.event("typing").await;
+        while !["typing.event", "presence"].iter().all(|key| documents().seen().contains(key)) {
+            bobs.next_event().await;
+        }
         about_subscriptions(&mut Client::none(&server, &bob, format).await, &room).await;
         about_members(&mut anns, &mut eves, &room, &bob, &eve).await;
         server.ok(&ann, "typing", here.clone()).await;

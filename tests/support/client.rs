@@ -236,13 +236,13 @@ impl Client {
 
     /// Sends a command without waiting for its reply; its id.
     pub async fn send(&mut self, kind: &str, data: Value) -> i64 {
-        let (id, message) = self.next_command(kind, data);
+        let (id, message) = self.next_command(kind, &data);
         // Where the connection is gone, the next read says why.
         self.send_raw(message).await;
         id
     }
 
-    fn next_command(&mut self, kind: &str, data: Value) -> (i64, Message) {
+    fn next_command(&mut self, kind: &str, data: &Value) -> (i64, Message) {
         let id = self.next_id;
         self.next_id += 1;
         let command = json!({"type": kind, "id": id, "data": data});
@@ -253,7 +253,7 @@ impl Client {
 
     /// Queues a command; [`Self::flush`] sends what is queued.
     pub async fn feed(&mut self, kind: &str, data: Value) -> i64 {
-        let (id, message) = self.next_command(kind, data);
+        let (id, message) = self.next_command(kind, &data);
         let _ = self.socket.feed(message).await;
         id
     }

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// A message of the AsyncAPI document.
+/// A message of the `AsyncAPI` document.
 struct Message {
     payload: Value,
     validator: OnceLock<Validator>,
