@@ -8,13 +8,13 @@ use super::commands::not_a_member;
 use super::owner::{event_data, thread_data};
 use super::pending::{Asked, Pending};
 use crate::chat::subscribers::{Phase, Subscriber};
-use crate::error::ErrorCode;
+use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, Seq};
 use crate::limits::{REPLAY_EVENTS_MAX, REPLAY_PAGE_EVENTS, SUBSCRIPTIONS_PER_CONNECTION_MAX};
 use crate::mesh::frame::{Answer, LogPage, Query};
 use crate::mesh::record::LogEntry;
 use serde_json::{Map, json};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 impl Shard {
     /// `subscribe` and `resume`: the heads came back. Ack first, then what was missed.
@@ -26,6 +26,19 @@ impl Shard {
         };
         let Some(conn) = asked.origin.connection() else { return };
         let by_conversation: HashMap<ConversationId, Seq> = heads.iter().copied().collect();
+        if let Some(session) = self.session(conn)
+            && session.subscriptions.len() + heads.len() > SUBSCRIPTIONS_PER_CONNECTION_MAX
+        {
+            let has: HashSet<ConversationId> = session.subscriptions.iter().copied().collect();
+            let new = by_conversation.keys().filter(|conversation| !has.contains(conversation)).count();
+            if has.len() + new > SUBSCRIPTIONS_PER_CONNECTION_MAX {
+                let words = format!(
+                    "a connection can have {SUBSCRIPTIONS_PER_CONNECTION_MAX} subscriptions; unsubscribe from some, or open \
+                     another connection"
+                );
+                return self.refuse(asked, &Refusal::new(ErrorCode::Conflict, words), true);
+            }
+        }
         let head_of = |conversation: ConversationId| by_conversation.get(&conversation).copied();
         let is_resume = crate::wire::command::Command::NAMES.get(asked.command) == Some(&"resume");
         if is_resume {
@@ -40,9 +53,6 @@ impl Shard {
         }
         let Some(session) = self.session(conn) else { return };
         let (format, user) = (session.format.bit(), session.user);
-        if session.subscriptions.len() + wanted.len() > SUBSCRIPTIONS_PER_CONNECTION_MAX {
-            tracing::debug!("{conn:?} has reached the most subscriptions of a connection");
-        }
         for (conversation, after) in wanted {
             let Some(last_seq) = head_of(conversation) else { continue };
             let mut cursor = after.unwrap_or(last_seq);
