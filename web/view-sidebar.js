@@ -33,7 +33,7 @@ export class Sidebar {
         if (topics.has("look")) this.#frame();
         if (topics.has("look") || topics.has("list") || topics.has("open")) this.#list();
         if (topics.has("connection") || topics.has("look")) this.#connection();
-        if (topics.has("people") || topics.has("list") || topics.has("look")) this.#self();
+        if (["people", "list", "look", "connection"].some((topic) => topics.has(topic))) this.#self();
     }
 
     #frame() {
@@ -100,7 +100,8 @@ export class Sidebar {
         const me = store.me ?? this.app.session.user;
         if (!me) return;
         const presence = store.presence.get(me.id);
-        const status = presence?.status ?? "online";
+        const isHere = ["live", "catching_up"].includes(this.app.connection.name);
+        const status = isHere ? (presence?.status ?? "online") : "offline";
         this.me.replaceChildren(
             h("span", { class: "with-presence" }, avatar({ id: me.id, name: me.display_name }), presenceDot(status)),
             h("span", { class: "who" }, h("strong", {}, me.display_name), h("small", {}, presence?.status_text || `@${me.username}`)),
