@@ -128,9 +128,9 @@ export class App {
     apply(effects) {
         for (const { kind, id, ...rest } of effects) {
             if (kind === "list" || kind === "people") this.changed(kind);
-            else if (kind === "conversation" || kind === "typing") id === this.open.id && this.changed(kind, "panel");
+            else if (kind === "conversation" || kind === "typing") id === this.open.id && this.changed(kind);
             else if (kind === "fetch") this.#fetch(id);
-            else if (kind === "reload") id === this.open.id && this.loadNewest(id);
+            else if (kind === "reload") id === this.open.id && this.#load(this.store.conversations.get(id));
             else if (kind === "left") this.#left(id, rest.reason);
             else if (kind === "arrived") this.#arrived(id, rest.message);
         }
@@ -246,15 +246,21 @@ export class App {
                 if (this.open.id === id) this.open.preview = preview;
                 return this.changed("conversation");
             }
-            if (!conversation.timeline.isLoaded) await this.loadNewest(id);
-            if (!conversation.hasMembers) await this.loadMembers(id);
-            if (!conversation.timeline.pins && this.can("list_pins")) await this.loadPins(id);
+            await this.#load(conversation);
         } catch (error) {
             if (this.open.id === id && !conversation) {
                 this.failed(error);
                 location.hash = "#/";
             }
         }
+    }
+
+    /** Reads what is not known yet of a conversation that is shown. */
+    async #load(conversation) {
+        const { id, timeline } = conversation;
+        if (!timeline.isLoaded) await this.loadNewest(id);
+        if (!conversation.hasMembers) await this.loadMembers(id).catch(() => {});
+        if (!timeline.pins && this.can("list_pins")) await this.loadPins(id).catch(() => {});
     }
 
     /** One page of history, after any that is on its way; `window` is what get_history takes. */
@@ -275,7 +281,8 @@ export class App {
         const { epoch } = timeline;
         const page = await this.ask("get_history", { conversation_id: id, limit: PAGE, ...window });
         for (const { sender } of page.messages) this.store.people.set(sender.id, sender);
-        if (timeline.epoch === epoch) timeline.merge(where, page, cursor);
+        const isTrue = timeline.epoch === epoch && timeline.merge(where, page, cursor);
+        if (!isTrue && !timeline.isLoaded) setTimeout(() => this.open.id === id && this.loadNewest(id));
     }
 
     async loadNewest(id) {

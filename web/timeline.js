@@ -8,8 +8,8 @@
 //   was asked for, and the remembered events after that are applied once more; they carry absolute state, so twice is
 //   harmless. Without this an edit or a message that arrives while a page is on its way would vanish.
 
-/** Events remembered for pages that are on their way. */
-const TAIL_MAX = 1_000;
+/** Events remembered for pages that are on their way. A page that is older than them all is void. */
+const TAIL_MAX = 300;
 
 export class Timeline {
     shown = [];
@@ -26,6 +26,8 @@ export class Timeline {
     epoch = 0;
     #me;
     #tail = [];
+    /** The seq of the newest event that the tail has lost. */
+    #forgottenTo = 0;
 
     constructor(me) {
         this.#me = me;
@@ -34,7 +36,7 @@ export class Timeline {
     /** A numbered event or `thread_updated` of this conversation, new to it. */
     event(type, data) {
         this.#tail.push({ type, data });
-        if (this.#tail.length > TAIL_MAX) this.#tail.shift();
+        if (this.#tail.length > TAIL_MAX) this.#forgottenTo = this.#tail.shift().data.seq ?? this.#forgottenTo;
         this.#apply(type, data);
     }
 
@@ -66,6 +68,8 @@ export class Timeline {
     }
 
     #created(data) {
+        // A conversation that nobody has opened keeps nothing but its tail.
+        if (!this.isLoaded && !this.known.has(data.message_id) && this.threads.size === 0) return;
         const message = this.#put(data);
         if (this.isLoaded && !this.hasNewer) insert(this.shown, message);
         const root = message.parent_message_id;
@@ -119,8 +123,9 @@ export class Timeline {
         }
     }
 
-    /** A page of the history. `where`: "newest", "older", "newer" or "around". */
+    /** A page of the history. `where`: "newest", "older", "newer" or "around". False when it came too late to be true. */
     merge(where, { messages, has_more }, asOf) {
+        if (asOf < this.#forgottenTo) return false;
         const page = messages.map((message) => this.#put(message));
         if (where === "newest" || where === "around") {
             this.shown = page;
@@ -135,6 +140,19 @@ export class Timeline {
             this.hasNewer = has_more;
         }
         this.#again(asOf);
+        return true;
+    }
+
+    /** Lets go of the oldest messages shown when there are more than twice as many as to `keep`. */
+    trim(keep) {
+        if (this.shown.length <= 2 * keep) return;
+        const listed = new Set([...(this.pins ?? []), ...[...this.threads.values()].flatMap(({ replies }) => replies)]);
+        const gone = this.shown.slice(0, -keep);
+        this.shown = this.shown.slice(-keep);
+        this.hasOlder = true;
+        for (const message of gone) {
+            if (!listed.has(message) && !this.threads.has(message.message_id)) this.known.delete(message.message_id);
+        }
     }
 
     /** A page of a thread; `where`: "newest" or "older". */

@@ -11,6 +11,8 @@ import { messageRow, pendingRow, signatureOf } from "./message.js";
 
 /** Rows of one sender within this time are one block. */
 const BLOCK_MS = 5 * 60_000;
+/** Messages kept by whoever stands at the end; those above are read again when they are wanted. */
+const KEPT = 300;
 /** This near to an end, more is read. */
 const AHEAD_PX = 700;
 /** This near to the end counts as at the end. */
@@ -127,6 +129,7 @@ export class Conversation {
 
     #showRows(conversation) {
         const { timeline } = conversation;
+        if (this.#atEnd && !timeline.hasNewer && this.#positioned) timeline.trim(KEPT);
         const anchor = this.#atEnd ? undefined : this.#anchor();
         reconcile(this.rows, this.#rowsOf(conversation));
         this.rows.setAttribute("aria-busy", String(!timeline.isLoaded));

@@ -42,7 +42,7 @@ export class Panel {
         this.composer.element.hidden = panel.kind !== "thread";
         if (panel.kind === "thread") this.#showThread(app.current, panel.root);
         else if (panel.kind === "pins") this.#showPins(app.current);
-        else if (panel.kind === "details") this.#showDetails(app.current);
+        else if (panel.kind === "details") this.#showDetails(app.current, fresh);
         else if (panel.kind === "search") this.#showSearch(fresh);
         else if (panel.kind === "mentions") this.#showMentions(fresh);
     }
@@ -92,7 +92,7 @@ export class Panel {
         reconcile(this.body, rows);
     }
 
-    #showDetails(conversation) {
+    #showDetails(conversation, fresh) {
         const { app } = this;
         const { store, act } = app;
         const isDirect = conversation.kind === "direct";
@@ -102,6 +102,11 @@ export class Panel {
         const members = [...conversation.members.values()].sort((a, b) =>
             rank[a.role] - rank[b.role] || online(a) - online(b) || a.display_name.localeCompare(b.display_name));
         const button = (symbol, text, onclick, props = {}) => h("button", { type: "button", class: "wide-button", onclick, ...props }, icon(symbol), text);
+        const { id, name, description, role, member_count } = conversation;
+        const seen = members.map((member) => [member.id, member.display_name, member.role, store.presence.get(member.id)]);
+        const signature = JSON.stringify([id, name, description, role, member_count, seen, app.can("create_invite"), app.can("update_conversation")]);
+        if (!fresh && this.body.dataset.signature === signature) return; // whoever has the focus here keeps it
+        this.body.dataset.signature = signature;
         const mayEdit = conversation.kind === "group" || ["owner", "admin"].includes(conversation.role);
         this.body.replaceChildren(
             h("div", { class: "details" },
