@@ -42,6 +42,7 @@ export class Composer {
         this.element.hidden = !conversation;
         if (!conversation) return;
         this.key = this.thread?.();
+        this.input.maxLength = this.app.client.welcome?.limits.max_message_length ?? 4_000;
         if (isOther) {
             this.#stopEditing();
             this.input.value = this.app.drafts.get(this.#draftKey) ?? "";
@@ -60,7 +61,6 @@ export class Composer {
         this.form.hidden = Boolean(why);
         this.refusal.hidden = !why;
         this.refusal.textContent = why;
-        this.input.maxLength = this.app.client.welcome?.limits.max_message_length ?? 4_000;
     }
 
     focus() {
@@ -97,7 +97,7 @@ export class Composer {
         this.input.style.height = `${Math.min(scrollHeight, HEIGHT_PX_MAX)}px`;
         this.input.style.overflowY = scrollHeight > HEIGHT_PX_MAX ? "auto" : "hidden";
         const left = this.input.maxLength - this.input.value.length;
-        this.count.textContent = left < 300 ? String(left) : "";
+        this.count.textContent = this.input.maxLength > 0 && left < 300 ? String(left) : "";
         this.submit.disabled = this.input.value.trim() === "";
     }
 

@@ -1,6 +1,6 @@
 // Questions that need an answer before one goes on: finding and making conversations, people, settings, the keyboard.
 
-import { avatar, dialog, h, icon, toast } from "./dom.js";
+import { avatar, confirm, dialog, h, icon, toast } from "./dom.js";
 import { language, setLanguage, t, tn } from "./i18n.js";
 import { setTheme, theme } from "./theme.js";
 
@@ -146,6 +146,12 @@ export function editRoom(app) {
         };
         return h("form", { class: "form", onsubmit: save }, field(t("room_name"), name), field(t("description"), description), end(h("button", { type: "submit", class: "primary" }, t("save"))));
     });
+}
+
+export async function leave(app, conversation) {
+    const title = t("leave_title", { name: app.nameOf(conversation) });
+    const words = t(conversation.kind === "public_room" ? "leave_public" : "leave_private");
+    if (await confirm(title, words, { cancel: t("cancel"), label: t("leave") })) app.act.leave(conversation.id);
 }
 
 /** What may be done about a member: write to them, and by rank their role, silence, removal. */

@@ -105,6 +105,14 @@ export function dialog(title, build, { wide = false } = {}) {
     });
 }
 
+/** Asks before something that cannot be undone; whether the answer was `label`. */
+export function confirm(title, words, { cancel, label }, ...more) {
+    return dialog(title, (close) => h("div", { class: "form" }, more, words && h("p", { class: "soft" }, words),
+        h("div", { class: "row end" },
+            h("button", { type: "button", onclick: () => close() }, cancel),
+            h("button", { type: "button", class: "primary bad", autofocus: true, onclick: () => close(true) }, label))));
+}
+
 /** Makes `parent`'s children the ones that `rows` names, reusing those whose key and signature are the same. */
 export function reconcile(parent, rows) {
     const old = new Map([...parent.children].map((child) => [child.dataset.key, child]));

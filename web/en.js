@@ -45,7 +45,8 @@ export const en = {
     search_placeholder: "Words, \"a phrase\", -without, begin*", search_everywhere: "In all my conversations", search_hint: "All words must occur. Accents and case do not matter.",
     nothing_found: "Nothing found.", follow: "Follow", unfollow: "Unfollow",
     address: "Address of this room:", add_people: "Add people", invite_link: "Invitation code", invite_words: "Whoever has this code can join for seven days: they enter it under “Discover rooms”.",
-    edit_room: "Edit name and description", leave: "Leave", role_owner: "owner", role_admin: "admin", role_moderator: "moderator", role_member: "member", role_read_only: "read-only",
+    edit_room: "Edit name and description", leave: "Leave", leave_title: "Leave {name}?", leave_public: "You can join again whenever you want.", leave_private: "You will need an invitation to come back.",
+    role_owner: "owner", role_admin: "admin", role_moderator: "moderator", role_member: "member", role_read_only: "read-only",
     you_were_banned: "You were banned from that conversation.", you_were_removed: "You are no longer in that conversation.", invited: "Added",
 
     filter_rooms: "Find a room", no_rooms: "No public rooms yet. Create the first one.", by_address: "Room address or invitation code", join: "Join", open: "Open",

@@ -45,7 +45,8 @@ export const fr = {
     search_placeholder: "Mots, \"une phrase\", -sans, début*", search_everywhere: "Dans toutes mes conversations", search_hint: "Tous les mots doivent s’y trouver. Les accents et la casse ne comptent pas.",
     nothing_found: "Aucun résultat.", follow: "Suivre", unfollow: "Ne plus suivre",
     address: "Adresse de ce salon :", add_people: "Ajouter des personnes", invite_link: "Code d’invitation", invite_words: "Avec ce code, on peut entrer pendant sept jours : il se saisit sous « Découvrir les salons ».",
-    edit_room: "Modifier le nom et la description", leave: "Quitter", role_owner: "propriétaire", role_admin: "admin", role_moderator: "modération", role_member: "membre", role_read_only: "lecture seule",
+    edit_room: "Modifier le nom et la description", leave: "Quitter", leave_title: "Quitter {name} ?", leave_public: "Vous pourrez revenir quand vous voudrez.", leave_private: "Il faudra une invitation pour revenir.",
+    role_owner: "propriétaire", role_admin: "admin", role_moderator: "modération", role_member: "membre", role_read_only: "lecture seule",
     you_were_banned: "Vous avez été banni de cette conversation.", you_were_removed: "Vous ne faites plus partie de cette conversation.", invited: "Ajouté",
 
     filter_rooms: "Chercher un salon", no_rooms: "Pas encore de salon public. Créez le premier.", by_address: "Adresse du salon ou code d’invitation", join: "Rejoindre", open: "Ouvrir",

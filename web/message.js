@@ -1,6 +1,6 @@
 // One message as a row, with everything that can be done with it.
 
-import { avatar, dialog, h, icon, iconButton } from "./dom.js";
+import { avatar, confirm, dialog, h, icon, iconButton } from "./dom.js";
 import { QUICK, chooseEmoji } from "./emoji.js";
 import { agoOf, momentOf, t, timeOf, tn } from "./i18n.js";
 import { excerpt, format, highlighted } from "./text.js";
@@ -8,17 +8,21 @@ import { excerpt, format, highlighted } from "./text.js";
 /** What decides how a row looks; a row with the same signature is kept as it is. */
 export function signatureOf(app, message, flags) {
     const root = message.parent_message_id && app.current?.timeline.known.get(message.parent_message_id);
-    return [message.version, app.language, root?.version, app.can("add_reaction"), app.current?.role, app.person(message.sender.id).display_name,
+    const mentioned = message.mentions.filter((id) => app.store.people.has(id)).length;
+    return [message.version, mentioned, app.language, root?.version, app.can("add_reaction"), app.current?.role, app.person(message.sender.id).display_name,
         ...Object.values(flags)].join("\t");
 }
 
-function mentionsIn(app) {
-    const people = [...app.store.people.values()];
-    const mine = app.store.me.username.toLowerCase();
+/** `ids`: whom the server says a message mentions; for one that is still on its way, whoever is known. */
+function mentionsIn(app, ids) {
+    const { me, people: known } = app.store;
+    const people = ids ? ids.map((id) => known.get(id)).filter(Boolean) : [...known.values()];
+    const mine = me.username.toLowerCase();
     return {
         isMention(name) {
             const wanted = name.toLowerCase();
-            if (wanted === mine || wanted === "room" || wanted === "here") return "me";
+            const isMine = wanted === mine || wanted === "room" || wanted === "here";
+            if (isMine && (!ids || ids.includes(me.id))) return "me";
             return people.some(({ username }) => username.toLowerCase() === wanted) ? "other" : undefined;
         },
     };
@@ -51,7 +55,7 @@ export function messageRow(app, message, flags, onEdit) {
             !compact && h("header", {}, h("strong", { title: `@${sender.username}` }, name), time, message.pinned && h("span", { class: "flag" }, icon("pin"), t("pinned"))),
             isReply && replyLine(app, message),
             message.deleted ? h("p", { class: "soft" }, t("deleted_message"))
-                : h("div", { class: "content" }, ...format(message.content, mentionsIn(app)), message.edited_at && editedNote(app, message)),
+                : h("div", { class: "content" }, ...format(message.content, mentionsIn(app, message.mentions)), message.edited_at && editedNote(app, message)),
             message.reactions.length > 0 && reactions(app, message),
             !inThread && message.thread && threadLine(app, message),
             seen && h("span", { class: "seen" }, t("seen"))),
@@ -130,12 +134,8 @@ function tools(app, message, mine, inThread, onEdit) {
 }
 
 async function confirmRemoval(app, message) {
-    const sure = await dialog(t("delete_title"), (close) => h("div", { class: "form" },
-        h("blockquote", {}, excerpt(message.content, 300)), h("p", { class: "soft" }, t("delete_words")),
-        h("div", { class: "row end" },
-            h("button", { type: "button", onclick: () => close() }, t("cancel")),
-            h("button", { type: "button", class: "primary bad", autofocus: true, onclick: () => close(true) }, t("delete")))));
-    if (sure) app.act.remove(message);
+    const words = { cancel: t("cancel"), label: t("delete") };
+    if (await confirm(t("delete_title"), t("delete_words"), words, h("blockquote", {}, excerpt(message.content, 300)))) app.act.remove(message);
 }
 
 /** A message on its way, or refused. */

@@ -9,7 +9,7 @@ const KEY = "veza.session";
 const TIMEOUT_MS = 15_000;
 /** Shorter: whoever reconnects had better try again than wait. */
 const TICKET_TIMEOUT_MS = 5_000;
-/** An access token with less than this left is renewed before it is used. */
+/** An access token with less than this left, or a quarter of its life, is renewed before it is used. */
 const MARGIN_MS = 20_000;
 
 /** A refusal: `status` 0 means that no answer came. `code` is stable, `message` is for people. */
@@ -22,7 +22,7 @@ export class ApiError extends Error {
 
 export class Session {
     #access;
-    #expiresAt = 0;
+    #renewAt = 0;
     #renewal;
     #storage;
     /** Called when the sign-in is lost, with the reason. */
@@ -66,7 +66,8 @@ export class Session {
 
     #accept({ user, access_token, refresh_token, expires_in }) {
         this.#access = access_token;
-        this.#expiresAt = Date.now() + expires_in * 1000;
+        const lifeMs = expires_in * 1_000;
+        this.#renewAt = Date.now() + lifeMs - Math.min(MARGIN_MS, lifeMs / 4);
         this.#storage.setItem(KEY, JSON.stringify({ user, refresh_token }));
     }
 
@@ -93,11 +94,11 @@ export class Session {
 
     /** Makes the next request renew the token first: the server has said that it expired. */
     expire() {
-        this.#expiresAt = 0;
+        this.#renewAt = 0;
     }
 
     async #token() {
-        const good = this.#access && Date.now() < this.#expiresAt - MARGIN_MS;
+        const good = this.#access && Date.now() < this.#renewAt;
         return good ? this.#access : this.#renew(this.#access);
     }
 
@@ -108,7 +109,7 @@ export class Session {
     }
 
     async #refresh(stale) {
-        if (this.#access && this.#access !== stale && Date.now() < this.#expiresAt - MARGIN_MS) return this.#access;
+        if (this.#access && this.#access !== stale && Date.now() < this.#renewAt) return this.#access;
         const { refresh_token } = this.#stored ?? {};
         if (!refresh_token) {
             this.onLost("signed_out");

@@ -1,7 +1,7 @@
 // What stands beside the messages: a thread, pins, who is there, a search, one's mentions.
 
 import { Composer } from "./composer.js";
-import { addPeople, editRoom, inviteLink, manageMember } from "./dialogs.js";
+import { addPeople, editRoom, inviteLink, leave, manageMember } from "./dialogs.js";
 import { avatar, h, icon, iconButton, reconcile } from "./dom.js";
 import { explain, t, tn } from "./i18n.js";
 import { foundRow, messageRow, moderates, pendingRow, signatureOf } from "./message.js";
@@ -94,7 +94,7 @@ export class Panel {
 
     #showDetails(conversation, fresh) {
         const { app } = this;
-        const { store, act } = app;
+        const { store } = app;
         const isDirect = conversation.kind === "direct";
         const canInvite = !isDirect && conversation.role !== "read_only";
         const rank = { owner: 0, admin: 1, moderator: 2, member: 3, read_only: 4 };
@@ -115,7 +115,7 @@ export class Panel {
                 canInvite && button("plus", t("add_people"), () => addPeople(app), { id: "add-people" }),
                 canInvite && moderates(app) && app.can("create_invite") && button("copy", t("invite_link"), () => inviteLink(app)),
                 !isDirect && mayEdit && app.can("update_conversation") && button("edit", t("edit_room"), () => editRoom(app)),
-                !isDirect && button("leave", t("leave"), () => act.leave(conversation.id), { class: "wide-button bad" })),
+                !isDirect && button("leave", t("leave"), () => leave(app, conversation), { class: "wide-button bad" })),
             h("h3", {}, tn("members", Math.max(conversation.member_count, members.length))),
             h("ul", { class: "items", id: "members" }, members.map((member) => this.#member(conversation, member))));
     }

@@ -219,3 +219,10 @@ test("random histories: pages and events in any order the server could give end 
         assert.deepEqual(shown(room), expected, `round ${round}`);
     }
 });
+
+test("presence is a person's, wherever they are seen", () => {
+    const { made, give } = store();
+    give({ type: "presence", data: { user_id: 2, status: "busy", status_text: "in a meeting" } });
+    give({ type: "presence", data: { user_id: 2, status: "away", status_text: "" } });
+    assert.deepEqual(made.presence.get(2), { user_id: 2, status: "away", status_text: "" });
+});
