@@ -295,6 +295,16 @@ async fn what_one_does_to_messages_the_other_sees_and_what_the_server_lacks_is_n
         return;
     }
 
+    if known("get_presence").await {
+        ada.click("#show-details").await;
+        ada.browser.wait_for("document.querySelectorAll('#members .presence.online').length === 2").await;
+        bob.click("#me").await;
+        bob.click("#settings [data-value=busy]").await;
+        ada.browser.wait_for("document.querySelector('#members .presence.busy')").await;
+        bob.press("Escape", 27).await;
+        ada.click("#close-panel").await;
+    }
+
     // Up, in the empty composer, edits what one said last.
     ada.press("ArrowUp", 38).await;
     ada.browser.wait_for("document.getElementById('compose').value.includes('Thursday')").await;

@@ -4,6 +4,7 @@ import { newKey } from "./veza-client.js";
 import { explain, t } from "./i18n.js";
 import { toast } from "./dom.js";
 
+const PRESENCE = "veza.presence";
 /** The server is told of what was read once, not at every message of a flurry. */
 const READ_AFTER_MS = 400;
 
@@ -188,17 +189,29 @@ export function act(app) {
 
         update: (data) => command("update_conversation", data),
 
-        async presence(status, text) {
+        async presence(status, status_text) {
             await attempt(async () => {
-                const data = await app.ask("set_presence", { status, status_text: text });
-                app.apply(store.event({ type: "presence", data: { user_id: store.me.id, ...data } }, Date.now()));
+                await showAs({ status, status_text });
+                localStorage.setItem(PRESENCE, JSON.stringify({ user: store.me.id, status, status_text }));
             });
+        },
+
+        /** The server forgets at a restart what somebody wants to be seen as. */
+        async restorePresence() {
+            const { user, ...kept } = JSON.parse(localStorage.getItem(PRESENCE) ?? "{}");
+            const isPlain = kept.status === "online" && !kept.status_text;
+            if (user === store.me.id && !isPlain && app.can("set_presence")) await showAs(kept).catch(() => {});
         },
 
         async copy(text) {
             if (await attempt(() => navigator.clipboard.writeText(text))) toast(t("copied"));
         },
     };
+
+    async function showAs({ status, status_text }) {
+        const data = await app.ask("set_presence", { status, status_text });
+        app.apply(store.event({ type: "presence", data: { user_id: store.me.id, ...data } }, Date.now()));
+    }
 
     /** A conversation that the user is in as of now: its first event may come later than the ack. */
     function arrive(conversation) {

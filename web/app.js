@@ -159,13 +159,17 @@ export class App {
 
     async #welcomed(welcome) {
         const isFirst = this.store.me === undefined;
+        // Who came and went meanwhile was not told: everybody is asked about anew.
+        const known = [...this.store.presence.keys()];
+        this.store.presence.clear();
         this.apply(this.store.welcome(welcome));
         this.changed("look", "list");
         if (isFirst) this.#route();
         if (isFirst) for (const message of this.#unsent()) this.act.send(message);
         try {
             await this.#readRecords(isFirst);
-            this.#readPresence();
+            await this.act.restorePresence();
+            await this.#readPresence(known);
         } catch (error) {
             if (error.code !== "disconnected") console.warn(error);
         }
@@ -182,17 +186,18 @@ export class App {
         return undefined;
     }
 
-    async #readPresence() {
+    async #readPresence(known) {
         const direct = this.store.sorted().filter(({ kind, hasMembers }) => kind === "direct" && !hasMembers).slice(0, 40);
         for (const { id } of direct) await this.loadMembers(id);
-        await this.lookForPresence(direct.map((conversation) => this.store.peer(conversation)?.id));
+        await this.lookForPresence([...direct.map((conversation) => this.store.peer(conversation)?.id), ...known]);
     }
 
     async lookForPresence(ids) {
         const unknown = [...new Set([this.store.me.id, ...ids])].filter((id) => id && !this.store.presence.has(id));
-        if (unknown.length === 0 || !this.can("get_presence")) return;
-        const { presence } = await this.ask("get_presence", { user_ids: unknown.slice(0, 200) }).catch(() => ({ presence: [] }));
-        for (const data of presence) this.apply(this.store.event({ type: "presence", data }, Date.now()));
+        for (let from = 0; from < unknown.length && this.can("get_presence"); from += 200) {
+            const page = await this.ask("get_presence", { user_ids: unknown.slice(from, from + 200) }).catch(() => undefined);
+            for (const data of page?.presence ?? []) this.apply(this.store.event({ type: "presence", data }, Date.now()));
+        }
     }
 
     /** Reads a conversation's record soon; several requests for it become one. */
@@ -202,7 +207,10 @@ export class App {
         setTimeout(async () => {
             this.#fetching.delete(id);
             const answer = await this.ask("get_conversation", { conversation_id: id }).catch(() => undefined);
-            if (answer && this.store.conversations.has(id)) this.apply(this.store.record(answer.conversation));
+            const conversation = this.store.conversations.get(id);
+            if (!answer || !conversation) return;
+            this.apply(this.store.record(answer.conversation));
+            if (conversation.kind === "direct" && !conversation.hasMembers) await this.loadMembers(id).catch(() => {});
         }, 30);
     }
 
