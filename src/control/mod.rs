@@ -28,6 +28,7 @@ mod ticket;
 mod users;
 mod validate;
 mod view;
+mod web;
 
 use crate::auth::token::TokenKeys;
 use crate::ids::{SessionId, UserId};
@@ -143,6 +144,7 @@ impl Control {
             .route("/health/live", get(health::live))
             .route("/metrics", get(metrics::page))
             .merge(dashboard::router())
+            .merge(web::router())
             .route("/ws", get(upgrade_required))
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(not_found)
@@ -234,7 +236,7 @@ async fn guard(State(control): State<Control>, matched: Option<MatchedPath>, req
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // Everything here is somebody's, or about this moment.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // The one page there is brings its own.
+    // Pages bring their own.
     headers
         .entry(header::CONTENT_SECURITY_POLICY)
         .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));

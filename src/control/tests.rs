@@ -72,7 +72,7 @@ async fn every_refusal_of_the_router_is_a_problem() {
     let large = format!("{{\"login\":\"{}\"}}", "x".repeat(crate::limits::HTTP_BODY_BYTES_MAX));
     for (method, path, body, status, code) in [
         ("GET", "/nowhere", "", 404, "not_found"),
-        ("GET", "/", "", 404, "not_found"),
+        ("POST", "/", "", 405, "method_not_allowed"),
         ("GET", "/auth/login", "", 405, "method_not_allowed"),
         ("BREW", "/users/me", "", 405, "method_not_allowed"),
         ("POST", "/auth/login", "", 400, "bad_request"),

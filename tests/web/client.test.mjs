@@ -1,0 +1,165 @@
+// web/veza-client.js against a server of a few lines: order, gaps, cuts, repeated sends, ends.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import { decode, encode } from "../../web/msgpack.js";
+import { VezaClient } from "../../web/veza-client.js";
+
+/** A conversation's log and its connections; `mute` swallows what it is told. */
+class Server {
+    log = [];
+    sockets = [];
+    stored = new Map();
+    isUp = true;
+    mute = new Set();
+    heads = true;
+
+    say(content, key) {
+        const seq = this.log.length + 1;
+        this.log.push({ type: "message_created", data: { conversation_id: "room_6", seq, content, client_message_id: key } });
+        for (const socket of this.sockets) socket.give(this.log.at(-1));
+        return seq;
+    }
+
+    cut(code = 1006, reason = "") {
+        for (const socket of this.sockets.splice(0)) socket.onclose?.({ code, reason });
+    }
+
+    heard(socket, { type, id, data }) {
+        if (this.mute.has(type)) return;
+        const reply = (answer) => socket.give({ type: "ack", id, data: answer });
+        if (type === "resume") {
+            reply({ conversations: { room_6: { last_seq: this.log.length } }, not_member: [] });
+            const after = data.cursors.room_6;
+            if (this.tooFar) return socket.give({ type: "reset", data: { conversation_id: "room_6", last_seq: this.log.length } });
+            this.log.slice(after).forEach((event) => socket.give(event));
+            socket.give({ type: "caught_up", data: { conversation_id: "room_6", seq: this.log.length } });
+        } else if (type === "send_message") {
+            const known = this.stored.get(data.client_message_id);
+            const refusal = this.refusals?.shift();
+            if (refusal) return socket.give({ type: "error", id, data: refusal });
+            const seq = known ?? this.log.length + 1;
+            this.stored.set(data.client_message_id, seq);
+            if (!this.mute.has("ack")) reply({ message_id: seq, seq, duplicate: known !== undefined });
+            if (known === undefined) this.say(data.content, data.client_message_id);
+        } else if (type === "get_history") reply({ messages: [], has_more: false });
+        return undefined;
+    }
+}
+
+function connect(server, format = "msgpack") {
+    const read = format === "json" ? JSON.parse : (frame) => decode(new Uint8Array(frame));
+    const write = format === "json" ? JSON.stringify : (frame) => encode(frame).slice().buffer;
+    class Socket {
+        constructor(url, protocols) {
+            assert.deepEqual([new URL(url).searchParams.get("ticket"), protocols], ["t", [`veza.v1.${format}`]]);
+            setTimeout(() => {
+                if (!server.isUp) return this.onclose?.({ code: 1006, reason: "" });
+                server.sockets.push(this);
+                const conversations = [{ id: "room_6", last_seq: server.log.length, read_seq: 0 }];
+                this.give({ type: "welcome", data: { conversations, limits: { max_frame_bytes: 65_536 }, heartbeat_ms: 30_000 } });
+                return undefined;
+            });
+        }
+        give(frame) {
+            this.onmessage?.({ data: write(frame) });
+        }
+        send(frame) {
+            server.heard(this, read(frame));
+        }
+        close() {}
+    }
+    const client = new VezaClient({ url: "ws://test/ws", ticket: async () => "t", format, WebSocket: Socket });
+    const seen = [];
+    client.on("event", ({ type, data }) => seen.push(type === "reset" ? "reset" : data.content));
+    client.connect();
+    return { client, seen };
+}
+
+const until = (client, type) => new Promise((resolve) => client.on(type, resolve));
+
+test("events come in order; what is doubled is dropped, what is missing is fetched, in both formats", async () => {
+    for (const format of ["json", "msgpack"]) {
+        const server = new Server();
+        const { client, seen } = connect(server, format);
+        await until(client, "up_to_date");
+        server.say("1");
+        server.sockets[0].give(server.log[0]);
+        const sockets = server.sockets.splice(0);
+        server.say("2"); // lost on the way
+        server.sockets.push(...sockets);
+        const again = until(client, "up_to_date");
+        server.say("3");
+        await again;
+        server.say("4");
+        assert.deepEqual([seen, client.cursors.get("room_6")], [["1", "2", "3", "4"], 4]);
+        client.close();
+    }
+});
+
+test("after a cut everything missed comes once, and a message without an ack is sent again under its key", async () => {
+    const server = new Server();
+    const { client, seen } = connect(server);
+    await until(client, "up_to_date");
+    server.mute.add("ack"); // committed, but the answer is lost with the connection
+    const first = client.send({ conversation_id: "room_6", content: "mine" });
+    const second = client.send({ conversation_id: "room_6", content: "mine too" });
+    server.isUp = false;
+    server.cut();
+    server.mute.clear();
+    server.say("missed");
+    setTimeout(() => { server.isUp = true; }, 600);
+    const { again, missed } = await until(client, "up_to_date");
+    assert.equal(again, true);
+    assert.deepEqual([(await first).duplicate, (await second).duplicate], [true, false]);
+    assert.deepEqual(seen, ["mine", "missed", "mine too"]);
+    assert.ok(missed >= 1);
+    client.close();
+});
+
+test("a refusal for the moment is waited out, any other is the sender's to know", async () => {
+    const server = new Server();
+    const { client, seen } = connect(server);
+    await until(client, "up_to_date");
+    server.refusals = [{ code: "rate_limited", message: "slowly", retry_after_ms: 20 }, undefined, { code: "muted", message: "no" }];
+    const notes = [];
+    const first = client.send({ conversation_id: "room_6", content: "a" }, ({ code }) => notes.push(code));
+    const second = client.send({ conversation_id: "room_6", content: "b" });
+    await first;
+    await assert.rejects(second, { code: "muted", message: "no" });
+    assert.deepEqual([notes, seen], [["rate_limited"], ["a"]]);
+    await assert.rejects(client.send({ conversation_id: "room_6", content: "x".repeat(70_000) }), { code: "too_large" });
+    client.close();
+});
+
+test("too far behind: reset is given, and the cursor stands at the end", async () => {
+    const server = new Server();
+    const { client, seen } = connect(server);
+    await until(client, "up_to_date");
+    const sockets = server.sockets.splice(0);
+    for (let n = 0; n < 5; n++) server.say("lost");
+    server.sockets.push(...sockets);
+    server.tooFar = true;
+    const again = until(client, "up_to_date");
+    server.cut();
+    await again;
+    assert.deepEqual([seen, client.cursors.get("room_6")], [["reset"], 5]);
+    client.close();
+});
+
+test("reads survive a cut, other commands say that they were cut, and an ended session ends it", async () => {
+    const server = new Server();
+    const { client } = connect(server);
+    await until(client, "up_to_date");
+    server.mute.add("get_history").add("join_conversation");
+    const read = client.request("get_history", { conversation_id: "room_6" });
+    const change = client.request("join_conversation", { conversation_id: "room_6" });
+    server.mute.clear();
+    const again = until(client, "up_to_date");
+    server.cut();
+    await assert.rejects(change, { code: "disconnected" });
+    await again;
+    assert.deepEqual(await read, { messages: [], has_more: false });
+    server.cut(4002, '{"code":"session_revoked","reconnect":false,"retry_after_ms":0}');
+    assert.deepEqual(client.state, { name: "ended", reason: "session_revoked" });
+});

@@ -1,0 +1,228 @@
+// web/store.js and timeline.js: whatever is repeated, late or read meanwhile, what is shown is what the log says.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import { Store } from "../../web/store.js";
+
+const ME = { id: 1, username: "ada", display_name: "Ada" };
+const BOB = { id: 2, username: "bob", display_name: "Bob" };
+const ROOM = "room_6";
+const at = (seq) => new Date(Date.UTC(2026, 0, 1) + seq * 1_000).toISOString();
+
+function message(seq, { id = seq * 10, sender = BOB, content = `m${seq}`, ...fields } = {}) {
+    return {
+        message_id: id, conversation_id: ROOM, seq, sender, content, message_type: "text", parent_message_id: null, mentions: [],
+        reactions: [], pinned: false, edited_at: null, deleted: false, attachments: [], created_at: at(seq), ...fields,
+    };
+}
+
+const created = (seq, fields) => ({ type: "message_created", data: message(seq, fields) });
+const event = (type, seq, data) => ({ type, data: { conversation_id: ROOM, seq, created_at: at(seq), ...data } });
+
+function store({ last_seq = 1, read_seq = 1 } = {}) {
+    const made = new Store();
+    made.welcome({ user: ME, conversations: [{ id: ROOM, kind: "public_room", name: "lobby", last_seq, read_seq, role: "member" }] });
+    const room = made.conversations.get(ROOM);
+    room.timeline.merge("newest", { messages: [], has_more: false }, last_seq);
+    return { made, room, give: (...events) => events.flatMap((one) => made.event(one, 0)) };
+}
+
+const shown = (room) => room.timeline.shown.map(({ seq, content }) => [seq, content]);
+
+test("an event counts once, however often it comes", () => {
+    const { made, room, give } = store();
+    for (let n = 0; n < 3; n++) give(created(2), created(3, { mentions: [1] }), created(4, { sender: ME }));
+    assert.deepEqual(shown(room), [[2, "m2"], [3, "m3"], [4, "m4"]]);
+    assert.deepEqual([room.unread, room.mentions, room.cursor], [2, 1, 4]);
+    assert.deepEqual(made.markRead(ROOM, 4), { conversation_id: ROOM, seq: 4 });
+    assert.equal(made.markRead(ROOM, 4), undefined);
+    assert.deepEqual([room.unread, room.mentions], [0, 0]);
+});
+
+test("a record ahead of the events is not counted twice, one behind them is read again", () => {
+    const { made, room, give } = store();
+    const record = { id: ROOM, kind: "public_room", name: "lobby", role: "member", last_seq: 3, read_seq: 1, unread_count: 2, mention_count: 0, member_count: 2 };
+    made.record(record);
+    give(created(2), created(3), created(4));
+    assert.equal(room.unread, 3);
+    const effects = made.record(record);
+    assert.deepEqual([effects, room.unread], [[{ kind: "fetch", id: ROOM }], 3]);
+});
+
+test("a page that was read before events came does not undo them", () => {
+    const { room, give } = store();
+    give(created(2), created(3));
+    const asOf = room.cursor;
+    const page = { messages: [message(2), message(3)], has_more: false };
+    give(
+        event("message_edited", 4, { message_id: 20, content: "edited", mentions: [], edited_at: at(4), actor: BOB }),
+        event("reaction_added", 5, { message_id: 30, emoji: "👍", count: 1, user: ME }),
+        created(6),
+        event("message_deleted", 7, { message_id: 30, parent_message_id: null, actor: BOB }),
+        event("message_pinned", 8, { message_id: 20, pinned: true, actor: BOB }),
+    );
+    room.timeline.merge("newest", page, asOf);
+    assert.deepEqual(shown(room), [[2, "edited"], [3, ""], [6, "m6"]]);
+    const [first, second] = room.timeline.shown;
+    assert.deepEqual([first.pinned, first.edited_at, second.deleted, second.reactions], [true, at(4), true, []]);
+});
+
+test("an edit of a message that is not known yet holds when its page comes", () => {
+    const { room, give } = store({ last_seq: 5 });
+    give(event("message_edited", 6, { message_id: 20, content: "edited", mentions: [], edited_at: at(6), actor: BOB }));
+    room.timeline.merge("older", { messages: [message(2), message(3)], has_more: false }, 5);
+    assert.deepEqual(shown(room), [[2, "edited"], [3, "m3"]]);
+});
+
+test("reactions carry counts, and whether one is among them", () => {
+    const { room, give } = store();
+    const react = (type, seq, count, user) => event(type, seq, { message_id: 20, emoji: "🎉", count, user });
+    give(created(2), react("reaction_added", 3, 1, BOB), react("reaction_added", 4, 2, ME));
+    assert.deepEqual(room.timeline.shown[0].reactions, [{ emoji: "🎉", count: 2, me: true }]);
+    give(react("reaction_removed", 5, 1, ME));
+    assert.deepEqual(room.timeline.shown[0].reactions, [{ emoji: "🎉", count: 1, me: false }]);
+    give(react("reaction_removed", 6, 0, BOB));
+    assert.deepEqual(room.timeline.shown[0].reactions, []);
+});
+
+test("a message on its way becomes one message, whether its ack or its event comes first", () => {
+    for (const ackFirst of [true, false]) {
+        const { made, room, give } = store();
+        made.sending({ conversation_id: ROOM, client_message_id: "k", content: "hi" }, 0);
+        assert.equal(room.pending.length, 1);
+        const ack = () => made.sent(ROOM, "k", { message_id: 20 });
+        const arrives = () => give(created(2, { sender: ME, content: "hi", client_message_id: ackFirst ? undefined : "k" }));
+        if (ackFirst) ack();
+        arrives();
+        if (!ackFirst) ack();
+        assert.deepEqual([room.pending, shown(room)], [[], [[2, "hi"]]]);
+    }
+    const { made, room } = store();
+    made.sending({ conversation_id: ROOM, client_message_id: "k", content: "hi" }, 0);
+    made.sent(ROOM, "k", { error: "you are muted" });
+    assert.deepEqual([room.pending[0].state, room.pending[0].error], ["failed", "you are muted"]);
+    made.sent(ROOM, "k");
+    assert.deepEqual(room.pending, []);
+});
+
+test("reset forgets what may be wrong and asks for it anew", () => {
+    const { room, give } = store();
+    give(created(2));
+    const effects = give({ type: "reset", data: { conversation_id: ROOM, last_seq: 20_000 } });
+    assert.deepEqual(effects.map(({ kind }) => kind), ["conversation", "fetch", "reload"]);
+    assert.deepEqual([room.timeline.isLoaded, shown(room), room.cursor], [false, [], 20_000]);
+    room.timeline.merge("newest", { messages: [message(19_999)], has_more: true }, 20_000);
+    give(created(20_001), created(2));
+    assert.deepEqual(shown(room), [[19_999, "m19999"], [20_001, "m20001"]]);
+});
+
+test("after a jump into the past the present is not mixed in", () => {
+    const { room, give } = store();
+    give(created(50), created(51));
+    room.timeline.merge("around", { messages: [message(10), message(11)], has_more: true }, 51);
+    give(created(52));
+    assert.deepEqual(shown(room).map(([seq]) => seq), [10, 11]);
+    room.timeline.merge("newer", { messages: [message(12), message(50), message(51)], has_more: true }, 51);
+    room.timeline.merge("newer", { messages: [], has_more: false }, 51);
+    assert.deepEqual(shown(room).map(([seq]) => seq), [10, 11, 12, 50, 51, 52]);
+});
+
+test("threads: replies stand in the thread, and their number at the root", () => {
+    const { room, give } = store();
+    give(created(2), created(3, { parent_message_id: 20 }));
+    const { replies } = room.timeline.thread(20);
+    assert.deepEqual([replies.length, room.timeline.shown[0].thread.reply_count], [1, 1]);
+    give(created(4, { parent_message_id: 20 }));
+    give({ type: "thread_updated", data: { conversation_id: ROOM, message_id: 20, reply_count: 7, last_reply_at: at(4) } });
+    assert.deepEqual([room.timeline.thread(20).replies.length, room.timeline.shown[0].thread.reply_count], [2, 7]);
+    room.timeline.mergeThread(20, "newest", { root: message(2), messages: [message(3, { parent_message_id: 20 })], has_more: true, following: true }, 4);
+    assert.deepEqual([room.timeline.thread(20).replies.length, room.timeline.thread(20).hasOlder], [2, true]);
+});
+
+test("members come, change and go; one's own going takes the conversation away", () => {
+    const { made, room, give } = store();
+    room.member_count = 1;
+    give(event("member_joined", 2, { user: BOB, role: "member" }), event("member_updated", 3, { user: BOB, role: "moderator", actor: ME }));
+    assert.deepEqual([room.member_count, room.members.get(2).role], [2, "moderator"]);
+    give(event("conversation_updated", 4, { name: "hall", actor: BOB }), event("conversation_updated", 5, { archived: true, actor: BOB }));
+    assert.deepEqual([room.name, room.archived], ["hall", true]);
+    const effects = give(event("member_left", 6, { user: ME, reason: "removed", actor: BOB }));
+    assert.ok(effects.some(({ kind, reason }) => kind === "left" && reason === "removed"));
+    assert.equal(made.conversations.size, 0);
+});
+
+test("a conversation that one was just added to appears, and is read", () => {
+    const { made, give } = store();
+    const members = [{ ...BOB, role: "owner" }, { ...ME, role: "member" }];
+    const effects = give({ type: "conversation_created", data: { conversation_id: "dm_4", seq: 1, kind: "direct", name: null, members, actor: BOB, created_at: at(1) } });
+    assert.ok(effects.some(({ kind, id }) => kind === "fetch" && id === "dm_4"));
+    assert.equal(made.peer(made.conversations.get("dm_4")).id, 2);
+});
+
+test("somebody stops typing after a while, or when the message comes", () => {
+    const { made, room } = store();
+    const typing = { type: "typing", data: { conversation_id: ROOM, user_id: 2, expires_in_ms: 6_000 } };
+    made.event(typing, 1_000);
+    assert.deepEqual([made.typists(room, 6_999), made.typists(room, 7_000)], [[2], []]);
+    made.event(typing, 8_000);
+    made.event(created(2), 8_001);
+    assert.deepEqual(made.typists(room, 8_002), []);
+});
+
+test("reading elsewhere counts here", () => {
+    const { room, give } = store();
+    give(created(2), created(3));
+    const effects = give({ type: "read_updated", data: { conversation_id: ROOM, user_id: 1, read_seq: 2 } });
+    assert.ok(effects.some(({ kind }) => kind === "fetch"));
+    give({ type: "read_updated", data: { conversation_id: ROOM, user_id: 1, read_seq: 3 } });
+    assert.equal(room.unread, 0);
+});
+
+test("random histories: pages and events in any order the server could give end as the log says", () => {
+    for (let round = 1; round <= 200; round++) {
+        let seed = round;
+        const random = (below) => (seed = (seed * 48_271) % 2_147_483_647) % below;
+        // The truth, by seq: what every message is after that event.
+        const log = [];
+        let truth = new Map();
+        const states = [truth];
+        for (let seq = 1; seq <= 60; seq++) {
+            truth = new Map([...truth].map(([id, one]) => [id, { ...one }]));
+            const ids = [...truth.keys()];
+            const id = ids.length > 0 && random(3) === 0 ? ids[random(ids.length)] : undefined;
+            if (id === undefined) {
+                truth.set(seq * 10, message(seq));
+                log.push(created(seq));
+            } else {
+                Object.assign(truth.get(id), { content: `e${seq}`, edited_at: at(seq) });
+                log.push(event("message_edited", seq, { message_id: id, content: `e${seq}`, mentions: [], edited_at: at(seq), actor: BOB }));
+            }
+            states.push(truth);
+        }
+        const page = (state, from, to) => [...state.values()].filter(({ seq }) => seq > from && seq <= to).map((one) => ({ ...one }));
+        const start = random(40);
+        const { made, room } = store({ last_seq: start, read_seq: 0 });
+        room.timeline.reset();
+        let flight; // a page that was read when the log was at `state`, asked for when the cursor was `asOf`
+        for (let seq = start; seq <= 60; seq++) {
+            if (!flight && random(3) === 0) flight = { asOf: room.cursor, state: Math.min(60, seq + random(3)), due: seq + random(6) };
+            if (seq > start) made.event(log[seq - 1], 0);
+            if (random(4) === 0 && seq > 1) made.event(log[random(seq)], 0); // a repetition
+            if (flight && seq >= Math.max(flight.due, flight.state)) {
+                const messages = page(states[flight.state], 0, flight.state);
+                room.timeline.merge("newest", { messages, has_more: false }, flight.asOf);
+                flight = undefined;
+            }
+        }
+        if (!room.timeline.isLoaded) continue;
+        const expected = [...states[60].values()].map(({ seq, content }) => [seq, content]);
+        assert.deepEqual(shown(room), expected, `round ${round}`);
+    }
+});
+
+test("presence is a person's, wherever they are seen", () => {
+    const { made, give } = store();
+    give({ type: "presence", data: { user_id: 2, status: "busy", status_text: "in a meeting" } });
+    give({ type: "presence", data: { user_id: 2, status: "away", status_text: "" } });
+    assert.deepEqual(made.presence.get(2), { user_id: 2, status: "away", status_text: "" });
+});

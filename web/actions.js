@@ -1,0 +1,223 @@
+// What people do: each function turns one intention into commands, and their outcome into the store.
+
+import { newKey } from "./veza-client.js";
+import { explain, t } from "./i18n.js";
+import { toast } from "./dom.js";
+
+const PRESENCE = "veza.presence";
+/** The server is told of what was read once, not at every message of a flurry. */
+const READ_AFTER_MS = 400;
+
+/** The actions of an app. None of them throws: what fails is said to the user. */
+export function act(app) {
+    const { store, client } = app;
+    const timeline = () => app.current?.timeline;
+    let typedAt = 0;
+    /** Conversation id → the timer after which the server is told. */
+    const reading = new Map();
+
+    /** Runs `work`; whether it succeeded. */
+    const attempt = async (work) => {
+        try {
+            await work();
+            return true;
+        } catch (error) {
+            app.failed(error);
+            return false;
+        }
+    };
+
+    const command = (type, data) => attempt(() => app.ask(type, { conversation_id: app.open.id, ...data }));
+
+    return {
+        go(id) {
+            location.hash = id ? `#/${id}` : "#/";
+        },
+
+        /** `message`: {content, conversation_id?, parent_message_id?, client_message_id?}. */
+        async send(message) {
+            const key = message.client_message_id ?? newKey();
+            const full = { conversation_id: app.open.id, ...message, client_message_id: key };
+            const id = full.conversation_id;
+            const outcome = (what) => {
+                app.apply(store.sent(id, key, what));
+                app.keepUnsent();
+            };
+            app.apply(store.sending(full, Date.now()));
+            app.keepUnsent();
+            if (app.current?.timeline.hasNewer && !full.parent_message_id) app.loadNewest(id);
+            try {
+                outcome(await client.send(full, (retry) => outcome({ retry })));
+            } catch (error) {
+                if (error.code !== "closed") outcome({ error: explain(error) });
+            }
+        },
+
+        /** A message that was refused, once more. */
+        resend({ conversation_id, content, parent_message_id, client_message_id }) {
+            app.apply(store.sent(conversation_id, client_message_id));
+            this.send({ conversation_id, content, parent_message_id, client_message_id });
+        },
+
+        discard({ conversation_id, client_message_id }) {
+            app.apply(store.sent(conversation_id, client_message_id));
+            app.keepUnsent();
+        },
+
+        typing() {
+            const now = Date.now();
+            if (now - typedAt < 2_000) return;
+            typedAt = now;
+            client.tell("typing", { conversation_id: app.open.id });
+        },
+
+        edit: (message, content) => command("edit_message", { message_id: message.message_id, content }),
+        remove: (message) => command("delete_message", { message_id: message.message_id }),
+        pin: (message) => command("pin_message", { message_id: message.message_id, pinned: !message.pinned }),
+
+        react(message, emoji) {
+            const mine = message.reactions.find((reaction) => reaction.emoji === emoji)?.me;
+            return command(mine ? "remove_reaction" : "add_reaction", { message_id: message.message_id, emoji });
+        },
+
+        /** Reads what is above the messages shown. */
+        async older() {
+            const first = timeline()?.shown[0];
+            if (!first || !timeline().hasOlder) return;
+            await app.loadHistory(app.open.id, "older", { before_seq: first.seq }).catch(() => {});
+        },
+
+        async newer() {
+            const last = timeline()?.shown.at(-1);
+            if (!last || !timeline().hasNewer) return;
+            await app.loadHistory(app.open.id, "newer", { after_seq: last.seq }).catch(() => {});
+        },
+
+        async toPresent() {
+            if (timeline()?.hasNewer) await app.loadNewest(app.open.id);
+            app.open.goal = "end";
+            app.changed("conversation");
+        },
+
+        /** Shows a message of the open conversation, wherever in its history. */
+        async jump(messageId) {
+            const known = timeline()?.shown.some(({ message_id }) => message_id === messageId);
+            const around = { around_message_id: messageId };
+            if (app.current && !known && !(await attempt(() => app.loadHistory(app.open.id, "around", around)))) return;
+            app.open.goal = messageId;
+            app.changed("conversation");
+        },
+
+        showPanel(kind, detail = {}) {
+            app.open.panel = kind ? { kind, ...detail } : undefined;
+            app.changed("panel", "conversation", "open");
+        },
+
+        async showThread(root) {
+            const conversation = app.current;
+            if (!conversation) return;
+            this.showPanel("thread", { root });
+            const thread = conversation.timeline.thread(root);
+            if (!thread.isLoaded && app.can("get_thread")) await this.readThread(conversation, root, "newest");
+        },
+
+        async readThread(conversation, root, where) {
+            const { replies } = conversation.timeline.thread(root);
+            const before_seq = where === "older" ? replies[0]?.seq : undefined;
+            const asOf = conversation.cursor;
+            const request = { message_id: root, conversation_id: conversation.id, before_seq, limit: 100 };
+            const page = await app.ask("get_thread", request).catch(() => undefined);
+            if (page) conversation.timeline.mergeThread(root, where, page, asOf);
+            app.changed("panel");
+        },
+
+        async follow(root, following) {
+            if (await command("follow_thread", { message_id: root, following })) {
+                timeline().thread(root).following = following;
+                app.changed("panel");
+            }
+        },
+
+        /** Everything that is shown has been seen. */
+        read(id, seq) {
+            const news = store.markRead(id, seq);
+            if (!news) return;
+            app.changed("list");
+            clearTimeout(reading.get(id));
+            reading.set(id, setTimeout(() => app.ask("mark_read", news, { repeat: true }).catch(() => {}), READ_AFTER_MS));
+        },
+
+        async create(data) {
+            let created;
+            const done = await attempt(async () => {
+                ({ conversation: created } = await app.ask("create_conversation", data));
+            });
+            if (done) arrive(created);
+            return done;
+        },
+
+        async join(id) {
+            return attempt(async () => {
+                const { conversation } = await app.ask("join_conversation", { conversation_id: id });
+                arrive(conversation);
+            });
+        },
+
+        async joinByInvite(code) {
+            return attempt(async () => {
+                const { conversation } = await app.ask("join_by_invite", { code });
+                arrive(conversation);
+            });
+        },
+
+        leave: (id) => command("leave_conversation", { conversation_id: id }),
+
+        async invite(userId) {
+            if (await command("invite_member", { user_id: userId })) toast(t("invited"));
+        },
+
+        async inviteLink() {
+            let code;
+            await attempt(async () => {
+                const { invite } = await app.ask("create_invite", { conversation_id: app.open.id, expires_in_s: 7 * 86_400 });
+                code = invite.code;
+            });
+            return code;
+        },
+
+        moderate: (type, data) => command(type, data),
+
+        update: (data) => command("update_conversation", data),
+
+        async presence(status, status_text) {
+            await attempt(async () => {
+                await showAs({ status, status_text });
+                localStorage.setItem(PRESENCE, JSON.stringify({ user: store.me.id, status, status_text }));
+            });
+        },
+
+        /** The server forgets at a restart what somebody wants to be seen as. */
+        async restorePresence() {
+            const { user, ...kept } = JSON.parse(localStorage.getItem(PRESENCE) ?? "{}");
+            const isPlain = kept.status === "online" && !kept.status_text;
+            if (user === store.me.id && !isPlain && app.can("set_presence")) await showAs(kept).catch(() => {});
+        },
+
+        async copy(text) {
+            if (await attempt(() => navigator.clipboard.writeText(text))) toast(t("copied"));
+        },
+    };
+
+    async function showAs({ status, status_text }) {
+        const data = await app.ask("set_presence", { status, status_text });
+        app.apply(store.event({ type: "presence", data: { user_id: store.me.id, ...data } }, Date.now()));
+    }
+
+    /** A conversation that the user is in as of now: its first event may come later than the ack. */
+    function arrive(conversation) {
+        app.apply(store.record(conversation));
+        if (app.open.id === conversation.id) app.open.id = undefined; // it was a preview
+        location.hash = `#/${conversation.id}`;
+        dispatchEvent(new HashChangeEvent("hashchange"));
+    }
+}

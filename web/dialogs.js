@@ -1,0 +1,226 @@
+// Questions that need an answer before one goes on: finding and making conversations, people, settings, the keyboard.
+
+import { avatar, confirm, dialog, h, icon, toast } from "./dom.js";
+import { language, setLanguage, t, tn } from "./i18n.js";
+import { setTheme, theme } from "./theme.js";
+
+const field = (label, input) => h("label", {}, h("span", {}, label), input);
+const end = (...buttons) => h("div", { class: "row end" }, ...buttons);
+
+/** Public rooms: a list where the server has one, and always the way by a room's address or an invitation. */
+export function discover(app) {
+    return dialog(t("discover"), (close) => {
+        const list = h("ul", { class: "items cards", id: "public-rooms" });
+        const query = h("input", { type: "search", placeholder: t("filter_rooms"), "aria-label": t("filter_rooms"), oninput: () => look() });
+        const address = h("input", { id: "room-by-address", placeholder: "room_6", autocomplete: "off", autocapitalize: "none" });
+        const join = async (id) => (await app.act.join(id)) && close();
+        const byAddress = async (event) => {
+            event.preventDefault();
+            const text = address.value.trim().replace(/^.*#\//, "").replace(/^invite\//, "");
+            if (/^room_\d+$/.test(text)) join(text);
+            else if (text && (await app.act.joinByInvite(text))) close();
+        };
+        const room = (record) => {
+            const isIn = app.store.conversations.has(record.id);
+            const open = () => {
+                app.act.go(record.id);
+                close();
+            };
+            return h("li", { class: "card" }, icon("hash"),
+                h("div", { class: "name" }, h("strong", {}, record.name), h("small", { class: "soft" }, [tn("members", record.member_count), record.description].filter(Boolean).join(" · "))),
+                h("button", { type: "button", class: isIn ? "" : "primary", dataset: { room: record.id }, onclick: () => (isIn ? open() : join(record.id)) }, t(isIn ? "open" : "join")));
+        };
+        let round = 0;
+        async function look() {
+            const mine = ++round;
+            try {
+                const page = await app.ask("list_public_rooms", { query: query.value.trim() || undefined, limit: 50 });
+                if (mine !== round) return;
+                list.replaceChildren(...page.conversations.map(room), page.conversations.length === 0 ? h("p", { class: "soft" }, t("no_rooms")) : "");
+            } catch (error) {
+                query.hidden = list.hidden = error.code === "unknown_command";
+                if (!query.hidden) app.failed(error);
+            }
+            list.dataset.ready = "true";
+        }
+        look();
+        return h("div", { class: "form" }, query, list,
+            h("form", { class: "row", onsubmit: byAddress }, field(t("by_address"), address), h("button", { type: "submit", id: "join-by-address" }, t("join"))));
+    }, { wide: true });
+}
+
+/** Finds people by the beginning of their names; `chosen` keeps who was picked. */
+function people(app, chosen, many) {
+    const found = h("ul", { class: "items", id: "found-people" });
+    const picked = h("div", { class: "chips" });
+    const input = h("input", { type: "search", id: "find-people", placeholder: t("find_people"), "aria-label": t("find_people"), autocomplete: "off", oninput: () => look() });
+    let round = 0;
+    const show = () => picked.replaceChildren(...[...chosen.values()].map((user) =>
+        h("button", { type: "button", class: "chip", title: t("remove"), onclick: () => {
+            chosen.delete(user.id);
+            show();
+        } }, user.display_name, icon("close"))));
+    async function look() {
+        const mine = ++round;
+        const query = input.value.trim();
+        const answer = query ? await app.session.request("GET", `users?query=${encodeURIComponent(query)}&limit=8`).catch(() => ({ users: [] })) : { users: [] };
+        if (mine !== round) return;
+        found.replaceChildren(...answer.users.filter(({ id }) => id !== app.store.me.id).map((user) =>
+            h("li", {}, h("button", { type: "button", class: "item", dataset: { user: user.username }, onclick: () => pick(user) },
+                avatar({ id: user.id, name: user.display_name }, "small"), h("span", { class: "name" }, user.display_name, h("small", { class: "soft" }, ` @${user.username}`))))));
+    }
+    function pick(user) {
+        if (!many) chosen.clear();
+        chosen.set(user.id, user);
+        input.value = "";
+        found.replaceChildren();
+        show();
+        input.focus();
+    }
+    return h("div", { class: "people" }, picked, input, found);
+}
+
+/** A room, or a talk with one or several people. */
+export function newConversation(app, start = "room") {
+    return dialog(t("new_conversation"), (close) => {
+        const chosen = new Map();
+        const name = h("input", { id: "room-name", maxLength: 100, autocomplete: "off" });
+        const description = h("input", { id: "room-description", maxLength: 1000, placeholder: t("optional"), autocomplete: "off" });
+        const isPrivate = h("input", { type: "checkbox", id: "room-private" });
+        const form = h("form", { class: "form", onsubmit: create });
+        let kind = start;
+        const tab = (what, text) => h("button", { type: "button", "aria-pressed": String(kind === what), id: `new-${what}`, onclick: () => {
+            kind = what;
+            render();
+        } }, text);
+        function render() {
+            form.replaceChildren(
+                h("div", { class: "segments" }, tab("room", t("a_room")), tab("people", t("a_talk"))),
+                kind === "room" ? h("div", { class: "form" }, field(t("room_name"), name), field(t("description"), description), h("label", { class: "check" }, isPrivate, t("private_room"))) : h("p", { class: "soft" }, t("talk_words")),
+                people(app, chosen, true),
+                end(h("button", { type: "submit", class: "primary", id: "create" }, t("create"))));
+            (kind === "room" ? name : form.querySelector("#find-people")).focus();
+        }
+        async function create(event) {
+            event.preventDefault();
+            const member_ids = [...chosen.keys()];
+            const room = { kind: isPrivate.checked ? "private_room" : "public_room", name: name.value.trim(), description: description.value.trim() || undefined, member_ids };
+            if (kind === "room" && !room.name) return name.focus();
+            if (kind === "people" && member_ids.length === 0) return form.querySelector("#find-people").focus();
+            const data = kind === "room" ? room : { kind: member_ids.length === 1 ? "direct" : "group", member_ids };
+            if (await app.act.create(data)) close();
+            return undefined;
+        }
+        queueMicrotask(render);
+        return form;
+    });
+}
+
+export function addPeople(app) {
+    return dialog(t("add_people"), (close) => {
+        const chosen = new Map();
+        const add = async () => {
+            for (const id of chosen.keys()) await app.act.invite(id);
+            close();
+        };
+        return h("div", { class: "form" }, people(app, chosen, true), end(h("button", { type: "button", class: "primary", id: "add", onclick: add }, t("add"))));
+    });
+}
+
+export async function inviteLink(app) {
+    const code = await app.act.inviteLink();
+    if (!code) return undefined;
+    return dialog(t("invite_link"), () => h("div", { class: "form" },
+        h("p", { class: "soft" }, t("invite_words")), h("input", { readOnly: true, value: code, onfocus: (event) => event.target.select() }),
+        end(h("button", { type: "button", class: "primary", onclick: () => app.act.copy(code) }, t("copy_text")))));
+}
+
+export function editRoom(app) {
+    const { current } = app;
+    return dialog(t("edit_room"), (close) => {
+        const name = h("input", { maxLength: 100, value: current.name ?? "" });
+        const description = h("input", { maxLength: 1000, value: current.description ?? "" });
+        const save = async (event) => {
+            event.preventDefault();
+            if (await app.act.update({ name: name.value.trim(), description: description.value.trim() })) close();
+        };
+        return h("form", { class: "form", onsubmit: save }, field(t("room_name"), name), field(t("description"), description), end(h("button", { type: "submit", class: "primary" }, t("save"))));
+    });
+}
+
+export async function leave(app, conversation) {
+    const title = t("leave_title", { name: app.nameOf(conversation) });
+    const words = t(conversation.kind === "public_room" ? "leave_public" : "leave_private");
+    if (await confirm(title, words, { cancel: t("cancel"), label: t("leave") })) app.act.leave(conversation.id);
+}
+
+/** What may be done about a member: write to them, and by rank their role, silence, removal. */
+export function manageMember(app, conversation, member) {
+    const rank = { read_only: 0, member: 1, moderator: 2, admin: 3, owner: 4 };
+    const mine = rank[conversation.role];
+    const above = conversation.kind !== "direct" && mine > rank[member.role];
+    return dialog(member.display_name, (close) => {
+        const doing = (work) => async () => {
+            close();
+            await work();
+        };
+        const { act } = app;
+        const data = { user_id: member.id };
+        const button = (text, work, bad) => h("button", { type: "button", class: `wide-button ${bad ? "bad" : ""}`, onclick: doing(work) }, text);
+        const roles = ["read_only", "member", "moderator", "admin"].filter((role) => rank[role] < mine && role !== member.role);
+        return h("div", { class: "form" }, h("p", { class: "soft" }, `@${member.username} · ${t(`role_${member.role}`)}`),
+            button(t("write_to"), () => act.create({ kind: "direct", member_ids: [member.id] })),
+            above && mine >= rank.admin && app.can("set_role") && roles.map((role) => button(t("make_role", { role: t(`role_${role}`) }), () => act.moderate("set_role", { ...data, role }))),
+            above && mine >= rank.moderator && app.can("mute_member") && button(t("mute_hour"), () => act.moderate("mute_member", { ...data, duration_s: 3_600 })),
+            above && mine >= rank.moderator && app.can("remove_member") && button(t("remove_member"), () => act.moderate("remove_member", data), true),
+            above && mine >= rank.moderator && app.can("ban_member") && button(t("ban"), () => act.moderate("ban_member", data), true));
+    });
+}
+
+export function settings(app) {
+    const { store, session } = app;
+    const choice = (legend, options, chosen, onchoose) => h("fieldset", {}, h("legend", {}, legend),
+        h("div", { class: "segments" }, options.map(([value, text]) => h("button", { type: "button", "aria-pressed": String(value === chosen), dataset: { value }, onclick: (event) => {
+            event.currentTarget.parentElement.querySelectorAll("button").forEach((other) => other.setAttribute("aria-pressed", String(other === event.currentTarget)));
+            onchoose(value);
+        } }, text))));
+    return dialog(t("settings"), (close) => {
+        const mine = store.presence.get(store.me.id) ?? { status: "online" };
+        const words = h("input", { maxLength: 100, value: mine.status_text ?? "", placeholder: t("status_placeholder") });
+        const notify = async () => {
+            const answer = await Notification.requestPermission();
+            toast(t(answer === "granted" ? "notifications_on" : "notifications_off"));
+        };
+        const speak = (tag) => {
+            setLanguage(tag);
+            app.changed("look", "list", "conversation", "panel", "connection", "people", "open");
+            close();
+            settings(app);
+        };
+        return h("div", { class: "form", id: "settings" },
+            h("p", {}, h("strong", {}, store.me.display_name), h("span", { class: "soft" }, ` @${store.me.username}`)),
+            app.can("set_presence") && choice(t("presence"), ["online", "away", "busy", "invisible"].map((status) => [status, t(`presence_${status}`)]), mine.status, (status) => app.act.presence(status, words.value)),
+            app.can("set_presence") && field(t("status_text"), words),
+            app.can("set_presence") && end(h("button", { type: "button", onclick: () => app.act.presence(store.presence.get(store.me.id)?.status ?? "online", words.value) }, t("save"))),
+            choice(t("theme"), [["system", t("theme_system")], ["light", t("theme_light")], ["dark", t("theme_dark")]], theme(), setTheme),
+            choice(t("language"), [["en", "English"], ["fr", "Français"]], language(), speak),
+            h("div", { class: "row" },
+                h("button", { type: "button", onclick: () => shortcuts() }, t("shortcuts")),
+                globalThis.Notification?.permission === "default" && h("button", { type: "button", onclick: notify }, t("notifications")),
+                h("button", { type: "button", class: "bad", id: "sign-out", onclick: async () => {
+                    close();
+                    app.stop();
+                    await session.signOut();
+                    session.onLost("signed_out");
+                } }, t("sign_out"))));
+    });
+}
+
+export function shortcuts() {
+    const rows = [
+        ["Ctrl K", "key_switch"], ["Alt ↑ ↓", "key_next"], ["Ctrl F", "key_search"], ["Enter", "key_send"], ["Shift Enter", "key_line"],
+        ["↑", "key_edit"], ["↑ ↓", "key_walk"], ["R · E · P · Del", "key_message"], ["Esc", "key_close"], ["?", "key_help"],
+    ];
+    return dialog(t("shortcuts"), () => h("dl", { class: "keys" }, rows.flatMap(([keys, what]) =>
+        [h("dt", {}, keys.split(" ").map((key) => (key === "·" ? " · " : h("kbd", {}, key)))), h("dd", {}, t(what))])));
+}

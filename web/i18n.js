@@ -1,0 +1,90 @@
+// Words, dates and plurals in the reader's language. A text that depends on a number stands under KEY_one and KEY_other.
+
+import { en } from "./en.js";
+import { fr } from "./fr.js";
+
+const LANGUAGES = { en, fr };
+const KEY = "veza.language";
+let current = choose();
+let formats = formatsFor(current);
+
+function choose() {
+    const kept = globalThis.localStorage?.getItem(KEY);
+    const wanted = [kept, ...(globalThis.navigator?.languages ?? [])].filter(Boolean);
+    const found = wanted.map((tag) => tag.slice(0, 2).toLowerCase()).find((tag) => tag in LANGUAGES);
+    return found ?? "en";
+}
+
+function formatsFor(language) {
+    return {
+        plural: new Intl.PluralRules(language),
+        number: new Intl.NumberFormat(language),
+        time: new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit" }),
+        day: new Intl.DateTimeFormat(language, { weekday: "long", day: "numeric", month: "long" }),
+        dayWithYear: new Intl.DateTimeFormat(language, { day: "numeric", month: "long", year: "numeric" }),
+        full: new Intl.DateTimeFormat(language, { dateStyle: "full", timeStyle: "medium" }),
+        relative: new Intl.RelativeTimeFormat(language, { numeric: "auto" }),
+    };
+}
+
+export function language() {
+    return current;
+}
+
+export function setLanguage(language) {
+    current = language;
+    formats = formatsFor(language);
+    localStorage.setItem(KEY, language);
+    document.documentElement.lang = language;
+}
+
+/** The text under a key, with {name} replaced. A key without a text is shown as it is: a fault that can be seen. */
+export function t(key, values = {}) {
+    const text = LANGUAGES[current][key] ?? en[key] ?? key;
+    return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+}
+
+/** Where the server's words add nothing to these. */
+const OURS = new Set(["unreachable", "unknown_command", "disconnected", "deadline_exceeded", "unauthenticated"]);
+
+/** Why something failed: the server's words, which are English, or ours where they say as much in the reader's language. */
+export function explain(error) {
+    const key = `error_${error.code}`;
+    return key in LANGUAGES[current] && (current !== "en" || OURS.has(error.code)) ? t(key) : error.message;
+}
+
+/** The text for a number of things; {n} is the number. */
+export function tn(key, count, values = {}) {
+    const form = formats.plural.select(count) === "one" ? "one" : "other";
+    return t(`${key}_${form}`, { n: formats.number.format(count), ...values });
+}
+
+export const timeOf = (iso) => formats.time.format(new Date(iso));
+export const momentOf = (iso) => formats.full.format(new Date(iso));
+
+/** The day of a moment: today, yesterday, a weekday, a date. */
+export function dayOf(iso, now = new Date()) {
+    const at = new Date(iso);
+    const midnight = (date) => new Date(date.getFullYear(), date.getMonth(), date.getDate());
+    const days = Math.round((midnight(now) - midnight(at)) / 86_400_000);
+    if (days === 0 || days === 1) {
+        const text = formats.relative.format(-days, "day");
+        return text[0].toUpperCase() + text.slice(1);
+    }
+    return (days < 300 ? formats.day : formats.dayWithYear).format(at);
+}
+
+/** Short: a time for today, a day otherwise. */
+export function whenOf(iso) {
+    const isToday = new Date(iso).toDateString() === new Date().toDateString();
+    return isToday ? timeOf(iso) : dayOf(iso);
+}
+
+/** How long ago, in words. */
+export function agoOf(iso) {
+    const minutes = Math.max(0, Math.round((Date.now() - new Date(iso)) / 60_000));
+    if (minutes === 0) return formats.relative.format(0, "second");
+    if (minutes < 60) return formats.relative.format(-minutes, "minute");
+    if (minutes < 60 * 24) return formats.relative.format(-Math.round(minutes / 60), "hour");
+    return formats.relative.format(-Math.round(minutes / 60 / 24), "day");
+}

@@ -1,0 +1,269 @@
+// What is known: conversations with their counters and messages, people, who types. A pure state machine: events, pages
+// and acks go in, state changes, and what is to be done about it comes out as a list of effects. No DOM, no network; time
+// is an argument.
+//
+// Effects: {kind: "list"} the list of conversations changed; {kind: "conversation", id} this one changed;
+// {kind: "fetch", id} read the conversation's record anew; {kind: "reload", id} read its history anew;
+// {kind: "arrived", id, message} somebody else said something new; {kind: "left", id, reason} it is the user's no more.
+//
+// Invariant: an event counts once. A conversation's `cursor` is the seq of the last numbered event applied; what is not
+// after it is dropped. `countedTo` is the seq up to which unread and mentions are counted: a record that the server sent
+// may be ahead of the events, whose messages must then not be counted a second time.
+
+import { Timeline } from "./timeline.js";
+
+const TYPING_MS = 6_000;
+
+export class Store {
+    me;
+    conversations = new Map();
+    /** User id → {id, username, display_name}. */
+    people = new Map();
+    /** User id → {status, status_text, last_seen_at}. */
+    presence = new Map();
+
+    /** The first frame of a connection: the user's conversations, without counters. */
+    welcome({ user, conversations }) {
+        this.me = user;
+        this.#meet(user);
+        const effects = [{ kind: "list" }];
+        for (const { id, kind, name, last_seq, read_seq, role } of conversations) {
+            const known = this.conversations.get(id);
+            const conversation = known ?? this.#add(id, last_seq);
+            Object.assign(conversation, { kind, name: name ?? conversation.name, role });
+            if (known) this.#read(conversation, read_seq, effects); // perhaps read elsewhere meanwhile
+            else Object.assign(conversation, { read_seq });
+        }
+        return effects;
+    }
+
+    #add(id, cursor) {
+        const conversation = {
+            id, kind: id.startsWith("dm_") ? "direct" : id.startsWith("group_") ? "group" : "public_room",
+            name: null, description: null, role: "member", cursor, countedTo: -1, last_seq: cursor, read_seq: 0, unread: 0,
+            mentions: 0, member_count: 0, last_message_at: null, created_at: null, archived: false,
+            members: new Map(), hasMembers: false, typing: new Map(), pending: [], timeline: new Timeline(this.me?.id),
+        };
+        this.conversations.set(id, conversation);
+        return conversation;
+    }
+
+    /** A conversation's record from the server. One that is older than the events says nothing: it is read again. */
+    record({ unread_count, mention_count, last_seq, read_seq, ...record }) {
+        const conversation = this.conversations.get(record.id) ?? this.#add(record.id, last_seq);
+        if (last_seq < conversation.cursor) return [{ kind: "fetch", id: record.id }];
+        Object.assign(conversation, record, { last_seq });
+        if (read_seq >= conversation.read_seq) {
+            Object.assign(conversation, { read_seq, unread: unread_count, mentions: mention_count, countedTo: last_seq });
+        }
+        return [{ kind: "list" }, { kind: "conversation", id: record.id }];
+    }
+
+    /** One event of the connection's. `now`: milliseconds. */
+    event({ type, data }, now) {
+        const id = data.conversation_id;
+        if (type === "presence") {
+            this.presence.set(data.user_id, { ...this.presence.get(data.user_id), ...data });
+            return [{ kind: "list" }, { kind: "people" }];
+        }
+        const conversation = this.conversations.get(id);
+        if (type === "reset") return conversation ? this.#reset(conversation, data.last_seq) : [];
+        if (type === "typing") return conversation ? this.#typing(conversation, data, now) : [];
+        if (type === "read_updated") return conversation ? this.#readUpdated(conversation, data) : [];
+        if (type === "thread_updated") {
+            conversation?.timeline.event(type, data);
+            return conversation ? [{ kind: "conversation", id }] : [];
+        }
+        return Number.isInteger(data.seq) && type !== "mention" ? this.#numbered(conversation, type, data) : [];
+    }
+
+    #numbered(known, type, data) {
+        const id = data.conversation_id;
+        if (known && data.seq <= known.cursor) return []; // a replay of what is known
+        const conversation = known ?? this.#add(id, data.seq - 1);
+        const effects = [{ kind: "conversation", id }];
+        if (!known) effects.push({ kind: "list" }, { kind: "fetch", id });
+        const unseen = type === "message_deleted" ? this.#wasUnread(conversation, data.message_id) : 0;
+        conversation.cursor = data.seq;
+        conversation.last_seq = Math.max(conversation.last_seq, data.seq);
+        conversation.timeline.event(type, data);
+        if (type === "message_created") this.#said(conversation, data, effects);
+        else if (type === "message_deleted" && data.seq > conversation.countedTo) {
+            if (unseen === undefined) effects.push({ kind: "fetch", id });
+            else conversation.unread = Math.max(0, conversation.unread - unseen);
+            effects.push({ kind: "list" });
+        } else if (type.startsWith("member_")) this.#memberEvent(conversation, type, data, effects);
+        else if (type.startsWith("conversation_")) this.#conversationEvent(conversation, type, data, effects);
+        conversation.countedTo = Math.max(conversation.countedTo, data.seq);
+        return effects;
+    }
+
+    #said(conversation, message, effects) {
+        const { id } = conversation;
+        this.#meet(message.sender);
+        conversation.typing.delete(message.sender.id);
+        conversation.last_message_at = message.created_at;
+        conversation.pending = conversation.pending.filter(
+            (other) => other.client_message_id !== message.client_message_id && other.message_id !== message.message_id,
+        );
+        effects.push({ kind: "list" });
+        const mine = message.sender.id === this.me?.id;
+        if (mine || message.deleted || message.seq <= conversation.read_seq) return;
+        if (message.seq > conversation.countedTo) {
+            conversation.unread++;
+            if (message.mentions.includes(this.me?.id)) conversation.mentions++;
+        }
+        effects.push({ kind: "arrived", id, message });
+    }
+
+    /** 1 or 0, or undefined when the message is not known. */
+    #wasUnread(conversation, messageId) {
+        const message = conversation.timeline.known.get(messageId);
+        if (!message) return conversation.unread === 0 ? 0 : undefined;
+        const counted = message.sender.id !== this.me?.id && !message.deleted && message.seq > conversation.read_seq;
+        return counted ? 1 : 0;
+    }
+
+    #memberEvent(conversation, type, data, effects) {
+        const { user, role, muted_until } = data;
+        const { id, members } = conversation;
+        const mine = user.id === this.me?.id;
+        this.#meet(user);
+        effects.push({ kind: "list" }, { kind: "people" });
+        if (type === "member_joined") {
+            if (data.seq > conversation.countedTo) conversation.member_count++;
+            members.set(user.id, { ...user, role, read_seq: 0 });
+            if (mine) conversation.role = role;
+        } else if (type === "member_left") {
+            if (data.seq > conversation.countedTo) conversation.member_count--;
+            members.delete(user.id);
+            if (mine) {
+                this.conversations.delete(id);
+                effects.push({ kind: "left", id, reason: data.reason });
+            }
+        } else {
+            const changed = {};
+            if (role !== undefined) changed.role = role;
+            if (muted_until !== undefined) changed.muted_until = muted_until;
+            if (members.has(user.id)) Object.assign(members.get(user.id), changed);
+            if (mine) Object.assign(conversation, changed);
+        }
+    }
+
+    #conversationEvent(conversation, type, data, effects) {
+        effects.push({ kind: "list" });
+        for (const field of ["name", "description", "owner_id", "archived", "slow_mode_s", "member_limit"]) {
+            // A direct conversation has the other's name, which its events do not carry.
+            if (data[field] !== undefined && !(field === "name" && data[field] === null)) conversation[field] = data[field];
+        }
+        if (type !== "conversation_created") return;
+        conversation.created_at ??= data.created_at;
+        conversation.kind = data.kind ?? conversation.kind;
+        for (const member of data.members ?? []) {
+            this.#meet(member);
+            conversation.members.set(member.id, { read_seq: 0, ...member });
+        }
+        if (data.members) conversation.member_count = Math.max(conversation.member_count, data.members.length);
+    }
+
+    #reset(conversation, lastSeq) {
+        conversation.cursor = lastSeq;
+        conversation.last_seq = lastSeq;
+        conversation.countedTo = -1;
+        conversation.timeline.reset();
+        conversation.members.clear();
+        conversation.hasMembers = false;
+        const { id } = conversation;
+        return [{ kind: "conversation", id }, { kind: "fetch", id }, { kind: "reload", id }];
+    }
+
+    #typing(conversation, { user_id, expires_in_ms }, now) {
+        conversation.typing.set(user_id, now + (expires_in_ms ?? TYPING_MS));
+        return [{ kind: "typing", id: conversation.id }];
+    }
+
+    /** Who types in a conversation at `now`. */
+    typists(conversation, now) {
+        for (const [user, until] of conversation.typing) {
+            if (until <= now) conversation.typing.delete(user);
+        }
+        return [...conversation.typing.keys()];
+    }
+
+    #readUpdated(conversation, { user_id, read_seq }) {
+        const effects = [{ kind: "conversation", id: conversation.id }];
+        if (user_id === this.me?.id) this.#read(conversation, read_seq, effects);
+        const member = conversation.members.get(user_id);
+        if (member) member.read_seq = Math.max(member.read_seq ?? 0, read_seq);
+        return effects;
+    }
+
+    #read(conversation, seq, effects) {
+        if (seq <= conversation.read_seq) return;
+        conversation.read_seq = seq;
+        if (seq >= conversation.last_seq) Object.assign(conversation, { unread: 0, mentions: 0 });
+        else effects.push({ kind: "fetch", id: conversation.id });
+        effects.push({ kind: "list" });
+    }
+
+    /** The user has read up to `seq`; says what the server is to be told, or undefined. */
+    markRead(id, seq) {
+        const conversation = this.conversations.get(id);
+        if (!conversation || seq <= conversation.read_seq) return undefined;
+        const effects = [];
+        this.#read(conversation, seq, effects);
+        return { conversation_id: id, seq };
+    }
+
+    /** A message on its way, shown until its event comes. */
+    sending(message, now) {
+        const conversation = this.conversations.get(message.conversation_id);
+        conversation?.pending.push({ ...message, state: "sending", created_at: new Date(now).toISOString() });
+        return [{ kind: "conversation", id: message.conversation_id }];
+    }
+
+    /** What became of it: {message_id} of the ack, {retryInMs}, {error} when it was refused, nothing to forget it. */
+    sent(conversationId, clientMessageId, outcome) {
+        const conversation = this.conversations.get(conversationId);
+        const message = conversation?.pending.find((other) => other.client_message_id === clientMessageId);
+        if (!message) return [];
+        const shown = outcome?.message_id !== undefined && conversation.timeline.known.has(outcome.message_id);
+        if (!outcome || shown) conversation.pending.splice(conversation.pending.indexOf(message), 1);
+        else Object.assign(message, outcome, { state: outcome.error ? "failed" : "sending" });
+        return [{ kind: "conversation", id: conversationId }];
+    }
+
+    /** A page of a conversation's members. */
+    members(id, members, isLast) {
+        const conversation = this.conversations.get(id);
+        if (!conversation) return [];
+        for (const member of members) {
+            this.#meet(member);
+            const known = conversation.members.get(member.id);
+            const read_seq = Math.max(member.read_seq ?? 0, known?.read_seq ?? 0);
+            conversation.members.set(member.id, { ...known, ...member, read_seq });
+        }
+        conversation.hasMembers ||= isLast;
+        return [{ kind: "conversation", id }, { kind: "people" }, { kind: "list" }];
+    }
+
+    gone(id) {
+        return this.conversations.delete(id) ? [{ kind: "list" }, { kind: "left", id, reason: "gone" }] : [];
+    }
+
+    #meet({ id, username, display_name }) {
+        this.people.set(id, { id, username, display_name });
+    }
+
+    /** Conversations, the newest message first. */
+    sorted() {
+        const time = ({ last_message_at, created_at }) => last_message_at ?? created_at ?? "";
+        return [...this.conversations.values()].sort((a, b) => time(b).localeCompare(time(a)) || a.id.localeCompare(b.id));
+    }
+
+    /** The other one of a direct conversation, as far as known. */
+    peer(conversation) {
+        if (conversation.kind !== "direct") return undefined;
+        return [...conversation.members.values()].find(({ id }) => id !== this.me?.id);
+    }
+}

@@ -1,0 +1,204 @@
+// What stands beside the messages: a thread, pins, who is there, a search, one's mentions.
+
+import { Composer } from "./composer.js";
+import { addPeople, editRoom, inviteLink, leave, manageMember } from "./dialogs.js";
+import { avatar, h, icon, iconButton, reconcile } from "./dom.js";
+import { explain, t, tn } from "./i18n.js";
+import { foundRow, messageRow, moderates, pendingRow, signatureOf } from "./message.js";
+import { presenceDot } from "./view-sidebar.js";
+
+const SEARCH_AFTER_MS = 250;
+
+export class Panel {
+    #shown;
+    #search = { query: "", everywhere: false, messages: [], state: "idle", cursor: undefined, round: 0 };
+    #mentions = { messages: [], state: "idle", cursor: undefined };
+
+    constructor(app) {
+        this.app = app;
+        this.title = h("h2");
+        this.buttons = h("div", { class: "actions" });
+        this.body = h("div", { class: "panel-body" });
+        this.composer = new Composer(app, () => app.open.panel?.root);
+        this.composer.element.hidden = true;
+        this.element = h("aside", { class: "panel", id: "panel", hidden: true },
+            h("header", { class: "bar" }, this.title, this.buttons), this.body, this.composer.element);
+    }
+
+    update(topics) {
+        if (!["panel", "open", "look", "people", "conversation"].some((topic) => topics.has(topic))) return;
+        const { app } = this;
+        const { panel } = app.open;
+        const usable = panel && (app.current || panel.kind === "mentions");
+        this.element.hidden = !usable;
+        const key = usable && `${app.open.id}/${panel.kind}/${panel.root ?? ""}/${app.language}`;
+        if (key !== this.#shown) this.body.replaceChildren();
+        const fresh = key !== this.#shown;
+        this.#shown = key;
+        if (!usable) return;
+        this.title.textContent = t(`panel_${panel.kind}`);
+        this.element.dataset.kind = panel.kind;
+        this.buttons.replaceChildren(iconButton("close", t("close"), () => this.#close(), { id: "close-panel" }));
+        this.composer.element.hidden = panel.kind !== "thread";
+        if (panel.kind === "thread") this.#showThread(app.current, panel.root);
+        else if (panel.kind === "pins") this.#showPins(app.current);
+        else if (panel.kind === "details") this.#showDetails(app.current, fresh);
+        else if (panel.kind === "search") this.#showSearch(fresh);
+        else if (panel.kind === "mentions") this.#showMentions(fresh);
+    }
+
+    #close() {
+        const { open, act } = this.app;
+        act.showPanel(undefined);
+        if (location.hash.includes("/thread/")) history.replaceState(null, "", `#/${open.id}`);
+    }
+
+    #showThread(conversation, root) {
+        const { app } = this;
+        const { timeline } = conversation;
+        const thread = timeline.thread(root);
+        const rootMessage = timeline.known.get(root);
+        if (thread.following !== undefined && app.can("follow_thread")) {
+            this.buttons.prepend(h("button", { type: "button", class: "link", onclick: () => app.act.follow(root, !thread.following) }, t(thread.following ? "unfollow" : "follow")));
+        }
+        const atEnd = this.body.scrollHeight - this.body.scrollTop - this.body.clientHeight < 60;
+        const flags = { compact: false, inThread: true, seen: false };
+        const row = (message) => ({
+            key: `m${message.message_id}`, signature: signatureOf(app, message, flags),
+            build: () => messageRow(app, message, flags, (m) => this.composer.edit(m)),
+        });
+        const rows = rootMessage ? [row(rootMessage)] : [];
+        const count = Math.max(thread.replies.length, rootMessage?.thread?.reply_count ?? 0);
+        rows.push({ key: "count", signature: `${count}`, build: () => h("p", { class: "day" }, h("span", {}, tn("replies", count))) });
+        if (thread.hasOlder) {
+            const more = () => app.act.readThread(conversation, root, "older");
+            rows.push({ key: "more", signature: "", build: () => h("p", { class: "loading" }, h("button", { type: "button", class: "link", onclick: more }, t("load_older"))) });
+        }
+        rows.push(...thread.replies.map(row));
+        for (const message of conversation.pending.filter(({ parent_message_id }) => parent_message_id === root)) {
+            rows.push({ key: message.client_message_id, signature: `${message.state}${message.retry?.code}`, build: () => pendingRow(app, message, false) });
+        }
+        reconcile(this.body, rows);
+        if (atEnd) this.body.scrollTop = this.body.scrollHeight;
+        this.composer.update(conversation);
+    }
+
+    #showPins({ timeline }) {
+        const pins = timeline.pins ?? [];
+        const rows = pins.map((message) => ({
+            key: `p${message.message_id}`, signature: String(message.version), build: () => foundRow(this.app, message, false),
+        }));
+        if (pins.length === 0) rows.push({ key: "none", signature: "", build: () => nothing(t(timeline.pins ? "no_pins" : "loading")) });
+        reconcile(this.body, rows);
+    }
+
+    #showDetails(conversation, fresh) {
+        const { app } = this;
+        const { store } = app;
+        const isDirect = conversation.kind === "direct";
+        const canInvite = !isDirect && conversation.role !== "read_only";
+        const rank = { owner: 0, admin: 1, moderator: 2, member: 3, read_only: 4 };
+        const online = ({ id }) => (["online", "away", "busy"].includes(store.presence.get(id)?.status) ? 0 : 1);
+        const members = [...conversation.members.values()].sort((a, b) =>
+            rank[a.role] - rank[b.role] || online(a) - online(b) || a.display_name.localeCompare(b.display_name));
+        const button = (symbol, text, onclick, props = {}) => h("button", { type: "button", class: "wide-button", onclick, ...props }, icon(symbol), text);
+        const { id, name, description, role, member_count } = conversation;
+        const seen = members.map((member) => [member.id, member.display_name, member.role, store.presence.get(member.id)]);
+        const signature = JSON.stringify([id, name, description, role, member_count, seen, app.can("create_invite"), app.can("update_conversation")]);
+        if (!fresh && this.body.dataset.signature === signature) return; // whoever has the focus here keeps it
+        this.body.dataset.signature = signature;
+        const mayEdit = conversation.kind === "group" || ["owner", "admin"].includes(conversation.role);
+        this.body.replaceChildren(
+            h("div", { class: "details" },
+                conversation.description && h("p", {}, conversation.description),
+                conversation.kind === "public_room" && h("p", { class: "soft" }, t("address"), " ", h("code", { id: "room-address" }, conversation.id)),
+                canInvite && button("plus", t("add_people"), () => addPeople(app), { id: "add-people" }),
+                canInvite && moderates(app) && app.can("create_invite") && button("copy", t("invite_link"), () => inviteLink(app)),
+                !isDirect && mayEdit && app.can("update_conversation") && button("edit", t("edit_room"), () => editRoom(app)),
+                !isDirect && button("leave", t("leave"), () => leave(app, conversation), { class: "wide-button bad" })),
+            h("h3", {}, tn("members", Math.max(conversation.member_count, members.length))),
+            h("ul", { class: "items", id: "members" }, members.map((member) => this.#member(conversation, member))));
+    }
+
+    #member(conversation, member) {
+        const { app } = this;
+        const presence = app.store.presence.get(member.id);
+        const isMe = member.id === app.store.me.id;
+        return h("li", {}, h("button", { type: "button", class: "item", disabled: isMe, onclick: () => manageMember(app, conversation, member) },
+            h("span", { class: "with-presence" }, avatar({ id: member.id, name: member.display_name }, "small"), presenceDot(presence?.status)),
+            h("span", { class: "name" }, member.display_name, isMe && ` (${t("you")})`, presence?.status_text && h("small", { class: "soft" }, ` ${presence.status_text}`)),
+            member.role !== "member" && h("small", { class: "role" }, t(`role_${member.role}`))));
+    }
+
+    #showSearch(fresh) {
+        const { app } = this;
+        const search = this.#search;
+        if (fresh) {
+            Object.assign(search, { messages: [], state: "idle", cursor: undefined });
+            let timer;
+            const input = h("input", {
+                type: "search", id: "search", placeholder: t("search_placeholder"), value: search.query, "aria-label": t("search"),
+                oninput: () => {
+                    search.query = input.value;
+                    clearTimeout(timer);
+                    timer = setTimeout(() => this.#find(), SEARCH_AFTER_MS);
+                },
+            });
+            const everywhere = h("input", { type: "checkbox", checked: search.everywhere, onchange: () => {
+                search.everywhere = everywhere.checked;
+                this.#find();
+            } });
+            this.results = h("div", { class: "results", id: "results" });
+            this.body.replaceChildren(
+                h("div", { class: "search-form" }, input, h("label", { class: "check" }, everywhere, t("search_everywhere")), h("p", { class: "soft hint" }, t("search_hint"))),
+                this.results);
+            input.focus();
+            if (search.query) this.#find();
+        }
+        const more = search.cursor !== undefined && h("button", { type: "button", class: "link", onclick: () => this.#find(true) }, t("load_older"));
+        const none = search.state === "found" && search.messages.length === 0;
+        this.results.replaceChildren(...search.messages.map((message) => foundRow(app, message, search.everywhere)),
+            none ? nothing(t("nothing_found")) : search.state === "failed" ? nothing(search.why) : "", more || "");
+    }
+
+    async #find(more = false) {
+        const search = this.#search;
+        const round = ++search.round;
+        const query = search.query.trim();
+        if (!query) Object.assign(search, { messages: [], state: "idle", cursor: undefined });
+        else {
+            try {
+                const where = search.everywhere ? {} : { conversation_id: this.app.open.id };
+                const page = await this.app.ask("search_messages", { query, ...where, cursor: more ? search.cursor : undefined, limit: 30 });
+                if (round !== search.round) return;
+                Object.assign(search, { messages: more ? [...search.messages, ...page.messages] : page.messages, cursor: page.next_cursor ?? undefined, state: "found" });
+            } catch (error) {
+                if (round !== search.round) return;
+                Object.assign(search, { messages: [], cursor: undefined, state: "failed", why: explain(error) });
+            }
+        }
+        this.app.changed("panel");
+    }
+
+    #showMentions(fresh) {
+        const mentions = this.#mentions;
+        if (fresh) {
+            Object.assign(mentions, { messages: [], state: "loading", cursor: undefined });
+            this.#readMentions();
+        }
+        const more = mentions.cursor !== undefined && h("button", { type: "button", class: "link", onclick: () => this.#readMentions() }, t("load_older"));
+        const note = mentions.messages.length === 0 ? nothing(t(mentions.state === "loading" ? "loading" : "no_mentions")) : "";
+        this.body.replaceChildren(...mentions.messages.map((message) => foundRow(this.app, message, true)), note, more || "");
+    }
+
+    async #readMentions() {
+        const mentions = this.#mentions;
+        const page = await this.app.ask("list_mentions", { cursor: mentions.cursor, limit: 30 }).catch(() => ({ messages: [] }));
+        Object.assign(mentions, { messages: [...mentions.messages, ...page.messages], cursor: page.next_cursor ?? undefined, state: "found" });
+        this.app.changed("panel");
+    }
+}
+
+function nothing(text) {
+    return h("p", { class: "soft nothing" }, text);
+}

@@ -1,0 +1,142 @@
+// The list of conversations, who one is, and how the connection does.
+
+import { avatar, h, icon, iconButton, reconcile } from "./dom.js";
+import { discover, newConversation, settings } from "./dialogs.js";
+import { t, tn } from "./i18n.js";
+
+/** Conversations shown at once; the filter finds the others. */
+const SHOWN_MAX = 300;
+
+export class Sidebar {
+    constructor(app) {
+        this.app = app;
+        this.filter = h("input", {
+            type: "search", id: "filter", autocomplete: "off", oninput: () => this.#list(), onkeydown: (event) => this.#filterKey(event),
+        });
+        this.rooms = h("ul", { class: "items", id: "rooms" });
+        this.direct = h("ul", { class: "items", id: "direct" });
+        this.roomsTitle = h("h2");
+        this.directTitle = h("h2");
+        this.buttons = h("div", { class: "actions" });
+        this.list = h("nav", { class: "lists", id: "conversations", onkeydown: (event) => this.#listKey(event) },
+            this.roomsTitle, this.rooms, this.directTitle, this.direct);
+        this.status = h("p", { id: "connection", role: "status" });
+        this.me = h("button", { type: "button", class: "self", id: "me", onclick: () => settings(this.app) });
+        this.element = h("aside", { class: "sidebar" },
+            h("header", { class: "bar" }, h("img", { src: "web/icon.svg", alt: "", width: 26, height: 26 }), h("strong", {}, "Veza"), this.buttons),
+            h("div", { class: "filter" }, icon("search"), this.filter),
+            this.list,
+            h("footer", {}, this.status, this.me));
+    }
+
+    update(topics) {
+        if (topics.has("look")) this.#frame();
+        if (topics.has("look") || topics.has("list") || topics.has("open")) this.#list();
+        if (topics.has("connection") || topics.has("look")) this.#connection();
+        if (["people", "list", "look", "connection"].some((topic) => topics.has(topic))) this.#self();
+    }
+
+    #frame() {
+        const { app } = this;
+        this.filter.placeholder = t("filter");
+        this.filter.setAttribute("aria-label", t("filter"));
+        this.list.setAttribute("aria-label", t("conversations"));
+        this.roomsTitle.textContent = t("rooms");
+        this.directTitle.textContent = t("direct_messages");
+        this.buttons.replaceChildren(
+            iconButton("at", t("mentions"), () => app.act.showPanel("mentions"), { id: "mentions", hidden: !app.can("list_mentions") }),
+            iconButton("compass", t("discover"), () => discover(app), { id: "discover" }),
+            iconButton("plus", t("new_conversation"), () => newConversation(app), { id: "new" }),
+        );
+    }
+
+    #list() {
+        const { store, open } = this.app;
+        const wanted = this.filter.value.trim().toLowerCase();
+        const all = store.sorted().filter((conversation) =>
+            !wanted || this.app.nameOf(conversation).toLowerCase().includes(wanted));
+        const isRoom = ({ kind }) => kind === "public_room" || kind === "private_room";
+        const rows = (list) => list.slice(0, SHOWN_MAX).map((conversation) => this.#row(conversation, conversation.id === open.id));
+        reconcile(this.rooms, rows(all.filter(isRoom)));
+        reconcile(this.direct, rows(all.filter((conversation) => !isRoom(conversation))));
+        this.roomsTitle.hidden = this.rooms.childElementCount === 0;
+        this.directTitle.hidden = this.direct.childElementCount === 0;
+    }
+
+    #row(conversation, isOpen) {
+        const { app } = this;
+        const { id, kind, unread, mentions, archived } = conversation;
+        const name = app.nameOf(conversation);
+        const peer = app.store.peer(conversation);
+        const status = app.store.presence.get(peer?.id)?.status ?? "";
+        const draft = Boolean(app.drafts.get(id)?.trim()) && !isOpen;
+        const badge = mentions > 0 ? `@${mentions}` : unread > 0 ? (unread > 99 ? "99+" : String(unread)) : "";
+        const label = [name, unread > 0 && tn("unread", unread), mentions > 0 && tn("mentioned", mentions)].filter(Boolean).join(", ");
+        return {
+            key: id,
+            signature: [name, kind, unread, mentions, isOpen, archived, status, draft, peer?.id].join("\t"),
+            build: () => h("li", {},
+                h("a", {
+                    href: `#/${id}`, "aria-label": label, "aria-current": isOpen ? "page" : undefined,
+                    class: `item ${unread > 0 ? "unread" : ""} ${archived ? "archived" : ""}`,
+                },
+                    kind === "direct" ? h("span", { class: "with-presence" }, avatar({ id: peer?.id ?? 0, name }, "small"), presenceDot(status))
+                        : icon(kind === "public_room" ? "hash" : kind === "private_room" ? "lock" : "people"),
+                    h("span", { class: "name" }, name),
+                    draft && icon("edit"),
+                    badge && h("span", { class: `badge ${mentions > 0 ? "mentions" : ""}` }, badge))),
+        };
+    }
+
+    #connection() {
+        const { name, caughtUp } = this.app.connection;
+        const words = name === "live" ? t("up_to_date") : name === "waiting" ? t("reconnecting") : name === "ended" ? t("disconnected") : t("connecting");
+        Object.assign(this.status.dataset, { state: name, caughtUp });
+        this.status.replaceChildren(h("span", { class: "dot" }), words);
+    }
+
+    #self() {
+        const { store } = this.app;
+        const me = store.me ?? this.app.session.user;
+        if (!me) return;
+        const presence = store.presence.get(me.id);
+        const isHere = ["live", "catching_up"].includes(this.app.connection.name);
+        const status = isHere ? (presence?.status ?? "online") : "offline";
+        this.me.replaceChildren(
+            h("span", { class: "with-presence" }, avatar({ id: me.id, name: me.display_name }), presenceDot(status)),
+            h("span", { class: "who" }, h("strong", {}, me.display_name), h("small", {}, presence?.status_text || `@${me.username}`)),
+            icon("settings"));
+        this.me.title = t("settings");
+        this.me.setAttribute("aria-label", `${me.display_name}, ${t("settings")}`);
+    }
+
+    #filterKey(event) {
+        if (event.key === "Escape") {
+            this.filter.value = "";
+            this.#list();
+            this.filter.blur();
+        } else if (event.key === "ArrowDown" || event.key === "Enter") {
+            const first = this.list.querySelector("a");
+            event.preventDefault();
+            if (event.key === "ArrowDown") return first?.focus();
+            if (first) location.hash = first.getAttribute("href");
+            this.filter.value = "";
+            this.#list();
+        }
+        return undefined;
+    }
+
+    #listKey(event) {
+        const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+        if (!step || event.altKey) return;
+        const links = [...this.list.querySelectorAll("a")];
+        const next = links[links.indexOf(document.activeElement) + step];
+        event.preventDefault();
+        (next ?? (step < 0 ? this.filter : undefined))?.focus();
+    }
+}
+
+/** A dot for online, away or busy; nothing where nothing is known. */
+export function presenceDot(status) {
+    return status ? h("span", { class: `presence ${status}`, title: t(`presence_${status}`) }) : null;
+}

@@ -1,0 +1,74 @@
+// The door: signing in, signing up, and a code from an authenticator where the account asks for one.
+
+import { h } from "./dom.js";
+import { explain, language, setLanguage, t } from "./i18n.js";
+
+/** Shows the form in `root`; calls `entered` when somebody is signed in. `reason`: why they are here again. */
+export function showSignIn(root, session, entered, reason) {
+    let mode = "in";
+    let needsCode = false;
+
+    const field = (name, label, props = {}) =>
+        h("label", {}, h("span", {}, label), h("input", { name, required: true, autocapitalize: "none", ...props }));
+
+    const render = (message, kept = {}) => {
+        const isNew = mode === "up";
+        const error = h("p", { class: "error", role: "alert", id: "sign-error", hidden: !message }, message ?? "");
+        const form = h(
+            "form",
+            { id: "sign", class: "sign", onsubmit: submit },
+            h("img", { src: "web/icon.svg", alt: "", width: 44, height: 44 }),
+            h("h1", {}, t(isNew ? "sign_up_title" : "sign_in_title")),
+            h("p", { class: "soft" }, t("tagline")),
+            error,
+            isNew
+                ? [
+                    field("username", t("username"), { autocomplete: "username", minLength: 3, maxLength: 50, pattern: "[A-Za-z0-9_\\-]+", title: t("username_rule"), value: kept.username ?? "" }),
+                    field("display_name", t("display_name"), { autocomplete: "name", required: false, maxLength: 100, placeholder: t("optional"), value: kept.display_name ?? "" }),
+                    field("email", t("email"), { type: "email", autocomplete: "email", value: kept.email ?? "" }),
+                ]
+                : field("login", t("login"), { autocomplete: "username", value: kept.login ?? "" }),
+            field("password", t("password"), { type: "password", autocomplete: isNew ? "new-password" : "current-password", minLength: isNew ? 8 : 1, maxLength: 128, value: kept.password ?? "" }),
+            needsCode && field("totp_code", t("totp_code"), { inputMode: "numeric", autocomplete: "one-time-code" }),
+            h("button", { class: "primary", type: "submit" }, t(isNew ? "sign_up" : "sign_in")),
+            h("p", { class: "soft" }, t(isNew ? "have_account" : "no_account"), " ",
+                h("button", { type: "button", class: "link", id: "sign-switch", onclick: swap }, t(isNew ? "sign_in" : "sign_up"))),
+            h("p", { class: "languages" }, [["en", "English"], ["fr", "Français"]].map(([tag, name]) =>
+                h("button", { type: "button", class: "link", "aria-pressed": String(language() === tag), onclick: () => speak(tag) }, name))),
+        );
+        root.replaceChildren(h("main", { class: "door" }, form));
+        const first = [...form.elements].find((input) => input.matches("input") && !input.value);
+        first?.focus();
+    };
+
+    const values = () => Object.fromEntries(new FormData(document.getElementById("sign")));
+
+    function swap() {
+        mode = mode === "in" ? "up" : "in";
+        needsCode = false;
+        render();
+    }
+
+    function speak(tag) {
+        const kept = values();
+        setLanguage(tag);
+        render(undefined, kept);
+    }
+
+    async function submit(event) {
+        event.preventDefault();
+        const kept = values();
+        const button = event.target.querySelector("button.primary");
+        button.disabled = true;
+        try {
+            if (mode === "up") await session.signUp({ ...kept, display_name: kept.display_name || undefined });
+            else await session.signIn(kept);
+            entered();
+        } catch (error) {
+            needsCode ||= error.code === "two_factor_required";
+            render(explain(error), kept);
+        }
+    }
+
+    render(reason);
+}
