@@ -188,6 +188,8 @@ async fn every_route_answers_as_documented() {
         ("GET", "/health/live".into(), None, None),
         ("GET", "/metrics".into(), None, None),
         ("GET", "/dashboard".into(), None, None),
+        ("GET", "/".into(), None, None),
+        ("GET", "/web/veza-client.js".into(), None, None),
     ];
     let parts = routes().into_iter().filter_map(|route| Some(route.strip_prefix("GET ")?.to_owned()));
     let parts = parts.filter(|path| path.starts_with("/dashboard/") && !path.ends_with("/events"));

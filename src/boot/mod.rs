@@ -223,7 +223,7 @@ fn announce(config: &Config, workers: usize, started: Instant) {
         r#"
 Veza Chat Server is ready: http://{address}   (WebSocket: ws://{address}/ws)
 
-Register a user, make a room, say hello:
+Open http://{address} in a browser to chat. Or register a user, make a room, say hello from here:
 
   TOKEN=$(curl -s http://{address}/auth/register -H 'content-type: application/json' -d '{{"username":"ada","email":"ada@example.org","password":"correct horse battery"}}' | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
   ROOM=$(curl -s http://{address}/api/commands -H "authorization: Bearer $TOKEN" -d '{{"type":"create_conversation","data":{{"kind":"public_room","name":"lobby"}}}}' | sed 's/.*"id":"\(room_[0-9]*\)".*/\1/')
