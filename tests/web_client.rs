@@ -284,18 +284,18 @@ async fn what_one_does_to_messages_the_other_sees_and_what_the_server_lacks_is_n
     join_room(&mut bob, &room).await;
     ada.say("Shall we meet on Thursday?").await;
     bob.sees("Shall we meet").await;
-    let known = async |command: &str| {
-        let user = ada.token(&server).await;
-        server.call(&user, command, json!({})).await.err().is_none_or(|problem| code(&problem) != "unknown_command")
+    let user = ada.token(&server).await;
+    let known = async |command: &str, data: Value| {
+        server.call(&user, command, data).await.err().is_none_or(|problem| code(&problem) != "unknown_command")
     };
-    if !known("list_pins").await {
+    if !known("list_pins", json!({"conversation_id": room})).await {
         let offered =
             "document.querySelector('#messages [data-do=edit], #messages [data-do=pin], #show-pins:not([hidden])')";
         ada.browser.wait_for(&format!("!{offered}")).await;
         return;
     }
 
-    if known("get_presence").await {
+    if known("get_presence", json!({"user_ids": [user.id]})).await {
         ada.click("#show-details").await;
         ada.browser.wait_for("document.querySelectorAll('#members .presence.online').length === 2").await;
         bob.click("#me").await;

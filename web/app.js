@@ -32,6 +32,8 @@ export class App {
     #topics = new Set();
     #missing = new Set();
     #fetching = new Set();
+    /** Whose presence this connection has asked for, and is told of. */
+    #askedFor = new Set();
 
     constructor(session) {
         this.session = session;
@@ -128,6 +130,7 @@ export class App {
     apply(effects) {
         for (const { kind, id, ...rest } of effects) {
             if (kind === "list" || kind === "people") this.changed(kind);
+            else if (kind === "member") id === this.open.id && this.lookForPresence([rest.user]);
             else if (kind === "conversation" || kind === "typing") id === this.open.id && this.changed(kind);
             else if (kind === "fetch") this.#fetch(id);
             else if (kind === "reload") id === this.open.id && this.#load(this.store.conversations.get(id));
@@ -162,6 +165,7 @@ export class App {
         // Who came and went meanwhile was not told: everybody is asked about anew.
         const known = [...this.store.presence.keys()];
         this.store.presence.clear();
+        this.#askedFor.clear();
         this.apply(this.store.welcome(welcome));
         this.changed("look", "list");
         if (isFirst) this.#route();
@@ -193,7 +197,8 @@ export class App {
     }
 
     async lookForPresence(ids) {
-        const unknown = [...new Set([this.store.me.id, ...ids])].filter((id) => id && !this.store.presence.has(id));
+        const unknown = [...new Set([this.store.me.id, ...ids])].filter((id) => id && !this.#askedFor.has(id));
+        unknown.forEach((id) => this.#askedFor.add(id));
         for (let from = 0; from < unknown.length && this.can("get_presence"); from += 200) {
             const page = await this.ask("get_presence", { user_ids: unknown.slice(from, from + 200) }).catch(() => undefined);
             for (const data of page?.presence ?? []) this.apply(this.store.event({ type: "presence", data }, Date.now()));

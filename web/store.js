@@ -4,7 +4,8 @@
 //
 // Effects: {kind: "list"} the list of conversations changed; {kind: "conversation", id} this one changed;
 // {kind: "fetch", id} read the conversation's record anew; {kind: "reload", id} read its history anew;
-// {kind: "arrived", id, message} somebody else said something new; {kind: "left", id, reason} it is the user's no more.
+// {kind: "member", id, user} somebody joined; {kind: "arrived", id, message} somebody else said something new;
+// {kind: "left", id, reason} it is the user's no more.
 //
 // Invariant: an event counts once. A conversation's `cursor` is the seq of the last numbered event applied; what is not
 // after it is dropped. `countedTo` is the seq up to which unread and mentions are counted: a record that the server sent
@@ -133,6 +134,7 @@ export class Store {
         if (type === "member_joined") {
             if (data.seq > conversation.countedTo) conversation.member_count++;
             members.set(user.id, { ...user, role, read_seq: 0 });
+            effects.push({ kind: "member", id, user: user.id });
             if (mine) conversation.role = role;
         } else if (type === "member_left") {
             if (data.seq > conversation.countedTo) conversation.member_count--;
