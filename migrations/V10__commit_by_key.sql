@@ -18,7 +18,8 @@ LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
     -- The next statement's snapshot is taken under these locks: last_seq is what it says until the transaction ends.
-    PERFORM FROM conversations c WHERE c.id = ANY (p_conversation) ORDER BY c.id FOR UPDATE;
+    -- NO KEY, as the UPDATE below needs it: a foreign key that is checked meanwhile holds no commit up.
+    PERFORM FROM conversations c WHERE c.id = ANY (p_conversation) ORDER BY c.id FOR NO KEY UPDATE;
 
     RETURN QUERY
     WITH found AS MATERIALIZED (

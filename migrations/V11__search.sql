@@ -43,8 +43,9 @@ BEGIN
     END IF;
 END $$;
 
+-- No foreign key: it would lock the conversation for as long as its messages are being indexed.
 CREATE TABLE search_progress (
-    conversation_id bigint PRIMARY KEY REFERENCES conversations ON DELETE CASCADE,
+    conversation_id bigint PRIMARY KEY,
     indexed_seq     bigint NOT NULL DEFAULT 0
 ) WITH (fillfactor = 70);
 

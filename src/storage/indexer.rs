@@ -21,9 +21,9 @@ use tokio_postgres::{Client, Statement};
 /// Conversations whose names may wait; beyond, a sweep finds them.
 const WAITING_MAX: usize = 65_536;
 /// Messages of one conversation in one transaction.
-const STRETCH: i64 = 500;
+const STRETCH: i64 = 200;
 /// Conversations in one transaction.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 8;
 /// Conversations that one look of a sweep finds.
 const SWEEP: i64 = 1_000;
 /// Messages are given so long to gather.
