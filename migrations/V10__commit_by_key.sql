@@ -42,11 +42,12 @@ BEGIN
                                 AND x.client_message_id = i.client_message_id LIMIT 1) first ON true
     ), judged AS MATERIALIZED (
         SELECT f.*,
-               -- Slow mode looks at the last few thousand places of the log, which bounds what it costs.
+               -- Slow mode looks at the last few thousand messages, which bounds what it costs.
                CASE WHEN f.slow_s IS NOT NULL THEN (
-                   SELECT x.created_at + make_interval(secs => f.slow_s) FROM messages x
-                    WHERE x.conversation_id = f.conversation_id AND x.seq > f.last_seq - 5000 AND x.sender_id = f.sender_id
-                    ORDER BY x.seq DESC LIMIT 1) END AS slow_until,
+                   SELECT max(x.created_at) + make_interval(secs => f.slow_s)
+                     FROM (SELECT y.sender_id, y.created_at FROM messages y
+                            WHERE y.conversation_id = f.conversation_id ORDER BY y.seq DESC LIMIT 5000) x
+                    WHERE x.sender_id = f.sender_id) END AS slow_until,
                CASE
                    WHEN f.first_id IS NOT NULL THEN 'duplicate'
                    WHEN f.known_conversation IS NULL THEN 'not_found'

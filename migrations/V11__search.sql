@@ -12,7 +12,7 @@ DO $$
 BEGIN
     CREATE TEXT SEARCH CONFIGURATION veza (COPY = simple);
     IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'unaccent') THEN
-        CREATE EXTENSION IF NOT EXISTS unaccent;
+        CREATE EXTENSION IF NOT EXISTS unaccent SCHEMA public;
         ALTER TEXT SEARCH CONFIGURATION veza ALTER MAPPING FOR
             asciiword, word, hword, hword_part, hword_asciipart, asciihword, numword, numhword, hword_numpart WITH unaccent, simple;
         CREATE FUNCTION folded(p_text text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -38,7 +38,7 @@ CREATE INDEX message_search_by_sender ON message_search (sender_id, created_at, 
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm') THEN
-        CREATE EXTENSION IF NOT EXISTS pg_trgm;
+        CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA public;
         CREATE INDEX message_search_by_text ON message_search USING gin (text gin_trgm_ops);
     END IF;
 END $$;
@@ -68,35 +68,31 @@ CREATE FUNCTION indexed_rows(p_messages bigint[]) RETURNS void LANGUAGE sql SECU
         SET words = excluded.words, text = excluded.text, has_link = excluded.has_link
 $$;
 
--- Indexes the next messages of these conversations; which of them have more.
-CREATE FUNCTION index_messages(p_conversations bigint[], p_limit bigint) RETURNS bigint[] LANGUAGE plpgsql
+-- Indexes the next messages of a conversation, at most so many; whether it has more.
+CREATE FUNCTION index_messages(p_conversation bigint, p_limit bigint) RETURNS boolean LANGUAGE plpgsql
 SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
-    v_conversation bigint;
-    v_from bigint;
+    v_from bigint := locked_progress(p_conversation, true);
     v_head bigint;
     v_last bigint;
     v_ids  bigint[];
-    v_more bigint[] := '{}';
 BEGIN
-    FOREACH v_conversation IN ARRAY p_conversations LOOP
-        v_from := locked_progress(v_conversation, true);
-        -- Numbers are given in the order of their commits: up to the head that is seen here, the next look sees everything.
-        SELECT c.last_seq INTO v_head FROM conversations c WHERE c.id = v_conversation;
-        CONTINUE WHEN NOT FOUND OR v_head <= v_from;
-        SELECT array_agg(m.id), max(m.seq) INTO v_ids, v_last
-          FROM (SELECT x.id, x.seq FROM messages x
-                 WHERE x.conversation_id = v_conversation AND x.seq > v_from AND x.seq <= v_head
-                 ORDER BY x.seq LIMIT p_limit) m;
-        PERFORM indexed_rows(v_ids);
-        IF cardinality(v_ids) = p_limit THEN
-            v_more := v_more || v_conversation;
-        ELSE
-            v_last := v_head;
-        END IF;
-        UPDATE search_progress p SET indexed_seq = v_last WHERE p.conversation_id = v_conversation;
-    END LOOP;
-    RETURN v_more;
+    -- Numbers are given in the order of their commits: up to the head that is seen here, the next look sees everything.
+    SELECT c.last_seq INTO v_head FROM conversations c WHERE c.id = p_conversation;
+    IF NOT FOUND OR v_head <= v_from THEN
+        RETURN false;
+    END IF;
+    SELECT array_agg(m.id), max(m.seq) INTO v_ids, v_last
+      FROM (SELECT x.id, x.seq FROM messages x
+             WHERE x.conversation_id = p_conversation AND x.seq > v_from AND x.seq <= v_head
+             ORDER BY x.seq LIMIT p_limit) m;
+    PERFORM indexed_rows(v_ids);
+    IF cardinality(v_ids) = p_limit THEN
+        UPDATE search_progress p SET indexed_seq = v_last WHERE p.conversation_id = p_conversation;
+        RETURN true;
+    END IF;
+    UPDATE search_progress p SET indexed_seq = v_head WHERE p.conversation_id = p_conversation;
+    RETURN false;
 END $$;
 
 -- The mark, held until the transaction ends: by the one who indexes, or shared by those who change what is indexed. So an
@@ -128,7 +124,7 @@ CREATE FUNCTION reindex_changed() RETURNS trigger LANGUAGE plpgsql SECURITY DEFI
 DECLARE
     n record;
 BEGIN
-    FOR n IN SELECT x.id, x.conversation_id, x.seq, x.deleted_at FROM new_messages x LOOP
+    FOR n IN SELECT x.id, x.conversation_id, x.seq, x.deleted_at FROM new_messages x ORDER BY x.conversation_id LOOP
         IF n.seq <= locked_progress(n.conversation_id, false) AND n.deleted_at IS NULL THEN
             PERFORM indexed_rows(ARRAY[n.id]);
         ELSE
@@ -140,34 +136,58 @@ END $$;
 CREATE TRIGGER reindex_changed AFTER UPDATE ON messages
     REFERENCING NEW TABLE AS new_messages FOR EACH STATEMENT EXECUTE FUNCTION reindex_changed();
 
-REVOKE ALL ON FUNCTION indexed_rows(bigint[]), index_messages(bigint[], bigint), locked_progress(bigint, boolean),
+REVOKE ALL ON FUNCTION indexed_rows(bigint[]), index_messages(bigint, bigint), locked_progress(bigint, boolean),
     unindexed_conversations(bigint, bigint) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION index_messages(bigint[], bigint), unindexed_conversations(bigint, bigint) TO chat_writer;
+GRANT EXECUTE ON FUNCTION index_messages(bigint, bigint), unindexed_conversations(bigint, bigint) TO chat_writer;
 
 -- What somebody typed as a tsquery: words and "phrases" that must occur, -words that must not, and beginnings* of words.
 CREATE FUNCTION search_words(p_query text) RETURNS tsquery LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
-    v_rest  text := regexp_replace(p_query, '(^|\s)[^\s"-]\S*\*(?=\s|$)', ' ', 'g');
+    -- "or" is a word as any other.
+    v_rest  text := regexp_replace(regexp_replace(p_query, '(^|\s)[^\s"-]\S*\*(?=\s|$)', ' ', 'g'), '\mor\M', '"or"', 'gi');
     v_words tsquery := CASE WHEN v_rest ~ '\S' THEN websearch_to_tsquery('public.veza', v_rest) END;
     v_beginnings tsquery := (
-        SELECT to_tsquery('simple', string_agg(quote_literal(folded(b.groups[2])) || ':*', ' & '))
-          FROM regexp_matches(p_query, '(^|\s)([^\s"*''\\:&|!()<>-][^\s"*''\\:&|!()<>]*)\*(?=\s|$)', 'g') AS b (groups));
+        SELECT to_tsquery('simple', string_agg(quote_literal(b.beginning) || ':*', ' & '))
+          FROM (SELECT regexp_replace(folded(f.groups[2]), '[^[:alnum:]_]', '', 'g') AS beginning
+                  FROM regexp_matches(p_query, '(^|\s)([^\s"*''\\:&|!()<>-][^\s"*''\\:&|!()<>]*)\*(?=\s|$)', 'g') AS f (groups)) b
+         WHERE b.beginning <> '');
 BEGIN
     RETURN coalesce(v_words && v_beginnings, v_words, v_beginnings);
 END $$;
+
+-- The messages that match, newest first. As the owner, who asks the index directly: under row level security the operators
+-- of a text search may not be given to an index, since they are not leakproof, and everything would be read. What the
+-- reader may see is therefore the first condition here, and the texts are read under their row level security afterwards.
+CREATE FUNCTION app_search(p_arguments jsonb, p_words tsquery, p_like text)
+RETURNS TABLE (message_id bigint, created_at timestamptz) LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = public, pg_temp AS $$
+    SELECT x.message_id, x.created_at FROM message_search x
+     WHERE x.conversation_id = ANY (CASE
+               WHEN p_arguments ->> 'conversation' IS NULL THEN ARRAY(SELECT app_conversations())
+               ELSE ARRAY(SELECT c FROM app_conversations() c WHERE c = (p_arguments -> 'conversation')::bigint) END)
+       AND (x.words @@ p_words OR x.text LIKE p_like)
+       AND (p_arguments ->> 'from_user_id' IS NULL OR x.sender_id = (p_arguments -> 'from_user_id')::bigint)
+       AND (p_arguments ->> 'has' IS DISTINCT FROM 'link' OR x.has_link)
+       AND (p_arguments ->> 'has' IS DISTINCT FROM 'file' OR x.has_file)
+       AND x.created_at < coalesce((p_arguments ->> 'before')::timestamptz, 'infinity')
+       AND x.created_at > coalesce((p_arguments ->> 'after')::timestamptz, '-infinity')
+       AND (x.created_at, x.message_id) < (
+           coalesce(to_timestamp(0) + (p_arguments -> 'cursor_us')::bigint * interval '1 microsecond', 'infinity'),
+           coalesce((p_arguments -> 'cursor_id')::bigint, 9007199254740991))
+     ORDER BY x.created_at DESC, x.message_id DESC LIMIT (p_arguments -> 'limit')::bigint + 1
+$$;
+REVOKE ALL ON FUNCTION app_search(jsonb, tsquery, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION app_search(jsonb, tsquery, text) TO chat_app;
 
 CREATE FUNCTION read_search_messages(p_arguments jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_limit  bigint := (p_arguments -> 'limit')::bigint;
     v_query  text := p_arguments ->> 'query';
     v_words  tsquery := search_words(v_query);
-    v_like   text := '%' || replace(replace(replace(folded(v_query), '\', '\\'), '%', '\%'), '_', '\_') || '%';
-    -- What has no words of its own for the parser, or is written without spaces, is looked for as it stands.
-    v_plain  boolean := v_query !~ '["*]|(^|\s)-' AND char_length(v_query) >= 2;
-    v_before timestamptz := coalesce((p_arguments ->> 'before')::timestamptz, 'infinity');
-    v_after  timestamptz := coalesce((p_arguments ->> 'after')::timestamptz, '-infinity');
-    v_at     timestamptz := coalesce(to_timestamp(0) + (p_arguments -> 'cursor_us')::bigint * interval '1 microsecond', 'infinity');
-    v_id     bigint := coalesce((p_arguments -> 'cursor_id')::bigint, 9007199254740991);
+    -- What is no phrase, exclusion or beginning is looked for as it stands, too: inside of words, and in scripts that put no
+    -- spaces between them.
+    v_like   text := CASE WHEN v_query !~ '["*]|(^|\s)-' AND char_length(v_query) >= 2
+        THEN '%' || replace(replace(replace(folded(v_query), '\', '\\'), '%', '\%'), '_', '\_') || '%' END;
 BEGIN
     IF p_arguments ->> 'conversation' IS NOT NULL THEN
         PERFORM require_access(p_arguments);
@@ -175,18 +195,15 @@ BEGIN
     RETURN page_json('messages', (
         SELECT jsonb_agg(jsonb_build_object(
                    'key', ((extract(epoch FROM s.created_at) * 1000000)::bigint)::text || '.' || s.message_id,
-                   'value', message_json(m) || jsonb_build_object('highlight', coalesce(ts_headline('public.veza', m.content, v_words,
-                        format('StartSel=%s, StopSel=%s, MaxWords=40, MinWords=15, ShortWord=0', U&'\E000', U&'\E001')),
-                        left(m.content, 200))))
+                   'value', message_json(m) || jsonb_build_object('highlight', highlighted(m.content, v_words)))
                    ORDER BY s.created_at DESC, s.message_id DESC)
-          FROM (SELECT x.message_id, x.created_at FROM message_search x
-                 WHERE (x.words @@ v_words OR (v_plain AND x.text LIKE v_like))
-                   AND (p_arguments ->> 'conversation' IS NULL OR x.conversation_id = (p_arguments -> 'conversation')::bigint)
-                   AND (p_arguments ->> 'from_user_id' IS NULL OR x.sender_id = (p_arguments -> 'from_user_id')::bigint)
-                   AND (p_arguments ->> 'has' IS DISTINCT FROM 'link' OR x.has_link)
-                   AND (p_arguments ->> 'has' IS DISTINCT FROM 'file' OR x.has_file)
-                   AND x.created_at < v_before AND x.created_at > v_after
-                   AND (x.created_at, x.message_id) < (v_at, v_id)
-                 ORDER BY x.created_at DESC, x.message_id DESC LIMIT v_limit + 1) s
+          FROM app_search(p_arguments, v_words, v_like) s
           JOIN messages m ON m.id = s.message_id AND m.deleted_at IS NULL), v_limit);
 END $$;
+
+-- Marks of the text's own are taken out: only what was found stands between two of them.
+CREATE FUNCTION highlighted(p_content text, p_words tsquery) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT coalesce(ts_headline('public.veza', translate(p_content, U&'\E000\E001', ''), p_words,
+               format('StartSel=%s, StopSel=%s, MaxWords=40, MinWords=15, ShortWord=0', U&'\E000', U&'\E001')),
+           left(translate(p_content, U&'\E000\E001', ''), 200))
+$$;

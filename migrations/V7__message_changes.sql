@@ -83,6 +83,20 @@ GRANT UPDATE (slow_mode_s, member_limit) ON conversations TO chat_writer;
 -- What one mutation tells people of it beside the log: notices is [{users, kind, payload}], to the connections of those
 -- users, wherever they are.
 ALTER TYPE mutation_outcome ADD ATTRIBUTE notices jsonb;
+
+-- What became of each mutation, for as long as it may be submitted again: after a connection was lost in the middle nobody
+-- knows whether it was committed, and doing it once more would undo what came after it (a join after a removal). Texts are
+-- not kept here either: whoever submits again has them. Swept after a day.
+CREATE TABLE mutation_outcomes (
+    mutation_id bigint      PRIMARY KEY,
+    actor_id    bigint      NOT NULL,
+    outcome     jsonb       NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX mutation_outcomes_by_age ON mutation_outcomes (created_at);
+ALTER TABLE mutation_outcomes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+CREATE POLICY writer_remembers ON mutation_outcomes TO chat_writer USING (true) WITH CHECK (true);
+GRANT SELECT, INSERT, DELETE ON mutation_outcomes TO chat_writer;
 DROP FUNCTION apply_mutations(text[], bigint[], bigint[], bigint[], jsonb[]);
 CREATE FUNCTION apply_mutations(
     p_kind text[], p_conversation bigint[], p_actor bigint[], p_mutation_id bigint[], p_arguments jsonb[])
@@ -97,8 +111,19 @@ BEGIN
     FOR i IN 1 .. cardinality(p_kind) LOOP
         ord := i; verdict := 'committed'; detail := NULL; o := NULL;
         BEGIN -- a sub-transaction: one row's refusal or fault leaves the others alone
-            EXECUTE format('SELECT * FROM %I($1, $2, $3, $4)', 'mutate_' || p_kind[i])
-               INTO o USING p_conversation[i], p_actor[i], p_mutation_id[i], p_arguments[i];
+            SELECT (jsonb_populate_record(NULL::mutation_outcome, r.outcome)).* INTO o
+              FROM mutation_outcomes r WHERE r.mutation_id = p_mutation_id[i] AND r.actor_id = p_actor[i];
+            IF NOT FOUND THEN
+                EXECUTE format('SELECT * FROM %I($1, $2, $3, $4)', 'mutate_' || p_kind[i])
+                   INTO o USING p_conversation[i], p_actor[i], p_mutation_id[i], p_arguments[i];
+                -- What appended nothing to a log does the same again, or nothing.
+                IF o.events IS NOT NULL THEN
+                    INSERT INTO mutation_outcomes (mutation_id, actor_id, outcome)
+                    VALUES (p_mutation_id[i], p_actor[i], to_jsonb(o) #- '{events,0,payload,content}');
+                END IF;
+            ELSIF p_arguments[i] ? 'content' THEN
+                o.events := jsonb_set(o.events, '{0,payload,content}', p_arguments[i] -> 'content');
+            END IF;
         EXCEPTION
             WHEN SQLSTATE 'VZ001' THEN
                 GET STACKED DIAGNOSTICS verdict = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
@@ -126,7 +151,7 @@ $$;
 -- Names after an @ that begins a word, outside of `code` and ```blocks```.
 CREATE FUNCTION mentioned_names(p_content text) RETURNS TABLE (name text) LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT DISTINCT lower(found.groups[1])
-      FROM regexp_matches(regexp_replace(p_content, '```.*?```|`[^`]*`', ' ', 'g'),
+      FROM regexp_matches(regexp_replace(regexp_replace(p_content, '```.*?```', ' ', 'g'), '`[^`]*`', ' ', 'g'),
                           '(?:^|[^A-Za-z0-9_@.-])@([A-Za-z0-9_-]{3,50})', 'g') AS found (groups)
 $$;
 
@@ -247,6 +272,8 @@ BEGIN
         PERFORM refuse('read_only', 'your role in this conversation is read-only');
     ELSIF m.muted_until > now() THEN
         PERFORM refuse('muted', 'you are muted in this conversation for a while');
+    ELSIF c.kind = 'direct' AND is_blocked(c.direct_low, c.direct_high) THEN
+        PERFORM refuse('blocked', 'one of you has blocked the other; nothing passes between you');
     END IF;
     RETURN m;
 END $$;
@@ -301,6 +328,8 @@ BEGIN
     PERFORM refuse_deleted(h);
     IF h.sender_id <> p_actor THEN
         PERFORM refuse('forbidden', 'only its author can edit a message');
+    ELSIF (SELECT count(*) FROM message_edits e WHERE e.message_id = h.id) >= 50 THEN
+        PERFORM refuse('conflict', 'a message can be edited 50 times; write a new one');
     ELSIF v_window > 0 AND h.created_at < now() - make_interval(secs => v_window) THEN
         PERFORM refuse('forbidden', format('a message can be edited for %s seconds after it was sent', v_window));
     END IF;

@@ -62,6 +62,8 @@ BEGIN
         PERFORM refuse('forbidden', 'a direct conversation has no roles; block the other user instead');
     ELSIF m.role < p_least THEN
         PERFORM refuse('forbidden', format('this is for the role %s and up; yours is %s', p_least, m.role));
+    ELSIF c.archived_at IS NOT NULL AND m.role < 'owner' THEN
+        PERFORM refuse('read_only', 'the conversation is archived; only its owner can open it again');
     END IF;
     RETURN m;
 END $$;
@@ -152,11 +154,12 @@ BEGIN
             SELECT m.user_id INTO v_heir FROM conversation_members m WHERE m.conversation_id = c.id
              ORDER BY m.role DESC, m.joined_seq, m.user_id LIMIT 1;
             IF FOUND THEN
-                UPDATE conversation_members m SET role = 'owner' WHERE m.conversation_id = c.id AND m.user_id = v_heir;
+                UPDATE conversation_members m SET role = 'owner', muted_until = NULL
+                 WHERE m.conversation_id = c.id AND m.user_id = v_heir;
                 UPDATE conversations x SET owner_id = v_heir WHERE x.id = c.id;
                 o.events := o.events
                     || append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
-                           'user', actor_json(v_heir), 'role', 'owner', 'actor', actor_json(p_actor)))
+                           'user', actor_json(v_heir), 'role', 'owner', 'muted_until', NULL, 'actor', actor_json(p_actor)))
                     || append_event(c.id, 'conversation_updated', p_actor, p_mutation_id, jsonb_build_object(
                            'owner_id', v_heir, 'actor', actor_json(p_actor)));
             ELSE
@@ -211,14 +214,16 @@ BEGIN
     IF o.events IS NULL THEN
         m := ruling_member(c, p_actor, 'owner');
         PERFORM ruled_member(c, m, v_user);
-        UPDATE conversation_members x SET role = CASE WHEN x.user_id = v_user THEN 'owner' ELSE 'admin' END::member_role
+        -- Nobody could lift the mute of an owner.
+        UPDATE conversation_members x SET role = CASE WHEN x.user_id = v_user THEN 'owner' ELSE 'admin' END::member_role,
+               muted_until = NULL
          WHERE x.conversation_id = c.id AND x.user_id IN (p_actor, v_user);
         UPDATE conversations x SET owner_id = v_user WHERE x.id = c.id;
         o.events := jsonb_build_array(
             append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
-                'user', actor_json(v_user), 'role', 'owner', 'actor', actor_json(p_actor))),
+                'user', actor_json(v_user), 'role', 'owner', 'muted_until', NULL, 'actor', actor_json(p_actor))),
             append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
-                'user', actor_json(p_actor), 'role', 'admin', 'actor', actor_json(p_actor))),
+                'user', actor_json(p_actor), 'role', 'admin', 'muted_until', NULL, 'actor', actor_json(p_actor))),
             append_event(c.id, 'conversation_updated', p_actor, p_mutation_id, jsonb_build_object(
                 'owner_id', v_user, 'actor', actor_json(p_actor))));
     END IF;
@@ -311,7 +316,12 @@ DECLARE
     v_changed jsonb := '{}';
     v_limit   integer := nullif((p_arguments ->> 'member_limit')::integer, 0);
 BEGIN
-    PERFORM ruling_member(c, p_actor, CASE c.kind WHEN 'group' THEN 'member' ELSE 'admin' END::member_role);
+    -- In a group everybody who may speak may rename it.
+    IF c.kind = 'group' AND NOT p_arguments ?| '{slow_mode_s,member_limit}' THEN
+        PERFORM speaking_member(c, p_actor);
+    ELSE
+        PERFORM ruling_member(c, p_actor, 'admin');
+    END IF;
     o.conversation_id := c.id;
     o.events := events_of_mutation(p_mutation_id);
     IF o.events IS NULL THEN
@@ -519,3 +529,42 @@ CREATE OR REPLACE FUNCTION conversation_json(c conversations, p_user bigint) RET
       LEFT JOIN conversation_members m ON m.conversation_id = c.id AND m.user_id = p_user
       LEFT JOIN conversation_statistics s ON s.conversation_id = c.id
 $$;
+
+CREATE OR REPLACE FUNCTION mutate_invite_member(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
+RETURNS mutation_outcome LANGUAGE plpgsql AS $$
+DECLARE
+    o mutation_outcome;
+    c conversations := locked_conversation(p_conversation);
+    v_user bigint := p_arguments -> 'user_id';
+    v_seq  bigint;
+BEGIN
+    o.conversation_id := c.id;
+    IF c.kind = 'direct' THEN
+        PERFORM acting_member(c, p_actor);
+        PERFORM refuse('forbidden', 'nobody can be added to a direct conversation; create a group instead');
+    END IF;
+    PERFORM speaking_member(c, p_actor);
+    SELECT m.joined_seq INTO v_seq FROM conversation_members m WHERE m.conversation_id = c.id AND m.user_id = v_user;
+    IF NOT FOUND THEN
+        o.events := jsonb_build_array(add_member(c, v_user, p_actor, p_mutation_id));
+        v_seq := o.events -> 0 -> 'seq';
+        o.gained := ARRAY[v_user];
+    END IF;
+    o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'user_id', v_user, 'seq', v_seq);
+    RETURN o;
+END $$;
+
+-- Nobody is put into a conversation by somebody whom they have blocked, or have been blocked by.
+CREATE FUNCTION refuse_blocked_members() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    v_blocked bigint;
+BEGIN
+    SELECT n.user_id INTO v_blocked FROM new_members n JOIN conversations c ON c.id = n.conversation_id
+     WHERE n.joined_seq = 1 AND n.user_id <> c.owner_id AND is_blocked(n.user_id, c.owner_id) LIMIT 1;
+    IF FOUND THEN
+        PERFORM refuse('blocked', format('data.member_ids: one of you has blocked the other: %s', v_blocked));
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER refuse_blocked_members AFTER INSERT ON conversation_members
+    REFERENCING NEW TABLE AS new_members FOR EACH STATEMENT EXECUTE FUNCTION refuse_blocked_members();

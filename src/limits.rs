@@ -39,6 +39,8 @@ pub const MEMBER_LIMIT_MAX: i64 = 1_000_000;
 pub const INVITE_USES_MAX: i64 = 100_000;
 /// `create_invite.expires_in_s`: a year.
 pub const INVITE_SECONDS_MAX: i64 = 366 * 86_400;
+/// Reactions, pins, role changes, typing over HTTP and the like that a user has for each message of their budget.
+pub const CHANGES_PER_MESSAGE: u32 = 5;
 /// `get_history.limit`: most messages in a page.
 pub const HISTORY_PAGE_MAX: i64 = 200;
 /// `get_history.limit`: messages in a page when not given.

@@ -550,8 +550,14 @@ async fn who_is_there_is_told_to_those_who_ask_and_may_know() {
         assert_eq!((&event["user_id"], &event["status"]), (&json!(bob.id), &json!(expected)));
         assert_eq!(event["status_text"], json!(text.filter(|_| expected != "offline")), "{event}");
     }
+    // Hidden, one comes and goes without a trace.
+    let hidden = watching.ok("get_presence", json!({"user_ids": [bob.id]})).await;
+    assert!(hidden["presence"][0]["last_seen_at"].is_string(), "since one has been hidden: {hidden}");
+    there.close().await;
+    let mut there = Client::none(server, &bob, Format::Json).await;
+    assert_eq!(watching.ok("get_presence", json!({"user_ids": [bob.id]})).await, hidden);
     there.ok("set_presence", json!({"status": "online"})).await;
-    assert_eq!(watching.event("presence").await["status"], "online");
+    assert_eq!(watching.event("presence").await["status"], "online", "and nothing before");
     there.close().await;
     let event = watching.event("presence").await;
     assert_eq!((&event["status"], event["last_seen_at"].is_string()), (&json!("offline"), true));
@@ -563,4 +569,11 @@ async fn who_is_there_is_told_to_those_who_ask_and_may_know() {
     server.ok(&bob, "block_user", json!({"user_id": ann.id})).await;
     let asked = watching.ok("get_presence", json!({"user_ids": [bob.id]})).await;
     assert_eq!(asked["presence"], json!([]));
+    // Nor is anything told that was asked for before. A user who is told of afterwards shows that time has passed.
+    server.room(&[&ann, &eve]).await;
+    watching.ok("get_presence", json!({"user_ids": [eve.id]})).await;
+    let mut there = Client::none(server, &bob, Format::Json).await;
+    there.ok("set_presence", json!({"status": "busy"})).await;
+    let _eve = Client::none(server, &eve, Format::Json).await;
+    assert_eq!(watching.event("presence").await["user_id"], eve.id);
 }

@@ -46,6 +46,11 @@ async fn an_edit_replaces_the_text_and_keeps_what_was_there() {
     ] {
         assert_eq!(refused(server, user, "edit_message", data).await, expected);
     }
+    for n in 2..50 {
+        server.ok(&ann, "edit_message", json!({"message_id": message, "content": format!("version {n}")})).await;
+    }
+    let one_more = json!({"message_id": message, "content": "never done"});
+    assert_eq!(refused(server, &ann, "edit_message", one_more).await, "conflict");
     let eve = server.register().await;
     assert_eq!(refused(server, &eve, "list_edits", json!({"message_id": message})).await, "not_found");
 }
@@ -233,6 +238,7 @@ async fn a_mention_reaches_the_one_it_names_and_counts() {
         format!("`@{}`", bob.name),
         format!("```\n@{}\n```", bob.name),
         format!("mail x@{}", bob.name),
+        format!("```@{0}``` and `@{0}`", bob.name),
         "@nobody-of-this-name".to_owned(),
     ] {
         say(server, &ann, &room, &content, None).await;
@@ -241,6 +247,10 @@ async fn a_mention_reaches_the_one_it_names_and_counts() {
     assert_eq!(count(&bob).await, 1);
     say(server, &ann, &room, "@room, listen", None).await;
     assert_eq!((count(&bob).await, count(&eve).await, count(&ann).await), (2, 1, 0));
+    // Between two blocks is not in one.
+    let between = say(server, &ann, &room, &format!("```a``` so, @{} ```b```", bob.name), None).await;
+    assert_eq!(count(&bob).await, 3);
+    server.ok(&ann, "delete_message", json!({"message_id": between})).await;
     // An edit says anew who is meant.
     server.ok(&ann, "edit_message", json!({"message_id": message, "content": format!("no, @{}", eve.name)})).await;
     assert_eq!((count(&bob).await, count(&eve).await), (1, 2));
@@ -290,6 +300,8 @@ async fn a_search_finds_words_however_they_are_written() {
         ("100%", vec![]),
         ("' OR 1=1 --", vec![]),
         ("* & | ! ( ) :* <->", vec![]),
+        ("\u{301}*", vec![]),
+        ("coffee or quartz", vec![]),
     ] {
         assert_eq!(search(&bob, json!({"query": query, "conversation_id": room})).await, expected, "{query}");
     }

@@ -156,10 +156,14 @@ async fn a_direct_conversation_has_no_roles_and_a_block_ends_it() {
     let message = json!({"conversation_id": direct, "content": "hello"});
     let sent = server.ok(&ann, "send_message", message.clone()).await;
     server.ok(&bob, "pin_message", json!({"message_id": sent["message_id"], "pinned": true})).await;
+    let like = json!({"message_id": sent["message_id"], "emoji": "👍"});
     for (blocker, other) in [(&ann, &bob), (&bob, &ann)] {
         server.ok(blocker, "block_user", json!({"user_id": other.id})).await;
         for sender in [&ann, &bob] {
             assert_eq!(code(&server.call(sender, "send_message", message.clone()).await.unwrap_err()), "blocked");
+            assert_eq!(code(&server.call(sender, "add_reaction", like.clone()).await.unwrap_err()), "blocked");
+            let group = json!({"kind": "group", "member_ids": [ann.id, bob.id]});
+            assert_eq!(code(&server.call(sender, "create_conversation", group).await.unwrap_err()), "blocked");
         }
         let listed = server.ok(blocker, "list_blocks", json!({})).await;
         assert_eq!(listed["users"][0]["id"], other.id);
@@ -222,4 +226,38 @@ async fn leaving_and_coming_back_lifts_nothing() {
     let lifted = json!({"conversation_id": room, "user_id": people[1].id, "duration_s": 0});
     server.ok(&people[0], "mute_member", lifted).await;
     server.ok(&people[1], "send_message", json!({"conversation_id": room, "content": "at last"})).await;
+}
+
+#[tokio::test]
+async fn an_archived_room_and_a_group_are_not_ruled_by_whoever_happens_to_be_there() {
+    let server = server().await;
+    let people = join_all((0..3).map(|_| server.register())).await;
+    let room = server.room(&[&people[0], &people[1], &people[2]]).await;
+    let about = |user: &User, more: Value| {
+        let mut data = json!({"conversation_id": room, "user_id": user.id});
+        data.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        data
+    };
+    server.ok(&people[0], "set_role", about(&people[1], json!({"role": "admin"}))).await;
+    server.ok(&people[0], "archive_conversation", json!({"conversation_id": room})).await;
+    for (kind, more) in
+        [("mute_member", json!({})), ("ban_member", json!({})), ("set_role", json!({"role": "moderator"}))]
+    {
+        let refused = server.call(&people[1], kind, about(&people[2], more)).await.unwrap_err();
+        assert_eq!(code(&refused), "read_only", "{kind}");
+    }
+    server.ok(&people[0], "archive_conversation", json!({"conversation_id": room, "archived": false})).await;
+    // An owner is never muted: nobody could lift it.
+    server.ok(&people[0], "mute_member", about(&people[2], json!({}))).await;
+    let refused = server.call(&people[2], "invite_member", about(&people[1], json!({}))).await.unwrap_err();
+    assert_eq!(code(&refused), "muted");
+    server.ok(&people[0], "transfer_ownership", about(&people[2], json!({}))).await;
+    server.ok(&people[2], "send_message", json!({"conversation_id": room, "content": "mine now"})).await;
+
+    let members: Vec<i64> = people[1..].iter().map(|user| user.id).collect();
+    let data = json!({"kind": "group", "name": "friends", "member_ids": members});
+    let group = id_of(&server.ok(&people[0], "create_conversation", data).await);
+    server.ok(&people[1], "update_conversation", json!({"conversation_id": group, "name": "best friends"})).await;
+    let slow = json!({"conversation_id": group, "slow_mode_s": 60});
+    assert_eq!(code(&server.call(&people[1], "update_conversation", slow).await.unwrap_err()), "forbidden");
 }

@@ -101,6 +101,8 @@ pub enum Delivery {
     Notice(Arc<EncodedNotice>),
     /// A user shows something else; sent to the shards that want to hear of it.
     Presence(Arc<PresenceRecord>),
+    /// One of two users has blocked the other; sent to every shard.
+    Blocked(UserId, UserId),
 }
 
 /// An event without a place in the log that concerns some users only, serialised once per format.
@@ -455,7 +457,7 @@ pub struct Settlement {
     /// Who and which conversations.
     pub opened: OpenedSession,
     /// The user's message budget, shared by its connections: theoretical arrival time, see `chat::budget`.
-    pub budget: Arc<AtomicU64>,
+    pub budgets: Arc<[AtomicU64; 2]>,
     /// The user has too many connections: to be told so and closed with 4004.
     pub too_many: bool,
 }

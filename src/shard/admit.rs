@@ -30,7 +30,7 @@ const ADMISSIONS_WAITING_MAX: usize = 32_768;
 #[derive(Default)]
 pub(super) struct Entry {
     pub(super) connections: usize,
-    budget: Arc<AtomicU64>,
+    budgets: Arc<[AtomicU64; 2]>,
     pub(super) presence: Presence,
 }
 
@@ -46,8 +46,8 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub(super) fn budget(&mut self, user: UserId) -> Arc<AtomicU64> {
-        Arc::clone(&self.users.entry(user).or_default().budget)
+    pub(super) fn budgets(&mut self, user: UserId) -> Arc<[AtomicU64; 2]> {
+        Arc::clone(&self.entry(user).budgets)
     }
 
     pub(super) fn entry(&mut self, user: UserId) -> &mut Entry {
@@ -65,7 +65,7 @@ impl Registry {
         let remembered = self.users.len() <= REMEMBERED_MAX;
         self.users.retain(|_, entry| {
             entry.connections > 0
-                || !budget::is_replenished(&entry.budget, now_ns)
+                || entry.budgets.iter().any(|budget| !budget::is_replenished(budget, now_ns))
                 || (remembered && !entry.presence.is_plain())
         });
     }
@@ -125,19 +125,19 @@ impl Shard {
         let too_many = entry.connections >= self.settings.limits.max_connections_per_user;
         entry.connections += 1;
         let is_first = entry.connections == 1;
-        let budget = Arc::clone(&entry.budget);
+        let budgets = Arc::clone(&entry.budgets);
         if is_first {
             self.presence_changed(user);
         }
         let home = admission.handshake.hint.map_or(self.id, |hint| self.mesh.placement.owner(hint));
-        let settlement = Box::new(Settlement { admission, opened, budget, too_many });
+        let settlement = Box::new(Settlement { admission, opened, budgets, too_many });
         if let Err(Request::Settle(back)) = self.request(home, Request::Settle(settlement)) {
             self.settle(*back); // its lane is full: the hint is only a hint
         }
     }
 
     pub(super) fn settle(&mut self, settlement: Settlement) {
-        let Settlement { admission, opened, budget, too_many } = settlement;
+        let Settlement { admission, opened, budgets, too_many } = settlement;
         let handshake = admission.handshake;
         let conn = self.sockets.adopt(admission.socket);
         self.count_connections(1);
@@ -150,7 +150,7 @@ impl Shard {
             at => self.now_ms + (at - Self::unix_seconds()).max(0) as u64 * 1_000,
         };
         let mut session = Session::new(conn, admission.user, admission.session, format, handshake.deflate_window_bits);
-        session.budget = budget;
+        session.budgets = budgets;
         session.token_expires_ms = expires_ms;
         session.last_seen_ms = self.now_ms;
         session.subscribe_all = handshake.subscribe_all;

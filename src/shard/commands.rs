@@ -108,6 +108,12 @@ impl Shard {
     }
 
     fn typing(&mut self, asked: Asked, user: UserId, conversation: ConversationId) {
+        // A socket is throttled by its own last signal; a script by its user's budget.
+        if asked.origin.connection().is_none()
+            && let Err(refusal) = self.may_change(&asked, user)
+        {
+            return self.refuse(asked, &refusal, true);
+        }
         let now_ms = self.now_ms;
         let subscribed = asked.origin.connection().and_then(|conn| self.session(conn)).map(|session| {
             // In one conversation every two seconds; changing conversations does not make it a flood.

@@ -34,7 +34,7 @@ use crate::chat::published::PublishedIndex;
 use crate::chat::subscribers::Room;
 use crate::ids::{ConnId, ConversationId, SessionId, ShardId, UserId};
 use crate::latency::Stage;
-use crate::limits::Limits;
+use crate::limits::{CHANGES_PER_MESSAGE, Limits};
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::frame::{Admission, MembershipChange};
 use crate::mesh::lane::Mesh;
@@ -111,6 +111,7 @@ pub struct Shard {
     registry: Registry,
     /// As the users' shard: whose presence has changed since it was last told.
     presence_news: BTreeSet<UserId>,
+    presence_due_ms: u64,
     /// Connections here that hear of a user's presence.
     watched: HashMap<UserId, Vec<ConnId>>,
     /// Departures that their user's shard had no room for.
@@ -131,6 +132,8 @@ pub struct Shard {
     /// Sessions revoked lately, until every token of theirs has expired.
     revoked: HashMap<SessionId, u64>,
     message_rate: Rate,
+    /// Everything else that a user changes or asks of others.
+    change_rate: Rate,
     json: JsonReader,
     inflater: Inflater,
     deflater: Deflater,
@@ -162,6 +165,7 @@ impl Shard {
         let mut sockets = Sockets::new(id, doorbell, Arc::clone(counters.stages.of(Stage::SocketWrite)))?;
         sockets.listen(listener);
         let message_rate = Rate::per_minute(settings.limits.max_messages_per_minute);
+        let change_rate = Rate::per_minute(settings.limits.max_messages_per_minute.saturating_mul(CHANGES_PER_MESSAGE));
         Ok(Self {
             id,
             sockets,
@@ -176,6 +180,7 @@ impl Shard {
             local_users: HashMap::new(),
             registry: Registry::default(),
             presence_news: BTreeSet::new(),
+            presence_due_ms: 0,
             watched: HashMap::new(),
             departures: VecDeque::new(),
             published: PublishedIndex::default(),
@@ -188,6 +193,7 @@ impl Shard {
             recent_changes: VecDeque::new(),
             revoked: HashMap::new(),
             message_rate,
+            change_rate,
             json: JsonReader::default(),
             inflater: Inflater::default(),
             deflater: Deflater::default(),

@@ -207,8 +207,17 @@ impl Shard {
     }
 
     fn other_committed(&mut self, mutation: &Mutation, other: CommittedOther) {
+        let blocked = match &mutation.change {
+            Change::Other { kind: "block_user", .. } => other.result["user_id"].as_i64().map(UserId),
+            _ => None,
+        };
         if !mutation.answered {
             self.answer(mutation.token, Answer::Data(Box::new(other.result)));
+        }
+        if let Some(blocked) = blocked {
+            for shard in self.mesh.placement.all() {
+                self.deliver_to(shard, Delivery::Blocked(mutation.actor, blocked));
+            }
         }
         let Some(conversation) = other.conversation else { return }; // between users: nobody else is told
         let first = other.events.first().map_or(Seq(1), |event| event.seq);

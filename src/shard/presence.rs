@@ -71,6 +71,9 @@ pub(super) struct Gathering {
 impl Shard {
     /// `set_presence`, on its way to the user's shard.
     pub(super) fn set_presence(&mut self, asked: Asked, user: UserId, status: &'static str, text: Option<String>) {
+        if let Err(refusal) = self.may_change(&asked, user) {
+            return self.refuse(asked, &refusal, true);
+        }
         let ack = json!({ "status": status, "status_text": text });
         let choice = PresenceChoice { user, status, text: text.map(String::into_boxed_str) };
         let request = Request::SetPresence(Box::new(choice));
@@ -84,15 +87,20 @@ impl Shard {
     pub(super) fn presence_chosen(&mut self, choice: PresenceChoice) {
         let PresenceChoice { user, status, text } = choice;
         let entry = self.registry.entry(user);
-        entry.presence.chosen = Some(status).filter(|status| *status != "online");
-        entry.presence.text = text;
+        let presence = &mut entry.presence;
+        // Who turns invisible was last seen now: when they really come and go is what they do not want to show.
+        if status == "invisible" && presence.chosen != Some("invisible") {
+            presence.last_seen = Some(rfc3339(time::OffsetDateTime::now_utc()));
+        }
+        presence.chosen = Some(status).filter(|status| *status != "online");
+        presence.text = text;
         self.presence_changed(user);
     }
 
     /// Marks a user for the next round of telling.
     pub(super) fn presence_changed(&mut self, user: UserId) {
         let entry = self.registry.entry(user);
-        if entry.connections == 0 {
+        if entry.connections == 0 && entry.presence.chosen != Some("invisible") {
             entry.presence.last_seen = Some(rfc3339(time::OffsetDateTime::now_utc()));
         }
         if entry.presence.watchers != 0 {
@@ -122,6 +130,9 @@ impl Shard {
 
     /// `get_presence`: first, who of them may be seen.
     pub(super) fn get_presence(&mut self, asked: Asked, user: UserId, users: &[UserId]) {
+        if let Err(refusal) = self.may_change(&asked, user) {
+            return self.refuse(asked, &refusal, true);
+        }
         let query = Query::Lookup { name: "get_presence", arguments: json!({ "user_ids": users }) };
         if let Err(Pending::Presence(asked)) = self.read(user, query, Pending::Presence(asked)) {
             self.refuse(asked, &Refusal::overloaded("reads"), true);
@@ -158,8 +169,11 @@ impl Shard {
         let entry = self.registry.entry(user);
         let shown = Arc::new(entry.shown(user));
         if let Some(shard) = watcher {
+            // What was told before everybody had stopped listening says nothing about what this one knows.
+            if entry.presence.watchers == 0 {
+                entry.presence.told = Some(Arc::clone(&shown));
+            }
             entry.presence.watchers |= 1 << shard.0;
-            entry.presence.told.get_or_insert_with(|| Arc::clone(&shown));
         }
         self.deliver_to(token.shard, Delivery::Answer(token, Answer::Presence(shown)));
     }
@@ -205,6 +219,18 @@ impl Shard {
             watchers.retain(|watcher| *watcher != conn);
             if watchers.is_empty() {
                 self.watched.remove(&user);
+            }
+        }
+    }
+
+    /// One of the two has blocked the other: neither hears of the other any more.
+    pub(super) fn on_blocked(&mut self, one: UserId, other: UserId) {
+        for (watcher, watched) in [(one, other), (other, one)] {
+            for conn in self.local_users.get(&watcher).cloned().unwrap_or_default() {
+                if let Some(session) = self.session(conn) {
+                    session.watching.retain(|user| *user != watched);
+                    self.unwatch(conn, vec![watched]);
+                }
             }
         }
     }

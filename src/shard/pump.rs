@@ -195,6 +195,7 @@ impl Shard {
             Delivery::Membership(change) => self.on_membership(change),
             Delivery::Notice(notice) => self.on_notice(&notice),
             Delivery::Presence(shown) => self.on_presence(&shown),
+            Delivery::Blocked(one, other) => self.on_blocked(one, other),
         }
     }
 

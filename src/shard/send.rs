@@ -5,7 +5,7 @@ use super::pending::{Asked, Origin, Pending};
 use crate::chat::filter;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, MessageId, UserId};
-use crate::limits::COMMIT_DEADLINE_MS;
+use crate::limits::{CHANGES_PER_MESSAGE, COMMIT_DEADLINE_MS};
 use crate::mesh::frame::{Answer, Change, Mutation, Query, Request};
 use crate::wire::command::changes::CHANGES;
 use crate::wire::command::{Arguments, Place};
@@ -13,6 +13,13 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Which of a user's budgets; its place among them.
+#[derive(Clone, Copy)]
+enum Budget {
+    Messages = 0,
+    Changes = 1,
+}
 
 /// A message on its way, as its sender gave it.
 pub(super) struct NewMessage<'a> {
@@ -25,7 +32,7 @@ pub(super) struct NewMessage<'a> {
 
 impl Shard {
     pub(super) fn send_message(&mut self, asked: Asked, user: UserId, message: NewMessage<'_>) {
-        if let Err(refusal) = self.may_change().and_then(|()| self.may_send(&asked, user, &message.content)) {
+        if let Err(refusal) = self.may_begin().and_then(|()| self.may_send(&asked, user, &message.content)) {
             return self.refuse(asked, &refusal, true);
         }
         let key_is_clients = message.client_message_id.is_some();
@@ -40,7 +47,11 @@ impl Shard {
 
     /// Any other change: a row of the table of changes.
     pub(super) fn change(&mut self, asked: Asked, user: UserId, row: usize, place: Place, arguments: Arguments) {
-        if let Err(refusal) = self.may_change().and_then(|()| self.may_write(&asked, user, &arguments)) {
+        // Reading on is not something to slow down.
+        let is_marker = CHANGES[row].name == "mark_read";
+        let permitted =
+            self.may_begin().and_then(|()| if is_marker { Ok(()) } else { self.may_write(&asked, user, &arguments) });
+        if let Err(refusal) = permitted {
             return self.refuse(asked, &refusal, true);
         }
         let query = match place {
@@ -81,7 +92,7 @@ impl Shard {
         self.send_to_owner(asked, user, conversation, change);
     }
 
-    fn may_change(&self) -> Result<(), Refusal> {
+    fn may_begin(&self) -> Result<(), Refusal> {
         if self.drain.is_none() {
             return Ok(());
         }
@@ -93,25 +104,40 @@ impl Shard {
     fn may_write(&mut self, asked: &Asked, user: UserId, arguments: &Arguments) -> Result<(), Refusal> {
         match arguments.get("content").and_then(Value::as_str) {
             Some(content) => self.may_send(asked, user, content),
-            None => Ok(()),
+            None => self.may_change(asked, user),
         }
     }
 
     fn may_send(&mut self, asked: &Asked, user: UserId, content: &str) -> Result<(), Refusal> {
-        let budget = match &asked.origin {
-            Origin::Connection(conn) => self.session(*conn).map(|session| Arc::clone(&session.budget)),
-            // HTTP commands come to the user's shard, which keeps the budget.
-            Origin::Http(_) => Some(self.registry.budget(user)),
+        self.take_budget(asked, user, Budget::Messages)?;
+        if self.settings.content_filtering { filter::check(content) } else { Ok(()) }
+    }
+
+    pub(super) fn may_change(&mut self, asked: &Asked, user: UserId) -> Result<(), Refusal> {
+        self.take_budget(asked, user, Budget::Changes)
+    }
+
+    fn take_budget(&mut self, asked: &Asked, user: UserId, which: Budget) -> Result<(), Refusal> {
+        let budgets = match &asked.origin {
+            Origin::Connection(conn) => self.session(*conn).map(|session| Arc::clone(&session.budgets)),
+            // HTTP commands come to the user's shard, which keeps the budgets.
+            Origin::Http(_) => Some(self.registry.budgets(user)),
+        };
+        let (rate, what, most) = match which {
+            Budget::Messages => (self.message_rate, "messages", self.settings.limits.max_messages_per_minute),
+            Budget::Changes => {
+                let most = self.settings.limits.max_messages_per_minute.saturating_mul(CHANGES_PER_MESSAGE);
+                (self.change_rate, "changes other than messages", most)
+            }
         };
         let now_ns = self.now_ns();
-        if let Some(budget) = budget
-            && let Err(wait_ms) = self.message_rate.take(&budget, now_ns)
-        {
-            let limit = self.settings.limits.max_messages_per_minute;
-            let words = format!("at most {limit} messages a minute are allowed; wait and send it again");
-            return Err(Refusal::new(ErrorCode::RateLimited, words).retry_after(wait_ms));
+        match budgets.map(|budgets| rate.take(&budgets[which as usize], now_ns)) {
+            Some(Err(wait_ms)) => {
+                let words = format!("at most {most} {what} a minute are allowed; wait and send it again");
+                Err(Refusal::new(ErrorCode::RateLimited, words).retry_after(wait_ms))
+            }
+            Some(Ok(())) | None => Ok(()),
         }
-        if self.settings.content_filtering { filter::check(content) } else { Ok(()) }
     }
 
     fn send_to_owner(&mut self, asked: Asked, user: UserId, conversation: Option<ConversationId>, change: Change) {

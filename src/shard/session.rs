@@ -95,7 +95,7 @@ pub(super) struct Session {
     /// Since when its queue is too full for events.
     pub(super) lagging_since_ms: Option<u64>,
     pub(super) typed: Option<(ConversationId, u64)>,
-    pub(super) budget: Arc<AtomicU64>,
+    pub(super) budgets: Arc<[AtomicU64; 2]>,
     pub(super) subscriptions: Vec<ConversationId>,
     /// Conversations whose log is to be read for it.
     pub(super) replays: VecDeque<ConversationId>,
@@ -125,7 +125,7 @@ impl Session {
             look_at_ms: 0,
             lagging_since_ms: None,
             typed: None,
-            budget: Arc::default(),
+            budgets: Arc::default(),
             subscriptions: Vec::new(),
             replays: VecDeque::new(),
             behind: Vec::new(),

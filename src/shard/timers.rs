@@ -34,7 +34,8 @@ impl Shard {
                 Client::Open(_) | Client::Head(_) | Client::Vacant => {}
             }
         }
-        if self.now_ms % PRESENCE_MS < 100 {
+        if self.now_ms >= self.presence_due_ms {
+            self.presence_due_ms = self.now_ms + PRESENCE_MS;
             self.tell_presence();
         }
         // Once a second: what keeps the store from answering lasts longer than a tick.

@@ -468,10 +468,10 @@ impl Accounts {
     /// # Errors
     /// The store's failures; what was swept before stays swept.
     pub async fn sweep_expired(&self) -> Result<Swept, Refusal> {
-        let mut counts = [0; 3];
-        for (count, text) in
-            counts.iter_mut().zip([sql::SWEEP_SESSIONS, sql::SWEEP_REFRESH_TOKENS, sql::SWEEP_SPENT_TICKETS])
-        {
+        let mut counts = [0; 4];
+        let statements =
+            [sql::SWEEP_SESSIONS, sql::SWEEP_REFRESH_TOKENS, sql::SWEEP_SPENT_TICKETS, sql::SWEEP_MUTATION_OUTCOMES];
+        for (count, text) in counts.iter_mut().zip(statements) {
             let connection = self.connection("sweep_expired").await?;
             let outcome = timeout(QUERY_TIMEOUT, async {
                 let statement = connection.prepare_cached(text).await?;
@@ -480,7 +480,7 @@ impl Accounts {
             .await;
             *count = settle(connection, "sweep_expired", false, outcome)?;
         }
-        let [sessions, refresh_tokens, spent_tickets] = counts;
+        let [sessions, refresh_tokens, spent_tickets, _] = counts;
         Ok(Swept { sessions, refresh_tokens, spent_tickets })
     }
 }

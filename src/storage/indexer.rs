@@ -2,7 +2,8 @@
 //! for that.
 //!
 //! 1. A committer names the conversations in which it has committed messages.
-//! 2. `index_messages` in PostgreSQL indexes the next stretch of each and says which of them have more.
+//! 2. `index_messages` in PostgreSQL indexes the next stretch of the one that has waited longest, in a transaction of its own,
+//!    and says whether it has more.
 //! 3. After working for a while the indexer rests for a multiple of it, so that under load the messages come first and
 //!    what they say is found a little later.
 //!
@@ -11,19 +12,18 @@
 
 use super::connect::{self, Role, Target};
 use super::sql;
-use std::collections::BTreeSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Statement};
 
 /// Conversations whose names may wait; beyond, a sweep finds them.
 const WAITING_MAX: usize = 65_536;
-/// Messages of one conversation in one transaction.
-const STRETCH: i64 = 200;
-/// Conversations in one transaction.
-const AT_ONCE: usize = 8;
+/// Messages in one transaction, of one conversation: an edit there waits for its end.
+const STRETCH_MAX: i64 = 256;
 /// Conversations that one look of a sweep finds.
 const SWEEP: i64 = 1_000;
 /// Messages are given so long to gather.
@@ -54,7 +54,11 @@ pub struct Indexer {
     target: Target,
     names: mpsc::Receiver<i64>,
     missed: Arc<AtomicBool>,
-    behind: BTreeSet<i64>,
+    /// Conversations that are behind, those that were named first in front; each once.
+    behind: VecDeque<i64>,
+    waiting: HashSet<i64>,
+    /// Halved when a transaction takes too long, doubled when one has succeeded.
+    stretch: i64,
     /// A sweep is under way; the last conversation that it has seen.
     swept: Option<i64>,
 }
@@ -73,7 +77,8 @@ impl Indexer {
         // What an earlier process left behind is found by the first sweep.
         let missed = Arc::new(AtomicBool::new(true));
         let touched = Touched { names: sender, missed: Arc::clone(&missed) };
-        (Self { target, names, missed, behind: BTreeSet::new(), swept: None }, touched)
+        let (behind, waiting) = (VecDeque::new(), HashSet::new());
+        (Self { target, names, missed, behind, waiting, stretch: STRETCH_MAX, swept: None }, touched)
     }
 
     /// Runs until every [`Touched`] is gone; what is not indexed by then is found at the next start.
@@ -82,12 +87,12 @@ impl Indexer {
         loop {
             if self.behind.is_empty() && self.swept.is_none() && !self.missed.load(Ordering::Relaxed) {
                 let Some(name) = self.names.recv().await else { return };
-                self.behind.insert(name);
+                self.add(name);
                 tokio::time::sleep(GATHER).await;
             }
             loop {
                 match self.names.try_recv() {
-                    Ok(name) => drop(self.behind.insert(name)),
+                    Ok(name) => self.add(name),
                     Err(mpsc::error::TryRecvError::Empty) => break,
                     Err(mpsc::error::TryRecvError::Disconnected) => return,
                 }
@@ -95,8 +100,12 @@ impl Indexer {
             let began = Instant::now();
             match self.work(&mut connection).await {
                 Ok(()) => tokio::time::sleep(began.elapsed() * REST).await,
+                Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) && self.stretch > 1 => {
+                    tracing::warn!("indexing {} messages took too long, trying half of them", self.stretch);
+                    self.stretch /= 2;
+                }
                 Err(error) => {
-                    tracing::debug!("the search index waits for PostgreSQL: {error}");
+                    tracing::warn!("the search index cannot be written, trying again: {error}");
                     connection = None;
                     tokio::time::sleep(RETRY).await;
                 }
@@ -118,18 +127,22 @@ impl Indexer {
         {
             self.swept = self.sweep(connection, after).await?;
         }
-        let now: Vec<i64> = self.behind.iter().copied().take(AT_ONCE).collect();
-        if now.is_empty() {
-            return Ok(());
+        let Some(conversation) = self.behind.front().copied() else { return Ok(()) };
+        let row = connection.client.query_one(&connection.index, &[&conversation, &self.stretch]).await?;
+        let has_more: bool = row.try_get(0)?;
+        self.behind.pop_front();
+        self.waiting.remove(&conversation);
+        if has_more {
+            self.add(conversation); // behind the others: a busy conversation does not keep them from being found
         }
-        let row = connection.client.query_one(&connection.index, &[&now, &STRETCH]).await?;
-        let more: Vec<i64> = row.try_get(0)?;
-        for conversation in now {
-            if !more.contains(&conversation) {
-                self.behind.remove(&conversation);
-            }
-        }
+        self.stretch = (self.stretch * 2).min(STRETCH_MAX);
         Ok(())
+    }
+
+    fn add(&mut self, conversation: i64) {
+        if self.waiting.insert(conversation) {
+            self.behind.push_back(conversation);
+        }
     }
 
     /// Looks for conversations that are behind; where to go on, if there may be more.
@@ -137,7 +150,9 @@ impl Indexer {
         let row = connection.client.query_one(&connection.sweep, &[&after, &SWEEP]).await?;
         let found: Vec<i64> = row.try_get::<_, Option<Vec<i64>>>(0)?.unwrap_or_default();
         let next = found.last().copied().filter(|_| found.len() as i64 == SWEEP);
-        self.behind.extend(found);
+        for conversation in found {
+            self.add(conversation);
+        }
         Ok(next)
     }
 

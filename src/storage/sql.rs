@@ -55,7 +55,7 @@ pub const EVENTS_AFTER: &str = "SELECT seq, kind, event_payload(conversation_id,
     FROM conversation_events \
     WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
 
-/// Indexes the next messages of some conversations for the search; those that have more.
+/// Indexes the next messages of a conversation for the search; whether it has more.
 pub const INDEX_MESSAGES: &str = "SELECT index_messages($1, $2)";
 /// Conversations whose log is ahead of the search index.
 pub const UNINDEXED_CONVERSATIONS: &str = "SELECT unindexed_conversations($1, $2)";

@@ -136,3 +136,8 @@ DELETE FROM refresh_tokens
 pub const SWEEP_SPENT_TICKETS: &str = "
 DELETE FROM spent_tickets
  WHERE ticket_id IN (SELECT ticket_id FROM spent_tickets WHERE expires_at < now() - interval '1 minute' LIMIT 10000)";
+
+/// No mutation is submitted again after a day.
+pub const SWEEP_MUTATION_OUTCOMES: &str = "
+DELETE FROM mutation_outcomes
+ WHERE mutation_id IN (SELECT mutation_id FROM mutation_outcomes WHERE created_at < now() - interval '1 day' LIMIT 100000)";

@@ -147,6 +147,7 @@ fn search_messages(data: &mut Fields<'_>) -> Read {
     if let Some(cursor) = data.optional_text("cursor")? {
         let parts =
             cursor.split_once('.').and_then(|(us, id)| Some((us.parse::<i64>().ok()?, id.parse::<i64>().ok()?)));
+        let parts = parts.filter(|(us, id)| (0..=TIME_US_MAX).contains(us) && (0..=MAX_SAFE_INTEGER).contains(id));
         let (us, id) =
             parts.ok_or_else(|| Refusal::bad_request("data.cursor: must be the next_cursor of an answer"))?;
         given = given.put("cursor_us", us).put("cursor_id", id);
@@ -154,10 +155,15 @@ fn search_messages(data: &mut Fields<'_>) -> Read {
     Ok(given.limit(data, 50, limits::SEARCH_PAGE_MAX)?.0)
 }
 
+/// The end of the year 9999 in microseconds of Unix time.
+const TIME_US_MAX: i64 = 253_402_300_799_999_999;
+
 /// A time as PostgreSQL reads it, if it is one by RFC 3339.
 fn time_of(name: &str, text: &str) -> Result<String, Refusal> {
-    let parsed = OffsetDateTime::parse(text, &Rfc3339).ok().filter(|time| (1970..=9999).contains(&time.year()));
-    let utc = parsed.and_then(|time| time.to_offset(time::UtcOffset::UTC).format(&Rfc3339).ok());
+    let parsed = OffsetDateTime::parse(text, &Rfc3339).ok();
+    // Checked: a time whose offset takes it out of the calendar is none, and `to_offset` would panic.
+    let utc = parsed.and_then(|time| time.checked_to_offset(time::UtcOffset::UTC));
+    let utc = utc.filter(|time| (1970..=9999).contains(&time.year())).and_then(|time| time.format(&Rfc3339).ok());
     utc.ok_or_else(|| {
         Refusal::bad_request(format!("data.{name}: must be a time by RFC 3339, such as 2026-01-31T12:00:00Z"))
     })
