@@ -61,16 +61,18 @@ impl Person {
     }
 
     async fn click(&mut self, selector: &str) {
-        let found = format!("document.querySelector({})", quoted(selector));
-        self.browser.wait_for(&found).await;
-        self.browser.evaluate(&format!("{found}.click()")).await;
+        self.once_there(selector, "click").await;
+    }
+
+    /// Calls a method of an element as soon as it is there: in one step, since the page may draw it anew at any time.
+    async fn once_there(&mut self, selector: &str, method: &str) {
+        let called = format!("((e) => e && (e.{method}(), true))(document.querySelector({}))", quoted(selector));
+        self.browser.wait_for(&called).await;
     }
 
     /// Types a text into a field.
     async fn fill(&mut self, selector: &str, text: &str) {
-        let found = format!("document.querySelector({})", quoted(selector));
-        self.browser.wait_for(&found).await;
-        self.browser.evaluate(&format!("{found}.focus()")).await;
+        self.once_there(selector, "focus").await;
         self.browser.call("Input.insertText", json!({"text": text})).await;
     }
 
@@ -306,6 +308,7 @@ async fn what_one_does_to_messages_the_other_sees_and_what_the_server_lacks_is_n
     }
 
     // Up, in the empty composer, edits what one said last.
+    ada.browser.wait_for("document.querySelector('#messages [data-do=edit]')").await;
     ada.press("ArrowUp", 38).await;
     ada.browser.wait_for("document.getElementById('compose').value.includes('Thursday')").await;
     ada.browser.evaluate("document.getElementById('compose').select()").await;
@@ -337,11 +340,13 @@ async fn what_one_does_to_messages_the_other_sees_and_what_the_server_lacks_is_n
 
     ada.say("to be removed").await;
     bob.sees("to be removed").await;
-    let last = "[...document.querySelectorAll('#messages [data-do=delete]')].at(-1)";
-    ada.browser.evaluate(&format!("{last}.click()")).await;
+    // Its own button, which is there once its sender knows that it was stored.
+    let button = "[...document.querySelectorAll('#messages [data-do=delete]')]\
+                  .find(button => button.closest('.message').innerText.includes('to be removed'))";
+    ada.browser.wait_for(&format!("((e) => e && (e.click(), true))({button})")).await;
     ada.click("dialog button.primary.bad").await;
     bob.browser.wait_for("document.querySelector('#messages .message.deleted')").await;
-    assert!(!bob.shown().await.iter().any(|text| text.contains("to be removed")));
+    bob.browser.wait_for("!document.getElementById('messages').innerText.includes('to be removed')").await;
     ada.has_no_complaints();
     bob.has_no_complaints();
 }

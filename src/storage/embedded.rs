@@ -26,6 +26,8 @@ use std::time::{Duration, Instant};
 
 /// The bootstrap superuser, used for creating roles and nothing else.
 pub const SUPERUSER: &str = "veza";
+/// A server that was killed holds its directory until the kernel has taken it apart, which takes a moment.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const DATABASE: &str = "veza_chat";
 const START_TIMEOUT: Duration = Duration::from_mins(2);
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -118,12 +120,23 @@ fn lock(data_dir: &Path) -> Result<Flock<File>, StorageError> {
         .write(true)
         .open(&path)
         .map_err(|e| fault(format!("cannot open {}: {e}", path.display())))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
-        fault(format!(
-            "another server uses {} ({error}); stop it, or set data_dir to another directory",
-            data_dir.display()
-        ))
-    })
+    let began = Instant::now();
+    let mut attempt = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+    loop {
+        match attempt {
+            Ok(lock) => return Ok(lock),
+            Err((file, _)) if began.elapsed() < LOCK_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(20));
+                attempt = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+            }
+            Err((_, error)) => {
+                return Err(fault(format!(
+                    "another server uses {} ({error}); stop it, or set data_dir to another directory",
+                    data_dir.display()
+                )));
+            }
+        }
+    }
 }
 
 impl Cluster {
