@@ -29,7 +29,7 @@ const SWEEP: i64 = 1_000;
 /// Messages are given so long to gather.
 const GATHER: Duration = Duration::from_millis(150);
 /// The indexer rests so many times as long as it has worked.
-const REST: u32 = 4;
+const REST: u32 = 9;
 /// Between two attempts at a PostgreSQL that does not answer.
 const RETRY: Duration = Duration::from_secs(2);
 
