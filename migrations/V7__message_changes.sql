@@ -301,15 +301,12 @@ BEGIN
     END IF;
 END $$;
 
--- Appends the event of a mutation, or finds the one that an earlier submission of the same mutation wrote. `p_now` is
--- what those are told who hear of it now, beside what is stored.
-CREATE FUNCTION event_once(c conversations, p_kind text, p_actor bigint, p_mutation_id bigint, p_stored jsonb, p_now jsonb)
+-- Appends the event of a mutation. `p_now` is what those are told who hear of it now, beside what is stored.
+CREATE FUNCTION append_told(c conversations, p_kind text, p_actor bigint, p_mutation_id bigint, p_stored jsonb, p_now jsonb)
 RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
-    v_events jsonb := events_of_mutation(p_mutation_id);
-    v_event  jsonb;
+    v_event jsonb := append_event(c.id, p_kind, p_actor, p_mutation_id, p_stored);
 BEGIN
-    v_event := coalesce(v_events -> 0, append_event(c.id, p_kind, p_actor, p_mutation_id, p_stored));
     RETURN jsonb_set(v_event, '{payload}', v_event -> 'payload' || p_now);
 END $$;
 
@@ -335,10 +332,10 @@ BEGIN
     END IF;
     SELECT array_agg(x.user_id) INTO v_before FROM message_mentions x WHERE x.message_id = h.id;
     UPDATE messages x SET content = p_arguments ->> 'content', edited_at = date_trunc('milliseconds', now())
-     WHERE x.id = h.id AND events_of_mutation(p_mutation_id) IS NULL;
+     WHERE x.id = h.id
+    RETURNING x.edited_at INTO h.edited_at;
     SELECT array_agg(x.user_id ORDER BY x.user_id) INTO v_mentions FROM message_mentions x WHERE x.message_id = h.id;
-    SELECT x.edited_at INTO h.edited_at FROM messages x WHERE x.id = h.id;
-    v_event := event_once(c, 'message_edited', p_actor, p_mutation_id,
+    v_event := append_told(c, 'message_edited', p_actor, p_mutation_id,
         jsonb_build_object('message_id', h.id, 'actor', actor_json(p_actor), 'edited_at', rfc3339(h.edited_at)),
         jsonb_build_object('content', p_arguments ->> 'content', 'mentions', coalesce(to_jsonb(v_mentions), '[]')));
     o.conversation_id := c.id;
@@ -358,7 +355,6 @@ DECLARE
     h message_head := message_in(c, p_arguments);
     v_author member_role;
     v_event  jsonb;
-    v_first  boolean := h.deleted_at IS NULL;
 BEGIN
     o.conversation_id := c.id;
     IF h.sender_id <> p_actor THEN
@@ -370,22 +366,21 @@ BEGIN
     IF c.archived_at IS NOT NULL THEN
         PERFORM refuse('read_only', 'the conversation is archived; nothing in it can be changed');
     END IF;
-    IF v_first THEN
-        UPDATE messages x SET content = '', deleted_at = now() WHERE x.id = h.id;
-        DELETE FROM message_reactions x WHERE x.message_id = h.id;
-        DELETE FROM message_pins x WHERE x.conversation_id = c.id AND x.message_id = h.id;
-        IF h.parent_message_id IS NOT NULL THEN
-            UPDATE thread_statistics t SET reply_count = t.reply_count - 1,
-                   last_reply_at = coalesce((SELECT max(x.created_at) FROM messages x
-                                     WHERE x.parent_message_id = h.parent_message_id AND x.deleted_at IS NULL), t.last_reply_at)
-             WHERE t.root_message_id = h.parent_message_id;
-            DELETE FROM thread_statistics t WHERE t.root_message_id = h.parent_message_id AND t.reply_count <= 0;
-        END IF;
-    ELSIF events_of_mutation(p_mutation_id) IS NULL THEN
+    IF h.deleted_at IS NOT NULL THEN
         o.result := jsonb_build_object('message_id', h.id, 'seq', c.last_seq);
         RETURN o;
     END IF;
-    v_event := event_once(c, 'message_deleted', p_actor, p_mutation_id,
+    UPDATE messages x SET content = '', deleted_at = now() WHERE x.id = h.id;
+    DELETE FROM message_reactions x WHERE x.message_id = h.id;
+    DELETE FROM message_pins x WHERE x.conversation_id = c.id AND x.message_id = h.id;
+    IF h.parent_message_id IS NOT NULL THEN
+        UPDATE thread_statistics t SET reply_count = t.reply_count - 1,
+               last_reply_at = coalesce((SELECT max(x.created_at) FROM messages x
+                                 WHERE x.parent_message_id = h.parent_message_id AND x.deleted_at IS NULL), t.last_reply_at)
+         WHERE t.root_message_id = h.parent_message_id;
+        DELETE FROM thread_statistics t WHERE t.root_message_id = h.parent_message_id AND t.reply_count <= 0;
+    END IF;
+    v_event := append_told(c, 'message_deleted', p_actor, p_mutation_id,
         jsonb_build_object('message_id', h.id, 'parent_message_id', h.parent_message_id, 'actor', actor_json(p_actor)),
         jsonb_build_object('thread', thread_json(c.id, h.parent_message_id)));
     o.events := jsonb_build_array(v_event);
@@ -410,17 +405,17 @@ BEGIN
         PERFORM refuse('forbidden', 'pinning is for moderators and up');
     END IF;
     v_is := EXISTS (SELECT FROM message_pins x WHERE x.conversation_id = c.id AND x.message_id = h.id);
-    IF v_is = v_pinned AND events_of_mutation(p_mutation_id) IS NULL THEN
+    IF v_is = v_pinned THEN
         o.result := jsonb_build_object('message_id', h.id, 'pinned', v_pinned, 'seq', c.last_seq);
         RETURN o;
-    ELSIF v_pinned AND NOT v_is AND (SELECT count(*) FROM message_pins x WHERE x.conversation_id = c.id) >= 50 THEN
+    ELSIF v_pinned AND (SELECT count(*) FROM message_pins x WHERE x.conversation_id = c.id) >= 50 THEN
         PERFORM refuse('conflict', 'a conversation can have 50 pinned messages; unpin one first');
     END IF;
-    v_event := event_once(c, 'message_pinned', p_actor, p_mutation_id,
-        jsonb_build_object('message_id', h.id, 'pinned', v_pinned, 'actor', actor_json(p_actor)), '{}');
+    v_event := append_event(c.id, 'message_pinned', p_actor, p_mutation_id,
+        jsonb_build_object('message_id', h.id, 'pinned', v_pinned, 'actor', actor_json(p_actor)));
     IF NOT v_pinned THEN
         DELETE FROM message_pins x WHERE x.conversation_id = c.id AND x.message_id = h.id;
-    ELSIF NOT v_is THEN
+    ELSE
         INSERT INTO message_pins (conversation_id, message_id, pinned_by, seq)
         VALUES (c.id, h.id, p_actor, (v_event -> 'seq')::bigint);
     END IF;
@@ -454,12 +449,12 @@ BEGIN
         DELETE FROM message_reactions x WHERE x.message_id = h.id AND x.emoji = v_emoji AND x.user_id = p_actor;
     END IF;
     SELECT count(*) INTO v_count FROM message_reactions x WHERE x.message_id = h.id AND x.emoji = v_emoji;
-    IF v_has = p_add AND events_of_mutation(p_mutation_id) IS NULL THEN
+    IF v_has = p_add THEN
         o.result := jsonb_build_object('message_id', h.id, 'emoji', v_emoji, 'count', v_count, 'seq', c.last_seq);
         RETURN o;
     END IF;
-    v_event := event_once(c, CASE WHEN p_add THEN 'reaction_added' ELSE 'reaction_removed' END, p_actor, p_mutation_id,
-        jsonb_build_object('message_id', h.id, 'emoji', v_emoji, 'count', v_count, 'user', actor_json(p_actor)), '{}');
+    v_event := append_event(c.id, CASE WHEN p_add THEN 'reaction_added' ELSE 'reaction_removed' END, p_actor, p_mutation_id,
+        jsonb_build_object('message_id', h.id, 'emoji', v_emoji, 'count', v_count, 'user', actor_json(p_actor)));
     o.events := jsonb_build_array(v_event);
     o.result := jsonb_build_object('message_id', h.id, 'emoji', v_emoji, 'count', v_count, 'seq', v_event -> 'seq');
     RETURN o;

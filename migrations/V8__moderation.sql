@@ -99,11 +99,8 @@ DECLARE
     v_user bigint := (p_arguments -> 'user_id')::bigint;
 BEGIN
     o.conversation_id := c.id;
-    o.events := events_of_mutation(p_mutation_id);
-    IF o.events IS NULL THEN
-        PERFORM ruled_member(c, m, v_user);
-        o.events := jsonb_build_array(remove_from(c, v_user, p_actor, p_mutation_id, 'removed'));
-    END IF;
+    PERFORM ruled_member(c, m, v_user);
+    o.events := jsonb_build_array(remove_from(c, v_user, p_actor, p_mutation_id, 'removed'));
     o.lost := ARRAY[v_user];
     o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'user_id', v_user,
                                    'seq', o.events -> 0 -> 'seq');
@@ -142,31 +139,28 @@ DECLARE
     v_heir bigint;
 BEGIN
     o.conversation_id := c.id;
-    o.events := events_of_mutation(p_mutation_id);
-    IF o.events IS NULL THEN
-        PERFORM acting_member(c, p_actor);
-        IF c.kind = 'direct' THEN
-            PERFORM refuse('forbidden', 'a direct conversation cannot be left');
-        END IF;
-        o.events := jsonb_build_array(remove_from(c, p_actor, p_actor, p_mutation_id, 'left'));
-        IF c.owner_id = p_actor THEN
-            -- A conversation never ends without an owner: the highest role inherits, among equals the longest there.
-            SELECT m.user_id INTO v_heir FROM conversation_members m WHERE m.conversation_id = c.id
-             ORDER BY m.role DESC, m.joined_seq, m.user_id LIMIT 1;
-            IF FOUND THEN
-                UPDATE conversation_members m SET role = 'owner', muted_until = NULL
-                 WHERE m.conversation_id = c.id AND m.user_id = v_heir;
-                UPDATE conversations x SET owner_id = v_heir WHERE x.id = c.id;
-                o.events := o.events
-                    || append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
-                           'user', actor_json(v_heir), 'role', 'owner', 'muted_until', NULL, 'actor', actor_json(p_actor)))
-                    || append_event(c.id, 'conversation_updated', p_actor, p_mutation_id, jsonb_build_object(
-                           'owner_id', v_heir, 'actor', actor_json(p_actor)));
-            ELSE
-                UPDATE conversations x SET archived_at = now() WHERE x.id = c.id;
-                o.events := o.events || append_event(c.id, 'conversation_updated', p_actor, p_mutation_id,
-                    jsonb_build_object('archived', true, 'actor', actor_json(p_actor)));
-            END IF;
+    PERFORM acting_member(c, p_actor);
+    IF c.kind = 'direct' THEN
+        PERFORM refuse('forbidden', 'a direct conversation cannot be left');
+    END IF;
+    o.events := jsonb_build_array(remove_from(c, p_actor, p_actor, p_mutation_id, 'left'));
+    IF c.owner_id = p_actor THEN
+        -- A conversation never ends without an owner: the highest role inherits, among equals the longest there.
+        SELECT m.user_id INTO v_heir FROM conversation_members m WHERE m.conversation_id = c.id
+         ORDER BY m.role DESC, m.joined_seq, m.user_id LIMIT 1;
+        IF FOUND THEN
+            UPDATE conversation_members m SET role = 'owner', muted_until = NULL
+             WHERE m.conversation_id = c.id AND m.user_id = v_heir;
+            UPDATE conversations x SET owner_id = v_heir WHERE x.id = c.id;
+            o.events := o.events
+                || append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
+                       'user', actor_json(v_heir), 'role', 'owner', 'muted_until', NULL, 'actor', actor_json(p_actor)))
+                || append_event(c.id, 'conversation_updated', p_actor, p_mutation_id, jsonb_build_object(
+                       'owner_id', v_heir, 'actor', actor_json(p_actor)));
+        ELSE
+            UPDATE conversations x SET archived_at = now() WHERE x.id = c.id;
+            o.events := o.events || append_event(c.id, 'conversation_updated', p_actor, p_mutation_id,
+                jsonb_build_object('archived', true, 'actor', actor_json(p_actor)));
         END IF;
     END IF;
     o.lost := ARRAY[p_actor];
@@ -185,16 +179,13 @@ DECLARE
     v_role member_role := p_arguments ->> 'role';
 BEGIN
     o.conversation_id := c.id;
-    o.events := events_of_mutation(p_mutation_id);
-    IF o.events IS NULL THEN
-        t := ruled_member(c, m, v_user);
-        IF v_role >= m.role THEN
-            PERFORM refuse('forbidden', 'data.role: only roles below one''s own can be given; transfer_ownership gives the owner''s');
-        ELSIF t.role <> v_role THEN
-            UPDATE conversation_members x SET role = v_role WHERE x.conversation_id = c.id AND x.user_id = v_user;
-            o.events := jsonb_build_array(append_event(c.id, 'member_updated', p_actor, p_mutation_id,
-                jsonb_build_object('user', actor_json(v_user), 'role', v_role, 'actor', actor_json(p_actor))));
-        END IF;
+    t := ruled_member(c, m, v_user);
+    IF v_role >= m.role THEN
+        PERFORM refuse('forbidden', 'data.role: only roles below one''s own can be given; transfer_ownership gives the owner''s');
+    ELSIF t.role <> v_role THEN
+        UPDATE conversation_members x SET role = v_role WHERE x.conversation_id = c.id AND x.user_id = v_user;
+        o.events := jsonb_build_array(append_event(c.id, 'member_updated', p_actor, p_mutation_id,
+            jsonb_build_object('user', actor_json(v_user), 'role', v_role, 'actor', actor_json(p_actor))));
     END IF;
     o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'user_id', v_user, 'role', v_role,
                                    'seq', coalesce(o.events -> 0 -> 'seq', to_jsonb(c.last_seq)));
@@ -210,23 +201,20 @@ DECLARE
     v_user bigint := (p_arguments -> 'user_id')::bigint;
 BEGIN
     o.conversation_id := c.id;
-    o.events := events_of_mutation(p_mutation_id);
-    IF o.events IS NULL THEN
-        m := ruling_member(c, p_actor, 'owner');
-        PERFORM ruled_member(c, m, v_user);
-        -- Nobody could lift the mute of an owner.
-        UPDATE conversation_members x SET role = CASE WHEN x.user_id = v_user THEN 'owner' ELSE 'admin' END::member_role,
-               muted_until = NULL
-         WHERE x.conversation_id = c.id AND x.user_id IN (p_actor, v_user);
-        UPDATE conversations x SET owner_id = v_user WHERE x.id = c.id;
-        o.events := jsonb_build_array(
-            append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
-                'user', actor_json(v_user), 'role', 'owner', 'muted_until', NULL, 'actor', actor_json(p_actor))),
-            append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
-                'user', actor_json(p_actor), 'role', 'admin', 'muted_until', NULL, 'actor', actor_json(p_actor))),
-            append_event(c.id, 'conversation_updated', p_actor, p_mutation_id, jsonb_build_object(
-                'owner_id', v_user, 'actor', actor_json(p_actor))));
-    END IF;
+    m := ruling_member(c, p_actor, 'owner');
+    PERFORM ruled_member(c, m, v_user);
+    -- Nobody could lift the mute of an owner.
+    UPDATE conversation_members x SET role = CASE WHEN x.user_id = v_user THEN 'owner' ELSE 'admin' END::member_role,
+           muted_until = NULL
+     WHERE x.conversation_id = c.id AND x.user_id IN (p_actor, v_user);
+    UPDATE conversations x SET owner_id = v_user WHERE x.id = c.id;
+    o.events := jsonb_build_array(
+        append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
+            'user', actor_json(v_user), 'role', 'owner', 'muted_until', NULL, 'actor', actor_json(p_actor))),
+        append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
+            'user', actor_json(p_actor), 'role', 'admin', 'muted_until', NULL, 'actor', actor_json(p_actor))),
+        append_event(c.id, 'conversation_updated', p_actor, p_mutation_id, jsonb_build_object(
+            'owner_id', v_user, 'actor', actor_json(p_actor))));
     o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'owner_id', v_user,
                                    'seq', o.events -> -1 -> 'seq');
     RETURN o;
@@ -245,13 +233,10 @@ DECLARE
                                 WHEN v_for_s > 0 THEN date_trunc('milliseconds', now() + make_interval(secs => v_for_s)) END;
 BEGIN
     o.conversation_id := c.id;
-    o.events := events_of_mutation(p_mutation_id);
-    IF o.events IS NULL THEN
-        PERFORM ruled_member(c, m, v_user);
-        UPDATE conversation_members x SET muted_until = v_until WHERE x.conversation_id = c.id AND x.user_id = v_user;
-        o.events := jsonb_build_array(append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
-            'user', actor_json(v_user), 'muted_until', rfc3339(v_until), 'actor', actor_json(p_actor))));
-    END IF;
+    PERFORM ruled_member(c, m, v_user);
+    UPDATE conversation_members x SET muted_until = v_until WHERE x.conversation_id = c.id AND x.user_id = v_user;
+    o.events := jsonb_build_array(append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
+        'user', actor_json(v_user), 'muted_until', rfc3339(v_until), 'actor', actor_json(p_actor))));
     o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'user_id', v_user,
         'muted_until', o.events -> 0 -> 'payload' -> 'muted_until', 'seq', o.events -> 0 -> 'seq');
     RETURN o;
@@ -266,20 +251,17 @@ DECLARE
     v_user bigint := (p_arguments -> 'user_id')::bigint;
 BEGIN
     o.conversation_id := c.id;
-    o.events := events_of_mutation(p_mutation_id);
-    IF o.events IS NULL THEN
-        IF NOT EXISTS (SELECT FROM users u WHERE u.id = v_user) THEN
-            PERFORM refuse('not_found', 'data.user_id: no such user');
-        ELSIF EXISTS (SELECT FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = v_user) THEN
-            PERFORM ruled_member(c, m, v_user);
-            o.events := jsonb_build_array(remove_from(c, v_user, p_actor, p_mutation_id, 'banned'));
-        ELSIF NOT EXISTS (SELECT FROM conversation_bans b WHERE b.conversation_id = c.id AND b.user_id = v_user) THEN
-            o.events := jsonb_build_array(append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
-                'user', actor_json(v_user), 'banned', true, 'actor', actor_json(p_actor))));
-        END IF;
-        INSERT INTO conversation_bans (conversation_id, user_id, banned_by, reason)
-        VALUES (c.id, v_user, p_actor, p_arguments ->> 'reason') ON CONFLICT DO NOTHING;
+    IF NOT EXISTS (SELECT FROM users u WHERE u.id = v_user) THEN
+        PERFORM refuse('not_found', 'data.user_id: no such user');
+    ELSIF EXISTS (SELECT FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = v_user) THEN
+        PERFORM ruled_member(c, m, v_user);
+        o.events := jsonb_build_array(remove_from(c, v_user, p_actor, p_mutation_id, 'banned'));
+    ELSIF NOT EXISTS (SELECT FROM conversation_bans b WHERE b.conversation_id = c.id AND b.user_id = v_user) THEN
+        o.events := jsonb_build_array(append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
+            'user', actor_json(v_user), 'banned', true, 'actor', actor_json(p_actor))));
     END IF;
+    INSERT INTO conversation_bans (conversation_id, user_id, banned_by, reason)
+    VALUES (c.id, v_user, p_actor, p_arguments ->> 'reason') ON CONFLICT DO NOTHING;
     o.lost := ARRAY[v_user];
     o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'user_id', v_user,
                                    'seq', coalesce(o.events -> 0 -> 'seq', to_jsonb(c.last_seq)));
@@ -295,13 +277,10 @@ DECLARE
     v_user bigint := (p_arguments -> 'user_id')::bigint;
 BEGIN
     o.conversation_id := c.id;
-    o.events := events_of_mutation(p_mutation_id);
-    IF o.events IS NULL THEN
-        DELETE FROM conversation_bans b WHERE b.conversation_id = c.id AND b.user_id = v_user;
-        IF FOUND THEN
-            o.events := jsonb_build_array(append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
-                'user', actor_json(v_user), 'banned', false, 'actor', actor_json(p_actor))));
-        END IF;
+    DELETE FROM conversation_bans b WHERE b.conversation_id = c.id AND b.user_id = v_user;
+    IF FOUND THEN
+        o.events := jsonb_build_array(append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
+            'user', actor_json(v_user), 'banned', false, 'actor', actor_json(p_actor))));
     END IF;
     o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'user_id', v_user,
                                    'seq', coalesce(o.events -> 0 -> 'seq', to_jsonb(c.last_seq)));
@@ -323,35 +302,32 @@ BEGIN
         PERFORM ruling_member(c, p_actor, 'admin');
     END IF;
     o.conversation_id := c.id;
-    o.events := events_of_mutation(p_mutation_id);
-    IF o.events IS NULL THEN
-        IF c.archived_at IS NOT NULL THEN
-            PERFORM refuse('read_only', 'the conversation is archived; nothing in it can be changed');
-        ELSIF v_limit < (SELECT s.member_count FROM conversation_statistics s WHERE s.conversation_id = c.id) THEN
-            PERFORM refuse('conflict', 'data.member_limit: there are more members than that already');
-        END IF;
-        IF p_arguments ? 'name' AND p_arguments ->> 'name' IS DISTINCT FROM c.name THEN
-            v_changed := v_changed || jsonb_build_object('name', p_arguments -> 'name');
-        END IF;
-        IF p_arguments ? 'description' AND p_arguments ->> 'description' IS DISTINCT FROM c.description THEN
-            v_changed := v_changed || jsonb_build_object('description', p_arguments -> 'description');
-        END IF;
-        IF p_arguments ? 'slow_mode_s' AND (p_arguments ->> 'slow_mode_s')::integer <> c.slow_mode_s THEN
-            v_changed := v_changed || jsonb_build_object('slow_mode_s', p_arguments -> 'slow_mode_s');
-        END IF;
-        IF p_arguments ? 'member_limit' AND v_limit IS DISTINCT FROM c.member_limit THEN
-            v_changed := v_changed || jsonb_build_object('member_limit', v_limit);
-        END IF;
-        IF v_changed <> '{}' THEN
-            UPDATE conversations x SET
-                   name = CASE WHEN v_changed ? 'name' THEN v_changed ->> 'name' ELSE x.name END,
-                   description = CASE WHEN v_changed ? 'description' THEN v_changed ->> 'description' ELSE x.description END,
-                   slow_mode_s = coalesce((v_changed ->> 'slow_mode_s')::integer, x.slow_mode_s),
-                   member_limit = CASE WHEN v_changed ? 'member_limit' THEN v_limit ELSE x.member_limit END
-             WHERE x.id = c.id;
-            o.events := jsonb_build_array(append_event(c.id, 'conversation_updated', p_actor, p_mutation_id,
-                v_changed || jsonb_build_object('actor', actor_json(p_actor))));
-        END IF;
+    IF c.archived_at IS NOT NULL THEN
+        PERFORM refuse('read_only', 'the conversation is archived; nothing in it can be changed');
+    ELSIF v_limit < (SELECT s.member_count FROM conversation_statistics s WHERE s.conversation_id = c.id) THEN
+        PERFORM refuse('conflict', 'data.member_limit: there are more members than that already');
+    END IF;
+    IF p_arguments ? 'name' AND p_arguments ->> 'name' IS DISTINCT FROM c.name THEN
+        v_changed := v_changed || jsonb_build_object('name', p_arguments -> 'name');
+    END IF;
+    IF p_arguments ? 'description' AND p_arguments ->> 'description' IS DISTINCT FROM c.description THEN
+        v_changed := v_changed || jsonb_build_object('description', p_arguments -> 'description');
+    END IF;
+    IF p_arguments ? 'slow_mode_s' AND (p_arguments ->> 'slow_mode_s')::integer <> c.slow_mode_s THEN
+        v_changed := v_changed || jsonb_build_object('slow_mode_s', p_arguments -> 'slow_mode_s');
+    END IF;
+    IF p_arguments ? 'member_limit' AND v_limit IS DISTINCT FROM c.member_limit THEN
+        v_changed := v_changed || jsonb_build_object('member_limit', v_limit);
+    END IF;
+    IF v_changed <> '{}' THEN
+        UPDATE conversations x SET
+               name = CASE WHEN v_changed ? 'name' THEN v_changed ->> 'name' ELSE x.name END,
+               description = CASE WHEN v_changed ? 'description' THEN v_changed ->> 'description' ELSE x.description END,
+               slow_mode_s = coalesce((v_changed ->> 'slow_mode_s')::integer, x.slow_mode_s),
+               member_limit = CASE WHEN v_changed ? 'member_limit' THEN v_limit ELSE x.member_limit END
+         WHERE x.id = c.id;
+        o.events := jsonb_build_array(append_event(c.id, 'conversation_updated', p_actor, p_mutation_id,
+            v_changed || jsonb_build_object('actor', actor_json(p_actor))));
     END IF;
     o.result := jsonb_build_object('conversation', conversation_now(c.id, p_actor),
                                    'seq', coalesce(o.events -> 0 -> 'seq', to_jsonb(c.last_seq)));
@@ -367,8 +343,7 @@ DECLARE
     v_archived boolean := (p_arguments -> 'archived')::boolean;
 BEGIN
     o.conversation_id := c.id;
-    o.events := events_of_mutation(p_mutation_id);
-    IF o.events IS NULL AND v_archived <> (c.archived_at IS NOT NULL) THEN
+    IF v_archived <> (c.archived_at IS NOT NULL) THEN
         UPDATE conversations x SET archived_at = CASE WHEN v_archived THEN now() END WHERE x.id = c.id;
         o.events := jsonb_build_array(append_event(c.id, 'conversation_updated', p_actor, p_mutation_id,
             jsonb_build_object('archived', v_archived, 'actor', actor_json(p_actor))));
@@ -441,9 +416,6 @@ BEGIN
         UPDATE conversation_invites x SET uses = x.uses + 1 WHERE x.code = i.code;
         o.gained := ARRAY[p_actor];
         v_seq := o.events -> 0 -> 'seq';
-    ELSE
-        o.events := events_of_mutation(p_mutation_id);
-        o.gained := CASE WHEN o.events IS NOT NULL THEN ARRAY[p_actor] END;
     END IF;
     o.result := jsonb_build_object('conversation', conversation_now(c.id, p_actor), 'seq', v_seq);
     RETURN o;

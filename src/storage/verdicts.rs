@@ -36,18 +36,21 @@ impl Aftermath {
 /// Outcomes of a run of messages. After a repeated submission a "duplicate" may be the first one's work: it is
 /// published, and subscribers that have it already skip it by its seq.
 pub(super) fn of_messages(run: &[Box<Mutation>], answer: &Answer, repeated: bool) -> Result<Vec<Verdict>, String> {
-    let mut verdicts = Vec::with_capacity(run.len());
-    for (mutation, row) in run.iter().zip(&answer.rows) {
-        match message_verdict(mutation, row, answer, repeated) {
-            Ok(verdict) => verdicts.push(verdict),
-            // A row of ours that we cannot read is that row's fault to bear; asking again would give it again.
-            Err(error) => verdicts.push(Verdict::Refused(Box::new(rows::unreadable(&error)))),
-        }
-    }
+    let rows = run.iter().zip(&answer.rows);
+    of_each(run, rows.map(|(mutation, row)| message_verdict(mutation, row, answer, repeated)))
+}
+
+fn of_each(
+    run: &[Box<Mutation>],
+    verdicts: impl Iterator<Item = Result<Verdict, tokio_postgres::Error>>,
+) -> Result<Vec<Verdict>, String> {
+    // A row of ours that we cannot read is that row's fault to bear; asking again would give it again.
+    let unreadable = |error| Verdict::Refused(Box::new(rows::unreadable(&error)));
+    let verdicts: Vec<_> = verdicts.map(|verdict| verdict.unwrap_or_else(unreadable)).collect();
     if verdicts.len() == run.len() {
         Ok(verdicts)
     } else {
-        Err(format!("{} rows for {} messages", verdicts.len(), run.len()))
+        Err(format!("{} rows for {} mutations", verdicts.len(), run.len()))
     }
 }
 
@@ -95,19 +98,7 @@ fn message_verdict(
 }
 
 pub(super) fn of_others(run: &[Box<Mutation>], answer: &[Row]) -> Result<Vec<Verdict>, String> {
-    let mut verdicts = Vec::with_capacity(run.len());
-    for row in answer {
-        match other_verdict(row) {
-            Ok(verdict) => verdicts.push(verdict),
-            // A row of ours that we cannot read is that row's fault to bear; asking again would give it again.
-            Err(error) => verdicts.push(Verdict::Refused(Box::new(rows::unreadable(&error)))),
-        }
-    }
-    if verdicts.len() == run.len() {
-        Ok(verdicts)
-    } else {
-        Err(format!("{} rows for {} mutations", verdicts.len(), run.len()))
-    }
+    of_each(run, answer.iter().map(other_verdict))
 }
 
 fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
