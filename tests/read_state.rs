@@ -151,9 +151,12 @@ async fn private_receipts_are_shown_to_their_owner_alone() {
 
 #[tokio::test]
 async fn what_is_switched_off_is_refused_and_said_in_the_welcome() {
-    let off = ["MESSAGE_REACTIONS", "PINNED_MESSAGES", "USER_MENTIONS", "MESSAGE_THREADS"];
-    let off: Vec<(String, &str)> = off.iter().map(|name| (format!("CHAT_SERVER__FEATURES__{name}"), "false")).collect();
-    let off: Vec<(&str, &str)> = off.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let off = [
+        ("features.message_reactions", "false"),
+        ("features.pinned_messages", "false"),
+        ("features.user_mentions", "false"),
+        ("features.message_threads", "false"),
+    ];
     let server = Server::start(1, &off);
     let (ann, bob) = (server.register().await, server.register().await);
     let room = server.room(&[&ann, &bob]).await;
