@@ -252,8 +252,9 @@ async fn people_meet_in_a_room_and_a_key_is_sent_once() {
     let parent = first["message_id"].to_string();
     bob.ok(&["send", &name.to_uppercase(), "--reply-to", &parent, "Hello, Ada"]);
     let history = ada.json(&["history", id]);
-    assert_eq!(history.iter().map(says).collect::<Vec<_>>(), ["Hello, Bob", "Hello, Ada"]);
-    assert_eq!(history[1]["parent_message_id"], first["message_id"]);
+    let joined = format!("{} joined", bob.name);
+    assert_eq!(history.iter().map(says).collect::<Vec<_>>(), [joined.as_str(), "Hello, Bob", "Hello, Ada"]);
+    assert_eq!(history[2]["parent_message_id"], first["message_id"]);
     let shown = bob.ok(&["history", &name]);
     assert!(shown.contains(&format!("{} Hello, Bob", ada.name)) && shown.contains(&format!("↪ {parent}")), "{shown}");
 
@@ -435,7 +436,7 @@ fn a_conversation_is_followed_across_the_death_of_the_server() {
     assert!(events.iter().all(|event| keys(event) == ["data", "type"] && event["type"] == "message_created"));
     assert_eq!(events.iter().map(|event| says(&event["data"])).collect::<Vec<_>>(), expected);
     let seqs: Vec<i64> = events.iter().map(|event| event["data"]["seq"].as_i64().unwrap()).collect();
-    assert_eq!(seqs, (4..4 + expected.len() as i64).collect::<Vec<_>>(), "each number once, in order");
+    assert_eq!(seqs, (5..5 + expected.len() as i64).collect::<Vec<_>>(), "each number once, in order");
     let shown = plain.interrupt();
     let of_ada: Vec<&String> = shown.iter().filter(|line| line.contains(&ada.name)).collect();
     assert_eq!(of_ada.len(), expected.len(), "{shown:#?}");

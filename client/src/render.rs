@@ -33,6 +33,11 @@ impl Transcript {
     pub fn message_with(&mut self, message: &Value, content: &str) -> String {
         let paint = self.paint;
         let mut out = self.stamp(&message["created_at"]);
+        if message["system"].is_object() {
+            out.push_str(&paint.dim("· "));
+            out.push_str(&report(paint, &message["system"]));
+            return out;
+        }
         let _ = write!(out, "{} ", person(paint, &message["sender"])); // writing into a String cannot fail
         if let Some(parent) = message["parent_message_id"].as_i64() {
             let _ = write!(out, "{} ", paint.dim(&format!("↪ {parent}")));
@@ -92,14 +97,11 @@ impl Transcript {
                 let verb = if kind == "reaction_added" { "reacted" } else { "took back" };
                 format!("{user} {verb} {} ({})  {id}", name(&data["emoji"]), number(&data["count"]))
             }
-            "member_joined" => match &data["invited_by"] {
-                Value::Null => format!("{user} joined"),
-                host => format!("{user} joined, invited by {}", person(paint, host)),
-            },
-            "member_left" => match data["reason"].as_str() {
-                None | Some("left") => format!("{user} left"),
-                Some(reason) => format!("{user} is gone: {}", text::line(reason)),
-            },
+            // The system messages beside them say so.
+            "member_joined" | "member_left" => return None,
+            "member_updated" if data["profile"].is_object() => {
+                format!("{user} is now shown as {}", name(&data["profile"]["display_name"]))
+            }
             "member_updated" => match (data["role"].as_str(), data["muted_until"].as_str()) {
                 (Some(role), _) => format!("{user} is now {}", text::line(role)),
                 (None, Some(until)) => format!("{user} is muted until {}", text::line(until)),
@@ -183,6 +185,16 @@ fn body(content: &str) -> String {
     text::lines(content).join(&format!("\n{INDENT}"))
 }
 
+/// What a system message reports.
+fn report(paint: Paint, system: &Value) -> String {
+    let kind = name(&system["kind"]);
+    let user = person(paint, &system["user"]);
+    match &system["actor"] {
+        Value::Null => format!("{user} {kind}"),
+        actor => format!("{} {kind} {user}", person(paint, actor)),
+    }
+}
+
 /// The unique name, since anybody may call themselves anything else.
 fn person(paint: Paint, user: &Value) -> String {
     let name = user["username"].as_str().unwrap_or("somebody");
@@ -222,6 +234,19 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_and_goes_is_said_once() {
+        let mut joined = message("Ada joined");
+        joined["system"] = json!({"kind": "joined", "user": {"id": 1, "username": "ada"}, "actor": null});
+        assert_eq!(shown(&joined), "· ada joined");
+        joined["system"] =
+            json!({"kind": "removed", "user": {"id": 1, "username": "ada"}, "actor": {"id": 2, "username": "bob"}});
+        assert_eq!(shown(&joined), "· bob removed ada");
+        for kind in ["member_joined", "member_left"] {
+            assert_eq!(Transcript::new(Paint::plain()).event(kind, &json!({"created_at": TIME})), None);
+        }
+    }
+
+    #[test]
     fn a_day_is_announced_once() {
         let mut transcript = Transcript::new(Paint::plain());
         assert!(transcript.message(&message("a")).starts_with("── "));
@@ -236,6 +261,10 @@ mod tests {
                           "reason": evil, "role": evil, "count": 1, "pinned": evil, "archived": evil, "actor": user,
                           "user": user, "invited_by": user, "sender": user, "created_at": evil,
                           "reactions": [{"emoji": evil, "count": evil}], "attachments": [{"file_name": evil}]});
+        let mut system = message(evil);
+        system["system"] = json!({"kind": evil, "user": user, "actor": user});
+        let text = shown(&system);
+        assert!(!text.chars().any(|c| c.is_control() || c == '\u{202e}'), "{text:?}");
         let kinds = [
             "message_created",
             "message_edited",
@@ -243,8 +272,6 @@ mod tests {
             "message_pinned",
             "reaction_added",
             "reaction_removed",
-            "member_joined",
-            "member_left",
             "member_updated",
             "conversation_created",
             "conversation_updated",

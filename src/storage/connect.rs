@@ -79,7 +79,11 @@ impl Target {
              -c idle_in_transaction_session_timeout=30000 -c client_min_messages=warning -c jit=off{}{}",
             role.name(),
             if role == Role::App { crate::limits::READ_DEADLINE_MS } else { 20_000 },
-            if role == Role::Writer { WRITER_PLANS } else { "" },
+            match role {
+                Role::Owner => "",
+                Role::App => READER_PLANS,
+                Role::Writer => WRITER_PLANS,
+            },
             if self.user_mentions { "" } else { " -c app.user_mentions=off" },
         );
         config.options(options.trim());
@@ -110,6 +114,11 @@ impl Target {
 /// made while the tables are small read them whole for every batch, until they have grown.
 const WRITER_PLANS: &str = " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off \
     -c enable_mergejoin=off";
+
+/// A page is looked up by key as well, however little PostgreSQL knows of the tables: without statistics it takes a large
+/// conversation for a small one, reads all of it and sorts. The search, which does need bitmaps, switches them on for itself.
+pub const READER_PLANS: &str = " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off \
+    -c enable_bitmapscan=off";
 
 /// Connects and lets the connection run on the present runtime.
 ///

@@ -37,6 +37,7 @@ pub fn measure(content_bytes: usize, format: Format) -> Result<FrameBytes, Strin
         },
         content,
         message_type: "text".to_owned(),
+        system: None,
         parent_message_id: None,
         thread: None,
         mentions: Vec::new(),
