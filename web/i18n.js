@@ -44,6 +44,11 @@ export function t(key, values = {}) {
     return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
+/** The text under a key as nodes: what `build(name)` gives stands for {name}. */
+export function parts(key, build) {
+    return t(key).split(/\{(\w+)\}/).map((part, at) => (at % 2 === 1 ? build(part) : part));
+}
+
 /** Where the server's words add nothing to these. */
 const OURS = new Set(["unreachable", "unknown_command", "disconnected", "deadline_exceeded", "unauthenticated"]);
 
@@ -61,6 +66,8 @@ export function tn(key, count, values = {}) {
 
 export const timeOf = (iso) => formats.time.format(new Date(iso));
 export const momentOf = (iso) => formats.full.format(new Date(iso));
+
+export const dateOf = (iso) => formats.dayWithYear.format(new Date(iso));
 
 /** The day of a moment: today, yesterday, a weekday, a date. */
 export function dayOf(iso, now = new Date()) {

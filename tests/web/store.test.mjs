@@ -109,7 +109,7 @@ test("reset forgets what may be wrong and asks for it anew", () => {
     const { room, give } = store();
     give(created(2));
     const effects = give({ type: "reset", data: { conversation_id: ROOM, last_seq: 20_000 } });
-    assert.deepEqual(effects.map(({ kind }) => kind), ["conversation", "fetch", "reload"]);
+    assert.deepEqual(effects.map(({ kind }) => kind), ["conversation", "fetch", "reload", "read_threads"]);
     assert.deepEqual([room.timeline.isLoaded, shown(room), room.cursor], [false, [], 20_000]);
     room.timeline.merge("newest", { messages: [message(19_999)], has_more: true }, 20_000);
     give(created(20_001), created(2));
