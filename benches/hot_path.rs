@@ -51,6 +51,7 @@ fn record() -> MessageRecord {
         sender: Sender { id: UserId(42), username: "ada".to_owned(), display_name: "Ada Lovelace".to_owned() },
         content: "x".repeat(128),
         message_type: "text".to_owned(),
+        system: None,
         parent_message_id: None,
         thread: None,
         mentions: Vec::new(),

@@ -20,7 +20,7 @@ mod validate;
 pub use load::{ENV_PREFIX, Loaded, Sources};
 pub use secret::{MASK, Secret, SecretUrl};
 
-use crate::limits::Limits;
+use crate::limits::{Features, Limits};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
@@ -32,8 +32,6 @@ const WITHOUT_EFFECT: &[&str] = &[
     "cache.url",
     "cluster.redis_url",
     "features.file_uploads",
-    "features.message_reactions",
-    "features.pinned_messages",
     "features.webhooks",
     "limits.max_file_size",
     "security.bcrypt_cost",
@@ -278,6 +276,19 @@ impl From<Text> for SecretUrl {
 impl From<Text> for PathBuf {
     fn from(text: Text) -> Self {
         Self::from(text.0)
+    }
+}
+
+impl FeaturesConfig {
+    /// What clients can do without, and are told of.
+    #[must_use]
+    pub fn for_clients(&self) -> Features {
+        Features {
+            message_reactions: self.message_reactions,
+            pinned_messages: self.pinned_messages,
+            user_mentions: self.user_mentions,
+            message_threads: self.message_threads,
+        }
     }
 }
 

@@ -29,6 +29,8 @@ pub const CONVERSATION_DESCRIPTION_CHARS_MAX: usize = 1_000;
 pub const CREATE_MEMBERS_MAX: usize = 100;
 /// `mute_member.duration_s`: a year.
 pub const MUTE_SECONDS_MAX: i64 = 366 * 86_400;
+/// `request_to_join.text`: most characters.
+pub const JOIN_REQUEST_CHARS_MAX: usize = 500;
 /// `ban_member.reason`: most characters.
 pub const BAN_REASON_CHARS_MAX: usize = 500;
 /// `update_conversation.slow_mode_s`: six hours.
@@ -100,6 +102,55 @@ const _: () = {
     assert!(NESTING_MAX < 64, "the value reader recurses once per level");
     assert!(REPLAY_PAGE_EVENTS <= REPLAY_EVENTS_MAX);
 };
+
+/// Something that an installation can do without, and whose commands are refused then.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Feature {
+    /// Emoji under a message.
+    MessageReactions,
+    /// Messages that are shown first.
+    PinnedMessages,
+    /// Replies.
+    MessageThreads,
+}
+
+impl Feature {
+    /// The switch's name in the configuration.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::MessageReactions => "features.message_reactions",
+            Self::PinnedMessages => "features.pinned_messages",
+            Self::MessageThreads => "features.message_threads",
+        }
+    }
+}
+
+/// What is switched on; clients are told in `welcome.features`.
+#[allow(clippy::struct_excessive_bools)] // the configuration's switches, as it has them
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Features {
+    /// Emoji under a message.
+    pub message_reactions: bool,
+    /// Messages that are shown first.
+    pub pinned_messages: bool,
+    /// `@name` tells that user; switched off where mentions are recorded, in PostgreSQL.
+    pub user_mentions: bool,
+    /// Replies.
+    pub message_threads: bool,
+}
+
+impl Features {
+    /// Whether it is switched on.
+    #[must_use]
+    pub fn has(self, feature: Feature) -> bool {
+        match feature {
+            Feature::MessageReactions => self.message_reactions,
+            Feature::PinnedMessages => self.pinned_messages,
+            Feature::MessageThreads => self.message_threads,
+        }
+    }
+}
 
 /// The limits that configuration sets and clients are told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -8,6 +8,7 @@
 
 mod support;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use support::{Client, Format, Random, Server, User, from_env, text};
@@ -20,6 +21,9 @@ const COMMANDS: u64 = 60;
 #[derive(Clone, PartialEq, Debug, Default)]
 struct Message {
     content: String,
+    kind: String,
+    /// What a system message reports.
+    system: Value,
     sender: i64,
     deleted: bool,
     edited_at: Option<String>,
@@ -39,6 +43,8 @@ struct Picture {
     /// Member → role and mute.
     members: BTreeMap<i64, (String, Option<String>)>,
     settings: BTreeMap<&'static str, Value>,
+    /// What people are called.
+    names: BTreeMap<i64, String>,
 }
 
 const SETTINGS: [&str; 6] = ["name", "description", "archived", "owner_id", "slow_mode_s", "member_limit"];
@@ -50,6 +56,8 @@ impl Message {
         };
         Self {
             content: text(&message["content"]).to_owned(),
+            kind: text(&message["message_type"]).to_owned(),
+            system: message["system"].clone(),
             sender: message["sender"]["id"].as_i64().unwrap(),
             deleted: message["deleted"].as_bool().unwrap(),
             edited_at: message["edited_at"].as_str().map(str::to_owned),
@@ -75,6 +83,9 @@ impl Picture {
     /// What one event does to it, for the device of user `me`.
     fn apply(&mut self, event: &Value, me: i64) {
         let data = &event["data"];
+        for person in ["sender", "actor", "user", "invited_by"] {
+            self.meet(&data[person]);
+        }
         let user = || data["user"]["id"].as_i64().unwrap();
         let message = data["message_id"].as_i64();
         match text(&event["type"]) {
@@ -89,6 +100,7 @@ impl Picture {
                 let message = self.messages.get_mut(&message.unwrap()).expect("a deletion comes after its message");
                 message.deleted = true;
                 message.content.clear();
+                message.system = Value::Null;
                 message.mentions.clear();
                 message.reactions.clear();
                 message.pinned = false;
@@ -114,6 +126,7 @@ impl Picture {
                 for member in data["members"].as_array().unwrap() {
                     let role = text(&member["role"]).to_owned();
                     self.members.insert(member["id"].as_i64().unwrap(), (role, None));
+                    self.meet(member);
                 }
                 self.settings = SETTINGS.iter().map(|name| (*name, Value::Null)).collect();
                 self.settings.extend([("archived", json!(false)), ("slow_mode_s", json!(0))]);
@@ -135,8 +148,21 @@ impl Picture {
                 }
             }
             "conversation_updated" => self.set(data),
-            "caught_up" | "read_updated" | "typing" | "mention" | "lagging" => {}
+            "caught_up"
+            | "read_updated"
+            | "typing"
+            | "mention"
+            | "lagging"
+            | "thread_follow_updated"
+            | "join_requested"
+            | "join_request_decided" => {}
             other => panic!("an event that this test does not know: {other}: {event}"),
+        }
+    }
+
+    fn meet(&mut self, person: &Value) {
+        if let Some(id) = person["id"].as_i64() {
+            self.names.insert(id, text(&person["display_name"]).to_owned());
         }
     }
 
@@ -153,11 +179,13 @@ impl Picture {
         let mut picture = Self::default();
         for message in server.history(user, conversation).await {
             picture.messages.insert(message["message_id"].as_i64().unwrap(), Message::read(&message));
+            picture.meet(&message["sender"]);
         }
         let place = json!({"conversation_id": conversation, "limit": 200});
         for member in server.ok(user, "list_members", place.clone()).await["members"].as_array().unwrap() {
             let until = member["muted_until"].as_str().map(str::to_owned);
             picture.members.insert(member["id"].as_i64().unwrap(), (text(&member["role"]).to_owned(), until));
+            picture.meet(member);
         }
         let found =
             &server.ok(user, "get_conversation", json!({"conversation_id": conversation})).await["conversation"];
@@ -168,19 +196,27 @@ impl Picture {
         let marked = picture.messages.iter().filter(|(_, m)| m.pinned).map(|(id, _)| *id).collect();
         assert_eq!(listed, marked, "list_pins and the messages' own marks");
         // The markers' arithmetic, against counting.
-        let read = found["read_seq"].as_i64().unwrap();
-        let unread: Vec<Value> = server.history(user, conversation).await;
-        let counts = |mentioned: bool| {
+        let all: Vec<Value> = server.history(user, conversation).await;
+        let unread = |read: &Value, is_meant: &dyn Fn(&Value) -> bool| {
+            let read = read.as_i64().unwrap();
             let counted = |m: &&Value| {
                 m["seq"].as_i64().unwrap() > read
                     && m["deleted"] == false
+                    && m["message_type"] != "system"
                     && m["sender"]["id"] != user.id
-                    && (!mentioned || ids(&m["mentions"]).contains(&user.id))
+                    && is_meant(m)
             };
-            unread.iter().filter(counted).count() as i64
+            all.iter().filter(counted).count() as i64
         };
-        assert_eq!(found["unread_count"], counts(false), "{found}");
-        assert_eq!(found["mention_count"], counts(true), "{found}");
+        assert_eq!(found["unread_count"], unread(&found["read_seq"], &|_| true), "{found}");
+        let mentions_me = |m: &Value| ids(&m["mentions"]).contains(&user.id);
+        assert_eq!(found["mention_count"], unread(&found["read_seq"], &mentions_me), "{found}");
+        let listed = server.ok(user, "list_threads", json!({"conversation_id": conversation, "limit": 100})).await;
+        for thread in listed["threads"].as_array().unwrap() {
+            let root = &thread["root"]["message_id"];
+            let replies = unread(&thread["read_seq"], &|m| m["parent_message_id"] == *root);
+            assert_eq!(thread["unread_count"], replies, "{thread}");
+        }
         picture
     }
 }
@@ -206,7 +242,8 @@ impl Device {
             let place = text(&event["data"]["conversation_id"]).to_owned();
             assert_ne!(event["type"], "reset", "{event}");
             let Some((cursor, picture)) = self.pictures.get_mut(&place) else { continue };
-            let is_mark = ["caught_up", "mention", "read_updated", "lagging"].contains(&text(&event["type"]));
+            let marks = ["caught_up", "mention", "read_updated", "lagging"];
+            let is_mark = marks.contains(&text(&event["type"]));
             if let Some(seq) = event["data"]["seq"].as_i64().filter(|_| !is_mark) {
                 assert_eq!(seq, *cursor + 1, "no gap, nothing twice: {event}");
                 *cursor = seq;
@@ -244,21 +281,26 @@ impl Device {
     }
 }
 
+/// What a history has brought about so far.
+#[derive(Default)]
+struct Said {
+    /// Where, and which.
+    messages: Vec<(String, i64)>,
+    /// Who goes by another name now: once in a history, since more often is told with a delay.
+    renamed: Vec<i64>,
+    invites: Vec<Value>,
+    blocks: Vec<(User, i64)>,
+}
+
 /// One command of a random user's; refusals are part of life.
-async fn something(
-    server: &Server,
-    users: &[User],
-    places: &[String],
-    random: &mut Random,
-    said: &mut Vec<(String, i64)>,
-) {
+async fn something(server: &Server, users: &[User], places: &[String], random: &mut Random, said: &mut Said) {
     let user = &users[random.below(USERS as u64) as usize];
     let other = &users[random.below(USERS as u64) as usize];
     let is_founder = user.id == users[0].id; // stays, so that no conversation is left without anybody
     let place = &places[random.below(places.len() as u64) as usize];
-    let message = match said.len() as u64 {
+    let message = match said.messages.len() as u64 {
         0 => 1,
-        len => said[random.below(len) as usize].1,
+        len => said.messages[random.below(len) as usize].1,
     };
     let of_message = |more: Value| {
         let mut data = json!({"message_id": message});
@@ -273,11 +315,17 @@ async fn something(
     let role = ["admin", "moderator", "member"][random.below(3) as usize];
     let seconds = [0, 1, 3_600][random.below(3) as usize];
     let emoji = ["👍", "❤", ":logo:"][random.below(3) as usize];
-    let (kind, data) = match random.below(30) {
+    if random.below(20) == 0 && !said.renamed.contains(&user.id) {
+        said.renamed.push(user.id);
+        let names = json!({"display_name": format!("{} the Great", user.name), "bio": "at last"});
+        let answer = server.request(Method::PATCH, "/users/me", Some(&user.token), Some(&names)).await;
+        assert_eq!(answer.0, 200, "{}", answer.1);
+    }
+    let (kind, data) = match random.below(42) {
         0..=8 => {
-            let content = format!("number {} for @{} and @room", said.len(), other.name);
+            let content = format!("number {} for @{} and @room", said.messages.len(), other.name);
             let mut data = json!({"conversation_id": place, "content": content});
-            let in_place: Vec<i64> = said.iter().filter(|(p, _)| p == place).map(|(_, id)| *id).collect();
+            let in_place: Vec<i64> = said.messages.iter().filter(|(p, _)| p == place).map(|(_, id)| *id).collect();
             if !in_place.is_empty() && random.below(2) == 0 {
                 data["parent_message_id"] = json!(in_place[random.below(in_place.len() as u64) as usize]);
             }
@@ -296,15 +344,42 @@ async fn something(
         }
         25 if !is_founder => ("leave_conversation", json!({"conversation_id": place})),
         25..=27 => ("join_conversation", json!({"conversation_id": place})),
-        28 => ("remove_member", of_member(json!({}))),
+        28 if other.id != users[0].id => ("remove_member", of_member(json!({}))),
+        29 if other.id != users[0].id => ("ban_member", of_member(json!({}))),
+        28..=30 => ("unban_member", of_member(json!({}))),
+        31 => ("transfer_ownership", of_member(json!({}))),
+        32 => ("archive_conversation", json!({"conversation_id": place, "archived": random.below(4) == 0})),
+        33 => ("create_invite", json!({"conversation_id": place, "max_uses": 2})),
+        34 if !said.invites.is_empty() => {
+            ("join_by_invite", said.invites[random.below(said.invites.len() as u64) as usize].clone())
+        }
+        34..=35 => ("request_to_join", json!({"conversation_id": place, "text": "please"})),
+        36..=37 => ("decide_join_request", of_member(json!({"accepted": random.below(3) > 0}))),
+        38 => ("follow_thread", of_message(json!({"following": random.below(2) == 0}))),
+        39 => ("mark_thread_read", of_message(json!({"seq": random.below(60)}))),
+        40 if random.below(3) == 0 => ("block_user", json!({"user_id": other.id})),
+        40 => ("unblock_user", json!({"user_id": other.id})),
         _ => ("invite_member", of_member(json!({}))),
     };
     match server.call(user, kind, data).await {
-        Ok(done) if kind == "send_message" => said.push((place.clone(), done["message_id"].as_i64().unwrap())),
-        Ok(_) => {}
+        Ok(done) => match kind {
+            "send_message" => said.messages.push((place.clone(), done["message_id"].as_i64().unwrap())),
+            "create_invite" => said.invites.push(json!({"code": done["invite"]["code"]})),
+            "block_user" => said.blocks.push((user.clone(), other.id)),
+            _ => {}
+        },
         Err(problem) => {
-            let expected =
-                ["forbidden", "not_member", "not_found", "conflict", "muted", "read_only", "banned", "bad_request"];
+            let expected = [
+                "forbidden",
+                "not_member",
+                "not_found",
+                "conflict",
+                "muted",
+                "read_only",
+                "banned",
+                "blocked",
+                "bad_request",
+            ];
             assert!(expected.contains(&text(&problem["code"])), "{kind}: {problem}");
         }
     }
@@ -317,7 +392,7 @@ async fn a_history(server: &Server, number: u64, random: &mut Random) {
     }
     let everybody: Vec<i64> = users[1..].iter().map(|user| user.id).collect();
     let mut places = Vec::new();
-    for kind in ["public_room", "group"] {
+    for kind in ["public_room", "group", "private_room"] {
         let data = json!({"kind": kind, "name": "a room", "member_ids": everybody});
         places.push(support::id_of(&server.ok(&users[0], "create_conversation", data).await));
     }
@@ -329,7 +404,7 @@ async fn a_history(server: &Server, number: u64, random: &mut Random) {
             pictures: places.iter().map(|place| (place.clone(), (0, Picture::default()))).collect(),
         })
         .collect();
-    let mut said = Vec::new();
+    let mut said = Said::default();
     let killed_at = (number % 4 == 1).then(|| random.below(COMMANDS));
     for n in 0..COMMANDS {
         something(server, &users, &places, random, &mut said).await;
@@ -349,8 +424,19 @@ async fn a_history(server: &Server, number: u64, random: &mut Random) {
         }
     }
     // Everybody comes back: only members can read a log to its end.
-    for user in &users {
-        for place in &places {
+    for (user, blocked) in &said.blocks {
+        server.ok(user, "unblock_user", json!({"user_id": blocked})).await;
+    }
+    for place in &places {
+        for user in &users {
+            let _ =
+                server.call(user, "archive_conversation", json!({"conversation_id": place, "archived": false})).await;
+        }
+        for (ruler, banned) in users.iter().flat_map(|ruler| users.iter().map(move |banned| (ruler, banned))) {
+            let data = json!({"conversation_id": place, "user_id": banned.id});
+            let _ = server.call(ruler, "unban_member", data).await; // whoever may, does
+        }
+        for user in &users {
             if server.call(user, "join_conversation", json!({"conversation_id": place})).await.is_err() {
                 for inviter in &users {
                     let invitation = json!({"conversation_id": place, "user_id": user.id});
@@ -361,6 +447,11 @@ async fn a_history(server: &Server, number: u64, random: &mut Random) {
             }
         }
     }
+    let database = server.database().await;
+    let untold = "SELECT count(*) FROM users WHERE announced_version < profile_version";
+    while database.query_one(untold, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     let mut heads = BTreeMap::new();
     for place in &places {
         heads.insert(place.clone(), server.last_seq(&users[0], place).await);
@@ -370,11 +461,13 @@ async fn a_history(server: &Server, number: u64, random: &mut Random) {
         device.read_up(server, &heads).await;
         for place in &places {
             let fresh = Picture::fresh(server, &device.user, place).await;
-            let (_, built) = &device.pictures[place];
+            let (_, built) = device.pictures.get_mut(place).unwrap();
+            // Whoever has neither said anything that is still to be read nor is a member is in nobody's history.
+            built.names.retain(|id, _| fresh.names.contains_key(id));
             for (id, message) in &fresh.messages {
                 assert_eq!(built.messages.get(id), Some(message), "message {id} in {place}, history {number}");
             }
-            assert_eq!(*built, fresh, "{place} as {} sees it, history {number}", device.user.name);
+            assert_eq!(built, &fresh, "{place} as {} sees it, history {number}", device.user.name);
         }
         device.cut(true).await;
     }

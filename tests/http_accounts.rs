@@ -107,12 +107,14 @@ async fn a_registration_answers_as_the_contract_says() {
     let user = body["user"].as_object().unwrap();
     let mut keys: Vec<_> = user.keys().map(String::as_str).collect();
     keys.sort_unstable();
-    assert_eq!(keys, ["avatar_url", "created_at", "display_name", "id", "username"]);
+    assert_eq!(keys, ["avatar_url", "bio", "created_at", "display_name", "id", "username"]);
     assert_eq!((&user["username"], &user["display_name"]), (&json!(username), &json!(username)));
     let created_at = text(&user["created_at"]);
     assert!(created_at.len() == 24 && created_at.ends_with('Z') && &created_at[19..20] == ".", "{created_at}");
     let me = api.get("/users/me", text(&body["access_token"])).await;
-    assert_eq!((me.status.as_u16(), &me.body), (200, &body["user"]));
+    let mut own = body["user"].clone();
+    own["read_receipts"] = json!("public");
+    assert_eq!((me.status.as_u16(), &me.body), (200, &own));
     assert_eq!(me.headers["cache-control"], "no-store");
 }
 
@@ -292,11 +294,16 @@ async fn profiles_can_be_read_edited_and_found() {
     let (_, bob) = api.register().await;
     let token = text(&ann["access_token"]);
     let edit = |body: Value| api.call(Method::PATCH, "/users/me", Some(token), Some(body));
-    let edited = edit(json!({"display_name": " Änn 100% ", "avatar_url": "https://example.org/a.png"})).await;
+    let both = json!({"display_name": " Änn 100% ", "avatar_url": "https://example.org/a.png", "bio": " I read.\nA lot. ",
+        "read_receipts": "private"});
+    let mut edited = edit(both).await;
     assert_eq!(edited.status, 200, "{}", edited.body);
     assert_eq!(edited.body["display_name"], "Änn 100%");
     let by_bob = api.get(&format!("/users/{}", ann["user"]["id"]), text(&bob["access_token"])).await;
-    assert_eq!(by_bob.body, edited.body);
+    assert_eq!((&edited.body["bio"], &edited.body["read_receipts"]), (&json!("I read.\nA lot."), &json!("private")));
+    edited.body.as_object_mut().unwrap().remove("read_receipts");
+    assert_eq!(by_bob.body, edited.body, "what receipts somebody gives is not for others");
+    assert_eq!(edit(json!({"bio": null})).await.body["bio"], Value::Null);
     assert_eq!(edit(json!({"avatar_url": null})).await.body["avatar_url"], Value::Null);
     assert_eq!(edit(json!({})).await.body["display_name"], "Änn 100%");
     for bad in [
@@ -304,6 +311,9 @@ async fn profiles_can_be_read_edited_and_found() {
         json!({"display_name": "a\u{0}b"}),
         json!({"avatar_url": "javascript:alert(1)"}),
         json!({"display_name": 7}),
+        json!({"bio": "x".repeat(501)}),
+        json!({"bio": ""}),
+        json!({"read_receipts": "some"}),
     ] {
         edit(bad).await.is(400, "bad_request");
     }
@@ -319,6 +329,12 @@ async fn profiles_can_be_read_edited_and_found() {
     };
     assert_eq!(search(username.to_lowercase()).await, 1);
     assert_eq!(search("%C3%84NN%20100%25".into()).await, 1, "display name; ASCII case at least, whatever the locale");
+    assert_eq!(search("annette".into()).await, 0);
+    assert_eq!(edit(json!({"display_name": "Ådne Ångström-Østby"})).await.status, 200);
+    for found in ["angs", "Adne%20ang", "%C3%98stby", "-ang", "ostby"] {
+        assert_eq!(search(found.into()).await, 1, "{found}: words by their beginnings, without accents");
+    }
+    assert_eq!(search("ngstr".into()).await, 0);
     assert_eq!(search("%25".into()).await, 0, "% is a character");
     assert_eq!(search(username.replace('_', "%25")).await, 0);
 }

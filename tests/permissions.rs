@@ -24,6 +24,7 @@ struct Stage {
     /// A message of the member's, of the admin's, and one of each actor's.
     of_member: i64,
     of_admin: i64,
+    of_server: i64,
     own: Vec<i64>,
 }
 
@@ -52,8 +53,12 @@ impl Stage {
             server.ok(owner, "set_role", data).await;
         }
         server.ok(owner, "ban_member", json!({"conversation_id": room, "user_id": actors[6].id})).await;
+        let page = server.ok(owner, "get_history", json!({"conversation_id": room, "limit": 1})).await;
+        let banned = &page["messages"][0];
+        assert_eq!(banned["message_type"], "system", "{banned}");
+        let of_server = banned["message_id"].as_i64().unwrap();
         let (member, admin, stranger) = (rest[0].clone(), rest[1].clone(), rest[2].clone());
-        Self { room, actors: actors.to_vec(), member, admin, stranger, of_member, of_admin, own }
+        Self { room, actors: actors.to_vec(), member, admin, stranger, of_member, of_admin, of_server, own }
     }
 
     /// The command of a row, as actor number `n` gives it.
@@ -78,6 +83,10 @@ impl Stage {
             "delete one's own message" => ("delete_message", message(self.own[n])),
             "delete a member's message" => ("delete_message", message(self.of_member)),
             "delete an admin's message" => ("delete_message", message(self.of_admin)),
+            "delete a system message" => ("delete_message", message(self.of_server)),
+            "edit a system message" => {
+                ("edit_message", with(json!({"message_id": self.of_server, "content": "never happened"})))
+            }
             "pin a message" => ("pin_message", with(json!({"message_id": self.of_member, "pinned": true}))),
             "react" => ("add_reaction", with(json!({"message_id": self.of_member, "emoji": "👍"}))),
             "follow a thread" => ("follow_thread", with(json!({"message_id": self.of_member, "following": true}))),
@@ -101,6 +110,10 @@ impl Stage {
             "archive the room" => ("archive_conversation", room),
             "make an invitation link" => ("create_invite", room),
             "list the invitation links" => ("list_invites", room),
+            "list the requests to join" => ("list_join_requests", room),
+            "decide on a request to join" => {
+                ("decide_join_request", with(json!({"user_id": self.stranger.id, "accepted": false})))
+            }
             "leave" => ("leave_conversation", room),
             "join the public room" => ("join_conversation", room),
             other => panic!("docs/permissions.md has a row that this test does not know: {other}"),

@@ -179,7 +179,8 @@ fn a_frame_that_is_not_documented_is_refused() {
 
     let head = json!({"id": "room_6", "kind": "group", "name": null, "last_seq": 1, "read_seq": 0, "role": "owner"});
     let welcome = json!({"type": "welcome", "data": {"session_id": 1, "server_time": "2026-01-02T03:04:05.678Z",
-        "user": {"id": 1, "username": "ann", "display_name": "Ann", "avatar_url": null,
+        "features": {"message_reactions": true, "pinned_messages": true, "user_mentions": true, "message_threads": true},
+        "user": {"id": 1, "username": "ann", "display_name": "Ann", "avatar_url": null, "bio": null,
             "created_at": "2026-01-02T03:04:05.678Z"},
         "heartbeat_ms": 25_000, "limits": {"max_message_length": 1, "max_frame_bytes": 1, "max_connections_per_user": 1,
             "max_messages_per_minute": 1, "max_file_size": 1, "message_edit_window_s": 0}, "conversations": [head]}});
@@ -237,13 +238,15 @@ fn a_close_frame_that_is_not_documented_is_refused() {
 #[test]
 fn an_answer_that_is_not_documented_is_refused() {
     let documents = documents();
-    let user = json!({"id": 1, "username": "ann", "display_name": "Ann", "avatar_url": null,
+    let user = json!({"id": 1, "username": "ann", "display_name": "Ann", "avatar_url": null, "bio": null,
         "created_at": "2026-01-02T03:04:05.678Z"});
+    let own = altered(&user, |user| user["read_receipts"] = json!("public"));
     let judged = |method: &str, target: &str, status: u16, body: &Value| {
         documents.judge_answer(&answer(method, target, status, &body.to_string()))
     };
     let problem = |status: u16, code: &str| json!({"type": "about:blank", "title": "T", "status": status, "detail": "d", "code": code});
-    assert_eq!(judged("GET", "/users/me", 200, &user), Ok(()));
+    assert_eq!(judged("GET", "/users/me", 200, &own), Ok(()));
+    refused(judged("GET", "/users/7", 200, &own), "read_receipts");
     assert_eq!(judged("GET", "/users/7", 200, &user), Ok(()));
     assert_eq!(judged("GET", "/users/7", 404, &problem(404, "not_found")), Ok(()));
     assert_eq!(judged("GET", "/users?query=a&limit=3", 200, &json!({"users": [user]})), Ok(()));
@@ -251,8 +254,8 @@ fn an_answer_that_is_not_documented_is_refused() {
     assert_eq!(judged("BREW", "/users/me", 405, &problem(405, "method_not_allowed")), Ok(()));
     assert_eq!(judged("GET", "/users/me", 431, &problem(431, "too_large")), Ok(()), "before routing");
 
-    refused(judged("GET", "/users/me", 200, &altered(&user, |user| user["email"] = json!("a@b"))), "email");
-    let nameless = altered(&user, |user| drop(user.as_object_mut().unwrap().remove("username")));
+    refused(judged("GET", "/users/me", 200, &altered(&own, |user| user["email"] = json!("a@b"))), "email");
+    let nameless = altered(&own, |user| drop(user.as_object_mut().unwrap().remove("username")));
     refused(judged("GET", "/users/me", 200, &nameless), "username");
     refused(judged("GET", "/users/me", 202, &user), "the status 202");
     refused(judged("GET", "/users/me", 409, &problem(409, "conflict")), "the status 409");

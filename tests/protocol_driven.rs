@@ -53,6 +53,8 @@ async fn about_messages(ann: &mut Client, bob: &mut Client, room: &str, bob_name
     run(bob, "remove_reaction", with(&first, "emoji", json!("👍"))).await;
     run(bob, "get_thread", about(&first)).await;
     run(ann, "follow_thread", with(&first, "following", json!(false))).await;
+    run(bob, "mark_thread_read", with(&first, "seq", json!(2))).await;
+    run(bob, "list_threads", json!({"limit": 1})).await;
     run(bob, "list_mentions", json!({})).await;
     run(bob, "search_messages", json!({"query": "reply", "conversation_id": room, "limit": 10})).await;
     run(bob, "delete_message", about(&reply)).await;
@@ -79,6 +81,22 @@ async fn about_members(ann: &mut Client, eves: &mut Client, room: &str, bob: &Us
     run(eves, "join_by_invite", code.clone()).await;
     run(ann, "revoke_invite", here(code)).await;
     run(ann, "transfer_ownership", user(bob)).await;
+}
+
+async fn about_requests(ann: &mut Client, eves: &mut Client, eve: &User) {
+    let create = json!({"kind": "private_room", "name": unique("closed")});
+    let here = json!({"conversation_id": id_of(&ann.ok("create_conversation", create).await)});
+    for accepted in [false, true] {
+        run(eves, "request_to_join", altered(&here, |data| data["text"] = json!("please"))).await;
+        ann.event("join_requested").await;
+        run(eves, "list_join_requests", json!({})).await;
+        run(ann, "list_join_requests", here.clone()).await;
+        let decision = altered(&here, |data| data["accepted"] = json!(accepted));
+        run(ann, "decide_join_request", altered(&decision, |data| data["user_id"] = json!(eve.id))).await;
+        eves.event("join_request_decided").await;
+    }
+    run(eves, "leave_conversation", here.clone()).await;
+    run(eves, "cancel_join_request", here).await;
 }
 
 async fn about_people(ann: &mut Client, room: &str, bob: &User) {
@@ -112,6 +130,7 @@ async fn every_command_and_every_event_is_as_documented() {
         let mut anns = Client::all(&server, &ann, format).await;
         let mut bobs = Client::all(&server, &bob, format.other()).await;
         let mut eves = Client::none(&server, &eve, format).await;
+        let mut telephone = Client::all(&server, &bob, format).await;
         let create = json!({"kind": "public_room", "name": unique("room"), "description": "A room"});
         let room = id_of(&anns.ok("create_conversation", create).await);
         let here = json!({"conversation_id": room});
@@ -120,6 +139,8 @@ async fn every_command_and_every_event_is_as_documented() {
         bobs.ok("list_conversations", json!({"limit": 1})).await;
         anns.ok("create_conversation", json!({"kind": "direct", "member_ids": [bob.id]})).await;
         about_messages(&mut anns, &mut bobs, &room, &bob.name).await;
+        telephone.event("thread_follow_updated").await;
+        about_requests(&mut anns, &mut eves, &eve).await;
         about_people(&mut anns, &room, &bob).await;
         // Who is blocked for a moment must ask again.
         bobs.ok("get_presence", json!({"user_ids": [ann.id]})).await;
@@ -178,7 +199,7 @@ async fn every_route_answers_as_documented() {
         ("DELETE", format!("/auth/sessions/{spare}"), ann_token, None),
         ("GET", format!("/users?query={}&limit=5", ann.name), ann_token, None),
         ("GET", "/users/me".into(), ann_token, None),
-        ("PATCH", "/users/me".into(), ann_token, Some(json!({"display_name": "Ann", "avatar_url": null}))),
+        ("PATCH", "/users/me".into(), ann_token, Some(json!({"display_name": "Ann", "bio": null}))),
         ("GET", format!("/users/{}", ann.id), bob_token, None),
         ("POST", "/ws-ticket".into(), ann_token, None),
         ("POST", "/api/commands".into(), ann_token, Some(json!({"type": "list_conversations"}))),

@@ -10,6 +10,7 @@ mod shutdown;
 mod topology;
 
 use crate::config::{Config, Environment};
+use crate::control::announcer;
 use crate::control::dashboard::{Access, Dashboard};
 use crate::control::http::HttpServer;
 use crate::control::metrics::Metrics;
@@ -33,6 +34,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// Threads that hash passwords. Few: each keeps the 19 MiB that a hash needs in its heap.
 const HASH_THREADS: usize = 2;
@@ -79,13 +81,14 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> BootError {
 
 /// Where PostgreSQL is, and the embedded one if it is ours.
 fn storage_of(config: &Config) -> Result<(Target, Option<Embedded>), BootError> {
-    match &config.database.url {
-        Some(url) => Ok((Target::from_url(url.expose())?, None)),
+    let (target, embedded) = match &config.database.url {
+        Some(url) => (Target::from_url(url.expose())?, None),
         None => {
             let embedded = Embedded::start(&config.data_dir)?;
-            Ok((embedded.target(), Some(embedded)))
+            (embedded.target(), Some(embedded))
         }
-    }
+    };
+    Ok((target.with_mentions(config.features.user_mentions), embedded))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, BootError> {
@@ -161,6 +164,7 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
         heartbeat_ms: config.server.heartbeat_interval.as_millis() as u64,
         head_timeout_ms: config.server.connection_timeout.as_millis() as u64,
         deflate: config.features.compression,
+        features: config.features.for_clients(),
         content_filtering: config.security.content_filtering,
         revocation_memory_ms: config.security.jwt_access_duration.as_millis() as u64 + 60_000,
         connections: Arc::new(AtomicUsize::new(0)),
@@ -178,13 +182,17 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
     let metrics = Metrics::new(observed.clone()).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
     let dashboard = Dashboard::new(observed, Arc::clone(&health) as _, dashboard_access(config));
     runtime.spawn(dashboard.clone().run());
+    let commands = Arc::new(ports::Commands::new(Arc::clone(&mesh)));
+    let profile_changes = Arc::new(Notify::new());
+    runtime.spawn(announcer::run(accounts.clone(), Arc::clone(&commands) as _, Arc::clone(&profile_changes)));
     let router = Control::new(ControlParts {
         accounts: accounts.clone(),
         keys,
         access_lifetime_seconds: config.security.jwt_access_duration.as_secs() as i64,
         refresh_lifetime_seconds: config.security.jwt_refresh_duration.as_secs() as i64,
         hash_workers: cores.len().clamp(1, HASH_THREADS),
-        commands: Arc::new(ports::Commands::new(Arc::clone(&mesh))),
+        commands,
+        profile_changes,
         health,
         notices: ports::notices(Arc::clone(&mesh), runtime.handle().clone()),
         metrics,

@@ -1,14 +1,15 @@
 //! The control plane's ways into the rest of the server.
 
 use super::shutdown::State;
+use crate::control::announcer::AnnouncePort;
 use crate::control::commands::{CommandFuture, CommandPort};
 use crate::control::extract::Caller;
 use crate::control::health::{Check, HealthPort};
 use crate::control::observed::Observed;
 use crate::control::{Notices, SessionNotice};
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::ShardId;
-use crate::mesh::frame::{ControlFrame, HttpCommand};
+use crate::ids::{ConversationId, ShardId, UserId};
+use crate::mesh::frame::{Announcement, ControlFrame, HttpCommand, HttpReply};
 use crate::mesh::lane::Mesh;
 use crate::storage::inlet::StorageHealth;
 use bytes::Bytes;
@@ -38,13 +39,27 @@ impl Commands {
 
 impl CommandPort for Commands {
     fn execute(&self, caller: Caller, body: Bytes) -> CommandFuture {
-        let shard = self.mesh.placement.of_user(caller.user);
+        self.ask(caller.user, |reply| {
+            ControlFrame::Command(Box::new(HttpCommand { user: caller.user, body: body.to_vec(), reply }))
+        })
+    }
+}
+
+impl AnnouncePort for Commands {
+    fn announce(&self, user: UserId, conversation: ConversationId) -> CommandFuture {
+        self.ask(user, |reply| ControlFrame::Announce(Box::new(Announcement { user, conversation, reply })))
+    }
+}
+
+impl Commands {
+    /// Sends a frame with a place for the answer to the user's shard.
+    fn ask(&self, user: UserId, frame: impl FnOnce(HttpReply) -> ControlFrame) -> CommandFuture {
+        let shard = self.mesh.placement.of_user(user);
         let (reply, answer) = oneshot::channel();
         let reply = Box::new(move |result| {
             let _ = reply.send(result); // nobody listens any more: the client has gone
         });
-        let command = HttpCommand { user: caller.user, body: body.to_vec(), reply };
-        let sent = self.mesh.control(shard).try_push(ControlFrame::Command(Box::new(command))).is_ok();
+        let sent = self.mesh.control(shard).try_push(frame(reply)).is_ok();
         self.mesh.bell(shard).ring();
         Box::pin(async move {
             if !sent {

@@ -13,6 +13,7 @@
 //! Deliberately absent: cookies (a bearer token cannot be sent by a foreign page), TLS (a reverse proxy's), trust in
 //! `X-Forwarded-For`.
 
+pub mod announcer;
 mod auth;
 pub mod commands;
 pub mod dashboard;
@@ -50,6 +51,7 @@ use problem::{Problem, ProblemCode};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::Notify;
 
 /// A request that has no answer by then gets 504.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -88,6 +90,8 @@ pub struct ControlParts {
     pub hash_workers: usize,
     /// The way to the shards.
     pub commands: Arc<dyn CommandPort>,
+    /// Woken when a profile has changed.
+    pub profile_changes: Arc<Notify>,
     /// What `/health` reports.
     pub health: Arc<dyn HealthPort>,
     /// Told of revocations.
@@ -174,6 +178,11 @@ impl Control {
 
     fn commands(&self) -> &dyn CommandPort {
         &*self.inner.parts.commands
+    }
+
+    /// There is something for the announcer to find.
+    fn profile_changed(&self) {
+        self.inner.parts.profile_changes.notify_one();
     }
 
     fn health(&self) -> &dyn HealthPort {

@@ -47,6 +47,7 @@ pub(super) fn control(well: bool) -> Control {
         refresh_lifetime_seconds: 3_600,
         hash_workers: 1,
         commands: Arc::new(NoCommands),
+        profile_changes: Arc::default(),
         health: Arc::new(Health(well)),
         notices: Arc::new(|_| ()),
         metrics: Metrics::new(observed.clone()).unwrap(),

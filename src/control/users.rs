@@ -7,14 +7,14 @@ use super::{
     validate, view,
 };
 use crate::ids::UserId;
-use crate::storage::accounts::{Change, SEARCH_USERS_MAX};
+use crate::storage::accounts::{Change, Profile, ProfileEdit, SEARCH_USERS_MAX};
 use axum::{Json as Answer, extract::State};
 use serde::{Deserialize, Deserializer, Serialize};
 
 const SEARCH_USERS_DEFAULT: i64 = 20;
 
 pub(super) async fn me(State(control): State<Control>, caller: Caller) -> Result<Answer<view::User>, Problem> {
-    one(&control, caller.user).await
+    own(control.accounts().profile(caller.user).await?)
 }
 
 pub(super) async fn by_id(
@@ -22,20 +22,35 @@ pub(super) async fn by_id(
     _: Caller,
     PathId(id): PathId,
 ) -> Result<Answer<view::User>, Problem> {
-    one(&control, UserId(id)).await
+    let profile = control.accounts().profile(UserId(id)).await?;
+    profile.map(|profile| Answer(profile.into())).ok_or_else(nobody)
 }
 
-async fn one(control: &Control, user: UserId) -> Result<Answer<view::User>, Problem> {
-    let profile = control.accounts().profile(user).await?;
-    profile.map(|profile| Answer(profile.into())).ok_or_else(|| Problem::not_found("no user has this id"))
+/// What a user is told of themselves.
+fn own(profile: Option<Profile>) -> Result<Answer<view::User>, Problem> {
+    profile.map(|profile| Answer(view::User::own(profile))).ok_or_else(nobody)
 }
 
-/// `avatar_url` absent: keep it; `null`: remove it.
+fn nobody() -> Problem {
+    Problem::not_found("no user has this id")
+}
+
+/// `avatar_url` or `bio` absent: keep it; `null`: remove it.
 #[derive(Deserialize)]
 pub(super) struct Edit {
     display_name: Option<String>,
     #[serde(default, deserialize_with = "given")]
     avatar_url: Change<String>,
+    #[serde(default, deserialize_with = "given")]
+    bio: Change<String>,
+    read_receipts: Option<Receipts>,
+}
+
+#[derive(Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum Receipts {
+    Public,
+    Private,
 }
 
 fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Change<String>, D::Error> {
@@ -47,17 +62,29 @@ pub(super) async fn edit_me(
     caller: Caller,
     Json(edit): Json<Edit>,
 ) -> Result<Answer<view::User>, Problem> {
-    let display_name = edit.display_name.as_deref().map(validate::display_name).transpose()?;
-    let avatar_url = match &edit.avatar_url {
+    let edit = ProfileEdit {
+        display_name: edit.display_name.as_deref().map(validate::display_name).transpose()?,
+        avatar_url: checked(&edit.avatar_url, validate::avatar_url)?,
+        bio: checked(&edit.bio, validate::bio)?,
+        receipts_private: edit.read_receipts.map(|receipts| receipts == Receipts::Private),
+    };
+    if edit == ProfileEdit::default() {
+        return own(control.accounts().profile(caller.user).await?);
+    }
+    let profile = control.accounts().update_profile(caller.user, edit).await?;
+    control.profile_changed();
+    own(profile)
+}
+
+fn checked<'a>(
+    change: &'a Change<String>,
+    check: fn(&'a str) -> Result<&'a str, Problem>,
+) -> Result<Change<&'a str>, Problem> {
+    Ok(match change {
         Change::Keep => Change::Keep,
         Change::Clear => Change::Clear,
-        Change::Set(text) => Change::Set(validate::avatar_url(text)?),
-    };
-    if display_name.is_none() && avatar_url == Change::Keep {
-        return one(&control, caller.user).await;
-    }
-    let profile = control.accounts().update_profile(caller.user, display_name, avatar_url).await?;
-    profile.map(|profile| Answer(profile.into())).ok_or_else(|| Problem::not_found("no user has this id"))
+        Change::Set(text) => Change::Set(check(text)?),
+    })
 }
 
 #[derive(Deserialize)]

@@ -9,6 +9,7 @@ use super::problem::Problem;
 const EMAIL_CHARS_MAX: usize = 254;
 const DISPLAY_NAME_CHARS_MAX: usize = 100;
 const AVATAR_URL_CHARS_MAX: usize = 2_000;
+const BIO_CHARS_MAX: usize = 500;
 const DEVICE_NAME_CHARS_MAX: usize = 200;
 const QUERY_CHARS_MAX: usize = 100;
 
@@ -60,6 +61,18 @@ pub fn avatar_url(text: &str) -> Result<&str, Problem> {
         Some(host) if !host.is_empty() && !host.starts_with('/') && printable => Ok(text),
         _ => Err(Problem::bad_request("avatar_url: must be a URL that begins with https:// or http://")),
     }
+}
+
+/// At most 500 characters after trimming, not none; lines are allowed.
+pub fn bio(text: &str) -> Result<&str, Problem> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > BIO_CHARS_MAX {
+        return Err(Problem::bad_request("bio: must have 1 to 500 characters; null removes it"));
+    }
+    if text.chars().any(|c| c.is_control() && c != '\n') {
+        return Err(Problem::bad_request("bio: must not contain control characters but line feeds"));
+    }
+    Ok(text)
 }
 
 /// What the user calls the device, at most 200 characters; else its `User-Agent`, cut.
@@ -126,6 +139,10 @@ mod tests {
         }
         for bad in ["", "a", "ftp://a", "javascript:alert(1)", "https://", "https:///a", "https://a b", "é"] {
             assert!(avatar_url(bad).is_err(), "{bad}");
+        }
+        assert_eq!(bio(" line\nline ").unwrap(), "line\nline");
+        for bad in ["", " ", "a\0", "a\rb", &"ä".repeat(501)] {
+            assert!(bio(bad).is_err(), "{bad:?}");
         }
         assert_eq!(device_name(None, Some("curl/8")).unwrap(), "curl/8");
         assert_eq!(device_name(Some(" "), None).unwrap(), "unknown device");

@@ -12,7 +12,20 @@ pub struct User {
     username: String,
     display_name: String,
     avatar_url: Option<String>,
+    bio: Option<String>,
     created_at: String,
+    /// `public` or `private`; to themselves only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_receipts: Option<&'static str>,
+}
+
+impl User {
+    /// With what only the user may know.
+    #[must_use]
+    pub fn own(profile: Profile) -> Self {
+        let receipts = if profile.receipts_private { "private" } else { "public" };
+        Self { read_receipts: Some(receipts), ..profile.into() }
+    }
 }
 
 impl From<Profile> for User {
@@ -23,6 +36,8 @@ impl From<Profile> for User {
             username: profile.username,
             display_name: profile.display_name,
             avatar_url: profile.avatar_url,
+            bio: profile.bio,
+            read_receipts: None,
         }
     }
 }

@@ -101,14 +101,16 @@ pub enum Delivery {
     Notice(Arc<EncodedNotice>),
     /// A user shows something else; sent to the shards that want to hear of it.
     Presence(Arc<PresenceRecord>),
-    /// One of two users has blocked the other; sent to every shard.
-    Blocked(UserId, UserId),
+    /// One of two users wants nothing of the other any more; sent to every shard.
+    Parted(UserId, UserId),
 }
 
 /// An event without a place in the log that concerns some users only, serialised once per format.
 pub struct EncodedNotice {
     /// Whom it concerns.
     pub users: Vec<UserId>,
+    /// A connection that knows already.
+    pub except: Option<ConnId>,
     /// Whole WebSocket frames, in the order of `wire::Format`.
     pub frames: [Arc<[u8]>; 2],
 }
@@ -258,6 +260,8 @@ pub struct CommittedOther {
     pub signal: Option<(String, serde_json::Map<String, Value>)>,
     /// Events without seq for some users only.
     pub notices: Vec<Notice>,
+    /// Whom the actor has parted with: neither hears of the other's presence any more.
+    pub parted: Option<UserId>,
 }
 
 /// What a mutation tells some users beside the log.
@@ -466,6 +470,8 @@ pub struct Settlement {
 pub enum ControlFrame {
     /// A command that came over HTTP; to the user's shard.
     Command(Box<HttpCommand>),
+    /// A user's profile is to be told in the log of a conversation of theirs; to the user's shard.
+    Announce(Box<Announcement>),
     /// A session was revoked; to every shard.
     SessionRevoked(SessionId),
     /// All sessions of a user but one were revoked; to every shard.
@@ -479,6 +485,9 @@ pub enum ControlFrame {
     Drain,
 }
 
+/// Where the answer to the control plane goes.
+pub type HttpReply = Box<dyn FnOnce(Result<Vec<u8>, Refusal>) + Send>;
+
 /// A command that came over HTTP.
 pub struct HttpCommand {
     /// Who.
@@ -486,7 +495,17 @@ pub struct HttpCommand {
     /// The command's JSON.
     pub body: Vec<u8>,
     /// Called once with the ack's data as JSON, or the refusal.
-    pub reply: Box<dyn FnOnce(Result<Vec<u8>, Refusal>) + Send>,
+    pub reply: HttpReply,
+}
+
+/// A profile to be told in a conversation's log.
+pub struct Announcement {
+    /// Whose.
+    pub user: UserId,
+    /// Where.
+    pub conversation: ConversationId,
+    /// Called once with what became of it.
+    pub reply: HttpReply,
 }
 
 /// From a shard to the control plane: a connection that is no WebSocket. Full: the socket is answered 503.

@@ -61,6 +61,9 @@ pub struct MessageRecord {
     pub content: String,
     /// `text`, `image`, `file` or `system`.
     pub message_type: String,
+    /// Of a system message, what it reports: `{kind, user, actor}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<serde_json::Value>,
     /// The thread's root, when it is a reply.
     pub parent_message_id: Option<MessageId>,
     /// Present on the root of a thread.
@@ -171,6 +174,8 @@ pub struct Profile {
     pub display_name: String,
     /// Address of a picture.
     pub avatar_url: Option<String>,
+    /// What they say of themselves.
+    pub bio: Option<String>,
     /// When the account was made.
     pub created_at: String,
 }

@@ -78,6 +78,7 @@ struct Welcome<'a> {
     server_time: String,
     heartbeat_ms: u64,
     limits: &'a crate::limits::Limits,
+    features: crate::limits::Features,
     #[serde(skip_serializing_if = "Option::is_none")]
     conversations: Option<&'a [ConversationHead]>,
 }
@@ -177,6 +178,7 @@ impl Shard {
             server_time: rfc3339(time::OffsetDateTime::now_utc()),
             heartbeat_ms: settings.heartbeat_ms,
             limits: &settings.limits,
+            features: settings.features,
             conversations: handshake.subscribe_all.then_some(&opened.conversations),
         };
         self.say(conn, "welcome", None, &welcome);

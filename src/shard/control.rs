@@ -12,6 +12,7 @@ impl Shard {
     pub(super) fn on_control(&mut self, frame: ControlFrame) {
         match frame {
             ControlFrame::Command(command) => self.http_command(*command),
+            ControlFrame::Announce(announcement) => self.announce(*announcement),
             ControlFrame::SessionRevoked(session) => {
                 self.revoked.insert(session, self.now_ms + self.settings.revocation_memory_ms);
                 self.close_where(CloseCode::SessionRevoked, |_, s| s == session);

@@ -34,7 +34,7 @@ use crate::chat::published::PublishedIndex;
 use crate::chat::subscribers::Room;
 use crate::ids::{ConnId, ConversationId, SessionId, ShardId, UserId};
 use crate::latency::Stage;
-use crate::limits::{CHANGES_PER_MESSAGE, Limits};
+use crate::limits::{CHANGES_PER_MESSAGE, Features, Limits};
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::frame::{Admission, MembershipChange};
 use crate::mesh::lane::Mesh;
@@ -62,6 +62,8 @@ pub use pump::run;
 pub struct ShardSettings {
     /// Bounds that clients are told.
     pub limits: Limits,
+    /// What is switched on.
+    pub features: Features,
     /// Verifies tokens.
     pub keys: Arc<TokenKeys>,
     /// Web origins whose pages may connect, beside the server's own.

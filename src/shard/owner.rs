@@ -156,7 +156,7 @@ impl Shard {
                 let data = json!({ "conversation_id": conversation, "message_id": record.message_id, "seq": seq,
                                    "sender": record.sender });
                 let users = record.mentions.into_iter().filter(|user| *user != mutation.actor).collect();
-                self.notify(users, "mention", &data);
+                self.notify(users, None, "mention", &data);
             }
         }
     }
@@ -167,8 +167,8 @@ impl Shard {
         self.publish(conversation, None, Cow::Borrowed("thread_updated"), &data, Audience::all(received_at));
     }
 
-    /// Tells some users' connections, wherever they are.
-    fn notify<T: Serialize>(&mut self, users: Vec<UserId>, kind: &str, data: &T) {
+    /// Tells some users' connections but one, wherever they are.
+    fn notify<T: Serialize>(&mut self, users: Vec<UserId>, except: Option<ConnId>, kind: &str, data: &T) {
         if users.is_empty() {
             return;
         }
@@ -180,7 +180,7 @@ impl Shard {
             return tracing::error!("cannot serialise {kind}"); // its readers find it when they look
         };
         self.counters.events_published.add(1);
-        let notice = Arc::new(EncodedNotice { users, frames: [json, msgpack] });
+        let notice = Arc::new(EncodedNotice { users, except, frames: [json, msgpack] });
         for shard in self.mesh.placement.all() {
             self.deliver_to(shard, Delivery::Notice(Arc::clone(&notice)));
         }
@@ -191,7 +191,7 @@ impl Shard {
         let mut chunks: [Option<Chunk>; 2] = [None, None];
         for user in &notice.users {
             let Some(connections) = self.local_users.get(user) else { continue };
-            for conn in connections {
+            for conn in connections.iter().filter(|conn| notice.except != Some(**conn)) {
                 let Some(session) = self.clients.get(conn.slot() as usize).and_then(Client::session) else { continue };
                 let index = session.format.index();
                 let frame = &notice.frames[index];
@@ -207,16 +207,12 @@ impl Shard {
     }
 
     fn other_committed(&mut self, mutation: &Mutation, other: CommittedOther) {
-        let blocked = match &mutation.change {
-            Change::Other { kind: "block_user", .. } => other.result["user_id"].as_i64().map(UserId),
-            _ => None,
-        };
         if !mutation.answered {
             self.answer(mutation.token, Answer::Data(Box::new(other.result)));
         }
-        if let Some(blocked) = blocked {
+        if let Some(parted) = other.parted {
             for shard in self.mesh.placement.all() {
-                self.deliver_to(shard, Delivery::Blocked(mutation.actor, blocked));
+                self.deliver_to(shard, Delivery::Parted(mutation.actor, parted));
             }
         }
         let Some(conversation) = other.conversation else { return }; // between users: nobody else is told
@@ -239,7 +235,7 @@ impl Shard {
         }
         for mut notice in other.notices {
             notice.payload.insert("conversation_id".to_owned(), json!(conversation));
-            self.notify(notice.users, &notice.kind, &notice.payload);
+            self.notify(notice.users, mutation.origin, &notice.kind, &notice.payload);
         }
         let gained = other.gained.iter().map(|user| (*user, true));
         for (user, gained) in gained.chain(other.lost.iter().map(|user| (*user, false))) {

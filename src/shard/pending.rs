@@ -1,16 +1,12 @@
 //! Requests of this shard that wait for an answer from elsewhere.
 
 use super::presence::Gathering;
-use crate::error::Refusal;
 use crate::ids::{ConnId, ConversationId, Seq, ShardId};
-use crate::mesh::frame::{Admission, Token};
+use crate::mesh::frame::{Admission, HttpReply, Token};
 use crate::wire::command::{Arguments, RequestId};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
-
-/// Called with the ack's data as JSON, or the refusal.
-pub type HttpReply = Box<dyn FnOnce(Result<Vec<u8>, Refusal>) + Send>;
 
 /// Who asked.
 pub enum Origin {

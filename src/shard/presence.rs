@@ -223,8 +223,8 @@ impl Shard {
         }
     }
 
-    /// One of the two has blocked the other: neither hears of the other any more.
-    pub(super) fn on_blocked(&mut self, one: UserId, other: UserId) {
+    /// One of the two wants nothing of the other any more: neither hears of the other.
+    pub(super) fn on_parted(&mut self, one: UserId, other: UserId) {
         for (watcher, watched) in [(one, other), (other, one)] {
             for conn in self.local_users.get(&watcher).cloned().unwrap_or_default() {
                 if let Some(session) = self.session(conn) {

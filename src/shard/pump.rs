@@ -195,7 +195,7 @@ impl Shard {
             Delivery::Membership(change) => self.on_membership(change),
             Delivery::Notice(notice) => self.on_notice(&notice),
             Delivery::Presence(shown) => self.on_presence(&shown),
-            Delivery::Blocked(one, other) => self.on_blocked(one, other),
+            Delivery::Parted(one, other) => self.on_parted(one, other),
         }
     }
 

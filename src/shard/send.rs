@@ -5,8 +5,8 @@ use super::pending::{Asked, Origin, Pending};
 use crate::chat::filter;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, MessageId, UserId};
-use crate::limits::{CHANGES_PER_MESSAGE, COMMIT_DEADLINE_MS};
-use crate::mesh::frame::{Answer, Change, Mutation, Query, Request};
+use crate::limits::{CHANGES_PER_MESSAGE, COMMIT_DEADLINE_MS, Feature};
+use crate::mesh::frame::{Announcement, Answer, Change, Mutation, Query, Request};
 use crate::wire::command::changes::CHANGES;
 use crate::wire::command::{Arguments, Place};
 use serde_json::Value;
@@ -32,7 +32,11 @@ pub(super) struct NewMessage<'a> {
 
 impl Shard {
     pub(super) fn send_message(&mut self, asked: Asked, user: UserId, message: NewMessage<'_>) {
-        if let Err(refusal) = self.may_begin().and_then(|()| self.may_send(&asked, user, &message.content)) {
+        let permitted = self
+            .may_begin()
+            .and_then(|()| self.may_use(message.parent.map(|_| Feature::MessageThreads)))
+            .and_then(|()| self.may_send(&asked, user, &message.content));
+        if let Err(refusal) = permitted {
             return self.refuse(asked, &refusal, true);
         }
         let key_is_clients = message.client_message_id.is_some();
@@ -47,10 +51,11 @@ impl Shard {
 
     /// Any other change: a row of the table of changes.
     pub(super) fn change(&mut self, asked: Asked, user: UserId, row: usize, place: Place, arguments: Arguments) {
-        // Reading on is not something to slow down.
-        let is_marker = CHANGES[row].name == "mark_read";
-        let permitted =
-            self.may_begin().and_then(|()| if is_marker { Ok(()) } else { self.may_write(&asked, user, &arguments) });
+        let kind = &CHANGES[row];
+        let permitted = self
+            .may_begin()
+            .and_then(|()| self.may_use(kind.feature))
+            .and_then(|()| if kind.metered { self.may_write(&asked, user, &arguments) } else { Ok(()) });
         if let Err(refusal) = permitted {
             return self.refuse(asked, &refusal, true);
         }
@@ -87,7 +92,28 @@ impl Shard {
         conversation: Option<ConversationId>,
         arguments: Arguments,
     ) {
-        let (kind, arguments) = (CHANGES[row].name, Value::Object(arguments));
+        self.submit_kind(asked, user, CHANGES[row].name, conversation, arguments);
+    }
+
+    /// A profile is told in a conversation: no client's command, and nobody's budget.
+    pub(super) fn announce(&mut self, announcement: Announcement) {
+        let Announcement { user, conversation, reply } = announcement;
+        let asked = Asked { origin: Origin::Http(reply), id: None, command: usize::MAX, at: self.now };
+        match self.may_begin() {
+            Ok(()) => self.submit_kind(asked, user, "announce_profile", Some(conversation), Arguments::new()),
+            Err(refusal) => self.refuse(asked, &refusal, false),
+        }
+    }
+
+    fn submit_kind(
+        &mut self,
+        asked: Asked,
+        user: UserId,
+        kind: &'static str,
+        conversation: Option<ConversationId>,
+        arguments: Arguments,
+    ) {
+        let arguments = Value::Object(arguments);
         let change = Change::Other { kind, mutation_id: self.mutation_id(), arguments };
         self.send_to_owner(asked, user, conversation, change);
     }
@@ -98,6 +124,16 @@ impl Shard {
         }
         let words = "the server is restarting; connect again in a moment";
         Err(Refusal::new(ErrorCode::Overloaded, words).retry_after(1_000))
+    }
+
+    fn may_use(&self, feature: Option<Feature>) -> Result<(), Refusal> {
+        match feature.filter(|feature| !self.settings.features.has(*feature)) {
+            None => Ok(()),
+            Some(feature) => {
+                let words = format!("this is switched off on this server ({})", feature.key());
+                Err(Refusal::new(ErrorCode::Forbidden, words))
+            }
+        }
     }
 
     /// A new text for a message is held to what a message is held to.

@@ -14,6 +14,7 @@
 //!
 //! The pool's connections run as `chat_writer`; its row policies allow these tables and hide what people wrote.
 
+mod announcements;
 mod outcome;
 
 use super::sql::accounts as sql;
@@ -42,6 +43,10 @@ pub struct Profile {
     pub display_name: String,
     /// Picture, if any.
     pub avatar_url: Option<String>,
+    /// What they say of themselves.
+    pub bio: Option<String>,
+    /// Whether what they have read is theirs alone to know; shown to nobody else.
+    pub receipts_private: bool,
     /// When the account was made.
     pub created_at: OffsetDateTime,
 }
@@ -135,6 +140,30 @@ pub enum Change<T> {
     Clear,
     /// It gets a new value.
     Set(T),
+}
+
+impl<T> Change<T> {
+    /// Whether it changes, and what it becomes.
+    fn parameters(self) -> (bool, Option<T>) {
+        match self {
+            Self::Keep => (false, None),
+            Self::Clear => (true, None),
+            Self::Set(value) => (true, Some(value)),
+        }
+    }
+}
+
+/// What is to become of a profile.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ProfileEdit<'a> {
+    /// What others see; none keeps it.
+    pub display_name: Option<&'a str>,
+    /// Picture.
+    pub avatar_url: Change<&'a str>,
+    /// What they say of themselves.
+    pub bio: Change<&'a str>,
+    /// Whether receipts are private; none keeps it.
+    pub receipts_private: Option<bool>,
 }
 
 /// What a sweep removed.
@@ -416,17 +445,16 @@ impl Accounts {
         settle(connection, "profile", false, outcome)
     }
 
-    /// Users whose username or display name begins with `query`, at most `limit` (≤ [`SEARCH_USERS_MAX`]).
+    /// Users whose username begins with `query`, or whose display name has its words, the last of them as a beginning; at most `limit` (≤ [`SEARCH_USERS_MAX`]).
     ///
     /// # Errors
     /// The store's failures.
     pub async fn search_users(&self, query: &str, limit: i64) -> Result<Vec<Profile>, Refusal> {
-        let pattern = like_prefix(query);
         let limit = limit.clamp(1, SEARCH_USERS_MAX);
         let connection = self.connection("search_users").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::SEARCH_USERS).await?;
-            connection.query(&statement, &[&query, &pattern, &limit]).await?.iter().map(profile).collect()
+            connection.query(&statement, &[&query, &limit]).await?.iter().map(profile).collect()
         })
         .await;
         settle(connection, "search_users", false, outcome)
@@ -436,24 +464,20 @@ impl Accounts {
     ///
     /// # Errors
     /// The store's failures.
-    pub async fn update_profile(
-        &self,
-        user: UserId,
-        display_name: Option<&str>,
-        avatar_url: Change<&str>,
-    ) -> Result<Option<Profile>, Refusal> {
-        let (set_avatar, avatar_url) = match avatar_url {
-            Change::Keep => (false, None),
-            Change::Clear => (true, None),
-            Change::Set(url) => (true, Some(url)),
-        };
+    pub async fn update_profile(&self, user: UserId, edit: ProfileEdit<'_>) -> Result<Option<Profile>, Refusal> {
+        let ProfileEdit { display_name, avatar_url, bio, receipts_private } = edit;
+        let (set_avatar, avatar_url) = avatar_url.parameters();
+        let (set_bio, bio) = bio.parameters();
         let connection = self.connection("update_profile").await?;
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::UPDATE_PROFILE).await?;
             in_doubt = true;
             connection
-                .query_opt(&statement, &[&user.0, &display_name, &set_avatar, &avatar_url])
+                .query_opt(
+                    &statement,
+                    &[&user.0, &display_name, &set_avatar, &avatar_url, &set_bio, &bio, &receipts_private],
+                )
                 .await?
                 .map(|row| profile(&row))
                 .transpose()
@@ -499,25 +523,14 @@ async fn insert_refresh_token(
         .map(|_| ())
 }
 
-/// `query` as a LIKE pattern that matches what begins with it, literally.
-fn like_prefix(query: &str) -> String {
-    let mut pattern = String::with_capacity(query.len() + 8);
-    for c in query.chars() {
-        if matches!(c, '\\' | '%' | '_') {
-            pattern.push('\\');
-        }
-        pattern.push(c);
-    }
-    pattern.push('%');
-    pattern
-}
-
 fn profile(row: &Row) -> Result<Profile, Error> {
     Ok(Profile {
         id: UserId(row.try_get("id")?),
         username: row.try_get("username")?,
         display_name: row.try_get("display_name")?,
         avatar_url: row.try_get("avatar_url")?,
+        bio: row.try_get("bio")?,
+        receipts_private: row.try_get("receipts_private")?,
         created_at: row.try_get("created_at")?,
     })
 }
@@ -542,15 +555,4 @@ fn session_info(row: &Row) -> Result<SessionInfo, Error> {
         created_at: row.try_get("created_at")?,
         last_used_at: row.try_get("last_used_at")?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_search_is_literal() {
-        assert_eq!(like_prefix("ann"), "ann%");
-        assert_eq!(like_prefix(r"50%_a\b"), r"50\%\_a\\b%");
-    }
 }

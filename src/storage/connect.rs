@@ -31,6 +31,7 @@ impl Role {
 #[derive(Clone)]
 pub struct Target {
     login: Config,
+    user_mentions: bool,
 }
 
 impl Target {
@@ -41,7 +42,7 @@ impl Target {
     pub fn from_url(url: &str) -> Result<Self, StorageError> {
         let mut login: Config = url.parse().map_err(StorageError::Url)?;
         login.connect_timeout(Duration::from_secs(3));
-        Ok(Self { login })
+        Ok(Self { login, user_mentions: true })
     }
 
     /// The embedded server's socket directory and a database of it.
@@ -50,7 +51,13 @@ impl Target {
         let mut login = Config::new();
         login.host_path(directory).user(super::embedded::SUPERUSER).dbname(database);
         login.connect_timeout(Duration::from_secs(3));
-        Self { login }
+        Self { login, user_mentions: true }
+    }
+
+    /// The same, with mentions switched on or off: a setting of the writer's connections that the triggers look at.
+    #[must_use]
+    pub fn with_mentions(self, user_mentions: bool) -> Self {
+        Self { user_mentions, ..self }
     }
 
     /// A connection as the login role itself, which may create the three roles.
@@ -69,10 +76,11 @@ impl Target {
         let given = config.get_options().unwrap_or_default();
         let options = format!(
             "{given} -c role={} -c synchronous_commit=on -c timezone=UTC -c statement_timeout={} \
-             -c idle_in_transaction_session_timeout=30000 -c client_min_messages=warning -c jit=off{}",
+             -c idle_in_transaction_session_timeout=30000 -c client_min_messages=warning -c jit=off{}{}",
             role.name(),
             if role == Role::App { crate::limits::READ_DEADLINE_MS } else { 20_000 },
             if role == Role::Writer { WRITER_PLANS } else { "" },
+            if self.user_mentions { "" } else { " -c app.user_mentions=off" },
         );
         config.options(options.trim());
         config.application_name(format!("veza {}", role.name()));

@@ -327,7 +327,8 @@ async fn open_session(
             username: row.try_get(1)?,
             display_name: row.try_get(2)?,
             avatar_url: row.try_get(3)?,
-            created_at: rfc3339(row.try_get(4)?),
+            bio: row.try_get(4)?,
+            created_at: rfc3339(row.try_get(5)?),
         })
     };
     let head = |row: &Row| -> Result<ConversationHead, Refusal> {

@@ -56,6 +56,7 @@ pub fn message(row: &Row) -> Result<MessageRecord, Refusal> {
             sender: Sender { id: UserId(row.try_get(2)?), username: row.try_get(3)?, display_name: row.try_get(4)? },
             content: row.try_get(5)?,
             message_type: row.try_get(6)?,
+            system: row.try_get(20)?,
             parent_message_id: parent,
             thread,
             mentions: row.try_get::<_, Option<Vec<i64>>>(14)?.unwrap_or_default().into_iter().map(UserId).collect(),

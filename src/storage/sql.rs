@@ -2,7 +2,7 @@
 
 pub mod accounts;
 
-/// A run of messages; see `migrations/V7__commit_by_key.sql`.
+/// A run of messages; see `migrations/V10__commit_by_key.sql`.
 pub const COMMIT_MESSAGES: &str = "SELECT ord, verdict, message_id, seq, created_at, parent_message_id, username, \
     display_name, retry_after_ms FROM commit_messages($1, $2, $3, $4, $5, $6)";
 
@@ -11,7 +11,7 @@ pub const AFTERMATH_OF: &str = "SELECT message_id, mentions, root_id, reply_coun
 
 /// A run of any other mutations.
 pub const APPLY_MUTATIONS: &str = "SELECT ord, verdict, detail, conversation_id, events, result, gained, lost, signal, \
-    notices FROM apply_mutations($1, $2, $3, $4, $5)";
+    notices, parted, retry_after_ms FROM apply_mutations($1, $2, $3, $4, $5)";
 
 /// A read's transaction: one snapshot for all of its statements.
 pub const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
@@ -35,7 +35,7 @@ macro_rules! message_columns {
             CASE WHEN EXISTS (SELECT FROM message_reactions x WHERE x.message_id = m.id) \
                  THEN message_reactions_json(m.id) END, \
             EXISTS (SELECT FROM message_pins p WHERE p.conversation_id = m.conversation_id AND p.message_id = m.id), \
-            p.reply_count, p.last_reply_at \
+            p.reply_count, p.last_reply_at, CASE WHEN m.deleted_at IS NULL THEN m.system END \
          FROM messages m JOIN users u ON u.id = m.sender_id \
          LEFT JOIN thread_statistics t ON t.root_message_id = m.id \
          LEFT JOIN thread_statistics p ON p.root_message_id = m.parent_message_id "
@@ -87,12 +87,13 @@ pub const LIST_CONVERSATIONS: &str = "SELECT c.id, conversation_json(c, app_user
 pub const GET_CONVERSATION: &str = "SELECT conversation_json(c, app_user_id()) FROM conversations c WHERE c.id = $1";
 /// A page of a conversation's members.
 pub const LIST_MEMBERS: &str = "SELECT u.id, user_json(u) || jsonb_build_object('role', m.role, 'joined_at', \
-        rfc3339(m.joined_at), 'read_seq', m.read_seq, 'muted_until', rfc3339(m.muted_until)) \
+        rfc3339(m.joined_at), 'avatar_url', u.avatar_url, 'muted_until', rfc3339(m.muted_until), 'read_seq', \
+        CASE WHEN NOT u.receipts_private OR u.id = app_user_id() THEN m.read_seq END) \
     FROM conversation_members m JOIN users u ON u.id = m.user_id \
     WHERE m.conversation_id = $1 AND u.id > $2 ORDER BY u.id LIMIT $3";
 
 /// The user of a session that is not revoked.
-pub const OPEN_SESSION: &str = "SELECT u.id, u.username, u.display_name, u.avatar_url, u.created_at \
+pub const OPEN_SESSION: &str = "SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.created_at \
     FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1 AND s.revoked_at IS NULL AND u.is_active";
 /// Uses a ticket up; no row when somebody was faster.
 pub const SPEND_TICKET: &str = "INSERT INTO spent_tickets (ticket_id, user_id, expires_at) \

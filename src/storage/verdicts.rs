@@ -82,6 +82,7 @@ fn message_verdict(
         },
         content: content.clone(),
         message_type: (*message_type).to_owned(),
+        system: None,
         parent_message_id: row.try_get::<_, Option<i64>>(5)?.map(MessageId),
         thread: None,
         mentions,
@@ -105,12 +106,17 @@ fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
     let word: &str = row.try_get(1)?;
     if word != "committed" {
         let detail: Option<String> = row.try_get(2)?;
+        let retry_after_ms: Option<i64> = row.try_get(11)?;
         let refusal = match ErrorCode::parse(word) {
             Some(ErrorCode::Internal) | None => {
                 tracing::error!("a mutation failed in PostgreSQL: {word} {}", detail.unwrap_or_default());
                 Refusal::new(ErrorCode::Internal, "the store failed on this command; the server's log has the details")
             }
             Some(code) => Refusal::new(code, detail.unwrap_or_default()),
+        };
+        let refusal = match retry_after_ms {
+            Some(ms) => refusal.retry_after(ms.max(0) as u64),
+            None => refusal,
         };
         return Ok(Verdict::Refused(Box::new(refusal)));
     }
@@ -133,6 +139,7 @@ fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
         lost: users(7)?,
         signal,
         notices: rows::notices(row.try_get(9)?),
+        parted: row.try_get::<_, Option<i64>>(10)?.map(UserId),
     })))
 }
 

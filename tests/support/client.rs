@@ -340,6 +340,16 @@ impl Client {
         }
     }
 
+    /// The next event of this kind whose data is so; those before it are dropped.
+    pub async fn event_where(&mut self, kind: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let data = self.event(kind).await;
+            if is_so(&data) {
+                return data;
+            }
+        }
+    }
+
     /// Events that have come so far, which include whatever this shard sent before it answered a ping.
     pub async fn drain(&mut self) -> Vec<Value> {
         self.ok("ping", json!({})).await;

@@ -8,13 +8,13 @@
 pub const REGISTER: &str = "
 WITH u AS (
     INSERT INTO users (username, display_name) VALUES ($1, $2)
-    RETURNING id, username, display_name, avatar_url, created_at
+    RETURNING id, username, display_name, avatar_url, bio, receipts_private, created_at
 ), c AS (
     INSERT INTO credentials (user_id, email, password_hash) SELECT u.id, $3, $4 FROM u
 ), s AS (
     INSERT INTO sessions (user_id, device_name, ip) SELECT u.id, $5, $6 FROM u RETURNING id
 )
-SELECT u.id, u.username, u.display_name, u.avatar_url, u.created_at, s.id AS session_id FROM u, s";
+SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at, s.id AS session_id FROM u, s";
 
 /// $1 digest, $2 session, $3 user, $4 lifetime in seconds.
 pub const INSERT_REFRESH_TOKEN: &str = "
@@ -44,21 +44,21 @@ SELECT u.id, u.username, c.password_hash
 /// change sees (and revokes) this session, or this statement sees the new hash and opens nothing.
 pub const OPEN_SESSION: &str = "
 WITH u AS (
-    SELECT u.id, u.username, u.display_name, u.avatar_url, u.created_at
+    SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at
       FROM users u JOIN credentials c ON c.user_id = u.id
      WHERE u.id = $1 AND u.is_active AND c.password_hash = $2
        FOR SHARE OF c
 ), s AS (
     INSERT INTO sessions (user_id, device_name, ip) SELECT u.id, $3, $4 FROM u RETURNING id
 )
-SELECT u.id, u.username, u.display_name, u.avatar_url, u.created_at, s.id AS session_id FROM u, s";
+SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at, s.id AS session_id FROM u, s";
 
 /// $1 digest → the token with its session and user, locked: of two concurrent refreshes the second waits here and
 /// then reads `spent`.
 pub const LOCK_REFRESH_TOKEN: &str = "
 SELECT t.session_id, t.spent_at IS NOT NULL AS spent, t.expires_at <= now() AS expired,
        s.revoked_at IS NOT NULL OR NOT u.is_active AS revoked,
-       u.id, u.username, u.display_name, u.avatar_url, u.created_at
+       u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at
   FROM refresh_tokens t
   JOIN sessions s ON s.id = t.session_id
   JOIN users u ON u.id = t.user_id
@@ -101,21 +101,49 @@ UPDATE credentials SET password_hash = $3, updated_at = now() WHERE user_id = $1
 
 /// $1 user.
 pub const PROFILE: &str = "
-SELECT id, username, display_name, avatar_url, created_at FROM users WHERE id = $1 AND is_active";
+SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at FROM users WHERE id = $1 AND is_active";
 
-/// $1 what was typed, $2 the same escaped for LIKE and with % appended, $3 limit.
+/// $1 what was typed, $2 limit → whose username begins with it, or whose name has words that do. Ranges and words rather
+/// than LIKE, whose pattern is not known when the statement is planned.
 pub const SEARCH_USERS: &str = "
-SELECT id, username, display_name, avatar_url, created_at
+SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at
   FROM users
- WHERE is_active AND (lower(username) LIKE lower($2) OR lower(display_name) LIKE lower($2))
+ WHERE is_active AND (lower(username) ~>=~ lower($1) AND lower(username) ~<~ (lower($1) || chr(1114111))
+                      OR to_tsvector('public.veza', display_name) @@ name_words($1))
  ORDER BY lower(username) = lower($1) DESC, lower(username)
- LIMIT $3";
+ LIMIT $2";
 
-/// $1 user, $2 new `display_name` or null to keep it, $3 whether to set `avatar_url`, $4 the new one or null.
+/// $1 user, $2 new `display_name` or null to keep it, $3 whether to set `avatar_url`, $4 the new one or null, $5 whether to
+/// set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it. What others see of it counts as a
+/// new version of the profile.
 pub const UPDATE_PROFILE: &str = "
-UPDATE users SET display_name = coalesce($2, display_name), avatar_url = CASE WHEN $3 THEN $4 ELSE avatar_url END
- WHERE id = $1 AND is_active
-RETURNING id, username, display_name, avatar_url, created_at";
+UPDATE users u
+   SET display_name = n.display_name, avatar_url = n.avatar_url, bio = n.bio,
+       receipts_private = coalesce($7, u.receipts_private),
+       profile_version = u.profile_version
+           + CASE WHEN (u.display_name, u.avatar_url, u.bio) IS DISTINCT FROM (n.display_name, n.avatar_url, n.bio)
+                  THEN 1 ELSE 0 END
+  FROM (SELECT coalesce($2, x.display_name) AS display_name, CASE WHEN $3 THEN $4 ELSE x.avatar_url END AS avatar_url,
+               CASE WHEN $5 THEN $6 ELSE x.bio END AS bio
+          FROM users x WHERE x.id = $1 AND x.is_active FOR UPDATE) n
+ WHERE u.id = $1
+RETURNING u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at";
+
+/// $1 limit → users whose profile has changed since it was last told to all of their conversations, with its version; the
+/// same one every few seconds at most.
+pub const UNANNOUNCED: &str = "
+SELECT id, profile_version FROM users
+ WHERE announced_version < profile_version AND announced_at < now() - interval '5 seconds'
+ ORDER BY announced_at LIMIT $1";
+
+/// $1 user, $2 version, $3 the last conversation seen, $4 limit → conversations whose log has not told it.
+pub const UNTOLD: &str = "
+SELECT conversation_id FROM conversation_members
+ WHERE user_id = $1 AND conversation_id > $3 AND profile_version < $2 ORDER BY conversation_id LIMIT $4";
+
+/// $1 user, $2 version: all of their conversations have told it.
+pub const ANNOUNCED: &str = "
+UPDATE users SET announced_version = greatest(announced_version, $2), announced_at = now() WHERE id = $1";
 
 /// Sessions whose last refresh token has expired are over. No race: an expired token is never rotated.
 pub const SWEEP_SESSIONS: &str = "

@@ -7,7 +7,7 @@ use super::fields::Fields;
 use super::{Arguments, Place};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{MAX_SAFE_INTEGER, MessageId};
-use crate::limits::{self, Limits};
+use crate::limits::{self, Feature, Limits};
 use serde_json::{Value, json};
 
 /// Where a change belongs, and what it is given; or why not.
@@ -19,21 +19,41 @@ pub struct ChangeKind {
     pub name: &'static str,
     /// Takes the fields it needs.
     pub(super) read: fn(&mut Fields<'_>, &Limits) -> Read,
+    /// Whether it takes of the user's budget: reading on is not something to slow down.
+    pub metered: bool,
+    /// What it belongs to and goes with, when that is switched off.
+    pub feature: Option<Feature>,
+}
+
+impl ChangeKind {
+    const fn new(name: &'static str, read: fn(&mut Fields<'_>, &Limits) -> Read) -> Self {
+        Self { name, read, metered: true, feature: None }
+    }
+
+    const fn unmetered(self) -> Self {
+        Self { metered: false, ..self }
+    }
+
+    const fn of(self, feature: Feature) -> Self {
+        Self { feature: Some(feature), ..self }
+    }
 }
 
 macro_rules! changes {
-    ($($name:ident),* $(,)?) => {
+    ($($name:ident $(.$with:ident($($what:expr)?))*),* $(,)?) => {
         /// Every kind.
-        pub const CHANGES: &[ChangeKind] = &[$(ChangeKind { name: stringify!($name), read: $name },)*];
+        pub const CHANGES: &[ChangeKind] = &[$(ChangeKind::new(stringify!($name), $name)$(.$with($($what)?))*,)*];
     };
 }
 
 changes! {
-    create_conversation, join_conversation, leave_conversation, invite_member, mark_read,
-    edit_message, delete_message, pin_message, add_reaction, remove_reaction, follow_thread,
+    create_conversation, join_conversation, leave_conversation, invite_member, mark_read.unmetered(),
+    edit_message, delete_message, pin_message.of(Feature::PinnedMessages),
+    add_reaction.of(Feature::MessageReactions), remove_reaction.of(Feature::MessageReactions),
+    follow_thread.of(Feature::MessageThreads), mark_thread_read.of(Feature::MessageThreads).unmetered(),
     remove_member, set_role, transfer_ownership, mute_member, ban_member, unban_member,
     update_conversation, archive_conversation, create_invite, revoke_invite, join_by_invite,
-    block_user, unblock_user,
+    request_to_join, cancel_join_request, decide_join_request, block_user, unblock_user,
 }
 
 /// The row of a name.
@@ -160,6 +180,12 @@ fn follow_thread(data: &mut Fields<'_>, _: &Limits) -> Read {
     Ok((place, given))
 }
 
+fn mark_thread_read(data: &mut Fields<'_>, _: &Limits) -> Read {
+    let (place, mut given) = message(data)?;
+    given.insert("seq".to_owned(), json!(data.required_integer("seq", 0, MAX_SAFE_INTEGER)?));
+    Ok((place, given))
+}
+
 fn remove_member(data: &mut Fields<'_>, _: &Limits) -> Read {
     member(data)
 }
@@ -249,6 +275,23 @@ fn invite_code(data: &mut Fields<'_>) -> Result<String, Refusal> {
         return Err(Refusal::new(ErrorCode::NotFound, "data.code: this is not an invitation's code"));
     }
     Ok(code.into_owned())
+}
+
+fn request_to_join(data: &mut Fields<'_>, _: &Limits) -> Read {
+    let place = Place::Conversation(data.conversation()?);
+    let text = data.bounded_text("text", limits::JOIN_REQUEST_CHARS_MAX)?;
+    let text = text.as_deref().map(str::trim).filter(|text| !text.is_empty());
+    Ok((place, arguments(json!({ "text": text }))))
+}
+
+fn cancel_join_request(data: &mut Fields<'_>, _: &Limits) -> Read {
+    Ok((Place::Conversation(data.conversation()?), Arguments::new()))
+}
+
+fn decide_join_request(data: &mut Fields<'_>, _: &Limits) -> Read {
+    let (place, mut given) = member(data)?;
+    given.insert("accepted".to_owned(), json!(data.required_bool("accepted")?));
+    Ok((place, given))
 }
 
 fn block_user(data: &mut Fields<'_>, _: &Limits) -> Read {

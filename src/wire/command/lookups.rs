@@ -27,8 +27,8 @@ macro_rules! lookups {
 }
 
 lookups! {
-    get_thread, list_edits, list_pins, list_reactions, list_mentions, list_bans, list_invites, list_blocks,
-    list_public_rooms, search_messages,
+    get_thread, list_threads, list_edits, list_pins, list_reactions, list_mentions, list_bans, list_invites,
+    list_join_requests, list_blocks, list_public_rooms, search_messages,
 }
 
 /// The row of a name.
@@ -71,6 +71,17 @@ impl Given {
         })
     }
 
+    /// A cursor made of a time and a message, as it was given in `next_cursor`.
+    fn time_cursor(self, data: &mut Fields<'_>) -> Result<Self, Refusal> {
+        let Some(cursor) = data.optional_text("cursor")? else { return Ok(self) };
+        let parts =
+            cursor.split_once('.').and_then(|(us, id)| Some((us.parse::<i64>().ok()?, id.parse::<i64>().ok()?)));
+        let parts = parts.filter(|(us, id)| (0..=TIME_US_MAX).contains(us) && (0..=MAX_SAFE_INTEGER).contains(id));
+        let (us, id) =
+            parts.ok_or_else(|| Refusal::bad_request("data.cursor: must be the next_cursor of an answer"))?;
+        Ok(self.put("cursor_us", us).put("cursor_id", id))
+    }
+
     fn limit(self, data: &mut Fields<'_>, default: i64, most: i64) -> Result<Self, Refusal> {
         Ok(self.put("limit", data.limit(default, most)?))
     }
@@ -82,6 +93,11 @@ fn get_thread(data: &mut Fields<'_>) -> Read {
         return Err(Refusal::bad_request("data: give at most one of before_seq and after_seq"));
     }
     Ok(given.limit(data, limits::HISTORY_PAGE_DEFAULT, limits::HISTORY_PAGE_MAX)?.0)
+}
+
+fn list_threads(data: &mut Fields<'_>) -> Read {
+    let given = Given::default().optional_conversation(data)?.time_cursor(data)?;
+    Ok(given.limit(data, 50, limits::SEARCH_PAGE_MAX)?.0)
 }
 
 fn list_edits(data: &mut Fields<'_>) -> Read {
@@ -110,6 +126,10 @@ fn list_bans(data: &mut Fields<'_>) -> Read {
 
 fn list_invites(data: &mut Fields<'_>) -> Read {
     Ok(Given::default().conversation(data)?.0)
+}
+
+fn list_join_requests(data: &mut Fields<'_>) -> Read {
+    Ok(Given::default().optional_conversation(data)?.0)
 }
 
 #[allow(clippy::unnecessary_wraps)] // a row of the table as any other
@@ -144,15 +164,7 @@ fn search_messages(data: &mut Fields<'_>) -> Read {
         Some(kind @ ("link" | "file")) => given = given.put("has", kind),
         Some(_) => return Err(Refusal::bad_request("data.has: must be link or file")),
     }
-    if let Some(cursor) = data.optional_text("cursor")? {
-        let parts =
-            cursor.split_once('.').and_then(|(us, id)| Some((us.parse::<i64>().ok()?, id.parse::<i64>().ok()?)));
-        let parts = parts.filter(|(us, id)| (0..=TIME_US_MAX).contains(us) && (0..=MAX_SAFE_INTEGER).contains(id));
-        let (us, id) =
-            parts.ok_or_else(|| Refusal::bad_request("data.cursor: must be the next_cursor of an answer"))?;
-        given = given.put("cursor_us", us).put("cursor_id", id);
-    }
-    Ok(given.limit(data, 50, limits::SEARCH_PAGE_MAX)?.0)
+    Ok(given.time_cursor(data)?.limit(data, 50, limits::SEARCH_PAGE_MAX)?.0)
 }
 
 /// The end of the year 9999 in microseconds of Unix time.

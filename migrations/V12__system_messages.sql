@@ -1,0 +1,376 @@
+-- Who comes and who goes is said among the messages: a message of type system follows the member_joined, or precedes the
+-- member_left, that it is about, in the same transaction. (Whoever leaves hears nothing after their member_left.) It is
+-- nobody's to edit, never unread, mentions nobody, is not searched, and moves no
+-- conversation up in a list; whoever reads a history later finds it where it happened.
+
+ALTER TABLE messages ADD COLUMN system jsonb;
+CREATE POLICY writer_reports ON messages FOR INSERT TO chat_writer WITH CHECK (
+    message_type = 'system' AND system IS NOT NULL AND parent_message_id IS NULL AND client_message_id IS NULL);
+GRANT SELECT (message_type) ON messages TO chat_writer;
+
+CREATE FUNCTION system_message(c conversations, p_kind text, p_user bigint, p_actor bigint) RETURNS jsonb
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_id     bigint := nextval('message_ids');
+    v_seq    bigint;
+    v_user   jsonb := actor_json(p_user);
+    v_actor  jsonb := actor_json(p_actor);
+    v_system jsonb := jsonb_build_object('kind', p_kind, 'user', v_user, 'actor', CASE WHEN p_actor <> p_user THEN v_actor END);
+    -- For clients that do not know the kind; those that do say it in the reader's language.
+    v_content text := CASE WHEN p_actor = p_user THEN format('%s %s', v_user ->> 'display_name', p_kind)
+                           ELSE format('%s %s %s', v_actor ->> 'display_name', p_kind, v_user ->> 'display_name') END;
+BEGIN
+    UPDATE conversations SET last_seq = last_seq + 1 WHERE id = c.id RETURNING last_seq INTO STRICT v_seq;
+    INSERT INTO messages (id, conversation_id, seq, sender_id, message_type, content, system)
+    VALUES (v_id, c.id, v_seq, p_actor, 'system', v_content, v_system);
+    RETURN jsonb_build_object('seq', v_seq, 'kind', 'message_created', 'created_at', rfc3339(now()), 'payload', jsonb_build_object(
+        'message_id', v_id, 'sender', v_actor, 'content', v_content, 'message_type', 'system', 'system', v_system,
+        'parent_message_id', NULL, 'mentions', '[]'::jsonb, 'reactions', '[]'::jsonb, 'pinned', false, 'edited_at', NULL,
+        'deleted', false, 'attachments', '[]'::jsonb));
+END $$;
+
+CREATE FUNCTION refuse_system_edit() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM refuse('forbidden', 'a system message cannot be edited');
+    RETURN NULL;
+END $$;
+CREATE TRIGGER refuse_system_edit BEFORE UPDATE OF content ON messages FOR EACH ROW
+    WHEN (OLD.message_type = 'system' AND NEW.deleted_at IS NULL) EXECUTE FUNCTION refuse_system_edit();
+
+CREATE OR REPLACE FUNCTION count_messages() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO conversation_statistics AS s (conversation_id, message_count, last_message_at)
+    SELECT conversation_id, count(*), max(created_at) FROM new_messages WHERE message_type <> 'system'
+     GROUP BY conversation_id ORDER BY conversation_id
+    ON CONFLICT (conversation_id) DO UPDATE
+        SET message_count = s.message_count + excluded.message_count, last_message_at = excluded.last_message_at;
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION unread_messages(p_conversation bigint, p_user bigint, p_read_seq bigint) RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT count(*) FROM messages x
+     WHERE x.conversation_id = p_conversation AND x.seq > p_read_seq AND x.sender_id <> p_user AND x.deleted_at IS NULL
+       AND x.message_type <> 'system'
+$$;
+
+-- features.user_mentions switches mentions off: the server says so with the writer's connections (storage/connect.rs).
+CREATE OR REPLACE FUNCTION record_mentions() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        DELETE FROM message_mentions x USING new_messages n WHERE x.message_id = n.id;
+    END IF;
+    IF EXISTS (SELECT FROM new_messages WHERE strpos(content, '@') > 0)
+       AND current_setting('app.user_mentions', true) IS DISTINCT FROM 'off' THEN
+        INSERT INTO message_mentions (message_id, user_id, conversation_id, seq)
+        SELECT DISTINCT n.id, m.user_id, n.conversation_id, n.seq
+          FROM new_messages n
+         CROSS JOIN LATERAL mentioned_names(n.content) AS mentioned
+         CROSS JOIN LATERAL (
+               SELECT m.user_id FROM users u
+                 JOIN conversation_members m ON m.conversation_id = n.conversation_id AND m.user_id = u.id
+                WHERE lower(u.username) = mentioned.name
+               UNION ALL
+               SELECT m.user_id FROM conversation_members m
+                WHERE mentioned.name IN ('room', 'here') AND m.conversation_id = n.conversation_id AND m.user_id <> n.sender_id
+                  AND EXISTS (SELECT FROM conversation_members s WHERE s.conversation_id = n.conversation_id
+                                 AND s.user_id = n.sender_id AND s.role >= 'moderator')
+                  AND EXISTS (SELECT FROM conversation_statistics t WHERE t.conversation_id = n.conversation_id
+                                 AND t.member_count <= 1000)) m
+         WHERE strpos(n.content, '@') > 0 AND n.message_type <> 'system' AND NOT is_blocked(n.sender_id, m.user_id);
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE OR REPLACE FUNCTION message_json(m messages) RETURNS jsonb LANGUAGE sql STABLE AS $$
+    SELECT jsonb_build_object(
+        'message_id', m.id, 'conversation_id', conversation_text_id(m.conversation_id), 'seq', m.seq, 'sender', user_json(u),
+        'content', CASE WHEN m.deleted_at IS NULL THEN m.content ELSE '' END, 'message_type', m.message_type,
+        'parent_message_id', m.parent_message_id,
+        'mentions', (SELECT coalesce(jsonb_agg(x.user_id ORDER BY x.user_id), '[]') FROM message_mentions x
+                      WHERE x.message_id = m.id),
+        'reactions', message_reactions_json(m.id),
+        'pinned', EXISTS (SELECT FROM message_pins p WHERE p.conversation_id = m.conversation_id AND p.message_id = m.id),
+        'edited_at', rfc3339(m.edited_at), 'deleted', m.deleted_at IS NOT NULL, 'attachments', '[]'::jsonb,
+        'created_at', rfc3339(m.created_at))
+        || CASE WHEN t.reply_count IS NOT NULL THEN jsonb_build_object('thread',
+               jsonb_build_object('reply_count', t.reply_count, 'last_reply_at', rfc3339(t.last_reply_at))) ELSE '{}' END
+        || CASE WHEN m.sender_id = app_user_id() AND NOT starts_with(m.client_message_id, E'\x01')
+                THEN jsonb_build_object('client_message_id', m.client_message_id) ELSE '{}' END
+        || CASE WHEN m.system IS NOT NULL AND m.deleted_at IS NULL THEN jsonb_build_object('system', m.system) ELSE '{}' END
+      FROM users u LEFT JOIN thread_statistics t ON t.root_message_id = m.id
+     WHERE u.id = m.sender_id
+$$;
+
+ALTER TYPE message_head ADD ATTRIBUTE message_type message_type;
+CREATE OR REPLACE FUNCTION message_in(c conversations, p_arguments jsonb) RETURNS message_head LANGUAGE plpgsql AS $$
+DECLARE
+    h message_head;
+BEGIN
+    SELECT x.id, x.seq, x.sender_id, x.parent_message_id, x.created_at, x.edited_at, x.deleted_at, x.message_type INTO h
+      FROM messages x WHERE x.id = (p_arguments -> 'message_id')::bigint AND x.conversation_id = c.id;
+    IF NOT FOUND THEN
+        PERFORM refuse('not_found', 'data.message_id: there is no such message in this conversation');
+    END IF;
+    RETURN h;
+END $$;
+
+-- Who may delete a message: its author, or somebody who moderates and is above its author. A system message has none.
+CREATE FUNCTION refuse_foreign_deletion(c conversations, m conversation_members, h message_head) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_author member_role;
+BEGIN
+    IF h.message_type = 'system' THEN
+        IF m.role < 'moderator' THEN
+            PERFORM refuse('forbidden', 'deleting system messages is for moderators and up');
+        END IF;
+    ELSIF h.sender_id <> m.user_id THEN
+        SELECT x.role INTO v_author FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = h.sender_id;
+        IF m.role < 'moderator' OR m.role <= v_author THEN
+            PERFORM refuse('forbidden', 'only its author, or a moderator above them, can delete a message');
+        END IF;
+    END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION mutate_delete_message(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
+RETURNS mutation_outcome LANGUAGE plpgsql AS $$
+DECLARE
+    o mutation_outcome;
+    c conversations := locked_conversation(p_conversation);
+    m conversation_members := acting_member(c, p_actor);
+    h message_head := message_in(c, p_arguments);
+    v_event jsonb;
+BEGIN
+    o.conversation_id := c.id;
+    PERFORM refuse_foreign_deletion(c, m, h);
+    IF c.archived_at IS NOT NULL THEN
+        PERFORM refuse('read_only', 'the conversation is archived; nothing in it can be changed');
+    END IF;
+    IF h.deleted_at IS NOT NULL THEN
+        o.result := jsonb_build_object('message_id', h.id, 'seq', c.last_seq);
+        RETURN o;
+    END IF;
+    UPDATE messages x SET content = '', system = CASE WHEN h.message_type = 'system' THEN '{}'::jsonb END, deleted_at = now()
+     WHERE x.id = h.id;
+    DELETE FROM message_reactions x WHERE x.message_id = h.id;
+    DELETE FROM message_pins x WHERE x.conversation_id = c.id AND x.message_id = h.id;
+    IF h.parent_message_id IS NOT NULL THEN
+        UPDATE thread_statistics t SET reply_count = t.reply_count - 1,
+               last_reply_at = coalesce((SELECT max(x.created_at) FROM messages x
+                                 WHERE x.parent_message_id = h.parent_message_id AND x.deleted_at IS NULL), t.last_reply_at)
+         WHERE t.root_message_id = h.parent_message_id;
+        DELETE FROM thread_statistics t WHERE t.root_message_id = h.parent_message_id AND t.reply_count <= 0;
+    END IF;
+    v_event := append_told(c, 'message_deleted', p_actor, p_mutation_id,
+        jsonb_build_object('message_id', h.id, 'parent_message_id', h.parent_message_id, 'actor', actor_json(p_actor)),
+        jsonb_build_object('thread', thread_json(c.id, h.parent_message_id)));
+    o.events := jsonb_build_array(v_event);
+    o.result := jsonb_build_object('message_id', h.id, 'seq', v_event -> 'seq');
+    RETURN o;
+END $$;
+GRANT UPDATE (system) ON messages TO chat_writer;
+
+-- Coming and going: both now return the two entries that they appended.
+
+DROP FUNCTION add_member(conversations, bigint, bigint, bigint);
+CREATE FUNCTION add_member(c conversations, p_user bigint, p_actor bigint, p_mutation_id bigint)
+RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+    u users;
+    r conversation_restrictions;
+BEGIN
+    SELECT * INTO u FROM users x WHERE x.id = p_user AND x.is_active;
+    IF NOT FOUND THEN
+        PERFORM refuse('not_found', 'data.user_id: no such user');
+    END IF;
+    IF EXISTS (SELECT FROM conversation_bans b WHERE b.conversation_id = c.id AND b.user_id = p_user) THEN
+        PERFORM refuse('banned', 'this user is banned from the conversation; a moderator can lift it');
+    END IF;
+    IF p_user <> p_actor AND is_blocked(p_user, p_actor) THEN
+        PERFORM refuse('blocked', 'one of you has blocked the other; an invitation is not possible');
+    END IF;
+    IF c.archived_at IS NOT NULL THEN
+        PERFORM refuse('read_only', 'the conversation is archived; nobody can join it');
+    END IF;
+    IF c.member_limit <= (SELECT s.member_count FROM conversation_statistics s WHERE s.conversation_id = c.id) THEN
+        PERFORM refuse('conflict', format('the conversation is full: it can have %s members', c.member_limit));
+    END IF;
+    DELETE FROM conversation_join_requests x WHERE x.conversation_id = c.id AND x.user_id = p_user;
+    DELETE FROM conversation_restrictions x WHERE x.conversation_id = c.id AND x.user_id = p_user RETURNING * INTO r;
+    -- The marker starts at the present, behind both entries below: what was said before somebody joined is history, not unread.
+    INSERT INTO conversation_members (conversation_id, user_id, joined_seq, read_seq, role, muted_until, profile_version)
+    VALUES (c.id, p_user, c.last_seq + 1, c.last_seq + 2, coalesce(r.role, 'member'), r.muted_until, u.profile_version);
+    RETURN jsonb_build_array(
+        append_event(c.id, 'member_joined', p_actor, p_mutation_id, jsonb_build_object(
+            'user', user_json(u), 'role', coalesce(r.role, 'member'), 'muted_until', rfc3339(r.muted_until),
+            'invited_by', CASE WHEN p_actor <> p_user THEN actor_json(p_actor) END)),
+        system_message(c, CASE WHEN p_actor = p_user THEN 'joined' ELSE 'added' END, p_user, p_actor));
+END $$;
+
+DROP FUNCTION remove_from(conversations, bigint, bigint, bigint, text);
+CREATE FUNCTION remove_member(c conversations, p_user bigint, p_actor bigint, p_mutation_id bigint, p_reason text)
+RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO conversation_restrictions (conversation_id, user_id, role, muted_until)
+    SELECT x.conversation_id, x.user_id, least(x.role, 'member'), x.muted_until FROM conversation_members x
+     WHERE x.conversation_id = c.id AND x.user_id = p_user AND (x.role = 'read_only' OR x.muted_until > now());
+    DELETE FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = p_user;
+    DELETE FROM thread_followers x WHERE x.conversation_id = c.id AND x.user_id = p_user;
+    RETURN jsonb_build_array(
+        system_message(c, p_reason, p_user, p_actor),
+        append_event(c.id, 'member_left', p_actor, p_mutation_id, jsonb_build_object(
+            'user', actor_json(p_user), 'reason', p_reason, 'actor', actor_json(p_actor))));
+END $$;
+
+CREATE OR REPLACE FUNCTION mutate_join_conversation(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
+RETURNS mutation_outcome LANGUAGE plpgsql AS $$
+DECLARE
+    o mutation_outcome;
+    c conversations := locked_conversation(p_conversation);
+    v_seq bigint;
+BEGIN
+    o.conversation_id := c.id;
+    SELECT m.joined_seq INTO v_seq FROM conversation_members m WHERE m.conversation_id = c.id AND m.user_id = p_actor;
+    IF NOT FOUND THEN
+        IF c.kind = 'private_room' THEN
+            PERFORM refuse('forbidden', 'this room is private; ask to be let in (request_to_join), or a member for an invitation');
+        ELSIF c.kind <> 'public_room' THEN
+            PERFORM refuse('forbidden', 'only public rooms can be joined; ask a member for an invitation');
+        END IF;
+        o.events := add_member(c, p_actor, p_actor, p_mutation_id);
+        o.gained := ARRAY[p_actor];
+        v_seq := o.events -> 0 -> 'seq';
+    END IF;
+    o.result := jsonb_build_object('conversation', conversation_now(c.id, p_actor), 'seq', v_seq);
+    RETURN o;
+END $$;
+
+CREATE OR REPLACE FUNCTION mutate_join_by_invite(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
+RETURNS mutation_outcome LANGUAGE plpgsql AS $$
+DECLARE
+    o mutation_outcome;
+    c conversations := locked_conversation(p_conversation);
+    i conversation_invites;
+    v_seq bigint;
+BEGIN
+    o.conversation_id := c.id;
+    SELECT m.joined_seq INTO v_seq FROM conversation_members m WHERE m.conversation_id = c.id AND m.user_id = p_actor;
+    IF NOT FOUND THEN
+        SELECT * INTO i FROM conversation_invites x WHERE x.code = p_arguments ->> 'code' AND x.conversation_id = c.id;
+        IF NOT FOUND OR i.expires_at <= now() OR i.uses >= i.max_uses THEN
+            PERFORM refuse('not_found', 'data.code: this invitation does not exist, has expired, or was used up');
+        END IF;
+        o.events := add_member(c, p_actor, i.created_by, p_mutation_id);
+        UPDATE conversation_invites x SET uses = x.uses + 1 WHERE x.code = i.code;
+        o.gained := ARRAY[p_actor];
+        v_seq := o.events -> 0 -> 'seq';
+    END IF;
+    o.result := jsonb_build_object('conversation', conversation_now(c.id, p_actor), 'seq', v_seq);
+    RETURN o;
+END $$;
+
+CREATE OR REPLACE FUNCTION mutate_invite_member(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
+RETURNS mutation_outcome LANGUAGE plpgsql AS $$
+DECLARE
+    o mutation_outcome;
+    c conversations := locked_conversation(p_conversation);
+    v_user bigint := p_arguments -> 'user_id';
+    v_seq  bigint;
+BEGIN
+    o.conversation_id := c.id;
+    IF c.kind = 'direct' THEN
+        PERFORM acting_member(c, p_actor);
+        PERFORM refuse('forbidden', 'nobody can be added to a direct conversation; create a group instead');
+    END IF;
+    PERFORM speaking_member(c, p_actor);
+    SELECT m.joined_seq INTO v_seq FROM conversation_members m WHERE m.conversation_id = c.id AND m.user_id = v_user;
+    IF NOT FOUND THEN
+        o.events := add_member(c, v_user, p_actor, p_mutation_id);
+        v_seq := o.events -> 0 -> 'seq';
+        o.gained := ARRAY[v_user];
+    END IF;
+    o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'user_id', v_user, 'seq', v_seq);
+    RETURN o;
+END $$;
+
+CREATE OR REPLACE FUNCTION mutate_leave_conversation(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
+RETURNS mutation_outcome LANGUAGE plpgsql AS $$
+DECLARE
+    o mutation_outcome;
+    c conversations := locked_conversation(p_conversation);
+    v_heir bigint;
+BEGIN
+    o.conversation_id := c.id;
+    PERFORM acting_member(c, p_actor);
+    IF c.kind = 'direct' THEN
+        PERFORM refuse('forbidden', 'a direct conversation cannot be left');
+    END IF;
+    o.events := remove_member(c, p_actor, p_actor, p_mutation_id, 'left');
+    IF c.owner_id = p_actor THEN
+        -- A conversation never ends without an owner: the highest role inherits, among equals the longest there.
+        SELECT m.user_id INTO v_heir FROM conversation_members m WHERE m.conversation_id = c.id
+         ORDER BY m.role DESC, m.joined_seq, m.user_id LIMIT 1;
+        IF FOUND THEN
+            UPDATE conversation_members m SET role = 'owner', muted_until = NULL
+             WHERE m.conversation_id = c.id AND m.user_id = v_heir;
+            UPDATE conversations x SET owner_id = v_heir WHERE x.id = c.id;
+            o.events := o.events
+                || append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
+                       'user', actor_json(v_heir), 'role', 'owner', 'muted_until', NULL, 'actor', actor_json(p_actor)))
+                || append_event(c.id, 'conversation_updated', p_actor, p_mutation_id, jsonb_build_object(
+                       'owner_id', v_heir, 'actor', actor_json(p_actor)));
+        ELSE
+            UPDATE conversations x SET archived_at = now() WHERE x.id = c.id;
+            o.events := o.events || append_event(c.id, 'conversation_updated', p_actor, p_mutation_id,
+                jsonb_build_object('archived', true, 'actor', actor_json(p_actor)));
+        END IF;
+    END IF;
+    o.lost := ARRAY[p_actor];
+    o.result := jsonb_build_object('conversation', conversation_now(c.id, p_actor), 'seq', o.events -> 1 -> 'seq');
+    RETURN o;
+END $$;
+
+CREATE OR REPLACE FUNCTION mutate_remove_member(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
+RETURNS mutation_outcome LANGUAGE plpgsql AS $$
+DECLARE
+    o mutation_outcome;
+    c conversations := locked_conversation(p_conversation);
+    m conversation_members := ruling_member(c, p_actor, 'moderator');
+    v_user bigint := (p_arguments -> 'user_id')::bigint;
+BEGIN
+    o.conversation_id := c.id;
+    PERFORM ruled_member(c, m, v_user);
+    o.events := remove_member(c, v_user, p_actor, p_mutation_id, 'removed');
+    o.lost := ARRAY[v_user];
+    o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'user_id', v_user,
+                                   'seq', o.events -> -1 -> 'seq');
+    RETURN o;
+END $$;
+
+CREATE OR REPLACE FUNCTION mutate_ban_member(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
+RETURNS mutation_outcome LANGUAGE plpgsql AS $$
+DECLARE
+    o mutation_outcome;
+    c conversations := locked_conversation(p_conversation);
+    m conversation_members := ruling_member(c, p_actor, 'moderator');
+    v_user bigint := (p_arguments -> 'user_id')::bigint;
+BEGIN
+    o.conversation_id := c.id;
+    IF NOT EXISTS (SELECT FROM users u WHERE u.id = v_user) THEN
+        PERFORM refuse('not_found', 'data.user_id: no such user');
+    ELSIF EXISTS (SELECT FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = v_user) THEN
+        PERFORM ruled_member(c, m, v_user);
+        o.events := remove_member(c, v_user, p_actor, p_mutation_id, 'banned');
+    ELSIF NOT EXISTS (SELECT FROM conversation_bans b WHERE b.conversation_id = c.id AND b.user_id = v_user) THEN
+        o.events := jsonb_build_array(append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
+            'user', actor_json(v_user), 'banned', true, 'actor', actor_json(p_actor))));
+    END IF;
+    INSERT INTO conversation_bans (conversation_id, user_id, banned_by, reason)
+    VALUES (c.id, v_user, p_actor, p_arguments ->> 'reason') ON CONFLICT DO NOTHING;
+    DELETE FROM conversation_join_requests x WHERE x.conversation_id = c.id AND x.user_id = v_user;
+    o.lost := ARRAY[v_user];
+    o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'user_id', v_user,
+                                   'seq', coalesce(o.events -> -1 -> 'seq', to_jsonb(c.last_seq)));
+    RETURN o;
+END $$;
