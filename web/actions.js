@@ -118,6 +118,7 @@ export function act(app) {
             if (!conversation) return;
             this.showPanel("thread", { root });
             const thread = conversation.timeline.thread(root);
+            thread.readTo = store.threads.entries.get(root)?.read_seq ?? thread.readTo;
             if (!thread.isLoaded && app.can("get_thread")) await app.reads.thread(conversation, root, "newest");
         },
 

@@ -151,7 +151,8 @@ export class App {
         for (const { kind, id, ...rest } of effects) {
             if (kind === "list" || kind === "people" || kind === "threads") this.changed(kind);
             else if (kind === "profile") this.changed("list", "people", "conversation", "panel");
-            else if (kind === "requests") id === this.open.id && this.changed("conversation", "panel");
+            else if (kind === "requests") this.changed("list", "conversation", "panel");
+            else if (kind === "rank") id === this.open.id && this.reads.requests(this.store.conversations.get(id));
             else if (kind === "read_threads") this.reads.threadsSoon();
             else if (kind === "decided") this.act.decided(id, rest.outcome);
             else if (kind === "member") id === this.open.id && this.reads.presenceOf([rest.user]);
@@ -179,12 +180,21 @@ export class App {
         this.connection = { name: "live", caughtUp, missed, notice: again };
         this.changed("connection", "conversation");
         if (!again) return;
-        this.reads.threadsSoon();
+        this.#readUntold();
         const shown = this.connection;
         setTimeout(() => {
             shown.notice = false;
             this.changed("connection");
         }, away > 10_000 ? 8_000 : 5_000);
+    }
+
+    /** What no log keeps, and a connection that was cut has therefore missed. */
+    #readUntold() {
+        this.reads.threadsSoon();
+        for (const conversation of this.store.conversations.values()) conversation.requests = undefined;
+        this.changed("list", "conversation", "panel");
+        if (this.current) this.reads.requests(this.current);
+        else if (this.open.preview?.kind === "private_room") this.#showClosed(this.open.id);
     }
 
     async #welcomed(welcome) {
@@ -251,6 +261,7 @@ export class App {
         if (this.open.id !== id) return;
         const isRequested = answer?.requests.some(({ conversation_id }) => conversation_id === id);
         if (isRequested) this.store.requested.add(id);
+        else if (answer) this.store.requested.delete(id);
         if (answer) this.open.preview = { id, kind: "private_room" };
         else location.hash = "#/";
         this.changed("conversation");

@@ -1,7 +1,10 @@
 // Questions that need an answer before one goes on: finding and making conversations, inviting, leaving.
 
 import { avatar, confirm, dialog, h, icon } from "./dom.js";
-import { momentOf, t, tn } from "./i18n.js";
+import { durationOf, momentOf, t, tn } from "./i18n.js";
+
+/** Seconds between one member's messages that are offered. */
+const SLOW_MODES_S = [0, 5, 10, 30, 60, 300, 900, 3_600, 21_600];
 
 const field = (label, input) => h("label", {}, h("span", {}, label), input);
 const end = (...buttons) => h("div", { class: "row end" }, ...buttons);
@@ -139,11 +142,18 @@ export function editRoom(app) {
     return dialog(t("edit_room"), (close) => {
         const name = h("input", { maxLength: 100, value: current.name ?? "" });
         const description = h("input", { maxLength: 1000, value: current.description ?? "" });
+        const isRoom = current.kind.endsWith("_room");
+        const now = current.slow_mode_s ?? 0;
+        const pauses = [...new Set([...SLOW_MODES_S, now])].sort((a, b) => a - b);
+        const pause = h("select", { id: "slow-mode" }, pauses.map((seconds) => h("option", { value: String(seconds), selected: seconds === now }, seconds === 0 ? t("slow_off") : durationOf(seconds))));
+        const limit = h("input", { id: "member-limit", type: "number", min: 0, max: 1_000_000, placeholder: t("no_limit"), value: current.member_limit ?? "" });
         const save = async (event) => {
             event.preventDefault();
-            if (await app.act.update({ name: name.value.trim(), description: description.value.trim() })) close();
+            const rules = isRoom ? { slow_mode_s: Number(pause.value), member_limit: Number(limit.value) } : {};
+            if (await app.act.update({ name: name.value.trim(), description: description.value.trim() || null, ...rules })) close();
         };
-        return h("form", { class: "form", onsubmit: save }, field(t("room_name"), name), field(t("description"), description), end(h("button", { type: "submit", class: "primary" }, t("save"))));
+        return h("form", { class: "form", onsubmit: save }, field(t("room_name"), name), field(t("description"), description),
+            isRoom && [field(t("slow_mode"), pause), field(t("member_limit"), limit)], end(h("button", { type: "submit", class: "primary", id: "save-room" }, t("save"))));
     });
 }
 

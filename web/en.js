@@ -45,7 +45,7 @@ export const en = {
     search_placeholder: "Words, \"a phrase\", -without, begin*", search_everywhere: "In all my conversations", search_hint: "All words must occur. Accents and case do not matter.",
     nothing_found: "Nothing found.", follow: "Follow", unfollow: "Unfollow",
     address: "Address of this room:", add_people: "Add people", invite_link: "Invitation code", invite_words: "Whoever has this code can join for seven days: they enter it under “Discover rooms”.",
-    edit_room: "Edit name and description", leave: "Leave", leave_title: "Leave {name}?", leave_public: "You can join again whenever you want.", leave_private: "You will need an invitation to come back.",
+    edit_room: "Name, description and rules", leave: "Leave", leave_title: "Leave {name}?", leave_public: "You can join again whenever you want.", leave_private: "You will need an invitation to come back.",
     role_owner: "owner", role_admin: "admin", role_moderator: "moderator", role_member: "member", role_read_only: "read-only",
     you_were_banned: "You were banned from that conversation.", you_were_removed: "You are no longer in that conversation.", invited: "Added",
 
@@ -75,6 +75,7 @@ export const en = {
     remove_member_title: "Remove {name}?", remove_member_words: "They can come back if they are invited, or to a public room by themselves.",
     ban_title: "Ban {name}?", ban_words: "They are removed and cannot come back until the ban is lifted.", bans: "Banned people", no_bans: "Nobody is banned here.", unban: "Lift the ban",
     invitations: "Invitation codes in use", no_invitations: "There are none.", used_one: "used {n} time", used_other: "used {n} times", until: "until {when}",
+    slow_mode: "Slow mode: time between two messages of one member", slow_off: "Off", member_limit: "At most so many members", no_limit: "No limit",
     archive: "Archive", unarchive: "Open again", archive_title: "Archive this conversation?", archive_words: "Everybody can go on reading it, nobody can write. You can open it again.",
     system_joined: "{user} joined", system_added: "{actor} added {user}", system_left: "{user} left", system_removed: "{actor} removed {user}", system_banned: "{actor} banned {user}",
     threads: "Threads", panel_threads: "Threads you follow", no_threads: "You follow no threads. Reply in one, and it stands here.", unread_replies_one: "{n} new reply", unread_replies_other: "{n} new replies",

@@ -45,7 +45,7 @@ export const fr = {
     search_placeholder: "Mots, \"une phrase\", -sans, début*", search_everywhere: "Dans toutes mes conversations", search_hint: "Tous les mots doivent s’y trouver. Les accents et la casse ne comptent pas.",
     nothing_found: "Aucun résultat.", follow: "Suivre", unfollow: "Ne plus suivre",
     address: "Adresse de ce salon :", add_people: "Ajouter des personnes", invite_link: "Code d’invitation", invite_words: "Avec ce code, on peut entrer pendant sept jours : il se saisit sous « Découvrir les salons ».",
-    edit_room: "Modifier le nom et la description", leave: "Quitter", leave_title: "Quitter {name} ?", leave_public: "Vous pourrez revenir quand vous voudrez.", leave_private: "Il faudra une invitation pour revenir.",
+    edit_room: "Nom, description et règles", leave: "Quitter", leave_title: "Quitter {name} ?", leave_public: "Vous pourrez revenir quand vous voudrez.", leave_private: "Il faudra une invitation pour revenir.",
     role_owner: "propriétaire", role_admin: "admin", role_moderator: "modération", role_member: "membre", role_read_only: "lecture seule",
     you_were_banned: "Vous avez été banni de cette conversation.", you_were_removed: "Vous ne faites plus partie de cette conversation.", invited: "Ajouté",
 
@@ -75,6 +75,7 @@ export const fr = {
     remove_member_title: "Retirer {name} ?", remove_member_words: "Cette personne peut revenir sur invitation, ou d’elle-même dans un salon public.",
     ban_title: "Bannir {name} ?", ban_words: "Cette personne est retirée et ne peut pas revenir tant qu’elle est bannie.", bans: "Personnes bannies", no_bans: "Personne n’est banni ici.", unban: "Lever le bannissement",
     invitations: "Codes d’invitation en cours", no_invitations: "Il n’y en a pas.", used_one: "utilisé {n} fois", used_other: "utilisé {n} fois", until: "jusqu’au {when}",
+    slow_mode: "Mode lent : temps entre deux messages d’un membre", slow_off: "Désactivé", member_limit: "Nombre maximal de membres", no_limit: "Sans limite",
     archive: "Archiver", unarchive: "Rouvrir", archive_title: "Archiver cette conversation ?", archive_words: "Tout le monde peut encore la lire, personne ne peut y écrire. Vous pouvez la rouvrir.",
     system_joined: "{user} a rejoint la conversation", system_added: "{actor} a ajouté {user}", system_left: "{user} a quitté la conversation", system_removed: "{actor} a retiré {user}", system_banned: "{actor} a banni {user}",
     threads: "Fils", panel_threads: "Fils que vous suivez", no_threads: "Vous ne suivez aucun fil. Répondez dans l’un d’eux, et il apparaîtra ici.", unread_replies_one: "{n} nouvelle réponse", unread_replies_other: "{n} nouvelles réponses",

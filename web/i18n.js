@@ -87,6 +87,12 @@ export function whenOf(iso) {
     return isToday ? timeOf(iso) : dayOf(iso);
 }
 
+/** A length of time in its largest whole unit. */
+export function durationOf(seconds) {
+    const [unit, size] = [["hour", 3_600], ["minute", 60], ["second", 1]].find(([, size]) => seconds % size === 0);
+    return new Intl.NumberFormat(current, { style: "unit", unit, unitDisplay: "long" }).format(seconds / size);
+}
+
 /** How long ago, in words. */
 export function agoOf(iso) {
     const minutes = Math.max(0, Math.round((Date.now() - new Date(iso)) / 60_000));

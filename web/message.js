@@ -11,7 +11,7 @@ export function signatureOf(app, message, flags) {
     const root = message.parent_message_id && app.current?.timeline.known.get(message.parent_message_id);
     const mentioned = message.mentions.filter((id) => app.store.people.has(id)).length;
     const { display_name, avatar_url } = app.person(message.sender.id);
-    return [message.version, mentioned, app.language, root?.version, root && app.called(root.sender), root && isHidden(app, root), app.can("add_reaction"), app.current?.role, display_name, avatar_url,
+    return [message.version, mentioned, app.language, root?.version, root && app.called(root.sender), root && isHidden(app, root), app.can("add_reaction"), app.has("message_threads"), app.current?.role, display_name, avatar_url,
         ...Object.values(flags)].join("\t");
 }
 
@@ -98,13 +98,14 @@ function openThread(app, root) {
 }
 
 function reactions(app, message) {
+    const disabled = !app.can("add_reaction");
     return h("div", { class: "reactions" },
         message.reactions.map(({ emoji, count, me }) =>
             h("button", {
-                type: "button", class: "reaction", "aria-pressed": String(Boolean(me)), "aria-label": `${emoji} ${count}`,
+                type: "button", class: "reaction", disabled, "aria-pressed": String(Boolean(me)), "aria-label": `${emoji} ${count}`,
                 onclick: () => app.act.react(message, emoji), onmouseenter: (event) => whoReacted(app, message, emoji, event.currentTarget),
             }, emoji, h("span", {}, String(count)))),
-        h("button", { type: "button", class: "reaction add", title: t("react"), "aria-label": t("react"), onclick: () => reactWith(app, message) }, icon("smile")));
+        !disabled && h("button", { type: "button", class: "reaction add", title: t("react"), "aria-label": t("react"), onclick: () => reactWith(app, message) }, icon("smile")));
 }
 
 async function whoReacted(app, message, emoji, button) {
@@ -159,14 +160,16 @@ export function pendingRow(app, message, compact) {
 export function threadRow(app, { id, conversation_id, root, last_reply_at, unread }) {
     const conversation = app.store.conversations.get(conversation_id);
     const where = conversation ? app.nameOf(conversation) : "";
-    const words = isHidden(app, root) ? tn("blocked_messages", 1) : excerpt(root.content, 160);
+    const words = root.deleted ? t("deleted_message") : isHidden(app, root) ? tn("blocked_messages", 1) : excerpt(root.content, 160);
     const name = app.called(root.sender);
+    const replies = root.thread ? `${tn("replies", root.thread.reply_count)} · ${agoOf(last_reply_at)}` : agoOf(last_reply_at);
     const isOpen = app.open.id === conversation_id && location.hash.endsWith(`/thread/${id}`);
     return {
-        key: `t${id}`, signature: [where, words, name, unread, agoOf(last_reply_at), isOpen, app.language].join("\t"),
+        key: `t${id}`, signature: [where, words, name, unread, replies, isOpen, app.language].join("\t"),
         build: () => h("a", { class: `found ${unread > 0 ? "unread" : ""}`, href: `#/${conversation_id}/thread/${id}`, dataset: { thread: id }, onclick: () => isOpen && app.act.showThread(id) },
-            h("header", {}, h("strong", {}, name), h("time", {}, agoOf(last_reply_at)), h("span", { class: "soft" }, where)),
-            h("p", {}, words, unread > 0 && h("span", { class: "badge mentions", "aria-label": tn("unread_replies", unread) }, String(unread)))),
+            h("header", {}, h("strong", {}, name), h("span", { class: "soft" }, where)),
+            h("p", {}, words),
+            h("footer", {}, icon("thread"), h("small", {}, replies), unread > 0 && h("span", { class: "badge mentions", "aria-label": tn("unread_replies", unread) }, String(unread)))),
     };
 }
 

@@ -95,7 +95,7 @@ export class Reads {
         if (!timeline.isLoaded) await this.newest(id);
         if (!conversation.hasMembers) await this.members(id).catch(() => {});
         if (!timeline.pins && this.app.can("list_pins")) await this.pins(id).catch(() => {});
-        if (!conversation.requests) await this.requests(conversation);
+        await this.requests(conversation); // events may have told of some, not of those before
     }
 
     /** Who asks to join a private room, for those who may decide. */
@@ -158,14 +158,15 @@ export class Reads {
 
     /** A thread's replies; `where`: "newest" or "older". */
     async thread(conversation, root, where) {
-        const { app } = this;
+        const { app, store } = this;
         const { replies } = conversation.timeline.thread(root);
         const before_seq = where === "older" ? replies[0]?.seq : undefined;
         const asOf = conversation.cursor;
         const request = { message_id: root, conversation_id: conversation.id, before_seq, limit: 100 };
         const page = await app.ask("get_thread", request).catch(() => undefined);
-        for (const { sender } of page ? [page.root, ...page.messages] : []) this.store.meet(sender);
+        for (const { sender } of page ? [page.root, ...page.messages] : []) store.meet(sender);
         if (page) conversation.timeline.mergeThread(root, where, page, asOf);
+        if (page) store.threads.opened(page);
         app.changed("panel");
     }
 

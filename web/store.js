@@ -7,6 +7,7 @@
 // {kind: "member", id, user} somebody joined; {kind: "arrived", id, message} somebody else said something new;
 // {kind: "left", id, reason} it is the user's no more; {kind: "people"} who is there, or a presence, changed;
 // {kind: "profile"} names, pictures or whom one has blocked did; {kind: "requests", id} who asks to join did;
+// {kind: "rank", id} one has another role;
 // {kind: "decided", id, outcome} one's own request to join was answered; and those of threads.js.
 //
 // Invariant: an event counts once. A conversation's `cursor` is the seq of the last numbered event applied; what is not
@@ -86,7 +87,7 @@ export class Store {
         if (type === "read_updated") return conversation ? this.#readUpdated(conversation, data) : [];
         if (type === "thread_updated") {
             conversation?.timeline.event(type, data);
-            return conversation ? [{ kind: "conversation", id }] : [];
+            return conversation ? [{ kind: "conversation", id }, ...this.threads.event(type, data, this.me?.id)] : [];
         }
         return Number.isInteger(data.seq) && type !== "mention" ? this.#numbered(conversation, type, data) : [];
     }
@@ -166,6 +167,7 @@ export class Store {
             if (muted_until !== undefined) changed.muted_until = muted_until;
             if (members.has(user.id)) Object.assign(members.get(user.id), changed);
             if (mine) Object.assign(conversation, changed);
+            if (mine && role !== undefined) effects.push({ kind: "rank", id });
         }
     }
 

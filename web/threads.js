@@ -43,16 +43,25 @@ export class Threads {
         return [{ kind: "threads" }];
     }
 
-    /** A numbered event of a conversation. `me`: one's own id. */
+    /** A thread that was opened, as get_thread gives it: one that the list has not come to yet is known from then on. */
+    opened({ root, following, read_seq, unread_count }) {
+        const id = root.message_id;
+        if (!following || read_seq === undefined || !root.thread || this.entries.has(id)) return;
+        const { last_reply_at } = root.thread;
+        this.entries.set(id, { id, conversation_id: root.conversation_id, root, last_reply_at, read_seq, unread: unread_count });
+    }
+
+    /** A numbered event of a conversation, or `thread_updated`. `me`: one's own id. */
     event(type, data, me) {
         if (type === "message_created") return this.#replied(data, me);
         if (type === "message_deleted") {
             const known = this.entries.has(data.message_id) || this.entries.has(data.parent_message_id);
             return known ? this.#ask() : [];
         }
-        const entry = type === "message_edited" && this.entries.get(data.message_id);
-        if (!entry) return [];
-        entry.root = { ...entry.root, content: data.content };
+        const entry = this.entries.get(data.message_id);
+        if (entry && type === "message_edited") entry.root = { ...entry.root, content: data.content };
+        else if (entry && type === "thread_updated") entry.root = { ...entry.root, thread: { reply_count: data.reply_count, last_reply_at: data.last_reply_at } };
+        else return [];
         return [{ kind: "threads" }];
     }
 

@@ -60,7 +60,7 @@ export class Panel {
         const thread = timeline.thread(root);
         const rootMessage = timeline.known.get(root);
         if (thread.following !== undefined && app.can("follow_thread")) {
-            this.buttons.prepend(h("button", { type: "button", class: "link", onclick: () => app.act.follow(root, !thread.following) }, t(thread.following ? "unfollow" : "follow")));
+            this.buttons.prepend(h("button", { type: "button", class: "link", id: "follow", "aria-pressed": String(thread.following), onclick: () => app.act.follow(root, !thread.following) }, t(thread.following ? "unfollow" : "follow")));
         }
         const atEnd = this.body.scrollHeight - this.body.scrollTop - this.body.clientHeight < 60;
         const flags = { compact: false, inThread: true, seen: false };

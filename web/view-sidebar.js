@@ -89,12 +89,13 @@ export class Sidebar {
         const name = app.nameOf(conversation);
         const peer = app.store.peer(conversation);
         const status = app.store.presence.get(peer?.id)?.status ?? "";
+        const requests = conversation.requests?.size ?? 0;
         const draft = Boolean(app.drafts.get(id)?.trim()) && !isOpen;
         const badge = mentions > 0 ? `@${mentions}` : unread > 0 ? (unread > 99 ? "99+" : String(unread)) : "";
-        const label = [name, unread > 0 && tn("unread", unread), mentions > 0 && tn("mentioned", mentions)].filter(Boolean).join(", ");
+        const label = [name, unread > 0 && tn("unread", unread), mentions > 0 && tn("mentioned", mentions), requests > 0 && tn("requests", requests)].filter(Boolean).join(", ");
         return {
             key: id,
-            signature: [name, kind, unread, mentions, isOpen, archived, status, draft, peer?.id, store.people.get(peer?.id)?.avatar_url].join("\t"),
+            signature: [requests, name, kind, unread, mentions, isOpen, archived, status, draft, peer?.id, store.people.get(peer?.id)?.avatar_url].join("\t"),
             build: () => h("li", {},
                 h("a", {
                     href: `#/${id}`, "aria-label": label, "aria-current": isOpen ? "page" : undefined,
@@ -104,6 +105,7 @@ export class Sidebar {
                         : icon(kind === "public_room" ? "hash" : kind === "private_room" ? "lock" : "people"),
                     h("span", { class: "name" }, name),
                     draft && icon("edit"),
+                    requests > 0 && h("span", { class: "asked", title: tn("requests", requests) }, icon("person"), String(requests)),
                     badge && h("span", { class: `badge ${mentions > 0 ? "mentions" : ""}` }, badge))),
         };
     }

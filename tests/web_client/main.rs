@@ -8,6 +8,7 @@
 
 mod people;
 mod person;
+mod rooms;
 #[path = "../support/mod.rs"]
 mod support;
 mod talk;

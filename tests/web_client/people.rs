@@ -130,27 +130,23 @@ async fn a_profile_that_is_edited_is_seen_by_others() {
     bob.browser.evaluate("document.getElementById('edit-name').select()").await;
     bob.fill("#edit-name", "Robert C. Martin").await;
     bob.fill("#edit-avatar", &format!("{}/web/icon.svg", server.base_url)).await;
-    let has_bio = bob.browser.evaluate("Boolean(document.getElementById('edit-bio'))").await == true;
-    if has_bio {
-        bob.fill("#edit-bio", "Writes <i>clean</i> code").await;
-    }
+    bob.fill("#edit-bio", "Writes <i>clean</i> code").await;
     bob.picture("web-account.png", 1_280, 800, "light").await;
     bob.picture("web-account-phone-dark.png", 360, 740, "dark").await;
     bob.browser.appear(1_280, 800, "light").await;
     bob.click("#save-profile").await;
     bob.reads("#me", "Robert C. Martin").await;
-    bob.reads("#messages .name-button", "Robert C. Martin").await;
+    bob.reads("#messages .message .name-button", "Robert C. Martin").await;
     bob.close_dialog().await;
 
-    // Whoever looks at the card knows; the name and the picture are then new wherever they stand.
-    ada.click("#messages .name-button").await;
+    // The name and the picture are new wherever they stand, at once.
+    ada.reads("#messages .message .name-button", "Robert C. Martin").await;
+    ada.browser.wait_for("document.querySelector('#messages .avatar img')?.naturalWidth > 0").await;
+    ada.reads("#messages .system", "Robert C. Martin").await;
+    ada.click("#messages .message .name-button").await;
     ada.reads("#profile-name", "Robert C. Martin").await;
     ada.browser.wait_for("document.querySelector('#profile .avatar img')?.naturalWidth > 0").await;
-    if has_bio {
-        ada.reads("#profile-bio", "Writes <i>clean</i> code").await;
-    }
-    ada.reads("#messages .name-button", "Robert C. Martin").await;
-    ada.browser.wait_for("document.querySelector('#messages .avatar img')?.naturalWidth > 0").await;
+    ada.reads("#profile-bio", "Writes <i>clean</i> code").await;
 
     // From the card to a talk between the two.
     ada.click("#write-to").await;
@@ -169,7 +165,7 @@ async fn what_blocked_people_write_is_hidden_until_it_is_asked_for() {
         bob.say(text).await;
         ada.sees(text).await;
     }
-    ada.click("#messages .name-button").await;
+    ada.click("#messages .message .name-button").await;
     ada.click("#block").await;
     ada.confirm().await;
     ada.reads("#messages .hidden-messages", "2 messages").await;

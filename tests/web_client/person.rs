@@ -64,7 +64,12 @@ impl Person {
 
     /// Types a text into a field.
     pub async fn fill(&mut self, selector: &str, text: &str) {
-        self.once_there(selector, "focus").await;
+        // What is hidden cannot have the focus, and the text would go elsewhere.
+        let focused = format!(
+            "((e) => e && (e.focus(), document.activeElement === e))(document.querySelector({}))",
+            quoted(selector)
+        );
+        self.browser.wait_for(&focused).await;
         self.browser.call("Input.insertText", json!({"text": text})).await;
     }
 
