@@ -230,6 +230,8 @@ export function act(app) {
         block: ({ id, username, display_name }, isBlocked) => attempt(async () => {
             await app.ask(isBlocked ? "block_user" : "unblock_user", { user_id: id });
             app.apply(store.block({ id, username, display_name }, isBlocked));
+            app.reads.forgetPresence(id);
+            if (!isBlocked) await app.reads.presenceOf([id]);
         }),
 
         update: (data) => command("update_conversation", data),

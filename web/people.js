@@ -29,8 +29,8 @@ export function presenceDot(status) {
 }
 
 /** Whether a message is to be shown only when asked for. */
-export function isHidden(app, { sender, message_id, message_type }) {
-    return app.store.blocked.has(sender.id) && message_type !== "system" && !app.revealed.has(message_id);
+export function isHidden(app, { conversation_id, sender, message_id, message_type }) {
+    return app.store.blocked.has(sender.id) && !conversation_id.startsWith("dm_") && message_type !== "system" && !app.revealed.has(message_id);
 }
 
 /** The line that stands for messages of blocked people. */

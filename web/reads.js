@@ -69,8 +69,10 @@ export class Reads {
         }, THREADS_SOON_MS);
     }
 
-    forgetPresence() {
-        this.#askedFor.clear();
+    /** What has been asked is to be asked again: of one, or of everybody. */
+    forgetPresence(id) {
+        if (id === undefined) this.#askedFor.clear();
+        else this.#askedFor.delete(id);
     }
 
     async presence(known) {

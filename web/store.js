@@ -322,6 +322,7 @@ export class Store {
     block(user, isBlocked) {
         if (isBlocked) this.blocked.set(user.id, user);
         else this.blocked.delete(user.id);
+        this.presence.delete(user.id); // nothing is told of it between the two
         return [{ kind: "people" }, { kind: "profile" }];
     }
 

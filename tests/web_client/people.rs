@@ -160,7 +160,7 @@ async fn a_profile_that_is_edited_is_seen_by_others() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_blocked_people_write_is_hidden_until_it_is_asked_for() {
     let server = Server::start(2, &[]);
-    let (mut ada, mut bob, _, bob_user, room) = two_in_a_room(&server).await;
+    let (mut ada, mut bob, _, bob_user, _) = two_in_a_room(&server).await;
     for text in ["buy my course", "only today"] {
         bob.say(text).await;
         ada.sees(text).await;
@@ -187,7 +187,6 @@ async fn what_blocked_people_write_is_hidden_until_it_is_asked_for() {
     ada.reads("#blocked", "nobody").await;
     ada.close_dialog().await;
     ada.sees("my course").await;
-    assert!(!room.is_empty());
     ada.has_no_complaints();
     bob.has_no_complaints();
 }
