@@ -147,6 +147,8 @@ export class Store {
         const mine = user.id === this.me?.id;
         this.meet({ ...user, ...profile });
         if (profile) effects.push({ kind: "profile" });
+        // Whoever comes in, however, or is kept out, asks no more.
+        if (type === "member_joined" || data.banned) conversation.requests?.delete(user.id);
         effects.push({ kind: "list" }, { kind: "people" });
         if (type === "member_joined") {
             if (data.seq > conversation.countedTo) conversation.member_count++;

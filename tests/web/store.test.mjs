@@ -259,6 +259,11 @@ test("requests to join come, go, and are listed", () => {
     assert.deepEqual([...room.requests.keys()], [3]);
     give({ type: "join_request_decided", data: { conversation_id: ROOM, user: { ...BOB, id: 3 }, outcome: "declined", actor: ME } });
     assert.equal(room.requests.size, 0);
+    for (const answer of [event("member_joined", 2, { user: BOB, role: "member" }), event("member_updated", 3, { user: BOB, banned: true, actor: ME })]) {
+        give({ type: "join_requested", data: request });
+        give(answer);
+        assert.equal(room.requests.size, 0, answer.type);
+    }
     made.requested.add("room_9");
     const effects = give({ type: "join_request_decided", data: { conversation_id: "room_9", user: ME, outcome: "accepted", actor: BOB } });
     assert.deepEqual([effects, made.requested.size], [[{ kind: "decided", id: "room_9", outcome: "accepted" }], 0]);

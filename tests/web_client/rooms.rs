@@ -76,7 +76,9 @@ async fn who_comes_and_goes_is_a_line_in_the_readers_language() {
 async fn a_private_room_is_entered_by_asking() {
     let server = Server::start(2, &[]);
     let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
-    let mut bob = Person::sign_up(&server, "?format=json", "bob", "Bob Martin").await;
+    // A name that is longer than a telephone is wide.
+    let name = "Bob Bartholomew Montgomery-Featherstonehaugh";
+    let mut bob = Person::sign_up(&server, "?format=json", "bob", name).await;
     ada.click("#new").await;
     ada.fill("#room-name", "council").await;
     ada.click("#room-private").await;
@@ -90,7 +92,8 @@ async fn a_private_room_is_entered_by_asking() {
     bob.fill("#room-by-address", &room).await;
     bob.click("#join-by-address").await;
     bob.browser.wait_for("!document.querySelector('dialog')").await;
-    bob.fill("#request-text", "I bring <b>cake</b>").await;
+    let words = format!("I bring <b>cake</b>{}", "e".repeat(120));
+    bob.fill("#request-text", &words).await;
     bob.picture("web-ask.png", 1_280, 800, "light").await;
     bob.picture("web-ask-phone-dark.png", 360, 740, "dark").await;
     bob.browser.appear(1_280, 800, "light").await;
@@ -99,7 +102,8 @@ async fn a_private_room_is_entered_by_asking() {
 
     ada.browser.wait_for("document.getElementById('request-count')?.textContent === '1'").await;
     ada.click("#show-details").await;
-    ada.browser.wait_for("document.querySelector('#requests blockquote')?.textContent === 'I bring <b>cake</b>'").await;
+    let shown = "document.querySelector('#requests blockquote')?.textContent";
+    ada.browser.wait_for(&format!("{shown} === {}", crate::person::quoted(&words))).await;
     ada.picture("web-requests.png", 1_280, 800, "light").await;
     ada.picture("web-requests-phone-dark.png", 360, 740, "dark").await;
     ada.browser.appear(1_280, 800, "light").await;
@@ -122,7 +126,7 @@ async fn a_private_room_is_entered_by_asking() {
     bob.browser.wait_for("document.getElementById('title')?.textContent === 'council'").await;
     bob.say("here is the cake").await;
     ada.sees("here is the cake").await;
-    ada.browser.wait_for(&format!("JSON.stringify({LINES}).includes('Ada Lovelace added Bob Martin')")).await;
+    ada.browser.wait_for(&format!("JSON.stringify({LINES}).includes('Ada Lovelace added {name}')")).await;
     ada.has_no_complaints();
     bob.has_no_complaints();
 }
