@@ -45,7 +45,7 @@ export function act(app) {
             };
             app.apply(store.sending(full, Date.now()));
             app.keepUnsent();
-            if (app.current?.timeline.hasNewer && !full.parent_message_id) app.loadNewest(id);
+            if (app.current?.timeline.hasNewer && !full.parent_message_id) app.reads.newest(id);
             try {
                 outcome(await client.send(full, (retry) => outcome({ retry })));
             } catch (error) {
@@ -84,17 +84,17 @@ export function act(app) {
         async older() {
             const first = timeline()?.shown[0];
             if (!first || !timeline().hasOlder) return;
-            await app.loadHistory(app.open.id, "older", { before_seq: first.seq }).catch(() => {});
+            await app.reads.history(app.open.id, "older", { before_seq: first.seq }).catch(() => {});
         },
 
         async newer() {
             const last = timeline()?.shown.at(-1);
             if (!last || !timeline().hasNewer) return;
-            await app.loadHistory(app.open.id, "newer", { after_seq: last.seq }).catch(() => {});
+            await app.reads.history(app.open.id, "newer", { after_seq: last.seq }).catch(() => {});
         },
 
         async toPresent() {
-            if (timeline()?.hasNewer) await app.loadNewest(app.open.id);
+            if (timeline()?.hasNewer) await app.reads.newest(app.open.id);
             app.open.goal = "end";
             app.changed("conversation");
         },
@@ -103,7 +103,7 @@ export function act(app) {
         async jump(messageId) {
             const known = timeline()?.shown.some(({ message_id }) => message_id === messageId);
             const around = { around_message_id: messageId };
-            if (app.current && !known && !(await attempt(() => app.loadHistory(app.open.id, "around", around)))) return;
+            if (app.current && !known && !(await attempt(() => app.reads.history(app.open.id, "around", around)))) return;
             app.open.goal = messageId;
             app.changed("conversation");
         },
@@ -118,24 +118,27 @@ export function act(app) {
             if (!conversation) return;
             this.showPanel("thread", { root });
             const thread = conversation.timeline.thread(root);
-            if (!thread.isLoaded && app.can("get_thread")) await this.readThread(conversation, root, "newest");
-        },
-
-        async readThread(conversation, root, where) {
-            const { replies } = conversation.timeline.thread(root);
-            const before_seq = where === "older" ? replies[0]?.seq : undefined;
-            const asOf = conversation.cursor;
-            const request = { message_id: root, conversation_id: conversation.id, before_seq, limit: 100 };
-            const page = await app.ask("get_thread", request).catch(() => undefined);
-            if (page) conversation.timeline.mergeThread(root, where, page, asOf);
-            app.changed("panel");
+            thread.readTo = store.threads.entries.get(root)?.read_seq ?? thread.readTo;
+            if (!thread.isLoaded && app.can("get_thread")) await app.reads.thread(conversation, root, "newest");
         },
 
         async follow(root, following) {
-            if (await command("follow_thread", { message_id: root, following })) {
-                timeline().thread(root).following = following;
+            const conversation_id = app.open.id;
+            await attempt(async () => {
+                const ack = await app.ask("follow_thread", { conversation_id, message_id: root, following });
+                app.apply(store.event({ type: "thread_follow_updated", data: { conversation_id, ...ack } }, Date.now()));
                 app.changed("panel");
-            }
+            });
+        },
+
+        /** The replies up to `seq` have been seen, of a thread that one follows. */
+        readThread(conversation_id, root, seq) {
+            if (!app.can("mark_thread_read") || !store.threads.read(root, seq)) return;
+            app.changed("threads");
+            const key = `thread ${root}`;
+            clearTimeout(reading.get(key));
+            const request = { conversation_id, message_id: root, seq };
+            reading.set(key, setTimeout(() => app.ask("mark_thread_read", request, { repeat: true }).catch(() => {}), READ_AFTER_MS));
         },
 
         /** Everything that is shown has been seen. */
@@ -156,10 +159,46 @@ export function act(app) {
             return done;
         },
 
+        /** Joins a public room; at a private one, shows where to ask. */
         async join(id) {
             return attempt(async () => {
-                const { conversation } = await app.ask("join_conversation", { conversation_id: id });
-                arrive(conversation);
+                try {
+                    const { conversation } = await app.ask("join_conversation", { conversation_id: id });
+                    arrive(conversation);
+                } catch (error) {
+                    if (error.code !== "forbidden" || !app.can("request_to_join")) throw error;
+                    this.go(id);
+                }
+            });
+        },
+
+        /** Asks to be let into a private room, or takes that back. */
+        async requestToJoin(id, isWanted, text) {
+            const data = isWanted ? { conversation_id: id, text: text || undefined } : { conversation_id: id };
+            const done = await attempt(() => app.ask(isWanted ? "request_to_join" : "cancel_join_request", data));
+            if (!done) return;
+            if (isWanted) store.requested.add(id);
+            else store.requested.delete(id);
+            app.changed("conversation");
+        },
+
+        /** Lets somebody in who asks, or does not. */
+        async decide(id, user, accepted) {
+            await attempt(async () => {
+                await app.ask("decide_join_request", { conversation_id: id, user_id: user.id, accepted });
+                app.apply(store.event({ type: "join_request_decided", data: { conversation_id: id, user, outcome: accepted ? "accepted" : "declined" } }, Date.now()));
+            });
+        },
+
+        /** One's own request to join was answered. */
+        async decided(id, outcome) {
+            if (outcome === "declined") toast(t("request_declined"), "bad");
+            app.changed("conversation");
+            if (outcome !== "accepted") return;
+            if (app.open.id !== id) toast(t("request_accepted"));
+            await attempt(async () => {
+                const { conversation } = await app.ask("get_conversation", { conversation_id: id });
+                app.apply(store.record(conversation));
             });
         },
 
@@ -186,6 +225,14 @@ export function act(app) {
         },
 
         moderate: (type, data) => command(type, data),
+
+        /** Blocks somebody, or not any more. */
+        block: ({ id, username, display_name }, isBlocked) => attempt(async () => {
+            await app.ask(isBlocked ? "block_user" : "unblock_user", { user_id: id });
+            app.apply(store.block({ id, username, display_name }, isBlocked));
+            app.reads.forgetPresence(id);
+            if (!isBlocked) await app.reads.presenceOf([id]);
+        }),
 
         update: (data) => command("update_conversation", data),
 

@@ -1,15 +1,14 @@
 // What holds the client together: the session, the connection, the store, and what is open. Views read from here and are
-// told what changed, once per turn, by topic: list, conversation, panel, typing, people, connection, open, look.
+// told what changed, once per turn, by topic: list, conversation, panel, typing, people, threads, connection, open, look.
 
 import { act } from "./actions.js";
 import { explain, language, t } from "./i18n.js";
+import { notify } from "./notify.js";
+import { Reads } from "./reads.js";
 import { Store } from "./store.js";
 import { VezaClient } from "./veza-client.js";
 import { toast } from "./dom.js";
 
-const PAGE = 50;
-/** Members and presence that are read when a conversation is opened. */
-const MEMBERS_MAX = 600;
 /** Commands that came together: a server that lacks the first, which is asked anyway, is not offered the others. */
 const TOGETHER = {
     list_pins: [
@@ -17,6 +16,15 @@ const TOGETHER = {
         "update_conversation", "create_invite", "set_role", "mute_member", "remove_member", "ban_member",
     ],
     get_presence: ["set_presence"],
+    list_threads: ["mark_thread_read", "request_to_join", "cancel_join_request", "list_join_requests", "decide_join_request"],
+    list_blocks: ["block_user", "unblock_user"],
+};
+/** What a server may have switched off, and the commands that go with it. */
+const FEATURES = {
+    message_reactions: ["add_reaction", "remove_reaction", "list_reactions"],
+    pinned_messages: ["pin_message", "list_pins"],
+    user_mentions: ["list_mentions"],
+    message_threads: ["get_thread", "follow_thread", "list_threads", "mark_thread_read"],
 };
 const OUTBOX = "veza.outbox";
 
@@ -27,13 +35,12 @@ export class App {
     /** What the top of the page says about the connection; `caughtUp` counts how often everything missed had come. */
     connection = { name: "connecting", caughtUp: 0 };
     drafts = new Map();
+    /** Messages of blocked people that are shown all the same. */
+    revealed = new Set();
 
     #views = [];
     #topics = new Set();
     #missing = new Set();
-    #fetching = new Set();
-    /** Whose presence this connection has asked for, and is told of. */
-    #askedFor = new Set();
 
     constructor(session) {
         this.session = session;
@@ -46,6 +53,7 @@ export class App {
             expired: () => session.expire(),
             format: asked === "json" ? "json" : "msgpack",
         });
+        this.reads = new Reads(this);
         this.act = act(this);
         this.client
             .on("state", (state) => this.#connectionIs(state))
@@ -93,18 +101,30 @@ export class App {
     }
 
     nameOf(conversation) {
+        const peer = this.store.peer(conversation);
+        if (peer) return this.person(peer.id).display_name; // the record's name may be an old one
         if (conversation.name) return conversation.name;
-        const others = [...conversation.members.values()].filter(({ id }) => id !== this.store.me.id);
-        return others.map(({ display_name }) => display_name).join(", ") || t("unnamed");
+        const others = [...conversation.members.keys()].filter((id) => id !== this.store.me.id);
+        return others.map((id) => this.person(id).display_name).join(", ") || t("unnamed");
     }
 
     person(id) {
         return this.store.people.get(id) ?? { id, username: "?", display_name: t("somebody") };
     }
 
-    /** Whether the server knows a command, as far as has been seen. */
+    /** The present name of somebody, who came with the name of then. */
+    called({ id, display_name }) {
+        return this.store.people.get(id)?.display_name ?? display_name;
+    }
+
+    /** Whether the server knows a command, as far as has been seen, and has not switched off what it is for. */
     can(command) {
-        return !this.#missing.has(command);
+        return !this.#missing.has(command) && !Object.keys(FEATURES).some((name) => !this.has(name) && FEATURES[name].includes(command));
+    }
+
+    /** Whether a feature is on; a server that does not speak of it has it. */
+    has(feature) {
+        return this.client.welcome?.features?.[feature] !== false;
     }
 
     /** A command; one that the server does not know is never offered again. */
@@ -129,14 +149,21 @@ export class App {
     /** Does what the store's effects ask for. */
     apply(effects) {
         for (const { kind, id, ...rest } of effects) {
-            if (kind === "list" || kind === "people") this.changed(kind);
-            else if (kind === "member") id === this.open.id && this.lookForPresence([rest.user]);
+            if (kind === "list" || kind === "people" || kind === "threads") this.changed(kind);
+            else if (kind === "profile") this.changed("list", "people", "conversation", "panel");
+            else if (kind === "requests") this.changed("list", "conversation", "panel");
+            else if (kind === "rank") id === this.open.id && this.reads.requests(this.store.conversations.get(id));
+            else if (kind === "read_threads") this.reads.threadsSoon();
+            else if (kind === "decided") this.act.decided(id, rest.outcome);
+            else if (kind === "member") id === this.open.id && this.reads.presenceOf([rest.user]);
             else if (kind === "conversation" || kind === "typing") id === this.open.id && this.changed(kind);
-            else if (kind === "fetch") this.#fetch(id);
-            else if (kind === "reload") id === this.open.id && this.#load(this.store.conversations.get(id));
+            else if (kind === "fetch") this.reads.recordSoon(id);
+            else if (kind === "reload") id === this.open.id && this.reads.opened(this.store.conversations.get(id));
             else if (kind === "left") this.#left(id, rest.reason);
-            else if (kind === "arrived") this.#arrived(id, rest.message);
+            else if (kind === "arrived") notify(this, id, rest.message);
         }
+        // A room that was only looked at has become one's own.
+        if (this.open.preview && this.store.conversations.has(this.open.id)) this.#show(this.open.id);
     }
 
     #connectionIs(state) {
@@ -153,6 +180,7 @@ export class App {
         this.connection = { name: "live", caughtUp, missed, notice: again };
         this.changed("connection", "conversation");
         if (!again) return;
+        this.#readUntold();
         const shown = this.connection;
         setTimeout(() => {
             shown.notice = false;
@@ -160,63 +188,34 @@ export class App {
         }, away > 10_000 ? 8_000 : 5_000);
     }
 
+    /** What no log keeps, and a connection that was cut has therefore missed. */
+    #readUntold() {
+        this.reads.threadsSoon();
+        for (const conversation of this.store.conversations.values()) conversation.requests = undefined;
+        this.changed("list", "conversation", "panel");
+        if (this.current) this.reads.requests(this.current);
+        else if (this.open.preview?.kind === "private_room") this.#showClosed(this.open.id);
+    }
+
     async #welcomed(welcome) {
         const isFirst = this.store.me === undefined;
         // Who came and went meanwhile was not told: everybody is asked about anew.
         const known = [...this.store.presence.keys()];
         this.store.presence.clear();
-        this.#askedFor.clear();
+        this.reads.forgetPresence();
         this.apply(this.store.welcome(welcome));
         this.changed("look", "list");
         if (isFirst) this.#route();
         if (isFirst) for (const message of this.#unsent()) this.act.send(message);
         try {
-            await this.#readRecords(isFirst);
+            await this.reads.records(isFirst);
+            await this.reads.blocks();
+            await this.reads.threads();
             await this.act.restorePresence();
-            await this.#readPresence(known);
+            await this.reads.presence(known);
         } catch (error) {
             if (error.code !== "disconnected") console.warn(error);
         }
-    }
-
-    async #readRecords(all) {
-        const unknown = [...this.store.conversations.values()].filter(({ created_at }) => created_at === null);
-        if (!all && unknown.length < 10) return unknown.forEach(({ id }) => this.#fetch(id));
-        for (let cursor; cursor !== null; ) {
-            const page = await this.ask("list_conversations", { cursor, limit: 200 });
-            for (const record of page.conversations) this.apply(this.store.record(record));
-            cursor = page.next_cursor ?? null;
-        }
-        return undefined;
-    }
-
-    async #readPresence(known) {
-        const direct = this.store.sorted().filter(({ kind, hasMembers }) => kind === "direct" && !hasMembers).slice(0, 40);
-        for (const { id } of direct) await this.loadMembers(id);
-        await this.lookForPresence([...direct.map((conversation) => this.store.peer(conversation)?.id), ...known]);
-    }
-
-    async lookForPresence(ids) {
-        const unknown = [...new Set([this.store.me.id, ...ids])].filter((id) => id && !this.#askedFor.has(id));
-        unknown.forEach((id) => this.#askedFor.add(id));
-        for (let from = 0; from < unknown.length && this.can("get_presence"); from += 200) {
-            const page = await this.ask("get_presence", { user_ids: unknown.slice(from, from + 200) }).catch(() => undefined);
-            for (const data of page?.presence ?? []) this.apply(this.store.event({ type: "presence", data }, Date.now()));
-        }
-    }
-
-    /** Reads a conversation's record soon; several requests for it become one. */
-    #fetch(id) {
-        if (this.#fetching.has(id)) return;
-        this.#fetching.add(id);
-        setTimeout(async () => {
-            this.#fetching.delete(id);
-            const answer = await this.ask("get_conversation", { conversation_id: id }).catch(() => undefined);
-            const conversation = this.store.conversations.get(id);
-            if (!answer || !conversation) return;
-            this.apply(this.store.record(answer.conversation));
-            if (conversation.kind === "direct" && !conversation.hasMembers) await this.loadMembers(id).catch(() => {});
-        }, 30);
     }
 
     #left(id, reason) {
@@ -224,18 +223,6 @@ export class App {
         if (id !== this.open.id) return;
         if (reason !== "left") toast(t(reason === "banned" ? "you_were_banned" : "you_were_removed"), "bad");
         location.hash = "#/";
-    }
-
-    #arrived(id, message) {
-        if (!document.hidden || globalThis.Notification?.permission !== "granted") return;
-        const conversation = this.store.conversations.get(id);
-        const concerns = conversation.kind === "direct" || message.mentions.includes(this.store.me.id);
-        if (!concerns || this.connection.name !== "live") return;
-        const note = new Notification(message.sender.display_name, { body: message.content.slice(0, 200), tag: id, icon: "web/icon.svg" });
-        note.onclick = () => {
-            focus();
-            location.hash = `#/${id}`;
-        };
     }
 
     /** Goes to what the address names: #/CONVERSATION, then /thread/MESSAGE or /MESSAGE. */
@@ -259,70 +246,25 @@ export class App {
                 if (this.open.id === id) this.open.preview = preview;
                 return this.changed("conversation");
             }
-            await this.#load(conversation);
+            await this.reads.opened(conversation);
         } catch (error) {
-            if (this.open.id === id && !conversation) {
-                this.failed(error);
-                location.hash = "#/";
-            }
+            if (this.open.id !== id || conversation) return;
+            if (isClosed(id, error) && this.can("request_to_join")) return this.#showClosed(id);
+            this.failed(error);
+            location.hash = "#/";
         }
     }
 
-    /** Reads what is not known yet of a conversation that is shown. */
-    async #load(conversation) {
-        const { id, timeline } = conversation;
-        if (!timeline.isLoaded) await this.loadNewest(id);
-        if (!conversation.hasMembers) await this.loadMembers(id).catch(() => {});
-        if (!timeline.pins && this.can("list_pins")) await this.loadPins(id).catch(() => {});
-    }
-
-    /** One page of history, after any that is on its way; `window` is what get_history takes. */
-    async loadHistory(id, where, window) {
-        const conversation = this.store.conversations.get(id);
-        if (!conversation) return;
-        while (conversation.reading) await conversation.reading.catch(() => {});
-        conversation.reading = this.#readPage(conversation, where, window);
-        try {
-            await conversation.reading;
-        } finally {
-            conversation.reading = undefined;
-            if (id === this.open.id) this.changed("conversation");
-        }
-    }
-
-    async #readPage({ id, cursor, timeline }, where, window) {
-        const { epoch } = timeline;
-        const page = await this.ask("get_history", { conversation_id: id, limit: PAGE, ...window });
-        for (const { sender } of page.messages) this.store.people.set(sender.id, sender);
-        const isTrue = timeline.epoch === epoch && timeline.merge(where, page, cursor);
-        if (!isTrue && !timeline.isLoaded) setTimeout(() => this.open.id === id && this.loadNewest(id));
-    }
-
-    async loadNewest(id) {
-        await this.loadHistory(id, "newest", {}).catch(() => setTimeout(() => {
-            const conversation = this.store.conversations.get(id);
-            if (id === this.open.id && conversation && !conversation.timeline.isLoaded) this.loadNewest(id);
-        }, 1_500));
-    }
-
-    async loadMembers(id) {
-        let cursor;
-        for (let read = 0; read < MEMBERS_MAX; read += 200) {
-            const page = await this.ask("list_members", { conversation_id: id, cursor, limit: 200 });
-            this.apply(this.store.members(id, page.members, !page.next_cursor || read + 200 >= MEMBERS_MAX));
-            cursor = page.next_cursor;
-            if (!cursor) break;
-        }
-        const members = this.store.conversations.get(id)?.members ?? new Map();
-        await this.lookForPresence([...members.keys()]);
-    }
-
-    async loadPins(id) {
-        const conversation = this.store.conversations.get(id);
-        const asOf = conversation.cursor;
-        const pins = await this.ask("list_pins", { conversation_id: id });
-        conversation.timeline.mergePins(pins, asOf);
-        this.changed("conversation", "panel");
+    /** A private room that the user is not in: they may ask. */
+    async #showClosed(id) {
+        const answer = await this.ask("list_join_requests", {}).catch(() => undefined);
+        if (this.open.id !== id) return;
+        const isRequested = answer?.requests.some(({ conversation_id }) => conversation_id === id);
+        if (isRequested) this.store.requested.add(id);
+        else if (answer) this.store.requested.delete(id);
+        if (answer) this.open.preview = { id, kind: "private_room" };
+        else location.hash = "#/";
+        this.changed("conversation");
     }
 
     /** Messages without an ack outlive the page; the key makes sending them again harmless. */
@@ -347,4 +289,9 @@ export class App {
     get language() {
         return language();
     }
+}
+
+/** Whether a room exists, as far as one is told, and is not for everybody. */
+function isClosed(id, { code }) {
+    return id.startsWith("room_") && (code === "not_member" || code === "forbidden");
 }

@@ -3,6 +3,7 @@
 import { h, iconButton } from "./dom.js";
 import { chooseEmoji } from "./emoji.js";
 import { t } from "./i18n.js";
+import { isSystem } from "./system.js";
 import { excerpt } from "./text.js";
 
 const SUGGESTED_MAX = 6;
@@ -58,9 +59,15 @@ export class Composer {
         }
         const mutedUntil = conversation.muted_until && new Date(conversation.muted_until) > new Date();
         const why = conversation.archived ? t("is_archived") : conversation.role === "read_only" ? t("is_read_only") : mutedUntil ? t("is_muted") : "";
-        this.form.hidden = Boolean(why);
-        this.refusal.hidden = !why;
-        this.refusal.textContent = why;
+        const peer = this.app.store.peer(conversation);
+        const blocked = peer && this.app.store.blocked.get(peer.id);
+        this.form.hidden = Boolean(why || blocked);
+        this.refusal.hidden = !this.form.hidden;
+        if (!blocked) this.refusal.textContent = why;
+        else {
+            this.refusal.replaceChildren(t("you_blocked", { name: this.app.called(peer) }), " ",
+                h("button", { type: "button", class: "link", onclick: () => this.app.act.block(peer, false) }, t("unblock")));
+        }
     }
 
     focus() {
@@ -138,7 +145,8 @@ export class Composer {
             event.stopPropagation();
             this.#stopEditing();
         } else if (key === "ArrowUp" && !this.thread && this.input.value === "" && this.app.can("edit_message")) {
-            const mine = this.#conversation.timeline.shown.findLast(({ sender, deleted }) => sender.id === this.app.store.me.id && !deleted);
+            const mine = this.#conversation.timeline.shown.findLast((message) =>
+                message.sender.id === this.app.store.me.id && !message.deleted && !isSystem(message));
             if (!mine) return undefined;
             event.preventDefault();
             this.edit(mine);
@@ -150,7 +158,7 @@ export class Composer {
     #matches() {
         const before = this.input.value.slice(0, this.input.selectionStart);
         const found = /(?:^|[^A-Za-z0-9_@.-])@([A-Za-z0-9_-]{0,50})$/.exec(before);
-        if (!found) return [];
+        if (!found || !this.app.has("user_mentions")) return [];
         const wanted = found[1].toLowerCase();
         const members = [...this.#conversation.members.values()].filter(({ id }) => id !== this.app.store.me.id);
         const fits = ({ username, display_name }) =>

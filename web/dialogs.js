@@ -1,8 +1,10 @@
-// Questions that need an answer before one goes on: finding and making conversations, people, settings, the keyboard.
+// Questions that need an answer before one goes on: finding and making conversations, inviting, leaving.
 
-import { avatar, confirm, dialog, h, icon, toast } from "./dom.js";
-import { language, setLanguage, t, tn } from "./i18n.js";
-import { setTheme, theme } from "./theme.js";
+import { avatar, confirm, dialog, h, icon } from "./dom.js";
+import { durationOf, momentOf, t, tn } from "./i18n.js";
+
+/** Seconds between one member's messages that are offered. */
+const SLOW_MODES_S = [0, 5, 10, 30, 60, 300, 900, 3_600, 21_600];
 
 const field = (label, input) => h("label", {}, h("span", {}, label), input);
 const end = (...buttons) => h("div", { class: "row end" }, ...buttons);
@@ -67,7 +69,7 @@ function people(app, chosen, many) {
         if (mine !== round) return;
         found.replaceChildren(...answer.users.filter(({ id }) => id !== app.store.me.id).map((user) =>
             h("li", {}, h("button", { type: "button", class: "item", dataset: { user: user.username }, onclick: () => pick(user) },
-                avatar({ id: user.id, name: user.display_name }, "small"), h("span", { class: "name" }, user.display_name, h("small", { class: "soft" }, ` @${user.username}`))))));
+                avatar({ id: user.id, name: user.display_name, url: user.avatar_url }, "small"), h("span", { class: "name" }, user.display_name, h("small", { class: "soft" }, ` @${user.username}`))))));
     }
     function pick(user) {
         if (!many) chosen.clear();
@@ -140,11 +142,18 @@ export function editRoom(app) {
     return dialog(t("edit_room"), (close) => {
         const name = h("input", { maxLength: 100, value: current.name ?? "" });
         const description = h("input", { maxLength: 1000, value: current.description ?? "" });
+        const isRoom = current.kind.endsWith("_room");
+        const now = current.slow_mode_s ?? 0;
+        const pauses = [...new Set([...SLOW_MODES_S, now])].sort((a, b) => a - b);
+        const pause = h("select", { id: "slow-mode" }, pauses.map((seconds) => h("option", { value: String(seconds), selected: seconds === now }, seconds === 0 ? t("slow_off") : durationOf(seconds))));
+        const limit = h("input", { id: "member-limit", type: "number", min: 0, max: 1_000_000, placeholder: t("no_limit"), value: current.member_limit ?? "" });
         const save = async (event) => {
             event.preventDefault();
-            if (await app.act.update({ name: name.value.trim(), description: description.value.trim() })) close();
+            const rules = isRoom ? { slow_mode_s: Number(pause.value), member_limit: Number(limit.value) } : {};
+            if (await app.act.update({ name: name.value.trim(), description: description.value.trim() || null, ...rules })) close();
         };
-        return h("form", { class: "form", onsubmit: save }, field(t("room_name"), name), field(t("description"), description), end(h("button", { type: "submit", class: "primary" }, t("save"))));
+        return h("form", { class: "form", onsubmit: save }, field(t("room_name"), name), field(t("description"), description),
+            isRoom && [field(t("slow_mode"), pause), field(t("member_limit"), limit)], end(h("button", { type: "submit", class: "primary", id: "save-room" }, t("save"))));
     });
 }
 
@@ -154,73 +163,24 @@ export async function leave(app, conversation) {
     if (await confirm(title, words, { cancel: t("cancel"), label: t("leave") })) app.act.leave(conversation.id);
 }
 
-/** What may be done about a member: write to them, and by rank their role, silence, removal. */
-export function manageMember(app, conversation, member) {
-    const rank = { read_only: 0, member: 1, moderator: 2, admin: 3, owner: 4 };
-    const mine = rank[conversation.role];
-    const above = conversation.kind !== "direct" && mine > rank[member.role];
-    return dialog(member.display_name, (close) => {
-        const doing = (work) => async () => {
-            close();
-            await work();
-        };
-        const { act } = app;
-        const data = { user_id: member.id };
-        const button = (text, work, bad) => h("button", { type: "button", class: `wide-button ${bad ? "bad" : ""}`, onclick: doing(work) }, text);
-        const roles = ["read_only", "member", "moderator", "admin"].filter((role) => rank[role] < mine && role !== member.role);
-        return h("div", { class: "form" }, h("p", { class: "soft" }, `@${member.username} · ${t(`role_${member.role}`)}`),
-            button(t("write_to"), () => act.create({ kind: "direct", member_ids: [member.id] })),
-            above && mine >= rank.admin && app.can("set_role") && roles.map((role) => button(t("make_role", { role: t(`role_${role}`) }), () => act.moderate("set_role", { ...data, role }))),
-            above && mine >= rank.moderator && app.can("mute_member") && button(t("mute_hour"), () => act.moderate("mute_member", { ...data, duration_s: 3_600 })),
-            above && mine >= rank.moderator && app.can("remove_member") && button(t("remove_member"), () => act.moderate("remove_member", data), true),
-            above && mine >= rank.moderator && app.can("ban_member") && button(t("ban"), () => act.moderate("ban_member", data), true));
+/** The codes that can still be used, and taking them back. */
+export function invitations(app, { id }) {
+    return dialog(t("invitations"), () => {
+        const list = h("ul", { class: "items cards", id: "invites" });
+        const row = ({ code, uses, expires_at }) => h("li", { class: "card" },
+            h("div", { class: "name" }, h("code", {}, code), h("small", { class: "soft" }, [tn("used", uses), expires_at && t("until", { when: momentOf(expires_at) })].filter(Boolean).join(" · "))),
+            h("button", { type: "button", dataset: { revoke: code }, onclick: async () => {
+                if (await app.act.moderate("revoke_invite", { conversation_id: id, code })) read();
+            } }, t("remove")));
+        async function read() {
+            try {
+                const { invites } = await app.ask("list_invites", { conversation_id: id });
+                list.replaceChildren(...invites.map(row), invites.length === 0 ? h("p", { class: "soft" }, t("no_invitations")) : "");
+            } catch (error) {
+                app.failed(error);
+            }
+        }
+        read();
+        return h("div", { class: "form" }, list);
     });
-}
-
-export function settings(app) {
-    const { store, session } = app;
-    const choice = (legend, options, chosen, onchoose) => h("fieldset", {}, h("legend", {}, legend),
-        h("div", { class: "segments" }, options.map(([value, text]) => h("button", { type: "button", "aria-pressed": String(value === chosen), dataset: { value }, onclick: (event) => {
-            event.currentTarget.parentElement.querySelectorAll("button").forEach((other) => other.setAttribute("aria-pressed", String(other === event.currentTarget)));
-            onchoose(value);
-        } }, text))));
-    return dialog(t("settings"), (close) => {
-        const mine = store.presence.get(store.me.id) ?? { status: "online" };
-        const words = h("input", { maxLength: 100, value: mine.status_text ?? "", placeholder: t("status_placeholder") });
-        const notify = async () => {
-            const answer = await Notification.requestPermission();
-            toast(t(answer === "granted" ? "notifications_on" : "notifications_off"));
-        };
-        const speak = (tag) => {
-            setLanguage(tag);
-            app.changed("look", "list", "conversation", "panel", "connection", "people", "open");
-            close();
-            settings(app);
-        };
-        return h("div", { class: "form", id: "settings" },
-            h("p", {}, h("strong", {}, store.me.display_name), h("span", { class: "soft" }, ` @${store.me.username}`)),
-            app.can("set_presence") && choice(t("presence"), ["online", "away", "busy", "invisible"].map((status) => [status, t(`presence_${status}`)]), mine.status, (status) => app.act.presence(status, words.value)),
-            app.can("set_presence") && field(t("status_text"), words),
-            app.can("set_presence") && end(h("button", { type: "button", onclick: () => app.act.presence(store.presence.get(store.me.id)?.status ?? "online", words.value) }, t("save"))),
-            choice(t("theme"), [["system", t("theme_system")], ["light", t("theme_light")], ["dark", t("theme_dark")]], theme(), setTheme),
-            choice(t("language"), [["en", "English"], ["fr", "Français"]], language(), speak),
-            h("div", { class: "row" },
-                h("button", { type: "button", onclick: () => shortcuts() }, t("shortcuts")),
-                globalThis.Notification?.permission === "default" && h("button", { type: "button", onclick: notify }, t("notifications")),
-                h("button", { type: "button", class: "bad", id: "sign-out", onclick: async () => {
-                    close();
-                    app.stop();
-                    await session.signOut();
-                    session.onLost("signed_out");
-                } }, t("sign_out"))));
-    });
-}
-
-export function shortcuts() {
-    const rows = [
-        ["Ctrl K", "key_switch"], ["Alt ↑ ↓", "key_next"], ["Ctrl F", "key_search"], ["Enter", "key_send"], ["Shift Enter", "key_line"],
-        ["↑", "key_edit"], ["↑ ↓", "key_walk"], ["R · E · P · Del", "key_message"], ["Esc", "key_close"], ["?", "key_help"],
-    ];
-    return dialog(t("shortcuts"), () => h("dl", { class: "keys" }, rows.flatMap(([keys, what]) =>
-        [h("dt", {}, keys.split(" ").map((key) => (key === "·" ? " · " : h("kbd", {}, key)))), h("dd", {}, t(what))])));
 }

@@ -1,5 +1,8 @@
 // Elements without markup: what users wrote becomes text nodes and properties, never HTML.
 
+/** Dialogs so far: each has a heading of its own name, one over another too. */
+let dialogs = 0;
+
 const SVG = "http://www.w3.org/2000/svg";
 
 /** Icons on a 24 by 24 grid, drawn with lines. */
@@ -23,6 +26,11 @@ const ICONS = {
     copy: "M9 9h11v11H9zM5 15H4V4h11v1",
     compass: "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18zM15.5 8.5l-2 5-5 2 2-5z",
     leave: "M10 4H5v16h5M14 8l4 4-4 4M18 12H9",
+    bell: "M6 10a6 6 0 0 1 12 0c0 5 2 6 2 7H4c0-1 2-2 2-7M10 20h4",
+    block: "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18zM5.8 5.8l12.4 12.4",
+    check: "M5 12.5 10 17.5 19.5 7",
+    person: "M12 11a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM4 21a8 8 0 0 1 16 0",
+    shield: "M12 3l8 3v6c0 5-3.5 8-8 9-4.5-1-8-4-8-9V6z",
     keyboard: "M3 6h18v12H3zM7 10h.5M11 10h.5M15 10h.5M8 14h8",
 };
 
@@ -64,13 +72,25 @@ export function iconButton(name, label, onclick, props = {}) {
     return h("button", { type: "button", title: label, "aria-label": label, onclick, ...props, class: `icon-button ${props.class ?? ""}` }, icon(name));
 }
 
-/** Initials on a colour that is always the same for the same id. */
-export function avatar({ id, name }, size = "") {
+/** Whether a picture may be loaded: from here, or by https from elsewhere, which the page's policy allows too. */
+function isPicture(url) {
+    if (!url || !URL.canParse(url)) return false;
+    const { protocol, origin } = new URL(url);
+    return protocol === "https:" || origin === location.origin;
+}
+
+/** A picture where there is one that can be loaded, over initials on a colour that is always the same for the same id. */
+export function avatar({ id, name, url }, size = "") {
     const letters = [...(name ?? "?").trim()].filter((c) => !/\s/.test(c));
     const words = (name ?? "?").trim().split(/[\s_-]+/);
     const initials = words.length > 1 ? [...words[0]][0] + ([...words[1]][0] ?? "") : letters.slice(0, 2).join("");
     const element = h("span", { class: `avatar ${size}`, "aria-hidden": "true" }, initials.toUpperCase());
     element.style.setProperty("--hue", String((Number(id) * 137) % 360));
+    if (!isPicture(url)) return element;
+    const picture = h("img", { alt: "", referrerPolicy: "no-referrer", decoding: "async" });
+    picture.addEventListener("error", () => picture.remove());
+    picture.src = url;
+    element.append(picture);
     return element;
 }
 
@@ -85,14 +105,15 @@ export function toast(text, kind = "info") {
  * A modal dialog: `build(close)` gives its content. Resolves with what `close` was given, undefined when dismissed.
  */
 export function dialog(title, build, { wide = false } = {}) {
+    const id = `dialog-${++dialogs}`;
     return new Promise((resolve) => {
         let result;
         const close = (value) => {
             result = value;
             box.close();
         };
-        const heading = h("header", {}, h("h2", { id: "dialog-title" }, title));
-        const box = h("dialog", { class: wide ? "wide" : "", "aria-labelledby": "dialog-title" }, heading, build(close));
+        const heading = h("header", {}, h("h2", { id }, title));
+        const box = h("dialog", { class: wide ? "wide" : "", "aria-labelledby": id }, heading, build(close));
         heading.append(iconButton("close", "Esc", () => close()));
         box.addEventListener("click", (event) => event.target === box && close());
         box.addEventListener("close", () => {

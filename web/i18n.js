@@ -44,6 +44,11 @@ export function t(key, values = {}) {
     return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
+/** The text under a key as nodes: what `build(name)` gives stands for {name}. */
+export function parts(key, build) {
+    return t(key).split(/\{(\w+)\}/).map((part, at) => (at % 2 === 1 ? build(part) : part));
+}
+
 /** Where the server's words add nothing to these. */
 const OURS = new Set(["unreachable", "unknown_command", "disconnected", "deadline_exceeded", "unauthenticated"]);
 
@@ -62,6 +67,8 @@ export function tn(key, count, values = {}) {
 export const timeOf = (iso) => formats.time.format(new Date(iso));
 export const momentOf = (iso) => formats.full.format(new Date(iso));
 
+export const dateOf = (iso) => formats.dayWithYear.format(new Date(iso));
+
 /** The day of a moment: today, yesterday, a weekday, a date. */
 export function dayOf(iso, now = new Date()) {
     const at = new Date(iso);
@@ -78,6 +85,12 @@ export function dayOf(iso, now = new Date()) {
 export function whenOf(iso) {
     const isToday = new Date(iso).toDateString() === new Date().toDateString();
     return isToday ? timeOf(iso) : dayOf(iso);
+}
+
+/** A length of time in its largest whole unit. */
+export function durationOf(seconds) {
+    const [unit, size] = [["hour", 3_600], ["minute", 60], ["second", 1]].find(([, size]) => seconds % size === 0);
+    return new Intl.NumberFormat(current, { style: "unit", unit, unitDisplay: "long" }).format(seconds / size);
 }
 
 /** How long ago, in words. */

@@ -1,6 +1,6 @@
 // Keys that work wherever the focus is.
 
-import { shortcuts } from "./dialogs.js";
+import { shortcuts } from "./settings.js";
 
 export function bindKeys(app, sidebar, conversation) {
     const aborted = new AbortController();

@@ -1,15 +1,17 @@
 // One message as a row, with everything that can be done with it.
 
-import { avatar, confirm, dialog, h, icon, iconButton } from "./dom.js";
+import { confirm, dialog, h, icon, iconButton } from "./dom.js";
 import { QUICK, chooseEmoji } from "./emoji.js";
 import { agoOf, momentOf, t, timeOf, tn } from "./i18n.js";
+import { face, faceButton, isHidden, nameButton } from "./people.js";
 import { excerpt, format, highlighted } from "./text.js";
 
 /** What decides how a row looks; a row with the same signature is kept as it is. */
 export function signatureOf(app, message, flags) {
     const root = message.parent_message_id && app.current?.timeline.known.get(message.parent_message_id);
     const mentioned = message.mentions.filter((id) => app.store.people.has(id)).length;
-    return [message.version, mentioned, app.language, root?.version, app.can("add_reaction"), app.current?.role, app.person(message.sender.id).display_name,
+    const { display_name, avatar_url } = app.person(message.sender.id);
+    return [message.version, mentioned, app.language, root?.version, root && app.called(root.sender), root && isHidden(app, root), app.can("add_reaction"), app.has("message_threads"), app.current?.role, display_name, avatar_url,
         ...Object.values(flags)].join("\t");
 }
 
@@ -41,7 +43,7 @@ export function messageRow(app, message, flags, onEdit) {
     const { compact, inThread, seen } = flags;
     const { sender } = message;
     const mine = sender.id === app.store.me.id;
-    const name = app.person(sender.id).display_name ?? sender.display_name;
+    const name = app.called(sender);
     const time = h("time", { dateTime: message.created_at, title: momentOf(message.created_at) }, timeOf(message.created_at));
     const isReply = message.parent_message_id && !inThread;
     const mentioned = !mine && message.mentions.includes(app.store.me.id);
@@ -50,9 +52,9 @@ export function messageRow(app, message, flags, onEdit) {
         tabIndex: -1, dataset: { id: message.message_id, seq: message.seq },
         "aria-label": `${name}, ${timeOf(message.created_at)}: ${message.deleted ? t("deleted_message") : excerpt(message.content)}`,
     },
-        h("div", { class: "gutter" }, compact ? time.cloneNode(true) : avatar({ id: sender.id, name })),
+        h("div", { class: "gutter" }, compact ? time.cloneNode(true) : faceButton(app, sender)),
         h("div", { class: "body" },
-            !compact && h("header", {}, h("strong", { title: `@${sender.username}` }, name), time, message.pinned && h("span", { class: "flag" }, icon("pin"), t("pinned"))),
+            !compact && h("header", {}, nameButton(app, sender), time, message.pinned && h("span", { class: "flag" }, icon("pin"), t("pinned"))),
             isReply && replyLine(app, message),
             message.deleted ? h("p", { class: "soft" }, t("deleted_message"))
                 : h("div", { class: "content" }, ...format(message.content, mentionsIn(app, message.mentions)), message.edited_at && editedNote(app, message)),
@@ -81,7 +83,7 @@ async function showEdits(app, message) {
 
 function replyLine(app, message) {
     const root = app.current?.timeline.known.get(message.parent_message_id);
-    const words = root && !root.deleted ? `${root.sender.display_name}: ${excerpt(root.content, 80)}` : t("a_thread");
+    const words = root && !root.deleted && !isHidden(app, root) ? `${app.called(root.sender)}: ${excerpt(root.content, 80)}` : t("a_thread");
     return h("button", { type: "button", class: "reply-line", onclick: () => openThread(app, message.parent_message_id) }, icon("thread"), h("span", {}, words));
 }
 
@@ -96,13 +98,14 @@ function openThread(app, root) {
 }
 
 function reactions(app, message) {
+    const disabled = !app.can("add_reaction");
     return h("div", { class: "reactions" },
         message.reactions.map(({ emoji, count, me }) =>
             h("button", {
-                type: "button", class: "reaction", "aria-pressed": String(Boolean(me)), "aria-label": `${emoji} ${count}`,
+                type: "button", class: "reaction", disabled, "aria-pressed": String(Boolean(me)), "aria-label": `${emoji} ${count}`,
                 onclick: () => app.act.react(message, emoji), onmouseenter: (event) => whoReacted(app, message, emoji, event.currentTarget),
             }, emoji, h("span", {}, String(count)))),
-        h("button", { type: "button", class: "reaction add", title: t("react"), "aria-label": t("react"), onclick: () => reactWith(app, message) }, icon("smile")));
+        !disabled && h("button", { type: "button", class: "reaction add", title: t("react"), "aria-label": t("react"), onclick: () => reactWith(app, message) }, icon("smile")));
 }
 
 async function whoReacted(app, message, emoji, button) {
@@ -126,7 +129,7 @@ function tools(app, message, mine, inThread, onEdit) {
         may("add_reaction") && QUICK.slice(0, 3).map((emoji) =>
             h("button", { type: "button", class: "emoji", title: t("react"), "aria-label": `${t("react")} ${emoji}`, onclick: () => act.react(message, emoji) }, emoji)),
         may("add_reaction") && iconButton("smile", t("react"), () => reactWith(app, message)),
-        !inThread && iconButton("thread", t("reply_in_thread"), () => openThread(app, message.parent_message_id ?? message.message_id), { dataset: { do: "thread" } }),
+        !inThread && app.has("message_threads") && iconButton("thread", t("reply_in_thread"), () => openThread(app, message.parent_message_id ?? message.message_id), { dataset: { do: "thread" } }),
         may("edit_message", mine) && iconButton("edit", t("edit"), () => onEdit(message), { dataset: { do: "edit" } }),
         may("pin_message", pinnable) && iconButton("pin", t(message.pinned ? "unpin" : "pin"), () => act.pin(message), { dataset: { do: "pin" } }),
         navigator.clipboard && iconButton("copy", t("copy_text"), () => act.copy(message.content)),
@@ -144,7 +147,7 @@ export function pendingRow(app, message, compact) {
     const failed = message.state === "failed";
     const state = failed ? message.error : message.retry ? t("retrying", { why: message.retry.message }) : t("sending");
     return h("article", { class: `message mine pending ${message.state} ${compact ? "compact" : ""}`, tabIndex: -1 },
-        h("div", { class: "gutter" }, !compact && avatar({ id: me.id, name: me.display_name })),
+        h("div", { class: "gutter" }, !compact && face(app, me)),
         h("div", { class: "body" },
             !compact && h("header", {}, h("strong", {}, me.display_name)),
             h("div", { class: "content" }, ...format(message.content, mentionsIn(app))),
@@ -153,12 +156,29 @@ export function pendingRow(app, message, compact) {
                     h("button", { type: "button", class: "link", onclick: () => app.act.discard(message) }, t("discard"))])));
 }
 
+/** A thread that one follows: where, how it began, what is new. */
+export function threadRow(app, { id, conversation_id, root, last_reply_at, unread }) {
+    const conversation = app.store.conversations.get(conversation_id);
+    const where = conversation ? app.nameOf(conversation) : "";
+    const words = root.deleted ? t("deleted_message") : isHidden(app, root) ? tn("blocked_messages", 1) : excerpt(root.content, 160);
+    const name = app.called(root.sender);
+    const replies = root.thread ? `${tn("replies", root.thread.reply_count)} · ${agoOf(last_reply_at)}` : agoOf(last_reply_at);
+    const isOpen = app.open.id === conversation_id && location.hash.endsWith(`/thread/${id}`);
+    return {
+        key: `t${id}`, signature: [where, words, name, unread, replies, isOpen, app.language].join("\t"),
+        build: () => h("a", { class: `found ${unread > 0 ? "unread" : ""}`, href: `#/${conversation_id}/thread/${id}`, dataset: { thread: id }, onclick: () => isOpen && app.act.showThread(id) },
+            h("header", {}, h("strong", {}, name), h("span", { class: "soft" }, where)),
+            h("p", {}, words),
+            h("footer", {}, icon("thread"), h("small", {}, replies), unread > 0 && h("span", { class: "badge mentions", "aria-label": tn("unread_replies", unread) }, String(unread)))),
+    };
+}
+
 /** A message found elsewhere: who, when, where, and the text with what was looked for. */
 export function foundRow(app, message, showWhere) {
     const conversation = app.store.conversations.get(message.conversation_id);
     const text = message.highlight ? highlighted(excerpt(message.highlight, 300)) : [excerpt(message.content, 300)];
     return h("a", { class: "found", href: `#/${message.conversation_id}/${message.message_id}` },
-        h("header", {}, h("strong", {}, message.sender.display_name), h("time", {}, agoOf(message.created_at)),
+        h("header", {}, h("strong", {}, app.called(message.sender)), h("time", {}, agoOf(message.created_at)),
             showWhere && conversation && h("span", { class: "soft" }, app.nameOf(conversation))),
         h("p", {}, ...text));
 }

@@ -64,6 +64,18 @@ export class Session {
         this.#forget();
     }
 
+    /** Leaves, when all sessions have been ended on the server. */
+    forget() {
+        this.#forget();
+        this.onLost("signed_out");
+    }
+
+    /** The user as they are called now. */
+    remember(user) {
+        const stored = this.#stored;
+        if (stored) this.#storage.setItem(KEY, JSON.stringify({ ...stored, user }));
+    }
+
     #accept({ user, access_token, refresh_token, expires_in }) {
         this.#access = access_token;
         const lifeMs = expires_in * 1_000;
@@ -131,7 +143,15 @@ export class Session {
     }
 }
 
-const DEVICE = "Web";
+const DEVICE = deviceName(globalThis.navigator?.userAgent ?? "");
+
+/** What the list of sign-ins calls this browser. */
+function deviceName(agent) {
+    const named = (names) => names.find(([mark]) => agent.includes(mark))?.[1];
+    const browser = named([["Firefox/", "Firefox"], ["Edg/", "Edge"], ["OPR/", "Opera"], ["Chrome/", "Chrome"], ["Safari/", "Safari"]]);
+    const system = named([["Android", "Android"], ["iPhone", "iPhone"], ["iPad", "iPad"], ["Windows", "Windows"], ["Mac OS", "macOS"], ["Linux", "Linux"]]);
+    return [browser ?? "Web", system].filter(Boolean).join(", ");
+}
 
 function exclusively(work) {
     return globalThis.navigator?.locks ? navigator.locks.request("veza.refresh", work) : work();

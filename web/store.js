@@ -5,12 +5,16 @@
 // Effects: {kind: "list"} the list of conversations changed; {kind: "conversation", id} this one changed;
 // {kind: "fetch", id} read the conversation's record anew; {kind: "reload", id} read its history anew;
 // {kind: "member", id, user} somebody joined; {kind: "arrived", id, message} somebody else said something new;
-// {kind: "left", id, reason} it is the user's no more.
+// {kind: "left", id, reason} it is the user's no more; {kind: "people"} who is there, or a presence, changed;
+// {kind: "profile"} names, pictures or whom one has blocked did; {kind: "requests", id} who asks to join did;
+// {kind: "rank", id} one has another role;
+// {kind: "decided", id, outcome} one's own request to join was answered; and those of threads.js.
 //
 // Invariant: an event counts once. A conversation's `cursor` is the seq of the last numbered event applied; what is not
 // after it is dropped. `countedTo` is the seq up to which unread and mentions are counted: a record that the server sent
 // may be ahead of the events, whose messages must then not be counted a second time.
 
+import { Threads } from "./threads.js";
 import { Timeline } from "./timeline.js";
 
 const TYPING_MS = 6_000;
@@ -18,15 +22,21 @@ const TYPING_MS = 6_000;
 export class Store {
     me;
     conversations = new Map();
-    /** User id → {id, username, display_name}. */
+    /** User id → {id, username, display_name, avatar_url, bio}; the last two undefined until somebody has said them. */
     people = new Map();
+    /** User id → user: whom one has blocked. */
+    blocked = new Map();
     /** User id → {status, status_text, last_seen_at}. */
     presence = new Map();
+    /** What one follows. */
+    threads = new Threads();
+    /** Private rooms that one has asked to join. */
+    requested = new Set();
 
     /** The first frame of a connection: the user's conversations, without counters. */
     welcome({ user, conversations }) {
         this.me = user;
-        this.#meet(user);
+        this.meet(user);
         const effects = [{ kind: "list" }];
         for (const { id, kind, name, last_seq, read_seq, role } of conversations) {
             const known = this.conversations.get(id);
@@ -43,7 +53,8 @@ export class Store {
             id, kind: id.startsWith("dm_") ? "direct" : id.startsWith("group_") ? "group" : "public_room",
             name: null, description: null, role: "member", cursor, countedTo: -1, last_seq: cursor, read_seq: 0, unread: 0,
             mentions: 0, member_count: 0, last_message_at: null, created_at: null, archived: false,
-            members: new Map(), hasMembers: false, typing: new Map(), pending: [], timeline: new Timeline(this.me?.id),
+            members: new Map(), hasMembers: false, requests: undefined, typing: new Map(), pending: [],
+            timeline: new Timeline(this.me?.id),
         };
         this.conversations.set(id, conversation);
         return conversation;
@@ -67,13 +78,16 @@ export class Store {
             this.presence.set(data.user_id, { ...this.presence.get(data.user_id), ...data });
             return [{ kind: "list" }, { kind: "people" }];
         }
+        if (type === "thread_follow_updated") return this.#followed(data);
+        if (type === "join_request_decided") return this.#decided(data);
         const conversation = this.conversations.get(id);
+        if (type === "join_requested") return conversation ? this.#requested(conversation, data) : [];
         if (type === "reset") return conversation ? this.#reset(conversation, data.last_seq) : [];
         if (type === "typing") return conversation ? this.#typing(conversation, data, now) : [];
         if (type === "read_updated") return conversation ? this.#readUpdated(conversation, data) : [];
         if (type === "thread_updated") {
             conversation?.timeline.event(type, data);
-            return conversation ? [{ kind: "conversation", id }] : [];
+            return conversation ? [{ kind: "conversation", id }, ...this.threads.event(type, data, this.me?.id)] : [];
         }
         return Number.isInteger(data.seq) && type !== "mention" ? this.#numbered(conversation, type, data) : [];
     }
@@ -88,6 +102,7 @@ export class Store {
         conversation.cursor = data.seq;
         conversation.last_seq = Math.max(conversation.last_seq, data.seq);
         conversation.timeline.event(type, data);
+        effects.push(...this.threads.event(type, data, this.me?.id));
         if (type === "message_created") this.#said(conversation, data, effects);
         else if (type === "message_deleted" && data.seq > conversation.countedTo) {
             if (unseen === undefined) effects.push({ kind: "fetch", id });
@@ -101,7 +116,8 @@ export class Store {
 
     #said(conversation, message, effects) {
         const { id } = conversation;
-        this.#meet(message.sender);
+        this.meet(message.sender);
+        if (message.message_type === "system") return; // nobody said it: never unread, and the list stays as it is
         conversation.typing.delete(message.sender.id);
         conversation.last_message_at = message.created_at;
         conversation.pending = conversation.pending.filter(
@@ -121,15 +137,18 @@ export class Store {
     #wasUnread(conversation, messageId) {
         const message = conversation.timeline.known.get(messageId);
         if (!message) return conversation.unread === 0 ? 0 : undefined;
-        const counted = message.sender.id !== this.me?.id && !message.deleted && message.seq > conversation.read_seq;
+        const counted = message.sender.id !== this.me?.id && message.message_type !== "system" && !message.deleted && message.seq > conversation.read_seq;
         return counted ? 1 : 0;
     }
 
     #memberEvent(conversation, type, data, effects) {
-        const { user, role, muted_until } = data;
+        const { user, role, muted_until, profile } = data;
         const { id, members } = conversation;
         const mine = user.id === this.me?.id;
-        this.#meet(user);
+        this.meet({ ...user, ...profile });
+        if (profile) effects.push({ kind: "profile" });
+        // Whoever comes in, however, or is kept out, asks no more.
+        if (type === "member_joined" || data.banned) conversation.requests?.delete(user.id);
         effects.push({ kind: "list" }, { kind: "people" });
         if (type === "member_joined") {
             if (data.seq > conversation.countedTo) conversation.member_count++;
@@ -141,6 +160,7 @@ export class Store {
             members.delete(user.id);
             if (mine) {
                 this.conversations.delete(id);
+                this.threads.gone(id);
                 effects.push({ kind: "left", id, reason: data.reason });
             }
         } else {
@@ -149,6 +169,7 @@ export class Store {
             if (muted_until !== undefined) changed.muted_until = muted_until;
             if (members.has(user.id)) Object.assign(members.get(user.id), changed);
             if (mine) Object.assign(conversation, changed);
+            if (mine && role !== undefined) effects.push({ kind: "rank", id });
         }
     }
 
@@ -162,10 +183,37 @@ export class Store {
         conversation.created_at ??= data.created_at;
         conversation.kind = data.kind ?? conversation.kind;
         for (const member of data.members ?? []) {
-            this.#meet(member);
+            this.meet(member);
             conversation.members.set(member.id, { read_seq: 0, ...member });
         }
         if (data.members) conversation.member_count = Math.max(conversation.member_count, data.members.length);
+    }
+
+    #followed(data) {
+        const thread = this.conversations.get(data.conversation_id)?.timeline.threads.get(data.message_id);
+        if (thread) thread.following = data.following;
+        return this.threads.marker(data);
+    }
+
+    #requested(conversation, { user, text, created_at }) {
+        this.meet(user);
+        (conversation.requests ??= new Map()).set(user.id, { user, text, created_at });
+        return [{ kind: "requests", id: conversation.id }];
+    }
+
+    #decided({ conversation_id: id, user, outcome }) {
+        this.conversations.get(id)?.requests?.delete(user.id);
+        if (user.id !== this.me?.id) return [{ kind: "requests", id }];
+        this.requested.delete(id);
+        return [{ kind: "decided", id, outcome }];
+    }
+
+    /** Who asks to join a room, as the server lists them. */
+    requests(id, requests) {
+        const conversation = this.conversations.get(id);
+        if (!conversation) return [];
+        conversation.requests = new Map();
+        return requests.flatMap((request) => this.#requested(conversation, request)).concat({ kind: "requests", id });
     }
 
     #reset(conversation, lastSeq) {
@@ -175,8 +223,9 @@ export class Store {
         conversation.timeline.reset();
         conversation.members.clear();
         conversation.hasMembers = false;
+        conversation.requests = undefined;
         const { id } = conversation;
-        return [{ kind: "conversation", id }, { kind: "fetch", id }, { kind: "reload", id }];
+        return [{ kind: "conversation", id }, { kind: "fetch", id }, { kind: "reload", id }, { kind: "read_threads" }];
     }
 
     #typing(conversation, { user_id, expires_in_ms }, now) {
@@ -240,7 +289,7 @@ export class Store {
         const conversation = this.conversations.get(id);
         if (!conversation) return [];
         for (const member of members) {
-            this.#meet(member);
+            this.meet(member);
             const known = conversation.members.get(member.id);
             const read_seq = Math.max(member.read_seq ?? 0, known?.read_seq ?? 0);
             conversation.members.set(member.id, { ...known, ...member, read_seq });
@@ -250,11 +299,33 @@ export class Store {
     }
 
     gone(id) {
+        this.threads.gone(id);
         return this.conversations.delete(id) ? [{ kind: "list" }, { kind: "left", id, reason: "gone" }] : [];
     }
 
-    #meet({ id, username, display_name }) {
-        this.people.set(id, { id, username, display_name });
+    /** Somebody as they are called now. What `user` does not say about them stays. */
+    meet(user) {
+        const person = { ...this.people.get(user.id) };
+        for (const field of ["id", "username", "display_name", "avatar_url", "bio"]) {
+            if (user[field] !== undefined) person[field] = user[field];
+        }
+        this.people.set(user.id, person);
+        if (user.id === this.me?.id) this.me = { ...this.me, ...person };
+    }
+
+    /** The whole list of whom one has blocked, as the server has it. */
+    blocks(users) {
+        this.blocked = new Map(users.map((user) => [user.id, user]));
+        users.forEach((user) => this.meet(user));
+        return [{ kind: "people" }, { kind: "profile" }];
+    }
+
+    /** One has blocked a user, or not any more. */
+    block(user, isBlocked) {
+        if (isBlocked) this.blocked.set(user.id, user);
+        else this.blocked.delete(user.id);
+        this.presence.delete(user.id); // nothing is told of it between the two
+        return [{ kind: "people" }, { kind: "profile" }];
     }
 
     /** Conversations, the newest message first. */

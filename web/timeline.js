@@ -16,7 +16,7 @@ export class Timeline {
     isLoaded = false;
     hasOlder = true;
     hasNewer = false;
-    /** Root message id → {replies: ascending, isLoaded, hasOlder, following}. */
+    /** Root message id → {replies: ascending, isLoaded, hasOlder, following, readTo}. */
     threads = new Map();
     /** Newest pin first; undefined until read. */
     pins;
@@ -156,13 +156,15 @@ export class Timeline {
     }
 
     /** A page of a thread; `where`: "newest" or "older". */
-    mergeThread(root, where, { root: rootMessage, messages, has_more, following }, asOf) {
+    mergeThread(root, where, { root: rootMessage, messages, has_more, following, read_seq }, asOf) {
         if (rootMessage) this.#put(rootMessage);
         const replies = messages.map((message) => this.#put(message));
         const thread = this.threads.get(root) ?? { replies: [] };
         for (const reply of replies) insert(thread.replies, reply);
         if (where === "older" || !thread.isLoaded) thread.hasOlder = has_more;
-        this.threads.set(root, { ...thread, isLoaded: true, following: following ?? thread.following });
+        // The marker as it was when the thread was opened: what is after it is shown as new.
+        const readTo = thread.isLoaded ? thread.readTo : read_seq;
+        this.threads.set(root, { ...thread, isLoaded: true, following: following ?? thread.following, readTo });
         this.#again(asOf);
     }
 

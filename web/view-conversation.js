@@ -4,10 +4,12 @@
 // whatever is put above it.
 
 import { Composer } from "./composer.js";
-import { discover, newConversation } from "./dialogs.js";
-import { avatar, h, icon, iconButton, reconcile } from "./dom.js";
+import { h, icon, iconButton, reconcile } from "./dom.js";
 import { dayOf, language, t, tn } from "./i18n.js";
-import { messageRow, pendingRow, signatureOf } from "./message.js";
+import { messageRow, moderates, pendingRow, signatureOf } from "./message.js";
+import { faceButton, hiddenRow, isHidden } from "./people.js";
+import { isSystem, systemRow, systemSignature } from "./system.js";
+import { Empty } from "./view-empty.js";
 
 /** Rows of one sender within this time are one block. */
 const BLOCK_MS = 5 * 60_000;
@@ -32,8 +34,8 @@ export class Conversation {
         this.toEnd = h("button", { type: "button", class: "to-end", hidden: true, onclick: () => app.act.toPresent() });
         this.typing = h("p", { class: "typing", id: "typing", "aria-live": "off" });
         this.composer = new Composer(app);
-        this.empty = h("div", { class: "empty" });
-        this.element = h("main", { class: "conversation" }, this.head, this.banner, this.empty,
+        this.empty = new Empty(app);
+        this.element = h("main", { class: "conversation" }, this.head, this.banner, this.empty.element,
             h("div", { class: "middle" }, this.scroller, this.toEnd), this.typing, this.composer.element);
         new ResizeObserver(() => this.#atEnd && this.#scrollToEnd()).observe(this.scroller);
         setInterval(() => this.#showTyping(), 1_000);
@@ -51,7 +53,7 @@ export class Conversation {
         if (topics.has("connection") || topics.has("look")) this.#showBanner();
         if (["look", "list", "conversation", "open", "people"].some((topic) => topics.has(topic))) {
             this.#showHead(current);
-            this.#showEmpty(current);
+            this.empty.update(current);
         }
         if (["look", "conversation", "open"].some((topic) => topics.has(topic))) {
             this.element.classList.toggle("closed", !current);
@@ -72,32 +74,20 @@ export class Conversation {
         const isDirect = conversation.kind === "direct";
         const about = isDirect ? status?.status_text || (status && t(`presence_${status.status}`)) || (peer && `@${peer.username}`)
             : [tn("members", conversation.member_count), conversation.description].filter(Boolean).join(" · ");
-        const toggle = (kind, symbol, label, props) => iconButton(symbol, label,
-            () => act.showPanel(open.panel?.kind === kind ? undefined : kind), { id: `show-${kind}`, "aria-pressed": String(open.panel?.kind === kind), ...props });
+        const requests = conversation.requests?.size ?? 0;
+        const toggle = (kind, symbol, label, props, note) => {
+            const button = iconButton(symbol, label, () => act.showPanel(open.panel?.kind === kind ? undefined : kind),
+                { id: `show-${kind}`, "aria-pressed": String(open.panel?.kind === kind), ...props });
+            if (note) button.append(note);
+            return button;
+        };
         return this.head.replaceChildren(
             back,
-            isDirect ? avatar({ id: peer?.id ?? 0, name }, "small") : icon(conversation.kind === "public_room" ? "hash" : conversation.kind === "private_room" ? "lock" : "people"),
+            isDirect && peer ? faceButton(app, peer, "small") : icon(conversation.kind === "public_room" ? "hash" : conversation.kind === "private_room" ? "lock" : "people"),
             h("div", { class: "about" }, h("h1", { id: "title" }, name), h("small", { id: "about" }, about || "\u00a0")),
             toggle("search", "search", t("search"), { hidden: !app.can("search_messages") }),
             toggle("pins", "pin", t("pins"), { hidden: !app.can("list_pins") }),
-            toggle("details", "people", t("details")));
-    }
-
-    #showEmpty(conversation) {
-        const { app } = this;
-        const { id, preview } = app.open;
-        this.empty.hidden = Boolean(conversation);
-        if (conversation) return;
-        const button = (text, onclick, props = {}) => h("button", { type: "button", onclick, ...props }, text);
-        if (id && !preview) this.empty.replaceChildren(h("p", { class: "soft" }, t("loading")));
-        else if (preview) {
-            this.empty.replaceChildren(icon("hash"), h("h2", {}, preview.name), h("p", { class: "soft" }, preview.description ?? tn("members", preview.member_count)),
-                button(t("join_room"), () => app.act.join(preview.id), { class: "primary", id: "join" }));
-        } else {
-            const name = app.store.me?.display_name ?? "";
-            this.empty.replaceChildren(h("img", { src: "web/icon.svg", alt: "", width: 56, height: 56 }), h("h2", {}, t("hello", { name })), h("p", { class: "soft" }, t("pick_one")),
-                h("div", { class: "row" }, button(t("discover"), () => discover(app), { class: "primary" }), button(t("new_conversation"), () => newConversation(app))));
-        }
+            toggle("details", "people", requests > 0 ? tn("requests", requests) : t("details"), {}, requests > 0 && h("span", { class: "badge mentions", id: "request-count" }, String(requests))));
     }
 
     #showBanner() {
@@ -122,7 +112,8 @@ export class Conversation {
 
     #showTyping() {
         const { app } = this;
-        const people = app.current ? app.store.typists(app.current, Date.now()).map((id) => app.person(id).display_name) : [];
+        const typists = app.current ? app.store.typists(app.current, Date.now()) : [];
+        const people = typists.filter((id) => !app.store.blocked.has(id)).map((id) => app.person(id).display_name);
         const text = people.length === 0 ? "" : people.length > 3 ? t("many_type") : tn("types", people.length, { who: people.join(", ") });
         if (this.typing.textContent !== text) this.typing.textContent = text;
     }
@@ -196,12 +187,29 @@ export class Conversation {
         let dayBefore;
         let divided = false;
         const seen = this.#seen(conversation);
+        const mayDelete = moderates(app) && app.can("delete_message");
+        let hidden = []; // messages of blocked people, one after the other
+        const pushHidden = () => {
+            if (hidden.length > 0) rows.push(hiddenRow(app, hidden));
+            hidden = [];
+        };
         for (const message of timeline.shown) {
+            if (isHidden(app, message)) {
+                hidden.push(message);
+                before = undefined;
+                continue;
+            }
+            pushHidden();
             const day = dayOf(message.created_at);
             if (day !== dayBefore) {
                 dayBefore = day;
                 push(`day ${message.created_at.slice(0, 10)} ${message.message_id}`, day, () => h("p", { class: "day" }, h("span", {}, day)));
                 before = undefined;
+            }
+            if (isSystem(message)) {
+                push(`m${message.message_id}`, systemSignature(app, message, mayDelete), () => systemRow(app, message, mayDelete));
+                before = undefined;
+                continue;
             }
             if (!divided && app.open.divider !== undefined && message.seq > app.open.divider && message.sender.id !== app.store.me.id) {
                 divided = true;
@@ -213,6 +221,7 @@ export class Conversation {
             push(`m${message.message_id}`, signatureOf(app, message, flags), () => messageRow(app, message, flags, (m) => this.composer.edit(m)));
             before = message.parent_message_id ? undefined : message;
         }
+        pushHidden();
         for (const message of timeline.hasNewer ? [] : pending.filter(({ parent_message_id }) => !parent_message_id)) {
             const compact = before?.sender?.id === app.store.me.id;
             push(message.client_message_id, `${message.state}${message.error}${message.retry?.code}${compact}`, () => pendingRow(app, message, compact));
@@ -225,7 +234,7 @@ export class Conversation {
     #seen(conversation) {
         const peer = this.app.store.peer(conversation);
         if (!peer?.read_seq) return undefined;
-        const last = conversation.timeline.shown.findLast(({ deleted, parent_message_id }) => !deleted && !parent_message_id);
+        const last = conversation.timeline.shown.findLast((message) => !message.deleted && !message.parent_message_id && !isSystem(message));
         return last?.sender.id === this.app.store.me.id && last.seq <= peer.read_seq ? last : undefined;
     }
 

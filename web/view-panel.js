@@ -1,11 +1,11 @@
-// What stands beside the messages: a thread, pins, who is there, a search, one's mentions.
+// What stands beside the messages: a thread, pins, who is there, a search, one's mentions and threads.
 
 import { Composer } from "./composer.js";
-import { addPeople, editRoom, inviteLink, leave, manageMember } from "./dialogs.js";
-import { avatar, h, icon, iconButton, reconcile } from "./dom.js";
+import { h, iconButton, nodes, reconcile } from "./dom.js";
 import { explain, t, tn } from "./i18n.js";
-import { foundRow, messageRow, moderates, pendingRow, signatureOf } from "./message.js";
-import { presenceDot } from "./view-sidebar.js";
+import { foundRow, messageRow, pendingRow, signatureOf, threadRow } from "./message.js";
+import { hiddenRow, isHidden } from "./people.js";
+import { details, detailsSignature } from "./view-details.js";
 
 const SEARCH_AFTER_MS = 250;
 
@@ -18,7 +18,7 @@ export class Panel {
         this.app = app;
         this.title = h("h2");
         this.buttons = h("div", { class: "actions" });
-        this.body = h("div", { class: "panel-body" });
+        this.body = h("div", { class: "panel-body", onscroll: () => this.#markThread() });
         this.composer = new Composer(app, () => app.open.panel?.root);
         this.composer.element.hidden = true;
         this.element = h("aside", { class: "panel", id: "panel", hidden: true },
@@ -26,10 +26,10 @@ export class Panel {
     }
 
     update(topics) {
-        if (!["panel", "open", "look", "people", "conversation"].some((topic) => topics.has(topic))) return;
+        if (!["panel", "open", "look", "people", "conversation", "threads"].some((topic) => topics.has(topic))) return;
         const { app } = this;
         const { panel } = app.open;
-        const usable = panel && (app.current || panel.kind === "mentions");
+        const usable = panel && (app.current || panel.kind === "mentions" || panel.kind === "threads");
         this.element.hidden = !usable;
         const key = usable && `${app.open.id}/${panel.kind}/${panel.root ?? ""}/${app.language}`;
         if (key !== this.#shown) this.body.replaceChildren();
@@ -45,6 +45,7 @@ export class Panel {
         else if (panel.kind === "details") this.#showDetails(app.current, fresh);
         else if (panel.kind === "search") this.#showSearch(fresh);
         else if (panel.kind === "mentions") this.#showMentions(fresh);
+        else if (panel.kind === "threads") this.#showThreads();
     }
 
     #close() {
@@ -59,7 +60,7 @@ export class Panel {
         const thread = timeline.thread(root);
         const rootMessage = timeline.known.get(root);
         if (thread.following !== undefined && app.can("follow_thread")) {
-            this.buttons.prepend(h("button", { type: "button", class: "link", onclick: () => app.act.follow(root, !thread.following) }, t(thread.following ? "unfollow" : "follow")));
+            this.buttons.prepend(h("button", { type: "button", class: "link", id: "follow", "aria-pressed": String(thread.following), onclick: () => app.act.follow(root, !thread.following) }, t(thread.following ? "unfollow" : "follow")));
         }
         const atEnd = this.body.scrollHeight - this.body.scrollTop - this.body.clientHeight < 60;
         const flags = { compact: false, inThread: true, seen: false };
@@ -71,16 +72,34 @@ export class Panel {
         const count = Math.max(thread.replies.length, rootMessage?.thread?.reply_count ?? 0);
         rows.push({ key: "count", signature: `${count}`, build: () => h("p", { class: "day" }, h("span", {}, tn("replies", count))) });
         if (thread.hasOlder) {
-            const more = () => app.act.readThread(conversation, root, "older");
+            const more = () => app.reads.thread(conversation, root, "older");
             rows.push({ key: "more", signature: "", build: () => h("p", { class: "loading" }, h("button", { type: "button", class: "link", onclick: more }, t("load_older"))) });
         }
-        rows.push(...thread.replies.map(row));
+        let divided = thread.readTo === undefined || !thread.following;
+        for (const message of thread.replies) {
+            if (!divided && message.seq > thread.readTo && message.sender.id !== app.store.me.id) {
+                divided = true;
+                rows.push({ key: "divider", signature: app.language, build: () => h("p", { class: "divider" }, h("span", {}, t("new_messages"))) });
+            }
+            rows.push(isHidden(app, message) ? hiddenRow(app, [message]) : row(message));
+        }
         for (const message of conversation.pending.filter(({ parent_message_id }) => parent_message_id === root)) {
             rows.push({ key: message.client_message_id, signature: `${message.state}${message.retry?.code}`, build: () => pendingRow(app, message, false) });
         }
         reconcile(this.body, rows);
         if (atEnd) this.body.scrollTop = this.body.scrollHeight;
         this.composer.update(conversation);
+        this.#markThread();
+    }
+
+    /** What stands at the end of an open thread has been seen, when somebody looks. */
+    #markThread() {
+        const { current, open } = this.app;
+        if (open.panel?.kind !== "thread" || !current || document.hidden) return;
+        const { isLoaded, replies } = current.timeline.thread(open.panel.root);
+        const last = replies.at(-1);
+        const isAtEnd = this.body.scrollHeight - this.body.scrollTop - this.body.clientHeight < 60;
+        if (isLoaded && last && isAtEnd) this.app.act.readThread(current.id, open.panel.root, last.seq);
     }
 
     #showPins({ timeline }) {
@@ -93,41 +112,23 @@ export class Panel {
     }
 
     #showDetails(conversation, fresh) {
-        const { app } = this;
-        const { store } = app;
-        const isDirect = conversation.kind === "direct";
-        const canInvite = !isDirect && conversation.role !== "read_only";
-        const rank = { owner: 0, admin: 1, moderator: 2, member: 3, read_only: 4 };
-        const online = ({ id }) => (["online", "away", "busy"].includes(store.presence.get(id)?.status) ? 0 : 1);
-        const members = [...conversation.members.values()].sort((a, b) =>
-            rank[a.role] - rank[b.role] || online(a) - online(b) || a.display_name.localeCompare(b.display_name));
-        const button = (symbol, text, onclick, props = {}) => h("button", { type: "button", class: "wide-button", onclick, ...props }, icon(symbol), text);
-        const { id, name, description, role, member_count } = conversation;
-        const seen = members.map((member) => [member.id, member.display_name, member.role, store.presence.get(member.id)]);
-        const signature = JSON.stringify([id, name, description, role, member_count, seen, app.can("create_invite"), app.can("update_conversation")]);
+        const signature = detailsSignature(this.app, conversation);
         if (!fresh && this.body.dataset.signature === signature) return; // whoever has the focus here keeps it
         this.body.dataset.signature = signature;
-        const mayEdit = conversation.kind === "group" || ["owner", "admin"].includes(conversation.role);
-        this.body.replaceChildren(
-            h("div", { class: "details" },
-                conversation.description && h("p", {}, conversation.description),
-                conversation.kind === "public_room" && h("p", { class: "soft" }, t("address"), " ", h("code", { id: "room-address" }, conversation.id)),
-                canInvite && button("plus", t("add_people"), () => addPeople(app), { id: "add-people" }),
-                canInvite && moderates(app) && app.can("create_invite") && button("copy", t("invite_link"), () => inviteLink(app)),
-                !isDirect && mayEdit && app.can("update_conversation") && button("edit", t("edit_room"), () => editRoom(app)),
-                !isDirect && button("leave", t("leave"), () => leave(app, conversation), { class: "wide-button bad" })),
-            h("h3", {}, tn("members", Math.max(conversation.member_count, members.length))),
-            h("ul", { class: "items", id: "members" }, members.map((member) => this.#member(conversation, member))));
+        this.body.replaceChildren(...nodes(details(this.app, conversation)));
     }
 
-    #member(conversation, member) {
+    /** The threads that one follows, the newest reply first. */
+    #showThreads() {
         const { app } = this;
-        const presence = app.store.presence.get(member.id);
-        const isMe = member.id === app.store.me.id;
-        return h("li", {}, h("button", { type: "button", class: "item", disabled: isMe, onclick: () => manageMember(app, conversation, member) },
-            h("span", { class: "with-presence" }, avatar({ id: member.id, name: member.display_name }, "small"), presenceDot(presence?.status)),
-            h("span", { class: "name" }, member.display_name, isMe && ` (${t("you")})`, presence?.status_text && h("small", { class: "soft" }, ` ${presence.status_text}`)),
-            member.role !== "member" && h("small", { class: "role" }, t(`role_${member.role}`))));
+        const { threads } = app.store;
+        const rows = threads.sorted().map((thread) => threadRow(app, thread));
+        if (rows.length === 0) rows.push({ key: "none", signature: app.language, build: () => nothing(t(threads.isLoaded ? "no_threads" : "loading")) });
+        if (threads.cursor !== undefined) {
+            const more = () => app.reads.threads(true);
+            rows.push({ key: "more", signature: app.language, build: () => h("button", { type: "button", class: "link more", onclick: more }, t("load_older")) });
+        }
+        reconcile(this.body, rows);
     }
 
     #showSearch(fresh) {

@@ -1,8 +1,10 @@
 // The list of conversations, who one is, and how the connection does.
 
-import { avatar, h, icon, iconButton, reconcile } from "./dom.js";
-import { discover, newConversation, settings } from "./dialogs.js";
+import { h, icon, iconButton, reconcile } from "./dom.js";
+import { discover, newConversation } from "./dialogs.js";
 import { t, tn } from "./i18n.js";
+import { face, presenceDot } from "./people.js";
+import { settings } from "./settings.js";
 
 /** Conversations shown at once; the filter finds the others. */
 const SHOWN_MAX = 300;
@@ -18,8 +20,9 @@ export class Sidebar {
         this.roomsTitle = h("h2");
         this.directTitle = h("h2");
         this.buttons = h("div", { class: "actions" });
+        this.threads = h("button", { type: "button", class: "item threads", id: "threads", hidden: true, onclick: () => this.#toThreads() });
         this.list = h("nav", { class: "lists", id: "conversations", onkeydown: (event) => this.#listKey(event) },
-            this.roomsTitle, this.rooms, this.directTitle, this.direct);
+            h("div", { class: "items" }, this.threads), this.roomsTitle, this.rooms, this.directTitle, this.direct);
         this.status = h("p", { id: "connection", role: "status" });
         this.me = h("button", { type: "button", class: "self", id: "me", onclick: () => settings(this.app) });
         this.element = h("aside", { class: "sidebar" },
@@ -32,6 +35,7 @@ export class Sidebar {
     update(topics) {
         if (topics.has("look")) this.#frame();
         if (topics.has("look") || topics.has("list") || topics.has("open")) this.#list();
+        if (["look", "threads", "panel", "open"].some((topic) => topics.has(topic))) this.#showThreads();
         if (topics.has("connection") || topics.has("look")) this.#connection();
         if (["people", "list", "look", "connection"].some((topic) => topics.has(topic))) this.#self();
     }
@@ -50,6 +54,21 @@ export class Sidebar {
         );
     }
 
+    #showThreads() {
+        const { store, open } = this.app;
+        const { unread, isLoaded } = store.threads;
+        this.threads.hidden = !isLoaded || !this.app.can("list_threads");
+        this.threads.classList.toggle("unread", unread > 0);
+        this.threads.setAttribute("aria-pressed", String(open.panel?.kind === "threads"));
+        this.threads.setAttribute("aria-label", [t("threads"), unread > 0 && tn("unread_replies", unread)].filter(Boolean).join(", "));
+        this.threads.replaceChildren(icon("thread"), h("span", { class: "name" }, t("threads")), h("span", { class: "badge mentions" }, unread > 99 ? "99+" : unread > 0 ? String(unread) : ""));
+    }
+
+    #toThreads() {
+        const { act, open } = this.app;
+        act.showPanel(open.panel?.kind === "threads" ? undefined : "threads");
+    }
+
     #list() {
         const { store, open } = this.app;
         const wanted = this.filter.value.trim().toLowerCase();
@@ -65,25 +84,28 @@ export class Sidebar {
 
     #row(conversation, isOpen) {
         const { app } = this;
+        const { store } = app;
         const { id, kind, unread, mentions, archived } = conversation;
         const name = app.nameOf(conversation);
         const peer = app.store.peer(conversation);
         const status = app.store.presence.get(peer?.id)?.status ?? "";
+        const requests = conversation.requests?.size ?? 0;
         const draft = Boolean(app.drafts.get(id)?.trim()) && !isOpen;
         const badge = mentions > 0 ? `@${mentions}` : unread > 0 ? (unread > 99 ? "99+" : String(unread)) : "";
-        const label = [name, unread > 0 && tn("unread", unread), mentions > 0 && tn("mentioned", mentions)].filter(Boolean).join(", ");
+        const label = [name, unread > 0 && tn("unread", unread), mentions > 0 && tn("mentioned", mentions), requests > 0 && tn("requests", requests)].filter(Boolean).join(", ");
         return {
             key: id,
-            signature: [name, kind, unread, mentions, isOpen, archived, status, draft, peer?.id].join("\t"),
+            signature: [requests, name, kind, unread, mentions, isOpen, archived, status, draft, peer?.id, store.people.get(peer?.id)?.avatar_url].join("\t"),
             build: () => h("li", {},
                 h("a", {
                     href: `#/${id}`, "aria-label": label, "aria-current": isOpen ? "page" : undefined,
                     class: `item ${unread > 0 ? "unread" : ""} ${archived ? "archived" : ""}`,
                 },
-                    kind === "direct" ? h("span", { class: "with-presence" }, avatar({ id: peer?.id ?? 0, name }, "small"), presenceDot(status))
+                    kind === "direct" ? h("span", { class: "with-presence" }, face(app, peer ?? { id: 0, display_name: name }, "small"), presenceDot(status))
                         : icon(kind === "public_room" ? "hash" : kind === "private_room" ? "lock" : "people"),
                     h("span", { class: "name" }, name),
                     draft && icon("edit"),
+                    requests > 0 && h("span", { class: "asked", title: tn("requests", requests) }, icon("person"), String(requests)),
                     badge && h("span", { class: `badge ${mentions > 0 ? "mentions" : ""}` }, badge))),
         };
     }
@@ -103,7 +125,7 @@ export class Sidebar {
         const isHere = ["live", "catching_up"].includes(this.app.connection.name);
         const status = isHere ? (presence?.status ?? "online") : "offline";
         this.me.replaceChildren(
-            h("span", { class: "with-presence" }, avatar({ id: me.id, name: me.display_name }), presenceDot(status)),
+            h("span", { class: "with-presence" }, face(this.app, me), presenceDot(status)),
             h("span", { class: "who" }, h("strong", {}, me.display_name), h("small", {}, presence?.status_text || `@${me.username}`)),
             icon("settings"));
         this.me.title = t("settings");
@@ -129,14 +151,9 @@ export class Sidebar {
     #listKey(event) {
         const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
         if (!step || event.altKey) return;
-        const links = [...this.list.querySelectorAll("a")];
+        const links = [...this.list.querySelectorAll("a, #threads:not([hidden])")];
         const next = links[links.indexOf(document.activeElement) + step];
         event.preventDefault();
         (next ?? (step < 0 ? this.filter : undefined))?.focus();
     }
-}
-
-/** A dot for online, away or busy; nothing where nothing is known. */
-export function presenceDot(status) {
-    return status ? h("span", { class: `presence ${status}`, title: t(`presence_${status}`) }) : null;
 }

@@ -109,7 +109,7 @@ test("reset forgets what may be wrong and asks for it anew", () => {
     const { room, give } = store();
     give(created(2));
     const effects = give({ type: "reset", data: { conversation_id: ROOM, last_seq: 20_000 } });
-    assert.deepEqual(effects.map(({ kind }) => kind), ["conversation", "fetch", "reload"]);
+    assert.deepEqual(effects.map(({ kind }) => kind), ["conversation", "fetch", "reload", "read_threads"]);
     assert.deepEqual([room.timeline.isLoaded, shown(room), room.cursor], [false, [], 20_000]);
     room.timeline.merge("newest", { messages: [message(19_999)], has_more: true }, 20_000);
     give(created(20_001), created(2));
@@ -225,4 +225,82 @@ test("presence is a person's, wherever they are seen", () => {
     give({ type: "presence", data: { user_id: 2, status: "busy", status_text: "in a meeting" } });
     give({ type: "presence", data: { user_id: 2, status: "away", status_text: "" } });
     assert.deepEqual(made.presence.get(2), { user_id: 2, status: "away", status_text: "" });
+});
+
+test("what the server says itself is never unread, and moves nothing in the list", () => {
+    const { room, give } = store();
+    const told = created(2, { message_type: "system", system: { kind: "joined", user: BOB, actor: null }, content: "Bob joined" });
+    const effects = give(told);
+    assert.ok(!effects.some(({ kind }) => kind === "arrived"));
+    assert.deepEqual([room.unread, room.last_message_at, room.cursor], [0, null, 2]);
+    give(created(3), event("message_deleted", 4, { message_id: 20, parent_message_id: null, actor: ME }));
+    assert.deepEqual([room.unread, shown(room)], [1, [[2, ""], [3, "m3"]]]);
+});
+
+test("a name that changed is the name everywhere; what was not said stays", () => {
+    const { made, room, give } = store();
+    made.members(ROOM, [{ ...BOB, avatar_url: "https://a/b.png", role: "member", read_seq: null }], true);
+    const profile = { display_name: "Robert", avatar_url: null, bio: "hi" };
+    const effects = give(event("member_updated", 2, { user: { ...BOB, display_name: "Robert" }, actor: BOB, profile }));
+    assert.ok(effects.some(({ kind }) => kind === "profile"));
+    assert.deepEqual(made.people.get(2), { ...BOB, ...profile });
+    made.meet({ id: 2, username: "bob", display_name: "Robert" });
+    assert.deepEqual([made.people.get(2).bio, room.members.get(2).role], ["hi", "member"]);
+    give(event("member_updated", 3, { user: ME, actor: ME, profile: { ...profile, display_name: "Countess" } }));
+    assert.equal(made.me.display_name, "Countess");
+});
+
+test("requests to join come, go, and are listed", () => {
+    const { made, room, give } = store();
+    const request = { conversation_id: ROOM, user: BOB, text: "please", created_at: at(1) };
+    give({ type: "join_requested", data: request });
+    assert.deepEqual([...room.requests.keys()], [2]);
+    made.requests(ROOM, [{ ...request, user: { ...BOB, id: 3 } }]);
+    assert.deepEqual([...room.requests.keys()], [3]);
+    give({ type: "join_request_decided", data: { conversation_id: ROOM, user: { ...BOB, id: 3 }, outcome: "declined", actor: ME } });
+    assert.equal(room.requests.size, 0);
+    for (const answer of [event("member_joined", 2, { user: BOB, role: "member" }), event("member_updated", 3, { user: BOB, banned: true, actor: ME })]) {
+        give({ type: "join_requested", data: request });
+        give(answer);
+        assert.equal(room.requests.size, 0, answer.type);
+    }
+    made.requested.add("room_9");
+    const effects = give({ type: "join_request_decided", data: { conversation_id: "room_9", user: ME, outcome: "accepted", actor: BOB } });
+    assert.deepEqual([effects, made.requested.size], [[{ kind: "decided", id: "room_9", outcome: "accepted" }], 0]);
+});
+
+test("followed threads count the replies of others, and ask where only the server knows", () => {
+    const { made, give } = store();
+    const { threads } = made;
+    const reply = (seq, fields) => created(seq, { parent_message_id: 20, ...fields });
+    const asks = (effects) => effects.some(({ kind }) => kind === "read_threads");
+    give(created(2));
+    assert.ok(asks(give(reply(3))), "it may be one's own to follow");
+    threads.list({ threads: [] }, true);
+    assert.ok(!asks(give(reply(4))), "it is not");
+    assert.ok(asks(give(reply(5, { sender: ME }))), "whoever replies follows");
+    const page = { threads: [{ root: message(2), last_reply_at: at(5), read_seq: 5, unread_count: 0 }], next_cursor: "more" };
+    threads.list(page, true);
+    give(reply(6), reply(7), reply(8, { sender: ME }));
+    assert.deepEqual([threads.unread, threads.sorted()[0].last_reply_at, threads.cursor], [2, at(8), "more"]);
+    give({ type: "thread_updated", data: { conversation_id: ROOM, message_id: 20, reply_count: 4, last_reply_at: at(8) } });
+    assert.equal(threads.entries.get(20).root.thread.reply_count, 4);
+    give({ type: "thread_follow_updated", data: { conversation_id: ROOM, message_id: 20, following: true, read_seq: 6, unread_count: 1 } });
+    assert.equal(threads.unread, 1);
+    assert.deepEqual([threads.read(20, 8), threads.read(20, 8), threads.unread], [true, false, 0]);
+    assert.ok(asks(give(event("message_deleted", 9, { message_id: 60, parent_message_id: 20, actor: BOB }))));
+    give({ type: "thread_follow_updated", data: { conversation_id: ROOM, message_id: 20, following: false, read_seq: 0, unread_count: 0 } });
+    assert.equal(threads.entries.size, 0);
+    threads.list(page, true);
+    made.gone(ROOM);
+    assert.equal(threads.entries.size, 0);
+});
+
+test("whom one has blocked is known, and can be taken back", () => {
+    const { made } = store();
+    made.blocks([BOB]);
+    assert.deepEqual([...made.blocked.keys()], [2]);
+    made.block(BOB, false);
+    made.block({ ...BOB, id: 4 }, true);
+    assert.deepEqual([...made.blocked.keys()], [4]);
 });

@@ -1,0 +1,260 @@
+//! People: what moderators do about members, profiles, blocking, sign-ins and notifications.
+
+use crate::person::{Person, create_room, join_room, quoted};
+use crate::support::{PASSWORD, Server, User};
+use serde_json::json;
+
+/// Ada, who owns a room, and Bob, who is in it; both have it open. Their ids are those of the users.
+async fn two_in_a_room(server: &Server) -> (Person, Person, User, User, String) {
+    let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
+    let mut bob = Person::sign_up(server, "", "bob", "Bob Martin").await;
+    let room = create_room(&mut ada, "workshop").await;
+    join_room(&mut bob, &room).await;
+    let (ada_user, bob_user) = (ada.token(server).await, bob.token(server).await);
+    (ada, bob, ada_user, bob_user, room)
+}
+
+impl Person {
+    /// Opens a member's card from the list beside the messages, which is open.
+    async fn card_of(&mut self, user: &User) {
+        self.click(&format!("#members [data-member='{}']", user.id)).await;
+        self.browser.wait_for(&format!("document.querySelector(\"#profile[data-user='{}']\")", user.id)).await;
+    }
+
+    /// Answers the question whether one is sure.
+    async fn confirm(&mut self) {
+        self.click("dialog button.primary.bad").await;
+        self.browser.wait_for("!document.querySelector('dialog')").await;
+    }
+
+    async fn has_role(&mut self, user: &User, role: &str) {
+        let shown = format!("document.querySelector(\"#members [data-member='{}']\")", user.id);
+        let text = format!("({shown}?.querySelector('.role')?.textContent ?? 'member') === {}", quoted(role));
+        self.browser.wait_for(&format!("{shown} && {text}")).await;
+    }
+
+    /// Opens the account's dialog at one of its tabs.
+    async fn account(&mut self, tab: &str) {
+        self.click("#me").await;
+        self.click("#account-open").await;
+        self.click(&format!("#account-{tab}")).await;
+    }
+
+    async fn close_dialog(&mut self) {
+        self.click("dialog header button").await;
+        self.browser.wait_for("!document.querySelector('dialog')").await;
+    }
+
+    async fn reads(&mut self, selector: &str, text: &str) {
+        let found = format!("document.querySelector({})?.innerText.includes({})", quoted(selector), quoted(text));
+        self.browser.wait_for(&found).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_owner_gives_roles_silences_removes_and_bans() {
+    let server = Server::start(2, &[]);
+    let (mut ada, mut bob, _, bob_user, room) = two_in_a_room(&server).await;
+    ada.click("#show-details").await;
+    bob.click("#show-details").await;
+
+    for role in ["moderator", "read-only", "member"] {
+        ada.card_of(&bob_user).await;
+        if role == "moderator" {
+            ada.picture("web-card.png", 1_280, 800, "light").await;
+            ada.picture("web-card-phone-dark.png", 360, 740, "dark").await;
+            ada.browser.appear(1_280, 800, "light").await;
+        }
+        ada.click(&format!("#profile [data-role={}]", role.replace('-', "_"))).await;
+        ada.has_role(&bob_user, role).await;
+        bob.has_role(&bob_user, role).await;
+        let may_write = format!("document.querySelector('.composer form').hidden === {}", role == "read-only");
+        bob.browser.wait_for(&may_write).await;
+    }
+
+    ada.card_of(&bob_user).await;
+    ada.click("#mute").await;
+    bob.browser.wait_for("document.querySelector('.composer form').hidden").await;
+    bob.reads(".composer .refusal", "muted").await;
+    ada.card_of(&bob_user).await;
+    ada.click("#unmute").await;
+    bob.browser.wait_for("!document.querySelector('.composer form').hidden").await;
+    bob.say("I may speak again").await;
+    ada.sees("I may speak again").await;
+
+    ada.card_of(&bob_user).await;
+    ada.click("#remove-member").await;
+    ada.confirm().await;
+    bob.browser.wait_for("location.hash === '#/' && !document.querySelector('#rooms a')").await;
+    join_room(&mut bob, &room).await;
+    ada.has_role(&bob_user, "member").await;
+
+    ada.card_of(&bob_user).await;
+    ada.click("#ban").await;
+    ada.confirm().await;
+    bob.browser.wait_for("location.hash === '#/' && !document.querySelector('#rooms a')").await;
+    ada.browser.wait_for("document.querySelectorAll('#members li').length === 1").await;
+    let refused = server.call(&bob_user, "join_conversation", json!({"conversation_id": room})).await.unwrap_err();
+    assert_eq!(refused["code"], "banned");
+    ada.click("#bans").await;
+    ada.reads("#banned", "Bob Martin").await;
+    ada.click(&format!("#banned [data-unban='{}']", bob_user.id)).await;
+    ada.reads("dialog", "Nobody is banned here").await;
+    ada.close_dialog().await;
+    join_room(&mut bob, &room).await;
+    ada.has_role(&bob_user, "member").await;
+
+    // The ownership goes to Bob, who then has the power.
+    ada.card_of(&bob_user).await;
+    ada.click("#make-owner").await;
+    ada.confirm().await;
+    bob.click("#show-details").await;
+    bob.has_role(&bob_user, "owner").await;
+    ada.has_role(&bob_user, "owner").await;
+    bob.click("#archive").await;
+    bob.confirm().await;
+    ada.reads(".composer .refusal", "archived").await;
+    ada.has_no_complaints();
+    bob.has_no_complaints();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_profile_that_is_edited_is_seen_by_others() {
+    let server = Server::start(2, &[]);
+    let (mut ada, mut bob, ..) = two_in_a_room(&server).await;
+    bob.say("who am I?").await;
+    ada.sees("who am I?").await;
+
+    bob.account("profile").await;
+    bob.browser.wait_for("document.getElementById('edit-name')?.value === 'Bob Martin'").await;
+    bob.browser.evaluate("document.getElementById('edit-name').select()").await;
+    bob.fill("#edit-name", "Robert C. Martin").await;
+    bob.fill("#edit-avatar", &format!("{}/web/icon.svg", server.base_url)).await;
+    bob.fill("#edit-bio", "Writes <i>clean</i> code").await;
+    bob.picture("web-account.png", 1_280, 800, "light").await;
+    bob.picture("web-account-phone-dark.png", 360, 740, "dark").await;
+    bob.browser.appear(1_280, 800, "light").await;
+    bob.click("#save-profile").await;
+    bob.reads("#me", "Robert C. Martin").await;
+    bob.reads("#messages .message .name-button", "Robert C. Martin").await;
+    bob.close_dialog().await;
+
+    // The name and the picture are new wherever they stand, at once.
+    ada.reads("#messages .message .name-button", "Robert C. Martin").await;
+    ada.browser.wait_for("document.querySelector('#messages .avatar img')?.naturalWidth > 0").await;
+    ada.reads("#messages .system", "Robert C. Martin").await;
+    ada.click("#messages .message .name-button").await;
+    ada.reads("#profile-name", "Robert C. Martin").await;
+    ada.browser.wait_for("document.querySelector('#profile .avatar img')?.naturalWidth > 0").await;
+    ada.reads("#profile-bio", "Writes <i>clean</i> code").await;
+
+    // From the card to a talk between the two.
+    ada.click("#write-to").await;
+    ada.reads("#title", "Robert C. Martin").await;
+    ada.say("psst").await;
+    bob.reads("#direct", "Ada Lovelace").await;
+    ada.has_no_complaints();
+    bob.has_no_complaints();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_blocked_people_write_is_hidden_until_it_is_asked_for() {
+    let server = Server::start(2, &[]);
+    let (mut ada, mut bob, _, bob_user, _) = two_in_a_room(&server).await;
+    for text in ["buy my course", "only today"] {
+        bob.say(text).await;
+        ada.sees(text).await;
+    }
+    ada.click("#messages .message .name-button").await;
+    ada.click("#block").await;
+    ada.confirm().await;
+    ada.reads("#messages .hidden-messages", "2 messages").await;
+    ada.browser.wait_for("!document.getElementById('messages').innerText.includes('my course')").await;
+    bob.say("third time lucky").await;
+    ada.reads("#messages .hidden-messages", "3 messages").await;
+    ada.picture("web-blocked.png", 1_280, 800, "light").await;
+    ada.click("#messages .hidden-messages button").await;
+    ada.sees("my course").await;
+    ada.sees("third time lucky").await;
+
+    // It is still so after a reload, and can be taken back in the account.
+    ada.browser.call("Page.reload", json!({})).await;
+    ada.is_up_to_date(0).await;
+    ada.reads("#messages .hidden-messages", "3 messages").await;
+    ada.account("blocked").await;
+    ada.reads("#blocked", "Bob Martin").await;
+    ada.click(&format!("#blocked [data-unblock='{}']", bob_user.id)).await;
+    ada.reads("#blocked", "nobody").await;
+    ada.close_dialog().await;
+    ada.sees("my course").await;
+    ada.has_no_complaints();
+    bob.has_no_complaints();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sign_ins_are_listed_and_ended() {
+    let server = Server::start(2, &[]);
+    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let mut elsewhere = Person::sign_in(&server, &ada.name, PASSWORD).await;
+    ada.account("security").await;
+    ada.browser.wait_for("document.querySelectorAll('#sessions li').length === 2").await;
+    ada.click("#sessions [data-revoke]").await;
+    ada.browser.wait_for("document.querySelectorAll('#sessions li').length === 1").await;
+    elsewhere.reads("#sign-error", "Your session has ended").await;
+
+    // A new password ends the others too.
+    let other = ada.token(&server).await;
+    let fresh = "a much better one";
+    ada.fill("#current-password", "not this one").await;
+    ada.fill("#new-password", fresh).await;
+    ada.click("#save-password").await;
+    ada.reads("#account .error:not([hidden])", "wrong").await;
+    ada.browser.evaluate("document.getElementById('current-password').select()").await;
+    ada.fill("#current-password", PASSWORD).await;
+    ada.click("#save-password").await;
+    ada.browser.wait_for("document.getElementById('current-password').value === ''").await;
+    let (status, _) = server.post("/auth/refresh", None, &json!({"refresh_token": other.refresh_token})).await;
+    assert_eq!(status, 401);
+    ada.browser.wait_for("document.querySelectorAll('#sessions li').length === 1").await;
+
+    let mut elsewhere = Person::sign_in(&server, &ada.name, fresh).await;
+    ada.click("#sign-out-everywhere").await;
+    ada.click("dialog:last-of-type button.primary.bad").await;
+    ada.browser.wait_for("document.getElementById('sign')").await;
+    elsewhere.reads("#sign-error", "Your session has ended").await;
+    ada.has_no_complaints();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notifications_come_when_they_were_asked_for_and_nobody_looks() {
+    let server = Server::start(2, &[]);
+    let (mut ada, _bob, ada_user, bob_user, room) = two_in_a_room(&server).await;
+    let dm = json!({"kind": "direct", "member_ids": [ada_user.id]});
+    let dm = crate::support::id_of(&server.ok(&bob_user, "create_conversation", dm).await);
+    // The browser's own are drawn outside the page: what would be shown is kept instead.
+    let fake = "window.shown = []; window.Notification = class { static permission = 'granted'; \
+                static async requestPermission() { return 'granted'; } \
+                constructor(title, { body }) { window.shown.push(`${title}: ${body}`); } }; \
+                Object.defineProperty(document, 'hidden', { configurable: true, get: () => true });";
+    ada.browser.evaluate(fake).await;
+    let tell = async |conversation: &str, text: &str| {
+        server.ok(&bob_user, "send_message", json!({"conversation_id": conversation, "content": text})).await
+    };
+    tell(&dm, "nobody has asked for this").await;
+    ada.reads(&format!("#direct a[href='#/{dm}'] .badge"), "1").await;
+    ada.browser.wait_for("document.title.startsWith('(')").await;
+
+    ada.click("#me").await;
+    ada.browser.wait_for("document.getElementById('notifications')?.checked === false").await;
+    ada.click("#notifications").await;
+    ada.browser.wait_for("localStorage.getItem('veza.notifications') === 'on'").await;
+    tell(&room, "not for Ada in particular").await;
+    tell(&room, &format!("but this is, @{}", ada.name)).await;
+    tell(&dm, "and this").await;
+    ada.browser.wait_for("window.shown.length >= 2").await;
+    let expected = json!([format!("Bob Martin · workshop: but this is, @{}", ada.name), "Bob Martin: and this"]);
+    let mut shown = ada.browser.evaluate("window.shown").await;
+    shown.as_array_mut().unwrap().sort_by_key(|text| !text.as_str().unwrap().contains("workshop"));
+    assert_eq!(shown, expected);
+    ada.has_no_complaints();
+}

@@ -1,0 +1,174 @@
+//! Somebody who uses the page: by its buttons, fields and keys.
+
+use crate::support::browser::Browser;
+use crate::support::{PASSWORD, Server, User, unique};
+use serde_json::{Value, json};
+
+pub fn quoted(text: &str) -> String {
+    serde_json::to_string(text).unwrap()
+}
+
+/// Somebody in front of a browser.
+pub struct Person {
+    /// The username.
+    pub name: String,
+    /// What they see.
+    pub browser: Browser,
+}
+
+/// The texts of the messages shown, those on their way too.
+const SHOWN: &str = "[...document.querySelectorAll('#messages .message .content')].map((m) => m.innerText.trim())";
+
+impl Person {
+    /// Opens the page and signs up by its form.
+    pub async fn sign_up(server: &Server, path: &str, name: &str, display_name: &str) -> Self {
+        let mut person = Self { name: unique(name), browser: Browser::start().await };
+        person.browser.appear(1_280, 800, "light").await;
+        person.browser.open(&format!("{}/{path}", server.base_url)).await;
+        person.browser.wait_for("document.getElementById('sign-switch')").await;
+        person.click("#sign-switch").await;
+        let email = format!("{}@example.org", person.name);
+        let name = person.name.clone();
+        for (field, value) in
+            [("username", name.as_str()), ("display_name", display_name), ("email", &email), ("password", PASSWORD)]
+        {
+            person.fill(&format!("#sign input[name={field}]"), value).await;
+        }
+        person.click("#sign button.primary").await;
+        person.is_up_to_date(0).await;
+        person
+    }
+
+    /// Opens the page in a browser of their own and signs in.
+    pub async fn sign_in(server: &Server, name: &str, password: &str) -> Self {
+        let mut person = Self { name: name.to_owned(), browser: Browser::start().await };
+        person.browser.appear(1_280, 800, "light").await;
+        person.browser.open(&format!("{}/", server.base_url)).await;
+        person.fill("#sign input[name=login]", name).await;
+        person.fill("#sign input[name=password]", password).await;
+        person.click("#sign button.primary").await;
+        person.is_up_to_date(0).await;
+        person
+    }
+
+    /// Clicks an element as soon as it is there.
+    pub async fn click(&mut self, selector: &str) {
+        self.once_there(selector, "click").await;
+    }
+
+    /// Calls a method of an element as soon as it is there: in one step, since the page may draw it anew at any time.
+    pub async fn once_there(&mut self, selector: &str, method: &str) {
+        let called = format!("((e) => e && (e.{method}(), true))(document.querySelector({}))", quoted(selector));
+        self.browser.wait_for(&called).await;
+    }
+
+    /// Types a text into a field.
+    pub async fn fill(&mut self, selector: &str, text: &str) {
+        // What is hidden cannot have the focus, and the text would go elsewhere.
+        let focused = format!(
+            "((e) => e && (e.focus(), document.activeElement === e))(document.querySelector({}))",
+            quoted(selector)
+        );
+        self.browser.wait_for(&focused).await;
+        self.browser.call("Input.insertText", json!({"text": text})).await;
+    }
+
+    pub async fn press(&mut self, key: &str, code: i32) {
+        for kind in ["rawKeyDown", "keyUp"] {
+            let event = json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code});
+            self.browser.call("Input.dispatchKeyEvent", event).await;
+        }
+    }
+
+    /// Writes into the composer and presses Enter.
+    pub async fn say(&mut self, text: &str) {
+        self.fill("#compose", text).await;
+        self.press("Enter", 13).await;
+    }
+
+    /// Waits until a message is shown once, stored.
+    pub async fn sees(&mut self, text: &str) {
+        let stored = "[...document.querySelectorAll('#messages .message:not(.pending) .content')]";
+        let found = format!("{stored}.filter((m) => m.innerText.includes({})).length === 1", quoted(text));
+        self.browser.wait_for(&found).await;
+    }
+
+    /// Waits until the page says that everything missed has come, at least `times` times since it was opened.
+    pub async fn is_up_to_date(&mut self, times: u32) {
+        let status = "document.getElementById('connection')";
+        let live = format!("{status}?.dataset.state === 'live' && Number({status}.dataset.caughtUp) >= {times}");
+        self.browser.wait_for(&live).await;
+    }
+
+    pub async fn has_noticed_the_cut(&mut self) {
+        self.browser.wait_for("document.getElementById('banner').dataset.kind === 'lost'").await;
+    }
+
+    pub async fn shown(&mut self) -> Vec<String> {
+        let shown = self.browser.evaluate(SHOWN).await;
+        shown.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The same person with a token of their own, for looking at what the server has.
+    pub async fn token(&self, server: &Server) -> User {
+        let body = json!({"login": self.name, "password": PASSWORD});
+        let (status, answer) = server.post("/auth/login", None, &body).await;
+        assert_eq!(status, 200, "{answer}");
+        User::from_answer(&answer)
+    }
+
+    /// A picture; nothing may stick out of the page.
+    pub async fn picture(&mut self, name: &str, width: u32, height: u32, scheme: &str) {
+        self.browser.appear(width, height, scheme).await;
+        // Two frames: one for what the change of size asks for, one until it is drawn.
+        let frames =
+            "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 300))))";
+        self.browser.evaluate(frames).await;
+        let overflow = "[document.documentElement, ...document.querySelectorAll('dialog, .panel-body, .lists')]\
+                        .map((box) => box.scrollWidth - box.clientWidth).filter((over) => over > 0)";
+        assert_eq!(self.browser.evaluate(overflow).await, json!([]), "nothing sticks out in {name}");
+        self.browser.screenshot(name).await;
+    }
+
+    /// No complaint but of requests that failed.
+    pub fn has_no_complaints(&mut self) {
+        let complaints = self.browser.take_complaints();
+        let failed = |complaint: &Value| {
+            let source = &complaint["entry"]["source"];
+            // A WebSocket that cannot connect is reported as the page's own words.
+            source == "network" || complaint["entry"]["text"].as_str().unwrap_or("").contains("WebSocket")
+        };
+        assert!(complaints.iter().all(failed), "{complaints:?}");
+    }
+}
+
+/// Ada makes a room; its id.
+pub async fn create_room(ada: &mut Person, name: &str) -> String {
+    ada.click("#new").await;
+    ada.fill("#room-name", name).await;
+    ada.fill("#room-description", "Where everybody meets").await;
+    ada.click("#create").await;
+    ada.browser.wait_for("document.getElementById('title')").await;
+    let hash = ada.browser.evaluate("location.hash").await;
+    hash.as_str().unwrap().trim_start_matches("#/").to_owned()
+}
+
+/// Bob finds the room and joins it: in the list, or by its address where the server has no list.
+pub async fn join_room(bob: &mut Person, room: &str) {
+    bob.click("#discover").await;
+    bob.browser.wait_for("document.getElementById('public-rooms')?.dataset.ready").await;
+    let listed = format!("document.querySelector('[data-room={room}]')");
+    if bob.browser.evaluate(&format!("Boolean({listed})")).await == true {
+        bob.browser.evaluate(&format!("{listed}.click()")).await;
+    } else {
+        bob.fill("#room-by-address", room).await;
+        bob.click("#join-by-address").await;
+    }
+    bob.browser.wait_for(&format!("location.hash === '#/{room}' && document.getElementById('title')")).await;
+    bob.browser.wait_for("!document.querySelector('dialog')").await;
+}
+
+pub async fn unread(server: &Server, user: &User, conversation: &str) -> i64 {
+    let answer = server.ok(user, "get_conversation", json!({"conversation_id": conversation})).await;
+    answer["conversation"]["unread_count"].as_i64().unwrap()
+}

@@ -1,0 +1,241 @@
+//! Rooms and threads: who comes and goes is said, private rooms are entered by asking, followed threads say what is new in
+//! them, and what a server has switched off is not offered.
+
+use crate::person::{Person, create_room, join_room};
+use crate::support::{Server, id_of};
+use serde_json::json;
+
+const LINES: &str = "[...document.querySelectorAll('#messages .system')].map((line) => line.innerText.trim())";
+
+impl Person {
+    /// Opens a conversation by its address.
+    async fn go(&mut self, conversation: &str) {
+        self.browser.evaluate(&format!("void (location.hash = '#/{conversation}')")).await;
+    }
+
+    async fn speaks(&mut self, language: &str) {
+        self.click("#me").await;
+        self.click(&format!("#settings [data-value={language}]")).await;
+        self.browser.wait_for(&format!("document.documentElement.lang === '{language}'")).await;
+        self.click("dialog header button").await;
+        self.browser.wait_for("!document.querySelector('dialog')").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_and_goes_is_a_line_in_the_readers_language() {
+    let server = Server::start(2, &[]);
+    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let mut bob = Person::sign_up(&server, "?format=json", "bob", "Bob Martin").await;
+    let room = create_room(&mut ada, "station").await;
+    // Nobody looks: what the server says is nothing new to read.
+    ada.go("").await;
+    join_room(&mut bob, &room).await;
+    bob.say("the first word").await;
+    ada.browser.wait_for("document.querySelector('#rooms .badge')?.textContent === '1'").await;
+    ada.go(&room).await;
+    ada.sees("the first word").await;
+    assert_eq!(ada.browser.evaluate(LINES).await, json!(["Bob Martin joined"]));
+    let reader = ada.token(&server).await;
+    let carol = server.register_as(&crate::support::unique("carol")).await;
+    server.ok(&reader, "invite_member", json!({"conversation_id": room, "user_id": carol.id})).await;
+    server.ok(&reader, "remove_member", json!({"conversation_id": room, "user_id": carol.id})).await;
+    let expected = json!([
+        "Bob Martin joined".to_owned(),
+        format!("Ada Lovelace added {}", carol.name),
+        format!("Ada Lovelace removed {}", carol.name)
+    ]);
+    ada.browser
+        .wait_for(&format!("JSON.stringify({LINES}) === {}", crate::person::quoted(&expected.to_string())))
+        .await;
+    assert_eq!(
+        bob.browser.evaluate("document.querySelectorAll('#messages .system button.icon-button').length").await,
+        0
+    );
+    ada.picture("web-system.png", 1_280, 800, "light").await;
+    ada.picture("web-system-phone-dark.png", 360, 740, "dark").await;
+    ada.browser.appear(1_280, 800, "light").await;
+    bob.speaks("fr").await;
+    let french = json!([
+        "Bob Martin a rejoint la conversation".to_owned(),
+        format!("Ada Lovelace a ajouté {}", carol.name),
+        format!("Ada Lovelace a retiré {}", carol.name)
+    ]);
+    bob.browser.wait_for(&format!("JSON.stringify({LINES}) === {}", crate::person::quoted(&french.to_string()))).await;
+
+    // Whoever moderates can take a line away.
+    ada.click("#messages .system [data-do=delete]").await;
+    ada.click("dialog button.primary.bad").await;
+    for person in [&mut ada, &mut bob] {
+        person.browser.wait_for(&format!("{LINES}.length === 2")).await;
+        person.has_no_complaints();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_private_room_is_entered_by_asking() {
+    let server = Server::start(2, &[]);
+    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    // A name that is longer than a telephone is wide.
+    let name = "Bob Bartholomew Montgomery-Featherstonehaugh";
+    let mut bob = Person::sign_up(&server, "?format=json", "bob", name).await;
+    ada.click("#new").await;
+    ada.fill("#room-name", "council").await;
+    ada.click("#room-private").await;
+    ada.click("#create").await;
+    ada.browser.wait_for("document.getElementById('title')").await;
+    let room = ada.browser.evaluate("location.hash.slice(2)").await.as_str().unwrap().to_owned();
+
+    // By its address, as somebody was given it.
+    bob.click("#discover").await;
+    bob.browser.wait_for("document.getElementById('public-rooms')?.dataset.ready").await;
+    bob.fill("#room-by-address", &room).await;
+    bob.click("#join-by-address").await;
+    bob.browser.wait_for("!document.querySelector('dialog')").await;
+    let words = format!("I bring <b>cake</b>{}", "e".repeat(120));
+    bob.fill("#request-text", &words).await;
+    bob.picture("web-ask.png", 1_280, 800, "light").await;
+    bob.picture("web-ask-phone-dark.png", 360, 740, "dark").await;
+    bob.browser.appear(1_280, 800, "light").await;
+    bob.click("#request").await;
+    bob.browser.wait_for("document.getElementById('requested')").await;
+
+    ada.browser.wait_for("document.getElementById('request-count')?.textContent === '1'").await;
+    ada.click("#show-details").await;
+    let shown = "document.querySelector('#requests blockquote')?.textContent";
+    ada.browser.wait_for(&format!("{shown} === {}", crate::person::quoted(&words))).await;
+    ada.picture("web-requests.png", 1_280, 800, "light").await;
+    ada.picture("web-requests-phone-dark.png", 360, 740, "dark").await;
+    ada.browser.appear(1_280, 800, "light").await;
+    // It is found again after a reload, on both sides; then it is taken back, made anew and declined.
+    for person in [&mut ada, &mut bob] {
+        person.browser.call("Page.reload", json!({})).await;
+        person.is_up_to_date(0).await;
+    }
+    ada.browser.wait_for("document.getElementById('request-count')?.textContent === '1'").await;
+    bob.click("#cancel-request").await;
+    ada.browser.wait_for("!document.getElementById('request-count')").await;
+    bob.click("#request").await;
+    ada.click("#show-details").await;
+    ada.click("#requests [data-do=decline]").await;
+    bob.browser.wait_for("document.getElementById('toasts').innerText.includes('declined')").await;
+    ada.browser.wait_for("!document.getElementById('request-count') && !document.getElementById('requests')").await;
+
+    bob.click("#request").await;
+    ada.click("#requests [data-do=accept]").await;
+    bob.browser.wait_for("document.getElementById('title')?.textContent === 'council'").await;
+    bob.say("here is the cake").await;
+    ada.sees("here is the cake").await;
+    ada.browser.wait_for(&format!("JSON.stringify({LINES}).includes('Ada Lovelace added {name}')")).await;
+    ada.has_no_complaints();
+    bob.has_no_complaints();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_followed_thread_says_what_is_new_until_it_is_read() {
+    let server = Server::start(2, &[]);
+    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let mut bob = Person::sign_up(&server, "?format=json", "bob", "Bob Martin").await;
+    let room = create_room(&mut ada, "workshop").await;
+    join_room(&mut bob, &room).await;
+    ada.say("Shall we meet on Thursday?").await;
+    bob.sees("Thursday").await;
+    bob.click("#messages [data-do=thread]").await;
+    for (n, text) in ["Friday is better", "or Saturday"].iter().enumerate() {
+        bob.fill("#reply", text).await;
+        bob.press("Enter", 13).await;
+        ada.browser.wait_for(&format!("document.querySelector('#threads .badge')?.textContent === '{}'", n + 1)).await;
+    }
+    // Another window of Ada's knows the same.
+    let mut elsewhere = Person::sign_in(&server, &ada.name, crate::support::PASSWORD).await;
+    elsewhere.browser.wait_for("document.querySelector('#threads .badge')?.textContent === '2'").await;
+
+    ada.click("#threads").await;
+    ada.browser.wait_for("document.querySelector('#panel .found.unread .badge')?.textContent === '2'").await;
+    ada.picture("web-threads.png", 1_280, 800, "light").await;
+    ada.picture("web-threads-phone-dark.png", 360, 740, "dark").await;
+    ada.browser.appear(1_280, 800, "light").await;
+    ada.click("#panel .found").await;
+    ada.browser.wait_for("document.querySelector('#panel .divider')").await;
+    for person in [&mut ada, &mut elsewhere] {
+        person.browser.wait_for("document.querySelector('#threads .badge')?.textContent === ''").await;
+    }
+    // What comes while it is open is read; once it is not followed, nothing is told.
+    bob.fill("#reply", "Sunday it is").await;
+    bob.press("Enter", 13).await;
+    ada.browser.wait_for("document.getElementById('panel').innerText.includes('Sunday it is')").await;
+    let reader = ada.token(&server).await;
+    let read = async || {
+        let threads = server.ok(&reader, "list_threads", json!({})).await;
+        threads["threads"].as_array().unwrap().iter().all(|thread| thread["unread_count"] == 0)
+    };
+    let began = std::time::Instant::now();
+    while !read().await {
+        assert!(began.elapsed() < crate::support::PATIENCE, "the server is not told that the thread was read");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    ada.click("#follow").await;
+    ada.browser.wait_for("document.getElementById('follow')?.getAttribute('aria-pressed') === 'false'").await;
+    elsewhere.click("#threads").await;
+    elsewhere.browser.wait_for("document.getElementById('panel').innerText.includes('You follow no threads')").await;
+    for person in [&mut ada, &mut bob, &mut elsewhere] {
+        person.has_no_complaints();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_switched_off_is_not_offered() {
+    let names = ["message_reactions", "pinned_messages", "user_mentions", "message_threads"];
+    let keys = names.map(|name| format!("features.{name}"));
+    let settings: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "false")).collect();
+    let server = Server::start(2, &settings);
+    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    create_room(&mut ada, "plain").await;
+    ada.say("a message").await;
+    ada.sees("a message").await;
+    ada.browser.wait_for("document.querySelector('#messages [data-do=edit]')").await;
+    let offered = "[...document.querySelectorAll('#messages .tools .emoji, #messages [data-do=thread], #messages [data-do=pin], \
+                   #show-pins, #mentions, #threads')].filter((one) => !one.hidden).length";
+    assert_eq!(ada.browser.evaluate(offered).await, 0);
+    ada.has_no_complaints();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_hides_what_they_read_is_not_seen_reading() {
+    let server = Server::start(2, &[]);
+    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let mut bob = Person::sign_up(&server, "", "bob", "Bob Martin").await;
+    let (reader, other) = (ada.token(&server).await, bob.token(&server).await);
+    let data = json!({"kind": "direct", "member_ids": [other.id]});
+    let dm = id_of(&server.ok(&reader, "create_conversation", data).await);
+    ada.go(&dm).await;
+    bob.go(&dm).await;
+    ada.say("do you see this?").await;
+    ada.browser.wait_for("document.querySelector('#messages .seen')").await;
+
+    bob.click("#me").await;
+    bob.click("#account-open").await;
+    bob.browser.wait_for("document.getElementById('edit-receipts')?.checked").await;
+    bob.click("#edit-receipts").await;
+    bob.click("#save-profile").await;
+    bob.browser.wait_for("document.getElementById('toasts').innerText.includes('Saved')").await;
+    bob.click("dialog header button").await;
+    ada.say("and this?").await;
+    bob.sees("and this?").await;
+    let read = async || {
+        let answer = server.ok(&other, "get_conversation", json!({"conversation_id": dm})).await;
+        answer["conversation"]["unread_count"] == 0
+    };
+    let began = std::time::Instant::now();
+    while !read().await {
+        assert!(began.elapsed() < crate::support::PATIENCE, "Bob's page does not say that he has read it");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    // What Bob does then comes after whatever was told of his reading.
+    let emoji = "[...document.querySelectorAll('#messages .message')].at(-1)?.querySelector('.tools .emoji')";
+    bob.browser.wait_for(&format!("((e) => e && (e.click(), true))({emoji})")).await;
+    ada.browser.wait_for("document.querySelector('#messages .reaction')").await;
+    assert_eq!(ada.browser.evaluate("document.querySelectorAll('#messages .seen').length").await, 0);
+    ada.has_no_complaints();
+    bob.has_no_complaints();
+}

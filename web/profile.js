@@ -1,0 +1,93 @@
+// Somebody's card: who they are, and what can be done about them: writing, blocking, and by rank their role, silence and
+// removal in the conversation that is open.
+
+import { avatar, confirm, dialog, h, icon } from "./dom.js";
+import { dateOf, momentOf, t } from "./i18n.js";
+import { editProfile } from "./account.js";
+
+const RANK = { read_only: 0, member: 1, moderator: 2, admin: 3, owner: 4 };
+
+/** Opens the card of a user; `app.current` is where they may be a member. */
+export function showProfile(app, id) {
+    const { store, act } = app;
+    const conversation = app.current;
+    return dialog(t("profile"), (close) => {
+        const body = h("div", { class: "profile", id: "profile", dataset: { user: id } });
+        let created;
+        const doing = (work) => async () => {
+            close();
+            await work();
+        };
+        const button = (symbol, text, work, props = {}) =>
+            h("button", { type: "button", class: "wide-button", onclick: doing(work), ...props }, icon(symbol), text);
+        const render = () => {
+            const person = app.person(id);
+            const presence = store.presence.get(id);
+            const member = conversation?.members.get(id);
+            const isMe = id === store.me.id;
+            const isBlocked = store.blocked.has(id);
+            const facts = [
+                presence && [t("presence"), [t(`presence_${presence.status}`), presence.status_text].filter(Boolean).join(" · ")],
+                member && conversation.kind !== "direct" && [t("role"), t(`role_${member.role}`)],
+                isMuted(member) && [t("muted_until"), isForever(member) ? t("until_lifted") : momentOf(member.muted_until)],
+                created && [t("here_since"), dateOf(created)],
+            ].filter(Boolean);
+            body.replaceChildren(
+                h("div", { class: "profile-head" }, avatar({ id, name: person.display_name, url: person.avatar_url }, "large"),
+                    h("div", {}, h("strong", { id: "profile-name" }, person.display_name), h("span", { class: "soft" }, `@${person.username}`))),
+                person.bio ? h("p", { class: "bio", id: "profile-bio" }, person.bio) : "",
+                facts.length > 0 ? h("dl", { class: "facts" }, facts.flatMap(([what, words]) => [h("dt", {}, what), h("dd", {}, words)])) : "",
+                h("div", { class: "choices" },
+                    isMe && button("edit", t("edit_profile"), () => editProfile(app), { id: "edit-profile" }),
+                    !isMe && !isBlocked && button("send", t("write_to"), () => act.create({ kind: "direct", member_ids: [id] }), { id: "write-to", class: "wide-button primary" }),
+                    member && !isMe && moderation(app, conversation, member, button, doing),
+                    !isMe && app.can("list_blocks") && (isBlocked
+                        ? button("check", t("unblock"), () => act.block(person, false), { id: "unblock" })
+                        : button("block", t("block"), () => block(app, person), { id: "block", class: "wide-button bad" }))));
+        };
+        render();
+        app.reads.profile(id).then((profile) => {
+            created = profile?.created_at;
+            if (body.isConnected) render();
+        });
+        return body;
+    });
+}
+
+async function block(app, person) {
+    const title = t("block_title", { name: person.display_name });
+    if (await confirm(title, t("block_words"), { cancel: t("cancel"), label: t("block") })) await app.act.block(person, true);
+}
+
+/** The buttons that one's rank gives; `button` makes one, `doing` closes the card before its work. */
+function moderation(app, conversation, member, button, doing) {
+    const mine = RANK[conversation.role];
+    if (conversation.kind === "direct" || mine < RANK.moderator || mine <= RANK[member.role]) return [];
+    const { act } = app;
+    const data = { conversation_id: conversation.id, user_id: member.id };
+    const roles = ["read_only", "member", "moderator", "admin"].filter((role) => RANK[role] < mine);
+    const sure = async (command, key) => {
+        const title = t(`${key}_title`, { name: app.called(member) });
+        if (await confirm(title, t(`${key}_words`), { cancel: t("cancel"), label: t(key) })) await act.moderate(command, data);
+    };
+    const muted = isMuted(member);
+    return [
+        mine >= RANK.admin && app.can("set_role") && h("fieldset", {}, h("legend", {}, t("role")), h("div", { class: "segments" }, roles.map((role) =>
+            h("button", { type: "button", "aria-pressed": String(role === member.role), dataset: { role }, onclick: doing(() => role !== member.role && act.moderate("set_role", { ...data, role })) }, t(`role_${role}`))))),
+        conversation.role === "owner" && app.can("transfer_ownership") && button("shield", t("make_owner"), () => sure("transfer_ownership", "make_owner"), { id: "make-owner" }),
+        app.can("mute_member") && (muted
+            ? button("bell", t("unmute"), () => act.moderate("mute_member", { ...data, duration_s: 0 }), { id: "unmute" })
+            : button("bell", t("mute_hour"), () => act.moderate("mute_member", { ...data, duration_s: 3_600 }), { id: "mute" })),
+        app.can("remove_member") && button("leave", t("remove_member"), () => sure("remove_member", "remove_member"), { id: "remove-member", class: "wide-button bad" }),
+        app.can("ban_member") && button("close", t("ban"), () => sure("ban_member", "ban"), { id: "ban", class: "wide-button bad" }),
+    ];
+}
+
+function isMuted(member) {
+    return Boolean(member?.muted_until) && new Date(member.muted_until) > new Date();
+}
+
+/** A silence without an end is said as one until the year 9999. */
+function isForever({ muted_until }) {
+    return muted_until.startsWith("9999");
+}
