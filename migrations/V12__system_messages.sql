@@ -196,7 +196,6 @@ BEGIN
     IF c.member_limit <= (SELECT s.member_count FROM conversation_statistics s WHERE s.conversation_id = c.id) THEN
         PERFORM refuse('conflict', format('the conversation is full: it can have %s members', c.member_limit));
     END IF;
-    DELETE FROM conversation_join_requests x WHERE x.conversation_id = c.id AND x.user_id = p_user;
     DELETE FROM conversation_restrictions x WHERE x.conversation_id = c.id AND x.user_id = p_user RETURNING * INTO r;
     -- The marker starts at the present, behind both entries below: what was said before somebody joined is history, not unread.
     INSERT INTO conversation_members (conversation_id, user_id, joined_seq, read_seq, role, muted_until, profile_version)
@@ -262,6 +261,7 @@ BEGIN
             PERFORM refuse('not_found', 'data.code: this invitation does not exist, has expired, or was used up');
         END IF;
         o.events := add_member(c, p_actor, i.created_by, p_mutation_id);
+        o.notices := close_request(c, p_actor, i.created_by, 'accepted');
         UPDATE conversation_invites x SET uses = x.uses + 1 WHERE x.code = i.code;
         o.gained := ARRAY[p_actor];
         v_seq := o.events -> 0 -> 'seq';
@@ -287,6 +287,7 @@ BEGIN
     SELECT m.joined_seq INTO v_seq FROM conversation_members m WHERE m.conversation_id = c.id AND m.user_id = v_user;
     IF NOT FOUND THEN
         o.events := add_member(c, v_user, p_actor, p_mutation_id);
+        o.notices := close_request(c, v_user, p_actor, 'accepted');
         v_seq := o.events -> 0 -> 'seq';
         o.gained := ARRAY[v_user];
     END IF;
@@ -368,7 +369,7 @@ BEGIN
     END IF;
     INSERT INTO conversation_bans (conversation_id, user_id, banned_by, reason)
     VALUES (c.id, v_user, p_actor, p_arguments ->> 'reason') ON CONFLICT DO NOTHING;
-    DELETE FROM conversation_join_requests x WHERE x.conversation_id = c.id AND x.user_id = v_user;
+    o.notices := close_request(c, v_user, p_actor, 'declined');
     o.lost := ARRAY[v_user];
     o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'user_id', v_user,
                                    'seq', coalesce(o.events -> -1 -> 'seq', to_jsonb(c.last_seq)));

@@ -1,5 +1,5 @@
 -- Asking to be let into a private room. A request is between the one who asks and those who moderate: it is in no log, and
--- it is gone once it is decided, withdrawn, or whoever asked has come in or was banned.
+-- it is gone once it is decided, withdrawn, or whoever asked has come in another way or was banned.
 
 CREATE TABLE conversation_join_requests (
     conversation_id bigint      NOT NULL REFERENCES conversations ON DELETE CASCADE,
@@ -18,7 +18,7 @@ CREATE POLICY writer_asks ON conversation_join_requests TO chat_writer USING (tr
 GRANT SELECT ON conversation_join_requests TO chat_app;
 GRANT SELECT, INSERT, DELETE, UPDATE (text) ON conversation_join_requests TO chat_writer;
 
--- Tells those who moderate, the highest roles first, and whom else it concerns.
+-- For those who moderate, the highest roles first, and whom else it concerns.
 CREATE FUNCTION request_notice(p_conversation bigint, p_also bigint[], p_kind text, p_payload jsonb) RETURNS jsonb
 LANGUAGE sql STABLE AS $$
     SELECT jsonb_build_array(jsonb_build_object('kind', p_kind, 'payload', p_payload, 'users', p_also || array(
@@ -26,6 +26,14 @@ LANGUAGE sql STABLE AS $$
          WHERE m.conversation_id = p_conversation AND m.role >= 'moderator' AND m.user_id <> ALL (p_also)
          ORDER BY m.role DESC, m.user_id LIMIT 100)))
 $$;
+
+-- Ends a request, if there is one, and says so.
+CREATE FUNCTION close_request(c conversations, p_user bigint, p_actor bigint, p_outcome text) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM conversation_join_requests x WHERE x.conversation_id = c.id AND x.user_id = p_user;
+    RETURN CASE WHEN FOUND THEN request_notice(c.id, ARRAY[p_user], 'join_request_decided', jsonb_build_object(
+        'user', actor_json(p_user), 'outcome', p_outcome, 'actor', actor_json(p_actor))) END;
+END $$;
 
 CREATE FUNCTION mutate_request_to_join(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
 RETURNS mutation_outcome LANGUAGE plpgsql AS $$
@@ -72,11 +80,7 @@ DECLARE
     c conversations := locked_conversation(p_conversation);
 BEGIN
     o.conversation_id := c.id;
-    DELETE FROM conversation_join_requests x WHERE x.conversation_id = c.id AND x.user_id = p_actor;
-    IF FOUND THEN
-        o.notices := request_notice(c.id, ARRAY[p_actor], 'join_request_decided', jsonb_build_object(
-            'user', actor_json(p_actor), 'outcome', 'cancelled', 'actor', actor_json(p_actor)));
-    END IF;
+    o.notices := close_request(c, p_actor, p_actor, 'cancelled');
     o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'requested', false);
     RETURN o;
 END $$;
@@ -91,15 +95,12 @@ DECLARE
     v_accepted boolean := (p_arguments -> 'accepted')::boolean;
 BEGIN
     o.conversation_id := c.id;
-    DELETE FROM conversation_join_requests x WHERE x.conversation_id = c.id AND x.user_id = v_user;
-    IF FOUND THEN
+    o.notices := close_request(c, v_user, p_actor, CASE WHEN v_accepted THEN 'accepted' ELSE 'declined' END);
+    IF o.notices IS NOT NULL THEN
         IF v_accepted THEN
             o.events := add_member(c, v_user, p_actor, p_mutation_id);
             o.gained := ARRAY[v_user];
         END IF;
-        o.notices := request_notice(c.id, ARRAY[v_user], 'join_request_decided', jsonb_build_object(
-            'user', actor_json(v_user), 'outcome', CASE WHEN v_accepted THEN 'accepted' ELSE 'declined' END,
-            'actor', actor_json(p_actor)));
     ELSIF NOT EXISTS (SELECT FROM users u WHERE u.id = v_user) THEN
         PERFORM refuse('not_found', 'data.user_id: no such user');
     ELSIF v_accepted AND NOT EXISTS (

@@ -167,10 +167,12 @@ async fn a_private_room_is_entered_by_asking() {
     assert_eq!(owner.event_where("join_request_decided", |e| e["user"]["id"] == kim.id).await["outcome"], "cancelled");
     server.ok(&kim, "request_to_join", here.clone()).await;
     server.ok(&ann, "invite_member", json!({"conversation_id": room, "user_id": kim.id})).await;
+    assert_eq!(owner.event_where("join_request_decided", |e| e["user"]["id"] == kim.id).await["outcome"], "accepted");
     assert_eq!(server.ok(&ann, "list_join_requests", here.clone()).await["requests"], json!([]));
     server.ok(&kim, "leave_conversation", here.clone()).await;
     server.ok(&kim, "request_to_join", here.clone()).await;
     server.ok(&ann, "ban_member", json!({"conversation_id": room, "user_id": kim.id})).await;
+    assert_eq!(owner.event_where("join_request_decided", |e| e["user"]["id"] == kim.id).await["outcome"], "declined");
     assert_eq!(server.ok(&ann, "list_join_requests", here.clone()).await["requests"], json!([]));
     assert_eq!(code(&server.call(&kim, "request_to_join", here.clone()).await.unwrap_err()), "banned");
 }
