@@ -23,15 +23,15 @@ async fn a_thread_has_a_marker_of_its_own() {
     let server = shards(4).await;
     let (ann, bob, eve) = (server.register().await, server.register().await, server.register().await);
     let room = server.room(&[&ann, &bob, &eve]).await;
-    let root = say(server, &ann, &room, None).await;
-    let about = json!({"message_id": root["message_id"]});
+    let begun = say(server, &ann, &room, None).await;
+    let about = json!({"message_id": begun["message_id"]});
     let thread = async |user: &User| state(&server.ok(user, "get_thread", about.clone()).await);
     assert_eq!(thread(&ann).await, (false, 0, 0), "a message alone is no thread");
 
-    let first = say(server, &bob, &room, Some(&root["message_id"])).await;
-    let second = say(server, &bob, &room, Some(&root["message_id"])).await;
+    let first = say(server, &bob, &room, Some(&begun["message_id"])).await;
+    let second = say(server, &bob, &room, Some(&begun["message_id"])).await;
     let (root_seq, first_seq, second_seq) =
-        (root["seq"].as_i64().unwrap(), first["seq"].as_i64().unwrap(), second["seq"].as_i64().unwrap());
+        (begun["seq"].as_i64().unwrap(), first["seq"].as_i64().unwrap(), second["seq"].as_i64().unwrap());
     assert_eq!(thread(&ann).await, (true, root_seq, 2), "whoever began it follows it, from there on");
     assert_eq!(thread(&bob).await, (true, first_seq, 0), "one's own are not unread");
     assert_eq!(thread(&eve).await, (false, 0, 0));
@@ -41,9 +41,9 @@ async fn a_thread_has_a_marker_of_its_own() {
     let mut telephone = Client::none(server, &ann, Format::MessagePack).await;
     let mut reading = Client::none(server, &ann, Format::Json).await;
     let answer = reading.ok("mark_thread_read", mark(first_seq)).await;
-    assert_eq!((&answer["message_id"], state(&answer)), (&root["message_id"], (true, first_seq, 1)));
+    assert_eq!((&answer["message_id"], state(&answer)), (&begun["message_id"], (true, first_seq, 1)));
     let told = telephone.event("thread_follow_updated").await;
-    assert_eq!((&told["message_id"], state(&told)), (&root["message_id"], (true, first_seq, 1)));
+    assert_eq!((&told["message_id"], state(&told)), (&begun["message_id"], (true, first_seq, 1)));
     assert_eq!(told["conversation_id"], json!(room));
     assert_eq!(state(&reading.ok("mark_thread_read", mark(0)).await), (true, first_seq, 1), "only forward");
     assert_eq!(
@@ -58,10 +58,10 @@ async fn a_thread_has_a_marker_of_its_own() {
     server.ok(&eve, "delete_message", json!({"message_id": third["message_id"]})).await;
     assert_eq!(thread(&ann).await, (true, second_seq, 0), "what is gone cannot be read");
 
-    let stop = json!({"message_id": root["message_id"], "following": false});
+    let stop = json!({"message_id": begun["message_id"], "following": false});
     assert_eq!(state(&server.ok(&ann, "follow_thread", stop).await), (false, 0, 0));
-    let last = say(server, &bob, &room, Some(&root["message_id"])).await;
-    let again = json!({"message_id": root["message_id"], "following": true});
+    let last = say(server, &bob, &room, Some(&begun["message_id"])).await;
+    let again = json!({"message_id": begun["message_id"], "following": true});
     let last_seq = last["seq"].as_i64().unwrap();
     let followed = server.ok(&ann, "follow_thread", again).await;
     assert_eq!((state(&followed).0, state(&followed).2), (true, 0), "from now on");
@@ -73,13 +73,13 @@ async fn followed_threads_are_listed_the_newest_reply_first() {
     let server = server().await;
     let (ann, bob) = (server.register().await, server.register().await);
     let (room, other) = (server.room(&[&ann, &bob]).await, server.room(&[&ann, &bob]).await);
-    let mut roots = Vec::new();
+    let mut threads_begun = Vec::new();
     for place in [&room, &other, &room] {
-        let root = say(server, &ann, place, None).await["message_id"].clone();
-        say(server, &bob, place, Some(&root)).await;
-        roots.push(root);
+        let begun = say(server, &ann, place, None).await["message_id"].clone();
+        say(server, &bob, place, Some(&begun)).await;
+        threads_begun.push(begun);
     }
-    say(server, &bob, &room, Some(&roots[0])).await; // the oldest is talked about again
+    say(server, &bob, &room, Some(&threads_begun[0])).await; // the oldest is talked about again
     let listed = async |data: Value| {
         let page = server.ok(&ann, "list_threads", data).await;
         let threads = page["threads"].as_array().unwrap().clone();
@@ -87,14 +87,14 @@ async fn followed_threads_are_listed_the_newest_reply_first() {
         let unread: Vec<i64> = threads.iter().map(|thread| thread["unread_count"].as_i64().unwrap()).collect();
         (ids, unread, page["next_cursor"].clone())
     };
-    let newest_first = vec![roots[0].clone(), roots[2].clone(), roots[1].clone()];
+    let newest_first = vec![threads_begun[0].clone(), threads_begun[2].clone(), threads_begun[1].clone()];
     assert_eq!(listed(json!({})).await, (newest_first.clone(), vec![2, 1, 1], Value::Null));
     let (ids, unread, _) = listed(json!({"conversation_id": other})).await;
-    assert_eq!((ids, unread), (vec![roots[1].clone()], vec![1]));
+    assert_eq!((ids, unread), (vec![threads_begun[1].clone()], vec![1]));
     let mut cursor = Value::Null;
-    for root in &newest_first {
+    for newest in &newest_first {
         let (ids, _, next) = listed(json!({"limit": 1, "cursor": cursor})).await;
-        assert_eq!(ids, [root.clone()]);
+        assert_eq!(ids, std::slice::from_ref(newest));
         cursor = next;
     }
     assert_eq!(cursor, Value::Null);
