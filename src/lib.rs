@@ -27,7 +27,7 @@
 //! | [`net`] | a shard's sockets on `io_uring` | vocabulary, `wire::ws` |
 //! | [`shard`] | one core: sequences the five above | net, chat, wire, mesh, auth, vocabulary |
 //! | [`storage`] | the I/O shard: all of PostgreSQL | mesh, vocabulary |
-//! | [`control`] | HTTP: accounts, health, metrics | storage and mesh handles, auth, wire, vocabulary |
+//! | [`control`] | HTTP: accounts, health, metrics; tells changed profiles | storage and mesh handles, auth, wire, vocabulary |
 //! | [`boot`] | start and stop | everything |
 
 pub mod auth;
