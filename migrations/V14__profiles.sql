@@ -33,10 +33,3 @@ BEGIN
     o.result := '{}';
     RETURN o;
 END $$;
-
--- People are found by the beginning of their user name, or of any word of their name, without case and accents.
-CREATE INDEX users_by_username_prefix ON users (lower(username) text_pattern_ops);
-CREATE INDEX users_by_name ON users USING gin (to_tsvector('public.veza', display_name));
--- What somebody types for a name: words, the last of which may be a beginning, and nothing that has a meaning in a search.
-CREATE FUNCTION name_words(p_query text) RETURNS tsquery LANGUAGE sql IMMUTABLE AS
-    $$ SELECT search_words(regexp_replace(p_query, '["*''\\:&|!()<>-]+', ' ', 'g') || '*') $$;

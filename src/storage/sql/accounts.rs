@@ -109,7 +109,7 @@ pub const SEARCH_USERS: &str = "
 SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at
   FROM users
  WHERE is_active AND (lower(username) ~>=~ lower($1) AND lower(username) ~<~ (lower($1) || chr(1114111))
-                      OR to_tsvector('public.veza', display_name) @@ name_words($1))
+                      OR to_tsvector('public.veza', folded(display_name)) @@ name_words($1))
  ORDER BY lower(username) = lower($1) DESC, lower(username)
  LIMIT $2";
 
