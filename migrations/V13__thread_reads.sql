@@ -90,14 +90,20 @@ DECLARE
     m conversation_members := acting_member(c, p_actor);
     h message_head := message_in(c, p_arguments);
     v_root bigint := coalesce(h.parent_message_id, h.id);
+    v_seq  bigint := least((p_arguments -> 'seq')::bigint, c.last_seq);
+    o mutation_outcome;
 BEGIN
-    UPDATE thread_followers x
-       SET read_seq = greatest(x.read_seq, least((p_arguments -> 'seq')::bigint, c.last_seq))
-     WHERE x.root_message_id = v_root AND x.user_id = p_actor;
-    IF NOT FOUND THEN
+    IF NOT EXISTS (SELECT FROM thread_followers x WHERE x.root_message_id = v_root AND x.user_id = p_actor) THEN
         PERFORM refuse('conflict', 'you do not follow this thread; follow it first (follow_thread)');
     END IF;
-    RETURN following_outcome(c, v_root, p_actor);
+    UPDATE thread_followers x SET read_seq = v_seq
+     WHERE x.root_message_id = v_root AND x.user_id = p_actor AND x.read_seq < v_seq;
+    IF FOUND THEN
+        RETURN following_outcome(c, v_root, p_actor);
+    END IF;
+    o.conversation_id := c.id;
+    o.result := following_json(v_root, p_actor);
+    RETURN o;
 END $$;
 
 -- Not in the change log: a marker is the reader's own, it moves forward only, and repeating it changes nothing. Members see

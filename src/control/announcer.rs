@@ -53,12 +53,19 @@ pub async fn run(accounts: Accounts, port: Arc<dyn AnnouncePort>, changed: Arc<N
     }
 }
 
-/// Everything there is to be told now.
+/// Everything there is to be told now. Who cannot be told of is put behind the others.
 async fn announce_all(accounts: &Accounts, port: &dyn AnnouncePort) -> Result<(), Refusal> {
     loop {
         let users = accounts.unannounced(USERS).await?;
+        let mut failed = None;
         for &(user, version) in &users {
-            announce(accounts, port, user, version).await?;
+            if let Err(refusal) = announce(accounts, port, user, version).await {
+                accounts.announced(user, 0).await?;
+                failed = Some(refusal);
+            }
+        }
+        if let Some(refusal) = failed {
+            return Err(refusal);
         }
         if (users.len() as i64) < USERS {
             return Ok(());
