@@ -5,7 +5,7 @@ mod support;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Client, Format, Server, User, code, id_of, server, unique};
+use support::{Client, Format, Server, User, code, id_of, server, shards, unique};
 
 /// The messages of a conversation that the server wrote, as `user` reads them.
 async fn system_messages(server: &Server, user: &User, room: &str) -> Vec<Value> {
@@ -249,4 +249,35 @@ async fn a_changed_profile_reaches_all_who_see_it() {
     let database = server.database().await;
     let behind = "SELECT count(*) FROM users WHERE announced_version < profile_version";
     assert_eq!(database.query_one(behind, &[]).await.unwrap().get::<_, i64>(0), 0);
+}
+
+#[tokio::test]
+async fn who_shares_nothing_any_more_is_not_seen_any_more() {
+    let server = shards(4).await;
+    let (ann, bob, kim) = (server.register().await, server.register().await, server.register().await);
+    let rooms = [server.room(&[&kim, &ann, &bob]).await, server.room(&[&kim, &ann]).await];
+    let mut watching = Client::none(server, &ann, Format::Json).await;
+    let mut bobs = Client::none(server, &bob, Format::Json).await;
+    let mut kims = Client::none(server, &kim, Format::Json).await;
+    let shown = watching.ok("get_presence", json!({"user_ids": [bob.id, kim.id]})).await;
+    assert_eq!(shown["presence"].as_array().unwrap().len(), 2);
+    // Ann is removed from the room that she shares with Bob; with Kim she shares another one.
+    server.ok(&kim, "remove_member", json!({"conversation_id": rooms[0], "user_id": ann.id})).await;
+    let (mut quiet_rounds, mut rounds) = (0, 0);
+    while quiet_rounds < 2 {
+        rounds += 1;
+        assert!(rounds < 30, "Bob is still seen");
+        let text = format!("round {rounds}");
+        bobs.ok("set_presence", json!({"status": "busy", "status_text": text})).await;
+        kims.ok("set_presence", json!({"status": "busy", "status_text": text})).await;
+        let mut saw_bob = false;
+        loop {
+            let event = watching.event("presence").await;
+            if event["user_id"] == kim.id && event["status_text"] == text {
+                break;
+            }
+            saw_bob |= event["user_id"] == bob.id;
+        }
+        quiet_rounds = if saw_bob { 0 } else { quiet_rounds + 1 };
+    }
 }

@@ -180,6 +180,7 @@ impl Shard {
             Some(Pending::Command(asked)) => self.reply(asked, answer),
             Some(Pending::Subscribe(asked, wanted)) => self.heads_answered(asked, wanted, answer),
             Some(Pending::Presence(asked)) => self.presence_permitted(asked, answer),
+            Some(Pending::PresenceCheck(conn, users)) => self.presence_checked(conn, users, &answer),
             Some(Pending::PresencePart(gathering)) => {
                 let found = if let Answer::Presence(shown) = answer { Some(shown) } else { None };
                 self.presence_gathered(&gathering, found);

@@ -49,7 +49,7 @@ use deliver::Backlog;
 use pending::PendingTable;
 use serde::Serialize;
 use session::Client;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -113,6 +113,8 @@ pub struct Shard {
     registry: Registry,
     /// As the users' shard: whose presence has changed since it was last told.
     presence_news: BTreeSet<UserId>,
+    /// Watches that may have lost their ground; at most as many as there are watches.
+    presence_doubts: BTreeMap<ConnId, BTreeSet<UserId>>,
     presence_due_ms: u64,
     /// Connections here that hear of a user's presence.
     watched: HashMap<UserId, Vec<ConnId>>,
@@ -182,6 +184,7 @@ impl Shard {
             local_users: HashMap::new(),
             registry: Registry::default(),
             presence_news: BTreeSet::new(),
+            presence_doubts: BTreeMap::new(),
             presence_due_ms: 0,
             watched: HashMap::new(),
             departures: VecDeque::new(),

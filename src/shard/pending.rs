@@ -1,10 +1,11 @@
 //! Requests of this shard that wait for an answer from elsewhere.
 
 use super::presence::Gathering;
-use crate::ids::{ConnId, ConversationId, Seq, ShardId};
+use crate::ids::{ConnId, ConversationId, Seq, ShardId, UserId};
 use crate::mesh::frame::{Admission, HttpReply, Token};
 use crate::wire::command::{Arguments, RequestId};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -45,13 +46,15 @@ pub enum Pending {
     /// `subscribe` and `resume`: the heads of these conversations.
     Subscribe(Asked, Vec<(ConversationId, Option<Seq>)>),
     /// A change: the conversation it belongs to. With its row in the table of changes, and what it is given.
-    Change(Asked, crate::ids::UserId, usize, Arguments),
+    Change(Asked, UserId, usize, Arguments),
     /// `get_presence`: which of the users may be seen.
     Presence(Asked),
     /// `get_presence`: what one of them shows.
     PresencePart(Rc<RefCell<Gathering>>),
+    /// Whether a connection may still watch these users.
+    PresenceCheck(ConnId, BTreeSet<UserId>),
     /// `typing` by somebody who is not subscribed: whether it is a member.
-    Typing(Asked, ConversationId, crate::ids::UserId),
+    Typing(Asked, ConversationId, UserId),
     /// A connection that wants in.
     Admission(Box<Admission>),
     /// A stretch of the log for a subscriber.

@@ -6,6 +6,9 @@
 //!    which of its connections do.
 //! 3. A change marks the user. Every half second the marked ones are told, once to each shard that wants to hear, and only
 //!    if they show something else than was told last: who reconnects within that time has not been away.
+//! 4. Whoever stops being a member of a conversation may not be seen any more by those who were in it with them, or not see
+//!    them: at the next round PostgreSQL is asked again for each connection that is concerned, and what it does not confirm
+//!    ends.
 //!
 //! Invariants: what a change costs is bounded by the shards, not by the members of the user's conversations; a thousand
 //! people coming online are a thousand frames a half second at most for each shard that watches them; a connection
@@ -20,12 +23,13 @@ use super::pending::{Asked, Pending};
 use super::session::Client;
 use crate::error::Refusal;
 use crate::ids::{ConnId, ShardId, UserId};
-use crate::limits::WATCHED_MAX;
+use crate::limits::{READS_IN_FLIGHT_PER_SHARD, WATCHED_MAX};
 use crate::mesh::frame::{Answer, Delivery, PresenceChoice, Query, Request, Token};
 use crate::mesh::record::{PresenceRecord, rfc3339};
 use crate::wire::event;
 use serde_json::{Value, json};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -232,6 +236,48 @@ impl Shard {
                     self.unwatch(conn, vec![watched]);
                 }
             }
+        }
+    }
+
+    /// A user has left a conversation: whom they watch here, and who watches them, may have nothing in common any more.
+    pub(super) fn doubt_presence(&mut self, user: UserId) {
+        for conn in self.watched.get(&user).into_iter().flatten() {
+            self.presence_doubts.entry(*conn).or_default().insert(user);
+        }
+        for conn in self.local_users.get(&user).into_iter().flatten() {
+            let session = self.clients.get(conn.slot() as usize).and_then(Client::session);
+            if let Some(session) = session.filter(|session| !session.watching.is_empty()) {
+                self.presence_doubts.entry(*conn).or_default().extend(&session.watching);
+            }
+        }
+    }
+
+    /// Asks about them, a bounded number at once.
+    pub(super) fn settle_presence_doubts(&mut self) {
+        while self.reads_in_flight < READS_IN_FLIGHT_PER_SHARD / 4
+            && let Some(conn) = self.presence_doubts.keys().next().copied()
+        {
+            let users = self.presence_doubts.remove(&conn).unwrap_or_default();
+            let Some(session) = self.session(conn) else { continue };
+            let user = session.user;
+            let query = Query::Lookup { name: "get_presence", arguments: json!({ "user_ids": users }) };
+            if let Err(Pending::PresenceCheck(conn, users)) = self.read(user, query, Pending::PresenceCheck(conn, users)) {
+                self.presence_doubts.insert(conn, users);
+                return; // at the next round
+            }
+        }
+    }
+
+    /// Which of them may still be seen. Without an answer none of them is, until the client asks again.
+    pub(super) fn presence_checked(&mut self, conn: ConnId, mut users: BTreeSet<UserId>, answer: &Answer) {
+        if let Answer::Data(data) = answer {
+            for user in data["user_ids"].as_array().into_iter().flatten().filter_map(Value::as_i64) {
+                users.remove(&UserId(user));
+            }
+        }
+        if let Some(session) = self.session(conn) {
+            session.watching.retain(|user| !users.contains(user));
+            self.unwatch(conn, users.into_iter().collect());
         }
     }
 

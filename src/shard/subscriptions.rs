@@ -118,6 +118,9 @@ impl Shard {
             self.recent_changes.pop_front();
         }
         self.apply_membership(change);
+        if !change.gained {
+            self.doubt_presence(change.user);
+        }
     }
 
     /// What changed for a user while its conversations were being read: applied once the answer has been. `read` says how

@@ -36,6 +36,7 @@ impl Shard {
         }
         if self.now_ms >= self.presence_due_ms {
             self.presence_due_ms = self.now_ms + PRESENCE_MS;
+            self.settle_presence_doubts();
             self.tell_presence();
         }
         // Once a second: what keeps the store from answering lasts longer than a tick.
