@@ -4,6 +4,7 @@ use crate::bars::BarsOptions;
 use crate::compare::{CompareOptions, insert_server};
 use crate::floor::cli::FloorOptions;
 use crate::floor::sockets::ServerOptions as FloorServerOptions;
+use crate::pages::PagesOptions;
 use crate::plan::Spacing;
 use crate::report::command::ReportOptions;
 use crate::scenario::{FormatChoice, Layers, Mode, Override, Scenario};
@@ -70,6 +71,8 @@ pub enum Command {
     Floor(Box<FloorOptions>),
     /// Measure the figures that this project holds itself to, in turn, and print them beside their bars
     Bars(Box<BarsOptions>),
+    /// Measure how long pages of history, look-ups and searches take over a large history
+    Pages(Box<PagesOptions>),
     /// The server process of `floor sockets`
     #[command(hide = true)]
     FloorServer(FloorServerOptions),
