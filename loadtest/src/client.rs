@@ -31,6 +31,15 @@ pub struct Frame<'a> {
     pub data: Option<&'a RawValue>,
 }
 
+impl Frame<'_> {
+    /// The code and the words of a refusal.
+    pub fn words(&self) -> String {
+        let value: Value = self.data.and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default();
+        let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+        format!("{}: {}", text("code"), text("message"))
+    }
+}
+
 /// How a command was answered.
 #[derive(Debug)]
 pub struct Reply {
@@ -114,24 +123,23 @@ impl Socket {
     pub async fn ask(&mut self, command: &str, data: &Value) -> Result<Reply, String> {
         let began = Instant::now();
         let id = self.send(command, data).await?;
-        let reply = self.next(|frame| (frame.id == Some(id)).then(|| (frame.kind == "ack", owned(frame.data))));
-        let reply = tokio::time::timeout(PATIENCE, reply);
-        let (acknowledged, data) = reply.await.map_err(|_| format!("{command}: no reply"))??;
-        let took = began.elapsed();
-        let outcome = if acknowledged { Ok(data) } else { Err(code(&data)) };
-        Ok(Reply { outcome, took })
+        let reply = self.next(|frame| {
+            let outcome = || if frame.kind == "ack" { Ok(owned(frame.data)) } else { Err(frame.words()) };
+            (frame.id == Some(id)).then(outcome)
+        });
+        let outcome = tokio::time::timeout(PATIENCE, reply).await.map_err(|_| format!("{command}: no reply"))??;
+        Ok(Reply { outcome, took: began.elapsed() })
+    }
+
+    /// Ends the connection; what it still had to say is not awaited.
+    pub async fn close(mut self) {
+        // The other side may be gone already.
+        let _ = self.stream.close(None).await;
     }
 }
 
 fn owned(data: Option<&RawValue>) -> Box<RawValue> {
     data.unwrap_or(RawValue::NULL).to_owned()
-}
-
-/// The code of a refusal, with its words.
-fn code(data: &RawValue) -> String {
-    let value: Value = serde_json::from_str(data.get()).unwrap_or_default();
-    let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-    format!("{}: {}", text("code"), text("message"))
 }
 
 #[cfg(test)]
@@ -144,7 +152,7 @@ mod tests {
         assert_eq!((frame.kind, frame.id, frame.data.map(RawValue::get)), ("ack", Some(7), Some(r#"{"a":[1,2]}"#)));
         let event: Frame<'_> = serde_json::from_str(r#"{"type":"presence","data":{}}"#).unwrap();
         assert_eq!((event.kind, event.id), ("presence", None));
-        let refusal = RawValue::from_string(r#"{"code":"overloaded","message":"wait"}"#.to_owned()).unwrap();
-        assert_eq!(code(&refusal), "overloaded: wait");
+        let refusal = r#"{"type":"error","id":3,"data":{"code":"overloaded","message":"wait"}}"#;
+        assert_eq!(serde_json::from_str::<Frame<'_>>(refusal).unwrap().words(), "overloaded: wait");
     }
 }

@@ -23,8 +23,7 @@ mod town;
 use crate::cli::ServerOptions;
 use crate::client::Socket;
 use crate::measure::latency::LatencyError;
-use crate::measure::listener::{listening_on, server_meter, store_meter};
-use crate::measure::process::{ProcessMeter, Sample};
+use crate::measure::pair::{Pair, Used};
 use crate::progress;
 use crate::result::{Latency, Machine};
 use crate::run::Interrupts;
@@ -41,7 +40,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use report::{Measured, PagesReport};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -146,15 +145,13 @@ pub fn run(options: &PagesOptions) -> Result<(), String> {
     };
     let given = options.server.data_dir.as_deref();
     let directory = given.or_else(|| temporary.as_ref().map(tempfile::TempDir::path)).unwrap_or(Path::new("."));
-    let report = runtime.block_on(async {
-        let mark = filled(options, directory, &interrupts).await?;
-        let mut measured = Vec::new();
-        let complete = measure(options, directory, &mark, &wanted, &interrupts, &mut measured).await;
-        match complete {
-            Err(reason) if interrupts.count() == 0 || measured.is_empty() => Err(reason),
-            _ => Ok(PagesReport { version: report::VERSION, machine, filled: mark.filled, kinds: measured }),
-        }
-    })?;
+    let mark = runtime.block_on(filled(options, directory, &interrupts))?;
+    let mut kinds = Vec::new();
+    let complete = runtime.block_on(measure(options, directory, &mark, &wanted, &interrupts, &mut kinds));
+    if kinds.is_empty() {
+        return complete;
+    }
+    let report = PagesReport { version: report::VERSION, machine, filled: mark.filled, kinds };
     print!("{}", if options.markdown { report.markdown() } else { report.terminal() });
     if interrupts.count() > 0 {
         println!("\ninterrupted: kinds that are missing were not measured");
@@ -163,20 +160,17 @@ pub fn run(options: &PagesOptions) -> Result<(), String> {
         let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
         std::fs::write(path, json + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     }
-    match &options.html {
-        Some(path) => crate::report::command::write_page(path, report.page().map_err(|error| error.to_string())?),
-        None => Ok(()),
+    if let Some(path) = &options.html {
+        crate::report::command::write_page(path, report.page().map_err(|error| error.to_string())?)?;
     }
+    if interrupts.count() > 0 { Ok(()) } else { complete }
 }
 
 async fn start(options: &PagesOptions, directory: &Path) -> Result<(Server, Api), String> {
-    let mut server = Server::start(&Launch {
-        binary: options.server.server_binary.clone(),
-        data_dir: Some(directory.to_owned()),
-        workers: options.server.workers,
-        cores: options.server.server_cores.clone().map(|cores| cores.0),
-        settings: BTreeMap::new(),
-    })?;
+    // Whoever waits for its turn is silent, and no sign of a dead client.
+    let settings = [("server.heartbeat_interval".to_owned(), "1h".into())].into();
+    let data_dir = Some(directory.to_owned());
+    let mut server = Server::start(&Launch { data_dir, settings, ..options.server.launch() })?;
     let api = Api::new(server.target().clone()).map_err(|error| error.to_string())?;
     server.ready(&api).await?;
     Ok((server, api))
@@ -232,25 +226,6 @@ async fn filled(options: &PagesOptions, directory: &Path, interrupts: &Interrupt
     Ok(mark)
 }
 
-/// CPU of the server and of its PostgreSQL, one after the other.
-struct Meters {
-    server: ProcessMeter,
-    store: ProcessMeter,
-}
-
-impl Meters {
-    fn sample(&mut self) -> (Sample, Sample) {
-        (self.server.sample(), self.store.sample())
-    }
-
-    /// Microseconds since an earlier sample.
-    fn since(&mut self, earlier: &(Sample, Sample)) -> (f64, f64) {
-        let now = self.sample();
-        let us = |now: &Sample, earlier: &Sample| now.since(earlier).cpu.as_secs_f64() * 1e6;
-        (us(&now.0, &earlier.0), us(&now.1, &earlier.1))
-    }
-}
-
 async fn measure(
     options: &PagesOptions,
     directory: &Path,
@@ -268,9 +243,7 @@ async fn measure(
         readers.push(sign_in().login(&api, sign_in().username(index)).await?);
     }
     let address = api.target().resolve()?;
-    let pids = listening_on(address).map_err(|error| error.to_string())?;
-    let store = store_meter(&pids, Some(&server.data_dir())).ok_or("PostgreSQL's processes were not found")?;
-    let mut meters = Meters { server: server_meter(pids), store };
+    let mut meters = Pair::find(address, &server.data_dir())?;
     let most = options.concurrency.iter().copied().max().unwrap_or(1);
     let (mut through_server, mut direct) = (Vec::new(), Vec::new());
     let users: Vec<i64> = readers.iter().map(|account| account.id as i64).collect();
@@ -327,9 +300,8 @@ async fn second_pages(asker: &mut ThroughServer, first: Vec<Question>, seconds: 
 struct Figures {
     server: Tally,
     bare: Tally,
-    server_cpu_us: f64,
-    store_cpu_us: f64,
-    bare_store_cpu_us: f64,
+    used: Used,
+    bare_used: Used,
 }
 
 impl Figures {
@@ -345,9 +317,9 @@ impl Figures {
             server: Latency::of(&self.server.took)?,
             bare: Latency::of(&self.bare.took)?,
             bytes: self.server.bytes as f64 / pages as f64,
-            server_cpu_us: self.server_cpu_us / pages as f64,
-            store_cpu_us: self.store_cpu_us / pages as f64,
-            bare_store_cpu_us: self.bare_store_cpu_us / bare_pages as f64,
+            server_cpu_us: self.used.server_us / pages as f64,
+            store_cpu_us: self.used.store_us / pages as f64,
+            bare_store_cpu_us: self.bare_used.store_us / bare_pages as f64,
             refused: self.server.refused,
             bare_refused: self.bare.refused,
         }))
@@ -359,7 +331,7 @@ async fn compare(
     options: &PagesOptions,
     (server, direct): (&mut [ThroughServer], &mut [Direct]),
     questions: &[Question],
-    meters: &mut Meters,
+    meters: &mut Pair,
     interrupts: &Interrupts,
 ) -> Result<Figures, String> {
     let slice = Duration::from_secs(u64::from(options.seconds)) / options.rounds;
@@ -367,25 +339,18 @@ async fn compare(
     let warm_up = &questions[..(questions.len() / WARM_UP).min(questions.len())];
     ask_all(server, warm_up, in_time()).await?;
     ask_all(direct, warm_up, in_time()).await?;
-    let mut figures = Figures {
-        server: Tally::new()?,
-        bare: Tally::new()?,
-        server_cpu_us: 0.0,
-        store_cpu_us: 0.0,
-        bare_store_cpu_us: 0.0,
-    };
+    let (used, bare_used) = (Used::default(), Used::default());
+    let mut figures = Figures { server: Tally::new()?, bare: Tally::new()?, used, bare_used };
     for (round, part) in questions.chunks(questions.len().div_ceil(options.rounds as usize).max(1)).enumerate() {
         for turn in 0..2 {
             interrupts.check()?;
             let before = meters.sample();
             if (round + turn) % 2 == 0 {
                 figures.server.add(ask_all(server, part, in_time()).await?)?;
-                let (server_us, store_us) = meters.since(&before);
-                figures.server_cpu_us += server_us;
-                figures.store_cpu_us += store_us;
+                figures.used.add(meters.since(&before));
             } else {
                 figures.bare.add(ask_all(direct, part, in_time()).await?)?;
-                figures.bare_store_cpu_us += meters.since(&before).1;
+                figures.bare_used.add(meters.since(&before));
             }
         }
     }
