@@ -95,7 +95,7 @@ impl PresenceReport {
         let ratios: Vec<f64> =
             beside.clone().map(|(round, floor)| round.server_cpu_us / floor.server_cpu_us.max(1.0)).collect();
         let extra: Vec<f64> = beside
-            .filter(|(round, _)| round.frames > 0)
+            .filter(|(round, floor)| round.frames >= floor.changes) // of few frames it would be noise
             .map(|(round, floor)| (round.server_cpu_us - floor.server_cpu_us) / round.frames as f64)
             .collect();
         let or_dash = |figures: &[f64], show: &dyn Fn(f64) -> String| {
