@@ -15,8 +15,10 @@ use std::time::{Duration, Instant};
 use support::{Client, Format, Server, User, shards};
 
 const CROWD: usize = 60;
-/// How often each of them changes what they show, in one go.
+/// How often each of them changes what they show, within about one interval.
 const TOGGLES: usize = 12;
+/// Between two of those changes: some fall into every tick of the shards' clocks, which are more frequent than rounds.
+const PAUSE: Duration = Duration::from_millis(30);
 /// How often changes are told (`shard/timers.rs`).
 const INTERVAL: Duration = Duration::from_millis(500);
 
@@ -83,9 +85,9 @@ async fn a_crowd_is_told_in_rounds(workers: usize) {
         let mut asked = 0;
         for n in 0..TOGGLES {
             let status = ["away", "busy"][n % 2];
-            asked = client.feed("set_presence", json!({"status": status, "status_text": n.to_string()})).await;
+            asked = client.send("set_presence", json!({"status": status, "status_text": n.to_string()})).await;
+            tokio::time::sleep(PAUSE).await;
         }
-        client.flush().await;
         client.reply(asked).await.unwrap();
     }))
     .await;
