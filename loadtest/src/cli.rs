@@ -4,12 +4,16 @@ use crate::bars::BarsOptions;
 use crate::compare::{CompareOptions, insert_server};
 use crate::floor::cli::FloorOptions;
 use crate::floor::sockets::ServerOptions as FloorServerOptions;
+use crate::pages::PagesOptions;
 use crate::plan::Spacing;
+use crate::presence::PresenceOptions;
 use crate::report::command::ReportOptions;
 use crate::scenario::{FormatChoice, Layers, Mode, Override, Scenario};
 use crate::setup::api::Target;
+use crate::setup::launch::Launch;
 use crate::setup::pin;
 use clap::{Args, Parser, Subcommand};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use toml::Value;
@@ -70,6 +74,10 @@ pub enum Command {
     Floor(Box<FloorOptions>),
     /// Measure the figures that this project holds itself to, in turn, and print them beside their bars
     Bars(Box<BarsOptions>),
+    /// Measure how long pages of history, look-ups and searches take over a large history
+    Pages(Box<PagesOptions>),
+    /// Measure what a burst of users who come, go and change their status costs, with and without watchers
+    Presence(Box<PresenceOptions>),
     /// The server process of `floor sockets`
     #[command(hide = true)]
     FloorServer(FloorServerOptions),
@@ -238,6 +246,19 @@ pub struct ServerOptions {
     /// Cores it and its PostgreSQL keep to: 0 or 0,2
     #[arg(long, value_name = "CORES", value_parser = Cores::parse)]
     pub server_cores: Option<Cores>,
+}
+
+impl ServerOptions {
+    /// What to start, with the server's own configuration.
+    pub fn launch(&self) -> Launch {
+        Launch {
+            binary: self.server_binary.clone(),
+            data_dir: self.data_dir.clone(),
+            workers: self.workers,
+            cores: self.server_cores.clone().map(|cores| cores.0),
+            settings: BTreeMap::new(),
+        }
+    }
 }
 
 /// Where results go.

@@ -9,7 +9,8 @@
 //! - the generator: [`engine`] (threads, sockets, frames, figures) and [`protocol`] (what the bytes mean);
 //! - what is measured and shown: [`measure`] (processes, the machine, the server's own metrics), [`result`] (the shape
 //!   that files and reports share), [`report`] (for people and for tools);
-//! - the physical limit for the same shape of work: [`floor`]; the project's own bars: [`bars`];
+//! - the physical limit for the same shape of work: [`floor`]; the project's own bars: [`bars`]; pages over a large
+//!   history: [`pages`]; a crowd that comes and goes: [`presence`]; both ask and wait with a small [`client`];
 //! - a run: [`setup`] (server, users, rooms), [`run`] (from set-up to result), [`progress`], [`cli`].
 //!
 //! Invariant: a pure module never names one of the outside world; otherwise a test could no longer play any history.
@@ -19,12 +20,15 @@
 mod bars;
 mod check;
 mod cli;
+mod client;
 mod compare;
 mod engine;
 mod floor;
 mod measure;
+mod pages;
 mod payload;
 mod plan;
+mod presence;
 mod progress;
 mod protocol;
 mod report;
@@ -74,6 +78,8 @@ fn execute(command: Command) -> Result<bool, String> {
         Command::Report(options) => report::command::report(&options).map(|()| true),
         Command::Floor(options) => floor::cli::run(&options).map(|()| true),
         Command::Bars(options) => bars::run(&options).map(|()| true),
+        Command::Pages(options) => pages::run(&options).map(|()| true),
+        Command::Presence(options) => presence::run(&options).map(|()| true),
         Command::FloorServer(options) => floor::sockets::run_server(&options).map(|()| true),
     }
 }

@@ -22,7 +22,7 @@ pub mod insert_server;
 mod ledger;
 mod peers;
 mod places;
-mod postgres;
+pub mod postgres;
 mod rounds;
 
 #[cfg(all(test, feature = "test-db"))]

@@ -163,13 +163,7 @@ async fn server(options: &RunOptions, scenario: &Scenario) -> Result<Given, Stri
     if scenario.compression {
         settings.insert("features.compression".to_owned(), true.into());
     }
-    let mut server = Server::start(&Launch {
-        binary: options.server.server_binary.clone(),
-        data_dir: options.server.data_dir.clone(),
-        workers: options.server.workers,
-        cores: options.server.server_cores.clone().map(|cores| cores.0),
-        settings,
-    })?;
+    let mut server = Server::start(&Launch { settings, ..options.server.launch() })?;
     let api = Api::new(server.target().clone()).map_err(|error| error.to_string())?;
     server.ready(&api).await?;
     Ok(Given { api, data_dir: Some(server.data_dir()), _server: Some(server) })

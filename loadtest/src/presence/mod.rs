@@ -1,0 +1,151 @@
+//! `loadtest presence`: what a crowd costs that comes online at once, loses its connections, and changes its status, while
+//! others watch.
+//!
+//! 1. A server is started; users of one room, and the watchers, are made over its API.
+//! 2. Each watcher asks for the presence of as many of the crowd as a connection may watch, and hears of them from then on.
+//! 3. The crowd goes through its phases ([`Phase`]), each of which ends when nothing has been told for a while
+//!    ([`burst`]). Frames are counted where they arrive, CPU is read before and after.
+//! 4. The same without any watcher is the floor: connections, sessions and commands cost what they cost, and what remains
+//!    is the telling. All numbers of watchers take turns, several rounds.
+//!
+//! Promise held to here: no watcher is told more in half a second than it watches users; more is an error.
+
+mod burst;
+mod report;
+
+use crate::cli::ServerOptions;
+use crate::measure::pair::Pair;
+use crate::progress;
+use crate::result::Machine;
+use crate::run::Interrupts;
+use crate::scenario::{RoomKind, RoomPlan};
+use crate::setup::account::SignIn;
+use crate::setup::api::Api;
+use crate::setup::launch::Server;
+use crate::setup::rooms::{self, Preparation};
+use burst::{Crowd, Phase};
+use clap::Args;
+use report::{Measured, PresenceReport};
+use std::path::PathBuf;
+
+const EXAMPLES: &str = "\
+Examples:
+  # 1,000 users; nobody, one, ten and a hundred watch; three rounds, some five minutes
+  loadtest presence
+
+  # a smaller crowd, two shards, figures also as JSON
+  loadtest presence --users 300 --watchers 5 --workers 2 --json presence.json
+
+Ctrl-C ends the measurement and prints the rounds measured until then.
+
+Exit status: 0 measured, 2 wrong usage, nothing measured, or more was told than may be.";
+
+/// Options of `loadtest presence`.
+#[derive(Args, Debug, Clone)]
+#[command(after_help = EXAMPLES)]
+pub struct PresenceOptions {
+    /// Users who come and go, one connection each, all members of one room
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=20_000))]
+    users: u32,
+    /// Connections that watch; several numbers are measured in turn, and always none
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100], value_parser = clap::value_parser!(u32).range(1..=1000))]
+    watchers: Vec<u32>,
+    /// Users whom each watches; the server allows 200
+    #[arg(long, default_value_t = chat_server::limits::WATCHED_MAX as u32,
+          value_parser = clap::value_parser!(u32).range(1..=chat_server::limits::WATCHED_MAX as i64))]
+    watched: u32,
+    /// How often each user changes the status, in one go
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
+    toggles: u32,
+    /// Rounds; the median is printed with the extremes
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Write all rounds to this file as JSON, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Print the table as Markdown
+    #[arg(long)]
+    markdown: bool,
+    /// No progress bars
+    #[arg(long)]
+    quiet: bool,
+    #[command(flatten)]
+    server: ServerOptions,
+}
+
+const PREFIX: &str = "presence";
+const PASSWORD: &str = "load-Test_7-harbour-evening";
+/// Registrations under way at once.
+const SETUP_CONCURRENCY: u32 = 8;
+
+/// Measures and prints.
+///
+/// # Errors
+/// What could not be done, or that more was told than may be.
+pub fn run(options: &PresenceOptions) -> Result<(), String> {
+    let machine = Machine::current();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
+    let interrupts = Interrupts::listen(&runtime)?;
+    let mut measured = Vec::new();
+    match runtime.block_on(measure(options, &interrupts, &mut measured)) {
+        Err(reason) if interrupts.count() == 0 || measured.is_empty() => return Err(reason),
+        _ => {}
+    }
+    let (users, watched, toggles) = (options.users, options.watched.min(options.users), options.toggles);
+    let report = PresenceReport { version: report::VERSION, machine, users, watched, toggles, bursts: measured };
+    print!("{}", report.render(options.markdown));
+    if interrupts.count() > 0 {
+        println!("\ninterrupted: what was under way is left out");
+    }
+    if let Some(path) = &options.json {
+        let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
+        std::fs::write(path, json + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    let too_much = report.bursts.iter().find(|burst| burst.most_in_interval > u64::from(watched));
+    match too_much {
+        Some(burst) => Err(format!(
+            "a watcher of {watched} users was told {} times within half a second, when they {}",
+            burst.most_in_interval,
+            burst.phase.name()
+        )),
+        None => Ok(()),
+    }
+}
+
+async fn measure(
+    options: &PresenceOptions,
+    interrupts: &Interrupts,
+    measured: &mut Vec<Measured>,
+) -> Result<(), String> {
+    let mut server = Server::start(&options.server.launch())?;
+    let api = Api::new(server.target().clone()).map_err(|error| error.to_string())?;
+    server.ready(&api).await?;
+    let most = options.watchers.iter().copied().max().unwrap_or(0);
+    let all = options.users + most;
+    let sign_in = SignIn { prefix: PREFIX.to_owned(), password: PASSWORD.to_owned() };
+    let accounts = sign_in.enter_all(&api, all, SETUP_CONCURRENCY, options.quiet).await?;
+    let name = format!("crowd-of-{all}");
+    let plan = RoomPlan { class: 0, name, kind: RoomKind::PublicRoom, members: (0..all).collect() };
+    let how = Preparation { prefix: PREFIX, concurrency: SETUP_CONCURRENCY, quiet: options.quiet };
+    rooms::prepare(&api, &accounts, &[plan], how).await?;
+    let (crowd, watchers) = accounts.split_at(options.users as usize);
+    let mut meters = Pair::find(api.target().resolve()?, &server.data_dir())?;
+    let numbers: Vec<u32> = std::iter::once(0).chain(options.watchers.iter().copied()).collect();
+    let bar = progress::bar(options.quiet, (numbers.len() as u32 * options.rounds).into(), "bursts");
+    for round in 0..options.rounds {
+        for watching in &numbers {
+            let watching = &watchers[..*watching as usize];
+            let mut burst = Crowd::gather(api.target(), crowd, watching, options.watched as usize).await?;
+            let mut phases = Vec::new();
+            for phase in Phase::ALL {
+                interrupts.check()?;
+                phases.push(burst.go_through(phase, options.toggles, round, &mut meters).await?);
+            }
+            measured.append(&mut phases);
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
