@@ -47,11 +47,15 @@ BEGIN
     RETURN NULL;
 END $$;
 
+-- Exact up to ten thousand, and ten thousand from there on: who has never read a large room would otherwise have all of it
+-- counted, whenever their conversations are listed.
 CREATE OR REPLACE FUNCTION unread_messages(p_conversation bigint, p_user bigint, p_read_seq bigint) RETURNS bigint
 LANGUAGE sql STABLE AS $$
-    SELECT count(*) FROM messages x
-     WHERE x.conversation_id = p_conversation AND x.seq > p_read_seq AND x.sender_id <> p_user AND x.deleted_at IS NULL
-       AND x.message_type <> 'system'
+    SELECT count(*) FROM (
+        SELECT FROM messages x
+         WHERE x.conversation_id = p_conversation AND x.seq > p_read_seq AND x.sender_id <> p_user AND x.deleted_at IS NULL
+           AND x.message_type <> 'system'
+         ORDER BY x.seq LIMIT 10000) y
 $$;
 
 -- features.user_mentions switches mentions off: the server says so with the writer's connections (storage/connect.rs).
@@ -82,25 +86,56 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE OR REPLACE FUNCTION message_json(m messages) RETURNS jsonb LANGUAGE sql STABLE AS $$
-    SELECT jsonb_build_object(
+-- A message as the wire contract has it. A view and not a function: it becomes part of the statement that asks, and is planned
+-- once and not executed anew, with all that is in it, for each message. Under the reader's row level security.
+CREATE VIEW shown_messages WITH (security_invoker = true) AS
+SELECT m.id, m.content, jsonb_build_object(
         'message_id', m.id, 'conversation_id', conversation_text_id(m.conversation_id), 'seq', m.seq, 'sender', user_json(u),
         'content', CASE WHEN m.deleted_at IS NULL THEN m.content ELSE '' END, 'message_type', m.message_type,
         'parent_message_id', m.parent_message_id,
-        'mentions', (SELECT coalesce(jsonb_agg(x.user_id ORDER BY x.user_id), '[]') FROM message_mentions x
-                      WHERE x.message_id = m.id),
-        'reactions', message_reactions_json(m.id),
-        'pinned', EXISTS (SELECT FROM message_pins p WHERE p.conversation_id = m.conversation_id AND p.message_id = m.id),
+        'mentions', coalesce((SELECT jsonb_agg(x.user_id ORDER BY x.user_id) FROM message_mentions x WHERE x.message_id = m.id), '[]'),
+        'reactions', CASE WHEN (SELECT true FROM message_reactions x WHERE x.message_id = m.id LIMIT 1)
+                          THEN message_reactions_json(m.id) ELSE '[]' END,
+        'pinned', coalesce((SELECT true FROM message_pins p
+                             WHERE p.conversation_id = m.conversation_id AND p.message_id = m.id LIMIT 1), false),
         'edited_at', rfc3339(m.edited_at), 'deleted', m.deleted_at IS NOT NULL, 'attachments', '[]'::jsonb,
         'created_at', rfc3339(m.created_at))
         || CASE WHEN t.reply_count IS NOT NULL THEN jsonb_build_object('thread',
                jsonb_build_object('reply_count', t.reply_count, 'last_reply_at', rfc3339(t.last_reply_at))) ELSE '{}' END
         || CASE WHEN m.sender_id = app_user_id() AND NOT starts_with(m.client_message_id, E'\x01')
                 THEN jsonb_build_object('client_message_id', m.client_message_id) ELSE '{}' END
-        || CASE WHEN m.system IS NOT NULL AND m.deleted_at IS NULL THEN jsonb_build_object('system', m.system) ELSE '{}' END
-      FROM users u LEFT JOIN thread_statistics t ON t.root_message_id = m.id
-     WHERE u.id = m.sender_id
-$$;
+        || CASE WHEN m.system IS NOT NULL AND m.deleted_at IS NULL THEN jsonb_build_object('system', m.system) ELSE '{}' END AS json
+  FROM messages m JOIN users u ON u.id = m.sender_id LEFT JOIN thread_statistics t ON t.root_message_id = m.id;
+GRANT SELECT ON shown_messages TO chat_app;
+
+CREATE OR REPLACE FUNCTION read_list_pins(p_arguments jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_conversation bigint := require_access(p_arguments);
+BEGIN
+    RETURN jsonb_build_object('messages', (
+        SELECT coalesce(jsonb_agg(s.json || jsonb_build_object('pinned_at', rfc3339(p.pinned_at), 'pinned_by', p.pinned_by)
+                                  ORDER BY p.seq DESC), '[]')
+          FROM message_pins p JOIN shown_messages s ON s.id = p.message_id WHERE p.conversation_id = v_conversation));
+END $$;
+
+CREATE OR REPLACE FUNCTION read_list_mentions(p_arguments jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_limit bigint := (p_arguments -> 'limit')::bigint;
+BEGIN
+    IF p_arguments ->> 'conversation' IS NOT NULL THEN
+        PERFORM require_access(p_arguments);
+    END IF;
+    RETURN page_json('messages', (
+        SELECT jsonb_agg(jsonb_build_object('key', s.id, 'value', s.json) ORDER BY s.id DESC)
+          FROM (SELECT y.id FROM message_mentions x JOIN messages y ON y.id = x.message_id
+                 WHERE x.user_id = app_user_id() AND y.deleted_at IS NULL
+                   AND (p_arguments ->> 'conversation' IS NULL OR x.conversation_id = (p_arguments -> 'conversation')::bigint)
+                   AND x.message_id < coalesce((p_arguments ->> 'cursor')::bigint, 9007199254740991)
+                 ORDER BY x.message_id DESC LIMIT v_limit + 1) found
+          JOIN shown_messages s ON s.id = found.id), v_limit);
+END $$;
+
+DROP FUNCTION message_json(messages);
 
 ALTER TYPE message_head ADD ATTRIBUTE message_type message_type;
 CREATE OR REPLACE FUNCTION message_in(c conversations, p_arguments jsonb) RETURNS message_head LANGUAGE plpgsql AS $$

@@ -142,30 +142,27 @@ END $$;
 CREATE OR REPLACE FUNCTION read_get_thread(p_arguments jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
     m messages := readable_message(p_arguments);
+    v_root   bigint := coalesce(m.parent_message_id, m.id);
     v_limit  bigint := (p_arguments -> 'limit')::bigint;
     v_before bigint := (p_arguments ->> 'before_seq')::bigint;
     v_after  bigint := (p_arguments ->> 'after_seq')::bigint;
-    v_rows   jsonb;
+    v_ids    bigint[];
     v_more   boolean;
 BEGIN
-    IF m.parent_message_id IS NOT NULL THEN
-        SELECT * INTO STRICT m FROM messages x WHERE x.id = m.parent_message_id;
-    END IF;
     IF v_before IS NULL THEN
-        SELECT jsonb_agg(message_json(r) ORDER BY r.seq) INTO v_rows
-          FROM (SELECT x.* FROM messages x WHERE x.parent_message_id = m.id AND x.seq > coalesce(v_after, 0)
-                 ORDER BY x.seq LIMIT v_limit + 1) r;
+        v_ids := ARRAY(SELECT x.id FROM messages x WHERE x.parent_message_id = v_root AND x.seq > coalesce(v_after, 0)
+                        ORDER BY x.seq LIMIT v_limit + 1);
     ELSE
-        SELECT jsonb_agg(message_json(r) ORDER BY r.seq) INTO v_rows
-          FROM (SELECT x.* FROM messages x WHERE x.parent_message_id = m.id AND x.seq < v_before
-                 ORDER BY x.seq DESC LIMIT v_limit + 1) r;
+        v_ids := ARRAY(SELECT x.id FROM messages x WHERE x.parent_message_id = v_root AND x.seq < v_before
+                        ORDER BY x.seq DESC LIMIT v_limit + 1);
     END IF;
-    v_more := coalesce(jsonb_array_length(v_rows) > v_limit, false);
-    IF v_more THEN -- one more than asked for, at the far end
-        v_rows := v_rows - CASE WHEN v_before IS NULL THEN v_limit::integer ELSE 0 END;
-    END IF;
-    RETURN following_json(m.id, app_user_id()) - 'message_id'
-        || jsonb_build_object('root', message_json(m), 'messages', coalesce(v_rows, '[]'), 'has_more', v_more);
+    v_more := cardinality(v_ids) > v_limit; -- one more than asked for, at the far end
+    RETURN following_json(v_root, app_user_id()) - 'message_id' || jsonb_build_object(
+        'root', (SELECT s.json FROM shown_messages s WHERE s.id = v_root),
+        'messages', (SELECT coalesce(jsonb_agg(s.json ORDER BY CASE WHEN v_before IS NULL THEN i.n ELSE -i.n END), '[]')
+                       FROM unnest(v_ids[1 : v_limit::integer]) WITH ORDINALITY AS i (id, n)
+                       JOIN shown_messages s ON s.id = i.id),
+        'has_more', v_more);
 END $$;
 DROP FUNCTION follows_thread(bigint);
 
@@ -179,10 +176,10 @@ BEGIN
     END IF;
     RETURN page_json('threads', (
         SELECT jsonb_agg(jsonb_build_object(
-                   'key', ((extract(epoch FROM t.last_reply_at) * 1000000)::bigint)::text || '.' || m.id,
-                   'value', jsonb_build_object('root', message_json(m), 'last_reply_at', rfc3339(t.last_reply_at),
-                       'read_seq', t.read_seq, 'unread_count', unread_replies(m.id, app_user_id(), t.read_seq)))
-                   ORDER BY t.last_reply_at DESC, m.id DESC)
+                   'key', ((extract(epoch FROM t.last_reply_at) * 1000000)::bigint)::text || '.' || s.id,
+                   'value', jsonb_build_object('root', s.json, 'last_reply_at', rfc3339(t.last_reply_at),
+                       'read_seq', t.read_seq, 'unread_count', unread_replies(s.id, app_user_id(), t.read_seq)))
+                   ORDER BY t.last_reply_at DESC, s.id DESC)
           FROM (SELECT f.root_message_id, f.read_seq, s.last_reply_at
                   FROM thread_followers f JOIN thread_statistics s ON s.root_message_id = f.root_message_id
                  WHERE f.user_id = app_user_id()
@@ -191,5 +188,5 @@ BEGIN
                        coalesce(to_timestamp(0) + (p_arguments -> 'cursor_us')::bigint * interval '1 microsecond', 'infinity'),
                        coalesce((p_arguments -> 'cursor_id')::bigint, 9007199254740991))
                  ORDER BY s.last_reply_at DESC, s.root_message_id DESC LIMIT v_limit + 1) t
-          JOIN messages m ON m.id = t.root_message_id), v_limit);
+          JOIN shown_messages s ON s.id = t.root_message_id), v_limit);
 END $$;

@@ -79,7 +79,3 @@ CREATE OR REPLACE FUNCTION read_list_public_rooms(p_arguments jsonb) RETURNS jso
                    AND (p_arguments ->> 'query' IS NULL OR strpos(folded(x.name), folded(p_arguments ->> 'query')) > 0)
                  ORDER BY x.id LIMIT (p_arguments -> 'limit')::bigint + 1) c), (p_arguments -> 'limit')::bigint)
 $$;
-
--- The readers' connections have bitmaps of an index switched off (storage/connect.rs): a page is looked up by key. A search is
--- what they are for.
-ALTER FUNCTION app_search(jsonb, tsquery, text) SET enable_bitmapscan = on;

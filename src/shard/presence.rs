@@ -261,7 +261,9 @@ impl Shard {
             let Some(session) = self.session(conn) else { continue };
             let user = session.user;
             let query = Query::Lookup { name: "get_presence", arguments: json!({ "user_ids": users }) };
-            if let Err(Pending::PresenceCheck(conn, users)) = self.read(user, query, Pending::PresenceCheck(conn, users)) {
+            if let Err(Pending::PresenceCheck(conn, users)) =
+                self.read(user, query, Pending::PresenceCheck(conn, users))
+            {
                 self.presence_doubts.insert(conn, users);
                 return; // at the next round
             }

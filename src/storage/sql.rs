@@ -32,9 +32,10 @@ macro_rules! message_columns {
             m.created_at, m.edited_at, m.deleted_at IS NOT NULL, t.reply_count, t.last_reply_at, \
             (SELECT array_agg(x.user_id ORDER BY x.user_id) FROM message_mentions x WHERE x.message_id = m.id), \
             m.conversation_id, \
-            CASE WHEN EXISTS (SELECT FROM message_reactions x WHERE x.message_id = m.id) \
+            CASE WHEN (SELECT true FROM message_reactions x WHERE x.message_id = m.id LIMIT 1) \
                  THEN message_reactions_json(m.id) END, \
-            EXISTS (SELECT FROM message_pins p WHERE p.conversation_id = m.conversation_id AND p.message_id = m.id), \
+            coalesce((SELECT true FROM message_pins p \
+                       WHERE p.conversation_id = m.conversation_id AND p.message_id = m.id LIMIT 1), false), \
             p.reply_count, p.last_reply_at, CASE WHEN m.deleted_at IS NULL THEN m.system END \
          FROM messages m JOIN users u ON u.id = m.sender_id \
          LEFT JOIN thread_statistics t ON t.root_message_id = m.id \
@@ -125,5 +126,9 @@ pub const CREATE_ROLES: &str = "DO $$
     END $$";
 /// Whether the embedded cluster has the server's database.
 pub const DATABASE_EXISTS: &str = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)";
-/// Makes the embedded cluster's database.
-pub const CREATE_DATABASE: &str = "CREATE DATABASE veza_chat ENCODING 'UTF8' TEMPLATE template0";
+/// Makes the embedded cluster's database. Sorted by bytes, as the cluster is; letters and their case are those of all
+/// scripts, without which parts of words are found in Latin only (trigrams are of letters).
+pub const CREATE_DATABASE: &str =
+    "CREATE DATABASE veza_chat ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8' TEMPLATE template0";
+/// The same where the system has no such locale.
+pub const CREATE_DATABASE_PLAIN: &str = "CREATE DATABASE veza_chat ENCODING 'UTF8' TEMPLATE template0";
