@@ -93,6 +93,9 @@ export function durationOf(seconds) {
     return new Intl.NumberFormat(current, { style: "unit", unit, unitDisplay: "long" }).format(seconds / size);
 }
 
+/** A day by its distance from today. */
+export const daysAgo = (days) => formats.relative.format(-days, "day");
+
 /** How long ago, in words. */
 export function agoOf(iso) {
     const minutes = Math.max(0, Math.round((Date.now() - new Date(iso)) / 60_000));

@@ -180,4 +180,13 @@ export class Reads {
         this.app.apply([{ kind: "profile" }]);
         return profile;
     }
+
+    /** Somebody by their username; undefined when there is nobody of that name. */
+    async personCalled(username) {
+        const wanted = username.toLowerCase();
+        const answer = await this.app.session.request("GET", `users?query=${encodeURIComponent(wanted)}&limit=50`).catch(() => undefined);
+        const found = answer?.users.find((user) => user.username.toLowerCase() === wanted);
+        if (found) this.store.meet(found);
+        return found;
+    }
 }

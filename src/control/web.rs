@@ -62,6 +62,7 @@ const FILES: &[File] = files![
     "people.js" JS,
     "profile.js" JS,
     "reads.js" JS,
+    "search.js" JS,
     "session.js" JS,
     "settings.js" JS,
     "store.js" JS,
@@ -75,6 +76,7 @@ const FILES: &[File] = files![
     "view-details.js" JS,
     "view-empty.js" JS,
     "view-panel.js" JS,
+    "view-search.js" JS,
     "view-sidebar.js" JS,
     "view-signin.js" JS,
 ];

@@ -12,14 +12,6 @@ impl Person {
     async fn go(&mut self, conversation: &str) {
         self.browser.evaluate(&format!("void (location.hash = '#/{conversation}')")).await;
     }
-
-    async fn speaks(&mut self, language: &str) {
-        self.click("#me").await;
-        self.click(&format!("#settings [data-value={language}]")).await;
-        self.browser.wait_for(&format!("document.documentElement.lang === '{language}'")).await;
-        self.click("dialog header button").await;
-        self.browser.wait_for("!document.querySelector('dialog')").await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
