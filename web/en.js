@@ -56,7 +56,7 @@ export const en = {
     filter_rooms: "Find a room", no_rooms: "No public rooms yet. Create the first one.", by_address: "Room address or invitation code", join: "Join", open: "Open",
     a_room: "A room", a_talk: "People", talk_words: "One person makes a direct conversation, several make a group.", room_name: "Name", description: "Description",
     private_room: "Private: only by invitation", create: "Create", find_people: "Add people by name", remove: "Remove", add: "Add", save: "Save",
-    write_to: "Write a message", mute_hour: "Mute for an hour", remove_member: "Remove from the conversation", ban: "Ban",
+    write_to: "Write a message", mute: "Mute", mute_forever: "until lifted", remove_member: "Remove from the conversation", ban: "Ban",
 
     presence: "Availability", presence_online: "Online", presence_away: "Away", presence_busy: "Busy", presence_invisible: "Invisible", presence_offline: "Offline",
     status_text: "Status", status_placeholder: "What are you up to?", theme: "Appearance", theme_system: "System", theme_light: "Light", theme_dark: "Dark",
@@ -77,7 +77,7 @@ export const en = {
     blocked_messages_one: "{n} message of somebody you have blocked", blocked_messages_other: "{n} messages of people you have blocked", show: "Show",
     make_owner: "Make owner", make_owner_title: "Make {name} the owner?", make_owner_words: "You will be an admin, and only they can give the ownership back.", unmute: "Lift the silence",
     remove_member_title: "Remove {name}?", remove_member_words: "They can come back if they are invited, or to a public room by themselves.",
-    ban_title: "Ban {name}?", ban_words: "They are removed and cannot come back until the ban is lifted.", bans: "Banned people", no_bans: "Nobody is banned here.", unban: "Lift the ban",
+    ban_title: "Ban {name}?", ban_words: "They are removed and cannot come back until the ban is lifted.", bans: "Banned people", no_bans: "Nobody is banned here.", unban: "Lift the ban", ban_reason: "Reason, for those who moderate here",
     invitations: "Invitation codes in use", no_invitations: "There are none.", used_one: "used {n} time", used_other: "used {n} times", until: "until {when}",
     slow_mode: "Slow mode: time between two messages of one member", slow_off: "Off", member_limit: "At most so many members", no_limit: "No limit",
     archive: "Archive", unarchive: "Open again", archive_title: "Archive this conversation?", archive_words: "Everybody can go on reading it, nobody can write. You can open it again.",

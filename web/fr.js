@@ -56,7 +56,7 @@ export const fr = {
     filter_rooms: "Chercher un salon", no_rooms: "Pas encore de salon public. Créez le premier.", by_address: "Adresse du salon ou code d’invitation", join: "Rejoindre", open: "Ouvrir",
     a_room: "Un salon", a_talk: "Des personnes", talk_words: "Avec une personne, c’est une conversation directe ; avec plusieurs, un groupe.", room_name: "Nom", description: "Description",
     private_room: "Privé : seulement sur invitation", create: "Créer", find_people: "Ajouter par nom", remove: "Retirer", add: "Ajouter", save: "Enregistrer",
-    write_to: "Écrire un message", mute_hour: "Rendre muet pour une heure", remove_member: "Retirer de la conversation", ban: "Bannir",
+    write_to: "Écrire un message", mute: "Rendre muet", mute_forever: "sans limite", remove_member: "Retirer de la conversation", ban: "Bannir",
 
     presence: "Disponibilité", presence_online: "En ligne", presence_away: "Absent", presence_busy: "Occupé", presence_invisible: "Invisible", presence_offline: "Hors ligne",
     status_text: "Statut", status_placeholder: "Que faites-vous ?", theme: "Apparence", theme_system: "Système", theme_light: "Clair", theme_dark: "Sombre",
@@ -77,7 +77,7 @@ export const fr = {
     blocked_messages_one: "{n} message d’une personne bloquée", blocked_messages_other: "{n} messages de personnes bloquées", show: "Afficher",
     make_owner: "Rendre propriétaire", make_owner_title: "Rendre {name} propriétaire ?", make_owner_words: "Vous serez admin, et seule cette personne pourra vous rendre la propriété.", unmute: "Rendre la parole",
     remove_member_title: "Retirer {name} ?", remove_member_words: "Cette personne peut revenir sur invitation, ou d’elle-même dans un salon public.",
-    ban_title: "Bannir {name} ?", ban_words: "Cette personne est retirée et ne peut pas revenir tant qu’elle est bannie.", bans: "Personnes bannies", no_bans: "Personne n’est banni ici.", unban: "Lever le bannissement",
+    ban_title: "Bannir {name} ?", ban_words: "Cette personne est retirée et ne peut pas revenir tant qu’elle est bannie.", bans: "Personnes bannies", no_bans: "Personne n’est banni ici.", unban: "Lever le bannissement", ban_reason: "Motif, pour ceux qui modèrent ici",
     invitations: "Codes d’invitation en cours", no_invitations: "Il n’y en a pas.", used_one: "utilisé {n} fois", used_other: "utilisé {n} fois", until: "jusqu’au {when}",
     slow_mode: "Mode lent : temps entre deux messages d’un membre", slow_off: "Désactivé", member_limit: "Nombre maximal de membres", no_limit: "Sans limite",
     archive: "Archiver", unarchive: "Rouvrir", archive_title: "Archiver cette conversation ?", archive_words: "Tout le monde peut encore la lire, personne ne peut y écrire. Vous pouvez la rouvrir.",

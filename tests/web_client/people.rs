@@ -1,8 +1,11 @@
 //! People: what moderators do about members, profiles, blocking, sign-ins and notifications.
 
 use crate::person::{Person, create_room, join_room, quoted};
-use crate::support::{PASSWORD, Server, User};
+use crate::support::{PASSWORD, PATIENCE, Server, User};
 use serde_json::json;
+use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Ada, who owns a room, and Bob, who is in it; both have it open. Their ids are those of the users.
 async fn two_in_a_room(server: &Server) -> (Person, Person, User, User, String) {
@@ -51,10 +54,25 @@ impl Person {
     }
 }
 
+/// Until when the server lets a member not write.
+async fn muted_until(server: &Server, asks: &User, room: &str, member: &User) -> String {
+    let page = server.ok(asks, "list_members", json!({"conversation_id": room})).await;
+    let row = page["members"].as_array().unwrap().iter().find(|row| row["id"] == member.id).unwrap().clone();
+    row["muted_until"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Whether it is so many seconds from a moment between `before` and now; without a number, for ever.
+fn is_muted_for(seconds: Option<u64>, before: OffsetDateTime, until: &str) -> bool {
+    let Some(seconds) = seconds else { return until.starts_with("9999") };
+    let Ok(until) = OffsetDateTime::parse(until, &Rfc3339) else { return false };
+    let began = until - Duration::from_secs(seconds);
+    began > before - Duration::from_millis(1) && began <= OffsetDateTime::now_utc()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_gives_roles_silences_removes_and_bans() {
     let server = Server::start(2, &[]);
-    let (mut ada, mut bob, _, bob_user, room) = two_in_a_room(&server).await;
+    let (mut ada, mut bob, ada_user, bob_user, room) = two_in_a_room(&server).await;
     ada.click("#show-details").await;
     bob.click("#show-details").await;
 
@@ -72,11 +90,25 @@ async fn an_owner_gives_roles_silences_removes_and_bans() {
         bob.browser.wait_for(&may_write).await;
     }
 
-    ada.card_of(&bob_user).await;
-    ada.click("#mute").await;
+    for (button, words) in [("600", "10 minutes"), ("3600", "1 hour"), ("86400", "1 day"), ("forever", "until lifted")]
+    {
+        let before = OffsetDateTime::now_utc();
+        ada.card_of(&bob_user).await;
+        ada.reads(&format!("#mutes [data-mute='{button}']"), words).await;
+        ada.click(&format!("#mutes [data-mute='{button}']")).await;
+        let seconds = button.parse().ok();
+        while !is_muted_for(seconds, before, &muted_until(&server, &ada_user, &room, &bob_user).await) {
+            assert!(OffsetDateTime::now_utc() - before < PATIENCE, "{button}: the server does not know");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
     bob.browser.wait_for("document.querySelector('.composer form').hidden").await;
     bob.reads(".composer .refusal", "muted").await;
     ada.card_of(&bob_user).await;
+    ada.reads("#profile .facts", "a moderator lifts it").await;
+    ada.picture("web-muted.png", 1_280, 800, "dark").await;
+    ada.picture("web-muted-phone.png", 360, 740, "light").await;
+    ada.browser.appear(1_280, 800, "light").await;
     ada.click("#unmute").await;
     bob.browser.wait_for("!document.querySelector('.composer form').hidden").await;
     bob.say("I may speak again").await;
@@ -91,6 +123,10 @@ async fn an_owner_gives_roles_silences_removes_and_bans() {
 
     ada.card_of(&bob_user).await;
     ada.click("#ban").await;
+    ada.fill("#ban-reason", "Sold <b>courses</b>").await;
+    ada.picture("web-ban.png", 1_280, 800, "light").await;
+    ada.picture("web-ban-phone-dark.png", 360, 740, "dark").await;
+    ada.browser.appear(1_280, 800, "light").await;
     ada.confirm().await;
     bob.browser.wait_for("location.hash === '#/' && !document.querySelector('#rooms a')").await;
     ada.browser.wait_for("document.querySelectorAll('#members li').length === 1").await;
@@ -98,6 +134,7 @@ async fn an_owner_gives_roles_silences_removes_and_bans() {
     assert_eq!(refused["code"], "banned");
     ada.click("#bans").await;
     ada.reads("#banned", "Bob Martin").await;
+    ada.reads("#banned", "Sold <b>courses</b>").await;
     ada.click(&format!("#banned [data-unban='{}']", bob_user.id)).await;
     ada.reads("dialog", "Nobody is banned here").await;
     ada.close_dialog().await;
