@@ -1,12 +1,18 @@
 // What is read from the server: at the beginning of a connection, when a conversation is opened, as one scrolls, and when
 // the store asks for something anew. Everything that is read goes into the store; nothing here is told to anybody.
 
+import { few } from "./few.js";
+
 const PAGE = 50;
 /** Members and presence that are read when a conversation is opened. */
 const MEMBERS_MAX = 600;
 /** Several wishes to read the same within this time are one. */
 const SOON_MS = 30;
 const THREADS_SOON_MS = 300;
+/** Private rooms that are asked who wants to come in when a connection begins, those with the newest messages first. */
+const REQUESTS_ROOMS_MAX = 100;
+/** Questions of one kind that are on their way at once. */
+const AT_ONCE = 3;
 
 export class Reads {
     #fetching = new Set();
@@ -100,10 +106,19 @@ export class Reads {
         await this.requests(conversation); // events may have told of some, not of those before
     }
 
+    /** Who asks to join, in all rooms where one may decide: no event tells of what happened before a connection. */
+    async allRequests() {
+        const all = this.store.sorted();
+        const asked = all.filter(decides).slice(0, REQUESTS_ROOMS_MAX);
+        for (const conversation of all) if (!asked.includes(conversation)) conversation.requests = undefined;
+        const inTurn = few(AT_ONCE);
+        await Promise.all(asked.map((conversation) => inTurn(() => this.requests(conversation))));
+    }
+
     /** Who asks to join a private room, for those who may decide. */
-    async requests({ id, kind, role }) {
-        const decides = kind === "private_room" && ["owner", "admin", "moderator"].includes(role);
-        if (!decides || !this.app.can("list_join_requests")) return;
+    async requests(conversation) {
+        if (!conversation || !decides(conversation) || !this.app.can("list_join_requests")) return;
+        const { id } = conversation;
         const answer = await this.app.ask("list_join_requests", { conversation_id: id }).catch(() => undefined);
         if (answer) this.app.apply(this.store.requests(id, answer.requests));
     }
@@ -189,4 +204,9 @@ export class Reads {
         if (found) this.store.meet(found);
         return found;
     }
+}
+
+/** Whether one lets people into a room, or does not. */
+function decides({ kind, role }) {
+    return kind === "private_room" && ["owner", "admin", "moderator"].includes(role);
 }
