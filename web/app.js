@@ -201,7 +201,7 @@ export class App {
         // Who came and went meanwhile was not told: everybody is asked about anew.
         const known = [...this.store.presence.keys()];
         this.store.presence.clear();
-        this.reads.forgetPresence();
+        this.reads.begin();
         this.apply(this.store.welcome(welcome));
         this.changed("look", "list");
         if (isFirst) this.#route();

@@ -18,6 +18,9 @@ export class Reads {
     #fetching = new Set();
     /** Whose presence this connection has asked for, and is told of. */
     #askedFor = new Set();
+    /** Whose picture this connection has asked for, in vain or not. */
+    #picturesOf = new Set();
+    #pictures = few(AT_ONCE);
     #threadsAlarm;
 
     constructor(app) {
@@ -75,10 +78,15 @@ export class Reads {
         }, THREADS_SOON_MS);
     }
 
-    /** What has been asked is to be asked again: of one, or of everybody. */
+    /** A new connection: what has been asked may be asked again. */
+    begin() {
+        this.#askedFor.clear();
+        this.#picturesOf.clear();
+    }
+
+    /** Somebody's presence is to be asked for again. */
     forgetPresence(id) {
-        if (id === undefined) this.#askedFor.clear();
-        else this.#askedFor.delete(id);
+        this.#askedFor.delete(id);
     }
 
     async presence(known) {
@@ -194,6 +202,13 @@ export class Reads {
         this.store.meet(profile);
         this.app.apply([{ kind: "profile" }]);
         return profile;
+    }
+
+    /** Reads somebody's picture, when their turn comes. What has been learned is not asked again by any connection. */
+    pictureOf(id) {
+        if (this.#picturesOf.has(id)) return;
+        this.#picturesOf.add(id);
+        this.#pictures(() => this.profile(id));
     }
 
     /** Somebody by their username; undefined when there is nobody of that name. */

@@ -2,6 +2,7 @@
 
 import { Composer } from "./composer.js";
 import { h, iconButton, nodes, reconcile } from "./dom.js";
+import { Faces } from "./faces.js";
 import { t, tn } from "./i18n.js";
 import { foundRow, messageRow, pendingRow, signatureOf, threadRow } from "./message.js";
 import { hiddenRow, isHidden } from "./people.js";
@@ -16,7 +17,8 @@ export class Panel {
         this.app = app;
         this.title = h("h2");
         this.buttons = h("div", { class: "actions" });
-        this.body = h("div", { class: "panel-body", onscroll: () => this.#markThread() });
+        this.body = h("div", { class: "panel-body", onscroll: () => this.#scrolled() });
+        this.faces = new Faces(app, this.body);
         this.composer = new Composer(app, () => app.open.panel?.root);
         this.composer.element.hidden = true;
         this.search = new Search(app);
@@ -88,7 +90,12 @@ export class Panel {
         reconcile(this.body, rows);
         if (atEnd) this.body.scrollTop = this.body.scrollHeight;
         this.composer.update(conversation);
+        this.#scrolled();
+    }
+
+    #scrolled() {
         this.#markThread();
+        this.faces.look();
     }
 
     /** What stands at the end of an open thread has been seen, when somebody looks. */

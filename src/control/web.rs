@@ -52,6 +52,7 @@ const FILES: &[File] = files![
     "dom.js" JS,
     "emoji.js" JS,
     "en.js" JS,
+    "faces.js" JS,
     "few.js" JS,
     "fr.js" JS,
     "i18n.js" JS,

@@ -1,7 +1,8 @@
 //! People: what moderators do about members, profiles, blocking, sign-ins and notifications.
 
 use crate::person::{Person, create_room, join_room, quoted};
-use crate::support::{PASSWORD, PATIENCE, Server, User};
+use crate::support::{PASSWORD, PATIENCE, Server, User, unique};
+use reqwest::Method;
 use serde_json::json;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -293,5 +294,45 @@ async fn notifications_come_when_they_were_asked_for_and_nobody_looks() {
     let mut shown = ada.browser.evaluate("window.shown").await;
     shown.as_array_mut().unwrap().sort_by_key(|text| !text.as_str().unwrap().contains("workshop"));
     assert_eq!(shown, expected);
+    ada.has_no_complaints();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_comes_when_a_face_is_seen_that_no_list_of_members_has() {
+    let server = Server::start(2, &[]);
+    let (owner, gone) = (server.register_as(&unique("ada")).await, server.register_as(&unique("gone")).await);
+    let profile = json!({"avatar_url": format!("{}/web/icon.svg", server.base_url)});
+    let (status, answer) = server.request(Method::PATCH, "/users/me", Some(&gone.token), Some(&profile)).await;
+    assert_eq!(status, 200, "{answer}");
+    let room = server.room(&[&owner, &gone]).await;
+    for n in 0..120 {
+        // The first words are above what is in sight.
+        let who = if n == 0 { &gone } else { &owner };
+        let content = format!("line {n}");
+        server.ok(who, "send_message", json!({"conversation_id": room, "content": content})).await;
+    }
+    server.ok(&gone, "leave_conversation", json!({"conversation_id": room})).await;
+
+    let mut ada = Person::sign_in(&server, &owner.name, PASSWORD).await;
+    ada.browser.evaluate(&format!("void (location.hash = '#/{room}')")).await;
+    ada.sees("line 119").await;
+    let asked = format!(
+        "performance.getEntriesByType('resource').filter(({{name}}) => name.endsWith('/users/{}')).length",
+        gone.id
+    );
+    // Presence comes after the members: what would be asked for too early has been by then.
+    ada.browser.wait_for("document.querySelector('#me .presence.online')").await;
+    ada.browser.evaluate("new Promise((done) => setTimeout(done, 500))").await;
+    assert_eq!(ada.browser.evaluate(&asked).await, 0, "nobody has seen the face");
+    let top = "(document.querySelector('.scroller').scrollTop = 0, document.querySelector('#messages .beginning'))";
+    ada.browser.wait_for(top).await;
+    let picture = format!("document.querySelector('#messages [data-profile=\"{}\"] img')?.naturalWidth > 0", gone.id);
+    ada.browser.wait_for(&picture).await;
+    ada.browser.evaluate("void (location.hash = '#/')").await;
+    ada.browser.wait_for("!document.querySelector('#messages .message')").await;
+    ada.browser.evaluate(&format!("void (location.hash = '#/{room}')")).await;
+    ada.browser.wait_for(top).await;
+    ada.browser.wait_for(&picture).await;
+    assert_eq!(ada.browser.evaluate(&asked).await, 1, "what is known is not asked again");
     ada.has_no_complaints();
 }
