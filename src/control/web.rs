@@ -62,6 +62,7 @@ const FILES: &[File] = files![
     "msgpack.js" JS,
     "notify.js" JS,
     "people.js" JS,
+    "pictures.js" JS,
     "profile.js" JS,
     "reads.js" JS,
     "search.js" JS,

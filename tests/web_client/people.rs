@@ -336,3 +336,49 @@ async fn a_picture_comes_when_a_face_is_seen_that_no_list_of_members_has() {
     assert_eq!(ada.browser.evaluate(&asked).await, 1, "what is known is not asked again");
     ada.has_no_complaints();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pictures_from_other_servers_can_be_switched_off_on_a_device() {
+    let server = Server::start(2, &[]);
+    let (mut ada, mut bob, ada_user, bob_user, _) = two_in_a_room(&server).await;
+    // What this other server is asked for is held up for ever: the picture stays on its way.
+    let elsewhere = "https://pictures.example/bob.png";
+    ada.browser.call("Fetch.enable", json!({"patterns": [{"urlPattern": "https://pictures.example/*"}]})).await;
+    for (user, url) in [(&ada_user, format!("{}/web/icon.svg", server.base_url)), (&bob_user, elsewhere.to_owned())] {
+        let profile = json!({"avatar_url": url});
+        let (status, answer) = server.request(Method::PATCH, "/users/me", Some(&user.token), Some(&profile)).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    bob.say("do you see me?").await;
+    ada.sees("do you see me?").await;
+    let from_elsewhere = format!("document.querySelectorAll('.avatar img[src=\"{elsewhere}\"]').length");
+    let own = "document.querySelector('#me .avatar img')?.naturalWidth > 0";
+    ada.click("#show-details").await;
+    ada.browser.wait_for(&format!("{own} && {from_elsewhere} === 2")).await; // beside the message, and among the members
+
+    ada.account("security").await;
+    ada.browser.wait_for("document.getElementById('pictures')?.checked").await;
+    ada.click("#pictures").await;
+    ada.picture("web-pictures.png", 1_280, 800, "light").await;
+    ada.picture("web-pictures-phone-dark.png", 360, 740, "dark").await;
+    ada.browser.appear(1_280, 800, "light").await;
+    ada.close_dialog().await;
+    ada.browser.wait_for(&format!("{own} && {from_elsewhere} === 0")).await;
+
+    // The device remembers it, and nothing is asked of that server.
+    ada.browser.call("Page.reload", json!({})).await;
+    ada.is_up_to_date(0).await;
+    ada.sees("do you see me?").await;
+    ada.click("#show-details").await;
+    ada.card_of(&bob_user).await;
+    ada.reads("#profile .facts", "Here since").await; // all that the server says about Bob has come
+    let asked = format!("performance.getEntriesByType('resource').some(({{name}}) => name === '{elsewhere}')");
+    ada.browser.wait_for(&format!("{own} && {from_elsewhere} === 0 && !{asked}")).await;
+    ada.close_dialog().await;
+    ada.account("security").await;
+    ada.browser.wait_for("document.getElementById('pictures')?.checked === false").await;
+    ada.click("#pictures").await;
+    ada.browser.wait_for(&format!("{from_elsewhere} === 2")).await;
+    ada.has_no_complaints();
+    bob.has_no_complaints();
+}
