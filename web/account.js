@@ -3,6 +3,7 @@
 
 import { avatar, confirm, dialog, h, toast } from "./dom.js";
 import { agoOf, explain, t } from "./i18n.js";
+import { setPictures, showsPictures } from "./pictures.js";
 
 const field = (label, input, hint) => h("label", {}, h("span", {}, label), input, hint && h("small", { class: "soft" }, hint));
 const end = (...buttons) => h("div", { class: "row end" }, ...buttons);
@@ -93,7 +94,16 @@ function profile(app) {
 }
 
 function security(app, close) {
-    return h("div", { class: "form" }, passwordForm(app), signIns(app, close));
+    return h("div", { class: "form" }, passwordForm(app), pictures(app), signIns(app, close));
+}
+
+/** Takes effect at once, on this device. */
+function pictures(app) {
+    const box = h("input", { id: "pictures", type: "checkbox", checked: showsPictures(), "aria-describedby": "pictures-words", onchange: () => {
+        setPictures(box.checked);
+        app.changed("look", "list", "people", "conversation", "panel");
+    } });
+    return h("section", { class: "form" }, h("h2", {}, t("privacy")), h("label", { class: "check" }, box, t("pictures")), h("small", { class: "soft", id: "pictures-words" }, t("pictures_words")));
 }
 
 function passwordForm(app) {

@@ -152,7 +152,7 @@ export class App {
             if (kind === "list" || kind === "people" || kind === "threads") this.changed(kind);
             else if (kind === "profile") this.changed("list", "people", "conversation", "panel");
             else if (kind === "requests") this.changed("list", "conversation", "panel");
-            else if (kind === "rank") id === this.open.id && this.reads.requests(this.store.conversations.get(id));
+            else if (kind === "rank") this.reads.requests(this.store.conversations.get(id));
             else if (kind === "read_threads") this.reads.threadsSoon();
             else if (kind === "decided") this.act.decided(id, rest.outcome);
             else if (kind === "member") id === this.open.id && this.reads.presenceOf([rest.user]);
@@ -191,10 +191,9 @@ export class App {
     /** What no log keeps, and a connection that was cut has therefore missed. */
     #readUntold() {
         this.reads.threadsSoon();
-        for (const conversation of this.store.conversations.values()) conversation.requests = undefined;
+        this.reads.allRequests();
         this.changed("list", "conversation", "panel");
-        if (this.current) this.reads.requests(this.current);
-        else if (this.open.preview?.kind === "private_room") this.#showClosed(this.open.id);
+        if (!this.current && this.open.preview?.kind === "private_room") this.#showClosed(this.open.id);
     }
 
     async #welcomed(welcome) {
@@ -202,7 +201,7 @@ export class App {
         // Who came and went meanwhile was not told: everybody is asked about anew.
         const known = [...this.store.presence.keys()];
         this.store.presence.clear();
-        this.reads.forgetPresence();
+        this.reads.begin();
         this.apply(this.store.welcome(welcome));
         this.changed("look", "list");
         if (isFirst) this.#route();
@@ -211,6 +210,7 @@ export class App {
             await this.reads.records(isFirst);
             await this.reads.blocks();
             await this.reads.threads();
+            if (isFirst) this.reads.allRequests(); // later ones when everything missed has come
             await this.act.restorePresence();
             await this.reads.presence(known);
         } catch (error) {

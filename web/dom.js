@@ -1,5 +1,7 @@
 // Elements without markup: what users wrote becomes text nodes and properties, never HTML.
 
+import { showsPictures } from "./pictures.js";
+
 /** Dialogs so far: each has a heading of its own name, one over another too. */
 let dialogs = 0;
 
@@ -72,11 +74,11 @@ export function iconButton(name, label, onclick, props = {}) {
     return h("button", { type: "button", title: label, "aria-label": label, onclick, ...props, class: `icon-button ${props.class ?? ""}` }, icon(name));
 }
 
-/** Whether a picture may be loaded: from here, or by https from elsewhere, which the page's policy allows too. */
+/** Whether a picture may be loaded: from here, or by https from elsewhere, which the page's policy allows too, unless somebody has switched that off. */
 function isPicture(url) {
     if (!url || !URL.canParse(url)) return false;
     const { protocol, origin } = new URL(url);
-    return protocol === "https:" || origin === location.origin;
+    return origin === location.origin || (protocol === "https:" && showsPictures());
 }
 
 /** A picture where there is one that can be loaded, over initials on a colour that is always the same for the same id. */

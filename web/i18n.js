@@ -89,9 +89,12 @@ export function whenOf(iso) {
 
 /** A length of time in its largest whole unit. */
 export function durationOf(seconds) {
-    const [unit, size] = [["hour", 3_600], ["minute", 60], ["second", 1]].find(([, size]) => seconds % size === 0);
+    const [unit, size] = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]].find(([, size]) => seconds % size === 0);
     return new Intl.NumberFormat(current, { style: "unit", unit, unitDisplay: "long" }).format(seconds / size);
 }
+
+/** A day by its distance from today. */
+export const daysAgo = (days) => formats.relative.format(-days, "day");
 
 /** How long ago, in words. */
 export function agoOf(iso) {

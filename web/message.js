@@ -4,6 +4,7 @@ import { confirm, dialog, h, icon, iconButton } from "./dom.js";
 import { QUICK, chooseEmoji } from "./emoji.js";
 import { agoOf, momentOf, t, timeOf, tn } from "./i18n.js";
 import { face, faceButton, isHidden, nameButton } from "./people.js";
+import { showsPictures } from "./pictures.js";
 import { excerpt, format, highlighted } from "./text.js";
 
 /** What decides how a row looks; a row with the same signature is kept as it is. */
@@ -11,7 +12,7 @@ export function signatureOf(app, message, flags) {
     const root = message.parent_message_id && app.current?.timeline.known.get(message.parent_message_id);
     const mentioned = message.mentions.filter((id) => app.store.people.has(id)).length;
     const { display_name, avatar_url } = app.person(message.sender.id);
-    return [message.version, mentioned, app.language, root?.version, root && app.called(root.sender), root && isHidden(app, root), app.can("add_reaction"), app.has("message_threads"), app.current?.role, display_name, avatar_url,
+    return [message.version, mentioned, app.language, root?.version, root && app.called(root.sender), root && isHidden(app, root), app.can("add_reaction"), app.has("message_threads"), app.current?.role, display_name, avatar_url, showsPictures(),
         ...Object.values(flags)].join("\t");
 }
 

@@ -2,10 +2,13 @@
 // removal in the conversation that is open.
 
 import { avatar, confirm, dialog, h, icon } from "./dom.js";
-import { dateOf, momentOf, t } from "./i18n.js";
+import { dateOf, durationOf, momentOf, t } from "./i18n.js";
 import { editProfile } from "./account.js";
 
 const RANK = { read_only: 0, member: 1, moderator: 2, admin: 3, owner: 4 };
+/** Seconds of silence that are offered, besides one without an end. */
+const MUTES_S = [600, 3_600, 86_400];
+const BAN_REASON_MAX = 500;
 
 /** Opens the card of a user; `app.current` is where they may be a member. */
 export function showProfile(app, id) {
@@ -70,17 +73,27 @@ function moderation(app, conversation, member, button, doing) {
         const title = t(`${key}_title`, { name: app.called(member) });
         if (await confirm(title, t(`${key}_words`), { cancel: t("cancel"), label: t(key) })) await act.moderate(command, data);
     };
-    const muted = isMuted(member);
     return [
         mine >= RANK.admin && app.can("set_role") && h("fieldset", {}, h("legend", {}, t("role")), h("div", { class: "segments" }, roles.map((role) =>
             h("button", { type: "button", "aria-pressed": String(role === member.role), dataset: { role }, onclick: doing(() => role !== member.role && act.moderate("set_role", { ...data, role })) }, t(`role_${role}`))))),
         conversation.role === "owner" && app.can("transfer_ownership") && button("shield", t("make_owner"), () => sure("transfer_ownership", "make_owner"), { id: "make-owner" }),
-        app.can("mute_member") && (muted
-            ? button("bell", t("unmute"), () => act.moderate("mute_member", { ...data, duration_s: 0 }), { id: "unmute" })
-            : button("bell", t("mute_hour"), () => act.moderate("mute_member", { ...data, duration_s: 3_600 }), { id: "mute" })),
+        app.can("mute_member") && h("fieldset", { id: "mutes" }, h("legend", {}, t("mute")), h("div", { class: "segments" }, [...MUTES_S, undefined].map((duration_s) =>
+            h("button", { type: "button", dataset: { mute: duration_s ?? "forever" }, onclick: doing(() => act.moderate("mute_member", { ...data, duration_s })) },
+                duration_s === undefined ? t("mute_forever") : durationOf(duration_s))))),
+        app.can("mute_member") && isMuted(member) && button("bell", t("unmute"), () => act.moderate("mute_member", { ...data, duration_s: 0 }), { id: "unmute" }),
         app.can("remove_member") && button("leave", t("remove_member"), () => sure("remove_member", "remove_member"), { id: "remove-member", class: "wide-button bad" }),
-        app.can("ban_member") && button("close", t("ban"), () => sure("ban_member", "ban"), { id: "ban", class: "wide-button bad" }),
+        app.can("ban_member") && button("close", t("ban"), () => ban(app, member, data), { id: "ban", class: "wide-button bad" }),
     ];
+}
+
+/** Asks for a reason, which those who moderate see beside the ban. */
+async function ban(app, member, data) {
+    const reason = h("textarea", { id: "ban-reason", rows: 2, maxLength: BAN_REASON_MAX, placeholder: t("optional"), autofocus: true });
+    const title = t("ban_title", { name: app.called(member) });
+    const question = h("label", {}, h("span", {}, t("ban_reason")), reason);
+    if (await confirm(title, t("ban_words"), { cancel: t("cancel"), label: t("ban") }, question)) {
+        await app.act.moderate("ban_member", { ...data, reason: reason.value.trim() || undefined });
+    }
 }
 
 function isMuted(member) {

@@ -1,17 +1,26 @@
 // What is read from the server: at the beginning of a connection, when a conversation is opened, as one scrolls, and when
 // the store asks for something anew. Everything that is read goes into the store; nothing here is told to anybody.
 
+import { few } from "./few.js";
+
 const PAGE = 50;
 /** Members and presence that are read when a conversation is opened. */
 const MEMBERS_MAX = 600;
 /** Several wishes to read the same within this time are one. */
 const SOON_MS = 30;
 const THREADS_SOON_MS = 300;
+/** Private rooms that are asked who wants to come in when a connection begins, those with the newest messages first. */
+const REQUESTS_ROOMS_MAX = 100;
+/** Questions of one kind that are on their way at once. */
+const AT_ONCE = 3;
 
 export class Reads {
     #fetching = new Set();
     /** Whose presence this connection has asked for, and is told of. */
     #askedFor = new Set();
+    /** Whose picture this connection has asked for, in vain or not. */
+    #picturesOf = new Set();
+    #pictures = few(AT_ONCE);
     #threadsAlarm;
 
     constructor(app) {
@@ -69,10 +78,15 @@ export class Reads {
         }, THREADS_SOON_MS);
     }
 
-    /** What has been asked is to be asked again: of one, or of everybody. */
+    /** A new connection: what has been asked may be asked again. */
+    begin() {
+        this.#askedFor.clear();
+        this.#picturesOf.clear();
+    }
+
+    /** Somebody's presence is to be asked for again. */
     forgetPresence(id) {
-        if (id === undefined) this.#askedFor.clear();
-        else this.#askedFor.delete(id);
+        this.#askedFor.delete(id);
     }
 
     async presence(known) {
@@ -100,10 +114,19 @@ export class Reads {
         await this.requests(conversation); // events may have told of some, not of those before
     }
 
+    /** Who asks to join, in all rooms where one may decide: no event tells of what happened before a connection. */
+    async allRequests() {
+        const all = this.store.sorted();
+        const asked = all.filter(decides).slice(0, REQUESTS_ROOMS_MAX);
+        for (const conversation of all) if (!asked.includes(conversation)) conversation.requests = undefined;
+        const inTurn = few(AT_ONCE);
+        await Promise.all(asked.map((conversation) => inTurn(() => this.requests(conversation))));
+    }
+
     /** Who asks to join a private room, for those who may decide. */
-    async requests({ id, kind, role }) {
-        const decides = kind === "private_room" && ["owner", "admin", "moderator"].includes(role);
-        if (!decides || !this.app.can("list_join_requests")) return;
+    async requests(conversation) {
+        if (!conversation || !decides(conversation) || !this.app.can("list_join_requests")) return;
+        const { id } = conversation;
         const answer = await this.app.ask("list_join_requests", { conversation_id: id }).catch(() => undefined);
         if (answer) this.app.apply(this.store.requests(id, answer.requests));
     }
@@ -180,4 +203,25 @@ export class Reads {
         this.app.apply([{ kind: "profile" }]);
         return profile;
     }
+
+    /** Reads somebody's picture, when their turn comes. What has been learned is not asked again by any connection. */
+    pictureOf(id) {
+        if (this.#picturesOf.has(id)) return;
+        this.#picturesOf.add(id);
+        this.#pictures(() => this.profile(id));
+    }
+
+    /** Somebody by their username; undefined when there is nobody of that name. */
+    async personCalled(username) {
+        const wanted = username.toLowerCase();
+        const answer = await this.app.session.request("GET", `users?query=${encodeURIComponent(wanted)}&limit=50`).catch(() => undefined);
+        const found = answer?.users.find((user) => user.username.toLowerCase() === wanted);
+        if (found) this.store.meet(found);
+        return found;
+    }
+}
+
+/** Whether one lets people into a room, or does not. */
+function decides({ kind, role }) {
+    return kind === "private_room" && ["owner", "admin", "moderator"].includes(role);
 }

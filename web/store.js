@@ -169,7 +169,10 @@ export class Store {
             if (muted_until !== undefined) changed.muted_until = muted_until;
             if (members.has(user.id)) Object.assign(members.get(user.id), changed);
             if (mine) Object.assign(conversation, changed);
-            if (mine && role !== undefined) effects.push({ kind: "rank", id });
+            if (mine && role !== undefined) {
+                conversation.requests = undefined; // perhaps not one's own to decide any more
+                effects.push({ kind: "rank", id });
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 
 import { Composer } from "./composer.js";
 import { h, icon, iconButton, reconcile } from "./dom.js";
+import { Faces } from "./faces.js";
 import { dayOf, language, t, tn } from "./i18n.js";
 import { messageRow, moderates, pendingRow, signatureOf } from "./message.js";
 import { faceButton, hiddenRow, isHidden } from "./people.js";
@@ -31,6 +32,7 @@ export class Conversation {
         this.banner = h("div", { class: "banner", id: "banner", role: "status", hidden: true });
         this.rows = h("div", { class: "rows", id: "messages", role: "log" });
         this.scroller = h("div", { class: "scroller", tabIndex: 0, onscroll: () => this.#scrolled(), onkeydown: (event) => this.#key(event) }, this.rows);
+        this.faces = new Faces(app, this.scroller);
         this.toEnd = h("button", { type: "button", class: "to-end", hidden: true, onclick: () => app.act.toPresent() });
         this.typing = h("p", { class: "typing", id: "typing", "aria-live": "off" });
         this.composer = new Composer(app);
@@ -127,6 +129,7 @@ export class Conversation {
         this.#place(timeline, anchor);
         this.#announceNew(conversation);
         this.#markRead(conversation);
+        this.faces.look();
         if (timeline.isLoaded) this.#readAhead();
     }
 
@@ -254,6 +257,7 @@ export class Conversation {
         if (!current?.timeline.isLoaded || !this.#positioned) return;
         this.#announceNew(current);
         this.#markRead(current);
+        this.faces.look();
         this.#readAhead();
     }
 

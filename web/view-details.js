@@ -6,6 +6,7 @@ import { confirm, dialog, h, icon } from "./dom.js";
 import { agoOf, t, tn } from "./i18n.js";
 import { moderates } from "./message.js";
 import { face, presenceDot } from "./people.js";
+import { showsPictures } from "./pictures.js";
 import { showProfile } from "./profile.js";
 
 const RANK = { owner: 0, admin: 1, moderator: 2, member: 3, read_only: 4 };
@@ -15,7 +16,7 @@ export function detailsSignature(app, conversation) {
     const { id, name, description, role, member_count, archived } = conversation;
     const seen = [...conversation.members.values()].map((member) => [member.id, app.store.people.get(member.id), member.role, app.store.presence.get(member.id)]);
     const requests = [...(conversation.requests?.values() ?? [])];
-    return JSON.stringify([id, name, description, role, member_count, archived, seen, requests, app.can("create_invite"), app.can("update_conversation")]);
+    return JSON.stringify([id, name, description, role, member_count, archived, seen, requests, app.can("create_invite"), app.can("update_conversation"), showsPictures()]);
 }
 
 export function details(app, conversation) {

@@ -2,25 +2,26 @@
 
 import { Composer } from "./composer.js";
 import { h, iconButton, nodes, reconcile } from "./dom.js";
-import { explain, t, tn } from "./i18n.js";
+import { Faces } from "./faces.js";
+import { t, tn } from "./i18n.js";
 import { foundRow, messageRow, pendingRow, signatureOf, threadRow } from "./message.js";
 import { hiddenRow, isHidden } from "./people.js";
 import { details, detailsSignature } from "./view-details.js";
-
-const SEARCH_AFTER_MS = 250;
+import { Search } from "./view-search.js";
 
 export class Panel {
     #shown;
-    #search = { query: "", everywhere: false, messages: [], state: "idle", cursor: undefined, round: 0 };
     #mentions = { messages: [], state: "idle", cursor: undefined };
 
     constructor(app) {
         this.app = app;
         this.title = h("h2");
         this.buttons = h("div", { class: "actions" });
-        this.body = h("div", { class: "panel-body", onscroll: () => this.#markThread() });
+        this.body = h("div", { class: "panel-body", onscroll: () => this.#scrolled() });
+        this.faces = new Faces(app, this.body);
         this.composer = new Composer(app, () => app.open.panel?.root);
         this.composer.element.hidden = true;
+        this.search = new Search(app);
         this.element = h("aside", { class: "panel", id: "panel", hidden: true },
             h("header", { class: "bar" }, this.title, this.buttons), this.body, this.composer.element);
     }
@@ -43,7 +44,7 @@ export class Panel {
         if (panel.kind === "thread") this.#showThread(app.current, panel.root);
         else if (panel.kind === "pins") this.#showPins(app.current);
         else if (panel.kind === "details") this.#showDetails(app.current, fresh);
-        else if (panel.kind === "search") this.#showSearch(fresh);
+        else if (panel.kind === "search") this.search.show(this.body, fresh);
         else if (panel.kind === "mentions") this.#showMentions(fresh);
         else if (panel.kind === "threads") this.#showThreads();
     }
@@ -89,7 +90,12 @@ export class Panel {
         reconcile(this.body, rows);
         if (atEnd) this.body.scrollTop = this.body.scrollHeight;
         this.composer.update(conversation);
+        this.#scrolled();
+    }
+
+    #scrolled() {
         this.#markThread();
+        this.faces.look();
     }
 
     /** What stands at the end of an open thread has been seen, when somebody looks. */
@@ -129,56 +135,6 @@ export class Panel {
             rows.push({ key: "more", signature: app.language, build: () => h("button", { type: "button", class: "link more", onclick: more }, t("load_older")) });
         }
         reconcile(this.body, rows);
-    }
-
-    #showSearch(fresh) {
-        const { app } = this;
-        const search = this.#search;
-        if (fresh) {
-            Object.assign(search, { messages: [], state: "idle", cursor: undefined });
-            let timer;
-            const input = h("input", {
-                type: "search", id: "search", placeholder: t("search_placeholder"), value: search.query, "aria-label": t("search"),
-                oninput: () => {
-                    search.query = input.value;
-                    clearTimeout(timer);
-                    timer = setTimeout(() => this.#find(), SEARCH_AFTER_MS);
-                },
-            });
-            const everywhere = h("input", { type: "checkbox", checked: search.everywhere, onchange: () => {
-                search.everywhere = everywhere.checked;
-                this.#find();
-            } });
-            this.results = h("div", { class: "results", id: "results" });
-            this.body.replaceChildren(
-                h("div", { class: "search-form" }, input, h("label", { class: "check" }, everywhere, t("search_everywhere")), h("p", { class: "soft hint" }, t("search_hint"))),
-                this.results);
-            input.focus();
-            if (search.query) this.#find();
-        }
-        const more = search.cursor !== undefined && h("button", { type: "button", class: "link", onclick: () => this.#find(true) }, t("load_older"));
-        const none = search.state === "found" && search.messages.length === 0;
-        this.results.replaceChildren(...search.messages.map((message) => foundRow(app, message, search.everywhere)),
-            none ? nothing(t("nothing_found")) : search.state === "failed" ? nothing(search.why) : "", more || "");
-    }
-
-    async #find(more = false) {
-        const search = this.#search;
-        const round = ++search.round;
-        const query = search.query.trim();
-        if (!query) Object.assign(search, { messages: [], state: "idle", cursor: undefined });
-        else {
-            try {
-                const where = search.everywhere ? {} : { conversation_id: this.app.open.id };
-                const page = await this.app.ask("search_messages", { query, ...where, cursor: more ? search.cursor : undefined, limit: 30 });
-                if (round !== search.round) return;
-                Object.assign(search, { messages: more ? [...search.messages, ...page.messages] : page.messages, cursor: page.next_cursor ?? undefined, state: "found" });
-            } catch (error) {
-                if (round !== search.round) return;
-                Object.assign(search, { messages: [], cursor: undefined, state: "failed", why: explain(error) });
-            }
-        }
-        this.app.changed("panel");
     }
 
     #showMentions(fresh) {

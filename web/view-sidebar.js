@@ -4,6 +4,7 @@ import { h, icon, iconButton, reconcile } from "./dom.js";
 import { discover, newConversation } from "./dialogs.js";
 import { t, tn } from "./i18n.js";
 import { face, presenceDot } from "./people.js";
+import { showsPictures } from "./pictures.js";
 import { settings } from "./settings.js";
 
 /** Conversations shown at once; the filter finds the others. */
@@ -95,7 +96,7 @@ export class Sidebar {
         const label = [name, unread > 0 && tn("unread", unread), mentions > 0 && tn("mentioned", mentions), requests > 0 && tn("requests", requests)].filter(Boolean).join(", ");
         return {
             key: id,
-            signature: [requests, name, kind, unread, mentions, isOpen, archived, status, draft, peer?.id, store.people.get(peer?.id)?.avatar_url].join("\t"),
+            signature: [requests, name, kind, unread, mentions, isOpen, archived, status, draft, peer?.id, store.people.get(peer?.id)?.avatar_url, showsPictures()].join("\t"),
             build: () => h("li", {},
                 h("a", {
                     href: `#/${id}`, "aria-label": label, "aria-current": isOpen ? "page" : undefined,

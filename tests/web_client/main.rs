@@ -9,6 +9,7 @@
 mod people;
 mod person;
 mod rooms;
+mod search;
 #[path = "../support/mod.rs"]
 mod support;
 mod talk;

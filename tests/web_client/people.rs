@@ -1,8 +1,12 @@
 //! People: what moderators do about members, profiles, blocking, sign-ins and notifications.
 
 use crate::person::{Person, create_room, join_room, quoted};
-use crate::support::{PASSWORD, Server, User};
+use crate::support::{PASSWORD, PATIENCE, Server, User, unique};
+use reqwest::Method;
 use serde_json::json;
+use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Ada, who owns a room, and Bob, who is in it; both have it open. Their ids are those of the users.
 async fn two_in_a_room(server: &Server) -> (Person, Person, User, User, String) {
@@ -51,10 +55,25 @@ impl Person {
     }
 }
 
+/// Until when the server lets a member not write.
+async fn muted_until(server: &Server, asks: &User, room: &str, member: &User) -> String {
+    let page = server.ok(asks, "list_members", json!({"conversation_id": room})).await;
+    let row = page["members"].as_array().unwrap().iter().find(|row| row["id"] == member.id).unwrap().clone();
+    row["muted_until"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Whether it is so many seconds from a moment between `before` and now; without a number, for ever.
+fn is_muted_for(seconds: Option<u64>, before: OffsetDateTime, until: &str) -> bool {
+    let Some(seconds) = seconds else { return until.starts_with("9999") };
+    let Ok(until) = OffsetDateTime::parse(until, &Rfc3339) else { return false };
+    let began = until - Duration::from_secs(seconds);
+    began > before - Duration::from_millis(1) && began <= OffsetDateTime::now_utc()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_owner_gives_roles_silences_removes_and_bans() {
     let server = Server::start(2, &[]);
-    let (mut ada, mut bob, _, bob_user, room) = two_in_a_room(&server).await;
+    let (mut ada, mut bob, ada_user, bob_user, room) = two_in_a_room(&server).await;
     ada.click("#show-details").await;
     bob.click("#show-details").await;
 
@@ -72,11 +91,25 @@ async fn an_owner_gives_roles_silences_removes_and_bans() {
         bob.browser.wait_for(&may_write).await;
     }
 
-    ada.card_of(&bob_user).await;
-    ada.click("#mute").await;
+    for (button, words) in [("600", "10 minutes"), ("3600", "1 hour"), ("86400", "1 day"), ("forever", "until lifted")]
+    {
+        let before = OffsetDateTime::now_utc();
+        ada.card_of(&bob_user).await;
+        ada.reads(&format!("#mutes [data-mute='{button}']"), words).await;
+        ada.click(&format!("#mutes [data-mute='{button}']")).await;
+        let seconds = button.parse().ok();
+        while !is_muted_for(seconds, before, &muted_until(&server, &ada_user, &room, &bob_user).await) {
+            assert!(OffsetDateTime::now_utc() - before < PATIENCE, "{button}: the server does not know");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
     bob.browser.wait_for("document.querySelector('.composer form').hidden").await;
     bob.reads(".composer .refusal", "muted").await;
     ada.card_of(&bob_user).await;
+    ada.reads("#profile .facts", "a moderator lifts it").await;
+    ada.picture("web-muted.png", 1_280, 800, "dark").await;
+    ada.picture("web-muted-phone.png", 360, 740, "light").await;
+    ada.browser.appear(1_280, 800, "light").await;
     ada.click("#unmute").await;
     bob.browser.wait_for("!document.querySelector('.composer form').hidden").await;
     bob.say("I may speak again").await;
@@ -91,6 +124,10 @@ async fn an_owner_gives_roles_silences_removes_and_bans() {
 
     ada.card_of(&bob_user).await;
     ada.click("#ban").await;
+    ada.fill("#ban-reason", "Sold <b>courses</b>").await;
+    ada.picture("web-ban.png", 1_280, 800, "light").await;
+    ada.picture("web-ban-phone-dark.png", 360, 740, "dark").await;
+    ada.browser.appear(1_280, 800, "light").await;
     ada.confirm().await;
     bob.browser.wait_for("location.hash === '#/' && !document.querySelector('#rooms a')").await;
     ada.browser.wait_for("document.querySelectorAll('#members li').length === 1").await;
@@ -98,6 +135,7 @@ async fn an_owner_gives_roles_silences_removes_and_bans() {
     assert_eq!(refused["code"], "banned");
     ada.click("#bans").await;
     ada.reads("#banned", "Bob Martin").await;
+    ada.reads("#banned", "Sold <b>courses</b>").await;
     ada.click(&format!("#banned [data-unban='{}']", bob_user.id)).await;
     ada.reads("dialog", "Nobody is banned here").await;
     ada.close_dialog().await;
@@ -257,4 +295,90 @@ async fn notifications_come_when_they_were_asked_for_and_nobody_looks() {
     shown.as_array_mut().unwrap().sort_by_key(|text| !text.as_str().unwrap().contains("workshop"));
     assert_eq!(shown, expected);
     ada.has_no_complaints();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_comes_when_a_face_is_seen_that_no_list_of_members_has() {
+    let server = Server::start(2, &[]);
+    let (owner, gone) = (server.register_as(&unique("ada")).await, server.register_as(&unique("gone")).await);
+    let profile = json!({"avatar_url": format!("{}/web/icon.svg", server.base_url)});
+    let (status, answer) = server.request(Method::PATCH, "/users/me", Some(&gone.token), Some(&profile)).await;
+    assert_eq!(status, 200, "{answer}");
+    let room = server.room(&[&owner, &gone]).await;
+    for n in 0..120 {
+        // The first words are above what is in sight.
+        let who = if n == 0 { &gone } else { &owner };
+        let content = format!("line {n}");
+        server.ok(who, "send_message", json!({"conversation_id": room, "content": content})).await;
+    }
+    server.ok(&gone, "leave_conversation", json!({"conversation_id": room})).await;
+
+    let mut ada = Person::sign_in(&server, &owner.name, PASSWORD).await;
+    ada.browser.evaluate(&format!("void (location.hash = '#/{room}')")).await;
+    ada.sees("line 119").await;
+    let asked = format!(
+        "performance.getEntriesByType('resource').filter(({{name}}) => name.endsWith('/users/{}')).length",
+        gone.id
+    );
+    // Presence comes after the members: what would be asked for too early has been by then.
+    ada.browser.wait_for("document.querySelector('#me .presence.online')").await;
+    ada.browser.evaluate("new Promise((done) => setTimeout(done, 500))").await;
+    assert_eq!(ada.browser.evaluate(&asked).await, 0, "nobody has seen the face");
+    let top = "(document.querySelector('.scroller').scrollTop = 0, document.querySelector('#messages .beginning'))";
+    ada.browser.wait_for(top).await;
+    let picture = format!("document.querySelector('#messages [data-profile=\"{}\"] img')?.naturalWidth > 0", gone.id);
+    ada.browser.wait_for(&picture).await;
+    ada.browser.evaluate("void (location.hash = '#/')").await;
+    ada.browser.wait_for("!document.querySelector('#messages .message')").await;
+    ada.browser.evaluate(&format!("void (location.hash = '#/{room}')")).await;
+    ada.browser.wait_for(top).await;
+    ada.browser.wait_for(&picture).await;
+    assert_eq!(ada.browser.evaluate(&asked).await, 1, "what is known is not asked again");
+    ada.has_no_complaints();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pictures_from_other_servers_can_be_switched_off_on_a_device() {
+    let server = Server::start(2, &[]);
+    let (mut ada, mut bob, ada_user, bob_user, _) = two_in_a_room(&server).await;
+    // What this other server is asked for is held up for ever: the picture stays on its way.
+    let elsewhere = "https://pictures.example/bob.png";
+    ada.browser.call("Fetch.enable", json!({"patterns": [{"urlPattern": "https://pictures.example/*"}]})).await;
+    for (user, url) in [(&ada_user, format!("{}/web/icon.svg", server.base_url)), (&bob_user, elsewhere.to_owned())] {
+        let profile = json!({"avatar_url": url});
+        let (status, answer) = server.request(Method::PATCH, "/users/me", Some(&user.token), Some(&profile)).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    bob.say("do you see me?").await;
+    ada.sees("do you see me?").await;
+    let from_elsewhere = format!("document.querySelectorAll('.avatar img[src=\"{elsewhere}\"]').length");
+    let own = "document.querySelector('#me .avatar img')?.naturalWidth > 0";
+    ada.click("#show-details").await;
+    ada.browser.wait_for(&format!("{own} && {from_elsewhere} === 2")).await; // beside the message, and among the members
+
+    ada.account("security").await;
+    ada.browser.wait_for("document.getElementById('pictures')?.checked").await;
+    ada.click("#pictures").await;
+    ada.picture("web-pictures.png", 1_280, 800, "light").await;
+    ada.picture("web-pictures-phone-dark.png", 360, 740, "dark").await;
+    ada.browser.appear(1_280, 800, "light").await;
+    ada.close_dialog().await;
+    ada.browser.wait_for(&format!("{own} && {from_elsewhere} === 0")).await;
+
+    // The device remembers it, and nothing is asked of that server.
+    ada.browser.call("Page.reload", json!({})).await;
+    ada.is_up_to_date(0).await;
+    ada.sees("do you see me?").await;
+    ada.click("#show-details").await;
+    ada.card_of(&bob_user).await;
+    ada.reads("#profile .facts", "Here since").await; // all that the server says about Bob has come
+    let asked = format!("performance.getEntriesByType('resource').some(({{name}}) => name === '{elsewhere}')");
+    ada.browser.wait_for(&format!("{own} && {from_elsewhere} === 0 && !{asked}")).await;
+    ada.close_dialog().await;
+    ada.account("security").await;
+    ada.browser.wait_for("document.getElementById('pictures')?.checked === false").await;
+    ada.click("#pictures").await;
+    ada.browser.wait_for(&format!("{from_elsewhere} === 2")).await;
+    ada.has_no_complaints();
+    bob.has_no_complaints();
 }

@@ -117,6 +117,15 @@ impl Person {
         User::from_answer(&answer)
     }
 
+    /// Chooses a language in the settings.
+    pub async fn speaks(&mut self, language: &str) {
+        self.click("#me").await;
+        self.click(&format!("#settings [data-value={language}]")).await;
+        self.browser.wait_for(&format!("document.documentElement.lang === '{language}'")).await;
+        self.click("dialog header button").await;
+        self.browser.wait_for("!document.querySelector('dialog')").await;
+    }
+
     /// A picture; nothing may stick out of the page.
     pub async fn picture(&mut self, name: &str, width: u32, height: u32, scheme: &str) {
         self.browser.appear(width, height, scheme).await;

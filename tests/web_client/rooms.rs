@@ -2,7 +2,7 @@
 //! them, and what a server has switched off is not offered.
 
 use crate::person::{Person, create_room, join_room};
-use crate::support::{Server, id_of};
+use crate::support::{PASSWORD, Server, id_of, unique};
 use serde_json::json;
 
 const LINES: &str = "[...document.querySelectorAll('#messages .system')].map((line) => line.innerText.trim())";
@@ -11,14 +11,6 @@ impl Person {
     /// Opens a conversation by its address.
     async fn go(&mut self, conversation: &str) {
         self.browser.evaluate(&format!("void (location.hash = '#/{conversation}')")).await;
-    }
-
-    async fn speaks(&mut self, language: &str) {
-        self.click("#me").await;
-        self.click(&format!("#settings [data-value={language}]")).await;
-        self.browser.wait_for(&format!("document.documentElement.lang === '{language}'")).await;
-        self.click("dialog header button").await;
-        self.browser.wait_for("!document.querySelector('dialog')").await;
     }
 }
 
@@ -129,6 +121,44 @@ async fn a_private_room_is_entered_by_asking() {
     ada.browser.wait_for(&format!("JSON.stringify({LINES}).includes('Ada Lovelace added {name}')")).await;
     ada.has_no_complaints();
     bob.has_no_complaints();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_from_before_one_connected_are_counted() {
+    let server = Server::start(2, &[]);
+    let (ada_user, carol) = (server.register_as(&unique("ada")).await, server.register_as(&unique("carol")).await);
+    let mut rooms = Vec::new();
+    for n in 0..3 {
+        let data = json!({"kind": "private_room", "name": format!("council {n}")});
+        rooms.push(id_of(&server.ok(&ada_user, "create_conversation", data).await));
+    }
+    let ask = async |room: &str| server.ok(&carol, "request_to_join", json!({"conversation_id": room})).await;
+    ask(&rooms[0]).await;
+    ask(&rooms[1]).await;
+    let counted = |expected: [bool; 3]| {
+        let shown = |(room, is_shown)| {
+            let count = format!("document.querySelector('#rooms a[href=\"#/{room}\"] .asked')?.textContent");
+            format!("{count} === {}", if is_shown { "'1'" } else { "undefined" })
+        };
+        rooms.iter().zip(expected).map(shown).collect::<Vec<_>>().join(" && ")
+    };
+
+    // Nothing is opened.
+    let mut ada = Person::sign_in(&server, &ada_user.name, PASSWORD).await;
+    ada.browser.wait_for(&counted([true, true, false])).await;
+    ada.picture("web-asked.png", 1_280, 800, "light").await;
+
+    // What happened while the connection was cut is known after it.
+    ada.browser.call("Network.enable", json!({})).await;
+    ada.browser.call("Network.setBlockedURLs", json!({"urls": ["*ws-ticket*"]})).await;
+    server.kill9();
+    ada.has_noticed_the_cut().await;
+    server.start_again();
+    server.ok(&carol, "cancel_join_request", json!({"conversation_id": rooms[0]})).await;
+    ask(&rooms[2]).await;
+    ada.browser.call("Network.setBlockedURLs", json!({"urls": []})).await;
+    ada.browser.wait_for(&counted([false, true, true])).await;
+    ada.has_no_complaints();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

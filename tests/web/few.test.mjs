@@ -1,0 +1,26 @@
+// web/few.js: never more at once than allowed, in order, and a failure holds nobody up.
+
+import assert from "node:assert/strict";
+import test from "node:test";
+import { few } from "../../web/few.js";
+
+test("a few run at once, all of them run, and each has its own outcome", async () => {
+    const run = few(3);
+    const began = [];
+    let running = 0;
+    let most = 0;
+    const work = (n) => async () => {
+        began.push(n);
+        most = Math.max(most, ++running);
+        await new Promise((resolve) => setTimeout(resolve, n % 4));
+        running--;
+        if (n % 5 === 0) throw new Error(`no ${n}`);
+        return n;
+    };
+    const all = [...Array(20).keys()];
+    const outcomes = await Promise.allSettled(all.map((n) => run(work(n))));
+    assert.deepEqual(outcomes.map(({ value, reason }) => value ?? reason.message), all.map((n) => (n % 5 === 0 ? `no ${n}` : n)));
+    assert.deepEqual([began, most, running], [all, 3, 0]);
+    assert.equal(await run(() => "at once"), "at once");
+    await assert.rejects(run(() => { throw new Error("before it began"); }), /before/);
+});

@@ -1,0 +1,120 @@
+//! Searching: filters typed, completed and chosen by keyboard, in both languages, and hints where something cannot be meant.
+
+use crate::person::{Person, create_room, join_room, quoted};
+use crate::support::{Server, id_of, unique};
+use serde_json::json;
+
+const RESULTS: &str = "[...document.querySelectorAll('#results .found p')].map((found) => found.innerText)";
+
+impl Person {
+    /// Writes into the search box in the place of what stands there.
+    async fn looks_for(&mut self, text: &str) {
+        self.once_there("#search", "select").await;
+        self.fill("#search", text).await;
+    }
+
+    async fn finds(&mut self, expected: &[&str]) {
+        let expected = quoted(&json!(expected).to_string());
+        self.browser.wait_for(&format!("JSON.stringify({RESULTS}) === {expected}")).await;
+    }
+
+    /// Waits for a hint, with which nothing is found.
+    async fn is_told(&mut self, hint: &str) {
+        let told = format!("document.getElementById('search-hint').innerText.includes({})", quoted(hint));
+        self.browser.wait_for(&format!("{told} && !document.querySelector('#results .found')")).await;
+    }
+
+    async fn has_typed(&mut self, text: &str) {
+        self.browser.wait_for(&format!("document.getElementById('search').value === {}", quoted(text))).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filters_narrow_a_search_and_what_cannot_be_meant_is_a_hint() {
+    let server = Server::start(2, &[]);
+    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let mut bob = Person::sign_up(&server, "?format=json", "bob", "Bob Martin").await;
+    let room = create_room(&mut ada, "workshop").await;
+    join_room(&mut bob, &room).await;
+    let (ada_user, bob_user) = (ada.token(&server).await, bob.token(&server).await);
+    let pantry = json!({"kind": "public_room", "name": "pantry shelf"});
+    let pantry = id_of(&server.ok(&ada_user, "create_conversation", pantry).await);
+    // The day of this page's, whatever its time zone; should it end meanwhile, nothing is from before it all the same.
+    let day = "((d) => [d.getFullYear(), d.getMonth() + 1, d.getDate()].join('-'))(new Date())";
+    let today = ada.browser.evaluate(day).await.as_str().unwrap().to_owned();
+    for (user, place, content) in [
+        (&ada_user, &pantry, "tea on a shelf"),
+        (&bob_user, &room, "tea with milk"),
+        (&ada_user, &room, "tea without"),
+        (&bob_user, &room, "tea of https://example.org/leaves"),
+    ] {
+        server.ok(user, "send_message", json!({"conversation_id": place, "content": content})).await;
+    }
+    ada.sees("leaves").await;
+    ada.click("#show-search").await;
+    ada.looks_for("tea -milk").await;
+    ada.finds(&["tea of https://example.org/leaves", "tea without"]).await;
+
+    // A filter by its button, its value by the keyboard.
+    ada.looks_for("tea").await;
+    ada.click("#search-filters [data-filter=from]").await;
+    ada.has_typed("tea from:").await;
+    ada.fill("#search", "mart").await;
+    ada.browser.wait_for("document.querySelector('#search-options li')?.innerText.includes('Bob Martin')").await;
+    ada.browser.wait_for("!document.querySelector('#search-hint.warning')").await; // it is still being typed
+    ada.picture("web-search-complete.png", 1_280, 800, "light").await;
+    ada.picture("web-search-complete-phone-dark.png", 360, 740, "dark").await;
+    ada.browser.appear(1_280, 800, "light").await;
+    ada.press("Enter", 13).await;
+    ada.has_typed(&format!("tea from:{} ", bob.name)).await;
+    ada.finds(&["tea of https://example.org/leaves", "tea with milk"]).await;
+    ada.fill("#search", "has:").await;
+    ada.browser.wait_for("document.querySelectorAll('#search-options li').length === 2").await;
+    ada.press("ArrowDown", 40).await;
+    ada.press("ArrowUp", 38).await;
+    ada.press("Tab", 9).await;
+    ada.has_typed(&format!("tea from:{} has:link ", bob.name)).await;
+    ada.finds(&["tea of https://example.org/leaves"]).await;
+    ada.picture("web-search-filters.png", 1_280, 800, "dark").await;
+    ada.browser.appear(1_280, 800, "light").await;
+
+    // Another room, oneself, days.
+    ada.looks_for("tea in:pan").await;
+    ada.browser.wait_for("document.querySelector('#search-options li')?.innerText.includes('pantry shelf')").await;
+    ada.press("Escape", 27).await;
+    ada.browser.wait_for("document.getElementById('search-options').hidden").await;
+    ada.is_told("You are in no conversation called “pan”").await;
+    ada.looks_for("tea in:\"pantry shelf\" from:me").await;
+    ada.finds(&["tea on a shelf"]).await;
+    ada.looks_for(&format!("tea before:{today} in:workshop")).await;
+    ada.browser.wait_for("document.getElementById('results').innerText.includes('Nothing found')").await;
+    ada.looks_for("tea after:2026-01-01 before:9999-12-31 from:me").await;
+    ada.finds(&["tea without"]).await;
+
+    // What cannot be meant.
+    ada.looks_for("from:me has:link").await;
+    ada.is_told("Add a word").await;
+    ada.looks_for("tea on:2026-02-30 has:image from:nobody-at-all").await;
+    for hint in ["“2026-02-30” is no date", "“image”", "Nobody is known as “nobody-at-all”"] {
+        ada.is_told(hint).await;
+    }
+    ada.picture("web-search-hints.png", 1_280, 800, "light").await;
+    ada.picture("web-search-hints-phone-dark.png", 360, 740, "dark").await;
+    ada.browser.appear(1_280, 800, "light").await;
+    // Somebody whom this page has never seen is known to the server.
+    let carol = server.register_as(&unique("carol")).await;
+    ada.looks_for(&format!("tea from:{}", carol.name)).await;
+    ada.browser.wait_for("document.getElementById('results').innerText.includes('Nothing found')").await;
+    ada.browser.wait_for("!document.querySelector('#search-hint.warning')").await;
+
+    // In French, with words of either language.
+    ada.speaks("fr").await;
+    ada.browser.wait_for("document.querySelector('#search-filters [data-filter=after]')?.innerText === 'après:'").await;
+    ada.looks_for("tea de:moi dans:workshop").await;
+    ada.finds(&["tea without"]).await;
+    ada.looks_for("tea from:me apres:2026-13-01").await;
+    ada.is_told("« 2026-13-01 » n’est pas une date").await;
+    ada.picture("web-search-french-phone.png", 360, 740, "light").await;
+    ada.has_no_complaints();
+    bob.has_no_complaints();
+}
