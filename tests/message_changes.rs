@@ -77,14 +77,14 @@ async fn a_deleted_message_leaves_its_place_and_nothing_of_its_text() {
     server.ok(&ann, "edit_message", json!({"message_id": question, "content": "unmistakableword, edited"})).await;
     server.ok(&ann, "add_reaction", json!({"message_id": question, "emoji": "👍"})).await;
     server.ok(&ann, "pin_message", json!({"message_id": question, "pinned": true})).await;
-    found_in_time(&server, &ann, "unmistakableword", 2).await;
+    server.found_in_time(&ann, "unmistakableword", 2).await;
 
     let ack = server.ok(&ann, "delete_message", json!({"message_id": question})).await;
     let event = watching.event("message_deleted").await;
     assert_eq!((&event["message_id"], &event["seq"]), (&json!(question), &ack["seq"]));
     let again = server.ok(&ann, "delete_message", json!({"message_id": question})).await;
     assert_eq!(again["seq"], ack["seq"], "nothing happened since");
-    found_in_time(&server, &ann, "unmistakableword", 1).await;
+    server.found_in_time(&ann, "unmistakableword", 1).await;
     server.ok(&bob, "delete_message", json!({"message_id": reply})).await;
 
     let messages = server.history(&ann, &room).await;
@@ -106,19 +106,6 @@ async fn a_deleted_message_leaves_its_place_and_nothing_of_its_text() {
         let table: String = row.get(0);
         let count = format!("SELECT count(*) FROM \"{table}\" t WHERE t::text LIKE '%unmistakableword%'");
         assert_eq!(database.query_one(&count, &[]).await.unwrap().get::<_, i64>(0), 0, "{table}");
-    }
-}
-
-/// Searches until so many are found: the index is written a moment after the message.
-async fn found_in_time(server: &Server, user: &User, query: &str, many: usize) -> Value {
-    let started = std::time::Instant::now();
-    loop {
-        let found = server.ok(user, "search_messages", json!({"query": query})).await;
-        if found["messages"].as_array().unwrap().len() == many {
-            return found;
-        }
-        assert!(started.elapsed() < support::PATIENCE, "{query:?}, {many} expected: {found}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -281,12 +268,12 @@ async fn a_search_finds_words_however_they_are_written() {
         say(server, &ann, &room, content, None).await;
     }
     say(server, &ann, &other, "coffee, secretly", None).await;
-    found_in_time(server, &bob, "tomorrow", 1).await;
+    server.found_in_time(&bob, "tomorrow", 1).await;
     let search = async |user: &User, data: Value| -> Vec<String> {
         let found = server.ok(user, "search_messages", data).await;
         found["messages"].as_array().unwrap().iter().map(|m| text(&m["content"]).to_owned()).collect()
     };
-    found_in_time(server, &bob, "性能", 1).await;
+    server.found_in_time(&bob, "性能", 1).await;
     for (query, expected) in [
         ("cafe", vec![said[0]]),
         ("CAFÉ hier", vec![said[0]]),

@@ -1,7 +1,8 @@
 //! Users and what they ask for over HTTP. Every answer is held to the documents ([`protocol`]).
 
-use super::{Server, protocol, unique};
+use super::{PATIENCE, Server, protocol, unique};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 /// The password of every user made here.
 pub const PASSWORD: &str = "correct horse battery";
@@ -150,6 +151,19 @@ impl Server {
                 return messages;
             }
             after = messages.last().unwrap()["seq"].clone();
+        }
+    }
+
+    /// Searches until so many are found: the index is written a moment after the messages.
+    pub async fn found_in_time(&self, user: &User, query: &str, many: usize) -> Value {
+        let started = Instant::now();
+        loop {
+            let found = self.ok(user, "search_messages", json!({"query": query})).await;
+            if found["messages"].as_array().unwrap().len() == many {
+                return found;
+            }
+            assert!(started.elapsed() < PATIENCE, "{query:?}, {many} expected: {found}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 

@@ -51,6 +51,8 @@ async fn filters_narrow_a_search_and_what_cannot_be_meant_is_a_hint() {
         server.ok(user, "send_message", json!({"conversation_id": place, "content": content})).await;
     }
     ada.sees("leaves").await;
+    // The index is written behind the messages.
+    server.found_in_time(&ada_user, "tea", 4).await;
     ada.click("#show-search").await;
     ada.looks_for("tea -milk").await;
     ada.finds(&["tea of https://example.org/leaves", "tea without"]).await;

@@ -164,6 +164,8 @@ async fn what_one_does_to_messages_the_other_sees_and_what_the_server_lacks_is_n
     bob.picture("web-thread.png", 1_280, 800, "light").await;
     bob.picture("web-thread-phone-dark.png", 390, 780, "dark").await;
 
+    let reader = ada.token(&server).await;
+    server.found_in_time(&reader, "friday", 2).await;
     ada.click("#show-search").await;
     ada.fill("#search", "friday").await;
     ada.browser.wait_for("document.querySelectorAll('#results mark').length >= 2").await;

@@ -74,7 +74,8 @@ const CHECKS: [(&str, &str); 6] = [
     (
         "conversations whose messages are counted wrongly",
         "SELECT count(*) FROM conversation_statistics s WHERE s.message_count <> \
-            (SELECT count(*) FROM messages m WHERE m.conversation_id = s.conversation_id)",
+            (SELECT count(*) FROM messages m WHERE m.conversation_id = s.conversation_id \
+              AND m.message_type <> 'system')",
     ),
     (
         "threads whose replies are counted wrongly",
