@@ -85,11 +85,12 @@ const CHECKS: [(&str, &str); 6] = [
     ),
     (
         "messages that the search index lacks",
-        "SELECT count(*) FROM messages m WHERE NOT EXISTS (SELECT FROM message_search s WHERE s.message_id = m.id)",
+        "SELECT count(*) FROM messages m WHERE m.message_type <> 'system' \
+            AND NOT EXISTS (SELECT FROM message_search s WHERE s.message_id = m.id)",
     ),
     (
         "messages of somebody who is no member",
-        "SELECT count(*) FROM messages m WHERE NOT EXISTS (SELECT FROM conversation_members x \
+        "SELECT count(*) FROM messages m WHERE m.message_type <> 'system' AND NOT EXISTS (SELECT FROM conversation_members x \
             WHERE x.conversation_id = m.conversation_id AND x.user_id = m.sender_id)",
     ),
 ];
