@@ -177,11 +177,9 @@ DROP FUNCTION add_member(conversations, bigint, bigint, bigint);
 CREATE FUNCTION add_member(c conversations, p_user bigint, p_actor bigint, p_mutation_id bigint)
 RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
-    u users;
     r conversation_restrictions;
 BEGIN
-    SELECT * INTO u FROM users x WHERE x.id = p_user AND x.is_active;
-    IF NOT FOUND THEN
+    IF NOT EXISTS (SELECT FROM users x WHERE x.id = p_user AND x.is_active) THEN
         PERFORM refuse('not_found', 'data.user_id: no such user');
     END IF;
     IF EXISTS (SELECT FROM conversation_bans b WHERE b.conversation_id = c.id AND b.user_id = p_user) THEN
@@ -198,11 +196,11 @@ BEGIN
     END IF;
     DELETE FROM conversation_restrictions x WHERE x.conversation_id = c.id AND x.user_id = p_user RETURNING * INTO r;
     -- The marker starts at the present, behind both entries below: what was said before somebody joined is history, not unread.
-    INSERT INTO conversation_members (conversation_id, user_id, joined_seq, read_seq, role, muted_until, profile_version)
-    VALUES (c.id, p_user, c.last_seq + 1, c.last_seq + 2, coalesce(r.role, 'member'), r.muted_until, u.profile_version);
+    INSERT INTO conversation_members (conversation_id, user_id, joined_seq, read_seq, role, muted_until)
+    VALUES (c.id, p_user, c.last_seq + 1, c.last_seq + 2, coalesce(r.role, 'member'), r.muted_until);
     RETURN jsonb_build_array(
         append_event(c.id, 'member_joined', p_actor, p_mutation_id, jsonb_build_object(
-            'user', user_json(u), 'role', coalesce(r.role, 'member'), 'muted_until', rfc3339(r.muted_until),
+            'user', actor_json(p_user), 'role', coalesce(r.role, 'member'), 'muted_until', rfc3339(r.muted_until),
             'invited_by', CASE WHEN p_actor <> p_user THEN actor_json(p_actor) END)),
         system_message(c, CASE WHEN p_actor = p_user THEN 'joined' ELSE 'added' END, p_user, p_actor));
 END $$;
