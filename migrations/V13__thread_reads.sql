@@ -86,18 +86,23 @@ END $$;
 CREATE FUNCTION mutate_mark_thread_read(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
 RETURNS mutation_outcome LANGUAGE plpgsql AS $$
 DECLARE
+    o mutation_outcome;
     c conversations := locked_conversation(p_conversation);
     m conversation_members := acting_member(c, p_actor);
     h message_head := message_in(c, p_arguments);
     v_root bigint := coalesce(h.parent_message_id, h.id);
+    v_seq  bigint := least((p_arguments -> 'seq')::bigint, c.last_seq);
 BEGIN
-    UPDATE thread_followers x
-       SET read_seq = greatest(x.read_seq, least((p_arguments -> 'seq')::bigint, c.last_seq))
-     WHERE x.root_message_id = v_root AND x.user_id = p_actor;
-    IF NOT FOUND THEN
+    UPDATE thread_followers x SET read_seq = v_seq
+     WHERE x.root_message_id = v_root AND x.user_id = p_actor AND x.read_seq < v_seq;
+    IF FOUND THEN
+        RETURN following_outcome(c, v_root, p_actor);
+    ELSIF NOT EXISTS (SELECT FROM thread_followers x WHERE x.root_message_id = v_root AND x.user_id = p_actor) THEN
         PERFORM refuse('conflict', 'you do not follow this thread; follow it first (follow_thread)');
     END IF;
-    RETURN following_outcome(c, v_root, p_actor);
+    o.conversation_id := c.id;
+    o.result := following_json(v_root, p_actor); -- what changes nothing is nobody's news
+    RETURN o;
 END $$;
 
 -- Not in the change log: a marker is the reader's own, it moves forward only, and repeating it changes nothing. Members see
