@@ -46,6 +46,21 @@ END $$;
 -- People are found by the beginning of their user name, or of any word of their name, without case and accents.
 CREATE INDEX users_by_username_prefix ON users (lower(username) text_pattern_ops);
 CREATE INDEX users_by_name ON users USING gin (to_tsvector('public.veza', display_name));
+-- As in V11, but that a beginning is taken as it is: what that took out as not alphanumeric was, in a database whose locale
+-- is C, every letter that is not Latin.
+CREATE OR REPLACE FUNCTION search_words(p_query text) RETURNS tsquery LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    -- "or" is a word as any other.
+    v_rest  text := regexp_replace(regexp_replace(p_query, '(^|\s)[^\s"-]\S*\*(?=\s|$)', ' ', 'g'), '\mor\M', '"or"', 'gi');
+    v_words tsquery := CASE WHEN v_rest ~ '\S' THEN websearch_to_tsquery('public.veza', v_rest) END;
+    v_beginnings tsquery := (
+        SELECT to_tsquery('simple', string_agg(quote_literal(b.beginning) || ':*', ' & '))
+          FROM (SELECT folded(f.groups[2]) AS beginning
+                  FROM regexp_matches(p_query, '(^|\s)([^\s"*''\\:&|!()<>-][^\s"*''\\:&|!()<>]*)\*(?=\s|$)', 'g') AS f (groups)) b
+         WHERE b.beginning <> '');
+BEGIN
+    RETURN coalesce(v_words && v_beginnings, v_words, v_beginnings);
+END $$;
 -- What somebody types for a name: words, the last of which may be a beginning, and nothing that has a meaning in a search.
 CREATE FUNCTION name_words(p_query text) RETURNS tsquery LANGUAGE sql IMMUTABLE AS
     $$ SELECT search_words(regexp_replace(p_query, '["*''\\:&|!()<>-]+', ' ', 'g') || '*') $$;
