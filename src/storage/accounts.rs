@@ -445,7 +445,8 @@ impl Accounts {
         settle(connection, "profile", false, outcome)
     }
 
-    /// Users whose username begins with `query`, or whose display name has its words, the last of them as a beginning; at most `limit` (≤ [`SEARCH_USERS_MAX`]).
+    /// Users whose username begins with `query`, or whose display name has its words, the last of them as a beginning; at
+    /// most `limit` (≤ [`SEARCH_USERS_MAX`]).
     ///
     /// # Errors
     /// The store's failures.
