@@ -14,6 +14,15 @@ CREATE INDEX users_unannounced ON users (announced_at) WHERE announced_version <
 ALTER TABLE conversation_members ADD COLUMN profile_version bigint NOT NULL DEFAULT 0;
 GRANT UPDATE (profile_version) ON conversation_members TO chat_writer;
 
+-- Whoever becomes a member does so as what they are called now, and stays that until the transaction ends: a change that is
+-- saved meanwhile either waits, and finds the membership, or was there first, and is in the event that is written next.
+CREATE FUNCTION note_profile_version() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.profile_version := coalesce((SELECT u.profile_version FROM users u WHERE u.id = NEW.user_id FOR SHARE), 0);
+    RETURN NEW;
+END $$;
+CREATE TRIGGER note_profile_version BEFORE INSERT ON conversation_members FOR EACH ROW EXECUTE FUNCTION note_profile_version();
+
 CREATE FUNCTION mutate_announce_profile(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
 RETURNS mutation_outcome LANGUAGE plpgsql AS $$
 DECLARE

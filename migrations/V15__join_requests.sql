@@ -18,6 +18,9 @@ CREATE POLICY writer_asks ON conversation_join_requests TO chat_writer USING (tr
 GRANT SELECT ON conversation_join_requests TO chat_app;
 GRANT SELECT, INSERT, DELETE, UPDATE (text) ON conversation_join_requests TO chat_writer;
 
+-- Who asks does not make the room read through all of its members, however many they are.
+CREATE INDEX conversation_members_moderating ON conversation_members (conversation_id, role) WHERE role >= 'moderator';
+
 -- For those who moderate, the highest roles first, and whom else it concerns.
 CREATE FUNCTION request_notice(p_conversation bigint, p_also bigint[], p_kind text, p_payload jsonb) RETURNS jsonb
 LANGUAGE sql STABLE AS $$

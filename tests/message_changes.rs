@@ -282,6 +282,7 @@ async fn a_search_finds_words_however_they_are_written() {
         ("\"coffee mill\"", vec![said[2]]),
         ("\"mill coffee\"", vec![]),
         ("reop*", vec![said[1]]),
+        ("数据*", vec![said[3]]),
         ("offee hous", vec![said[1]]),
         ("nothing of the kind", vec![]),
         ("100%", vec![]),

@@ -53,7 +53,7 @@ async fn about_messages(ann: &mut Client, bob: &mut Client, room: &str, bob_name
     run(bob, "remove_reaction", with(&first, "emoji", json!("👍"))).await;
     run(bob, "get_thread", about(&first)).await;
     run(ann, "follow_thread", with(&first, "following", json!(false))).await;
-    run(bob, "mark_thread_read", with(&first, "seq", json!(2))).await;
+    run(bob, "mark_thread_read", with(&first, "seq", json!(1_000))).await;
     run(bob, "list_threads", json!({"limit": 1})).await;
     run(bob, "list_mentions", json!({})).await;
     run(bob, "search_messages", json!({"query": "reply", "conversation_id": room, "limit": 10})).await;

@@ -52,6 +52,8 @@ async fn a_thread_has_a_marker_of_its_own() {
         "as far as there is"
     );
     assert!(reading.drain().await.is_empty(), "who did it knows");
+    let told: Vec<_> = telephone.drain().await.iter().map(|event| state(&event["data"])).collect();
+    assert_eq!(told, [(true, second_seq, 0)], "what changes nothing is no news");
 
     let third = say(server, &eve, &room, Some(&first["message_id"])).await;
     assert_eq!(thread(&ann).await, (true, second_seq, 1));

@@ -15,13 +15,14 @@ use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, UserId};
 use crate::storage::accounts::Accounts;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Users that one look finds.
 const USERS: i64 = 100;
-/// Conversations that one look finds.
+/// Conversations of a user that are told before it is the next one's turn.
 const CONVERSATIONS: i64 = 200;
 /// Changes under way at once: few, since whoever talks comes first.
 const UNDER_WAY: usize = 4;
@@ -53,41 +54,49 @@ pub async fn run(accounts: Accounts, port: Arc<dyn AnnouncePort>, changed: Arc<N
     }
 }
 
-/// Everything there is to be told now. Who cannot be told of is put behind the others.
+/// Everything there is to be told now: some of each user's conversations, then some more, so that nobody waits for one who is
+/// in thousands. What cannot be told because of what stands there holds up its own user only; with anything else that fails
+/// the look is over.
 async fn announce_all(accounts: &Accounts, port: &dyn AnnouncePort) -> Result<(), Refusal> {
+    let mut places = HashMap::new();
+    let mut failed = HashMap::new();
     loop {
-        let users = accounts.unannounced(USERS).await?;
-        let mut failed = None;
-        for &(user, version) in &users {
-            if let Err(refusal) = announce(accounts, port, user, version).await {
-                accounts.announced(user, 0).await?;
-                failed = Some(refusal);
+        let mut behind = accounts.unannounced(USERS).await?;
+        behind.retain(|(user, _)| !failed.contains_key(user));
+        if behind.is_empty() {
+            return failed.into_values().next().map_or(Ok(()), Err);
+        }
+        for (user, version) in behind {
+            match announce_some(accounts, port, user, version, places.remove(&(user, version))).await {
+                Ok(None) => (),
+                Ok(Some(place)) => drop(places.insert((user, version), place)),
+                Err(refusal) if refusal.code == ErrorCode::Internal => drop(failed.insert(user, refusal)),
+                Err(refusal) => return Err(refusal),
             }
-        }
-        if let Some(refusal) = failed {
-            return Err(refusal);
-        }
-        if (users.len() as i64) < USERS {
-            return Ok(());
         }
     }
 }
 
-async fn announce(accounts: &Accounts, port: &dyn AnnouncePort, user: UserId, version: i64) -> Result<(), Refusal> {
-    let mut last = None;
-    loop {
-        let conversations = accounts.untold(user, version, last, CONVERSATIONS).await?;
-        let tell = |conversation| async move {
-            match port.announce(user, conversation).await {
-                // It is gone: nobody needs to be told.
-                Err(refusal) if refusal.code == ErrorCode::NotFound => Ok(()),
-                outcome => outcome.map(drop),
-            }
-        };
-        stream::iter(conversations.clone()).map(tell).buffer_unordered(UNDER_WAY).try_collect::<()>().await?;
-        last = conversations.last().copied().or(last);
-        if (conversations.len() as i64) < CONVERSATIONS {
-            return accounts.announced(user, version).await;
+/// Tells some conversations after `place`; up to which, when there may be more.
+async fn announce_some(
+    accounts: &Accounts,
+    port: &dyn AnnouncePort,
+    user: UserId,
+    version: i64,
+    place: Option<ConversationId>,
+) -> Result<Option<ConversationId>, Refusal> {
+    let conversations = accounts.untold(user, version, place, CONVERSATIONS).await?;
+    let last = conversations.last().copied().filter(|_| conversations.len() as i64 == CONVERSATIONS);
+    let tell = |conversation| async move {
+        match port.announce(user, conversation).await {
+            // It is gone: nobody needs to be told.
+            Err(refusal) if refusal.code == ErrorCode::NotFound => Ok(()),
+            outcome => outcome.map(drop),
         }
+    };
+    stream::iter(conversations).map(tell).buffer_unordered(UNDER_WAY).try_collect::<()>().await?;
+    if last.is_none() {
+        accounts.announced(user, version).await?;
     }
+    Ok(last)
 }

@@ -2,7 +2,7 @@
 
 pub mod accounts;
 
-/// A run of messages; see `migrations/V10__commit_by_key.sql`.
+/// A run of messages; see `migrations/V10__commit_by_key.sql`, and V12 for what it is now.
 pub const COMMIT_MESSAGES: &str = "SELECT ord, verdict, message_id, seq, created_at, parent_message_id, username, \
     display_name, retry_after_ms FROM commit_messages($1, $2, $3, $4, $5, $6)";
 

@@ -44,7 +44,7 @@ impl Accounts {
         Ok(numbers.into_iter().filter_map(ConversationId::from_number).collect())
     }
 
-    /// All conversations of `user` have told this version (0: none that they had not), and are not looked at for a while.
+    /// All conversations of `user` have told this version.
     ///
     /// # Errors
     /// The store's failures; it is found again then.

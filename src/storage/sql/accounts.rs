@@ -115,7 +115,7 @@ SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at
 
 /// $1 user, $2 new `display_name` or null to keep it, $3 whether to set `avatar_url`, $4 the new one or null, $5 whether to
 /// set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it. What others see of it counts as a
-/// new version of the profile.
+/// new version of the profile. NO KEY: a foreign key that is checked meanwhile, as of a mention, holds no commit up.
 pub const UPDATE_PROFILE: &str = "
 UPDATE users u
    SET display_name = n.display_name, avatar_url = n.avatar_url, bio = n.bio,
@@ -125,7 +125,7 @@ UPDATE users u
                   THEN 1 ELSE 0 END
   FROM (SELECT coalesce($2, x.display_name) AS display_name, CASE WHEN $3 THEN $4 ELSE x.avatar_url END AS avatar_url,
                CASE WHEN $5 THEN $6 ELSE x.bio END AS bio
-          FROM users x WHERE x.id = $1 AND x.is_active FOR UPDATE) n
+          FROM users x WHERE x.id = $1 AND x.is_active FOR NO KEY UPDATE) n
  WHERE u.id = $1
 RETURNING u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at";
 
