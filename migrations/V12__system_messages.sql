@@ -29,6 +29,15 @@ BEGIN
         'deleted', false, 'attachments', '[]'::jsonb));
 END $$;
 
+-- Whether somebody has come and gone here so often of late that it is not worth saying any more. Nobody is to speak by their
+-- name, past mutes, slow mode and filters, by coming and going.
+CREATE FUNCTION is_restless(c conversations, p_user bigint) RETURNS boolean LANGUAGE sql STABLE AS $$
+    SELECT count(*) >= 6
+      FROM (SELECT x.sender_id, x.message_type, x.created_at FROM messages x
+             WHERE x.conversation_id = c.id ORDER BY x.seq DESC LIMIT 200) m
+     WHERE m.sender_id = p_user AND m.message_type = 'system' AND m.created_at > now() - interval '10 minutes'
+$$;
+
 CREATE FUNCTION refuse_system_edit() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM refuse('forbidden', 'a system message cannot be edited');
@@ -206,13 +215,14 @@ BEGIN
 END $$;
 GRANT UPDATE (system) ON messages TO chat_writer;
 
--- Coming and going: both now return the two entries that they appended.
+-- Coming and going: both now return the entries that they appended, the report of it among them.
 
 DROP FUNCTION add_member(conversations, bigint, bigint, bigint);
 CREATE FUNCTION add_member(c conversations, p_user bigint, p_actor bigint, p_mutation_id bigint)
 RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
     r conversation_restrictions;
+    v_quiet boolean := p_user = p_actor AND is_restless(c, p_user);
 BEGIN
     IF NOT EXISTS (SELECT FROM users x WHERE x.id = p_user AND x.is_active) THEN
         PERFORM refuse('not_found', 'data.user_id: no such user');
@@ -230,14 +240,15 @@ BEGIN
         PERFORM refuse('conflict', format('the conversation is full: it can have %s members', c.member_limit));
     END IF;
     DELETE FROM conversation_restrictions x WHERE x.conversation_id = c.id AND x.user_id = p_user RETURNING * INTO r;
-    -- The marker starts at the present, behind both entries below: what was said before somebody joined is history, not unread.
+    -- The marker starts at the present, behind what is appended below: what was said before is history, not unread.
     INSERT INTO conversation_members (conversation_id, user_id, joined_seq, read_seq, role, muted_until)
-    VALUES (c.id, p_user, c.last_seq + 1, c.last_seq + 2, coalesce(r.role, 'member'), r.muted_until);
+    VALUES (c.id, p_user, c.last_seq + 1, c.last_seq + CASE WHEN v_quiet THEN 1 ELSE 2 END, coalesce(r.role, 'member'), r.muted_until);
     RETURN jsonb_build_array(
         append_event(c.id, 'member_joined', p_actor, p_mutation_id, jsonb_build_object(
             'user', actor_json(p_user), 'role', coalesce(r.role, 'member'), 'muted_until', rfc3339(r.muted_until),
-            'invited_by', CASE WHEN p_actor <> p_user THEN actor_json(p_actor) END)),
-        system_message(c, CASE WHEN p_actor = p_user THEN 'joined' ELSE 'added' END, p_user, p_actor));
+            'invited_by', CASE WHEN p_actor <> p_user THEN actor_json(p_actor) END)))
+        || CASE WHEN v_quiet THEN '[]'::jsonb
+                ELSE jsonb_build_array(system_message(c, CASE WHEN p_actor = p_user THEN 'joined' ELSE 'added' END, p_user, p_actor)) END;
 END $$;
 
 DROP FUNCTION remove_from(conversations, bigint, bigint, bigint, text);
@@ -249,10 +260,10 @@ BEGIN
      WHERE x.conversation_id = c.id AND x.user_id = p_user AND (x.role = 'read_only' OR x.muted_until > now());
     DELETE FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = p_user;
     DELETE FROM thread_followers x WHERE x.conversation_id = c.id AND x.user_id = p_user;
-    RETURN jsonb_build_array(
-        system_message(c, p_reason, p_user, p_actor),
-        append_event(c.id, 'member_left', p_actor, p_mutation_id, jsonb_build_object(
-            'user', actor_json(p_user), 'reason', p_reason, 'actor', actor_json(p_actor))));
+    RETURN CASE WHEN p_user = p_actor AND is_restless(c, p_user) THEN '[]'::jsonb
+                ELSE jsonb_build_array(system_message(c, p_reason, p_user, p_actor)) END
+        || append_event(c.id, 'member_left', p_actor, p_mutation_id, jsonb_build_object(
+               'user', actor_json(p_user), 'reason', p_reason, 'actor', actor_json(p_actor)));
 END $$;
 
 CREATE OR REPLACE FUNCTION mutate_join_conversation(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
@@ -334,6 +345,7 @@ DECLARE
     o mutation_outcome;
     c conversations := locked_conversation(p_conversation);
     v_heir bigint;
+    v_seq  jsonb;
 BEGIN
     o.conversation_id := c.id;
     PERFORM acting_member(c, p_actor);
@@ -341,6 +353,7 @@ BEGIN
         PERFORM refuse('forbidden', 'a direct conversation cannot be left');
     END IF;
     o.events := remove_member(c, p_actor, p_actor, p_mutation_id, 'left');
+    v_seq := o.events -> -1 -> 'seq';
     IF c.owner_id = p_actor THEN
         -- A conversation never ends without an owner: the highest role inherits, among equals the longest there.
         SELECT m.user_id INTO v_heir FROM conversation_members m WHERE m.conversation_id = c.id
@@ -361,7 +374,7 @@ BEGIN
         END IF;
     END IF;
     o.lost := ARRAY[p_actor];
-    o.result := jsonb_build_object('conversation', conversation_now(c.id, p_actor), 'seq', o.events -> 1 -> 'seq');
+    o.result := jsonb_build_object('conversation', conversation_now(c.id, p_actor), 'seq', v_seq);
     RETURN o;
 END $$;
 

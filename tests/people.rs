@@ -131,6 +131,30 @@ async fn coming_in_is_not_speaking_where_speaking_is_slow() {
 }
 
 #[tokio::test]
+async fn nobody_speaks_by_coming_and_going() {
+    let server = server().await;
+    let (ann, bob) = (server.register().await, server.register().await);
+    let created = server.ok(&ann, "create_conversation", json!({"kind": "public_room", "name": unique("gate")})).await;
+    let room = id_of(&created);
+    let here = json!({"conversation_id": room});
+    let mut watching = Client::all(server, &ann, Format::Json).await;
+    let mut last = 1;
+    for n in 0..6 {
+        let joined = server.ok(&bob, "join_conversation", here.clone()).await;
+        assert_eq!(joined["conversation"]["unread_count"], 0);
+        assert_eq!(joined["conversation"]["read_seq"], joined["conversation"]["last_seq"]);
+        let left = server.ok(&bob, "leave_conversation", here.clone()).await["seq"].as_i64().unwrap();
+        // Two entries each for as long as it is news, then one: the change itself is always in the log.
+        assert_eq!(left - last, if n < 3 { 4 } else { 2 });
+        assert_eq!(watching.event_where("member_left", |event| event["seq"] == left).await["user"]["id"], bob.id);
+        last = left;
+    }
+    assert_eq!(system_messages(server, &ann, &room).await.len(), 6);
+    server.ok(&ann, "invite_member", json!({"conversation_id": room, "user_id": bob.id})).await;
+    assert_eq!(system_messages(server, &ann, &room).await.len(), 7, "what others do is said all the same");
+}
+
+#[tokio::test]
 async fn a_private_room_is_entered_by_asking() {
     let server = server().await;
     let (ann, bob, eve, kim) =

@@ -102,9 +102,10 @@ fn query(random: &mut Random) -> (String, Box<dyn Fn(&str) -> bool>) {
             (format!("{beginning}*"), Box::new(finds))
         }
         _ => {
-            // A part of a word, at least two characters long.
+            // A part of a word: two letters of Latin, or one of another script.
             let characters: Vec<char> = one.chars().collect();
-            let from = random.below(characters.len() as u64 - 1) as usize;
+            let shortest = if one.chars().any(|c| c as u32 > 0x2000) { 1 } else { 2 };
+            let from = random.below((characters.len() - shortest + 1) as u64) as usize;
             let part: String = characters[from..].iter().collect();
             let inside = folded(&part);
             let finds = move |content: &str| has(content, &part.clone()) || folded(content).contains(&inside);

@@ -41,10 +41,15 @@ pub fn display_name(text: &str) -> Result<&str, Problem> {
     if text.is_empty() || text.chars().count() > DISPLAY_NAME_CHARS_MAX {
         return Err(Problem::bad_request("display_name: must have 1 to 100 characters"));
     }
-    if text.chars().any(char::is_control) {
+    if text.chars().any(|c| c.is_control() || turns_text_around(c)) {
         return Err(Problem::bad_request("display_name: must not contain control characters"));
     }
     Ok(text)
+}
+
+/// Characters that change the direction of what follows, beyond the name (Unicode Standard Annex 9, 2.1 to 2.3).
+fn turns_text_around(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// An http(s) URL of at most 2,000 characters. Other schemes (`javascript:`, `data:`) are refused since clients put
@@ -93,7 +98,7 @@ pub fn device_name(given: Option<&str>, agent: Option<&str>) -> Result<String, P
 pub fn query(text: &str) -> Result<&str, Problem> {
     let text = text.trim();
     if text.is_empty() || text.chars().count() > QUERY_CHARS_MAX || text.chars().any(char::is_control) {
-        return Err(Problem::bad_request("query: must have 1 to 100 characters, the beginning of a name"));
+        return Err(Problem::bad_request("query: must have 1 to 100 characters, words of a name"));
     }
     Ok(text)
 }
@@ -131,7 +136,7 @@ mod tests {
     #[test]
     fn names_and_urls_are_bounded_and_printable() {
         assert_eq!(display_name("  Ann  ").unwrap(), "Ann");
-        for bad in ["", "  ", "a\nb", "a\0", &"ä".repeat(101)] {
+        for bad in ["", "  ", "a\nb", "a\0", "a\u{202e}b", &"ä".repeat(101)] {
             assert!(display_name(bad).is_err(), "{bad:?}");
         }
         for good in ["https://a/b.png", "HTTP://a"] {
