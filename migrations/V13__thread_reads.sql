@@ -43,8 +43,10 @@ BEGIN
 END $$;
 
 CREATE FUNCTION unread_replies(p_root bigint, p_user bigint, p_read_seq bigint) RETURNS bigint LANGUAGE sql STABLE AS $$
-    SELECT count(*) FROM messages x
-     WHERE x.parent_message_id = p_root AND x.seq > p_read_seq AND x.sender_id <> p_user AND x.deleted_at IS NULL
+    SELECT count(*) FROM (
+        SELECT FROM messages x
+         WHERE x.parent_message_id = p_root AND x.seq > p_read_seq AND x.sender_id <> p_user AND x.deleted_at IS NULL
+         ORDER BY x.seq LIMIT 10000) y
 $$;
 
 -- A thread as somebody follows it, or does not.
