@@ -71,8 +71,11 @@ fn follows(all: &[String], phrase: &[String]) -> bool {
     all.windows(phrase.len()).any(|window| window == phrase)
 }
 
-/// A query, and whether it finds a text.
-fn query(random: &mut Random) -> (String, Box<dyn Fn(&str) -> bool>) {
+/// Whether a query finds a text.
+type Finds = Box<dyn Fn(&str) -> bool>;
+
+/// A query, and what it finds.
+fn query(random: &mut Random) -> (String, Finds) {
     let mut word = || WORDS[random.below(WORDS.len() as u64) as usize];
     let (one, other) = (word(), word());
     let has = |content: &str, wanted: &str| follows(&words(content), &words(wanted));
@@ -96,7 +99,7 @@ fn query(random: &mut Random) -> (String, Box<dyn Fn(&str) -> bool>) {
         3 => (format!("{one} -{other}"), Box::new(move |content: &str| has(content, one) && !has(content, other))),
         4 => {
             let characters: Vec<char> = one.chars().take_while(|c| *c != '\'').collect();
-            let beginning: String = characters[..1 + random.below(characters.len() as u64) as usize].iter().collect();
+            let beginning: String = characters[..=(random.below(characters.len() as u64) as usize)].iter().collect();
             let start = folded(&beginning);
             let finds = move |content: &str| words(content).iter().any(|word| word.starts_with(&start));
             (format!("{beginning}*"), Box::new(finds))

@@ -96,11 +96,11 @@ impl Embedded {
         let setup = |source| StorageError::Setup { what: "creating the database", source };
         let client = Target::embedded(&self.cluster.reach(), "postgres").connect_as_login().await?;
         let row = client.query_one(sql::DATABASE_EXISTS, &[&DATABASE]).await.map_err(setup)?;
-        if !row.try_get::<_, bool>(0).map_err(setup)? {
-            if let Err(error) = client.batch_execute(sql::CREATE_DATABASE).await {
-                tracing::warn!("searching for parts of words will be slow in other scripts than Latin: {error}");
-                client.batch_execute(sql::CREATE_DATABASE_PLAIN).await.map_err(setup)?;
-            }
+        if !row.try_get::<_, bool>(0).map_err(setup)?
+            && let Err(error) = client.batch_execute(sql::CREATE_DATABASE).await
+        {
+            tracing::warn!("searching for parts of words will be slow in other scripts than Latin: {error}");
+            client.batch_execute(sql::CREATE_DATABASE_PLAIN).await.map_err(setup)?;
         }
         Ok(())
     }
