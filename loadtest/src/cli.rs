@@ -121,7 +121,7 @@ pub struct RunOptions {
     pub prefix: String,
 
     /// The users' password
-    #[arg(long, default_value = "load-Test_7-harbour-evening", help_heading = "Generator")]
+    #[arg(long, default_value = crate::setup::account::PASSWORD, help_heading = "Generator")]
     pub password: String,
 
     /// Registrations, joins and connections under way at once during set-up

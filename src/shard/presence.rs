@@ -72,6 +72,11 @@ pub(super) struct Gathering {
     found: Vec<Arc<PresenceRecord>>,
 }
 
+/// Whom PostgreSQL's answer to `get_presence` names.
+fn permitted(data: &Value) -> impl Iterator<Item = UserId> + '_ {
+    data["user_ids"].as_array().into_iter().flatten().filter_map(Value::as_i64).map(UserId)
+}
+
 impl Shard {
     /// `set_presence`, on its way to the user's shard.
     pub(super) fn set_presence(&mut self, asked: Asked, user: UserId, status: &'static str, text: Option<String>) {
@@ -146,9 +151,7 @@ impl Shard {
     /// Second, what each of them shows; with a socket, from now on.
     pub(super) fn presence_permitted(&mut self, asked: Asked, answer: Answer) {
         let users: Vec<UserId> = match answer {
-            Answer::Data(data) => {
-                data["user_ids"].as_array().into_iter().flatten().filter_map(Value::as_i64).map(UserId).collect()
-            }
+            Answer::Data(data) => permitted(&data).collect(),
             Answer::Refused(refusal) => return self.refuse(asked, &refusal, true),
             _ => return self.refuse(asked, &needs_a_socket(), true),
         };
@@ -217,7 +220,7 @@ impl Shard {
     }
 
     /// A connection ends: who is left without a watcher here need not be told of any more.
-    pub(super) fn unwatch(&mut self, conn: ConnId, users: Vec<UserId>) {
+    pub(super) fn unwatch(&mut self, conn: ConnId, users: impl IntoIterator<Item = UserId>) {
         for user in users {
             let Some(watchers) = self.watched.get_mut(&user) else { continue };
             watchers.retain(|watcher| *watcher != conn);
@@ -231,10 +234,7 @@ impl Shard {
     pub(super) fn on_parted(&mut self, one: UserId, other: UserId) {
         for (watcher, watched) in [(one, other), (other, one)] {
             for conn in self.local_users.get(&watcher).cloned().unwrap_or_default() {
-                if let Some(session) = self.session(conn) {
-                    session.watching.retain(|user| *user != watched);
-                    self.unwatch(conn, vec![watched]);
-                }
+                self.stop_watching(conn, &BTreeSet::from([watched]));
             }
         }
     }
@@ -273,13 +273,18 @@ impl Shard {
     /// Which of them may still be seen. Without an answer none of them is, until the client asks again.
     pub(super) fn presence_checked(&mut self, conn: ConnId, mut users: BTreeSet<UserId>, answer: &Answer) {
         if let Answer::Data(data) = answer {
-            for user in data["user_ids"].as_array().into_iter().flatten().filter_map(Value::as_i64) {
-                users.remove(&UserId(user));
+            for user in permitted(data) {
+                users.remove(&user);
             }
         }
+        self.stop_watching(conn, &users);
+    }
+
+    /// A connection that stays hears of these no more.
+    fn stop_watching(&mut self, conn: ConnId, users: &BTreeSet<UserId>) {
         if let Some(session) = self.session(conn) {
             session.watching.retain(|user| !users.contains(user));
-            self.unwatch(conn, users.into_iter().collect());
+            self.unwatch(conn, users.iter().copied());
         }
     }
 

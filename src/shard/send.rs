@@ -60,8 +60,10 @@ impl Shard {
             return self.refuse(asked, &refusal, true);
         }
         let query = match place {
-            Place::Nowhere => return self.submit(asked, user, row, None, arguments),
-            Place::Conversation(conversation) => return self.submit(asked, user, row, Some(conversation), arguments),
+            Place::Nowhere => return self.submit(asked, user, kind.name, None, arguments),
+            Place::Conversation(conversation) => {
+                return self.submit(asked, user, kind.name, Some(conversation), arguments);
+            }
             Place::OfMessage(message) => Query::ConversationOfMessage(message),
             Place::OfInvite(code) => Query::ConversationOfInvite(code),
         };
@@ -74,7 +76,9 @@ impl Shard {
     /// The conversation of a change is known, or that there is none.
     pub(super) fn located(&mut self, asked: Asked, user: UserId, row: usize, arguments: Arguments, answer: Answer) {
         match answer {
-            Answer::Located(Some(conversation)) => self.submit(asked, user, row, Some(conversation), arguments),
+            Answer::Located(Some(conversation)) => {
+                self.submit(asked, user, CHANGES[row].name, Some(conversation), arguments);
+            }
             Answer::Located(None) => {
                 let words = "data: there is no such message or invitation, or not for you";
                 self.refuse(asked, &Refusal::new(ErrorCode::NotFound, words), true);
@@ -84,28 +88,17 @@ impl Shard {
         }
     }
 
-    fn submit(
-        &mut self,
-        asked: Asked,
-        user: UserId,
-        row: usize,
-        conversation: Option<ConversationId>,
-        arguments: Arguments,
-    ) {
-        self.submit_kind(asked, user, CHANGES[row].name, conversation, arguments);
-    }
-
     /// A profile is told in a conversation: no client's command, and nobody's budget.
     pub(super) fn announce(&mut self, announcement: Announcement) {
         let Announcement { user, conversation, reply } = announcement;
         let asked = Asked { origin: Origin::Http(reply), id: None, command: usize::MAX, at: self.now };
         match self.may_begin() {
-            Ok(()) => self.submit_kind(asked, user, "announce_profile", Some(conversation), Arguments::new()),
+            Ok(()) => self.submit(asked, user, "announce_profile", Some(conversation), Arguments::new()),
             Err(refusal) => self.refuse(asked, &refusal, false),
         }
     }
 
-    fn submit_kind(
+    fn submit(
         &mut self,
         asked: Asked,
         user: UserId,

@@ -156,7 +156,7 @@ impl<'a> Rounds<'a> {
             generator_cores: self.options.generator_cores.clone(),
             survive_restarts: false,
             prefix: "compare".to_owned(),
-            password: "load-Test_7-harbour-evening".to_owned(),
+            password: crate::setup::account::PASSWORD.to_owned(),
             setup_concurrency: 32,
         };
         run::run(&options).map(|outcome| outcome.result)

@@ -27,7 +27,7 @@ use crate::measure::pair::{Pair, Used};
 use crate::progress;
 use crate::result::{Latency, Machine};
 use crate::run::Interrupts;
-use crate::setup::account::{Account, SignIn};
+use crate::setup::account::{Account, PASSWORD, SETUP_CONCURRENCY, SignIn};
 use crate::setup::api::Api;
 use crate::setup::launch::{Launch, Server};
 use crate::setup::rooms::{self, Preparation};
@@ -109,9 +109,6 @@ const DATABASE: &str = "veza_chat";
 /// What is left beside a filled database, to find it again.
 const MARK: &str = "pages.json";
 const PREFIX: &str = "pages";
-const PASSWORD: &str = "load-Test_7-harbour-evening";
-/// Registrations under way at once.
-const SETUP_CONCURRENCY: u32 = 8;
 /// Of all requests, one in so many is asked beforehand and not counted.
 const WARM_UP: usize = 20;
 

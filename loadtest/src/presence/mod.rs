@@ -19,7 +19,7 @@ use crate::progress;
 use crate::result::Machine;
 use crate::run::Interrupts;
 use crate::scenario::{RoomKind, RoomPlan};
-use crate::setup::account::SignIn;
+use crate::setup::account::{PASSWORD, SETUP_CONCURRENCY, SignIn};
 use crate::setup::api::Api;
 use crate::setup::launch::Server;
 use crate::setup::rooms::{self, Preparation};
@@ -74,9 +74,6 @@ pub struct PresenceOptions {
 }
 
 const PREFIX: &str = "presence";
-const PASSWORD: &str = "load-Test_7-harbour-evening";
-/// Registrations under way at once.
-const SETUP_CONCURRENCY: u32 = 8;
 
 /// Measures and prints.
 ///

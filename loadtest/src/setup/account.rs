@@ -7,6 +7,11 @@ use crate::progress;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
+/// Everybody's password where no other is given, of every server that a run starts.
+pub const PASSWORD: &str = "load-Test_7-harbour-evening";
+/// Users registered and rooms made at once by the measurements that are not about load.
+pub const SETUP_CONCURRENCY: u32 = 8;
+
 /// A signed-in user.
 #[derive(Clone, Debug)]
 pub struct Account {

@@ -13,6 +13,7 @@
 //! the sender is what clients take for one (XEP-0045, 7.4), and it comes after the archive (MAM) has the message.
 
 use super::{Codec, Frames, Incoming, quote, whole_number};
+use crate::setup::account::PASSWORD;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use quick_xml::escape::{escape, resolve_predefined_entity};
@@ -23,8 +24,6 @@ use quick_xml::{Reader, XmlVersion};
 pub const DOMAIN: &str = "chat.test";
 /// The domain of its rooms.
 pub const ROOMS_DOMAIN: &str = "rooms.chat.test";
-/// The users' password.
-pub const PASSWORD: &str = "load-Test_7-harbour-evening";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {

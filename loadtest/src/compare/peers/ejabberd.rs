@@ -5,9 +5,10 @@
 
 use super::{Ground, Missing, Running, required};
 use crate::compare::child::{Child, directory_for, run, unprivileged, write_file};
-use crate::compare::codec::xmpp::{DOMAIN, PASSWORD, ROOMS_DOMAIN};
+use crate::compare::codec::xmpp::{DOMAIN, ROOMS_DOMAIN};
 use crate::compare::places::Places;
 use crate::compare::postgres::{self, Postgres};
+use crate::setup::account::PASSWORD;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
