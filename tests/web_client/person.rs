@@ -122,7 +122,7 @@ impl Person {
         self.click("#me").await;
         self.click(&format!("#settings [data-value={language}]")).await;
         self.browser.wait_for(&format!("document.documentElement.lang === '{language}'")).await;
-        self.click("dialog header button").await;
+        self.click("dialog[open] header button").await; // the one before is still being taken away
         self.browser.wait_for("!document.querySelector('dialog')").await;
     }
 
