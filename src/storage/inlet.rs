@@ -5,6 +5,7 @@ use super::bell::BellWaiter;
 use super::committer::Committer;
 use super::connect::{Role, Target};
 use super::indexer::Indexer;
+use super::installer;
 use super::readers;
 use crate::ids::ConversationId;
 use crate::latency::StorageLatencies;
@@ -53,6 +54,7 @@ pub async fn serve(
     let capacity = mesh.placement.shards() * COMMITS_IN_FLIGHT_PER_SHARD;
     let (indexer, touched) = Indexer::new(target.clone());
     tokio::spawn(indexer.run());
+    tokio::spawn(installer::keep(target.clone()));
     let mut committers = Vec::new();
     let mut senders = Vec::new();
     for healthy in &health.committers {

@@ -1,8 +1,9 @@
 //! Every statement of the running server; account statements in [`accounts`].
 
 pub mod accounts;
+pub mod rule_sets;
 
-/// A run of messages; see `migrations/V10__commit_by_key.sql`, and V12 for what it is now.
+/// A batch of messages; see `migrations/functions/commit/commit_messages.sql`.
 pub const COMMIT_MESSAGES: &str = "SELECT ord, verdict, message_id, seq, created_at, parent_message_id, username, \
     display_name, retry_after_ms FROM commit_messages($1, $2, $3, $4, $5, $6)";
 
