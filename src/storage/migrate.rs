@@ -53,11 +53,8 @@ async fn missing_tables(owner: &Client) -> Result<Vec<String>, StorageError> {
     let row = owner.query_one(rule_sets::HAS_HISTORY, &[]).await.map_err(setup)?;
     if row.try_get(0).map_err(setup)? {
         for row in owner.query(rule_sets::HISTORY, &[]).await.map_err(setup)? {
-            let (version, name, checksum): (i32, String, String) = (
-                row.try_get(0).map_err(setup)?,
-                row.try_get(1).map_err(setup)?,
-                row.try_get(2).map_err(setup)?,
-            );
+            let (version, name, checksum): (i32, String, String) =
+                (row.try_get(0).map_err(setup)?, row.try_get(1).map_err(setup)?, row.try_get(2).map_err(setup)?);
             applied.insert(i64::from(version), (name, checksum));
         }
     }
