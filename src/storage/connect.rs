@@ -75,10 +75,16 @@ impl Target {
     /// # Errors
     /// [`StorageError::Connect`] when PostgreSQL does not answer.
     pub async fn connect_as_login(&self) -> Result<Client, StorageError> {
+        connect(&self.login_config()).await.map_err(StorageError::Connect)
+    }
+
+    /// The configuration of connections as the login role.
+    #[must_use]
+    pub fn login_config(&self) -> Config {
         let mut config = self.login.clone();
         let given = config.get_options().unwrap_or_default();
         config.options(format!("{given}{}", self.rules()).trim());
-        connect(&config).await.map_err(StorageError::Connect)
+        config
     }
 
     /// Start-up options that choose the rule set: unqualified names lead to its objects, and its triggers fire. The path is
