@@ -116,7 +116,7 @@ pub struct DatabaseConfig {
     pub url: Option<SecretUrl>,
     /// Connections for reads.
     pub max_connections: usize,
-    /// Whether migrations are applied at start.
+    /// Whether tables and rule set are brought to this version at start.
     pub auto_migrate: bool,
 }
 

@@ -59,7 +59,7 @@ pub enum StorageError {
     #[error("migrations/functions/{0}")]
     RuleSet(#[from] rules::RuleSetError),
     /// PostgreSQL refuses a file of the rule set.
-    #[error("migrations/functions/{path}: {}", installer::message(.source))]
+    #[error("migrations/functions/{path}: {}", message(.source))]
     Rule {
         /// Which.
         path: String,
@@ -87,4 +87,11 @@ fn innermost(error: &dyn std::error::Error) -> String {
         last = source;
     }
     last.to_string()
+}
+
+/// PostgreSQL's message about a file, with the place in it.
+fn message(source: &tokio_postgres::Error) -> String {
+    let Some(error) = source.as_db_error() else { return innermost(source) };
+    let place = error.where_().and_then(|place| place.lines().next()).or(error.hint());
+    place.map_or_else(|| error.message().to_owned(), |place| format!("{} ({place})", error.message()))
 }
