@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 const LINES_MAX: usize = 600;
 
 /// Everybody may import these; they import nothing of this crate.
-const LEAVES: &[&str] = &["error", "ids", "latency", "limits"];
+const LEAVES: &[&str] = &["error", "faults", "ids", "latency", "limits"];
 
 /// Module → what else of this crate it may import (`a::b` grants only that part).
 const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("faults", &[]),
     ("ids", &[]),
     ("latency", &[]),
     ("limits", &[]),

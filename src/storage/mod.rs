@@ -24,6 +24,7 @@ pub mod embedded;
 pub mod indexer;
 pub mod inlet;
 pub mod migrate;
+pub mod read_queue;
 pub mod readers;
 pub mod rows;
 pub mod sql;
