@@ -111,7 +111,8 @@ mod tests {
     fn two_threads_lose_no_count() {
         let place = Repeated::new();
         let logged: u64 = std::thread::scope(|scope| {
-            let flood = || (0..10_000_u64).filter_map(|n| place.admit(n * SECOND_NS / 1_000)).map(|n| n + 1).sum::<u64>();
+            let flood =
+                || (0..10_000_u64).filter_map(|n| place.admit(n * SECOND_NS / 1_000)).map(|n| n + 1).sum::<u64>();
             let threads: Vec<_> = (0..2).map(|_| scope.spawn(flood)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).sum::<u64>()
         });

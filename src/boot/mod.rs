@@ -26,7 +26,7 @@ use crate::shard::ShardSettings;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::{Role, Target};
 use crate::storage::embedded::Embedded;
-use crate::storage::inlet::StorageHealth;
+use crate::storage::health::StorageHealth;
 use crate::storage::{StorageError, migrate as migrations};
 use crate::wire::command::Command;
 use std::io;

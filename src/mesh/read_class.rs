@@ -61,6 +61,12 @@ impl Query {
         }
     }
 
+    /// Whether a command asks for it. Otherwise the server does, once per connection: to admit it, or to replay to it.
+    #[must_use]
+    pub fn is_commanded(&self) -> bool {
+        !matches!(self, Self::OpenSession { .. } | Self::Log { .. })
+    }
+
     /// What it costs the budget of the user who asks for it.
     #[must_use]
     pub fn cost(&self) -> u32 {

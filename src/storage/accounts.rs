@@ -19,6 +19,7 @@ mod outcome;
 
 use super::sql::accounts as sql;
 use crate::error::Refusal;
+use crate::faults::warn_limited;
 use crate::ids::{SessionId, UserId};
 use deadpool_postgres::{Object, Pool};
 use outcome::settle;
@@ -200,11 +201,11 @@ impl Accounts {
         match timeout(QUERY_TIMEOUT, self.pool.get()).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => {
-                tracing::warn!(what, %error, "no connection to PostgreSQL");
+                warn_limited!(what, %error, "no connection to PostgreSQL");
                 Err(Refusal::storage_unavailable())
             }
             Err(Elapsed { .. }) => {
-                tracing::warn!(what, "no connection to PostgreSQL became free in time");
+                warn_limited!(what, "no connection to PostgreSQL became free in time");
                 Err(Refusal::storage_unavailable())
             }
         }

@@ -62,11 +62,11 @@ impl Shares {
 /// What may wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {
-    /// Of one user, all classes together.
+    /// What one user's commands ask for.
     pub per_user: usize,
-    /// Of all users, all classes but catch-up.
-    pub without_catch_up: usize,
-    /// Of everything.
+    /// What all users' commands ask for.
+    pub commanded: usize,
+    /// Of everything, admissions and replays included.
     pub total: usize,
 }
 
@@ -77,6 +77,8 @@ pub struct Waiting<T> {
     pub class: ReadClass,
     /// The user who asks.
     pub user: UserId,
+    /// A command asks for it; otherwise the server does, to let a client in or to bring it up to date.
+    pub commanded: bool,
     /// When it arrived.
     pub since: Instant,
     /// When nobody waits for it any more.
@@ -137,8 +139,9 @@ pub struct ReadQueue<T> {
     shares: Shares,
     bounds: Bounds,
     classes: [OfClass<T>; CLASSES],
-    /// Waiting reads of each user who has any, over all classes.
-    by_user: HashMap<UserId, usize>,
+    /// Waiting reads that commands ask for, of each user who has any, over all classes; and their sum.
+    commanded_by: HashMap<UserId, usize>,
+    commanded: usize,
     /// The clock of the class that was served last: a class that was idle starts here and not at its old time.
     clock: u64,
 }
@@ -148,7 +151,7 @@ impl<T> ReadQueue<T> {
     #[must_use]
     pub fn new(shares: Shares, bounds: Bounds) -> Self {
         let classes = std::array::from_fn(|_| OfClass::default());
-        Self { shares, bounds, classes, by_user: HashMap::new(), clock: 0 }
+        Self { shares, bounds, classes, commanded_by: HashMap::new(), commanded: 0, clock: 0 }
     }
 
     /// The number of connections changed. What runs already goes on.
@@ -169,16 +172,17 @@ impl<T> ReadQueue<T> {
     pub fn offer(&mut self, waiting: Waiting<T>) -> Result<(), (Waiting<T>, Full)> {
         let user = waiting.user;
         let total: usize = self.classes.iter().map(|class| class.waiting).sum();
-        let catch_up = waiting.class == ReadClass::CatchUp;
-        let others = total - self.classes[ReadClass::CatchUp as usize].waiting;
-        if total >= self.bounds.total || (!catch_up && others >= self.bounds.without_catch_up) {
+        if total >= self.bounds.total || (waiting.commanded && self.commanded >= self.bounds.commanded) {
             return Err((waiting, Full::Everybody));
         }
-        let of_user = self.by_user.entry(user).or_default();
-        if *of_user >= self.bounds.per_user {
-            return Err((waiting, Full::User));
+        if waiting.commanded {
+            let of_user = self.commanded_by.get(&user).copied().unwrap_or(0);
+            if of_user >= self.bounds.per_user {
+                return Err((waiting, Full::User));
+            }
+            self.commanded_by.insert(user, of_user + 1);
+            self.commanded += 1;
         }
-        *of_user += 1;
         let most = RUNNING_PER_USER[waiting.class as usize];
         let class = &mut self.classes[waiting.class as usize];
         if class.waiting == 0 {
@@ -226,7 +230,7 @@ impl<T> ReadQueue<T> {
             class.users.remove(&user);
         }
         class.waiting -= 1;
-        self.forget(user, 1);
+        self.forget(&waiting);
         Some(if is_late { Next::TooLate(waiting) } else { Next::Run(waiting) })
     }
 
@@ -276,17 +280,21 @@ impl<T> ReadQueue<T> {
             users.retain(|_, entry| entry.running > 0 || !entry.waiting.is_empty());
         }
         for waiting in &late {
-            let user = waiting.user;
-            self.forget(user, 1);
+            self.forget(waiting);
         }
         late
     }
 
-    fn forget(&mut self, user: UserId, count: usize) {
-        if let Some(of_user) = self.by_user.get_mut(&user) {
-            *of_user = of_user.saturating_sub(count);
+    /// A read does not wait any more.
+    fn forget(&mut self, waiting: &Waiting<T>) {
+        if !waiting.commanded {
+            return;
+        }
+        self.commanded -= 1;
+        if let Some(of_user) = self.commanded_by.get_mut(&waiting.user) {
+            *of_user -= 1;
             if *of_user == 0 {
-                self.by_user.remove(&user);
+                self.commanded_by.remove(&waiting.user);
             }
         }
     }

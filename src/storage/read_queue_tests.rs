@@ -4,10 +4,12 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::HashSet;
 
-const BOUNDS: Bounds = Bounds { per_user: 256, without_catch_up: 3_000, total: 4_000 };
+const BOUNDS: Bounds = Bounds { per_user: 256, commanded: 3_000, total: 4_000 };
 
 fn read(class: ReadClass, user: i64, name: u32, since: Instant, lasts_ms: u64) -> Waiting<u32> {
-    Waiting { class, user: UserId(user), since, deadline: since + Duration::from_millis(lasts_ms), read: name }
+    let commanded = class != ReadClass::CatchUp;
+    let deadline = since + Duration::from_millis(lasts_ms);
+    Waiting { class, user: UserId(user), commanded, since, deadline, read: name }
 }
 
 fn queue(connections: usize) -> ReadQueue<u32> {
@@ -119,12 +121,13 @@ fn what_waits_is_bounded_per_user_and_in_total() {
         queue.offer(read(ReadClass::Page, 1, n, now, 5_000)).unwrap();
     }
     assert_eq!(name_of(queue.offer(read(ReadClass::Search, 1, 7, now, 5_000))), Err((7, Full::User)));
-    for n in 256..BOUNDS.without_catch_up as u32 {
+    for n in 256..BOUNDS.commanded as u32 {
         queue.offer(read(ReadClass::Page, i64::from(n), n, now, 5_000)).unwrap();
     }
     assert_eq!(name_of(queue.offer(read(ReadClass::Page, 0, 8, now, 5_000))), Err((8, Full::Everybody)));
-    for n in BOUNDS.without_catch_up..BOUNDS.total {
-        queue.offer(read(ReadClass::CatchUp, n as i64, 0, now, 5_000)).unwrap();
+    for n in BOUNDS.commanded as u32..BOUNDS.total as u32 {
+        // One user may reconnect with any number of sockets at once: connections have a bound of their own.
+        queue.offer(read(ReadClass::CatchUp, 1, n, now, 5_000)).unwrap();
     }
     assert_eq!(name_of(queue.offer(read(ReadClass::CatchUp, 0, 9, now, 5_000))), Err((9, Full::Everybody)));
 }
@@ -144,7 +147,7 @@ fn late_reads_are_returned_and_never_run() {
     let Some(Next::Run(last)) = queue.take(now + ms(500)) else { panic!("it is in time") };
     assert_eq!(last.read, 2);
     queue.finish(ReadClass::Page, UserId(1));
-    assert!(queue.is_idle() && queue.by_user.is_empty());
+    assert!(queue.is_idle() && queue.commanded_by.is_empty() && queue.commanded == 0);
 }
 
 /// What a history does.
@@ -201,7 +204,7 @@ impl Model {
 proptest! {
     #[test]
     fn every_read_is_answered_once_and_none_beyond_its_bounds(steps in steps()) {
-        let bounds = Bounds { per_user: 12, without_catch_up: 24, total: 30 };
+        let bounds = Bounds { per_user: 12, commanded: 24, total: 30 };
         let mut queue = ReadQueue::new(Shares::of(4, 2), bounds);
         let mut model = Model { waiting: Vec::new(), running: Vec::new(), shares: Shares::of(4, 2) };
         let (mut now, mut name) = (Instant::now(), 0);
@@ -211,18 +214,20 @@ proptest! {
                 Step::Offer { class, user, lasts_ms } => {
                     name += 1;
                     let waiting = read(ReadClass::ALL[class], user, name, now, lasts_ms);
-                    let of_user = model.waiting.iter().filter(|w| w.user.0 == user).count();
-                    let others = model.waiting.iter().filter(|w| w.class != ReadClass::CatchUp).count();
+                    let of_user = model.waiting.iter().filter(|w| w.commanded && w.user.0 == user).count();
+                    let of_all = model.waiting.iter().filter(|w| w.commanded).count();
                     let is_full = model.waiting.len() >= bounds.total
-                        || (class != ReadClass::CatchUp as usize && others >= bounds.without_catch_up);
+                        || (waiting.commanded && of_all >= bounds.commanded);
                     match queue.offer(waiting.clone()) {
                         Ok(()) => {
-                            prop_assert!(!is_full && of_user < bounds.per_user);
+                            prop_assert!(!is_full && (!waiting.commanded || of_user < bounds.per_user));
                             taken_in.insert(name);
                             model.waiting.push(waiting);
                         }
                         Err((back, Full::Everybody)) => prop_assert!(is_full && back == waiting),
-                        Err((back, Full::User)) => prop_assert!(of_user >= bounds.per_user && back == waiting),
+                        Err((back, Full::User)) => prop_assert!(
+                            waiting.commanded && of_user >= bounds.per_user && back == waiting
+                        ),
                     }
                 }
                 Step::Take => match queue.take(now) {
@@ -276,7 +281,7 @@ proptest! {
                 }
             }
         }
-        prop_assert!(queue.is_idle() && queue.by_user.is_empty());
+        prop_assert!(queue.is_idle() && queue.commanded_by.is_empty() && queue.commanded == 0);
         prop_assert_eq!(answered, taken_in);
     }
 
@@ -284,7 +289,7 @@ proptest! {
     fn nobody_starves(floods in 1..8_i64, connections in 1..12_usize, of_class in 0..CLASSES) {
         let class = ReadClass::ALL[of_class];
         let now = Instant::now();
-        let bounds = Bounds { per_user: 64, without_catch_up: 4_000, total: 4_000 };
+        let bounds = Bounds { per_user: 64, commanded: 4_000, total: 4_000 };
         let mut queue = ReadQueue::new(Shares::of(connections, 2), bounds);
         for user in 1..=floods {
             for class in ReadClass::ALL {

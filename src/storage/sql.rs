@@ -17,8 +17,8 @@ pub const APPLY_MUTATIONS: &str = "SELECT ord, verdict, detail, conversation_id,
 pub const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
 /// Its end.
 pub const COMMIT: &str = "COMMIT";
-/// Whose eyes; for this transaction only.
-pub const SET_USER: &str = "SELECT set_config('app.user_id', $1, true)";
+/// Who reads, and the milliseconds that each statement has; for this transaction only.
+pub const SET_READER: &str = "SELECT set_config('app.user_id', $1, true), set_config('statement_timeout', $2, true)";
 
 /// May the user look into a conversation?
 pub const ACCESS: &str = "SELECT app_access($1)";
