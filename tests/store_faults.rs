@@ -178,11 +178,6 @@ async fn an_answer_with_too_few_rows_stops_the_process() {
         let head = &definition[..definition.find("AS $").unwrap()];
         database.batch_execute(&format!("{head} AS $f$ BEGIN RETURN; END $f$")).await.unwrap();
     }
-    let _ = tokio::time::timeout(
-        PATIENCE,
-        server.post("/api/commands", Some(&ann.token), &json!({"type": "ping", "data": {}})),
-    )
-    .await;
     let mut client = Client::none(&server, &ann, Format::Json).await;
     client.send("send_message", json!({"conversation_id": room, "content": "lost?"})).await;
     let status = server.wait();
