@@ -282,11 +282,22 @@ pub struct StorageQueues {
     pub commits: [QueueGauge; 2],
 }
 
+/// How far the search index is behind the messages.
+#[derive(Debug, Default)]
+pub struct SearchProgress {
+    /// Conversations that are behind, and how old the oldest message is that is not indexed, as far as is known.
+    pub behind: QueueGauge,
+    /// Messages that PostgreSQL could not index.
+    pub passed_over: Count,
+}
+
 /// What the I/O shard records; its committers share one thread.
 #[derive(Debug, Default)]
 pub struct StorageLatencies {
     /// What waits.
     pub queues: StorageQueues,
+    /// The search index.
+    pub search: SearchProgress,
     /// [`Stage::CommitQueue`] and [`Stage::Commit`], per mutation.
     pub stages: StageLatencies,
     /// Duration of each statement that committed.

@@ -137,6 +137,93 @@ async fn floods_of_reads_refuse_nobody_else() {
     }
 }
 
+#[tokio::test]
+async fn a_search_is_bounded_before_it_starts_whatever_text_and_phrase() {
+    let server = Server::start(1, &[]);
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    let content = "a-".repeat(2_000);
+    let sent = server.ok(&ann, "send_message", json!({"conversation_id": room, "content": content})).await;
+    let late = format!("{} the needle is here {}", "hay ".repeat(400), "straw ".repeat(300));
+    let other = server.ok(&ann, "send_message", json!({"conversation_id": room, "content": late})).await;
+    for phrase in ["a-".repeat(20), "a-".repeat(90), "a ".repeat(90), format!("a {}", "a-".repeat(60))] {
+        for query in [format!("\"{}\"", phrase.trim()), phrase.trim().to_owned()] {
+            let found = server.found_in_time(&ann, &query, 1).await;
+            assert_eq!(found["messages"][0]["message_id"], sent["message_id"], "{query}");
+            let shown = text(&found["messages"][0]["highlight"]);
+            assert!(shown.contains('\u{e000}') && shown.chars().count() < 1_000, "{query}: {shown}");
+        }
+    }
+    let found = server.found_in_time(&ann, "\"needle is\"", 1).await;
+    assert_eq!(found["messages"][0]["message_id"], other["message_id"]);
+    let shown = text(&found["messages"][0]["highlight"]);
+    assert!(shown.contains("\u{e000}needle\u{e001}"), "the part that matched is shown, though it is late: {shown}");
+    // What PostgreSQL does for each text is bounded: the parts of a phrase, the words that are marked, the text itself.
+    let database = server.database().await;
+    let set = "SELECT name FROM rule_sets ORDER BY touched_at DESC LIMIT 1";
+    let set: String = database.query_one(set, &[]).await.unwrap().get(0);
+    database.batch_execute(&format!("SET search_path = {set}, public")).await.unwrap();
+    let sizes = "SELECT numnode(search_words($1)), numnode(highlight_words(search_words($1)))";
+    for query in ["a-".repeat(100), format!("\"{}\"", "ab-".repeat(60)), format!("\"{}\"", "a b ".repeat(50))] {
+        let row = database.query_one(sizes, &[&query]).await.unwrap();
+        let (matched, marked): (i32, i32) = (row.get(0), row.get(1));
+        assert!(matched <= 2 * 17 && marked <= 2 * 10, "{query}: {matched} and {marked} nodes");
+    }
+}
+
+/// The value of a metric without labels.
+async fn gauge(server: &Server, name: &str) -> f64 {
+    let (_, page) = metrics(server).await;
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("{name} is missing")).parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_cannot_be_indexed_is_passed_over_or_indexed_in_part() {
+    let server = Server::start(1, &[("limits.max_message_length", "300000"), ("limits.max_frame_bytes", "4000000")]);
+    let ann = server.register().await;
+    let (room, other) = (server.room(&[&ann]).await, server.room(&[&ann]).await);
+    let database = server.database().await;
+    database.batch_execute("ALTER TABLE message_search ADD CONSTRAINT odd CHECK (text <> 'poison')").await.unwrap();
+    // Different letters with spaces in between: all of it would be a tsvector of more than a megabyte.
+    let letters = (0..149_000_u32).filter_map(|n| char::from_u32(0x2_0000 + n % 42_000));
+    let huge: String = letters.flat_map(|letter| [letter, ' ']).collect();
+    let mut client = Client::none(&server, &ann, Format::Json).await;
+    for content in ["first", "poison", &huge, "last"] {
+        client.ok("send_message", json!({"conversation_id": room, "content": content})).await;
+    }
+    client.ok("send_message", json!({"conversation_id": other, "content": "elsewhere"})).await;
+    for query in ["first", "last", "elsewhere", "\u{20000}"] {
+        server.found_in_time(&ann, query, 1).await;
+    }
+    server.found_in_time(&ann, "poison", 0).await;
+    assert!((gauge(&server, "chat_server_search_passed_over_total").await - 1.0).abs() < f64::EPSILON);
+    let started = std::time::Instant::now();
+    while gauge(&server, "chat_server_search_lag_seconds").await > 0.0 {
+        assert!(started.elapsed() < PATIENCE, "the index does not catch up");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(server.log().lines().filter(|line| line.contains("cannot be indexed")).count(), 1);
+}
+
+#[tokio::test]
+async fn the_lag_of_the_search_says_how_far_behind_it_is() {
+    let server = Server::start(1, &[]);
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    let mut locker = server.database().await;
+    let lock = locker.transaction().await.unwrap();
+    lock.batch_execute("LOCK TABLE message_search IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "unseen"})).await;
+    let started = std::time::Instant::now();
+    while gauge(&server, "chat_server_search_lag_seconds").await < 1.0 {
+        assert!(started.elapsed() < PATIENCE, "the lag does not grow");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    lock.rollback().await.unwrap();
+    server.found_in_time(&ann, "unseen", 1).await;
+}
+
 async fn metrics(server: &Server) -> (u16, String) {
     let answer = reqwest::get(format!("{}/metrics", server.base_url)).await.unwrap();
     (answer.status().as_u16(), answer.text().await.unwrap())

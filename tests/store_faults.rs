@@ -242,3 +242,32 @@ async fn of_a_postgresql_with_few_places_the_writers_have_theirs() {
         }
     }
 }
+
+#[tokio::test]
+async fn outcomes_of_changes_are_kept_by_age_and_by_number() {
+    let server = Server::start(1, &[]);
+    let (ann, room) = one_in_a_room(&server).await;
+    let database = server.database().await;
+    let fill = format!(
+        "INSERT INTO mutation_outcomes (mutation_id, actor_id, outcome, created_at) \
+         SELECT n, {}, '{{}}', now() - n * interval '1 second' FROM generate_series(1, 105000) n",
+        ann.id
+    );
+    database.batch_execute(&fill).await.unwrap();
+    let count = || async { database.query_one("SELECT count(*) FROM mutation_outcomes", &[]).await.unwrap().get(0) };
+    let before: i64 = count().await;
+    let sweep = chat_server::storage::sql::accounts::SWEEP_MUTATION_OUTCOMES;
+    assert!(database.execute(sweep, &[&1_000_i64]).await.unwrap() <= 1_000, "a batch is bounded");
+    while database.execute(sweep, &[&5_000_i64]).await.unwrap() > 0 {}
+    let kept: i64 = count().await;
+    assert!(before > 105_000 && kept <= 86_401 + 2, "of {before}, {kept} are no older than a day");
+    let newest = "SELECT count(*) FROM mutation_outcomes WHERE created_at > now() - interval '1 hour'";
+    assert!(database.query_one(newest, &[]).await.unwrap().get::<_, i64>(0) >= 3_500, "the oldest go");
+    let many = "INSERT INTO mutation_outcomes (mutation_id, actor_id, outcome) \
+                SELECT -n, $1, '{}' FROM generate_series(1, 60000) n";
+    database.execute(many, &[&ann.id]).await.unwrap();
+    while database.execute(sweep, &[&5_000_i64]).await.unwrap() > 0 {}
+    let kept: i64 = count().await;
+    assert!((100_000..=100_001).contains(&kept), "{kept} rows, of which 100,000 may stay");
+    server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "still here"})).await;
+}

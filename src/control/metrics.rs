@@ -223,6 +223,27 @@ impl Page {
         ]
     }
 
+    /// How far the search index is behind.
+    fn search(&self) -> [MetricFamily; 2] {
+        let search = &self.observed.storage.search;
+        let lag = sample(&[], MetricType::GAUGE, search.behind.oldest().as_secs_f64());
+        let passed_over = sample(&[], MetricType::COUNTER, search.passed_over.get() as f64);
+        [
+            family(
+                "chat_server_search_lag_seconds",
+                "How long the oldest message that a search does not find yet has waited; 0 when all are indexed.",
+                MetricType::GAUGE,
+                vec![lag],
+            ),
+            family(
+                "chat_server_search_passed_over_total",
+                "Messages that could not be indexed, so that no search finds them.",
+                MetricType::COUNTER,
+                vec![passed_over],
+            ),
+        ]
+    }
+
     fn silences(&self) -> MetricFamily {
         let ages = self.observed.silences().enumerate();
         let metrics =
@@ -274,6 +295,7 @@ impl Collector for Page {
         ));
         families.extend(histograms::families(&self.observed.shards, &self.observed.storage));
         families.extend(self.queues());
+        families.extend(self.search());
         families.push(self.silences());
         let started =
             SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().saturating_sub(self.observed.started.elapsed());

@@ -93,6 +93,17 @@ impl Embedded {
         Target::embedded(&self.cluster.reach(), DATABASE)
     }
 
+    /// Whether the database was made already.
+    ///
+    /// # Errors
+    /// [`StorageError`] with PostgreSQL's message.
+    pub async fn has_database(&self) -> Result<bool, StorageError> {
+        let setup = |source| StorageError::Setup { what: "looking for the database", source };
+        let client = Target::embedded(&self.cluster.reach(), "postgres").connect_as_login().await?;
+        let row = client.query_one(sql::DATABASE_EXISTS, &[&DATABASE]).await.map_err(setup)?;
+        row.try_get(0).map_err(setup)
+    }
+
     /// Makes the database in a fresh cluster.
     ///
     /// # Errors
@@ -100,8 +111,7 @@ impl Embedded {
     pub async fn create_database(&self) -> Result<(), StorageError> {
         let setup = |source| StorageError::Setup { what: "creating the database", source };
         let client = Target::embedded(&self.cluster.reach(), "postgres").connect_as_login().await?;
-        let row = client.query_one(sql::DATABASE_EXISTS, &[&DATABASE]).await.map_err(setup)?;
-        if !row.try_get::<_, bool>(0).map_err(setup)?
+        if !self.has_database().await?
             && let Err(error) = client.batch_execute(sql::CREATE_DATABASE).await
         {
             tracing::warn!("searching for parts of words will be slow in other scripts than Latin: {error}");
@@ -109,6 +119,33 @@ impl Embedded {
         }
         Ok(())
     }
+}
+
+/// The private PostgreSQL of a server that runs, to be looked at beside that server.
+pub struct Running {
+    directory: File,
+}
+
+impl Running {
+    /// Where to connect.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        Target::embedded(&PathBuf::from(format!("/proc/self/fd/{}", self.directory.as_raw_fd())), DATABASE)
+    }
+}
+
+/// The private PostgreSQL under `data_dir`, if it runs.
+#[must_use]
+pub fn running(data_dir: &Path) -> Option<Running> {
+    let path = data_dir.join("postgres");
+    running_pid(&path)?;
+    Some(Running { directory: File::open(path).ok()? })
+}
+
+/// Whether there is a private PostgreSQL under `data_dir`, running or not.
+#[must_use]
+pub fn is_initialised(data_dir: &Path) -> bool {
+    data_dir.join("postgres/PG_VERSION").exists()
 }
 
 impl Drop for Embedded {
@@ -208,15 +245,8 @@ impl Cluster {
             .map_err(|e| fault(format!("cannot start postgres: {e}")))
     }
 
-    /// The process of a postmaster that runs on this directory.
     fn running_pid(&self) -> Option<Pid> {
-        let text = fs::read_to_string(self.path.join("postmaster.pid")).ok()?;
-        let pid: i32 = text.lines().next()?.trim().parse().ok()?;
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        // A process number may have been given to somebody else since.
-        let state = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let zombie = state.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
-        (name.trim() == "postgres" && !zombie).then_some(Pid::from_raw(pid))
+        running_pid(&self.path)
     }
 
     fn wait_until_ready(&self, child: &mut Option<Child>) -> Result<(), StorageError> {
@@ -259,6 +289,17 @@ impl Cluster {
         }
         self.running_pid() == Some(pid)
     }
+}
+
+/// The process of a postmaster that runs on this directory.
+fn running_pid(directory: &Path) -> Option<Pid> {
+    let text = fs::read_to_string(directory.join("postmaster.pid")).ok()?;
+    let pid: i32 = text.lines().next()?.trim().parse().ok()?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    // A process number may have been given to somebody else since.
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let zombie = state.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
+    (name.trim() == "postgres" && !zombie).then_some(Pid::from_raw(pid))
 }
 
 fn supervise(cluster: &Cluster, stopping: &AtomicBool, mut child: Option<Child>) {

@@ -6,6 +6,7 @@ use super::committer::Committer;
 use super::connect::Target;
 use super::health::StorageHealth;
 use super::indexer::Indexer;
+use super::installer;
 use super::reads::Reads;
 use crate::faults::stop_process;
 use crate::ids::ConversationId;
@@ -34,7 +35,7 @@ pub async fn serve(
         .map_err(|e| StorageError::Pool(format!("the I/O shard's doorbell: {e}")))?;
     // Each shard bounds what it has in flight, so these can never be full.
     let capacity = mesh.placement.shards() * COMMITS_IN_FLIGHT_PER_SHARD;
-    let (indexer, touched) = Indexer::new(target.clone());
+    let (indexer, touched) = Indexer::new(target.clone(), Arc::clone(&latencies));
     let mut committers = Vec::new();
     let mut senders = Vec::new();
     for (number, health) in health.writers.iter().enumerate() {
@@ -55,6 +56,7 @@ pub async fn serve(
     }
     reads.spawn();
     tokio::spawn(indexer.run());
+    tokio::spawn(installer::keep(target));
     loop {
         for shard in mesh.placement.all() {
             let lanes = mesh.storage(shard);

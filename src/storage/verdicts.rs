@@ -109,6 +109,10 @@ fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
         let detail: Option<String> = row.try_get(2)?;
         let retry_after_ms: Option<i64> = row.try_get(11)?;
         let refusal = match ErrorCode::parse(word) {
+            None if word == "unstorable" => {
+                error_limited!("PostgreSQL refused a mutation for its content: {}", detail.unwrap_or_default());
+                Refusal::bad_request("the store refused this change; its content cannot be stored")
+            }
             Some(ErrorCode::Internal) | None => {
                 error_limited!("a mutation failed in PostgreSQL: {word} {}", detail.unwrap_or_default());
                 Refusal::new(ErrorCode::Internal, "the store failed on this command; the server's log has the details")
