@@ -180,7 +180,14 @@ async fn gauge(server: &Server, name: &str) -> f64 {
 
 #[tokio::test]
 async fn what_cannot_be_indexed_is_passed_over_or_indexed_in_part() {
-    let server = Server::start(1, &[("limits.max_message_length", "300000"), ("limits.max_frame_bytes", "4000000")]);
+    let server = Server::start(
+        1,
+        &[
+            ("limits.max_message_length", "300000"),
+            ("limits.max_frame_bytes", "4000000"),
+            ("limits.max_outbound_queue_bytes", "16000000"),
+        ],
+    );
     let ann = server.register().await;
     let (room, other) = (server.room(&[&ann]).await, server.room(&[&ann]).await);
     let database = server.database().await;
