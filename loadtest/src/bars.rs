@@ -7,8 +7,8 @@
 //! The latencies of the case `half` are as much the machine's as the server's: on a shared one, whoever else runs there
 //! decides them.
 
-use crate::cli::{Cores, ServerOptions};
 use crate::floor::summary::median;
+use crate::options::{Cores, ServerOptions};
 use crate::result::RunResult;
 use crate::run::{Interrupts, subprocess};
 use clap::Args;

@@ -25,6 +25,7 @@ mod compare;
 mod engine;
 mod floor;
 mod measure;
+mod options;
 mod pages;
 mod payload;
 mod plan;
@@ -38,7 +39,8 @@ mod scenario;
 mod setup;
 mod violations;
 
-use cli::{Command, RunOptions};
+use cli::Command;
+use options::RunOptions;
 use report::hlog::{self, Interval};
 use report::html::Page;
 use report::terminal::Summary;

@@ -21,22 +21,11 @@
 //!
 //! Deliberately absent: order *between* rooms, which the protocol does not promise, and events without a number.
 
+use super::ids::{ClientIndex, MessageId, Seq};
 use super::range_set::RangeSet;
 use crate::payload::Token;
 use crate::violations::{Kind, Violations};
 use foldhash::HashMap;
-
-/// Index of a client of this run.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ClientIndex(pub u32);
-
-/// Position in a room's change log.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct Seq(pub u64);
-
-/// The server's number for a message.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct MessageId(pub u64);
 
 /// What was delivered under a sequence number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -3,20 +3,30 @@
 use super::adapter::Adapter;
 use super::child::directory_for;
 use super::codec::{mqtt::Mqtt, nats::Nats, relay::Relay, xmpp::Xmpp};
+use super::options::{CompareOptions, Contestant};
 use super::peers::{Ground, PeerKind};
 use super::places::{Places, Ports};
-use super::{CompareOptions, Contestant, LeftOut};
-use crate::cli::{OutputOptions, RunOptions};
+use crate::options::{OutputOptions, RunOptions};
 use crate::report::comparison::SystemRuns;
 use crate::result::{RunResult, System};
 use crate::run::{self, Interrupts, PeerRun};
 use crate::scenario::{Rooms, Scenario};
 use crate::setup::pin;
+use serde::Serialize;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+/// A server that was asked for and has no figures, or not all of them.
+#[derive(Debug, Serialize)]
+pub struct LeftOut {
+    /// Which.
+    pub system: &'static str,
+    /// Why, and what to do.
+    pub reason: String,
+}
 
 /// What is needed for every turn.
 pub struct Rounds<'a> {
@@ -145,7 +155,7 @@ impl<'a> Rounds<'a> {
     fn ours(&self, directory: &Path) -> Result<RunResult, String> {
         let mut server = self.options.server.clone();
         server.data_dir.get_or_insert_with(|| directory.to_owned());
-        server.server_cores = Some(crate::cli::Cores(self.server_cores.clone()));
+        server.server_cores = Some(crate::options::Cores(self.server_cores.clone()));
         let options = RunOptions {
             scenario: self.options.scenario.clone(),
             url: None,

@@ -8,8 +8,8 @@
 //! Invariant: at the end every connection has received exactly what was sent in its room, or the run is an error. A
 //! floor that dropped deliveries would look faster than it is.
 
-use super::sockets::{GREETING_BYTES, READ_BYTES, Sending};
 use super::summary::Percentiles;
+use super::wire::{GREETING_BYTES, READ_BYTES, Sending};
 use crate::engine::recorder::histogram;
 use crate::measure::process::{ProcessMeter, Sample};
 use crate::measure::thread;

@@ -22,3 +22,4 @@ mod frames;
 pub mod postgres;
 pub mod sockets;
 pub mod summary;
+mod wire;

@@ -18,12 +18,12 @@
 //!   read, so that senders feel it and memory stays bounded.
 
 use super::drive;
+use super::wire::{GREETING_BYTES, READ_BYTES};
 use crate::run::{Interrupts, PARENT};
 use crate::setup::pin::pin;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
@@ -32,11 +32,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use super::drive::{Load, Shape, SocketFloor};
+pub use super::wire::Sending;
 
-/// Length of the room's number.
-pub const GREETING_BYTES: usize = 4;
-/// What one call reads at most.
-pub const READ_BYTES: usize = 256 * 1024;
 /// What may wait for one socket before the server stops reading.
 const BACKLOG_BYTES_MAX: usize = 4 << 20;
 /// What a room gathers in one turn before it is sent on early.
@@ -49,16 +46,6 @@ const LONELY: Duration = Duration::from_secs(30);
 const LISTENING: &str = "listening ";
 
 const LISTENER: Token = Token(usize::MAX);
-
-/// How the server sends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Sending {
-    /// One write per message and socket, at once.
-    PerDelivery,
-    /// All messages of a turn for a socket in one write.
-    Coalesced,
-}
 
 /// What the server needs to know.
 #[derive(Clone, Copy, Debug, clap::Args)]

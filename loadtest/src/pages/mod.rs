@@ -20,10 +20,10 @@ mod report;
 mod text;
 mod town;
 
-use crate::cli::ServerOptions;
 use crate::client::Socket;
 use crate::measure::latency::LatencyError;
 use crate::measure::pair::{Pair, Used};
+use crate::options::ServerOptions;
 use crate::progress;
 use crate::result::{Latency, Machine};
 use crate::run::Interrupts;

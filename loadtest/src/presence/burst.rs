@@ -3,13 +3,13 @@
 //! The crowd acts by a plan that spreads its changes evenly over a time; who is late because the machine is busy acts at
 //! once. How long it really took stands in the result.
 
+use super::phase::Phase;
 use super::report::Measured;
 use crate::client::{Frame, Socket};
 use crate::measure::pair::Pair;
 use crate::setup::account::Account;
 use crate::setup::api::Target;
 use futures_util::future::join_all;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,49 +21,6 @@ pub const INTERVAL: Duration = Duration::from_millis(500);
 const QUIET: Duration = Duration::from_millis(1_200);
 /// Whatever is told later than this is not waited for.
 const QUIET_MAX: Duration = Duration::from_secs(30);
-
-/// What a crowd does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// All connect within a second.
-    Come,
-    /// All lose their connection and are back, within half a second.
-    Blink,
-    /// All change their status several times in one go, within half a second.
-    Toggle,
-    /// All leave within half a second.
-    Leave,
-}
-
-impl Phase {
-    /// In this order.
-    pub const ALL: [Self; 4] = [Self::Come, Self::Blink, Self::Toggle, Self::Leave];
-
-    /// For people.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Come => "come",
-            Self::Blink => "go away and come back",
-            Self::Toggle => "change status",
-            Self::Leave => "leave",
-        }
-    }
-
-    /// The time that all of it is spread over.
-    fn spread(self) -> Duration {
-        if self == Self::Come { Duration::from_secs(1) } else { Duration::from_millis(500) }
-    }
-
-    /// Changes of one user.
-    fn changes(self, toggles: u32) -> u64 {
-        match self {
-            Self::Come | Self::Leave => 1,
-            Self::Blink => 2,
-            Self::Toggle => toggles.into(),
-        }
-    }
-}
 
 /// Whom the n-th watcher watches: each the next ones, in a circle.
 fn watched(n: usize, each: usize, crowd: usize) -> impl Iterator<Item = usize> {

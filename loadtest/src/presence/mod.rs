@@ -11,10 +11,11 @@
 //! Promise held to here: no watcher is told more in half a second than it watches users; more is an error.
 
 mod burst;
+mod phase;
 mod report;
 
-use crate::cli::ServerOptions;
 use crate::measure::pair::Pair;
+use crate::options::ServerOptions;
 use crate::progress;
 use crate::result::Machine;
 use crate::run::Interrupts;
@@ -23,8 +24,9 @@ use crate::setup::account::{PASSWORD, SETUP_CONCURRENCY, SignIn};
 use crate::setup::api::Api;
 use crate::setup::launch::Server;
 use crate::setup::rooms::{self, Preparation};
-use burst::{Crowd, Phase};
+use burst::Crowd;
 use clap::Args;
+use phase::Phase;
 use report::{Measured, PresenceReport};
 use std::path::PathBuf;
 

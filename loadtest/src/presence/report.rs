@@ -1,6 +1,6 @@
 //! What `loadtest presence` found.
 
-use super::burst::Phase;
+use super::phase::Phase;
 use crate::floor::summary::median;
 use crate::report::format::{count, micros};
 use crate::report::terminal::{machine_line, table};

@@ -1,8 +1,8 @@
 //! Drives the engine through a run: connect, load or loads, drain, end.
 
-use super::Interrupts;
 use super::collect::Collected;
 use super::gauge::Gauge;
+use super::interrupts::Interrupts;
 use crate::engine::schedule::Pace;
 use crate::engine::{Engine, EngineOptions, Event, GOODBYE};
 use crate::progress;

@@ -1,9 +1,11 @@
 //! Log-ins over HTTP, as fast as asked: what a password hash costs, and how long people wait for it.
 
-use super::{Gauge, Interrupts, Outcome, rfc3339};
-use crate::cli::RunOptions;
+use super::gauge::Gauge;
+use super::interrupts::Interrupts;
+use super::outcome::{Outcome, rfc3339};
 use crate::engine::recorder::{Findings, Tally, histogram, microseconds};
 use crate::measure::process::Work;
+use crate::options::RunOptions;
 use crate::progress;
 use crate::result::{Counts, Latency, RESULT_VERSION, RunResult, System, Window};
 use crate::scenario::Scenario;

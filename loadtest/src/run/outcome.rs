@@ -1,18 +1,33 @@
 //! From what was measured to the [`RunResult`].
 
-use super::Outcome;
-use super::collect::Busy;
-use super::collect::sum;
+use super::collect::{Busy, SecondHistograms, sum};
 use super::drive::Driven;
 use super::gauge::Gauge;
-use super::rfc3339;
 use crate::measure::process::Work;
 use crate::result::{ClassResult, Counts, Latency, RESULT_VERSION, RunResult, ServerSide, System, Window};
 use crate::scenario::{Mode, Scenario};
 use hdrhistogram::Histogram;
+use std::time::SystemTime;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Sends that left later than this, 1 in 100, make the generator the limit.
 const LAG_LIMIT_US: u64 = 5_000;
+
+/// What a run gave.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The result.
+    pub result: RunResult,
+    /// Both latencies, second by second.
+    pub seconds: Vec<SecondHistograms>,
+    /// When sending began.
+    pub began: SystemTime,
+}
+
+pub(super) fn rfc3339(time: SystemTime) -> String {
+    OffsetDateTime::from(time).format(&Rfc3339).unwrap_or_default()
+}
 
 /// The result of a driven run.
 pub(super) fn put_together(

@@ -11,7 +11,7 @@
 //! The kernel is asked by the process itself, which for others takes `pre_exec`, and that is `unsafe`. When this process
 //! is killed with SIGKILL, those remain.
 
-use super::Interrupts;
+use super::interrupts::Interrupts;
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;

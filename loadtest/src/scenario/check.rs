@@ -1,6 +1,6 @@
 //! Ranges of single values, and how values fit one another.
 
-use super::{Mode, PayloadBytes, RoomKind, Scenario};
+use super::model::{Mode, PayloadBytes, RoomKind, Scenario};
 use crate::payload::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
 use std::collections::HashSet;
 use std::fmt::Display;

@@ -1,6 +1,8 @@
 //! From TOML and the command line to a checked [`Scenario`].
 
-use super::{BUILTIN, Scenario, check};
+use super::builtin::BUILTIN;
+use super::check;
+use super::model::{RoomClass, Scenario};
 use std::path::Path;
 use toml::{Table, Value};
 
@@ -80,7 +82,7 @@ impl Layers {
             if let Value::Table(population) = population
                 && !population.contains_key("rooms")
             {
-                let default = Value::try_from(super::RoomClass::default()).map_err(|error| fault(error.to_string()))?;
+                let default = Value::try_from(RoomClass::default()).map_err(|error| fault(error.to_string()))?;
                 population.insert("rooms".to_owned(), Value::Array(vec![default]));
             }
         }
@@ -125,7 +127,7 @@ fn read(table: &Table, origin: &str) -> Result<Scenario, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Mode, PayloadBytes};
+    use super::super::model::{Mode, PayloadBytes};
     use super::*;
 
     fn set(layers: &mut Layers, text: &str) -> Result<(), String> {

@@ -3,7 +3,7 @@
 //! Places are dealt out like cards: the rooms of a class take users one after the other, and the next class begins with
 //! another step width, so that users of one small room are not also together in the next one. Nobody is twice in a room.
 
-use super::{RoomKind, Scenario};
+use super::model::{RoomKind, Scenario};
 use std::sync::Arc;
 
 /// One room.
@@ -64,7 +64,7 @@ fn gcd(a: u32, b: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Population, RoomClass};
+    use super::super::model::{Population, RoomClass};
     use super::*;
 
     fn rooms(users: u32, classes: &[(u32, u32)]) -> Rooms {

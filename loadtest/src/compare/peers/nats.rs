@@ -1,6 +1,6 @@
 //! NATS over WebSocket, with `JetStream` storing every message and syncing it to disk before the ack.
 
-use super::{Ground, Missing, Running, required};
+use super::ground::{Ground, Missing, Running, required};
 use crate::compare::child::{Child, run, write_file};
 use crate::compare::codec::nats::{STREAMS, stream_of, subject};
 use crate::compare::places::Places;

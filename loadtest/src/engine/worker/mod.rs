@@ -10,120 +10,28 @@
 mod opening;
 mod sending;
 mod socket;
+mod state;
 
+pub(super) use state::{Place, WAKER, Worker};
+
+use super::channel::{Control, Event};
 use super::connection::{Connection, Lost, Phase};
+use super::options::{EngineOptions, Loop};
 use super::recorder::{Part, Recorder};
 use super::schedule::{Pace, Purpose, Schedule};
 use super::timer::{Agenda, Timer, Wake};
 use super::websocket::{Inflater, Opcode, Outbox};
-use super::{Clock, Control, EngineOptions, Event, Loop};
 use crate::measure::thread;
 use crate::protocol::{ClientIndex, Peer, Protocol};
 use crate::violations::Kind;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
-use std::collections::VecDeque;
+use state::{BUFFER_BYTES, RETRY_NS, SECOND_NS, SYNC_NS, Slot, Stage, TICK_NS, TIMER, UNWRITTEN_MAX};
 use std::io::{ErrorKind, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
-
-/// The main thread has said something.
-pub(super) const WAKER: mio::Token = mio::Token(usize::MAX - 1);
-const TIMER: mio::Token = mio::Token(usize::MAX - 2);
-/// Bytes read at once.
-const BUFFER_BYTES: usize = 256 * 1024;
-/// A connection with more unwritten bytes than this is not given more.
-const UNWRITTEN_MAX: usize = 64 * 1024;
-/// Between two looks at things that need no hurry.
-const TICK_NS: u64 = 10_000_000;
-/// Between two reports to the checkers while draining.
-const SYNC_NS: u64 = 50_000_000;
-/// First pause before a reconnection.
-const RETRY_NS: u64 = 50_000_000;
-/// Longest pause between two attempts.
-const RETRY_NS_MAX: u64 = 2_000_000_000;
-/// Longest wait for a connection to become ready.
-const OPEN_NS: u64 = 20_000_000_000;
-const SECOND_NS: u64 = 1_000_000_000;
-/// The server's close code for a reader that is too slow.
-const TOO_SLOW: u16 = 4003;
-
-/// Where a worker stands among others.
-#[derive(Debug)]
-pub(in crate::engine) struct Place {
-    pub(in crate::engine) number: usize,
-    pub(in crate::engine) clock: Clock,
-    pub(in crate::engine) controls: Receiver<Control>,
-    pub(in crate::engine) events: SyncSender<Event>,
-    pub(in crate::engine) pending: Arc<AtomicU64>,
-}
-
-/// A connection with what only the loop needs to know of it.
-struct Slot<S> {
-    connection: Connection<S>,
-    cut: bool,
-    was_ready: bool,
-    attempt: u32,
-    pause_ns: u64,
-    retry_after_ms: Option<u64>,
-    /// Its credentials were refused last time.
-    refused: bool,
-    /// Rooms it sends to in a closed loop, in turn.
-    closed: Vec<u32>,
-    closed_next: usize,
-    held_until_ns: u64,
-    /// It does not read.
-    paused: bool,
-    /// It is behind, since when and why.
-    behind: Option<(&'static str, u64)>,
-}
-
-impl<S: Send> Slot<S> {
-    /// What a connection that was lost still lacks; `None` for one that is where it was, or never was anywhere.
-    fn lacks<P: Protocol<State = S>>(&self, protocol: &P) -> Option<&'static str> {
-        match self.connection.phase {
-            _ if !self.was_ready => None,
-            Phase::Ready if !self.connection.peer.reopened || protocol.caught_up(&self.connection.peer) => None,
-            Phase::Ready => Some("had caught up"),
-            _ => Some("was connected again"),
-        }
-    }
-}
-
-/// How far the run is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
-    Connecting,
-    Sending,
-    Draining,
-    Over,
-}
-
-/// One engine thread.
-pub(super) struct Worker<P: Protocol> {
-    poll: Poll,
-    timer: Timer,
-    protocol: P,
-    options: Arc<EngineOptions>,
-    place: Place,
-    slots: Vec<Slot<P::State>>,
-    to_open: VecDeque<u32>,
-    buffer: Vec<u8>,
-    inflater: Inflater,
-    recorder: Recorder,
-    schedule: Schedule,
-    agenda: Agenda,
-    stage: Stage,
-    start_ns: u64,
-    tick_ns: u64,
-    sync_ns: u64,
-    /// CPU at the beginning of the interval that runs.
-    cpu_ns: u64,
-    /// The interval's beginning.
-    interval_ns: u64,
-}
 
 impl<P: Protocol> Worker<P> {
     pub(super) fn new(poll: Poll, mut protocol: P, options: Arc<EngineOptions>, place: Place) -> Result<Self, String> {
@@ -414,6 +322,29 @@ impl<P: Protocol> Worker<P> {
                 // All at once: that is what a storm is.
                 self.agenda.add(now_ns, slot as u32, Wake::Retry);
             }
+        }
+    }
+
+    /// Sends what the plan wants sent by now.
+    fn send_due(&mut self) {
+        if self.stage != Stage::Sending {
+            return;
+        }
+        let mut now_ns = self.place.clock.now_ns();
+        while let Some(due) = self.schedule.due(now_ns) {
+            let slot = due.client as usize / self.options.threads;
+            match due.purpose {
+                Purpose::Message => self.send_planned(slot, due, now_ns),
+                Purpose::Other(action) => {
+                    let Slot { connection, .. } = &mut self.slots[slot];
+                    if connection.phase == Phase::Ready && connection.peer.out.unwritten().len() < UNWRITTEN_MAX {
+                        let sent = self.protocol.act(&mut connection.peer, action, due.room, now_ns);
+                        self.recorder.now.tally.other_commands += u64::from(sent && action.is_silent());
+                    }
+                }
+            }
+            self.write(slot);
+            now_ns = self.place.clock.now_ns();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Connections come and go: opened a few at a time at the start, again after a pause when they are lost.
 
-use super::{OPEN_NS, RETRY_NS, RETRY_NS_MAX, Slot, TOO_SLOW, Worker};
+use super::state::{OPEN_NS, RETRY_NS, RETRY_NS_MAX, Slot, TOO_SLOW, Worker};
 use crate::engine::connection::{Lost, Phase};
 use crate::engine::flow::Flight;
 use crate::engine::timer::Wake;

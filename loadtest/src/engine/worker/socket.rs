@@ -1,7 +1,7 @@
 //! Reading and writing, until the kernel has no more or takes no more.
 
 use super::opening::explain;
-use super::{BUFFER_BYTES, Slot, Worker};
+use super::state::{BUFFER_BYTES, Slot, Worker};
 use crate::engine::connection::{Lost, Phase};
 use crate::engine::timer::Wake;
 use crate::engine::turn::Effects;

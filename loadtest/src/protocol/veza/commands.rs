@@ -1,9 +1,10 @@
 //! What a connection says to the server, and the server's replies.
 
+use super::log::Meaning;
+use super::state::{VezaProtocol, VezaState};
 use super::wire::{
-    Command, CommandId, Data, Frame, GetHistory, Lenient, MarkRead, MessageField, Resume, SendMessage, Typing,
+    Command, CommandId, Data, Format, Frame, GetHistory, Lenient, MarkRead, MessageField, Resume, SendMessage, Typing,
 };
-use super::{Meaning, VezaProtocol, VezaState};
 use crate::check::{Ack, MessageId, Refusal, Seq};
 use crate::engine::websocket::Opcode;
 use crate::payload::Token;
@@ -61,7 +62,7 @@ impl VezaProtocol {
 
     /// Asks for everything after the cursors.
     pub(super) fn resume(&mut self, peer: &mut Peer<VezaState>) {
-        self.sync_cursors(peer);
+        self.share_cursors(peer);
         let mut cursors = BTreeMap::new();
         for cursor in &mut peer.state.cursors {
             cursor.resuming = true;
@@ -212,18 +213,13 @@ impl VezaProtocol {
             cursor.resuming = false;
         }
     }
-
-    fn sync_cursors(&mut self, peer: &mut Peer<VezaState>) {
-        use crate::protocol::Protocol as _;
-        self.sync(peer);
-    }
 }
 
 /// Queues a command in the connection's format.
 fn queue<D: Serialize>(peer: &mut Peer<VezaState>, command: &Command<'_, D>) {
     let (format, opcode) = match peer.state.format {
-        super::Format::Json => (super::Format::Json, Opcode::Text),
-        super::Format::Msgpack => (super::Format::Msgpack, Opcode::Binary),
+        Format::Json => (Format::Json, Opcode::Text),
+        Format::Msgpack => (Format::Msgpack, Opcode::Binary),
     };
     // Maps with text keys and plain values always serialise, and a Vec takes all of them.
     peer.out.frame(opcode, |out| drop(format.encode(command, out)));

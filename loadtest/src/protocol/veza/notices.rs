@@ -1,7 +1,7 @@
 //! What the server says about the stream of events itself.
 
+use super::state::{Cursor, VezaProtocol, VezaState};
 use super::wire::{Frame, Lenient};
-use super::{Cursor, VezaProtocol, VezaState};
 use crate::check::Seq;
 use crate::protocol::{Peer, Sink};
 use crate::violations::Kind;
