@@ -1,8 +1,8 @@
 //! `loadtest bars`: the figures that this project holds itself to, measured in one go and in turn.
 //!
-//! Every round runs all cases once, each in a process of its own (`loadtest run …`, `loadtest floor --beside …`), so that
-//! a slow minute of a shared machine touches all of them and not only one; the median of the rounds counts. A case whose
-//! run broke a promise counts as not measured: speed without correctness is none.
+//! Every round runs all cases once, each in a process of its own (`loadtest run …`, `loadtest floor --beside …`), so
+//! that a slow minute of a shared machine touches all of them and not only one; the median of the rounds counts. A case
+//! whose run broke a promise counts as not measured: speed without correctness is none.
 //!
 //! The latencies of the case `half` are as much the machine's as the server's: on a shared one, whoever else runs there
 //! decides them.

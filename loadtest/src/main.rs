@@ -4,8 +4,8 @@
 //! promises (order, no gap, no duplicate, nothing lost), and latencies are counted from the planned send time.
 //!
 //! The modules, from the inside out:
-//! - pure, no clock and no I/O: [`violations`], [`check`] (the promises), [`payload`] (contents), [`plan`] (when to send),
-//!   [`scenario`] (what to run);
+//! - pure, no clock and no I/O: [`violations`], [`check`] (the promises), [`payload`] (contents), [`plan`] (when to
+//!   send), [`scenario`] (what to run);
 //! - the generator: [`engine`] (threads, sockets, frames, figures) and [`protocol`] (what the bytes mean);
 //! - what is measured and shown: [`measure`] (processes, the machine, the server's own metrics), [`result`] (the shape
 //!   that files and reports share), [`report`] (for people and for tools);

@@ -1,12 +1,12 @@
 //! The content of a test message: who sent it, when it was planned, then readable padding.
 //!
-//! Layout, ASCII: `lt RUN CLIENT-NUMBER PLANNED_NS padding…`, where `PLANNED_NS` counts from the run's epoch. A receiver in
-//! the same process thus knows the delivery latency from the *planned* time, and which send it looks at, without any
-//! shared table. The padding is words, not one repeated letter, so that neither a spam filter nor compression sees
-//! something unlike chat; the last character is never a blank, which a server may trim.
+//! Layout, ASCII: `lt RUN CLIENT-NUMBER PLANNED_NS padding…`, where `PLANNED_NS` counts from the run's epoch. A
+//! receiver in the same process thus knows the delivery latency from the *planned* time, and which send it looks at,
+//! without any shared table. The padding is words, not one repeated letter, so that neither a spam filter nor
+//! compression sees something unlike chat; the last character is never a blank, which a server may trim.
 //!
-//! Invariant: length and padding are functions of the token, so a receiver checks every byte. If it were random, a server that
-//! cuts or mixes contents would pass.
+//! Invariant: length and padding are functions of the token, so a receiver checks every byte. If it were random, a
+//! server that cuts or mixes contents would pass.
 
 use crate::check::ClientIndex;
 use std::fmt;

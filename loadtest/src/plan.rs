@@ -1,8 +1,8 @@
 //! When messages are sent: an open loop. Pure.
 //!
-//! The plan does not listen to the server: a slow answer never delays the next planned send, and a send that leaves late
-//! is measured from its planned time. A closed loop would send less exactly when the server stalls, and so hide the stall
-//! ("coordinated omission").
+//! The plan does not listen to the server: a slow answer never delays the next planned send, and a send that leaves
+//! late is measured from its planned time. A closed loop would send less exactly when the server stalls, and so hide
+//! the stall ("coordinated omission").
 //!
 //! Each engine thread has its own share of the plan, so there is no central queue that could fill. Evenly spaced shares
 //! interleave into an evenly spaced whole; independent Poisson processes add up to a Poisson process of the total rate.

@@ -1,8 +1,8 @@
 //! What a run found: the one shape that the terminal, the JSON file, the HTML report and the comparisons share.
 //!
 //! Keys carry their units and are only ever added to, so that results of an older version stay readable. Latencies are
-//! in microseconds; a histogram travels as `HdrHistogram` V2+DEFLATE in base64, so two results can be merged or laid over
-//! each other without loss.
+//! in microseconds; a histogram travels as `HdrHistogram` V2+DEFLATE in base64, so two results can be merged or laid
+//! over each other without loss.
 
 use crate::violations::Violations;
 use serde::{Deserialize, Serialize};
@@ -247,8 +247,8 @@ pub struct Usage {
     pub store: Option<ProcessUsage>,
     /// This program.
     pub generator: Option<ProcessUsage>,
-    /// Anonymous memory of the server's process per connection: its growth between a third of the connections and all of
-    /// them. Absent when there were too few to tell, or it did not grow.
+    /// Anonymous memory of the server's process per connection: its growth between a third of the connections and all
+    /// of them. Absent when there were too few to tell, or it did not grow.
     pub server_bytes_per_connection: Option<f64>,
 }
 

@@ -1,5 +1,5 @@
-//! The whole program against a fake server: a sound one must come out clean in both formats, and each fault must be found
-//! under its name. Without the second half, a harness that checks nothing would pass.
+//! The whole program against a fake server: a sound one must come out clean in both formats, and each fault must be
+//! found under its name. Without the second half, a harness that checks nothing would pass.
 
 mod support;
 

@@ -1,8 +1,8 @@
-//! `loadtest compare` from the outside: servers take turns and have figures, and one that is not installed is named with
-//! the command that installs it.
+//! `loadtest compare` from the outside: servers take turns and have figures, and one that is not installed is named
+//! with the command that installs it.
 //!
-//! The INSERT server is part of the program and PostgreSQL is there (feature `test-db`); the other peers take part where
-//! they are installed.
+//! The INSERT server is part of the program and PostgreSQL is there (feature `test-db`); the other peers take part
+//! where they are installed.
 #![cfg(feature = "test-db")]
 
 use serde_json::Value;

@@ -127,8 +127,8 @@ impl RoomChecker {
         }
     }
 
-    /// A client watches the room from right after `baseline` on. A second call changes nothing: the first baseline holds
-    /// through reconnections.
+    /// A client watches the room from right after `baseline` on. A second call changes nothing: the first baseline
+    /// holds through reconnections.
     pub fn subscribed(&mut self, client: ClientIndex, baseline: Seq) {
         self.subscribers.entry(client).or_insert_with(|| Subscriber {
             last: baseline.0,
@@ -306,14 +306,15 @@ impl RoomChecker {
         }
     }
 
-    /// True when every send is answered and every subscriber has reached the last message stored: nothing more to wait for.
+    /// True when every send is answered and every subscriber has reached the last message stored: nothing more to wait
+    /// for.
     pub fn settled(&self) -> bool {
         let has_all = |subscriber: &Subscriber| subscriber.last >= self.stored_last && !subscriber.recovering;
         self.pending == 0 && self.subscribers.values().all(has_all)
     }
 
-    /// Ends the check. `complete` is false when the run was cut short before it settled; what is still under way is then
-    /// no fault.
+    /// Ends the check. `complete` is false when the run was cut short before it settled; what is still under way is
+    /// then no fault.
     pub fn finish(mut self, complete: bool) -> Violations {
         if !complete {
             return self.violations;

@@ -1,7 +1,8 @@
-//! What arrived, read and checked byte by byte, at the cost of a comparison for all arrivals of a message but the first.
+//! What arrived, read and checked byte by byte, at the cost of a comparison for all arrivals of a message but the
+//! first.
 //!
-//! A message arrives as often as its room has subscribers, always with the same content. The first arrival on a thread is
-//! read in full; its content is then kept in a table of [`SLOTS`], where later ones are compared with it.
+//! A message arrives as often as its room has subscribers, always with the same content. The first arrival on a thread
+//! is read in full; its content is then kept in a table of [`SLOTS`], where later ones are compared with it.
 
 use crate::check::ClientIndex;
 use crate::payload::{PayloadFormat, Reading, Token};

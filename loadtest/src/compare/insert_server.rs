@@ -1,9 +1,10 @@
 //! The plain server that a good engineer writes in an afternoon: tokio-tungstenite, rooms in memory, and one
 //! `INSERT … RETURNING` per message before it is fanned out and acknowledged.
 //!
-//! It is written to be quick at that: a room's messages go over one connection to PostgreSQL, pipelined, so order is kept
-//! without waiting; there are [`DATABASE_CONNECTIONS`] of them, so commits share flushes; an event is encoded once, and a
-//! subscriber's events are flushed together. What it lacks is what makes a chat server: accounts, history, resuming.
+//! It is written to be quick at that: a room's messages go over one connection to PostgreSQL, pipelined, so order is
+//! kept without waiting; there are [`DATABASE_CONNECTIONS`] of them, so commits share flushes; an event is encoded
+//! once, and a subscriber's events are flushed together. What it lacks is what makes a chat server: accounts, history,
+//! resuming.
 //!
 //! Invariants:
 //! - a message is fanned out and acknowledged after its INSERT has returned, never before;

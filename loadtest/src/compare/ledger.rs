@@ -1,9 +1,9 @@
 //! What the peers are held to: every acknowledged message reaches every connection in its room once, each sender's
 //! messages in the order in which they were sent, with the content that was sent.
 //!
-//! Peers have no sequence numbers, so loss cannot be seen while it happens: arrivals are counted per connection and room,
-//! and at the end compared with the messages acknowledged there. Per sender only rising numbers count as arrivals, so a
-//! message that comes twice or late is a violation and cannot stand in for a lost one.
+//! Peers have no sequence numbers, so loss cannot be seen while it happens: arrivals are counted per connection and
+//! room, and at the end compared with the messages acknowledged there. Per sender only rising numbers count as
+//! arrivals, so a message that comes twice or late is a violation and cannot stand in for a lost one.
 //!
 //! A connection keeps its [`Account`] itself and tells the shared [`Ledger`] at times; a delivery takes no lock.
 //!

@@ -4,9 +4,10 @@
 //!  round 1: start A, load, stop A; start B, load, stop B; start C, …     round 2: A, B, C, …     → median and spread
 //! ```
 //!
-//! From the inside out: [`codec`] (what the peers speak), [`contents`] and [`ledger`] (what they are held to), [`adapter`]
-//! (both behind the engine's protocol), [`places`], [`child`] and [`postgres`] (programs and processes), [`peers`] (how each
-//! server is found, configured and started), [`insert_server`] (the one that is part of this program), [`rounds`].
+//! From the inside out: [`codec`] (what the peers speak), [`contents`] and [`ledger`] (what they are held to),
+//! [`adapter`] (both behind the engine's protocol), [`places`], [`child`] and [`postgres`] (programs and processes),
+//! [`peers`] (how each server is found, configured and started), [`insert_server`] (the one that is part of this
+//! program), [`rounds`].
 //!
 //! Invariants:
 //! - one server runs at a time, and it is stopped before the next one starts: what is left of one would be measured as

@@ -1,8 +1,8 @@
 //! Every peer that is checked here understands its codec: connections join, each message is acknowledged once and
 //! reaches every subscriber once, the sender included, in each sender's order.
 //!
-//! The INSERT server is part of this program and must always be among them. Another peer that is not installed is named,
-//! with the command that installs it; `LOADTEST_PEERS_REQUIRED=1` makes that a failure.
+//! The INSERT server is part of this program and must always be among them. Another peer that is not installed is
+//! named, with the command that installs it; `LOADTEST_PEERS_REQUIRED=1` makes that a failure.
 
 use super::codec::{Codec, Frames, Incoming, mqtt::Mqtt, nats::Nats, relay::Relay, xmpp::Xmpp};
 use super::insert_server;

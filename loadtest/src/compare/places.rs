@@ -1,8 +1,8 @@
 //! Where programs and ports are looked for.
 //!
-//! Programs come from `PATH`, from the `sbin` beside each `bin` in it (Debian keeps daemons there, and users do not have it
-//! in their `PATH`), and from the directory that `loadtest/peers/install.sh` fills. Nothing else is looked at, so an empty
-//! `PATH` means an empty machine.
+//! Programs come from `PATH`, from the `sbin` beside each `bin` in it (Debian keeps daemons there, and users do not
+//! have it in their `PATH`), and from the directory that `loadtest/peers/install.sh` fills. Nothing else is looked at,
+//! so an empty `PATH` means an empty machine.
 
 use chat_server::storage::embedded::{debians_programs, holds_programs};
 use std::ffi::OsStr;
@@ -46,7 +46,8 @@ impl Places {
         self.peers.join("newer")
     }
 
-    /// The directory that holds `initdb` and `postgres`: in `PATH`, or Debian's newest version when `psql` is in `PATH`.
+    /// The directory that holds `initdb` and `postgres`: in `PATH`, or Debian's newest version when `psql` is in
+    /// `PATH`.
     pub fn postgres_programs(&self) -> Option<PathBuf> {
         if let Some(found) = self.directories.iter().find(|directory| holds_programs(directory)) {
             return Some(found.clone());

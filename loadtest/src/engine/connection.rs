@@ -337,9 +337,9 @@ fn assemble(fragments: &mut Option<Box<Fragments>>, frame: &Frame<'_>) -> Result
     }
 }
 
-/// The addresses that a run connects from, when the server is on this machine: some of 127.0.0.0/8, others in each run, so
-/// that what earlier runs left in `TIME_WAIT` takes no ports from it. 127.0.0.1, which other programs use, is not among
-/// them.
+/// The addresses that a run connects from, when the server is on this machine: some of 127.0.0.0/8, others in each run,
+/// so that what earlier runs left in `TIME_WAIT` takes no ports from it. 127.0.0.1, which other programs use, is not
+/// among them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sources {
     first: Ipv4Addr,

@@ -130,7 +130,8 @@ impl Bench {
         self.frame(&event_of(token, seq))
     }
 
-    /// Gives a connection bytes, as a socket would: what is unfinished comes again with the next. False when it is lost.
+    /// Gives a connection bytes, as a socket would: what is unfinished comes again with the next. False when it is
+    /// lost.
     fn feed(&mut self, client: usize, bytes: &[u8]) -> bool {
         let connection = &mut self.connections[client];
         let mut all = std::mem::take(&mut connection.partial);

@@ -12,7 +12,8 @@
 //! Invariants:
 //! - threads share nothing but the protocol's `System`; a delivery takes no lock, no atomic and no allocation. At
 //!   2,000,000 deliveries a second each of them would be the bottleneck that is then measured instead of the server;
-//! - the clock is read once per batch of received bytes; planned sends wait for a timerfd, not for epoll's milliseconds;
+//! - the clock is read once per batch of received bytes; planned sends wait for a timerfd, not for epoll's
+//!   milliseconds;
 //! - every queue is bounded: a connection's window, what waits for room in it, the events to the main thread.
 //!
 //! Deliberately absent: TLS (whose cost would blur the figures) and `io_uring` (epoll runs wherever people measure).

@@ -2,9 +2,10 @@
 //!
 //! Invariants:
 //! - a thread records to its own recorder only: no lock and no atomic stands on the way of a delivery;
-//! - each latency is recorded once, in the interval it falls into; totals are sums of intervals, so the time line and the
-//!   summary can't disagree;
-//! - latencies are in microseconds and saturate at [`LATENCY_MAX_US`]: a stall is recorded as at least that, never dropped.
+//! - each latency is recorded once, in the interval it falls into; totals are sums of intervals, so the time line and
+//!   the summary can't disagree;
+//! - latencies are in microseconds and saturate at [`LATENCY_MAX_US`]: a stall is recorded as at least that, never
+//!   dropped.
 
 use crate::violations::Violations;
 use hdrhistogram::Histogram;

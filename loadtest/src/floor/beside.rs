@@ -1,10 +1,11 @@
 //! A load test's figures in terms of the floor: the same shape is measured bare, and the ratios are printed.
 //!
 //! The shape is read from what the run counted, not from its plan: the size of a room is how many members a message
-//! reached. Only what is not counted is the scenario's word: the content's length, the format, who sends and how sends are
-//! spaced. A scenario that the floor can't reproduce is refused: its ratios would compare different work. The ratios are of CPU per delivery (a server's part that is not the machine's), and, of a run that went to
-//! the limit, of deliveries and messages a second against the floor's deliveries and rows: an open loop below the limit
-//! reaches its plan on any server, so its rates say nothing.
+//! reached. Only what is not counted is the scenario's word: the content's length, the format, who sends and how sends
+//! are spaced. A scenario that the floor can't reproduce is refused: its ratios would compare different work. The
+//! ratios are of CPU per delivery (a server's part that is not the machine's), and, of a run that went to the limit, of
+//! deliveries and messages a second against the floor's deliveries and rows: an open loop below the limit reaches its
+//! plan on any server, so its rates say nothing.
 
 use super::frames;
 use super::postgres::{PostgresFloor, PostgresShape};

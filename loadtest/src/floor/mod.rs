@@ -9,7 +9,8 @@
 //!   sockets before its database. Whatever it did besides would flatter the server;
 //! - it does the same *kind* of work: as many bytes per message as the server's own encoder writes ([`frames`]), over
 //!   TCP on loopback, with the server's schema and statement. A smaller message or a simpler table would be no floor;
-//! - the socket floor is a process of its own, and its CPU is read from the same place as a server's ([`crate::measure::process`]);
+//! - the socket floor is a process of its own, and its CPU is read from the same place as a server's
+//!   ([`crate::measure::process`]);
 //! - everything sent is counted when it arrives; a floor that lost something is an error, not a result.
 //!
 //! Deliberately absent: a bare `io_uring` loop. Submitting to a ring takes `unsafe`, which this crate does without; on

@@ -14,8 +14,8 @@
 //! Invariants:
 //! - one thread, one `read` per readable connection and turn (a short read means that nothing is left, which saves the
 //!   second call), one `write` per delivery or per socket and turn. One call more, and it would not be the floor;
-//! - what a full socket did not take waits in a bounded backlog; while one is over [`BACKLOG_BYTES_MAX`] nothing more is
-//!   read, so that senders feel it and memory stays bounded.
+//! - what a full socket did not take waits in a bounded backlog; while one is over [`BACKLOG_BYTES_MAX`] nothing more
+//!   is read, so that senders feel it and memory stays bounded.
 
 use super::drive;
 use super::wire::{GREETING_BYTES, READ_BYTES};

@@ -1,7 +1,7 @@
 //! Whose CPU to count: the processes that listen on the tested port, and those they store in.
 //!
-//! A socket's inode in `/proc/net/tcp` is found among the open files of `/proc/PID/fd`. Only root and the processes' own
-//! user may read the latter, so "nobody listens here" and "somebody does, but may not be looked at" are told apart:
+//! A socket's inode in `/proc/net/tcp` is found among the open files of `/proc/PID/fd`. Only root and the processes'
+//! own user may read the latter, so "nobody listens here" and "somebody does, but may not be looked at" are told apart:
 //! taken for the first, a run beside a foreign server would silently have no CPU figures.
 
 use crate::measure::process::{Filter, ProcessMeter, all_relatives, members};

@@ -1,8 +1,8 @@
 //! CPU, memory and context switches of a group of processes, read from `/proc`.
 //!
 //! A group is its root processes and all their descendants, listed anew for every sample, so that a PostgreSQL backend
-//! that starts during the run counts from its first nanosecond. [`Filter`] parts a server from the PostgreSQL that is its
-//! child.
+//! that starts during the run counts from its first nanosecond. [`Filter`] parts a server from the PostgreSQL that is
+//! its child.
 //!
 //! Invariants:
 //! - a group's totals only grow: what a thread or process used stays counted after it has ended. Summing the living

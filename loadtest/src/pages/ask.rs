@@ -1,7 +1,7 @@
 //! Asks the same questions of the server and of its PostgreSQL directly, and times both.
 //!
-//! Each asker asks one question after the other; several of them take from one list. The clock of a question starts when it
-//! is sent and stops when its answer has arrived and been told from others, not when it has been understood.
+//! Each asker asks one question after the other; several of them take from one list. The clock of a question starts
+//! when it is sent and stops when its answer has arrived and been told from others, not when it has been understood.
 
 use super::kinds::{Bare, Question};
 use crate::client::Socket;

@@ -1,5 +1,5 @@
-//! A chat of invented people as rows of the server's tables: who is in which room, and what happened there in which order.
-//! Pure: the same seed gives the same history.
+//! A chat of invented people as rows of the server's tables: who is in which room, and what happened there in which
+//! order. Pure: the same seed gives the same history.
 //!
 //! Invariants, which the server relies on and [`fill`](super::fill) checks in the end:
 //! - a conversation's numbers have no gap: a message takes one, and so does each reaction and each pin;
@@ -190,8 +190,8 @@ pub struct Town {
 }
 
 impl Town {
-    /// A history of `messages` messages that ends at `end_us`; identifiers of messages begin at `first_id`. The places are
-    /// those of [`rooms`], in order.
+    /// A history of `messages` messages that ends at `end_us`; identifiers of messages begin at `first_id`. The places
+    /// are those of [`rooms`], in order.
     pub fn new(places: Vec<Place>, messages: u64, first_id: i64, end_us: i64, seed: u64) -> Self {
         let per_room = |class: usize| f64::from(CLASSES[class].4) / 1000.0 / f64::from(CLASSES[class].2);
         let classes = (0..CLASSES.len()).flat_map(|class| (0..CLASSES[class].2).map(move |_| class));

@@ -1,12 +1,13 @@
-//! `loadtest presence`: what a crowd costs that comes online at once, loses its connections, and changes its status, while
-//! others watch.
+//! `loadtest presence`: what a crowd costs that comes online at once, loses its connections, and changes its status,
+//! while others watch.
 //!
 //! 1. A server is started; users of one room, and the watchers, are made over its API.
-//! 2. Each watcher asks for the presence of as many of the crowd as a connection may watch, and hears of them from then on.
+//! 2. Each watcher asks for the presence of as many of the crowd as a connection may watch, and hears of them from then
+//!    on.
 //! 3. The crowd goes through its phases ([`Phase`]), each of which ends when nothing has been told for a while
 //!    ([`burst`]). Frames are counted where they arrive, CPU is read before and after.
-//! 4. The same without any watcher is the floor: connections, sessions and commands cost what they cost, and what remains
-//!    is the telling. All numbers of watchers take turns, several rounds.
+//! 4. The same without any watcher is the floor: connections, sessions and commands cost what they cost, and what
+//!    remains is the telling. All numbers of watchers take turns, several rounds.
 //!
 //! Promise held to here: no watcher is told more in half a second than it watches users; more is an error.
 

@@ -70,8 +70,8 @@ pub trait Protocol {
     /// A whole message arrived.
     fn message<S: Sink>(&mut self, peer: &mut Peer<Self::State>, message: Message<'_>, sink: &mut S);
 
-    /// Takes frames it knows from the beginning of `bytes`, raw as they came from the socket, and answers how many bytes
-    /// it took. Called before the frames are parsed, only on a ready connection and at the beginning of a frame.
+    /// Takes frames it knows from the beginning of `bytes`, raw as they came from the socket, and answers how many
+    /// bytes it took. Called before the frames are parsed, only on a ready connection and at the beginning of a frame.
     fn fast<S: Sink>(&mut self, _peer: &mut Peer<Self::State>, _bytes: &[u8], _sink: &mut S) -> usize {
         0
     }
@@ -92,12 +92,12 @@ pub trait Protocol {
         0
     }
 
-    /// From now on the connection is behind by what has been seen elsewhere; [`caught_up`](Self::caught_up) says when it
-    /// is not any more.
+    /// From now on the connection is behind by what has been seen elsewhere; [`caught_up`](Self::caught_up) says when
+    /// it is not any more.
     fn fall_behind(&mut self, _peer: &mut Peer<Self::State>) {}
 
-    /// Whether the connection has everything that [`fall_behind`](Self::fall_behind) noted, and whatever else it needs to
-    /// be where it was before it was lost.
+    /// Whether the connection has everything that [`fall_behind`](Self::fall_behind) noted, and whatever else it needs
+    /// to be where it was before it was lost.
     fn caught_up(&self, _peer: &Peer<Self::State>) -> bool {
         true
     }

@@ -1,6 +1,5 @@
-//! The `HdrHistogram` interval log (`.hlog`) of a run: one histogram a second of acknowledgements and one of deliveries,
-//! told apart by their tags, as `HistogramLogProcessor` and the format's other tools
-//! read it.
+//! The `HdrHistogram` interval log (`.hlog`) of a run: one histogram a second of acknowledgements and one of
+//! deliveries, told apart by their tags, as `HistogramLogProcessor` and the format's other tools read it.
 //!
 //! Values are microseconds; the log's own maximum column is in milliseconds.
 

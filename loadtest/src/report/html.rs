@@ -3,8 +3,8 @@
 //! Invariants:
 //! - the page is self-contained: style, script and data are in it, its content policy forbids loading anything, and it
 //!   works from a file, on a phone and on paper;
-//! - the data is JSON inside a script element, with every `<` escaped, so that no label or sample of a violation can end
-//!   the element; the script puts text into the page as text only;
+//! - the data is JSON inside a script element, with every `<` escaped, so that no label or sample of a violation can
+//!   end the element; the script puts text into the page as text only;
 //! - histograms are decoded here and go in as curves of bounded length, so a page stays small whatever the run was.
 
 use crate::measure::latency::LatencyError;
@@ -174,7 +174,8 @@ impl Page {
         Self::new(title, &references, None)
     }
 
-    /// Of several systems with their rounds: curves are of all rounds of a system together, timelines of its middle one.
+    /// Of several systems with their rounds: curves are of all rounds of a system together, timelines of its middle
+    /// one.
     pub fn of_systems(systems: &[SystemRuns]) -> Result<Self, PageError> {
         // One without rounds has no curves, and would shift the colours of those after it.
         let systems: Vec<SystemRuns> = systems.iter().filter(|system| !system.runs.is_empty()).cloned().collect();

@@ -62,12 +62,12 @@ pub struct Gauge {
     bytes_per_connection: Option<f64>,
 }
 
-/// Between two looks at the server's memory there must be so many connections: what it has in whole pages, and allocates
-/// ahead, would be more than what they take.
+/// Between two looks at the server's memory there must be so many connections: what it has in whole pages, and
+/// allocates ahead, would be more than what they take.
 const MEMORY_CONNECTIONS_MIN: usize = 100;
 
-/// Bytes that each connection takes, by the growth between two numbers of them. Memory that the server has allocated for
-/// something else and uses again hides what connections take; then nothing can be said.
+/// Bytes that each connection takes, by the growth between two numbers of them. Memory that the server has allocated
+/// for something else and uses again hides what connections take; then nothing can be said.
 fn slope((connections_before, bytes_before): (usize, u64), (connections, bytes): (usize, u64)) -> Option<f64> {
     let between = connections.checked_sub(connections_before).filter(|between| *between >= MEMORY_CONNECTIONS_MIN)?;
     Some(bytes.checked_sub(bytes_before)? as f64 / between as f64)
@@ -143,8 +143,8 @@ impl Gauge {
         Cores { server, store, generator, server_rss_bytes }
     }
 
-    /// What was used from [`begin`](Self::begin) to the last look. `work` must be of the same time, or its shares of the
-    /// CPU are wrong.
+    /// What was used from [`begin`](Self::begin) to the last look. `work` must be of the same time, or its shares of
+    /// the CPU are wrong.
     pub fn usage(&self, work: Work) -> Usage {
         let usage = |group: &Option<Group>| {
             let group = group.as_ref()?;

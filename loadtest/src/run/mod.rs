@@ -5,8 +5,8 @@
 //!                                   └──────── Ctrl-C ───────┘▲
 //! ```
 //!
-//! Ctrl-C ends the load and lets what is under way come in; a second one ends at once, and then what is still under way is
-//! not held against the server. Either way what was measured is printed, and a server that was started is stopped.
+//! Ctrl-C ends the load and lets what is under way come in; a second one ends at once, and then what is still under way
+//! is not held against the server. Either way what was measured is printed, and a server that was started is stopped.
 
 mod collect;
 mod drive;

@@ -9,7 +9,8 @@ use toml::{Table, Value};
 /// A value from the command line for a key of the file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override {
-    /// The key: `load.rate`. An element of a list is named by its `name` or its position: `population.rooms.small.size`.
+    /// The key: `load.rate`. An element of a list is named by its `name` or its position:
+    /// `population.rooms.small.size`.
     pub key: String,
     /// The value.
     pub value: Value,

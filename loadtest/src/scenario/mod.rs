@@ -1,8 +1,8 @@
-//! Scenarios: what a run does, as TOML. Built-in ones are files in `loadtest/scenarios/`, compiled in; anybody's own are
-//! files of the same form. README.md has the table of keys.
+//! Scenarios: what a run does, as TOML. Built-in ones are files in `loadtest/scenarios/`, compiled in; anybody's own
+//! are files of the same form. README.md has the table of keys.
 //!
-//! Values come in layers: the defaults below, the file, then the command line, whose options are nothing but keys of the
-//! file under shorter names.
+//! Values come in layers: the defaults below, the file, then the command line, whose options are nothing but keys of
+//! the file under shorter names.
 //!
 //! Invariants:
 //! - an unknown key is an error that names it and where it came from: a misspelt `rate` that is silently ignored would

@@ -1,7 +1,8 @@
 //! Who is in which room. Pure: membership depends only on the scenario, so a rerun finds its rooms again.
 //!
 //! Places are dealt out like cards: the rooms of a class take users one after the other, and the next class begins with
-//! another step width, so that users of one small room are not also together in the next one. Nobody is twice in a room.
+//! another step width, so that users of one small room are not also together in the next one. Nobody is twice in a
+//! room.
 
 use super::model::{RoomKind, Scenario};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The server's HTTP calls, with errors that say what failed, where, and what to do.
 //!
 //! Invariants:
-//! - an answer "not now" (429, 503) is waited out, at most [`PATIENCE`] in all; whoever sets up thousands of users meets
-//!   the server's protection against exactly that, and it is no failure;
+//! - an answer "not now" (429, 503) is waited out, at most [`PATIENCE`] in all; whoever sets up thousands of users
+//!   meets the server's protection against exactly that, and it is no failure;
 //! - a call is repeated only when repeating is harmless. All calls here are: registering twice is a conflict, joining
 //!   twice changes nothing.
 

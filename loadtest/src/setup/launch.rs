@@ -1,8 +1,8 @@
 //! The server of a run that was given none: started as a child with a data directory of its own, stopped at the end.
 //!
-//! Invariant: whoever drops a [`Server`] has stopped it. It is in a process group of its own, so that Ctrl-C reaches the
-//! harness only, which then prints what it measured and stops the server in order. A harness that is killed with SIGKILL
-//! leaves it behind: having the kernel end it takes `pre_exec`, which is `unsafe`.
+//! Invariant: whoever drops a [`Server`] has stopped it. It is in a process group of its own, so that Ctrl-C reaches
+//! the harness only, which then prints what it measured and stops the server in order. A harness that is killed with
+//! SIGKILL leaves it behind: having the kernel end it takes `pre_exec`, which is `unsafe`.
 
 use super::api::{Api, Target};
 use super::pin;

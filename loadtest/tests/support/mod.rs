@@ -1,5 +1,5 @@
-//! A chat server just good enough to be load-tested, with faults on request. It keeps everything in one lock, which makes
-//! its order obviously right, so that whatever the harness finds is the fault that was asked for.
+//! A chat server just good enough to be load-tested, with faults on request. It keeps everything in one lock, which
+//! makes its order obviously right, so that whatever the harness finds is the fault that was asked for.
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};

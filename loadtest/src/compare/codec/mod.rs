@@ -1,8 +1,8 @@
 //! What the peers speak, as functions over bytes: no socket, no clock.
 //!
 //! A [`Codec`] is one connection's side of a protocol over WebSocket. It is told what arrived and what to publish; it
-//! writes [`Frames`] and reports [`Incoming`]. Rooms and messages are numbers here; each codec has its own way of naming
-//! them on the wire.
+//! writes [`Frames`] and reports [`Incoming`]. Rooms and messages are numbers here; each codec has its own way of
+//! naming them on the wire.
 //!
 //! Invariants:
 //! - a codec reports a message's number exactly as often as the server answers it, and each delivered content with the

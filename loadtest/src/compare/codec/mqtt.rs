@@ -3,7 +3,8 @@
 //! 1. CONNECT with a clean session and no keep-alive; the server answers CONNACK.
 //! 2. One SUBSCRIBE for all rooms, `QoS` 0: topic `room/N`; the server answers SUBACK.
 //! 3. PUBLISH with `QoS` 1, answered by PUBACK; it comes back to every subscriber, the sender included, with `QoS` 0,
-//!    which is the cheapest delivery the broker has. Nothing asks for more: a subscriber that is gone is not waited for.
+//!    which is the cheapest delivery the broker has. Nothing asks for more: a subscriber that is gone is not waited
+//!    for.
 //!
 //! The bytes of binary messages form one stream: a packet may span messages, and a message may hold several.
 //!
@@ -134,8 +135,8 @@ fn send<E>(out: &mut impl Frames, write: impl FnOnce(&mut BytesMut) -> Result<us
     }
 }
 
-/// Length of the fixed header and of the whole packet at the beginning of `bytes`, as far as it can be told (MQTT 3.1.1,
-/// 2.2.3).
+/// Length of the fixed header and of the whole packet at the beginning of `bytes`, as far as it can be told (MQTT
+/// 3.1.1, 2.2.3).
 fn header(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
     let mut length = 0;
     for (position, byte) in bytes.iter().skip(1).take(4).enumerate() {

@@ -1,8 +1,9 @@
 //! The servers that are compared: how each is found, configured, started, and stopped.
 //!
 //! Every peer runs in processes of its own, with its files in a directory of its own, and never as a service of the
-//! machine. Each is configured as its own documentation recommends for throughput; the reasons stand beside the settings.
-//! No peer may be slowed by a limit it has by default (rate shapers, room sizes, queues), and none logs per message.
+//! machine. Each is configured as its own documentation recommends for throughput; the reasons stand beside the
+//! settings. No peer may be slowed by a limit it has by default (rate shapers, room sizes, queues), and none logs per
+//! message.
 
 pub mod ejabberd;
 mod ground;

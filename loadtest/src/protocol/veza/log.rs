@@ -1,7 +1,7 @@
 //! What one thread has seen of a room lately: frames as they came from the socket, under their sequence numbers.
 //!
-//! A server encodes an event once, so every subscriber of a format gets the same bytes. The first arrival in a thread is
-//! decoded and checked in full; for all others a comparison of memory says the same.
+//! A server encodes an event once, so every subscriber of a format gets the same bytes. The first arrival in a thread
+//! is decoded and checked in full; for all others a comparison of memory says the same.
 //!
 //! Invariants:
 //! - an entry is only made for an event that the room's checker found sound: equal bytes are then sound, too;

@@ -1,7 +1,7 @@
 //! Veza Chat Server: protocol `veza.v1` in JSON and `MessagePack`, held to all its promises.
 //!
-//! The promises are kept by one [`RoomChecker`] per room, behind a lock that all threads share. So that a delivery costs
-//! a comparison of memory instead of a lock and a decoding, each thread remembers the frames of recent events
+//! The promises are kept by one [`RoomChecker`] per room, behind a lock that all threads share. So that a delivery
+//! costs a comparison of memory instead of a lock and a decoding, each thread remembers the frames of recent events
 //! ([`log`]) and each connection keeps its cursors itself:
 //!
 //! ```text
@@ -18,8 +18,8 @@
 //! - only sound events are logged, so equal bytes are sound;
 //! - it accepts nothing but `cursor + 1`: gaps, repetitions and disorder always come to the checker;
 //! - a connection's own message is accepted only when its acknowledgement has come;
-//! - whoever reads a cursor from the checker must have told it first: at every slow step, when a connection resumes, and
-//!   in [`Protocol::sync`].
+//! - whoever reads a cursor from the checker must have told it first: at every slow step, when a connection resumes,
+//!   and in [`Protocol::sync`].
 
 mod commands;
 mod events;
