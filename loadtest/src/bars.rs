@@ -1,11 +1,11 @@
-//! `loadtest bars`: the figures that this project holds itself to, measured in one go and in turn.
+//! `loadtest bars`: measures the figures that this project sets itself as bars.
 //!
-//! Every round runs all cases once, each in a process of its own (`loadtest run …`, `loadtest floor --beside …`), so
-//! that a slow minute of a shared machine touches all of them and not only one; the median of the rounds counts. A case
-//! whose run broke a promise counts as not measured: speed without correctness is none.
+//! Every round runs all cases once, each in its own process (`loadtest run …`, `loadtest floor --beside …`). A slow
+//! minute of a shared machine therefore affects all cases and not only one. The median of the rounds counts. A case
+//! whose run has violations counts as not measured: speed without correctness is worth nothing.
 //!
-//! The latencies of the case `half` are as much the machine's as the server's: on a shared one, whoever else runs there
-//! decides them.
+//! The latencies of the case `half` depend on the machine as much as on the server. On a shared machine, other programs
+//! decide them.
 
 use crate::floor::summary::median;
 use crate::options::{Cores, ServerOptions};

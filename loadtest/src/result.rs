@@ -1,8 +1,8 @@
-//! What a run found: the one shape that the terminal, the JSON file, the HTML report and the comparisons share.
+//! The result of a run: the one shape that the terminal, the JSON file, the HTML report and the comparisons share.
 //!
-//! Keys carry their units and are only ever added to, so that results of an older version stay readable. Latencies are
-//! in microseconds; a histogram travels as `HdrHistogram` V2+DEFLATE in base64, so two results can be merged or laid
-//! over each other without loss.
+//! Keys have their units in their names, and are only ever added, so results of an older version stay readable.
+//! Latencies are in microseconds. A histogram is stored as `HdrHistogram` V2+DEFLATE in base64, so two results can be
+//! merged or compared without loss.
 
 use crate::violations::Violations;
 use serde::{Deserialize, Serialize};

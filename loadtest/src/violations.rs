@@ -1,6 +1,6 @@
-//! What the checker found wrong: a count for each kind, and the first few of each in words.
+//! What the checker found: a count for each kind, and descriptions of the first few.
 //!
-//! Invariant: memory is bounded by the number of kinds, however broken the server is.
+//! Invariant: memory is bounded by the number of kinds, no matter how broken the server is.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -1,17 +1,19 @@
-//! Holds one room's traffic to the protocol's promises. Pure: what happened goes in, violations come out; no clock, no
-//! I/O, so a test can play any history.
+//! Checks the traffic of one room against the promises of the protocol. It is pure: it takes what happened, returns
+//! violations, and uses no clock and no I/O. So a test can play any history.
 //!
-//! What is held, for each room:
-//! 1. every subscriber sees sequence numbers `baseline + 1, + 2, …` with none skipped, repeated or out of order, also
-//!    across reconnections (the cursor survives them);
-//! 2. all subscribers see the same event under the same number, and a message has one number;
-//! 3. an acknowledgement names the message that is delivered under its number, and a repeated one agrees with it;
-//! 4. one send becomes at most one message, however often it is sent again; a send refused for good becomes none;
-//! 5. at the end, whatever was stored (acknowledged, or delivered to anyone) has reached every subscriber, and every
-//!    send has its answer.
+//! The promises, for each room:
+//! 1. Every subscriber sees the sequence numbers `baseline + 1, + 2, …`: none skipped, repeated or out of order. This
+//!    also holds across reconnections, because the cursor survives them.
+//! 2. All subscribers see the same event under the same number, and a message has one number.
+//! 3. An acknowledgement names the message that is delivered under its number. A repeated acknowledgement agrees with
+//!    it.
+//! 4. One send becomes at most one message, no matter how often it is sent again. A send that was finally refused
+//!    becomes none.
+//! 5. At the end, every stored message (acknowledged, or delivered to at least one subscriber) has reached every
+//!    subscriber, and every send has a reply.
 //!
-//! Deliveries cost a constant amount of memory for a whole room, not for each subscriber: because numbers must be
-//! consecutive, a cursor says what a subscriber has, and only what it misses is remembered beside it.
+//! Deliveries cost a constant amount of memory for a whole room, not for each subscriber. Numbers must be consecutive,
+//! so a cursor says what a subscriber has. Only what it misses is stored in addition.
 //!
 //! ```text
 //!  a send:   Pending ──ack──▶ Acked          a repeated ack must agree

@@ -1,4 +1,4 @@
-//! The numbers by which clients, events and messages are known.
+//! The numbers that identify clients, events and messages.
 
 /// Index of a client of this run.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]

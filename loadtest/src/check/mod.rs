@@ -1,4 +1,4 @@
-//! The promises of the protocol, held by pure code: what happened goes in, violations come out.
+//! The promises of the protocol, checked by pure code: it takes what happened and returns violations.
 
 mod checker;
 mod ids;

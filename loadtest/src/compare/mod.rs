@@ -1,19 +1,20 @@
-//! `loadtest compare`: the same workload, generator, cores and measuring for this server and for others.
+//! `loadtest compare`: the same load, generator, cores and measurement for this server and for others.
 //!
 //! ```text
 //!  round 1: start A, load, stop A; start B, load, stop B; start C, …     round 2: A, B, C, …     → median and spread
 //! ```
 //!
-//! From the inside out: [`codec`] (what the peers speak), [`contents`] and [`ledger`] (what they are held to),
+//! From the inside out: [`codec`] (the protocols of the peers), [`contents`] and [`ledger`] (what they must fulfil),
 //! [`adapter`] (both behind the engine's protocol), [`places`], [`child`] and [`postgres`] (programs and processes),
 //! [`peers`] (how each server is found, configured and started), [`insert_server`] (the one that is part of this
 //! program), [`rounds`].
 //!
 //! Invariants:
-//! - one server runs at a time, and it is stopped before the next one starts: what is left of one would be measured as
+//! - one server runs at a time and stops before the next one starts. Otherwise the work of one would be measured as
 //!   part of another;
-//! - rounds are interleaved, so that a slow minute of the machine meets all servers and not one;
-//! - a peer that is not installed is left out by name, never silently: a comparison that forgets a rival looks won.
+//! - rounds are interleaved, so that a slow minute of the machine affects all servers;
+//! - a peer that is not installed is named in the output. A comparison that omits a rival without a word would look
+//!   won.
 
 mod adapter;
 mod child;

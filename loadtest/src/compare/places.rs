@@ -1,8 +1,8 @@
-//! Where programs and ports are looked for.
+//! Where this program looks for programs and ports.
 //!
-//! Programs come from `PATH`, from the `sbin` beside each `bin` in it (Debian keeps daemons there, and users do not
-//! have it in their `PATH`), and from the directory that `loadtest/peers/install.sh` fills. Nothing else is looked at,
-//! so an empty `PATH` means an empty machine.
+//! Programs come from `PATH`, from the `sbin` next to each `bin` in it (Debian installs daemons there, and a user's
+//! `PATH` lacks it), and from the directory that `loadtest/peers/install.sh` fills. There are no other places, so an
+//! empty `PATH` means an empty machine.
 
 use chat_server::storage::embedded::{debians_programs, holds_programs};
 use std::ffi::OsStr;

@@ -1,4 +1,4 @@
-//! The rounds of a comparison: everybody takes turns, each on the same cores under the same load.
+//! The rounds of a comparison: the servers take turns, each on the same cores under the same load.
 
 use super::adapter::Adapter;
 use super::child::directory_for;

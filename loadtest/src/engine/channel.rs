@@ -1,4 +1,4 @@
-//! What the main thread and the workers send each other, and the clock that they share.
+//! The messages between the main thread and the workers, and the clock that they share.
 
 use super::recorder::{Findings, Interval};
 use super::schedule::Pace;

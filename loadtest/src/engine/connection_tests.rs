@@ -1,6 +1,6 @@
-//! Bytes of a sound and of a faulty server, through the whole of a connection's receiving side with the Veza protocol:
-//! a sound stream is clean and counted in full however it is cut into pieces; every fault is found under its name, also
-//! where the fast path, which compares instead of decoding, has the first look.
+//! Feeds bytes of a sound and of a faulty server to the whole receiving side of a connection with the Veza protocol. A
+//! sound stream has no violation and is counted in full, no matter how it is split. Every fault is found under its
+//! name, also where the fast path compares bytes before anything is decoded.
 
 use super::super::recorder::Tally;
 use super::*;

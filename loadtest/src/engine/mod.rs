@@ -10,13 +10,13 @@
 //! [`schedule`] (when to send), [`timer`], [`turn`] (what a protocol reports), [`connection`], [`worker`] (the loop).
 //!
 //! Invariants:
-//! - threads share nothing but the protocol's `System`; a delivery takes no lock, no atomic and no allocation. At
-//!   2,000,000 deliveries a second each of them would be the bottleneck that is then measured instead of the server;
-//! - the clock is read once per batch of received bytes; planned sends wait for a timerfd, not for epoll's
-//!   milliseconds;
-//! - every queue is bounded: a connection's window, what waits for room in it, the events to the main thread.
+//! - threads share nothing but the protocol's `System`. A delivery takes no lock, no atomic and no allocation: at
+//!   2,000,000 deliveries per second each of them would be measured instead of the server;
+//! - the clock is read once per batch of received bytes. Planned sends wait for a timerfd, because the time-outs of
+//!   epoll have milliseconds;
+//! - every queue is bounded: a connection's window, its backlog, and the events to the main thread.
 //!
-//! Deliberately absent: TLS (whose cost would blur the figures) and `io_uring` (epoll runs wherever people measure).
+//! Deliberately absent: TLS, whose cost would blur the figures, and `io_uring`, because epoll runs on every machine.
 
 mod channel;
 pub mod connection;

@@ -1,10 +1,10 @@
-//! What one engine thread measures: counters and histograms, handed to the main thread second by second.
+//! What one engine thread measures: counters and histograms, passed to the main thread every second.
 //!
 //! Invariants:
-//! - a thread records to its own recorder only: no lock and no atomic stands on the way of a delivery;
-//! - each latency is recorded once, in the interval it falls into; totals are sums of intervals, so the time line and
-//!   the summary can't disagree;
-//! - latencies are in microseconds and saturate at [`LATENCY_MAX_US`]: a stall is recorded as at least that, never
+//! - a thread writes only to its own recorder, so a delivery needs no lock and no atomic;
+//! - each latency is recorded once, in the interval in which it ends. Totals are sums of intervals, so the time line
+//!   and the summary cannot disagree;
+//! - latencies are in microseconds and saturate at [`LATENCY_MAX_US`]. A stall is recorded as at least that and never
 //!   dropped.
 
 use crate::violations::Violations;

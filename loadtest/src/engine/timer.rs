@@ -1,6 +1,6 @@
-//! Waking at a planned moment: a timerfd beside the sockets, because the time-outs of epoll have whole milliseconds.
+//! Waking at a planned time: a timerfd next to the sockets, because the time-outs of epoll are whole milliseconds.
 //!
-//! Beside it, the moments that wait: a heap of what is to be done to which connection.
+//! The agenda is a heap of what to do with which connection, and when.
 
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;

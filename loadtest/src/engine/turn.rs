@@ -1,5 +1,5 @@
-//! One turn of a connection: what a protocol reports while it reads a batch of bytes goes straight into the
-//! connection's [`Flow`] and the thread's [`Recorder`].
+//! One turn of a connection: while a protocol reads a batch of bytes, its reports go directly to the connection's
+//! [`Flow`] and the thread's [`Recorder`].
 
 use super::flow::{Flight, Flow};
 use super::recorder::Recorder;

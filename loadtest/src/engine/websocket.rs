@@ -1,11 +1,12 @@
 //! The client's side of WebSocket (RFC 6455), as functions over bytes: no socket, no clock.
 //!
-//! Frames of the server are looked at where they lie; frames of the client are written, masked, into an [`Outbox`].
+//! Frames of the server are parsed where they are in the buffer. Frames of the client are masked and written to an
+//! [`Outbox`].
 //!
 //! Invariants:
-//! - a server frame that is masked, has unknown bits or an unknown opcode is an error, never skipped: a harness that
-//!   overlooks broken framing would call the bytes after it broken messages;
-//! - a frame is at most [`FRAME_BYTES_MAX`] long, so that a broken length cannot take the memory.
+//! - a server frame that is masked, or has unknown bits or an unknown opcode, is an error and never skipped. Otherwise
+//!   the harness would report the bytes after a broken frame as broken messages;
+//! - a frame is at most [`FRAME_BYTES_MAX`] long, so a broken length cannot exhaust the memory.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

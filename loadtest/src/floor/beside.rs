@@ -1,11 +1,12 @@
-//! A load test's figures in terms of the floor: the same shape is measured bare, and the ratios are printed.
+//! Relates a load test's figures to the floor: measures the same shape without a server and prints the ratios.
 //!
-//! The shape is read from what the run counted, not from its plan: the size of a room is how many members a message
-//! reached. Only what is not counted is the scenario's word: the content's length, the format, who sends and how sends
-//! are spaced. A scenario that the floor can't reproduce is refused: its ratios would compare different work. The
-//! ratios are of CPU per delivery (a server's part that is not the machine's), and, of a run that went to the limit, of
-//! deliveries and messages a second against the floor's deliveries and rows: an open loop below the limit reaches its
-//! plan on any server, so its rates say nothing.
+//! The shape comes from what the run counted, not from its plan: the size of a room is the number of members that a
+//! message reached. What nothing counts comes from the scenario: the length of contents, the format, the senders, and
+//! the spacing of sends. A scenario that the floor cannot reproduce is refused, because its ratios would compare
+//! different work.
+//!
+//! The ratios are CPU per delivery and, for a run at its limit, deliveries and messages per second against the floor's
+//! deliveries and rows. An open loop below the limit reaches its plan on any server, so its rates say nothing.
 
 use super::frames;
 use super::postgres::{PostgresFloor, PostgresShape};

@@ -1,4 +1,4 @@
-//! `loadtest floor`: its options, its default matrix, and how its results are printed.
+//! `loadtest floor`: its options, its default matrix, and its output.
 
 use super::beside::{self, Ratios};
 use super::frames;

@@ -1,12 +1,12 @@
 //! The client side of the socket floor: many connections in one thread, cheap enough not to be the limit.
 //!
 //! A message starts with a header of [`HEADER_BYTES`]: its planned time (nanoseconds since the driver's epoch) and the
-//! sending connection's number; the rest is filling. Latency is counted from the planned time. With an open load the
-//! plan does not wait for the server; with a closed one a sender keeps `window` messages on their way, and a message's
-//! planned time is when its place in the window became free.
+//! number of the sending connection. The rest is padding. Latency counts from the planned time. With an open load the
+//! plan does not wait for the server. With a closed load a sender keeps `window` messages in flight, and the planned
+//! time of a message is when its slot in the window became free.
 //!
-//! Invariant: at the end every connection has received exactly what was sent in its room, or the run is an error. A
-//! floor that dropped deliveries would look faster than it is.
+//! Invariant: at the end every connection has received exactly what was sent in its room; otherwise the run is an
+//! error. A floor that drops deliveries would look faster than it is.
 
 use super::summary::Percentiles;
 use super::wire::{GREETING_BYTES, READ_BYTES, Sending};

@@ -1,21 +1,22 @@
 //! The socket floor: a bare epoll loop that receives messages and sends each to every socket of its room.
 //!
-//! The least a chat server could do, and in two ways: [`Sending::PerDelivery`] writes each message to each socket at
-//! once, as a server must when messages come alone; [`Sending::Coalesced`] gathers what one turn of the loop brought
-//! for a room and writes it to each socket with one call, as a server may when messages come faster than it turns.
+//! It is the least that a chat server can do, in two ways. [`Sending::PerDelivery`] writes each message to each socket
+//! at once, as a server must when messages arrive one by one. [`Sending::Coalesced`] collects the messages of a room
+//! during one turn of the loop and writes them to each socket with one call, as a server may when messages arrive
+//! faster.
 //!
 //! The protocol, in numbered steps:
-//! 1. a connection's first [`GREETING_BYTES`] bytes are its room's number, little endian; the server repeats them, so
-//!    that a client knows when every member is in place;
-//! 2. from then on each `bytes_in` bytes are one message; the server sends its first `bytes_out` bytes, filled up with
-//!    zeros when it is shorter, to every connection of the room, the sender's included;
-//! 3. when its last connection has gone, the server ends.
+//! 1. The first [`GREETING_BYTES`] bytes of a connection are the number of its room, little endian. The server repeats
+//!    them, so that a client knows when every member has joined.
+//! 2. From then on each `bytes_in` bytes are one message. The server sends the first `bytes_out` bytes of it, padded
+//!    with zeros if it is shorter, to every connection of the room, including the sender's.
+//! 3. When the last connection has closed, the server ends.
 //!
 //! Invariants:
 //! - one thread, one `read` per readable connection and turn (a short read means that nothing is left, which saves the
-//!   second call), one `write` per delivery or per socket and turn. One call more, and it would not be the floor;
-//! - what a full socket did not take waits in a bounded backlog; while one is over [`BACKLOG_BYTES_MAX`] nothing more
-//!   is read, so that senders feel it and memory stays bounded.
+//!   second call), one `write` per delivery or per socket and turn. With one more call it would not be the floor;
+//! - bytes that a full socket does not accept wait in a bounded backlog. While one backlog exceeds
+//!   [`BACKLOG_BYTES_MAX`], the server reads nothing more, so that senders slow down and memory stays bounded.
 
 use super::drive;
 use super::wire::{GREETING_BYTES, READ_BYTES};

@@ -1,7 +1,7 @@
-//! A histogram of latencies as it travels in a result, and back.
+//! A histogram of latencies, encoded for a result and decoded again.
 //!
-//! Invariant: the figures beside a histogram are the histogram's own. They are there for people and scripts; whoever
-//! lays results over each other takes the histogram.
+//! Invariant: the figures next to a histogram are the histogram's own. They are for people and scripts; a comparison of
+//! results uses the histogram.
 
 use crate::result::Latency;
 use base64::Engine;

@@ -1,7 +1,7 @@
-//! Asks the same questions of the server and of its PostgreSQL directly, and times both.
+//! Asks the server and its PostgreSQL the same questions, and measures the time of both.
 //!
-//! Each asker asks one question after the other; several of them take from one list. The clock of a question starts
-//! when it is sent and stops when its answer has arrived and been told from others, not when it has been understood.
+//! Each asker sends one question after the other; several askers share one list. The time of a question runs from
+//! sending it to the arrival of its answer. It does not include parsing the answer.
 
 use super::kinds::{Bare, Question};
 use crate::client::Socket;

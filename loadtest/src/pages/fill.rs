@@ -1,13 +1,13 @@
-//! Fills a server's database with a [`Town`]'s history, past the server.
+//! Fills a server's database with the history of a [`Town`], without the server.
 //!
-//! 1. Batches are inserted as PostgreSQL's superuser, each with its conversations' new heads in one transaction; the
-//!    schema's own triggers make statistics, mentions and followers of it.
-//! 2. The search index is written by the server's own function, as the server's own role, until nothing is behind. The
-//!    server does the same with nine parts of rest to one of work, so that messages come first; here nobody rests.
-//! 3. `VACUUM (ANALYZE)`, as autovacuum would have done in the two years that the history took.
-//! 4. What the server relies on is counted ([`CHECKS`]): a history that breaks it is no history to measure.
+//! 1. Batches are inserted as PostgreSQL's superuser, each with its conversations' new heads in one transaction. The
+//!    triggers of the schema derive statistics, mentions and followers from them.
+//! 2. The server's own function writes the search index, as the server's own role, until no text is missing. Here it
+//!    runs without the pauses that the server makes for messages.
+//! 3. `VACUUM (ANALYZE)`, as autovacuum would have done in the two years of the history.
+//! 4. It counts what the server relies on ([`CHECKS`]). A history that breaks it is not measured.
 //!
-//! Must not run beside a server that sends messages: identifiers are taken in one piece.
+//! It must not run next to a server that sends messages, because it reserves one range of identifiers.
 
 use super::town::{AWAY, Batch, Place, Town};
 use crate::progress;

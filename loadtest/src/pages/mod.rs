@@ -1,18 +1,17 @@
-//! `loadtest pages`: how long a page takes over a large history, beside the same statement without the server.
+//! `loadtest pages`: how long a page takes over a large history, next to the same statement without the server.
 //!
-//! 1. A server is started with its private PostgreSQL; users and rooms are made over its API ([`town`]).
-//! 2. The database is filled with a history that has no gap, and indexed for the search ([`fill`]); the server starts
-//!    anew.
-//! 3. Each kind of page ([`kinds`]) is asked for over WebSockets, and its floor directly of PostgreSQL ([`ask`]): the
-//!    same questions, in turn, several rounds of each, so that a slow minute of the machine meets both.
+//! 1. A server starts with its private PostgreSQL. Users and rooms are created over its API ([`town`]).
+//! 2. The database is filled with a history without gaps, and indexed for the search ([`fill`]). The server restarts.
+//! 3. Each kind of page ([`kinds`]) is requested over WebSockets, and its floor directly from PostgreSQL ([`ask`]): the
+//!    same questions, in turn, several rounds of each, so that a slow minute of the machine affects both.
 //!
 //! With `--data-dir` the history stays, and the next measurement begins at step 3.
 //!
-//! The floor of a look-up or a search is the server's own statement in the server's own transaction, so a ratio near 1
-//! says that the server adds nothing, not that the statement is good. The floor of a history page is a plain SELECT of
-//! its rows as PostgreSQL's superuser: no row level security, no authors, threads, reactions, mentions.
+//! The floor of a look-up or a search is the server's own statement in the server's own transaction. So a ratio near 1
+//! means that the server adds nothing, not that the statement is good. The floor of a history page is a plain SELECT of
+//! its rows as PostgreSQL's superuser: no row level security, no authors, threads, reactions or mentions.
 //!
-//! Deliberately absent: writing meanwhile. `loadtest run mixed` does both.
+//! Deliberately absent: writes at the same time. `loadtest run mixed` does both.
 
 mod ask;
 mod fill;

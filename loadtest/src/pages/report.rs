@@ -1,4 +1,4 @@
-//! What `loadtest pages` found, as a table, as Markdown, as JSON and as a page.
+//! The results of `loadtest pages`, as a table, as Markdown, as JSON and as an HTML page.
 
 use super::fill::Filled;
 use crate::report::format::{bytes, count, micros};

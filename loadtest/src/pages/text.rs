@@ -1,9 +1,9 @@
-//! What people write, invented: words of a Zipf distribution, some of them French, some messages in Chinese or
-//! Japanese, some with a link. Pure: the same seed gives the same texts.
+//! Invented messages: words of a Zipf distribution, some of them French, some messages in Chinese or Japanese, some
+//! with a link. Pure: the same seed gives the same texts.
 //!
-//! What a search costs depends on how often its words occur and how many different ones there are. The frequency of the
-//! word at rank r is that of rank 1 divided by r, as in real languages; so both a word that is in most messages and one
-//! that is in a few dozen of a million exist, and which is which is known beforehand.
+//! The cost of a search depends on how often its words occur and how many different words there are. The frequency of
+//! the word at rank r is that of rank 1 divided by r, as in real languages. So there are words that are in most
+//! messages and words that are in a few dozen of a million, and their frequency is known in advance.
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};

@@ -1,10 +1,10 @@
-//! A chat of invented people as rows of the server's tables: who is in which room, and what happened there in which
-//! order. Pure: the same seed gives the same history.
+//! An invented chat as rows of the server's tables: who is in which room, and what happened there in which order. Pure:
+//! the same seed gives the same history.
 //!
-//! Invariants, which the server relies on and [`fill`](super::fill) checks in the end:
+//! Invariants, which the server relies on and [`fill`](super::fill) checks at the end:
 //! - a conversation's numbers have no gap: a message takes one, and so does each reaction and each pin;
-//! - identifiers of messages ascend with their times, over all conversations;
-//! - whoever does something in a conversation is its member.
+//! - identifiers of messages rise with their times, over all conversations;
+//! - only members act in a conversation.
 
 use super::text::Writer;
 use crate::scenario::{RoomKind, RoomPlan};

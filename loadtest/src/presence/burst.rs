@@ -1,7 +1,7 @@
 //! One burst: a crowd, its watchers, and what each phase cost.
 //!
-//! The crowd acts by a plan that spreads its changes evenly over a time; who is late because the machine is busy acts
-//! at once. How long it really took stands in the result.
+//! The crowd follows a plan that spreads its changes evenly over a time. A change that is late, because the machine is
+//! busy, happens immediately. The result has the real duration.
 
 use super::phase::Phase;
 use super::report::Measured;

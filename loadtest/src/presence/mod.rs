@@ -1,15 +1,16 @@
-//! `loadtest presence`: what a crowd costs that comes online at once, loses its connections, and changes its status,
-//! while others watch.
+//! `loadtest presence`: what a crowd costs that connects, reconnects and changes its status at once, while others
+//! watch.
 //!
-//! 1. A server is started; users of one room, and the watchers, are made over its API.
-//! 2. Each watcher asks for the presence of as many of the crowd as a connection may watch, and hears of them from then
-//!    on.
-//! 3. The crowd goes through its phases ([`Phase`]), each of which ends when nothing has been told for a while
-//!    ([`burst`]). Frames are counted where they arrive, CPU is read before and after.
-//! 4. The same without any watcher is the floor: connections, sessions and commands cost what they cost, and what
-//!    remains is the telling. All numbers of watchers take turns, several rounds.
+//! 1. A server starts. The users of one room, and the watchers, are created over its API.
+//! 2. Each watcher asks for the presence of as many members as one connection may watch. From then on it receives their
+//!    changes.
+//! 3. The crowd goes through its phases ([`Phase`]). A phase ends when no frame has arrived for a while ([`burst`]).
+//!    Frames are counted where they arrive; CPU is read before and after.
+//! 4. The same burst without a watcher is the floor: it costs the connections, sessions and commands, and the
+//!    difference is the cost of the notifications. All numbers of watchers take turns, for several rounds.
 //!
-//! Promise held to here: no watcher is told more in half a second than it watches users; more is an error.
+//! It checks one promise: a watcher never receives more frames in half a second than the number of users that it
+//! watches.
 
 mod burst;
 mod phase;

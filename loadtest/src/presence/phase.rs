@@ -1,4 +1,4 @@
-//! What a crowd does, phase by phase.
+//! The phases of a crowd.
 
 use serde::{Deserialize, Serialize};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What `loadtest presence` found.
+//! The results of `loadtest presence`.
 
 use super::phase::Phase;
 use crate::floor::summary::median;

@@ -1,11 +1,11 @@
 //! What the engine drives: one [`Protocol`] per kind of server, all over WebSocket.
 //!
 //! The engine (`crate::engine`) owns sockets, the WebSocket codec, the plan of sends, windows, reconnection, time and
-//! histograms. A protocol owns what the bytes mean: how a connection is opened, how a message is published, and which
-//! frame is an acknowledgement and which a delivery. It also holds the server to its promises, because only it knows
-//! them; what the engine counts is what the protocol reports to the [`Sink`].
+//! histograms. A protocol owns the meaning of the bytes: how a connection opens, how a message is published, and which
+//! frame is an acknowledgement or a delivery. It also checks the promises of the server, because only it knows them.
+//! The engine counts what the protocol reports to the [`Sink`].
 //!
-//! Life of a connection, as a protocol sees it:
+//! The life of a connection, as a protocol sees it:
 //!
 //! ```text
 //!  upgrade() ──101──▶ opened() ──▶ message()* ──▶ sink.ready() ──▶ publish()*, act()*, message()*, fast()*
@@ -13,19 +13,19 @@
 //!      └───────────────── after a pause ◀── lost() ◀────────────────────┘
 //! ```
 //!
-//! - [`System`] is what all threads share: identifiers, credentials, the checkers. Each engine thread asks it for a
-//!   [`Protocol`] of its own, which is never shared, so a protocol may keep caches without locks.
-//! - [`Protocol::State`] is the per-connection part; it survives reconnections.
-//! - After `sink.ready()` the engine publishes. Everything unanswered when a connection was lost is published again,
-//!   oldest first, with [`Publish::repeated`] set, as soon as the next connection is ready.
-//! - Message numbers count from 0 per connection, without gaps; [`Token`] names a message of the whole run.
+//! - [`System`] is what all threads share: identifiers, credentials, the checkers. Each engine thread gets its own
+//!   [`Protocol`] from it, so a protocol may keep caches without locks.
+//! - [`Protocol::State`] is the part of each connection; it survives reconnections.
+//! - After `sink.ready()` the engine publishes. When a connection is lost, the engine publishes its unanswered messages
+//!   again, oldest first, with [`Publish::repeated`] set, as soon as the next connection is ready.
+//! - Message numbers count from 0 per connection, without gaps. A [`Token`] names a message of the whole run.
 //! - Frames go to [`Peer::out`], which masks them; nothing blocks. The engine writes after each turn.
 //!
 //! Invariants:
-//! - every number given to `publish` is reported exactly once, by [`Sink::acked`] or [`Sink::refused`]; otherwise it
-//!   stays in the window and is counted as unanswered;
+//! - every number given to `publish` is reported exactly once, by [`Sink::acked`] or [`Sink::refused`]. Otherwise it
+//!   stays in the window and counts as unanswered;
 //! - [`Protocol::fast`] may only consume frames whose effect it reports in full. A fast path that skips a check would
-//!   make a fault of the server invisible, which is worse than a slow generator.
+//!   hide a fault of the server, which is worse than a slow generator.
 
 pub mod veza;
 

@@ -1,4 +1,4 @@
-//! `loadtest report`: results of earlier runs, printed, compared, and put on one page.
+//! `loadtest report`: prints and compares the results of earlier runs, and puts them on one page.
 
 use crate::report::comparison::{Comparison, SystemRuns, by_system};
 use crate::report::files::{self, Contents};

@@ -1,7 +1,7 @@
-//! Several systems under the same load, several rounds each: the median of every figure and how far it spread.
+//! Several systems under the same load, several rounds each: the median and the spread of every figure.
 //!
-//! A figure of one round says little on a machine that others use too. The spread is the lowest and the highest round,
-//! not a deviation: five rounds are too few for statistics that would look like more.
+//! One round says little on a machine that others use, too. The spread is the lowest and the highest round and not a
+//! deviation: five rounds are too few for further statistics.
 
 use crate::floor::summary::median;
 use crate::report::figures::{Figure, Row, Unit, rows};

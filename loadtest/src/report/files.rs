@@ -1,4 +1,4 @@
-//! Results read back from files, each error with the file it is about.
+//! Reads results back from files. Each error names its file.
 
 use crate::report::comparison::SystemRuns;
 use crate::result::{RESULT_VERSION, RunResult};

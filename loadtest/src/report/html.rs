@@ -1,11 +1,11 @@
-//! One page with everything on it: curves, timelines and tables of one or several runs, or of a comparison.
+//! One page with everything on it: curves, time lines and tables of one or several runs, or of a comparison.
 //!
 //! Invariants:
-//! - the page is self-contained: style, script and data are in it, its content policy forbids loading anything, and it
+//! - the page is self-contained: it has its style, script and data, and its content policy forbids loading anything. It
 //!   works from a file, on a phone and on paper;
-//! - the data is JSON inside a script element, with every `<` escaped, so that no label or sample of a violation can
-//!   end the element; the script puts text into the page as text only;
-//! - histograms are decoded here and go in as curves of bounded length, so a page stays small whatever the run was.
+//! - the data is JSON inside a script element, with every `<` escaped, so no label or sample of a violation can end the
+//!   element. The script inserts all of it as text;
+//! - histograms are decoded here and become curves of bounded length, so a page stays small for every run.
 
 use crate::measure::latency::LatencyError;
 use crate::report::comparison::{Comparison, ComparisonRow, SystemRuns, range};

@@ -1,4 +1,4 @@
-//! The page is whole, loads nothing, and its data can't break out of its element.
+//! The page is complete, loads nothing, and its data cannot leave its element.
 
 use super::*;
 use crate::report::fixtures;

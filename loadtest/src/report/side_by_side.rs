@@ -1,4 +1,4 @@
-//! Several runs' figures beside each other: each value, how many times the first run's it is, and which way that is.
+//! Several runs' figures side by side: each value, its ratio to the first run's, and whether that is better.
 
 use crate::report::figures::{Better, Row, rows};
 use crate::report::terminal::{system_line, table, write_machine, write_paragraph, write_table};

@@ -1,6 +1,6 @@
 //! One run's summary for people, at most 100 columns wide.
 //!
-//! What did not happen is not mentioned: a table of zeros hides the one that is not.
+//! The summary omits what did not happen: in a table of zeros nobody sees the value that is not zero.
 
 use crate::report::figures::{per_second, switches};
 use crate::report::format::{bytes, count, micros, number, percent};

@@ -1,4 +1,4 @@
-//! Reads what server, store and generator use, once a second, and the server's own metrics before and after.
+//! Reads the use of server, store and generator once a second, and the server's own metrics before and after.
 
 use crate::measure::listener::{listening_on, server_meter, store_meter};
 use crate::measure::process::{ProcessMeter, Sample, Work};

@@ -1,4 +1,4 @@
-//! Log-ins over HTTP, as fast as asked: what a password hash costs, and how long people wait for it.
+//! Log-ins over HTTP at a requested rate: what a password hash costs, and how long users wait for it.
 
 use super::gauge::Gauge;
 use super::interrupts::Interrupts;

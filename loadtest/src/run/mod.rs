@@ -5,8 +5,8 @@
 //!                                   └──────── Ctrl-C ───────┘▲
 //! ```
 //!
-//! Ctrl-C ends the load and lets what is under way come in; a second one ends at once, and then what is still under way
-//! is not held against the server. Either way what was measured is printed, and a server that was started is stopped.
+//! Ctrl-C ends the load and waits for what is in flight. A second Ctrl-C ends immediately, and messages in flight are
+//! then no violation. In both cases the run prints what it measured and stops a server that it started.
 
 mod collect;
 mod drive;

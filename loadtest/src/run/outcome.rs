@@ -1,4 +1,4 @@
-//! From what was measured to the [`RunResult`].
+//! Builds the [`RunResult`] from what was measured.
 
 use super::collect::{Busy, SecondHistograms, sum};
 use super::drive::Driven;

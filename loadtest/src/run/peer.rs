@@ -1,5 +1,5 @@
-//! A run against a server that somebody else has started, through an adapter of its protocol: no accounts, no set-up
-//! over HTTP. Load, checks and measuring are those of every other run.
+//! A run against a server that another part has started, through an adapter of its protocol: no accounts, no set-up
+//! over HTTP. Load, checks and measurement are those of every other run.
 
 use super::drive::Drive;
 use super::engine::{check_descriptors, engine_options};

@@ -1,4 +1,4 @@
-//! Ranges of single values, and how values fit one another.
+//! The ranges of single values, and which values go together.
 
 use super::model::{Mode, PayloadBytes, RoomKind, Scenario};
 use crate::payload::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};

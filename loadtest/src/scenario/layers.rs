@@ -1,4 +1,4 @@
-//! From TOML and the command line to a checked [`Scenario`].
+//! Reads TOML and the command line into a checked [`Scenario`].
 
 use super::builtin::BUILTIN;
 use super::check;

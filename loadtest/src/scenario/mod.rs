@@ -1,13 +1,13 @@
-//! Scenarios: what a run does, as TOML. Built-in ones are files in `loadtest/scenarios/`, compiled in; anybody's own
-//! are files of the same form. README.md has the table of keys.
+//! Scenarios describe in TOML what a run does. The built-in ones are files in `loadtest/scenarios/`, compiled in. A
+//! user's own scenarios are files of the same form. README.md has the table of keys.
 //!
-//! Values come in layers: the defaults below, the file, then the command line, whose options are nothing but keys of
-//! the file under shorter names.
+//! Values come in layers: the defaults, the file, then the command line, whose options are keys of the file under
+//! shorter names.
 //!
 //! Invariants:
-//! - an unknown key is an error that names it and where it came from: a misspelt `rate` that is silently ignored would
-//!   measure something else than people believe;
-//! - a [`Scenario`] that exists has been checked, so no other module checks again.
+//! - an unknown key is an error that names it and its origin. If a misspelt `rate` were ignored, the run would measure
+//!   something else;
+//! - every [`Scenario`] has been checked, so no other module checks it again.
 
 mod builtin;
 mod check;

@@ -1,8 +1,7 @@
-//! Who is in which room. Pure: membership depends only on the scenario, so a rerun finds its rooms again.
+//! The members of each room. Pure: membership depends only on the scenario, so a rerun finds its rooms again.
 //!
-//! Places are dealt out like cards: the rooms of a class take users one after the other, and the next class begins with
-//! another step width, so that users of one small room are not also together in the next one. Nobody is twice in a
-//! room.
+//! Members are dealt like cards: the rooms of a class take users one after the other. The next class uses another step
+//! width, so that users of one small room are not together in the next one, too. Nobody is in a room twice.
 
 use super::model::{RoomKind, Scenario};
 use std::sync::Arc;

@@ -1,8 +1,8 @@
-//! The server of a run that was given none: started as a child with a data directory of its own, stopped at the end.
+//! The server that a run without `--url` starts: a child with its own data directory, stopped at the end.
 //!
-//! Invariant: whoever drops a [`Server`] has stopped it. It is in a process group of its own, so that Ctrl-C reaches
-//! the harness only, which then prints what it measured and stops the server in order. A harness that is killed with
-//! SIGKILL leaves it behind: having the kernel end it takes `pre_exec`, which is `unsafe`.
+//! Invariant: dropping a [`Server`] stops it. It is in its own process group, so Ctrl-C reaches only the harness, which
+//! then prints what it measured and stops the server in order. If the harness is killed with SIGKILL, the server keeps
+//! running: asking the kernel to end it takes `pre_exec`, which is `unsafe`.
 
 use super::api::{Api, Target};
 use super::pin;

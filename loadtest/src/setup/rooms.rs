@@ -1,7 +1,7 @@
-//! The rooms of a run: found by name, or created; and everybody in them.
+//! The rooms of a run, found by name or created, with their members.
 //!
-//! A room's first member creates it. Joining happens before any WebSocket is open, so that a connection's `welcome` has
-//! the final membership. Names hold the shape of the room, so that a rerun with another shape gets rooms of its own.
+//! The first member of a room creates it. Users join before any WebSocket is open, so that a connection's `welcome` has
+//! the final membership. Names contain the shape of the room, so that a rerun with another shape gets its own rooms.
 
 use super::account::Account;
 use super::api::{Api, ApiError};

@@ -6,8 +6,8 @@
 //!                    to every subscriber, the sender included:    ← {"t":"message","room":"7","token":"3","payload":"…"}
 //! ```
 //!
-//! The token is the sender's number of the message. A delivery's frame is looked at in place when it has exactly that
-//! form, which costs a search for quotes; any other form goes through serde.
+//! The token is the sender's number of the message. A delivery of exactly this form is read in place, which costs a
+//! search for quotes. Every other form goes through serde.
 
 use super::{Codec, Frames, Incoming, number, quote, whole_number};
 use serde::Deserialize;

@@ -1,4 +1,4 @@
-//! What a peer is started with, what it is when it runs, and why one is left out.
+//! What a peer needs to start, a peer that runs, and why a peer is missing.
 
 use crate::compare::child::Child;
 use crate::compare::places::{Places, Ports};

@@ -1,9 +1,8 @@
-//! The servers that are compared: how each is found, configured, started, and stopped.
+//! The servers to compare with: how to find, configure, start and stop each of them.
 //!
-//! Every peer runs in processes of its own, with its files in a directory of its own, and never as a service of the
-//! machine. Each is configured as its own documentation recommends for throughput; the reasons stand beside the
-//! settings. No peer may be slowed by a limit it has by default (rate shapers, room sizes, queues), and none logs per
-//! message.
+//! Every peer runs in its own processes, with its files in its own directory, and never as a service of the machine.
+//! Each is configured as its documentation recommends for throughput; the reasons are next to the settings. No default
+//! limit (rate shapers, room sizes, queues) slows a peer down, and none logs per message.
 
 pub mod ejabberd;
 mod ground;

@@ -1,11 +1,11 @@
 //! One engine thread: an epoll loop over its connections, its share of the plan, and a few timers.
 //!
-//! A turn of the loop: what the main thread said, sockets that are readable or writable, sends that are due, moments
-//! that have come, the end of a second. Sends that are due are looked at after every connection's batch, not after all
-//! of them: under a flood of deliveries a planned send must not wait for the last socket.
+//! One turn of the loop handles the messages of the main thread, readable and writable sockets, due sends, due
+//! wake-ups, and the end of a second. It checks for due sends after the batch of every connection, not after all of
+//! them: under a flood of deliveries a planned send must not wait for the last socket.
 //!
-//! Readiness is edge-triggered: a socket is read until it gives less than was asked for, and written until it takes
-//! less than was offered; the next edge then comes by itself.
+//! Readiness is edge-triggered. A socket is read until it returns less than requested, and written until it accepts
+//! less than offered. The next edge then arrives by itself.
 
 mod opening;
 mod sending;

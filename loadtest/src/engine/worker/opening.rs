@@ -1,4 +1,4 @@
-//! Connections come and go: opened a few at a time at the start, again after a pause when they are lost.
+//! Opens connections: a few at a time at the start, and again after a backoff when they are lost.
 
 use super::state::{OPEN_NS, RETRY_NS, RETRY_NS_MAX, Slot, TOO_SLOW, Worker};
 use crate::engine::connection::{Lost, Phase};

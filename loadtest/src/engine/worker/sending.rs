@@ -1,4 +1,4 @@
-//! What is due is sent, as far as windows allow.
+//! Sends what is due, as far as the windows allow.
 
 use super::state::{Slot, Stage, UNWRITTEN_MAX, Worker};
 use crate::engine::connection::{Connection, Phase};

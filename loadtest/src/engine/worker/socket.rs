@@ -1,4 +1,4 @@
-//! Reading and writing, until the kernel has no more or takes no more.
+//! Reads and writes until the kernel has no more bytes or accepts no more.
 
 use super::opening::explain;
 use super::state::{BUFFER_BYTES, Slot, Worker};

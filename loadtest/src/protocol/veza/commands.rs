@@ -1,4 +1,4 @@
-//! What a connection says to the server, and the server's replies.
+//! The commands that a connection sends to the server, and the server's replies.
 
 use super::log::Meaning;
 use super::state::{VezaProtocol, VezaState};

@@ -1,8 +1,8 @@
-//! Veza Chat Server: protocol `veza.v1` in JSON and `MessagePack`, held to all its promises.
+//! Veza Chat Server: protocol `veza.v1` in JSON and `MessagePack`, with all its promises checked.
 //!
-//! The promises are kept by one [`RoomChecker`] per room, behind a lock that all threads share. So that a delivery
-//! costs a comparison of memory instead of a lock and a decoding, each thread remembers the frames of recent events
-//! ([`log`]) and each connection keeps its cursors itself:
+//! One [`RoomChecker`] per room checks the promises, behind a lock that all threads share. To replace the lock and the
+//! decoding by a comparison of memory, each thread stores the frames of recent events ([`log`]), and each connection
+//! keeps its own cursors:
 //!
 //! ```text
 //!  bytes ──▶ equal to the logged frame of cursor + 1 in the room that spoke last ──▶ counted, cursor + 1
@@ -14,12 +14,12 @@
 //!  decoded; cursor told to the checker; event given to the checker; cursor taken back; logged when sound
 //! ```
 //!
-//! What the fast path relies on, each of it a fault that would otherwise be overlooked:
+//! The fast path relies on these rules. Each broken rule would hide a fault:
 //! - only sound events are logged, so equal bytes are sound;
-//! - it accepts nothing but `cursor + 1`: gaps, repetitions and disorder always come to the checker;
-//! - a connection's own message is accepted only when its acknowledgement has come;
-//! - whoever reads a cursor from the checker must have told it first: at every slow step, when a connection resumes,
-//!   and in [`Protocol::sync`].
+//! - it accepts nothing but `cursor + 1`: gaps, repetitions and disorder always reach the checker;
+//! - it accepts a connection's own message only after its acknowledgement;
+//! - code that reads a cursor from the checker must have reported it first: at every slow step, when a connection
+//!   resumes, and in [`Protocol::sync`].
 
 mod commands;
 mod events;

@@ -1,4 +1,4 @@
-//! What the server says about the stream of events itself.
+//! The server's notices about the stream of events itself.
 
 use super::state::{Cursor, VezaProtocol, VezaState};
 use super::wire::{Frame, Lenient};

@@ -1,4 +1,4 @@
-//! What a run, a thread and a connection know.
+//! What a run, a thread and a connection store.
 
 use super::hint::Hints;
 use super::log::RoomLog;
