@@ -20,7 +20,7 @@ Examples:
 
 Exit status: 0 no violation, 1 violations found, 2 wrong usage or no connection.";
 
-/// Load test for chat servers: sends on a clock, and holds every ack and delivery to the protocol's promises.
+/// Load test for chat servers: sends on a clock and checks every acknowledgement and delivery.
 #[derive(Parser, Debug)]
 #[command(name = "loadtest", version, after_help = EXAMPLES)]
 pub struct Arguments {
@@ -41,15 +41,15 @@ pub enum Command {
     /// The server of `loadtest compare` that INSERTs each message
     #[command(hide = true)]
     PeerTungstenite(insert_server::Options),
-    /// Report on results of earlier runs, and compare them
+    /// Report on and compare results of earlier runs
     Report(ReportOptions),
-    /// Measure what this machine can do at all: bare sockets and bare PostgreSQL, for the same shape of work
+    /// Measure the limit of this machine: bare sockets and bare PostgreSQL, for the same shape of work
     Floor(Box<FloorOptions>),
-    /// Measure the figures that this project holds itself to, in turn, and print them beside their bars
+    /// Measure the figures that this project sets as bars, and print them next to their bars
     Bars(Box<BarsOptions>),
     /// Measure how long pages of history, look-ups and searches take over a large history
     Pages(Box<PagesOptions>),
-    /// Measure what a burst of users who come, go and change their status costs, with and without watchers
+    /// Measure what bursts of changes of presence cost, with and without watchers
     Presence(Box<PresenceOptions>),
     /// The server process of `floor sockets`
     #[command(hide = true)]

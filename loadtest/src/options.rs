@@ -12,21 +12,21 @@ use toml::Value;
 
 const RUN_EXAMPLES: &str = "\
 Examples:
-  # a server on this machine, started for the run; server and generator on cores of their own
+  # start a server on this machine for the run; give server and generator their own cores
   loadtest run rooms-10 --server-cores 0 --generator-cores 1
 
-  # 2,000 users in 20 rooms, MessagePack, 500 messages a second for a minute, result also as JSON
+  # 2,000 users in 20 rooms, MessagePack, 500 messages per second for a minute, result also as JSON
   loadtest run --users 2000 --rooms 20 --rate 500 --duration 60s --format msgpack --json result.json
 
-  # the highest rate that holds
+  # find the highest rate that the server sustains
   loadtest run rooms-10 --mode saturate --set load.saturate.rate_start=2000
 
-  # the server is restarted (or killed) while this runs; nothing may be lost, doubled or reordered
+  # restart (or kill) the server during the run; nothing may be lost, duplicated or reordered
   loadtest run --url http://127.0.0.1:8080 --rate 50 --duration 2m --survive-restarts
 
-A user may send 60 messages a minute by default. The server that is started for a run allows more; one given with --url
-needs CHAT_SERVER__LIMITS__MAX_MESSAGES_PER_MINUTE=100000000 to be measured beyond it, and
-CHAT_SERVER__LIMITS__MAX_CONNECTIONS_PER_USER=1000 for scenarios with several connections a user.
+By default a user may send 60 messages per minute. The server that a run starts allows more. A server given with --url
+needs CHAT_SERVER__LIMITS__MAX_MESSAGES_PER_MINUTE=100000000 for higher rates, and
+CHAT_SERVER__LIMITS__MAX_CONNECTIONS_PER_USER=1000 for scenarios with several connections per user.
 
 Exit status: 0 no violation, 1 violations found, 2 wrong usage or no connection.";
 
@@ -38,7 +38,7 @@ pub struct RunOptions {
     #[arg(default_value = "default")]
     pub scenario: String,
 
-    /// A running server; without it one is started for the run
+    /// A running server; without it the run starts one
     #[arg(long, value_parser = Target::parse)]
     pub url: Option<Target>,
 
@@ -55,15 +55,15 @@ pub struct RunOptions {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Generator")]
     pub threads: u32,
 
-    /// Cores the generator keeps to: 1 or 2,3 or 4-7
+    /// Cores for the generator: 1 or 2,3 or 4-7
     #[arg(long, value_name = "CORES", value_parser = Cores::parse, help_heading = "Generator")]
     pub generator_cores: Option<Cores>,
 
-    /// A lost connection is no violation: reconnect, resume, send unanswered messages again
+    /// Accept lost connections: reconnect, resume, and send unanswered messages again
     #[arg(long, help_heading = "Generator")]
     pub survive_restarts: bool,
 
-    /// Users are called PREFIX-00000, PREFIX-00001, …; a rerun uses them and their rooms again
+    /// Users are named PREFIX-00000, PREFIX-00001, …; a rerun reuses them and their rooms
     #[arg(long, default_value = "loadtest", value_parser = parse_prefix, help_heading = "Generator")]
     pub prefix: String,
 
@@ -71,7 +71,7 @@ pub struct RunOptions {
     #[arg(long, default_value = crate::setup::account::PASSWORD, help_heading = "Generator")]
     pub password: String,
 
-    /// Registrations, joins and connections under way at once during set-up
+    /// Most concurrent registrations, joins and connections during set-up
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096), help_heading = "Generator")]
     pub setup_concurrency: u32,
 }
@@ -87,7 +87,7 @@ impl Cores {
     }
 }
 
-/// Values of the scenario that have an option of their own.
+/// Values of the scenario that have their own option.
 #[derive(Args, Debug, Clone, Default)]
 #[command(next_help_heading = "Scenario")]
 pub struct Overrides {
@@ -100,19 +100,19 @@ pub struct Overrides {
     /// Rooms of the first class
     #[arg(long)]
     rooms: Option<u32>,
-    /// Users in each room of the first class; 0 spreads all users evenly
+    /// Users in each room of the first class; 0: all users, spread evenly
     #[arg(long)]
     room_size: Option<u32>,
     /// open, closed or saturate
     #[arg(long, value_enum)]
     mode: Option<Mode>,
-    /// Messages per second, all connections together; 0 sends nothing
+    /// Messages per second of all connections together; 0 sends nothing
     #[arg(long)]
     rate: Option<f64>,
     /// How sends are spaced in time
     #[arg(long, value_enum)]
     spacing: Option<Spacing>,
-    /// Most unanswered messages of one connection; later ones wait, their latency counts from the plan
+    /// Most unanswered messages of one connection; further messages wait, and their latency counts from the plan
     #[arg(long, alias = "in-flight-max")]
     in_flight: Option<u32>,
     /// Length of each message's content, characters
@@ -121,7 +121,7 @@ pub struct Overrides {
     /// How long to send: 500ms, 10s, 5m, 1h
     #[arg(long)]
     duration: Option<String>,
-    /// The rate grows evenly for so long at the beginning
+    /// How long the rate grows evenly at the beginning
     #[arg(long)]
     ramp: Option<String>,
     /// How long to wait for the last acks and deliveries
@@ -136,7 +136,7 @@ pub struct Overrides {
     /// Offer permessage-deflate
     #[arg(long)]
     compression: bool,
-    /// Do not hold the server to its promises
+    /// Do not check the promises of the protocol
     #[arg(long)]
     no_checks: bool,
     /// Any key of the scenario: load.rate=500, population.rooms.small.size=20
@@ -181,16 +181,16 @@ impl Overrides {
 #[derive(Args, Debug, Clone)]
 #[command(next_help_heading = "Server started for the run")]
 pub struct ServerOptions {
-    /// The program; without it chat-server beside this one
+    /// The server program; without it the chat-server next to this program
     #[arg(long, value_name = "FILE")]
     pub server_binary: Option<PathBuf>,
-    /// Keep its data here; without it they are deleted in the end
+    /// Keep the server's data here; without it they are deleted at the end
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// Its shards
+    /// Shards of the server
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub workers: u32,
-    /// Cores it and its PostgreSQL keep to: 0 or 0,2
+    /// Cores for the server and its PostgreSQL: 0 or 0,2
     #[arg(long, value_name = "CORES", value_parser = Cores::parse)]
     pub server_cores: Option<Cores>,
 }
@@ -212,16 +212,16 @@ impl ServerOptions {
 #[derive(Args, Debug, Clone, Default)]
 #[command(next_help_heading = "Output")]
 pub struct OutputOptions {
-    /// Write the result to this file as JSON, too
+    /// Also write the result to this file as JSON
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write an interval log (.hlog) for the tools of `HdrHistogram`
+    /// Also write an interval log (.hlog) for the tools of `HdrHistogram`
     #[arg(long, value_name = "FILE")]
     pub hlog: Option<PathBuf>,
-    /// Write a page with curves for a browser
+    /// Also write an HTML page with curves
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// What the run is called in reports; the scenario's name without it
+    /// The run's name in reports; without it the scenario's name
     #[arg(long)]
     pub label: Option<String>,
     /// No progress bars
@@ -230,7 +230,7 @@ pub struct OutputOptions {
 }
 
 impl RunOptions {
-    /// The scenario's name and the scenario, with what the command line puts over it.
+    /// The scenario's name and the scenario, with the overrides of the command line.
     pub fn scenario(&self) -> Result<(String, Scenario), String> {
         let mut layers = Layers::open(&self.scenario)?;
         for change in self.over.all() {

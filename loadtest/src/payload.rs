@@ -13,7 +13,7 @@ use std::fmt;
 use std::fmt::Write;
 use std::str::FromStr;
 
-/// Shortest content that holds the header, characters.
+/// Shortest content with space for the header, characters.
 pub const PAYLOAD_BYTES_MIN: usize = 64;
 /// Longest content, characters. The server's own limit is 4,000 unless configured otherwise.
 pub const PAYLOAD_BYTES_MAX: usize = 1_000_000;
@@ -31,7 +31,7 @@ impl fmt::Display for RunId {
     }
 }
 
-/// One send of this run: the client and its how-manieth message.
+/// One send of this run: the client and the number of its message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Token {
     /// Who sent it.

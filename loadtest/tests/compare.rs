@@ -27,7 +27,7 @@ fn compare(peers: &str, path: Option<&str>, directory: &Path) -> Output {
         .arg("--html")
         .arg(directory.join("compare.html"));
     if let Some(path) = path {
-        // Neither programs of the machine nor what install.sh may have put beside this program.
+        // Neither programs of the machine nor those that install.sh puts next to this program.
         command.env("PATH", path).arg("--peers-dir").arg(directory.join("nothing"));
     }
     command.output().expect("the program runs")

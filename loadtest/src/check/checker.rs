@@ -44,7 +44,7 @@ pub enum Event {
         /// The server's number for it.
         id: MessageId,
     },
-    /// Any other mutation: somebody joined, a reaction, …
+    /// Any other mutation: a join, a reaction, …
     Other,
 }
 
@@ -70,7 +70,7 @@ pub struct Ack {
     pub duplicate: bool,
 }
 
-/// Whether a refused message may have been stored all the same.
+/// Whether a refused message may have been stored nevertheless.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// It was not stored: bad request, rate limit, …
@@ -287,7 +287,7 @@ impl RoomChecker {
         lacked
     }
 
-    /// A client has read the history to its end, or gave up.
+    /// A client has read the history to its end, or has given up.
     pub fn recovery_ended(&mut self, client: ClientIndex) {
         if let Some(subscriber) = self.subscribers.get_mut(&client) {
             subscriber.recovering = false;
@@ -301,7 +301,7 @@ impl RoomChecker {
         {
             let last = subscriber.last;
             self.violations.note(Kind::Gap, || {
-                format!("{}: client {} is at seq {last} but told it caught up to {}", self.name, client.0, seq.0)
+                format!("{}: client {} is at seq {last}, but received caught_up {}", self.name, client.0, seq.0)
             });
             subscriber.missing.push(last + 1, seq.0);
             subscriber.last = seq.0;

@@ -164,7 +164,7 @@ pub fn directory_for(path: &Path, owner: Option<(u32, u32)>) -> Result<(), Strin
     Ok(())
 }
 
-/// Writes a configuration file that everybody may read.
+/// Writes a configuration file that all users may read.
 ///
 /// # Errors
 /// When it cannot be written.

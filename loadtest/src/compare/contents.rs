@@ -68,7 +68,7 @@ impl Contents {
     }
 
     fn slot(token: Token) -> usize {
-        // Fibonacci hashing spreads neighbouring clients; consecutive numbers of one stay beside each other.
+        // Fibonacci hashing spreads neighbouring clients. Consecutive numbers of one client stay next to each other.
         (token.client.0.wrapping_mul(0x9e37_79b1).wrapping_add(token.number)) as usize % SLOTS
     }
 }

@@ -39,7 +39,7 @@ const INSERT: &str = "INSERT INTO messages (room, token, payload) VALUES ($1, $2
 const DATABASE_CONNECTIONS: usize = 32;
 /// Events that may wait for one subscriber.
 const QUEUE_MAX: usize = 65_536;
-/// Messages of one client under way to PostgreSQL.
+/// Messages of one client in flight to PostgreSQL.
 const IN_FLIGHT_MAX: usize = 256;
 
 /// Command line of the server.

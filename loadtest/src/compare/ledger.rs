@@ -96,7 +96,7 @@ impl Account {
     }
 }
 
-/// What all connections have told.
+/// What all connections have reported.
 #[derive(Debug)]
 pub struct Ledger {
     accounts: Vec<Account>,
@@ -108,7 +108,7 @@ impl Ledger {
         Self { accounts: vec![Account::default(); connections] }
     }
 
-    /// A connection tells how it stands.
+    /// Takes the report of a connection.
     pub fn note(&mut self, client: ClientIndex, account: &Account) {
         if let Some(known) = self.accounts.get_mut(client.0 as usize) {
             known.unanswered = account.unanswered;

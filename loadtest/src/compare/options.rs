@@ -14,24 +14,24 @@ Examples:
   loadtest compare --scenario durable --peers veza,ejabberd,tungstenite --rounds 3 --duration 10s
   loadtest compare --scenario room-1000 --server-cores 0 --generator-cores 1 --json compare.json --html compare.html
 
-A peer that is not installed is left out, by name and with the command that installs it.
+The output names peers that are not installed, with the command that installs them.
 
-Exit status: 0 no violation by Veza Chat Server, 1 violations, 2 wrong usage, or a server that could not be run. What a
-peer loses is counted and shown.";
+Exit status: 0 no violation by Veza Chat Server, 1 violations, 2 wrong usage, or a server that could not be run.
+Messages that a peer loses are counted and shown.";
 
 /// Options of `loadtest compare`.
 #[derive(Args, Debug, Clone)]
 #[command(after_help = EXAMPLES)]
 pub struct CompareOptions {
-    /// Which servers, in the order in which they take turns; ratios are to the first
+    /// Servers in the order of their turns; ratios are to the first
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Contestant::ALL)]
     pub peers: Vec<Contestant>,
 
-    /// How often each server takes its turn
+    /// Turns of each server
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,
 
-    /// rooms-10, room-1000, durable, or a .toml file: rooms and messages, which is what all the servers have
+    /// rooms-10, room-1000, durable, or a .toml file with only rooms and messages, which all servers support
     #[arg(long, default_value = "rooms-10")]
     pub scenario: String,
 
@@ -45,27 +45,27 @@ pub struct CompareOptions {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Generator")]
     pub threads: u32,
 
-    /// Cores the generator keeps to: 1 or 2,3 or 4-7
+    /// Cores for the generator: 1 or 2,3 or 4-7
     #[arg(long, value_name = "CORES", value_parser = Cores::parse, help_heading = "Generator")]
     pub generator_cores: Option<Cores>,
 
-    /// Where `install.sh` has put what is newer than this machine's packages; target/peers without it
+    /// Where `install.sh` puts programs newer than this machine's packages; without it target/peers
     #[arg(long, value_name = "DIR", help_heading = "Peers")]
     pub peers_dir: Option<PathBuf>,
 
-    /// Files of the servers go here, and stay; without it they are deleted in the end
+    /// Keep the servers' files here; without it they are deleted at the end
     #[arg(long, value_name = "DIR", help_heading = "Peers")]
     pub work_dir: Option<PathBuf>,
 
-    /// Ports that the peers may listen on, for example 20000-20099; free ones of 20000-29999 without it
+    /// Ports for the peers, for example 20000-20099; without it free ports of 20000-29999
     #[arg(long, value_name = "FIRST-LAST", value_parser = parse_ports, help_heading = "Peers")]
     pub ports: Option<RangeInclusive<u16>>,
 
-    /// Write all rounds to this file as JSON; `loadtest report` reads it
+    /// Also write all rounds to this file as JSON, which `loadtest report` reads
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub json: Option<PathBuf>,
 
-    /// Write a page with curves and tables, self-contained, to open in a browser
+    /// Also write a self-contained HTML page with curves and tables
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     pub html: Option<PathBuf>,
 

@@ -36,7 +36,7 @@ pub struct Rounds<'a> {
     places: Places,
     ports: Ports,
     work_dir: PathBuf,
-    /// Cores for the servers: all that this program was given, unless it was told.
+    /// Cores for the servers: those of the command line, or all that this program may use.
     server_cores: Vec<usize>,
     /// How many cores servers and generator have together.
     cores: u32,
@@ -106,7 +106,7 @@ impl<'a> Rounds<'a> {
         &self.places
     }
 
-    /// All rounds. A server that fails takes no further turn; Ctrl-C ends after the turn under way.
+    /// All rounds. A server that fails gets no further turn; Ctrl-C ends after the current turn.
     pub fn run(&mut self, contestants: &[Contestant]) -> Found {
         let mut found = Found { systems: Vec::new(), left_out: Vec::new(), failed: false };
         let mut standing = contestants.to_vec();
@@ -214,7 +214,7 @@ impl<'a> Rounds<'a> {
 
 /// `target/peers`, as seen from `target/release/loadtest`: where `install.sh` puts things.
 fn default_peers() -> Result<PathBuf, String> {
-    let program = std::env::current_exe().map_err(|error| format!("cannot tell where this program is: {error}"))?;
+    let program = std::env::current_exe().map_err(|error| format!("cannot find this program's own path: {error}"))?;
     let target = program.parent().and_then(Path::parent).unwrap_or(Path::new("."));
     Ok(target.join("peers"))
 }

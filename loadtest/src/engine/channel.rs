@@ -4,25 +4,25 @@ use super::recorder::{Findings, Interval};
 use super::schedule::Pace;
 use std::time::Instant;
 
-/// What the main thread tells a worker.
+/// Commands of the main thread to a worker.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Control {
-    /// Send by this pace from now on.
+    /// Send at this pace from now on.
     Load(Pace),
-    /// Send nothing new; bring in what is under way.
+    /// Send nothing new; wait for what is in flight.
     Drain,
-    /// Close and end. What has not arrived by now never will, unless the run was cut short.
+    /// Close and end. `complete` is false when the run was interrupted: what is in flight is then no violation.
     Finish { complete: bool },
 }
 
-/// What a worker tells the main thread.
+/// Reports of a worker to the main thread.
 #[derive(Debug)]
 pub enum Event {
     /// One more connection is ready, for the first time.
     Ready,
-    /// The run can't go on.
+    /// The run cannot continue.
     Failed(String),
-    /// The server does not accept a user's credentials any more.
+    /// The server no longer accepts a user's credentials.
     Unauthorized(u32),
     /// A second has passed.
     Interval(Box<Interval>),

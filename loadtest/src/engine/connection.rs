@@ -64,7 +64,7 @@ impl Lost {
     }
 }
 
-/// A message that comes in fragments.
+/// A message in fragments.
 #[derive(Debug)]
 struct Fragments {
     text: bool,

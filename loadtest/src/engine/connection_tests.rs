@@ -281,7 +281,7 @@ fn a_changed_byte_is_corruption_for_everybody_who_gets_it() {
     bench.feed(3, &changed);
     assert_eq!(bench.kinds(), [(Kind::Corrupted, 1)]);
 
-    // The same for the first who gets it: then nobody's comparison may find it sound.
+    // The same for the first receiver: then no later comparison may find it sound.
     let mut bench = Bench::new(4, Format::Json, false);
     let token = bench.send(0);
     let ack = bench.ack(token, 11);

@@ -58,7 +58,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the threads; they connect at once, and say [`Event::Ready`] for each connection.
+    /// Starts the threads. They connect immediately and send [`Event::Ready`] for each connection.
     pub fn start<Y: System>(system: &Arc<Y>, options: &Arc<EngineOptions>) -> Result<Self, String> {
         let clock = Clock::start();
         let (events_in, events) = sync_channel(EVENTS_MAX);
@@ -103,26 +103,26 @@ impl Engine {
         self.tell(Control::Load(pace));
     }
 
-    /// Ends all loads; what is under way comes in.
+    /// Ends all loads and waits for what is in flight.
     pub fn drain(&self) {
         self.tell(Control::Drain);
     }
 
-    /// Ends the threads; each says [`Event::Done`]. `complete` is false when what is still under way is no fault.
+    /// Ends the threads; each sends [`Event::Done`]. `complete` is false when what is in flight is no violation.
     pub fn finish(&self, complete: bool) {
         self.tell(Control::Finish { complete });
     }
 
     fn tell(&self, control: Control) {
         for (sender, waker) in &self.controls {
-            // A thread that has ended needs no telling; its last event says why it did.
+            // A thread that has ended needs no command; its last event has the reason.
             let _ = sender.send(control);
             let _ = waker.wake();
         }
     }
 
-    /// What is still to come, as of a moment ago; only while draining: messages and commands without an answer,
-    /// connections that were lost and are not yet where they were.
+    /// What is still missing, as of the last report; only while draining: messages and commands without an answer, and
+    /// lost connections that have not caught up.
     pub fn pending(&self) -> u64 {
         self.pending.iter().map(|count| count.load(Ordering::Acquire)).fold(0, u64::saturating_add)
     }
@@ -138,10 +138,10 @@ impl Engine {
 }
 
 impl Drop for Engine {
-    /// Ends the threads, whatever they are at, and waits for them: a run that has failed must not go on sending and
-    /// reconnecting behind the next one.
+    /// Ends the threads and waits for them: a run that has failed must not continue to send and reconnect during the
+    /// next one.
     fn drop(&mut self) {
-        // A thread must not wait for room in a queue that nobody empties any more: without a receiver, sending fails.
+        // A thread must not wait for space in a queue without a reader: without a receiver, sending fails.
         self.events = sync_channel(0).1;
         self.finish(false);
         let deadline = Instant::now() + GOODBYE;
@@ -195,7 +195,7 @@ mod tests {
             VezaOptions { formats, compression: false, checks: true },
         ));
         let engine = Engine::start(&system, &options).expect("it starts");
-        // Each thread holds the options for as long as it lives.
+        // Each thread owns the options until it ends.
         assert_eq!(Arc::strong_count(&options), 3);
         drop(engine);
         assert_eq!(Arc::strong_count(&options), 1);

@@ -13,9 +13,9 @@ pub struct Seat {
     pub user: u32,
     /// The rooms it is in, by index.
     pub rooms: Arc<[u32]>,
-    /// It takes part in the pause of slow readers.
+    /// It is one of the slow readers, which pause.
     pub slow: bool,
-    /// It takes part in the storm.
+    /// The storm disconnects it.
     pub cut: bool,
 }
 

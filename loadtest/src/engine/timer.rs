@@ -60,7 +60,7 @@ impl Timer {
 pub enum Wake {
     /// Connect again.
     Retry,
-    /// Give up the attempt with this number, if it is still under way.
+    /// Give up the attempt with this number, unless it has succeeded.
     GiveUp(u32),
     /// Sends may go on.
     Release,
@@ -125,6 +125,6 @@ mod tests {
             }
         };
         assert_eq!((read, u64::from_ne_bytes(count)), (Ok(8), 1));
-        timer.clear().expect("nothing to read is no error");
+        timer.clear().expect("an empty timer is no error");
     }
 }

@@ -9,7 +9,7 @@ use crate::violations::Kind;
 /// How long a connection with a closed loop waits after a refusal that names no time.
 const REFUSED_PAUSE_MS: u64 = 100;
 
-/// What a turn brought beside figures.
+/// The result of a turn, apart from figures.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// The connection can publish now.

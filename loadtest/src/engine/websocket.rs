@@ -13,7 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use flate2::{Decompress, FlushDecompress, Status};
 use sha1::{Digest, Sha1};
 
-/// Longest frame, and longest message put together or inflated, bytes.
+/// Longest frame, and longest assembled or inflated message, bytes.
 pub const FRAME_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The fixed GUID of RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -57,7 +57,7 @@ pub struct Frame<'a> {
 pub enum Parsed<'a> {
     /// A whole frame.
     Frame(Frame<'a>),
-    /// Part of a frame that is so long, as far as can be told.
+    /// Part of a frame of this length, as far as it is known.
     Incomplete(usize),
     /// No frame.
     Broken(&'static str),
@@ -278,7 +278,7 @@ impl Inflater {
         self.flush()
     }
 
-    /// Takes what the stream still holds back for lack of room.
+    /// Takes the output that the stream still keeps for lack of space.
     fn flush(&mut self) -> Result<&[u8], &'static str> {
         while self.output.len() == self.output.capacity() {
             if self.output.len() > FRAME_BYTES_MAX {

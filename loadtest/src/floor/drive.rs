@@ -178,7 +178,7 @@ pub fn drive(
 struct Connection {
     stream: TcpStream,
     room: u32,
-    /// Bytes of the message under way that have come.
+    /// Received bytes of the current message.
     progress: usize,
     header: [u8; HEADER_BYTES],
     received: u64,
@@ -319,7 +319,7 @@ impl<'a> Driver<'a> {
         let measure_until = measure_from + Duration::from_secs_f64(self.shape.seconds);
         self.run_until(measure_from, &mut events, &mut scratch)?;
         let before = self.reading()?;
-        // Taking the reading has held up what was due meanwhile, and that is not the server's doing.
+        // The reading has delayed sends that were due meanwhile, and the server did not cause that.
         self.measured_from_ns = self.epoch.elapsed().as_nanos() as u64;
         self.latencies = Some(histogram()?);
         self.run_until(measure_until, &mut events, &mut scratch)?;

@@ -90,7 +90,9 @@ impl PostgresShape {
             }
         }
         if self.rooms < self.connections {
-            return Err("each connection commits to rooms of its own: there must be as many rooms".to_owned());
+            return Err(
+                "each connection commits to its own rooms: give at least as many rooms as connections".to_owned()
+            );
         }
         let in_range = |seconds: f64| (0.0..=3600.0).contains(&seconds);
         if !in_range(self.warm_up_s) || !in_range(self.seconds) || self.seconds == 0.0 {

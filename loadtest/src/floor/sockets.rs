@@ -41,7 +41,7 @@ const BACKLOG_BYTES_MAX: usize = 4 << 20;
 const GATHERED_BYTES_MAX: usize = 256 * 1024;
 /// Pieces of a backlog in one vectored write.
 const PIECES_MAX: usize = 64;
-/// Nobody has connected by then: whoever started the server is gone.
+/// If no client has connected by then, the process that started the server is gone.
 const LONELY: Duration = Duration::from_secs(30);
 /// What the server process says first, before its address.
 const LISTENING: &str = "listening ";
@@ -71,7 +71,7 @@ pub struct ServerOptions {
 /// Runs as the server process: says its address on stdout and serves until the last connection has gone.
 ///
 /// # Errors
-/// What could not be done.
+/// What failed.
 pub fn run_server(options: &ServerOptions) -> Result<(), String> {
     if let Some(core) = options.core {
         pin(&[core])?;
@@ -83,7 +83,7 @@ pub fn run_server(options: &ServerOptions) -> Result<(), String> {
     serve(listener, options)
 }
 
-/// Measures the floor for one shape of work: starts the server as a process of its own and drives it.
+/// Measures the floor for one shape of work: starts the server as its own process and drives it.
 ///
 /// # Errors
 /// What could not be done, or which message did not arrive.
@@ -91,14 +91,14 @@ pub fn measure(shape: &Shape, interrupts: &Interrupts) -> Result<SocketFloor, St
     shape.validate()?;
     let mut server = ServerProcess::start(shape)?;
     let (address, pid) = (server.address, server.child.id());
-    // A thread of its own, so that its CPU and its core are nobody else's.
+    // Its own thread, so that its CPU and its core are not shared.
     let found = std::thread::scope(|scope| {
         let driver = scope.spawn(|| drive::drive(shape, address, Some(pid), interrupts));
         driver.join().unwrap_or_else(|_| Err("the driving thread has panicked".to_owned()))
     });
     match found {
         Ok(found) => server.join().map(|()| found),
-        // What the server says of its own end explains more than what its client saw.
+        // The server's reason for its end explains more than what its client saw.
         Err(error) => Err(server.join().err().unwrap_or(error)),
     }
 }
@@ -177,7 +177,7 @@ pub fn serve(listener: std::net::TcpListener, options: &ServerOptions) -> Result
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(words(error)),
             Ok(()) if !anybody && events.is_empty() => {
-                return Err("the floor's server: nobody has connected".to_owned());
+                return Err("the floor's server: no client has connected".to_owned());
             }
             Ok(()) => {}
         }

@@ -58,7 +58,7 @@ impl Latency {
         Deserializer::new().deserialize(&mut packed.as_slice()).map_err(|error| LatencyError::Unpack(error.to_string()))
     }
 
-    /// All of them as one: percentiles are taken anew, never averaged.
+    /// Merges all of them: percentiles are computed again and never averaged.
     pub fn merged<'a>(latencies: impl IntoIterator<Item = &'a Self>) -> Result<Self, LatencyError> {
         let mut all = Histogram::<u64>::new(3)?;
         for latency in latencies {

@@ -137,7 +137,7 @@ mod tests {
         let free = listener.local_addr().unwrap();
         drop(listener);
         assert!(matches!(listening_on(free), Err(ListenerError::Nobody(_))));
-        // TEST-NET-1 (RFC 5737) is nobody's.
+        // TEST-NET-1 (RFC 5737) has no hosts.
         assert!(matches!(listening_on(address("192.0.2.1:80")), Err(ListenerError::Elsewhere(_))));
     }
 

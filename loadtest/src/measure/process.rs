@@ -25,7 +25,7 @@ const ROUNDING_TICKS: u64 = 4;
 /// Which members of a family of processes belong to the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filter {
-    /// The roots alone: a program that starts the servers it measures is their parent.
+    /// Only the roots: a program that starts the servers it measures is their parent.
     Roots,
     /// All of them.
     All,
@@ -301,7 +301,7 @@ impl Sample {
         self.rss_bytes
     }
 
-    /// Memory that is no file's and nobody else's: heap and stacks.
+    /// Anonymous memory that is not shared: heap and stacks.
     pub fn anonymous_bytes(&self) -> u64 {
         self.anonymous_bytes
     }
@@ -335,7 +335,7 @@ pub struct Spent {
     pub cpu: Duration,
     /// Of it in the kernel.
     pub system: Duration,
-    /// Context switches of their own will.
+    /// Voluntary context switches.
     pub voluntary_switches: u64,
     /// Context switches forced on them.
     pub involuntary_switches: u64,
@@ -365,7 +365,7 @@ impl Spent {
         per(self.busiest_thread_cpu.as_secs_f64(), self.wall.as_secs_f64())
     }
 
-    /// As it stands in a result. `rss_before_bytes` is from before the connections were opened.
+    /// The form for a result. `rss_before_bytes` is from before the connections were opened.
     pub fn usage(&self, work: Work, rss_before_bytes: u64) -> ProcessUsage {
         let cpu_us = self.cpu.as_secs_f64() * 1e6;
         ProcessUsage {

@@ -45,7 +45,7 @@ pub struct Answered {
     pub refused: Option<String>,
 }
 
-/// Somebody who asks one question at a time.
+/// Asks one question at a time.
 pub trait Asker {
     /// Asks it.
     ///
@@ -54,7 +54,7 @@ pub trait Asker {
     fn ask(&mut self, question: &Question) -> impl Future<Output = Result<Answered, String>>;
 }
 
-/// Over WebSockets, one for each user who asks.
+/// Over WebSockets, one for each asking user.
 #[derive(Debug)]
 pub struct ThroughServer {
     /// By user's index.
@@ -63,7 +63,7 @@ pub struct ThroughServer {
 
 impl Asker for ThroughServer {
     async fn ask(&mut self, question: &Question) -> Result<Answered, String> {
-        let socket = self.sockets.get_mut(question.user as usize).ok_or("nobody is signed in as who asks")?;
+        let socket = self.sockets.get_mut(question.user as usize).ok_or("the asking user is not signed in")?;
         let reply = socket.ask(question.command, &question.data).await?;
         let bytes = reply.outcome.as_ref().map_or(0, |data| data.get().len());
         Ok(Answered { took: reply.took, bytes, refused: reply.outcome.err() })
@@ -89,7 +89,7 @@ fn words(error: &Error) -> String {
 }
 
 impl Direct {
-    /// Connects. `large` is the room that rows are read of, `users` are the numbers of those who ask.
+    /// Connects. `large` is the room whose rows are read, `users` are the ids of the asking users.
     ///
     /// # Errors
     /// In PostgreSQL's words.
@@ -131,7 +131,7 @@ impl Direct {
 
 impl Asker for Direct {
     async fn ask(&mut self, question: &Question) -> Result<Answered, String> {
-        let user = self.users.get(question.user as usize).ok_or("nobody is signed in as who asks")?;
+        let user = self.users.get(question.user as usize).ok_or("the asking user is not signed in")?;
         let page = super::kinds::PAGE;
         let began = Instant::now();
         let outcome = match &question.bare {

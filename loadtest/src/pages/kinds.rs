@@ -93,7 +93,7 @@ pub struct Kind {
     pub name: &'static str,
     /// One request of it; the number counts them.
     pub ask: fn(&Sights, &mut SmallRng) -> Question,
-    /// Asks for the page after the first: the first one's cursor is fetched beforehand.
+    /// Asks for the page after the first, whose cursor is fetched before the measurement.
     pub second_page: bool,
 }
 

@@ -49,14 +49,14 @@ Examples:
   # a million messages, every kind, one at a time and eight at once; takes some 15 minutes
   loadtest pages --json pages.json --html pages.html
 
-  # keep the filled database: the next measurement begins at once
+  # keep the filled database, so that the next measurement begins immediately
   loadtest pages --data-dir /var/tmp/pages
   loadtest pages --data-dir /var/tmp/pages --only search --concurrency 1,4,16
 
   # a quick look; the table as Markdown
   loadtest pages --messages 50000 --requests 300 --seconds 3 --markdown
 
-Ctrl-C ends the measurement and prints the kinds measured until then.
+Ctrl-C ends the measurement and prints the kinds measured so far.
 
 Exit status: 0 measured, 2 wrong usage or nothing could be measured.";
 
@@ -73,10 +73,10 @@ pub struct PagesOptions {
     /// Requests of each kind and concurrency
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     requests: u32,
-    /// Requests under way at once; several are measured in turn
+    /// Concurrent requests; several numbers are measured in turn
     #[arg(long, value_delimiter = ',', default_values_t = [1, 8], value_parser = clap::value_parser!(u32).range(1..=64))]
     concurrency: Vec<u32>,
-    /// Most seconds for each kind and concurrency, and as many for its floor; a slow kind gets fewer requests
+    /// Most seconds for each kind and concurrency, and for its floor; a slow kind gets fewer requests
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
     /// Rounds in which server and floor take turns
@@ -88,10 +88,10 @@ pub struct PagesOptions {
     /// Same seed, same history and same questions
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Write all figures to this file as JSON, too
+    /// Also write all figures to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write a page with curves for a browser
+    /// Also write an HTML page with curves
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Print the table as Markdown
@@ -106,10 +106,10 @@ pub struct PagesOptions {
 
 /// The database's name in the server's private PostgreSQL.
 const DATABASE: &str = "veza_chat";
-/// What is left beside a filled database, to find it again.
+/// The file next to a filled database by which a later run finds it.
 const MARK: &str = "pages.json";
 const PREFIX: &str = "pages";
-/// Of all requests, one in so many is asked beforehand and not counted.
+/// One request in this many is sent before the measurement and not counted.
 const WARM_UP: usize = 20;
 
 /// A filled database.
@@ -123,16 +123,16 @@ struct Mark {
 /// Measures and prints.
 ///
 /// # Errors
-/// What could not be done.
+/// What failed.
 pub fn run(options: &PagesOptions) -> Result<(), String> {
     let machine = Machine::current();
     let wanted = |kind: &&Kind| options.only.as_ref().is_none_or(|only| kind.name.contains(only.as_str()));
     let wanted: Vec<&Kind> = kinds::kinds().filter(wanted).collect();
     if wanted.is_empty() {
         let names: Vec<&str> = kinds::kinds().map(|kind| kind.name).collect();
-        return Err(format!("--only: no kind is called so; there are: {}", names.join(", ")));
+        return Err(format!("--only: no kind has such a name; there are: {}", names.join(", ")));
     }
-    // Askers and their connections share one thread: a switch between two would be part of every figure.
+    // Askers and their connections share one thread. Otherwise a thread switch would be part of every figure.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
     let interrupts = Interrupts::listen(&runtime)?;
@@ -302,7 +302,7 @@ struct Figures {
 }
 
 impl Figures {
-    /// Nothing, when there was nothing to ask for.
+    /// `None` when the history has nothing of this kind.
     fn measured(self, kind: &str, concurrency: u32) -> Result<Option<Measured>, LatencyError> {
         let (pages, bare_pages) = (self.server.took.len(), self.bare.took.len());
         if pages == 0 || bare_pages == 0 {

@@ -123,7 +123,7 @@ const COMMON: [&str; 96] = [
 /// Words that people write one after the other.
 pub const PHRASES: [&str; 4] = ["release notes", "code review", "mise à jour", "next steering committee"];
 
-/// What is put together to messages without spaces.
+/// Characters that form messages without spaces.
 const CJK: [&str; 24] = [
     "会議",
     "明日",

@@ -39,7 +39,7 @@ const REPLIES_PER_MILLE: u32 = 100;
 const ENDLESS_PER_MILLE: u32 = 150;
 /// Of 1,000 messages: those that begin a thread.
 const ROOTS_PER_MILLE: u32 = 20;
-/// Of 1,000 messages: those that name somebody.
+/// Of 1,000 messages: those with a mention.
 const MENTIONS_PER_MILLE: u32 = 30;
 /// Of 1,000 messages: those with reactions.
 const REACTIONS_PER_MILLE: u32 = 80;
@@ -51,7 +51,7 @@ const PINS_MAX: u32 = 50;
 const OPEN_THREADS: usize = 32;
 const EMOJI: [&str; 6] = ["👍", "🎉", "❤️", "😄", "🚀", "👀"];
 
-/// The rooms and their members. The first member of each, who owns it, is nobody of the three above, except in pairs.
+/// The rooms and their members. The first member owns the room and is none of the three above, except in pairs.
 pub fn rooms(users: u32) -> Vec<RoomPlan> {
     let others = users - 3;
     let other = |n: u32| 3 + n % others;
@@ -130,7 +130,7 @@ pub struct Events {
     pub kind: Vec<&'static str>,
     /// Who did it.
     pub actor: Vec<i64>,
-    /// What is told of it.
+    /// What remains to be produced.
     pub payload: Vec<Value>,
     /// Keys of the mutations.
     pub mutation: Vec<i64>,
@@ -230,7 +230,7 @@ impl Town {
         self.places[room].last_seq
     }
 
-    /// What happened next, about so many messages of it; nothing when all of it has been told.
+    /// The next part of the history, of about this many messages; `None` at the end.
     pub fn next_batch(&mut self, messages: u64) -> Option<Batch> {
         if self.left == 0 {
             return None;
@@ -287,7 +287,7 @@ impl Town {
         }
     }
 
-    /// The thread that somebody replies in: a new one more often.
+    /// The thread of a reply: more often a new one.
     fn thread(&mut self, room: usize) -> Option<i64> {
         if room == LARGE && self.one_in(ENDLESS_PER_MILLE) {
             return self.rooms[room].endless;

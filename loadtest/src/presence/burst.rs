@@ -15,11 +15,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
-/// How often the server tells changes.
+/// How often the server sends changes.
 pub const INTERVAL: Duration = Duration::from_millis(500);
-/// A phase is over when all have acted and nothing has been told for so long.
+/// A phase ends when all users have acted and no frame has arrived for this long.
 const QUIET: Duration = Duration::from_millis(1_200);
-/// Whatever is told later than this is not waited for.
+/// Longest wait for the last frame of a phase.
 const QUIET_MAX: Duration = Duration::from_secs(30);
 
 /// Whom the n-th watcher watches: each the next ones, in a circle.
@@ -77,7 +77,7 @@ impl Drop for Watcher {
     }
 }
 
-/// A crowd, nobody of it there yet, and who watches it.
+/// A crowd, before anybody has connected, and its watchers.
 pub struct Crowd<'a> {
     target: &'a Target,
     accounts: &'a [Account],
@@ -101,7 +101,7 @@ impl<'a> Crowd<'a> {
             let ids: Vec<u64> = watched(n, each, accounts.len()).map(|user| accounts[user].id).collect();
             watchers.push(Watcher::start(target, account, &ids).await?);
         }
-        // Whatever an earlier crowd has left to be told.
+        // Frames that an earlier crowd caused.
         tokio::time::sleep(QUIET).await;
         for watcher in &watchers {
             watcher.take();
@@ -124,7 +124,7 @@ impl<'a> Crowd<'a> {
         let began = Instant::now();
         let count = self.there.len() as u32;
         let (target, accounts) = (self.target, self.accounts);
-        // What one burst ends with must be none of what another has left: who shows the same as before is not told of.
+        // A burst must not end with the status that an earlier one left: the server does not send an unchanged status.
         let texts: Vec<String> = (0..toggles).map(|n| format!("{round}.{}.{n}", self.watchers.len())).collect();
         let acts = self.there.iter_mut().zip(accounts).enumerate().map(async |(n, (socket, account))| {
             tokio::time::sleep_until((began + phase.spread() * n as u32 / count).into()).await;
@@ -208,7 +208,7 @@ mod tests {
             }
         }
         assert_eq!(times, [2; 10]);
-        assert_eq!(watched(1, 200, 3).collect::<Vec<_>>(), [2, 0, 1], "nobody twice");
+        assert_eq!(watched(1, 200, 3).collect::<Vec<_>>(), [2, 0, 1], "no user twice");
     }
 
     #[test]

@@ -34,37 +34,37 @@ use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Examples:
-  # 1,000 users; nobody, one, ten and a hundred watch; three rounds, some five minutes
+  # 1,000 users; 0, 1, 10 and 100 watchers; three rounds, some five minutes
   loadtest presence
 
   # a smaller crowd, two shards, figures also as JSON
   loadtest presence --users 300 --watchers 5 --workers 2 --json presence.json
 
-Ctrl-C ends the measurement and prints the rounds measured until then.
+Ctrl-C ends the measurement and prints the rounds measured so far.
 
-Exit status: 0 measured, 2 wrong usage, nothing measured, or more was told than may be.";
+Exit status: 0 measured, 2 wrong usage, nothing measured, or a watcher received too many frames.";
 
 /// Options of `loadtest presence`.
 #[derive(Args, Debug, Clone)]
 #[command(after_help = EXAMPLES)]
 pub struct PresenceOptions {
-    /// Users who come and go, one connection each, all members of one room
+    /// Users whose presence changes, one connection each, all members of one room
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=20_000))]
     users: u32,
-    /// Connections that watch; several numbers are measured in turn, and always none
+    /// Connections that watch; several numbers, and none, are measured in turn
     #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100], value_parser = clap::value_parser!(u32).range(1..=1000))]
     watchers: Vec<u32>,
-    /// Users whom each watches; the server allows 200
+    /// Users that each watcher watches; the server allows 200
     #[arg(long, default_value_t = chat_server::limits::WATCHED_MAX as u32,
           value_parser = clap::value_parser!(u32).range(1..=chat_server::limits::WATCHED_MAX as i64))]
     watched: u32,
-    /// How often each user changes the status, in one go
+    /// Changes of status of each user in one burst
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
     toggles: u32,
-    /// Rounds; the median is printed with the extremes
+    /// Rounds; the output has the median and the extremes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Write all rounds to this file as JSON, too
+    /// Also write all rounds to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Print the table as Markdown
@@ -82,7 +82,7 @@ const PREFIX: &str = "presence";
 /// Measures and prints.
 ///
 /// # Errors
-/// What could not be done, or that more was told than may be.
+/// What failed, or that a watcher received too many frames.
 pub fn run(options: &PresenceOptions) -> Result<(), String> {
     let machine = Machine::current();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -97,7 +97,7 @@ pub fn run(options: &PresenceOptions) -> Result<(), String> {
     let report = PresenceReport { version: report::VERSION, machine, users, watched, toggles, bursts: measured };
     print!("{}", report.render(options.markdown));
     if interrupts.count() > 0 {
-        println!("\ninterrupted: what was under way is left out");
+        println!("\ninterrupted: the unfinished measurement is left out");
     }
     if let Some(path) = &options.json {
         let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
@@ -106,7 +106,7 @@ pub fn run(options: &PresenceOptions) -> Result<(), String> {
     let too_much = report.bursts.iter().find(|burst| burst.most_in_interval > u64::from(watched));
     match too_much {
         Some(burst) => Err(format!(
-            "a watcher of {watched} users was told {} times within half a second, when they {}",
+            "a watcher of {watched} users received {} frames within half a second, when they {}",
             burst.most_in_interval,
             burst.phase.name()
         )),

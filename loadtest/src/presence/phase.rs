@@ -11,7 +11,7 @@ pub enum Phase {
     Come,
     /// All lose their connection and are back, within half a second.
     Blink,
-    /// All change their status several times in one go, within half a second.
+    /// All change their status several times within half a second.
     Toggle,
     /// All leave within half a second.
     Leave,

@@ -49,7 +49,7 @@ pub trait System: Send + Sync + 'static {
     /// connection was given to [`Protocol::sync`].
     fn settled(&self) -> bool;
 
-    /// Ends the checks. `complete` is false when the run was cut short: what is still under way is then no fault.
+    /// Ends the checks. `complete` is false when the run was interrupted: what is in flight is then no violation.
     fn finish(&self, complete: bool) -> Violations;
 }
 
@@ -136,7 +136,7 @@ pub struct Upgrade {
     pub deflate: bool,
 }
 
-/// A whole message, unmasked, inflated and put together.
+/// A whole message: unmasked, inflated and assembled.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     /// Text or binary.
@@ -220,7 +220,7 @@ pub trait Sink {
     /// The server said that the connection lags.
     fn lagging(&mut self);
 
-    /// The server told the connection to read the history.
+    /// The server sent the connection a reset, so it must read the history.
     fn reset(&mut self);
 
     /// The server announced that it will close, and when to come again.

@@ -100,7 +100,7 @@ impl ComparisonRow {
     }
 }
 
-/// Systems beside each other.
+/// Systems side by side.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
     /// The systems, in the order they were given; ratios are to the first.
@@ -273,7 +273,7 @@ mod tests {
         let (ours, theirs) = (row.systems[0].unwrap(), row.systems[1].unwrap());
         assert_eq!((ours.rounds, theirs.rounds), (5, 3));
         assert!((ours.median - 2_000.0).abs() < 1.0 && (theirs.median - 1_000.0).abs() < 1.0, "{ours:?} {theirs:?}");
-        assert!(comparison.row("batch_size_mean").unwrap().systems[1].is_none(), "only ours says so");
+        assert!(comparison.row("batch_size_mean").unwrap().systems[1].is_none(), "only ours reports it");
     }
 
     #[test]

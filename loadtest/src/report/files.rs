@@ -32,7 +32,7 @@ pub enum FileError {
         /// Where and why.
         error: serde_json::Error,
     },
-    /// It is somebody else's JSON.
+    /// It is JSON of another program.
     #[error("{path} is no result of `loadtest run --json`: {reason}")]
     Foreign {
         /// Which.
@@ -52,7 +52,7 @@ pub enum FileError {
     },
 }
 
-/// What a file holds.
+/// The contents of a file.
 #[derive(Debug)]
 pub enum Contents {
     /// One run's result.

@@ -53,7 +53,7 @@ pub enum PageError {
     /// The data could not be written.
     #[error("cannot write the page's data: {0}")]
     Data(#[from] serde_json::Error),
-    /// A placeholder is missing; a test holds the template to it.
+    /// A placeholder is missing; a test checks the template.
     #[error("the page's template has no {0}")]
     Template(&'static str),
 }
@@ -164,7 +164,7 @@ struct ComparedRow {
 }
 
 impl Page {
-    /// Of one run, or of several beside each other.
+    /// Of one run, or of several side by side.
     pub fn of_runs(runs: &[RunResult]) -> Result<Self, PageError> {
         let references: Vec<&RunResult> = runs.iter().collect();
         let title = match runs {

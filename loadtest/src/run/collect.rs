@@ -40,7 +40,7 @@ pub struct Collected {
     pub histograms: Vec<SecondHistograms>,
     /// How busy the engine's threads were.
     pub busy: Busy,
-    /// Findings beside latencies.
+    /// Findings apart from latencies.
     pub findings: Findings,
     /// CPU and memory, by second.
     pub cores: BTreeMap<u32, Cores>,

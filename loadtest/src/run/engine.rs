@@ -6,7 +6,7 @@ use crate::engine::{EngineOptions, Loop};
 use crate::scenario::{Mode, Rooms, Scenario};
 use std::net::SocketAddr;
 
-/// Descriptors needed beside the connections.
+/// Descriptors needed in addition to the connections.
 const SPARE_DESCRIPTORS: u64 = 128;
 /// Connections that a thread opens at once, at the start.
 const OPENING_MAX: usize = 64;

@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(slope((1000, 5_000_000), (3000, 7_000_000)), Some(1000.0));
         assert_eq!(slope((1000, 5_000_000), (3000, 5_000_000)), Some(0.0));
         assert_eq!(slope((1000, 5_000_000), (3000, 4_999_999)), None, "shrinking is no measurement");
-        assert_eq!(slope((10, 5_000_000), (20, 5_100_000)), None, "too few to tell");
+        assert_eq!(slope((10, 5_000_000), (20, 5_100_000)), None, "too few connections");
         assert_eq!(slope((20, 5_000_000), (10, 5_100_000)), None);
     }
 

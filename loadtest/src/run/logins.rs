@@ -101,7 +101,7 @@ pub(super) fn storm(
             () = interrupts.reached(2) => {}
         }
         let waiting = under_way.len() as u64;
-        // Whoever does not wait, after a second Ctrl-C, blames nobody.
+        // After a second Ctrl-C nothing waits, so unanswered log-ins are no violation.
         if interrupts.count() < 2 {
             let seconds = scenario.load.drain.as_secs_f64();
             findings.violations.note_many(Kind::Unanswered, waiting, || {

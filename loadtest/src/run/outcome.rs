@@ -45,7 +45,7 @@ pub(super) fn put_together(
     let send_lag = latency(&total.send_lag)?;
     let window = collected.window;
     let usage = gauge.usage(Work { acked: window.acked, delivered: window.delivered });
-    // Sending ends a moment after its last second; that moment is no second of its own.
+    // Sending ends a moment after its last second, and that moment is not shown as another second.
     let shown = if scenario.load.mode == Mode::Saturate { seconds } else { scenario.load.duration.as_secs_f64() };
     let mut result = RunResult {
         version: RESULT_VERSION,
@@ -142,7 +142,7 @@ fn limits(scenario: &Scenario, busy: Busy, send_lag: &Latency) -> Vec<String> {
     if busy.is_limit() {
         limits.push(format!(
             "a thread of the generator used up to {:.0} % of a core, in {} of {} seconds nearly all of it: it was the limit. \
-             Give it more --threads, or cores of its own",
+             Give it more --threads, or its own cores",
             busy.most * 100.0,
             busy.at_the_limit,
             busy.seconds

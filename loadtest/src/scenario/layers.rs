@@ -71,7 +71,7 @@ impl Layers {
     /// Puts a value over the file's.
     pub fn set(&mut self, change: &Override) -> Result<(), String> {
         let parts: Vec<&str> = change.key.split('.').collect();
-        // `server` holds the server's own keys, which have dots.
+        // `server` has the server's own keys, which contain dots.
         let parts = match parts.as_slice() {
             ["server", key @ ..] if !key.is_empty() => vec!["server".to_owned(), key.join(".")],
             parts => parts.iter().map(|part| (*part).to_owned()).collect(),

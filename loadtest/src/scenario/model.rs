@@ -25,7 +25,7 @@ pub struct Scenario {
     pub population: Population,
     /// What is sent.
     pub load: Load,
-    /// Commands beside the messages, per second, all connections together.
+    /// Commands other than messages, per second of all connections together.
     pub actions: Actions,
     /// Connections that are all cut at once.
     pub storm: Option<Storm>,
@@ -162,7 +162,7 @@ pub struct Load {
     /// How long to send.
     #[serde(with = "humantime_serde")]
     pub duration: Duration,
-    /// The rate grows evenly for so long at the beginning.
+    /// How long the rate grows evenly at the beginning.
     #[serde(with = "humantime_serde")]
     pub ramp: Duration,
     /// How long to wait for the last acks and deliveries.
@@ -223,7 +223,7 @@ pub struct Weighted {
     pub weight: f64,
 }
 
-/// Steps of a search for the highest rate that holds.
+/// Steps of a search for the highest sustained rate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Saturate {
@@ -233,7 +233,7 @@ pub struct Saturate {
     pub rate_factor: f64,
     /// How long a step is, whole seconds.
     pub step_seconds: u32,
-    /// A step holds only while 99 in 100 acks come within this.
+    /// A step is sustained only if 99 in 100 acks arrive within this.
     pub p99_limit_ms: f64,
     /// Most steps.
     pub steps_max: u32,
@@ -245,7 +245,7 @@ impl Default for Saturate {
     }
 }
 
-/// Commands beside the messages, per second, all connections together.
+/// Commands other than messages, per second of all connections together.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Actions {
@@ -311,7 +311,7 @@ impl Default for SlowReaders {
 pub struct Logins {
     /// Log-ins per second; 0 for as many as `concurrency` allows.
     pub rate: f64,
-    /// Most under way at once.
+    /// Most at the same time.
     pub concurrency: u32,
 }
 

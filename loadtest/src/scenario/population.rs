@@ -86,7 +86,7 @@ mod tests {
         assert!(rooms.of_user.iter().all(|of_user| of_user.len() == 1 + 4 + 1 + 1));
         let pairs: Vec<_> = rooms.rooms[..6].iter().map(|room| (room.members[0], room.members[1])).collect();
         let apart = rooms.rooms[6..18].iter().all(|room| !pairs.contains(&(room.members[0], room.members[1])));
-        assert!(apart, "the second class mixes users anew");
+        assert!(apart, "the second class mixes users differently");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long one call may be told to come again later.
+/// How long one call is retried when the server answers "later".
 const PATIENCE: Duration = Duration::from_mins(2);
 /// Longest single wait between two attempts.
 const WAIT_MAX: Duration = Duration::from_secs(10);

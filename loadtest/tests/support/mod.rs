@@ -42,7 +42,7 @@ pub enum Fault {
     RestartForgetful,
     /// As `Restart`, and resuming leaves the last event out.
     RestartLossy,
-    /// As `Restart`, and clients are told to read the history themselves.
+    /// As `Restart`, and clients receive a reset and must read the history.
     RestartReset,
     /// Commands other than messages are never answered.
     NoReply,
@@ -91,7 +91,7 @@ struct State {
     rooms: Vec<Room>,
     logins: u64,
     sends: u64,
-    /// What [`Fault::Late`] holds back.
+    /// What [`Fault::Late`] delays.
     held: Vec<(mpsc::Sender<Out>, Value)>,
     deliveries: u64,
     connections: u64,

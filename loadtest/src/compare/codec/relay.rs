@@ -72,7 +72,7 @@ impl Codec for Relay {
     }
 }
 
-/// Room and content of a delivery whose fields come in the documented order and whose content needs no unescaping.
+/// Room and content of a delivery with fields in the documented order and a content without escapes.
 fn plain_delivery(message: &[u8]) -> Option<(u32, &[u8])> {
     let (room, rest) = number(message.strip_prefix(br#"{"t":"message","room":""#)?)?;
     let (_token, rest) = number(rest.strip_prefix(br#"","token":""#)?)?;

@@ -37,7 +37,7 @@ pub struct Ground<'a> {
     pub ports: &'a mut Ports,
     /// Cores for the server and its store; empty for all.
     pub cores: &'a [usize],
-    /// Threads of servers that have to be told.
+    /// Threads of servers whose number is a setting.
     pub workers: u32,
     /// How many connections will be opened: connection N is user N.
     pub connections: u32,
@@ -70,7 +70,7 @@ impl Running {
         self.server.pid()
     }
 
-    /// The main process of its store; `None` when it stores in its own process, or not at all.
+    /// The main process of its store; `None` when it stores in its own process or stores nothing.
     pub fn store_pid(&self) -> Option<u32> {
         self.store.as_ref().map(Postgres::pid)
     }

@@ -242,7 +242,7 @@ impl<P: Protocol> Worker<P> {
                 && let Some(socket) = &mut slot.connection.socket
             {
                 slot.connection.peer.out.frame(Opcode::Close, |out| out.extend_from_slice(&1000_u16.to_be_bytes()));
-                // Best effort: whoever is done does not wait for the other side's goodbye.
+                // Best effort: a finished run does not wait for the server's close frame.
                 let _ = socket.write(slot.connection.peer.out.unwritten());
             }
             slot.connection.close();
@@ -278,7 +278,7 @@ impl<P: Protocol> Worker<P> {
         interval.thread = self.place.number;
         interval.cpu_ns = cpu_ns.saturating_sub(self.cpu_ns);
         self.cpu_ns = cpu_ns;
-        // The main thread takes events all the time; were it gone, nobody would miss this.
+        // The main thread always receives events. If it has ended, the interval is not needed.
         let _ = self.place.events.send(Event::Interval(Box::new(interval)));
         Ok(())
     }

@@ -102,7 +102,7 @@ impl<P: Protocol> Worker<P> {
     }
 }
 
-/// What an error means for whoever runs this.
+/// An error with a hint for the operator.
 pub(super) fn explain(error: &std::io::Error) -> String {
     let hint = match error.kind() {
         ErrorKind::ConnectionRefused => ": nothing listens there. Is the server running?",

@@ -35,7 +35,7 @@ pub(super) const SECOND_NS: u64 = 1_000_000_000;
 /// The server's close code for a reader that is too slow.
 pub(super) const TOO_SLOW: u16 = 4003;
 
-/// Where a worker stands among others.
+/// The place of a worker among the others.
 #[derive(Debug)]
 pub(in crate::engine) struct Place {
     pub(in crate::engine) number: usize,

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 /// Messages asked for in one page of history.
 const HISTORY_LIMIT: u32 = 200;
-/// Messages that somebody who scrolls asks for.
+/// Messages that a user requests while scrolling.
 const SCROLL_LIMIT: u32 = 50;
 
 impl VezaProtocol {
@@ -168,7 +168,7 @@ impl VezaProtocol {
                 sink.error(&code);
                 if word.contains('/') {
                     peer.state.asked = peer.state.asked.saturating_sub(1);
-                    return; // A command beside the messages: counted by its code.
+                    return; // Not a message but another command: counted by its code.
                 }
                 if let Some(room) = self.history_room(&word) {
                     self.recovery_ended(peer, room);

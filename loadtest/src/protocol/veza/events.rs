@@ -107,7 +107,7 @@ impl VezaProtocol {
         }
     }
 
-    /// What a message is to the checker and to those who get it.
+    /// What a message is for the checker and for its receivers.
     pub(super) fn read_message(&self, id: u64, content: &str) -> (Event, Meaning) {
         let id = MessageId(id);
         match self.system.payload.read(content) {

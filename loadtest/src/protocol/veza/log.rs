@@ -24,7 +24,7 @@ const SKIP_MAX: u64 = 4096;
 /// Most places in one log.
 const ENTRIES_MAX: usize = 1 << 17;
 
-/// What an event means to whoever gets it.
+/// What an event means to its receiver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Meaning {
     /// A message of this run.

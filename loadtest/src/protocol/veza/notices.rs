@@ -72,7 +72,7 @@ impl VezaProtocol {
                 }
                 self.read_history(peer, room, after);
             }
-            // The server goes on from where it stopped by itself, and says `caught_up` when it has.
+            // The server continues by itself where it stopped, and then sends `caught_up`.
             _ => {
                 sink.lagging();
                 cursor.resuming = true;
