@@ -9,7 +9,7 @@ use crate::plan::Spacing;
 use crate::result::Machine;
 use crate::run::Interrupts;
 use crate::setup::pin;
-use chat_server::storage::inlet::COMMITTERS;
+use chat_server::storage::health::COMMITTERS;
 use chat_server::wire::Format;
 use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, Table, presets};
