@@ -26,7 +26,7 @@ use crate::shard::ShardSettings;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::{Role, Target};
 use crate::storage::embedded::{self, Embedded};
-use crate::storage::inlet::StorageHealth;
+use crate::storage::health::StorageHealth;
 use crate::storage::migrate::Plan;
 use crate::storage::{StorageError, migrate as migrations};
 use crate::wire::command::Command;
@@ -44,7 +44,7 @@ const ACCOUNT_CONNECTIONS: usize = 4;
 /// Descriptors kept for PostgreSQL, files and the control plane.
 const DESCRIPTORS_RESERVED: u64 = 256;
 /// How often expired tickets and tokens are removed.
-const SWEEP_INTERVAL: Duration = Duration::from_mins(2);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why the server could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]

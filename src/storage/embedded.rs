@@ -4,12 +4,13 @@
 //! - PostgreSQL refuses to run as root: then it runs as `postgres` or `nobody`. The directory above it may be one that
 //!   this user cannot enter, so the programs are given `/proc/self/fd/N`, which leads straight to the directory.
 //! - One that a killed server left running is adopted; one that dies is started again (its own crash recovery does the
-//!   rest); on exit it is stopped.
+//!   rest), after longer and longer pauses while it keeps dying; on exit it is stopped.
 //! - A lock in `data_dir` keeps two servers from sharing one.
 
 use super::StorageError;
 use super::connect::Target;
 use super::sql;
+use crate::faults::error_limited;
 use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, User};
@@ -31,6 +32,10 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const DATABASE: &str = "veza_chat";
 const START_TIMEOUT: Duration = Duration::from_mins(2);
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// One that ran for this long and ended is started again at once.
+const RAN_WELL: Duration = Duration::from_secs(10);
+const RESTART_PAUSE_MIN: Duration = Duration::from_millis(200);
+const RESTART_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// A running embedded PostgreSQL.
 pub struct Embedded {
@@ -298,6 +303,7 @@ fn running_pid(directory: &Path) -> Option<Pid> {
 }
 
 fn supervise(cluster: &Cluster, stopping: &AtomicBool, mut child: Option<Child>) {
+    let (mut restarts, mut started, mut start_at) = (Restarts::default(), Instant::now(), None);
     while !stopping.load(Ordering::Acquire) {
         std::thread::sleep(Duration::from_millis(100));
         let ended = match &mut child {
@@ -305,14 +311,50 @@ fn supervise(cluster: &Cluster, stopping: &AtomicBool, mut child: Option<Child>)
             None => true,
         };
         if ended && cluster.running_pid().is_none() {
-            tracing::error!("the private PostgreSQL has ended; starting it again");
+            let Some(due) = start_at else {
+                let pause = restarts.pause_after(started.elapsed(), rand::random());
+                error_limited!(
+                    "the private PostgreSQL has ended ({}); starting it again in {} ms, see postgres.log beside its \
+                     directory for the reason",
+                    child.as_mut().map_or_else(|| "adopted".to_owned(), exit_status),
+                    pause.as_millis()
+                );
+                start_at = Some(Instant::now() + pause);
+                continue;
+            };
+            if Instant::now() < due {
+                continue;
+            }
+            (start_at, started) = (None, Instant::now());
             match cluster.spawn() {
                 Ok(new) => child = Some(new),
-                Err(error) => tracing::error!("{error}"),
+                Err(error) => error_limited!("{error}"),
             }
         }
     }
     cluster.stop(child);
+}
+
+fn exit_status(child: &mut Child) -> String {
+    child.try_wait().ok().flatten().map_or_else(|| "unknown status".to_owned(), |status| status.to_string())
+}
+
+/// Pauses between restarts of a PostgreSQL that keeps ending: none at first, then twice as long each time.
+#[derive(Default)]
+struct Restarts {
+    next: Duration,
+}
+
+impl Restarts {
+    /// The pause after one that ran for `ran`. `random` of 0 to 1 spreads it over its upper half.
+    fn pause_after(&mut self, ran: Duration, random: f64) -> Duration {
+        if ran > RAN_WELL {
+            self.next = Duration::ZERO;
+        }
+        let pause = self.next.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0);
+        self.next = (self.next * 2).clamp(RESTART_PAUSE_MIN, RESTART_PAUSE_MAX);
+        pause
+    }
 }
 
 /// Whether a directory holds the programs that a private PostgreSQL needs: `initdb` and `postgres`.
@@ -357,4 +399,20 @@ fn unprivileged_user() -> Result<Option<(Uid, Gid)>, StorageError> {
         }
     }
     Err(fault("PostgreSQL does not run as root, and there is no user postgres or nobody to run it as"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_postgresql_that_keeps_ending_is_started_less_and_less_often() {
+        let (soon, ms) = (Duration::from_millis(50), Duration::from_millis);
+        let mut restarts = Restarts::default();
+        let pauses: Vec<u128> = (0..9).map(|_| restarts.pause_after(soon, 1.0).as_millis()).collect();
+        assert_eq!(pauses, [0, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]);
+        assert_eq!(restarts.pause_after(soon, 0.0), ms(5_000), "spread over the upper half");
+        assert_eq!(restarts.pause_after(Duration::from_mins(1), 1.0), ms(0), "it had run well");
+        assert_eq!(restarts.pause_after(soon, 1.0), ms(200));
+    }
 }

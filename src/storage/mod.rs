@@ -3,7 +3,7 @@
 //! ```text
 //!   shards ──commits──► inlet ──► 2 × committer (batcher: runs; one statement per run) ──outcomes──► shards
 //!                         │                                  └──touched──► indexer (the search, a little later)
-//!   shards ──reads────►   │  ───► readers (pool, one user's row level security per read) ──results──► shards
+//!   shards ──reads────►   │  ───► reads (read_queue: whose turn; one user's row level security per read) ──results──► shards
 //! ```
 //!
 //! Invariants:
@@ -21,14 +21,19 @@ pub mod bell;
 pub mod committer;
 pub mod connect;
 pub mod embedded;
+pub mod health;
 pub mod indexer;
 pub mod inlet;
 pub mod installer;
 pub mod migrate;
+pub mod read_connection;
+pub mod read_queue;
 pub mod readers;
+pub mod reads;
 pub mod rows;
 pub mod rules;
 pub mod sql;
+pub mod sqlstate;
 mod verdicts;
 
 /// PostgreSQL could not be used at all.

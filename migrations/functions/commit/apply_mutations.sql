@@ -1,5 +1,5 @@
 -- Applies a batch of mutations other than messages; each calls mutate_<kind>. One mutation's refusal or fault leaves
--- the others alone. mutation_outcomes remembers what each one did: after a lost connection the same batch is submitted
+-- the others alone, unless the store itself is at fault. mutation_outcomes remembers what each one did: after a lost connection the same batch is submitted
 -- again, and a second execution could undo what came later. Texts are not remembered; the caller sends them again.
 -- Locks: the conversations' rows in the order of their ids, FOR UPDATE, until the transaction ends.
 
@@ -35,10 +35,12 @@ BEGIN
             WHEN SQLSTATE 'VZ001' THEN
                 GET STACKED DIAGNOSTICS
                     verdict = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
-            WHEN deadlock_detected OR serialization_failure OR query_canceled OR admin_shutdown THEN
-                RAISE; -- the whole statement is submitted again
-            WHEN OTHERS THEN
-                verdict := 'internal'; detail := SQLERRM;
+            WHEN unique_violation THEN
+                RAISE; -- a lost race: the whole statement is submitted again
+            WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded THEN
+                verdict := 'unstorable'; detail := SQLERRM;
+            -- Anything else is the store's fault and not the mutation's (storage/sqlstate.rs). The statement fails, and
+            -- each of its mutations can be tried again.
         END;
         conversation_id := o.conversation_id; events := o.events; result := o.result;
         gained := o.gained; lost := o.lost; signal := o.signal; notices := o.notices; parted := o.parted;

@@ -5,6 +5,10 @@ DECLARE
     v_limit  bigint := (p_arguments -> 'limit')::bigint;
     v_query  text := p_arguments ->> 'query';
     v_words  tsquery := search_words(v_query);
+    v_marks  tsquery := highlight_words(v_words);
+    -- The whole query and its words, to find the part of a text that is shown.
+    v_plain  text := trim(translate(folded(v_query), '"*', ''));
+    v_needles text[] := v_plain || regexp_split_to_array(v_plain, '[\s-]+');
     -- A search without phrases, exclusions and beginnings also finds its text inside of words, and in scripts that put
     -- no spaces between words. One Latin letter is too little for that; one Chinese character (three bytes) is not.
     v_like   text := CASE WHEN v_query !~ '["*]|(^|\s)-' AND octet_length(v_query) >= 2
@@ -16,7 +20,7 @@ BEGIN
     RETURN page_json('messages', (
         SELECT jsonb_agg(jsonb_build_object(
                    'key', ((extract(epoch FROM f.created_at) * 1000000)::bigint)::text || '.' || f.message_id,
-                   'value', s.json || jsonb_build_object('highlight', highlighted(s.content, v_words)))
+                   'value', s.json || jsonb_build_object('highlight', highlighted(s.content, v_marks, v_needles)))
                    ORDER BY f.created_at DESC, f.message_id DESC)
           FROM app_search(p_arguments, v_words, v_like) f
           JOIN shown_messages s ON s.id = f.message_id AND s.json ->> 'deleted' = 'false'), v_limit);

@@ -1,5 +1,6 @@
 -- A search as a tsquery: words and "phrases" that must occur, -words that must not, and beginnings* of words, in any
 -- script. Text between quotation marks is searched as it stands.
+-- Long phrases are shortened (shortened_phrase).
 
 CREATE FUNCTION search_words(p_query text) RETURNS tsquery LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
@@ -17,11 +18,17 @@ BEGIN
                       FROM regexp_matches(v_part, '(^|\s)([^\s*''\\:&|!()<>-][^\s*''\\:&|!()<>]*)\*(?=\s|$)', 'g')
                            AS f (groups)) b
              WHERE b.beginning <> '';
+            SELECT string_agg(CASE WHEN w.short = w.word THEN w.word
+                                   ELSE repeat('-', (w.word LIKE '-%')::integer) || '"' || w.short || '"' END, ' '
+                              ORDER BY w.ord)
+              INTO v_part
+              FROM (SELECT f.word, shortened_phrase(f.word) AS short, f.ord
+                      FROM regexp_split_to_table(v_part, '\s+') WITH ORDINALITY AS f (word, ord)) w;
             -- websearch_to_tsquery gives `or` a meaning; in quotation marks it is a word like any other.
             v_part := regexp_replace(v_part, '(^|\s)[^\s-]\S*\*(?=\s|$)', ' ', 'g');
             v_words := v_words || regexp_replace(v_part, '\mor\M', '"or"', 'gi');
         ELSE
-            v_words := v_words || '"' || v_part || '"';
+            v_words := v_words || '"' || shortened_phrase(v_part) || '"';
         END IF;
         v_outside := NOT v_outside;
     END LOOP;
