@@ -160,6 +160,31 @@ async fn many_conversations_are_resumed_at_once() {
 }
 
 #[tokio::test]
+async fn a_resume_lists_the_conversations_that_the_user_may_not_see() {
+    let server = shards(4).await;
+    let (ann, bob) = (server.register().await, server.register().await);
+    let (room, left) = (server.room(&[&ann, &bob]).await, server.room(&[&ann, &bob]).await);
+    server.ok(&bob, "leave_conversation", json!({"conversation_id": left})).await;
+    let mut client = Client::none(server, &bob, Format::MessagePack).await;
+    let unknown = ["room_9007199254740990", "room_1", "dm_7", "lobby", ""];
+    for gone in unknown.into_iter().chain([left.as_str()]) {
+        let answer = client.ok("resume", json!({"cursors": {gone: 1}})).await;
+        assert_eq!(answer, json!({"conversations": {}, "not_member": [gone]}));
+    }
+    let mut cursors: BTreeMap<&str, i64> = unknown.into_iter().map(|id| (id, 3)).collect();
+    cursors.insert(&room, 1);
+    let answer = client.ok("resume", json!({"cursors": cursors})).await;
+    assert_eq!(answer["conversations"].as_object().unwrap().keys().collect::<Vec<_>>(), [&room]);
+    let mut refused: Vec<&str> = answer["not_member"].as_array().unwrap().iter().map(text).collect();
+    let mut expected = unknown;
+    refused.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(refused, expected);
+    assert_eq!(client.ok("resume", json!({"cursors": {}})).await, json!({"conversations": {}, "not_member": []}));
+    assert_eq!(client.refused("subscribe", json!({"conversation_id": left})).await, "not_member");
+}
+
+#[tokio::test]
 async fn live_events_follow_a_replay_without_gap_or_repetition() {
     let server = shards(4).await;
     let (ann, bob) = (server.register().await, server.register().await);

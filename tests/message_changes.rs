@@ -56,6 +56,34 @@ async fn an_edit_replaces_the_text_and_keeps_what_was_there() {
 }
 
 #[tokio::test]
+async fn an_edit_to_the_same_text_changes_nothing() {
+    let server = server().await;
+    let (ann, bob) = (server.register().await, server.register().await);
+    let room = server.room(&[&ann, &bob]).await;
+    let mut watching = Client::all(server, &bob, Format::Json).await;
+    let message = say(server, &ann, &room, "first", None).await;
+    let to = |content: &str| json!({"message_id": message, "content": content});
+    let before = server.history(&bob, &room).await;
+    let ack = server.ok(&ann, "edit_message", to("first")).await;
+    assert_eq!(ack, json!({"message_id": message, "seq": before[0]["seq"], "edited_at": null}));
+    assert_eq!(server.history(&bob, &room).await, before);
+    assert_eq!(refused(server, &bob, "edit_message", to("first")).await, "forbidden");
+    let edited = server.ok(&ann, "edit_message", to("second")).await;
+    assert_eq!(server.ok(&ann, "edit_message", to("second")).await, edited);
+    assert_eq!(
+        server.ok(&bob, "list_edits", json!({"message_id": message})).await["edits"].as_array().unwrap().len(),
+        1
+    );
+    say(server, &ann, &room, "last", None).await;
+    let mut told = Vec::new();
+    while told.last() != Some(&json!("last")) {
+        let event = watching.next_event().await;
+        told.push(event["data"]["content"].clone());
+    }
+    assert_eq!(told, ["first", "second", "last"]);
+}
+
+#[tokio::test]
 async fn the_window_for_edits_closes() {
     let server = Server::start(1, &[("limits.message_edit_window", "1s")]);
     let ann = server.register().await;

@@ -8,7 +8,7 @@ mod support;
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::{Server, User, code, id_of, server, unique};
+use support::{Client, Format, Server, User, code, id_of, server, shards, unique};
 
 const ROLES: [&str; 7] = ["owner", "admin", "moderator", "member", "read_only", "outsider", "banned"];
 
@@ -184,6 +184,72 @@ async fn a_direct_conversation_has_no_roles_and_a_block_ends_it() {
         server.ok(other, "send_message", message.clone()).await;
     }
     assert_eq!(code(&server.call(&ann, "block_user", json!({"user_id": ann.id})).await.unwrap_err()), "bad_request");
+}
+
+#[tokio::test]
+async fn nothing_passes_between_two_users_after_a_block() {
+    let server = shards(4).await;
+    let (ann, bob) = (server.register().await, server.register().await);
+    let data = json!({"kind": "direct", "member_ids": [bob.id]});
+    let direct = id_of(&server.ok(&ann, "create_conversation", data).await);
+    let place = json!({"conversation_id": direct});
+    let sent = server.ok(&bob, "send_message", json!({"conversation_id": direct, "content": "hello"})).await;
+    let mark = json!({"conversation_id": direct, "seq": sent["seq"]});
+    let mut of_ann = Client::all(server, &ann, Format::Json).await;
+    let mut of_bob = Client::all(server, &bob, Format::MessagePack).await;
+    of_ann.send("typing", place.clone()).await;
+    assert_eq!(of_bob.event("typing").await["user_id"], json!(ann.id));
+    let read_seqs = async |user: &User| {
+        let page = server.ok(user, "list_members", place.clone()).await;
+        let members = page["members"].as_array().unwrap();
+        members.iter().map(|m| (m["id"].clone(), m["read_seq"].clone())).collect::<Vec<_>>()
+    };
+    assert!(read_seqs(&bob).await.iter().all(|(_, seq)| seq.is_number()));
+
+    server.ok(&ann, "block_user", json!({"user_id": bob.id})).await;
+    for user in [&ann, &bob] {
+        // Over HTTP nothing slows typing down, so each command is judged.
+        assert_eq!(code(&server.call(user, "typing", place.clone()).await.unwrap_err()), "blocked");
+        server.ok(user, "mark_read", mark.clone()).await;
+        for (member, seq) in read_seqs(user).await {
+            assert_eq!(seq.is_number(), member == json!(user.id), "the marker of {member}");
+        }
+    }
+    of_bob.send("typing", place.clone()).await;
+    of_bob.ok("mark_read", json!({"conversation_id": direct, "seq": 2})).await;
+    for (client, user) in [(&mut of_ann, &ann), (&mut of_bob, &bob)] {
+        for event in client.drain().await {
+            assert_ne!(event["type"], "typing", "{event}");
+            assert!(event["type"] != "read_updated" || event["data"]["user_id"] == json!(user.id), "{event}");
+        }
+    }
+
+    server.ok(&ann, "unblock_user", json!({"user_id": bob.id})).await;
+    server.ok(&bob, "typing", place.clone()).await;
+    assert_eq!(of_ann.event("typing").await["user_id"], json!(bob.id));
+    assert!(read_seqs(&ann).await.iter().all(|(_, seq)| seq.is_number()));
+}
+
+#[tokio::test]
+async fn a_ban_revokes_the_invitations_of_the_banned_member() {
+    let server = server().await;
+    let people = join_all((0..4).map(|_| server.register())).await;
+    let room = server.room(&[&people[0], &people[1], &people[2]]).await;
+    let about = |user: &User| json!({"conversation_id": room, "user_id": user.id});
+    let mut links = Vec::new();
+    for user in &people[1..3] {
+        let mut role = about(user);
+        role["role"] = json!("moderator");
+        server.ok(&people[0], "set_role", role).await;
+        let made = server.ok(user, "create_invite", json!({"conversation_id": room})).await;
+        links.push(json!({"code": made["invite"]["code"]}));
+    }
+    server.ok(&people[0], "ban_member", about(&people[1])).await;
+    assert_eq!(code(&server.call(&people[3], "join_by_invite", links[0].clone()).await.unwrap_err()), "not_found");
+    let listed = server.ok(&people[0], "list_invites", json!({"conversation_id": room})).await;
+    let codes: Vec<_> = listed["invites"].as_array().unwrap().iter().map(|invite| &invite["code"]).collect();
+    assert_eq!(codes, [&links[1]["code"]]);
+    server.ok(&people[3], "join_by_invite", links[1].clone()).await;
 }
 
 #[tokio::test]

@@ -34,8 +34,9 @@ const FILL: &str = "
 WITH large AS (
     SELECT $1::bigint AS room, n AS seq FROM generate_series(2, 60001) n
 ), small AS (
-    INSERT INTO conversations (id, kind, name, owner_id, last_seq)
-    SELECT nextval('conversation_numbers') * 4 + 2, 'public_room', 'small ' || n, $2, 3 FROM generate_series(1, 1000) n
+    INSERT INTO conversations (id, kind, name, owner_id, last_seq, last_ordinal)
+    SELECT nextval('conversation_numbers') * 4 + 2, 'public_room', 'small ' || n, $2, 3, 2
+      FROM generate_series(1, 1000) n
     RETURNING id
 ), members AS (
     INSERT INTO conversation_members (conversation_id, user_id, role)
@@ -44,8 +45,8 @@ WITH large AS (
     SELECT room, seq FROM large
     UNION ALL SELECT id, n FROM small, generate_series(2, 3) n
 )
-INSERT INTO messages (conversation_id, seq, sender_id, content)
-SELECT room, said.seq, CASE WHEN said.seq % 2 = 0 THEN $2 ELSE $3 END,
+INSERT INTO messages (conversation_id, seq, ordinal, client_message_id, sender_id, content)
+SELECT room, said.seq, said.seq - 1, 'filled-' || said.seq, CASE WHEN said.seq % 2 = 0 THEN $2 ELSE $3 END,
        'word' || (said.seq % 500) || ' common text of number ' || said.seq
            || CASE WHEN said.seq % 10 = 0 THEN ' @' || (SELECT username FROM users WHERE id = $2) ELSE '' END
            || CASE WHEN said.seq % 7 = 0 THEN ' https://example.org/' || said.seq ELSE '' END
@@ -53,9 +54,10 @@ SELECT room, said.seq, CASE WHEN said.seq % 2 = 0 THEN $2 ELSE $3 END,
 
 /// Replies, reactions, pins, edits and events of the large room.
 const FILL_MORE: &str = "
-UPDATE conversations SET last_seq = 62001 WHERE id = $room;
-INSERT INTO messages (conversation_id, seq, sender_id, content, parent_message_id)
-SELECT $room, 60001 + n, $ann, 'a reply', (SELECT id FROM messages WHERE conversation_id = $room AND seq = 2 + n % 300)
+UPDATE conversations SET last_seq = 62001, last_ordinal = 61000 WHERE id = $room;
+INSERT INTO messages (conversation_id, seq, ordinal, client_message_id, sender_id, content, parent_message_id)
+SELECT $room, 60001 + n, 60000 + n, 'reply-' || n, $ann, 'a reply',
+       (SELECT id FROM messages WHERE conversation_id = $room AND seq = 2 + n % 300)
   FROM generate_series(1, 1000) n;
 INSERT INTO conversation_events (conversation_id, seq, kind, actor_id, payload, mutation_id)
 SELECT $room, 61001 + n, 'conversation_updated', $ann, '{\"slow_mode_s\": 0}', -n FROM generate_series(1, 1000) n;
@@ -168,11 +170,35 @@ async fn no_table_is_read_whole(watched: &mut Watched, room: i64, ann: &User, wh
     }
 }
 
+/// Rows of messages that the session's transaction has fetched so far.
+const FETCHED: &str = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'messages'";
+/// What is unread, counted message by message.
+const UNREAD: &str = "SELECT count(*) FROM messages m JOIN conversation_members x USING (conversation_id)
+    WHERE x.user_id = $1 AND m.conversation_id = $2 AND m.seq > x.read_seq AND m.sender_id <> x.user_id
+      AND m.deleted_at IS NULL AND m.message_type <> 'system'";
+
+/// The large room has 61,000 unread messages for a user who wrote none of them, and half as many for one who did.
+async fn unread_messages_are_counted_without_reading_them(watched: &Watched, room: i64, user: &User) {
+    let client = &watched.client;
+    client.batch_execute("BEGIN").await.unwrap();
+    client.query_one("SELECT set_config('app.user_id', $1, true)", &[&user.id.to_string()]).await.unwrap();
+    let before: i64 = client.query_one(FETCHED, &[]).await.unwrap().get(0);
+    let page = client.query(sql::LIST_CONVERSATIONS, &[&(room - 1), &51i64]).await.unwrap();
+    let after: i64 = client.query_one(FETCHED, &[]).await.unwrap().get(0);
+    let shown: Value = page[0].get(1);
+    let counted: i64 = client.query_one(UNREAD, &[&user.id, &room]).await.unwrap().get(0);
+    client.batch_execute("COMMIT").await.unwrap();
+    assert_eq!((page.len(), page[0].get::<_, i64>(0)), (51, room));
+    assert_eq!(shown["unread_count"], json!(counted), "{shown}");
+    assert!(counted > 25_000, "{counted} are unread");
+    assert!(after - before <= 300, "a page of 51 conversations fetched {} messages", after - before);
+}
+
 #[tokio::test]
 async fn a_page_reads_what_it_shows() {
     let server = Server::start(1, &[]);
-    let (ann, bob) = (server.register().await, server.register().await);
-    let room = server.room(&[&ann, &bob]).await;
+    let (ann, bob, eve) = (server.register().await, server.register().await, server.register().await);
+    let room = server.room(&[&ann, &bob, &eve]).await;
     let number: i64 = room.strip_prefix("room_").unwrap().parse().unwrap();
     let database = server.database().await;
     for table in LARGE {
@@ -192,4 +218,14 @@ async fn a_page_reads_what_it_shows() {
     database.batch_execute("ANALYZE").await.unwrap();
     let mut watched = Watched::new(&server, ann.id).await;
     no_table_is_read_whole(&mut watched, number, &ann, "with statistics").await;
+
+    // Some are deleted, and the indexes say which messages everybody sees.
+    let delete = format!(
+        "UPDATE messages SET deleted_at = now(), content = '' WHERE conversation_id = {number} AND seq % 600 IN (1, 2)"
+    );
+    database.batch_execute(&delete).await.unwrap();
+    database.batch_execute("VACUUM (ANALYZE) messages").await.unwrap();
+    for user in [&ann, &bob, &eve] {
+        unread_messages_are_counted_without_reading_them(&watched, number, user).await;
+    }
 }

@@ -5,7 +5,7 @@ mod support;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Client, Format, Server, User, code, server, shards};
+use support::{Client, Format, Random, Server, User, code, server, shards};
 
 async fn say(server: &Server, user: &User, room: &str, parent: Option<&Value>) -> Value {
     let message = json!({"conversation_id": room, "content": "words", "parent_message_id": parent});
@@ -182,4 +182,106 @@ async fn what_is_switched_off_is_refused_and_said_in_the_welcome() {
     assert_eq!(server.ok(&bob, "list_mentions", json!({})).await["messages"], json!([]));
     let conversation = server.ok(&bob, "get_conversation", json!({"conversation_id": room})).await;
     assert_eq!(conversation["conversation"]["mention_count"], 0);
+}
+
+/// What the server must count: message by message, and reply by reply.
+const NAIVE: &str = "
+SELECT x.user_id, x.read_seq,
+       (SELECT count(*) FROM messages m
+         WHERE m.conversation_id = x.conversation_id AND m.seq > x.read_seq AND m.sender_id <> x.user_id
+           AND m.deleted_at IS NULL AND m.message_type <> 'system'),
+       f.root_message_id, f.read_seq,
+       (SELECT count(*) FROM messages m
+         WHERE m.parent_message_id = f.root_message_id AND m.seq > f.read_seq AND m.sender_id <> x.user_id
+           AND m.deleted_at IS NULL)
+  FROM conversation_members x
+  LEFT JOIN thread_followers f ON f.conversation_id = x.conversation_id AND f.user_id = x.user_id
+ WHERE x.conversation_id = $1";
+
+/// Compares what the members of a room see with the naive count. Returns the largest number of unread messages.
+async fn compare_with_naive_count(server: &Server, users: &[User], room: &str) -> i64 {
+    let number: i64 = room.split_once('_').unwrap().1.parse().unwrap();
+    let database = server.database().await;
+    let mut most = 0;
+    for row in database.query(NAIVE, &[&number]).await.unwrap() {
+        let user = users.iter().find(|user| user.id == row.get::<_, i64>(0)).unwrap();
+        let expected = [row.get::<_, i64>(1), row.get(2)];
+        let one = server.ok(user, "get_conversation", json!({"conversation_id": room})).await;
+        let all = server.ok(user, "list_conversations", json!({"limit": 200})).await;
+        let listed = all["conversations"].as_array().unwrap().iter().find(|c| c["id"] == room).unwrap();
+        let marked = server.ok(user, "mark_read", json!({"conversation_id": room, "seq": 0})).await;
+        for shown in [&one["conversation"], listed, &marked] {
+            let shown = [&shown["read_seq"], &shown["unread_count"]];
+            assert_eq!(shown.map(|number| number.as_i64().unwrap()), expected, "{}", user.name);
+        }
+        most = most.max(expected[1]);
+        if let Some(root) = row.get::<_, Option<i64>>(3) {
+            let thread = server.ok(user, "get_thread", json!({"message_id": root, "limit": 1})).await;
+            assert_eq!(state(&thread), (true, row.get(4), row.get(5)), "{}'s thread {root}", user.name);
+        }
+    }
+    most
+}
+
+#[tokio::test]
+async fn unread_counts_are_exact_whatever_happened_in_between() {
+    let server = shards(4).await;
+    let mut users = Vec::new();
+    for _ in 0..4 {
+        users.push(server.register().await);
+    }
+    let room = server.room(&users.iter().collect::<Vec<_>>()).await;
+    let mut random = Random::new();
+    let (mut sent, mut most): (Vec<(usize, Value, i64)>, i64) = (Vec::new(), 0);
+    let mut seq = 1;
+    for step in 1..=500 {
+        // The last user only reads, and not often: the marker falls more than a hundred places behind.
+        let author = random.below(3) as usize;
+        let user = &users[author];
+        match random.below(20) {
+            0..=13 => {
+                let parent = if random.below(3) == 0 { sent.first().map(|(_, id, _)| id.clone()) } else { None };
+                let message = say(server, user, &room, parent.as_ref()).await;
+                seq = message["seq"].as_i64().unwrap();
+                sent.push((author, message["message_id"].clone(), seq));
+            }
+            14 | 15 if sent.len() > 1 => {
+                // Its author deletes it, or the owner. The first message stays: it is the thread's.
+                let (author, id, _) = sent.remove(1 + random.below(sent.len() as u64 - 1) as usize);
+                let by = &users[if random.below(2) == 0 { author } else { 0 }];
+                server.ok(by, "delete_message", json!({"message_id": id})).await;
+            }
+            16 | 17 => {
+                let upto = random.below(seq as u64 + 5);
+                server.ok(user, "mark_read", json!({"conversation_id": room, "seq": upto})).await;
+                if let Some((_, id, _)) = sent.first() {
+                    // Only followers have a marker in the thread.
+                    let _ = server.call(user, "mark_thread_read", json!({"message_id": id, "seq": upto})).await;
+                }
+            }
+            18 if author > 0 => {
+                server.ok(user, "leave_conversation", json!({"conversation_id": room})).await;
+                let about = json!({"conversation_id": room, "user_id": user.id});
+                server.ok(&users[0], "invite_member", about).await;
+            }
+            _ => {
+                let change = json!({"conversation_id": room, "description": format!("step {step}")});
+                server.ok(&users[0], "update_conversation", change).await;
+            }
+        }
+        if step % 50 == 0 {
+            most = most.max(compare_with_naive_count(server, &users, &room).await);
+        }
+        if step == 250 {
+            let middle = json!({"conversation_id": room, "seq": seq / 2});
+            server.ok(&users[3], "mark_read", middle).await;
+        }
+    }
+    assert!(most > 100, "at most {most} were unread, which is too few to count by ordinals");
+    let misnumbered = "SELECT count(*) FROM (
+        SELECT m.ordinal, count(*) FILTER (WHERE m.message_type <> 'system')
+               OVER (PARTITION BY m.conversation_id ORDER BY m.seq) AS counted FROM messages m) x
+         WHERE x.ordinal <> x.counted";
+    let row = server.database().await.query_one(misnumbered, &[]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 0, "messages whose ordinal is not their number");
 }

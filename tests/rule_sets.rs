@@ -287,8 +287,12 @@ async fn an_edited_file_makes_another_set_beside_the_first() {
         INSERT INTO conversations (id, kind, name) VALUES (6, 'public_room', 'room');
         INSERT INTO conversation_members (conversation_id, user_id) SELECT 6, id FROM users";
     first.batch_execute(set_up).await.unwrap();
-    let insert =
-        |seq: i64| format!("INSERT INTO messages (conversation_id, seq, sender_id, content) VALUES (6, {seq}, 1, '')");
+    let insert = |seq: i64| {
+        format!(
+            "INSERT INTO messages (conversation_id, seq, ordinal, client_message_id, sender_id, content)
+             VALUES (6, {seq}, {seq}, {seq}, 1, '')"
+        )
+    };
     // Each session fires its own set's triggers, and each once.
     for (seq, session, expected) in [(1, &first, 1), (2, &first, 2), (3, &second, 4), (4, &first, 5), (5, &second, 7)] {
         session.batch_execute(&insert(seq)).await.unwrap();

@@ -19,6 +19,8 @@ CREATE TABLE conversations (
     direct_low   bigint            REFERENCES users,
     direct_high  bigint            REFERENCES users,
     last_seq     bigint            NOT NULL DEFAULT 0 CHECK (last_seq >= 0),
+    -- The ordinal of the newest message; see messages.
+    last_ordinal bigint            NOT NULL DEFAULT 0,
     archived_at  timestamptz,
     created_at   timestamptz       NOT NULL DEFAULT now(),
     slow_mode_s  integer           NOT NULL DEFAULT 0 CHECK (slow_mode_s BETWEEN 0 AND 21600),

@@ -13,6 +13,9 @@ CREATE TABLE messages (
     id                bigint       NOT NULL DEFAULT nextval('message_ids'),
     sender_id         bigint       NOT NULL,
     parent_message_id bigint,
+    -- How many messages the conversation had up to this one. System messages do not count, so they repeat the ordinal
+    -- before them. Unread messages are the difference of two ordinals, less the own and the deleted ones.
+    ordinal           bigint       NOT NULL,
     created_at        timestamptz  NOT NULL DEFAULT now(),
     edited_at         timestamptz,
     deleted_at        timestamptz,
@@ -21,13 +24,22 @@ CREATE TABLE messages (
     client_message_id text         CHECK (octet_length(client_message_id) <= 64),
     -- Of a system message: who joined, left, or was added or removed, and by whom.
     system            jsonb,
-    PRIMARY KEY (conversation_id, seq)
+    PRIMARY KEY (conversation_id, seq),
+    -- So messages_dedupe_key has every message of a sender.
+    CHECK ((message_type = 'system') = (client_message_id IS NULL))
 );
 CREATE UNIQUE INDEX messages_id_key ON messages (id);
--- Never swept: a repeated send returns the first result, however late it comes.
-CREATE UNIQUE INDEX messages_dedupe_key ON messages (conversation_id, sender_id, client_message_id)
+-- Never swept: a repeated send returns the first result, however late it comes. With seq in it, the index alone counts
+-- how many messages a sender has after a marker.
+CREATE UNIQUE INDEX messages_dedupe_key ON messages (conversation_id, sender_id, client_message_id) INCLUDE (seq)
     WHERE client_message_id IS NOT NULL;
-CREATE INDEX messages_by_parent ON messages (parent_message_id, seq) WHERE parent_message_id IS NOT NULL;
+CREATE INDEX messages_by_parent ON messages (parent_message_id, seq) INCLUDE (sender_id)
+    WHERE parent_message_id IS NOT NULL;
+-- The deleted messages after a marker are counted and subtracted.
+CREATE INDEX messages_deleted ON messages (conversation_id, seq) INCLUDE (sender_id)
+    WHERE deleted_at IS NOT NULL AND message_type <> 'system';
+CREATE INDEX messages_deleted_replies ON messages (parent_message_id, seq) INCLUDE (sender_id)
+    WHERE deleted_at IS NOT NULL AND parent_message_id IS NOT NULL;
 
 CREATE TABLE message_mentions (
     message_id      bigint NOT NULL,

@@ -71,8 +71,8 @@ CREATE POLICY writer_blocks ON user_blocks TO chat_writer USING (true) WITH CHEC
 
 -- chat_writer, conversations.
 GRANT SELECT, INSERT ON conversations, conversation_events TO chat_writer;
-GRANT UPDATE (last_seq, owner_id, name, description, archived_at, slow_mode_s, member_limit) ON conversations
-    TO chat_writer;
+GRANT UPDATE (last_seq, last_ordinal, owner_id, name, description, archived_at, slow_mode_s, member_limit)
+    ON conversations TO chat_writer;
 GRANT SELECT, INSERT, DELETE ON conversation_members, conversation_bans, conversation_restrictions,
     conversation_invites, conversation_join_requests, mutation_outcomes TO chat_writer;
 GRANT UPDATE (role, read_seq, muted_until, profile_version) ON conversation_members TO chat_writer;
@@ -106,8 +106,8 @@ CREATE POLICY writer_remembers ON mutation_outcomes TO chat_writer USING (true) 
 
 -- chat_writer, messages. It looks up what it needs to authorise and to find a repeat. It cannot read what people wrote:
 -- content is missing among the columns of messages and message_edits.
-GRANT SELECT (conversation_id, seq, id, sender_id, parent_message_id, created_at, edited_at, deleted_at, message_type,
-    client_message_id) ON messages TO chat_writer;
+GRANT SELECT (conversation_id, seq, id, sender_id, parent_message_id, ordinal, created_at, edited_at, deleted_at,
+    message_type, client_message_id) ON messages TO chat_writer;
 GRANT INSERT ON messages TO chat_writer;
 GRANT UPDATE (content, edited_at, deleted_at, system) ON messages TO chat_writer;
 GRANT SELECT (message_id, number, conversation_id, written_at) ON message_edits TO chat_writer;
@@ -153,7 +153,8 @@ CREATE POLICY writer_keeps ON message_edits FOR INSERT TO chat_writer WITH CHECK
     SELECT FROM messages m
      WHERE m.id = message_edits.message_id AND m.conversation_id = message_edits.conversation_id));
 
--- chat_owner, for the SECURITY DEFINER functions. The writer cannot read texts, so the owner indexes them.
+-- chat_owner, for the SECURITY DEFINER functions. The writer cannot read texts, so the owner indexes them. Unread messages
+-- are counted by the owner too: the policies above would look up the user's conversations anew for each count.
 CREATE POLICY owner_resolves_membership ON conversation_members FOR SELECT TO chat_owner USING (true);
 CREATE POLICY owner_resolves_membership ON conversations FOR SELECT TO chat_owner USING (true);
 CREATE POLICY owner_resolves_blocks ON user_blocks FOR SELECT TO chat_owner USING (true);

@@ -355,8 +355,12 @@ pub enum Query {
         /// What it reads.
         arguments: Value,
     },
+    /// The newest seq of one conversation, or a refusal.
+    Head(ConversationId),
     /// The newest seq of each of these, as far as the user is a member.
     Heads(Vec<ConversationId>),
+    /// As [`Self::Head`]; also refuses when others in the conversation must not see that the user types.
+    HeadForTyping(ConversationId),
     /// The change log after a seq.
     Log {
         /// Which.

@@ -43,7 +43,9 @@ impl Query {
         match self {
             // A change of a message waits for its conversation's id, as a subscription waits for the newest seq.
             Self::OpenSession { .. }
+            | Self::Head(_)
             | Self::Heads(_)
+            | Self::HeadForTyping(_)
             | Self::Log { .. }
             | Self::ConversationOfMessage(_)
             | Self::ConversationOfInvite(_) => ReadClass::CatchUp,

@@ -187,6 +187,8 @@ pub struct OpenedSession {
     pub profile: Profile,
     /// The sign-in it belongs to.
     pub session: SessionId,
-    /// The user's conversations, when asked for.
+    /// The user's conversations, when asked for: those with the newest messages.
     pub conversations: Vec<ConversationHead>,
+    /// Whether the user has more of them.
+    pub has_more_conversations: bool,
 }

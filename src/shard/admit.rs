@@ -80,6 +80,8 @@ struct Welcome<'a> {
     features: crate::limits::Features,
     #[serde(skip_serializing_if = "Option::is_none")]
     conversations: Option<&'a [ConversationHead]>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    has_more_conversations: bool,
 }
 
 impl Shard {
@@ -179,6 +181,7 @@ impl Shard {
             limits: &settings.limits,
             features: settings.features,
             conversations: handshake.subscribe_all.then_some(&opened.conversations),
+            has_more_conversations: opened.has_more_conversations,
         };
         self.say(conn, "welcome", None, &welcome);
         for conversation in &opened.conversations {

@@ -6,7 +6,7 @@
 use super::Shard;
 use super::commands::not_a_member;
 use super::owner::{event_data, thread_data};
-use super::pending::{Asked, Pending};
+use super::pending::{Asked, Pending, Wanted};
 use crate::chat::subscribers::{Phase, Subscriber};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, Seq};
@@ -18,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 
 impl Shard {
     /// `subscribe` and `resume`: the heads came back. Ack first, then what was missed.
-    pub(super) fn heads_answered(&mut self, asked: Asked, wanted: Vec<(ConversationId, Option<Seq>)>, answer: Answer) {
+    pub(super) fn heads_answered(&mut self, asked: Asked, wanted: Wanted, answer: Answer) {
         let heads = match answer {
             Answer::Heads(heads) => heads,
             Answer::Refused(refusal) => return self.refuse(asked, &refusal, true),
@@ -39,11 +39,13 @@ impl Shard {
                 return self.refuse(asked, &Refusal::new(ErrorCode::Conflict, words), true);
             }
         }
+        let Wanted { conversations: wanted, impossible } = wanted;
         let head_of = |conversation: ConversationId| by_conversation.get(&conversation).copied();
         let is_resume = crate::wire::command::Command::NAMES.get(asked.command) == Some(&"resume");
         if is_resume {
             let known: Map<_, _> = heads.iter().map(|(c, seq)| (c.to_string(), json!({ "last_seq": seq }))).collect();
-            let refused: Vec<_> = wanted.iter().map(|(c, _)| *c).filter(|c| head_of(*c).is_none()).collect();
+            let refused = wanted.iter().map(|(c, _)| *c).filter(|c| head_of(*c).is_none()).map(|c| c.to_string());
+            let refused: Vec<_> = refused.chain(impossible).collect();
             self.acknowledge(asked, &json!({ "conversations": known, "not_member": refused }));
         } else {
             match wanted.first().and_then(|(c, _)| head_of(*c)) {

@@ -1,11 +1,11 @@
 //! Commands: what is answered here, what is read, what is sent to an owner.
 
 use super::Shard;
-use super::pending::{Asked, Origin, Pending};
+use super::pending::{Asked, Origin, Pending, Wanted};
 use super::send::NewMessage;
 use super::session::Client;
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{ConnId, ConversationId, MAX_SAFE_INTEGER, Seq, UserId};
+use crate::ids::{ConnId, ConversationId, ConversationPrefix, MAX_SAFE_INTEGER, Seq, UserId};
 use crate::latency::Stage;
 use crate::limits::{READ_DEADLINE_MS, TYPING_INTERVAL_MS};
 use crate::mesh::frame::{Answer, Query, ReadRequest, Request, Token};
@@ -65,11 +65,13 @@ impl Shard {
                 self.read_for(asked, user, Query::Members { conversation, cursor, limit });
             }
             Command::Subscribe { conversation, after } => {
-                self.look_up_heads(asked, user, vec![(conversation, after)]);
+                let wanted = Wanted { conversations: vec![(conversation, after)], impossible: Vec::new() };
+                self.look_up_heads(asked, user, Query::Head(conversation), wanted);
             }
-            Command::Resume { cursors } => {
-                let wanted = cursors.into_iter().map(|(conversation, seq)| (conversation, Some(seq))).collect();
-                self.look_up_heads(asked, user, wanted);
+            Command::Resume { cursors, impossible } => {
+                let query = Query::Heads(cursors.iter().map(|(conversation, _)| *conversation).collect());
+                let conversations = cursors.into_iter().map(|(conversation, seq)| (conversation, Some(seq))).collect();
+                self.look_up_heads(asked, user, query, Wanted { conversations, impossible });
             }
             Command::Unsubscribe { conversation } => match asked.origin.connection() {
                 Some(conn) => {
@@ -97,11 +99,10 @@ impl Shard {
         }
     }
 
-    fn look_up_heads(&mut self, asked: Asked, user: UserId, wanted: Vec<(ConversationId, Option<Seq>)>) {
+    fn look_up_heads(&mut self, asked: Asked, user: UserId, query: Query, wanted: Wanted) {
         if asked.origin.connection().is_none() {
             return self.refuse(asked, &needs_a_socket(), true);
         }
-        let query = Query::Heads(wanted.iter().map(|(conversation, _)| *conversation).collect());
         if let Err(refusal) = self.may_read(&asked, user, &query) {
             return self.refuse_later(asked, refusal);
         }
@@ -125,7 +126,11 @@ impl Shard {
             if !throttled {
                 session.typed = Some((conversation, now_ms));
             }
-            (throttled, session.subscriptions.contains(&conversation))
+            // In a direct conversation a block may have come since the subscription.
+            (
+                throttled,
+                conversation.prefix() != ConversationPrefix::Direct && session.subscriptions.contains(&conversation),
+            )
         });
         match subscribed {
             Some((true, _)) => self.forget(asked),
@@ -134,7 +139,7 @@ impl Shard {
                 self.forget(asked);
             }
             Some((false, false)) | None => {
-                let query = Query::Heads(vec![conversation]);
+                let query = Query::HeadForTyping(conversation);
                 if let Err(Pending::Typing(asked, ..)) =
                     self.read(user, query, Pending::Typing(asked, conversation, user))
                 {

@@ -39,12 +39,20 @@ pub struct Asked {
     pub at: Instant,
 }
 
+/// What `subscribe` and `resume` ask for.
+pub struct Wanted {
+    /// Conversations, each with the cursor to replay from.
+    pub conversations: Vec<(ConversationId, Option<Seq>)>,
+    /// Cursors of conversations that cannot exist.
+    pub impossible: Vec<String>,
+}
+
 /// What an answer is for.
 pub enum Pending {
     /// A command: the answer is its reply.
     Command(Asked),
     /// `subscribe` and `resume`: the heads of these conversations.
-    Subscribe(Asked, Vec<(ConversationId, Option<Seq>)>),
+    Subscribe(Asked, Wanted),
     /// A change: the conversation it belongs to. With its row in the table of changes, and what it is given.
     Change(Asked, UserId, usize, Arguments),
     /// `get_presence`: which of the users may be seen.

@@ -5,7 +5,7 @@ use super::{rows, sql};
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::error_limited;
 use crate::ids::{ConversationId, Seq, UserId};
-use crate::limits::RESUME_CONVERSATIONS_MAX;
+use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, WELCOME_HEADS_BYTES_MAX};
 use crate::mesh::frame::{Answer, LogPage, Query};
 use crate::mesh::record::{ConversationHead, LogEntry, MessagePage, OpenedSession, Profile, rfc3339};
 use serde_json::{Value, json};
@@ -35,17 +35,27 @@ pub async fn answer(reader: &mut Reader, query: &Query) -> Result<Answer, Failur
         }
         Query::Heads(conversations) => {
             let numbers: Vec<i64> = conversations.iter().map(|c| c.number()).collect();
-            let first = numbers.first().copied().unwrap_or(0);
-            let [access, found] = reader.transaction([(sql::ACCESS, &[&first]), (sql::HEADS, &[&numbers])]).await?;
-            if numbers.len() == 1 {
-                permit(&access)?; // of several, the answer lists those that may be read
+            let [found] = reader.transaction([(sql::HEADS, &[&numbers])]).await?;
+            Ok(heads(&found)?)
+        }
+        Query::Head(conversation) => {
+            let number = conversation.number();
+            let numbers = [number];
+            let [access, found] =
+                reader.transaction([(sql::ACCESS, &[&number]), (sql::HEADS, &[&numbers.as_slice()])]).await?;
+            permit(&access)?;
+            Ok(heads(&found)?)
+        }
+        Query::HeadForTyping(conversation) => {
+            let number = conversation.number();
+            let [access, found] =
+                reader.transaction([(sql::ACCESS, &[&number]), (sql::HEAD_FOR_TYPING, &[&number])]).await?;
+            permit(&access)?;
+            if found.is_empty() {
+                let detail = "one of you has blocked the other; nothing passes between you";
+                return Err(Refusal::new(ErrorCode::Blocked, detail).into());
             }
-            let heads = found.iter().map(|row| {
-                let read = || Ok::<(i64, i64), tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?));
-                let (number, seq) = read().map_err(|e| rows::unreadable(&e))?;
-                Ok((rows::conversation(number)?, Seq(seq)))
-            });
-            Ok(Answer::Heads(heads.collect::<Result<_, Refusal>>()?))
+            Ok(heads(&found)?)
         }
         Query::Log { conversation, after, limit } => log(reader, *conversation, *after, *limit).await,
         Query::HistoryAfter { conversation, after, limit } => {
@@ -105,6 +115,15 @@ pub async fn answer(reader: &mut Reader, query: &Query) -> Result<Answer, Failur
             Ok(list(&found, "members", *limit)?)
         }
     }
+}
+
+fn heads(found: &[Row]) -> Result<Answer, Refusal> {
+    let heads = found.iter().map(|row| {
+        let read = || Ok::<(i64, i64), tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?));
+        let (number, seq) = read().map_err(|e| rows::unreadable(&e))?;
+        Ok((rows::conversation(number)?, Seq(seq)))
+    });
+    Ok(Answer::Heads(heads.collect::<Result<_, Refusal>>()?))
 }
 
 fn located(found: &[Row]) -> Result<Answer, Refusal> {
@@ -209,7 +228,9 @@ async fn open_session(
     ticket: Option<&(String, i64)>,
     with_conversations: bool,
 ) -> Result<Answer, Failure> {
-    let most = if with_conversations { RESUME_CONVERSATIONS_MAX as i64 } else { 0 };
+    // One more than a connection can subscribe to, which shows that there are more.
+    let limit = if with_conversations { SUBSCRIPTIONS_PER_CONNECTION_MAX as i64 } else { 0 };
+    let most = limit + i64::from(with_conversations);
     if let Some((id, expires)) = ticket {
         let used =
             || Refusal::new(ErrorCode::Unauthenticated, "this ticket was used already; get a new one from /ws-ticket");
@@ -249,9 +270,72 @@ async fn open_session(
         };
         read().map_err(|e| rows::unreadable(&e))
     };
+    let mut listed = conversations.iter().map(head).collect::<Result<Vec<_>, _>>()?;
+    let has_more = bound_heads(&mut listed, limit as usize);
     Ok(Answer::Session(Box::new(OpenedSession {
         profile: read_profile().map_err(|e| rows::unreadable(&e))?,
         session: crate::ids::SessionId(session),
-        conversations: conversations.iter().map(head).collect::<Result<_, _>>()?,
+        conversations: listed,
+        has_more_conversations: has_more,
     })))
+}
+
+/// Counts what is written to it.
+struct ByteCount(usize);
+
+impl std::io::Write for ByteCount {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Cuts the heads to what one `welcome` carries: `most` of them, and [`WELCOME_HEADS_BYTES_MAX`]. Returns whether any
+/// were cut off.
+fn bound_heads(heads: &mut Vec<ConversationHead>, most: usize) -> bool {
+    let mut bytes = ByteCount(0);
+    let fitting = heads.iter().take_while(|head| {
+        let written = serde_json::to_writer(&mut bytes, head);
+        bytes.0 += 1; // the comma
+        written.is_ok() && bytes.0 < WELCOME_HEADS_BYTES_MAX
+    });
+    let kept = fitting.count().min(most);
+    let has_more = kept < heads.len();
+    heads.truncate(kept);
+    has_more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_welcome_carries_the_newest_heads_that_fit() {
+        let head = |name: String| ConversationHead {
+            id: ConversationId::from_number(9_007_199_254_740_986).unwrap(),
+            kind: "private_room".to_owned(),
+            name: Some(name),
+            last_seq: Seq(crate::ids::MAX_SAFE_INTEGER),
+            read_seq: Seq(crate::ids::MAX_SAFE_INTEGER),
+            role: "moderator".to_owned(),
+        };
+        let bytes = |heads: &[ConversationHead]| serde_json::to_string(heads).unwrap().len();
+        let most = SUBSCRIPTIONS_PER_CONNECTION_MAX;
+        for (name, given, fewest, has_more) in [
+            ("a room".to_owned(), 3, 3, false),
+            ("a room".to_owned(), most + 1, most, true),
+            ("🌳".repeat(100), 1_000, 1_000, false),
+            ("🌳".repeat(100), most, 2_500, true),
+            ("\u{1b}".repeat(100), most, 2_000, true),
+        ] {
+            let mut heads = vec![head(name.clone()); given];
+            assert_eq!(bound_heads(&mut heads, most), has_more, "{given} of {name:?}");
+            assert!((fewest..=most).contains(&heads.len()), "{given} of {name:?}: {} heads", heads.len());
+            assert!(bytes(&heads) <= WELCOME_HEADS_BYTES_MAX, "{given} of {name:?}: {} bytes", bytes(&heads));
+        }
+    }
 }

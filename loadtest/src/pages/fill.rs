@@ -33,8 +33,9 @@ const MEMBERS: &str = "SELECT u.id, u.username FROM conversation_members m JOIN 
     WHERE m.conversation_id = $1 ORDER BY m.user_id = $2 DESC, u.id";
 const LAST_SEQ: &str = "SELECT last_seq FROM conversations WHERE id = $1";
 const INSERT_MESSAGES: &str = "INSERT INTO messages \
-    (conversation_id, seq, id, sender_id, parent_message_id, created_at, content, client_message_id) \
-    SELECT c, s, i, u, p, to_timestamp(0) + t * interval '1 microsecond', x, 'filled-' || i \
+    (conversation_id, seq, ordinal, id, sender_id, parent_message_id, created_at, content, client_message_id) \
+    SELECT c, s, (SELECT k.last_ordinal FROM conversations k WHERE k.id = c) + row_number() OVER (PARTITION BY c ORDER BY s), \
+        i, u, p, to_timestamp(0) + t * interval '1 microsecond', x, 'filled-' || i \
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[]) \
         AS f (c, s, i, u, p, t, x)";
 const INSERT_EVENTS: &str = "INSERT INTO conversation_events \
@@ -48,7 +49,8 @@ const INSERT_REACTIONS: &str = "INSERT INTO message_reactions (message_id, emoji
 const INSERT_PINS: &str = "INSERT INTO message_pins (conversation_id, message_id, pinned_by, pinned_at, seq) \
     SELECT c, m, u, to_timestamp(0) + t * interval '1 microsecond', s \
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS f (c, m, u, t, s)";
-const MOVE_HEADS: &str = "UPDATE conversations c SET last_seq = f.s \
+const MOVE_HEADS: &str = "UPDATE conversations c SET last_seq = f.s, last_ordinal = c.last_ordinal + \
+        (SELECT count(*) FROM messages m WHERE m.conversation_id = c.id AND m.seq > c.last_seq) \
     FROM unnest($1::bigint[], $2::bigint[]) AS f (c, s) WHERE c.id = f.c";
 /// Most readers have a few unread messages; the absent one keeps the marker of the day of joining.
 const MOVE_MARKERS: &str = "UPDATE conversation_members m SET read_seq = greatest(m.read_seq, c.last_seq - m.user_id % 20) \
@@ -58,7 +60,7 @@ const SIZE: &str = "SELECT pg_database_size(current_database())";
 const INDEX_SIZE: &str = "SELECT pg_total_relation_size('message_search')";
 
 /// What must count nothing, and what it means when it does.
-const CHECKS: [(&str, &str); 6] = [
+const CHECKS: [(&str, &str); 7] = [
     (
         "conversations whose log has a gap",
         "SELECT count(*) FROM conversations c WHERE c.last_seq <> \
@@ -76,6 +78,13 @@ const CHECKS: [(&str, &str); 6] = [
         "SELECT count(*) FROM conversation_statistics s WHERE s.message_count <> \
             (SELECT count(*) FROM messages m WHERE m.conversation_id = s.conversation_id \
               AND m.message_type <> 'system')",
+    ),
+    (
+        "messages whose ordinal is not their number, and conversations with another last one",
+        "SELECT (SELECT count(*) FROM (SELECT m.ordinal, count(*) FILTER (WHERE m.message_type <> 'system') \
+                OVER (PARTITION BY m.conversation_id ORDER BY m.seq) AS n FROM messages m) f WHERE f.ordinal <> f.n) \
+            + (SELECT count(*) FROM conversations c WHERE c.last_ordinal <> (SELECT count(*) FROM messages m \
+                WHERE m.conversation_id = c.id AND m.message_type <> 'system'))",
     ),
     (
         "threads whose replies are counted wrongly",

@@ -18,7 +18,7 @@ BEGIN
 
     RETURN QUERY
     WITH found AS MATERIALIZED (
-        SELECT i.*, c.id AS known_conversation, c.last_seq, c.archived_at, m.user_id AS member, m.role, m.muted_until,
+        SELECT i.*, c.id AS known_conversation, c.last_seq, c.last_ordinal, c.archived_at, m.user_id AS member, m.role, m.muted_until,
                CASE WHEN c.slow_mode_s > 0 AND m.role < 'moderator' THEN c.slow_mode_s END AS slow_s,
                CASE WHEN c.direct_low IS NOT NULL
                     THEN is_blocked(c.direct_low, c.direct_high) ELSE false END AS blocked,
@@ -73,14 +73,14 @@ BEGIN
                CASE WHEN a.is_new THEN nextval('message_ids') END AS new_id
           FROM accepted a
     ), counted AS (
-        UPDATE conversations c SET last_seq = n.last_seq
+        UPDATE conversations c SET last_seq = n.last_seq, last_ordinal = c.last_ordinal + n.last_seq - c.last_seq
           FROM (SELECT conversation_id, max(new_seq) AS last_seq FROM numbered WHERE is_new GROUP BY conversation_id) n
          WHERE c.id = n.conversation_id
     ), inserted AS (
-        INSERT INTO messages (id, conversation_id, seq, sender_id, parent_message_id, message_type, content,
+        INSERT INTO messages (id, conversation_id, seq, ordinal, sender_id, parent_message_id, message_type, content,
                               client_message_id)
-        SELECT n.new_id, n.conversation_id, n.new_seq, n.sender_id, n.root_id, n.message_type::message_type, n.content,
-               n.client_message_id
+        SELECT n.new_id, n.conversation_id, n.new_seq, n.last_ordinal + n.new_seq - n.last_seq, n.sender_id, n.root_id,
+               n.message_type::message_type, n.content, n.client_message_id
           FROM numbered n WHERE n.is_new ORDER BY n.conversation_id, n.new_seq
     )
     SELECT n.ord,

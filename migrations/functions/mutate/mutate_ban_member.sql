@@ -1,4 +1,5 @@
--- Bans a user and removes them if they are a member. Declines their request to join.
+-- Bans a user and removes them if they are a member. Declines their request to join and revokes the invitations that
+-- they created.
 -- Locks: the conversation's row (locked_conversation).
 
 CREATE FUNCTION mutate_ban_member(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
@@ -21,6 +22,7 @@ BEGIN
     END IF;
     INSERT INTO conversation_bans (conversation_id, user_id, banned_by, reason)
     VALUES (c.id, v_user, p_actor, p_arguments ->> 'reason') ON CONFLICT DO NOTHING;
+    DELETE FROM conversation_invites x WHERE x.conversation_id = c.id AND x.created_by = v_user;
     o.notices := close_request(c, v_user, p_actor, 'declined');
     o.lost := ARRAY[v_user];
     o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'user_id', v_user,

@@ -16,7 +16,7 @@ BEGIN
     IF FOUND THEN
         SELECT * INTO c FROM conversations x WHERE x.id = c.id;
         o.conversation_id := c.id;
-        o.result := jsonb_build_object('conversation', conversation_json(c, p_actor));
+        o.result := jsonb_build_object('conversation', conversation_now(c.id, p_actor));
         o.events := events_of_mutation(p_mutation_id);
         SELECT array_agg(m.user_id) INTO o.gained FROM conversation_members m WHERE m.conversation_id = c.id;
         RETURN o;
@@ -65,6 +65,6 @@ BEGIN
         SELECT * INTO c FROM conversations x WHERE x.id = c.id;
     END IF;
     o.conversation_id := c.id;
-    o.result := jsonb_build_object('conversation', conversation_json(c, p_actor));
+    o.result := jsonb_build_object('conversation', conversation_now(c.id, p_actor));
     RETURN o;
 END $$;

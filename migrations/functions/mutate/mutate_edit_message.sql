@@ -1,5 +1,5 @@
 -- Replaces the text of the actor's own message. The trigger keep_edits keeps the earlier text, 50 of them at most.
--- The log stores no text: a replay reads the present one.
+-- The log stores no text: a replay reads the present one. An edit to the text that the message has changes nothing.
 -- Locks: the conversation's row (locked_conversation).
 
 CREATE FUNCTION mutate_edit_message(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
@@ -17,6 +17,10 @@ BEGIN
     PERFORM refuse_deleted(h);
     IF h.sender_id <> p_actor THEN
         PERFORM refuse('forbidden', 'only its author can edit a message');
+    ELSIF has_text(h.id, p_arguments ->> 'content') THEN
+        o.conversation_id := c.id;
+        o.result := jsonb_build_object('message_id', h.id, 'seq', c.last_seq, 'edited_at', rfc3339(h.edited_at));
+        RETURN o;
     ELSIF (SELECT count(*) FROM message_edits e WHERE e.message_id = h.id) >= 50 THEN
         PERFORM refuse('conflict', 'a message can be edited 50 times; write a new one');
     ELSIF v_window > 0 AND h.created_at < now() - make_interval(secs => v_window) THEN

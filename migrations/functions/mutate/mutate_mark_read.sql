@@ -1,5 +1,6 @@
 -- Moves the actor's read marker forward, never back. The marker is not in the change log, so a repeat changes nothing.
--- Members receive it unless the reader keeps receipts private or the conversation has more than 1,000 members.
+-- Members receive it unless the reader keeps receipts private, the conversation has more than 1,000 members, or it is a
+-- direct one and one of the two has blocked the other.
 -- Locks: the conversation's row (locked_conversation).
 
 CREATE FUNCTION mutate_mark_read(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
@@ -21,6 +22,7 @@ BEGIN
         UPDATE conversation_members m SET read_seq = v_after WHERE m.conversation_id = c.id AND m.user_id = p_actor;
         v_payload := jsonb_build_object('user_id', p_actor, 'read_seq', v_after);
         IF (SELECT u.receipts_private FROM users u WHERE u.id = p_actor)
+           OR (c.kind = 'direct' AND is_blocked(c.direct_low, c.direct_high))
            OR (SELECT s.member_count > 1000 FROM conversation_statistics s WHERE s.conversation_id = c.id) THEN
             o.notices := jsonb_build_array(jsonb_build_object(
                 'users', ARRAY[p_actor], 'kind', 'read_updated', 'payload', v_payload));
@@ -29,6 +31,6 @@ BEGIN
         END IF;
     END IF;
     o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'read_seq', v_after,
-        'unread_count', unread_messages(c.id, p_actor, v_after));
+        'unread_count', unread_messages(c, p_actor, v_after));
     RETURN o;
 END $$;

@@ -2,8 +2,8 @@
 
 CREATE FUNCTION read_list_public_rooms(p_arguments jsonb) RETURNS jsonb LANGUAGE sql STABLE AS $$
     SELECT page_json('conversations', (
-        SELECT jsonb_agg(jsonb_build_object('key', c.id, 'value', conversation_json(c, app_user_id())) ORDER BY c.id)
-          FROM (SELECT x.* FROM conversations x
+        SELECT jsonb_agg(jsonb_build_object('key', c.id, 'value', c.json) ORDER BY c.id)
+          FROM (SELECT x.id, x.json FROM shown_conversations(app_user_id()) x
                  WHERE x.kind = 'public_room' AND x.archived_at IS NULL
                    AND x.id > coalesce((p_arguments ->> 'cursor')::bigint, 0)
                    AND (p_arguments ->> 'query' IS NULL OR strpos(folded(x.name), folded(p_arguments ->> 'query')) > 0)

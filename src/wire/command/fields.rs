@@ -7,6 +7,12 @@ use crate::wire::command::HistoryWindow;
 use crate::wire::value::{Map, Value};
 use std::borrow::Cow;
 
+/// What `resume` has of conversations, by whether their ids have the form of one.
+pub(super) struct Cursors {
+    pub(super) known: Vec<(ConversationId, Seq)>,
+    pub(super) impossible: Vec<String>,
+}
+
 /// The fields of one map, taken out one by one; errors name the place.
 pub(super) struct Fields<'a> {
     pub(super) map: Map<'a>,
@@ -153,7 +159,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub(super) fn cursors(&mut self) -> Result<Vec<(ConversationId, Seq)>, Refusal> {
+    pub(super) fn cursors(&mut self) -> Result<Cursors, Refusal> {
         let map = match self.take("cursors") {
             Some(Value::Map(map)) if map.len() <= bounds::RESUME_CONVERSATIONS_MAX => map,
             Some(Value::Map(_)) => {
@@ -164,12 +170,17 @@ impl<'a> Fields<'a> {
             Some(other) => return Err(self.wrong("cursors", "a map of conversation id to seq", &other)),
             None => return Err(self.missing("cursors")),
         };
-        map.into_iter()
-            .map(|(key, value)| match value {
-                Value::Integer(seq @ 0..=MAX_SAFE_INTEGER) => Ok((conversation(&key, "data.cursors")?, Seq(seq))),
-                other => Err(self.wrong("cursors", "a map of conversation id to seq", &other)),
-            })
-            .collect()
+        let mut cursors = Cursors { known: Vec::with_capacity(map.len()), impossible: Vec::new() };
+        for (key, value) in map {
+            match (ConversationId::parse(&key), value) {
+                (Some(conversation), Value::Integer(seq @ 0..=MAX_SAFE_INTEGER)) => {
+                    cursors.known.push((conversation, Seq(seq)));
+                }
+                (None, Value::Integer(0..=MAX_SAFE_INTEGER)) => cursors.impossible.push(key.into_owned()),
+                (_, other) => return Err(self.wrong("cursors", "a map of conversation id to seq", &other)),
+            }
+        }
+        Ok(cursors)
     }
 }
 

@@ -81,6 +81,8 @@ pub enum Command<'a> {
     },
     Resume {
         cursors: Vec<(ConversationId, Seq)>,
+        /// Keys of `cursors` that cannot be the id of a conversation.
+        impossible: Vec<String>,
     },
     Typing {
         conversation: ConversationId,
@@ -263,7 +265,10 @@ impl<'a> Command<'a> {
                 after: data.optional_integer("after_seq", 0, MAX_SAFE_INTEGER)?.map(Seq),
             },
             "unsubscribe" => Self::Unsubscribe { conversation: data.conversation()? },
-            "resume" => Self::Resume { cursors: data.cursors()? },
+            "resume" => {
+                let fields::Cursors { known, impossible } = data.cursors()?;
+                Self::Resume { cursors: known, impossible }
+            }
             "typing" => Self::Typing { conversation: data.conversation()? },
             "ping" => Self::Ping,
             "set_presence" => Self::SetPresence {
@@ -353,7 +358,7 @@ mod tests {
     #[test]
     fn names_and_indices_agree() {
         assert_eq!(Command::NAMES[Command::Ping.index()], "ping");
-        let resume = Command::Resume { cursors: vec![] };
+        let resume = Command::Resume { cursors: vec![], impossible: vec![] };
         assert_eq!(Command::NAMES[resume.index()], "resume");
         let names: std::collections::BTreeSet<_> = Command::NAMES.iter().collect();
         assert_eq!(names.len(), Command::NAMES.len(), "no name stands twice");
