@@ -87,7 +87,7 @@ WITH made AS (
     RETURNING id
 )
 INSERT INTO conversation_members (conversation_id, user_id, role, joined_seq)
-SELECT id, $1, 'owner', 1 FROM made UNION ALL SELECT id, $2, 'member', 1 FROM made";
+SELECT id, $1, 'owner'::member_role, 1 FROM made UNION ALL SELECT id, $2, 'member', 1 FROM made";
 
 #[tokio::test]
 async fn a_welcome_lists_and_subscribes_as_many_conversations_as_a_connection_can_have() {

@@ -9,10 +9,10 @@ BEGIN
         RETURN 0;
     ELSIF c.last_seq - p_read_seq <= 100 THEN
         RETURN (SELECT count(*) FROM messages x
-                 WHERE x.conversation_id = c.id AND x.seq > p_read_seq AND x.seq <= c.last_seq
-                   AND x.sender_id <> p_user AND x.deleted_at IS NULL AND x.message_type <> 'system');
+                 WHERE x.conversation_id = c.id AND x.seq > p_read_seq AND x.sender_id <> p_user
+                   AND x.deleted_at IS NULL AND x.message_type <> 'system');
     END IF;
-    RETURN c.last_ordinal - excluded_messages(c, p_user, p_read_seq) - coalesce((
+    RETURN c.last_ordinal - excluded_messages(c.id, p_user, p_read_seq) - coalesce((
         SELECT x.ordinal FROM messages x
          WHERE x.conversation_id = c.id AND x.seq <= p_read_seq ORDER BY x.seq DESC LIMIT 1), 0);
 END $$;
