@@ -350,7 +350,7 @@ async fn a_set_that_postgresql_refuses_names_its_file_and_leaves_nothing() {
     for (path, from, to, says) in [
         ("rules/refuse.sql", "RAISE EXCEPTION", "RAISE EXCEPTIONAL", "exceptional"),
         ("views/rfc3339.sql", "to_char(t", "to_char(nonsense", "nonsense"),
-        ("views/shown_messages.sql", "m.id, m.content", "m.id, m.contents", "contents"),
+        ("views/shown_messages.sql", "m.message_type", "m.message_types", "message_types"),
         ("triggers/keep_edits.sql", "ON messages", "ON massages", "massages"),
     ] {
         let broken = edited(path, |text| text.replace(from, to));

@@ -7,12 +7,13 @@ pub mod rule_sets;
 pub const COMMIT_MESSAGES: &str = "SELECT ord, verdict, message_id, seq, created_at, parent_message_id, username, \
     display_name, retry_after_ms FROM commit_messages($1, $2, $3, $4, $5, $6)";
 
-/// What the triggers made of these messages: who is mentioned, and the thread that a reply is in.
-pub const AFTERMATH_OF: &str = "SELECT message_id, mentions, root_id, reply_count, last_reply_at FROM aftermath_of($1)";
+/// What the triggers recorded for these messages: who is mentioned, and the thread that a reply is in.
+pub const MENTIONS_AND_THREADS: &str =
+    "SELECT message_id, mentions, root_id, reply_count, last_reply_at FROM mentions_and_threads($1)";
 
-/// A run of any other mutations.
-pub const APPLY_MUTATIONS: &str = "SELECT ord, verdict, detail, conversation_id, events, result, gained, lost, signal, \
-    notices, parted, retry_after_ms FROM apply_mutations($1, $2, $3, $4, $5)";
+/// A run of any other mutations; the outcome's columns are those of the type `mutation_outcome`.
+pub const APPLY_MUTATIONS: &str = "SELECT ord, verdict, detail, retry_after_ms, (outcome).* \
+    FROM apply_mutations($1, $2, $3, $4, $5)";
 
 /// A read's transaction: one snapshot for all of its statements.
 pub const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
@@ -24,36 +25,24 @@ pub const SET_READER: &str = "SELECT set_config('app.user_id', $1, true), set_co
 /// May the user look into a conversation?
 pub const ACCESS: &str = "SELECT app_access($1)";
 
-macro_rules! message_columns {
-    () => {
-        "SELECT m.seq, m.id, m.sender_id, u.username, u.display_name, \
-            CASE WHEN m.deleted_at IS NULL THEN m.content ELSE '' END, m.message_type::text, m.parent_message_id, \
-            CASE WHEN m.sender_id = app_user_id() AND NOT starts_with(m.client_message_id, E'\\x01') \
-                 THEN m.client_message_id END, \
-            m.created_at, m.edited_at, m.deleted_at IS NOT NULL, t.reply_count, t.last_reply_at, \
-            (SELECT array_agg(x.user_id ORDER BY x.user_id) FROM message_mentions x WHERE x.message_id = m.id), \
-            m.conversation_id, \
-            CASE WHEN (SELECT true FROM message_reactions x WHERE x.message_id = m.id LIMIT 1) \
-                 THEN message_reactions_json(m.id) END, \
-            coalesce((SELECT true FROM message_pins p \
-                       WHERE p.conversation_id = m.conversation_id AND p.message_id = m.id LIMIT 1), false), \
-            p.reply_count, p.last_reply_at, CASE WHEN m.deleted_at IS NULL THEN m.system END \
-         FROM messages m JOIN users u ON u.id = m.sender_id \
-         LEFT JOIN thread_statistics t ON t.root_message_id = m.id \
-         LEFT JOIN thread_statistics p ON p.root_message_id = m.parent_message_id "
+macro_rules! messages_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT row_to_json(s) AS message, p.reply_count, p.last_reply_at FROM shown_messages s \
+             LEFT JOIN thread_statistics p ON p.root_message_id = s.parent_message_id WHERE s.conversation_id = $1 AND ",
+            $condition
+        )
     };
 }
 
-/// Messages after a seq, ascending.
-pub const MESSAGES_AFTER: &str =
-    concat!(message_columns!(), "WHERE m.conversation_id = $1 AND m.seq > $2 ORDER BY m.seq LIMIT $3");
+/// Messages after a seq, ascending, each with the state of the thread that it replies to.
+pub const MESSAGES_AFTER: &str = messages_where!("s.seq > $2 ORDER BY s.seq LIMIT $3");
 /// Messages before a seq, descending.
-pub const MESSAGES_BEFORE: &str =
-    concat!(message_columns!(), "WHERE m.conversation_id = $1 AND m.seq < $2 ORDER BY m.seq DESC LIMIT $3");
+pub const MESSAGES_BEFORE: &str = messages_where!("s.seq < $2 ORDER BY s.seq DESC LIMIT $3");
 /// Where a message stands in its conversation.
 pub const SEQ_OF_MESSAGE: &str = "SELECT seq FROM messages WHERE conversation_id = $1 AND id = $2";
 /// Mutations that are not messages after a seq, ascending.
-pub const EVENTS_AFTER: &str = "SELECT seq, kind, event_payload(conversation_id, kind, payload), created_at \
+pub const EVENTS_AFTER: &str = "SELECT seq, kind, event_payload(conversation_id, kind, payload) AS payload, created_at \
     FROM conversation_events \
     WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
 
