@@ -22,7 +22,7 @@ pub const COMMIT: &str = "COMMIT";
 /// Who reads, and the milliseconds that each statement has; for this transaction only.
 pub const SET_READER: &str = "SELECT set_config('app.user_id', $1, true), set_config('statement_timeout', $2, true)";
 
-/// May the user look into a conversation?
+/// Whether the user may read a conversation.
 pub const ACCESS: &str = "SELECT app_access($1)";
 
 macro_rules! messages_where {
@@ -39,7 +39,7 @@ macro_rules! messages_where {
 pub const MESSAGES_AFTER: &str = messages_where!("s.seq > $2 ORDER BY s.seq LIMIT $3");
 /// Messages before a seq, descending.
 pub const MESSAGES_BEFORE: &str = messages_where!("s.seq < $2 ORDER BY s.seq DESC LIMIT $3");
-/// Where a message stands in its conversation.
+/// The seq of a message of this conversation.
 pub const SEQ_OF_MESSAGE: &str = "SELECT seq FROM messages WHERE conversation_id = $1 AND id = $2";
 /// Mutations that are not messages after a seq, ascending.
 pub const EVENTS_AFTER: &str = "SELECT seq, kind, event_payload(conversation_id, kind, payload) AS payload, created_at \
@@ -49,14 +49,14 @@ pub const EVENTS_AFTER: &str = "SELECT seq, kind, event_payload(conversation_id,
 /// Indexes the next messages of a conversation for the search: so many at most, and so many bytes. Whether it has more,
 /// how old the oldest of them is in seconds, and how many PostgreSQL could not index.
 pub const INDEX_MESSAGES: &str = "SELECT has_more, lag_s, passed_over FROM index_messages($1, $2, $3)";
-/// Conversations whose log is ahead of the search index.
+/// Conversations with messages that are not indexed yet.
 pub const UNINDEXED_CONVERSATIONS: &str = "SELECT unindexed_conversations($1, $2)";
 
 /// `read_<name>(arguments)`; the name is one of the server's own table.
 pub const LOOK_UP: &str = "SELECT look_up($1, $2)";
-/// Where a message belongs, for somebody who may see it.
+/// The conversation of a message that the user may see.
 pub const CONVERSATION_OF_MESSAGE: &str = "SELECT conversation_of_message($1)";
-/// Where an invitation leads.
+/// The conversation that an invitation leads to.
 pub const CONVERSATION_OF_INVITE: &str = "SELECT conversation_of_invite($1)";
 
 /// The newest seq of those of the given conversations in which the user is a member.
@@ -87,11 +87,11 @@ pub const LIST_MEMBERS: &str = "SELECT u.id, user_json(u) || jsonb_build_object(
 /// The user of a session that is not revoked.
 pub const OPEN_SESSION: &str = "SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.created_at \
     FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1 AND s.revoked_at IS NULL AND u.is_active";
-/// Uses a ticket up; no row when somebody was faster.
+/// Uses a ticket up; no row when another connection was faster.
 pub const SPEND_TICKET: &str = "INSERT INTO spent_tickets (ticket_id, user_id, expires_at) \
     VALUES ($1, app_user_id(), to_timestamp($2::bigint)) ON CONFLICT DO NOTHING RETURNING ticket_id";
 
-/// What durability and isolation hang on.
+/// The settings that durability and isolation depend on.
 pub const SAFETY: &str = "SELECT current_setting('fsync'), current_setting('synchronous_commit'), \
     current_setting('full_page_writes'), current_setting('server_version_num')::int, current_user::text, \
     (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user)";
