@@ -218,7 +218,7 @@ fn refusal(full: Full) -> Refusal {
         Full::User => Refusal::new(
             ErrorCode::RateLimited,
             format!(
-                "{READS_PER_USER_MAX} of your reads are waiting already; wait for their answers before you ask more"
+                "{READS_PER_USER_MAX} of your reads are waiting already. Wait for their answers before you send more."
             ),
         )
         .retry_after(1_000),
