@@ -200,12 +200,7 @@ impl Reads {
 
     fn reply(&self, request: &ReadRequest, answer: Answer) {
         let shard = request.token.shard;
-        let result = Box::new(ReadResult {
-            token: request.token,
-            user: request.user,
-            commanded: request.query.is_commanded(),
-            answer,
-        });
+        let result = Box::new(ReadResult { token: request.token, answer });
         if self.mesh.storage(shard).results.try_push(result).is_err() {
             stop_process("a reserved place for a read's result was taken");
         }
