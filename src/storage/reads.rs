@@ -103,8 +103,10 @@ impl Reads {
                 None => self.work.notified().await,
                 Some(Next::TooLate(waiting)) => self.refuse_late(&waiting),
                 Some(Next::Run(waiting)) => {
+                    let began = Instant::now();
                     let answer = self.run(&waiting).await;
-                    self.queue().finish(waiting.class, waiting.user);
+                    let now = Instant::now();
+                    self.queue().finish(waiting.class, waiting.user, now - began, now);
                     self.reply(&waiting.read, answer);
                 }
             }
