@@ -5,15 +5,13 @@
 //! what one connection can have refused in a second is bounded by what it may have in flight.
 
 use super::Shard;
-use super::pending::{Asked, Origin};
+use super::requests::{Asked, Origin};
 use super::send::Budget;
+use super::world::World;
 use crate::chat::budget::Rate;
 use crate::error::Refusal;
 use crate::ids::UserId;
-use crate::limits::{
-    Limits, PAGES_IN_FLIGHT_PER_SHARD, READ_REFUSAL_PAUSE_MS, READS_BURST_PART, READS_IN_FLIGHT_PER_SHARD,
-    READS_PER_MESSAGE, READS_PER_MINUTE_MIN, READS_PER_USER_MAX,
-};
+use crate::limits::{Limits, READ_REFUSAL_PAUSE_MS, READS_BURST_PART, READS_PER_MESSAGE, READS_PER_MINUTE_MIN};
 use crate::mesh::frame::Query;
 use std::time::Duration;
 
@@ -36,33 +34,10 @@ pub(super) fn rate(limits: &Limits) -> Rate {
     Rate::per_minute(per_minute(limits)).with_burst_part(READS_BURST_PART)
 }
 
-impl Shard {
+impl<W: World> Shard<W> {
     /// Takes what a command asks to see from its user's budget.
     pub(super) fn may_read(&mut self, asked: &Asked, user: UserId, query: &Query) -> Result<(), Refusal> {
-        self.take_budget(asked, user, Budget::Reads, query.cost())
-    }
-
-    /// Whether one more read may go to the I/O shard. Admissions and replays have a part of the slots to themselves.
-    pub(super) fn has_room_for(&self, user: UserId, query: &Query) -> bool {
-        if !query.is_commanded() {
-            return self.reads_in_flight < READS_IN_FLIGHT_PER_SHARD;
-        }
-        let of_user = self.reads_by_user.get(&user).copied().unwrap_or(0);
-        self.reads_in_flight < PAGES_IN_FLIGHT_PER_SHARD && of_user < READS_PER_USER_MAX
-    }
-
-    /// A read came back.
-    pub(super) fn read_answered(&mut self, user: UserId, commanded: bool) {
-        self.reads_in_flight -= 1;
-        if !commanded {
-            return;
-        }
-        if let Some(of_user) = self.reads_by_user.get_mut(&user) {
-            *of_user -= 1;
-            if *of_user == 0 {
-                self.reads_by_user.remove(&user);
-            }
-        }
+        self.spend(asked, user, Budget::Reads, query.cost())
     }
 
     /// Refuses a command that asked too much, a little later when it came over a WebSocket.
@@ -72,7 +47,7 @@ impl Shard {
                 let due_ms = self.now_ms + READ_REFUSAL_PAUSE_MS;
                 self.late_refusals.push_back(LateRefusal { due_ms, asked, refusal });
             }
-            Origin::Http(_) => self.refuse(asked, &refusal, true),
+            Origin::Http(_) => self.refuse(asked, &refusal),
         }
     }
 
@@ -83,14 +58,13 @@ impl Shard {
                 return;
             }
             let Some(late) = self.late_refusals.pop_front() else { return };
-            self.refuse(late.asked, &late.refusal, true);
+            self.refuse(late.asked, &late.refusal);
         }
     }
 
     /// Shows the queue of admissions to the metrics.
     pub(super) fn show_admissions(&self) {
-        let oldest =
-            self.admissions_waiting.front().map_or(Duration::ZERO, |(since, _)| self.now.duration_since(*since));
-        self.counters.admissions.set(self.admissions_waiting.len(), oldest);
+        let oldest = self.requests.oldest_admission().map_or(Duration::ZERO, |since| self.now.duration_since(since));
+        self.counters.admissions.set(self.requests.admissions_waiting(), oldest);
     }
 }
