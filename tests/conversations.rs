@@ -83,7 +83,8 @@ async fn a_welcome_says_who_and_where_one_is() {
 const MANY_ROOMS: &str = "
 WITH made AS (
     INSERT INTO conversations (id, kind, name, owner_id, last_seq)
-    SELECT nextval('conversation_numbers') * 4 + 2, 'private_room', 'room ' || n, $1, 1 FROM generate_series(1, $3) n
+    SELECT nextval('conversation_numbers') * 4 + 2, 'private_room', 'room ' || n, $1, 1
+      FROM generate_series(1, $3::bigint) n
     RETURNING id
 )
 INSERT INTO conversation_members (conversation_id, user_id, role, joined_seq)
