@@ -46,10 +46,12 @@ CREATE TABLE message_mentions (
     user_id         bigint NOT NULL REFERENCES users ON DELETE CASCADE,
     conversation_id bigint NOT NULL,
     seq             bigint NOT NULL,
+    sender_id       bigint NOT NULL,
     PRIMARY KEY (message_id, user_id)
 );
 CREATE INDEX message_mentions_by_user ON message_mentions (user_id, message_id);
-CREATE INDEX message_mentions_by_place ON message_mentions (user_id, conversation_id, seq);
+-- With sender_id in it, the index alone counts the mentions by others.
+CREATE INDEX message_mentions_by_place ON message_mentions (user_id, conversation_id, seq) INCLUDE (sender_id);
 
 -- Texts that an edit replaced. The present text is in messages.
 CREATE TABLE message_edits (

@@ -10,8 +10,8 @@ BEGIN
     END IF;
     IF EXISTS (SELECT FROM new_messages WHERE strpos(content, '@') > 0)
        AND current_setting('app.user_mentions', true) IS DISTINCT FROM 'off' THEN
-        INSERT INTO message_mentions (message_id, user_id, conversation_id, seq)
-        SELECT DISTINCT n.id, m.user_id, n.conversation_id, n.seq
+        INSERT INTO message_mentions (message_id, user_id, conversation_id, seq, sender_id)
+        SELECT DISTINCT n.id, m.user_id, n.conversation_id, n.seq, n.sender_id
           FROM new_messages n
          CROSS JOIN LATERAL mentioned_names(n.content) AS mentioned
          CROSS JOIN LATERAL (

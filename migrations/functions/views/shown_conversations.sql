@@ -14,9 +14,9 @@ LANGUAGE sql STABLE AS $$
         'description', c.description, 'owner_id', c.owner_id, 'role', m.role, 'last_seq', c.last_seq,
         'read_seq', coalesce(m.read_seq, 0),
         'unread_count', unread_messages(c, p_user, m.read_seq),
-        'mention_count', (SELECT count(*) FROM message_mentions x JOIN messages y ON y.id = x.message_id
+        'mention_count', (SELECT count(*) FROM message_mentions x
                            WHERE x.conversation_id = c.id AND x.user_id = p_user AND x.seq > m.read_seq
-                             AND y.sender_id <> p_user),
+                             AND x.sender_id <> p_user),
         'member_count', coalesce(s.member_count, 0), 'last_message_at', rfc3339(s.last_message_at),
         'created_at', rfc3339(c.created_at), 'archived', c.archived_at IS NOT NULL,
         'slow_mode_s', c.slow_mode_s, 'member_limit', c.member_limit)
