@@ -67,8 +67,8 @@ pub const LIST_PAGE_MAX: i64 = 200;
 pub const RESUME_CONVERSATIONS_MAX: usize = 1_000;
 /// Conversations one connection can be subscribed to.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 10_000;
-/// `welcome.conversations`: most bytes of JSON. The frame alone must stay below twice `max_outbound_queue_bytes`: a client
-/// with more in its queue is closed at its next command.
+/// `welcome.conversations`: most bytes of JSON. The frame alone must stay below twice `max_outbound_queue_bytes`: a
+/// client with more in its queue is closed at its next command.
 pub const WELCOME_HEADS_BYTES_MAX: usize = 1_500_000;
 /// Commands of one connection that wait for an outcome.
 pub const COMMANDS_IN_FLIGHT_PER_CONNECTION_MAX: u32 = 256;

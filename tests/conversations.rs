@@ -7,9 +7,7 @@
 
 mod support;
 
-use chat_server::limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use support::{Client, Format, Log, Server, User, closed, id_of, keys, server, text, unique};
 
 /// An id that is in range and that nobody has.
@@ -76,38 +74,6 @@ async fn a_welcome_says_who_and_where_one_is() {
         client.close().await;
         let client = Client::none(server, &bob, format).await;
         assert_eq!(client.welcome.get("conversations"), None, "with subscribe=none nothing is listed");
-    }
-}
-
-/// Rooms of two users, written by SQL: `$3` of them.
-const MANY_ROOMS: &str = "
-WITH made AS (
-    INSERT INTO conversations (id, kind, name, owner_id, last_seq)
-    SELECT nextval('conversation_numbers') * 4 + 2, 'private_room', 'room ' || n, $1, 1
-      FROM generate_series(1, $3::bigint) n
-    RETURNING id
-)
-INSERT INTO conversation_members (conversation_id, user_id, role, joined_seq)
-SELECT id, $1, 'owner'::member_role, 1 FROM made UNION ALL SELECT id, $2, 'member', 1 FROM made";
-
-#[tokio::test]
-async fn a_welcome_lists_and_subscribes_as_many_conversations_as_a_connection_can_have() {
-    let server = Server::start(2, &[]);
-    let [ann, bob] = people(&server).await;
-    let database = server.database().await;
-    let mut rooms = 0;
-    for (more, listed, has_more) in [(2_500i64, 2_500, None), (8_000, SUBSCRIPTIONS_PER_CONNECTION_MAX, Some(true))] {
-        database.execute(MANY_ROOMS, &[&ann.id, &bob.id, &more]).await.unwrap();
-        rooms += more;
-        let mut client = Client::all(&server, &bob, Format::Json).await;
-        let conversations = client.welcome["conversations"].as_array().unwrap();
-        let ids: BTreeSet<&str> = conversations.iter().map(|head| text(&head["id"])).collect();
-        assert_eq!((conversations.len(), ids.len()), (listed, listed), "of {rooms} conversations");
-        assert_eq!(client.welcome.get("has_more_conversations").and_then(Value::as_bool), has_more);
-        let last = text(&conversations.last().unwrap()["id"]).to_owned();
-        server.ok(&ann, "send_message", json!({"conversation_id": last, "content": "hello"})).await;
-        let event = client.event("message_created").await;
-        assert_eq!((&event["conversation_id"], &event["seq"]), (&json!(last), &json!(2)));
     }
 }
 

@@ -153,8 +153,8 @@ CREATE POLICY writer_keeps ON message_edits FOR INSERT TO chat_writer WITH CHECK
     SELECT FROM messages m
      WHERE m.id = message_edits.message_id AND m.conversation_id = message_edits.conversation_id));
 
--- chat_owner, for the SECURITY DEFINER functions. The writer cannot read texts, so the owner indexes them. Unread messages
--- are counted by the owner too: the policies above would look up the user's conversations anew for each count.
+-- chat_owner, for the SECURITY DEFINER functions. The writer cannot read texts, so the owner indexes them. The owner
+-- also counts unread messages: the policies above would look up the user's conversations anew for each count.
 CREATE POLICY owner_resolves_membership ON conversation_members FOR SELECT TO chat_owner USING (true);
 CREATE POLICY owner_resolves_membership ON conversations FOR SELECT TO chat_owner USING (true);
 CREATE POLICY owner_resolves_blocks ON user_blocks FOR SELECT TO chat_owner USING (true);

@@ -34,7 +34,8 @@ const MEMBERS: &str = "SELECT u.id, u.username FROM conversation_members m JOIN 
 const LAST_SEQ: &str = "SELECT last_seq FROM conversations WHERE id = $1";
 const INSERT_MESSAGES: &str = "INSERT INTO messages \
     (conversation_id, seq, ordinal, id, sender_id, parent_message_id, created_at, content, client_message_id) \
-    SELECT c, s, (SELECT k.last_ordinal FROM conversations k WHERE k.id = c) + row_number() OVER (PARTITION BY c ORDER BY s), \
+    SELECT c, s, (SELECT k.last_ordinal FROM conversations k WHERE k.id = c) \
+        + row_number() OVER (PARTITION BY c ORDER BY s), \
         i, u, p, to_timestamp(0) + t * interval '1 microsecond', x, 'filled-' || i \
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[]) \
         AS f (c, s, i, u, p, t, x)";

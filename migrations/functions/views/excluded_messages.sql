@@ -1,6 +1,6 @@
 -- How many messages after the marker are never unread: the user's own ones, and the deleted ones of others.
--- Indexes have all that both counts need, so no message is read. Pages cost the same in any order: otherwise the planner
--- prefers to read the messages themselves, by seq, in a table that was never vacuumed.
+-- Indexes have all that both counts need, so no message is read. Pages cost the same in any order here: otherwise the
+-- planner prefers to read the messages themselves, by seq, in a table that was never vacuumed.
 
 CREATE FUNCTION excluded_messages(p_conversation bigint, p_user bigint, p_read_seq bigint) RETURNS bigint
 LANGUAGE plpgsql STABLE SET random_page_cost = 1 SET enable_seqscan = off SET enable_bitmapscan = off AS $$
