@@ -85,8 +85,8 @@ pub const GET_CONVERSATION: &str = "SELECT c.json FROM shown_conversations(app_u
 /// A page of a conversation's members. In a direct one (its number ends in the bits 00) a block hides the marker.
 pub const LIST_MEMBERS: &str = "SELECT u.id, user_json(u) || jsonb_build_object('role', m.role, 'joined_at', \
         rfc3339(m.joined_at), 'avatar_url', u.avatar_url, 'muted_until', rfc3339(m.muted_until), 'read_seq', \
-        CASE WHEN u.id = app_user_id() OR (NOT u.receipts_private AND (m.conversation_id & 3 <> 0 OR app_may_see(u.id))) \
-             THEN m.read_seq END) \
+        CASE WHEN u.id = app_user_id() OR (NOT u.receipts_private \
+             AND (m.conversation_id & 3 <> 0 OR app_may_see(u.id))) THEN m.read_seq END) \
     FROM conversation_members m JOIN users u ON u.id = m.user_id \
     WHERE m.conversation_id = $1 AND u.id > $2 ORDER BY u.id LIMIT $3";
 
