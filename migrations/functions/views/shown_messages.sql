@@ -11,8 +11,11 @@ SELECT m.id AS message_id, m.conversation_id, m.seq, user_json(u) AS sender,
        CASE WHEN m.deleted_at IS NULL THEN m.system END AS system, m.parent_message_id,
        CASE WHEN t.reply_count IS NOT NULL THEN jsonb_build_object(
            'reply_count', t.reply_count, 'last_reply_at', rfc3339(t.last_reply_at)) END AS thread,
-       coalesce((SELECT array_agg(x.user_id ORDER BY x.user_id) FROM message_mentions x
-                  WHERE x.message_id = m.id), '{}') AS mentions,
+       -- Without an @ there is no mention (record_mentions), and most messages need no look-up.
+       CASE WHEN strpos(m.content, '@') > 0
+            THEN coalesce((SELECT array_agg(x.user_id ORDER BY x.user_id) FROM message_mentions x
+                            WHERE x.message_id = m.id), '{}')
+            ELSE '{}' END AS mentions,
        CASE WHEN (SELECT true FROM message_reactions x WHERE x.message_id = m.id LIMIT 1)
             THEN message_reactions_json(m.id) ELSE '[]' END AS reactions,
        coalesce((SELECT true FROM message_pins p
