@@ -118,6 +118,8 @@ pub struct DatabaseConfig {
     pub max_connections: usize,
     /// Whether migrations are applied at start.
     pub auto_migrate: bool,
+    /// Whether other servers may use the database at the same time.
+    pub shared: bool,
 }
 
 /// `[security]`

@@ -122,12 +122,10 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
     tokio::select! {
         outcome = end => outcome,
         () = second_signal(&mut terminate, &mut interrupt) => {
-            tracing::warn!("a second signal: ending at once");
-            std::process::exit(1)
+            Err(BootError::CutShort("a second signal came while connections were still open"))
         }
         () = tokio::time::sleep(timeout) => {
-            tracing::warn!("server.shutdown_timeout has passed with connections still open: ending now");
-            std::process::exit(1)
+            Err(BootError::CutShort("server.shutdown_timeout has passed while connections were still open"))
         }
     }
 }

@@ -3,7 +3,9 @@
 use super::{BootError, system};
 use crate::ids::ShardId;
 use crate::latency::StorageLatencies;
-use crate::limits::SHARDS_MAX;
+use crate::limits::{
+    HEALTH_CONNECTIONS_MAX, HEALTH_HEADS_MAX, HTTP_CONNECTIONS_MAX, REFUSALS_PER_SHARD_MAX, SHARDS_MAX,
+};
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::lane::Mesh;
 use crate::shard::{self, Shard, ShardSettings};
@@ -27,6 +29,14 @@ const PREEMPT: Duration = Duration::from_hours(1);
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Memory that glommio registers for file I/O, which a shard does none of.
 const EXECUTOR_IO_MEMORY_BYTES: usize = 256 * 1024;
+
+/// Descriptors of the server itself: the log, the data directory, the runtimes, the committers and the indexer, the
+/// reservation of the database, and as many again for what libraries open for a moment.
+const OWN_DESCRIPTORS: usize = 96;
+/// Descriptors of one shard: its ring, its doorbell, its listener, and the executor's three rings; and its refusals.
+const SHARD_DESCRIPTORS: usize = 24 + REFUSALS_PER_SHARD_MAX;
+/// Fewer clients than this make no chat server.
+const CLIENTS_MIN: usize = 64;
 
 /// One thread's end: a shard's, or the I/O shard's.
 pub(super) type Ended = Result<(), String>;
@@ -60,20 +70,48 @@ pub(super) fn check_kernel() -> Result<(), BootError> {
     }
 }
 
-/// Raises the soft limit on open files to the hard one; the connections that fit below it.
-pub(super) fn raise_descriptor_limit(wanted: usize, reserved: u64) -> Result<usize, BootError> {
+/// How many connections the process may hold, by kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct ConnectionRoom {
+    /// WebSockets, and request heads that are still being received.
+    pub(super) websockets: usize,
+    /// Connections of the control plane.
+    pub(super) http: usize,
+}
+
+/// Raises the soft limit on open files to the hard one, and divides what it allows.
+pub(super) fn connection_room(wanted: usize, workers: usize, database: usize) -> Result<ConnectionRoom, BootError> {
     let (_, hard) =
         getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| system("cannot read the limit on open files")(e.into()))?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
         .map_err(|e| system("cannot raise the limit on open files")(e.into()))?;
-    let room = hard.saturating_sub(reserved) as usize;
-    if wanted > room {
+    let files = usize::try_from(hard).unwrap_or(usize::MAX);
+    let own = OWN_DESCRIPTORS + workers * SHARD_DESCRIPTORS + database;
+    let room = divide(files, own, wanted)?;
+    if room.websockets < wanted {
         tracing::warn!(
-            "limits.max_connections is {wanted}, but this process may open {hard} files: {room} connections fit; raise \
-             the limit on open files (ulimit -Hn, LimitNOFILE=) for more"
+            "limits.max_connections is {wanted}, but this process may open {files} files: {} connections fit; raise the \
+             limit on open files (ulimit -Hn, LimitNOFILE=) for more",
+            room.websockets
         );
     }
-    Ok(wanted.min(room))
+    Ok(room)
+}
+
+/// Divides `files` descriptors: `own` for the server itself, some for health checks, the rest for clients,
+/// of which HTTP gets an eighth.
+fn divide(files: usize, own: usize, wanted: usize) -> Result<ConnectionRoom, BootError> {
+    let fixed = own + HEALTH_CONNECTIONS_MAX + HEALTH_HEADS_MAX;
+    let needed = fixed + CLIENTS_MIN;
+    if files < needed {
+        return Err(BootError::Configuration(format!(
+            "this process may open {files} files, but the server needs at least {needed}; raise the limit on open files \
+             (ulimit -n, LimitNOFILE=, or --ulimit nofile= for a container)"
+        )));
+    }
+    let clients = files - fixed;
+    let http = (clients / 8).min(HTTP_CONNECTIONS_MAX);
+    Ok(ConnectionRoom { websockets: wanted.min(clients - http), http })
 }
 
 /// Starts the I/O shard.
@@ -142,4 +180,27 @@ pub(super) fn spawn_shards(
         }
     }
     Ok(shards)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn divides_the_descriptors_and_keeps_a_reserve() {
+        let kept = HEALTH_CONNECTIONS_MAX + HEALTH_HEADS_MAX;
+        let room = divide(20_000, 200, 100_000).unwrap();
+        assert_eq!(room.websockets + room.http + 200 + kept, 20_000, "{room:?}");
+        assert!(room.websockets > 15_000, "{room:?}");
+        let room = divide(1 << 20, 200, 100_000).unwrap();
+        assert_eq!(room, ConnectionRoom { websockets: 100_000, http: HTTP_CONNECTIONS_MAX });
+    }
+
+    #[test]
+    fn names_the_number_of_descriptors_that_is_needed() {
+        let needed = 200 + HEALTH_CONNECTIONS_MAX + HEALTH_HEADS_MAX + CLIENTS_MIN;
+        let error = divide(needed - 1, 200, 10).unwrap_err().to_string();
+        assert!(error.contains(&format!("at least {needed};")), "{error}");
+        assert!(divide(needed, 200, 10).is_ok());
+    }
 }

@@ -4,7 +4,8 @@
 //! are read again here ([`Rewind`]).
 //!
 //! Invariants:
-//! - at most `connections_max` connections at once; one more is told 503 and closed. Each costs a task and buffers;
+//! - at most `connections_max` connections at once, because each costs a task and buffers. Beyond it, a few more get one
+//!   answer each, and only to a health check: a full server is alive. All others get 503;
 //! - a head must be complete [`limits::REQUEST_HEAD_TIMEOUT_MS`] after the previous answer. One timer covers both a
 //!   slow head and an idle connection; without it, silent clients would fill the places. (Node.js and Apache
 //!   also close idle connections after five seconds.)
@@ -78,8 +79,10 @@ pub struct HttpServer {
 
 struct Inner {
     router: Router,
+    health_router: Router,
     runtime: Handle,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
+    health_slots: Arc<Semaphore>,
     connections_max: u32,
     phase: watch::Sender<Phase>,
 }
@@ -91,22 +94,21 @@ impl std::fmt::Debug for HttpServer {
 }
 
 impl HttpServer {
-    /// Serves with `router` on `runtime`, at most [`limits::HTTP_CONNECTIONS_MAX`] connections.
+    /// Serves at most `connections_max` connections with `router` on `runtime`, and
+    /// [`limits::HEALTH_CONNECTIONS_MAX`] more with `health_router`, one request each.
     #[must_use]
-    pub fn new(router: Router, runtime: Handle) -> Self {
-        Self::with_connections_max(router, runtime, limits::HTTP_CONNECTIONS_MAX as u32)
-    }
-
-    fn with_connections_max(router: Router, runtime: Handle, connections_max: u32) -> Self {
-        let places = Arc::new(Semaphore::new(connections_max as usize));
+    pub fn new(router: Router, health_router: Router, runtime: Handle, connections_max: usize) -> Self {
+        let connections_max = connections_max.min(limits::HTTP_CONNECTIONS_MAX) as u32;
+        let slots = Arc::new(Semaphore::new(connections_max as usize));
+        let health_slots = Arc::new(Semaphore::new(limits::HEALTH_CONNECTIONS_MAX));
         let phase = watch::Sender::new(Phase::Serving);
-        Self { inner: Arc::new(Inner { router, runtime, places, connections_max, phase }) }
+        Self { inner: Arc::new(Inner { router, health_router, runtime, slots, health_slots, connections_max, phase }) }
     }
 
     /// Connections being served.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.inner.connections_max as usize - self.inner.places.available_permits()
+        self.inner.connections_max as usize - self.inner.slots.available_permits()
     }
 
     /// Takes over a connection of which `already_read` has been read. Does not block; any thread may call it.
@@ -116,8 +118,11 @@ impl HttpServer {
             return;
         }
         let serving = *self.inner.phase.borrow() == Phase::Serving;
-        let place = Arc::clone(&self.inner.places).try_acquire_owned();
-        let Some(place) = place.ok().filter(|_| serving) else {
+        let slot = Arc::clone(&self.inner.slots).try_acquire_owned().map(|slot| (slot, false)).or_else(|_| {
+            let slot = Arc::clone(&self.inner.health_slots).try_acquire_owned();
+            slot.map(|slot| (slot, true))
+        });
+        let Some((slot, health_only)) = slot.ok().filter(|_| serving) else {
             // The socket's send buffer is empty: one write takes it all, or the client does without.
             let _ = (&stream).write(BUSY);
             let _ = stream.shutdown(Shutdown::Write);
@@ -129,13 +134,9 @@ impl HttpServer {
             Ok(stream) => {
                 let _ = stream.set_nodelay(true);
                 let stream = Rewind::new(already_read, stream);
-                self.inner.runtime.spawn(serve(
-                    self.inner.router.clone(),
-                    stream,
-                    peer,
-                    place,
-                    self.inner.phase.subscribe(),
-                ));
+                let router = if health_only { &self.inner.health_router } else { &self.inner.router };
+                let served = Served { router: router.clone(), peer, keep_alive: !health_only, _slot: slot };
+                self.inner.runtime.spawn(serve(served, stream, self.inner.phase.subscribe()));
             }
             Err(error) => tracing::warn!(%error, "a connection could not be served"),
         }
@@ -145,7 +146,7 @@ impl HttpServer {
     /// whether all ended by themselves.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.inner.phase.send_replace(Phase::Draining);
-        let all = self.inner.places.acquire_many(self.inner.connections_max);
+        let all = self.inner.slots.acquire_many(self.inner.connections_max);
         let ended = tokio::time::timeout(grace, all).await.is_ok();
         self.inner.phase.send_replace(Phase::Stopped);
         ended
@@ -162,14 +163,16 @@ pub(super) fn is_late_upgrade(request: &Request) -> bool {
         .any(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"websocket"))
 }
 
-async fn serve(
+/// A connection and what it gets.
+struct Served {
     router: Router,
-    stream: Rewind<TcpStream>,
     peer: SocketAddr,
-    place: OwnedSemaphorePermit,
-    mut phase: watch::Receiver<Phase>,
-) {
-    let _place = place;
+    keep_alive: bool,
+    _slot: OwnedSemaphorePermit,
+}
+
+async fn serve(connection: Served, stream: Rewind<TcpStream>, mut phase: watch::Receiver<Phase>) {
+    let Served { router, peer, keep_alive, _slot } = connection;
     let served = AtomicU32::new(0);
     let ending = Ending(phase.clone());
     let service = service_fn(move |request: hyper::Request<Incoming>| {
@@ -180,6 +183,8 @@ async fn serve(
         router.clone().oneshot(request)
     });
     let mut connection = http1::Builder::new()
+        .keep_alive(keep_alive)
+        .half_close(true) // a client may close its sending half after its request (RFC 9112 section 9.6)
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(limits::REQUEST_HEAD_TIMEOUT_MS))
         .max_headers(limits::REQUEST_HEADERS_MAX)
@@ -287,6 +292,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewind<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::StatusCode;
     use axum::routing::{get, post};
     use tokio::io::AsyncReadExt;
 
@@ -295,6 +301,13 @@ mod tests {
             .route("/", get(|peer: Peer| async move { peer.ip() }))
             .route("/echo", post(|body: String| async move { body }))
             .route("/slow", get(|| async { tokio::time::sleep(Duration::from_millis(100)).await }))
+    }
+
+    fn server(connections_max: usize) -> HttpServer {
+        let health_router = Router::new()
+            .route("/health", get(|| async { "well" }))
+            .fallback(|| async { StatusCode::SERVICE_UNAVAILABLE });
+        HttpServer::new(router(), health_router, Handle::current(), connections_max)
     }
 
     /// A client and the server's end of its connection.
@@ -314,7 +327,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_shard_has_read_is_served_at_every_split() {
         let request = b"POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello";
-        let server = HttpServer::new(router(), Handle::current());
+        let server = server(100);
         for at in 0..=request.len() {
             let (mut client, socket, peer) = pair().await;
             server.adopt(socket, request[..at].to_vec(), peer);
@@ -325,13 +338,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_connection_too_many_is_told_so() {
-        let server = HttpServer::with_connections_max(router(), Handle::current(), 1);
+    async fn answers_only_health_checks_when_full_and_refuses_beyond_the_reserve() {
+        let server = server(1);
         let (_first, socket, peer) = pair().await;
         server.adopt(socket, Vec::new(), peer);
-        let (mut second, socket, peer) = pair().await;
-        server.adopt(socket, b"GET / HTTP/1.1\r\n\r\n".to_vec(), peer);
-        let answer = read_to_end(&mut second).await;
+        for (path, status) in [("/health", "200"), ("/", "503")] {
+            let (mut client, socket, peer) = pair().await;
+            server.adopt(socket, format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").into_bytes(), peer);
+            let answer = read_to_end(&mut client).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+        }
+        let mut reserve = Vec::new();
+        while server.inner.health_slots.available_permits() > 0 {
+            let (client, socket, peer) = pair().await;
+            server.adopt(socket, Vec::new(), peer);
+            reserve.push(client);
+        }
+        let (mut late, socket, peer) = pair().await;
+        server.adopt(socket, b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n".to_vec(), peer);
+        let answer = read_to_end(&mut late).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
         assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
@@ -340,8 +365,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn answers_a_client_that_has_closed_its_sending_half() {
+        let server = server(100);
+        for path in ["/", "/slow"] {
+            let (mut client, socket, peer) = pair().await;
+            client.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
+            client.shutdown().await.unwrap();
+            server.adopt(socket, Vec::new(), peer);
+            let answer = read_to_end(&mut client).await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+        }
+    }
+
+    #[tokio::test]
     async fn shutdown_lets_a_request_end_and_closes_the_idle() {
-        let server = HttpServer::new(router(), Handle::current());
+        let server = server(100);
         let (mut idle, socket, peer) = pair().await;
         server.adopt(socket, Vec::new(), peer);
         let (mut busy, socket, peer) = pair().await;
@@ -359,7 +397,7 @@ mod tests {
     #[tokio::test]
     async fn a_request_that_does_not_end_is_cut_off_after_the_grace() {
         let router = Router::new().route("/", get(std::future::pending::<()>));
-        let server = HttpServer::new(router, Handle::current());
+        let server = HttpServer::new(router, Router::new(), Handle::current(), 100);
         let (mut client, socket, peer) = pair().await;
         server.adopt(socket, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_vec(), peer);
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -369,7 +407,7 @@ mod tests {
 
     #[tokio::test]
     async fn half_a_head_gets_408_and_silence_gets_nothing() {
-        let server = HttpServer::new(router(), Handle::current());
+        let server = server(100);
         let (mut half, socket, peer) = pair().await;
         server.adopt(socket, b"GET / HTTP/1.1\r\nho".to_vec(), peer);
         let (mut silent, socket, peer) = pair().await;
@@ -381,7 +419,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_head_that_is_too_large_gets_431() {
-        let server = HttpServer::new(router(), Handle::current());
+        let server = server(100);
         for head in [
             format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(limits::REQUEST_HEAD_BYTES_MAX)),
             format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(limits::REQUEST_HEADERS_MAX + 1)),

@@ -32,6 +32,7 @@ mod view;
 mod web;
 
 use crate::auth::token::TokenKeys;
+use crate::error::{ErrorCode, Refusal};
 use crate::ids::{SessionId, UserId};
 use crate::storage::accounts::Accounts;
 use axum::{
@@ -156,6 +157,17 @@ impl Control {
             .with_state(self.clone())
     }
 
+    /// Health checks only, for connections beyond the maximum. Everything else is refused with 503.
+    pub fn health_router(&self) -> Router {
+        Router::new()
+            .route("/health", get(health::ready))
+            .route("/health/ready", get(health::ready))
+            .route("/health/live", get(health::live))
+            .fallback(too_many_connections)
+            .layer(from_fn_with_state(self.clone(), guard))
+            .with_state(self.clone())
+    }
+
     fn accounts(&self) -> &Accounts {
         &self.inner.parts.accounts
     }
@@ -233,7 +245,7 @@ async fn guard(State(control): State<Control>, matched: Option<MatchedPath>, req
             Ok(response) => response,
             Err(_) => Problem::new(
                 StatusCode::GATEWAY_TIMEOUT,
-                crate::error::ErrorCode::DeadlineExceeded.as_str(),
+                ErrorCode::DeadlineExceeded.as_str(),
                 "no outcome in time: it may or may not have happened; look before you repeat it",
             )
             .into_response(),
@@ -269,6 +281,12 @@ fn method_label(method: &axum::http::Method) -> &'static str {
 
 async fn not_found(request: Request) -> Problem {
     Problem::not_found(format!("there is nothing at {}", request.uri().path()))
+}
+
+async fn too_many_connections() -> Problem {
+    Refusal::new(ErrorCode::Overloaded, "too many HTTP connections are open; try again in a moment")
+        .retry_after(1_000)
+        .into()
 }
 
 async fn method_not_allowed(request: Request) -> Problem {

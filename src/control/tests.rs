@@ -184,7 +184,9 @@ async fn an_upgrade_on_a_used_connection_is_told_to_use_a_fresh_one() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (socket, peer) = listener.accept().await.unwrap();
-    let server = http::HttpServer::new(control(true).router(), tokio::runtime::Handle::current());
+    let control = control(true);
+    let runtime = tokio::runtime::Handle::current();
+    let server = http::HttpServer::new(control.router(), control.health_router(), runtime, 10);
     let first = b"GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n".to_vec();
     server.adopt(socket.into_std().unwrap(), first, peer);
     let second = "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: WebSocket\r\n\r\n";

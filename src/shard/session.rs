@@ -23,13 +23,13 @@ pub(super) struct Head {
     pub(super) conn: ConnId,
     pub(super) received: Vec<u8>,
     pub(super) scanner: HeadScanner,
-    /// It is part of the count of connections.
-    pub(super) counted: bool,
+    /// It came when the server was full; it may only ask for health.
+    pub(super) beyond_max: bool,
 }
 
 impl Head {
-    pub(super) fn boxed(conn: ConnId, counted: bool) -> Box<Self> {
-        Box::new(Self { conn, received: Vec::new(), scanner: HeadScanner::default(), counted })
+    pub(super) fn boxed(conn: ConnId) -> Box<Self> {
+        Box::new(Self { conn, received: Vec::new(), scanner: HeadScanner::default(), beyond_max: false })
     }
 }
 
@@ -295,13 +295,10 @@ impl Shard {
         if matches!(self.client(conn), Client::Open(_)) {
             self.leave(conn);
         }
-        let counted = match std::mem::take(self.client(conn)) {
-            Client::Ending { counted } => counted,
-            Client::Head(head) => head.counted,
-            Client::Vacant | Client::Open(_) => false,
-        };
-        if counted {
-            self.count_connections(-1);
+        match std::mem::take(self.client(conn)) {
+            Client::Ending { counted: true } | Client::Head(_) => self.count_connections(-1),
+            Client::Ending { counted: false } => self.refusals -= 1,
+            Client::Vacant | Client::Open(_) => {}
         }
     }
 

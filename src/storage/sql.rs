@@ -1,6 +1,7 @@
 //! Every statement of the running server; account statements in [`accounts`].
 
 pub mod accounts;
+pub mod server_lock;
 
 /// A run of messages; see `migrations/V10__commit_by_key.sql`, and V12 for what it is now.
 pub const COMMIT_MESSAGES: &str = "SELECT ord, verdict, message_id, seq, created_at, parent_message_id, username, \

@@ -114,7 +114,9 @@ async fn a_stream_ends_when_the_server_shuts_down() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (socket, peer) = listener.accept().await.unwrap();
-    let server = crate::control::http::HttpServer::new(control(true).router(), tokio::runtime::Handle::current());
+    let control = control(true);
+    let runtime = tokio::runtime::Handle::current();
+    let server = crate::control::http::HttpServer::new(control.router(), control.health_router(), runtime, 10);
     server.adopt(socket.into_std().unwrap(), Vec::new(), peer);
     client.write_all(b"GET /dashboard/events HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     let mut received = Vec::new();
