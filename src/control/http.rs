@@ -17,7 +17,13 @@
 
 use super::extract::Peer;
 use crate::limits;
-use axum::{Router, body::Body, extract::Request, http::header};
+use crate::wire::ws::head::is_host;
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::{Version, header},
+};
 use bytes::{Buf, Bytes};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -169,6 +175,16 @@ struct Served {
     peer: SocketAddr,
     keep_alive: bool,
     _slot: OwnedSemaphorePermit,
+}
+
+/// Whether `request` has the `Host` field that its version of HTTP asks for (RFC 9112 §3.2).
+pub(super) fn names_one_host(request: &Request) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => is_host(host.as_bytes()),
+        (None, _) => request.version() < Version::HTTP_11,
+        (Some(_), Some(_)) => false,
+    }
 }
 
 async fn serve(connection: Served, stream: Rewind<TcpStream>, mut phase: watch::Receiver<Phase>) {

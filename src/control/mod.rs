@@ -235,7 +235,10 @@ async fn guard(State(control): State<Control>, matched: Option<MatchedPath>, req
     let started = Instant::now();
     let route = matched.as_ref().map_or("unmatched", MatchedPath::as_str);
     let operation = format!("{} {route}", method_label(request.method()));
-    let mut response = if http::is_late_upgrade(&request) {
+    let mut response = if !http::names_one_host(&request) {
+        Problem::bad_request("an HTTP/1.1 request must have one Host header, with a host name and an optional port")
+            .into_response()
+    } else if http::is_late_upgrade(&request) {
         Problem::bad_request(
             "a WebSocket needs a connection of its own: open a fresh one and upgrade with its first request",
         )

@@ -64,7 +64,7 @@ pub(super) async fn send(control: &Control, request: Request) -> (Response<()>, 
 pub(super) type Response<T> = axum::http::Response<T>;
 
 pub(super) fn request(method: &str, path: &str, body: &str) -> Request {
-    Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap()
+    Request::builder().method(method).uri(path).header("host", "test").body(Body::from(body.to_owned())).unwrap()
 }
 
 #[tokio::test]

@@ -36,6 +36,11 @@ const TOO_LARGE: Answer = answer(
     "the request head is larger than 8 KiB or has more than 64 fields",
 );
 const MALFORMED: Answer = answer("400 Bad Request", "bad_request", "this is not an HTTP/1.1 request");
+const NO_HOST: Answer = answer(
+    "400 Bad Request",
+    "bad_request",
+    "an HTTP/1.1 request must have one Host header, with a host name and an optional port",
+);
 const FORBIDDEN_ORIGIN: Answer =
     answer("403 Forbidden", "forbidden", "pages of this origin may not connect; add it to security.allowed_origins");
 const NO_TOKEN: Answer = answer(
@@ -100,6 +105,7 @@ impl Shard {
             Ok(head) => head,
             Err(HeadError::TooManyHeaders) => return self.refuse_head(conn, &TOO_LARGE),
             Err(HeadError::Malformed) => return self.refuse_head(conn, &MALFORMED),
+            Err(HeadError::Host) => return self.refuse_head(conn, &NO_HOST),
         };
         let is_websocket = head.wants_websocket() && matches!(head.path(), "/ws" | "/");
         let beyond_max = matches!(self.client(conn), Client::Head(head) if head.beyond_max);
@@ -132,7 +138,7 @@ impl Shard {
 
     fn judge_upgrade(&self, head: &RequestHead<'_>, rest: &[u8]) -> Result<Judged, &'static Answer> {
         if let Some(origin) = head.single("origin")
-            && !self.origin_allowed(origin, head.single("host"))
+            && !self.origin_allowed(origin, head.authority)
         {
             return Err(&FORBIDDEN_ORIGIN);
         }
