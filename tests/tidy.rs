@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 const LINES_MAX: usize = 600;
 
 /// Everybody may import these; they import nothing of this crate.
-const LEAVES: &[&str] = &["error", "ids", "latency", "limits"];
+const LEAVES: &[&str] = &["error", "ids", "latency", "limits", "text"];
 
 /// Module → what else of this crate it may import (`a::b` grants only that part).
 const IMPORTS: &[(&str, &[&str])] = &[
@@ -18,6 +18,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("ids", &[]),
     ("latency", &[]),
     ("limits", &[]),
+    ("text", &[]),
     ("config", &[]),
     ("wire", &[]),
     ("auth", &[]),

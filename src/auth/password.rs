@@ -3,6 +3,10 @@
 //! Kept as Argon2id PHC strings with the parameters OWASP recommends (19 MiB, two passes, one lane); a hash carries
 //! its own parameters, so raising them later leaves old hashes valid.
 //!
+//! The same password reaches the server as different bytes, depending on the keyboard: `ë` is one code point or two. So it
+//! is brought into one form before it is hashed ([`prepared`], RFC 8265). Hashes from before that rule stay valid, because
+//! [`forms`] also names what may have been hashed then.
+//!
 //! [`verify`] takes an `Option`: with no stored hash it does the same work against [`DUMMY_HASH`], which no password
 //! opens. Without that, the time of an answer would tell which user names exist.
 
@@ -10,6 +14,7 @@ use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use std::cell::RefCell;
 use std::fmt::Display;
+use unicode_normalization::UnicodeNormalization;
 
 /// Fewest characters of a password.
 pub const PASSWORD_CHARS_MIN: usize = 8;
@@ -48,11 +53,37 @@ pub enum PasswordRefused {
 #[error("argon2: {0}")]
 pub struct HashFailure(String);
 
+/// The form in which a password is checked and hashed: spaces of any kind become U+0020, and the rest NFC (RFC 8265
+/// section 4.2).
+#[must_use]
+pub fn prepared(password: &str) -> String {
+    password.chars().map(|c| if is_space(c) { ' ' } else { c }).nfc().collect()
+}
+
+/// What a password may have been hashed as, without repetition: its prepared form, as it was typed, and decomposed as some
+/// keyboards send it. One form for a password of ASCII.
+#[must_use]
+pub fn forms(password: &str) -> Vec<String> {
+    let mut forms = vec![prepared(password)];
+    for form in [password.to_owned(), password.nfd().collect()] {
+        if !forms.contains(&form) {
+            forms.push(form);
+        }
+    }
+    forms
+}
+
+/// Unicode's space separators; they look alike, and a keyboard's layout decides which is typed.
+fn is_space(c: char) -> bool {
+    matches!(c, '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}')
+}
+
 /// Checks a new password against the policy. Case does not make a common password uncommon.
 ///
 /// # Errors
 /// The first rule that it breaks.
 pub fn check_policy(password: &str, username: &str) -> Result<(), PasswordRefused> {
+    let password = &prepared(password);
     let chars = password.chars().take(PASSWORD_CHARS_MAX + 1).count();
     if chars < PASSWORD_CHARS_MIN {
         return Err(PasswordRefused::TooShort);
@@ -96,7 +127,7 @@ fn digest(password: &str, salt: &Salt, params: &Params) -> Result<Output, HashFa
     Output::new(&digest).map_err(failure)
 }
 
-/// Hashes a password with a fresh random salt. Tens of milliseconds of one core and 19 MiB.
+/// Hashes a password, prepared, with a fresh random salt. Tens of milliseconds of one core and 19 MiB.
 ///
 /// # Errors
 /// No memory, or no randomness.
@@ -107,13 +138,13 @@ pub fn hash(password: &str) -> Result<String, HashFailure> {
         algorithm: Algorithm::Argon2id.ident(),
         version: Some(Version::V0x13.into()),
         params: ParamsString::try_from(&params).map_err(failure)?,
-        hash: Some(digest(password, &salt, &params)?),
+        hash: Some(digest(&prepared(password), &salt, &params)?),
         salt: Some(salt),
     };
     Ok(hash.to_string())
 }
 
-/// Whether `password` opens `stored`; with `None` the same work is done and the answer is `false`.
+/// Whether a form of `password` opens `stored`; with `None` the same work is done and the answer is `false`.
 ///
 /// # Errors
 /// `stored` is not a PHC string of Argon2id, or there is no memory.
@@ -126,9 +157,13 @@ pub fn verify(password: &str, stored: Option<&str>) -> Result<bool, HashFailure>
         return Err(HashFailure("a stored hash lacks its salt or digest".to_owned()));
     };
     let params = Params::try_from(&parsed).map_err(failure)?;
-    // `Output` compares in constant time.
-    let opens = digest(password, salt, &params)? == *expected;
-    Ok(opens && stored.is_some())
+    for form in forms(password) {
+        // `Output` compares in constant time.
+        if digest(&form, salt, &params)? == *expected {
+            return Ok(stored.is_some());
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]
@@ -142,6 +177,35 @@ mod tests {
         assert!(verify("korrekt horse battery", Some(&stored)).unwrap());
         assert!(!verify("korrekt horse batterz", Some(&stored)).unwrap());
         assert_ne!(stored, hash("korrekt horse battery").unwrap(), "the salt is fresh");
+    }
+
+    #[test]
+    fn one_password_opens_its_hash_however_it_was_typed() {
+        let text = |bytes: &'static [u8]| std::str::from_utf8(bytes).unwrap();
+        let composed = text(b"Zo\xc3\xab horse battery");
+        let decomposed = text(b"Zoe\xcc\x88\xc2\xa0horse battery"); // with a no-break space
+        for (hashed, typed) in [(composed, decomposed), (decomposed, composed)] {
+            assert!(verify(typed, Some(&hash(hashed).unwrap())).unwrap(), "{typed:?}");
+        }
+        // Hashed as it came, before passwords were prepared.
+        let params = Params::new(MEMORY_KIB, PASSES, LANES, None).unwrap();
+        let salt = Salt::new(&[7; 16]).unwrap();
+        let old = |typed: &str| {
+            let phc = PasswordHash {
+                algorithm: Algorithm::Argon2id.ident(),
+                version: Some(Version::V0x13.into()),
+                params: ParamsString::try_from(&params).unwrap(),
+                hash: Some(digest(typed, &salt, &params).unwrap()),
+                salt: Some(salt),
+            };
+            phc.to_string()
+        };
+        let plain = text(b"Zoe\xcc\x88 horse battery");
+        assert!(verify(plain, Some(&old(plain))).unwrap());
+        assert!(verify(composed, Some(&old(plain))).unwrap(), "typed on another keyboard");
+        assert!(verify(decomposed, Some(&old(decomposed))).unwrap());
+        assert!(!verify("Zoe horse battery", Some(&old(plain))).unwrap());
+        assert_eq!(forms("plain").len(), 1);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! - verification allocates little and looks nothing up. It proves what was true at issue; whether the session is
 //!   revoked since, and whether a ticket was used, is the caller's to ask.
 
+use super::refresh::SuccessorKey;
 use crate::ids::{MAX_SAFE_INTEGER, SessionId, UserId};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode, errors::ErrorKind};
@@ -116,6 +117,7 @@ pub struct TokenKeys {
     validation: Validation,
     header: Header,
     key_id: String,
+    successors: SuccessorKey,
 }
 
 impl fmt::Debug for TokenKeys {
@@ -152,7 +154,14 @@ impl TokenKeys {
             validation,
             header,
             key_id,
+            successors: SuccessorKey::new(secret),
         })
+    }
+
+    /// The refresh token that follows `token`.
+    #[must_use]
+    pub fn refresh_successor(&self, token: &str) -> String {
+        self.successors.successor(token)
     }
 
     /// Issues an access token.

@@ -10,7 +10,8 @@ use super::{
     shielded, validate, view,
 };
 use crate::auth::{password, refresh};
-use crate::storage::accounts::{NewAccount, NewSession, Opened, Rotation};
+use crate::storage::accounts::{Login, NewAccount, NewSession, Opened, RefreshExchange, Rotation};
+use crate::text;
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 
@@ -73,7 +74,7 @@ async fn try_register(
 ) -> Result<SignedIn, Problem> {
     let username = validate::username(&body.username)?;
     let email = validate::email(&body.email)?;
-    let display_name = body.display_name.as_deref().map_or(Ok(username), validate::display_name)?;
+    let display_name = body.display_name.as_deref().map_or(Ok(username.into()), validate::display_name)?;
     let device_name = validate::device_name(body.device_name.as_deref(), agent.as_deref())?;
     password::check_policy(&body.password, username).map_err(|refused| Problem::bad_request(refused.to_string()))?;
     let password_hash = control.hashing().hash(body.password).await?;
@@ -81,7 +82,7 @@ async fn try_register(
     let opened = control
         .accounts()
         .register(
-            NewAccount { username, display_name, email, password_hash: &password_hash },
+            NewAccount { username, display_name: &display_name, email: &email, password_hash: &password_hash },
             NewSession {
                 device_name: &device_name,
                 ip: &peer.ip(),
@@ -113,7 +114,7 @@ async fn try_login(
     let wrong = || Problem::unauthenticated("the username or email, or the password, is wrong");
     let device_name = validate::device_name(body.device_name.as_deref(), agent.as_deref())?;
     let login = body.login.trim();
-    let found = if validate::could_be_login(login) { control.accounts().find_login(login).await? } else { None };
+    let found = find(control, login).await?;
     // With no such user the same work is done against the dummy hash.
     let stored = found.as_ref().map(|login| login.password_hash.clone());
     let opens = control.hashing().verify(body.password, stored).await?;
@@ -128,6 +129,19 @@ async fn try_login(
     // None: the password was changed while it was being verified.
     let opened = control.accounts().open_session(&login, session).await?.ok_or_else(wrong)?;
     Ok(SignedIn::new(control, opened, refresh_token))
+}
+
+/// The account of a user name or an e-mail address. Addresses that were stored before they were normalised are found as
+/// they were typed.
+async fn find(control: &Control, login: &str) -> Result<Option<Login>, Problem> {
+    if !validate::could_be_login(login) {
+        return Ok(None);
+    }
+    let normalised = text::nfc(login);
+    match control.accounts().find_login(&normalised).await? {
+        None if normalised != login => Ok(control.accounts().find_login(login).await?),
+        found => Ok(found),
+    }
 }
 
 pub(super) async fn refresh(
@@ -148,18 +162,16 @@ async fn try_refresh(control: &Control, peer: Peer, token: &str) -> Result<Signe
     if token.is_empty() || token.len() > refresh::REFRESH_TOKEN_BYTES_MAX {
         return Err(invalid());
     }
-    let new_token = refresh::new_token();
-    let rotation = control
-        .accounts()
-        .rotate_refresh(
-            &refresh::hash(token),
-            &refresh::hash(&new_token),
-            control.refresh_lifetime_seconds(),
-            &peer.ip(),
-        )
-        .await?;
-    match rotation {
-        Rotation::Rotated(opened) => Ok(SignedIn::new(control, opened, new_token)),
+    let new_token = control.keys().refresh_successor(token);
+    let exchange = RefreshExchange {
+        hash: &refresh::hash(token),
+        new_hash: &refresh::hash(&new_token),
+        lifetime_seconds: control.refresh_lifetime_seconds(),
+        grace_seconds: refresh::GRACE_SECONDS,
+        ip: &peer.ip(),
+    };
+    match control.accounts().rotate_refresh(exchange).await? {
+        Rotation::Rotated(opened) | Rotation::Repeated(opened) => Ok(SignedIn::new(control, opened, new_token)),
         Rotation::Reused { user, session } => {
             tracing::warn!(user = user.0, session = session.0, ip = %peer.ip(), "a spent refresh token was used again");
             control.notify(SessionNotice::Revoked { session });

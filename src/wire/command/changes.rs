@@ -8,7 +8,9 @@ use super::{Arguments, Place};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{MAX_SAFE_INTEGER, MessageId};
 use crate::limits::{self, Feature, Limits};
+use crate::text::Shape;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 
 /// Where a change belongs, and what it is given; or why not.
 type Read = Result<(Place, Arguments), Refusal>;
@@ -86,8 +88,8 @@ fn create_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
     if !["direct", "group", "public_room", "private_room"].contains(&kind.as_ref()) {
         return Err(Refusal::bad_request("data.kind: must be direct, group, public_room or private_room"));
     }
-    let name = conversation_name(data)?;
-    let description = data.bounded_text("description", limits::CONVERSATION_DESCRIPTION_CHARS_MAX)?;
+    let name = data.name("name", limits::CONVERSATION_NAME_CHARS_MAX)?;
+    let description = description(data)?;
     let members = data.user_ids("member_ids", limits::CREATE_MEMBERS_MAX)?;
     match kind.as_ref() {
         "direct" if name.is_some() || description.is_some() => {
@@ -105,10 +107,8 @@ fn create_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
     Ok((Place::Nowhere, arguments(given)))
 }
 
-/// A name without space around it; one of nothing but space is none.
-fn conversation_name(data: &mut Fields<'_>) -> Result<Option<String>, Refusal> {
-    let name = data.bounded_text("name", limits::CONVERSATION_NAME_CHARS_MAX)?;
-    Ok(name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()))
+fn description<'a>(data: &mut Fields<'a>) -> Result<Option<Cow<'a, str>>, Refusal> {
+    data.written_text("description", limits::CONVERSATION_DESCRIPTION_CHARS_MAX, Shape::Lines)
 }
 
 fn join_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
@@ -213,7 +213,8 @@ fn mute_member(data: &mut Fields<'_>, _: &Limits) -> Read {
 
 fn ban_member(data: &mut Fields<'_>, _: &Limits) -> Read {
     let (place, mut given) = member(data)?;
-    given.insert("reason".to_owned(), json!(data.bounded_text("reason", limits::BAN_REASON_CHARS_MAX)?));
+    let reason = data.written_text("reason", limits::BAN_REASON_CHARS_MAX, Shape::Lines)?;
+    given.insert("reason".to_owned(), json!(reason));
     Ok((place, given))
 }
 
@@ -225,13 +226,12 @@ fn update_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
     let place = Place::Conversation(data.conversation()?);
     let mut given = Arguments::new();
     if data.has("name") {
-        let name = conversation_name(data)?;
+        let name = data.name("name", limits::CONVERSATION_NAME_CHARS_MAX)?;
         let name = name.ok_or_else(|| Refusal::bad_request("data.name: must not be empty"))?;
         given.insert("name".to_owned(), json!(name));
     }
     if data.has("description") {
-        let description = data.bounded_text("description", limits::CONVERSATION_DESCRIPTION_CHARS_MAX)?;
-        given.insert("description".to_owned(), json!(description));
+        given.insert("description".to_owned(), json!(description(data)?));
     }
     for (name, most) in [("slow_mode_s", limits::SLOW_MODE_SECONDS_MAX), ("member_limit", limits::MEMBER_LIMIT_MAX)] {
         if let Some(number) = data.optional_integer(name, 0, most)? {
@@ -279,7 +279,7 @@ fn invite_code(data: &mut Fields<'_>) -> Result<String, Refusal> {
 
 fn request_to_join(data: &mut Fields<'_>, _: &Limits) -> Read {
     let place = Place::Conversation(data.conversation()?);
-    let text = data.bounded_text("text", limits::JOIN_REQUEST_CHARS_MAX)?;
+    let text = data.written_text("text", limits::JOIN_REQUEST_CHARS_MAX, Shape::Lines)?;
     let text = text.as_deref().map(str::trim).filter(|text| !text.is_empty());
     Ok((place, arguments(json!({ "text": text }))))
 }

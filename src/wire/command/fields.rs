@@ -3,6 +3,7 @@
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, MAX_SAFE_INTEGER, MessageId, Seq, UserId};
 use crate::limits as bounds;
+use crate::text::{self, Shape, TextFault};
 use crate::wire::command::HistoryWindow;
 use crate::wire::value::{Map, Value};
 use std::borrow::Cow;
@@ -118,10 +119,44 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The same, of characters that [`text::check`] allows.
+    pub(super) fn written_text(
+        &mut self,
+        name: &str,
+        chars_max: usize,
+        shape: Shape,
+    ) -> Result<Option<Cow<'a, str>>, Refusal> {
+        let written = self.bounded_text(name, chars_max)?;
+        if let Some(written) = &written {
+            text::check(written, shape).map_err(|fault| self.fault(name, fault))?;
+        }
+        Ok(written)
+    }
+
+    /// The same for something that people must be able to see and click: without space around it. One of nothing but space
+    /// is absent.
+    pub(super) fn name(&mut self, name: &str, chars_max: usize) -> Result<Option<String>, Refusal> {
+        let Some(written) = self.bounded_text(name, chars_max)? else { return Ok(None) };
+        let written = written.trim();
+        if written.is_empty() {
+            return Ok(None);
+        }
+        text::check_visible(written, Shape::Line).map_err(|fault| self.fault(name, fault))?;
+        Ok(Some(written.to_owned()))
+    }
+
+    fn fault(&self, name: &str, fault: TextFault) -> Refusal {
+        Refusal::bad_request(format!("{}{name}: {fault}", self.place))
+    }
+
+    /// A message's text. Its characters are judged by the shard, where the content filter can be switched off.
     pub(super) fn content(&mut self, chars_max: usize) -> Result<Cow<'a, str>, Refusal> {
         let content = self.bounded_text("content", chars_max)?.ok_or_else(|| self.missing("content"))?;
         if content.trim().is_empty() {
             return Err(Refusal::bad_request("data.content: must not be empty"));
+        }
+        if !text::is_visible(&content) {
+            return Err(self.fault("content", TextFault::Invisible));
         }
         Ok(content)
     }

@@ -274,7 +274,7 @@ impl<'a> Command<'a> {
                     "invisible" => "invisible",
                     _ => return Err(Refusal::bad_request("data.status: must be online, away, busy or invisible")),
                 },
-                text: data.bounded_text("status_text", bounds::STATUS_TEXT_CHARS_MAX)?.filter(|text| !text.is_empty()),
+                text: data.name("status_text", bounds::STATUS_TEXT_CHARS_MAX)?.map(Cow::Owned),
             },
             "get_presence" => Self::GetPresence { users: data.user_ids("user_ids", bounds::WATCHED_MAX)? },
             other => match (changes::row(other), lookups::row(other)) {
