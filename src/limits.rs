@@ -69,6 +69,9 @@ pub const REPLAY_PAGE_EVENTS: i64 = 200;
 pub const REPLAY_EVENTS_MAX: i64 = 10_000;
 /// A subscriber that is behind gets this long to drain its queue before it is closed with 4003.
 pub const SLOW_CONSUMER_GRACE_MS: u64 = 10_000;
+/// A client that was closed because it did not read gets this long to read the close code. Meanwhile it costs a descriptor
+/// and the rest of one message.
+pub const SLOW_CONSUMER_LINGER_MS: u64 = 30_000;
 /// `typing` says that someone types; it is good for this long.
 pub const TYPING_EXPIRES_MS: u64 = 6_000;
 /// Shortest time between two `typing` events of one user in one conversation.

@@ -4,6 +4,7 @@ use super::Shard;
 use crate::error::Refusal;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
 use crate::latency::Stage;
+use crate::limits::SLOW_CONSUMER_LINGER_MS;
 use crate::wire::Format;
 use crate::wire::command;
 use crate::wire::ws::close::CloseCode;
@@ -259,7 +260,9 @@ impl Shard {
         self.send_frame(conn, frame);
         self.leave(conn);
         self.sockets.finish(conn);
-        self.linger(conn);
+        // The close frame waits behind what the kernel holds, so a client that reads late needs time to get there.
+        let reads_late = matches!(code, CloseCode::TooSlow | CloseCode::HeartbeatTimeout);
+        self.linger_for(conn, if reads_late { SLOW_CONSUMER_LINGER_MS } else { LINGER_MS });
     }
 
     /// Takes the session out of everything that could send to it.
@@ -283,10 +286,14 @@ impl Shard {
 
     /// Gives the peer a moment to close its half.
     pub(super) fn linger(&mut self, conn: ConnId) {
+        self.linger_for(conn, LINGER_MS);
+    }
+
+    fn linger_for(&mut self, conn: ConnId, linger_ms: u64) {
         if matches!(self.client(conn), Client::Open(_)) {
             self.leave(conn);
         }
-        let at = self.now_ms + LINGER_MS;
+        let at = self.now_ms + linger_ms;
         self.wheel.schedule(conn, at);
     }
 
