@@ -4,9 +4,9 @@
 //! the file given with `--config`, environment variables `CHAT_SERVER__SECTION__KEY`.
 //!
 //! Invariants:
-//! - a [`Config`] that exists has been checked: every value is in its range and the values fit one another, so no
-//!   other module checks again (a frame limit below the message limit would make messages that nobody can send);
-//! - an unknown key is an error, because a misspelt limit that is silently ignored is a limit that does not hold;
+//! - every [`Config`] has been checked: each value is in its range, and the values are consistent. No other module checks
+//!   again. (With a frame limit below the message limit, nobody could send the longest messages.)
+//! - an unknown key is an error, because a misspelt limit would be ignored silently;
 //! - all problems are reported at once, each with its key, the reason and the file or variable it came from;
 //! - secrets are in [`Secret`] and [`SecretUrl`], and an error never quotes one.
 //!
@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Keys that this version accepts and checks, but that change nothing yet.
+/// Keys that this version checks but does not use yet.
 const WITHOUT_EFFECT: &[&str] = &[
     "cache.url",
     "cluster.redis_url",
@@ -42,7 +42,7 @@ const WITHOUT_EFFECT: &[&str] = &[
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the server keeps what it owns; relative to the working directory.
+    /// The directory of the server's own files; relative to the working directory.
     pub data_dir: PathBuf,
     /// The process and its port.
     pub server: ServerConfig,
@@ -50,9 +50,9 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Tokens, origins, content.
     pub security: SecurityConfig,
-    /// Bounds that clients are told.
+    /// Limits; clients receive them in `welcome`.
     pub limits: LimitsConfig,
-    /// What is switched on.
+    /// Switches of features.
     pub features: FeaturesConfig,
     /// The log.
     pub logging: LoggingConfig,
@@ -62,15 +62,15 @@ pub struct Config {
     pub cache: CacheConfig,
 }
 
-/// Kind of installation; names the second layer's file.
+/// Kind of installation; also the name of the second layer's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Environment {
-    /// One developer's machine: a missing signing secret is made up.
+    /// A developer's machine: the server generates a missing signing secret.
     Development,
-    /// Production's rules, without its users.
+    /// The rules of production, for tests before a release.
     Staging,
-    /// The real thing.
+    /// An installation with users.
     Production,
 }
 
@@ -94,7 +94,7 @@ pub struct ServerConfig {
     pub bind_addr: SocketAddr,
     /// Kind of installation.
     pub environment: Environment,
-    /// Shards; 0 takes what the machine has.
+    /// Number of shards; 0 chooses it by the number of cores.
     pub workers: usize,
     /// Time in which a request head must be complete.
     #[serde(with = "humantime_serde")]
@@ -102,7 +102,7 @@ pub struct ServerConfig {
     /// Time between two pings to an idle WebSocket.
     #[serde(with = "humantime_serde")]
     pub heartbeat_interval: Duration,
-    /// Time that a planned stop grants to work that has begun.
+    /// Most time that a planned stop waits for work in progress.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
 }
@@ -143,8 +143,7 @@ pub struct SecurityConfig {
     pub bcrypt_cost: u32,
     /// Origins of the web pages that may open a WebSocket, exactly as browsers send them.
     pub allowed_origins: Vec<String>,
-    /// Users who may see what the server does as a whole. Numbers, because a name that is free today could be
-    /// registered by anybody tomorrow.
+    /// Users who may open the dashboard. Numbers and not names, because anybody can register a name that is free.
     pub admin_user_ids: Vec<u64>,
 }
 
@@ -162,7 +161,7 @@ pub struct LimitsConfig {
     pub max_connections: usize,
     /// Messages one user may send in a minute.
     pub max_messages_per_minute: u32,
-    /// For how long a message can be edited; zero for ever.
+    /// For how long a message can be edited; zero means without limit.
     #[serde(with = "humantime_serde")]
     pub message_edit_window: Duration,
     /// Bytes in an uploaded file.
@@ -172,7 +171,7 @@ pub struct LimitsConfig {
 }
 
 /// `[features]`
-// Eight independent switches are what the file has; an enum for each would only rename `bool`.
+// The file has independent switches; an enum for each would only rename `bool`.
 #[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -181,7 +180,7 @@ pub struct FeaturesConfig {
     pub file_uploads: bool,
     /// Emoji reactions.
     pub message_reactions: bool,
-    /// `@name` in a message tells that user.
+    /// `@name` in a message notifies that user.
     pub user_mentions: bool,
     /// Pins.
     pub pinned_messages: bool,
@@ -228,7 +227,7 @@ pub enum LogRotation {
     Daily,
     /// At every full hour.
     Hourly,
-    /// By somebody else, or not at all.
+    /// Never by the server; a tool such as logrotate may do it.
     Never,
 }
 
@@ -236,7 +235,7 @@ pub enum LogRotation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterConfig {
-    /// The Redis through which nodes wake each other.
+    /// The Redis through which nodes notify each other.
     #[serde(default, deserialize_with = "empty_is_none")]
     pub redis_url: Option<SecretUrl>,
 }
@@ -260,7 +259,7 @@ where
     Ok((!text.is_empty()).then(|| T::from(Text(text))))
 }
 
-/// A text on its way into one of the optional types.
+/// A text before its conversion into an optional type.
 struct Text(String);
 
 impl From<Text> for Secret {
@@ -282,7 +281,7 @@ impl From<Text> for PathBuf {
 }
 
 impl FeaturesConfig {
-    /// What clients can do without, and are told of.
+    /// The features that `welcome` announces to clients.
     #[must_use]
     pub fn for_clients(&self) -> Features {
         Features {
@@ -319,15 +318,15 @@ impl Config {
         }
     }
 
-    /// Keys that were set to something other than their default although this version does nothing with them. Whoever
-    /// set one expects an effect, so the server says at start that there is none.
+    /// Keys that are set to another value than their default although this version does not use them. The server warns about
+    /// them at start, because the operator expects an effect.
     #[must_use]
     pub fn without_effect(&self) -> Vec<&'static str> {
         let (mine, defaults) = (print::flatten(self), print::flatten(&Self::default()));
         WITHOUT_EFFECT.iter().copied().filter(|key| mine.get(*key) != defaults.get(*key)).collect()
     }
 
-    /// Things that are allowed but that nobody should run with; for the log at start.
+    /// Settings that are valid but unsafe or useless; the server logs them at start.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = self
@@ -347,7 +346,7 @@ impl Config {
 }
 
 impl Default for Config {
-    /// What `config/default.toml` says.
+    /// The values of `config/default.toml`.
     fn default() -> Self {
         let nothing = Sources { dir: None, file: None, env: Vec::new() };
         // PROOF: the input is compiled in, and `the_defaults_are_valid` in tests/config.rs loads it.

@@ -1,33 +1,32 @@
 //! Refresh tokens: 256 bits, shown once, stored only as a SHA-256 digest.
 //!
-//! A plain digest (no salt, no stretching) is enough because the token has 256 bits of entropy: there is nothing to
-//! guess. Somebody who reads the table can therefore not sign in with it.
+//! A plain digest (no salt, no stretching) is enough, because nobody can guess a token of 256 random bits. Somebody who
+//! reads the table cannot sign in with it.
 //!
 //! # Rotation, theft, and a lost answer
 //!
-//! Each refresh spends the token and issues its successor. A spent token that comes again is a sign of theft: the owner and
-//! a thief both hold it, and one of them has already used it. The session is revoked then (RFC 9700 section 4.14.2).
+//! Each refresh spends the token and issues its successor. The reuse of a spent token is a sign of theft: the owner and a
+//! thief both hold it, and one of them has used it already. The server then revokes the session (RFC 9700 section 4.14.2).
 //!
-//! But an honest client also sends a spent token: when the answer with the successor was lost, or when several tabs refresh
-//! at the same moment. So for [`GRACE_SECONDS`] after it was spent, a token is answered with *the same* successor again, as
-//! long as that successor has not been used.
+//! But an honest client also sends a spent token when the response was lost, or when several tabs refresh at the same time.
+//! Therefore the server returns *the same* successor again for [`GRACE_SECONDS`], unless that successor has been used.
 //!
-//! The successor is derived from the token and a key of the server's ([`SuccessorKey`]). So the server can repeat it without
-//! storing it, and nobody can compute it from a token without the key, nor from the table at all. What this costs:
-//! - a thief who uses a stolen token within the grace gets the owner's own successor and not a branch of their own. Theft
-//!   comes to light when one of the two uses that successor and the other does so later than the grace;
-//! - a token whose successor was used is reuse at any time, so a thief cannot rewind a session;
-//! - with a new key (`security.jwt_secret`) the grace of tokens spent just before is lost. Those are refused as invalid, and
-//!   their session goes on with the successor.
+//! The successor is derived from the token and a key of the server ([`SuccessorKey`]). So the server can repeat it without
+//! storing it. Nobody can compute it without both the token and the key. The consequences:
+//! - a thief who uses a stolen token within the grace receives the owner's successor. The theft is detected one rotation
+//!   later: one of the two uses that successor, and the other uses it after the grace;
+//! - a token whose successor has been used counts as reuse at any time, so a thief cannot go back to an earlier token;
+//! - a new `security.jwt_secret` ends the grace of tokens that were spent just before. They are refused as invalid, and the
+//!   session continues with the successor.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use std::fmt;
 
-/// How long after it was spent a token is answered with its successor again.
+/// For how long the server returns the successor of a spent token again.
 pub const GRACE_SECONDS: i64 = 30;
-/// Longest refresh token that is worth hashing; ours have 43 characters.
+/// Longest refresh token that is hashed; the server's own have 43 characters.
 pub const REFRESH_TOKEN_BYTES_MAX: usize = 128;
 
 /// Separates this use of the server's secret from the signatures of tokens.
@@ -44,7 +43,7 @@ impl SuccessorKey {
         Self(mac(secret, PURPOSE))
     }
 
-    /// The token that follows `token`, always the same one.
+    /// The successor of `token`, always the same one.
     #[must_use]
     pub fn successor(&self, token: &str) -> String {
         URL_SAFE_NO_PAD.encode(mac(&self.0, token.as_bytes()))
@@ -70,7 +69,7 @@ pub fn new_token() -> String {
     URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
 }
 
-/// What is stored of a token.
+/// The digest of a token, as it is stored.
 #[must_use]
 pub fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()

@@ -1,10 +1,10 @@
-//! What a developer who has just typed `make run` reads.
+//! The text that `make run` prints when the server is ready.
 //!
-//! The commands can be pasted as often as one likes: Ada registers once, and signs in from then on.
+//! The commands can be pasted any number of times: Ada registers the first time, and signs in after that.
 
 use std::net::SocketAddr;
 
-/// The address and first steps.
+/// The address, and the first steps to try.
 pub(super) fn text(address: SocketAddr) -> String {
     format!(
         r#"

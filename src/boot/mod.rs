@@ -40,17 +40,17 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Threads that hash passwords. Few: each keeps the 19 MiB that a hash needs in its heap.
+/// Most threads that hash passwords; each keeps the 19 MiB that a hash needs.
 const HASH_THREADS: usize = 2;
 /// Connections to PostgreSQL for accounts.
 const ACCOUNT_CONNECTIONS: usize = 4;
 /// How often expired tickets and tokens are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_mins(2);
 
-/// Why the server could not start, or had to stop.
+/// Why the server cannot start, or stops.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
-    /// PostgreSQL.
+    /// PostgreSQL refused something, or is set up in an unsafe way.
     #[error("{0}")]
     Storage(#[from] StorageError),
     /// PostgreSQL does not answer.
@@ -77,22 +77,22 @@ pub enum BootError {
         /// Its name and process number.
         owner: String,
     },
-    /// The system refused something.
+    /// A system call failed.
     #[error("{what}: {source}")]
     System {
         /// What was being done.
         what: &'static str,
-        /// The system's words.
+        /// The system's error.
         source: io::Error,
     },
-    /// The configuration does not work on this machine.
+    /// The configuration cannot work on this machine.
     #[error("{0}")]
     Configuration(String),
-    /// A part ended that must not.
-    #[error("{0}; the process stops so that a supervisor starts it afresh, nothing acknowledged is lost")]
+    /// A thread ended before the stop.
+    #[error("{0}; the process stops so that a supervisor can start it again; no acknowledged message is lost")]
     Broken(String),
     /// A planned stop was cut short; the process ends with its threads still running.
-    #[error("{0}; the process ends now, nothing acknowledged is lost")]
+    #[error("{0}; the process ends now; no acknowledged message is lost")]
     CutShort(&'static str),
 }
 
@@ -100,7 +100,7 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> BootError {
     move |source| BootError::System { what, source }
 }
 
-/// Where PostgreSQL is, and the embedded one if it is ours.
+/// The target of connections to PostgreSQL, and the embedded one if this process runs it.
 fn storage_of(config: &Config) -> Result<(Target, Option<Embedded>), BootError> {
     let (target, embedded) = match &config.database.url {
         Some(url) => (Target::from_url(url.expose())?, None),
@@ -156,10 +156,10 @@ pub fn migrate(config: &Config) -> Result<(), BootError> {
     Ok(())
 }
 
-/// Runs the server until it is told to stop.
+/// Runs the server until a signal stops it.
 ///
 /// # Errors
-/// When it cannot start, or a part of it ends that must not.
+/// When it cannot start, or one of its threads ends early.
 pub fn serve(config: &Config) -> Result<(), BootError> {
     let started = Instant::now();
     topology::check_kernel()?;
@@ -249,12 +249,12 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
     let parts = shutdown::Parts { mesh, state, shards, storage, storage_stop, http, accounts };
     let outcome = runtime.block_on(shutdown::run(parts, config.server.shutdown_timeout, SWEEP_INTERVAL));
     if matches!(outcome, Err(BootError::CutShort(_))) {
-        // Nothing is waited for any more. The next start adopts the private PostgreSQL.
+        // Dropping them would wait for their threads. The next start adopts the private PostgreSQL.
         std::mem::forget((runtime, embedded));
         return outcome;
     }
     drop(runtime);
-    drop(embedded); // stops the private PostgreSQL, after everybody who used it
+    drop(embedded); // stops the private PostgreSQL, after all of its clients
     outcome
 }
 

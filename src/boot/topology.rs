@@ -1,4 +1,4 @@
-//! Which threads there are, on which cores, and what the process may use.
+//! The threads of the process, their cores, and the limits of the process.
 
 use super::{BootError, system};
 use crate::ids::ShardId;
@@ -21,13 +21,13 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Never, in effect. glommio 0.9 arms this timer before it looks for runnable tasks, and when the timer has fired by then
-/// (the thread lost its core for that long) it takes the queue for empty and parks for ever, with the task in it
-/// (docs/decisions/001). A shard's only task does not give its core back, so there is nothing to preempt it for.
+/// So long that it never fires. glommio 0.9 arms this timer before it looks for runnable tasks. If the thread loses its core
+/// for that long, glommio finds the timer fired, treats the queue as empty, and parks with the task in it
+/// (docs/decisions/001). A shard has one task, so nothing needs the preemption.
 const PREEMPT: Duration = Duration::from_hours(1);
-/// How long a shard may take until it turns.
+/// A shard must run its first turn within this time.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// Memory that glommio registers for file I/O, which a shard does none of.
+/// Memory that glommio registers for file I/O. A shard does no file I/O, so this is the least it accepts.
 const EXECUTOR_IO_MEMORY_BYTES: usize = 256 * 1024;
 
 /// Descriptors of the server itself: the log, the data directory, the runtimes, the committers and the indexer, the
@@ -35,10 +35,10 @@ const EXECUTOR_IO_MEMORY_BYTES: usize = 256 * 1024;
 const OWN_DESCRIPTORS: usize = 96;
 /// Descriptors of one shard: its ring, its doorbell, its listener, and the executor's three rings; and its refusals.
 const SHARD_DESCRIPTORS: usize = 24 + REFUSALS_PER_SHARD_MAX;
-/// Fewer clients than this make no chat server.
+/// The server refuses to start if fewer clients than this fit.
 const CLIENTS_MIN: usize = 64;
 
-/// One thread's end: a shard's, or the I/O shard's.
+/// The result of a thread: a shard's, or the I/O shard's.
 pub(super) type Ended = Result<(), String>;
 
 /// The cores this process may run on.
@@ -53,17 +53,17 @@ pub(super) fn workers(configured: usize, cores: usize) -> Result<usize, BootErro
     match configured {
         0 => Ok(cores.saturating_sub(1).clamp(1, SHARDS_MAX)),
         n if n <= SHARDS_MAX => Ok(n),
-        n => Err(BootError::Configuration(format!("server.workers: {n} is more than the most, {SHARDS_MAX}"))),
+        n => Err(BootError::Configuration(format!("server.workers: {n} is too large; set at most {SHARDS_MAX}"))),
     }
 }
 
-/// `io_uring` as the sockets use it needs Linux 6.1.
+/// The sockets use `io_uring` features of Linux 6.1.
 pub(super) fn check_kernel() -> Result<(), BootError> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {
         (Some(major), Some(minor)) if (major, minor) < (6, 1) => Err(BootError::Configuration(format!(
-            "Linux 6.1 or newer is needed (multishot receive); this is {}",
+            "Linux 6.1 or later is required (multishot receive of io_uring); this is {}",
             release.trim()
         ))),
         _ => Ok(()),
@@ -128,13 +128,13 @@ pub(super) fn spawn_storage(
         // As a task: waking the future that `block_on` runs costs tokio a system call, even from its own thread.
         let serving = inlet::serve(mesh, target, readers, health, latencies, stop);
         let ended = runtime.block_on(async { tokio::spawn(serving).await });
-        ended.map_err(|e| format!("the I/O shard ended badly: {e}"))?.map_err(|e| e.to_string())
+        ended.map_err(|e| format!("the I/O shard panicked: {e}"))?.map_err(|e| e.to_string())
     };
     std::thread::Builder::new().name("storage".to_owned()).spawn(serve).map_err(system("cannot start the I/O shard"))
 }
 
-/// Starts the shards, each pinned to a core; with more shards than cores they share them. Returns when all of them turn:
-/// the kernel already queues connections for each, and a shard that never took them would not be noticed otherwise.
+/// Starts the shards, each pinned to a core; shards beyond the number of cores share them. Returns when every shard runs:
+/// the kernel already queues connections for each, and they would wait unnoticed behind a shard that never started.
 pub(super) fn spawn_shards(
     cores: &[usize],
     mesh: &Arc<Mesh>,
@@ -156,7 +156,7 @@ pub(super) fn spawn_shards(
             .io_memory(EXECUTOR_IO_MEMORY_BYTES)
             .spawn(move || async move {
                 let shard = Shard::new(id, mesh, settings, counters, listener).map_err(|e| e.to_string())?;
-                let _ = begun.send(()); // nobody listens any more: the start has failed elsewhere
+                let _ = begun.send(()); // fails only when the start has failed elsewhere
                 drop(begun);
                 shard::run(shard).map_err(|e| format!("shard {}: {e}", id.0))
             })
@@ -172,7 +172,7 @@ pub(super) fn spawn_shards(
     for _ in &shards {
         match starts.recv_timeout(START_TIMEOUT) {
             Ok(()) => {}
-            // One has failed; it says why when it is joined.
+            // A shard failed to start. Joining it yields the reason.
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 return Err(BootError::Broken(format!("a shard did not start within {START_TIMEOUT:?}")));

@@ -1,8 +1,8 @@
-//! Layers into a [`Config`].
+//! Merges the layers into a [`Config`].
 //!
-//! Deserialisation stops at its first error. To report all of them, the value that was refused is taken out of its
-//! layers, so that the default shows through, and the whole is tried again until it holds. Every round removes one
-//! value, so the rounds are finite.
+//! Deserialisation stops at its first error. To report all errors, each refused value is removed from its layers, so that
+//! the default applies, and deserialisation is tried again. Every round removes one value, so the number of rounds is
+//! finite.
 
 use super::{Config, ConfigError, ConfigErrors, Environment, print, validate};
 use figment::error::{Actual, Kind};
@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// What an environment variable of ours begins with. With one underscore it would meet the variables that Kubernetes
-/// makes up for a service named `chat-server`.
+/// Prefix of the server's environment variables. With one underscore it would match the variables that Kubernetes sets for a
+/// service named `chat-server`.
 pub const ENV_PREFIX: &str = "CHAT_SERVER__";
 
 const BUILT_IN: &str = include_str!("../../config/default.toml");
@@ -27,14 +27,14 @@ const NUMBER_LISTS: &[&str] = &["security.admin_user_ids"];
 /// Keys whose values an error must not quote.
 const SECRETS: &[&str] = &["cache.url", "cluster.redis_url", "database.url", "security.jwt_secret"];
 
-/// Where the layers are read from.
+/// Where the layers come from.
 #[derive(Clone, Debug)]
 pub struct Sources {
     /// Folder of `default.toml` and `{environment}.toml`; files missing there are no error.
     pub dir: Option<PathBuf>,
     /// The file of `--config`; it must exist.
     pub file: Option<PathBuf>,
-    /// Environment variables; those without [`ENV_PREFIX`] are not looked at.
+    /// Environment variables; those without [`ENV_PREFIX`] are ignored.
     pub env: Vec<(OsString, OsString)>,
 }
 
@@ -106,7 +106,7 @@ impl Sources {
                     ),
                 ));
             }
-            // A value that was refused above has been replaced by its default: what is said about that is no news.
+            // A value that was refused above has been replaced by its default, which needs no second error.
             invalid.retain(|(key, _)| errors.iter().all(|error: &ConfigError| error.key != *key));
             errors.extend(invalid.into_iter().map(|(key, reason)| ConfigError {
                 key: key.to_owned(),
@@ -134,7 +134,7 @@ impl Sources {
         let env = environment_layer(&self.env, errors);
 
         let choosing: Vec<&Layer> = layers.iter().chain(&file).chain([&env]).collect();
-        // A name that is none is refused later, like any other bad value.
+        // An unknown name is refused later, like any other bad value.
         let environment = named_environment(&choosing).and_then(|name| {
             let known = [Environment::Development, Environment::Staging, Environment::Production];
             known.into_iter().find(|known| known.as_str() == name)
@@ -148,7 +148,7 @@ impl Sources {
     }
 }
 
-/// `server.environment` of the uppermost layer that has it.
+/// `server.environment` of the highest layer that has it.
 fn named_environment(layers: &[&Layer]) -> Option<String> {
     layers.iter().rev().find_map(|layer| {
         let name = layer.values.get("server")?.as_dict()?.get("environment")?.as_str()?;
@@ -175,7 +175,7 @@ fn parse(text: &str, origin: &str, errors: &mut Vec<ConfigError>) -> Dict {
     match Toml::from_str::<Dict>(text) {
         Ok(values) => values,
         Err(error) => {
-            // Not the error's own Display: it quotes the line, and the line may hold a secret.
+            // Not the error's Display: it quotes the line, which may hold a secret.
             let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             errors.push(ConfigError {
                 key: String::new(),
@@ -210,7 +210,10 @@ fn environment_layer(env: &[(OsString, OsString)], errors: &mut Vec<ConfigError>
         if insert(&mut layer.values, &path, variable_value(&key, value)) {
             layer.variables.push((path, name.to_owned()));
         } else {
-            refuse(key, "another variable sets a value inside this one, or around it");
+            refuse(
+                key,
+                "another variable sets a value inside this section, or the section itself; set only one of them",
+            );
         }
     }
     layer
@@ -220,8 +223,7 @@ fn variable_origin(name: &str) -> String {
     format!("environment variable {name}")
 }
 
-/// A variable is text; only what is a number or a switch in the defaults is read as one. (A secret of digits only is
-/// not a number.)
+/// A variable is text. It is read as a number or a switch only if the default is one: a secret of digits is not a number.
 fn variable_value(key: &str, text: &str) -> Value {
     if LISTS.contains(&key) {
         let numbers = NUMBER_LISTS.contains(&key);
@@ -260,7 +262,7 @@ fn insert(values: &mut Dict, path: &[String], value: Value) -> bool {
     }
 }
 
-/// Takes out what stands at the path, or above it (an element of a list goes with its list).
+/// Removes the value at the path, or the list that holds it.
 fn remove(values: &mut Dict, path: &[String]) -> bool {
     let [first, rest @ ..] = path else { return false };
     match values.get_mut(first) {
@@ -289,7 +291,7 @@ fn extract(layers: &mut [Layer], errors: &mut Vec<ConfigError>) -> Option<Config
                 origin: origin(&figment, layers, &error.path),
                 key,
             });
-            // The lowest layer is ours, and there is nothing beneath it to fall back to.
+            // The lowest layer is built in, and no default lies below it.
             progress |=
                 layers.iter_mut().skip(1).fold(false, |any, layer| remove(&mut layer.values, &error.path) | any);
         }
@@ -299,7 +301,7 @@ fn extract(layers: &mut [Layer], errors: &mut Vec<ConfigError>) -> Option<Config
     }
 }
 
-/// The layer that decides the value at a path, as the reader knows it.
+/// The layer that sets the value at a path, as the operator knows it.
 fn origin(figment: &Figment, layers: &[Layer], path: &[String]) -> String {
     let mut known = path;
     let layer = loop {
@@ -362,7 +364,7 @@ fn explain(kind: &Kind, key: &str) -> String {
     }
 }
 
-/// A value as its writer wrote it; figment would say how the parser stored it.
+/// A value as it was written; figment would show the parser's form.
 fn plain(found: &Actual) -> String {
     match found {
         Actual::Bool(value) => value.to_string(),
@@ -384,7 +386,7 @@ fn list(items: &[&str], word: &str) -> String {
     }
 }
 
-/// The candidate that a typing mistake or two turn into `found`.
+/// The candidate that is one or two typing errors away from `found`.
 fn nearest<'a>(found: &str, candidates: &[&'a str]) -> Option<&'a str> {
     candidates
         .iter()

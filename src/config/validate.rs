@@ -10,10 +10,10 @@ use tracing_subscriber::EnvFilter;
 /// HMAC-SHA-256 keys shorter than its output weaken it (RFC 7518 §3.2).
 const JWT_SECRET_BYTES_MIN: usize = 32;
 
-/// Secrets that stand in public documentation.
+/// Secrets that are printed in public documentation.
 const PUBLISHED_SECRETS: &[&str] = &["production-secret-key-change-this", "your-super-secret-jwt-key-minimum-32-chars"];
 
-/// Bytes of a `send_message` frame around its content, generously.
+/// Most bytes of a `send_message` frame beside its content.
 const ENVELOPE_BYTES: usize = 1_024;
 
 pub(super) fn is_published(secret: &str) -> bool {
@@ -154,7 +154,7 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     problems.0
 }
 
-/// `scheme://host[:port]` (RFC 6454 §6.2), which is compared byte by byte with what the browser sends.
+/// Whether this is `scheme://host[:port]` (RFC 6454 §6.2) in the form that browsers send: origins are compared byte by byte.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
     let (host, port) = match rest.rsplit_once(':') {
@@ -174,8 +174,8 @@ fn is_origin(text: &str) -> bool {
     scheme_ok && host_ok && !default_port && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-/// `EnvFilter` takes a bare word for a module of that name, so a misspelt level would log nothing at all and say
-/// nothing about it. A module therefore needs its level here.
+/// `EnvFilter` reads a bare word as a module, so a misspelt level would silently log nothing. Therefore a module must have a
+/// level here.
 fn check_level(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err("must be a level: error, warn, info, debug, trace or off".to_owned());
@@ -190,5 +190,5 @@ fn check_level(text: &str) -> Result<(), String> {
             ));
         }
     }
-    EnvFilter::try_new(text).map(drop).map_err(|error| format!("{text:?} is not understood: {error}"))
+    EnvFilter::try_new(text).map(drop).map_err(|error| format!("{text:?} is not a valid filter: {error}"))
 }

@@ -1,19 +1,19 @@
-//! Serves the connections that the shards hand over: HTTP/1.1, keep-alive.
+//! Serves the HTTP/1.1 connections that the shards hand over, with keep-alive.
 //!
-//! A shard has read the head of the first request to find out that it is not a WebSocket; those bytes come along and
+//! A shard has read the head of the first request to see that it is not a WebSocket. Those bytes come with the connection and
 //! are read again here ([`Rewind`]).
 //!
 //! Invariants:
 //! - at most `connections_max` connections at once, because each costs a task and buffers. Beyond it, a few more get one
 //!   answer each, and only to a health check: a full server is alive. All others get 503;
-//! - a head must be complete [`limits::REQUEST_HEAD_TIMEOUT_MS`] after the previous answer. One timer covers both a
-//!   slow head and an idle connection; without it, silent clients would fill the places. (Node.js and Apache
-//!   also close idle connections after five seconds.)
+//! - a head must be complete [`limits::REQUEST_HEAD_TIMEOUT_MS`] after the previous response. One timer covers slow heads and
+//!   idle connections; otherwise silent clients would occupy all slots. (Node.js and Apache also close idle connections after
+//!   five seconds.)
 //! - a head is at most [`limits::REQUEST_HEAD_BYTES_MAX`] and [`limits::REQUEST_HEADERS_MAX`] fields, as on the shards;
-//! - a client that reads nothing for [`WRITE_STALL`] while an answer waits is closed.
+//! - the server closes a client that does not read its response for [`WRITE_STALL`].
 //!
-//! A WebSocket upgrade can only be the first request of a connection: the socket belongs to a shard then, and only
-//! the shard can keep it. A later one is refused with words that say so.
+//! A WebSocket upgrade must be the first request of a connection, because only a shard can serve a WebSocket. A later upgrade
+//! is refused with this reason.
 
 use super::extract::Peer;
 use crate::limits;
@@ -49,21 +49,21 @@ try again in a moment\",\"code\":\"overloaded\",\"retry_after_ms\":1000}";
 
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// How long an answer may wait for its client to read.
+/// How long a response may wait for its client to read.
 const WRITE_STALL: Duration = Duration::from_secs(30);
 
-/// Marks every request with its place on its connection, from 0.
+/// The index of a request on its connection, from 0.
 #[derive(Clone, Copy, Debug)]
 struct RequestIndex(u32);
 
-/// Tells an answer without an end that its connection is to end.
+/// Notifies an endless response that the server shuts down.
 #[derive(Clone, Debug)]
 pub(super) struct Ending(watch::Receiver<Phase>);
 
 impl Ending {
-    /// Waits for the server's shutdown to begin.
+    /// Waits until the shutdown begins.
     pub(super) async fn begun(&mut self) {
-        // An error means that the server is gone, which is an end too.
+        // An error means that the server has stopped already.
         let _ = self.0.wait_for(|phase| *phase != Phase::Serving).await;
     }
 }
@@ -71,13 +71,13 @@ impl Ending {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Serving,
-    /// Connections end after the request that is being served.
+    /// Connections end after their current request.
     Draining,
     /// Connections end now.
     Stopped,
 }
 
-/// The HTTP side of the server; cloning shares it.
+/// The HTTP server; cloning shares it.
 #[derive(Clone)]
 pub struct HttpServer {
     inner: Arc<Inner>,
@@ -117,7 +117,7 @@ impl HttpServer {
         self.inner.connections_max as usize - self.inner.slots.available_permits()
     }
 
-    /// Takes over a connection of which `already_read` has been read. Does not block; any thread may call it.
+    /// Serves a connection of which `already_read` has been read. Does not block; any thread may call it.
     pub fn adopt(&self, stream: std::net::TcpStream, already_read: Vec<u8>, peer: SocketAddr) {
         if let Err(error) = stream.set_nonblocking(true) {
             tracing::debug!(%error, "a connection was lost before it could be served");
@@ -129,7 +129,7 @@ impl HttpServer {
             slot.map(|slot| (slot, true))
         });
         let Some((slot, health_only)) = slot.ok().filter(|_| serving) else {
-            // The socket's send buffer is empty: one write takes it all, or the client does without.
+            // The send buffer of the socket is empty, so one write sends it all, or the client receives nothing.
             let _ = (&stream).write(BUSY);
             let _ = stream.shutdown(Shutdown::Write);
             return;
@@ -148,8 +148,8 @@ impl HttpServer {
         }
     }
 
-    /// Takes no more connections, lets requests being served end, and after `grace` closes what is left. Says
-    /// whether all ended by themselves.
+    /// Refuses new connections, lets current requests end, and closes the rest after `grace`. Returns whether all ended in
+    /// time.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.inner.phase.send_replace(Phase::Draining);
         let all = self.inner.slots.acquire_many(self.inner.connections_max);
@@ -169,7 +169,7 @@ pub(super) fn is_late_upgrade(request: &Request) -> bool {
         .any(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"websocket"))
 }
 
-/// A connection and what it gets.
+/// A connection to be served.
 struct Served {
     router: Router,
     peer: SocketAddr,
@@ -220,21 +220,21 @@ async fn serve(connection: Served, stream: Rewind<TcpStream>, mut phase: watch::
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "an HTTP connection ended");
         let mut stream = connection.into_parts().io.into_inner();
-        // Only who has begun a head is told that it took too long; an idle connection just ends.
+        // A client that has begun a head receives 408; an idle connection is closed silently.
         if error.is_timeout() && stream.received {
-            let farewell = async {
+            let timeout_response = async {
                 stream.write_all(HEAD_TIMEOUT).await?;
                 stream.shutdown().await
             };
-            let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
+            let _ = tokio::time::timeout(Duration::from_secs(1), timeout_response).await;
         }
     }
 }
 
-/// A stream of which some bytes were read before: they come first again. Writing fails when it stands still.
+/// A stream that returns bytes first that were read before. Writing fails when it stalls.
 struct Rewind<S> {
     already_read: Bytes,
-    /// Whether bytes have come since the last write.
+    /// Whether bytes have arrived since the last write.
     received: bool,
     stalled: Option<Pin<Box<Sleep>>>,
     stream: S,
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_shard_has_read_is_served_at_every_split() {
+    async fn serves_what_the_shard_has_read_at_every_split() {
         let request = b"POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello";
         let server = server(100);
         for at in 0..=request.len() {
@@ -394,7 +394,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn shutdown_lets_a_request_end_and_closes_the_idle() {
+    async fn shutdown_lets_requests_end_and_closes_idle_connections() {
         let server = server(100);
         let (mut idle, socket, peer) = pair().await;
         server.adopt(socket, Vec::new(), peer);
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_does_not_end_is_cut_off_after_the_grace() {
+    async fn shutdown_closes_endless_requests_after_the_grace() {
         let router = Router::new().route("/", get(std::future::pending::<()>));
         let server = HttpServer::new(router, Router::new(), Handle::current(), 100);
         let (mut client, socket, peer) = pair().await;
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn half_a_head_gets_408_and_silence_gets_nothing() {
+    async fn half_a_head_receives_408_and_idle_connections_nothing() {
         let server = server(100);
         let (mut half, socket, peer) = pair().await;
         server.adopt(socket, b"GET / HTTP/1.1\r\nho".to_vec(), peer);
@@ -434,7 +434,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_that_is_too_large_gets_431() {
+    async fn a_head_that_is_too_large_receives_431() {
         let server = server(100);
         for head in [
             format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(limits::REQUEST_HEAD_BYTES_MAX)),

@@ -27,7 +27,7 @@ pub(super) async fn by_id(
     profile.map(|profile| Answer(profile.into())).ok_or_else(nobody)
 }
 
-/// What a user is told of themselves.
+/// The profile for its own user.
 fn own(profile: Option<Profile>) -> Result<Answer<view::User>, Problem> {
     profile.map(|profile| Answer(view::User::own(profile))).ok_or_else(nobody)
 }
@@ -36,7 +36,7 @@ fn nobody() -> Problem {
     Problem::not_found("no user has this id")
 }
 
-/// `avatar_url` or `bio` absent: keep it; `null`: remove it.
+/// An absent `avatar_url` or `bio` is kept; `null` removes it.
 #[derive(Deserialize)]
 pub(super) struct Edit {
     display_name: Option<String>,

@@ -1,13 +1,13 @@
-//! What may be written into an account's fields. Each refusal names the field and says what would be accepted.
+//! Checks the fields of accounts. Each refusal names the field and the rule.
 //!
-//! Everything that goes into a text column passes here first: PostgreSQL refuses a NUL byte with an error that would
-//! look like a fault of ours.
+//! Every text for PostgreSQL passes here first: it refuses a NUL byte with an error that would look like a fault of the
+//! server.
 
 use super::problem::Problem;
 use crate::text::{self, Shape};
 use std::borrow::Cow;
 
-/// User names with which a mention would notify everybody.
+/// User names whose mention would notify a whole room.
 const RESERVED: &[&str] = &["here", "room"];
 /// Longest email address (RFC 5321 §4.5.3.1.3, less the angle brackets).
 const EMAIL_CHARS_MAX: usize = 254;
@@ -33,7 +33,7 @@ pub fn username(text: &str) -> Result<&str, Problem> {
     Ok(text)
 }
 
-/// Something that could be an address, in NFC: one `@` with text on both sides. Only a letter proves more.
+/// An address in NFC: one `@` with text on both sides. Only a message to it could prove more.
 pub fn email(text: &str) -> Result<Cow<'_, str>, Problem> {
     let refused = || Err(Problem::bad_request("email: must be an address like name@example.org"));
     let text = text::nfc(text);
@@ -46,7 +46,7 @@ pub fn email(text: &str) -> Result<Cow<'_, str>, Problem> {
     if local.is_empty() || domain.contains('@') || dots || spaced { refused() } else { Ok(text) }
 }
 
-/// 1–100 characters after trimming, on one line, something of it visible; in NFC.
+/// A visible name in NFC: 1–100 characters after trimming, on one line.
 pub fn display_name(text: &str) -> Result<Cow<'_, str>, Problem> {
     let text = text::nfc(text.trim());
     if text.is_empty() || text.chars().count() > DISPLAY_NAME_CHARS_MAX {
@@ -56,8 +56,8 @@ pub fn display_name(text: &str) -> Result<Cow<'_, str>, Problem> {
     Ok(text)
 }
 
-/// An http(s) URL of at most 2,000 characters. Other schemes (`javascript:`, `data:`) are refused since clients put
-/// it into a page.
+/// An http(s) URL of at most 2,000 characters. Other schemes (`javascript:`, `data:`) are refused, because clients put the
+/// URL into a page.
 pub fn avatar_url(text: &str) -> Result<Cow<'_, str>, Problem> {
     if text.chars().count() > AVATAR_URL_CHARS_MAX {
         return Err(Problem::bad_request("avatar_url: must have at most 2000 characters"));
@@ -72,7 +72,7 @@ pub fn avatar_url(text: &str) -> Result<Cow<'_, str>, Problem> {
     }
 }
 
-/// 1–500 characters after trimming, something of it visible; lines are allowed.
+/// A visible text of 1–500 characters after trimming; line breaks are allowed.
 pub fn bio(text: &str) -> Result<Cow<'_, str>, Problem> {
     let text = text.trim();
     if text.is_empty() || text.chars().count() > BIO_CHARS_MAX {
@@ -82,7 +82,7 @@ pub fn bio(text: &str) -> Result<Cow<'_, str>, Problem> {
     Ok(text.into())
 }
 
-/// What the user calls the device, at most 200 characters; else its `User-Agent`, cut.
+/// The given name of a device, at most 200 characters; otherwise its `User-Agent`, cut.
 pub fn device_name(given: Option<&str>, agent: Option<&str>) -> Result<String, Problem> {
     let Some(text) = given.map(str::trim).filter(|text| !text.is_empty()) else {
         let agent = agent.unwrap_or("unknown device");
@@ -96,16 +96,16 @@ pub fn device_name(given: Option<&str>, agent: Option<&str>) -> Result<String, P
     Ok(text.to_owned())
 }
 
-/// A search text: 1–100 characters after trimming, in NFC as names are.
+/// A search text in NFC: 1–100 characters after trimming.
 pub fn query(text: &str) -> Result<Cow<'_, str>, Problem> {
     let text = text::nfc(text.trim());
     if text.is_empty() || text.chars().count() > QUERY_CHARS_MAX || text.chars().any(char::is_control) {
-        return Err(Problem::bad_request("query: must have 1 to 100 characters, words of a name"));
+        return Err(Problem::bad_request("query: must have 1 to 100 characters of a name"));
     }
     Ok(text)
 }
 
-/// Whether somebody could be called so; if not, no look-up is worth it (and a NUL would break it).
+/// Whether this can be a user name or an address. Otherwise no look-up is needed, and a NUL byte would make it fail.
 pub fn could_be_login(text: &str) -> bool {
     !text.is_empty() && text.chars().count() <= EMAIL_CHARS_MAX && !text.chars().any(char::is_control)
 }

@@ -1,14 +1,14 @@
-//! Bytes on their way out: a reference to somebody's buffer, 16 bytes in a connection's queue.
+//! Outgoing bytes: a shared reference to a buffer, 16 bytes in the queue of a connection.
 //!
 //! Invariant: while a clone lives, the bytes stay at their address and do not change. The kernel reads them after
-//! [`Sockets`](super::Sockets) has handed their address over, and would otherwise send freed or foreign memory. The types
-//! that can own a chunk are therefore a closed list; a type of another crate could answer each call with other bytes.
+//! [`Sockets`](super::Sockets) has submitted their address; otherwise it would send freed or foreign memory. Therefore only
+//! a closed list of types can own a chunk. A type of another crate could return other bytes at each call.
 
 use std::fmt;
 use std::rc::Rc;
 
-/// Immutable bytes with shared ownership inside one shard. The owner is a `Vec<u8>` or `String` (a reply for one connection)
-/// or an `Arc<[u8]>` of an event that other shards send too: the atomic count is touched once per shard, not per receiver.
+/// Immutable bytes with shared ownership inside one shard. The owner is a `Vec<u8>` or `String` (a reply for one connection),
+/// or an `Arc<[u8]>` of an event that other shards send too. The atomic count changes once per shard, not once per receiver.
 ///
 /// Nothing else can own a chunk:
 /// ```compile_fail
@@ -45,10 +45,9 @@ impl fmt::Debug for Chunk {
 mod sealed {
     use std::sync::Arc;
 
-    /// Keeps its bytes on the heap, where they stay when the owner moves, and has no way to change them through a shared
-    /// reference.
+    /// An owner whose bytes are on the heap, do not move with it, and cannot change through a shared reference.
     pub trait Owner: 'static {
-        /// Always the same bytes at the same address.
+        /// Returns the same bytes at the same address at every call.
         fn bytes(&self) -> &[u8];
     }
 

@@ -1,9 +1,9 @@
-//! Listening sockets: one per shard on the same address, the kernel spreads connections over them (`SO_REUSEPORT`).
+//! Listening sockets: one per shard on the same address. The kernel spreads connections over them (`SO_REUSEPORT`).
 //!
 //! Invariant: two processes never share an address. `SO_REUSEPORT` alone would allow that to every process of the same
 //! user, and the kernel would spread the clients over both servers. Therefore the first socket binds *and* listens
 //! without the option, which the kernel grants to one process only. Afterwards the option is switched on, and the other
-//! shards' sockets join. There is no moment in which a second server can slip in.
+//! shards' sockets join. A second server cannot bind at any moment in between.
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
@@ -12,7 +12,7 @@ use std::net::{SocketAddr, TcpListener};
 /// Connections the kernel may complete before they are accepted; `net.core.somaxconn` caps it.
 const BACKLOG: i32 = 4_096;
 
-/// Makes `count` listening sockets on `address`.
+/// Opens `count` listening sockets on `address`.
 ///
 /// # Errors
 /// The system's error; `AddrInUse` when another process listens there, whoever owns it.
@@ -33,7 +33,7 @@ pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
 
 fn bound(address: SocketAddr, shares: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // Connections of an earlier server that still wait for their end do not hold the address.
+    // Connections of an earlier server in TIME_WAIT must not block the address.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shares)?;
     socket.bind(&SockAddr::from(address))?;

@@ -39,7 +39,7 @@ const MALFORMED: Answer = answer("400 Bad Request", "bad_request", "this is not 
 const NO_HOST: Answer = answer(
     "400 Bad Request",
     "bad_request",
-    "an HTTP/1.1 request must have one Host header, with a host name and an optional port",
+    "An HTTP/1.1 request must have one Host header, with a host name and an optional port.",
 );
 const FORBIDDEN_ORIGIN: Answer =
     answer("403 Forbidden", "forbidden", "pages of this origin may not connect; add it to security.allowed_origins");

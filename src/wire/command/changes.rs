@@ -1,7 +1,7 @@
-//! The table of changes that are no new messages: each is checked here and done by `mutate_<name>` in PostgreSQL.
+//! The table of changes other than new messages: each is checked here and executed by `mutate_<name>` in PostgreSQL.
 //!
-//! Nothing between the two knows the kinds apart: the shard finds the conversation's owner by the [`Place`], the committer
-//! passes the arguments on, and the events come back ready to be published.
+//! Everything in between handles all kinds alike: the shard finds the owner shard by the [`Place`], the committer passes the
+//! arguments on, and PostgreSQL returns the events ready to publish.
 
 use super::fields::Fields;
 use super::{Arguments, Place};
@@ -12,18 +12,18 @@ use crate::text::Shape;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 
-/// Where a change belongs, and what it is given; or why not.
+/// The conversation and the arguments of a change, or the refusal.
 type Read = Result<(Place, Arguments), Refusal>;
 
 /// A kind of change.
 pub struct ChangeKind {
-    /// The command, and what follows `mutate_` in PostgreSQL.
+    /// The command's name; its function in PostgreSQL is `mutate_<name>`.
     pub name: &'static str,
-    /// Takes the fields it needs.
+    /// Reads the fields.
     pub(super) read: fn(&mut Fields<'_>, &Limits) -> Read,
-    /// Whether it takes of the user's budget: reading on is not something to slow down.
+    /// Whether it counts against the user's rate limit. Read markers do not.
     pub metered: bool,
-    /// What it belongs to and goes with, when that is switched off.
+    /// The feature without which it is refused.
     pub feature: Option<Feature>,
 }
 
@@ -58,19 +58,19 @@ changes! {
     request_to_join, cancel_join_request, decide_join_request, block_user, unblock_user,
 }
 
-/// The row of a name.
+/// The index of a name in the table.
 pub(super) fn row(name: &str) -> Option<usize> {
     CHANGES.iter().position(|kind| kind.name == name)
 }
 
-/// The place of a change about a message: the conversation, where the client says which, saves a look-up.
+/// The place of a change of a message. A conversation from the client saves a look-up.
 fn message(data: &mut Fields<'_>) -> Result<(Place, Arguments), Refusal> {
     let message = MessageId(data.required_id("message_id")?);
     let place = data.optional_conversation()?.map_or(Place::OfMessage(message), Place::Conversation);
     Ok((place, arguments(json!({ "message_id": message }))))
 }
 
-/// The place and the user of a change about a member.
+/// The place and the user of a change of a member.
 fn member(data: &mut Fields<'_>) -> Result<(Place, Arguments), Refusal> {
     let place = Place::Conversation(data.conversation()?);
     Ok((place, arguments(json!({ "user_id": data.required_id("user_id")? }))))
@@ -155,7 +155,7 @@ fn remove_reaction(data: &mut Fields<'_>, limits: &Limits) -> Read {
     add_reaction(data, limits)
 }
 
-/// One emoji in its fully qualified form, so that the same one is never counted as two; or a `:shortcode:` of the client's.
+/// One emoji in its fully qualified form, so that its variants count as one; or a `:shortcode:` of the client.
 pub(super) fn emoji(text: &str) -> Result<String, Refusal> {
     if let Some(known) = emojis::get(text) {
         return Ok(known.as_str().to_owned());
@@ -194,8 +194,9 @@ fn set_role(data: &mut Fields<'_>, _: &Limits) -> Read {
     let (place, mut given) = member(data)?;
     let role = data.required_text("role")?;
     if !["admin", "moderator", "member", "read_only"].contains(&role.as_ref()) {
-        let words = "data.role: must be admin, moderator, member or read_only; transfer_ownership makes an owner";
-        return Err(Refusal::bad_request(words));
+        return Err(Refusal::bad_request(
+            "data.role: must be admin, moderator, member or read_only; to make another owner, send transfer_ownership",
+        ));
     }
     given.insert("role".to_owned(), json!(role));
     Ok((place, given))
@@ -239,8 +240,7 @@ fn update_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
         }
     }
     if given.is_empty() {
-        let words = "data: give at least one of name, description, slow_mode_s and member_limit";
-        return Err(Refusal::bad_request(words));
+        return Err(Refusal::bad_request("data: set at least one of name, description, slow_mode_s and member_limit"));
     }
     Ok((place, given))
 }
@@ -272,7 +272,10 @@ fn invite_code(data: &mut Fields<'_>) -> Result<String, Refusal> {
     let code = data.required_text("code")?;
     if code.is_empty() || code.len() > 64 || !code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     {
-        return Err(Refusal::new(ErrorCode::NotFound, "data.code: this is not an invitation's code"));
+        return Err(Refusal::new(
+            ErrorCode::NotFound,
+            "data.code: this is not the code of an invitation; ask for a new one",
+        ));
     }
     Ok(code.into_owned())
 }
@@ -307,7 +310,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_emoji_is_one_emoji_in_one_form() {
+    fn an_emoji_has_one_form() {
         for (given, kept) in [
             ("🚀", "🚀"),
             ("❤", "❤\u{fe0f}"), // without and with the variation selector it is the same heart

@@ -1,29 +1,30 @@
-//! The request head of RFC 9112, as far as a WebSocket server must read it before it can decide who answers.
+//! The request head of RFC 9112, as far as a shard needs it to decide between WebSocket and control plane.
 //!
-//! Invariant: the head is searched for its end incrementally and parsed once, when it is complete; nothing is parsed
-//! again on every read (CVE-2023-43669 in another server). Size and number of fields are bounded (CVE-2024-37890).
+//! Invariant: the end of the head is searched for incrementally, and the complete head is parsed once. Parsing again on
+//! every read is a denial of service (CVE-2023-43669 in another server). Size and number of fields are bounded
+//! (CVE-2024-37890).
 
 use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEADERS_MAX};
 
-/// Looks for the empty line that ends a head, remembering how far it has looked.
+/// Searches for the empty line that ends a head, and remembers how far it has searched.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct HeadScanner {
     searched: u16,
 }
 
-/// Outcome of one look.
+/// Result of one search.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HeadProgress {
     /// More bytes are needed.
     Incomplete,
-    /// The head is the first so many bytes.
+    /// The head is complete and has this many bytes.
     Complete(usize),
     /// It is longer than [`REQUEST_HEAD_BYTES_MAX`].
     TooLarge,
 }
 
 impl HeadScanner {
-    /// Looks at `received`, which is everything received so far.
+    /// Searches `received`, which is everything received so far.
     pub fn scan(&mut self, received: &[u8]) -> HeadProgress {
         let from = usize::from(self.searched).min(received.len());
         let window = &received[from..received.len().min(REQUEST_HEAD_BYTES_MAX)];
@@ -93,7 +94,7 @@ impl<'a> RequestHead<'a> {
         Ok(head)
     }
 
-    /// The value of a field that must stand at most once; `None` when absent, repeated or not visible ASCII/UTF-8.
+    /// The value of a field that must not be repeated; `None` when it is absent, repeated or not UTF-8.
     #[must_use]
     pub fn single(&self, name: &str) -> Option<&'a str> {
         let mut values = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
@@ -132,7 +133,7 @@ impl<'a> RequestHead<'a> {
         percent_decode(value)
     }
 
-    /// Whether the request asks for a WebSocket (RFC 6455 §4.1): everything else belongs to the control plane.
+    /// Whether the request asks for a WebSocket (RFC 6455 §4.1). The control plane answers everything else.
     #[must_use]
     pub fn wants_websocket(&self) -> bool {
         self.list("upgrade").any(|value| value.eq_ignore_ascii_case("websocket"))
