@@ -1,20 +1,21 @@
-//! An owner's side of a conversation: which shards want its events, and what was published last.
+//! The owner shard's side of a conversation: which shards want its events, and which event it published last.
 //!
-//! Invariant: an event that was published is remembered for at least [`REMEMBER_MS`], or the owner says that it had to
-//! forget. A shard that has just read the log and then announces its interest learns from this whether an event fell
-//! between the two; without it such an event would reach nobody until the next one came.
+//! Invariant: the owner remembers the last published event for at least [`REMEMBER_MS`], or reports that it had to
+//! forget it. A shard first reads the log and then registers its interest. The owner's answer tells that shard whether
+//! an event was published in between. Without it, such an event would reach the shard's subscribers only together with
+//! the next one.
 
 use crate::ids::{ConversationId, Seq, ShardId};
 use crate::limits::PUBLISHED_REMEMBERED_MAX;
 use std::collections::HashMap;
 
-/// How long a conversation without interest is remembered; longer than any read may take.
+/// How long the owner remembers a conversation without interested shards: longer than the deadline of any read.
 pub const REMEMBER_MS: u64 = 30_000;
 
-/// What the owner knows of one conversation.
+/// The owner's record of one conversation.
 #[derive(Debug, Default)]
 pub struct Owned {
-    /// Interested shards and the formats they read.
+    /// Interested shards, each with the bits of the formats that its subscribers read.
     pub interests: Vec<(ShardId, u8)>,
     last: Option<Seq>,
     touched_ms: u64,
@@ -27,19 +28,19 @@ pub struct PublishedIndex {
     forgot_at_ms: Option<u64>,
 }
 
-/// What an owner answers to interest.
+/// The owner's answer when a shard registers its interest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Memory {
-    /// This was published last.
+    /// The last published event.
     Upto(Seq),
-    /// Nothing was published within [`REMEMBER_MS`].
+    /// No event was published within [`REMEMBER_MS`].
     Nothing,
-    /// Entries were forgotten early: cannot tell.
+    /// The owner dropped records early and cannot tell.
     Unknown,
 }
 
 impl PublishedIndex {
-    /// A shard's interest; 0 formats for none.
+    /// Registers the formats that a shard wants; 0 removes the shard.
     pub fn interest(&mut self, conversation: ConversationId, shard: ShardId, formats: u8, now_ms: u64) -> Memory {
         let owned = self.conversations.entry(conversation).or_default();
         owned.touched_ms = now_ms;
@@ -54,7 +55,7 @@ impl PublishedIndex {
         }
     }
 
-    /// Notes that `seq` is published now and says who wants it.
+    /// Records that `seq` is being published, and returns the interested shards.
     pub fn publish(&mut self, conversation: ConversationId, seq: Option<Seq>, now_ms: u64) -> &[(ShardId, u8)] {
         if seq.is_none() {
             return self.conversations.get(&conversation).map_or(&[], |owned| &owned.interests);
@@ -62,7 +63,7 @@ impl PublishedIndex {
         if self.conversations.len() >= PUBLISHED_REMEMBERED_MAX && !self.conversations.contains_key(&conversation) {
             self.sweep(now_ms);
             if self.conversations.len() >= PUBLISHED_REMEMBERED_MAX {
-                // Full of conversations that are all young: give up the ones nobody listens to, and say so.
+                // Every record is recent. Drop those without interested shards, and remember that we did.
                 self.conversations.retain(|_, owned| !owned.interests.is_empty());
                 self.forgot_at_ms = Some(now_ms);
             }
@@ -73,7 +74,7 @@ impl PublishedIndex {
         &owned.interests
     }
 
-    /// Forgets conversations that nobody listens to and that were quiet long enough.
+    /// Drops conversations without interested shards that had no event within [`REMEMBER_MS`].
     pub fn sweep(&mut self, now_ms: u64) {
         self.conversations
             .retain(|_, owned| !owned.interests.is_empty() || now_ms.saturating_sub(owned.touched_ms) < REMEMBER_MS);
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn interest_learns_what_was_published_before() {
+    fn answers_interest_with_the_last_published_event() {
         let mut index = PublishedIndex::default();
         assert_eq!(index.interest(room(1), ShardId(0), 1, 0), Memory::Nothing);
         assert_eq!(index.publish(room(2), Some(Seq(7)), 0), &[]);
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_index_says_that_it_forgot() {
+    fn reports_when_a_full_index_dropped_records() {
         let mut index = PublishedIndex::default();
         index.interest(room(0), ShardId(0), 1, 0);
         for n in 1..=PUBLISHED_REMEMBERED_MAX as i64 {
@@ -109,7 +110,11 @@ mod tests {
         }
         assert!(index.conversations.len() <= PUBLISHED_REMEMBERED_MAX);
         assert_eq!(index.interest(room(1), ShardId(0), 1, 6), Memory::Unknown);
-        assert_eq!(index.publish(room(0), Some(Seq(1)), 7), &[(ShardId(0), 1)], "interest is never forgotten");
+        assert_eq!(
+            index.publish(room(0), Some(Seq(1)), 7),
+            &[(ShardId(0), 1)],
+            "the index never drops an interested shard"
+        );
         assert_eq!(index.interest(room(3), ShardId(0), 1, 6 + REMEMBER_MS), Memory::Nothing);
     }
 }
