@@ -1,21 +1,20 @@
-//! The owner shard's side of a conversation: which shards want its events, and which event it published last.
+//! An owner's side of a conversation: which shards want its events, and what was published last.
 //!
-//! Invariant: the owner remembers the last published event for at least [`REMEMBER_MS`], or reports that it had to
-//! forget it. A shard first reads the log and then registers its interest. The owner's answer tells that shard whether
-//! an event was published in between. Without it, such an event would reach the shard's subscribers only together with
-//! the next one.
+//! Invariant: an event that was published is remembered for at least [`REMEMBER_MS`], or the owner says that it had to
+//! forget. A shard that has just read the log and then announces its interest learns from this whether an event fell
+//! between the two; without it such an event would reach nobody until the next one came.
 
 use crate::ids::{ConversationId, Seq, ShardId};
 use crate::limits::PUBLISHED_REMEMBERED_MAX;
 use std::collections::HashMap;
 
-/// How long the owner remembers a conversation without interested shards: longer than the deadline of any read.
+/// How long a conversation without interest is remembered; longer than any read may take.
 pub const REMEMBER_MS: u64 = 30_000;
 
-/// The owner's record of one conversation.
+/// What the owner knows of one conversation.
 #[derive(Debug, Default)]
 pub struct Owned {
-    /// Interested shards, each with the bits of the formats that its subscribers read.
+    /// Interested shards and the formats they read.
     pub interests: Vec<(ShardId, u8)>,
     last: Option<Seq>,
     touched_ms: u64,
@@ -28,19 +27,19 @@ pub struct PublishedIndex {
     forgot_at_ms: Option<u64>,
 }
 
-/// The owner's answer when a shard registers its interest.
+/// What an owner answers to interest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Memory {
-    /// The last published event.
+    /// This was published last.
     Upto(Seq),
-    /// No event was published within [`REMEMBER_MS`].
+    /// Nothing was published within [`REMEMBER_MS`].
     Nothing,
-    /// The owner dropped records early and cannot tell.
+    /// Entries were forgotten early: cannot tell.
     Unknown,
 }
 
 impl PublishedIndex {
-    /// Registers the formats that a shard wants; 0 removes the shard.
+    /// A shard's interest; 0 formats for none.
     pub fn interest(&mut self, conversation: ConversationId, shard: ShardId, formats: u8, now_ms: u64) -> Memory {
         let owned = self.conversations.entry(conversation).or_default();
         owned.touched_ms = now_ms;
@@ -55,7 +54,7 @@ impl PublishedIndex {
         }
     }
 
-    /// Records that `seq` is being published, and returns the interested shards.
+    /// Notes that `seq` is published now and says who wants it.
     pub fn publish(&mut self, conversation: ConversationId, seq: Option<Seq>, now_ms: u64) -> &[(ShardId, u8)] {
         if seq.is_none() {
             return self.conversations.get(&conversation).map_or(&[], |owned| &owned.interests);
@@ -63,7 +62,7 @@ impl PublishedIndex {
         if self.conversations.len() >= PUBLISHED_REMEMBERED_MAX && !self.conversations.contains_key(&conversation) {
             self.sweep(now_ms);
             if self.conversations.len() >= PUBLISHED_REMEMBERED_MAX {
-                // Every record is recent. Drop those without interested shards, and remember that we did.
+                // Full of conversations that are all young: give up the ones nobody listens to, and say so.
                 self.conversations.retain(|_, owned| !owned.interests.is_empty());
                 self.forgot_at_ms = Some(now_ms);
             }
@@ -74,7 +73,7 @@ impl PublishedIndex {
         &owned.interests
     }
 
-    /// Drops conversations without interested shards that had no event within [`REMEMBER_MS`].
+    /// Forgets conversations that nobody listens to and that were quiet long enough.
     pub fn sweep(&mut self, now_ms: u64) {
         self.conversations
             .retain(|_, owned| !owned.interests.is_empty() || now_ms.saturating_sub(owned.touched_ms) < REMEMBER_MS);
@@ -90,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_interest_with_the_last_published_event() {
+    fn interest_learns_what_was_published_before() {
         let mut index = PublishedIndex::default();
         assert_eq!(index.interest(room(1), ShardId(0), 1, 0), Memory::Nothing);
         assert_eq!(index.publish(room(2), Some(Seq(7)), 0), &[]);
@@ -102,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn reports_when_a_full_index_dropped_records() {
+    fn a_full_index_says_that_it_forgot() {
         let mut index = PublishedIndex::default();
         index.interest(room(0), ShardId(0), 1, 0);
         for n in 1..=PUBLISHED_REMEMBERED_MAX as i64 {
@@ -110,11 +109,7 @@ mod tests {
         }
         assert!(index.conversations.len() <= PUBLISHED_REMEMBERED_MAX);
         assert_eq!(index.interest(room(1), ShardId(0), 1, 6), Memory::Unknown);
-        assert_eq!(
-            index.publish(room(0), Some(Seq(1)), 7),
-            &[(ShardId(0), 1)],
-            "the index never drops an interested shard"
-        );
+        assert_eq!(index.publish(room(0), Some(Seq(1)), 7), &[(ShardId(0), 1)], "interest is never forgotten");
         assert_eq!(index.interest(room(3), ShardId(0), 1, 6 + REMEMBER_MS), Memory::Nothing);
     }
 }

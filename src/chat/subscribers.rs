@@ -1,4 +1,4 @@
-//! A shard's subscribers of a conversation, each with a cursor.
+//! A shard's side of a conversation: its subscribers, each with a cursor.
 //!
 //! ```text
 //!                    ┌──────── gap, queue full, fell behind the head ────────┐
@@ -6,51 +6,50 @@
 //!   subscribe ──► CatchingUp ──── log read up to the head, events flow ───► Live
 //! ```
 //!
-//! Invariant: a subscriber receives event `seq` only if its cursor is `seq − 1`. This comparison alone rules out gaps,
-//! duplicates and disorder. A fault elsewhere (a lost wake-up, a restart of the owner, a full queue) can only delay an
-//! event.
+//! Invariant, by arithmetic: a subscriber is given event `seq` only if its cursor is `seq − 1`. Whatever happens
+//! elsewhere (a lost wake-up, a restart of the owner, a full queue), the worst that can reach a client is delay.
 
 use crate::ids::{ConnId, Seq};
 
-/// Whether a subscriber receives live events or a replay.
+/// What a subscriber is doing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
-    /// It receives each event when the owner publishes it.
+    /// It is given events as they come.
     Live,
-    /// It receives a replay of the log, and skips live events.
+    /// It is given a replay of the log; live events pass it by.
     CatchingUp,
 }
 
-/// One connection's subscription to a conversation.
+/// One subscriber.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Subscriber {
-    /// The connection that receives the events.
+    /// The connection.
     pub conn: ConnId,
-    /// The last event that it received.
+    /// The last event it was given.
     pub cursor: Seq,
-    /// Live or catching up.
+    /// What it is doing.
     pub phase: Phase,
-    /// Whether it receives `caught_up` when it becomes live.
+    /// Tell it `caught_up` when it is live again.
     pub announce: bool,
-    /// Whether it must read the log before it may become live, because its cursor does not come from such a read.
+    /// Its cursor does not come from a read of the log: it must read before it may be live.
     pub must_read: bool,
-    /// The bit of its format (`wire::Format::bit`).
+    /// The format's bit.
     pub format: u8,
 }
 
-/// What to do with an event for one subscriber.
+/// What to do with one subscriber and one event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// Deliver the event, then call [`Subscriber::advance`].
+    /// Give it the event; then call [`Subscriber::advance`].
     Deliver,
-    /// It has received the event already, or receives it from the replay.
+    /// It has it already, or will get it from the replay.
     Skip,
-    /// It missed an event: start a replay.
+    /// It has missed something: start a replay.
     FellBehind,
 }
 
 impl Subscriber {
-    /// Decides what to do with event `seq`.
+    /// What event `seq` means for this subscriber.
     #[must_use]
     pub fn on_event(&self, seq: Seq) -> Step {
         match self.phase {
@@ -61,44 +60,43 @@ impl Subscriber {
         }
     }
 
-    /// Records that it received `seq`.
+    /// It was given `seq`.
     pub fn advance(&mut self, seq: Seq) {
         self.cursor = self.cursor.max(seq);
     }
 }
 
-/// The index of a format in [`Room::readers`], from its bit.
+/// The index of a format's bit among the counts of readers.
 fn reader_index(format: u8) -> usize {
     (format.trailing_zeros() & 7) as usize
 }
 
-/// The next step of a subscriber that is catching up.
+/// What to do for a subscriber that is catching up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
-    /// It is live now.
+    /// It is live now; tell it so if it was promised.
     Live {
-        /// Whether to send it `caught_up`.
+        /// Send `caught_up`.
         announce: bool,
     },
     /// Read the log after its cursor.
     Read,
-    /// Wait until the owner confirms that it sends events to this shard.
+    /// Wait until the owner has said that events flow.
     Wait,
 }
 
 /// A conversation's subscribers on one shard.
 #[derive(Debug, Default)]
 pub struct Room {
-    /// Ascending by connection, so that look-ups are binary searches. A slice is named by the connection it begins
-    /// with, so subscribing and unsubscribing between two slices never skips or repeats a subscriber.
+    /// Ascending by connection: looked up by halving, visited in slices that a change in between cannot confuse.
     subscribers: Vec<Subscriber>,
-    /// The number of subscribers per format, by the index of the format's bit.
+    /// How many read each format, by the index of its bit.
     readers: [u32; 8],
-    /// The newest event that this shard knows of.
+    /// The newest event known to exist.
     head: Seq,
-    /// Formats in which the owner sends events to this shard.
+    /// Formats for which the owner has said that events flow.
     flowing: u8,
-    /// The formats last registered with the owner; `None` before the first time.
+    /// Formats that the owner was last told; `None` before the first time.
     told: Option<u8>,
 }
 
@@ -109,48 +107,48 @@ impl Room {
         (0..8).filter(|bit| self.readers[*bit] > 0).fold(0, |formats, bit| formats | 1 << bit)
     }
 
-    /// The formats to register with the owner, unless it has them already.
+    /// The formats to tell the owner, if it was told something else.
     #[must_use]
     pub fn news_for_owner(&self) -> Option<u8> {
         let wanted = self.wanted();
         (self.told != Some(wanted)).then_some(wanted)
     }
 
-    /// Records the formats registered with the owner.
+    /// The owner was told.
     pub fn owner_told(&mut self, formats: u8) {
         self.told = Some(formats);
         self.flowing &= formats;
     }
 
-    /// Records that the registration could not be sent.
+    /// The owner could not be told after all.
     pub fn forget_told(&mut self) {
         self.told = None;
     }
 
-    /// Records the owner's answer: it sends events in `formats`, and published `published` last.
+    /// The owner says that events in `formats` flow, and what it published last.
     pub fn events_flow(&mut self, formats: u8, published: Option<Seq>) {
         self.flowing = formats;
         self.head = self.head.max(published.unwrap_or_default());
     }
 
-    /// The newest event that this shard knows of.
+    /// The newest event known to exist.
     #[must_use]
     pub fn head(&self) -> Seq {
         self.head
     }
 
-    /// Records that event `seq` exists.
+    /// An event exists.
     pub fn saw(&mut self, seq: Seq) {
         self.head = self.head.max(seq);
     }
 
-    /// The number of subscribers.
+    /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
         self.subscribers.len()
     }
 
-    /// Whether the room has no subscribers.
+    /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.subscribers.is_empty()
@@ -162,13 +160,13 @@ impl Room {
         Some(&mut self.subscribers[at])
     }
 
-    /// All subscribers, ascending by connection.
+    /// All of them, ascending by connection.
     pub fn subscribers(&mut self) -> &mut [Subscriber] {
         &mut self.subscribers
     }
 
-    /// Returns at most `most` subscribers, ascending by connection, from the first one at or after `from`. Also returns
-    /// the connection that begins the next slice, or `None` after the last slice.
+    /// At most `most` subscribers, ascending by connection, beginning with the first one at or after `from`; and the
+    /// connection to begin with next time, `None` when these were the last.
     pub fn slice(&mut self, from: ConnId, most: usize) -> (&mut [Subscriber], Option<ConnId>) {
         let start = self.subscribers.partition_point(|s| s.conn < from);
         let end = self.subscribers.len().min(start.saturating_add(most));
@@ -176,7 +174,7 @@ impl Room {
         (&mut self.subscribers[start..end], next)
     }
 
-    /// Adds a subscriber, or replaces the one of the same connection.
+    /// Adds a subscriber, or moves an existing one to this cursor.
     pub fn subscribe(&mut self, subscriber: Subscriber) {
         let found = self.subscribers.binary_search_by_key(&subscriber.conn, |s| s.conn);
         self.readers[reader_index(subscriber.format)] += 1;
@@ -189,7 +187,7 @@ impl Room {
         }
     }
 
-    /// Removes the subscriber of a connection.
+    /// Removes a connection's subscriber.
     pub fn unsubscribe(&mut self, conn: ConnId) {
         if let Ok(at) = self.subscribers.binary_search_by_key(&conn, |s| s.conn) {
             let gone = self.subscribers.remove(at);
@@ -197,9 +195,9 @@ impl Room {
         }
     }
 
-    /// Returns the next step of a subscriber that is catching up, and makes it live when it needs nothing more.
+    /// What a subscriber that is catching up needs next; makes it live when it needs nothing.
     ///
-    /// `read_to_end`: the log was just read from its cursor to its end, while the owner was sending events.
+    /// `read_to_end`: the log was just read after its cursor, to its end, while events were flowing.
     pub fn progress(&mut self, conn: ConnId, read_to_end: bool) -> Option<Progress> {
         let (head, flowing) = (self.head, self.flowing);
         let subscriber = self.subscriber(conn)?;
@@ -240,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn makes_a_subscriber_live_only_when_events_flow_and_nothing_is_missing() {
+    fn a_subscriber_is_live_only_when_events_flow_and_nothing_is_missing() {
         let mut room = Room::default();
         room.subscribe(subscriber(5));
         assert_eq!(room.news_for_owner(), Some(1));
@@ -257,7 +255,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn puts_every_subscriber_into_exactly_one_slice(
+        fn every_subscriber_is_in_exactly_one_slice(
             conns in proptest::collection::btree_set(0u32..1_000, 0..60),
             most in 1usize..20,
             gone in proptest::collection::vec(0u32..1_000, 0..20),
@@ -281,9 +279,9 @@ mod tests {
             prop_assert_eq!((room.len(), room.wanted()), (left.len(), u8::from(!left.is_empty())));
         }
 
-        /// Commits, deliveries (some of them lost) and replay pages interleave in any way; the client sees 1, 2, 3 …
+        /// Any interleaving of commits, deliveries (some lost), replay pages and full queues: the client sees 1, 2, 3 …
         #[test]
-        fn delivers_without_gap_or_duplicate_in_any_interleaving(actions in proptest::collection::vec(0u8..6, 1..200)) {
+        fn no_interleaving_gives_a_gap_or_a_duplicate(actions in proptest::collection::vec(0u8..6, 1..200)) {
             let mut room = Room::default();
             let (mut committed, mut delivered_upto) = (0i64, 0i64);
             let mut seen: Vec<i64> = Vec::new();
@@ -291,7 +289,7 @@ mod tests {
             for action in actions {
                 match action {
                     0 | 1 => committed += 1,
-                    // The owner delivers the next event. Action 4 loses it on the way.
+                    // The owner delivers the next event; it may be lost on the way (4).
                     2..=4 if delivered_upto < committed && room.flowing != 0 => {
                         delivered_upto += 1;
                         if action == 4 { continue; }
