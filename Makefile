@@ -1,29 +1,29 @@
-# `make run` and `make test` announce every package before they install it. NO_INSTALL=1 forbids installing.
+# `make run` and `make test` are the two commands; both say before they install anything (NO_INSTALL=1 forbids it).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run build test lint bench prerequisites test-clients
 
-help: ## print this list
+help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST)
 
-run: prerequisites ## build and run the server on 127.0.0.1:8080, with a private PostgreSQL unless .env sets a URL
+run: prerequisites ## build and run the server on 127.0.0.1:8080, with a private PostgreSQL unless .env names one
 	@scripts/run.sh
 
 build: prerequisites ## build target/release/chat-server
 	cargo build --release --bin chat-server
 
-test: prerequisites test-clients lint ## check the format, run the lints and all tests
+test: prerequisites test-clients lint ## everything that must hold: format, lints, all tests
 	cargo test --workspace --features test-db
 
-lint: prerequisites ## check the format and run the lints
+lint: prerequisites ## format and lints only
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features test-db -- -D warnings
 
-bench: prerequisites ## run the load generator: make bench ARGS="..."; without ARGS it prints its help
+bench: prerequisites ## the load-testing harness: make bench ARGS="...", or without ARGS its help
 	cargo run --release -p loadtest -- $(or $(ARGS),--help)
 
-prerequisites: ## check for Rust, a C linker and PostgreSQL; install missing packages
+prerequisites: ## check for a Rust toolchain, a C linker and PostgreSQL; install what is missing
 	@scripts/prerequisites.sh
 
-test-clients: prerequisites ## install the third-party clients that the tests use
+test-clients: prerequisites ## install the foreign clients that tests use
 	@scripts/install-test-clients.sh

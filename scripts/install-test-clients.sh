@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs third-party clients for the tests: Python's `websockets`, npm's `ws` and a headless Chromium. The first two go
-# into target/test-clients/; the browser is a system package. Also extracts promtool, which checks the rules in
-# deploy/prometheus, from Debian's package. Installing that package would start a Prometheus on this machine.
+# Clients that others wrote, for the tests that let them talk to the server: Python's `websockets`, npm's `ws` and a
+# headless Chromium. The first two go under target/test-clients/, the browser is the system's package. And promtool, which
+# checks the rules of deploy/prometheus: taken out of Debian's package of Prometheus, whose installation would also
+# start a Prometheus on this machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -18,14 +19,14 @@ command -v python3 >/dev/null && python3 -c 'import venv, ensurepip' 2>/dev/null
 command -v node >/dev/null && command -v npm >/dev/null || missing+=(nodejs npm)
 find_chromium >/dev/null || missing+=(chromium)
 if [ ${#missing[@]} -gt 0 ]; then
-    apt_install "The tests need Python, Node.js and Chromium. Missing packages: ${missing[*]}." "${missing[@]}"
+    apt_install "The tests with foreign clients need Python, Node.js and Chromium; missing: ${missing[*]}" "${missing[@]}"
 fi
 
-# A stamp file per client has the installed version. If it differs, the client is installed again.
+# A stamp per client names the version that is in place; anything else is installed anew.
 mkdir -p "$clients"
 stamp="websockets $websockets msgpack $msgpack"
 if [ "$(cat "$clients/python.stamp" 2>/dev/null)" != "$stamp" ]; then
-    say "Installing Python's websockets $websockets and msgpack $msgpack in $clients/python"
+    say "Installing Python's websockets $websockets and msgpack $msgpack under $clients/python"
     rm -rf "$clients/python"
     python3 -m venv "$clients/python"
     "$clients/python/bin/pip" install --quiet --disable-pip-version-check "websockets==$websockets" "msgpack==$msgpack"
@@ -33,7 +34,7 @@ if [ "$(cat "$clients/python.stamp" 2>/dev/null)" != "$stamp" ]; then
 fi
 stamp="ws $ws"
 if [ "$(cat "$clients/node.stamp" 2>/dev/null)" != "$stamp" ]; then
-    say "Installing npm's ws $ws in $clients/node"
+    say "Installing npm's ws $ws under $clients/node"
     rm -rf "$clients/node"
     mkdir -p "$clients/node"
     npm install --silent --no-audit --no-fund --prefix "$clients/node" "ws@$ws"
@@ -42,11 +43,11 @@ fi
 promtool=$clients/promtool/promtool
 if ! "$promtool" --version >/dev/null 2>&1; then
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || die \
-        "The tests of deploy/prometheus need promtool. This system is not Debian or Ubuntu: copy it to $promtool and try again."
+        "The tests of deploy/prometheus need promtool, and this is no Debian or Ubuntu. Put it at $promtool and try again."
     say "Extracting promtool from Debian's package prometheus to $promtool"
     rm -rf "$clients/promtool"
     mkdir -p "$clients/promtool/package"
-    # Without package lists, apt does not find the package.
+    # A machine that has never updated its lists does not know the package.
     (cd "$clients/promtool" && apt-get download prometheus 2>/dev/null) || {
         apt_update
         (cd "$clients/promtool" && apt-get download prometheus)

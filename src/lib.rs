@@ -1,38 +1,33 @@
 //! Veza Chat Server: a self-hosted chat server on a gapless change log per conversation.
 //!
-//! Every change in a conversation gets the conversation's next `seq` inside the PostgreSQL transaction that commits it.
-//! The server acknowledges and delivers only committed changes. Three guarantees follow. Nothing acknowledged is lost,
-//! duplicated or reordered. A client that was away asks for everything after its last `seq`. Sending again is harmless.
+//! Every change in a conversation takes the conversation's next `seq` inside the PostgreSQL transaction that commits
+//! it. Only what is committed is acknowledged and shown. From this follow: nothing acknowledged is lost, duplicated or
+//! reordered; a client that was away asks for everything after its last `seq`; sending again is harmless.
 //!
-//! `docs/architecture.md` describes the whole system. This page is the short form.
+//! # A message's life
 //!
-//! # The life of a message
+//! 1. [`net`] receives bytes, [`wire::ws`] decodes the frame in place, [`wire::command`] reads the command.
+//! 2. `shard/session` → `shard/commands` → `shard/send`: session, budget ([`chat::budget`]), filter ([`chat::filter`]).
+//! 3. [`mesh`] carries it to the conversation's owner: `shard/owner`.
+//! 4. [`storage::inlet`] → [`storage::batcher`] → [`storage::committer`]: one statement for everything that gathered.
+//! 5. The outcome returns to the owner: the ack, then the event, serialised once per format ([`wire::event`]).
+//! 6. `shard/deliver`: into every subscriber's queue, if its cursor says that it is next ([`chat::subscribers`]).
+//! 7. `shard/catch_up`: whoever missed something reads the log.
 //!
-//! 1. [`net`] receives bytes, [`wire::ws`] decodes the frame in place, and [`wire::command`] reads the command.
-//! 2. `shard/session` → `shard/commands` → `shard/send` checks session, budget ([`chat::budget`]) and filter
-//!    ([`chat::filter`]).
-//! 3. [`mesh`] carries the message to the owner shard of its conversation, `shard/owner`.
-//! 4. [`storage::inlet`] → [`storage::batcher`] → [`storage::committer`] commits it, in one statement with every message
-//!    that arrived during the previous commit.
-//! 5. The outcome returns to the owner shard. It sends the ack, then the event, encoded once per format
-//!    ([`wire::event`]).
-//! 6. `shard/deliver` queues the event for every subscriber whose cursor is right before it ([`chat::subscribers`]).
-//! 7. `shard/catch_up` replays the log to every subscriber that missed an event.
+//! # Modules and what each may import (checked by `tests/tidy.rs`)
 //!
-//! # Modules and their permitted imports (checked by `tests/tidy.rs`)
-//!
-//! | module | purpose | may import |
+//! | module | is | may import |
 //! |---|---|---|
-//! | [`ids`], [`limits`], [`error`], [`latency`] | shared vocabulary | nothing of this crate |
+//! | [`ids`], [`limits`], [`error`], [`latency`] | vocabulary | nothing of this crate |
 //! | [`config`] | layered configuration | limits |
 //! | [`wire`] | bytes ⇄ meaning | vocabulary |
 //! | [`auth`] | passwords and tokens, pure | vocabulary |
 //! | [`chat`] | rules as pure state machines | vocabulary, `wire::command`, `wire::event` |
-//! | [`mesh`] | queues between cores, and the frames in them | vocabulary |
+//! | [`mesh`] | what crosses cores, and how | vocabulary |
 //! | [`net`] | a shard's sockets on `io_uring` | vocabulary, `wire::ws` |
-//! | [`shard`] | one core: calls the five above in order | net, chat, wire, mesh, auth, vocabulary |
-//! | [`storage`] | the I/O shard: all access to PostgreSQL | mesh, vocabulary |
-//! | [`control`] | HTTP: accounts, health, metrics, profile changes | storage and mesh handles, auth, wire, vocabulary |
+//! | [`shard`] | one core: sequences the five above | net, chat, wire, mesh, auth, vocabulary |
+//! | [`storage`] | the I/O shard: all of PostgreSQL | mesh, vocabulary |
+//! | [`control`] | HTTP: accounts, health, metrics; tells changed profiles | storage and mesh handles, auth, wire, vocabulary |
 //! | [`boot`] | start and stop | everything |
 
 pub mod auth;
