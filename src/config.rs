@@ -1,13 +1,13 @@
-//! The configuration: what can be set, where it comes from, and why a value is refused.
+//! The configuration: its keys, its layers, and the reasons for refusing a value.
 //!
-//! Layers, each over the one before: the defaults compiled in, `config/default.toml`, `config/{environment}.toml`,
+//! A later layer overrides an earlier one: the compiled-in defaults, `config/default.toml`, `config/{environment}.toml`,
 //! the file given with `--config`, environment variables `CHAT_SERVER__SECTION__KEY`.
 //!
 //! Invariants:
-//! - every [`Config`] has been checked: each value is in its range, and the values are consistent. No other module checks
-//!   again. (With a frame limit below the message limit, nobody could send the longest messages.)
-//! - an unknown key is an error, because a misspelt limit would be ignored silently;
-//! - all problems are reported at once, each with its key, the reason and the file or variable it came from;
+//! - every existing [`Config`] was checked. Each value is in its range and the values fit together, so no other module
+//!   checks again. (With a frame limit below the message limit, nobody could send a long message.);
+//! - an unknown key is an error. If the server ignored a misspelt limit, the limit would not hold;
+//! - all problems are reported together, each with its key, the reason and the file or variable of its origin;
 //! - secrets are in [`Secret`] and [`SecretUrl`], and an error never quotes one.
 //!
 //! Deliberately absent: reloading while the server runs.
@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Keys that this version checks but does not use yet.
+/// Keys that this version accepts and checks, but that have no effect yet.
 const WITHOUT_EFFECT: &[&str] = &[
     "cache.url",
     "cluster.redis_url",
@@ -38,11 +38,11 @@ const WITHOUT_EFFECT: &[&str] = &[
     "security.enable_2fa",
 ];
 
-/// The whole configuration, checked.
+/// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The directory of the server's own files; relative to the working directory.
+    /// Folder for the server's own files, relative to the working directory.
     pub data_dir: PathBuf,
     /// The process and its port.
     pub server: ServerConfig,
@@ -50,9 +50,9 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Tokens, origins, content.
     pub security: SecurityConfig,
-    /// Limits; clients receive them in `welcome`.
+    /// Limits, which `welcome` reports to clients.
     pub limits: LimitsConfig,
-    /// Switches of features.
+    /// Enabled features.
     pub features: FeaturesConfig,
     /// The log.
     pub logging: LoggingConfig,
@@ -62,15 +62,15 @@ pub struct Config {
     pub cache: CacheConfig,
 }
 
-/// Kind of installation; also the name of the second layer's file.
+/// The kind of installation. It selects the file `config/{environment}.toml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Environment {
-    /// A developer's machine: the server generates a missing signing secret.
+    /// A developer's machine. Without a signing secret, the server generates one.
     Development,
-    /// The rules of production, for tests before a release.
+    /// The same rules as in production, for tests of an installation.
     Staging,
-    /// An installation with users.
+    /// An installation with real users. The signing secret is required.
     Production,
 }
 
@@ -92,17 +92,17 @@ impl Environment {
 pub struct ServerConfig {
     /// The one port, for WebSocket and HTTP.
     pub bind_addr: SocketAddr,
-    /// Kind of installation.
+    /// The kind of installation.
     pub environment: Environment,
-    /// Number of shards; 0 chooses it by the number of cores.
+    /// Number of shards; 0 means one per core, minus one.
     pub workers: usize,
-    /// Time in which a request head must be complete.
+    /// Time until a request head must be complete.
     #[serde(with = "humantime_serde")]
     pub connection_timeout: Duration,
-    /// Time between two pings to an idle WebSocket.
+    /// Time between two pings on an idle WebSocket.
     #[serde(with = "humantime_serde")]
     pub heartbeat_interval: Duration,
-    /// Most time that a planned stop waits for work in progress.
+    /// How long a planned stop waits for running work.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
 }
@@ -129,25 +129,25 @@ pub struct SecurityConfig {
     /// Key that signs access tokens, at least 32 bytes; absent only in development.
     #[serde(default, deserialize_with = "empty_is_none")]
     pub jwt_secret: Option<Secret>,
-    /// How long an access token is good for.
+    /// Lifetime of an access token.
     #[serde(with = "humantime_serde")]
     pub jwt_access_duration: Duration,
-    /// How long a refresh token is good for.
+    /// Lifetime of a refresh token.
     #[serde(with = "humantime_serde")]
     pub jwt_refresh_duration: Duration,
-    /// Whether users may switch two-factor authentication on.
+    /// Whether users may enable two-factor authentication.
     pub enable_2fa: bool,
     /// Whether messages pass the content filter.
     pub content_filtering: bool,
-    /// Accepted for older files; Argon2id hashes the passwords.
+    /// No effect, because Argon2id hashes the passwords. Accepted for older files.
     pub bcrypt_cost: u32,
-    /// Origins of the web pages that may open a WebSocket, exactly as browsers send them.
+    /// Origins of web pages that may open a WebSocket, exactly as browsers send them.
     pub allowed_origins: Vec<String>,
-    /// Users who may open the dashboard. Numbers and not names, because anybody can register a name that is free.
+    /// Ids of users who may open the dashboard. Names would not be safe: anyone can register a name that is still free.
     pub admin_user_ids: Vec<u64>,
 }
 
-/// `[limits]`: see [`Limits`], which this becomes.
+/// `[limits]`, which becomes [`Limits`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsConfig {
@@ -155,23 +155,23 @@ pub struct LimitsConfig {
     pub max_message_length: usize,
     /// Bytes in a frame and in a reassembled message.
     pub max_frame_bytes: usize,
-    /// WebSockets one user may have open.
+    /// Open WebSockets per user.
     pub max_connections_per_user: usize,
-    /// WebSockets in total.
+    /// Open WebSockets in total.
     pub max_connections: usize,
-    /// Messages one user may send in a minute.
+    /// Messages per user and minute.
     pub max_messages_per_minute: u32,
-    /// For how long a message can be edited; zero means without limit.
+    /// How long authors can edit a message; zero means no limit.
     #[serde(with = "humantime_serde")]
     pub message_edit_window: Duration,
     /// Bytes in an uploaded file.
     pub max_file_size: u64,
-    /// Bytes queued for one connection.
+    /// Bytes queued for one connection before it counts as lagging.
     pub max_outbound_queue_bytes: usize,
 }
 
 /// `[features]`
-// The file has independent switches; an enum for each would only rename `bool`.
+// The file has eight independent switches. An enum for each would only rename `bool`.
 #[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -200,26 +200,26 @@ pub struct LoggingConfig {
     pub level: String,
     /// One line of text or one JSON object per event.
     pub format: LogFormat,
-    /// The log file; standard error without it.
+    /// The log file. Without it, the log goes to standard error.
     #[serde(default, deserialize_with = "empty_is_none")]
     pub file: Option<PathBuf>,
-    /// When a new file is begun.
+    /// When the server starts a new file.
     pub rotation: LogRotation,
-    /// Rotated files that are kept.
+    /// Number of rotated files to keep.
     pub keep_files: usize,
 }
 
-/// How a log event is written.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For machines.
+    /// One JSON object per line, for machines.
     Json,
 }
 
-/// When a new log file is begun.
+/// When the server starts a new log file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogRotation {
@@ -227,7 +227,7 @@ pub enum LogRotation {
     Daily,
     /// At every full hour.
     Hourly,
-    /// Never by the server; a tool such as logrotate may do it.
+    /// Never. An external tool may rotate the file.
     Never,
 }
 
@@ -235,7 +235,7 @@ pub enum LogRotation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterConfig {
-    /// The Redis through which nodes notify each other.
+    /// The Redis server through which nodes notify each other.
     #[serde(default, deserialize_with = "empty_is_none")]
     pub redis_url: Option<SecretUrl>,
 }
@@ -244,12 +244,12 @@ pub struct ClusterConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CacheConfig {
-    /// The Redis that serves as cache.
+    /// The Redis server used as a cache.
     #[serde(default, deserialize_with = "empty_is_none")]
     pub url: Option<SecretUrl>,
 }
 
-/// An optional text: empty means absent, so that a variable (`…__URL=`) can switch off what a file has set.
+/// An optional text. Empty means absent, so that a variable (`…__URL=`) can unset the value of a file.
 fn empty_is_none<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -259,7 +259,7 @@ where
     Ok((!text.is_empty()).then(|| T::from(Text(text))))
 }
 
-/// A text before its conversion into an optional type.
+/// Conversion from text into the types of optional keys.
 struct Text(String);
 
 impl From<Text> for Secret {
@@ -281,7 +281,7 @@ impl From<Text> for PathBuf {
 }
 
 impl FeaturesConfig {
-    /// The features that `welcome` announces to clients.
+    /// The switches that `welcome.features` reports to clients.
     #[must_use]
     pub fn for_clients(&self) -> Features {
         Features {
@@ -297,7 +297,7 @@ impl Config {
     /// Reads all layers of this process.
     ///
     /// # Errors
-    /// Every problem found, with its key and origin.
+    /// All problems, each with its key and origin.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigErrors> {
         Sources::of_process(file).load().map(|loaded| loaded.config)
     }
@@ -318,15 +318,14 @@ impl Config {
         }
     }
 
-    /// Keys that are set to another value than their default although this version does not use them. The server warns about
-    /// them at start, because the operator expects an effect.
+    /// Keys without effect that are not at their default. The operator expects an effect, so the server warns at start.
     #[must_use]
     pub fn without_effect(&self) -> Vec<&'static str> {
         let (mine, defaults) = (print::flatten(self), print::flatten(&Self::default()));
         WITHOUT_EFFECT.iter().copied().filter(|key| mine.get(*key) != defaults.get(*key)).collect()
     }
 
-    /// Settings that are valid but unsafe or useless; the server logs them at start.
+    /// Warnings for the log at start: settings that are allowed, but that nobody should use.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = self
@@ -336,8 +335,8 @@ impl Config {
             .collect();
         if self.security.jwt_secret.as_ref().is_some_and(|secret| validate::is_published(secret.expose())) {
             warnings.push(
-                "security.jwt_secret is an example from public documentation: anybody can sign tokens with it; set one \
-                 of your own (openssl rand -base64 48)"
+                "security.jwt_secret is an example from public documentation, so anyone can sign tokens with it; set \
+                 your own (openssl rand -base64 48)"
                     .to_owned(),
             );
         }
@@ -354,14 +353,14 @@ impl Default for Config {
     }
 }
 
-/// One reason why the configuration is refused.
+/// A problem of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// `section.key`; empty when a file as a whole is the problem.
+    /// `section.key`; empty if the problem is a whole file.
     pub key: String,
-    /// What is wrong and what would be right.
+    /// What is wrong, and what is valid.
     pub reason: String,
-    /// The file or the environment variable it came from.
+    /// The file or the environment variable that set the value.
     pub origin: String,
 }
 
@@ -375,7 +374,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Every reason why the configuration is refused; never empty.
+/// All problems of the configuration; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
