@@ -400,10 +400,10 @@ async fn run_history(server: &Server, number: u64, random: &mut Random) {
     for _ in 0..USERS {
         users.push(server.register().await);
     }
-    let everybody: Vec<i64> = users[1..].iter().map(|user| user.id).collect();
+    let members: Vec<i64> = users[1..].iter().map(|user| user.id).collect();
     let mut conversations = Vec::new();
     for kind in ["public_room", "group", "private_room"] {
-        let data = json!({"kind": kind, "name": "a room", "member_ids": everybody});
+        let data = json!({"kind": kind, "name": "a room", "member_ids": members});
         conversations.push(support::id_of(&server.ok(&users[0], "create_conversation", data).await));
     }
     let mut devices: Vec<Device> = (0..USERS * DEVICES_OF_EACH)

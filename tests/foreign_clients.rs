@@ -79,7 +79,7 @@ async fn run_script(server: &Server, mut command: Command, subprotocol: &str, co
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}\n{stderr}", output.status);
     let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&printed["heard"], &printed["seq"]), (&json!(ANSWER), &seq.unwrap()));
+    assert_eq!((&printed["answer"], &printed["seq"]), (&json!(ANSWER), &seq.unwrap()));
     printed
 }
 
@@ -156,7 +156,7 @@ async fn works_with_chromium() {
         let mut session = Session::new(&server).await;
         let content = "a page sends: été, 漢字, 👋";
         let url = format!("ws://{}/ws?ticket={}", server.address, server.ticket(&session.foreign).await);
-        let parameters = json!({"url": url, "room": session.room, "say": content, "awaited": ANSWER}).to_string();
+        let parameters = json!({"url": url, "room": session.room, "content": content, "awaited": ANSWER}).to_string();
         let quoted = serde_json::to_string(&parameters).unwrap();
         let page = std::fs::read_to_string(project("tests/foreign/page.html")).unwrap();
         let page = page.replace("\"PARAMETERS\"", &quoted);
@@ -178,7 +178,7 @@ async fn works_with_chromium() {
         child.kill().await.unwrap();
         let (report, seq) = exchange.expect("no report from the page; see target/tmp/chromium.log");
         if allowed {
-            assert_eq!((&report["heard"], &report["seq"]), (&json!(ANSWER), &seq), "{report}");
+            assert_eq!((&report["answer"], &report["seq"]), (&json!(ANSWER), &seq), "{report}");
             assert_eq!((&report["code"], &report["wasClean"]), (&json!(1000), &json!(true)), "{report}");
             assert_eq!(report["subprotocol"], "veza.v1.json");
             assert_eq!(text(&report["extensions"]).contains("permessage-deflate"), compression, "{report}");
