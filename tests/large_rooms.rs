@@ -31,7 +31,7 @@ async fn follow(client: &mut Client, room: &str, from: i64, last: i64) -> Vec<Va
 
 async fn check_delivery_to_all_subscribers(workers: usize) {
     let server = shards(workers).await;
-    let users = join_all((0..20).map(|_| server.register())).await;
+    let users = server.register_many(20).await;
     let members: Vec<&User> = users.iter().collect();
     let large = server.room(&members).await;
     let (ann, bob) = (server.register().await, server.register().await);

@@ -125,7 +125,7 @@ async fn send_all(client: &mut Client, number: usize, rooms: &[String]) -> Strea
 
 async fn check_order_for_all_members(workers: usize) {
     let server = shards(workers).await;
-    let users = join_all((0..SENDERS).map(|_| server.register())).await;
+    let users = server.register_many(SENDERS).await;
     let members: Vec<&User> = users.iter().collect();
     let mut rooms = Vec::new();
     for _ in 0..5 {

@@ -6,7 +6,6 @@
 
 mod support;
 
-use futures_util::future::join_all;
 use serde_json::{Value, json};
 use support::{Server, User, code, id_of, server, text, unique, wait_until};
 
@@ -131,7 +130,7 @@ async fn behaves_as_every_cell_of_the_permission_table() {
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
         .collect();
     assert!(rows.len() > 25 && rows.iter().all(|row| row.len() == ROLES.len() + 1), "{rows:?}");
-    let users = join_all((0..ROLES.len() + 3).map(|_| server.register())).await;
+    let users = server.register_many(ROLES.len() + 3).await;
     for row in rows {
         let mut setup = Setup::new(server, &users).await;
         for (n, role) in ROLES.into_iter().enumerate() {
@@ -189,7 +188,7 @@ async fn refuses_role_commands_in_direct_conversations_and_sends_after_a_block()
 #[tokio::test]
 async fn limits_invitation_links_by_uses_and_time() {
     let server = server().await;
-    let people = join_all((0..4).map(|_| server.register())).await;
+    let people = server.register_many(4).await;
     let room = server.room(&[&people[0]]).await;
     let place = json!({"conversation_id": room});
     let made = server.ok(&people[0], "create_invite", json!({"conversation_id": room, "max_uses": 2})).await;
@@ -220,7 +219,7 @@ async fn limits_invitation_links_by_uses_and_time() {
 #[tokio::test]
 async fn keeps_mutes_and_roles_across_leave_and_join() {
     let server = server().await;
-    let people = join_all((0..3).map(|_| server.register())).await;
+    let people = server.register_many(3).await;
     let members: Vec<i64> = people[1..].iter().map(|user| user.id).collect();
     let data = json!({"kind": "public_room", "name": unique("strict"), "member_ids": members});
     let room = id_of(&server.ok(&people[0], "create_conversation", data).await);
@@ -245,7 +244,7 @@ async fn keeps_mutes_and_roles_across_leave_and_join() {
 #[tokio::test]
 async fn refuses_moderation_in_archived_rooms_and_settings_of_groups_by_members() {
     let server = server().await;
-    let people = join_all((0..3).map(|_| server.register())).await;
+    let people = server.register_many(3).await;
     let room = server.room(&[&people[0], &people[1], &people[2]]).await;
     let data_for = |user: &User, more: Value| {
         let mut data = json!({"conversation_id": room, "user_id": user.id});

@@ -53,7 +53,7 @@ async fn connect_all(server: &Server, users: &[User]) -> Vec<Client> {
 
 async fn check_events_per_round(workers: usize) {
     let server = shards(workers).await;
-    let users = join_all((0..CROWD + 2).map(|_| server.register())).await;
+    let users = server.register_many(CROWD + 2).await;
     let members: Vec<&User> = users.iter().collect();
     server.room(&members).await;
     let (crowd, [watching, last]) = users.split_at(CROWD) else { unreachable!() };

@@ -1,6 +1,7 @@
 //! Users and their HTTP requests. Every answer is checked against the documents ([`protocol`]).
 
 use super::{PATIENCE, Server, protocol, unique};
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -95,6 +96,11 @@ impl Server {
     /// Registers a user.
     pub async fn register(&self) -> User {
         self.register_as(&unique("Test")).await
+    }
+
+    /// Registers users, a few at a time: each registration hashes a password and has a deadline.
+    pub async fn register_many(&self, count: usize) -> Vec<User> {
+        stream::iter(0..count).map(|_| self.register()).buffered(4).collect().await
     }
 
     /// Registers a user with this name.
