@@ -348,7 +348,7 @@ impl Default for Config {
     /// The values of `config/default.toml`.
     fn default() -> Self {
         let nothing = Sources { dir: None, file: None, env: Vec::new() };
-        // PROOF: the input is compiled in, and `the_defaults_are_valid` in tests/config.rs loads it.
+        // PROOF: the input is compiled in, and `has_valid_defaults` in tests/config.rs loads it.
         nothing.load().expect("config/default.toml is valid").config
     }
 }

@@ -175,3 +175,24 @@ async fn the_commands_of_the_banner_can_be_pasted_twice() {
         assert!(said.contains("\"message_id\":"), "{time} time: {said}");
     }
 }
+
+/// The shell commands of a section of README.md, with the address of a server.
+fn readme_commands(heading: &str, address: SocketAddr) -> String {
+    let readme = include_str!("../README.md");
+    let (_, rest) = readme.split_once(&format!("\n## {heading}\n")).expect("the section exists");
+    let section = rest.split("\n## ").next().unwrap();
+    let blocks = section.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
+    blocks.collect::<String>().replace("127.0.0.1:8080", &address.to_string())
+}
+
+#[tokio::test]
+async fn the_commands_of_the_readme_can_be_run_twice() {
+    let server = Server::start(1, &[]);
+    let commands = readme_commands("Five minutes", server.address);
+    for time in ["first", "second"] {
+        let said = shell(&commands);
+        // Each run makes a new room, where Bob is a new member and Ada's messages are new.
+        assert!(said.contains("\"message_id\":") && said.contains("\"seq\":3"), "{time} time: {said}");
+        assert!(said.contains("\"duplicate\":false") && !said.contains("\"code\":"), "{time} time: {said}");
+    }
+}
