@@ -191,8 +191,9 @@ async fn the_commands_of_the_readme_can_be_run_twice() {
     let commands = readme_commands("Five minutes", server.address);
     for time in ["first", "second"] {
         let said = shell(&commands);
-        // Each run makes a new room, where Bob is a new member and Ada's messages are new.
-        assert!(said.contains("\"message_id\":") && said.contains("\"seq\":3"), "{time} time: {said}");
-        assert!(said.contains("\"duplicate\":false") && !said.contains("\"code\":"), "{time} time: {said}");
+        // Each run creates a room, so its messages are new; nothing is refused.
+        let sent = said.matches("\"duplicate\":false").count();
+        assert!(sent > 0 && sent == said.matches("\"message_id\":").count(), "{time} time: {said}");
+        assert!(!said.contains("\"code\":"), "{time} time: {said}");
     }
 }
