@@ -29,12 +29,13 @@ use crate::mesh::placement::Placement;
 use crate::shard::ShardSettings;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::{Role, Target};
-use crate::storage::embedded::Embedded;
-use crate::storage::inlet::StorageHealth;
+use crate::storage::embedded::{self, Embedded};
+use crate::storage::health::StorageHealth;
+use crate::storage::migrate::Plan;
 use crate::storage::server_lock::{self, ServerLock};
 use crate::storage::{StorageError, migrate as migrations};
 use crate::wire::command::Command;
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
@@ -45,7 +46,7 @@ const HASH_THREADS: usize = 2;
 /// Connections to PostgreSQL for accounts.
 const ACCOUNT_CONNECTIONS: usize = 4;
 /// How often expired tickets and tokens are removed.
-const SWEEP_INTERVAL: Duration = Duration::from_mins(2);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why the server cannot start, or stops.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +132,8 @@ fn reached<T>(target: &Target, result: Result<T, StorageError>) -> Result<T, Boo
 async fn prepare(target: &Target, migrate: bool) -> Result<(), BootError> {
     if migrate {
         reached(target, migrations::migrate(target).await)?;
+    } else {
+        reached(target, migrations::require_migrated(target).await)?;
     }
     reached(target, migrations::check(target).await)
 }
@@ -154,6 +157,39 @@ pub fn migrate(config: &Config) -> Result<(), BootError> {
     })?;
     tracing::info!("the database is up to date");
     Ok(())
+}
+
+/// Prints what [`migrate`] would change, and changes nothing.
+///
+/// # Errors
+/// When the database cannot be reached, or is not one that this version can use.
+pub fn plan_migration(config: &Config) -> Result<(), BootError> {
+    let plan = match &config.database.url {
+        Some(url) => {
+            let target = Target::from_url(url.expose())?;
+            reached(&target, runtime()?.block_on(migrations::plan(&target)))?
+        }
+        None => plan_embedded(config)?,
+    };
+    // Not print!, which panics when the reader of a pipe has seen enough.
+    let _ = io::stdout().write_all(plan.to_string().as_bytes());
+    Ok(())
+}
+
+/// The plan for the embedded PostgreSQL: as it runs, started for the plan and stopped again, or not there at all.
+fn plan_embedded(config: &Config) -> Result<Plan, BootError> {
+    if let Some(running) = embedded::running(&config.data_dir) {
+        return Ok(runtime()?.block_on(migrations::plan(&running.target()))?);
+    }
+    if !embedded::is_initialised(&config.data_dir) {
+        tracing::info!("there is no private PostgreSQL in {} yet; it would be made", config.data_dir.display());
+        return Ok(Plan::for_empty());
+    }
+    tracing::info!("starting the private PostgreSQL in {} for the plan", config.data_dir.display());
+    let started = Embedded::start(&config.data_dir)?;
+    Ok(runtime()?.block_on(async {
+        if started.has_database().await? { migrations::plan(&started.target()).await } else { Ok(Plan::for_empty()) }
+    })?)
 }
 
 /// Runs the server until a signal stops it.

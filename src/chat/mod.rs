@@ -2,7 +2,6 @@
 //! argument.
 //!
 //! - [`budget`]: how often a user may send.
-//! - [`filter`]: which texts the server accepts.
 //! - [`published`]: the owner shard's record of which shards want a conversation's events.
 //! - [`subscribers`]: a shard's subscribers of a conversation, each with a cursor.
 //!

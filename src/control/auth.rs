@@ -10,6 +10,7 @@ use super::{
     shielded, validate, view,
 };
 use crate::auth::{password, refresh};
+use crate::faults::warn_limited;
 use crate::storage::accounts::{Login, NewAccount, NewSession, Opened, RefreshExchange, Rotation};
 use crate::text;
 use axum::{Json as Answer, extract::State, http::StatusCode};
@@ -172,7 +173,12 @@ async fn try_refresh(control: &Control, peer: Peer, token: &str) -> Result<Signe
     match control.accounts().rotate_refresh(exchange).await? {
         Rotation::Rotated(opened) | Rotation::Repeated(opened) => Ok(SignedIn::new(control, opened, new_token)),
         Rotation::Reused { user, session } => {
-            tracing::warn!(user = user.0, session = session.0, ip = %peer.ip(), "a spent refresh token was used again; its session is revoked");
+            warn_limited!(
+                user = user.0,
+                session = session.0,
+                ip = %peer.ip(),
+                "a spent refresh token was used again; its session is revoked"
+            );
             control.notify(SessionNotice::Revoked { session });
             Err(refused(
                 "refresh_reused",

@@ -144,7 +144,7 @@ impl HttpServer {
                 let served = Served { router: router.clone(), peer, keep_alive: !health_only, _slot: slot };
                 self.inner.runtime.spawn(serve(served, stream, self.inner.phase.subscribe()));
             }
-            Err(error) => tracing::warn!(%error, "a connection could not be served"),
+            Err(error) => crate::faults::warn_limited!(%error, "a connection could not be served"),
         }
     }
 

@@ -225,7 +225,7 @@ async fn shielded<T: Send + 'static>(
     work: impl Future<Output = Result<T, Problem>> + Send + 'static,
 ) -> Result<T, Problem> {
     tokio::spawn(work).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "the task of a request panicked");
+        crate::faults::error_limited!(%error, "the task of a request panicked");
         Err(Problem::internal())
     })
 }

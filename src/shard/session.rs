@@ -5,6 +5,7 @@ use crate::error::Refusal;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
 use crate::latency::Stage;
 use crate::limits::SLOW_CONSUMER_LINGER_MS;
+use crate::mesh::frame::Budgets;
 use crate::wire::Format;
 use crate::wire::command;
 use crate::wire::ws::close::CloseCode;
@@ -13,7 +14,6 @@ use crate::wire::ws::head::HeadScanner;
 use crate::wire::ws::peer::{Ending, Peer, PeerEvent};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 /// A peer gets this long to close its half of the connection after we closed ours.
@@ -96,7 +96,7 @@ pub(super) struct Session {
     /// Since when its queue is too full for events.
     pub(super) lagging_since_ms: Option<u64>,
     pub(super) typed: Option<(ConversationId, u64)>,
-    pub(super) budgets: Arc<[AtomicU64; 2]>,
+    pub(super) budgets: Arc<Budgets>,
     pub(super) subscriptions: Vec<ConversationId>,
     /// Conversations whose log is to be read for it.
     pub(super) replays: VecDeque<ConversationId>,
