@@ -1,14 +1,14 @@
-//! `loadtest bars`: the figures that this project holds itself to, measured in one go and in turn.
+//! `loadtest bars`: measures the figures that this project sets itself as bars.
 //!
-//! Every round runs all cases once, each in a process of its own (`loadtest run …`, `loadtest floor --beside …`), so that
-//! a slow minute of a shared machine touches all of them and not only one; the median of the rounds counts. A case whose
-//! run broke a promise counts as not measured: speed without correctness is none.
+//! Every round runs all cases once, each in its own process (`loadtest run …`, `loadtest floor --beside …`). A slow
+//! minute of a shared machine therefore affects all cases and not only one. The median of the rounds counts. A case
+//! whose run has violations counts as not measured: speed without correctness is worth nothing.
 //!
-//! The latencies of the case `half` are as much the machine's as the server's: on a shared one, whoever else runs there
-//! decides them.
+//! The latencies of the case `half` depend on the machine as much as on the server. On a shared machine, other programs
+//! decide them.
 
-use crate::cli::{Cores, ServerOptions};
 use crate::floor::summary::median;
+use crate::options::{Cores, ServerOptions};
 use crate::result::RunResult;
 use crate::run::{Interrupts, subprocess};
 use clap::Args;
@@ -26,9 +26,9 @@ Examples:
   # a quick look
   loadtest bars --rounds 1 --seconds 4
 
-Ctrl-C ends the case under way and prints the rounds measured until then.
+Ctrl-C ends the current case and prints the rounds measured so far.
 
-Exit status: 0 measured (whether or not a bar is met), 2 wrong usage or nothing could be measured.";
+Exit status: 0 measured (even if a bar is not met), 2 wrong usage or nothing could be measured.";
 
 /// Options of `loadtest bars`.
 #[derive(Args, Debug, Clone)]
@@ -37,19 +37,19 @@ pub struct BarsOptions {
     /// Rounds; the median counts
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// How long each case sends, seconds; the case idle takes 75 or more, three of the server's heartbeats
+    /// Seconds that each case sends; the case idle takes at least 75, three of the server's heartbeats
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=600))]
     seconds: u32,
     /// Threads of the generator
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     threads: u32,
-    /// Cores the generator keeps to: 1 or 2,3 or 4-7
+    /// Cores for the generator: 1 or 2,3 or 4-7
     #[arg(long, value_name = "CORES", value_parser = Cores::parse)]
     generator_cores: Option<Cores>,
     /// Only cases whose name contains this
     #[arg(long)]
     only: Option<String>,
-    /// Write all figures of all rounds to this file as JSON, too
+    /// Also write all figures of all rounds to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// No progress bar
@@ -64,15 +64,15 @@ struct Case {
     name: &'static str,
     scenario: &'static str,
     arguments: &'static [&'static str],
-    /// Its shape is measured bare right afterwards.
+    /// The floor is measured for its shape right afterwards.
     floor: bool,
-    /// It sends this part of what the case `durable` reached in the same round.
+    /// It sends at this share of the rate that the case `durable` reached in the same round.
     part_of_durable: Option<f64>,
-    /// It takes at least so long.
+    /// It takes at least this long.
     seconds_min: u32,
 }
 
-/// What an idle connection costs is mostly its heartbeats, which come every 25 s: three of them.
+/// Three heartbeats, one every 25 s: they are most of the cost of an idle connection.
 const IDLE_SECONDS_MIN: u32 = 75;
 
 const fn case(name: &'static str, scenario: &'static str, arguments: &'static [&'static str]) -> Case {
@@ -99,13 +99,13 @@ type Figures = BTreeMap<String, f64>;
 enum Limit {
     AtMost(f64),
     AtLeast(f64),
-    /// To the digits that are shown.
+    /// Equal in the digits that are shown.
     Exactly(f64),
-    /// Shown beside the others, without a bar of its own.
+    /// Shown for comparison, without a bar.
     None,
 }
 
-/// A figure that is held against a bar.
+/// A figure and its bar.
 struct Bar {
     what: &'static str,
     of: fn(&Figures) -> Option<f64>,
@@ -233,7 +233,7 @@ pub fn run(options: &BarsOptions) -> Result<(), String> {
     let cases: Vec<&Case> = CASES.iter().filter(wanted).collect();
     if cases.is_empty() {
         let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
-        return Err(format!("--only: no case is called so; there are: {}", names.join(", ")));
+        return Err(format!("--only: no case has such a name; there are: {}", names.join(", ")));
     }
     let bar = if options.quiet {
         ProgressBar::hidden()

@@ -1,6 +1,6 @@
-//! A WebSocket client for measurements that ask and wait: one command at a time, or none and listening.
+//! A WebSocket client for measurements that send one command at a time, or only listen.
 //!
-//! Not the generator of `loadtest run`, which is made for many connections and checks what it receives.
+//! It is not the generator of `loadtest run`, which is made for many connections and checks what it receives.
 
 use crate::setup::api::Target;
 use futures_util::{SinkExt, StreamExt};

@@ -1,19 +1,19 @@
-//! The content of a test message: who sent it, when it was planned, then readable padding.
+//! The content of a test message: its sender, its planned time, then readable padding.
 //!
-//! Layout, ASCII: `lt RUN CLIENT-NUMBER PLANNED_NS padding…`, where `PLANNED_NS` counts from the run's epoch. A receiver in
-//! the same process thus knows the delivery latency from the *planned* time, and which send it looks at, without any
-//! shared table. The padding is words, not one repeated letter, so that neither a spam filter nor compression sees
-//! something unlike chat; the last character is never a blank, which a server may trim.
+//! Layout, ASCII: `lt RUN CLIENT-NUMBER PLANNED_NS padding…`, where `PLANNED_NS` counts from the run's epoch. So a
+//! receiver in the same process knows the delivery latency from the *planned* time and which send it is, without a
+//! shared table. The padding is words and not one repeated letter, so that spam filters and compression treat it like
+//! chat. The last character is never a space, which a server may trim.
 //!
-//! Invariant: length and padding are functions of the token, so a receiver checks every byte. If it were random, a server that
-//! cuts or mixes contents would pass.
+//! Invariant: length and padding are functions of the token, so a receiver checks every byte. With random padding, a
+//! server that cuts or mixes contents would pass.
 
 use crate::check::ClientIndex;
 use std::fmt;
 use std::fmt::Write;
 use std::str::FromStr;
 
-/// Shortest content that holds the header, characters.
+/// Shortest content with space for the header, characters.
 pub const PAYLOAD_BYTES_MIN: usize = 64;
 /// Longest content, characters. The server's own limit is 4,000 unless configured otherwise.
 pub const PAYLOAD_BYTES_MAX: usize = 1_000_000;
@@ -31,7 +31,7 @@ impl fmt::Display for RunId {
     }
 }
 
-/// One send of this run: the client and its how-manieth message.
+/// One send of this run: the client and the number of its message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Token {
     /// Who sent it.

@@ -1,6 +1,6 @@
-//! What the checker found wrong: a count for each kind, and the first few of each in words.
+//! What the checker found: a count for each kind, and descriptions of the first few.
 //!
-//! Invariant: memory is bounded by the number of kinds, however broken the server is.
+//! Invariant: memory is bounded by the number of kinds, no matter how broken the server is.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ pub enum Kind {
     FalseDuplicate,
     /// The sender's connection got its own message before the acknowledgement.
     EventBeforeAck,
-    /// A message was delivered although its send had been refused for good.
+    /// A message was delivered although its send had been finally refused.
     RefusedButDelivered,
     /// A message of this run was delivered in a room it was not sent to, or was never sent.
     Phantom,
@@ -72,7 +72,7 @@ impl Kind {
             Self::AckMismatch => "ack disagrees with what was delivered",
             Self::FalseDuplicate => "first send acknowledged as a duplicate",
             Self::EventBeforeAck => "own message delivered before its ack",
-            Self::RefusedButDelivered => "refused messages delivered all the same",
+            Self::RefusedButDelivered => "refused messages that were delivered",
             Self::Phantom => "messages delivered that were not sent there",
             Self::Leak => "events delivered outside their room",
             Self::Corrupted => "content changed on the way",

@@ -1,5 +1,5 @@
-//! The whole program against a fake server: a sound one must come out clean in both formats, and each fault must be found
-//! under its name. Without the second half, a harness that checks nothing would pass.
+//! The whole program against a fake server: a sound one must come out clean in both formats, and each fault must be
+//! found under its name. Without the second half, a harness that checks nothing would pass.
 
 mod support;
 
@@ -256,7 +256,7 @@ async fn a_closed_loop_keeps_windows_full_and_says_what_its_latency_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_search_ends_at_the_step_that_does_not_hold() {
     let options = ["--mode=saturate", "--set=load.saturate.rate_start=50", "--set=load.saturate.step_seconds=1"];
-    // A window of one, and an answer that never comes for one send in ten: soon nobody may send any more.
+    // A window of one, and no answer to one send in ten: soon all windows are full.
     let run = run_with(Fault::NoAck, &[&options[..], &["--in-flight=1", "--drain=2s"]].concat()).await;
     let steps = run.json["saturation"]["steps"].as_array().expect("steps");
     let held: Vec<bool> = steps.iter().map(|step| step["held"].as_bool().expect("known")).collect();

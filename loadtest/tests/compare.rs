@@ -1,8 +1,8 @@
-//! `loadtest compare` from the outside: servers take turns and have figures, and one that is not installed is named with
-//! the command that installs it.
+//! `loadtest compare` from the outside: servers take turns and have figures, and one that is not installed is named
+//! with the command that installs it.
 //!
-//! The INSERT server is part of the program and PostgreSQL is there (feature `test-db`); the other peers take part where
-//! they are installed.
+//! The INSERT server is part of the program and PostgreSQL is there (feature `test-db`); the other peers take part
+//! where they are installed.
 #![cfg(feature = "test-db")]
 
 use serde_json::Value;
@@ -27,7 +27,7 @@ fn compare(peers: &str, path: Option<&str>, directory: &Path) -> Output {
         .arg("--html")
         .arg(directory.join("compare.html"));
     if let Some(path) = path {
-        // Neither programs of the machine nor what install.sh may have put beside this program.
+        // Neither programs of the machine nor those that install.sh puts next to this program.
         command.env("PATH", path).arg("--peers-dir").arg(directory.join("nothing"));
     }
     command.output().expect("the program runs")

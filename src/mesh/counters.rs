@@ -14,7 +14,7 @@
 
 use crate::error::ErrorCode;
 use crate::ids::CommandId;
-use crate::latency::{Count, LatencyHistogram, StageLatencies};
+use crate::latency::{Count, LatencyHistogram, QueueGauge, StageLatencies};
 use std::time::Duration;
 
 /// What became of a message that was sent.
@@ -134,6 +134,8 @@ pub struct ShardCounters {
     pub encodings: [Count; 2],
     /// Where the time goes.
     pub stages: StageLatencies,
+    /// Sockets with a valid token that wait for room among the reads.
+    pub admissions: QueueGauge,
     /// Bytes read from sockets.
     pub bytes_in: Count,
     /// Bytes written to sockets.
@@ -158,6 +160,7 @@ impl ShardCounters {
             events_published: Count::default(),
             encodings: Default::default(),
             stages: StageLatencies::default(),
+            admissions: QueueGauge::default(),
             bytes_in: Count::default(),
             bytes_out: Count::default(),
             connections_closed: Default::default(),

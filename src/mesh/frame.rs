@@ -4,6 +4,7 @@ use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published};
 use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, MessageId, Seq, SessionId, ShardId, UserId};
+use crate::limits::BUDGETS;
 use serde_json::Value;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -304,7 +305,9 @@ impl Answer {
             | Self::Located(_)
             | Self::Heads(_)
             | Self::Session(_) => {
-                tracing::error!("a request got the answer to another question: this is a fault of the server");
+                crate::faults::error_limited!(
+                    "a request got the answer to another question: this is a fault of the server"
+                );
                 let message = "the server mixed up two answers; this is a fault of its own";
                 Box::new(Refusal::new(ErrorCode::Internal, message))
             }
@@ -432,6 +435,10 @@ pub enum Query {
 pub struct ReadResult {
     /// Who waits.
     pub token: Token,
+    /// The user whose rights the read had.
+    pub user: UserId,
+    /// A command asked for it.
+    pub commanded: bool,
     /// The answer.
     pub answer: Answer,
 }
@@ -477,8 +484,8 @@ pub struct Settlement<S = OwnedFd> {
     pub admission: Admission<S>,
     /// Who and which conversations.
     pub opened: OpenedSession,
-    /// The user's message budget, shared by its connections: theoretical arrival time, see `chat::budget`.
-    pub budgets: Arc<[AtomicU64; 2]>,
+    /// The user's budgets, shared by their connections; see `chat::budget`.
+    pub budgets: Arc<[AtomicU64; BUDGETS]>,
     /// The user has too many connections: this one is closed with 4004.
     pub too_many: bool,
 }

@@ -18,4 +18,5 @@ pub mod frame;
 pub mod lane;
 pub mod placement;
 pub mod port;
+pub mod read_class;
 pub mod record;

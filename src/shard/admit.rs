@@ -21,7 +21,7 @@ impl<W: World> Shard<W> {
         };
         let user = admission.user;
         let Err(Pending::Admission(admission)) = self.read(user, query, Pending::Admission(admission)) else { return };
-        if let Err(admission) = self.requests.let_wait(admission) {
+        if let Err(admission) = self.requests.let_wait(admission, self.now) {
             self.answer_503(admission.socket);
         }
     }

@@ -5,6 +5,7 @@ use super::refusals::{needs_a_socket, not_a_member, too_many_reads};
 use super::requests::{Asked, Origin, Pending, Subscribing};
 use super::send::NewMessage;
 use super::world::{Clock, World};
+use crate::faults::error_limited;
 use crate::ids::{ConnId, ConversationId, MAX_SAFE_INTEGER, Seq, UserId};
 use crate::limits::{READ_DEADLINE_MS, TYPING_INTERVAL_MS};
 use crate::mesh::frame::{Answer, Query, ReadRequest, Request, Token};
@@ -101,6 +102,10 @@ impl<W: World> Shard<W> {
         if asked.origin.connection().is_none() {
             return self.refuse(asked, &needs_a_socket());
         }
+        let query = Query::Heads(wanted.iter().map(|(conversation, _)| *conversation).collect());
+        if let Err(refusal) = self.may_read(&asked, user, &query) {
+            return self.refuse_later(asked, refusal);
+        }
         self.read_heads(Subscribing { asked, user, wanted, read_at_ms: self.now_ms });
     }
 
@@ -108,7 +113,7 @@ impl<W: World> Shard<W> {
         let query = Query::Heads(subscribing.wanted.iter().map(|(conversation, _)| *conversation).collect());
         let user = subscribing.user;
         if let Err(Pending::Subscribe(back)) = self.read(user, query, Pending::Subscribe(subscribing)) {
-            self.refuse(back.asked, &too_many_reads());
+            self.refuse_later(back.asked, too_many_reads());
         }
     }
 
@@ -140,7 +145,7 @@ impl<W: World> Shard<W> {
                 if let Err(Pending::Typing(asked, ..)) =
                     self.read(user, query, Pending::Typing(asked, conversation, user))
                 {
-                    self.refuse(asked, &too_many_reads());
+                    self.refuse_later(asked, too_many_reads());
                 }
             }
         }
@@ -155,8 +160,11 @@ impl<W: World> Shard<W> {
     }
 
     fn read_for(&mut self, asked: Asked, user: UserId, query: Query) {
+        if let Err(refusal) = self.may_read(&asked, user, &query) {
+            return self.refuse_later(asked, refusal);
+        }
         if let Err(Pending::Command(asked)) = self.read(user, query, Pending::Command(asked)) {
-            self.refuse(asked, &too_many_reads());
+            self.refuse_later(asked, too_many_reads());
         }
     }
 
@@ -167,7 +175,8 @@ impl<W: World> Shard<W> {
         query: Query,
         pending: Pending<W::Socket>,
     ) -> Result<(), Pending<W::Socket>> {
-        if !self.requests.may_read() {
+        let commanded = query.is_commanded();
+        if !(if commanded { self.requests.may_read_for(user) } else { self.requests.may_read() }) {
             return Err(pending);
         }
         let token = self.requests.insert(pending);
@@ -179,14 +188,14 @@ impl<W: World> Shard<W> {
                 None => Ok(()), // never: the token was made above
             };
         }
-        self.requests.read_sent();
+        self.requests.read_sent(user, commanded);
         Ok(())
     }
 
     /// An answer came, from an owner or from the I/O shard.
     pub(super) fn on_answer(&mut self, token: Token, answer: Answer) {
         let Some(pending) = self.requests.take(token) else {
-            return tracing::error!("an answer came for a request that was answered already");
+            return error_limited!("an answer came for a request that was answered already");
         };
         match pending {
             Pending::Command(asked) => self.reply(asked, answer),

@@ -30,6 +30,8 @@ mod owner;
 mod presence;
 mod publish;
 pub mod pump;
+mod read_budget;
+mod reads;
 pub mod real;
 mod receive;
 mod refusals;
@@ -129,6 +131,8 @@ pub struct Shard<W: World> {
     message_rate: Rate,
     /// Everything else that a user changes or asks of others.
     change_rate: Rate,
+    /// What a user asks to see.
+    read_rate: Rate,
     json: JsonReader,
     inflater: Inflater,
     deflater: Deflater,
@@ -142,6 +146,8 @@ pub struct Shard<W: World> {
     sweeps: Interval,
     /// Subscribers that fell behind in the fan-out of this turn.
     behind: Vec<(ConnId, ConversationId, Behind)>,
+    /// Refused connections beyond the maximum that wait for their client's end.
+    refusals: usize,
     /// Users whose shard has not heard yet that one of their connections here has ended.
     departures: VecDeque<UserId>,
 }
@@ -168,6 +174,7 @@ impl<W: World> Shard<W> {
             goodbye: None,
             message_rate,
             change_rate,
+            read_rate: read_budget::rate(&settings.limits),
             json: JsonReader::default(),
             inflater: Inflater::default(),
             deflater: Deflater::default(),
@@ -178,6 +185,7 @@ impl<W: World> Shard<W> {
             replay_retries: Interval::new(interval::REPLAY_RETRY_MS),
             sweeps: Interval::new(interval::SWEEP_MS),
             behind: Vec::new(),
+            refusals: 0,
             departures: VecDeque::new(),
             lanes,
             clock,

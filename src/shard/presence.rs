@@ -189,7 +189,7 @@ impl<W: World> Shard<W> {
             if self.sockets.queued_bytes(conn) < self.settings.limits.max_outbound_queue_bytes {
                 match event::encode(session.format, "presence", None, &**shown) {
                     Ok(frame) => self.send_frame(conn, frame),
-                    Err(message) => tracing::error!("cannot serialise presence: {message}"),
+                    Err(message) => crate::faults::error_limited!("cannot serialise presence: {message}"),
                 }
             }
         }

@@ -7,6 +7,7 @@
 use super::Shard;
 use super::real::Real;
 use super::world::{Clock, World, WorldEvent};
+use crate::faults::{stop_process, warn_limited};
 use crate::ids::ShardId;
 use crate::latency::Stage;
 use crate::limits::CREATE_MEMBERS_MAX;
@@ -89,7 +90,7 @@ impl<W: World> Shard<W> {
             SocketEvent::PeerFinished(conn) => self.linger(conn),
             SocketEvent::Ended(conn) => self.ended(conn),
             SocketEvent::Tick => self.on_tick(),
-            SocketEvent::AcceptPaused(code) => tracing::warn!(
+            SocketEvent::AcceptPaused(code) => warn_limited!(
                 "no new connections for a moment: {}; raise the limit on open files (ulimit -n) or lower \
                  limits.max_connections",
                 io::Error::from_raw_os_error(code)
@@ -125,7 +126,7 @@ impl<W: World> Shard<W> {
         }
         for _ in 0..ITEMS_PER_TURN {
             let Some(result) = self.lanes.pop_result() else { break };
-            self.requests.read_answered();
+            self.requests.read_answered(result.user, result.commanded);
             self.on_answer(result.token, result.answer);
         }
     }
@@ -175,8 +176,7 @@ impl<W: World> Shard<W> {
             };
         }
         if self.lanes.push_delivery(to, delivery).is_err() {
-            tracing::error!("a delivery lane was full although it had room: this is a fault of the server, stopping");
-            std::process::abort();
+            stop_process("a delivery lane was full although it had room");
         }
         self.counters.deliveries_cross_core.add(1);
     }

@@ -5,6 +5,7 @@ use super::connections::Connections;
 use super::requests::{Asked, Origin};
 use super::world::{Clock, Transport, World};
 use crate::error::{ErrorCode, Refusal};
+use crate::faults::error_limited;
 use crate::ids::ConnId;
 use crate::latency::Stage;
 use crate::mesh::frame::Answer;
@@ -29,7 +30,7 @@ impl<W: World> Shard<W> {
         match event::encode(format, kind, id, data) {
             // Replies are for one reader: compressing them would cost this core more than it saves the wire.
             Ok(frame) => self.send_frame(conn, frame),
-            Err(message) => tracing::error!("cannot serialise {kind}: {message}"),
+            Err(message) => error_limited!("cannot serialise {kind}: {message}"),
         }
     }
 
@@ -53,6 +54,9 @@ impl<W: World> Shard<W> {
             }
             Answer::Data(data) => self.acknowledge(asked, &*data),
             Answer::Page(page) => self.acknowledge(asked, &*page),
+            Answer::Refused(refusal) if matches!(refusal.code, ErrorCode::RateLimited | ErrorCode::Overloaded) => {
+                self.refuse_later(asked, *refusal);
+            }
             Answer::Refused(_)
             | Answer::Log(_)
             | Answer::Heads(_)

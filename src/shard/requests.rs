@@ -5,13 +5,16 @@
 //! - a read or a mutation is sent only while its answer has a place on the lane back, so an answer is never lost;
 //! - the table is bounded by what bounds its makers: command slots per connection, reads and commits per shard.
 
+use crate::error::Refusal;
 use crate::ids::{CommandId, ConnId, ConversationId, Seq, ShardId, UserId};
-use crate::limits::{COMMITS_IN_FLIGHT_PER_SHARD, READS_IN_FLIGHT_PER_SHARD};
+use crate::limits::{
+    COMMITS_IN_FLIGHT_PER_SHARD, PAGES_IN_FLIGHT_PER_SHARD, READS_IN_FLIGHT_PER_SHARD, READS_PER_USER_MAX,
+};
 use crate::mesh::frame::{Admission, HttpReply, Token};
 use crate::mesh::record::PresenceRecord;
 use crate::wire::command::{Arguments, RequestId};
 use std::cell::RefCell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -121,6 +124,16 @@ pub struct Gathering {
     pub found: Vec<Arc<PresenceRecord>>,
 }
 
+/// A refusal that is due later.
+pub struct LateRefusal {
+    /// When, in milliseconds of the process's clock.
+    pub due_ms: u64,
+    /// The command.
+    pub asked: Asked,
+    /// Its answer.
+    pub refusal: Refusal,
+}
+
 /// The table of what waits; tokens are indices into it.
 pub struct Requests<S> {
     shard: ShardId,
@@ -128,8 +141,12 @@ pub struct Requests<S> {
     free: Vec<u32>,
     commits_in_flight: usize,
     reads_in_flight: usize,
-    /// Sockets that found no room among the reads.
-    admissions: VecDeque<Box<Admission<S>>>,
+    /// Of these, the reads that commands asked for, by user.
+    reads_by_user: HashMap<UserId, usize>,
+    /// Refusals that are sent a little later, oldest first; each holds a command slot.
+    pub late_refusals: VecDeque<LateRefusal>,
+    /// Sockets that found no room among the reads, and since when they wait.
+    admissions: VecDeque<(Instant, Box<Admission<S>>)>,
     /// Connections whose replay found no room among the reads.
     pub replays_waiting: VecDeque<ConnId>,
     /// Connections whose replay failed; tried again a little later.
@@ -147,6 +164,8 @@ impl<S> Requests<S> {
             free: Vec::new(),
             commits_in_flight: 0,
             reads_in_flight: 0,
+            reads_by_user: HashMap::new(),
+            late_refusals: VecDeque::new(),
             admissions: VecDeque::new(),
             replays_waiting: VecDeque::new(),
             replays_failed: Vec::new(),
@@ -176,9 +195,16 @@ impl<S> Requests<S> {
         self.entries.len() - self.free.len()
     }
 
-    /// Whether another read may be sent: its result has a place.
+    /// Whether another read of the server's own may be sent: its result has a place. Admissions and replays have a part of
+    /// the places to themselves.
     pub fn may_read(&self) -> bool {
         self.reads_in_flight < READS_IN_FLIGHT_PER_SHARD
+    }
+
+    /// Whether another read that a command of `user` asks for may be sent.
+    pub fn may_read_for(&self, user: UserId) -> bool {
+        let of_user = self.reads_by_user.get(&user).copied().unwrap_or(0);
+        self.reads_in_flight < PAGES_IN_FLIGHT_PER_SHARD && of_user < READS_PER_USER_MAX
     }
 
     /// Whether a read that can wait may be sent, without taking the room of those that cannot.
@@ -187,8 +213,11 @@ impl<S> Requests<S> {
     }
 
     /// A read was sent.
-    pub fn read_sent(&mut self) {
+    pub fn read_sent(&mut self, user: UserId, commanded: bool) {
         self.reads_in_flight += 1;
+        if commanded {
+            *self.reads_by_user.entry(user).or_default() += 1;
+        }
     }
 
     /// Reads without a result.
@@ -197,8 +226,14 @@ impl<S> Requests<S> {
     }
 
     /// The result of a read came.
-    pub fn read_answered(&mut self) {
+    pub fn read_answered(&mut self, user: UserId, commanded: bool) {
         self.reads_in_flight -= 1;
+        if commanded && let Some(of_user) = self.reads_by_user.get_mut(&user) {
+            *of_user -= 1;
+            if *of_user == 0 {
+                self.reads_by_user.remove(&user);
+            }
+        }
     }
 
     /// Whether another mutation may be submitted: its outcome has a place.
@@ -227,15 +262,15 @@ impl<S> Requests<S> {
         self.next_mutation_id as i64
     }
 
-    /// Lets a socket wait for its look-up.
+    /// Lets a socket wait for its look-up, from `now` on.
     ///
     /// # Errors
     /// The socket, when too many wait.
-    pub fn let_wait(&mut self, admission: Box<Admission<S>>) -> Result<(), Box<Admission<S>>> {
+    pub fn let_wait(&mut self, admission: Box<Admission<S>>, now: Instant) -> Result<(), Box<Admission<S>>> {
         if self.admissions.len() >= ADMISSIONS_WAITING_MAX {
             return Err(admission);
         }
-        self.admissions.push_back(admission);
+        self.admissions.push_back((now, admission));
         Ok(())
     }
 
@@ -244,9 +279,14 @@ impl<S> Requests<S> {
         self.admissions.len()
     }
 
+    /// Since when the oldest of them waits.
+    pub fn oldest_admission(&self) -> Option<Instant> {
+        self.admissions.front().map(|(since, _)| *since)
+    }
+
     /// The socket that has waited longest.
     pub fn next_admission(&mut self) -> Option<Box<Admission<S>>> {
-        self.admissions.pop_front()
+        self.admissions.pop_front().map(|(_, admission)| admission)
     }
 }
 

@@ -1,14 +1,15 @@
 //! Mutations on their way to the conversation's owner: budget, filter, key.
 
 use super::Shard;
+use super::read_budget;
 use super::refusals::too_many_reads;
 use super::requests::{Asked, Locating, Origin, Pending};
 use super::world::{Clock, World};
-use crate::chat::filter;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, MessageId, UserId};
 use crate::limits::{CHANGES_PER_MESSAGE, COMMIT_DEADLINE_MS, Feature};
 use crate::mesh::frame::{Announcement, Change, Mutation, Query, Request};
+use crate::text::{self, Shape};
 use crate::wire::command::changes::CHANGES;
 use crate::wire::command::{Arguments, Place};
 use serde_json::Value;
@@ -18,9 +19,10 @@ use std::time::Duration;
 
 /// Which of a user's budgets; its place among them.
 #[derive(Clone, Copy)]
-enum Budget {
+pub(super) enum Budget {
     Messages = 0,
     Changes = 1,
+    Reads = 2,
 }
 
 /// A message on its way, as its sender gave it.
@@ -72,7 +74,7 @@ impl<W: World> Shard<W> {
         };
         let pending = Pending::Change(Locating { asked, user, row, arguments });
         if let Err(Pending::Change(back)) = self.read(user, query, pending) {
-            self.refuse(back.asked, &too_many_reads());
+            self.refuse_later(back.asked, too_many_reads());
         }
     }
 
@@ -139,15 +141,19 @@ impl<W: World> Shard<W> {
     }
 
     fn may_send(&mut self, asked: &Asked, user: UserId, content: &str) -> Result<(), Refusal> {
-        self.spend(asked, user, Budget::Messages)?;
-        if self.settings.content_filtering { filter::check(content) } else { Ok(()) }
+        self.spend(asked, user, Budget::Messages, 1)?;
+        if !self.settings.content_filtering {
+            return Ok(());
+        }
+        text::check(content, Shape::Lines)
+            .map_err(|fault| Refusal::new(ErrorCode::ContentRejected, format!("data.content: {fault}")))
     }
 
     pub(super) fn may_change(&mut self, asked: &Asked, user: UserId) -> Result<(), Refusal> {
-        self.spend(asked, user, Budget::Changes)
+        self.spend(asked, user, Budget::Changes, 1)
     }
 
-    fn spend(&mut self, asked: &Asked, user: UserId, which: Budget) -> Result<(), Refusal> {
+    pub(super) fn spend(&mut self, asked: &Asked, user: UserId, which: Budget, cost: u32) -> Result<(), Refusal> {
         let budgets = match &asked.origin {
             Origin::Connection(conn) => self.connections.session(*conn).map(|session| Arc::clone(&session.budgets)),
             // HTTP commands come to the user's shard, which keeps the budgets.
@@ -159,9 +165,12 @@ impl<W: World> Shard<W> {
                 let most = self.settings.limits.max_messages_per_minute.saturating_mul(CHANGES_PER_MESSAGE);
                 (self.change_rate, "changes other than messages", most)
             }
+            Budget::Reads => {
+                (self.read_rate, "reads (a search counts as ten)", read_budget::per_minute(&self.settings.limits))
+            }
         };
         let now_ns = self.now_ns();
-        match budgets.map(|budgets| rate.take(&budgets[which as usize], now_ns)) {
+        match budgets.map(|budgets| rate.take_many(&budgets[which as usize], now_ns, cost)) {
             Some(Err(wait_ms)) => {
                 let message = format!("at most {most} {what} a minute are allowed; wait and send it again");
                 Err(Refusal::new(ErrorCode::RateLimited, message).retry_after(wait_ms))

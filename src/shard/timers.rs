@@ -23,6 +23,8 @@ impl<W: World> Shard<W> {
         for conn in self.connections.due(self.now_ms) {
             self.look_at(conn);
         }
+        self.send_late_refusals();
+        self.show_admissions();
         if self.presence_rounds.is_due(self.now_ms) {
             self.recheck_watches();
             self.publish_presence();

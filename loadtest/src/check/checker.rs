@@ -1,17 +1,19 @@
-//! Holds one room's traffic to the protocol's promises. Pure: what happened goes in, violations come out; no clock, no
-//! I/O, so a test can play any history.
+//! Checks the traffic of one room against the promises of the protocol. It is pure: it takes what happened, returns
+//! violations, and uses no clock and no I/O. So a test can play any history.
 //!
-//! What is held, for each room:
-//! 1. every subscriber sees sequence numbers `baseline + 1, + 2, …` with none skipped, repeated or out of order, also
-//!    across reconnections (the cursor survives them);
-//! 2. all subscribers see the same event under the same number, and a message has one number;
-//! 3. an acknowledgement names the message that is delivered under its number, and a repeated one agrees with it;
-//! 4. one send becomes at most one message, however often it is sent again; a send refused for good becomes none;
-//! 5. at the end, whatever was stored (acknowledged, or delivered to anyone) has reached every subscriber, and every
-//!    send has its answer.
+//! The promises, for each room:
+//! 1. Every subscriber sees the sequence numbers `baseline + 1, + 2, …`: none skipped, repeated or out of order. This
+//!    also holds across reconnections, because the cursor survives them.
+//! 2. All subscribers see the same event under the same number, and a message has one number.
+//! 3. An acknowledgement names the message that is delivered under its number. A repeated acknowledgement agrees with
+//!    it.
+//! 4. One send becomes at most one message, no matter how often it is sent again. A send that was finally refused
+//!    becomes none.
+//! 5. At the end, every stored message (acknowledged, or delivered to at least one subscriber) has reached every
+//!    subscriber, and every send has a reply.
 //!
-//! Deliveries cost a constant amount of memory for a whole room, not for each subscriber: because numbers must be
-//! consecutive, a cursor says what a subscriber has, and only what it misses is remembered beside it.
+//! Deliveries cost a constant amount of memory for a whole room, not for each subscriber. Numbers must be consecutive,
+//! so a cursor says what a subscriber has. Only what it misses is stored in addition.
 //!
 //! ```text
 //!  a send:   Pending ──ack──▶ Acked          a repeated ack must agree
@@ -21,22 +23,11 @@
 //!
 //! Deliberately absent: order *between* rooms, which the protocol does not promise, and events without a number.
 
+use super::ids::{ClientIndex, MessageId, Seq};
 use super::range_set::RangeSet;
 use crate::payload::Token;
 use crate::violations::{Kind, Violations};
 use foldhash::HashMap;
-
-/// Index of a client of this run.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ClientIndex(pub u32);
-
-/// Position in a room's change log.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct Seq(pub u64);
-
-/// The server's number for a message.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct MessageId(pub u64);
 
 /// What was delivered under a sequence number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,7 +44,7 @@ pub enum Event {
         /// The server's number for it.
         id: MessageId,
     },
-    /// Any other mutation: somebody joined, a reaction, …
+    /// Any other mutation: a join, a reaction, …
     Other,
 }
 
@@ -79,7 +70,7 @@ pub struct Ack {
     pub duplicate: bool,
 }
 
-/// Whether a refused message may have been stored all the same.
+/// Whether a refused message may have been stored nevertheless.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// It was not stored: bad request, rate limit, …
@@ -138,8 +129,8 @@ impl RoomChecker {
         }
     }
 
-    /// A client watches the room from right after `baseline` on. A second call changes nothing: the first baseline holds
-    /// through reconnections.
+    /// A client watches the room from right after `baseline` on. A second call changes nothing: the first baseline
+    /// holds through reconnections.
     pub fn subscribed(&mut self, client: ClientIndex, baseline: Seq) {
         self.subscribers.entry(client).or_insert_with(|| Subscriber {
             last: baseline.0,
@@ -296,7 +287,7 @@ impl RoomChecker {
         lacked
     }
 
-    /// A client has read the history to its end, or gave up.
+    /// A client has read the history to its end, or has given up.
     pub fn recovery_ended(&mut self, client: ClientIndex) {
         if let Some(subscriber) = self.subscribers.get_mut(&client) {
             subscriber.recovering = false;
@@ -310,21 +301,22 @@ impl RoomChecker {
         {
             let last = subscriber.last;
             self.violations.note(Kind::Gap, || {
-                format!("{}: client {} is at seq {last} but told it caught up to {}", self.name, client.0, seq.0)
+                format!("{}: client {} is at seq {last}, but received caught_up {}", self.name, client.0, seq.0)
             });
             subscriber.missing.push(last + 1, seq.0);
             subscriber.last = seq.0;
         }
     }
 
-    /// True when every send is answered and every subscriber has reached the last message stored: nothing more to wait for.
+    /// True when every send is answered and every subscriber has reached the last message stored: nothing more to wait
+    /// for.
     pub fn settled(&self) -> bool {
         let has_all = |subscriber: &Subscriber| subscriber.last >= self.stored_last && !subscriber.recovering;
         self.pending == 0 && self.subscribers.values().all(has_all)
     }
 
-    /// Ends the check. `complete` is false when the run was cut short before it settled; what is still under way is then
-    /// no fault.
+    /// Ends the check. `complete` is false when the run was cut short before it settled; what is still under way is
+    /// then no fault.
     pub fn finish(mut self, complete: bool) -> Violations {
         if !complete {
             return self.violations;

@@ -1,4 +1,4 @@
-//! Each test plays a short history and names the one promise it breaks; `sound_history_has_no_violations` breaks none.
+//! Each test plays a short history and names the one promise that it breaks. `accepts_a_sound_history` breaks none.
 
 use super::*;
 

@@ -1,4 +1,5 @@
-//! A peer, driven by the engine: its [`Codec`] behind the engine's [`Protocol`], its deliveries held to the [`Ledger`].
+//! Lets the engine drive a peer: puts its [`Codec`] behind the engine's [`Protocol`] and checks its deliveries with the
+//! [`Ledger`].
 
 use super::codec::{Codec, Frames, Incoming};
 use super::contents::Contents;

@@ -1,4 +1,4 @@
-//! What a faulty peer does is reported: bytes of a relay go in, violations come out.
+//! The adapter reports what a faulty peer does: the tests feed it bytes of a relay and compare the violations.
 
 use super::super::codec::relay::Relay;
 use super::*;

@@ -1,8 +1,8 @@
-//! A server process of ours: started on given cores with its output in a file, stopped for certain.
+//! A server process that this program starts on given cores, with its output in a file, and reliably stops.
 //!
-//! Invariant: whoever holds a [`Child`] ends it, also by dropping it; a peer left behind would take its share of the
-//! machine from whoever is measured next. It does outlive a program that was killed with SIGKILL: only the process itself
-//! can ask the kernel to end it then, and making a program that is not ours do that takes `pre_exec`, which is `unsafe`.
+//! Invariant: the owner of a [`Child`] ends it, also by dropping it. A peer that keeps running would slow the next one
+//! down. A child survives only if this program is killed with SIGKILL. Only the child itself could ask the kernel to
+//! end it then, and making a foreign program do so takes `pre_exec`, which is `unsafe`.
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -164,7 +164,7 @@ pub fn directory_for(path: &Path, owner: Option<(u32, u32)>) -> Result<(), Strin
     Ok(())
 }
 
-/// Writes a configuration file that everybody may read.
+/// Writes a configuration file that all users may read.
 ///
 /// # Errors
 /// When it cannot be written.

@@ -1,7 +1,7 @@
-//! What arrived, read and checked byte by byte, at the cost of a comparison for all arrivals of a message but the first.
+//! Reads contents and checks every byte. All arrivals of a message except the first cost only a comparison.
 //!
-//! A message arrives as often as its room has subscribers, always with the same content. The first arrival on a thread is
-//! read in full; its content is then kept in a table of [`SLOTS`], where later ones are compared with it.
+//! A message arrives once per subscriber of its room, always with the same content. The first arrival on a thread is
+//! read in full. Its content then stays in a table of [`SLOTS`], and later arrivals are compared with it.
 
 use crate::check::ClientIndex;
 use crate::payload::{PayloadFormat, Reading, Token};
@@ -68,7 +68,7 @@ impl Contents {
     }
 
     fn slot(token: Token) -> usize {
-        // Fibonacci hashing spreads neighbouring clients; consecutive numbers of one stay beside each other.
+        // Fibonacci hashing spreads neighbouring clients. Consecutive numbers of one client stay next to each other.
         (token.client.0.wrapping_mul(0x9e37_79b1).wrapping_add(token.number)) as usize % SLOTS
     }
 }

@@ -1,14 +1,14 @@
-//! The plain server that a good engineer writes in an afternoon: tokio-tungstenite, rooms in memory, and one
-//! `INSERT … RETURNING` per message before it is fanned out and acknowledged.
+//! The plain server that a good engineer writes in an afternoon: tokio-tungstenite, rooms in memory, and one `INSERT …
+//! RETURNING` per message before it fans out and acknowledges.
 //!
-//! It is written to be quick at that: a room's messages go over one connection to PostgreSQL, pipelined, so order is kept
-//! without waiting; there are [`DATABASE_CONNECTIONS`] of them, so commits share flushes; an event is encoded once, and a
-//! subscriber's events are flushed together. What it lacks is what makes a chat server: accounts, history, resuming.
+//! It is fast for what it does. A room's messages go over one connection to PostgreSQL, pipelined, which keeps their
+//! order without waiting. There are [`DATABASE_CONNECTIONS`] of them, so commits share flushes. It encodes an event
+//! once and flushes a subscriber's events together. It lacks what makes a chat server: accounts, history and resuming.
 //!
 //! Invariants:
-//! - a message is fanned out and acknowledged after its INSERT has returned, never before;
-//! - queues are bounded: a subscriber that is [`QUEUE_MAX`] events behind is cut off, a client with [`IN_FLIGHT_MAX`]
-//!   unfinished messages is not read from.
+//! - it fans out and acknowledges a message after its INSERT has returned, never before;
+//! - queues are bounded: it disconnects a subscriber that is [`QUEUE_MAX`] events behind, and does not read from a
+//!   client with [`IN_FLIGHT_MAX`] unfinished messages.
 
 use super::postgres::{connect, describe};
 use futures_util::stream::FuturesOrdered;
@@ -39,7 +39,7 @@ const INSERT: &str = "INSERT INTO messages (room, token, payload) VALUES ($1, $2
 const DATABASE_CONNECTIONS: usize = 32;
 /// Events that may wait for one subscriber.
 const QUEUE_MAX: usize = 65_536;
-/// Messages of one client under way to PostgreSQL.
+/// Messages of one client in flight to PostgreSQL.
 const IN_FLIGHT_MAX: usize = 256;
 
 /// Command line of the server.

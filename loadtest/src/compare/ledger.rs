@@ -1,13 +1,14 @@
-//! What the peers are held to: every acknowledged message reaches every connection in its room once, each sender's
-//! messages in the order in which they were sent, with the content that was sent.
+//! What every peer must fulfil: each acknowledged message reaches every connection in its room once, with the content
+//! that was sent, and the messages of one sender arrive in their order.
 //!
-//! Peers have no sequence numbers, so loss cannot be seen while it happens: arrivals are counted per connection and room,
-//! and at the end compared with the messages acknowledged there. Per sender only rising numbers count as arrivals, so a
-//! message that comes twice or late is a violation and cannot stand in for a lost one.
+//! Peers have no sequence numbers, so a loss is not visible when it happens. The ledger counts arrivals per connection
+//! and room, and compares them at the end with the messages acknowledged there. Only rising numbers of a sender count
+//! as arrivals. So a message that comes twice or late is a violation and cannot replace a lost one.
 //!
-//! A connection keeps its [`Account`] itself and tells the shared [`Ledger`] at times; a delivery takes no lock.
+//! A connection keeps its own [`Account`] and reports it to the shared [`Ledger`] from time to time; a delivery takes
+//! no lock.
 //!
-//! Most peers deliver at most once. What they lose is counted and shown all the same: it is what the figures are for.
+//! Most peers deliver at most once. The ledger counts and shows what they lose, because that is part of the comparison.
 
 use crate::check::ClientIndex;
 use crate::payload::Token;
@@ -95,7 +96,7 @@ impl Account {
     }
 }
 
-/// What all connections have told.
+/// What all connections have reported.
 #[derive(Debug)]
 pub struct Ledger {
     accounts: Vec<Account>,
@@ -107,7 +108,7 @@ impl Ledger {
         Self { accounts: vec![Account::default(); connections] }
     }
 
-    /// A connection tells how it stands.
+    /// Takes the report of a connection.
     pub fn note(&mut self, client: ClientIndex, account: &Account) {
         if let Some(known) = self.accounts.get_mut(client.0 as usize) {
             known.unanswered = account.unanswered;

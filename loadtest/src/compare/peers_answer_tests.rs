@@ -1,8 +1,8 @@
-//! Every peer that is checked here understands its codec: connections join, each message is acknowledged once and
-//! reaches every subscriber once, the sender included, in each sender's order.
+//! Every peer checked here understands its codec. Connections join, each message is acknowledged once, and it reaches
+//! every subscriber once, including the sender, in the order of each sender.
 //!
-//! The INSERT server is part of this program and must always be among them. Another peer that is not installed is named,
-//! with the command that installs it; `LOADTEST_PEERS_REQUIRED=1` makes that a failure.
+//! The INSERT server is part of this program and is always among them. The test names other peers that are not
+//! installed, with the command that installs them. `LOADTEST_PEERS_REQUIRED=1` makes a missing peer a failure.
 
 use super::codec::{Codec, Frames, Incoming, mqtt::Mqtt, nats::Nats, relay::Relay, xmpp::Xmpp};
 use super::insert_server;

@@ -1,8 +1,8 @@
-//! Where programs and ports are looked for.
+//! Where this program looks for programs and ports.
 //!
-//! Programs come from `PATH`, from the `sbin` beside each `bin` in it (Debian keeps daemons there, and users do not have it
-//! in their `PATH`), and from the directory that `loadtest/peers/install.sh` fills. Nothing else is looked at, so an empty
-//! `PATH` means an empty machine.
+//! Programs come from `PATH`, from the `sbin` next to each `bin` in it (Debian installs daemons there, and a user's
+//! `PATH` lacks it), and from the directory that `loadtest/peers/install.sh` fills. There are no other places, so an
+//! empty `PATH` means an empty machine.
 
 use chat_server::storage::embedded::{debians_programs, holds_programs};
 use std::ffi::OsStr;
@@ -46,7 +46,8 @@ impl Places {
         self.peers.join("newer")
     }
 
-    /// The directory that holds `initdb` and `postgres`: in `PATH`, or Debian's newest version when `psql` is in `PATH`.
+    /// The directory with `initdb` and `postgres`: in `PATH`, or Debian's newest version when `psql` is in
+    /// `PATH`.
     pub fn postgres_programs(&self) -> Option<PathBuf> {
         if let Some(found) = self.directories.iter().find(|directory| holds_programs(directory)) {
             return Some(found.clone());
@@ -60,7 +61,7 @@ impl Places {
 /// (from 32,768 on), of which one could take a port between the look and the server's start.
 const PORTS: RangeInclusive<u16> = 20_000..=29_999;
 
-/// Gives out ports nobody listens on.
+/// Assigns ports that no program listens on.
 #[derive(Clone, Debug)]
 pub struct Ports {
     range: RangeInclusive<u16>,
@@ -70,7 +71,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Ports of a range; of one that is nobody's when none is given.
+    /// Ports of the given range, or of an unused one.
     pub fn new(range: Option<RangeInclusive<u16>>) -> Self {
         let range = range.unwrap_or(PORTS);
         let first = rand::random::<u32>() as usize % range.len().max(1);
@@ -129,7 +130,7 @@ mod tests {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
         let port = taken.local_addr().expect("an address").port();
         let mut ports = Ports::new(Some(port..=port));
-        assert!(ports.take().is_err(), "somebody listens there");
+        assert!(ports.take().is_err(), "another program listens there");
         drop(taken);
         assert_eq!(ports.take(), Ok(port));
         assert!(ports.take().is_err());

@@ -1,8 +1,8 @@
-//! A private PostgreSQL for the peers that store in one: the same programs and the same settings as the embedded one of
-//! Veza Chat Server, so that the servers are compared and not their databases.
+//! A private PostgreSQL for the peers that store in one. It has the programs and settings of Veza Chat Server's
+//! embedded one, so that the comparison is between servers and not between databases.
 //!
 //! It listens on a unix socket in its own directory, and on a port of 127.0.0.1 with a password for clients that cannot
-//! use a unix socket. Its files stay from round to round, as the other servers' do.
+//! use a unix socket. Its files stay from round to round, like those of the other servers.
 
 use super::child::{Child, directory_for, run, unprivileged, write_file};
 use super::places::Places;

@@ -1,22 +1,32 @@
-//! The rounds of a comparison: everybody takes turns, each on the same cores under the same load.
+//! The rounds of a comparison: the servers take turns, each on the same cores under the same load.
 
 use super::adapter::Adapter;
 use super::child::directory_for;
 use super::codec::{mqtt::Mqtt, nats::Nats, relay::Relay, xmpp::Xmpp};
+use super::options::{CompareOptions, Contestant};
 use super::peers::{Ground, PeerKind};
 use super::places::{Places, Ports};
-use super::{CompareOptions, Contestant, LeftOut};
-use crate::cli::{OutputOptions, RunOptions};
+use crate::options::{OutputOptions, RunOptions};
 use crate::report::comparison::SystemRuns;
 use crate::result::{RunResult, System};
 use crate::run::{self, Interrupts, PeerRun};
 use crate::scenario::{Rooms, Scenario};
 use crate::setup::pin;
+use serde::Serialize;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+/// A server that was asked for and has no figures, or not all of them.
+#[derive(Debug, Serialize)]
+pub struct LeftOut {
+    /// Which.
+    pub system: &'static str,
+    /// Why, and what to do.
+    pub reason: String,
+}
 
 /// What is needed for every turn.
 pub struct Rounds<'a> {
@@ -26,7 +36,7 @@ pub struct Rounds<'a> {
     places: Places,
     ports: Ports,
     work_dir: PathBuf,
-    /// Cores for the servers: all that this program was given, unless it was told.
+    /// Cores for the servers: those of the command line, or all that this program may use.
     server_cores: Vec<usize>,
     /// How many cores servers and generator have together.
     cores: u32,
@@ -96,7 +106,7 @@ impl<'a> Rounds<'a> {
         &self.places
     }
 
-    /// All rounds. A server that fails takes no further turn; Ctrl-C ends after the turn under way.
+    /// All rounds. A server that fails gets no further turn; Ctrl-C ends after the current turn.
     pub fn run(&mut self, contestants: &[Contestant]) -> Found {
         let mut found = Found { systems: Vec::new(), left_out: Vec::new(), failed: false };
         let mut standing = contestants.to_vec();
@@ -145,7 +155,7 @@ impl<'a> Rounds<'a> {
     fn ours(&self, directory: &Path) -> Result<RunResult, String> {
         let mut server = self.options.server.clone();
         server.data_dir.get_or_insert_with(|| directory.to_owned());
-        server.server_cores = Some(crate::cli::Cores(self.server_cores.clone()));
+        server.server_cores = Some(crate::options::Cores(self.server_cores.clone()));
         let options = RunOptions {
             scenario: self.options.scenario.clone(),
             url: None,
@@ -204,7 +214,7 @@ impl<'a> Rounds<'a> {
 
 /// `target/peers`, as seen from `target/release/loadtest`: where `install.sh` puts things.
 fn default_peers() -> Result<PathBuf, String> {
-    let program = std::env::current_exe().map_err(|error| format!("cannot tell where this program is: {error}"))?;
+    let program = std::env::current_exe().map_err(|error| format!("cannot find this program's own path: {error}"))?;
     let target = program.parent().and_then(Path::parent).unwrap_or(Path::new("."));
     Ok(target.join("peers"))
 }

@@ -1,5 +1,5 @@
-//! One connection: opening it, and turning received bytes into a protocol's messages. No loop and no readiness here;
-//! `worker` has those.
+//! One connection: opens it and turns received bytes into a protocol's messages. The loop and the readiness of sockets
+//! are in `worker`.
 //!
 //! ```text
 //!  Closed ──connect──▶ Opening ──101──▶ Open ──sink.ready()──▶ Ready
@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Invariants:
-//! - bytes are looked at where the kernel put them, in the thread's one buffer; only the beginning of an unfinished
-//!   frame is copied aside, so 20,000 connections cost no 20,000 buffers;
-//! - [`Connection::digest`] may be given any split of the stream: the tests give it every one.
+//! - bytes are parsed in the thread's one buffer, where the kernel wrote them. Only the beginning of an unfinished
+//!   frame is copied, so 20,000 connections do not need 20,000 buffers;
+//! - [`Connection::digest`] accepts any split of the stream: the tests try every one.
 
 use super::flow::Flow;
 use super::recorder::Recorder;
@@ -64,7 +64,7 @@ impl Lost {
     }
 }
 
-/// A message that comes in fragments.
+/// A message in fragments.
 #[derive(Debug)]
 struct Fragments {
     text: bool,
@@ -337,9 +337,9 @@ fn assemble(fragments: &mut Option<Box<Fragments>>, frame: &Frame<'_>) -> Result
     }
 }
 
-/// The addresses that a run connects from, when the server is on this machine: some of 127.0.0.0/8, others in each run, so
-/// that what earlier runs left in `TIME_WAIT` takes no ports from it. 127.0.0.1, which other programs use, is not among
-/// them.
+/// The addresses that a run connects from, when the server is on this machine: some of 127.0.0.0/8, others in each run,
+/// so that what earlier runs left in `TIME_WAIT` takes no ports from it. 127.0.0.1, which other programs use, is not
+/// among them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sources {
     first: Ipv4Addr,

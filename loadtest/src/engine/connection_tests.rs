@@ -1,6 +1,6 @@
-//! Bytes of a sound and of a faulty server, through the whole of a connection's receiving side with the Veza protocol:
-//! a sound stream is clean and counted in full however it is cut into pieces; every fault is found under its name, also
-//! where the fast path, which compares instead of decoding, has the first look.
+//! Feeds bytes of a sound and of a faulty server to the whole receiving side of a connection with the Veza protocol. A
+//! sound stream has no violation and is counted in full, no matter how it is split. Every fault is found under its
+//! name, also where the fast path compares bytes before anything is decoded.
 
 use super::super::recorder::Tally;
 use super::*;
@@ -130,7 +130,8 @@ impl Bench {
         self.frame(&event_of(token, seq))
     }
 
-    /// Gives a connection bytes, as a socket would: what is unfinished comes again with the next. False when it is lost.
+    /// Gives a connection bytes, as a socket would: what is unfinished comes again with the next. False when it is
+    /// lost.
     fn feed(&mut self, client: usize, bytes: &[u8]) -> bool {
         let connection = &mut self.connections[client];
         let mut all = std::mem::take(&mut connection.partial);
@@ -280,7 +281,7 @@ fn a_changed_byte_is_corruption_for_everybody_who_gets_it() {
     bench.feed(3, &changed);
     assert_eq!(bench.kinds(), [(Kind::Corrupted, 1)]);
 
-    // The same for the first who gets it: then nobody's comparison may find it sound.
+    // The same for the first receiver: then no later comparison may find it sound.
     let mut bench = Bench::new(4, Format::Json, false);
     let token = bench.send(0);
     let ack = bench.ack(token, 11);

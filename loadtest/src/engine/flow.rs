@@ -1,8 +1,9 @@
-//! The messages of one connection: numbered, in flight until answered, and those that wait for room in the window.
+//! The messages of one connection: numbered, in flight until answered, or waiting for space in the window.
 //!
 //! Invariants:
 //! - numbers count from 0 without gaps, so a number is a position in a ring and finding it costs nothing;
-//! - what waits is bounded by [`BACKLOG_MAX`]: a plan that runs away from a server is then counted as unsent, not kept.
+//! - the backlog is bounded by [`BACKLOG_MAX`]. If a plan outruns the server, further messages are counted as unsent
+//!   and not stored.
 
 use std::collections::VecDeque;
 

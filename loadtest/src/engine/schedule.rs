@@ -1,4 +1,4 @@
-//! What one engine thread sends when: its share of every stream of the load.
+//! What one engine thread sends, and when: its share of every stream of the load.
 
 use crate::plan::{Plan, PlanOptions, Spacing};
 use crate::protocol::Action;

@@ -1,6 +1,6 @@
-//! Waking at a planned moment: a timerfd beside the sockets, because the time-outs of epoll have whole milliseconds.
+//! Waking at a planned time: a timerfd next to the sockets, because the time-outs of epoll are whole milliseconds.
 //!
-//! Beside it, the moments that wait: a heap of what is to be done to which connection.
+//! The agenda is a heap of what to do with which connection, and when.
 
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::io::Errno;
@@ -60,7 +60,7 @@ impl Timer {
 pub enum Wake {
     /// Connect again.
     Retry,
-    /// Give up the attempt with this number, if it is still under way.
+    /// Give up the attempt with this number, unless it has succeeded.
     GiveUp(u32),
     /// Sends may go on.
     Release,
@@ -125,6 +125,6 @@ mod tests {
             }
         };
         assert_eq!((read, u64::from_ne_bytes(count)), (Ok(8), 1));
-        timer.clear().expect("nothing to read is no error");
+        timer.clear().expect("an empty timer is no error");
     }
 }

@@ -1,5 +1,5 @@
-//! One turn of a connection: what a protocol reports while it reads a batch of bytes goes straight into the
-//! connection's [`Flow`] and the thread's [`Recorder`].
+//! One turn of a connection: while a protocol reads a batch of bytes, its reports go directly to the connection's
+//! [`Flow`] and the thread's [`Recorder`].
 
 use super::flow::{Flight, Flow};
 use super::recorder::Recorder;
@@ -9,7 +9,7 @@ use crate::violations::Kind;
 /// How long a connection with a closed loop waits after a refusal that names no time.
 const REFUSED_PAUSE_MS: u64 = 100;
 
-/// What a turn brought beside figures.
+/// The result of a turn, apart from figures.
 #[derive(Debug, Default)]
 pub struct Effects {
     /// The connection can publish now.

@@ -1,18 +1,19 @@
 //! The client's side of WebSocket (RFC 6455), as functions over bytes: no socket, no clock.
 //!
-//! Frames of the server are looked at where they lie; frames of the client are written, masked, into an [`Outbox`].
+//! Frames of the server are parsed where they are in the buffer. Frames of the client are masked and written to an
+//! [`Outbox`].
 //!
 //! Invariants:
-//! - a server frame that is masked, has unknown bits or an unknown opcode is an error, never skipped: a harness that
-//!   overlooks broken framing would call the bytes after it broken messages;
-//! - a frame is at most [`FRAME_BYTES_MAX`] long, so that a broken length cannot take the memory.
+//! - a server frame that is masked, or has unknown bits or an unknown opcode, is an error and never skipped. Otherwise
+//!   the harness would report the bytes after a broken frame as broken messages;
+//! - a frame is at most [`FRAME_BYTES_MAX`] long, so a broken length cannot exhaust the memory.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use flate2::{Decompress, FlushDecompress, Status};
 use sha1::{Digest, Sha1};
 
-/// Longest frame, and longest message put together or inflated, bytes.
+/// Longest frame, and longest assembled or inflated message, bytes.
 pub const FRAME_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// The fixed GUID of RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -56,7 +57,7 @@ pub struct Frame<'a> {
 pub enum Parsed<'a> {
     /// A whole frame.
     Frame(Frame<'a>),
-    /// Part of a frame that is so long, as far as can be told.
+    /// Part of a frame of this length, as far as it is known.
     Incomplete(usize),
     /// No frame.
     Broken(&'static str),
@@ -277,7 +278,7 @@ impl Inflater {
         self.flush()
     }
 
-    /// Takes what the stream still holds back for lack of room.
+    /// Takes the output that the stream still keeps for lack of space.
     fn flush(&mut self) -> Result<&[u8], &'static str> {
         while self.output.len() == self.output.capacity() {
             if self.output.len() > FRAME_BYTES_MAX {

@@ -1,10 +1,12 @@
-//! A load test's figures in terms of the floor: the same shape is measured bare, and the ratios are printed.
+//! Relates a load test's figures to the floor: measures the same shape without a server and prints the ratios.
 //!
-//! The shape is read from what the run counted, not from its plan: the size of a room is how many members a message
-//! reached. Only what is not counted is the scenario's word: the content's length, the format, who sends and how sends are
-//! spaced. A scenario that the floor can't reproduce is refused: its ratios would compare different work. The ratios are of CPU per delivery (a server's part that is not the machine's), and, of a run that went to
-//! the limit, of deliveries and messages a second against the floor's deliveries and rows: an open loop below the limit
-//! reaches its plan on any server, so its rates say nothing.
+//! The shape comes from what the run counted, not from its plan: the size of a room is the number of members that a
+//! message reached. What nothing counts comes from the scenario: the length of contents, the format, the senders, and
+//! the spacing of sends. A scenario that the floor cannot reproduce is refused, because its ratios would compare
+//! different work.
+//!
+//! The ratios are CPU per delivery and, for a run at its limit, deliveries and messages per second against the floor's
+//! deliveries and rows. An open loop below the limit reaches its plan on any server, so its rates say nothing.
 
 use super::frames;
 use super::postgres::{PostgresFloor, PostgresShape};
@@ -19,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
 
-/// A batch at which the loader is near its ceiling, beside the one that the server made.
+/// A batch at which the loader is near its limit, measured next to the batch of the server.
 const LARGE_BATCH: usize = 1000;
 /// Further batches for a run that went to the limit, to find the loader's best.
 const OTHER_BATCHES: [usize; 3] = [100, 500, 2000];
@@ -28,9 +30,9 @@ const CLOSED_SENDERS_MAX: u32 = 10;
 /// Messages that a sender keeps on their way when the result does not say it.
 const WINDOW_DEFAULT: u32 = 32;
 
-/// The ratio of CPU per delivery to the bare loop that sends each delivery by itself.
+/// The ratio of CPU per delivery to the bare loop that sends each delivery separately.
 pub const SOCKETS_ONE_WRITE: &str = "server CPU us/delivery, floor one write per delivery";
-/// The ratio to that loop and a bare loader together: what receives, makes durable and sends, and nothing else.
+/// The ratio to that loop and a bare loader together: receiving, storing and sending, and nothing else.
 pub const BOTH_FLOORS: &str = "server CPU us/delivery, that floor plus the bare loader";
 /// The beginning of the ratio of durable messages to the loader with batches as large as the server's.
 pub const DURABLE_SAME_BATCH: &str = "durable messages/s, floor with the server's batches";
@@ -38,7 +40,7 @@ pub const DURABLE_SAME_BATCH: &str = "durable messages/s, floor with the server'
 /// The ratio of durable messages to the loader at its best batch.
 pub const DURABLE_BEST_BATCH: &str = "durable messages/s, floor with its best batches";
 
-/// What a result tells of its scenario, as far as the floor needs it.
+/// The part of a result's scenario that the floor needs.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Told {
@@ -123,10 +125,10 @@ pub fn read(path: &Path) -> Result<RunResult, String> {
     serde_json::from_str(&text).map_err(|error| format!("{} is no result of a load test: {error}", path.display()))
 }
 
-/// The cases that the result is held against; everything but the shape comes from the templates.
+/// The cases to compare the result with. Everything but the shape comes from the templates.
 ///
 /// # Errors
-/// When nothing in the result tells a shape, or the floor has no counterpart for it.
+/// When the result has no shape, or the floor cannot reproduce it.
 pub fn cases(
     result: &RunResult,
     (sockets, postgres): &(Shape, PostgresShape),
@@ -379,7 +381,7 @@ mod tests {
             assert!(refused.contains(word), "{refused}");
         }
         let plain = serde_json::to_value(crate::scenario::Scenario::default()).unwrap();
-        assert!(cases(&RunResult { scenario: plain, ..result() }, &templates()).is_ok(), "as results tell it");
+        assert!(cases(&RunResult { scenario: plain, ..result() }, &templates()).is_ok(), "as results have it");
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! The client side of the socket floor: many connections in one thread, cheap enough not to be the limit.
 //!
 //! A message starts with a header of [`HEADER_BYTES`]: its planned time (nanoseconds since the driver's epoch) and the
-//! sending connection's number; the rest is filling. Latency is counted from the planned time. With an open load the
-//! plan does not wait for the server; with a closed one a sender keeps `window` messages on their way, and a message's
-//! planned time is when its place in the window became free.
+//! number of the sending connection. The rest is padding. Latency counts from the planned time. With an open load the
+//! plan does not wait for the server. With a closed load a sender keeps `window` messages in flight, and the planned
+//! time of a message is when its slot in the window became free.
 //!
-//! Invariant: at the end every connection has received exactly what was sent in its room, or the run is an error. A
-//! floor that dropped deliveries would look faster than it is.
+//! Invariant: at the end every connection has received exactly what was sent in its room; otherwise the run is an
+//! error. A floor that drops deliveries would look faster than it is.
 
-use super::sockets::{GREETING_BYTES, READ_BYTES, Sending};
 use super::summary::Percentiles;
+use super::wire::{GREETING_BYTES, READ_BYTES, Sending};
 use crate::engine::recorder::histogram;
 use crate::measure::process::{ProcessMeter, Sample};
 use crate::measure::thread;
@@ -178,7 +178,7 @@ pub fn drive(
 struct Connection {
     stream: TcpStream,
     room: u32,
-    /// Bytes of the message under way that have come.
+    /// Received bytes of the current message.
     progress: usize,
     header: [u8; HEADER_BYTES],
     received: u64,
@@ -319,7 +319,7 @@ impl<'a> Driver<'a> {
         let measure_until = measure_from + Duration::from_secs_f64(self.shape.seconds);
         self.run_until(measure_from, &mut events, &mut scratch)?;
         let before = self.reading()?;
-        // Taking the reading has held up what was due meanwhile, and that is not the server's doing.
+        // The reading has delayed sends that were due meanwhile, and the server did not cause that.
         self.measured_from_ns = self.epoch.elapsed().as_nanos() as u64;
         self.latencies = Some(histogram()?);
         self.run_until(measure_until, &mut events, &mut scratch)?;

@@ -1,15 +1,15 @@
 //! The PostgreSQL floor: commits the server's rows with the server's statement, and does nothing else.
 //!
-//! It is the ceiling of durably acknowledged messages: what a server would reach that costs nothing itself.
+//! It is the upper limit of durably acknowledged messages: what a server would reach if it cost nothing itself.
 //!
-//! 1. A private PostgreSQL is started as the server starts its own, with the server's migrations ([`Store::open`]).
-//! 2. Users, rooms and members are inserted; each connection has rooms of its own, as the server's committers have.
-//! 3. Each connection commits one batch after the other with [`sql::COMMIT_MESSAGES`], prepared, as the committer does:
-//!    the next statement leaves when the last one has been answered.
-//! 4. At the end the rows in the table are counted against the rows that were acknowledged.
+//! 1. It starts a private PostgreSQL as the server does, with the server's migrations ([`Store::open`]).
+//! 2. It inserts users, rooms and members. Each connection has its own rooms, like the server's committers.
+//! 3. Each connection commits one batch after the other with [`sql::COMMIT_MESSAGES`], prepared, as the committer does.
+//!    It sends the next statement when PostgreSQL has answered the last one.
+//! 4. At the end it compares the number of rows in the table with the number of acknowledged rows.
 //!
-//! Deliberately absent: a PostgreSQL of the user's. The floor empties its tables between batch sizes, so that each
-//! starts from the same state, and that is nothing to do in a database that somebody else uses.
+//! Deliberately absent: a PostgreSQL of the user. The floor empties its tables between batch sizes, so that each starts
+//! from the same state. It must not do that in a database that others use.
 
 use super::summary::Percentiles;
 use crate::engine::recorder::histogram;
@@ -90,7 +90,9 @@ impl PostgresShape {
             }
         }
         if self.rooms < self.connections {
-            return Err("each connection commits to rooms of its own: there must be as many rooms".to_owned());
+            return Err(
+                "each connection commits to its own rooms: give at least as many rooms as connections".to_owned()
+            );
         }
         let in_range = |seconds: f64| (0.0..=3600.0).contains(&seconds);
         if !in_range(self.warm_up_s) || !in_range(self.seconds) || self.seconds == 0.0 {

@@ -1,29 +1,30 @@
 //! The socket floor: a bare epoll loop that receives messages and sends each to every socket of its room.
 //!
-//! The least a chat server could do, and in two ways: [`Sending::PerDelivery`] writes each message to each socket at
-//! once, as a server must when messages come alone; [`Sending::Coalesced`] gathers what one turn of the loop brought
-//! for a room and writes it to each socket with one call, as a server may when messages come faster than it turns.
+//! It is the least that a chat server can do, in two ways. [`Sending::PerDelivery`] writes each message to each socket
+//! at once, as a server must when messages arrive one by one. [`Sending::Coalesced`] collects the messages of a room
+//! during one turn of the loop and writes them to each socket with one call, as a server may when messages arrive
+//! faster.
 //!
 //! The protocol, in numbered steps:
-//! 1. a connection's first [`GREETING_BYTES`] bytes are its room's number, little endian; the server repeats them, so
-//!    that a client knows when every member is in place;
-//! 2. from then on each `bytes_in` bytes are one message; the server sends its first `bytes_out` bytes, filled up with
-//!    zeros when it is shorter, to every connection of the room, the sender's included;
-//! 3. when its last connection has gone, the server ends.
+//! 1. The first [`GREETING_BYTES`] bytes of a connection are the number of its room, little endian. The server repeats
+//!    them, so that a client knows when every member has joined.
+//! 2. From then on each `bytes_in` bytes are one message. The server sends the first `bytes_out` bytes of it, padded
+//!    with zeros if it is shorter, to every connection of the room, including the sender's.
+//! 3. When the last connection has closed, the server ends.
 //!
 //! Invariants:
 //! - one thread, one `read` per readable connection and turn (a short read means that nothing is left, which saves the
-//!   second call), one `write` per delivery or per socket and turn. One call more, and it would not be the floor;
-//! - what a full socket did not take waits in a bounded backlog; while one is over [`BACKLOG_BYTES_MAX`] nothing more is
-//!   read, so that senders feel it and memory stays bounded.
+//!   second call), one `write` per delivery or per socket and turn. With one more call it would not be the floor;
+//! - bytes that a full socket does not accept wait in a bounded backlog. While one backlog exceeds
+//!   [`BACKLOG_BYTES_MAX`], the server reads nothing more, so that senders slow down and memory stays bounded.
 
 use super::drive;
+use super::wire::{GREETING_BYTES, READ_BYTES};
 use crate::run::{Interrupts, PARENT};
 use crate::setup::pin::pin;
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
-use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, ErrorKind, IoSlice, Read, Write};
 use std::net::SocketAddr;
@@ -32,33 +33,20 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use super::drive::{Load, Shape, SocketFloor};
+pub use super::wire::Sending;
 
-/// Length of the room's number.
-pub const GREETING_BYTES: usize = 4;
-/// What one call reads at most.
-pub const READ_BYTES: usize = 256 * 1024;
 /// What may wait for one socket before the server stops reading.
 const BACKLOG_BYTES_MAX: usize = 4 << 20;
 /// What a room gathers in one turn before it is sent on early.
 const GATHERED_BYTES_MAX: usize = 256 * 1024;
 /// Pieces of a backlog in one vectored write.
 const PIECES_MAX: usize = 64;
-/// Nobody has connected by then: whoever started the server is gone.
+/// If no client has connected by then, the process that started the server is gone.
 const LONELY: Duration = Duration::from_secs(30);
 /// What the server process says first, before its address.
 const LISTENING: &str = "listening ";
 
 const LISTENER: Token = Token(usize::MAX);
-
-/// How the server sends.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Sending {
-    /// One write per message and socket, at once.
-    PerDelivery,
-    /// All messages of a turn for a socket in one write.
-    Coalesced,
-}
 
 /// What the server needs to know.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -83,7 +71,7 @@ pub struct ServerOptions {
 /// Runs as the server process: says its address on stdout and serves until the last connection has gone.
 ///
 /// # Errors
-/// What could not be done.
+/// What failed.
 pub fn run_server(options: &ServerOptions) -> Result<(), String> {
     if let Some(core) = options.core {
         pin(&[core])?;
@@ -95,7 +83,7 @@ pub fn run_server(options: &ServerOptions) -> Result<(), String> {
     serve(listener, options)
 }
 
-/// Measures the floor for one shape of work: starts the server as a process of its own and drives it.
+/// Measures the floor for one shape of work: starts the server as its own process and drives it.
 ///
 /// # Errors
 /// What could not be done, or which message did not arrive.
@@ -103,14 +91,14 @@ pub fn measure(shape: &Shape, interrupts: &Interrupts) -> Result<SocketFloor, St
     shape.validate()?;
     let mut server = ServerProcess::start(shape)?;
     let (address, pid) = (server.address, server.child.id());
-    // A thread of its own, so that its CPU and its core are nobody else's.
+    // Its own thread, so that its CPU and its core are not shared.
     let found = std::thread::scope(|scope| {
         let driver = scope.spawn(|| drive::drive(shape, address, Some(pid), interrupts));
         driver.join().unwrap_or_else(|_| Err("the driving thread has panicked".to_owned()))
     });
     match found {
         Ok(found) => server.join().map(|()| found),
-        // What the server says of its own end explains more than what its client saw.
+        // The server's reason for its end explains more than what its client saw.
         Err(error) => Err(server.join().err().unwrap_or(error)),
     }
 }
@@ -189,7 +177,7 @@ pub fn serve(listener: std::net::TcpListener, options: &ServerOptions) -> Result
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(words(error)),
             Ok(()) if !anybody && events.is_empty() => {
-                return Err("the floor's server: nobody has connected".to_owned());
+                return Err("the floor's server: no client has connected".to_owned());
             }
             Ok(()) => {}
         }

@@ -1,5 +1,5 @@
-//! The fan-out over real sockets: every byte that is sent arrives at every member, however it is split on the way and
-//! however slowly it is read.
+//! The fan-out over real sockets: every byte sent arrives at every member, no matter how it is split and how slowly it
+//! is read.
 
 use super::*;
 use rand::rngs::SmallRng;

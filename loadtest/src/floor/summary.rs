@@ -1,4 +1,4 @@
-//! Latencies of a floor: the few figures that its results carry.
+//! The latency figures of a floor's result.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};

@@ -1,7 +1,7 @@
-//! A histogram of latencies as it travels in a result, and back.
+//! A histogram of latencies, encoded for a result and decoded again.
 //!
-//! Invariant: the figures beside a histogram are the histogram's own. They are there for people and scripts; whoever lays
-//! results over each other takes the histogram.
+//! Invariant: the figures next to a histogram are the histogram's own. They are for people and scripts; a comparison of
+//! results uses the histogram.
 
 use crate::result::Latency;
 use base64::Engine;
@@ -58,7 +58,7 @@ impl Latency {
         Deserializer::new().deserialize(&mut packed.as_slice()).map_err(|error| LatencyError::Unpack(error.to_string()))
     }
 
-    /// All of them as one: percentiles are taken anew, never averaged.
+    /// Merges all of them: percentiles are computed again and never averaged.
     pub fn merged<'a>(latencies: impl IntoIterator<Item = &'a Self>) -> Result<Self, LatencyError> {
         let mut all = Histogram::<u64>::new(3)?;
         for latency in latencies {

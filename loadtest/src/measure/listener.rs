@@ -1,8 +1,9 @@
-//! Whose CPU to count: the processes that listen on the tested port, and those they store in.
+//! Finds the processes whose CPU counts: those that listen on the tested port, and those that they store in.
 //!
-//! A socket's inode in `/proc/net/tcp` is found among the open files of `/proc/PID/fd`. Only root and the processes' own
-//! user may read the latter, so "nobody listens here" and "somebody does, but may not be looked at" are told apart:
-//! taken for the first, a run beside a foreign server would silently have no CPU figures.
+//! The inode of a socket in `/proc/net/tcp` is looked up among the open files of `/proc/PID/fd`. Only root and the
+//! owner of a process may read the latter, so "nobody listens here" and "the listener belongs to another user" are
+//! different results. If they were one, a run against a foreign server would have no CPU figures and say nothing about
+//! it.
 
 use crate::measure::process::{Filter, ProcessMeter, all_relatives, members};
 use procfs::process::FDTarget;
@@ -136,7 +137,7 @@ mod tests {
         let free = listener.local_addr().unwrap();
         drop(listener);
         assert!(matches!(listening_on(free), Err(ListenerError::Nobody(_))));
-        // TEST-NET-1 (RFC 5737) is nobody's.
+        // TEST-NET-1 (RFC 5737) has no hosts.
         assert!(matches!(listening_on(address("192.0.2.1:80")), Err(ListenerError::Elsewhere(_))));
     }
 

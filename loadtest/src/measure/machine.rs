@@ -1,4 +1,4 @@
-//! What the run took place on, for the report's head: figures of two machines are not compared by accident.
+//! The machine of a run, for the head of a report: it shows when figures of two machines are compared.
 
 use crate::result::Machine;
 use procfs::{Current, LoadAverage, Meminfo};

@@ -1,4 +1,4 @@
-//! CPU of a server and of the PostgreSQL that it stores in, read together.
+//! CPU of a server and of its PostgreSQL, read together.
 
 use super::listener::{listening_on, server_meter, store_meter};
 use super::process::{ProcessMeter, Sample};

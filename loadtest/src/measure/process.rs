@@ -1,17 +1,17 @@
 //! CPU, memory and context switches of a group of processes, read from `/proc`.
 //!
-//! A group is its root processes and all their descendants, listed anew for every sample, so that a PostgreSQL backend
-//! that starts during the run counts from its first nanosecond. [`Filter`] parts a server from the PostgreSQL that is its
-//! child.
+//! A group consists of its root processes and all their descendants, listed anew for every sample. So a PostgreSQL
+//! backend that starts during the run counts from its first nanosecond. [`Filter`] separates a server from the
+//! PostgreSQL that is its child.
 //!
 //! Invariants:
-//! - a group's totals only grow: what a thread or process used stays counted after it has ended. Summing the living
-//!   alone would make a difference negative as soon as a connection's backend ends;
-//! - CPU is taken in nanoseconds from `schedstat` of every thread, as ticks of 10 ms are no measure for a second of a
-//!   nearly idle server. What threads used that ended between two samples shows in the process's own tick count, and is
-//!   added from there; what a whole process used between its last sample and its end is lost, so sample often;
-//! - memory that processes share is counted once ([`resident`]); adding up what 50 PostgreSQL backends map would count
-//!   one buffer pool 50 times.
+//! - the totals of a group only grow: the use of a thread or process stays counted after it has ended. With a sum of
+//!   the running ones alone, a difference would become negative when a connection's backend ends;
+//! - CPU is read in nanoseconds from `schedstat` of every thread, because ticks of 10 ms are too coarse for a second of
+//!   a nearly idle server. The use of threads that ended between two samples is added from the process's own tick
+//!   count. The use of a whole process between its last sample and its end is lost, so sample often;
+//! - memory that processes share is counted once ([`resident`]). A sum over 50 PostgreSQL backends would count one
+//!   buffer pool 50 times.
 
 use crate::result::ProcessUsage;
 use procfs::process::Process;
@@ -25,7 +25,7 @@ const ROUNDING_TICKS: u64 = 4;
 /// Which members of a family of processes belong to the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filter {
-    /// The roots alone: a program that starts the servers it measures is their parent.
+    /// Only the roots: a program that starts the servers it measures is their parent.
     Roots,
     /// All of them.
     All,
@@ -301,7 +301,7 @@ impl Sample {
         self.rss_bytes
     }
 
-    /// Memory that is no file's and nobody else's: heap and stacks.
+    /// Anonymous memory that is not shared: heap and stacks.
     pub fn anonymous_bytes(&self) -> u64 {
         self.anonymous_bytes
     }
@@ -335,7 +335,7 @@ pub struct Spent {
     pub cpu: Duration,
     /// Of it in the kernel.
     pub system: Duration,
-    /// Context switches of their own will.
+    /// Voluntary context switches.
     pub voluntary_switches: u64,
     /// Context switches forced on them.
     pub involuntary_switches: u64,
@@ -365,7 +365,7 @@ impl Spent {
         per(self.busiest_thread_cpu.as_secs_f64(), self.wall.as_secs_f64())
     }
 
-    /// As it stands in a result. `rss_before_bytes` is from before the connections were opened.
+    /// The form for a result. `rss_before_bytes` is from before the connections were opened.
     pub fn usage(&self, work: Work, rss_before_bytes: u64) -> ProcessUsage {
         let cpu_us = self.cpu.as_secs_f64() * 1e6;
         ProcessUsage {

@@ -1,4 +1,4 @@
-//! A group's totals grow, whoever ends and whoever joins; families are told apart by name.
+//! The totals of a group grow when processes end and join, and families are separated by name.
 
 use super::*;
 

@@ -1,10 +1,10 @@
-//! What the server says about a run: two readings of its `/metrics`, one taken from the other.
+//! The server's own figures of a run: the difference of two readings of its `/metrics`.
 //!
-//! The text format is Prometheus' 0.0.4 (histograms, counters, gauges). A line that is not of that format is an error
-//! with its number: figures of a misread page would look like figures. Metrics that are missing are not: another
-//! server, or an older one, has none of ours, and the result then says nothing about stages and batches.
+//! The text format is Prometheus' 0.0.4 (histograms, counters, gauges). A line in another format is an error with its
+//! number, because a misread page would give wrong figures. Missing metrics are no error: another server, or an older
+//! one, has none of ours, and the result then has no stages and batches.
 //!
-//! A counter that went down was reset by a restart, and what it shows counts from zero, as Prometheus' `increase` does.
+//! A counter that went down was reset by a restart. Its value then counts from zero, as with Prometheus' `increase`.
 
 use crate::result::{ServerSide, Stage};
 use std::collections::BTreeMap;

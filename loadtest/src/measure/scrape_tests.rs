@@ -1,4 +1,4 @@
-//! Pages of the server as it writes them, taken one from the other.
+//! Differences of pages as the server writes them.
 
 use super::*;
 use std::fmt::Write;

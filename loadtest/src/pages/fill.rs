@@ -1,13 +1,13 @@
-//! Fills a server's database with a [`Town`]'s history, past the server.
+//! Fills a server's database with the history of a [`Town`], without the server.
 //!
-//! 1. Batches are inserted as PostgreSQL's superuser, each with its conversations' new heads in one transaction; the
-//!    schema's own triggers make statistics, mentions and followers of it.
-//! 2. The search index is written by the server's own function, as the server's own role, until nothing is behind. The
-//!    server does the same with nine parts of rest to one of work, so that messages come first; here nobody rests.
-//! 3. `VACUUM (ANALYZE)`, as autovacuum would have done in the two years that the history took.
-//! 4. What the server relies on is counted ([`CHECKS`]): a history that breaks it is no history to measure.
+//! 1. Batches are inserted as PostgreSQL's superuser, each with its conversations' new heads in one transaction. The
+//!    triggers of the schema derive statistics, mentions and followers from them.
+//! 2. The server's own function writes the search index, as the server's own role, until no text is missing. Here it
+//!    runs without the pauses that the server makes for messages.
+//! 3. `VACUUM (ANALYZE)`, as autovacuum would have done in the two years of the history.
+//! 4. It counts what the server relies on ([`CHECKS`]). A history that breaks it is not measured.
 //!
-//! Must not run beside a server that sends messages: identifiers are taken in one piece.
+//! It must not run next to a server that sends messages, because it reserves one range of identifiers.
 
 use super::town::{AWAY, Batch, Place, Town};
 use crate::progress;
@@ -50,7 +50,7 @@ const INSERT_PINS: &str = "INSERT INTO message_pins (conversation_id, message_id
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[]) AS f (c, m, u, t, s)";
 const MOVE_HEADS: &str = "UPDATE conversations c SET last_seq = f.s \
     FROM unnest($1::bigint[], $2::bigint[]) AS f (c, s) WHERE c.id = f.c";
-/// Whoever reads has a few messages left to read; the one who is away keeps the marker of the day they joined.
+/// Most readers have a few unread messages; the absent one keeps the marker of the day of joining.
 const MOVE_MARKERS: &str = "UPDATE conversation_members m SET read_seq = greatest(m.read_seq, c.last_seq - m.user_id % 20) \
     FROM conversations c WHERE c.id = m.conversation_id AND m.user_id <> $1";
 const TIDY_UP: &str = "VACUUM (ANALYZE); CHECKPOINT";
@@ -89,7 +89,7 @@ const CHECKS: [(&str, &str); 6] = [
             AND NOT EXISTS (SELECT FROM message_search s WHERE s.message_id = m.id)",
     ),
     (
-        "messages of somebody who is no member",
+        "messages of a sender who is no member",
         "SELECT count(*) FROM messages m WHERE m.message_type <> 'system' AND NOT EXISTS (SELECT FROM conversation_members x \
             WHERE x.conversation_id = m.conversation_id AND x.user_id = m.sender_id)",
     ),
@@ -202,7 +202,7 @@ impl Fill<'_> {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_micros() as i64;
         let mut town = Town::new(places, self.messages, first + 1, now, self.seed);
         let (sender, batches) = mpsc::sync_channel::<Batch>(AHEAD);
-        // Ends with its history, or when nobody takes it any more.
+        // Ends with its history, or when the receiver has gone.
         let maker = std::thread::spawn(move || while town.next_batch(BATCH).is_some_and(|b| sender.send(b).is_ok()) {});
         let bar = progress::bar(self.quiet, self.messages, "inserting messages");
         let began = Instant::now();
@@ -228,7 +228,7 @@ impl Fill<'_> {
             let mut still = Vec::new();
             for room in behind {
                 interrupts.check()?;
-                let row = writer.query_one(&statement, &[&room, &STRETCH]).await;
+                let row = writer.query_one(&statement, &[&room, &STRETCH, &i64::MAX]).await;
                 let more: bool = row.and_then(|row| row.try_get(0)).map_err(|error| words("indexing", &error))?;
                 if more {
                     bar.inc(STRETCH as u64);

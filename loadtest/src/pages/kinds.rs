@@ -1,5 +1,5 @@
-//! The kinds of pages that are measured, and what is asked for each: as a command for the server, and as the statement
-//! that answers it, for the floor. Pure but for [`Sights::look`], which reads from the database what there is to ask for.
+//! The kinds of pages to measure, and the question for each: as a command for the server, and as the statement that
+//! answers it, for the floor. Pure except for [`Sights::look`], which reads from the database what one can ask for.
 
 use super::text::{CJK_RARE, PHRASES, WORDS, word};
 use super::town::{AWAY, LARGE, READER, SMALL, STRANGER};
@@ -93,7 +93,7 @@ pub struct Kind {
     pub name: &'static str,
     /// One request of it; the number counts them.
     pub ask: fn(&Sights, &mut SmallRng) -> Question,
-    /// Asks for the page after the first: the first one's cursor is fetched beforehand.
+    /// Asks for the page after the first, whose cursor is fetched before the measurement.
     pub second_page: bool,
 }
 

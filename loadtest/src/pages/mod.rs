@@ -1,17 +1,17 @@
-//! `loadtest pages`: how long a page takes over a large history, beside the same statement without the server.
+//! `loadtest pages`: how long a page takes over a large history, next to the same statement without the server.
 //!
-//! 1. A server is started with its private PostgreSQL; users and rooms are made over its API ([`town`]).
-//! 2. The database is filled with a history that has no gap, and indexed for the search ([`fill`]); the server starts anew.
-//! 3. Each kind of page ([`kinds`]) is asked for over WebSockets, and its floor directly of PostgreSQL ([`ask`]): the same
-//!    questions, in turn, several rounds of each, so that a slow minute of the machine meets both.
+//! 1. A server starts with its private PostgreSQL. Users and rooms are created over its API ([`town`]).
+//! 2. The database is filled with a history without gaps, and indexed for the search ([`fill`]). The server restarts.
+//! 3. Each kind of page ([`kinds`]) is requested over WebSockets, and its floor directly from PostgreSQL ([`ask`]): the
+//!    same questions, in turn, several rounds of each, so that a slow minute of the machine affects both.
 //!
 //! With `--data-dir` the history stays, and the next measurement begins at step 3.
 //!
-//! The floor of a look-up or a search is the server's own statement in the server's own transaction, so a ratio near 1 says
-//! that the server adds nothing, not that the statement is good. The floor of a history page is a plain SELECT of its rows
-//! as PostgreSQL's superuser: no row level security, no authors, threads, reactions, mentions.
+//! The floor of a look-up or a search is the server's own statement in the server's own transaction. So a ratio near 1
+//! means that the server adds nothing, not that the statement is good. The floor of a history page is a plain SELECT of
+//! its rows as PostgreSQL's superuser: no row level security, no authors, threads, reactions or mentions.
 //!
-//! Deliberately absent: writing meanwhile. `loadtest run mixed` does both.
+//! Deliberately absent: writes at the same time. `loadtest run mixed` does both.
 
 mod ask;
 mod fill;
@@ -20,10 +20,10 @@ mod report;
 mod text;
 mod town;
 
-use crate::cli::ServerOptions;
 use crate::client::Socket;
 use crate::measure::latency::LatencyError;
 use crate::measure::pair::{Pair, Used};
+use crate::options::ServerOptions;
 use crate::progress;
 use crate::result::{Latency, Machine};
 use crate::run::Interrupts;
@@ -49,14 +49,14 @@ Examples:
   # a million messages, every kind, one at a time and eight at once; takes some 15 minutes
   loadtest pages --json pages.json --html pages.html
 
-  # keep the filled database: the next measurement begins at once
+  # keep the filled database, so that the next measurement begins immediately
   loadtest pages --data-dir /var/tmp/pages
   loadtest pages --data-dir /var/tmp/pages --only search --concurrency 1,4,16
 
   # a quick look; the table as Markdown
   loadtest pages --messages 50000 --requests 300 --seconds 3 --markdown
 
-Ctrl-C ends the measurement and prints the kinds measured until then.
+Ctrl-C ends the measurement and prints the kinds measured so far.
 
 Exit status: 0 measured, 2 wrong usage or nothing could be measured.";
 
@@ -73,10 +73,10 @@ pub struct PagesOptions {
     /// Requests of each kind and concurrency
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     requests: u32,
-    /// Requests under way at once; several are measured in turn
+    /// Concurrent requests; several numbers are measured in turn
     #[arg(long, value_delimiter = ',', default_values_t = [1, 8], value_parser = clap::value_parser!(u32).range(1..=64))]
     concurrency: Vec<u32>,
-    /// Most seconds for each kind and concurrency, and as many for its floor; a slow kind gets fewer requests
+    /// Most seconds for each kind and concurrency, and for its floor; a slow kind gets fewer requests
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
     /// Rounds in which server and floor take turns
@@ -88,10 +88,10 @@ pub struct PagesOptions {
     /// Same seed, same history and same questions
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Write all figures to this file as JSON, too
+    /// Also write all figures to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write a page with curves for a browser
+    /// Also write an HTML page with curves
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Print the table as Markdown
@@ -106,10 +106,10 @@ pub struct PagesOptions {
 
 /// The database's name in the server's private PostgreSQL.
 const DATABASE: &str = "veza_chat";
-/// What is left beside a filled database, to find it again.
+/// The file next to a filled database by which a later run finds it.
 const MARK: &str = "pages.json";
 const PREFIX: &str = "pages";
-/// Of all requests, one in so many is asked beforehand and not counted.
+/// One request in this many is sent before the measurement and not counted.
 const WARM_UP: usize = 20;
 
 /// A filled database.
@@ -123,16 +123,16 @@ struct Mark {
 /// Measures and prints.
 ///
 /// # Errors
-/// What could not be done.
+/// What failed.
 pub fn run(options: &PagesOptions) -> Result<(), String> {
     let machine = Machine::current();
     let wanted = |kind: &&Kind| options.only.as_ref().is_none_or(|only| kind.name.contains(only.as_str()));
     let wanted: Vec<&Kind> = kinds::kinds().filter(wanted).collect();
     if wanted.is_empty() {
         let names: Vec<&str> = kinds::kinds().map(|kind| kind.name).collect();
-        return Err(format!("--only: no kind is called so; there are: {}", names.join(", ")));
+        return Err(format!("--only: no kind has such a name; there are: {}", names.join(", ")));
     }
-    // Askers and their connections share one thread: a switch between two would be part of every figure.
+    // Askers and their connections share one thread. Otherwise a thread switch would be part of every figure.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
     let interrupts = Interrupts::listen(&runtime)?;
@@ -302,7 +302,7 @@ struct Figures {
 }
 
 impl Figures {
-    /// Nothing, when there was nothing to ask for.
+    /// `None` when the history has nothing of this kind.
     fn measured(self, kind: &str, concurrency: u32) -> Result<Option<Measured>, LatencyError> {
         let (pages, bare_pages) = (self.server.took.len(), self.bare.took.len());
         if pages == 0 || bare_pages == 0 {

@@ -1,6 +1,6 @@
-//! What `loadtest presence` found.
+//! The results of `loadtest presence`.
 
-use super::burst::Phase;
+use super::phase::Phase;
 use crate::floor::summary::median;
 use crate::report::format::{count, micros};
 use crate::report::terminal::{machine_line, table};
@@ -87,7 +87,7 @@ impl PresenceReport {
         let first = rounds.first()?;
         let all = |of: fn(&Measured) -> f64| rounds.iter().map(|round| of(round)).collect::<Vec<f64>>();
         let seconds = |s: f64| format!("{s:.2}");
-        // Round by round beside the burst without watchers: a slow minute is in both.
+        // Each round is compared with its own burst without watchers, so that a slow minute is in both.
         let beside = rounds.iter().filter_map(|round| {
             let floor = floor.iter().find(|floor| floor.round == round.round)?;
             Some((round, *floor))

@@ -1,11 +1,11 @@
 //! What the engine drives: one [`Protocol`] per kind of server, all over WebSocket.
 //!
 //! The engine (`crate::engine`) owns sockets, the WebSocket codec, the plan of sends, windows, reconnection, time and
-//! histograms. A protocol owns what the bytes mean: how a connection is opened, how a message is published, and which
-//! frame is an acknowledgement and which a delivery. It also holds the server to its promises, because only it knows
-//! them; what the engine counts is what the protocol reports to the [`Sink`].
+//! histograms. A protocol owns the meaning of the bytes: how a connection opens, how a message is published, and which
+//! frame is an acknowledgement or a delivery. It also checks the promises of the server, because only it knows them.
+//! The engine counts what the protocol reports to the [`Sink`].
 //!
-//! Life of a connection, as a protocol sees it:
+//! The life of a connection, as a protocol sees it:
 //!
 //! ```text
 //!  upgrade() ──101──▶ opened() ──▶ message()* ──▶ sink.ready() ──▶ publish()*, act()*, message()*, fast()*
@@ -13,19 +13,19 @@
 //!      └───────────────── after a pause ◀── lost() ◀────────────────────┘
 //! ```
 //!
-//! - [`System`] is what all threads share: identifiers, credentials, the checkers. Each engine thread asks it for a
-//!   [`Protocol`] of its own, which is never shared, so a protocol may keep caches without locks.
-//! - [`Protocol::State`] is the per-connection part; it survives reconnections.
-//! - After `sink.ready()` the engine publishes. Everything unanswered when a connection was lost is published again,
-//!   oldest first, with [`Publish::repeated`] set, as soon as the next connection is ready.
-//! - Message numbers count from 0 per connection, without gaps; [`Token`] names a message of the whole run.
+//! - [`System`] is what all threads share: identifiers, credentials, the checkers. Each engine thread gets its own
+//!   [`Protocol`] from it, so a protocol may keep caches without locks.
+//! - [`Protocol::State`] is the part of each connection; it survives reconnections.
+//! - After `sink.ready()` the engine publishes. When a connection is lost, the engine publishes its unanswered messages
+//!   again, oldest first, with [`Publish::repeated`] set, as soon as the next connection is ready.
+//! - Message numbers count from 0 per connection, without gaps. A [`Token`] names a message of the whole run.
 //! - Frames go to [`Peer::out`], which masks them; nothing blocks. The engine writes after each turn.
 //!
 //! Invariants:
-//! - every number given to `publish` is reported exactly once, by [`Sink::acked`] or [`Sink::refused`]; otherwise it
-//!   stays in the window and is counted as unanswered;
+//! - every number given to `publish` is reported exactly once, by [`Sink::acked`] or [`Sink::refused`]. Otherwise it
+//!   stays in the window and counts as unanswered;
 //! - [`Protocol::fast`] may only consume frames whose effect it reports in full. A fast path that skips a check would
-//!   make a fault of the server invisible, which is worse than a slow generator.
+//!   hide a fault of the server, which is worse than a slow generator.
 
 pub mod veza;
 
@@ -49,7 +49,7 @@ pub trait System: Send + Sync + 'static {
     /// connection was given to [`Protocol::sync`].
     fn settled(&self) -> bool;
 
-    /// Ends the checks. `complete` is false when the run was cut short: what is still under way is then no fault.
+    /// Ends the checks. `complete` is false when the run was interrupted: what is in flight is then no violation.
     fn finish(&self, complete: bool) -> Violations;
 }
 
@@ -70,8 +70,8 @@ pub trait Protocol {
     /// A whole message arrived.
     fn message<S: Sink>(&mut self, peer: &mut Peer<Self::State>, message: Message<'_>, sink: &mut S);
 
-    /// Takes frames it knows from the beginning of `bytes`, raw as they came from the socket, and answers how many bytes
-    /// it took. Called before the frames are parsed, only on a ready connection and at the beginning of a frame.
+    /// Takes frames it knows from the beginning of `bytes`, raw as they came from the socket, and answers how many
+    /// bytes it took. Called before the frames are parsed, only on a ready connection and at the beginning of a frame.
     fn fast<S: Sink>(&mut self, _peer: &mut Peer<Self::State>, _bytes: &[u8], _sink: &mut S) -> usize {
         0
     }
@@ -92,12 +92,12 @@ pub trait Protocol {
         0
     }
 
-    /// From now on the connection is behind by what has been seen elsewhere; [`caught_up`](Self::caught_up) says when it
-    /// is not any more.
+    /// From now on the connection is behind by what has been seen elsewhere; [`caught_up`](Self::caught_up) says when
+    /// it is not any more.
     fn fall_behind(&mut self, _peer: &mut Peer<Self::State>) {}
 
-    /// Whether the connection has everything that [`fall_behind`](Self::fall_behind) noted, and whatever else it needs to
-    /// be where it was before it was lost.
+    /// Whether the connection has everything that [`fall_behind`](Self::fall_behind) noted, and whatever else it needs
+    /// to be where it was before it was lost.
     fn caught_up(&self, _peer: &Peer<Self::State>) -> bool {
         true
     }
@@ -136,7 +136,7 @@ pub struct Upgrade {
     pub deflate: bool,
 }
 
-/// A whole message, unmasked, inflated and put together.
+/// A whole message: unmasked, inflated and assembled.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     /// Text or binary.
@@ -220,7 +220,7 @@ pub trait Sink {
     /// The server said that the connection lags.
     fn lagging(&mut self);
 
-    /// The server told the connection to read the history.
+    /// The server sent the connection a reset, so it must read the history.
     fn reset(&mut self);
 
     /// The server announced that it will close, and when to come again.

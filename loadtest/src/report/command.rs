@@ -1,4 +1,4 @@
-//! `loadtest report`: results of earlier runs, printed, compared, and put on one page.
+//! `loadtest report`: prints and compares the results of earlier runs, and puts them on one page.
 
 use crate::report::comparison::{Comparison, SystemRuns, by_system};
 use crate::report::files::{self, Contents};
@@ -10,25 +10,25 @@ use clap::Args;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Most runs on one page: more can't be told apart.
+/// Most runs on one page: nobody could distinguish more.
 const RUNS_MAX: usize = 64;
 
 /// What to report on.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     loadtest report result.json                              one run's summary\n  \
-    loadtest report before.json after.json                   each figure, and how many times the first it is\n  \
+    loadtest report before.json after.json                   each figure, and its ratio to the first\n  \
     loadtest report before.json after.json --html page.html  the same with curves, as a page for a browser\n  \
     loadtest report --by-system a1.json a2.json b1.json      medians of several runs for each tested system\n\n\
     Ends with 0 when the report was made, with 2 when a file could not be read or written.")]
 pub struct ReportOptions {
-    /// Results as written by --json; ratios are to the first
+    /// Results that --json wrote; ratios are to the first
     #[arg(required = true, value_name = "RESULT.json")]
     pub results: Vec<PathBuf>,
-    /// Also write a page with curves and tables, self-contained, to open in a browser
+    /// Also write a self-contained HTML page with curves and tables
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Take runs of the same system together: median, lowest and highest
+    /// Combine runs of the same system: median, lowest and highest
     #[arg(long)]
     pub by_system: bool,
 }
@@ -50,7 +50,7 @@ pub fn report(options: &ReportOptions) -> Result<(), String> {
     tell_apart(&mut runs, &stems);
     if !systems.is_empty() && !runs.is_empty() {
         return Err(
-            "some of the files are comparisons and some are single runs: report on them one kind at a time".to_owned()
+            "some of the files are comparisons and some are single runs; report on each kind separately".to_owned()
         );
     }
     if options.by_system && systems.is_empty() {

@@ -1,7 +1,7 @@
-//! Several systems under the same load, several rounds each: the median of every figure and how far it spread.
+//! Several systems under the same load, several rounds each: the median and the spread of every figure.
 //!
-//! A figure of one round says little on a machine that others use too. The spread is the lowest and the highest round,
-//! not a deviation: five rounds are too few for statistics that would look like more.
+//! One round says little on a machine that others use, too. The spread is the lowest and the highest round and not a
+//! deviation: five rounds are too few for further statistics.
 
 use crate::floor::summary::median;
 use crate::report::figures::{Figure, Row, Unit, rows};
@@ -100,7 +100,7 @@ impl ComparisonRow {
     }
 }
 
-/// Systems beside each other.
+/// Systems side by side.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
     /// The systems, in the order they were given; ratios are to the first.
@@ -273,7 +273,7 @@ mod tests {
         let (ours, theirs) = (row.systems[0].unwrap(), row.systems[1].unwrap());
         assert_eq!((ours.rounds, theirs.rounds), (5, 3));
         assert!((ours.median - 2_000.0).abs() < 1.0 && (theirs.median - 1_000.0).abs() < 1.0, "{ours:?} {theirs:?}");
-        assert!(comparison.row("batch_size_mean").unwrap().systems[1].is_none(), "only ours says so");
+        assert!(comparison.row("batch_size_mean").unwrap().systems[1].is_none(), "only ours reports it");
     }
 
     #[test]

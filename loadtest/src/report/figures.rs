@@ -84,7 +84,7 @@ impl Group {
 pub struct Figure {
     /// Tells it from the others; stays the same between versions.
     pub key: String,
-    /// Where it stands.
+    /// Its group in the report.
     pub group: Group,
     /// What it is called.
     pub name: String,
@@ -125,7 +125,7 @@ impl Row {
     }
 }
 
-/// The figures of several runs beside each other, in a report's order.
+/// The figures of several runs side by side, in a report's order.
 pub fn rows(runs: &[&RunResult]) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for (index, run) in runs.iter().enumerate() {
@@ -208,7 +208,7 @@ fn throughput(run: &RunResult, list: &mut List) {
     }
     if let Some(saturation) = &run.saturation {
         let rate = saturation.sustained_per_s;
-        list.add(group, "sustained_per_s", "highest rate that held/s", Unit::Number, Higher, rate);
+        list.add(group, "sustained_per_s", "highest sustained rate/s", Unit::Number, Higher, rate);
     }
     if run.counts.unsent > 0 {
         list.add(group, "unsent", "planned, never sent", Unit::Number, Lower, run.counts.unsent as f64);
@@ -301,10 +301,10 @@ fn faults(run: &RunResult, list: &mut List) {
         ("violations", "violations", run.violations.total()),
         ("refused", "refused", run.counts.refused),
         ("lost", "connections lost", run.counts.lost),
-        ("lagging", "told to catch up", run.counts.lagging),
-        ("resets", "told to re-read", run.counts.resets),
+        ("lagging", "lagging notices", run.counts.lagging),
+        ("resets", "resets", run.counts.resets),
     ] {
-        // Without violations is what every run has to be, so it is said; of the rest only what happened.
+        // Every run must be without violations, so that figure always stays. Of the others only what happened does.
         if count > 0 || key == "violations" {
             list.add(Group::Faults, key, name, Unit::Number, Better::Lower, count as f64);
         }
@@ -333,7 +333,7 @@ mod tests {
         let ack = row(&rows, "ack_p99_us");
         assert!(ack.values[0].is_none() && ack.values[1].is_some());
         assert!(rows.is_sorted_by_key(|row| row.figure.group));
-        assert!(ack.ratios().iter().all(Option::is_none), "there is nothing to relate to");
+        assert!(ack.ratios().iter().all(Option::is_none), "there is no first value");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Results read back from files, each error with the file it is about.
+//! Reads results back from files. Each error names its file.
 
 use crate::report::comparison::SystemRuns;
 use crate::result::{RESULT_VERSION, RunResult};
@@ -32,7 +32,7 @@ pub enum FileError {
         /// Where and why.
         error: serde_json::Error,
     },
-    /// It is somebody else's JSON.
+    /// It is JSON of another program.
     #[error("{path} is no result of `loadtest run --json`: {reason}")]
     Foreign {
         /// Which.
@@ -52,7 +52,7 @@ pub enum FileError {
     },
 }
 
-/// What a file holds.
+/// The contents of a file.
 #[derive(Debug)]
 pub enum Contents {
     /// One run's result.

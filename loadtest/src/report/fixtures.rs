@@ -1,4 +1,5 @@
-//! Results as a run would write them, for the reports' tests: `slowness` stretches every time and lowers every rate.
+//! Results as a run would write them, for the tests of reports: `slowness` multiplies every time and divides every
+//! rate.
 
 use crate::result::{
     ClassResult, Counts, Latency, Machine, ProcessUsage, RESULT_VERSION, RunResult, Saturation, SaturationStep, Second,

@@ -57,7 +57,7 @@ pub fn bytes(bytes: f64) -> String {
     format!("{sign}{} {}", three_digits(value), UNITS[unit])
 }
 
-/// Two times given in microseconds, lowest to highest, in the higher one's unit.
+/// A range of times in microseconds, from lowest to highest, in the unit of the higher one.
 pub fn micros_range(min: f64, max: f64) -> String {
     let (scale, unit) = match max {
         us if us < 999.5 => (1.0, "µs"),

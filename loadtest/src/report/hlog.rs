@@ -1,6 +1,5 @@
-//! The `HdrHistogram` interval log (`.hlog`) of a run: one histogram a second of acknowledgements and one of deliveries,
-//! told apart by their tags, as `HistogramLogProcessor` and the format's other tools
-//! read it.
+//! The `HdrHistogram` interval log (`.hlog`) of a run: one histogram of acknowledgements and one of deliveries per
+//! second. Tags separate them, so that `HistogramLogProcessor` and the other tools of the format can read the log.
 //!
 //! Values are microseconds; the log's own maximum column is in milliseconds.
 

@@ -1,4 +1,4 @@
-//! The page is whole, loads nothing, and its data can't break out of its element.
+//! The page is complete, loads nothing, and its data cannot leave its element.
 
 use super::*;
 use crate::report::fixtures;
@@ -45,7 +45,7 @@ fn nothing_in_the_data_can_end_its_element() {
     // The template's own two script elements, and not the one in a violation's sample.
     assert_eq!(html.matches("</script>").count(), 2);
     let sample = data_of(&html)["runs"][1]["violations"][0]["samples"][0].as_str().unwrap().to_owned();
-    assert!(sample.ends_with("</script><b>"), "it is there all the same: {sample}");
+    assert!(sample.ends_with("</script><b>"), "the sample is still there: {sample}");
     let titled = Page::of_runs(&[fixtures::run("<img onerror=x>", 1.0)]).unwrap().into_html().unwrap();
     assert!(titled.contains("<title>&lt;img onerror=x&gt;"));
 }

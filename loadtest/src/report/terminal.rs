@@ -1,6 +1,6 @@
 //! One run's summary for people, at most 100 columns wide.
 //!
-//! What did not happen is not mentioned: a table of zeros hides the one that is not.
+//! The summary omits what did not happen: in a table of zeros nobody sees the value that is not zero.
 
 use crate::report::figures::{per_second, switches};
 use crate::report::format::{bytes, count, micros, number, percent};
@@ -100,7 +100,7 @@ pub fn notes(run: &RunResult) -> Vec<String> {
     }
     if run.counts.unsent > 0 {
         notes.push(format!(
-            "{} planned messages were never sent: the limit of messages in flight or a lost connection held them back. \
+            "{} planned messages were never sent: the limit of messages in flight or a lost connection delayed them. \
              Latencies are those of the others",
             count(run.counts.unsent)
         ));
@@ -159,8 +159,8 @@ fn write_counts(f: &mut fmt::Formatter<'_>, run: &RunResult) -> fmt::Result {
         ("sent again", counts.resent, None),
         ("connections lost", counts.lost, None),
         ("restored", counts.restored, None),
-        ("told to catch up", counts.lagging, None),
-        ("told to re-read", counts.resets, None),
+        ("lagging notices", counts.lagging, None),
+        ("resets", counts.resets, None),
     ];
     for (index, (what, total, in_window)) in all.into_iter().enumerate() {
         if total > 0 || index < 3 {
@@ -271,7 +271,7 @@ fn write_server_side(f: &mut fmt::Formatter<'_>, run: &RunResult) -> fmt::Result
 
 fn write_saturation(f: &mut fmt::Formatter<'_>, run: &RunResult) -> fmt::Result {
     let Some(saturation) = &run.saturation else { return Ok(()) };
-    let mut steps = table(&["planned/s", "acked/s", "ack P50", "ack P99", "held"]);
+    let mut steps = table(&["planned/s", "acked/s", "ack P50", "ack P99", "sustained"]);
     if let Some(column) = steps.column_mut(0) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -285,7 +285,7 @@ fn write_saturation(f: &mut fmt::Formatter<'_>, run: &RunResult) -> fmt::Result 
         ]);
     }
     writeln!(f, "{}", steps.trim_fmt())?;
-    write!(f, "Highest rate that held: {} messages/s", number(saturation.sustained_per_s))?;
+    write!(f, "Highest sustained rate: {} messages/s", number(saturation.sustained_per_s))?;
     if !saturation.broke.is_empty() {
         write!(f, "; above it, {}", saturation.broke)?;
     }
@@ -341,7 +341,7 @@ mod tests {
             "MAX_MESSAGES_PER_MINUTE",
             "40 planned messages were never sent",
             "interrupted",
-            "Highest rate that held: 4,000 messages/s; above it, acked fell",
+            "Highest sustained rate: 4,000 messages/s; above it, acked fell",
         ] {
             assert!(text.contains(expected), "{expected} is missing in\n{text}");
         }

@@ -1,7 +1,8 @@
-//! Puts what the threads measured together: second by second, and in all.
+//! Merges what the threads measured, second by second and in total.
 //!
-//! A second is whole when every thread has handed it in; until then it waits here, so memory grows with the threads'
-//! differences and not with the run. Only the per-second histograms for the .hlog stay, with two digits.
+//! A second is complete when every thread has reported it. Until then it waits here, so memory grows with the
+//! differences between threads and not with the run. Only the per-second histograms for the .hlog stay, with two
+//! digits.
 
 use super::gauge::Cores;
 use crate::engine::recorder::{Findings, Interval, LATENCY_MAX_US, Part, Tally};
@@ -39,7 +40,7 @@ pub struct Collected {
     pub histograms: Vec<SecondHistograms>,
     /// How busy the engine's threads were.
     pub busy: Busy,
-    /// Findings beside latencies.
+    /// Findings apart from latencies.
     pub findings: Findings,
     /// CPU and memory, by second.
     pub cores: BTreeMap<u32, Cores>,

@@ -1,8 +1,8 @@
 //! Drives the engine through a run: connect, load or loads, drain, end.
 
-use super::Interrupts;
 use super::collect::Collected;
 use super::gauge::Gauge;
+use super::interrupts::Interrupts;
 use crate::engine::schedule::Pace;
 use crate::engine::{Engine, EngineOptions, Event, GOODBYE};
 use crate::progress;
@@ -20,7 +20,7 @@ use tokio::runtime::Runtime;
 const HEAD_START: Duration = Duration::from_millis(100);
 /// Longest wait for an event before other things are looked at.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// A step holds when at least this share of what was planned was acknowledged.
+/// A step is sustained when at least this share of the planned messages was acknowledged.
 const HELD_SHARE: f64 = 0.95;
 /// Threads hand their seconds in a little later than they end.
 const HAND_IN: Duration = Duration::from_secs(3);
@@ -51,7 +51,7 @@ pub(super) struct Driven {
     pub(super) saturation: Option<Saturation>,
 }
 
-/// A run under way.
+/// A running load.
 struct Running<'a, F> {
     engine: Engine,
     collected: Collected,
@@ -179,7 +179,7 @@ impl Drive<'_> {
     }
 
     /// Loads that grow until one does not hold. Each begins with a second of the run and never in the past: what would
-    /// be due at once would come as a burst that no rate stands for.
+    /// be due at once would arrive as a burst of no defined rate.
     fn search<F, R>(&self, running: &mut Running<'_, F>, start_ns: u64, search: &Saturate) -> Result<Saturation, String>
     where
         F: Fn(u32) -> R,
@@ -292,7 +292,7 @@ where
         Ok(())
     }
 
-    /// Takes what the threads say; waits for it at most so long.
+    /// Takes the next event of the threads and waits for it at most this long.
     fn step(&mut self, mut patience: Duration) -> Result<(), String> {
         while let Some(event) = self.engine.event(patience)? {
             patience = Duration::ZERO;

@@ -1,4 +1,4 @@
-//! Reads what server, store and generator use, once a second, and the server's own metrics before and after.
+//! Reads the use of server, store and generator once a second, and the server's own metrics before and after.
 
 use crate::measure::listener::{listening_on, server_meter, store_meter};
 use crate::measure::process::{ProcessMeter, Sample, Work};
@@ -62,12 +62,12 @@ pub struct Gauge {
     bytes_per_connection: Option<f64>,
 }
 
-/// Between two looks at the server's memory there must be so many connections: what it has in whole pages, and allocates
-/// ahead, would be more than what they take.
+/// Between two looks at the server's memory there must be so many connections: what it has in whole pages, and
+/// allocates ahead, would be more than what they take.
 const MEMORY_CONNECTIONS_MIN: usize = 100;
 
-/// Bytes that each connection takes, by the growth between two numbers of them. Memory that the server has allocated for
-/// something else and uses again hides what connections take; then nothing can be said.
+/// Bytes that each connection takes, by the growth between two numbers of them. Memory that the server has allocated
+/// for something else and uses again hides what connections take; then nothing can be said.
 fn slope((connections_before, bytes_before): (usize, u64), (connections, bytes): (usize, u64)) -> Option<f64> {
     let between = connections.checked_sub(connections_before).filter(|between| *between >= MEMORY_CONNECTIONS_MIN)?;
     Some(bytes.checked_sub(bytes_before)? as f64 / between as f64)
@@ -143,8 +143,8 @@ impl Gauge {
         Cores { server, store, generator, server_rss_bytes }
     }
 
-    /// What was used from [`begin`](Self::begin) to the last look. `work` must be of the same time, or its shares of the
-    /// CPU are wrong.
+    /// What was used from [`begin`](Self::begin) to the last look. `work` must be of the same time, or its shares of
+    /// the CPU are wrong.
     pub fn usage(&self, work: Work) -> Usage {
         let usage = |group: &Option<Group>| {
             let group = group.as_ref()?;
@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(slope((1000, 5_000_000), (3000, 7_000_000)), Some(1000.0));
         assert_eq!(slope((1000, 5_000_000), (3000, 5_000_000)), Some(0.0));
         assert_eq!(slope((1000, 5_000_000), (3000, 4_999_999)), None, "shrinking is no measurement");
-        assert_eq!(slope((10, 5_000_000), (20, 5_100_000)), None, "too few to tell");
+        assert_eq!(slope((10, 5_000_000), (20, 5_100_000)), None, "too few connections");
         assert_eq!(slope((20, 5_000_000), (10, 5_100_000)), None);
     }
 

@@ -1,4 +1,4 @@
-//! Ctrl-C, counted: whoever does something long asks between its steps, so that what it started is stopped in order.
+//! Counts Ctrl-C. A long task checks the count between its steps, so that it can stop what it started in order.
 
 use std::sync::Arc;
 use tokio::runtime::Runtime;

@@ -1,9 +1,11 @@
-//! Log-ins over HTTP, as fast as asked: what a password hash costs, and how long people wait for it.
+//! Log-ins over HTTP at a requested rate: what a password hash costs, and how long users wait for it.
 
-use super::{Gauge, Interrupts, Outcome, rfc3339};
-use crate::cli::RunOptions;
+use super::gauge::Gauge;
+use super::interrupts::Interrupts;
+use super::outcome::{Outcome, rfc3339};
 use crate::engine::recorder::{Findings, Tally, histogram, microseconds};
 use crate::measure::process::Work;
+use crate::options::RunOptions;
 use crate::progress;
 use crate::result::{Counts, Latency, RESULT_VERSION, RunResult, System, Window};
 use crate::scenario::Scenario;
@@ -99,7 +101,7 @@ pub(super) fn storm(
             () = interrupts.reached(2) => {}
         }
         let waiting = under_way.len() as u64;
-        // Whoever does not wait, after a second Ctrl-C, blames nobody.
+        // After a second Ctrl-C nothing waits, so unanswered log-ins are no violation.
         if interrupts.count() < 2 {
             let seconds = scenario.load.drain.as_secs_f64();
             findings.violations.note_many(Kind::Unanswered, waiting, || {

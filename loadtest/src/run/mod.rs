@@ -5,11 +5,12 @@
 //!                                   └──────── Ctrl-C ───────┘▲
 //! ```
 //!
-//! Ctrl-C ends the load and lets what is under way come in; a second one ends at once, and then what is still under way is
-//! not held against the server. Either way what was measured is printed, and a server that was started is stopped.
+//! Ctrl-C ends the load and waits for what is in flight. A second Ctrl-C ends immediately, and messages in flight are
+//! then no violation. In both cases the run prints what it measured and stops a server that it started.
 
 mod collect;
 mod drive;
+mod engine;
 mod gauge;
 mod interrupts;
 mod logins;
@@ -18,52 +19,28 @@ mod peer;
 mod streams;
 mod subprocess;
 
-pub use collect::SecondHistograms;
 pub use interrupts::Interrupts;
+pub use outcome::Outcome;
 pub use peer::PeerRun;
 pub use subprocess::{PARENT, follow_parent, subprocess};
 
-use crate::cli::RunOptions;
-use crate::engine::connection::Sources;
-use crate::engine::{EngineOptions, Loop};
+use crate::engine::EngineOptions;
+use crate::options::RunOptions;
 use crate::payload::{PayloadFormat, RunId};
 use crate::protocol::veza::{Veza, VezaOptions};
-use crate::result::{Machine, RunResult};
-use crate::scenario::{Mode, Rooms, Scenario};
+use crate::result::Machine;
+use crate::scenario::{Rooms, Scenario};
 use crate::setup::account::{Account, SignIn};
 use crate::setup::api::{Api, Target};
 use crate::setup::launch::{Launch, Server};
 use crate::setup::pin;
 use crate::setup::rooms::{self, Preparation};
 use drive::Drive;
+use engine::{check_descriptors, engine_options};
 use gauge::Gauge;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::runtime::Runtime;
-
-/// Descriptors needed beside the connections.
-const SPARE_DESCRIPTORS: u64 = 128;
-/// Connections that a thread opens at once, at the start.
-const OPENING_MAX: usize = 64;
-
-/// What a run gave.
-#[derive(Debug)]
-pub struct Outcome {
-    /// The result.
-    pub result: RunResult,
-    /// Both latencies, second by second.
-    pub seconds: Vec<SecondHistograms>,
-    /// When sending began.
-    pub began: SystemTime,
-}
-
-fn rfc3339(time: SystemTime) -> String {
-    OffsetDateTime::from(time).format(&Rfc3339).unwrap_or_default()
-}
 
 /// The server of a run: a given one, or one started for it.
 struct Given {
@@ -206,49 +183,4 @@ fn measure(
     let (driven, mut gauge) = drive.run(&system, gauge, Some(&server.api), renew)?;
     let server_side = runtime.block_on(gauge.server_side(&server.api));
     outcome::put_together(scenario, driven, &mut gauge, server_side)
-}
-
-/// What the engine needs to know of a scenario.
-fn engine_options(
-    scenario: &Scenario,
-    rooms: &Rooms,
-    address: SocketAddr,
-    authority: String,
-    threads: u32,
-) -> EngineOptions {
-    let seats = streams::seats(scenario, rooms);
-    let streams = streams::streams(scenario, rooms, &seats);
-    let slow = scenario.slow_readers.as_ref().map(|slow| (slow.at, slow.length));
-    EngineOptions {
-        address,
-        sources: Sources::random(),
-        authority,
-        threads: threads as usize,
-        survive_restarts: false,
-        window: scenario.load.in_flight as usize,
-        sending: if scenario.load.mode == Mode::Closed { Loop::Closed } else { Loop::Open },
-        class_of_room: rooms.rooms.iter().map(|room| room.class as u8).collect(),
-        classes: scenario.population.rooms.len() + usize::from(slow.is_some()),
-        seats,
-        streams,
-        storm_at: scenario.storm.as_ref().map(|storm| storm.at),
-        pause: slow,
-        opening_max: OPENING_MAX,
-    }
-}
-
-/// Refuses a run that would fail halfway for lack of file descriptors.
-fn check_descriptors(sockets: u64) -> Result<(), String> {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let soft = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse::<u64>().ok());
-    let needed = sockets + SPARE_DESCRIPTORS;
-    match soft {
-        Some(soft) if soft < needed => Err(format!(
-            "this run needs {needed} open files, the limit is {soft}: raise it with ulimit -n {needed}, or lower --users or \
-             --connections-per-user"
-        )),
-        _ => Ok(()),
-    }
 }

@@ -1,4 +1,4 @@
-//! From a scenario to the engine's terms: seats, and who sends what where. Pure.
+//! From a scenario to the engine's terms: seats, and who sends what to which room. Pure.
 //!
 //! Connection `c` belongs to user `c mod users`, so that the connections of one user are spread over the threads.
 

@@ -1,13 +1,16 @@
-//! From TOML and the command line to a checked [`Scenario`].
+//! Reads TOML and the command line into a checked [`Scenario`].
 
-use super::{BUILTIN, Scenario, check};
+use super::builtin::BUILTIN;
+use super::check;
+use super::model::{RoomClass, Scenario};
 use std::path::Path;
 use toml::{Table, Value};
 
 /// A value from the command line for a key of the file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override {
-    /// The key: `load.rate`. An element of a list is named by its `name` or its position: `population.rooms.small.size`.
+    /// The key: `load.rate`. An element of a list is named by its `name` or its position:
+    /// `population.rooms.small.size`.
     pub key: String,
     /// The value.
     pub value: Value,
@@ -68,7 +71,7 @@ impl Layers {
     /// Puts a value over the file's.
     pub fn set(&mut self, change: &Override) -> Result<(), String> {
         let parts: Vec<&str> = change.key.split('.').collect();
-        // `server` holds the server's own keys, which have dots.
+        // `server` has the server's own keys, which contain dots.
         let parts = match parts.as_slice() {
             ["server", key @ ..] if !key.is_empty() => vec!["server".to_owned(), key.join(".")],
             parts => parts.iter().map(|part| (*part).to_owned()).collect(),
@@ -80,7 +83,7 @@ impl Layers {
             if let Value::Table(population) = population
                 && !population.contains_key("rooms")
             {
-                let default = Value::try_from(super::RoomClass::default()).map_err(|error| fault(error.to_string()))?;
+                let default = Value::try_from(RoomClass::default()).map_err(|error| fault(error.to_string()))?;
                 population.insert("rooms".to_owned(), Value::Array(vec![default]));
             }
         }
@@ -125,7 +128,7 @@ fn read(table: &Table, origin: &str) -> Result<Scenario, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Mode, PayloadBytes};
+    use super::super::model::{Mode, PayloadBytes};
     use super::*;
 
     fn set(layers: &mut Layers, text: &str) -> Result<(), String> {

@@ -1,10 +1,10 @@
 //! The server's HTTP calls, with errors that say what failed, where, and what to do.
 //!
 //! Invariants:
-//! - an answer "not now" (429, 503) is waited out, at most [`PATIENCE`] in all; whoever sets up thousands of users meets
-//!   the server's protection against exactly that, and it is no failure;
-//! - a call is repeated only when repeating is harmless. All calls here are: registering twice is a conflict, joining
-//!   twice changes nothing.
+//! - an answer "not now" (429, 503) is retried, for at most [`PATIENCE`] in total. Setting up thousands of users meets
+//!   the server's rate limits, and that is no failure;
+//! - a call is retried only if that is harmless. This is true of all calls here: a second registration is a conflict,
+//!   and a second join changes nothing.
 
 use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
@@ -14,7 +14,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long one call may be told to come again later.
+/// How long one call is retried when the server answers "later".
 const PATIENCE: Duration = Duration::from_mins(2);
 /// Longest single wait between two attempts.
 const WAIT_MAX: Duration = Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! Which cores a process may use: server and generator on cores of their own, or every comparison measures the
+//! The cores that a process may use. Server and generator need their own cores; otherwise every comparison measures the
 //! scheduler.
 
 use rustix::thread::{CpuSet, sched_setaffinity};

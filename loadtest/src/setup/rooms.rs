@@ -1,7 +1,7 @@
-//! The rooms of a run: found by name, or created; and everybody in them.
+//! The rooms of a run, found by name or created, with their members.
 //!
-//! A room's first member creates it. Joining happens before any WebSocket is open, so that a connection's `welcome` has
-//! the final membership. Names hold the shape of the room, so that a rerun with another shape gets rooms of its own.
+//! The first member of a room creates it. Users join before any WebSocket is open, so that a connection's `welcome` has
+//! the final membership. Names contain the shape of the room, so that a rerun with another shape gets its own rooms.
 
 use super::account::Account;
 use super::api::{Api, ApiError};
@@ -66,7 +66,7 @@ struct Join<'a> {
 pub struct Preparation<'a> {
     /// Beginning of every name.
     pub prefix: &'a str,
-    /// Calls under way at once.
+    /// Concurrent calls.
     pub concurrency: u32,
     /// No progress bars.
     pub quiet: bool,
@@ -81,7 +81,7 @@ pub async fn prepare(
 ) -> Result<Vec<String>, String> {
     let mut by_owner: HashMap<u32, Vec<usize>> = HashMap::new();
     for (index, room) in rooms.iter().enumerate() {
-        let owner = room.members.first().ok_or_else(|| format!("nobody is in the room {}", room.name))?;
+        let owner = room.members.first().ok_or_else(|| format!("the room {} has no members", room.name))?;
         by_owner.entry(*owner).or_default().push(index);
     }
     let bar = progress::bar(how.quiet, rooms.len() as u64, "preparing rooms");

@@ -1,5 +1,5 @@
-//! A chat server just good enough to be load-tested, with faults on request. It keeps everything in one lock, which makes
-//! its order obviously right, so that whatever the harness finds is the fault that was asked for.
+//! A chat server just good enough to be load-tested, with faults on request. It keeps everything in one lock, which
+//! makes its order obviously right, so that whatever the harness finds is the fault that was asked for.
 
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -42,7 +42,7 @@ pub enum Fault {
     RestartForgetful,
     /// As `Restart`, and resuming leaves the last event out.
     RestartLossy,
-    /// As `Restart`, and clients are told to read the history themselves.
+    /// As `Restart`, and clients receive a reset and must read the history.
     RestartReset,
     /// Commands other than messages are never answered.
     NoReply,
@@ -91,7 +91,7 @@ struct State {
     rooms: Vec<Room>,
     logins: u64,
     sends: u64,
-    /// What [`Fault::Late`] holds back.
+    /// What [`Fault::Late`] delays.
     held: Vec<(mpsc::Sender<Out>, Value)>,
     deliveries: u64,
     connections: u64,

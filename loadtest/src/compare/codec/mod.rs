@@ -1,13 +1,13 @@
-//! What the peers speak, as functions over bytes: no socket, no clock.
+//! The protocols of the peers, as functions over bytes: no socket, no clock.
 //!
-//! A [`Codec`] is one connection's side of a protocol over WebSocket. It is told what arrived and what to publish; it
-//! writes [`Frames`] and reports [`Incoming`]. Rooms and messages are numbers here; each codec has its own way of naming
-//! them on the wire.
+//! A [`Codec`] is one connection's side of a protocol over WebSocket. It receives bytes and messages to publish. It
+//! writes [`Frames`] and reports [`Incoming`]. Rooms and messages are numbers here; each codec names them on the wire
+//! in its own way.
 //!
 //! Invariants:
 //! - a codec reports a message's number exactly as often as the server answers it, and each delivered content with the
-//!   bytes that arrived: what is right and what is wrong about them is for [`super::checker`] to say;
-//! - bytes that a codec does not understand are reported as [`Incoming::Failed`], never skipped.
+//!   bytes that arrived. It does not judge them: the ledger does;
+//! - a codec reports bytes that it does not understand as [`Incoming::Failed`] and never skips them.
 
 pub mod mqtt;
 pub mod nats;

@@ -2,13 +2,13 @@
 //!
 //! 1. CONNECT with a clean session and no keep-alive; the server answers CONNACK.
 //! 2. One SUBSCRIBE for all rooms, `QoS` 0: topic `room/N`; the server answers SUBACK.
-//! 3. PUBLISH with `QoS` 1, answered by PUBACK; it comes back to every subscriber, the sender included, with `QoS` 0,
-//!    which is the cheapest delivery the broker has. Nothing asks for more: a subscriber that is gone is not waited for.
+//! 3. PUBLISH with `QoS` 1, answered by PUBACK. The broker delivers it to every subscriber, including the sender, with
+//!    `QoS` 0, which is its cheapest delivery. It does not wait for a subscriber that has disconnected.
 //!
-//! The bytes of binary messages form one stream: a packet may span messages, and a message may hold several.
+//! The bytes of binary messages form one stream: a packet may span messages, and a message may hold several packets.
 //!
-//! Packets are written and read with `mqttbytes`, except the one that arrives by the million: a PUBLISH with `QoS` 0 is
-//! looked at in place.
+//! `mqttbytes` writes and reads the packets, except the one that arrives by the million: a PUBLISH with `QoS` 0 is read
+//! in place.
 
 use super::{Codec, Frames, Incoming, quote, whole_number};
 use bytes::BytesMut;
@@ -134,8 +134,8 @@ fn send<E>(out: &mut impl Frames, write: impl FnOnce(&mut BytesMut) -> Result<us
     }
 }
 
-/// Length of the fixed header and of the whole packet at the beginning of `bytes`, as far as it can be told (MQTT 3.1.1,
-/// 2.2.3).
+/// Length of the fixed header and of the whole packet at the beginning of `bytes`, as far as it can be told (MQTT
+/// 3.1.1, 2.2.3).
 fn header(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
     let mut length = 0;
     for (position, byte) in bytes.iter().skip(1).take(4).enumerate() {

@@ -1,15 +1,17 @@
 //! NATS's client protocol over WebSocket, with `JetStream` acknowledgements.
 //!
-//! 1. The server begins with `INFO {…}`; the client answers CONNECT, one SUB per room (subject `room.STREAM.N`), one SUB
-//!    for its acknowledgements (`_INBOX.CLIENT.*`), and PING. PONG says that all that has been carried out.
-//! 2. `PUB room.S.N _INBOX.CLIENT.NUMBER length` stores a message in a stream. The reply is the acknowledgement, JSON.
-//! 3. Subscribers are core subscribers: the server delivers to them at once, at most once, the sender included.
+//! 1. The server begins with `INFO {…}`. The client answers CONNECT, one SUB per room (subject `room.STREAM.N`), one
+//!    SUB for its acknowledgements (`_INBOX.CLIENT.*`), and PING. PONG confirms that the server has processed all of
+//!    it.
+//! 2. `PUB room.S.N _INBOX.CLIENT.NUMBER length` stores a message in a stream. The reply is the acknowledgement, in
+//!    JSON.
+//! 3. Subscribers are core subscribers: the server delivers to them immediately and at most once, including the sender.
 //!
-//! `JetStream` writes one stream with one thread and syncs every message, so rooms are spread over [`STREAMS`] streams, as
-//! its documentation advises for throughput; a room is in one stream, so its order is kept. Durable acks of 20 rooms with
-//! 1, 16 and 64 streams: 2,700, 11,400 and 11,400 a second.
+//! `JetStream` writes one stream with one thread and syncs every message. Its documentation advises several streams for
+//! throughput, so rooms are spread over [`STREAMS`] streams. A room is in one stream, which keeps its order. Durable
+//! acknowledgements of 20 rooms with 1, 16 and 64 streams: 2,700, 11,400 and 11,400 per second.
 //!
-//! The bytes form one stream: a line or content may span messages of the WebSocket.
+//! The bytes form one stream: a line or a content may span WebSocket messages.
 
 use super::{Codec, Frames, Incoming, number, quote, whole_number};
 use std::fmt::Write;

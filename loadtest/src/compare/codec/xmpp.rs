@@ -5,12 +5,12 @@
 //!  <open/>               <auth> PLAIN                <open/>                 <iq> bind           one <presence> per room
 //! ```
 //!
-//! Connection N is user `uN` of [`DOMAIN`], with nickname `cN` in rooms `rROOM` of [`ROOMS_DOMAIN`]. A room is joined when
-//! it has sent its subject, which XEP-0045 (7.2.15) puts last. No initial presence is sent: the connections are no one's
-//! contacts.
+//! Connection N is user `uN` of [`DOMAIN`], with nickname `cN` in rooms `rROOM` of [`ROOMS_DOMAIN`]. A client has
+//! joined a room when the room has sent its subject, which XEP-0045 (7.2.15) puts last. The client sends no initial
+//! presence, because the connections have no contacts.
 //!
-//! A message is a groupchat stanza whose id is its number. XMPP has no acknowledgement of its own; a room's reflection to
-//! the sender is what clients take for one (XEP-0045, 7.4), and it comes after the archive (MAM) has the message.
+//! A message is a groupchat stanza whose id is its number. XMPP has no acknowledgement of its own. Clients use the
+//! room's reflection to the sender as one (XEP-0045, 7.4), and it comes after the archive (MAM) has the message.
 
 use super::{Codec, Frames, Incoming, quote, whole_number};
 use crate::setup::account::PASSWORD;

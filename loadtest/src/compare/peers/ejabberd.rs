@@ -1,9 +1,9 @@
 //! ejabberd: XMPP over WebSocket, rooms (MUC) whose archive (MAM) is in PostgreSQL.
 //!
-//! The Erlang VM is started directly: `ejabberdctl` works on the machine's own installation only. There is no cluster, so
-//! the VM has no name and no port mapper is started.
+//! The Erlang VM is started directly, because `ejabberdctl` works only on the machine's own installation. There is no
+//! cluster, so the VM has no name and starts no port mapper.
 
-use super::{Ground, Missing, Running, required};
+use super::ground::{Ground, Missing, Running, required};
 use crate::compare::child::{Child, directory_for, run, unprivileged, write_file};
 use crate::compare::codec::xmpp::{DOMAIN, ROOMS_DOMAIN};
 use crate::compare::places::Places;

@@ -1,6 +1,6 @@
 //! Mosquitto, an MQTT broker, over WebSocket.
 
-use super::{Ground, Missing, Running, required};
+use super::ground::{Ground, Missing, Running, required};
 use crate::compare::child::{Child, run, write_file};
 use crate::compare::places::Places;
 use std::net::SocketAddr;

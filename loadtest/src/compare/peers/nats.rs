@@ -1,6 +1,6 @@
 //! NATS over WebSocket, with `JetStream` storing every message and syncing it to disk before the ack.
 
-use super::{Ground, Missing, Running, required};
+use super::ground::{Ground, Missing, Running, required};
 use crate::compare::child::{Child, run, write_file};
 use crate::compare::codec::nats::{STREAMS, stream_of, subject};
 use crate::compare::places::Places;
@@ -16,7 +16,7 @@ const INSTALL: &str = "loadtest/peers/install.sh nats   (nats-server 2.10 or new
 const VERSION_MIN: (u32, u32) = (2, 10);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Finds the server, new enough to be told to sync every message.
+/// Finds a server that is new enough to sync every message.
 ///
 /// # Errors
 /// When it is not installed, or too old.

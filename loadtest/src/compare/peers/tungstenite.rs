@@ -1,6 +1,6 @@
 //! The plain server of this crate, tokio-tungstenite and one INSERT per message: see [`crate::compare::insert_server`].
 
-use super::{Ground, Missing, Running};
+use super::ground::{Ground, Missing, Running};
 use crate::compare::child::Child;
 use crate::compare::insert_server;
 use crate::compare::places::Places;

@@ -1,6 +1,6 @@
-//! uWebSockets.js: the fastest relay there is for Node.js, in about forty lines, nothing stored.
+//! uWebSockets.js: the fastest relay for Node.js, in about forty lines. It stores nothing.
 
-use super::{Ground, Missing, Running, required};
+use super::ground::{Ground, Missing, Running, required};
 use crate::compare::child::{Child, write_file};
 use crate::compare::places::Places;
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
-//! Connections come and go: opened a few at a time at the start, again after a pause when they are lost.
+//! Opens connections: a few at a time at the start, and again after a backoff when they are lost.
 
-use super::{OPEN_NS, RETRY_NS, RETRY_NS_MAX, Slot, TOO_SLOW, Worker};
+use super::state::{OPEN_NS, RETRY_NS, RETRY_NS_MAX, Slot, TOO_SLOW, Worker};
 use crate::engine::connection::{Lost, Phase};
 use crate::engine::flow::Flight;
 use crate::engine::timer::Wake;
@@ -102,7 +102,7 @@ impl<P: Protocol> Worker<P> {
     }
 }
 
-/// What an error means for whoever runs this.
+/// An error with a hint for the operator.
 pub(super) fn explain(error: &std::io::Error) -> String {
     let hint = match error.kind() {
         ErrorKind::ConnectionRefused => ": nothing listens there. Is the server running?",

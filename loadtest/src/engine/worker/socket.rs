@@ -1,7 +1,7 @@
-//! Reading and writing, until the kernel has no more or takes no more.
+//! Reads and writes until the kernel has no more bytes or accepts no more.
 
 use super::opening::explain;
-use super::{BUFFER_BYTES, Slot, Worker};
+use super::state::{BUFFER_BYTES, Slot, Worker};
 use crate::engine::connection::{Lost, Phase};
 use crate::engine::timer::Wake;
 use crate::engine::turn::Effects;
@@ -55,7 +55,7 @@ impl<P: Protocol> Worker<P> {
             self.buffer[..held].copy_from_slice(&connection.partial);
             let asked = self.buffer.len() - held;
             let count = match socket.read(&mut self.buffer[held..]) {
-                Ok(0) => return self.lose(slot, &Lost::because("the connection was closed without a goodbye")),
+                Ok(0) => return self.lose(slot, &Lost::because("the connection was closed without a close frame")),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) if error.kind() == ErrorKind::WouldBlock || error.kind() == ErrorKind::NotConnected => {
@@ -83,7 +83,7 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    /// Does what a batch of bytes brought about; false when the connection is over.
+    /// Acts on the effects of a batch of bytes; false when the connection has ended.
     pub(super) fn settle(&mut self, slot: usize, effects: &Effects, lost: Option<Lost>, now_ns: u64) -> bool {
         let state = &mut self.slots[slot];
         if let Some(ms) = effects.retry_after_ms {

@@ -1,9 +1,10 @@
-//! What a connection says to the server, and the server's replies.
+//! The commands that a connection sends to the server, and the server's replies.
 
+use super::log::Meaning;
+use super::state::{VezaProtocol, VezaState};
 use super::wire::{
-    Command, CommandId, Data, Frame, GetHistory, Lenient, MarkRead, MessageField, Resume, SendMessage, Typing,
+    Command, CommandId, Data, Format, Frame, GetHistory, Lenient, MarkRead, MessageField, Resume, SendMessage, Typing,
 };
-use super::{Meaning, VezaProtocol, VezaState};
 use crate::check::{Ack, MessageId, Refusal, Seq};
 use crate::engine::websocket::Opcode;
 use crate::payload::Token;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 
 /// Messages asked for in one page of history.
 const HISTORY_LIMIT: u32 = 200;
-/// Messages that somebody who scrolls asks for.
+/// Messages that a user requests while scrolling.
 const SCROLL_LIMIT: u32 = 50;
 
 impl VezaProtocol {
@@ -61,7 +62,7 @@ impl VezaProtocol {
 
     /// Asks for everything after the cursors.
     pub(super) fn resume(&mut self, peer: &mut Peer<VezaState>) {
-        self.sync_cursors(peer);
+        self.share_cursors(peer);
         let mut cursors = BTreeMap::new();
         for cursor in &mut peer.state.cursors {
             cursor.resuming = true;
@@ -167,7 +168,7 @@ impl VezaProtocol {
                 sink.error(&code);
                 if word.contains('/') {
                     peer.state.asked = peer.state.asked.saturating_sub(1);
-                    return; // A command beside the messages: counted by its code.
+                    return; // Not a message but another command: counted by its code.
                 }
                 if let Some(room) = self.history_room(&word) {
                     self.recovery_ended(peer, room);
@@ -212,18 +213,13 @@ impl VezaProtocol {
             cursor.resuming = false;
         }
     }
-
-    fn sync_cursors(&mut self, peer: &mut Peer<VezaState>) {
-        use crate::protocol::Protocol as _;
-        self.sync(peer);
-    }
 }
 
 /// Queues a command in the connection's format.
 fn queue<D: Serialize>(peer: &mut Peer<VezaState>, command: &Command<'_, D>) {
     let (format, opcode) = match peer.state.format {
-        super::Format::Json => (super::Format::Json, Opcode::Text),
-        super::Format::Msgpack => (super::Format::Msgpack, Opcode::Binary),
+        Format::Json => (Format::Json, Opcode::Text),
+        Format::Msgpack => (Format::Msgpack, Opcode::Binary),
     };
     // Maps with text keys and plain values always serialise, and a Vec takes all of them.
     peer.out.frame(opcode, |out| drop(format.encode(command, out)));

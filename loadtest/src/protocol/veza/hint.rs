@@ -1,6 +1,6 @@
-//! Where an event probably belongs, without decoding it: its room's identifier and its number, found by their keys.
+//! Finds the room and the number of an event by their keys, without decoding it.
 //!
-//! Only a hint: what is found is then compared with the whole frame remembered there. A wrong hint costs a decoding.
+//! The result is only a hint, which is then compared with the whole stored frame. A wrong hint costs one decoding.
 
 use super::wire::Format;
 use memchr::memmem::Finder;

@@ -1,13 +1,13 @@
-//! What one thread has seen of a room lately: frames as they came from the socket, under their sequence numbers.
+//! The recent frames of a room on one thread, as they came from the socket, under their sequence numbers.
 //!
-//! A server encodes an event once, so every subscriber of a format gets the same bytes. The first arrival in a thread is
-//! decoded and checked in full; for all others a comparison of memory says the same.
+//! A server encodes an event once, so every subscriber of a format receives the same bytes. The first arrival on a
+//! thread is decoded and checked in full. All others need only a comparison of memory.
 //!
 //! Invariants:
-//! - an entry is only made for an event that the room's checker found sound: equal bytes are then sound, too;
-//! - an event may come in a few forms (its sender's own connections get one field more, each format and compression is
-//!   another); each form is checked before it is remembered, and all are the same event;
-//! - memory is bounded: old entries go when a room's frames exceed its share. A connection further behind than that is
+//! - only an event that the room's checker found sound has an entry, so equal bytes are sound, too;
+//! - an event may have several forms (its sender's own connections receive one more field, and each format and
+//!   compression differs). Each form is checked before it is stored, and all are the same event;
+//! - memory is bounded: old entries go when a room's frames exceed its share. A connection that is further behind is
 //!   checked in full again, which costs time and loses nothing.
 
 use crate::payload::Token;
@@ -24,7 +24,7 @@ const SKIP_MAX: u64 = 4096;
 /// Most places in one log.
 const ENTRIES_MAX: usize = 1 << 17;
 
-/// What an event means to whoever gets it.
+/// What an event means to its receiver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Meaning {
     /// A message of this run.

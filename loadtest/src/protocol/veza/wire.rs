@@ -3,9 +3,9 @@
 //! Both formats carry the same maps with the same keys; JSON goes in text frames, `MessagePack` in binary ones.
 //!
 //! Invariants:
-//! - reading is one pass without an intermediate tree, and borrows what it can: the harness shares its machine with the
-//!   server under test, and what it burns is missing there;
-//! - an unknown key, or a known key with a type nobody asked about (`message` is text in an error, may be a map in an
+//! - reading is one pass without an intermediate tree and borrows what it can. The harness shares its machine with the
+//!   server under test, which lacks the CPU that the harness uses;
+//! - an unknown key, or a known key with an unexpected type (`message` is text in an error, and may be a map in an
 //!   event), never fails a frame. Otherwise a later, compatible server would look broken.
 
 use serde::de::IgnoredAny;
@@ -134,7 +134,7 @@ pub struct Frame<'a> {
     pub data: Data<'a>,
 }
 
-/// Text that is borrowed where it holds no escapes.
+/// Text that is borrowed if it has no escapes.
 #[derive(Deserialize, Debug)]
 #[serde(transparent)]
 pub struct Text<'a>(#[serde(borrow)] pub Cow<'a, str>);

@@ -1,0 +1,111 @@
+//! What a worker holds: its connections, its share of the plan, and the limits of its loop.
+
+use crate::engine::channel::{Clock, Control, Event};
+use crate::engine::connection::{Connection, Phase};
+use crate::engine::options::EngineOptions;
+use crate::engine::recorder::Recorder;
+use crate::engine::schedule::Schedule;
+use crate::engine::timer::{Agenda, Timer};
+use crate::engine::websocket::Inflater;
+use crate::protocol::Protocol;
+use mio::Poll;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::mpsc::{Receiver, SyncSender};
+
+/// The main thread has said something.
+pub(in crate::engine) const WAKER: mio::Token = mio::Token(usize::MAX - 1);
+pub(super) const TIMER: mio::Token = mio::Token(usize::MAX - 2);
+/// Bytes read at once.
+pub(super) const BUFFER_BYTES: usize = 256 * 1024;
+/// A connection with more unwritten bytes than this is not given more.
+pub(super) const UNWRITTEN_MAX: usize = 64 * 1024;
+/// Between two looks at things that need no hurry.
+pub(super) const TICK_NS: u64 = 10_000_000;
+/// Between two reports to the checkers while draining.
+pub(super) const SYNC_NS: u64 = 50_000_000;
+/// First pause before a reconnection.
+pub(super) const RETRY_NS: u64 = 50_000_000;
+/// Longest pause between two attempts.
+pub(super) const RETRY_NS_MAX: u64 = 2_000_000_000;
+/// Longest wait for a connection to become ready.
+pub(super) const OPEN_NS: u64 = 20_000_000_000;
+pub(super) const SECOND_NS: u64 = 1_000_000_000;
+/// The server's close code for a reader that is too slow.
+pub(super) const TOO_SLOW: u16 = 4003;
+
+/// The place of a worker among the others.
+#[derive(Debug)]
+pub(in crate::engine) struct Place {
+    pub(in crate::engine) number: usize,
+    pub(in crate::engine) clock: Clock,
+    pub(in crate::engine) controls: Receiver<Control>,
+    pub(in crate::engine) events: SyncSender<Event>,
+    pub(in crate::engine) pending: Arc<AtomicU64>,
+}
+
+/// A connection with what only the loop needs to know of it.
+pub(super) struct Slot<S> {
+    pub(super) connection: Connection<S>,
+    pub(super) cut: bool,
+    pub(super) was_ready: bool,
+    pub(super) attempt: u32,
+    pub(super) pause_ns: u64,
+    pub(super) retry_after_ms: Option<u64>,
+    /// Its credentials were refused last time.
+    pub(super) refused: bool,
+    /// Rooms it sends to in a closed loop, in turn.
+    pub(super) closed: Vec<u32>,
+    pub(super) closed_next: usize,
+    pub(super) held_until_ns: u64,
+    /// It does not read.
+    pub(super) paused: bool,
+    /// It is behind, since when and why.
+    pub(super) behind: Option<(&'static str, u64)>,
+}
+
+impl<S: Send> Slot<S> {
+    /// What a connection that was lost still lacks; `None` for one that is where it was, or never was anywhere.
+    pub(super) fn lacks<P: Protocol<State = S>>(&self, protocol: &P) -> Option<&'static str> {
+        match self.connection.phase {
+            _ if !self.was_ready => None,
+            Phase::Ready if !self.connection.peer.reopened || protocol.caught_up(&self.connection.peer) => None,
+            Phase::Ready => Some("had caught up"),
+            _ => Some("was connected again"),
+        }
+    }
+}
+
+/// How far the run is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Stage {
+    Connecting,
+    Sending,
+    Draining,
+    Over,
+}
+
+/// One engine thread.
+pub(in crate::engine) struct Worker<P: Protocol> {
+    pub(super) poll: Poll,
+    pub(super) timer: Timer,
+    pub(super) protocol: P,
+    pub(super) options: Arc<EngineOptions>,
+    pub(super) place: Place,
+    pub(super) slots: Vec<Slot<P::State>>,
+    pub(super) to_open: VecDeque<u32>,
+    pub(super) buffer: Vec<u8>,
+    pub(super) inflater: Inflater,
+    pub(super) recorder: Recorder,
+    pub(super) schedule: Schedule,
+    pub(super) agenda: Agenda,
+    pub(super) stage: Stage,
+    pub(super) start_ns: u64,
+    pub(super) tick_ns: u64,
+    pub(super) sync_ns: u64,
+    /// CPU at the beginning of the interval that runs.
+    pub(super) cpu_ns: u64,
+    /// The interval's beginning.
+    pub(super) interval_ns: u64,
+}
