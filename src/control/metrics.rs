@@ -1,6 +1,6 @@
 //! `GET /metrics`: the Prometheus text format.
 //!
-//! Shards count in [`ShardCounters`] and know nothing of Prometheus; this module reads them when somebody scrapes.
+//! Shards count in [`ShardCounters`] and know nothing of Prometheus; this module reads them at each scrape.
 //! A family that both HTTP and the shards feed (`chat_server_request_duration_seconds`, `chat_server_errors_total`)
 //! is put together here, since a registry refuses two collectors of one name.
 //!

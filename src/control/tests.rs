@@ -9,6 +9,7 @@ use super::{
     *,
 };
 use crate::error::{ErrorCode, Refusal};
+use crate::ids::UserId;
 use axum::body::Body;
 use bytes::Bytes;
 use serde_json::Value;

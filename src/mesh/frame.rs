@@ -435,10 +435,6 @@ pub enum Query {
 pub struct ReadResult {
     /// Who waits.
     pub token: Token,
-    /// The user whose rights the read had.
-    pub user: UserId,
-    /// A command asked for it.
-    pub commanded: bool,
     /// The answer.
     pub answer: Answer,
 }

@@ -175,10 +175,10 @@ impl<W: World> Shard<W> {
         query: Query,
         pending: Pending<W::Socket>,
     ) -> Result<(), Pending<W::Socket>> {
-        let commanded = query.is_commanded();
-        if !(if commanded { self.requests.may_read_for(user) } else { self.requests.may_read() }) {
+        if !self.requests.has_room_for(user, &query) {
             return Err(pending);
         }
+        let commanded_by = query.is_commanded().then_some(user);
         let token = self.requests.insert(pending);
         let deadline = self.now + Duration::from_millis(READ_DEADLINE_MS);
         let request = Box::new(ReadRequest { token, user, deadline, query });
@@ -188,7 +188,7 @@ impl<W: World> Shard<W> {
                 None => Ok(()), // never: the token was made above
             };
         }
-        self.requests.read_sent(user, commanded);
+        self.requests.read_sent(token, commanded_by);
         Ok(())
     }
 

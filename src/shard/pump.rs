@@ -126,7 +126,7 @@ impl<W: World> Shard<W> {
         }
         for _ in 0..ITEMS_PER_TURN {
             let Some(result) = self.lanes.pop_result() else { break };
-            self.requests.read_answered(result.user, result.commanded);
+            self.requests.read_answered(result.token);
             self.on_answer(result.token, result.answer);
         }
     }

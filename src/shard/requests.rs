@@ -10,7 +10,7 @@ use crate::ids::{CommandId, ConnId, ConversationId, Seq, ShardId, UserId};
 use crate::limits::{
     COMMITS_IN_FLIGHT_PER_SHARD, PAGES_IN_FLIGHT_PER_SHARD, READS_IN_FLIGHT_PER_SHARD, READS_PER_USER_MAX,
 };
-use crate::mesh::frame::{Admission, HttpReply, Token};
+use crate::mesh::frame::{Admission, HttpReply, Query, Token};
 use crate::mesh::record::PresenceRecord;
 use crate::wire::command::{Arguments, RequestId};
 use std::cell::RefCell;
@@ -141,8 +141,9 @@ pub struct Requests<S> {
     free: Vec<u32>,
     commits_in_flight: usize,
     reads_in_flight: usize,
-    /// Of these, the reads that commands asked for, by user.
-    reads_by_user: HashMap<UserId, usize>,
+    /// The users of those reads that a command asks for, by index of the token, and how many each has.
+    commanded: HashMap<u32, UserId>,
+    commanded_by: HashMap<UserId, usize>,
     /// Refusals that are sent a little later, oldest first; each holds a command slot.
     pub late_refusals: VecDeque<LateRefusal>,
     /// Sockets that found no room among the reads, and since when they wait.
@@ -164,7 +165,8 @@ impl<S> Requests<S> {
             free: Vec::new(),
             commits_in_flight: 0,
             reads_in_flight: 0,
-            reads_by_user: HashMap::new(),
+            commanded: HashMap::new(),
+            commanded_by: HashMap::new(),
             late_refusals: VecDeque::new(),
             admissions: VecDeque::new(),
             replays_waiting: VecDeque::new(),
@@ -195,15 +197,18 @@ impl<S> Requests<S> {
         self.entries.len() - self.free.len()
     }
 
-    /// Whether another read of the server's own may be sent: its result has a place. Admissions and replays have a part of
-    /// the places to themselves.
+    /// Whether another read may be sent for an admission or a replay: its result has a place.
     pub fn may_read(&self) -> bool {
         self.reads_in_flight < READS_IN_FLIGHT_PER_SHARD
     }
 
-    /// Whether another read that a command of `user` asks for may be sent.
-    pub fn may_read_for(&self, user: UserId) -> bool {
-        let of_user = self.reads_by_user.get(&user).copied().unwrap_or(0);
+    /// Whether this read may be sent. What commands ask for leaves a part of the room to admissions and replays, and one
+    /// user does not take all of the rest.
+    pub fn has_room_for(&self, user: UserId, query: &Query) -> bool {
+        if !query.is_commanded() {
+            return self.may_read();
+        }
+        let of_user = self.commanded_by.get(&user).copied().unwrap_or(0);
         self.reads_in_flight < PAGES_IN_FLIGHT_PER_SHARD && of_user < READS_PER_USER_MAX
     }
 
@@ -212,11 +217,12 @@ impl<S> Requests<S> {
         self.reads_in_flight < READS_IN_FLIGHT_PER_SHARD / 4
     }
 
-    /// A read was sent.
-    pub fn read_sent(&mut self, user: UserId, commanded: bool) {
+    /// A read was sent; `commanded_by` is the user whose command asks for it.
+    pub fn read_sent(&mut self, token: Token, commanded_by: Option<UserId>) {
         self.reads_in_flight += 1;
-        if commanded {
-            *self.reads_by_user.entry(user).or_default() += 1;
+        if let Some(user) = commanded_by {
+            self.commanded.insert(token.index, user);
+            *self.commanded_by.entry(user).or_default() += 1;
         }
     }
 
@@ -226,12 +232,13 @@ impl<S> Requests<S> {
     }
 
     /// The result of a read came.
-    pub fn read_answered(&mut self, user: UserId, commanded: bool) {
+    pub fn read_answered(&mut self, token: Token) {
         self.reads_in_flight -= 1;
-        if commanded && let Some(of_user) = self.reads_by_user.get_mut(&user) {
+        let Some(user) = self.commanded.remove(&token.index) else { return };
+        if let Some(of_user) = self.commanded_by.get_mut(&user) {
             *of_user -= 1;
             if *of_user == 0 {
-                self.reads_by_user.remove(&user);
+                self.commanded_by.remove(&user);
             }
         }
     }
@@ -293,6 +300,31 @@ impl<S> Requests<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_user_takes_only_a_part_of_the_reads_and_commands_leave_room_for_admissions() {
+        let mut requests: Requests<()> = Requests::new(ShardId(0), 0);
+        let room = ConversationId::from_number(6).unwrap();
+        let page = Query::Conversation(room);
+        let log = Query::Log { conversation: room, after: Seq(0), limit: 1 };
+        let token = |index| Token { shard: ShardId(0), index };
+        let mut index = 0;
+        for user in 1.. {
+            while requests.has_room_for(UserId(user), &page) {
+                requests.read_sent(token(index), Some(UserId(user)));
+                index += 1;
+            }
+            assert!(index as usize <= user as usize * READS_PER_USER_MAX);
+            if index as usize >= PAGES_IN_FLIGHT_PER_SHARD {
+                break;
+            }
+        }
+        assert!(!requests.has_room_for(UserId(1_000), &page) && requests.has_room_for(UserId(1_000), &log));
+        for index in 0..index {
+            requests.read_answered(token(index));
+        }
+        assert!(requests.reads_in_flight() == 0 && requests.commanded.is_empty() && requests.commanded_by.is_empty());
+    }
 
     #[test]
     fn gives_each_token_once() {

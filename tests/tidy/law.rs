@@ -14,10 +14,10 @@ const LEAVES: &[&str] = &["error", "faults", "ids", "latency", "limits", "plante
 const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("faults", &[]),
+    ("planted", &[]),
     ("ids", &[]),
     ("latency", &[]),
     ("limits", &[]),
-    ("planted", &[]),
     ("text", &[]),
     ("config", &[]),
     ("wire", &[]),
