@@ -2,16 +2,13 @@
 //!
 //! How: clients send messages while Chromium has the page open. The tests read the figures from the document of the
 //! page and save pictures in target/artifacts/ for review. Errors and warnings on the console are failures.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support::browser::Browser;
+use crate::support::{Client, Format, PASSWORD, PATIENCE, Server, User, code, protocol, server};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use support::browser::Browser;
-use support::{Client, Format, PASSWORD, PATIENCE, Server, User, code, protocol, server};
 
 /// Opens the event stream with a token. Returns the status, and the problem if the server refuses.
 async fn open_events(server: &Server, token: Option<&str>) -> (u16, Option<Value>) {

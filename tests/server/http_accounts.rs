@@ -2,14 +2,12 @@
 //! tokens.
 //!
 //! How: each test creates its own users on a shared server.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support;
+use crate::support::protocol;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
-use support::protocol;
 
 const PASSWORD: &str = "correct horse battery";
 
