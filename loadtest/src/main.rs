@@ -41,6 +41,7 @@ mod violations;
 
 use cli::Command;
 use options::RunOptions;
+use report::files::write_json;
 use report::hlog::{self, Interval};
 use report::html::Page;
 use report::terminal::Summary;
@@ -93,8 +94,7 @@ fn run_scenario(options: &RunOptions) -> Result<bool, String> {
     print!("{}", Summary(&result));
     let fault = |path: &Path, reason: String| format!("cannot write {}: {reason}", path.display());
     if let Some(path) = &options.output.json {
-        let json = serde_json::to_string_pretty(&result).map_err(|error| fault(path, error.to_string()))?;
-        std::fs::write(path, json).map_err(|error| fault(path, error.to_string()))?;
+        write_json(path, &result)?;
     }
     if let Some(path) = &options.output.hlog {
         let file = File::create(path).map_err(|error| fault(path, error.to_string()))?;

@@ -153,7 +153,7 @@ fn a_message_without_an_answer_is_reported() {
 }
 
 #[test]
-fn bytes_against_the_protocol_end_the_connection() {
+fn closes_a_connection_with_invalid_bytes() {
     let mut bench = Bench::new();
     bench.hear("what?");
     assert!(bench.notes.lines[0].starts_with("failed"));

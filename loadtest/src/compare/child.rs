@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_ends_early_is_reported_with_its_last_words() {
+    fn reports_a_process_that_ends_early_with_its_last_output() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new("sh");
         command.args(["-c", "echo no such option >&2; exit 3"]);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn dropping_ends_the_process_on_the_cores_it_was_given() {
+    fn runs_a_child_on_its_cores_and_ends_it_when_dropped() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let log = directory.path().join("log");
         let mut command = Command::new("sh");

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_arrival_and_later_ones_read_alike() {
+    fn reads_first_and_later_arrivals_alike() {
         let mut contents = Contents::new(format());
         for round in 0..3 {
             for number in 0..20_000 {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_byte_is_seen_before_and_after_the_content_is_known() {
+    fn finds_a_changed_byte_before_and_after_the_content_is_known() {
         let content = format().write(token(7, 42), 5);
         let mut changed = content.clone().into_bytes();
         changed[100] ^= 1;
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn other_runs_and_other_texts_are_foreign() {
+    fn treats_other_runs_and_texts_as_foreign() {
         let mut contents = Contents::new(format());
         let other = PayloadFormat { run: RunId(0xdef), ..format() };
         assert_eq!(contents.read(other.write(token(7, 42), 5).as_bytes()), Reading::Foreign);

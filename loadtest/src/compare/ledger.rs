@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_well_when_all_arrive_in_each_senders_order() {
+    fn accepts_deliveries_in_each_senders_order() {
         let (sender, mut reader) = published();
         for number in [0, 4, 5] {
             assert!(!ledger([&sender, &reader]).settled());
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_message_is_missed_even_when_another_comes_twice() {
+    fn finds_a_lost_message_even_if_another_arrives_twice() {
         let (sender, mut reader) = published();
         assert_eq!(reader.arrived(7, token(0, 0)), Arrival::Sound);
         assert_eq!(reader.arrived(7, token(0, 5)), Arrival::Sound);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn disorder_and_strange_rooms_are_seen() {
+    fn reports_disorder_and_foreign_rooms() {
         let (_, mut reader) = published();
         assert_eq!(reader.arrived(7, token(0, 5)), Arrival::Sound);
         assert_eq!(reader.arrived(7, token(0, 4)), Arrival::Broken(Kind::Disorder));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_an_answer_is_missed_once_however_often_it_was_published() {
+    fn reports_an_unanswered_message_once() {
         let mut sender = Account::new(&[7]);
         sender.published(false);
         sender.published(true);

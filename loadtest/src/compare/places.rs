@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_path_is_an_empty_machine() {
+    fn finds_no_program_with_an_empty_path() {
         let places = Places::new(Some(OsStr::new("")), PathBuf::from("/nonexistent"));
         assert_eq!(places.program("sh"), None);
         assert_eq!(places.postgres_programs(), None);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn daemons_beside_bin_are_found_and_installed_peers_come_first() {
+    fn finds_daemons_next_to_bin_and_prefers_installed_peers() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let (bin, sbin) = (root.path().join("bin"), root.path().join("sbin"));
         let newer = root.path().join("peers/newer/usr/sbin");

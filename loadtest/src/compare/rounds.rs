@@ -9,7 +9,7 @@ use super::places::{Places, Ports};
 use crate::options::{OutputOptions, RunOptions};
 use crate::report::comparison::SystemRuns;
 use crate::result::{RunResult, System};
-use crate::run::{self, Interrupts, PeerRun};
+use crate::run::{self, Interrupts, PeerRun, interruptible_runtime};
 use crate::scenario::{Rooms, Scenario};
 use crate::setup::pin;
 use serde::Serialize;
@@ -61,7 +61,7 @@ impl<'a> Rounds<'a> {
         let all = pin::current()?;
         let cores = all.len() as u32;
         let server_cores = options.server.server_cores.as_ref().map_or_else(|| all, |cores| cores.0.clone());
-        if let Some(cores) = &options.generator_cores {
+        if let Some(cores) = &options.generator.cores {
             pin::pin(&cores.0)?;
         }
         let (work_dir, temporary) = match &options.work_dir {
@@ -83,9 +83,7 @@ impl<'a> Rounds<'a> {
             None => default_peers()?,
         };
         let peers = std::path::absolute(&peers).map_err(|error| format!("{}: {error}", peers.display()))?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
-        let interrupts = Interrupts::listen(&runtime)?;
+        let (runtime, interrupts) = interruptible_runtime(1)?;
         Ok(Self {
             options,
             name,
@@ -162,8 +160,7 @@ impl<'a> Rounds<'a> {
             over: self.options.over.clone(),
             server,
             output: OutputOptions { quiet: self.options.quiet, ..OutputOptions::default() },
-            threads: self.options.threads,
-            generator_cores: self.options.generator_cores.clone(),
+            generator: self.options.generator.clone(),
             survive_restarts: false,
             prefix: "compare".to_owned(),
             password: crate::setup::account::PASSWORD.to_owned(),
@@ -190,7 +187,7 @@ impl<'a> Rounds<'a> {
             address: server.address,
             server_pid: server.server_pid(),
             store_pid: server.store_pid(),
-            threads: self.options.threads,
+            threads: self.options.generator.threads,
             quiet: self.options.quiet,
             system: System {
                 name: kind.title().to_owned(),

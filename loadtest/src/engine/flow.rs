@@ -100,7 +100,7 @@ mod tests {
     const FLIGHT: Flight = Flight { room: 3, planned_ns: 5 };
 
     #[test]
-    fn answers_come_in_any_order_and_only_once() {
+    fn accepts_answers_in_any_order_and_once() {
         let mut flow = Flow::default();
         assert_eq!([flow.begin(FLIGHT), flow.begin(FLIGHT), flow.begin(FLIGHT)], [0, 1, 2]);
         assert_eq!(flow.finish(1), Some(FLIGHT));

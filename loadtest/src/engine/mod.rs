@@ -166,7 +166,7 @@ mod tests {
     use crate::protocol::veza::{Veza, VezaOptions};
 
     #[test]
-    fn an_engine_that_is_dropped_leaves_no_thread_behind() {
+    fn stops_all_threads_when_it_is_dropped() {
         // Nobody accepts: the connections stay half open, as in a run that fails while connecting.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_share_the_rate_and_every_sender_has_its_turn() {
+    fn shares_the_rate_between_threads_and_senders() {
         for spacing in [Spacing::Even, Spacing::Poisson] {
             let parts: Vec<Vec<Due>> =
                 (0..2).map(|thread| all(Schedule::new(&streams(), Pace { spacing, ..PACE }, thread, 2))).collect();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_due_early_and_nothing_after_the_end() {
+    fn plans_nothing_early_and_nothing_after_the_end() {
         let mut schedule = Schedule::new(&streams(), PACE, 0, 1);
         assert_eq!(schedule.next_ns(), PACE.start_ns);
         assert_eq!(schedule.due(PACE.start_ns - 1), None);

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_come_in_order_and_not_early() {
+    fn wakes_in_order_and_never_early() {
         let mut agenda = Agenda::default();
         agenda.add(30, 1, Wake::Retry);
         agenda.add(10, 2, Wake::Cut);

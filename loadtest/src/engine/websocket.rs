@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_queued_can_be_unmasked_by_a_server() {
+    fn writes_frames_that_a_server_can_unmask() {
         for length in [0_usize, 1, 7, 8, 9, 125, 126, 1000, 0xffff, 0x1_0000] {
             let payload: Vec<u8> = (0..length).map(|n| (n * 7) as u8).collect();
             let mut out = Outbox::new(5);
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_forgotten() {
+    fn forgets_written_bytes() {
         let mut out = Outbox::new(1);
         out.raw(b"abcdef");
         out.advance(2);

@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shape_is_what_the_run_counted() {
+    fn takes_the_shape_from_the_counts_of_the_run() {
         let (sockets, postgres) = cases(&result(), &templates()).unwrap();
         assert_eq!(sockets.len(), 2);
         assert!(sockets.iter().all(|s| (s.rooms, s.room_size, s.senders_per_room) == (20, 10, 10)));
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_counted_is_the_scenarios_word() {
+    fn takes_uncounted_values_from_the_scenario() {
         let mut result = result();
         result.scenario = json!({"format": "msgpack", "population": {"rooms": [{"senders": 3}]},
             "load": {"mode": "open", "spacing": "even", "payload_bytes": 1000}});
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_floor_cannot_reproduce_is_refused_by_name() {
+    fn refuses_scenarios_that_the_floor_cannot_reproduce() {
         for (scenario, word) in [
             (json!({"compression": true}), "compress"),
             (json!({"format": "both"}), "both formats"),
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn durable_messages_are_held_against_the_best_batch() {
+    fn compares_durable_messages_with_the_best_batch() {
         let floor = |batch, rows_per_s| PostgresFloor {
             shape: PostgresShape { batch, ..templates().1 },
             seconds: 1.0,
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_deliveries_has_no_floor() {
+    fn refuses_a_floor_for_a_run_without_deliveries() {
         assert!(cases(&RunResult::default(), &templates()).is_err());
     }
 

@@ -432,7 +432,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_measured_is_committed_and_each_measurement_starts_from_empty_tables() {
+    fn commits_what_it_measures_and_starts_from_empty_tables() {
         let store = Store::open(None).unwrap();
         let mut stored = Vec::new();
         for (connections, batch) in [(2, 7), (3, 1)] {

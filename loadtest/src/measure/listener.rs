@@ -125,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn the_process_that_listens_is_found_by_its_port() {
+    fn finds_the_listening_process_by_its_port() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let found = listening_on(listener.local_addr().unwrap()).unwrap();
         assert_eq!(found, [i32::try_from(std::process::id()).unwrap()]);
     }
 
     #[test]
-    fn a_port_without_a_listener_and_another_machine_are_told_apart() {
+    fn distinguishes_a_free_port_from_another_machine() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let free = listener.local_addr().unwrap();
         drop(listener);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_bound_to_everything_serves_every_address() {
+    fn matches_a_wildcard_listener_to_every_address() {
         for (bound, target, serves_it) in [
             ("0.0.0.0:80", "127.0.0.1:80", true),
             ("[::]:80", "127.0.0.1:80", true),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_postmaster_is_believed_only_for_its_own_directory() {
+    fn trusts_a_postmaster_only_for_its_own_directory() {
         let directory = Path::new("/data/postgres");
         assert_eq!(pid_in("123\n/data/postgres\n1700000000\n", directory), Some(123));
         assert_eq!(pid_in("123\n/elsewhere\n", directory), None);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_file_left_by_a_crash_names_no_store() {
+    fn ignores_a_pid_file_that_a_crash_left() {
         let data = tempfile::tempdir().unwrap();
         let directory = data.path().join("postgres");
         std::fs::create_dir(&directory).unwrap();

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn questions_are_asked_once_and_refusals_counted() {
+    async fn asks_each_question_once_and_counts_refusals() {
         let sights = super::super::kinds::Sights { rooms: vec![2; 60], ..Default::default() };
         let kind = kinds().next().unwrap();
         let mut random = SmallRng::seed_from_u64(1);

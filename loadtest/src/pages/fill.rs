@@ -42,7 +42,8 @@ const INSERT_EVENTS: &str = "INSERT INTO conversation_events \
     SELECT c, s, k, a, p, m, to_timestamp(0) + t * interval '1 microsecond' \
     FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::jsonb[], $6::bigint[], $7::bigint[]) \
         AS f (c, s, k, a, p, m, t)";
-const INSERT_REACTIONS: &str = "INSERT INTO message_reactions (message_id, emoji, user_id, conversation_id, created_at) \
+const INSERT_REACTIONS: &str = "INSERT INTO message_reactions \
+    (message_id, emoji, user_id, conversation_id, created_at) \
     SELECT m, e, u, c, to_timestamp(0) + t * interval '1 microsecond' \
     FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[]) AS f (m, e, u, c, t)";
 const INSERT_PINS: &str = "INSERT INTO message_pins (conversation_id, message_id, pinned_by, pinned_at, seq) \
@@ -51,7 +52,8 @@ const INSERT_PINS: &str = "INSERT INTO message_pins (conversation_id, message_id
 const MOVE_HEADS: &str = "UPDATE conversations c SET last_seq = f.s \
     FROM unnest($1::bigint[], $2::bigint[]) AS f (c, s) WHERE c.id = f.c";
 /// Most readers have a few unread messages; the absent one keeps the marker of the day of joining.
-const MOVE_MARKERS: &str = "UPDATE conversation_members m SET read_seq = greatest(m.read_seq, c.last_seq - m.user_id % 20) \
+const MOVE_MARKERS: &str = "UPDATE conversation_members m \
+    SET read_seq = greatest(m.read_seq, c.last_seq - m.user_id % 20) \
     FROM conversations c WHERE c.id = m.conversation_id AND m.user_id <> $1";
 const TIDY_UP: &str = "VACUUM (ANALYZE); CHECKPOINT";
 const SIZE: &str = "SELECT pg_database_size(current_database())";
@@ -90,7 +92,8 @@ const CHECKS: [(&str, &str); 6] = [
     ),
     (
         "messages of a sender who is no member",
-        "SELECT count(*) FROM messages m WHERE m.message_type <> 'system' AND NOT EXISTS (SELECT FROM conversation_members x \
+        "SELECT count(*) FROM messages m WHERE m.message_type <> 'system' \
+           AND NOT EXISTS (SELECT FROM conversation_members x \
             WHERE x.conversation_id = m.conversation_id AND x.user_id = m.sender_id)",
     ),
 ];

@@ -283,7 +283,7 @@ mod tests {
     use rand::SeedableRng;
 
     #[test]
-    fn arguments_are_what_the_server_makes_of_a_command() {
+    fn derives_the_arguments_that_the_server_derives() {
         let data = json!({"query": "x", "conversation_id": "room_42", "cursor": "17.4", "has": "link"});
         let expected =
             json!({"query": "x", "conversation": 42, "cursor_us": 17, "cursor_id": 4, "has": "link", "limit": 50});
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_has_a_name_of_its_own_and_asks() {
+    fn gives_every_kind_a_unique_name_and_questions() {
         let sights = Sights {
             rooms: (0..60).map(|n| n * 4 + 2).collect(),
             users: (1..=20).collect(),

@@ -25,8 +25,9 @@ use crate::measure::latency::LatencyError;
 use crate::measure::pair::{Pair, Used};
 use crate::options::ServerOptions;
 use crate::progress;
+use crate::report::files::write_json;
 use crate::result::{Latency, Machine};
-use crate::run::Interrupts;
+use crate::run::{Interrupts, interruptible_runtime};
 use crate::setup::account::{Account, PASSWORD, SETUP_CONCURRENCY, SignIn};
 use crate::setup::api::Api;
 use crate::setup::launch::{Launch, Server};
@@ -74,7 +75,8 @@ pub struct PagesOptions {
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     requests: u32,
     /// Concurrent requests; several numbers are measured in turn
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 8], value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8],
+          value_parser = clap::value_parser!(u32).range(1..=64))]
     concurrency: Vec<u32>,
     /// Most seconds for each kind and concurrency, and for its floor; a slow kind gets fewer requests
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
@@ -133,9 +135,7 @@ pub fn run(options: &PagesOptions) -> Result<(), String> {
         return Err(format!("--only: no kind has such a name; there are: {}", names.join(", ")));
     }
     // Askers and their connections share one thread. Otherwise a thread switch would be part of every figure.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let interrupts = Interrupts::listen(&runtime)?;
+    let (runtime, interrupts) = interruptible_runtime(0)?;
     let temporary = match options.server.data_dir {
         Some(_) => None,
         None => Some(tempfile::tempdir().map_err(|error| format!("cannot make a temporary directory: {error}"))?),
@@ -154,8 +154,7 @@ pub fn run(options: &PagesOptions) -> Result<(), String> {
         println!("\ninterrupted: kinds that are missing were not measured");
     }
     if let Some(path) = &options.json {
-        let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-        std::fs::write(path, json + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        write_json(path, &report)?;
     }
     if let Some(path) = &options.html {
         crate::report::command::write_page(path, report.page().map_err(|error| error.to_string())?)?;
@@ -218,8 +217,7 @@ async fn filled(options: &PagesOptions, directory: &Path, interrupts: &Interrupt
     };
     let filled = fill.run(interrupts).await?;
     let mark = Mark { filled, rooms, users: accounts.iter().map(|account| account.id as i64).collect() };
-    let json = serde_json::to_string_pretty(&mark).map_err(|error| error.to_string())?;
-    std::fs::write(&path, json).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    write_json(&path, &mark)?;
     Ok(mark)
 }
 

@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn rooms_are_of_whom_they_should_be() {
+    fn puts_the_right_members_into_rooms() {
         for users in [USERS_MIN, 40] {
             let rooms = rooms(users);
             for room in &rooms {

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_stand_beside_the_burst_that_nobody_watched() {
+    fn compares_rows_with_the_burst_without_watchers() {
         let burst = |round, watchers: u32, us: f64| Measured {
             round,
             watchers,

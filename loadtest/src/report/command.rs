@@ -113,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_one_scenario_are_told_apart_by_their_files() {
+    fn labels_runs_of_one_scenario_by_their_files() {
         let mut runs = [fixtures::run("rooms-10", 1.0), fixtures::run("rooms-10", 1.0), fixtures::run("idle", 1.0)];
         tell_apart(&mut runs, &["before".to_owned(), "after".to_owned(), "other".to_owned()]);
         assert_eq!(runs.map(|run| run.label), ["before", "after", "idle"]);
     }
 
     #[test]
-    fn a_report_is_written_from_files_and_refused_of_what_does_not_go_together() {
+    fn writes_a_report_and_refuses_mixed_kinds_of_files() {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str, text: String| {
             let path = directory.path().join(name);
@@ -138,7 +138,7 @@ mod tests {
         assert!(std::fs::read_to_string(&html).unwrap().contains("1 systems compared"));
 
         let error = report(&options(vec![first.clone(), systems])).unwrap_err();
-        assert!(error.contains("one kind at a time"), "{error}");
+        assert!(error.contains("separately"), "{error}");
         let error = report(&options(vec![first.clone(); RUNS_MAX + 1])).unwrap_err();
         assert!(error.contains("at most 64"), "{error}");
         let nowhere = directory.path().join("missing").join("page.html");

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_durable_and_how_many_times_it_is_stands_in_the_table() {
+    fn shows_durability_and_ratios_in_the_table() {
         let text = comparison().to_string();
         for line in text.lines() {
             assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());

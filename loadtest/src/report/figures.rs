@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_is_absent() {
+    fn omits_what_was_not_measured() {
         let keys: Vec<String> = figures(&RunResult::default()).into_iter().map(|(figure, _)| figure.key).collect();
         assert_eq!(keys, ["violations"]);
     }
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_is_the_lowest_latency_and_the_highest_rate() {
+    fn prefers_low_latency_and_high_rate() {
         let (quick, slow) = (fixtures::run("quick", 1.0), fixtures::run("slow", 2.0));
         let rows = rows(&[&slow, &quick]);
         assert_eq!(row(&rows, "ack_p99_us").best(), [false, true]);

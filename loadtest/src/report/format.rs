@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_take_the_unit_that_reads_best() {
+    fn writes_times_in_a_readable_unit() {
         for (us, text) in [
             (0.0, "0 µs"),
             (0.345, "0.34 µs"),

@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_reads_back_as_it_was_written() {
+    fn reads_back_the_log_that_it_wrote() {
         let (ack, delivery, none) = (histogram(&[100, 2_000]), histogram(&[150, 250, 90_000]), histogram(&[]));
         let second = Duration::from_secs(1);
         let intervals = [

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_whole_when_every_thread_has_handed_them_in() {
+    fn completes_a_second_when_every_thread_has_reported_it() {
         let mut collected = Collected::new(2, 1, true).expect("histograms");
         collected.add(interval(0, 0, 3)).expect("same bounds");
         collected.add(interval(1, 0, 5)).expect("same bounds");
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_while_connecting_or_draining_is_in_the_totals_and_not_in_the_window() {
+    fn excludes_connecting_and_draining_from_the_window() {
         let mut collected = Collected::new(2, 1, true).expect("histograms");
         for (part, index, acked) in
             [(Part::Connecting, 0, 1), (Part::Sending, 0, 10), (Part::Sending, 1, 4), (Part::Draining, 1, 100)]
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_at_its_limit_shows_although_the_mean_is_low() {
+    fn shows_a_thread_at_its_limit_despite_a_low_mean() {
         let mut busy = Busy::default();
         let mut add = |part, cpu_ms: u64, length_ms: u64| {
             let (cpu_ns, length_ns) = (cpu_ms * 1_000_000, length_ms * 1_000_000);

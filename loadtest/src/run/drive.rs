@@ -347,7 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_begins_with_a_second_that_is_not_past() {
+    fn begins_a_step_with_a_future_second() {
         let start_ns = 5 * SECOND_NS + 7;
         assert_eq!(first_second(start_ns, start_ns), 0);
         assert_eq!(first_second(start_ns, start_ns - SECOND_NS), 0);

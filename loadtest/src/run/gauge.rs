@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_per_connection_is_a_slope_or_nothing() {
+    fn computes_memory_per_connection_as_a_slope() {
         assert_eq!(slope((1000, 5_000_000), (3000, 7_000_000)), Some(1000.0));
         assert_eq!(slope((1000, 5_000_000), (3000, 5_000_000)), Some(0.0));
         assert_eq!(slope((1000, 5_000_000), (3000, 4_999_999)), None, "shrinking is no measurement");
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_counts_from_the_beginning_of_sending_to_the_last_look() {
+    fn counts_usage_from_the_start_of_sending() {
         let burn = |gauge: &mut Gauge| {
             let before = gauge.generator.as_mut().expect("this program").meter.sample();
             let spent = |gauge: &mut Gauge| {

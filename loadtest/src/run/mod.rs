@@ -19,7 +19,7 @@ mod peer;
 mod streams;
 mod subprocess;
 
-pub use interrupts::Interrupts;
+pub use interrupts::{Interrupts, interruptible_runtime};
 pub use outcome::Outcome;
 pub use peer::PeerRun;
 pub use subprocess::{PARENT, follow_parent, subprocess};
@@ -57,15 +57,10 @@ pub fn run(options: &RunOptions) -> Result<Outcome, String> {
     check_descriptors(sockets + u64::from(options.setup_concurrency))?;
     // Before this program keeps to some of its cores: the machine has them all.
     let machine = Machine::current();
-    if let Some(cores) = &options.generator_cores {
+    if let Some(cores) = &options.generator.cores {
         pin::pin(&cores.0)?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let interrupts = Interrupts::listen(&runtime)?;
+    let (runtime, interrupts) = interruptible_runtime(2)?;
     let mut outcome = runtime
         .block_on(async {
             tokio::select! {
@@ -95,7 +90,7 @@ fn describe(name: &str, scenario: &Scenario, options: &RunOptions) -> serde_json
     let mut value = serde_json::to_value(scenario).unwrap_or_default();
     if let Some(map) = value.as_object_mut() {
         map.insert("name".to_owned(), name.into());
-        map.insert("generator_threads".to_owned(), options.threads.into());
+        map.insert("generator_threads".to_owned(), options.generator.threads.into());
         map.insert("survive_restarts".to_owned(), options.survive_restarts.into());
     }
     value
@@ -159,7 +154,7 @@ fn measure(
     let gauge = Gauge::new(address, server.data_dir.as_deref());
     let engine = EngineOptions {
         survive_restarts: options.survive_restarts,
-        ..engine_options(scenario, &rooms, address, target.authority(), options.threads)
+        ..engine_options(scenario, &rooms, address, target.authority(), options.generator.threads)
     };
     let veza = Veza::new(
         room_ids,

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_exact_and_the_disturbed_send_nothing() {
+    fn assigns_exact_shares_and_lets_disturbed_connections_not_send() {
         let (seats, streams) = plan("reconnect-storm", &[]);
         assert_eq!(seats.iter().filter(|seat| seat.cut).count(), seats.len() * 9 / 10);
         assert!(streams[0].senders.iter().all(|(connection, _)| !seats[*connection as usize].cut));

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_every_type_can_be_put_over_the_file() {
+    fn overrides_values_of_every_type() {
         let mut layers = Layers::open("rooms-10").expect("built in");
         for text in [
             "load.rate=12.5",

@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_and_bad_ones_explained() {
+    fn parses_addresses_and_explains_bad_ones() {
         let target = Target::parse("http://localhost:9000/").expect("valid");
         assert_eq!(target.to_string(), "http://localhost:9000");
         assert_eq!(Target::parse("http://[::1]:80").expect("valid").authority(), "[::1]:80");

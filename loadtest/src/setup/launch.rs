@@ -91,8 +91,8 @@ impl Server {
         }
         let child = spawned.map_err(|error| {
             format!(
-                "cannot start {}: {error}. Build it with cargo build --release, name it with --server-binary, or give a \
-                 running server's --url",
+                "cannot start {}: {error}. Build it with cargo build --release, name it with --server-binary, or give \
+                 a running server's --url",
                 binary.display()
             )
         })?;
@@ -180,8 +180,8 @@ fn beside_this_program() -> Result<PathBuf, String> {
         return Ok(binary);
     }
     Err(format!(
-        "there is no server at {}. Build it with cargo build --release --workspace, name it with --server-binary, or give \
-         a running server's --url",
+        "there is no server at {}. Build it with cargo build --release --workspace, name it with --server-binary, or \
+         give a running server's --url",
         binary.display()
     ))
 }

@@ -190,7 +190,8 @@ async fn serve_http(mut stream: TcpStream, state: &Mutex<State>) {
     };
     let answer = answer.to_string();
     let reply = format!(
-        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",
+        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{answer}",
         answer.len()
     );
     let _ = stream.write_all(reply.as_bytes()).await;

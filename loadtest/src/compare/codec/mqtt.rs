@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn deliveries_are_read_wherever_the_stream_is_cut() {
+    fn reads_deliveries_at_every_split() {
         let stream =
             b"\x20\x02\x00\x00\x90\x03\x00\x01\x00\x30\x0d\x00\x06room/7hello\x30\x0a\x00\x07room/12y\x40\x02\x00\x09";
         let fresh = || Mqtt { waiting: HashMap::from([(9, 8)]), ..Mqtt::new(5, &[7]) };
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reading_in_place_agrees_with_mqttbytes() {
+    fn agrees_with_mqttbytes_when_reading_in_place() {
         let content = "z".repeat(3000);
         let mut bytes = BytesMut::new();
         Publish::new("room/42", QoS::AtMostOnce, content.as_str()).write(&mut bytes).expect("it is short");

@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_greets_once_and_is_ready_when_the_server_answers_its_ping() {
+    fn is_ready_when_the_server_answers_the_ping() {
         let (mut nats, mut out) = (Nats::new(5, &[0, 17]), Written::default());
         nats.opened(&mut out);
         assert_eq!(receive(&mut nats, &mut out, b"INFO {\"version\":\"2.10\"}\r\n"), [""; 0]);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn deliveries_are_read_wherever_the_stream_is_cut() {
+    fn reads_deliveries_at_every_split() {
         let stream =
             b"INFO {}\r\nPONG\r\nMSG room.1.17 18 _INBOX.9.1 7\r\nhe\r\nllo\r\nMSG room.0.0 1 0\r\n\r\nPING\r\n\
             MSG _INBOX.5.3 0 28\r\n{\"stream\":\"rooms-1\",\"seq\":1}\r\n";

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_libraries_are_where_ejabberdctl_says() {
+    fn finds_libraries_where_ejabberdctl_names_them() {
         let script = "#!/bin/bash\nERL=/usr/bin/erl\nERL_LIBS='/usr/lib/x86_64-linux-gnu'\n";
         assert_eq!(libraries(script), Some(PathBuf::from("/usr/lib/x86_64-linux-gnu")));
         assert_eq!(libraries("ERL_LIBS=\"/opt/lib\""), Some(PathBuf::from("/opt/lib")));

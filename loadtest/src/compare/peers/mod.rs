@@ -85,7 +85,7 @@ impl PeerKind {
         match self {
             Self::Uws => "relays from memory; the ack says that the relay has the message, nothing is kept",
             Self::Mosquitto => {
-                "published with QoS 1, the PUBACK comes from memory; delivered with QoS 0, at most once, nothing is kept"
+                "published with QoS 1, acked from memory; delivered with QoS 0, at most once; it stores nothing"
             }
             Self::Nats => {
                 "the ack comes after fsync; core subscribers get a message without waiting for that, at most once"

@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_compared_by_number() {
+    fn compares_versions_by_number() {
         assert!(parse_version("2.9.10") < Some(VERSION_MIN));
         assert!(parse_version("2.10.27") >= Some(VERSION_MIN));
         assert!(parse_version("10.0.1") >= Some(VERSION_MIN));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_read_between_pings_and_an_error_is_one() {
+    fn reads_messages_between_pings_and_reports_errors() {
         let mut written = Vec::new();
         let mut reader = &b"INFO {}\r\nPING\r\nMSG _INBOX.setup 1 2\r\n{}\r\n"[..];
         assert_eq!(read_message(&mut reader, &mut written), Ok(b"{}".to_vec()));

@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_unexpected_types_do_not_fail_a_frame() {
+    fn accepts_keys_of_unexpected_types() {
         let odd = json!({"type": "ack", "id": null, "data": {"last_seq": {"room_1": 4}, "conversations": {"room_1": 4},
             "message": {"unrelated": true}, "messages": "none"}});
         for (format, message) in both(&odd) {
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_the_wrong_sort_are_refused() {
+    fn refuses_frames_of_the_wrong_type() {
         assert!(Format::Json.decode(false, &[0x80]).is_err());
         assert!(Format::Msgpack.decode(true, b"{}").is_err());
         assert!(Format::Json.decode(true, b"{").is_err());
