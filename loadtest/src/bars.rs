@@ -361,7 +361,7 @@ fn child(arguments: &[String], interrupts: &Interrupts) -> Result<(), String> {
     let (status, said) = subprocess(arguments, interrupts)?;
     // What was cut short is no figure of a round.
     interrupts.check()?;
-    // 1 says that there were violations: the result has been written and says which.
+    // 1 means violations; the result has been written and names them.
     match status.code() {
         Some(0 | 1) => Ok(()),
         Some(_) => Err(said),

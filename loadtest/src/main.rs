@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what was asked; true when no promise was broken.
+/// Executes the command; true when there was no violation.
 fn execute(command: Command) -> Result<bool, String> {
     match command {
         Command::Run(options) => run_scenario(&options),

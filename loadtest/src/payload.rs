@@ -68,7 +68,7 @@ pub enum Reading {
         /// Planned send time, nanoseconds since the epoch of the run.
         planned_ns: u64,
     },
-    /// It names this run, but is not what was sent.
+    /// It names this run, but differs from what was sent.
     Corrupted,
 }
 
@@ -144,7 +144,7 @@ impl PayloadFormat {
         format!("lt-{}-{token}", self.run)
     }
 
-    /// What a content says.
+    /// Reads a content.
     pub fn read(&self, content: &str) -> Reading {
         let mut parts = content.splitn(5, ' ');
         let ours = parts.next() == Some("lt")

@@ -24,7 +24,7 @@ pub enum Spacing {
     Even,
 }
 
-/// What a plan is made of.
+/// The parameters of a plan.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanOptions {
     /// Sends per second by this plan; above 0.

@@ -129,7 +129,7 @@ async fn reports_faults_in_delivery() {
         (Fault::LateAck, &["event_before_ack"]),
         (Fault::Garble, &["corrupted"]),
     ] {
-        // What never comes need not be waited for long.
+        // A short drain is enough for what never arrives.
         let missing = matches!(fault, Fault::Skip | Fault::NoAck);
         let run = run_with(fault, if missing { &["--drain=2s"] } else { &[] }).await;
         assert_eq!(run.status, 1, "{fault:?}: {}{}", run.stdout, run.stderr);

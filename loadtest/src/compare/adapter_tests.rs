@@ -11,7 +11,7 @@ fn format() -> PayloadFormat {
 }
 const ROOM: u32 = 7;
 
-/// Writes down what a protocol reports.
+/// Records what a protocol reports.
 #[derive(Default)]
 struct Notes {
     waiting: BTreeSet<u32>,

@@ -31,7 +31,7 @@ impl Contents {
         Self { format, prefix, slots: vec![Known::default(); SLOTS] }
     }
 
-    /// What a content says.
+    /// Reads a content.
     #[inline]
     pub fn read(&mut self, content: &[u8]) -> Reading {
         let Some(token) = self.token(content) else { return self.read_in_full(content) };

@@ -205,7 +205,7 @@ impl Server {
         let event = Utf8Bytes::from(event);
         let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(subscribers) = rooms.get_mut(room) {
-            // Whoever is gone, or too far behind, is a subscriber no more.
+            // Removes subscribers that have closed or are too far behind.
             subscribers.retain(|queue| queue.try_send(event.clone()).is_ok());
         }
     }

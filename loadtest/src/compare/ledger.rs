@@ -113,7 +113,7 @@ impl Ledger {
         if let Some(known) = self.accounts.get_mut(client.0 as usize) {
             known.unanswered = account.unanswered;
             known.rooms.clear();
-            // What came from whom stays with the connection.
+            // The last numbers of each sender stay with the connection.
             known.rooms.extend(account.rooms.iter().map(|room| RoomAccount {
                 room: room.room,
                 arrived: room.arrived,

@@ -45,8 +45,7 @@ use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
 
-/// How long a peer is given, at least, for what is under way at the end: a slow server is slow, and
-/// what it still has in its queues is not lost.
+/// The shortest drain at the end of a run with a peer: messages in the queues of a slow server are not lost.
 const DRAIN_MIN: Duration = Duration::from_mins(1);
 
 /// The file that `--json` writes.
@@ -56,7 +55,7 @@ struct ComparisonFile<'a> {
     left_out: &'a [LeftOut],
 }
 
-/// Compares, prints, and writes what was asked for; true when our own server broke no promise. The error is for people.
+/// Compares, prints and writes the results; true when our own server has no violation. The error is for people.
 pub fn compare(options: &CompareOptions) -> Result<bool, String> {
     let (name, scenario) = scenario(options)?;
     let mut rounds = Rounds::prepare(options, &name, &scenario)?;

@@ -159,10 +159,10 @@ fn insert_server_answers() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("permissions");
     let mut ports = Ports::new(None);
-    let port = ports.take().expect("a port");
+    let port = ports.reserve().expect("a port");
     let store = Postgres::start(&places, &directory.path().join("postgres"), port, &[]).expect("PostgreSQL starts");
     store.create_database("plain", insert_server::SCHEMA).expect("a database");
-    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.take().expect("a port")));
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.reserve().expect("a port")));
     let options = insert_server::Options { listen, database: store.address("plain"), workers: 1 };
     std::thread::spawn(move || insert_server::serve(&options));
     let deadline = Instant::now() + Duration::from_mins(1);

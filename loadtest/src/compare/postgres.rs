@@ -13,7 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The superuser, and owner of what the peers make.
+/// The superuser, who owns what the peers create.
 pub const USER: &str = "chat";
 /// What to do when its programs are missing.
 pub const INSTALL: &str = "apt-get install postgresql";

@@ -45,7 +45,7 @@ pub struct Rounds<'a> {
     _temporary: Option<TempDir>,
 }
 
-/// What came of all turns.
+/// The results of all turns.
 pub struct Found {
     /// The servers that were measured, with their rounds.
     pub systems: Vec<SystemRuns>,
@@ -170,7 +170,7 @@ impl<'a> Rounds<'a> {
     }
 
     fn peer(&mut self, kind: PeerKind, directory: &Path) -> Result<RunResult, String> {
-        self.ports.give_back();
+        self.ports.release_all();
         let rooms = Rooms::of(self.scenario).rooms.len() as u32;
         let server = kind.start(&mut Ground {
             places: &self.places,

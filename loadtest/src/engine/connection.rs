@@ -122,7 +122,7 @@ impl<S> Connection<S> {
     ) -> io::Result<()> {
         self.close();
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Transport::TCP))?;
-        // A frame waits for nothing: latency is what is measured.
+        // No frame waits for a full packet, because the run measures latency.
         socket.set_tcp_nodelay(true)?;
         if self.slow {
             socket.set_recv_buffer_size(SLOW_BUFFER_BYTES)?;
@@ -154,7 +154,7 @@ impl<S> Connection<S> {
         self.phase = Phase::Opening;
     }
 
-    /// Closes the socket and forgets what was half received or half sent.
+    /// Closes the socket and drops unfinished frames of both directions.
     pub fn close(&mut self) {
         self.socket = None;
         self.phase = Phase::Closed;
@@ -164,7 +164,7 @@ impl<S> Connection<S> {
         self.peer.out.clear();
     }
 
-    /// Takes what it can from `bytes`: the beginning of the stream, or what followed the bytes taken last.
+    /// Consumes whole frames of `bytes`, which follow the bytes consumed last.
     pub fn digest<P: Protocol<State = S>>(
         &mut self,
         protocol: &mut P,
@@ -198,7 +198,7 @@ impl<S> Connection<S> {
     }
 }
 
-/// What came of some bytes.
+/// The result of some bytes.
 #[derive(Debug)]
 pub struct Digest {
     /// How many were taken; the rest is the beginning of something unfinished.
@@ -348,7 +348,7 @@ pub struct Sources {
 impl Sources {
     /// Those of a new run.
     pub fn random() -> Self {
-        // Above 127.0.255.255 and far below the broadcast address, however many connections there are.
+        // Above 127.0.255.255 and far below the broadcast address, for any number of connections.
         Self { first: Ipv4Addr::from(rand::random_range(0x7f01_0000..0x7f80_0000_u32)) }
     }
 

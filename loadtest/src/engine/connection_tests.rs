@@ -80,7 +80,7 @@ impl Bench {
         bench
     }
 
-    /// Begins to open a connection; answers what a server says first.
+    /// Begins to open a connection and returns the server's first bytes.
     fn opening(&mut self, client: usize) -> Vec<u8> {
         let connection = &mut self.connections[client];
         let upgrade = self.protocol.upgrade(&connection.peer);
@@ -102,7 +102,7 @@ impl Bench {
         bytes
     }
 
-    /// A message of the server as it goes over the wire.
+    /// A message of the server in wire format.
     fn frame(&self, message: &Value) -> Vec<u8> {
         let (opcode, bytes) = match self.format {
             Format::Json => (0x81, message.to_string().into_bytes()),
@@ -196,7 +196,8 @@ fn decodes_the_same_at_every_split() {
         let make = || {
             let mut bench = Bench::new(2, format, compression);
             bench.deliver(11, Some(1));
-            // The second connection gets in pieces: a known event, a ping, its own ack and event, another room's event.
+            // The second connection receives in pieces: a known event, a ping, its own ack and event, and another
+            // room's.
             let mine = bench.send(1);
             let first = bench.event(Token { client: ClientIndex(0), number: 0 }, 11);
             let ack = bench.ack(mine, 12);
@@ -316,7 +317,7 @@ fn reports_an_own_event_before_its_ack_on_the_fast_path() {
         let mut bench = Bench::new(3, format, compression);
         let token = bench.send(0);
         let event = bench.event(token, 11);
-        // Others see it first, so the sender's comes to the comparison.
+        // Others receive it first, so the sender's copy takes the fast path.
         bench.feed(1, &event);
         bench.feed(2, &event);
         bench.feed(0, &event);
@@ -379,7 +380,7 @@ fn resumes_from_the_cursor_of_the_fast_path() {
     let command: Value = serde_json::from_slice(&plain).expect("a command");
     assert_eq!(command["data"]["cursors"], json!({"room_1": 20, "room_2": 0}));
     assert!(!bench.protocol.caught_up(&bench.connections[1].peer));
-    // The replay lacks its last event, yet the server says that it is complete.
+    // The replay lacks its last event, but the server sends caught_up.
     let replay = [bench.event(missed[0], 21), bench.event(missed[1], 22)].concat();
     assert!(bench.feed(1, &replay));
     for (room, seq) in [("room_1", 23), ("room_2", 0)] {

@@ -205,13 +205,13 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder for rooms of the given classes, `classes` in all; the last one is that of slow readers.
+    /// A recorder for rooms of `classes` classes in total; the last one is for slow readers.
     pub fn new(class_of_room: Arc<[u8]>, classes: usize) -> Result<Self, String> {
         let slow_class = classes.saturating_sub(1);
         Ok(Self { now: Interval::new(0, classes)?, findings: Findings::default(), class_of_room, slow_class })
     }
 
-    /// Ends the interval that runs and begins number `index` of the given part; answers the ended one.
+    /// Ends the current interval, returns it, and begins number `index` of the given part.
     pub fn turn(&mut self, part: Part, index: u32) -> Result<Interval, String> {
         let next = Interval { part, ..Interval::new(index, self.now.ack.len())? };
         Ok(std::mem::replace(&mut self.now, next))

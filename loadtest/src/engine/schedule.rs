@@ -18,7 +18,7 @@ pub enum Purpose {
 pub struct Stream {
     /// Of what.
     pub purpose: Purpose,
-    /// How many a second, all threads together. In a closed loop it only says that there are some.
+    /// Messages per second of all threads together. In a closed loop only its presence counts.
     pub rate: f64,
     /// Who sends to which room: indices of connections and rooms.
     pub senders: Vec<(u32, u32)>,

@@ -44,7 +44,7 @@ impl Timer {
         Ok(())
     }
 
-    /// It went off: makes the descriptor unreadable again.
+    /// Makes the descriptor unreadable again after the timer has fired.
     pub fn clear(&mut self) -> io::Result<()> {
         self.armed_ns = u64::MAX;
         let mut count = [0; 8];

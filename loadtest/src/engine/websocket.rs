@@ -120,7 +120,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty one; `seed` makes its masking keys differ from others'.
+    /// An empty outbox. `seed` makes its masking keys differ from those of others.
     pub fn new(seed: u64) -> Self {
         // SplitMix64 needs no particular seed.
         Self { bytes: Vec::new(), written: 0, random: seed }
@@ -136,7 +136,7 @@ impl Outbox {
         self.frame(Opcode::Binary, |bytes| bytes.extend_from_slice(payload));
     }
 
-    /// Queues a frame whose content `fill` appends to the bytes it is given.
+    /// Queues a frame. `fill` appends its content.
     pub fn frame(&mut self, opcode: Opcode, fill: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
         // Room for the header that nearly every frame needs: two bytes, a 16-bit length, the key.
@@ -190,7 +190,7 @@ impl Outbox {
         }
     }
 
-    /// Forgets everything: the connection is gone.
+    /// Clears everything, because the connection has closed.
     pub fn clear(&mut self) {
         self.bytes = Vec::new();
         self.written = 0;

@@ -345,7 +345,7 @@ fn cases(options: &FloorOptions) -> Result<(Vec<Shape>, Vec<PostgresShape>), Str
             (Vec::new(), given.batch.iter().map(|batch| PostgresShape { batch: *batch, ..shape.clone() }).collect())
         }
     };
-    // What is wrong with the last case shall not be said after the first has run.
+    // A fault in the last case is reported before the first one runs.
     found.0.iter().try_for_each(Shape::validate)?;
     found.1.iter().try_for_each(PostgresShape::validate)?;
     Ok(found)

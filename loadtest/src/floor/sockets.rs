@@ -42,8 +42,8 @@ const GATHERED_BYTES_MAX: usize = 256 * 1024;
 /// Pieces of a backlog in one vectored write.
 const PIECES_MAX: usize = 64;
 /// If no client has connected by then, the process that started the server is gone.
-const LONELY: Duration = Duration::from_secs(30);
-/// What the server process says first, before its address.
+const FIRST_CONNECTION_MAX: Duration = Duration::from_secs(30);
+/// What the server process prints before its address.
 const LISTENING: &str = "listening ";
 
 const LISTENER: Token = Token(usize::MAX);
@@ -68,7 +68,7 @@ pub struct ServerOptions {
     pub core: Option<usize>,
 }
 
-/// Runs as the server process: says its address on stdout and serves until the last connection has gone.
+/// Runs as the server process: prints its address to stdout and serves until the last connection closes.
 ///
 /// # Errors
 /// What failed.
@@ -130,7 +130,7 @@ impl ServerProcess {
             .map_err(|error| format!("cannot start the floor's server: {error}"))?;
         let mut line = String::new();
         if let Some(stdout) = child.stdout.take() {
-            // Without a line its end says why; it closes its output when it ends.
+            // If there is no line, the process has ended, and its exit status says why.
             let _ = BufReader::new(stdout).read_line(&mut line);
         }
         match line.trim_end().strip_prefix(LISTENING).and_then(|address| address.parse().ok()) {
@@ -158,45 +158,45 @@ impl Drop for ServerProcess {
     }
 }
 
-/// Serves until the last connection has gone.
+/// Serves until the last connection closes.
 ///
 /// # Errors
 /// When the poller or the listener fails; a connection's fault ends that connection.
 pub fn serve(listener: std::net::TcpListener, options: &ServerOptions) -> Result<(), String> {
-    let words = |error: io::Error| format!("the floor's server: {error}");
-    listener.set_nonblocking(true).map_err(words)?;
+    let describe = |error: io::Error| format!("the floor's server: {error}");
+    listener.set_nonblocking(true).map_err(describe)?;
     let mut listener = TcpListener::from_std(listener);
-    let mut poll = Poll::new().map_err(words)?;
+    let mut poll = Poll::new().map_err(describe)?;
     let mut events = Events::with_capacity(1024);
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE).map_err(words)?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE).map_err(describe)?;
     let mut server = Server::new(options);
     let mut scratch = vec![0; READ_BYTES].into_boxed_slice();
-    let mut anybody = false;
+    let mut connected = false;
     loop {
-        match poll.poll(&mut events, (!anybody).then_some(LONELY)) {
+        match poll.poll(&mut events, (!connected).then_some(FIRST_CONNECTION_MAX)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(words(error)),
-            Ok(()) if !anybody && events.is_empty() => {
+            Err(error) => return Err(describe(error)),
+            Ok(()) if !connected && events.is_empty() => {
                 return Err("the floor's server: no client has connected".to_owned());
             }
             Ok(()) => {}
         }
         for event in &events {
             if event.token() == LISTENER {
-                server.accept(&listener, &poll).map_err(words)?;
-                anybody = true;
+                server.accept(&listener, &poll).map_err(describe)?;
+                connected = true;
             } else {
                 server.handle(event, &mut scratch);
             }
         }
         server.end_turn(&mut scratch);
-        if anybody && server.open == 0 {
+        if connected && server.open == 0 {
             return Ok(());
         }
     }
 }
 
-/// Bytes on their way to one socket: shared, and how many of them have gone.
+/// Shared bytes for one socket, and how many of them are written.
 struct Piece {
     bytes: Rc<[u8]>,
     gone: usize,
@@ -285,7 +285,7 @@ impl Server {
         }
     }
 
-    /// Sends on what was gathered, and reads what had to wait, when it no longer has to.
+    /// Sends the collected messages, and reads again from connections that had to wait.
     fn end_turn(&mut self, scratch: &mut [u8]) {
         self.send_gathered();
         while self.congested == 0
@@ -338,7 +338,7 @@ impl Server {
         self.connections[index].partial.extend_from_slice(rest);
     }
 
-    /// The client waits for the answer before it says anything else, so there is nothing behind the greeting.
+    /// The client waits for the answer before it sends anything else, so nothing follows the greeting.
     fn greet(&mut self, index: usize, bytes: &[u8]) {
         let connection = &mut self.connections[index];
         connection.partial.extend_from_slice(bytes);
@@ -389,7 +389,8 @@ impl Server {
         self.rooms[room].members = members;
     }
 
-    /// Writes at once, unless something waits already; what the socket does not take is shared with other backlogs.
+    /// Writes immediately, unless there is a backlog. Bytes that the socket does not accept are shared with other
+    /// backlogs.
     fn send(&mut self, index: usize, bytes: &[u8], shared: &mut Option<Rc<[u8]>>) {
         let connection = &mut self.connections[index];
         let Some(stream) = &mut connection.stream else { return };

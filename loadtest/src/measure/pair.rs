@@ -29,7 +29,7 @@ pub struct Used {
 }
 
 impl Used {
-    /// Adds what was used at another time.
+    /// Adds the use of another period.
     pub fn add(&mut self, other: Self) {
         self.server_us += other.server_us;
         self.store_us += other.store_us;

@@ -253,7 +253,7 @@ impl ProcessMeter {
         Self::filtered(vec![i32::try_from(std::process::id()).unwrap_or(i32::MAX)], Filter::Roots)
     }
 
-    /// Goes on with other roots, as after a restart of the server; totals keep what was used before.
+    /// Continues with other roots, as after a restart of the server. Totals keep the earlier use.
     pub fn follow(&mut self, roots: Vec<i32>) {
         self.roots = roots;
     }
@@ -316,7 +316,7 @@ impl Sample {
         Spent {
             wall,
             cpu: Duration::from_nanos(spent.cpu_ns),
-            // Ticks may round it over what was used in all.
+            // Rounded ticks may exceed the total use.
             system: Duration::from_nanos(spent.system_ns.min(spent.cpu_ns)),
             voluntary_switches: spent.voluntary,
             involuntary_switches: spent.involuntary,

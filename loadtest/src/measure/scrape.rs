@@ -19,7 +19,7 @@ const COMMIT: &str = "chat_server_commit_duration_seconds";
 const ENCODINGS: &str = "chat_server_event_encodings_total";
 const EVENTS: &str = "chat_server_events_published_total";
 
-/// The stages in the order in which a message goes through them; others follow in alphabetic order.
+/// The stages in the order of a message; others follow in alphabetic order.
 const STAGE_ORDER: [&str; 8] =
     ["decode", "cross_core", "commit_queue", "commit", "fan_out", "socket_write", "ack", "delivery"];
 

@@ -45,7 +45,7 @@ fn adds_shards_and_subtracts_the_earlier_page() {
     assert!(close(side.batch_size["mean"], 12.0));
     assert!(close(side.batch_size["p50"], 8.0));
     assert!(close(side.batch_size["p90"], 64.0));
-    // The 99.9th is above every bound; the last finite one is what is known.
+    // The 99.9th is above every bound, so the last finite bound is the best estimate.
     assert!(close(side.batch_size["p99_9"], 64.0));
     assert!(side.commit_us.is_empty(), "this page has no commit times");
     assert!(close(side.encodes_per_event.unwrap(), 1.0));

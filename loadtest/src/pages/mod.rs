@@ -36,7 +36,7 @@ use ask::{Direct, Tally, ThroughServer, ask_all};
 use chat_server::storage::connect::Target;
 use clap::Args;
 use fill::{Fill, Filled};
-use kinds::{Kind, Question, Sights};
+use kinds::{Kind, Question, Samples};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use report::{Measured, PagesReport};
@@ -196,7 +196,7 @@ async fn filled(options: &PagesOptions, directory: &Path, interrupts: &Interrupt
         return Ok(mark);
     }
     let (server, api) = start(options, directory).await?;
-    let accounts = sign_in().enter_all(&api, options.users, SETUP_CONCURRENCY, options.quiet).await?;
+    let accounts = sign_in().sign_in_all(&api, options.users, SETUP_CONCURRENCY, options.quiet).await?;
     interrupts.check()?;
     let plans = town::rooms(options.users);
     let how = Preparation { prefix: PREFIX, concurrency: SETUP_CONCURRENCY, quiet: options.quiet };
@@ -232,7 +232,7 @@ async fn measure(
     let (server, api) = start(options, directory).await?;
     let target = database(&server);
     let superuser = target.connect_as_login().await.map_err(|error| error.to_string())?;
-    let sights = Sights::look(&superuser, &mark.rooms, &mark.users).await?;
+    let samples = Samples::read(&superuser, &mark.rooms, &mark.users).await?;
     let mut readers: Vec<Account> = Vec::new();
     for index in [town::READER, town::AWAY, town::STRANGER] {
         readers.push(sign_in().login(&api, sign_in().username(index)).await?);
@@ -253,7 +253,7 @@ async fn measure(
     let bar = progress::bar(options.quiet, (wanted.len() * options.concurrency.len()) as u64, "kinds of pages");
     for (index, kind) in wanted.iter().enumerate() {
         let mut random = SmallRng::seed_from_u64(options.seed.wrapping_add(index as u64));
-        let mut questions: Vec<Question> = (0..options.requests).map(|_| (kind.ask)(&sights, &mut random)).collect();
+        let mut questions: Vec<Question> = (0..options.requests).map(|_| (kind.ask)(&samples, &mut random)).collect();
         if kind.second_page {
             questions = second_pages(&mut through_server[0], questions, options.seconds).await?;
         }
@@ -269,7 +269,7 @@ async fn measure(
     Ok(())
 }
 
-/// Asks for the first pages and makes the questions for those that follow; where nothing follows, there is no question.
+/// Requests the first pages and derives the questions for the following ones, where there are any.
 async fn second_pages(asker: &mut ThroughServer, first: Vec<Question>, seconds: u32) -> Result<Vec<Question>, String> {
     let until = Instant::now() + Duration::from_secs(u64::from(seconds));
     let mut cursors: HashMap<String, Option<serde_json::Value>> = HashMap::new();
@@ -291,7 +291,7 @@ async fn second_pages(asker: &mut ThroughServer, first: Vec<Question>, seconds: 
     Ok(second)
 }
 
-/// What one kind came to, with so many requests at once.
+/// The result of one kind with one number of concurrent requests.
 struct Figures {
     server: Tally,
     bare: Tally,

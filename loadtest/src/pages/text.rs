@@ -186,7 +186,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// One that writes what this seed says.
+    /// A writer of the texts of this seed.
     pub fn new(seed: u64) -> Self {
         let mut sum = 0.0;
         let mut shares: Vec<f64> = (1..=WORDS)

@@ -202,7 +202,7 @@ impl Town {
                 sum
             })
             .collect();
-        // Two years, whatever the number of messages.
+        // Two years, for any number of messages.
         let step_us = (2 * 365 * 86_400 * 1_000_000) / (messages.max(1) as i64);
         Self {
             rooms: places.iter().map(|_| RoomState::default()).collect(),

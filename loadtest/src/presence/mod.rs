@@ -124,7 +124,7 @@ async fn measure(
     let most = options.watchers.iter().copied().max().unwrap_or(0);
     let all = options.users + most;
     let sign_in = SignIn { prefix: PREFIX.to_owned(), password: PASSWORD.to_owned() };
-    let accounts = sign_in.enter_all(&api, all, SETUP_CONCURRENCY, options.quiet).await?;
+    let accounts = sign_in.sign_in_all(&api, all, SETUP_CONCURRENCY, options.quiet).await?;
     let name = format!("crowd-of-{all}");
     let plan = RoomPlan { class: 0, name, kind: RoomKind::PublicRoom, members: (0..all).collect() };
     let how = Preparation { prefix: PREFIX, concurrency: SETUP_CONCURRENCY, quiet: options.quiet };

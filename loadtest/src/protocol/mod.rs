@@ -70,7 +70,7 @@ pub trait Protocol {
     /// A whole message arrived.
     fn message<S: Sink>(&mut self, peer: &mut Peer<Self::State>, message: Message<'_>, sink: &mut S);
 
-    /// Takes frames it knows from the beginning of `bytes`, raw as they came from the socket, and answers how many
+    /// Consumes known frames at the beginning of `bytes`, raw from the socket, and returns how many
     /// bytes it took. Called before the frames are parsed, only on a ready connection and at the beginning of a frame.
     fn fast<S: Sink>(&mut self, _peer: &mut Peer<Self::State>, _bytes: &[u8], _sink: &mut S) -> usize {
         0
@@ -84,7 +84,7 @@ pub trait Protocol {
         false
     }
 
-    /// The connection is gone.
+    /// The connection has closed.
     fn lost(&mut self, _peer: &mut Peer<Self::State>) {}
 
     /// Commands other than messages that this connection has sent and that wait for their answer.
@@ -102,7 +102,7 @@ pub trait Protocol {
         true
     }
 
-    /// Tells the shared checkers what the connection's state knows and they do not yet.
+    /// Reports to the shared checkers what only the connection's state knows.
     fn sync(&mut self, _peer: &mut Peer<Self::State>) {}
 }
 
@@ -143,7 +143,7 @@ pub struct Message<'a> {
     pub text: bool,
     /// Its content.
     pub payload: &'a [u8],
-    /// The frame as it came, header included; empty when it came in fragments.
+    /// The raw frame with its header; empty for a message in fragments.
     pub frame: &'a [u8],
 }
 
@@ -156,7 +156,7 @@ pub struct Publish {
     pub room: u32,
     /// When it was planned, nanoseconds on the engine's clock; part of the content.
     pub planned_ns: u64,
-    /// It may have been received before: the connection was lost before its answer came.
+    /// The server may have received it before: the connection was lost before its answer arrived.
     pub repeated: bool,
 }
 
@@ -175,7 +175,7 @@ impl Action {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Typing, Self::MarkRead, Self::GetHistory];
 
-    /// It gets no answer.
+    /// The server does not answer it.
     pub fn is_silent(self) -> bool {
         self == Self::Typing
     }
@@ -217,7 +217,7 @@ pub trait Sink {
     /// A command other than a message was refused.
     fn error(&mut self, code: &str);
 
-    /// The server said that the connection lags.
+    /// The server sent the connection `lagging`.
     fn lagging(&mut self);
 
     /// The server sent the connection a reset, so it must read the history.

@@ -47,7 +47,7 @@ pub fn report(options: &ReportOptions) -> Result<(), String> {
             Contents::Systems(found) => systems.extend(found),
         }
     }
-    tell_apart(&mut runs, &stems);
+    label_by_file(&mut runs, &stems);
     if !systems.is_empty() && !runs.is_empty() {
         return Err(
             "some of the files are comparisons and some are single runs; report on each kind separately".to_owned()
@@ -78,7 +78,7 @@ pub fn report(options: &ReportOptions) -> Result<(), String> {
 }
 
 /// Runs of one scenario have one label; their files' names say which is which.
-fn tell_apart(runs: &mut [RunResult], stems: &[String]) {
+fn label_by_file(runs: &mut [RunResult], stems: &[String]) {
     let labels: Vec<String> = runs.iter().map(|run| run.label.clone()).collect();
     for (run, stem) in runs.iter_mut().zip(stems) {
         if labels.iter().filter(|label| **label == run.label).count() > 1 || run.label.is_empty() {
@@ -87,7 +87,7 @@ fn tell_apart(runs: &mut [RunResult], stems: &[String]) {
     }
 }
 
-/// Writes a page and says where.
+/// Writes a page and prints its path.
 pub fn write_page(path: &Path, page: Page) -> Result<(), String> {
     let html = page.into_html().map_err(|error| error.to_string())?;
     std::fs::write(path, html).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn labels_runs_of_one_scenario_by_their_files() {
         let mut runs = [fixtures::run("rooms-10", 1.0), fixtures::run("rooms-10", 1.0), fixtures::run("idle", 1.0)];
-        tell_apart(&mut runs, &["before".to_owned(), "after".to_owned(), "other".to_owned()]);
+        label_by_file(&mut runs, &["before".to_owned(), "after".to_owned(), "other".to_owned()]);
         assert_eq!(runs.map(|run| run.label), ["before", "after", "idle"]);
     }
 

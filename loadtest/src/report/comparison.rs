@@ -68,11 +68,11 @@ impl Spread {
 pub struct SystemSummary {
     /// Its name.
     pub name: String,
-    /// Its version, when it said so.
+    /// Its version, if it reported one.
     pub version: String,
     /// What its acknowledgements promise.
     pub durability: String,
-    /// Whether what was acknowledged survives a crash.
+    /// Whether acknowledged messages survive a crash.
     pub durable: bool,
     /// How many rounds it had.
     pub rounds: usize,
@@ -103,7 +103,7 @@ impl ComparisonRow {
 /// Systems side by side.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
-    /// The systems, in the order they were given; ratios are to the first.
+    /// The systems in the order of the command line; ratios are to the first.
     pub systems: Vec<SystemSummary>,
     /// Their figures.
     pub rows: Vec<ComparisonRow>,
@@ -147,7 +147,7 @@ fn summarize(SystemRuns { system: name, runs }: &SystemRuns) -> SystemSummary {
     }
 }
 
-/// Whether an acknowledgement outlives a crash: only what is on disk does.
+/// Whether an acknowledged message survives a crash: only one on disk does.
 pub fn is_durable(durability: &str) -> bool {
     durability.trim_start().starts_with("fsync")
 }

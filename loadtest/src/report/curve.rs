@@ -12,7 +12,7 @@ pub const TIMELINE_POINTS_MAX: usize = 600;
 
 /// The percentile curve of a histogram: `(1/(1−p), microseconds)`, from the fastest value to the slowest.
 ///
-/// It ends where one value in all is beyond it: further right a histogram of this size says nothing.
+/// It ends where only one value is beyond it: further right a histogram of this size has no information.
 pub fn percentile_curve(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
     let count = histogram.len();
     if count == 0 {

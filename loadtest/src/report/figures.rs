@@ -45,7 +45,7 @@ pub enum Better {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Group {
-    /// What got through.
+    /// Throughput.
     Throughput,
     /// Until the acknowledgement.
     Ack,
@@ -57,7 +57,7 @@ pub enum Group {
     Cpu,
     /// Memory.
     Memory,
-    /// What the server says about itself.
+    /// The server's own metrics.
     Server,
     /// What went wrong.
     Faults,

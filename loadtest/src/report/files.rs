@@ -33,7 +33,7 @@ pub enum FileError {
         error: serde_json::Error,
     },
     /// It is JSON of another program.
-    #[error("{path} is no result of `loadtest run --json`: {reason}")]
+    #[error("{path} is not a result of `loadtest run --json`: {reason}")]
     Foreign {
         /// Which.
         path: PathBuf,

@@ -17,7 +17,7 @@ pub fn count(value: u64) -> String {
     HumanCount(value).to_string()
 }
 
-/// A time given in microseconds.
+/// A time in microseconds.
 pub fn micros(us: f64) -> String {
     // The bounds are where three digits round up to the next unit.
     match us {
@@ -40,7 +40,7 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// An amount of memory given in bytes.
+/// An amount of memory in bytes.
 pub fn bytes(bytes: f64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let sign = if bytes < 0.0 { "-" } else { "" };

@@ -218,7 +218,7 @@ impl Page {
         let title = text_html(&self.title);
         let mut html = String::new();
         let mut rest = TEMPLATE;
-        // In the template's order, each looked for only after the one before: what is put in is never searched.
+        // In the template's order, each searched after the one before, so inserted text is never searched.
         for (marker, content) in
             [("{{title}}", title.as_str()), ("{{style}}", STYLE), ("{{data}}", &data), ("{{script}}", SCRIPT)]
         {

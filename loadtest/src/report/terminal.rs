@@ -10,7 +10,7 @@ use std::fmt;
 
 /// The width that everything fits into.
 const COLUMNS: usize = 100;
-/// Above this, the generator's own delays are part of what was measured, microseconds.
+/// Above this, in microseconds, the generator's own delays affect the measurement.
 const SEND_LAG_P99_MAX_US: u64 = 5_000;
 
 /// A run, as it is printed.
@@ -54,7 +54,7 @@ pub fn machine_line(machine: &Machine) -> String {
     format!("{} · {}", hardware(machine), software(machine))
 }
 
-/// What the machine is made of.
+/// The machine in one line.
 fn hardware(machine: &Machine) -> String {
     let cores = format!("{} core{}", machine.cores, if machine.cores == 1 { "" } else { "s" });
     let parts = [machine.cpu.clone(), cores, bytes(machine.memory_bytes as f64)];
@@ -113,7 +113,7 @@ pub fn notes(run: &RunResult) -> Vec<String> {
         ));
     }
     if run.interrupted {
-        notes.push("interrupted: this is what was measured until then".to_owned());
+        notes.push("interrupted: the figures are of the time before that".to_owned());
     }
     notes.extend(run.notes.iter().cloned());
     notes
@@ -146,7 +146,7 @@ impl fmt::Display for Summary<'_> {
 fn write_counts(f: &mut fmt::Formatter<'_>, run: &RunResult) -> fmt::Result {
     let counts = &run.counts;
     let mut rates = table(&["", "total", "per second"]);
-    // Totals include what came in after sending had ended; rates do not.
+    // Totals include what arrived after the end of sending; rates do not.
     let window = run.window();
     let all = [
         ("sent", counts.sent, Some(window.sent)),

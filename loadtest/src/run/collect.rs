@@ -88,7 +88,7 @@ impl Collected {
         Ok(())
     }
 
-    /// Nothing more will come: what waits is as whole as it gets.
+    /// Nothing more will arrive: merges the seconds that are still incomplete.
     pub fn end(&mut self) -> Result<(), String> {
         while let Some((_, (interval, _))) = self.waiting.pop_first() {
             self.whole(&interval)?;
@@ -131,7 +131,7 @@ impl Collected {
     fn add_histograms(&mut self, interval: &Interval) -> Result<(), String> {
         let (ack, delivery) = (sum(&interval.ack, 2)?, sum(&interval.delivery, 2)?);
         match self.histograms.last_mut() {
-            // The second in which sending ended is handed in twice: what came before and what came after.
+            // The second in which sending ended is reported twice: the part before and the part after.
             Some(last) if last.at_s == interval.index => {
                 let merged = last.ack.add(&ack).and_then(|()| last.delivery.add(&delivery));
                 merged.map_err(|error| format!("cannot merge histograms: {error}"))?;

@@ -41,8 +41,8 @@ impl Group {
         (now.processes() > 0).then(|| Self { meter, before: now.clone(), start: now.clone(), last: now })
     }
 
-    /// Cores used since the last look.
-    fn look(&mut self) -> f64 {
+    /// Cores used since the last sample.
+    fn sample(&mut self) -> f64 {
         let now = self.meter.sample();
         let cores = now.since(&self.last).cores();
         self.last = now;
@@ -62,7 +62,7 @@ pub struct Gauge {
     bytes_per_connection: Option<f64>,
 }
 
-/// Between two looks at the server's memory there must be so many connections: what it has in whole pages, and
+/// Between two samples of the server's memory there must be so many connections: what it has in whole pages, and
 /// allocates ahead, would be more than what they take.
 const MEMORY_CONNECTIONS_MIN: usize = 100;
 
@@ -103,7 +103,7 @@ impl Gauge {
     /// So many connections are open, others follow: enough that what the server sets up once has been set up.
     pub fn some_connected(&mut self, connections: usize) {
         if let Some(server) = &mut self.server {
-            server.look();
+            server.sample();
             self.some_connected = Some((connections, server.last.anonymous_bytes()));
         }
     }
@@ -111,7 +111,7 @@ impl Gauge {
     /// All connections are open, nothing is sent yet.
     pub async fn connected(&mut self, api: Option<&Api>, connections: usize) {
         if let Some(server) = &mut self.server {
-            server.look();
+            server.sample();
             let now = (connections, server.last.anonymous_bytes());
             self.bytes_per_connection = self.some_connected.and_then(|before| slope(before, now));
         }
@@ -123,13 +123,13 @@ impl Gauge {
     /// Sending begins: [`usage`](Self::usage) counts from here.
     pub fn begin(&mut self) {
         for group in [&mut self.server, &mut self.store, &mut self.generator].into_iter().flatten() {
-            group.look();
+            group.sample();
             group.start = group.last.clone();
         }
     }
 
     /// Another second has passed, or sending has ended.
-    pub fn look(&mut self) -> Cores {
+    pub fn sample(&mut self) -> Cores {
         // A server that was restarted is another process.
         if let Some(server) = &mut self.server
             && server.last.processes() == 0
@@ -137,13 +137,14 @@ impl Gauge {
         {
             server.meter.follow(pids);
         }
-        let look = |group: &mut Option<Group>| group.as_mut().map_or(0.0, Group::look);
-        let (server, store, generator) = (look(&mut self.server), look(&mut self.store), look(&mut self.generator));
+        let sample = |group: &mut Option<Group>| group.as_mut().map_or(0.0, Group::sample);
+        let (server, store, generator) =
+            (sample(&mut self.server), sample(&mut self.store), sample(&mut self.generator));
         let server_rss_bytes = self.server.as_ref().map_or(0, |server| server.last.rss_bytes());
         Cores { server, store, generator, server_rss_bytes }
     }
 
-    /// What was used from [`begin`](Self::begin) to the last look. `work` must be of the same time, or its shares of
+    /// What was used from [`begin`](Self::begin) to the last sample. `work` must be of the same time, or its shares of
     /// the CPU are wrong.
     pub fn usage(&self, work: Work) -> Usage {
         let usage = |group: &Option<Group>| {
@@ -158,7 +159,7 @@ impl Gauge {
         }
     }
 
-    /// What the server says about the run.
+    /// The server's own metrics of the run.
     pub async fn server_side(&self, api: &Api) -> Option<ServerSide> {
         scrape(api).await?.since(self.metrics_before.as_ref()?)
     }
@@ -199,7 +200,7 @@ mod tests {
         let used = |gauge: &Gauge| gauge.usage(Work { acked: 10, delivered: 0 }).generator.expect("this program");
         assert!(used(&gauge).cpu_s.abs() < f64::EPSILON, "what was used before does not count");
         burn(&mut gauge);
-        gauge.look();
+        gauge.sample();
         let at_the_end = used(&gauge);
         assert!(at_the_end.cpu_s >= 0.1, "{at_the_end:?}");
         assert!((at_the_end.cpu_us_per_message - at_the_end.cpu_s * 1e5).abs() < 1e-3, "{at_the_end:?}");

@@ -89,7 +89,7 @@ pub(super) fn storm(
         // Rate and CPU are of the same time; log-ins that are done later count as done, but in neither.
         let window = Window { other_commands: tally.other_commands, ..Window::default() };
         let seconds = start.elapsed().as_secs_f64();
-        gauge.look();
+        gauge.sample();
         let last = async {
             while let Some(finished) = under_way.join_next().await {
                 take(finished, &mut tally);

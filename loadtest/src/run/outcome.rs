@@ -30,7 +30,7 @@ pub(super) fn rfc3339(time: SystemTime) -> String {
 }
 
 /// The result of a driven run.
-pub(super) fn put_together(
+pub(super) fn assemble(
     scenario: &Scenario,
     driven: Driven,
     gauge: &mut Gauge,

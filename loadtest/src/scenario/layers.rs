@@ -14,7 +14,7 @@ pub struct Override {
     pub key: String,
     /// The value.
     pub value: Value,
-    /// The option it came from.
+    /// Its option on the command line.
     pub origin: String,
 }
 
@@ -28,7 +28,7 @@ impl Override {
     }
 }
 
-/// The layers of a scenario: a file, and what goes over it.
+/// The layers of a scenario: a file and its overrides.
 #[derive(Debug)]
 pub struct Layers {
     name: String,
@@ -120,7 +120,7 @@ fn put(table: &mut Table, parts: &[String], value: &Value) -> Result<(), String>
     }
 }
 
-/// Reads a scenario; the error names the key and where it came from.
+/// Reads a scenario; the error names the key and its origin.
 fn read(table: &Table, origin: &str) -> Result<Scenario, String> {
     serde_path_to_error::deserialize(Value::Table(table.clone()))
         .map_err(|error| format!("{origin}: {}: {}", error.path(), error.inner().message()))

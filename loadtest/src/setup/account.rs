@@ -7,7 +7,7 @@ use crate::progress;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-/// Everybody's password where no other is given, of every server that a run starts.
+/// The default password of all users.
 pub const PASSWORD: &str = "load-Test_7-harbour-evening";
 /// Users registered and rooms made at once by the measurements that are not about load.
 pub const SETUP_CONCURRENCY: u32 = 8;
@@ -89,7 +89,7 @@ impl SignIn {
     }
 
     /// Signs `users` users in, a few at a time, in order of index.
-    pub async fn enter_all(
+    pub async fn sign_in_all(
         &self,
         api: &Api,
         users: u32,

@@ -77,7 +77,7 @@ pub enum ApiError {
         /// The reason.
         reason: String,
     },
-    /// The server said no.
+    /// The server refused.
     Refused {
         /// The call.
         call: String,

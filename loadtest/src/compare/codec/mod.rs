@@ -14,7 +14,7 @@ pub mod nats;
 pub mod relay;
 pub mod xmpp;
 
-/// What a server said.
+/// A message of a server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Incoming<'a> {
     /// The connection is in its rooms and can publish.
@@ -30,7 +30,7 @@ pub enum Incoming<'a> {
         /// Its content as it arrived.
         content: &'a [u8],
     },
-    /// The server said what no codec can go on from.
+    /// The server sent something after which the codec cannot continue.
     Failed(String),
 }
 

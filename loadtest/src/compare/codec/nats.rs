@@ -155,7 +155,7 @@ fn message_line(line: &[u8]) -> Option<(u32, usize, &[u8])> {
     (length <= CONTENT_BYTES_MAX).then_some((sid, length, subject))
 }
 
-/// What the reply to a published message says: `{"stream":"rooms-3","seq":17}`, or `{"error":{…},…}`.
+/// The reply to a published message: `{"stream":"rooms-3","seq":17}`, or `{"error":{…},…}`.
 fn acknowledgement<'a>(subject: &[u8], content: &[u8]) -> Incoming<'a> {
     let published = memchr::memrchr(b'.', subject).and_then(|dot| whole_number(&subject[dot + 1..]));
     let Some(published) = published else {

@@ -75,7 +75,8 @@ fn libraries(script: &str) -> Option<PathBuf> {
 pub fn start(ground: &mut Ground<'_>) -> Result<Running, String> {
     let parts = find(ground.places)?;
     let owner = unprivileged(&["ejabberd", "nobody"])?;
-    let store = Postgres::start(ground.places, &ground.directory.join("postgres"), ground.ports.take()?, ground.cores)?;
+    let store =
+        Postgres::start(ground.places, &ground.directory.join("postgres"), ground.ports.reserve()?, ground.cores)?;
     store.create_database(DATABASE, &parts.schema)?;
     // One user per connection. With plain passwords logging in costs one look-up, not 4,096 rounds of SCRAM.
     let users = format!(

@@ -100,7 +100,7 @@ impl PeerKind {
     /// Whether it can be started here.
     ///
     /// # Errors
-    /// With what is missing and how to install it.
+    /// Names what is missing and the command that installs it.
     pub fn find(self, places: &Places) -> Result<(), Missing> {
         match self {
             Self::Uws => uws::find(places).map(drop),

@@ -30,7 +30,7 @@ pub fn start(ground: &mut Ground<'_>) -> Result<Running, String> {
     command.arg("-c").arg(&path);
     let mut server = Child::start("mosquitto", command, &ground.directory.join("mosquitto.log"), ground.cores)?;
     server.wait_until_listening(address)?;
-    // Mosquitto has one thread, whatever it is given.
+    // Mosquitto always has one thread.
     Ok(Running { address, version: version(&program), workers: Some(1), server, store: None })
 }
 

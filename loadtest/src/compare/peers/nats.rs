@@ -40,7 +40,7 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// Starts the server and makes the streams.
+/// Starts the server and creates the streams.
 ///
 /// # Errors
 /// When it does not start, or refuses a stream.

@@ -37,8 +37,8 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    /// Closes a connection and forgets what was half done on it.
-    pub(super) fn forget(&mut self, slot: usize) {
+    /// Closes a connection and drops its unfinished work.
+    pub(super) fn drop_connection(&mut self, slot: usize) {
         let Slot { connection, was_ready, .. } = &mut self.slots[slot];
         if connection.phase == Phase::Ready {
             self.recorder.now.tally.lost += 1;
@@ -51,7 +51,7 @@ impl<P: Protocol> Worker<P> {
     pub(super) fn lose(&mut self, slot: usize, lost: &Lost) {
         let now_ns = self.place.clock.now_ns();
         let ready = self.slots[slot].connection.phase == Phase::Ready;
-        self.forget(slot);
+        self.drop_connection(slot);
         let Slot { connection, was_ready, pause_ns, retry_after_ms, refused, cut, .. } = &mut self.slots[slot];
         let client = connection.peer.client.0;
         if lost.unauthorized {

@@ -14,12 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, SyncSender};
 
-/// The main thread has said something.
+/// The main thread has sent a command.
 pub(in crate::engine) const WAKER: mio::Token = mio::Token(usize::MAX - 1);
 pub(super) const TIMER: mio::Token = mio::Token(usize::MAX - 2);
 /// Bytes read at once.
 pub(super) const BUFFER_BYTES: usize = 256 * 1024;
-/// A connection with more unwritten bytes than this is not given more.
+/// A connection with more unwritten bytes than this gets no further frames.
 pub(super) const UNWRITTEN_MAX: usize = 64 * 1024;
 /// Between two looks at things that need no hurry.
 pub(super) const TICK_NS: u64 = 10_000_000;
@@ -67,7 +67,7 @@ pub(super) struct Slot<S> {
 
 impl<S: Send> Slot<S> {
     /// What a connection that was lost still lacks; `None` for one that is where it was, or never was anywhere.
-    pub(super) fn lacks<P: Protocol<State = S>>(&self, protocol: &P) -> Option<&'static str> {
+    pub(super) fn missing<P: Protocol<State = S>>(&self, protocol: &P) -> Option<&'static str> {
         match self.connection.phase {
             _ if !self.was_ready => None,
             Phase::Ready if !self.connection.peer.reopened || protocol.caught_up(&self.connection.peer) => None,

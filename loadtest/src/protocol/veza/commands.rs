@@ -144,8 +144,8 @@ impl VezaProtocol {
     pub(super) fn refused<S: Sink>(&mut self, peer: &mut Peer<VezaState>, frame: Frame<'_>, sink: &mut S) {
         let client = peer.client;
         let code = frame.data.code.map_or_else(|| "(no code)".to_owned(), |code| code.0.into_owned());
-        let words = match frame.data.message {
-            Some(MessageField::Words(words)) => words.into_owned(),
+        let text = match frame.data.message {
+            Some(MessageField::Text(words)) => words.into_owned(),
             _ => String::new(),
         };
         match frame.id {
@@ -173,12 +173,12 @@ impl VezaProtocol {
                 if let Some(room) = self.history_room(&word) {
                     self.recovery_ended(peer, room);
                 }
-                sink.violation(Kind::ResumeRefused, || format!("client {}: {word} refused: {code} {words}", client.0));
+                sink.violation(Kind::ResumeRefused, || format!("client {}: {word} refused: {code} {text}", client.0));
             }
             None => {
                 sink.error(&code);
                 sink.violation(Kind::Protocol, || {
-                    format!("client {}: an error without an id: {code} {words}", client.0)
+                    format!("client {}: an error without an id: {code} {text}", client.0)
                 });
             }
         }

@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 
 /// Bytes of frames that all rooms of a thread may keep.
 const LOG_BYTES: usize = 64 * 1024 * 1024;
-/// Least and most of it that one room gets.
+/// Least and most of it for one room.
 const ROOM_BYTES: (usize, usize) = (64 * 1024, 8 * 1024 * 1024);
 /// Most forms of one event.
 const FORMS_MAX: usize = 6;

@@ -36,7 +36,7 @@ pub struct VezaOptions {
     pub checks: bool,
 }
 
-/// Locks a mutex; a panic elsewhere does not hide what was found until then.
+/// Locks a mutex. A panic elsewhere does not hide earlier findings.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -40,7 +40,7 @@ impl Format {
         }
     }
 
-    /// Reads a message; the error says what is wrong with it.
+    /// Reads a message; the error describes its fault.
     pub fn decode(self, text: bool, payload: &[u8]) -> Result<Frame<'_>, String> {
         match (self, text) {
             (Self::Json, true) => serde_json::from_slice(payload).map_err(|error| format!("not a frame: {error}")),
@@ -159,7 +159,7 @@ impl<T> Lenient<T> {
     }
 }
 
-/// All keys of `data` that the harness looks at, whatever the frame.
+/// All keys of `data` that the harness reads, of all frames.
 #[derive(Deserialize, Default, Debug)]
 #[serde(default)]
 pub struct Data<'a> {
@@ -185,7 +185,7 @@ pub struct Data<'a> {
     pub retry_after_ms: Option<u64>,
     /// `reset`: where the conversation is.
     pub last_seq: Option<Lenient<u64>>,
-    /// `welcome`: what the user is a member of.
+    /// `welcome`: the conversations of the user.
     pub conversations: Option<Lenient<Vec<ConversationSummary>>>,
     /// `get_history`: its page.
     pub messages: Option<Lenient<Vec<HistoryMessage>>>,
@@ -199,7 +199,7 @@ pub struct Data<'a> {
 pub enum MessageField<'a> {
     /// Of an error.
     #[serde(borrow)]
-    Words(Cow<'a, str>),
+    Text(Cow<'a, str>),
     /// Of an event.
     Nested(HistoryMessage),
     /// Neither.
@@ -211,7 +211,7 @@ pub enum MessageField<'a> {
 pub struct ConversationSummary {
     /// Its identifier.
     pub id: String,
-    /// The last number given out in it.
+    /// Its last sequence number.
     #[serde(default)]
     pub last_seq: u64,
 }
@@ -274,7 +274,7 @@ mod tests {
         for (format, message) in both(&error) {
             let frame = decode(format, &message);
             assert_eq!(frame.id, Some(CommandId::Word("resume-1".into())));
-            assert!(matches!(frame.data.message, Some(MessageField::Words(words)) if words == "Try later."));
+            assert!(matches!(frame.data.message, Some(MessageField::Text(words)) if words == "Try later."));
             assert_eq!(frame.data.retry_after_ms, Some(50));
         }
         let event = json!({"type": "message_created", "data": {"conversation_id": "room_1", "seq": 4, "message_id": 9,
