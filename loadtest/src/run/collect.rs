@@ -10,7 +10,7 @@ use crate::result::Second;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 
-/// A generator's thread that used more of a core than this was the limit.
+/// A generator thread that used more of a core than this was the limit.
 const BUSY_SHARE: f64 = 0.9;
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -30,11 +30,11 @@ pub struct SecondHistograms {
 pub struct Collected {
     threads: usize,
     waiting: BTreeMap<(Part, u32), (Interval, usize)>,
-    /// Everything in all.
+    /// Everything in total.
     pub total: Interval,
-    /// What was counted while sending: the same time that the processes' CPU is measured over.
+    /// Counts of the time of sending, over which the processes' CPU is measured, too.
     pub window: Tally,
-    /// Seconds of sending that are whole.
+    /// Complete seconds of sending.
     pub seconds: Vec<Second>,
     /// Their histograms.
     pub histograms: Vec<SecondHistograms>,
@@ -50,7 +50,8 @@ pub struct Collected {
 }
 
 impl Collected {
-    /// Nothing from `threads` threads, in `classes` classes. `keep_acks` keeps what [`acks`](Self::acks) answers.
+    /// An empty collection for `threads` threads and `classes` classes. `keep_acks` keeps the acks per second for
+    /// [`acks`](Self::acks).
     pub fn new(threads: usize, classes: usize, keep_acks: bool) -> Result<Self, String> {
         Ok(Self {
             threads,
@@ -67,7 +68,7 @@ impl Collected {
         })
     }
 
-    /// A thread's second.
+    /// Adds one second of a thread.
     pub fn add(&mut self, interval: Interval) -> Result<(), String> {
         self.busy.add(&interval);
         let key = (interval.part, interval.index);
@@ -141,7 +142,7 @@ impl Collected {
         Ok(())
     }
 
-    /// The newest whole second of sending.
+    /// The newest complete second of sending.
     pub fn newest(&self) -> Option<u32> {
         self.seconds.last().map(|second| second.at_s as u32 - 1)
     }
@@ -171,11 +172,11 @@ impl Collected {
     }
 }
 
-/// How busy the engine's threads were, second by second: a mean over the run hides the seconds in which one was the
-/// limit.
+/// How busy the engine's threads were in each second. A mean over the run would hide the seconds in which a thread was
+/// the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Busy {
-    /// Seconds of sending, of each thread by itself.
+    /// Seconds of sending, counted for each thread.
     pub seconds: u32,
     /// Those in which the thread used more than [`BUSY_SHARE`] of a core.
     pub at_the_limit: u32,
@@ -185,7 +186,7 @@ pub struct Busy {
 
 impl Busy {
     fn add(&mut self, interval: &Interval) {
-        // A fraction of a second is too short to say anything.
+        // A fraction of a second is too short for a share.
         if interval.part != Part::Sending || interval.length_ns < SECOND_NS / 2 {
             return;
         }
@@ -195,7 +196,7 @@ impl Busy {
         self.most = self.most.max(share);
     }
 
-    /// Whether the generator was the limit: one second may be chance, unless there was no other.
+    /// Whether the generator was the limit. One busy second may be chance, unless it was the only second.
     pub fn is_limit(&self) -> bool {
         self.at_the_limit > 0 && (self.at_the_limit > 1 || self.seconds == 1)
     }

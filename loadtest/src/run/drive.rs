@@ -22,7 +22,7 @@ const HEAD_START: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_millis(20);
 /// A step is sustained when at least this share of the planned messages was acknowledged.
 const HELD_SHARE: f64 = 0.95;
-/// Threads hand their seconds in a little later than they end.
+/// Threads report a second a little after its end.
 const HAND_IN: Duration = Duration::from_secs(3);
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -31,7 +31,7 @@ fn first_second(start_ns: u64, earliest_ns: u64) -> u32 {
     u32::try_from(earliest_ns.saturating_sub(start_ns).div_ceil(SECOND_NS)).unwrap_or(u32::MAX)
 }
 
-/// What driving needs.
+/// What a run needs.
 pub(super) struct Drive<'a> {
     pub(super) scenario: &'a Scenario,
     pub(super) options: Arc<EngineOptions>,
@@ -102,8 +102,8 @@ impl Drive<'_> {
             self.load(&mut running, start_ns)?;
         }
         let interrupted = self.interrupts.count() > 0;
-        // The threads freeze their figures of sending now, and the processes are sampled now: CPU and work are of the
-        // same time.
+        // The threads end their figures of sending now, and the processes are sampled now, so that CPU and work cover
+        // the same time.
         running.engine.drain();
         let sent_ns = running.engine.clock().now_ns().saturating_sub(start_ns);
         running.sample_at_the_end(sent_ns);
@@ -178,8 +178,8 @@ impl Drive<'_> {
         Ok(())
     }
 
-    /// Loads that grow until one does not hold. Each begins with a second of the run and never in the past: what would
-    /// be due at once would arrive as a burst of no defined rate.
+    /// Loads that grow until the server does not sustain one. Each begins with a full second and never in the past:
+    /// overdue sends would arrive as a burst of no defined rate.
     fn search<F, R>(&self, running: &mut Running<'_, F>, start_ns: u64, search: &Saturate) -> Result<Saturation, String>
     where
         F: Fn(u32) -> R,
@@ -212,7 +212,7 @@ impl Drive<'_> {
                 "interrupted".clone_into(&mut found.broke);
                 break;
             }
-            // The step's last second is handed in a moment after it ends.
+            // The step's last second is reported a moment after its end.
             let last = first + search.step_seconds - 1;
             let deadline = Instant::now() + HAND_IN;
             while running.collected.newest().is_none_or(|newest| newest < last) && Instant::now() < deadline {
@@ -249,7 +249,7 @@ impl Drive<'_> {
         Ok(found)
     }
 
-    /// Waits until everything has arrived or patience ends; false when Ctrl-C cut it short.
+    /// Waits until everything has arrived or the time is over; false when Ctrl-C interrupts it.
     fn drain<F, R>(&self, running: &mut Running<'_, F>, system: &impl System) -> Result<bool, String>
     where
         F: Fn(u32) -> R,
@@ -313,7 +313,7 @@ where
         Ok(())
     }
 
-    /// Looks at the processes when another second has begun.
+    /// Samples the processes when another second has begun.
     fn sample(&mut self, second: u32) {
         if second > self.sampled {
             self.sample_until(second);

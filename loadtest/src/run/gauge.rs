@@ -8,7 +8,7 @@ use crate::setup::api::Api;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// What was used in one second.
+/// CPU used in one second.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cores {
     server: f64,
@@ -27,7 +27,7 @@ impl Cores {
     }
 }
 
-/// One group of processes: at the moments that matter.
+/// One group of processes, sampled at the beginning and at the end.
 struct Group {
     meter: ProcessMeter,
     before: Sample,
@@ -57,17 +57,17 @@ pub struct Gauge {
     store: Option<Group>,
     generator: Option<Group>,
     metrics_before: Option<Scrape>,
-    /// Connections that were open at some moment, and the server's anonymous memory then.
+    /// The number of open connections at two times, and the server's anonymous memory then.
     some_connected: Option<(usize, u64)>,
     bytes_per_connection: Option<f64>,
 }
 
-/// Between two samples of the server's memory there must be so many connections: what it has in whole pages, and
-/// allocates ahead, would be more than what they take.
+/// Connections that must be between two samples of the server's memory. With fewer, whole pages and memory allocated
+/// in advance would exceed what the connections use.
 const MEMORY_CONNECTIONS_MIN: usize = 100;
 
-/// Bytes that each connection takes, by the growth between two numbers of them. Memory that the server has allocated
-/// for something else and uses again hides what connections take; then nothing can be said.
+/// Bytes per connection, by the growth between two numbers of connections; `None` when the growth is hidden by memory
+/// that the server had allocated before and reuses.
 fn slope((connections_before, bytes_before): (usize, u64), (connections, bytes): (usize, u64)) -> Option<f64> {
     let between = connections.checked_sub(connections_before).filter(|between| *between >= MEMORY_CONNECTIONS_MIN)?;
     Some(bytes.checked_sub(bytes_before)? as f64 / between as f64)
@@ -100,7 +100,7 @@ impl Gauge {
         }
     }
 
-    /// So many connections are open, others follow: enough that what the server sets up once has been set up.
+    /// This many connections are open and others follow. The server has done its one-time set-up.
     pub fn some_connected(&mut self, connections: usize) {
         if let Some(server) = &mut self.server {
             server.sample();
@@ -108,7 +108,7 @@ impl Gauge {
         }
     }
 
-    /// All connections are open, nothing is sent yet.
+    /// All connections are open, and nothing is sent yet.
     pub async fn connected(&mut self, api: Option<&Api>, connections: usize) {
         if let Some(server) = &mut self.server {
             server.sample();
@@ -144,8 +144,8 @@ impl Gauge {
         Cores { server, store, generator, server_rss_bytes }
     }
 
-    /// What was used from [`begin`](Self::begin) to the last sample. `work` must be of the same time, or its shares of
-    /// the CPU are wrong.
+    /// CPU used from [`begin`](Self::begin) to the last sample. `work` must cover the same time; otherwise the CPU per
+    /// message is wrong.
     pub fn usage(&self, work: Work) -> Usage {
         let usage = |group: &Option<Group>| {
             let group = group.as_ref()?;

@@ -175,7 +175,7 @@ impl<P: Protocol> Worker<P> {
         if first {
             self.stage = Stage::Sending;
             self.start_ns = pace.start_ns;
-            // What happened while connecting is no part of the first second.
+            // The first second does not include what happened while connecting.
             self.end_interval(Part::Sending, 0)?;
             self.interval_ns = pace.start_ns;
             let moments = |at: Duration| pace.start_ns + at.as_nanos() as u64;
@@ -253,7 +253,7 @@ impl<P: Protocol> Worker<P> {
         Ok(())
     }
 
-    /// Things that need no hurry.
+    /// Work that is not urgent.
     fn tick(&mut self, now_ns: u64) -> Result<(), String> {
         self.tick_ns = now_ns + TICK_NS;
         if now_ns >= self.start_ns {

@@ -70,12 +70,12 @@ impl<P: Protocol> Worker<P> {
             let note = || format!("client {client}: {}", lost.reason);
             self.recorder.findings.violations.note(Kind::ConnectionLost, note);
         }
-        // Refused credentials are renewed at once; only when that does not help is there a reason to wait longer.
+        // Refused credentials are renewed immediately. Only if that does not help, the backoff grows.
         if ready || (lost.unauthorized && !*refused) {
             *pause_ns = RETRY_NS;
         }
         *refused = lost.unauthorized;
-        // Spread: all clients lose a restarting server at the same moment.
+        // Jitter: all clients of a restarting server lose it at the same moment.
         let base_ns = retry_after_ms.take().map_or(*pause_ns, |ms| ms.saturating_mul(1_000_000));
         let spread_ns = (base_ns as f64 * (0.5 + rand::random::<f64>())) as u64;
         *pause_ns = (*pause_ns * 2).min(RETRY_NS_MAX);

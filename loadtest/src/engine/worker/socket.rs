@@ -10,7 +10,7 @@ use crate::protocol::Protocol;
 use std::io::{ErrorKind, Read, Write};
 
 impl<P: Protocol> Worker<P> {
-    /// Writes as much as the socket takes.
+    /// Writes as much as the socket accepts.
     pub(super) fn write(&mut self, slot: usize) {
         let Slot { connection, .. } = &mut self.slots[slot];
         loop {

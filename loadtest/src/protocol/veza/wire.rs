@@ -77,7 +77,7 @@ pub enum CommandId<'a> {
 /// Arguments of `send_message`.
 #[derive(Serialize, Debug)]
 pub struct SendMessage<'a> {
-    /// Where to.
+    /// Its room.
     pub conversation_id: &'a str,
     /// The text.
     pub content: &'a str,
@@ -95,7 +95,7 @@ pub struct Resume<'a> {
 /// Arguments of `mark_read`.
 #[derive(Serialize, Debug)]
 pub struct MarkRead<'a> {
-    /// Of what.
+    /// Its kind.
     pub conversation_id: &'a str,
     /// Up to here.
     pub seq: u64,
@@ -111,7 +111,7 @@ pub struct Typing<'a> {
 /// Arguments of `get_history`.
 #[derive(Serialize, Debug)]
 pub struct GetHistory<'a> {
-    /// Of what.
+    /// Its kind.
     pub conversation_id: &'a str,
     /// Messages after this number; the newest without it.
     #[serde(skip_serializing_if = "Option::is_none")]
