@@ -18,7 +18,7 @@
 //!
 //! | module | is | may import |
 //! |---|---|---|
-//! | [`ids`], [`limits`], [`error`], [`latency`] | vocabulary | nothing of this crate |
+//! | [`ids`], [`limits`], [`error`], [`latency`], [`faults`] | vocabulary | nothing of this crate |
 //! | [`config`] | layered configuration | limits |
 //! | [`wire`] | bytes ⇄ meaning | vocabulary |
 //! | [`auth`] | passwords and tokens, pure | vocabulary |
@@ -36,6 +36,7 @@ pub mod chat;
 pub mod config;
 pub mod control;
 pub mod error;
+pub mod faults;
 pub mod ids;
 pub mod latency;
 pub mod limits;

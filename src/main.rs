@@ -17,12 +17,23 @@ Examples:
   chat-server                                    serve, with ./config and the environment
   chat-server --config /etc/chat-server.toml     one more file, above those in ./config
   chat-server check-config                       what is in force, and where it comes from
+  chat-server migrate --plan                     what the migration would change; changes nothing
+  chat-server migrate                            apply it and exit
   CHAT_SERVER__SERVER__BIND_ADDR=0.0.0.0:80 chat-server serve
 
 Configuration, lowest first: built-in defaults, config/default.toml, config/{environment}.toml, --config FILE,
 environment variables CHAT_SERVER__SECTION__KEY.
 
 Exit codes: 0 done, 1 a failure while running, 2 wrong arguments or configuration.";
+
+const MIGRATE_EXAMPLES: &str = "\
+Examples:
+  chat-server migrate --plan                     table migrations to apply, rules that differ, rule sets to drop
+  chat-server migrate                            apply them
+  CHAT_SERVER__DATABASE__URL=postgres://chat@db/chat chat-server migrate --plan
+
+Without database.url this is about the private PostgreSQL in data_dir; it is started when it does not run. A server
+applies the same at its start, unless database.auto_migrate is false.";
 
 /// A self-hosted WebSocket chat server: one core per shard, PostgreSQL as the only truth.
 #[derive(Parser)]
@@ -39,8 +50,13 @@ struct Arguments {
 enum Command {
     /// Run the server (also without any command).
     Serve,
-    /// Apply the database migrations and exit.
-    Migrate,
+    /// Bring the database to this version and exit: tables, and the rule set.
+    #[command(after_help = MIGRATE_EXAMPLES)]
+    Migrate {
+        /// Print what would change, and change nothing.
+        #[arg(long)]
+        plan: bool,
+    },
     /// Print the effective configuration with secrets masked, or everything that is wrong with it.
     CheckConfig,
 }
@@ -61,7 +77,8 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Serve => run(&loaded.config, boot::serve, "cannot serve"),
-        Command::Migrate => run(&loaded.config, boot::migrate, "cannot migrate"),
+        Command::Migrate { plan: false } => run(&loaded.config, boot::migrate, "cannot migrate"),
+        Command::Migrate { plan: true } => run(&loaded.config, boot::plan_migration, "cannot plan the migration"),
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod support;
 
+use chat_server::storage::connect::{Role, connect};
 use serde_json::json;
 use std::time::Duration;
 use support::{Client, Format, Server};
@@ -55,10 +56,7 @@ async fn a_change_that_is_submitted_again_is_not_done_again() {
     let message = json!({"conversation_id": format!("room_{number}"), "content": "first"});
     let message = server.ok(&ann, "send_message", message).await["message_id"].as_i64().unwrap();
     // As the committer does after it has lost its connection: the same run with the same keys.
-    let mut config = tokio_postgres::Config::new();
-    config.host_path(server.data_dir.join("postgres")).user("veza").dbname("veza_chat").options("-c role=chat_writer");
-    let (writer, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
+    let writer = connect(&server.target().config(Role::Writer)).await.unwrap();
     let kinds = vec!["join_conversation", "add_reaction", "edit_message", "delete_message", "remove_member"];
     let actors = vec![bob.id, bob.id, ann.id, ann.id, ann.id];
     let places = vec![number; kinds.len()];

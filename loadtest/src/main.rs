@@ -10,7 +10,8 @@
 //! - measuring and showing: [`measure`] (processes, the machine, the server's own metrics), [`result`] (the shape that
 //!   files and reports share), [`report`] (for people and for tools);
 //! - the physical limit for the same shape of work: [`floor`]; the project's own bars: [`bars`]; pages over a large
-//!   history: [`pages`]; changes of presence: [`presence`]. The last two use a small [`client`];
+//!   history: [`pages`]; changes of presence: [`presence`]; an ordinary room beside a flood of reads: [`crowding`]. The
+//!   last three use a small [`client`];
 //! - a run: [`setup`] (server, users, rooms), [`run`] (from set-up to result), [`progress`], [`options`], [`cli`].
 //!
 //! Invariant: a pure module never names one that does I/O. Otherwise a test could not play any history.
@@ -22,6 +23,7 @@ mod check;
 mod cli;
 mod client;
 mod compare;
+mod crowding;
 mod engine;
 mod floor;
 mod measure;
@@ -89,6 +91,9 @@ fn execute(command: Command) -> Result<bool, String> {
 
 /// Runs a scenario and shows its result; true when it is clean.
 fn run_scenario(options: &RunOptions) -> Result<bool, String> {
+    if options.scenario == crowding::NAME {
+        return crowding::run(options); // phases beside each other instead of one load
+    }
     let outcome = run::run(options)?;
     let run::Outcome { result, seconds, began } = outcome;
     print!("{}", Summary(&result));

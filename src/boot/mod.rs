@@ -25,11 +25,12 @@ use crate::net;
 use crate::shard::ShardSettings;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::{Role, Target};
-use crate::storage::embedded::Embedded;
-use crate::storage::inlet::StorageHealth;
+use crate::storage::embedded::{self, Embedded};
+use crate::storage::health::StorageHealth;
+use crate::storage::migrate::Plan;
 use crate::storage::{StorageError, migrate as migrations};
 use crate::wire::command::Command;
-use std::io;
+use std::io::{self, Write as _};
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
@@ -43,7 +44,7 @@ const ACCOUNT_CONNECTIONS: usize = 4;
 /// Descriptors kept for PostgreSQL, files and the control plane.
 const DESCRIPTORS_RESERVED: u64 = 256;
 /// How often expired tickets and tokens are removed.
-const SWEEP_INTERVAL: Duration = Duration::from_mins(2);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why the server could not start, or had to stop.
 #[derive(Debug, thiserror::Error)]
@@ -105,6 +106,8 @@ async fn prepare(target: &Target, embedded: Option<&Embedded>, migrate: bool) ->
     }
     if migrate {
         migrations::migrate(target).await?;
+    } else {
+        migrations::require_migrated(target).await?;
     }
     migrations::check(target).await?;
     Ok(())
@@ -119,6 +122,36 @@ pub fn migrate(config: &Config) -> Result<(), BootError> {
     runtime()?.block_on(prepare(&target, embedded.as_ref(), true))?;
     tracing::info!("the database is up to date");
     Ok(())
+}
+
+/// Prints what [`migrate`] would change, and changes nothing.
+///
+/// # Errors
+/// When the database cannot be reached, or is not one that this version can use.
+pub fn plan_migration(config: &Config) -> Result<(), BootError> {
+    let plan = match &config.database.url {
+        Some(url) => runtime()?.block_on(migrations::plan(&Target::from_url(url.expose())?))?,
+        None => plan_embedded(config)?,
+    };
+    // Not print!, which panics when the reader of a pipe has seen enough.
+    let _ = io::stdout().write_all(plan.to_string().as_bytes());
+    Ok(())
+}
+
+/// The plan for the embedded PostgreSQL: as it runs, started for the plan and stopped again, or not there at all.
+fn plan_embedded(config: &Config) -> Result<Plan, BootError> {
+    if let Some(running) = embedded::running(&config.data_dir) {
+        return Ok(runtime()?.block_on(migrations::plan(&running.target()))?);
+    }
+    if !embedded::is_initialised(&config.data_dir) {
+        tracing::info!("there is no private PostgreSQL in {} yet; it would be made", config.data_dir.display());
+        return Ok(Plan::for_empty());
+    }
+    tracing::info!("starting the private PostgreSQL in {} for the plan", config.data_dir.display());
+    let started = Embedded::start(&config.data_dir)?;
+    Ok(runtime()?.block_on(async {
+        if started.has_database().await? { migrations::plan(&started.target()).await } else { Ok(Plan::for_empty()) }
+    })?)
 }
 
 /// Runs the server until it is told to stop.

@@ -11,10 +11,10 @@ use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, ShardId, UserId};
 use crate::mesh::frame::{Announcement, ControlFrame, HttpCommand, HttpReply};
 use crate::mesh::lane::Mesh;
-use crate::storage::inlet::StorageHealth;
+use crate::storage::health::StorageHealth;
 use bytes::Bytes;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -97,7 +97,7 @@ impl Health {
 impl HealthPort for Health {
     fn checks(&self) -> Vec<Check> {
         let draining = self.state.is_draining();
-        let healthy = self.storage.is_healthy();
+        let storage = self.storage.problem(Instant::now());
         let stalled = self.stalled_shard();
         vec![
             Check {
@@ -110,11 +110,7 @@ impl HealthPort for Health {
                 ok: !draining,
                 reason: draining.then(|| "the server is shutting down".to_owned()),
             },
-            Check {
-                name: "storage",
-                ok: healthy,
-                reason: (!healthy).then(|| "PostgreSQL cannot be reached; connecting again".to_owned()),
-            },
+            Check { name: "storage", ok: storage.is_none(), reason: storage },
         ]
     }
 }

@@ -10,6 +10,7 @@ use super::{
     shielded, validate, view,
 };
 use crate::auth::{password, refresh};
+use crate::faults::warn_limited;
 use crate::storage::accounts::{NewAccount, NewSession, Opened, Rotation};
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
@@ -161,7 +162,7 @@ async fn try_refresh(control: &Control, peer: Peer, token: &str) -> Result<Signe
     match rotation {
         Rotation::Rotated(opened) => Ok(SignedIn::new(control, opened, new_token)),
         Rotation::Reused { user, session } => {
-            tracing::warn!(user = user.0, session = session.0, ip = %peer.ip(), "a spent refresh token was used again");
+            warn_limited!(user = user.0, session = session.0, ip = %peer.ip(), "a spent refresh token was used again");
             control.notify(SessionNotice::Revoked { session });
             Err(refused(
                 "refresh_reused",

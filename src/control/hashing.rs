@@ -10,6 +10,7 @@
 use super::problem::Problem;
 use crate::auth::password;
 use crate::error::Refusal;
+use crate::faults::error_limited;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -65,11 +66,11 @@ impl Hashing {
         match done.await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
-                tracing::error!(%error, "a password could not be hashed");
+                error_limited!(%error, "a password could not be hashed");
                 Err(Problem::internal())
             }
             Err(error) => {
-                tracing::error!(%error, "a hashing thread did not end");
+                error_limited!(%error, "a hashing thread did not end");
                 Err(Problem::internal())
             }
         }

@@ -137,7 +137,7 @@ impl HttpServer {
                     self.inner.phase.subscribe(),
                 ));
             }
-            Err(error) => tracing::warn!(%error, "a connection could not be served"),
+            Err(error) => crate::faults::warn_limited!(%error, "a connection could not be served"),
         }
     }
 

@@ -213,7 +213,7 @@ async fn shielded<T: Send + 'static>(
     work: impl Future<Output = Result<T, Problem>> + Send + 'static,
 ) -> Result<T, Problem> {
     tokio::spawn(work).await.unwrap_or_else(|error| {
-        tracing::error!(%error, "a request's task did not end");
+        crate::faults::error_limited!(%error, "a request's task did not end");
         Err(Problem::internal())
     })
 }

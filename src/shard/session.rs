@@ -4,6 +4,7 @@ use super::Shard;
 use crate::error::Refusal;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
 use crate::latency::Stage;
+use crate::mesh::frame::Budgets;
 use crate::wire::Format;
 use crate::wire::command;
 use crate::wire::ws::close::CloseCode;
@@ -12,7 +13,6 @@ use crate::wire::ws::head::HeadScanner;
 use crate::wire::ws::peer::{Ending, Peer, PeerEvent};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 /// A peer gets this long to close its half of the connection after we closed ours.
@@ -95,7 +95,7 @@ pub(super) struct Session {
     /// Since when its queue is too full for events.
     pub(super) lagging_since_ms: Option<u64>,
     pub(super) typed: Option<(ConversationId, u64)>,
-    pub(super) budgets: Arc<[AtomicU64; 2]>,
+    pub(super) budgets: Arc<Budgets>,
     pub(super) subscriptions: Vec<ConversationId>,
     /// Conversations whose log is to be read for it.
     pub(super) replays: VecDeque<ConversationId>,

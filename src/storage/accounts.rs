@@ -19,6 +19,7 @@ mod outcome;
 
 use super::sql::accounts as sql;
 use crate::error::Refusal;
+use crate::faults::warn_limited;
 use crate::ids::{SessionId, UserId};
 use deadpool_postgres::{Object, Pool};
 use outcome::settle;
@@ -27,6 +28,9 @@ use time::OffsetDateTime;
 use tokio::time::{error::Elapsed, timeout};
 use tokio_postgres::{Error, Row};
 
+/// Rows that one statement of a sweep of outcomes removes, and statements of one sweep.
+const OUTCOMES_PER_BATCH: i64 = 5_000;
+const OUTCOME_BATCHES_MAX: usize = 40;
 /// Longest wait for a connection, and again for the statements of one call.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most users that a search returns.
@@ -200,11 +204,11 @@ impl Accounts {
         match timeout(QUERY_TIMEOUT, self.pool.get()).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => {
-                tracing::warn!(what, %error, "no connection to PostgreSQL");
+                warn_limited!(what, %error, "no connection to PostgreSQL");
                 Err(Refusal::storage_unavailable())
             }
             Err(Elapsed { .. }) => {
-                tracing::warn!(what, "no connection to PostgreSQL became free in time");
+                warn_limited!(what, "no connection to PostgreSQL became free in time");
                 Err(Refusal::storage_unavailable())
             }
         }
@@ -493,9 +497,8 @@ impl Accounts {
     /// # Errors
     /// The store's failures; what was swept before stays swept.
     pub async fn sweep_expired(&self) -> Result<Swept, Refusal> {
-        let mut counts = [0; 4];
-        let statements =
-            [sql::SWEEP_SESSIONS, sql::SWEEP_REFRESH_TOKENS, sql::SWEEP_SPENT_TICKETS, sql::SWEEP_MUTATION_OUTCOMES];
+        let mut counts = [0; 3];
+        let statements = [sql::SWEEP_SESSIONS, sql::SWEEP_REFRESH_TOKENS, sql::SWEEP_SPENT_TICKETS];
         for (count, text) in counts.iter_mut().zip(statements) {
             let connection = self.connection("sweep_expired").await?;
             let outcome = timeout(QUERY_TIMEOUT, async {
@@ -505,8 +508,28 @@ impl Accounts {
             .await;
             *count = settle(connection, "sweep_expired", false, outcome)?;
         }
-        let [sessions, refresh_tokens, spent_tickets, _] = counts;
+        self.sweep_outcomes().await?;
+        let [sessions, refresh_tokens, spent_tickets] = counts;
         Ok(Swept { sessions, refresh_tokens, spent_tickets })
+    }
+}
+
+impl Accounts {
+    /// Removes outcomes of mutations that nobody submits again, a batch at a time: a large deletion would hold up commits.
+    async fn sweep_outcomes(&self) -> Result<(), Refusal> {
+        for _ in 0..OUTCOME_BATCHES_MAX {
+            let connection = self.connection("sweep_outcomes").await?;
+            let outcome = timeout(QUERY_TIMEOUT, async {
+                let statement = connection.prepare_cached(sql::SWEEP_MUTATION_OUTCOMES).await?;
+                connection.execute(&statement, &[&OUTCOMES_PER_BATCH]).await
+            })
+            .await;
+            let removed = settle(connection, "sweep_outcomes", false, outcome)?;
+            if removed < OUTCOMES_PER_BATCH as u64 {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -8,11 +8,12 @@ use crate::modules::{Module, Reference, Target};
 use std::collections::BTreeSet;
 
 /// Every module may import these. They import nothing of this crate.
-const LEAVES: &[&str] = &["error", "ids", "latency", "limits"];
+const LEAVES: &[&str] = &["error", "faults", "ids", "latency", "limits"];
 
 /// Module → what else of this crate it may import (`a::b` grants only that part).
 const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &[]),
+    ("faults", &[]),
     ("ids", &[]),
     ("latency", &[]),
     ("limits", &[]),

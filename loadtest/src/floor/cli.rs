@@ -10,7 +10,7 @@ use crate::report::files::write_json;
 use crate::result::Machine;
 use crate::run::{Interrupts, interruptible_runtime};
 use crate::setup::pin;
-use chat_server::storage::inlet::COMMITTERS;
+use chat_server::storage::health::COMMITTERS;
 use chat_server::wire::Format;
 use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, Table, presets};

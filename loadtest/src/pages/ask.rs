@@ -88,6 +88,9 @@ fn describe(error: &Error) -> String {
     format!("the floor: {}", crate::compare::postgres::describe(error))
 }
 
+/// As long as the server gives a read.
+const STATEMENT_TIMEOUT_MS: &str = "5000";
+
 impl Direct {
     /// Connects. `large` is the room whose rows are read, `users` are the ids of the asking users.
     ///
@@ -98,7 +101,7 @@ impl Direct {
         let open = async {
             let reader = connect(&target.config(Role::App)).await?;
             Ok(Self {
-                set_user: reader.prepare(sql::SET_USER).await?,
+                set_user: reader.prepare(sql::SET_READER).await?,
                 look_up: reader.prepare(sql::LOOK_UP).await?,
                 conversations: reader.prepare(sql::LIST_CONVERSATIONS).await?,
                 before: superuser.prepare(ROWS_BEFORE).await?,
@@ -115,7 +118,7 @@ impl Direct {
 
     /// A read as the server does it: in one transaction, all of it sent at once.
     async fn read(&self, user: &String, statement: &Statement, of: &[&(dyn ToSql + Sync)]) -> Result<(), Error> {
-        let user: [&(dyn ToSql + Sync); 1] = [user];
+        let user: [&(dyn ToSql + Sync); 2] = [user, &STATEMENT_TIMEOUT_MS];
         let (begun, set, rows, committed) = futures_util::join!(
             self.reader.batch_execute(sql::BEGIN_READ),
             self.reader.query(&self.set_user, &user),

@@ -233,7 +233,7 @@ impl Fill<'_> {
             let mut still = Vec::new();
             for room in behind {
                 interrupts.check()?;
-                let row = writer.query_one(&statement, &[&room, &STRETCH]).await;
+                let row = writer.query_one(&statement, &[&room, &STRETCH, &i64::MAX]).await;
                 let more: bool = row.and_then(|row| row.try_get(0)).map_err(|error| describe("indexing", &error))?;
                 if more {
                     bar.inc(STRETCH as u64);
