@@ -34,14 +34,14 @@ use foldhash::HashMap;
 pub enum Event {
     /// A message; `token` when it is one of this run's.
     Message {
-        /// The server's number for it.
+        /// Its id on the server.
         id: MessageId,
         /// Its send of this run.
         token: Option<Token>,
     },
     /// A message that names this run, but whose content differs from what was sent.
     Garbled {
-        /// The server's number for it.
+        /// Its id on the server.
         id: MessageId,
     },
     /// Any other mutation: a join, a reaction, …

@@ -84,7 +84,7 @@ impl Bench {
         }
     }
 
-    /// Message `number` is published and acknowledged; answers the frame in which it is delivered.
+    /// Message `number` is published and acknowledged; returns the frame that delivers it.
     fn send(&mut self, number: u32) -> String {
         let token = Token { client: ClientIndex(0), number };
         let planned_ns = u64::from(number) + 100;

@@ -6,7 +6,7 @@
 use crate::check::ClientIndex;
 use crate::payload::{PayloadFormat, Reading, Token};
 
-/// Messages remembered, a power of two.
+/// Messages stored, a power of two.
 const SLOTS: usize = 1 << 13;
 
 /// Reads contents of one run; one for each thread.
@@ -59,7 +59,7 @@ impl Contents {
         }
     }
 
-    /// The token a content begins with.
+    /// The token at the beginning of a content.
     fn token(&self, content: &[u8]) -> Option<Token> {
         let rest = content.strip_prefix(self.prefix.as_slice())?;
         let (client, rest) = digits(rest)?;

@@ -20,7 +20,7 @@ use std::cmp::Ordering;
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     rooms: Vec<RoomAccount>,
-    /// The room that spoke last.
+    /// The room of the last message.
     recent: usize,
     /// Messages published and not answered.
     unanswered: u64,
@@ -37,12 +37,12 @@ struct RoomAccount {
     last: HashMap<ClientIndex, u32>,
 }
 
-/// What an arrival is.
+/// The result of an arrival.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arrival {
-    /// As it should be.
+    /// It is correct.
     Sound,
-    /// Against a promise.
+    /// It is a violation.
     Broken(Kind),
 }
 
@@ -103,7 +103,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A ledger of so many connections.
+    /// A ledger of this many connections.
     pub fn new(connections: usize) -> Self {
         Self { accounts: vec![Account::default(); connections] }
     }
@@ -132,14 +132,14 @@ impl Ledger {
         acked
     }
 
-    /// Whether everything is answered and everything acknowledged has arrived everywhere.
+    /// Whether every message is answered, and every acknowledged one has reached all connections of its room.
     pub fn settled(&self) -> bool {
         let acked = self.acked();
         let has_all = |room: &RoomAccount| room.arrived >= acked.get(&room.room).copied().unwrap_or_default();
         self.accounts.iter().all(|account| account.unanswered == 0 && account.rooms.iter().all(has_all))
     }
 
-    /// What is missing at the end of a run that was not cut short.
+    /// What is missing at the end of a run that was not interrupted.
     pub fn finish(&self) -> Violations {
         let mut violations = Violations::default();
         let acked = self.acked();

@@ -86,7 +86,7 @@ pub fn compare(options: &CompareOptions) -> Result<bool, String> {
     Ok(ours.flat_map(|system| &system.runs).all(|run| run.violations.total() == 0))
 }
 
-/// The contestants that are here, and those that are not.
+/// The contestants that are installed, and those that are not.
 fn installed(options: &CompareOptions, places: &Places) -> (Vec<Contestant>, Vec<LeftOut>) {
     let (mut here, mut left_out) = (Vec::new(), Vec::new());
     for contestant in &options.peers {
@@ -103,7 +103,7 @@ fn installed(options: &CompareOptions, places: &Places) -> (Vec<Contestant>, Vec
     (here, left_out)
 }
 
-/// The scenario, if it is one that every server can do.
+/// The scenario, if every server supports it.
 fn scenario(options: &CompareOptions) -> Result<(String, Scenario), String> {
     let mut layers = Layers::open(&options.scenario)?;
     for change in options.over.all() {

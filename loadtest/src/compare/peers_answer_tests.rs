@@ -125,7 +125,7 @@ fn converse<C: Codec>(address: SocketAddr) {
     }
 }
 
-/// Whether the peer is here; if so, it has answered as it must.
+/// Returns whether the peer is installed, and checks its answers if so.
 fn answers<C: Codec>(kind: PeerKind) -> bool {
     let peers = PathBuf::from(std::env!("CARGO_MANIFEST_DIR")).join("../target/peers");
     let places = Places::new(std::env::var_os("PATH").as_deref(), peers);
@@ -153,7 +153,7 @@ fn answers<C: Codec>(kind: PeerKind) -> bool {
     true
 }
 
-/// The INSERT server in a thread: the program that it otherwise is a command of is not this one.
+/// The INSERT server in a thread, because the test program does not have its command.
 fn insert_server_answers() {
     let places = Places::new(std::env::var_os("PATH").as_deref(), PathBuf::new());
     let directory = tempfile::tempdir().expect("a temporary directory");

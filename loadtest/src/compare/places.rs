@@ -14,7 +14,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug)]
 pub struct Places {
     directories: Vec<PathBuf>,
-    /// What `install.sh` has filled: npm packages, and programs of a newer Debian.
+    /// The directory that `install.sh` fills: npm packages, and programs of a newer Debian.
     pub peers: PathBuf,
 }
 
@@ -58,14 +58,14 @@ impl Places {
 }
 
 /// The default range of ports: below those that the kernel assigns to outgoing connections
-/// (from 32,768 on), of which one could take a port between the look and the server's start.
+/// (from 32,768 on), which could occupy a port between the check and the server's start.
 const PORTS: RangeInclusive<u16> = 20_000..=29_999;
 
 /// Assigns ports that no program listens on.
 #[derive(Clone, Debug)]
 pub struct Ports {
     range: RangeInclusive<u16>,
-    /// Where the search begins: elsewhere in each process, so that two do not meet.
+    /// Where the search begins: at a random port, so that two processes rarely try the same one.
     first: usize,
     given: Vec<u16>,
 }

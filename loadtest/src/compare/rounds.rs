@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// A server that was asked for and has no figures, or not all of them.
+/// A requested server without figures, or without all of them.
 #[derive(Debug, Serialize)]
 pub struct LeftOut {
     /// Which.
@@ -75,7 +75,7 @@ impl<'a> Rounds<'a> {
                 (made.path().to_owned(), Some(made))
             }
         };
-        // Servers that refuse to run as root have directories of their own in here.
+        // Servers that refuse to run as root have their own directories in it.
         std::fs::set_permissions(&work_dir, Permissions::from_mode(0o755))
             .map_err(|error| format!("cannot open {} to the servers' users: {error}", work_dir.display()))?;
         let peers = match &options.peers_dir {
@@ -99,7 +99,7 @@ impl<'a> Rounds<'a> {
         })
     }
 
-    /// Where programs are looked for.
+    /// Where to find programs.
     pub fn places(&self) -> &Places {
         &self.places
     }
@@ -145,7 +145,7 @@ impl<'a> Rounds<'a> {
         };
         contestant.title().clone_into(&mut result.system.name);
         self.name.clone_into(&mut result.label);
-        // The generator may keep to some of them by now.
+        // The generator may already be pinned to some of them.
         result.machine.cores = self.cores;
         Ok(result)
     }
@@ -209,7 +209,7 @@ impl<'a> Rounds<'a> {
     }
 }
 
-/// `target/peers`, as seen from `target/release/loadtest`: where `install.sh` puts things.
+/// `target/peers`, relative to `target/release/loadtest`: the directory of `install.sh`.
 fn default_peers() -> Result<PathBuf, String> {
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program's own path: {error}"))?;
     let target = program.parent().and_then(Path::parent).unwrap_or(Path::new("."));

@@ -54,9 +54,9 @@ pub enum Load {
         /// Messages per second, all senders together.
         rate: f64,
     },
-    /// Each sender keeps so many on their way.
+    /// Each sender keeps a number of messages in flight.
     Closed {
-        /// Messages on their way per sender.
+        /// Messages in flight per sender.
         window: u32,
     },
 }
@@ -131,10 +131,10 @@ impl Shape {
     }
 }
 
-/// What the socket floor was found to be.
+/// A measurement of the socket floor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SocketFloor {
-    /// What was asked.
+    /// The shape of the work.
     pub shape: Shape,
     /// Measured, seconds.
     pub seconds: f64,
@@ -159,7 +159,7 @@ pub struct SocketFloor {
 /// Drives a server at `address` and measures it; `pid` is its process.
 ///
 /// # Errors
-/// What could not be done, or what did not arrive.
+/// What failed, or what did not arrive.
 pub fn drive(
     shape: &Shape,
     address: SocketAddr,
@@ -182,13 +182,13 @@ struct Connection {
     progress: usize,
     header: [u8; HEADER_BYTES],
     received: u64,
-    /// What the socket has not taken.
+    /// Bytes that the socket has not accepted.
     outbox: Vec<u8>,
-    /// Free places in the window that are not used yet.
+    /// Free slots of the window.
     credit: u32,
 }
 
-/// What was counted by a certain time.
+/// Counts at one time.
 struct Reading {
     at: Instant,
     deliveries: u64,
@@ -379,7 +379,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Waits until everything that was sent has arrived everywhere.
+    /// Waits until every message has reached every member.
     fn drain(&mut self, events: &mut Events, scratch: &mut [u8]) -> Result<(), String> {
         let expected = self.messages * u64::from(self.shape.room_size);
         let (mut seen, mut since) = (self.deliveries, Instant::now());
@@ -401,7 +401,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Waits for something to happen and deals with it.
+    /// Waits for events and handles them.
     fn turn(&mut self, events: &mut Events, scratch: &mut [u8], wait: Duration) -> Result<(), String> {
         self.interrupts.check()?;
         match self.poll.poll(events, Some(wait)) {

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio_postgres::{Client, Statement};
 
-/// Names are unique, and an earlier measurement has left its own: they go on from the last id.
+/// Names are unique, and an earlier measurement may have left rows, so names continue from the last id.
 const INSERT_USERS: &str = "INSERT INTO users (username, display_name) \
     SELECT 'floor-' || last.id + i, 'Floor ' || last.id + i \
     FROM (SELECT coalesce(max(id), 0) AS id FROM users) AS last, generate_series(1, $1::bigint) AS i RETURNING id";
@@ -102,10 +102,10 @@ impl PostgresShape {
     }
 }
 
-/// What the PostgreSQL floor was found to be.
+/// A measurement of the PostgreSQL floor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PostgresFloor {
-    /// What was asked.
+    /// The shape of the work.
     pub shape: PostgresShape,
     /// Measured, seconds.
     pub seconds: f64,
@@ -137,7 +137,7 @@ impl Store {
     /// Starts one under `parent`, or under the system's temporary directory.
     ///
     /// # Errors
-    /// What could not be done; a directory in memory is refused, since there a commit costs nothing.
+    /// What failed. A directory in memory is refused, because a commit costs nothing there.
     pub fn open(parent: Option<&Path>) -> Result<Self, String> {
         let temporary = std::env::temp_dir();
         let parent = parent.unwrap_or(&temporary);
@@ -171,7 +171,7 @@ impl Store {
     /// Measures one shape of work, from empty tables.
     ///
     /// # Errors
-    /// What could not be done, or which rows are missing.
+    /// What failed, or which rows are missing.
     pub fn measure(&self, shape: &PostgresShape, interrupts: &Interrupts) -> Result<PostgresFloor, String> {
         shape.validate()?;
         self.runtime.block_on(self.run(shape, interrupts))

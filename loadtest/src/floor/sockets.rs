@@ -35,9 +35,9 @@ use std::time::Duration;
 pub use super::drive::{Load, Shape, SocketFloor};
 pub use super::wire::Sending;
 
-/// What may wait for one socket before the server stops reading.
+/// Longest backlog of one socket before the server stops reading, bytes.
 const BACKLOG_BYTES_MAX: usize = 4 << 20;
-/// What a room gathers in one turn before it is sent on early.
+/// Most bytes that a room collects in one turn before they are sent.
 const GATHERED_BYTES_MAX: usize = 256 * 1024;
 /// Pieces of a backlog in one vectored write.
 const PIECES_MAX: usize = 64;
@@ -86,7 +86,7 @@ pub fn run_server(options: &ServerOptions) -> Result<(), String> {
 /// Measures the floor for one shape of work: starts the server as its own process and drives it.
 ///
 /// # Errors
-/// What could not be done, or which message did not arrive.
+/// What failed, or which message did not arrive.
 pub fn measure(shape: &Shape, interrupts: &Interrupts) -> Result<SocketFloor, String> {
     shape.validate()?;
     let mut server = ServerProcess::start(shape)?;
@@ -152,7 +152,7 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // Has usually ended and been waited for; both calls are then without effect.
+        // The process has usually ended by now; then both calls have no effect.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -206,7 +206,7 @@ struct Connection {
     /// `None` when it has ended.
     stream: Option<TcpStream>,
     room: Option<usize>,
-    /// The start of a message, or of the greeting, that has not come completely.
+    /// The start of an incomplete message or greeting.
     partial: Vec<u8>,
     backlog: VecDeque<Piece>,
     backlog_bytes: usize,
@@ -215,7 +215,7 @@ struct Connection {
 #[derive(Default)]
 struct Room {
     members: Vec<usize>,
-    /// What this turn brought.
+    /// The messages of this turn.
     gathered: Vec<u8>,
 }
 
@@ -225,11 +225,11 @@ struct Server {
     bytes_out: usize,
     connections: Vec<Connection>,
     rooms: Vec<Room>,
-    /// Rooms that have gathered something in this turn.
+    /// Rooms with messages in this turn.
     busy: Vec<usize>,
     /// Connections whose backlog is over the limit.
     congested: usize,
-    /// Connections that were readable while there were any.
+    /// Connections that became readable while a backlog was over the limit.
     deferred: Vec<usize>,
     open: usize,
 }
@@ -407,7 +407,7 @@ impl Server {
         connection.backlog.push_back(Piece { bytes: Rc::clone(piece), gone });
         self.count_backlog(index, (bytes.len() - gone) as isize);
         if gone > 0 {
-            // The socket announces that it is writable only after it has refused something.
+            // The socket reports that it is writable only after it was full.
             self.flush(index);
         }
     }

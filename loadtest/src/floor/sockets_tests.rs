@@ -159,7 +159,7 @@ fn measures_arrivals_and_checks_that_nothing_is_missing() {
 
 #[test]
 fn detects_a_server_that_sends_too_little() {
-    // 24 bytes for 12: half of the messages' copies are missing, as far as the driver can see.
+    // 24 bytes instead of 12: to the driver, half of the deliveries are missing.
     let shape = Shape {
         rooms: 1,
         room_size: 2,

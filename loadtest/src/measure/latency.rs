@@ -16,10 +16,10 @@ pub enum LatencyError {
     /// It could not be written.
     #[error("cannot pack a histogram: {0}")]
     Pack(String),
-    /// It is no base64.
+    /// It is not base64.
     #[error("the histogram is not base64: {0}")]
     Base64(#[from] base64::DecodeError),
-    /// It is no `HdrHistogram`.
+    /// It is not an `HdrHistogram`.
     #[error("the histogram is not HdrHistogram V2+DEFLATE: {0}")]
     Unpack(String),
     /// It does not fit into another.

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// What PostgreSQL's processes are called.
+/// The name of PostgreSQL's processes.
 const POSTGRES: &str = "postgres";
 
 /// Why a server's processes were not found.
@@ -21,10 +21,10 @@ pub enum ListenerError {
     /// The address is another machine's.
     #[error("{0} is not an address of this machine, so the server's CPU and memory can't be measured")]
     Elsewhere(SocketAddr),
-    /// Nobody listens there.
+    /// No process listens there.
     #[error("no process of this machine listens on {0}")]
     Nobody(SocketAddr),
-    /// Somebody does, but whose it is can't be seen.
+    /// A process listens there, but its owner hides which one.
     #[error("the process that listens on {0} belongs to another user: run as root or as that user to measure its CPU")]
     Hidden(SocketAddr),
     /// The table of sockets can't be read.
@@ -89,7 +89,7 @@ pub fn server_meter(server: Vec<i32>) -> ProcessMeter {
 }
 
 /// Measures the PostgreSQL a server stores in: the one in `<data_dir>/postgres`, which may be an older server's child
-/// that this one adopted, else the processes of that name below the server. Nothing when there is neither.
+/// that this one adopted, otherwise the processes of that name below the server. `None` when there is neither.
 pub fn store_meter(server: &[i32], data_dir: Option<&Path>) -> Option<ProcessMeter> {
     if let Some(postmaster) = data_dir.and_then(postmaster_of) {
         return Some(ProcessMeter::new(vec![postmaster]));

@@ -4,7 +4,7 @@ use crate::result::Machine;
 use procfs::{Current, LoadAverage, Meminfo};
 
 impl Machine {
-    /// This machine, now. What can't be read stays empty.
+    /// This machine, now. Values that cannot be read stay empty.
     pub fn current() -> Self {
         Self {
             cpu: cpu_model(),

@@ -95,7 +95,7 @@ impl Direct {
     /// Connects. `large` is the room whose rows are read, `users` are the ids of the asking users.
     ///
     /// # Errors
-    /// In PostgreSQL's words.
+    /// With PostgreSQL's message.
     pub async fn connect(target: &Target, large: i64, users: &[i64]) -> Result<Self, String> {
         let superuser = target.connect_as_login().await.map_err(|error| error.to_string())?;
         let open = async {

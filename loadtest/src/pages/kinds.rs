@@ -42,7 +42,7 @@ impl Samples {
     /// Reads them, as a superuser.
     ///
     /// # Errors
-    /// In PostgreSQL's words.
+    /// With PostgreSQL's message.
     pub async fn read(client: &Client, rooms: &[i64], users: &[i64]) -> Result<Self, String> {
         let read = async {
             let large = &rooms[LARGE];
@@ -89,7 +89,7 @@ pub struct Question {
 
 /// A kind of page.
 pub struct Kind {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
     /// One request of it; the number counts them.
     pub ask: fn(&Samples, &mut SmallRng) -> Question,

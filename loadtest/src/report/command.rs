@@ -77,7 +77,7 @@ pub fn report(options: &ReportOptions) -> Result<(), String> {
     }
 }
 
-/// Runs of one scenario have one label; their files' names say which is which.
+/// Runs of one scenario have the same label, so their files' names distinguish them.
 fn label_by_file(runs: &mut [RunResult], stems: &[String]) {
     let labels: Vec<String> = runs.iter().map(|run| run.label.clone()).collect();
     for (run, stem) in runs.iter_mut().zip(stems) {
@@ -94,7 +94,7 @@ pub fn write_page(path: &Path, page: Page) -> Result<(), String> {
     print(&format_args!("Page written to {}\n", path.display()))
 }
 
-/// Prints; a reader that has seen enough, as `head` has, is no failure.
+/// Prints. A reader that closes the pipe, such as `head`, is no failure.
 fn print(text: &dyn std::fmt::Display) -> Result<(), String> {
     match write!(io::stdout().lock(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("cannot print: {error}")),

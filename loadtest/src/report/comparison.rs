@@ -32,10 +32,10 @@ const HEADLINES: [&[(&str, &str)]; 2] = [
     ],
 ];
 
-/// A system and its rounds, as they stand in a comparison's file.
+/// A system and its rounds, in the form of a comparison's file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SystemRuns {
-    /// What the system is called.
+    /// The system's name.
     pub system: String,
     /// Its rounds.
     pub runs: Vec<RunResult>,
@@ -50,12 +50,12 @@ pub struct Spread {
     pub min: f64,
     /// The highest.
     pub max: f64,
-    /// In how many rounds it was measured.
+    /// The number of rounds with it.
     pub rounds: usize,
 }
 
 impl Spread {
-    /// Of these values; nothing of none.
+    /// The spread of these values; `None` without values.
     pub fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (min, max) = (*values.first()?, *values.last()?);
@@ -63,7 +63,7 @@ impl Spread {
     }
 }
 
-/// What one system has in the comparison.
+/// One system of the comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct SystemSummary {
     /// Its name.
@@ -76,7 +76,7 @@ pub struct SystemSummary {
     pub durable: bool,
     /// How many rounds it had.
     pub rounds: usize,
-    /// Broken promises in all rounds.
+    /// Violations in all rounds.
     pub violations: u64,
     /// Whether the generator was the limit in a round.
     pub generator_limited: bool,
@@ -88,7 +88,7 @@ pub struct ComparisonRow {
     /// Which one.
     #[serde(flatten)]
     pub figure: Figure,
-    /// Of each system that has it.
+    /// The spread of each system that has it.
     pub systems: Vec<Option<Spread>>,
 }
 
@@ -112,7 +112,7 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Takes each system's rounds together.
+    /// Combines the rounds of each system.
     pub fn new(systems: &[SystemRuns]) -> Self {
         let runs: Vec<&RunResult> = systems.iter().flat_map(|system| &system.runs).collect();
         let rows = rows(&runs)

@@ -24,7 +24,7 @@ pub enum FileError {
     /// It is too long.
     #[error("{0} is larger than {FILE_BYTES_MAX} bytes, no result is")]
     TooLarge(PathBuf),
-    /// It is cut off or not JSON.
+    /// It is truncated or not JSON.
     #[error("{path} is not JSON, or not all of it is there: {error}")]
     Broken {
         /// Which.

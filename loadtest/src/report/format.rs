@@ -12,7 +12,7 @@ fn three_digits(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// A whole number with its thousands apart.
+/// A whole number with separated thousands.
 pub fn count(value: u64) -> String {
     HumanCount(value).to_string()
 }
@@ -77,7 +77,7 @@ pub fn number_range(min: f64, max: f64) -> String {
     format!("{}–{}", short(min), short(max))
 }
 
-/// How many times another a value is.
+/// A ratio of two values.
 pub fn times(ratio: f64) -> String {
     if ratio >= 99.5 { format!("{}×", number(ratio)) } else { format!("{ratio:.2}×") }
 }

@@ -19,7 +19,7 @@ pub struct Override {
 }
 
 impl Override {
-    /// Reads `key=value`. What is no TOML value is text: `format=msgpack`.
+    /// Reads `key=value`. A value that is not TOML is text: `format=msgpack`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, for example load.rate=500")?;
         let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok();
@@ -58,7 +58,7 @@ impl Layers {
 
     fn parse(name: &str, origin: &str, text: &str) -> Result<Self, String> {
         let table = text.parse::<Table>().map_err(|error| format!("{origin} is no TOML: {error}"))?;
-        // Without anything on top, so that a fault of the file is not blamed on an option.
+        // Checked without overrides, so that an error about the file does not name an option.
         read(&table, origin)?;
         Ok(Self { name: name.to_owned(), origin: origin.to_owned(), table })
     }
@@ -68,7 +68,7 @@ impl Layers {
         &self.name
     }
 
-    /// Puts a value over the file's.
+    /// Overrides a value of the file.
     pub fn set(&mut self, change: &Override) -> Result<(), String> {
         let parts: Vec<&str> = change.key.split('.').collect();
         // `server` has the server's own keys, which contain dots.

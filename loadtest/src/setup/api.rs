@@ -70,7 +70,7 @@ impl fmt::Display for Target {
 /// Why a call failed.
 #[derive(Debug)]
 pub enum ApiError {
-    /// No answer: nothing listens there, or the connection broke.
+    /// No answer: no program listens there, or the connection was lost.
     Unreachable {
         /// The call.
         call: String,
@@ -83,16 +83,16 @@ pub enum ApiError {
         call: String,
         /// The HTTP status.
         status: u16,
-        /// The stable code, empty when the answer was no problem document.
+        /// The stable code; empty when the answer was not a problem document.
         code: String,
-        /// The server's words.
+        /// The server's message.
         detail: String,
     },
     /// An answer that is not in the protocol.
     Unexpected {
         /// The call.
         call: String,
-        /// What is wrong with it.
+        /// Its fault.
         reason: String,
     },
 }
@@ -161,7 +161,7 @@ impl Api {
         &self.target
     }
 
-    /// POSTs `body` to `path`; a patient call, see the module.
+    /// POSTs `body` to `path`, with the retries that the module describes.
     pub async fn post<B, A>(&self, path: &str, token: Option<&str>, body: &B) -> Result<A, ApiError>
     where
         B: Serialize + Sync,

@@ -30,7 +30,7 @@ const SUBSCRIBE_ID: u16 = 1;
 pub struct Mqtt {
     client: u32,
     rooms: Vec<u32>,
-    /// The beginning of a packet whose end has not arrived.
+    /// The beginning of an incomplete packet.
     partial: Vec<u8>,
     /// Numbers of messages by the packet identifier they wait with.
     waiting: HashMap<u16, u32>,
@@ -46,7 +46,7 @@ impl Codec for Mqtt {
 
     fn opened(&mut self, out: &mut impl Frames) {
         let mut connect = Connect::new(format!("loadtest-{}", self.client));
-        // 0 turns it off: the WebSocket's own pings do that work, for all servers alike.
+        // 0 disables it: WebSocket pings keep the connections of all servers alive.
         connect.keep_alive = 0;
         connect.clean_session = true;
         send(out, |bytes| connect.write(bytes));
@@ -76,7 +76,7 @@ impl Codec for Mqtt {
 }
 
 impl Mqtt {
-    /// Handles the whole packets at the beginning of `bytes`; answers how many bytes they were.
+    /// Handles the whole packets at the beginning of `bytes` and returns their length.
     fn packets(&mut self, bytes: &[u8], out: &mut impl Frames, report: &mut impl FnMut(Incoming<'_>)) -> usize {
         let mut taken = 0;
         loop {
@@ -128,7 +128,7 @@ impl Mqtt {
 
 fn send<E>(out: &mut impl Frames, write: impl FnOnce(&mut BytesMut) -> Result<usize, E>) {
     let mut bytes = BytesMut::new();
-    // Writing fails on contents longer than 256 MB only.
+    // Writing fails only on contents longer than 256 MB.
     if write(&mut bytes).is_ok() {
         out.binary(&bytes);
     }

@@ -40,7 +40,7 @@ pub fn subject(room: u32) -> String {
 pub struct Nats {
     client: u32,
     rooms: Vec<u32>,
-    /// The beginning of something whose end has not arrived.
+    /// The beginning of an incomplete operation.
     partial: Vec<u8>,
     greeted: bool,
     ready: bool,
@@ -55,7 +55,7 @@ impl Codec for Nats {
     }
 
     fn opened(&mut self, _out: &mut impl Frames) {
-        // The server speaks first.
+        // The server sends first.
     }
 
     fn received(&mut self, message: &[u8], out: &mut impl Frames, report: &mut impl FnMut(Incoming<'_>)) {
@@ -78,7 +78,7 @@ impl Codec for Nats {
 }
 
 impl Nats {
-    /// Handles the whole operations at the beginning of `bytes`; answers how many bytes they were.
+    /// Handles the whole operations at the beginning of `bytes` and returns their length.
     fn operations(&mut self, bytes: &[u8], out: &mut impl Frames, report: &mut impl FnMut(Incoming<'_>)) -> usize {
         let mut taken = 0;
         while let Some(end) = memchr::memchr(b'\n', &bytes[taken..]) {
@@ -123,7 +123,7 @@ impl Nats {
             }
             b"PONG" | b"+OK" => {}
             _ if line.starts_with(b"INFO ") => {
-                // The server sends it again whenever something about it changes.
+                // The server sends it again after every change.
                 if !self.greeted {
                     self.greeted = true;
                     out.binary(self.greeting().as_bytes());

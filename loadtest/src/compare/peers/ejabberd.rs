@@ -21,7 +21,7 @@ const DATABASE: &str = "ejabberd";
 const PROBE: &str =
     "application:load(ejabberd), V = case application:get_key(ejabberd, vsn) of {ok, S} -> S; _ -> [] end,
     io:format(\"~s ~p\", [V, code:which(pgsql)]), halt().";
-/// Connections to PostgreSQL: rooms are archived independently, so as many commits as that can share one flush.
+/// Connections to PostgreSQL. Rooms are archived independently, so this many commits can share one flush.
 const SQL_CONNECTIONS: u32 = 32;
 
 /// Where its parts are.
@@ -78,7 +78,7 @@ pub fn start(ground: &mut Ground<'_>) -> Result<Running, String> {
     let store =
         Postgres::start(ground.places, &ground.directory.join("postgres"), ground.ports.reserve()?, ground.cores)?;
     store.create_database(DATABASE, &parts.schema)?;
-    // One user per connection. With plain passwords logging in costs one look-up, not 4,096 rounds of SCRAM.
+    // One user per connection. With plain passwords a log-in costs one look-up instead of 4,096 rounds of SCRAM.
     let users = format!(
         "INSERT INTO users (username, password) SELECT 'u' || n, '{PASSWORD}' FROM generate_series(0, {}) n
          ON CONFLICT DO NOTHING",
@@ -94,9 +94,9 @@ pub fn start(ground: &mut Ground<'_>) -> Result<Running, String> {
     write_file(&configuration_path, &configuration(address, &store))?;
     let mut command = Command::new(&parts.erl);
     command
-        // As in ejabberdctl: kernel polling, and room for many connections.
+        // As in ejabberdctl: kernel polling, and enough ports for many connections.
         .args(["+K", "true", "+P", "250000"])
-        // An idle scheduler sleeps at once. It would otherwise spin for a while, which looks like work in the figures.
+        // An idle scheduler sleeps immediately. By default it spins for a while, which the figures would show as work.
         .args(["+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"])
         .args(["-noinput", "-mnesia", "dir"])
         .arg(format!("\"{}\"", spool.display()))

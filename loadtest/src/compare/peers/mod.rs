@@ -80,7 +80,7 @@ impl PeerKind {
         }
     }
 
-    /// What a reader of its figures must know.
+    /// A remark for readers of its figures.
     pub fn remark(self) -> &'static str {
         match self {
             Self::Uws => "relays from memory; the ack says that the relay has the message, nothing is kept",

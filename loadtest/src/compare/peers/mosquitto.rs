@@ -60,7 +60,7 @@ set_tcp_nodelay true
     )
 }
 
-/// The version, from the first line of its help (which it ends with a status of failure).
+/// The version, from the first line of its help, which exits with a failure.
 fn version(program: &PathBuf) -> String {
     let mut command = Command::new("sh");
     command.arg("-c").arg("\"$0\" -h || true").arg(program);

@@ -76,7 +76,7 @@ write_deadline: \"60s\"
     )
 }
 
-/// Makes the streams over NATS's plain protocol: they have to be there before the first message.
+/// Creates the streams over NATS's plain protocol, before the first message.
 fn create_streams(address: SocketAddr, rooms: u32) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
     let stream = TcpStream::connect_timeout(&address, REQUEST_TIMEOUT).map_err(failed)?;
@@ -87,8 +87,8 @@ fn create_streams(address: SocketAddr, rooms: u32) -> Result<(), String> {
     for index in 0..STREAMS.min(rooms) {
         let subjects: Vec<String> = (0..rooms).filter(|room| stream_of(*room) == index).map(subject).collect();
         let name = format!("rooms-{index}");
-        // Files, one copy. Old messages are not thrown away while a run lasts, and no stream has to look for repeated
-        // message ids, which the publishers do not send.
+        // Files, one copy. No message expires during a run, and no stream searches for repeated message ids, which the
+        // publishers do not send.
         let body = json!({
             "name": name, "subjects": subjects, "storage": "file", "num_replicas": 1, "retention": "limits",
             "discard": "old", "max_bytes": -1, "max_msgs": -1,

@@ -142,7 +142,7 @@ impl Protocol for VezaProtocol {
     }
 
     fn lost(&mut self, peer: &mut Peer<VezaState>) {
-        // Their answers are lost with the connection, and they are not asked again.
+        // Their answers are lost with the connection, and the engine does not repeat them.
         peer.state.asked = 0;
     }
 

@@ -57,7 +57,7 @@ pub struct Command<'a, D> {
     /// Its name.
     #[serde(rename = "type")]
     pub kind: &'a str,
-    /// What the reply will carry.
+    /// The id that the reply repeats.
     pub id: CommandId<'a>,
     /// Its arguments.
     pub data: D,
@@ -81,7 +81,7 @@ pub struct SendMessage<'a> {
     pub conversation_id: &'a str,
     /// The text.
     pub content: &'a str,
-    /// Under which a repetition is recognised.
+    /// The id by which the server recognises a repetition.
     pub client_message_id: &'a str,
 }
 
@@ -113,10 +113,10 @@ pub struct Typing<'a> {
 pub struct GetHistory<'a> {
     /// Its kind.
     pub conversation_id: &'a str,
-    /// Messages after this number; the newest without it.
+    /// Messages after this number; without it the newest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after_seq: Option<u64>,
-    /// At most so many.
+    /// Most messages.
     pub limit: u32,
 }
 
@@ -178,12 +178,12 @@ pub struct Data<'a> {
     /// An error: its stable code.
     #[serde(borrow)]
     pub code: Option<Text<'a>>,
-    /// An error: its words. An event: perhaps the message itself.
+    /// The text of an error; in an event possibly the message itself.
     #[serde(borrow)]
     pub message: Option<MessageField<'a>>,
-    /// When to come again, milliseconds.
+    /// When to retry, milliseconds.
     pub retry_after_ms: Option<u64>,
-    /// `reset`: where the conversation is.
+    /// `reset`: the head of the conversation.
     pub last_seq: Option<Lenient<u64>>,
     /// `welcome`: the conversations of the user.
     pub conversations: Option<Lenient<Vec<ConversationSummary>>>,
@@ -219,7 +219,7 @@ pub struct ConversationSummary {
 /// A message as the history has it.
 #[derive(Deserialize, Debug, Clone)]
 pub struct HistoryMessage {
-    /// The server's number for it.
+    /// Its id on the server.
     pub message_id: u64,
     /// Its position.
     pub seq: u64,
