@@ -1,8 +1,9 @@
-//! Connections: who gets one, how long it lives, and that a peer's fault ends that peer's connection and nothing else.
+//! Connections: which requests get a connection and when the server closes it. A fault of a peer closes the connection
+//! of that peer and no other.
 //!
-//! How: well-behaved peers are WebSocket clients, the others write bytes of their own (`support::Raw`) while a bystander
-//! on the same server goes on talking. Limits that take time are made short in the configuration of a server of the
-//! test's own; nothing depends on how fast this machine is.
+//! How: well-behaved peers are WebSocket clients. The others write bytes of their own (`support::Raw`), while a
+//! bystander on the same server keeps sending messages. Tests of time limits start their own server with a short limit;
+//! no result depends on the speed of the machine.
 #![cfg(feature = "test-db")]
 
 mod support;
@@ -12,7 +13,10 @@ use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::json;
 use std::time::{Duration, Instant};
-use support::{Client, Format, Random, Raw, Received, Server, User, closed, connect_error, server, signal, upgrade};
+use support::{
+    Client, Format, Log, PATIENCE, Random, Raw, Received, Server, User, closed, connect_error, server, shards, signal,
+    upgrade,
+};
 
 const WS: &str = "/ws?subscribe=none";
 
@@ -21,72 +25,79 @@ async fn status(server: &Server, target: &str, headers: &[(&str, &str)]) -> u16 
 }
 
 #[tokio::test]
-async fn without_a_valid_token_there_is_no_upgrade() {
+async fn refuses_the_upgrade_without_a_valid_token() {
     let server = server().await;
     let ann = server.register().await;
     let ticket = server.ticket(&ann).await;
     let bearer = |token: &str| format!("Bearer {token}");
     assert_eq!(status(server, "/ws", &[]).await, 401);
-    assert_eq!(status(server, "/", &[]).await, 401, "the root is an endpoint too");
+    assert_eq!(status(server, "/", &[]).await, 401, "the root path is an endpoint too");
     let mut wrong = ann.token.clone();
     let last = if wrong.pop() == Some('A') { 'B' } else { 'A' };
     wrong.insert(wrong.len() - 5, last);
     for token in ["", "x", "a.b.c", wrong.as_str(), ticket.as_str(), ann.refresh_token.as_str()] {
         assert_eq!(status(server, "/ws", &[("authorization", &bearer(token))]).await, 401, "{token}");
     }
-    assert_eq!(status(server, "/ws", &[("authorization", &ann.token)]).await, 401, "no scheme");
-    assert_eq!(status(server, &format!("/ws?ticket={}", ann.token), &[]).await, 401, "an access token is no ticket");
+    assert_eq!(status(server, "/ws", &[("authorization", &ann.token)]).await, 401, "without a scheme");
+    assert_eq!(status(server, &format!("/ws?ticket={}", ann.token), &[]).await, 401, "an access token is not a ticket");
     for target in ["/ws", "/", "/ws?conversation=room_6", "/ws?conversation=nonsense&subscribe=none"] {
         Client::open(server, &ann, Format::Json, target).await.ok("ping", json!({})).await;
     }
     let (logged_out, _) = server.request(Method::POST, "/auth/logout", Some(&ann.token), None).await;
     assert_eq!(logged_out, 204);
-    assert_eq!(status(server, "/ws", &[("authorization", &bearer(&ann.token))]).await, 401, "a session that has ended");
-    assert_eq!(status(server, &format!("/ws?ticket={ticket}"), &[]).await, 401, "and its ticket");
+    assert_eq!(status(server, "/ws", &[("authorization", &bearer(&ann.token))]).await, 401, "the session has ended");
+    assert_eq!(
+        status(server, &format!("/ws?ticket={ticket}"), &[]).await,
+        401,
+        "the ticket belongs to the ended session"
+    );
 }
 
 #[tokio::test]
-async fn a_ticket_opens_one_connection() {
+async fn opens_one_connection_per_ticket() {
     let server = server().await;
     let ann = server.register().await;
     for _ in 0..5 {
         let target = format!("{WS}&ticket={}", server.ticket(&ann).await);
-        let tries = join_all((0..4).map(|_| upgrade(server, &target, &[], None))).await;
-        let (opened, refused): (Vec<_>, Vec<_>) = tries.into_iter().partition(Result::is_ok);
-        assert_eq!(opened.len(), 1, "of four at once one gets in");
+        let attempts = join_all((0..4).map(|_| upgrade(server, &target, &[], None))).await;
+        let (opened, refused): (Vec<_>, Vec<_>) = attempts.into_iter().partition(Result::is_ok);
+        assert_eq!(opened.len(), 1, "one of four concurrent upgrades succeeds");
         let refused: Vec<u16> = refused.into_iter().map(connect_error).collect();
         assert_eq!(refused, [401; 3]);
         let socket = opened.into_iter().next().unwrap().unwrap();
         let mut client = Client::welcomed(socket, Format::Json).await.unwrap();
         assert_eq!(client.welcome["user"]["id"], ann.id);
         client.ok("ping", json!({})).await;
-        assert_eq!(status(server, &target, &[]).await, 401, "later, too");
+        assert_eq!(status(server, &target, &[]).await, 401, "a used ticket stays used");
     }
 }
 
 #[tokio::test]
-async fn a_page_of_another_origin_gets_nothing() {
+async fn refuses_upgrades_from_origins_that_are_not_allowed() {
     let server = Server::start(2, &[("security.allowed_origins", "https://chat.example.org,http://localhost:3000")]);
     let ann = server.register().await;
     let bearer = format!("Bearer {}", ann.token);
     for origin in ["https://evil.example.org", "http://chat.example.org", "https://chat.example.org.evil.org", "null"] {
         let headers = [("authorization", bearer.as_str()), ("origin", origin)];
         assert_eq!(status(&server, WS, &headers).await, 403, "{origin}");
-        assert_eq!(status(&server, WS, &[("origin", origin)]).await, 403, "{origin}, whatever the token");
+        assert_eq!(status(&server, WS, &[("origin", origin)]).await, 403, "{origin}, without a token");
     }
     for origin in ["https://chat.example.org", "http://localhost:3000"] {
         let headers = [("authorization", bearer.as_str()), ("origin", origin)];
         assert!(upgrade(&server, WS, &headers, None).await.is_ok(), "{origin}");
     }
-    assert!(upgrade(&server, WS, &[("authorization", &bearer)], None).await.is_ok(), "no browser sends none");
+    assert!(
+        upgrade(&server, WS, &[("authorization", &bearer)], None).await.is_ok(),
+        "clients that are not browsers send no Origin"
+    );
 }
 
 #[tokio::test]
-async fn the_sixth_connection_of_a_user_is_closed_and_its_place_comes_back() {
+async fn closes_connections_above_the_limit_per_user_and_frees_closed_ones() {
     let server = Server::start(4, &[("limits.max_connections_per_user", "5")]);
     let (ann, bob) = (server.register().await, server.register().await);
     let other_session = server.login(&ann).await;
-    // Hints put the connections on different shards: the count is the user's all the same.
+    // The hints spread the connections over different shards; the limit counts all of them.
     let targets = ["/ws?conversation=room_6", "/ws?conversation=room_10", "/ws", "/ws?conversation=dm_4", "/"];
     let mut clients = Vec::new();
     for (n, target) in targets.into_iter().enumerate() {
@@ -104,42 +115,40 @@ async fn the_sixth_connection_of_a_user_is_closed_and_its_place_comes_back() {
     }
     Client::none(&server, &bob, Format::Json).await.ok("ping", json!({})).await;
     clients.pop().unwrap().close().await;
-    // The place is free when the server has seen the end, which nothing tells the client: it tries again.
-    let mut again = Client::try_open(&server, &ann, Format::Json, WS).await;
-    while again.is_err() {
+    // The server frees the slot when it has seen the close. The client cannot know when that is, so it retries.
+    let started = Instant::now();
+    while let Err(error) = Client::try_open(&server, &ann, Format::Json, WS).await {
+        assert!(started.elapsed() < PATIENCE, "the slot of the closed connection is not freed: {error}");
         tokio::time::sleep(Duration::from_millis(50)).await;
-        again = Client::try_open(&server, &ann, Format::Json, WS).await;
     }
 }
 
 #[tokio::test]
-async fn a_revoked_sessions_sockets_are_closed_and_no_others() {
-    let server = support::shards(4).await;
+async fn closes_the_connections_of_a_revoked_session_only() {
+    let server = shards(4).await;
     let ann = server.register().await;
     let other = server.login(&ann).await;
     let targets = ["/ws", "/ws?conversation=room_6", "/ws?conversation=room_10", "/ws?conversation=room_14"];
-    let mut doomed = Vec::new();
+    let mut revoked = Vec::new();
     for target in targets {
-        doomed.push(Client::open(server, &ann, Format::Json, target).await);
+        revoked.push(Client::open(server, &ann, Format::Json, target).await);
     }
-    let mut spared = Client::open(server, &other, Format::MessagePack, "/ws?conversation=room_6").await;
-    let started = Instant::now();
+    let mut kept = Client::open(server, &other, Format::MessagePack, "/ws?conversation=room_6").await;
     assert_eq!(server.request(Method::POST, "/auth/logout", Some(&ann.token), None).await.0, 204);
-    for client in &mut doomed {
+    for client in &mut revoked {
         assert_eq!(closed(&client.end().await), 4002);
     }
-    println!("closed {:?} after the logout was sent", started.elapsed());
-    spared.ok("ping", json!({})).await;
+    kept.ok("ping", json!({})).await;
     let last = server.login(&ann).await;
     let mut last_client = Client::none(server, &last, Format::Json).await;
     assert_eq!(server.request(Method::POST, "/auth/logout-all", Some(&other.token), None).await.0, 204);
-    for client in [&mut spared, &mut last_client] {
+    for client in [&mut kept, &mut last_client] {
         assert_eq!(closed(&client.end().await), 4002);
     }
 }
 
 #[tokio::test]
-async fn a_connection_ends_with_its_token() {
+async fn closes_a_connection_when_its_access_token_expires() {
     let server = Server::start(2, &[("security.jwt_access_duration", "5s")]);
     let ann = server.register().await;
     let mut client = Client::none(&server, &ann, Format::Json).await;
@@ -155,20 +164,20 @@ async fn a_connection_ends_with_its_token() {
 }
 
 #[tokio::test]
-async fn who_answers_no_ping_is_closed_and_who_does_stays() {
-    // Long enough that a client on a busy machine gets round to its pong.
+async fn closes_clients_that_stop_answering_pings() {
+    // Long enough for a client on a busy machine to send its pong.
     let server = Server::start(2, &[("server.heartbeat_interval", "3s")]);
     let ann = server.register().await;
     let mut alive = Client::none(&server, &ann, Format::Json).await;
     assert_eq!(alive.welcome["heartbeat_ms"], 3_000);
-    let dead = join_all((0..3).map(|_| async {
-        let mut dead = Raw::upgraded(&server, &ann, "veza.v1.json").await;
-        (dead.frame().await.map(|(opcode, _)| opcode), dead.close_code().await)
+    let silent = join_all((0..3).map(|_| async {
+        let mut silent = Raw::upgraded(&server, &ann, "veza.v1.json").await;
+        (silent.frame().await.map(|(opcode, _)| opcode), silent.close_code().await)
     }));
-    // A client that reads answers pings without being asked to.
+    // The WebSocket library answers pings while the client reads.
     let outcomes = tokio::select! {
-        event = alive.next_event() => panic!("nothing happens here: {event}"),
-        outcomes = dead => outcomes,
+        event = alive.next_event() => panic!("no event is expected: {event}"),
+        outcomes = silent => outcomes,
     };
     assert_eq!(outcomes, [(Some(9), Some(4006)); 3]);
     alive.ok("ping", json!({})).await;
@@ -176,27 +185,25 @@ async fn who_answers_no_ping_is_closed_and_who_does_stays() {
 }
 
 #[tokio::test]
-async fn a_server_that_was_held_up_does_not_blame_its_clients() {
+async fn keeps_clients_after_the_server_was_suspended() {
     let server = Server::start(2, &[("server.heartbeat_interval", "2s")]);
     let ann = server.register().await;
     let mut clients = join_all((0..8).map(|_| Client::none(&server, &ann, Format::Json))).await;
-    // As a laptop that is closed, or a machine that is moved: several heartbeats pass, and nobody could be heard.
+    // As on a laptop that sleeps or a virtual machine that migrates: several heartbeats pass without any input.
     signal(server.pid(), Signal::SIGSTOP);
     tokio::time::sleep(Duration::from_secs(6)).await;
     signal(server.pid(), Signal::SIGCONT);
     join_all(clients.iter_mut().map(|client| async {
-        tokio::select! {
-            event = client.next_event() => panic!("nothing happens here: {event}"),
-            () = tokio::time::sleep(Duration::from_secs(3)) => {}
-        }
-        assert!(client.pings > 0, "it was asked whether it is still there");
+        // The first look after the pause must ask, and the next one must have heard the answer.
+        let before = client.pings;
+        client.wait_for_pings(before + 2).await;
         client.ok("ping", json!({})).await;
     }))
     .await;
 }
 
 #[tokio::test]
-async fn a_request_that_is_not_complete_in_time_is_answered_408() {
+async fn answers_408_to_requests_that_are_not_complete_in_time() {
     let server = Server::start(2, &[("server.connection_timeout", "400ms")]);
     for beginning in ["", "GET /ws HTTP/1.1\r\nHost: test\r\nX-Slow: ", "POST /auth/login HTTP/1.1\r\n"] {
         let mut slow = Raw::connect(&server).await;
@@ -207,7 +214,7 @@ async fn a_request_that_is_not_complete_in_time_is_answered_408() {
 }
 
 #[tokio::test]
-async fn one_port_speaks_http_and_websocket() {
+async fn serves_http_and_websocket_on_one_port() {
     let server = server().await;
     let ann = server.register().await;
     let mut raw = Raw::connect(server).await;
@@ -226,16 +233,17 @@ async fn one_port_speaks_http_and_websocket() {
     );
     let mut whole = Raw::connect(server).await;
     whole.write(request.as_bytes()).await.unwrap();
-    let mut drops = Raw::connect(server).await;
+    let mut bytewise = Raw::connect(server).await;
     for byte in request.as_bytes() {
-        drops.write(&[*byte]).await.unwrap();
+        bytewise.write(&[*byte]).await.unwrap();
     }
-    for raw in [&mut whole, &mut drops] {
+    for raw in [&mut whole, &mut bytewise] {
         let answer = String::from_utf8(raw.rest().await).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("access_token"), "{answer}");
     }
 
-    // The handshake one byte at a time; then one whose first command came in the same packet; then a command in pieces.
+    // A handshake that arrives byte by byte, a first command in the packet of the handshake, a command in many
+    // fragments.
     let mut raw = Raw::connect(server).await;
     for byte in Raw::upgrade_head(&ann, "veza.v1.json").as_bytes() {
         raw.write(&[*byte]).await.unwrap();
@@ -272,7 +280,7 @@ async fn one_port_speaks_http_and_websocket() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_none_is_refused() {
+async fn refuses_malformed_and_oversized_request_heads() {
     let server = server().await;
     let ann = server.register().await;
     let good = Raw::upgrade_head(&ann, "veza.v1.json");
@@ -281,7 +289,7 @@ async fn a_head_that_is_none_is_refused() {
     let cases: Vec<(Vec<u8>, u16)> = vec![
         (format!("GET /ws HTTP/1.1\r\nHost: test\r\nX-Long: {}\r\n\r\n", "y".repeat(9_000)).into_bytes(), 431),
         (vec![b'A'; 9_000], 431),
-        (format!("GET /ws HTTP/1.1\r\n{many}\r\n").into_bytes(), 431),
+        (format!("GET /ws HTTP/1.1\r\nHost: test\r\n{many}\r\n").into_bytes(), 431),
         (b"nonsense\r\n\r\n".to_vec(), 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(), 400),
         (upgrade(&|head| head.replace("Version: 13", "Version: 8")), 426),
@@ -298,8 +306,8 @@ async fn a_head_that_is_none_is_refused() {
     }
 }
 
-/// Bytes after the upgrade, and the close code they earn.
-fn offences() -> Vec<(&'static str, Vec<u8>, u16)> {
+/// Bytes that break the protocol after the upgrade, and the expected close code.
+fn violations() -> Vec<(&'static str, Vec<u8>, u16)> {
     let frame = Raw::client_frame;
     let declared = |length: u64| {
         let mut bytes = vec![0x81, 0xff];
@@ -330,7 +338,7 @@ fn offences() -> Vec<(&'static str, Vec<u8>, u16)> {
         ("a declared length of 2^64 - 1", declared(u64::MAX), 1002),
         ("a declared length of 2^40", declared(1 << 40), 1009),
         ("a byte more than 64 KiB", declared(65_537), 1009),
-        ("empty fragments without end", empty_fragments(), 1009),
+        ("2,000 empty fragments", empty_fragments(), 1009),
         ("fragments of 80,000 bytes together", fragments_over_the_limit(), 1009),
         ("no mask", unmasked, 1002),
         ("a reserved bit", reserved, 1002),
@@ -338,7 +346,7 @@ fn offences() -> Vec<(&'static str, Vec<u8>, u16)> {
         ("a reserved control opcode", frame(true, 11, b""), 1002),
         ("a fragmented ping", frame(false, 9, b""), 1002),
         ("a ping of 126 bytes", frame(true, 9, &[0; 126]), 1002),
-        ("a continuation of nothing", frame(true, 0, b"x"), 1002),
+        ("a continuation without a first fragment", frame(true, 0, b"x"), 1002),
         ("a message within a message", [frame(false, 1, b"x"), frame(true, 1, b"y")].concat(), 1002),
         ("a length in more bytes than needed", overlong, 1002),
         ("text that is not UTF-8", frame(true, 1, b"\xff\xfe"), 1007),
@@ -351,12 +359,13 @@ fn offences() -> Vec<(&'static str, Vec<u8>, u16)> {
 }
 
 #[tokio::test]
-async fn an_offence_ends_the_offenders_connection_only() {
-    let server = server().await;
+async fn closes_only_the_connection_that_violates_the_protocol() {
+    // A server of its own, since other tests would add to its memory.
+    let server = &Server::start(2, &[]);
     let (ann, eve) = (server.register().await, server.register().await);
     let room = server.room(&[&ann]).await;
     let mut bystander = Client::all(server, &ann, Format::Json).await;
-    for (what, bytes, code) in offences() {
+    for (what, bytes, code) in violations() {
         let mut raw = Raw::upgraded(server, &eve, "veza.v1.json").await;
         raw.write(&bytes).await.unwrap();
         assert_eq!(raw.close_code().await, Some(code), "{what}");
@@ -369,7 +378,7 @@ async fn an_offence_ends_the_offenders_connection_only() {
         let noise: Vec<u8> = (0..random.below(4_000)).map(|_| random.below(256) as u8).collect();
         let _ = raw.write(&noise).await;
         if n % 4 != 0 {
-            // Too large, unfinished: what a decoder that trusts the length would reserve.
+            // An unfinished frame that declares the largest allowed length.
             let _ = raw.write(&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 1, 2, 3, 4]).await;
             drop(raw);
         }
@@ -378,7 +387,7 @@ async fn an_offence_ends_the_offenders_connection_only() {
         let mut raw = Raw::upgraded(server, &eve, "veza.v1.json").await;
         let mut flood = Raw::client_frame(false, 1, b"");
         flood.extend(Raw::client_frame(false, 0, b"").repeat(1_000_000));
-        // The server closes in the middle; what is still written meets a closed socket.
+        // The server closes in the middle, so the rest of the write fails.
         let _ = raw.write(&flood).await;
         let code = raw.close_code().await;
         assert!(matches!(code, Some(1009) | None), "{code:?}");
@@ -386,9 +395,8 @@ async fn an_offence_ends_the_offenders_connection_only() {
     bystander.ok("send_message", json!({"conversation_id": room, "content": "still here"})).await;
     server.must_run();
     let grown = server.resident_kib().saturating_sub(before);
-    println!("resident memory grew by {grown} KiB");
     assert!(grown < 64 * 1_024, "{grown} KiB more than before");
-    let seen = offences().len() as i64 + 2;
-    let mut log = support::Log::after([(room.as_str(), 1)]);
-    bystander.follow(&mut log, &room, seen).await;
+    let last = violations().len() as i64 + 2;
+    let mut log = Log::after([(room.as_str(), 1)]);
+    bystander.follow(&mut log, &room, last).await;
 }

@@ -1,17 +1,17 @@
-//! Conversations: who may create, find, join, invite and leave; what each of them is told; and that every wrong input
-//! gets a specific code and leaves the connection open.
+//! Conversations: who may create, find, join, invite to and leave them, and which events each client receives. Every
+//! invalid input gets a specific error code, and the connection stays open.
 //!
-//! How: each test makes users and conversations of its own on one shared server of two shards. That something was *not*
-//! sent is checked by what comes after it on the same connection.
+//! How: each test creates its own users and conversations on one shared server with two shards. To show that an event
+//! was *not* sent, a test waits for an event that must come after it on the same connection.
 #![cfg(feature = "test-db")]
 
 mod support;
 
 use serde_json::{Value, json};
-use support::{Client, Format, Log, Server, User, closed, id_of, keys, server, text, unique};
+use support::{Client, Format, Log, Server, User, closed, id_of, keys, server, shards, text, unique};
 
-/// An id that is in range and that nobody has.
-const NOBODY: i64 = 1_000_000_000_000_000;
+/// An id in the valid range that no object has.
+const UNKNOWN_ID: i64 = 1_000_000_000_000_000;
 
 const CONVERSATION_KEYS: [&str; 16] = [
     "archived",
@@ -32,7 +32,7 @@ const CONVERSATION_KEYS: [&str; 16] = [
     "unread_count",
 ];
 
-async fn people<const N: usize>(server: &Server) -> [User; N] {
+async fn register<const N: usize>(server: &Server) -> [User; N] {
     let mut users = Vec::new();
     for _ in 0..N {
         users.push(server.register().await);
@@ -40,14 +40,14 @@ async fn people<const N: usize>(server: &Server) -> [User; N] {
     users.try_into().unwrap()
 }
 
-fn in_room(room: &str) -> Value {
+fn of_room(room: &str) -> Value {
     json!({"conversation_id": room})
 }
 
 #[tokio::test]
-async fn a_welcome_says_who_and_where_one_is() {
+async fn describes_the_user_and_their_conversations_in_the_welcome() {
     let server = server().await;
-    let [ann, bob] = people(server).await;
+    let [ann, bob] = register(server).await;
     let room = server.room(&[&ann, &bob]).await;
     server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "hello"})).await;
     for format in Format::ALL {
@@ -73,14 +73,14 @@ async fn a_welcome_says_who_and_where_one_is() {
         );
         client.close().await;
         let client = Client::none(server, &bob, format).await;
-        assert_eq!(client.welcome.get("conversations"), None, "with subscribe=none nothing is listed");
+        assert_eq!(client.welcome.get("conversations"), None, "subscribe=none lists no conversations");
     }
 }
 
 #[tokio::test]
-async fn a_created_room_can_be_read_listed_and_paged() {
+async fn reads_and_lists_a_created_room_page_by_page() {
     let server = server().await;
-    let [ann, bob, eve] = people(server).await;
+    let [ann, bob, eve] = register(server).await;
     let mut client = Client::all(server, &ann, Format::Json).await;
     let name = unique("lobby");
     let data = json!({"kind": "public_room", "name": name, "description": "Everything", "member_ids": [bob.id]});
@@ -97,10 +97,10 @@ async fn a_created_room_can_be_read_listed_and_paged() {
     assert_eq!((&event["conversation_id"], &event["seq"]), (&room["id"], &json!(1)));
 
     let id = text(&room["id"]);
-    let read = client.ok("get_conversation", in_room(id)).await;
+    let read = client.ok("get_conversation", of_room(id)).await;
     assert_eq!(read["conversation"], *room);
-    let by_eve = server.ok(&eve, "get_conversation", in_room(id)).await;
-    assert_eq!(by_eve["conversation"]["role"], Value::Null, "a public room can be looked at before one joins it");
+    let by_eve = server.ok(&eve, "get_conversation", of_room(id)).await;
+    assert_eq!(by_eve["conversation"]["role"], Value::Null, "a public room can be read before joining it");
 
     for _ in 0..2 {
         server.room(&[&ann]).await;
@@ -125,9 +125,9 @@ async fn a_created_room_can_be_read_listed_and_paged() {
 }
 
 #[tokio::test]
-async fn a_direct_conversation_exists_once_per_pair() {
+async fn creates_one_direct_conversation_per_pair_of_users() {
     let server = server().await;
-    let [ann, bob, eve] = people(server).await;
+    let [ann, bob, eve] = register(server).await;
     let mut ids = Vec::new();
     for _ in 0..4 {
         let by = |me: &User, other: i64| {
@@ -141,7 +141,7 @@ async fn a_direct_conversation_exists_once_per_pair() {
     }
     assert!(ids[0].starts_with("dm_") && ids.iter().all(|id| *id == ids[0]), "{ids:?}");
     let mut client = Client::none(server, &ann, Format::Json).await;
-    let dm = in_room(&ids[0]);
+    let dm = of_room(&ids[0]);
     assert_eq!(client.refused("leave_conversation", dm.clone()).await, "forbidden");
     assert_eq!(
         client.refused("invite_member", json!({"conversation_id": ids[0], "user_id": eve.id})).await,
@@ -153,13 +153,13 @@ async fn a_direct_conversation_exists_once_per_pair() {
         assert_eq!(stranger.refused(command, dm.clone()).await, "not_member", "{command}");
     }
     let data = json!({"kind": "direct", "member_ids": [ann.id]});
-    assert_eq!(client.refused("create_conversation", data).await, "bad_request", "with oneself");
+    assert_eq!(client.refused("create_conversation", data).await, "bad_request", "a direct conversation with oneself");
 }
 
 #[tokio::test]
-async fn who_joins_or_is_invited_hears_everything_from_then_on() {
+async fn delivers_events_to_members_from_the_moment_they_join_or_are_invited() {
     let server = server().await;
-    let [ann, bob, eve] = people(server).await;
+    let [ann, bob, eve] = register(server).await;
     let mut owner = Client::all(server, &ann, Format::Json).await;
     let mut guest = Client::all(server, &bob, Format::MessagePack).await;
     let mut invited = Client::all(server, &eve, Format::Json).await;
@@ -167,18 +167,22 @@ async fn who_joins_or_is_invited_hears_everything_from_then_on() {
     let created = owner.ok("create_conversation", json!({"kind": "public_room", "name": unique("open")})).await;
     let room = id_of(&created);
 
-    let joined = guest.ok("join_conversation", in_room(&room)).await;
+    let joined = guest.ok("join_conversation", of_room(&room)).await;
     assert_eq!((&joined["seq"], &joined["conversation"]["role"]), (&json!(2), &json!("member")));
-    assert_eq!(joined["conversation"]["unread_count"], 0, "what was said before is history");
+    assert_eq!(joined["conversation"]["unread_count"], 0, "messages from before the join are not unread");
     let event = owner.event("member_joined").await;
     assert_eq!((&event["seq"], &event["user"]["id"]), (&json!(2), &json!(bob.id)));
-    let again = guest.ok("join_conversation", in_room(&room)).await;
-    assert_eq!((&again["seq"], &again["conversation"]["last_seq"]), (&json!(2), &json!(3)), "joining twice is once");
+    let again = guest.ok("join_conversation", of_room(&room)).await;
+    assert_eq!(
+        (&again["seq"], &again["conversation"]["last_seq"]),
+        (&json!(2), &json!(3)),
+        "joining again changes nothing"
+    );
 
     let invitation = json!({"conversation_id": room, "user_id": eve.id});
     let answer = guest.ok("invite_member", invitation.clone()).await;
     assert_eq!(answer, json!({"conversation_id": room, "user_id": eve.id, "seq": 4}));
-    assert_eq!(guest.ok("invite_member", invitation).await["seq"], 4, "inviting twice is once");
+    assert_eq!(guest.ok("invite_member", invitation).await["seq"], 4, "inviting again changes nothing");
     let event = owner.event("member_joined").await;
     assert_eq!((&event["user"]["id"], &event["invited_by"]["id"]), (&json!(eve.id), &json!(bob.id)));
 
@@ -187,59 +191,63 @@ async fn who_joins_or_is_invited_hears_everything_from_then_on() {
         let message = client.event_where("message_created", |message| message["message_type"] == "text").await;
         assert_eq!((&message["seq"], &message["content"]), (&json!(6), &json!("welcome")));
     }
-    let unasked = passive.drain().await;
-    assert!(unasked.is_empty(), "with subscribe=none a client subscribes itself: {unasked:?}");
-    assert_eq!(passive.ok("subscribe", in_room(&room)).await["last_seq"], 6);
+    let received = passive.drain().await;
+    assert!(received.is_empty(), "with subscribe=none a client subscribes itself: {received:?}");
+    assert_eq!(passive.ok("subscribe", of_room(&room)).await["last_seq"], 6);
 }
 
 #[tokio::test]
-async fn who_leaves_hears_and_says_nothing_more() {
+async fn stops_delivery_and_refuses_commands_after_a_member_leaves() {
     let server = server().await;
-    let [ann, bob] = people(server).await;
+    let [ann, bob] = register(server).await;
     let room = server.room(&[&ann, &bob]).await;
     let mut owner = Client::all(server, &ann, Format::Json).await;
     let mut leaver = Client::all(server, &bob, Format::Json).await;
-    let left = leaver.ok("leave_conversation", in_room(&room)).await;
+    let left = leaver.ok("leave_conversation", of_room(&room)).await;
     assert_eq!((&left["seq"], &left["conversation"]["id"]), (&json!(3), &json!(room)));
     let event = owner.event("member_left").await;
     assert_eq!((&event["seq"], &event["user"]["id"]), (&json!(3), &json!(bob.id)));
-    assert_eq!(leaver.event("member_left").await, event, "who leaves is told so on every connection");
-    assert_eq!(leaver.refused("leave_conversation", in_room(&room)).await, "not_member");
-    owner.ok("send_message", json!({"conversation_id": room, "content": "gone?"})).await;
+    assert_eq!(
+        leaver.event("member_left").await,
+        event,
+        "a member who leaves receives member_left on every connection"
+    );
+    assert_eq!(leaver.refused("leave_conversation", of_room(&room)).await, "not_member");
+    owner.ok("send_message", json!({"conversation_id": room, "content": "after the leave"})).await;
     owner.event("message_created").await;
     assert!(leaver.drain().await.iter().all(|event| event["type"] != "message_created"));
     for command in ["subscribe", "get_history", "list_members", "get_conversation"] {
-        assert_eq!(leaver.refused(command, in_room(&room)).await, "not_member", "{command}");
+        assert_eq!(leaver.refused(command, of_room(&room)).await, "not_member", "{command}");
     }
     let data = json!({"conversation_id": room, "content": "still here"});
     assert_eq!(leaver.refused("send_message", data).await, "not_member");
-    assert_eq!(leaver.refused("join_conversation", in_room(&room)).await, "forbidden", "a private room");
+    assert_eq!(leaver.refused("join_conversation", of_room(&room)).await, "forbidden", "a private room");
 }
 
 #[tokio::test]
-async fn a_room_never_ends_without_an_owner() {
+async fn hands_ownership_over_when_the_owner_leaves() {
     let server = server().await;
-    let [ann, bob] = people(server).await;
+    let [ann, bob] = register(server).await;
     let room = server.room(&[&ann, &bob]).await;
-    let mut heir = Client::all(server, &bob, Format::Json).await;
+    let mut successor = Client::all(server, &bob, Format::Json).await;
     let mut log = Log::after([(room.as_str(), 1)]);
-    server.ok(&ann, "leave_conversation", in_room(&room)).await;
-    heir.follow(&mut log, &room, 3).await;
-    let conversation = heir.ok("get_conversation", in_room(&room)).await["conversation"].clone();
+    server.ok(&ann, "leave_conversation", of_room(&room)).await;
+    successor.follow(&mut log, &room, 3).await;
+    let conversation = successor.ok("get_conversation", of_room(&room)).await["conversation"].clone();
     assert_eq!((&conversation["owner_id"], &conversation["role"]), (&json!(bob.id), &json!("owner")));
-    heir.ok("leave_conversation", in_room(&room)).await;
-    assert_eq!(heir.refused("get_conversation", in_room(&room)).await, "not_member");
+    successor.ok("leave_conversation", of_room(&room)).await;
+    assert_eq!(successor.refused("get_conversation", of_room(&room)).await, "not_member");
 }
 
 #[tokio::test]
-async fn typing_reaches_the_others_and_is_throttled() {
+async fn sends_typing_to_other_members_and_throttles_it() {
     let server = server().await;
-    let [ann, bob] = people(server).await;
+    let [ann, bob] = register(server).await;
     let room = server.room(&[&ann, &bob]).await;
     let mut typist = Client::all(server, &ann, Format::Json).await;
     let mut reader = Client::all(server, &bob, Format::MessagePack).await;
     for _ in 0..5 {
-        typist.send("typing", in_room(&room)).await;
+        typist.send("typing", of_room(&room)).await;
     }
     typist.ok("send_message", json!({"conversation_id": room, "content": "done"})).await;
     let first = reader.next_event().await;
@@ -247,48 +255,48 @@ async fn typing_reaches_the_others_and_is_throttled() {
     assert_eq!(first["data"]["user_id"], json!(ann.id), "{first}");
     assert_eq!(first["data"].get("seq"), None);
     let second = reader.next_event().await;
-    assert_eq!(second["type"], "message_created", "five in a row are one: {second}");
-    let mine = typist.drain().await;
-    assert!(mine.iter().all(|event| event["type"] != "typing"), "one knows that one types: {mine:?}");
+    assert_eq!(second["type"], "message_created", "five commands in a row send one event: {second}");
+    let own = typist.drain().await;
+    assert!(own.iter().all(|event| event["type"] != "typing"), "the typist receives no typing event: {own:?}");
     let outsider = server.register().await;
     let mut outsider = Client::all(server, &outsider, Format::Json).await;
-    outsider.send("typing", in_room(&room)).await;
+    outsider.send("typing", of_room(&room)).await;
     outsider.drain().await;
-    assert!(reader.drain().await.is_empty(), "somebody who is not there does not type there");
+    assert!(reader.drain().await.is_empty(), "typing of a user who is not a member is not sent");
 }
 
 #[tokio::test]
-async fn a_read_marker_moves_forward_and_is_told() {
+async fn moves_the_read_marker_forward_and_broadcasts_it() {
     let server = server().await;
-    let [ann, bob] = people(server).await;
+    let [ann, bob] = register(server).await;
     let room = server.room(&[&ann, &bob]).await;
     for n in 0..4 {
         server.ok(&ann, "send_message", json!({"conversation_id": room, "content": format!("{n}")})).await;
     }
     let mut reader = Client::all(server, &bob, Format::Json).await;
-    let mut telephone = Client::all(server, &bob, Format::MessagePack).await;
+    let mut phone = Client::all(server, &bob, Format::MessagePack).await;
     let mut writer = Client::all(server, &ann, Format::Json).await;
-    let unread = reader.ok("get_conversation", in_room(&room)).await["conversation"]["unread_count"].clone();
+    let unread = reader.ok("get_conversation", of_room(&room)).await["conversation"]["unread_count"].clone();
     assert_eq!(unread, 4);
     let mark = |seq: i64| json!({"conversation_id": room, "seq": seq});
     let answer = |seq: i64, unread: i64| json!({"conversation_id": room, "read_seq": seq, "unread_count": unread});
     assert_eq!(reader.ok("mark_read", mark(3)).await, answer(3, 2));
-    for client in [&mut telephone, &mut writer] {
+    for client in [&mut phone, &mut writer] {
         let event = client.event("read_updated").await;
         assert_eq!((&event["user_id"], &event["read_seq"], event.get("seq")), (&json!(bob.id), &json!(3), None));
         assert_eq!(event["conversation_id"], room);
     }
     assert_eq!(reader.ok("mark_read", mark(2)).await, answer(3, 2), "never backwards");
     assert_eq!(reader.ok("mark_read", mark(9_000)).await, answer(5, 0), "never beyond the end");
-    assert_eq!(writer.event("read_updated").await["read_seq"], 5, "and what changes nothing is not told");
-    assert!(reader.drain().await.is_empty(), "the connection that asked has its answer");
+    assert_eq!(writer.event("read_updated").await["read_seq"], 5, "a command that changes nothing sends no event");
+    assert!(reader.drain().await.is_empty(), "the connection that sent the command receives the ack only");
     let stranger = server.register().await;
     let refused = server.call(&stranger, "mark_read", mark(1)).await.unwrap_err();
     assert_eq!(refused["code"], "not_member");
 }
 
 #[tokio::test]
-async fn a_ping_is_answered_with_the_time() {
+async fn answers_a_ping_with_the_server_time() {
     let server = server().await;
     let ann = server.register().await;
     for format in Format::ALL {
@@ -298,14 +306,14 @@ async fn a_ping_is_answered_with_the_time() {
         client.send_raw(format.message(&json!({"type": "ping", "id": "päng"}))).await;
         assert_eq!(client.next_event().await["id"], "päng", "a text id is echoed");
         client.send_raw(format.message(&json!({"type": "ping"}))).await;
-        assert_eq!(keys(&client.next_event().await), ["data", "type"], "no id, none echoed");
+        assert_eq!(keys(&client.next_event().await), ["data", "type"], "without an id none is echoed");
     }
 }
 
 #[tokio::test]
-async fn every_wrong_input_has_its_code_and_harms_nothing() {
+async fn refuses_each_invalid_input_with_its_code_and_keeps_the_connection_open() {
     let server = server().await;
-    let [ann, bob, eve] = people(server).await;
+    let [ann, bob, eve] = register(server).await;
     let room = server.room(&[&ann, &bob]).await;
     let public = server.ok(&ann, "create_conversation", json!({"kind": "public_room", "name": unique("p")})).await;
     let public = id_of(&public);
@@ -337,7 +345,11 @@ async fn every_wrong_input_has_its_code_and_harms_nothing() {
         ),
         ("send_message", json!({"conversation_id": room, "content": "x", "parent_message_id": 0}), "bad_request"),
         ("send_message", json!({"conversation_id": room, "content": "x", "parent_message_id": "1"}), "bad_request"),
-        ("send_message", json!({"conversation_id": room, "content": "x", "parent_message_id": NOBODY}), "not_found"),
+        (
+            "send_message",
+            json!({"conversation_id": room, "content": "x", "parent_message_id": UNKNOWN_ID}),
+            "not_found",
+        ),
         ("send_message", json!({"conversation_id": public, "content": "x", "parent_message_id": message}), "not_found"),
         ("send_message", json!({"conversation_id": "room_9007199254740990", "content": "x"}), "not_found"),
         ("send_message", json!({"conversation_id": "lobby", "content": "x"}), "not_found"),
@@ -348,7 +360,7 @@ async fn every_wrong_input_has_its_code_and_harms_nothing() {
         ("get_history", json!({"conversation_id": room, "limit": 1.5}), "bad_request"),
         ("get_history", json!({"conversation_id": room, "before_seq": -1}), "bad_request"),
         ("get_history", json!({"conversation_id": room, "before_seq": 1, "after_seq": 1}), "bad_request"),
-        ("get_history", json!({"conversation_id": room, "around_message_id": NOBODY}), "not_found"),
+        ("get_history", json!({"conversation_id": room, "around_message_id": UNKNOWN_ID}), "not_found"),
         ("get_history", json!({"conversation_id": public, "around_message_id": message}), "not_found"),
         ("get_history", json!({"conversation_id": "room_9007199254740990"}), "not_found"),
         ("create_conversation", json!({}), "bad_request"),
@@ -357,14 +369,14 @@ async fn every_wrong_input_has_its_code_and_harms_nothing() {
         ("create_conversation", json!({"kind": "private_room", "name": "  "}), "bad_request"),
         ("create_conversation", json!({"kind": "group", "name": "n".repeat(101)}), "too_large"),
         ("create_conversation", json!({"kind": "group", "description": "d".repeat(1_001)}), "too_large"),
-        ("create_conversation", json!({"kind": "group", "member_ids": [NOBODY]}), "not_found"),
+        ("create_conversation", json!({"kind": "group", "member_ids": [UNKNOWN_ID]}), "not_found"),
         ("create_conversation", json!({"kind": "group", "member_ids": many}), "bad_request"),
         ("create_conversation", json!({"kind": "group", "member_ids": ["1"]}), "bad_request"),
         ("create_conversation", json!({"kind": "group", "member_ids": bob.id}), "bad_request"),
         ("create_conversation", json!({"kind": "direct"}), "bad_request"),
         ("create_conversation", json!({"kind": "direct", "member_ids": [bob.id, eve.id]}), "bad_request"),
         ("create_conversation", json!({"kind": "direct", "name": "us", "member_ids": [bob.id]}), "bad_request"),
-        ("create_conversation", json!({"kind": "direct", "member_ids": [NOBODY]}), "not_found"),
+        ("create_conversation", json!({"kind": "direct", "member_ids": [UNKNOWN_ID]}), "not_found"),
         ("list_conversations", json!({"cursor": -1}), "bad_request"),
         ("list_conversations", json!({"limit": 1_000}), "bad_request"),
         ("get_conversation", json!({"conversation_id": "dm_4503599627370492"}), "not_found"),
@@ -372,7 +384,7 @@ async fn every_wrong_input_has_its_code_and_harms_nothing() {
         ("join_conversation", json!({"conversation_id": "room_9007199254740990"}), "not_found"),
         ("leave_conversation", json!({"conversation_id": "group_9007199254740989"}), "not_found"),
         ("invite_member", json!({"conversation_id": room}), "bad_request"),
-        ("invite_member", json!({"conversation_id": room, "user_id": NOBODY}), "not_found"),
+        ("invite_member", json!({"conversation_id": room, "user_id": UNKNOWN_ID}), "not_found"),
         ("subscribe", json!({"conversation_id": room, "after_seq": -1}), "bad_request"),
         ("subscribe", json!({"conversation_id": "room_9007199254740990"}), "not_found"),
         ("resume", json!({}), "bad_request"),
@@ -392,7 +404,7 @@ async fn every_wrong_input_has_its_code_and_harms_nothing() {
             let shown: String = format!("{kind} {data}").chars().take(200).collect();
             assert_eq!(client.refused(kind, data.clone()).await, *code, "{format:?} {shown}");
         }
-        assert_eq!(client.ok("get_conversation", in_room(&room)).await["conversation"]["last_seq"], 2);
+        assert_eq!(client.ok("get_conversation", of_room(&room)).await["conversation"]["last_seq"], 2);
     }
     for (kind, data, code) in cases.into_iter().filter(|(kind, ..)| *kind != "subscribe") {
         let shown: String = format!("{kind} {data}").chars().take(200).collect();
@@ -407,7 +419,7 @@ async fn every_wrong_input_has_its_code_and_harms_nothing() {
 }
 
 #[tokio::test]
-async fn what_does_not_parse_is_refused_and_the_connection_stays() {
+async fn refuses_frames_that_do_not_parse_and_keeps_the_connection_open() {
     use tokio_tungstenite::tungstenite::Message;
     let server = server().await;
     let ann = server.register().await;
@@ -457,7 +469,7 @@ async fn what_does_not_parse_is_refused_and_the_connection_stays() {
 }
 
 #[tokio::test]
-async fn a_frame_of_the_other_format_ends_the_connection() {
+async fn closes_the_connection_on_a_frame_of_the_other_format() {
     let server = server().await;
     let ann = server.register().await;
     for format in Format::ALL {
@@ -468,9 +480,9 @@ async fn a_frame_of_the_other_format_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn commands_over_http_are_the_same_commands() {
+async fn executes_commands_over_http_as_over_websocket() {
     let server = server().await;
-    let [ann, bob] = people(server).await;
+    let [ann, bob] = register(server).await;
     let room = server.room(&[&ann, &bob]).await;
     let mut client = Client::all(server, &ann, Format::Json).await;
     let send =
@@ -481,15 +493,19 @@ async fn commands_over_http_are_the_same_commands() {
     assert_eq!((&by_socket["seq"], &by_http["seq"]), (&json!(2), &json!(3)));
     let mut repeated = by_socket.clone();
     repeated["duplicate"] = json!(true);
-    assert_eq!(server.ok(&ann, "send_message", send(1, "a")).await, repeated, "the same key on either road");
+    assert_eq!(
+        server.ok(&ann, "send_message", send(1, "a")).await,
+        repeated,
+        "the client_message_id holds for both transports"
+    );
     let mut log = Log::after([(room.as_str(), 1)]);
     client.follow(&mut log, &room, 3).await;
 
     let reads = [
-        ("get_history", in_room(&room)),
-        ("get_conversation", in_room(&room)),
+        ("get_history", of_room(&room)),
+        ("get_conversation", of_room(&room)),
         ("list_conversations", json!({})),
-        ("list_members", in_room(&room)),
+        ("list_members", of_room(&room)),
         ("mark_read", json!({"conversation_id": room, "seq": 3})),
     ];
     for (kind, data) in reads {
@@ -497,10 +513,10 @@ async fn commands_over_http_are_the_same_commands() {
     }
     assert!(server.ok(&ann, "ping", json!({})).await["server_time"].is_string());
     for kind in ["subscribe", "unsubscribe"] {
-        let problem = server.call(&ann, kind, in_room(&room)).await.unwrap_err();
-        assert_eq!(problem["code"], "bad_request", "{kind} is about a WebSocket's own subscriptions");
+        let problem = server.call(&ann, kind, of_room(&room)).await.unwrap_err();
+        assert_eq!(problem["code"], "bad_request", "{kind} needs a WebSocket");
     }
-    assert_eq!(server.ok(&ann, "typing", in_room(&room)).await, json!({}));
+    assert_eq!(server.ok(&ann, "typing", of_room(&room)).await, json!({}));
     let (status, problem) = server.post("/api/commands", None, &json!({"type": "ping"})).await;
     assert_eq!((status, &problem["code"]), (401, &json!("unauthenticated")));
     let (status, problem) = server.post("/api/commands", Some(&ann.token), &json!([])).await;
@@ -510,70 +526,70 @@ async fn commands_over_http_are_the_same_commands() {
 }
 
 #[tokio::test]
-async fn who_comes_back_at_once_hears_everything_again() {
-    let server = support::shards(4).await;
+async fn delivers_events_again_after_leaving_and_joining_at_once() {
+    let server = shards(4).await;
     let (ann, bob) = (server.register().await, server.register().await);
-    let created = server.ok(&ann, "create_conversation", json!({"kind": "public_room", "name": "a door"})).await;
-    let room = support::id_of(&created);
-    let place = json!({"conversation_id": room});
-    // Subscriptions that the client makes itself: a leaving that is remembered must not undo one made after it.
+    let created = server.ok(&ann, "create_conversation", json!({"kind": "public_room", "name": "open"})).await;
+    let room = id_of(&created);
+    let data = json!({"conversation_id": room});
+    // The client subscribes itself: a delayed leave must not remove a subscription that was made after it.
     let mut client = Client::none(server, &bob, Format::Json).await;
     for n in 0..3 {
-        let joined = client.ok("join_conversation", place.clone()).await;
+        let joined = client.ok("join_conversation", data.clone()).await;
         client.ok("subscribe", json!({"conversation_id": room, "after_seq": joined["seq"]})).await;
         let content = format!("round {n}");
         server.ok(&ann, "send_message", json!({"conversation_id": room, "content": content})).await;
         client.event_where("message_created", |message| message["content"] == content.as_str()).await;
-        client.ok("leave_conversation", place.clone()).await;
+        client.ok("leave_conversation", data.clone()).await;
     }
 }
 
 #[tokio::test]
-async fn who_is_there_is_told_to_those_who_ask_and_may_know() {
-    let server = support::shards(4).await;
+async fn sends_presence_to_watchers_who_share_a_conversation() {
+    let server = shards(4).await;
     let (ann, bob, eve) = (server.register().await, server.register().await, server.register().await);
     server.room(&[&ann, &bob]).await;
-    let mut watching = Client::none(server, &ann, Format::MessagePack).await;
-    let asked = watching.ok("get_presence", json!({"user_ids": [bob.id, eve.id, bob.id]})).await;
-    let shown = asked["presence"].as_array().unwrap();
-    assert_eq!(shown.len(), 1, "nobody learns of strangers: {asked}");
+    let mut watcher = Client::none(server, &ann, Format::MessagePack).await;
+    let answer = watcher.ok("get_presence", json!({"user_ids": [bob.id, eve.id, bob.id]})).await;
+    let shown = answer["presence"].as_array().unwrap();
+    assert_eq!(shown.len(), 1, "the presence of strangers is not shown: {answer}");
     assert_eq!((&shown[0]["user_id"], &shown[0]["status"]), (&json!(bob.id), &json!("offline")));
 
-    let mut there = Client::none(server, &bob, Format::Json).await;
-    assert_eq!(watching.event("presence").await["status"], "online");
+    let mut present = Client::none(server, &bob, Format::Json).await;
+    assert_eq!(watcher.event("presence").await["status"], "online");
     for (status, text, expected) in
         [("away", Some("lunch"), "away"), ("busy", None, "busy"), ("invisible", Some("hidden"), "offline")]
     {
-        let ack = there.ok("set_presence", json!({"status": status, "status_text": text})).await;
+        let ack = present.ok("set_presence", json!({"status": status, "status_text": text})).await;
         assert_eq!((&ack["status"], &ack["status_text"]), (&json!(status), &json!(text)));
-        let event = watching.event("presence").await;
+        let event = watcher.event("presence").await;
         assert_eq!((&event["user_id"], &event["status"]), (&json!(bob.id), &json!(expected)));
         assert_eq!(event["status_text"], json!(text.filter(|_| expected != "offline")), "{event}");
     }
-    // Hidden, one comes and goes without a trace.
-    let hidden = watching.ok("get_presence", json!({"user_ids": [bob.id]})).await;
-    assert!(hidden["presence"][0]["last_seen_at"].is_string(), "since one has been hidden: {hidden}");
-    there.close().await;
-    let mut there = Client::none(server, &bob, Format::Json).await;
-    assert_eq!(watching.ok("get_presence", json!({"user_ids": [bob.id]})).await, hidden);
-    there.ok("set_presence", json!({"status": "online"})).await;
-    assert_eq!(watching.event("presence").await["status"], "online", "and nothing before");
-    there.close().await;
-    let event = watching.event("presence").await;
+    // While a user is invisible, watchers see no connect and no disconnect.
+    let hidden = watcher.ok("get_presence", json!({"user_ids": [bob.id]})).await;
+    assert!(hidden["presence"][0]["last_seen_at"].is_string(), "last seen when the user became invisible: {hidden}");
+    present.close().await;
+    let mut present = Client::none(server, &bob, Format::Json).await;
+    assert_eq!(watcher.ok("get_presence", json!({"user_ids": [bob.id]})).await, hidden);
+    present.ok("set_presence", json!({"status": "online"})).await;
+    assert_eq!(watcher.event("presence").await["status"], "online", "no event came before");
+    present.close().await;
+    let event = watcher.event("presence").await;
     assert_eq!((&event["status"], event["last_seen_at"].is_string()), (&json!("offline"), true));
 
-    assert_eq!(watching.refused("set_presence", json!({"status": "dancing"})).await, "bad_request");
-    assert_eq!(watching.refused("get_presence", json!({"user_ids": vec![1; 201]})).await, "bad_request");
+    assert_eq!(watcher.refused("set_presence", json!({"status": "dancing"})).await, "bad_request");
+    assert_eq!(watcher.refused("get_presence", json!({"user_ids": vec![1; 201]})).await, "bad_request");
     let by_http = server.ok(&bob, "get_presence", json!({"user_ids": [ann.id]})).await;
     assert_eq!(by_http["presence"][0]["status"], "online");
     server.ok(&bob, "block_user", json!({"user_id": ann.id})).await;
-    let asked = watching.ok("get_presence", json!({"user_ids": [bob.id]})).await;
-    assert_eq!(asked["presence"], json!([]));
-    // Nor is anything told that was asked for before. A user who is told of afterwards shows that time has passed.
+    let answer = watcher.ok("get_presence", json!({"user_ids": [bob.id]})).await;
+    assert_eq!(answer["presence"], json!([]));
+    // The block also ends the watch that began before it. The event of another user shows that Bob's would have come.
     server.room(&[&ann, &eve]).await;
-    watching.ok("get_presence", json!({"user_ids": [eve.id]})).await;
-    let mut there = Client::none(server, &bob, Format::Json).await;
-    there.ok("set_presence", json!({"status": "busy"})).await;
+    watcher.ok("get_presence", json!({"user_ids": [eve.id]})).await;
+    let mut present = Client::none(server, &bob, Format::Json).await;
+    present.ok("set_presence", json!({"status": "busy"})).await;
     let _eve = Client::none(server, &eve, Format::Json).await;
-    assert_eq!(watching.event("presence").await["user_id"], eve.id);
+    assert_eq!(watcher.event("presence").await["user_id"], eve.id);
 }

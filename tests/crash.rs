@@ -1,8 +1,9 @@
-//! Faults: whatever dies, and whenever, an acknowledged message is there exactly once and nobody's stream has a gap.
+//! Faults: after a crash of the server or of PostgreSQL, each acknowledged message is stored exactly once, and no
+//! stream has a gap.
 //!
-//! How: senders, each message with a `client_message_id` of its own, and readers run while the server or its PostgreSQL is
-//! killed, stopped or told to end after a random number of acknowledgements. Afterwards everything that was not
-//! acknowledged is sent again under the same id, and the history is compared with what every client holds.
+//! How: senders and readers run while the test kills, stops or terminates the server or its PostgreSQL after a random
+//! number of acks. Each message has its own `client_message_id`. Afterwards the senders repeat every message without an
+//! ack under the same id, and the test compares the history with the acks and streams of all clients.
 //! `CHAT_TEST_CRASH_ROUNDS` sets how often the server is killed, `CHAT_TEST_SEED` repeats a run.
 #![cfg(feature = "test-db")]
 
@@ -18,14 +19,16 @@ use support::{Client, Format, Log, Random, Received, Server, User, code, from_en
 
 const USERS: usize = 4;
 const WINDOW: usize = 20;
-const LAST_WORDS: [&str; 2] = ["last-0", "last-1"];
+/// The last message in each room.
+const LAST_MESSAGES: [&str; 2] = ["last-0", "last-1"];
 
-struct Town {
+/// Users and their rooms.
+struct Community {
     users: Vec<User>,
     rooms: Vec<String>,
 }
 
-impl Town {
+impl Community {
     async fn new(server: &Server) -> Self {
         let mut users = Vec::new();
         for _ in 0..USERS {
@@ -41,7 +44,7 @@ impl Town {
     }
 
     fn room_of(&self, key: &str) -> &str {
-        // By turns; the number is the key's last part.
+        // The rooms take turns; the number is the last part of the key.
         let number: usize = key.rsplit('-').next().unwrap().parse().unwrap();
         &self.rooms[number % self.rooms.len()]
     }
@@ -50,57 +53,66 @@ impl Town {
         json!({"conversation_id": self.room_of(key), "content": key, "client_message_id": key})
     }
 
-    /// Every acknowledged message is in the history at its place, every other one that was sent at most once (exactly
-    /// once after it was sent again), and there are no gaps.
-    async fn check(&self, server: &Server, books: &[Book]) {
+    /// Fails unless the history has every acknowledged message at the acknowledged seq, nothing else, and no gap.
+    async fn check(&self, server: &Server, ledgers: &[Ledger]) {
         for room in &self.rooms {
             let messages = server.history(&self.users[0], room).await;
-            let mut places = BTreeMap::new();
+            let mut seqs = BTreeMap::new();
             for (n, message) in messages.iter().enumerate() {
                 assert_eq!(message["seq"], n + 2, "a gap in {room}");
                 let key = text(&message["content"]).to_owned();
-                let before = places.insert(key, message["seq"].as_i64().unwrap());
-                assert_eq!(before, None, "{} is there twice", message["content"]);
+                let before = seqs.insert(key, message["seq"].as_i64().unwrap());
+                assert_eq!(before, None, "{} is stored twice", message["content"]);
             }
             let mut expected = 0;
-            for book in books {
-                for (key, seq) in book.acked.iter().filter(|(key, _)| self.room_of(key) == *room) {
-                    assert_eq!(places.get(key), Some(seq), "{key} was acknowledged with this seq");
+            for ledger in ledgers {
+                for (key, seq) in ledger.acked.iter().filter(|(key, _)| self.room_of(key) == *room) {
+                    assert_eq!(seqs.get(key), Some(seq), "{key} was acknowledged with this seq");
                     expected += 1;
                 }
             }
-            assert_eq!(places.len(), expected, "messages that nobody sent, or that were never acknowledged");
+            assert_eq!(seqs.len(), expected, "the history has messages that were not sent or not acknowledged");
         }
     }
 }
 
-/// What one sender knows.
+/// What one sender knows about its messages.
 #[derive(Default)]
-struct Book {
+struct Ledger {
+    /// The number of the next message.
     next: usize,
+    /// Key → seq.
     acked: BTreeMap<String, i64>,
+    /// Sent, but not acknowledged.
     unknown: Vec<String>,
 }
 
-impl Book {
-    fn acknowledged(&mut self, key: String, ack: &serde_json::Value) {
+impl Ledger {
+    fn record_ack(&mut self, key: String, ack: &serde_json::Value) {
         let seq = ack["seq"].as_i64().unwrap();
         assert_eq!(self.acked.insert(key, seq), None);
     }
 
-    /// Sends until the connection ends or `over` is set.
-    async fn send_on(&mut self, server: &Server, town: &Town, number: usize, count: &AtomicU64, over: &AtomicBool) {
-        let user = &town.users[number];
+    /// Sends until the connection ends or `finished` is set.
+    async fn send_until_closed(
+        &mut self,
+        server: &Server,
+        community: &Community,
+        number: usize,
+        count: &AtomicU64,
+        finished: &AtomicBool,
+    ) {
+        let user = &community.users[number];
         let Ok(mut client) = Client::try_open(server, user, Format::ALL[number % 2], "/ws?subscribe=none").await else {
             return;
         };
         let mut waiting = VecDeque::new();
         let mut lost = false;
         while !lost {
-            if !over.load(Ordering::Relaxed) {
+            if !finished.load(Ordering::Relaxed) {
                 let key = format!("{number}-{}", self.next);
                 self.next += 1;
-                waiting.push_back((client.send("send_message", town.message(&key)).await, key));
+                waiting.push_back((client.send("send_message", community.message(&key)).await, key));
                 if waiting.len() < WINDOW {
                     continue;
                 }
@@ -108,11 +120,11 @@ impl Book {
             let Some((id, key)) = waiting.pop_front() else { return };
             match client.try_reply(id).await {
                 Ok(Ok(ack)) => {
-                    self.acknowledged(key, &ack);
+                    self.record_ack(key, &ack);
                     count.fetch_add(1, Ordering::Relaxed);
                 }
                 Ok(Err(refusal)) => {
-                    // The server was ending, or has lost its store: the sender may not know.
+                    // The server is stopping or has lost PostgreSQL. The message may be stored.
                     let code = code(&refusal);
                     assert!(
                         ["storage_unavailable", "deadline_exceeded", "overloaded"].contains(&code.as_str()),
@@ -126,67 +138,68 @@ impl Book {
                 }
             }
         }
-        // Acks that were read before the end still count.
+        // Acks that arrived before the connection ended still count.
         for (id, key) in waiting {
             match client.try_reply(id).await {
-                Ok(Ok(ack)) => self.acknowledged(key, &ack),
+                Ok(Ok(ack)) => self.record_ack(key, &ack),
                 Ok(Err(_)) | Err(_) => self.unknown.push(key),
             }
         }
     }
 
-    /// Sends again what is not known, under the same id, until it is.
-    async fn settle(&mut self, server: &Server, town: &Town, number: usize) -> usize {
-        let mut client = Client::none(server, &town.users[number], Format::Json).await;
-        let mut already = 0;
+    /// Repeats every message without an ack, under the same id. Returns how many were already stored.
+    async fn resolve_unknown(&mut self, server: &Server, community: &Community, number: usize) -> usize {
+        let mut client = Client::none(server, &community.users[number], Format::Json).await;
+        let mut stored = 0;
         for key in std::mem::take(&mut self.unknown) {
-            let ack = insist(&mut client, town, &key).await;
-            already += usize::from(ack["duplicate"] == true);
-            self.acknowledged(key, &ack);
+            let ack = send_until_acked(&mut client, community, &key).await;
+            stored += usize::from(ack["duplicate"] == true);
+            self.record_ack(key, &ack);
         }
-        already
+        stored
     }
 }
 
-/// Sends a message until it is acknowledged; only refusals that say that it may be repeated are accepted.
-async fn insist(client: &mut Client, town: &Town, key: &str) -> serde_json::Value {
+/// Sends a message until it is acknowledged. Fails on errors that do not allow a retry.
+async fn send_until_acked(client: &mut Client, community: &Community, key: &str) -> serde_json::Value {
     loop {
-        match client.command("send_message", town.message(key)).await {
+        match client.command("send_message", community.message(key)).await {
             Ok(ack) => return ack,
-            Err(refusal) => {
-                let code = code(&refusal);
+            Err(error) => {
+                let code = code(&error);
                 let temporary = ["storage_unavailable", "deadline_exceeded", "overloaded"];
-                assert!(temporary.contains(&code.as_str()), "{key}: {refusal}");
-                let wait = refusal["retry_after_ms"].as_u64().unwrap_or(200).min(1_000);
+                assert!(temporary.contains(&code.as_str()), "{key}: {error}");
+                let wait = error["retry_after_ms"].as_u64().unwrap_or(200).min(1_000);
                 tokio::time::sleep(Duration::from_millis(wait)).await;
             }
         }
     }
 }
 
-/// Resumes where the log ends and reads until the connection ends.
-async fn listen_on(server: &Server, user: &User, format: Format, log: &mut Log) {
+/// Resumes at the end of the log and reads until the connection ends.
+async fn receive_until_closed(server: &Server, user: &User, format: Format, log: &mut Log) {
     let Ok(mut client) = Client::try_open(server, user, format, "/ws?subscribe=none").await else { return };
     client.send("resume", json!({"cursors": log.cursors()})).await;
     let end = client.end().await;
     assert!(!matches!(end, Received::Frame(_)));
     for event in client.take_events() {
         assert_ne!(event["type"], "reset");
-        log.saw(&event);
+        log.record(&event);
     }
 }
 
-/// Resumes where the log ends and reads up to the end of every room.
-async fn catch_up(server: &Server, town: &Town, user: &User, format: Format, log: &mut Log) {
+/// Resumes at the end of the log and reads up to the last event of every room.
+async fn catch_up(server: &Server, community: &Community, user: &User, format: Format, log: &mut Log) {
     let mut client = Client::none(server, user, format).await;
     client.ok("resume", json!({"cursors": log.cursors()})).await;
-    for room in &town.rooms {
+    for room in &community.rooms {
         let last = server.last_seq(user, room).await;
         client.follow(log, room, last).await;
     }
 }
 
-async fn reached(count: &AtomicU64, least: u64, server: &Server) {
+/// Waits until the senders have `least` acks.
+async fn wait_for_acks(count: &AtomicU64, least: u64, server: &Server) {
     while count.load(Ordering::Relaxed) < least {
         server.must_run();
         tokio::time::sleep(Duration::from_millis(2)).await;
@@ -194,122 +207,127 @@ async fn reached(count: &AtomicU64, least: u64, server: &Server) {
 }
 
 #[tokio::test]
-async fn a_killed_server_has_lost_and_doubled_nothing() {
+async fn stores_acknowledged_messages_exactly_once_when_the_server_is_killed() {
     let server = Server::start(4, &[]);
-    let town = Town::new(&server).await;
+    let community = Community::new(&server).await;
     let mut random = Random::new();
-    let mut books: Vec<Book> = (0..USERS).map(|_| Book::default()).collect();
-    let mut logs = [town.log(), town.log()];
+    let mut ledgers: Vec<Ledger> = (0..USERS).map(|_| Ledger::default()).collect();
+    let mut logs = [community.log(), community.log()];
     let rounds = from_env("CHAT_TEST_CRASH_ROUNDS", 3);
     for round in 1..=rounds {
-        let (count, over) = (AtomicU64::new(0), AtomicBool::new(false));
+        let (count, finished) = (AtomicU64::new(0), AtomicBool::new(false));
         let until = 50 + random.below(800);
         let [first, second] = &mut logs;
         let (senders, ..) = tokio::join!(
-            join_all(books.iter_mut().enumerate().map(|(n, book)| book.send_on(&server, &town, n, &count, &over))),
-            listen_on(&server, &town.users[0], Format::Json, first),
-            listen_on(&server, &town.users[1], Format::MessagePack, second),
+            join_all(
+                ledgers
+                    .iter_mut()
+                    .enumerate()
+                    .map(|(n, ledger)| ledger.send_until_closed(&server, &community, n, &count, &finished))
+            ),
+            receive_until_closed(&server, &community.users[0], Format::Json, first),
+            receive_until_closed(&server, &community.users[1], Format::MessagePack, second),
             async {
-                reached(&count, until, &server).await;
+                wait_for_acks(&count, until, &server).await;
                 server.kill9();
             }
         );
         assert_eq!(senders.len(), USERS);
         let ready = server.start_again();
-        let unknown: usize = books.iter().map(|book| book.unknown.len()).sum();
-        let mut already = 0;
-        for (number, book) in books.iter_mut().enumerate() {
-            already += book.settle(&server, &town, number).await;
+        let unknown: usize = ledgers.iter().map(|ledger| ledger.unknown.len()).sum();
+        let mut stored = 0;
+        for (number, ledger) in ledgers.iter_mut().enumerate() {
+            stored += ledger.resolve_unknown(&server, &community, number).await;
         }
-        let acked: usize = books.iter().map(|book| book.acked.len()).sum();
+        let acked: usize = ledgers.iter().map(|ledger| ledger.acked.len()).sum();
         println!(
-            "round {round}: killed after {until} acks, ready again after {ready:?}; of {unknown} unanswered {already} had \
-             been committed; {acked} messages in all"
+            "round {round}: killed after {until} acks, ready again after {ready:?}; {stored} of {unknown} messages \
+             without an ack were stored; {acked} messages in all"
         );
-        town.check(&server, &books).await;
+        community.check(&server, &ledgers).await;
         for (n, log) in logs.iter_mut().enumerate() {
-            catch_up(&server, &town, &town.users[n], Format::ALL[n], log).await;
+            catch_up(&server, &community, &community.users[n], Format::ALL[n], log).await;
         }
     }
 }
 
 #[tokio::test]
-async fn a_killed_postgresql_is_an_interruption_and_nothing_more() {
+async fn loses_no_acknowledged_message_when_postgresql_is_killed() {
     let server = Server::start(2, &[]);
-    let town = Town::new(&server).await;
+    let community = Community::new(&server).await;
     let pid = server.pid();
     let rounds = from_env("CHAT_TEST_POSTGRES_ROUNDS", 2);
-    let (count, over) = (AtomicU64::new(0), AtomicBool::new(false));
-    let mut listeners = Vec::new();
+    let (count, finished) = (AtomicU64::new(0), AtomicBool::new(false));
+    let mut readers = Vec::new();
     for (n, format) in Format::ALL.into_iter().enumerate() {
-        listeners.push(Client::all(&server, &town.users[n], format).await);
+        readers.push(Client::all(&server, &community.users[n], format).await);
     }
-    let talk = |number: usize| {
-        let (server, town, count, over) = (&server, &town, &count, &over);
+    let send = |number: usize| {
+        let (server, community, count, finished) = (&server, &community, &count, &finished);
         async move {
-            let mut client = Client::none(server, &town.users[number], Format::ALL[number % 2]).await;
-            let mut book = Book::default();
-            while !over.load(Ordering::Relaxed) {
-                let key = format!("{number}-{}", book.next);
-                book.next += 1;
-                let ack = insist(&mut client, town, &key).await;
-                book.acknowledged(key, &ack);
+            let mut client = Client::none(server, &community.users[number], Format::ALL[number % 2]).await;
+            let mut ledger = Ledger::default();
+            while !finished.load(Ordering::Relaxed) {
+                let key = format!("{number}-{}", ledger.next);
+                ledger.next += 1;
+                let ack = send_until_acked(&mut client, community, &key).await;
+                ledger.record_ack(key, &ack);
                 count.fetch_add(1, Ordering::Relaxed);
             }
-            book
+            ledger
         }
     };
     let faults = async {
         let mut random = Random::new();
         for round in 1..=rounds {
             let until = count.load(Ordering::Relaxed) + 50 + random.below(300);
-            reached(&count, until, &server).await;
+            wait_for_acks(&count, until, &server).await;
             let postmaster = server.postmaster().expect("a private PostgreSQL");
             signal(postmaster, Signal::SIGKILL);
             while server.postmaster().is_none_or(|now| now == postmaster) {
                 server.must_run();
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            println!("round {round}: PostgreSQL killed after {until} acks, and started again");
+            println!("round {round}: PostgreSQL killed after {until} acks and started again");
         }
-        reached(&count, count.load(Ordering::Relaxed) + 200, &server).await;
-        over.store(true, Ordering::Relaxed);
+        wait_for_acks(&count, count.load(Ordering::Relaxed) + 200, &server).await;
+        finished.store(true, Ordering::Relaxed);
     };
-    let talked = async {
-        let (mut books, ()) = tokio::join!(join_all((0..USERS).map(talk)), faults);
-        // The last words, one in each room, tell the readers that nothing more comes.
-        let mut client = Client::none(&server, &town.users[0], Format::Json).await;
-        for key in LAST_WORDS {
-            let ack = insist(&mut client, &town, key).await;
-            books[0].acknowledged(key.to_owned(), &ack);
+    let sending = async {
+        let (mut ledgers, ()) = tokio::join!(join_all((0..USERS).map(send)), faults);
+        // The last message in each room tells the readers that they have received everything.
+        let mut client = Client::none(&server, &community.users[0], Format::Json).await;
+        for key in LAST_MESSAGES {
+            let ack = send_until_acked(&mut client, &community, key).await;
+            ledgers[0].record_ack(key.to_owned(), &ack);
         }
-        books
+        ledgers
     };
-    let listen = |mut client: Client| {
-        let mut log = town.log();
+    let receive = |mut client: Client| {
+        let mut log = community.log();
         async move {
-            let mut over = 0;
-            while over < LAST_WORDS.len() {
+            let mut last = 0;
+            while last < LAST_MESSAGES.len() {
                 let event = client.next_event().await;
-                log.saw(&event);
-                over += usize::from(LAST_WORDS.iter().any(|words| event["data"]["content"] == *words));
+                log.record(&event);
+                last += usize::from(LAST_MESSAGES.iter().any(|content| event["data"]["content"] == *content));
             }
         }
     };
-    let (books, _) = tokio::join!(talked, join_all(listeners.into_iter().map(listen)));
+    let (ledgers, _) = tokio::join!(sending, join_all(readers.into_iter().map(receive)));
     assert_eq!(server.pid(), pid);
     server.must_run();
-    town.check(&server, &books).await;
+    community.check(&server, &ledgers).await;
 }
 
-/// Lets stopped processes go on, whatever happens to the test.
-struct Stopped(Vec<i32>);
+/// Suspended processes, which continue when this is dropped.
+struct Suspended(Vec<i32>);
 
-impl Stopped {
+impl Suspended {
     fn all(server: &Server) -> Self {
         let processes = server.postgres_processes();
         assert!(!processes.is_empty());
-        // The main process first: it would start new ones.
+        // The main process first, since it would start new ones.
         for pid in &processes {
             signal(*pid, Signal::SIGSTOP);
         }
@@ -317,7 +335,7 @@ impl Stopped {
     }
 }
 
-impl Drop for Stopped {
+impl Drop for Suspended {
     fn drop(&mut self) {
         for pid in &self.0 {
             signal(*pid, Signal::SIGCONT);
@@ -326,101 +344,102 @@ impl Drop for Stopped {
 }
 
 #[tokio::test]
-async fn a_postgresql_that_hangs_is_reported_and_recovered_from() {
+async fn answers_storage_unavailable_while_postgresql_hangs_and_recovers() {
     let server = Server::start(2, &[]);
-    let town = Town::new(&server).await;
-    let mut reader = Client::all(&server, &town.users[1], Format::MessagePack).await;
-    let mut client = Client::none(&server, &town.users[0], Format::Json).await;
-    let mut book = Book::default();
+    let community = Community::new(&server).await;
+    let mut reader = Client::all(&server, &community.users[1], Format::MessagePack).await;
+    let mut client = Client::none(&server, &community.users[0], Format::Json).await;
+    let mut ledger = Ledger::default();
     for n in 0..10 {
         let key = format!("0-{n}");
-        let ack = insist(&mut client, &town, &key).await;
-        book.acknowledged(key, &ack);
+        let ack = send_until_acked(&mut client, &community, &key).await;
+        ledger.record_ack(key, &ack);
     }
-    let stopped = Stopped::all(&server);
-    let hang = tokio::time::sleep(Duration::from_secs(7));
+    let suspended = Suspended::all(&server);
     let mut waiting = Vec::new();
     for n in 10..30 {
         let key = format!("0-{n}");
-        waiting.push((client.send("send_message", town.message(&key)).await, key));
+        waiting.push((client.send("send_message", community.message(&key)).await, key));
     }
-    let history = client.send("get_history", json!({"conversation_id": town.rooms[0]})).await;
-    let answers_meanwhile = async {
-        for _ in 0..10 {
-            client.ok("ping", json!({})).await;
-        }
-        let mut refused = Vec::new();
-        for (id, key) in waiting {
-            let refusal = client.reply(id).await.expect_err("nothing can be committed");
-            let code = code(&refusal);
-            assert!(["storage_unavailable", "deadline_exceeded"].contains(&code.as_str()), "{refusal}");
-            refused.push(key);
-        }
-        let refusal = client.reply(history).await.expect_err("nothing can be read");
-        assert_eq!(code(&refusal), "storage_unavailable");
-        let (status, _) = server.request(reqwest::Method::GET, "/health/live", None, None).await;
-        assert_eq!(status, 200);
-        refused
-    };
-    let ((), refused) = tokio::join!(hang, answers_meanwhile);
-    drop(stopped);
+    let history = client.send("get_history", json!({"conversation_id": community.rooms[0]})).await;
+    for _ in 0..10 {
+        client.ok("ping", json!({})).await;
+    }
+    let mut refused = Vec::new();
+    for (id, key) in waiting {
+        let error = client.reply(id).await.expect_err("PostgreSQL cannot commit");
+        let code = code(&error);
+        assert!(["storage_unavailable", "deadline_exceeded"].contains(&code.as_str()), "{error}");
+        refused.push(key);
+    }
+    let error = client.reply(history).await.expect_err("PostgreSQL cannot read");
+    assert_eq!(code(&error), "storage_unavailable");
+    let (status, _) = server.request(reqwest::Method::GET, "/health/live", None, None).await;
+    assert_eq!(status, 200);
+    drop(suspended);
     for key in refused {
-        let ack = insist(&mut client, &town, &key).await;
-        book.acknowledged(key, &ack);
+        let ack = send_until_acked(&mut client, &community, &key).await;
+        ledger.record_ack(key, &ack);
     }
     server.must_run();
-    town.check(&server, &[book]).await;
-    let mut log = town.log();
-    for room in &town.rooms {
-        let last = server.last_seq(&town.users[0], room).await;
+    community.check(&server, &[ledger]).await;
+    let mut log = community.log();
+    for room in &community.rooms {
+        let last = server.last_seq(&community.users[0], room).await;
         reader.follow(&mut log, room, last).await;
     }
-    reader.ok("get_history", json!({"conversation_id": town.rooms[0]})).await;
+    reader.ok("get_history", json!({"conversation_id": community.rooms[0]})).await;
 }
 
 #[tokio::test]
-async fn a_planned_stop_says_so_and_keeps_every_acknowledged_message() {
+async fn sends_going_away_on_sigterm_and_keeps_every_acknowledged_message() {
     let server = Server::start(4, &[]);
-    let town = Town::new(&server).await;
-    let mut books: Vec<Book> = (0..USERS).map(|_| Book::default()).collect();
-    let (count, over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let community = Community::new(&server).await;
+    let mut ledgers: Vec<Ledger> = (0..USERS).map(|_| Ledger::default()).collect();
+    let (count, finished) = (AtomicU64::new(0), AtomicBool::new(false));
     let mut idle = Vec::new();
     for (n, target) in ["/ws", "/ws?conversation=room_6", "/ws?conversation=room_10"].into_iter().enumerate() {
-        idle.push(Client::open(&server, &town.users[n], Format::ALL[n % 2], target).await);
+        idle.push(Client::open(&server, &community.users[n], Format::ALL[n % 2], target).await);
     }
-    let goodbyes = async {
+    let closing = async {
         let mut logs = Vec::new();
         for client in &mut idle {
             let end = client.end().await;
             assert_eq!(support::closed(&end), 1001, "{end:?}");
-            let mut log = town.log();
+            let mut log = community.log();
             let events = client.take_events();
             for event in &events {
-                log.saw(event);
+                log.record(event);
             }
-            let goodbye = events.iter().find(|event| event["type"] == "going_away").expect("a goodbye first");
-            assert!(goodbye["data"]["retry_after_ms"].as_u64().is_some(), "{goodbye}");
+            let notice =
+                events.iter().find(|event| event["type"] == "going_away").expect("going_away before the close");
+            assert!(notice["data"]["retry_after_ms"].as_u64().is_some(), "{notice}");
             logs.push(log);
         }
         logs
     };
     let (_, mut logs, ()) = tokio::join!(
-        join_all(books.iter_mut().enumerate().map(|(n, book)| book.send_on(&server, &town, n, &count, &over))),
-        goodbyes,
+        join_all(
+            ledgers
+                .iter_mut()
+                .enumerate()
+                .map(|(n, ledger)| ledger.send_until_closed(&server, &community, n, &count, &finished))
+        ),
+        closing,
         async {
-            reached(&count, 300, &server).await;
+            wait_for_acks(&count, 300, &server).await;
             server.sigterm();
         }
     );
     let status = server.wait();
     assert_eq!(status.code(), Some(0), "{status}\n{}", server.log_tail());
-    assert_eq!(server.postmaster(), None, "the private PostgreSQL has ended with it");
+    assert_eq!(server.postmaster(), None, "the server stops its private PostgreSQL");
     server.start_again();
-    for (number, book) in books.iter_mut().enumerate() {
-        book.settle(&server, &town, number).await;
+    for (number, ledger) in ledgers.iter_mut().enumerate() {
+        ledger.resolve_unknown(&server, &community, number).await;
     }
-    town.check(&server, &books).await;
+    community.check(&server, &ledgers).await;
     for (n, log) in logs.iter_mut().enumerate() {
-        catch_up(&server, &town, &town.users[n], Format::Json, log).await;
+        catch_up(&server, &community, &community.users[n], Format::Json, log).await;
     }
 }

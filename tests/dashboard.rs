@@ -1,7 +1,7 @@
-//! The dashboard: who may watch, that a browser shows what happens, and that it finds the server again.
+//! The dashboard: which users may open it, what a browser shows, and that the page reconnects after a restart.
 //!
-//! How: a room's conversation goes on while Chromium has the page open; the figures are read from its document, and
-//! pictures of it are left in target/artifacts/ for people to look at. Anything on the console is a failure.
+//! How: clients send messages while Chromium has the page open. The tests read the figures from the document of the
+//! page and save pictures in target/artifacts/ for review. Errors and warnings on the console are failures.
 #![cfg(feature = "test-db")]
 
 mod support;
@@ -11,17 +11,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use support::browser::Browser;
-use support::{Client, Format, PASSWORD, PATIENCE, Server, User, code, protocol};
+use support::{Client, Format, PASSWORD, PATIENCE, Server, User, code, protocol, server};
 
-/// The status of the event stream for a token, and the code of the problem.
-async fn watch(server: &Server, token: Option<&str>) -> (u16, Option<Value>) {
+/// Opens the event stream with a token. Returns the status, and the problem if the server refuses.
+async fn open_events(server: &Server, token: Option<&str>) -> (u16, Option<Value>) {
     let mut request = reqwest::Client::new().get(format!("{}/dashboard/events", server.base_url)).timeout(PATIENCE);
     if let Some(token) = token {
         request = request.bearer_auth(token);
     }
     let mut response = request.send().await.unwrap();
     let status = response.status().as_u16();
-    protocol::saw_response("/dashboard/events", &response, None);
+    protocol::assert_response("/dashboard/events", &response, None);
     if status != 200 {
         return (status, Some(response.json().await.unwrap()));
     }
@@ -31,35 +31,35 @@ async fn watch(server: &Server, token: Option<&str>) -> (u16, Option<Value>) {
 }
 
 #[tokio::test]
-async fn in_development_whoever_reaches_the_port_may_watch() {
-    assert_eq!(watch(support::server().await, None).await.0, 200);
+async fn allows_everyone_in_development() {
+    assert_eq!(open_events(server().await, None).await.0, 200);
 }
 
 #[tokio::test]
-async fn outside_development_only_administrators_may_watch_and_no_longer_than_their_session_lasts() {
+async fn allows_only_administrators_with_a_valid_session_outside_development() {
     let server = Server::start(2, &[("server.environment", "production"), ("security.admin_user_ids", "1")]);
     let (admin, other) = (server.register().await, server.register().await);
     assert_eq!(admin.id, 1, "the first user of a new server");
-    let (status, problem) = watch(&server, None).await;
+    let (status, problem) = open_events(&server, None).await;
     assert_eq!((status, code(&problem.unwrap())), (401, "unauthenticated".to_owned()));
-    let (status, problem) = watch(&server, Some("not.a.token")).await;
+    let (status, problem) = open_events(&server, Some("not.a.token")).await;
     assert_eq!((status, code(&problem.unwrap())), (401, "unauthenticated".to_owned()));
-    let (status, problem) = watch(&server, Some(&other.token)).await;
+    let (status, problem) = open_events(&server, Some(&other.token)).await;
     let problem = problem.unwrap();
     assert_eq!((status, code(&problem)), (403, "forbidden".to_owned()));
     assert!(problem["detail"].as_str().unwrap().contains(&format!("id, {},", other.id)), "{problem}");
-    assert_eq!(watch(&server, Some(&admin.token)).await.0, 200);
+    assert_eq!(open_events(&server, Some(&admin.token)).await.0, 200);
 
     let request = reqwest::Client::new().get(format!("{}/dashboard/events", server.base_url)).bearer_auth(&admin.token);
     let mut stream = request.send().await.unwrap();
     assert_eq!(server.post("/auth/logout", Some(&admin.token), &json!({})).await.0, 204);
     let ends = async { while stream.chunk().await.unwrap().is_some() {} };
-    tokio::time::timeout(PATIENCE, ends).await.expect("a revoked session goes on watching");
-    assert_eq!(watch(&server, Some(&admin.token)).await.0, 401);
+    tokio::time::timeout(PATIENCE, ends).await.expect("the stream of a revoked session stays open");
+    assert_eq!(open_events(&server, Some(&admin.token)).await.0, 401);
 }
 
-/// A little conversation that goes on until it is told to stop.
-fn converse(server: &Arc<Server>, users: Vec<User>, stop: &Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
+/// Sends messages in a room until `stop` is set.
+fn send_messages(server: &Arc<Server>, users: Vec<User>, stop: &Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
     let (server, stop) = (Arc::clone(server), Arc::clone(stop));
     tokio::spawn(async move {
         let room = server.room(&users.iter().collect::<Vec<_>>()).await;
@@ -78,27 +78,27 @@ fn converse(server: &Arc<Server>, users: Vec<User>, stop: &Arc<AtomicBool>) -> t
     })
 }
 
-/// Whether a text begins with a number that is not zero.
-const NOT_ZERO: &str = "(id) => parseFloat(document.getElementById(id).textContent.replaceAll(',', '')) > 0";
+/// Whether the text of an element begins with a positive number.
+const IS_POSITIVE: &str = "(id) => parseFloat(document.getElementById(id).textContent.replaceAll(',', '')) > 0";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_browser_shows_what_happens_and_finds_the_server_again() {
+async fn shows_live_figures_and_reconnects_after_a_restart() {
     let server = Arc::new(Server::start(2, &[]));
     let mut users = Vec::new();
     for _ in 0..6 {
         users.push(server.register().await);
     }
     let stop = Arc::new(AtomicBool::new(false));
-    let talk = converse(&server, users, &stop);
+    let traffic = send_messages(&server, users, &stop);
 
     let mut browser = Browser::start().await;
     browser.appear(1_400, 900, "light").await;
     browser.open(&format!("{}/dashboard", server.base_url)).await;
     browser.wait_for("document.getElementById('tile-acked')").await;
     for tile in ["acked", "delivered", "ack-p99", "delivery-p99", "connections", "batch", "bytes-in", "bytes-out"] {
-        browser.wait_for(&format!("({NOT_ZERO})('tile-{tile}')")).await;
+        browser.wait_for(&format!("({IS_POSITIVE})('tile-{tile}')")).await;
     }
-    // A percentile needs enough of what it is one of: 100 for P99.
+    // The page shows a P99 only above 100 values.
     let ack = "document.getElementById('stage-ack').cells[3].textContent";
     browser.wait_for(&format!("/^[0-9.]+\\u2009(µs|ms|s)$/.test({ack})")).await;
     let connections = browser.evaluate("document.getElementById('tile-connections').textContent").await;
@@ -108,15 +108,15 @@ async fn a_browser_shows_what_happens_and_finds_the_server_again() {
     let stages = browser.evaluate(stages).await;
     let stages: BTreeSet<&str> = stages.as_array().unwrap().iter().map(|row| row.as_str().unwrap()).collect();
     assert_eq!(stages.len(), 8);
-    assert!(stages.iter().all(|row| !row.ends_with(" 0")), "every stage has counted something: {stages:?}");
+    assert!(stages.iter().all(|row| !row.ends_with(" 0")), "every stage has values: {stages:?}");
     let curves = browser.evaluate("document.querySelectorAll('#curves path.curve').length").await;
     assert_eq!(curves, 8);
     let rows = browser.evaluate("document.querySelectorAll('#shards tbody tr').length").await;
     assert_eq!(rows, 2);
-    let wells = browser.evaluate("document.querySelectorAll('#health [data-ok=true]').length").await;
-    assert_eq!(wells, 3);
+    let healthy = browser.evaluate("document.querySelectorAll('#health [data-ok=true]').length").await;
+    assert_eq!(healthy, 3);
 
-    // The keyboard reaches the past: the value of a moment is shown with its time.
+    // The arrow keys select an earlier value, which is shown with its time.
     browser.evaluate("document.querySelector('.tile').focus()").await;
     for kind in ["keyDown", "keyUp"] {
         let key = json!({"type": kind, "key": "ArrowLeft", "code": "ArrowLeft", "windowsVirtualKeyCode": 37});
@@ -136,7 +136,7 @@ async fn a_browser_shows_what_happens_and_finds_the_server_again() {
             .wait_for(&format!("document.querySelector('#heat canvas').getBoundingClientRect().width < {width}"))
             .await;
         let overflow = browser.evaluate("document.documentElement.scrollWidth - innerWidth").await;
-        assert_eq!(overflow, 0, "nothing sticks out at {width} pixels");
+        assert_eq!(overflow, 0, "the page does not overflow at {width} pixels");
         let table = "document.getElementById('stages').parentElement";
         let cut = browser.evaluate(&format!("{table}.scrollWidth > {table}.clientWidth")).await;
         assert_eq!(cut, false, "the table of stages fits at {width} pixels");
@@ -145,7 +145,7 @@ async fn a_browser_shows_what_happens_and_finds_the_server_again() {
     assert_eq!(browser.take_complaints(), Vec::<Value>::new());
 
     stop.store(true, Ordering::Relaxed);
-    talk.await.unwrap();
+    traffic.await.unwrap();
     server.sigterm();
     server.wait();
     browser.wait_for("document.getElementById('connection').dataset.state === 'lost'").await;
@@ -155,7 +155,7 @@ async fn a_browser_shows_what_happens_and_finds_the_server_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn outside_development_the_page_asks_who_one_is() {
+async fn asks_for_a_login_outside_development() {
     let server = Server::start(2, &[("server.environment", "staging"), ("security.admin_user_ids", "1")]);
     let (admin, other) = (server.register().await, server.register().await);
     let mut browser = Browser::start().await;
@@ -176,7 +176,7 @@ async fn outside_development_the_page_asks_who_one_is() {
         browser.wait_for(&expected).await;
     }
     assert_eq!(browser.evaluate("document.getElementById('sign-in').hidden").await, true);
-    // A lost sign-in (401, 403) is on the console as a failed request; a fault of the page would be an exception.
+    // The console reports refused requests (401, 403) as network errors. Anything else is a fault of the page.
     let complaints = browser.take_complaints();
     let failed = |complaint: &Value| complaint["entry"]["source"] == "network";
     assert!(complaints.iter().all(failed), "{complaints:?}");

@@ -1,9 +1,9 @@
-//! What deploy/ ships fits the server: every metric, label and value that a Grafana dashboard or a Prometheus rule asks
-//! for is on the /metrics page of a server that has had some traffic, or is recorded by a rule that is shipped too.
+//! The Grafana dashboards and Prometheus rules in deploy/ use only metrics, labels and values that exist: they are on
+//! the /metrics page of a server that has had some traffic, or a rule in deploy/ records them.
 //!
-//! How: a small reader of `PromQL` takes names and label matchers out of each expression; words that it does not know
-//! are failures, so that a misspelt metric is one too. Then `promtool`, which scripts/install-test-clients.sh
-//! installs, checks the rules and runs their tests.
+//! How: a small `PromQL` reader extracts names and label matchers from each expression. It takes unknown words for
+//! metrics, so a misspelt function or metric is a failure. `promtool`, which scripts/install-test-clients.sh installs,
+//! checks the rules and runs their tests.
 #![cfg(feature = "test-db")]
 
 mod support;
@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use support::{Client, Format, Server};
 
-/// Names that are no metrics.
-const WORDS: &[&str] =
+/// Names in expressions that are not metrics.
+const KEYWORDS: &[&str] =
     &["sum", "min", "max", "avg", "rate", "increase", "changes", "histogram_quantile", "label_values", "by", "and"];
 /// Labels that Prometheus adds, and `le`, which belongs to every histogram.
 const ADDED_LABELS: &[&str] = &["job", "instance", "le"];
@@ -40,7 +40,7 @@ fn yaml(name: &str) -> Value {
     serde_saphyr::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
-/// Every text under this key, wherever it stands.
+/// Collects every string under one of these keys, at any depth.
 fn texts(value: &Value, keys: &[&str], found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
@@ -56,7 +56,7 @@ fn texts(value: &Value, keys: &[&str], found: &mut Vec<String>) {
     }
 }
 
-/// A name and what stands in its braces: label, operator, value.
+/// A metric and its matchers: label, operator, value.
 #[derive(Debug, PartialEq)]
 struct Selector {
     metric: String,
@@ -90,8 +90,8 @@ fn read(expression: &str) -> (Vec<Selector>, Vec<String>) {
             selectors.extend(read(selector).0);
             labels.push(label.to_owned());
             i = chars.len();
-        } else if name.starts_with(|c: char| c.is_ascii_digit()) || WORDS.contains(&name.as_str()) {
-            // A number or a word.
+        } else if name.starts_with(|c: char| c.is_ascii_digit()) || KEYWORDS.contains(&name.as_str()) {
+            // A number or a keyword.
         } else if let Some(braces) = rest.strip_prefix('{') {
             let inner = &braces[..braces.find('}').unwrap()];
             i += inner.len() + 2;
@@ -126,13 +126,13 @@ fn parse_page(text: &str) -> Page {
     page
 }
 
-/// The metrics page after a message has gone from one user to another, and somebody has failed to sign in.
+/// The metrics page after messages from one user to another and a failed login.
 async fn page_after_traffic() -> Page {
     let server = Server::start(2, &[]);
     let (ann, bob) = (server.register().await, server.register().await);
     let mut listener = Client::all(&server, &bob, Format::Json).await;
     let mut sender = Client::all(&server, &ann, Format::MessagePack).await;
-    // Several rooms, so that both shards own one and events cross.
+    // Several rooms, so that both shards own some and events cross between shards.
     for _ in 0..8 {
         let room = server.room(&[&ann, &bob]).await;
         sender.ok("send_message", json!({"conversation_id": room, "content": "hello"})).await;
@@ -141,10 +141,10 @@ async fn page_after_traffic() -> Page {
     let wrong = json!({"login": ann.name, "password": "not the right one"});
     assert_eq!(server.post("/auth/login", None, &wrong).await.0, 401);
     let answer = reqwest::get(format!("{}/metrics", server.base_url)).await.unwrap();
-    support::protocol::saw_response("/metrics", &answer, None);
+    support::protocol::assert_response("/metrics", &answer, None);
     let text = answer.text().await.unwrap();
     let mut page = parse_page(&text);
-    // Prometheus makes this one itself.
+    // Prometheus adds this metric.
     page.entry("up".to_owned()).or_default();
     for stage in Stage::ALL {
         assert!(page["chat_server_stage_duration_seconds_count"]["stage"].contains(stage.as_str()), "{stage:?}");
@@ -153,7 +153,7 @@ async fn page_after_traffic() -> Page {
 }
 
 #[tokio::test]
-async fn every_metric_label_and_value_that_is_asked_for_exists() {
+async fn uses_only_metrics_labels_and_values_that_exist() {
     let page = page_after_traffic().await;
     let mut expressions: Vec<(String, String)> = Vec::new();
     let mut recorded: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -161,7 +161,7 @@ async fn every_metric_label_and_value_that_is_asked_for_exists() {
         for rule in yaml(name)["groups"].as_array().unwrap().iter().flat_map(|g| g["rules"].as_array().unwrap()) {
             let expression = rule["expr"].as_str().unwrap().to_owned();
             if let Some(record) = rule["record"].as_str() {
-                // A recorded series has the labels it groups by, or those of the recorded series it is made of.
+                // A recorded series has the labels that it groups by, and those of the recorded series that it uses.
                 let (selectors, labels) = read(&expression);
                 let inherited =
                     selectors.iter().filter_map(|selector| recorded.get(&selector.metric)).flatten().cloned();
@@ -207,29 +207,29 @@ async fn every_metric_label_and_value_that_is_asked_for_exists() {
 }
 
 #[test]
-fn panels_have_ids_of_their_own_and_do_not_overlap() {
+fn gives_each_panel_its_own_id_and_place() {
     let mut uids = BTreeSet::new();
     let dashboards = files("grafana", "json");
     assert_eq!(dashboards.len(), 4);
     for (name, text) in dashboards {
         let dashboard: Value = serde_json::from_str(&text).unwrap();
-        assert!(uids.insert(dashboard["uid"].as_str().unwrap().to_owned()), "{name}: its uid is taken");
+        assert!(uids.insert(dashboard["uid"].as_str().unwrap().to_owned()), "{name}: another dashboard has its uid");
         let (mut ids, mut cells) = (BTreeSet::new(), BTreeSet::new());
         for panel in dashboard["panels"].as_array().unwrap() {
             let title = &panel["title"];
             assert!(ids.insert(panel["id"].as_u64().unwrap()), "{name}: {title} has the id of another panel");
-            assert!(panel["description"].as_str().is_some_and(|words| !words.is_empty()), "{name}: {title}");
+            assert!(panel["description"].as_str().is_some_and(|text| !text.is_empty()), "{name}: {title}");
             let [x, y, w, h] = ["x", "y", "w", "h"].map(|key| panel["gridPos"][key].as_u64().unwrap());
             assert!(x + w <= 24 && w > 0 && h > 0, "{name}: {title} is not on the grid");
             for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
-                assert!(cells.insert(cell), "{name}: {title} lies on another panel");
+                assert!(cells.insert(cell), "{name}: {title} overlaps another panel");
             }
         }
     }
 }
 
 #[test]
-fn every_alert_says_what_to_do() {
+fn links_every_alert_to_its_runbook() {
     let docs = std::fs::read_to_string(folder("../docs/observability.md")).unwrap();
     let alerts = yaml("alerts.rules.yml");
     let rules: Vec<&Value> =
@@ -238,7 +238,7 @@ fn every_alert_says_what_to_do() {
     for rule in rules {
         let name = rule["alert"].as_str().unwrap();
         for key in ["summary", "description"] {
-            assert!(rule["annotations"][key].as_str().is_some_and(|words| words.len() > 10), "{name}: {key}");
+            assert!(rule["annotations"][key].as_str().is_some_and(|text| text.len() > 10), "{name}: {key}");
         }
         assert_eq!(rule["annotations"]["runbook"], format!("docs/observability.md#{}", name.to_lowercase()));
         assert!(docs.contains(&format!("\n### {name}\n")), "docs/observability.md has no runbook for {name}");
@@ -247,7 +247,7 @@ fn every_alert_says_what_to_do() {
 }
 
 #[test]
-fn every_yaml_file_parses() {
+fn parses_every_yaml_file() {
     let files = files("prometheus", "yml");
     assert!(files.len() >= 4);
     for (name, _) in files {
@@ -256,7 +256,7 @@ fn every_yaml_file_parses() {
 }
 
 #[test]
-fn promtool_accepts_the_rules_and_their_tests_pass() {
+fn passes_promtool_checks_and_rule_tests() {
     let promtool = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-clients/promtool/promtool");
     assert!(
         promtool.exists(),
@@ -269,13 +269,13 @@ fn promtool_accepts_the_rules_and_their_tests_pass() {
         &["test", "rules", "tests.yml"],
     ] {
         let output = Command::new(&promtool).args(arguments).current_dir(folder("prometheus")).output().unwrap();
-        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
-        assert!(output.status.success(), "promtool {arguments:?}:\n{said}");
+        let printed = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        assert!(output.status.success(), "promtool {arguments:?}:\n{printed}");
     }
 }
 
 #[test]
-fn the_reader_of_expressions_finds_what_is_asked_for() {
+fn reads_metrics_and_labels_from_expressions() {
     let selector = |metric: &str, matchers: &[(&str, &str, &str)]| Selector {
         metric: metric.to_owned(),
         matchers: matchers.iter().map(|(a, b, c)| ((*a).into(), (*b).into(), (*c).into())).collect(),
@@ -288,7 +288,7 @@ fn the_reader_of_expressions_finds_what_is_asked_for() {
     assert_eq!(
         read("sum(rat(a[1m]))").0[0].metric,
         "rat",
-        "a misspelt function is taken for a metric that is not there"
+        "a misspelt function counts as a metric that does not exist"
     );
     let (selectors, labels) = read("label_values(a{job=~\"$job\"}, instance)");
     assert_eq!((selectors, labels), (vec![selector("a", &[("job", "=~", "$job")])], vec!["instance".to_owned()]));

@@ -1,8 +1,8 @@
-//! Clients that others wrote understand the server, and it them: Python's `websockets`, npm's `ws` and Chromium.
+//! Foreign clients work with the server: Python's `websockets`, npm's `ws` and Chromium.
 //!
-//! How: each connects to a room, says something that a client of ours must hear, hears our answer, and ends with code
-//! 1000; with and without permessage-deflate, which all three offer. The scripts are in tests/foreign/. A client that is
-//! not installed is a failure with the command that installs it, not a test that passes.
+//! How: each client connects, sends a message that our client must receive, receives our answer and closes with code
+//! 1000. This runs with and without permessage-deflate, which all three offer. The scripts are in tests/foreign/. A
+//! client that is not installed is a failure; its message has the command that installs it.
 #![cfg(feature = "test-db")]
 
 mod support;
@@ -17,13 +17,13 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 
 const INSTALL: &str = "type this and try again:\n\n    scripts/install-test-clients.sh\n";
-const ANSWER: &str = "heard you, 漢字 and 👋";
+const ANSWER: &str = "received, 漢字 and 👋";
 
 fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// A file that scripts/install-test-clients.sh puts there.
+/// A file that scripts/install-test-clients.sh installs.
 #[track_caller]
 fn installed(path: &str) -> PathBuf {
     let path = project(path);
@@ -40,78 +40,78 @@ fn start(compression: bool, settings: &[(&str, &str)]) -> Server {
     Server::start(2, &[&[compression], settings].concat())
 }
 
-/// A stranger's user and ours in a room.
-struct Meeting {
-    stranger: User,
+/// A room with the user of the foreign client and our client.
+struct Session {
+    foreign: User,
     room: String,
     ours: Client,
 }
 
-impl Meeting {
+impl Session {
     async fn new(server: &Server) -> Self {
-        let (us, stranger) = (server.register().await, server.register().await);
-        let room = server.room(&[&us, &stranger]).await;
+        let (us, foreign) = (server.register().await, server.register().await);
+        let room = server.room(&[&us, &foreign]).await;
         let ours = Client::all(server, &us, Format::MessagePack).await;
-        Self { stranger, room, ours }
+        Self { foreign, room, ours }
     }
 
-    /// Waits for what the stranger says, and answers; the answer's seq.
-    async fn answer(&mut self, said: &str) -> Value {
+    /// Waits for the message of the foreign client and answers it. Returns the seq of the answer.
+    async fn answer(&mut self, content: &str) -> Value {
         let message = self.ours.event("message_created").await;
-        assert_eq!((&message["content"], &message["sender"]["id"]), (&json!(said), &json!(self.stranger.id)));
+        assert_eq!((&message["content"], &message["sender"]["id"]), (&json!(content), &json!(self.foreign.id)));
         let data = json!({"conversation_id": self.room, "content": ANSWER});
         self.ours.ok("send_message", data).await["seq"].clone()
     }
 }
 
-/// Runs a script that connects, says `said` and awaits [`ANSWER`]; what it printed.
-async fn converse(server: &Server, mut command: Command, subprotocol: &str, said: &str) -> Value {
-    let mut meeting = Meeting::new(server).await;
+/// Runs a script that connects, sends `content` and waits for [`ANSWER`]. Returns what it printed.
+async fn run_script(server: &Server, mut command: Command, subprotocol: &str, content: &str) -> Value {
+    let mut session = Session::new(server).await;
     let url = format!("ws://{}/ws", server.address);
-    command.args([&url, &meeting.stranger.token, subprotocol, &meeting.room, said, ANSWER]);
+    command.args([&url, &session.foreign.token, subprotocol, &session.room, content, ANSWER]);
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn();
     let output = tokio::time::timeout(2 * PATIENCE, child.unwrap().wait_with_output());
     let (output, seq) = tokio::join!(output, async {
-        // Where the script fails, its own words are worth more than that nothing was heard.
-        tokio::time::timeout(PATIENCE / 2, meeting.answer(said)).await
+        // When the script fails, its own output says more than this timeout.
+        tokio::time::timeout(PATIENCE / 2, session.answer(content)).await
     });
     let output = output.expect("the script does not end").unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}\n{stderr}", output.status);
     let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&printed["heard"], &printed["seq"]), (&json!(ANSWER), &seq.unwrap()));
+    assert_eq!((&printed["answer"], &printed["seq"]), (&json!(ANSWER), &seq.unwrap()));
     printed
 }
 
 #[tokio::test]
-async fn python_websockets() {
+async fn works_with_python_websockets() {
     let python = installed("target/test-clients/python/bin/python");
     for (compression, extensions) in [(false, json!([])), (true, json!(["permessage-deflate"]))] {
         let server = start(compression, &[]);
         for format in Format::ALL {
             let mut command = Command::new(&python);
             command.arg(project("tests/foreign/client.py"));
-            let said = "python says: été, 漢字, 👋 ".repeat(20);
-            let printed = converse(&server, command, format.subprotocol(), said.trim()).await;
+            let content = "python sends: été, 漢字, 👋 ".repeat(20);
+            let printed = run_script(&server, command, format.subprotocol(), content.trim()).await;
             assert_eq!(printed["extensions"], extensions, "{format:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn npm_ws() {
+async fn works_with_npm_ws() {
     let node = program(&["node", "nodejs"]);
     let modules = installed("target/test-clients/node/node_modules");
     for (compression, extensions) in [(false, json!([])), (true, json!(["permessage-deflate"]))] {
         let server = start(compression, &[]);
         let mut command = Command::new(&node);
         command.arg(project("tests/foreign/client.mjs")).arg(&modules);
-        let printed = converse(&server, command, "veza.v1.json", "node says: été, 漢字, 👋").await;
+        let printed = run_script(&server, command, "veza.v1.json", "node sends: été, 漢字, 👋").await;
         assert_eq!(printed["extensions"], extensions);
     }
 }
 
-/// Serves the page once to whoever asks for it, and returns what is posted to `/report`.
+/// Serves the page. Returns the body of the first POST to `/report`.
 async fn serve_page(listener: &TcpListener, page: &str) -> Value {
     loop {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -145,18 +145,18 @@ async fn serve_page(listener: &TcpListener, page: &str) -> Value {
 }
 
 #[tokio::test]
-async fn chromium() {
+async fn works_with_chromium() {
     let browser = program(&["chromium", "chromium-browser", "google-chrome", "chrome"]);
-    // The page's origin; another port is another origin.
+    // The origin of the page; another port is another origin.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
     for (compression, allowed) in [(true, true), (false, true), (false, false)] {
         let origins = if allowed { origin.as_str() } else { "http://127.0.0.1:1" };
         let server = start(compression, &[("security.allowed_origins", origins), ("server.environment", "staging")]);
-        let mut meeting = Meeting::new(&server).await;
-        let said = "a page says: été, 漢字, 👋";
-        let url = format!("ws://{}/ws?ticket={}", server.address, server.ticket(&meeting.stranger).await);
-        let parameters = json!({"url": url, "room": meeting.room, "say": said, "awaited": ANSWER}).to_string();
+        let mut session = Session::new(&server).await;
+        let content = "a page sends: été, 漢字, 👋";
+        let url = format!("ws://{}/ws?ticket={}", server.address, server.ticket(&session.foreign).await);
+        let parameters = json!({"url": url, "room": session.room, "content": content, "awaited": ANSWER}).to_string();
         let quoted = serde_json::to_string(&parameters).unwrap();
         let page = std::fs::read_to_string(project("tests/foreign/page.html")).unwrap();
         let page = page.replace("\"PARAMETERS\"", &quoted);
@@ -167,18 +167,18 @@ async fn chromium() {
         let log = std::fs::File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("chromium.log")).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0).kill_on_drop(true);
         let mut child = command.spawn().unwrap();
-        let conversation = async {
+        let exchange = async {
             if allowed {
-                tokio::join!(serve_page(&listener, &page), meeting.answer(said))
+                tokio::join!(serve_page(&listener, &page), session.answer(content))
             } else {
                 (serve_page(&listener, &page).await, Value::Null)
             }
         };
-        let conversation = tokio::time::timeout(2 * PATIENCE, conversation).await;
+        let exchange = tokio::time::timeout(2 * PATIENCE, exchange).await;
         child.kill().await.unwrap();
-        let (report, seq) = conversation.expect("the page reported nothing; see target/tmp/chromium.log");
+        let (report, seq) = exchange.expect("no report from the page; see target/tmp/chromium.log");
         if allowed {
-            assert_eq!((&report["heard"], &report["seq"]), (&json!(ANSWER), &seq), "{report}");
+            assert_eq!((&report["answer"], &report["seq"]), (&json!(ANSWER), &seq), "{report}");
             assert_eq!((&report["code"], &report["wasClean"]), (&json!(1000), &json!(true)), "{report}");
             assert_eq!(report["subprotocol"], "veza.v1.json");
             assert_eq!(text(&report["extensions"]).contains("permessage-deflate"), compression, "{report}");

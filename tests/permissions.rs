@@ -1,51 +1,50 @@
-//! Who may do what: every cell of the table in docs/permissions.md is executed.
+//! Permissions: the server behaves as every cell of the table in docs/permissions.md says.
 //!
-//! How: for every row, a room of its own with one user of each role, an outsider and somebody who is banned. Each of them tries
-//! what the row says; the answer must be the cell's. What one of them succeeds with is undone for the next by a new room.
+//! How: each row gets a room with one user of each role, a user who is not a member and a banned user. Each of them
+//! runs the command of the row, and the answer must equal the cell. After a success, the next user gets a new room.
 #![cfg(feature = "test-db")]
 
 mod support;
 
-use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::{Server, User, code, id_of, server, unique};
+use support::{Server, User, code, id_of, server, text, unique, wait_until};
 
 const ROLES: [&str; 7] = ["owner", "admin", "moderator", "member", "read_only", "outsider", "banned"];
 
-/// A room with everybody in it.
-struct Stage {
+/// A room with one user of each role.
+struct Setup {
     room: String,
     /// In the order of [`ROLES`].
     actors: Vec<User>,
     member: User,
     admin: User,
-    /// Somebody who is in no room.
+    /// A user without any room.
     stranger: User,
-    /// A message of the member's, of the admin's, and one of each actor's.
+    /// Messages of the member, of the admin and of the server, and one of each actor.
     of_member: i64,
     of_admin: i64,
     of_server: i64,
     own: Vec<i64>,
 }
 
-impl Stage {
-    /// A new room for the same people.
-    async fn set(server: &Server, people: &[User]) -> Self {
-        let (actors, rest) = people.split_at(ROLES.len());
+impl Setup {
+    /// Creates a new room for the same users.
+    async fn new(server: &Server, users: &[User]) -> Self {
+        let (actors, rest) = users.split_at(ROLES.len());
         let owner = &actors[0];
         let members: Vec<i64> = actors[1..5].iter().chain(&rest[..2]).chain(&actors[6..7]).map(|u| u.id).collect();
-        let data = json!({"kind": "public_room", "name": unique("stage"), "member_ids": members});
+        let data = json!({"kind": "public_room", "name": unique("room"), "member_ids": members});
         let room = id_of(&server.ok(owner, "create_conversation", data).await);
-        let say = async |user: &User| {
-            let message = json!({"conversation_id": room, "content": "words"});
+        let send_message = async |user: &User| {
+            let message = json!({"conversation_id": room, "content": "text"});
             server.ok(user, "send_message", message).await["message_id"].as_i64().unwrap()
         };
         let mut own = Vec::new();
         for (actor, role) in actors.iter().zip(ROLES) {
-            own.push(if role == "outsider" { 0 } else { say(actor).await });
+            own.push(if role == "outsider" { 0 } else { send_message(actor).await });
         }
-        let (of_member, of_admin) = (say(&rest[0]).await, say(&rest[1]).await);
-        own[5] = of_member; // the outsider has none of its own
+        let (of_member, of_admin) = (send_message(&rest[0]).await, send_message(&rest[1]).await);
+        own[5] = of_member; // a user who is not a member has no message
         for (user, role) in
             [(&actors[1], "admin"), (&actors[2], "moderator"), (&actors[4], "read_only"), (&rest[1], "admin")]
         {
@@ -61,7 +60,7 @@ impl Stage {
         Self { room, actors: actors.to_vec(), member, admin, stranger, of_member, of_admin, of_server, own }
     }
 
-    /// The command of a row, as actor number `n` gives it.
+    /// The command of a row for actor number `n`.
     fn command(&self, row: &str, n: usize) -> (&'static str, Value) {
         let room = json!({"conversation_id": self.room});
         let with = |more: Value| {
@@ -73,19 +72,19 @@ impl Stage {
         let role = |user: &User, role: &str| with(json!({"user_id": user.id, "role": role}));
         let message = |id: i64| with(json!({"message_id": id}));
         match row {
-            "send a message" => ("send_message", with(json!({"content": "more words"}))),
+            "send a message" => ("send_message", with(json!({"content": "more text"}))),
             "edit one's own message" => {
-                ("edit_message", with(json!({"message_id": self.own[n], "content": "better words"})))
+                ("edit_message", with(json!({"message_id": self.own[n], "content": "new text"})))
             }
             "edit another's message" => {
-                ("edit_message", with(json!({"message_id": self.of_member, "content": "other words"})))
+                ("edit_message", with(json!({"message_id": self.of_member, "content": "other text"})))
             }
             "delete one's own message" => ("delete_message", message(self.own[n])),
             "delete a member's message" => ("delete_message", message(self.of_member)),
             "delete an admin's message" => ("delete_message", message(self.of_admin)),
             "delete a system message" => ("delete_message", message(self.of_server)),
             "edit a system message" => {
-                ("edit_message", with(json!({"message_id": self.of_server, "content": "never happened"})))
+                ("edit_message", with(json!({"message_id": self.of_server, "content": "new text"})))
             }
             "pin a message" => ("pin_message", with(json!({"message_id": self.of_member, "pinned": true}))),
             "react" => ("add_reaction", with(json!({"message_id": self.of_member, "emoji": "👍"}))),
@@ -116,51 +115,51 @@ impl Stage {
             }
             "leave" => ("leave_conversation", room),
             "join the public room" => ("join_conversation", room),
-            other => panic!("docs/permissions.md has a row that this test does not know: {other}"),
+            other => panic!("this test does not know the row {other} of docs/permissions.md"),
         }
     }
 }
 
 #[tokio::test]
-async fn every_cell_of_the_table_is_as_it_says() {
+async fn behaves_as_every_cell_of_the_permission_table() {
     let server = server().await;
-    let text = include_str!("../docs/permissions.md");
-    let rows: Vec<Vec<&str>> = text
+    let document = include_str!("../docs/permissions.md");
+    let rows: Vec<Vec<&str>> = document
         .lines()
         .filter(|line| line.starts_with("| ") && !line.starts_with("| what |"))
         .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
         .collect();
     assert!(rows.len() > 25 && rows.iter().all(|row| row.len() == ROLES.len() + 1), "{rows:?}");
-    let people = join_all((0..ROLES.len() + 3).map(|_| server.register())).await;
+    let users = server.register_many(ROLES.len() + 3).await;
     for row in rows {
-        let mut stage = Stage::set(server, &people).await;
+        let mut setup = Setup::new(server, &users).await;
         for (n, role) in ROLES.into_iter().enumerate() {
-            let (kind, data) = stage.command(row[0], n);
-            let answer = match server.call(&stage.actors[n], kind, data).await {
+            let (kind, data) = setup.command(row[0], n);
+            let answer = match server.call(&setup.actors[n], kind, data).await {
                 Ok(_) => "yes".to_owned(),
                 Err(problem) => code(&problem),
             };
             assert_eq!(answer, row[n + 1], "{} as {role} ({kind})", row[0]);
             if answer == "yes" {
-                stage = Stage::set(server, &people).await;
+                setup = Setup::new(server, &users).await;
             }
         }
     }
 }
 
 #[tokio::test]
-async fn a_direct_conversation_has_no_roles_and_a_block_ends_it() {
+async fn refuses_role_commands_in_direct_conversations_and_sends_after_a_block() {
     let server = server().await;
     let (ann, bob, eve) = (server.register().await, server.register().await, server.register().await);
     let data = json!({"kind": "direct", "member_ids": [bob.id]});
     let direct = id_of(&server.ok(&ann, "create_conversation", data).await);
     let place = json!({"conversation_id": direct});
-    let about = |user: &User| json!({"conversation_id": direct, "user_id": user.id});
+    let data_for = |user: &User| json!({"conversation_id": direct, "user_id": user.id});
     for (kind, data) in [
-        ("invite_member", about(&eve)),
-        ("remove_member", about(&bob)),
-        ("mute_member", about(&bob)),
-        ("ban_member", about(&bob)),
+        ("invite_member", data_for(&eve)),
+        ("remove_member", data_for(&bob)),
+        ("mute_member", data_for(&bob)),
+        ("ban_member", data_for(&bob)),
         ("leave_conversation", place.clone()),
         ("archive_conversation", place.clone()),
     ] {
@@ -187,9 +186,9 @@ async fn a_direct_conversation_has_no_roles_and_a_block_ends_it() {
 }
 
 #[tokio::test]
-async fn an_invitation_link_lets_in_as_often_and_as_long_as_it_says() {
+async fn limits_invitation_links_by_uses_and_time() {
     let server = server().await;
-    let people = join_all((0..4).map(|_| server.register())).await;
+    let people = server.register_many(4).await;
     let room = server.room(&[&people[0]]).await;
     let place = json!({"conversation_id": room});
     let made = server.ok(&people[0], "create_invite", json!({"conversation_id": room, "max_uses": 2})).await;
@@ -198,7 +197,7 @@ async fn an_invitation_link_lets_in_as_often_and_as_long_as_it_says() {
     for guest in &people[1..3] {
         let joined = server.ok(guest, "join_by_invite", link.clone()).await;
         assert_eq!(joined["conversation"]["id"], json!(room));
-        server.ok(guest, "join_by_invite", link.clone()).await; // who is in already uses nothing up
+        server.ok(guest, "join_by_invite", link.clone()).await; // a member who uses the link again does not count
     }
     assert_eq!(code(&server.call(&people[3], "join_by_invite", link.clone()).await.unwrap_err()), "not_found");
     let listed = server.ok(&people[0], "list_invites", place.clone()).await;
@@ -212,14 +211,15 @@ async fn an_invitation_link_lets_in_as_often_and_as_long_as_it_says() {
 
     let made = server.ok(&people[0], "create_invite", json!({"conversation_id": room, "expires_in_s": 1})).await;
     let third = json!({"code": made["invite"]["code"]});
-    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    let expired = format!("SELECT now() > '{}'::timestamptz", text(&made["invite"]["expires_at"]));
+    wait_until(&server.database().await, &expired).await;
     assert_eq!(code(&server.call(&people[3], "join_by_invite", third).await.unwrap_err()), "not_found");
 }
 
 #[tokio::test]
-async fn leaving_and_coming_back_lifts_nothing() {
+async fn keeps_mutes_and_roles_across_leave_and_join() {
     let server = server().await;
-    let people = join_all((0..3).map(|_| server.register())).await;
+    let people = server.register_many(3).await;
     let members: Vec<i64> = people[1..].iter().map(|user| user.id).collect();
     let data = json!({"kind": "public_room", "name": unique("strict"), "member_ids": members});
     let room = id_of(&server.ok(&people[0], "create_conversation", data).await);
@@ -242,29 +242,29 @@ async fn leaving_and_coming_back_lifts_nothing() {
 }
 
 #[tokio::test]
-async fn an_archived_room_and_a_group_are_not_ruled_by_whoever_happens_to_be_there() {
+async fn refuses_moderation_in_archived_rooms_and_settings_of_groups_by_members() {
     let server = server().await;
-    let people = join_all((0..3).map(|_| server.register())).await;
+    let people = server.register_many(3).await;
     let room = server.room(&[&people[0], &people[1], &people[2]]).await;
-    let about = |user: &User, more: Value| {
+    let data_for = |user: &User, more: Value| {
         let mut data = json!({"conversation_id": room, "user_id": user.id});
         data.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         data
     };
-    server.ok(&people[0], "set_role", about(&people[1], json!({"role": "admin"}))).await;
+    server.ok(&people[0], "set_role", data_for(&people[1], json!({"role": "admin"}))).await;
     server.ok(&people[0], "archive_conversation", json!({"conversation_id": room})).await;
     for (kind, more) in
         [("mute_member", json!({})), ("ban_member", json!({})), ("set_role", json!({"role": "moderator"}))]
     {
-        let refused = server.call(&people[1], kind, about(&people[2], more)).await.unwrap_err();
+        let refused = server.call(&people[1], kind, data_for(&people[2], more)).await.unwrap_err();
         assert_eq!(code(&refused), "read_only", "{kind}");
     }
     server.ok(&people[0], "archive_conversation", json!({"conversation_id": room, "archived": false})).await;
-    // An owner is never muted: nobody could lift it.
-    server.ok(&people[0], "mute_member", about(&people[2], json!({}))).await;
-    let refused = server.call(&people[2], "invite_member", about(&people[1], json!({}))).await.unwrap_err();
+    // An owner is never muted, since no one could unmute them.
+    server.ok(&people[0], "mute_member", data_for(&people[2], json!({}))).await;
+    let refused = server.call(&people[2], "invite_member", data_for(&people[1], json!({}))).await.unwrap_err();
     assert_eq!(code(&refused), "muted");
-    server.ok(&people[0], "transfer_ownership", about(&people[2], json!({}))).await;
+    server.ok(&people[0], "transfer_ownership", data_for(&people[2], json!({}))).await;
     server.ok(&people[2], "send_message", json!({"conversation_id": room, "content": "mine now"})).await;
 
     let members: Vec<i64> = people[1..].iter().map(|user| user.id).collect();

@@ -1,9 +1,9 @@
-//! No page of a history, a thread, a list or a search reads a table from one end to the other.
+//! Query plans: no page of a history, a thread, a list or a search scans a large table.
 //!
-//! How: a room of 60,000 messages and a thousand small ones, written by SQL; then every statement that a page is made of, as
-//! the server sends it, in a session where PostgreSQL itself reports each plan that it executes, those inside of functions
-//! too (`auto_explain`). Each is executed often enough for PostgreSQL to go over to a plan for any value. Before and after it
-//! has statistics, since a young installation has none.
+//! How: SQL fills a room with 60,000 messages and a thousand small rooms. The test then executes every statement of a
+//! page as the server sends it. With `auto_explain`, PostgreSQL reports each plan that it executes, also inside
+//! functions. Each statement runs often enough for PostgreSQL to switch to a generic plan. The test runs before and
+//! after `ANALYZE`, since a new installation has no statistics.
 #![cfg(feature = "test-db")]
 
 mod support;
@@ -17,7 +17,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 
-/// Tables that grow with what people say. The others are small here, where reading them whole is the right thing.
+/// Tables that grow with the number of messages. The other tables are small here, so scanning them is correct.
 const LARGE: [&str; 8] = [
     "messages",
     "message_search",
@@ -29,7 +29,7 @@ const LARGE: [&str; 8] = [
     "conversation_members",
 ];
 
-/// Writes what was said: `$1` in a large room, `$2` in a small one of its own each, by `$3` and `$4`.
+/// Inserts messages of users `$2` and `$3` into the large room `$1`, and into a thousand small rooms.
 const FILL: &str = "
 WITH large AS (
     SELECT $1::bigint AS room, n AS seq FROM generate_series(2, 60001) n
@@ -40,16 +40,16 @@ WITH large AS (
 ), members AS (
     INSERT INTO conversation_members (conversation_id, user_id, role)
     SELECT id, u, 'member' FROM small, unnest(ARRAY[$2::bigint, $3::bigint]) u
-), said AS (
+), added AS (
     SELECT room, seq FROM large
     UNION ALL SELECT id, n FROM small, generate_series(2, 3) n
 )
 INSERT INTO messages (conversation_id, seq, sender_id, content)
-SELECT room, said.seq, CASE WHEN said.seq % 2 = 0 THEN $2 ELSE $3 END,
-       'word' || (said.seq % 500) || ' common text of number ' || said.seq
-           || CASE WHEN said.seq % 10 = 0 THEN ' @' || (SELECT username FROM users WHERE id = $2) ELSE '' END
-           || CASE WHEN said.seq % 7 = 0 THEN ' https://example.org/' || said.seq ELSE '' END
-  FROM said ORDER BY room, said.seq";
+SELECT room, added.seq, CASE WHEN added.seq % 2 = 0 THEN $2 ELSE $3 END,
+       'word' || (added.seq % 500) || ' common text of number ' || added.seq
+           || CASE WHEN added.seq % 10 = 0 THEN ' @' || (SELECT username FROM users WHERE id = $2) ELSE '' END
+           || CASE WHEN added.seq % 7 = 0 THEN ' https://example.org/' || added.seq ELSE '' END
+  FROM added ORDER BY room, added.seq";
 
 /// Replies, reactions, pins, edits and events of the large room.
 const FILL_MORE: &str = "
@@ -66,13 +66,14 @@ SELECT $room, id, $ann, seq FROM messages WHERE conversation_id = $room AND seq 
 INSERT INTO conversation_members (conversation_id, user_id)
 SELECT c.id, u.id FROM conversations c, users u WHERE c.kind = 'public_room' ON CONFLICT DO NOTHING;";
 
-struct Watched {
+/// A database session that reports every plan.
+struct Session {
     client: Client,
     notices: UnboundedReceiver<String>,
 }
 
-impl Watched {
-    /// A session as the server's readers have it, with every plan told.
+impl Session {
+    /// Opens a session with the settings of the server's readers, on which PostgreSQL reports every plan.
     async fn new(server: &Server, user: i64) -> Self {
         let mut config = server.target().login_config();
         config.options(format!("{}{READER_PLANS}", config.get_options().unwrap_or_default()));
@@ -88,14 +89,15 @@ impl Watched {
         });
         let setup = format!(
             "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_nested_statements = on; \
-             SET auto_explain.log_level = notice; SET client_min_messages = notice; SET jit = off; SET timezone = 'UTC'; \
+             SET auto_explain.log_level = notice; SET client_min_messages = notice; SET jit = off; \
+             SET timezone = 'UTC'; \
              SET ROLE chat_app; SELECT set_config('app.user_id', '{user}', false)"
         );
         client.batch_execute(&setup).await.unwrap();
         Self { client, notices }
     }
 
-    /// The plans of a statement, executed so often that PostgreSQL has gone over to the one for any value.
+    /// The plans of a statement, which runs until PostgreSQL uses a generic plan.
     async fn plans(&mut self, statement: &str, parameters: &[&(dyn ToSql + Sync)]) -> Vec<String> {
         let prepared = self.client.prepare(statement).await.unwrap();
         for _ in 0..7 {
@@ -113,35 +115,35 @@ impl Watched {
     }
 }
 
-async fn no_table_is_read_whole(watched: &mut Watched, room: i64, ann: &User, when: &str) {
+async fn check_that_no_large_table_is_scanned(session: &mut Session, room: i64, ann: &User, when: &str) {
     let after = 30_000i64;
     let limit = 51i64;
     let message: i64 = {
         let row =
-            watched.client.query_one("SELECT id FROM messages WHERE conversation_id = $1 AND seq = 2", &[&room]).await;
+            session.client.query_one("SELECT id FROM messages WHERE conversation_id = $1 AND seq = 2", &[&room]).await;
         row.unwrap().get(0)
     };
-    let mut judge = async |what: &str, statement: &str, parameters: &[&(dyn ToSql + Sync)]| {
-        let plans = watched.plans(statement, parameters).await;
-        assert!(plans.len() >= 7, "{what}: PostgreSQL told {} plans", plans.len());
+    let mut check = async |what: &str, statement: &str, parameters: &[&(dyn ToSql + Sync)]| {
+        let plans = session.plans(statement, parameters).await;
+        assert!(plans.len() >= 7, "{what}: PostgreSQL reported {} plans", plans.len());
         for plan in plans {
-            let whole = LARGE.iter().find(|table| plan.contains(&format!("Seq Scan on {table}")));
-            assert_eq!(whole, None, "{what} {when}:\n{plan}");
+            let scanned = LARGE.iter().find(|table| plan.contains(&format!("Seq Scan on {table}")));
+            assert_eq!(scanned, None, "{what} {when}:\n{plan}");
         }
     };
-    judge("the newest page", sql::MESSAGES_BEFORE, &[&room, &i64::MAX, &limit]).await;
-    judge("a page before", sql::MESSAGES_BEFORE, &[&room, &after, &limit]).await;
-    judge("a page after", sql::MESSAGES_AFTER, &[&room, &after, &limit]).await;
-    judge("where a message is", sql::SEQ_OF_MESSAGE, &[&room, &message]).await;
-    judge("a replay", sql::EVENTS_AFTER, &[&room, &61_500i64, &limit]).await;
-    judge("conversations", sql::LIST_CONVERSATIONS, &[&0i64, &limit]).await;
-    judge("members", sql::LIST_MEMBERS, &[&room, &0i64, &limit]).await;
+    check("the newest page", sql::MESSAGES_BEFORE, &[&room, &i64::MAX, &limit]).await;
+    check("a page before", sql::MESSAGES_BEFORE, &[&room, &after, &limit]).await;
+    check("a page after", sql::MESSAGES_AFTER, &[&room, &after, &limit]).await;
+    check("where a message is", sql::SEQ_OF_MESSAGE, &[&room, &message]).await;
+    check("a replay", sql::EVENTS_AFTER, &[&room, &61_500i64, &limit]).await;
+    check("conversations", sql::LIST_CONVERSATIONS, &[&0i64, &limit]).await;
+    check("members", sql::LIST_MEMBERS, &[&room, &0i64, &limit]).await;
     let in_room = |more: Value| {
         let mut arguments = json!({"conversation": room, "limit": 50});
         arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         arguments
     };
-    let found = |query: &str| json!({"query": query, "limit": 50});
+    let search = |query: &str| json!({"query": query, "limit": 50});
     for (name, arguments) in [
         ("get_thread", json!({"message_id": message, "limit": 50})),
         ("get_thread", json!({"message_id": message, "limit": 50, "before_seq": 61_000})),
@@ -151,34 +153,34 @@ async fn no_table_is_read_whole(watched: &mut Watched, room: i64, ann: &User, wh
         ("list_mentions", in_room(json!({}))),
         ("list_reactions", json!({"message_id": message, "limit": 50})),
         ("list_edits", json!({"message_id": message})),
-        ("search_messages", found("word77")),
-        ("search_messages", found("common")),
-        ("search_messages", found("\"number 4711\"")),
-        ("search_messages", found("wor*")),
-        ("search_messages", found("ord7")),
-        ("search_messages", found("nowhere to be found")),
-        ("search_messages", in_room(found("word77"))),
+        ("search_messages", search("word77")),
+        ("search_messages", search("common")),
+        ("search_messages", search("\"number 4711\"")),
+        ("search_messages", search("wor*")),
+        ("search_messages", search("ord7")),
+        ("search_messages", search("nowhere to be found")),
+        ("search_messages", in_room(search("word77"))),
         ("search_messages", in_room(json!({"query": "common", "from_user_id": ann.id, "has": "link"}))),
         (
             "search_messages",
             json!({"query": "common", "limit": 50, "cursor_us": 4_000_000_000_000_000i64, "cursor_id": 5}),
         ),
     ] {
-        judge(&format!("{name} {arguments}"), sql::LOOK_UP, &[&name, &arguments]).await;
+        check(&format!("{name} {arguments}"), sql::LOOK_UP, &[&name, &arguments]).await;
     }
 }
 
 #[tokio::test]
-async fn a_page_reads_what_it_shows() {
+async fn reads_every_page_without_scanning_a_large_table() {
     let server = Server::start(1, &[]);
     let (ann, bob) = (server.register().await, server.register().await);
     let room = server.room(&[&ann, &bob]).await;
     let number: i64 = room.strip_prefix("room_").unwrap().parse().unwrap();
     let database = server.database().await;
     for table in LARGE {
-        // Or it would have statistics at a moment of its own choice.
-        let alone = format!("ALTER TABLE {table} SET (autovacuum_enabled = off)");
-        database.batch_execute(&alone).await.unwrap();
+        // Autovacuum would add statistics at an unknown time.
+        let off = format!("ALTER TABLE {table} SET (autovacuum_enabled = off)");
+        database.batch_execute(&off).await.unwrap();
     }
     database.execute(FILL, &[&number, &ann.id, &bob.id]).await.unwrap();
     let more = FILL_MORE.replace("$room", &number.to_string()).replace("$ann", &ann.id.to_string());
@@ -187,9 +189,9 @@ async fn a_page_reads_what_it_shows() {
     database.query(index, &[]).await.unwrap();
     let indexed: i64 = database.query_one("SELECT count(*) FROM message_search", &[]).await.unwrap().get(0);
     assert!(indexed > 60_000, "{indexed}");
-    let mut watched = Watched::new(&server, ann.id).await;
-    no_table_is_read_whole(&mut watched, number, &ann, "without statistics").await;
+    let mut session = Session::new(&server, ann.id).await;
+    check_that_no_large_table_is_scanned(&mut session, number, &ann, "without statistics").await;
     database.batch_execute("ANALYZE").await.unwrap();
-    let mut watched = Watched::new(&server, ann.id).await;
-    no_table_is_read_whole(&mut watched, number, &ann, "with statistics").await;
+    let mut session = Session::new(&server, ann.id).await;
+    check_that_no_large_table_is_scanned(&mut session, number, &ann, "with statistics").await;
 }

@@ -1,9 +1,9 @@
-//! What a crowd's coming and going costs somebody who watches it: at most one frame for each user and telling interval,
-//! however often they change their mind, and none for who is back before the next round.
+//! Presence: a watcher receives at most one event per user and round, however often the users change their status. A
+//! user who reconnects before the next round causes no event.
 //!
-//! How: frames are counted, and bounded by the rounds of telling that fit into the time that the crowd took, as the
-//! test's clock saw it. A slow machine gets a higher bound, never a failure; on a usual one the bounds are a fraction of
-//! the changes. That everything has been told is known from a last user, the fence, whose own change comes after it.
+//! How: the tests count presence events. The limit is the number of rounds that fit into the time that the changes
+//! took, so a slow machine only raises it; usually it is a fraction of the changes. A last user, the fence, changes its
+//! status after the others: when that event arrives, all earlier ones have been sent.
 #![cfg(feature = "test-db")]
 
 mod support;
@@ -15,22 +15,22 @@ use std::time::{Duration, Instant};
 use support::{Client, Format, Server, User, shards};
 
 const CROWD: usize = 60;
-/// How often each of them changes what they show, within about one interval.
-const TOGGLES: usize = 12;
-/// Between two of those changes: some fall into every tick of the shards' clocks, which are more frequent than rounds.
+/// Changes of status per user, within about one interval.
+const CHANGES: usize = 12;
+/// The pause between two changes. It is shorter than a tick of the shards, so each tick has some changes.
 const PAUSE: Duration = Duration::from_millis(30);
-/// How often changes are told (`shard/timers.rs`).
+/// The interval between two rounds (`shard/timers.rs`).
 const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Rounds of telling, of one shard, that can have begun within this time.
+/// The number of rounds of one shard that can begin within this time.
 fn rounds(time: Duration) -> usize {
     (time.as_millis() / INTERVAL.as_millis()) as usize + 1
 }
 
-/// Frames of each user since the last call, up to the fence's second change from now on: the first may be told in the same
-/// round as a change that another shard still has to tell, the second comes an interval later.
-async fn told(watcher: &mut Client, fence: &mut Client, fence_id: i64) -> HashMap<i64, Vec<Value>> {
-    let mut frames: HashMap<i64, Vec<Value>> = HashMap::new();
+/// Reads the events of each user up to the second change of the fence. The first change may be sent in the same round
+/// as a change that another shard still has to send; the second is sent an interval later.
+async fn presence_events(watcher: &mut Client, fence: &mut Client, fence_id: i64) -> HashMap<i64, Vec<Value>> {
+    let mut events: HashMap<i64, Vec<Value>> = HashMap::new();
     for _ in 0..2 {
         let mark = support::unique("fence");
         fence.ok("set_presence", json!({"status": "away", "status_text": mark})).await;
@@ -38,24 +38,24 @@ async fn told(watcher: &mut Client, fence: &mut Client, fence_id: i64) -> HashMa
             let event = watcher.event("presence").await;
             let user = event["user_id"].as_i64().unwrap();
             if user != fence_id {
-                frames.entry(user).or_default().push(event);
+                events.entry(user).or_default().push(event);
             } else if event["status_text"] == json!(mark) {
                 break;
             }
         }
     }
-    frames
+    events
 }
 
-async fn come(server: &Server, users: &[User]) -> Vec<Client> {
+async fn connect_all(server: &Server, users: &[User]) -> Vec<Client> {
     join_all((0..users.len()).map(|n| Client::none(server, &users[n], Format::ALL[n % 2]))).await
 }
 
-async fn a_crowd_is_told_in_rounds(workers: usize) {
+async fn check_events_per_round(workers: usize) {
     let server = shards(workers).await;
-    let users = join_all((0..CROWD + 2).map(|_| server.register())).await;
-    let everybody: Vec<&User> = users.iter().collect();
-    server.room(&everybody).await;
+    let users = server.register_many(CROWD + 2).await;
+    let members: Vec<&User> = users.iter().collect();
+    server.room(&members).await;
     let (crowd, [watching, last]) = users.split_at(CROWD) else { unreachable!() };
     let ids: Vec<i64> = crowd.iter().map(|user| user.id).collect();
     let mut fence = Client::none(server, last, Format::Json).await;
@@ -68,22 +68,22 @@ async fn a_crowd_is_told_in_rounds(workers: usize) {
         assert_eq!(answer["presence"].as_array().unwrap().len(), CROWD + 1);
     }
 
-    // They come: whatever that takes, each of them shows something else than before once.
-    let mut there = come(server, crowd).await;
+    // All connect: each of them changes from offline to online once.
+    let mut connected = connect_all(server, crowd).await;
     for watcher in &mut watchers {
-        let frames = told(watcher, &mut fence, last.id).await;
+        let events = presence_events(watcher, &mut fence, last.id).await;
         for id in &ids {
-            let statuses: Vec<&Value> = frames[id].iter().map(|frame| &frame["status"]).collect();
+            let statuses: Vec<&Value> = events[id].iter().map(|frame| &frame["status"]).collect();
             assert_eq!(statuses, ["online"], "user {id}");
         }
-        assert_eq!(frames.len(), CROWD);
+        assert_eq!(events.len(), CROWD);
     }
 
-    // They cannot make up their minds.
+    // All change their status often.
     let began = Instant::now();
-    join_all(there.iter_mut().map(async |client| {
+    join_all(connected.iter_mut().map(async |client| {
         let mut asked = 0;
-        for n in 0..TOGGLES {
+        for n in 0..CHANGES {
             let status = ["away", "busy"][n % 2];
             asked = client.send("set_presence", json!({"status": status, "status_text": n.to_string()})).await;
             tokio::time::sleep(PAUSE).await;
@@ -91,57 +91,56 @@ async fn a_crowd_is_told_in_rounds(workers: usize) {
         client.reply(asked).await.unwrap();
     }))
     .await;
-    // Of the rounds within this time, and the one after it.
+    // The rounds within this time, and the one after it.
     let most = rounds(began.elapsed()) + 1;
     for watcher in &mut watchers {
-        let frames = told(watcher, &mut fence, last.id).await;
+        let events = presence_events(watcher, &mut fence, last.id).await;
         for id in &ids {
-            let frames = &frames[id];
-            assert!(frames.len() <= most.min(TOGGLES), "user {id}: {} frames in {most} rounds", frames.len());
-            let shown = frames.last().unwrap();
+            let events = &events[id];
+            assert!(events.len() <= most.min(CHANGES), "user {id}: {} frames in {most} rounds", events.len());
+            let shown = events.last().unwrap();
             assert_eq!(
                 (&shown["status"], &shown["status_text"]),
                 (&json!("busy"), &json!("11")),
-                "what they ended with"
+                "the last change of the user"
             );
         }
     }
 
-    // They lose their connections and are back at once, one after the other, so that a round of telling meets at most one
-    // of them while nobody is there.
+    // They reconnect one after the other, so that a round finds at most one of them offline.
     let began = Instant::now();
     let mut back = Vec::new();
-    for (n, client) in there.drain(..).enumerate() {
+    for (n, client) in connected.drain(..).enumerate() {
         client.close().await;
         back.push(Client::none(server, &crowd[n], Format::ALL[n % 2]).await);
     }
     let met = workers * rounds(began.elapsed());
     for watcher in &mut watchers {
-        let frames = told(watcher, &mut fence, last.id).await;
-        let count: usize = frames.values().map(Vec::len).sum();
-        assert!(count <= 2 * met, "{count} frames, but at most {met} users can have been missed: {frames:?}");
-        for frames in frames.values() {
-            assert_eq!(frames.last().unwrap()["status"], "busy", "they are there, as before");
+        let events = presence_events(watcher, &mut fence, last.id).await;
+        let count: usize = events.values().map(Vec::len).sum();
+        assert!(count <= 2 * met, "{count} events, but at most {met} users were offline in a round: {events:?}");
+        for events in events.values() {
+            assert_eq!(events.last().unwrap()["status"], "busy", "the status is the one from before");
         }
     }
 
-    // They leave: once each.
+    // All disconnect: each of them changes to offline once.
     join_all(back.into_iter().map(Client::close)).await;
     for watcher in &mut watchers {
-        let frames = told(watcher, &mut fence, last.id).await;
+        let events = presence_events(watcher, &mut fence, last.id).await;
         for id in &ids {
-            let statuses: Vec<&Value> = frames[id].iter().map(|frame| &frame["status"]).collect();
+            let statuses: Vec<&Value> = events[id].iter().map(|frame| &frame["status"]).collect();
             assert_eq!(statuses, ["offline"], "user {id}");
         }
     }
 }
 
 #[tokio::test]
-async fn a_crowd_on_one_shard_is_told_in_rounds() {
-    a_crowd_is_told_in_rounds(1).await;
+async fn sends_one_presence_event_per_user_and_round_on_one_shard() {
+    check_events_per_round(1).await;
 }
 
 #[tokio::test]
-async fn a_crowd_on_four_shards_is_told_in_rounds() {
-    a_crowd_is_told_in_rounds(4).await;
+async fn sends_one_presence_event_per_user_and_round_on_four_shards() {
+    check_events_per_round(4).await;
 }

@@ -1,4 +1,6 @@
-//! What somebody has read: whole conversations and single threads, shown to others or not.
+//! Read markers of conversations and threads, and who sees them.
+//!
+//! How: one user reads on two connections while other members watch. Each test compares acks, events and later reads.
 #![cfg(feature = "test-db")]
 
 mod support;
@@ -7,81 +9,85 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use support::{Client, Format, Server, User, code, server, shards};
 
-async fn say(server: &Server, user: &User, room: &str, parent: Option<&Value>) -> Value {
-    let message = json!({"conversation_id": room, "content": "words", "parent_message_id": parent});
+async fn send_message(server: &Server, user: &User, room: &str, parent: Option<&Value>) -> Value {
+    let message = json!({"conversation_id": room, "content": "text", "parent_message_id": parent});
     server.ok(user, "send_message", message).await
 }
 
-/// Whether a thread is followed, up to where it is read, what is not.
+/// Whether a thread is followed, its read marker, and its number of unread replies.
 fn state(answer: &Value) -> (bool, i64, i64) {
     let number = |name: &str| answer[name].as_i64().unwrap();
     (answer["following"].as_bool().unwrap(), number("read_seq"), number("unread_count"))
 }
 
 #[tokio::test]
-async fn a_thread_has_a_marker_of_its_own() {
+async fn keeps_a_read_marker_per_thread() {
     let server = shards(4).await;
     let (ann, bob, eve) = (server.register().await, server.register().await, server.register().await);
     let room = server.room(&[&ann, &bob, &eve]).await;
-    let begun = say(server, &ann, &room, None).await;
-    let about = json!({"message_id": begun["message_id"]});
-    let thread = async |user: &User| state(&server.ok(user, "get_thread", about.clone()).await);
-    assert_eq!(thread(&ann).await, (false, 0, 0), "a message alone is no thread");
+    let question = send_message(server, &ann, &room, None).await;
+    let data = json!({"message_id": question["message_id"]});
+    let thread = async |user: &User| state(&server.ok(user, "get_thread", data.clone()).await);
+    assert_eq!(thread(&ann).await, (false, 0, 0), "a message without replies is no thread");
 
-    let first = say(server, &bob, &room, Some(&begun["message_id"])).await;
-    let second = say(server, &bob, &room, Some(&begun["message_id"])).await;
+    let first = send_message(server, &bob, &room, Some(&question["message_id"])).await;
+    let second = send_message(server, &bob, &room, Some(&question["message_id"])).await;
     let (root_seq, first_seq, second_seq) =
-        (begun["seq"].as_i64().unwrap(), first["seq"].as_i64().unwrap(), second["seq"].as_i64().unwrap());
-    assert_eq!(thread(&ann).await, (true, root_seq, 2), "whoever began it follows it, from there on");
-    assert_eq!(thread(&bob).await, (true, first_seq, 0), "one's own are not unread");
+        (question["seq"].as_i64().unwrap(), first["seq"].as_i64().unwrap(), second["seq"].as_i64().unwrap());
+    assert_eq!(thread(&ann).await, (true, root_seq, 2), "the author of the root follows the thread from the root on");
+    assert_eq!(thread(&bob).await, (true, first_seq, 0), "own replies are not unread");
     assert_eq!(thread(&eve).await, (false, 0, 0));
     let mark = |seq: i64| json!({"message_id": second["message_id"], "seq": seq});
     assert_eq!(code(&server.call(&eve, "mark_thread_read", mark(9)).await.unwrap_err()), "conflict");
 
-    let mut telephone = Client::none(server, &ann, Format::MessagePack).await;
+    let mut phone = Client::none(server, &ann, Format::MessagePack).await;
     let mut reading = Client::none(server, &ann, Format::Json).await;
     let answer = reading.ok("mark_thread_read", mark(first_seq)).await;
-    assert_eq!((&answer["message_id"], state(&answer)), (&begun["message_id"], (true, first_seq, 1)));
-    let told = telephone.event("thread_follow_updated").await;
-    assert_eq!((&told["message_id"], state(&told)), (&begun["message_id"], (true, first_seq, 1)));
-    assert_eq!(told["conversation_id"], json!(room));
-    assert_eq!(state(&reading.ok("mark_thread_read", mark(0)).await), (true, first_seq, 1), "only forward");
+    assert_eq!((&answer["message_id"], state(&answer)), (&question["message_id"], (true, first_seq, 1)));
+    let received = phone.event("thread_follow_updated").await;
+    assert_eq!((&received["message_id"], state(&received)), (&question["message_id"], (true, first_seq, 1)));
+    assert_eq!(received["conversation_id"], json!(room));
+    assert_eq!(
+        state(&reading.ok("mark_thread_read", mark(0)).await),
+        (true, first_seq, 1),
+        "the marker never moves backward"
+    );
     assert_eq!(
         state(&reading.ok("mark_thread_read", mark(1_000_000)).await),
         (true, second_seq, 0),
-        "as far as there is"
+        "the marker stops at the last reply"
     );
-    assert!(reading.drain().await.is_empty(), "who did it knows");
-    let told: Vec<_> = telephone.drain().await.iter().map(|event| state(&event["data"])).collect();
-    assert_eq!(told, [(true, second_seq, 0)], "what changes nothing is no news");
+    assert!(reading.drain().await.is_empty(), "the connection that sent the command receives the ack only");
+    let received: Vec<_> = phone.drain().await.iter().map(|event| state(&event["data"])).collect();
+    assert_eq!(received, [(true, second_seq, 0)], "a command that changes nothing sends no event");
 
-    let third = say(server, &eve, &room, Some(&first["message_id"])).await;
+    let third = send_message(server, &eve, &room, Some(&first["message_id"])).await;
     assert_eq!(thread(&ann).await, (true, second_seq, 1));
     server.ok(&eve, "delete_message", json!({"message_id": third["message_id"]})).await;
-    assert_eq!(thread(&ann).await, (true, second_seq, 0), "what is gone cannot be read");
+    assert_eq!(thread(&ann).await, (true, second_seq, 0), "a deleted reply is not unread");
 
-    let stop = json!({"message_id": begun["message_id"], "following": false});
+    let stop = json!({"message_id": question["message_id"], "following": false});
     assert_eq!(state(&server.ok(&ann, "follow_thread", stop).await), (false, 0, 0));
-    let last = say(server, &bob, &room, Some(&begun["message_id"])).await;
-    let again = json!({"message_id": begun["message_id"], "following": true});
+    let last = send_message(server, &bob, &room, Some(&question["message_id"])).await;
+    let again = json!({"message_id": question["message_id"], "following": true});
     let last_seq = last["seq"].as_i64().unwrap();
     let followed = server.ok(&ann, "follow_thread", again).await;
-    assert_eq!((state(&followed).0, state(&followed).2), (true, 0), "from now on");
+    assert_eq!((state(&followed).0, state(&followed).2), (true, 0), "following again starts at the present");
     assert!(state(&followed).1 >= last_seq);
 }
 
 #[tokio::test]
-async fn followed_threads_are_listed_the_newest_reply_first() {
+async fn lists_followed_threads_by_their_newest_reply() {
     let server = server().await;
     let (ann, bob) = (server.register().await, server.register().await);
     let (room, other) = (server.room(&[&ann, &bob]).await, server.room(&[&ann, &bob]).await);
-    let mut threads_begun = Vec::new();
-    for place in [&room, &other, &room] {
-        let begun = say(server, &ann, place, None).await["message_id"].clone();
-        say(server, &bob, place, Some(&begun)).await;
-        threads_begun.push(begun);
+    let mut roots = Vec::new();
+    for conversation in [&room, &other, &room] {
+        let question = send_message(server, &ann, conversation, None).await["message_id"].clone();
+        send_message(server, &bob, conversation, Some(&question)).await;
+        roots.push(question);
     }
-    say(server, &bob, &room, Some(&threads_begun[0])).await; // the oldest is talked about again
+    send_message(server, &bob, &room, Some(&roots[0])).await; // the oldest thread gets the newest reply
     let listed = async |data: Value| {
         let page = server.ok(&ann, "list_threads", data).await;
         let threads = page["threads"].as_array().unwrap().clone();
@@ -89,10 +95,10 @@ async fn followed_threads_are_listed_the_newest_reply_first() {
         let unread: Vec<i64> = threads.iter().map(|thread| thread["unread_count"].as_i64().unwrap()).collect();
         (ids, unread, page["next_cursor"].clone())
     };
-    let newest_first = vec![threads_begun[0].clone(), threads_begun[2].clone(), threads_begun[1].clone()];
+    let newest_first = vec![roots[0].clone(), roots[2].clone(), roots[1].clone()];
     assert_eq!(listed(json!({})).await, (newest_first.clone(), vec![2, 1, 1], Value::Null));
     let (ids, unread, _) = listed(json!({"conversation_id": other})).await;
-    assert_eq!((ids, unread), (vec![threads_begun[1].clone()], vec![1]));
+    assert_eq!((ids, unread), (vec![roots[1].clone()], vec![1]));
     let mut cursor = Value::Null;
     for newest in &newest_first {
         let (ids, _, next) = listed(json!({"limit": 1, "cursor": cursor})).await;
@@ -101,7 +107,7 @@ async fn followed_threads_are_listed_the_newest_reply_first() {
     }
     assert_eq!(cursor, Value::Null);
     assert_eq!(code(&server.call(&ann, "list_threads", json!({"cursor": "then"})).await.unwrap_err()), "bad_request");
-    // Who has left a conversation follows nothing in it.
+    // A former member follows no thread of the conversation.
     server.ok(&ann, "leave_conversation", json!({"conversation_id": other})).await;
     assert_eq!(listed(json!({})).await.0.len(), 2);
     assert_eq!(
@@ -111,13 +117,13 @@ async fn followed_threads_are_listed_the_newest_reply_first() {
 }
 
 #[tokio::test]
-async fn private_receipts_are_shown_to_their_owner_alone() {
+async fn shows_private_read_receipts_to_their_owner_only() {
     let server = shards(4).await;
     let (ann, bob) = (server.register().await, server.register().await);
     let room = server.room(&[&ann, &bob]).await;
-    let mut watching = Client::all(server, &ann, Format::Json).await;
+    let mut observer = Client::all(server, &ann, Format::Json).await;
     let mut reading = Client::all(server, &bob, Format::Json).await;
-    let mut telephone = Client::all(server, &bob, Format::MessagePack).await;
+    let mut phone = Client::all(server, &bob, Format::MessagePack).await;
     let shown = async |user: &User| {
         let page = server.ok(user, "list_members", json!({"conversation_id": room})).await;
         page["members"].as_array().unwrap().iter().find(|m| m["id"] == bob.id).unwrap()["read_seq"].clone()
@@ -126,40 +132,43 @@ async fn private_receipts_are_shown_to_their_owner_alone() {
         let setting = json!({"read_receipts": receipts});
         let answer = server.request(Method::PATCH, "/users/me", Some(&bob.token), Some(&setting)).await;
         assert_eq!((answer.0, &answer.1["read_receipts"]), (200, &json!(receipts)));
-        let seq = say(server, &ann, &room, None).await["seq"].clone();
+        let seq = send_message(server, &ann, &room, None).await["seq"].clone();
         reading.ok("mark_read", json!({"conversation_id": room, "seq": seq})).await;
-        let told = telephone.event("read_updated").await;
+        let received = phone.event("read_updated").await;
         assert_eq!(
-            (&told["user_id"], &told["read_seq"], &told["conversation_id"]),
+            (&received["user_id"], &received["read_seq"], &received["conversation_id"]),
             (&json!(bob.id), &seq, &json!(room))
         );
         assert_eq!(shown(&bob).await, seq);
-        // The next message comes after whatever was told of the reading.
-        let next = say(server, &ann, &room, None).await["seq"].clone();
-        let mut heard = false;
+        // The next message comes after any event about the read marker.
+        let next = send_message(server, &ann, &room, None).await["seq"].clone();
+        let mut received_update = false;
         loop {
-            let event = watching.next_event().await;
-            heard |= event["type"] == "read_updated" && event["data"]["user_id"] == bob.id;
+            let event = observer.next_event().await;
+            received_update |= event["type"] == "read_updated" && event["data"]["user_id"] == bob.id;
             if event["type"] == "message_created" && event["data"]["seq"] == next {
                 break;
             }
         }
-        assert_eq!(heard, receipts == "public");
+        assert_eq!(received_update, receipts == "public");
         assert_eq!(shown(&ann).await, if receipts == "public" { seq } else { Value::Null });
         let own = reading.drain().await;
-        assert!(own.iter().all(|event| event["type"] != "read_updated"), "who did it knows: {own:?}");
+        assert!(
+            own.iter().all(|event| event["type"] != "read_updated"),
+            "the connection that sent the command receives the ack only: {own:?}"
+        );
     }
 }
 
 #[tokio::test]
-async fn what_is_switched_off_is_refused_and_said_in_the_welcome() {
-    let off = [
+async fn refuses_commands_of_disabled_features_and_lists_them_in_the_welcome() {
+    let disabled = [
         ("features.message_reactions", "false"),
         ("features.pinned_messages", "false"),
         ("features.user_mentions", "false"),
         ("features.message_threads", "false"),
     ];
-    let server = Server::start(1, &off);
+    let server = Server::start(1, &disabled);
     let (ann, bob) = (server.register().await, server.register().await);
     let room = server.room(&[&ann, &bob]).await;
     let mut client = Client::all(&server, &ann, Format::Json).await;

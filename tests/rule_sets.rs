@@ -518,7 +518,8 @@ async fn send(client: &mut Client, room: &str, sender: &str, count: &AtomicUsize
 async fn two_versions_of_the_server_serve_one_database_at_once() {
     let old = Server::start(2, &[]);
     let url = url(&old, "veza_chat");
-    let new = Server::start_with(2, &[("database.url", url.as_str())], &[(RULES_COMMENT, "a newer version")]);
+    let settings = [("database.url", url.as_str()), ("database.shared", "true")];
+    let new = Server::start_with(2, &settings, &[(RULES_COMMENT, "a newer version")]);
     let database = old.database().await;
     assert_eq!(schemas(&database).await.len(), 2, "each server has its own rules");
 

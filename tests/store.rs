@@ -1,18 +1,19 @@
-//! What a command costs PostgreSQL does not depend on how much was said before.
+//! The cost of a commit in PostgreSQL does not depend on the number of stored messages. A repeated change has no
+//! effect.
 //!
-//! How: PostgreSQL's own counters (`pg_stat_user_indexes`, `pg_stat_user_tables`) say how many entries the server's
-//! statements have read. The plans under test are made when the tables are empty, which is when they used to go wrong:
-//! reading everything there is costs nothing then, and the plan is kept.
+//! How: PostgreSQL's counters (`pg_stat_user_indexes`, `pg_stat_user_tables`) show how many entries the statements of
+//! the server read. PostgreSQL plans these statements while the tables are empty and keeps the plans. A scan costs
+//! nothing then, so a wrong plan shows only later.
 #![cfg(feature = "test-db")]
 
 mod support;
 
 use chat_server::storage::connect::{Role, connect};
 use serde_json::json;
-use std::time::Duration;
-use support::{Client, Format, Server};
+use std::time::{Duration, Instant};
+use support::{Client, Format, PATIENCE, Server};
 
-/// Entries of messages read so far, by index look-ups and by reading the table, and rows written.
+/// Rows of `messages` read so far through indexes and by scans, and rows inserted.
 async fn read_and_written(database: &tokio_postgres::Client) -> (i64, i64, i64) {
     let counts = "SELECT (SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'messages'), \
                          (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'messages'), \
@@ -22,7 +23,7 @@ async fn read_and_written(database: &tokio_postgres::Client) -> (i64, i64, i64) 
 }
 
 #[tokio::test]
-async fn a_commit_reads_no_more_when_more_was_said() {
+async fn commits_without_reading_earlier_messages() {
     const MESSAGES: i64 = 600;
     let server = Server::start(2, &[]);
     let ann = server.register().await;
@@ -33,33 +34,38 @@ async fn a_commit_reads_no_more_when_more_was_said() {
         assert_eq!(client.ok("send_message", message).await["duplicate"], false);
     }
     let database = server.database().await;
-    // A session adds up its counters once a second at most, when it has something to do or has been idle for long.
+    // A session publishes its counters at most once a second, and only when it is used. So the loop repeats a message.
     let mut counted = read_and_written(&database).await;
+    let started = Instant::now();
     while counted.2 < MESSAGES {
+        assert!(started.elapsed() < PATIENCE, "{counted:?}");
         let again = json!({"conversation_id": room, "content": "as any other", "client_message_id": "0"});
         assert_eq!(client.ok("send_message", again).await["duplicate"], true);
         tokio::time::sleep(Duration::from_millis(200)).await;
         counted = read_and_written(&database).await;
     }
     let (by_index, by_scan, written) = counted;
-    assert_eq!(written, MESSAGES, "a repeat writes nothing");
-    // Reading everything, once for each message, would be half the square of their number.
-    assert!(by_index + by_scan < 10 * MESSAGES, "{by_index} entries and {by_scan} rows read for {MESSAGES} messages");
+    assert_eq!(written, MESSAGES, "a repeat inserts nothing");
+    // A commit that reads all messages would add up to half the square of their number.
+    assert!(
+        by_index + by_scan < 10 * MESSAGES,
+        "{by_index} index entries and {by_scan} scanned rows for {MESSAGES} messages"
+    );
 }
 
 #[tokio::test]
-async fn a_change_that_is_submitted_again_is_not_done_again() {
+async fn executes_a_change_once_when_it_is_submitted_again() {
     let server = Server::start(1, &[]);
     let (ann, bob) = (server.register().await, server.register().await);
     let created = server.ok(&ann, "create_conversation", json!({"kind": "public_room", "name": "once"})).await;
     let number: i64 = created["conversation"]["id"].as_str().unwrap().strip_prefix("room_").unwrap().parse().unwrap();
     let message = json!({"conversation_id": format!("room_{number}"), "content": "first"});
     let message = server.ok(&ann, "send_message", message).await["message_id"].as_i64().unwrap();
-    // As the committer does after it has lost its connection: the same run with the same keys.
+    // The committer does this after it lost its connection: it submits the same batch with the same ids.
     let writer = connect(&server.target().config(Role::Writer)).await.unwrap();
     let kinds = vec!["join_conversation", "add_reaction", "edit_message", "delete_message", "remove_member"];
     let actors = vec![bob.id, bob.id, ann.id, ann.id, ann.id];
-    let places = vec![number; kinds.len()];
+    let conversations = vec![number; kinds.len()];
     let ids: Vec<i64> = (1..=kinds.len() as i64).collect();
     let arguments = vec![
         json!({}),
@@ -68,10 +74,10 @@ async fn a_change_that_is_submitted_again_is_not_done_again() {
         json!({"message_id": message}),
         json!({"user_id": bob.id}),
     ];
-    let run = "SELECT verdict, events, result, gained, lost FROM apply_mutations($1, $2, $3, $4, $5)";
+    let statement = "SELECT verdict, events, result, gained, lost FROM apply_mutations($1, $2, $3, $4, $5)";
     let mut outcomes = Vec::new();
     for _ in 0..2 {
-        let rows = writer.query(run, &[&kinds, &places, &actors, &ids, &arguments]).await.unwrap();
+        let rows = writer.query(statement, &[&kinds, &conversations, &actors, &ids, &arguments]).await.unwrap();
         let read = |row: &tokio_postgres::Row| {
             let (verdict, events, result): (String, serde_json::Value, serde_json::Value) =
                 (row.get(0), row.get(1), row.get(2));
@@ -82,10 +88,14 @@ async fn a_change_that_is_submitted_again_is_not_done_again() {
         outcomes.push(rows.iter().map(read).collect::<Vec<_>>());
     }
     assert_eq!(outcomes[0], outcomes[1]);
-    assert_eq!(outcomes[1][2].0[0]["payload"]["content"], "second", "who hears of it now hears what was written");
+    assert_eq!(outcomes[1][2].0[0]["payload"]["content"], "second", "the repeated outcome has the text of the edit");
     let members = server.ok(&ann, "list_members", json!({"conversation_id": format!("room_{number}")})).await;
-    assert_eq!(members["members"].as_array().unwrap().len(), 1, "removed is removed: {members}");
+    assert_eq!(
+        members["members"].as_array().unwrap().len(),
+        1,
+        "the repeated join does not add the removed member: {members}"
+    );
     let database = server.database().await;
     let kept = "SELECT count(*) FROM mutation_outcomes o WHERE o.outcome::text LIKE '%second%'";
-    assert_eq!(database.query_one(kept, &[]).await.unwrap().get::<_, i64>(0), 0, "texts are not kept there");
+    assert_eq!(database.query_one(kept, &[]).await.unwrap().get::<_, i64>(0), 0, "mutation_outcomes keeps no texts");
 }

@@ -207,10 +207,10 @@ async fn a_private_postgresql_that_cannot_start_is_tried_less_and_less_often() {
 
 #[tokio::test]
 async fn of_a_postgresql_with_few_places_the_writers_have_theirs() {
-    // The first server is only there for its PostgreSQL: the second is a guest of it, with five connections.
+    // The first server is only there for its PostgreSQL: the second is a guest of it, with six connections.
     let host = Server::start(1, &[]);
     let database = host.database().await;
-    let guest = "CREATE ROLE guest LOGIN CONNECTION LIMIT 5 IN ROLE chat_owner, chat_app, chat_writer; \
+    let guest = "CREATE ROLE guest LOGIN CONNECTION LIMIT 6 IN ROLE chat_owner, chat_app, chat_writer; \
                  GRANT CREATE ON DATABASE veza_chat TO guest;";
     database.batch_execute(guest).await.unwrap();
     database.batch_execute("CREATE DATABASE second ENCODING 'UTF8' TEMPLATE template0 OWNER guest").await.unwrap();

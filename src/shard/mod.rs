@@ -119,6 +119,8 @@ pub struct Shard {
     presence_due_ms: u64,
     /// Connections here that hear of a user's presence.
     watched: HashMap<UserId, Vec<ConnId>>,
+    /// Refused connections beyond the maximum that wait for their client's end.
+    refusals: usize,
     /// Departures that their user's shard had no room for.
     departures: VecDeque<UserId>,
     /// As the conversations' owner.
@@ -194,6 +196,7 @@ impl Shard {
             presence_doubts: BTreeMap::new(),
             presence_due_ms: 0,
             watched: HashMap::new(),
+            refusals: 0,
             departures: VecDeque::new(),
             published: PublishedIndex::default(),
             pending: PendingTable::new(id),

@@ -2,11 +2,11 @@
 
 use super::Shard;
 use super::pending::{Asked, Origin, Pending};
-use crate::chat::filter;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, MessageId, UserId};
 use crate::limits::{CHANGES_PER_MESSAGE, COMMIT_DEADLINE_MS, Feature};
 use crate::mesh::frame::{Announcement, Answer, Change, Mutation, Query, Request};
+use crate::text::{self, Shape};
 use crate::wire::command::changes::CHANGES;
 use crate::wire::command::{Arguments, Place};
 use serde_json::Value;
@@ -140,7 +140,11 @@ impl Shard {
 
     fn may_send(&mut self, asked: &Asked, user: UserId, content: &str) -> Result<(), Refusal> {
         self.take_budget(asked, user, Budget::Messages, 1)?;
-        if self.settings.content_filtering { filter::check(content) } else { Ok(()) }
+        if !self.settings.content_filtering {
+            return Ok(());
+        }
+        text::check(content, Shape::Lines)
+            .map_err(|fault| Refusal::new(ErrorCode::ContentRejected, format!("data.content: {fault}")))
     }
 
     pub(super) fn may_change(&mut self, asked: &Asked, user: UserId) -> Result<(), Refusal> {

@@ -3,8 +3,8 @@
 //! Invariants:
 //! - what belongs together is one transaction: there is never a user without credentials, nor a refresh token that was
 //!   spent without its successor existing. Otherwise a crash at the wrong moment would lock a person out;
-//! - a refresh token is rotated under its row lock: of two concurrent uses one wins, and the other counts as reuse,
-//!   which revokes the whole session. That is how a stolen token comes to light (RFC 9700 §4.14.2);
+//! - a refresh token is rotated under its row lock: of two concurrent uses one wins. The other gets the same successor for a
+//!   moment; after that it counts as reuse, which revokes the whole session (`auth::refresh` says why);
 //! - opening a session and changing the password exclude each other on the credentials row: a session opened with
 //!   the old password cannot slip past the revocation that the change makes;
 //! - an error says truthfully whether something was changed. "Nothing was changed" is only said when COMMIT (or a
@@ -23,6 +23,7 @@ use crate::faults::warn_limited;
 use crate::ids::{SessionId, UserId};
 use deadpool_postgres::{Object, Pool};
 use outcome::settle;
+use std::ops::Deref;
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::{error::Elapsed, timeout};
@@ -101,11 +102,28 @@ pub struct Login {
     pub password_hash: String,
 }
 
+/// A refresh token that is to be exchanged.
+#[derive(Clone, Copy, Debug)]
+pub struct RefreshExchange<'a> {
+    /// Digest of the token.
+    pub hash: &'a [u8; 32],
+    /// Digest of its successor.
+    pub new_hash: &'a [u8; 32],
+    /// How long the successor is good for.
+    pub lifetime_seconds: i64,
+    /// For how long a spent token is answered with its successor again.
+    pub grace_seconds: i64,
+    /// Where the request comes from.
+    pub ip: &'a str,
+}
+
 /// What became of a refresh token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Rotation {
     /// The successor is stored; the old token is spent.
     Rotated(Opened),
+    /// The token was spent a moment ago and its successor is unused: an answer was lost, or two requests were sent at once.
+    Repeated(Opened),
     /// It had been spent before: somebody else has it. The session is revoked now.
     Reused {
         /// Whose session it was.
@@ -147,6 +165,18 @@ pub enum Change<T> {
 }
 
 impl<T> Change<T> {
+    /// The same change of a borrowed value.
+    pub fn as_deref(&self) -> Change<&T::Target>
+    where
+        T: Deref,
+    {
+        match self {
+            Self::Keep => Change::Keep,
+            Self::Clear => Change::Clear,
+            Self::Set(value) => Change::Set(value),
+        }
+    }
+
     /// Whether it changes, and what it becomes.
     fn parameters(self) -> (bool, Option<T>) {
         match self {
@@ -304,33 +334,40 @@ impl Accounts {
     /// Exchanges a refresh token for its successor, or finds out why not.
     ///
     /// # Errors
-    /// The store's failures. That the token is not good is an [`Ok`] other than [`Rotation::Rotated`].
-    pub async fn rotate_refresh(
-        &self,
-        hash: &[u8; 32],
-        new_hash: &[u8; 32],
-        lifetime_seconds: i64,
-        ip: &str,
-    ) -> Result<Rotation, Refusal> {
+    /// The store's failures. A token that is not good is an [`Ok`] other than [`Rotation::Rotated`].
+    pub async fn rotate_refresh(&self, refresh: RefreshExchange<'_>) -> Result<Rotation, Refusal> {
+        let RefreshExchange { hash, new_hash, lifetime_seconds, grace_seconds, ip } = refresh;
         let mut connection = self.connection("rotate_refresh").await?;
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let transaction = connection.transaction().await?;
             let statement = transaction.prepare_cached(sql::LOCK_REFRESH_TOKEN).await?;
-            let Some(row) = transaction.query_opt(&statement, &[&hash.as_slice()]).await? else {
+            let grace = grace_seconds as f64;
+            let Some(row) = transaction.query_opt(&statement, &[&hash.as_slice(), &grace]).await? else {
                 return Ok(Rotation::Invalid);
             };
             let opened = opened(&row)?;
             let (user, session) = (opened.profile.id, opened.session);
-            // Reuse comes first: a spent token tells of a thief even when it is also expired.
+            let revoked: bool = row.try_get("revoked")?;
+            // Reuse comes first: a spent token is a sign of a thief even when it has also expired.
             if row.try_get("spent")? {
+                if row.try_get("in_grace")? {
+                    let statement = transaction.prepare_cached(sql::SUCCESSOR_IS_SPENT).await?;
+                    let successor = transaction.query_opt(&statement, &[&new_hash.as_slice(), &session.0]).await?;
+                    match successor.map(|row| row.try_get(0)).transpose()? {
+                        Some(false) if !revoked => return Ok(Rotation::Repeated(opened)),
+                        // Its successor was made with another key, or the session is over: no sign of a thief.
+                        None | Some(false) => return Ok(Rotation::Invalid),
+                        Some(true) => {}
+                    }
+                }
                 let statement = transaction.prepare_cached(sql::REVOKE_SESSION).await?;
                 transaction.execute(&statement, &[&session.0, &user.0]).await?;
                 in_doubt = true;
                 transaction.commit().await?;
                 return Ok(Rotation::Reused { user, session });
             }
-            if row.try_get("revoked")? {
+            if revoked {
                 return Ok(Rotation::Invalid);
             }
             if row.try_get("expired")? {

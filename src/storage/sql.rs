@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod rule_sets;
+pub mod server_lock;
 
 /// A batch of messages; see `migrations/functions/commit/commit_messages.sql`.
 pub const COMMIT_MESSAGES: &str = "SELECT ord, verdict, message_id, seq, created_at, parent_message_id, username, \

@@ -8,7 +8,7 @@ use crate::modules::{Module, Reference, Target};
 use std::collections::BTreeSet;
 
 /// Every module may import these. They import nothing of this crate.
-const LEAVES: &[&str] = &["error", "faults", "ids", "latency", "limits"];
+const LEAVES: &[&str] = &["error", "faults", "ids", "latency", "limits", "text"];
 
 /// Module → what else of this crate it may import (`a::b` grants only that part).
 const IMPORTS: &[(&str, &[&str])] = &[
@@ -17,6 +17,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("ids", &[]),
     ("latency", &[]),
     ("limits", &[]),
+    ("text", &[]),
     ("config", &[]),
     ("wire", &[]),
     ("auth", &[]),

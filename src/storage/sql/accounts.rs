@@ -53,10 +53,11 @@ WITH u AS (
 )
 SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at, s.id AS session_id FROM u, s";
 
-/// $1 digest → the token with its session and user, locked: of two concurrent refreshes the second waits here and
-/// then reads `spent`.
+/// $1 digest, $2 grace in seconds → the token with its session and user, locked: of two concurrent refreshes the second waits
+/// here and then reads `spent`.
 pub const LOCK_REFRESH_TOKEN: &str = "
 SELECT t.session_id, t.spent_at IS NOT NULL AS spent, t.expires_at <= now() AS expired,
+       t.spent_at > now() - make_interval(secs => $2) AS in_grace,
        s.revoked_at IS NOT NULL OR NOT u.is_active AS revoked,
        u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at
   FROM refresh_tokens t
@@ -64,6 +65,11 @@ SELECT t.session_id, t.spent_at IS NOT NULL AS spent, t.expires_at <= now() AS e
   JOIN users u ON u.id = t.user_id
  WHERE t.token_hash = $1
    FOR UPDATE OF t, s";
+
+/// $1 the successor's digest, $2 session → whether it has been used. A statement of its own, because the snapshot of
+/// [`LOCK_REFRESH_TOKEN`] may be older than the refresh that it waited for.
+pub const SUCCESSOR_IS_SPENT: &str = "
+SELECT spent_at IS NOT NULL FROM refresh_tokens WHERE token_hash = $1 AND session_id = $2";
 
 /// $1 digest.
 pub const SPEND_REFRESH_TOKEN: &str = "UPDATE refresh_tokens SET spent_at = now() WHERE token_hash = $1";
