@@ -3,6 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run build test lint bench prerequisites test-clients
 
+scripts = .ci/run scripts/*.sh loadtest/peers/*.sh
+
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null || grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST)
 
@@ -18,6 +20,7 @@ test: prerequisites test-clients lint ## everything that must hold: format, lint
 lint: prerequisites ## format and lints only
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features test-db -- -D warnings
+	@! command -v shellcheck >/dev/null || shellcheck --external-sources --severity=warning $(scripts)
 
 bench: prerequisites ## the load-testing harness: make bench ARGS="...", or without ARGS its help
 	cargo run --release -p loadtest -- $(or $(ARGS),--help)

@@ -65,7 +65,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let eventfd: OwnedFd = nix::sys::eventfd::EventFd::new()?.into(); // unused: no other thread wakes this one
     let mut sockets = Sockets::new(ShardId(0), eventfd, Arc::default())?;
-    sockets.listen(bind(arguments.addr)?);
+    for listener in bind(arguments.addr, 1)? {
+        sockets.listen(listener);
+    }
     println!("echo server on ws://{}", arguments.addr);
     let mut echo = Echo {
         sockets,

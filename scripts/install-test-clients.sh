@@ -18,8 +18,12 @@ missing=()
 command -v python3 >/dev/null && python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
 command -v node >/dev/null && command -v npm >/dev/null || missing+=(nodejs npm)
 find_chromium >/dev/null || missing+=(chromium)
+# `make lint` runs ShellCheck where it is installed. Systems without Debian's packages do without it.
+if command -v apt-get >/dev/null && [ -z "${NO_INSTALL:-}" ]; then
+    command -v shellcheck >/dev/null || missing+=(shellcheck)
+fi
 if [ ${#missing[@]} -gt 0 ]; then
-    apt_install "The tests with foreign clients need Python, Node.js and Chromium; missing: ${missing[*]}" "${missing[@]}"
+    apt_install "The tests need Python, Node.js, Chromium and ShellCheck; missing: ${missing[*]}" "${missing[@]}"
 fi
 
 # A stamp per client names the version that is in place; anything else is installed anew.

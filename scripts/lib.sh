@@ -1,4 +1,5 @@
-# Shared by the scripts here; sourced, not run. Sets nothing up by itself.
+# shellcheck shell=bash
+# Functions that the scripts here share. They source this file.
 
 say() { printf '%s\n' "$*"; }
 die() {

@@ -1,13 +1,13 @@
-//! The configuration: what can be set, where it comes from, and why a value is refused.
+//! The configuration: its keys, its layers, and the reasons for refusing a value.
 //!
-//! Layers, each over the one before: the defaults compiled in, `config/default.toml`, `config/{environment}.toml`,
+//! A later layer overrides an earlier one: the compiled-in defaults, `config/default.toml`, `config/{environment}.toml`,
 //! the file given with `--config`, environment variables `CHAT_SERVER__SECTION__KEY`.
 //!
 //! Invariants:
-//! - a [`Config`] that exists has been checked: every value is in its range and the values fit one another, so no
-//!   other module checks again (a frame limit below the message limit would make messages that nobody can send);
-//! - an unknown key is an error, because a misspelt limit that is silently ignored is a limit that does not hold;
-//! - all problems are reported at once, each with its key, the reason and the file or variable it came from;
+//! - every existing [`Config`] was checked. Each value is in its range and the values fit together, so no other module
+//!   checks again. (With a frame limit below the message limit, nobody could send a long message.);
+//! - an unknown key is an error. If the server ignored a misspelt limit, the limit would not hold;
+//! - all problems are reported together, each with its key, the reason and the file or variable of its origin;
 //! - secrets are in [`Secret`] and [`SecretUrl`], and an error never quotes one.
 //!
 //! Deliberately absent: reloading while the server runs.
@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Keys that this version accepts and checks, but that change nothing yet.
+/// Keys that this version accepts and checks, but that have no effect yet.
 const WITHOUT_EFFECT: &[&str] = &[
     "cache.url",
     "cluster.redis_url",
@@ -38,11 +38,11 @@ const WITHOUT_EFFECT: &[&str] = &[
     "security.enable_2fa",
 ];
 
-/// The whole configuration, checked.
+/// The checked configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the server keeps what it owns; relative to the working directory.
+    /// Folder for the server's own files, relative to the working directory.
     pub data_dir: PathBuf,
     /// The process and its port.
     pub server: ServerConfig,
@@ -50,9 +50,9 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Tokens, origins, content.
     pub security: SecurityConfig,
-    /// Bounds that clients are told.
+    /// Limits, which `welcome` reports to clients.
     pub limits: LimitsConfig,
-    /// What is switched on.
+    /// Enabled features.
     pub features: FeaturesConfig,
     /// The log.
     pub logging: LoggingConfig,
@@ -62,15 +62,15 @@ pub struct Config {
     pub cache: CacheConfig,
 }
 
-/// Kind of installation; names the second layer's file.
+/// The kind of installation. It selects the file `config/{environment}.toml`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Environment {
-    /// One developer's machine: a missing signing secret is made up.
+    /// A developer's machine. Without a signing secret, the server generates one.
     Development,
-    /// Production's rules, without its users.
+    /// The same rules as in production, for tests of an installation.
     Staging,
-    /// The real thing.
+    /// An installation with real users. The signing secret is required.
     Production,
 }
 
@@ -92,17 +92,17 @@ impl Environment {
 pub struct ServerConfig {
     /// The one port, for WebSocket and HTTP.
     pub bind_addr: SocketAddr,
-    /// Kind of installation.
+    /// The kind of installation.
     pub environment: Environment,
-    /// Shards; 0 takes what the machine has.
+    /// Number of shards; 0 means one per core, minus one.
     pub workers: usize,
-    /// Time in which a request head must be complete.
+    /// Time until a request head must be complete.
     #[serde(with = "humantime_serde")]
     pub connection_timeout: Duration,
-    /// Time between two pings to an idle WebSocket.
+    /// Time between two pings on an idle WebSocket.
     #[serde(with = "humantime_serde")]
     pub heartbeat_interval: Duration,
-    /// Time that a planned stop grants to work that has begun.
+    /// How long a planned stop waits for running work.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
 }
@@ -118,6 +118,8 @@ pub struct DatabaseConfig {
     pub max_connections: usize,
     /// Whether migrations are applied at start.
     pub auto_migrate: bool,
+    /// Whether other servers may use the database at the same time.
+    pub shared: bool,
 }
 
 /// `[security]`
@@ -127,26 +129,25 @@ pub struct SecurityConfig {
     /// Key that signs access tokens, at least 32 bytes; absent only in development.
     #[serde(default, deserialize_with = "empty_is_none")]
     pub jwt_secret: Option<Secret>,
-    /// How long an access token is good for.
+    /// Lifetime of an access token.
     #[serde(with = "humantime_serde")]
     pub jwt_access_duration: Duration,
-    /// How long a refresh token is good for.
+    /// Lifetime of a refresh token.
     #[serde(with = "humantime_serde")]
     pub jwt_refresh_duration: Duration,
-    /// Whether users may switch two-factor authentication on.
+    /// Whether users may enable two-factor authentication.
     pub enable_2fa: bool,
     /// Whether messages pass the content filter.
     pub content_filtering: bool,
-    /// Accepted for older files; Argon2id hashes the passwords.
+    /// No effect, because Argon2id hashes the passwords. Accepted for older files.
     pub bcrypt_cost: u32,
-    /// Origins of the web pages that may open a WebSocket, exactly as browsers send them.
+    /// Origins of web pages that may open a WebSocket, exactly as browsers send them.
     pub allowed_origins: Vec<String>,
-    /// Users who may see what the server does as a whole. Numbers, because a name that is free today could be
-    /// registered by anybody tomorrow.
+    /// Ids of users who may open the dashboard. Names would not be safe: anyone can register a name that is still free.
     pub admin_user_ids: Vec<u64>,
 }
 
-/// `[limits]`: see [`Limits`], which this becomes.
+/// `[limits]`, which becomes [`Limits`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsConfig {
@@ -154,23 +155,23 @@ pub struct LimitsConfig {
     pub max_message_length: usize,
     /// Bytes in a frame and in a reassembled message.
     pub max_frame_bytes: usize,
-    /// WebSockets one user may have open.
+    /// Open WebSockets per user.
     pub max_connections_per_user: usize,
-    /// WebSockets in total.
+    /// Open WebSockets in total.
     pub max_connections: usize,
-    /// Messages one user may send in a minute.
+    /// Messages per user and minute.
     pub max_messages_per_minute: u32,
-    /// For how long a message can be edited; zero for ever.
+    /// How long authors can edit a message; zero means no limit.
     #[serde(with = "humantime_serde")]
     pub message_edit_window: Duration,
     /// Bytes in an uploaded file.
     pub max_file_size: u64,
-    /// Bytes queued for one connection.
+    /// Bytes queued for one connection before it counts as lagging.
     pub max_outbound_queue_bytes: usize,
 }
 
 /// `[features]`
-// Eight independent switches are what the file has; an enum for each would only rename `bool`.
+// The file has eight independent switches. An enum for each would only rename `bool`.
 #[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -179,7 +180,7 @@ pub struct FeaturesConfig {
     pub file_uploads: bool,
     /// Emoji reactions.
     pub message_reactions: bool,
-    /// `@name` in a message tells that user.
+    /// `@name` in a message notifies that user.
     pub user_mentions: bool,
     /// Pins.
     pub pinned_messages: bool,
@@ -199,26 +200,26 @@ pub struct LoggingConfig {
     pub level: String,
     /// One line of text or one JSON object per event.
     pub format: LogFormat,
-    /// The log file; standard error without it.
+    /// The log file. Without it, the log goes to standard error.
     #[serde(default, deserialize_with = "empty_is_none")]
     pub file: Option<PathBuf>,
-    /// When a new file is begun.
+    /// When the server starts a new file.
     pub rotation: LogRotation,
-    /// Rotated files that are kept.
+    /// Number of rotated files to keep.
     pub keep_files: usize,
 }
 
-/// How a log event is written.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// For machines.
+    /// One JSON object per line, for machines.
     Json,
 }
 
-/// When a new log file is begun.
+/// When the server starts a new log file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LogRotation {
@@ -226,7 +227,7 @@ pub enum LogRotation {
     Daily,
     /// At every full hour.
     Hourly,
-    /// By somebody else, or not at all.
+    /// Never. An external tool may rotate the file.
     Never,
 }
 
@@ -234,7 +235,7 @@ pub enum LogRotation {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterConfig {
-    /// The Redis through which nodes wake each other.
+    /// The Redis server through which nodes notify each other.
     #[serde(default, deserialize_with = "empty_is_none")]
     pub redis_url: Option<SecretUrl>,
 }
@@ -243,12 +244,12 @@ pub struct ClusterConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CacheConfig {
-    /// The Redis that serves as cache.
+    /// The Redis server used as a cache.
     #[serde(default, deserialize_with = "empty_is_none")]
     pub url: Option<SecretUrl>,
 }
 
-/// An optional text: empty means absent, so that a variable (`…__URL=`) can switch off what a file has set.
+/// An optional text. Empty means absent, so that a variable (`…__URL=`) can unset the value of a file.
 fn empty_is_none<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -258,7 +259,7 @@ where
     Ok((!text.is_empty()).then(|| T::from(Text(text))))
 }
 
-/// A text on its way into one of the optional types.
+/// Conversion from text into the types of optional keys.
 struct Text(String);
 
 impl From<Text> for Secret {
@@ -280,7 +281,7 @@ impl From<Text> for PathBuf {
 }
 
 impl FeaturesConfig {
-    /// What clients can do without, and are told of.
+    /// The switches that `welcome.features` reports to clients.
     #[must_use]
     pub fn for_clients(&self) -> Features {
         Features {
@@ -296,7 +297,7 @@ impl Config {
     /// Reads all layers of this process.
     ///
     /// # Errors
-    /// Every problem found, with its key and origin.
+    /// All problems, each with its key and origin.
     pub fn load(file: Option<&Path>) -> Result<Self, ConfigErrors> {
         Sources::of_process(file).load().map(|loaded| loaded.config)
     }
@@ -317,15 +318,14 @@ impl Config {
         }
     }
 
-    /// Keys that were set to something other than their default although this version does nothing with them. Whoever
-    /// set one expects an effect, so the server says at start that there is none.
+    /// Keys without effect that are not at their default. The operator expects an effect, so the server warns at start.
     #[must_use]
     pub fn without_effect(&self) -> Vec<&'static str> {
         let (mine, defaults) = (print::flatten(self), print::flatten(&Self::default()));
         WITHOUT_EFFECT.iter().copied().filter(|key| mine.get(*key) != defaults.get(*key)).collect()
     }
 
-    /// Things that are allowed but that nobody should run with; for the log at start.
+    /// Warnings for the log at start: settings that are allowed, but that nobody should use.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = self
@@ -335,8 +335,8 @@ impl Config {
             .collect();
         if self.security.jwt_secret.as_ref().is_some_and(|secret| validate::is_published(secret.expose())) {
             warnings.push(
-                "security.jwt_secret is an example from public documentation: anybody can sign tokens with it; set one \
-                 of your own (openssl rand -base64 48)"
+                "security.jwt_secret is an example from public documentation, so anyone can sign tokens with it; set \
+                 your own (openssl rand -base64 48)"
                     .to_owned(),
             );
         }
@@ -345,7 +345,7 @@ impl Config {
 }
 
 impl Default for Config {
-    /// What `config/default.toml` says.
+    /// The values of `config/default.toml`.
     fn default() -> Self {
         let nothing = Sources { dir: None, file: None, env: Vec::new() };
         // PROOF: the input is compiled in, and `has_valid_defaults` in tests/config.rs loads it.
@@ -353,14 +353,14 @@ impl Default for Config {
     }
 }
 
-/// One reason why the configuration is refused.
+/// A problem of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// `section.key`; empty when a file as a whole is the problem.
+    /// `section.key`; empty if the problem is a whole file.
     pub key: String,
-    /// What is wrong and what would be right.
+    /// What is wrong, and what is valid.
     pub reason: String,
-    /// The file or the environment variable it came from.
+    /// The file or the environment variable that set the value.
     pub origin: String,
 }
 
@@ -374,7 +374,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Every reason why the configuration is refused; never empty.
+/// All problems of the configuration; never empty.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 

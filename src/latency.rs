@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A counter or gauge with one writer.
 #[derive(Debug, Default)]
@@ -229,9 +229,75 @@ impl SizeHistogram {
     }
 }
 
+/// A queue's length and the age of what has waited longest in it. The time is kept as a moment, so that a reader sees
+/// the age grow even while the writer stands still.
+#[derive(Debug)]
+pub struct QueueGauge {
+    base: Instant,
+    length: Count,
+    /// Milliseconds since `base`, plus [`BEFORE_BASE_MS`]: the oldest entry may be older than the gauge.
+    oldest_since_ms: Count,
+}
+
+/// A day.
+const BEFORE_BASE_MS: u64 = 86_400_000;
+
+impl Default for QueueGauge {
+    fn default() -> Self {
+        Self { base: Instant::now(), length: Count::default(), oldest_since_ms: Count::default() }
+    }
+}
+
+impl QueueGauge {
+    /// What waits now, and for how long the oldest has; only the owning thread may call it.
+    pub fn set(&self, length: usize, oldest: Duration) {
+        self.length.set(length as u64);
+        let now_ms = self.base.elapsed().as_millis() as u64 + BEFORE_BASE_MS;
+        self.oldest_since_ms.set(now_ms.saturating_sub(oldest.as_millis() as u64));
+    }
+
+    /// Entries.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length.get()
+    }
+
+    /// How long the oldest entry has waited; zero when there is none.
+    #[must_use]
+    pub fn oldest(&self) -> Duration {
+        if self.length.get() == 0 {
+            return Duration::ZERO;
+        }
+        let now_ms = self.base.elapsed().as_millis() as u64 + BEFORE_BASE_MS;
+        Duration::from_millis(now_ms.saturating_sub(self.oldest_since_ms.get()))
+    }
+}
+
+/// The queues of the I/O shard.
+#[derive(Debug, Default)]
+pub struct StorageQueues {
+    /// Reads, in the order of `mesh::read_class::ReadClass`.
+    pub reads: [QueueGauge; 4],
+    /// Mutations that no statement has taken yet, by committer.
+    pub commits: [QueueGauge; 2],
+}
+
+/// How far the search index is behind the messages.
+#[derive(Debug, Default)]
+pub struct SearchProgress {
+    /// Conversations that are behind, and how old the oldest message is that is not indexed, as far as is known.
+    pub behind: QueueGauge,
+    /// Messages that PostgreSQL could not index.
+    pub passed_over: Count,
+}
+
 /// What the I/O shard records; its committers share one thread.
 #[derive(Debug, Default)]
 pub struct StorageLatencies {
+    /// What waits.
+    pub queues: StorageQueues,
+    /// The search index.
+    pub search: SearchProgress,
     /// [`Stage::CommitQueue`] and [`Stage::Commit`], per mutation.
     pub stages: StageLatencies,
     /// Duration of each statement that committed.

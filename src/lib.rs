@@ -7,7 +7,7 @@
 //! # A message's life
 //!
 //! 1. [`net`] receives bytes, [`wire::ws`] decodes the frame in place, [`wire::command`] reads the command.
-//! 2. `shard/session` → `shard/commands` → `shard/send`: session, budget ([`chat::budget`]), filter ([`chat::filter`]).
+//! 2. `shard/session` → `shard/commands` → `shard/send`: session, budget ([`chat::budget`]), filter ([`text`]).
 //! 3. [`mesh`] carries it to the conversation's owner: `shard/owner`.
 //! 4. [`storage::inlet`] → [`storage::batcher`] → [`storage::committer`]: one statement for everything that gathered.
 //! 5. The outcome returns to the owner: the ack, then the event, serialised once per format ([`wire::event`]).
@@ -18,7 +18,7 @@
 //!
 //! | module | is | may import |
 //! |---|---|---|
-//! | [`ids`], [`limits`], [`error`], [`latency`] | vocabulary | nothing of this crate |
+//! | [`ids`], [`limits`], [`error`], [`latency`], [`faults`], [`text`] | vocabulary | nothing of this crate |
 //! | [`config`] | layered configuration | limits |
 //! | [`wire`] | bytes ⇄ meaning | vocabulary |
 //! | [`auth`] | passwords and tokens, pure | vocabulary |
@@ -36,6 +36,7 @@ pub mod chat;
 pub mod config;
 pub mod control;
 pub mod error;
+pub mod faults;
 pub mod ids;
 pub mod latency;
 pub mod limits;
@@ -43,4 +44,5 @@ pub mod mesh;
 pub mod net;
 pub mod shard;
 pub mod storage;
+pub mod text;
 pub mod wire;

@@ -43,6 +43,12 @@ pub const INVITE_USES_MAX: i64 = 100_000;
 pub const INVITE_SECONDS_MAX: i64 = 366 * 86_400;
 /// Reactions, pins, role changes, typing over HTTP and the like that a user has for each message of their budget.
 pub const CHANGES_PER_MESSAGE: u32 = 5;
+/// Reads that a user has for each message of their budget; a search counts as ten.
+pub const READS_PER_MESSAGE: u32 = 20;
+/// Reads in a minute that every user has, however few messages they may send.
+pub const READS_PER_MINUTE_MIN: u32 = 1_200;
+/// Of a minute's reads, one in so many may come at once.
+pub const READS_BURST_PART: u32 = 4;
 /// `get_history.limit`: most messages in a page.
 pub const HISTORY_PAGE_MAX: i64 = 200;
 /// `get_history.limit`: messages in a page when not given.
@@ -69,6 +75,9 @@ pub const REPLAY_PAGE_EVENTS: i64 = 200;
 pub const REPLAY_EVENTS_MAX: i64 = 10_000;
 /// A subscriber that is behind gets this long to drain its queue before it is closed with 4003.
 pub const SLOW_CONSUMER_GRACE_MS: u64 = 10_000;
+/// A client that was closed because it did not read gets this long to read the close code. Meanwhile it costs a descriptor
+/// and the rest of one message.
+pub const SLOW_CONSUMER_LINGER_MS: u64 = 30_000;
 /// `typing` says that someone types; it is good for this long.
 pub const TYPING_EXPIRES_MS: u64 = 6_000;
 /// Shortest time between two `typing` events of one user in one conversation.
@@ -82,6 +91,15 @@ pub const LANE_FRAMES: usize = 4_096;
 pub const COMMITS_IN_FLIGHT_PER_SHARD: usize = 8_192;
 /// Reads of one shard that the I/O shard may hold; also the room reserved for their results.
 pub const READS_IN_FLIGHT_PER_SHARD: usize = 4_096;
+/// Reads of one user that may wait, at a shard and at the I/O shard: as many as one connection may have in flight.
+pub const READS_PER_USER_MAX: usize = COMMANDS_IN_FLIGHT_PER_CONNECTION_MAX as usize;
+/// Reads of one shard in flight beyond which only admissions and catch-up are taken in.
+pub const PAGES_IN_FLIGHT_PER_SHARD: usize = READS_IN_FLIGHT_PER_SHARD / 4 * 3;
+/// A search that runs for longer is cancelled.
+pub const SEARCH_RUN_MS_MAX: u64 = 2_000;
+/// A read that is refused because its user asks too much is answered this much later, so that a client that asks again
+/// at once does not keep a shard busy with refusals.
+pub const READ_REFUSAL_PAUSE_MS: u64 = 1_000;
 /// Mutations in one statement.
 pub const BATCH_ROWS_MAX: usize = 2_048;
 /// A mutation not begun within this time is refused with `storage_unavailable`.
@@ -92,6 +110,15 @@ pub const READ_DEADLINE_MS: u64 = 5_000;
 pub const PUBLISHED_REMEMBERED_MAX: usize = 65_536;
 /// HTTP connections that the control plane serves at once.
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// Connections beyond [`HTTP_CONNECTIONS_MAX`] on which the control plane answers health checks, and nothing else.
+pub const HEALTH_CONNECTIONS_MAX: usize = 16;
+/// Request heads beyond `limits.max_connections` that the shards read together, to find out whether they ask for health.
+pub const HEALTH_HEADS_MAX: usize = 64;
+/// A head that is read beyond `limits.max_connections` must be complete within this time.
+pub const HEALTH_HEAD_TIMEOUT_MS: u64 = 1_000;
+/// Connections refused beyond `limits.max_connections` that still wait for their client's end. Beyond it they are closed
+/// at once.
+pub const REFUSALS_PER_SHARD_MAX: usize = 32;
 /// HTTP request body, except for uploads.
 pub const HTTP_BODY_BYTES_MAX: usize = 64 * 1024;
 
@@ -101,6 +128,8 @@ const _: () = {
     assert!(HISTORY_PAGE_DEFAULT <= HISTORY_PAGE_MAX);
     assert!(NESTING_MAX < 64, "the value reader recurses once per level");
     assert!(REPLAY_PAGE_EVENTS <= REPLAY_EVENTS_MAX);
+    assert!(READS_PER_USER_MAX < PAGES_IN_FLIGHT_PER_SHARD, "one user cannot fill a shard's reads");
+    assert!(SEARCH_RUN_MS_MAX <= READ_DEADLINE_MS);
 };
 
 /// Something that an installation can do without, and whose commands are refused then.

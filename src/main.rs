@@ -17,12 +17,23 @@ Examples:
   chat-server                                    serve, with ./config and the environment
   chat-server --config /etc/chat-server.toml     one more file, above those in ./config
   chat-server check-config                       what is in force, and where it comes from
+  chat-server migrate --plan                     what the migration would change; changes nothing
+  chat-server migrate                            apply it and exit
   CHAT_SERVER__SERVER__BIND_ADDR=0.0.0.0:80 chat-server serve
 
 Configuration, lowest first: built-in defaults, config/default.toml, config/{environment}.toml, --config FILE,
 environment variables CHAT_SERVER__SECTION__KEY.
 
 Exit codes: 0 done, 1 a failure while running, 2 wrong arguments or configuration.";
+
+const MIGRATE_EXAMPLES: &str = "\
+Examples:
+  chat-server migrate --plan                     table migrations to apply, rules that differ, rule sets to drop
+  chat-server migrate                            apply them
+  CHAT_SERVER__DATABASE__URL=postgres://chat@db/chat chat-server migrate --plan
+
+Without database.url this is about the private PostgreSQL in data_dir; it is started when it does not run. A server
+applies the same at its start, unless database.auto_migrate is false.";
 
 /// A self-hosted WebSocket chat server: one core per shard, PostgreSQL as the only truth.
 #[derive(Parser)]
@@ -39,8 +50,13 @@ struct Arguments {
 enum Command {
     /// Run the server (also without any command).
     Serve,
-    /// Apply the database migrations and exit.
-    Migrate,
+    /// Bring the database to this version and exit: tables, and the rule set.
+    #[command(after_help = MIGRATE_EXAMPLES)]
+    Migrate {
+        /// Print what would change, and change nothing.
+        #[arg(long)]
+        plan: bool,
+    },
     /// Print the effective configuration with secrets masked, or everything that is wrong with it.
     CheckConfig,
 }
@@ -60,13 +76,14 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Command::Serve => run(&loaded.config, boot::serve, "cannot serve"),
-        Command::Migrate => run(&loaded.config, boot::migrate, "cannot migrate"),
+        Command::Serve => run(&loaded.config, boot::serve),
+        Command::Migrate { plan: false } => run(&loaded.config, boot::migrate),
+        Command::Migrate { plan: true } => run(&loaded.config, boot::plan_migration),
     }
 }
 
-fn run(config: &Config, job: fn(&Config) -> Result<(), boot::BootError>, failure: &str) -> ExitCode {
-    // Held to the end: dropping it writes the lines that still wait.
+fn run(config: &Config, job: fn(&Config) -> Result<(), boot::BootError>) -> ExitCode {
+    // Held to the end, also when a stop is cut short: dropping it writes the lines that still wait.
     let _log = match logging::init(&config.logging) {
         Ok(guard) => guard,
         Err(error) => {
@@ -80,9 +97,11 @@ fn run(config: &Config, job: fn(&Config) -> Result<(), boot::BootError>, failure
     match job(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{failure}: {error}");
-            // Also where the log goes to a file: whoever started the server looks here.
-            eprintln!("chat-server: {failure}: {error}");
+            tracing::error!("{error}");
+            // Once on the terminal: the log is there already, unless it goes to a file or leaves errors out.
+            if config.logging.file.is_some() || !tracing::enabled!(tracing::Level::ERROR) {
+                eprintln!("chat-server: {error}");
+            }
             ExitCode::from(RUNTIME_FAILURE)
         }
     }

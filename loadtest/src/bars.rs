@@ -1,16 +1,17 @@
-//! `loadtest bars`: the figures that this project holds itself to, measured in one go and in turn.
+//! `loadtest bars`: measures the figures that this project sets itself as bars.
 //!
-//! Every round runs all cases once, each in a process of its own (`loadtest run …`, `loadtest floor --beside …`), so that
-//! a slow minute of a shared machine touches all of them and not only one; the median of the rounds counts. A case whose
-//! run broke a promise counts as not measured: speed without correctness is none.
+//! Every round runs all cases once, each in its own process (`loadtest run …`, `loadtest floor --beside …`). A slow
+//! minute of a shared machine therefore affects all cases and not only one. The median of the rounds counts. A case
+//! whose run has violations counts as not measured: speed without correctness is worth nothing.
 //!
-//! The latencies of the case `half` are as much the machine's as the server's: on a shared one, whoever else runs there
-//! decides them.
+//! The latencies of the case `half` depend on the machine as much as on the server. On a shared machine, other programs
+//! decide them.
 
-use crate::cli::{Cores, ServerOptions};
 use crate::floor::summary::median;
+use crate::options::{Cores, GeneratorOptions, ServerOptions};
+use crate::report::files::write_json;
 use crate::result::RunResult;
-use crate::run::{Interrupts, subprocess};
+use crate::run::{Interrupts, interruptible_runtime, subprocess};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -26,9 +27,9 @@ Examples:
   # a quick look
   loadtest bars --rounds 1 --seconds 4
 
-Ctrl-C ends the case under way and prints the rounds measured until then.
+Ctrl-C ends the current case and prints the rounds measured so far.
 
-Exit status: 0 measured (whether or not a bar is met), 2 wrong usage or nothing could be measured.";
+Exit status: 0 measured (even if a bar is not met), 2 wrong usage or nothing could be measured.";
 
 /// Options of `loadtest bars`.
 #[derive(Args, Debug, Clone)]
@@ -37,24 +38,20 @@ pub struct BarsOptions {
     /// Rounds; the median counts
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// How long each case sends, seconds; the case idle takes 75 or more, three of the server's heartbeats
+    /// Seconds that each case sends; the case idle takes at least 75, three of the server's heartbeats
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=600))]
     seconds: u32,
-    /// Threads of the generator
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
-    threads: u32,
-    /// Cores the generator keeps to: 1 or 2,3 or 4-7
-    #[arg(long, value_name = "CORES", value_parser = Cores::parse)]
-    generator_cores: Option<Cores>,
     /// Only cases whose name contains this
     #[arg(long)]
     only: Option<String>,
-    /// Write all figures of all rounds to this file as JSON, too
+    /// Also write all figures of all rounds to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// No progress bar
     #[arg(long)]
     quiet: bool,
+    #[command(flatten)]
+    generator: GeneratorOptions,
     #[command(flatten)]
     server: ServerOptions,
 }
@@ -64,15 +61,15 @@ struct Case {
     name: &'static str,
     scenario: &'static str,
     arguments: &'static [&'static str],
-    /// Its shape is measured bare right afterwards.
+    /// The floor is measured for its shape right afterwards.
     floor: bool,
-    /// It sends this part of what the case `durable` reached in the same round.
+    /// It sends at this share of the rate that the case `durable` reached in the same round.
     part_of_durable: Option<f64>,
-    /// It takes at least so long.
+    /// It takes at least this long.
     seconds_min: u32,
 }
 
-/// What an idle connection costs is mostly its heartbeats, which come every 25 s: three of them.
+/// Three heartbeats, one every 25 s: they are most of the cost of an idle connection.
 const IDLE_SECONDS_MIN: u32 = 75;
 
 const fn case(name: &'static str, scenario: &'static str, arguments: &'static [&'static str]) -> Case {
@@ -99,13 +96,13 @@ type Figures = BTreeMap<String, f64>;
 enum Limit {
     AtMost(f64),
     AtLeast(f64),
-    /// To the digits that are shown.
+    /// Equal in the digits that are shown.
     Exactly(f64),
-    /// Shown beside the others, without a bar of its own.
+    /// Shown for comparison, without a bar.
     None,
 }
 
-/// A figure that is held against a bar.
+/// A figure and its bar.
 struct Bar {
     what: &'static str,
     of: fn(&Figures) -> Option<f64>,
@@ -233,7 +230,7 @@ pub fn run(options: &BarsOptions) -> Result<(), String> {
     let cases: Vec<&Case> = CASES.iter().filter(wanted).collect();
     if cases.is_empty() {
         let names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
-        return Err(format!("--only: no case is called so; there are: {}", names.join(", ")));
+        return Err(format!("--only: no case has such a name; there are: {}", names.join(", ")));
     }
     let bar = if options.quiet {
         ProgressBar::hidden()
@@ -245,9 +242,7 @@ pub fn run(options: &BarsOptions) -> Result<(), String> {
         bar.set_style(style);
     }
     let machine = crate::result::Machine::current();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let interrupts = Interrupts::listen(&runtime)?;
+    let (_runtime, interrupts) = interruptible_runtime(1)?;
     let (mut rounds, mut problems) = (Vec::new(), Vec::new());
     for round in 1..=options.rounds {
         let mut figures = Figures::new();
@@ -274,8 +269,7 @@ pub fn run(options: &BarsOptions) -> Result<(), String> {
     }
     if let Some(path) = &options.json {
         let report = Report { version: 1, machine, rounds: &rounds, problems: &problems };
-        let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-        std::fs::write(path, json + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        write_json(path, &report)?;
     }
     if rounds.iter().all(Figures::is_empty) { Err("nothing could be measured".to_owned()) } else { Ok(()) }
 }
@@ -335,9 +329,9 @@ fn run_arguments(case: &Case, options: &BarsOptions, data: &Path, result: &Path)
     arguments.push(format!("--duration={}s", options.seconds.max(case.seconds_min)));
     arguments.push(format!("--data-dir={}", data.display()));
     arguments.push(format!("--workers={}", options.server.workers));
-    arguments.push(format!("--threads={}", options.threads));
+    arguments.push(format!("--threads={}", options.generator.threads));
     arguments.push(format!("--json={}", result.display()));
-    for (name, cores) in [("server", &options.server.server_cores), ("generator", &options.generator_cores)] {
+    for (name, cores) in [("server", &options.server.server_cores), ("generator", &options.generator.cores)] {
         if let Some(Cores(cores)) = cores {
             let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
             arguments.push(format!("--{name}-cores={}", cores.join(",")));
@@ -357,7 +351,7 @@ fn floor_arguments(options: &BarsOptions, data: &Path, result: &Path, report: &P
     arguments.push(format!("--data-dir={}", data.display()));
     arguments.push(format!("--json={}", report.display()));
     let first = |cores: &Option<Cores>| cores.as_ref()?.0.first().copied();
-    if let (Some(server), Some(driver)) = (first(&options.server.server_cores), first(&options.generator_cores)) {
+    if let (Some(server), Some(driver)) = (first(&options.server.server_cores), first(&options.generator.cores)) {
         arguments.push(format!("--cores={server},{driver}"));
     }
     arguments
@@ -367,7 +361,7 @@ fn child(arguments: &[String], interrupts: &Interrupts) -> Result<(), String> {
     let (status, said) = subprocess(arguments, interrupts)?;
     // What was cut short is no figure of a round.
     interrupts.check()?;
-    // 1 says that there were violations: the result has been written and says which.
+    // 1 means violations; the result has been written and names them.
     match status.code() {
         Some(0 | 1) => Ok(()),
         Some(_) => Err(said),
@@ -451,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_and_floors_are_given_the_cores_the_threads_and_the_directory() {
+    fn passes_cores_threads_and_directory_to_runs_and_floors() {
         let line = ["bars", "--seconds=4", "--server-cores=0,2", "--generator-cores=1", "--threads=3"];
         let options = <Line as clap::Parser>::parse_from(line).bars;
         let (data, file) = (Path::new("/data"), Path::new("/run.json"));
@@ -469,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_is_neither_more_nor_less() {
+    fn compares_exact_bars_in_the_shown_digits() {
         for (encodings, verdict) in [(0.98, "NOT MET"), (1.0, " met"), (1.02, "NOT MET")] {
             let figures = Figures::from([("durable/encodings".to_owned(), encodings)]);
             let text = table(&[figures]).to_string();

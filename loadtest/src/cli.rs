@@ -4,19 +4,12 @@ use crate::bars::BarsOptions;
 use crate::compare::{CompareOptions, insert_server};
 use crate::floor::cli::FloorOptions;
 use crate::floor::sockets::ServerOptions as FloorServerOptions;
+use crate::options::RunOptions;
 use crate::pages::PagesOptions;
-use crate::plan::Spacing;
 use crate::presence::PresenceOptions;
 use crate::report::command::ReportOptions;
-use crate::scenario::{FormatChoice, Layers, Mode, Override, Scenario};
-use crate::setup::api::Target;
-use crate::setup::launch::Launch;
-use crate::setup::pin;
-use clap::{Args, Parser, Subcommand};
-use std::collections::BTreeMap;
+use clap::{Parser, Subcommand};
 use std::ffi::OsString;
-use std::path::PathBuf;
-use toml::Value;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -27,27 +20,7 @@ Examples:
 
 Exit status: 0 no violation, 1 violations found, 2 wrong usage or no connection.";
 
-const RUN_EXAMPLES: &str = "\
-Examples:
-  # a server on this machine, started for the run; server and generator on cores of their own
-  loadtest run rooms-10 --server-cores 0 --generator-cores 1
-
-  # 2,000 users in 20 rooms, MessagePack, 500 messages a second for a minute, result also as JSON
-  loadtest run --users 2000 --rooms 20 --rate 500 --duration 60s --format msgpack --json result.json
-
-  # the highest rate that holds
-  loadtest run rooms-10 --mode saturate --set load.saturate.rate_start=2000
-
-  # the server is restarted (or killed) while this runs; nothing may be lost, doubled or reordered
-  loadtest run --url http://127.0.0.1:8080 --rate 50 --duration 2m --survive-restarts
-
-A user may send 60 messages a minute by default. The server that is started for a run allows more; one given with --url
-needs CHAT_SERVER__LIMITS__MAX_MESSAGES_PER_MINUTE=100000000 to be measured beyond it, and
-CHAT_SERVER__LIMITS__MAX_CONNECTIONS_PER_USER=1000 for scenarios with several connections a user.
-
-Exit status: 0 no violation, 1 violations found, 2 wrong usage or no connection.";
-
-/// Load test for chat servers: sends on a clock, and holds every ack and delivery to the protocol's promises.
+/// Load test for chat servers: sends on a clock and checks every acknowledgement and delivery.
 #[derive(Parser, Debug)]
 #[command(name = "loadtest", version, after_help = EXAMPLES)]
 pub struct Arguments {
@@ -68,230 +41,19 @@ pub enum Command {
     /// The server of `loadtest compare` that INSERTs each message
     #[command(hide = true)]
     PeerTungstenite(insert_server::Options),
-    /// Report on results of earlier runs, and compare them
+    /// Report on and compare results of earlier runs
     Report(ReportOptions),
-    /// Measure what this machine can do at all: bare sockets and bare PostgreSQL, for the same shape of work
+    /// Measure the limit of this machine: bare sockets and bare PostgreSQL, for the same shape of work
     Floor(Box<FloorOptions>),
-    /// Measure the figures that this project holds itself to, in turn, and print them beside their bars
+    /// Measure the figures that this project sets as bars, and print them next to their bars
     Bars(Box<BarsOptions>),
     /// Measure how long pages of history, look-ups and searches take over a large history
     Pages(Box<PagesOptions>),
-    /// Measure what a burst of users who come, go and change their status costs, with and without watchers
+    /// Measure what bursts of changes of presence cost, with and without watchers
     Presence(Box<PresenceOptions>),
     /// The server process of `floor sockets`
     #[command(hide = true)]
     FloorServer(FloorServerOptions),
-}
-
-/// Options of `loadtest run`.
-#[derive(Args, Debug, Clone)]
-#[command(after_help = RUN_EXAMPLES, args_override_self = true)]
-pub struct RunOptions {
-    /// A built-in scenario's name (see `loadtest list`), or a .toml file
-    #[arg(default_value = "default")]
-    pub scenario: String,
-
-    /// A running server; without it one is started for the run
-    #[arg(long, value_parser = Target::parse)]
-    pub url: Option<Target>,
-
-    #[command(flatten)]
-    pub over: Overrides,
-
-    #[command(flatten)]
-    pub server: ServerOptions,
-
-    #[command(flatten)]
-    pub output: OutputOptions,
-
-    /// Threads of the generator
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Generator")]
-    pub threads: u32,
-
-    /// Cores the generator keeps to: 1 or 2,3 or 4-7
-    #[arg(long, value_name = "CORES", value_parser = Cores::parse, help_heading = "Generator")]
-    pub generator_cores: Option<Cores>,
-
-    /// A lost connection is no violation: reconnect, resume, send unanswered messages again
-    #[arg(long, help_heading = "Generator")]
-    pub survive_restarts: bool,
-
-    /// Users are called PREFIX-00000, PREFIX-00001, …; a rerun uses them and their rooms again
-    #[arg(long, default_value = "loadtest", value_parser = parse_prefix, help_heading = "Generator")]
-    pub prefix: String,
-
-    /// The users' password
-    #[arg(long, default_value = crate::setup::account::PASSWORD, help_heading = "Generator")]
-    pub password: String,
-
-    /// Registrations, joins and connections under way at once during set-up
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096), help_heading = "Generator")]
-    pub setup_concurrency: u32,
-}
-
-/// A list of cores.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cores(pub Vec<usize>);
-
-impl Cores {
-    /// Reads a list of cores.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        pin::parse(text).map(Self)
-    }
-}
-
-/// Values of the scenario that have an option of their own.
-#[derive(Args, Debug, Clone, Default)]
-#[command(next_help_heading = "Scenario")]
-pub struct Overrides {
-    /// Users
-    #[arg(long)]
-    users: Option<u32>,
-    /// Connections of each user
-    #[arg(long)]
-    connections_per_user: Option<u32>,
-    /// Rooms of the first class
-    #[arg(long)]
-    rooms: Option<u32>,
-    /// Users in each room of the first class; 0 spreads all users evenly
-    #[arg(long)]
-    room_size: Option<u32>,
-    /// open, closed or saturate
-    #[arg(long, value_enum)]
-    mode: Option<Mode>,
-    /// Messages per second, all connections together; 0 sends nothing
-    #[arg(long)]
-    rate: Option<f64>,
-    /// How sends are spaced in time
-    #[arg(long, value_enum)]
-    spacing: Option<Spacing>,
-    /// Most unanswered messages of one connection; later ones wait, their latency counts from the plan
-    #[arg(long, alias = "in-flight-max")]
-    in_flight: Option<u32>,
-    /// Length of each message's content, characters
-    #[arg(long)]
-    payload_bytes: Option<i64>,
-    /// How long to send: 500ms, 10s, 5m, 1h
-    #[arg(long)]
-    duration: Option<String>,
-    /// The rate grows evenly for so long at the beginning
-    #[arg(long)]
-    ramp: Option<String>,
-    /// How long to wait for the last acks and deliveries
-    #[arg(long)]
-    drain: Option<String>,
-    /// Same seed, same plan of sends
-    #[arg(long)]
-    seed: Option<u32>,
-    /// Wire format
-    #[arg(long, value_enum)]
-    format: Option<FormatChoice>,
-    /// Offer permessage-deflate
-    #[arg(long)]
-    compression: bool,
-    /// Do not hold the server to its promises
-    #[arg(long)]
-    no_checks: bool,
-    /// Any key of the scenario: load.rate=500, population.rooms.small.size=20
-    #[arg(long, value_name = "KEY=VALUE", value_parser = Override::parse)]
-    set: Vec<Override>,
-}
-
-impl Overrides {
-    /// All of them, as keys of the file.
-    pub fn all(&self) -> Vec<Override> {
-        let mut all = Vec::new();
-        let mut put = |option: &str, key: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                let origin = format!("--{option} {}", value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-                all.push(Override { key: key.to_owned(), value, origin });
-            }
-        };
-        let whole = |number: Option<u32>| number.map(|number| Value::from(i64::from(number)));
-        let text = |text: &Option<String>| text.clone().map(Value::from);
-        put("users", "population.users", whole(self.users));
-        put("connections-per-user", "population.connections_per_user", whole(self.connections_per_user));
-        put("rooms", "population.rooms.0.count", whole(self.rooms));
-        put("room-size", "population.rooms.0.size", whole(self.room_size));
-        put("mode", "load.mode", self.mode.and_then(|mode| Value::try_from(mode).ok()));
-        put("rate", "load.rate", self.rate.map(Value::from));
-        put("spacing", "load.spacing", self.spacing.and_then(|spacing| Value::try_from(spacing).ok()));
-        put("in-flight", "load.in_flight", whole(self.in_flight));
-        put("payload-bytes", "load.payload_bytes", self.payload_bytes.map(Value::from));
-        put("duration", "load.duration", text(&self.duration));
-        put("ramp", "load.ramp", text(&self.ramp));
-        put("drain", "load.drain", text(&self.drain));
-        put("seed", "load.seed", whole(self.seed));
-        put("format", "format", self.format.and_then(|format| Value::try_from(format).ok()));
-        put("compression", "compression", self.compression.then_some(Value::from(true)));
-        put("no-checks", "checks", self.no_checks.then_some(Value::from(false)));
-        all.extend(self.set.iter().cloned());
-        all
-    }
-}
-
-/// The server that is started for a run.
-#[derive(Args, Debug, Clone)]
-#[command(next_help_heading = "Server started for the run")]
-pub struct ServerOptions {
-    /// The program; without it chat-server beside this one
-    #[arg(long, value_name = "FILE")]
-    pub server_binary: Option<PathBuf>,
-    /// Keep its data here; without it they are deleted in the end
-    #[arg(long, value_name = "DIR")]
-    pub data_dir: Option<PathBuf>,
-    /// Its shards
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub workers: u32,
-    /// Cores it and its PostgreSQL keep to: 0 or 0,2
-    #[arg(long, value_name = "CORES", value_parser = Cores::parse)]
-    pub server_cores: Option<Cores>,
-}
-
-impl ServerOptions {
-    /// What to start, with the server's own configuration.
-    pub fn launch(&self) -> Launch {
-        Launch {
-            binary: self.server_binary.clone(),
-            data_dir: self.data_dir.clone(),
-            workers: self.workers,
-            cores: self.server_cores.clone().map(|cores| cores.0),
-            settings: BTreeMap::new(),
-        }
-    }
-}
-
-/// Where results go.
-#[derive(Args, Debug, Clone, Default)]
-#[command(next_help_heading = "Output")]
-pub struct OutputOptions {
-    /// Write the result to this file as JSON, too
-    #[arg(long, value_name = "FILE")]
-    pub json: Option<PathBuf>,
-    /// Write an interval log (.hlog) for the tools of `HdrHistogram`
-    #[arg(long, value_name = "FILE")]
-    pub hlog: Option<PathBuf>,
-    /// Write a page with curves for a browser
-    #[arg(long, value_name = "FILE")]
-    pub html: Option<PathBuf>,
-    /// What the run is called in reports; the scenario's name without it
-    #[arg(long)]
-    pub label: Option<String>,
-    /// No progress bars
-    #[arg(long)]
-    pub quiet: bool,
-}
-
-impl RunOptions {
-    /// The scenario's name and the scenario, with what the command line puts over it.
-    pub fn scenario(&self) -> Result<(String, Scenario), String> {
-        let mut layers = Layers::open(&self.scenario)?;
-        for change in self.over.all() {
-            layers.set(&change)?;
-        }
-        let name = layers.name().to_owned();
-        Ok((name, layers.scenario()?))
-    }
 }
 
 /// The arguments of this process. Options without a command are those of `run`.
@@ -309,18 +71,11 @@ fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
-fn parse_prefix(text: &str) -> Result<String, String> {
-    let fits = (1..=40).contains(&text.len());
-    if fits && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-') {
-        Ok(text.to_owned())
-    } else {
-        Err("must be 1 to 40 of A-Z a-z 0-9 _ -".to_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Spacing;
+    use crate::scenario::{FormatChoice, Mode, Scenario};
 
     fn run(arguments: &[&str]) -> Result<RunOptions, String> {
         let all = std::iter::once("loadtest").chain(arguments.iter().copied()).map(OsString::from).collect();
@@ -335,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn options_without_a_command_are_those_of_run() {
+    fn reads_options_without_a_command_as_those_of_run() {
         let scenario = scenario(&["--users=12", "--rooms", "3", "--rate=200", "--no-checks"]).expect("valid");
         assert_eq!((scenario.population.users, scenario.population.rooms[0].count), (12, 3));
         assert!((scenario.load.rate - 200.0).abs() < f64::EPSILON && !scenario.checks);

@@ -1,19 +1,20 @@
-//! Load test for Veza Chat Server, and for others beside it.
+//! Load test for Veza Chat Server and for others to compare with.
 //!
-//! Many connections in many rooms send on a clock; every acknowledgement and every delivery is held to the protocol's
-//! promises (order, no gap, no duplicate, nothing lost), and latencies are counted from the planned send time.
+//! Many connections in many rooms send on a clock. Every acknowledgement and every delivery is checked against the
+//! promises of the protocol (order, no gap, no duplicate, nothing lost). Latencies count from the planned send time.
 //!
 //! The modules, from the inside out:
-//! - pure, no clock and no I/O: [`violations`], [`check`] (the promises), [`payload`] (contents), [`plan`] (when to send),
-//!   [`scenario`] (what to run);
-//! - the generator: [`engine`] (threads, sockets, frames, figures) and [`protocol`] (what the bytes mean);
-//! - what is measured and shown: [`measure`] (processes, the machine, the server's own metrics), [`result`] (the shape
-//!   that files and reports share), [`report`] (for people and for tools);
+//! - pure, no clock and no I/O: [`violations`], [`check`] (the promises), [`payload`] (contents), [`plan`] (when to
+//!   send), [`scenario`] (what to run);
+//! - the generator: [`engine`] (threads, sockets, frames, figures) and [`protocol`] (the meaning of the bytes);
+//! - measuring and showing: [`measure`] (processes, the machine, the server's own metrics), [`result`] (the shape that
+//!   files and reports share), [`report`] (for people and for tools);
 //! - the physical limit for the same shape of work: [`floor`]; the project's own bars: [`bars`]; pages over a large
-//!   history: [`pages`]; a crowd that comes and goes: [`presence`]; both ask and wait with a small [`client`];
-//! - a run: [`setup`] (server, users, rooms), [`run`] (from set-up to result), [`progress`], [`cli`].
+//!   history: [`pages`]; changes of presence: [`presence`]; an ordinary room beside a flood of reads: [`crowding`]. The
+//!   last three use a small [`client`];
+//! - a run: [`setup`] (server, users, rooms), [`run`] (from set-up to result), [`progress`], [`options`], [`cli`].
 //!
-//! Invariant: a pure module never names one of the outside world; otherwise a test could no longer play any history.
+//! Invariant: a pure module never names one that does I/O. Otherwise a test could not play any history.
 //!
 //! Exit status: 0 no violation, 1 violations, 2 wrong usage or no connection.
 
@@ -22,9 +23,11 @@ mod check;
 mod cli;
 mod client;
 mod compare;
+mod crowding;
 mod engine;
 mod floor;
 mod measure;
+mod options;
 mod pages;
 mod payload;
 mod plan;
@@ -38,7 +41,9 @@ mod scenario;
 mod setup;
 mod violations;
 
-use cli::{Command, RunOptions};
+use cli::Command;
+use options::RunOptions;
+use report::files::write_json;
 use report::hlog::{self, Interval};
 use report::html::Page;
 use report::terminal::Summary;
@@ -65,7 +70,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what was asked; true when no promise was broken.
+/// Executes the command; true when there was no violation.
 fn execute(command: Command) -> Result<bool, String> {
     match command {
         Command::Run(options) => run_scenario(&options),
@@ -86,13 +91,15 @@ fn execute(command: Command) -> Result<bool, String> {
 
 /// Runs a scenario and shows its result; true when it is clean.
 fn run_scenario(options: &RunOptions) -> Result<bool, String> {
+    if options.scenario == crowding::NAME {
+        return crowding::run(options); // phases beside each other instead of one load
+    }
     let outcome = run::run(options)?;
     let run::Outcome { result, seconds, began } = outcome;
     print!("{}", Summary(&result));
     let fault = |path: &Path, reason: String| format!("cannot write {}: {reason}", path.display());
     if let Some(path) = &options.output.json {
-        let json = serde_json::to_string_pretty(&result).map_err(|error| fault(path, error.to_string()))?;
-        std::fs::write(path, json).map_err(|error| fault(path, error.to_string()))?;
+        write_json(path, &result)?;
     }
     if let Some(path) = &options.output.hlog {
         let file = File::create(path).map_err(|error| fault(path, error.to_string()))?;

@@ -1,25 +1,26 @@
-//! The content of a test message: who sent it, when it was planned, then readable padding.
+//! The content of a test message: its sender, its planned time, then readable padding.
 //!
-//! Layout, ASCII: `lt RUN CLIENT-NUMBER PLANNED_NS padding…`, where `PLANNED_NS` counts from the run's epoch. A receiver in
-//! the same process thus knows the delivery latency from the *planned* time, and which send it looks at, without any
-//! shared table. The padding is words, not one repeated letter, so that neither a spam filter nor compression sees
-//! something unlike chat; the last character is never a blank, which a server may trim.
+//! Layout, ASCII: `lt RUN CLIENT-NUMBER PLANNED_NS padding…`, where `PLANNED_NS` counts from the run's epoch. So a
+//! receiver in the same process knows the delivery latency from the *planned* time and which send it is, without a
+//! shared table. The padding is words and not one repeated letter, so that spam filters and compression treat it like
+//! chat. The last character is never a space, which a server may trim.
 //!
-//! Invariant: length and padding are functions of the token, so a receiver checks every byte. If it were random, a server that
-//! cuts or mixes contents would pass.
+//! Invariant: length and padding are functions of the token, so a receiver checks every byte. With random padding, a
+//! server that cuts or mixes contents would pass.
 
 use crate::check::ClientIndex;
 use std::fmt;
 use std::fmt::Write;
 use std::str::FromStr;
 
-/// Shortest content that holds the header, characters.
+/// Shortest content with space for the header, characters.
 pub const PAYLOAD_BYTES_MIN: usize = 64;
 /// Longest content, characters. The server's own limit is 4,000 unless configured otherwise.
 pub const PAYLOAD_BYTES_MAX: usize = 1_000_000;
 
-const WORDS: &str = "the quick brown fox jumps over a lazy dog while seven bright boats drift past our quiet harbour and \
-    somebody on deck hums an old tune about rain in early spring until evening lamps come on along the water ";
+const WORDS: &str = "the quick brown fox jumps over a lazy dog while seven bright boats drift past our quiet \
+    harbour and somebody on deck hums an old tune about rain in early spring until evening lamps come on along the \
+    water ";
 
 /// Tells this run's messages from those of other runs in the same rooms.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -31,7 +32,7 @@ impl fmt::Display for RunId {
     }
 }
 
-/// One send of this run: the client and its how-manieth message.
+/// One send of this run: the client and the number of its message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Token {
     /// Who sent it.
@@ -67,7 +68,7 @@ pub enum Reading {
         /// Planned send time, nanoseconds since the epoch of the run.
         planned_ns: u64,
     },
-    /// It names this run, but is not what was sent.
+    /// It names this run, but differs from what was sent.
     Corrupted,
 }
 
@@ -143,7 +144,7 @@ impl PayloadFormat {
         format!("lt-{}-{token}", self.run)
     }
 
-    /// What a content says.
+    /// Reads a content.
     pub fn read(&self, content: &str) -> Reading {
         let mut parts = content.splitn(5, ' ');
         let ours = parts.next() == Some("lt")
@@ -173,7 +174,7 @@ mod tests {
     const TOKEN: Token = Token { client: ClientIndex(7), number: 42 };
 
     #[test]
-    fn what_is_written_is_read_back_at_every_length() {
+    fn reads_back_contents_of_every_length() {
         for bytes in PAYLOAD_BYTES_MIN..=600 {
             let format = format(bytes);
             let content = format.write(TOKEN, 123_456_789);
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_byte_or_a_cut_tail_is_corruption() {
+    fn reports_a_changed_byte_and_a_truncated_content() {
         let content = format(128).write(TOKEN, 5);
         assert_eq!(format(128).read(&content[..127]), Reading::Corrupted);
         assert_eq!(format(128).read(&content.replace("42", "43")), Reading::Corrupted);
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn other_peoples_messages_are_foreign() {
+    fn treats_messages_of_others_as_foreign() {
         let other = PayloadFormat { run: RunId(1), ..format(128) };
         assert_eq!(format(128).read(&other.write(TOKEN, 5)), Reading::Foreign);
         for content in ["", "lt", "hello there", "lt zz 1-2 3 x"] {

@@ -1,11 +1,11 @@
 //! When messages are sent: an open loop. Pure.
 //!
-//! The plan does not listen to the server: a slow answer never delays the next planned send, and a send that leaves late
-//! is measured from its planned time. A closed loop would send less exactly when the server stalls, and so hide the stall
+//! The plan does not depend on the server. A slow answer never delays the next planned send, and the latency of a late
+//! send counts from its planned time. A closed loop would send less while the server stalls and so hide the stall
 //! ("coordinated omission").
 //!
 //! Each engine thread has its own share of the plan, so there is no central queue that could fill. Evenly spaced shares
-//! interleave into an evenly spaced whole; independent Poisson processes add up to a Poisson process of the total rate.
+//! interleave into an evenly spaced whole. Independent Poisson processes add up to a Poisson process of the total rate.
 
 use clap::ValueEnum;
 use rand::rngs::SmallRng;
@@ -24,7 +24,7 @@ pub enum Spacing {
     Even,
 }
 
-/// What a plan is made of.
+/// The parameters of a plan.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanOptions {
     /// Sends per second by this plan; above 0.
@@ -32,7 +32,7 @@ pub struct PlanOptions {
     /// The first send of an evenly spaced plan, as a share of the distance between two; plans that run side by side
     /// interleave through it.
     pub offset: f64,
-    /// The rate grows evenly from 0 for this long.
+    /// How long the rate grows evenly from 0.
     pub ramp: Duration,
     /// No send is planned at or after this.
     pub duration: Duration,

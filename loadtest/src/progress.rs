@@ -1,4 +1,4 @@
-//! Progress bars: drawn on stderr, never in the way of the summary on stdout; none when stderr is no terminal.
+//! Progress bars on stderr, away from the summary on stdout. There are none if stderr is not a terminal.
 
 use indicatif::{ProgressBar, ProgressStyle};
 

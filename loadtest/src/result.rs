@@ -1,8 +1,8 @@
-//! What a run found: the one shape that the terminal, the JSON file, the HTML report and the comparisons share.
+//! The result of a run: the one shape that the terminal, the JSON file, the HTML report and the comparisons share.
 //!
-//! Keys carry their units and are only ever added to, so that results of an older version stay readable. Latencies are
-//! in microseconds; a histogram travels as `HdrHistogram` V2+DEFLATE in base64, so two results can be merged or laid over
-//! each other without loss.
+//! Keys have their units in their names, and are only ever added, so results of an older version stay readable.
+//! Latencies are in microseconds. A histogram is stored as `HdrHistogram` V2+DEFLATE in base64, so two results can be
+//! merged or compared without loss.
 
 use crate::violations::Violations;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub const RESULT_VERSION: u32 = 1;
 pub struct RunResult {
     /// [`RESULT_VERSION`] of the program that wrote it.
     pub version: u32,
-    /// What the run is called in reports: the scenario's name unless `--label` says otherwise.
+    /// The name of the run in reports: that of `--label`, or the scenario's.
     pub label: String,
     /// What was measured.
     pub system: System,
@@ -31,7 +31,7 @@ pub struct RunResult {
     pub seconds: f64,
     /// Ctrl-C cut it short.
     pub interrupted: bool,
-    /// What happened, counted, with what came in after sending had ended: the totals that the checks are about.
+    /// Counts of what happened, including the drain after sending: the totals that the checks cover.
     pub counts: Counts,
     /// What of it happened while sending. Absent in results of earlier versions; [`window`](Self::window) answers
     /// for both.
@@ -42,7 +42,7 @@ pub struct RunResult {
     pub ack: Latency,
     /// Planned send → arrival at a subscriber.
     pub delivery: Latency,
-    /// Planned send → written by the generator, without what a window held back: the generator's own share.
+    /// Planned send → written by the generator, without messages that a window delayed: the generator's own share.
     pub send_lag: Latency,
     /// Time of the scenario's other operation (log-in, reconnection until caught up, history page), by name.
     pub operations: BTreeMap<String, Latency>,
@@ -52,7 +52,7 @@ pub struct RunResult {
     pub timeline: Vec<Second>,
     /// Who used how much of the machine while sending.
     pub usage: Usage,
-    /// What the server under test says about itself, when it has `/metrics` of ours.
+    /// The server's own metrics, if it has our `/metrics`.
     pub server: Option<ServerSide>,
     /// What the saturation search found.
     pub saturation: Option<Saturation>,
@@ -101,7 +101,7 @@ pub struct Window {
 pub struct System {
     /// Its name.
     pub name: String,
-    /// Its version, as it says.
+    /// Its version, as it reports it.
     pub version: String,
     /// What an acknowledgement promises: "fsync", "memory", "none".
     pub durability: String,
@@ -157,9 +157,9 @@ pub struct Counts {
     pub lost: u64,
     /// Restored.
     pub restored: u64,
-    /// Times a client was told that it lags.
+    /// Times a client received `lagging`.
     pub lagging: u64,
-    /// Times a client was told to read the history.
+    /// Times a client received `reset`.
     pub resets: u64,
     /// Bytes received by the generator.
     pub received_bytes: u64,
@@ -229,7 +229,7 @@ pub struct Second {
     pub delivery_max_us: u64,
     /// CPU of the server's process, in cores.
     pub server_cores: f64,
-    /// CPU of PostgreSQL (or whatever the server stores in), in cores.
+    /// CPU of PostgreSQL (or of another store), in cores.
     pub store_cores: f64,
     /// CPU of the generator, in cores.
     pub generator_cores: f64,
@@ -247,8 +247,8 @@ pub struct Usage {
     pub store: Option<ProcessUsage>,
     /// This program.
     pub generator: Option<ProcessUsage>,
-    /// Anonymous memory of the server's process per connection: its growth between a third of the connections and all of
-    /// them. Absent when there were too few to tell, or it did not grow.
+    /// Anonymous memory of the server's process per connection: its growth between a third of the connections and all
+    /// of them. Absent when there were too few connections, or it did not grow.
     pub server_bytes_per_connection: Option<f64>,
 }
 
@@ -268,9 +268,9 @@ pub struct ProcessUsage {
     pub rss_before_bytes: u64,
     /// Resident memory at the end of sending.
     pub rss_bytes: u64,
-    /// Context switches of its own will.
+    /// Voluntary context switches.
     pub voluntary_switches: u64,
-    /// Context switches forced on it.
+    /// Involuntary context switches.
     pub involuntary_switches: u64,
     /// The CPU of its busiest thread, in cores: 1.0 is a full one.
     pub busiest_thread_cores: f64,
@@ -314,7 +314,7 @@ pub struct Stage {
 pub struct Saturation {
     /// The steps, in order.
     pub steps: Vec<SaturationStep>,
-    /// The highest rate that held: messages per second.
+    /// The highest sustained rate: messages per second.
     pub sustained_per_s: f64,
     /// What broke at the step after it.
     pub broke: String,
@@ -332,6 +332,6 @@ pub struct SaturationStep {
     pub ack_p50_us: u64,
     /// Ack latency.
     pub ack_p99_us: u64,
-    /// Whether it held.
+    /// Whether it was sustained.
     pub held: bool,
 }

@@ -1,6 +1,6 @@
-//! What the checker found wrong: a count for each kind, and the first few of each in words.
+//! What the checker found: a count for each kind, and descriptions of the first few.
 //!
-//! Invariant: memory is bounded by the number of kinds, however broken the server is.
+//! Invariant: memory is bounded by the number of kinds, no matter how broken the server is.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -14,9 +14,9 @@ const SAMPLES_MAX: usize = 5;
 pub enum Kind {
     /// A subscriber's events skipped sequence numbers.
     Gap,
-    /// An event came after one with a higher sequence number.
+    /// An event arrived after one with a higher sequence number.
     Disorder,
-    /// A subscriber got an event twice, or one from before it subscribed.
+    /// A subscriber received an event twice, or one from before it subscribed.
     Duplicate,
     /// Two different events were seen under one sequence number.
     SeqReused,
@@ -30,9 +30,9 @@ pub enum Kind {
     AckMismatch,
     /// A message sent once was acknowledged as a duplicate.
     FalseDuplicate,
-    /// The sender's connection got its own message before the acknowledgement.
+    /// The sender's connection received its own message before the acknowledgement.
     EventBeforeAck,
-    /// A message was delivered although its send had been refused for good.
+    /// A message was delivered although its send had been finally refused.
     RefusedButDelivered,
     /// A message of this run was delivered in a room it was not sent to, or was never sent.
     Phantom,
@@ -42,7 +42,7 @@ pub enum Kind {
     Corrupted,
     /// A committed message never reached a subscriber of its room.
     Undelivered,
-    /// A command got no reply before the run ended.
+    /// A command had no reply when the run ended.
     Unanswered,
     /// A reply to nothing that was asked.
     UnexpectedReply,
@@ -72,11 +72,11 @@ impl Kind {
             Self::AckMismatch => "ack disagrees with what was delivered",
             Self::FalseDuplicate => "first send acknowledged as a duplicate",
             Self::EventBeforeAck => "own message delivered before its ack",
-            Self::RefusedButDelivered => "refused messages delivered all the same",
+            Self::RefusedButDelivered => "refused messages that were delivered",
             Self::Phantom => "messages delivered that were not sent there",
             Self::Leak => "events delivered outside their room",
             Self::Corrupted => "content changed on the way",
-            Self::Undelivered => "stored messages that a subscriber never got",
+            Self::Undelivered => "stored messages that a subscriber never received",
             Self::Unanswered => "commands without a reply",
             Self::UnexpectedReply => "replies to nothing that was asked",
             Self::Protocol => "frames against the protocol",

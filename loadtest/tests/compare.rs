@@ -1,8 +1,8 @@
-//! `loadtest compare` from the outside: servers take turns and have figures, and one that is not installed is named with
-//! the command that installs it.
+//! `loadtest compare` from the outside: servers take turns and have figures, and one that is not installed is named
+//! with the command that installs it.
 //!
-//! The INSERT server is part of the program and PostgreSQL is there (feature `test-db`); the other peers take part where
-//! they are installed.
+//! The INSERT server is part of the program and PostgreSQL is there (feature `test-db`); the other peers take part
+//! where they are installed.
 #![cfg(feature = "test-db")]
 
 use serde_json::Value;
@@ -27,14 +27,14 @@ fn compare(peers: &str, path: Option<&str>, directory: &Path) -> Output {
         .arg("--html")
         .arg(directory.join("compare.html"));
     if let Some(path) = path {
-        // Neither programs of the machine nor what install.sh may have put beside this program.
+        // Neither programs of the machine nor those that install.sh puts next to this program.
         command.env("PATH", path).arg("--peers-dir").arg(directory.join("nothing"));
     }
     command.output().expect("the program runs")
 }
 
 #[test]
-fn installed_servers_take_turns_and_each_has_figures() {
+fn measures_installed_servers_in_turns() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let names: Vec<&str> = PEERS.iter().map(|(name, _)| *name).collect();
     let output = compare(&names.join(","), None, directory.path());
@@ -74,7 +74,7 @@ fn installed_servers_take_turns_and_each_has_figures() {
 }
 
 #[test]
-fn what_is_not_installed_is_named_with_the_command_that_installs_it() {
+fn names_missing_programs_with_their_install_commands() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let output = compare("uws,mosquitto,nats,ejabberd,tungstenite", Some(""), directory.path());
     let stderr = String::from_utf8_lossy(&output.stderr);

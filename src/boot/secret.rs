@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 /// Bytes of a key that the server makes.
 const MADE_BYTES: usize = 48;
 
-/// The keys.
+/// The keys of access tokens, tickets and refresh tokens.
 pub(super) fn keys(config: &Config) -> Result<TokenKeys, BootError> {
     let bad = |e| BootError::Configuration(format!("security.jwt_secret: {e}"));
     if let Some(secret) = &config.security.jwt_secret {
@@ -18,7 +18,7 @@ pub(super) fn keys(config: &Config) -> Result<TokenKeys, BootError> {
     }
     if config.server.environment != Environment::Development {
         return Err(BootError::Configuration(format!(
-            "security.jwt_secret is not set: give at least {SECRET_BYTES_MIN} random bytes, for instance from \
+            "security.jwt_secret is not set: set at least {SECRET_BYTES_MIN} random bytes, for instance from \
              `openssl rand -base64 48`, as CHAT_SERVER__SECURITY__JWT_SECRET"
         )));
     }

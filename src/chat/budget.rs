@@ -21,18 +21,34 @@ impl Rate {
         Self { interval_ns, burst_ns: interval_ns * (per_minute - 1) }
     }
 
+    /// The same rate, of which only one part in `part` of a minute's requests may come at once.
+    #[must_use]
+    pub fn with_burst_part(self, part: u32) -> Self {
+        Self { burst_ns: self.burst_ns / u64::from(part.max(1)), ..self }
+    }
+
     /// Takes one from the budget `tat`.
     ///
     /// # Errors
     /// Milliseconds until one would conform.
     pub fn take(self, tat: &AtomicU64, now_ns: u64) -> Result<(), u64> {
+        self.take_many(tat, now_ns, 1)
+    }
+
+    /// Takes `count` at once, or none. More than may ever come at once count as that many.
+    ///
+    /// # Errors
+    /// Milliseconds until so many would conform.
+    pub fn take_many(self, tat: &AtomicU64, now_ns: u64, count: u32) -> Result<(), u64> {
+        // The first of them is what `take` asks for; the others must fit into the burst behind it.
+        let others_ns = (u64::from(count.max(1)) - 1).saturating_mul(self.interval_ns).min(self.burst_ns);
         let mut current = tat.load(Ordering::Relaxed);
         loop {
-            let ahead = current.saturating_sub(now_ns);
+            let ahead = current.saturating_sub(now_ns) + others_ns;
             if ahead > self.burst_ns {
                 return Err((ahead - self.burst_ns).div_ceil(1_000_000));
             }
-            let next = current.max(now_ns) + self.interval_ns;
+            let next = current.max(now_ns) + self.interval_ns + others_ns;
             match tat.compare_exchange_weak(current, next, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return Ok(()),
                 Err(seen) => current = seen,
@@ -62,6 +78,19 @@ mod tests {
         assert!(rate.take(&tat, start + 1_000_000_000).is_err());
         assert!(!is_replenished(&tat, start + 59_000_000_000));
         assert!(is_replenished(&tat, start + 61_000_000_000));
+    }
+
+    #[test]
+    fn what_costs_more_takes_more() {
+        let rate = Rate::per_minute(1_200).with_burst_part(4);
+        let tat = AtomicU64::new(0);
+        assert_eq!((0..100).filter(|_| rate.take_many(&tat, 1, 10).is_ok()).count(), 30, "300 at once, ten each");
+        assert_eq!(rate.take_many(&tat, 1, 10), Err(463), "20 a second");
+        assert!(rate.take(&tat, 1).is_err());
+        assert_eq!(rate.take_many(&tat, 500_000_001, 10), Ok(()));
+        let full = AtomicU64::new(0);
+        assert_eq!(rate.take_many(&full, 1, 1_000_000), Ok(()), "more than may ever come at once");
+        assert!(rate.take(&full, 1).is_err());
     }
 
     #[test]

@@ -13,8 +13,9 @@ use super::Control;
 use super::health::Check;
 use super::observed::Observed;
 use crate::error::ErrorCode;
-use crate::latency::{Count, LatencyHistogram};
+use crate::latency::{Count, LatencyHistogram, QueueGauge};
 use crate::mesh::counters::{CloseGroup, MessageOutcome, ShardCounters};
+use crate::mesh::read_class::ReadClass;
 use axum::{extract::State, http::header, response::IntoResponse};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike;
@@ -97,7 +98,7 @@ impl Metrics {
 
 pub(super) async fn page(State(control): State<Control>) -> Result<impl IntoResponse, super::problem::Problem> {
     let text = control.metrics().render(&control.health().checks()).map_err(|error| {
-        tracing::error!(%error, "the metrics page could not be made");
+        crate::faults::error_limited!(%error, "the metrics page could not be made");
         super::problem::Problem::internal()
     })?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
@@ -190,6 +191,59 @@ impl Page {
         family(ERRORS.0, ERRORS.1, MetricType::COUNTER, metrics)
     }
 
+    /// Length and age of every queue in front of PostgreSQL.
+    fn queues(&self) -> [MetricFamily; 2] {
+        let queues = &self.observed.storage.queues;
+        let mut found = Vec::new();
+        for (class, gauge) in ReadClass::ALL.iter().zip(&queues.reads) {
+            found.push((class.as_str(), gauge.length(), gauge.oldest()));
+        }
+        let together = |name, gauges: &[&QueueGauge]| {
+            let oldest = gauges.iter().map(|gauge| gauge.oldest()).max().unwrap_or_default();
+            (name, gauges.iter().map(|gauge| gauge.length()).sum(), oldest)
+        };
+        found.push(together("commits", &queues.commits.iter().collect::<Vec<_>>()));
+        let shards = self.observed.shards.iter().map(|counters| &counters.admissions);
+        found.push(together("admissions", &shards.collect::<Vec<_>>()));
+        let gauge = |name, help, value: &dyn Fn(u64, Duration) -> f64| {
+            let metrics = found
+                .iter()
+                .map(|(queue, length, oldest)| sample(&[("queue", queue)], MetricType::GAUGE, value(*length, *oldest)));
+            family(name, help, MetricType::GAUGE, metrics.collect())
+        };
+        [
+            gauge("chat_server_queue_length", "Requests that wait for PostgreSQL, by queue.", &|length, _| {
+                length as f64
+            }),
+            gauge(
+                "chat_server_queue_oldest_seconds",
+                "How long the oldest request of a queue has waited; 0 when the queue is empty.",
+                &|_, oldest| oldest.as_secs_f64(),
+            ),
+        ]
+    }
+
+    /// How far the search index is behind.
+    fn search(&self) -> [MetricFamily; 2] {
+        let search = &self.observed.storage.search;
+        let lag = sample(&[], MetricType::GAUGE, search.behind.oldest().as_secs_f64());
+        let passed_over = sample(&[], MetricType::COUNTER, search.passed_over.get() as f64);
+        [
+            family(
+                "chat_server_search_lag_seconds",
+                "How long the oldest message that a search does not find yet has waited; 0 when all are indexed.",
+                MetricType::GAUGE,
+                vec![lag],
+            ),
+            family(
+                "chat_server_search_passed_over_total",
+                "Messages that could not be indexed, so that no search finds them.",
+                MetricType::COUNTER,
+                vec![passed_over],
+            ),
+        ]
+    }
+
     fn silences(&self) -> MetricFamily {
         let ages = self.observed.silences().enumerate();
         let metrics =
@@ -240,6 +294,8 @@ impl Collector for Page {
             |counters, format| counters.encodings[format].get(),
         ));
         families.extend(histograms::families(&self.observed.shards, &self.observed.storage));
+        families.extend(self.queues());
+        families.extend(self.search());
         families.push(self.silences());
         let started =
             SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().saturating_sub(self.observed.started.elapsed());
@@ -348,7 +404,8 @@ mod tests {
 
     fn page() -> String {
         let shards: Vec<_> = (0..2).map(|_| Arc::new(ShardCounters::new(&["ping", "send_message"]))).collect();
-        let observed = Observed { shards: shards.clone(), storage: Arc::default(), started: Instant::now() };
+        let storage: Arc<crate::latency::StorageLatencies> = Arc::default();
+        let observed = Observed { shards: shards.clone(), storage: Arc::clone(&storage), started: Instant::now() };
         let metrics = Metrics::new(observed).unwrap();
         shards[0].connection_opened();
         shards[1].connection_opened();
@@ -358,6 +415,8 @@ mod tests {
         shards[1].error(ErrorCode::RateLimited);
         shards[0].command_done(1, Duration::from_micros(300));
         shards[1].command_done(1, Duration::from_secs(9));
+        storage.queues.reads[ReadClass::Search as usize].set(7, Duration::from_secs(3));
+        storage.queues.commits[1].set(2, Duration::ZERO);
         metrics.auth_attempt("login", "failure");
         metrics.http_done("GET /users/{id}", Duration::from_millis(3), Some("not_found"));
         let check = |name, ok| Check { name, ok, reason: None };
@@ -398,6 +457,10 @@ mod tests {
             (r#"chat_server_messages_total{outcome="refused",shard="1"}"#, 0.0),
             (r#"chat_server_errors_total{code="rate_limited",transport="websocket"}"#, 2.0),
             (r#"chat_server_errors_total{code="not_found",transport="http"}"#, 1.0),
+            (r#"chat_server_queue_length{queue="reads_search"}"#, 7.0),
+            (r#"chat_server_queue_length{queue="commits"}"#, 2.0),
+            (r#"chat_server_queue_length{queue="admissions"}"#, 0.0),
+            (r#"chat_server_queue_oldest_seconds{queue="reads_page"}"#, 0.0),
             (r#"chat_server_healthy{check="storage"}"#, 1.0),
             (r#"chat_server_healthy{check="shards"}"#, 0.0),
             (r#"chat_server_auth_attempts_total{kind="login",result="failure"}"#, 1.0),
@@ -410,6 +473,7 @@ mod tests {
             assert!(found.is_some_and(|found| (found - value).abs() < 1e-6), "{series}: {found:?}");
         }
         assert!(values["process_resident_memory_bytes"] > 1e6);
+        assert!(values[r#"chat_server_queue_oldest_seconds{queue="reads_search"}"#] >= 2.9);
         assert!(values["process_open_fds"] > 2.0);
         assert!(values["process_max_fds"] >= values["process_open_fds"]);
         assert!(values["process_start_time_seconds"] > 1.7e9);

@@ -1,15 +1,15 @@
 //! `GET /`: the web client, `web/` of the repository, compiled in.
 //!
 //! Invariants:
-//! - a page can load only what stands in [`FILES`]: plain ES modules, no build step, nothing from elsewhere, nothing
-//!   inline. What users write therefore cannot become a script even where a view had a fault. The one exception is
-//!   people's pictures, whose addresses they give themselves: by https, and without saying from which page;
+//! - a page can load only the files in [`FILES`]: plain ES modules without a build step, nothing from other servers, nothing
+//!   inline. So a text of a user cannot become a script, even if a view has a fault. The exception is avatars, whose URLs
+//!   users choose: by https, and without a referrer;
 //! - `connect-src 'self'` covers the WebSocket of the page's own origin too (CSP 3, "match schemes"; every browser since
 //!   Safari 15.4).
 //!
-//! `GET /` with `Upgrade: websocket` never comes here: a shard has taken it. Deliberately absent: a cache of the browser's
-//! (a client of another version than its server is worse than a few kilobytes), and routes of the client's (it keeps its
-//! place behind `#`).
+//! `GET /` with `Upgrade: websocket` never arrives here, because a shard answers it. Deliberately absent: caching by the
+//! browser (a client of another version than its server is worse than a few kilobytes), and routes of the client (it keeps
+//! its state behind `#`).
 
 use super::Control;
 use super::problem::Problem;
@@ -84,7 +84,7 @@ const FILES: &[File] = files![
     "view-signin.js" JS,
 ];
 
-/// The page and its parts.
+/// The routes of the page and its files.
 pub(super) fn router() -> Router<Control> {
     Router::new()
         .route("/", get(|| async { serve("index.html") }))

@@ -13,7 +13,7 @@
 //! Counters never go down and wrap at 2^64, that is never. Nothing here allocates after construction.
 
 use crate::error::ErrorCode;
-use crate::latency::{Count, LatencyHistogram, StageLatencies};
+use crate::latency::{Count, LatencyHistogram, QueueGauge, StageLatencies};
 use std::time::Duration;
 
 /// What became of a message that was sent.
@@ -133,6 +133,8 @@ pub struct ShardCounters {
     pub encodings: [Count; 2],
     /// Where the time goes.
     pub stages: StageLatencies,
+    /// Sockets with a valid token that wait for room among the reads.
+    pub admissions: QueueGauge,
     /// Bytes read from sockets.
     pub bytes_in: Count,
     /// Bytes written to sockets.
@@ -157,6 +159,7 @@ impl ShardCounters {
             events_published: Count::default(),
             encodings: Default::default(),
             stages: StageLatencies::default(),
+            admissions: QueueGauge::default(),
             bytes_in: Count::default(),
             bytes_out: Count::default(),
             connections_closed: Default::default(),

@@ -417,6 +417,10 @@ pub enum Query {
 pub struct ReadResult {
     /// Who waits.
     pub token: Token,
+    /// Whose eyes it was made with.
+    pub user: UserId,
+    /// A command asked for it.
+    pub commanded: bool,
     /// The answer.
     pub answer: Answer,
 }
@@ -454,14 +458,17 @@ pub struct Admission {
     pub ticket: Option<(String, i64)>,
 }
 
+/// A user's budgets of messages, of other changes and of reads: theoretical arrival times, see `chat::budget`.
+pub type Budgets = [AtomicU64; 3];
+
 /// An admitted socket on its way home.
 pub struct Settlement {
     /// As it was admitted.
     pub admission: Admission,
     /// Who and which conversations.
     pub opened: OpenedSession,
-    /// The user's message budget, shared by its connections: theoretical arrival time, see `chat::budget`.
-    pub budgets: Arc<[AtomicU64; 2]>,
+    /// The user's budgets, shared by its connections.
+    pub budgets: Arc<Budgets>,
     /// The user has too many connections: to be told so and closed with 4004.
     pub too_many: bool,
 }

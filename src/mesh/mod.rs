@@ -16,4 +16,5 @@ pub mod doorbell;
 pub mod frame;
 pub mod lane;
 pub mod placement;
+pub mod read_class;
 pub mod record;

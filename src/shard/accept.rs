@@ -1,10 +1,14 @@
 //! From an accepted socket to a decision: WebSocket, control plane, or a refusal before anything was spent on it.
 //!
 //! The head is received once at a time, so that no operation is in the kernel when the socket is given away.
+//!
+//! A full server still answers health checks: a few heads beyond `limits.max_connections` are read, and every other
+//! request among them is refused.
 
 use super::Shard;
 use super::session::{Client, Head};
 use crate::ids::{ConnId, ConversationId};
+use crate::limits::{HEALTH_HEAD_TIMEOUT_MS, HEALTH_HEADS_MAX, REFUSALS_PER_SHARD_MAX};
 use crate::mesh::frame::{Admission, Handshake, HttpHandover, Request};
 use crate::net::Chunk;
 use crate::wire::SUBPROTOCOLS;
@@ -32,6 +36,11 @@ const TOO_LARGE: Answer = answer(
     "the request head is larger than 8 KiB or has more than 64 fields",
 );
 const MALFORMED: Answer = answer("400 Bad Request", "bad_request", "this is not an HTTP/1.1 request");
+const NO_HOST: Answer = answer(
+    "400 Bad Request",
+    "bad_request",
+    "An HTTP/1.1 request must have one Host header, with a host name and an optional port.",
+);
 const FORBIDDEN_ORIGIN: Answer =
     answer("403 Forbidden", "forbidden", "pages of this origin may not connect; add it to security.allowed_origins");
 const NO_TOKEN: Answer = answer(
@@ -59,16 +68,17 @@ const NO_STORE: Answer = Answer {
 
 impl Shard {
     pub(super) fn accepted(&mut self, conn: ConnId) {
-        *self.client(conn) = Client::Head(Head::boxed(conn, false));
-        if self.settings.connections.load(Ordering::Relaxed) >= self.settings.limits.max_connections {
+        let max = self.settings.limits.max_connections;
+        let open = self.settings.connections.fetch_add(1, Ordering::Relaxed);
+        let mut head = Head::boxed(conn);
+        head.beyond_max = open >= max;
+        let timeout_ms = self.settings.head_timeout_ms;
+        let timeout_ms = if head.beyond_max { timeout_ms.min(HEALTH_HEAD_TIMEOUT_MS) } else { timeout_ms };
+        *self.client(conn) = Client::Head(head);
+        if open >= max + HEALTH_HEADS_MAX {
             return self.refuse_head(conn, &NO_ROOM);
         }
-        self.count_connections(1);
-        if let Client::Head(head) = self.client(conn) {
-            head.counted = true;
-        }
-        let deadline = self.now_ms + self.settings.head_timeout_ms;
-        self.wheel.schedule(conn, deadline);
+        self.wheel.schedule(conn, self.now_ms + timeout_ms);
         self.sockets.receive_once(conn);
     }
 
@@ -83,10 +93,8 @@ impl Shard {
             HeadProgress::Incomplete => self.sockets.receive_once(conn),
             HeadProgress::TooLarge => self.refuse_head(conn, &TOO_LARGE),
             HeadProgress::Complete(end) => {
-                let Client::Head(head) = std::mem::take(self.client(conn)) else { return };
-                let counted = head.counted;
-                *self.client(conn) = Client::Head(Head::boxed(conn, counted));
-                self.route(conn, head.received, end);
+                let received = std::mem::take(&mut head.received);
+                self.route(conn, received, end);
             }
         }
     }
@@ -97,15 +105,20 @@ impl Shard {
             Ok(head) => head,
             Err(HeadError::TooManyHeaders) => return self.refuse_head(conn, &TOO_LARGE),
             Err(HeadError::Malformed) => return self.refuse_head(conn, &MALFORMED),
+            Err(HeadError::Host) => return self.refuse_head(conn, &NO_HOST),
         };
         let is_websocket = head.wants_websocket() && matches!(head.path(), "/ws" | "/");
+        let beyond_max = matches!(self.client(conn), Client::Head(head) if head.beyond_max);
+        if beyond_max && (is_websocket || !is_health_check(head.path())) {
+            return self.refuse_head(conn, &NO_ROOM);
+        }
         if !is_websocket {
             return self.hand_to_control(conn, received);
         }
         match self.judge_upgrade(&head, &received[end..]) {
             Ok(judged) => {
                 let Some(socket) = self.sockets.detach(conn) else { return self.sockets.abort(conn) };
-                self.uncount_and_forget(conn);
+                *self.client(conn) = Client::Vacant; // still counted: by its session, or by its refusal
                 let admission = Admission {
                     socket,
                     handshake: judged.handshake,
@@ -125,7 +138,7 @@ impl Shard {
 
     fn judge_upgrade(&self, head: &RequestHead<'_>, rest: &[u8]) -> Result<Judged, &'static Answer> {
         if let Some(origin) = head.single("origin")
-            && !self.origin_allowed(origin, head.single("host"))
+            && !self.origin_allowed(origin, head.authority)
         {
             return Err(&FORBIDDEN_ORIGIN);
         }
@@ -180,23 +193,17 @@ impl Shard {
 
     fn hand_to_control(&mut self, conn: ConnId, received: Vec<u8>) {
         let Some(socket) = self.sockets.detach(conn) else { return self.sockets.abort(conn) };
-        self.uncount_and_forget(conn);
+        *self.client(conn) = Client::Vacant;
         match self.mesh.http.try_push(HttpHandover { socket, received }) {
-            Ok(()) => self.mesh.control_bell.ring(),
+            Ok(()) => {
+                self.count_connections(-1); // the control plane counts its own
+                self.mesh.control_bell.ring();
+            }
             Err(back) => self.answer_503(back.socket),
         }
     }
 
-    /// The socket left this shard: it is counted again by whoever keeps it.
-    fn uncount_and_forget(&mut self, conn: ConnId) {
-        if let Client::Head(head) = std::mem::take(self.client(conn))
-            && head.counted
-        {
-            self.count_connections(-1);
-        }
-    }
-
-    /// Tells a socket that belongs to nobody any more that there is no room.
+    /// Refuses a socket that no slot owns, for want of room. It must still be counted.
     pub(super) fn answer_503(&mut self, socket: std::os::fd::OwnedFd) {
         self.answer_unowned(socket, &NO_ROOM);
     }
@@ -208,11 +215,22 @@ impl Shard {
 
     fn answer_unowned(&mut self, socket: std::os::fd::OwnedFd, answer: &Answer) {
         let conn = self.sockets.adopt(socket);
-        *self.client(conn) = Client::Head(Head::boxed(conn, false));
+        *self.client(conn) = Client::Head(Head::boxed(conn));
         self.refuse_head(conn, answer);
     }
 
+    /// Answers and closes. A connection beyond the maximum is no longer counted from here on; only a few of those may wait
+    /// for their client's end, so that a flood of refusals cannot take the descriptors of health checks.
     fn refuse_head(&mut self, conn: ConnId, answer: &Answer) {
+        let beyond_max = matches!(self.client(conn), Client::Head(head) if head.beyond_max);
+        if beyond_max {
+            self.count_connections(-1);
+            self.refusals += 1;
+        }
+        *self.client(conn) = Client::Ending { counted: !beyond_max };
+        if self.refusals > REFUSALS_PER_SHARD_MAX {
+            return self.sockets.abort(conn);
+        }
         let body = format!(
             "{{\"type\":\"about:blank\",\"title\":\"{}\",\"status\":{},\"detail\":\"{}\",\"code\":\"{}\"}}",
             answer.status.get(4..).unwrap_or_default(),
@@ -226,8 +244,6 @@ impl Shard {
             write!(response, "Content-Type: application/problem+json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         self.sockets.send(conn, Chunk::new(response));
         self.sockets.finish(conn);
-        let counted = matches!(self.client(conn), Client::Head(head) if head.counted);
-        *self.client(conn) = Client::Ending { counted };
         self.linger(conn);
     }
 }
@@ -243,6 +259,11 @@ const UPGRADE_MALFORMED: Answer = answer(
     "bad_request",
     "this is not a valid WebSocket handshake (RFC 6455 section 4.1): GET, HTTP/1.1 and one Sec-WebSocket-Key are needed",
 );
+
+/// Paths that are answered even when the server is full.
+fn is_health_check(path: &str) -> bool {
+    matches!(path, "/health" | "/health/live" | "/health/ready")
+}
 
 /// `localhost`, `127.0.0.1` or `[::1]`, with or without a port.
 fn is_loopback(authority: &str) -> bool {

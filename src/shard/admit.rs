@@ -13,7 +13,7 @@ use crate::chat::subscribers::{Phase, Subscriber};
 use crate::error::ErrorCode;
 use crate::ids::UserId;
 use crate::limits::READS_IN_FLIGHT_PER_SHARD;
-use crate::mesh::frame::{Admission, Answer, Query, Request, Settlement};
+use crate::mesh::frame::{Admission, Answer, Budgets, Query, Request, Settlement};
 use crate::mesh::record::{ConversationHead, OpenedSession, Profile, rfc3339};
 use crate::net::Chunk;
 use crate::wire::Format;
@@ -21,7 +21,6 @@ use crate::wire::ws::close::CloseCode;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 /// Sockets that may wait for their look-up, per shard; beyond, they are answered 503.
 const ADMISSIONS_WAITING_MAX: usize = 32_768;
@@ -30,7 +29,7 @@ const ADMISSIONS_WAITING_MAX: usize = 32_768;
 #[derive(Default)]
 pub(super) struct Entry {
     pub(super) connections: usize,
-    budgets: Arc<[AtomicU64; 2]>,
+    budgets: Arc<Budgets>,
     pub(super) presence: Presence,
 }
 
@@ -46,7 +45,7 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    pub(super) fn budgets(&mut self, user: UserId) -> Arc<[AtomicU64; 2]> {
+    pub(super) fn budgets(&mut self, user: UserId) -> Arc<Budgets> {
         Arc::clone(&self.entry(user).budgets)
     }
 
@@ -93,7 +92,7 @@ impl Shard {
         };
         if let Err(Pending::Admission(admission)) = self.read(user, query, Pending::Admission(admission)) {
             if self.admissions_waiting.len() < ADMISSIONS_WAITING_MAX {
-                self.admissions_waiting.push_back(admission);
+                self.admissions_waiting.push_back((self.now, admission));
             } else {
                 self.answer_503(admission.socket);
             }
@@ -103,7 +102,7 @@ impl Shard {
     /// Sockets of a storm of clients that had no room among the reads.
     pub(super) fn serve_waiting_admissions(&mut self) {
         while self.reads_in_flight < READS_IN_FLIGHT_PER_SHARD {
-            let Some(admission) = self.admissions_waiting.pop_front() else { return };
+            let Some((_, admission)) = self.admissions_waiting.pop_front() else { return };
             self.admit(admission);
         }
     }
@@ -141,7 +140,6 @@ impl Shard {
         let Settlement { admission, opened, budgets, too_many } = settlement;
         let handshake = admission.handshake;
         let conn = self.sockets.adopt(admission.socket);
-        self.count_connections(1);
         self.counters.connection_opened();
         self.sockets.set_nodelay(conn);
         let format = Format::ALL[usize::from(handshake.format.min(1))];

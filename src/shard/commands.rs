@@ -7,7 +7,7 @@ use super::session::Client;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, MAX_SAFE_INTEGER, Seq, UserId};
 use crate::latency::Stage;
-use crate::limits::{READ_DEADLINE_MS, READS_IN_FLIGHT_PER_SHARD, TYPING_INTERVAL_MS};
+use crate::limits::{READ_DEADLINE_MS, TYPING_INTERVAL_MS};
 use crate::mesh::frame::{Answer, Query, ReadRequest, Request, Token};
 use crate::mesh::record::rfc3339;
 use crate::wire::command::lookups::LOOKUPS;
@@ -102,8 +102,11 @@ impl Shard {
             return self.refuse(asked, &needs_a_socket(), true);
         }
         let query = Query::Heads(wanted.iter().map(|(conversation, _)| *conversation).collect());
+        if let Err(refusal) = self.may_read(&asked, user, &query) {
+            return self.refuse_later(asked, refusal);
+        }
         if let Err(Pending::Subscribe(asked, _)) = self.read(user, query, Pending::Subscribe(asked, wanted)) {
-            self.refuse(asked, &Refusal::overloaded("reads"), true);
+            self.refuse_later(asked, Refusal::overloaded("reads"));
         }
     }
 
@@ -135,7 +138,7 @@ impl Shard {
                 if let Err(Pending::Typing(asked, ..)) =
                     self.read(user, query, Pending::Typing(asked, conversation, user))
                 {
-                    self.refuse(asked, &Refusal::overloaded("reads"), true);
+                    self.refuse_later(asked, Refusal::overloaded("reads"));
                 }
             }
         }
@@ -150,16 +153,20 @@ impl Shard {
     }
 
     fn read_for(&mut self, asked: Asked, user: UserId, query: Query) {
+        if let Err(refusal) = self.may_read(&asked, user, &query) {
+            return self.refuse_later(asked, refusal);
+        }
         if let Err(Pending::Command(asked)) = self.read(user, query, Pending::Command(asked)) {
-            self.refuse(asked, &Refusal::overloaded("reads"), true);
+            self.refuse_later(asked, Refusal::overloaded("reads"));
         }
     }
 
     /// Sends a read to the I/O shard, with a place for its result reserved; gives `pending` back when there is none.
     pub(super) fn read(&mut self, user: UserId, query: Query, pending: Pending) -> Result<(), Pending> {
-        if self.reads_in_flight >= READS_IN_FLIGHT_PER_SHARD {
+        if !self.has_room_for(user, &query) {
             return Err(pending);
         }
+        let commanded = query.is_commanded();
         let token = self.pending.insert(pending);
         let deadline = self.now + Duration::from_millis(READ_DEADLINE_MS);
         let request = Box::new(ReadRequest { token, user, deadline, query });
@@ -170,6 +177,9 @@ impl Shard {
             };
         }
         self.reads_in_flight += 1;
+        if commanded {
+            *self.reads_by_user.entry(user).or_default() += 1;
+        }
         self.ring_storage = true;
         Ok(())
     }
@@ -197,7 +207,7 @@ impl Shard {
             },
             Some(Pending::Admission(admission)) => self.admission_answered(*admission, answer),
             Some(Pending::Replay(conn, conversation)) => self.log_answered(conn, conversation, answer),
-            None => tracing::error!("an answer came for a request that was answered already"),
+            None => crate::faults::error_limited!("an answer came for a request that was answered already"),
         }
     }
 
@@ -209,6 +219,9 @@ impl Shard {
             }
             Answer::Data(data) => self.acknowledge(asked, &*data),
             Answer::Page(page) => self.acknowledge(asked, &*page),
+            Answer::Refused(refusal) if matches!(refusal.code, ErrorCode::RateLimited | ErrorCode::Overloaded) => {
+                self.refuse_later(asked, *refusal);
+            }
             Answer::Refused(refusal) => self.refuse(asked, &refusal, true),
             Answer::Log(_) | Answer::Heads(_) | Answer::Session(_) | Answer::Located(_) | Answer::Presence(_) => {
                 let words = "the server answered a command with something else; this is a fault of its own";

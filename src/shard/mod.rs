@@ -22,6 +22,7 @@ mod owner;
 mod pending;
 mod presence;
 mod pump;
+mod reads;
 mod send;
 mod session;
 mod subscriptions;
@@ -118,15 +119,21 @@ pub struct Shard {
     presence_due_ms: u64,
     /// Connections here that hear of a user's presence.
     watched: HashMap<UserId, Vec<ConnId>>,
+    /// Refused connections beyond the maximum that wait for their client's end.
+    refusals: usize,
     /// Departures that their user's shard had no room for.
     departures: VecDeque<UserId>,
     /// As the conversations' owner.
     published: PublishedIndex,
     pending: PendingTable,
     /// Sockets that had no room among the reads.
-    admissions_waiting: VecDeque<Box<Admission>>,
+    admissions_waiting: VecDeque<(Instant, Box<Admission>)>,
     commits_in_flight: usize,
     reads_in_flight: usize,
+    /// Of these, what commands ask for, by user.
+    reads_by_user: HashMap<UserId, usize>,
+    /// Refusals that are sent a little later, oldest first.
+    late_refusals: VecDeque<reads::LateRefusal>,
     /// Connections that wait for room among the reads.
     replays_waiting: VecDeque<ConnId>,
     /// Connections whose replay failed; tried again at the next tick.
@@ -138,6 +145,8 @@ pub struct Shard {
     message_rate: Rate,
     /// Everything else that a user changes or asks of others.
     change_rate: Rate,
+    /// What a user asks to see.
+    read_rate: Rate,
     json: JsonReader,
     inflater: Inflater,
     deflater: Deflater,
@@ -187,18 +196,22 @@ impl Shard {
             presence_doubts: BTreeMap::new(),
             presence_due_ms: 0,
             watched: HashMap::new(),
+            refusals: 0,
             departures: VecDeque::new(),
             published: PublishedIndex::default(),
             pending: PendingTable::new(id),
             admissions_waiting: VecDeque::new(),
             commits_in_flight: 0,
             reads_in_flight: 0,
+            reads_by_user: HashMap::new(),
+            late_refusals: VecDeque::new(),
             replays_waiting: VecDeque::new(),
             replays_failed: Vec::new(),
             recent_changes: VecDeque::new(),
             revoked: HashMap::new(),
             message_rate,
             change_rate,
+            read_rate: reads::rate(&settings.limits),
             json: JsonReader::default(),
             inflater: Inflater::default(),
             deflater: Deflater::default(),
@@ -255,7 +268,7 @@ impl Shard {
         match event::encode(session.format, kind, id, data) {
             // Replies are for one reader: compressing them would cost this core more than it saves the wire.
             Ok(frame) => self.send_frame(conn, frame),
-            Err(words) => tracing::error!("cannot serialise {kind}: {words}"),
+            Err(words) => crate::faults::error_limited!("cannot serialise {kind}: {words}"),
         }
     }
 

@@ -177,7 +177,8 @@ impl Shard {
             event::encode(format, kind, None, data).map(Arc::from)
         });
         let [Ok(json), Ok(msgpack)] = frames else {
-            return tracing::error!("cannot serialise {kind}"); // its readers find it when they look
+            crate::faults::error_limited!("cannot serialise {kind}");
+            return; // its readers find it when they look
         };
         self.counters.events_published.add(1);
         let notice = Arc::new(EncodedNotice { users, except, frames: [json, msgpack] });
@@ -268,7 +269,7 @@ impl Shard {
             match event::encode(format, &kind, None, data) {
                 Ok(frame) => Some(Arc::from(frame)),
                 Err(words) => {
-                    tracing::error!("cannot serialise {kind}: {words}");
+                    crate::faults::error_limited!("cannot serialise {kind}: {words}");
                     None // its readers see a gap and read the log
                 }
             }

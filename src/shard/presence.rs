@@ -302,7 +302,7 @@ impl Shard {
             if session.conn == conn && self.sockets.queued_bytes(conn) < self.settings.limits.max_outbound_queue_bytes {
                 match event::encode(session.format, "presence", None, &**shown) {
                     Ok(frame) => self.send_frame(conn, frame),
-                    Err(words) => tracing::error!("cannot serialise presence: {words}"),
+                    Err(words) => crate::faults::error_limited!("cannot serialise presence: {words}"),
                 }
             }
         }

@@ -100,7 +100,7 @@ impl Shard {
             SocketEvent::PeerFinished(conn) => self.linger(conn),
             SocketEvent::Ended(conn) => self.ended(conn),
             SocketEvent::Tick => self.on_tick(),
-            SocketEvent::AcceptPaused(code) => tracing::warn!(
+            SocketEvent::AcceptPaused(code) => crate::faults::warn_limited!(
                 "no new connections for a moment: {}; raise the limit on open files (ulimit -n) or lower \
                  limits.max_connections",
                 io::Error::from_raw_os_error(code)
@@ -136,7 +136,7 @@ impl Shard {
         }
         for _ in 0..ITEMS_PER_TURN {
             let Some(result) = self.mesh.storage(self.id).results.pop() else { break };
-            self.reads_in_flight -= 1;
+            self.read_answered(result.user, result.commanded);
             self.on_answer(result.token, result.answer);
         }
     }
@@ -174,8 +174,7 @@ impl Shard {
             return;
         }
         if self.mesh.deliveries(self.id, to).try_push(delivery).is_err() {
-            tracing::error!("a delivery lane was full although it had room: this is a fault of the server's, stopping");
-            std::process::abort();
+            crate::faults::stop_process("a delivery lane was full although it had room");
         }
         self.counters.deliveries_cross_core.add(1);
         self.ring_shards |= 1 << to.0;

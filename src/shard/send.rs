@@ -2,11 +2,11 @@
 
 use super::Shard;
 use super::pending::{Asked, Origin, Pending};
-use crate::chat::filter;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, MessageId, UserId};
 use crate::limits::{CHANGES_PER_MESSAGE, COMMIT_DEADLINE_MS, Feature};
 use crate::mesh::frame::{Announcement, Answer, Change, Mutation, Query, Request};
+use crate::text::{self, Shape};
 use crate::wire::command::changes::CHANGES;
 use crate::wire::command::{Arguments, Place};
 use serde_json::Value;
@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 
 /// Which of a user's budgets; its place among them.
 #[derive(Clone, Copy)]
-enum Budget {
+pub(super) enum Budget {
     Messages = 0,
     Changes = 1,
+    Reads = 2,
 }
 
 /// A message on its way, as its sender gave it.
@@ -69,7 +70,7 @@ impl Shard {
         };
         let pending = Pending::Change(asked, user, row, arguments);
         if let Err(Pending::Change(asked, ..)) = self.read(user, query, pending) {
-            self.refuse(asked, &Refusal::overloaded("reads"), true);
+            self.refuse_later(asked, Refusal::overloaded("reads"));
         }
     }
 
@@ -138,15 +139,19 @@ impl Shard {
     }
 
     fn may_send(&mut self, asked: &Asked, user: UserId, content: &str) -> Result<(), Refusal> {
-        self.take_budget(asked, user, Budget::Messages)?;
-        if self.settings.content_filtering { filter::check(content) } else { Ok(()) }
+        self.take_budget(asked, user, Budget::Messages, 1)?;
+        if !self.settings.content_filtering {
+            return Ok(());
+        }
+        text::check(content, Shape::Lines)
+            .map_err(|fault| Refusal::new(ErrorCode::ContentRejected, format!("data.content: {fault}")))
     }
 
     pub(super) fn may_change(&mut self, asked: &Asked, user: UserId) -> Result<(), Refusal> {
-        self.take_budget(asked, user, Budget::Changes)
+        self.take_budget(asked, user, Budget::Changes, 1)
     }
 
-    fn take_budget(&mut self, asked: &Asked, user: UserId, which: Budget) -> Result<(), Refusal> {
+    pub(super) fn take_budget(&mut self, asked: &Asked, user: UserId, which: Budget, cost: u32) -> Result<(), Refusal> {
         let budgets = match &asked.origin {
             Origin::Connection(conn) => self.session(*conn).map(|session| Arc::clone(&session.budgets)),
             // HTTP commands come to the user's shard, which keeps the budgets.
@@ -158,9 +163,13 @@ impl Shard {
                 let most = self.settings.limits.max_messages_per_minute.saturating_mul(CHANGES_PER_MESSAGE);
                 (self.change_rate, "changes other than messages", most)
             }
+            Budget::Reads => {
+                let most = super::reads::per_minute(&self.settings.limits);
+                (self.read_rate, "reads (a search counts as ten)", most)
+            }
         };
         let now_ns = self.now_ns();
-        match budgets.map(|budgets| rate.take(&budgets[which as usize], now_ns)) {
+        match budgets.map(|budgets| rate.take_many(&budgets[which as usize], now_ns, cost)) {
             Some(Err(wait_ms)) => {
                 let words = format!("at most {most} {what} a minute are allowed; wait and send it again");
                 Err(Refusal::new(ErrorCode::RateLimited, words).retry_after(wait_ms))

@@ -4,6 +4,8 @@ use super::Shard;
 use crate::error::Refusal;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
 use crate::latency::Stage;
+use crate::limits::SLOW_CONSUMER_LINGER_MS;
+use crate::mesh::frame::Budgets;
 use crate::wire::Format;
 use crate::wire::command;
 use crate::wire::ws::close::CloseCode;
@@ -12,7 +14,6 @@ use crate::wire::ws::head::HeadScanner;
 use crate::wire::ws::peer::{Ending, Peer, PeerEvent};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 /// A peer gets this long to close its half of the connection after we closed ours.
@@ -23,13 +24,13 @@ pub(super) struct Head {
     pub(super) conn: ConnId,
     pub(super) received: Vec<u8>,
     pub(super) scanner: HeadScanner,
-    /// It is part of the count of connections.
-    pub(super) counted: bool,
+    /// It came when the server was full; it may only ask for health.
+    pub(super) beyond_max: bool,
 }
 
 impl Head {
-    pub(super) fn boxed(conn: ConnId, counted: bool) -> Box<Self> {
-        Box::new(Self { conn, received: Vec::new(), scanner: HeadScanner::default(), counted })
+    pub(super) fn boxed(conn: ConnId) -> Box<Self> {
+        Box::new(Self { conn, received: Vec::new(), scanner: HeadScanner::default(), beyond_max: false })
     }
 }
 
@@ -95,7 +96,7 @@ pub(super) struct Session {
     /// Since when its queue is too full for events.
     pub(super) lagging_since_ms: Option<u64>,
     pub(super) typed: Option<(ConversationId, u64)>,
-    pub(super) budgets: Arc<[AtomicU64; 2]>,
+    pub(super) budgets: Arc<Budgets>,
     pub(super) subscriptions: Vec<ConversationId>,
     /// Conversations whose log is to be read for it.
     pub(super) replays: VecDeque<ConversationId>,
@@ -259,7 +260,9 @@ impl Shard {
         self.send_frame(conn, frame);
         self.leave(conn);
         self.sockets.finish(conn);
-        self.linger(conn);
+        // The close frame waits behind what the kernel holds, so a client that reads late needs time to get there.
+        let reads_late = matches!(code, CloseCode::TooSlow | CloseCode::HeartbeatTimeout);
+        self.linger_for(conn, if reads_late { SLOW_CONSUMER_LINGER_MS } else { LINGER_MS });
     }
 
     /// Takes the session out of everything that could send to it.
@@ -283,10 +286,14 @@ impl Shard {
 
     /// Gives the peer a moment to close its half.
     pub(super) fn linger(&mut self, conn: ConnId) {
+        self.linger_for(conn, LINGER_MS);
+    }
+
+    fn linger_for(&mut self, conn: ConnId, linger_ms: u64) {
         if matches!(self.client(conn), Client::Open(_)) {
             self.leave(conn);
         }
-        let at = self.now_ms + LINGER_MS;
+        let at = self.now_ms + linger_ms;
         self.wheel.schedule(conn, at);
     }
 
@@ -295,13 +302,10 @@ impl Shard {
         if matches!(self.client(conn), Client::Open(_)) {
             self.leave(conn);
         }
-        let counted = match std::mem::take(self.client(conn)) {
-            Client::Ending { counted } => counted,
-            Client::Head(head) => head.counted,
-            Client::Vacant | Client::Open(_) => false,
-        };
-        if counted {
-            self.count_connections(-1);
+        match std::mem::take(self.client(conn)) {
+            Client::Ending { counted: true } | Client::Head(_) => self.count_connections(-1),
+            Client::Ending { counted: false } => self.refusals -= 1,
+            Client::Vacant | Client::Open(_) => {}
         }
     }
 

@@ -34,6 +34,8 @@ impl Shard {
                 Client::Open(_) | Client::Head(_) | Client::Vacant => {}
             }
         }
+        self.send_late_refusals();
+        self.show_admissions();
         if self.now_ms >= self.presence_due_ms {
             self.presence_due_ms = self.now_ms + PRESENCE_MS;
             self.settle_presence_doubts();

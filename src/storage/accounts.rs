@@ -3,8 +3,8 @@
 //! Invariants:
 //! - what belongs together is one transaction: there is never a user without credentials, nor a refresh token that was
 //!   spent without its successor existing. Otherwise a crash at the wrong moment would lock a person out;
-//! - a refresh token is rotated under its row lock: of two concurrent uses one wins, and the other counts as reuse,
-//!   which revokes the whole session. That is how a stolen token comes to light (RFC 9700 §4.14.2);
+//! - a refresh token is rotated under its row lock: of two concurrent uses one wins. The other gets the same successor for a
+//!   moment; after that it counts as reuse, which revokes the whole session (`auth::refresh` says why);
 //! - opening a session and changing the password exclude each other on the credentials row: a session opened with
 //!   the old password cannot slip past the revocation that the change makes;
 //! - an error says truthfully whether something was changed. "Nothing was changed" is only said when COMMIT (or a
@@ -19,14 +19,19 @@ mod outcome;
 
 use super::sql::accounts as sql;
 use crate::error::Refusal;
+use crate::faults::warn_limited;
 use crate::ids::{SessionId, UserId};
 use deadpool_postgres::{Object, Pool};
 use outcome::settle;
+use std::ops::Deref;
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::{error::Elapsed, timeout};
 use tokio_postgres::{Error, Row};
 
+/// Rows that one statement of a sweep of outcomes removes, and statements of one sweep.
+const OUTCOMES_PER_BATCH: i64 = 5_000;
+const OUTCOME_BATCHES_MAX: usize = 40;
 /// Longest wait for a connection, and again for the statements of one call.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most users that a search returns.
@@ -97,11 +102,28 @@ pub struct Login {
     pub password_hash: String,
 }
 
+/// A refresh token that is to be exchanged.
+#[derive(Clone, Copy, Debug)]
+pub struct RefreshExchange<'a> {
+    /// Digest of the token.
+    pub hash: &'a [u8; 32],
+    /// Digest of its successor.
+    pub new_hash: &'a [u8; 32],
+    /// How long the successor is good for.
+    pub lifetime_seconds: i64,
+    /// For how long a spent token is answered with its successor again.
+    pub grace_seconds: i64,
+    /// Where the request comes from.
+    pub ip: &'a str,
+}
+
 /// What became of a refresh token.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Rotation {
     /// The successor is stored; the old token is spent.
     Rotated(Opened),
+    /// The token was spent a moment ago and its successor is unused: an answer was lost, or two requests were sent at once.
+    Repeated(Opened),
     /// It had been spent before: somebody else has it. The session is revoked now.
     Reused {
         /// Whose session it was.
@@ -143,6 +165,18 @@ pub enum Change<T> {
 }
 
 impl<T> Change<T> {
+    /// The same change of a borrowed value.
+    pub fn as_deref(&self) -> Change<&T::Target>
+    where
+        T: Deref,
+    {
+        match self {
+            Self::Keep => Change::Keep,
+            Self::Clear => Change::Clear,
+            Self::Set(value) => Change::Set(value),
+        }
+    }
+
     /// Whether it changes, and what it becomes.
     fn parameters(self) -> (bool, Option<T>) {
         match self {
@@ -200,11 +234,11 @@ impl Accounts {
         match timeout(QUERY_TIMEOUT, self.pool.get()).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => {
-                tracing::warn!(what, %error, "no connection to PostgreSQL");
+                warn_limited!(what, %error, "no connection to PostgreSQL");
                 Err(Refusal::storage_unavailable())
             }
             Err(Elapsed { .. }) => {
-                tracing::warn!(what, "no connection to PostgreSQL became free in time");
+                warn_limited!(what, "no connection to PostgreSQL became free in time");
                 Err(Refusal::storage_unavailable())
             }
         }
@@ -300,33 +334,40 @@ impl Accounts {
     /// Exchanges a refresh token for its successor, or finds out why not.
     ///
     /// # Errors
-    /// The store's failures. That the token is not good is an [`Ok`] other than [`Rotation::Rotated`].
-    pub async fn rotate_refresh(
-        &self,
-        hash: &[u8; 32],
-        new_hash: &[u8; 32],
-        lifetime_seconds: i64,
-        ip: &str,
-    ) -> Result<Rotation, Refusal> {
+    /// The store's failures. A token that is not good is an [`Ok`] other than [`Rotation::Rotated`].
+    pub async fn rotate_refresh(&self, refresh: RefreshExchange<'_>) -> Result<Rotation, Refusal> {
+        let RefreshExchange { hash, new_hash, lifetime_seconds, grace_seconds, ip } = refresh;
         let mut connection = self.connection("rotate_refresh").await?;
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let transaction = connection.transaction().await?;
             let statement = transaction.prepare_cached(sql::LOCK_REFRESH_TOKEN).await?;
-            let Some(row) = transaction.query_opt(&statement, &[&hash.as_slice()]).await? else {
+            let grace = grace_seconds as f64;
+            let Some(row) = transaction.query_opt(&statement, &[&hash.as_slice(), &grace]).await? else {
                 return Ok(Rotation::Invalid);
             };
             let opened = opened(&row)?;
             let (user, session) = (opened.profile.id, opened.session);
-            // Reuse comes first: a spent token tells of a thief even when it is also expired.
+            let revoked: bool = row.try_get("revoked")?;
+            // Reuse comes first: a spent token is a sign of a thief even when it has also expired.
             if row.try_get("spent")? {
+                if row.try_get("in_grace")? {
+                    let statement = transaction.prepare_cached(sql::SUCCESSOR_IS_SPENT).await?;
+                    let successor = transaction.query_opt(&statement, &[&new_hash.as_slice(), &session.0]).await?;
+                    match successor.map(|row| row.try_get(0)).transpose()? {
+                        Some(false) if !revoked => return Ok(Rotation::Repeated(opened)),
+                        // Its successor was made with another key, or the session is over: no sign of a thief.
+                        None | Some(false) => return Ok(Rotation::Invalid),
+                        Some(true) => {}
+                    }
+                }
                 let statement = transaction.prepare_cached(sql::REVOKE_SESSION).await?;
                 transaction.execute(&statement, &[&session.0, &user.0]).await?;
                 in_doubt = true;
                 transaction.commit().await?;
                 return Ok(Rotation::Reused { user, session });
             }
-            if row.try_get("revoked")? {
+            if revoked {
                 return Ok(Rotation::Invalid);
             }
             if row.try_get("expired")? {
@@ -493,9 +534,8 @@ impl Accounts {
     /// # Errors
     /// The store's failures; what was swept before stays swept.
     pub async fn sweep_expired(&self) -> Result<Swept, Refusal> {
-        let mut counts = [0; 4];
-        let statements =
-            [sql::SWEEP_SESSIONS, sql::SWEEP_REFRESH_TOKENS, sql::SWEEP_SPENT_TICKETS, sql::SWEEP_MUTATION_OUTCOMES];
+        let mut counts = [0; 3];
+        let statements = [sql::SWEEP_SESSIONS, sql::SWEEP_REFRESH_TOKENS, sql::SWEEP_SPENT_TICKETS];
         for (count, text) in counts.iter_mut().zip(statements) {
             let connection = self.connection("sweep_expired").await?;
             let outcome = timeout(QUERY_TIMEOUT, async {
@@ -505,8 +545,28 @@ impl Accounts {
             .await;
             *count = settle(connection, "sweep_expired", false, outcome)?;
         }
-        let [sessions, refresh_tokens, spent_tickets, _] = counts;
+        self.sweep_outcomes().await?;
+        let [sessions, refresh_tokens, spent_tickets] = counts;
         Ok(Swept { sessions, refresh_tokens, spent_tickets })
+    }
+}
+
+impl Accounts {
+    /// Removes outcomes of mutations that nobody submits again, a batch at a time: a large deletion would hold up commits.
+    async fn sweep_outcomes(&self) -> Result<(), Refusal> {
+        for _ in 0..OUTCOME_BATCHES_MAX {
+            let connection = self.connection("sweep_outcomes").await?;
+            let outcome = timeout(QUERY_TIMEOUT, async {
+                let statement = connection.prepare_cached(sql::SWEEP_MUTATION_OUTCOMES).await?;
+                connection.execute(&statement, &[&OUTCOMES_PER_BATCH]).await
+            })
+            .await;
+            let removed = settle(connection, "sweep_outcomes", false, outcome)?;
+            if removed < OUTCOMES_PER_BATCH as u64 {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,20 +3,27 @@
 //! 1. Take what has gathered (natural batching), as runs (`batcher`).
 //! 2. One statement per run; it is its own transaction.
 //! 3. PostgreSQL answered: each row has its outcome.
-//! 4. PostgreSQL refused the statement: nothing of it was committed. Retry if that can help; otherwise split the run in
-//!    halves until the one row that poisons it is alone, and refuse that one.
+//! 4. PostgreSQL refused the statement: nothing of it was committed. Retry if that can help. If a row may be at fault,
+//!    split the run in halves until it is alone, and refuse that one. If the store is at fault, refuse the run with
+//!    `storage_unavailable` (see `sqlstate`).
 //! 5. The connection was lost: the outcome is *unknown*. Reconnect (backoff with jitter) and submit the same run again.
 //!    It waits for the old transaction's locks, then finds by its keys what that one did. Who has waited past the
 //!    deadline is told `deadline_exceeded`, "not known"; whatever had not been begun is refused `storage_unavailable`.
 //!
 //! A run that may have been committed is never given up, so its events are published once PostgreSQL is back.
+//!
+//! An idle committer probes the way that messages take (a run of none), so that readiness knows of a missing right or a
+//! locked table before the next message does.
 
 use super::batcher::{self, RunKind};
 use super::connect::{self, Role, Target};
+use super::health::WriterHealth;
 use super::indexer::Touched;
 use super::sql;
+use super::sqlstate::{self, Cause};
 use super::verdicts::{self, Aftermath, Answer};
-use crate::error::{ErrorCode, Refusal};
+use crate::error::Refusal;
+use crate::faults::{error_limited, stop_process, warn_limited};
 use crate::latency::{Stage, StorageLatencies};
 use crate::limits::BATCH_ROWS_MAX;
 use crate::mesh::frame::{Change, CommitOutcome, Mutation, Verdict};
@@ -24,10 +31,8 @@ use crate::mesh::lane::Mesh;
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Statement};
 
 /// A new connection must be ready by then.
@@ -38,6 +43,8 @@ const BACKOFF_MS_MAX: u64 = 1_000;
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often an idle committer looks whether its connection still stands.
 const IDLE_LOOK: Duration = Duration::from_millis(250);
+/// How often an idle committer probes the way that messages take.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// How often waiting mutations are compared with their deadlines.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(200);
 /// Serialisation failures and races for a key in a row, before the run is taken apart.
@@ -65,7 +72,7 @@ impl Writer {
 enum Attempt {
     Done(Vec<Verdict>),
     /// PostgreSQL answered that nothing was committed, and why.
-    Refused(SqlState, String),
+    Refused(Cause, String),
     /// The connection is gone: it may have been committed.
     Lost(String),
 }
@@ -77,27 +84,44 @@ pub struct Committer {
     inlet: mpsc::Receiver<Box<Mutation>>,
     waiting: VecDeque<Box<Mutation>>,
     writer: Option<Writer>,
-    healthy: Arc<AtomicBool>,
+    health: Arc<WriterHealth>,
+    /// The last statement was refused for a reason of the store's.
+    store_refuses: bool,
+    last_statement: Instant,
+    number: usize,
     latencies: Arc<StorageLatencies>,
     touched: Touched,
     backoff_ms: u64,
 }
 
 impl Committer {
-    /// A committer that reads `inlet`. `healthy` is kept at whether it has a working connection; what it does
+    /// Committer `number`, which reads `inlet`. What it sees of PostgreSQL is reported to `health`; what it does
     /// is recorded in `latencies`, which only committers of one thread may share; where it has committed messages is
     /// named to `touched`.
     #[must_use]
     pub fn new(
+        number: usize,
         target: Target,
         mesh: Arc<Mesh>,
         inlet: mpsc::Receiver<Box<Mutation>>,
-        healthy: Arc<AtomicBool>,
+        health: Arc<WriterHealth>,
         latencies: Arc<StorageLatencies>,
         touched: Touched,
     ) -> Self {
-        let (waiting, backoff_ms) = (VecDeque::new(), BACKOFF_MS_MIN);
-        Self { target, mesh, inlet, waiting, writer: None, healthy, latencies, touched, backoff_ms }
+        Self {
+            target,
+            mesh,
+            inlet,
+            waiting: VecDeque::new(),
+            writer: None,
+            health,
+            store_refuses: false,
+            last_statement: Instant::now(),
+            number,
+            latencies,
+            touched,
+            backoff_ms: BACKOFF_MS_MIN,
+        }
     }
 
     /// Runs until the inlet is closed and everything is committed or refused.
@@ -121,34 +145,48 @@ impl Committer {
                 continue;
             }
             if let Some((kind, run)) = batcher::next_run(&mut self.waiting) {
+                self.show_queue();
                 self.commit(kind, run).await;
+                self.show_queue();
             }
         }
     }
 
-    /// With nothing to do, a lost connection is noticed here: readiness must not wait for the next message.
+    fn show_queue(&self) {
+        let oldest = self.waiting.front().map_or(Duration::ZERO, |mutation| mutation.handed_over_at.elapsed());
+        self.latencies.queues.commits[self.number].set(self.waiting.len(), oldest);
+    }
+
+    /// With nothing to do, a lost connection is noticed here, and a store that takes no writes: readiness must not wait
+    /// for the next message.
     async fn look_at_connection(&mut self) {
         if self.writer.as_ref().is_none_or(|writer| writer.client.is_closed()) {
             self.writer = None;
             self.reconnect().await;
+        } else if self.last_statement.elapsed() >= PROBE_INTERVAL
+            && let Attempt::Lost(words) = self.attempt(RunKind::Messages, &mut [], false).await
+        {
+            self.health.lost(words);
         }
     }
 
     /// One attempt at connecting, then a pause if it failed. Mutations that nobody has begun expire meanwhile.
-    async fn reconnect(&mut self) -> bool {
+    pub async fn reconnect(&mut self) -> bool {
         // The driver's own timeout covers the socket, not a server that accepts and then says nothing.
         let attempt = tokio::time::timeout(CONNECT_TIMEOUT, Writer::connect(&self.target)).await;
-        let attempt = attempt.map_or_else(|_| Err("no answer".to_owned()), |done| done.map_err(|e| connect_words(&e)));
+        let attempt =
+            attempt.map_or_else(|_| Err("no answer".to_owned()), |done| done.map_err(|e| sqlstate::describe(&e)));
         match attempt {
             Ok(writer) => {
                 self.writer = Some(writer);
                 self.backoff_ms = BACKOFF_MS_MIN;
-                self.healthy.store(true, Ordering::Relaxed);
+                self.store_refuses = false;
+                self.health.connected();
                 true
             }
             Err(error) => {
-                self.healthy.store(false, Ordering::Relaxed);
-                tracing::warn!("no connection to PostgreSQL for writing, trying again: {error}");
+                warn_limited!("no connection to PostgreSQL for writing, trying again: {error}");
+                self.health.lost(error);
                 // Full jitter, so that the committers of many nodes do not come back in step.
                 let pause = rand::random_range(BACKOFF_MS_MIN..=self.backoff_ms.max(BACKOFF_MS_MIN + 1));
                 self.backoff_ms = (self.backoff_ms * 2).min(BACKOFF_MS_MAX);
@@ -173,6 +211,7 @@ impl Committer {
                 self.waiting.push_back(mutation);
             }
         }
+        self.show_queue();
     }
 
     /// Commits a run, however long it takes to learn what became of it.
@@ -203,20 +242,20 @@ impl Committer {
                         break;
                     }
                     Attempt::Lost(words) => {
-                        tracing::warn!(
+                        warn_limited!(
                             "connection to PostgreSQL lost while {} mutations were in it: {words}",
                             run.len()
                         );
-                        self.healthy.store(false, Ordering::Relaxed);
+                        self.health.lost(words);
                         self.writer = None;
                         maybe_committed = true;
                     }
-                    Attempt::Refused(state, words) if worth_retrying(&state) && retries < RETRIES_MAX => {
+                    Attempt::Refused(Cause::Race, words) if retries < RETRIES_MAX => {
                         retries += 1;
                         tracing::debug!("submitting a run again: {words}");
                     }
-                    Attempt::Refused(state, words) if run.len() > 1 && !out_of_resources(&state) => {
-                        tracing::warn!(
+                    Attempt::Refused(cause, words) if run.len() > 1 && cause.may_be_one_row() => {
+                        warn_limited!(
                             "a run of {} mutations was refused, looking for the one at fault: {words}",
                             run.len()
                         );
@@ -225,10 +264,10 @@ impl Committer {
                         parts.push_front(run);
                         break;
                     }
-                    Attempt::Refused(state, words) => {
-                        tracing::error!("PostgreSQL refused {} mutations ({}): {words}", run.len(), state.code());
+                    Attempt::Refused(cause, words) => {
+                        error_limited!("PostgreSQL refused {} mutations: {words}", run.len());
                         for mutation in run.drain(..) {
-                            self.answer(mutation, Verdict::Refused(Box::new(refusal_of(&state))));
+                            self.answer(mutation, Verdict::Refused(Box::new(refusal_of(cause))));
                         }
                         break;
                     }
@@ -264,6 +303,8 @@ impl Committer {
     async fn attempt(&mut self, kind: RunKind, run: &mut [Box<Mutation>], repeated: bool) -> Attempt {
         let Some(writer) = self.writer.take() else { return Attempt::Lost("no connection".to_owned()) };
         let started = Instant::now();
+        self.last_statement = started;
+        self.health.began(started);
         let submitted = match kind {
             RunKind::Messages => Columns::of_messages(run),
             RunKind::Others => Columns::of_others(run),
@@ -292,6 +333,10 @@ impl Committer {
             None => Attempt::Lost(format!("no answer for {} s", STATEMENT_TIMEOUT.as_secs())),
             Some(Ok(answer)) => {
                 self.writer = Some(writer);
+                self.health.accepted(std::mem::take(&mut self.store_refuses));
+                if run.is_empty() {
+                    return Attempt::Done(Vec::new()); // a probe, which is nobody's commit
+                }
                 let took = started.elapsed();
                 self.latencies.commits.record(took, 1);
                 self.latencies.batch_sizes.record(run.len() as u64);
@@ -303,15 +348,21 @@ impl Committer {
                     }
                     RunKind::Others => verdicts::of_others(run, &answer.rows),
                 };
-                verdicts.map_or_else(Attempt::Lost, Attempt::Done)
+                // Submitted again, the run would give the same rows: nobody would ever have an answer.
+                Attempt::Done(verdicts.unwrap_or_else(|words| stop_process(&words)))
             }
-            Some(Err(error)) => match error.as_db_error() {
-                Some(db) if !ends_connection(db.code()) => {
-                    self.writer = Some(writer);
-                    Attempt::Refused(db.code().clone(), db.to_string())
+            Some(Err(error)) => {
+                let cause = error.code().map_or(Cause::ConnectionEnded, Cause::of);
+                let words = sqlstate::describe(&error);
+                if cause == Cause::ConnectionEnded {
+                    return Attempt::Lost(words);
                 }
-                _ => Attempt::Lost(error.to_string()),
-            },
+                self.writer = Some(writer);
+                let is_stores = matches!(cause, Cause::Store | Cause::Unclear);
+                self.store_refuses |= is_stores;
+                self.health.refused(is_stores.then(|| words.clone()));
+                Attempt::Refused(cause, words)
+            }
         }
     }
 
@@ -335,8 +386,7 @@ impl Committer {
         let shard = crate::ids::ShardId(owner as u8);
         if self.mesh.storage(shard).outcomes.try_push(outcome).is_err() {
             // The owner reserves two places for each mutation before it sends it here.
-            tracing::error!("a reserved place for an outcome was taken: this is a fault of the server's, stopping");
-            std::process::abort();
+            stop_process("a reserved place for an outcome was taken");
         }
         self.mesh.bell(shard).ring();
     }
@@ -415,7 +465,7 @@ async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Res
                     }
                     // The messages are committed: they are published without it, and found complete in the history.
                     Err(error) if error.as_db_error().is_some() => {
-                        tracing::error!("mentions and threads of committed messages could not be read: {error}");
+                        error_limited!("mentions and threads of committed messages could not be read: {error}");
                     }
                     Err(error) => return Err(error),
                 }
@@ -430,37 +480,9 @@ async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Res
     }
 }
 
-/// Codes with which PostgreSQL ends the session: what became of the statement is not known.
-fn ends_connection(state: &SqlState) -> bool {
-    state.code().starts_with("08")
-        || [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW].contains(state)
-}
-
-/// Codes after which the same statement may succeed: it lost a race.
-fn worth_retrying(state: &SqlState) -> bool {
-    [
-        SqlState::T_R_SERIALIZATION_FAILURE,
-        SqlState::T_R_DEADLOCK_DETECTED,
-        SqlState::UNIQUE_VIOLATION,
-        SqlState::LOCK_NOT_AVAILABLE,
-        SqlState::QUERY_CANCELED,
-    ]
-    .contains(state)
-}
-
-/// Codes that no row is at fault for: disk full, too many connections, out of memory.
-fn out_of_resources(state: &SqlState) -> bool {
-    state.code().starts_with("53") || state.code().starts_with("58") || *state == SqlState::READ_ONLY_SQL_TRANSACTION
-}
-
-fn refusal_of(state: &SqlState) -> Refusal {
-    if out_of_resources(state) || worth_retrying(state) {
-        return Refusal::storage_unavailable();
+fn refusal_of(cause: Cause) -> Refusal {
+    match cause {
+        Cause::Content => Refusal::bad_request("the store refused this change; its content cannot be stored"),
+        Cause::ConnectionEnded | Cause::Race | Cause::Unclear | Cause::Store => Refusal::storage_unavailable(),
     }
-    Refusal::new(ErrorCode::BadRequest, "the store refused this change; its content cannot be stored")
-}
-
-/// The innermost reason, which says more than "error connecting to server".
-fn connect_words(error: &tokio_postgres::Error) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }

@@ -1,9 +1,12 @@
 //! Connections: where PostgreSQL is, and as which role one speaks to it.
 
 use super::StorageError;
+use super::rules::RuleSet;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 
 /// Who a connection is for PostgreSQL. None of the three is a superuser or bypasses row level security.
@@ -32,6 +35,8 @@ impl Role {
 pub struct Target {
     login: Config,
     user_mentions: bool,
+    /// The name of the rule set.
+    rules: Arc<str>,
 }
 
 impl Target {
@@ -42,7 +47,7 @@ impl Target {
     pub fn from_url(url: &str) -> Result<Self, StorageError> {
         let mut login: Config = url.parse().map_err(StorageError::Url)?;
         login.connect_timeout(Duration::from_secs(3));
-        Ok(Self { login, user_mentions: true })
+        Ok(Self { login, user_mentions: true, rules: RuleSet::embedded().name().into() })
     }
 
     /// The embedded server's socket directory and a database of it.
@@ -51,7 +56,7 @@ impl Target {
         let mut login = Config::new();
         login.host_path(directory).user(super::embedded::SUPERUSER).dbname(database);
         login.connect_timeout(Duration::from_secs(3));
-        Self { login, user_mentions: true }
+        Self { login, user_mentions: true, rules: RuleSet::embedded().name().into() }
     }
 
     /// The same, with mentions switched on or off: a setting of the writer's connections that the triggers look at.
@@ -60,12 +65,54 @@ impl Target {
         Self { user_mentions, ..self }
     }
 
+    /// Where PostgreSQL is, without user and password: `host:port` or a socket's directory, several with commas.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let ports = self.login.get_ports();
+        let hosts = self.login.get_hosts().iter().enumerate().map(|(n, host)| match host {
+            Host::Tcp(name) => format!("{name}:{}", ports.get(n).or(ports.first()).unwrap_or(&5432)),
+            Host::Unix(directory) => directory.display().to_string(),
+        });
+        hosts.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The login role's configuration for a session that is called `name` and runs with `options`.
+    #[must_use]
+    pub fn reservation(&self, name: &str, options: &str) -> Config {
+        let mut config = self.login.clone();
+        let given = config.get_options().unwrap_or_default();
+        config.options(format!("{given} {options}").trim());
+        config.application_name(name);
+        config
+    }
+
+    /// The same, with another rule set than the one that this binary carries.
+    #[must_use]
+    pub fn with_rules(self, set: &RuleSet) -> Self {
+        Self { rules: set.name().into(), ..self }
+    }
+
     /// A connection as the login role itself, which may create the three roles.
     ///
     /// # Errors
     /// [`StorageError::Connect`] when PostgreSQL does not answer.
     pub async fn connect_as_login(&self) -> Result<Client, StorageError> {
-        connect(&self.login).await.map_err(StorageError::Connect)
+        connect(&self.login_config()).await.map_err(StorageError::Connect)
+    }
+
+    /// The configuration of connections as the login role.
+    #[must_use]
+    pub fn login_config(&self) -> Config {
+        let mut config = self.login.clone();
+        let given = config.get_options().unwrap_or_default();
+        config.options(format!("{given}{}", self.rules()).trim());
+        config
+    }
+
+    /// Start-up options that choose the rule set: unqualified names lead to its objects, and its triggers fire. The path is
+    /// the one that the set's SECURITY DEFINER functions pin; with another, PostgreSQL would plan what both call anew.
+    fn rules(&self) -> String {
+        format!(" -c search_path={0},public,pg_temp -c app.rules={0}", self.rules)
     }
 
     /// The configuration of connections as one of the three roles. The role is a start-up option, so that RESET and
@@ -76,7 +123,7 @@ impl Target {
         let given = config.get_options().unwrap_or_default();
         let options = format!(
             "{given} -c role={} -c synchronous_commit=on -c timezone=UTC -c statement_timeout={} \
-             -c idle_in_transaction_session_timeout=30000 -c client_min_messages=warning -c jit=off{}{}",
+             -c idle_in_transaction_session_timeout=30000 -c client_min_messages=warning -c jit=off{}{}{}",
             role.name(),
             if role == Role::App { crate::limits::READ_DEADLINE_MS } else { 20_000 },
             match role {
@@ -85,6 +132,8 @@ impl Target {
                 Role::Writer => WRITER_PLANS,
             },
             if self.user_mentions { "" } else { " -c app.user_mentions=off" },
+            // The owner makes tables, which must not land in the schema of a set.
+            if role == Role::Owner { " -c search_path=public,pg_temp".to_owned() } else { self.rules() },
         );
         config.options(options.trim());
         config.application_name(format!("veza {}", role.name()));

@@ -4,12 +4,13 @@
 //! - PostgreSQL refuses to run as root: then it runs as `postgres` or `nobody`. The directory above it may be one that
 //!   this user cannot enter, so the programs are given `/proc/self/fd/N`, which leads straight to the directory.
 //! - One that a killed server left running is adopted; one that dies is started again (its own crash recovery does the
-//!   rest); on exit it is stopped.
+//!   rest), after longer and longer pauses while it keeps dying; on exit it is stopped.
 //! - A lock in `data_dir` keeps two servers from sharing one.
 
 use super::StorageError;
 use super::connect::Target;
 use super::sql;
+use crate::faults::error_limited;
 use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, User};
@@ -31,6 +32,10 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const DATABASE: &str = "veza_chat";
 const START_TIMEOUT: Duration = Duration::from_mins(2);
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+/// One that ran for this long and ended is started again at once.
+const RAN_WELL: Duration = Duration::from_secs(10);
+const RESTART_PAUSE_MIN: Duration = Duration::from_millis(200);
+const RESTART_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// A running embedded PostgreSQL.
 pub struct Embedded {
@@ -88,6 +93,17 @@ impl Embedded {
         Target::embedded(&self.cluster.reach(), DATABASE)
     }
 
+    /// Whether the database was made already.
+    ///
+    /// # Errors
+    /// [`StorageError`] with PostgreSQL's message.
+    pub async fn has_database(&self) -> Result<bool, StorageError> {
+        let setup = |source| StorageError::Setup { what: "looking for the database", source };
+        let client = Target::embedded(&self.cluster.reach(), "postgres").connect_as_login().await?;
+        let row = client.query_one(sql::DATABASE_EXISTS, &[&DATABASE]).await.map_err(setup)?;
+        row.try_get(0).map_err(setup)
+    }
+
     /// Makes the database in a fresh cluster.
     ///
     /// # Errors
@@ -95,8 +111,7 @@ impl Embedded {
     pub async fn create_database(&self) -> Result<(), StorageError> {
         let setup = |source| StorageError::Setup { what: "creating the database", source };
         let client = Target::embedded(&self.cluster.reach(), "postgres").connect_as_login().await?;
-        let row = client.query_one(sql::DATABASE_EXISTS, &[&DATABASE]).await.map_err(setup)?;
-        if !row.try_get::<_, bool>(0).map_err(setup)?
+        if !self.has_database().await?
             && let Err(error) = client.batch_execute(sql::CREATE_DATABASE).await
         {
             tracing::warn!("searching for parts of words will be slow in other scripts than Latin: {error}");
@@ -104,6 +119,33 @@ impl Embedded {
         }
         Ok(())
     }
+}
+
+/// The private PostgreSQL of a server that runs, to be looked at beside that server.
+pub struct Running {
+    directory: File,
+}
+
+impl Running {
+    /// Where to connect.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        Target::embedded(&PathBuf::from(format!("/proc/self/fd/{}", self.directory.as_raw_fd())), DATABASE)
+    }
+}
+
+/// The private PostgreSQL under `data_dir`, if it runs.
+#[must_use]
+pub fn running(data_dir: &Path) -> Option<Running> {
+    let path = data_dir.join("postgres");
+    running_pid(&path)?;
+    Some(Running { directory: File::open(path).ok()? })
+}
+
+/// Whether there is a private PostgreSQL under `data_dir`, running or not.
+#[must_use]
+pub fn is_initialised(data_dir: &Path) -> bool {
+    data_dir.join("postgres/PG_VERSION").exists()
 }
 
 impl Drop for Embedded {
@@ -203,15 +245,8 @@ impl Cluster {
             .map_err(|e| fault(format!("cannot start postgres: {e}")))
     }
 
-    /// The process of a postmaster that runs on this directory.
     fn running_pid(&self) -> Option<Pid> {
-        let text = fs::read_to_string(self.path.join("postmaster.pid")).ok()?;
-        let pid: i32 = text.lines().next()?.trim().parse().ok()?;
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-        // A process number may have been given to somebody else since.
-        let state = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let zombie = state.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
-        (name.trim() == "postgres" && !zombie).then_some(Pid::from_raw(pid))
+        running_pid(&self.path)
     }
 
     fn wait_until_ready(&self, child: &mut Option<Child>) -> Result<(), StorageError> {
@@ -256,7 +291,19 @@ impl Cluster {
     }
 }
 
+/// The process of a postmaster that runs on this directory.
+fn running_pid(directory: &Path) -> Option<Pid> {
+    let text = fs::read_to_string(directory.join("postmaster.pid")).ok()?;
+    let pid: i32 = text.lines().next()?.trim().parse().ok()?;
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    // A process number may have been given to somebody else since.
+    let state = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let zombie = state.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
+    (name.trim() == "postgres" && !zombie).then_some(Pid::from_raw(pid))
+}
+
 fn supervise(cluster: &Cluster, stopping: &AtomicBool, mut child: Option<Child>) {
+    let (mut restarts, mut started, mut start_at) = (Restarts::default(), Instant::now(), None);
     while !stopping.load(Ordering::Acquire) {
         std::thread::sleep(Duration::from_millis(100));
         let ended = match &mut child {
@@ -264,14 +311,50 @@ fn supervise(cluster: &Cluster, stopping: &AtomicBool, mut child: Option<Child>)
             None => true,
         };
         if ended && cluster.running_pid().is_none() {
-            tracing::error!("the private PostgreSQL has ended; starting it again");
+            let Some(due) = start_at else {
+                let pause = restarts.pause_after(started.elapsed(), rand::random());
+                error_limited!(
+                    "the private PostgreSQL has ended ({}); starting it again in {} ms, see postgres.log beside its \
+                     directory for the reason",
+                    child.as_mut().map_or_else(|| "adopted".to_owned(), exit_status),
+                    pause.as_millis()
+                );
+                start_at = Some(Instant::now() + pause);
+                continue;
+            };
+            if Instant::now() < due {
+                continue;
+            }
+            (start_at, started) = (None, Instant::now());
             match cluster.spawn() {
                 Ok(new) => child = Some(new),
-                Err(error) => tracing::error!("{error}"),
+                Err(error) => error_limited!("{error}"),
             }
         }
     }
     cluster.stop(child);
+}
+
+fn exit_status(child: &mut Child) -> String {
+    child.try_wait().ok().flatten().map_or_else(|| "unknown status".to_owned(), |status| status.to_string())
+}
+
+/// Pauses between restarts of a PostgreSQL that keeps ending: none at first, then twice as long each time.
+#[derive(Default)]
+struct Restarts {
+    next: Duration,
+}
+
+impl Restarts {
+    /// The pause after one that ran for `ran`. `random` of 0 to 1 spreads it over its upper half.
+    fn pause_after(&mut self, ran: Duration, random: f64) -> Duration {
+        if ran > RAN_WELL {
+            self.next = Duration::ZERO;
+        }
+        let pause = self.next.mul_f64(0.5 + random.clamp(0.0, 1.0) / 2.0);
+        self.next = (self.next * 2).clamp(RESTART_PAUSE_MIN, RESTART_PAUSE_MAX);
+        pause
+    }
 }
 
 /// Whether a directory holds the programs that a private PostgreSQL needs: `initdb` and `postgres`.
@@ -316,4 +399,20 @@ fn unprivileged_user() -> Result<Option<(Uid, Gid)>, StorageError> {
         }
     }
     Err(fault("PostgreSQL does not run as root, and there is no user postgres or nobody to run it as"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_postgresql_that_keeps_ending_is_started_less_and_less_often() {
+        let (soon, ms) = (Duration::from_millis(50), Duration::from_millis);
+        let mut restarts = Restarts::default();
+        let pauses: Vec<u128> = (0..9).map(|_| restarts.pause_after(soon, 1.0).as_millis()).collect();
+        assert_eq!(pauses, [0, 200, 400, 800, 1_600, 3_200, 6_400, 10_000, 10_000]);
+        assert_eq!(restarts.pause_after(soon, 0.0), ms(5_000), "spread over the upper half");
+        assert_eq!(restarts.pause_after(Duration::from_mins(1), 1.0), ms(0), "it had run well");
+        assert_eq!(restarts.pause_after(soon, 1.0), ms(200));
+    }
 }

@@ -2,34 +2,50 @@
 //! for that.
 //!
 //! 1. A committer names the conversations in which it has committed messages.
-//! 2. `index_messages` in PostgreSQL indexes the next stretch of the one that has waited longest, in a transaction of its own,
-//!    and says whether it has more.
-//! 3. After working for a while the indexer rests for a multiple of it, so that under load the messages come first and
-//!    what they say is found a little later.
+//! 2. `index_messages` in PostgreSQL indexes the next stretch of the one that has waited longest, in a transaction of its
+//!    own, and returns whether it has more.
+//! 3. The indexer then rests for as long as the commits need: not at all beside an idle store, nine times as long as it
+//!    worked beside a busy one, longer while commits wait ([`rest_factor`]). So under load messages come first and are
+//!    found a little later.
 //!
-//! Invariant: how far a conversation is indexed stands in PostgreSQL, in the transaction that indexes. Names that are lost
-//! here (a full queue, the end of the process) are found again by a sweep over all conversations that are behind.
+//! Invariants:
+//! - How far a conversation is indexed stands in PostgreSQL, in the transaction that indexes. Names that are lost here (a
+//!   full queue, the end of the process) are found again by a sweep over all conversations that are behind.
+//! - A stretch is bounded in messages and in bytes, and so is the memory that indexing it takes.
+//! - A message that PostgreSQL cannot index is passed over, logged and counted. Otherwise nothing would be indexed after it.
 
 use super::connect::{self, Role, Target};
 use super::sql;
+use super::sqlstate;
+use crate::faults::warn_limited;
+use crate::latency::{QueueGauge, StorageLatencies};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
 /// Conversations whose names may wait; beyond, a sweep finds them.
 const WAITING_MAX: usize = 65_536;
 /// Messages in one transaction, of one conversation: an edit there waits for its end.
 const STRETCH_MAX: i64 = 256;
+/// Bytes of text in one transaction, but for a single larger message.
+const STRETCH_BYTES_MAX: i64 = 1024 * 1024;
 /// Conversations that one look of a sweep finds.
 const SWEEP: i64 = 1_000;
 /// Messages are given so long to gather.
 const GATHER: Duration = Duration::from_millis(150);
-/// The indexer rests so many times as long as it has worked.
-const REST: u32 = 9;
+/// Beside a busy store the indexer rests so many times as long as it has worked.
+const REST_BUSY: f64 = 9.0;
+/// The same while mutations wait for their statement.
+const REST_BACKLOG: f64 = 19.0;
+/// A store whose statements take this part of the time has nothing to spare: one more backend would slow them down.
+const BUSY: f64 = 0.5;
+/// A backlog: the oldest mutation has waited for this long.
+const BACKLOG: Duration = Duration::from_millis(50);
 /// Between two attempts at a PostgreSQL that does not answer.
 const RETRY: Duration = Duration::from_secs(2);
 
@@ -54,13 +70,24 @@ pub struct Indexer {
     target: Target,
     names: mpsc::Receiver<i64>,
     missed: Arc<AtomicBool>,
-    /// Conversations that are behind, those that were named first in front; each once.
-    behind: VecDeque<i64>,
+    latencies: Arc<StorageLatencies>,
+    /// Conversations that are behind and since when, those that were named first in front; each once.
+    behind: VecDeque<(i64, Instant)>,
     waiting: HashSet<i64>,
     /// Halved when a transaction takes too long, doubled when one has succeeded.
     stretch: i64,
     /// A sweep is under way; the last conversation that it has seen.
     swept: Option<i64>,
+    /// What the last stretch said of how far behind the index is, while there is more of that age.
+    last_lag: Duration,
+    /// Seconds that statements of committers had taken at this moment.
+    looked_at: (Instant, f64),
+}
+
+/// How many times as long as it worked the indexer rests. `busy` is the part of the time in which committers were inside
+/// a statement; `oldest` is how long the oldest mutation has waited for one.
+fn rest_factor(busy: f64, oldest: Duration) -> f64 {
+    if oldest >= BACKLOG { REST_BACKLOG } else { REST_BUSY * (busy / BUSY).clamp(0.0, 1.0) }
 }
 
 struct Connection {
@@ -72,19 +99,22 @@ struct Connection {
 impl Indexer {
     /// An indexer and the committers' end of it.
     #[must_use]
-    pub fn new(target: Target) -> (Self, Touched) {
+    pub fn new(target: Target, latencies: Arc<StorageLatencies>) -> (Self, Touched) {
         let (sender, names) = mpsc::channel(WAITING_MAX);
         // What an earlier process left behind is found by the first sweep.
         let missed = Arc::new(AtomicBool::new(true));
         let touched = Touched { names: sender, missed: Arc::clone(&missed) };
         let (behind, waiting) = (VecDeque::new(), HashSet::new());
-        (Self { target, names, missed, behind, waiting, stretch: STRETCH_MAX, swept: None }, touched)
+        let looked_at = (Instant::now(), 0.0);
+        let (stretch, swept, last_lag) = (STRETCH_MAX, None, Duration::ZERO);
+        (Self { target, names, missed, latencies, behind, waiting, stretch, swept, last_lag, looked_at }, touched)
     }
 
     /// Runs until every [`Touched`] is gone; what is not indexed by then is found at the next start.
     pub async fn run(mut self) {
         let mut connection = None;
         loop {
+            self.show_lag();
             if self.behind.is_empty() && self.swept.is_none() && !self.missed.load(Ordering::Relaxed) {
                 let Some(name) = self.names.recv().await else { return };
                 self.add(name);
@@ -99,13 +129,17 @@ impl Indexer {
             }
             let began = Instant::now();
             match self.work(&mut connection).await {
-                Ok(()) => tokio::time::sleep(began.elapsed() * REST).await,
+                Ok(()) => {
+                    let rest = began.elapsed().mul_f64(self.rest_factor());
+                    tokio::time::sleep(rest).await; // at least a yield: commits and reads share this thread
+                }
                 Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) && self.stretch > 1 => {
-                    tracing::warn!("indexing {} messages took too long, trying half of them", self.stretch);
+                    warn_limited!("indexing {} messages took too long, trying half of them", self.stretch);
                     self.stretch /= 2;
                 }
                 Err(error) => {
-                    tracing::warn!("the search index cannot be written, trying again: {error}");
+                    let why = sqlstate::describe(&error);
+                    warn_limited!("the search index cannot be written, trying again: {why}");
                     connection = None;
                     tokio::time::sleep(RETRY).await;
                 }
@@ -127,11 +161,20 @@ impl Indexer {
         {
             self.swept = self.sweep(connection, after).await?;
         }
-        let Some(conversation) = self.behind.front().copied() else { return Ok(()) };
-        let row = connection.client.query_one(&connection.index, &[&conversation, &self.stretch]).await?;
-        let has_more: bool = row.try_get(0)?;
+        let Some((conversation, _)) = self.behind.front().copied() else { return Ok(()) };
+        let stretch: [&(dyn ToSql + Sync); 3] = [&conversation, &self.stretch, &STRETCH_BYTES_MAX];
+        let row = connection.client.query_one(&connection.index, &stretch).await?;
+        let (has_more, lag_s, passed_over): (bool, f64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        if passed_over > 0 {
+            self.latencies.search.passed_over.add(passed_over as u64);
+            warn_limited!(
+                "{passed_over} messages of conversation {conversation} cannot be indexed and will not be found"
+            );
+        }
         self.behind.pop_front();
         self.waiting.remove(&conversation);
+        let lag = Duration::try_from_secs_f64(lag_s).unwrap_or_default();
+        self.last_lag = if has_more || self.swept.is_some() { lag } else { Duration::ZERO };
         if has_more {
             self.add(conversation); // behind the others: a busy conversation does not keep them from being found
         }
@@ -140,9 +183,25 @@ impl Indexer {
     }
 
     fn add(&mut self, conversation: i64) {
-        if self.waiting.insert(conversation) {
-            self.behind.push_back(conversation);
+        if self.behind.len() >= WAITING_MAX {
+            self.missed.store(true, Ordering::Relaxed);
+        } else if self.waiting.insert(conversation) {
+            self.behind.push_back((conversation, Instant::now()));
         }
+    }
+
+    /// What the committers leave to spare since the last look.
+    fn rest_factor(&mut self) -> f64 {
+        let (now, taken) = (Instant::now(), self.latencies.commits.sum_seconds());
+        let (before, taken_before) = std::mem::replace(&mut self.looked_at, (now, taken));
+        let busy = (taken - taken_before) / (now - before).as_secs_f64().max(0.001);
+        let oldest = self.latencies.queues.commits.iter().map(QueueGauge::oldest).max();
+        rest_factor(busy, oldest.unwrap_or_default())
+    }
+
+    fn show_lag(&self) {
+        let oldest = self.behind.front().map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        self.latencies.search.behind.set(self.behind.len(), oldest.max(self.last_lag));
     }
 
     /// Looks for conversations that are behind; where to go on, if there may be more.
@@ -161,5 +220,20 @@ impl Indexer {
         let index = client.prepare(sql::INDEX_MESSAGES).await?;
         let sweep = client.prepare(sql::UNINDEXED_CONVERSATIONS).await?;
         Ok(Connection { client, index, sweep })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_indexer_takes_what_the_commits_leave() {
+        let factor = |busy, oldest_ms| rest_factor(busy, Duration::from_millis(oldest_ms));
+        assert!(factor(0.0, 0) < f64::EPSILON, "an idle store has everything to spare");
+        assert!((factor(0.25, 0) - 4.5).abs() < 1e-9);
+        assert!((factor(1.9, 0) - 9.0).abs() < 1e-9, "a tenth of the time beside a busy one");
+        assert!((factor(0.1, 80) - 19.0).abs() < 1e-9, "less while commits wait");
+        assert!(factor(-0.1, 0).abs() < f64::EPSILON);
     }
 }

@@ -3,14 +3,14 @@
 //! ```text
 //!   shards ──commits──► inlet ──► 2 × committer (batcher: runs; one statement per run) ──outcomes──► shards
 //!                         │                                  └──touched──► indexer (the search, a little later)
-//!   shards ──reads────►   │  ───► readers (pool, one user's row level security per read) ──results──► shards
+//!   shards ──reads────►   │  ───► reads (read_queue: whose turn; one user's row level security per read) ──results──► shards
 //! ```
 //!
 //! Invariants:
 //! - a conversation's mutations go through one committer, in the order its owner sent them, so their order holds;
 //! - nothing is answered as committed before PostgreSQL has said so, and nothing as refused that may have been
 //!   committed: after a connection is lost during a statement the same statement is submitted again, with the same
-//!   keys, and finds what the first one did (see `migrations/V10__commit_by_key.sql`);
+//!   keys, and finds what the first one did (see `migrations/functions/commit/commit_messages.sql`);
 //! - every request has a reserved place for its outcome; an outcome is never dropped.
 //!
 //! Deliberately absent: an ORM, write-behind, timers that hold a batch back. SQL is in [`sql`] and `migrations/` only.
@@ -21,12 +21,20 @@ pub mod bell;
 pub mod committer;
 pub mod connect;
 pub mod embedded;
+pub mod health;
 pub mod indexer;
 pub mod inlet;
+pub mod installer;
 pub mod migrate;
+pub mod read_connection;
+pub mod read_queue;
 pub mod readers;
+pub mod reads;
 pub mod rows;
+pub mod rules;
+pub mod server_lock;
 pub mod sql;
+pub mod sqlstate;
 mod verdicts;
 
 /// PostgreSQL could not be used at all.
@@ -36,10 +44,16 @@ pub enum StorageError {
     #[error("database.url: {0}")]
     Url(tokio_postgres::Error),
     /// PostgreSQL does not answer.
-    #[error("cannot connect to PostgreSQL: {0}")]
+    #[error("cannot connect to PostgreSQL: {}", reason(.0))]
     Connect(tokio_postgres::Error),
+    /// Another server has reserved the database; the text names it.
+    #[error(
+        "another server uses this database: {0}; stop that one, or set database.shared = true in both for the time of a \
+         rolling upgrade"
+    )]
+    InUse(String),
     /// A statement of the set-up failed.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", reason(.source))]
     Setup {
         /// What was being done.
         what: &'static str,
@@ -53,6 +67,20 @@ pub enum StorageError {
         #[from]
         source: refinery::Error,
     },
+    /// The rule set's files are not in order.
+    #[error("migrations/functions/{0}")]
+    RuleSet(#[from] rules::RuleSetError),
+    /// PostgreSQL refuses a file of the rule set.
+    #[error("migrations/functions/{path}: {}", installer::message(.source))]
+    Rule {
+        /// Which.
+        path: String,
+        /// What PostgreSQL said.
+        source: tokio_postgres::Error,
+    },
+    /// The database is not one that this version can use.
+    #[error("{0}")]
+    Schema(String),
     /// PostgreSQL is set up in a way that could lose acknowledged messages or leak others' data.
     #[error("{0}")]
     Unsafe(String),
@@ -62,6 +90,14 @@ pub enum StorageError {
     /// The pool could not be made.
     #[error("connection pool: {0}")]
     Pool(String),
+}
+
+/// An error with its cause: the driver shows only what it was doing.
+fn reason(error: &tokio_postgres::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }
 
 /// The last cause in an error's chain, which is what PostgreSQL said.

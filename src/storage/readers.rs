@@ -1,125 +1,32 @@
 //! Reads: each for one user, through that user's row level security, in one pipelined transaction.
 
+use super::read_connection::{Failure, Reader};
 use super::{rows, sql};
 use crate::error::{ErrorCode, Refusal};
+use crate::faults::error_limited;
 use crate::ids::{ConversationId, Seq, UserId};
 use crate::limits::RESUME_CONVERSATIONS_MAX;
-use crate::mesh::frame::{Answer, LogPage, Query, ReadRequest};
+use crate::mesh::frame::{Answer, LogPage, Query};
 use crate::mesh::record::{ConversationHead, LogEntry, MessagePage, OpenedSession, Profile, rfc3339};
-use deadpool_postgres::{Object, Pool};
 use serde_json::{Value, json};
 use tokio_postgres::Row;
-use tokio_postgres::error::SqlState;
-use tokio_postgres::types::ToSql;
 
-type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
-
-/// Does one read. Every failure is a refusal in the answer.
-pub async fn read(pool: &Pool, request: &ReadRequest) -> Answer {
-    let deadline = tokio::time::Instant::from_std(request.deadline);
-    match tokio::time::timeout_at(deadline, answer(pool, request)).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(refusal)) => Answer::Refused(Box::new(refusal)),
-        Err(_) => Answer::Refused(Box::new(Refusal::storage_unavailable())),
-    }
-}
-
-/// A connection that is given back to the pool only when its transaction is known to have ended.
-struct Reader {
-    connection: Option<Object>,
-    user: String,
-}
-
-impl Reader {
-    async fn new(pool: &Pool, user: UserId) -> Result<Self, Refusal> {
-        let connection = pool.get().await.map_err(|error| {
-            tracing::warn!("no connection to PostgreSQL for reading: {error}");
-            Refusal::storage_unavailable()
-        })?;
-        Ok(Self { connection: Some(connection), user: user.0.to_string() })
-    }
-
-    /// BEGIN, who reads, the statements, COMMIT: sent together, answered together.
-    async fn transaction<const N: usize>(
-        &mut self,
-        statements: [(&'static str, Parameters<'_>); N],
-    ) -> Result<[Vec<Row>; N], Refusal> {
-        // Out of `self` while statements are in flight: if this future is dropped, so is the connection.
-        let Some(connection) = self.connection.take() else { return Err(Refusal::storage_unavailable()) };
-        let connection = Unfinished(Some(connection));
-        let Some(client) = &connection.0 else { return Err(Refusal::storage_unavailable()) };
-        let failed = |error: tokio_postgres::Error| {
-            if let Some(db) = error.as_db_error().filter(|db| db.code().code() == rows::REFUSED) {
-                rows::refusal(db)
-            } else if error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE) {
-                // The one statement here that writes is the spending of a ticket: somebody was faster.
-                Refusal::new(ErrorCode::Conflict, "somebody else used this at the same moment")
-            } else if error.as_db_error().is_some() {
-                tracing::error!("a read failed in PostgreSQL: {error:?}");
-                Refusal::new(ErrorCode::Internal, "the store failed on this read; the server's log has the details")
-            } else {
-                tracing::warn!("connection to PostgreSQL lost while reading: {error}");
-                Refusal::storage_unavailable()
-            }
-        };
-        let set_user = client.prepare_cached(sql::SET_USER).await.map_err(failed)?;
-        let mut prepared = Vec::with_capacity(N);
-        for (text, _) in &statements {
-            prepared.push(client.prepare_cached(text).await.map_err(failed)?);
-        }
-        let user: [&(dyn ToSql + Sync); 1] = [&self.user];
-        // `join_all` polls in order, and a statement is sent when it is first polled: they go out as written here.
-        let reads =
-            prepared.iter().zip(&statements).map(|(prepared, (_, parameters))| client.query(prepared, parameters));
-        let (begun, set, rows, committed) = futures_util::join!(
-            client.batch_execute(sql::BEGIN_READ),
-            client.query(&set_user, &user),
-            futures_util::future::join_all(reads),
-            client.batch_execute(sql::COMMIT),
-        );
-        begun.map_err(failed)?;
-        set.map_err(failed)?;
-        let mut answers: [Vec<Row>; N] = std::array::from_fn(|_| Vec::new());
-        for (answer, result) in answers.iter_mut().zip(rows) {
-            *answer = result.map_err(failed)?;
-        }
-        committed.map_err(failed)?;
-        self.connection = connection.finished();
-        Ok(answers)
-    }
-}
-
-/// A connection in the middle of a transaction. Dropped there (a deadline, an error), it is closed and not returned
-/// to the pool, where the next read would wait for this one's statements.
-struct Unfinished(Option<Object>);
-
-impl Unfinished {
-    fn finished(mut self) -> Option<Object> {
-        self.0.take()
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take() {
-            drop(Object::take(connection));
-        }
-    }
-}
-
-async fn answer(pool: &Pool, request: &ReadRequest) -> Result<Answer, Refusal> {
-    let mut reader = Reader::new(pool, request.user).await?;
-    match &request.query {
+/// Answers one read, on one connection.
+///
+/// # Errors
+/// [`Failure`]; what to do about it is its caller's business.
+pub async fn answer(reader: &mut Reader, query: &Query) -> Result<Answer, Failure> {
+    match query {
         Query::OpenSession { session, ticket, with_conversations } => {
-            open_session(&mut reader, session.0, ticket.as_ref(), *with_conversations).await
+            open_session(reader, session.0, ticket.as_ref(), *with_conversations).await
         }
         Query::ConversationOfMessage(message) => {
             let [found] = reader.transaction([(sql::CONVERSATION_OF_MESSAGE, &[&message.0])]).await?;
-            located(&found)
+            Ok(located(&found)?)
         }
         Query::ConversationOfInvite(code) => {
             let [found] = reader.transaction([(sql::CONVERSATION_OF_INVITE, &[code])]).await?;
-            located(&found)
+            Ok(located(&found)?)
         }
         Query::Lookup { name, arguments } => {
             let [found] = reader.transaction([(sql::LOOK_UP, &[name, arguments])]).await?;
@@ -140,14 +47,14 @@ async fn answer(pool: &Pool, request: &ReadRequest) -> Result<Answer, Refusal> {
             });
             Ok(Answer::Heads(heads.collect::<Result<_, Refusal>>()?))
         }
-        Query::Log { conversation, after, limit } => log(&mut reader, *conversation, *after, *limit).await,
+        Query::Log { conversation, after, limit } => log(reader, *conversation, *after, *limit).await,
         Query::HistoryAfter { conversation, after, limit } => {
-            let mut messages = page(&mut reader, sql::MESSAGES_AFTER, *conversation, *after, *limit).await?;
+            let mut messages = page(reader, sql::MESSAGES_AFTER, *conversation, *after, *limit).await?;
             let has_more = truncate(&mut messages, *limit);
             Ok(Answer::Page(Box::new(MessagePage { messages, has_more })))
         }
         Query::HistoryBefore { conversation, before, limit } => {
-            let mut messages = page(&mut reader, sql::MESSAGES_BEFORE, *conversation, *before, *limit).await?;
+            let mut messages = page(reader, sql::MESSAGES_BEFORE, *conversation, *before, *limit).await?;
             let has_more = truncate(&mut messages, *limit);
             messages.reverse();
             Ok(Answer::Page(Box::new(MessagePage { messages, has_more })))
@@ -160,24 +67,22 @@ async fn answer(pool: &Pool, request: &ReadRequest) -> Result<Answer, Refusal> {
             let seq =
                 found.first().map(|row| row.try_get::<_, i64>(0)).transpose().map_err(|e| rows::unreadable(&e))?;
             let Some(seq) = seq else {
-                return Err(Refusal::new(
-                    ErrorCode::NotFound,
-                    "data.around_message_id: there is no such message in this conversation",
-                ));
+                let words = "data.around_message_id: there is no such message in this conversation";
+                return Err(Refusal::new(ErrorCode::NotFound, words).into());
             };
             let older = limit / 2;
-            let mut before = page(&mut reader, sql::MESSAGES_BEFORE, *conversation, Seq(seq), older).await?;
+            let mut before = page(reader, sql::MESSAGES_BEFORE, *conversation, Seq(seq), older).await?;
             let more_before = truncate(&mut before, older);
             before.reverse();
             let newer = limit - before.len() as i64;
-            let mut after = page(&mut reader, sql::MESSAGES_AFTER, *conversation, Seq(seq - 1), newer).await?;
+            let mut after = page(reader, sql::MESSAGES_AFTER, *conversation, Seq(seq - 1), newer).await?;
             let more_after = truncate(&mut after, newer);
             before.append(&mut after);
             Ok(Answer::Page(Box::new(MessagePage { messages: before, has_more: more_before || more_after })))
         }
         Query::Conversations { cursor, limit } => {
             let [found] = reader.transaction([(sql::LIST_CONVERSATIONS, &[cursor, &(limit + 1)])]).await?;
-            list(&found, "conversations", *limit)
+            Ok(list(&found, "conversations", *limit)?)
         }
         Query::Conversation(conversation) => {
             let number = conversation.number();
@@ -188,7 +93,7 @@ async fn answer(pool: &Pool, request: &ReadRequest) -> Result<Answer, Refusal> {
                     let conversation: Value = row.try_get(0).map_err(|e| rows::unreadable(&e))?;
                     Ok(Answer::Data(Box::new(json!({ "conversation": conversation }))))
                 }
-                None => permit(&access).and(Err(not_found())),
+                None => Ok(permit(&access).and(Err(not_found()))?),
             }
         }
         Query::Members { conversation, cursor, limit } => {
@@ -197,7 +102,7 @@ async fn answer(pool: &Pool, request: &ReadRequest) -> Result<Answer, Refusal> {
                 .transaction([(sql::ACCESS, &[&number]), (sql::LIST_MEMBERS, &[&number, cursor, &(limit + 1)])])
                 .await?;
             permit(&access)?;
-            list(&found, "members", *limit)
+            Ok(list(&found, "members", *limit)?)
         }
     }
 }
@@ -237,16 +142,16 @@ async fn page(
     conversation: ConversationId,
     seq: Seq,
     limit: i64,
-) -> Result<Vec<crate::mesh::record::MessageRecord>, Refusal> {
+) -> Result<Vec<crate::mesh::record::MessageRecord>, Failure> {
     let number = conversation.number();
     let [access, found] =
         reader.transaction([(sql::ACCESS, &[&number]), (statement, &[&number, &seq.0, &(limit + 1)])]).await?;
     permit(&access)?;
-    found.iter().map(rows::message).collect()
+    Ok(found.iter().map(rows::message).collect::<Result<_, Refusal>>()?)
 }
 
 /// Merges the two halves of the change log and cuts at the first gap, which can only be the page's end.
-async fn log(reader: &mut Reader, conversation: ConversationId, after: Seq, limit: i64) -> Result<Answer, Refusal> {
+async fn log(reader: &mut Reader, conversation: ConversationId, after: Seq, limit: i64) -> Result<Answer, Failure> {
     let number = conversation.number();
     let [access, messages, events] = reader
         .transaction([
@@ -273,11 +178,9 @@ async fn log(reader: &mut Reader, conversation: ConversationId, after: Seq, limi
     });
     let kept = contiguous.take_while(|fits| *fits).count();
     if kept < entries.len() {
-        tracing::error!("the change log of {conversation} has a gap after seq {}", after.0 + kept as i64);
-        return Err(Refusal::new(
-            ErrorCode::Internal,
-            "the conversation's log is damaged; the server's log has the details",
-        ));
+        error_limited!("the change log of {conversation} has a gap after seq {}", after.0 + kept as i64);
+        let words = "the conversation's log is damaged; the server's log has the details";
+        return Err(Refusal::new(ErrorCode::Internal, words).into());
     }
     Ok(Answer::Log(Box::new(LogPage { entries, complete })))
 }
@@ -305,21 +208,21 @@ async fn open_session(
     session: i64,
     ticket: Option<&(String, i64)>,
     with_conversations: bool,
-) -> Result<Answer, Refusal> {
+) -> Result<Answer, Failure> {
     let most = if with_conversations { RESUME_CONVERSATIONS_MAX as i64 } else { 0 };
     if let Some((id, expires)) = ticket {
         let used =
             || Refusal::new(ErrorCode::Unauthenticated, "this ticket was used already; get a new one from /ws-ticket");
         match reader.transaction([(sql::SPEND_TICKET, &[id, expires])]).await {
-            Ok([spent]) if spent.is_empty() => return Err(used()),
-            Err(refusal) if refusal.code == ErrorCode::Conflict => return Err(used()),
+            Ok([spent]) if spent.is_empty() => return Err(used().into()),
+            Err(Failure::Refused(refusal)) if refusal.code == ErrorCode::Conflict => return Err(used().into()),
             outcome => drop(outcome?),
         }
     }
     let [profile, conversations] =
         reader.transaction([(sql::OPEN_SESSION, &[&session]), (sql::WELCOME_CONVERSATIONS, &[&most])]).await?;
     let Some(row) = profile.first() else {
-        return Err(Refusal::new(ErrorCode::Unauthenticated, "the session has ended; sign in again"));
+        return Err(Refusal::new(ErrorCode::Unauthenticated, "the session has ended; sign in again").into());
     };
     let read_profile = || -> Result<Profile, tokio_postgres::Error> {
         Ok(Profile {

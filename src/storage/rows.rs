@@ -1,6 +1,7 @@
 //! Rows of PostgreSQL ⇄ the plain data that crosses cores.
 
 use crate::error::{ErrorCode, Refusal};
+use crate::faults::error_limited;
 use crate::ids::{ConversationId, MessageId, Seq, UserId};
 use crate::mesh::frame::Notice;
 use crate::mesh::record::{EventRecord, MessageRecord, Sender, ThreadState, ThreadSummary, rfc3339};
@@ -11,7 +12,7 @@ use tokio_postgres::error::DbError;
 
 /// What a row that contradicts the schema turns into: a fault of ours, logged, never a panic.
 pub fn unreadable(error: &tokio_postgres::Error) -> Refusal {
-    tracing::error!("a row of PostgreSQL does not have the shape this version expects: {error}");
+    error_limited!("a row of PostgreSQL does not have the shape this version expects: {error}");
     Refusal::new(ErrorCode::Internal, "the store returned something unexpected; the server's log has the details")
 }
 
@@ -31,7 +32,7 @@ pub fn refusal(error: &DbError) -> Refusal {
 /// When PostgreSQL holds a number that is no conversation id.
 pub fn conversation(number: i64) -> Result<ConversationId, Refusal> {
     ConversationId::from_number(number).ok_or_else(|| {
-        tracing::error!("the database holds conversation id {number}, which cannot be one");
+        error_limited!("the database holds conversation id {number}, which cannot be one");
         Refusal::new(ErrorCode::Internal, "the store returned something unexpected; the server's log has the details")
     })
 }

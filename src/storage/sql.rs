@@ -1,8 +1,10 @@
 //! Every statement of the running server; account statements in [`accounts`].
 
 pub mod accounts;
+pub mod rule_sets;
+pub mod server_lock;
 
-/// A run of messages; see `migrations/V10__commit_by_key.sql`, and V12 for what it is now.
+/// A batch of messages; see `migrations/functions/commit/commit_messages.sql`.
 pub const COMMIT_MESSAGES: &str = "SELECT ord, verdict, message_id, seq, created_at, parent_message_id, username, \
     display_name, retry_after_ms FROM commit_messages($1, $2, $3, $4, $5, $6)";
 
@@ -17,8 +19,8 @@ pub const APPLY_MUTATIONS: &str = "SELECT ord, verdict, detail, conversation_id,
 pub const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
 /// Its end.
 pub const COMMIT: &str = "COMMIT";
-/// Whose eyes; for this transaction only.
-pub const SET_USER: &str = "SELECT set_config('app.user_id', $1, true)";
+/// Who reads, and the milliseconds that each statement has; for this transaction only.
+pub const SET_READER: &str = "SELECT set_config('app.user_id', $1, true), set_config('statement_timeout', $2, true)";
 
 /// May the user look into a conversation?
 pub const ACCESS: &str = "SELECT app_access($1)";
@@ -56,8 +58,9 @@ pub const EVENTS_AFTER: &str = "SELECT seq, kind, event_payload(conversation_id,
     FROM conversation_events \
     WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
 
-/// Indexes the next messages of a conversation for the search; whether it has more.
-pub const INDEX_MESSAGES: &str = "SELECT index_messages($1, $2)";
+/// Indexes the next messages of a conversation for the search: so many at most, and so many bytes. Whether it has more,
+/// how old the oldest of them is in seconds, and how many PostgreSQL could not index.
+pub const INDEX_MESSAGES: &str = "SELECT has_more, lag_s, passed_over FROM index_messages($1, $2, $3)";
 /// Conversations whose log is ahead of the search index.
 pub const UNINDEXED_CONVERSATIONS: &str = "SELECT unindexed_conversations($1, $2)";
 

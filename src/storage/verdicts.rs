@@ -2,6 +2,7 @@
 
 use super::rows;
 use crate::error::{ErrorCode, Refusal};
+use crate::faults::error_limited;
 use crate::ids::{MessageId, Seq, UserId};
 use crate::mesh::frame::{Change, CommittedMessage, CommittedOther, Mutation, Verdict};
 use crate::mesh::record::{MessageRecord, Sender, ThreadState, rfc3339};
@@ -108,8 +109,12 @@ fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
         let detail: Option<String> = row.try_get(2)?;
         let retry_after_ms: Option<i64> = row.try_get(11)?;
         let refusal = match ErrorCode::parse(word) {
+            None if word == "unstorable" => {
+                error_limited!("PostgreSQL refused a mutation for its content: {}", detail.unwrap_or_default());
+                Refusal::bad_request("the store refused this change; its content cannot be stored")
+            }
             Some(ErrorCode::Internal) | None => {
-                tracing::error!("a mutation failed in PostgreSQL: {word} {}", detail.unwrap_or_default());
+                error_limited!("a mutation failed in PostgreSQL: {word} {}", detail.unwrap_or_default());
                 Refusal::new(ErrorCode::Internal, "the store failed on this command; the server's log has the details")
             }
             Some(code) => Refusal::new(code, detail.unwrap_or_default()),

@@ -286,7 +286,7 @@ async fn refuses_malformed_and_oversized_request_heads() {
     let cases: Vec<(Vec<u8>, u16)> = vec![
         (format!("GET /ws HTTP/1.1\r\nHost: test\r\nX-Long: {}\r\n\r\n", "y".repeat(9_000)).into_bytes(), 431),
         (vec![b'A'; 9_000], 431),
-        (format!("GET /ws HTTP/1.1\r\n{many}\r\n").into_bytes(), 431),
+        (format!("GET /ws HTTP/1.1\r\nHost: test\r\n{many}\r\n").into_bytes(), 431),
         (b"nonsense\r\n\r\n".to_vec(), 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".to_vec(), 400),
         (upgrade(&|head| head.replace("Version: 13", "Version: 8")), 426),

@@ -9,6 +9,7 @@ mod catch_up;
 mod connections;
 mod conversations;
 mod http_accounts;
+mod http_requests;
 mod large_rooms;
 mod message_changes;
 mod messages;
@@ -18,7 +19,9 @@ mod plans;
 mod presence;
 mod profiles;
 mod read_state;
+mod rule_sets;
 mod search;
 mod store;
 #[path = "../support/mod.rs"]
 mod support;
+mod texts;

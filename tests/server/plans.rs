@@ -72,9 +72,8 @@ struct Session {
 impl Session {
     /// Opens a session with the settings of the server's readers, on which PostgreSQL reports every plan.
     async fn new(server: &Server, user: i64) -> Self {
-        let mut config = tokio_postgres::Config::new();
-        config.host_path(server.data_dir.join("postgres")).user("veza").dbname("veza_chat");
-        config.options(READER_PLANS.trim());
+        let mut config = server.target().login_config();
+        config.options(format!("{}{READER_PLANS}", config.get_options().unwrap_or_default()));
         let (client, mut connection) = config.connect(NoTls).await.unwrap();
         let (sender, notices) = unbounded_channel();
         tokio::spawn(async move {

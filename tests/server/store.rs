@@ -6,6 +6,7 @@
 //! nothing then, so a wrong plan shows only later.
 
 use crate::support::{Client, Format, PATIENCE, Server};
+use chat_server::storage::connect::{Role, connect};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -58,10 +59,7 @@ async fn executes_a_change_once_when_it_is_submitted_again() {
     let message = json!({"conversation_id": format!("room_{number}"), "content": "first"});
     let message = server.ok(&ann, "send_message", message).await["message_id"].as_i64().unwrap();
     // The committer does this after it lost its connection: it submits the same batch with the same ids.
-    let mut config = tokio_postgres::Config::new();
-    config.host_path(server.data_dir.join("postgres")).user("veza").dbname("veza_chat").options("-c role=chat_writer");
-    let (writer, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
+    let writer = connect(&server.target().config(Role::Writer)).await.unwrap();
     let kinds = vec!["join_conversation", "add_reaction", "edit_message", "delete_message", "remove_member"];
     let actors = vec![bob.id, bob.id, ann.id, ann.id, ann.id];
     let conversations = vec![number; kinds.len()];

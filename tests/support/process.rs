@@ -77,6 +77,12 @@ impl Server {
     /// Starts a server with `workers` shards and these configuration keys (`section.key`), and waits until it is ready.
     #[track_caller]
     pub fn start(workers: usize, settings: &[(&str, &str)]) -> Self {
+        Self::start_with(workers, settings, &[])
+    }
+
+    /// The same, with variables of the environment beside the configuration's.
+    #[track_caller]
+    pub fn start_with(workers: usize, settings: &[(&str, &str)], environment: &[(&str, &str)]) -> Self {
         let name = unique(std::env::current_exe().unwrap().file_name().unwrap().to_str().unwrap());
         let data_dir = std::env::temp_dir().join(format!("chat-server-{name}"));
         std::fs::create_dir(&data_dir).unwrap();
@@ -86,6 +92,7 @@ impl Server {
         variables.push(variable("server.bind_addr", &address.to_string()));
         variables.push(variable("server.workers", &workers.to_string()));
         variables.push(variable("data_dir", data_dir.to_str().unwrap()));
+        variables.extend(environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
 
         let mut watchdog = Command::new("/bin/sh")
             .args(["-c", WATCHDOG, "watchdog"])
@@ -112,14 +119,14 @@ impl Server {
         server
     }
 
-    /// A superuser connection to its private PostgreSQL.
+    /// A connection to its private PostgreSQL as the superuser, with the server's rule set.
     pub async fn database(&self) -> tokio_postgres::Client {
-        let mut config = tokio_postgres::Config::new();
-        config.host_path(self.data_dir.join("postgres")).user("veza").dbname("veza_chat");
-        let (client, connection) =
-            config.connect(tokio_postgres::NoTls).await.expect("a connection to the private PostgreSQL");
-        tokio::spawn(connection);
-        client
+        self.target().connect_as_login().await.expect("its socket")
+    }
+
+    /// Its private PostgreSQL.
+    pub fn target(&self) -> chat_server::storage::connect::Target {
+        chat_server::storage::connect::Target::embedded(&self.data_dir.join("postgres"), "veza_chat")
     }
 
     fn report(&self) {
@@ -219,9 +226,14 @@ impl Server {
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
+    /// Everything that the server has logged.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
     /// The last 40 lines of the log.
     pub fn log_tail(&self) -> String {
-        let log = String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned();
+        let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines[lines.len().saturating_sub(40)..].join("\n");
         format!("--- the end of {} ---\n{tail}\n---", self.log.display())

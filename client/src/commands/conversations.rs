@@ -1,6 +1,7 @@
 //! `list`, `rooms`, `create`, `join`, `leave`, `members`, `read`.
 
-use super::{all_pages, names};
+use super::names;
+use super::pages::all_pages;
 use crate::cli::Create;
 use crate::failure::{Failure, Refusal};
 use crate::output::{self, Output};

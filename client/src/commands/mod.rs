@@ -4,18 +4,14 @@ mod account;
 mod conversations;
 mod messages;
 mod names;
+mod pages;
 
 use crate::cli::{Arguments, Command};
 use crate::failure::Failure;
 use crate::follow::{Follower, Start};
 use crate::output::Output;
 use crate::profile::Profile;
-use crate::render::list;
 use crate::session::Session;
-use serde_json::{Value, json};
-
-/// Rows in one answer of a `list_…` command.
-const PAGE: i64 = 200;
 
 /// Does what was asked.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
@@ -54,25 +50,5 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         Command::Pin { message_id, remove } => messages::pin(&session, output, message_id, !remove).await,
         Command::Search(options) => messages::search(&session, output, &options).await,
         Command::Raw { name, data } => messages::raw(&session, &name, &data).await,
-    }
-}
-
-/// All rows of a `list_…` command, page by page; `key` is what the answer calls them.
-async fn all_pages(session: &Session, kind: &str, key: &str, query: Value) -> Result<Vec<Value>, Failure> {
-    let (mut rows, mut cursor) = (Vec::new(), Value::Null);
-    loop {
-        let mut data = query.clone();
-        data["limit"] = json!(PAGE);
-        if !cursor.is_null() {
-            data["cursor"] = cursor.clone();
-        }
-        let page = session.command(kind, data).await?;
-        rows.extend(list(&page[key]).iter().cloned());
-        let next = page["next_cursor"].clone();
-        // A server that repeats itself would have us go round for ever.
-        if next.is_null() || next == cursor {
-            return Ok(rows);
-        }
-        cursor = next;
     }
 }

@@ -3,7 +3,7 @@
 //! Invariant: a name that could mean two things means neither; the ids are shown instead. A message to the wrong
 //! conversation cannot be taken back.
 
-use super::all_pages;
+use super::pages::all_pages;
 use crate::failure::{Failure, Refusal};
 use crate::render::list;
 use crate::session::Session;

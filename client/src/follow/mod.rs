@@ -7,8 +7,8 @@
 //! 4. Show an event exactly when its number is the next one ([`stream`]). A gap would be a fault somewhere: connect
 //!    anew, which fills it.
 //!
-//! So nothing is shown twice or left out, whatever ends the connection, and whenever. One exception is said aloud: after
-//! `reset` (10,000 changes behind) the messages are read from the history, without the changes to older ones.
+//! So nothing is shown twice or left out, whatever ends the connection, and whenever. One exception is said aloud:
+//! after `reset` (10,000 changes behind) the messages are read from the history, without the changes to older ones.
 //!
 //! A reader that blocks this process (a pager) blocks the socket, too; the server may end the connection, and the way
 //! back is the same.

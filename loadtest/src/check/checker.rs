@@ -1,17 +1,19 @@
-//! Holds one room's traffic to the protocol's promises. Pure: what happened goes in, violations come out; no clock, no
-//! I/O, so a test can play any history.
+//! Checks the traffic of one room against the promises of the protocol. It is pure: it takes what happened, returns
+//! violations, and uses no clock and no I/O. So a test can play any history.
 //!
-//! What is held, for each room:
-//! 1. every subscriber sees sequence numbers `baseline + 1, + 2, …` with none skipped, repeated or out of order, also
-//!    across reconnections (the cursor survives them);
-//! 2. all subscribers see the same event under the same number, and a message has one number;
-//! 3. an acknowledgement names the message that is delivered under its number, and a repeated one agrees with it;
-//! 4. one send becomes at most one message, however often it is sent again; a send refused for good becomes none;
-//! 5. at the end, whatever was stored (acknowledged, or delivered to anyone) has reached every subscriber, and every
-//!    send has its answer.
+//! The promises, for each room:
+//! 1. Every subscriber sees the sequence numbers `baseline + 1, + 2, …`: none skipped, repeated or out of order. This
+//!    also holds across reconnections, because the cursor survives them.
+//! 2. All subscribers see the same event under the same number, and a message has one number.
+//! 3. An acknowledgement names the message that is delivered under its number. A repeated acknowledgement agrees with
+//!    it.
+//! 4. One send becomes at most one message, no matter how often it is sent again. A send that was finally refused
+//!    becomes none.
+//! 5. At the end, every stored message (acknowledged, or delivered to at least one subscriber) has reached every
+//!    subscriber, and every send has a reply.
 //!
-//! Deliveries cost a constant amount of memory for a whole room, not for each subscriber: because numbers must be
-//! consecutive, a cursor says what a subscriber has, and only what it misses is remembered beside it.
+//! Deliveries cost a constant amount of memory for a whole room, not for each subscriber. Numbers must be consecutive,
+//! so a cursor says what a subscriber has. Only what it misses is stored in addition.
 //!
 //! ```text
 //!  a send:   Pending ──ack──▶ Acked          a repeated ack must agree
@@ -21,39 +23,28 @@
 //!
 //! Deliberately absent: order *between* rooms, which the protocol does not promise, and events without a number.
 
+use super::ids::{ClientIndex, MessageId, Seq};
 use super::range_set::RangeSet;
 use crate::payload::Token;
 use crate::violations::{Kind, Violations};
 use foldhash::HashMap;
-
-/// Index of a client of this run.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct ClientIndex(pub u32);
-
-/// Position in a room's change log.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct Seq(pub u64);
-
-/// The server's number for a message.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct MessageId(pub u64);
 
 /// What was delivered under a sequence number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
     /// A message; `token` when it is one of this run's.
     Message {
-        /// The server's number for it.
+        /// Its id on the server.
         id: MessageId,
-        /// Which send of this run it came from.
+        /// Its send of this run.
         token: Option<Token>,
     },
-    /// A message that names this run, but whose content is not what was sent.
+    /// A message that names this run, but whose content differs from what was sent.
     Garbled {
-        /// The server's number for it.
+        /// Its id on the server.
         id: MessageId,
     },
-    /// Any other mutation: somebody joined, a reaction, …
+    /// Any other mutation: a join, a reaction, …
     Other,
 }
 
@@ -66,7 +57,7 @@ impl Event {
     }
 }
 
-/// What an acknowledgement says.
+/// The contents of an acknowledgement.
 #[derive(Clone, Copy, Debug)]
 pub struct Ack {
     /// The send it answers.
@@ -79,7 +70,7 @@ pub struct Ack {
     pub duplicate: bool,
 }
 
-/// Whether a refused message may have been stored all the same.
+/// Whether a refused message may have been stored nevertheless.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// It was not stored: bad request, rate limit, …
@@ -138,8 +129,8 @@ impl RoomChecker {
         }
     }
 
-    /// A client watches the room from right after `baseline` on. A second call changes nothing: the first baseline holds
-    /// through reconnections.
+    /// A client watches the room from right after `baseline` on. A second call changes nothing: the first baseline
+    /// holds through reconnections.
     pub fn subscribed(&mut self, client: ClientIndex, baseline: Seq) {
         self.subscribers.entry(client).or_insert_with(|| Subscriber {
             last: baseline.0,
@@ -148,7 +139,7 @@ impl RoomChecker {
         });
     }
 
-    /// The last number a client has seen: what it resumes from.
+    /// The last number that a client has seen, from which it resumes.
     pub fn cursor(&self, client: ClientIndex) -> Option<Seq> {
         self.subscribers.get(&client).map(|subscriber| Seq(subscriber.last))
     }
@@ -216,7 +207,7 @@ impl RoomChecker {
         };
         if send.answer == Answer::Pending {
             self.pending -= 1;
-            // A refused repetition says nothing about the first attempt, which may have been stored.
+            // A refused repetition does not mean that the first attempt was not stored.
             let unclear = refusal == Refusal::Unclear || send.resent;
             send.answer = if unclear { Answer::Unclear } else { Answer::Refused };
             if !unclear && send.stored_as.is_some() {
@@ -296,35 +287,36 @@ impl RoomChecker {
         lacked
     }
 
-    /// A client has read the history to its end, or gave up.
+    /// A client has read the history to its end, or has given up.
     pub fn recovery_ended(&mut self, client: ClientIndex) {
         if let Some(subscriber) = self.subscribers.get_mut(&client) {
             subscriber.recovering = false;
         }
     }
 
-    /// The server said that a client has everything up to `seq`.
+    /// The server reported that a client has everything up to `seq`.
     pub fn caught_up(&mut self, client: ClientIndex, seq: Seq) {
         if let Some(subscriber) = self.subscribers.get_mut(&client)
             && seq.0 > subscriber.last
         {
             let last = subscriber.last;
             self.violations.note(Kind::Gap, || {
-                format!("{}: client {} is at seq {last} but told it caught up to {}", self.name, client.0, seq.0)
+                format!("{}: client {} is at seq {last}, but received caught_up {}", self.name, client.0, seq.0)
             });
             subscriber.missing.push(last + 1, seq.0);
             subscriber.last = seq.0;
         }
     }
 
-    /// True when every send is answered and every subscriber has reached the last message stored: nothing more to wait for.
+    /// True when every send is answered and every subscriber has reached the last message stored: nothing more to wait
+    /// for.
     pub fn settled(&self) -> bool {
         let has_all = |subscriber: &Subscriber| subscriber.last >= self.stored_last && !subscriber.recovering;
         self.pending == 0 && self.subscribers.values().all(has_all)
     }
 
-    /// Ends the check. `complete` is false when the run was cut short before it settled; what is still under way is then
-    /// no fault.
+    /// Ends the check. `complete` is false when the run was cut short before it settled; what is still under way is
+    /// then no fault.
     pub fn finish(mut self, complete: bool) -> Violations {
         if !complete {
             return self.violations;
@@ -349,14 +341,17 @@ impl RoomChecker {
             for (first, last) in subscriber.missing.iter().chain([tail]) {
                 let (count, sample) = within(first, last);
                 self.violations.note_many(Kind::Undelivered, count as u64, || {
-                    format!("{}: client {} never got {count} stored messages from seq {sample} on", self.name, client.0)
+                    format!(
+                        "{}: client {} never received {count} stored messages from seq {sample} on",
+                        self.name, client.0
+                    )
                 });
             }
         }
         self.violations
     }
 
-    /// Compares an event with what others saw, and with what was sent.
+    /// Compares an event with what others received and with what was sent.
     fn observe(&mut self, client: ClientIndex, seq: Seq, event: Event) {
         self.record(seq, event, Kind::SeqReused);
         let Event::Message { id, token: Some(token) } = event else { return };
@@ -393,7 +388,7 @@ impl RoomChecker {
         }
     }
 
-    /// Remembers what is at a number, or compares with what is remembered.
+    /// Stores the event of a number, or compares it with the stored one.
     fn record(&mut self, seq: Seq, event: Event, disagreement: Kind) {
         let known = *self.events.entry(seq).or_insert(event);
         if known != event {

@@ -1,6 +1,8 @@
-//! The promises of the protocol, held by pure code: what happened goes in, violations come out.
+//! The promises of the protocol, checked by pure code: it takes what happened and returns violations.
 
 mod checker;
+mod ids;
 mod range_set;
 
-pub use checker::{Ack, ClientIndex, Event, MessageId, Refusal, RoomChecker, Seq};
+pub use checker::{Ack, Event, Refusal, RoomChecker};
+pub use ids::{ClientIndex, MessageId, Seq};

@@ -1,7 +1,7 @@
 //! A set of sequence numbers, kept as disjoint ranges.
 //!
-//! Invariant: ranges neither overlap nor hold nothing. A server that skips from 1 to 2^50 costs one entry here, not
-//! 2^50; were the numbers kept one by one, the harness would die of the very fault it is to report.
+//! Invariant: ranges do not overlap and are not empty. A server that skips from 1 to 2^50 costs one entry here. A set
+//! of single numbers would exhaust the memory of the harness before it could report the fault.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! A peer, driven by the engine: its [`Codec`] behind the engine's [`Protocol`], its deliveries held to the [`Ledger`].
+//! Lets the engine drive a peer: puts its [`Codec`] behind the engine's [`Protocol`] and checks its deliveries with the
+//! [`Ledger`].
 
 use super::codec::{Codec, Frames, Incoming};
 use super::contents::Contents;
@@ -20,7 +21,7 @@ pub struct Adapter<C> {
 }
 
 impl<C> Adapter<C> {
-    /// A run with so many connections.
+    /// A run with this many connections.
     pub fn new(connections: usize, payload: PayloadFormat) -> Self {
         Self { payload, ledger: Mutex::new(Ledger::new(connections)), codec: PhantomData }
     }
@@ -53,7 +54,7 @@ pub struct AdapterProtocol<C> {
     contents: Contents,
 }
 
-/// What is remembered of a connection.
+/// The state of a connection.
 #[derive(Debug)]
 pub struct State<C> {
     codec: C,

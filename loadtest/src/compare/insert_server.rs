@@ -1,14 +1,14 @@
-//! The plain server that a good engineer writes in an afternoon: tokio-tungstenite, rooms in memory, and one
-//! `INSERT … RETURNING` per message before it is fanned out and acknowledged.
+//! The plain server that a good engineer writes in an afternoon: tokio-tungstenite, rooms in memory, and one `INSERT …
+//! RETURNING` per message before it fans out and acknowledges.
 //!
-//! It is written to be quick at that: a room's messages go over one connection to PostgreSQL, pipelined, so order is kept
-//! without waiting; there are [`DATABASE_CONNECTIONS`] of them, so commits share flushes; an event is encoded once, and a
-//! subscriber's events are flushed together. What it lacks is what makes a chat server: accounts, history, resuming.
+//! It is fast for what it does. A room's messages go over one connection to PostgreSQL, pipelined, which keeps their
+//! order without waiting. There are [`DATABASE_CONNECTIONS`] of them, so commits share flushes. It encodes an event
+//! once and flushes a subscriber's events together. It lacks what makes a chat server: accounts, history and resuming.
 //!
 //! Invariants:
-//! - a message is fanned out and acknowledged after its INSERT has returned, never before;
-//! - queues are bounded: a subscriber that is [`QUEUE_MAX`] events behind is cut off, a client with [`IN_FLIGHT_MAX`]
-//!   unfinished messages is not read from.
+//! - it fans out and acknowledges a message after its INSERT has returned, never before;
+//! - queues are bounded: it disconnects a subscriber that is [`QUEUE_MAX`] events behind, and does not read from a
+//!   client with [`IN_FLIGHT_MAX`] unfinished messages.
 
 use super::postgres::{connect, describe};
 use futures_util::stream::FuturesOrdered;
@@ -37,9 +37,9 @@ pub const SCHEMA: &str = "
 const INSERT: &str = "INSERT INTO messages (room, token, payload) VALUES ($1, $2, $3) RETURNING id";
 /// Connections to PostgreSQL.
 const DATABASE_CONNECTIONS: usize = 32;
-/// Events that may wait for one subscriber.
+/// Longest queue of one subscriber, events.
 const QUEUE_MAX: usize = 65_536;
-/// Messages of one client under way to PostgreSQL.
+/// Messages of one client in flight to PostgreSQL.
 const IN_FLIGHT_MAX: usize = 256;
 
 /// Command line of the server.
@@ -115,7 +115,7 @@ async fn listen(options: &Options) -> Result<(), String> {
         let (stream, _) = listener.accept().await.map_err(|error| format!("cannot accept: {error}"))?;
         let server = Arc::clone(&server);
         tokio::spawn(async move {
-            // A client's fault ends its connection; the harness sees that as a lost connection.
+            // A client's fault ends its connection, which the harness reports as a lost connection.
             let _ = connection(&server, stream).await;
         });
     }
@@ -205,7 +205,7 @@ impl Server {
         let event = Utf8Bytes::from(event);
         let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(subscribers) = rooms.get_mut(room) {
-            // Whoever is gone, or too far behind, is a subscriber no more.
+            // Removes subscribers that have closed or are too far behind.
             subscribers.retain(|queue| queue.try_send(event.clone()).is_ok());
         }
     }

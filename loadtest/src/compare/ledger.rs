@@ -1,13 +1,14 @@
-//! What the peers are held to: every acknowledged message reaches every connection in its room once, each sender's
-//! messages in the order in which they were sent, with the content that was sent.
+//! What every peer must fulfil: each acknowledged message reaches every connection in its room once, with the content
+//! that was sent, and the messages of one sender arrive in their order.
 //!
-//! Peers have no sequence numbers, so loss cannot be seen while it happens: arrivals are counted per connection and room,
-//! and at the end compared with the messages acknowledged there. Per sender only rising numbers count as arrivals, so a
-//! message that comes twice or late is a violation and cannot stand in for a lost one.
+//! Peers have no sequence numbers, so a loss is not visible when it happens. The ledger counts arrivals per connection
+//! and room, and compares them at the end with the messages acknowledged there. Only rising numbers of a sender count
+//! as arrivals. So a message that comes twice or late is a violation and cannot replace a lost one.
 //!
-//! A connection keeps its [`Account`] itself and tells the shared [`Ledger`] at times; a delivery takes no lock.
+//! A connection keeps its own [`Account`] and reports it to the shared [`Ledger`] from time to time; a delivery takes
+//! no lock.
 //!
-//! Most peers deliver at most once. What they lose is counted and shown all the same: it is what the figures are for.
+//! Most peers deliver at most once. The ledger counts and shows what they lose, because that is part of the comparison.
 
 use crate::check::ClientIndex;
 use crate::payload::Token;
@@ -19,7 +20,7 @@ use std::cmp::Ordering;
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     rooms: Vec<RoomAccount>,
-    /// The room that spoke last.
+    /// The room of the last message.
     recent: usize,
     /// Messages published and not answered.
     unanswered: u64,
@@ -36,12 +37,12 @@ struct RoomAccount {
     last: HashMap<ClientIndex, u32>,
 }
 
-/// What an arrival is.
+/// The result of an arrival.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arrival {
-    /// As it should be.
+    /// It is correct.
     Sound,
-    /// Against a promise.
+    /// It is a violation.
     Broken(Kind),
 }
 
@@ -95,24 +96,24 @@ impl Account {
     }
 }
 
-/// What all connections have told.
+/// What all connections have reported.
 #[derive(Debug)]
 pub struct Ledger {
     accounts: Vec<Account>,
 }
 
 impl Ledger {
-    /// A ledger of so many connections.
+    /// A ledger of this many connections.
     pub fn new(connections: usize) -> Self {
         Self { accounts: vec![Account::default(); connections] }
     }
 
-    /// A connection tells how it stands.
+    /// Takes the report of a connection.
     pub fn note(&mut self, client: ClientIndex, account: &Account) {
         if let Some(known) = self.accounts.get_mut(client.0 as usize) {
             known.unanswered = account.unanswered;
             known.rooms.clear();
-            // What came from whom stays with the connection.
+            // The last numbers of each sender stay with the connection.
             known.rooms.extend(account.rooms.iter().map(|room| RoomAccount {
                 room: room.room,
                 arrived: room.arrived,
@@ -131,14 +132,14 @@ impl Ledger {
         acked
     }
 
-    /// Whether everything is answered and everything acknowledged has arrived everywhere.
+    /// Whether every message is answered, and every acknowledged one has reached all connections of its room.
     pub fn settled(&self) -> bool {
         let acked = self.acked();
         let has_all = |room: &RoomAccount| room.arrived >= acked.get(&room.room).copied().unwrap_or_default();
         self.accounts.iter().all(|account| account.unanswered == 0 && account.rooms.iter().all(has_all))
     }
 
-    /// What is missing at the end of a run that was not cut short.
+    /// What is missing at the end of a run that was not interrupted.
     pub fn finish(&self) -> Violations {
         let mut violations = Violations::default();
         let acked = self.acked();
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_well_when_all_arrive_in_each_senders_order() {
+    fn accepts_deliveries_in_each_senders_order() {
         let (sender, mut reader) = published();
         for number in [0, 4, 5] {
             assert!(!ledger([&sender, &reader]).settled());
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_message_is_missed_even_when_another_comes_twice() {
+    fn finds_a_lost_message_even_if_another_arrives_twice() {
         let (sender, mut reader) = published();
         assert_eq!(reader.arrived(7, token(0, 0)), Arrival::Sound);
         assert_eq!(reader.arrived(7, token(0, 5)), Arrival::Sound);
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn disorder_and_strange_rooms_are_seen() {
+    fn reports_disorder_and_foreign_rooms() {
         let (_, mut reader) = published();
         assert_eq!(reader.arrived(7, token(0, 5)), Arrival::Sound);
         assert_eq!(reader.arrived(7, token(0, 4)), Arrival::Broken(Kind::Disorder));
@@ -220,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_an_answer_is_missed_once_however_often_it_was_published() {
+    fn reports_an_unanswered_message_once() {
         let mut sender = Account::new(&[7]);
         sender.published(false);
         sender.published(true);

@@ -1,18 +1,20 @@
-//! `loadtest compare`: the same workload, generator, cores and measuring for this server and for others.
+//! `loadtest compare`: the same load, generator, cores and measurement for this server and for others.
 //!
 //! ```text
 //!  round 1: start A, load, stop A; start B, load, stop B; start C, …     round 2: A, B, C, …     → median and spread
 //! ```
 //!
-//! From the inside out: [`codec`] (what the peers speak), [`contents`] and [`ledger`] (what they are held to), [`adapter`]
-//! (both behind the engine's protocol), [`places`], [`child`] and [`postgres`] (programs and processes), [`peers`] (how each
-//! server is found, configured and started), [`insert_server`] (the one that is part of this program), [`rounds`].
+//! From the inside out: [`codec`] (the protocols of the peers), [`contents`] and [`ledger`] (what they must fulfil),
+//! [`adapter`] (both behind the engine's protocol), [`places`], [`child`] and [`postgres`] (programs and processes),
+//! [`peers`] (how each server is found, configured and started), [`insert_server`] (the one that is part of this
+//! program), [`rounds`].
 //!
 //! Invariants:
-//! - one server runs at a time, and it is stopped before the next one starts: what is left of one would be measured as
+//! - one server runs at a time and stops before the next one starts. Otherwise the work of one would be measured as
 //!   part of another;
-//! - rounds are interleaved, so that a slow minute of the machine meets all servers and not one;
-//! - a peer that is not installed is left out by name, never silently: a comparison that forgets a rival looks won.
+//! - rounds are interleaved, so that a slow minute of the machine affects all servers;
+//! - a peer that is not installed is named in the output. A comparison that omits a rival without a word would look
+//!   won.
 
 mod adapter;
 mod child;
@@ -20,6 +22,7 @@ mod codec;
 mod contents;
 pub mod insert_server;
 mod ledger;
+mod options;
 mod peers;
 mod places;
 pub mod postgres;
@@ -28,149 +31,22 @@ mod rounds;
 #[cfg(all(test, feature = "test-db"))]
 mod peers_answer_tests;
 
-use crate::cli::{Cores, Overrides, ServerOptions};
+pub use options::CompareOptions;
+
 use crate::report::command::write_page;
 use crate::report::comparison::{Comparison, SystemRuns};
+use crate::report::files::write_json;
 use crate::report::html::Page;
 use crate::scenario::{Layers, Scenario};
-use clap::{Args, ValueEnum};
-use peers::PeerKind;
+use options::Contestant;
 use places::Places;
-use rounds::Rounds;
+use rounds::{LeftOut, Rounds};
 use serde::Serialize;
 use std::fmt;
-use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 
-const EXAMPLES: &str = "\
-Examples:
-  loadtest/peers/install.sh                                          install the peers
-  loadtest compare                                                   all that are installed, five rounds of rooms-10
-  loadtest compare --scenario durable --peers veza,ejabberd,tungstenite --rounds 3 --duration 10s
-  loadtest compare --scenario room-1000 --server-cores 0 --generator-cores 1 --json compare.json --html compare.html
-
-A peer that is not installed is left out, by name and with the command that installs it.
-
-Exit status: 0 no violation by Veza Chat Server, 1 violations, 2 wrong usage, or a server that could not be run. What a
-peer loses is counted and shown.";
-
-/// How long a peer is given, at least, for what is under way at the end: a slow server is slow, and
-/// what it still has in its queues is not lost.
+/// The shortest drain at the end of a run with a peer: messages in the queues of a slow server are not lost.
 const DRAIN_MIN: Duration = Duration::from_mins(1);
-
-/// Options of `loadtest compare`.
-#[derive(Args, Debug, Clone)]
-#[command(after_help = EXAMPLES)]
-pub struct CompareOptions {
-    /// Which servers, in the order in which they take turns; ratios are to the first
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Contestant::ALL)]
-    pub peers: Vec<Contestant>,
-
-    /// How often each server takes its turn
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
-    pub rounds: u32,
-
-    /// rooms-10, room-1000, durable, or a .toml file: rooms and messages, which is what all the servers have
-    #[arg(long, default_value = "rooms-10")]
-    pub scenario: String,
-
-    #[command(flatten)]
-    pub over: Overrides,
-
-    #[command(flatten)]
-    pub server: ServerOptions,
-
-    /// Threads of the generator
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Generator")]
-    pub threads: u32,
-
-    /// Cores the generator keeps to: 1 or 2,3 or 4-7
-    #[arg(long, value_name = "CORES", value_parser = Cores::parse, help_heading = "Generator")]
-    pub generator_cores: Option<Cores>,
-
-    /// Where `install.sh` has put what is newer than this machine's packages; target/peers without it
-    #[arg(long, value_name = "DIR", help_heading = "Peers")]
-    pub peers_dir: Option<PathBuf>,
-
-    /// Files of the servers go here, and stay; without it they are deleted in the end
-    #[arg(long, value_name = "DIR", help_heading = "Peers")]
-    pub work_dir: Option<PathBuf>,
-
-    /// Ports that the peers may listen on, for example 20000-20099; free ones of 20000-29999 without it
-    #[arg(long, value_name = "FIRST-LAST", value_parser = parse_ports, help_heading = "Peers")]
-    pub ports: Option<RangeInclusive<u16>>,
-
-    /// Write all rounds to this file as JSON; `loadtest report` reads it
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    pub json: Option<PathBuf>,
-
-    /// Write a page with curves and tables, self-contained, to open in a browser
-    #[arg(long, value_name = "FILE", help_heading = "Output")]
-    pub html: Option<PathBuf>,
-
-    /// No progress bars
-    #[arg(long, help_heading = "Output")]
-    pub quiet: bool,
-}
-
-/// A server in the comparison.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Contestant {
-    /// Veza Chat Server.
-    Veza,
-    /// Another.
-    Peer(PeerKind),
-}
-
-impl Contestant {
-    const ALL: [Self; 6] = [
-        Self::Veza,
-        Self::Peer(PeerKind::Uws),
-        Self::Peer(PeerKind::Mosquitto),
-        Self::Peer(PeerKind::Nats),
-        Self::Peer(PeerKind::Ejabberd),
-        Self::Peer(PeerKind::Tungstenite),
-    ];
-
-    fn title(self) -> &'static str {
-        match self {
-            Self::Veza => "Veza Chat Server",
-            Self::Peer(kind) => kind.title(),
-        }
-    }
-}
-
-impl ValueEnum for Contestant {
-    fn value_variants<'a>() -> &'a [Self] {
-        &Self::ALL
-    }
-
-    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
-        match self {
-            Self::Veza => Some(clap::builder::PossibleValue::new("veza").help("Veza Chat Server")),
-            Self::Peer(kind) => kind.to_possible_value(),
-        }
-    }
-}
-
-impl fmt::Display for Contestant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Veza => "veza",
-            Self::Peer(kind) => kind.name(),
-        })
-    }
-}
-
-/// A server that was asked for and has no figures, or not all of them.
-#[derive(Debug, Serialize)]
-pub struct LeftOut {
-    /// Which.
-    pub system: &'static str,
-    /// Why, and what to do.
-    pub reason: String,
-}
 
 /// The file that `--json` writes.
 #[derive(Serialize)]
@@ -179,7 +55,7 @@ struct ComparisonFile<'a> {
     left_out: &'a [LeftOut],
 }
 
-/// Compares, prints, and writes what was asked for; true when our own server broke no promise. The error is for people.
+/// Compares, prints and writes the results; true when our own server has no violation. The error is for people.
 pub fn compare(options: &CompareOptions) -> Result<bool, String> {
     let (name, scenario) = scenario(options)?;
     let mut rounds = Rounds::prepare(options, &name, &scenario)?;
@@ -198,9 +74,7 @@ pub fn compare(options: &CompareOptions) -> Result<bool, String> {
     }
     print!("{}", Summary { scenario: &name, systems: &found.systems, contestants: &contestants, left_out: &left_out });
     if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&ComparisonFile { systems: &found.systems, left_out: &left_out })
-            .map_err(|error| format!("cannot write the comparison as JSON: {error}"))?;
-        std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        write_json(path, &ComparisonFile { systems: &found.systems, left_out: &left_out })?;
     }
     if let Some(path) = &options.html {
         write_page(path, Page::of_systems(&found.systems).map_err(|error| error.to_string())?)?;
@@ -212,7 +86,7 @@ pub fn compare(options: &CompareOptions) -> Result<bool, String> {
     Ok(ours.flat_map(|system| &system.runs).all(|run| run.violations.total() == 0))
 }
 
-/// The contestants that are here, and those that are not.
+/// The contestants that are installed, and those that are not.
 fn installed(options: &CompareOptions, places: &Places) -> (Vec<Contestant>, Vec<LeftOut>) {
     let (mut here, mut left_out) = (Vec::new(), Vec::new());
     for contestant in &options.peers {
@@ -229,7 +103,7 @@ fn installed(options: &CompareOptions, places: &Places) -> (Vec<Contestant>, Vec
     (here, left_out)
 }
 
-/// The scenario, if it is one that every server can do.
+/// The scenario, if every server supports it.
 fn scenario(options: &CompareOptions) -> Result<(String, Scenario), String> {
     let mut layers = Layers::open(&options.scenario)?;
     for change in options.over.all() {
@@ -246,21 +120,14 @@ fn scenario(options: &CompareOptions) -> Result<(String, Scenario), String> {
     ];
     match only_ours.iter().find(|(has, _)| *has) {
         Some((_, what)) => Err(format!(
-            "scenario {name} has {what}, which not all the servers have: compare rooms-10, room-1000, durable, or a file \
-             with nothing but rooms and messages"
+            "scenario {name} has {what}, which not all servers support. Compare rooms-10, room-1000, durable, or a \
+             file with only rooms and messages"
         )),
         None => {
             scenario.load.drain = scenario.load.drain.max(DRAIN_MIN);
             Ok((name, scenario))
         }
     }
-}
-
-fn parse_ports(text: &str) -> Result<RangeInclusive<u16>, String> {
-    let hint = || format!("\"{text}\" is no range of ports; write for example 20000-20099");
-    let (first, last) = text.split_once('-').ok_or_else(hint)?;
-    let (first, last) = (first.parse().map_err(|_| hint())?, last.parse().map_err(|_| hint())?);
-    if first == 0 || first > last { Err(hint()) } else { Ok(first..=last) }
 }
 
 /// What is printed.
@@ -296,9 +163,11 @@ impl fmt::Display for Summary<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::peers::PeerKind;
     use super::*;
     use clap::Parser;
     use std::ffi::OsStr;
+    use std::path::PathBuf;
 
     #[derive(Parser)]
     struct Line {
@@ -311,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_is_asked_for_by_default_and_ours_is_the_measure() {
+    fn compares_all_servers_with_ours_by_default() {
         let options = options(&[]).expect("valid");
         assert_eq!(options.peers, Contestant::ALL);
         assert_eq!((options.rounds, options.scenario.as_str()), (5, "rooms-10"));
@@ -325,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn on_an_empty_machine_every_peer_is_left_out_with_the_command_that_installs_it() {
+    fn names_missing_peers_with_their_install_commands() {
         let places = Places::new(Some(OsStr::new("")), PathBuf::from("/nonexistent"));
         let (here, left_out) = installed(&options(&[]).expect("valid"), &places);
         assert_eq!(here, [Contestant::Veza]);
@@ -336,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scenario_that_not_all_servers_have_is_refused_with_the_reason() {
+    fn refuses_a_scenario_that_not_all_servers_support() {
         for (name, what) in [("login-storm", "log-ins"), ("reconnect-storm", "storm"), ("idle", "no messages")] {
             let error = scenario(&options(&["--scenario", name]).expect("valid")).expect_err(name);
             assert!(error.contains(what), "{error}");

@@ -1,8 +1,8 @@
-//! Where programs and ports are looked for.
+//! Where this program looks for programs and ports.
 //!
-//! Programs come from `PATH`, from the `sbin` beside each `bin` in it (Debian keeps daemons there, and users do not have it
-//! in their `PATH`), and from the directory that `loadtest/peers/install.sh` fills. Nothing else is looked at, so an empty
-//! `PATH` means an empty machine.
+//! Programs come from `PATH`, from the `sbin` next to each `bin` in it (Debian installs daemons there, and a user's
+//! `PATH` lacks it), and from the directory that `loadtest/peers/install.sh` fills. There are no other places, so an
+//! empty `PATH` means an empty machine.
 
 use chat_server::storage::embedded::{debians_programs, holds_programs};
 use std::ffi::OsStr;
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug)]
 pub struct Places {
     directories: Vec<PathBuf>,
-    /// What `install.sh` has filled: npm packages, and programs of a newer Debian.
+    /// The directory that `install.sh` fills: npm packages, and programs of a newer Debian.
     pub peers: PathBuf,
 }
 
@@ -34,7 +34,7 @@ impl Places {
         Self { directories, peers }
     }
 
-    /// The program called `name`: what was installed for the comparison first, then `PATH`.
+    /// The program called `name`: first the one installed for the comparison, then `PATH`.
     pub fn program(&self, name: &str) -> Option<PathBuf> {
         let newer = self.newer();
         let own = [newer.join("usr/sbin"), newer.join("usr/bin")];
@@ -46,7 +46,8 @@ impl Places {
         self.peers.join("newer")
     }
 
-    /// The directory that holds `initdb` and `postgres`: in `PATH`, or Debian's newest version when `psql` is in `PATH`.
+    /// The directory with `initdb` and `postgres`: in `PATH`, or Debian's newest version when `psql` is in
+    /// `PATH`.
     pub fn postgres_programs(&self) -> Option<PathBuf> {
         if let Some(found) = self.directories.iter().find(|directory| holds_programs(directory)) {
             return Some(found.clone());
@@ -56,32 +57,32 @@ impl Places {
     }
 }
 
-/// Where ports are taken from unless somebody says otherwise: below those that the kernel gives to outgoing connections
-/// (from 32,768 on), of which one could take a port between the look and the server's start.
+/// The default range of ports: below those that the kernel assigns to outgoing connections
+/// (from 32,768 on), which could occupy a port between the check and the server's start.
 const PORTS: RangeInclusive<u16> = 20_000..=29_999;
 
-/// Gives out ports nobody listens on.
+/// Assigns ports that no program listens on.
 #[derive(Clone, Debug)]
 pub struct Ports {
     range: RangeInclusive<u16>,
-    /// Where the search begins: elsewhere in each process, so that two do not meet.
+    /// Where the search begins: at a random port, so that two processes rarely try the same one.
     first: usize,
     given: Vec<u16>,
 }
 
 impl Ports {
-    /// Ports of a range; of one that is nobody's when none is given.
+    /// Ports of the given range, or of an unused one.
     pub fn new(range: Option<RangeInclusive<u16>>) -> Self {
         let range = range.unwrap_or(PORTS);
         let first = rand::random::<u32>() as usize % range.len().max(1);
         Self { range, first, given: Vec::new() }
     }
 
-    /// A port that is free now and was not given out before.
+    /// A port that is free now and was not assigned before.
     ///
     /// # Errors
     /// When none is left.
-    pub fn take(&mut self) -> Result<u16, String> {
+    pub fn reserve(&mut self) -> Result<u16, String> {
         let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
         let turned = self.range.clone().skip(self.first).chain(self.range.clone().take(self.first));
         let port = turned.filter(|port| !self.given.contains(port)).find(is_free);
@@ -91,8 +92,8 @@ impl Ports {
         Ok(port)
     }
 
-    /// Ports given out may be given out again: their listeners are gone.
-    pub fn give_back(&mut self) {
+    /// Allows assigned ports to be assigned again, because their listeners have closed.
+    pub fn release_all(&mut self) {
         self.given.clear();
     }
 }
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_path_is_an_empty_machine() {
+    fn finds_no_program_with_an_empty_path() {
         let places = Places::new(Some(OsStr::new("")), PathBuf::from("/nonexistent"));
         assert_eq!(places.program("sh"), None);
         assert_eq!(places.postgres_programs(), None);
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn daemons_beside_bin_are_found_and_installed_peers_come_first() {
+    fn finds_daemons_next_to_bin_and_prefers_installed_peers() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let (bin, sbin) = (root.path().join("bin"), root.path().join("sbin"));
         let newer = root.path().join("peers/newer/usr/sbin");
@@ -129,11 +130,11 @@ mod tests {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
         let port = taken.local_addr().expect("an address").port();
         let mut ports = Ports::new(Some(port..=port));
-        assert!(ports.take().is_err(), "somebody listens there");
+        assert!(ports.reserve().is_err(), "another program listens there");
         drop(taken);
-        assert_eq!(ports.take(), Ok(port));
-        assert!(ports.take().is_err());
-        ports.give_back();
-        assert_eq!(ports.take(), Ok(port));
+        assert_eq!(ports.reserve(), Ok(port));
+        assert!(ports.reserve().is_err());
+        ports.release_all();
+        assert_eq!(ports.reserve(), Ok(port));
     }
 }

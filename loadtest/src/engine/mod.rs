@@ -10,15 +10,18 @@
 //! [`schedule`] (when to send), [`timer`], [`turn`] (what a protocol reports), [`connection`], [`worker`] (the loop).
 //!
 //! Invariants:
-//! - threads share nothing but the protocol's `System`; a delivery takes no lock, no atomic and no allocation. At
-//!   2,000,000 deliveries a second each of them would be the bottleneck that is then measured instead of the server;
-//! - the clock is read once per batch of received bytes; planned sends wait for a timerfd, not for epoll's milliseconds;
-//! - every queue is bounded: a connection's window, what waits for room in it, the events to the main thread.
+//! - threads share nothing but the protocol's `System`. A delivery takes no lock, no atomic and no allocation: at
+//!   2,000,000 deliveries per second each of them would be measured instead of the server;
+//! - the clock is read once per batch of received bytes. Planned sends wait for a timerfd, because the time-outs of
+//!   epoll have milliseconds;
+//! - every queue is bounded: a connection's window, its backlog, and the events to the main thread.
 //!
-//! Deliberately absent: TLS (whose cost would blur the figures) and `io_uring` (epoll runs wherever people measure).
+//! Deliberately absent: TLS, whose cost would blur the figures, and `io_uring`, because epoll runs on every machine.
 
+mod channel;
 pub mod connection;
 pub mod flow;
+mod options;
 pub mod recorder;
 pub mod schedule;
 pub mod timer;
@@ -26,12 +29,13 @@ pub mod turn;
 pub mod websocket;
 mod worker;
 
+pub use channel::{Clock, Event};
+pub use options::{EngineOptions, Loop, Seat};
+
 use crate::protocol::System;
-use connection::Sources;
+use channel::Control;
 use mio::{Poll, Waker};
-use recorder::{Findings, Interval};
-use schedule::{Pace, Stream};
-use std::net::SocketAddr;
+use schedule::Pace;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
@@ -41,99 +45,7 @@ use std::time::{Duration, Instant};
 /// Events that may wait for the main thread.
 const EVENTS_MAX: usize = 4096;
 /// How long threads may take to end.
-pub const GOODBYE: Duration = Duration::from_secs(10);
-
-/// One connection to be made.
-#[derive(Clone, Debug)]
-pub struct Seat {
-    /// Whose it is.
-    pub user: u32,
-    /// The rooms it is in, by index.
-    pub rooms: Arc<[u32]>,
-    /// It takes part in the pause of slow readers.
-    pub slow: bool,
-    /// It takes part in the storm.
-    pub cut: bool,
-}
-
-/// How connections may be sending.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Loop {
-    /// By the plan; latency counts from the planned time.
-    Open,
-    /// Always as much as the window allows; latency counts from the actual send.
-    Closed,
-}
-
-/// Everything the engine needs to know.
-#[derive(Clone, Debug)]
-pub struct EngineOptions {
-    /// Where the server is.
-    pub address: SocketAddr,
-    /// Where connections come from, when that is this machine.
-    pub sources: Sources,
-    /// The same, for the `Host` field.
-    pub authority: String,
-    /// How many threads.
-    pub threads: usize,
-    /// A lost connection is no violation.
-    pub survive_restarts: bool,
-    /// Most unanswered messages of one connection.
-    pub window: usize,
-    /// Open or closed.
-    pub sending: Loop,
-    /// The class of each room, by index.
-    pub class_of_room: Arc<[u8]>,
-    /// How many classes there are; the last one is that of slow readers.
-    pub classes: usize,
-    /// The connections.
-    pub seats: Vec<Seat>,
-    /// What is sent.
-    pub streams: Vec<Stream>,
-    /// When the seats marked `cut` are cut, counted from the first load.
-    pub storm_at: Option<Duration>,
-    /// When the seats marked `slow` stop reading, and for how long.
-    pub pause: Option<(Duration, Duration)>,
-    /// Most connections that a thread opens at once, at the start.
-    pub opening_max: usize,
-}
-
-/// What the main thread tells a worker.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Control {
-    /// Send by this pace from now on.
-    Load(Pace),
-    /// Send nothing new; bring in what is under way.
-    Drain,
-    /// Close and end. What has not arrived by now never will, unless the run was cut short.
-    Finish { complete: bool },
-}
-
-/// What a worker tells the main thread.
-#[derive(Debug)]
-pub enum Event {
-    /// One more connection is ready, for the first time.
-    Ready,
-    /// The run can't go on.
-    Failed(String),
-    /// The server does not accept a user's credentials any more.
-    Unauthorized(u32),
-    /// A second has passed.
-    Interval(Box<Interval>),
-    /// The thread is done.
-    Done(Box<Findings>),
-}
-
-/// The engine's clock: nanoseconds since it was made.
-#[derive(Clone, Copy, Debug)]
-pub struct Clock(Instant);
-
-impl Clock {
-    /// Now.
-    pub fn now_ns(self) -> u64 {
-        u64::try_from(self.0.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-}
+pub const ENDING_MAX: Duration = Duration::from_secs(10);
 
 /// Running threads. They end with it.
 #[derive(Debug)]
@@ -146,9 +58,9 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the threads; they connect at once, and say [`Event::Ready`] for each connection.
+    /// Starts the threads. They connect immediately and send [`Event::Ready`] for each connection.
     pub fn start<Y: System>(system: &Arc<Y>, options: &Arc<EngineOptions>) -> Result<Self, String> {
-        let clock = Clock(Instant::now());
+        let clock = Clock::start();
         let (events_in, events) = sync_channel(EVENTS_MAX);
         let mut engine = Self { clock, controls: Vec::new(), events, pending: Vec::new(), threads: Vec::new() };
         for thread in 0..options.threads {
@@ -188,29 +100,29 @@ impl Engine {
 
     /// Begins a load, the first one or the next.
     pub fn load(&self, pace: Pace) {
-        self.tell(Control::Load(pace));
+        self.send_all(Control::Load(pace));
     }
 
-    /// Ends all loads; what is under way comes in.
+    /// Ends all loads and waits for what is in flight.
     pub fn drain(&self) {
-        self.tell(Control::Drain);
+        self.send_all(Control::Drain);
     }
 
-    /// Ends the threads; each says [`Event::Done`]. `complete` is false when what is still under way is no fault.
+    /// Ends the threads; each sends [`Event::Done`]. `complete` is false when what is in flight is no violation.
     pub fn finish(&self, complete: bool) {
-        self.tell(Control::Finish { complete });
+        self.send_all(Control::Finish { complete });
     }
 
-    fn tell(&self, control: Control) {
+    fn send_all(&self, control: Control) {
         for (sender, waker) in &self.controls {
-            // A thread that has ended needs no telling; its last event says why it did.
+            // A thread that has ended needs no command; its last event has the reason.
             let _ = sender.send(control);
             let _ = waker.wake();
         }
     }
 
-    /// What is still to come, as of a moment ago; only while draining: messages and commands without an answer,
-    /// connections that were lost and are not yet where they were.
+    /// What is still missing, as of the last report; only while draining: messages and commands without an answer, and
+    /// lost connections that have not caught up.
     pub fn pending(&self) -> u64 {
         self.pending.iter().map(|count| count.load(Ordering::Acquire)).fold(0, u64::saturating_add)
     }
@@ -226,19 +138,19 @@ impl Engine {
 }
 
 impl Drop for Engine {
-    /// Ends the threads, whatever they are at, and waits for them: a run that has failed must not go on sending and
-    /// reconnecting behind the next one.
+    /// Ends the threads and waits for them: a run that has failed must not continue to send and reconnect during the
+    /// next one.
     fn drop(&mut self) {
-        // A thread must not wait for room in a queue that nobody empties any more: without a receiver, sending fails.
+        // A thread must not wait for space in a queue without a reader: without a receiver, sending fails.
         self.events = sync_channel(0).1;
         self.finish(false);
-        let deadline = Instant::now() + GOODBYE;
+        let deadline = Instant::now() + ENDING_MAX;
         for thread in self.threads.drain(..) {
             while !thread.is_finished() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(1));
             }
             if thread.is_finished() {
-                // A thread that panicked has said so on stderr.
+                // A thread that panicked has reported it on stderr.
                 let _ = thread.join();
             }
         }
@@ -247,13 +159,14 @@ impl Drop for Engine {
 
 #[cfg(test)]
 mod tests {
+    use super::connection::Sources;
     use super::*;
     use crate::payload::{PayloadFormat, RunId, Sizes};
     use crate::protocol::veza::wire::Format;
     use crate::protocol::veza::{Veza, VezaOptions};
 
     #[test]
-    fn an_engine_that_is_dropped_leaves_no_thread_behind() {
+    fn stops_all_threads_when_it_is_dropped() {
         // Nobody accepts: the connections stay half open, as in a run that fails while connecting.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -282,7 +195,7 @@ mod tests {
             VezaOptions { formats, compression: false, checks: true },
         ));
         let engine = Engine::start(&system, &options).expect("it starts");
-        // Each thread holds the options for as long as it lives.
+        // Each thread owns the options until it ends.
         assert_eq!(Arc::strong_count(&options), 3);
         drop(engine);
         assert_eq!(Arc::strong_count(&options), 1);

@@ -1,10 +1,11 @@
-//! What one engine thread measures: counters and histograms, handed to the main thread second by second.
+//! What one engine thread measures: counters and histograms, passed to the main thread every second.
 //!
 //! Invariants:
-//! - a thread records to its own recorder only: no lock and no atomic stands on the way of a delivery;
-//! - each latency is recorded once, in the interval it falls into; totals are sums of intervals, so the time line and the
-//!   summary can't disagree;
-//! - latencies are in microseconds and saturate at [`LATENCY_MAX_US`]: a stall is recorded as at least that, never dropped.
+//! - a thread writes only to its own recorder, so a delivery needs no lock and no atomic;
+//! - each latency is recorded once, in the interval in which it ends. Totals are sums of intervals, so the time line
+//!   and the summary cannot disagree;
+//! - latencies are in microseconds and saturate at [`LATENCY_MAX_US`]. A stall is recorded as at least that and never
+//!   dropped.
 
 use crate::violations::Violations;
 use hdrhistogram::Histogram;
@@ -12,9 +13,9 @@ use std::collections::BTreeMap;
 use std::ops::AddAssign;
 use std::sync::Arc;
 
-/// Longest latency told apart, microseconds: an hour.
+/// Longest latency that histograms distinguish, microseconds: an hour.
 pub const LATENCY_MAX_US: u64 = 3_600_000_000;
-/// Most error codes that are told apart: a server that invents codes must not fill the memory.
+/// Most error codes that are counted separately: a server that invents codes must not fill the memory.
 const CODES_MAX: usize = 100;
 
 /// An empty histogram of latencies.
@@ -27,7 +28,7 @@ pub fn microseconds(ns: u64) -> u64 {
     (ns / 1000).max(1)
 }
 
-/// Things that are counted.
+/// Counters.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Tally {
     /// Messages due by the plan.
@@ -52,9 +53,9 @@ pub struct Tally {
     pub lost: u64,
     /// Connections restored.
     pub restored: u64,
-    /// Times the server told a connection that it lags.
+    /// Times the server sent a connection `lagging`.
     pub lagging: u64,
-    /// Times the server told a connection to read the history.
+    /// Times the server sent a connection `reset`.
     pub resets: u64,
     /// Bytes received.
     pub received_bytes: u64,
@@ -84,13 +85,13 @@ impl AddAssign for Tally {
 pub enum Part {
     /// Until the first load.
     Connecting,
-    /// From the first planned send to the end of sending. Rates and shares of CPU are of this part alone.
+    /// From the first planned send to the end of sending. Rates and shares of CPU cover only this part.
     Sending,
-    /// What was under way comes in.
+    /// Messages in flight arrive.
     Draining,
 }
 
-/// What one thread measured in one second, or in as much of it as belongs to one part of the run.
+/// What one thread measured in one second, or in the part of it that belongs to one part of the run.
 #[derive(Clone, Debug)]
 pub struct Interval {
     /// Which part of the run it belongs to.
@@ -105,7 +106,7 @@ pub struct Interval {
     pub ack: Vec<Histogram<u64>>,
     /// Planned send → arrival at a subscriber, by class of room; the last is that of slow readers, when there are any.
     pub delivery: Vec<Histogram<u64>>,
-    /// Planned send → written, of messages that no window held back.
+    /// Planned send → written, of messages that no window delayed.
     pub send_lag: Histogram<u64>,
     /// CPU the thread used in it.
     pub cpu_ns: u64,
@@ -114,7 +115,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// An empty one for `classes` classes.
+    /// An empty interval for `classes` classes.
     pub fn new(index: u32, classes: usize) -> Result<Self, String> {
         let by_class = || (0..classes).map(|_| histogram()).collect::<Result<Vec<_>, _>>();
         Ok(Self {
@@ -143,14 +144,14 @@ impl Interval {
     }
 }
 
-/// What a thread found beside latencies, handed over when it ends.
+/// What a thread found apart from latencies, reported when it ends.
 #[derive(Debug, Default)]
 pub struct Findings {
     /// Error replies by code.
     pub errors: BTreeMap<String, u64>,
     /// Times of operations by name.
     pub operations: BTreeMap<&'static str, Histogram<u64>>,
-    /// Promises broken, as far as they are not about one room.
+    /// Violations that do not concern one room.
     pub violations: Violations,
 }
 
@@ -195,22 +196,22 @@ impl Findings {
 /// One thread's recorder.
 #[derive(Debug)]
 pub struct Recorder {
-    /// The second that runs.
+    /// The current second.
     pub now: Interval,
-    /// Everything beside latencies.
+    /// Everything apart from latencies.
     pub findings: Findings,
     class_of_room: Arc<[u8]>,
     slow_class: usize,
 }
 
 impl Recorder {
-    /// A recorder for rooms of the given classes, `classes` in all; the last one is that of slow readers.
+    /// A recorder for rooms of `classes` classes in total; the last one is for slow readers.
     pub fn new(class_of_room: Arc<[u8]>, classes: usize) -> Result<Self, String> {
         let slow_class = classes.saturating_sub(1);
         Ok(Self { now: Interval::new(0, classes)?, findings: Findings::default(), class_of_room, slow_class })
     }
 
-    /// Ends the interval that runs and begins number `index` of the given part; answers the ended one.
+    /// Ends the current interval, returns it, and begins number `index` of the given part.
     pub fn turn(&mut self, part: Part, index: u32) -> Result<Interval, String> {
         let next = Interval { part, ..Interval::new(index, self.now.ack.len())? };
         Ok(std::mem::replace(&mut self.now, next))

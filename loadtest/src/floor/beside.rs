@@ -1,10 +1,12 @@
-//! A load test's figures in terms of the floor: the same shape is measured bare, and the ratios are printed.
+//! Relates a load test's figures to the floor: measures the same shape without a server and prints the ratios.
 //!
-//! The shape is read from what the run counted, not from its plan: the size of a room is how many members a message
-//! reached. Only what is not counted is the scenario's word: the content's length, the format, who sends and how sends are
-//! spaced. A scenario that the floor can't reproduce is refused: its ratios would compare different work. The ratios are of CPU per delivery (a server's part that is not the machine's), and, of a run that went to
-//! the limit, of deliveries and messages a second against the floor's deliveries and rows: an open loop below the limit
-//! reaches its plan on any server, so its rates say nothing.
+//! The shape comes from what the run counted, not from its plan: the size of a room is the number of members that a
+//! message reached. What nothing counts comes from the scenario: the length of contents, the format, the senders, and
+//! the spacing of sends. A scenario that the floor cannot reproduce is refused, because its ratios would compare
+//! different work.
+//!
+//! The ratios are CPU per delivery and, for a run at its limit, deliveries and messages per second against the floor's
+//! deliveries and rows. An open loop below the limit reaches its plan on any server, so its rates say nothing.
 
 use super::frames;
 use super::postgres::{PostgresFloor, PostgresShape};
@@ -19,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::path::Path;
 
-/// A batch at which the loader is near its ceiling, beside the one that the server made.
+/// A batch at which the loader is near its limit, measured next to the batch of the server.
 const LARGE_BATCH: usize = 1000;
 /// Further batches for a run that went to the limit, to find the loader's best.
 const OTHER_BATCHES: [usize; 3] = [100, 500, 2000];
@@ -28,9 +30,9 @@ const CLOSED_SENDERS_MAX: u32 = 10;
 /// Messages that a sender keeps on their way when the result does not say it.
 const WINDOW_DEFAULT: u32 = 32;
 
-/// The ratio of CPU per delivery to the bare loop that sends each delivery by itself.
+/// The ratio of CPU per delivery to the bare loop that sends each delivery separately.
 pub const SOCKETS_ONE_WRITE: &str = "server CPU us/delivery, floor one write per delivery";
-/// The ratio to that loop and a bare loader together: what receives, makes durable and sends, and nothing else.
+/// The ratio to that loop and a bare loader together: receiving, storing and sending, and nothing else.
 pub const BOTH_FLOORS: &str = "server CPU us/delivery, that floor plus the bare loader";
 /// The beginning of the ratio of durable messages to the loader with batches as large as the server's.
 pub const DURABLE_SAME_BATCH: &str = "durable messages/s, floor with the server's batches";
@@ -38,40 +40,40 @@ pub const DURABLE_SAME_BATCH: &str = "durable messages/s, floor with the server'
 /// The ratio of durable messages to the loader at its best batch.
 pub const DURABLE_BEST_BATCH: &str = "durable messages/s, floor with its best batches";
 
-/// What a result tells of its scenario, as far as the floor needs it.
+/// The part of a result's scenario that the floor needs.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Told {
+struct RunScenario {
     format: Option<FormatChoice>,
     compression: bool,
-    population: ToldPopulation,
-    load: ToldLoad,
+    population: RunPopulation,
+    load: RunLoad,
     storm: Option<serde_json::Value>,
     slow_readers: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct ToldPopulation {
-    rooms: Vec<ToldClass>,
+struct RunPopulation {
+    rooms: Vec<RunClass>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct ToldClass {
+struct RunClass {
     senders: u32,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct ToldLoad {
+struct RunLoad {
     mode: Option<Mode>,
     in_flight: Option<u32>,
     spacing: Option<Spacing>,
     payload_bytes: Option<PayloadBytes>,
 }
 
-impl Told {
+impl RunScenario {
     fn of(result: &RunResult) -> Result<Self, String> {
         if result.scenario.is_null() {
             return Ok(Self::default());
@@ -106,8 +108,8 @@ impl Told {
 
     fn senders(&self, room_size: u32, closed: bool) -> u32 {
         match self.population.rooms.first() {
-            Some(ToldClass { senders: 0 }) => room_size,
-            Some(ToldClass { senders }) => room_size.min(*senders),
+            Some(RunClass { senders: 0 }) => room_size,
+            Some(RunClass { senders }) => room_size.min(*senders),
             None if closed => room_size.min(CLOSED_SENDERS_MAX),
             None => room_size,
         }
@@ -123,10 +125,10 @@ pub fn read(path: &Path) -> Result<RunResult, String> {
     serde_json::from_str(&text).map_err(|error| format!("{} is no result of a load test: {error}", path.display()))
 }
 
-/// The cases that the result is held against; everything but the shape comes from the templates.
+/// The cases to compare the result with. Everything but the shape comes from the templates.
 ///
 /// # Errors
-/// When nothing in the result tells a shape, or the floor has no counterpart for it.
+/// When the result has no shape, or the floor cannot reproduce it.
 pub fn cases(
     result: &RunResult,
     (sockets, postgres): &(Shape, PostgresShape),
@@ -138,22 +140,22 @@ pub fn cases(
     let room_size = ((counts.delivered as f64 / counts.acked as f64).round() as u32).max(1);
     let by_connections = counts.connections / u64::from(room_size);
     let rooms = (counts.rooms.min(by_connections) as u32).max(1);
-    let told = Told::of(result)?;
-    if let Some(refusal) = told.refusal() {
+    let ran = RunScenario::of(result)?;
+    if let Some(refusal) = ran.refusal() {
         return Err(refusal);
     }
-    let closed = told.load.mode == Some(Mode::Closed);
+    let closed = ran.load.mode == Some(Mode::Closed);
     let load = if closed {
-        Load::Closed { window: told.load.in_flight.unwrap_or(WINDOW_DEFAULT) }
+        Load::Closed { window: ran.load.in_flight.unwrap_or(WINDOW_DEFAULT) }
     } else {
         Load::Open { rate: result.window().acked as f64 / result.seconds }
     };
-    let senders_per_room = told.senders(room_size, closed);
-    let even = told.load.spacing.map_or(sockets.even, |spacing| spacing == Spacing::Even);
+    let senders_per_room = ran.senders(room_size, closed);
+    let even = ran.load.spacing.map_or(sockets.even, |spacing| spacing == Spacing::Even);
     let mut shape = Shape { rooms, room_size, senders_per_room, load, even, ..sockets.clone() };
-    let content_bytes = told.content_bytes().unwrap_or(postgres.content_bytes);
+    let content_bytes = ran.content_bytes().unwrap_or(postgres.content_bytes);
     if !result.scenario.is_null() {
-        let format = if told.format == Some(FormatChoice::Msgpack) { Format::MessagePack } else { Format::Json };
+        let format = if ran.format == Some(FormatChoice::Msgpack) { Format::MessagePack } else { Format::Json };
         let frame = frames::measure(content_bytes, format)?;
         (shape.bytes_in, shape.bytes_out) = (frame.to_server, frame.to_member);
     }
@@ -179,7 +181,7 @@ pub fn cases(
 }
 
 fn is_closed(result: &RunResult) -> bool {
-    Told::of(result).is_ok_and(|told| told.load.mode == Some(Mode::Closed))
+    RunScenario::of(result).is_ok_and(|ran| ran.load.mode == Some(Mode::Closed))
 }
 
 /// Messages per second at the limit; nothing when the run was not there.
@@ -337,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shape_is_what_the_run_counted() {
+    fn takes_the_shape_from_the_counts_of_the_run() {
         let (sockets, postgres) = cases(&result(), &templates()).unwrap();
         assert_eq!(sockets.len(), 2);
         assert!(sockets.iter().all(|s| (s.rooms, s.room_size, s.senders_per_room) == (20, 10, 10)));
@@ -355,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_counted_is_the_scenarios_word() {
+    fn takes_uncounted_values_from_the_scenario() {
         let mut result = result();
         result.scenario = json!({"format": "msgpack", "population": {"rooms": [{"senders": 3}]},
             "load": {"mode": "open", "spacing": "even", "payload_bytes": 1000}});
@@ -367,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_floor_cannot_reproduce_is_refused_by_name() {
+    fn refuses_scenarios_that_the_floor_cannot_reproduce() {
         for (scenario, word) in [
             (json!({"compression": true}), "compress"),
             (json!({"format": "both"}), "both formats"),
@@ -379,11 +381,11 @@ mod tests {
             assert!(refused.contains(word), "{refused}");
         }
         let plain = serde_json::to_value(crate::scenario::Scenario::default()).unwrap();
-        assert!(cases(&RunResult { scenario: plain, ..result() }, &templates()).is_ok(), "as results tell it");
+        assert!(cases(&RunResult { scenario: plain, ..result() }, &templates()).is_ok(), "as results have it");
     }
 
     #[test]
-    fn durable_messages_are_held_against_the_best_batch() {
+    fn compares_durable_messages_with_the_best_batch() {
         let floor = |batch, rows_per_s| PostgresFloor {
             shape: PostgresShape { batch, ..templates().1 },
             seconds: 1.0,
@@ -405,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_deliveries_has_no_floor() {
+    fn refuses_a_floor_for_a_run_without_deliveries() {
         assert!(cases(&RunResult::default(), &templates()).is_err());
     }
 

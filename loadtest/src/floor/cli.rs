@@ -1,4 +1,4 @@
-//! `loadtest floor`: its options, its default matrix, and how its results are printed.
+//! `loadtest floor`: its options, its default matrix, and its output.
 
 use super::beside::{self, Ratios};
 use super::frames;
@@ -6,10 +6,11 @@ use super::postgres::{PostgresFloor, PostgresShape, Store};
 use super::sockets::{Load, Sending, Shape, SocketFloor};
 use super::summary::median;
 use crate::plan::Spacing;
+use crate::report::files::write_json;
 use crate::result::Machine;
-use crate::run::Interrupts;
+use crate::run::{Interrupts, interruptible_runtime};
 use crate::setup::pin;
-use chat_server::storage::inlet::COMMITTERS;
+use chat_server::storage::health::COMMITTERS;
 use chat_server::wire::Format;
 use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, Table, presets};
@@ -22,36 +23,36 @@ Examples:
   # the default matrix: rooms of 10 at a low rate, a saturated room of 1,000, and PostgreSQL at six batch sizes
   loadtest floor --json floor.json
 
-  # both ways of sending in 100 rooms of 10, 2,000 messages a second
+  # both ways of sending in 100 rooms of 10, 2,000 messages per second
   loadtest floor sockets --rooms 100 --room-size 10 --rate 2000
 
-  # one saturated room of 10,000, 20 senders with 64 messages on their way each, five rounds, median and spread
+  # one saturated room of 10,000, 20 senders with 64 messages in flight each, five rounds, median and spread
   loadtest floor sockets --rooms 1 --room-size 10000 --senders 20 --window 64 --sending coalesced --rounds 5
 
   # the floor for the shape of a load test's result, and its ratios to that floor
   loadtest floor --beside result.json --rounds 3
 
-  # durable rows a second on the disk where the server's data is
+  # durable rows per second on the disk of the server's data
   loadtest floor postgres --batch 100,1000 --data-dir /var/lib/veza-chat
 
-Ctrl-C ends the case under way and prints those before it.
+Ctrl-C ends the current case and prints the earlier ones.
 
 Exit status: 0 measured, 2 wrong usage or not measurable.";
 
 /// Version of [`FloorReport`].
 const REPORT_VERSION: u32 = 1;
-/// What batches the committer makes, from a lonely message to the largest run.
+/// Sizes of the committer's batches, from a single message to the largest run.
 const BATCHES: [usize; 6] = [1, 32, 100, 500, 1000, 2000];
 
-/// Measure what this machine can do at all: bare sockets and bare PostgreSQL, for the same shape of work
+/// Measure the limit of this machine: bare sockets and bare PostgreSQL, for the same shape of work
 #[derive(Args, Debug, Clone)]
 #[command(after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct FloorOptions {
-    /// What to measure; everything in the default matrix when absent
+    /// What to measure; without it the default matrix
     #[command(subcommand)]
     command: Option<FloorCommand>,
 
-    /// Take the shape from a load test's result, and print its ratios to the floor
+    /// Use the shape of a load test's result, and print its ratios to the floor
     #[arg(long, value_name = "RESULT")]
     beside: Option<PathBuf>,
 
@@ -59,7 +60,7 @@ pub struct FloorOptions {
     common: Common,
 }
 
-/// What all parts of the floor have in common. Not clap's `global`: that would reach up to the load test's own options.
+/// Options of all parts of the floor. Not clap's `global`, which would also apply to the other commands.
 #[derive(Args, Debug, Clone)]
 struct Common {
     /// Seconds to measure each case
@@ -70,12 +71,12 @@ struct Common {
     #[arg(long, default_value_t = 1.0)]
     warm_up: f64,
 
-    /// Measure everything so many times, in turn; the median is printed with the extremes
+    /// Rounds of all cases; the output has the median and the extremes
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
 
-    /// Characters of a message's content; gives the bytes on the wire and in the table. Beside a result, its scenario's
-    /// count
+    /// Characters of a message's content, which determine the bytes on the wire and in the table; with --beside those
+    /// of the result's scenario
     #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     payload_bytes: u32,
 
@@ -83,7 +84,7 @@ struct Common {
     #[arg(long, value_name = "CORE,CORE", value_parser = parse_cores)]
     cores: Option<Cores>,
 
-    /// Where PostgreSQL's directory is made for the time of the measurement; must be on a disk
+    /// Where to create PostgreSQL's directory during the measurement; must be on a disk
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
 
@@ -91,7 +92,7 @@ struct Common {
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// Write all rounds to this file as JSON, too
+    /// Also write all rounds to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
@@ -121,15 +122,15 @@ struct SocketsOptions {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     room_size: u32,
 
-    /// Connections of each room that send; all of them when absent
+    /// Connections of each room that send; without it all
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     senders: Option<u32>,
 
-    /// Messages per second, all senders together, by a plan that does not wait for the server
+    /// Messages per second of all senders together, by a plan that does not wait for the server
     #[arg(long, default_value_t = 500.0, conflicts_with = "window")]
     rate: f64,
 
-    /// Instead of a rate: messages that each sender keeps on their way
+    /// Instead of a rate: messages that each sender keeps in flight
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     window: Option<u32>,
 
@@ -137,15 +138,15 @@ struct SocketsOptions {
     #[arg(long, value_enum, default_value_t = Spacing::Poisson)]
     spacing: Spacing,
 
-    /// How the server sends; both in turn when absent
+    /// How the server sends; without it both ways in turn
     #[arg(long, value_enum)]
     sending: Option<Sending>,
 
-    /// Bytes of a message to the server; those of a real frame when absent
+    /// Bytes of a message to the server; without it those of a real frame
     #[arg(long)]
     bytes_in: Option<usize>,
 
-    /// Bytes of a message to each member; those of a real frame when absent
+    /// Bytes of a message to each member; without it those of a real frame
     #[arg(long)]
     bytes_out: Option<usize>,
 
@@ -205,14 +206,14 @@ pub struct FloorReport {
     pub sockets: Vec<SocketFloor>,
     /// PostgreSQL floors, round by round.
     pub postgres: Vec<PostgresFloor>,
-    /// A load test's figures in terms of the floor, when there was one beside it.
+    /// The ratios of a load test's result to the floor, with `--beside`.
     pub ratios: Option<Ratios>,
 }
 
 /// Measures, prints and writes.
 ///
 /// # Errors
-/// What could not be done.
+/// What failed.
 pub fn run(options: &FloorOptions) -> Result<(), String> {
     let common = options.common();
     let beside = options.beside.as_deref().map(beside::read).transpose()?;
@@ -220,9 +221,7 @@ pub fn run(options: &FloorOptions) -> Result<(), String> {
         Some(result) => beside::cases(result, &templates(common)?)?,
         None => cases(options)?,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let interrupts = Interrupts::listen(&runtime)?;
+    let (_runtime, interrupts) = interruptible_runtime(1)?;
     let store = if postgres.is_empty() { None } else { Some(Store::open(common.data_dir.as_deref())?) };
     let mut report = FloorReport { version: REPORT_VERSION, machine: Machine::current(), ..FloorReport::default() };
     let complete = match rounds(&sockets, &postgres, store.as_ref(), common.rounds, &interrupts, &mut report) {
@@ -237,15 +236,14 @@ pub fn run(options: &FloorOptions) -> Result<(), String> {
     }
     print!("{}", render(&report, sockets.len(), postgres.len()));
     if !complete {
-        println!("\ninterrupted: what was under way is left out");
+        println!("\ninterrupted: the unfinished measurement is left out");
     } else if let Some(result) = &beside {
         let ratios = Ratios::of(result, &report.sockets, &report.postgres);
         print!("\n{ratios}");
         report.ratios = Some(ratios);
     }
     if let Some(path) = &common.json {
-        let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-        std::fs::write(path, json + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        write_json(path, &report)?;
     }
     Ok(())
 }
@@ -347,7 +345,7 @@ fn cases(options: &FloorOptions) -> Result<(Vec<Shape>, Vec<PostgresShape>), Str
             (Vec::new(), given.batch.iter().map(|batch| PostgresShape { batch: *batch, ..shape.clone() }).collect())
         }
     };
-    // What is wrong with the last case shall not be said after the first has run.
+    // A fault in the last case is reported before the first one runs.
     found.0.iter().try_for_each(Shape::validate)?;
     found.1.iter().try_for_each(PostgresShape::validate)?;
     Ok(found)
@@ -475,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn a_larger_payload_makes_larger_messages_and_given_bytes_come_first() {
+    fn derives_bytes_from_the_payload_unless_they_are_given() {
         let of = |arguments: &[&str]| {
             let (sockets, _) = cases(&parse(arguments).unwrap()).unwrap();
             (sockets[0].bytes_in, sockets[0].bytes_out)
@@ -486,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_run_is_refused_before_anything_runs() {
+    fn refuses_impossible_options_before_running() {
         for wrong in [
             &["sockets", "--senders", "11"][..],
             &["sockets", "--bytes-in", "4"],

@@ -1,4 +1,4 @@
-//! How many bytes a message has on the wire, each way: measured on real frames, made by the server's own encoder.
+//! How many bytes a message has on the wire, in each direction: measured on real frames from the server's own encoder.
 
 use chat_server::ids::{ConversationId, MessageId, Seq, UserId};
 use chat_server::mesh::record::{MessageRecord, Sender};

@@ -1,7 +1,7 @@
-//! A histogram of latencies as it travels in a result, and back.
+//! A histogram of latencies, encoded for a result and decoded again.
 //!
-//! Invariant: the figures beside a histogram are the histogram's own. They are there for people and scripts; whoever lays
-//! results over each other takes the histogram.
+//! Invariant: the figures next to a histogram are the histogram's own. They are for people and scripts; a comparison of
+//! results uses the histogram.
 
 use crate::result::Latency;
 use base64::Engine;
@@ -16,10 +16,10 @@ pub enum LatencyError {
     /// It could not be written.
     #[error("cannot pack a histogram: {0}")]
     Pack(String),
-    /// It is no base64.
+    /// It is not base64.
     #[error("the histogram is not base64: {0}")]
     Base64(#[from] base64::DecodeError),
-    /// It is no `HdrHistogram`.
+    /// It is not an `HdrHistogram`.
     #[error("the histogram is not HdrHistogram V2+DEFLATE: {0}")]
     Unpack(String),
     /// It does not fit into another.
@@ -58,7 +58,7 @@ impl Latency {
         Deserializer::new().deserialize(&mut packed.as_slice()).map_err(|error| LatencyError::Unpack(error.to_string()))
     }
 
-    /// All of them as one: percentiles are taken anew, never averaged.
+    /// Merges all of them: percentiles are computed again and never averaged.
     pub fn merged<'a>(latencies: impl IntoIterator<Item = &'a Self>) -> Result<Self, LatencyError> {
         let mut all = Histogram::<u64>::new(3)?;
         for latency in latencies {
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_survives_the_journey() {
+    fn decodes_the_histogram_that_it_encoded() {
         let original = histogram((1..=10_000).map(|value| value * 7));
         let latency = Latency::of(&original).unwrap();
         assert_eq!(latency.unpack().unwrap(), original);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_recorded_is_an_empty_histogram() {
+    fn encodes_an_empty_histogram() {
         assert_eq!(Latency::default().unpack().unwrap().len(), 0);
         let empty = Latency::of(&histogram([])).unwrap();
         assert_eq!((empty.count, empty.p99_us), (0, 0));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_histogram_is_refused() {
+    fn refuses_what_is_no_histogram() {
         let broken = |text: &str| Latency { histogram: text.to_owned(), ..Latency::default() }.unpack();
         assert!(matches!(broken("%%%"), Err(LatencyError::Base64(_))));
         assert!(matches!(broken("aGVsbG8="), Err(LatencyError::Unpack(_))));

@@ -1,17 +1,17 @@
 //! CPU, memory and context switches of a group of processes, read from `/proc`.
 //!
-//! A group is its root processes and all their descendants, listed anew for every sample, so that a PostgreSQL backend
-//! that starts during the run counts from its first nanosecond. [`Filter`] parts a server from the PostgreSQL that is its
-//! child.
+//! A group consists of its root processes and all their descendants, listed anew for every sample. So a PostgreSQL
+//! backend that starts during the run counts from its first nanosecond. [`Filter`] separates a server from the
+//! PostgreSQL that is its child.
 //!
 //! Invariants:
-//! - a group's totals only grow: what a thread or process used stays counted after it has ended. Summing the living
-//!   alone would make a difference negative as soon as a connection's backend ends;
-//! - CPU is taken in nanoseconds from `schedstat` of every thread, as ticks of 10 ms are no measure for a second of a
-//!   nearly idle server. What threads used that ended between two samples shows in the process's own tick count, and is
-//!   added from there; what a whole process used between its last sample and its end is lost, so sample often;
-//! - memory that processes share is counted once ([`resident`]); adding up what 50 PostgreSQL backends map would count
-//!   one buffer pool 50 times.
+//! - the totals of a group only grow: the use of a thread or process stays counted after it has ended. With a sum of
+//!   the running ones alone, a difference would become negative when a connection's backend ends;
+//! - CPU is read in nanoseconds from `schedstat` of every thread, because ticks of 10 ms are too coarse for a second of
+//!   a nearly idle server. The use of threads that ended between two samples is added from the process's own tick
+//!   count. The use of a whole process between its last sample and its end is lost, so sample often;
+//! - memory that processes share is counted once ([`resident`]). A sum over 50 PostgreSQL backends would count one
+//!   buffer pool 50 times.
 
 use crate::result::ProcessUsage;
 use procfs::process::Process;
@@ -25,7 +25,7 @@ const ROUNDING_TICKS: u64 = 4;
 /// Which members of a family of processes belong to the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filter {
-    /// The roots alone: a program that starts the servers it measures is their parent.
+    /// Only the roots: a program that starts the servers it measures is their parent.
     Roots,
     /// All of them.
     All,
@@ -55,7 +55,7 @@ pub fn all_relatives() -> Vec<Relative> {
         .collect()
 }
 
-/// The members of the family of `roots` that `filter` lets through, ascending.
+/// The members of the family of `roots` that match the filter, ascending.
 pub fn members(roots: &[i32], filter: &Filter, all: &[Relative]) -> Vec<i32> {
     let mut children: BTreeMap<i32, Vec<&Relative>> = BTreeMap::new();
     for relative in all {
@@ -90,7 +90,7 @@ pub fn members(roots: &[i32], filter: &Filter, all: &[Relative]) -> Vec<i32> {
     found.into_iter().collect()
 }
 
-/// One of a thread's or process's lives; identifiers are used again, start times with them are not.
+/// Identifies a thread or process: the kernel reuses identifiers, but not with the same start time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Life {
     pid: i32,
@@ -98,7 +98,7 @@ struct Life {
     started_ticks: u64,
 }
 
-/// What only ever grows.
+/// Counters that only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Counters {
     cpu_ns: u64,
@@ -149,7 +149,7 @@ fn tick_ns() -> u64 {
     1_000_000_000 / procfs::ticks_per_second().max(1)
 }
 
-/// Reads one process; nothing when it has ended meanwhile.
+/// Reads one process; `None` when it has ended.
 fn read_process(pid: i32) -> Option<ProcessReading> {
     let tick = tick_ns();
     let process = Process::new(pid).ok()?;
@@ -157,7 +157,7 @@ fn read_process(pid: i32) -> Option<ProcessReading> {
     let status = process.status().ok()?;
     let mut threads = Vec::new();
     for task in process.tasks().ok()? {
-        // A thread that ends while it is being read is one that ended just before.
+        // A thread that ends during the reading counts as ended before it.
         let Ok(task) = task else { continue };
         let (Ok(stat), Ok(status)) = (task.stat(), task.status()) else { continue };
         let ticks_ns = (stat.utime + stat.stime) * tick;
@@ -183,7 +183,7 @@ fn read_process(pid: i32) -> Option<ProcessReading> {
     })
 }
 
-/// Resident memory of a group: what each has for itself, and the largest view of what they share.
+/// Resident memory of a group: the private memory of each, and the largest view of the shared memory.
 fn resident(readings: &[ProcessReading]) -> u64 {
     let own: u64 = readings.iter().map(|process| process.anonymous_bytes).sum();
     let file = readings.iter().map(|process| process.file_bytes).max().unwrap_or(0);
@@ -200,7 +200,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// Takes in the present members.
+    /// Adds the use of the present members.
     fn update(&mut self, readings: &[ProcessReading]) {
         let slack_ns = ROUNDING_TICKS * tick_ns();
         let mut threads = BTreeMap::new();
@@ -242,7 +242,7 @@ impl ProcessMeter {
         Self::filtered(roots, Filter::All)
     }
 
-    /// Measures those of these processes and their descendants that the filter lets through.
+    /// Measures those of these processes and their descendants that match the filter.
     pub fn filtered(roots: Vec<i32>, filter: Filter) -> Self {
         Self { roots, filter, tally: Tally::default() }
     }
@@ -253,7 +253,7 @@ impl ProcessMeter {
         Self::filtered(vec![i32::try_from(std::process::id()).unwrap_or(i32::MAX)], Filter::Roots)
     }
 
-    /// Goes on with other roots, as after a restart of the server; totals keep what was used before.
+    /// Continues with other roots, as after a restart of the server. Totals keep the earlier use.
     pub fn follow(&mut self, roots: Vec<i32>) {
         self.roots = roots;
     }
@@ -301,7 +301,7 @@ impl Sample {
         self.rss_bytes
     }
 
-    /// Memory that is no file's and nobody else's: heap and stacks.
+    /// Anonymous memory that is not shared: heap and stacks.
     pub fn anonymous_bytes(&self) -> u64 {
         self.anonymous_bytes
     }
@@ -316,7 +316,7 @@ impl Sample {
         Spent {
             wall,
             cpu: Duration::from_nanos(spent.cpu_ns),
-            // Ticks may round it over what was used in all.
+            // Rounded ticks may exceed the total use.
             system: Duration::from_nanos(spent.system_ns.min(spent.cpu_ns)),
             voluntary_switches: spent.voluntary,
             involuntary_switches: spent.involuntary,
@@ -335,17 +335,17 @@ pub struct Spent {
     pub cpu: Duration,
     /// Of it in the kernel.
     pub system: Duration,
-    /// Context switches of their own will.
+    /// Voluntary context switches.
     pub voluntary_switches: u64,
     /// Context switches forced on them.
     pub involuntary_switches: u64,
-    /// What the thread that used most used.
+    /// CPU of the busiest thread.
     pub busiest_thread_cpu: Duration,
     /// Resident memory at the later one.
     pub rss_bytes: u64,
 }
 
-/// What was done meanwhile, to share the CPU over.
+/// The work of that time, for CPU per message and delivery.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Work {
     /// Messages acknowledged.
@@ -365,7 +365,7 @@ impl Spent {
         per(self.busiest_thread_cpu.as_secs_f64(), self.wall.as_secs_f64())
     }
 
-    /// As it stands in a result. `rss_before_bytes` is from before the connections were opened.
+    /// The form for a result. `rss_before_bytes` is from before the connections were opened.
     pub fn usage(&self, work: Work, rss_before_bytes: u64) -> ProcessUsage {
         let cpu_us = self.cpu.as_secs_f64() * 1e6;
         ProcessUsage {
@@ -382,7 +382,7 @@ impl Spent {
     }
 }
 
-/// A share; of nothing it is 0, as JSON knows no infinity.
+/// A quotient; 0 for no work, because JSON has no infinity.
 fn per(amount: f64, count: f64) -> f64 {
     if count > 0.0 { amount / count } else { 0.0 }
 }

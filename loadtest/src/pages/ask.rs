@@ -1,7 +1,7 @@
-//! Asks the same questions of the server and of its PostgreSQL directly, and times both.
+//! Asks the server and its PostgreSQL the same questions, and measures the time of both.
 //!
-//! Each asker asks one question after the other; several of them take from one list. The clock of a question starts when it
-//! is sent and stops when its answer has arrived and been told from others, not when it has been understood.
+//! Each asker sends one question after the other; several askers share one list. The time of a question runs from
+//! sending it to the arrival of its answer. It does not include parsing the answer.
 
 use super::kinds::{Bare, Question};
 use crate::client::Socket;
@@ -45,7 +45,7 @@ pub struct Answered {
     pub refused: Option<String>,
 }
 
-/// Somebody who asks one question at a time.
+/// Asks one question at a time.
 pub trait Asker {
     /// Asks it.
     ///
@@ -54,7 +54,7 @@ pub trait Asker {
     fn ask(&mut self, question: &Question) -> impl Future<Output = Result<Answered, String>>;
 }
 
-/// Over WebSockets, one for each user who asks.
+/// Over WebSockets, one for each asking user.
 #[derive(Debug)]
 pub struct ThroughServer {
     /// By user's index.
@@ -63,7 +63,7 @@ pub struct ThroughServer {
 
 impl Asker for ThroughServer {
     async fn ask(&mut self, question: &Question) -> Result<Answered, String> {
-        let socket = self.sockets.get_mut(question.user as usize).ok_or("nobody is signed in as who asks")?;
+        let socket = self.sockets.get_mut(question.user as usize).ok_or("the asking user is not signed in")?;
         let reply = socket.ask(question.command, &question.data).await?;
         let bytes = reply.outcome.as_ref().map_or(0, |data| data.get().len());
         Ok(Answered { took: reply.took, bytes, refused: reply.outcome.err() })
@@ -84,21 +84,24 @@ pub struct Direct {
     users: Vec<String>,
 }
 
-fn words(error: &Error) -> String {
+fn describe(error: &Error) -> String {
     format!("the floor: {}", crate::compare::postgres::describe(error))
 }
 
+/// As long as the server gives a read.
+const STATEMENT_TIMEOUT_MS: &str = "5000";
+
 impl Direct {
-    /// Connects. `large` is the room that rows are read of, `users` are the numbers of those who ask.
+    /// Connects. `large` is the room whose rows are read, `users` are the ids of the asking users.
     ///
     /// # Errors
-    /// In PostgreSQL's words.
+    /// With PostgreSQL's message.
     pub async fn connect(target: &Target, large: i64, users: &[i64]) -> Result<Self, String> {
         let superuser = target.connect_as_login().await.map_err(|error| error.to_string())?;
         let open = async {
             let reader = connect(&target.config(Role::App)).await?;
             Ok(Self {
-                set_user: reader.prepare(sql::SET_USER).await?,
+                set_user: reader.prepare(sql::SET_READER).await?,
                 look_up: reader.prepare(sql::LOOK_UP).await?,
                 conversations: reader.prepare(sql::LIST_CONVERSATIONS).await?,
                 before: superuser.prepare(ROWS_BEFORE).await?,
@@ -110,12 +113,12 @@ impl Direct {
                 users: users.iter().map(i64::to_string).collect(),
             })
         };
-        open.await.map_err(|error: Error| words(&error))
+        open.await.map_err(|error: Error| describe(&error))
     }
 
     /// A read as the server does it: in one transaction, all of it sent at once.
     async fn read(&self, user: &String, statement: &Statement, of: &[&(dyn ToSql + Sync)]) -> Result<(), Error> {
-        let user: [&(dyn ToSql + Sync); 1] = [user];
+        let user: [&(dyn ToSql + Sync); 2] = [user, &STATEMENT_TIMEOUT_MS];
         let (begun, set, rows, committed) = futures_util::join!(
             self.reader.batch_execute(sql::BEGIN_READ),
             self.reader.query(&self.set_user, &user),
@@ -131,7 +134,7 @@ impl Direct {
 
 impl Asker for Direct {
     async fn ask(&mut self, question: &Question) -> Result<Answered, String> {
-        let user = self.users.get(question.user as usize).ok_or("nobody is signed in as who asks")?;
+        let user = self.users.get(question.user as usize).ok_or("the asking user is not signed in")?;
         let page = super::kinds::PAGE;
         let began = Instant::now();
         let outcome = match &question.bare {
@@ -148,14 +151,14 @@ impl Asker for Direct {
         match outcome {
             Ok(()) => Ok(Answered { took, bytes: 0, refused: None }),
             Err(error) if error.as_db_error().is_some() => {
-                Ok(Answered { took, bytes: 0, refused: Some(words(&error)) })
+                Ok(Answered { took, bytes: 0, refused: Some(describe(&error)) })
             }
-            Err(error) => Err(words(&error)),
+            Err(error) => Err(describe(&error)),
         }
     }
 }
 
-/// What some questions came to.
+/// The result of some questions.
 #[derive(Debug)]
 pub struct Tally {
     /// How long answers took, refusals among them.
@@ -236,11 +239,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn questions_are_asked_once_and_refusals_counted() {
-        let sights = super::super::kinds::Sights { rooms: vec![2; 60], ..Default::default() };
+    async fn asks_each_question_once_and_counts_refusals() {
+        let samples = super::super::kinds::Samples { rooms: vec![2; 60], ..Default::default() };
         let kind = kinds().next().unwrap();
         let mut random = SmallRng::seed_from_u64(1);
-        let questions: Vec<Question> = (0..100).map(|_| (kind.ask)(&sights, &mut random)).collect();
+        let questions: Vec<Question> = (0..100).map(|_| (kind.ask)(&samples, &mut random)).collect();
         let mut askers = [Counting(0), Counting(0), Counting(0)];
         let until = Instant::now() + Duration::from_mins(1);
         let tally = ask_all(&mut askers, &questions, until).await.unwrap();

@@ -1,17 +1,17 @@
-//! `loadtest pages`: how long a page takes over a large history, beside the same statement without the server.
+//! `loadtest pages`: how long a page takes over a large history, next to the same statement without the server.
 //!
-//! 1. A server is started with its private PostgreSQL; users and rooms are made over its API ([`town`]).
-//! 2. The database is filled with a history that has no gap, and indexed for the search ([`fill`]); the server starts anew.
-//! 3. Each kind of page ([`kinds`]) is asked for over WebSockets, and its floor directly of PostgreSQL ([`ask`]): the same
-//!    questions, in turn, several rounds of each, so that a slow minute of the machine meets both.
+//! 1. A server starts with its private PostgreSQL. Users and rooms are created over its API ([`town`]).
+//! 2. The database is filled with a history without gaps, and indexed for the search ([`fill`]). The server restarts.
+//! 3. Each kind of page ([`kinds`]) is requested over WebSockets, and its floor directly from PostgreSQL ([`ask`]): the
+//!    same questions, in turn, several rounds of each, so that a slow minute of the machine affects both.
 //!
 //! With `--data-dir` the history stays, and the next measurement begins at step 3.
 //!
-//! The floor of a look-up or a search is the server's own statement in the server's own transaction, so a ratio near 1 says
-//! that the server adds nothing, not that the statement is good. The floor of a history page is a plain SELECT of its rows
-//! as PostgreSQL's superuser: no row level security, no authors, threads, reactions, mentions.
+//! The floor of a look-up or a search is the server's own statement in the server's own transaction. So a ratio near 1
+//! means that the server adds nothing, not that the statement is good. The floor of a history page is a plain SELECT of
+//! its rows as PostgreSQL's superuser: no row level security, no authors, threads, reactions or mentions.
 //!
-//! Deliberately absent: writing meanwhile. `loadtest run mixed` does both.
+//! Deliberately absent: writes at the same time. `loadtest run mixed` does both.
 
 mod ask;
 mod fill;
@@ -20,13 +20,14 @@ mod report;
 mod text;
 mod town;
 
-use crate::cli::ServerOptions;
 use crate::client::Socket;
 use crate::measure::latency::LatencyError;
 use crate::measure::pair::{Pair, Used};
+use crate::options::ServerOptions;
 use crate::progress;
+use crate::report::files::write_json;
 use crate::result::{Latency, Machine};
-use crate::run::Interrupts;
+use crate::run::{Interrupts, interruptible_runtime};
 use crate::setup::account::{Account, PASSWORD, SETUP_CONCURRENCY, SignIn};
 use crate::setup::api::Api;
 use crate::setup::launch::{Launch, Server};
@@ -35,7 +36,7 @@ use ask::{Direct, Tally, ThroughServer, ask_all};
 use chat_server::storage::connect::Target;
 use clap::Args;
 use fill::{Fill, Filled};
-use kinds::{Kind, Question, Sights};
+use kinds::{Kind, Question, Samples};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use report::{Measured, PagesReport};
@@ -49,14 +50,14 @@ Examples:
   # a million messages, every kind, one at a time and eight at once; takes some 15 minutes
   loadtest pages --json pages.json --html pages.html
 
-  # keep the filled database: the next measurement begins at once
+  # keep the filled database, so that the next measurement begins immediately
   loadtest pages --data-dir /var/tmp/pages
   loadtest pages --data-dir /var/tmp/pages --only search --concurrency 1,4,16
 
   # a quick look; the table as Markdown
   loadtest pages --messages 50000 --requests 300 --seconds 3 --markdown
 
-Ctrl-C ends the measurement and prints the kinds measured until then.
+Ctrl-C ends the measurement and prints the kinds measured so far.
 
 Exit status: 0 measured, 2 wrong usage or nothing could be measured.";
 
@@ -73,10 +74,11 @@ pub struct PagesOptions {
     /// Requests of each kind and concurrency
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     requests: u32,
-    /// Requests under way at once; several are measured in turn
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 8], value_parser = clap::value_parser!(u32).range(1..=64))]
+    /// Concurrent requests; several numbers are measured in turn
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8],
+          value_parser = clap::value_parser!(u32).range(1..=64))]
     concurrency: Vec<u32>,
-    /// Most seconds for each kind and concurrency, and as many for its floor; a slow kind gets fewer requests
+    /// Most seconds for each kind and concurrency, and for its floor; a slow kind gets fewer requests
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
     /// Rounds in which server and floor take turns
@@ -88,10 +90,10 @@ pub struct PagesOptions {
     /// Same seed, same history and same questions
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Write all figures to this file as JSON, too
+    /// Also write all figures to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write a page with curves for a browser
+    /// Also write an HTML page with curves
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Print the table as Markdown
@@ -106,10 +108,10 @@ pub struct PagesOptions {
 
 /// The database's name in the server's private PostgreSQL.
 const DATABASE: &str = "veza_chat";
-/// What is left beside a filled database, to find it again.
+/// The file next to a filled database by which a later run finds it.
 const MARK: &str = "pages.json";
 const PREFIX: &str = "pages";
-/// Of all requests, one in so many is asked beforehand and not counted.
+/// One request in this many is sent before the measurement and not counted.
 const WARM_UP: usize = 20;
 
 /// A filled database.
@@ -123,19 +125,17 @@ struct Mark {
 /// Measures and prints.
 ///
 /// # Errors
-/// What could not be done.
+/// What failed.
 pub fn run(options: &PagesOptions) -> Result<(), String> {
     let machine = Machine::current();
     let wanted = |kind: &&Kind| options.only.as_ref().is_none_or(|only| kind.name.contains(only.as_str()));
     let wanted: Vec<&Kind> = kinds::kinds().filter(wanted).collect();
     if wanted.is_empty() {
         let names: Vec<&str> = kinds::kinds().map(|kind| kind.name).collect();
-        return Err(format!("--only: no kind is called so; there are: {}", names.join(", ")));
+        return Err(format!("--only: no kind has such a name; there are: {}", names.join(", ")));
     }
-    // Askers and their connections share one thread: a switch between two would be part of every figure.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let interrupts = Interrupts::listen(&runtime)?;
+    // Askers and their connections share one thread. Otherwise a thread switch would be part of every figure.
+    let (runtime, interrupts) = interruptible_runtime(0)?;
     let temporary = match options.server.data_dir {
         Some(_) => None,
         None => Some(tempfile::tempdir().map_err(|error| format!("cannot make a temporary directory: {error}"))?),
@@ -154,8 +154,7 @@ pub fn run(options: &PagesOptions) -> Result<(), String> {
         println!("\ninterrupted: kinds that are missing were not measured");
     }
     if let Some(path) = &options.json {
-        let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-        std::fs::write(path, json + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        write_json(path, &report)?;
     }
     if let Some(path) = &options.html {
         crate::report::command::write_page(path, report.page().map_err(|error| error.to_string())?)?;
@@ -197,7 +196,7 @@ async fn filled(options: &PagesOptions, directory: &Path, interrupts: &Interrupt
         return Ok(mark);
     }
     let (server, api) = start(options, directory).await?;
-    let accounts = sign_in().enter_all(&api, options.users, SETUP_CONCURRENCY, options.quiet).await?;
+    let accounts = sign_in().sign_in_all(&api, options.users, SETUP_CONCURRENCY, options.quiet).await?;
     interrupts.check()?;
     let plans = town::rooms(options.users);
     let how = Preparation { prefix: PREFIX, concurrency: SETUP_CONCURRENCY, quiet: options.quiet };
@@ -218,8 +217,7 @@ async fn filled(options: &PagesOptions, directory: &Path, interrupts: &Interrupt
     };
     let filled = fill.run(interrupts).await?;
     let mark = Mark { filled, rooms, users: accounts.iter().map(|account| account.id as i64).collect() };
-    let json = serde_json::to_string_pretty(&mark).map_err(|error| error.to_string())?;
-    std::fs::write(&path, json).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    write_json(&path, &mark)?;
     Ok(mark)
 }
 
@@ -234,7 +232,7 @@ async fn measure(
     let (server, api) = start(options, directory).await?;
     let target = database(&server);
     let superuser = target.connect_as_login().await.map_err(|error| error.to_string())?;
-    let sights = Sights::look(&superuser, &mark.rooms, &mark.users).await?;
+    let samples = Samples::read(&superuser, &mark.rooms, &mark.users).await?;
     let mut readers: Vec<Account> = Vec::new();
     for index in [town::READER, town::AWAY, town::STRANGER] {
         readers.push(sign_in().login(&api, sign_in().username(index)).await?);
@@ -255,7 +253,7 @@ async fn measure(
     let bar = progress::bar(options.quiet, (wanted.len() * options.concurrency.len()) as u64, "kinds of pages");
     for (index, kind) in wanted.iter().enumerate() {
         let mut random = SmallRng::seed_from_u64(options.seed.wrapping_add(index as u64));
-        let mut questions: Vec<Question> = (0..options.requests).map(|_| (kind.ask)(&sights, &mut random)).collect();
+        let mut questions: Vec<Question> = (0..options.requests).map(|_| (kind.ask)(&samples, &mut random)).collect();
         if kind.second_page {
             questions = second_pages(&mut through_server[0], questions, options.seconds).await?;
         }
@@ -271,7 +269,7 @@ async fn measure(
     Ok(())
 }
 
-/// Asks for the first pages and makes the questions for those that follow; where nothing follows, there is no question.
+/// Requests the first pages and derives the questions for the following ones, where there are any.
 async fn second_pages(asker: &mut ThroughServer, first: Vec<Question>, seconds: u32) -> Result<Vec<Question>, String> {
     let until = Instant::now() + Duration::from_secs(u64::from(seconds));
     let mut cursors: HashMap<String, Option<serde_json::Value>> = HashMap::new();
@@ -293,7 +291,7 @@ async fn second_pages(asker: &mut ThroughServer, first: Vec<Question>, seconds: 
     Ok(second)
 }
 
-/// What one kind came to, with so many requests at once.
+/// The result of one kind with one number of concurrent requests.
 struct Figures {
     server: Tally,
     bare: Tally,
@@ -302,7 +300,7 @@ struct Figures {
 }
 
 impl Figures {
-    /// Nothing, when there was nothing to ask for.
+    /// `None` when the history has nothing of this kind.
     fn measured(self, kind: &str, concurrency: u32) -> Result<Option<Measured>, LatencyError> {
         let (pages, bare_pages) = (self.server.took.len(), self.bare.took.len());
         if pages == 0 || bare_pages == 0 {

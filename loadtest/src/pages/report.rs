@@ -1,4 +1,4 @@
-//! What `loadtest pages` found, as a table, as Markdown, as JSON and as a page.
+//! The results of `loadtest pages`, as a table, as Markdown, as JSON and as an HTML page.
 
 use super::fill::Filled;
 use crate::report::format::{bytes, count, micros};
@@ -31,7 +31,7 @@ pub struct PagesReport {
 pub struct Measured {
     /// Its name.
     pub kind: String,
-    /// Requests under way at once.
+    /// Concurrent requests.
     pub concurrency: u32,
     /// Through the server.
     pub server: Latency,
@@ -137,7 +137,7 @@ impl PagesReport {
         self.render(true)
     }
 
-    /// For a browser: for each concurrency the server beside its floor.
+    /// For a browser: the server next to its floor, for each concurrency.
     ///
     /// # Errors
     /// What is wrong with a histogram.
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_reads_alike_everywhere() {
+    fn writes_numbers_without_locale() {
         let report = report();
         let (terminal, markdown) = (report.terminal(), report.markdown());
         for text in [&terminal, &markdown] {

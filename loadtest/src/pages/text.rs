@@ -1,9 +1,9 @@
-//! What people write, invented: words of a Zipf distribution, some of them French, some messages in Chinese or Japanese,
-//! some with a link. Pure: the same seed gives the same texts.
+//! Invented messages: words of a Zipf distribution, some of them French, some messages in Chinese or Japanese, some
+//! with a link. Pure: the same seed gives the same texts.
 //!
-//! What a search costs depends on how often its words occur and how many different ones there are. The frequency of the
-//! word at rank r is that of rank 1 divided by r, as in real languages; so both a word that is in most messages and one
-//! that is in a few dozen of a million exist, and which is which is known beforehand.
+//! The cost of a search depends on how often its words occur and how many different words there are. The frequency of
+//! the word at rank r is that of rank 1 divided by r, as in real languages. So there are words that are in most
+//! messages and words that are in a few dozen of a million, and their frequency is known in advance.
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -123,7 +123,7 @@ const COMMON: [&str; 96] = [
 /// Words that people write one after the other.
 pub const PHRASES: [&str; 4] = ["release notes", "code review", "mise à jour", "next steering committee"];
 
-/// What is put together to messages without spaces.
+/// Characters that form messages without spaces.
 const CJK: [&str; 24] = [
     "会議",
     "明日",
@@ -153,7 +153,8 @@ const CJK: [&str; 24] = [
 /// In few of those messages.
 pub const CJK_RARE: [&str; 3] = ["灯塔维修", "神戸港", "彗星觀測"];
 
-// A consonant, a vowel, what may close a syllable, a consonant, a vowel: however they are joined, they can be told apart.
+// A consonant, a vowel, what may close a syllable, a consonant, a vowel: however they are joined, they can be told
+// apart.
 const ONSETS: [&str; 20] =
     ["b", "c", "d", "f", "g", "h", "j", "k", "l", "m", "n", "p", "q", "r", "s", "t", "v", "w", "x", "z"];
 const VOWELS: [&str; 10] = ["a", "e", "i", "o", "u", "ai", "é", "ou", "oi", "è"];
@@ -164,8 +165,8 @@ pub fn word(rank: usize) -> String {
     if let Some(common) = COMMON.get(rank - 1) {
         return (*common).to_owned();
     }
-    // A number in a mixed base, whose digits are parts of syllables. The factor has no common divisor with the number of
-    // such words, so neighbouring ranks do not begin alike and no two are the same.
+    // A number in a mixed base, whose digits are parts of syllables. The factor has no common divisor with the number
+    // of such words, so neighbouring ranks do not begin alike and no two are the same.
     let syllables = [&ONSETS[..], &VOWELS, &CODAS, &ONSETS, &VOWELS];
     let mut number = rank * 7_919 % syllables.iter().map(|parts| parts.len()).product::<usize>();
     let mut word = String::new();
@@ -185,7 +186,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// One that writes what this seed says.
+    /// A writer of the texts of this seed.
     pub fn new(seed: u64) -> Self {
         let mut sum = 0.0;
         let mut shares: Vec<f64> = (1..=WORDS)
@@ -254,14 +255,14 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_rank_has_a_word_of_its_own() {
+    fn gives_every_rank_its_own_word() {
         let words: HashSet<String> = (1..=WORDS).map(word).collect();
         assert_eq!(words.len(), WORDS);
         assert!(words.iter().all(|word| word.chars().all(char::is_alphabetic)), "each is one word to a search");
     }
 
     #[test]
-    fn a_seed_decides_what_is_written() {
+    fn writes_the_same_text_for_the_same_seed() {
         let texts = |seed| {
             let mut writer = Writer::new(seed);
             (0..200).map(|_| writer.message()).collect::<Vec<_>>()
@@ -271,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn common_words_are_common_and_rare_ones_rare() {
+    fn writes_words_with_their_frequencies() {
         let mut writer = Writer::new(3);
         let texts: Vec<String> = (0..20_000).map(|_| writer.message()).collect();
         let with = |wanted: &str| texts.iter().filter(|text| text.split(' ').any(|word| word == wanted)).count();

@@ -1,10 +1,10 @@
-//! A chat of invented people as rows of the server's tables: who is in which room, and what happened there in which order.
-//! Pure: the same seed gives the same history.
+//! An invented chat as rows of the server's tables: who is in which room, and what happened there in which order. Pure:
+//! the same seed gives the same history.
 //!
-//! Invariants, which the server relies on and [`fill`](super::fill) checks in the end:
+//! Invariants, which the server relies on and [`fill`](super::fill) checks at the end:
 //! - a conversation's numbers have no gap: a message takes one, and so does each reaction and each pin;
-//! - identifiers of messages ascend with their times, over all conversations;
-//! - whoever does something in a conversation is its member.
+//! - identifiers of messages rise with their times, over all conversations;
+//! - only members act in a conversation.
 
 use super::text::Writer;
 use crate::scenario::{RoomKind, RoomPlan};
@@ -39,7 +39,7 @@ const REPLIES_PER_MILLE: u32 = 100;
 const ENDLESS_PER_MILLE: u32 = 150;
 /// Of 1,000 messages: those that begin a thread.
 const ROOTS_PER_MILLE: u32 = 20;
-/// Of 1,000 messages: those that name somebody.
+/// Of 1,000 messages: those with a mention.
 const MENTIONS_PER_MILLE: u32 = 30;
 /// Of 1,000 messages: those with reactions.
 const REACTIONS_PER_MILLE: u32 = 80;
@@ -51,7 +51,7 @@ const PINS_MAX: u32 = 50;
 const OPEN_THREADS: usize = 32;
 const EMOJI: [&str; 6] = ["👍", "🎉", "❤️", "😄", "🚀", "👀"];
 
-/// The rooms and their members. The first member of each, who owns it, is nobody of the three above, except in pairs.
+/// The rooms and their members. The first member owns the room and is none of the three above, except in pairs.
 pub fn rooms(users: u32) -> Vec<RoomPlan> {
     let others = users - 3;
     let other = |n: u32| 3 + n % others;
@@ -130,7 +130,7 @@ pub struct Events {
     pub kind: Vec<&'static str>,
     /// Who did it.
     pub actor: Vec<i64>,
-    /// What is told of it.
+    /// What remains to be produced.
     pub payload: Vec<Value>,
     /// Keys of the mutations.
     pub mutation: Vec<i64>,
@@ -190,8 +190,8 @@ pub struct Town {
 }
 
 impl Town {
-    /// A history of `messages` messages that ends at `end_us`; identifiers of messages begin at `first_id`. The places are
-    /// those of [`rooms`], in order.
+    /// A history of `messages` messages that ends at `end_us`; identifiers of messages begin at `first_id`. The places
+    /// are those of [`rooms`], in order.
     pub fn new(places: Vec<Place>, messages: u64, first_id: i64, end_us: i64, seed: u64) -> Self {
         let per_room = |class: usize| f64::from(CLASSES[class].4) / 1000.0 / f64::from(CLASSES[class].2);
         let classes = (0..CLASSES.len()).flat_map(|class| (0..CLASSES[class].2).map(move |_| class));
@@ -202,7 +202,7 @@ impl Town {
                 sum
             })
             .collect();
-        // Two years, whatever the number of messages.
+        // Two years, for any number of messages.
         let step_us = (2 * 365 * 86_400 * 1_000_000) / (messages.max(1) as i64);
         Self {
             rooms: places.iter().map(|_| RoomState::default()).collect(),
@@ -230,7 +230,7 @@ impl Town {
         self.places[room].last_seq
     }
 
-    /// What happened next, about so many messages of it; nothing when all of it has been told.
+    /// The next part of the history, of about this many messages; `None` at the end.
     pub fn next_batch(&mut self, messages: u64) -> Option<Batch> {
         if self.left == 0 {
             return None;
@@ -287,7 +287,7 @@ impl Town {
         }
     }
 
-    /// The thread that somebody replies in: a new one more often.
+    /// The thread of a reply: more often a new one.
     fn thread(&mut self, room: usize) -> Option<i64> {
         if room == LARGE && self.one_in(ENDLESS_PER_MILLE) {
             return self.rooms[room].endless;
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn rooms_are_of_whom_they_should_be() {
+    fn puts_the_right_members_into_rooms() {
         for users in [USERS_MIN, 40] {
             let rooms = rooms(users);
             for room in &rooms {

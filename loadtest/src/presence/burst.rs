@@ -1,69 +1,26 @@
 //! One burst: a crowd, its watchers, and what each phase cost.
 //!
-//! The crowd acts by a plan that spreads its changes evenly over a time; who is late because the machine is busy acts at
-//! once. How long it really took stands in the result.
+//! The crowd follows a plan that spreads its changes evenly over a time. A change that is late, because the machine is
+//! busy, happens immediately. The result has the real duration.
 
+use super::phase::Phase;
 use super::report::Measured;
 use crate::client::{Frame, Socket};
 use crate::measure::pair::Pair;
 use crate::setup::account::Account;
 use crate::setup::api::Target;
 use futures_util::future::join_all;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
-/// How often the server tells changes.
+/// How often the server sends changes.
 pub const INTERVAL: Duration = Duration::from_millis(500);
-/// A phase is over when all have acted and nothing has been told for so long.
+/// A phase ends when all users have acted and no frame has arrived for this long.
 const QUIET: Duration = Duration::from_millis(1_200);
-/// Whatever is told later than this is not waited for.
+/// Longest wait for the last frame of a phase.
 const QUIET_MAX: Duration = Duration::from_secs(30);
-
-/// What a crowd does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// All connect within a second.
-    Come,
-    /// All lose their connection and are back, within half a second.
-    Blink,
-    /// All change their status several times in one go, within half a second.
-    Toggle,
-    /// All leave within half a second.
-    Leave,
-}
-
-impl Phase {
-    /// In this order.
-    pub const ALL: [Self; 4] = [Self::Come, Self::Blink, Self::Toggle, Self::Leave];
-
-    /// For people.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Come => "come",
-            Self::Blink => "go away and come back",
-            Self::Toggle => "change status",
-            Self::Leave => "leave",
-        }
-    }
-
-    /// The time that all of it is spread over.
-    fn spread(self) -> Duration {
-        if self == Self::Come { Duration::from_secs(1) } else { Duration::from_millis(500) }
-    }
-
-    /// Changes of one user.
-    fn changes(self, toggles: u32) -> u64 {
-        match self {
-            Self::Come | Self::Leave => 1,
-            Self::Blink => 2,
-            Self::Toggle => toggles.into(),
-        }
-    }
-}
 
 /// Whom the n-th watcher watches: each the next ones, in a circle.
 fn watched(n: usize, each: usize, crowd: usize) -> impl Iterator<Item = usize> {
@@ -120,7 +77,7 @@ impl Drop for Watcher {
     }
 }
 
-/// A crowd, nobody of it there yet, and who watches it.
+/// A crowd, before anybody has connected, and its watchers.
 pub struct Crowd<'a> {
     target: &'a Target,
     accounts: &'a [Account],
@@ -144,7 +101,7 @@ impl<'a> Crowd<'a> {
             let ids: Vec<u64> = watched(n, each, accounts.len()).map(|user| accounts[user].id).collect();
             watchers.push(Watcher::start(target, account, &ids).await?);
         }
-        // Whatever an earlier crowd has left to be told.
+        // Frames that an earlier crowd caused.
         tokio::time::sleep(QUIET).await;
         for watcher in &watchers {
             watcher.take();
@@ -167,7 +124,7 @@ impl<'a> Crowd<'a> {
         let began = Instant::now();
         let count = self.there.len() as u32;
         let (target, accounts) = (self.target, self.accounts);
-        // What one burst ends with must be none of what another has left: who shows the same as before is not told of.
+        // A burst must not end with the status that an earlier one left: the server does not send an unchanged status.
         let texts: Vec<String> = (0..toggles).map(|n| format!("{round}.{}.{n}", self.watchers.len())).collect();
         let acts = self.there.iter_mut().zip(accounts).enumerate().map(async |(n, (socket, account))| {
             tokio::time::sleep_until((began + phase.spread() * n as u32 / count).into()).await;
@@ -251,7 +208,7 @@ mod tests {
             }
         }
         assert_eq!(times, [2; 10]);
-        assert_eq!(watched(1, 200, 3).collect::<Vec<_>>(), [2, 0, 1], "nobody twice");
+        assert_eq!(watched(1, 200, 3).collect::<Vec<_>>(), [2, 0, 1], "no user twice");
     }
 
     #[test]

@@ -1,66 +1,72 @@
-//! `loadtest presence`: what a crowd costs that comes online at once, loses its connections, and changes its status, while
-//! others watch.
+//! `loadtest presence`: what a crowd costs that connects, reconnects and changes its status at once, while others
+//! watch.
 //!
-//! 1. A server is started; users of one room, and the watchers, are made over its API.
-//! 2. Each watcher asks for the presence of as many of the crowd as a connection may watch, and hears of them from then on.
-//! 3. The crowd goes through its phases ([`Phase`]), each of which ends when nothing has been told for a while
-//!    ([`burst`]). Frames are counted where they arrive, CPU is read before and after.
-//! 4. The same without any watcher is the floor: connections, sessions and commands cost what they cost, and what remains
-//!    is the telling. All numbers of watchers take turns, several rounds.
+//! 1. A server starts. The users of one room, and the watchers, are created over its API.
+//! 2. Each watcher asks for the presence of as many members as one connection may watch. From then on it receives their
+//!    changes.
+//! 3. The crowd goes through its phases ([`Phase`]). A phase ends when no frame has arrived for a while ([`burst`]).
+//!    Frames are counted where they arrive; CPU is read before and after.
+//! 4. The same burst without a watcher is the floor: it costs the connections, sessions and commands, and the
+//!    difference is the cost of the notifications. All numbers of watchers take turns, for several rounds.
 //!
-//! Promise held to here: no watcher is told more in half a second than it watches users; more is an error.
+//! It checks one promise: a watcher never receives more frames in half a second than the number of users that it
+//! watches.
 
 mod burst;
+mod phase;
 mod report;
 
-use crate::cli::ServerOptions;
 use crate::measure::pair::Pair;
+use crate::options::ServerOptions;
 use crate::progress;
+use crate::report::files::write_json;
 use crate::result::Machine;
-use crate::run::Interrupts;
+use crate::run::{Interrupts, interruptible_runtime};
 use crate::scenario::{RoomKind, RoomPlan};
 use crate::setup::account::{PASSWORD, SETUP_CONCURRENCY, SignIn};
 use crate::setup::api::Api;
 use crate::setup::launch::Server;
 use crate::setup::rooms::{self, Preparation};
-use burst::{Crowd, Phase};
+use burst::Crowd;
 use clap::Args;
+use phase::Phase;
 use report::{Measured, PresenceReport};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Examples:
-  # 1,000 users; nobody, one, ten and a hundred watch; three rounds, some five minutes
+  # 1,000 users; 0, 1, 10 and 100 watchers; three rounds, some five minutes
   loadtest presence
 
   # a smaller crowd, two shards, figures also as JSON
   loadtest presence --users 300 --watchers 5 --workers 2 --json presence.json
 
-Ctrl-C ends the measurement and prints the rounds measured until then.
+Ctrl-C ends the measurement and prints the rounds measured so far.
 
-Exit status: 0 measured, 2 wrong usage, nothing measured, or more was told than may be.";
+Exit status: 0 measured, 2 wrong usage, nothing measured, or a watcher received too many frames.";
 
 /// Options of `loadtest presence`.
 #[derive(Args, Debug, Clone)]
 #[command(after_help = EXAMPLES)]
 pub struct PresenceOptions {
-    /// Users who come and go, one connection each, all members of one room
+    /// Users whose presence changes, one connection each, all members of one room
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=20_000))]
     users: u32,
-    /// Connections that watch; several numbers are measured in turn, and always none
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100], value_parser = clap::value_parser!(u32).range(1..=1000))]
+    /// Connections that watch; several numbers, and none, are measured in turn
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100],
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
     watchers: Vec<u32>,
-    /// Users whom each watches; the server allows 200
+    /// Users that each watcher watches; the server allows 200
     #[arg(long, default_value_t = chat_server::limits::WATCHED_MAX as u32,
           value_parser = clap::value_parser!(u32).range(1..=chat_server::limits::WATCHED_MAX as i64))]
     watched: u32,
-    /// How often each user changes the status, in one go
+    /// Changes of status of each user in one burst
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=100))]
     toggles: u32,
-    /// Rounds; the median is printed with the extremes
+    /// Rounds; the output has the median and the extremes
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Write all rounds to this file as JSON, too
+    /// Also write all rounds to this file as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Print the table as Markdown
@@ -78,12 +84,10 @@ const PREFIX: &str = "presence";
 /// Measures and prints.
 ///
 /// # Errors
-/// What could not be done, or that more was told than may be.
+/// What failed, or that a watcher received too many frames.
 pub fn run(options: &PresenceOptions) -> Result<(), String> {
     let machine = Machine::current();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let interrupts = Interrupts::listen(&runtime)?;
+    let (runtime, interrupts) = interruptible_runtime(0)?;
     let mut measured = Vec::new();
     match runtime.block_on(measure(options, &interrupts, &mut measured)) {
         Err(reason) if interrupts.count() == 0 || measured.is_empty() => return Err(reason),
@@ -93,16 +97,15 @@ pub fn run(options: &PresenceOptions) -> Result<(), String> {
     let report = PresenceReport { version: report::VERSION, machine, users, watched, toggles, bursts: measured };
     print!("{}", report.render(options.markdown));
     if interrupts.count() > 0 {
-        println!("\ninterrupted: what was under way is left out");
+        println!("\ninterrupted: the unfinished measurement is left out");
     }
     if let Some(path) = &options.json {
-        let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-        std::fs::write(path, json + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        write_json(path, &report)?;
     }
     let too_much = report.bursts.iter().find(|burst| burst.most_in_interval > u64::from(watched));
     match too_much {
         Some(burst) => Err(format!(
-            "a watcher of {watched} users was told {} times within half a second, when they {}",
+            "a watcher of {watched} users received {} frames within half a second, when they {}",
             burst.most_in_interval,
             burst.phase.name()
         )),
@@ -121,7 +124,7 @@ async fn measure(
     let most = options.watchers.iter().copied().max().unwrap_or(0);
     let all = options.users + most;
     let sign_in = SignIn { prefix: PREFIX.to_owned(), password: PASSWORD.to_owned() };
-    let accounts = sign_in.enter_all(&api, all, SETUP_CONCURRENCY, options.quiet).await?;
+    let accounts = sign_in.sign_in_all(&api, all, SETUP_CONCURRENCY, options.quiet).await?;
     let name = format!("crowd-of-{all}");
     let plan = RoomPlan { class: 0, name, kind: RoomKind::PublicRoom, members: (0..all).collect() };
     let how = Preparation { prefix: PREFIX, concurrency: SETUP_CONCURRENCY, quiet: options.quiet };

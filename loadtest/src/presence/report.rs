@@ -1,6 +1,6 @@
-//! What `loadtest presence` found.
+//! The results of `loadtest presence`.
 
-use super::burst::Phase;
+use super::phase::Phase;
 use crate::floor::summary::median;
 use crate::report::format::{count, micros};
 use crate::report::terminal::{machine_line, table};
@@ -42,13 +42,13 @@ pub struct Measured {
     pub changes: u64,
     /// From the first to the last of them, answered, seconds.
     pub acting_s: f64,
-    /// From the first change to the last frame that a watcher got, seconds.
+    /// From the first change to the last frame that a watcher received, seconds.
     pub last_frame_s: Option<f64>,
-    /// Frames that all watchers got.
+    /// Frames that all watchers received.
     pub frames: u64,
-    /// The most that one of them got.
+    /// The most that one of them received.
     pub frames_most: u64,
-    /// The most that one of them got within half a second.
+    /// The most that one of them received within half a second.
     pub most_in_interval: u64,
     /// The server's CPU, microseconds.
     pub server_cpu_us: f64,
@@ -87,7 +87,7 @@ impl PresenceReport {
         let first = rounds.first()?;
         let all = |of: fn(&Measured) -> f64| rounds.iter().map(|round| of(round)).collect::<Vec<f64>>();
         let seconds = |s: f64| format!("{s:.2}");
-        // Round by round beside the burst without watchers: a slow minute is in both.
+        // Each round is compared with its own burst without watchers, so that a slow minute is in both.
         let beside = rounds.iter().filter_map(|round| {
             let floor = floor.iter().find(|floor| floor.round == round.round)?;
             Some((round, *floor))
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_stand_beside_the_burst_that_nobody_watched() {
+    fn compares_rows_with_the_burst_without_watchers() {
         let burst = |round, watchers: u32, us: f64| Measured {
             round,
             watchers,

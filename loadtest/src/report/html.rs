@@ -1,11 +1,11 @@
-//! One page with everything on it: curves, timelines and tables of one or several runs, or of a comparison.
+//! One page with everything on it: curves, time lines and tables of one or several runs, or of a comparison.
 //!
 //! Invariants:
-//! - the page is self-contained: style, script and data are in it, its content policy forbids loading anything, and it
+//! - the page is self-contained: it has its style, script and data, and its content policy forbids loading anything. It
 //!   works from a file, on a phone and on paper;
-//! - the data is JSON inside a script element, with every `<` escaped, so that no label or sample of a violation can end
-//!   the element; the script puts text into the page as text only;
-//! - histograms are decoded here and go in as curves of bounded length, so a page stays small whatever the run was.
+//! - the data is JSON inside a script element, with every `<` escaped, so no label or sample of a violation can end the
+//!   element. The script inserts all of it as text;
+//! - histograms are decoded here and become curves of bounded length, so a page stays small for every run.
 
 use crate::measure::latency::LatencyError;
 use crate::report::comparison::{Comparison, ComparisonRow, SystemRuns, range};
@@ -26,7 +26,7 @@ const SCRIPT: &str = include_str!("report.js");
 /// Settings on the page; a scenario has a tenth of that.
 const SETTINGS_MAX: usize = 300;
 
-/// The figures that stand large at the top, where they were measured.
+/// The large figures at the top, if they were measured.
 const HEADLINES: [&str; 9] = [
     "acked_per_s",
     "delivered_per_s",
@@ -47,18 +47,18 @@ pub enum PageError {
     Histogram {
         /// The run it is of.
         label: String,
-        /// What is wrong with it.
+        /// Its fault.
         error: LatencyError,
     },
     /// The data could not be written.
     #[error("cannot write the page's data: {0}")]
     Data(#[from] serde_json::Error),
-    /// A placeholder is missing; a test holds the template to it.
+    /// A placeholder is missing; a test checks the template.
     #[error("the page's template has no {0}")]
     Template(&'static str),
 }
 
-/// What the page's script reads. Values for tables are text already, so that page and terminal read alike.
+/// The data of the page's script. Values in tables are already text, so that page and terminal show the same.
 #[derive(Debug, Serialize)]
 pub struct Page {
     title: String,
@@ -164,7 +164,7 @@ struct ComparedRow {
 }
 
 impl Page {
-    /// Of one run, or of several beside each other.
+    /// Of one run, or of several side by side.
     pub fn of_runs(runs: &[RunResult]) -> Result<Self, PageError> {
         let references: Vec<&RunResult> = runs.iter().collect();
         let title = match runs {
@@ -174,7 +174,8 @@ impl Page {
         Self::new(title, &references, None)
     }
 
-    /// Of several systems with their rounds: curves are of all rounds of a system together, timelines of its middle one.
+    /// Of several systems with their rounds: curves are of all rounds of a system together, timelines of its middle
+    /// one.
     pub fn of_systems(systems: &[SystemRuns]) -> Result<Self, PageError> {
         // One without rounds has no curves, and would shift the colours of those after it.
         let systems: Vec<SystemRuns> = systems.iter().filter(|system| !system.runs.is_empty()).cloned().collect();
@@ -217,7 +218,7 @@ impl Page {
         let title = text_html(&self.title);
         let mut html = String::new();
         let mut rest = TEMPLATE;
-        // In the template's order, each looked for only after the one before: what is put in is never searched.
+        // In the template's order, each searched after the one before, so inserted text is never searched.
         for (marker, content) in
             [("{{title}}", title.as_str()), ("{{style}}", STYLE), ("{{data}}", &data), ("{{script}}", SCRIPT)]
         {

@@ -1,13 +1,14 @@
-//! How results are shown: for people in a terminal and in a browser, for tools as an interval log, beside each other.
+//! Shows results: for people in a terminal and in a browser, for tools as an interval log, and side by side.
 //!
-//! - [`format`] writes numbers, [`figures`] names every figure of a run once, with its unit and which way is better;
-//! - [`terminal`] is one run's summary, [`side_by_side`] several runs' figures, [`comparison`] several systems' medians;
-//! - [`curve`] takes bounded curves from histograms, [`html`] puts everything on one page, [`hlog`] writes what
-//!   `HdrHistogram`'s own tools read;
-//! - [`files`] reads results back, [`command`] is `loadtest report`.
+//! - [`format`] writes numbers; [`figures`] names every figure of a run once, with its unit and its better direction;
+//! - [`terminal`] is one run's summary, [`side_by_side`] the figures of several runs, [`comparison`] the medians of
+//!   several systems;
+//! - [`curve`] derives bounded curves from histograms, [`html`] puts everything on one page, [`hlog`] writes the format
+//!   of `HdrHistogram`'s own tools;
+//! - [`files`] reads results back; [`command`] is `loadtest report`.
 //!
-//! Invariants: nothing here measures or judges, so a file shows the same whenever it is looked at; and every table takes
-//! its figures from [`figures`], so that terminal and page can't disagree on what a figure is.
+//! Invariants: nothing here measures or judges, so a file always shows the same. Every table takes its figures from
+//! [`figures`], so terminal and page cannot disagree on what a figure is.
 
 pub mod command;
 pub mod comparison;

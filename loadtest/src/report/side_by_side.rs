@@ -1,4 +1,4 @@
-//! Several runs' figures beside each other: each value, how many times the first run's it is, and which way that is.
+//! Several runs' figures side by side: each value, its ratio to the first run's, and whether that is better.
 
 use crate::report::figures::{Better, Row, rows};
 use crate::report::terminal::{system_line, table, write_machine, write_paragraph, write_table};
@@ -6,7 +6,7 @@ use crate::result::RunResult;
 use comfy_table::Table;
 use std::fmt;
 
-/// Runs in one block of the table, beside the first one; more would not fit into 100 columns.
+/// Runs in one block of the table, next to the first one; more would not fit into 100 columns.
 const OTHERS_MAX: usize = 2;
 /// A name in the table's head, characters.
 const LABEL_CHARS_MAX: usize = 16;
@@ -90,7 +90,7 @@ fn verdict_text(better: Better, ratio: Option<f64>) -> String {
     format!("{} {mark}", crate::report::format::times(ratio))
 }
 
-/// How a value stands to the first run's.
+/// How a value compares to the first run's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_that_can_t_be_compared_are_called_so() {
+    fn marks_runs_that_are_not_comparable() {
         let (first, mut other) = (fixtures::run("a", 1.0), fixtures::broken("b"));
         other.machine.cores = 64;
         other.system.durability = "none".to_owned();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn many_runs_go_on_in_another_block() {
+    fn continues_many_runs_in_another_block() {
         let runs: Vec<RunResult> = (0..6).map(|n| fixtures::run(&format!("run-{n}"), 1.0)).collect();
         let text = SideBySide(&runs).to_string();
         assert!(text.contains("F run-5"), "{text}");

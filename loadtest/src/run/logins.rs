@@ -1,9 +1,11 @@
-//! Log-ins over HTTP, as fast as asked: what a password hash costs, and how long people wait for it.
+//! Log-ins over HTTP at a requested rate: what a password hash costs, and how long users wait for it.
 
-use super::{Gauge, Interrupts, Outcome, rfc3339};
-use crate::cli::RunOptions;
+use super::gauge::Gauge;
+use super::interrupts::Interrupts;
+use super::outcome::{Outcome, rfc3339};
 use crate::engine::recorder::{Findings, Tally, histogram, microseconds};
 use crate::measure::process::Work;
+use crate::options::RunOptions;
 use crate::progress;
 use crate::result::{Counts, Latency, RESULT_VERSION, RunResult, System, Window};
 use crate::scenario::Scenario;
@@ -17,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Runs the storm. Latency counts from the planned time when there is a rate, else from the actual one.
+/// Runs the log-ins. Latency counts from the planned time if there is a rate, otherwise from the actual one.
 pub(super) fn storm(
     scenario: &Scenario,
     api: &Api,
@@ -84,10 +86,10 @@ pub(super) fn storm(
         while let Some(finished) = under_way.try_join_next() {
             take(finished, &mut tally);
         }
-        // Rate and CPU are of the same time; log-ins that are done later count as done, but in neither.
+        // Rate and CPU cover the same time. Log-ins that end later count as done, but in neither figure.
         let window = Window { other_commands: tally.other_commands, ..Window::default() };
         let seconds = start.elapsed().as_secs_f64();
-        gauge.look();
+        gauge.sample();
         let last = async {
             while let Some(finished) = under_way.join_next().await {
                 take(finished, &mut tally);
@@ -99,7 +101,7 @@ pub(super) fn storm(
             () = interrupts.reached(2) => {}
         }
         let waiting = under_way.len() as u64;
-        // Whoever does not wait, after a second Ctrl-C, blames nobody.
+        // After a second Ctrl-C nothing waits, so unanswered log-ins are no violation.
         if interrupts.count() < 2 {
             let seconds = scenario.load.drain.as_secs_f64();
             findings.violations.note_many(Kind::Unanswered, waiting, || {

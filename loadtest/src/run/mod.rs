@@ -5,11 +5,12 @@
 //!                                   └──────── Ctrl-C ───────┘▲
 //! ```
 //!
-//! Ctrl-C ends the load and lets what is under way come in; a second one ends at once, and then what is still under way is
-//! not held against the server. Either way what was measured is printed, and a server that was started is stopped.
+//! Ctrl-C ends the load and waits for what is in flight. A second Ctrl-C ends immediately, and messages in flight are
+//! then no violation. In both cases the run prints what it measured and stops a server that it started.
 
 mod collect;
 mod drive;
+mod engine;
 mod gauge;
 mod interrupts;
 mod logins;
@@ -18,55 +19,31 @@ mod peer;
 mod streams;
 mod subprocess;
 
-pub use collect::SecondHistograms;
-pub use interrupts::Interrupts;
+pub use interrupts::{Interrupts, interruptible_runtime};
+pub use outcome::Outcome;
 pub use peer::PeerRun;
 pub use subprocess::{PARENT, follow_parent, subprocess};
 
-use crate::cli::RunOptions;
-use crate::engine::connection::Sources;
-use crate::engine::{EngineOptions, Loop};
+use crate::engine::EngineOptions;
+use crate::options::RunOptions;
 use crate::payload::{PayloadFormat, RunId};
 use crate::protocol::veza::{Veza, VezaOptions};
-use crate::result::{Machine, RunResult};
-use crate::scenario::{Mode, Rooms, Scenario};
+use crate::result::Machine;
+use crate::scenario::{Rooms, Scenario};
 use crate::setup::account::{Account, SignIn};
 use crate::setup::api::{Api, Target};
 use crate::setup::launch::{Launch, Server};
 use crate::setup::pin;
 use crate::setup::rooms::{self, Preparation};
 use drive::Drive;
+use engine::{check_descriptors, engine_options};
 use gauge::Gauge;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::runtime::Runtime;
 
-/// Descriptors needed beside the connections.
-const SPARE_DESCRIPTORS: u64 = 128;
-/// Connections that a thread opens at once, at the start.
-const OPENING_MAX: usize = 64;
-
-/// What a run gave.
-#[derive(Debug)]
-pub struct Outcome {
-    /// The result.
-    pub result: RunResult,
-    /// Both latencies, second by second.
-    pub seconds: Vec<SecondHistograms>,
-    /// When sending began.
-    pub began: SystemTime,
-}
-
-fn rfc3339(time: SystemTime) -> String {
-    OffsetDateTime::from(time).format(&Rfc3339).unwrap_or_default()
-}
-
-/// The server of a run: a given one, or one started for it.
-struct Given {
+/// The server of a run: the one of `--url`, or one that the run started.
+struct ServerUnderTest {
     api: Api,
     data_dir: Option<PathBuf>,
     /// Stopped when the run is over.
@@ -80,15 +57,10 @@ pub fn run(options: &RunOptions) -> Result<Outcome, String> {
     check_descriptors(sockets + u64::from(options.setup_concurrency))?;
     // Before this program keeps to some of its cores: the machine has them all.
     let machine = Machine::current();
-    if let Some(cores) = &options.generator_cores {
+    if let Some(cores) = &options.generator.cores {
         pin::pin(&cores.0)?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let interrupts = Interrupts::listen(&runtime)?;
+    let (runtime, interrupts) = interruptible_runtime(2)?;
     let mut outcome = runtime
         .block_on(async {
             tokio::select! {
@@ -118,22 +90,22 @@ fn describe(name: &str, scenario: &Scenario, options: &RunOptions) -> serde_json
     let mut value = serde_json::to_value(scenario).unwrap_or_default();
     if let Some(map) = value.as_object_mut() {
         map.insert("name".to_owned(), name.into());
-        map.insert("generator_threads".to_owned(), options.threads.into());
+        map.insert("generator_threads".to_owned(), options.generator.threads.into());
         map.insert("survive_restarts".to_owned(), options.survive_restarts.into());
     }
     value
 }
 
-/// What set-up gives.
+/// The result of the set-up.
 enum Prepared {
     /// Rooms with users in them.
     Rooms(Box<PreparedRooms>),
     /// Users only.
-    Logins(Box<(Given, SignIn)>),
+    Logins(Box<(ServerUnderTest, SignIn)>),
 }
 
 struct PreparedRooms {
-    server: Given,
+    server: ServerUnderTest,
     sign_in: SignIn,
     accounts: Vec<Account>,
     rooms: Rooms,
@@ -144,7 +116,7 @@ async fn prepare(options: &RunOptions, scenario: &Scenario) -> Result<Prepared, 
     let server = server(options, scenario).await?;
     let sign_in = SignIn { prefix: options.prefix.clone(), password: options.password.clone() };
     let (concurrency, quiet) = (options.setup_concurrency, options.output.quiet);
-    let accounts = sign_in.enter_all(&server.api, scenario.population.users, concurrency, quiet).await?;
+    let accounts = sign_in.sign_in_all(&server.api, scenario.population.users, concurrency, quiet).await?;
     if scenario.logins.is_some() {
         return Ok(Prepared::Logins(Box::new((server, sign_in))));
     }
@@ -154,10 +126,10 @@ async fn prepare(options: &RunOptions, scenario: &Scenario) -> Result<Prepared, 
     Ok(Prepared::Rooms(Box::new(PreparedRooms { server, sign_in, accounts, rooms, room_ids })))
 }
 
-async fn server(options: &RunOptions, scenario: &Scenario) -> Result<Given, String> {
+async fn server(options: &RunOptions, scenario: &Scenario) -> Result<ServerUnderTest, String> {
     if let Some(target) = &options.url {
         let api = Api::new(target.clone()).map_err(|error| error.to_string())?;
-        return Ok(Given { api, data_dir: None, _server: None });
+        return Ok(ServerUnderTest { api, data_dir: None, _server: None });
     }
     let mut settings = scenario.server.clone();
     if scenario.compression {
@@ -166,7 +138,7 @@ async fn server(options: &RunOptions, scenario: &Scenario) -> Result<Given, Stri
     let mut server = Server::start(&Launch { settings, ..options.server.launch() })?;
     let api = Api::new(server.target().clone()).map_err(|error| error.to_string())?;
     server.ready(&api).await?;
-    Ok(Given { api, data_dir: Some(server.data_dir()), _server: Some(server) })
+    Ok(ServerUnderTest { api, data_dir: Some(server.data_dir()), _server: Some(server) })
 }
 
 fn measure(
@@ -182,12 +154,12 @@ fn measure(
     let gauge = Gauge::new(address, server.data_dir.as_deref());
     let engine = EngineOptions {
         survive_restarts: options.survive_restarts,
-        ..engine_options(scenario, &rooms, address, target.authority(), options.threads)
+        ..engine_options(scenario, &rooms, address, target.authority(), options.generator.threads)
     };
     let veza = Veza::new(
         room_ids,
         accounts.iter().map(|account| account.token.clone()).collect(),
-        // Fresh in every run, whatever the seed: a server remembers client message ids.
+        // Fresh in every run, independent of the seed: a server stores client message ids.
         PayloadFormat { run: RunId(rand::random()), sizes: scenario.load.payload_bytes.sizes() },
         VezaOptions { formats: scenario.format.formats(), compression: scenario.compression, checks: scenario.checks },
     );
@@ -205,50 +177,5 @@ fn measure(
     let drive = Drive { scenario, options: Arc::new(engine), quiet: options.output.quiet, runtime, interrupts };
     let (driven, mut gauge) = drive.run(&system, gauge, Some(&server.api), renew)?;
     let server_side = runtime.block_on(gauge.server_side(&server.api));
-    outcome::put_together(scenario, driven, &mut gauge, server_side)
-}
-
-/// What the engine needs to know of a scenario.
-fn engine_options(
-    scenario: &Scenario,
-    rooms: &Rooms,
-    address: SocketAddr,
-    authority: String,
-    threads: u32,
-) -> EngineOptions {
-    let seats = streams::seats(scenario, rooms);
-    let streams = streams::streams(scenario, rooms, &seats);
-    let slow = scenario.slow_readers.as_ref().map(|slow| (slow.at, slow.length));
-    EngineOptions {
-        address,
-        sources: Sources::random(),
-        authority,
-        threads: threads as usize,
-        survive_restarts: false,
-        window: scenario.load.in_flight as usize,
-        sending: if scenario.load.mode == Mode::Closed { Loop::Closed } else { Loop::Open },
-        class_of_room: rooms.rooms.iter().map(|room| room.class as u8).collect(),
-        classes: scenario.population.rooms.len() + usize::from(slow.is_some()),
-        seats,
-        streams,
-        storm_at: scenario.storm.as_ref().map(|storm| storm.at),
-        pause: slow,
-        opening_max: OPENING_MAX,
-    }
-}
-
-/// Refuses a run that would fail halfway for lack of file descriptors.
-fn check_descriptors(sockets: u64) -> Result<(), String> {
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let soft = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next()?.parse::<u64>().ok());
-    let needed = sockets + SPARE_DESCRIPTORS;
-    match soft {
-        Some(soft) if soft < needed => Err(format!(
-            "this run needs {needed} open files, the limit is {soft}: raise it with ulimit -n {needed}, or lower --users or \
-             --connections-per-user"
-        )),
-        _ => Ok(()),
-    }
+    outcome::assemble(scenario, driven, &mut gauge, server_side)
 }

@@ -1,21 +1,36 @@
-//! From what was measured to the [`RunResult`].
+//! Builds the [`RunResult`] from what was measured.
 
-use super::Outcome;
-use super::collect::Busy;
-use super::collect::sum;
+use super::collect::{Busy, SecondHistograms, sum};
 use super::drive::Driven;
 use super::gauge::Gauge;
-use super::rfc3339;
 use crate::measure::process::Work;
 use crate::result::{ClassResult, Counts, Latency, RESULT_VERSION, RunResult, ServerSide, System, Window};
 use crate::scenario::{Mode, Scenario};
 use hdrhistogram::Histogram;
+use std::time::SystemTime;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 /// Sends that left later than this, 1 in 100, make the generator the limit.
 const LAG_LIMIT_US: u64 = 5_000;
 
+/// What a run gave.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The result.
+    pub result: RunResult,
+    /// Both latencies, second by second.
+    pub seconds: Vec<SecondHistograms>,
+    /// When sending began.
+    pub began: SystemTime,
+}
+
+pub(super) fn rfc3339(time: SystemTime) -> String {
+    OffsetDateTime::from(time).format(&Rfc3339).unwrap_or_default()
+}
+
 /// The result of a driven run.
-pub(super) fn put_together(
+pub(super) fn assemble(
     scenario: &Scenario,
     driven: Driven,
     gauge: &mut Gauge,
@@ -30,7 +45,7 @@ pub(super) fn put_together(
     let send_lag = latency(&total.send_lag)?;
     let window = collected.window;
     let usage = gauge.usage(Work { acked: window.acked, delivered: window.delivered });
-    // Sending ends a moment after its last second; that moment is no second of its own.
+    // Sending ends a moment after its last second, and that moment is not shown as another second.
     let shown = if scenario.load.mode == Mode::Saturate { seconds } else { scenario.load.duration.as_secs_f64() };
     let mut result = RunResult {
         version: RESULT_VERSION,
@@ -126,8 +141,8 @@ fn limits(scenario: &Scenario, busy: Busy, send_lag: &Latency) -> Vec<String> {
     let mut limits = Vec::new();
     if busy.is_limit() {
         limits.push(format!(
-            "a thread of the generator used up to {:.0} % of a core, in {} of {} seconds nearly all of it: it was the limit. \
-             Give it more --threads, or cores of its own",
+            "a thread of the generator used up to {:.0} % of a core, and nearly all of it in {} of {} seconds: it was \
+             the limit. Give it more --threads, or its own cores",
             busy.most * 100.0,
             busy.at_the_limit,
             busy.seconds
@@ -135,8 +150,8 @@ fn limits(scenario: &Scenario, busy: Busy, send_lag: &Latency) -> Vec<String> {
     }
     if scenario.load.mode != Mode::Closed && send_lag.p99_us > LAG_LIMIT_US {
         limits.push(format!(
-            "1 in 100 sends left {:.1} ms or more after its planned time with nothing to hold it back: this machine is too \
-             busy for the load, and latencies include that",
+            "1 in 100 sends left {:.1} ms or more after its planned time although no window delayed it: this machine \
+             is too busy for the load, and latencies include that",
             send_lag.p99_us as f64 / 1e3
         ));
     }
@@ -147,13 +162,13 @@ fn notes(scenario: &Scenario, result: &RunResult) -> Vec<String> {
     let mut notes = Vec::new();
     if scenario.load.mode == Mode::Closed {
         notes.push(
-            "closed loop: latencies count from the actual send, and a slow answer delays the next send. They say nothing \
-             about waiting in front of the server"
+            "closed loop: latencies count from the actual send, and a slow answer delays the next send. They do not \
+             include waiting in front of the server"
                 .to_owned(),
         );
     }
     if !scenario.checks {
-        notes.push("without checks: whether messages were lost, doubled or reordered is not known".to_owned());
+        notes.push("without checks: the run cannot say whether messages were lost, duplicated or reordered".to_owned());
     }
     if let Some(server) = &result.usage.server
         && !scenario.sends()

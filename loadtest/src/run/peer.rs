@@ -1,9 +1,11 @@
-//! A run against a server that somebody else has started, through an adapter of its protocol: no accounts, no set-up over
-//! HTTP. Load, checks and measuring are those of every other run.
+//! A run against a server that another part has started, through an adapter of its protocol: no accounts, no set-up
+//! over HTTP. Load, checks and measurement are those of every other run.
 
 use super::drive::Drive;
+use super::engine::{check_descriptors, engine_options};
 use super::gauge::Gauge;
-use super::{Interrupts, Outcome, check_descriptors, engine_options, outcome};
+use super::interrupts::Interrupts;
+use super::outcome::{self, Outcome};
 use crate::payload::{PayloadFormat, RunId};
 use crate::protocol;
 use crate::result::{Machine, System};
@@ -53,7 +55,7 @@ impl PeerRun<'_> {
         let drive = Drive { scenario, options: Arc::new(options), quiet: self.quiet, runtime, interrupts };
         // There are no credentials to renew.
         let (driven, mut gauge) = drive.run(&system, gauge, None, |_| std::future::ready(()))?;
-        let mut outcome = outcome::put_together(scenario, driven, &mut gauge, None)?;
+        let mut outcome = outcome::assemble(scenario, driven, &mut gauge, None)?;
         let result = &mut outcome.result;
         name.clone_into(&mut result.label);
         result.machine = machine;

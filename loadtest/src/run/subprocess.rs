@@ -1,17 +1,17 @@
-//! This program once more, as a process of its own that runs one command to its end.
+//! Runs one command of this program in its own process.
 //!
 //! Invariants:
-//! - signals reach the child only through this process, which counts them: the child is in a process group of its own and
-//!   gets one SIGINT for each Ctrl-C. A child that got the terminal's as well would take the second for impatience, and
-//!   not wait for what is under way;
-//! - a child does not outlive its parent, even one that was killed ([`follow_parent`]): it then ends as after Ctrl-C, and
-//!   stops the servers that it has started.
+//! - signals reach the child only through this process, which counts them. The child is in its own process group and
+//!   receives one SIGINT for each Ctrl-C. If it also received the terminal's, it would take that for the second Ctrl-C
+//!   and not wait for what is in flight;
+//! - a child does not outlive its parent, even one that was killed ([`follow_parent`]). It then ends as after Ctrl-C
+//!   and stops the servers that it has started.
 //!
-//! Deliberately absent: the same for programs that are not this one (PostgreSQL, a server, the peers of a comparison).
-//! The kernel is asked by the process itself, which for others takes `pre_exec`, and that is `unsafe`. When this process
-//! is killed with SIGKILL, those remain.
+//! Deliberately absent: the same for other programs (PostgreSQL, a server, the peers of a comparison). Only the process
+//! itself can ask the kernel for it. For other programs that takes `pre_exec`, which is `unsafe`. They keep running if
+//! this process is killed with SIGKILL.
 
-use super::Interrupts;
+use super::interrupts::Interrupts;
 use rustix::process::{Pid, Signal, getppid, kill_process, set_parent_process_death_signal};
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
@@ -24,8 +24,8 @@ pub const PARENT: &str = "LOADTEST_PARENT";
 /// Between two looks at the child and at the signals.
 const POLL: Duration = Duration::from_millis(20);
 
-/// Runs this program with `arguments` and waits for its end, forwarding signals; answers how it ended, and what it said on
-/// stderr. Its stdout is dropped.
+/// Runs this program with `arguments` and waits for its end, forwarding signals; answers how it ended, and what it said
+/// on stderr. Its stdout is dropped.
 ///
 /// # Errors
 /// When it cannot be started or waited for.

@@ -32,4 +32,5 @@ builtin![
     "small-beside-large",
     "durable",
     "crowd",
+    "crowding",
 ];

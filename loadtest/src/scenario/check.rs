@@ -1,6 +1,6 @@
-//! Ranges of single values, and how values fit one another.
+//! The ranges of single values, and which values go together.
 
-use super::{Mode, PayloadBytes, RoomKind, Scenario};
+use super::model::{Mode, PayloadBytes, RoomKind, Scenario};
 use crate::payload::{PAYLOAD_BYTES_MAX, PAYLOAD_BYTES_MIN};
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -45,10 +45,10 @@ fn load(scenario: &Scenario, problems: &mut Vec<String>) {
         }
     };
     for bytes in sizes {
-        // The shortest holds the header that says who sent it when.
+        // The shortest content has space for the header with sender and time.
         range(problems, "load.payload_bytes", bytes, PAYLOAD_BYTES_MIN, PAYLOAD_BYTES_MAX);
     }
-    // A content's header holds planned times up to a day and a bit.
+    // A content's header has space for planned times of a little more than a day.
     for (key, time) in [("load.duration", load.duration), ("load.ramp", load.ramp), ("load.drain", load.drain)] {
         if time > Duration::from_hours(24) {
             problems.push(format!("{key} must not be longer than a day"));

@@ -1,22 +1,25 @@
-//! From TOML and the command line to a checked [`Scenario`].
+//! Reads TOML and the command line into a checked [`Scenario`].
 
-use super::{BUILTIN, Scenario, check};
+use super::builtin::BUILTIN;
+use super::check;
+use super::model::{RoomClass, Scenario};
 use std::path::Path;
 use toml::{Table, Value};
 
 /// A value from the command line for a key of the file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Override {
-    /// The key: `load.rate`. An element of a list is named by its `name` or its position: `population.rooms.small.size`.
+    /// The key: `load.rate`. An element of a list is named by its `name` or its position:
+    /// `population.rooms.small.size`.
     pub key: String,
     /// The value.
     pub value: Value,
-    /// The option it came from.
+    /// Its option on the command line.
     pub origin: String,
 }
 
 impl Override {
-    /// Reads `key=value`. What is no TOML value is text: `format=msgpack`.
+    /// Reads `key=value`. A value that is not TOML is text: `format=msgpack`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, for example load.rate=500")?;
         let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok();
@@ -25,7 +28,7 @@ impl Override {
     }
 }
 
-/// The layers of a scenario: a file, and what goes over it.
+/// The layers of a scenario: a file and its overrides.
 #[derive(Debug)]
 pub struct Layers {
     name: String,
@@ -55,7 +58,7 @@ impl Layers {
 
     fn parse(name: &str, origin: &str, text: &str) -> Result<Self, String> {
         let table = text.parse::<Table>().map_err(|error| format!("{origin} is no TOML: {error}"))?;
-        // Without anything on top, so that a fault of the file is not blamed on an option.
+        // Checked without overrides, so that an error about the file does not name an option.
         read(&table, origin)?;
         Ok(Self { name: name.to_owned(), origin: origin.to_owned(), table })
     }
@@ -65,10 +68,10 @@ impl Layers {
         &self.name
     }
 
-    /// Puts a value over the file's.
+    /// Overrides a value of the file.
     pub fn set(&mut self, change: &Override) -> Result<(), String> {
         let parts: Vec<&str> = change.key.split('.').collect();
-        // `server` holds the server's own keys, which have dots.
+        // `server` has the server's own keys, which contain dots.
         let parts = match parts.as_slice() {
             ["server", key @ ..] if !key.is_empty() => vec!["server".to_owned(), key.join(".")],
             parts => parts.iter().map(|part| (*part).to_owned()).collect(),
@@ -80,7 +83,7 @@ impl Layers {
             if let Value::Table(population) = population
                 && !population.contains_key("rooms")
             {
-                let default = Value::try_from(super::RoomClass::default()).map_err(|error| fault(error.to_string()))?;
+                let default = Value::try_from(RoomClass::default()).map_err(|error| fault(error.to_string()))?;
                 population.insert("rooms".to_owned(), Value::Array(vec![default]));
             }
         }
@@ -117,7 +120,7 @@ fn put(table: &mut Table, parts: &[String], value: &Value) -> Result<(), String>
     }
 }
 
-/// Reads a scenario; the error names the key and where it came from.
+/// Reads a scenario; the error names the key and its origin.
 fn read(table: &Table, origin: &str) -> Result<Scenario, String> {
     serde_path_to_error::deserialize(Value::Table(table.clone()))
         .map_err(|error| format!("{origin}: {}: {}", error.path(), error.inner().message()))
@@ -125,7 +128,7 @@ fn read(table: &Table, origin: &str) -> Result<Scenario, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Mode, PayloadBytes};
+    use super::super::model::{Mode, PayloadBytes};
     use super::*;
 
     fn set(layers: &mut Layers, text: &str) -> Result<(), String> {
@@ -155,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_every_type_can_be_put_over_the_file() {
+    fn overrides_values_of_every_type() {
         let mut layers = Layers::open("rooms-10").expect("built in");
         for text in [
             "load.rate=12.5",

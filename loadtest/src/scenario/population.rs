@@ -1,9 +1,9 @@
-//! Who is in which room. Pure: membership depends only on the scenario, so a rerun finds its rooms again.
+//! The members of each room. Pure: membership depends only on the scenario, so a rerun finds its rooms again.
 //!
-//! Places are dealt out like cards: the rooms of a class take users one after the other, and the next class begins with
-//! another step width, so that users of one small room are not also together in the next one. Nobody is twice in a room.
+//! Members are dealt like cards: the rooms of a class take users one after the other. The next class uses another step
+//! width, so that users of one small room are not together in the next one, too. Nobody is in a room twice.
 
-use super::{RoomKind, Scenario};
+use super::model::{RoomKind, Scenario};
 use std::sync::Arc;
 
 /// One room.
@@ -64,7 +64,7 @@ fn gcd(a: u32, b: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Population, RoomClass};
+    use super::super::model::{Population, RoomClass};
     use super::*;
 
     fn rooms(users: u32, classes: &[(u32, u32)]) -> Rooms {
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_twice_in_a_room_and_everybody_has_as_many_places() {
+    fn spreads_users_evenly_and_never_twice_into_a_room() {
         let rooms = rooms(30, &[(6, 5), (12, 10), (15, 2), (1, 30)]);
         for room in &rooms.rooms {
             let mut members = room.members.clone();
@@ -86,7 +86,7 @@ mod tests {
         assert!(rooms.of_user.iter().all(|of_user| of_user.len() == 1 + 4 + 1 + 1));
         let pairs: Vec<_> = rooms.rooms[..6].iter().map(|room| (room.members[0], room.members[1])).collect();
         let apart = rooms.rooms[6..18].iter().all(|room| !pairs.contains(&(room.members[0], room.members[1])));
-        assert!(apart, "the second class mixes users anew");
+        assert!(apart, "the second class mixes users differently");
     }
 
     #[test]

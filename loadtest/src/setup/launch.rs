@@ -1,8 +1,8 @@
-//! The server of a run that was given none: started as a child with a data directory of its own, stopped at the end.
+//! The server that a run without `--url` starts: a child with its own data directory, stopped at the end.
 //!
-//! Invariant: whoever drops a [`Server`] has stopped it. It is in a process group of its own, so that Ctrl-C reaches the
-//! harness only, which then prints what it measured and stops the server in order. A harness that is killed with SIGKILL
-//! leaves it behind: having the kernel end it takes `pre_exec`, which is `unsafe`.
+//! Invariant: dropping a [`Server`] stops it. It is in its own process group, so Ctrl-C reaches only the harness, which
+//! then prints what it measured and stops the server in order. If the harness is killed with SIGKILL, the server keeps
+//! running: asking the kernel to end it takes `pre_exec`, which is `unsafe`.
 
 use super::api::{Api, Target};
 use super::pin;
@@ -19,19 +19,19 @@ use tempfile::TempDir;
 const READY: Duration = Duration::from_mins(2);
 /// How long it may take to stop.
 const STOP: Duration = Duration::from_secs(40);
-/// Between two looks.
+/// Interval of the checks whether it is ready.
 const POLL: Duration = Duration::from_millis(50);
-/// Lines of its log that are shown when it does not start.
+/// Lines of its log that an error shows when it does not start.
 const LOG_LINES: usize = 20;
 
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct Launch {
-    /// The program; without it `chat-server` beside this one.
+    /// The program; without it the `chat-server` next to this one.
     pub binary: Option<PathBuf>,
-    /// Its data directory; without it one that is deleted in the end.
+    /// Its data directory; without it a temporary one.
     pub data_dir: Option<PathBuf>,
-    /// Its shards.
+    /// Shards of the server.
     pub workers: u32,
     /// The cores it may use.
     pub cores: Option<Vec<usize>>,
@@ -49,7 +49,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one; it may not be ready yet.
+    /// Starts a server, which may not be ready yet.
     pub fn start(launch: &Launch) -> Result<Self, String> {
         let binary = match &launch.binary {
             Some(binary) => binary.clone(),
@@ -72,7 +72,7 @@ impl Server {
         let mut command = Command::new(&binary);
         command.arg("serve").current_dir(&data_dir).process_group(0);
         command.stdin(Stdio::null()).stdout(log_too).stderr(log);
-        // Settings of whoever runs this must not leak into what is measured.
+        // The user's own settings must not affect the measurement.
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CHAT_SERVER__")) {
             command.env_remove(name);
         }
@@ -91,8 +91,8 @@ impl Server {
         }
         let child = spawned.map_err(|error| {
             format!(
-                "cannot start {}: {error}. Build it with cargo build --release, name it with --server-binary, or give a \
-                 running server's --url",
+                "cannot start {}: {error}. Build it with cargo build --release, name it with --server-binary, or give \
+                 a running server's --url",
                 binary.display()
             )
         })?;
@@ -100,7 +100,7 @@ impl Server {
         Ok(Self { child, target, data_dir, _temporary: temporary })
     }
 
-    /// Waits until it answers that it is ready.
+    /// Waits until it reports that it is ready.
     pub async fn ready(&mut self, api: &Api) -> Result<(), String> {
         let deadline = Instant::now() + READY;
         loop {
@@ -139,7 +139,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) else { return };
-        // It may have ended by itself; then there is nobody to tell.
+        // It may have ended by itself; then there is no process to signal.
         let _ = kill_process(pid, Signal::TERM);
         let deadline = Instant::now() + STOP;
         while Instant::now() < deadline {
@@ -153,7 +153,7 @@ impl Drop for Server {
     }
 }
 
-/// What is set beside data directory and port; the scenario's own settings win.
+/// Settings besides data directory and port; the scenario's own settings win.
 fn settings(launch: &Launch) -> BTreeMap<String, String> {
     let mut settings: BTreeMap<String, String> = [
         ("limits.max_messages_per_minute", "100000000".to_owned()),
@@ -174,19 +174,19 @@ fn settings(launch: &Launch) -> BTreeMap<String, String> {
 }
 
 fn beside_this_program() -> Result<PathBuf, String> {
-    let program = std::env::current_exe().map_err(|error| format!("cannot tell where this program is: {error}"))?;
+    let program = std::env::current_exe().map_err(|error| format!("cannot find this program's own path: {error}"))?;
     let binary = program.with_file_name("chat-server");
     if Path::exists(&binary) {
         return Ok(binary);
     }
     Err(format!(
-        "there is no server at {}. Build it with cargo build --release --workspace, name it with --server-binary, or give \
-         a running server's --url",
+        "there is no server at {}. Build it with cargo build --release --workspace, name it with --server-binary, or \
+         give a running server's --url",
         binary.display()
     ))
 }
 
-/// A port that is free now; nobody else is expected to want it in the moment until the server takes it.
+/// A port that is free now. No other program should take it before the server does.
 fn free_port() -> Result<u16, String> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("no free port: {error}"))?;
     listener.local_addr().map(|address| address.port()).map_err(|error| format!("no free port: {error}"))

@@ -1,4 +1,4 @@
-//! Before a run: a server, if none is given, its users, and their rooms.
+//! Set-up before a run: a server (unless one is given), its users and their rooms.
 
 pub mod account;
 pub mod api;

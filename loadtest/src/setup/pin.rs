@@ -1,4 +1,4 @@
-//! Which cores a process may use: server and generator on cores of their own, or every comparison measures the
+//! The cores that a process may use. Server and generator need their own cores; otherwise every comparison measures the
 //! scheduler.
 
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -19,7 +19,7 @@ pub fn parse(text: &str) -> Result<Vec<usize>, String> {
     Ok(cores)
 }
 
-/// Keeps this thread, and everything it starts from now on, to the given cores.
+/// Pins this thread, and everything it starts from now on, to the given cores.
 pub fn pin(cores: &[usize]) -> Result<(), String> {
     let mut set = CpuSet::new();
     for core in cores {

@@ -1,7 +1,7 @@
-//! The rooms of a run: found by name, or created; and everybody in them.
+//! The rooms of a run, found by name or created, with their members.
 //!
-//! A room's first member creates it. Joining happens before any WebSocket is open, so that a connection's `welcome` has
-//! the final membership. Names hold the shape of the room, so that a rerun with another shape gets rooms of its own.
+//! The first member of a room creates it. Users join before any WebSocket is open, so that a connection's `welcome` has
+//! the final membership. Names contain the shape of the room, so that a rerun with another shape gets its own rooms.
 
 use super::account::Account;
 use super::api::{Api, ApiError};
@@ -61,18 +61,18 @@ struct Join<'a> {
     conversation_id: &'a str,
 }
 
-/// What preparing rooms needs to know.
+/// Options for preparing rooms.
 #[derive(Debug, Clone, Copy)]
 pub struct Preparation<'a> {
-    /// Beginning of every name.
+    /// Prefix of every name.
     pub prefix: &'a str,
-    /// Calls under way at once.
+    /// Concurrent calls.
     pub concurrency: u32,
     /// No progress bars.
     pub quiet: bool,
 }
 
-/// Creates or finds all rooms and lets their members join; answers the rooms' identifiers, by index.
+/// Creates or finds all rooms and lets their members join. Returns the rooms' identifiers, by index.
 pub async fn prepare(
     api: &Api,
     accounts: &[Account],
@@ -81,7 +81,7 @@ pub async fn prepare(
 ) -> Result<Vec<String>, String> {
     let mut by_owner: HashMap<u32, Vec<usize>> = HashMap::new();
     for (index, room) in rooms.iter().enumerate() {
-        let owner = room.members.first().ok_or_else(|| format!("nobody is in the room {}", room.name))?;
+        let owner = room.members.first().ok_or_else(|| format!("the room {} has no members", room.name))?;
         by_owner.entry(*owner).or_default().push(index);
     }
     let bar = progress::bar(how.quiet, rooms.len() as u64, "preparing rooms");
@@ -123,7 +123,7 @@ async fn rooms_of_owner(
 ) -> Result<Vec<(usize, String)>, String> {
     let account = &accounts[owner as usize];
     let context = |error: ApiError| format!("cannot prepare the rooms of {}: {error}", account.username);
-    // A pair has no name and exists once: creating it again finds it.
+    // A direct conversation has no name and exists once: creating it again finds it.
     let (pairs, mut missing): (Vec<_>, Vec<_>) = mine.into_iter().partition(|i| rooms[*i].kind == RoomKind::Direct);
     let name_of = |index: usize| format!("{prefix}-{}", rooms[index].name);
     let mut found = Vec::new();

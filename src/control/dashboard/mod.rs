@@ -1,18 +1,18 @@
-//! `GET /dashboard`: what the server does right now, in a browser.
+//! `GET /dashboard`: shows in a browser what the server does right now.
 //!
-//! The page and its parts are compiled in and hold nothing secret; what they show comes from `GET /dashboard/events`, a
-//! stream of server-sent events (`hello` once, with the last five minutes, then `second` once a second). The page reads
-//! it with `fetch` and not with `EventSource`, which could not send an `Authorization` header.
+//! The page is compiled in and holds no secrets. Its data comes from `GET /dashboard/events`, a stream of server-sent events:
+//! `hello` once with the last five minutes, then `second` once a second. The page reads the stream with `fetch`, because
+//! `EventSource` cannot send an `Authorization` header.
 //!
 //! Invariants:
-//! - an event is encoded once, whatever the number of watchers, and not at all when there are none. Samples are taken
-//!   always, so that a page that is opened after something has happened shows it;
-//! - a watcher that does not read skips seconds ([`BACKLOG_SECONDS`]) and is closed by the HTTP server's write timeout;
-//!   at most [`WATCHERS_MAX`] watch. Neither costs a shard anything: counters are only read;
-//! - outside development only administrators watch, and no longer than their token and their session hold: both are
-//!   looked at every [`RECHECK`]. While the store cannot be asked, who watches may stay, for that is when it matters.
+//! - an event is encoded once for all watchers, and not at all without watchers. Samples are always recorded, so that a page
+//!   opened after an incident shows it;
+//! - a watcher that does not read skips seconds ([`BACKLOG_SECONDS`]), and the write timeout of the HTTP server closes it. At
+//!   most [`WATCHERS_MAX`] watch. None of this costs a shard anything: the counters are only read;
+//! - outside development only administrators watch, until their token or session ends; both are checked every [`RECHECK`].
+//!   While PostgreSQL is unavailable, watchers stay, because that is when they need the dashboard.
 //!
-//! Deliberately absent: anything that changes the server. A page that only reads needs no protection from forgery.
+//! Deliberately absent: anything that changes the server. A page that only reads needs no protection from forged requests.
 
 mod sampler;
 
@@ -44,26 +44,26 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::{Interval, MissedTickBehavior};
 
-/// Pages that may watch at once.
+/// Most pages that watch at the same time.
 pub const WATCHERS_MAX: usize = 32;
-/// Seconds that wait for a watcher; when it is further behind it misses the oldest.
+/// Most seconds that wait for a watcher; a slower watcher misses the oldest.
 const BACKLOG_SECONDS: usize = 4;
-/// How often a watcher's right to watch is looked at again.
+/// How often the permission of a watcher is checked again.
 const RECHECK: Duration = Duration::from_secs(10);
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
 
-/// Who may watch.
+/// The users who may watch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Access {
-    /// Whoever reaches the port: for development.
+    /// Everybody who can reach the port; for development.
     Everyone,
     /// These users, with an access token.
     Admins(Vec<UserId>),
 }
 
-/// What the dashboard shows, and to whom; cloning shares it.
+/// The state of the dashboard; cloning shares it.
 #[derive(Clone)]
 pub struct Dashboard {
     inner: Arc<Inner>,
@@ -84,7 +84,7 @@ impl std::fmt::Debug for Dashboard {
     }
 }
 
-/// What a page needs to know once.
+/// The first event of a stream.
 #[derive(Serialize)]
 struct Hello<'a> {
     version: &'static str,
@@ -102,7 +102,7 @@ struct Hello<'a> {
     now: Now<'a>,
 }
 
-/// What changes every second.
+/// The event of one second.
 #[derive(Serialize)]
 struct Now<'a> {
     /// Absent in [`Hello`], whose history ends with it.
@@ -111,7 +111,7 @@ struct Now<'a> {
     uptime_ms: u64,
     /// Per window and stage: count, percentiles, largest.
     summaries: Vec<Vec<Vec<u64>>>,
-    /// Milliseconds since each shard last turned.
+    /// Milliseconds since the last turn of each shard.
     silences_ms: Vec<u64>,
     health: Vec<Item>,
     errors: &'a [u64],
@@ -132,7 +132,7 @@ impl From<Check> for Item {
 }
 
 fn event(name: &str, data: &impl Serialize) -> Bytes {
-    // Numbers, texts and lists of them always serialise, and JSON has no line ends that would end the event.
+    // PROOF: numbers, texts and lists of them always serialise. JSON has no line breaks, which would end the event.
     let data = serde_json::to_string(data).unwrap_or_default();
     format!("event: {name}\ndata: {data}\n\n").into()
 }
@@ -142,7 +142,7 @@ fn now_ms() -> u64 {
 }
 
 impl Dashboard {
-    /// Shows what is `observed`; [`Self::run`] makes it live.
+    /// A dashboard of what is `observed`. [`Self::run`] records its samples.
     #[must_use]
     pub fn new(observed: Observed, health: Arc<dyn HealthPort>, access: Access) -> Self {
         let started_at_ms = now_ms().saturating_sub(observed.started.elapsed().as_millis() as u64);
@@ -157,7 +157,7 @@ impl Dashboard {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Takes a sample every second, for ever.
+    /// Records a sample every second until the runtime ends.
     pub async fn run(self) {
         let mut seconds = tokio::time::interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -172,7 +172,7 @@ impl Dashboard {
 
     fn end_second(&self, took: Duration) {
         let mut sampler = self.sampler();
-        sampler.take(now_ms(), took.as_millis() as u64);
+        sampler.sample(now_ms(), took.as_millis() as u64);
         if self.inner.events.receiver_count() > 0 {
             let now = Now { sample: sampler.samples().back(), ..self.now(&sampler) };
             let _ = self.inner.events.send(event("second", &now)); // the last watcher has just gone
@@ -196,7 +196,7 @@ impl Dashboard {
         }
     }
 
-    /// The first event of a stream, and what follows it without a gap.
+    /// The first event of a stream, and the receiver of all later ones.
     fn watch(&self) -> (Bytes, broadcast::Receiver<Bytes>) {
         let sampler = self.sampler();
         let hello = Hello {
@@ -247,18 +247,18 @@ async fn events(
         Access::Admins(admins) => {
             let claims = authenticate(&headers, &control).await?;
             if !admins.contains(&claims.user) {
-                let words = format!(
-                    "the dashboard is for administrators: add this account's id, {}, to security.admin_user_ids",
+                let detail = format!(
+                    "The dashboard is for administrators. Add the id of this account, {}, to security.admin_user_ids.",
                     claims.user.0
                 );
-                return Err(Refusal::new(ErrorCode::Forbidden, words).into());
+                return Err(Refusal::new(ErrorCode::Forbidden, detail).into());
             }
             Some(claims)
         }
     };
     let Ok(place) = Arc::clone(&dashboard.inner.places).try_acquire_owned() else {
-        let words = format!("{WATCHERS_MAX} dashboards are open, which is the most; close one and try again");
-        return Err(Refusal::new(ErrorCode::Overloaded, words).retry_after(5_000).into());
+        let detail = format!("{WATCHERS_MAX} dashboards are open, which is the maximum. Close one and try again.");
+        return Err(Refusal::new(ErrorCode::Overloaded, detail).retry_after(5_000).into());
     };
     let (hello, seconds) = dashboard.watch();
     let mut recheck = tokio::time::interval(RECHECK);
@@ -268,7 +268,7 @@ async fn events(
     let watcher =
         Watcher { control, claims, hello: Some(hello), seconds, ending, recheck, checking: None, _place: place };
     let body = Body::from_stream(futures_util::stream::unfold(watcher, Watcher::next));
-    // nginx would otherwise keep events back until its buffer is full.
+    // Otherwise nginx would hold events back until its buffer is full.
     let unbuffered = (HeaderName::from_static("x-accel-buffering"), "no");
     Ok(([(header::CONTENT_TYPE, "text/event-stream"), unbuffered], body).into_response())
 }
@@ -276,14 +276,13 @@ async fn events(
 /// One open stream.
 struct Watcher {
     control: Control,
-    /// Of whoever had to prove who they are.
+    /// The claims of an administrator; `None` where everybody may watch.
     claims: Option<AccessClaims>,
     hello: Option<Bytes>,
     seconds: broadcast::Receiver<Bytes>,
     ending: Option<Ending>,
     recheck: Interval,
-    /// Asks the store whether the session still stands. Beside the stream: who watches while the store hangs must go on
-    /// seeing, for that is when it matters.
+    /// Asks PostgreSQL in a task of its own whether the session is active: the stream must continue while PostgreSQL hangs.
     checking: Option<JoinHandle<bool>>,
     _place: OwnedSemaphorePermit,
 }

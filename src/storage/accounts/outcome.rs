@@ -1,6 +1,8 @@
 //! What an error of PostgreSQL means for whoever asked, and whether the connection can be used again.
 
+use super::super::sqlstate::Cause;
 use crate::error::{ErrorCode, Refusal};
+use crate::faults::{error_limited, warn_limited};
 use deadpool_postgres::Object;
 use tokio::time::error::Elapsed;
 use tokio_postgres::{Error, error::SqlState};
@@ -18,7 +20,7 @@ pub(super) fn settle<T>(
         Ok(Err(error)) => Err(refusal(what, in_doubt, &error)),
         Err(Elapsed { .. }) => {
             drop(Object::take(connection));
-            tracing::warn!(what, in_doubt, "PostgreSQL did not answer in time");
+            warn_limited!(what, in_doubt, "PostgreSQL did not answer in time");
             Err(if in_doubt { outcome_unknown() } else { Refusal::storage_unavailable() })
         }
     }
@@ -35,10 +37,10 @@ fn outcome_unknown() -> Refusal {
 fn refusal(what: &'static str, in_doubt: bool, error: &Error) -> Refusal {
     let Some(db) = error.as_db_error() else {
         if error.is_closed() || is_io(error) {
-            tracing::warn!(what, in_doubt, %error, "the connection to PostgreSQL was lost");
+            warn_limited!(what, in_doubt, %error, "the connection to PostgreSQL was lost");
             return if in_doubt { outcome_unknown() } else { Refusal::storage_unavailable() };
         }
-        tracing::error!(what, %error, "an account statement and its code disagree");
+        error_limited!(what, %error, "an account statement and its code disagree");
         return Refusal::new(ErrorCode::Internal, "a fault of the server's; it has been logged");
     };
     match (db.code(), db.constraint()) {
@@ -48,14 +50,14 @@ fn refusal(what: &'static str, in_doubt: bool, error: &Error) -> Refusal {
         (&SqlState::UNIQUE_VIOLATION, Some("credentials_email_key")) => {
             Refusal::new(ErrorCode::Conflict, "email: already belongs to an account; sign in instead")
         }
-        (code, _) if is_passing(code.code()) => {
-            tracing::warn!(what, in_doubt, %error, "PostgreSQL cannot serve right now");
+        (code, _) if is_passing(code) => {
+            warn_limited!(what, in_doubt, %error, "PostgreSQL cannot serve right now");
             // An error is the server's word that it did not commit; only the farewell of a server that is being
             // stopped (57P…) could follow a commit whose confirmation was lost.
             if in_doubt && code.code().starts_with("57P") { outcome_unknown() } else { Refusal::storage_unavailable() }
         }
         _ => {
-            tracing::error!(what, %error, detail = db.detail(), "an account statement was refused");
+            error_limited!(what, %error, detail = db.detail(), "an account statement was refused");
             Refusal::new(ErrorCode::Internal, "a fault of the server's; it has been logged")
         }
     }
@@ -65,10 +67,10 @@ fn is_io(error: &Error) -> bool {
     std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
-/// SQLSTATE classes that say "later": connection, rollback (deadlock), no resources, operator, system; and 25006, a
-/// server that has become a replica.
-fn is_passing(code: &str) -> bool {
-    ["08", "40", "53", "57", "58"].iter().any(|class| code.starts_with(class)) || code == "25006"
+/// Whether the same request can succeed later: the store is at fault, or the request lost a race. Account statements
+/// handle the constraints that a value can break, so what is left of those is a fault of ours.
+fn is_passing(code: &SqlState) -> bool {
+    *code != SqlState::UNIQUE_VIOLATION && Cause::of(code) != Cause::Content
 }
 
 #[cfg(test)]
@@ -77,11 +79,11 @@ mod tests {
 
     #[test]
     fn passing_troubles_are_told_from_faults_of_ours() {
-        for code in ["08006", "40P01", "53300", "57P01", "57014", "58030", "25006"] {
-            assert!(is_passing(code), "{code}");
+        for code in ["08006", "40P01", "53300", "57P01", "57014", "58030", "25006", "42501", "42P01"] {
+            assert!(is_passing(&SqlState::from_code(code)), "{code}");
         }
-        for code in ["23505", "42501", "22021", "42P01"] {
-            assert!(!is_passing(code), "{code}");
+        for code in ["23505", "22021"] {
+            assert!(!is_passing(&SqlState::from_code(code)), "{code}");
         }
     }
 }

@@ -1,15 +1,17 @@
 //! NATS's client protocol over WebSocket, with `JetStream` acknowledgements.
 //!
-//! 1. The server begins with `INFO {…}`; the client answers CONNECT, one SUB per room (subject `room.STREAM.N`), one SUB
-//!    for its acknowledgements (`_INBOX.CLIENT.*`), and PING. PONG says that all that has been carried out.
-//! 2. `PUB room.S.N _INBOX.CLIENT.NUMBER length` stores a message in a stream. The reply is the acknowledgement, JSON.
-//! 3. Subscribers are core subscribers: the server delivers to them at once, at most once, the sender included.
+//! 1. The server begins with `INFO {…}`. The client answers CONNECT, one SUB per room (subject `room.STREAM.N`), one
+//!    SUB for its acknowledgements (`_INBOX.CLIENT.*`), and PING. PONG confirms that the server has processed all of
+//!    it.
+//! 2. `PUB room.S.N _INBOX.CLIENT.NUMBER length` stores a message in a stream. The reply is the acknowledgement, in
+//!    JSON.
+//! 3. Subscribers are core subscribers: the server delivers to them immediately and at most once, including the sender.
 //!
-//! `JetStream` writes one stream with one thread and syncs every message, so rooms are spread over [`STREAMS`] streams, as
-//! its documentation advises for throughput; a room is in one stream, so its order is kept. Durable acks of 20 rooms with
-//! 1, 16 and 64 streams: 2,700, 11,400 and 11,400 a second.
+//! `JetStream` writes one stream with one thread and syncs every message. Its documentation advises several streams for
+//! throughput, so rooms are spread over [`STREAMS`] streams. A room is in one stream, which keeps its order. Durable
+//! acknowledgements of 20 rooms with 1, 16 and 64 streams: 2,700, 11,400 and 11,400 per second.
 //!
-//! The bytes form one stream: a line or content may span messages of the WebSocket.
+//! The bytes form one stream: a line or a content may span WebSocket messages.
 
 use super::{Codec, Frames, Incoming, number, quote, whole_number};
 use std::fmt::Write;
@@ -38,7 +40,7 @@ pub fn subject(room: u32) -> String {
 pub struct Nats {
     client: u32,
     rooms: Vec<u32>,
-    /// The beginning of something whose end has not arrived.
+    /// The beginning of an incomplete operation.
     partial: Vec<u8>,
     greeted: bool,
     ready: bool,
@@ -53,7 +55,7 @@ impl Codec for Nats {
     }
 
     fn opened(&mut self, _out: &mut impl Frames) {
-        // The server speaks first.
+        // The server sends first.
     }
 
     fn received(&mut self, message: &[u8], out: &mut impl Frames, report: &mut impl FnMut(Incoming<'_>)) {
@@ -76,7 +78,7 @@ impl Codec for Nats {
 }
 
 impl Nats {
-    /// Handles the whole operations at the beginning of `bytes`; answers how many bytes they were.
+    /// Handles the whole operations at the beginning of `bytes` and returns their length.
     fn operations(&mut self, bytes: &[u8], out: &mut impl Frames, report: &mut impl FnMut(Incoming<'_>)) -> usize {
         let mut taken = 0;
         while let Some(end) = memchr::memchr(b'\n', &bytes[taken..]) {
@@ -121,7 +123,7 @@ impl Nats {
             }
             b"PONG" | b"+OK" => {}
             _ if line.starts_with(b"INFO ") => {
-                // The server sends it again whenever something about it changes.
+                // The server sends it again after every change.
                 if !self.greeted {
                     self.greeted = true;
                     out.binary(self.greeting().as_bytes());
@@ -153,7 +155,7 @@ fn message_line(line: &[u8]) -> Option<(u32, usize, &[u8])> {
     (length <= CONTENT_BYTES_MAX).then_some((sid, length, subject))
 }
 
-/// What the reply to a published message says: `{"stream":"rooms-3","seq":17}`, or `{"error":{…},…}`.
+/// The reply to a published message: `{"stream":"rooms-3","seq":17}`, or `{"error":{…},…}`.
 fn acknowledgement<'a>(subject: &[u8], content: &[u8]) -> Incoming<'a> {
     let published = memchr::memrchr(b'.', subject).and_then(|dot| whole_number(&subject[dot + 1..]));
     let Some(published) = published else {
@@ -174,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_greets_once_and_is_ready_when_the_server_answers_its_ping() {
+    fn is_ready_when_the_server_answers_the_ping() {
         let (mut nats, mut out) = (Nats::new(5, &[0, 17]), Written::default());
         nats.opened(&mut out);
         assert_eq!(receive(&mut nats, &mut out, b"INFO {\"version\":\"2.10\"}\r\n"), [""; 0]);
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn deliveries_are_read_wherever_the_stream_is_cut() {
+    fn reads_deliveries_at_every_split() {
         let stream =
             b"INFO {}\r\nPONG\r\nMSG room.1.17 18 _INBOX.9.1 7\r\nhe\r\nllo\r\nMSG room.0.0 1 0\r\n\r\nPING\r\n\
             MSG _INBOX.5.3 0 28\r\n{\"stream\":\"rooms-1\",\"seq\":1}\r\n";

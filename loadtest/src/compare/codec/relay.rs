@@ -3,11 +3,12 @@
 //! ```text
 //! → {"t":"join","rooms":["0","7"]}                                ← {"t":"joined"}
 //! → {"t":"publish","room":"7","token":"3","payload":"…"}          ← {"t":"ack","token":"3"}
-//!                    to every subscriber, the sender included:    ← {"t":"message","room":"7","token":"3","payload":"…"}
+//!                              to every subscriber and the sender:
+//!                                                               ← {"t":"message","room":"7","token":"3","payload":"…"}
 //! ```
 //!
-//! The token is the sender's number of the message. A delivery's frame is looked at in place when it has exactly that
-//! form, which costs a search for quotes; any other form goes through serde.
+//! The token is the sender's number of the message. A delivery of exactly this form is read in place, which costs a
+//! search for quotes. Every other form goes through serde.
 
 use super::{Codec, Frames, Incoming, number, quote, whole_number};
 use serde::Deserialize;
@@ -72,7 +73,7 @@ impl Codec for Relay {
     }
 }
 
-/// Room and content of a delivery whose fields come in the documented order and whose content needs no unescaping.
+/// Room and content of a delivery with fields in the documented order and a content without escapes.
 fn plain_delivery(message: &[u8]) -> Option<(u32, &[u8])> {
     let (room, rest) = number(message.strip_prefix(br#"{"t":"message","room":""#)?)?;
     let (_token, rest) = number(rest.strip_prefix(br#"","token":""#)?)?;
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_joins_publishes_is_acknowledged_and_hears_itself() {
+    fn joins_publishes_and_receives_its_own_message() {
         let (mut relay, mut out) = (Relay::new(5, &[0, 7]), Written::default());
         relay.opened(&mut out);
         assert_eq!(out.take(), [r#"{"rooms":["0","7"],"t":"join"}"#]);

@@ -1,6 +1,6 @@
 //! The plain server of this crate, tokio-tungstenite and one INSERT per message: see [`crate::compare::insert_server`].
 
-use super::{Ground, Missing, Running};
+use super::ground::{Ground, Missing, Running};
 use crate::compare::child::Child;
 use crate::compare::insert_server;
 use crate::compare::places::Places;
@@ -25,7 +25,8 @@ pub fn find(places: &Places) -> Result<(), Missing> {
 /// # Errors
 /// When one of them does not start.
 pub fn start(ground: &mut Ground<'_>) -> Result<Running, String> {
-    let store = Postgres::start(ground.places, &ground.directory.join("postgres"), ground.ports.take()?, ground.cores)?;
+    let store =
+        Postgres::start(ground.places, &ground.directory.join("postgres"), ground.ports.reserve()?, ground.cores)?;
     store.create_database(DATABASE, insert_server::SCHEMA)?;
     let address = ground.address()?;
     let own = std::env::current_exe().map_err(|error| format!("cannot find this program's file: {error}"))?;

@@ -1,6 +1,6 @@
-//! uWebSockets.js: the fastest relay there is for Node.js, in about forty lines, nothing stored.
+//! uWebSockets.js: the fastest relay for Node.js, in about forty lines. It stores nothing.
 
-use super::{Ground, Missing, Running, required};
+use super::ground::{Ground, Missing, Running, required};
 use crate::compare::child::{Child, write_file};
 use crate::compare::places::Places;
 use std::path::PathBuf;
@@ -40,7 +40,7 @@ pub fn start(ground: &mut Ground<'_>) -> Result<Running, String> {
     let address = ground.address()?;
     let script = ground.directory.join("uws_server.js");
     write_file(&script, SERVER)?;
-    // The package's binary wants a newer C library than Debian 12 has; install.sh then puts one here.
+    // The package's binary needs a newer C library than Debian 12 has; install.sh puts one here.
     let libraries = ground.places.newer().join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
     let loader = std::fs::read_dir(&libraries)
         .into_iter()

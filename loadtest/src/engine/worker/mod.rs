@@ -1,129 +1,37 @@
 //! One engine thread: an epoll loop over its connections, its share of the plan, and a few timers.
 //!
-//! A turn of the loop: what the main thread said, sockets that are readable or writable, sends that are due, moments
-//! that have come, the end of a second. Sends that are due are looked at after every connection's batch, not after all
-//! of them: under a flood of deliveries a planned send must not wait for the last socket.
+//! One turn of the loop handles the messages of the main thread, readable and writable sockets, due sends, due
+//! wake-ups, and the end of a second. It checks for due sends after the batch of every connection, not after all of
+//! them: under a flood of deliveries a planned send must not wait for the last socket.
 //!
-//! Readiness is edge-triggered: a socket is read until it gives less than was asked for, and written until it takes
-//! less than was offered; the next edge then comes by itself.
+//! Readiness is edge-triggered. A socket is read until it returns less than requested, and written until it accepts
+//! less than offered. The next edge then arrives by itself.
 
 mod opening;
 mod sending;
 mod socket;
+mod state;
 
+pub(super) use state::{Place, WAKER, Worker};
+
+use super::channel::{Control, Event};
 use super::connection::{Connection, Lost, Phase};
+use super::options::{EngineOptions, Loop};
 use super::recorder::{Part, Recorder};
 use super::schedule::{Pace, Purpose, Schedule};
 use super::timer::{Agenda, Timer, Wake};
 use super::websocket::{Inflater, Opcode, Outbox};
-use super::{Clock, Control, EngineOptions, Event, Loop};
 use crate::measure::thread;
 use crate::protocol::{ClientIndex, Peer, Protocol};
 use crate::violations::Kind;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
-use std::collections::VecDeque;
+use state::{BUFFER_BYTES, RETRY_NS, SECOND_NS, SYNC_NS, Slot, Stage, TICK_NS, TIMER, UNWRITTEN_MAX};
 use std::io::{ErrorKind, Write as _};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
-
-/// The main thread has said something.
-pub(super) const WAKER: mio::Token = mio::Token(usize::MAX - 1);
-const TIMER: mio::Token = mio::Token(usize::MAX - 2);
-/// Bytes read at once.
-const BUFFER_BYTES: usize = 256 * 1024;
-/// A connection with more unwritten bytes than this is not given more.
-const UNWRITTEN_MAX: usize = 64 * 1024;
-/// Between two looks at things that need no hurry.
-const TICK_NS: u64 = 10_000_000;
-/// Between two reports to the checkers while draining.
-const SYNC_NS: u64 = 50_000_000;
-/// First pause before a reconnection.
-const RETRY_NS: u64 = 50_000_000;
-/// Longest pause between two attempts.
-const RETRY_NS_MAX: u64 = 2_000_000_000;
-/// Longest wait for a connection to become ready.
-const OPEN_NS: u64 = 20_000_000_000;
-const SECOND_NS: u64 = 1_000_000_000;
-/// The server's close code for a reader that is too slow.
-const TOO_SLOW: u16 = 4003;
-
-/// Where a worker stands among others.
-#[derive(Debug)]
-pub(in crate::engine) struct Place {
-    pub(in crate::engine) number: usize,
-    pub(in crate::engine) clock: Clock,
-    pub(in crate::engine) controls: Receiver<Control>,
-    pub(in crate::engine) events: SyncSender<Event>,
-    pub(in crate::engine) pending: Arc<AtomicU64>,
-}
-
-/// A connection with what only the loop needs to know of it.
-struct Slot<S> {
-    connection: Connection<S>,
-    cut: bool,
-    was_ready: bool,
-    attempt: u32,
-    pause_ns: u64,
-    retry_after_ms: Option<u64>,
-    /// Its credentials were refused last time.
-    refused: bool,
-    /// Rooms it sends to in a closed loop, in turn.
-    closed: Vec<u32>,
-    closed_next: usize,
-    held_until_ns: u64,
-    /// It does not read.
-    paused: bool,
-    /// It is behind, since when and why.
-    behind: Option<(&'static str, u64)>,
-}
-
-impl<S: Send> Slot<S> {
-    /// What a connection that was lost still lacks; `None` for one that is where it was, or never was anywhere.
-    fn lacks<P: Protocol<State = S>>(&self, protocol: &P) -> Option<&'static str> {
-        match self.connection.phase {
-            _ if !self.was_ready => None,
-            Phase::Ready if !self.connection.peer.reopened || protocol.caught_up(&self.connection.peer) => None,
-            Phase::Ready => Some("had caught up"),
-            _ => Some("was connected again"),
-        }
-    }
-}
-
-/// How far the run is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
-    Connecting,
-    Sending,
-    Draining,
-    Over,
-}
-
-/// One engine thread.
-pub(super) struct Worker<P: Protocol> {
-    poll: Poll,
-    timer: Timer,
-    protocol: P,
-    options: Arc<EngineOptions>,
-    place: Place,
-    slots: Vec<Slot<P::State>>,
-    to_open: VecDeque<u32>,
-    buffer: Vec<u8>,
-    inflater: Inflater,
-    recorder: Recorder,
-    schedule: Schedule,
-    agenda: Agenda,
-    stage: Stage,
-    start_ns: u64,
-    tick_ns: u64,
-    sync_ns: u64,
-    /// CPU at the beginning of the interval that runs.
-    cpu_ns: u64,
-    /// The interval's beginning.
-    interval_ns: u64,
-}
 
 impl<P: Protocol> Worker<P> {
     pub(super) fn new(poll: Poll, mut protocol: P, options: Arc<EngineOptions>, place: Place) -> Result<Self, String> {
@@ -194,7 +102,7 @@ impl<P: Protocol> Worker<P> {
         })
     }
 
-    /// Runs until the main thread says that it is over.
+    /// Runs until the main thread ends it.
     pub(super) fn run(&mut self) {
         if let Err(reason) = self.serve() {
             let _ = self.place.events.send(Event::Failed(reason));
@@ -249,7 +157,7 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    /// What the main thread said; when it has gone, the run is over.
+    /// Handles the commands of the main thread. If it has ended, the run is over.
     fn listen(&mut self) -> Result<(), String> {
         loop {
             match self.place.controls.try_recv() {
@@ -267,7 +175,7 @@ impl<P: Protocol> Worker<P> {
         if first {
             self.stage = Stage::Sending;
             self.start_ns = pace.start_ns;
-            // What happened while connecting is no part of the first second.
+            // The first second does not include what happened while connecting.
             self.end_interval(Part::Sending, 0)?;
             self.interval_ns = pace.start_ns;
             let moments = |at: Duration| pace.start_ns + at.as_nanos() as u64;
@@ -300,7 +208,7 @@ impl<P: Protocol> Worker<P> {
         Ok(())
     }
 
-    /// The plan is over: what was due and could not be written is counted and forgotten.
+    /// The plan has ended: due messages that could not be written are counted and dropped.
     fn drain(&mut self) -> Result<(), String> {
         if self.stage != Stage::Sending {
             return Ok(());
@@ -323,7 +231,7 @@ impl<P: Protocol> Worker<P> {
         for slot in &mut self.slots {
             let client = slot.connection.peer.client.0;
             let violations = &mut self.recorder.findings.violations;
-            if let (true, Some(state)) = (complete, slot.lacks(&self.protocol)) {
+            if let (true, Some(state)) = (complete, slot.missing(&self.protocol)) {
                 violations.note(Kind::NotRestored, || format!("client {client}: the run ended before it {state}"));
             }
             let unanswered = if complete { self.protocol.unanswered(&slot.connection.peer) } else { 0 };
@@ -334,7 +242,7 @@ impl<P: Protocol> Worker<P> {
                 && let Some(socket) = &mut slot.connection.socket
             {
                 slot.connection.peer.out.frame(Opcode::Close, |out| out.extend_from_slice(&1000_u16.to_be_bytes()));
-                // Best effort: whoever is done does not wait for the other side's goodbye.
+                // Best effort: a finished run does not wait for the server's close frame.
                 let _ = socket.write(slot.connection.peer.out.unwritten());
             }
             slot.connection.close();
@@ -345,7 +253,7 @@ impl<P: Protocol> Worker<P> {
         Ok(())
     }
 
-    /// Things that need no hurry.
+    /// Work that is not urgent.
     fn tick(&mut self, now_ns: u64) -> Result<(), String> {
         self.tick_ns = now_ns + TICK_NS;
         if now_ns >= self.start_ns {
@@ -361,7 +269,7 @@ impl<P: Protocol> Worker<P> {
         Ok(())
     }
 
-    /// Hands the interval that runs in, and begins number `next` of the given part.
+    /// Reports the current interval and begins number `next` of the given part.
     fn end_interval(&mut self, part: Part, next: u32) -> Result<(), String> {
         let (cpu_ns, now_ns) = (thread::cpu_ns(), self.place.clock.now_ns());
         let mut interval = self.recorder.turn(part, next)?;
@@ -370,19 +278,19 @@ impl<P: Protocol> Worker<P> {
         interval.thread = self.place.number;
         interval.cpu_ns = cpu_ns.saturating_sub(self.cpu_ns);
         self.cpu_ns = cpu_ns;
-        // The main thread takes events all the time; were it gone, nobody would miss this.
+        // The main thread always receives events. If it has ended, the interval is not needed.
         let _ = self.place.events.send(Event::Interval(Box::new(interval)));
         Ok(())
     }
 
-    /// Tells the checkers where every connection is, and the main thread what is still to come.
+    /// Reports every cursor to the checkers, and the number of missing answers to the main thread.
     fn sync(&mut self) {
         let mut pending = 0;
         for slot in &mut self.slots {
             self.protocol.sync(&mut slot.connection.peer);
             pending += slot.connection.flow.in_flight() as u64;
             pending += self.protocol.unanswered(&slot.connection.peer);
-            pending += u64::from(slot.lacks(&self.protocol).is_some());
+            pending += u64::from(slot.missing(&self.protocol).is_some());
         }
         self.place.pending.store(pending, Ordering::Release);
     }
@@ -410,10 +318,33 @@ impl<P: Protocol> Worker<P> {
             Wake::Cut => {
                 self.protocol.fall_behind(&mut self.slots[slot].connection.peer);
                 self.slots[slot].behind = Some(("reconnected_and_caught_up", now_ns));
-                self.forget(slot);
-                // All at once: that is what a storm is.
+                self.drop_connection(slot);
+                // All reconnect at once: that makes it a storm.
                 self.agenda.add(now_ns, slot as u32, Wake::Retry);
             }
+        }
+    }
+
+    /// Sends what is due by the plan.
+    fn send_due(&mut self) {
+        if self.stage != Stage::Sending {
+            return;
+        }
+        let mut now_ns = self.place.clock.now_ns();
+        while let Some(due) = self.schedule.due(now_ns) {
+            let slot = due.client as usize / self.options.threads;
+            match due.purpose {
+                Purpose::Message => self.send_planned(slot, due, now_ns),
+                Purpose::Other(action) => {
+                    let Slot { connection, .. } = &mut self.slots[slot];
+                    if connection.phase == Phase::Ready && connection.peer.out.unwritten().len() < UNWRITTEN_MAX {
+                        let sent = self.protocol.act(&mut connection.peer, action, due.room, now_ns);
+                        self.recorder.now.tally.other_commands += u64::from(sent && action.is_silent());
+                    }
+                }
+            }
+            self.write(slot);
+            now_ns = self.place.clock.now_ns();
         }
     }
 }

@@ -1,37 +1,14 @@
-//! What is due is sent, as far as windows allow.
+//! Sends what is due, as far as the windows allow.
 
-use super::{Slot, Stage, UNWRITTEN_MAX, Worker};
+use super::state::{Slot, Stage, UNWRITTEN_MAX, Worker};
 use crate::engine::connection::{Connection, Phase};
 use crate::engine::flow::Flight;
 use crate::engine::recorder::microseconds;
-use crate::engine::schedule::{Due, Purpose};
+use crate::engine::schedule::Due;
 use crate::payload::Token;
 use crate::protocol::{Protocol, Publish};
 
 impl<P: Protocol> Worker<P> {
-    /// Sends what the plan wants sent by now.
-    pub(super) fn send_due(&mut self) {
-        if self.stage != Stage::Sending {
-            return;
-        }
-        let mut now_ns = self.place.clock.now_ns();
-        while let Some(due) = self.schedule.due(now_ns) {
-            let slot = due.client as usize / self.options.threads;
-            match due.purpose {
-                Purpose::Message => self.send_planned(slot, due, now_ns),
-                Purpose::Other(action) => {
-                    let Slot { connection, .. } = &mut self.slots[slot];
-                    if connection.phase == Phase::Ready && connection.peer.out.unwritten().len() < UNWRITTEN_MAX {
-                        let sent = self.protocol.act(&mut connection.peer, action, due.room, now_ns);
-                        self.recorder.now.tally.other_commands += u64::from(sent && action.is_silent());
-                    }
-                }
-            }
-            self.write(slot);
-            now_ns = self.place.clock.now_ns();
-        }
-    }
-
     pub(super) fn send_planned(&mut self, slot: usize, due: Due, now_ns: u64) {
         let Slot { connection, .. } = &mut self.slots[slot];
         let tally = &mut self.recorder.now.tally;
@@ -51,7 +28,7 @@ impl<P: Protocol> Worker<P> {
         publish(&mut self.protocol, connection, flight);
     }
 
-    /// Sends what waits for room in a connection's window.
+    /// Sends a connection's backlog as far as its window allows.
     pub(super) fn pump(&mut self, slot: usize) {
         let Slot { connection, closed, closed_next, held_until_ns, .. } = &mut self.slots[slot];
         if !connection.flow.has_backlog() && (closed.is_empty() || self.stage != Stage::Sending) {

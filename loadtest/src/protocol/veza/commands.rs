@@ -1,9 +1,10 @@
-//! What a connection says to the server, and the server's replies.
+//! The commands that a connection sends to the server, and the server's replies.
 
+use super::log::Meaning;
+use super::state::{VezaProtocol, VezaState};
 use super::wire::{
-    Command, CommandId, Data, Frame, GetHistory, Lenient, MarkRead, MessageField, Resume, SendMessage, Typing,
+    Command, CommandId, Data, Format, Frame, GetHistory, Lenient, MarkRead, MessageField, Resume, SendMessage, Typing,
 };
-use super::{Meaning, VezaProtocol, VezaState};
 use crate::check::{Ack, MessageId, Refusal, Seq};
 use crate::engine::websocket::Opcode;
 use crate::payload::Token;
@@ -13,16 +14,16 @@ use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// Messages asked for in one page of history.
+/// Messages in one page of history.
 const HISTORY_LIMIT: u32 = 200;
-/// Messages that somebody who scrolls asks for.
+/// Messages that a user requests while scrolling.
 const SCROLL_LIMIT: u32 = 50;
 
 impl VezaProtocol {
     pub(super) fn send_message(&mut self, peer: &mut Peer<VezaState>, publish: Publish) {
         let Publish { token, room, planned_ns, repeated } = publish;
         if self.system.options.checks {
-            // Known to the checker before it is written: no delivery can overtake that.
+            // The checker learns of it before it is written, so no delivery can arrive earlier.
             let mut checker = self.system.checker(room);
             if repeated {
                 checker.resent(token);
@@ -59,9 +60,9 @@ impl VezaProtocol {
         true
     }
 
-    /// Asks for everything after the cursors.
+    /// Requests everything after the cursors.
     pub(super) fn resume(&mut self, peer: &mut Peer<VezaState>) {
-        self.sync_cursors(peer);
+        self.share_cursors(peer);
         let mut cursors = BTreeMap::new();
         for cursor in &mut peer.state.cursors {
             cursor.resuming = true;
@@ -114,7 +115,7 @@ impl VezaProtocol {
         }
     }
 
-    /// An ack of something other than a message; false when nothing of the kind was asked.
+    /// Handles the ack of a command other than a message; false when no such command was sent.
     fn word_acked<S: Sink>(&mut self, peer: &mut Peer<VezaState>, word: &str, data: Data<'_>, sink: &mut S) -> bool {
         if word == "resume" {
             return true;
@@ -143,8 +144,8 @@ impl VezaProtocol {
     pub(super) fn refused<S: Sink>(&mut self, peer: &mut Peer<VezaState>, frame: Frame<'_>, sink: &mut S) {
         let client = peer.client;
         let code = frame.data.code.map_or_else(|| "(no code)".to_owned(), |code| code.0.into_owned());
-        let words = match frame.data.message {
-            Some(MessageField::Words(words)) => words.into_owned(),
+        let text = match frame.data.message {
+            Some(MessageField::Text(words)) => words.into_owned(),
             _ => String::new(),
         };
         match frame.id {
@@ -167,17 +168,17 @@ impl VezaProtocol {
                 sink.error(&code);
                 if word.contains('/') {
                     peer.state.asked = peer.state.asked.saturating_sub(1);
-                    return; // A command beside the messages: counted by its code.
+                    return; // Not a message but another command: counted by its code.
                 }
                 if let Some(room) = self.history_room(&word) {
                     self.recovery_ended(peer, room);
                 }
-                sink.violation(Kind::ResumeRefused, || format!("client {}: {word} refused: {code} {words}", client.0));
+                sink.violation(Kind::ResumeRefused, || format!("client {}: {word} refused: {code} {text}", client.0));
             }
             None => {
                 sink.error(&code);
                 sink.violation(Kind::Protocol, || {
-                    format!("client {}: an error without an id: {code} {words}", client.0)
+                    format!("client {}: an error without an id: {code} {text}", client.0)
                 });
             }
         }
@@ -198,7 +199,7 @@ impl VezaProtocol {
             }
         }
         match messages.last() {
-            // A page that fills nothing is past the reset: live events come on their own from there.
+            // A page without missing messages is past the reset: from there live events follow.
             Some(last) if data.has_more && lacked_any => self.read_history(peer, room, last.seq),
             _ => self.recovery_ended(peer, room),
         }
@@ -212,18 +213,13 @@ impl VezaProtocol {
             cursor.resuming = false;
         }
     }
-
-    fn sync_cursors(&mut self, peer: &mut Peer<VezaState>) {
-        use crate::protocol::Protocol as _;
-        self.sync(peer);
-    }
 }
 
 /// Queues a command in the connection's format.
 fn queue<D: Serialize>(peer: &mut Peer<VezaState>, command: &Command<'_, D>) {
     let (format, opcode) = match peer.state.format {
-        super::Format::Json => (super::Format::Json, Opcode::Text),
-        super::Format::Msgpack => (super::Format::Msgpack, Opcode::Binary),
+        Format::Json => (Format::Json, Opcode::Text),
+        Format::Msgpack => (Format::Msgpack, Opcode::Binary),
     };
     // Maps with text keys and plain values always serialise, and a Vec takes all of them.
     peer.out.frame(opcode, |out| drop(format.encode(command, out)));

@@ -1,13 +1,13 @@
-//! What one thread has seen of a room lately: frames as they came from the socket, under their sequence numbers.
+//! The recent frames of a room on one thread, as they came from the socket, under their sequence numbers.
 //!
-//! A server encodes an event once, so every subscriber of a format gets the same bytes. The first arrival in a thread is
-//! decoded and checked in full; for all others a comparison of memory says the same.
+//! A server encodes an event once, so every subscriber of a format receives the same bytes. The first arrival on a
+//! thread is decoded and checked in full. All others need only a comparison of memory.
 //!
 //! Invariants:
-//! - an entry is only made for an event that the room's checker found sound: equal bytes are then sound, too;
-//! - an event may come in a few forms (its sender's own connections get one field more, each format and compression is
-//!   another); each form is checked before it is remembered, and all are the same event;
-//! - memory is bounded: old entries go when a room's frames exceed its share. A connection further behind than that is
+//! - only an event that the room's checker found sound has an entry, so equal bytes are sound, too;
+//! - an event may have several forms (its sender's own connections receive one more field, and each format and
+//!   compression differs). Each form is checked before it is stored, and all are the same event;
+//! - memory is bounded: old entries go when a room's frames exceed its share. A connection that is further behind is
 //!   checked in full again, which costs time and loses nothing.
 
 use crate::payload::Token;
@@ -15,16 +15,16 @@ use std::collections::VecDeque;
 
 /// Bytes of frames that all rooms of a thread may keep.
 const LOG_BYTES: usize = 64 * 1024 * 1024;
-/// Least and most of it that one room gets.
+/// Least and most of it for one room.
 const ROOM_BYTES: (usize, usize) = (64 * 1024, 8 * 1024 * 1024);
 /// Most forms of one event.
 const FORMS_MAX: usize = 6;
-/// Numbers skipped at once that are worth empty places in a log.
+/// Longest gap for which a log has empty slots.
 const SKIP_MAX: u64 = 4096;
-/// Most places in one log.
+/// Most slots in one log.
 const ENTRIES_MAX: usize = 1 << 17;
 
-/// What an event means to whoever gets it.
+/// What an event means to its receiver.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Meaning {
     /// A message of this run.
@@ -41,13 +41,13 @@ pub enum Meaning {
 /// One event.
 #[derive(Debug)]
 pub struct Entry {
-    /// What it means.
+    /// Its meaning.
     pub meaning: Meaning,
     forms: Vec<Box<[u8]>>,
 }
 
 impl Entry {
-    /// How many bytes at the beginning of `bytes` are a form of this event.
+    /// The length of the form of this event at the beginning of `bytes`, if there is one.
     #[inline]
     pub fn length_in(&self, bytes: &[u8]) -> Option<usize> {
         self.forms.iter().find(|form| bytes.starts_with(form)).map(|form| form.len())
@@ -70,7 +70,7 @@ impl RoomLog {
         Self { first: 0, entries: VecDeque::new(), bytes: 0, bytes_max }
     }
 
-    /// The event under a number, when it is remembered.
+    /// The event of a number, if it is stored.
     #[inline]
     pub fn get(&self, seq: u64) -> Option<&Entry> {
         let at = seq.checked_sub(self.first)?;
@@ -82,7 +82,7 @@ impl RoomLog {
         (self.first + self.entries.len() as u64).saturating_sub(1)
     }
 
-    /// Remembers a form of a sound event.
+    /// Stores a form of a sound event.
     pub fn insert(&mut self, seq: u64, meaning: Meaning, frame: &[u8]) {
         let end = self.first + self.entries.len() as u64;
         if self.entries.is_empty() || seq > end + SKIP_MAX {

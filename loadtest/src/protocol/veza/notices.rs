@@ -1,13 +1,13 @@
-//! What the server says about the stream of events itself.
+//! The server's notices about the stream of events itself.
 
+use super::state::{Cursor, VezaProtocol, VezaState};
 use super::wire::{Frame, Lenient};
-use super::{Cursor, VezaProtocol, VezaState};
 use crate::check::Seq;
 use crate::protocol::{Peer, Sink};
 use crate::violations::Kind;
 
 impl VezaProtocol {
-    /// The first frame: where the conversations are. Later connections resume from their cursors instead.
+    /// The first frame has the heads of the conversations. Later connections resume from their cursors instead.
     pub(super) fn welcome<S: Sink>(&mut self, peer: &mut Peer<VezaState>, frame: Frame<'_>, sink: &mut S) {
         if std::mem::replace(&mut peer.state.welcomed, true) {
             let client = peer.client.0;
@@ -72,7 +72,7 @@ impl VezaProtocol {
                 }
                 self.read_history(peer, room, after);
             }
-            // The server goes on from where it stopped by itself, and says `caught_up` when it has.
+            // The server continues by itself where it stopped, and then sends `caught_up`.
             _ => {
                 sink.lagging();
                 cursor.resuming = true;

@@ -1,0 +1,101 @@
+-- Commits a batch of messages in one statement: authorises, numbers and inserts each of them. A repeated
+-- client_message_id returns the first result, so a batch can be submitted again after a lost connection.
+-- Every row is looked up by key; `LATERAL … LIMIT 1` keeps the planner from joining whole tables.
+-- Locks: the conversations' rows in the order of their ids, FOR NO KEY UPDATE, until the transaction ends. The foreign
+-- keys of other transactions take KEY SHARE, which does not conflict.
+
+CREATE FUNCTION commit_messages(
+    p_conversation bigint[], p_sender bigint[], p_content text[], p_client_message_id text[], p_parent bigint[],
+    p_message_type text[])
+RETURNS TABLE (ord bigint, verdict text, message_id bigint, seq bigint, created_at timestamptz,
+    parent_message_id bigint, username text, display_name text, mentions bigint[], retry_after_ms bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    -- The next statement takes its snapshot under these locks, so last_seq stays as it reads it. NO KEY is all that the
+    -- UPDATE below needs, and it does not conflict with the check of a foreign key.
+    PERFORM FROM conversations c WHERE c.id = ANY (p_conversation) ORDER BY c.id FOR NO KEY UPDATE;
+
+    RETURN QUERY
+    WITH found AS MATERIALIZED (
+        SELECT i.*, c.id AS known_conversation, c.last_seq, c.archived_at, m.user_id AS member, m.role, m.muted_until,
+               CASE WHEN c.slow_mode_s > 0 AND m.role < 'moderator' THEN c.slow_mode_s END AS slow_s,
+               CASE WHEN c.direct_low IS NOT NULL
+                    THEN is_blocked(c.direct_low, c.direct_high) ELSE false END AS blocked,
+               u.username, u.display_name, first.id AS first_id, first.seq AS first_seq, first.created_at AS first_at,
+               CASE WHEN i.parent_id IS NOT NULL THEN (
+                   SELECT coalesce(p.parent_message_id, p.id) FROM messages p
+                    WHERE p.id = i.parent_id AND p.conversation_id = i.conversation_id AND p.deleted_at IS NULL)
+               END AS root_id
+          FROM unnest(p_conversation, p_sender, p_content, p_client_message_id, p_parent, p_message_type)
+               WITH ORDINALITY
+               AS i (conversation_id, sender_id, content, client_message_id, parent_id, message_type, ord)
+          LEFT JOIN LATERAL (SELECT x.* FROM conversations x WHERE x.id = i.conversation_id LIMIT 1) c ON true
+          LEFT JOIN LATERAL (SELECT x.* FROM conversation_members x
+                              WHERE x.conversation_id = i.conversation_id AND x.user_id = i.sender_id LIMIT 1) m ON true
+          LEFT JOIN LATERAL (SELECT x.* FROM users x WHERE x.id = i.sender_id LIMIT 1) u ON true
+          LEFT JOIN LATERAL (SELECT x.id, x.seq, x.created_at FROM messages x
+                              WHERE x.conversation_id = i.conversation_id AND x.sender_id = i.sender_id
+                                AND x.client_message_id = i.client_message_id LIMIT 1) first ON true
+    ), judged AS MATERIALIZED (
+        SELECT f.*,
+               -- Slow mode looks at the last few thousand messages, which bounds what it costs.
+               CASE WHEN f.slow_s IS NOT NULL THEN (
+                   SELECT max(x.created_at) + make_interval(secs => f.slow_s)
+                     FROM (SELECT y.sender_id, y.created_at, y.message_type FROM messages y
+                            WHERE y.conversation_id = f.conversation_id ORDER BY y.seq DESC LIMIT 5000) x
+                    WHERE x.sender_id = f.sender_id AND x.message_type <> 'system') END AS slow_until,
+               CASE
+                   WHEN f.first_id IS NOT NULL THEN 'duplicate'
+                   WHEN f.known_conversation IS NULL THEN 'not_found'
+                   WHEN f.member IS NULL AND EXISTS (
+                        SELECT FROM conversation_bans b
+                         WHERE b.conversation_id = f.conversation_id AND b.user_id = f.sender_id) THEN 'banned'
+                   WHEN f.member IS NULL THEN 'not_member'
+                   WHEN f.archived_at IS NOT NULL OR f.role = 'read_only' THEN 'read_only'
+                   WHEN f.muted_until > now() THEN 'muted'
+                   WHEN f.blocked THEN 'blocked'
+                   WHEN f.parent_id IS NOT NULL AND f.root_id IS NULL THEN 'parent_not_found'
+                   ELSE 'committed'
+               END AS verdict
+          FROM found f
+    ), accepted AS (
+        -- Within a batch, a repeat is one of an accepted message: a refused one stored nothing to repeat. In slow mode
+        -- only a member's first message of the batch is accepted.
+        SELECT j.*, j.verdict = 'committed' AND coalesce(j.slow_until <= now(), true) AND row_number() OVER (
+                   PARTITION BY j.conversation_id, j.sender_id, j.verdict,
+                       CASE WHEN j.slow_s IS NULL THEN j.client_message_id END ORDER BY j.ord) = 1 AS is_new
+          FROM judged j
+    ), numbered AS MATERIALIZED (
+        SELECT a.*,
+               a.last_seq + count(*) FILTER (WHERE a.is_new)
+                   OVER (PARTITION BY a.conversation_id ORDER BY a.ord) AS new_seq,
+               CASE WHEN a.is_new THEN nextval('message_ids') END AS new_id
+          FROM accepted a
+    ), counted AS (
+        UPDATE conversations c SET last_seq = n.last_seq
+          FROM (SELECT conversation_id, max(new_seq) AS last_seq FROM numbered WHERE is_new GROUP BY conversation_id) n
+         WHERE c.id = n.conversation_id
+    ), inserted AS (
+        INSERT INTO messages (id, conversation_id, seq, sender_id, parent_message_id, message_type, content,
+                              client_message_id)
+        SELECT n.new_id, n.conversation_id, n.new_seq, n.sender_id, n.root_id, n.message_type::message_type, n.content,
+               n.client_message_id
+          FROM numbered n WHERE n.is_new ORDER BY n.conversation_id, n.new_seq
+    )
+    SELECT n.ord,
+           CASE WHEN n.verdict <> 'committed' OR n.is_new THEN n.verdict
+                WHEN original.new_id IS NULL THEN 'slow_mode' ELSE 'duplicate' END,
+           coalesce(n.new_id, n.first_id, original.new_id),
+           coalesce(CASE WHEN n.is_new THEN n.new_seq END, n.first_seq, original.new_seq),
+           coalesce(n.first_at, now()), n.root_id, n.username, n.display_name, NULL::bigint[],
+           (extract(epoch FROM CASE
+               WHEN n.muted_until > now() THEN least(n.muted_until - now(), interval '1 year')
+               WHEN n.slow_s IS NOT NULL THEN greatest(n.slow_until - now(), interval '1 s') END) * 1000)::bigint
+      FROM numbered n
+      LEFT JOIN LATERAL (
+          SELECT o.new_id, o.new_seq FROM numbered o
+           WHERE n.verdict = 'committed' AND NOT n.is_new AND o.is_new AND o.conversation_id = n.conversation_id
+             AND o.sender_id = n.sender_id AND o.client_message_id = n.client_message_id LIMIT 1) original ON true
+     ORDER BY n.ord;
+END $$;

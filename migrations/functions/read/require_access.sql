@@ -1,0 +1,13 @@
+-- The conversation that a read is about. Refuses users who are not members.
+
+CREATE FUNCTION require_access(p_arguments jsonb) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_conversation bigint := (p_arguments -> 'conversation')::bigint;
+BEGIN
+    CASE app_access(v_conversation)
+        WHEN 'member' THEN RETURN v_conversation;
+        WHEN 'not_member' THEN PERFORM refuse('not_member', 'you are not a member of this conversation; join it first');
+        ELSE PERFORM refuse('not_found', 'data.conversation_id: no such conversation');
+    END CASE;
+    RETURN NULL;
+END $$;

@@ -1,0 +1,9 @@
+-- Of a phrase the first eight words, and of what is joined by hyphens and the like. Comparing a phrase with a text takes
+-- time for each of its words. The words are then parted by spaces: a part of a compound word is no compound of the text.
+
+CREATE FUNCTION shortened_phrase(p_text text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN p_text ~ '[[:alnum:]]+(?:[^[:alnum:]]+[[:alnum:]]+){8}'
+                THEN regexp_replace(substring(p_text FROM '[[:alnum:]]+(?:[^[:alnum:]]+[[:alnum:]]+){7}'),
+                                    '[^[:alnum:]]+', ' ', 'g')
+                ELSE p_text END
+$$;

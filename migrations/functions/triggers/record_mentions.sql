@@ -1,0 +1,40 @@
+-- Records who is mentioned, for new messages and again after an edit. @room and @here mention every member, if the
+-- sender is a moderator and the conversation has 1,000 members at most. features.user_mentions switches mentions off:
+-- the server sets app.user_mentions on the writer's connections (storage/connect.rs). It does nothing for a batch
+-- without an @.
+
+CREATE FUNCTION record_mentions() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' THEN
+        DELETE FROM message_mentions x USING new_messages n WHERE x.message_id = n.id;
+    END IF;
+    IF EXISTS (SELECT FROM new_messages WHERE strpos(content, '@') > 0)
+       AND current_setting('app.user_mentions', true) IS DISTINCT FROM 'off' THEN
+        INSERT INTO message_mentions (message_id, user_id, conversation_id, seq)
+        SELECT DISTINCT n.id, m.user_id, n.conversation_id, n.seq
+          FROM new_messages n
+         CROSS JOIN LATERAL mentioned_names(n.content) AS mentioned
+         CROSS JOIN LATERAL (
+               SELECT m.user_id FROM users u
+                 JOIN conversation_members m ON m.conversation_id = n.conversation_id AND m.user_id = u.id
+                WHERE lower(u.username) = mentioned.name
+               UNION ALL
+               SELECT m.user_id FROM conversation_members m
+                WHERE mentioned.name IN ('room', 'here') AND m.conversation_id = n.conversation_id
+                  AND m.user_id <> n.sender_id
+                  AND EXISTS (SELECT FROM conversation_members s WHERE s.conversation_id = n.conversation_id
+                                 AND s.user_id = n.sender_id AND s.role >= 'moderator')
+                  AND EXISTS (SELECT FROM conversation_statistics t WHERE t.conversation_id = n.conversation_id
+                                 AND t.member_count <= 1000)) m
+         WHERE strpos(n.content, '@') > 0 AND n.message_type <> 'system' AND NOT is_blocked(n.sender_id, m.user_id);
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER record_mentions_{set} AFTER INSERT ON messages
+    REFERENCING NEW TABLE AS new_messages FOR EACH STATEMENT
+    WHEN (current_setting('app.rules', true) = '{set}') EXECUTE FUNCTION record_mentions();
+
+CREATE TRIGGER record_mentions_again_{set} AFTER UPDATE ON messages
+    REFERENCING NEW TABLE AS new_messages FOR EACH STATEMENT
+    WHEN (current_setting('app.rules', true) = '{set}') EXECUTE FUNCTION record_mentions();

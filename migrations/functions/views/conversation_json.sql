@@ -1,0 +1,22 @@
+-- A conversation as p_user sees it.
+
+CREATE FUNCTION conversation_json(c conversations, p_user bigint) RETURNS jsonb LANGUAGE sql STABLE AS $$
+    SELECT jsonb_build_object(
+        'id', conversation_text_id(c.id), 'kind', c.kind,
+        'name', coalesce(c.name, (
+            SELECT u.display_name FROM users u
+             WHERE c.kind = 'direct'
+               AND u.id = CASE WHEN c.direct_low = p_user THEN c.direct_high ELSE c.direct_low END)),
+        'description', c.description, 'owner_id', c.owner_id, 'role', m.role, 'last_seq', c.last_seq,
+        'read_seq', coalesce(m.read_seq, 0),
+        'unread_count', unread_messages(c.id, p_user, m.read_seq),
+        'mention_count', (SELECT count(*) FROM message_mentions x JOIN messages y ON y.id = x.message_id
+                           WHERE x.conversation_id = c.id AND x.user_id = p_user AND x.seq > m.read_seq
+                             AND y.sender_id <> p_user),
+        'member_count', coalesce(s.member_count, 0), 'last_message_at', rfc3339(s.last_message_at),
+        'created_at', rfc3339(c.created_at), 'archived', c.archived_at IS NOT NULL,
+        'slow_mode_s', c.slow_mode_s, 'member_limit', c.member_limit)
+      FROM (SELECT) AS one
+      LEFT JOIN conversation_members m ON m.conversation_id = c.id AND m.user_id = p_user
+      LEFT JOIN conversation_statistics s ON s.conversation_id = c.id
+$$;

@@ -1,0 +1,84 @@
+-- Messages and what belongs to them.
+--
+-- messages is the hot table. It has only the indexes that it needs and no foreign keys: the inserting statement joins
+-- conversation_members, whose foreign keys vouch for conversation and sender.
+
+CREATE TYPE message_type AS ENUM ('text', 'image', 'file', 'system');
+
+CREATE SEQUENCE message_ids AS bigint MAXVALUE 9007199254740991 CACHE 256;
+
+CREATE TABLE messages (
+    conversation_id   bigint       NOT NULL,
+    seq               bigint       NOT NULL,
+    id                bigint       NOT NULL DEFAULT nextval('message_ids'),
+    sender_id         bigint       NOT NULL,
+    parent_message_id bigint,
+    created_at        timestamptz  NOT NULL DEFAULT now(),
+    edited_at         timestamptz,
+    deleted_at        timestamptz,
+    message_type      message_type NOT NULL DEFAULT 'text',
+    content           text         NOT NULL,
+    client_message_id text         CHECK (octet_length(client_message_id) <= 64),
+    -- Of a system message: who joined, left, or was added or removed, and by whom.
+    system            jsonb,
+    PRIMARY KEY (conversation_id, seq)
+);
+CREATE UNIQUE INDEX messages_id_key ON messages (id);
+-- Never swept: a repeated send returns the first result, however late it comes.
+CREATE UNIQUE INDEX messages_dedupe_key ON messages (conversation_id, sender_id, client_message_id)
+    WHERE client_message_id IS NOT NULL;
+CREATE INDEX messages_by_parent ON messages (parent_message_id, seq) WHERE parent_message_id IS NOT NULL;
+
+CREATE TABLE message_mentions (
+    message_id      bigint NOT NULL,
+    user_id         bigint NOT NULL REFERENCES users ON DELETE CASCADE,
+    conversation_id bigint NOT NULL,
+    seq             bigint NOT NULL,
+    PRIMARY KEY (message_id, user_id)
+);
+CREATE INDEX message_mentions_by_user ON message_mentions (user_id, message_id);
+CREATE INDEX message_mentions_by_place ON message_mentions (user_id, conversation_id, seq);
+
+-- Texts that an edit replaced. The present text is in messages.
+CREATE TABLE message_edits (
+    message_id      bigint      NOT NULL,
+    number          integer     NOT NULL,
+    conversation_id bigint      NOT NULL,
+    content         text        NOT NULL,
+    written_at      timestamptz NOT NULL,
+    PRIMARY KEY (message_id, number)
+);
+
+CREATE TABLE message_reactions (
+    message_id      bigint      NOT NULL,
+    emoji           text        NOT NULL CHECK (octet_length(emoji) BETWEEN 1 AND 64),
+    user_id         bigint      NOT NULL REFERENCES users ON DELETE CASCADE,
+    conversation_id bigint      NOT NULL,
+    created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (message_id, emoji, user_id)
+);
+
+CREATE TABLE message_pins (
+    conversation_id bigint      NOT NULL REFERENCES conversations ON DELETE CASCADE,
+    message_id      bigint      NOT NULL,
+    pinned_by       bigint      NOT NULL REFERENCES users ON DELETE CASCADE,
+    pinned_at       timestamptz NOT NULL DEFAULT now(),
+    seq             bigint      NOT NULL,
+    PRIMARY KEY (conversation_id, message_id)
+);
+
+CREATE TABLE thread_statistics (
+    root_message_id bigint      PRIMARY KEY,
+    conversation_id bigint      NOT NULL,
+    reply_count     bigint      NOT NULL,
+    last_reply_at   timestamptz NOT NULL
+);
+
+CREATE TABLE thread_followers (
+    root_message_id bigint NOT NULL,
+    user_id         bigint NOT NULL REFERENCES users ON DELETE CASCADE,
+    conversation_id bigint NOT NULL,
+    read_seq        bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (root_message_id, user_id)
+);
+CREATE INDEX thread_followers_by_user ON thread_followers (user_id, root_message_id);
