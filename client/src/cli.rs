@@ -14,7 +14,8 @@ Examples:
   veza follow lobby                                the last messages, then live; Ctrl-C ends it
   veza history lobby --all --json > lobby.jsonl
 
-With --json, standard output has one JSON object per line, and failures are {\"error\": {code, message}} on standard error.
+With --json, standard output has one JSON object per line, and failures are on standard error:
+{\"error\": {code, message}}.
 
 Exit status:
   0  done

@@ -257,7 +257,8 @@ mod tests {
     fn no_value_of_an_event_can_control_the_terminal() {
         let evil = "\u{1b}]0;title\u{7}\u{9b}2J\r\n\u{202e}";
         let user = json!({"id": 1, "username": evil, "display_name": evil});
-        let data = json!({"message_id": 1, "content": evil, "emoji": evil, "name": evil, "description": evil, evil: evil,
+        let data = json!({"message_id": 1, "content": evil, "emoji": evil, "name": evil, "description": evil,
+            evil: evil,
                           "reason": evil, "role": evil, "count": 1, "pinned": evil, "archived": evil, "actor": user,
                           "user": user, "invited_by": user, "sender": user, "created_at": evil,
                           "reactions": [{"emoji": evil, "count": evil}], "attachments": [{"file_name": evil}]});

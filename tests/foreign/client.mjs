@@ -1,4 +1,4 @@
-// npm's `ws`: connects, sends a message, and waits for the answer. Used by tests/foreign_clients.rs.
+// npm's `ws`: connects, sends a message, and waits for the answer. Used by tests/tools/foreign_clients.rs.
 // Arguments: MODULES URL TOKEN SUBPROTOCOL ROOM CONTENT AWAITED. Prints the content and the seq of the awaited message,
 // and the extensions in use.
 

@@ -1,5 +1,5 @@
-//! The web client: its pure modules under Node.js, and the whole of it in Chromium, with two people and a server that is
-//! killed in the middle of their talk.
+//! The web client: its pure modules under Node.js, and the whole of it in Chromium, with two people and a server that
+//! is killed in the middle of their talk.
 //!
 //! How: the pages are used by their buttons, fields and keys; what they show is read from their documents and compared
 //! with what the server has stored. Pictures are left in target/artifacts/ for people to look at. Anything on a console

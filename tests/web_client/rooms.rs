@@ -1,5 +1,5 @@
-//! Rooms and threads: who comes and goes is said, private rooms are entered by asking, followed threads say what is new in
-//! them, and what a server has switched off is not offered.
+//! Rooms and threads: who comes and goes is said, private rooms are entered by asking, followed threads say what is new
+//! in them, and what a server has switched off is not offered.
 
 use crate::person::{Person, create_room, join_room};
 use crate::support::{PASSWORD, Server, id_of, unique};

@@ -1,4 +1,5 @@
-//! Searching: filters typed, completed and chosen by keyboard, in both languages, and hints where something cannot be meant.
+//! Searching: filters typed, completed and chosen by keyboard, in both languages, and hints where something cannot be
+//! meant.
 
 use crate::person::{Person, create_room, join_room, quoted};
 use crate::support::{Server, id_of, unique};

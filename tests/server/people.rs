@@ -3,13 +3,10 @@
 //!
 //! How: users join, leave and change their profile on a shared server. The tests compare events, system messages and
 //! reads.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support::{Client, Format, Server, User, code, id_of, server, shards, unique};
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Client, Format, Server, User, code, id_of, server, shards, unique};
 
 /// The system messages of a conversation, as `user` reads them.
 async fn system_messages(server: &Server, user: &User, room: &str) -> Vec<Value> {

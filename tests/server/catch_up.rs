@@ -3,10 +3,8 @@
 //! sends a slow reader `lagging` or closes it; the reader loses no event, and other clients are not affected.
 //!
 //! How: `support::Log` checks that each stream has no gap. Cursors are random (`CHAT_TEST_SEED` repeats a run).
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support::{Client, Format, Log, Random, Received, Server, User, shards, text};
 use chat_server::limits::SLOW_CONSUMER_GRACE_MS;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -14,7 +12,6 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
-use support::{Client, Format, Log, Random, Received, Server, User, shards, text};
 
 /// Unanswered commands per connection; the server allows more.
 const WINDOW: usize = 200;

@@ -1,26 +1,23 @@
-//! Reads are shared fairly: a flood of one user's is refused or waits, and nobody else is refused anything for it.
+//! Fair reads: the server refuses or delays a flood of reads of one user, and refuses no command of other users.
 //!
-//! How: the first server has the configuration's default budgets, the second has none worth mentioning, so that what
-//! protects the others there is the scheduler of reads alone. Slow reads are made by a lock that the test holds.
-#![cfg(feature = "test-db")]
+//! How: one server has the default rate limits. Others have limits so high that only the scheduler of reads protects
+//! ordinary users. The tests hold locks to make reads slow.
 
-mod support;
-
+use crate::support::{Client, Format, PATIENCE, Server, User, code, text};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::time::Duration;
-use support::{Client, Format, PATIENCE, Server, User, code, text};
 
-/// As many as a connection may have in flight.
+/// The number of commands that a connection may have in flight.
 const IN_FLIGHT: usize = 256;
 
-/// A server with the budgets that the configuration gives by default.
-fn with_default_budgets() -> Server {
+/// A server with the default rate limits.
+fn start_with_default_limits() -> Server {
     Server::start(2, &[("limits.max_messages_per_minute", "60"), ("limits.max_connections_per_user", "5")])
 }
 
-/// What a web client asks for when it starts and opens a room.
-async fn open_a_room(client: &mut Client, room: &str) {
+/// The reads of a web client that starts and opens a room.
+async fn read_as_web_client(client: &mut Client, room: &str) {
     let of_room = json!({"conversation_id": room});
     for (kind, data) in [
         ("list_conversations", json!({})),
@@ -36,7 +33,7 @@ async fn open_a_room(client: &mut Client, room: &str) {
     }
 }
 
-/// Keeps asking until `flood.abort()`; every refusal must name the budget or the bound, and when to try again.
+/// Sends commands until it is aborted. Every refusal must have a code of overload and a time to retry.
 async fn flood(mut client: Client, kind: &'static str, data: Value) -> ! {
     let mut waiting: Vec<i64> = Vec::new();
     loop {
@@ -55,38 +52,38 @@ async fn flood(mut client: Client, kind: &'static str, data: Value) -> ! {
 }
 
 #[tokio::test]
-async fn ordinary_use_never_meets_the_budget_of_reads_and_a_flood_does() {
-    let server = with_default_budgets();
+async fn limits_the_reads_of_a_flood_and_not_of_ordinary_use() {
+    let server = start_with_default_limits();
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;
     let mut client = Client::all(&server, &ann, Format::Json).await;
     for _ in 0..10 {
-        open_a_room(&mut client, &room).await;
+        read_as_web_client(&mut client, &room).await;
     }
     for _ in 0..60 {
-        client.ok("get_history", json!({"conversation_id": room})).await; // half a minute of two a second, at once
+        client.ok("get_history", json!({"conversation_id": room})).await; // as many as in half a minute at two a second
     }
     let mut refused = Vec::new();
-    let ids = join_ids(&mut client, 250, "get_history", &json!({"conversation_id": room})).await;
+    let ids = send_many(&mut client, 250, "get_history", &json!({"conversation_id": room})).await;
     for id in ids {
         refused.extend(client.reply(id).await.err());
     }
-    assert!(!refused.is_empty(), "390 reads at once are more than the budget of 300");
+    assert!(!refused.is_empty(), "390 reads at once exceed the limit of 300");
     for refusal in &refused {
         assert_eq!(code(refusal), "rate_limited");
-        assert!(text(&refusal["message"]).contains("1200 reads"), "it names the budget: {refusal}");
+        assert!(text(&refusal["message"]).contains("1200 reads"), "the message has the limit: {refusal}");
         assert!(refusal["retry_after_ms"].as_u64().is_some_and(|ms| ms > 0), "{refusal}");
     }
-    let message = json!({"conversation_id": room, "content": "other budgets are untouched"});
+    let message = json!({"conversation_id": room, "content": "other limits are not used up"});
     client.ok("send_message", message).await;
-    // Over HTTP the budget is the same; a search costs ten times what a page does.
+    // The limit also holds over HTTP. A search counts as ten reads.
     let searches = join_all((0..60).map(|_| server.call(&ann, "search_messages", json!({"query": "budgets"})))).await;
     let refused: Vec<Value> = searches.into_iter().filter_map(Result::err).collect();
     assert!(!refused.is_empty() && refused.iter().all(|refusal| code(refusal) == "rate_limited"), "{refused:?}");
 }
 
-/// Sends `count` commands of one kind without waiting.
-async fn join_ids(client: &mut Client, count: usize, kind: &str, data: &Value) -> Vec<i64> {
+/// Sends `count` commands without waiting for replies. Returns their ids.
+async fn send_many(client: &mut Client, count: usize, kind: &str, data: &Value) -> Vec<i64> {
     let mut ids = Vec::new();
     for _ in 0..count {
         ids.push(client.feed(kind, data.clone()).await);
@@ -96,14 +93,14 @@ async fn join_ids(client: &mut Client, count: usize, kind: &str, data: &Value) -
 }
 
 #[tokio::test]
-async fn floods_of_reads_refuse_nobody_else() {
+async fn refuses_no_command_of_others_during_floods_of_reads() {
     let server = Server::start(1, &[("limits.max_connections_per_user", "5")]);
     let (ann, eve, mal) = (server.register().await, server.register().await, server.register().await);
     let room = server.room(&[&ann]).await;
-    let den = server.room(&[&eve, &mal]).await;
+    let other = server.room(&[&eve, &mal]).await;
     for n in 0..20 {
         let content = format!("word{n} {}", "a-".repeat(1_000));
-        server.ok(&eve, "send_message", json!({"conversation_id": den, "content": content})).await;
+        server.ok(&eve, "send_message", json!({"conversation_id": other, "content": content})).await;
         server.ok(&ann, "send_message", json!({"conversation_id": room, "content": content})).await;
     }
     let mut floods = Vec::new();
@@ -111,7 +108,7 @@ async fn floods_of_reads_refuse_nobody_else() {
         for (kind, data) in [
             ("search_messages", json!({"query": "word"})),
             ("list_conversations", json!({})),
-            ("list_members", json!({"conversation_id": den})),
+            ("list_members", json!({"conversation_id": other})),
         ] {
             let client = Client::none(&server, user, Format::Json).await;
             floods.push(tokio::spawn(flood(client, kind, data)));
@@ -121,13 +118,13 @@ async fn floods_of_reads_refuse_nobody_else() {
         let mut client = Client::all(&server, &ann, Format::MessagePack).await;
         let page = client.ok("get_history", json!({"conversation_id": room})).await;
         assert_eq!(page["messages"].as_array().unwrap().len(), 20 + n);
-        let sent = json!({"conversation_id": room, "content": format!("beside the flood {n}")});
+        let sent = json!({"conversation_id": room, "content": format!("during the flood {n}")});
         client.ok("send_message", sent).await;
         client.ok("search_messages", json!({"query": "flood"})).await;
         client.close().await;
     }
     for flood in &floods {
-        assert!(!flood.is_finished(), "a flood met an answer that it should not have");
+        assert!(!flood.is_finished(), "a flood received an unexpected answer");
         flood.abort();
     }
     let (_, page) = metrics(&server).await;
@@ -138,7 +135,7 @@ async fn floods_of_reads_refuse_nobody_else() {
 }
 
 #[tokio::test]
-async fn a_search_is_bounded_before_it_starts_whatever_text_and_phrase() {
+async fn bounds_the_cost_of_a_search_before_it_starts() {
     let server = Server::start(1, &[]);
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;
@@ -157,12 +154,12 @@ async fn a_search_is_bounded_before_it_starts_whatever_text_and_phrase() {
     let found = server.found_in_time(&ann, "\"needle is\"", 1).await;
     assert_eq!(found["messages"][0]["message_id"], other["message_id"]);
     let shown = text(&found["messages"][0]["highlight"]);
-    assert!(shown.contains("\u{e000}needle\u{e001}"), "the part that matched is shown, though it is late: {shown}");
-    // What PostgreSQL does for each text is bounded: the parts of a phrase, the words that are marked, the text itself.
+    assert!(shown.contains("\u{e000}needle\u{e001}"), "the highlight shows a match late in the text: {shown}");
+    // PostgreSQL gets a bounded number of words to match and to highlight.
     let database = server.database().await;
-    let set = "SELECT name FROM rule_sets LIMIT 1";
-    let set: String = database.query_one(set, &[]).await.unwrap().get(0);
-    database.batch_execute(&format!("SET search_path = {set}, public")).await.unwrap();
+    let newest = "SELECT name FROM rule_sets LIMIT 1";
+    let rules: String = database.query_one(newest, &[]).await.unwrap().get(0);
+    database.batch_execute(&format!("SET search_path = {rules}, public")).await.unwrap();
     let sizes = "SELECT numnode(search_words($1)), numnode(highlight_words(search_words($1)))";
     for query in ["a-".repeat(100), format!("\"{}\"", "ab-".repeat(60)), format!("\"{}\"", "a b ".repeat(50))] {
         let row = database.query_one(sizes, &[&query]).await.unwrap();
@@ -179,7 +176,7 @@ async fn gauge(server: &Server, name: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn what_cannot_be_indexed_is_passed_over_or_indexed_in_part() {
+async fn skips_or_truncates_messages_that_cannot_be_indexed() {
     let server = Server::start(
         1,
         &[
@@ -192,7 +189,7 @@ async fn what_cannot_be_indexed_is_passed_over_or_indexed_in_part() {
     let (room, other) = (server.room(&[&ann]).await, server.room(&[&ann]).await);
     let database = server.database().await;
     database.batch_execute("ALTER TABLE message_search ADD CONSTRAINT odd CHECK (text <> 'poison')").await.unwrap();
-    // Different letters with spaces in between: all of it would be a tsvector of more than a megabyte.
+    // Distinct letters with spaces between them. Their tsvector would exceed one megabyte.
     let letters = (0..149_000_u32).filter_map(|n| char::from_u32(0x2_0000 + n % 42_000));
     let huge: String = letters.flat_map(|letter| [letter, ' ']).collect();
     let mut client = Client::none(&server, &ann, Format::Json).await;
@@ -214,7 +211,7 @@ async fn what_cannot_be_indexed_is_passed_over_or_indexed_in_part() {
 }
 
 #[tokio::test]
-async fn the_lag_of_the_search_says_how_far_behind_it_is() {
+async fn reports_the_lag_of_the_search_index() {
     let server = Server::start(1, &[]);
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;
@@ -236,14 +233,14 @@ async fn metrics(server: &Server) -> (u16, String) {
     (answer.status().as_u16(), answer.text().await.unwrap())
 }
 
-/// Statements of readers that are under way in PostgreSQL.
+/// The number of statements of readers that PostgreSQL executes.
 async fn active_reads(database: &tokio_postgres::Client) -> i64 {
     let active = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'veza chat_app' AND state = 'active'";
     database.query_one(active, &[]).await.unwrap().get(0)
 }
 
 #[tokio::test]
-async fn a_read_that_runs_out_of_time_is_refused_and_its_statement_ends() {
+async fn refuses_reads_at_their_deadline_and_cancels_their_statements() {
     let server = Server::start(1, &[]);
     let users: Vec<User> = join_all((0..3).map(|_| server.register())).await;
     let room = server.room(&users.iter().collect::<Vec<_>>()).await;
@@ -255,12 +252,12 @@ async fn a_read_that_runs_out_of_time_is_refused_and_its_statement_ends() {
     let database = server.database().await;
     let lock = locker.transaction().await.unwrap();
     lock.batch_execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    let mut asked = Vec::new();
+    let mut pending = Vec::new();
     for client in &mut clients {
-        // Some wait for the lock and more wait for their turn: both run out of time.
-        asked.push(join_ids(client, 4, "get_history", &json!({"conversation_id": room})).await);
+        // Some wait for the lock, the others for a connection. All reach their deadline.
+        pending.push(send_many(client, 4, "get_history", &json!({"conversation_id": room})).await);
     }
-    for (client, ids) in clients.iter_mut().zip(asked) {
+    for (client, ids) in clients.iter_mut().zip(pending) {
         for id in ids {
             let refusal = client.reply(id).await.unwrap_err();
             assert_eq!(code(&refusal), "storage_unavailable", "{refusal}");
@@ -269,7 +266,7 @@ async fn a_read_that_runs_out_of_time_is_refused_and_its_statement_ends() {
     }
     let started = std::time::Instant::now();
     while active_reads(&database).await > 0 {
-        assert!(started.elapsed() < PATIENCE, "statements that nobody waits for go on");
+        assert!(started.elapsed() < PATIENCE, "statements of refused reads still run");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     lock.rollback().await.unwrap();

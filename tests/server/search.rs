@@ -3,12 +3,9 @@
 //! How: three users send random messages of a few words in two conversations; one user is a member of only one of them.
 //! Some messages are edited, some deleted. Random queries of every form then run over WebSockets, page by page. The
 //! model folds case and accents and compares every message.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support::{Client, Format, Random, Server, User, from_env, text, wait_until};
 use serde_json::{Value, json};
-use support::{Client, Format, Random, Server, User, from_env, text, wait_until};
 
 const WORDS: [&str; 21] = [
     "café",

@@ -1,13 +1,10 @@
 //! Read markers of conversations and threads, and who sees them.
 //!
 //! How: one user reads on two connections while other members watch. Each test compares acks, events and later reads.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support::{Client, Format, Server, User, code, server, shards};
 use reqwest::Method;
 use serde_json::{Value, json};
-use support::{Client, Format, Server, User, code, server, shards};
 
 async fn send_message(server: &Server, user: &User, room: &str, parent: Option<&Value>) -> Value {
     let message = json!({"conversation_id": room, "content": "text", "parent_message_id": parent});

@@ -1,16 +1,15 @@
-//! Requests as RFC 9112 allows them, on the one port that a shard and the control plane share: the form of the target, the
-//! host, and a client that closes its sending half.
+//! HTTP requests as RFC 9112 allows them: the form of the target, the Host header, and clients that close their sending
+//! half.
 //!
-//! How: bytes on a TCP connection, and the status of the answer.
-#![cfg(feature = "test-db")]
+//! How: each test writes bytes to a TCP connection and checks the status. The port is shared by shards and control
+//! plane.
 
-mod support;
-
+use crate::support;
+use crate::support::{PATIENCE, Raw, Server, User, server};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use support::{PATIENCE, Raw, Server, User, server};
 
-/// The answer to these bytes, read to its end; with `half_close`, the client says at once that it sends no more.
+/// Sends a request and reads the answer to its end. With `half_close`, the client closes its sending half first.
 fn answer(server: &Server, request: &str, half_close: bool) -> String {
     let mut stream = TcpStream::connect(server.address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -23,7 +22,7 @@ fn answer(server: &Server, request: &str, half_close: bool) -> String {
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-fn me(target: &str, fields: &str, ann: &User) -> String {
+fn own_profile(target: &str, fields: &str, ann: &User) -> String {
     format!("GET {target} HTTP/1.1\r\n{fields}Authorization: Bearer {}\r\nConnection: close\r\n\r\n", ann.token)
 }
 
@@ -35,15 +34,15 @@ async fn accepts_targets_in_absolute_form() {
     for scheme in ["ws", "http", "WS"] {
         let head =
             Raw::upgrade_head(&ann, "veza.v1.json").replacen("GET /ws", &format!("GET {scheme}://{address}/ws"), 1);
-        // The origin is compared with the target's host, which overrides the Host header.
+        // The server compares the origin with the host of the target, which overrides the Host header.
         let head = head.replacen("Upgrade: ", &format!("Origin: http://{address}\r\nUpgrade: "), 1);
         let mut raw = Raw::connect(server).await;
         raw.write(head.as_bytes()).await.unwrap();
-        let answered = raw.head().await;
-        assert!(answered.starts_with("HTTP/1.1 101 "), "{scheme}: {answered}");
+        let received = raw.head().await;
+        assert!(received.starts_with("HTTP/1.1 101 "), "{scheme}: {received}");
     }
-    let answered = answer(server, &me(&format!("http://{address}/users/me"), "Host: test\r\n", &ann), false);
-    assert!(answered.starts_with("HTTP/1.1 200 ") && answered.contains(&ann.name), "{answered}");
+    let received = answer(server, &own_profile(&format!("http://{address}/users/me"), "Host: test\r\n", &ann), false);
+    assert!(received.starts_with("HTTP/1.1 200 ") && received.contains(&ann.name), "{received}");
 }
 
 #[tokio::test]
@@ -52,17 +51,17 @@ async fn refuses_requests_that_do_not_name_one_host() {
     let ann = server.register().await;
     let upgrade = Raw::upgrade_head(&ann, "veza.v1.json");
     for fields in ["", "Host: a\r\nHost: a\r\n", "Host: a b\r\n"] {
-        for request in [upgrade.replacen("Host: test\r\n", fields, 1), me("/users/me", fields, &ann)] {
-            let answered = answer(server, &request, false);
-            assert!(answered.starts_with("HTTP/1.1 400 ") && answered.contains("Host header"), "{request}\n{answered}");
+        for request in [upgrade.replacen("Host: test\r\n", fields, 1), own_profile("/users/me", fields, &ann)] {
+            let received = answer(server, &request, false);
+            assert!(received.starts_with("HTTP/1.1 400 ") && received.contains("Host header"), "{request}\n{received}");
         }
         // Later requests of a connection reach the control plane without a shard.
         let first = "GET /health/live HTTP/1.1\r\nHost: test\r\n\r\n";
-        let answered = answer(server, &format!("{first}{}", me("/users/me", fields, &ann)), false);
-        assert!(answered.starts_with("HTTP/1.1 200 ") && answered.contains("}HTTP/1.1 400 "), "{answered}");
+        let received = answer(server, &format!("{first}{}", own_profile("/users/me", fields, &ann)), false);
+        assert!(received.starts_with("HTTP/1.1 200 ") && received.contains("}HTTP/1.1 400 "), "{received}");
     }
     let old = answer(server, "GET /health/live HTTP/1.0\r\n\r\n", false);
-    assert!(old.starts_with("HTTP/1.0 200 ") || old.starts_with("HTTP/1.1 200 "), "HTTP/1.0 knows no Host: {old}");
+    assert!(old.starts_with("HTTP/1.0 200 ") || old.starts_with("HTTP/1.1 200 "), "HTTP/1.0 has no Host header: {old}");
 }
 
 #[tokio::test]
@@ -71,10 +70,10 @@ async fn answers_clients_that_close_their_sending_half() {
     let ann = server.register().await;
     let body = format!(r#"{{"login":"{}","password":"{}"}}"#, ann.name, support::PASSWORD);
     let login = format!("POST /auth/login HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-    for request in [login, me("/users/me", "Host: test\r\n", &ann)] {
-        let answered = answer(server, &request, true);
-        assert!(answered.starts_with("HTTP/1.1 200 ") && answered.contains(&ann.name), "{request}\n{answered}");
+    for request in [login, own_profile("/users/me", "Host: test\r\n", &ann)] {
+        let received = answer(server, &request, true);
+        assert!(received.starts_with("HTTP/1.1 200 ") && received.contains(&ann.name), "{request}\n{received}");
     }
-    let refused = answer(server, &me("/users/me", "Host: a b\r\n", &ann), true);
-    assert!(refused.starts_with("HTTP/1.1 400 "), "a shard's own refusal too: {refused}");
+    let refused = answer(server, &own_profile("/users/me", "Host: a b\r\n", &ann), true);
+    assert!(refused.starts_with("HTTP/1.1 400 "), "also when the shard refuses: {refused}");
 }

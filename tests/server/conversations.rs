@@ -3,12 +3,9 @@
 //!
 //! How: each test creates its own users and conversations on one shared server with two shards. To show that an event
 //! was *not* sent, a test waits for an event that must come after it on the same connection.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support::{Client, Format, Log, Server, User, closed, id_of, keys, server, shards, text, unique};
 use serde_json::{Value, json};
-use support::{Client, Format, Log, Server, User, closed, id_of, keys, server, shards, text, unique};
 
 /// An id in the valid range that no object has.
 const UNKNOWN_ID: i64 = 1_000_000_000_000_000;

@@ -4,15 +4,13 @@
 //! How: the tests count presence events. The limit is the number of rounds that fit into the time that the changes
 //! took, so a slow machine only raises it; usually it is a fraction of the changes. A last user, the fence, changes its
 //! status after the others: when that event arrives, all earlier ones have been sent.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support;
+use crate::support::{Client, Format, Server, User, shards};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
-use support::{Client, Format, Server, User, shards};
 
 const CROWD: usize = 60;
 /// Changes of status per user, within about one interval.

@@ -3,13 +3,10 @@
 //!
 //! How: 400 connections use both formats. Meanwhile some of them unsubscribe and subscribe again with a cursor, and
 //! others disconnect. `support::Log` checks that each stream has no gap.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support::{Client, Format, Log, Server, User, shards, text};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
-use support::{Client, Format, Log, Server, User, shards, text};
 
 const CONNECTIONS: usize = 400;
 const MESSAGES: i64 = 120;

@@ -3,15 +3,12 @@
 //!
 //! How: a second PostgreSQL session executes the server's own statements and leaves its transaction open. A state that
 //! lasts only a moment in a running server then lasts as long as the test needs.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support::{Client, Format, PATIENCE, Server, User, id_of, unique, wait_until};
 use chat_server::storage::sql::accounts::UPDATE_PROFILE;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
-use support::{Client, Format, PATIENCE, Server, User, id_of, unique, wait_until};
 use tokio::time::sleep;
 
 /// Versions of a profile: the current one, the one that all conversations have announced, the one of this conversation.

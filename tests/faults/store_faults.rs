@@ -1,35 +1,32 @@
-//! A store that is ill: what it cannot do is refused with `storage_unavailable` for as long as it cannot, never with a
-//! final code; readiness says why; the log stays readable; and a broken invariant of ours stops the process.
+//! Faults of PostgreSQL: while it cannot execute a command, the server answers `storage_unavailable` and never a final
+//! error. Readiness has the reason, and the log stays short. A broken invariant of the server stops the process.
 //!
-//! How: each test harms the private PostgreSQL of a server of its own through a superuser's connection, and mends it.
-#![cfg(feature = "test-db")]
+//! How: each test breaks the private PostgreSQL of its own server through a superuser connection and repairs it.
 
-mod support;
-
+use crate::support::{Client, Format, PATIENCE, Server, User, code, signal, text};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use support::{Client, Format, PATIENCE, Server, User, code, signal, text};
 
-/// Waits until readiness is as wanted; the reason that it gives for the store.
-async fn until_ready_is(server: &Server, wanted: u16) -> String {
+/// Waits until /health/ready has this status. Returns its reason for the store.
+async fn wait_for_readiness(server: &Server, wanted: u16) -> String {
     let started = Instant::now();
     loop {
         let (status, answer) = server.request(reqwest::Method::GET, "/health/ready", None, None).await;
         if status == wanted {
             return answer["checks"]["storage"]["reason"].as_str().unwrap_or_default().to_owned();
         }
-        assert!(started.elapsed() < PATIENCE, "{wanted} expected: {answer}\n{}", server.log_tail());
+        assert!(started.elapsed() < PATIENCE, "not {wanted}: {answer}\n{}", server.log_tail());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-/// Lines of the server's log that contain this.
-fn lines_with(server: &Server, words: &str) -> usize {
-    server.log().lines().filter(|line| line.contains(words)).count()
+/// The number of log lines that contain `part`.
+fn lines_with(server: &Server, part: &str) -> usize {
+    server.log().lines().filter(|line| line.contains(part)).count()
 }
 
 #[track_caller]
@@ -38,16 +35,16 @@ fn assert_unavailable(refusal: &Value) {
     assert!(refusal["retry_after_ms"].as_u64().is_some_and(|ms| ms > 0), "{refusal}");
 }
 
-async fn one_in_a_room(server: &Server) -> (User, String) {
+async fn room_of_one(server: &Server) -> (User, String) {
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;
     (ann, room)
 }
 
 #[tokio::test]
-async fn a_missing_right_is_the_stores_fault_and_ends_with_it() {
+async fn answers_storage_unavailable_while_a_right_is_missing() {
     let server = Server::start(1, &[]);
-    let (ann, room) = one_in_a_room(&server).await;
+    let (ann, room) = room_of_one(&server).await;
     let mut client = Client::none(&server, &ann, Format::Json).await;
     let message = |n: usize| json!({"conversation_id": room, "content": "hello", "client_message_id": n.to_string()});
     client.ok("send_message", message(0)).await;
@@ -57,33 +54,33 @@ async fn a_missing_right_is_the_stores_fault_and_ends_with_it() {
     for n in 1..300 {
         assert_unavailable(&client.command("send_message", message(n)).await.unwrap_err());
     }
-    let reason = until_ready_is(&server, 503).await;
+    let reason = wait_for_readiness(&server, 503).await;
     assert!(reason.contains("refuses writes") && reason.contains("permission denied"), "{reason}");
     let lines = lines_with(&server, "PostgreSQL refused");
     assert!((1..=2 + began.elapsed().as_secs() as usize).contains(&lines), "{lines} lines in {:?}", began.elapsed());
     database.batch_execute("GRANT INSERT ON messages TO chat_writer").await.unwrap();
-    until_ready_is(&server, 200).await; // found by a probe: nobody sends to a server that is not ready
-    assert_eq!(client.ok("send_message", message(1)).await["duplicate"], false, "nothing of it was stored");
+    wait_for_readiness(&server, 200).await; // by a probe, since clients do not send to a server that is not ready
+    assert_eq!(client.ok("send_message", message(1)).await["duplicate"], false, "the refused message was not stored");
 }
 
 #[tokio::test]
-async fn a_locked_table_is_not_ready() {
+async fn is_not_ready_while_a_table_is_locked() {
     let server = Server::start(1, &[]);
-    let (ann, room) = one_in_a_room(&server).await;
+    let (ann, room) = room_of_one(&server).await;
     let mut database = server.database().await;
     let lock = database.transaction().await.unwrap();
     lock.batch_execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    let reason = until_ready_is(&server, 503).await;
+    let reason = wait_for_readiness(&server, 503).await;
     assert!(reason.contains("has not answered a write"), "{reason}");
     lock.rollback().await.unwrap();
-    until_ready_is(&server, 200).await;
+    wait_for_readiness(&server, 200).await;
     server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "again"})).await;
 }
 
 #[tokio::test]
-async fn a_full_disk_during_an_edit_can_be_tried_again() {
+async fn allows_a_retry_of_an_edit_that_met_a_full_disk() {
     let server = Server::start(1, &[]);
-    let (ann, room) = one_in_a_room(&server).await;
+    let (ann, room) = room_of_one(&server).await;
     let sent = server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "first"})).await;
     let edit = json!({"message_id": sent["message_id"], "content": "second"});
     let database = server.database().await;
@@ -97,9 +94,9 @@ async fn a_full_disk_during_an_edit_can_be_tried_again() {
 }
 
 #[tokio::test]
-async fn a_value_that_cannot_be_stored_is_its_senders_fault_alone() {
+async fn refuses_only_the_message_that_cannot_be_stored() {
     let server = Server::start(1, &[]);
-    let (ann, room) = one_in_a_room(&server).await;
+    let (ann, room) = room_of_one(&server).await;
     let database = server.database().await;
     database.batch_execute("ALTER TABLE messages ADD CONSTRAINT odd CHECK (content <> 'odd')").await.unwrap();
     let mut client = Client::none(&server, &ann, Format::Json).await;
@@ -115,14 +112,14 @@ async fn a_value_that_cannot_be_stored_is_its_senders_fault_alone() {
             Err(refusal) => assert_eq!((n % 20, code(&refusal).as_str()), (7, "bad_request"), "{refusal}"),
         }
     }
-    assert_eq!(until_ready_is(&server, 200).await, "");
+    assert_eq!(wait_for_readiness(&server, 200).await, "");
 }
 
 #[tokio::test]
-async fn terminated_connections_are_never_a_final_refusal() {
+async fn answers_no_final_error_when_connections_are_terminated() {
     const ROUNDS: usize = 25;
     let server = Arc::new(Server::start(1, &[]));
-    let (ann, room) = one_in_a_room(&server).await;
+    let (ann, room) = room_of_one(&server).await;
     let sent = server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "0"})).await;
     let message = sent["message_id"].clone();
     let stop = Arc::new(AtomicBool::new(false));
@@ -162,16 +159,16 @@ async fn terminated_connections_are_never_a_final_refusal() {
     stop.store(true, Ordering::Relaxed);
     for task in tasks {
         let (done, _) = task.await.unwrap();
-        assert!(done > 0, "everything was refused");
+        assert!(done > 0, "the server refused everything");
     }
 }
 
 #[tokio::test]
-async fn an_answer_with_too_few_rows_stops_the_process() {
+async fn stops_the_process_on_an_answer_with_too_few_rows() {
     let server = Server::start(1, &[]);
-    let (ann, room) = one_in_a_room(&server).await;
+    let (ann, room) = room_of_one(&server).await;
     let database = server.database().await;
-    // The function keeps its number, so that prepared statements call the new text.
+    // The function keeps its oid, so that prepared statements call the new body.
     let definition = "SELECT pg_get_functiondef(p.oid) FROM pg_proc p WHERE p.proname = 'commit_messages'";
     for row in database.query(definition, &[]).await.unwrap() {
         let definition: String = row.get(0);
@@ -186,28 +183,28 @@ async fn an_answer_with_too_few_rows_stops_the_process() {
 }
 
 #[tokio::test]
-async fn a_private_postgresql_that_cannot_start_is_tried_less_and_less_often() {
+async fn retries_a_private_postgresql_with_backoff() {
     let server = Server::start(1, &[]);
-    let (ann, room) = one_in_a_room(&server).await;
+    let (ann, room) = room_of_one(&server).await;
     let (version, hidden) = ("postgres/PG_VERSION", "postgres/PG_VERSION.hidden");
     std::fs::rename(server.data_dir.join(version), server.data_dir.join(hidden)).unwrap();
     let began = Instant::now();
     for pid in server.postgres_processes() {
         signal(pid, Signal::SIGKILL);
     }
-    let reason = until_ready_is(&server, 503).await;
+    let reason = wait_for_readiness(&server, 503).await;
     assert!(reason.contains("connection"), "{reason}");
     tokio::time::sleep(Duration::from_secs(4)).await;
     let lines = lines_with(&server, "the private PostgreSQL has ended");
     assert!((1..=1 + began.elapsed().as_secs() as usize).contains(&lines), "{lines} lines in {:?}", began.elapsed());
     std::fs::rename(server.data_dir.join(hidden), server.data_dir.join(version)).unwrap();
-    until_ready_is(&server, 200).await;
+    wait_for_readiness(&server, 200).await;
     server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "again"})).await;
 }
 
 #[tokio::test]
-async fn of_a_postgresql_with_few_places_the_writers_have_theirs() {
-    // The first server is only there for its PostgreSQL: the second is a guest of it, with six connections.
+async fn reserves_connections_for_writers_when_postgresql_has_few() {
+    // The first server provides PostgreSQL. The second uses it under a role that may open six connections.
     let host = Server::start(1, &[]);
     let database = host.database().await;
     let guest = "CREATE ROLE guest LOGIN CONNECTION LIMIT 6 IN ROLE chat_owner, chat_app, chat_writer; \
@@ -225,15 +222,15 @@ async fn of_a_postgresql_with_few_places_the_writers_have_theirs() {
         for user in &users {
             clients.push(Client::none(&server, user, Format::Json).await);
         }
-        database.query_one(kill, &[]).await.unwrap(); // everybody connects again, all at once
-        let mut asked = Vec::new();
+        database.query_one(kill, &[]).await.unwrap(); // all connections are opened again at once
+        let mut pending = Vec::new();
         for client in &mut clients {
             for _ in 0..30 {
-                asked.push(client.feed("get_history", json!({"conversation_id": room})).await);
+                pending.push(client.feed("get_history", json!({"conversation_id": room})).await);
             }
             client.flush().await;
         }
-        until_ready_is(&server, 200).await;
+        wait_for_readiness(&server, 200).await;
         for (n, client) in clients.iter_mut().enumerate() {
             let sent = json!({"conversation_id": room, "content": format!("{round} {n}")});
             client.ok("send_message", sent).await;
@@ -244,9 +241,9 @@ async fn of_a_postgresql_with_few_places_the_writers_have_theirs() {
 }
 
 #[tokio::test]
-async fn outcomes_of_changes_are_kept_by_age_and_by_number() {
+async fn keeps_outcomes_of_changes_by_age_and_number() {
     let server = Server::start(1, &[]);
-    let (ann, room) = one_in_a_room(&server).await;
+    let (ann, room) = room_of_one(&server).await;
     let database = server.database().await;
     let fill = format!(
         "INSERT INTO mutation_outcomes (mutation_id, actor_id, outcome, created_at) \
@@ -260,9 +257,12 @@ async fn outcomes_of_changes_are_kept_by_age_and_by_number() {
     assert!(database.execute(sweep, &[&1_000_i64]).await.unwrap() <= 1_000, "a batch is bounded");
     while database.execute(sweep, &[&5_000_i64]).await.unwrap() > 0 {}
     let kept: i64 = count().await;
-    assert!(before > 105_000 && kept <= 86_401 + 2, "of {before}, {kept} are no older than a day");
+    assert!(
+        before > 105_000 && kept <= 86_401 + 2,
+        "{kept} of {before} rows left, of which 86,400 are no older than a day"
+    );
     let newest = "SELECT count(*) FROM mutation_outcomes WHERE created_at > now() - interval '1 hour'";
-    assert!(database.query_one(newest, &[]).await.unwrap().get::<_, i64>(0) >= 3_500, "the oldest go");
+    assert!(database.query_one(newest, &[]).await.unwrap().get::<_, i64>(0) >= 3_500, "the newest rows stay");
     let many = "INSERT INTO mutation_outcomes (mutation_id, actor_id, outcome) \
                 SELECT -n, $1, '{}' FROM generate_series(1, 60000) n";
     database.execute(many, &[&ann.id]).await.unwrap();

@@ -4,19 +4,16 @@
 //! How: well-behaved peers are WebSocket clients. The others write bytes of their own (`support::Raw`), while a
 //! bystander on the same server keeps sending messages. Tests of time limits start their own server with a short limit;
 //! no result depends on the speed of the machine.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support::{
+    Client, Format, Log, PATIENCE, Random, Raw, Received, Server, User, closed, connect_error, server, shards, signal,
+    upgrade,
+};
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use reqwest::Method;
 use serde_json::json;
 use std::time::{Duration, Instant};
-use support::{
-    Client, Format, Log, PATIENCE, Random, Raw, Received, Server, User, closed, connect_error, server, shards, signal,
-    upgrade,
-};
 
 const WS: &str = "/ws?subscribe=none";
 

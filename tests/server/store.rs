@@ -4,14 +4,11 @@
 //! How: PostgreSQL's counters (`pg_stat_user_indexes`, `pg_stat_user_tables`) show how many entries the statements of
 //! the server read. PostgreSQL plans these statements while the tables are empty and keeps the plans. A scan costs
 //! nothing then, so a wrong plan shows only later.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support::{Client, Format, PATIENCE, Server};
 use chat_server::storage::connect::{Role, connect};
 use serde_json::json;
 use std::time::{Duration, Instant};
-use support::{Client, Format, PATIENCE, Server};
 
 /// Rows of `messages` read so far through indexes and by scans, and rows inserted.
 async fn read_and_written(database: &tokio_postgres::Client) -> (i64, i64, i64) {

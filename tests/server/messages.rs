@@ -4,14 +4,12 @@
 //! How: many senders and readers use both formats on one, two and four shards, so that a conversation, its senders and
 //! its readers live on different shards. Each client checks that its own stream has no gap (`support::Log`); then all
 //! streams are compared.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support;
+use crate::support::{Client, Format, Log, Random, Received, Server, User, keys, server, shards, text, unique};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use support::{Client, Format, Log, Random, Received, Server, User, keys, server, shards, text, unique};
 
 const SENDERS: usize = 8;
 const MESSAGES_PER_SENDER: usize = 200;

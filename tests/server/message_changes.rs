@@ -2,13 +2,10 @@
 //!
 //! How: two users share a room. One of them has a WebSocket, so that each test compares the ack, the event and what a
 //! client reads afterwards. After a deletion, the test searches PostgreSQL's own tables for the deleted text.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support::{Client, Format, Server, User, code, server, text};
 use serde_json::{Value, json};
 use std::time::Duration;
-use support::{Client, Format, Server, User, code, server, text};
 
 async fn send_message(server: &Server, user: &User, room: &str, content: &str, parent: Option<i64>) -> i64 {
     let message = json!({"conversation_id": room, "content": content, "parent_message_id": parent});

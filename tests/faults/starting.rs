@@ -1,19 +1,16 @@
-//! Start and stop of the process: what two servers must not share, what the machine must offer, and what the operator
+//! Start and stop of the server: what two servers cannot share, what the machine must provide, and what the operator
 //! reads when something is missing.
 //!
-//! How: servers that are to start run under [`Server`]; those that are to refuse run as children whose standard error is
-//! read to its end.
-#![cfg(feature = "test-db")]
+//! How: servers that must start run under [`Server`]. For servers that must refuse, the tests run a child process and
+//! read its standard error.
 
-mod support;
-
+use crate::support::{Client, Format, PATIENCE, Raw, Server};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
-use support::{Client, Format, PATIENCE, Raw, Server};
 
-/// A server that is expected to refuse: its standard error, after it exited with 1.
+/// Runs a server that must refuse to start with exit code 1. Returns its standard error.
 #[track_caller]
 fn refusal(address: SocketAddr, ulimit: Option<u32>, settings: &[(&str, &str)]) -> String {
     let data_dir = tempfile::tempdir().unwrap();
@@ -35,7 +32,7 @@ fn refusal(address: SocketAddr, ulimit: Option<u32>, settings: &[(&str, &str)]) 
     stderr
 }
 
-/// The address of `server`'s private PostgreSQL.
+/// The URL of the private PostgreSQL of `server`.
 fn database_url(server: &Server) -> String {
     let directory = server.data_dir.join("postgres").to_str().unwrap().replace('/', "%2F");
     format!("postgresql://veza@{directory}/veza_chat")
@@ -64,7 +61,7 @@ async fn refuses_a_database_that_another_server_uses_unless_it_is_shared() {
 
     let second = Server::start(1, &[("database.url", &url), ("database.shared", "true")]);
     let ann = server.register().await;
-    assert!(second.login(&ann).await.id == ann.id, "both serve one database");
+    assert!(second.login(&ann).await.id == ann.id, "both servers use one database");
     drop(second);
     server.must_run();
 }
@@ -83,7 +80,7 @@ async fn reserves_the_database_again_after_its_connection_is_lost() {
         if now.is_some_and(|pid| pid != first) {
             break;
         }
-        assert!(started.elapsed() < PATIENCE, "the database is reserved for nobody");
+        assert!(started.elapsed() < PATIENCE, "no server has reserved the database");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     refusal(free_address(), None, &[("database.url", &database_url(&server))]);
@@ -130,7 +127,7 @@ async fn answers_health_checks_when_it_is_full() {
     refused.write(Raw::upgrade_head(&ann, "veza.v1.json").as_bytes()).await.unwrap();
     let head = refused.head().await;
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
-    // Refused and unanswered connections do not use the reserve up.
+    // Refused and silent connections leave the reserve free.
     let mut silent = Vec::new();
     for _ in 0..40 {
         let mut raw = Raw::connect(&server).await;
@@ -146,7 +143,7 @@ async fn answers_health_checks_when_it_is_full() {
 async fn writes_the_last_lines_of_the_log_when_a_stop_is_cut_short() {
     let server = Server::start(1, &[("server.shutdown_timeout", "100ms")]);
     let ann = server.register().await;
-    // It never closes its half, so the shard waits for it longer than the whole stop may take.
+    // This client never closes its half, so the shard waits for it longer than the whole stop may take.
     let _silent = Raw::upgraded(&server, &ann, "veza.v1.json").await;
     server.sigterm();
     assert_eq!(server.wait().code(), Some(1));
@@ -155,7 +152,7 @@ async fn writes_the_last_lines_of_the_log_when_a_stop_is_cut_short() {
     server.start_again();
 }
 
-/// Runs shell commands; what they print.
+/// Runs shell commands. Returns what they print.
 #[track_caller]
 fn shell(commands: &str) -> String {
     let output = Command::new("/bin/sh").args(["-c", commands]).output().unwrap();
@@ -165,20 +162,20 @@ fn shell(commands: &str) -> String {
 }
 
 #[tokio::test]
-async fn the_commands_of_the_banner_can_be_pasted_twice() {
+async fn runs_the_commands_of_the_banner_twice() {
     let server = Server::start(1, &[]);
     let log = server.log_tail();
     let commands: Vec<&str> = log.lines().filter_map(|line| line.strip_prefix("  ")).collect();
     assert_eq!(commands.len(), 4, "{log}");
     for time in ["first", "second"] {
-        let said = shell(&commands.join("\n"));
-        assert!(said.contains("\"message_id\":"), "{time} time: {said}");
+        let printed = shell(&commands.join("\n"));
+        assert!(printed.contains("\"message_id\":"), "{time} time: {printed}");
     }
 }
 
 /// The shell commands of a section of README.md, with the address of a server.
 fn readme_commands(heading: &str, address: SocketAddr) -> String {
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     let (_, rest) = readme.split_once(&format!("\n## {heading}\n")).expect("the section exists");
     let section = rest.split("\n## ").next().unwrap();
     let blocks = section.split("```sh\n").skip(1).map(|block| block.split("```").next().unwrap());
@@ -186,14 +183,14 @@ fn readme_commands(heading: &str, address: SocketAddr) -> String {
 }
 
 #[tokio::test]
-async fn the_commands_of_the_readme_can_be_run_twice() {
+async fn runs_the_commands_of_the_readme_twice() {
     let server = Server::start(1, &[]);
     let commands = readme_commands("Five minutes", server.address);
     for time in ["first", "second"] {
-        let said = shell(&commands);
+        let printed = shell(&commands);
         // Each run creates a room, so its messages are new; nothing is refused.
-        let sent = said.matches("\"duplicate\":false").count();
-        assert!(sent > 0 && sent == said.matches("\"message_id\":").count(), "{time} time: {said}");
-        assert!(!said.contains("\"code\":"), "{time} time: {said}");
+        let sent = printed.matches("\"duplicate\":false").count();
+        assert!(sent > 0 && sent == printed.matches("\"message_id\":").count(), "{time} time: {printed}");
+        assert!(!printed.contains("\"code\":"), "{time} time: {printed}");
     }
 }

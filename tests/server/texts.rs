@@ -1,12 +1,9 @@
-//! What a text may contain, over the WebSocket and HTTP: one rule for messages, names, descriptions and statuses.
+//! Texts: one rule says which characters messages, names, descriptions and statuses may contain.
 //!
-//! How: each field is given each kind of text that the rule refuses; the unit tests of `text` know the byte values.
-#![cfg(feature = "test-db")]
+//! How: the tests send each kind of forbidden text in each field. The unit tests of `text` cover single characters.
 
-mod support;
-
+use crate::support::{Client, Format, code, id_of, server, text};
 use serde_json::{Value, json};
-use support::{Client, Format, code, id_of, server, text};
 
 const INVISIBLE: [&str; 3] = ["\u{200b}", "\u{3164}", "\u{2800}"];
 const CONTROL: [&str; 2] = ["a\u{1b}[2Jb", "a\u{7}b"];

@@ -4,16 +4,14 @@
 //! How: a small `PromQL` reader extracts names and label matchers from each expression. It takes unknown words for
 //! metrics, so a misspelt function or metric is a failure. `promtool`, which scripts/install-test-clients.sh installs,
 //! checks the rules and runs their tests.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support;
+use crate::support::{Client, Format, Server};
 use chat_server::latency::Stage;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use support::{Client, Format, Server};
 
 /// Names in expressions that are not metrics.
 const KEYWORDS: &[&str] =

@@ -1,11 +1,9 @@
-//! The catalogue is what the files say, and several rule sets live in one database.
+//! Rule sets: the catalogue of PostgreSQL equals the files of the rules, and one database can have several rule sets.
 //!
-//! How: each test makes databases of its own in the PostgreSQL of one server. Two tests run the real binary: one for
-//! `migrate --plan`, one for two versions of the server on one database.
-#![cfg(feature = "test-db")]
+//! How: each test creates its own databases in the PostgreSQL of a shared server. Two tests run the real binary: one
+//! for `migrate --plan`, one for two versions of the server on one database.
 
-mod support;
-
+use crate::support::{Client, Format, Server, server, text, unique};
 use chat_server::storage::connect::{Role, Target, connect};
 use chat_server::storage::rules::{RuleFile, RuleSet};
 use chat_server::storage::{StorageError, installer, migrate};
@@ -15,29 +13,28 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use support::{Client, Format, Server, server, text, unique};
 use tokio_postgres::Client as Database;
 
 const DAY: Duration = Duration::from_hours(24);
-/// Makes another set with the same rules; only builds for tests know it.
+/// Adds a comment to the rules, which makes another set. Only test builds read this variable.
 const RULES_COMMENT: &str = "CHAT_TEST_RULES_COMMENT";
-/// Messages that wait for their acknowledgement at once.
+/// Unanswered commands per connection.
 const WINDOW: usize = 16;
 
-/// An empty database beside the server's own.
+/// Creates an empty database.
 async fn empty_database(server: &Server) -> Target {
     let name = unique("rules");
     server.database().await.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await.unwrap();
     Target::embedded(&server.data_dir.join("postgres"), &name)
 }
 
-/// The address of a database beside the server's own.
+/// The URL of a database of the server.
 fn url(server: &Server, name: &str) -> String {
     let socket = server.data_dir.join("postgres").display().to_string().replace('/', "%2F");
     format!("postgres://veza@{socket}/{name}")
 }
 
-/// The same, brought to this version.
+/// Creates a migrated database.
 async fn migrated_database(server: &Server) -> Target {
     let target = empty_database(server).await;
     migrate::migrate(&target).await.unwrap();
@@ -110,7 +107,7 @@ fn grants_of(statement: &str, grants: &mut BTreeSet<String>) {
     }
 }
 
-/// In what the catalogue of `database` differs from the files.
+/// The differences between the catalogue of `database` and the files.
 async fn differences(database: &Database, set: &RuleSet) -> Vec<String> {
     let mut found = Vec::new();
     let mut compare = |what: &str, expected: BTreeSet<String>, actual: Vec<String>| {
@@ -128,7 +125,7 @@ async fn differences(database: &Database, set: &RuleSet) -> Vec<String> {
         set.files().iter().filter_map(|file| Some((created(file)?, file))).collect()
     };
 
-    // Functions, views and types: one a file, of the file's name and text.
+    // Functions, views and types: one object per file, with the name and the text of the file.
     let functions = files("FUNCTION");
     let mut objects = BTreeSet::new();
     for (kind, created) in [("function", &functions), ("view", &files("VIEW")), ("type", &files("TYPE"))] {
@@ -153,7 +150,7 @@ async fn differences(database: &Database, set: &RuleSet) -> Vec<String> {
     let of_set = format!("SELECT proname || prosrc FROM pg_proc WHERE pronamespace = '{name}'::regnamespace");
     compare("the body of", bodies, column(database, &of_set).await);
 
-    // The rights to functions: everybody's by default, except that SECURITY DEFINER always lists its own.
+    // Rights to functions: every role by default. SECURITY DEFINER functions list their roles.
     let rights = functions.iter().flat_map(|(object, file)| {
         let granted: Vec<String> = statements(&file.text);
         let definer = granted.iter().any(|s| s.contains("SECURITY DEFINER"));
@@ -168,7 +165,8 @@ async fn differences(database: &Database, set: &RuleSet) -> Vec<String> {
     });
     let rights = rights.collect();
     let of_set = format!(
-        "SELECT format('%s %s %s', proname, prosecdef::text, CASE a.grantee WHEN 0 THEN 'public' ELSE a.grantee::regrole::text END)
+        "SELECT format('%s %s %s', proname, prosecdef::text,
+                CASE a.grantee WHEN 0 THEN 'public' ELSE a.grantee::regrole::text END)
            FROM pg_proc CROSS JOIN LATERAL aclexplode(coalesce(proacl, acldefault('f', proowner))) a
           WHERE pronamespace = '{name}'::regnamespace AND a.grantee <> proowner"
     );
@@ -182,7 +180,7 @@ async fn differences(database: &Database, set: &RuleSet) -> Vec<String> {
     );
     compare("the search_path of", BTreeSet::new(), column(database, &unpinned).await);
 
-    // Triggers: those of the set's files, for its own sessions only, and the guards.
+    // Triggers: those of the files, which fire only for sessions of the set, and the guards.
     let mut triggers = BTreeSet::new();
     for file in set.files() {
         for statement in statements(&set.installed_text(file)).iter().filter(|s| s.starts_with("CREATE TRIGGER ")) {
@@ -232,12 +230,12 @@ async fn differences(database: &Database, set: &RuleSet) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_catalogue_equals_the_files() {
+async fn keeps_the_catalogue_equal_to_the_files() {
     let target = migrated_database(server().await).await;
     let (set, database) = (RuleSet::embedded(), target.connect_as_login().await.unwrap());
     assert_eq!(differences(&database, set).await, Vec::<String>::new());
 
-    // Each kind of difference is seen.
+    // The comparison finds each kind of difference.
     let name = set.name();
     for (tampering, seen) in [
         (format!("CREATE FUNCTION {name}.extra() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$"), "extra is in no file"),
@@ -273,7 +271,7 @@ async fn counted(database: &Database) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_edited_file_makes_another_set_beside_the_first() {
+async fn installs_an_edited_file_as_another_set() {
     let target = migrated_database(server().await).await;
     let double = |text: &str| text.replace("s.message_count + excluded", "s.message_count + 2 * excluded");
     let other = edited("triggers/count_messages.sql", double);
@@ -289,13 +287,13 @@ async fn an_edited_file_makes_another_set_beside_the_first() {
     first.batch_execute(set_up).await.unwrap();
     let insert =
         |seq: i64| format!("INSERT INTO messages (conversation_id, seq, sender_id, content) VALUES (6, {seq}, 1, '')");
-    // Each session fires its own set's triggers, and each once.
+    // Each session fires the triggers of its own set, each of them once.
     for (seq, session, expected) in [(1, &first, 1), (2, &first, 2), (3, &second, 4), (4, &first, 5), (5, &second, 7)] {
         session.batch_execute(&insert(seq)).await.unwrap();
         assert_eq!(counted(&first).await, expected, "after message {seq}");
     }
 
-    // Without a set nothing would count the message.
+    // Without a set, no trigger would count the message.
     for setting in ["RESET app.rules; SET app.rules = ''", "SET app.rules = 'rules_000000000000'"] {
         first.batch_execute(setting).await.unwrap();
         let error = first.batch_execute(&insert(6)).await.unwrap_err();
@@ -322,7 +320,7 @@ async fn drops_sets_that_no_process_has_used_for_a_day() {
         assert_eq!(database.execute(age, &[&set.name(), &hours]).await.unwrap(), 1);
     }
 
-    // While a writer holds a table, nothing is dropped and the writer is not disturbed.
+    // While a writer holds a lock on a table, the server drops nothing and does not delay the writer.
     database.batch_execute("BEGIN; LOCK TABLE messages IN ROW EXCLUSIVE MODE").await.unwrap();
     assert_eq!(installer::drop_unused(&target, own, DAY).await.unwrap(), Vec::<String>::new());
     database.batch_execute("COMMIT").await.unwrap();
@@ -344,7 +342,7 @@ async fn drops_sets_that_no_process_has_used_for_a_day() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_set_that_postgresql_refuses_names_its_file_and_leaves_nothing() {
+async fn names_the_file_that_postgresql_refuses_and_installs_nothing() {
     let target = migrated_database(server().await).await;
     let database = target.connect_as_login().await.unwrap();
     for (path, from, to, says) in [
@@ -364,7 +362,7 @@ async fn a_set_that_postgresql_refuses_names_its_file_and_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_of_an_earlier_development_version_is_refused() {
+async fn refuses_a_database_of_an_earlier_development_version() {
     let target = migrated_database(server().await).await;
     let owner = connect(&target.config(Role::Owner)).await.unwrap();
     owner.batch_execute("UPDATE refinery_schema_history SET checksum = '1' WHERE version = 1").await.unwrap();
@@ -390,18 +388,18 @@ async fn a_database_of_an_earlier_development_version_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_of_a_newer_version_is_accepted() {
+async fn accepts_a_database_of_a_newer_version() {
     let target = migrated_database(server().await).await;
     let owner = connect(&target.config(Role::Owner)).await.unwrap();
-    let newer = "INSERT INTO refinery_schema_history SELECT 1000, 'newer', applied_on, '1' FROM refinery_schema_history \
-                 WHERE version = 1";
+    let newer = "INSERT INTO refinery_schema_history \
+                 SELECT 1000, 'newer', applied_on, '1' FROM refinery_schema_history WHERE version = 1";
     owner.batch_execute(newer).await.unwrap();
     migrate::migrate(&target).await.unwrap();
     assert_eq!(migrate::plan(&target).await.unwrap().tables, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_auto_migrate_what_is_missing_is_named() {
+async fn names_what_is_missing_without_auto_migrate() {
     let target = empty_database(server().await).await;
     let error = migrate::require_migrated(&target).await.unwrap_err().to_string();
     assert!(error.contains("V1__accounts") && error.contains("chat-server migrate"), "{error}");
@@ -430,7 +428,7 @@ fn printed(output: &Output) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_plan_prints_what_would_change_and_changes_nothing() {
+async fn prints_planned_changes_and_changes_nothing() {
     let server = server().await;
     let target = empty_database(server).await;
     let database = target.connect_as_login().await.unwrap();
@@ -452,7 +450,7 @@ async fn the_plan_prints_what_would_change_and_changes_nothing() {
         "{plan}"
     );
 
-    // Another version: its first file differs, and a set that nobody uses would go.
+    // A newer version differs in its first file and would drop an unused set.
     let unused = edited("rules/refuse.sql", |text| format!("{text}-- unused\n"));
     installer::install(&target, &unused).await.unwrap();
     let age = "UPDATE rule_sets SET last_used_at = now() - interval '2 days', installed_at = now() - interval '2 days' \
@@ -473,7 +471,7 @@ async fn the_plan_prints_what_would_change_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_plan_looks_at_an_embedded_database_that_runs_and_makes_none() {
+async fn plans_for_a_running_embedded_database_and_creates_none() {
     let server = server().await;
     let data_dir = |path: &Path| ("CHAT_SERVER__DATA_DIR", path.to_str().unwrap().to_owned());
     let (key, running) = data_dir(&server.data_dir);
@@ -515,7 +513,7 @@ async fn send(client: &mut Client, room: &str, sender: &str, count: &AtomicUsize
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_versions_of_the_server_serve_one_database_at_once() {
+async fn serves_one_database_with_two_versions_at_once() {
     let old = Server::start(2, &[]);
     let url = url(&old, "veza_chat");
     let settings = [("database.url", url.as_str()), ("database.shared", "true")];
@@ -541,7 +539,7 @@ async fn two_versions_of_the_server_serve_one_database_at_once() {
     assert_eq!(
         acked.iter().filter(|(_, content)| content.starts_with("new")).count(),
         EACH,
-        "the newer server serves on"
+        "the newer server still serves"
     );
 
     let history = new.history(&bert, &room).await;
@@ -558,7 +556,7 @@ async fn two_versions_of_the_server_serve_one_database_at_once() {
         let sent: Vec<_> = (0..order.len()).map(|n| format!("{sender}-{n}")).collect();
         assert_eq!(order, sent, "the order of one sender");
     }
-    // The triggers of either version have counted each message once.
+    // The triggers of both versions have counted each message once.
     let number = text(&json!(room)).trim_start_matches("room_").to_owned();
     let query = format!("SELECT message_count::text FROM conversation_statistics WHERE conversation_id = {number}");
     let counted = column(&database, &query).await;

@@ -4,15 +4,12 @@
 //! page as the server sends it. With `auto_explain`, PostgreSQL reports each plan that it executes, also inside
 //! functions. Each statement runs often enough for PostgreSQL to switch to a generic plan. The test runs before and
 //! after `ANALYZE`, since a new installation has no statistics.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support::{Server, User};
 use chat_server::storage::connect::READER_PLANS;
 use chat_server::storage::sql;
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
-use support::{Server, User};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{AsyncMessage, Client, NoTls};

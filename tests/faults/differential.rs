@@ -5,14 +5,12 @@
 //! histories the server is killed and started again. Each device builds its state from events alone, beginning with the
 //! first event. At the end this state must equal that of a new device, which reads the history, the members and the
 //! pins instead. `CHAT_TEST_HISTORIES` sets the number of histories, `CHAT_TEST_SEED` repeats a run.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support;
+use crate::support::{Client, Format, Random, Server, User, from_env, text, wait_until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use support::{Client, Format, Random, Server, User, from_env, text, wait_until};
 
 const USERS: usize = 5;
 const DEVICES_OF_EACH: usize = 3;

@@ -5,17 +5,15 @@
 //! number of acks. Each message has its own `client_message_id`. Afterwards the senders repeat every message without an
 //! ack under the same id, and the test compares the history with the acks and streams of all clients.
 //! `CHAT_TEST_CRASH_ROUNDS` sets how often the server is killed, `CHAT_TEST_SEED` repeats a run.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support;
+use crate::support::{Client, Format, Log, Random, Received, Server, User, code, from_env, signal, text};
 use futures_util::future::join_all;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use support::{Client, Format, Log, Random, Received, Server, User, code, from_env, signal, text};
 
 const USERS: usize = 4;
 const WINDOW: usize = 20;

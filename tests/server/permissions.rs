@@ -2,12 +2,9 @@
 //!
 //! How: each row gets a room with one user of each role, a user who is not a member and a banned user. Each of them
 //! runs the command of the row, and the answer must equal the cell. After a success, the next user gets a new room.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support::{Server, User, code, id_of, server, text, unique, wait_until};
 use serde_json::{Value, json};
-use support::{Server, User, code, id_of, server, text, unique, wait_until};
 
 const ROLES: [&str; 7] = ["owner", "admin", "moderator", "member", "read_only", "outsider", "banned"];
 
@@ -123,7 +120,7 @@ impl Setup {
 #[tokio::test]
 async fn behaves_as_every_cell_of_the_permission_table() {
     let server = server().await;
-    let document = include_str!("../docs/permissions.md");
+    let document = include_str!("../../docs/permissions.md");
     let rows: Vec<Vec<&str>> = document
         .lines()
         .filter(|line| line.starts_with("| ") && !line.starts_with("| what |"))

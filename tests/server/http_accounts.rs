@@ -2,14 +2,12 @@
 //! tokens.
 //!
 //! How: each test creates its own users on a shared server.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support;
+use crate::support::protocol;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
-use support::protocol;
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -176,10 +174,10 @@ async fn answers_unknown_users_and_wrong_passwords_alike() {
     assert!(known < 2 * unknown && unknown < 2 * known, "known: {known} ticks, unknown: {unknown} ticks");
 }
 
-/// Makes the session's tokens older, as if the grace had passed.
-async fn let_the_grace_pass(signed_in: &Value) {
+/// Makes the used refresh tokens of a session older than the grace period.
+async fn age_refresh_tokens(session: &Value) {
     let database = support::server().await.database().await;
-    let user = signed_in["user"]["id"].as_i64().unwrap();
+    let user = session["user"]["id"].as_i64().unwrap();
     let aged =
         "UPDATE refresh_tokens SET spent_at = spent_at - interval '31 s' WHERE user_id = $1 AND spent_at IS NOT NULL";
     assert!(database.execute(aged, &[&user]).await.unwrap() > 0);
@@ -193,7 +191,7 @@ async fn ends_the_session_when_a_refresh_token_is_reused_after_the_grace() {
     assert_eq!(second.status, 200, "{}", second.body);
     assert_ne!(second.body["refresh_token"], first["refresh_token"]);
     assert_eq!(api.get("/users/me", text(&second.body["access_token"])).await.status, 200);
-    let_the_grace_pass(&first).await;
+    age_refresh_tokens(&first).await;
     api.refresh(&first["refresh_token"]).await.assert_problem(401, "refresh_reused");
     api.refresh(&second.body["refresh_token"]).await.assert_problem(401, "refresh_invalid");
     for tokens in [&first, &second.body] {
@@ -255,7 +253,7 @@ async fn keeps_other_sessions_when_a_refresh_token_is_reused() {
     let (username, first) = api.register().await;
     let other = api.login(&username, PASSWORD).await.body;
     api.refresh(&first["refresh_token"]).await;
-    let_the_grace_pass(&first).await;
+    age_refresh_tokens(&first).await;
     api.refresh(&first["refresh_token"]).await.assert_problem(401, "refresh_reused");
     assert_eq!(api.refresh(&other["refresh_token"]).await.status, 200);
 }
@@ -454,7 +452,7 @@ async fn treats_equivalent_unicode_texts_as_equal() {
 }
 
 #[tokio::test]
-async fn a_search_is_bounded() {
+async fn refuses_searches_without_query_and_limits_above_50() {
     let api = Api::new().await;
     let (_, ann) = api.register().await;
     let token = text(&ann["access_token"]);

@@ -3,15 +3,12 @@
 //! How: each client connects, sends a message that our client must receive, receives our answer and closes with code
 //! 1000. This runs with and without permessage-deflate, which all three offer. The scripts are in tests/foreign/. A
 //! client that is not installed is a failure; its message has the command that installs it.
-#![cfg(feature = "test-db")]
 
-mod support;
-
+use crate::support::browser::{SWITCHES, find};
+use crate::support::{Client, Format, PATIENCE, Server, User, text};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use support::browser::{SWITCHES, find};
-use support::{Client, Format, PATIENCE, Server, User, text};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::process::Command;
