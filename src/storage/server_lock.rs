@@ -146,7 +146,7 @@ impl ServerLock {
 fn cause(ended: &Result<Result<(), Error>, tokio::task::JoinError>) -> String {
     match ended {
         Ok(Ok(())) => "PostgreSQL closed it".to_owned(),
-        Ok(Err(error)) => super::reason(error),
+        Ok(Err(error)) => super::error::reason(error),
         Err(error) => error.to_string(),
     }
 }

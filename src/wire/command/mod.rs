@@ -7,6 +7,9 @@
 pub mod changes;
 mod fields;
 pub mod lookups;
+mod parts;
+
+pub use parts::{Arguments, HistoryWindow, Place, RequestId};
 
 use self::changes::CHANGES;
 use self::fields::Fields;
@@ -18,31 +21,7 @@ use super::value::Value;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, MAX_SAFE_INTEGER, MessageId, Seq, UserId};
 use crate::limits as bounds;
-use serde::Serialize;
 use std::borrow::Cow;
-
-/// The id that a client gives a command, echoed in its reply.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(untagged)]
-pub enum RequestId {
-    /// Given as an integer.
-    Integer(i64),
-    /// Given as text, at most 128 bytes.
-    Text(Box<str>),
-}
-
-/// The part of a history to read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HistoryWindow {
-    /// The newest messages.
-    Newest,
-    /// The nearest messages with a smaller seq.
-    Before(Seq),
-    /// The nearest messages with a larger seq.
-    After(Seq),
-    /// The nearest messages on both sides of a message.
-    Around(MessageId),
-}
 
 /// A command whose fields are in range. Text borrows from the receive buffer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -105,22 +84,6 @@ pub enum Command<'a> {
         arguments: Arguments,
     },
 }
-
-/// The conversation of a change.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Place {
-    /// None, or one that does not exist yet.
-    Nowhere,
-    /// This one.
-    Conversation(ConversationId),
-    /// The conversation of this message.
-    OfMessage(MessageId),
-    /// The conversation of this invitation code.
-    OfInvite(String),
-}
-
-/// Arguments of `mutate_<name>` or `read_<name>` in PostgreSQL: the checked data of the command.
-pub type Arguments = serde_json::Map<String, serde_json::Value>;
 
 /// The result of reading a frame.
 #[derive(Debug)]
