@@ -8,20 +8,9 @@ use super::{
     extract::{Caller, RawBody},
     problem::Problem,
 };
-use crate::error::Refusal;
 use axum::{extract::State, http::header, response::IntoResponse};
-use bytes::Bytes;
-use std::future::Future;
-use std::pin::Pin;
 
-/// The reply to a command.
-pub type CommandFuture = Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>>;
-
-/// The port to the shards.
-pub trait CommandPort: Send + Sync {
-    /// Executes one command, `{"type", "id"?, "data"}`, and returns its ack's `data` as JSON.
-    fn execute(&self, caller: Caller, body: Bytes) -> CommandFuture;
-}
+pub use super::ports::{CommandFuture, CommandPort};
 
 pub(super) async fn execute(
     State(control): State<Control>,
