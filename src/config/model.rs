@@ -85,7 +85,7 @@ pub struct DatabaseConfig {
     pub url: Option<SecretUrl>,
     /// Connections for reads.
     pub max_connections: usize,
-    /// Whether migrations are applied at start.
+    /// Whether the server brings tables and rule set to this version at start.
     pub auto_migrate: bool,
     /// Whether other servers may use the database at the same time.
     pub shared: bool,

@@ -74,14 +74,9 @@ fn innermost(error: &dyn std::error::Error) -> String {
     last.to_string()
 }
 
-/// PostgreSQL's message about a rule, without the chain of causes before it.
+/// PostgreSQL's message about a file, with the place in it.
 fn message(source: &tokio_postgres::Error) -> String {
-    match source.as_db_error() {
-        Some(error) => match (error.hint(), error.where_()) {
-            (_, Some(place)) => format!("{} ({})", error.message(), place.lines().next().unwrap_or_default()),
-            (Some(hint), None) => format!("{} ({hint})", error.message()),
-            (None, None) => error.message().to_owned(),
-        },
-        None => innermost(source),
-    }
+    let Some(error) = source.as_db_error() else { return innermost(source) };
+    let place = error.where_().and_then(|place| place.lines().next()).or(error.hint());
+    place.map_or_else(|| error.message().to_owned(), |place| format!("{} ({place})", error.message()))
 }
