@@ -4,14 +4,14 @@
 //! - every refusal is a [`problem::Problem`], including those of the router, so that a client needs one parser;
 //! - every authenticated request asks PostgreSQL whether the session is revoked. This is not the hot path, and so a
 //!   revocation applies at once and on every node;
-//! - a [`SessionNotice`] is sent after its revocation has committed, even if the client has disconnected ([`shielded`]). If
-//!   it were sent earlier, a client could reconnect in between. If it were lost, sockets of a revoked session would stay open
-//!   until their token expires;
-//! - hashing ([`hashing`]), bodies and the duration of requests are bounded. A slow client or a flood of sign-ins costs memory
-//!   here, and never time of a shard.
+//! - a [`SessionNotice`] is sent after its revocation has committed, even if the client has disconnected
+//!   ([`shielded`]). If it were sent earlier, a client could reconnect in between. If it were lost, sockets of a
+//!   revoked session would stay open until their token expires;
+//! - hashing ([`hashing`]), bodies and the duration of requests are bounded. A slow client or a flood of sign-ins costs
+//!   memory here, and never time of a shard.
 //!
-//! Deliberately absent: cookies (a page of another origin cannot send a bearer token), TLS (a reverse proxy does it), and
-//! trust in `X-Forwarded-For`.
+//! Deliberately absent: cookies (a page of another origin cannot send a bearer token), TLS (a reverse proxy does it),
+//! and trust in `X-Forwarded-For`.
 
 pub mod announcer;
 mod auth;
@@ -219,8 +219,8 @@ fn now_seconds() -> i64 {
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs() as i64)
 }
 
-/// Runs `work` to its end even if its request is cancelled: hyper drops the handler of a client that disconnects, at any
-/// `await`.
+/// Runs `work` to its end even if its request is cancelled: hyper drops the handler of a client that disconnects, at
+/// any `await`.
 async fn shielded<T: Send + 'static>(
     work: impl Future<Output = Result<T, Problem>> + Send + 'static,
 ) -> Result<T, Problem> {

@@ -67,6 +67,27 @@ pub fn describe(error: &tokio_postgres::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
+/// PostgreSQL's message about a rule, without the chain of causes before it.
+pub(super) fn message(source: &tokio_postgres::Error) -> String {
+    match source.as_db_error() {
+        Some(error) => match (error.hint(), error.where_()) {
+            (_, Some(place)) => format!("{} ({})", error.message(), place.lines().next().unwrap_or_default()),
+            (Some(hint), None) => format!("{} ({hint})", error.message()),
+            (None, None) => error.message().to_owned(),
+        },
+        None => innermost(source),
+    }
+}
+
+/// The last cause in an error's chain, which is what PostgreSQL said.
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
