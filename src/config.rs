@@ -1,7 +1,7 @@
 //! The configuration: its keys, its layers, and the reasons for refusing a value.
 //!
-//! A later layer overrides an earlier one: the compiled-in defaults, `config/default.toml`, `config/{environment}.toml`,
-//! the file given with `--config`, environment variables `CHAT_SERVER__SECTION__KEY`.
+//! A later layer overrides an earlier one: the compiled-in defaults, `config/default.toml`,
+//! `config/{environment}.toml`, the file given with `--config`, environment variables `CHAT_SERVER__SECTION__KEY`.
 //!
 //! Invariants:
 //! - every existing [`Config`] was checked. Each value is in its range and the values fit together, so no other module

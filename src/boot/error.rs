@@ -1,4 +1,4 @@
-//! The reasons why the server cannot start, or stops.
+//! Why the server cannot start, or stops before it was asked to.
 
 use crate::storage::StorageError;
 use std::io;
@@ -52,6 +52,7 @@ pub enum BootError {
     CutShort(&'static str),
 }
 
+/// Names what failed when a system call does.
 pub(super) fn system(what: &'static str) -> impl FnOnce(io::Error) -> BootError {
     move |source| BootError::System { what, source }
 }

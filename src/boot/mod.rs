@@ -1,7 +1,7 @@
 //! Start and stop of the process: the only place that knows every part.
 //!
-//! Start: limits of the process → listening sockets → PostgreSQL (embedded or given), its reservation, migrations, safety
-//! checks → I/O shard → shards → control plane on this thread. Stop is in [`shutdown`].
+//! Start: limits of the process → listening sockets → PostgreSQL (embedded or given), its reservation, migrations,
+//! safety checks → I/O shard → shards → control plane on this thread. Stop is in [`shutdown`].
 //!
 //! Every resource that two servers must not share is reserved before anything is changed: the port first, then the data
 //! directory or the database. A second server therefore refuses to start and leaves no trace.
@@ -17,6 +17,7 @@ mod topology;
 
 pub use error::BootError;
 
+use self::error::system;
 use crate::config::{Config, Environment};
 use crate::control::announcer;
 use crate::control::dashboard::{Access, Dashboard};
@@ -38,7 +39,6 @@ use crate::storage::migrate::Plan;
 use crate::storage::server_lock::{self, ServerLock};
 use crate::storage::{StorageError, migrate as migrations};
 use crate::wire::command::Command;
-use error::system;
 use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};

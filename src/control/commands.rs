@@ -1,7 +1,7 @@
 //! `POST /api/commands`: one WebSocket command as a request, for scripts and bots.
 //!
-//! The command goes through the owner shard like a command of a WebSocket. So order, idempotence, rate limits and permissions
-//! are the same.
+//! The command goes through the owner shard like a command of a WebSocket. So order, idempotence, rate limits and
+//! permissions are the same.
 
 use super::{
     Control,

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 pub use super::ports::Caller;
 
-/// Most bytes that are read and discarded of a body that is too large, so that its sender can read the response. Closing a
-/// socket with unread bytes would reset it and lose the response.
+/// Most bytes that are read and discarded of a body that is too large, so that its sender can read the response.
+/// Closing a socket with unread bytes would reset it and lose the response.
 const DRAIN_BYTES_MAX: usize = 1024 * 1024;
 
 /// Shorter than the deadline of the request, so that a slow sender receives the reason.

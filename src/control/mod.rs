@@ -4,14 +4,14 @@
 //! - every refusal is a [`problem::Problem`], including those of the router, so that a client needs one parser;
 //! - every authenticated request asks PostgreSQL whether the session is revoked. This is not the hot path, and so a
 //!   revocation applies at once and on every node;
-//! - a [`SessionNotice`] is sent after its revocation has committed, even if the client has disconnected ([`shielded`]). If
-//!   it were sent earlier, a client could reconnect in between. If it were lost, sockets of a revoked session would stay open
-//!   until their token expires;
-//! - hashing ([`hashing`]), bodies and the duration of requests are bounded. A slow client or a flood of sign-ins costs memory
-//!   here, and never time of a shard.
+//! - a [`SessionNotice`] is sent after its revocation has committed, even if the client has disconnected
+//!   ([`shielded`]). If it were sent earlier, a client could reconnect in between. If it were lost, sockets of a
+//!   revoked session would stay open until their token expires;
+//! - hashing ([`hashing`]), bodies and the duration of requests are bounded. A slow client or a flood of sign-ins costs
+//!   memory here, and never time of a shard.
 //!
-//! Deliberately absent: cookies (a page of another origin cannot send a bearer token), TLS (a reverse proxy does it), and
-//! trust in `X-Forwarded-For`.
+//! Deliberately absent: cookies (a page of another origin cannot send a bearer token), TLS (a reverse proxy does it),
+//! and trust in `X-Forwarded-For`.
 
 pub mod announcer;
 mod auth;

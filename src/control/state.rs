@@ -135,8 +135,8 @@ pub(super) fn now_seconds() -> i64 {
     SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs() as i64)
 }
 
-/// Runs `work` to its end even if its request is cancelled: hyper drops the handler of a client that disconnects, at any
-/// `await`.
+/// Runs `work` to its end even if its request is cancelled: hyper drops the handler of a client that disconnects, at
+/// any `await`.
 pub(super) async fn shielded<T: Send + 'static>(
     work: impl Future<Output = Result<T, Problem>> + Send + 'static,
 ) -> Result<T, Problem> {

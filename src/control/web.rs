@@ -1,15 +1,15 @@
 //! `GET /`: the web client, `web/` of the repository, compiled in.
 //!
 //! Invariants:
-//! - a page can load only the files in [`FILES`]: plain ES modules without a build step, nothing from other servers, nothing
-//!   inline. So a text of a user cannot become a script, even if a view has a fault. The exception is avatars, whose URLs
-//!   users choose: by https, and without a referrer;
-//! - `connect-src 'self'` covers the WebSocket of the page's own origin too (CSP 3, "match schemes"; every browser since
-//!   Safari 15.4).
+//! - a page can load only the files in [`FILES`]: plain ES modules without a build step, nothing from other servers,
+//!   nothing inline. So a text of a user cannot become a script, even if a view has a fault. The exception is avatars,
+//!   whose URLs users choose: by https, and without a referrer;
+//! - `connect-src 'self'` covers the WebSocket of the page's own origin too (CSP 3, "match schemes"; every browser
+//!   since Safari 15.4).
 //!
-//! `GET /` with `Upgrade: websocket` never arrives here, because a shard answers it. Deliberately absent: caching by the
-//! browser (a client of another version than its server is worse than a few kilobytes), and routes of the client (it keeps
-//! its state behind `#`).
+//! `GET /` with `Upgrade: websocket` never arrives here, because a shard answers it. Deliberately absent: caching by
+//! the browser (a client of another version than its server is worse than a few kilobytes), and routes of the client
+//! (it keeps its state behind `#`).
 
 use super::Control;
 use super::problem::Problem;

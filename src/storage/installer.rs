@@ -11,8 +11,8 @@
 //!
 //! What breaks otherwise: writers of the other version would stand behind this process's wait for a lock.
 
+use super::StorageError;
 use super::connect::{Role, Target, connect};
-use super::error::StorageError;
 use super::rules::{RuleFile, RuleSet, TRIGGERS};
 use super::sql::rule_sets as sql;
 use std::time::Duration;

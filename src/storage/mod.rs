@@ -21,7 +21,6 @@ pub mod bell;
 pub mod committer;
 pub mod connect;
 pub mod embedded;
-mod error;
 pub mod health;
 pub mod indexer;
 pub mod inlet;
@@ -38,4 +37,65 @@ pub mod sql;
 pub mod sqlstate;
 mod verdicts;
 
-pub use error::StorageError;
+/// PostgreSQL could not be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The address is not a valid PostgreSQL URL.
+    #[error("database.url: {0}")]
+    Url(tokio_postgres::Error),
+    /// PostgreSQL does not answer.
+    #[error("cannot connect to PostgreSQL: {}", reason(.0))]
+    Connect(tokio_postgres::Error),
+    /// Another server has reserved the database; the text names it.
+    #[error(
+        "another server uses this database: {0}; stop that one, or set database.shared = true in both for the time \
+         of a rolling upgrade"
+    )]
+    InUse(String),
+    /// A statement of the set-up failed.
+    #[error("{what}: {}", reason(.source))]
+    Setup {
+        /// What was being done.
+        what: &'static str,
+        /// What PostgreSQL said.
+        source: tokio_postgres::Error,
+    },
+    /// The migrations failed.
+    #[error("migrating the database: {source}: {}", sqlstate::innermost(.source))]
+    Migrate {
+        /// Which migration, and what PostgreSQL said.
+        #[from]
+        source: refinery::Error,
+    },
+    /// The rule set's files are not in order.
+    #[error("migrations/functions/{0}")]
+    RuleSet(#[from] rules::RuleSetError),
+    /// PostgreSQL refuses a file of the rule set.
+    #[error("migrations/functions/{path}: {}", sqlstate::message(.source))]
+    Rule {
+        /// Which.
+        path: String,
+        /// What PostgreSQL said.
+        source: tokio_postgres::Error,
+    },
+    /// The database is not one that this version can use.
+    #[error("{0}")]
+    Schema(String),
+    /// PostgreSQL is set up in a way that could lose acknowledged messages or leak others' data.
+    #[error("{0}")]
+    Unsafe(String),
+    /// The embedded PostgreSQL could not be run.
+    #[error("embedded PostgreSQL: {0}")]
+    Embedded(String),
+    /// The pool could not be made.
+    #[error("connection pool: {0}")]
+    Pool(String),
+}
+
+/// An error with its cause: the driver shows only what it was doing.
+fn reason(error: &tokio_postgres::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}

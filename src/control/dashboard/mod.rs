@@ -1,18 +1,19 @@
 //! `GET /dashboard`: shows in a browser what the server does right now.
 //!
-//! The page is compiled in and holds no secrets. Its data comes from `GET /dashboard/events`, a stream of server-sent events:
-//! `hello` once with the last five minutes, then `second` once a second. The page reads the stream with `fetch`, because
-//! `EventSource` cannot send an `Authorization` header.
+//! The page is compiled in and holds no secrets. Its data comes from `GET /dashboard/events`, a stream of server-sent
+//! events: `hello` once with the last five minutes, then `second` once a second. The page reads the stream with
+//! `fetch`, because `EventSource` cannot send an `Authorization` header.
 //!
 //! Invariants:
-//! - an event is encoded once for all watchers, and not at all without watchers. Samples are always recorded, so that a page
-//!   opened after an incident shows it;
-//! - a watcher that does not read skips seconds ([`BACKLOG_SECONDS`]), and the write timeout of the HTTP server closes it. At
-//!   most [`WATCHERS_MAX`] watch. None of this costs a shard anything: the counters are only read;
-//! - outside development only administrators watch, until their token or session ends; both are checked every [`RECHECK`].
-//!   While PostgreSQL is unavailable, watchers stay, because that is when they need the dashboard.
+//! - an event is encoded once for all watchers, and not at all without watchers. Samples are always recorded, so that a
+//!   page opened after an incident shows it;
+//! - a watcher that does not read skips seconds ([`BACKLOG_SECONDS`]), and the write timeout of the HTTP server closes
+//!   it. At most [`WATCHERS_MAX`] watch. None of this costs a shard anything: the counters are only read;
+//! - outside development only administrators watch, until their token or session ends; both are checked every
+//!   [`RECHECK`]. While PostgreSQL is unavailable, watchers stay, because that is when they need the dashboard.
 //!
-//! Deliberately absent: anything that changes the server. A page that only reads needs no protection from forged requests.
+//! Deliberately absent: anything that changes the server. A page that only reads needs no protection from forged
+//! requests.
 
 pub(super) mod routes;
 mod sampler;

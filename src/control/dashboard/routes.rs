@@ -91,7 +91,8 @@ struct Watcher {
     seconds: broadcast::Receiver<Bytes>,
     ending: Option<Ending>,
     recheck: Interval,
-    /// Asks PostgreSQL in a task of its own whether the session is active: the stream must continue while PostgreSQL hangs.
+    /// Asks PostgreSQL in a task of its own whether the session is active: the stream must continue while PostgreSQL
+    /// hangs.
     checking: Option<JoinHandle<bool>>,
     _place: OwnedSemaphorePermit,
 }

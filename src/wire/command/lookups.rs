@@ -1,5 +1,5 @@
-//! The table of look-ups: each is checked here and executed by `read_<name>` in PostgreSQL, under the row level security of
-//! the user.
+//! The table of look-ups: each is checked here and executed by `read_<name>` in PostgreSQL, under the row level
+//! security of the user.
 
 use super::Arguments;
 use super::changes;

@@ -1,8 +1,8 @@
 //! Commands of clients, with every field checked.
 //!
-//! Most commands are a row in one of two tables: [`changes`] are executed by `mutate_<name>` in PostgreSQL, [`lookups`] by
-//! `read_<name>`. docs/adding-a-command.md shows how. A command that needs the shard itself is a variant of [`Command`] with
-//! an arm in `Command::read`.
+//! Most commands are a row in one of two tables: [`changes`] are executed by `mutate_<name>` in PostgreSQL, [`lookups`]
+//! by `read_<name>`. docs/adding-a-command.md shows how. A command that needs the shard itself is a variant of
+//! [`Command`] with an arm in `Command::read`.
 
 pub mod changes;
 mod fields;
