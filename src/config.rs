@@ -14,20 +14,20 @@
 
 mod error;
 mod load;
-mod model;
 mod print;
+mod schema;
 mod secret;
 mod validate;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use load::{ENV_PREFIX, Loaded, Sources};
-pub use model::{
+pub use schema::{
     CacheConfig, ClusterConfig, Config, DatabaseConfig, Environment, FeaturesConfig, LimitsConfig, LogFormat,
     LogRotation, LoggingConfig, SecurityConfig, ServerConfig,
 };
 pub use secret::{MASK, Secret, SecretUrl};
 
-use crate::limits::Limits;
+use crate::limits::{Features, Limits};
 use std::path::Path;
 
 /// Keys that this version accepts and checks, but that have no effect yet.
@@ -40,6 +40,19 @@ const WITHOUT_EFFECT: &[&str] = &[
     "security.bcrypt_cost",
     "security.enable_2fa",
 ];
+
+impl FeaturesConfig {
+    /// The switches that `welcome.features` reports to clients.
+    #[must_use]
+    pub fn for_clients(&self) -> Features {
+        Features {
+            message_reactions: self.message_reactions,
+            pinned_messages: self.pinned_messages,
+            user_mentions: self.user_mentions,
+            message_threads: self.message_threads,
+        }
+    }
+}
 
 impl Config {
     /// Reads all layers of this process.

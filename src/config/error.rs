@@ -1,4 +1,4 @@
-//! The reasons why a configuration is refused.
+//! Why a configuration is refused.
 
 use std::fmt;
 

@@ -4,7 +4,9 @@
 //! layers, so that the default applies, and tries again until it succeeds. Every round removes a value, so the rounds
 //! are finite.
 
-use super::{Config, ConfigError, ConfigErrors, Environment, print, validate};
+use super::error::{ConfigError, ConfigErrors};
+use super::schema::{Config, Environment};
+use super::{print, validate};
 use figment::error::{Actual, Kind};
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};

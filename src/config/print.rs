@@ -1,6 +1,6 @@
 //! Prints the effective configuration as TOML.
 
-use super::Config;
+use super::schema::Config;
 use figment::value::{Dict, Empty, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,6 +1,7 @@
 //! Checks the ranges of single values, and the relations between values.
 
-use super::{Config, Environment, SecretUrl};
+use super::schema::{Config, Environment};
+use super::secret::SecretUrl;
 use crate::ids::MAX_SAFE_INTEGER;
 use crate::limits::SHARDS_MAX;
 use std::fmt::Display;

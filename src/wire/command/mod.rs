@@ -4,12 +4,12 @@
 //! by `read_<name>`. docs/adding-a-command.md shows how. A command that needs the shard itself is a variant of
 //! [`Command`] with an arm in `Command::read`.
 
+mod arguments;
 pub mod changes;
 mod fields;
 pub mod lookups;
-mod parts;
 
-pub use parts::{Arguments, HistoryWindow, Place, RequestId};
+pub use arguments::{Arguments, HistoryWindow, Place};
 
 use self::changes::CHANGES;
 use self::fields::Fields;
@@ -21,7 +21,18 @@ use super::value::Value;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, MAX_SAFE_INTEGER, MessageId, Seq, UserId};
 use crate::limits as bounds;
+use serde::Serialize;
 use std::borrow::Cow;
+
+/// The id that a client gives a command, echoed in its reply.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(untagged)]
+pub enum RequestId {
+    /// Given as an integer.
+    Integer(i64),
+    /// Given as text, at most 128 bytes.
+    Text(Box<str>),
+}
 
 /// A command whose fields are in range. Text borrows from the receive buffer.
 #[derive(Clone, PartialEq, Eq, Debug)]

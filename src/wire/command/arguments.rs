@@ -1,17 +1,6 @@
-//! The parts that several commands share.
+//! Types that the fields of commands are read into.
 
 use crate::ids::{ConversationId, MessageId, Seq};
-use serde::Serialize;
-
-/// The id that a client gives a command, echoed in its reply.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
-#[serde(untagged)]
-pub enum RequestId {
-    /// Given as an integer.
-    Integer(i64),
-    /// Given as text, at most 128 bytes.
-    Text(Box<str>),
-}
 
 /// The part of a history to read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

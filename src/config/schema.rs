@@ -1,7 +1,6 @@
-//! The sections and keys of the configuration.
+//! The keys of the configuration and their types; docs/configuration.md explains each.
 
 use super::secret::{Secret, SecretUrl};
-use crate::limits::Features;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -116,7 +115,7 @@ pub struct SecurityConfig {
     pub admin_user_ids: Vec<u64>,
 }
 
-/// `[limits]`, which becomes [`Limits`].
+/// `[limits]`, which becomes [`Limits`](crate::limits::Limits).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsConfig {
@@ -246,18 +245,5 @@ impl From<Text> for SecretUrl {
 impl From<Text> for PathBuf {
     fn from(text: Text) -> Self {
         Self::from(text.0)
-    }
-}
-
-impl FeaturesConfig {
-    /// The switches that `welcome.features` reports to clients.
-    #[must_use]
-    pub fn for_clients(&self) -> Features {
-        Features {
-            message_reactions: self.message_reactions,
-            pinned_messages: self.pinned_messages,
-            user_mentions: self.user_mentions,
-            message_threads: self.message_threads,
-        }
     }
 }
