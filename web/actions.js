@@ -103,7 +103,8 @@ export function act(app) {
         async jump(messageId) {
             const known = timeline()?.shown.some(({ message_id }) => message_id === messageId);
             const around = { around_message_id: messageId };
-            if (app.current && !known && !(await attempt(() => app.reads.history(app.open.id, "around", around)))) return;
+            if (app.current && !known && !(await attempt(() => app.reads.history(app.open.id, "around", around))))
+                return;
             app.open.goal = messageId;
             app.changed("conversation");
         },
@@ -126,7 +127,9 @@ export function act(app) {
             const conversation_id = app.open.id;
             await attempt(async () => {
                 const ack = await app.ask("follow_thread", { conversation_id, message_id: root, following });
-                app.apply(store.event({ type: "thread_follow_updated", data: { conversation_id, ...ack } }, Date.now()));
+                app.apply(
+                    store.event({ type: "thread_follow_updated", data: { conversation_id, ...ack } }, Date.now()),
+                );
                 app.changed("panel");
             });
         },
@@ -138,7 +141,10 @@ export function act(app) {
             const key = `thread ${root}`;
             clearTimeout(reading.get(key));
             const request = { conversation_id, message_id: root, seq };
-            reading.set(key, setTimeout(() => app.ask("mark_thread_read", request, { repeat: true }).catch(() => {}), READ_AFTER_MS));
+            reading.set(
+                key,
+                setTimeout(() => app.ask("mark_thread_read", request, { repeat: true }).catch(() => {}), READ_AFTER_MS),
+            );
         },
 
         /** Everything that is shown has been seen. */
@@ -147,7 +153,10 @@ export function act(app) {
             if (!news) return;
             app.changed("list");
             clearTimeout(reading.get(id));
-            reading.set(id, setTimeout(() => app.ask("mark_read", news, { repeat: true }).catch(() => {}), READ_AFTER_MS));
+            reading.set(
+                id,
+                setTimeout(() => app.ask("mark_read", news, { repeat: true }).catch(() => {}), READ_AFTER_MS),
+            );
         },
 
         async create(data) {
@@ -186,7 +195,15 @@ export function act(app) {
         async decide(id, user, accepted) {
             await attempt(async () => {
                 await app.ask("decide_join_request", { conversation_id: id, user_id: user.id, accepted });
-                app.apply(store.event({ type: "join_request_decided", data: { conversation_id: id, user, outcome: accepted ? "accepted" : "declined" } }, Date.now()));
+                app.apply(
+                    store.event(
+                        {
+                            type: "join_request_decided",
+                            data: { conversation_id: id, user, outcome: accepted ? "accepted" : "declined" },
+                        },
+                        Date.now(),
+                    ),
+                );
             });
         },
 
@@ -218,7 +235,10 @@ export function act(app) {
         async inviteLink() {
             let code;
             await attempt(async () => {
-                const { invite } = await app.ask("create_invite", { conversation_id: app.open.id, expires_in_s: 7 * 86_400 });
+                const { invite } = await app.ask("create_invite", {
+                    conversation_id: app.open.id,
+                    expires_in_s: 7 * 86_400,
+                });
                 code = invite.code;
             });
             return code;
@@ -227,12 +247,13 @@ export function act(app) {
         moderate: (type, data) => command(type, data),
 
         /** Blocks somebody, or not any more. */
-        block: ({ id, username, display_name }, isBlocked) => attempt(async () => {
-            await app.ask(isBlocked ? "block_user" : "unblock_user", { user_id: id });
-            app.apply(store.block({ id, username, display_name }, isBlocked));
-            app.reads.forgetPresence(id);
-            if (!isBlocked) await app.reads.presenceOf([id]);
-        }),
+        block: ({ id, username, display_name }, isBlocked) =>
+            attempt(async () => {
+                await app.ask(isBlocked ? "block_user" : "unblock_user", { user_id: id });
+                app.apply(store.block({ id, username, display_name }, isBlocked));
+                app.reads.forgetPresence(id);
+                if (!isBlocked) await app.reads.presenceOf([id]);
+            }),
 
         update: (data) => command("update_conversation", data),
 

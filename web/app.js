@@ -12,11 +12,29 @@ import { toast } from "./dom.js";
 /** Commands that came together: a server that lacks the first, which is asked anyway, is not offered the others. */
 const TOGETHER = {
     list_pins: [
-        "pin_message", "edit_message", "delete_message", "add_reaction", "get_thread", "follow_thread", "list_mentions", "search_messages",
-        "update_conversation", "create_invite", "set_role", "mute_member", "remove_member", "ban_member",
+        "pin_message",
+        "edit_message",
+        "delete_message",
+        "add_reaction",
+        "get_thread",
+        "follow_thread",
+        "list_mentions",
+        "search_messages",
+        "update_conversation",
+        "create_invite",
+        "set_role",
+        "mute_member",
+        "remove_member",
+        "ban_member",
     ],
     get_presence: ["set_presence"],
-    list_threads: ["mark_thread_read", "request_to_join", "cancel_join_request", "list_join_requests", "decide_join_request"],
+    list_threads: [
+        "mark_thread_read",
+        "request_to_join",
+        "cancel_join_request",
+        "list_join_requests",
+        "decide_join_request",
+    ],
     list_blocks: ["block_user", "unblock_user"],
 };
 /** What a server may have switched off, and the commands that go with it. */
@@ -119,7 +137,10 @@ export class App {
 
     /** Whether the server knows a command, as far as has been seen, and has not switched off what it is for. */
     can(command) {
-        return !this.#missing.has(command) && !Object.keys(FEATURES).some((name) => !this.has(name) && FEATURES[name].includes(command));
+        return (
+            !this.#missing.has(command) &&
+            !Object.keys(FEATURES).some((name) => !this.has(name) && FEATURES[name].includes(command))
+        );
     }
 
     /** Whether a feature is on; a server that does not speak of it has it. */
@@ -182,10 +203,13 @@ export class App {
         if (!again) return;
         this.#readUntold();
         const shown = this.connection;
-        setTimeout(() => {
-            shown.notice = false;
-            this.changed("connection");
-        }, away > 10_000 ? 8_000 : 5_000);
+        setTimeout(
+            () => {
+                shown.notice = false;
+                this.changed("connection");
+            },
+            away > 10_000 ? 8_000 : 5_000,
+        );
     }
 
     /** What no log keeps, and a connection that was cut has therefore missed. */
@@ -279,10 +303,14 @@ export class App {
 
     keepUnsent() {
         const pending = [...this.store.conversations.values()].flatMap((conversation) => conversation.pending);
-        const messages = pending.filter(({ state }) => state === "sending").map(
-            ({ conversation_id, content, parent_message_id, client_message_id }) =>
-                ({ conversation_id, content, parent_message_id, client_message_id }),
-        );
+        const messages = pending
+            .filter(({ state }) => state === "sending")
+            .map(({ conversation_id, content, parent_message_id, client_message_id }) => ({
+                conversation_id,
+                content,
+                parent_message_id,
+                client_message_id,
+            }));
         sessionStorage.setItem(OUTBOX, JSON.stringify({ user: this.store.me.id, messages }));
     }
 

@@ -20,15 +20,31 @@ export class Composer {
         this.app = app;
         this.thread = thread;
         this.input = h("textarea", {
-            rows: 1, id: thread ? "reply" : "compose", autocomplete: "off", "aria-autocomplete": "list",
-            oninput: () => this.#changed(), onkeydown: (event) => this.#key(event), onblur: () => setTimeout(() => this.#suggest([]), 150),
+            rows: 1,
+            id: thread ? "reply" : "compose",
+            autocomplete: "off",
+            "aria-autocomplete": "list",
+            oninput: () => this.#changed(),
+            onkeydown: (event) => this.#key(event),
+            onblur: () => setTimeout(() => this.#suggest([]), 150),
         });
         this.editBar = h("div", { class: "edit-bar", hidden: true });
         this.list = h("ul", { class: "suggestions", role: "listbox", hidden: true });
         this.count = h("small", { class: "count" });
         this.emoji = iconButton("smile", "", () => this.#insertEmoji());
-        this.submit = iconButton("send", "", undefined, { type: "submit", class: "primary", id: thread ? "send-reply" : "send" });
-        this.form = h("form", { class: "box", onsubmit: (event) => this.#submitted(event) }, this.input, this.count, this.emoji, this.submit);
+        this.submit = iconButton("send", "", undefined, {
+            type: "submit",
+            class: "primary",
+            id: thread ? "send-reply" : "send",
+        });
+        this.form = h(
+            "form",
+            { class: "box", onsubmit: (event) => this.#submitted(event) },
+            this.input,
+            this.count,
+            this.emoji,
+            this.submit,
+        );
         this.refusal = h("p", { class: "refusal", hidden: true });
         this.element = h("div", { class: "composer" }, this.list, this.editBar, this.form, this.refusal);
     }
@@ -53,20 +69,36 @@ export class Composer {
         const name = this.app.nameOf(conversation);
         this.input.placeholder = this.thread ? t("reply_placeholder") : t("message_placeholder", { name });
         this.input.setAttribute("aria-label", this.input.placeholder);
-        for (const [button, label] of [[this.emoji, t("emoji")], [this.submit, t("send")]]) {
+        for (const [button, label] of [
+            [this.emoji, t("emoji")],
+            [this.submit, t("send")],
+        ]) {
             button.title = label;
             button.setAttribute("aria-label", label);
         }
         const mutedUntil = conversation.muted_until && new Date(conversation.muted_until) > new Date();
-        const why = conversation.archived ? t("is_archived") : conversation.role === "read_only" ? t("is_read_only") : mutedUntil ? t("is_muted") : "";
+        const why = conversation.archived
+            ? t("is_archived")
+            : conversation.role === "read_only"
+              ? t("is_read_only")
+              : mutedUntil
+                ? t("is_muted")
+                : "";
         const peer = this.app.store.peer(conversation);
         const blocked = peer && this.app.store.blocked.get(peer.id);
         this.form.hidden = Boolean(why || blocked);
         this.refusal.hidden = !this.form.hidden;
         if (!blocked) this.refusal.textContent = why;
         else {
-            this.refusal.replaceChildren(t("you_blocked", { name: this.app.called(peer) }), " ",
-                h("button", { type: "button", class: "link", onclick: () => this.app.act.block(peer, false) }, t("unblock")));
+            this.refusal.replaceChildren(
+                t("you_blocked", { name: this.app.called(peer) }),
+                " ",
+                h(
+                    "button",
+                    { type: "button", class: "link", onclick: () => this.app.act.block(peer, false) },
+                    t("unblock"),
+                ),
+            );
         }
     }
 
@@ -78,7 +110,10 @@ export class Composer {
     edit(message) {
         this.#editing = message;
         this.input.value = message.content;
-        this.editBar.replaceChildren(h("span", {}, t("editing", { text: excerpt(message.content, 60) })), iconButton("close", t("cancel"), () => this.#stopEditing()));
+        this.editBar.replaceChildren(
+            h("span", {}, t("editing", { text: excerpt(message.content, 60) })),
+            iconButton("close", t("cancel"), () => this.#stopEditing()),
+        );
         this.editBar.hidden = false;
         this.#fit();
         this.focus();
@@ -135,7 +170,8 @@ export class Composer {
             event.stopPropagation();
             if (key === "Escape") return this.#suggest([]);
             if (key === "Enter" || key === "Tab") return this.#complete(this.#suggestions[this.#selected]);
-            this.#selected = (this.#selected + (key === "ArrowDown" ? 1 : -1) + this.#suggestions.length) % this.#suggestions.length;
+            this.#selected =
+                (this.#selected + (key === "ArrowDown" ? 1 : -1) + this.#suggestions.length) % this.#suggestions.length;
             return this.#suggest(this.#suggestions, this.#selected);
         }
         if (key === "Enter" && !event.shiftKey) {
@@ -145,8 +181,9 @@ export class Composer {
             event.stopPropagation();
             this.#stopEditing();
         } else if (key === "ArrowUp" && !this.thread && this.input.value === "" && this.app.can("edit_message")) {
-            const mine = this.#conversation.timeline.shown.findLast((message) =>
-                message.sender.id === this.app.store.me.id && !message.deleted && !isSystem(message));
+            const mine = this.#conversation.timeline.shown.findLast(
+                (message) => message.sender.id === this.app.store.me.id && !message.deleted && !isSystem(message),
+            );
             if (!mine) return undefined;
             event.preventDefault();
             this.edit(mine);
@@ -162,7 +199,11 @@ export class Composer {
         const wanted = found[1].toLowerCase();
         const members = [...this.#conversation.members.values()].filter(({ id }) => id !== this.app.store.me.id);
         const fits = ({ username, display_name }) =>
-            username.toLowerCase().startsWith(wanted) || display_name.toLowerCase().split(/\s+/).some((word) => word.startsWith(wanted));
+            username.toLowerCase().startsWith(wanted) ||
+            display_name
+                .toLowerCase()
+                .split(/\s+/)
+                .some((word) => word.startsWith(wanted));
         return members.filter(fits).slice(0, SUGGESTED_MAX);
     }
 
@@ -170,9 +211,21 @@ export class Composer {
         this.#suggestions = people;
         this.#selected = selected;
         this.list.hidden = people.length === 0;
-        this.list.replaceChildren(...people.map((person, at) =>
-            h("li", { role: "option", "aria-selected": String(at === selected), onmousedown: (event) => event.preventDefault(), onclick: () => this.#complete(person) },
-                h("strong", {}, person.display_name), h("span", { class: "soft" }, ` @${person.username}`))));
+        this.list.replaceChildren(
+            ...people.map((person, at) =>
+                h(
+                    "li",
+                    {
+                        role: "option",
+                        "aria-selected": String(at === selected),
+                        onmousedown: (event) => event.preventDefault(),
+                        onclick: () => this.#complete(person),
+                    },
+                    h("strong", {}, person.display_name),
+                    h("span", { class: "soft" }, ` @${person.username}`),
+                ),
+            ),
+        );
     }
 
     #complete({ username }) {

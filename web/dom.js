@@ -71,7 +71,18 @@ export function icon(name) {
 
 /** A button that is an icon; `label` is read aloud and shown on hovering. */
 export function iconButton(name, label, onclick, props = {}) {
-    return h("button", { type: "button", title: label, "aria-label": label, onclick, ...props, class: `icon-button ${props.class ?? ""}` }, icon(name));
+    return h(
+        "button",
+        {
+            type: "button",
+            title: label,
+            "aria-label": label,
+            onclick,
+            ...props,
+            class: `icon-button ${props.class ?? ""}`,
+        },
+        icon(name),
+    );
 }
 
 /** Whether a picture may be loaded: from here, or by https from elsewhere, which the page's policy allows too, unless somebody has switched that off. */
@@ -130,10 +141,24 @@ export function dialog(title, build, { wide = false } = {}) {
 
 /** Asks before something that cannot be undone; whether the answer was `label`. */
 export function confirm(title, words, { cancel, label }, ...more) {
-    return dialog(title, (close) => h("div", { class: "form" }, more, words && h("p", { class: "soft" }, words),
-        h("div", { class: "row end" },
-            h("button", { type: "button", onclick: () => close() }, cancel),
-            h("button", { type: "button", class: "primary bad", autofocus: true, onclick: () => close(true) }, label))));
+    return dialog(title, (close) =>
+        h(
+            "div",
+            { class: "form" },
+            more,
+            words && h("p", { class: "soft" }, words),
+            h(
+                "div",
+                { class: "row end" },
+                h("button", { type: "button", onclick: () => close() }, cancel),
+                h(
+                    "button",
+                    { type: "button", class: "primary bad", autofocus: true, onclick: () => close(true) },
+                    label,
+                ),
+            ),
+        ),
+    );
 }
 
 /** Makes `parent`'s children the ones that `rows` names, reusing those whose key and signature are the same. */

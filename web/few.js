@@ -9,13 +9,17 @@ export function few(most) {
         running++;
         const { work, resolve, reject } = waiting.shift();
         // A failure ends the turn as a success does; it is its asker's to handle.
-        Promise.resolve().then(work).then(resolve, reject).finally(() => {
-            running--;
+        Promise.resolve()
+            .then(work)
+            .then(resolve, reject)
+            .finally(() => {
+                running--;
+                next();
+            });
+    };
+    return (work) =>
+        new Promise((resolve, reject) => {
+            waiting.push({ work, resolve, reject });
             next();
         });
-    };
-    return (work) => new Promise((resolve, reject) => {
-        waiting.push({ work, resolve, reject });
-        next();
-    });
 }

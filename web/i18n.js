@@ -46,7 +46,9 @@ export function t(key, values = {}) {
 
 /** The text under a key as nodes: what `build(name)` gives stands for {name}. */
 export function parts(key, build) {
-    return t(key).split(/\{(\w+)\}/).map((part, at) => (at % 2 === 1 ? build(part) : part));
+    return t(key)
+        .split(/\{(\w+)\}/)
+        .map((part, at) => (at % 2 === 1 ? build(part) : part));
 }
 
 /** Where the server's words add nothing to these. */
@@ -89,7 +91,12 @@ export function whenOf(iso) {
 
 /** A length of time in its largest whole unit. */
 export function durationOf(seconds) {
-    const [unit, size] = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]].find(([, size]) => seconds % size === 0);
+    const [unit, size] = [
+        ["day", 86_400],
+        ["hour", 3_600],
+        ["minute", 60],
+        ["second", 1],
+    ].find(([, size]) => seconds % size === 0);
     return new Intl.NumberFormat(current, { style: "unit", unit, unitDisplay: "long" }).format(seconds / size);
 }
 

@@ -184,34 +184,66 @@ class Reader {
         if (marker < 0xc0) return this.text(marker & 0x1f);
         if (marker >= 0xe0) return marker - 0x100;
         switch (marker) {
-            case 0xc0: return null;
-            case 0xc2: return false;
-            case 0xc3: return true;
-            case 0xc4: return this.binary(this.u8());
-            case 0xc5: return this.binary(this.u16());
-            case 0xc6: return this.binary(this.u32());
-            case 0xc7: return this.extension(this.u8());
-            case 0xc8: return this.extension(this.u16());
-            case 0xc9: return this.extension(this.u32());
-            case 0xca: return this.view.getFloat32(this.step(4));
-            case 0xcb: return this.view.getFloat64(this.step(8));
-            case 0xcc: return this.u8();
-            case 0xcd: return this.u16();
-            case 0xce: return this.u32();
-            case 0xcf: return this.wide(this.u32());
-            case 0xd0: return this.view.getInt8(this.step(1));
-            case 0xd1: return this.view.getInt16(this.step(2));
-            case 0xd2: return this.view.getInt32(this.step(4));
-            case 0xd3: return this.wide(this.view.getInt32(this.step(4)));
-            case 0xd4: case 0xd5: case 0xd6: case 0xd7: case 0xd8: return this.extension(1 << (marker - 0xd4));
-            case 0xd9: return this.text(this.u8());
-            case 0xda: return this.text(this.u16());
-            case 0xdb: return this.text(this.u32());
-            case 0xdc: return this.list(this.u16(), depth);
-            case 0xdd: return this.list(this.u32(), depth);
-            case 0xde: return this.map(this.u16(), depth);
-            case 0xdf: return this.map(this.u32(), depth);
-            default: throw new TypeError("0xc1 is no MessagePack value");
+            case 0xc0:
+                return null;
+            case 0xc2:
+                return false;
+            case 0xc3:
+                return true;
+            case 0xc4:
+                return this.binary(this.u8());
+            case 0xc5:
+                return this.binary(this.u16());
+            case 0xc6:
+                return this.binary(this.u32());
+            case 0xc7:
+                return this.extension(this.u8());
+            case 0xc8:
+                return this.extension(this.u16());
+            case 0xc9:
+                return this.extension(this.u32());
+            case 0xca:
+                return this.view.getFloat32(this.step(4));
+            case 0xcb:
+                return this.view.getFloat64(this.step(8));
+            case 0xcc:
+                return this.u8();
+            case 0xcd:
+                return this.u16();
+            case 0xce:
+                return this.u32();
+            case 0xcf:
+                return this.wide(this.u32());
+            case 0xd0:
+                return this.view.getInt8(this.step(1));
+            case 0xd1:
+                return this.view.getInt16(this.step(2));
+            case 0xd2:
+                return this.view.getInt32(this.step(4));
+            case 0xd3:
+                return this.wide(this.view.getInt32(this.step(4)));
+            case 0xd4:
+            case 0xd5:
+            case 0xd6:
+            case 0xd7:
+            case 0xd8:
+                return this.extension(1 << (marker - 0xd4));
+            case 0xd9:
+                return this.text(this.u8());
+            case 0xda:
+                return this.text(this.u16());
+            case 0xdb:
+                return this.text(this.u32());
+            case 0xdc:
+                return this.list(this.u16(), depth);
+            case 0xdd:
+                return this.list(this.u32(), depth);
+            case 0xde:
+                return this.map(this.u16(), depth);
+            case 0xdf:
+                return this.map(this.u32(), depth);
+            default:
+                throw new TypeError("0xc1 is no MessagePack value");
         }
     }
 }

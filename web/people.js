@@ -12,15 +12,34 @@ export function face(app, user, size) {
 
 /** A face to click. The name beside it does the same, so the keyboard does not stop here. */
 export function faceButton(app, user, size) {
-    return h("button", { type: "button", class: "face", tabIndex: -1, "aria-hidden": "true", dataset: { profile: user.id }, onclick: () => showProfile(app, user.id) },
-        face(app, user, size));
+    return h(
+        "button",
+        {
+            type: "button",
+            class: "face",
+            tabIndex: -1,
+            "aria-hidden": "true",
+            dataset: { profile: user.id },
+            onclick: () => showProfile(app, user.id),
+        },
+        face(app, user, size),
+    );
 }
 
 /** A name to click. */
 export function nameButton(app, user) {
     const username = app.store.people.get(user.id)?.username ?? user.username;
-    return h("button", { type: "button", class: "name-button", title: `@${username}`, dataset: { profile: user.id }, onclick: () => showProfile(app, user.id) },
-        app.called(user));
+    return h(
+        "button",
+        {
+            type: "button",
+            class: "name-button",
+            title: `@${username}`,
+            dataset: { profile: user.id },
+            onclick: () => showProfile(app, user.id),
+        },
+        app.called(user),
+    );
 }
 
 /** A dot for online, away or busy; nothing where nothing is known. */
@@ -30,7 +49,12 @@ export function presenceDot(status) {
 
 /** Whether a message is to be shown only when asked for. */
 export function isHidden(app, { conversation_id, sender, message_id, message_type }) {
-    return app.store.blocked.has(sender.id) && !conversation_id.startsWith("dm_") && message_type !== "system" && !app.revealed.has(message_id);
+    return (
+        app.store.blocked.has(sender.id) &&
+        !conversation_id.startsWith("dm_") &&
+        message_type !== "system" &&
+        !app.revealed.has(message_id)
+    );
 }
 
 /** The line that stands for messages of blocked people. */
@@ -41,8 +65,15 @@ export function hiddenRow(app, messages) {
         app.changed("conversation", "panel");
     };
     return {
-        key, signature: `${messages.length}\t${app.language}`,
-        build: () => h("p", { class: "hidden-messages" }, icon("block"), tn("blocked_messages", messages.length),
-            h("button", { type: "button", class: "link", onclick: show }, t("show"))),
+        key,
+        signature: `${messages.length}\t${app.language}`,
+        build: () =>
+            h(
+                "p",
+                { class: "hidden-messages" },
+                icon("block"),
+                tn("blocked_messages", messages.length),
+                h("button", { type: "button", class: "link", onclick: show }, t("show")),
+            ),
     };
 }

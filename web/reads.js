@@ -32,7 +32,7 @@ export class Reads {
         const { app, store } = this;
         const unknown = [...store.conversations.values()].filter(({ created_at }) => created_at === null);
         if (!all && unknown.length < 10) return unknown.forEach(({ id }) => this.recordSoon(id));
-        for (let cursor; cursor !== null; ) {
+        for (let cursor; cursor !== null;) {
             const page = await app.ask("list_conversations", { cursor, limit: 200 });
             for (const record of page.conversations) app.apply(store.record(record));
             cursor = page.next_cursor ?? null;
@@ -66,7 +66,9 @@ export class Reads {
         const { app, store } = this;
         if (!app.can("list_threads")) return;
         const { changes, cursor } = store.threads;
-        const page = await app.ask("list_threads", { cursor: more ? cursor : undefined, limit: 100 }).catch(() => undefined);
+        const page = await app
+            .ask("list_threads", { cursor: more ? cursor : undefined, limit: 100 })
+            .catch(() => undefined);
         if (page) app.apply(store.threads.list(page, !more));
         if (page && store.threads.changes !== changes) this.threadsSoon();
     }
@@ -90,7 +92,10 @@ export class Reads {
     }
 
     async presence(known) {
-        const direct = this.store.sorted().filter(({ kind, hasMembers }) => kind === "direct" && !hasMembers).slice(0, 40);
+        const direct = this.store
+            .sorted()
+            .filter(({ kind, hasMembers }) => kind === "direct" && !hasMembers)
+            .slice(0, 40);
         for (const { id } of direct) await this.members(id);
         await this.presenceOf([...direct.map((conversation) => this.store.peer(conversation)?.id), ...known]);
     }
@@ -100,7 +105,9 @@ export class Reads {
         const unknown = [...new Set([store.me.id, ...ids])].filter((id) => id && !this.#askedFor.has(id));
         unknown.forEach((id) => this.#askedFor.add(id));
         for (let from = 0; from < unknown.length && app.can("get_presence"); from += 200) {
-            const page = await app.ask("get_presence", { user_ids: unknown.slice(from, from + 200) }).catch(() => undefined);
+            const page = await app
+                .ask("get_presence", { user_ids: unknown.slice(from, from + 200) })
+                .catch(() => undefined);
             for (const data of page?.presence ?? []) app.apply(store.event({ type: "presence", data }, Date.now()));
         }
     }
@@ -154,10 +161,12 @@ export class Reads {
     }
 
     async newest(id) {
-        await this.history(id, "newest", {}).catch(() => setTimeout(() => {
-            const conversation = this.store.conversations.get(id);
-            if (id === this.app.open.id && conversation && !conversation.timeline.isLoaded) this.newest(id);
-        }, 1_500));
+        await this.history(id, "newest", {}).catch(() =>
+            setTimeout(() => {
+                const conversation = this.store.conversations.get(id);
+                if (id === this.app.open.id && conversation && !conversation.timeline.isLoaded) this.newest(id);
+            }, 1_500),
+        );
     }
 
     async members(id) {
@@ -214,7 +223,9 @@ export class Reads {
     /** Somebody by their username; undefined when there is nobody of that name. */
     async personCalled(username) {
         const wanted = username.toLowerCase();
-        const answer = await this.app.session.request("GET", `users?query=${encodeURIComponent(wanted)}&limit=50`).catch(() => undefined);
+        const answer = await this.app.session
+            .request("GET", `users?query=${encodeURIComponent(wanted)}&limit=50`)
+            .catch(() => undefined);
         const found = answer?.users.find((user) => user.username.toLowerCase() === wanted);
         if (found) this.store.meet(found);
         return found;

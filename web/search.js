@@ -45,7 +45,15 @@ function filtersIn(text, language) {
         const filter = word && named(NAMES, language, word);
         if (!filter) continue;
         const end = index + whole.length;
-        found.push({ filter, word, value: quoted.replaceAll('"', "").trim(), isExcluded: minus === "-", start: index, valueAt: end - quoted.length, end });
+        found.push({
+            filter,
+            word,
+            value: quoted.replaceAll('"', "").trim(),
+            isExcluded: minus === "-",
+            start: index,
+            valueAt: end - quoted.length,
+            end,
+        });
     }
     return found;
 }
@@ -78,7 +86,8 @@ export function readSearch(typed, world) {
         }
     }
     query = query.replace(/\s+/g, " ").trim();
-    if (query === "" && text.trim() !== "" && hints.length === 0 && Object.keys(fields).length > 0) hint("search_needs_word");
+    if (query === "" && text.trim() !== "" && hints.length === 0 && Object.keys(fields).length > 0)
+        hint("search_needs_word");
     return { query, fields, hints };
 }
 
@@ -149,33 +158,62 @@ export function complete(typed, cursor, world) {
     return found.length === 0 || isWhole ? undefined : { start: at.valueAt, end: at.end, options: found };
 }
 
-const begins = (wanted, ...names) => names.some((name) => fold(name).startsWith(wanted) || fold(name).split(" ").some((word) => word.startsWith(wanted)));
+const begins = (wanted, ...names) =>
+    names.some(
+        (name) =>
+            fold(name).startsWith(wanted) ||
+            fold(name)
+                .split(" ")
+                .some((word) => word.startsWith(wanted)),
+    );
 
 function persons(wanted, { me, people, language }) {
-    const others = people.filter(({ id, username, display_name }) => id !== me.id && begins(wanted, username, display_name));
+    const others = people.filter(
+        ({ id, username, display_name }) => id !== me.id && begins(wanted, username, display_name),
+    );
     const mine = language === "fr" ? "moi" : "me";
-    const self = begins(wanted, mine, me.username, me.display_name) ? [{ insert: mine, label: me.display_name, note: mine }] : [];
-    return [...self, ...others.map(({ username, display_name }) => ({ insert: username, label: display_name, note: `@${username}` }))];
+    const self = begins(wanted, mine, me.username, me.display_name)
+        ? [{ insert: mine, label: me.display_name, note: mine }]
+        : [];
+    return [
+        ...self,
+        ...others.map(({ username, display_name }) => ({
+            insert: username,
+            label: display_name,
+            note: `@${username}`,
+        })),
+    ];
 }
 
 function rooms(wanted, { places }) {
     const fits = places.filter(({ id, name, username }) => begins(wanted, name, username ?? "", id));
     return fits.map(({ id, name, username }) => {
-        const isUnique = !/["“”„«»]/.test(name) && name.trim() !== "" && places.filter((other) => fold(other.name) === fold(name)).length === 1;
+        const isUnique =
+            !/["“”„«»]/.test(name) &&
+            name.trim() !== "" &&
+            places.filter((other) => fold(other.name) === fold(name)).length === 1;
         const written = /\s/.test(name) ? `"${name}"` : name;
-        return { insert: username ? `@${username}` : isUnique ? written : id, label: name, note: username ? `@${username}` : id };
+        return {
+            insert: username ? `@${username}` : isUnique ? written : id,
+            label: name,
+            note: username ? `@${username}` : id,
+        };
     });
 }
 
 function things(wanted, { language }) {
     const words = THINGS[language] ?? THINGS.en;
-    return Object.values(words).filter((word) => begins(wanted, word)).map((word) => ({ insert: word, label: word, note: "" }));
+    return Object.values(words)
+        .filter((word) => begins(wanted, word))
+        .map((word) => ({ insert: word, label: word, note: "" }));
 }
 
 function dates(wanted, { now }) {
     const days = DAYS.map((days) => {
         const day = new Date(now.getFullYear(), now.getMonth(), now.getDate() - days);
-        const text = [String(day.getFullYear()).padStart(4, "0"), day.getMonth() + 1, day.getDate()].map((part) => String(part).padStart(2, "0")).join("-");
+        const text = [String(day.getFullYear()).padStart(4, "0"), day.getMonth() + 1, day.getDate()]
+            .map((part) => String(part).padStart(2, "0"))
+            .join("-");
         return { insert: text, label: text, days };
     });
     return days.filter(({ insert }) => insert.startsWith(wanted));

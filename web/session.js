@@ -51,7 +51,9 @@ export class Session {
     }
 
     async signUp({ username, email, password, display_name }) {
-        this.#accept(await call("POST", "auth/register", { username, email, password, display_name, device_name: DEVICE }));
+        this.#accept(
+            await call("POST", "auth/register", { username, email, password, display_name, device_name: DEVICE }),
+        );
     }
 
     async signIn({ login, password, totp_code }) {
@@ -116,7 +118,9 @@ export class Session {
 
     /** A token other than `stale`. */
     #renew(stale) {
-        this.#renewal ??= exclusively(() => this.#refresh(stale)).finally(() => { this.#renewal = undefined; });
+        this.#renewal ??= exclusively(() => this.#refresh(stale)).finally(() => {
+            this.#renewal = undefined;
+        });
         return this.#renewal;
     }
 
@@ -148,8 +152,21 @@ const DEVICE = deviceName(globalThis.navigator?.userAgent ?? "");
 /** What the list of sign-ins calls this browser. */
 function deviceName(agent) {
     const named = (names) => names.find(([mark]) => agent.includes(mark))?.[1];
-    const browser = named([["Firefox/", "Firefox"], ["Edg/", "Edge"], ["OPR/", "Opera"], ["Chrome/", "Chrome"], ["Safari/", "Safari"]]);
-    const system = named([["Android", "Android"], ["iPhone", "iPhone"], ["iPad", "iPad"], ["Windows", "Windows"], ["Mac OS", "macOS"], ["Linux", "Linux"]]);
+    const browser = named([
+        ["Firefox/", "Firefox"],
+        ["Edg/", "Edge"],
+        ["OPR/", "Opera"],
+        ["Chrome/", "Chrome"],
+        ["Safari/", "Safari"],
+    ]);
+    const system = named([
+        ["Android", "Android"],
+        ["iPhone", "iPhone"],
+        ["iPad", "iPad"],
+        ["Windows", "Windows"],
+        ["Mac OS", "macOS"],
+        ["Linux", "Linux"],
+    ]);
     return [browser ?? "Web", system].filter(Boolean).join(", ");
 }
 

@@ -42,7 +42,8 @@ export class Store {
             const known = this.conversations.get(id);
             const conversation = known ?? this.#add(id, last_seq);
             Object.assign(conversation, { kind, name: name ?? conversation.name, role });
-            if (known) this.#read(conversation, read_seq, effects); // perhaps read elsewhere meanwhile
+            if (known)
+                this.#read(conversation, read_seq, effects); // perhaps read elsewhere meanwhile
             else Object.assign(conversation, { read_seq });
         }
         return effects;
@@ -50,10 +51,26 @@ export class Store {
 
     #add(id, cursor) {
         const conversation = {
-            id, kind: id.startsWith("dm_") ? "direct" : id.startsWith("group_") ? "group" : "public_room",
-            name: null, description: null, role: "member", cursor, countedTo: -1, last_seq: cursor, read_seq: 0, unread: 0,
-            mentions: 0, member_count: 0, last_message_at: null, created_at: null, archived: false,
-            members: new Map(), hasMembers: false, requests: undefined, typing: new Map(), pending: [],
+            id,
+            kind: id.startsWith("dm_") ? "direct" : id.startsWith("group_") ? "group" : "public_room",
+            name: null,
+            description: null,
+            role: "member",
+            cursor,
+            countedTo: -1,
+            last_seq: cursor,
+            read_seq: 0,
+            unread: 0,
+            mentions: 0,
+            member_count: 0,
+            last_message_at: null,
+            created_at: null,
+            archived: false,
+            members: new Map(),
+            hasMembers: false,
+            requests: undefined,
+            typing: new Map(),
+            pending: [],
             timeline: new Timeline(this.me?.id),
         };
         this.conversations.set(id, conversation);
@@ -66,7 +83,12 @@ export class Store {
         if (last_seq < conversation.cursor) return [{ kind: "fetch", id: record.id }];
         Object.assign(conversation, record, { last_seq });
         if (read_seq >= conversation.read_seq) {
-            Object.assign(conversation, { read_seq, unread: unread_count, mentions: mention_count, countedTo: last_seq });
+            Object.assign(conversation, {
+                read_seq,
+                unread: unread_count,
+                mentions: mention_count,
+                countedTo: last_seq,
+            });
         }
         return [{ kind: "list" }, { kind: "conversation", id: record.id }];
     }
@@ -137,7 +159,11 @@ export class Store {
     #wasUnread(conversation, messageId) {
         const message = conversation.timeline.known.get(messageId);
         if (!message) return conversation.unread === 0 ? 0 : undefined;
-        const counted = message.sender.id !== this.me?.id && message.message_type !== "system" && !message.deleted && message.seq > conversation.read_seq;
+        const counted =
+            message.sender.id !== this.me?.id &&
+            message.message_type !== "system" &&
+            !message.deleted &&
+            message.seq > conversation.read_seq;
         return counted ? 1 : 0;
     }
 
@@ -180,7 +206,8 @@ export class Store {
         effects.push({ kind: "list" });
         for (const field of ["name", "description", "owner_id", "archived", "slow_mode_s", "member_limit"]) {
             // A direct conversation has the other's name, which its events do not carry.
-            if (data[field] !== undefined && !(field === "name" && data[field] === null)) conversation[field] = data[field];
+            if (data[field] !== undefined && !(field === "name" && data[field] === null))
+                conversation[field] = data[field];
         }
         if (type !== "conversation_created") return;
         conversation.created_at ??= data.created_at;
@@ -334,7 +361,9 @@ export class Store {
     /** Conversations, the newest message first. */
     sorted() {
         const time = ({ last_message_at, created_at }) => last_message_at ?? created_at ?? "";
-        return [...this.conversations.values()].sort((a, b) => time(b).localeCompare(time(a)) || a.id.localeCompare(b.id));
+        return [...this.conversations.values()].sort(
+            (a, b) => time(b).localeCompare(time(a)) || a.id.localeCompare(b.id),
+        );
     }
 
     /** The other one of a direct conversation, as far as known. */

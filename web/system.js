@@ -14,10 +14,15 @@ export function systemRow(app, message, mayDelete) {
     const { system, content, message_id, seq, created_at, deleted } = message;
     const isKnown = KINDS.has(system?.kind) && (system.kind === "joined" || system.kind === "left" || system.actor);
     const people = { user: system?.user, actor: system?.actor };
-    const words = isKnown && !deleted ? parts(`system_${system.kind}`, (name) => nameButton(app, people[name])) : [content];
+    const words =
+        isKnown && !deleted ? parts(`system_${system.kind}`, (name) => nameButton(app, people[name])) : [content];
     if (deleted) return h("p", { hidden: true, dataset: { id: message_id, seq } });
-    return h("p", { class: "system", tabIndex: -1, title: momentOf(created_at), dataset: { id: message_id, seq } }, h("span", {}, words),
-        mayDelete && iconButton("trash", t("delete"), () => remove(app, message), { dataset: { do: "delete" } }));
+    return h(
+        "p",
+        { class: "system", tabIndex: -1, title: momentOf(created_at), dataset: { id: message_id, seq } },
+        h("span", {}, words),
+        mayDelete && iconButton("trash", t("delete"), () => remove(app, message), { dataset: { do: "delete" } }),
+    );
 }
 
 /** What decides how the line looks. */

@@ -30,7 +30,7 @@ const TOKENS = new RegExp(
         "(\\*\\*[^*\\s](?:[^*]*[^*\\s])?\\*\\*)",
         "((?<![\\w*])\\*[^*\\s](?:[^*]*[^*\\s])?\\*(?![\\w*]))",
         "(~~[^~\\s](?:[^~]*[^~\\s])?~~)",
-        "(https?:\\/\\/[^\\s<>\"]+[^\\s<>\".,;:!?)\\]'*])",
+        '(https?:\\/\\/[^\\s<>"]+[^\\s<>".,;:!?)\\]\'*])',
         "((?<![A-Za-z0-9_@.-])@[A-Za-z0-9_-]{3,50})",
     ].join("|"),
     "g",
@@ -41,13 +41,17 @@ function inline(text, context) {
     let from = 0;
     for (const match of text.matchAll(TOKENS)) {
         const [whole, code, strong, emphasis, struck, link, mention] = match;
-        const node =
-            code ? h("code", {}, code.slice(1, -1))
-            : strong ? h("strong", {}, ...inline(strong.slice(2, -2), context))
-            : emphasis ? h("em", {}, ...inline(emphasis.slice(1, -1), context))
-            : struck ? h("s", {}, ...inline(struck.slice(2, -2), context))
-            : link ? h("a", { href: link, target: "_blank", rel: "noopener noreferrer" }, link)
-            : mentioned(mention, context);
+        const node = code
+            ? h("code", {}, code.slice(1, -1))
+            : strong
+              ? h("strong", {}, ...inline(strong.slice(2, -2), context))
+              : emphasis
+                ? h("em", {}, ...inline(emphasis.slice(1, -1), context))
+                : struck
+                  ? h("s", {}, ...inline(struck.slice(2, -2), context))
+                  : link
+                    ? h("a", { href: link, target: "_blank", rel: "noopener noreferrer" }, link)
+                    : mentioned(mention, context);
         if (!node) continue;
         nodes.push(text.slice(from, match.index), node);
         from = match.index + whole.length;

@@ -32,7 +32,14 @@ export class Threads {
         if (isFirst) this.entries.clear();
         for (const { root, last_reply_at, read_seq, unread_count } of threads) {
             const id = root.message_id;
-            this.entries.set(id, { id, conversation_id: root.conversation_id, root, last_reply_at, read_seq, unread: unread_count });
+            this.entries.set(id, {
+                id,
+                conversation_id: root.conversation_id,
+                root,
+                last_reply_at,
+                read_seq,
+                unread: unread_count,
+            });
         }
         for (const id of isFirst ? this.#asked : []) {
             if (!this.entries.has(id)) this.#others.add(id);
@@ -48,7 +55,14 @@ export class Threads {
         const id = root.message_id;
         if (!following || read_seq === undefined || !root.thread || this.entries.has(id)) return;
         const { last_reply_at } = root.thread;
-        this.entries.set(id, { id, conversation_id: root.conversation_id, root, last_reply_at, read_seq, unread: unread_count });
+        this.entries.set(id, {
+            id,
+            conversation_id: root.conversation_id,
+            root,
+            last_reply_at,
+            read_seq,
+            unread: unread_count,
+        });
     }
 
     /** A numbered event of a conversation, or `thread_updated`. `me`: one's own id. */
@@ -60,7 +74,11 @@ export class Threads {
         }
         const entry = this.entries.get(data.message_id);
         if (entry && type === "message_edited") entry.root = { ...entry.root, content: data.content };
-        else if (entry && type === "thread_updated") entry.root = { ...entry.root, thread: { reply_count: data.reply_count, last_reply_at: data.last_reply_at } };
+        else if (entry && type === "thread_updated")
+            entry.root = {
+                ...entry.root,
+                thread: { reply_count: data.reply_count, last_reply_at: data.last_reply_at },
+            };
         else return [];
         return [{ kind: "threads" }];
     }

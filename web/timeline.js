@@ -43,10 +43,13 @@ export class Timeline {
     #apply(type, data) {
         const message = this.known.get(data.message_id);
         switch (type) {
-            case "message_created": return this.#created(data);
+            case "message_created":
+                return this.#created(data);
             case "message_edited":
                 return this.#change(message, {
-                    content: data.content, edited_at: data.edited_at, mentions: data.mentions ?? message?.mentions,
+                    content: data.content,
+                    edited_at: data.edited_at,
+                    mentions: data.mentions ?? message?.mentions,
                 });
             case "message_deleted":
                 this.#change(message, { content: "", deleted: true, reactions: [], attachments: [], pinned: false });
@@ -61,9 +64,13 @@ export class Timeline {
                 return this.#reacted(message, data, type === "reaction_added");
             case "thread_updated":
                 return this.#change(message, {
-                    thread: data.reply_count > 0 ? { reply_count: data.reply_count, last_reply_at: data.last_reply_at } : undefined,
+                    thread:
+                        data.reply_count > 0
+                            ? { reply_count: data.reply_count, last_reply_at: data.last_reply_at }
+                            : undefined,
                 });
-            default: return undefined;
+            default:
+                return undefined;
         }
     }
 

@@ -39,7 +39,14 @@ const PONG_TIMEOUT_MS = 8_000;
 /** Conversations in one `resume`, and in `welcome`. */
 const RESUME_MAX = 1_000;
 /** A refusal with one of these is the server's or the moment's fault: the same command may work later. */
-const TRANSIENT = new Set(["storage_unavailable", "overloaded", "deadline_exceeded", "rate_limited", "slow_mode", "internal"]);
+const TRANSIENT = new Set([
+    "storage_unavailable",
+    "overloaded",
+    "deadline_exceeded",
+    "rate_limited",
+    "slow_mode",
+    "internal",
+]);
 /** Commands that change nothing are simply asked again on the next connection. */
 const READS = /^(get|list|search)_|^ping$/;
 
@@ -224,7 +231,10 @@ export class VezaClient {
             socket.close();
         }
         this.#catchingUp.clear();
-        for (const outbox of this.#outboxes.values()) outbox.forEach((entry) => { entry.busy = false; });
+        for (const outbox of this.#outboxes.values())
+            outbox.forEach((entry) => {
+                entry.busy = false;
+            });
         for (const [id, request] of this.#requests) {
             if (request.sent && !request.repeat) {
                 this.#settle(id);
@@ -242,7 +252,8 @@ export class VezaClient {
             request.reject(error);
         }
         const isFinal = reason !== "too_many_connections"; // after which `connect` may be called again
-        for (const outbox of isFinal ? this.#outboxes.values() : []) outbox.splice(0).forEach((entry) => entry.reject(error));
+        for (const outbox of isFinal ? this.#outboxes.values() : [])
+            outbox.splice(0).forEach((entry) => entry.reject(error));
         this.#enter("ended", { reason });
     }
 

@@ -31,14 +31,31 @@ export class Conversation {
         this.head = h("header", { class: "bar" });
         this.banner = h("div", { class: "banner", id: "banner", role: "status", hidden: true });
         this.rows = h("div", { class: "rows", id: "messages", role: "log" });
-        this.scroller = h("div", { class: "scroller", tabIndex: 0, onscroll: () => this.#scrolled(), onkeydown: (event) => this.#key(event) }, this.rows);
+        this.scroller = h(
+            "div",
+            {
+                class: "scroller",
+                tabIndex: 0,
+                onscroll: () => this.#scrolled(),
+                onkeydown: (event) => this.#key(event),
+            },
+            this.rows,
+        );
         this.faces = new Faces(app, this.scroller);
         this.toEnd = h("button", { type: "button", class: "to-end", hidden: true, onclick: () => app.act.toPresent() });
         this.typing = h("p", { class: "typing", id: "typing", "aria-live": "off" });
         this.composer = new Composer(app);
         this.empty = new Empty(app);
-        this.element = h("main", { class: "conversation" }, this.head, this.banner, this.empty.element,
-            h("div", { class: "middle" }, this.scroller, this.toEnd), this.typing, this.composer.element);
+        this.element = h(
+            "main",
+            { class: "conversation" },
+            this.head,
+            this.banner,
+            this.empty.element,
+            h("div", { class: "middle" }, this.scroller, this.toEnd),
+            this.typing,
+            this.composer.element,
+        );
         new ResizeObserver(() => this.#atEnd && this.#scrollToEnd()).observe(this.scroller);
         setInterval(() => this.#showTyping(), 1_000);
     }
@@ -74,40 +91,86 @@ export class Conversation {
         const peer = app.store.peer(conversation);
         const status = app.store.presence.get(peer?.id);
         const isDirect = conversation.kind === "direct";
-        const about = isDirect ? status?.status_text || (status && t(`presence_${status.status}`)) || (peer && `@${peer.username}`)
+        const about = isDirect
+            ? status?.status_text || (status && t(`presence_${status.status}`)) || (peer && `@${peer.username}`)
             : [tn("members", conversation.member_count), conversation.description].filter(Boolean).join(" · ");
         const requests = conversation.requests?.size ?? 0;
         const toggle = (kind, symbol, label, props, note) => {
-            const button = iconButton(symbol, label, () => act.showPanel(open.panel?.kind === kind ? undefined : kind),
-                { id: `show-${kind}`, "aria-pressed": String(open.panel?.kind === kind), ...props });
+            const button = iconButton(
+                symbol,
+                label,
+                () => act.showPanel(open.panel?.kind === kind ? undefined : kind),
+                { id: `show-${kind}`, "aria-pressed": String(open.panel?.kind === kind), ...props },
+            );
             if (note) button.append(note);
             return button;
         };
         return this.head.replaceChildren(
             back,
-            isDirect && peer ? faceButton(app, peer, "small") : icon(conversation.kind === "public_room" ? "hash" : conversation.kind === "private_room" ? "lock" : "people"),
-            h("div", { class: "about" }, h("h1", { id: "title" }, name), h("small", { id: "about" }, about || "\u00a0")),
+            isDirect && peer
+                ? faceButton(app, peer, "small")
+                : icon(
+                      conversation.kind === "public_room"
+                          ? "hash"
+                          : conversation.kind === "private_room"
+                            ? "lock"
+                            : "people",
+                  ),
+            h(
+                "div",
+                { class: "about" },
+                h("h1", { id: "title" }, name),
+                h("small", { id: "about" }, about || "\u00a0"),
+            ),
             toggle("search", "search", t("search"), { hidden: !app.can("search_messages") }),
             toggle("pins", "pin", t("pins"), { hidden: !app.can("list_pins") }),
-            toggle("details", "people", requests > 0 ? tn("requests", requests) : t("details"), {}, requests > 0 && h("span", { class: "badge mentions", id: "request-count" }, String(requests))));
+            toggle(
+                "details",
+                "people",
+                requests > 0 ? tn("requests", requests) : t("details"),
+                {},
+                requests > 0 && h("span", { class: "badge mentions", id: "request-count" }, String(requests)),
+            ),
+        );
     }
 
     #showBanner() {
         const { connection, client } = this.app;
         const again = connection.lostAt !== undefined || connection.again;
-        const button = (text) => h("button", { type: "button", class: "link", onclick: () => (connection.name === "ended" ? client.connect() : client.poke()) }, text);
+        const button = (text) =>
+            h(
+                "button",
+                {
+                    type: "button",
+                    class: "link",
+                    onclick: () => (connection.name === "ended" ? client.connect() : client.poke()),
+                },
+                text,
+            );
         const show = (kind, ...content) => {
             const text = content.map((part) => part.textContent ?? part).join(" ");
             if (this.banner.dataset.text !== text || this.banner.hidden) this.banner.replaceChildren(...content);
             Object.assign(this.banner.dataset, { kind, text });
             this.banner.hidden = false;
         };
-        if (connection.name === "ended") show("lost", t(connection.reason === "too_many_connections" ? "too_many_connections" : "disconnected"), button(t("reconnect")));
-        else if (connection.name === "waiting") show("lost", h("span", { class: "spinner" }), t("connection_lost"), button(t("try_now")));
+        if (connection.name === "ended")
+            show(
+                "lost",
+                t(connection.reason === "too_many_connections" ? "too_many_connections" : "disconnected"),
+                button(t("reconnect")),
+            );
+        else if (connection.name === "waiting")
+            show("lost", h("span", { class: "spinner" }), t("connection_lost"), button(t("try_now")));
         else if (connection.name === "live") {
-            if (connection.notice) show("good", t("you_are_up_to_date"), connection.missed > 0 ? h("small", {}, tn("missed", connection.missed)) : "");
+            if (connection.notice)
+                show(
+                    "good",
+                    t("you_are_up_to_date"),
+                    connection.missed > 0 ? h("small", {}, tn("missed", connection.missed)) : "",
+                );
             else this.banner.hidden = true;
-        } else if (again && connection.name === "catching_up") show("busy", h("span", { class: "spinner" }), t("catching_up"));
+        } else if (again && connection.name === "catching_up")
+            show("busy", h("span", { class: "spinner" }), t("catching_up"));
         else if (again) show("lost", h("span", { class: "spinner" }), t("connection_lost"), button(t("try_now")));
         else this.banner.hidden = true;
     }
@@ -116,7 +179,12 @@ export class Conversation {
         const { app } = this;
         const typists = app.current ? app.store.typists(app.current, Date.now()) : [];
         const people = typists.filter((id) => !app.store.blocked.has(id)).map((id) => app.person(id).display_name);
-        const text = people.length === 0 ? "" : people.length > 3 ? t("many_type") : tn("types", people.length, { who: people.join(", ") });
+        const text =
+            people.length === 0
+                ? ""
+                : people.length > 3
+                  ? t("many_type")
+                  : tn("types", people.length, { who: people.join(", ") });
         if (this.typing.textContent !== text) this.typing.textContent = text;
     }
 
@@ -183,8 +251,10 @@ export class Conversation {
         const { timeline, pending } = conversation;
         const rows = [];
         const push = (key, signature, build) => rows.push({ key, signature: `${signature}\t${language()}`, build });
-        if (!timeline.isLoaded) push("loading", "", () => h("p", { class: "loading" }, h("span", { class: "spinner" }), t("loading")));
-        else if (timeline.hasOlder) push("older", "", () => h("p", { class: "loading" }, h("span", { class: "spinner" }), t("loading_older")));
+        if (!timeline.isLoaded)
+            push("loading", "", () => h("p", { class: "loading" }, h("span", { class: "spinner" }), t("loading")));
+        else if (timeline.hasOlder)
+            push("older", "", () => h("p", { class: "loading" }, h("span", { class: "spinner" }), t("loading_older")));
         else push("beginning", app.nameOf(conversation), () => beginning(app, conversation));
         let before; // of the same block, perhaps
         let dayBefore;
@@ -206,28 +276,41 @@ export class Conversation {
             const day = dayOf(message.created_at);
             if (day !== dayBefore) {
                 dayBefore = day;
-                push(`day ${message.created_at.slice(0, 10)} ${message.message_id}`, day, () => h("p", { class: "day" }, h("span", {}, day)));
+                push(`day ${message.created_at.slice(0, 10)} ${message.message_id}`, day, () =>
+                    h("p", { class: "day" }, h("span", {}, day)),
+                );
                 before = undefined;
             }
             if (isSystem(message)) {
-                push(`m${message.message_id}`, systemSignature(app, message, mayDelete), () => systemRow(app, message, mayDelete));
+                push(`m${message.message_id}`, systemSignature(app, message, mayDelete), () =>
+                    systemRow(app, message, mayDelete),
+                );
                 before = undefined;
                 continue;
             }
-            if (!divided && app.open.divider !== undefined && message.seq > app.open.divider && message.sender.id !== app.store.me.id) {
+            if (
+                !divided &&
+                app.open.divider !== undefined &&
+                message.seq > app.open.divider &&
+                message.sender.id !== app.store.me.id
+            ) {
                 divided = true;
                 push("divider", "", () => h("p", { class: "divider" }, h("span", {}, t("new_messages"))));
                 before = undefined;
             }
             const compact = isSameBlock(before, message);
             const flags = { compact, inThread: false, seen: message === seen };
-            push(`m${message.message_id}`, signatureOf(app, message, flags), () => messageRow(app, message, flags, (m) => this.composer.edit(m)));
+            push(`m${message.message_id}`, signatureOf(app, message, flags), () =>
+                messageRow(app, message, flags, (m) => this.composer.edit(m)),
+            );
             before = message.parent_message_id ? undefined : message;
         }
         pushHidden();
         for (const message of timeline.hasNewer ? [] : pending.filter(({ parent_message_id }) => !parent_message_id)) {
             const compact = before?.sender?.id === app.store.me.id;
-            push(message.client_message_id, `${message.state}${message.error}${message.retry?.code}${compact}`, () => pendingRow(app, message, compact));
+            push(message.client_message_id, `${message.state}${message.error}${message.retry?.code}${compact}`, () =>
+                pendingRow(app, message, compact),
+            );
             before = { sender: app.store.me, created_at: message.created_at };
         }
         return rows;
@@ -237,7 +320,9 @@ export class Conversation {
     #seen(conversation) {
         const peer = this.app.store.peer(conversation);
         if (!peer?.read_seq) return undefined;
-        const last = conversation.timeline.shown.findLast((message) => !message.deleted && !message.parent_message_id && !isSystem(message));
+        const last = conversation.timeline.shown.findLast(
+            (message) => !message.deleted && !message.parent_message_id && !isSystem(message),
+        );
         return last?.sender.id === this.app.store.me.id && last.seq <= peer.read_seq ? last : undefined;
     }
 
@@ -309,6 +394,10 @@ function isSameBlock(before, message) {
 
 function beginning(app, conversation) {
     const name = app.nameOf(conversation);
-    return h("div", { class: "beginning" }, h("h2", {}, name),
-        h("p", { class: "soft" }, t(conversation.kind === "direct" ? "beginning_direct" : "beginning", { name })));
+    return h(
+        "div",
+        { class: "beginning" },
+        h("h2", {}, name),
+        h("p", { class: "soft" }, t(conversation.kind === "direct" ? "beginning_direct" : "beginning", { name })),
+    );
 }

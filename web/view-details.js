@@ -14,9 +14,26 @@ const RANK = { owner: 0, admin: 1, moderator: 2, member: 3, read_only: 4 };
 /** What decides how the details look. */
 export function detailsSignature(app, conversation) {
     const { id, name, description, role, member_count, archived } = conversation;
-    const seen = [...conversation.members.values()].map((member) => [member.id, app.store.people.get(member.id), member.role, app.store.presence.get(member.id)]);
+    const seen = [...conversation.members.values()].map((member) => [
+        member.id,
+        app.store.people.get(member.id),
+        member.role,
+        app.store.presence.get(member.id),
+    ]);
     const requests = [...(conversation.requests?.values() ?? [])];
-    return JSON.stringify([id, name, description, role, member_count, archived, seen, requests, app.can("create_invite"), app.can("update_conversation"), showsPictures()]);
+    return JSON.stringify([
+        id,
+        name,
+        description,
+        role,
+        member_count,
+        archived,
+        seen,
+        requests,
+        app.can("create_invite"),
+        app.can("update_conversation"),
+        showsPictures(),
+    ]);
 }
 
 export function details(app, conversation) {
@@ -28,67 +45,155 @@ export function details(app, conversation) {
     const canInvite = !isDirect && role !== "read_only";
     const mayEdit = kind === "group" || ["owner", "admin"].includes(role);
     const online = ({ id }) => (["online", "away", "busy"].includes(store.presence.get(id)?.status) ? 0 : 1);
-    const members = [...conversation.members.values()].sort((a, b) =>
-        RANK[a.role] - RANK[b.role] || online(a) - online(b) || app.called(a).localeCompare(app.called(b)));
-    const button = (symbol, text, onclick, props = {}) => h("button", { type: "button", class: "wide-button", onclick, ...props }, icon(symbol), text);
+    const members = [...conversation.members.values()].sort(
+        (a, b) => RANK[a.role] - RANK[b.role] || online(a) - online(b) || app.called(a).localeCompare(app.called(b)),
+    );
+    const button = (symbol, text, onclick, props = {}) =>
+        h("button", { type: "button", class: "wide-button", onclick, ...props }, icon(symbol), text);
     const archive = async () => {
-        const sure = conversation.archived || (await confirm(t("archive_title"), t("archive_words"), { cancel: t("cancel"), label: t("archive") }));
-        if (sure) act.moderate("archive_conversation", { conversation_id: conversation.id, archived: !conversation.archived });
+        const sure =
+            conversation.archived ||
+            (await confirm(t("archive_title"), t("archive_words"), { cancel: t("cancel"), label: t("archive") }));
+        if (sure)
+            act.moderate("archive_conversation", {
+                conversation_id: conversation.id,
+                archived: !conversation.archived,
+            });
     };
     const requests = [...(conversation.requests?.values() ?? [])];
     return [
-        requests.length > 0 && [h("h3", {}, tn("requests", requests.length)), h("ul", { class: "requests", id: "requests" }, requests.map((one) => request(app, conversation, one)))],
-        h("div", { class: "details" },
+        requests.length > 0 && [
+            h("h3", {}, tn("requests", requests.length)),
+            h(
+                "ul",
+                { class: "requests", id: "requests" },
+                requests.map((one) => request(app, conversation, one)),
+            ),
+        ],
+        h(
+            "div",
+            { class: "details" },
             description && h("p", {}, description),
             isRoom && h("p", { class: "soft" }, t("address"), " ", h("code", { id: "room-address" }, conversation.id)),
             canInvite && button("plus", t("add_people"), () => addPeople(app), { id: "add-people" }),
-            canInvite && moderating && app.can("create_invite") && [
-                button("copy", t("invite_link"), () => inviteLink(app), { id: "invite-link" }),
-                button("settings", t("invitations"), () => invitations(app, conversation), { id: "invitations" })],
-            !isDirect && mayEdit && app.can("update_conversation") && button("edit", t("edit_room"), () => editRoom(app), { id: "edit-room" }),
-            moderating && isRoom && app.can("ban_member") && button("block", t("bans"), () => bans(app, conversation), { id: "bans" }),
-            role === "owner" && !isDirect && app.can("update_conversation")
-                && button("lock", t(conversation.archived ? "unarchive" : "archive"), archive, { id: "archive" }),
-            !isDirect && button("leave", t("leave"), () => leave(app, conversation), { class: "wide-button bad", id: "leave" })),
+            canInvite &&
+                moderating &&
+                app.can("create_invite") && [
+                    button("copy", t("invite_link"), () => inviteLink(app), { id: "invite-link" }),
+                    button("settings", t("invitations"), () => invitations(app, conversation), { id: "invitations" }),
+                ],
+            !isDirect &&
+                mayEdit &&
+                app.can("update_conversation") &&
+                button("edit", t("edit_room"), () => editRoom(app), { id: "edit-room" }),
+            moderating &&
+                isRoom &&
+                app.can("ban_member") &&
+                button("block", t("bans"), () => bans(app, conversation), { id: "bans" }),
+            role === "owner" &&
+                !isDirect &&
+                app.can("update_conversation") &&
+                button("lock", t(conversation.archived ? "unarchive" : "archive"), archive, { id: "archive" }),
+            !isDirect &&
+                button("leave", t("leave"), () => leave(app, conversation), { class: "wide-button bad", id: "leave" }),
+        ),
         h("h3", {}, tn("members", Math.max(conversation.member_count, members.length))),
-        h("ul", { class: "items", id: "members" }, members.map((member) => memberRow(app, member))),
+        h(
+            "ul",
+            { class: "items", id: "members" },
+            members.map((member) => memberRow(app, member)),
+        ),
     ];
 }
 
 function memberRow(app, member) {
     const presence = app.store.presence.get(member.id);
     const isMe = member.id === app.store.me.id;
-    return h("li", {}, h("button", { type: "button", class: "item", dataset: { member: member.id }, onclick: () => showProfile(app, member.id) },
-        h("span", { class: "with-presence" }, face(app, member, "small"), presenceDot(presence?.status)),
-        h("span", { class: "name" }, app.called(member), isMe && ` (${t("you")})`, presence?.status_text && h("small", { class: "soft" }, ` ${presence.status_text}`)),
-        member.role !== "member" && h("small", { class: "role" }, t(`role_${member.role}`))));
+    return h(
+        "li",
+        {},
+        h(
+            "button",
+            {
+                type: "button",
+                class: "item",
+                dataset: { member: member.id },
+                onclick: () => showProfile(app, member.id),
+            },
+            h("span", { class: "with-presence" }, face(app, member, "small"), presenceDot(presence?.status)),
+            h(
+                "span",
+                { class: "name" },
+                app.called(member),
+                isMe && ` (${t("you")})`,
+                presence?.status_text && h("small", { class: "soft" }, ` ${presence.status_text}`),
+            ),
+            member.role !== "member" && h("small", { class: "role" }, t(`role_${member.role}`)),
+        ),
+    );
 }
 
 /** Somebody at the door. */
 function request(app, { id }, { user, text, created_at }) {
     const decide = (accepted) => app.act.decide(id, user, accepted);
-    return h("li", { class: "request", dataset: { request: user.id } },
-        h("button", { type: "button", class: "item", onclick: () => showProfile(app, user.id) }, face(app, user, "small"),
-            h("span", { class: "name" }, app.called(user), h("small", { class: "soft" }, ` ${agoOf(created_at)}`))),
+    return h(
+        "li",
+        { class: "request", dataset: { request: user.id } },
+        h(
+            "button",
+            { type: "button", class: "item", onclick: () => showProfile(app, user.id) },
+            face(app, user, "small"),
+            h("span", { class: "name" }, app.called(user), h("small", { class: "soft" }, ` ${agoOf(created_at)}`)),
+        ),
         text && h("blockquote", {}, text),
-        h("div", { class: "row end" },
+        h(
+            "div",
+            { class: "row end" },
             h("button", { type: "button", dataset: { do: "decline" }, onclick: () => decide(false) }, t("decline")),
-            h("button", { type: "button", class: "primary", dataset: { do: "accept" }, onclick: () => decide(true) }, t("accept"))));
+            h(
+                "button",
+                { type: "button", class: "primary", dataset: { do: "accept" }, onclick: () => decide(true) },
+                t("accept"),
+            ),
+        ),
+    );
 }
 
 function bans(app, { id }) {
     return dialog(t("bans"), () => {
         const list = h("ul", { class: "items cards", id: "banned" });
-        const row = ({ user, reason, created_at }) => h("li", { class: "card" }, face(app, user, "small"),
-            h("div", { class: "name" }, h("strong", {}, app.called(user)), h("small", { class: "soft" }, [agoOf(created_at), reason].filter(Boolean).join(" · "))),
-            h("button", { type: "button", dataset: { unban: user.id }, onclick: async () => {
-                if (await app.act.moderate("unban_member", { conversation_id: id, user_id: user.id })) read();
-            } }, t("unban")));
+        const row = ({ user, reason, created_at }) =>
+            h(
+                "li",
+                { class: "card" },
+                face(app, user, "small"),
+                h(
+                    "div",
+                    { class: "name" },
+                    h("strong", {}, app.called(user)),
+                    h("small", { class: "soft" }, [agoOf(created_at), reason].filter(Boolean).join(" · ")),
+                ),
+                h(
+                    "button",
+                    {
+                        type: "button",
+                        dataset: { unban: user.id },
+                        onclick: async () => {
+                            if (await app.act.moderate("unban_member", { conversation_id: id, user_id: user.id }))
+                                read();
+                        },
+                    },
+                    t("unban"),
+                ),
+            );
         async function read() {
             try {
                 const answer = await app.ask("list_bans", { conversation_id: id });
                 answer.bans.forEach(({ user }) => app.store.meet(user));
-                list.replaceChildren(...answer.bans.map(row), answer.bans.length === 0 ? h("p", { class: "soft" }, t("no_bans")) : "");
+                list.replaceChildren(
+                    ...answer.bans.map(row),
+                    answer.bans.length === 0 ? h("p", { class: "soft" }, t("no_bans")) : "",
+                );
             } catch (error) {
                 app.failed(error);
             }

@@ -34,26 +34,71 @@ export class Search {
         this.#found = { messages: [], state: "idle", cursor: undefined };
         this.#offer = undefined;
         this.input = h("input", {
-            type: "search", id: "search", placeholder: t("search_placeholder"), value: this.#query, autocomplete: "off", autocapitalize: "none", spellcheck: false,
-            role: "combobox", "aria-label": t("search"), "aria-autocomplete": "list", "aria-controls": "search-options", "aria-expanded": "false", "aria-describedby": "search-hint",
-            oninput: () => this.#typed(), onclick: () => this.#suggest(), onkeydown: (event) => this.#key(event),
+            type: "search",
+            id: "search",
+            placeholder: t("search_placeholder"),
+            value: this.#query,
+            autocomplete: "off",
+            autocapitalize: "none",
+            spellcheck: false,
+            role: "combobox",
+            "aria-label": t("search"),
+            "aria-autocomplete": "list",
+            "aria-controls": "search-options",
+            "aria-expanded": "false",
+            "aria-describedby": "search-hint",
+            oninput: () => this.#typed(),
+            onclick: () => this.#suggest(),
+            onkeydown: (event) => this.#key(event),
             onblur: () => setTimeout(() => document.activeElement !== this.input && this.#close(), 150),
         });
-        this.options = h("ul", { class: "suggestions", id: "search-options", role: "listbox", "aria-label": t("search_filters"), hidden: true });
+        this.options = h("ul", {
+            class: "suggestions",
+            id: "search-options",
+            role: "listbox",
+            "aria-label": t("search_filters"),
+            hidden: true,
+        });
         this.hint = h("p", { class: "soft hint", id: "search-hint", role: "status" });
-        this.everywhere = h("input", { type: "checkbox", checked: this.#everywhere, onchange: () => {
-            this.#everywhere = this.everywhere.checked;
-            this.#find();
-        } });
+        this.everywhere = h("input", {
+            type: "checkbox",
+            checked: this.#everywhere,
+            onchange: () => {
+                this.#everywhere = this.everywhere.checked;
+                this.#find();
+            },
+        });
         this.results = h("div", { class: "results", id: "results" });
         const words = NAMES[language()] ?? NAMES.en;
         const chips = Object.entries(words).map(([filter, word]) =>
-            h("button", { type: "button", class: "chip", dataset: { filter }, title: t(`filter_${filter}`), onmousedown: (event) => event.preventDefault(), onclick: () => this.#begin(word) }, `${word}:`));
+            h(
+                "button",
+                {
+                    type: "button",
+                    class: "chip",
+                    dataset: { filter },
+                    title: t(`filter_${filter}`),
+                    onmousedown: (event) => event.preventDefault(),
+                    onclick: () => this.#begin(word),
+                },
+                `${word}:`,
+            ),
+        );
         body.replaceChildren(
-            h("div", { class: "search-form" }, h("div", { class: "combo" }, this.input, this.options),
-                h("div", { class: "chips", id: "search-filters", role: "group", "aria-label": t("search_filters") }, chips), this.hint,
-                h("label", { class: "check" }, this.everywhere, t("search_everywhere"))),
-            this.results);
+            h(
+                "div",
+                { class: "search-form" },
+                h("div", { class: "combo" }, this.input, this.options),
+                h(
+                    "div",
+                    { class: "chips", id: "search-filters", role: "group", "aria-label": t("search_filters") },
+                    chips,
+                ),
+                this.hint,
+                h("label", { class: "check" }, this.everywhere, t("search_everywhere")),
+            ),
+            this.results,
+        );
         this.input.focus();
         this.#find();
     }
@@ -66,7 +111,11 @@ export class Search {
         const known = new Map([...here, ...people]);
         const places = app.store.sorted().map((conversation) => {
             const peer = app.store.peer(conversation);
-            return { id: conversation.id, name: app.nameOf(conversation), username: peer && app.person(peer.id).username };
+            return {
+                id: conversation.id,
+                name: app.nameOf(conversation),
+                username: peer && app.person(peer.id).username,
+            };
         });
         return { me, people: [...known.values()], places, language: language(), now: new Date() };
     }
@@ -99,9 +148,23 @@ export class Search {
         input.setAttribute("aria-expanded", String(!options.hidden));
         if (options.hidden) input.removeAttribute("aria-activedescendant");
         else input.setAttribute("aria-activedescendant", `search-option-${chosen}`);
-        options.replaceChildren(...offered.map(({ insert, label, note, days }, at) =>
-            h("li", { role: "option", id: `search-option-${at}`, "aria-selected": String(at === chosen), dataset: { insert }, onmousedown: (event) => event.preventDefault(), onclick: () => this.#complete(at) },
-                h("strong", {}, label), h("span", { class: "soft" }, ` ${days === undefined ? note : daysAgo(days)}`))));
+        options.replaceChildren(
+            ...offered.map(({ insert, label, note, days }, at) =>
+                h(
+                    "li",
+                    {
+                        role: "option",
+                        id: `search-option-${at}`,
+                        "aria-selected": String(at === chosen),
+                        dataset: { insert },
+                        onmousedown: (event) => event.preventDefault(),
+                        onclick: () => this.#complete(at),
+                    },
+                    h("strong", {}, label),
+                    h("span", { class: "soft" }, ` ${days === undefined ? note : daysAgo(days)}`),
+                ),
+            ),
+        );
     }
 
     #close() {
@@ -117,7 +180,8 @@ export class Search {
         const { start, end, options } = this.#offer;
         const rest = this.input.value.slice(end);
         this.input.setRangeText(options[at].insert + (rest.startsWith(" ") ? "" : " "), start, end, "end");
-        if (rest.startsWith(" ")) this.input.setSelectionRange(this.input.selectionStart + 1, this.input.selectionStart + 1);
+        if (rest.startsWith(" "))
+            this.input.setSelectionRange(this.input.selectionStart + 1, this.input.selectionStart + 1);
         this.input.focus();
         this.#typed();
     }
@@ -156,10 +220,21 @@ export class Search {
         }
         const before = more ? this.#found : { messages: [], cursor: undefined };
         try {
-            const page = await this.app.ask("search_messages", { query, ...fields, conversation_id, cursor: before.cursor, limit: 30 });
+            const page = await this.app.ask("search_messages", {
+                query,
+                ...fields,
+                conversation_id,
+                cursor: before.cursor,
+                limit: 30,
+            });
             if (round !== this.#round) return;
             const showWhere = conversation_id !== open.id;
-            this.#found = { messages: [...before.messages, ...page.messages], cursor: page.next_cursor ?? undefined, state: "found", showWhere };
+            this.#found = {
+                messages: [...before.messages, ...page.messages],
+                cursor: page.next_cursor ?? undefined,
+                state: "found",
+                showWhere,
+            };
         } catch (error) {
             if (round !== this.#round) return;
             this.#found = { messages: [], cursor: undefined, state: "failed", why: explain(error) };
@@ -170,12 +245,16 @@ export class Search {
     #showHints(hints) {
         const words = hints.map(({ key, values }) => t(key, values));
         this.hint.classList.toggle("warning", hints.length > 0);
-        this.hint.replaceChildren(...(words.length > 0 ? words : [t("search_hint")]).map((text) => h("span", {}, text)));
+        this.hint.replaceChildren(
+            ...(words.length > 0 ? words : [t("search_hint")]).map((text) => h("span", {}, text)),
+        );
     }
 
     /** Somebody who is not known here may be known to the server. */
     async #lookFor(hints) {
-        const names = hints.filter(({ key }) => key === "search_unknown_person").map(({ values }) => values.name.replace(/^@/, ""));
+        const names = hints
+            .filter(({ key }) => key === "search_unknown_person")
+            .map(({ values }) => values.name.replace(/^@/, ""));
         for (const name of names.filter((one) => !this.#looked.has(one))) {
             this.#looked.add(name);
             if ((await this.app.reads.personCalled(name)) && this.hint.isConnected) this.#find();
@@ -186,11 +265,24 @@ export class Search {
         const { app } = this;
         const { messages, state, why, cursor, showWhere } = this.#found;
         const rows = messages.map((message) => ({
-            key: `f${message.message_id}`, signature: [message.highlight, app.called(message.sender), showWhere].join("\t"), build: () => foundRow(app, message, showWhere),
+            key: `f${message.message_id}`,
+            signature: [message.highlight, app.called(message.sender), showWhere].join("\t"),
+            build: () => foundRow(app, message, showWhere),
         }));
-        const note = state === "failed" ? why : state === "found" && messages.length === 0 ? t("nothing_found") : undefined;
+        const note =
+            state === "failed" ? why : state === "found" && messages.length === 0 ? t("nothing_found") : undefined;
         if (note) rows.push({ key: "note", signature: note, build: () => h("p", { class: "soft nothing" }, note) });
-        if (cursor !== undefined) rows.push({ key: `more ${cursor}`, signature: "", build: () => h("button", { type: "button", class: "link more", onclick: () => this.#find(true) }, t("load_older")) });
+        if (cursor !== undefined)
+            rows.push({
+                key: `more ${cursor}`,
+                signature: "",
+                build: () =>
+                    h(
+                        "button",
+                        { type: "button", class: "link more", onclick: () => this.#find(true) },
+                        t("load_older"),
+                    ),
+            });
         reconcile(this.results, rows);
     }
 }

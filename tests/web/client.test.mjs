@@ -16,7 +16,10 @@ class Server {
 
     say(content, key) {
         const seq = this.log.length + 1;
-        this.log.push({ type: "message_created", data: { conversation_id: "room_6", seq, content, client_message_id: key } });
+        this.log.push({
+            type: "message_created",
+            data: { conversation_id: "room_6", seq, content, client_message_id: key },
+        });
         for (const socket of this.sockets) socket.give(this.log.at(-1));
         return seq;
     }
@@ -31,7 +34,8 @@ class Server {
         if (type === "resume") {
             reply({ conversations: { room_6: { last_seq: this.log.length } }, not_member: [] });
             const after = data.cursors.room_6;
-            if (this.tooFar) return socket.give({ type: "reset", data: { conversation_id: "room_6", last_seq: this.log.length } });
+            if (this.tooFar)
+                return socket.give({ type: "reset", data: { conversation_id: "room_6", last_seq: this.log.length } });
             this.log.slice(after).forEach((event) => socket.give(event));
             socket.give({ type: "caught_up", data: { conversation_id: "room_6", seq: this.log.length } });
         } else if (type === "send_message") {
@@ -57,7 +61,10 @@ function connect(server, format = "msgpack") {
                 if (!server.isUp) return this.onclose?.({ code: 1006, reason: "" });
                 server.sockets.push(this);
                 const conversations = [{ id: "room_6", last_seq: server.log.length, read_seq: 0 }];
-                this.give({ type: "welcome", data: { conversations, limits: { max_frame_bytes: 65_536 }, heartbeat_ms: 30_000 } });
+                this.give({
+                    type: "welcome",
+                    data: { conversations, limits: { max_frame_bytes: 65_536 }, heartbeat_ms: 30_000 },
+                });
                 return undefined;
             });
         }
@@ -108,7 +115,9 @@ test("after a cut everything missed comes once, and a message without an ack is 
     server.cut();
     server.mute.clear();
     server.say("missed");
-    setTimeout(() => { server.isUp = true; }, 600);
+    setTimeout(() => {
+        server.isUp = true;
+    }, 600);
     const { again, missed } = await until(client, "up_to_date");
     assert.equal(again, true);
     assert.deepEqual([(await first).duplicate, (await second).duplicate], [true, false]);
@@ -121,14 +130,20 @@ test("a refusal for the moment is waited out, any other is the sender's to know"
     const server = new Server();
     const { client, seen } = connect(server);
     await until(client, "up_to_date");
-    server.refusals = [{ code: "rate_limited", message: "slowly", retry_after_ms: 20 }, undefined, { code: "muted", message: "no" }];
+    server.refusals = [
+        { code: "rate_limited", message: "slowly", retry_after_ms: 20 },
+        undefined,
+        { code: "muted", message: "no" },
+    ];
     const notes = [];
     const first = client.send({ conversation_id: "room_6", content: "a" }, ({ code }) => notes.push(code));
     const second = client.send({ conversation_id: "room_6", content: "b" });
     await first;
     await assert.rejects(second, { code: "muted", message: "no" });
     assert.deepEqual([notes, seen], [["rate_limited"], ["a"]]);
-    await assert.rejects(client.send({ conversation_id: "room_6", content: "x".repeat(70_000) }), { code: "too_large" });
+    await assert.rejects(client.send({ conversation_id: "room_6", content: "x".repeat(70_000) }), {
+        code: "too_large",
+    });
     client.close();
 });
 

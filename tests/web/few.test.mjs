@@ -19,8 +19,16 @@ test("a few run at once, all of them run, and each has its own outcome", async (
     };
     const all = [...Array(20).keys()];
     const outcomes = await Promise.allSettled(all.map((n) => run(work(n))));
-    assert.deepEqual(outcomes.map(({ value, reason }) => value ?? reason.message), all.map((n) => (n % 5 === 0 ? `no ${n}` : n)));
+    assert.deepEqual(
+        outcomes.map(({ value, reason }) => value ?? reason.message),
+        all.map((n) => (n % 5 === 0 ? `no ${n}` : n)),
+    );
     assert.deepEqual([began, most, running], [all, 3, 0]);
     assert.equal(await run(() => "at once"), "at once");
-    await assert.rejects(run(() => { throw new Error("before it began"); }), /before/);
+    await assert.rejects(
+        run(() => {
+            throw new Error("before it began");
+        }),
+        /before/,
+    );
 });

@@ -18,6 +18,7 @@ test("every text that is asked for exists", () => {
     for (const name of readdirSync(folder).filter((name) => name.endsWith(".js"))) {
         const source = readFileSync(new URL(name, folder), "utf8");
         for (const [, key] of source.matchAll(/\bt\("(\w+)"/g)) assert.ok(key in en, `${name}: ${key}`);
-        for (const [, key] of source.matchAll(/\btn\("(\w+)"/g)) assert.ok(`${key}_one` in en && `${key}_other` in en, `${name}: ${key}`);
+        for (const [, key] of source.matchAll(/\btn\("(\w+)"/g))
+            assert.ok(`${key}_one` in en && `${key}_other` in en, `${name}: ${key}`);
     }
 });
