@@ -111,7 +111,9 @@ export class App {
         this.#topics = new Set();
         for (const view of this.#views) view.update(topics);
         const unread = this.store.sorted().filter(({ unread }) => unread > 0).length;
-        document.title = `${unread > 0 ? `(${unread}) ` : ""}${this.current ? `${this.nameOf(this.current)} · ` : ""}Veza Chat`;
+        const count = unread > 0 ? `(${unread}) ` : "";
+        const name = this.current ? `${this.nameOf(this.current)} · ` : "";
+        document.title = `${count}${name}Veza Chat`;
     }
 
     get current() {

@@ -11,7 +11,9 @@ const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
     hash: "M4 9h16M4 15h16M10 3 8 21M16 3l-2 18",
     lock: "M6 11h12a1 1 0 0 1 1 1v8a1 1 0 0 1-1 1H6a1 1 0 0 1-1-1v-8a1 1 0 0 1 1-1zM8 11V7a4 4 0 0 1 8 0v4",
-    people: "M9 11a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM2 21v-1a6 6 0 0 1 6-6h2a6 6 0 0 1 6 6v1M16 3.5a4 4 0 0 1 0 7.5M18.5 14.5A6 6 0 0 1 22 20v1",
+    people:
+        "M9 11a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM2 21v-1a6 6 0 0 1 6-6h2a6 6 0 0 1 6 6v1" +
+        "M16 3.5a4 4 0 0 1 0 7.5M18.5 14.5A6 6 0 0 1 22 20v1",
     search: "M11 18a7 7 0 1 0 0-14 7 7 0 0 0 0 14zM21 21l-5-5",
     plus: "M12 5v14M5 12h14",
     send: "M4 12 20 4l-5 16-3.5-6.5zM11.5 13.5 20 4",
@@ -85,14 +87,14 @@ export function iconButton(name, label, onclick, props = {}) {
     );
 }
 
-/** Whether a picture may be loaded: from here, or by https from elsewhere, which the page's policy allows too, unless somebody has switched that off. */
+/** Whether a picture may be loaded: from this server always, from other servers over https unless that is off. */
 function isPicture(url) {
     if (!url || !URL.canParse(url)) return false;
     const { protocol, origin } = new URL(url);
     return origin === location.origin || (protocol === "https:" && showsPictures());
 }
 
-/** A picture where there is one that can be loaded, over initials on a colour that is always the same for the same id. */
+/** A picture, if there is one that can be loaded, over initials. The same id always has the same colour. */
 export function avatar({ id, name, url }, size = "") {
     const letters = [...(name ?? "?").trim()].filter((c) => !/\s/.test(c));
     const words = (name ?? "?").trim().split(/[\s_-]+/);

@@ -256,7 +256,8 @@ export const fr = {
     unblock: "Débloquer",
     block_title: "Bloquer {name} ?",
     block_words:
-        "Cette personne ne peut plus vous écrire, et ce qu’elle écrit dans les salons vous est masqué. Elle n’en est pas avertie.",
+        "Cette personne ne pourra plus vous écrire, et ses messages dans les salons vous seront masqués. " +
+        "Elle n’en sera pas avertie.",
     blocked_words:
         "Ce que ces personnes écrivent dans les salons vous est masqué, et aucun message direct ne passe entre vous.",
     nobody_blocked: "Vous n’avez bloqué personne.",

@@ -63,6 +63,7 @@ export function messageRow(app, message, flags, onEdit) {
         { dateTime: message.created_at, title: momentOf(message.created_at) },
         timeOf(message.created_at),
     );
+    const text = message.deleted ? t("deleted_message") : excerpt(message.content);
     const isReply = message.parent_message_id && !inThread;
     const mentioned = !mine && message.mentions.includes(app.store.me.id);
     return h(
@@ -80,7 +81,7 @@ export function messageRow(app, message, flags, onEdit) {
                 .join(" "),
             tabIndex: -1,
             dataset: { id: message.message_id, seq: message.seq },
-            "aria-label": `${name}, ${timeOf(message.created_at)}: ${message.deleted ? t("deleted_message") : excerpt(message.content)}`,
+            "aria-label": `${name}, ${timeOf(message.created_at)}: ${text}`,
         },
         h("div", { class: "gutter" }, compact ? time.cloneNode(true) : faceButton(app, sender)),
         h(

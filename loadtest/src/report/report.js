@@ -227,12 +227,13 @@
                     .join("");
             for (const one of shown)
                 if (one.band && shown.length <= 4) {
+                    const there = one.band.map((b) => [b[0], b[2]]);
                     const back = one.band.slice().reverse();
                     plot.append(
                         s("path", {
                             class: "band",
                             vars: { "--series": color(one.run) },
-                            d: `${path(one.band.map((b) => [b[0], b[2]]))}${path(back.map((b) => [b[0], b[1]])).replace("M", "L")}Z`,
+                            d: `${path(there)}${path(back.map((b) => [b[0], b[1]])).replace("M", "L")}Z`,
                         }),
                     );
                 }
@@ -321,11 +322,9 @@
             const beside = left + 14 + size.width < card.width - 6 ? left + 14 : left - 14 - size.width;
             readout.style.left = `${Math.max(6, Math.min(beside, card.width - size.width - 6))}px`;
             readout.style.top = `${box.top - card.top + 10}px`;
+            const values = found.map(([one, point]) => `${name(one)} ${options.value(point[1])}`);
             plot.setAttribute("aria-valuenow", at);
-            plot.setAttribute(
-                "aria-valuetext",
-                `${options.xText(x)}: ${found.map(([one, point]) => `${name(one)} ${options.value(point[1])}`).join(", ")}`,
-            );
+            plot.setAttribute("aria-valuetext", `${options.xText(x)}: ${values.join(", ")}`);
         }
         function hide() {
             at = -1;
@@ -684,7 +683,8 @@
             h(
                 "p",
                 { class: "soft lead" },
-                "Dots are medians of the rounds, bars reach from the lowest to the highest round. A filled dot: what was acknowledged survives a crash; a ring: it may not.",
+                "Dots are medians of the rounds, bars reach from the lowest to the highest round. " +
+                    "A filled dot: what was acknowledged survives a crash; a ring: it may not.",
             ),
             h("div", { class: "charts" }, whiskers),
         ];
@@ -831,7 +831,8 @@
             h(
                 "p",
                 {},
-                "Half of all values are at most P50, 99 in 100 at most P99. In an open loop latencies count from the planned send time, so a server that stalls can't hide it by being sent less.",
+                "Half of all values are at most P50, 99 in 100 at most P99. In an open loop latencies count from " +
+                    "the planned send time, so a server that stalls can't hide it by being sent less.",
             ),
             h("p", {}, `Made by ${data.made_by}.`),
         ),
