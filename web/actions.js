@@ -39,12 +39,8 @@ export function act(app) {
             const key = message.client_message_id ?? newKey();
             const full = { conversation_id: app.open.id, ...message, client_message_id: key };
             const id = full.conversation_id;
-            const outcome = (what) => {
-                app.apply(store.sent(id, key, what));
-                app.keepUnsent();
-            };
+            const outcome = (what) => app.apply(store.sent(id, key, what));
             app.apply(store.sending(full, Date.now()));
-            app.keepUnsent();
             if (app.current?.timeline.hasNewer && !full.parent_message_id) app.reads.newest(id);
             try {
                 outcome(await client.send(full, (retry) => outcome({ retry })));
@@ -61,7 +57,6 @@ export function act(app) {
 
         discard({ conversation_id, client_message_id }) {
             app.apply(store.sent(conversation_id, client_message_id));
-            app.keepUnsent();
         },
 
         typing() {

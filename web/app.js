@@ -2,6 +2,7 @@
 // told what changed, once per turn, by topic: list, conversation, panel, typing, people, threads, connection, open, look.
 
 import { act } from "./actions.js";
+import { Drafts } from "./drafts.js";
 import { explain, language, t } from "./i18n.js";
 import { notify } from "./notify.js";
 import { Reads } from "./reads.js";
@@ -52,7 +53,6 @@ export class App {
     open = { id: undefined, panel: undefined, divider: undefined, preview: undefined };
     /** What the top of the page says about the connection; `caughtUp` counts how often everything missed had come. */
     connection = { name: "connecting", caughtUp: 0 };
-    drafts = new Map();
     /** Messages of blocked people that are shown all the same. */
     revealed = new Set();
 
@@ -62,6 +62,7 @@ export class App {
 
     constructor(session) {
         this.session = session;
+        this.drafts = new Drafts(session.user?.id);
         const address = new URL("ws", document.baseURI);
         address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
         const asked = new URLSearchParams(location.search).get("format");
@@ -79,7 +80,14 @@ export class App {
             .on("event", (event) => this.apply(this.store.event(event, Date.now())))
             .on("gone", ({ conversation_id }) => this.apply(this.store.gone(conversation_id)))
             .on("up_to_date", (outcome) => this.#upToDate(outcome));
-        addEventListener("online", () => this.client.poke());
+        addEventListener("online", () => {
+            this.client.poke();
+            this.changed("connection");
+        });
+        addEventListener("offline", () => {
+            this.client.networkLost();
+            this.changed("connection");
+        });
         addEventListener("hashchange", () => this.#route());
         document.addEventListener("visibilitychange", () => {
             if (!document.hidden) this.client.poke();
@@ -114,6 +122,11 @@ export class App {
         const count = unread > 0 ? `(${unread}) ` : "";
         const name = this.current ? `${this.nameOf(this.current)} · ` : "";
         document.title = `${count}${name}Veza Chat`;
+    }
+
+    /** Whether there is no connection because the device has no network. */
+    get isOffline() {
+        return !navigator.onLine && ["waiting", "connecting"].includes(this.connection.name);
     }
 
     get current() {
@@ -182,6 +195,7 @@ export class App {
             else if (kind === "conversation" || kind === "typing") id === this.open.id && this.changed(kind);
             else if (kind === "fetch") this.reads.recordSoon(id);
             else if (kind === "reload") id === this.open.id && this.reads.opened(this.store.conversations.get(id));
+            else if (kind === "outbox") this.#keepUnsent();
             else if (kind === "left") this.#left(id, rest.reason);
             else if (kind === "arrived") notify(this, id, rest.message);
         }
@@ -303,17 +317,13 @@ export class App {
         }
     }
 
-    keepUnsent() {
-        const pending = [...this.store.conversations.values()].flatMap((conversation) => conversation.pending);
-        const messages = pending
-            .filter(({ state }) => state === "sending")
-            .map(({ conversation_id, content, parent_message_id, client_message_id }) => ({
-                conversation_id,
-                content,
-                parent_message_id,
-                client_message_id,
-            }));
-        sessionStorage.setItem(OUTBOX, JSON.stringify({ user: this.store.me.id, messages }));
+    #keepUnsent() {
+        const outbox = { user: this.store.me.id, messages: this.store.unsent() };
+        try {
+            sessionStorage.setItem(OUTBOX, JSON.stringify(outbox));
+        } catch (error) {
+            console.warn(error); // the storage is full: a reload would lose these messages
+        }
     }
 
     get language() {

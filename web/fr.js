@@ -63,6 +63,8 @@ export const fr = {
     disconnected: "Déconnecté",
     reconnect: "Se reconnecter",
     connection_lost: "Connexion perdue. Reconnexion automatique…",
+    offline: "Hors connexion",
+    offline_banner: "Vous êtes hors connexion. Veza se reconnectera au retour du réseau.",
     try_now: "Essayer maintenant",
     catching_up: "Connecté. Récupération de ce que vous avez manqué…",
     you_are_up_to_date: "Vous êtes à jour",
@@ -94,6 +96,10 @@ export const fr = {
     emoji: "Emoji",
     editing: "Modification : {text}",
     cancel: "Annuler",
+    too_long_one:
+        "{n} caractère de trop (limite : {max}). Raccourcissez votre message ou envoyez-le en plusieurs parties.",
+    too_long_other:
+        "{n} caractères de trop (limite : {max}). Raccourcissez votre message ou envoyez-le en plusieurs parties.",
     is_archived: "Cette conversation est archivée : elle se lit, mais on n’y écrit plus.",
     is_read_only: "Ici, votre rôle est en lecture seule.",
     is_muted: "Un modérateur vous a rendu muet ici pour le moment.",

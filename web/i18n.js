@@ -66,6 +66,7 @@ export function tn(key, count, values = {}) {
     return t(`${key}_${form}`, { n: formats.number.format(count), ...values });
 }
 
+export const numberOf = (number) => formats.number.format(number);
 export const timeOf = (iso) => formats.time.format(new Date(iso));
 export const momentOf = (iso) => formats.full.format(new Date(iso));
 

@@ -124,6 +124,7 @@ export class Store {
         conversation.cursor = data.seq;
         conversation.last_seq = Math.max(conversation.last_seq, data.seq);
         conversation.timeline.event(type, data);
+        if (this.#dropStored(conversation, data)) effects.push({ kind: "outbox" });
         effects.push(...this.threads.event(type, data, this.me?.id));
         if (type === "message_created") this.#said(conversation, data, effects);
         else if (type === "message_deleted" && data.seq > conversation.countedTo) {
@@ -136,15 +137,24 @@ export class Store {
         return effects;
     }
 
+    /** Drops pending messages that the timeline or the history has from now on; whether there were any. */
+    #dropStored(conversation, { message_id, client_message_id } = {}) {
+        const before = conversation.pending;
+        conversation.pending = before.filter(
+            (message) =>
+                !(message.seq <= conversation.cursor) &&
+                (message_id === undefined || message.message_id !== message_id) &&
+                (client_message_id === undefined || message.client_message_id !== client_message_id),
+        );
+        return conversation.pending.length < before.length;
+    }
+
     #said(conversation, message, effects) {
         const { id } = conversation;
         this.meet(message.sender);
         if (message.message_type === "system") return; // nobody said it: never unread, and the list stays as it is
         conversation.typing.delete(message.sender.id);
         conversation.last_message_at = message.created_at;
-        conversation.pending = conversation.pending.filter(
-            (other) => other.client_message_id !== message.client_message_id && other.message_id !== message.message_id,
-        );
         effects.push({ kind: "list" });
         const mine = message.sender.id === this.me?.id;
         if (mine || message.deleted || message.seq <= conversation.read_seq) return;
@@ -255,7 +265,9 @@ export class Store {
         conversation.hasMembers = false;
         conversation.requests = undefined;
         const { id } = conversation;
-        return [{ kind: "conversation", id }, { kind: "fetch", id }, { kind: "reload", id }, { kind: "read_threads" }];
+        const effects = this.#dropStored(conversation) ? [{ kind: "outbox" }] : [];
+        effects.push({ kind: "conversation", id }, { kind: "fetch", id }, { kind: "reload", id });
+        return [...effects, { kind: "read_threads" }];
     }
 
     #typing(conversation, { user_id, expires_in_ms }, now) {
@@ -300,18 +312,38 @@ export class Store {
     sending(message, now) {
         const conversation = this.conversations.get(message.conversation_id);
         conversation?.pending.push({ ...message, state: "sending", created_at: new Date(now).toISOString() });
-        return [{ kind: "conversation", id: message.conversation_id }];
+        return [{ kind: "outbox" }, { kind: "conversation", id: message.conversation_id }];
     }
 
-    /** What became of it: {message_id} of the ack, {retryInMs}, {error} when it was refused, nothing to forget it. */
+    /**
+     * The outcome of sending a message: {message_id, seq} of the ack, {retry} while it is tried again, {error} when it was
+     * refused, nothing to discard it. An acknowledged message stays until its event arrives; the event of a message from
+     * before a reload never does, because the cursor is already past it.
+     */
     sent(conversationId, clientMessageId, outcome) {
         const conversation = this.conversations.get(conversationId);
         const message = conversation?.pending.find((other) => other.client_message_id === clientMessageId);
-        if (!message) return [];
-        const shown = outcome?.message_id !== undefined && conversation.timeline.known.has(outcome.message_id);
-        if (!outcome || shown) conversation.pending.splice(conversation.pending.indexOf(message), 1);
-        else Object.assign(message, outcome, { state: outcome.error ? "failed" : "sending" });
-        return [{ kind: "conversation", id: conversationId }];
+        if (!message) return [{ kind: "outbox" }];
+        if (!outcome) conversation.pending.splice(conversation.pending.indexOf(message), 1);
+        else {
+            const state = outcome.error ? "failed" : outcome.seq === undefined ? "sending" : "sent";
+            Object.assign(message, outcome, { state });
+            this.#dropStored(conversation);
+        }
+        return [{ kind: "outbox" }, { kind: "conversation", id: conversationId }];
+    }
+
+    /** Messages without an ack, which a reload must not lose. */
+    unsent() {
+        const pending = [...this.conversations.values()].flatMap((conversation) => conversation.pending);
+        return pending
+            .filter(({ state }) => state === "sending")
+            .map(({ conversation_id, content, parent_message_id, client_message_id }) => ({
+                conversation_id,
+                content,
+                parent_message_id,
+                client_message_id,
+            }));
     }
 
     /** A page of a conversation's members. */

@@ -125,10 +125,15 @@ export class VezaClient {
         this.#end("closed");
     }
 
-    /** The network may be back, or gone: looks now and not when the next timer says so. */
+    /** The network may be back: checks the connection now instead of waiting for the next timer. */
     poke() {
         if (this.state.name === "waiting") this.#open();
         else if (this.welcome && this.#socket) this.#ping();
+    }
+
+    /** The browser reports that the network is gone. A server on this machine is reached again at the next attempt. */
+    networkLost() {
+        if (this.#isConnected() || this.state.name === "connecting") this.#lost(1006);
     }
 
     /** A command and its ack's data. Reads survive a reconnect; anything else fails with `disconnected` when it is cut. */

@@ -137,6 +137,7 @@ export class Conversation {
     #showBanner() {
         const { connection, client } = this.app;
         const again = connection.lostAt !== undefined || connection.again;
+        const lost = t(this.app.isOffline ? "offline_banner" : "connection_lost");
         const button = (text) =>
             h(
                 "button",
@@ -160,7 +161,7 @@ export class Conversation {
                 button(t("reconnect")),
             );
         else if (connection.name === "waiting")
-            show("lost", h("span", { class: "spinner" }), t("connection_lost"), button(t("try_now")));
+            show("lost", h("span", { class: "spinner" }), lost, button(t("try_now")));
         else if (connection.name === "live") {
             if (connection.notice)
                 show(
@@ -171,7 +172,7 @@ export class Conversation {
             else this.banner.hidden = true;
         } else if (again && connection.name === "catching_up")
             show("busy", h("span", { class: "spinner" }), t("catching_up"));
-        else if (again) show("lost", h("span", { class: "spinner" }), t("connection_lost"), button(t("try_now")));
+        else if (again) show("lost", h("span", { class: "spinner" }), lost, button(t("try_now")));
         else this.banner.hidden = true;
     }
 

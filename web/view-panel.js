@@ -122,7 +122,7 @@ export class Panel {
         for (const message of conversation.pending.filter(({ parent_message_id }) => parent_message_id === root)) {
             rows.push({
                 key: message.client_message_id,
-                signature: `${message.state}${message.retry?.code}`,
+                signature: `${message.state}${message.error}${message.retry?.code}`,
                 build: () => pendingRow(app, message, false),
             });
         }

@@ -129,7 +129,7 @@ export class Sidebar {
         const peer = app.store.peer(conversation);
         const status = app.store.presence.get(peer?.id)?.status ?? "";
         const requests = conversation.requests?.size ?? 0;
-        const draft = Boolean(app.drafts.get(id)?.trim()) && !isOpen;
+        const draft = app.drafts.get(id) !== "" && !isOpen;
         const badge = mentions > 0 ? `@${mentions}` : unread > 0 ? (unread > 99 ? "99+" : String(unread)) : "";
         const label = [
             name,
@@ -192,16 +192,9 @@ export class Sidebar {
 
     #connection() {
         const { name, caughtUp } = this.app.connection;
-        const words =
-            name === "live"
-                ? t("up_to_date")
-                : name === "waiting"
-                  ? t("reconnecting")
-                  : name === "ended"
-                    ? t("disconnected")
-                    : t("connecting");
+        const key = { live: "up_to_date", waiting: "reconnecting", ended: "disconnected" }[name] ?? "connecting";
         Object.assign(this.status.dataset, { state: name, caughtUp });
-        this.status.replaceChildren(h("span", { class: "dot" }), words);
+        this.status.replaceChildren(h("span", { class: "dot" }), t(this.app.isOffline ? "offline" : key));
     }
 
     #self() {

@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::address::{Address, DEFAULT};
+use crate::address::Address;
 use crate::paint::Choice;
 use crate::profile;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -61,7 +61,7 @@ pub struct Arguments {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Everywhere")]
 pub struct Global {
-    /// The server; without it the one that the profile is signed in at, or port 8080 of this machine
+    /// The server; by default the server of the profile's session or last session, or port 8080 of this machine
     #[arg(long, global = true, env = "VEZA_SERVER", value_name = "URL", value_parser = Address::parse)]
     pub server: Option<Address>,
 
@@ -77,13 +77,6 @@ pub struct Global {
     #[arg(long, global = true, env = "VEZA_PROFILE", value_name = "NAME", default_value = "default",
           value_parser = profile::parse_name)]
     pub profile: String,
-}
-
-impl Global {
-    /// The server of a new session.
-    pub fn server_or_default(&self) -> Result<Address, String> {
-        self.server.clone().map_or_else(|| Address::parse(DEFAULT), Ok)
-    }
 }
 
 /// What the program does.

@@ -291,6 +291,28 @@ fn tokens_go_to_the_server_that_gave_them_only() {
 }
 
 #[test]
+fn login_goes_to_the_server_of_the_profile() {
+    let home = tempfile::tempdir().unwrap();
+    let ended = [problem(401, "unauthenticated"), problem(401, "refresh_reused")];
+    let signed_out = Reply::Answer(200, json!({}));
+    let replies = [signed_in(), signed_in()].into_iter().chain(ended).chain([signed_in(), signed_out, signed_in()]);
+    let (url, asked) = fake_server(replies.collect());
+    let login = ["login", "ada", "--password-stdin"];
+    ends_with(&veza(home.path(), &[&login[..], &["--server", url.as_str()]].concat(), "secret words\n"), 0);
+    // While the session lasts, after the server has ended it, and after signing out.
+    ends_with(&veza(home.path(), &login, "secret words\n"), 0);
+    ends_with(&veza(home.path(), &["whoami"], ""), 3);
+    ends_with(&veza(home.path(), &login, "secret words\n"), 0);
+    ends_with(&veza(home.path(), &["logout"], ""), 0);
+    let register = ["register", "ada", "--email", "ada@example.com", "--password-stdin"];
+    ends_with(&veza(home.path(), &register, "secret words\n"), 0);
+    let paths: Vec<String> = asked.iter().map(|(path, _)| path).collect();
+    let login = "/auth/login";
+    let expected = [login, login, "/users/me", "/auth/refresh", login, "/auth/logout", "/auth/register"];
+    assert_eq!(paths, expected);
+}
+
+#[test]
 fn a_refresh_token_that_is_no_good_is_forgotten() {
     let home = tempfile::tempdir().unwrap();
     let (url, asked) = fake_server(vec![signed_in(), problem(401, "unauthenticated"), problem(401, "refresh_reused")]);

@@ -50,6 +50,7 @@ const FILES: &[File] = files![
     "composer.js" JS,
     "dialogs.js" JS,
     "dom.js" JS,
+    "drafts.js" JS,
     "emoji.js" JS,
     "en.js" JS,
     "faces.js" JS,
@@ -162,7 +163,7 @@ mod tests {
         served.sort_unstable();
         assert_eq!(names, served);
         for file in FILES.iter().filter(|file| file.kind == JS) {
-            assert!(file.content.lines().count() < 400, "{} is too long", file.name);
+            assert!(file.content.lines().count() <= 600, "{} is too long", file.name);
             assert!(file.content.starts_with("// "), "{} does not say what it is", file.name);
         }
     }

@@ -147,6 +147,23 @@ test("a refusal for the moment is waited out, any other is the sender's to know"
     client.close();
 });
 
+test("a lost network ends the connection at once; the next attempt tells whether the server is still there", async () => {
+    const server = new Server();
+    const { client, seen } = connect(server);
+    await until(client, "up_to_date");
+    const states = [];
+    client.on("state", ({ name }) => states.push(name));
+    client.networkLost();
+    assert.deepEqual([states, client.state.name], [["waiting"], "waiting"]);
+    client.networkLost();
+    const sent = client.send({ conversation_id: "room_6", content: "from the tunnel" });
+    server.say("missed");
+    const { missed } = await until(client, "up_to_date");
+    await sent;
+    assert.deepEqual([missed >= 1, seen, states[1]], [true, ["missed", "from the tunnel"], "connecting"]);
+    client.close();
+});
+
 test("too far behind: reset is given, and the cursor stands at the end", async () => {
     const server = new Server();
     const { client, seen } = connect(server);

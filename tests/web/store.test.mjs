@@ -127,7 +127,7 @@ test("a message on its way becomes one message, whether its ack or its event com
         const { made, room, give } = store();
         made.sending({ conversation_id: ROOM, client_message_id: "k", content: "hi" }, 0);
         assert.equal(room.pending.length, 1);
-        const ack = () => made.sent(ROOM, "k", { message_id: 20 });
+        const ack = () => made.sent(ROOM, "k", { message_id: 20, seq: 2 });
         const arrives = () =>
             give(created(2, { sender: ME, content: "hi", client_message_id: ackFirst ? undefined : "k" }));
         if (ackFirst) ack();
@@ -140,6 +140,35 @@ test("a message on its way becomes one message, whether its ack or its event com
     made.sent(ROOM, "k", { error: "you are muted" });
     assert.deepEqual([room.pending[0].state, room.pending[0].error], ["failed", "you are muted"]);
     made.sent(ROOM, "k");
+    assert.deepEqual(room.pending, []);
+});
+
+test("a message from before a reload is not shown twice: its ack says that the history has it", () => {
+    // The room is not open: nothing of it is loaded, and its event came before the reload.
+    const made = new Store();
+    const room = { id: ROOM, kind: "public_room", name: "lobby", last_seq: 5, read_seq: 5, role: "member" };
+    made.welcome({ user: ME, conversations: [room] });
+    const sent = { conversation_id: ROOM, client_message_id: "k", content: "hi" };
+    made.sending(sent, 0);
+    assert.deepEqual(made.unsent(), [{ ...sent, parent_message_id: undefined }]);
+    made.sent(ROOM, "k", { message_id: 50, seq: 5, duplicate: true });
+    assert.deepEqual([made.conversations.get(ROOM).pending, made.unsent()], [[], []]);
+});
+
+test("the outbox keeps a message until its ack, and is written again whenever it changes", () => {
+    const { made, room, give } = store();
+    const keeps = (effects) => effects.some(({ kind }) => kind === "outbox");
+    assert.ok(keeps(made.sending({ conversation_id: ROOM, client_message_id: "k", content: "hi" }, 0)));
+    assert.ok(keeps(made.sent(ROOM, "k", { retry: { code: "overloaded" } })));
+    assert.equal(made.unsent().length, 1);
+    assert.ok(keeps(made.sent(ROOM, "k", { message_id: 20, seq: 2 })));
+    assert.deepEqual([made.unsent(), room.pending.length], [[], 1]); // shown until its event comes
+    assert.ok(keeps(give(created(2, { sender: ME, client_message_id: "k" }))));
+    assert.deepEqual(room.pending, []);
+    // Its event is among those that were too many to be sent.
+    made.sending({ conversation_id: ROOM, client_message_id: "k2", content: "again" }, 0);
+    made.sent(ROOM, "k2", { message_id: 40, seq: 4 });
+    assert.ok(keeps(give({ type: "reset", data: { conversation_id: ROOM, last_seq: 9 } })));
     assert.deepEqual(room.pending, []);
 });
 

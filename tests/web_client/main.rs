@@ -13,6 +13,7 @@ mod search;
 #[path = "../support/mod.rs"]
 mod support;
 mod talk;
+mod writing;
 
 use std::path::Path;
 use std::process::{Command, Stdio};

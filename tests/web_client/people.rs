@@ -25,12 +25,6 @@ impl Person {
         self.browser.wait_for(&format!("document.querySelector(\"#profile[data-user='{}']\")", user.id)).await;
     }
 
-    /// Answers the question whether one is sure.
-    async fn confirm(&mut self) {
-        self.click("dialog button.primary.bad").await;
-        self.browser.wait_for("!document.querySelector('dialog')").await;
-    }
-
     async fn has_role(&mut self, user: &User, role: &str) {
         let shown = format!("document.querySelector(\"#members [data-member='{}']\")", user.id);
         let text = format!("({shown}?.querySelector('.role')?.textContent ?? 'member') === {}", quoted(role));
@@ -42,16 +36,6 @@ impl Person {
         self.click("#me").await;
         self.click("#account-open").await;
         self.click(&format!("#account-{tab}")).await;
-    }
-
-    async fn close_dialog(&mut self) {
-        self.click("dialog header button").await;
-        self.browser.wait_for("!document.querySelector('dialog')").await;
-    }
-
-    async fn reads(&mut self, selector: &str, text: &str) {
-        let found = format!("document.querySelector({})?.innerText.includes({})", quoted(selector), quoted(text));
-        self.browser.wait_for(&found).await;
     }
 }
 

@@ -51,6 +51,11 @@ impl Person {
         person
     }
 
+    /// Opens a conversation by its address.
+    pub async fn go(&mut self, conversation: &str) {
+        self.browser.evaluate(&format!("void (location.hash = '#/{conversation}')")).await;
+    }
+
     /// Clicks an element as soon as it is there.
     pub async fn click(&mut self, selector: &str) {
         self.once_there(selector, "click").await;
@@ -78,6 +83,23 @@ impl Person {
             let event = json!({"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code});
             self.browser.call("Input.dispatchKeyEvent", event).await;
         }
+    }
+
+    /// Waits until an element shows a text.
+    pub async fn reads(&mut self, selector: &str, text: &str) {
+        let found = format!("document.querySelector({})?.innerText.includes({})", quoted(selector), quoted(text));
+        self.browser.wait_for(&found).await;
+    }
+
+    /// Confirms in a dialog that asks before something that cannot be undone.
+    pub async fn confirm(&mut self) {
+        self.click("dialog button.primary.bad").await;
+        self.browser.wait_for("!document.querySelector('dialog')").await;
+    }
+
+    pub async fn close_dialog(&mut self) {
+        self.click("dialog header button").await;
+        self.browser.wait_for("!document.querySelector('dialog')").await;
     }
 
     /// Writes into the composer and presses Enter.
@@ -157,7 +179,7 @@ pub async fn create_room(ada: &mut Person, name: &str) -> String {
     ada.fill("#room-name", name).await;
     ada.fill("#room-description", "Where everybody meets").await;
     ada.click("#create").await;
-    ada.browser.wait_for("document.getElementById('title')").await;
+    ada.browser.wait_for(&format!("document.getElementById('title')?.textContent === {}", quoted(name))).await;
     let hash = ada.browser.evaluate("location.hash").await;
     hash.as_str().unwrap().trim_start_matches("#/").to_owned()
 }

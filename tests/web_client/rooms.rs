@@ -7,13 +7,6 @@ use serde_json::json;
 
 const LINES: &str = "[...document.querySelectorAll('#messages .system')].map((line) => line.innerText.trim())";
 
-impl Person {
-    /// Opens a conversation by its address.
-    async fn go(&mut self, conversation: &str) {
-        self.browser.evaluate(&format!("void (location.hash = '#/{conversation}')")).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_comes_and_goes_is_a_line_in_the_readers_language() {
     let server = Server::start(2, &[]);

@@ -1,6 +1,6 @@
 //! `register`, `login`, `logout`, `whoami`.
 
-use crate::address::Address;
+use crate::address::{Address, DEFAULT};
 use crate::cli::{Global, Login, Register};
 use crate::failure::Failure;
 use crate::http::Http;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 /// Opens an account and signs in.
 pub async fn register(global: &Global, profile: &Profile, output: Output, options: Register) -> Result<(), Failure> {
-    let http = server(global, output)?;
+    let http = server(global, profile, output)?;
     let password = password(options.secret.password_stdin, &["Password", "The same again"])?;
     let mut body = json!({ "username": options.username, "email": options.email, "password": password });
     if let Some(display_name) = options.display_name {
@@ -27,7 +27,7 @@ pub async fn register(global: &Global, profile: &Profile, output: Output, option
 
 /// Signs in; asks for a second factor where there is one.
 pub async fn login(global: &Global, profile: &Profile, output: Output, options: Login) -> Result<(), Failure> {
-    let http = server(global, output)?;
+    let http = server(global, profile, output)?;
     let password = password(options.secret.password_stdin, &["Password"])?;
     let mut body = json!({ "login": options.who, "password": password, "device_name": device() });
     let mut answer = http.post("/auth/login", &body).await;
@@ -61,10 +61,16 @@ pub async fn whoami(session: &Session, output: Output) -> Result<(), Failure> {
     describe(output, session.profile(), session.address(), &user)
 }
 
-fn server(global: &Global, output: Output) -> Result<Http, Failure> {
-    let address = global.server_or_default().map_err(Failure::Usage)?;
+/// The server of a new session: the one that was named, the profile's, or the default.
+fn server(global: &Global, profile: &Profile, output: Output) -> Result<Http, Failure> {
+    let address = match (&global.server, profile.server()) {
+        (Some(address), _) => address.clone(),
+        (None, saved) => Address::parse(saved.as_deref().unwrap_or(DEFAULT)).map_err(|error| {
+            Failure::Usage(format!("profile {} has no valid server address ({error}); give --server", profile.name()))
+        })?,
+    };
     if !address.is_loopback() {
-        output.note(&format!("{address} is not this machine, and HTTP is not encrypted: others may read along"));
+        output.note(&format!("{address} is another machine, and HTTP is not encrypted: others may read your password"));
     }
     Http::new(address)
 }
