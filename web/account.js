@@ -1,5 +1,5 @@
-// One's own account: how others see one, the password, where one is signed in, and whom one has blocked. What the
-// server's answers do not have (an older server knows neither bio nor read receipts) is not offered.
+// The account dialog: profile, password, sessions, blocked users. Fields that an older server does not return (bio,
+// read receipts) are left out.
 
 import { avatar, confirm, dialog, h, toast } from "./dom.js";
 import { agoOf, explain, t } from "./i18n.js";
@@ -45,8 +45,8 @@ export function account(app, tab = "profile") {
     );
 }
 
-/** A place for why something did not work, and `attempt`, which runs a form's work and fills it. */
-function attempts() {
+/** An element for a form's error, and `attempt`, which runs the form's work and shows its error. */
+function formAttempt() {
     const error = h("p", { class: "error", role: "alert", hidden: true });
     const attempt = async (button, work, words = explain) => {
         button.disabled = true;
@@ -65,7 +65,7 @@ function attempts() {
 function profile(app) {
     const { session, store } = app;
     const form = h("form", { class: "form", onsubmit: save }, h("p", { class: "soft" }, t("loading")));
-    const { error, attempt } = attempts();
+    const { error, attempt } = formAttempt();
     const name = h("input", {
         id: "edit-name",
         required: true,
@@ -100,7 +100,7 @@ function profile(app) {
         await attempt(submit, async () => {
             me = await session.request("PATCH", "users/me", changed);
             session.remember(me);
-            store.meet(me);
+            store.rememberUser(me);
             app.apply([{ kind: "profile" }]);
             toast(t("saved"));
         });
@@ -117,7 +117,7 @@ function profile(app) {
             form.replaceChildren(
                 h("div", { class: "profile-head" }, looks, h("span", { class: "soft" }, `@${me.username}`)),
                 field(t("display_name"), name),
-                field(t("avatar_url"), picture, t("avatar_words")),
+                field(t("avatar_url"), picture, t("avatar_text")),
                 "bio" in me ? field(t("bio"), bio) : "",
                 "read_receipts" in me ? h("label", { class: "check" }, receipts, t("read_receipts")) : "",
                 error,
@@ -134,13 +134,13 @@ function security(app, close) {
     return h("div", { class: "form" }, passwordForm(app), pictures(app), signIns(app, close));
 }
 
-/** Takes effect at once, on this device. */
+/** A setting of this device; it takes effect at once. */
 function pictures(app) {
     const box = h("input", {
         id: "pictures",
         type: "checkbox",
         checked: showsPictures(),
-        "aria-describedby": "pictures-words",
+        "aria-describedby": "pictures-text",
         onchange: () => {
             setPictures(box.checked);
             app.changed("look", "list", "people", "conversation", "panel");
@@ -151,12 +151,12 @@ function pictures(app) {
         { class: "form" },
         h("h2", {}, t("privacy")),
         h("label", { class: "check" }, box, t("pictures")),
-        h("small", { class: "soft", id: "pictures-words" }, t("pictures_words")),
+        h("small", { class: "soft", id: "pictures-text" }, t("pictures_text")),
     );
 }
 
 function passwordForm(app) {
-    const { error, attempt } = attempts();
+    const { error, attempt } = formAttempt();
     const current = h("input", {
         id: "current-password",
         type: "password",
@@ -193,7 +193,7 @@ function passwordForm(app) {
     const form = h(
         "form",
         { class: "form", onsubmit: save },
-        // Password managers want to know whose it is.
+        // Tells password managers whose password this is.
         h("input", {
             type: "text",
             hidden: true,
@@ -202,7 +202,7 @@ function passwordForm(app) {
             value: app.store.me.username,
         }),
         field(t("current_password"), current),
-        field(t("new_password"), fresh, t("password_words")),
+        field(t("new_password"), fresh, t("password_text")),
         error,
         end(submit),
     );
@@ -211,7 +211,7 @@ function passwordForm(app) {
 
 function signIns(app, close) {
     const { session } = app;
-    const { error, attempt } = attempts();
+    const { error, attempt } = formAttempt();
     const list = h("ul", { class: "items cards", id: "sessions" });
     const row = (one) =>
         h(
@@ -259,7 +259,7 @@ function signIns(app, close) {
             class: "bad",
             id: "sign-out-everywhere",
             onclick: async () => {
-                const sure = await confirm(t("everywhere_title"), t("everywhere_words"), {
+                const sure = await confirm(t("everywhere_title"), t("everywhere_text"), {
                     cancel: t("cancel"),
                     label: t("sign_out_everywhere"),
                 });
@@ -276,7 +276,7 @@ function signIns(app, close) {
     );
     attempt(everywhere, read);
     const element = h("section", { class: "form" }, h("h2", {}, t("sign_ins")), list, error, end(everywhere));
-    // A new password ends the others.
+    // A new password ends the other sessions.
     queueMicrotask(() => element.parentElement?.addEventListener("changed", () => attempt(everywhere, read)));
     return element;
 }
@@ -317,10 +317,10 @@ function blocked(app) {
     }
     show();
     app.reads.blocks().then(show);
-    return h("div", { class: "form" }, h("p", { class: "soft" }, t("blocked_words")), list);
+    return h("div", { class: "form" }, h("p", { class: "soft" }, t("blocked_text")), list);
 }
 
-/** The way to all this from the settings. */
+/** The line in the settings that opens the account dialog. */
 export function accountLine(app, close) {
     const { me } = app.store;
     return h(

@@ -116,7 +116,7 @@ export class Composer {
         }
         const unblock = () => this.app.act.block(peer, false);
         this.refusal.replaceChildren(
-            t("you_blocked", { name: this.app.called(peer) }),
+            t("you_blocked", { name: this.app.displayName(peer) }),
             " ",
             h("button", { type: "button", class: "link", onclick: unblock }, t("unblock")),
         );

@@ -1,15 +1,15 @@
-// Questions that need an answer before one goes on: finding and making conversations, inviting, leaving.
+// Dialogs: find and create conversations, invite people, edit and leave a conversation.
 
 import { avatar, confirm, dialog, h, icon } from "./dom.js";
 import { durationOf, momentOf, t, tn } from "./i18n.js";
 
-/** Seconds between one member's messages that are offered. */
+/** The choices for slow mode, in seconds between two messages of one member. */
 const SLOW_MODES_S = [0, 5, 10, 30, 60, 300, 900, 3_600, 21_600];
 
 const field = (label, input) => h("label", {}, h("span", {}, label), input);
 const end = (...buttons) => h("div", { class: "row end" }, ...buttons);
 
-/** Public rooms: a list where the server has one, and always the way by a room's address or an invitation. */
+/** Public rooms: a list that can be searched, and a field for a room's address or an invitation code. */
 export function discover(app) {
     return dialog(
         t("discover"),
@@ -73,7 +73,7 @@ export function discover(app) {
             async function look() {
                 const mine = ++round;
                 try {
-                    const page = await app.ask("list_public_rooms", {
+                    const page = await app.request("list_public_rooms", {
                         query: query.value.trim() || undefined,
                         limit: 50,
                     });
@@ -84,7 +84,7 @@ export function discover(app) {
                     );
                 } catch (error) {
                     query.hidden = list.hidden = error.code === "unknown_command";
-                    if (!query.hidden) app.failed(error);
+                    if (!query.hidden) app.showError(error);
                 }
                 list.dataset.ready = "true";
             }
@@ -106,7 +106,7 @@ export function discover(app) {
     );
 }
 
-/** Finds people by the beginning of their names; `chosen` keeps who was picked. */
+/** A field that finds users by the beginning of their names; `chosen` holds the selected ones. */
 function people(app, chosen, many) {
     const found = h("ul", { class: "items", id: "found-people" });
     const picked = h("div", { class: "chips" });
@@ -185,7 +185,7 @@ function people(app, chosen, many) {
     return h("div", { class: "people" }, picked, input, found);
 }
 
-/** A room, or a talk with one or several people. */
+/** Creates a room, a direct conversation or a group. */
 export function newConversation(app, start = "room") {
     return dialog(t("new_conversation"), (close) => {
         const chosen = new Map();
@@ -224,7 +224,7 @@ export function newConversation(app, start = "room") {
                           field(t("description"), description),
                           h("label", { class: "check" }, isPrivate, t("private_room")),
                       )
-                    : h("p", { class: "soft" }, t("talk_words")),
+                    : h("p", { class: "soft" }, t("talk_text")),
                 people(app, chosen, true),
                 end(h("button", { type: "submit", class: "primary", id: "create" }, t("create"))),
             );
@@ -273,7 +273,7 @@ export async function inviteLink(app) {
         h(
             "div",
             { class: "form" },
-            h("p", { class: "soft" }, t("invite_words")),
+            h("p", { class: "soft" }, t("invite_text")),
             h("input", { readOnly: true, value: code, onfocus: (event) => event.target.select() }),
             end(h("button", { type: "button", class: "primary", onclick: () => app.act.copy(code) }, t("copy_text"))),
         ),
@@ -336,7 +336,7 @@ export async function leave(app, conversation) {
     if (await confirm(title, words, { cancel: t("cancel"), label: t("leave") })) app.act.leave(conversation.id);
 }
 
-/** The codes that can still be used, and taking them back. */
+/** The active invitation codes, each with a button that revokes it. */
 export function invitations(app, { id }) {
     return dialog(t("invitations"), () => {
         const list = h("ul", { class: "items cards", id: "invites" });
@@ -370,13 +370,13 @@ export function invitations(app, { id }) {
             );
         async function read() {
             try {
-                const { invites } = await app.ask("list_invites", { conversation_id: id });
+                const { invites } = await app.request("list_invites", { conversation_id: id });
                 list.replaceChildren(
                     ...invites.map(row),
                     invites.length === 0 ? h("p", { class: "soft" }, t("no_invitations")) : "",
                 );
             } catch (error) {
-                app.failed(error);
+                app.showError(error);
             }
         }
         read();

@@ -1,13 +1,13 @@
-// Elements without markup: what users wrote becomes text nodes and properties, never HTML.
+// Builds elements without markup: users' text becomes text nodes and properties, never HTML.
 
 import { showsPictures } from "./pictures.js";
 
-/** Dialogs so far: each has a heading of its own name, one over another too. */
+/** Counts dialogs: each has a heading with an id of its own. */
 let dialogs = 0;
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Icons on a 24 by 24 grid, drawn with lines. */
+/** SVG paths on a 24 by 24 grid, drawn as lines. */
 const ICONS = {
     hash: "M4 9h16M4 15h16M10 3 8 21M16 3l-2 18",
     lock: "M6 11h12a1 1 0 0 1 1 1v8a1 1 0 0 1-1 1H6a1 1 0 0 1-1-1v-8a1 1 0 0 1 1-1zM8 11V7a4 4 0 0 1 8 0v4",
@@ -39,8 +39,8 @@ const ICONS = {
 };
 
 /**
- * An element. `props`: `class`, `dataset`, `on…` handlers, attributes with a dash or `role`, `for`, and properties.
- * Children: nodes, texts, lists of them; null, undefined and false are left out.
+ * Creates an element. `props`: `class`, `dataset`, `on…` handlers, attributes (names with a dash, `role`, `for`), and
+ * properties. Children: nodes, texts, and lists of them; null, undefined and false are left out.
  */
 export function h(tag, props = {}, ...children) {
     const element = document.createElement(tag);
@@ -71,7 +71,7 @@ export function icon(name) {
     return svg;
 }
 
-/** A button that is an icon; `label` is read aloud and shown on hovering. */
+/** A button with an icon; `label` is its tooltip, and what screen readers read. */
 export function iconButton(name, label, onclick, props = {}) {
     return h(
         "button",
@@ -109,7 +109,7 @@ export function avatar({ id, name, url }, size = "") {
     return element;
 }
 
-/** A note at the foot of the page, read aloud, gone by itself. */
+/** Shows a short note at the bottom of the page, which screen readers read. It disappears after a while. */
 export function toast(text, kind = "info") {
     const note = h("div", { class: `toast ${kind}`, role: "status" }, text);
     document.getElementById("toasts").append(note);
@@ -117,7 +117,8 @@ export function toast(text, kind = "info") {
 }
 
 /**
- * A modal dialog: `build(close)` gives its content. Resolves with what `close` was given, undefined when dismissed.
+ * Shows a modal dialog with the content that `build(close)` returns. Resolves with the argument of `close`, or with
+ * undefined when the dialog is dismissed.
  */
 export function dialog(title, build, { wide = false } = {}) {
     const id = `dialog-${++dialogs}`;
@@ -141,7 +142,7 @@ export function dialog(title, build, { wide = false } = {}) {
     });
 }
 
-/** Asks before something that cannot be undone; whether the answer was `label`. */
+/** Asks for confirmation; resolves with true when the user chose `label`. */
 export function confirm(title, words, { cancel, label }, ...more) {
     return dialog(title, (close) =>
         h(
@@ -163,7 +164,7 @@ export function confirm(title, words, { cancel, label }, ...more) {
     );
 }
 
-/** Makes `parent`'s children the ones that `rows` names, reusing those whose key and signature are the same. */
+/** Replaces the children of `parent` by `rows`. Children whose key and signature are unchanged are kept. */
 export function reconcile(parent, rows) {
     const old = new Map([...parent.children].map((child) => [child.dataset.key, child]));
     let at = parent.firstElementChild;

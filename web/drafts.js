@@ -1,8 +1,9 @@
-// Drafts: text that was typed and not sent, one per conversation and thread. They survive a reload, and other tabs of the
-// browser see them when they open the conversation.
+// Drafts: text that was typed and not sent, one per conversation and thread. They survive a reload, and other tabs of
+// the browser see them when they open the conversation.
 //
-// Each draft is an item of its own in the storage, so two tabs never overwrite each other's drafts. The oldest are removed
-// when there are more than DRAFTS_MAX. A storage that is full or switched off loses drafts at the next reload, nothing else.
+// Each draft is an item of its own in the storage, so two tabs never overwrite each other's drafts. The oldest are
+// removed when there are more than DRAFTS_MAX. A storage that is full or switched off loses drafts at the next reload,
+// nothing else.
 
 const PREFIX = "veza.draft.";
 const DRAFTS_MAX = 100;

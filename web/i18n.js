@@ -1,4 +1,4 @@
-// Words, dates and plurals in the reader's language. A text that depends on a number stands under KEY_one and KEY_other.
+// Texts, dates and plurals in the user's language.
 
 import { en } from "./en.js";
 import { fr } from "./fr.js";
@@ -38,29 +38,29 @@ export function setLanguage(language) {
     document.documentElement.lang = language;
 }
 
-/** The text under a key, with {name} replaced. A key without a text is shown as it is: a fault that can be seen. */
+/** The text of a key, with each {name} replaced. A missing text shows its key, so that the mistake is visible. */
 export function t(key, values = {}) {
     const text = LANGUAGES[current][key] ?? en[key] ?? key;
     return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
-/** The text under a key as nodes: what `build(name)` gives stands for {name}. */
+/** The text of a key as a list of nodes, with each {name} replaced by `build(name)`. */
 export function parts(key, build) {
     return t(key)
         .split(/\{(\w+)\}/)
         .map((part, at) => (at % 2 === 1 ? build(part) : part));
 }
 
-/** Where the server's words add nothing to these. */
+/** Codes for which our English text is better than the server's message. */
 const OURS = new Set(["unreachable", "unknown_command", "disconnected", "deadline_exceeded", "unauthenticated"]);
 
-/** Why something failed: the server's words, which are English, or ours where they say as much in the reader's language. */
+/** The text of an error: ours in the user's language if there is one for its code, otherwise the server's message. */
 export function explain(error) {
     const key = `error_${error.code}`;
     return key in LANGUAGES[current] && (current !== "en" || OURS.has(error.code)) ? t(key) : error.message;
 }
 
-/** The text for a number of things; {n} is the number. */
+/** The singular or plural text of a key; {n} is the number. */
 export function tn(key, count, values = {}) {
     const form = formats.plural.select(count) === "one" ? "one" : "other";
     return t(`${key}_${form}`, { n: formats.number.format(count), ...values });
@@ -72,7 +72,7 @@ export const momentOf = (iso) => formats.full.format(new Date(iso));
 
 export const dateOf = (iso) => formats.dayWithYear.format(new Date(iso));
 
-/** The day of a moment: today, yesterday, a weekday, a date. */
+/** The day of a time: today, yesterday, a weekday, or a date. */
 export function dayOf(iso, now = new Date()) {
     const at = new Date(iso);
     const midnight = (date) => new Date(date.getFullYear(), date.getMonth(), date.getDate());
@@ -84,13 +84,13 @@ export function dayOf(iso, now = new Date()) {
     return (days < 300 ? formats.day : formats.dayWithYear).format(at);
 }
 
-/** Short: a time for today, a day otherwise. */
+/** The time of day if it is today, otherwise the day. */
 export function whenOf(iso) {
     const isToday = new Date(iso).toDateString() === new Date().toDateString();
     return isToday ? timeOf(iso) : dayOf(iso);
 }
 
-/** A length of time in its largest whole unit. */
+/** A duration in the largest unit that gives a whole number. */
 export function durationOf(seconds) {
     const [unit, size] = [
         ["day", 86_400],
@@ -101,10 +101,10 @@ export function durationOf(seconds) {
     return new Intl.NumberFormat(current, { style: "unit", unit, unitDisplay: "long" }).format(seconds / size);
 }
 
-/** A day by its distance from today. */
+/** "3 days ago". */
 export const daysAgo = (days) => formats.relative.format(-days, "day");
 
-/** How long ago, in words. */
+/** "5 minutes ago". */
 export function agoOf(iso) {
     const minutes = Math.max(0, Math.round((Date.now() - new Date(iso)) / 60_000));
     if (minutes === 0) return formats.relative.format(0, "second");

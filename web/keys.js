@@ -1,4 +1,4 @@
-// Keys that work wherever the focus is.
+// Keyboard shortcuts of the whole page.
 
 import { shortcuts } from "./settings.js";
 

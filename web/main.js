@@ -1,4 +1,4 @@
-// The beginning: signed in or not, light or dark, and the frame of the page.
+// Entry point: shows the sign-in page or the application.
 
 import { App } from "./app.js";
 import { h } from "./dom.js";
@@ -40,7 +40,7 @@ function enter() {
 }
 
 session.onLost = (code) => {
-    if (!app) return; // told twice
+    if (!app) return; // called before
     app.stop();
     app = undefined;
     document.querySelectorAll("dialog").forEach((dialog) => dialog.remove());

@@ -1,4 +1,4 @@
-// One message as a row, with everything that can be done with it.
+// Rows for messages: in a conversation, in a thread, in the outbox, in lists of results.
 
 import { confirm, dialog, h, icon, iconButton } from "./dom.js";
 import { QUICK, chooseEmoji } from "./emoji.js";
@@ -7,7 +7,7 @@ import { face, faceButton, isHidden, nameButton } from "./people.js";
 import { showsPictures } from "./pictures.js";
 import { excerpt, format, highlighted } from "./text.js";
 
-/** What decides how a row looks; a row with the same signature is kept as it is. */
+/** Everything that a row shows. A row whose signature is unchanged is kept. */
 export function signatureOf(app, message, flags) {
     const root = message.parent_message_id && app.current?.timeline.known.get(message.parent_message_id);
     const mentioned = message.mentions.filter((id) => app.store.people.has(id)).length;
@@ -17,7 +17,7 @@ export function signatureOf(app, message, flags) {
         mentioned,
         app.language,
         root?.version,
-        root && app.called(root.sender),
+        root && app.displayName(root.sender),
         root && isHidden(app, root),
         app.can("add_reaction"),
         app.has("message_threads"),
@@ -29,8 +29,8 @@ export function signatureOf(app, message, flags) {
     ].join("\t");
 }
 
-/** `ids`: whom the server says a message mentions; for one that is still on its way, whoever is known. */
-function mentionsIn(app, ids) {
+/** `ids`: the users that a message mentions according to the server; undefined for a message without an ack. */
+function mentionContext(app, ids) {
     const { me, people: known } = app.store;
     const people = ids ? ids.map((id) => known.get(id)).filter(Boolean) : [...known.values()];
     const mine = me.username.toLowerCase();
@@ -44,20 +44,20 @@ function mentionsIn(app, ids) {
     };
 }
 
-/** May the user remove what others wrote, and pin? */
-export function moderates(app) {
+/** Whether the user can delete the messages of others, and pin messages. */
+export function canModerate(app) {
     return ["owner", "admin", "moderator"].includes(app.current?.role);
 }
 
 /**
- * `flags`: compact (same sender as above), inThread (shown in the thread's panel), seen (the other has read it),
- * `onEdit(message)`.
+ * `flags`: compact (same sender as above), inThread (shown in the thread panel), seen (the other user has read it).
+ * `onEdit(message)` starts editing.
  */
 export function messageRow(app, message, flags, onEdit) {
     const { compact, inThread, seen } = flags;
     const { sender } = message;
     const mine = sender.id === app.store.me.id;
-    const name = app.called(sender);
+    const name = app.displayName(sender);
     const time = h(
         "time",
         { dateTime: message.created_at, title: momentOf(message.created_at) },
@@ -101,7 +101,7 @@ export function messageRow(app, message, flags, onEdit) {
                 : h(
                       "div",
                       { class: "content" },
-                      ...format(message.content, mentionsIn(app, message.mentions)),
+                      ...format(message.content, mentionContext(app, message.mentions)),
                       message.edited_at && editedNote(app, message),
                   ),
             message.reactions.length > 0 && reactions(app, message),
@@ -124,7 +124,7 @@ function editedNote(app, message) {
 
 async function showEdits(app, message) {
     try {
-        const { edits } = await app.ask("list_edits", {
+        const { edits } = await app.request("list_edits", {
             message_id: message.message_id,
             conversation_id: message.conversation_id,
         });
@@ -137,13 +137,13 @@ async function showEdits(app, message) {
                         "li",
                         {},
                         h("time", {}, momentOf(created_at)),
-                        h("div", { class: "content" }, ...format(content, mentionsIn(app))),
+                        h("div", { class: "content" }, ...format(content, mentionContext(app))),
                     ),
                 ),
             ),
         );
     } catch (error) {
-        app.failed(error);
+        app.showError(error);
     }
 }
 
@@ -151,7 +151,7 @@ function replyLine(app, message) {
     const root = app.current?.timeline.known.get(message.parent_message_id);
     const words =
         root && !root.deleted && !isHidden(app, root)
-            ? `${app.called(root.sender)}: ${excerpt(root.content, 80)}`
+            ? `${app.displayName(root.sender)}: ${excerpt(root.content, 80)}`
             : t("a_thread");
     return h(
         "button",
@@ -216,7 +216,7 @@ async function whoReacted(app, message, emoji, button) {
     if (button.title || !app.can("list_reactions")) return;
     button.title = emoji;
     const request = { message_id: message.message_id, conversation_id: message.conversation_id, emoji, limit: 20 };
-    const answer = await app.ask("list_reactions", request).catch(() => undefined);
+    const answer = await app.request("list_reactions", request).catch(() => undefined);
     if (answer) button.title = answer.reactions.map(({ user }) => user.display_name).join(", ");
 }
 
@@ -228,7 +228,7 @@ async function reactWith(app, message) {
 function tools(app, message, mine, inThread, onEdit) {
     const { act } = app;
     const may = (command, allowed = true) => allowed && app.can(command);
-    const pinnable = moderates(app) || app.current?.kind === "direct";
+    const pinnable = canModerate(app) || app.current?.kind === "direct";
     return h(
         "div",
         { class: "tools", role: "toolbar", "aria-label": t("message_actions") },
@@ -259,7 +259,7 @@ function tools(app, message, mine, inThread, onEdit) {
         may("pin_message", pinnable) &&
             iconButton("pin", t(message.pinned ? "unpin" : "pin"), () => act.pin(message), { dataset: { do: "pin" } }),
         navigator.clipboard && iconButton("copy", t("copy_text"), () => act.copy(message.content)),
-        may("delete_message", mine || moderates(app)) &&
+        may("delete_message", mine || canModerate(app)) &&
             iconButton("trash", t("delete"), () => confirmRemoval(app, message), {
                 dataset: { do: "delete" },
                 class: "bad",
@@ -269,11 +269,11 @@ function tools(app, message, mine, inThread, onEdit) {
 
 async function confirmRemoval(app, message) {
     const words = { cancel: t("cancel"), label: t("delete") };
-    if (await confirm(t("delete_title"), t("delete_words"), words, h("blockquote", {}, excerpt(message.content, 300))))
+    if (await confirm(t("delete_title"), t("delete_text"), words, h("blockquote", {}, excerpt(message.content, 300))))
         app.act.remove(message);
 }
 
-/** A message on its way, or refused. */
+/** A message of the outbox: not acknowledged yet, or refused. */
 export function pendingRow(app, message, compact) {
     const me = app.store.me;
     const failed = message.state === "failed";
@@ -286,7 +286,7 @@ export function pendingRow(app, message, compact) {
             "div",
             { class: "body" },
             !compact && h("header", {}, h("strong", {}, me.display_name)),
-            h("div", { class: "content" }, ...format(message.content, mentionsIn(app))),
+            h("div", { class: "content" }, ...format(message.content, mentionContext(app))),
             h(
                 "p",
                 { class: failed ? "error" : "soft state" },
@@ -310,7 +310,7 @@ export function pendingRow(app, message, compact) {
     );
 }
 
-/** A thread that one follows: where, how it began, what is new. */
+/** A followed thread: its conversation, its root, and the number of unread replies. */
 export function threadRow(app, { id, conversation_id, root, last_reply_at, unread }) {
     const conversation = app.store.conversations.get(conversation_id);
     const where = conversation ? app.nameOf(conversation) : "";
@@ -319,7 +319,7 @@ export function threadRow(app, { id, conversation_id, root, last_reply_at, unrea
         : isHidden(app, root)
           ? tn("blocked_messages", 1)
           : excerpt(root.content, 160);
-    const name = app.called(root.sender);
+    const name = app.displayName(root.sender);
     const replies = root.thread
         ? `${tn("replies", root.thread.reply_count)} · ${agoOf(last_reply_at)}`
         : agoOf(last_reply_at);
@@ -354,8 +354,8 @@ export function threadRow(app, { id, conversation_id, root, last_reply_at, unrea
     };
 }
 
-/** A message found elsewhere: who, when, where, and the text with what was looked for. */
-export function foundRow(app, message, showWhere) {
+/** A message in a list of results: sender, time, conversation, and the text with the matches highlighted. */
+export function resultRow(app, message, showWhere) {
     const conversation = app.store.conversations.get(message.conversation_id);
     const text = message.highlight ? highlighted(excerpt(message.highlight, 300)) : [excerpt(message.content, 300)];
     return h(
@@ -364,7 +364,7 @@ export function foundRow(app, message, showWhere) {
         h(
             "header",
             {},
-            h("strong", {}, app.called(message.sender)),
+            h("strong", {}, app.displayName(message.sender)),
             h("time", {}, agoOf(message.created_at)),
             showWhere && conversation && h("span", { class: "soft" }, app.nameOf(conversation)),
         ),

@@ -1,16 +1,16 @@
-// Somebody's card: who they are, and what can be done about them: writing, blocking, and by rank their role, silence and
-// removal in the conversation that is open.
+// The profile dialog of a user: what they show about themselves, message and block, and for moderators of the open
+// conversation: role, mute, remove and ban.
 
 import { avatar, confirm, dialog, h, icon } from "./dom.js";
 import { dateOf, durationOf, momentOf, t } from "./i18n.js";
 import { editProfile } from "./account.js";
 
 const RANK = { read_only: 0, member: 1, moderator: 2, admin: 3, owner: 4 };
-/** Seconds of silence that are offered, besides one without an end. */
+/** The choices for a mute in seconds; one without an end is offered too. */
 const MUTES_S = [600, 3_600, 86_400];
 const BAN_REASON_MAX = 500;
 
-/** Opens the card of a user; `app.current` is where they may be a member. */
+/** Opens the profile of a user, who may be a member of the open conversation. */
 export function showProfile(app, id) {
     const { store, act } = app;
     const conversation = app.current;
@@ -94,11 +94,11 @@ export function showProfile(app, id) {
 
 async function block(app, person) {
     const title = t("block_title", { name: person.display_name });
-    if (await confirm(title, t("block_words"), { cancel: t("cancel"), label: t("block") }))
+    if (await confirm(title, t("block_text"), { cancel: t("cancel"), label: t("block") }))
         await app.act.block(person, true);
 }
 
-/** The buttons that one's rank gives; `button` makes one, `doing` closes the card before its work. */
+/** What the user's role lets them do to a member; `button` makes a button, `doing` closes the dialog first. */
 function moderation(app, conversation, member, button, doing) {
     const mine = RANK[conversation.role];
     if (conversation.kind === "direct" || mine < RANK.moderator || mine <= RANK[member.role]) return [];
@@ -106,8 +106,8 @@ function moderation(app, conversation, member, button, doing) {
     const data = { conversation_id: conversation.id, user_id: member.id };
     const roles = ["read_only", "member", "moderator", "admin"].filter((role) => RANK[role] < mine);
     const sure = async (command, key) => {
-        const title = t(`${key}_title`, { name: app.called(member) });
-        if (await confirm(title, t(`${key}_words`), { cancel: t("cancel"), label: t(key) }))
+        const title = t(`${key}_title`, { name: app.displayName(member) });
+        if (await confirm(title, t(`${key}_text`), { cancel: t("cancel"), label: t(key) }))
             await act.moderate(command, data);
     };
     return [
@@ -175,7 +175,7 @@ function moderation(app, conversation, member, button, doing) {
     ];
 }
 
-/** Asks for a reason, which those who moderate see beside the ban. */
+/** Asks for a reason, which moderators see beside the ban. */
 async function ban(app, member, data) {
     const reason = h("textarea", {
         id: "ban-reason",
@@ -184,9 +184,9 @@ async function ban(app, member, data) {
         placeholder: t("optional"),
         autofocus: true,
     });
-    const title = t("ban_title", { name: app.called(member) });
+    const title = t("ban_title", { name: app.displayName(member) });
     const question = h("label", {}, h("span", {}, t("ban_reason")), reason);
-    if (await confirm(title, t("ban_words"), { cancel: t("cancel"), label: t("ban") }, question)) {
+    if (await confirm(title, t("ban_text"), { cancel: t("cancel"), label: t("ban") }, question)) {
         await app.act.moderate("ban_member", { ...data, reason: reason.value.trim() || undefined });
     }
 }
@@ -195,7 +195,7 @@ function isMuted(member) {
     return Boolean(member?.muted_until) && new Date(member.muted_until) > new Date();
 }
 
-/** A silence without an end is said as one until the year 9999. */
+/** The server represents a mute without an end by the year 9999. */
 function isForever({ muted_until }) {
     return muted_until.startsWith("9999");
 }

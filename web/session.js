@@ -1,10 +1,10 @@
 // The signed-in session: its tokens, and requests that carry them.
 //
-// All tabs of a browser share one session, in localStorage: the user, the refresh token, and the access token with the time
-// at which it is renewed. The server revokes a session whose refresh token is used twice (except for a short grace after
-// the first use), so:
-// 1. one refresh runs at a time in all tabs (Web Locks). Pages without TLS have no Web Locks; there, tabs that refresh at
-//    the same moment rely on the server's grace;
+// All tabs of a browser share one session, in localStorage: the user, the refresh token, and the access token with the
+// time at which it is renewed. The server revokes a session whose refresh token is used twice (except for a short grace
+// after the first use), so:
+// 1. one refresh runs at a time in all tabs (Web Locks). Pages without TLS have no Web Locks; there, tabs that refresh
+//    at the same moment rely on the server's grace;
 // 2. a tab that gets the lock reads the storage again. If another tab has renewed the access token, it uses that one;
 // 3. a tab never uses the tokens of another user, who may have signed in meanwhile in another tab.
 

@@ -1,4 +1,4 @@
-// How one is seen and how the page looks: availability, appearance, language, notifications, the keyboard, signing out.
+// The settings: availability, appearance, language, notifications, keyboard shortcuts, signing out.
 
 import { accountLine } from "./account.js";
 import { dialog, h, toast } from "./dom.js";

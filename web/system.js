@@ -1,15 +1,15 @@
-// Who came and went, as a quiet line in the reader's language: from the message's `system`, not from its English content.
+// System messages (joined, left …), built in the user's language from the `system` field, not from the English content.
 
 import { confirm, h, iconButton } from "./dom.js";
 import { momentOf, parts, t } from "./i18n.js";
 import { nameButton } from "./people.js";
 
-/** Kinds that have words here; of any other the server's own sentence is shown. */
+/** Kinds with a text here. Other kinds show the server's text. */
 const KINDS = new Set(["joined", "added", "left", "removed", "banned"]);
 
 export const isSystem = ({ message_type }) => message_type === "system";
 
-/** `mayDelete`: whether the user moderates here. */
+/** `mayDelete`: whether the user may delete this message. */
 export function systemRow(app, message, mayDelete) {
     const { system, content, message_id, seq, created_at, deleted } = message;
     const isKnown = KINDS.has(system?.kind) && (system.kind === "joined" || system.kind === "left" || system.actor);
@@ -25,9 +25,9 @@ export function systemRow(app, message, mayDelete) {
     );
 }
 
-/** What decides how the line looks. */
+/** Everything that the row shows. */
 export function systemSignature(app, { version, system }, mayDelete) {
-    const names = [system?.user, system?.actor].filter(Boolean).map((user) => app.called(user));
+    const names = [system?.user, system?.actor].filter(Boolean).map((user) => app.displayName(user));
     return [version, mayDelete, app.language, ...names].join("\t");
 }
 

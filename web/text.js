@@ -1,5 +1,5 @@
-// What people write, as nodes: paragraphs, `code`, ```blocks```, **strong**, *emphasis*, ~~struck~~, > quotes, links,
-// mentions. A reader of one pass over text; whatever is not closed stays as it was typed. Nothing becomes markup.
+// Formats the text of messages as nodes: paragraphs, `code`, ```blocks```, **strong**, *emphasis*, ~~strikethrough~~,
+// > quotes, links and mentions. Markers without a counterpart stay as typed. Text never becomes HTML.
 
 import { h } from "./dom.js";
 
@@ -65,7 +65,7 @@ function mentioned(text, context) {
     return whom ? h("span", { class: `mention ${whom}` }, text) : undefined;
 }
 
-/** Text with matches between U+E000 and U+E001, as the search gives it. */
+/** Nodes for a search result, whose matches stand between U+E000 and U+E001. */
 export function highlighted(text) {
     return text.split("\ue000").flatMap((part, at) => {
         if (at === 0) return [part];
@@ -74,7 +74,7 @@ export function highlighted(text) {
     });
 }
 
-/** One line of what a message says. */
+/** The beginning of a text, on one line. */
 export function excerpt(content, length = 140) {
     const line = content.replace(/\s+/g, " ").trim();
     return [...line].length > length ? `${[...line].slice(0, length).join("")}…` : line;

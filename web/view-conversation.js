@@ -1,24 +1,25 @@
-// The open conversation: its head, what the connection does, the messages with infinite history, and the composer.
+// The open conversation: its header, the banner about the connection, the messages with endless scrolling, the
+// composer.
 //
-// Where the reader stands is kept: at the end they stay at the end, anywhere else the row they look at stays where it is,
-// whatever is put above it.
+// The reading position is stable. At the end, new messages scroll into view. Anywhere else, the first visible row stays
+// where it is when rows are added above it.
 
 import { Composer } from "./composer.js";
 import { h, icon, iconButton, reconcile } from "./dom.js";
 import { Faces } from "./faces.js";
 import { dayOf, language, t, tn } from "./i18n.js";
-import { messageRow, moderates, pendingRow, signatureOf } from "./message.js";
+import { messageRow, canModerate, pendingRow, signatureOf } from "./message.js";
 import { faceButton, hiddenRow, isHidden } from "./people.js";
 import { isSystem, systemRow, systemSignature } from "./system.js";
 import { Empty } from "./view-empty.js";
 
-/** Rows of one sender within this time are one block. */
+/** Messages of one sender within this time form a block. */
 const BLOCK_MS = 5 * 60_000;
-/** Messages kept by whoever stands at the end; those above are read again when they are wanted. */
+/** Messages kept in memory at the end of a conversation. Older ones are read again when needed. */
 const KEPT = 300;
-/** This near to an end, more is read. */
+/** The next page is read at this distance from the first or last message. */
 const AHEAD_PX = 700;
-/** This near to the end counts as at the end. */
+/** The reader is at the end within this distance. */
 const END_PX = 60;
 
 export class Conversation {
@@ -178,7 +179,7 @@ export class Conversation {
 
     #showTyping() {
         const { app } = this;
-        const typists = app.current ? app.store.typists(app.current, Date.now()) : [];
+        const typists = app.current ? app.store.typingUsers(app.current, Date.now()) : [];
         const people = typists.filter((id) => !app.store.blocked.has(id)).map((id) => app.person(id).display_name);
         const text =
             people.length === 0
@@ -202,7 +203,7 @@ export class Conversation {
         if (timeline.isLoaded) this.#readAhead();
     }
 
-    /** The first row in sight and where it stands. */
+    /** The first visible message and its offset. */
     #anchor() {
         const top = this.scroller.getBoundingClientRect().top;
         for (const row of this.rows.children) {
@@ -257,12 +258,12 @@ export class Conversation {
         else if (timeline.hasOlder)
             push("older", "", () => h("p", { class: "loading" }, h("span", { class: "spinner" }), t("loading_older")));
         else push("beginning", app.nameOf(conversation), () => beginning(app, conversation));
-        let before; // of the same block, perhaps
+        let before; // the previous message, if this one may join its block
         let dayBefore;
         let divided = false;
         const seen = this.#seen(conversation);
-        const mayDelete = moderates(app) && app.can("delete_message");
-        let hidden = []; // messages of blocked people, one after the other
+        const mayDelete = canModerate(app) && app.can("delete_message");
+        let hidden = []; // consecutive messages of blocked users
         const pushHidden = () => {
             if (hidden.length > 0) rows.push(hiddenRow(app, hidden));
             hidden = [];
@@ -317,7 +318,7 @@ export class Conversation {
         return rows;
     }
 
-    /** The last message of one's own in a direct conversation that the other has read. */
+    /** The last message of a direct conversation, if the user sent it and the other user has read it. */
     #seen(conversation) {
         const peer = this.app.store.peer(conversation);
         if (!peer?.read_seq) return undefined;
@@ -368,7 +369,7 @@ export class Conversation {
         }
     }
 
-    /** Up and down go through the messages; letters do what the buttons of the message do. */
+    /** The arrow keys move between messages; letters press the buttons of the focused message. */
     #key(event) {
         const row = event.target.closest(".message");
         const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];

@@ -1,17 +1,16 @@
-// Who and what a conversation is: its description, what can be done with it, who asks to join, who is in it, who may not
-// come back.
+// The details of a conversation: description, actions, requests to join, members and bans.
 
 import { addPeople, editRoom, invitations, inviteLink, leave } from "./dialogs.js";
 import { confirm, dialog, h, icon } from "./dom.js";
 import { agoOf, t, tn } from "./i18n.js";
-import { moderates } from "./message.js";
+import { canModerate } from "./message.js";
 import { face, presenceDot } from "./people.js";
 import { showsPictures } from "./pictures.js";
 import { showProfile } from "./profile.js";
 
 const RANK = { owner: 0, admin: 1, moderator: 2, member: 3, read_only: 4 };
 
-/** What decides how the details look. */
+/** Everything that the details show. */
 export function detailsSignature(app, conversation) {
     const { id, name, description, role, member_count, archived } = conversation;
     const seen = [...conversation.members.values()].map((member) => [
@@ -41,19 +40,22 @@ export function details(app, conversation) {
     const { kind, role, description } = conversation;
     const isDirect = kind === "direct";
     const isRoom = kind.endsWith("_room");
-    const moderating = !isDirect && moderates(app);
+    const moderating = !isDirect && canModerate(app);
     const canInvite = !isDirect && role !== "read_only";
     const mayEdit = kind === "group" || ["owner", "admin"].includes(role);
     const online = ({ id }) => (["online", "away", "busy"].includes(store.presence.get(id)?.status) ? 0 : 1);
     const members = [...conversation.members.values()].sort(
-        (a, b) => RANK[a.role] - RANK[b.role] || online(a) - online(b) || app.called(a).localeCompare(app.called(b)),
+        (a, b) =>
+            RANK[a.role] - RANK[b.role] ||
+            online(a) - online(b) ||
+            app.displayName(a).localeCompare(app.displayName(b)),
     );
     const button = (symbol, text, onclick, props = {}) =>
         h("button", { type: "button", class: "wide-button", onclick, ...props }, icon(symbol), text);
     const archive = async () => {
         const sure =
             conversation.archived ||
-            (await confirm(t("archive_title"), t("archive_words"), { cancel: t("cancel"), label: t("archive") }));
+            (await confirm(t("archive_title"), t("archive_text"), { cancel: t("cancel"), label: t("archive") }));
         if (sure)
             act.moderate("archive_conversation", {
                 conversation_id: conversation.id,
@@ -124,7 +126,7 @@ function memberRow(app, member) {
             h(
                 "span",
                 { class: "name" },
-                app.called(member),
+                app.displayName(member),
                 isMe && ` (${t("you")})`,
                 presence?.status_text && h("small", { class: "soft" }, ` ${presence.status_text}`),
             ),
@@ -133,9 +135,9 @@ function memberRow(app, member) {
     );
 }
 
-/** Somebody at the door. */
+/** A request to join, with buttons to accept and decline it. */
 function request(app, { id }, { user, text, created_at }) {
-    const decide = (accepted) => app.act.decide(id, user, accepted);
+    const decide = (accepted) => app.act.decideRequest(id, user, accepted);
     return h(
         "li",
         { class: "request", dataset: { request: user.id } },
@@ -143,7 +145,7 @@ function request(app, { id }, { user, text, created_at }) {
             "button",
             { type: "button", class: "item", onclick: () => showProfile(app, user.id) },
             face(app, user, "small"),
-            h("span", { class: "name" }, app.called(user), h("small", { class: "soft" }, ` ${agoOf(created_at)}`)),
+            h("span", { class: "name" }, app.displayName(user), h("small", { class: "soft" }, ` ${agoOf(created_at)}`)),
         ),
         text && h("blockquote", {}, text),
         h(
@@ -170,7 +172,7 @@ function bans(app, { id }) {
                 h(
                     "div",
                     { class: "name" },
-                    h("strong", {}, app.called(user)),
+                    h("strong", {}, app.displayName(user)),
                     h("small", { class: "soft" }, [agoOf(created_at), reason].filter(Boolean).join(" · ")),
                 ),
                 h(
@@ -188,14 +190,14 @@ function bans(app, { id }) {
             );
         async function read() {
             try {
-                const answer = await app.ask("list_bans", { conversation_id: id });
-                answer.bans.forEach(({ user }) => app.store.meet(user));
+                const answer = await app.request("list_bans", { conversation_id: id });
+                answer.bans.forEach(({ user }) => app.store.rememberUser(user));
                 list.replaceChildren(
                     ...answer.bans.map(row),
                     answer.bans.length === 0 ? h("p", { class: "soft" }, t("no_bans")) : "",
                 );
             } catch (error) {
-                app.failed(error);
+                app.showError(error);
             }
         }
         read();

@@ -1,4 +1,4 @@
-// What stands where the messages would be: a welcome, a public room to join, a private one to ask at.
+// Shown in place of messages: a welcome, the preview of a public room, or the form that asks to join a private one.
 
 import { discover, newConversation } from "./dialogs.js";
 import { h, icon } from "./dom.js";
@@ -19,16 +19,16 @@ export class Empty {
         const signature = conversation
             ? ""
             : JSON.stringify([id, preview, app.store.requested.has(id), app.store.me?.display_name, app.language]);
-        if (signature === this.#signature) return; // whoever writes here goes on
+        if (signature === this.#signature) return; // do not interrupt typing
         this.#signature = signature;
         if (conversation) this.element.replaceChildren();
         else if (id && !preview) this.element.replaceChildren(h("p", { class: "soft" }, t("loading")));
-        else if (preview?.kind === "private_room") this.element.replaceChildren(...this.#closed(id));
-        else if (preview) this.element.replaceChildren(...this.#open(preview));
-        else this.element.replaceChildren(...this.#hello());
+        else if (preview?.kind === "private_room") this.element.replaceChildren(...this.#privateRoom(id));
+        else if (preview) this.element.replaceChildren(...this.#publicRoom(preview));
+        else this.element.replaceChildren(...this.#welcome());
     }
 
-    #hello() {
+    #welcome() {
         const { app } = this;
         const button = (text, onclick, props = {}) => h("button", { type: "button", onclick, ...props }, text);
         return [
@@ -44,7 +44,7 @@ export class Empty {
         ];
     }
 
-    #open({ id, name, description, member_count }) {
+    #publicRoom({ id, name, description, member_count }) {
         return [
             icon("hash"),
             h("h2", {}, name),
@@ -57,13 +57,13 @@ export class Empty {
         ];
     }
 
-    #closed(id) {
+    #privateRoom(id) {
         const { act, store } = this.app;
         if (store.requested.has(id)) {
             return [
                 icon("lock"),
                 h("h2", {}, t("closed_room")),
-                h("p", { class: "soft", id: "requested" }, t("requested_words")),
+                h("p", { class: "soft", id: "requested" }, t("requested_text")),
                 h(
                     "button",
                     { type: "button", id: "cancel-request", onclick: () => act.requestToJoin(id, false) },
@@ -85,7 +85,7 @@ export class Empty {
         return [
             icon("lock"),
             h("h2", {}, t("closed_room")),
-            h("p", { class: "soft" }, t("closed_words")),
+            h("p", { class: "soft" }, t("closed_text")),
             h(
                 "form",
                 { class: "form ask", onsubmit: send },

@@ -1,10 +1,10 @@
-// What stands beside the messages: a thread, pins, who is there, a search, one's mentions and threads.
+// The panel beside the messages: a thread, pinned messages, details, search, mentions, followed threads.
 
 import { Composer } from "./composer.js";
 import { h, iconButton, nodes, reconcile } from "./dom.js";
 import { Faces } from "./faces.js";
 import { t, tn } from "./i18n.js";
-import { foundRow, messageRow, pendingRow, signatureOf, threadRow } from "./message.js";
+import { resultRow, messageRow, pendingRow, signatureOf, threadRow } from "./message.js";
 import { hiddenRow, isHidden } from "./people.js";
 import { details, detailsSignature } from "./view-details.js";
 import { Search } from "./view-search.js";
@@ -137,7 +137,7 @@ export class Panel {
         this.faces.look();
     }
 
-    /** What stands at the end of an open thread has been seen, when somebody looks. */
+    /** Marks an open thread as read when its end is visible. */
     #markThread() {
         const { current, open } = this.app;
         if (open.panel?.kind !== "thread" || !current || document.hidden) return;
@@ -152,7 +152,7 @@ export class Panel {
         const rows = pins.map((message) => ({
             key: `p${message.message_id}`,
             signature: String(message.version),
-            build: () => foundRow(this.app, message, false),
+            build: () => resultRow(this.app, message, false),
         }));
         if (pins.length === 0)
             rows.push({ key: "none", signature: "", build: () => nothing(t(timeline.pins ? "no_pins" : "loading")) });
@@ -161,12 +161,12 @@ export class Panel {
 
     #showDetails(conversation, fresh) {
         const signature = detailsSignature(this.app, conversation);
-        if (!fresh && this.body.dataset.signature === signature) return; // whoever has the focus here keeps it
+        if (!fresh && this.body.dataset.signature === signature) return; // keep the focus
         this.body.dataset.signature = signature;
         this.body.replaceChildren(...nodes(details(this.app, conversation)));
     }
 
-    /** The threads that one follows, the newest reply first. */
+    /** The followed threads, the one with the newest reply first. */
     #showThreads() {
         const { app } = this;
         const { threads } = app.store;
@@ -200,7 +200,7 @@ export class Panel {
         const note =
             mentions.messages.length === 0 ? nothing(t(mentions.state === "loading" ? "loading" : "no_mentions")) : "";
         this.body.replaceChildren(
-            ...mentions.messages.map((message) => foundRow(this.app, message, true)),
+            ...mentions.messages.map((message) => resultRow(this.app, message, true)),
             note,
             more || "",
         );
@@ -209,7 +209,7 @@ export class Panel {
     async #readMentions() {
         const mentions = this.#mentions;
         const page = await this.app
-            .ask("list_mentions", { cursor: mentions.cursor, limit: 30 })
+            .request("list_mentions", { cursor: mentions.cursor, limit: 30 })
             .catch(() => ({ messages: [] }));
         Object.assign(mentions, {
             messages: [...mentions.messages, ...page.messages],

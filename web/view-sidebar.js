@@ -1,4 +1,4 @@
-// The list of conversations, who one is, and how the connection does.
+// The sidebar: conversations, the state of the connection, the signed-in user.
 
 import { h, icon, iconButton, reconcile } from "./dom.js";
 import { discover, newConversation } from "./dialogs.js";
@@ -7,7 +7,7 @@ import { face, presenceDot } from "./people.js";
 import { showsPictures } from "./pictures.js";
 import { settings } from "./settings.js";
 
-/** Conversations shown at once; the filter finds the others. */
+/** Most conversations shown at once; the filter finds the others. */
 const SHOWN_MAX = 300;
 
 export class Sidebar {

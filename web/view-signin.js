@@ -1,9 +1,9 @@
-// The door: signing in, signing up, and a code from an authenticator where the account asks for one.
+// The sign-in page: sign in, sign up, and the code from an authenticator app.
 
 import { h } from "./dom.js";
 import { explain, language, setLanguage, t } from "./i18n.js";
 
-/** Shows the form in `root`; calls `entered` when somebody is signed in. `reason`: why they are here again. */
+/** Shows the form in `root`; calls `entered` after signing in. `reason`: why the last session ended. */
 export function showSignIn(root, session, entered, reason) {
     let mode = "in";
     let needsCode = false;
@@ -81,7 +81,7 @@ export function showSignIn(root, session, entered, reason) {
                 ),
             ),
         );
-        root.replaceChildren(h("main", { class: "door" }, form));
+        root.replaceChildren(h("main", { class: "sign-in-page" }, form));
         const first = [...form.elements].find((input) => input.matches("input") && !input.value);
         first?.focus();
     };

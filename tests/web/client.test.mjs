@@ -147,7 +147,7 @@ test("a refusal for the moment is waited out, any other is the sender's to know"
     client.close();
 });
 
-test("a lost network ends the connection at once; the next attempt tells whether the server is still there", async () => {
+test("a lost network ends the connection at once; the next attempt finds a server that is still there", async () => {
     const server = new Server();
     const { client, seen } = connect(server);
     await until(client, "up_to_date");

@@ -20,14 +20,14 @@ const PLACES = [
     { id: "room_9", name: "Twins" },
     { id: "dm_3", name: "Bob Martin", username: "bob" },
 ];
-const world = (language = "en") => ({
+const context = (language = "en") => ({
     me: ME,
     people: PEOPLE,
-    places: PLACES,
+    conversations: PLACES,
     language,
     now: new Date(2026, 2, 1, 12),
 });
-const read = (text, language) => readSearch(text, world(language));
+const read = (text, language) => readSearch(text, context(language));
 const asked = (text, language) => {
     const { query, fields, hints } = read(text, language);
     assert.deepEqual(hints, [], text);
@@ -126,7 +126,7 @@ test("what cannot be meant is a hint", () => {
 });
 
 test("names, places, things and dates are completed", () => {
-    const options = (typed, language, cursor = typed.length) => complete(typed, cursor, world(language));
+    const options = (typed, language, cursor = typed.length) => complete(typed, cursor, context(language));
     const inserts = (...given) => options(...given)?.options.map(({ insert }) => insert);
     assert.deepEqual(inserts("tea from:"), ["me", "bob", "bob2", "helene"]);
     assert.deepEqual(inserts("tea from:@BO"), ["bob", "bob2"]);

@@ -7,7 +7,7 @@ import { Session } from "../../web/session.js";
 const ADA = { id: 1, username: "ada" };
 const BOB = { id: 2, username: "bob" };
 
-/** The browser's storage, and a server that counts refreshes; the last access token that it gave is the one it accepts. */
+/** The browser's storage, and a server that counts refreshes and accepts only the last access token that it issued. */
 function browser({ delayMs = 5 } = {}) {
     const items = new Map();
     const storage = {

@@ -262,10 +262,10 @@ test("somebody stops typing after a while, or when the message comes", () => {
     const { made, room } = store();
     const typing = { type: "typing", data: { conversation_id: ROOM, user_id: 2, expires_in_ms: 6_000 } };
     made.event(typing, 1_000);
-    assert.deepEqual([made.typists(room, 6_999), made.typists(room, 7_000)], [[2], []]);
+    assert.deepEqual([made.typingUsers(room, 6_999), made.typingUsers(room, 7_000)], [[2], []]);
     made.event(typing, 8_000);
     made.event(created(2), 8_001);
-    assert.deepEqual(made.typists(room, 8_002), []);
+    assert.deepEqual(made.typingUsers(room, 8_002), []);
 });
 
 test("reading elsewhere counts here", () => {
@@ -366,7 +366,7 @@ test("a name that changed is the name everywhere; what was not said stays", () =
     const effects = give(event("member_updated", 2, { user: { ...BOB, display_name: "Robert" }, actor: BOB, profile }));
     assert.ok(effects.some(({ kind }) => kind === "profile"));
     assert.deepEqual(made.people.get(2), { ...BOB, ...profile });
-    made.meet({ id: 2, username: "bob", display_name: "Robert" });
+    made.rememberUser({ id: 2, username: "bob", display_name: "Robert" });
     assert.deepEqual([made.people.get(2).bio, room.members.get(2).role], ["hi", "member"]);
     give(event("member_updated", 3, { user: ME, actor: ME, profile: { ...profile, display_name: "Countess" } }));
     assert.equal(made.me.display_name, "Countess");
@@ -435,7 +435,7 @@ test("followed threads count the replies of others, and ask where only the serve
     });
     assert.equal(threads.entries.size, 0);
     threads.list(page, true);
-    made.gone(ROOM);
+    made.removeConversation(ROOM);
     assert.equal(threads.entries.size, 0);
 });
 

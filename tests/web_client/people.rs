@@ -90,7 +90,7 @@ async fn an_owner_gives_roles_silences_removes_and_bans() {
     bob.browser.wait_for("document.querySelector('.composer form').hidden").await;
     bob.reads(".composer .refusal", "muted").await;
     ada.card_of(&bob_user).await;
-    ada.reads("#profile .facts", "a moderator lifts it").await;
+    ada.reads("#profile .facts", "a moderator unmutes them").await;
     ada.picture("web-muted.png", 1_280, 800, "dark").await;
     ada.picture("web-muted-phone.png", 360, 740, "light").await;
     ada.browser.appear(1_280, 800, "light").await;
@@ -121,7 +121,7 @@ async fn an_owner_gives_roles_silences_removes_and_bans() {
     ada.reads("#banned", "Bob Martin").await;
     ada.reads("#banned", "Sold <b>courses</b>").await;
     ada.click(&format!("#banned [data-unban='{}']", bob_user.id)).await;
-    ada.reads("dialog", "Nobody is banned here").await;
+    ada.reads("dialog", "No one is banned").await;
     ada.close_dialog().await;
     join_room(&mut bob, &room).await;
     ada.has_role(&bob_user, "member").await;
@@ -206,7 +206,7 @@ async fn what_blocked_people_write_is_hidden_until_it_is_asked_for() {
     ada.account("blocked").await;
     ada.reads("#blocked", "Bob Martin").await;
     ada.click(&format!("#blocked [data-unblock='{}']", bob_user.id)).await;
-    ada.reads("#blocked", "nobody").await;
+    ada.reads("#blocked", "You haven't blocked anyone").await;
     ada.close_dialog().await;
     ada.sees("my course").await;
     ada.has_no_complaints();
@@ -355,7 +355,7 @@ async fn pictures_from_other_servers_can_be_switched_off_on_a_device() {
     ada.sees("do you see me?").await;
     ada.click("#show-details").await;
     ada.card_of(&bob_user).await;
-    ada.reads("#profile .facts", "Here since").await; // all that the server says about Bob has come
+    ada.reads("#profile .facts", "Joined Veza").await; // all that the server says about Bob has come
     let asked = format!("performance.getEntriesByType('resource').some(({{name}}) => name === '{elsewhere}')");
     ada.browser.wait_for(&format!("{own} && {from_elsewhere} === 0 && !{asked}")).await;
     ada.close_dialog().await;

@@ -200,7 +200,7 @@ async fn a_followed_thread_says_what_is_new_until_it_is_read() {
     ada.click("#follow").await;
     ada.browser.wait_for("document.getElementById('follow')?.getAttribute('aria-pressed') === 'false'").await;
     elsewhere.click("#threads").await;
-    elsewhere.browser.wait_for("document.getElementById('panel').innerText.includes('You follow no threads')").await;
+    elsewhere.browser.wait_for("document.getElementById('panel').innerText.includes('follow any threads')").await;
     for person in [&mut ada, &mut bob, &mut elsewhere] {
         person.has_no_complaints();
     }

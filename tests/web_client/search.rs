@@ -85,11 +85,11 @@ async fn filters_narrow_a_search_and_what_cannot_be_meant_is_a_hint() {
     ada.browser.wait_for("document.querySelector('#search-options li')?.innerText.includes('pantry shelf')").await;
     ada.press("Escape", 27).await;
     ada.browser.wait_for("document.getElementById('search-options').hidden").await;
-    ada.is_told("You are in no conversation called “pan”").await;
+    ada.is_told("You aren't in a conversation called “pan”").await;
     ada.looks_for("tea in:\"pantry shelf\" from:me").await;
     ada.finds(&["tea on a shelf"]).await;
     ada.looks_for(&format!("tea before:{today} in:workshop")).await;
-    ada.browser.wait_for("document.getElementById('results').innerText.includes('Nothing found')").await;
+    ada.browser.wait_for("document.getElementById('results').innerText.includes('No results')").await;
     ada.looks_for("tea after:2026-01-01 before:9999-12-31 from:me").await;
     ada.finds(&["tea without"]).await;
 
@@ -97,7 +97,7 @@ async fn filters_narrow_a_search_and_what_cannot_be_meant_is_a_hint() {
     ada.looks_for("from:me has:link").await;
     ada.is_told("Add a word").await;
     ada.looks_for("tea on:2026-02-30 has:image from:nobody-at-all").await;
-    for hint in ["“2026-02-30” is no date", "“image”", "Nobody is known as “nobody-at-all”"] {
+    for hint in ["“2026-02-30” isn't a date", "“image”", "No one is called “nobody-at-all”"] {
         ada.is_told(hint).await;
     }
     ada.picture("web-search-hints.png", 1_280, 800, "light").await;
@@ -106,7 +106,7 @@ async fn filters_narrow_a_search_and_what_cannot_be_meant_is_a_hint() {
     // Somebody whom this page has never seen is known to the server.
     let carol = server.register_as(&unique("carol")).await;
     ada.looks_for(&format!("tea from:{}", carol.name)).await;
-    ada.browser.wait_for("document.getElementById('results').innerText.includes('Nothing found')").await;
+    ada.browser.wait_for("document.getElementById('results').innerText.includes('No results')").await;
     ada.browser.wait_for("!document.querySelector('#search-hint.warning')").await;
 
     // In French, with words of either language.

@@ -1,14 +1,14 @@
-// Work that waits for its turn: at most so many pieces of it run at once. Pure, but for the promises.
+// Limits how many asynchronous jobs run at the same time.
 
-/** A function that runs `work` as soon as fewer than `most` others run, the first asked first, and gives its outcome. */
-export function few(most) {
+/** Returns a function that runs `work` when fewer than `max` jobs run, first in, first out, and returns its result. */
+export function limitConcurrency(max) {
     const waiting = [];
     let running = 0;
     const next = () => {
-        if (running >= most || waiting.length === 0) return;
+        if (running >= max || waiting.length === 0) return;
         running++;
         const { work, resolve, reject } = waiting.shift();
-        // A failure ends the turn as a success does; it is its asker's to handle.
+        // A failed job frees its slot like any other; the caller handles the error.
         Promise.resolve()
             .then(work)
             .then(resolve, reject)

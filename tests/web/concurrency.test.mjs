@@ -1,11 +1,11 @@
-// web/few.js: never more at once than allowed, in order, and a failure holds nobody up.
+// web/concurrency.js: never more at once than allowed, in order, and a failure holds nobody up.
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { few } from "../../web/few.js";
+import { limitConcurrency } from "../../web/concurrency.js";
 
 test("a few run at once, all of them run, and each has its own outcome", async () => {
-    const run = few(3);
+    const run = limitConcurrency(3);
     const began = [];
     let running = 0;
     let most = 0;
