@@ -54,7 +54,7 @@ export class App {
     open = { id: undefined, panel: undefined, divider: undefined, preview: undefined };
     /** The state of the connection; `caughtUp` counts the reconnects after which everything missed has arrived. */
     connection = { name: "connecting", caughtUp: 0 };
-    /** Messages of blocked users that the user chose to see. */
+    /** Hidden messages that the user chose to see: those of blocked users, and folded ones. */
     revealed = new Set();
 
     #views = [];

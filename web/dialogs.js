@@ -6,6 +6,10 @@ import { durationOf, momentOf, t, tn } from "./i18n.js";
 /** The choices for slow mode, in seconds between two messages of one member. */
 const SLOW_MODES_S = [0, 5, 10, 30, 60, 300, 900, 3_600, 21_600];
 
+const SEARCH_AFTER_MS = 200;
+/** Roles, the highest first. */
+const ROLES = ["owner", "admin", "moderator", "member", "read_only"];
+
 const field = (label, input) => h("label", {}, h("span", {}, label), input);
 const end = (...buttons) => h("div", { class: "row end" }, ...buttons);
 
@@ -17,10 +21,19 @@ export function discover(app) {
             const list = h("ul", { class: "items cards", id: "public-rooms" });
             const query = h("input", {
                 type: "search",
+                id: "find-rooms",
                 placeholder: t("filter_rooms"),
                 "aria-label": t("filter_rooms"),
-                oninput: () => look(),
+                oninput: () => {
+                    clearTimeout(timer);
+                    timer = setTimeout(load, SEARCH_AFTER_MS);
+                },
             });
+            const more = h(
+                "button",
+                { type: "button", class: "link more", id: "more-rooms", hidden: true, onclick: () => load(true) },
+                t("more_rooms"),
+            );
             const address = h("input", {
                 id: "room-by-address",
                 placeholder: "room_6",
@@ -70,30 +83,38 @@ export function discover(app) {
                 );
             };
             let round = 0;
-            async function look() {
+            let timer;
+            let cursor;
+            /** Shows the first page of the rooms that match, or adds the next one. */
+            async function load(isMore = false) {
                 const mine = ++round;
+                const text = query.value.trim();
                 try {
                     const page = await app.request("list_public_rooms", {
-                        query: query.value.trim() || undefined,
+                        query: text || undefined,
+                        cursor: isMore === true ? cursor : undefined,
                         limit: 50,
                     });
                     if (mine !== round) return;
-                    list.replaceChildren(
-                        ...page.conversations.map(room),
-                        page.conversations.length === 0 ? h("p", { class: "soft" }, t("no_rooms")) : "",
-                    );
+                    cursor = page.next_cursor ?? undefined;
+                    if (isMore !== true) list.replaceChildren();
+                    list.append(...page.conversations.map(room));
+                    if (list.childElementCount === 0)
+                        list.append(h("p", { class: "soft" }, t(text ? "no_rooms_found" : "no_rooms")));
+                    more.hidden = cursor === undefined;
                 } catch (error) {
                     query.hidden = list.hidden = error.code === "unknown_command";
                     if (!query.hidden) app.showError(error);
                 }
                 list.dataset.ready = "true";
             }
-            look();
+            load();
             return h(
                 "div",
                 { class: "form" },
                 query,
                 list,
+                more,
                 h(
                     "form",
                     { class: "row", onsubmit: byAddress },
@@ -330,10 +351,32 @@ export function editRoom(app) {
     });
 }
 
+/** Asks before leaving. An owner chooses the next owner; the last member learns that the conversation is archived. */
 export async function leave(app, conversation) {
+    const { id, kind, role, member_count, members } = conversation;
     const title = t("leave_title", { name: app.nameOf(conversation) });
-    const words = t(conversation.kind === "public_room" ? "leave_public" : "leave_private");
-    if (await confirm(title, words, { cancel: t("cancel"), label: t("leave") })) app.act.leave(conversation.id);
+    const labels = { cancel: t("cancel"), label: t("leave") };
+    const isLast = role === "owner" && member_count <= 1;
+    const others = [...members.values()].filter((member) => member.id !== app.store.me.id);
+    if (isLast || role !== "owner" || others.length === 0 || !app.can("transfer_ownership")) {
+        const key = isLast ? "leave_last" : kind === "public_room" ? "leave_public" : "leave_private";
+        if (await confirm(title, t(key), labels)) app.act.leave(id);
+        return;
+    }
+    // The order in which the server would choose: the highest role, then the longest membership.
+    others.sort(
+        (a, b) =>
+            ROLES.indexOf(a.role) - ROLES.indexOf(b.role) ||
+            (a.joined_at ?? "9999").localeCompare(b.joined_at ?? "9999"),
+    );
+    const heir = h(
+        "select",
+        { id: "new-owner" },
+        others.map((member) => h("option", { value: String(member.id) }, app.displayName(member))),
+    );
+    if (!(await confirm(title, t("leave_owner"), labels, field(t("new_owner"), heir)))) return;
+    const data = { conversation_id: id, user_id: Number(heir.value) };
+    if (await app.act.moderate("transfer_ownership", data)) app.act.leave(id);
 }
 
 /** The active invitation codes, each with a button that revokes it. */

@@ -18,6 +18,7 @@ export const fr = {
     password: "Mot de passe",
     totp_code: "Code de votre application d’authentification",
     signed_out_elsewhere: "Votre session a pris fin. Veuillez vous reconnecter.",
+    error_bad_request: "Une valeur saisie n’est pas valide.",
     error_unreachable: "Le serveur est injoignable. Vérifiez votre connexion et réessayez.",
     error_unknown_command: "Ce serveur ne le prend pas encore en charge.",
     error_disconnected: "La connexion a été coupée. Veuillez réessayer.",
@@ -34,6 +35,12 @@ export const fr = {
     error_not_found: "Cet élément n’existe pas, ou n’existe plus.",
     error_rate_limited: "Vous allez trop vite. Veuillez patienter un instant.",
     error_slow_mode: "Le mode lent est activé. Veuillez patienter avant votre prochain message.",
+    wait_one: "{why} ({n} seconde)",
+    wait_other: "{why} ({n} secondes)",
+    invalid_value: "valeur non valide",
+    invalid_field: "{field} : {why}",
+    invalid_password:
+        "Choisissez un mot de passe d’au moins 8 caractères, qui ne soit ni courant ni votre nom d’utilisateur.",
     error_too_large: "C’est trop long.",
     error_content_rejected: "Le filtre de contenu a bloqué votre message.",
     error_storage_unavailable:
@@ -169,8 +176,13 @@ export const fr = {
     edit_room: "Modifier les détails",
     leave: "Quitter",
     leave_title: "Quitter {name} ?",
-    leave_public: "Vous pourrez revenir quand vous voudrez.",
-    leave_private: "Il faudra une invitation pour revenir.",
+    leave_public: "Vous pourrez revenir à tout moment.",
+    leave_private: "Il vous faudra une invitation pour revenir.",
+    leave_last:
+        "Vous êtes le seul membre. Si vous partez, cette conversation sera archivée définitivement : " +
+        "personne ne pourra la rouvrir.",
+    leave_owner: "Cette conversation vous appartient. Choisissez à qui elle appartiendra après votre départ.",
+    new_owner: "Nouveau propriétaire",
     role_owner: "propriétaire",
     role_admin: "admin",
     role_moderator: "modération",
@@ -181,6 +193,8 @@ export const fr = {
     invited: "Ajouté",
 
     filter_rooms: "Chercher un salon",
+    more_rooms: "Afficher d’autres salons",
+    no_rooms_found: "Aucun salon ne correspond à votre recherche.",
     no_rooms: "Pas encore de salon public. Créez le premier.",
     by_address: "Adresse du salon ou code d’invitation",
     join: "Rejoindre",
@@ -297,6 +311,10 @@ export const fr = {
     archive_title: "Archiver cette conversation ?",
     archive_text:
         "Tout le monde pourra la lire, mais personne ne pourra y écrire. Vous pourrez la désarchiver à tout moment.",
+    joined_one: "{name} et {n} autre ont rejoint la conversation",
+    joined_other: "{name} et {n} autres ont rejoint la conversation",
+    membership_one: "{n} changement de membres",
+    membership_other: "{n} changements de membres",
     system_joined: "{user} a rejoint la conversation",
     system_added: "{actor} a ajouté {user}",
     system_left: "{user} a quitté la conversation",

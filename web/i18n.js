@@ -53,11 +53,37 @@ export function parts(key, build) {
 
 /** Codes for which our English text is better than the server's message. */
 const OURS = new Set(["unreachable", "unknown_command", "disconnected", "deadline_exceeded", "unauthenticated"]);
+/** Fields of requests → the key of their label. */
+const FIELDS = {
+    password: "password",
+    new_password: "new_password",
+    current_password: "current_password",
+    username: "username",
+    email: "email",
+    display_name: "display_name",
+    bio: "bio",
+    avatar_url: "avatar_url",
+    name: "room_name",
+    description: "description",
+    status_text: "status_text",
+};
 
-/** The text of an error: ours in the user's language if there is one for its code, otherwise the server's message. */
+/**
+ * The text of an error, {code, message, retryAfterMs or retryInMs}: ours in the user's language if there is one for its
+ * code, otherwise the server's message, which is English. The name of a field becomes its label.
+ */
 export function explain(error) {
+    const [, field, detail] = /^(?:data\.)?(\w+): (.+)$/s.exec(error.message ?? "") ?? [];
+    const label = field in FIELDS ? t(FIELDS[field]) : undefined;
     const key = `error_${error.code}`;
-    return key in LANGUAGES[current] && (current !== "en" || OURS.has(error.code)) ? t(key) : error.message;
+    const isOurs = key in LANGUAGES[current] && (current !== "en" || OURS.has(error.code));
+    if (current !== "en" && error.code === "bad_request" && /^(new_)?password$/.test(field))
+        return t("invalid_password");
+    if (label && error.code === "bad_request")
+        return t("invalid_field", { field: label, why: isOurs ? t("invalid_value") : detail });
+    const text = isOurs ? t(key) : error.message;
+    const waitMs = error.retryAfterMs ?? error.retryInMs ?? 0;
+    return isOurs && waitMs >= 1_000 ? tn("wait", Math.ceil(waitMs / 1_000), { why: text }) : text;
 }
 
 /** The singular or plural text of a key; {n} is the number. */

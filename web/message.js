@@ -2,7 +2,7 @@
 
 import { confirm, dialog, h, icon, iconButton } from "./dom.js";
 import { QUICK, chooseEmoji } from "./emoji.js";
-import { agoOf, momentOf, t, timeOf, tn } from "./i18n.js";
+import { agoOf, explain, momentOf, t, timeOf, tn } from "./i18n.js";
 import { face, faceButton, isHidden, nameButton } from "./people.js";
 import { showsPictures } from "./pictures.js";
 import { excerpt, format, highlighted } from "./text.js";
@@ -277,7 +277,11 @@ async function confirmRemoval(app, message) {
 export function pendingRow(app, message, compact) {
     const me = app.store.me;
     const failed = message.state === "failed";
-    const state = failed ? message.error : message.retry ? t("retrying", { why: message.retry.message }) : t("sending");
+    const state = failed
+        ? message.error
+        : message.retry
+          ? t("retrying", { why: explain(message.retry) })
+          : t("sending");
     return h(
         "article",
         { class: `message mine pending ${message.state} ${compact ? "compact" : ""}`, tabIndex: -1 },

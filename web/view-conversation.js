@@ -10,7 +10,7 @@ import { Faces } from "./faces.js";
 import { dayOf, language, t, tn } from "./i18n.js";
 import { messageRow, canModerate, pendingRow, signatureOf } from "./message.js";
 import { faceButton, hiddenRow, isHidden } from "./people.js";
-import { isSystem, systemRow, systemSignature } from "./system.js";
+import { isSystem, systemRows } from "./system.js";
 import { Empty } from "./view-empty.js";
 
 /** Messages of one sender within this time form a block. */
@@ -19,6 +19,8 @@ const BLOCK_MS = 5 * 60_000;
 const KEPT = 300;
 /** The next page is read at this distance from the first or last message. */
 const AHEAD_PX = 700;
+/** Most conversations whose reading position is remembered. */
+const POSITIONS_MAX = 100;
 /** The reader is at the end within this distance. */
 const END_PX = 60;
 
@@ -26,6 +28,8 @@ export class Conversation {
     #shownId;
     #atEnd = true;
     #positioned = false;
+    /** Conversation id → the first visible message and its offset, of conversations that were left above their end. */
+    #positions = new Map();
 
     constructor(app) {
         this.app = app;
@@ -64,6 +68,7 @@ export class Conversation {
     update(topics) {
         const { app } = this;
         if (this.#shownId !== app.open.id) {
+            this.#keepPosition();
             this.#shownId = app.open.id;
             this.#positioned = false;
             this.#atEnd = true;
@@ -203,9 +208,21 @@ export class Conversation {
         if (timeline.isLoaded) this.#readAhead();
     }
 
+    #keepPosition() {
+        const anchor = this.#positioned && !this.#atEnd ? this.#anchor() : undefined;
+        this.#positions.delete(this.#shownId);
+        if (!anchor || !this.app.store.conversations.has(this.#shownId)) return;
+        this.#positions.set(this.#shownId, { ...anchor, offset: anchor.offset - this.#top });
+        if (this.#positions.size > POSITIONS_MAX) this.#positions.delete(this.#positions.keys().next().value);
+    }
+
+    get #top() {
+        return this.scroller.getBoundingClientRect().top;
+    }
+
     /** The first visible message and its offset. */
     #anchor() {
-        const top = this.scroller.getBoundingClientRect().top;
+        const top = this.#top;
         for (const row of this.rows.children) {
             const box = row.getBoundingClientRect();
             if (box.bottom > top && row.classList.contains("message")) return { key: row.dataset.key, offset: box.top };
@@ -231,17 +248,29 @@ export class Conversation {
         }
         if (!this.#positioned) {
             this.#positioned = true;
+            if (this.#restorePosition()) return undefined;
             this.#scrollToEnd();
             const divider = this.rows.querySelector(".divider");
             const above = divider && divider.getBoundingClientRect().top < this.scroller.getBoundingClientRect().top;
             if (above) divider.scrollIntoView({ block: "start" });
             this.#atEnd = this.#isAtEnd();
         } else if (this.#atEnd) this.#scrollToEnd();
-        else if (anchor) {
-            const row = [...this.rows.children].find((child) => child.dataset.key === anchor.key);
-            if (row) this.scroller.scrollTop += row.getBoundingClientRect().top - anchor.offset;
-        }
+        else if (anchor) this.#scrollTo(anchor);
         return undefined;
+    }
+
+    /** Scrolls a row to an offset; returns whether there is such a row. */
+    #scrollTo({ key, offset }) {
+        const row = [...this.rows.children].find((child) => child.dataset.key === key);
+        if (row) this.scroller.scrollTop += row.getBoundingClientRect().top - offset;
+        return Boolean(row);
+    }
+
+    #restorePosition() {
+        const position = this.#positions.get(this.#shownId);
+        if (!position || !this.#scrollTo({ ...position, offset: position.offset + this.#top })) return false;
+        this.#atEnd = this.#isAtEnd();
+        return true;
     }
 
     #row(messageId) {
@@ -268,8 +297,14 @@ export class Conversation {
             if (hidden.length > 0) rows.push(hiddenRow(app, hidden));
             hidden = [];
         };
+        let system = []; // consecutive system messages of one day
+        const pushSystem = () => {
+            rows.push(...systemRows(app, system, mayDelete));
+            system = [];
+        };
         for (const message of timeline.shown) {
             if (isHidden(app, message)) {
+                pushSystem();
                 hidden.push(message);
                 before = undefined;
                 continue;
@@ -277,6 +312,7 @@ export class Conversation {
             pushHidden();
             const day = dayOf(message.created_at);
             if (day !== dayBefore) {
+                pushSystem();
                 dayBefore = day;
                 push(`day ${message.created_at.slice(0, 10)} ${message.message_id}`, day, () =>
                     h("p", { class: "day" }, h("span", {}, day)),
@@ -284,12 +320,11 @@ export class Conversation {
                 before = undefined;
             }
             if (isSystem(message)) {
-                push(`m${message.message_id}`, systemSignature(app, message, mayDelete), () =>
-                    systemRow(app, message, mayDelete),
-                );
+                system.push(message);
                 before = undefined;
                 continue;
             }
+            pushSystem();
             if (
                 !divided &&
                 app.open.divider !== undefined &&
@@ -308,6 +343,7 @@ export class Conversation {
             before = message.parent_message_id ? undefined : message;
         }
         pushHidden();
+        pushSystem();
         for (const message of timeline.hasNewer ? [] : pending.filter(({ parent_message_id }) => !parent_message_id)) {
             const compact = before?.sender?.id === app.store.me.id;
             push(message.client_message_id, `${message.state}${message.error}${message.retry?.code}${compact}`, () =>

@@ -1,11 +1,11 @@
-// web/veza-client.js against a server of a few lines: order, gaps, cuts, repeated sends, ends.
+// web/veza-client.js against a small fake server: order, gaps, lost connections, repeated sends, ended sessions.
 
 import assert from "node:assert/strict";
 import test from "node:test";
 import { decode, encode } from "../../web/msgpack.js";
 import { VezaClient } from "../../web/veza-client.js";
 
-/** A conversation's log and its connections; `mute` swallows what it is told. */
+/** A conversation's log and its connections; commands in `mute` are ignored. */
 class Server {
     log = [];
     sockets = [];
@@ -85,7 +85,7 @@ function connect(server, format = "msgpack") {
 
 const until = (client, type) => new Promise((resolve) => client.on(type, resolve));
 
-test("events come in order; what is doubled is dropped, what is missing is fetched, in both formats", async () => {
+test("emits events once and in order, and fetches missing ones, in both formats", async () => {
     for (const format of ["json", "msgpack"]) {
         const server = new Server();
         const { client, seen } = connect(server, format);
@@ -93,7 +93,7 @@ test("events come in order; what is doubled is dropped, what is missing is fetch
         server.say("1");
         server.sockets[0].give(server.log[0]);
         const sockets = server.sockets.splice(0);
-        server.say("2"); // lost on the way
+        server.say("2"); // lost by the network
         server.sockets.push(...sockets);
         const again = until(client, "up_to_date");
         server.say("3");
@@ -104,7 +104,7 @@ test("events come in order; what is doubled is dropped, what is missing is fetch
     }
 });
 
-test("after a cut everything missed comes once, and a message without an ack is sent again under its key", async () => {
+test("after a lost connection, replays events once and sends messages without an ack again", async () => {
     const server = new Server();
     const { client, seen } = connect(server);
     await until(client, "up_to_date");
@@ -126,7 +126,7 @@ test("after a cut everything missed comes once, and a message without an ack is 
     client.close();
 });
 
-test("a refusal for the moment is waited out, any other is the sender's to know", async () => {
+test("retries after temporary errors and rejects after others", async () => {
     const server = new Server();
     const { client, seen } = connect(server);
     await until(client, "up_to_date");
@@ -147,7 +147,7 @@ test("a refusal for the moment is waited out, any other is the sender's to know"
     client.close();
 });
 
-test("a lost network ends the connection at once; the next attempt finds a server that is still there", async () => {
+test("drops the connection at once when the network is lost, and reconnects to a server that is there", async () => {
     const server = new Server();
     const { client, seen } = connect(server);
     await until(client, "up_to_date");
@@ -164,7 +164,7 @@ test("a lost network ends the connection at once; the next attempt finds a serve
     client.close();
 });
 
-test("too far behind: reset is given, and the cursor stands at the end", async () => {
+test("emits reset and moves the cursor to the end when too far behind", async () => {
     const server = new Server();
     const { client, seen } = connect(server);
     await until(client, "up_to_date");
@@ -179,7 +179,7 @@ test("too far behind: reset is given, and the cursor stands at the end", async (
     client.close();
 });
 
-test("reads survive a cut, other commands say that they were cut, and an ended session ends it", async () => {
+test("repeats reads after a lost connection, rejects other commands, and ends with the session", async () => {
     const server = new Server();
     const { client } = connect(server);
     await until(client, "up_to_date");

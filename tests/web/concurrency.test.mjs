@@ -1,10 +1,10 @@
-// web/concurrency.js: never more at once than allowed, in order, and a failure holds nobody up.
+// web/concurrency.js: a maximum of concurrent jobs, in order; a failed job blocks no other.
 
 import assert from "node:assert/strict";
 import test from "node:test";
 import { limitConcurrency } from "../../web/concurrency.js";
 
-test("a few run at once, all of them run, and each has its own outcome", async () => {
+test("runs at most a few jobs at once, in order, and returns each result", async () => {
     const run = limitConcurrency(3);
     const began = [];
     let running = 0;

@@ -1,10 +1,10 @@
-// web/drafts.js: drafts survive a reload, keep apart, and are bounded.
+// web/drafts.js: drafts survive a reload, are separate, and their number is bounded.
 
 import assert from "node:assert/strict";
 import test from "node:test";
 import { Drafts, removeDrafts } from "../../web/drafts.js";
 
-/** As much of the browser's Storage as is needed. `isFull`: it refuses to store. */
+/** A fake of the browser's Storage. `isFull`: it throws instead of storing. */
 class Storage {
     #items = new Map();
     isFull = false;
@@ -27,7 +27,7 @@ class Storage {
     }
 }
 
-test("a draft survives a reload, per conversation, thread and user", () => {
+test("keeps drafts per conversation, thread and user across reloads", () => {
     const storage = new Storage();
     const drafts = new Drafts(1, storage);
     drafts.set(Drafts.key("room_6"), "to the room");
@@ -47,7 +47,7 @@ test("a draft survives a reload, per conversation, thread and user", () => {
     );
 });
 
-test("the oldest drafts are removed when there are too many", () => {
+test("removes the oldest drafts when there are too many", () => {
     const storage = new Storage();
     const drafts = new Drafts(1, storage);
     for (let n = 0; n < 130; n++) drafts.set(`room_${n}`, `draft ${n}`, n);
@@ -56,7 +56,7 @@ test("the oldest drafts are removed when there are too many", () => {
     assert.equal(drafts.get("room_40"), "changed");
 });
 
-test("a full storage keeps the newest text until the page is left, and never brings an older one back", () => {
+test("keeps the text in memory when the storage is full, and never restores an older one", () => {
     const storage = new Storage();
     const drafts = new Drafts(1, storage);
     drafts.set("room_6", "first");

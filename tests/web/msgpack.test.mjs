@@ -1,4 +1,4 @@
-// web/msgpack.js: byte literals of the specification, every size on both sides of its limits, and what is refused.
+// web/msgpack.js: byte literals from the specification, lengths around each limit, invalid bytes.
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -7,7 +7,7 @@ import { decode, encode } from "../../web/msgpack.js";
 const hex = (bytes) => Buffer.from(bytes).toString("hex");
 const bytes = (text) => new Uint8Array(Buffer.from(text, "hex"));
 
-test("values have the bytes of the specification", () => {
+test("encodes and decodes the bytes of the specification", () => {
     for (const [value, expected] of [
         [null, "c0"],
         [false, "c2"],
@@ -50,7 +50,7 @@ test("values have the bytes of the specification", () => {
     assert.equal(decode(bytes("d9026869")), "hi");
 });
 
-test("lengths on both sides of each limit survive", () => {
+test("round-trips lengths around each limit", () => {
     for (const length of [0, 1, 15, 16, 31, 32, 255, 256, 65_535, 65_536]) {
         const list = Array.from({ length }, (_, n) => n);
         const map = Object.fromEntries(list.map((n) => [`k${n}`, n]));
@@ -59,7 +59,7 @@ test("lengths on both sides of each limit survive", () => {
     }
 });
 
-test("random trees survive", () => {
+test("round-trips random values", () => {
     let seed = 1;
     const random = (below) => (seed = (seed * 48_271) % 2_147_483_647) % below;
     const tree = (depth) => {
@@ -89,7 +89,7 @@ test("random trees survive", () => {
     }
 });
 
-test("what is not one value is refused", () => {
+test("refuses bytes that are not exactly one value", () => {
     for (const wrong of ["", "c1", "c0c0", "a2c3", "92c0", "dd7fffffff", "a1ff", "8101c0", "cf00", "c5ffff00"]) {
         assert.throws(() => decode(bytes(wrong)), wrong);
     }

@@ -1,4 +1,4 @@
-// web/search.js: what somebody types becomes what the server is asked, or a hint; nothing is dropped in silence.
+// web/search.js: a query becomes fields of search_messages, or a hint; no filter is ignored silently.
 
 process.env.TZ = "Europe/Paris"; // a place whose days are not those of UTC, with one day of 23 hours
 
@@ -35,7 +35,7 @@ const asked = (text, language) => {
 };
 const hints = (text, language) => read(text, language).hints.map(({ key }) => key);
 
-test("words, phrases, exclusions and beginnings stay as they were typed", () => {
+test("leaves words, phrases, exclusions and prefixes unchanged", () => {
     for (const text of [
         "tea",
         '"a phrase" -not begin*',
@@ -50,7 +50,7 @@ test("words, phrases, exclusions and beginnings stay as they were typed", () => 
     assert.deepEqual(asked("“a phrase”"), { query: '"a phrase"' });
 });
 
-test("filters stand anywhere among the words", () => {
+test("finds filters anywhere in the query", () => {
     assert.deepEqual(asked("from:bob tea in:#lobby -milk HAS:Link"), {
         query: "tea -milk",
         from_user_id: 2,
@@ -73,7 +73,7 @@ test("filters stand anywhere among the words", () => {
     assert.deepEqual(asked("tea from: in:"), { query: "tea" }, "still being typed");
 });
 
-test("French has words of its own, and the English ones", () => {
+test("accepts French and English filters in French", () => {
     const expected = { query: "thé", from_user_id: 1, conversation_id: "room_6", has: "link" };
     assert.deepEqual(asked("de:moi dans:lobby contient:lien thé", "fr"), expected);
     assert.deepEqual(asked("from:me in:lobby has:link thé", "fr"), expected);
@@ -88,7 +88,7 @@ test("French has words of its own, and the English ones", () => {
     assert.deepEqual(asked("de:moi"), { query: "de:moi" }, "in English it is a word");
 });
 
-test("days are the reader's, with the hours that they have", () => {
+test("uses local days, also when a day has 23 or 25 hours", () => {
     assert.deepEqual(asked("tea before:2026-01-31"), { query: "tea", before: "2026-01-30T23:00:00.000Z" });
     assert.deepEqual(asked("tea after:2026-01-01"), { query: "tea", after: "2026-01-01T22:59:59.999999Z" });
     assert.deepEqual(asked("tea on:2026-3-29"), {
@@ -108,7 +108,7 @@ test("days are the reader's, with the hours that they have", () => {
         assert.deepEqual(hints(`tea on:${text}`), ["search_bad_date"]);
 });
 
-test("what cannot be meant is a hint", () => {
+test("turns invalid filters into hints", () => {
     const unknown = read("tea from:zoe");
     assert.deepEqual(
         [unknown.query, unknown.fields, unknown.hints],
@@ -125,7 +125,7 @@ test("what cannot be meant is a hint", () => {
     assert.deepEqual(hints("from:zoe"), ["search_unknown_person"]);
 });
 
-test("names, places, things and dates are completed", () => {
+test("completes names, conversations, values and dates", () => {
     const options = (typed, language, cursor = typed.length) => complete(typed, cursor, context(language));
     const inserts = (...given) => options(...given)?.options.map(({ insert }) => insert);
     assert.deepEqual(inserts("tea from:"), ["me", "bob", "bob2", "helene"]);
@@ -146,7 +146,7 @@ test("names, places, things and dates are completed", () => {
     );
     const { start, end } = options("from:b tea", "en", 6);
     assert.deepEqual([start, end], [5, 6]);
-    // Whatever is offered is understood.
+    // Every completion can be parsed.
     for (const typed of ["from:", "in:", "has:", "on:", "before:", "after:"]) {
         for (const insert of inserts(typed)) assert.deepEqual(hints(`tea ${typed}${insert}`), [], typed + insert);
     }

@@ -53,7 +53,7 @@ test("tabs share one refresh, and a reload needs none", async () => {
     const second = tab();
     await second.ticket();
     assert.equal(server.refreshes, 0);
-    first.expire(); // nothing was sent with it: the token is still good
+    first.expire(); // no request used a token yet, so the stored one is still valid
     await first.ticket();
     for (const session of [first, second]) session.expire();
     await Promise.all([first.ticket(), second.ticket(), second.ticket()]);

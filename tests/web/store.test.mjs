@@ -1,4 +1,4 @@
-// web/store.js and timeline.js: whatever is repeated, late or read meanwhile, what is shown is what the log says.
+// web/store.js and timeline.js: the state matches the log, in whatever order events, pages and acks arrive.
 
 import assert from "node:assert/strict";
 import test from "node:test";
@@ -45,7 +45,7 @@ function store({ last_seq = 1, read_seq = 1 } = {}) {
 
 const shown = (room) => room.timeline.shown.map(({ seq, content }) => [seq, content]);
 
-test("an event counts once, however often it comes", () => {
+test("counts an event once, however often it arrives", () => {
     const { made, room, give } = store();
     for (let n = 0; n < 3; n++) give(created(2), created(3, { mentions: [1] }), created(4, { sender: ME }));
     assert.deepEqual(shown(room), [
@@ -59,7 +59,7 @@ test("an event counts once, however often it comes", () => {
     assert.deepEqual([room.unread, room.mentions], [0, 0]);
 });
 
-test("a record ahead of the events is not counted twice, one behind them is read again", () => {
+test("does not count messages of a newer record twice, and reads an older record again", () => {
     const { made, room, give } = store();
     const record = {
         id: ROOM,
@@ -79,7 +79,7 @@ test("a record ahead of the events is not counted twice, one behind them is read
     assert.deepEqual([effects, room.unread], [[{ kind: "fetch", id: ROOM }], 3]);
 });
 
-test("a page that was read before events came does not undo them", () => {
+test("an older page does not undo events", () => {
     const { room, give } = store();
     give(created(2), created(3));
     const asOf = room.cursor;
@@ -101,7 +101,7 @@ test("a page that was read before events came does not undo them", () => {
     assert.deepEqual([first.pinned, first.edited_at, second.deleted, second.reactions], [true, at(4), true, []]);
 });
 
-test("an edit of a message that is not known yet holds when its page comes", () => {
+test("keeps an edit that arrives before the page with its message", () => {
     const { room, give } = store({ last_seq: 5 });
     give(event("message_edited", 6, { message_id: 20, content: "edited", mentions: [], edited_at: at(6), actor: BOB }));
     room.timeline.merge("older", { messages: [message(2), message(3)], has_more: false }, 5);
@@ -111,7 +111,7 @@ test("an edit of a message that is not known yet holds when its page comes", () 
     ]);
 });
 
-test("reactions carry counts, and whether one is among them", () => {
+test("counts reactions and marks the user's own", () => {
     const { room, give } = store();
     const react = (type, seq, count, user) => event(type, seq, { message_id: 20, emoji: "🎉", count, user });
     give(created(2), react("reaction_added", 3, 1, BOB), react("reaction_added", 4, 2, ME));
@@ -122,7 +122,7 @@ test("reactions carry counts, and whether one is among them", () => {
     assert.deepEqual(room.timeline.shown[0].reactions, []);
 });
 
-test("a message on its way becomes one message, whether its ack or its event comes first", () => {
+test("shows a sent message once, whether its ack or its event arrives first", () => {
     for (const ackFirst of [true, false]) {
         const { made, room, give } = store();
         made.sending({ conversation_id: ROOM, client_message_id: "k", content: "hi" }, 0);
@@ -143,8 +143,8 @@ test("a message on its way becomes one message, whether its ack or its event com
     assert.deepEqual(room.pending, []);
 });
 
-test("a message from before a reload is not shown twice: its ack says that the history has it", () => {
-    // The room is not open: nothing of it is loaded, and its event came before the reload.
+test("shows a message from before a reload once", () => {
+    // The room is not open: its history is not loaded, and the event arrived before the reload.
     const made = new Store();
     const room = { id: ROOM, kind: "public_room", name: "lobby", last_seq: 5, read_seq: 5, role: "member" };
     made.welcome({ user: ME, conversations: [room] });
@@ -155,7 +155,7 @@ test("a message from before a reload is not shown twice: its ack says that the h
     assert.deepEqual([made.conversations.get(ROOM).pending, made.unsent()], [[], []]);
 });
 
-test("the outbox keeps a message until its ack, and is written again whenever it changes", () => {
+test("keeps a message in the outbox until its ack, and saves every change of the outbox", () => {
     const { made, room, give } = store();
     const keeps = (effects) => effects.some(({ kind }) => kind === "outbox");
     assert.ok(keeps(made.sending({ conversation_id: ROOM, client_message_id: "k", content: "hi" }, 0)));
@@ -165,14 +165,14 @@ test("the outbox keeps a message until its ack, and is written again whenever it
     assert.deepEqual([made.unsent(), room.pending.length], [[], 1]); // shown until its event comes
     assert.ok(keeps(give(created(2, { sender: ME, client_message_id: "k" }))));
     assert.deepEqual(room.pending, []);
-    // Its event is among those that were too many to be sent.
+    // Its event is among those that a reset leaves out.
     made.sending({ conversation_id: ROOM, client_message_id: "k2", content: "again" }, 0);
     made.sent(ROOM, "k2", { message_id: 40, seq: 4 });
     assert.ok(keeps(give({ type: "reset", data: { conversation_id: ROOM, last_seq: 9 } })));
     assert.deepEqual(room.pending, []);
 });
 
-test("reset forgets what may be wrong and asks for it anew", () => {
+test("reset discards the state of a conversation and reads it again", () => {
     const { room, give } = store();
     give(created(2));
     const effects = give({ type: "reset", data: { conversation_id: ROOM, last_seq: 20_000 } });
@@ -189,7 +189,7 @@ test("reset forgets what may be wrong and asks for it anew", () => {
     ]);
 });
 
-test("after a jump into the past the present is not mixed in", () => {
+test("after a jump into the past, new messages are not appended", () => {
     const { room, give } = store();
     give(created(50), created(51));
     room.timeline.merge("around", { messages: [message(10), message(11)], has_more: true }, 51);
@@ -206,7 +206,7 @@ test("after a jump into the past the present is not mixed in", () => {
     );
 });
 
-test("threads: replies stand in the thread, and their number at the root", () => {
+test("shows replies in their thread and counts them at the root", () => {
     const { room, give } = store();
     give(created(2), created(3, { parent_message_id: 20 }));
     const { replies } = room.timeline.thread(20);
@@ -226,7 +226,7 @@ test("threads: replies stand in the thread, and their number at the root", () =>
     assert.deepEqual([room.timeline.thread(20).replies.length, room.timeline.thread(20).hasOlder], [2, true]);
 });
 
-test("members come, change and go; one's own going takes the conversation away", () => {
+test("updates members, and removes a conversation that the user has left", () => {
     const { made, room, give } = store();
     room.member_count = 1;
     give(
@@ -244,7 +244,7 @@ test("members come, change and go; one's own going takes the conversation away",
     assert.equal(made.conversations.size, 0);
 });
 
-test("a conversation that one was just added to appears, and is read", () => {
+test("shows and reads a conversation that the user was added to", () => {
     const { made, give } = store();
     const members = [
         { ...BOB, role: "owner" },
@@ -258,7 +258,7 @@ test("a conversation that one was just added to appears, and is read", () => {
     assert.equal(made.peer(made.conversations.get("dm_4")).id, 2);
 });
 
-test("somebody stops typing after a while, or when the message comes", () => {
+test("typing ends after a while or with the message", () => {
     const { made, room } = store();
     const typing = { type: "typing", data: { conversation_id: ROOM, user_id: 2, expires_in_ms: 6_000 } };
     made.event(typing, 1_000);
@@ -268,7 +268,7 @@ test("somebody stops typing after a while, or when the message comes", () => {
     assert.deepEqual(made.typingUsers(room, 8_002), []);
 });
 
-test("reading elsewhere counts here", () => {
+test("applies reads from other devices", () => {
     const { room, give } = store();
     give(created(2), created(3));
     const effects = give({ type: "read_updated", data: { conversation_id: ROOM, user_id: 1, read_seq: 2 } });
@@ -277,11 +277,11 @@ test("reading elsewhere counts here", () => {
     assert.equal(room.unread, 0);
 });
 
-test("random histories: pages and events in any order the server could give end as the log says", () => {
+test("random pages and events, in every order that the server could use, end in the state of the log", () => {
     for (let round = 1; round <= 200; round++) {
         let seed = round;
         const random = (below) => (seed = (seed * 48_271) % 2_147_483_647) % below;
-        // The truth, by seq: what every message is after that event.
+        // By seq: the state of every message after that event.
         const log = [];
         let truth = new Map();
         const states = [truth];
@@ -329,14 +329,14 @@ test("random histories: pages and events in any order the server could give end 
     }
 });
 
-test("presence is a person's, wherever they are seen", () => {
+test("applies presence to a user in all conversations", () => {
     const { made, give } = store();
     give({ type: "presence", data: { user_id: 2, status: "busy", status_text: "in a meeting" } });
     give({ type: "presence", data: { user_id: 2, status: "away", status_text: "" } });
     assert.deepEqual(made.presence.get(2), { user_id: 2, status: "away", status_text: "" });
 });
 
-test("what the server says itself is never unread, and moves nothing in the list", () => {
+test("system messages are never unread and do not reorder the list", () => {
     const { room, give } = store();
     const told = created(2, {
         message_type: "system",
@@ -359,7 +359,7 @@ test("what the server says itself is never unread, and moves nothing in the list
     );
 });
 
-test("a name that changed is the name everywhere; what was not said stays", () => {
+test("a new name applies everywhere, and missing fields stay", () => {
     const { made, room, give } = store();
     made.members(ROOM, [{ ...BOB, avatar_url: "https://a/b.png", role: "member", read_seq: null }], true);
     const profile = { display_name: "Robert", avatar_url: null, bio: "hi" };
@@ -372,7 +372,7 @@ test("a name that changed is the name everywhere; what was not said stays", () =
     assert.equal(made.me.display_name, "Countess");
 });
 
-test("requests to join come, go, and are listed", () => {
+test("updates requests to join", () => {
     const { made, room, give } = store();
     const request = { conversation_id: ROOM, user: BOB, text: "please", created_at: at(1) };
     give({ type: "join_requested", data: request });
@@ -400,7 +400,7 @@ test("requests to join come, go, and are listed", () => {
     assert.deepEqual([effects, made.requested.size], [[{ kind: "decided", id: "room_9", outcome: "accepted" }], 0]);
 });
 
-test("followed threads count the replies of others, and ask where only the server knows", () => {
+test("counts unread replies of followed threads, and reads the list again when only the server can count", () => {
     const { made, give } = store();
     const { threads } = made;
     const reply = (seq, fields) => created(seq, { parent_message_id: 20, ...fields });
@@ -439,7 +439,7 @@ test("followed threads count the replies of others, and ask where only the serve
     assert.equal(threads.entries.size, 0);
 });
 
-test("whom one has blocked is known, and can be taken back", () => {
+test("applies blocks and unblocks", () => {
     const { made } = store();
     made.blocks([BOB]);
     assert.deepEqual([...made.blocked.keys()], [2]);

@@ -1,7 +1,7 @@
-//! Writing: the composer on a phone, drafts, texts that are too long, a message across a reload, and no network.
+//! Writing: the composer on a phone, drafts, texts that are too long, messages across a reload, and no network.
 //!
-//! How: the pages are used as in the other files here. A reload is the browser's own, and the network is switched off with
-//! the browser's own switch, so the page learns of both as it would on a device.
+//! How: as in the other files here. The browser itself reloads the page and switches the network off, so the page
+//! notices both as it would on a device.
 
 use crate::person::{Person, create_room};
 use crate::support::Server;
@@ -40,7 +40,7 @@ async fn shows_a_message_once_after_a_reload_in_another_room() {
     ada.reload().await;
     ada.go(&first).await;
     ada.sees("said once").await;
-    // A message that is still in the outbox would be sent again by now, and be shown a second time.
+    // A message that was left in the outbox would be sent again before this one.
     ada.say("and this").await;
     ada.sees("and this").await;
     assert_eq!(ada.shown().await, ["said once", "and this"]);
@@ -66,7 +66,7 @@ async fn shows_the_composer_on_a_phone() {
         ada.picture(&format!("web-compose-{width}.png"), width, height, "dark").await;
         ada.click("#back").await;
     }
-    // The height follows the width: a text of one wide line is several narrow lines.
+    // The height follows the width: on a phone, the same text needs more lines.
     ada.browser.appear(1_280, 800, "light").await;
     ada.go(&room).await;
     ada.fill("#compose", &"a wide line ".repeat(10)).await;
@@ -96,7 +96,7 @@ async fn keeps_drafts_per_conversation_and_thread() {
 
     ada.go(&first).await;
     ada.holds("compose", "half a thought").await;
-    // Editing a message, and giving up or finishing, leaves the draft as it was.
+    // Editing a message, cancelled or saved, leaves the draft as it was.
     ada.click("#messages [data-do=edit]").await;
     ada.holds("compose", "the root").await;
     ada.press("Escape", 27).await;
@@ -131,11 +131,11 @@ async fn keeps_drafts_per_conversation_and_thread() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refuses_a_text_that_is_too_long_and_says_by_how_much() {
+async fn refuses_to_send_a_text_that_is_too_long_and_counts_the_excess() {
     let server = Server::start(2, &[]);
     let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
     create_room(&mut ada, "essays").await;
-    // The limit is 4,000 characters. Each of these is one, and two units of a JavaScript string.
+    // The limit is 4,000 characters. An emoji is one character, but two units of a JavaScript string.
     ada.fill("#compose", &"🎉".repeat(4_000)).await;
     ada.browser.wait_for("document.querySelector('.composer .count').textContent === '0'").await;
     ada.browser.wait_for("!document.getElementById('send').disabled").await;
@@ -150,7 +150,7 @@ async fn refuses_a_text_that_is_too_long_and_says_by_how_much() {
     assert_eq!(ada.browser.evaluate(&format!("[...{VALUE}].length")).await, 5_000);
     assert_eq!(ada.shown().await, Vec::<String>::new());
 
-    // Shortened, it is sent whole.
+    // After shortening, the whole text is sent.
     let shorten = "((field) => { field.value = [...field.value].slice(0, 4000).join(''); \
                    field.dispatchEvent(new Event('input')); })(document.getElementById('compose'))";
     ada.browser.evaluate(shorten).await;
@@ -162,7 +162,7 @@ async fn refuses_a_text_that_is_too_long_and_says_by_how_much() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn says_offline_without_a_network_and_sends_when_it_is_back() {
+async fn shows_offline_without_a_network_and_sends_when_it_is_back() {
     let server = Server::start(2, &[]);
     let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
     create_room(&mut ada, "tunnel").await;

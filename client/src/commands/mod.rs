@@ -1,4 +1,4 @@
-//! What each subcommand does.
+//! The subcommands.
 
 mod account;
 mod conversations;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 /// Rows in one answer of a `list_…` command.
 const PAGE: i64 = 200;
 
-/// Does what was asked.
+/// Runs the subcommand.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let Arguments { global, command } = arguments;
     let profile = Profile::open(&global.profile)?;
@@ -57,7 +57,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     }
 }
 
-/// All rows of a `list_…` command, page by page; `key` is what the answer calls them.
+/// Reads all pages of a `list_…` command; `key` is the name of the rows in the answer.
 async fn all_pages(session: &Session, kind: &str, key: &str, query: Value) -> Result<Vec<Value>, Failure> {
     let (mut rows, mut cursor) = (Vec::new(), Value::Null);
     loop {
@@ -69,7 +69,7 @@ async fn all_pages(session: &Session, kind: &str, key: &str, query: Value) -> Re
         let page = session.command(kind, data).await?;
         rows.extend(list(&page[key]).iter().cloned());
         let next = page["next_cursor"].clone();
-        // A server that repeats itself would have us go round for ever.
+        // A server that repeats a cursor would cause an endless loop.
         if next.is_null() || next == cursor {
             return Ok(rows);
         }
