@@ -197,7 +197,7 @@ async fn registers_signs_out_and_signs_in_again() {
     let server = server().await;
     let ada = Person::register(server);
     let mode = std::fs::metadata(ada.file()).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600, "nobody else reads the tokens");
+    assert_eq!(mode & 0o777, 0o600, "only the owner can read the tokens");
     let me = ada.one(&["whoami"]);
     assert_eq!((keys(&me), &me["user"]["username"]), (vec!["profile", "server", "user"], &json!(ada.name)));
     assert!(ada.ok(&["whoami"]).starts_with(&ada.name));
@@ -321,7 +321,7 @@ async fn shows_a_history_of_several_pages_in_order() {
 
     let mut head = ada.start(&["history", &room, "--all"]);
     drop(head.stdout.take());
-    assert_eq!(head.wait().unwrap().code(), Some(0), "whoever reads the beginning only is no error");
+    assert_eq!(head.wait().unwrap().code(), Some(0), "a reader that stops early is no error");
 }
 
 /// Removes the client's own colour sequences.
@@ -481,7 +481,7 @@ async fn misses_no_message_when_too_far_behind_for_a_replay() {
 
     // The client is ahead of the log, as after a restore from a backup. It continues from the end of the log.
     let mut following = Following::start(&ada, &["follow", &room, "--after", "1000000", "--json"]);
-    following.says("the conversation ends before the place");
+    following.says("the server's log is shorter than before");
     ada.ok(&["send", &room, "afterwards"]);
     following.until("afterwards");
     assert_eq!(following.interrupt().len(), 1);

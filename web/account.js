@@ -48,13 +48,13 @@ export function account(app, tab = "profile") {
 /** An element for a form's error, and `attempt`, which runs the form's work and shows its error. */
 function formAttempt() {
     const error = h("p", { class: "error", role: "alert", hidden: true });
-    const attempt = async (button, work, words = explain) => {
+    const attempt = async (button, work, describe = explain) => {
         button.disabled = true;
         error.hidden = true;
         try {
             await work();
         } catch (reason) {
-            error.textContent = words(reason);
+            error.textContent = describe(reason);
             error.hidden = false;
         }
         button.disabled = false;
@@ -173,7 +173,7 @@ function passwordForm(app) {
         autocomplete: "new-password",
     });
     const submit = h("button", { type: "submit", id: "save-password" }, t("change_password"));
-    const words = (reason) => (reason.code === "forbidden" ? t("wrong_password") : explain(reason));
+    const describe = (reason) => (reason.code === "forbidden" ? t("wrong_password") : explain(reason));
     const save = (event) => {
         event.preventDefault();
         return attempt(
@@ -187,7 +187,7 @@ function passwordForm(app) {
                 toast(t("password_changed"));
                 form.dispatchEvent(new CustomEvent("changed", { bubbles: true }));
             },
-            words,
+            describe,
         );
     };
     const form = h(

@@ -143,7 +143,7 @@ export class App {
     }
 
     person(id) {
-        return this.store.people.get(id) ?? { id, username: "?", display_name: t("somebody") };
+        return this.store.people.get(id) ?? { id, username: "?", display_name: t("someone") };
     }
 
     /** The current name of a user; messages carry the name of their time. */

@@ -163,8 +163,8 @@ export class Composer {
         const left = this.#lengthMax - lengthOf(content);
         this.count.textContent = left < COUNTED_BELOW ? numberOf(left) : "";
         this.count.classList.toggle("over", left < 0);
-        const words = left < 0 ? tn("too_long", -left, { max: numberOf(this.#lengthMax) }) : "";
-        if (this.tooLong.textContent !== words) this.tooLong.textContent = words;
+        const text = left < 0 ? tn("too_long", -left, { max: numberOf(this.#lengthMax) }) : "";
+        if (this.tooLong.textContent !== text) this.tooLong.textContent = text;
         this.submit.disabled = content === "" || left < 0;
     }
 

@@ -143,13 +143,13 @@ export function dialog(title, build, { wide = false } = {}) {
 }
 
 /** Asks for confirmation; resolves with true when the user chose `label`. */
-export function confirm(title, words, { cancel, label }, ...more) {
+export function confirm(title, text, { cancel, label }, ...more) {
     return dialog(title, (close) =>
         h(
             "div",
             { class: "form" },
             more,
-            words && h("p", { class: "soft" }, words),
+            text && h("p", { class: "soft" }, text),
             h(
                 "div",
                 { class: "row end" },

@@ -55,7 +55,7 @@ export const en = {
     mentions: "Mentions",
     settings: "Settings",
     unnamed: "Unnamed",
-    somebody: "Someone",
+    someone: "Someone",
     you: "you",
     unread_one: "{n} new message",
     unread_other: "{n} new messages",

@@ -57,7 +57,7 @@ export const fr = {
     mentions: "Mentions",
     settings: "Réglages",
     unnamed: "Sans nom",
-    somebody: "Quelqu’un",
+    someone: "Quelqu’un",
     you: "vous",
     unread_one: "{n} nouveau message",
     unread_other: "{n} nouveaux messages",

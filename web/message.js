@@ -149,7 +149,7 @@ async function showEdits(app, message) {
 
 function replyLine(app, message) {
     const root = app.current?.timeline.known.get(message.parent_message_id);
-    const words =
+    const text =
         root && !root.deleted && !isHidden(app, root)
             ? `${app.displayName(root.sender)}: ${excerpt(root.content, 80)}`
             : t("a_thread");
@@ -157,7 +157,7 @@ function replyLine(app, message) {
         "button",
         { type: "button", class: "reply-line", onclick: () => openThread(app, message.parent_message_id) },
         icon("thread"),
-        h("span", {}, words),
+        h("span", {}, text),
     );
 }
 
@@ -268,8 +268,8 @@ function tools(app, message, mine, inThread, onEdit) {
 }
 
 async function confirmRemoval(app, message) {
-    const words = { cancel: t("cancel"), label: t("delete") };
-    if (await confirm(t("delete_title"), t("delete_text"), words, h("blockquote", {}, excerpt(message.content, 300))))
+    const labels = { cancel: t("cancel"), label: t("delete") };
+    if (await confirm(t("delete_title"), t("delete_text"), labels, h("blockquote", {}, excerpt(message.content, 300))))
         app.act.remove(message);
 }
 
@@ -318,7 +318,7 @@ export function pendingRow(app, message, compact) {
 export function threadRow(app, { id, conversation_id, root, last_reply_at, unread }) {
     const conversation = app.store.conversations.get(conversation_id);
     const where = conversation ? app.nameOf(conversation) : "";
-    const words = root.deleted
+    const text = root.deleted
         ? t("deleted_message")
         : isHidden(app, root)
           ? tn("blocked_messages", 1)
@@ -330,7 +330,7 @@ export function threadRow(app, { id, conversation_id, root, last_reply_at, unrea
     const isOpen = app.open.id === conversation_id && location.hash.endsWith(`/thread/${id}`);
     return {
         key: `t${id}`,
-        signature: [where, words, name, unread, replies, isOpen, app.language].join("\t"),
+        signature: [where, text, name, unread, replies, isOpen, app.language].join("\t"),
         build: () =>
             h(
                 "a",
@@ -341,7 +341,7 @@ export function threadRow(app, { id, conversation_id, root, last_reply_at, unrea
                     onclick: () => isOpen && app.act.showThread(id),
                 },
                 h("header", {}, h("strong", {}, name), h("span", { class: "soft" }, where)),
-                h("p", {}, words),
+                h("p", {}, text),
                 h(
                     "footer",
                     {},

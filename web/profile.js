@@ -58,7 +58,7 @@ export function showProfile(app, id) {
                     ? h(
                           "dl",
                           { class: "facts" },
-                          facts.flatMap(([what, words]) => [h("dt", {}, what), h("dd", {}, words)]),
+                          facts.flatMap(([what, text]) => [h("dt", {}, what), h("dd", {}, text)]),
                       )
                     : "",
                 h(

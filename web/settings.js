@@ -42,7 +42,7 @@ export function settings(app) {
         );
     return dialog(t("settings"), (close) => {
         const mine = store.presence.get(store.me.id) ?? { status: "online" };
-        const words = h("input", {
+        const statusText = h("input", {
             maxLength: 100,
             value: mine.status_text ?? "",
             placeholder: t("status_placeholder"),
@@ -73,9 +73,9 @@ export function settings(app) {
                     t("presence"),
                     ["online", "away", "busy", "invisible"].map((status) => [status, t(`presence_${status}`)]),
                     mine.status,
-                    (status) => app.act.presence(status, words.value),
+                    (status) => app.act.presence(status, statusText.value),
                 ),
-            app.can("set_presence") && field(t("status_text"), words),
+            app.can("set_presence") && field(t("status_text"), statusText),
             app.can("set_presence") &&
                 end(
                     h(
@@ -83,7 +83,7 @@ export function settings(app) {
                         {
                             type: "button",
                             onclick: () =>
-                                app.act.presence(store.presence.get(store.me.id)?.status ?? "online", words.value),
+                                app.act.presence(store.presence.get(store.me.id)?.status ?? "online", statusText.value),
                         },
                         t("save"),
                     ),

@@ -106,9 +106,9 @@ fn each_cause_has_its_exit_status() {
     assert!(out.is_empty());
     assert_eq!(serde_json::from_str::<Value>(&err).unwrap()["error"]["code"], "not_signed_in");
 
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", nobody.local_addr().unwrap());
-    drop(nobody);
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", unused.local_addr().unwrap());
+    drop(unused);
     let login = ["login", "ada", "--password-stdin", "--server", url.as_str()];
     ends_with(&veza(home, &login, "secret words\n"), 4);
 

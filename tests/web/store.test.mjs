@@ -406,10 +406,10 @@ test("counts unread replies of followed threads, and reads the list again when o
     const reply = (seq, fields) => created(seq, { parent_message_id: 20, ...fields });
     const asks = (effects) => effects.some(({ kind }) => kind === "read_threads");
     give(created(2));
-    assert.ok(asks(give(reply(3))), "it may be one's own to follow");
+    assert.ok(asks(give(reply(3))), "the user may follow the thread");
     threads.list({ threads: [] }, true);
     assert.ok(!asks(give(reply(4))), "it is not");
-    assert.ok(asks(give(reply(5, { sender: ME }))), "whoever replies follows");
+    assert.ok(asks(give(reply(5, { sender: ME }))), "a reply follows the thread");
     const page = {
         threads: [{ root: message(2), last_reply_at: at(5), read_seq: 5, unread_count: 0 }],
         next_cursor: "more",

@@ -75,11 +75,11 @@ async fn an_owner_sets_roles_mutes_removes_and_bans() {
         bob.browser.wait_for(&may_write).await;
     }
 
-    for (button, words) in [("600", "10 minutes"), ("3600", "1 hour"), ("86400", "1 day"), ("forever", "Until unmuted")]
+    for (button, text) in [("600", "10 minutes"), ("3600", "1 hour"), ("86400", "1 day"), ("forever", "Until unmuted")]
     {
         let before = OffsetDateTime::now_utc();
         ada.card_of(&bob_user).await;
-        ada.reads(&format!("#mutes [data-mute='{button}']"), words).await;
+        ada.reads(&format!("#mutes [data-mute='{button}']"), text).await;
         ada.click(&format!("#mutes [data-mute='{button}']")).await;
         let seconds = button.parse().ok();
         while !is_muted_for(seconds, before, &muted_until(&server, &ada_user, &room, &bob_user).await) {

@@ -169,8 +169,8 @@ async fn joins_a_private_room_by_request() {
     bob.fill("#room-by-address", &room).await;
     bob.click("#join-by-address").await;
     bob.browser.wait_for("!document.querySelector('dialog')").await;
-    let words = format!("I bring <b>cake</b>{}", "e".repeat(120));
-    bob.fill("#request-text", &words).await;
+    let text = format!("I bring <b>cake</b>{}", "e".repeat(120));
+    bob.fill("#request-text", &text).await;
     bob.picture("web-ask.png", 1_280, 800, "light").await;
     bob.picture("web-ask-phone-dark.png", 360, 740, "dark").await;
     bob.browser.appear(1_280, 800, "light").await;
@@ -180,7 +180,7 @@ async fn joins_a_private_room_by_request() {
     ada.browser.wait_for("document.getElementById('request-count')?.textContent === '1'").await;
     ada.click("#show-details").await;
     let shown = "document.querySelector('#requests blockquote')?.textContent";
-    ada.browser.wait_for(&format!("{shown} === {}", crate::person::quoted(&words))).await;
+    ada.browser.wait_for(&format!("{shown} === {}", crate::person::quoted(&text))).await;
     ada.picture("web-requests.png", 1_280, 800, "light").await;
     ada.picture("web-requests-phone-dark.png", 360, 740, "dark").await;
     ada.browser.appear(1_280, 800, "light").await;

@@ -20,8 +20,8 @@ impl Person {
 
     /// Waits for a hint; with a hint there are no results.
     async fn shows_hint(&mut self, hint: &str) {
-        let told = format!("document.getElementById('search-hint').innerText.includes({})", quoted(hint));
-        self.browser.wait_for(&format!("{told} && !document.querySelector('#results .found')")).await;
+        let shown = format!("document.getElementById('search-hint').innerText.includes({})", quoted(hint));
+        self.browser.wait_for(&format!("{shown} && !document.querySelector('#results .found')")).await;
     }
 
     async fn has_typed(&mut self, text: &str) {

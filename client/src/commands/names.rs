@@ -43,16 +43,16 @@ pub async fn user(session: &Session, text: &str) -> Result<i64, Failure> {
     }
     let name = text.trim_start_matches('@');
     let well_formed = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    let nobody = || {
+    let unknown_user = || {
         let message = format!("there is no user {name:?}");
         Failure::Refused(Refusal { code: "not_found".into(), message, retry_after_ms: None })
     };
     if name.is_empty() || !well_formed {
-        return Err(nobody());
+        return Err(unknown_user());
     }
     let answer = session.request(Method::GET, &format!("/users?query={name}&limit=50"), None).await?;
     let same = |user: &&Value| user["username"].as_str().is_some_and(|other| other.eq_ignore_ascii_case(name));
-    list(&answer["users"]).iter().find(same).and_then(|user| user["id"].as_i64()).ok_or_else(nobody)
+    list(&answer["users"]).iter().find(same).and_then(|user| user["id"].as_i64()).ok_or_else(unknown_user)
 }
 
 fn bare(text: &str) -> &str {

@@ -182,7 +182,7 @@ impl<'a> Follower<'a> {
     /// The client has caught up.
     fn caught_up(&mut self) {
         if std::mem::take(&mut self.outage) {
-            self.output.note("reconnected; up to date");
+            self.output.note("reconnected, up to date");
         }
         self.backoff = Backoff::default();
     }
@@ -212,7 +212,7 @@ impl<'a> Follower<'a> {
         let note = if after > end {
             "the server's log is shorter than before; continuing from its end"
         } else {
-            "too much was missed for a replay: all messages are shown, but not the changes to older ones"
+            "more was missed than the server replays: all messages are shown, but not the changes to older ones"
         };
         while after < end {
             let query = json!({ "conversation_id": self.conversation, "after_seq": after, "limit": PAGE });

@@ -18,7 +18,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
 /// The connection is dead when nothing arrives for two heartbeats and this time.
-const SILENCE_SLACK: Duration = Duration::from_secs(10);
+const IDLE_SLACK: Duration = Duration::from_secs(10);
 const HEARTBEAT_MS_DEFAULT: u64 = 30_000;
 
 const GOING_AWAY: u16 = 1001;
@@ -85,7 +85,7 @@ pub struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     events: VecDeque<Value>,
     next_id: i64,
-    silence_max: Duration,
+    idle_max: Duration,
     /// The id of the signed-in user, from `welcome`.
     pub user_id: Option<i64>,
 }
@@ -111,8 +111,8 @@ impl Socket {
                 (status, None) => End::lost(format!("{address} answered {status}")),
             }
         })?;
-        let silence_max = 2 * Duration::from_millis(HEARTBEAT_MS_DEFAULT) + SILENCE_SLACK;
-        let mut socket = Self { stream, events: VecDeque::new(), next_id: 1, silence_max, user_id: None };
+        let idle_max = 2 * Duration::from_millis(HEARTBEAT_MS_DEFAULT) + IDLE_SLACK;
+        let mut socket = Self { stream, events: VecDeque::new(), next_id: 1, idle_max, user_id: None };
         let welcome = socket.receive().await?;
         if welcome["type"] != "welcome" {
             return Err(End::lost(format!("{address} did not send welcome; is it a Veza Chat Server?")));
@@ -120,7 +120,7 @@ impl Socket {
         let welcome = &welcome["data"];
         socket.user_id = welcome["user"]["id"].as_i64();
         let heartbeat_ms = welcome["heartbeat_ms"].as_u64().unwrap_or(HEARTBEAT_MS_DEFAULT);
-        socket.silence_max = Duration::from_millis(heartbeat_ms.saturating_mul(2)) + SILENCE_SLACK;
+        socket.idle_max = Duration::from_millis(heartbeat_ms.saturating_mul(2)) + IDLE_SLACK;
         Ok(socket)
     }
 
@@ -154,9 +154,9 @@ impl Socket {
     /// The next frame. The library answers the server's pings; they show that the connection works.
     async fn receive(&mut self) -> Result<Value, End> {
         loop {
-            let next = tokio::time::timeout(self.silence_max, self.stream.next()).await;
-            let silent = || End::lost(format!("nothing arrived from the server for {} s", self.silence_max.as_secs()));
-            match next.map_err(|_| silent())? {
+            let next = tokio::time::timeout(self.idle_max, self.stream.next()).await;
+            let idle = || End::lost(format!("nothing arrived from the server for {} s", self.idle_max.as_secs()));
+            match next.map_err(|_| idle())? {
                 Some(Ok(Message::Text(text))) => {
                     return serde_json::from_str(&text).map_err(|error| End::lost(format!("not JSON: {error}")));
                 }
