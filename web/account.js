@@ -1,13 +1,9 @@
 // The account dialog: profile, password, sessions, blocked users. Fields that an older server does not return (bio,
 // read receipts) are left out.
 
-import { avatar, confirm, dialog, h, toast } from "./dom.js";
+import { avatar, buttonRow, confirm, dialog, field, h, toast } from "./dom.js";
 import { agoOf, explain, t } from "./i18n.js";
 import { setPictures, showsPictures } from "./pictures.js";
-
-const field = (label, input, hint) =>
-    h("label", {}, h("span", {}, label), input, hint && h("small", { class: "soft" }, hint));
-const end = (...buttons) => h("div", { class: "row end" }, ...buttons);
 
 export const editProfile = (app) => account(app, "profile");
 
@@ -121,7 +117,7 @@ function profile(app) {
                 "bio" in me ? field(t("bio"), bio) : "",
                 "read_receipts" in me ? h("label", { class: "check" }, receipts, t("read_receipts")) : "",
                 error,
-                end(submit),
+                buttonRow(submit),
             );
             name.focus();
         },
@@ -204,7 +200,7 @@ function passwordForm(app) {
         field(t("current_password"), current),
         field(t("new_password"), fresh, t("password_text")),
         error,
-        end(submit),
+        buttonRow(submit),
     );
     return form;
 }
@@ -275,7 +271,7 @@ function signIns(app, close) {
         t("sign_out_everywhere"),
     );
     attempt(everywhere, read);
-    const element = h("section", { class: "form" }, h("h2", {}, t("sign_ins")), list, error, end(everywhere));
+    const element = h("section", { class: "form" }, h("h2", {}, t("sign_ins")), list, error, buttonRow(everywhere));
     // A new password ends the other sessions.
     queueMicrotask(() => element.parentElement?.addEventListener("changed", () => attempt(everywhere, read)));
     return element;

@@ -1,18 +1,13 @@
 // Dialogs: find and create conversations, invite people, edit and leave a conversation.
 
-import { avatar, confirm, dialog, h, icon } from "./dom.js";
+import { avatar, buttonRow, confirm, dialog, field, h, icon } from "./dom.js";
 import { durationOf, momentOf, t, tn } from "./i18n.js";
+import { rankOf } from "./roles.js";
 
 /** The choices for slow mode, in seconds between two messages of one member. */
 const SLOW_MODES_S = [0, 5, 10, 30, 60, 300, 900, 3_600, 21_600];
 
 const SEARCH_AFTER_MS = 200;
-/** Roles, the highest first. */
-const ROLES = ["owner", "admin", "moderator", "member", "read_only"];
-
-const field = (label, input) => h("label", {}, h("span", {}, label), input);
-const end = (...buttons) => h("div", { class: "row end" }, ...buttons);
-
 /** Public rooms: a list that can be searched, and a field for a room's address or an invitation code. */
 export function discover(app) {
     return dialog(
@@ -247,7 +242,7 @@ export function newConversation(app, start = "room") {
                       )
                     : h("p", { class: "soft" }, t("talk_text")),
                 people(app, chosen, true),
-                end(h("button", { type: "submit", class: "primary", id: "create" }, t("create"))),
+                buttonRow(h("button", { type: "submit", class: "primary", id: "create" }, t("create"))),
             );
             (kind === "room" ? name : form.querySelector("#find-people")).focus();
         }
@@ -282,7 +277,7 @@ export function addPeople(app) {
             "div",
             { class: "form" },
             people(app, chosen, true),
-            end(h("button", { type: "button", class: "primary", id: "add", onclick: add }, t("add"))),
+            buttonRow(h("button", { type: "button", class: "primary", id: "add", onclick: add }, t("add"))),
         );
     });
 }
@@ -296,7 +291,9 @@ export async function inviteLink(app) {
             { class: "form" },
             h("p", { class: "soft" }, t("invite_text")),
             h("input", { readOnly: true, value: code, onfocus: (event) => event.target.select() }),
-            end(h("button", { type: "button", class: "primary", onclick: () => app.act.copy(code) }, t("copy_text"))),
+            buttonRow(
+                h("button", { type: "button", class: "primary", onclick: () => app.act.copy(code) }, t("copy_text")),
+            ),
         ),
     );
 }
@@ -346,7 +343,7 @@ export function editRoom(app) {
             field(t("room_name"), name),
             field(t("description"), description),
             isRoom && [field(t("slow_mode"), pause), field(t("member_limit"), limit)],
-            end(h("button", { type: "submit", class: "primary", id: "save-room" }, t("save"))),
+            buttonRow(h("button", { type: "submit", class: "primary", id: "save-room" }, t("save"))),
         );
     });
 }
@@ -365,9 +362,7 @@ export async function leave(app, conversation) {
     }
     // The order in which the server would choose: the highest role, then the longest membership.
     others.sort(
-        (a, b) =>
-            ROLES.indexOf(a.role) - ROLES.indexOf(b.role) ||
-            (a.joined_at ?? "9999").localeCompare(b.joined_at ?? "9999"),
+        (a, b) => rankOf(b.role) - rankOf(a.role) || (a.joined_at ?? "9999").localeCompare(b.joined_at ?? "9999"),
     );
     const heir = h(
         "select",

@@ -142,6 +142,16 @@ export function dialog(title, build, { wide = false } = {}) {
     });
 }
 
+/** A labelled field of a form, with an optional hint. */
+export function field(label, input, hint) {
+    return h("label", {}, h("span", {}, label), input, hint && h("small", { class: "soft" }, hint));
+}
+
+/** A row of buttons at the end of a form. */
+export function buttonRow(...buttons) {
+    return h("div", { class: "row end" }, ...buttons);
+}
+
 /** Asks for confirmation; resolves with true when the user chose `label`. */
 export function confirm(title, text, { cancel, label }, ...more) {
     return dialog(title, (close) =>
@@ -150,9 +160,7 @@ export function confirm(title, text, { cancel, label }, ...more) {
             { class: "form" },
             more,
             text && h("p", { class: "soft" }, text),
-            h(
-                "div",
-                { class: "row end" },
+            buttonRow(
                 h("button", { type: "button", onclick: () => close() }, cancel),
                 h(
                     "button",

@@ -5,7 +5,7 @@ import { dialog, h } from "./dom.js";
 /** Reactions offered on every message. */
 export const QUICK = ["👍", "❤️", "😂", "🎉", "👀"];
 
-export const PALETTE = [
+const PALETTE = [
     ..."😀😃😄😁😅😂🙂😉😊😍😘😜🤔🤨😐🙄😏😴😷🤒😢😭😤😡🤯😱😎🤓🥳🤗🤝👍👎👏🙌🙏💪👋👌✌🤞👀🧠🔥✨🎉🎂🎁🏆🚀⭐☀🌧❄🌍🌱🌸🍀🐛🐱🐶🦀🍕🍎☕🍺🥂⚽🎵📌📎📅💡🔒🔧🐌💯✅❌❓❗",
 ];
 

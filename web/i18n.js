@@ -110,12 +110,6 @@ export function dayOf(iso, now = new Date()) {
     return (days < 300 ? formats.day : formats.dayWithYear).format(at);
 }
 
-/** The time of day if it is today, otherwise the day. */
-export function whenOf(iso) {
-    const isToday = new Date(iso).toDateString() === new Date().toDateString();
-    return isToday ? timeOf(iso) : dayOf(iso);
-}
-
 /** A duration in the largest unit that gives a whole number. */
 export function durationOf(seconds) {
     const [unit, size] = [

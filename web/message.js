@@ -5,6 +5,7 @@ import { QUICK, chooseEmoji } from "./emoji.js";
 import { agoOf, explain, momentOf, t, timeOf, tn } from "./i18n.js";
 import { face, faceButton, isHidden, nameButton } from "./people.js";
 import { showsPictures } from "./pictures.js";
+import { isModerator } from "./roles.js";
 import { excerpt, format, highlighted } from "./text.js";
 
 /** Everything that a row shows. A row whose signature is unchanged is kept. */
@@ -46,7 +47,7 @@ function mentionContext(app, ids) {
 
 /** Whether the user can delete the messages of others, and pin messages. */
 export function canModerate(app) {
-    return ["owner", "admin", "moderator"].includes(app.current?.role);
+    return isModerator(app.current?.role);
 }
 
 /**

@@ -4,8 +4,8 @@
 import { avatar, confirm, dialog, h, icon } from "./dom.js";
 import { dateOf, durationOf, momentOf, t } from "./i18n.js";
 import { editProfile } from "./account.js";
+import { isAdmin, isModerator, rankOf, rolesBelow } from "./roles.js";
 
-const RANK = { read_only: 0, member: 1, moderator: 2, admin: 3, owner: 4 };
 /** The choices for a mute in seconds; one without an end is offered too. */
 const MUTES_S = [600, 3_600, 86_400];
 const BAN_REASON_MAX = 500;
@@ -100,18 +100,19 @@ async function block(app, person) {
 
 /** What the user's role lets them do to a member; `button` makes a button, `doing` closes the dialog first. */
 function moderation(app, conversation, member, button, doing) {
-    const mine = RANK[conversation.role];
-    if (conversation.kind === "direct" || mine < RANK.moderator || mine <= RANK[member.role]) return [];
+    const { role: mine } = conversation;
+    const isBelow = rankOf(member.role) < rankOf(mine);
+    if (conversation.kind === "direct" || !isModerator(mine) || !isBelow) return [];
     const { act } = app;
     const data = { conversation_id: conversation.id, user_id: member.id };
-    const roles = ["read_only", "member", "moderator", "admin"].filter((role) => RANK[role] < mine);
+    const roles = rolesBelow(mine);
     const sure = async (command, key) => {
         const title = t(`${key}_title`, { name: app.displayName(member) });
         if (await confirm(title, t(`${key}_text`), { cancel: t("cancel"), label: t(key) }))
             await act.moderate(command, data);
     };
     return [
-        mine >= RANK.admin &&
+        isAdmin(mine) &&
             app.can("set_role") &&
             h(
                 "fieldset",

@@ -2,6 +2,7 @@
 // store needs something again. The results go into the store.
 
 import { limitConcurrency } from "./concurrency.js";
+import { isModerator } from "./roles.js";
 
 const PAGE = 50;
 /** Most members that are read when a conversation is opened. */
@@ -234,5 +235,5 @@ export class Reads {
 
 /** Whether the user may accept or decline requests to join. */
 function canDecideRequests({ kind, role }) {
-    return kind === "private_room" && ["owner", "admin", "moderator"].includes(role);
+    return kind === "private_room" && isModerator(role);
 }

@@ -1,13 +1,10 @@
 // The settings: availability, appearance, language, notifications, keyboard shortcuts, signing out.
 
 import { accountLine } from "./account.js";
-import { dialog, h, toast } from "./dom.js";
+import { buttonRow, dialog, field, h, toast } from "./dom.js";
 import { language, setLanguage, t } from "./i18n.js";
 import { canNotify, setNotifications, wantsNotifications } from "./notify.js";
 import { setTheme, theme } from "./theme.js";
-
-const field = (label, input) => h("label", {}, h("span", {}, label), input);
-const end = (...buttons) => h("div", { class: "row end" }, ...buttons);
 
 export function settings(app) {
     const { store, session } = app;
@@ -77,7 +74,7 @@ export function settings(app) {
                 ),
             app.can("set_presence") && field(t("status_text"), statusText),
             app.can("set_presence") &&
-                end(
+                buttonRow(
                     h(
                         "button",
                         {

@@ -7,8 +7,7 @@ import { canModerate } from "./message.js";
 import { face, presenceDot } from "./people.js";
 import { showsPictures } from "./pictures.js";
 import { showProfile } from "./profile.js";
-
-const RANK = { owner: 0, admin: 1, moderator: 2, member: 3, read_only: 4 };
+import { isAdmin, rankOf } from "./roles.js";
 
 /** Everything that the details show. */
 export function detailsSignature(app, conversation) {
@@ -42,11 +41,11 @@ export function details(app, conversation) {
     const isRoom = kind.endsWith("_room");
     const moderating = !isDirect && canModerate(app);
     const canInvite = !isDirect && role !== "read_only";
-    const mayEdit = kind === "group" || ["owner", "admin"].includes(role);
+    const mayEdit = kind === "group" || isAdmin(role);
     const online = ({ id }) => (["online", "away", "busy"].includes(store.presence.get(id)?.status) ? 0 : 1);
     const members = [...conversation.members.values()].sort(
         (a, b) =>
-            RANK[a.role] - RANK[b.role] ||
+            rankOf(b.role) - rankOf(a.role) ||
             online(a) - online(b) ||
             app.displayName(a).localeCompare(app.displayName(b)),
     );

@@ -66,6 +66,7 @@ const FILES: &[File] = files![
     "pictures.js" JS,
     "profile.js" JS,
     "reads.js" JS,
+    "roles.js" JS,
     "search.js" JS,
     "session.js" JS,
     "settings.js" JS,
