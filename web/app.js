@@ -60,6 +60,7 @@ export class App {
     #views = [];
     #topics = new Set();
     #missing = new Set();
+    #stopped = new AbortController();
 
     constructor(session) {
         this.session = session;
@@ -81,19 +82,24 @@ export class App {
             .on("event", (event) => this.apply(this.store.event(event, Date.now())))
             .on("gone", ({ conversation_id }) => this.apply(this.store.removeConversation(conversation_id)))
             .on("up_to_date", (outcome) => this.#upToDate(outcome));
-        addEventListener("online", () => {
+        this.#listen(globalThis, "online", () => {
             this.client.poke();
             this.changed("connection");
         });
-        addEventListener("offline", () => {
+        this.#listen(globalThis, "offline", () => {
             this.client.networkLost();
             this.changed("connection");
         });
-        addEventListener("hashchange", () => this.#route());
-        document.addEventListener("visibilitychange", () => {
+        this.#listen(globalThis, "hashchange", () => this.#route());
+        this.#listen(document, "visibilitychange", () => {
             if (!document.hidden) this.client.poke();
             this.changed("conversation");
         });
+    }
+
+    /** Listens until `stop`: after signing in again, another app listens. */
+    #listen(target, type, listener) {
+        target.addEventListener(type, listener, { signal: this.#stopped.signal });
     }
 
     start() {
@@ -101,6 +107,7 @@ export class App {
     }
 
     stop() {
+        this.#stopped.abort();
         this.client.close();
         this.#views = [];
     }

@@ -25,6 +25,12 @@ function enter() {
     const panel = new Panel(app);
     const frame = h("div", { class: "frame", id: "frame" }, sidebar.element, conversation.element, panel.element);
     root.replaceChildren(frame);
+    // Views measure their rows: a phone shows the conversation before its update, and hides it after.
+    app.watch({
+        update() {
+            if (app.open.id) frame.dataset.open = "true";
+        },
+    });
     app.watch(sidebar);
     app.watch(conversation);
     app.watch(panel);

@@ -212,6 +212,16 @@ async fn keeps_the_reading_position_when_switching_rooms() {
     ada.go(&room).await;
     ada.reads("#title", "archive").await;
     ada.browser.wait_for(&format!("{first} === {}", crate::person::quoted(before.as_str().unwrap()))).await;
+
+    // The same on a phone, which shows either the list or the conversation.
+    ada.browser.appear(375, 667, "light").await;
+    ada.browser.evaluate(&format!("void ({scroller}.scrollTop = 700)")).await;
+    ada.browser.wait_for(&format!("{scroller}.scrollTop === 700")).await;
+    let before = ada.browser.evaluate(first).await;
+    ada.click("#back").await;
+    ada.browser.wait_for("document.getElementById('frame').dataset.open === 'false'").await;
+    ada.click(&format!("#rooms a[href='#/{room}']")).await;
+    ada.browser.wait_for(&format!("{first} === {}", crate::person::quoted(before.as_str().unwrap()))).await;
     ada.has_no_complaints();
 }
 
