@@ -41,6 +41,10 @@ impl Seq {
 #[serde(transparent)]
 pub struct SessionId(pub i64);
 
+/// A command: the place of its name in `wire::command::Command::NAMES`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct CommandId(pub u16);
+
 /// What a conversation's text form starts with.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ConversationPrefix {
