@@ -3,6 +3,7 @@
 //! How: each test creates its own databases in the PostgreSQL of a shared server. Two tests run the real binary: one
 //! for `migrate --plan`, one for two versions of the server on one database.
 
+use crate::support::protocol::documents;
 use crate::support::{Client, Format, Server, server, text, unique};
 use chat_server::storage::connect::{Role, Target, connect};
 use chat_server::storage::rules::{RuleFile, RuleSet};
@@ -14,7 +15,6 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use crate::support::protocol::documents;
 use tokio_postgres::Client as Database;
 
 const DAY: Duration = Duration::from_hours(24);
