@@ -41,6 +41,10 @@ impl Seq {
 #[serde(transparent)]
 pub struct SessionId(pub i64);
 
+/// A command, as the index of its name in `wire::command::Command::NAMES`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct CommandId(pub u16);
+
 /// The prefix of a conversation's text form.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ConversationPrefix {

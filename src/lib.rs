@@ -41,6 +41,7 @@ pub mod latency;
 pub mod limits;
 pub mod mesh;
 pub mod net;
+pub mod planted;
 pub mod shard;
 pub mod storage;
 pub mod wire;

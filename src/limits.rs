@@ -69,6 +69,8 @@ pub const REPLAY_PAGE_EVENTS: i64 = 200;
 pub const REPLAY_EVENTS_MAX: i64 = 10_000;
 /// A subscriber that is behind gets this long to drain its queue before it is closed with 4003.
 pub const SLOW_CONSUMER_GRACE_MS: u64 = 10_000;
+/// What a client that was closed for not reading should wait before it connects again.
+pub const SLOW_CONSUMER_RETRY_MS: u64 = 1_000;
 /// `typing` says that someone types; it is good for this long.
 pub const TYPING_EXPIRES_MS: u64 = 6_000;
 /// Shortest time between two `typing` events of one user in one conversation.

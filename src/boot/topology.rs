@@ -2,11 +2,14 @@
 
 use super::{BootError, system};
 use crate::ids::ShardId;
-use crate::latency::StorageLatencies;
+use crate::latency::{Stage, StorageLatencies};
 use crate::limits::SHARDS_MAX;
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::lane::Mesh;
-use crate::shard::{self, Shard, ShardSettings};
+use crate::mesh::port::MeshPort;
+use crate::net::{NetError, Sockets};
+use crate::shard::real::SystemClock;
+use crate::shard::{Shard, ShardSettings, pump};
 use crate::storage::connect::Target;
 use crate::storage::inlet::{self, StorageHealth};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
@@ -117,10 +120,12 @@ pub(super) fn spawn_shards(
             .preempt_timer(PREEMPT)
             .io_memory(EXECUTOR_IO_MEMORY_BYTES)
             .spawn(move || async move {
-                let shard = Shard::new(id, mesh, settings, counters, listener).map_err(|e| e.to_string())?;
+                let sockets = open_sockets(id, &mesh, &counters, listener).map_err(|e| e.to_string())?;
+                let world = (sockets, MeshPort::new(id, mesh), SystemClock);
+                let shard = Shard::new(id, settings, counters, world);
                 let _ = begun.send(()); // nobody listens any more: the start has failed elsewhere
                 drop(begun);
-                shard::run(shard).map_err(|e| format!("shard {}: {e}", id.0))
+                pump::run(shard).map_err(|e| format!("shard {}: {e}", id.0))
             })
             .map_err(|e| {
                 system(
@@ -142,4 +147,17 @@ pub(super) fn spawn_shards(
         }
     }
     Ok(shards)
+}
+
+/// A shard's ring, listening.
+fn open_sockets(
+    id: ShardId,
+    mesh: &Mesh,
+    counters: &ShardCounters,
+    listener: TcpListener,
+) -> Result<Sockets, NetError> {
+    let doorbell = mesh.bell(id).duplicate().map_err(NetError::Doorbell)?;
+    let mut sockets = Sockets::new(id, doorbell, Arc::clone(counters.stages.of(Stage::SocketWrite)))?;
+    sockets.listen(listener);
+    Ok(sockets)
 }

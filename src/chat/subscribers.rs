@@ -1,4 +1,4 @@
-//! A shard's side of a conversation: its subscribers, each with a cursor.
+//! One room on one shard: its subscribers, each with a cursor.
 //!
 //! ```text
 //!                    ┌──────── gap, queue full, fell behind the head ────────┐
@@ -6,17 +6,18 @@
 //!   subscribe ──► CatchingUp ──── log read up to the head, events flow ───► Live
 //! ```
 //!
-//! Invariant, by arithmetic: a subscriber is given event `seq` only if its cursor is `seq − 1`. Whatever happens
+//! Invariant, by arithmetic: a subscriber receives event `seq` only if its cursor is `seq − 1`. Whatever happens
 //! elsewhere (a lost wake-up, a restart of the owner, a full queue), the worst that can reach a client is delay.
 
-use crate::ids::{ConnId, Seq};
+use crate::ids::{ConnId, Seq, UserId};
+use crate::wire::Format;
 
-/// What a subscriber is doing.
+/// How a subscriber gets its events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Phase {
-    /// It is given events as they come.
+pub enum Mode {
+    /// From the backlog, as they come.
     Live,
-    /// It is given a replay of the log; live events pass it by.
+    /// From a replay of the log; live events pass it by.
     CatchingUp,
 }
 
@@ -25,107 +26,106 @@ pub enum Phase {
 pub struct Subscriber {
     /// The connection.
     pub conn: ConnId,
-    /// The last event it was given.
+    /// The connection's user.
+    pub user: UserId,
+    /// The last event that was queued for it.
     pub cursor: Seq,
-    /// What it is doing.
-    pub phase: Phase,
-    /// Tell it `caught_up` when it is live again.
+    /// How it gets the next one.
+    pub mode: Mode,
+    /// Send it `caught_up` when it is live again.
     pub announce: bool,
     /// Its cursor does not come from a read of the log: it must read before it may be live.
     pub must_read: bool,
-    /// The format's bit.
-    pub format: u8,
+    /// The serialisation that it reads.
+    pub format: Format,
+    /// Window bits of permessage-deflate; 0 without compression.
+    pub deflate_bits: u8,
 }
 
-/// What to do with one subscriber and one event.
+/// What one event means for one subscriber.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Step {
-    /// Give it the event; then call [`Subscriber::advance`].
-    Deliver,
-    /// It has it already, or will get it from the replay.
-    Skip,
-    /// It has missed something: start a replay.
-    FellBehind,
+pub enum Fit {
+    /// It is the next one: send it, then call [`Subscriber::advance`].
+    Next,
+    /// The subscriber has it already, or will get it from the replay.
+    Known,
+    /// The subscriber has missed something: start a replay.
+    Gap,
 }
 
 impl Subscriber {
     /// What event `seq` means for this subscriber.
     #[must_use]
-    pub fn on_event(&self, seq: Seq) -> Step {
-        match self.phase {
-            Phase::CatchingUp => Step::Skip,
-            Phase::Live if seq == self.cursor.next() => Step::Deliver,
-            Phase::Live if seq <= self.cursor => Step::Skip,
-            Phase::Live => Step::FellBehind,
+    pub fn fit(&self, seq: Seq) -> Fit {
+        match self.mode {
+            Mode::CatchingUp => Fit::Known,
+            Mode::Live if seq == self.cursor.next() => Fit::Next,
+            Mode::Live if seq <= self.cursor => Fit::Known,
+            Mode::Live => Fit::Gap,
         }
     }
 
-    /// It was given `seq`.
+    /// Event `seq` was queued for it.
     pub fn advance(&mut self, seq: Seq) {
         self.cursor = self.cursor.max(seq);
     }
 }
 
-/// The index of a format's bit among the counts of readers.
-fn reader_index(format: u8) -> usize {
-    (format.trailing_zeros() & 7) as usize
-}
-
-/// What to do for a subscriber that is catching up.
+/// What a subscriber that is catching up needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
-    /// It is live now; tell it so if it was promised.
+    /// Nothing: it is live now.
     Live {
         /// Send `caught_up`.
         announce: bool,
     },
-    /// Read the log after its cursor.
+    /// A read of the log after its cursor.
     Read,
-    /// Wait until the owner has said that events flow.
+    /// The owner's answer that events flow.
     Wait,
 }
 
-/// A conversation's subscribers on one shard.
+/// A conversation's subscribers on one shard, and what the shard knows of the conversation.
 #[derive(Debug, Default)]
 pub struct Room {
     /// Ascending by connection: looked up by halving, visited in slices that a change in between cannot confuse.
     subscribers: Vec<Subscriber>,
-    /// How many read each format, by the index of its bit.
-    readers: [u32; 8],
+    /// How many read each format, by [`Format::index`].
+    readers: [u32; Format::ALL.len()],
     /// The newest event known to exist.
     head: Seq,
-    /// Formats for which the owner has said that events flow.
+    /// Formats in which events flow, as the owner has confirmed.
     flowing: u8,
-    /// Formats that the owner was last told; `None` before the first time.
-    told: Option<u8>,
+    /// The interest that the owner knows of; `None` before the first report.
+    reported: Option<u8>,
 }
 
 impl Room {
-    /// Formats that this shard's subscribers read.
+    /// Bits of the formats that this shard's subscribers read.
     #[must_use]
     pub fn wanted(&self) -> u8 {
-        (0..8).filter(|bit| self.readers[*bit] > 0).fold(0, |formats, bit| formats | 1 << bit)
+        Format::ALL.iter().filter(|format| self.readers[format.index()] > 0).fold(0, |bits, format| bits | format.bit())
     }
 
-    /// The formats to tell the owner, if it was told something else.
+    /// The interest to report to the owner, if the owner knows of another one.
     #[must_use]
-    pub fn news_for_owner(&self) -> Option<u8> {
+    pub fn unreported_interest(&self) -> Option<u8> {
         let wanted = self.wanted();
-        (self.told != Some(wanted)).then_some(wanted)
+        (self.reported != Some(wanted)).then_some(wanted)
     }
 
-    /// The owner was told.
-    pub fn owner_told(&mut self, formats: u8) {
-        self.told = Some(formats);
+    /// The interest was reported to the owner.
+    pub fn interest_reported(&mut self, formats: u8) {
+        self.reported = Some(formats);
         self.flowing &= formats;
     }
 
-    /// The owner could not be told after all.
-    pub fn forget_told(&mut self) {
-        self.told = None;
+    /// The report could not be sent after all.
+    pub fn interest_not_reported(&mut self) {
+        self.reported = None;
     }
 
-    /// The owner says that events in `formats` flow, and what it published last.
+    /// The owner answers that events in `formats` flow, and what it published last.
     pub fn events_flow(&mut self, formats: u8, published: Option<Seq>) {
         self.flowing = formats;
         self.head = self.head.max(published.unwrap_or_default());
@@ -138,17 +138,17 @@ impl Room {
     }
 
     /// An event exists.
-    pub fn saw(&mut self, seq: Seq) {
+    pub fn observe(&mut self, seq: Seq) {
         self.head = self.head.max(seq);
     }
 
-    /// How many there are.
+    /// The number of subscribers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.subscribers.len()
     }
 
-    /// Whether there is none.
+    /// Whether nobody subscribes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.subscribers.is_empty()
@@ -177,11 +177,11 @@ impl Room {
     /// Adds a subscriber, or moves an existing one to this cursor.
     pub fn subscribe(&mut self, subscriber: Subscriber) {
         let found = self.subscribers.binary_search_by_key(&subscriber.conn, |s| s.conn);
-        self.readers[reader_index(subscriber.format)] += 1;
+        self.readers[subscriber.format.index()] += 1;
         match found {
             Ok(at) => {
                 let before = std::mem::replace(&mut self.subscribers[at], subscriber);
-                self.readers[reader_index(before.format)] -= 1;
+                self.readers[before.format.index()] -= 1;
             }
             Err(at) => self.subscribers.insert(at, subscriber),
         }
@@ -191,7 +191,7 @@ impl Room {
     pub fn unsubscribe(&mut self, conn: ConnId) {
         if let Ok(at) = self.subscribers.binary_search_by_key(&conn, |s| s.conn) {
             let gone = self.subscribers.remove(at);
-            self.readers[reader_index(gone.format)] -= 1;
+            self.readers[gone.format.index()] -= 1;
         }
     }
 
@@ -201,16 +201,16 @@ impl Room {
     pub fn progress(&mut self, conn: ConnId, read_to_end: bool) -> Option<Progress> {
         let (head, flowing) = (self.head, self.flowing);
         let subscriber = self.subscriber(conn)?;
-        if subscriber.phase == Phase::Live {
+        if subscriber.mode == Mode::Live {
             return None;
         }
-        if flowing & subscriber.format == 0 {
+        if flowing & subscriber.format.bit() == 0 {
             return Some(Progress::Wait);
         }
         if subscriber.cursor < head || ((subscriber.announce || subscriber.must_read) && !read_to_end) {
             return Some(Progress::Read);
         }
-        subscriber.phase = Phase::Live;
+        subscriber.mode = Mode::Live;
         subscriber.must_read = false;
         Some(Progress::Live { announce: std::mem::take(&mut subscriber.announce) })
     }
@@ -229,33 +229,35 @@ mod tests {
     fn subscriber(cursor: i64) -> Subscriber {
         Subscriber {
             conn: conn(1),
+            user: UserId(1),
             cursor: Seq(cursor),
-            phase: Phase::CatchingUp,
+            mode: Mode::CatchingUp,
             announce: false,
             must_read: false,
-            format: 1,
+            format: Format::Json,
+            deflate_bits: 0,
         }
     }
 
     #[test]
-    fn a_subscriber_is_live_only_when_events_flow_and_nothing_is_missing() {
+    fn makes_a_subscriber_live_only_when_events_flow_and_nothing_is_missing() {
         let mut room = Room::default();
         room.subscribe(subscriber(5));
-        assert_eq!(room.news_for_owner(), Some(1));
-        room.owner_told(1);
+        assert_eq!(room.unreported_interest(), Some(1));
+        room.interest_reported(1);
         assert_eq!(room.progress(conn(1), false), Some(Progress::Wait));
         room.events_flow(1, Some(Seq(6)));
         assert_eq!(room.progress(conn(1), false), Some(Progress::Read));
         room.subscriber(conn(1)).unwrap().advance(Seq(6));
         assert_eq!(room.progress(conn(1), true), Some(Progress::Live { announce: false }));
-        assert_eq!(room.subscribers()[0].on_event(Seq(6)), Step::Skip);
-        assert_eq!(room.subscribers()[0].on_event(Seq(7)), Step::Deliver);
-        assert_eq!(room.subscribers()[0].on_event(Seq(8)), Step::FellBehind);
+        assert_eq!(room.subscribers()[0].fit(Seq(6)), Fit::Known);
+        assert_eq!(room.subscribers()[0].fit(Seq(7)), Fit::Next);
+        assert_eq!(room.subscribers()[0].fit(Seq(8)), Fit::Gap);
     }
 
     proptest! {
         #[test]
-        fn every_subscriber_is_in_exactly_one_slice(
+        fn puts_every_subscriber_in_exactly_one_slice(
             conns in proptest::collection::btree_set(0u32..1_000, 0..60),
             most in 1usize..20,
             gone in proptest::collection::vec(0u32..1_000, 0..20),
@@ -281,7 +283,7 @@ mod tests {
 
         /// Any interleaving of commits, deliveries (some lost), replay pages and full queues: the client sees 1, 2, 3 …
         #[test]
-        fn no_interleaving_gives_a_gap_or_a_duplicate(actions in proptest::collection::vec(0u8..6, 1..200)) {
+        fn gives_no_gap_and_no_duplicate_under_any_interleaving(actions in proptest::collection::vec(0u8..6, 1..200)) {
             let mut room = Room::default();
             let (mut committed, mut delivered_upto) = (0i64, 0i64);
             let mut seen: Vec<i64> = Vec::new();
@@ -294,12 +296,12 @@ mod tests {
                         delivered_upto += 1;
                         if action == 4 { continue; }
                         let seq = Seq(delivered_upto);
-                        room.saw(seq);
+                        room.observe(seq);
                         let subscriber = room.subscriber(conn(1)).unwrap();
-                        match subscriber.on_event(seq) {
-                            Step::Deliver => { subscriber.advance(seq); seen.push(seq.0); }
-                            Step::Skip => {}
-                            Step::FellBehind => subscriber.phase = Phase::CatchingUp,
+                        match subscriber.fit(seq) {
+                            Fit::Next => { subscriber.advance(seq); seen.push(seq.0); }
+                            Fit::Known => {}
+                            Fit::Gap => subscriber.mode = Mode::CatchingUp,
                         }
                     }
                     _ => {

@@ -3,7 +3,7 @@
 //! A login that fails is the same answer, after the same work, whether or not the user exists.
 
 use super::{
-    Control, SessionNotice,
+    Control,
     extract::{Agent, Json, Peer},
     now_seconds,
     problem::Problem,
@@ -162,7 +162,7 @@ async fn try_refresh(control: &Control, peer: Peer, token: &str) -> Result<Signe
         Rotation::Rotated(opened) => Ok(SignedIn::new(control, opened, new_token)),
         Rotation::Reused { user, session } => {
             tracing::warn!(user = user.0, session = session.0, ip = %peer.ip(), "a spent refresh token was used again");
-            control.notify(SessionNotice::Revoked { session });
+            control.notify_revoked([session]);
             Err(refused(
                 "refresh_reused",
                 "the refresh token had been used before; since somebody may have stolen it, the session is revoked: \

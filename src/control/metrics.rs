@@ -356,8 +356,8 @@ mod tests {
         shards[1].message(MessageOutcome::Committed);
         shards[0].error(ErrorCode::RateLimited);
         shards[1].error(ErrorCode::RateLimited);
-        shards[0].command_done(1, Duration::from_micros(300));
-        shards[1].command_done(1, Duration::from_secs(9));
+        shards[0].command_done(crate::ids::CommandId(1), Duration::from_micros(300));
+        shards[1].command_done(crate::ids::CommandId(1), Duration::from_secs(9));
         metrics.auth_attempt("login", "failure");
         metrics.http_done("GET /users/{id}", Duration::from_millis(3), Some("not_found"));
         let check = |name, ok| Check { name, ok, reason: None };

@@ -4,9 +4,9 @@
 //! - every refusal is a [`problem::Problem`], also those of the router, so that a client needs one parser;
 //! - the store is asked on every authenticated request whether the session is revoked: this side is not the hot
 //!   path, and a revocation here holds at once and on every node;
-//! - a [`SessionNotice`] is sent after its revocation has committed and whether or not the client still listens
-//!   ([`shielded`]). Sent before, a reconnect could slip in between; not sent, sockets of a revoked session would
-//!   live until their token expires;
+//! - the shards hear of revoked sessions after the revocation has committed, and whether or not the client still
+//!   listens ([`shielded`]). Before the commit, a reconnect could slip in between; without it, sockets of a revoked
+//!   session would live until their token expires;
 //! - password hashing is bounded ([`hashing`]), bodies are bounded, requests end in time. A slow client or a flood
 //!   of sign-ins costs memory here and never a shard's time.
 //!
@@ -32,7 +32,7 @@ mod view;
 mod web;
 
 use crate::auth::token::TokenKeys;
-use crate::ids::{SessionId, UserId};
+use crate::ids::SessionId;
 use crate::storage::accounts::Accounts;
 use axum::{
     Router,
@@ -56,25 +56,9 @@ use tokio::sync::Notify;
 /// A request that has no answer by then gets 504.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Sessions that are no more; whoever holds their sockets closes them with 4002.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SessionNotice {
-    /// One session.
-    Revoked {
-        /// Which.
-        session: SessionId,
-    },
-    /// Every session of a user but one.
-    UserRevoked {
-        /// Whose.
-        user: UserId,
-        /// The one that stays, if any.
-        except: Option<SessionId>,
-    },
-}
-
-/// Where notices go. Called on the control thread; must not block.
-pub type Notices = Arc<dyn Fn(SessionNotice) + Send + Sync>;
+/// Hears of sessions that were revoked, so that their sockets are closed with 4002. Called on the control thread; must
+/// not block.
+pub type Notices = Arc<dyn Fn(Arc<[SessionId]>) + Send + Sync>;
 
 /// What [`Control`] is made of.
 pub struct ControlParts {
@@ -197,8 +181,8 @@ impl Control {
         &self.inner.parts.dashboard
     }
 
-    fn notify(&self, notice: SessionNotice) {
-        (self.inner.parts.notices)(notice);
+    fn notify_revoked(&self, sessions: impl Into<Arc<[SessionId]>>) {
+        (self.inner.parts.notices)(sessions.into());
     }
 }
 

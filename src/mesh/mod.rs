@@ -13,7 +13,9 @@
 
 pub mod counters;
 pub mod doorbell;
+pub mod event;
 pub mod frame;
 pub mod lane;
 pub mod placement;
+pub mod port;
 pub mod record;

@@ -27,3 +27,21 @@ impl fmt::Debug for Chunk {
         write!(f, "{} bytes", self.bytes().len())
     }
 }
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
+impl From<Vec<u8>> for Chunk {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::new(bytes)
+    }
+}
+
+impl From<std::sync::Arc<[u8]>> for Chunk {
+    fn from(bytes: std::sync::Arc<[u8]>) -> Self {
+        Self::new(bytes)
+    }
+}

@@ -38,11 +38,11 @@ pub enum NetError {
 
 /// What happened to a socket.
 #[derive(Debug)]
-pub enum SocketEvent {
+pub enum SocketEvent<B = ReceivedBuffer> {
     /// A new connection; nothing is received from it until asked for.
     Accepted(ConnId),
     /// Bytes arrived.
-    Received(ConnId, ReceivedBuffer),
+    Received(ConnId, B),
     /// Everything queued has been handed to the kernel.
     Drained(ConnId),
     /// The peer will send no more, but has not been sent everything yet: set a deadline for [`Sockets::abort`].

@@ -361,28 +361,33 @@ impl Accounts {
         settle(connection, "revoke_session", in_doubt, outcome)
     }
 
-    /// Revokes every session of `user`; says how many there were.
+    /// Revokes every session of `user`; returns those that this revoked.
     ///
     /// # Errors
     /// The store's failures.
-    pub async fn revoke_all(&self, user: UserId) -> Result<u64, Refusal> {
+    pub async fn revoke_all(&self, user: UserId) -> Result<Vec<SessionId>, Refusal> {
         let connection = self.connection("revoke_all").await?;
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::REVOKE_ALL).await?;
             in_doubt = true;
-            connection.execute(&statement, &[&user.0, &None::<i64>]).await
+            session_ids(&connection.query(&statement, &[&user.0, &None::<i64>]).await?)
         })
         .await;
         settle(connection, "revoke_all", in_doubt, outcome)
     }
 
-    /// Sets a new password and revokes every session but `keep`, in one transaction. `false` when the password was
-    /// changed since `verified` was read.
+    /// Sets a new password and revokes every session but `keep`, in one transaction; returns those that this revoked.
+    /// `None` when the password was changed since `verified` was read.
     ///
     /// # Errors
     /// The store's failures.
-    pub async fn change_password(&self, verified: &Login, new_hash: &str, keep: SessionId) -> Result<bool, Refusal> {
+    pub async fn change_password(
+        &self,
+        verified: &Login,
+        new_hash: &str,
+        keep: SessionId,
+    ) -> Result<Option<Vec<SessionId>>, Refusal> {
         let mut connection = self.connection("change_password").await?;
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
@@ -391,13 +396,13 @@ impl Accounts {
             let changed =
                 transaction.execute(&statement, &[&verified.user.0, &verified.password_hash, &new_hash]).await?;
             if changed == 0 {
-                return Ok(false);
+                return Ok(None);
             }
             let statement = transaction.prepare_cached(sql::REVOKE_ALL).await?;
-            transaction.execute(&statement, &[&verified.user.0, &Some(keep.0)]).await?;
+            let revoked = session_ids(&transaction.query(&statement, &[&verified.user.0, &Some(keep.0)]).await?)?;
             in_doubt = true;
             transaction.commit().await?;
-            Ok(true)
+            Ok(Some(revoked))
         })
         .await;
         settle(connection, "change_password", in_doubt, outcome)
@@ -546,6 +551,10 @@ fn login_row(row: &Row) -> Result<Login, Error> {
         username: row.try_get("username")?,
         password_hash: row.try_get("password_hash")?,
     })
+}
+
+fn session_ids(rows: &[tokio_postgres::Row]) -> Result<Vec<SessionId>, tokio_postgres::Error> {
+    rows.iter().map(|row| row.try_get(0).map(SessionId)).collect()
 }
 
 fn session_info(row: &Row) -> Result<SessionInfo, Error> {

@@ -75,10 +75,11 @@ pub const TOUCH_SESSION: &str = "UPDATE sessions SET last_used_at = now(), ip = 
 pub const REVOKE_SESSION: &str = "
 UPDATE sessions SET revoked_at = now() WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL RETURNING id";
 
-/// $1 user, $2 session to keep (or null).
+/// $1 user, $2 session to keep (or null) → the sessions that this revoked.
 pub const REVOKE_ALL: &str = "
 UPDATE sessions SET revoked_at = now()
- WHERE user_id = $1 AND revoked_at IS NULL AND id IS DISTINCT FROM $2::bigint";
+ WHERE user_id = $1 AND revoked_at IS NULL AND id IS DISTINCT FROM $2::bigint
+RETURNING id";
 
 /// $1 user → sessions that can still be used: not revoked, with a refresh token that is neither spent nor expired.
 pub const LIST_SESSIONS: &str = "

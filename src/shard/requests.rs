@@ -1,0 +1,270 @@
+//! Requests of this shard that wait for an answer, and the room that is reserved for the answers.
+//!
+//! Invariants:
+//! - every request is answered exactly once: its entry is made when it is sent and taken when the answer comes;
+//! - a read or a mutation is sent only while its answer has a place on the lane back, so an answer is never lost;
+//! - the table is bounded by what bounds its makers: command slots per connection, reads and commits per shard.
+
+use crate::ids::{CommandId, ConnId, ConversationId, Seq, ShardId, UserId};
+use crate::limits::{COMMITS_IN_FLIGHT_PER_SHARD, READS_IN_FLIGHT_PER_SHARD};
+use crate::mesh::frame::{Admission, HttpReply, Token};
+use crate::mesh::record::PresenceRecord;
+use crate::wire::command::{Arguments, RequestId};
+use std::cell::RefCell;
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Sockets that may wait for their look-up, per shard; beyond, they are answered 503.
+const ADMISSIONS_WAITING_MAX: usize = 32_768;
+
+/// Where a command came from.
+pub enum Origin {
+    /// A WebSocket.
+    Connection(ConnId),
+    /// An HTTP request.
+    Http(HttpReply),
+}
+
+impl Origin {
+    /// The WebSocket, if it is one.
+    pub fn connection(&self) -> Option<ConnId> {
+        match self {
+            Self::Connection(conn) => Some(*conn),
+            Self::Http(_) => None,
+        }
+    }
+}
+
+/// A command that must be answered once: by `acknowledge`, `refuse` or `finish` of the shard. They also release the
+/// command slot of its connection, so a command that is dropped instead would take one slot for good.
+#[must_use = "a command is answered exactly once"]
+pub struct Asked {
+    /// Where it came from.
+    pub origin: Origin,
+    /// The client's name for it.
+    pub id: Option<RequestId>,
+    /// Which command it is; none for what no client asked for, and for what could not be read.
+    pub command: Option<CommandId>,
+    /// When it arrived.
+    pub at: Instant,
+    /// It holds one of its connection's command slots.
+    pub holds_slot: bool,
+}
+
+/// What an answer is for.
+pub enum Pending<S> {
+    /// A command: the answer is its reply.
+    Command(Asked),
+    /// `subscribe` and `resume`: the heads of these conversations.
+    Subscribe(Subscribing),
+    /// A change: the conversation it belongs to.
+    Change(Locating),
+    /// `get_presence`: which of the users may be seen.
+    Presence(Watching),
+    /// `get_presence`: what one of them shows.
+    PresencePart(Rc<RefCell<Gathering>>),
+    /// Whether a connection may still watch these users.
+    PresenceCheck(ConnId, BTreeSet<UserId>),
+    /// `typing` from a connection that is not subscribed: whether its user is a member.
+    Typing(Asked, ConversationId, UserId),
+    /// A socket whose session is looked up.
+    Admission(Box<Admission<S>>),
+    /// A stretch of the log for a subscriber.
+    Replay(ConnId, ConversationId),
+}
+
+/// `subscribe` or `resume` while the heads are read.
+pub struct Subscribing {
+    /// The command.
+    pub asked: Asked,
+    /// Its user.
+    pub user: UserId,
+    /// The conversations, each with the cursor that the client gave.
+    pub wanted: Vec<(ConversationId, Option<Seq>)>,
+    /// When the read was sent, in milliseconds of the process's clock.
+    pub read_at_ms: u64,
+}
+
+/// A change while its conversation is looked up.
+pub struct Locating {
+    /// The command.
+    pub asked: Asked,
+    /// Its user.
+    pub user: UserId,
+    /// Its row in the table of changes.
+    pub row: usize,
+    /// Its data.
+    pub arguments: Arguments,
+}
+
+/// `get_presence` while it is read who may be seen.
+pub struct Watching {
+    /// The command.
+    pub asked: Asked,
+    /// Its user.
+    pub user: UserId,
+    /// The users asked about.
+    pub users: Vec<UserId>,
+    /// When the read was sent, in milliseconds of the process's clock.
+    pub read_at_ms: u64,
+}
+
+/// The answers to one `get_presence` as they come in.
+pub struct Gathering {
+    /// The command, until it is answered.
+    pub asked: Option<Asked>,
+    /// Answers that have not come yet.
+    pub outstanding: usize,
+    /// What came.
+    pub found: Vec<Arc<PresenceRecord>>,
+}
+
+/// The table of what waits; tokens are indices into it.
+pub struct Requests<S> {
+    shard: ShardId,
+    entries: Vec<Option<Pending<S>>>,
+    free: Vec<u32>,
+    commits_in_flight: usize,
+    reads_in_flight: usize,
+    /// Sockets that found no room among the reads.
+    admissions: VecDeque<Box<Admission<S>>>,
+    /// Connections whose replay found no room among the reads.
+    pub replays_waiting: VecDeque<ConnId>,
+    /// Connections whose replay failed; tried again a little later.
+    pub replays_failed: Vec<ConnId>,
+    next_mutation_id: u64,
+}
+
+impl<S> Requests<S> {
+    /// An empty table. Mutations are numbered from `first_mutation_id` on: a random number, so that ids are unique over
+    /// restarts and shards without a look at the database.
+    pub fn new(shard: ShardId, first_mutation_id: u64) -> Self {
+        Self {
+            shard,
+            entries: Vec::new(),
+            free: Vec::new(),
+            commits_in_flight: 0,
+            reads_in_flight: 0,
+            admissions: VecDeque::new(),
+            replays_waiting: VecDeque::new(),
+            replays_failed: Vec::new(),
+            next_mutation_id: first_mutation_id >> 1,
+        }
+    }
+
+    /// Keeps `pending` until its token comes back.
+    pub fn insert(&mut self, pending: Pending<S>) -> Token {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            (self.entries.len() - 1) as u32
+        });
+        self.entries[index as usize] = Some(pending);
+        Token { shard: self.shard, index }
+    }
+
+    /// What the token stands for; each is good once.
+    pub fn take(&mut self, token: Token) -> Option<Pending<S>> {
+        let pending = self.entries.get_mut(token.index as usize)?.take()?;
+        self.free.push(token.index);
+        Some(pending)
+    }
+
+    /// The number of requests that wait for an answer.
+    pub fn waiting(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
+    /// Whether another read may be sent: its result has a place.
+    pub fn may_read(&self) -> bool {
+        self.reads_in_flight < READS_IN_FLIGHT_PER_SHARD
+    }
+
+    /// Whether a read that can wait may be sent, without taking the room of those that cannot.
+    pub fn may_read_in_background(&self) -> bool {
+        self.reads_in_flight < READS_IN_FLIGHT_PER_SHARD / 4
+    }
+
+    /// A read was sent.
+    pub fn read_sent(&mut self) {
+        self.reads_in_flight += 1;
+    }
+
+    /// Reads without a result.
+    pub fn reads_in_flight(&self) -> usize {
+        self.reads_in_flight
+    }
+
+    /// The result of a read came.
+    pub fn read_answered(&mut self) {
+        self.reads_in_flight -= 1;
+    }
+
+    /// Whether another mutation may be submitted: its outcome has a place.
+    pub fn may_commit(&self) -> bool {
+        self.commits_in_flight < COMMITS_IN_FLIGHT_PER_SHARD
+    }
+
+    /// A mutation was submitted.
+    pub fn commit_sent(&mut self) {
+        self.commits_in_flight += 1;
+    }
+
+    /// The final outcome of a mutation came.
+    pub fn commit_answered(&mut self) {
+        self.commits_in_flight -= 1;
+    }
+
+    /// Mutations without a final outcome.
+    pub fn commits_in_flight(&self) -> usize {
+        self.commits_in_flight
+    }
+
+    /// An idempotency key for a mutation, below 2^63.
+    pub fn mutation_id(&mut self) -> i64 {
+        self.next_mutation_id = self.next_mutation_id.wrapping_add(1) & (u64::MAX >> 1);
+        self.next_mutation_id as i64
+    }
+
+    /// Lets a socket wait for its look-up.
+    ///
+    /// # Errors
+    /// The socket, when too many wait.
+    pub fn let_wait(&mut self, admission: Box<Admission<S>>) -> Result<(), Box<Admission<S>>> {
+        if self.admissions.len() >= ADMISSIONS_WAITING_MAX {
+            return Err(admission);
+        }
+        self.admissions.push_back(admission);
+        Ok(())
+    }
+
+    /// The number of sockets that wait.
+    pub fn admissions_waiting(&self) -> usize {
+        self.admissions.len()
+    }
+
+    /// The socket that has waited longest.
+    pub fn next_admission(&mut self) -> Option<Box<Admission<S>>> {
+        self.admissions.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gives_each_token_once() {
+        let mut requests: Requests<()> = Requests::new(ShardId(2), u64::MAX);
+        let conn = ConnId::new(ShardId(2), 0, 1);
+        let room = ConversationId::from_number(6).unwrap();
+        let token = requests.insert(Pending::Replay(conn, room));
+        assert_eq!((token.shard, requests.waiting()), (ShardId(2), 1));
+        assert!(matches!(requests.take(token), Some(Pending::Replay(..))));
+        assert!(requests.take(token).is_none());
+        assert_eq!(requests.waiting(), 0);
+        assert_eq!(requests.insert(Pending::Replay(conn, room)), token, "the place is used again");
+        assert!(requests.mutation_id() >= 0, "63 bits, also around the end");
+    }
+}
