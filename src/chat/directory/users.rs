@@ -1,14 +1,14 @@
-//! The users' shard: what it knows of each of its users.
+//! The state of each user on the user's shard: connections, budgets, presence.
 //!
 //! ```text
 //!   connect ──► online ──last disconnect──► offline (remembered: last seen, choice, watchers) ──sweep──► forgotten
 //! ```
 //!
 //! Invariants:
-//! - reconnecting does not refill a budget: an entry lives at least until its budgets are full again;
-//! - a watcher is never forgotten: an offline user somebody watches stays, however many others are remembered;
-//! - what is remembered of offline users that nobody watches is bounded by [`REMEMBERED_MAX`]; the longest absent go
-//!   first. Connected users do not count, so a full server forgets nobody early.
+//! - reconnecting does not refill a budget, because an entry stays at least until its budgets are full;
+//! - a watcher is never dropped. An offline user with watchers stays, whatever the number of other users;
+//! - the number of offline users without watchers is bounded by [`REMEMBERED_MAX`]; the longest absent are dropped
+//!   first. Connected users do not count, so a full server drops no entry early.
 
 use crate::chat::budget;
 use crate::ids::{ShardId, UserId};
@@ -19,22 +19,22 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use time::OffsetDateTime;
 
-/// Offline users remembered per shard although nobody watches them.
+/// Remembered offline users without watchers, per shard.
 pub const REMEMBERED_MAX: usize = 100_000;
 
-/// A user's budgets, shared by their connections on all shards; each the theoretical arrival time of [`budget`].
+/// A user's budgets, which their connections on all shards share. Each is the theoretical arrival time of [`budget`].
 pub type Budgets = Arc<[AtomicU64; 2]>;
 
-/// What a user shows, and who receives it.
+/// A user's presence, and the shards that receive it.
 #[derive(Default)]
 struct Presence {
-    /// `away`, `busy` or `invisible`; none for plainly online.
+    /// `away`, `busy` or `invisible`; `None` for online.
     chosen: Option<&'static str>,
     text: Option<Box<str>>,
     last_seen: Option<OffsetDateTime>,
     /// Bits of the shards with watchers.
     watchers: u64,
-    /// What the watchers know.
+    /// The presence last published to the watchers.
     published: Option<Arc<PresenceRecord>>,
 }
 
@@ -57,7 +57,7 @@ impl User {
         }
     }
 
-    /// Whether forgetting the user would give them a fresh budget, or lose a connection or a watcher.
+    /// Whether dropping the user would refill a budget, or lose a connection or a watcher.
     fn must_stay(&self, now_ns: u64) -> bool {
         self.connections > 0
             || self.presence.watchers != 0
@@ -74,7 +74,7 @@ impl User {
 #[derive(Default)]
 pub struct Users {
     users: HashMap<UserId, User>,
-    /// Users whose presence may differ from what their watchers know.
+    /// Users whose presence may differ from the last published one.
     changed: BTreeSet<UserId>,
 }
 
@@ -90,7 +90,7 @@ impl Users {
         self.users.get(&id).map_or(0, |user| user.connections)
     }
 
-    /// The user opens a connection.
+    /// Records a new connection of the user.
     pub fn connect(&mut self, id: UserId) {
         let user = self.users.entry(id).or_default();
         user.connections += 1;
@@ -99,7 +99,7 @@ impl Users {
         }
     }
 
-    /// One of the user's connections has ended, at `utc`.
+    /// Records that one of the user's connections ended, at `utc`.
     pub fn disconnect(&mut self, id: UserId, utc: OffsetDateTime) {
         let user = self.users.entry(id).or_default();
         user.connections = user.connections.saturating_sub(1);
@@ -111,10 +111,10 @@ impl Users {
         }
     }
 
-    /// The user chooses what to show: `online`, `away`, `busy` or `invisible`.
+    /// Sets the user's status: `online`, `away`, `busy` or `invisible`.
     pub fn choose_presence(&mut self, id: UserId, status: &'static str, text: Option<Box<str>>, utc: OffsetDateTime) {
         let presence = &mut self.users.entry(id).or_default().presence;
-        // A user who turns invisible was last seen now: when they really connect is what they hide.
+        // A user who becomes invisible was last seen now, which hides the time of their real disconnect.
         if status == "invisible" && presence.chosen != Some("invisible") {
             presence.last_seen = Some(utc);
         }
@@ -123,12 +123,12 @@ impl Users {
         self.mark_changed(id);
     }
 
-    /// What the user shows now. With `watcher`, that shard receives changes from now on.
+    /// The user's presence now. The shard `watcher`, if any, receives changes from now on.
     pub fn presence(&mut self, id: UserId, watcher: Option<ShardId>) -> Arc<PresenceRecord> {
         let user = self.users.entry(id).or_default();
         let shown = Arc::new(user.shown(id));
         if let Some(shard) = watcher {
-            // What was published to nobody says nothing about what this watcher knows.
+            // The last published presence went to no watcher, so it does not describe what this one knows.
             if user.presence.watchers == 0 {
                 user.presence.published = Some(Arc::clone(&shown));
             }
@@ -137,15 +137,15 @@ impl Users {
         shown
     }
 
-    /// No connection of that shard watches the user any more.
+    /// Records that no connection of that shard watches the user any more.
     pub fn unwatch(&mut self, id: UserId, shard: ShardId) {
         if let Some(user) = self.users.get_mut(&id) {
             user.presence.watchers &= !(1 << shard.0);
         }
     }
 
-    /// The next presence to publish, and the bits of the shards with watchers. A user who shows again what the watchers
-    /// know, for instance after a short reconnect, is skipped.
+    /// The next presence to publish, and the bits of the shards with watchers. Skips a user whose presence equals the
+    /// last published one, for example after a short reconnect.
     pub fn next_presence_change(&mut self) -> Option<(Arc<PresenceRecord>, u64)> {
         while let Some(id) = self.changed.pop_first() {
             let Some(user) = self.users.get_mut(&id) else { continue };
@@ -164,7 +164,7 @@ impl Users {
         }
     }
 
-    /// Forgets users about whom nothing must be kept; `now_ns` is the clock of the budgets.
+    /// Drops users without anything to keep; `now_ns` is the clock of the budgets.
     pub fn sweep(&mut self, now_ns: u64) {
         if is_planted(Fault::ForgetWatchers) {
             return self.users.retain(|_, user| user.connections > 0);
