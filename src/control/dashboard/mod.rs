@@ -249,7 +249,7 @@ async fn events(
             let claims = authenticate(&headers, &control).await?;
             if !admins.contains(&claims.user) {
                 let detail = format!(
-                    "The dashboard is for administrators. Add the id of this account, {}, to security.admin_user_ids.",
+                    "The dashboard is for administrators. Add this account's id, {}, to security.admin_user_ids.",
                     claims.user.0
                 );
                 return Err(Refusal::new(ErrorCode::Forbidden, detail).into());
