@@ -204,10 +204,10 @@ async fn retries_a_private_postgresql_with_backoff() {
 
 #[tokio::test]
 async fn reserves_connections_for_writers_when_postgresql_has_few() {
-    // The first server provides PostgreSQL. The second uses it under a role that may open six connections.
+    // The first server provides PostgreSQL. The second uses it under a role that may open seven connections.
     let host = Server::start(1, &[]);
     let database = host.database().await;
-    let guest = "CREATE ROLE guest LOGIN CONNECTION LIMIT 6 IN ROLE chat_owner, chat_app, chat_writer; \
+    let guest = "CREATE ROLE guest LOGIN CONNECTION LIMIT 7 IN ROLE chat_owner, chat_app, chat_writer; \
                  GRANT CREATE ON DATABASE veza_chat TO guest;";
     database.batch_execute(guest).await.unwrap();
     database.batch_execute("CREATE DATABASE second ENCODING 'UTF8' TEMPLATE template0 OWNER guest").await.unwrap();
