@@ -75,8 +75,8 @@ pub const REPLAY_PAGE_EVENTS: i64 = 200;
 pub const REPLAY_EVENTS_MAX: i64 = 10_000;
 /// A subscriber that is behind gets this long to drain its queue before it is closed with 4003.
 pub const SLOW_CONSUMER_GRACE_MS: u64 = 10_000;
-/// A client that was closed because it did not read gets this long to read the close code. Meanwhile it costs a descriptor
-/// and the rest of one message.
+/// A client that was closed because it did not read gets this long to read the close code. Meanwhile it costs a
+/// descriptor and the rest of one message.
 pub const SLOW_CONSUMER_LINGER_MS: u64 = 30_000;
 /// `typing` says that someone types; it is good for this long.
 pub const TYPING_EXPIRES_MS: u64 = 6_000;
@@ -112,12 +112,13 @@ pub const PUBLISHED_REMEMBERED_MAX: usize = 65_536;
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
 /// Connections beyond [`HTTP_CONNECTIONS_MAX`] on which the control plane answers health checks, and nothing else.
 pub const HEALTH_CONNECTIONS_MAX: usize = 16;
-/// Request heads beyond `limits.max_connections` that the shards read together, to find out whether they ask for health.
+/// Request heads beyond `limits.max_connections` that the shards read together, to find out whether they ask for
+/// health.
 pub const HEALTH_HEADS_MAX: usize = 64;
 /// A head that is read beyond `limits.max_connections` must be complete within this time.
 pub const HEALTH_HEAD_TIMEOUT_MS: u64 = 1_000;
-/// Connections refused beyond `limits.max_connections` that still wait for their client's end. Beyond it they are closed
-/// at once.
+/// Connections refused beyond `limits.max_connections` that still wait for their client's end. Beyond it they are
+/// closed at once.
 pub const REFUSALS_PER_SHARD_MAX: usize = 32;
 /// HTTP request body, except for uploads.
 pub const HTTP_BODY_BYTES_MAX: usize = 64 * 1024;

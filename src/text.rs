@@ -1,10 +1,10 @@
 //! What a text that people write may contain: messages, names, descriptions, statuses, bios. One rule for all of them.
 //!
-//! Text is stored as it was written, and clients escape it when they show it, so markup is nobody's business here. Refused
-//! is only what a reader cannot see for what it is:
+//! Text is stored as it was written, and clients escape it when they show it, so markup is nobody's business here.
+//! Refused is only what a reader cannot see for what it is:
 //! - control characters, which move the cursor of a terminal and break a list of names into lines;
-//! - direction controls that reach beyond the text: an embedding, override or isolate that is not closed in its order turns
-//!   around what stands after it on the page (UAX 9; "Trojan Source", CVE-2021-42574);
+//! - direction controls that reach beyond the text: an embedding, override or isolate that is not closed in its order
+//!   turns around what stands after it on the page (UAX 9; "Trojan Source", CVE-2021-42574);
 //! - texts without anything visible: such a name cannot be clicked, and such a message is an empty line.
 //!
 //! Pure, and linear in the length of the text.
@@ -35,8 +35,8 @@ pub enum TextFault {
     LineBreak(u32),
     /// A direction control without its counterpart.
     #[error(
-        "contains the text direction control U+{0:04X} without its counterpart; close U+202A, U+202B, U+202D and U+202E with \
-         U+202C, and U+2066, U+2067 and U+2068 with U+2069, innermost first, or remove them"
+        "contains the text direction control U+{0:04X} without its counterpart; close U+202A, U+202B, U+202D and \
+         U+202E with U+202C, and U+2066, U+2067 and U+2068 with U+2069, innermost first, or remove them"
     )]
     Direction(u32),
     /// Nothing that a reader sees.
@@ -106,11 +106,12 @@ enum Direction {
     Isolate(u32),
 }
 
-/// Characters that show nothing: `Default_Ignorable_Code_Point` of `DerivedCoreProperties.txt`, whose ranges include what
-/// Unicode reserves for the future; and the few blank ones that are not in it.
+/// Characters that show nothing: `Default_Ignorable_Code_Point` of `DerivedCoreProperties.txt`, whose ranges include
+/// what Unicode reserves for the future; and the few blank ones that are not in it.
 fn is_blank(c: char) -> bool {
     matches!(c,
-        '\u{00ad}' | '\u{034f}' | '\u{061c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        '\u{00ad}' | '\u{034f}' | '\u{061c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}'
         | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
         | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}'
         | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'

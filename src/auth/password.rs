@@ -1,11 +1,11 @@
 //! The password policy, and the hashing of passwords.
 //!
-//! A hash is an Argon2id PHC string with the parameters that OWASP recommends: 19 MiB, two passes, one lane. It carries its
-//! own parameters, so old hashes stay valid when the parameters are raised.
+//! A hash is an Argon2id PHC string with the parameters that OWASP recommends: 19 MiB, two passes, one lane. It carries
+//! its own parameters, so old hashes stay valid when the parameters are raised.
 //!
-//! Keyboards send the same password as different bytes: `ë` is one code point or two. Therefore a password is normalised
-//! before it is hashed ([`prepared`], RFC 8265). Older hashes stay valid, because [`forms`] includes the forms that they may
-//! have been made from.
+//! Keyboards send the same password as different bytes: `ë` is one code point or two. Therefore a password is
+//! normalised before it is hashed ([`prepared`], RFC 8265). Older hashes stay valid, because [`forms`] includes the
+//! forms that they may have been made from.
 //!
 //! [`verify`] takes an `Option`. Without a stored hash it does the same work against [`DUMMY_HASH`], which matches no
 //! password. Otherwise the time of the response would reveal which user names exist.
@@ -60,8 +60,8 @@ pub fn prepared(password: &str) -> String {
     password.chars().map(|c| if is_space(c) { ' ' } else { c }).nfc().collect()
 }
 
-/// The distinct forms that a stored hash may have been made from: the prepared one, the typed one, and the decomposed one,
-/// which some keyboards send. A password of ASCII has one form.
+/// The distinct forms that a stored hash may have been made from: the prepared one, the typed one, and the decomposed
+/// one, which some keyboards send. A password of ASCII has one form.
 #[must_use]
 pub fn forms(password: &str) -> Vec<String> {
     let mut forms = vec![prepared(password)];
@@ -102,7 +102,8 @@ pub fn check_policy(password: &str, username: &str) -> Result<(), PasswordRefuse
 }
 
 thread_local! {
-    /// The memory of a hash, kept by the hashing thread. Allocated for each hash, it left hundreds of MiB in glibc's arenas.
+    /// The memory of a hash, kept by the hashing thread. Allocated for each hash, it left hundreds of MiB in glibc's
+    /// arenas.
     static MEMORY: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }
 

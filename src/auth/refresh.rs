@@ -5,19 +5,21 @@
 //!
 //! # Rotation, theft, and a lost answer
 //!
-//! Each refresh spends the token and issues its successor. The reuse of a spent token is a sign of theft: the owner and a
-//! thief both hold it, and one of them has used it already. The server then revokes the session (RFC 9700 section 4.14.2).
+//! Each refresh spends the token and issues its successor. The reuse of a spent token is a sign of theft: the owner and
+//! a thief both hold it, and one of them has used it already. The server then revokes the session (RFC 9700 section
+//! 4.14.2).
 //!
-//! But an honest client also sends a spent token when the response was lost, or when several tabs refresh at the same time.
-//! Therefore the server returns *the same* successor again for [`GRACE_SECONDS`], unless that successor has been used.
+//! But an honest client also sends a spent token when the response was lost, or when several tabs refresh at the same
+//! time. Therefore the server returns *the same* successor again for [`GRACE_SECONDS`], unless that successor has been
+//! used.
 //!
-//! The successor is derived from the token and a key of the server ([`SuccessorKey`]). So the server can repeat it without
-//! storing it. Nobody can compute it without both the token and the key. The consequences:
-//! - a thief who uses a stolen token within the grace receives the owner's successor. The theft is detected one rotation
-//!   later: one of the two uses that successor, and the other uses it after the grace;
+//! The successor is derived from the token and a key of the server ([`SuccessorKey`]). So the server can repeat it
+//! without storing it. Nobody can compute it without both the token and the key. The consequences:
+//! - a thief who uses a stolen token within the grace receives the owner's successor. The theft is detected one
+//!   rotation later: one of the two uses that successor, and the other uses it after the grace;
 //! - a token whose successor has been used counts as reuse at any time, so a thief cannot go back to an earlier token;
-//! - a new `security.jwt_secret` ends the grace of tokens that were spent just before. They are refused as invalid, and the
-//!   session continues with the successor.
+//! - a new `security.jwt_secret` ends the grace of tokens that were spent just before. They are refused as invalid, and
+//!   the session continues with the successor.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};

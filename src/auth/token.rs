@@ -1,14 +1,14 @@
 //! Access tokens and WebSocket tickets: JSON Web Tokens (RFC 7519), signed with HS256 only.
 //!
 //! Invariants:
-//! - the server fixes the algorithm: a token with `alg: none` or any other algorithm is refused before its claims are read
-//!   (RFC 8725 §3.1). Otherwise anybody could forge a token;
-//! - the claim `typ` separates access tokens from tickets. A ticket is part of a URL, which appears in logs, so it must never
-//!   work for HTTP requests;
+//! - the server fixes the algorithm: a token with `alg: none` or any other algorithm is refused before its claims are
+//!   read (RFC 8725 §3.1). Otherwise anybody could forge a token;
+//! - the claim `typ` separates access tokens from tickets. A ticket is part of a URL, which appears in logs, so it must
+//!   never work for HTTP requests;
 //! - time is an argument: the library does not read the clock, and `exp` and `nbf` are checked here with
 //!   [`LEEWAY_SECONDS`] for clocks that differ;
-//! - verification allocates little and looks nothing up. It proves what was true at issue. The caller must ask whether the
-//!   session was revoked or the ticket used since.
+//! - verification allocates little and looks nothing up. It proves what was true at issue. The caller must ask whether
+//!   the session was revoked or the ticket used since.
 
 use super::refresh::SuccessorKey;
 use crate::ids::{MAX_SAFE_INTEGER, SessionId, UserId};
@@ -188,8 +188,8 @@ impl TokenKeys {
             nbf: now_seconds,
             exp: now_seconds.saturating_add(lifetime_seconds),
         };
-        // PROOF: HMAC takes a key of any length, and the claims are strings and integers, so this cannot fail. If it did, the
-        // empty token would be refused.
+        // PROOF: HMAC takes a key of any length, and the claims are strings and integers, so this cannot fail. If it
+        // did, the empty token would be refused.
         encode(&self.header, &claims, &self.encoding).unwrap_or_default()
     }
 

@@ -1,6 +1,6 @@
 //! The server's port: bound for all shards at once, or refused with the name of the process that has it.
 
-use super::BootError;
+use super::error::BootError;
 use crate::net;
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -89,8 +89,8 @@ fn build(config: &LoggingConfig) -> Result<(Box<dyn Subscriber + Send + Sync>, L
     Ok((subscriber, guard))
 }
 
-/// A rotated log is written to `FILE.DATE`. The appender deletes old files by a prefix of their names. The prefix is the
-/// whole file name, because `app` would also match `app-audit.log`.
+/// A rotated log is written to `FILE.DATE`. The appender deletes old files by a prefix of their names. The prefix is
+/// the whole file name, because `app` would also match `app-audit.log`.
 fn open(path: &Path, config: &LoggingConfig) -> Result<RollingFileAppender, LoggingError> {
     let failed = |reason: String| LoggingError::File { path: path.to_path_buf(), reason };
     let name =

@@ -1,12 +1,13 @@
 //! Start and stop of the process: the only place that knows every part.
 //!
-//! Start: limits of the process → listening sockets → PostgreSQL (embedded or given), its reservation, migrations, safety
-//! checks → I/O shard → shards → control plane on this thread. Stop is in [`shutdown`].
+//! Start: limits of the process → listening sockets → PostgreSQL (embedded or given), its reservation, migrations,
+//! safety checks → I/O shard → shards → control plane on this thread. Stop is in [`shutdown`].
 //!
 //! Every resource that two servers must not share is reserved before anything is changed: the port first, then the data
 //! directory or the database. A second server therefore refuses to start and leaves no trace.
 
 mod banner;
+mod error;
 mod listen;
 pub mod logging;
 mod ports;
@@ -14,6 +15,9 @@ mod secret;
 mod shutdown;
 mod topology;
 
+pub use error::BootError;
+
+use self::error::system;
 use crate::config::{Config, Environment};
 use crate::control::announcer;
 use crate::control::dashboard::{Access, Dashboard};
@@ -47,59 +51,6 @@ const HASH_THREADS: usize = 2;
 const ACCOUNT_CONNECTIONS: usize = 4;
 /// How often expired tickets and tokens are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Why the server cannot start, or stops.
-#[derive(Debug, thiserror::Error)]
-pub enum BootError {
-    /// PostgreSQL refused something, or is set up in an unsafe way.
-    #[error("{0}")]
-    Storage(#[from] StorageError),
-    /// PostgreSQL does not answer.
-    #[error("PostgreSQL at {address}: {source}; start it, or correct database.url")]
-    Unreachable {
-        /// Hosts and ports, or the socket's directory.
-        address: String,
-        /// Why not.
-        source: StorageError,
-    },
-    /// The address is not this machine's, or not allowed.
-    #[error("cannot listen on {address}: {source}; set server.bind_addr to an address of this machine")]
-    Listen {
-        /// As configured.
-        address: std::net::SocketAddr,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// Another process listens on the address.
-    #[error("cannot listen on {address}: {owner} listens there already; stop it, or set server.bind_addr")]
-    PortTaken {
-        /// As configured.
-        address: std::net::SocketAddr,
-        /// Its name and process number.
-        owner: String,
-    },
-    /// A system call failed.
-    #[error("{what}: {source}")]
-    System {
-        /// What was being done.
-        what: &'static str,
-        /// The system's error.
-        source: io::Error,
-    },
-    /// The configuration cannot work on this machine.
-    #[error("{0}")]
-    Configuration(String),
-    /// A thread ended before the stop.
-    #[error("{0}; the process stops so that a supervisor can start it again; no acknowledged message is lost")]
-    Broken(String),
-    /// A planned stop was cut short; the process ends with its threads still running.
-    #[error("{0}; the process ends now; no acknowledged message is lost")]
-    CutShort(&'static str),
-}
-
-fn system(what: &'static str) -> impl FnOnce(io::Error) -> BootError {
-    move |source| BootError::System { what, source }
-}
 
 /// The target of connections to PostgreSQL, and the embedded one if this process runs it.
 fn storage_of(config: &Config) -> Result<(Target, Option<Embedded>), BootError> {

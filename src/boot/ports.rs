@@ -20,8 +20,8 @@ use tokio::sync::oneshot;
 
 /// A command over HTTP is given up after this long.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(12);
-/// A shard counts as stalled when it has not read its clock for this long. An idle shard reads it every 100 ms, a busy one
-/// more often.
+/// A shard counts as stalled when it has not read its clock for this long. An idle shard reads it every 100 ms, a busy
+/// one more often.
 const SHARD_STALLED: Duration = Duration::from_secs(10);
 /// Pause before a full control lane is tried again.
 const LANE_PAUSE: Duration = Duration::from_millis(5);

@@ -1,6 +1,6 @@
 //! The key that signs tokens: configured, or in development made once and kept in `data_dir`.
 
-use super::{BootError, system};
+use super::error::{BootError, system};
 use crate::auth::token::{SECRET_BYTES_MIN, TokenKeys};
 use crate::config::{Config, Environment};
 use std::fs::OpenOptions;

@@ -6,7 +6,7 @@
 //!
 //! A second signal or the timeout ends the process at once. No acknowledged message is lost by that.
 
-use super::BootError;
+use super::error::{BootError, system};
 use super::topology::Ended;
 use crate::control::http::HttpServer;
 use crate::mesh::frame::ControlFrame;
@@ -54,11 +54,11 @@ enum PartEnded {
 /// Runs the control thread until the process stops.
 pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) -> Result<(), BootError> {
     let broken = |what: &str| BootError::Broken(what.to_owned());
-    let mut terminate = signal(SignalKind::terminate()).map_err(super::system("cannot listen for SIGTERM"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(super::system("cannot listen for SIGINT"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
     let Parts { mesh, state, shards, storage, storage_stop, http, accounts } = parts;
-    let mut bell = BellWaiter::new(&mesh.control_bell)
-        .map_err(super::system("cannot wait for connections of the control plane"))?;
+    let mut bell =
+        BellWaiter::new(&mesh.control_bell).map_err(system("cannot wait for connections of the control plane"))?;
     let mut running = shards.len();
     let mut ended = watch(shards, storage);
     let mut sweep = tokio::time::interval(sweep_every);

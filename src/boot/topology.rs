@@ -1,6 +1,6 @@
 //! The threads of the process, their cores, and the limits of the process.
 
-use super::{BootError, system};
+use super::error::{BootError, system};
 use crate::ids::ShardId;
 use crate::latency::StorageLatencies;
 use crate::limits::{
@@ -22,8 +22,8 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// So long that it never fires. glommio 0.9 arms this timer before it looks for runnable tasks. If the thread loses its core
-/// for that long, glommio finds the timer fired, treats the queue as empty, and parks with the task in it
+/// So long that it never fires. glommio 0.9 arms this timer before it looks for runnable tasks. If the thread loses its
+/// core for that long, glommio finds the timer fired, treats the queue as empty, and parks with the task in it
 /// (docs/decisions/001). A shard has one task, so nothing needs the preemption.
 const PREEMPT: Duration = Duration::from_hours(1);
 /// A shard must run its first turn within this time.
@@ -91,8 +91,8 @@ pub(super) fn connection_room(wanted: usize, workers: usize, database: usize) ->
     let room = divide(files, own, wanted)?;
     if room.websockets < wanted {
         tracing::warn!(
-            "limits.max_connections is {wanted}, but this process may open {files} files: {} connections fit; raise the \
-             limit on open files (ulimit -Hn, LimitNOFILE=) for more",
+            "limits.max_connections is {wanted}, but this process may open {files} files: {} connections fit; raise \
+             the limit on open files (ulimit -Hn, LimitNOFILE=) for more",
             room.websockets
         );
     }
@@ -106,8 +106,8 @@ fn divide(files: usize, own: usize, wanted: usize) -> Result<ConnectionRoom, Boo
     let needed = fixed + CLIENTS_MIN;
     if files < needed {
         return Err(BootError::Configuration(format!(
-            "this process may open {files} files, but the server needs at least {needed}; raise the limit on open files \
-             (ulimit -n, LimitNOFILE=, or --ulimit nofile= for a container)"
+            "this process may open {files} files, but the server needs at least {needed}; raise the limit on open \
+             files (ulimit -n, LimitNOFILE=, or --ulimit nofile= for a container)"
         )));
     }
     let clients = files - fixed;
@@ -134,8 +134,9 @@ pub(super) fn spawn_storage(
     std::thread::Builder::new().name("storage".to_owned()).spawn(serve).map_err(system("cannot start the I/O shard"))
 }
 
-/// Starts the shards, each pinned to a core; shards beyond the number of cores share them. Returns when every shard runs:
-/// the kernel already queues connections for each, and they would wait unnoticed behind a shard that never started.
+/// Starts the shards, each pinned to a core; shards beyond the number of cores share them. Returns when every shard
+/// runs: the kernel already queues connections for each, and they would wait unnoticed behind a shard that never
+/// started.
 pub(super) fn spawn_shards(
     cores: &[usize],
     mesh: &Arc<Mesh>,

@@ -1,9 +1,12 @@
 //! Merges the layers into a [`Config`].
 //!
-//! Deserialisation stops at its first error. To report all errors, the loader removes the invalid value from its layers,
-//! so that the default applies, and tries again until it succeeds. Every round removes a value, so the rounds are finite.
+//! Deserialisation stops at its first error. To report all errors, the loader removes the invalid value from its
+//! layers, so that the default applies, and tries again until it succeeds. Every round removes a value, so the rounds
+//! are finite.
 
-use super::{Config, ConfigError, ConfigErrors, Environment, print, validate};
+use super::error::{ConfigError, ConfigErrors};
+use super::schema::{Config, Environment};
+use super::{print, validate};
 use figment::error::{Actual, Kind};
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};

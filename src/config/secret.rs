@@ -1,7 +1,7 @@
 //! Values that must not reach a log, a terminal or a bug report.
 //!
-//! Formatting and serialisation produce the mask. Only [`Secret::expose`] and [`SecretUrl::expose`] return the text, so a
-//! search for these names finds every use.
+//! Formatting and serialisation produce the mask. Only [`Secret::expose`] and [`SecretUrl::expose`] return the text, so
+//! a search for these names finds every use.
 
 use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;

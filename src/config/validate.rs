@@ -1,6 +1,7 @@
 //! Checks the ranges of single values, and the relations between values.
 
-use super::{Config, Environment, SecretUrl};
+use super::schema::{Config, Environment};
+use super::secret::SecretUrl;
 use crate::ids::MAX_SAFE_INTEGER;
 use crate::limits::SHARDS_MAX;
 use std::fmt::Display;
@@ -175,8 +176,8 @@ fn is_origin(text: &str) -> bool {
     scheme_ok && host_ok && !default_port && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-/// `EnvFilter` reads a bare word as the name of a module, so a misspelt level would silently switch the log off. A module
-/// therefore needs a level here.
+/// `EnvFilter` reads a bare word as the name of a module, so a misspelt level would silently switch the log off. A
+/// module therefore needs a level here.
 fn check_level(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err("must be a level: error, warn, info, debug, trace or off".to_owned());

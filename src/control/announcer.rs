@@ -1,5 +1,5 @@
-//! Announces changed profiles in the log of every conversation of the user. So all members see the current name, also those
-//! who were away.
+//! Announces changed profiles in the log of every conversation of the user. So all members see the current name, also
+//! those who were away.
 //!
 //! 1. `PATCH /users/me` changes the profile and increments its version, in one statement.
 //! 2. The announcer finds users whose version is ahead of their conversations. For each conversation that is behind it
@@ -7,8 +7,8 @@
 //! 3. When no conversation is behind, the announcer records the version in PostgreSQL.
 //!
 //! Invariants:
-//! - PostgreSQL knows what is to be announced before the announcer wakes, so neither the end of the process nor a failure
-//!   loses it;
+//! - PostgreSQL knows what is to be announced before the announcer wakes, so neither the end of the process nor a
+//!   failure loses it;
 //! - announcing twice changes nothing, because each membership records the announced version;
 //! - a user who changes the name all the time is announced at most every few seconds.
 
@@ -56,8 +56,9 @@ pub async fn run(accounts: Accounts, port: Arc<dyn AnnouncePort>, changed: Arc<N
     }
 }
 
-/// Announces everything that is pending: some conversations of each user, then more, so that nobody waits for a user with
-/// thousands of conversations. What PostgreSQL refuses holds up its own user only. Any other failure ends this round.
+/// Announces everything that is pending: some conversations of each user, then more, so that nobody waits for a user
+/// with thousands of conversations. What PostgreSQL refuses holds up its own user only. Any other failure ends this
+/// round.
 async fn announce_all(accounts: &Accounts, port: &dyn AnnouncePort) -> Result<(), Refusal> {
     let mut places = HashMap::new();
     let mut failed = HashMap::new();

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::auth::{password, refresh};
 use crate::faults::warn_limited;
-use crate::storage::accounts::{Login, NewAccount, NewSession, Opened, RefreshExchange, Rotation};
+use crate::storage::accounts::rotation::{RefreshExchange, Rotation};
+use crate::storage::accounts::{Login, NewAccount, NewSession, Opened};
 use crate::text;
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
@@ -182,7 +183,8 @@ async fn try_refresh(control: &Control, peer: Peer, token: &str) -> Result<Signe
             control.notify(SessionNotice::Revoked { session });
             Err(refused(
                 "refresh_reused",
-                "The refresh token had been used before. Somebody may have stolen it, so the session is revoked. Sign in again.",
+                "The refresh token had been used before. Somebody may have stolen it, so the session is revoked. Sign \
+                 in again.",
             ))
         }
         Rotation::Expired => Err(refused("refresh_expired", "The refresh token has expired. Sign in again.")),

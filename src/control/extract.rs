@@ -3,7 +3,7 @@
 use super::{Control, problem::Problem};
 use crate::auth::token::AccessClaims;
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{MAX_SAFE_INTEGER, SessionId, UserId};
+use crate::ids::MAX_SAFE_INTEGER;
 use crate::limits::HTTP_BODY_BYTES_MAX;
 use axum::{
     body::Body,
@@ -17,21 +17,14 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// Most bytes that are read and discarded of a body that is too large, so that its sender can read the response. Closing a
-/// socket with unread bytes would reset it and lose the response.
+pub use super::ports::Caller;
+
+/// Most bytes that are read and discarded of a body that is too large, so that its sender can read the response.
+/// Closing a socket with unread bytes would reset it and lose the response.
 const DRAIN_BYTES_MAX: usize = 1024 * 1024;
 
 /// Shorter than the deadline of the request, so that a slow sender receives the reason.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The user of a request, from its access token; the session was active a moment ago.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Caller {
-    /// The user.
-    pub user: UserId,
-    /// The session.
-    pub session: SessionId,
-}
 
 impl FromRequestParts<Control> for Caller {
     type Rejection = Problem;

@@ -1,10 +1,10 @@
 //! Runs Argon2 outside of the event loop, a bounded number at a time.
 //!
 //! Invariants:
-//! - at most `workers` hashes run at once, each on a thread of the blocking pool. More would take cores from the shards, and
-//!   each costs 19 MiB;
-//! - at most `waiting_max` requests wait; the next one is refused with `overloaded` at once. Without the bound, a reconnect
-//!   storm would queue sign-ins for minutes, and their clients would have given up by then;
+//! - at most `workers` hashes run at once, each on a thread of the blocking pool. More would take cores from the
+//!   shards, and each costs 19 MiB;
+//! - at most `waiting_max` requests wait; the next one is refused with `overloaded` at once. Without the bound, a
+//!   reconnect storm would queue sign-ins for minutes, and their clients would have given up by then;
 //! - a hash keeps its slot until it ends, even if the client has disconnected: a thread cannot be cancelled.
 
 use super::problem::Problem;

@@ -1,19 +1,19 @@
 //! Serves the HTTP/1.1 connections that the shards hand over, with keep-alive.
 //!
-//! A shard has read the head of the first request to see that it is not a WebSocket. Those bytes come with the connection and
-//! are read again here ([`Rewind`]).
+//! A shard has read the head of the first request to see that it is not a WebSocket. Those bytes come with the
+//! connection and are read again here ([`Rewind`]).
 //!
 //! Invariants:
-//! - at most `connections_max` connections at once, because each costs a task and buffers. Beyond it, a few more get one
-//!   answer each, and only to a health check: a full server is alive. All others get 503;
-//! - a head must be complete [`limits::REQUEST_HEAD_TIMEOUT_MS`] after the previous response. One timer covers slow heads and
-//!   idle connections; otherwise silent clients would occupy all slots. (Node.js and Apache also close idle connections after
-//!   five seconds.)
+//! - at most `connections_max` connections at once, because each costs a task and buffers. Beyond it, a few more get
+//!   one answer each, and only to a health check: a full server is alive. All others get 503;
+//! - a head must be complete [`limits::REQUEST_HEAD_TIMEOUT_MS`] after the previous response. One timer covers slow
+//!   heads and idle connections; otherwise silent clients would occupy all slots. (Node.js and Apache also close idle
+//!   connections after five seconds.)
 //! - a head is at most [`limits::REQUEST_HEAD_BYTES_MAX`] and [`limits::REQUEST_HEADERS_MAX`] fields, as on the shards;
 //! - the server closes a client that does not read its response for [`WRITE_STALL`].
 //!
-//! A WebSocket upgrade must be the first request of a connection, because only a shard can serve a WebSocket. A later upgrade
-//! is refused with this reason.
+//! A WebSocket upgrade must be the first request of a connection, because only a shard can serve a WebSocket. A later
+//! upgrade is refused with this reason.
 
 use super::extract::Peer;
 use crate::limits;
@@ -44,8 +44,8 @@ use tower::ServiceExt;
 
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
 retry-after: 1\r\nconnection: close\r\ncontent-length: 176\r\n\r\n\
-{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many HTTP connections are open; \
-try again in a moment\",\"code\":\"overloaded\",\"retry_after_ms\":1000}";
+{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\
+\"too many HTTP connections are open; try again in a moment\",\"code\":\"overloaded\",\"retry_after_ms\":1000}";
 
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
@@ -148,8 +148,8 @@ impl HttpServer {
         }
     }
 
-    /// Refuses new connections, lets current requests end, and closes the rest after `grace`. Returns whether all ended in
-    /// time.
+    /// Refuses new connections, lets current requests end, and closes the rest after `grace`. Returns whether all ended
+    /// in time.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.inner.phase.send_replace(Phase::Draining);
         let all = self.inner.slots.acquire_many(self.inner.connections_max);

@@ -4,14 +4,14 @@
 //! - every refusal is a [`problem::Problem`], including those of the router, so that a client needs one parser;
 //! - every authenticated request asks PostgreSQL whether the session is revoked. This is not the hot path, and so a
 //!   revocation applies at once and on every node;
-//! - a [`SessionNotice`] is sent after its revocation has committed, even if the client has disconnected ([`shielded`]). If
-//!   it were sent earlier, a client could reconnect in between. If it were lost, sockets of a revoked session would stay open
-//!   until their token expires;
-//! - hashing ([`hashing`]), bodies and the duration of requests are bounded. A slow client or a flood of sign-ins costs memory
-//!   here, and never time of a shard.
+//! - a [`SessionNotice`] is sent after its revocation has committed, even if the client has disconnected
+//!   ([`shielded`]). If it were sent earlier, a client could reconnect in between. If it were lost, sockets of a
+//!   revoked session would stay open until their token expires;
+//! - hashing ([`hashing`]), bodies and the duration of requests are bounded. A slow client or a flood of sign-ins costs
+//!   memory here, and never time of a shard.
 //!
-//! Deliberately absent: cookies (a page of another origin cannot send a bearer token), TLS (a reverse proxy does it), and
-//! trust in `X-Forwarded-For`.
+//! Deliberately absent: cookies (a page of another origin cannot send a bearer token), TLS (a reverse proxy does it),
+//! and trust in `X-Forwarded-For`.
 
 pub mod announcer;
 mod auth;
@@ -23,18 +23,19 @@ pub mod health;
 pub mod http;
 pub mod metrics;
 pub mod observed;
+mod ports;
 pub mod problem;
 mod sessions;
+mod state;
 mod ticket;
 mod users;
 mod validate;
 mod view;
 mod web;
 
-use crate::auth::token::TokenKeys;
+pub use state::{Control, ControlParts, Notices, SessionNotice};
+
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{SessionId, UserId};
-use crate::storage::accounts::Accounts;
 use axum::{
     Router,
     extract::{MatchedPath, Request, State},
@@ -43,91 +44,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
-use commands::CommandPort;
-use dashboard::Dashboard;
-use hashing::Hashing;
-use health::HealthPort;
-use metrics::Metrics;
 use problem::{Problem, ProblemCode};
-use std::future::Future;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
-use tokio::sync::Notify;
+use state::{now_seconds, shielded};
+use std::time::{Duration, Instant};
 
 /// A request without a response after this long is answered 504.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Revoked sessions; the shards close their sockets with 4002.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SessionNotice {
-    /// One session.
-    Revoked {
-        /// Which.
-        session: SessionId,
-    },
-    /// Every session of a user but one.
-    UserRevoked {
-        /// Whose.
-        user: UserId,
-        /// The session that stays, if any.
-        except: Option<SessionId>,
-    },
-}
-
-/// The receiver of notices. It is called on the control thread and must not block.
-pub type Notices = Arc<dyn Fn(SessionNotice) + Send + Sync>;
-
-/// The parts of [`Control`].
-pub struct ControlParts {
-    /// The account tables.
-    pub accounts: Accounts,
-    /// Signs and verifies tokens.
-    pub keys: Arc<TokenKeys>,
-    /// How long an access token is valid.
-    pub access_lifetime_seconds: i64,
-    /// How long a refresh token is valid.
-    pub refresh_lifetime_seconds: i64,
-    /// Most passwords that are hashed at the same time, each on its own thread.
-    pub hash_workers: usize,
-    /// The port to the shards.
-    pub commands: Arc<dyn CommandPort>,
-    /// Notified when a profile has changed.
-    pub profile_changes: Arc<Notify>,
-    /// The checks of `/health`.
-    pub health: Arc<dyn HealthPort>,
-    /// Receives revocations.
-    pub notices: Notices,
-    /// The metrics of `/metrics`.
-    pub metrics: Metrics,
-    /// The state of `/dashboard`.
-    pub dashboard: Dashboard,
-}
-
-/// The state of every handler; cloning shares it.
-#[derive(Clone)]
-pub struct Control {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    parts: ControlParts,
-    hashing: Hashing,
-}
-
-impl std::fmt::Debug for Control {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Control").finish_non_exhaustive()
-    }
-}
-
 impl Control {
-    /// A control plane of these parts.
-    #[must_use]
-    pub fn new(parts: ControlParts) -> Self {
-        let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX);
-        Self { inner: Arc::new(Inner { parts, hashing }) }
-    }
-
     /// Every route, with its layers.
     pub fn router(&self) -> Router {
         Router::new()
@@ -147,8 +71,8 @@ impl Control {
             .route("/health", get(health::ready))
             .route("/health/ready", get(health::ready))
             .route("/health/live", get(health::live))
-            .route("/metrics", get(metrics::page))
-            .merge(dashboard::router())
+            .route("/metrics", get(metrics::page::page))
+            .merge(dashboard::routes::router())
             .merge(web::router())
             .route("/ws", get(upgrade_required))
             .method_not_allowed_fallback(method_not_allowed)
@@ -167,67 +91,6 @@ impl Control {
             .layer(from_fn_with_state(self.clone(), guard))
             .with_state(self.clone())
     }
-
-    fn accounts(&self) -> &Accounts {
-        &self.inner.parts.accounts
-    }
-
-    fn keys(&self) -> &TokenKeys {
-        &self.inner.parts.keys
-    }
-
-    fn access_lifetime_seconds(&self) -> i64 {
-        self.inner.parts.access_lifetime_seconds
-    }
-
-    fn refresh_lifetime_seconds(&self) -> i64 {
-        self.inner.parts.refresh_lifetime_seconds
-    }
-
-    fn hashing(&self) -> &Hashing {
-        &self.inner.hashing
-    }
-
-    fn commands(&self) -> &dyn CommandPort {
-        &*self.inner.parts.commands
-    }
-
-    /// Wakes the announcer.
-    fn profile_changed(&self) {
-        self.inner.parts.profile_changes.notify_one();
-    }
-
-    fn health(&self) -> &dyn HealthPort {
-        &*self.inner.parts.health
-    }
-
-    fn metrics(&self) -> &Metrics {
-        &self.inner.parts.metrics
-    }
-
-    fn dashboard(&self) -> &Dashboard {
-        &self.inner.parts.dashboard
-    }
-
-    fn notify(&self, notice: SessionNotice) {
-        (self.inner.parts.notices)(notice);
-    }
-}
-
-/// Seconds since 1970, by the system clock.
-fn now_seconds() -> i64 {
-    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs() as i64)
-}
-
-/// Runs `work` to its end even if its request is cancelled: hyper drops the handler of a client that disconnects, at any
-/// `await`.
-async fn shielded<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
-) -> Result<T, Problem> {
-    tokio::spawn(work).await.unwrap_or_else(|error| {
-        crate::faults::error_limited!(%error, "the task of a request panicked");
-        Err(Problem::internal())
-    })
 }
 
 /// Wraps every request: its deadline, its metrics, and the headers of its response.

@@ -1,7 +1,7 @@
 //! Refusals over HTTP: RFC 9457 `application/problem+json`.
 //!
-//! Clients branch on `code`, which is stable; `detail` is for people. The code is text and not [`ErrorCode`], because HTTP has
-//! a few codes of its own (`refresh_reused`, `method_not_allowed` …).
+//! Clients branch on `code`, which is stable; `detail` is for people. The code is text and not [`ErrorCode`], because
+//! HTTP has a few codes of its own (`refresh_reused`, `method_not_allowed` …).
 
 use crate::error::{ErrorCode, Refusal};
 use axum::{

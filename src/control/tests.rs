@@ -2,16 +2,22 @@
 
 use super::{
     commands::{CommandFuture, CommandPort},
-    dashboard::Access,
+    dashboard::{Access, Dashboard},
     extract::Caller,
     health::Check,
+    metrics::Metrics,
     observed::Observed,
+    ports::HealthPort,
     *,
 };
+use crate::auth::token::TokenKeys;
 use crate::error::{ErrorCode, Refusal};
+use crate::ids::{SessionId, UserId};
+use crate::storage::accounts::Accounts;
 use axum::body::Body;
 use bytes::Bytes;
 use serde_json::Value;
+use std::sync::Arc;
 use tower::ServiceExt;
 
 struct NoCommands;

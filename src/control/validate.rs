@@ -56,8 +56,8 @@ pub fn display_name(text: &str) -> Result<Cow<'_, str>, Problem> {
     Ok(text)
 }
 
-/// An http(s) URL of at most 2,000 characters. Other schemes (`javascript:`, `data:`) are refused, because clients put the
-/// URL into a page.
+/// An http(s) URL of at most 2,000 characters. Other schemes (`javascript:`, `data:`) are refused, because clients put
+/// the URL into a page.
 pub fn avatar_url(text: &str) -> Result<Cow<'_, str>, Problem> {
     if text.chars().count() > AVATAR_URL_CHARS_MAX {
         return Err(Problem::bad_request("avatar_url: must have at most 2000 characters"));

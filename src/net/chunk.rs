@@ -1,14 +1,15 @@
 //! Outgoing bytes: a shared reference to a buffer, 16 bytes in the queue of a connection.
 //!
 //! Invariant: while a clone lives, the bytes stay at their address and do not change. The kernel reads them after
-//! [`Sockets`](super::Sockets) has submitted their address; otherwise it would send freed or foreign memory. Therefore only
-//! a closed list of types can own a chunk. A type of another crate could return other bytes at each call.
+//! [`Sockets`](super::Sockets) has submitted their address; otherwise it would send freed or foreign memory. Therefore
+//! only a closed list of types can own a chunk. A type of another crate could return other bytes at each call.
 
 use std::fmt;
 use std::rc::Rc;
 
-/// Immutable bytes with shared ownership inside one shard. The owner is a `Vec<u8>` or `String` (a reply for one connection),
-/// or an `Arc<[u8]>` of an event that other shards send too. The atomic count changes once per shard, not once per receiver.
+/// Immutable bytes with shared ownership inside one shard. The owner is a `Vec<u8>` or `String` (a reply for one
+/// connection), or an `Arc<[u8]>` of an event that other shards send too. The atomic count changes once per shard, not
+/// once per receiver.
 ///
 /// Nothing else can own a chunk:
 /// ```compile_fail

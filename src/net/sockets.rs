@@ -28,7 +28,7 @@ pub enum NetError {
     /// `io_uring_setup` was refused.
     #[error(
         "cannot set up io_uring ({0}): Linux 6.1 or newer is needed, and containers must allow io_uring_setup, \
-         io_uring_enter and io_uring_register (Docker's default seccomp profile does not; see deploy notes in README.md)"
+         io_uring_enter and io_uring_register (Docker's default seccomp profile does not; see README.md)"
     )]
     Ring(io::Error),
     /// No descriptor is left for the doorbell.
@@ -76,14 +76,15 @@ pub struct Sockets {
     doorbell_in_kernel: bool,
     writes: Arc<LatencyHistogram>,
     started: Instant,
-    /// Wrapping microseconds since `started`, read twice per turn: at its beginning, and when its completions are collected.
+    /// Wrapping microseconds since `started`, read twice per turn: at its beginning, and when its completions are
+    /// collected.
     now_us: u32,
     open: usize,
 }
 
 impl Sockets {
-    /// Sets up the ring of a shard. A write to the eventfd `doorbell` wakes [`Self::turn_or_wait`]. `writes` records the
-    /// duration of each send in the kernel.
+    /// Sets up the ring of a shard. A write to the eventfd `doorbell` wakes [`Self::turn_or_wait`]. `writes` records
+    /// the duration of each send in the kernel.
     ///
     /// # Errors
     /// [`NetError::Ring`] when the kernel refuses.

@@ -3,8 +3,8 @@
 //! Invariants:
 //! - what belongs together is one transaction: there is never a user without credentials, nor a refresh token that was
 //!   spent without its successor existing. Otherwise a crash at the wrong moment would lock a person out;
-//! - a refresh token is rotated under its row lock: of two concurrent uses one wins. The other gets the same successor for a
-//!   moment; after that it counts as reuse, which revokes the whole session (`auth::refresh` says why);
+//! - a refresh token is rotated under its row lock: of two concurrent uses one wins. The other gets the same successor
+//!   for a moment; after that it counts as reuse, which revokes the whole session (`auth::refresh` says why);
 //! - opening a session and changing the password exclude each other on the credentials row: a session opened with
 //!   the old password cannot slip past the revocation that the change makes;
 //! - an error says truthfully whether something was changed. "Nothing was changed" is only said when COMMIT (or a
@@ -16,6 +16,7 @@
 
 mod announcements;
 mod outcome;
+pub mod rotation;
 
 use super::sql::accounts as sql;
 use crate::error::Refusal;
@@ -100,41 +101,6 @@ pub struct Login {
     pub username: String,
     /// What the password must open.
     pub password_hash: String,
-}
-
-/// A refresh token that is to be exchanged.
-#[derive(Clone, Copy, Debug)]
-pub struct RefreshExchange<'a> {
-    /// Digest of the token.
-    pub hash: &'a [u8; 32],
-    /// Digest of its successor.
-    pub new_hash: &'a [u8; 32],
-    /// How long the successor is good for.
-    pub lifetime_seconds: i64,
-    /// For how long a spent token is answered with its successor again.
-    pub grace_seconds: i64,
-    /// Where the request comes from.
-    pub ip: &'a str,
-}
-
-/// What became of a refresh token.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Rotation {
-    /// The successor is stored; the old token is spent.
-    Rotated(Opened),
-    /// The token was spent a moment ago and its successor is unused: an answer was lost, or two requests were sent at once.
-    Repeated(Opened),
-    /// It had been spent before: somebody else has it. The session is revoked now.
-    Reused {
-        /// Whose session it was.
-        user: UserId,
-        /// The session that was revoked by this call, or had been before.
-        session: SessionId,
-    },
-    /// Its time is over.
-    Expired,
-    /// Not known, or its session is revoked.
-    Invalid,
 }
 
 /// A sign-in, as its user sees it.
@@ -331,61 +297,6 @@ impl Accounts {
         settle(connection, "open_session", in_doubt, outcome)
     }
 
-    /// Exchanges a refresh token for its successor, or finds out why not.
-    ///
-    /// # Errors
-    /// The store's failures. A token that is not good is an [`Ok`] other than [`Rotation::Rotated`].
-    pub async fn rotate_refresh(&self, refresh: RefreshExchange<'_>) -> Result<Rotation, Refusal> {
-        let RefreshExchange { hash, new_hash, lifetime_seconds, grace_seconds, ip } = refresh;
-        let mut connection = self.connection("rotate_refresh").await?;
-        let mut in_doubt = false;
-        let outcome = timeout(QUERY_TIMEOUT, async {
-            let transaction = connection.transaction().await?;
-            let statement = transaction.prepare_cached(sql::LOCK_REFRESH_TOKEN).await?;
-            let grace = grace_seconds as f64;
-            let Some(row) = transaction.query_opt(&statement, &[&hash.as_slice(), &grace]).await? else {
-                return Ok(Rotation::Invalid);
-            };
-            let opened = opened(&row)?;
-            let (user, session) = (opened.profile.id, opened.session);
-            let revoked: bool = row.try_get("revoked")?;
-            // Reuse comes first: a spent token is a sign of a thief even when it has also expired.
-            if row.try_get("spent")? {
-                if row.try_get("in_grace")? {
-                    let statement = transaction.prepare_cached(sql::SUCCESSOR_IS_SPENT).await?;
-                    let successor = transaction.query_opt(&statement, &[&new_hash.as_slice(), &session.0]).await?;
-                    match successor.map(|row| row.try_get(0)).transpose()? {
-                        Some(false) if !revoked => return Ok(Rotation::Repeated(opened)),
-                        // Its successor was made with another key, or the session is over: no sign of a thief.
-                        None | Some(false) => return Ok(Rotation::Invalid),
-                        Some(true) => {}
-                    }
-                }
-                let statement = transaction.prepare_cached(sql::REVOKE_SESSION).await?;
-                transaction.execute(&statement, &[&session.0, &user.0]).await?;
-                in_doubt = true;
-                transaction.commit().await?;
-                return Ok(Rotation::Reused { user, session });
-            }
-            if revoked {
-                return Ok(Rotation::Invalid);
-            }
-            if row.try_get("expired")? {
-                return Ok(Rotation::Expired);
-            }
-            let statement = transaction.prepare_cached(sql::SPEND_REFRESH_TOKEN).await?;
-            transaction.execute(&statement, &[&hash.as_slice()]).await?;
-            insert_refresh_token(&transaction, &opened, new_hash, lifetime_seconds).await?;
-            let statement = transaction.prepare_cached(sql::TOUCH_SESSION).await?;
-            transaction.execute(&statement, &[&session.0, &ip]).await?;
-            in_doubt = true;
-            transaction.commit().await?;
-            Ok(Rotation::Rotated(opened))
-        })
-        .await;
-        settle(connection, "rotate_refresh", in_doubt, outcome)
-    }
-
     /// Revokes one session of `user`; `false` when they have no such active session.
     ///
     /// # Errors
@@ -486,8 +397,8 @@ impl Accounts {
         settle(connection, "profile", false, outcome)
     }
 
-    /// Users whose username begins with `query`, or whose display name has its words (the last of them as a beginning), at
-    /// most `limit` (≤ [`SEARCH_USERS_MAX`]).
+    /// Users whose username begins with `query`, or whose display name has its words (the last of them as a beginning),
+    /// at most `limit` (≤ [`SEARCH_USERS_MAX`]).
     ///
     /// # Errors
     /// The store's failures.
@@ -552,7 +463,8 @@ impl Accounts {
 }
 
 impl Accounts {
-    /// Removes outcomes of mutations that nobody submits again, a batch at a time: a large deletion would hold up commits.
+    /// Removes outcomes of mutations that nobody submits again, a batch at a time: a large deletion would hold up
+    /// commits.
     async fn sweep_outcomes(&self) -> Result<(), Refusal> {
         for _ in 0..OUTCOME_BATCHES_MAX {
             let connection = self.connection("sweep_outcomes").await?;

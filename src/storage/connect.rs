@@ -9,6 +9,9 @@ use std::time::Duration;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 
+/// The bootstrap superuser, used for creating roles and nothing else.
+pub const SUPERUSER: &str = "veza";
+
 /// Who a connection is for PostgreSQL. None of the three is a superuser or bypasses row level security.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
@@ -54,7 +57,7 @@ impl Target {
     #[must_use]
     pub fn embedded(directory: &Path, database: &str) -> Self {
         let mut login = Config::new();
-        login.host_path(directory).user(super::embedded::SUPERUSER).dbname(database);
+        login.host_path(directory).user(SUPERUSER).dbname(database);
         login.connect_timeout(Duration::from_secs(3));
         Self { login, user_mentions: true, rules: RuleSet::embedded().name().into() }
     }

@@ -48,8 +48,8 @@ pub enum StorageError {
     Connect(tokio_postgres::Error),
     /// Another server has reserved the database; the text names it.
     #[error(
-        "another server uses this database: {0}; stop that one, or set database.shared = true in both for the time of a \
-         rolling upgrade"
+        "another server uses this database: {0}; stop that one, or set database.shared = true in both for the time \
+         of a rolling upgrade"
     )]
     InUse(String),
     /// A statement of the set-up failed.
@@ -61,7 +61,7 @@ pub enum StorageError {
         source: tokio_postgres::Error,
     },
     /// The migrations failed.
-    #[error("migrating the database: {source}: {}", innermost(.source))]
+    #[error("migrating the database: {source}: {}", sqlstate::innermost(.source))]
     Migrate {
         /// Which migration, and what PostgreSQL said.
         #[from]
@@ -71,7 +71,7 @@ pub enum StorageError {
     #[error("migrations/functions/{0}")]
     RuleSet(#[from] rules::RuleSetError),
     /// PostgreSQL refuses a file of the rule set.
-    #[error("migrations/functions/{path}: {}", installer::message(.source))]
+    #[error("migrations/functions/{path}: {}", sqlstate::message(.source))]
     Rule {
         /// Which.
         path: String,
@@ -98,13 +98,4 @@ fn reason(error: &tokio_postgres::Error) -> String {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
     }
-}
-
-/// The last cause in an error's chain, which is what PostgreSQL said.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
-    }
-    last.to_string()
 }

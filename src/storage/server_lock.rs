@@ -1,8 +1,8 @@
 //! One server for each database, until several can serve one.
 //!
-//! Two servers on one database lose nothing, because PostgreSQL orders every change. But neither sends its subscribers the
-//! events that the other commits, so a room's members would talk past each other. Therefore a server holds a session
-//! advisory lock for as long as it runs.
+//! Two servers on one database lose nothing, because PostgreSQL orders every change. But neither sends its subscribers
+//! the events that the other commits, so a room's members would talk past each other. Therefore a server holds a
+//! session advisory lock for as long as it runs.
 //!
 //! ```text
 //!   acquire ──locked──► keep: the session ends ──► connect again, with backoff ──► locked
@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Invariants:
-//! - a server that runs is never stopped by its lock: a lost connection is replaced, and a lock that another server took
-//!   meanwhile is reported and tried for again. Stopping would turn a short interruption into an outage;
+//! - a server that runs is never stopped by its lock: a lost connection is replaced, and a lock that another server
+//!   took meanwhile is reported and tried for again. Stopping would turn a short interruption into an outage;
 //! - the lock of a dead server does not outlive it for long: PostgreSQL asks the client's machine for a sign of life
 //!   every few seconds, and ends the session after [`KEEPALIVE`] without one.
 //!
@@ -101,8 +101,8 @@ impl ServerLock {
                 return Err(StorageError::InUse(holders));
             }
             tracing::warn!(
-                "another server uses this database for itself alone: {holders}; set database.shared = true there too, or \
-                 it will not start again while this server runs"
+                "another server uses this database for itself alone: {holders}; set database.shared = true there too, \
+                 or it will not start again while this server runs"
             );
             break;
         }
@@ -133,8 +133,8 @@ impl ServerLock {
                     reported = Some(Instant::now());
                     let holders = session.holders().await.unwrap_or_default();
                     tracing::error!(
-                        "another server has reserved this database while PostgreSQL was away: {holders}; stop one of them: \
-                         subscribers of one do not receive the other's events until they catch up"
+                        "another server has reserved this database while PostgreSQL was away: {holders}; stop one of \
+                         them: subscribers of one do not receive the other's events until they catch up"
                     );
                 }
                 Ok(false) | Err(_) => {}

@@ -28,8 +28,8 @@ pub fn encode<T: Serialize>(format: Format, kind: &str, id: Option<&RequestId>, 
     })
 }
 
-/// The frame of an event with one more text field in its `data`. So the sender's copy carries `client_message_id` without
-/// being serialised again.
+/// The frame of an event with one more text field in its `data`. So the sender's copy carries `client_message_id`
+/// without being serialised again.
 ///
 /// `frame` must come from [`encode`] without an id, with a map or structure as `data`; `None` otherwise.
 #[must_use]

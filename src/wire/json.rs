@@ -27,7 +27,8 @@ impl JsonReader {
     }
 }
 
-/// Checks depth and number of values in the bytes, because the parser indexes the whole document before it reports them.
+/// Checks depth and number of values in the bytes, because the parser indexes the whole document before it reports
+/// them.
 fn check_shape(text: &[u8]) -> Result<(), String> {
     let (mut depth, mut values, mut in_text, mut escaped) = (0usize, 1usize, false, false);
     for byte in text {

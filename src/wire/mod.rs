@@ -1,7 +1,8 @@
 //! Bytes ⇄ meaning. No I/O, no clock, no runtime.
 //!
 //! The same code reads JSON and MessagePack into a small bounded tree ([`value`]), and then into a typed
-//! [`command::Command`] that borrows from the receive buffer. Replies and events are serialised once per format ([`event`]).
+//! [`command::Command`] that borrows from the receive buffer. Replies and events are serialised once per format
+//! ([`event`]).
 
 pub mod command;
 pub mod event;

@@ -15,8 +15,8 @@ pub fn read(bytes: &[u8]) -> Result<Value<'_>, String> {
     let value = ValueSeed::new(&values_left)
         .deserialize(&mut document)
         .map_err(|error| format!("not a valid MessagePack command: {error}"))?;
-    // A second value would be a command that is silently lost. Reading a unit consumes one marker and does not descend, so
-    // only the end of the input yields no marker.
+    // A second value would be a command that is silently lost. Reading a unit consumes one marker and does not descend,
+    // so only the end of the input yields no marker.
     match <()>::deserialize(&mut document) {
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
         _ => Err("more bytes follow the MessagePack value".to_owned()),

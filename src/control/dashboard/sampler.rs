@@ -4,8 +4,8 @@
 //!
 //! Invariants:
 //! - **bounded**: it keeps [`SECONDS`] samples, and only the non-zero buckets of a histogram's difference;
-//! - **exact**: the histogram of a window is the sum of its samples' differences. So percentiles cover all events of the
-//!   window and are not averages of percentiles;
+//! - **exact**: the histogram of a window is the sum of its samples' differences. So percentiles cover all events of
+//!   the window and are not averages of percentiles;
 //! - **never too low**: a percentile is the upper bound of its bucket, at most 1/16 above the exact value.
 
 use super::super::observed::Observed;

@@ -1,8 +1,10 @@
 //! The routes without PostgreSQL: headers of the page, events of the stream, and refusals.
 
 use super::*;
+use crate::control::state::Control;
 use crate::control::tests::{control, request, send};
 use crate::mesh::counters::ShardCounters;
+use axum::response::Response;
 use futures_util::StreamExt;
 use serde_json::Value;
 use tower::ServiceExt;

@@ -14,7 +14,8 @@ WITH u AS (
 ), s AS (
     INSERT INTO sessions (user_id, device_name, ip) SELECT u.id, $5, $6 FROM u RETURNING id
 )
-SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at, s.id AS session_id FROM u, s";
+SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at, s.id AS session_id
+  FROM u, s";
 
 /// $1 digest, $2 session, $3 user, $4 lifetime in seconds.
 pub const INSERT_REFRESH_TOKEN: &str = "
@@ -51,10 +52,11 @@ WITH u AS (
 ), s AS (
     INSERT INTO sessions (user_id, device_name, ip) SELECT u.id, $3, $4 FROM u RETURNING id
 )
-SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at, s.id AS session_id FROM u, s";
+SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at, s.id AS session_id
+  FROM u, s";
 
-/// $1 digest, $2 grace in seconds → the token with its session and user, locked: of two concurrent refreshes the second waits
-/// here and then reads `spent`.
+/// $1 digest, $2 grace in seconds → the token with its session and user, locked: of two concurrent refreshes the second
+/// waits here and then reads `spent`.
 pub const LOCK_REFRESH_TOKEN: &str = "
 SELECT t.session_id, t.spent_at IS NOT NULL AS spent, t.expires_at <= now() AS expired,
        t.spent_at > now() - make_interval(secs => $2) AS in_grace,
@@ -107,10 +109,11 @@ UPDATE credentials SET password_hash = $3, updated_at = now() WHERE user_id = $1
 
 /// $1 user.
 pub const PROFILE: &str = "
-SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at FROM users WHERE id = $1 AND is_active";
+SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at
+  FROM users WHERE id = $1 AND is_active";
 
-/// $1 what was typed, $2 limit → whose username begins with it, or whose name has words that do. Ranges and words rather
-/// than LIKE, whose pattern is not known when the statement is planned.
+/// $1 what was typed, $2 limit → whose username begins with it, or whose name has words that do. Ranges and words
+/// rather than LIKE, whose pattern is not known when the statement is planned.
 pub const SEARCH_USERS: &str = "
 SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at
   FROM users
@@ -119,9 +122,10 @@ SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at
  ORDER BY lower(username) = lower($1) DESC, lower(username)
  LIMIT $2";
 
-/// $1 user, $2 new `display_name` or null to keep it, $3 whether to set `avatar_url`, $4 the new one or null, $5 whether to
-/// set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it. What others see of it counts as a
-/// new version of the profile. NO KEY: a foreign key that is checked meanwhile, as of a mention, holds no commit up.
+/// $1 user, $2 new `display_name` or null to keep it, $3 whether to set `avatar_url`, $4 the new one or null, $5
+/// whether to set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it. What others see of
+/// it counts as a new version of the profile. NO KEY: a foreign key that is checked meanwhile, as of a mention, holds
+/// no commit up.
 pub const UPDATE_PROFILE: &str = "
 UPDATE users u
    SET display_name = n.display_name, avatar_url = n.avatar_url, bio = n.bio,
@@ -135,8 +139,8 @@ UPDATE users u
  WHERE u.id = $1
 RETURNING u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at";
 
-/// $1 limit → users whose profile has changed since it was last told to all of their conversations, with its version; the
-/// same one every few seconds at most.
+/// $1 limit → users whose profile has changed since it was last told to all of their conversations, with its version;
+/// the same one every few seconds at most.
 pub const UNANNOUNCED: &str = "
 SELECT id, profile_version FROM users
  WHERE announced_version < profile_version AND announced_at < now() - interval '5 seconds'
@@ -171,9 +175,9 @@ pub const SWEEP_SPENT_TICKETS: &str = "
 DELETE FROM spent_tickets
  WHERE ticket_id IN (SELECT ticket_id FROM spent_tickets WHERE expires_at < now() - interval '1 minute' LIMIT 10000)";
 
-/// $1: most rows of one batch. A mutation is submitted again after its connection was lost, so its outcome is needed for
-/// as long as PostgreSQL may be away. The table keeps a day, and no more than the newest 100,000 rows (some 40 MB) and
-/// what is written between two sweeps: at 2,000 changes a second it would grow by a gigabyte an hour.
+/// $1: most rows of one batch. A mutation is submitted again after its connection was lost, so its outcome is needed
+/// for as long as PostgreSQL may be away. The table keeps a day, and no more than the newest 100,000 rows (some 40 MB)
+/// and what is written between two sweeps: at 2,000 changes a second it would grow by a gigabyte an hour.
 pub const SWEEP_MUTATION_OUTCOMES: &str = "
 WITH bound AS (
     SELECT greatest(now() - interval '1 day', (

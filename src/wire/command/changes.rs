@@ -1,10 +1,10 @@
 //! The table of changes other than new messages: each is checked here and executed by `mutate_<name>` in PostgreSQL.
 //!
-//! Everything in between handles all kinds alike: the shard finds the owner shard by the [`Place`], the committer passes the
-//! arguments on, and PostgreSQL returns the events ready to publish.
+//! Everything in between handles all kinds alike: the shard finds the owner shard by the [`Place`], the committer
+//! passes the arguments on, and PostgreSQL returns the events ready to publish.
 
+use super::arguments::{Arguments, Place};
 use super::fields::Fields;
-use super::{Arguments, Place};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{MAX_SAFE_INTEGER, MessageId};
 use crate::limits::{self, Feature, Limits};

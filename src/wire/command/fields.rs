@@ -1,10 +1,10 @@
 //! Reads the fields of a command: each has its type and is within its bounds, or the refusal names it.
 
+use super::arguments::HistoryWindow;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, MAX_SAFE_INTEGER, MessageId, Seq, UserId};
 use crate::limits as bounds;
 use crate::text::{self, Shape, TextFault};
-use crate::wire::command::HistoryWindow;
 use crate::wire::value::{Map, Value};
 use std::borrow::Cow;
 

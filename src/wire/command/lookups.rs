@@ -1,7 +1,7 @@
-//! The table of look-ups: each is checked here and executed by `read_<name>` in PostgreSQL, under the row level security of
-//! the user.
+//! The table of look-ups: each is checked here and executed by `read_<name>` in PostgreSQL, under the row level
+//! security of the user.
 
-use super::Arguments;
+use super::arguments::Arguments;
 use super::changes;
 use super::fields::Fields;
 use crate::error::Refusal;

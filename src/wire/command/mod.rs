@@ -1,12 +1,15 @@
 //! Commands of clients, with every field checked.
 //!
-//! Most commands are a row in one of two tables: [`changes`] are executed by `mutate_<name>` in PostgreSQL, [`lookups`] by
-//! `read_<name>`. docs/adding-a-command.md shows how. A command that needs the shard itself is a variant of [`Command`] with
-//! an arm in `Command::read`.
+//! Most commands are a row in one of two tables: [`changes`] are executed by `mutate_<name>` in PostgreSQL, [`lookups`]
+//! by `read_<name>`. docs/adding-a-command.md shows how. A command that needs the shard itself is a variant of
+//! [`Command`] with an arm in `Command::read`.
 
+mod arguments;
 pub mod changes;
 mod fields;
 pub mod lookups;
+
+pub use arguments::{Arguments, HistoryWindow, Place};
 
 use self::changes::CHANGES;
 use self::fields::Fields;
@@ -29,19 +32,6 @@ pub enum RequestId {
     Integer(i64),
     /// Given as text, at most 128 bytes.
     Text(Box<str>),
-}
-
-/// The part of a history to read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HistoryWindow {
-    /// The newest messages.
-    Newest,
-    /// The nearest messages with a smaller seq.
-    Before(Seq),
-    /// The nearest messages with a larger seq.
-    After(Seq),
-    /// The nearest messages on both sides of a message.
-    Around(MessageId),
 }
 
 /// A command whose fields are in range. Text borrows from the receive buffer.
@@ -105,22 +95,6 @@ pub enum Command<'a> {
         arguments: Arguments,
     },
 }
-
-/// The conversation of a change.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Place {
-    /// None, or one that does not exist yet.
-    Nowhere,
-    /// This one.
-    Conversation(ConversationId),
-    /// The conversation of this message.
-    OfMessage(MessageId),
-    /// The conversation of this invitation code.
-    OfInvite(String),
-}
-
-/// Arguments of `mutate_<name>` or `read_<name>` in PostgreSQL: the checked data of the command.
-pub type Arguments = serde_json::Map<String, serde_json::Value>;
 
 /// The result of reading a frame.
 #[derive(Debug)]

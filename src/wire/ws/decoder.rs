@@ -1,4 +1,5 @@
-//! Decodes frames into messages (RFC 6455 §5): strictly, resumable at any byte, in place if the input holds the whole frame.
+//! Decodes frames into messages (RFC 6455 §5): strictly, resumable at any byte, in place if the input holds the whole
+//! frame.
 //!
 //! ```text
 //!            first bytes        header complete            payload complete
@@ -7,9 +8,9 @@
 //!     └────────────────────────────────────────────────────────────────────► Header
 //! ```
 //!
-//! Invariants: each header byte is checked when it arrives; the declared length is compared with the limit before any other
-//! use; `assembled` grows only by bytes that arrived; text is validated chunk by chunk. When `next` returns `None`, the
-//! input is empty, and an idle decoder owns no heap memory.
+//! Invariants: each header byte is checked when it arrives; the declared length is compared with the limit before any
+//! other use; `assembled` grows only by bytes that arrived; text is validated chunk by chunk. When `next` returns
+//! `None`, the input is empty, and an idle decoder owns no heap memory.
 
 use super::{
     MessageKind, close,
@@ -78,8 +79,8 @@ pub struct Decoder {
     header_len: u8,
     /// permessage-deflate was negotiated.
     deflate: bool,
-    /// The last call returned `assembled`, so this call empties it. A control frame between two fragments must not empty it,
-    /// hence the second flag.
+    /// The last call returned `assembled`, so this call empties it. A control frame between two fragments must not
+    /// empty it, hence the second flag.
     message_handed_out: bool,
     /// The same for `control`.
     control_handed_out: bool,

@@ -50,8 +50,8 @@ pub fn close(code: CloseCode, reason: &str) -> Vec<u8> {
     frame(Opcode::Close, false, &payload)
 }
 
-/// A message frame whose payload is written by `write`. The header is filled in afterwards, in reserved space in front, so
-/// that the payload is serialised once and in place.
+/// A message frame whose payload is written by `write`. The header is filled in afterwards, in reserved space in front,
+/// so that the payload is serialised once and in place.
 ///
 /// # Errors
 /// The error of `write`.
