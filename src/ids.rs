@@ -7,24 +7,25 @@
 //! - a [`ConnId`] carries its home shard and a generation. A frame for a closed connection finds a different generation
 //!   in the slot and is dropped, instead of reaching another user.
 
-use serde::{Serialize, Serializer};
+use serde::de::{Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
 /// The largest integer identifier: 2^53 − 1 (`Number.MAX_SAFE_INTEGER`).
 pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 
 /// A user's number.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct UserId(pub i64);
 
 /// A message's number, unique in the whole server. It does not define an order; [`Seq`] does.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MessageId(pub i64);
 
 /// The number of a mutation in its conversation's log: 1, 2, 3 … without gaps. 0 is before the first.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seq(pub i64);
 
@@ -40,6 +41,10 @@ impl Seq {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize)]
 #[serde(transparent)]
 pub struct SessionId(pub i64);
+
+/// A command: the place of its name in `wire::command::Command::NAMES`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct CommandId(pub u16);
 
 /// The prefix of a conversation's text form.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -121,6 +126,30 @@ impl fmt::Debug for ConversationId {
 impl Serialize for ConversationId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+/// From the text form, and from the number that PostgreSQL stores.
+impl<'de> Deserialize<'de> for ConversationId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Forms;
+        impl Visitor<'_> for Forms {
+            type Value = ConversationId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a conversation id")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ConversationId, E> {
+                ConversationId::parse(text).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<ConversationId, E> {
+                let id = i64::try_from(number).ok().and_then(ConversationId::from_number);
+                id.ok_or_else(|| E::invalid_value(Unexpected::Unsigned(number), &self))
+            }
+        }
+        deserializer.deserialize_any(Forms)
     }
 }
 

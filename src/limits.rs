@@ -41,6 +41,8 @@ pub const MEMBER_LIMIT_MAX: i64 = 1_000_000;
 pub const INVITE_USES_MAX: i64 = 100_000;
 /// `create_invite.expires_in_s`: a year.
 pub const INVITE_SECONDS_MAX: i64 = 366 * 86_400;
+/// A user's budgets: of messages, of other changes, of reads.
+pub const BUDGETS: usize = 3;
 /// Reactions, pins, role changes, typing over HTTP and the like that a user has for each message of their budget.
 pub const CHANGES_PER_MESSAGE: u32 = 5;
 /// Reads that a user has for each message of their budget; a search counts as ten.
@@ -75,6 +77,8 @@ pub const REPLAY_PAGE_EVENTS: i64 = 200;
 pub const REPLAY_EVENTS_MAX: i64 = 10_000;
 /// A subscriber that is behind gets this long to drain its queue before it is closed with 4003.
 pub const SLOW_CONSUMER_GRACE_MS: u64 = 10_000;
+/// What a client that was closed for not reading should wait before it connects again.
+pub const SLOW_CONSUMER_RETRY_MS: u64 = 1_000;
 /// A client that was closed because it did not read gets this long to read the close code. Meanwhile it costs a
 /// descriptor and the rest of one message.
 pub const SLOW_CONSUMER_LINGER_MS: u64 = 30_000;

@@ -1,14 +1,14 @@
 //! The ports through which the control plane reaches the rest of the server.
 
 use super::shutdown::State;
+use crate::control::Notices;
 use crate::control::announcer::AnnouncePort;
 use crate::control::commands::{CommandFuture, CommandPort};
 use crate::control::extract::Caller;
 use crate::control::health::{Check, HealthPort};
 use crate::control::observed::Observed;
-use crate::control::{Notices, SessionNotice};
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{ConversationId, ShardId, UserId};
+use crate::ids::{ConversationId, SessionId, ShardId, UserId};
 use crate::mesh::frame::{Announcement, ControlFrame, HttpCommand, HttpReply};
 use crate::mesh::lane::Mesh;
 use crate::storage::health::StorageHealth;
@@ -115,20 +115,17 @@ impl HealthPort for Health {
     }
 }
 
-/// Revocations go to every shard; a full lane is waited for.
+/// Revocations go to every shard. A full lane is retried: a revocation must not be lost.
 pub(super) fn notices(mesh: Arc<Mesh>, runtime: Handle) -> Notices {
-    Arc::new(move |notice| {
+    Arc::new(move |sessions| {
         for shard in mesh.placement.all() {
-            runtime.spawn(tell(Arc::clone(&mesh), shard, notice));
+            runtime.spawn(send_revocation(Arc::clone(&mesh), shard, Arc::clone(&sessions)));
         }
     })
 }
 
-async fn tell(mesh: Arc<Mesh>, shard: ShardId, notice: SessionNotice) {
-    let mut frame = match notice {
-        SessionNotice::Revoked { session } => ControlFrame::SessionRevoked(session),
-        SessionNotice::UserRevoked { user, except } => ControlFrame::UserRevoked { user, except },
-    };
+async fn send_revocation(mesh: Arc<Mesh>, shard: ShardId, sessions: Arc<[SessionId]>) {
+    let mut frame = ControlFrame::SessionsRevoked(sessions);
     while let Err(back) = mesh.control(shard).try_push(frame) {
         frame = back;
         tokio::time::sleep(LANE_PAUSE).await;

@@ -2,13 +2,16 @@
 
 use super::error::{BootError, system};
 use crate::ids::ShardId;
-use crate::latency::StorageLatencies;
+use crate::latency::{Stage, StorageLatencies};
 use crate::limits::{
     HEALTH_CONNECTIONS_MAX, HEALTH_HEADS_MAX, HTTP_CONNECTIONS_MAX, REFUSALS_PER_SHARD_MAX, SHARDS_MAX,
 };
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::lane::Mesh;
-use crate::shard::{self, Shard, ShardSettings};
+use crate::mesh::port::MeshPort;
+use crate::net::{NetError, Sockets};
+use crate::shard::real::SystemClock;
+use crate::shard::{Shard, ShardSettings, pump};
 use crate::storage::connect::Target;
 use crate::storage::health::StorageHealth;
 use crate::storage::inlet;
@@ -157,10 +160,12 @@ pub(super) fn spawn_shards(
             .preempt_timer(PREEMPT)
             .io_memory(EXECUTOR_IO_MEMORY_BYTES)
             .spawn(move || async move {
-                let shard = Shard::new(id, mesh, settings, counters, listener).map_err(|e| e.to_string())?;
+                let sockets = open_sockets(id, &mesh, &counters, listener).map_err(|e| e.to_string())?;
+                let world = (sockets, MeshPort::new(id, mesh), SystemClock);
+                let shard = Shard::new(id, settings, counters, world);
                 let _ = begun.send(()); // fails only when the start has failed elsewhere
                 drop(begun);
-                shard::run(shard).map_err(|e| format!("shard {}: {e}", id.0))
+                pump::run(shard).map_err(|e| format!("shard {}: {e}", id.0))
             })
             .map_err(|e| {
                 system(
@@ -182,6 +187,19 @@ pub(super) fn spawn_shards(
         }
     }
     Ok(shards)
+}
+
+/// A shard's ring, listening.
+fn open_sockets(
+    id: ShardId,
+    mesh: &Mesh,
+    counters: &ShardCounters,
+    listener: TcpListener,
+) -> Result<Sockets, NetError> {
+    let doorbell = mesh.bell(id).duplicate().map_err(NetError::Doorbell)?;
+    let mut sockets = Sockets::new(id, doorbell, Arc::clone(counters.stages.of(Stage::SocketWrite)))?;
+    sockets.listen(listener);
+    Ok(sockets)
 }
 
 #[cfg(test)]

@@ -2,11 +2,15 @@
 //! argument.
 //!
 //! - [`budget`]: how often a user may send.
+//! - [`directory`]: users, their connections and presence, and what was revoked or changed lately.
 //! - [`published`]: the owner shard's record of which shards want a conversation's events.
+//! - [`rooms`]: a shard's conversations: subscribers, backlogs, the fan-out.
 //! - [`subscribers`]: a shard's subscribers of a conversation, each with a cursor.
 //!
 //! Because nothing here waits or reads a clock, a test can run any interleaving of events, and replay it.
 
 pub mod budget;
+pub mod directory;
 pub mod published;
+pub mod rooms;
 pub mod subscribers;

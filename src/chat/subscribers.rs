@@ -1,4 +1,4 @@
-//! A shard's side of a conversation: its subscribers, each with a cursor.
+//! The subscribers of one conversation on one shard, each with a cursor.
 //!
 //! ```text
 //!                    ┌──────── gap, queue full, fell behind the head ────────┐
@@ -6,126 +6,128 @@
 //!   subscribe ──► CatchingUp ──── log read up to the head, events flow ───► Live
 //! ```
 //!
-//! Invariant, by arithmetic: a subscriber is given event `seq` only if its cursor is `seq − 1`. Whatever happens
-//! elsewhere (a lost wake-up, a restart of the owner, a full queue), the worst that can reach a client is delay.
+//! Invariant: a subscriber receives event `seq` only if its cursor is `seq − 1`. This comparison alone rules out gaps,
+//! duplicates and disorder. A fault elsewhere (a lost wake-up, a restart of the owner, a full queue) can only delay an
+//! event.
 
-use crate::ids::{ConnId, Seq};
+use crate::ids::{ConnId, Seq, UserId};
+use crate::wire::Format;
 
-/// What a subscriber is doing.
+/// Where a subscriber's next event comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Phase {
-    /// It is given events as they come.
+pub enum Mode {
+    /// The backlog, as soon as the owner publishes it.
     Live,
-    /// It is given a replay of the log; live events pass it by.
+    /// A replay of the log. The subscriber skips live events.
     CatchingUp,
 }
 
-/// One subscriber.
+/// One connection's subscription to a conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Subscriber {
-    /// The connection.
+    /// The connection that receives the events.
     pub conn: ConnId,
-    /// The last event it was given.
+    /// The connection's user.
+    pub user: UserId,
+    /// The last event that was queued for it.
     pub cursor: Seq,
-    /// What it is doing.
-    pub phase: Phase,
-    /// Tell it `caught_up` when it is live again.
+    /// Live or catching up.
+    pub mode: Mode,
+    /// Whether it receives `caught_up` when it becomes live.
     pub announce: bool,
-    /// Its cursor does not come from a read of the log: it must read before it may be live.
+    /// Whether it must read the log before it may become live, because its cursor does not come from such a read.
     pub must_read: bool,
-    /// The format's bit.
-    pub format: u8,
+    /// The format of its connection.
+    pub format: Format,
+    /// Window bits of permessage-deflate; 0 means no compression.
+    pub deflate_bits: u8,
 }
 
-/// What to do with one subscriber and one event.
+/// What to do with an event for one subscriber.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Step {
-    /// Give it the event; then call [`Subscriber::advance`].
-    Deliver,
-    /// It has it already, or will get it from the replay.
-    Skip,
-    /// It has missed something: start a replay.
-    FellBehind,
+pub enum Fit {
+    /// Send it, then call [`Subscriber::advance`].
+    Next,
+    /// The subscriber has received it already, or receives it from the replay.
+    Known,
+    /// The subscriber missed an event: start a replay.
+    Gap,
 }
 
 impl Subscriber {
-    /// What event `seq` means for this subscriber.
+    /// Decides what to do with event `seq`.
     #[must_use]
-    pub fn on_event(&self, seq: Seq) -> Step {
-        match self.phase {
-            Phase::CatchingUp => Step::Skip,
-            Phase::Live if seq == self.cursor.next() => Step::Deliver,
-            Phase::Live if seq <= self.cursor => Step::Skip,
-            Phase::Live => Step::FellBehind,
+    pub fn fit(&self, seq: Seq) -> Fit {
+        match self.mode {
+            Mode::CatchingUp => Fit::Known,
+            Mode::Live if seq == self.cursor.next() => Fit::Next,
+            Mode::Live if seq <= self.cursor => Fit::Known,
+            Mode::Live => Fit::Gap,
         }
     }
 
-    /// It was given `seq`.
+    /// Records that event `seq` was queued for it.
     pub fn advance(&mut self, seq: Seq) {
         self.cursor = self.cursor.max(seq);
     }
 }
 
-/// The index of a format's bit among the counts of readers.
-fn reader_index(format: u8) -> usize {
-    (format.trailing_zeros() & 7) as usize
-}
-
-/// What to do for a subscriber that is catching up.
+/// The next step of a subscriber that is catching up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
-    /// It is live now; tell it so if it was promised.
+    /// It is live now.
     Live {
-        /// Send `caught_up`.
+        /// Whether to send it `caught_up`.
         announce: bool,
     },
     /// Read the log after its cursor.
     Read,
-    /// Wait until the owner has said that events flow.
+    /// Wait until the owner confirms that it sends events to this shard.
     Wait,
 }
 
-/// A conversation's subscribers on one shard.
+/// A conversation's subscribers on one shard, and what the shard knows of the conversation.
 #[derive(Debug, Default)]
 pub struct Room {
-    /// Ascending by connection: looked up by halving, visited in slices that a change in between cannot confuse.
+    /// Ascending by connection, so that look-ups are binary searches. A slice is named by the connection it begins
+    /// with, so subscribing and unsubscribing between two slices never skips or repeats a subscriber.
     subscribers: Vec<Subscriber>,
-    /// How many read each format, by the index of its bit.
-    readers: [u32; 8],
+    /// The number of subscribers per format, by [`Format::index`].
+    readers: [u32; Format::ALL.len()],
     /// The newest event known to exist.
     head: Seq,
-    /// Formats for which the owner has said that events flow.
+    /// Formats in which the owner sends events to this shard, as it has confirmed.
     flowing: u8,
-    /// Formats that the owner was last told; `None` before the first time.
-    told: Option<u8>,
+    /// The interest registered with the owner; `None` before the first time.
+    reported: Option<u8>,
 }
 
 impl Room {
-    /// Formats that this shard's subscribers read.
+    /// Bits of the formats that this shard's subscribers read.
     #[must_use]
     pub fn wanted(&self) -> u8 {
-        (0..8).filter(|bit| self.readers[*bit] > 0).fold(0, |formats, bit| formats | 1 << bit)
+        Format::ALL.iter().filter(|format| self.readers[format.index()] > 0).fold(0, |bits, format| bits | format.bit())
     }
 
-    /// The formats to tell the owner, if it was told something else.
+    /// The interest to register with the owner, unless it has it already.
     #[must_use]
-    pub fn news_for_owner(&self) -> Option<u8> {
+    pub fn unreported_interest(&self) -> Option<u8> {
         let wanted = self.wanted();
-        (self.told != Some(wanted)).then_some(wanted)
+        (self.reported != Some(wanted)).then_some(wanted)
     }
 
-    /// The owner was told.
-    pub fn owner_told(&mut self, formats: u8) {
-        self.told = Some(formats);
+    /// Records that the interest was registered with the owner.
+    pub fn interest_reported(&mut self, formats: u8) {
+        self.reported = Some(formats);
         self.flowing &= formats;
     }
 
-    /// The owner could not be told after all.
-    pub fn forget_told(&mut self) {
-        self.told = None;
+    /// Records that the registration could not be sent.
+    pub fn interest_not_reported(&mut self) {
+        self.reported = None;
     }
 
-    /// The owner says that events in `formats` flow, and what it published last.
+    /// Records the owner's answer: it sends events in `formats`, and published `published` last.
     pub fn events_flow(&mut self, formats: u8, published: Option<Seq>) {
         self.flowing = formats;
         self.head = self.head.max(published.unwrap_or_default());
@@ -137,18 +139,18 @@ impl Room {
         self.head
     }
 
-    /// An event exists.
-    pub fn saw(&mut self, seq: Seq) {
+    /// Records that event `seq` exists.
+    pub fn observe(&mut self, seq: Seq) {
         self.head = self.head.max(seq);
     }
 
-    /// How many there are.
+    /// The number of subscribers.
     #[must_use]
     pub fn len(&self) -> usize {
         self.subscribers.len()
     }
 
-    /// Whether there is none.
+    /// Whether the room has no subscribers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.subscribers.is_empty()
@@ -160,13 +162,13 @@ impl Room {
         Some(&mut self.subscribers[at])
     }
 
-    /// All of them, ascending by connection.
+    /// All subscribers, ascending by connection.
     pub fn subscribers(&mut self) -> &mut [Subscriber] {
         &mut self.subscribers
     }
 
-    /// At most `most` subscribers, ascending by connection, beginning with the first one at or after `from`; and the
-    /// connection to begin with next time, `None` when these were the last.
+    /// Returns at most `most` subscribers, ascending by connection, from the first one at or after `from`. Also returns
+    /// the connection that begins the next slice, or `None` after the last slice.
     pub fn slice(&mut self, from: ConnId, most: usize) -> (&mut [Subscriber], Option<ConnId>) {
         let start = self.subscribers.partition_point(|s| s.conn < from);
         let end = self.subscribers.len().min(start.saturating_add(most));
@@ -174,43 +176,43 @@ impl Room {
         (&mut self.subscribers[start..end], next)
     }
 
-    /// Adds a subscriber, or moves an existing one to this cursor.
+    /// Adds a subscriber, or replaces the one of the same connection.
     pub fn subscribe(&mut self, subscriber: Subscriber) {
         let found = self.subscribers.binary_search_by_key(&subscriber.conn, |s| s.conn);
-        self.readers[reader_index(subscriber.format)] += 1;
+        self.readers[subscriber.format.index()] += 1;
         match found {
             Ok(at) => {
                 let before = std::mem::replace(&mut self.subscribers[at], subscriber);
-                self.readers[reader_index(before.format)] -= 1;
+                self.readers[before.format.index()] -= 1;
             }
             Err(at) => self.subscribers.insert(at, subscriber),
         }
     }
 
-    /// Removes a connection's subscriber.
+    /// Removes the subscriber of a connection.
     pub fn unsubscribe(&mut self, conn: ConnId) {
         if let Ok(at) = self.subscribers.binary_search_by_key(&conn, |s| s.conn) {
             let gone = self.subscribers.remove(at);
-            self.readers[reader_index(gone.format)] -= 1;
+            self.readers[gone.format.index()] -= 1;
         }
     }
 
-    /// What a subscriber that is catching up needs next; makes it live when it needs nothing.
+    /// Returns the next step of a subscriber that is catching up, and makes it live when it needs nothing more.
     ///
-    /// `read_to_end`: the log was just read after its cursor, to its end, while events were flowing.
+    /// `read_to_end`: the log was just read from its cursor to its end, while the owner was sending events.
     pub fn progress(&mut self, conn: ConnId, read_to_end: bool) -> Option<Progress> {
         let (head, flowing) = (self.head, self.flowing);
         let subscriber = self.subscriber(conn)?;
-        if subscriber.phase == Phase::Live {
+        if subscriber.mode == Mode::Live {
             return None;
         }
-        if flowing & subscriber.format == 0 {
+        if flowing & subscriber.format.bit() == 0 {
             return Some(Progress::Wait);
         }
         if subscriber.cursor < head || ((subscriber.announce || subscriber.must_read) && !read_to_end) {
             return Some(Progress::Read);
         }
-        subscriber.phase = Phase::Live;
+        subscriber.mode = Mode::Live;
         subscriber.must_read = false;
         Some(Progress::Live { announce: std::mem::take(&mut subscriber.announce) })
     }
@@ -229,33 +231,35 @@ mod tests {
     fn subscriber(cursor: i64) -> Subscriber {
         Subscriber {
             conn: conn(1),
+            user: UserId(1),
             cursor: Seq(cursor),
-            phase: Phase::CatchingUp,
+            mode: Mode::CatchingUp,
             announce: false,
             must_read: false,
-            format: 1,
+            format: Format::Json,
+            deflate_bits: 0,
         }
     }
 
     #[test]
-    fn a_subscriber_is_live_only_when_events_flow_and_nothing_is_missing() {
+    fn makes_a_subscriber_live_only_when_events_flow_and_nothing_is_missing() {
         let mut room = Room::default();
         room.subscribe(subscriber(5));
-        assert_eq!(room.news_for_owner(), Some(1));
-        room.owner_told(1);
+        assert_eq!(room.unreported_interest(), Some(1));
+        room.interest_reported(1);
         assert_eq!(room.progress(conn(1), false), Some(Progress::Wait));
         room.events_flow(1, Some(Seq(6)));
         assert_eq!(room.progress(conn(1), false), Some(Progress::Read));
         room.subscriber(conn(1)).unwrap().advance(Seq(6));
         assert_eq!(room.progress(conn(1), true), Some(Progress::Live { announce: false }));
-        assert_eq!(room.subscribers()[0].on_event(Seq(6)), Step::Skip);
-        assert_eq!(room.subscribers()[0].on_event(Seq(7)), Step::Deliver);
-        assert_eq!(room.subscribers()[0].on_event(Seq(8)), Step::FellBehind);
+        assert_eq!(room.subscribers()[0].fit(Seq(6)), Fit::Known);
+        assert_eq!(room.subscribers()[0].fit(Seq(7)), Fit::Next);
+        assert_eq!(room.subscribers()[0].fit(Seq(8)), Fit::Gap);
     }
 
     proptest! {
         #[test]
-        fn every_subscriber_is_in_exactly_one_slice(
+        fn puts_every_subscriber_in_exactly_one_slice(
             conns in proptest::collection::btree_set(0u32..1_000, 0..60),
             most in 1usize..20,
             gone in proptest::collection::vec(0u32..1_000, 0..20),
@@ -279,9 +283,9 @@ mod tests {
             prop_assert_eq!((room.len(), room.wanted()), (left.len(), u8::from(!left.is_empty())));
         }
 
-        /// Any interleaving of commits, deliveries (some lost), replay pages and full queues: the client sees 1, 2, 3 …
+        /// Commits, deliveries (some of them lost) and replay pages interleave in any way; the client sees 1, 2, 3 …
         #[test]
-        fn no_interleaving_gives_a_gap_or_a_duplicate(actions in proptest::collection::vec(0u8..6, 1..200)) {
+        fn gives_no_gap_and_no_duplicate_under_any_interleaving(actions in proptest::collection::vec(0u8..6, 1..200)) {
             let mut room = Room::default();
             let (mut committed, mut delivered_upto) = (0i64, 0i64);
             let mut seen: Vec<i64> = Vec::new();
@@ -289,17 +293,17 @@ mod tests {
             for action in actions {
                 match action {
                     0 | 1 => committed += 1,
-                    // The owner delivers the next event; it may be lost on the way (4).
+                    // The owner delivers the next event. Action 4 loses it on the way.
                     2..=4 if delivered_upto < committed && room.flowing != 0 => {
                         delivered_upto += 1;
                         if action == 4 { continue; }
                         let seq = Seq(delivered_upto);
-                        room.saw(seq);
+                        room.observe(seq);
                         let subscriber = room.subscriber(conn(1)).unwrap();
-                        match subscriber.on_event(seq) {
-                            Step::Deliver => { subscriber.advance(seq); seen.push(seq.0); }
-                            Step::Skip => {}
-                            Step::FellBehind => subscriber.phase = Phase::CatchingUp,
+                        match subscriber.fit(seq) {
+                            Fit::Next => { subscriber.advance(seq); seen.push(seq.0); }
+                            Fit::Known => {}
+                            Fit::Gap => subscriber.mode = Mode::CatchingUp,
                         }
                     }
                     _ => {

@@ -3,7 +3,7 @@
 //! A failed login has the same response after the same work, whether or not the user exists.
 
 use super::{
-    Control, SessionNotice,
+    Control,
     extract::{Agent, Json, Peer},
     now_seconds,
     problem::Problem,
@@ -180,7 +180,7 @@ async fn try_refresh(control: &Control, peer: Peer, token: &str) -> Result<Signe
                 ip = %peer.ip(),
                 "a spent refresh token was used again; its session is revoked"
             );
-            control.notify(SessionNotice::Revoked { session });
+            control.notify_revoked([session]);
             Err(refused(
                 "refresh_reused",
                 "The refresh token had been used before. Somebody may have stolen it, so the session is revoked. Sign \

@@ -1,6 +1,6 @@
 //! `GET /metrics`: the Prometheus text format.
 //!
-//! Shards count in [`ShardCounters`] and know nothing of Prometheus; this module reads them when somebody scrapes.
+//! Shards count in [`ShardCounters`] and know nothing of Prometheus; this module reads them at each scrape.
 //! A family that both HTTP and the shards feed (`chat_server_request_duration_seconds`, `chat_server_errors_total`)
 //! is put together here, since a registry refuses two collectors of one name.
 //!
@@ -387,8 +387,8 @@ mod tests {
         shards[1].message(MessageOutcome::Committed);
         shards[0].error(ErrorCode::RateLimited);
         shards[1].error(ErrorCode::RateLimited);
-        shards[0].command_done(1, Duration::from_micros(300));
-        shards[1].command_done(1, Duration::from_secs(9));
+        shards[0].command_done(crate::ids::CommandId(1), Duration::from_micros(300));
+        shards[1].command_done(crate::ids::CommandId(1), Duration::from_secs(9));
         storage.queues.reads[ReadClass::Search as usize].set(7, Duration::from_secs(3));
         storage.queues.commits[1].set(2, Duration::ZERO);
         metrics.auth_attempt("login", "failure");

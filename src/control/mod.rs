@@ -4,8 +4,8 @@
 //! - every refusal is a [`problem::Problem`], including those of the router, so that a client needs one parser;
 //! - every authenticated request asks PostgreSQL whether the session is revoked. This is not the hot path, and so a
 //!   revocation applies at once and on every node;
-//! - a [`SessionNotice`] is sent after its revocation has committed, even if the client has disconnected
-//!   ([`shielded`]). If it were sent earlier, a client could reconnect in between. If it were lost, sockets of a
+//! - the shards hear of revoked sessions after the revocation has committed, even if the client has disconnected
+//!   ([`state::shielded`]). Before the commit, a client could reconnect in between. If the notice were lost, sockets of a
 //!   revoked session would stay open until their token expires;
 //! - hashing ([`hashing`]), bodies and the duration of requests are bounded. A slow client or a flood of sign-ins costs
 //!   memory here, and never time of a shard.
@@ -33,7 +33,7 @@ mod validate;
 mod view;
 mod web;
 
-pub use state::{Control, ControlParts, Notices, SessionNotice};
+pub use state::{Control, ControlParts, Notices};
 
 use crate::error::{ErrorCode, Refusal};
 use axum::{

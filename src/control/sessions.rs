@@ -4,7 +4,7 @@
 //! disconnects in between would leave the sockets of a revoked session open.
 
 use super::{
-    Control, SessionNotice,
+    Control,
     extract::{Caller, Json, PathId},
     problem::Problem,
     shielded, view,
@@ -48,7 +48,7 @@ async fn revoke_one(control: Control, caller: Caller, session: SessionId) -> Res
     shielded(async move {
         let revoked = control.accounts().revoke_session(caller.user, session).await?;
         if revoked {
-            control.notify(SessionNotice::Revoked { session });
+            control.notify_revoked([session]);
         }
         Ok(revoked)
     })
@@ -57,8 +57,7 @@ async fn revoke_one(control: Control, caller: Caller, session: SessionId) -> Res
 
 pub(super) async fn logout_all(State(control): State<Control>, caller: Caller) -> Result<StatusCode, Problem> {
     shielded(async move {
-        control.accounts().revoke_all(caller.user).await?;
-        control.notify(SessionNotice::UserRevoked { user: caller.user, except: None });
+        control.notify_revoked(control.accounts().revoke_all(caller.user).await?);
         Ok(StatusCode::NO_CONTENT)
     })
     .await
@@ -94,14 +93,14 @@ pub(super) async fn change_password(
     }
     let new_hash = control.hashing().hash(body.new_password).await?;
     shielded(async move {
-        if !control.accounts().change_password(&login, &new_hash, caller.session).await? {
+        let Some(revoked) = control.accounts().change_password(&login, &new_hash, caller.session).await? else {
             return Err(Refusal::new(
                 ErrorCode::Conflict,
                 "The password was changed meanwhile. Nothing was changed; sign in again.",
             )
             .into());
-        }
-        control.notify(SessionNotice::UserRevoked { user: caller.user, except: Some(caller.session) });
+        };
+        control.notify_revoked(revoked);
         Ok(StatusCode::NO_CONTENT)
     })
     .await

@@ -6,32 +6,16 @@ use super::metrics::Metrics;
 use super::ports::{CommandPort, HealthPort};
 use super::problem::Problem;
 use crate::auth::token::TokenKeys;
-use crate::ids::{SessionId, UserId};
+use crate::ids::SessionId;
 use crate::storage::accounts::Accounts;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::Notify;
 
-/// Revoked sessions; the shards close their sockets with 4002.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SessionNotice {
-    /// One session.
-    Revoked {
-        /// Which.
-        session: SessionId,
-    },
-    /// Every session of a user but one.
-    UserRevoked {
-        /// Whose.
-        user: UserId,
-        /// The session that stays, if any.
-        except: Option<SessionId>,
-    },
-}
-
-/// The receiver of notices. It is called on the control thread and must not block.
-pub type Notices = Arc<dyn Fn(SessionNotice) + Send + Sync>;
+/// Receives sessions that were revoked; the shards close their sockets with 4002. It is called on the control thread and
+/// must not block.
+pub type Notices = Arc<dyn Fn(Arc<[SessionId]>) + Send + Sync>;
 
 /// The parts of [`Control`].
 pub struct ControlParts {
@@ -125,8 +109,8 @@ impl Control {
         &self.inner.parts.dashboard
     }
 
-    pub(super) fn notify(&self, notice: SessionNotice) {
-        (self.inner.parts.notices)(notice);
+    pub(super) fn notify_revoked(&self, sessions: impl Into<Arc<[SessionId]>>) {
+        (self.inner.parts.notices)(sessions.into());
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::auth::token::TokenKeys;
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{SessionId, UserId};
+use crate::ids::UserId;
 use crate::storage::accounts::Accounts;
 use axum::body::Body;
 use bytes::Bytes;

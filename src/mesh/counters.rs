@@ -13,6 +13,7 @@
 //! Counters never go down and wrap at 2^64, that is never. Nothing here allocates after construction.
 
 use crate::error::ErrorCode;
+use crate::ids::CommandId;
 use crate::latency::{Count, LatencyHistogram, QueueGauge, StageLatencies};
 use std::time::Duration;
 
@@ -196,10 +197,10 @@ impl ShardCounters {
         self.errors[code as usize].add(1);
     }
 
-    /// The command with index `command` was answered. An index without a name is ignored.
+    /// A command was answered.
     #[inline]
-    pub fn command_done(&self, command: usize, duration: Duration) {
-        if let Some(histogram) = self.commands.get(command) {
+    pub fn command_done(&self, command: CommandId, duration: Duration) {
+        if let Some(histogram) = self.commands.get(usize::from(command.0)) {
             histogram.record(duration, 1);
         }
     }
@@ -247,8 +248,8 @@ mod tests {
     #[test]
     fn a_duration_counts_for_its_command_only() {
         let counters = ShardCounters::new(&["ping", "send_message"]);
-        counters.command_done(1, Duration::from_micros(100));
-        counters.command_done(2, Duration::from_secs(1));
+        counters.command_done(CommandId(1), Duration::from_micros(100));
+        counters.command_done(CommandId(2), Duration::from_secs(1));
         let total: Vec<u64> = counters.commands().map(|(_, histogram)| histogram.counts().iter().sum()).collect();
         assert_eq!(total, [0, 1]);
     }

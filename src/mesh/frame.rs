@@ -1,10 +1,11 @@
 //! Everything that crosses between cores: closed enums, one per lane, each variant with its loss policy.
 
+use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published};
 use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
-use crate::error::Refusal;
+use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, MessageId, Seq, SessionId, ShardId, UserId};
+use crate::limits::BUDGETS;
 use serde_json::Value;
-use std::borrow::Cow;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -21,7 +22,7 @@ pub struct Token {
 
 /// Shard to shard, lane of requests. Full: the sender refuses the command with `overloaded`, or keeps the item and
 /// tries again at its next turn where a variant says so.
-pub enum Request {
+pub enum Request<S = OwnedFd> {
     /// To a conversation's owner. Full: `overloaded`.
     Mutate(Box<Mutation>),
     /// To a conversation's owner: somebody types. Full: dropped; the next one comes in two seconds.
@@ -41,9 +42,9 @@ pub enum Request {
         formats: u8,
     },
     /// To a user's shard: a socket whose token is valid. Full: the socket is answered 503.
-    Admit(Box<Admission>),
+    Admit(Box<Admission<S>>),
     /// To the home shard of a conversation hint: an admitted socket. Full: the user's shard keeps the socket itself.
-    Settle(Box<Settlement>),
+    Settle(Box<Settlement<S>>),
     /// To a user's shard: what they want to show. Full: `overloaded`.
     SetPresence(Box<PresenceChoice>),
     /// To a user's shard: what do they show? Full: left out of the answer.
@@ -103,62 +104,6 @@ pub enum Delivery {
     Presence(Arc<PresenceRecord>),
     /// One of two users wants nothing of the other any more; sent to every shard.
     Parted(UserId, UserId),
-}
-
-/// An event without a place in the log that concerns some users only, serialised once per format.
-pub struct EncodedNotice {
-    /// Whom it concerns.
-    pub users: Vec<UserId>,
-    /// A connection that knows already.
-    pub except: Option<ConnId>,
-    /// Whole WebSocket frames, in the order of `wire::Format`.
-    pub frames: [Arc<[u8]>; 2],
-}
-
-/// What an owner knows of a conversation's newest published event.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Published {
-    /// It published this one last.
-    Upto(Seq),
-    /// It has published nothing lately: a recent read of the log is complete.
-    Nothing,
-    /// It had to forget: only a read made after this answer is complete.
-    Unknown,
-}
-
-/// A user came to, or left, a conversation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct MembershipChange {
-    /// Who.
-    pub user: UserId,
-    /// Where.
-    pub conversation: ConversationId,
-    /// The event that says so.
-    pub seq: Seq,
-    /// True: became a member.
-    pub gained: bool,
-}
-
-/// An event, serialised at most once per format.
-pub struct EncodedEvent {
-    /// Where it happened.
-    pub conversation: ConversationId,
-    /// Its place in the log; none for what passes (typing, read markers).
-    pub seq: Option<Seq>,
-    /// Its name.
-    pub kind: Cow<'static, str>,
-    /// Whole WebSocket frames, in the order of `wire::Format`; none where nobody reads that format.
-    pub frames: [Option<Arc<[u8]>>; 2],
-    /// The sender of a message and its own key for it, which only the sender's copies carry.
-    pub sender_key: Option<(UserId, Box<str>)>,
-    /// A user who need not see it.
-    pub except_user: Option<UserId>,
-    /// A connection that need not see it.
-    pub except_connection: Option<ConnId>,
-    /// When the bytes that caused it were received.
-    pub received_at: Instant,
-    /// When its owner published it.
-    pub published_at: Instant,
 }
 
 /// A change somebody wants to make. Travels to the owner, to the I/O shard and back with its outcome.
@@ -297,6 +242,79 @@ pub enum Answer {
     Refused(Box<Refusal>),
 }
 
+impl Answer {
+    /// The data of an ack.
+    ///
+    /// # Errors
+    /// The refusal; so for the others below.
+    pub fn into_data(self) -> Result<Value, Box<Refusal>> {
+        if let Self::Data(data) = self { Ok(*data) } else { Err(self.into_refusal()) }
+    }
+
+    /// A stretch of the log.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn into_log(self) -> Result<Box<LogPage>, Box<Refusal>> {
+        if let Self::Log(page) = self { Ok(page) } else { Err(self.into_refusal()) }
+    }
+
+    /// What a user shows.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn into_presence(self) -> Result<Arc<PresenceRecord>, Box<Refusal>> {
+        if let Self::Presence(shown) = self { Ok(shown) } else { Err(self.into_refusal()) }
+    }
+
+    /// A conversation, if there is one that the user may know of.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn into_located(self) -> Result<Option<ConversationId>, Box<Refusal>> {
+        if let Self::Located(conversation) = self { Ok(conversation) } else { Err(self.into_refusal()) }
+    }
+
+    /// The newest seq of conversations.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn into_heads(self) -> Result<Vec<(ConversationId, Seq)>, Box<Refusal>> {
+        if let Self::Heads(heads) = self { Ok(heads) } else { Err(self.into_refusal()) }
+    }
+
+    /// A session that may be opened.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn into_session(self) -> Result<Box<OpenedSession>, Box<Refusal>> {
+        if let Self::Session(opened) = self { Ok(opened) } else { Err(self.into_refusal()) }
+    }
+
+    /// The refusal. An answer to another question is a fault of the server's own, and refuses too: whoever waits must
+    /// not wait for good.
+    #[must_use]
+    pub fn into_refusal(self) -> Box<Refusal> {
+        match self {
+            Self::Refused(refusal) => refusal,
+            Self::Sent(_)
+            | Self::Data(_)
+            | Self::Page(_)
+            | Self::Log(_)
+            | Self::Presence(_)
+            | Self::Located(_)
+            | Self::Heads(_)
+            | Self::Session(_) => {
+                crate::faults::error_limited!(
+                    "a request got the answer to another question: this is a fault of the server"
+                );
+                let message = "the server mixed up two answers; this is a fault of its own";
+                Box::new(Refusal::new(ErrorCode::Internal, message))
+            }
+        }
+    }
+}
+
 /// A stretch of a conversation's change log.
 pub struct LogPage {
     /// Entries, ascending by seq without gaps.
@@ -417,10 +435,6 @@ pub enum Query {
 pub struct ReadResult {
     /// Who waits.
     pub token: Token,
-    /// Whose eyes it was made with.
-    pub user: UserId,
-    /// A command asked for it.
-    pub commanded: bool,
     /// The answer.
     pub answer: Answer,
 }
@@ -443,9 +457,9 @@ pub struct Handshake {
 }
 
 /// A socket with a valid token on its way to the shard of its user.
-pub struct Admission {
+pub struct Admission<S = OwnedFd> {
     /// The socket.
-    pub socket: OwnedFd,
+    pub socket: S,
     /// The upgrade.
     pub handshake: Handshake,
     /// Who.
@@ -456,20 +470,19 @@ pub struct Admission {
     pub token_expires_seconds: i64,
     /// The ticket's id and expiry, when one was used.
     pub ticket: Option<(String, i64)>,
+    /// When its session is looked up, in milliseconds of the process's clock.
+    pub looked_up_ms: u64,
 }
 
-/// A user's budgets of messages, of other changes and of reads: theoretical arrival times, see `chat::budget`.
-pub type Budgets = [AtomicU64; 3];
-
 /// An admitted socket on its way home.
-pub struct Settlement {
+pub struct Settlement<S = OwnedFd> {
     /// As it was admitted.
-    pub admission: Admission,
+    pub admission: Admission<S>,
     /// Who and which conversations.
     pub opened: OpenedSession,
-    /// The user's budgets, shared by its connections.
-    pub budgets: Arc<Budgets>,
-    /// The user has too many connections: to be told so and closed with 4004.
+    /// The user's budgets, shared by their connections; see `chat::budget`.
+    pub budgets: Arc<[AtomicU64; BUDGETS]>,
+    /// The user has too many connections: this one is closed with 4004.
     pub too_many: bool,
 }
 
@@ -479,15 +492,8 @@ pub enum ControlFrame {
     Command(Box<HttpCommand>),
     /// A user's profile is to be told in the log of a conversation of theirs; to the user's shard.
     Announce(Box<Announcement>),
-    /// A session was revoked; to every shard.
-    SessionRevoked(SessionId),
-    /// All sessions of a user but one were revoked; to every shard.
-    UserRevoked {
-        /// Whose.
-        user: UserId,
-        /// The one that stays.
-        except: Option<SessionId>,
-    },
+    /// Sessions were revoked; to every shard.
+    SessionsRevoked(Arc<[SessionId]>),
     /// Stop accepting and say goodbye.
     Drain,
 }
@@ -516,9 +522,9 @@ pub struct Announcement {
 }
 
 /// From a shard to the control plane: a connection that is no WebSocket. Full: the socket is answered 503.
-pub struct HttpHandover {
+pub struct HttpHandover<S = OwnedFd> {
     /// The socket.
-    pub socket: OwnedFd,
+    pub socket: S,
     /// What was received so far.
     pub received: Vec<u8>,
 }

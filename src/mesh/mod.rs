@@ -13,8 +13,10 @@
 
 pub mod counters;
 pub mod doorbell;
+pub mod event;
 pub mod frame;
 pub mod lane;
 pub mod placement;
+pub mod port;
 pub mod read_class;
 pub mod record;

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Immutable bytes with shared ownership inside one shard. The owner is a `Vec<u8>` or `String` (a reply for one
 /// connection), or an `Arc<[u8]>` of an event that other shards send too. The atomic count changes once per shard, not
@@ -43,6 +44,24 @@ impl fmt::Debug for Chunk {
     }
 }
 
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
+impl From<Vec<u8>> for Chunk {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::new(bytes)
+    }
+}
+
+impl From<Arc<[u8]>> for Chunk {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Self::new(bytes)
+    }
+}
+
 mod sealed {
     use std::sync::Arc;
 
@@ -74,7 +93,6 @@ mod sealed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     #[test]
     fn the_address_stays_while_chunks_move_and_are_cloned() {

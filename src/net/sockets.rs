@@ -38,11 +38,11 @@ pub enum NetError {
 
 /// An event of a socket.
 #[derive(Debug)]
-pub enum SocketEvent {
+pub enum SocketEvent<B = ReceivedBuffer> {
     /// A new connection. It receives nothing before [`Sockets::receive_once`] or [`Sockets::receive_stream`].
     Accepted(ConnId),
     /// Bytes arrived.
-    Received(ConnId, ReceivedBuffer),
+    Received(ConnId, B),
     /// The kernel has accepted everything that was queued.
     Drained(ConnId),
     /// The peer has closed its sending half, but its queue is not empty. Set a deadline for [`Sockets::abort`].

@@ -1,77 +1,88 @@
 //! Replays: what a subscriber has missed, read from the log page by page, between its queue and the live events.
 //!
-//! One page at a time per connection, and only while its queue is less than half full; live events pass a subscriber
-//! by until it has read up to the newest one (`chat::subscribers`). So what it is given is the log, in order.
+//! One page at a time per connection, and only while its queue is less than half full. Live events pass a subscriber by
+//! until it has read up to the newest one (`chat::subscribers`). So what it receives is the log, in order.
 
 use super::Shard;
-use super::commands::not_a_member;
-use super::owner::{event_data, thread_data};
-use super::pending::{Asked, Pending};
-use crate::chat::subscribers::{Phase, Subscriber};
+use super::publish::{event_data, thread_data};
+use super::refusals::{not_a_member, too_many_subscriptions};
+use super::requests::{Pending, Subscribing};
+use super::world::{Transport, World};
+use crate::chat::subscribers::{Mode, Subscriber};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, Seq};
 use crate::limits::{REPLAY_EVENTS_MAX, REPLAY_PAGE_EVENTS, SUBSCRIPTIONS_PER_CONNECTION_MAX};
-use crate::mesh::frame::{Answer, LogPage, Query};
+use crate::mesh::frame::{LogPage, Query};
 use crate::mesh::record::LogEntry;
+use crate::planted::{Fault, is_planted};
+use crate::wire::command::Command;
 use serde_json::{Map, json};
 use std::collections::{HashMap, HashSet};
 
-impl Shard {
+impl<W: World> Shard<W> {
     /// `subscribe` and `resume`: the heads came back. Ack first, then what was missed.
-    pub(super) fn heads_answered(&mut self, asked: Asked, wanted: Vec<(ConversationId, Option<Seq>)>, answer: Answer) {
-        let heads = match answer {
-            Answer::Heads(heads) => heads,
-            Answer::Refused(refusal) => return self.refuse(asked, &refusal, true),
-            _ => return,
+    pub(super) fn heads_answered(
+        &mut self,
+        subscribing: Subscribing,
+        heads: Result<Vec<(ConversationId, Seq)>, Box<Refusal>>,
+    ) {
+        let heads: HashMap<ConversationId, Seq> = match heads {
+            Ok(heads) => heads.into_iter().collect(),
+            Err(_) if is_planted(Fault::KeepTheSlot) => return,
+            Err(refusal) => return self.refuse(subscribing.asked, &refusal),
         };
-        let Some(conn) = asked.origin.connection() else { return };
-        let by_conversation: HashMap<ConversationId, Seq> = heads.iter().copied().collect();
-        if let Some(session) = self.session(conn)
-            && session.subscriptions.len() + heads.len() > SUBSCRIPTIONS_PER_CONNECTION_MAX
-        {
-            let has: HashSet<ConversationId> = session.subscriptions.iter().copied().collect();
-            let new = by_conversation.keys().filter(|conversation| !has.contains(conversation)).count();
-            if has.len() + new > SUBSCRIPTIONS_PER_CONNECTION_MAX {
-                let words = format!(
-                    "a connection can have {SUBSCRIPTIONS_PER_CONNECTION_MAX} subscriptions; unsubscribe from some, or open \
-                     another connection"
-                );
-                return self.refuse(asked, &Refusal::new(ErrorCode::Conflict, words), true);
-            }
+        // More memberships changed than this shard can remember: only a newer read knows which may be subscribed.
+        if self.directory.recent.forgot_since(subscribing.read_at_ms) {
+            return self.read_heads(Subscribing { read_at_ms: self.now_ms, ..subscribing });
         }
-        let head_of = |conversation: ConversationId| by_conversation.get(&conversation).copied();
-        let is_resume = crate::wire::command::Command::NAMES.get(asked.command) == Some(&"resume");
+        let Subscribing { asked, user, wanted, .. } = subscribing;
+        let Some(conn) = asked.origin.connection() else { return self.finish(asked) };
+        if !self.has_room_for_subscriptions(conn, &heads) {
+            return self.refuse(asked, &too_many_subscriptions());
+        }
+        let is_resume = asked.command.is_some_and(|id| Command::NAMES[usize::from(id.0)] == "resume");
         if is_resume {
             let known: Map<_, _> = heads.iter().map(|(c, seq)| (c.to_string(), json!({ "last_seq": seq }))).collect();
-            let refused: Vec<_> = wanted.iter().map(|(c, _)| *c).filter(|c| head_of(*c).is_none()).collect();
+            let refused: Vec<_> = wanted.iter().map(|(c, _)| *c).filter(|c| !heads.contains_key(c)).collect();
             self.acknowledge(asked, &json!({ "conversations": known, "not_member": refused }));
         } else {
-            match wanted.first().and_then(|(c, _)| head_of(*c)) {
+            match wanted.first().and_then(|(c, _)| heads.get(c)) {
                 Some(last_seq) => self.acknowledge(asked, &json!({ "last_seq": last_seq })),
-                None => return self.refuse(asked, &not_a_member(), true),
+                None => return self.refuse(asked, &not_a_member()),
             }
         }
-        let Some(session) = self.session(conn) else { return };
-        let (format, user) = (session.format.bit(), session.user);
+        let Some(session) = self.connections.session(conn) else { return };
+        let (format, deflate_bits) = (session.format, session.deflate_bits);
         for (conversation, after) in wanted {
-            let Some(last_seq) = head_of(conversation) else { continue };
+            let Some(last_seq) = heads.get(&conversation).copied() else { continue };
             let mut cursor = after.unwrap_or(last_seq);
             let mut announce = after.is_some();
             // Too far behind, or ahead of a log that was restored from a backup: the client starts afresh.
             if cursor > last_seq || last_seq.0 - cursor.0 > REPLAY_EVENTS_MAX {
-                self.say(conn, "reset", None, &json!({ "conversation_id": conversation, "last_seq": last_seq }));
+                self.send_event(conn, "reset", None, &json!({ "conversation_id": conversation, "last_seq": last_seq }));
                 cursor = last_seq;
                 announce = false;
             }
-            let phase = Phase::CatchingUp;
-            self.subscribe(Subscriber { conn, cursor, phase, announce, must_read: false, format }, conversation);
+            let mode = Mode::CatchingUp;
+            let subscriber = Subscriber { conn, user, cursor, mode, announce, must_read: false, format, deflate_bits };
+            self.subscribe(subscriber, conversation);
         }
-        self.apply_recent_changes(user, &by_conversation);
+        self.apply_recent_changes(user, &heads);
+    }
+
+    fn has_room_for_subscriptions(&self, conn: ConnId, heads: &HashMap<ConversationId, Seq>) -> bool {
+        let Some(session) = self.connections.session(conn) else { return true };
+        if session.subscriptions.len() + heads.len() <= SUBSCRIPTIONS_PER_CONNECTION_MAX {
+            return true;
+        }
+        let has: HashSet<ConversationId> = session.subscriptions.iter().copied().collect();
+        let new = heads.keys().filter(|conversation| !has.contains(conversation)).count();
+        has.len() + new <= SUBSCRIPTIONS_PER_CONNECTION_MAX
     }
 
     /// Puts a conversation on a connection's list of replays.
     pub(super) fn want_replay(&mut self, conn: ConnId, conversation: ConversationId) {
-        let Some(session) = self.session(conn) else { return };
+        let Some(session) = self.connections.session_mut(conn) else { return };
         if !session.replays.contains(&conversation) {
             session.replays.push_back(conversation);
         }
@@ -82,28 +93,29 @@ impl Shard {
     pub(super) fn pump_replays(&mut self, conn: ConnId) {
         let half_full = self.settings.limits.max_outbound_queue_bytes / 2;
         let queued = self.sockets.queued_bytes(conn);
-        let Some(session) = self.session(conn) else { return };
+        let Some(session) = self.connections.session_mut(conn) else { return };
         if session.replay_in_flight || queued > half_full {
             return; // goes on when the page comes, or the queue has drained
         }
         let user = session.user;
-        while let Some(conversation) = self.session(conn).and_then(|s| s.replays.pop_front()) {
-            let cursor = self
-                .rooms
-                .get_mut(&conversation)
-                .and_then(|room| room.subscriber(conn))
-                .and_then(|s| (s.phase == Phase::CatchingUp).then_some(s.cursor));
-            let Some(after) = cursor else { continue };
+        while let Some(conversation) =
+            self.connections.session_mut(conn).and_then(|session| session.replays.pop_front())
+        {
+            let subscriber = self.rooms.subscriber(conn, conversation);
+            let Some(subscriber) = subscriber.filter(|subscriber| subscriber.mode == Mode::CatchingUp) else {
+                continue;
+            };
+            let after = subscriber.cursor;
             let query = Query::Log { conversation, after, limit: REPLAY_PAGE_EVENTS };
             let sent = self.read(user, query, Pending::Replay(conn, conversation)).is_ok();
-            let Some(session) = self.session(conn) else { return };
+            let Some(session) = self.connections.session_mut(conn) else { return };
             if sent {
                 session.replay_in_flight = true;
             } else {
                 session.replays.push_front(conversation);
                 if !session.replay_waits {
                     session.replay_waits = true;
-                    self.replays_waiting.push_back(conn);
+                    self.requests.replays_waiting.push_back(conn);
                 }
             }
             return;
@@ -112,12 +124,12 @@ impl Shard {
 
     /// Connections that had no room among the reads.
     pub(super) fn serve_waiting_replays(&mut self) {
-        for _ in 0..self.replays_waiting.len() {
-            if self.reads_in_flight >= crate::limits::READS_IN_FLIGHT_PER_SHARD {
+        for _ in 0..self.requests.replays_waiting.len() {
+            if !self.requests.may_read() {
                 return;
             }
-            let Some(conn) = self.replays_waiting.pop_front() else { return };
-            if let Some(session) = self.session(conn) {
+            let Some(conn) = self.requests.replays_waiting.pop_front() else { return };
+            if let Some(session) = self.connections.session_mut(conn) {
                 session.replay_waits = false;
                 self.pump_replays(conn);
             }
@@ -125,31 +137,35 @@ impl Shard {
     }
 
     /// A page of the log came back.
-    pub(super) fn log_answered(&mut self, conn: ConnId, conversation: ConversationId, answer: Answer) {
-        let Some(session) = self.session(conn) else { return };
+    pub(super) fn log_answered(
+        &mut self,
+        conn: ConnId,
+        conversation: ConversationId,
+        page: Result<Box<LogPage>, Box<Refusal>>,
+    ) {
+        let Some(session) = self.connections.session_mut(conn) else { return };
         session.replay_in_flight = false;
-        match answer {
-            Answer::Log(page) => self.give_page(conn, conversation, *page),
-            Answer::Refused(refusal) if matches!(refusal.code, ErrorCode::NotMember | ErrorCode::NotFound) => {
+        match page {
+            Ok(page) => self.send_page(conn, conversation, *page),
+            Err(refusal) if matches!(refusal.code, ErrorCode::NotMember | ErrorCode::NotFound) => {
                 self.unsubscribe(conn, conversation);
             }
-            _ => {
+            Err(_) => {
                 // The store is away for a moment: the subscriber stays where it is and tries again.
                 session.replays.push_back(conversation);
-                return self.replays_failed.push(conn);
+                return self.requests.replays_failed.push(conn);
             }
         }
         self.pump_replays(conn);
     }
 
-    fn give_page(&mut self, conn: ConnId, conversation: ConversationId, page: LogPage) {
+    fn send_page(&mut self, conn: ConnId, conversation: ConversationId, page: LogPage) {
         let queue_max = self.settings.limits.max_outbound_queue_bytes;
         let mut to_end = page.complete;
         for entry in page.entries {
-            let room = self.rooms.get_mut(&conversation);
-            let Some(subscriber) = room.and_then(|room| room.subscriber(conn)) else { return };
+            let Some(subscriber) = self.rooms.subscriber(conn, conversation) else { return };
             // The client may have subscribed anew, with another cursor, since the page was asked for.
-            if subscriber.phase != Phase::CatchingUp || entry.seq() != subscriber.cursor.next() {
+            if subscriber.mode != Mode::CatchingUp || entry.seq() != subscriber.cursor.next() {
                 to_end = false;
                 break;
             }
@@ -160,21 +176,21 @@ impl Shard {
             let seq = entry.seq();
             match entry {
                 LogEntry::Message(message) => {
-                    self.say(conn, "message_created", None, &*message);
+                    self.send_event(conn, "message_created", None, &*message);
                     if let Some(thread) = &message.parent_thread {
-                        self.say(conn, "thread_updated", None, &thread_data(conversation, thread));
+                        self.send_event(conn, "thread_updated", None, &thread_data(conversation, thread));
                     }
                 }
                 LogEntry::Event(event) => {
                     let (_, kind, data, thread) = event_data(conversation, event);
-                    self.say(conn, &kind, None, &data);
+                    self.send_event(conn, &kind, None, &data);
                     if let Some(thread) = thread {
-                        self.say(conn, "thread_updated", None, &thread_data(conversation, &thread));
+                        self.send_event(conn, "thread_updated", None, &thread_data(conversation, &thread));
                     }
                 }
             }
             self.counters.events_delivered.add(1);
-            if let Some(subscriber) = self.rooms.get_mut(&conversation).and_then(|room| room.subscriber(conn)) {
+            if let Some(subscriber) = self.rooms.subscriber(conn, conversation) {
                 subscriber.advance(seq);
             }
         }
@@ -187,17 +203,19 @@ impl Shard {
 
     /// Everything queued for a connection has left.
     pub(super) fn drained(&mut self, conn: ConnId) {
-        let Some(session) = self.session(conn) else { return };
+        let Some(session) = self.connections.session_mut(conn) else { return };
         if session.lagging_since_ms.is_none() && session.replays.is_empty() {
             return; // as after nearly every send
         }
         if session.lagging_since_ms.take().is_some() {
             for conversation in std::mem::take(&mut session.behind) {
-                let subscriber = self.rooms.get_mut(&conversation).and_then(|room| room.subscriber(conn));
-                let Some(subscriber) = subscriber.filter(|s| s.phase == Phase::CatchingUp) else { continue };
+                let subscriber = self.rooms.subscriber(conn, conversation);
+                let Some(subscriber) = subscriber.filter(|subscriber| subscriber.mode == Mode::CatchingUp) else {
+                    continue;
+                };
                 subscriber.announce = true;
                 let cursor = subscriber.cursor;
-                self.say(conn, "lagging", None, &json!({ "conversation_id": conversation, "seq": cursor }));
+                self.send_event(conn, "lagging", None, &json!({ "conversation_id": conversation, "seq": cursor }));
                 self.want_replay(conn, conversation);
             }
         }

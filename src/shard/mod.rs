@@ -1,67 +1,75 @@
 //! One core: its sockets, its sessions, its conversations.
 //!
-//! A message's life in file names: `accept` (request head, token) → `admit` (the user's shard counts and lets in) →
-//! `session` (bytes to commands) → `commands` → `send` (to the owner) → `owner` (to the I/O shard and back, publishes) →
-//! `deliver` (into every subscriber's queue, `subscriptions` says whose); `catch_up` replays what somebody missed; `timers`, `control` and `drain`
-//! do what their names say; `presence` knows who is there; `pump` turns the wheel.
+//! A message's way in file names: `accept` (request head, token) → `admit` (the user's shard counts and looks up) →
+//! `settle` (the home shard opens) → `receive` (bytes to commands) → `commands` → `send` (to the owner) → `owner` (to the
+//! I/O shard and back) → `publish` → `deliver` (into every subscriber's queue). `subscriptions` and `catch_up` replay what
+//! a subscriber missed; `presence` answers who is online; `timers`, `control`, `close` and `drain` do what their names
+//! say; `pump` is the turn that calls them all.
+//!
+//! A [`Shard`] sequences parts that do no I/O: [`connections`] and [`session`], [`requests`], [`goodbye`], and from
+//! [`crate::chat`] the directory, the rooms and the budgets. What does I/O comes in through the traits of [`world`].
 //!
 //! Invariants:
 //! - everything here belongs to one thread; what other threads may touch is in `mesh`;
-//! - a request is answered exactly once: its place in [`pending::Pending`] is taken when it is made and given back
-//!   when the answer comes, and the lanes that carry answers have a place for each;
+//! - a request is answered exactly once, see [`requests`]; otherwise a client would wait for good, or lose a slot;
 //! - a fault of a peer closes that peer's connection and nothing else.
 
 mod accept;
 mod admit;
 mod catch_up;
+mod close;
 mod commands;
+pub mod connections;
 mod control;
 mod deliver;
 mod drain;
+mod early;
+pub mod goodbye;
+mod interval;
 mod owner;
-mod pending;
 mod presence;
-mod pump;
+mod publish;
+pub mod pump;
+mod read_budget;
 mod reads;
+pub mod real;
+mod receive;
+mod refusals;
+mod reply;
+pub mod requests;
 mod send;
-mod session;
+pub mod session;
+mod settle;
 mod subscriptions;
 mod timers;
 mod wheel;
+pub mod world;
 
 use crate::auth::token::TokenKeys;
 use crate::chat::budget::Rate;
-use crate::chat::published::PublishedIndex;
-use crate::chat::subscribers::Room;
-use crate::ids::{ConnId, ConversationId, SessionId, ShardId, UserId};
-use crate::latency::Stage;
+use crate::chat::directory::Directory;
+use crate::chat::rooms::{Behind, Rooms};
+use crate::ids::{ConnId, ConversationId, ShardId, UserId};
 use crate::limits::{CHANGES_PER_MESSAGE, Features, Limits};
 use crate::mesh::counters::ShardCounters;
-use crate::mesh::frame::{Admission, MembershipChange};
-use crate::mesh::lane::Mesh;
-use crate::net::{Chunk, NetError, Sockets};
-use crate::wire::command::RequestId;
-use crate::wire::event;
+use crate::mesh::placement::Placement;
+use crate::mesh::port::Lanes as _;
+use crate::net::Chunk;
 use crate::wire::json::JsonReader;
-use crate::wire::ws::close::CloseCode;
 use crate::wire::ws::deflate::{Deflater, Inflater};
-use admit::Registry;
-use deliver::Backlog;
-use pending::PendingTable;
-use serde::Serialize;
-use session::Client;
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::net::TcpListener;
+use connections::Connections;
+use goodbye::Goodbye;
+use interval::Interval;
+use requests::Requests;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
-use wheel::Wheel;
+use world::{Clock as _, World};
 
-pub use pump::run;
-
-/// What every shard is told at start.
+/// What every shard gets at start.
 pub struct ShardSettings {
-    /// Bounds that clients are told.
+    /// Bounds that clients learn from `welcome`.
     pub limits: Limits,
     /// What is switched on.
     pub features: Features,
@@ -71,77 +79,55 @@ pub struct ShardSettings {
     pub allowed_origins: Vec<String>,
     /// Pages from this machine may connect too: for development.
     pub loopback_origins: bool,
-    /// Time between two signs of life.
+    /// Time between two signs of life, in milliseconds.
     pub heartbeat_ms: u64,
-    /// Time in which a request head must be complete.
+    /// Time in which a request head must be complete, in milliseconds.
     pub head_timeout_ms: u64,
     /// Whether permessage-deflate is negotiated.
     pub deflate: bool,
     /// Whether texts are filtered.
     pub content_filtering: bool,
-    /// How long a revocation is remembered: as long as an access token is good for.
+    /// How long a revocation is remembered: as long as an access token is valid, in milliseconds.
     pub revocation_memory_ms: u64,
     /// Connections over all shards.
     pub connections: Arc<AtomicUsize>,
-    /// Shards that have nothing left to do; all of them end together, since each carries the others' answers.
+    /// Shards that have nothing left to do. All of them end together, since each carries the others' answers.
     pub drained: AtomicUsize,
     /// The process's clock starts here.
     pub started: Instant,
 }
 
+/// What is under way in a shard; see [`Shard::audit`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Audit {
+    /// Requests without an answer.
+    pub requests_waiting: usize,
+    /// Mutations without a final outcome.
+    pub commits_in_flight: usize,
+    /// Reads without a result.
+    pub reads_in_flight: usize,
+    /// Command slots in use, over all connections.
+    pub slots_in_use: usize,
+    /// Events that have not reached all subscribers.
+    pub events_waiting: bool,
+    /// Ended connections of which a user's shard has not heard.
+    pub departures_waiting: usize,
+}
+
 /// The state of one core.
-pub struct Shard {
+pub struct Shard<W: World> {
     id: ShardId,
-    mesh: Arc<Mesh>,
+    placement: Placement,
     settings: Arc<ShardSettings>,
     counters: Arc<ShardCounters>,
-    sockets: Sockets,
-    /// By slot of the socket.
-    clients: Vec<Client>,
-    wheel: Wheel,
-    /// This shard's subscribers.
-    rooms: HashMap<ConversationId, Room>,
-    /// Events that have not reached all of this shard's subscribers.
-    backlogs: HashMap<ConversationId, Backlog>,
-    /// Rooms with a backlog, each in one of these once.
-    small_rooms: VecDeque<ConversationId>,
-    large_rooms: VecDeque<ConversationId>,
-    /// Conversations whose owner must be told something else than it was.
-    interest_news: VecDeque<ConversationId>,
-    /// Connections of each user that live here.
-    local_users: HashMap<UserId, Vec<ConnId>>,
-    /// As the users' shard: who is connected anywhere.
-    registry: Registry,
-    /// As the users' shard: whose presence has changed since it was last told.
-    presence_news: BTreeSet<UserId>,
-    /// Watches that may have lost their ground; at most as many as there are watches.
-    presence_doubts: BTreeMap<ConnId, BTreeSet<UserId>>,
-    presence_due_ms: u64,
-    /// Connections here that hear of a user's presence.
-    watched: HashMap<UserId, Vec<ConnId>>,
-    /// Refused connections beyond the maximum that wait for their client's end.
-    refusals: usize,
-    /// Departures that their user's shard had no room for.
-    departures: VecDeque<UserId>,
-    /// As the conversations' owner.
-    published: PublishedIndex,
-    pending: PendingTable,
-    /// Sockets that had no room among the reads.
-    admissions_waiting: VecDeque<(Instant, Box<Admission>)>,
-    commits_in_flight: usize,
-    reads_in_flight: usize,
-    /// Of these, what commands ask for, by user.
-    reads_by_user: HashMap<UserId, usize>,
-    /// Refusals that are sent a little later, oldest first.
-    late_refusals: VecDeque<reads::LateRefusal>,
-    /// Connections that wait for room among the reads.
-    replays_waiting: VecDeque<ConnId>,
-    /// Connections whose replay failed; tried again at the next tick.
-    replays_failed: Vec<ConnId>,
-    /// Memberships that changed lately: a connection whose conversations were read before must hear of them.
-    recent_changes: VecDeque<(u64, MembershipChange)>,
-    /// Sessions revoked lately, until every token of theirs has expired.
-    revoked: HashMap<SessionId, u64>,
+    sockets: W::Sockets,
+    lanes: W::Lanes,
+    clock: W::Clock,
+    connections: Connections,
+    directory: Directory,
+    rooms: Rooms<Chunk>,
+    requests: Requests<W::Socket>,
+    goodbye: Option<Goodbye>,
     message_rate: Rate,
     /// Everything else that a user changes or asks of others.
     change_rate: Rate,
@@ -153,135 +139,89 @@ pub struct Shard {
     /// The clock of this turn.
     now: Instant,
     now_ms: u64,
-    /// Nobody's silence counts before this: the shard was held up.
-    deaf_until_ms: u64,
-    drain: Option<drain::Drain>,
-    /// Shards and the I/O shard to wake at the end of the turn.
-    ring_shards: u64,
-    ring_storage: bool,
-    next_mutation_id: u64,
+    /// No client's silence counts before this: the shard was held up.
+    paused_until_ms: u64,
+    presence_rounds: Interval,
+    replay_retries: Interval,
+    sweeps: Interval,
+    /// Subscribers that fell behind in the fan-out of this turn.
+    behind: Vec<(ConnId, ConversationId, Behind)>,
+    /// Refused connections beyond the maximum that wait for their client's end.
+    refusals: usize,
+    /// Users whose shard has not heard yet that one of their connections here has ended.
+    departures: VecDeque<UserId>,
 }
 
-impl Shard {
-    /// A shard that listens on `listener`.
-    ///
-    /// # Errors
-    /// [`NetError`] when the kernel refuses the ring.
+impl<W: World> Shard<W> {
+    /// A shard with these sockets, lanes and clock.
     pub fn new(
         id: ShardId,
-        mesh: Arc<Mesh>,
         settings: Arc<ShardSettings>,
         counters: Arc<ShardCounters>,
-        listener: TcpListener,
-    ) -> Result<Self, NetError> {
-        let doorbell = mesh.bell(id).duplicate().map_err(NetError::Doorbell)?;
-        let mut sockets = Sockets::new(id, doorbell, Arc::clone(counters.stages.of(Stage::SocketWrite)))?;
-        sockets.listen(listener);
+        (sockets, lanes, mut clock): (W::Sockets, W::Lanes, W::Clock),
+    ) -> Self {
         let message_rate = Rate::per_minute(settings.limits.max_messages_per_minute);
         let change_rate = Rate::per_minute(settings.limits.max_messages_per_minute.saturating_mul(CHANGES_PER_MESSAGE));
-        Ok(Self {
+        Self {
             id,
+            placement: lanes.placement(),
             sockets,
             counters,
-            clients: Vec::new(),
-            wheel: Wheel::default(),
-            rooms: HashMap::new(),
-            backlogs: HashMap::new(),
-            small_rooms: VecDeque::new(),
-            large_rooms: VecDeque::new(),
-            interest_news: VecDeque::new(),
-            local_users: HashMap::new(),
-            registry: Registry::default(),
-            presence_news: BTreeSet::new(),
-            presence_doubts: BTreeMap::new(),
-            presence_due_ms: 0,
-            watched: HashMap::new(),
-            refusals: 0,
-            departures: VecDeque::new(),
-            published: PublishedIndex::default(),
-            pending: PendingTable::new(id),
-            admissions_waiting: VecDeque::new(),
-            commits_in_flight: 0,
-            reads_in_flight: 0,
-            reads_by_user: HashMap::new(),
-            late_refusals: VecDeque::new(),
-            replays_waiting: VecDeque::new(),
-            replays_failed: Vec::new(),
-            recent_changes: VecDeque::new(),
-            revoked: HashMap::new(),
+            connections: Connections::default(),
+            directory: Directory::default(),
+            rooms: Rooms::new(settings.limits.max_outbound_queue_bytes),
+            requests: Requests::new(id, clock.random()),
+            goodbye: None,
             message_rate,
             change_rate,
-            read_rate: reads::rate(&settings.limits),
+            read_rate: read_budget::rate(&settings.limits),
             json: JsonReader::default(),
             inflater: Inflater::default(),
             deflater: Deflater::default(),
             now: settings.started,
             now_ms: 0,
-            deaf_until_ms: 0,
-            drain: None,
-            ring_shards: 0,
-            ring_storage: false,
-            // Unique over restarts and shards without a look at the database; 63 bits.
-            next_mutation_id: rand::random::<u64>() >> 1,
-            mesh,
+            paused_until_ms: 0,
+            presence_rounds: Interval::new(interval::PRESENCE_MS),
+            replay_retries: Interval::new(interval::REPLAY_RETRY_MS),
+            sweeps: Interval::new(interval::SWEEP_MS),
+            behind: Vec::new(),
+            refusals: 0,
+            departures: VecDeque::new(),
+            lanes,
+            clock,
             settings,
-        })
+        }
     }
 
-    fn tick_clock(&mut self) {
-        self.now = Instant::now();
+    /// The shard's sockets, for the world that drives them.
+    pub fn sockets(&self) -> &W::Sockets {
+        &self.sockets
+    }
+
+    /// The same, to be changed.
+    pub fn sockets_mut(&mut self) -> &mut W::Sockets {
+        &mut self.sockets
+    }
+
+    /// What is under way: nothing, once a shard has settled. Otherwise something was not given back.
+    pub fn audit(&self) -> Audit {
+        Audit {
+            requests_waiting: self.requests.waiting(),
+            commits_in_flight: self.requests.commits_in_flight(),
+            reads_in_flight: self.requests.reads_in_flight(),
+            slots_in_use: self.connections.sessions().map(|session| session.in_flight as usize).sum(),
+            events_waiting: self.rooms.have_backlog(),
+            departures_waiting: self.departures.len(),
+        }
+    }
+
+    fn look_at_clock(&mut self) {
+        self.now = self.clock.now();
         self.now_ms = self.now.duration_since(self.settings.started).as_millis() as u64;
     }
 
     /// The process's clock in nanoseconds, shared by all shards: budgets are compared across them.
     fn now_ns(&self) -> u64 {
         self.now.duration_since(self.settings.started).as_nanos() as u64
-    }
-
-    fn mutation_id(&mut self) -> i64 {
-        self.next_mutation_id = self.next_mutation_id.wrapping_add(1) & (u64::MAX >> 1);
-        self.next_mutation_id as i64
-    }
-
-    fn unix_seconds() -> i64 {
-        time::OffsetDateTime::now_utc().unix_timestamp()
-    }
-
-    fn client(&mut self, conn: ConnId) -> &mut Client {
-        let slot = conn.slot() as usize;
-        if self.clients.len() <= slot {
-            self.clients.resize_with(slot + 1, Client::default);
-        }
-        &mut self.clients[slot]
-    }
-
-    /// Queues one message for one connection.
-    fn say<T: Serialize>(&mut self, conn: ConnId, kind: &str, id: Option<&RequestId>, data: &T) {
-        let Some(session) = self.clients.get(conn.slot() as usize).and_then(Client::session) else { return };
-        if session.conn != conn || !session.peer.is_open() {
-            return;
-        }
-        // Whoever asks for more than it reads is closed, before its answers fill the memory.
-        if self.sockets.queued_bytes(conn) > 2 * self.settings.limits.max_outbound_queue_bytes {
-            return self.close(conn, CloseCode::TooSlow);
-        }
-        match event::encode(session.format, kind, id, data) {
-            // Replies are for one reader: compressing them would cost this core more than it saves the wire.
-            Ok(frame) => self.send_frame(conn, frame),
-            Err(words) => crate::faults::error_limited!("cannot serialise {kind}: {words}"),
-        }
-    }
-
-    fn send_frame(&mut self, conn: ConnId, frame: Vec<u8>) {
-        self.counters.bytes_out.add(frame.len() as u64);
-        self.sockets.send(conn, Chunk::new(frame));
-    }
-
-    fn count_connections(&self, change: isize) {
-        if change > 0 {
-            self.settings.connections.fetch_add(change.unsigned_abs(), Ordering::Relaxed);
-        } else {
-            self.settings.connections.fetch_sub(change.unsigned_abs(), Ordering::Relaxed);
-        }
     }
 }

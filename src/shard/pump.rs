@@ -1,21 +1,24 @@
 //! The turn of a shard: collect from the ring, drain the lanes, answer, wake the others, sleep when there is nothing.
 //!
-//! Order within a turn: sockets, deliveries, outcomes, reads, requests, control, then the fan-out of what they brought. Deliveries come before the stages that
-//! produce them for others, so a full lane empties first; outcomes and requests are taken only while every delivery
-//! lane has room (`mesh` explains why that cannot deadlock).
+//! Order within a turn: sockets, deliveries, outcomes, reads, requests, control, then the fan-out of what they brought.
+//! Deliveries come before the stages that produce them for others, so a full lane empties first. Outcomes and requests
+//! are taken only while every delivery lane has room (`mesh` explains why that cannot deadlock).
 
 use super::Shard;
+use super::real::Real;
+use super::world::{Clock, World, WorldEvent};
+use crate::faults::{stop_process, warn_limited};
 use crate::ids::ShardId;
 use crate::latency::Stage;
 use crate::limits::CREATE_MEMBERS_MAX;
 use crate::mesh::frame::{Delivery, Request};
+use crate::mesh::port::Lanes;
 use crate::net::SocketEvent;
 use std::io;
-use std::time::Instant;
 
 /// Frames that one outcome or request may put on one delivery lane: an answer, events and what follows from them,
 /// memberships gained or lost.
-const DELIVERIES_PER_ITEM_MAX: usize = CREATE_MEMBERS_MAX + 8;
+pub const DELIVERIES_PER_ITEM_MAX: usize = CREATE_MEMBERS_MAX + 8;
 /// Items of one kind taken per turn, so that sockets are looked at in between.
 const ITEMS_PER_TURN: usize = 1_024;
 
@@ -24,15 +27,13 @@ const _: () = assert!(DELIVERIES_PER_ITEM_MAX < crate::limits::LANE_FRAMES / 4);
 /// Runs the shard until it has drained, on the thread of its executor.
 ///
 /// It does not return to the executor in between: it is the only task of its core, and sleeps in its own ring. When the
-/// task yields, glommio 0.9 may park for ever with the task runnable (docs/decisions/001).
+/// task yields, glommio 0.9 may park and never run it again (docs/decisions/001).
 ///
 /// # Errors
 /// The system's error when the ring fails.
-pub fn run(mut shard: Shard) -> io::Result<()> {
-    let mesh = std::sync::Arc::clone(&shard.mesh);
-    let bell = mesh.bell(shard.id);
+pub fn run(mut shard: Shard<Real>) -> io::Result<()> {
     let mut events = Vec::new();
-    shard.tick_clock();
+    shard.look_at_clock();
     shard.counters.last_turn_ms.set(shard.now_ms);
     let mut idle = false;
     loop {
@@ -42,54 +43,43 @@ pub fn run(mut shard: Shard) -> io::Result<()> {
         } else {
             shard.sockets.turn(&mut events)?;
         }
-        bell.awake();
-        shard.tick_clock();
+        shard.lanes.bell().awake();
         let more = shard.turn(&mut events);
         if shard.has_drained() {
             return Ok(());
         }
-        // Announced, then every lane looked at once more: whoever pushes after that look rings.
-        bell.about_to_sleep();
-        idle = !more && shard.lanes_are_empty();
+        // Announced, then every lane looked at once more: a thread that pushes after that look rings.
+        shard.lanes.bell().about_to_sleep();
+        idle = !more && shard.lanes.is_idle();
         if !idle {
-            bell.awake(); // nobody need ring for a shard that goes on at once
+            shard.lanes.bell().awake(); // no need to ring for a shard that goes on at once
         }
     }
 }
 
-impl Shard {
-    /// Handles what the ring and the lanes have; whether some of it is left for the next turn.
-    fn turn(&mut self, events: &mut Vec<SocketEvent>) -> bool {
+impl<W: World> Shard<W> {
+    /// Handles `events` and what the lanes have; whether some of it is left for the next turn.
+    pub fn turn(&mut self, events: &mut Vec<WorldEvent<W>>) -> bool {
+        self.look_at_clock();
         for event in events.drain(..) {
             self.on_socket(event);
         }
         self.drain_deliveries();
         self.drain_storage();
         self.drain_requests();
-        while let Some(frame) = self.mesh.control(self.id).pop() {
+        while let Some(frame) = self.lanes.pop_control() {
             self.on_control(frame);
         }
         let more = self.fan_out();
-        self.tell_news();
+        self.report_interests();
+        self.report_departures();
         self.serve_waiting_admissions();
-        self.serve_waiting_replays(); // after the fan-out, which finds those who fell behind
-        self.ring_bells();
+        self.serve_waiting_replays(); // after the fan-out, which finds the subscribers that fell behind
+        self.lanes.ring_bells();
         more
     }
 
-    /// Whether nothing waits for this shard. What could not be taken for want of room in others' lanes still waits, so
-    /// the shard does not sleep while they drain: nobody would tell it that there is room again.
-    fn lanes_are_empty(&self) -> bool {
-        let storage = self.mesh.storage(self.id);
-        storage.outcomes.is_empty()
-            && storage.results.is_empty()
-            && self.mesh.control(self.id).is_empty()
-            && self.others().all(|from| {
-                self.mesh.deliveries(from, self.id).is_empty() && self.mesh.requests(from, self.id).is_empty()
-            })
-    }
-
-    fn on_socket(&mut self, event: SocketEvent) {
+    fn on_socket(&mut self, event: WorldEvent<W>) {
         match event {
             SocketEvent::Accepted(conn) => self.accepted(conn),
             SocketEvent::Received(conn, mut bytes) => {
@@ -100,7 +90,7 @@ impl Shard {
             SocketEvent::PeerFinished(conn) => self.linger(conn),
             SocketEvent::Ended(conn) => self.ended(conn),
             SocketEvent::Tick => self.on_tick(),
-            SocketEvent::AcceptPaused(code) => crate::faults::warn_limited!(
+            SocketEvent::AcceptPaused(code) => warn_limited!(
                 "no new connections for a moment: {}; raise the limit on open files (ulimit -n) or lower \
                  limits.max_connections",
                 io::Error::from_raw_os_error(code)
@@ -108,22 +98,22 @@ impl Shard {
         }
     }
 
-    fn others(&self) -> impl Iterator<Item = ShardId> + use<> {
-        let me = self.id;
-        self.mesh.placement.all().filter(move |s| *s != me)
+    fn others(&self) -> impl Iterator<Item = ShardId> + use<W> {
+        let this = self.id;
+        self.placement.all().filter(move |shard| *shard != this)
     }
 
     fn drain_deliveries(&mut self) {
         for from in self.others() {
             for _ in 0..ITEMS_PER_TURN {
-                let Some(delivery) = self.mesh.deliveries(from, self.id).pop() else { break };
+                let Some(delivery) = self.lanes.pop_delivery(from) else { break };
                 self.on_delivery(delivery);
             }
         }
     }
 
     pub(super) fn deliveries_have_room(&self) -> bool {
-        self.others().all(|to| self.mesh.deliveries(self.id, to).room() >= DELIVERIES_PER_ITEM_MAX)
+        self.others().all(|to| self.lanes.delivery_room(to) >= DELIVERIES_PER_ITEM_MAX)
     }
 
     fn drain_storage(&mut self) {
@@ -131,12 +121,12 @@ impl Shard {
             if !self.deliveries_have_room() {
                 break;
             }
-            let Some(outcome) = self.mesh.storage(self.id).outcomes.pop() else { break };
+            let Some(outcome) = self.lanes.pop_outcome() else { break };
             self.on_outcome(outcome);
         }
         for _ in 0..ITEMS_PER_TURN {
-            let Some(result) = self.mesh.storage(self.id).results.pop() else { break };
-            self.read_answered(result.user, result.commanded);
+            let Some(result) = self.lanes.pop_result() else { break };
+            self.requests.read_answered(result.token);
             self.on_answer(result.token, result.answer);
         }
     }
@@ -147,44 +137,55 @@ impl Shard {
                 if !self.deliveries_have_room() {
                     return;
                 }
-                let Some(request) = self.mesh.requests(from, self.id).pop() else { break };
+                let Some(request) = self.lanes.pop_request(from) else { break };
                 self.on_request(request);
             }
         }
     }
 
+    /// A request of another shard, or of this one.
+    fn on_request(&mut self, request: Request<W::Socket>) {
+        match request {
+            Request::Mutate(mutation) => self.accept_mutation(mutation),
+            Request::Typing { conversation, user } => self.publish_typing(conversation, user),
+            Request::Interest { conversation, shard, formats } => self.on_interest(conversation, shard, formats),
+            Request::Admit(admission) => self.admit(admission),
+            Request::Settle(settlement) => self.settle(*settlement),
+            Request::Departed { user } => self.directory.users.disconnect(user, self.clock.utc()),
+            Request::SetPresence(choice) => self.choose_presence(*choice),
+            Request::Presence { user, token, watcher } => self.answer_presence(user, token, watcher),
+            Request::PresenceUnwatched { user, shard } => self.directory.users.unwatch(user, shard),
+        }
+    }
+
     /// Sends a request, or handles it here when it is for this shard. Gives it back when the lane is full.
-    pub(super) fn request(&mut self, to: ShardId, request: Request) -> Result<(), Request> {
+    pub(super) fn request(&mut self, to: ShardId, request: Request<W::Socket>) -> Result<(), Request<W::Socket>> {
         if to == self.id {
             self.on_request(request);
             return Ok(());
         }
-        self.mesh.requests(self.id, to).try_push(request)?;
-        self.ring_shards |= 1 << to.0;
-        Ok(())
+        self.lanes.push_request(to, request)
     }
 
     /// Sends a delivery. Room was checked before the item that causes it was taken.
     pub(super) fn deliver_to(&mut self, to: ShardId, delivery: Delivery) {
         if to == self.id {
-            match delivery {
-                Delivery::Event(event) => self.on_event(event), // crosses nothing
+            return match delivery {
+                Delivery::Event(event) => self.on_event(event), // crosses nothing, so there is no wait to record
                 other => self.on_delivery(other),
-            }
-            return;
+            };
         }
-        if self.mesh.deliveries(self.id, to).try_push(delivery).is_err() {
-            crate::faults::stop_process("a delivery lane was full although it had room");
+        if self.lanes.push_delivery(to, delivery).is_err() {
+            stop_process("a delivery lane was full although it had room");
         }
         self.counters.deliveries_cross_core.add(1);
-        self.ring_shards |= 1 << to.0;
     }
 
     fn on_delivery(&mut self, delivery: Delivery) {
         match delivery {
             Delivery::Answer(token, answer) => self.on_answer(token, answer),
             Delivery::Event(event) => {
-                let waited = Instant::now().saturating_duration_since(event.published_at);
+                let waited = self.clock.now().saturating_duration_since(event.published_at);
                 self.counters.stages.record(Stage::CrossCore, waited, 1);
                 self.on_event(event);
             }
@@ -195,34 +196,6 @@ impl Shard {
             Delivery::Notice(notice) => self.on_notice(&notice),
             Delivery::Presence(shown) => self.on_presence(&shown),
             Delivery::Parted(one, other) => self.on_parted(one, other),
-        }
-    }
-
-    /// Tells owners and user shards what they could not be told before.
-    fn tell_news(&mut self) {
-        for _ in 0..self.interest_news.len() {
-            let Some(conversation) = self.interest_news.pop_front() else { break };
-            if !self.tell_interest(conversation) {
-                self.interest_news.push_back(conversation);
-                break;
-            }
-        }
-        while let Some(user) = self.departures.pop_front() {
-            if self.request(self.mesh.placement.of_user(user), Request::Departed { user }).is_err() {
-                self.departures.push_front(user);
-                break;
-            }
-        }
-    }
-
-    fn ring_bells(&mut self) {
-        let mut shards = std::mem::take(&mut self.ring_shards);
-        while shards != 0 {
-            self.mesh.bell(ShardId(shards.trailing_zeros() as u8)).ring();
-            shards &= shards - 1;
-        }
-        if std::mem::take(&mut self.ring_storage) {
-            self.mesh.storage_bell.ring();
         }
     }
 }

@@ -1,18 +1,21 @@
 //! Mutations on their way to the conversation's owner: budget, filter, key.
 
 use super::Shard;
-use super::pending::{Asked, Origin, Pending};
+use super::read_budget;
+use super::refusals::too_many_reads;
+use super::requests::{Asked, Locating, Origin, Pending};
+use super::world::{Clock, World};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, MessageId, UserId};
 use crate::limits::{CHANGES_PER_MESSAGE, COMMIT_DEADLINE_MS, Feature};
-use crate::mesh::frame::{Announcement, Answer, Change, Mutation, Query, Request};
+use crate::mesh::frame::{Announcement, Change, Mutation, Query, Request};
 use crate::text::{self, Shape};
 use crate::wire::command::changes::CHANGES;
 use crate::wire::command::{Arguments, Place};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Which of a user's budgets; its place among them.
 #[derive(Clone, Copy)]
@@ -31,20 +34,21 @@ pub(super) struct NewMessage<'a> {
     pub(super) client_message_id: Option<Cow<'a, str>>,
 }
 
-impl Shard {
+impl<W: World> Shard<W> {
     pub(super) fn send_message(&mut self, asked: Asked, user: UserId, message: NewMessage<'_>) {
         let permitted = self
             .may_begin()
             .and_then(|()| self.may_use(message.parent.map(|_| Feature::MessageThreads)))
             .and_then(|()| self.may_send(&asked, user, &message.content));
         if let Err(refusal) = permitted {
-            return self.refuse(asked, &refusal, true);
+            return self.refuse(asked, &refusal);
         }
         let key_is_clients = message.client_message_id.is_some();
         // A message without a key of the client's gets one, so that it can be found after a lost connection.
         // U+0001 keeps it apart from every key that a client may give.
-        let key =
-            message.client_message_id.map_or_else(|| format!("\u{1}{:016x}", self.mutation_id()), Cow::into_owned);
+        let key = message
+            .client_message_id
+            .map_or_else(|| format!("\u{1}{:016x}", self.requests.mutation_id()), Cow::into_owned);
         let NewMessage { conversation, content, parent, message_type, .. } = message;
         let change = Change::Message { content: content.into_owned(), message_type, parent, key, key_is_clients };
         self.send_to_owner(asked, user, Some(conversation), change);
@@ -58,7 +62,7 @@ impl Shard {
             .and_then(|()| self.may_use(kind.feature))
             .and_then(|()| if kind.metered { self.may_write(&asked, user, &arguments) } else { Ok(()) });
         if let Err(refusal) = permitted {
-            return self.refuse(asked, &refusal, true);
+            return self.refuse(asked, &refusal);
         }
         let query = match place {
             Place::Nowhere => return self.submit(asked, user, kind.name, None, arguments),
@@ -68,34 +72,32 @@ impl Shard {
             Place::OfMessage(message) => Query::ConversationOfMessage(message),
             Place::OfInvite(code) => Query::ConversationOfInvite(code),
         };
-        let pending = Pending::Change(asked, user, row, arguments);
-        if let Err(Pending::Change(asked, ..)) = self.read(user, query, pending) {
-            self.refuse_later(asked, Refusal::overloaded("reads"));
+        let pending = Pending::Change(Locating { asked, user, row, arguments });
+        if let Err(Pending::Change(back)) = self.read(user, query, pending) {
+            self.refuse_later(back.asked, too_many_reads());
         }
     }
 
     /// The conversation of a change is known, or that there is none.
-    pub(super) fn located(&mut self, asked: Asked, user: UserId, row: usize, arguments: Arguments, answer: Answer) {
-        match answer {
-            Answer::Located(Some(conversation)) => {
-                self.submit(asked, user, CHANGES[row].name, Some(conversation), arguments);
+    pub(super) fn located(&mut self, locating: Locating, found: Result<Option<ConversationId>, Box<Refusal>>) {
+        let Locating { asked, user, row, arguments } = locating;
+        match found {
+            Ok(Some(conversation)) => self.submit(asked, user, CHANGES[row].name, Some(conversation), arguments),
+            Ok(None) => {
+                let message = "data: there is no such message or invitation, or you may not see it";
+                self.refuse(asked, &Refusal::new(ErrorCode::NotFound, message));
             }
-            Answer::Located(None) => {
-                let words = "data: there is no such message or invitation, or not for you";
-                self.refuse(asked, &Refusal::new(ErrorCode::NotFound, words), true);
-            }
-            Answer::Refused(refusal) => self.refuse(asked, &refusal, true),
-            _ => self.refuse(asked, &Refusal::storage_unavailable(), true),
+            Err(refusal) => self.refuse(asked, &refusal),
         }
     }
 
-    /// A profile is told in a conversation: no client's command, and nobody's budget.
+    /// Writes a changed profile into a conversation's log: no client's command, and nobody's budget.
     pub(super) fn announce(&mut self, announcement: Announcement) {
         let Announcement { user, conversation, reply } = announcement;
-        let asked = Asked { origin: Origin::Http(reply), id: None, command: usize::MAX, at: self.now };
+        let asked = Asked { origin: Origin::Http(reply), id: None, command: None, at: self.now, holds_slot: false };
         match self.may_begin() {
             Ok(()) => self.submit(asked, user, "announce_profile", Some(conversation), Arguments::new()),
-            Err(refusal) => self.refuse(asked, &refusal, false),
+            Err(refusal) => self.refuse(asked, &refusal),
         }
     }
 
@@ -108,24 +110,24 @@ impl Shard {
         arguments: Arguments,
     ) {
         let arguments = Value::Object(arguments);
-        let change = Change::Other { kind, mutation_id: self.mutation_id(), arguments };
+        let change = Change::Other { kind, mutation_id: self.requests.mutation_id(), arguments };
         self.send_to_owner(asked, user, conversation, change);
     }
 
     fn may_begin(&self) -> Result<(), Refusal> {
-        if self.drain.is_none() {
+        if self.goodbye.is_none() {
             return Ok(());
         }
-        let words = "the server is restarting; connect again in a moment";
-        Err(Refusal::new(ErrorCode::Overloaded, words).retry_after(1_000))
+        let message = "the server is restarting; connect again in a moment";
+        Err(Refusal::new(ErrorCode::Overloaded, message).retry_after(1_000))
     }
 
     fn may_use(&self, feature: Option<Feature>) -> Result<(), Refusal> {
         match feature.filter(|feature| !self.settings.features.has(*feature)) {
             None => Ok(()),
             Some(feature) => {
-                let words = format!("this is switched off on this server ({})", feature.key());
-                Err(Refusal::new(ErrorCode::Forbidden, words))
+                let message = format!("this is switched off on this server ({})", feature.key());
+                Err(Refusal::new(ErrorCode::Forbidden, message))
             }
         }
     }
@@ -139,7 +141,7 @@ impl Shard {
     }
 
     fn may_send(&mut self, asked: &Asked, user: UserId, content: &str) -> Result<(), Refusal> {
-        self.take_budget(asked, user, Budget::Messages, 1)?;
+        self.spend(asked, user, Budget::Messages, 1)?;
         if !self.settings.content_filtering {
             return Ok(());
         }
@@ -148,14 +150,14 @@ impl Shard {
     }
 
     pub(super) fn may_change(&mut self, asked: &Asked, user: UserId) -> Result<(), Refusal> {
-        self.take_budget(asked, user, Budget::Changes, 1)
+        self.spend(asked, user, Budget::Changes, 1)
     }
 
-    pub(super) fn take_budget(&mut self, asked: &Asked, user: UserId, which: Budget, cost: u32) -> Result<(), Refusal> {
+    pub(super) fn spend(&mut self, asked: &Asked, user: UserId, which: Budget, cost: u32) -> Result<(), Refusal> {
         let budgets = match &asked.origin {
-            Origin::Connection(conn) => self.session(*conn).map(|session| Arc::clone(&session.budgets)),
+            Origin::Connection(conn) => self.connections.session(*conn).map(|session| Arc::clone(&session.budgets)),
             // HTTP commands come to the user's shard, which keeps the budgets.
-            Origin::Http(_) => Some(self.registry.budgets(user)),
+            Origin::Http(_) => Some(self.directory.users.budgets(user)),
         };
         let (rate, what, most) = match which {
             Budget::Messages => (self.message_rate, "messages", self.settings.limits.max_messages_per_minute),
@@ -164,26 +166,25 @@ impl Shard {
                 (self.change_rate, "changes other than messages", most)
             }
             Budget::Reads => {
-                let most = super::reads::per_minute(&self.settings.limits);
-                (self.read_rate, "reads (a search counts as ten)", most)
+                (self.read_rate, "reads (a search counts as ten)", read_budget::per_minute(&self.settings.limits))
             }
         };
         let now_ns = self.now_ns();
         match budgets.map(|budgets| rate.take_many(&budgets[which as usize], now_ns, cost)) {
             Some(Err(wait_ms)) => {
-                let words = format!("at most {most} {what} a minute are allowed; wait and send it again");
-                Err(Refusal::new(ErrorCode::RateLimited, words).retry_after(wait_ms))
+                let message = format!("at most {most} {what} a minute are allowed; wait and send it again");
+                Err(Refusal::new(ErrorCode::RateLimited, message).retry_after(wait_ms))
             }
             Some(Ok(())) | None => Ok(()),
         }
     }
 
     fn send_to_owner(&mut self, asked: Asked, user: UserId, conversation: Option<ConversationId>, change: Change) {
-        // What is being created has no owner yet: its creator's shard stands in for it.
-        let owner = conversation.map_or(self.id, |conversation| self.mesh.placement.owner(conversation));
+        // A conversation that is being created has no owner yet: its creator's shard stands in for it.
+        let owner = conversation.map_or(self.id, |conversation| self.placement.owner(conversation));
         let origin = asked.origin.connection();
         let received_at = asked.at;
-        let token = self.pending.insert(Pending::Command(asked));
+        let token = self.requests.insert(Pending::Command(asked));
         let mutation = Box::new(Mutation {
             conversation,
             actor: user,
@@ -191,15 +192,15 @@ impl Shard {
             token,
             owner,
             received_at,
-            handed_over_at: Instant::now(),
+            handed_over_at: self.clock.now(),
             deadline: self.now + Duration::from_millis(COMMIT_DEADLINE_MS),
             answered: false,
             change,
         });
         if self.request(owner, Request::Mutate(mutation)).is_err()
-            && let Some(Pending::Command(asked)) = self.pending.take(token)
+            && let Some(Pending::Command(asked)) = self.requests.take(token)
         {
-            self.refuse(asked, &Refusal::overloaded("the way to the conversation's core"), true);
+            self.refuse(asked, &Refusal::overloaded("the way to the conversation's core"));
         }
     }
 }

@@ -18,7 +18,7 @@ impl BellWaiter {
     }
 
     /// Returns when the bell has been rung since the last time, and takes the ring. A spurious return is possible and
-    /// harmless: whoever waits looks at its queues anyway. May be cancelled.
+    /// harmless, because the caller then looks at its queues. May be cancelled.
     pub async fn rung(&mut self) {
         // An eventfd gives 8 bytes. Since fewer than asked for come, tokio knows that nothing is left and waits for the
         // next edge without trying again: one call instead of three per ring.

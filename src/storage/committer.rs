@@ -7,8 +7,8 @@
 //!    split the run in halves until it is alone, and refuse that one. If the store is at fault, refuse the run with
 //!    `storage_unavailable` (see `sqlstate`).
 //! 5. The connection was lost: the outcome is *unknown*. Reconnect (backoff with jitter) and submit the same run again.
-//!    It waits for the old transaction's locks, then finds by its keys what that one did. Who has waited past the
-//!    deadline is told `deadline_exceeded`, "not known"; whatever had not been begun is refused `storage_unavailable`.
+//!    It waits for the old transaction's locks, then finds by its keys what that one did. A command past its deadline is
+//!    refused with `deadline_exceeded` if its outcome is unknown, and with `storage_unavailable` if it had not begun.
 //!
 //! A run that may have been committed is never given up, so its events are published once PostgreSQL is back.
 //!
@@ -21,7 +21,7 @@ use super::health::WriterHealth;
 use super::indexer::Touched;
 use super::sql;
 use super::sqlstate::{self, Cause};
-use super::verdicts::{self, Aftermath, Answer};
+use super::verdicts::{self, Answer, Recorded};
 use crate::error::Refusal;
 use crate::faults::{error_limited, stop_process, warn_limited};
 use crate::latency::{Stage, StorageLatencies};
@@ -54,7 +54,7 @@ const RETRIES_MAX: u32 = 5;
 struct Writer {
     client: Client,
     messages: Statement,
-    aftermath: Statement,
+    recorded: Statement,
     others: Statement,
 }
 
@@ -62,9 +62,9 @@ impl Writer {
     async fn connect(target: &Target) -> Result<Self, tokio_postgres::Error> {
         let client = connect::connect(&target.config(Role::Writer)).await?;
         let messages = client.prepare(sql::COMMIT_MESSAGES).await?;
-        let aftermath = client.prepare(sql::AFTERMATH_OF).await?;
+        let recorded = client.prepare(sql::MENTIONS_AND_THREADS).await?;
         let others = client.prepare(sql::APPLY_MUTATIONS).await?;
-        Ok(Self { client, messages, aftermath, others })
+        Ok(Self { client, messages, recorded, others })
     }
 }
 
@@ -164,9 +164,9 @@ impl Committer {
             self.writer = None;
             self.reconnect().await;
         } else if self.last_statement.elapsed() >= PROBE_INTERVAL
-            && let Attempt::Lost(words) = self.attempt(RunKind::Messages, &mut [], false).await
+            && let Attempt::Lost(reason) = self.attempt(RunKind::Messages, &mut [], false).await
         {
-            self.health.lost(words);
+            self.health.lost(reason);
         }
     }
 
@@ -226,7 +226,7 @@ impl Committer {
         while let Some(mut run) = parts.pop_front() {
             loop {
                 if self.writer.is_none() {
-                    self.tell_unresolved(&mut run, maybe_committed);
+                    self.report_unresolved(&mut run, maybe_committed);
                     if !maybe_committed && self.refuse_if_late(&mut run) {
                         break;
                     }
@@ -241,22 +241,22 @@ impl Committer {
                         }
                         break;
                     }
-                    Attempt::Lost(words) => {
+                    Attempt::Lost(reason) => {
                         warn_limited!(
-                            "connection to PostgreSQL lost while {} mutations were in it: {words}",
+                            "connection to PostgreSQL lost while {} mutations were in it: {reason}",
                             run.len()
                         );
-                        self.health.lost(words);
+                        self.health.lost(reason);
                         self.writer = None;
                         maybe_committed = true;
                     }
-                    Attempt::Refused(Cause::Race, words) if retries < RETRIES_MAX => {
+                    Attempt::Refused(Cause::Race, reason) if retries < RETRIES_MAX => {
                         retries += 1;
-                        tracing::debug!("submitting a run again: {words}");
+                        tracing::debug!("submitting a run again: {reason}");
                     }
-                    Attempt::Refused(cause, words) if run.len() > 1 && cause.may_be_one_row() => {
+                    Attempt::Refused(cause, reason) if run.len() > 1 && cause.may_be_one_row() => {
                         warn_limited!(
-                            "a run of {} mutations was refused, looking for the one at fault: {words}",
+                            "a run of {} mutations was refused, looking for the one at fault: {reason}",
                             run.len()
                         );
                         let tail = run.split_off(run.len() / 2);
@@ -264,8 +264,8 @@ impl Committer {
                         parts.push_front(run);
                         break;
                     }
-                    Attempt::Refused(cause, words) => {
-                        error_limited!("PostgreSQL refused {} mutations: {words}", run.len());
+                    Attempt::Refused(cause, reason) => {
+                        error_limited!("PostgreSQL refused {} mutations: {reason}", run.len());
                         for mutation in run.drain(..) {
                             self.answer(mutation, Verdict::Refused(Box::new(refusal_of(cause))));
                         }
@@ -276,7 +276,7 @@ impl Committer {
         }
     }
 
-    fn tell_unresolved(&self, run: &mut [Box<Mutation>], maybe_committed: bool) {
+    fn report_unresolved(&self, run: &mut [Box<Mutation>], maybe_committed: bool) {
         let now = Instant::now();
         for mutation in run {
             if maybe_committed && !mutation.answered && mutation.deadline <= now {
@@ -321,7 +321,7 @@ impl Committer {
                     outcome = &mut statement => break Some(outcome),
                     _ = expiry.tick() => {
                         self.gather_and_expire();
-                        self.tell_unresolved(run, true);
+                        self.report_unresolved(run, true);
                         if started.elapsed() > STATEMENT_TIMEOUT {
                             break None;
                         }
@@ -349,19 +349,19 @@ impl Committer {
                     RunKind::Others => verdicts::of_others(run, &answer.rows),
                 };
                 // Submitted again, the run would give the same rows: nobody would ever have an answer.
-                Attempt::Done(verdicts.unwrap_or_else(|words| stop_process(&words)))
+                Attempt::Done(verdicts.unwrap_or_else(|reason| stop_process(&reason)))
             }
             Some(Err(error)) => {
                 let cause = error.code().map_or(Cause::ConnectionEnded, Cause::of);
-                let words = sqlstate::describe(&error);
+                let reason = sqlstate::describe(&error);
                 if cause == Cause::ConnectionEnded {
-                    return Attempt::Lost(words);
+                    return Attempt::Lost(reason);
                 }
                 self.writer = Some(writer);
                 let is_stores = matches!(cause, Cause::Store | Cause::Unclear);
                 self.store_refuses |= is_stores;
-                self.health.refused(is_stores.then(|| words.clone()));
-                Attempt::Refused(cause, words)
+                self.health.refused(is_stores.then(|| reason.clone()));
+                Attempt::Refused(cause, reason)
             }
         }
     }
@@ -451,16 +451,16 @@ async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Res
                 .client
                 .query(&writer.messages, &[conversations, senders, contents, keys, parents, types])
                 .await?;
-            let mut aftermath = HashMap::new();
+            let mut recorded = HashMap::new();
             if contents.iter().any(|content| content.contains('@')) || parents.iter().any(Option::is_some) {
                 let mut ids = Vec::with_capacity(rows_expected);
                 for row in &rows {
-                    ids.extend(row.try_get::<_, Option<i64>>(2)?);
+                    ids.extend(row.try_get::<_, Option<i64>>("message_id")?);
                 }
-                match writer.client.query(&writer.aftermath, &[&ids]).await {
+                match writer.client.query(&writer.recorded, &[&ids]).await {
                     Ok(found) => {
                         for row in found {
-                            aftermath.insert(row.try_get(0)?, Aftermath::read(&row)?);
+                            recorded.insert(row.try_get("message_id")?, Recorded::read(&row)?);
                         }
                     }
                     // The messages are committed: they are published without it, and found complete in the history.
@@ -470,12 +470,12 @@ async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Res
                     Err(error) => return Err(error),
                 }
             }
-            Ok(Answer { rows, aftermath })
+            Ok(Answer { rows, recorded })
         }
         Columns::Others { kinds, conversations, actors, mutation_ids, arguments } => {
             let rows =
                 writer.client.query(&writer.others, &[kinds, conversations, actors, mutation_ids, arguments]).await?;
-            Ok(Answer { rows, aftermath: HashMap::new() })
+            Ok(Answer { rows, recorded: HashMap::new() })
         }
     }
 }

@@ -102,10 +102,10 @@ impl Embedded {
         row.try_get(0).map_err(setup)
     }
 
-    /// Makes the database in a fresh cluster.
+    /// Creates the database in a new cluster.
     ///
     /// # Errors
-    /// [`StorageError`] with PostgreSQL's words.
+    /// [`StorageError`] with PostgreSQL's reason.
     pub async fn create_database(&self) -> Result<(), StorageError> {
         let setup = |source| StorageError::Setup { what: "creating the database", source };
         let client = Target::embedded(&self.cluster.reach(), "postgres").connect_as_login().await?;

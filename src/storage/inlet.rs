@@ -91,7 +91,7 @@ pub async fn serve(
 }
 
 fn submit(senders: &[mpsc::Sender<Box<Mutation>>], mutation: Box<Mutation>) {
-    // Creations have no conversation yet and depend on nothing; they spread by their asker.
+    // A conversation that is being created has no number yet; its creator's number spreads the load as well.
     let number = mutation.conversation.map_or(mutation.actor.0, ConversationId::number);
     let lane = (number as u64 >> 2) as usize % senders.len();
     if senders[lane].try_send(mutation).is_err() {

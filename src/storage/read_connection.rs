@@ -22,7 +22,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Why a read has no answer.
 #[derive(Debug)]
 pub enum Failure {
-    /// No: what its asker receives.
+    /// The read is refused, with this reason for its user.
     Refused(Refusal),
     /// The connection was lost, or none could be made. A read changes nothing, so it can be tried again.
     Lost,
@@ -138,8 +138,8 @@ impl Drop for Unfinished {
 /// The refusal of a read that ran out of time.
 #[must_use]
 pub fn too_slow() -> Refusal {
-    let words = "the store had no time for this read, and stopped it; nothing was changed, try again in a moment";
-    Refusal::new(ErrorCode::StorageUnavailable, words).retry_after(1_000)
+    let message = "The store did not answer this read in time. Nothing was changed. Try again in a moment.";
+    Refusal::new(ErrorCode::StorageUnavailable, message).retry_after(1_000)
 }
 
 fn failure(error: &tokio_postgres::Error) -> Failure {
@@ -157,12 +157,12 @@ fn failure(error: &tokio_postgres::Error) -> Failure {
         }
         // The one statement here that writes is the spending of a ticket: another connection was faster.
         Cause::Race if *db.code() == SqlState::T_R_SERIALIZATION_FAILURE => {
-            Refusal::new(ErrorCode::Conflict, "somebody else used this at the same moment")
+            Refusal::new(ErrorCode::Conflict, "Another connection used this ticket at the same moment.")
         }
         Cause::Race => too_slow(),
         Cause::Content => {
             warn_limited!("a read was refused for what it asks: {}", sqlstate::describe(error));
-            Refusal::bad_request("the store cannot answer this question; ask for something shorter or simpler")
+            Refusal::bad_request("The store cannot answer this request. Ask for something shorter or simpler.")
         }
         Cause::Store | Cause::Unclear => {
             error_limited!("PostgreSQL refused a read: {error:?}");

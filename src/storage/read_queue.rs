@@ -11,6 +11,8 @@
 //! 2. [`Shares`] bounds what runs at once: of each class, of one user within a class, and of everything but catch-up.
 //!    Some connections are therefore always left for admissions and catch-up, and some for pages.
 //! 3. Among the classes that may run another read, each is served in proportion to its weight.
+//! 4. A user whose reads have taken much time lately is *heavy* and waits in a second ring of its class. All heavy users
+//!    together may run few reads at once. So statements that take long, however few, leave the cores to everybody else.
 //!
 //! Invariants:
 //! - a read that was taken in is returned exactly once, by [`ReadQueue::take`] or [`ReadQueue::expire`]. Otherwise its
@@ -29,6 +31,12 @@ const CLASSES: usize = ReadClass::ALL.len();
 const WEIGHTS: [u64; CLASSES] = [8, 8, 2, 1];
 /// A multiple of every weight: what one read moves its class's clock by is this divided by the weight.
 const CLOCK_STEP: u64 = 8;
+/// A user may use this part of one connection's time without being heavy.
+const LIGHT_PART: u32 = 4;
+/// The time that a user may use at once without being heavy, times [`LIGHT_PART`].
+const LIGHT_BURST: Duration = Duration::from_secs(1);
+/// While heavy users wait, one read in so many is theirs at least.
+const HEAVY_TURN: u32 = 8;
 /// Reads of one user that run at once, by class.
 const RUNNING_PER_USER: [usize; CLASSES] = [4, 2, 1, 1];
 
@@ -41,6 +49,8 @@ pub struct Shares {
     pub without_catch_up: usize,
     /// Of each class, in index order.
     pub by_class: [usize; CLASSES],
+    /// Of all heavy users, within each class.
+    pub heavy: usize,
 }
 
 impl Shares {
@@ -55,7 +65,8 @@ impl Shares {
         let pages = without_catch_up.min((2 * cores).max(4));
         let search = (cores / 2).clamp(1, (total / 4).max(1));
         let administration = (total / 8).max(1);
-        Self { total, without_catch_up, by_class: [total - reserved, pages, search, administration] }
+        let heavy = (cores / 2).clamp(1, pages);
+        Self { total, without_catch_up, by_class: [total - reserved, pages, search, administration], heavy }
     }
 }
 
@@ -105,16 +116,18 @@ pub enum Next<T> {
     TooLate(Waiting<T>),
 }
 
-/// One user within a class. It is in the class's ring while it has something waiting and may run another read.
+/// One user within a class. It is in one of the class's rings while it has something waiting and may run another read.
 struct OfUser<T> {
     waiting: VecDeque<Waiting<T>>,
     running: usize,
+    /// Of those, the reads that count as heavy.
+    running_heavy: usize,
     in_ring: bool,
 }
 
 impl<T> Default for OfUser<T> {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), running: 0, in_ring: false }
+        Self { waiting: VecDeque::new(), running: 0, running_heavy: 0, in_ring: false }
     }
 }
 
@@ -122,15 +135,64 @@ impl<T> Default for OfUser<T> {
 struct OfClass<T> {
     users: HashMap<UserId, OfUser<T>>,
     ring: VecDeque<UserId>,
+    /// Heavy users: moved here from the ring when their turn comes.
+    heavy_ring: VecDeque<UserId>,
     waiting: usize,
     running: usize,
+    running_heavy: usize,
+    /// Reads that were taken since the last one of a heavy user.
+    since_heavy: u32,
     /// Start-time fair queueing: grows by the inverse of the weight with each read; the smallest goes first.
     clock: u64,
 }
 
 impl<T> Default for OfClass<T> {
     fn default() -> Self {
-        Self { users: HashMap::new(), ring: VecDeque::new(), waiting: 0, running: 0, clock: 0 }
+        Self {
+            users: HashMap::new(),
+            ring: VecDeque::new(),
+            heavy_ring: VecDeque::new(),
+            waiting: 0,
+            running: 0,
+            running_heavy: 0,
+            since_heavy: 0,
+            clock: 0,
+        }
+    }
+}
+
+impl<T> OfClass<T> {
+    /// Moves heavy users at the head of the ring into theirs, and those at the head of theirs back when they are heavy
+    /// no more.
+    fn sort_out(&mut self, is_heavy: impl Fn(UserId) -> bool) {
+        while let Some(user) = self.ring.pop_front_if_so(&is_heavy) {
+            self.heavy_ring.push_back(user);
+        }
+        while let Some(user) = self.heavy_ring.pop_front_if_so(|user| !is_heavy(user)) {
+            self.ring.push_back(user);
+        }
+    }
+
+    /// Whether the next read is to be a heavy user's; none when nothing may run.
+    fn next_is_heavy(&self, heavy_max: usize) -> Option<bool> {
+        let heavy = !self.heavy_ring.is_empty() && self.running_heavy < heavy_max;
+        match (self.ring.is_empty(), heavy) {
+            (true, false) => None,
+            (true, true) => Some(true),
+            (false, false) => Some(false),
+            (false, true) => Some(self.since_heavy >= HEAVY_TURN - 1),
+        }
+    }
+}
+
+trait PopIf {
+    fn pop_front_if_so(&mut self, is_so: impl Fn(UserId) -> bool) -> Option<UserId>;
+}
+
+impl PopIf for VecDeque<UserId> {
+    fn pop_front_if_so(&mut self, is_so: impl Fn(UserId) -> bool) -> Option<UserId> {
+        self.front().copied().filter(|user| is_so(*user))?;
+        self.pop_front()
     }
 }
 
@@ -142,6 +204,8 @@ pub struct ReadQueue<T> {
     /// Waiting reads that commands ask for, of each user who has any, over all classes; and their sum.
     commanded_by: HashMap<UserId, usize>,
     commanded: usize,
+    /// Until when a user's reads of late are paid for, at [`LIGHT_PART`] of one connection (GCRA, as `chat::budget`).
+    paid_until: HashMap<UserId, Instant>,
     /// The clock of the class that was served last: a class that was idle starts here and not at its old time.
     clock: u64,
 }
@@ -151,7 +215,15 @@ impl<T> ReadQueue<T> {
     #[must_use]
     pub fn new(shares: Shares, bounds: Bounds) -> Self {
         let classes = std::array::from_fn(|_| OfClass::default());
-        Self { shares, bounds, classes, commanded_by: HashMap::new(), commanded: 0, clock: 0 }
+        Self {
+            shares,
+            bounds,
+            classes,
+            commanded_by: HashMap::new(),
+            commanded: 0,
+            paid_until: HashMap::new(),
+            clock: 0,
+        }
     }
 
     /// The number of connections changed. What runs already goes on.
@@ -205,21 +277,33 @@ impl<T> ReadQueue<T> {
         if running >= self.shares.total {
             return None;
         }
+        let paid_until = &self.paid_until;
+        let is_heavy = |user: UserId| paid_until.get(&user).is_some_and(|at| *at > now + LIGHT_BURST);
+        for class in &mut self.classes {
+            class.sort_out(is_heavy);
+        }
         let ready = ReadClass::ALL.into_iter().filter(|class| {
             let at = *class as usize;
             let of_class = &self.classes[at];
             let has_room = *class == ReadClass::CatchUp || others < self.shares.without_catch_up;
-            has_room && of_class.running < self.shares.by_class[at] && !of_class.ring.is_empty()
+            let may_run = of_class.next_is_heavy(self.shares.heavy).is_some();
+            has_room && of_class.running < self.shares.by_class[at] && may_run
         });
         let at = ready.min_by_key(|class| self.classes[*class as usize].clock)? as usize;
         let class = &mut self.classes[at];
-        let user = class.ring.pop_front()?;
+        let heavy = class.next_is_heavy(self.shares.heavy)?;
+        let user = if heavy { class.heavy_ring.pop_front()? } else { class.ring.pop_front()? };
         let entry = class.users.get_mut(&user)?;
         let waiting = entry.waiting.pop_front()?;
         let is_late = waiting.deadline <= now;
         if !is_late {
             entry.running += 1;
             class.running += 1;
+            class.since_heavy = if heavy { 0 } else { class.since_heavy.saturating_add(1) };
+            if heavy {
+                entry.running_heavy += 1;
+                class.running_heavy += 1;
+            }
             self.clock = class.clock;
             class.clock += CLOCK_STEP / WEIGHTS[at];
         }
@@ -234,13 +318,22 @@ impl<T> ReadQueue<T> {
         Some(if is_late { Next::TooLate(waiting) } else { Next::Run(waiting) })
     }
 
-    /// A read that was taken to run has ended, however it did.
-    pub fn finish(&mut self, class: ReadClass, user: UserId) {
+    /// A read that was taken to run has ended after `took`, however it did.
+    pub fn finish(&mut self, class: ReadClass, user: UserId, took: Duration, now: Instant) {
+        if !took.is_zero() {
+            let paid_until = self.paid_until.entry(user).or_insert(now);
+            *paid_until = (*paid_until).max(now) + took * LIGHT_PART;
+        }
         let most = RUNNING_PER_USER[class as usize];
         let class = &mut self.classes[class as usize];
         let Some(entry) = class.users.get_mut(&user).filter(|entry| entry.running > 0) else { return };
         entry.running -= 1;
         class.running -= 1;
+        // It may be another of the user's reads than the heavy one: as many count as heavy as run, at most.
+        if entry.running_heavy > entry.running {
+            entry.running_heavy -= 1;
+            class.running_heavy -= 1;
+        }
         if entry.waiting.is_empty() {
             if entry.running == 0 {
                 class.users.remove(&user);
@@ -254,6 +347,7 @@ impl<T> ReadQueue<T> {
     /// Takes out everything whose deadline has passed. Looks at all that waits: call it a few times a second.
     pub fn expire(&mut self, now: Instant) -> Vec<Waiting<T>> {
         let mut late = Vec::new();
+        self.paid_until.retain(|_, at| *at > now);
         for class in &mut self.classes {
             if class.waiting == 0 {
                 continue;
@@ -272,11 +366,13 @@ impl<T> ReadQueue<T> {
             }
             class.waiting -= late.len() - before;
             let users = &mut class.users;
-            class.ring.retain(|user| {
-                let Some(entry) = users.get_mut(user) else { return false };
-                entry.in_ring = !entry.waiting.is_empty();
-                entry.in_ring
-            });
+            for ring in [&mut class.ring, &mut class.heavy_ring] {
+                ring.retain(|user| {
+                    let Some(entry) = users.get_mut(user) else { return false };
+                    entry.in_ring = !entry.waiting.is_empty();
+                    entry.in_ring
+                });
+            }
             users.retain(|_, entry| entry.running > 0 || !entry.waiting.is_empty());
         }
         for waiting in &late {

@@ -33,7 +33,7 @@ fn a_user_with_256_waiting_reads_delays_another_by_one() {
     }
     queue.offer(read(ReadClass::Page, 2, 256, now, 5_000)).unwrap();
     assert_eq!(run(&mut queue, now), [(ReadClass::Page, 1)]);
-    queue.finish(ReadClass::Page, UserId(1));
+    queue.finish(ReadClass::Page, UserId(1), Duration::ZERO, now);
     assert_eq!(run(&mut queue, now), [(ReadClass::Page, 2)]);
 }
 
@@ -87,7 +87,7 @@ fn no_class_waits_forever_for_another() {
         }
         let (class, user) = run(&mut queue, now)[0];
         served[class as usize] += 1;
-        queue.finish(class, UserId(user));
+        queue.finish(class, UserId(user), Duration::ZERO, now);
     }
     assert_eq!(served, [80, 80, 20, 10], "in proportion to the weights");
 }
@@ -98,7 +98,7 @@ fn an_idle_class_saves_nothing_up() {
     for _ in 0..1_000 {
         queue.offer(read(ReadClass::Page, 1, 0, now, 5_000)).unwrap();
         assert_eq!(run(&mut queue, now).len(), 1);
-        queue.finish(ReadClass::Page, UserId(1));
+        queue.finish(ReadClass::Page, UserId(1), Duration::ZERO, now);
     }
     for n in 0..100 {
         queue.offer(read(ReadClass::Administration, 2, n, now, 5_000)).unwrap();
@@ -108,7 +108,7 @@ fn an_idle_class_saves_nothing_up() {
     for _ in 0..18 {
         let (class, user) = run(&mut queue, now)[0];
         pages += usize::from(class == ReadClass::Page);
-        queue.finish(class, UserId(user));
+        queue.finish(class, UserId(user), Duration::ZERO, now);
     }
     assert_eq!(pages, 16, "8 of 9, as if both had just begun");
 }
@@ -146,8 +146,67 @@ fn late_reads_are_returned_and_never_run() {
     assert_eq!(expired, [3]);
     let Some(Next::Run(last)) = queue.take(now + ms(500)) else { panic!("it is in time") };
     assert_eq!(last.read, 2);
-    queue.finish(ReadClass::Page, UserId(1));
+    queue.finish(ReadClass::Page, UserId(1), Duration::ZERO, now);
     assert!(queue.is_idle() && queue.commanded_by.is_empty() && queue.commanded == 0);
+}
+
+/// Lets a user's read of this class run for so long.
+fn use_up(queue: &mut ReadQueue<u32>, user: i64, took_ms: u64, now: Instant) {
+    queue.offer(read(ReadClass::Page, user, 0, now, 5_000)).unwrap();
+    assert_eq!(run(queue, now), [(ReadClass::Page, user)]);
+    queue.finish(ReadClass::Page, UserId(user), Duration::from_millis(took_ms), now);
+}
+
+#[test]
+fn users_whose_reads_take_long_share_one_connection() {
+    let (now, mut queue) = (Instant::now(), queue(20));
+    for user in 1..5 {
+        use_up(&mut queue, user, 300, now);
+    }
+    for user in 1..5 {
+        for n in 0..10 {
+            queue.offer(read(ReadClass::Page, user, n, now, 60_000)).unwrap();
+        }
+    }
+    assert_eq!(run(&mut queue, now), [(ReadClass::Page, 1)], "one of them at once");
+    queue.offer(read(ReadClass::Page, 9, 0, now, 5_000)).unwrap();
+    assert_eq!(run(&mut queue, now), [(ReadClass::Page, 9)], "everybody else has the other connections");
+    queue.finish(ReadClass::Page, UserId(1), Duration::from_millis(300), now);
+    assert_eq!(run(&mut queue, now), [(ReadClass::Page, 2)], "in turn");
+    let later = now + Duration::from_secs(20);
+    let users: Vec<i64> = run(&mut queue, later).into_iter().map(|(_, user)| user).collect();
+    assert_eq!(users, [3, 4], "what was used long ago is forgotten; two of the four connections are in use");
+}
+
+#[test]
+fn ordinary_use_is_not_heavy() {
+    let mut now = Instant::now();
+    let mut queue = queue(20);
+    for _ in 0..100 {
+        use_up(&mut queue, 1, 100, now);
+        now += Duration::from_millis(500); // twice a second, on a machine that is slow
+    }
+    queue.offer(read(ReadClass::Page, 1, 0, now, 5_000)).unwrap();
+    queue.offer(read(ReadClass::Page, 1, 0, now, 5_000)).unwrap();
+    assert_eq!(run(&mut queue, now).len(), 2);
+}
+
+#[test]
+fn heavy_users_wait_for_others_and_have_their_turn() {
+    let (now, mut queue) = (Instant::now(), queue(1));
+    use_up(&mut queue, 1, 300, now);
+    queue.offer(read(ReadClass::Page, 1, 0, now, 5_000)).unwrap();
+    let mut before = 0;
+    loop {
+        queue.offer(read(ReadClass::Page, 2 + i64::from(before), 0, now, 5_000)).unwrap();
+        let (class, user) = run(&mut queue, now)[0];
+        if user == 1 {
+            break;
+        }
+        before += 1;
+        queue.finish(class, UserId(user), Duration::ZERO, now);
+    }
+    assert!(before > 0 && before < HEAVY_TURN as i32, "{before} of the others before it");
 }
 
 /// What a history does.
@@ -249,7 +308,7 @@ proptest! {
                 },
                 Step::Finish(at) => if !model.running.is_empty() {
                     let (class, user) = model.running.swap_remove(at % model.running.len());
-                    queue.finish(class, user);
+                    queue.finish(class, user, Duration::ZERO, now);
                 },
                 Step::Expire => for waiting in queue.expire(now) {
                     prop_assert!(waiting.deadline <= now && answered.insert(waiting.read));
@@ -270,14 +329,14 @@ proptest! {
         // Whatever the history was, everything that was taken in comes out, and no two rounds pass anybody over.
         queue.set_shares(Shares::of(4, 2));
         for (class, user) in std::mem::take(&mut model.running) {
-            queue.finish(class, user);
+            queue.finish(class, user, Duration::ZERO, now);
         }
         while let Some(next) = queue.take(now) {
             match next {
                 Next::TooLate(waiting) => { answered.insert(waiting.read); }
                 Next::Run(waiting) => {
                     prop_assert!(answered.insert(waiting.read));
-                    queue.finish(waiting.class, waiting.user);
+                    queue.finish(waiting.class, waiting.user, Duration::ZERO, now);
                 }
             }
         }
@@ -313,7 +372,7 @@ proptest! {
                 Some(Next::TooLate(waiting)) => prop_assert!(false, "{waiting:?} is not late"),
                 None => {
                     let (class, user) = running.pop_front().expect("something runs when nothing more may");
-                    queue.finish(class, user);
+                    queue.finish(class, user, Duration::ZERO, now);
                 }
             }
         }

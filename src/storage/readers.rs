@@ -67,8 +67,8 @@ pub async fn answer(reader: &mut Reader, query: &Query) -> Result<Answer, Failur
             let seq =
                 found.first().map(|row| row.try_get::<_, i64>(0)).transpose().map_err(|e| rows::unreadable(&e))?;
             let Some(seq) = seq else {
-                let words = "data.around_message_id: there is no such message in this conversation";
-                return Err(Refusal::new(ErrorCode::NotFound, words).into());
+                let message = "data.around_message_id: there is no such message in this conversation";
+                return Err(Refusal::new(ErrorCode::NotFound, message).into());
             };
             let older = limit / 2;
             let mut before = page(reader, sql::MESSAGES_BEFORE, *conversation, Seq(seq), older).await?;
@@ -179,8 +179,8 @@ async fn log(reader: &mut Reader, conversation: ConversationId, after: Seq, limi
     let kept = contiguous.take_while(|fits| *fits).count();
     if kept < entries.len() {
         error_limited!("the change log of {conversation} has a gap after seq {}", after.0 + kept as i64);
-        let words = "the conversation's log is damaged; the server's log has the details";
-        return Err(Refusal::new(ErrorCode::Internal, words).into());
+        let message = "the conversation's log is damaged; the server's log has the details";
+        return Err(Refusal::new(ErrorCode::Internal, message).into());
     }
     Ok(Answer::Log(Box::new(LogPage { entries, complete })))
 }

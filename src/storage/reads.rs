@@ -103,8 +103,10 @@ impl Reads {
                 None => self.work.notified().await,
                 Some(Next::TooLate(waiting)) => self.refuse_late(&waiting),
                 Some(Next::Run(waiting)) => {
+                    let began = Instant::now();
                     let answer = self.run(&waiting).await;
-                    self.queue().finish(waiting.class, waiting.user);
+                    let now = Instant::now();
+                    self.queue().finish(waiting.class, waiting.user, now - began, now);
                     self.reply(&waiting.read, answer);
                 }
             }
@@ -200,12 +202,7 @@ impl Reads {
 
     fn reply(&self, request: &ReadRequest, answer: Answer) {
         let shard = request.token.shard;
-        let result = Box::new(ReadResult {
-            token: request.token,
-            user: request.user,
-            commanded: request.query.is_commanded(),
-            answer,
-        });
+        let result = Box::new(ReadResult { token: request.token, answer });
         if self.mesh.storage(shard).results.try_push(result).is_err() {
             stop_process("a reserved place for a read's result was taken");
         }
@@ -218,7 +215,7 @@ fn refusal(full: Full) -> Refusal {
         Full::User => Refusal::new(
             ErrorCode::RateLimited,
             format!(
-                "{READS_PER_USER_MAX} of your reads are waiting already; wait for their answers before you ask more"
+                "{READS_PER_USER_MAX} of your reads are waiting already. Wait for their answers before you send more."
             ),
         )
         .retry_after(1_000),

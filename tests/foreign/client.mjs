@@ -23,7 +23,10 @@ function received(frame, isBinary) {
     const { type, id, data } = JSON.parse(frame.toString());
     if (expected.length > 0) assert.equal(type, expected.shift());
     if (type === "welcome") {
-        assert.deepEqual(data.conversations.map((conversation) => conversation.id), [room]);
+        assert.deepEqual(
+            data.conversations.map((conversation) => conversation.id),
+            [room],
+        );
         const message = { conversation_id: room, content, client_message_id: "node" };
         socket.send(JSON.stringify({ type: "send_message", id: "first", data: message }));
     } else if (type === "ack") {

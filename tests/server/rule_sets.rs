@@ -3,10 +3,12 @@
 //! How: each test creates its own databases in the PostgreSQL of a shared server. Two tests run the real binary: one
 //! for `migrate --plan`, one for two versions of the server on one database.
 
+use crate::support::protocol::documents;
 use crate::support::{Client, Format, Server, server, text, unique};
 use chat_server::storage::connect::{Role, Target, connect};
 use chat_server::storage::rules::{RuleFile, RuleSet};
 use chat_server::storage::{StorageError, installer, migrate};
+use chat_server::wire::command::changes::CHANGES;
 use serde_json::json;
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
@@ -264,6 +266,32 @@ async fn keeps_the_catalogue_equal_to_the_files() {
     }
 }
 
+#[test]
+fn every_mutation_has_a_function_and_a_permission() {
+    let files = RuleSet::embedded().files();
+    let permissions = files.iter().find(|file| file.path == "rules/permitted_member.sql").unwrap();
+    let functions: BTreeSet<&str> = files.iter().filter_map(|file| file.name().strip_prefix("mutate_")).collect();
+    let mut mutations: BTreeSet<&str> = CHANGES.iter().map(|change| change.name).collect();
+    mutations.insert("announce_profile"); // the server's own
+    assert_eq!(functions, mutations);
+    for mutation in mutations {
+        let name = format!("'{mutation}'");
+        assert_eq!(permissions.text.matches(&name).count(), 1, "{mutation} in rules/permitted_member.sql");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_columns_of_the_message_view_are_the_documented_fields() {
+    let view = format!(
+        "SELECT attname::text FROM pg_attribute WHERE attrelid = '{}.shown_messages'::regclass AND attnum > 0",
+        RuleSet::embedded().name()
+    );
+    let columns: BTreeSet<String> = column(&server().await.database().await, &view).await.into_iter().collect();
+    let message = &documents().asyncapi["components"]["schemas"]["Message"]["properties"];
+    let fields: BTreeSet<String> = message.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(columns, fields);
+}
+
 /// The number of messages that the triggers have counted in conversation 6.
 async fn counted(database: &Database) -> i64 {
     let query = "SELECT coalesce(sum(message_count), 0)::bigint FROM conversation_statistics WHERE conversation_id = 6";
@@ -348,7 +376,7 @@ async fn names_the_file_that_postgresql_refuses_and_installs_nothing() {
     for (path, from, to, says) in [
         ("rules/refuse.sql", "RAISE EXCEPTION", "RAISE EXCEPTIONAL", "exceptional"),
         ("views/rfc3339.sql", "to_char(t", "to_char(nonsense", "nonsense"),
-        ("views/shown_messages.sql", "m.id, m.content", "m.id, m.contents", "contents"),
+        ("views/shown_messages.sql", "m.message_type", "m.message_types", "message_types"),
         ("triggers/keep_edits.sql", "ON messages", "ON massages", "massages"),
     ] {
         let broken = edited(path, |text| text.replace(from, to));

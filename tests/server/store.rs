@@ -71,14 +71,14 @@ async fn executes_a_change_once_when_it_is_submitted_again() {
         json!({"message_id": message}),
         json!({"user_id": bob.id}),
     ];
-    let statement = "SELECT verdict, events, result, gained, lost FROM apply_mutations($1, $2, $3, $4, $5)";
+    let statement = "SELECT verdict, (outcome).* FROM apply_mutations($1, $2, $3, $4, $5)";
     let mut outcomes = Vec::new();
     for _ in 0..2 {
         let rows = writer.query(statement, &[&kinds, &conversations, &actors, &ids, &arguments]).await.unwrap();
         let read = |row: &tokio_postgres::Row| {
             let (verdict, events, result): (String, serde_json::Value, serde_json::Value) =
-                (row.get(0), row.get(1), row.get(2));
-            let (gained, lost): (Option<Vec<i64>>, Option<Vec<i64>>) = (row.get(3), row.get(4));
+                (row.get("verdict"), row.get("events"), row.get("result"));
+            let (gained, lost): (Option<Vec<i64>>, Option<Vec<i64>>) = (row.get("gained"), row.get("lost"));
             assert_eq!(verdict, "committed", "{result}");
             (events, result, gained, lost)
         };

@@ -8,12 +8,13 @@ use crate::modules::{Module, Reference, Target};
 use std::collections::BTreeSet;
 
 /// Every module may import these. They import nothing of this crate.
-const LEAVES: &[&str] = &["error", "faults", "ids", "latency", "limits", "text"];
+const LEAVES: &[&str] = &["error", "faults", "ids", "latency", "limits", "planted", "text"];
 
 /// Module → what else of this crate it may import (`a::b` grants only that part).
 const IMPORTS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("faults", &[]),
+    ("planted", &[]),
     ("ids", &[]),
     ("latency", &[]),
     ("limits", &[]),
@@ -22,7 +23,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("auth", &[]),
     ("mesh", &[]),
-    ("chat", &["wire::command", "wire::event"]),
+    ("chat", &["wire::Format", "wire::command", "wire::event", "mesh::event", "mesh::record"]),
     ("net", &["wire::ws"]),
     ("shard", &["net", "chat", "wire", "mesh", "auth"]),
     ("storage", &["mesh"]),

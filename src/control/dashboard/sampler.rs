@@ -3,9 +3,10 @@
 //! Pure: the time is an argument, and the owner of a [`Sampler`] calls [`Sampler::sample`] once a second.
 //!
 //! Invariants:
-//! - **bounded**: it keeps [`SECONDS`] samples, and only the non-zero buckets of a histogram's difference;
-//! - **exact**: the histogram of a window is the sum of its samples' differences. So percentiles cover all events of
-//!   the window and are not averages of percentiles;
+//! - **bounded**: it keeps [`SECONDS`] samples, and only the non-zero buckets of a histogram's difference, in 8 bytes each.
+//!   Under full load that is some 7 KiB a second: memory grows by 2 MiB in the first five minutes and then stays;
+//! - **exact**: the histogram of a window is the sum of its samples' differences. So percentiles cover all events of the
+//!   window and are not averages of percentiles;
 //! - **never too low**: a percentile is the upper bound of its bucket, at most 1/16 above the exact value.
 
 use super::super::observed::Observed;
@@ -37,6 +38,12 @@ pub fn row_bounds_ns() -> Vec<u64> {
 
 /// Non-zero buckets: index and count.
 type Sparse = Vec<(usize, u64)>;
+/// The same as it is kept: no bucket has an index above 2^16, and none grows by 2^32 within a second.
+type Kept = Box<[(u16, u32)]>;
+
+fn kept(sparse: &Sparse) -> Kept {
+    sparse.iter().map(|(bucket, count)| (*bucket as u16, u32::try_from(*count).unwrap_or(u32::MAX))).collect()
+}
 
 /// One second.
 #[derive(Clone, Debug, Serialize)]
@@ -56,7 +63,7 @@ pub struct Sample {
     /// Connections that ended: index of the reason, count.
     closed: Sparse,
     #[serde(skip)]
-    stages: [Sparse; Stage::ALL.len()],
+    stages: [Kept; Stage::ALL.len()],
 }
 
 /// All counters at one moment.
@@ -155,7 +162,7 @@ impl Sampler {
             heat: HEAT_STAGES.map(|stage| rows(&stages[stage as usize])),
             errors: grown(&before.errors, &now.errors),
             closed: grown(&before.closed, &now.closed),
-            stages,
+            stages: stages.each_ref().map(kept),
         });
     }
 
@@ -193,7 +200,7 @@ impl Sampler {
         let mut counts = vec![0; BUCKETS];
         for sample in self.samples.iter().rev().take(seconds) {
             for (bucket, count) in &sample.stages[stage as usize] {
-                counts[*bucket] += count;
+                counts[usize::from(*bucket)] += u64::from(*count);
             }
         }
         counts

@@ -19,7 +19,7 @@ use super::json::JsonReader;
 use super::msgpack;
 use super::value::Value;
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{ConversationId, MAX_SAFE_INTEGER, MessageId, Seq, UserId};
+use crate::ids::{CommandId, ConversationId, MAX_SAFE_INTEGER, MessageId, Seq, UserId};
 use crate::limits as bounds;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -106,7 +106,7 @@ pub struct Parsed<'a> {
 }
 
 impl Command<'_> {
-    /// Every command's name, in the order of [`Command::index`].
+    /// Every command's name, in the order of [`Command::id`].
     pub const NAMES: [&'static str; OWN.len() + CHANGES.len() + LOOKUPS.len()] = {
         let mut names = [""; OWN.len() + CHANGES.len() + LOOKUPS.len()];
         let mut at = 0;
@@ -125,8 +125,8 @@ impl Command<'_> {
 
     /// Position of the command's name in [`Command::NAMES`].
     #[must_use]
-    pub fn index(&self) -> usize {
-        match self {
+    pub fn id(&self) -> CommandId {
+        let index = match self {
             Self::SendMessage { .. } => 0,
             Self::GetHistory { .. } => 1,
             Self::ListConversations { .. } => 2,
@@ -141,11 +141,12 @@ impl Command<'_> {
             Self::GetPresence { .. } => 11,
             Self::Change { row, .. } => OWN.len() + row,
             Self::Lookup { row, .. } => OWN.len() + CHANGES.len() + row,
-        }
+        };
+        CommandId(index as u16)
     }
 }
 
-/// Commands with an arm of their own in `Command::read`, in the order of [`Command::index`].
+/// Commands with an arm of their own in `Command::read`, in the order of [`Command::id`].
 const OWN: [&str; 12] = [
     "send_message",
     "get_history",
@@ -326,9 +327,10 @@ mod tests {
 
     #[test]
     fn names_and_indices_agree() {
-        assert_eq!(Command::NAMES[Command::Ping.index()], "ping");
+        let name_of = |command: &Command<'_>| Command::NAMES[usize::from(command.id().0)];
+        assert_eq!(name_of(&Command::Ping), "ping");
         let resume = Command::Resume { cursors: vec![] };
-        assert_eq!(Command::NAMES[resume.index()], "resume");
+        assert_eq!(name_of(&resume), "resume");
         let names: std::collections::BTreeSet<_> = Command::NAMES.iter().collect();
         assert_eq!(names.len(), Command::NAMES.len(), "no name stands twice");
         for name in Command::NAMES {
@@ -337,7 +339,7 @@ mod tests {
             let mut bytes = text.into_bytes();
             let parsed = parse(&mut bytes, Format::Json, &mut JsonReader::default(), &bounds::Limits::default());
             match parsed.command {
-                Ok(command) => assert_eq!(Command::NAMES[command.index()], name),
+                Ok(command) => assert_eq!(name_of(&command), name),
                 Err(refusal) => assert_eq!(refusal.code, ErrorCode::BadRequest, "{name} is known: {refusal}"),
             }
         }

@@ -1,7 +1,7 @@
--- The membership of an actor who moderates: at least p_least, in a conversation that has roles. In an archived
+-- The membership of an actor with at least the role p_least, in a conversation that has roles. In an archived
 -- conversation only the owner may act, who can open it again.
 
-CREATE FUNCTION ruling_member(c conversations, p_actor bigint, p_least member_role) RETURNS conversation_members
+CREATE FUNCTION moderating_member(c conversations, p_actor bigint, p_least member_role) RETURNS conversation_members
 LANGUAGE plpgsql AS $$
 DECLARE
     m conversation_members := acting_member(c, p_actor);

@@ -1,11 +1,11 @@
-// web/few.js: never more at once than allowed, in order, and a failure holds nobody up.
+// web/concurrency.js: a maximum of concurrent jobs, in order; a failed job blocks no other.
 
 import assert from "node:assert/strict";
 import test from "node:test";
-import { few } from "../../web/few.js";
+import { limitConcurrency } from "../../web/concurrency.js";
 
-test("a few run at once, all of them run, and each has its own outcome", async () => {
-    const run = few(3);
+test("runs at most a few jobs at once, in order, and returns each result", async () => {
+    const run = limitConcurrency(3);
     const began = [];
     let running = 0;
     let most = 0;
@@ -19,8 +19,16 @@ test("a few run at once, all of them run, and each has its own outcome", async (
     };
     const all = [...Array(20).keys()];
     const outcomes = await Promise.allSettled(all.map((n) => run(work(n))));
-    assert.deepEqual(outcomes.map(({ value, reason }) => value ?? reason.message), all.map((n) => (n % 5 === 0 ? `no ${n}` : n)));
+    assert.deepEqual(
+        outcomes.map(({ value, reason }) => value ?? reason.message),
+        all.map((n) => (n % 5 === 0 ? `no ${n}` : n)),
+    );
     assert.deepEqual([began, most, running], [all, 3, 0]);
     assert.equal(await run(() => "at once"), "at once");
-    await assert.rejects(run(() => { throw new Error("before it began"); }), /before/);
+    await assert.rejects(
+        run(() => {
+            throw new Error("before it began");
+        }),
+        /before/,
+    );
 });

@@ -1,6 +1,6 @@
--- The membership that the actor acts upon: another user, of a lower role than the actor's.
+-- The membership of the user whom a moderator acts upon: another user, of a lower role than the moderator's.
 
-CREATE FUNCTION ruled_member(c conversations, m conversation_members, p_user bigint) RETURNS conversation_members
+CREATE FUNCTION member_below(c conversations, m conversation_members, p_user bigint) RETURNS conversation_members
 LANGUAGE plpgsql AS $$
 DECLARE
     t conversation_members;

@@ -1,7 +1,7 @@
--- The membership of an actor who wants to say or change something. Refuses where nothing may be said: an archived
--- conversation, a read-only role, a mute, a block between the two users of a direct conversation.
+-- The membership of an actor who may send messages. Refuses in an archived conversation, with a read-only role, while
+-- muted, and when one of the two users of a direct conversation has blocked the other.
 
-CREATE FUNCTION speaking_member(c conversations, p_actor bigint) RETURNS conversation_members LANGUAGE plpgsql AS $$
+CREATE FUNCTION sending_member(c conversations, p_actor bigint) RETURNS conversation_members LANGUAGE plpgsql AS $$
 DECLARE
     m conversation_members := acting_member(c, p_actor);
 BEGIN

@@ -1,32 +1,76 @@
-//! The fan-out without sockets: what each connection is sent is read back, frame by frame.
+//! Tests the fan-out without sockets: it reads back, frame by frame, what each connection received.
 
-use super::*;
-use crate::chat::subscribers::Room;
-use crate::ids::{SessionId, ShardId};
+use super::backlog::{BACKLOG_BYTES_MAX, BACKLOG_EVENTS_MAX, Backlog};
+use super::outbox::{Behind, Outbox};
+use super::{Rooms, fan_out};
+use crate::chat::subscribers::{Mode, Room, Subscriber};
+use crate::ids::{ConnId, ConversationId, Seq, ShardId, UserId};
+use crate::mesh::event::EncodedEvent;
 use crate::wire::ws::encoder;
+use crate::wire::{Format, event};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
 
-/// What each connection was sent, frame by frame.
+#[derive(Clone)]
+struct Bytes(Rc<[u8]>);
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl From<Arc<[u8]>> for Bytes {
+    fn from(bytes: Arc<[u8]>) -> Self {
+        Self(bytes.to_vec().into())
+    }
+}
+
+/// The bytes that each connection received, and the connections that fell behind.
 #[derive(Default)]
 struct Sent {
     bytes: HashMap<ConnId, Vec<u8>>,
     full: Option<ConnId>,
+    behind: Vec<(ConnId, Behind)>,
+    receipts: u64,
 }
 
 impl Outbox for Sent {
+    type Chunk = Bytes;
+
     fn queued_bytes(&self, conn: ConnId) -> usize {
         if self.full == Some(conn) { usize::MAX / 2 } else { 0 }
     }
 
-    fn send(&mut self, conn: ConnId, chunk: Chunk) {
-        self.bytes.entry(conn).or_default().extend_from_slice(chunk.bytes());
+    fn send(&mut self, conn: ConnId, chunk: Bytes) {
+        self.bytes.entry(conn).or_default().extend_from_slice(chunk.as_ref());
+    }
+
+    fn compress(&mut self, _: &[u8], _: Format, _: u8) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn fell_behind(&mut self, conn: ConnId, _: ConversationId, why: Behind) {
+        self.behind.push((conn, why));
+    }
+
+    fn slice_served(&mut self, receipts: impl Iterator<Item = (Instant, u64)>, _: u64) {
+        self.receipts += receipts.map(|(_, receivers)| receivers).sum::<u64>();
     }
 }
 
 impl Sent {
-    /// The data of all events that a connection was sent.
+    /// The data of all events that a connection received.
     fn events(&self, conn: ConnId) -> Vec<Value> {
         let mut bytes = self.bytes.get(&conn).map_or(&[][..], Vec::as_slice);
         let mut events = Vec::new();
@@ -44,19 +88,19 @@ impl Sent {
     }
 }
 
-fn conn(n: u32) -> ConnId {
-    ConnId::new(ShardId(0), 0, n)
+fn conversation() -> ConversationId {
+    ConversationId::from_number(6).unwrap()
 }
 
-fn session(n: u32) -> Session {
-    Session::new(conn(n), UserId(i64::from(n % 5)), SessionId(1), Format::Json, None)
+fn conn(n: u32) -> ConnId {
+    ConnId::new(ShardId(0), 0, n)
 }
 
 fn event(seq: Option<i64>, sender: Option<i64>, mark: usize) -> Arc<EncodedEvent> {
     let data = json!({ "seq": seq, "mark": mark });
     let frame = event::encode(Format::Json, "message_created", None, &data).unwrap();
     Arc::new(EncodedEvent {
-        conversation: ConversationId::from_number(6).unwrap(),
+        conversation: conversation(),
         seq: seq.map(Seq),
         kind: "message_created".into(),
         frames: [Some(Arc::from(frame)), None],
@@ -69,27 +113,30 @@ fn event(seq: Option<i64>, sender: Option<i64>, mark: usize) -> Arc<EncodedEvent
 }
 
 fn subscriber(n: u32, cursor: i64) -> Subscriber {
-    Subscriber { conn: conn(n), cursor: Seq(cursor), phase: Phase::Live, announce: false, must_read: false, format: 1 }
+    Subscriber {
+        conn: conn(n),
+        user: UserId(i64::from(n % 5)),
+        cursor: Seq(cursor),
+        mode: Mode::Live,
+        announce: false,
+        must_read: false,
+        format: Format::Json,
+        deflate_bits: 0,
+    }
 }
 
-/// One slice, as the shard serves it.
-fn serve(room: &mut Room, backlog: &mut Backlog, sent: &mut Sent, most: usize) -> Option<ConnId> {
+/// One slice, as [`Rooms`] serves it.
+fn serve(room: &mut Room, backlog: &mut Backlog<Bytes>, sent: &mut Sent, most: usize) -> Option<ConnId> {
     let (slice, next) = room.slice(backlog.next, most);
-    let mut deflater = Deflater::default();
-    let mut serving = Serving::new(&mut backlog.events, sent, &mut deflater, 1 << 20);
-    for subscriber in slice {
-        let session = session(subscriber.conn.slot());
-        assert_eq!(serving.serve(subscriber, &session), Served::Done);
-    }
+    fan_out::serve(conversation(), backlog, slice, 1 << 20, sent);
     next
 }
 
 proptest! {
-    /// Events with and without a seq come, slices of any size are served, subscribers come and go: whoever stays is sent
-    /// every numbered event since it came, in order, once; what passes at most once; its own with its key. The backlog
-    /// ends empty.
+    /// Events with and without a seq come, slices of any size are served, subscribers join and leave. A subscriber that
+    /// stays gets every numbered event since it joined, in order, once; a signal at most once. The backlog ends empty.
     #[test]
-    fn everybody_who_stays_is_sent_everything_once(
+    fn sends_everything_once_to_subscribers_that_stay(
         actions in proptest::collection::vec((0u8..9, 0u32..40), 1..300),
     ) {
         let (mut room, mut backlog, mut sent) = (Room::default(), Backlog::default(), Sent::default());
@@ -99,7 +146,7 @@ proptest! {
             match action {
                 0..=2 => {
                     seq += 1;
-                    room.saw(Seq(seq));
+                    room.observe(Seq(seq));
                     backlog.push(event(Some(seq), (action == 2).then_some(i64::from(n % 5)), mark));
                 }
                 3 => backlog.push(event(None, None, mark)),
@@ -122,21 +169,20 @@ proptest! {
             let next = serve(&mut room, &mut backlog, &mut sent, usize::MAX);
             backlog.pass(next);
         }
-        prop_assert!(backlog.events.is_empty());
-        prop_assert_eq!(backlog.bytes, 0);
+        prop_assert!(backlog.events.is_empty() && sent.behind.is_empty());
         for (n, since) in joined {
             let events = sent.events(conn(n));
             let numbered: Vec<i64> = events.iter().filter_map(|e| e["seq"].as_i64()).collect();
             prop_assert_eq!(numbered, (since + 1..=seq).collect::<Vec<_>>());
             let mut marks: Vec<u64> = events.iter().filter_map(|e| e["mark"].as_u64()).collect();
             marks.sort_unstable();
-            prop_assert!(marks.windows(2).all(|pair| pair[0] != pair[1]), "something came twice: {marks:?}");
+            prop_assert!(marks.windows(2).all(|pair| pair[0] != pair[1]), "an event came twice: {marks:?}");
         }
     }
 }
 
 #[test]
-fn the_senders_copies_carry_its_key_and_nobody_elses() {
+fn gives_the_senders_key_to_the_senders_connections_only() {
     let (mut room, mut backlog, mut sent) = (Room::default(), Backlog::default(), Sent::default());
     for n in 0..10 {
         room.subscribe(subscriber(n, 0));
@@ -149,36 +195,53 @@ fn the_senders_copies_carry_its_key_and_nobody_elses() {
         let keys: Vec<bool> = sent.events(conn(n)).iter().map(|e| e.get("client_message_id").is_some()).collect();
         assert_eq!(keys, [false, n % 5 == 3, false], "connection {n}");
     }
+    assert_eq!(sent.receipts, 30);
 }
 
 #[test]
-fn a_full_queue_and_a_gap_are_told_apart() {
+fn tells_a_full_queue_from_a_gap() {
     let (mut room, mut backlog) = (Room::default(), Backlog::default());
     let mut sent = Sent { full: Some(conn(1)), ..Sent::default() };
     for n in 0..3 {
         room.subscribe(subscriber(n, i64::from(n == 2) * -5));
     }
     backlog.push(event(Some(1), None, 0));
-    let mut deflater = Deflater::default();
-    let mut serving = Serving::new(&mut backlog.events, &mut sent, &mut deflater, 1 << 20);
-    let served: Vec<Served> = room
-        .subscribers()
-        .iter_mut()
-        .map(|subscriber| serving.serve(subscriber, &session(subscriber.conn.slot())))
-        .collect();
-    assert_eq!(served, [Served::Done, Served::QueueFull, Served::FellBehind]);
+    serve(&mut room, &mut backlog, &mut sent, usize::MAX);
+    assert_eq!(sent.behind, [(conn(1), Behind::QueueFull), (conn(2), Behind::Gap)]);
+    let modes: Vec<Mode> = room.subscribers().iter().map(|subscriber| subscriber.mode).collect();
+    assert_eq!(modes, [Mode::Live, Mode::CatchingUp, Mode::CatchingUp]);
 }
 
 #[test]
-fn a_backlog_is_full_by_events_and_by_bytes() {
-    let mut backlog = Backlog::default();
+fn bounds_a_backlog_by_events_and_by_bytes() {
+    let mut backlog = Backlog::<Bytes>::default();
     for seq in 1..BACKLOG_EVENTS_MAX as i64 {
         backlog.push(event(Some(seq), None, 0));
         assert!(!backlog.is_full());
     }
     backlog.push(event(Some(BACKLOG_EVENTS_MAX as i64), None, 0));
     assert!(backlog.is_full());
-    let mut backlog = Backlog { bytes: BACKLOG_BYTES_MAX - 1, ..Backlog::default() };
-    backlog.push(event(Some(1), None, 0));
+
+    let mut backlog = Backlog::<Bytes>::default();
+    let mut large = event(Some(1), None, 0);
+    Arc::get_mut(&mut large).unwrap().frames[0] = Some(Arc::from(vec![0; BACKLOG_BYTES_MAX - 1]));
+    backlog.push(large);
+    assert!(!backlog.is_full());
+    backlog.push(event(Some(2), None, 0));
     assert!(backlog.is_full());
+}
+
+#[test]
+fn reports_interest_again_when_the_lane_was_full() {
+    let mut rooms = Rooms::<Bytes>::new(1 << 20);
+    rooms.subscribe(subscriber(1, 0), conversation());
+    assert_eq!(rooms.next_interest(), Some((conversation(), Format::Json.bit())));
+    assert_eq!(rooms.next_interest(), None);
+    rooms.interest_not_sent(conversation());
+    assert_eq!(rooms.next_interest(), Some((conversation(), Format::Json.bit())));
+    rooms.unsubscribe(conn(1), conversation());
+    assert_eq!(rooms.next_interest(), Some((conversation(), 0)));
+    rooms.interest_not_sent(conversation());
+    assert_eq!(rooms.next_interest(), Some((conversation(), 0)), "a report of no interest is not lost either");
+    assert_eq!(rooms.next_interest(), None);
 }

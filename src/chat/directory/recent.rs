@@ -1,0 +1,121 @@
+//! Recent changes of memberships and blocks, which the answer of a read may not contain.
+//!
+//! The answer of a read shows the state when the read ran. Before the shard acts on it, it checks here what changed
+//! since the read was sent. If there were too many changes, [`RecentChanges::forgot_since`] is true, and the shard
+//! reads again.
+
+use crate::ids::UserId;
+use crate::mesh::event::MembershipChange;
+use std::collections::VecDeque;
+
+/// How long a change is remembered: longer than the deadline of any read.
+pub const RECENT_MS: u64 = 2 * crate::limits::READ_DEADLINE_MS;
+/// Changes remembered per shard, 40 bytes each.
+pub const RECENT_CHANGES_MAX: usize = 65_536;
+
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Membership(MembershipChange),
+    /// One of two users blocked the other, so neither may see the other's presence.
+    Parted(UserId, UserId),
+}
+
+/// The recent changes that one shard remembers.
+#[derive(Debug, Default)]
+pub struct RecentChanges {
+    changes: VecDeque<(u64, Change)>,
+    /// The time of the newest change that was dropped early, if any.
+    forgot_ms: Option<u64>,
+}
+
+impl RecentChanges {
+    /// Records that a user joined or left a conversation.
+    pub fn membership(&mut self, change: MembershipChange, now_ms: u64) {
+        self.push(Change::Membership(change), now_ms);
+    }
+
+    /// Records that one of two users blocked the other.
+    pub fn parted(&mut self, one: UserId, other: UserId, now_ms: u64) {
+        self.push(Change::Parted(one, other), now_ms);
+    }
+
+    fn push(&mut self, change: Change, now_ms: u64) {
+        let oldest = now_ms.saturating_sub(RECENT_MS);
+        while self.changes.front().is_some_and(|(at, _)| *at < oldest) {
+            self.changes.pop_front();
+        }
+        if self.changes.len() >= RECENT_CHANGES_MAX
+            && let Some((at, _)) = self.changes.pop_front()
+        {
+            self.forgot_ms = Some(at);
+        }
+        self.changes.push_back((now_ms, change));
+    }
+
+    /// Whether a change since `since_ms` was dropped early. Then only a newer read shows the state.
+    #[must_use]
+    pub fn forgot_since(&self, since_ms: u64) -> bool {
+        self.forgot_ms.is_some_and(|at| at >= since_ms)
+    }
+
+    /// The user's recent changes of membership, oldest first.
+    pub fn memberships_of(&self, user: UserId) -> impl Iterator<Item = MembershipChange> + '_ {
+        self.changes.iter().filter_map(move |(_, change)| match change {
+            Change::Membership(change) if change.user == user => Some(*change),
+            Change::Membership(_) | Change::Parted(..) => None,
+        })
+    }
+
+    /// Whether a change since `since_ms` may end `watcher`'s permission to see one of `watched`.
+    #[must_use]
+    pub fn may_hide(&self, watcher: UserId, watched: &[UserId], since_ms: u64) -> bool {
+        let concerns = |one: &UserId, other: &UserId| *one == watcher && watched.contains(other);
+        self.forgot_since(since_ms)
+            || self.changes.iter().rev().take_while(|(at, _)| *at >= since_ms).any(|(_, change)| match change {
+                Change::Parted(one, other) => concerns(one, other) || concerns(other, one),
+                Change::Membership(change) => {
+                    !change.gained && (change.user == watcher || watched.contains(&change.user))
+                }
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{ConversationId, Seq};
+
+    fn change(user: i64, gained: bool) -> MembershipChange {
+        let conversation = ConversationId::from_number(6).unwrap();
+        MembershipChange { user: UserId(user), conversation, seq: Seq(1), gained }
+    }
+
+    #[test]
+    fn knows_what_may_hide_a_user_since_a_read() {
+        let mut recent = RecentChanges::default();
+        recent.parted(UserId(1), UserId(2), 10);
+        recent.membership(change(3, true), 11);
+        recent.membership(change(4, false), 12);
+        let hides = |watcher, watched: i64, since| recent.may_hide(UserId(watcher), &[UserId(watched)], since);
+        assert!(hides(1, 2, 10) && hides(2, 1, 10), "a block hides both ways");
+        assert!(!hides(1, 2, 11), "the read was made after the block");
+        assert!(!hides(1, 3, 10), "a join hides nobody");
+        assert!(hides(1, 4, 12) && hides(4, 1, 12), "who leaves may not see the others, nor be seen");
+        assert!(!hides(1, 5, 0));
+    }
+
+    #[test]
+    fn reports_changes_that_it_had_to_forget() {
+        let mut recent = RecentChanges::default();
+        for _ in 0..RECENT_CHANGES_MAX {
+            recent.membership(change(1, true), 5);
+        }
+        assert!(!recent.forgot_since(0));
+        recent.membership(change(2, true), 6);
+        assert!(recent.forgot_since(5) && !recent.forgot_since(6));
+        assert!(recent.may_hide(UserId(8), &[UserId(9)], 5));
+        assert_eq!(recent.memberships_of(UserId(2)).count(), 1);
+        recent.membership(change(3, true), 6 + RECENT_MS);
+        assert_eq!(recent.changes.len(), 2, "what is old is dropped");
+    }
+}

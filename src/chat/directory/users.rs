@@ -1,0 +1,251 @@
+//! The users' shard: what it knows of each of its users.
+//!
+//! ```text
+//!   connect ──► online ──last disconnect──► offline (remembered: last seen, choice, watchers) ──sweep──► forgotten
+//! ```
+//!
+//! Invariants:
+//! - reconnecting does not refill a budget: an entry lives at least until its budgets are full again;
+//! - a watcher is never forgotten: an offline user somebody watches stays, however many others are remembered;
+//! - what is remembered of offline users that nobody watches is bounded by [`REMEMBERED_MAX`]; the longest absent go
+//!   first. Connected users do not count, so a full server forgets nobody early.
+
+use crate::chat::budget;
+use crate::ids::{ShardId, UserId};
+use crate::limits::BUDGETS;
+use crate::mesh::record::{PresenceRecord, rfc3339};
+use crate::planted::{Fault, is_planted};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use time::OffsetDateTime;
+
+/// Offline users remembered per shard although nobody watches them.
+pub const REMEMBERED_MAX: usize = 100_000;
+
+/// A user's budgets, shared by their connections on all shards; each the theoretical arrival time of [`budget`].
+pub type Budgets = Arc<[AtomicU64; BUDGETS]>;
+
+/// What a user shows, and who receives it.
+#[derive(Default)]
+struct Presence {
+    /// `away`, `busy` or `invisible`; none for plainly online.
+    chosen: Option<&'static str>,
+    text: Option<Box<str>>,
+    last_seen: Option<OffsetDateTime>,
+    /// Bits of the shards with watchers.
+    watchers: u64,
+    /// What the watchers know.
+    published: Option<Arc<PresenceRecord>>,
+}
+
+#[derive(Default)]
+struct User {
+    connections: usize,
+    budgets: Budgets,
+    presence: Presence,
+}
+
+impl User {
+    fn shown(&self, id: UserId) -> PresenceRecord {
+        let presence = &self.presence;
+        let is_hidden = self.connections == 0 || presence.chosen == Some("invisible");
+        PresenceRecord {
+            user_id: id,
+            status: if is_hidden { "offline" } else { presence.chosen.unwrap_or("online") },
+            status_text: presence.text.clone().filter(|_| !is_hidden),
+            last_seen_at: presence.last_seen.filter(|_| is_hidden).map(rfc3339),
+        }
+    }
+
+    /// Whether forgetting the user would give them a fresh budget, or lose a connection or a watcher.
+    fn must_stay(&self, now_ns: u64) -> bool {
+        self.connections > 0
+            || self.presence.watchers != 0
+            || self.budgets.iter().any(|budget| !budget::is_replenished(budget, now_ns))
+    }
+
+    fn is_worth_remembering(&self) -> bool {
+        let presence = &self.presence;
+        presence.chosen.is_some() || presence.text.is_some() || presence.last_seen.is_some()
+    }
+}
+
+/// The users of one shard.
+#[derive(Default)]
+pub struct Users {
+    users: HashMap<UserId, User>,
+    /// Users whose presence may differ from what their watchers know.
+    changed: BTreeSet<UserId>,
+}
+
+impl Users {
+    /// The user's budgets.
+    pub fn budgets(&mut self, id: UserId) -> Budgets {
+        Arc::clone(&self.users.entry(id).or_default().budgets)
+    }
+
+    /// The number of the user's connections on all shards.
+    #[must_use]
+    pub fn connections(&self, id: UserId) -> usize {
+        self.users.get(&id).map_or(0, |user| user.connections)
+    }
+
+    /// The user opens a connection.
+    pub fn connect(&mut self, id: UserId) {
+        let user = self.users.entry(id).or_default();
+        user.connections += 1;
+        if user.connections == 1 {
+            self.mark_changed(id);
+        }
+    }
+
+    /// One of the user's connections has ended, at `utc`.
+    pub fn disconnect(&mut self, id: UserId, utc: OffsetDateTime) {
+        let user = self.users.entry(id).or_default();
+        user.connections = user.connections.saturating_sub(1);
+        if user.connections == 0 {
+            if user.presence.chosen != Some("invisible") {
+                user.presence.last_seen = Some(utc);
+            }
+            self.mark_changed(id);
+        }
+    }
+
+    /// The user chooses what to show: `online`, `away`, `busy` or `invisible`.
+    pub fn choose_presence(&mut self, id: UserId, status: &'static str, text: Option<Box<str>>, utc: OffsetDateTime) {
+        let presence = &mut self.users.entry(id).or_default().presence;
+        // A user who turns invisible was last seen now: when they really connect is what they hide.
+        if status == "invisible" && presence.chosen != Some("invisible") {
+            presence.last_seen = Some(utc);
+        }
+        presence.chosen = Some(status).filter(|status| *status != "online");
+        presence.text = text;
+        self.mark_changed(id);
+    }
+
+    /// What the user shows now. With `watcher`, that shard receives changes from now on.
+    pub fn presence(&mut self, id: UserId, watcher: Option<ShardId>) -> Arc<PresenceRecord> {
+        let user = self.users.entry(id).or_default();
+        let shown = Arc::new(user.shown(id));
+        if let Some(shard) = watcher {
+            // What was published to nobody says nothing about what this watcher knows.
+            if user.presence.watchers == 0 {
+                user.presence.published = Some(Arc::clone(&shown));
+            }
+            user.presence.watchers |= 1 << shard.0;
+        }
+        shown
+    }
+
+    /// No connection of that shard watches the user any more.
+    pub fn unwatch(&mut self, id: UserId, shard: ShardId) {
+        if let Some(user) = self.users.get_mut(&id) {
+            user.presence.watchers &= !(1 << shard.0);
+        }
+    }
+
+    /// The next presence to publish, and the bits of the shards with watchers. A user who shows again what the watchers
+    /// know, for instance after a short reconnect, is skipped.
+    pub fn next_presence_change(&mut self) -> Option<(Arc<PresenceRecord>, u64)> {
+        while let Some(id) = self.changed.pop_first() {
+            let Some(user) = self.users.get_mut(&id) else { continue };
+            let shown = Arc::new(user.shown(id));
+            if user.presence.published.as_ref() != Some(&shown) {
+                user.presence.published = Some(Arc::clone(&shown));
+                return Some((shown, user.presence.watchers));
+            }
+        }
+        None
+    }
+
+    fn mark_changed(&mut self, id: UserId) {
+        if self.users.get(&id).is_some_and(|user| user.presence.watchers != 0) {
+            self.changed.insert(id);
+        }
+    }
+
+    /// Forgets users about whom nothing must be kept; `now_ns` is the clock of the budgets.
+    pub fn sweep(&mut self, now_ns: u64) {
+        if is_planted(Fault::ForgetWatchers) {
+            return self.users.retain(|_, user| user.connections > 0);
+        }
+        self.users.retain(|_, user| user.must_stay(now_ns) || user.is_worth_remembering());
+        if self.users.len() <= REMEMBERED_MAX {
+            return;
+        }
+        let remembered = self.users.iter().filter(|(_, user)| !user.must_stay(now_ns));
+        let mut remembered: Vec<_> = remembered.map(|(id, user)| (user.presence.last_seen, *id)).collect();
+        let excess = remembered.len().saturating_sub(REMEMBERED_MAX);
+        if excess > 0 {
+            remembered.select_nth_unstable(excess - 1);
+            for (_, id) in &remembered[..excess] {
+                self.users.remove(id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::Duration;
+
+    const ANN: UserId = UserId(1);
+    const EPOCH: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
+
+    #[test]
+    fn publishes_only_what_the_watchers_do_not_know() {
+        let mut users = Users::default();
+        users.connect(ANN);
+        assert_eq!(users.next_presence_change(), None, "nobody watches");
+        assert_eq!(users.presence(ANN, Some(ShardId(3))).status, "online");
+        users.disconnect(ANN, EPOCH);
+        users.connect(ANN);
+        assert_eq!(users.next_presence_change().map(|(shown, _)| shown.status), None, "back within the round");
+        users.disconnect(ANN, EPOCH);
+        let (shown, watchers) = users.next_presence_change().unwrap();
+        assert_eq!((shown.status, watchers), ("offline", 1 << 3));
+        assert_eq!(shown.last_seen_at.as_deref(), Some("1970-01-01T00:00:00.000Z"));
+    }
+
+    #[test]
+    fn hides_when_an_invisible_user_really_left() {
+        let mut users = Users::default();
+        users.connect(ANN);
+        users.choose_presence(ANN, "invisible", Some("x".into()), EPOCH);
+        users.disconnect(ANN, EPOCH + Duration::days(1));
+        let shown = users.presence(ANN, None);
+        assert_eq!((shown.status, shown.status_text.as_deref()), ("offline", None));
+        assert_eq!(shown.last_seen_at.as_deref(), Some("1970-01-01T00:00:00.000Z"));
+    }
+
+    #[test]
+    fn remembers_offline_users_whatever_the_number_of_connected_ones() {
+        let mut users = Users::default();
+        let many = REMEMBERED_MAX as i64 + 10;
+        for id in 0..many {
+            users.connect(UserId(id));
+        }
+        users.connect(UserId(-1));
+        users.disconnect(UserId(-1), EPOCH);
+        users.sweep(u64::MAX);
+        assert_eq!(users.presence(UserId(-1), None).last_seen_at.as_deref(), Some("1970-01-01T00:00:00.000Z"));
+    }
+
+    #[test]
+    fn forgets_the_longest_absent_first_and_never_a_watched_one() {
+        let mut users = Users::default();
+        let many = REMEMBERED_MAX as i64 + 10;
+        users.presence(UserId(0), Some(ShardId(0)));
+        for id in 0..many {
+            users.connect(UserId(id));
+            users.disconnect(UserId(id), EPOCH + Duration::seconds(id));
+        }
+        users.sweep(u64::MAX);
+        assert_eq!(users.users.len(), REMEMBERED_MAX + 1);
+        assert!(users.users.contains_key(&UserId(0)), "somebody watches");
+        assert!((1..10).all(|id| !users.users.contains_key(&UserId(id))));
+        assert!((10..many).all(|id| users.users.contains_key(&UserId(id))));
+    }
+}

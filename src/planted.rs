@@ -1,0 +1,60 @@
+//! Faults that a test can plant in the running code, to show that the simulation would find them.
+//!
+//! Each variant is a fault that this server once had. In a release build nothing can be planted: [`is_planted`] is a
+//! constant, and the compiler removes what depends on it. The simulation's tests plant one after the other and fail
+//! unless a seed finds each.
+
+/// A fault that once was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// A revocation between a socket's look-up and its arrival is forgotten: the socket stays open.
+    ForgetRevocations,
+    /// Presence is watched by an old read, although the two users were parted meanwhile.
+    WatchByAnOldRead,
+    /// An offline user's watchers are forgotten when many users are connected.
+    ForgetWatchers,
+    /// The look at the heartbeat ends the time that a peer has for the close handshake.
+    LingerCutShort,
+    /// A failed `subscribe` does not give its command slot back.
+    KeepTheSlot,
+    /// A membership that was lost while the conversations were read is not applied.
+    ForgetMemberships,
+}
+
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Self; 6] = [
+        Self::ForgetRevocations,
+        Self::WatchByAnOldRead,
+        Self::ForgetWatchers,
+        Self::LingerCutShort,
+        Self::KeepTheSlot,
+        Self::ForgetMemberships,
+    ];
+}
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Fault>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants a fault in this thread, or none.
+#[cfg(debug_assertions)]
+pub fn plant(fault: Option<Fault>) {
+    PLANTED.set(fault);
+}
+
+/// Whether the fault is planted in this thread.
+#[cfg(debug_assertions)]
+#[must_use]
+pub fn is_planted(fault: Fault) -> bool {
+    PLANTED.get() == Some(fault)
+}
+
+/// Whether the fault is planted in this thread: never in a release build.
+#[cfg(not(debug_assertions))]
+#[must_use]
+#[inline]
+pub fn is_planted(_: Fault) -> bool {
+    false
+}

@@ -1,0 +1,103 @@
+//! The end of a shard, as steps. Pure: what a step does, the shard does.
+//!
+//! ```text
+//!   Announcing ──everybody has heard──► Flushing ──nothing is under way, or time is up──► Closing ──sockets gone──► done
+//!   (going_away, spread)                (no new changes)                                  (1001)
+//! ```
+//!
+//! A step is taken at a tick, so that a shard with many clients stays responsive to the last.
+
+use crate::ids::ConnId;
+
+/// Clients that are told per tick and shard: 10,000 a second, so that they do not all come back at once.
+const ANNOUNCED_PER_TICK: usize = 1_000;
+/// Ticks that answers get to arrive: longer than a commit's deadline.
+const FLUSHING_TICKS_MAX: u32 = 70;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    Announcing,
+    Flushing,
+    Closing,
+}
+
+/// What the shard has to do at this tick.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Send `going_away` to these.
+    Announce(Vec<ConnId>),
+    /// Go on with what is under way.
+    Wait,
+    /// Close every open session with 1001. At every tick: a socket may have been on its way here from another shard.
+    Close,
+}
+
+/// How far the end has come.
+pub struct Goodbye {
+    stage: Stage,
+    to_announce: Vec<ConnId>,
+    flushing_ticks: u32,
+    counted: bool,
+}
+
+impl Goodbye {
+    /// Begins with the connections that are open.
+    pub fn new(open: Vec<ConnId>) -> Self {
+        Self { stage: Stage::Announcing, to_announce: open, flushing_ticks: 0, counted: false }
+    }
+
+    /// A tick; `is_settled` when no answer and no event is under way.
+    pub fn tick(&mut self, is_settled: bool) -> Step {
+        match self.stage {
+            Stage::Announcing => {
+                let rest = self.to_announce.len().saturating_sub(ANNOUNCED_PER_TICK);
+                let announced = self.to_announce.split_off(rest);
+                if self.to_announce.is_empty() {
+                    self.stage = Stage::Flushing;
+                }
+                Step::Announce(announced)
+            }
+            Stage::Flushing => {
+                self.flushing_ticks += 1;
+                if is_settled || self.flushing_ticks > FLUSHING_TICKS_MAX {
+                    self.stage = Stage::Closing;
+                }
+                Step::Wait
+            }
+            Stage::Closing => Step::Close,
+        }
+    }
+
+    /// Whether this shard is done for the first time: its sockets are gone, its mutations have their outcomes.
+    pub fn is_newly_done(&mut self, sockets_gone: bool, commits_in_flight: usize) -> bool {
+        let done = self.stage == Stage::Closing && sockets_gone && commits_in_flight == 0;
+        done && !std::mem::replace(&mut self.counted, true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ShardId;
+
+    #[test]
+    fn announces_in_portions_then_flushes_then_closes() {
+        let open: Vec<ConnId> = (0..1_500).map(|slot| ConnId::new(ShardId(0), 0, slot)).collect();
+        let mut goodbye = Goodbye::new(open);
+        let Step::Announce(first) = goodbye.tick(false) else { panic!() };
+        let Step::Announce(second) = goodbye.tick(false) else { panic!() };
+        assert_eq!((first.len(), second.len()), (1_000, 500));
+        assert_eq!(goodbye.tick(false), Step::Wait);
+        assert!(!goodbye.is_newly_done(true, 0), "answers are under way");
+        assert_eq!((goodbye.tick(true), goodbye.tick(true)), (Step::Wait, Step::Close));
+        assert!(!goodbye.is_newly_done(true, 1) && !goodbye.is_newly_done(false, 0));
+        assert!(goodbye.is_newly_done(true, 0) && !goodbye.is_newly_done(true, 0), "counted once");
+    }
+
+    #[test]
+    fn closes_although_something_never_settles() {
+        let mut goodbye = Goodbye::new(Vec::new());
+        let ticks = (0..).find(|_| goodbye.tick(false) == Step::Close);
+        assert_eq!(ticks, Some(FLUSHING_TICKS_MAX as usize + 2));
+    }
+}

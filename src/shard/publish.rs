@@ -1,0 +1,150 @@
+//! Events and notices on their way out of the owner: serialised once per format, sent once per shard.
+
+use super::Shard;
+use super::world::{Clock, Transport, World};
+use crate::faults::error_limited;
+use crate::ids::{ConnId, ConversationId, Seq, ShardId, UserId};
+use crate::mesh::event::{EncodedEvent, EncodedNotice};
+use crate::mesh::frame::Delivery;
+use crate::mesh::record::EventRecord;
+use crate::net::Chunk;
+use crate::wire::{Format, event};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Who does not need an event, and whose copy has more.
+pub(super) struct Audience {
+    /// The sender of a message and the sender's own key for it.
+    pub(super) sender_key: Option<(UserId, Box<str>)>,
+    pub(super) except_user: Option<UserId>,
+    pub(super) except_connection: Option<ConnId>,
+    /// When the bytes that caused the event were received.
+    pub(super) received_at: Instant,
+}
+
+impl Audience {
+    /// Every subscriber.
+    pub(super) fn all(received_at: Instant) -> Self {
+        Self { sender_key: None, except_user: None, except_connection: None, received_at }
+    }
+}
+
+impl<W: World> Shard<W> {
+    /// Serialises an event once per format that a subscriber reads, and sends it once to each shard with subscribers.
+    pub(super) fn publish<T: Serialize>(
+        &mut self,
+        conversation: ConversationId,
+        seq: Option<Seq>,
+        kind: Cow<'static, str>,
+        data: &T,
+        audience: Audience,
+    ) {
+        let interests: Vec<(ShardId, u8)> = self.rooms.owned.publish(conversation, seq, self.now_ms).to_vec();
+        let formats = interests.iter().fold(0, |formats, (_, f)| formats | f);
+        if formats == 0 {
+            return;
+        }
+        let frames = Format::ALL.map(|format| {
+            if formats & format.bit() == 0 {
+                return None;
+            }
+            self.counters.encodings[format.index()].add(1);
+            match event::encode(format, &kind, None, data) {
+                Ok(frame) => Some(Arc::from(frame)),
+                Err(message) => {
+                    error_limited!("cannot serialise {kind}: {message}");
+                    None // its readers see a gap and read the log
+                }
+            }
+        });
+        self.counters.events_published.add(1);
+        let Audience { sender_key, except_user, except_connection, received_at } = audience;
+        let event = Arc::new(EncodedEvent {
+            conversation,
+            seq,
+            kind,
+            frames,
+            sender_key,
+            except_user,
+            except_connection,
+            received_at,
+            published_at: self.clock.now(),
+        });
+        for (shard, _) in interests {
+            self.deliver_to(shard, Delivery::Event(Arc::clone(&event)));
+        }
+    }
+
+    /// What a changed reply means for its thread: an event without a place in the log, since the change has one.
+    pub(super) fn publish_thread<T: Serialize>(
+        &mut self,
+        conversation: ConversationId,
+        thread: &T,
+        received_at: Instant,
+    ) {
+        let data = thread_data(conversation, thread);
+        self.publish(conversation, None, Cow::Borrowed("thread_updated"), &data, Audience::all(received_at));
+    }
+
+    /// Sends an event to all connections of some users but one, wherever they are.
+    pub(super) fn notify<T: Serialize>(&mut self, users: Vec<UserId>, except: Option<ConnId>, kind: &str, data: &T) {
+        if users.is_empty() {
+            return;
+        }
+        let frames = Format::ALL.map(|format| {
+            self.counters.encodings[format.index()].add(1);
+            event::encode(format, kind, None, data).map(Arc::from)
+        });
+        let [Ok(json), Ok(msgpack)] = frames else {
+            error_limited!("cannot serialise {kind}");
+            return; // its readers find it when they look
+        };
+        self.counters.events_published.add(1);
+        let notice = Arc::new(EncodedNotice { users, except, frames: [json, msgpack] });
+        for shard in self.placement.all() {
+            self.deliver_to(shard, Delivery::Notice(Arc::clone(&notice)));
+        }
+    }
+
+    /// A notice for users some of whom may be connected here.
+    pub(super) fn on_notice(&mut self, notice: &EncodedNotice) {
+        let mut chunks: [Option<Chunk>; 2] = [None, None];
+        for user in &notice.users {
+            for conn in self.directory.local.of(*user).iter().filter(|conn| notice.except != Some(**conn)) {
+                let Some(session) = self.connections.session(*conn) else { continue };
+                let index = session.format.index();
+                let frame = &notice.frames[index];
+                // A client that does not read finds it in a list later; only the log must not have gaps.
+                if self.sockets.queued_bytes(*conn) + frame.len() > self.settings.limits.max_outbound_queue_bytes {
+                    continue;
+                }
+                let chunk = chunks[index].get_or_insert_with(|| Chunk::new(Arc::clone(frame)));
+                self.counters.bytes_out.add(frame.len() as u64);
+                self.sockets.send(*conn, chunk.clone());
+            }
+        }
+    }
+}
+
+/// An event's seq, name and data as clients see it; and the thread that it changed, which is an event of its own.
+pub(super) fn event_data(conversation: ConversationId, event: EventRecord) -> (Seq, String, Value, Option<Value>) {
+    let mut data: Map<String, Value> = Map::new();
+    data.insert("conversation_id".to_owned(), json!(conversation));
+    data.insert("seq".to_owned(), json!(event.seq));
+    data.insert("created_at".to_owned(), json!(event.created_at));
+    data.extend(event.payload);
+    let thread = data.remove("thread").filter(|thread| !thread.is_null());
+    (event.seq, event.kind, Value::Object(data), thread)
+}
+
+/// The data of `thread_updated`.
+pub(super) fn thread_data<T: Serialize>(conversation: ConversationId, thread: &T) -> Value {
+    let mut data = json!(thread);
+    if let Value::Object(data) = &mut data {
+        data.insert("conversation_id".to_owned(), json!(conversation));
+    }
+    data
+}

@@ -1,0 +1,99 @@
+//! From a connection's bytes to its commands.
+
+use super::Shard;
+use super::connections::Client;
+use super::world::{Clock, World};
+use crate::ids::ConnId;
+use crate::latency::Stage;
+use crate::wire::command;
+use crate::wire::ws::close::CloseCode;
+use crate::wire::ws::decoder::DecodeContext;
+use crate::wire::ws::peer::{Ending, PeerEvent};
+use std::sync::Arc;
+
+/// What follows from one event of the decoder, without a borrow of the session.
+enum Next {
+    Decode,
+    Send(Vec<u8>),
+    Finish(Option<Vec<u8>>, Ending),
+    Close(CloseCode),
+}
+
+impl<W: World> Shard<W> {
+    /// Bytes arrived.
+    pub(super) fn received(&mut self, conn: ConnId, bytes: &mut [u8]) {
+        match self.connections.client(conn) {
+            Client::Open(_) => self.received_frames(conn, bytes),
+            Client::Head(_) => self.received_head(conn, bytes),
+            Client::Vacant | Client::Closing { .. } => {}
+        }
+    }
+
+    fn received_frames(&mut self, conn: ConnId, bytes: &mut [u8]) {
+        let now_ms = self.now_ms;
+        let Some(session) = self.connections.session_mut(conn) else { return };
+        session.last_seen_ms = now_ms;
+        session.pinged_at_ms = None;
+        // Out of the shard while the bytes are decoded: commands need all of it.
+        let mut peer = std::mem::take(&mut session.peer);
+        let format = session.format;
+        let mut inflater = std::mem::take(&mut self.inflater);
+        let mut json = std::mem::take(&mut self.json);
+        let settings = Arc::clone(&self.settings);
+        let max_message_bytes = settings.limits.max_frame_bytes;
+        let mut input = bytes;
+        let mut ended = None;
+        loop {
+            let began = self.clock.now();
+            let mut context = DecodeContext { max_message_bytes, inflater: &mut inflater };
+            let next = match peer.next(&mut input, &mut context) {
+                None => break,
+                Some(PeerEvent::Alive) => Next::Decode,
+                Some(PeerEvent::Reply(frame)) => Next::Send(frame),
+                Some(PeerEvent::Finish(frame, ending)) => Next::Finish(frame, ending),
+                Some(PeerEvent::Message(kind, _)) if kind != format.message_kind() => {
+                    Next::Close(CloseCode::Unsupported)
+                }
+                Some(PeerEvent::Message(_, payload)) => {
+                    let parsed = command::parse(payload, format, &mut json, &settings.limits);
+                    let took = self.clock.now().saturating_duration_since(began);
+                    self.counters.stages.record(Stage::Decode, took, 1);
+                    self.on_command(conn, parsed);
+                    Next::Decode
+                }
+            };
+            match next {
+                Next::Decode => {}
+                Next::Send(frame) if self.reads_its_queue(conn) => self.send_frame(conn, frame),
+                Next::Send(_) => {
+                    ended = Some(CloseCode::TooSlow); // it pings and does not read
+                    break;
+                }
+                Next::Close(code) => {
+                    ended = Some(code);
+                    break;
+                }
+                Next::Finish(frame, ending) => {
+                    if let Some(frame) = frame {
+                        self.send_frame(conn, frame);
+                    }
+                    self.inflater = inflater;
+                    self.json = json;
+                    return self.finish_peer(conn, ending);
+                }
+            }
+            // A command may have closed the connection.
+            if self.connections.session(conn).is_none() {
+                break;
+            }
+        }
+        self.inflater = inflater;
+        self.json = json;
+        if let Some(session) = self.connections.session_mut(conn) {
+            session.peer = peer;
+            if let Some(code) = ended {
+                self.close(conn, code);
+            }
+        }
+    }
+}

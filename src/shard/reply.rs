@@ -1,0 +1,126 @@
+//! Answers to commands: exactly one each, and with it the command slot of its connection.
+
+use super::Shard;
+use super::connections::Connections;
+use super::requests::{Asked, Origin};
+use super::world::{Clock, Transport, World};
+use crate::error::{ErrorCode, Refusal};
+use crate::faults::error_limited;
+use crate::ids::ConnId;
+use crate::latency::Stage;
+use crate::mesh::frame::Answer;
+use crate::net::Chunk;
+use crate::wire::command::RequestId;
+use crate::wire::event;
+use crate::wire::ws::close::CloseCode;
+use serde::Serialize;
+
+impl<W: World> Shard<W> {
+    /// Queues one message for one connection.
+    pub(super) fn send_event<T: Serialize>(&mut self, conn: ConnId, kind: &str, id: Option<&RequestId>, data: &T) {
+        let Some(session) = self.connections.session(conn) else { return };
+        if !session.peer.is_open() {
+            return;
+        }
+        let format = session.format;
+        // A client that asks for more than it reads is closed before its answers fill the memory.
+        if !self.reads_its_queue(conn) {
+            return self.close(conn, CloseCode::TooSlow);
+        }
+        match event::encode(format, kind, id, data) {
+            // Replies are for one reader: compressing them would cost this core more than it saves the wire.
+            Ok(frame) => self.send_frame(conn, frame),
+            Err(message) => error_limited!("cannot serialise {kind}: {message}"),
+        }
+    }
+
+    pub(super) fn send_frame(&mut self, conn: ConnId, frame: Vec<u8>) {
+        self.counters.bytes_out.add(frame.len() as u64);
+        self.sockets.send(conn, Chunk::from(frame));
+    }
+
+    /// Whether the connection's queue has room for answers: twice what it has for events.
+    pub(super) fn reads_its_queue(&self, conn: ConnId) -> bool {
+        self.sockets.queued_bytes(conn) <= 2 * self.settings.limits.max_outbound_queue_bytes
+    }
+
+    /// Answers a command with what an owner or the store said.
+    pub(super) fn reply(&mut self, asked: Asked, answer: Answer) {
+        match answer {
+            Answer::Sent(receipt) => {
+                let took = self.clock.now().saturating_duration_since(asked.at);
+                self.counters.stages.record(Stage::Ack, took, 1);
+                self.acknowledge(asked, &*receipt);
+            }
+            Answer::Data(data) => self.acknowledge(asked, &*data),
+            Answer::Page(page) => self.acknowledge(asked, &*page),
+            Answer::Refused(refusal) if matches!(refusal.code, ErrorCode::RateLimited | ErrorCode::Overloaded) => {
+                self.refuse_later(asked, *refusal);
+            }
+            Answer::Refused(_)
+            | Answer::Log(_)
+            | Answer::Heads(_)
+            | Answer::Session(_)
+            | Answer::Located(_)
+            | Answer::Presence(_) => self.refuse(asked, &answer.into_refusal()),
+        }
+    }
+
+    /// Answers a command with success.
+    pub(super) fn acknowledge<T: Serialize>(&mut self, asked: Asked, data: &T) {
+        self.count_command(&asked);
+        release_slot(&mut self.connections, &asked);
+        match asked.origin {
+            Origin::Connection(conn) => self.send_event(conn, "ack", asked.id.as_ref(), data),
+            Origin::Http(reply) => {
+                let message = "the answer cannot be written as JSON";
+                reply(serde_json::to_vec(data).map_err(|_| Refusal::new(ErrorCode::Internal, message)));
+            }
+        }
+    }
+
+    /// Answers a command with a refusal.
+    pub(super) fn refuse(&mut self, asked: Asked, refusal: &Refusal) {
+        self.counters.error(refusal.code);
+        release_slot(&mut self.connections, &asked);
+        match asked.origin {
+            Origin::Connection(conn) => self.send_event(conn, "error", asked.id.as_ref(), refusal),
+            Origin::Http(reply) => reply(Err(refusal.clone())),
+        }
+    }
+
+    /// Ends a command that has no ack; over HTTP an empty object says that it is done.
+    pub(super) fn finish(&mut self, asked: Asked) {
+        self.count_command(&asked);
+        release_slot(&mut self.connections, &asked);
+        match asked.origin {
+            Origin::Connection(_) => {}
+            Origin::Http(reply) => reply(Ok(b"{}".to_vec())),
+        }
+    }
+
+    fn count_command(&self, asked: &Asked) {
+        if let Some(command) = asked.command {
+            self.counters.command_done(command, self.now.saturating_duration_since(asked.at));
+        }
+    }
+
+    /// Reserves a command slot of a connection.
+    pub(super) fn reserve_slot(&mut self, conn: ConnId) -> Result<(), Refusal> {
+        let most = crate::limits::COMMANDS_IN_FLIGHT_PER_CONNECTION_MAX;
+        let Some(session) = self.connections.session_mut(conn) else { return Ok(()) };
+        if session.in_flight >= most {
+            return Err(Refusal::overloaded("commands of this connection"));
+        }
+        session.in_flight += 1;
+        Ok(())
+    }
+}
+
+fn release_slot(connections: &mut Connections, asked: &Asked) {
+    if asked.holds_slot
+        && let Some(session) = asked.origin.connection().and_then(|conn| connections.session_mut(conn))
+    {
+        session.in_flight -= 1;
+    }
+}

@@ -1,0 +1,437 @@
+//! One history: a seed decides who does what, in which order, and what goes wrong.
+
+use crate::client::Client;
+use crate::clock::{EPOCH_SECONDS, SimClock};
+use crate::lanes::{SimLanes, SimMesh};
+use crate::network::{Network, Pipe, QUEUE_BYTES_MAX, SimSocket, SimSockets};
+use crate::store::Store;
+use crate::{Verdicts, Violation};
+use chat_server::auth::token::TokenKeys;
+use chat_server::ids::{ConversationId, SessionId, ShardId, UserId};
+use chat_server::limits::{Features, Limits};
+use chat_server::mesh::counters::ShardCounters;
+use chat_server::mesh::frame::ControlFrame;
+use chat_server::net::SocketEvent;
+use chat_server::shard::world::{Transport, World};
+use chat_server::shard::{Audit, Shard, ShardSettings};
+use chat_server::wire::command::Command;
+use serde_json::json;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+/// Steps of the wild part.
+const STEPS: usize = 220;
+/// Rounds of the healing part; far more than anything needs.
+const HEALING_ROUNDS_MAX: usize = 400;
+/// Milliseconds between two ticks of a shard.
+const TICK_MS: u64 = 100;
+const HEARTBEAT_MS: u64 = 3_000;
+const SECRET: &[u8] = b"a secret of the simulation, 32 bytes";
+
+/// The world of a simulated shard.
+pub struct SimWorld;
+
+impl World for SimWorld {
+    type Socket = SimSocket;
+    type Sockets = SimSockets;
+    type Lanes = SimLanes;
+    type Clock = SimClock;
+}
+
+/// What is the same in all histories of a thread, and costs time to make.
+pub struct Stage {
+    keys: Arc<TokenKeys>,
+    counters: Vec<Arc<ShardCounters>>,
+    tokens: RefCell<HashMap<(UserId, SessionId), String>>,
+    started: Instant,
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        // PROOF: the secret has 32 bytes or more, which is all that is asked of it.
+        let keys = TokenKeys::new(SECRET).unwrap_or_else(|_| unreachable!("the secret is long enough"));
+        Self {
+            keys: Arc::new(keys),
+            counters: (0..3).map(|_| Arc::new(ShardCounters::new(&Command::NAMES))).collect(),
+            tokens: RefCell::default(),
+            started: Instant::now(),
+        }
+    }
+}
+
+impl Stage {
+    fn token(&self, user: UserId, session: SessionId) -> String {
+        let issue = || self.keys.issue_access(user, session, EPOCH_SECONDS, 86_400);
+        self.tokens.borrow_mut().entry((user, session)).or_insert_with(issue).clone()
+    }
+
+    /// Plays the history of a seed; with `trace`, prints what the clients send and receive.
+    ///
+    /// # Errors
+    /// The first promise that was broken.
+    pub fn play(&self, seed: u64, trace: bool) -> Result<(), Violation> {
+        let mut history = History::new(self, seed);
+        for client in &mut history.clients {
+            client.is_traced = trace;
+        }
+        history.play();
+        history.verdicts.first().map_or(Ok(()), |what| Err(Violation { seed, what }))
+    }
+}
+
+struct Core {
+    shard: Shard<SimWorld>,
+    last_tick_ms: u64,
+}
+
+struct History<'a> {
+    stage: &'a Stage,
+    clock: SimClock,
+    verdicts: Verdicts,
+    mesh: Rc<RefCell<SimMesh>>,
+    network: Rc<RefCell<Network>>,
+    store: Rc<RefCell<Store>>,
+    cores: Vec<Core>,
+    clients: Vec<Client>,
+    users: Vec<UserId>,
+    conversations: Vec<ConversationId>,
+    connections: Arc<AtomicUsize>,
+}
+
+impl<'a> History<'a> {
+    fn new(stage: &'a Stage, seed: u64) -> Self {
+        let clock = SimClock::new(seed, stage.started);
+        let verdicts = Verdicts::default();
+        let shards = 1 + clock.below(3);
+        let mesh = Rc::new(RefCell::new(SimMesh::new(shards)));
+        let network = Rc::new(RefCell::new(Network::default()));
+        let store = Rc::new(RefCell::new(Store::new(clock.clone(), shards)));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let settings = Arc::new(ShardSettings {
+            limits: Limits {
+                max_connections_per_user: 4,
+                max_messages_per_minute: 100_000,
+                max_outbound_queue_bytes: QUEUE_BYTES_MAX,
+                ..Limits::default()
+            },
+            features: Features {
+                message_reactions: true,
+                pinned_messages: true,
+                user_mentions: true,
+                message_threads: true,
+            },
+            keys: Arc::clone(&stage.keys),
+            allowed_origins: Vec::new(),
+            loopback_origins: false,
+            heartbeat_ms: HEARTBEAT_MS,
+            head_timeout_ms: 5_000,
+            deflate: false,
+            content_filtering: true,
+            revocation_memory_ms: 900_000,
+            connections: Arc::clone(&connections),
+            drained: AtomicUsize::new(0),
+            started: stage.started,
+        });
+        let cores = (0..shards).map(|index| {
+            let id = ShardId(index as u8);
+            let counters = Arc::clone(&stage.counters[index]);
+            counters.last_turn_ms.set(0);
+            let sockets = SimSockets::new(id, Rc::clone(&network), Rc::clone(&store), clock.clone(), verdicts.clone());
+            let lanes = SimLanes::new(id, Rc::clone(&mesh), clock.clone(), verdicts.clone());
+            let world = (sockets, lanes, clock.clone());
+            Core { shard: Shard::new(id, Arc::clone(&settings), counters, world), last_tick_ms: 0 }
+        });
+        let cores = cores.collect();
+        let users: Vec<UserId> = (1..=3).map(UserId).collect();
+        // A direct conversation and two rooms; everybody is in the first room.
+        let numbers = [4, 10, 14];
+        let conversations: Vec<ConversationId> =
+            numbers.iter().filter_map(|number| ConversationId::from_number(*number)).collect();
+        let mut clients = Vec::new();
+        {
+            let mut store = store.borrow_mut();
+            store.create(conversations[0], &users[..2]);
+            store.create(conversations[1], &users);
+            store.create(conversations[2], &users[1..]);
+            for (device, user) in [users[0], users[0], users[1], users[2]].into_iter().enumerate() {
+                clients.push(Client::new(user, store.sign_in(user), device));
+            }
+        }
+        Self { stage, clock, verdicts, mesh, network, store, cores, clients, users, conversations, connections }
+    }
+
+    fn play(&mut self) {
+        for _ in 0..STEPS {
+            self.step();
+            if self.verdicts.first().is_some() {
+                return;
+            }
+        }
+        self.heal();
+        if self.verdicts.first().is_none() {
+            self.check_settled();
+            self.probe_presence();
+        }
+    }
+
+    fn step(&mut self) {
+        match self.clock.below(100) {
+            0..40 => {
+                let core = self.clock.below(self.cores.len());
+                self.turn(core);
+            }
+            40..58 => {
+                let shard = self.clock.below(self.cores.len());
+                self.store.borrow_mut().work(&mut self.mesh.borrow_mut(), shard);
+            }
+            58..72 => {
+                let client = self.clock.below(self.clients.len());
+                self.clients[client].read(&mut self.network.borrow_mut(), &self.store.borrow(), &self.verdicts);
+            }
+            72..90 => self.act(),
+            90..97 => self.clock.advance(1 + self.clock.below(120) as u64),
+            _ => self.misfortune(),
+        }
+    }
+
+    /// A shard takes a turn: its sockets, its tick when it is due, its lanes.
+    fn turn(&mut self, core: usize) {
+        let now_ms = self.clock.now_ms();
+        let core = &mut self.cores[core];
+        let mut events = core.shard.sockets_mut().collect();
+        if now_ms - core.last_tick_ms >= TICK_MS {
+            core.last_tick_ms = now_ms;
+            events.push(SocketEvent::Tick);
+        }
+        core.shard.turn(&mut events);
+    }
+
+    /// A client does something.
+    fn act(&mut self) {
+        let index = self.clock.below(self.clients.len());
+        if self.clients[index].socket().is_none() {
+            return self.connect(index, self.clock.chance(60));
+        }
+        let conversation = self.conversations[self.clock.below(self.conversations.len())];
+        let user = self.users[self.clock.below(self.users.len())];
+        let action = self.clock.below(100);
+        let length = if self.clock.chance(10) { 3_000 } else { 8 };
+        let client = &mut self.clients[index];
+        let network = &mut self.network.borrow_mut();
+        let target = json!({ "conversation_id": conversation, "user_id": user });
+        match action {
+            0..40 => client.send_message(network, conversation, length),
+            40..46 => client.subscribe(network, conversation),
+            46..50 => client.unsubscribe(network, conversation),
+            50..54 => client.resume(network),
+            54..58 => client.typing(network, conversation),
+            58..66 => client.get_presence(network, &self.users),
+            66..69 => client.set_presence(network, "around"),
+            69..73 => client.change(network, "join_conversation", &json!({ "conversation_id": conversation })),
+            73..77 => client.change(network, "leave_conversation", &json!({ "conversation_id": conversation })),
+            77..80 => client.change(network, "remove_member", &target),
+            80..83 => client.change(network, "invite_member", &target),
+            83..86 if user != client.user => client.change(network, "block_user", &json!({ "user_id": user })),
+            86..88 if user != client.user => client.change(network, "unblock_user", &json!({ "user_id": user })),
+            88..92 => client.is_slow = !client.is_slow,
+            92..96 => client.cut(network),
+            96..98 => client.close(network),
+            _ => {
+                let session = client.session;
+                self.revoke(session);
+            }
+        }
+    }
+
+    fn connect(&mut self, index: usize, subscribe_all: bool) {
+        if self.store.borrow().is_revoked(self.clients[index].session) {
+            let session = self.store.borrow_mut().sign_in(self.clients[index].user);
+            self.clients[index].session = session;
+        }
+        let client = &mut self.clients[index];
+        let token = self.stage.token(client.user, client.session);
+        let hint = self.conversations[self.clock.below(self.conversations.len())];
+        let mut pipe = Pipe::default();
+        let mut network = self.network.borrow_mut();
+        let socket = network.pipes.len();
+        client.connect(&mut pipe, socket, &token, subscribe_all, hint);
+        network.pipes.push(pipe);
+        drop(network);
+        let core = self.clock.below(self.cores.len());
+        self.cores[core].shard.sockets_mut().accept(socket);
+    }
+
+    /// A session is revoked, and every shard hears of it a little later.
+    fn revoke(&self, session: SessionId) {
+        if !self.store.borrow_mut().revoke(session) {
+            return;
+        }
+        let sessions: Arc<[SessionId]> = Arc::from([session]);
+        let mut mesh = self.mesh.borrow_mut();
+        for lane in &mut mesh.control {
+            let at_ms = self.clock.now_ms() + self.clock.below(6) as u64;
+            lane.push(ControlFrame::SessionsRevoked(Arc::clone(&sessions)), at_ms);
+        }
+    }
+
+    /// Something goes wrong, or right again.
+    fn misfortune(&mut self) {
+        let mut mesh = self.mesh.borrow_mut();
+        let mut store = self.store.borrow_mut();
+        match self.clock.below(6) {
+            0 => mesh.jammed = !mesh.jammed,
+            1 => store.is_down = !store.is_down,
+            2 => store.disk_full = !store.disk_full,
+            3 => self.clock.advance(700 + self.clock.below(3_000) as u64),
+            _ => {
+                (mesh.jammed, store.is_down, store.disk_full) = (false, false, false);
+            }
+        }
+    }
+
+    /// One round without faults: everybody gets a turn.
+    fn round(&mut self, ms: u64) {
+        self.clock.advance(ms);
+        for core in 0..self.cores.len() {
+            self.turn(core);
+            self.store.borrow_mut().work(&mut self.mesh.borrow_mut(), core);
+        }
+        for client in &mut self.clients {
+            client.read(&mut self.network.borrow_mut(), &self.store.borrow(), &self.verdicts);
+        }
+    }
+
+    fn heal(&mut self) {
+        {
+            let (mut mesh, mut store) = (self.mesh.borrow_mut(), self.store.borrow_mut());
+            (mesh.jammed, mesh.healed) = (false, true);
+            (store.is_down, store.disk_full, store.healed) = (false, false, true);
+            for client in &mut self.clients {
+                client.is_slow = false;
+            }
+        }
+        // Who is away stays away for a while: what is remembered of them must outlast the sweeps.
+        for _ in 0..70 {
+            self.round(TICK_MS);
+        }
+        for index in 0..self.clients.len() {
+            if self.clients[index].socket().is_none() {
+                self.connect(index, false);
+            } else {
+                self.clients[index].send_again(&mut self.network.borrow_mut());
+            }
+        }
+        for _ in 0..HEALING_ROUNDS_MAX {
+            self.round(TICK_MS / 4);
+            if self.verdicts.first().is_some() || self.is_settled() {
+                return;
+            }
+            self.reconnect();
+        }
+        self.verdicts.broken(format!("nothing settles: {}", self.state()));
+    }
+
+    /// Clients that were closed while they healed connect again.
+    fn reconnect(&mut self) {
+        for index in 0..self.clients.len() {
+            if self.clients[index].socket().is_none() {
+                self.connect(index, false);
+            }
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.mesh.borrow().is_empty()
+            && self.store.borrow().is_settled()
+            && self.clients.iter().all(|client| client.is_open() && client.unanswered() == 0)
+            && self.cores.iter().all(|core| core.shard.audit() == Audit::default())
+            && self.clients.iter().all(|client| self.has_caught_up(client))
+    }
+
+    fn has_caught_up(&self, client: &Client) -> bool {
+        let store = self.store.borrow();
+        let stale = |conversation: &ConversationId, cursor: i64| {
+            let follows = store.is_member(client.user, *conversation) && !client.left.contains(conversation);
+            follows && cursor != store.last_seq(*conversation)
+        };
+        !client.cursors.iter().any(|(conversation, cursor)| stale(conversation, *cursor))
+    }
+
+    /// What stands in the way of settling.
+    fn state(&self) -> String {
+        let store = self.store.borrow();
+        let audits: Vec<Audit> = self.cores.iter().map(|core| core.shard.audit()).collect();
+        let clients: Vec<String> = self
+            .clients
+            .iter()
+            .map(|client| {
+                let ends: Vec<_> = client
+                    .cursors
+                    .iter()
+                    .map(|(c, cursor)| (c.to_string(), *cursor, store.last_seq(*c), store.is_member(client.user, *c)))
+                    .collect();
+                format!("open {}, unanswered {}, cursors {ends:?}", client.is_open(), client.unanswered())
+            })
+            .collect();
+        let lanes = if self.mesh.borrow().is_empty() { "empty" } else { "not empty" };
+        format!("lanes {lanes}, store settled {}, {audits:?}, {clients:#?}", store.is_settled())
+    }
+
+    /// What must hold once everything has settled.
+    fn check_settled(&mut self) {
+        let store = self.store.borrow();
+        for client in &self.clients {
+            client.check_acked(&store, &self.verdicts);
+            self.verdicts.check(!store.is_revoked(client.session), || {
+                format!("session {} was revoked and still has a connection", client.session.0)
+            });
+            // A device that follows everything has every conversation of its user.
+            for conversation in self.conversations.iter().filter(|conversation| client.follows(**conversation)) {
+                let follows = client.cursors.contains_key(conversation);
+                self.verdicts.check(follows || !store.is_member(client.user, *conversation), || {
+                    format!("user {} is a member of {conversation} and receives nothing of it", client.user.0)
+                });
+            }
+        }
+        let open = self.cores.iter().map(|core| core.shard.sockets().open_connections()).sum::<usize>();
+        let counted = self.connections.load(Ordering::Relaxed);
+        self.verdicts.check(open == counted, || format!("{open} connections are open, {counted} are counted"));
+    }
+
+    /// Everybody shows something new; who receives it must be who may.
+    fn probe_presence(&mut self) {
+        for client in &mut self.clients {
+            client.presence.clear();
+            client.set_presence(&mut self.network.borrow_mut(), &probe(client.user));
+        }
+        for _ in 0..24 {
+            self.round(TICK_MS);
+        }
+        let store = self.store.borrow();
+        let shows = |user: UserId| self.clients.iter().any(|c| c.user == user && c.shows == Some(probe(user)));
+        for client in self.clients.iter().filter(|client| client.is_open()) {
+            for user in client.presence.keys() {
+                self.verdicts.check(store.may_see(client.user, *user), || {
+                    format!("user {} receives the presence of user {}, whom they may not see", client.user.0, user.0)
+                });
+            }
+            for user in &client.watched {
+                // A departure or a block may end a watch that could stand, when the store does not confirm it in time.
+                let undisturbed = !store.was_hidden(*user) && !store.was_hidden(client.user);
+                let received = client.presence.contains_key(user);
+                let expected = undisturbed && shows(*user);
+                self.verdicts.check(received || !expected, || {
+                    format!("user {} watches user {} and did not receive their presence", client.user.0, user.0)
+                });
+            }
+        }
+    }
+}
+
+fn probe(user: UserId) -> String {
+    format!("probe {}", user.0)
+}

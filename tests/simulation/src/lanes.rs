@@ -1,0 +1,216 @@
+//! The lanes between shards and to the I/O shard: items arrive late, lanes are short, and some are full for a while.
+
+use crate::Verdicts;
+use crate::clock::SimClock;
+use crate::network::SimSocket;
+use chat_server::ids::ShardId;
+use chat_server::mesh::frame::{
+    CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request,
+};
+use chat_server::mesh::placement::Placement;
+use chat_server::mesh::port::Lanes;
+use chat_server::shard::pump::DELIVERIES_PER_ITEM_MAX;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// Requests that fit on a lane: few, so that lanes are full often.
+const REQUESTS_MAX: usize = 3;
+/// Deliveries that fit on a lane: room for two items' worth.
+const DELIVERIES_MAX: usize = 2 * DELIVERIES_PER_ITEM_MAX;
+
+/// A queue whose items become visible after a delay, in their order.
+pub struct Delayed<T> {
+    items: VecDeque<(u64, T)>,
+}
+
+impl<T> Default for Delayed<T> {
+    fn default() -> Self {
+        Self { items: VecDeque::new() }
+    }
+}
+
+impl<T> Delayed<T> {
+    /// Appends an item that can be taken from `at_ms` on, or after the one before it.
+    pub fn push(&mut self, item: T, at_ms: u64) {
+        let at_ms = self.items.back().map_or(at_ms, |(before, _)| at_ms.max(*before));
+        self.items.push_back((at_ms, item));
+    }
+
+    /// The oldest item, if it is visible.
+    pub fn pop(&mut self, now_ms: u64) -> Option<T> {
+        self.items.front().filter(|(at, _)| *at <= now_ms)?;
+        self.items.pop_front().map(|(_, item)| item)
+    }
+
+    /// The number of items.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there is no item, visible or not.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
+/// All lanes of a history.
+pub struct SimMesh {
+    shards: usize,
+    requests: Vec<Delayed<Request<SimSocket>>>,
+    deliveries: Vec<Delayed<Delivery>>,
+    /// To the model store, by shard.
+    pub commits: Vec<Delayed<Box<Mutation>>>,
+    /// Back from it.
+    pub outcomes: Vec<Delayed<CommitOutcome>>,
+    /// To the model store, by shard.
+    pub reads: Vec<Delayed<Box<ReadRequest>>>,
+    /// Back from it.
+    pub results: Vec<Delayed<Box<ReadResult>>>,
+    /// From the control plane, by shard.
+    pub control: Vec<Delayed<ControlFrame>>,
+    /// While set, every lane of deliveries claims to have no room, and lanes to the store are full.
+    pub jammed: bool,
+    /// While set, items arrive at once.
+    pub healed: bool,
+}
+
+impl SimMesh {
+    /// Empty lanes for `shards` shards.
+    #[must_use]
+    pub fn new(shards: usize) -> Self {
+        fn lanes<T>(count: usize) -> Vec<Delayed<T>> {
+            (0..count).map(|_| Delayed::default()).collect()
+        }
+        Self {
+            shards,
+            requests: lanes(shards * shards),
+            deliveries: lanes(shards * shards),
+            commits: lanes(shards),
+            outcomes: lanes(shards),
+            reads: lanes(shards),
+            results: lanes(shards),
+            control: lanes(shards),
+            jammed: false,
+            healed: false,
+        }
+    }
+
+    /// Whether nothing is on its way.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.requests.iter().all(Delayed::is_empty)
+            && self.deliveries.iter().all(Delayed::is_empty)
+            && self.commits.iter().all(Delayed::is_empty)
+            && self.outcomes.iter().all(Delayed::is_empty)
+            && self.reads.iter().all(Delayed::is_empty)
+            && self.results.iter().all(Delayed::is_empty)
+            && self.control.iter().all(Delayed::is_empty)
+    }
+}
+
+/// One shard's end of the lanes.
+pub struct SimLanes {
+    shard: ShardId,
+    mesh: Rc<RefCell<SimMesh>>,
+    clock: SimClock,
+    verdicts: Verdicts,
+}
+
+impl SimLanes {
+    /// The end of `shard`.
+    #[must_use]
+    pub fn new(shard: ShardId, mesh: Rc<RefCell<SimMesh>>, clock: SimClock, verdicts: Verdicts) -> Self {
+        Self { shard, mesh, clock, verdicts }
+    }
+
+    fn pair(&self, from: ShardId, to: ShardId) -> usize {
+        from.index() * self.mesh.borrow().shards + to.index()
+    }
+
+    fn arrival_ms(&self) -> u64 {
+        let delay = if self.mesh.borrow().healed { 0 } else { self.clock.below(4) as u64 };
+        self.clock.now_ms() + delay
+    }
+}
+
+impl Lanes<SimSocket> for SimLanes {
+    fn placement(&self) -> Placement {
+        Placement::new(self.mesh.borrow().shards as u8)
+    }
+
+    fn push_request(&mut self, to: ShardId, request: Request<SimSocket>) -> Result<(), Request<SimSocket>> {
+        let (lane, at_ms) = (self.pair(self.shard, to), self.arrival_ms());
+        let requests = &mut self.mesh.borrow_mut().requests[lane];
+        if requests.len() >= REQUESTS_MAX {
+            return Err(request);
+        }
+        requests.push(request, at_ms);
+        Ok(())
+    }
+
+    fn pop_request(&mut self, from: ShardId) -> Option<Request<SimSocket>> {
+        let lane = self.pair(from, self.shard);
+        self.mesh.borrow_mut().requests[lane].pop(self.clock.now_ms())
+    }
+
+    fn delivery_room(&self, to: ShardId) -> usize {
+        let mesh = self.mesh.borrow();
+        if mesh.jammed { 0 } else { DELIVERIES_MAX.saturating_sub(mesh.deliveries[self.pair(self.shard, to)].len()) }
+    }
+
+    fn push_delivery(&mut self, to: ShardId, delivery: Delivery) -> Result<(), Delivery> {
+        let (lane, at_ms) = (self.pair(self.shard, to), self.arrival_ms());
+        let deliveries = &mut self.mesh.borrow_mut().deliveries[lane];
+        // A real lane would make the shard abort; the model takes the item and reports it.
+        self.verdicts.check(deliveries.len() < DELIVERIES_MAX, || "a lane of deliveries overflowed".to_owned());
+        deliveries.push(delivery, at_ms);
+        Ok(())
+    }
+
+    fn pop_delivery(&mut self, from: ShardId) -> Option<Delivery> {
+        let lane = self.pair(from, self.shard);
+        self.mesh.borrow_mut().deliveries[lane].pop(self.clock.now_ms())
+    }
+
+    fn push_commit(&mut self, mutation: Box<Mutation>) -> Result<(), Box<Mutation>> {
+        let at_ms = self.arrival_ms();
+        let mut mesh = self.mesh.borrow_mut();
+        if mesh.jammed {
+            return Err(mutation);
+        }
+        mesh.commits[self.shard.index()].push(mutation, at_ms);
+        Ok(())
+    }
+
+    fn pop_outcome(&mut self) -> Option<CommitOutcome> {
+        self.mesh.borrow_mut().outcomes[self.shard.index()].pop(self.clock.now_ms())
+    }
+
+    fn push_read(&mut self, read: Box<ReadRequest>) -> Result<(), Box<ReadRequest>> {
+        let at_ms = self.arrival_ms();
+        let mut mesh = self.mesh.borrow_mut();
+        if mesh.jammed {
+            return Err(read);
+        }
+        mesh.reads[self.shard.index()].push(read, at_ms);
+        Ok(())
+    }
+
+    fn pop_result(&mut self) -> Option<Box<ReadResult>> {
+        self.mesh.borrow_mut().results[self.shard.index()].pop(self.clock.now_ms())
+    }
+
+    fn pop_control(&mut self) -> Option<ControlFrame> {
+        self.mesh.borrow_mut().control[self.shard.index()].pop(self.clock.now_ms())
+    }
+
+    fn hand_over_http(&mut self, _: HttpHandover<SimSocket>) -> Result<(), HttpHandover<SimSocket>> {
+        self.verdicts.broken("a client of the simulation was taken for a plain HTTP client");
+        Ok(())
+    }
+
+    fn ring_bells(&mut self) {}
+}

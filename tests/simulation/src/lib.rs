@@ -1,0 +1,77 @@
+//! A simulation of the server's shards: many cores in one thread, from one seed.
+//!
+//! The shards are the real ones ([`chat_server::shard::Shard`]). What is around them is a model:
+//!
+//! | file | stands for |
+//! |---|---|
+//! | [`clock`] | time and randomness: both come from the seed |
+//! | [`network`] | sockets: slow, cut, half closed |
+//! | [`lanes`] | the queues between cores and to the I/O shard: delayed, full |
+//! | [`store`] | PostgreSQL and the I/O shard: slow, away, lost in COMMIT, out of disk |
+//! | [`client`] | people with their devices: connect, send, catch up, stop reading, leave, block |
+//! | [`history`] | the order of it all: one seed is one history |
+//!
+//! Each history is played in three parts: a wild one with faults; a healing one without, until everything has settled; and
+//! a probe of what everybody receives now. The promises that are checked, and where:
+//!
+//! - an acknowledged message is in the log once, where the ack says ([`client`]);
+//! - a client sees no gap, no double and no disorder, and what it sees is what the log has ([`client`]);
+//! - every command is answered exactly once, every slot and every reserved place comes back ([`history`]);
+//! - queues stay within their bounds ([`network`], [`lanes`]);
+//! - no client is sent what its user may not see, at the moment of sending ([`network`], [`store`]);
+//! - a revoked session has no connection ([`history`]);
+//! - a peer gets its time for the close handshake ([`network`]);
+//! - everybody converges: after healing every subscriber has everything, and presence is what the store permits
+//!   ([`history`]).
+//!
+//! A history that breaks a promise returns a [`Violation`] with its seed, which replays exactly.
+
+pub mod client;
+pub mod clock;
+pub mod history;
+pub mod lanes;
+pub mod network;
+pub mod store;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+
+/// A broken promise.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Violation {
+    /// The seed that replays it.
+    pub seed: u64,
+    /// What was broken.
+    pub what: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seed {}: {}", self.seed, self.what)
+    }
+}
+
+/// Where every part of a history reports the first broken promise.
+#[derive(Clone, Default)]
+pub struct Verdicts(Rc<RefCell<Vec<String>>>);
+
+impl Verdicts {
+    /// A promise was broken.
+    pub fn broken(&self, what: impl Into<String>) {
+        self.0.borrow_mut().push(what.into());
+    }
+
+    /// Breaks a promise unless `holds`.
+    pub fn check(&self, holds: bool, what: impl FnOnce() -> String) {
+        if !holds {
+            self.broken(what());
+        }
+    }
+
+    /// The first broken promise.
+    #[must_use]
+    pub fn first(&self) -> Option<String> {
+        self.0.borrow().first().cloned()
+    }
+}

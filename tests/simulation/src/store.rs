@@ -1,0 +1,490 @@
+//! The model of PostgreSQL and the I/O shard: the truth of a history.
+//!
+//! Commits have the semantics of the real ones: a mutation is authorised and gets the next seq in one step; a message is
+//! stored once per key, a change once per id; an outcome can be delayed, refused, or unknown until the same mutation is
+//! submitted again. Reads see one moment, and their answers arrive later than that.
+
+use crate::Verdicts;
+use crate::clock::SimClock;
+use crate::lanes::SimMesh;
+use chat_server::error::{ErrorCode, Refusal};
+use chat_server::ids::{ConversationId, MessageId, Seq, SessionId, UserId};
+use chat_server::mesh::frame::{
+    Answer, Change, CommitOutcome, CommittedMessage, CommittedOther, LogPage, Mutation, Query, ReadRequest, ReadResult,
+    Verdict,
+};
+use chat_server::mesh::record::{
+    ConversationHead, EventRecord, LogEntry, MessageRecord, OpenedSession, Profile, Sender, rfc3339,
+};
+use chat_server::shard::world::Clock;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// One entry of a conversation's log.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// A message.
+    Message {
+        /// Its number.
+        id: MessageId,
+        /// Who sent it.
+        sender: UserId,
+        /// Its text.
+        content: String,
+        /// Its key.
+        key: String,
+    },
+    /// `member_joined` or `member_left`.
+    Membership {
+        /// The user.
+        user: UserId,
+        /// Joined, or left.
+        joined: bool,
+    },
+}
+
+/// A user's time as a member: from this seq until that one.
+type Interval = (i64, Option<i64>);
+
+#[derive(Default)]
+struct Conversation {
+    log: Vec<Entry>,
+    keys: HashMap<(UserId, String), usize>,
+    members: BTreeMap<UserId, Vec<Interval>>,
+}
+
+impl Conversation {
+    fn last_seq(&self) -> Seq {
+        Seq(self.log.len() as i64)
+    }
+
+    fn is_member(&self, user: UserId) -> bool {
+        self.members.get(&user).and_then(|intervals| intervals.last()).is_some_and(|(_, until)| until.is_none())
+    }
+
+    fn set_member(&mut self, user: UserId, joins: bool) {
+        self.log.push(Entry::Membership { user, joined: joins });
+        let seq = self.log.len() as i64;
+        let intervals = self.members.entry(user).or_default();
+        if joins {
+            intervals.push((seq, None));
+        } else if let Some(last) = intervals.last_mut() {
+            last.1 = Some(seq);
+        }
+    }
+}
+
+/// What a change did, kept so that a repeated submission is answered and not done again.
+#[derive(Clone)]
+struct Done {
+    conversation: Option<ConversationId>,
+    event: Option<EventRecord>,
+    gained: Vec<UserId>,
+    lost: Vec<UserId>,
+    parted: Option<UserId>,
+}
+
+/// A run of mutations whose COMMIT lost its connection.
+struct Lost {
+    run: Vec<Box<Mutation>>,
+    retry_at_ms: u64,
+}
+
+/// The truth.
+pub struct Store {
+    clock: SimClock,
+    sessions: HashMap<SessionId, (UserId, bool)>,
+    conversations: BTreeMap<ConversationId, Conversation>,
+    blocks: BTreeSet<(UserId, UserId)>,
+    done: HashMap<i64, Done>,
+    /// By shard.
+    lost: Vec<Option<Lost>>,
+    /// Users who have left a conversation or were parted from another: what may end watches.
+    hidden: BTreeSet<UserId>,
+    /// PostgreSQL cannot be reached.
+    pub is_down: bool,
+    /// Nothing can be written.
+    pub disk_full: bool,
+    /// No faults any more.
+    pub healed: bool,
+}
+
+impl Store {
+    /// An empty store for `shards` shards.
+    #[must_use]
+    pub fn new(clock: SimClock, shards: usize) -> Self {
+        Self {
+            clock,
+            sessions: HashMap::new(),
+            conversations: BTreeMap::new(),
+            blocks: BTreeSet::new(),
+            done: HashMap::new(),
+            lost: (0..shards).map(|_| None).collect(),
+            hidden: BTreeSet::new(),
+            is_down: false,
+            disk_full: false,
+            healed: false,
+        }
+    }
+
+    /// A conversation with these members, each of whom is in its log.
+    pub fn create(&mut self, id: ConversationId, members: &[UserId]) {
+        let mut conversation = Conversation::default();
+        for user in members {
+            conversation.set_member(*user, true);
+        }
+        self.conversations.insert(id, conversation);
+    }
+
+    /// A sign-in.
+    pub fn sign_in(&mut self, user: UserId) -> SessionId {
+        let session = SessionId(self.sessions.len() as i64 + 1);
+        self.sessions.insert(session, (user, false));
+        session
+    }
+
+    /// Revokes a session; true when it was not revoked before.
+    pub fn revoke(&mut self, session: SessionId) -> bool {
+        self.sessions.get_mut(&session).is_some_and(|(_, revoked)| !std::mem::replace(revoked, true))
+    }
+
+    /// Whether the session is revoked.
+    #[must_use]
+    pub fn is_revoked(&self, session: SessionId) -> bool {
+        self.sessions.get(&session).is_none_or(|(_, revoked)| *revoked)
+    }
+
+    /// Whether the user is a member.
+    #[must_use]
+    pub fn is_member(&self, user: UserId, conversation: ConversationId) -> bool {
+        self.conversations.get(&conversation).is_some_and(|c| c.is_member(user))
+    }
+
+    /// The newest seq of a conversation.
+    #[must_use]
+    pub fn last_seq(&self, conversation: ConversationId) -> i64 {
+        self.conversations.get(&conversation).map_or(0, |c| c.last_seq().0)
+    }
+
+    /// The entry at a seq.
+    #[must_use]
+    pub fn entry(&self, conversation: ConversationId, seq: i64) -> Option<&Entry> {
+        self.conversations.get(&conversation)?.log.get(usize::try_from(seq).ok()?.checked_sub(1)?)
+    }
+
+    /// How often a message with this key is in the log.
+    #[must_use]
+    pub fn copies(&self, conversation: ConversationId, user: UserId, wanted: &str) -> usize {
+        let log = self.conversations.get(&conversation).map_or(&[][..], |c| &c.log);
+        let is_it = |e: &&Entry| matches!(e, Entry::Message { sender, key, .. } if *sender == user && key == wanted);
+        log.iter().filter(is_it).count()
+    }
+
+    /// Whether `watcher` may see `watched`'s presence.
+    #[must_use]
+    pub fn may_see(&self, watcher: UserId, watched: UserId) -> bool {
+        let parted = self.blocks.contains(&(watcher, watched)) || self.blocks.contains(&(watched, watcher));
+        !parted && self.conversations.values().any(|c| c.is_member(watcher) && c.is_member(watched))
+    }
+
+    /// Whether something has happened that may end a watch between the user and others.
+    #[must_use]
+    pub fn was_hidden(&self, user: UserId) -> bool {
+        self.hidden.contains(&user)
+    }
+
+    /// Whether the user may be sent the event at `seq` now: they are a member, or it is from their time as one.
+    fn may_receive(&self, user: UserId, conversation: ConversationId, seq: i64) -> bool {
+        let Some(conversation) = self.conversations.get(&conversation) else { return false };
+        let intervals = conversation.members.get(&user).map_or(&[][..], Vec::as_slice);
+        intervals.iter().any(|(_, until)| until.is_none_or(|until| seq <= until))
+    }
+
+    /// Checks frames on their way to a user's connection.
+    pub fn check_permitted(&self, user: UserId, mut bytes: &[u8], verdicts: &Verdicts) {
+        while let Some((opcode, payload, rest)) = crate::client::split_frame(bytes) {
+            bytes = rest;
+            if opcode != 1 {
+                continue;
+            }
+            let Ok(frame) = serde_json::from_slice::<Value>(payload) else { continue };
+            let (kind, data) = (frame["type"].as_str().unwrap_or_default(), &frame["data"]);
+            if matches!(kind, "ack" | "error" | "welcome" | "caught_up" | "reset" | "lagging") {
+                continue;
+            }
+            let (Some(conversation), Some(seq)) = (data["conversation_id"].as_str(), data["seq"].as_i64()) else {
+                continue;
+            };
+            let conversation = ConversationId::parse(conversation);
+            verdicts.check(conversation.is_some_and(|c| self.may_receive(user, c, seq)), || {
+                format!("user {} was sent {kind} {seq} of {conversation:?} after they had left it", user.0)
+            });
+        }
+    }
+
+    /// Does some of the work that the shards have sent.
+    pub fn work(&mut self, mesh: &mut SimMesh, shard: usize) {
+        let now_ms = self.clock.now_ms();
+        let delay = |clock: &SimClock, most: usize| now_ms + if mesh.healed { 0 } else { clock.below(most) as u64 };
+        while let Some(read) = mesh.reads[shard].pop(now_ms) {
+            let result = ReadResult { token: read.token, answer: self.read(&read) };
+            let at_ms = delay(&self.clock, 60);
+            mesh.results[shard].push(Box::new(result), at_ms);
+        }
+        if let Some(lost) = self.lost[shard].take() {
+            if now_ms < lost.retry_at_ms || self.is_down {
+                self.lost[shard] = Some(lost);
+                return; // the committer does nothing else before it knows
+            }
+            for mutation in lost.run {
+                let verdict = self.apply(&mutation, true);
+                mesh.outcomes[shard].push(CommitOutcome::Final(mutation, verdict), now_ms);
+            }
+        }
+        let mut run = Vec::new();
+        while run.len() < 4
+            && let Some(mutation) = mesh.commits[shard].pop(now_ms)
+        {
+            run.push(mutation);
+        }
+        if run.is_empty() {
+            return;
+        }
+        if self.is_down || self.disk_full {
+            for mutation in run {
+                let refusal = Box::new(Refusal::storage_unavailable());
+                mesh.outcomes[shard].push(CommitOutcome::Final(mutation, Verdict::Refused(refusal)), now_ms);
+            }
+        } else if !self.healed && self.clock.chance(12) {
+            // Lost in COMMIT: it may have been committed, and the asker may be told that this is not known.
+            if self.clock.chance(50) {
+                for mutation in &run {
+                    self.apply(mutation, false);
+                }
+            }
+            if self.clock.chance(50) {
+                for mutation in &mut run {
+                    mutation.answered = true;
+                    mesh.outcomes[shard].push(CommitOutcome::Unresolved(mutation.token), now_ms);
+                }
+            }
+            self.lost[shard] = Some(Lost { run, retry_at_ms: now_ms + self.clock.below(200) as u64 });
+        } else {
+            for mutation in run {
+                let verdict = self.apply(&mutation, false);
+                let at_ms = delay(&self.clock, 20);
+                mesh.outcomes[shard].push(CommitOutcome::Final(mutation, verdict), at_ms);
+            }
+        }
+    }
+
+    /// Whether a run waits for its connection.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.lost.iter().all(Option::is_none)
+    }
+
+    fn apply(&mut self, mutation: &Mutation, repeated: bool) -> Verdict {
+        match &mutation.change {
+            Change::Message { content, key, .. } => self.apply_message(mutation, content, key, repeated),
+            Change::Other { kind, mutation_id, arguments } => {
+                if let Some(done) = self.done.get(mutation_id) {
+                    return verdict(done.clone());
+                }
+                match self.apply_change(mutation, kind, arguments) {
+                    Ok(done) => {
+                        self.done.insert(*mutation_id, done.clone());
+                        verdict(done)
+                    }
+                    Err(refusal) => Verdict::Refused(Box::new(refusal)),
+                }
+            }
+        }
+    }
+
+    fn apply_message(&mut self, mutation: &Mutation, content: &str, key: &str, repeated: bool) -> Verdict {
+        let found = mutation.conversation.and_then(|id| Some((id, self.conversations.get_mut(&id)?)));
+        let Some((id, conversation)) = found else {
+            return Verdict::Refused(Box::new(Refusal::new(ErrorCode::NotFound, "no such conversation")));
+        };
+        let stored = conversation.keys.get(&(mutation.actor, key.to_owned())).copied();
+        let duplicate = stored.is_some();
+        if !duplicate && !conversation.is_member(mutation.actor) {
+            return Verdict::Refused(Box::new(Refusal::new(ErrorCode::NotMember, "not a member")));
+        }
+        let at = stored.unwrap_or_else(|| {
+            let message = Entry::Message {
+                id: MessageId(id.number() * 100_000 + conversation.log.len() as i64 + 1),
+                sender: mutation.actor,
+                content: content.to_owned(),
+                key: key.to_owned(),
+            };
+            conversation.log.push(message);
+            conversation.keys.insert((mutation.actor, key.to_owned()), conversation.log.len() - 1);
+            conversation.log.len() - 1
+        });
+        match self.record(id, at, None) {
+            Some(LogEntry::Message(record)) => Verdict::Message(Box::new(CommittedMessage {
+                record: *record,
+                duplicate,
+                publish: !duplicate || repeated,
+                thread: None,
+            })),
+            _ => Verdict::Refused(Box::new(Refusal::new(ErrorCode::Internal, "the model lost a message"))),
+        }
+    }
+
+    fn apply_change(&mut self, mutation: &Mutation, kind: &str, arguments: &Value) -> Result<Done, Refusal> {
+        let actor = mutation.actor;
+        let nothing = Done { conversation: None, event: None, gained: vec![], lost: vec![], parted: None };
+        let target = arguments["user_id"].as_i64().map(UserId);
+        if let ("block_user" | "unblock_user", Some(target)) = (kind, target) {
+            return Ok(if kind == "block_user" {
+                self.blocks.insert((actor, target));
+                self.hidden.extend([actor, target]);
+                Done { parted: Some(target), ..nothing }
+            } else {
+                self.blocks.remove(&(actor, target));
+                nothing
+            });
+        }
+        let id = mutation.conversation.ok_or_else(|| Refusal::bad_request("the model knows no such change"))?;
+        let conversation =
+            self.conversations.get_mut(&id).ok_or_else(|| Refusal::new(ErrorCode::NotFound, "no such conversation"))?;
+        let (user, joins) = match (kind, target) {
+            ("join_conversation", _) => (actor, true),
+            ("leave_conversation", _) => (actor, false),
+            ("invite_member", Some(target)) if conversation.is_member(actor) => (target, true),
+            ("remove_member", Some(target)) if conversation.is_member(actor) => (target, false),
+            _ => return Err(Refusal::new(ErrorCode::Forbidden, "the model does not allow it")),
+        };
+        if conversation.is_member(user) == joins {
+            return Err(Refusal::new(ErrorCode::Conflict, "nothing to change"));
+        }
+        conversation.set_member(user, joins);
+        let at = conversation.log.len() - 1;
+        let event = match self.record(id, at, None) {
+            Some(LogEntry::Event(event)) => Some(event),
+            _ => None,
+        };
+        if !joins {
+            self.hidden.insert(user);
+        }
+        let (gained, lost) = if joins { (vec![user], vec![]) } else { (vec![], vec![user]) };
+        Ok(Done { conversation: Some(id), event, gained, lost, parted: None })
+    }
+
+    /// The log entry at place `at`, as `reader` sees it.
+    fn record(&self, id: ConversationId, at: usize, reader: Option<UserId>) -> Option<LogEntry> {
+        let seq = Seq(at as i64 + 1);
+        let created_at = rfc3339(self.clock.utc());
+        Some(match self.conversations.get(&id)?.log.get(at)? {
+            Entry::Message { id: message_id, sender, content, key } => LogEntry::Message(Box::new(MessageRecord {
+                message_id: *message_id,
+                conversation_id: id,
+                seq,
+                sender: Sender { id: *sender, username: name(*sender), display_name: name(*sender) },
+                content: content.clone(),
+                message_type: "text".to_owned(),
+                system: None,
+                parent_message_id: None,
+                thread: None,
+                mentions: Vec::new(),
+                reactions: Vec::new(),
+                pinned: false,
+                edited_at: None,
+                deleted: false,
+                attachments: Vec::new(),
+                created_at,
+                client_message_id: (reader == Some(*sender)).then(|| key.clone()),
+                parent_thread: None,
+            })),
+            Entry::Membership { user, joined } => {
+                let kind = if *joined { "member_joined" } else { "member_left" };
+                let payload = json!({ "user_id": user.0 });
+                let payload = if let Value::Object(map) = payload { map } else { serde_json::Map::new() };
+                LogEntry::Event(EventRecord { seq, kind: kind.to_owned(), payload, created_at })
+            }
+        })
+    }
+
+    fn read(&self, read: &ReadRequest) -> Answer {
+        if self.is_down || (!self.healed && self.clock.chance(4)) {
+            return Answer::Refused(Box::new(Refusal::storage_unavailable()));
+        }
+        let refused = |code, message: &'static str| Answer::Refused(Box::new(Refusal::new(code, message)));
+        let user = read.user;
+        match &read.query {
+            Query::OpenSession { session, with_conversations, .. } => {
+                if self.is_revoked(*session) {
+                    return refused(ErrorCode::Unauthenticated, "the session was revoked");
+                }
+                let conversations = if *with_conversations { self.heads_of(user) } else { Vec::new() };
+                Answer::Session(Box::new(OpenedSession { profile: profile(user), session: *session, conversations }))
+            }
+            Query::Heads(conversations) => {
+                let mine = conversations.iter().filter(|id| self.is_member(user, **id));
+                Answer::Heads(mine.map(|id| (*id, Seq(self.last_seq(*id)))).collect())
+            }
+            Query::Log { conversation, after, limit } => {
+                if !self.is_member(user, *conversation) {
+                    return refused(ErrorCode::NotMember, "not a member");
+                }
+                // Pages of a few entries, so that a replay takes several.
+                let limit = (*limit).min(3) as usize;
+                let from = after.0 as usize;
+                let last = self.last_seq(*conversation) as usize;
+                let until = last.min(from + limit);
+                let entries = (from..until).filter_map(|at| self.record(*conversation, at, Some(user))).collect();
+                Answer::Log(Box::new(LogPage { entries, complete: until == last }))
+            }
+            Query::Lookup { name: "get_presence", arguments } => {
+                let asked = arguments["user_ids"].as_array().into_iter().flatten().filter_map(Value::as_i64);
+                let seen: Vec<i64> = asked.filter(|other| self.may_see(user, UserId(*other))).collect();
+                Answer::Data(Box::new(json!({ "user_ids": seen })))
+            }
+            _ => refused(ErrorCode::NotFound, "the model has no such read"),
+        }
+    }
+
+    fn heads_of(&self, user: UserId) -> Vec<ConversationHead> {
+        let mine = self.conversations.iter().filter(|(_, conversation)| conversation.is_member(user));
+        mine.map(|(id, conversation)| ConversationHead {
+            id: *id,
+            kind: "public_room".to_owned(),
+            name: None,
+            last_seq: conversation.last_seq(),
+            read_seq: Seq(0),
+            role: "member".to_owned(),
+        })
+        .collect()
+    }
+}
+
+fn verdict(done: Done) -> Verdict {
+    Verdict::Other(Box::new(CommittedOther {
+        conversation: done.conversation,
+        events: done.event.into_iter().collect(),
+        result: json!({}),
+        gained: done.gained,
+        lost: done.lost,
+        signal: None,
+        notices: Vec::new(),
+        parted: done.parted,
+    }))
+}
+
+fn name(user: UserId) -> String {
+    format!("user{}", user.0)
+}
+
+fn profile(user: UserId) -> Profile {
+    Profile {
+        id: user,
+        username: name(user),
+        display_name: name(user),
+        avatar_url: None,
+        bio: None,
+        created_at: String::new(),
+    }
+}
