@@ -1,7 +1,7 @@
 //! What storage knows and clients see: plain data that crosses cores. The serialised names are the wire contract's.
 
 use crate::ids::{ConversationId, MessageId, Seq, SessionId, UserId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
@@ -16,7 +16,7 @@ pub fn rfc3339(time: OffsetDateTime) -> String {
 }
 
 /// Who wrote a message.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Sender {
     /// The user's number.
     pub id: UserId,
@@ -27,7 +27,7 @@ pub struct Sender {
 }
 
 /// What is known of a thread at its root message.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ThreadSummary {
     /// Replies in the thread.
     pub reply_count: i64,
@@ -47,15 +47,19 @@ pub struct ThreadState {
 }
 
 /// A message as clients see it. Times are RFC 3339 in UTC with milliseconds.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+///
+/// Histories read it from the view `shown_messages` (`migrations/functions/views`), whose columns are these fields. A
+/// field with a default is one that a message has from its commit on, and that a system message does not carry.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MessageRecord {
     /// Unique over the server.
     pub message_id: MessageId,
-    /// Where it was said.
+    /// The conversation that it was sent to.
     pub conversation_id: ConversationId,
     /// Its place in the conversation's change log.
     pub seq: Seq,
-    /// Who said it.
+    /// Its author; of a system message, the user who did what it reports.
     pub sender: Sender,
     /// The text; empty when deleted.
     pub content: String,
@@ -70,16 +74,21 @@ pub struct MessageRecord {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thread: Option<ThreadSummary>,
     /// Users mentioned in the text.
+    #[serde(default)]
     pub mentions: Vec<UserId>,
     /// Reactions, one entry `{emoji, count, me}` per emoji.
+    #[serde(default)]
     pub reactions: Vec<serde_json::Value>,
     /// Whether it is pinned.
+    #[serde(default)]
     pub pinned: bool,
     /// Time of the last edit.
     pub edited_at: Option<String>,
     /// Whether it was deleted; the place in the log stays.
+    #[serde(default)]
     pub deleted: bool,
     /// Files that belong to it.
+    #[serde(default)]
     pub attachments: Vec<serde_json::Value>,
     /// When it was committed.
     pub created_at: String,
@@ -89,6 +98,39 @@ pub struct MessageRecord {
     /// Of a reply, the thread it is in: not part of the message, but of the `thread_updated` that follows it on replay.
     #[serde(skip)]
     pub parent_thread: Option<ThreadState>,
+}
+
+impl MessageRecord {
+    /// A text message as its commit leaves it: nobody has reacted, replied, pinned or edited yet.
+    #[must_use]
+    pub fn new(
+        message_id: MessageId,
+        conversation_id: ConversationId,
+        seq: Seq,
+        sender: Sender,
+        created_at: String,
+    ) -> Self {
+        Self {
+            message_id,
+            conversation_id,
+            seq,
+            sender,
+            content: String::new(),
+            message_type: "text".to_owned(),
+            system: None,
+            parent_message_id: None,
+            thread: None,
+            mentions: Vec::new(),
+            reactions: Vec::new(),
+            pinned: false,
+            edited_at: None,
+            deleted: false,
+            attachments: Vec::new(),
+            created_at,
+            client_message_id: None,
+            parent_thread: None,
+        }
+    }
 }
 
 /// A page of a history, ascending by seq.

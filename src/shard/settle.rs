@@ -42,7 +42,6 @@ impl<W: World> Shard<W> {
         let Settlement { admission, opened, budgets, too_many } = settlement;
         let handshake = admission.handshake;
         let conn = self.sockets.adopt(admission.socket);
-        self.count_connections(1);
         self.counters.connection_opened();
         self.sockets.set_nodelay(conn);
         let format = Format::ALL[usize::from(handshake.format.min(1))];

@@ -21,7 +21,7 @@ use super::health::WriterHealth;
 use super::indexer::Touched;
 use super::sql;
 use super::sqlstate::{self, Cause};
-use super::verdicts::{self, Aftermath, Answer};
+use super::verdicts::{self, Answer, Recorded};
 use crate::error::Refusal;
 use crate::faults::{error_limited, stop_process, warn_limited};
 use crate::latency::{Stage, StorageLatencies};
@@ -54,7 +54,7 @@ const RETRIES_MAX: u32 = 5;
 struct Writer {
     client: Client,
     messages: Statement,
-    aftermath: Statement,
+    recorded: Statement,
     others: Statement,
 }
 
@@ -62,9 +62,9 @@ impl Writer {
     async fn connect(target: &Target) -> Result<Self, tokio_postgres::Error> {
         let client = connect::connect(&target.config(Role::Writer)).await?;
         let messages = client.prepare(sql::COMMIT_MESSAGES).await?;
-        let aftermath = client.prepare(sql::AFTERMATH_OF).await?;
+        let recorded = client.prepare(sql::MENTIONS_AND_THREADS).await?;
         let others = client.prepare(sql::APPLY_MUTATIONS).await?;
-        Ok(Self { client, messages, aftermath, others })
+        Ok(Self { client, messages, recorded, others })
     }
 }
 
@@ -451,16 +451,16 @@ async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Res
                 .client
                 .query(&writer.messages, &[conversations, senders, contents, keys, parents, types])
                 .await?;
-            let mut aftermath = HashMap::new();
+            let mut recorded = HashMap::new();
             if contents.iter().any(|content| content.contains('@')) || parents.iter().any(Option::is_some) {
                 let mut ids = Vec::with_capacity(rows_expected);
                 for row in &rows {
-                    ids.extend(row.try_get::<_, Option<i64>>(2)?);
+                    ids.extend(row.try_get::<_, Option<i64>>("message_id")?);
                 }
-                match writer.client.query(&writer.aftermath, &[&ids]).await {
+                match writer.client.query(&writer.recorded, &[&ids]).await {
                     Ok(found) => {
                         for row in found {
-                            aftermath.insert(row.try_get(0)?, Aftermath::read(&row)?);
+                            recorded.insert(row.try_get("message_id")?, Recorded::read(&row)?);
                         }
                     }
                     // The messages are committed: they are published without it, and found complete in the history.
@@ -470,12 +470,12 @@ async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Res
                     Err(error) => return Err(error),
                 }
             }
-            Ok(Answer { rows, aftermath })
+            Ok(Answer { rows, recorded })
         }
         Columns::Others { kinds, conversations, actors, mutation_ids, arguments } => {
             let rows =
                 writer.client.query(&writer.others, &[kinds, conversations, actors, mutation_ids, arguments]).await?;
-            Ok(Answer { rows, aftermath: HashMap::new() })
+            Ok(Answer { rows, recorded: HashMap::new() })
         }
     }
 }

@@ -11,10 +11,10 @@
 //!
 //! What breaks otherwise: writers of the other version would stand behind this process's wait for a lock.
 
+use super::StorageError;
 use super::connect::{Role, Target, connect};
 use super::rules::{RuleFile, RuleSet, TRIGGERS};
 use super::sql::rule_sets as sql;
-use super::{StorageError, innermost};
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
@@ -184,16 +184,4 @@ pub async fn look_after(target: &Target, set: &RuleSet) -> Result<(), StorageErr
         install(target, set).await?;
     }
     drop_unused(target, set, UNUSED_AFTER).await.map(drop)
-}
-
-/// PostgreSQL's message about a rule, without the chain of causes before it.
-pub(super) fn message(source: &tokio_postgres::Error) -> String {
-    match source.as_db_error() {
-        Some(error) => match (error.hint(), error.where_()) {
-            (_, Some(place)) => format!("{} ({})", error.message(), place.lines().next().unwrap_or_default()),
-            (Some(hint), None) => format!("{} ({hint})", error.message()),
-            (None, None) => error.message().to_owned(),
-        },
-        None => innermost(source),
-    }
 }

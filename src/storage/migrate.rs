@@ -27,13 +27,17 @@ mod embedded_sql {
 /// [`StorageError`] with PostgreSQL's message; [`StorageError::Schema`] for a database of an earlier development version.
 pub async fn migrate(target: &Target) -> Result<(), StorageError> {
     let set = RuleSet::embedded();
+    // Held until the end: a second process that starts meanwhile waits, and then finds everything done.
     let login = target.connect_as_login().await?;
+    login.batch_execute(rule_sets::LOCK_MIGRATION).await.map_err(|source| StorageError::Setup {
+        what: "waiting for another process that migrates the database",
+        source,
+    })?;
     login.batch_execute(sql::CREATE_ROLES).await.map_err(|source| StorageError::Setup {
         what: "creating the roles chat_owner, chat_app and chat_writer (the user in database.url must be allowed to \
                create roles and grant them to itself, or an administrator creates and grants them once)",
         source,
     })?;
-    drop(login);
     let mut owner = connect(&target.config(Role::Owner)).await.map_err(StorageError::Connect)?;
     missing_tables(&owner).await?;
     // Migrations of a newer version that runs beside this one are not missing here.
@@ -43,7 +47,9 @@ pub async fn migrate(target: &Target) -> Result<(), StorageError> {
         tracing::info!("applied table migration {migration}");
     }
     installer::install(target, set).await?;
-    installer::look_after(target, set).await
+    installer::look_after(target, set).await?;
+    drop(login);
+    Ok(())
 }
 
 /// The table migrations that are to be applied.
@@ -65,9 +71,8 @@ async fn missing_tables(owner: &Client) -> Result<Vec<String>, StorageError> {
             Some((name, checksum)) => {
                 if name != migration.name() || *checksum != migration.checksum().to_string() {
                     return Err(StorageError::Schema(format!(
-                        "this database was made by an earlier development version (its table migration V{}__{name} is \
-                         another one) and cannot be used or converted: start with an empty database (database.url) or \
-                         another data_dir; nothing was changed",
+                        "the database was made by an earlier development version (its V{}__{name} is another one) and \
+                         cannot be converted: start with an empty database or another data_dir; nothing was changed",
                         migration.version()
                     )));
                 }

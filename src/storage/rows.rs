@@ -4,11 +4,12 @@ use crate::error::{ErrorCode, Refusal};
 use crate::faults::error_limited;
 use crate::ids::{ConversationId, MessageId, Seq, UserId};
 use crate::mesh::frame::Notice;
-use crate::mesh::record::{EventRecord, MessageRecord, Sender, ThreadState, ThreadSummary, rfc3339};
-use serde_json::Value;
+use crate::mesh::record::{EventRecord, MessageRecord, ThreadState, rfc3339};
+use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 use tokio_postgres::error::DbError;
+use tokio_postgres::types::Json;
 
 /// What a row that contradicts the schema turns into: a fault of ours, logged, never a panic.
 pub fn unreadable(error: &tokio_postgres::Error) -> Refusal {
@@ -19,7 +20,7 @@ pub fn unreadable(error: &tokio_postgres::Error) -> Refusal {
 /// What `refuse()` in PostgreSQL raises.
 pub const REFUSED: &str = "VZ001";
 
-/// A refusal that `refuse()` raised: its code is the message, its words are the detail.
+/// A refusal that `refuse()` raised: its code is the message, its reason is the detail.
 #[must_use]
 pub fn refusal(error: &DbError) -> Refusal {
     let code = ErrorCode::parse(error.message()).unwrap_or(ErrorCode::Internal);
@@ -42,34 +43,11 @@ pub fn conversation(number: i64) -> Result<ConversationId, Refusal> {
 /// # Errors
 /// When the row has another shape.
 pub fn message(row: &Row) -> Result<MessageRecord, Refusal> {
-    let conversation_id = conversation(row.try_get(15).map_err(|e| unreadable(&e))?)?;
     let read = || -> Result<MessageRecord, tokio_postgres::Error> {
-        let thread = match (row.try_get::<_, Option<i64>>(12)?, row.try_get::<_, Option<OffsetDateTime>>(13)?) {
-            (Some(reply_count), Some(at)) => Some(ThreadSummary { reply_count, last_reply_at: rfc3339(at) }),
-            _ => None,
-        };
-        let parent = row.try_get::<_, Option<i64>>(7)?.map(MessageId);
-        let (replies, last_reply) = (row.try_get(18)?, row.try_get(19)?);
-        Ok(MessageRecord {
-            seq: Seq(row.try_get(0)?),
-            message_id: MessageId(row.try_get(1)?),
-            conversation_id,
-            sender: Sender { id: UserId(row.try_get(2)?), username: row.try_get(3)?, display_name: row.try_get(4)? },
-            content: row.try_get(5)?,
-            message_type: row.try_get(6)?,
-            system: row.try_get(20)?,
-            parent_message_id: parent,
-            thread,
-            mentions: row.try_get::<_, Option<Vec<i64>>>(14)?.unwrap_or_default().into_iter().map(UserId).collect(),
-            reactions: list(row.try_get(16)?),
-            pinned: row.try_get(17)?,
-            edited_at: row.try_get::<_, Option<OffsetDateTime>>(10)?.map(rfc3339),
-            deleted: row.try_get(11)?,
-            attachments: Vec::new(),
-            created_at: rfc3339(row.try_get(9)?),
-            client_message_id: row.try_get(8)?,
-            parent_thread: parent.map(|root| thread_state(root, replies, last_reply)),
-        })
+        let Json(mut message) = row.try_get::<_, Json<MessageRecord>>("message")?;
+        let (replies, last_reply) = (row.try_get("reply_count")?, row.try_get("last_reply_at")?);
+        message.parent_thread = message.parent_message_id.map(|root| thread_state(root, replies, last_reply));
+        Ok(message)
     };
     read().map_err(|e| unreadable(&e))
 }
@@ -81,10 +59,10 @@ pub fn message(row: &Row) -> Result<MessageRecord, Refusal> {
 pub fn event(row: &Row) -> Result<EventRecord, Refusal> {
     let read = || -> Result<EventRecord, tokio_postgres::Error> {
         Ok(EventRecord {
-            seq: Seq(row.try_get(0)?),
-            kind: row.try_get(1)?,
-            payload: map(row.try_get(2)?),
-            created_at: rfc3339(row.try_get(3)?),
+            seq: Seq(row.try_get("seq")?),
+            kind: row.try_get("kind")?,
+            payload: map(row.try_get("payload")?),
+            created_at: rfc3339(row.try_get("created_at")?),
         })
     };
     read().map_err(|e| unreadable(&e))
@@ -112,23 +90,37 @@ pub fn map(value: Value) -> serde_json::Map<String, Value> {
     }
 }
 
-/// The events in `apply_mutations.events`.
-pub fn events(value: Option<Value>) -> Vec<EventRecord> {
+/// The events of a `mutation_outcome`.
+pub fn events(conversation: Option<ConversationId>, value: Option<Value>) -> Vec<EventRecord> {
     list(value)
         .into_iter()
         .filter_map(|entry| {
             let mut entry = map(entry);
-            Some(EventRecord {
+            let event = EventRecord {
                 seq: Seq(entry.get("seq")?.as_i64()?),
                 kind: entry.get("kind")?.as_str()?.to_owned(),
                 created_at: entry.get("created_at")?.as_str()?.to_owned(),
                 payload: map(entry.remove("payload")?),
-            })
+            };
+            Some(if event.kind == "message_created" { complete_message(conversation, event) } else { event })
         })
         .collect()
 }
 
-/// The notices in `apply_mutations.notices`.
+/// A system message with all fields of a message: PostgreSQL names only those that it sets.
+fn complete_message(conversation: Option<ConversationId>, mut event: EventRecord) -> EventRecord {
+    let mut fields = event.payload.clone();
+    fields.insert("conversation_id".to_owned(), json!(conversation));
+    fields.insert("seq".to_owned(), json!(event.seq));
+    fields.insert("created_at".to_owned(), json!(event.created_at));
+    match serde_json::from_value::<MessageRecord>(Value::Object(fields)).and_then(serde_json::to_value) {
+        Ok(message) => event.payload = map(message),
+        Err(error) => error_limited!("a system message does not have the shape this version expects: {error}"),
+    }
+    event
+}
+
+/// The notices of a `mutation_outcome`.
 pub fn notices(value: Option<Value>) -> Vec<Notice> {
     list(value)
         .into_iter()
@@ -139,4 +131,25 @@ pub fn notices(value: Option<Value>) -> Vec<Notice> {
             Some(Notice { users, kind, payload: map(entry.remove("payload")?) })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_message_has_all_fields_of_a_message() {
+        let sender = json!({"id": 7, "username": "ada", "display_name": "Ada"});
+        let system = json!({"kind": "joined", "user": sender, "actor": null});
+        let payload = json!({"message_id": 5, "sender": sender, "content": "Ada joined", "message_type": "system",
+            "system": system});
+        let created_at = "2026-01-01T00:00:00.000Z";
+        let given = json!([{"seq": 2, "kind": "message_created", "created_at": created_at, "payload": payload}]);
+        let read = events(ConversationId::from_number(6), Some(given)).remove(0);
+        let expected = json!({"message_id": 5, "conversation_id": "room_6", "seq": 2, "created_at": created_at,
+            "sender": sender, "content": "Ada joined", "message_type": "system", "system": system,
+            "parent_message_id": null, "mentions": [], "reactions": [], "pinned": false, "edited_at": null,
+            "deleted": false, "attachments": []});
+        assert_eq!(Value::Object(read.payload), expected);
+    }
 }

@@ -208,7 +208,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
 fn edit_for_tests(files: &mut [RuleFile]) {
     if let (Ok(comment), Some(file)) = (std::env::var("CHAT_TEST_RULES_COMMENT"), files.first_mut()) {
         let comment: String = comment.chars().filter(|c| !c.is_control()).collect();
-        let _ = write!(file.text, "-- {comment}\n");
+        let _ = writeln!(file.text, "-- {comment}");
     }
 }
 

@@ -2,17 +2,19 @@
 
 pub mod accounts;
 pub mod rule_sets;
+pub mod server_lock;
 
 /// A batch of messages; see `migrations/functions/commit/commit_messages.sql`.
 pub const COMMIT_MESSAGES: &str = "SELECT ord, verdict, message_id, seq, created_at, parent_message_id, username, \
     display_name, retry_after_ms FROM commit_messages($1, $2, $3, $4, $5, $6)";
 
-/// What the triggers made of these messages: who is mentioned, and the thread that a reply is in.
-pub const AFTERMATH_OF: &str = "SELECT message_id, mentions, root_id, reply_count, last_reply_at FROM aftermath_of($1)";
+/// What the triggers recorded for these messages: who is mentioned, and the thread that a reply is in.
+pub const MENTIONS_AND_THREADS: &str =
+    "SELECT message_id, mentions, root_id, reply_count, last_reply_at FROM mentions_and_threads($1)";
 
-/// A run of any other mutations.
-pub const APPLY_MUTATIONS: &str = "SELECT ord, verdict, detail, conversation_id, events, result, gained, lost, signal, \
-    notices, parted, retry_after_ms FROM apply_mutations($1, $2, $3, $4, $5)";
+/// A run of any other mutations; the outcome's columns are those of the type `mutation_outcome`.
+pub const APPLY_MUTATIONS: &str = "SELECT ord, verdict, detail, retry_after_ms, (outcome).* \
+    FROM apply_mutations($1, $2, $3, $4, $5)";
 
 /// A read's transaction: one snapshot for all of its statements.
 pub const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
@@ -21,53 +23,41 @@ pub const COMMIT: &str = "COMMIT";
 /// Who reads, and the milliseconds that each statement has; for this transaction only.
 pub const SET_READER: &str = "SELECT set_config('app.user_id', $1, true), set_config('statement_timeout', $2, true)";
 
-/// May the user look into a conversation?
+/// Whether the user may read a conversation.
 pub const ACCESS: &str = "SELECT app_access($1)";
 
-macro_rules! message_columns {
-    () => {
-        "SELECT m.seq, m.id, m.sender_id, u.username, u.display_name, \
-            CASE WHEN m.deleted_at IS NULL THEN m.content ELSE '' END, m.message_type::text, m.parent_message_id, \
-            CASE WHEN m.sender_id = app_user_id() AND NOT starts_with(m.client_message_id, E'\\x01') \
-                 THEN m.client_message_id END, \
-            m.created_at, m.edited_at, m.deleted_at IS NOT NULL, t.reply_count, t.last_reply_at, \
-            (SELECT array_agg(x.user_id ORDER BY x.user_id) FROM message_mentions x WHERE x.message_id = m.id), \
-            m.conversation_id, \
-            CASE WHEN (SELECT true FROM message_reactions x WHERE x.message_id = m.id LIMIT 1) \
-                 THEN message_reactions_json(m.id) END, \
-            coalesce((SELECT true FROM message_pins p \
-                       WHERE p.conversation_id = m.conversation_id AND p.message_id = m.id LIMIT 1), false), \
-            p.reply_count, p.last_reply_at, CASE WHEN m.deleted_at IS NULL THEN m.system END \
-         FROM messages m JOIN users u ON u.id = m.sender_id \
-         LEFT JOIN thread_statistics t ON t.root_message_id = m.id \
-         LEFT JOIN thread_statistics p ON p.root_message_id = m.parent_message_id "
+macro_rules! messages_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT row_to_json(s) AS message, p.reply_count, p.last_reply_at FROM shown_messages s \
+             LEFT JOIN thread_statistics p ON p.root_message_id = s.parent_message_id WHERE s.conversation_id = $1 AND ",
+            $condition
+        )
     };
 }
 
-/// Messages after a seq, ascending.
-pub const MESSAGES_AFTER: &str =
-    concat!(message_columns!(), "WHERE m.conversation_id = $1 AND m.seq > $2 ORDER BY m.seq LIMIT $3");
+/// Messages after a seq, ascending, each with the state of the thread that it replies to.
+pub const MESSAGES_AFTER: &str = messages_where!("s.seq > $2 ORDER BY s.seq LIMIT $3");
 /// Messages before a seq, descending.
-pub const MESSAGES_BEFORE: &str =
-    concat!(message_columns!(), "WHERE m.conversation_id = $1 AND m.seq < $2 ORDER BY m.seq DESC LIMIT $3");
-/// Where a message stands in its conversation.
+pub const MESSAGES_BEFORE: &str = messages_where!("s.seq < $2 ORDER BY s.seq DESC LIMIT $3");
+/// The seq of a message of this conversation.
 pub const SEQ_OF_MESSAGE: &str = "SELECT seq FROM messages WHERE conversation_id = $1 AND id = $2";
 /// Mutations that are not messages after a seq, ascending.
-pub const EVENTS_AFTER: &str = "SELECT seq, kind, event_payload(conversation_id, kind, payload), created_at \
+pub const EVENTS_AFTER: &str = "SELECT seq, kind, event_payload(conversation_id, kind, payload) AS payload, created_at \
     FROM conversation_events \
     WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
 
 /// Indexes the next messages of a conversation for the search: so many at most, and so many bytes. Whether it has more,
 /// how old the oldest of them is in seconds, and how many PostgreSQL could not index.
 pub const INDEX_MESSAGES: &str = "SELECT has_more, lag_s, passed_over FROM index_messages($1, $2, $3)";
-/// Conversations whose log is ahead of the search index.
+/// Conversations with messages that are not indexed yet.
 pub const UNINDEXED_CONVERSATIONS: &str = "SELECT unindexed_conversations($1, $2)";
 
 /// `read_<name>(arguments)`; the name is one of the server's own table.
 pub const LOOK_UP: &str = "SELECT look_up($1, $2)";
-/// Where a message belongs, for somebody who may see it.
+/// The conversation of a message that the user may see.
 pub const CONVERSATION_OF_MESSAGE: &str = "SELECT conversation_of_message($1)";
-/// Where an invitation leads.
+/// The conversation that an invitation leads to.
 pub const CONVERSATION_OF_INVITE: &str = "SELECT conversation_of_invite($1)";
 
 /// The newest seq of those of the given conversations in which the user is a member.
@@ -98,11 +88,11 @@ pub const LIST_MEMBERS: &str = "SELECT u.id, user_json(u) || jsonb_build_object(
 /// The user of a session that is not revoked.
 pub const OPEN_SESSION: &str = "SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.created_at \
     FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1 AND s.revoked_at IS NULL AND u.is_active";
-/// Uses a ticket up; no row when somebody was faster.
+/// Uses a ticket up; no row when another connection was faster.
 pub const SPEND_TICKET: &str = "INSERT INTO spent_tickets (ticket_id, user_id, expires_at) \
     VALUES ($1, app_user_id(), to_timestamp($2::bigint)) ON CONFLICT DO NOTHING RETURNING ticket_id";
 
-/// What durability and isolation hang on.
+/// The settings that durability and isolation depend on.
 pub const SAFETY: &str = "SELECT current_setting('fsync'), current_setting('synchronous_commit'), \
     current_setting('full_page_writes'), current_setting('server_version_num')::int, current_user::text, \
     (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user)";

@@ -1,4 +1,4 @@
-//! What PostgreSQL's rows say of a run: one verdict for each of its mutations, in their order.
+//! PostgreSQL's answer to a run of mutations: one verdict for each of them, in their order.
 
 use super::rows;
 use crate::error::{ErrorCode, Refusal};
@@ -10,28 +10,33 @@ use serde_json::Value;
 use std::collections::HashMap;
 use tokio_postgres::Row;
 
-/// Rows of the statement, and what the triggers made of messages that mention somebody or are replies.
+/// Rows of the statement, and what the triggers recorded for messages that mention somebody or are replies.
 pub(super) struct Answer {
     pub(super) rows: Vec<Row>,
-    pub(super) aftermath: HashMap<i64, Aftermath>,
+    pub(super) recorded: HashMap<i64, Recorded>,
 }
 
+/// A row of `sql::MENTIONS_AND_THREADS`.
 #[derive(Clone, Default)]
-pub(super) struct Aftermath {
+pub(super) struct Recorded {
     mentions: Vec<UserId>,
     thread: Option<ThreadState>,
 }
 
-impl Aftermath {
+impl Recorded {
     pub(super) fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
-        let mentions: Option<Vec<i64>> = row.try_get(1)?;
-        let root: Option<i64> = row.try_get(2)?;
-        let (replies, last_reply) = (row.try_get(3)?, row.try_get(4)?);
+        let root: Option<i64> = row.try_get("root_id")?;
+        let (replies, last_reply) = (row.try_get("reply_count")?, row.try_get("last_reply_at")?);
         Ok(Self {
-            mentions: mentions.unwrap_or_default().into_iter().map(UserId).collect(),
+            mentions: users(row, "mentions")?,
             thread: root.map(|root| rows::thread_state(MessageId(root), replies, last_reply)),
         })
     }
+}
+
+fn users(row: &Row, column: &str) -> Result<Vec<UserId>, tokio_postgres::Error> {
+    let users: Option<Vec<i64>> = row.try_get(column)?;
+    Ok(users.unwrap_or_default().into_iter().map(UserId).collect())
 }
 
 /// Outcomes of a run of messages. After a repeated submission a "duplicate" may be the first one's work: it is
@@ -45,7 +50,7 @@ fn of_each(
     run: &[Box<Mutation>],
     verdicts: impl Iterator<Item = Result<Verdict, tokio_postgres::Error>>,
 ) -> Result<Vec<Verdict>, String> {
-    // A row of ours that we cannot read is that row's fault to bear; asking again would give it again.
+    // Another attempt would give the same row, so only its mutation is refused.
     let unreadable = |error| Verdict::Refused(Box::new(rows::unreadable(&error)));
     let verdicts: Vec<_> = verdicts.map(|verdict| verdict.unwrap_or_else(unreadable)).collect();
     if verdicts.len() == run.len() {
@@ -61,40 +66,29 @@ fn message_verdict(
     answer: &Answer,
     repeated: bool,
 ) -> Result<Verdict, tokio_postgres::Error> {
-    let word: &str = row.try_get(1)?;
-    let duplicate = word == "duplicate";
+    let verdict: &str = row.try_get("verdict")?;
+    let duplicate = verdict == "duplicate";
     let (Some(conversation), Change::Message { content, message_type, .. }) = (mutation.conversation, &mutation.change)
     else {
         return Ok(Verdict::Refused(Box::new(Refusal::new(ErrorCode::Internal, "a message without a conversation"))));
     };
-    if !duplicate && word != "committed" {
-        return Ok(Verdict::Refused(Box::new(denied(word, row.try_get(8)?))));
+    if !duplicate && verdict != "committed" {
+        return Ok(Verdict::Refused(Box::new(refusal_of(verdict, row.try_get("retry_after_ms")?))));
     }
-    let id: i64 = row.try_get(2)?;
-    let Aftermath { mentions, thread } = answer.aftermath.get(&id).cloned().unwrap_or_default();
+    let id: i64 = row.try_get("message_id")?;
+    let Recorded { mentions, thread } = answer.recorded.get(&id).cloned().unwrap_or_default();
+    let sender = Sender {
+        id: mutation.actor,
+        username: row.try_get::<_, Option<String>>("username")?.unwrap_or_default(),
+        display_name: row.try_get::<_, Option<String>>("display_name")?.unwrap_or_default(),
+    };
+    let (seq, created_at) = (Seq(row.try_get("seq")?), rfc3339(row.try_get("created_at")?));
     let record = MessageRecord {
-        message_id: MessageId(id),
-        conversation_id: conversation,
-        seq: Seq(row.try_get(3)?),
-        sender: Sender {
-            id: mutation.actor,
-            username: row.try_get::<_, Option<String>>(6)?.unwrap_or_default(),
-            display_name: row.try_get::<_, Option<String>>(7)?.unwrap_or_default(),
-        },
         content: content.clone(),
         message_type: (*message_type).to_owned(),
-        system: None,
-        parent_message_id: row.try_get::<_, Option<i64>>(5)?.map(MessageId),
-        thread: None,
+        parent_message_id: row.try_get::<_, Option<i64>>("parent_message_id")?.map(MessageId),
         mentions,
-        reactions: Vec::new(),
-        pinned: false,
-        edited_at: None,
-        deleted: false,
-        attachments: Vec::new(),
-        created_at: rfc3339(row.try_get(4)?),
-        client_message_id: None,
-        parent_thread: None,
+        ..MessageRecord::new(MessageId(id), conversation, seq, sender, created_at)
     };
     Ok(Verdict::Message(Box::new(CommittedMessage { record, duplicate, publish: !duplicate || repeated, thread })))
 }
@@ -104,17 +98,17 @@ pub(super) fn of_others(run: &[Box<Mutation>], answer: &[Row]) -> Result<Vec<Ver
 }
 
 fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
-    let word: &str = row.try_get(1)?;
-    if word != "committed" {
-        let detail: Option<String> = row.try_get(2)?;
-        let retry_after_ms: Option<i64> = row.try_get(11)?;
-        let refusal = match ErrorCode::parse(word) {
-            None if word == "unstorable" => {
+    let verdict: &str = row.try_get("verdict")?;
+    if verdict != "committed" {
+        let detail: Option<String> = row.try_get("detail")?;
+        let retry_after_ms: Option<i64> = row.try_get("retry_after_ms")?;
+        let refusal = match ErrorCode::parse(verdict) {
+            None if verdict == "unstorable" => {
                 error_limited!("PostgreSQL refused a mutation for its content: {}", detail.unwrap_or_default());
                 Refusal::bad_request("the store refused this change; its content cannot be stored")
             }
             Some(ErrorCode::Internal) | None => {
-                error_limited!("a mutation failed in PostgreSQL: {word} {}", detail.unwrap_or_default());
+                error_limited!("a mutation failed in PostgreSQL: {verdict} {}", detail.unwrap_or_default());
                 Refusal::new(ErrorCode::Internal, "the store failed on this command; the server's log has the details")
             }
             Some(code) => Refusal::new(code, detail.unwrap_or_default()),
@@ -125,32 +119,28 @@ fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
         };
         return Ok(Verdict::Refused(Box::new(refusal)));
     }
-    let number: Option<i64> = row.try_get(3)?;
+    let number: Option<i64> = row.try_get("conversation_id")?;
     let conversation = number.and_then(crate::ids::ConversationId::from_number);
-    let users = |column: usize| -> Result<Vec<UserId>, tokio_postgres::Error> {
-        let users: Option<Vec<i64>> = row.try_get(column)?;
-        Ok(users.unwrap_or_default().into_iter().map(UserId).collect())
-    };
-    let signal = row.try_get::<_, Option<Value>>(8)?.and_then(|signal| {
+    let signal = row.try_get::<_, Option<Value>>("signal")?.and_then(|signal| {
         let mut signal = rows::map(signal);
         let kind = signal.get("kind")?.as_str()?.to_owned();
         Some((kind, rows::map(signal.remove("payload")?)))
     });
     Ok(Verdict::Other(Box::new(CommittedOther {
         conversation,
-        events: rows::events(row.try_get(4)?),
-        result: row.try_get::<_, Option<Value>>(5)?.unwrap_or_default(),
-        gained: users(6)?,
-        lost: users(7)?,
+        events: rows::events(conversation, row.try_get("events")?),
+        result: row.try_get::<_, Option<Value>>("result")?.unwrap_or_default(),
+        gained: users(row, "gained")?,
+        lost: users(row, "lost")?,
         signal,
-        notices: rows::notices(row.try_get(9)?),
-        parted: row.try_get::<_, Option<i64>>(10)?.map(UserId),
+        notices: rows::notices(row.try_get("notices")?),
+        parted: row.try_get::<_, Option<i64>>("blocked")?.map(UserId),
     })))
 }
 
-/// A message's denial in words.
-fn denied(word: &str, retry_after_ms: Option<i64>) -> Refusal {
-    let (code, words) = match word {
+/// The refusal that a verdict of `commit_messages` stands for.
+fn refusal_of(verdict: &str, retry_after_ms: Option<i64>) -> Refusal {
+    let (code, reason) = match verdict {
         "not_found" => (ErrorCode::NotFound, "data.conversation_id: no such conversation"),
         "not_member" => (ErrorCode::NotMember, "you are not a member of this conversation; join it first"),
         "banned" => (ErrorCode::Banned, "you are banned from this conversation; a moderator can lift it"),
@@ -163,7 +153,7 @@ fn denied(word: &str, retry_after_ms: Option<i64>) -> Refusal {
         }
         _ => (ErrorCode::Internal, "the store gave a verdict that this version does not know"),
     };
-    let refusal = Refusal::new(code, words);
+    let refusal = Refusal::new(code, reason);
     match retry_after_ms {
         Some(ms) if matches!(code, ErrorCode::Muted | ErrorCode::SlowMode) => refusal.retry_after(ms.max(0) as u64),
         _ => refusal,

@@ -1,49 +1,63 @@
--- Applies a batch of mutations other than messages; each calls mutate_<kind>. One mutation's refusal or fault leaves
--- the others alone, unless the store itself is at fault. mutation_outcomes remembers what each one did: after a lost connection the same batch is submitted
--- again, and a second execution could undo what came later. Texts are not remembered; the caller sends them again.
+-- Applies a batch of mutations other than messages. For each it locks the conversation, checks what the actor may do
+-- (permitted_member), calls mutate_<kind>, and completes the outcome.
+-- One mutation's refusal or fault leaves the others alone, unless the store itself is at fault.
+-- mutation_outcomes remembers what each mutation did. After a lost connection the same batch is submitted again, and a
+-- second execution could undo what came later. Texts are not remembered; the caller sends them again.
 -- Locks: the conversations' rows in the order of their ids, FOR UPDATE, until the transaction ends.
 
 CREATE FUNCTION apply_mutations(
     p_kind text[], p_conversation bigint[], p_actor bigint[], p_mutation_id bigint[], p_arguments jsonb[])
-RETURNS TABLE (ord bigint, verdict text, detail text, conversation_id bigint, events jsonb, result jsonb,
-    gained bigint[], lost bigint[], signal jsonb, notices jsonb, parted bigint, retry_after_ms bigint)
+RETURNS TABLE (ord bigint, verdict text, detail text, retry_after_ms bigint, outcome mutation_outcome)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
 DECLARE
+    p mutation;
+    c conversations;
+    m conversation_members;
     o mutation_outcome;
     v_hint text;
 BEGIN
-    PERFORM FROM conversations c WHERE c.id = ANY (p_conversation) ORDER BY c.id FOR UPDATE;
+    PERFORM FROM conversations x WHERE x.id = ANY (p_conversation) ORDER BY x.id FOR UPDATE;
     FOR i IN 1 .. cardinality(p_kind) LOOP
         ord := i; verdict := 'committed'; detail := NULL; o := NULL; v_hint := NULL;
+        p := ROW(p_kind[i], p_conversation[i], p_actor[i], p_mutation_id[i], p_arguments[i]);
         BEGIN -- a subtransaction: the refusal or fault of one mutation leaves the others alone
             SELECT (jsonb_populate_record(NULL::mutation_outcome, r.outcome)).* INTO o
-              FROM mutation_outcomes r WHERE r.mutation_id = p_mutation_id[i] AND r.actor_id = p_actor[i];
+              FROM mutation_outcomes r WHERE r.mutation_id = p.id AND r.actor_id = p.actor_id;
             IF NOT FOUND THEN
-                EXECUTE format('SELECT * FROM %I($1, $2, $3, $4)', 'mutate_' || p_kind[i])
-                   INTO o USING p_conversation[i], p_actor[i], p_mutation_id[i], p_arguments[i];
+                -- Read under the lock, and after the mutations before it: nothing changes between check and commit.
+                SELECT * INTO c FROM conversations x WHERE x.id = p.conversation_id;
+                IF NOT FOUND AND p.conversation_id IS NOT NULL THEN
+                    PERFORM refuse('not_found', 'data.conversation_id: no such conversation');
+                END IF;
+                m := permitted_member(c, p);
+                EXECUTE format('SELECT * FROM %I($1, $2, $3)', 'mutate_' || p.kind) INTO o USING c, m, p;
+                o.conversation_id := coalesce(o.conversation_id, c.id);
+                IF o.seq IS NOT NULL THEN
+                    o.result := o.result || jsonb_build_object('seq', o.seq);
+                END IF;
                 -- A mutation without events can safely run a second time.
                 IF o.events IS NOT NULL THEN
                     INSERT INTO mutation_outcomes (mutation_id, actor_id, outcome)
-                    VALUES (p_mutation_id[i], p_actor[i], CASE WHEN p_arguments[i] ? 'content'
+                    VALUES (p.id, p.actor_id, CASE WHEN p.arguments ? 'content'
                         THEN to_jsonb(o) #- '{events,0,payload,content}' ELSE to_jsonb(o) END);
                 END IF;
-            ELSIF p_arguments[i] ? 'content' THEN
-                o.events := jsonb_set(o.events, '{0,payload,content}', p_arguments[i] -> 'content');
+            ELSIF p.arguments ? 'content' THEN
+                o.events := jsonb_set(o.events, '{0,payload,content}', p.arguments -> 'content');
             END IF;
         EXCEPTION
             WHEN SQLSTATE 'VZ001' THEN
                 GET STACKED DIAGNOSTICS
                     verdict = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+                o := NULL;
             WHEN unique_violation THEN
                 RAISE; -- a lost race: the whole statement is submitted again
             WHEN data_exception OR integrity_constraint_violation OR program_limit_exceeded THEN
-                verdict := 'unstorable'; detail := SQLERRM;
+                verdict := 'unstorable'; detail := SQLERRM; o := NULL;
             -- Anything else is the store's fault and not the mutation's (storage/sqlstate.rs). The statement fails, and
             -- each of its mutations can be tried again.
         END;
-        conversation_id := o.conversation_id; events := o.events; result := o.result;
-        gained := o.gained; lost := o.lost; signal := o.signal; notices := o.notices; parted := o.parted;
+        outcome := o;
         retry_after_ms := nullif(v_hint, '')::bigint;
         RETURN NEXT;
     END LOOP;

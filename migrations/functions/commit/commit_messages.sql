@@ -8,7 +8,7 @@ CREATE FUNCTION commit_messages(
     p_conversation bigint[], p_sender bigint[], p_content text[], p_client_message_id text[], p_parent bigint[],
     p_message_type text[])
 RETURNS TABLE (ord bigint, verdict text, message_id bigint, seq bigint, created_at timestamptz,
-    parent_message_id bigint, username text, display_name text, mentions bigint[], retry_after_ms bigint)
+    parent_message_id bigint, username text, display_name text, retry_after_ms bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
@@ -88,7 +88,7 @@ BEGIN
                 WHEN original.new_id IS NULL THEN 'slow_mode' ELSE 'duplicate' END,
            coalesce(n.new_id, n.first_id, original.new_id),
            coalesce(CASE WHEN n.is_new THEN n.new_seq END, n.first_seq, original.new_seq),
-           coalesce(n.first_at, now()), n.root_id, n.username, n.display_name, NULL::bigint[],
+           coalesce(n.first_at, now()), n.root_id, n.username, n.display_name,
            (extract(epoch FROM CASE
                WHEN n.muted_until > now() THEN least(n.muted_until - now(), interval '1 year')
                WHEN n.slow_s IS NOT NULL THEN greatest(n.slow_until - now(), interval '1 s') END) * 1000)::bigint

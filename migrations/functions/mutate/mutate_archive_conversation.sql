@@ -1,22 +1,18 @@
 -- Archives a conversation or opens it again.
--- Locks: the conversation's row (locked_conversation).
+-- Locks: the conversation's row, which apply_mutations holds.
 
-CREATE FUNCTION mutate_archive_conversation(
-    p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
+CREATE FUNCTION mutate_archive_conversation(c conversations, m conversation_members, p mutation)
 RETURNS mutation_outcome LANGUAGE plpgsql AS $$
 DECLARE
     o mutation_outcome;
-    c conversations := locked_conversation(p_conversation);
-    m conversation_members := ruling_member(c, p_actor, 'owner');
-    v_archived boolean := (p_arguments -> 'archived')::boolean;
+    v_archived boolean := (p.arguments -> 'archived')::boolean;
 BEGIN
-    o.conversation_id := c.id;
+    o.seq := c.last_seq;
     IF v_archived <> (c.archived_at IS NOT NULL) THEN
         UPDATE conversations x SET archived_at = CASE WHEN v_archived THEN now() END WHERE x.id = c.id;
-        o.events := jsonb_build_array(append_event(c.id, 'conversation_updated', p_actor, p_mutation_id,
-            jsonb_build_object('archived', v_archived, 'actor', actor_json(p_actor))));
+        o := append_event(o, c, p, 'conversation_updated',
+                          jsonb_build_object('archived', v_archived, 'actor', actor_json(p.actor_id)));
     END IF;
-    o.result := jsonb_build_object('conversation', conversation_now(c.id, p_actor),
-                                   'seq', coalesce(o.events -> 0 -> 'seq', to_jsonb(c.last_seq)));
+    o.result := jsonb_build_object('conversation', conversation_now(c.id, p.actor_id));
     RETURN o;
 END $$;

@@ -1,15 +1,12 @@
 -- Withdraws the actor's request to join.
--- Locks: the conversation's row (locked_conversation).
+-- Locks: the conversation's row, which apply_mutations holds.
 
-CREATE FUNCTION mutate_cancel_join_request(
-    p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
+CREATE FUNCTION mutate_cancel_join_request(c conversations, m conversation_members, p mutation)
 RETURNS mutation_outcome LANGUAGE plpgsql AS $$
 DECLARE
     o mutation_outcome;
-    c conversations := locked_conversation(p_conversation);
 BEGIN
-    o.conversation_id := c.id;
-    o.notices := close_request(c, p_actor, p_actor, 'cancelled');
+    o := close_request(o, c, p.actor_id, p.actor_id, 'cancelled');
     o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'requested', false);
     RETURN o;
 END $$;

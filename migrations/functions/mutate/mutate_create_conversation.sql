@@ -1,29 +1,17 @@
 -- Creates a conversation. A direct one exists once per pair: a second attempt returns the first.
 -- Locks: none before the insert; the unique index on the pair orders two attempts.
 
-CREATE FUNCTION mutate_create_conversation(
-    p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
+CREATE FUNCTION mutate_create_conversation(c conversations, m conversation_members, p mutation)
 RETURNS mutation_outcome LANGUAGE plpgsql AS $$
 DECLARE
-    o         mutation_outcome;
-    c         conversations;
-    v_kind    conversation_kind := p_arguments ->> 'kind';
+    o mutation_outcome;
+    v_kind    conversation_kind := p.arguments ->> 'kind';
     v_members bigint[];
     v_known   bigint[];
     v_created boolean := true;
 BEGIN
-    SELECT e.conversation_id INTO c.id FROM conversation_events e WHERE e.mutation_id = p_mutation_id LIMIT 1;
-    IF FOUND THEN
-        SELECT * INTO c FROM conversations x WHERE x.id = c.id;
-        o.conversation_id := c.id;
-        o.result := jsonb_build_object('conversation', conversation_json(c, p_actor));
-        o.events := events_of_mutation(p_mutation_id);
-        SELECT array_agg(m.user_id) INTO o.gained FROM conversation_members m WHERE m.conversation_id = c.id;
-        RETURN o;
-    END IF;
-
     SELECT array_agg(DISTINCT value::bigint) INTO v_members
-      FROM jsonb_array_elements_text(coalesce(p_arguments -> 'member_ids', '[]')) WHERE value::bigint <> p_actor;
+      FROM jsonb_array_elements_text(coalesce(p.arguments -> 'member_ids', '[]')) WHERE value::bigint <> p.actor_id;
     SELECT array_agg(u.id) INTO v_known FROM users u WHERE u.id = ANY (v_members) AND u.is_active;
     IF coalesce(cardinality(v_known), 0) <> coalesce(cardinality(v_members), 0) THEN
         PERFORM refuse('not_found', 'data.member_ids: no such user: ' || (
@@ -36,35 +24,36 @@ BEGIN
         END IF;
         INSERT INTO conversations (id, kind, direct_low, direct_high)
         VALUES (nextval('conversation_numbers') * 4, 'direct',
-                least(p_actor, v_members[1]), greatest(p_actor, v_members[1]))
+                least(p.actor_id, v_members[1]), greatest(p.actor_id, v_members[1]))
         ON CONFLICT (direct_low, direct_high) WHERE kind = 'direct' DO NOTHING
         RETURNING * INTO c;
         IF NOT FOUND THEN
             v_created := false;
             SELECT * INTO STRICT c FROM conversations x WHERE x.kind = 'direct'
-               AND x.direct_low = least(p_actor, v_members[1]) AND x.direct_high = greatest(p_actor, v_members[1]);
+               AND x.direct_low = least(p.actor_id, v_members[1])
+               AND x.direct_high = greatest(p.actor_id, v_members[1]);
         END IF;
     ELSE
         INSERT INTO conversations (id, kind, name, description, owner_id)
         VALUES (nextval('conversation_numbers') * 4 + CASE v_kind WHEN 'group' THEN 1 ELSE 2 END, v_kind,
-                p_arguments ->> 'name', p_arguments ->> 'description', p_actor)
+                p.arguments ->> 'name', p.arguments ->> 'description', p.actor_id)
         RETURNING * INTO c;
     END IF;
 
     IF v_created THEN
         INSERT INTO conversation_members (conversation_id, user_id, role, joined_seq)
-        SELECT c.id, p_actor, CASE v_kind WHEN 'direct' THEN 'member' ELSE 'owner' END::member_role, 1
+        SELECT c.id, p.actor_id, CASE v_kind WHEN 'direct' THEN 'member' ELSE 'owner' END::member_role, 1
         UNION ALL SELECT c.id, unnest(v_members), 'member', 1;
-        o.events := jsonb_build_array(append_event(c.id, 'conversation_created', p_actor, p_mutation_id,
-            jsonb_build_object('kind', c.kind, 'name', c.name, 'description', c.description, 'owner_id', c.owner_id,
-                'actor', (SELECT user_json(u) FROM users u WHERE u.id = p_actor),
-                'members', (SELECT jsonb_agg(user_json(u) || jsonb_build_object('role', m.role) ORDER BY u.id)
-                              FROM conversation_members m JOIN users u ON u.id = m.user_id
-                             WHERE m.conversation_id = c.id))));
-        o.gained := p_actor || coalesce(v_members, '{}');
-        SELECT * INTO c FROM conversations x WHERE x.id = c.id;
+        o := append_event(o, c, p, 'conversation_created', jsonb_build_object(
+            'kind', c.kind, 'name', c.name, 'description', c.description, 'owner_id', c.owner_id,
+            'actor', actor_json(p.actor_id),
+            'members', (SELECT jsonb_agg(user_json(u) || jsonb_build_object('role', x.role) ORDER BY u.id)
+                          FROM conversation_members x JOIN users u ON u.id = x.user_id
+                         WHERE x.conversation_id = c.id)));
+        o.gained := p.actor_id || coalesce(v_members, '{}');
     END IF;
+    o.seq := NULL;
     o.conversation_id := c.id;
-    o.result := jsonb_build_object('conversation', conversation_json(c, p_actor));
+    o.result := jsonb_build_object('conversation', conversation_now(c.id, p.actor_id));
     RETURN o;
 END $$;

@@ -1,16 +1,13 @@
 -- Creates an invitation. The same mutation finds its first invitation by mutation_id. Expired and used ones are
 -- deleted; a conversation has 100 at most.
--- Locks: the conversation's row (locked_conversation).
+-- Locks: the conversation's row, which apply_mutations holds.
 
-CREATE FUNCTION mutate_create_invite(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
+CREATE FUNCTION mutate_create_invite(c conversations, m conversation_members, p mutation)
 RETURNS mutation_outcome LANGUAGE plpgsql AS $$
 DECLARE
     o mutation_outcome;
-    c conversations := locked_conversation(p_conversation);
-    m conversation_members := ruling_member(c, p_actor, 'moderator');
     i conversation_invites;
 BEGIN
-    o.conversation_id := c.id;
     IF c.archived_at IS NOT NULL THEN
         PERFORM refuse('read_only', 'the conversation is archived; nobody can join it');
     END IF;
@@ -20,10 +17,10 @@ BEGIN
         PERFORM refuse('conflict', 'a conversation can have 100 invitations; revoke one first');
     END IF;
     INSERT INTO conversation_invites (mutation_id, conversation_id, created_by, max_uses, expires_at)
-    VALUES (p_mutation_id, c.id, p_actor, (p_arguments ->> 'max_uses')::integer,
-            date_trunc('milliseconds', now() + make_interval(secs => (p_arguments ->> 'expires_in_s')::bigint)))
+    VALUES (p.id, c.id, p.actor_id, (p.arguments ->> 'max_uses')::integer,
+            date_trunc('milliseconds', now() + make_interval(secs => (p.arguments ->> 'expires_in_s')::bigint)))
     ON CONFLICT DO NOTHING;
-    SELECT * INTO STRICT i FROM conversation_invites x WHERE x.mutation_id = p_mutation_id;
+    SELECT * INTO STRICT i FROM conversation_invites x WHERE x.mutation_id = p.id;
     o.result := jsonb_build_object('invite', invite_json(i));
     RETURN o;
 END $$;

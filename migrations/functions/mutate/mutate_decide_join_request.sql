@@ -1,22 +1,19 @@
--- Accepts or declines a request to join.
--- Locks: the conversation's row (locked_conversation).
+-- Accepts or declines a request to join. A decision without a request changes nothing: another moderator was faster.
+-- Locks: the conversation's row, which apply_mutations holds.
 
-CREATE FUNCTION mutate_decide_join_request(
-    p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
+CREATE FUNCTION mutate_decide_join_request(c conversations, m conversation_members, p mutation)
 RETURNS mutation_outcome LANGUAGE plpgsql AS $$
 DECLARE
     o mutation_outcome;
-    c conversations := locked_conversation(p_conversation);
-    m conversation_members := ruling_member(c, p_actor, 'moderator');
-    v_user     bigint := (p_arguments -> 'user_id')::bigint;
-    v_accepted boolean := (p_arguments -> 'accepted')::boolean;
+    v_user bigint := (p.arguments -> 'user_id')::bigint;
+    v_accepted boolean := (p.arguments -> 'accepted')::boolean;
 BEGIN
-    o.conversation_id := c.id;
-    o.notices := close_request(c, v_user, p_actor, CASE WHEN v_accepted THEN 'accepted' ELSE 'declined' END);
-    IF o.notices IS NOT NULL THEN
+    o.seq := c.last_seq;
+    IF EXISTS (SELECT FROM conversation_join_requests x WHERE x.conversation_id = c.id AND x.user_id = v_user) THEN
         IF v_accepted THEN
-            o.events := add_member(c, v_user, p_actor, p_mutation_id);
-            o.gained := ARRAY[v_user];
+            o := admit_member(c, p, v_user, p.actor_id);
+        ELSE
+            o := close_request(o, c, v_user, p.actor_id, 'declined');
         END IF;
     ELSIF NOT EXISTS (SELECT FROM users u WHERE u.id = v_user) THEN
         PERFORM refuse('not_found', 'data.user_id: no such user');
@@ -25,7 +22,6 @@ BEGIN
         PERFORM refuse('not_found', 'data.user_id: this user does not ask to join (any more)');
     END IF;
     o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'user_id', v_user,
-                                   'accepted', v_accepted,
-                                   'seq', coalesce(o.events -> 0 -> 'seq', to_jsonb(c.last_seq)));
+                                   'accepted', v_accepted);
     RETURN o;
 END $$;

@@ -1,22 +1,19 @@
 -- Deletes a message with its text, earlier texts, reactions and pin. The row stays, so that seq has no gap.
--- Locks: the conversation's row (locked_conversation).
+-- Locks: the conversation's row, which apply_mutations holds.
 
-CREATE FUNCTION mutate_delete_message(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
+CREATE FUNCTION mutate_delete_message(c conversations, m conversation_members, p mutation)
 RETURNS mutation_outcome LANGUAGE plpgsql AS $$
 DECLARE
     o mutation_outcome;
-    c conversations := locked_conversation(p_conversation);
-    m conversation_members := acting_member(c, p_actor);
-    h message_head := message_in(c, p_arguments);
-    v_event jsonb;
+    h message_head := message_in(c, p);
 BEGIN
-    o.conversation_id := c.id;
     PERFORM refuse_foreign_deletion(c, m, h);
     IF c.archived_at IS NOT NULL THEN
         PERFORM refuse('read_only', 'the conversation is archived; nothing in it can be changed');
     END IF;
+    o.seq := c.last_seq;
+    o.result := jsonb_build_object('message_id', h.id);
     IF h.deleted_at IS NOT NULL THEN
-        o.result := jsonb_build_object('message_id', h.id, 'seq', c.last_seq);
         RETURN o;
     END IF;
     UPDATE messages x SET content = '', deleted_at = now(),
@@ -32,10 +29,8 @@ BEGIN
          WHERE t.root_message_id = h.parent_message_id;
         DELETE FROM thread_statistics t WHERE t.root_message_id = h.parent_message_id AND t.reply_count <= 0;
     END IF;
-    v_event := append_told(c, 'message_deleted', p_actor, p_mutation_id,
-        jsonb_build_object('message_id', h.id, 'parent_message_id', h.parent_message_id, 'actor', actor_json(p_actor)),
+    RETURN append_event(o, c, p, 'message_deleted',
+        jsonb_build_object('message_id', h.id, 'parent_message_id', h.parent_message_id,
+                           'actor', actor_json(p.actor_id)),
         jsonb_build_object('thread', thread_json(c.id, h.parent_message_id)));
-    o.events := jsonb_build_array(v_event);
-    o.result := jsonb_build_object('message_id', h.id, 'seq', v_event -> 'seq');
-    RETURN o;
 END $$;

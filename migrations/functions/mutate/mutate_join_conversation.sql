@@ -1,26 +1,18 @@
 -- Joins a public room. A member who joins again gets the first result.
--- Locks: the conversation's row (locked_conversation).
+-- Locks: the conversation's row, which apply_mutations holds.
 
-CREATE FUNCTION mutate_join_conversation(p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
+CREATE FUNCTION mutate_join_conversation(c conversations, m conversation_members, p mutation)
 RETURNS mutation_outcome LANGUAGE plpgsql AS $$
 DECLARE
     o mutation_outcome;
-    c conversations := locked_conversation(p_conversation);
-    v_seq bigint;
 BEGIN
-    o.conversation_id := c.id;
-    SELECT m.joined_seq INTO v_seq FROM conversation_members m WHERE m.conversation_id = c.id AND m.user_id = p_actor;
-    IF NOT FOUND THEN
-        IF c.kind = 'private_room' THEN
-            PERFORM refuse('forbidden',
-                'this room is private; ask to be let in (request_to_join), or a member for an invitation');
-        ELSIF c.kind <> 'public_room' THEN
-            PERFORM refuse('forbidden', 'only public rooms can be joined; ask a member for an invitation');
-        END IF;
-        o.events := add_member(c, p_actor, p_actor, p_mutation_id);
-        o.gained := ARRAY[p_actor];
-        v_seq := o.events -> 0 -> 'seq';
+    IF m.user_id IS NULL AND c.kind = 'private_room' THEN
+        PERFORM refuse('forbidden',
+            'this room is private; ask to be let in (request_to_join), or a member for an invitation');
+    ELSIF m.user_id IS NULL AND c.kind <> 'public_room' THEN
+        PERFORM refuse('forbidden', 'only public rooms can be joined; ask a member for an invitation');
     END IF;
-    o.result := jsonb_build_object('conversation', conversation_now(c.id, p_actor), 'seq', v_seq);
+    o := admit_member(c, p, p.actor_id, p.actor_id);
+    o.result := jsonb_build_object('conversation', conversation_now(c.id, p.actor_id));
     RETURN o;
 END $$;

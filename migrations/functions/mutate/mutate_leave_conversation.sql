@@ -1,43 +1,37 @@
 -- Leaves a conversation. When the owner leaves, the member with the highest role inherits, among equals the one who has
 -- been there longest. A conversation without members is archived.
--- Locks: the conversation's row (locked_conversation).
+-- Locks: the conversation's row, which apply_mutations holds.
 
-CREATE FUNCTION mutate_leave_conversation(
-    p_conversation bigint, p_actor bigint, p_mutation_id bigint, p_arguments jsonb)
+CREATE FUNCTION mutate_leave_conversation(c conversations, m conversation_members, p mutation)
 RETURNS mutation_outcome LANGUAGE plpgsql AS $$
 DECLARE
     o mutation_outcome;
-    c conversations := locked_conversation(p_conversation);
     v_heir bigint;
-    v_seq  jsonb;
+    v_seq  bigint;
 BEGIN
-    o.conversation_id := c.id;
-    PERFORM acting_member(c, p_actor);
     IF c.kind = 'direct' THEN
         PERFORM refuse('forbidden', 'a direct conversation cannot be left');
     END IF;
-    o.events := remove_member(c, p_actor, p_actor, p_mutation_id, 'left');
-    v_seq := o.events -> -1 -> 'seq';
-    IF c.owner_id = p_actor THEN
-        -- A conversation never ends without an owner: the highest role inherits, among equals the longest there.
-        SELECT m.user_id INTO v_heir FROM conversation_members m WHERE m.conversation_id = c.id
-         ORDER BY m.role DESC, m.joined_seq, m.user_id LIMIT 1;
+    o := remove_member(o, c, p, p.actor_id, 'left');
+    v_seq := o.seq;
+    IF c.owner_id = p.actor_id THEN
+        SELECT x.user_id INTO v_heir FROM conversation_members x WHERE x.conversation_id = c.id
+         ORDER BY x.role DESC, x.joined_seq, x.user_id LIMIT 1;
         IF FOUND THEN
-            UPDATE conversation_members m SET role = 'owner', muted_until = NULL
-             WHERE m.conversation_id = c.id AND m.user_id = v_heir;
+            UPDATE conversation_members x SET role = 'owner', muted_until = NULL
+             WHERE x.conversation_id = c.id AND x.user_id = v_heir;
             UPDATE conversations x SET owner_id = v_heir WHERE x.id = c.id;
-            o.events := o.events
-                || append_event(c.id, 'member_updated', p_actor, p_mutation_id, jsonb_build_object(
-                       'user', actor_json(v_heir), 'role', 'owner', 'muted_until', NULL, 'actor', actor_json(p_actor)))
-                || append_event(c.id, 'conversation_updated', p_actor, p_mutation_id, jsonb_build_object(
-                       'owner_id', v_heir, 'actor', actor_json(p_actor)));
+            o := append_event(o, c, p, 'member_updated', jsonb_build_object(
+                'user', actor_json(v_heir), 'role', 'owner', 'muted_until', NULL, 'actor', actor_json(p.actor_id)));
+            o := append_event(o, c, p, 'conversation_updated', jsonb_build_object(
+                'owner_id', v_heir, 'actor', actor_json(p.actor_id)));
         ELSE
             UPDATE conversations x SET archived_at = now() WHERE x.id = c.id;
-            o.events := o.events || append_event(c.id, 'conversation_updated', p_actor, p_mutation_id,
-                jsonb_build_object('archived', true, 'actor', actor_json(p_actor)));
+            o := append_event(o, c, p, 'conversation_updated', jsonb_build_object(
+                'archived', true, 'actor', actor_json(p.actor_id)));
         END IF;
     END IF;
-    o.lost := ARRAY[p_actor];
-    o.result := jsonb_build_object('conversation', conversation_now(c.id, p_actor), 'seq', v_seq);
+    o.seq := v_seq;
+    o.result := jsonb_build_object('conversation', conversation_now(c.id, p.actor_id));
     RETURN o;
 END $$;

@@ -19,9 +19,10 @@ BEGIN
     END IF;
     v_more := cardinality(v_ids) > v_limit; -- one more than asked for, at the far end
     RETURN following_json(v_root, app_user_id()) - 'message_id' || jsonb_build_object(
-        'root', (SELECT s.json FROM shown_messages s WHERE s.id = v_root),
-        'messages', (SELECT coalesce(jsonb_agg(s.json ORDER BY CASE WHEN v_before IS NULL THEN i.n ELSE -i.n END), '[]')
-                       FROM unnest(v_ids[1 : v_limit::integer]) WITH ORDINALITY AS i (id, n)
-                       JOIN shown_messages s ON s.id = i.id),
+        'root', (SELECT message_json(s) FROM shown_messages s WHERE s.message_id = v_root),
+        'messages', (
+            SELECT coalesce(jsonb_agg(message_json(s) ORDER BY CASE WHEN v_before IS NULL THEN i.n ELSE -i.n END), '[]')
+              FROM unnest(v_ids[1 : v_limit::integer]) WITH ORDINALITY AS i (id, n)
+              JOIN shown_messages s ON s.message_id = i.id),
         'has_more', v_more);
 END $$;

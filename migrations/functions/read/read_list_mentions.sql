@@ -8,12 +8,12 @@ BEGIN
         PERFORM require_access(p_arguments);
     END IF;
     RETURN page_json('messages', (
-        SELECT jsonb_agg(jsonb_build_object('key', s.id, 'value', s.json) ORDER BY s.id DESC)
+        SELECT jsonb_agg(jsonb_build_object('key', s.message_id, 'value', message_json(s)) ORDER BY s.message_id DESC)
           FROM (SELECT y.id FROM message_mentions x JOIN messages y ON y.id = x.message_id
                  WHERE x.user_id = app_user_id() AND y.deleted_at IS NULL
                    AND (p_arguments ->> 'conversation' IS NULL
                         OR x.conversation_id = (p_arguments -> 'conversation')::bigint)
                    AND x.message_id < coalesce((p_arguments ->> 'cursor')::bigint, 9007199254740991)
                  ORDER BY x.message_id DESC LIMIT v_limit + 1) found
-          JOIN shown_messages s ON s.id = found.id), v_limit);
+          JOIN shown_messages s ON s.message_id = found.id), v_limit);
 END $$;

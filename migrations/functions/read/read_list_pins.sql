@@ -5,8 +5,9 @@ DECLARE
     v_conversation bigint := require_access(p_arguments);
 BEGIN
     RETURN jsonb_build_object('messages', (
-        SELECT coalesce(jsonb_agg(s.json || jsonb_build_object(
+        SELECT coalesce(jsonb_agg(message_json(s) || jsonb_build_object(
                                       'pinned_at', rfc3339(p.pinned_at), 'pinned_by', p.pinned_by)
                                   ORDER BY p.seq DESC), '[]')
-          FROM message_pins p JOIN shown_messages s ON s.id = p.message_id WHERE p.conversation_id = v_conversation));
+          FROM message_pins p JOIN shown_messages s ON s.message_id = p.message_id
+         WHERE p.conversation_id = v_conversation));
 END $$;

@@ -20,8 +20,9 @@ BEGIN
     RETURN page_json('messages', (
         SELECT jsonb_agg(jsonb_build_object(
                    'key', ((extract(epoch FROM f.created_at) * 1000000)::bigint)::text || '.' || f.message_id,
-                   'value', s.json || jsonb_build_object('highlight', highlighted(s.content, v_marks, v_needles)))
+                   'value', message_json(s)
+                       || jsonb_build_object('highlight', highlighted(s.content, v_marks, v_needles)))
                    ORDER BY f.created_at DESC, f.message_id DESC)
           FROM app_search(p_arguments, v_words, v_like) f
-          JOIN shown_messages s ON s.id = f.message_id AND s.json ->> 'deleted' = 'false'), v_limit);
+          JOIN shown_messages s ON s.message_id = f.message_id AND NOT s.deleted), v_limit);
 END $$;

@@ -1,8 +1,11 @@
--- What one mutation did, and whom the server tells about it.
--- events: [{seq, kind, payload, created_at}], in the order of the log. result: the data of the acknowledgement.
--- gained, lost: users whose membership changed. signal: {kind, payload} of an event without seq.
--- notices: [{users, kind, payload}] for the connections of those users. parted: a user whom the actor has blocked.
+-- What one mutation did. Its function fills this, and apply_mutations returns it as columns of these names.
+-- conversation_id: apply_mutations sets it; only create_conversation sets its own.
+-- events: [{seq, kind, payload, created_at}], in the order of the log (append_event, append_system_message).
+-- result: the data of the acknowledgement. seq: apply_mutations adds it to the result, unless it is NULL.
+-- gained, lost: users whose membership changed. signal: {kind, payload} of an event without seq, for all members.
+-- notices: [{users, kind, payload}] for the connections of those users.
+-- blocked: a user whom the actor has blocked; neither receives the other's presence any more.
 
 CREATE TYPE mutation_outcome AS (
-    conversation_id bigint, events jsonb, result jsonb, gained bigint[], lost bigint[], signal jsonb, notices jsonb,
-    parted bigint);
+    conversation_id bigint, events jsonb, result jsonb, seq bigint, gained bigint[], lost bigint[], signal jsonb,
+    notices jsonb, blocked bigint);

@@ -5,13 +5,11 @@ CREATE FUNCTION event_payload(p_conversation bigint, p_kind text, p_payload json
 LANGUAGE sql STABLE AS $$
     SELECT CASE p_kind
         WHEN 'message_edited' THEN p_payload || (
-            SELECT jsonb_build_object('content', CASE WHEN m.deleted_at IS NULL THEN m.content ELSE '' END,
-                       'mentions', (SELECT coalesce(jsonb_agg(x.user_id ORDER BY x.user_id), '[]')
-                                      FROM message_mentions x WHERE x.message_id = m.id),
-                       'edited_at', coalesce(rfc3339(m.edited_at), p_payload ->> 'edited_at'))
-                   || CASE WHEN m.deleted_at IS NULL THEN '{}' ELSE '{"deleted": true}'::jsonb END
-              FROM messages m
-             WHERE m.id = (p_payload -> 'message_id')::bigint AND m.conversation_id = p_conversation)
+            SELECT jsonb_build_object('content', s.content, 'mentions', s.mentions,
+                                      'edited_at', coalesce(s.edited_at, p_payload ->> 'edited_at'))
+                   || CASE WHEN s.deleted THEN '{"deleted": true}'::jsonb ELSE '{}' END
+              FROM shown_messages s
+             WHERE s.message_id = (p_payload -> 'message_id')::bigint AND s.conversation_id = p_conversation)
         WHEN 'message_deleted' THEN p_payload || jsonb_build_object(
             'thread', thread_json(p_conversation, (p_payload ->> 'parent_message_id')::bigint))
         ELSE p_payload END

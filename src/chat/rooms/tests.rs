@@ -1,4 +1,4 @@
-//! The fan-out without sockets: what each connection was sent is read back, frame by frame.
+//! Tests the fan-out without sockets: it reads back, frame by frame, what each connection received.
 
 use super::backlog::{BACKLOG_BYTES_MAX, BACKLOG_EVENTS_MAX, Backlog};
 use super::outbox::{Behind, Outbox};
@@ -36,7 +36,7 @@ impl From<Arc<[u8]>> for Bytes {
     }
 }
 
-/// What each connection was sent, and which ones fell behind.
+/// The bytes that each connection received, and the connections that fell behind.
 #[derive(Default)]
 struct Sent {
     bytes: HashMap<ConnId, Vec<u8>>,
@@ -70,7 +70,7 @@ impl Outbox for Sent {
 }
 
 impl Sent {
-    /// The data of all events that a connection was sent.
+    /// The data of all events that a connection received.
     fn events(&self, conn: ConnId) -> Vec<Value> {
         let mut bytes = self.bytes.get(&conn).map_or(&[][..], Vec::as_slice);
         let mut events = Vec::new();

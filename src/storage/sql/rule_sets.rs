@@ -1,5 +1,8 @@
 //! Every statement about rule sets and table migrations. They run as `chat_owner`.
 
+/// One process at a time migrates a database, until its connection ends. Waits for the other one, a minute at most.
+pub const LOCK_MIGRATION: &str =
+    "SET lock_timeout = '1min'; SELECT pg_advisory_lock(hashtext('chat_server.migrate')); RESET lock_timeout";
 /// Whether migrations were applied to this database, and whether it has rule sets.
 pub const HAS_HISTORY: &str = "SELECT to_regclass('public.refinery_schema_history') IS NOT NULL, \
     to_regclass('public.rule_sets') IS NOT NULL";
@@ -29,7 +32,7 @@ pub const DELETE_RULE_SET: &str =
 pub const NEWEST_RULE_SET: &str = "SELECT name, version, files, \
     to_char(installed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS \"UTC\"') FROM public.rule_sets \
     ORDER BY installed_at DESC, name LIMIT 1";
-/// $1 schema → checks the bodies of its functions; their order no longer matters then.
+/// Bodies are checked from here on.
 pub const CHECK_BODIES: &str = "SELECT set_config('check_function_bodies', 'on', true)";
 /// $1 schema, $2 name → checks the body of a function in SQL.
 pub const CHECK_SQL_BODY: &str = "SELECT fmgr_sql_validator(p.oid)::text \

@@ -227,9 +227,9 @@ impl Store {
         let now_ms = self.clock.now_ms();
         let delay = |clock: &SimClock, most: usize| now_ms + if mesh.healed { 0 } else { clock.below(most) as u64 };
         while let Some(read) = mesh.reads[shard].pop(now_ms) {
-            let answer = self.read(&read);
+            let result = ReadResult { token: read.token, answer: self.read(&read) };
             let at_ms = delay(&self.clock, 60);
-            mesh.results[shard].push(Box::new(ReadResult { token: read.token, answer }), at_ms);
+            mesh.results[shard].push(Box::new(result), at_ms);
         }
         if let Some(lost) = self.lost[shard].take() {
             if now_ms < lost.retry_at_ms || self.is_down {

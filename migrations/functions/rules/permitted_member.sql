@@ -1,0 +1,42 @@
+-- Who may do what: for every mutation, what its actor must be. Returns the actor's membership. What depends on the
+-- message or on the other user is in mutate_<kind>. docs/permissions.md has the same as a table.
+
+CREATE FUNCTION permitted_member(c conversations, p mutation) RETURNS conversation_members LANGUAGE plpgsql AS $$
+DECLARE
+    m conversation_members;
+BEGIN
+    CASE p.kind
+        -- Users who are not members too; without a membership the result is NULL.
+        WHEN 'create_conversation', 'join_conversation', 'join_by_invite', 'request_to_join', 'cancel_join_request',
+             'mark_read', 'announce_profile', 'block_user', 'unblock_user' THEN
+            SELECT * INTO m FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = p.actor_id;
+            RETURN m;
+        -- Every member, in an archived conversation and while muted too.
+        WHEN 'leave_conversation', 'delete_message', 'follow_thread', 'mark_thread_read' THEN
+            RETURN acting_member(c, p.actor_id);
+        -- Members who may send messages.
+        WHEN 'edit_message', 'pin_message', 'add_reaction', 'remove_reaction' THEN
+            RETURN sending_member(c, p.actor_id);
+        WHEN 'invite_member' THEN
+            IF c.kind = 'direct' THEN
+                PERFORM acting_member(c, p.actor_id);
+                PERFORM refuse('forbidden', 'nobody can be added to a direct conversation; create a group instead');
+            END IF;
+            RETURN sending_member(c, p.actor_id);
+        -- In a group every member who may send messages can change the name and the description.
+        WHEN 'update_conversation' THEN
+            IF c.kind = 'group' AND NOT p.arguments ?| '{slow_mode_s,member_limit}' THEN
+                RETURN sending_member(c, p.actor_id);
+            END IF;
+            RETURN moderating_member(c, p.actor_id, 'admin');
+        WHEN 'remove_member', 'mute_member', 'ban_member', 'unban_member', 'create_invite', 'revoke_invite',
+             'decide_join_request' THEN
+            RETURN moderating_member(c, p.actor_id, 'moderator');
+        WHEN 'set_role' THEN
+            RETURN moderating_member(c, p.actor_id, 'admin');
+        WHEN 'archive_conversation', 'transfer_ownership' THEN
+            RETURN moderating_member(c, p.actor_id, 'owner');
+        ELSE
+            RAISE EXCEPTION 'rules/permitted_member.sql says of nobody that they may %', p.kind;
+    END CASE;
+END $$;
