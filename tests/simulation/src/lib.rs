@@ -28,6 +28,7 @@
 
 pub mod client;
 pub mod clock;
+pub mod frames;
 pub mod history;
 pub mod lanes;
 pub mod network;

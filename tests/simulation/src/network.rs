@@ -5,6 +5,7 @@
 
 use crate::Verdicts;
 use crate::clock::SimClock;
+use crate::lanes::SimSocket;
 use crate::store::Store;
 use chat_server::ids::{ConnId, ShardId, UserId};
 use chat_server::net::{Chunk, SocketEvent};
@@ -17,10 +18,6 @@ use std::rc::Rc;
 const LINGER_MS: u64 = 2_000;
 /// What the limits of a history let a connection queue: events up to the first, answers up to twice as much and one more.
 pub const QUEUE_BYTES_MAX: usize = 16 * 1024;
-
-/// A socket on its way: its index among the pipes.
-#[derive(Debug)]
-pub struct SimSocket(pub usize);
 
 /// One connection between a client and the server.
 #[derive(Default)]

@@ -202,7 +202,7 @@ impl Store {
 
     /// Checks frames on their way to a user's connection.
     pub fn check_permitted(&self, user: UserId, mut bytes: &[u8], verdicts: &Verdicts) {
-        while let Some((opcode, payload, rest)) = crate::client::split_frame(bytes) {
+        while let Some((opcode, payload, rest)) = crate::frames::split_frame(bytes) {
             bytes = rest;
             if opcode != 1 {
                 continue;
