@@ -11,8 +11,9 @@
 //! 2. [`Shares`] bounds what runs at once: of each class, of one user within a class, and of everything but catch-up.
 //!    Some connections are therefore always left for admissions and catch-up, and some for pages.
 //! 3. Among the classes that may run another read, each is served in proportion to its weight.
-//! 4. A user whose reads have taken much time lately is *heavy* and waits in a second ring of its class. All heavy users
-//!    together may run few reads at once. So statements that take long, however few, leave the cores to everybody else.
+//! 4. A user whose reads have taken much time lately is *heavy* and waits in a second ring of its class. All heavy
+//!    users together may run few reads at once. So statements that take long, however few, leave the cores to everybody
+//!    else.
 //!
 //! Invariants:
 //! - a read that was taken in is returned exactly once, by [`ReadQueue::take`] or [`ReadQueue::expire`]. Otherwise its

@@ -1,7 +1,7 @@
 //! A model client: one device of one user, which believes only what it was sent.
 //!
-//! It keeps a cursor per conversation, as a real client does: each event must be the next one after it. Acks are compared
-//! with the store; a command is answered once; what was not acknowledged is sent again under its key.
+//! It keeps a cursor per conversation, as a real client does: each event must be the next one after it. Acks are
+//! compared with the store; a command is answered once; what was not acknowledged is sent again under its key.
 
 use crate::Verdicts;
 use crate::frames::split_frame;

@@ -1,6 +1,7 @@
 //! Frames of a server, as its clients receive them.
 
-/// The first frame in `bytes`: opcode, payload, the rest. `None` when it is not complete. Frames of a server are unmasked.
+/// The first frame in `bytes`: opcode, payload, the rest. `None` when it is not complete. Frames of a server are
+/// unmasked.
 #[must_use]
 pub fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (header, length) = match *bytes.get(1)? {
