@@ -57,7 +57,7 @@ pub async fn run(accounts: Accounts, port: Arc<dyn AnnouncePort>, changed: Arc<N
 }
 
 /// Announces everything that is pending: some conversations of each user, then more, so that nobody waits for a user
-/// with thousands of conversations. A refusal for good holds up its own user only. Any other failure ends this round.
+/// with thousands of conversations. A failure holds up its own user only: that user is tried again in the next round.
 async fn announce_all(accounts: &Accounts, port: &dyn AnnouncePort) -> Result<(), Refusal> {
     let mut places = HashMap::new();
     let mut failed = HashMap::new();

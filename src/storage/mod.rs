@@ -48,7 +48,7 @@ pub enum StorageError {
     Connect(tokio_postgres::Error),
     /// Another server has reserved the database; the text names it.
     #[error(
-        "another server uses this database: {0}; stop that one, or set database.shared = true in both for the time \
+        "another server uses this database ({0}); stop that one, or set database.shared = true in both for the time \
          of a rolling upgrade"
     )]
     InUse(String),

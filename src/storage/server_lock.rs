@@ -77,7 +77,7 @@ impl Session {
 pub fn name(address: std::net::SocketAddr) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host: String = host.trim().chars().filter(char::is_ascii_graphic).take(24).collect();
-    let mut name = format!("server {address} on {host}, process {}", std::process::id());
+    let mut name = format!("veza server {address} on {host}, process {}", std::process::id());
     name.truncate(NAME_BYTES_MAX); // ASCII only
     name
 }
@@ -101,7 +101,7 @@ impl ServerLock {
                 return Err(StorageError::InUse(holders));
             }
             tracing::warn!(
-                "another server uses this database for itself alone: {holders}; set database.shared = true there too, \
+                "another server uses this database for itself alone ({holders}); set database.shared = true there too, \
                  or it will not start again while this server runs"
             );
             break;
@@ -133,7 +133,7 @@ impl ServerLock {
                     reported = Some(Instant::now());
                     let holders = session.holders().await.unwrap_or_default();
                     tracing::error!(
-                        "another server has reserved this database while PostgreSQL was away: {holders}; stop one of \
+                        "another server has reserved this database while PostgreSQL was away ({holders}); stop one of \
                          them: subscribers of one do not receive the other's events until they catch up"
                     );
                 }
@@ -159,7 +159,7 @@ mod tests {
     fn the_name_says_where_the_server_is_and_fits() {
         let name = name("[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap());
         assert!(
-            name.starts_with("server [2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535 on ") && name.len() <= 63,
+            name.starts_with("veza server [2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535") && name.len() <= 63,
             "{name}"
         );
     }

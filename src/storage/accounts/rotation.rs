@@ -14,15 +14,15 @@ pub struct RefreshExchange<'a> {
     pub hash: &'a [u8; 32],
     /// Digest of its successor.
     pub new_hash: &'a [u8; 32],
-    /// How long the successor is good for.
+    /// How long the successor is valid.
     pub lifetime_seconds: i64,
-    /// For how long a spent token is answered with its successor again.
+    /// For how long the successor of a spent token is returned again.
     pub grace_seconds: i64,
-    /// Where the request comes from.
+    /// IP address of the client.
     pub ip: &'a str,
 }
 
-/// What became of a refresh token.
+/// The result of an exchange.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Rotation {
     /// The successor is stored; the old token is spent.
@@ -30,24 +30,24 @@ pub enum Rotation {
     /// The token was spent a moment ago and its successor is unused: an answer was lost, or two requests were sent at
     /// once.
     Repeated(Opened),
-    /// It had been spent before: somebody else has it. The session is revoked now.
+    /// The token had been spent before: somebody else has it. The session is revoked now.
     Reused {
-        /// Whose session it was.
+        /// The user of the session.
         user: UserId,
-        /// The session that was revoked by this call, or had been before.
+        /// The session, revoked by this call or before.
         session: SessionId,
     },
-    /// Its time is over.
+    /// The token has expired.
     Expired,
-    /// Not known, or its session is revoked.
+    /// The token is unknown, or its session is revoked.
     Invalid,
 }
 
 impl Accounts {
-    /// Exchanges a refresh token for its successor, or finds out why not.
+    /// Exchanges a refresh token for its successor.
     ///
     /// # Errors
-    /// The store's failures. A token that is not good is an [`Ok`] other than [`Rotation::Rotated`].
+    /// Failures of PostgreSQL. A token that is not good is an [`Ok`] other than [`Rotation::Rotated`].
     pub async fn rotate_refresh(&self, refresh: RefreshExchange<'_>) -> Result<Rotation, Refusal> {
         let RefreshExchange { hash, new_hash, lifetime_seconds, grace_seconds, ip } = refresh;
         let mut connection = self.connection("rotate_refresh").await?;
