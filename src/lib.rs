@@ -9,7 +9,8 @@
 //! 1. [`net`] receives bytes, [`wire::ws`] decodes the frame in place, [`wire::command`] reads the command.
 //! 2. `shard/receive` → `shard/commands` → `shard/send`: session, budget ([`chat::budget`]), filter ([`text`]).
 //! 3. [`mesh`] carries it to the conversation's owner: `shard/owner`.
-//! 4. [`storage::inlet`] → [`storage::batcher`] → [`storage::committer`]: one statement for everything that has gathered.
+//! 4. [`storage::inlet`] → [`storage::batcher`] → [`storage::committer`]: one statement for everything that has
+//!    gathered.
 //! 5. The outcome returns to the owner: the ack, then the event, serialised once per format (`shard/publish`).
 //! 6. [`chat::rooms`] and `shard/deliver`: into every subscriber's queue, if its cursor says that it is the next event.
 //! 7. `shard/catch_up`: a subscriber that missed something reads the log.

@@ -80,7 +80,8 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
         Some(secret) if secret.expose().len() < JWT_SECRET_BYTES_MIN => p.add(
             "security.jwt_secret",
             format!(
-                "must have at least {JWT_SECRET_BYTES_MIN} bytes, has {} (openssl rand -base64 48 generates a good one)",
+                "must have at least {JWT_SECRET_BYTES_MIN} bytes, has {} \
+                 (openssl rand -base64 48 generates a good one)",
                 secret.expose().len()
             ),
         ),
@@ -104,7 +105,10 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
         if !is_origin(origin) {
             p.add(
                 "security.allowed_origins",
-                format!("{origin:?} is not an origin as browsers send it: write scheme://host or scheme://host:port in lower case, without a path"),
+                format!(
+                    "{origin:?} is not an origin as browsers send it: write scheme://host or scheme://host:port in \
+                     lower case, without a path"
+                ),
             );
         }
     }
@@ -128,7 +132,8 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
         p.add(
             "limits.max_frame_bytes",
             format!(
-                "must be at least {needed}, so that a message of limits.max_message_length = {} characters fits; found {}",
+                "must be at least {needed}, so that a message of limits.max_message_length = {} characters fits; \
+                 found {}",
                 limits.max_message_length, limits.max_frame_bytes
             ),
         );

@@ -5,8 +5,8 @@
 //! - every authenticated request asks PostgreSQL whether the session is revoked. This is not the hot path, and so a
 //!   revocation applies at once and on every node;
 //! - the shards hear of revoked sessions after the revocation has committed, even if the client has disconnected
-//!   ([`state::shielded`]). Before the commit, a client could reconnect in between. If the notice were lost, sockets of a
-//!   revoked session would stay open until their token expires;
+//!   ([`state::shielded`]). Before the commit, a client could reconnect in between. If the notice were lost, sockets of
+//!   a revoked session would stay open until their token expires;
 //! - hashing ([`hashing`]), bodies and the duration of requests are bounded. A slow client or a flood of sign-ins costs
 //!   memory here, and never time of a shard.
 //!

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 use tokio::sync::Notify;
 
-/// Receives sessions that were revoked; the shards close their sockets with 4002. It is called on the control thread and
-/// must not block.
+/// Receives sessions that were revoked; the shards close their sockets with 4002. It is called on the control thread
+/// and must not block.
 pub type Notices = Arc<dyn Fn(Arc<[SessionId]>) + Send + Sync>;
 
 /// The parts of [`Control`].

@@ -171,8 +171,8 @@ impl<W: World> Shard<W> {
         self.refuse_head(conn, response);
     }
 
-    /// Answers and closes. A connection beyond the maximum is not counted from here on. Only a few of those may wait for
-    /// their client's end, so that a flood of refusals cannot take the descriptors of health checks.
+    /// Answers and closes. A connection beyond the maximum is not counted from here on. Only a few of those may wait
+    /// for their client's end, so that a flood of refusals cannot take the descriptors of health checks.
     fn refuse_head(&mut self, conn: ConnId, response: &EarlyResponse) {
         let beyond_max = matches!(self.connections.client(conn), Client::Head(head) if head.beyond_max);
         if beyond_max {

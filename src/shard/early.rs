@@ -61,7 +61,8 @@ pub(super) const UPGRADE_VERSION: EarlyResponse = EarlyResponse {
 pub(super) const UPGRADE_MALFORMED: EarlyResponse = response(
     "400 Bad Request",
     "bad_request",
-    "this is not a valid WebSocket handshake (RFC 6455 section 4.1): GET, HTTP/1.1 and one Sec-WebSocket-Key are needed",
+    "this is not a valid WebSocket handshake (RFC 6455 section 4.1): GET, HTTP/1.1 and one Sec-WebSocket-Key \
+     are needed",
 );
 
 impl EarlyResponse {

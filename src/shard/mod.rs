@@ -1,10 +1,10 @@
 //! One core: its sockets, its sessions, its conversations.
 //!
 //! A message's way in file names: `accept` (request head, token) → `admit` (the user's shard counts and looks up) →
-//! `settle` (the home shard opens) → `receive` (bytes to commands) → `commands` → `send` (to the owner) → `owner` (to the
-//! I/O shard and back) → `publish` → `deliver` (into every subscriber's queue). `subscriptions` and `catch_up` replay what
-//! a subscriber missed; `presence` answers who is online; `timers`, `control`, `close` and `drain` do what their names
-//! say; `pump` is the turn that calls them all.
+//! `settle` (the home shard opens) → `receive` (bytes to commands) → `commands` → `send` (to the owner) → `owner` (to
+//! the I/O shard and back) → `publish` → `deliver` (into every subscriber's queue). `subscriptions` and `catch_up`
+//! replay what a subscriber missed; `presence` answers who is online; `timers`, `control`, `close` and `drain` do what
+//! their names say; `pump` is the turn that calls them all.
 //!
 //! A [`Shard`] sequences parts that do no I/O: [`connections`] and [`session`], [`requests`], [`goodbye`], and from
 //! [`crate::chat`] the directory, the rooms and the budgets. What does I/O comes in through the traits of [`world`].

@@ -202,8 +202,8 @@ impl<S> Requests<S> {
         self.reads_in_flight < READS_IN_FLIGHT_PER_SHARD
     }
 
-    /// Whether this read may be sent. What commands ask for leaves a part of the room to admissions and replays, and one
-    /// user does not take all of the rest.
+    /// Whether this read may be sent. What commands ask for leaves a part of the room to admissions and replays, and
+    /// one user does not take all of the rest.
     pub fn has_room_for(&self, user: UserId, query: &Query) -> bool {
         if !query.is_commanded() {
             return self.may_read();

@@ -112,8 +112,9 @@ impl Target {
         config
     }
 
-    /// Start-up options that choose the rule set: unqualified names lead to its objects, and its triggers fire. The path is
-    /// the one that the set's SECURITY DEFINER functions pin; with another, PostgreSQL would plan what both call anew.
+    /// Start-up options that choose the rule set: unqualified names lead to its objects, and its triggers fire. The
+    /// path is the one that the set's SECURITY DEFINER functions pin; with another, PostgreSQL would plan what both
+    /// call anew.
     fn rules(&self) -> String {
         format!(" -c search_path={0},public,pg_temp -c app.rules={0}", self.rules)
     }
@@ -162,13 +163,14 @@ impl Target {
 }
 
 /// Every join of the writer's statements is a look-up by key, whatever the arrays hold. Planned anew each time (which
-/// PostgreSQL prefers for arrays), a commit of one message costs twice as much; and of the plans that it would keep, those
-/// made while the tables are small read them whole for every batch, until they have grown.
+/// PostgreSQL prefers for arrays), a commit of one message costs twice as much; and of the plans that it would keep,
+/// those made while the tables are small read them whole for every batch, until they have grown.
 const WRITER_PLANS: &str = " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off \
     -c enable_mergejoin=off";
 
-/// A page is looked up by key as well, however little PostgreSQL knows of the tables: without statistics it takes a large
-/// conversation for a small one, reads all of it and sorts. The search, which does need bitmaps, switches them on for itself.
+/// A page is looked up by key as well, however little PostgreSQL knows of the tables: without statistics it takes a
+/// large conversation for a small one, reads all of it and sorts. The search, which does need bitmaps, switches them on
+/// for itself.
 pub const READER_PLANS: &str = " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off \
     -c enable_bitmapscan=off";
 

@@ -12,7 +12,8 @@
 //!    Some connections are therefore always left for admissions and catch-up, and some for pages.
 //! 3. Among the classes that may run another read, each is served in proportion to its weight.
 //! 4. A user whose reads have taken much time lately, or who has many waiting, is *heavy* and waits in a second ring of
-//!    its class. All heavy users together may run few reads at once. So statements that take long, however few, leave the cores to everybody else.
+//!    its class. All heavy users together may run few reads at once. So statements that take long, however few, leave
+//!    the cores to everybody else.
 //!
 //! Invariants:
 //! - a read that was taken in is returned exactly once, by [`ReadQueue::take`] or [`ReadQueue::expire`]. Otherwise its

@@ -21,7 +21,7 @@ use thiserror::Error;
 
 const TEMPLATE: &str = include_str!("report.html");
 const STYLE: &str = include_str!("report.css");
-const SCRIPT: &str = include_str!("report.js");
+const SCRIPT: &str = concat!(include_str!("charts.js"), include_str!("report.js"));
 
 /// Settings on the page; a scenario has a tenth of that.
 const SETTINGS_MAX: usize = 300;

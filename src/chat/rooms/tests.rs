@@ -6,7 +6,6 @@ use super::{Rooms, fan_out};
 use crate::chat::subscribers::{Mode, Room, Subscriber};
 use crate::ids::{ConnId, ConversationId, Seq, ShardId, UserId};
 use crate::mesh::event::EncodedEvent;
-use crate::wire::ws::encoder;
 use crate::wire::{Format, event};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -75,14 +74,14 @@ impl Sent {
         let mut bytes = self.bytes.get(&conn).map_or(&[][..], Vec::as_slice);
         let mut events = Vec::new();
         while !bytes.is_empty() {
-            let payload = encoder::payload_of(bytes);
             // The events below are short enough for the smallest and the next header.
             let (header, length) = match bytes[1] {
                 126 => (4, usize::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
                 length => (2, usize::from(length)),
             };
-            events.push(serde_json::from_slice::<Value>(&payload[..length]).unwrap()["data"].clone());
-            bytes = &bytes[header + length..];
+            let (payload, rest) = bytes[header..].split_at(length);
+            events.push(serde_json::from_slice::<Value>(payload).unwrap()["data"].clone());
+            bytes = rest;
         }
         events
     }

@@ -3,10 +3,10 @@
 //! Pure: the time is an argument, and the owner of a [`Sampler`] calls [`Sampler::sample`] once a second.
 //!
 //! Invariants:
-//! - **bounded**: it keeps [`SECONDS`] samples, and only the non-zero buckets of a histogram's difference, in 8 bytes each.
-//!   Under full load that is some 7 KiB a second: memory grows by 2 MiB in the first five minutes and then stays;
-//! - **exact**: the histogram of a window is the sum of its samples' differences. So percentiles cover all events of the
-//!   window and are not averages of percentiles;
+//! - **bounded**: it keeps [`SECONDS`] samples, and only the non-zero buckets of a histogram's difference, in 8 bytes
+//!   each. Under full load that is some 7 KiB a second: memory grows by 2 MiB in the first five minutes and then stays;
+//! - **exact**: the histogram of a window is the sum of its samples' differences. So percentiles cover all events of
+//!   the window and are not averages of percentiles;
 //! - **never too low**: a percentile is the upper bound of its bucket, at most 1/16 above the exact value.
 
 use super::super::observed::Observed;

@@ -180,7 +180,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const HEAD: &[u8] = b"GET /ws?ticket=a%2Bb&subscribe=none HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
+    const HEAD: &[u8] = b"GET /ws?ticket=a%2Bb&subscribe=none HTTP/1.1\r\nHost: h\r\n\
+        Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
 
     #[test]
     fn the_end_is_found_one_byte_at_a_time() {

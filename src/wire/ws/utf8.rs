@@ -64,7 +64,10 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_the_standard_library_at_every_split(
-            bytes in prop_oneof![proptest::collection::vec(any::<u8>(), 0..24), any::<String>().prop_map(String::into_bytes)],
+            bytes in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..24),
+                any::<String>().prop_map(String::into_bytes),
+            ],
             step in 1usize..5,
         ) {
             let mut validator = Utf8Validator::default();

@@ -1,4 +1,5 @@
-// Percentile curves: each stage's latency over the share of messages that were at most that slow, both axes logarithmic.
+// Percentile curves: each stage's latency over the share of messages that were at most that slow, both axes
+// logarithmic.
 
 import { svg, time, words } from "./format.js";
 

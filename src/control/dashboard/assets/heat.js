@@ -1,5 +1,6 @@
 // The heat map: a column per second, a row per quarter of a power of two, darker where more fell. Counts span several
-// powers of ten, so the colour is logarithmic: a handful of slow messages must not vanish beside thousands of fast ones.
+// powers of ten, so the colour is logarithmic: a handful of slow messages must not vanish beside thousands of fast
+// ones.
 
 import { clock, count, element, time } from "./format.js";
 
