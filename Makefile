@@ -1,7 +1,10 @@
 # `make run` and `make test` are the two commands; both say before they install anything (NO_INSTALL=1 forbids it).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint bench prerequisites test-clients
+.PHONY: help run build test lint format bench prerequisites test-clients formatter
+
+prettier = target/tools/prettier/node_modules/.bin/prettier
+javascript = 'web/*.js' 'tests/**/*.mjs' 'src/control/dashboard/assets/*.js' 'loadtest/src/report/*.js'
 
 scripts = .ci/run scripts/*.sh loadtest/peers/*.sh
 
@@ -17,10 +20,15 @@ build: prerequisites ## build target/release/chat-server
 test: prerequisites test-clients lint ## everything that must hold: format, lints, all tests
 	cargo test --workspace --features test-db
 
-lint: prerequisites ## format and lints only
+lint: prerequisites formatter ## format and lints only
 	cargo fmt --all --check
+	$(prettier) --check --log-level warn $(javascript)
 	cargo clippy --workspace --all-targets --features test-db -- -D warnings
 	@! command -v shellcheck >/dev/null || shellcheck --external-sources --severity=warning $(scripts)
+
+format: prerequisites formatter ## format Rust and JavaScript
+	cargo fmt --all
+	$(prettier) --write --log-level warn $(javascript)
 
 bench: prerequisites ## the load-testing harness: make bench ARGS="...", or without ARGS its help
 	cargo run --release -p loadtest -- $(or $(ARGS),--help)
@@ -30,3 +38,6 @@ prerequisites: ## check for a Rust toolchain, a C linker and PostgreSQL; install
 
 test-clients: prerequisites ## install the foreign clients that tests use
 	@scripts/install-test-clients.sh
+
+formatter: prerequisites ## install prettier, which formats the JavaScript
+	@scripts/install-formatter.sh

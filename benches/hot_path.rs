@@ -1,8 +1,7 @@
-//! What the hot path spends in user space, piece by piece: `cargo bench --bench hot_path`.
+//! Benchmarks of the parts of the hot path, in user space: `cargo bench --bench hot_path`.
 //!
-//! Wall-clock figures of one machine at one time; compare runs of the same machine only (criterion does, with
-//! `--save-baseline` and `--baseline`). What whole messages cost, kernel included, is measured by `loadtest`, beside a
-//! bare floor.
+//! The figures are elapsed times, so compare only runs on the same machine (`--save-baseline` and `--baseline` of
+//! criterion). `loadtest` measures whole messages, with the kernel, next to a minimal baseline.
 
 use chat_server::chat::subscribers::{Phase, Room, Step, Subscriber};
 use chat_server::ids::{ConnId, ConversationId, MessageId, Seq, ShardId, UserId};

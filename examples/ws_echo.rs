@@ -1,4 +1,4 @@
-//! An echo server on the server's own `net` and `wire`: for conformance suites and for looking at the codec alone.
+//! An echo server on the modules `net` and `wire`, for conformance suites and for profiling the codec alone.
 //!
 //! ```text
 //! cargo run --release --example ws_echo -- --addr 127.0.0.1:9001 --max-message 33554432 --deflate
@@ -35,7 +35,7 @@ struct Arguments {
     deflate: bool,
 }
 
-/// 100 ms ticks that a peer gets to close its half after we closed ours.
+/// Ticks of 100 ms in which a peer must close its half after the server closed its own.
 const LINGER_TICKS: u32 = 20;
 
 enum State {
@@ -63,9 +63,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let eventfd: OwnedFd = nix::sys::eventfd::EventFd::new()?.into(); // nobody rings it here
+    let eventfd: OwnedFd = nix::sys::eventfd::EventFd::new()?.into(); // unused: no other thread wakes this one
     let mut sockets = Sockets::new(ShardId(0), eventfd, Arc::default())?;
-    sockets.listen(bind(arguments.addr)?);
+    for listener in bind(arguments.addr, 1)? {
+        sockets.listen(listener);
+    }
     println!("echo server on ws://{}", arguments.addr);
     let mut echo = Echo {
         sockets,

@@ -26,7 +26,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     apt_install "The tests need Python, Node.js, Chromium and ShellCheck; missing: ${missing[*]}" "${missing[@]}"
 fi
 
-# A stamp per client names the version that is in place; anything else is installed anew.
+# The stamp names the installed versions; a different stamp means a fresh installation.
 mkdir -p "$clients"
 stamp="websockets $websockets msgpack $msgpack"
 if [ "$(cat "$clients/python.stamp" 2>/dev/null)" != "$stamp" ]; then
@@ -36,14 +36,7 @@ if [ "$(cat "$clients/python.stamp" 2>/dev/null)" != "$stamp" ]; then
     "$clients/python/bin/pip" install --quiet --disable-pip-version-check "websockets==$websockets" "msgpack==$msgpack"
     say "$stamp" >"$clients/python.stamp"
 fi
-stamp="ws $ws"
-if [ "$(cat "$clients/node.stamp" 2>/dev/null)" != "$stamp" ]; then
-    say "Installing npm's ws $ws under $clients/node"
-    rm -rf "$clients/node"
-    mkdir -p "$clients/node"
-    npm install --silent --no-audit --no-fund --prefix "$clients/node" "ws@$ws"
-    say "$stamp" >"$clients/node.stamp"
-fi
+npm_install ws "$ws" "$clients/node"
 promtool=$clients/promtool/promtool
 if ! "$promtool" --version >/dev/null 2>&1; then
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || die \

@@ -69,3 +69,14 @@ keep_debian_from_starting_postgresql() {
     "$@" mkdir -p /etc/postgresql-common
     say 'create_main_cluster = false' | "$@" tee "$file" >/dev/null
 }
+
+# npm_install PACKAGE VERSION FOLDER: installs one npm package there, unless that version is installed already.
+npm_install() {
+    local package=$1 version=$2 folder=$3
+    local installed=$folder/node_modules/$package/package.json
+    [ "$(sed -nE 's/^ *"version": "(.*)",?$/\1/p' "$installed" 2>/dev/null)" = "$version" ] && return
+    say "Installing npm's $package $version under $folder"
+    rm -rf "$folder"
+    mkdir -p "$folder"
+    npm install --silent --no-audit --no-fund --prefix "$folder" "$package@$version"
+}

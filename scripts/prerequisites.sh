@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What building and running need besides git and make: a Rust toolchain, a C compiler and linker, and PostgreSQL's
-# server programs. Installs the last two on Debian and Ubuntu, after saying so; NO_INSTALL=1 forbids it.
+# Checks for what the build and the server need besides git and make: a Rust toolchain, a C compiler and linker, and
+# PostgreSQL's server programs. Announces and installs the last two on Debian and Ubuntu. NO_INSTALL=1 forbids it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -9,11 +9,11 @@ postgres_least=15
 
 rust_least=$(sed -nE 's/^rust-version = "([0-9.]+)"/\1/p' Cargo.toml)
 rustup='curl --proto =https --tlsv1.2 -sSf https://sh.rustup.rs | sh'
-command -v cargo >/dev/null || die "There is no Rust toolchain. Type this and try again:" "  $rustup"
+command -v cargo >/dev/null || die "Rust is not installed. Run this command and try again:" "  $rustup"
 rust_found=$(rustc --version | cut -d' ' -f2)
 if [ "$(printf '%s\n' "$rust_least" "$rust_found" | sort -V | head -n 1)" != "$rust_least" ]; then
-    die "Rust $rust_found is too old, $rust_least is needed. Type this and try again:" \
-        "  rustup update    (or, where there is no rustup: $rustup)"
+    die "Rust $rust_found is too old; version $rust_least or later is required. Run this command and try again:" \
+        "  rustup update    (without rustup: $rustup)"
 fi
 
 can_link() {
@@ -25,9 +25,9 @@ can_link() {
     return $result
 }
 
-# Ubuntu 22.04 and Debian 11 have an older one; their packages do not help.
+# The packages of Ubuntu 22.04 and Debian 11 are too old.
 too_old() {
-    die "PostgreSQL $postgres_least or later is needed, and this system's packages have $1. Type these and try again:" \
+    die "PostgreSQL $postgres_least or later is required, but this system's packages have $1. Run these commands and try again:" \
         "  sudo apt-get install -y postgresql-common ca-certificates" \
         "  sudo sed -i 's/^#*create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf" \
         "  sudo /usr/share/postgresql-common/pgdg/apt.postgresql.org.sh -y" \
@@ -47,6 +47,6 @@ if ! postgres_bin "$postgres_least" >/dev/null; then
 fi
 [ ${#missing[@]} -eq 0 ] && exit 0
 
-apt_install "A C linker and PostgreSQL's server programs are needed; missing: ${missing[*]}" "${missing[@]}"
-can_link || die "cc still cannot link a program after the installation"
-postgres_bin "$postgres_least" >/dev/null || too_old "an older one"
+apt_install "The server needs a C linker and PostgreSQL's server programs. Missing packages: ${missing[*]}." "${missing[@]}"
+can_link || die "After the installation, cc still cannot link a program. Check that \`cc\` works and try again."
+postgres_bin "$postgres_least" >/dev/null || too_old "an older version"

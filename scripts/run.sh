@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds and runs the server with the variables of .env, if there is one. Lines are NAME=value without quotes, as
-# `docker run --env-file` reads them; a variable that is set already stays.
+# Builds and runs the server with the variables of .env, if the file exists. Its lines are NAME=value without quotes, as
+# for `docker run --env-file`. Variables that are already set take precedence.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,7 +13,7 @@ if [ -f .env ]; then
                 name=${line%%=*}
                 [ -n "${!name+set}" ] || export "$name=${line#*=}"
                 ;;
-            *) printf '.env: not NAME=value: %s\n' "${line%%=*}" >&2 && exit 2 ;;
+            *) printf '.env: this line is not NAME=value: %s\n' "${line%%=*}" >&2 && exit 2 ;;
         esac
     done <.env
 fi

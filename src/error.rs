@@ -1,16 +1,16 @@
-//! The one vocabulary of refusals: every layer refuses with an [`ErrorCode`] of the wire contract and words a person
-//! can act on. The boundaries (WebSocket `error`, HTTP problem, close code) only translate it.
+//! The vocabulary of refusals. Every layer refuses with an [`ErrorCode`] of the wire contract and a message that tells
+//! people what to do. The boundaries (WebSocket `error`, HTTP problem, close code) only translate it.
 //!
-//! Each code has a [`Disposition`], so that a client library knows what to do without reading the words.
+//! Each code has a [`Disposition`], so that a client library knows what to do without parsing the message.
 
 use serde::Serialize;
 use std::borrow::Cow;
 use std::fmt;
 
-/// What the receiver of a refusal should do.
+/// What a client should do after a refusal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Disposition {
-    /// The same request can succeed later; wait `retry_after_ms` if given.
+    /// The same request can succeed later. Wait for `retry_after_ms` if it is present.
     Retry,
     /// Sign in again or reconnect first.
     Reconnect,
@@ -20,7 +20,7 @@ pub enum Disposition {
 
 macro_rules! error_codes {
     ($($variant:ident $text:literal $status:literal $disposition:ident $doc:literal;)*) => {
-        /// Stable machine-readable reason of a refusal.
+        /// The stable, machine-readable reason of a refusal.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize)]
         #[serde(rename_all = "snake_case")]
         pub enum ErrorCode { $(#[doc = $doc] $variant,)* }
@@ -29,19 +29,19 @@ macro_rules! error_codes {
             /// Every code, for documentation and metrics.
             pub const ALL: &'static [ErrorCode] = &[$(ErrorCode::$variant,)*];
 
-            /// The code as it stands on the wire.
+            /// The code on the wire.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 match self { $(ErrorCode::$variant => $text,)* }
             }
 
-            /// The HTTP status with which the same refusal is answered there.
+            /// The status of the same refusal over HTTP.
             #[must_use]
             pub fn http_status(self) -> u16 {
                 match self { $(ErrorCode::$variant => $status,)* }
             }
 
-            /// What to do about it.
+            /// What a client should do.
             #[must_use]
             pub fn disposition(self) -> Disposition {
                 match self { $(ErrorCode::$variant => Disposition::$disposition,)* }
@@ -57,25 +57,25 @@ macro_rules! error_codes {
 }
 
 error_codes! {
-    BadRequest "bad_request" 400 Final "A field is missing, of the wrong type or out of range.";
-    UnknownCommand "unknown_command" 400 Final "No command has this name.";
+    BadRequest "bad_request" 400 Final "A field is missing, has the wrong type, or is out of range.";
+    UnknownCommand "unknown_command" 400 Final "There is no command with this name.";
     TooLarge "too_large" 413 Final "A value is longer than its limit.";
-    Unauthenticated "unauthenticated" 401 Reconnect "No valid token.";
-    Forbidden "forbidden" 403 Final "The user's role does not allow it.";
+    Unauthenticated "unauthenticated" 401 Reconnect "The token is missing or not valid.";
+    Forbidden "forbidden" 403 Final "The user's role does not allow this.";
     NotMember "not_member" 403 Final "The user is not a member of the conversation.";
-    Muted "muted" 403 Retry "The user is muted here for a while.";
-    Banned "banned" 403 Final "The user is banned here.";
+    Muted "muted" 403 Retry "The user is muted in the conversation.";
+    Banned "banned" 403 Final "The user is banned from the conversation.";
     Blocked "blocked" 403 Final "One of the two users has blocked the other.";
-    ReadOnly "read_only" 403 Final "The conversation, or the user's role in it, is read-only.";
-    NotFound "not_found" 404 Final "It does not exist, or not for this user.";
-    Conflict "conflict" 409 Final "It contradicts the present state.";
-    RateLimited "rate_limited" 429 Retry "The user's budget for this action is spent.";
+    ReadOnly "read_only" 403 Final "The conversation is read-only, or the user's role in it is.";
+    NotFound "not_found" 404 Final "It does not exist, or the user may not see it.";
+    Conflict "conflict" 409 Final "The request contradicts the current state.";
+    RateLimited "rate_limited" 429 Retry "The user has used up the rate limit for this action.";
     SlowMode "slow_mode" 429 Retry "The conversation is in slow mode.";
-    ContentRejected "content_rejected" 422 Final "The content filter refused the text.";
-    StorageUnavailable "storage_unavailable" 503 Retry "PostgreSQL cannot be reached; nothing was changed.";
-    Overloaded "overloaded" 503 Retry "A queue is full; nothing was changed.";
-    DeadlineExceeded "deadline_exceeded" 504 Retry "No outcome in time: it may or may not have happened.";
-    Internal "internal" 500 Final "A fault of the server's.";
+    ContentRejected "content_rejected" 422 Final "The content filter rejected the text.";
+    StorageUnavailable "storage_unavailable" 503 Retry "PostgreSQL cannot be reached. Nothing was changed.";
+    Overloaded "overloaded" 503 Retry "A queue is full. Nothing was changed.";
+    DeadlineExceeded "deadline_exceeded" 504 Retry "No outcome came in time; the change may have happened.";
+    Internal "internal" 500 Final "The server has a fault.";
 }
 
 impl fmt::Display for ErrorCode {
@@ -84,16 +84,16 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-/// A request that was refused, and why, in words its sender can act on. Nothing was changed by it, except where
-/// [`ErrorCode::DeadlineExceeded`] says that this is not known.
+/// A refused request, with a reason that its sender can act on. The request changed nothing, except that with
+/// [`ErrorCode::DeadlineExceeded`] this is not known.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct Refusal {
-    /// Machine-readable reason.
+    /// The machine-readable reason.
     pub code: ErrorCode,
-    /// What, where, what to do.
+    /// What is wrong, where, and what to do.
     pub message: Cow<'static, str>,
-    /// How long to wait before the same request makes sense, in milliseconds.
+    /// How long to wait before the same request, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
     /// What a program may want to know beside the code, such as the conversation or the limiter: a map.
@@ -102,12 +102,12 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal without a waiting time.
+    /// A refusal without `retry_after_ms`.
     pub fn new(code: ErrorCode, message: impl Into<Cow<'static, str>>) -> Self {
         Self { code, message: message.into(), retry_after_ms: None, details: None }
     }
 
-    /// The same with a waiting time in milliseconds.
+    /// The same refusal with `retry_after_ms`.
     #[must_use]
     pub fn retry_after(mut self, ms: u64) -> Self {
         self.retry_after_ms = Some(ms);
@@ -126,22 +126,22 @@ impl Refusal {
         Self::new(ErrorCode::BadRequest, message)
     }
 
-    /// PostgreSQL cannot be reached; says that nothing was changed.
+    /// [`ErrorCode::StorageUnavailable`]: nothing was changed.
     #[must_use]
     pub fn storage_unavailable() -> Self {
         Self::new(
             ErrorCode::StorageUnavailable,
-            "the store cannot be reached right now; nothing was changed, send it again in a moment",
+            "the server cannot reach its database right now; nothing was changed, try again in a moment",
         )
         .retry_after(1_000)
     }
 
-    /// A bounded queue is full; `what` names it.
+    /// [`ErrorCode::Overloaded`]: the bounded queue of `what` is full.
     #[must_use]
     pub fn overloaded(what: &'static str) -> Self {
         Self::new(
             ErrorCode::Overloaded,
-            format!("{what}: too much work is waiting; nothing was changed, send it again in a moment"),
+            format!("{what}: too much work is waiting; nothing was changed, try again in a moment"),
         )
         .retry_after(250)
     }

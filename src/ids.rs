@@ -4,14 +4,14 @@
 //! - every identifier a client sees is an integer below 2^53, so that a JavaScript `number` holds it exactly;
 //! - a [`ConversationId`] carries its prefix (`dm_`, `group_`, `room_`) in its two low bits, so text ⇄ number is
 //!   arithmetic and `room_7` can never name a direct conversation;
-//! - a [`ConnId`] carries its home shard and a generation: a message addressed to a closed connection finds a
-//!   different generation in its slot and is dropped, instead of reaching a stranger.
+//! - a [`ConnId`] carries its home shard and a generation. A frame for a closed connection finds a different generation
+//!   in the slot and is dropped, instead of reaching another user.
 
 use serde::de::{Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 
-/// Largest integer identifier: 2^53 − 1 (`Number.MAX_SAFE_INTEGER`).
+/// The largest integer identifier: 2^53 − 1 (`Number.MAX_SAFE_INTEGER`).
 pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 
 /// A user's number.
@@ -19,25 +19,25 @@ pub const MAX_SAFE_INTEGER: i64 = (1 << 53) - 1;
 #[serde(transparent)]
 pub struct UserId(pub i64);
 
-/// A message's number, unique over the whole server; it says nothing about order (that is [`Seq`]'s job).
+/// A message's number, unique in the whole server. It does not define an order; [`Seq`] does.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MessageId(pub i64);
 
-/// Position of a mutation in its conversation's change log: 1, 2, 3 … without gaps. 0 is "before the first".
+/// The number of a mutation in its conversation's log: 1, 2, 3 … without gaps. 0 is before the first.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Seq(pub i64);
 
 impl Seq {
-    /// The position right after this one.
+    /// The next number.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }
 
-/// A sign-in: one device's chain of refresh tokens. Carried as `sid` in access tokens.
+/// A session: one device's chain of refresh tokens. Access tokens carry it as `sid`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize)]
 #[serde(transparent)]
 pub struct SessionId(pub i64);
@@ -46,29 +46,29 @@ pub struct SessionId(pub i64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct CommandId(pub u16);
 
-/// What a conversation's text form starts with.
+/// The prefix of a conversation's text form.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ConversationPrefix {
-    /// `dm_`: two people, exists once per pair.
+    /// `dm_`: a direct conversation. Each pair of users has at most one.
     Direct,
-    /// `group_`: a few people, no public name.
+    /// `group_`: a group, which is not listed publicly.
     Group,
-    /// `room_`: public or private room.
+    /// `room_`: a public or private room.
     Room,
 }
 
-/// A conversation's number; its two low bits say which prefix its text form has.
+/// A conversation's number. Its two low bits select the prefix of its text form.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConversationId(i64);
 
 impl ConversationId {
-    /// From the number PostgreSQL stores. `None` unless 0 < `number` < 2^53 and the low bits name a prefix.
+    /// From the number in PostgreSQL. `None` unless 0 < `number` < 2^53 and the low bits select a prefix.
     #[must_use]
     pub fn from_number(number: i64) -> Option<Self> {
         (number > 0 && number <= MAX_SAFE_INTEGER && number & 3 != 3).then_some(Self(number))
     }
 
-    /// The number PostgreSQL stores.
+    /// The number in PostgreSQL.
     #[must_use]
     pub fn number(self) -> i64 {
         self.0
@@ -84,7 +84,7 @@ impl ConversationId {
         }
     }
 
-    /// Parses `dm_N`, `group_N` or `room_N`; `None` when the form is wrong or N cannot belong to that prefix.
+    /// Parses `dm_N`, `group_N` or `room_N`. `None` if the form is wrong or N does not belong to the prefix.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (prefix, digits) = text.split_once('_')?;
@@ -158,7 +158,7 @@ impl<'de> Deserialize<'de> for ConversationId {
 pub struct ShardId(pub u8);
 
 impl ShardId {
-    /// As an index into per-shard arrays.
+    /// The index into per-shard arrays.
     #[must_use]
     pub fn index(self) -> usize {
         usize::from(self.0)
@@ -170,29 +170,29 @@ impl ShardId {
 pub struct ConnId(u64);
 
 impl ConnId {
-    /// Not after any other.
+    /// The smallest id, for the start of a search.
     pub const FIRST: Self = Self(0);
     const GENERATION_MASK: u32 = 0x00ff_ffff;
 
-    /// Composes an id; the generation wraps at 24 bits.
+    /// Composes an id. The generation wraps at 24 bits.
     #[must_use]
     pub fn new(shard: ShardId, generation: u32, slot: u32) -> Self {
         Self(u64::from(shard.0) << 56 | u64::from(generation & Self::GENERATION_MASK) << 32 | u64::from(slot))
     }
 
-    /// The shard that holds the connection's state: routing is this shift.
+    /// The home shard of the connection. Routing is this shift.
     #[must_use]
     pub fn shard(self) -> ShardId {
         ShardId((self.0 >> 56) as u8)
     }
 
-    /// The slot's generation this id is good for.
+    /// The generation of the slot for which this id is valid.
     #[must_use]
     pub fn generation(self) -> u32 {
         (self.0 >> 32) as u32 & Self::GENERATION_MASK
     }
 
-    /// Index into the home shard's slab.
+    /// The index into the home shard's slab.
     #[must_use]
     pub fn slot(self) -> u32 {
         self.0 as u32
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conversation_ids_round_trip_and_refuse_a_foreign_prefix() {
+    fn parses_its_own_text_form_and_refuses_another_prefix() {
         for (number, text) in
             [(4, "dm_4"), (5, "group_5"), (6, "room_6"), (MAX_SAFE_INTEGER - 1, "room_9007199254740990")]
         {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn conn_id_keeps_its_parts() {
+    fn connection_id_keeps_its_parts() {
         let id = ConnId::new(ShardId(200), 0x01ff_ffff, u32::MAX);
         assert_eq!((id.shard(), id.generation(), id.slot()), (ShardId(200), 0x00ff_ffff, u32::MAX));
     }

@@ -1,12 +1,12 @@
 //! Where the time of a message goes: one histogram per stage, with one writer and any number of readers.
 //!
 //! Invariants:
-//! - **one writer** per histogram (the thread that owns it), so recording is a relaxed load and a relaxed store: no lock,
-//!   no read-modify-write, a handful of nanoseconds. A second writer would lose counts, nothing else;
-//! - **any reader**, at any time: buckets only grow, so the difference of two readings is a histogram of what happened in
-//!   between. Merging and percentiles are the reader's work, off the hot path;
-//! - **bounded**: the buckets are `HdrHistogram`'s (a power of two split into [`PARTS`] equal parts), so that a value is
-//!   known to 1/[`PARTS`] of itself whatever its size; values beyond the last bucket count in it.
+//! - **one writer** per histogram (the thread that owns it), so recording is a relaxed load and a relaxed store: no
+//!   lock, no read-modify-write, a handful of nanoseconds. A second writer would lose counts, nothing else;
+//! - **any reader**, at any time: buckets only grow, so the difference of two readings is a histogram of what happened
+//!   in between. Merging and percentiles are the reader's work, off the hot path;
+//! - **bounded**: the buckets are `HdrHistogram`'s (a power of two split into [`PARTS`] equal parts), so that a value
+//!   is known to 1/[`PARTS`] of itself whatever its size; values beyond the last bucket count in it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

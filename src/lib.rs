@@ -4,30 +4,31 @@
 //! it. Only what is committed is acknowledged and shown. From this follow: nothing acknowledged is lost, duplicated or
 //! reordered; a client that was away asks for everything after its last `seq`; sending again is harmless.
 //!
-//! # A message's life
+//! # A message's way
 //!
 //! 1. [`net`] receives bytes, [`wire::ws`] decodes the frame in place, [`wire::command`] reads the command.
-//! 2. `shard/session` → `shard/commands` → `shard/send`: session, budget ([`chat::budget`]), filter ([`chat::filter`]).
+//! 2. `shard/receive` → `shard/commands` → `shard/send`: session, budget ([`chat::budget`]), filter ([`text`]).
 //! 3. [`mesh`] carries it to the conversation's owner: `shard/owner`.
-//! 4. [`storage::inlet`] → [`storage::batcher`] → [`storage::committer`]: one statement for everything that gathered.
-//! 5. The outcome returns to the owner: the ack, then the event, serialised once per format ([`wire::event`]).
-//! 6. `shard/deliver`: into every subscriber's queue, if its cursor says that it is next ([`chat::subscribers`]).
-//! 7. `shard/catch_up`: whoever missed something reads the log.
+//! 4. [`storage::inlet`] → [`storage::batcher`] → [`storage::committer`]: one statement for everything that has
+//!    gathered.
+//! 5. The outcome returns to the owner: the ack, then the event, serialised once per format (`shard/publish`).
+//! 6. [`chat::rooms`] and `shard/deliver`: into every subscriber's queue, if its cursor says that it is the next event.
+//! 7. `shard/catch_up`: a subscriber that missed something reads the log.
 //!
-//! # Modules and what each may import (checked by `tests/tidy.rs`)
+//! # Modules and what each may import (checked by `tests/tidy`)
 //!
 //! | module | is | may import |
 //! |---|---|---|
-//! | [`ids`], [`limits`], [`error`], [`latency`], [`faults`] | vocabulary | nothing of this crate |
-//! | [`config`] | layered configuration | limits |
+//! | [`ids`], [`limits`], [`error`], [`latency`], [`faults`], [`text`], [`planted`] | vocabulary | nothing of this crate |
+//! | [`config`] | layered configuration | vocabulary |
 //! | [`wire`] | bytes ⇄ meaning | vocabulary |
 //! | [`auth`] | passwords and tokens, pure | vocabulary |
-//! | [`chat`] | rules as pure state machines | vocabulary, `wire::command`, `wire::event` |
 //! | [`mesh`] | what crosses cores, and how | vocabulary |
+//! | [`chat`] | rules as pure state machines | vocabulary, commands and events of wire, plain data of mesh |
 //! | [`net`] | a shard's sockets on `io_uring` | vocabulary, `wire::ws` |
 //! | [`shard`] | one core: sequences the five above | net, chat, wire, mesh, auth, vocabulary |
 //! | [`storage`] | the I/O shard: all of PostgreSQL | mesh, vocabulary |
-//! | [`control`] | HTTP: accounts, health, metrics; tells changed profiles | storage and mesh handles, auth, wire, vocabulary |
+//! | [`control`] | HTTP: accounts, health, metrics | storage and mesh handles, auth, wire, vocabulary |
 //! | [`boot`] | start and stop | everything |
 
 pub mod auth;
@@ -45,4 +46,5 @@ pub mod net;
 pub mod planted;
 pub mod shard;
 pub mod storage;
+pub mod text;
 pub mod wire;

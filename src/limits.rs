@@ -41,6 +41,8 @@ pub const MEMBER_LIMIT_MAX: i64 = 1_000_000;
 pub const INVITE_USES_MAX: i64 = 100_000;
 /// `create_invite.expires_in_s`: a year.
 pub const INVITE_SECONDS_MAX: i64 = 366 * 86_400;
+/// A user's budgets: of messages, of other changes, of reads.
+pub const BUDGETS: usize = 3;
 /// Reactions, pins, role changes, typing over HTTP and the like that a user has for each message of their budget.
 pub const CHANGES_PER_MESSAGE: u32 = 5;
 /// Reads that a user has for each message of their budget; a search counts as ten.
@@ -80,6 +82,9 @@ pub const REPLAY_EVENTS_MAX: i64 = 10_000;
 pub const SLOW_CONSUMER_GRACE_MS: u64 = 10_000;
 /// What a client that was closed for not reading should wait before it connects again.
 pub const SLOW_CONSUMER_RETRY_MS: u64 = 1_000;
+/// A client that was closed because it did not read gets this long to read the close code. Meanwhile it costs a
+/// descriptor and the rest of one message.
+pub const SLOW_CONSUMER_LINGER_MS: u64 = 30_000;
 /// `typing` says that someone types; it is good for this long.
 pub const TYPING_EXPIRES_MS: u64 = 6_000;
 /// Shortest time between two `typing` events of one user in one conversation.
@@ -112,6 +117,16 @@ pub const READ_DEADLINE_MS: u64 = 5_000;
 pub const PUBLISHED_REMEMBERED_MAX: usize = 65_536;
 /// HTTP connections that the control plane serves at once.
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// Connections beyond [`HTTP_CONNECTIONS_MAX`] on which the control plane answers health checks, and nothing else.
+pub const HEALTH_CONNECTIONS_MAX: usize = 16;
+/// Request heads beyond `limits.max_connections` that the shards read together, to find out whether they ask for
+/// health.
+pub const HEALTH_HEADS_MAX: usize = 64;
+/// A head that is read beyond `limits.max_connections` must be complete within this time.
+pub const HEALTH_HEAD_TIMEOUT_MS: u64 = 1_000;
+/// Connections refused beyond `limits.max_connections` that still wait for their client's end. Beyond it they are
+/// closed at once.
+pub const REFUSALS_PER_SHARD_MAX: usize = 32;
 /// HTTP request body, except for uploads.
 pub const HTTP_BODY_BYTES_MAX: usize = 64 * 1024;
 

@@ -76,14 +76,14 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Command::Serve => run(&loaded.config, boot::serve, "cannot serve"),
-        Command::Migrate { plan: false } => run(&loaded.config, boot::migrate, "cannot migrate"),
-        Command::Migrate { plan: true } => run(&loaded.config, boot::plan_migration, "cannot plan the migration"),
+        Command::Serve => run(&loaded.config, boot::serve),
+        Command::Migrate { plan: false } => run(&loaded.config, boot::migrate),
+        Command::Migrate { plan: true } => run(&loaded.config, boot::plan_migration),
     }
 }
 
-fn run(config: &Config, job: fn(&Config) -> Result<(), boot::BootError>, failure: &str) -> ExitCode {
-    // Held to the end: dropping it writes the lines that still wait.
+fn run(config: &Config, job: fn(&Config) -> Result<(), boot::BootError>) -> ExitCode {
+    // Held to the end, also when a stop is cut short: dropping it writes the lines that still wait.
     let _log = match logging::init(&config.logging) {
         Ok(guard) => guard,
         Err(error) => {
@@ -97,9 +97,11 @@ fn run(config: &Config, job: fn(&Config) -> Result<(), boot::BootError>, failure
     match job(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{failure}: {error}");
-            // Also where the log goes to a file: whoever started the server looks here.
-            eprintln!("chat-server: {failure}: {error}");
+            tracing::error!("{error}");
+            // Once on the terminal: the log is there already, unless it goes to a file or leaves errors out.
+            if config.logging.file.is_some() || !tracing::enabled!(tracing::Level::ERROR) {
+                eprintln!("chat-server: {error}");
+            }
             ExitCode::from(RUNTIME_FAILURE)
         }
     }

@@ -1,7 +1,8 @@
-//! The configuration: layers in their order, every problem reported with its key and origin, secrets never shown.
+//! Configuration: the order of the layers, errors with key and origin for every problem, and secrets that are never
+//! printed.
 //!
-//! How: `Sources` is given folders and variables of the test's own; the process's environment is not touched. The exit
-//! codes are the binary's, run as a child.
+//! How: `Sources` reads folders and variables that the test provides, not the environment of the process. For exit
+//! codes the tests run the binary as a child process.
 
 use chat_server::config::{Config, ConfigError, Environment, Loaded, LogFormat, Sources};
 use chat_server::limits::Limits;
@@ -34,7 +35,7 @@ fn errors(files: &[(&str, &str)], env: &[(&str, &str)]) -> Vec<ConfigError> {
     sources(files, env).1.load().unwrap_err().0
 }
 
-/// The one error, as `key: reason (origin's last part)`.
+/// The only error, as key, reason and last part of the origin.
 fn error(files: &[(&str, &str)], env: &[(&str, &str)]) -> (String, String, String) {
     let mut all = errors(files, env);
     assert_eq!(all.len(), 1, "{all:#?}");
@@ -44,7 +45,7 @@ fn error(files: &[(&str, &str)], env: &[(&str, &str)]) -> (String, String, Strin
 }
 
 #[test]
-fn the_defaults_are_valid() {
+fn has_valid_defaults() {
     let config = Config::default();
     assert_eq!(config.limits(), Limits::default());
     assert_eq!(config.server.environment, Environment::Development);
@@ -55,7 +56,7 @@ fn the_defaults_are_valid() {
 }
 
 #[test]
-fn the_files_of_every_environment_are_valid() {
+fn has_valid_files_for_every_environment() {
     for environment in ["development", "staging", "production"] {
         let env = [("CHAT_SERVER__SERVER__ENVIRONMENT", environment), ("CHAT_SERVER__SECURITY__JWT_SECRET", SECRET)];
         let sources =
@@ -67,11 +68,12 @@ fn the_files_of_every_environment_are_valid() {
 }
 
 #[test]
-fn each_layer_covers_the_one_below() {
+fn overrides_each_layer_by_the_next_one() {
     let files = [
         (
             "default.toml",
-            "[limits]\nmax_connections = 1\nmax_connections_per_user = 1\nmax_messages_per_minute = 1\nmax_file_size = 1",
+            "[limits]\nmax_connections = 1\nmax_connections_per_user = 1\nmax_messages_per_minute = 1\n\
+             max_file_size = 1",
         ),
         ("staging.toml", "[limits]\nmax_connections_per_user = 2\nmax_messages_per_minute = 2\nmax_file_size = 2"),
         ("production.toml", "not even TOML"),
@@ -95,7 +97,7 @@ fn each_layer_covers_the_one_below() {
 }
 
 #[test]
-fn the_variable_chooses_the_environment_before_any_file() {
+fn takes_the_environment_from_the_variable_before_any_file() {
     let files = [
         ("default.toml", "server.environment = 'production'"),
         ("development.toml", "logging.format = 'json'"),
@@ -106,7 +108,7 @@ fn the_variable_chooses_the_environment_before_any_file() {
 }
 
 #[test]
-fn a_file_of_one_environment_may_not_name_another() {
+fn refuses_a_file_that_names_another_environment() {
     let (key, reason, origin) = error(
         &[(
             "development.toml",
@@ -119,7 +121,7 @@ fn a_file_of_one_environment_may_not_name_another() {
 }
 
 #[test]
-fn variables_are_read_as_the_type_of_their_key() {
+fn reads_variables_as_the_type_of_their_key() {
     let loaded = load(
         &[],
         &[
@@ -136,7 +138,7 @@ fn variables_are_read_as_the_type_of_their_key() {
         ],
     );
     let config = loaded.config;
-    assert_eq!(config.security.jwt_secret.unwrap().expose(), SECRET, "digits only, yet text");
+    assert_eq!(config.security.jwt_secret.unwrap().expose(), SECRET, "a secret of digits stays a string");
     assert!(config.security.enable_2fa);
     assert_eq!(config.security.allowed_origins, ["https://a.example", "http://localhost:3000"]);
     assert_eq!(config.security.admin_user_ids, [7, 11]);
@@ -147,14 +149,14 @@ fn variables_are_read_as_the_type_of_their_key() {
 }
 
 #[test]
-fn an_empty_variable_switches_an_optional_value_off() {
+fn unsets_an_optional_value_by_an_empty_variable() {
     let files = [("default.toml", "database.url = 'postgresql://chat@db/veza'\nlogging.file = 'app.log'")];
     let config = load(&files, &[("CHAT_SERVER__DATABASE__URL", ""), ("CHAT_SERVER__LOGGING__FILE", "")]).config;
     assert_eq!((config.database.url, config.logging.file), (None, None));
 }
 
 #[test]
-fn all_problems_are_reported_at_once_with_their_origins() {
+fn reports_all_problems_at_once_with_their_origins() {
     let files = [
         ("default.toml", "[server]\nworker = 2\nbind_addr = 'localhost'\n[limits]\nmax_connections = -1"),
         (
@@ -182,7 +184,7 @@ fn all_problems_are_reported_at_once_with_their_origins() {
 }
 
 #[test]
-fn a_reason_says_what_would_be_right() {
+fn says_in_each_reason_what_would_be_valid() {
     for (text, key, reason) in [
         ("server.worker = 1", "server.worker", "there is no such key; did you mean \"workers\"?"),
         ("cache.size = 1", "cache.size", "there is no such key; known here are url"),
@@ -208,7 +210,8 @@ fn a_reason_says_what_would_be_right() {
         (
             "limits.max_message_length = 20000",
             "limits.max_frame_bytes",
-            "must be at least 81024, so that a message of limits.max_message_length = 20000 characters fits; found 65536",
+            "must be at least 81024, so that a message of limits.max_message_length = 20000 characters fits; \
+             found 65536",
         ),
         (
             "security.jwt_refresh_duration = '15m'",
@@ -227,7 +230,7 @@ fn a_reason_says_what_would_be_right() {
 }
 
 #[test]
-fn origins_are_taken_only_as_browsers_send_them() {
+fn accepts_origins_only_as_browsers_send_them() {
     for good in ["https://chat.example.com", "http://localhost:3000", "http://[::1]:8080", "chrome-extension://abc"] {
         load(&[], &[("CHAT_SERVER__SECURITY__ALLOWED_ORIGINS", good)]);
     }
@@ -248,16 +251,16 @@ fn origins_are_taken_only_as_browsers_send_them() {
 }
 
 #[test]
-fn administrators_are_numbers_that_an_id_can_be() {
-    for (bad, words) in [("ann", "whole number"), ("0", "between 1 and"), ("9007199254740992", "between 1 and")] {
+fn accepts_only_valid_user_ids_as_administrators() {
+    for (bad, part) in [("ann", "whole number"), ("0", "between 1 and"), ("9007199254740992", "between 1 and")] {
         let (key, reason, origin) = error(&[], &[("CHAT_SERVER__SECURITY__ADMIN_USER_IDS", bad)]);
-        assert!(key.starts_with("security.admin_user_ids") && reason.contains(words), "{key}: {reason}");
+        assert!(key.starts_with("security.admin_user_ids") && reason.contains(part), "{key}: {reason}");
         assert_eq!(origin, "environment variable CHAT_SERVER__SECURITY__ADMIN_USER_IDS");
     }
 }
 
 #[test]
-fn outside_development_a_signing_secret_must_be_set_and_long_enough() {
+fn requires_a_long_signing_secret_outside_development() {
     let (key, reason, origin) = error(&[("given.toml", "server.environment = 'production'")], &[]);
     assert_eq!((key.as_str(), origin.as_str()), ("security.jwt_secret", "not set anywhere"));
     assert!(reason.contains("CHAT_SERVER__SECURITY__JWT_SECRET"), "{reason}");
@@ -269,7 +272,7 @@ fn outside_development_a_signing_secret_must_be_set_and_long_enough() {
 }
 
 #[test]
-fn no_error_quotes_a_secret() {
+fn quotes_no_secret_in_errors() {
     for text in [
         "security.jwt_secret = 918273645",
         "security.jwt_secret = 'a918273645",
@@ -284,14 +287,14 @@ fn no_error_quotes_a_secret() {
 }
 
 #[test]
-fn a_file_that_is_not_toml_is_named_with_the_line() {
+fn names_file_and_line_of_invalid_toml() {
     let (key, reason, origin) = error(&[("default.toml", "data_dir = 'x'\n\n[server\n")], &[]);
     assert_eq!((key.as_str(), origin.as_str()), ("", "default.toml"));
     assert!(reason.starts_with("line 3 is not valid TOML"), "{reason}");
 }
 
 #[test]
-fn a_given_file_must_exist_and_the_others_need_not() {
+fn requires_only_a_given_file_to_exist() {
     let (_dir, mut sources) = sources(&[], &[]);
     sources.load().unwrap();
     sources.file = Some("/nowhere/chat.toml".into());
@@ -300,7 +303,7 @@ fn a_given_file_must_exist_and_the_others_need_not() {
 }
 
 #[test]
-fn keys_without_effect_are_listed_when_set() {
+fn lists_keys_without_effect_that_are_set() {
     let config = load(
         &[("given.toml", "features.webhooks = true\nsecurity.bcrypt_cost = 12\ncache.url = 'redis://redis:6379'")],
         &[],
@@ -311,13 +314,13 @@ fn keys_without_effect_are_listed_when_set() {
 }
 
 #[test]
-fn a_secret_from_public_documentation_is_warned_about() {
+fn warns_about_secrets_from_public_documentation() {
     let config = load(&[], &[("CHAT_SERVER__SECURITY__JWT_SECRET", "production-secret-key-change-this")]).config;
     assert!(config.warnings().iter().any(|warning| warning.contains("jwt_secret")));
 }
 
 #[test]
-fn the_printed_configuration_is_toml_with_masked_secrets_and_loads_again() {
+fn prints_loadable_toml_with_masked_secrets() {
     let env = [
         ("CHAT_SERVER__SECURITY__JWT_SECRET", SECRET),
         ("CHAT_SERVER__DATABASE__URL", "postgresql://chat:s3cret@db/veza"),
@@ -339,7 +342,7 @@ fn the_printed_configuration_is_toml_with_masked_secrets_and_loads_again() {
     assert_eq!(again.server, loaded.config.server);
 }
 
-/// Runs the binary in an empty folder, with no variable of ours but these.
+/// Runs the binary in an empty folder with only these `CHAT_SERVER__` variables.
 fn run(arguments: &[&str], env: &[(&str, &str)]) -> Output {
     let dir = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_chat-server"));
@@ -354,20 +357,20 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn check_config_prints_what_is_in_force() {
+fn prints_the_effective_configuration_with_check_config() {
     let output = run(&["check-config"], &[("CHAT_SERVER__LIMITS__MAX_CONNECTIONS", "77")]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("max_connections = 77"));
 }
 
 #[test]
-fn a_bad_configuration_exits_2_and_says_why() {
+fn exits_2_with_the_reasons_on_an_invalid_configuration() {
     for command in ["check-config", "serve", "migrate"] {
         let output = run(&[command], &[("CHAT_SERVER__SERVER__WORKERS", "many"), ("CHAT_SERVER__LIMITS__MAX", "1")]);
         assert_eq!(output.status.code(), Some(2));
-        let said = text(&output.stderr);
-        assert!(said.contains("server.workers") && said.contains("CHAT_SERVER__SERVER__WORKERS"), "{said}");
-        assert!(said.contains("limits.max") && said.contains("CHAT_SERVER__LIMITS__MAX"), "{said}");
+        let printed = text(&output.stderr);
+        assert!(printed.contains("server.workers") && printed.contains("CHAT_SERVER__SERVER__WORKERS"), "{printed}");
+        assert!(printed.contains("limits.max") && printed.contains("CHAT_SERVER__LIMITS__MAX"), "{printed}");
     }
     assert_eq!(run(&["--config", "/nowhere.toml"], &[]).status.code(), Some(2));
     assert_eq!(run(&["dance"], &[]).status.code(), Some(2));
@@ -377,15 +380,15 @@ fn a_bad_configuration_exits_2_and_says_why() {
 }
 
 #[test]
-fn help_shows_examples_and_the_version_is_told() {
+fn prints_help_with_examples_and_the_version() {
     let help = text(&run(&["--help"], &[]).stdout);
     assert!(help.contains("Examples:") && help.contains("check-config") && help.contains("migrate"), "{help}");
     assert!(text(&run(&["--version"], &[]).stdout).contains(env!("CARGO_PKG_VERSION")));
 }
 
-/// docs/configuration.md and .env.example may not drift from the keys there are.
+/// docs/configuration.md and .env.example have the same keys as the configuration.
 #[test]
-fn the_documentation_knows_every_key_and_no_other() {
+fn documents_every_key_and_no_other() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let docs = std::fs::read_to_string(root.join("docs/configuration.md")).unwrap();
     let mut documented: Vec<&str> =

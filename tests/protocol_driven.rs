@@ -1,8 +1,7 @@
-//! The server, driven through every command, every event and every route that it has: each of them is seen and is as
-//! docs/asyncapi.yaml and docs/openapi.yaml say.
+//! Every command, event and route of the server behaves as docs/asyncapi.yaml and docs/openapi.yaml describe.
 //!
-//! How: `support::protocol` judges each frame and each answer, as in all other tests, and keeps note of what it has
-//! seen. A command, event or route that the server learns and that is not driven here is a failure.
+//! How: the tests use each of them once. `support::protocol` checks each frame and each answer, as in all other tests,
+//! and records what it has seen. A command, event or route that the tests do not use is a failure.
 #![cfg(feature = "test-db")]
 
 mod support;
@@ -11,56 +10,56 @@ use chat_server::wire::command::Command;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use support::protocol::assert_response;
 use support::protocol::documents;
-use support::protocol::saw_response;
 use support::source::{EVENTS_NOT_YET, ROUTES_NOT_YET, documented_route, operations, routes};
-use support::{Client, Format, PASSWORD, Server, User, closed, id_of, unique};
+use support::{Client, Format, PASSWORD, Server, User, closed, id_of, server, unique};
 
-/// Not in this test: it takes a reader that is slow for seconds, as in `tests/catch_up.rs`.
+/// Events that only a reader that is slow for seconds receives; `catch_up.rs` covers them.
 const EVENTS_SEEN_ELSEWHERE: &[&str] = &["lagging"];
 
-/// `value` with what `change` does to it.
+/// A changed copy of `value`.
 fn altered(value: &Value, change: impl FnOnce(&mut Value)) -> Value {
     let mut altered = value.clone();
     change(&mut altered);
     altered
 }
 
-/// One command that must be acknowledged, if the server knows it yet.
+/// Runs a command that must be acknowledged, if the server has it.
 async fn run(client: &mut Client, kind: &str, data: Value) -> Value {
     if Command::NAMES.contains(&kind) { client.ok(kind, data).await } else { Value::Null }
 }
 
-async fn about_messages(ann: &mut Client, bob: &mut Client, room: &str, bob_name: &str) {
+async fn use_message_commands(ann: &mut Client, bob: &mut Client, room: &str, bob_name: &str) {
     let here = json!({"conversation_id": room});
-    let say = |content: &str| json!({"conversation_id": room, "content": content, "client_message_id": content});
-    let first = ann.ok("send_message", say(&format!("hello @{bob_name}"))).await["message_id"].clone();
-    let reply = altered(&say("a reply"), |data| data["parent_message_id"] = first.clone());
+    let message = |content: &str| json!({"conversation_id": room, "content": content, "client_message_id": content});
+    let first = ann.ok("send_message", message(&format!("hello @{bob_name}"))).await["message_id"].clone();
+    let reply = altered(&message("a reply"), |data| data["parent_message_id"] = first.clone());
     let reply = bob.ok("send_message", reply).await["message_id"].clone();
     for data in [json!({}), json!({"limit": 1}), json!({"before_seq": 3}), json!({"around_message_id": first})] {
         let data = altered(&data, |data| data["conversation_id"] = json!(room));
         ann.ok("get_history", data).await;
     }
-    let about = |message: &Value| json!({"message_id": message});
-    let with = |message: &Value, key: &str, value: Value| altered(&about(message), |data| data[key] = value);
+    let of_message = |message: &Value| json!({"message_id": message});
+    let with = |message: &Value, key: &str, value: Value| altered(&of_message(message), |data| data[key] = value);
     run(ann, "edit_message", with(&first, "content", json!("goodbye"))).await;
-    run(ann, "list_edits", about(&first)).await;
+    run(ann, "list_edits", of_message(&first)).await;
     run(ann, "pin_message", with(&first, "pinned", json!(true))).await;
     run(ann, "list_pins", here.clone()).await;
     run(bob, "add_reaction", with(&first, "emoji", json!("👍"))).await;
-    run(ann, "list_reactions", about(&first)).await;
+    run(ann, "list_reactions", of_message(&first)).await;
     run(ann, "get_history", here.clone()).await;
     run(bob, "remove_reaction", with(&first, "emoji", json!("👍"))).await;
-    run(bob, "get_thread", about(&first)).await;
+    run(bob, "get_thread", of_message(&first)).await;
     run(ann, "follow_thread", with(&first, "following", json!(false))).await;
     run(bob, "mark_thread_read", with(&first, "seq", json!(1_000))).await;
     run(bob, "list_threads", json!({"limit": 1})).await;
     run(bob, "list_mentions", json!({})).await;
     run(bob, "search_messages", json!({"query": "reply", "conversation_id": room, "limit": 10})).await;
-    run(bob, "delete_message", about(&reply)).await;
+    run(bob, "delete_message", of_message(&reply)).await;
 }
 
-async fn about_members(ann: &mut Client, eves: &mut Client, room: &str, bob: &User, eve: &User) {
+async fn use_member_commands(ann: &mut Client, eves: &mut Client, room: &str, bob: &User, eve: &User) {
     let here = |data: Value| altered(&data, |data| data["conversation_id"] = json!(room));
     let user = |user: &User| json!({"conversation_id": room, "user_id": user.id});
     ann.ok("invite_member", user(eve)).await;
@@ -83,7 +82,7 @@ async fn about_members(ann: &mut Client, eves: &mut Client, room: &str, bob: &Us
     run(ann, "transfer_ownership", user(bob)).await;
 }
 
-async fn about_requests(ann: &mut Client, eves: &mut Client, eve: &User) {
+async fn use_join_request_commands(ann: &mut Client, eves: &mut Client, eve: &User) {
     let create = json!({"kind": "private_room", "name": unique("closed")});
     let here = json!({"conversation_id": id_of(&ann.ok("create_conversation", create).await)});
     for accepted in [false, true] {
@@ -99,7 +98,7 @@ async fn about_requests(ann: &mut Client, eves: &mut Client, eve: &User) {
     run(eves, "cancel_join_request", here).await;
 }
 
-async fn about_people(ann: &mut Client, room: &str, bob: &User) {
+async fn use_user_commands(ann: &mut Client, room: &str, bob: &User) {
     let bob = json!({"user_id": bob.id});
     run(ann, "block_user", bob.clone()).await;
     run(ann, "list_blocks", json!({})).await;
@@ -111,7 +110,7 @@ async fn about_people(ann: &mut Client, room: &str, bob: &User) {
     ann.send("typing", json!({"conversation_id": room})).await;
 }
 
-async fn about_subscriptions(client: &mut Client, room: &str) {
+async fn use_subscription_commands(client: &mut Client, room: &str) {
     client.ok("subscribe", json!({"conversation_id": room, "after_seq": 0})).await;
     client.event("caught_up").await;
     client.ok("subscribe", json!({"conversation_id": room, "after_seq": 1_000_000})).await;
@@ -123,14 +122,14 @@ async fn about_subscriptions(client: &mut Client, room: &str) {
 }
 
 #[tokio::test]
-async fn every_command_and_every_event_is_as_documented() {
+async fn sends_every_command_and_event_as_documented() {
     let server = Server::start(2, &[]);
     let (ann, bob, eve) = (server.register().await, server.register().await, server.register().await);
     for format in Format::ALL {
         let mut anns = Client::all(&server, &ann, format).await;
         let mut bobs = Client::all(&server, &bob, format.other()).await;
         let mut eves = Client::none(&server, &eve, format).await;
-        let mut telephone = Client::all(&server, &bob, format).await;
+        let mut phone = Client::all(&server, &bob, format).await;
         let create = json!({"kind": "public_room", "name": unique("room"), "description": "A room"});
         let room = id_of(&anns.ok("create_conversation", create).await);
         let here = json!({"conversation_id": room});
@@ -138,25 +137,25 @@ async fn every_command_and_every_event_is_as_documented() {
         bobs.ok("join_conversation", here.clone()).await;
         bobs.ok("list_conversations", json!({"limit": 1})).await;
         anns.ok("create_conversation", json!({"kind": "direct", "member_ids": [bob.id]})).await;
-        about_messages(&mut anns, &mut bobs, &room, &bob.name).await;
-        telephone.event("thread_follow_updated").await;
-        about_requests(&mut anns, &mut eves, &eve).await;
-        about_people(&mut anns, &room, &bob).await;
-        // Who is blocked for a moment must ask again.
+        use_message_commands(&mut anns, &mut bobs, &room, &bob.name).await;
+        phone.event("thread_follow_updated").await;
+        use_join_request_commands(&mut anns, &mut eves, &eve).await;
+        use_user_commands(&mut anns, &room, &bob).await;
+        // The block ended the watch, so Bob watches again.
         bobs.ok("get_presence", json!({"user_ids": [ann.id]})).await;
         anns.ok("set_presence", json!({"status": "away"})).await;
         while !["typing.event", "presence"].iter().all(|key| documents().seen().contains(key)) {
             bobs.next_event().await;
         }
-        about_subscriptions(&mut Client::none(&server, &bob, format).await, &room).await;
-        about_members(&mut anns, &mut eves, &room, &bob, &eve).await;
+        use_subscription_commands(&mut Client::none(&server, &bob, format).await, &room).await;
+        use_member_commands(&mut anns, &mut eves, &room, &bob, &eve).await;
         server.ok(&ann, "typing", here.clone()).await;
-        // Owners leave one after the other; the last one's leaving archives it.
+        // Both members leave, one after the other. The last leave archives the group.
         let group = json!({"kind": "group", "member_ids": [bob.id]});
         let group = json!({"conversation_id": id_of(&anns.ok("create_conversation", group).await)});
         anns.ok("leave_conversation", group.clone()).await;
         bobs.ok("leave_conversation", group).await;
-        // Ann has given her room to Bob.
+        // Bob owns the room since the transfer.
         run(&mut bobs, "archive_conversation", here).await;
         anns.drain().await;
         bobs.drain().await;
@@ -174,17 +173,17 @@ async fn every_command_and_every_event_is_as_documented() {
     }
     let unseen: BTreeSet<&str> = documents().events().difference(&events_seen(&seen)).copied().collect();
     let expected = EVENTS_NOT_YET.iter().chain(EVENTS_SEEN_ELSEWHERE).copied().collect();
-    assert_eq!(unseen, expected, "events that were not seen, and those that need not be");
+    assert_eq!(unseen, expected, "events that no client has received");
 }
 
-/// Types of the events among the messages that were seen; `typing` is also the name of a command.
+/// The event types among the recorded messages; `typing` is also the name of a command.
 fn events_seen<'a>(seen: &BTreeSet<&'a str>) -> BTreeSet<&'a str> {
     seen.iter().map(|key| key.strip_suffix(".event").unwrap_or(key)).collect()
 }
 
 #[tokio::test]
-async fn every_route_answers_as_documented() {
-    let server = support::server().await;
+async fn answers_every_route_as_documented() {
+    let server = server().await;
     let (ann, bob) = (server.register().await, server.register().await);
     let (other, _) = (server.login(&ann).await, server.login(&ann).await);
     let sessions = server.request(Method::GET, "/auth/sessions", Some(&ann.token), None).await.1;
@@ -218,19 +217,23 @@ async fn every_route_answers_as_documented() {
     let parts = parts.filter(|path| path.starts_with("/dashboard/") && !path.ends_with("/events"));
     let parts: Vec<_> = parts.map(|path| ("GET", path, None, None)).collect();
     assert!(parts.len() > 5, "{parts:?}");
-    let mut tried = BTreeSet::from(["POST /auth/register".to_owned()]);
+    let mut used = BTreeSet::from(["POST /auth/register".to_owned()]);
     for (method, target, token, body) in requests.into_iter().chain(parts) {
         let (status, answer) = server.request(method.parse().unwrap(), &target, token, body.as_ref()).await;
         assert!((200..300).contains(&status), "{method} {target}: {status} {answer}");
-        tried.insert(format!("{method} {}", target.split('?').next().unwrap_or_default()));
+        used.insert(format!("{method} {}", target.split('?').next().unwrap_or_default()));
     }
     assert_eq!(server.request(Method::GET, "/ws", None, None).await.0, 426);
-    tried.insert("GET /ws".to_owned());
+    used.insert("GET /ws".to_owned());
     let stream = reqwest::get(format!("{}/dashboard/events", server.base_url)).await.unwrap();
     assert_eq!(stream.status(), 200);
-    saw_response("/dashboard/events", &stream, None);
-    tried.insert("GET /dashboard/events".to_owned());
-    let tried: BTreeSet<String> = tried.iter().filter_map(|route| documented_route(route)).collect();
-    let untried: BTreeSet<String> = operations().difference(&tried).cloned().collect();
-    assert_eq!(untried, ROUTES_NOT_YET.iter().map(|route| (*route).to_owned()).collect(), "operations not tried");
+    assert_response("/dashboard/events", &stream, None);
+    used.insert("GET /dashboard/events".to_owned());
+    let used: BTreeSet<String> = used.iter().filter_map(|route| documented_route(route)).collect();
+    let unused: BTreeSet<String> = operations().difference(&used).cloned().collect();
+    assert_eq!(
+        unused,
+        ROUTES_NOT_YET.iter().map(|route| (*route).to_owned()).collect(),
+        "operations that the test does not use"
+    );
 }

@@ -1,8 +1,8 @@
-//! The terminal client against the server: what `veza` sends is there once, what it shows is what happened, and a
-//! conversation that is followed stays whole while the server is killed.
+//! The terminal client against the server: messages are stored once, the output matches the server's log, and
+//! `veza follow` shows every event although the server is killed.
 //!
-//! How: `veza` runs as a process, as in a shell, with a configuration folder of its own. It is a program of another
-//! package: `cargo test --workspace` builds it beside the server, and so does `cargo build -p veza-client`.
+//! How: `veza` runs as a process with its own configuration folder. It belongs to another package, which
+//! `cargo test --workspace` and `cargo build -p veza-client` build.
 #![cfg(feature = "test-db")]
 
 mod support;
@@ -18,7 +18,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 use support::{Client, Format, PASSWORD, PATIENCE, Server, User, keys, server, signal, text, unique};
 
-/// Fewer than a connection may have in flight.
+/// Below the limit of commands in flight per connection.
 const FLOOD_WINDOW: usize = 200;
 
 fn binary() -> PathBuf {
@@ -27,7 +27,7 @@ fn binary() -> PathBuf {
     path
 }
 
-/// A person at a terminal.
+/// A user of the terminal client.
 struct Person {
     name: String,
     home: tempfile::TempDir,
@@ -59,10 +59,10 @@ impl Person {
         self.command(arguments).spawn().unwrap()
     }
 
-    /// Runs a command to its end; the password is on its standard input for those who want it.
+    /// Runs a command until it ends, with the password on its standard input.
     fn run(&self, arguments: &[&str]) -> Output {
         let mut child = self.start(arguments);
-        // Most commands end without reading it.
+        // Most commands do not read it.
         let _ = child.stdin.take().unwrap().write_all(format!("{PASSWORD}\n").as_bytes());
         child.wait_with_output().unwrap()
     }
@@ -80,7 +80,7 @@ impl Person {
         self.ends_with(0, arguments).0
     }
 
-    /// The objects that a command prints with `--json`.
+    /// Runs a command with `--json`; returns the objects that it prints.
     #[track_caller]
     fn json(&self, arguments: &[&str]) -> Vec<Value> {
         let out = self.ok(&[arguments, &["--json"]].concat());
@@ -94,7 +94,7 @@ impl Person {
         all.remove(0)
     }
 
-    /// A new public room.
+    /// Creates a public room.
     #[track_caller]
     fn room(&self) -> String {
         text(&self.one(&["create", &unique("lobby")])["id"]).to_owned()
@@ -109,7 +109,7 @@ impl Person {
     }
 }
 
-/// A `veza follow` that runs.
+/// A running `veza follow`.
 struct Following {
     child: Child,
     lines: Receiver<String>,
@@ -125,7 +125,7 @@ impl Following {
         Self { child, lines, errors, seen: Vec::new() }
     }
 
-    /// Reads lines until one has these words.
+    /// Reads lines until one contains a text.
     #[track_caller]
     fn until(&mut self, words: &str) {
         loop {
@@ -157,7 +157,7 @@ impl Following {
         signal(self.child.id() as i32, which);
     }
 
-    /// Ctrl-C; what was shown in all.
+    /// Presses Ctrl-C; returns all lines shown.
     #[track_caller]
     fn interrupt(mut self) -> Vec<String> {
         self.signal(Signal::SIGINT);
@@ -171,7 +171,7 @@ impl Following {
 
 impl Drop for Following {
     fn drop(&mut self) {
-        let _ = self.child.kill(); // over already, unless the test failed
+        let _ = self.child.kill(); // has ended, unless the test failed
         let _ = self.child.wait();
     }
 }
@@ -193,11 +193,11 @@ fn says(message: &Value) -> &str {
 }
 
 #[tokio::test]
-async fn an_account_is_opened_used_and_left() {
+async fn registers_signs_out_and_signs_in_again() {
     let server = server().await;
     let ada = Person::register(server);
     let mode = std::fs::metadata(ada.file()).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600, "nobody else reads the tokens");
+    assert_eq!(mode & 0o777, 0o600, "only the owner can read the tokens");
     let me = ada.one(&["whoami"]);
     assert_eq!((keys(&me), &me["user"]["username"]), (vec!["profile", "server", "user"], &json!(ada.name)));
     assert!(ada.ok(&["whoami"]).starts_with(&ada.name));
@@ -234,7 +234,7 @@ async fn an_account_is_opened_used_and_left() {
 }
 
 #[tokio::test]
-async fn people_meet_in_a_room_and_a_key_is_sent_once() {
+async fn users_chat_in_a_room_and_a_key_is_stored_once() {
     let server = server().await;
     let (ada, bob) = (Person::register(server), Person::register(server));
     let name = unique("lobby");
@@ -279,7 +279,7 @@ async fn people_meet_in_a_room_and_a_key_is_sent_once() {
 }
 
 #[tokio::test]
-async fn a_refusal_has_a_status_and_a_reason() {
+async fn an_error_has_a_status_and_a_reason() {
     let server = server().await;
     let (ada, bob) = (Person::register(server), Person::register(server));
     let room = ada.room();
@@ -296,7 +296,7 @@ async fn a_refusal_has_a_status_and_a_reason() {
 }
 
 #[tokio::test]
-async fn a_history_longer_than_a_page_comes_whole_and_in_order() {
+async fn shows_a_history_of_several_pages_in_order() {
     let server = server().await;
     let ada = Person::register(server);
     let room = ada.room();
@@ -321,10 +321,10 @@ async fn a_history_longer_than_a_page_comes_whole_and_in_order() {
 
     let mut head = ada.start(&["history", &room, "--all"]);
     drop(head.stdout.take());
-    assert_eq!(head.wait().unwrap().code(), Some(0), "whoever reads the beginning only is no error");
+    assert_eq!(head.wait().unwrap().code(), Some(0), "a reader that stops early is no error");
 }
 
-/// What is left when the client's own colours are taken away.
+/// Removes the client's own colour sequences.
 fn without_colours(text: &str) -> String {
     let mut out = String::new();
     let mut rest = text;
@@ -355,8 +355,8 @@ async fn a_message_cannot_control_the_terminal() {
     let name = format!("{}{hostile}", unique("room"));
     let room = call("create_conversation", json!({"kind": "public_room", "name": name})).await;
     let id = text(&room["conversation"]["id"]);
-    // The server refuses the worst of it in a message (`client/tests/alone.rs` has one that does not), and takes a line
-    // that overwrites itself, or is read backwards.
+    // The server refuses most control characters in messages (`client/tests/alone.rs` covers a server that does not).
+    // It accepts carriage returns and bidirectional text.
     let content = "evil \u{202e}drow\u{202c}\rover the first\r\nnext line";
     call("send_message", json!({"conversation_id": id, "content": content})).await;
 
@@ -385,7 +385,7 @@ async fn a_message_cannot_control_the_terminal() {
 }
 
 #[test]
-fn a_conversation_is_followed_across_the_death_of_the_server() {
+fn follows_a_conversation_across_a_killed_server() {
     let server = Server::start(2, &[]);
     let (ada, bob) = (Person::register(&server), Person::register(&server));
     let room = ada.room();
@@ -402,7 +402,7 @@ fn a_conversation_is_followed_across_the_death_of_the_server() {
     json.until("live 1");
     plain.until("live 1");
 
-    // Killed while everybody listens; a message is on its way while nobody is there to take it.
+    // The server is killed while clients follow, and a message is sent while it is down.
     server.kill9();
     let mut sending = ada.start(&["send", &room, "--retry-for", "120", "into the dark"]);
     let waits = forward(sending.stderr.take().unwrap());
@@ -413,7 +413,7 @@ fn a_conversation_is_followed_across_the_death_of_the_server() {
     for following in [&mut json, &mut plain] {
         following.says("reconnected, up to date");
         following.until("live 2");
-        // Now they sleep: what is said before they wake up has to be fetched.
+        // The clients are stopped. After waking up they have to fetch what they missed.
         following.signal(Signal::SIGSTOP);
     }
     server.kill9();
@@ -446,7 +446,7 @@ fn a_conversation_is_followed_across_the_death_of_the_server() {
 }
 
 #[tokio::test]
-async fn who_is_too_far_behind_still_misses_no_message() {
+async fn misses_no_message_when_too_far_behind_for_a_replay() {
     let server = server().await;
     let ada = Person::register(server);
     let room = ada.room();
@@ -457,7 +457,7 @@ async fn who_is_too_far_behind_still_misses_no_message() {
         token: text(&saved["access_token"]).to_owned(),
         refresh_token: String::new(),
     };
-    // More than the server replays.
+    // More events than the server replays.
     let count = REPLAY_EVENTS_MAX + 50;
     let mut client = Client::none(server, &user, Format::MessagePack).await;
     for from in (1..=count).step_by(FLOOD_WINDOW) {
@@ -479,16 +479,16 @@ async fn who_is_too_far_behind_still_misses_no_message() {
     let seqs: Vec<i64> = seen.iter().map(|event| event["data"]["seq"].as_i64().unwrap()).collect();
     assert_eq!(seqs, (7..=count + 2).collect::<Vec<_>>(), "each number once, in order");
 
-    // Ahead of the log, as after a restore from a backup: the present is what counts.
+    // The client is ahead of the log, as after a restore from a backup. It continues from the end of the log.
     let mut following = Following::start(&ada, &["follow", &room, "--after", "1000000", "--json"]);
-    following.says("the conversation ends before the place");
+    following.says("the server's log is shorter than before");
     ada.ok(&["send", &room, "afterwards"]);
     following.until("afterwards");
     assert_eq!(following.interrupt().len(), 1);
 }
 
 #[tokio::test]
-async fn an_expired_token_is_renewed_and_its_refresh_token_spent_once() {
+async fn renews_an_expired_token_and_uses_its_refresh_token_once() {
     let server = Server::start(1, &[("security.jwt_access_duration", "4s")]);
     let ada = Person::register(&server);
     let room = ada.room();
@@ -499,7 +499,7 @@ async fn an_expired_token_is_renewed_and_its_refresh_token_spent_once() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    // Several at once: if two of them spent the same refresh token, the session would be revoked.
+    // Several processes at once: if two used the same refresh token, the session would be revoked.
     let before = ada.saved();
     expired(&before["access_token"]).await;
     let crowd: Vec<Child> = (0..6).map(|_| ada.start(&["whoami"])).collect();
@@ -512,7 +512,7 @@ async fn an_expired_token_is_renewed_and_its_refresh_token_spent_once() {
     let mode = std::fs::metadata(ada.file()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "as private as before");
 
-    // By this machine's clock the token is good; the server says that it is not.
+    // The token is valid by this machine's clock, and expired by the server's.
     expired(&after["access_token"]).await;
     let mut hopeful = ada.saved();
     hopeful["expires_at"] = json!(u32::MAX);
@@ -520,14 +520,14 @@ async fn an_expired_token_is_renewed_and_its_refresh_token_spent_once() {
     ada.ok(&["whoami"]);
     assert_ne!(ada.saved()["refresh_token"], hopeful["refresh_token"]);
 
-    // A conversation that is followed outlives its tokens.
+    // `veza follow` renews its tokens.
     let mut following = Following::start(&ada, &["follow", &room, "--after", "0", "--json"]);
     following.until("conversation_created");
     for round in 0..2 {
         let token = ada.saved()["refresh_token"].clone();
         let started = Instant::now();
         while ada.saved()["refresh_token"] == token {
-            assert!(started.elapsed() < PATIENCE, "nobody renews the token of the one that follows");
+            assert!(started.elapsed() < PATIENCE, "veza follow does not renew its token");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         let words = format!("round {round}");
@@ -537,7 +537,7 @@ async fn an_expired_token_is_renewed_and_its_refresh_token_spent_once() {
     let seen = following.interrupt();
     assert_eq!(seen.len(), 3, "{seen:#?}");
 
-    // Whoever is signed out everywhere is told so, with the status for it.
+    // After a sign-out everywhere, commands fail with the status for it.
     let (_, answer) = server.post("/auth/login", None, &json!({"login": ada.name, "password": PASSWORD})).await;
     let (status, _) = server.post("/auth/logout-all", Some(text(&answer["access_token"])), &json!({})).await;
     assert_eq!(status, 204);

@@ -1,42 +1,56 @@
-// One's own account: how others see one, the password, where one is signed in, and whom one has blocked. What the
-// server's answers do not have (an older server knows neither bio nor read receipts) is not offered.
+// The account dialog: profile, password, sessions, blocked users. Fields that an older server does not return (bio,
+// read receipts) are left out.
 
-import { avatar, confirm, dialog, h, toast } from "./dom.js";
+import { avatar, buttonRow, confirm, dialog, field, h, toast } from "./dom.js";
 import { agoOf, explain, t } from "./i18n.js";
 import { setPictures, showsPictures } from "./pictures.js";
-
-const field = (label, input, hint) => h("label", {}, h("span", {}, label), input, hint && h("small", { class: "soft" }, hint));
-const end = (...buttons) => h("div", { class: "row end" }, ...buttons);
 
 export const editProfile = (app) => account(app, "profile");
 
 /** `tab`: "profile", "security" or "blocked". */
 export function account(app, tab = "profile") {
-    return dialog(t("account"), (close) => {
-        const tabs = h("div", { class: "segments", role: "tablist" });
-        const body = h("div", { class: "tab" });
-        const views = { profile, security, blocked };
-        function show(name) {
-            const names = ["profile", "security", ...(app.can("list_blocks") ? ["blocked"] : [])];
-            tabs.replaceChildren(...names.map((other) =>
-                h("button", { type: "button", role: "tab", "aria-selected": String(other === name), id: `account-${other}`, onclick: () => show(other) }, t(`tab_${other}`))));
-            body.replaceChildren(views[name](app, close));
-        }
-        show(tab);
-        return h("div", { class: "form", id: "account" }, tabs, body);
-    }, { wide: true });
+    return dialog(
+        t("account"),
+        (close) => {
+            const tabs = h("div", { class: "segments", role: "tablist" });
+            const body = h("div", { class: "tab" });
+            const views = { profile, security, blocked };
+            function show(name) {
+                const names = ["profile", "security", ...(app.can("list_blocks") ? ["blocked"] : [])];
+                tabs.replaceChildren(
+                    ...names.map((other) =>
+                        h(
+                            "button",
+                            {
+                                type: "button",
+                                role: "tab",
+                                "aria-selected": String(other === name),
+                                id: `account-${other}`,
+                                onclick: () => show(other),
+                            },
+                            t(`tab_${other}`),
+                        ),
+                    ),
+                );
+                body.replaceChildren(views[name](app, close));
+            }
+            show(tab);
+            return h("div", { class: "form", id: "account" }, tabs, body);
+        },
+        { wide: true },
+    );
 }
 
-/** A place for why something did not work, and `attempt`, which runs a form's work and fills it. */
-function attempts() {
+/** An element for a form's error, and `attempt`, which runs the form's work and shows its error. */
+function formAttempt() {
     const error = h("p", { class: "error", role: "alert", hidden: true });
-    const attempt = async (button, work, words = explain) => {
+    const attempt = async (button, work, describe = explain) => {
         button.disabled = true;
         error.hidden = true;
         try {
             await work();
         } catch (reason) {
-            error.textContent = words(reason);
+            error.textContent = describe(reason);
             error.hidden = false;
         }
         button.disabled = false;
@@ -47,9 +61,22 @@ function attempts() {
 function profile(app) {
     const { session, store } = app;
     const form = h("form", { class: "form", onsubmit: save }, h("p", { class: "soft" }, t("loading")));
-    const { error, attempt } = attempts();
-    const name = h("input", { id: "edit-name", required: true, maxLength: 100, autocomplete: "name", oninput: preview });
-    const picture = h("input", { id: "edit-avatar", type: "url", maxLength: 2000, placeholder: "https://", autocomplete: "off", oninput: preview });
+    const { error, attempt } = formAttempt();
+    const name = h("input", {
+        id: "edit-name",
+        required: true,
+        maxLength: 100,
+        autocomplete: "name",
+        oninput: preview,
+    });
+    const picture = h("input", {
+        id: "edit-avatar",
+        type: "url",
+        maxLength: 2000,
+        placeholder: "https://",
+        autocomplete: "off",
+        oninput: preview,
+    });
     const bio = h("textarea", { id: "edit-bio", maxLength: 500, rows: 3 });
     const receipts = h("input", { id: "edit-receipts", type: "checkbox" });
     const looks = h("span", { class: "with-presence" });
@@ -69,27 +96,33 @@ function profile(app) {
         await attempt(submit, async () => {
             me = await session.request("PATCH", "users/me", changed);
             session.remember(me);
-            store.meet(me);
+            store.rememberUser(me);
             app.apply([{ kind: "profile" }]);
             toast(t("saved"));
         });
     }
 
-    session.request("GET", "users/me").then((answer) => {
-        me = answer;
-        name.value = me.display_name;
-        picture.value = me.avatar_url ?? "";
-        bio.value = me.bio ?? "";
-        receipts.checked = me.read_receipts === "public";
-        preview();
-        form.replaceChildren(
-            h("div", { class: "profile-head" }, looks, h("span", { class: "soft" }, `@${me.username}`)),
-            field(t("display_name"), name), field(t("avatar_url"), picture, t("avatar_words")),
-            "bio" in me ? field(t("bio"), bio) : "",
-            "read_receipts" in me ? h("label", { class: "check" }, receipts, t("read_receipts")) : "",
-            error, end(submit));
-        name.focus();
-    }, (reason) => form.replaceChildren(h("p", { class: "error" }, explain(reason))));
+    session.request("GET", "users/me").then(
+        (answer) => {
+            me = answer;
+            name.value = me.display_name;
+            picture.value = me.avatar_url ?? "";
+            bio.value = me.bio ?? "";
+            receipts.checked = me.read_receipts === "public";
+            preview();
+            form.replaceChildren(
+                h("div", { class: "profile-head" }, looks, h("span", { class: "soft" }, `@${me.username}`)),
+                field(t("display_name"), name),
+                field(t("avatar_url"), picture, t("avatar_text")),
+                "bio" in me ? field(t("bio"), bio) : "",
+                "read_receipts" in me ? h("label", { class: "check" }, receipts, t("read_receipts")) : "",
+                error,
+                buttonRow(submit),
+            );
+            name.focus();
+        },
+        (reason) => form.replaceChildren(h("p", { class: "error" }, explain(reason))),
+    );
     return form;
 }
 
@@ -97,65 +130,149 @@ function security(app, close) {
     return h("div", { class: "form" }, passwordForm(app), pictures(app), signIns(app, close));
 }
 
-/** Takes effect at once, on this device. */
+/** A setting of this device; it takes effect at once. */
 function pictures(app) {
-    const box = h("input", { id: "pictures", type: "checkbox", checked: showsPictures(), "aria-describedby": "pictures-words", onchange: () => {
-        setPictures(box.checked);
-        app.changed("look", "list", "people", "conversation", "panel");
-    } });
-    return h("section", { class: "form" }, h("h2", {}, t("privacy")), h("label", { class: "check" }, box, t("pictures")), h("small", { class: "soft", id: "pictures-words" }, t("pictures_words")));
+    const box = h("input", {
+        id: "pictures",
+        type: "checkbox",
+        checked: showsPictures(),
+        "aria-describedby": "pictures-text",
+        onchange: () => {
+            setPictures(box.checked);
+            app.changed("look", "list", "people", "conversation", "panel");
+        },
+    });
+    return h(
+        "section",
+        { class: "form" },
+        h("h2", {}, t("privacy")),
+        h("label", { class: "check" }, box, t("pictures")),
+        h("small", { class: "soft", id: "pictures-text" }, t("pictures_text")),
+    );
 }
 
 function passwordForm(app) {
-    const { error, attempt } = attempts();
-    const current = h("input", { id: "current-password", type: "password", required: true, maxLength: 128, autocomplete: "current-password" });
-    const fresh = h("input", { id: "new-password", type: "password", required: true, minLength: 8, maxLength: 128, autocomplete: "new-password" });
+    const { error, attempt } = formAttempt();
+    const current = h("input", {
+        id: "current-password",
+        type: "password",
+        required: true,
+        maxLength: 128,
+        autocomplete: "current-password",
+    });
+    const fresh = h("input", {
+        id: "new-password",
+        type: "password",
+        required: true,
+        minLength: 8,
+        maxLength: 128,
+        autocomplete: "new-password",
+    });
     const submit = h("button", { type: "submit", id: "save-password" }, t("change_password"));
-    const words = (reason) => (reason.code === "forbidden" ? t("wrong_password") : explain(reason));
+    const describe = (reason) => (reason.code === "forbidden" ? t("wrong_password") : explain(reason));
     const save = (event) => {
         event.preventDefault();
-        return attempt(submit, async () => {
-            await app.session.request("POST", "auth/password", { current_password: current.value, new_password: fresh.value });
-            form.reset();
-            toast(t("password_changed"));
-            form.dispatchEvent(new CustomEvent("changed", { bubbles: true }));
-        }, words);
+        return attempt(
+            submit,
+            async () => {
+                await app.session.request("POST", "auth/password", {
+                    current_password: current.value,
+                    new_password: fresh.value,
+                });
+                form.reset();
+                toast(t("password_changed"));
+                form.dispatchEvent(new CustomEvent("changed", { bubbles: true }));
+            },
+            describe,
+        );
     };
-    const form = h("form", { class: "form", onsubmit: save },
-        // Password managers want to know whose it is.
-        h("input", { type: "text", hidden: true, readOnly: true, autocomplete: "username", value: app.store.me.username }),
-        field(t("current_password"), current), field(t("new_password"), fresh, t("password_words")), error, end(submit));
+    const form = h(
+        "form",
+        { class: "form", onsubmit: save },
+        // Tells password managers whose password this is.
+        h("input", {
+            type: "text",
+            hidden: true,
+            readOnly: true,
+            autocomplete: "username",
+            value: app.store.me.username,
+        }),
+        field(t("current_password"), current),
+        field(t("new_password"), fresh, t("password_text")),
+        error,
+        buttonRow(submit),
+    );
     return form;
 }
 
 function signIns(app, close) {
     const { session } = app;
-    const { error, attempt } = attempts();
+    const { error, attempt } = formAttempt();
     const list = h("ul", { class: "items cards", id: "sessions" });
-    const row = (one) => h("li", { class: "card", dataset: { session: one.id } },
-        h("div", { class: "name" }, h("strong", {}, one.device_name),
-            h("small", { class: "soft" }, [one.current ? t("this_one") : t("last_used", { when: agoOf(one.last_used_at) }), one.ip].join(" · "))),
-        !one.current && h("button", { type: "button", dataset: { revoke: one.id }, onclick: ({ currentTarget }) => attempt(currentTarget, async () => {
-            await session.request("DELETE", `auth/sessions/${one.id}`);
-            await read();
-        }) }, t("sign_out")));
+    const row = (one) =>
+        h(
+            "li",
+            { class: "card", dataset: { session: one.id } },
+            h(
+                "div",
+                { class: "name" },
+                h("strong", {}, one.device_name),
+                h(
+                    "small",
+                    { class: "soft" },
+                    [one.current ? t("this_one") : t("last_used", { when: agoOf(one.last_used_at) }), one.ip].join(
+                        " · ",
+                    ),
+                ),
+            ),
+            !one.current &&
+                h(
+                    "button",
+                    {
+                        type: "button",
+                        dataset: { revoke: one.id },
+                        onclick: ({ currentTarget }) =>
+                            attempt(currentTarget, async () => {
+                                await session.request("DELETE", `auth/sessions/${one.id}`);
+                                await read();
+                            }),
+                    },
+                    t("sign_out"),
+                ),
+        );
     async function read() {
         const { sessions } = await session.request("GET", "auth/sessions");
-        list.replaceChildren(...[...sessions].sort((a, b) => b.current - a.current || b.last_used_at.localeCompare(a.last_used_at)).map(row));
+        list.replaceChildren(
+            ...[...sessions]
+                .sort((a, b) => b.current - a.current || b.last_used_at.localeCompare(a.last_used_at))
+                .map(row),
+        );
     }
-    const everywhere = h("button", { type: "button", class: "bad", id: "sign-out-everywhere", onclick: async () => {
-        const sure = await confirm(t("everywhere_title"), t("everywhere_words"), { cancel: t("cancel"), label: t("sign_out_everywhere") });
-        if (!sure) return;
-        await attempt(everywhere, async () => {
-            await session.request("POST", "auth/logout-all");
-            close();
-            app.stop();
-            session.forget();
-        });
-    } }, t("sign_out_everywhere"));
+    const everywhere = h(
+        "button",
+        {
+            type: "button",
+            class: "bad",
+            id: "sign-out-everywhere",
+            onclick: async () => {
+                const sure = await confirm(t("everywhere_title"), t("everywhere_text"), {
+                    cancel: t("cancel"),
+                    label: t("sign_out_everywhere"),
+                });
+                if (!sure) return;
+                await attempt(everywhere, async () => {
+                    await session.request("POST", "auth/logout-all");
+                    close();
+                    app.stop();
+                    session.forget();
+                });
+            },
+        },
+        t("sign_out_everywhere"),
+    );
     attempt(everywhere, read);
-    const element = h("section", { class: "form" }, h("h2", {}, t("sign_ins")), list, error, end(everywhere));
-    // A new password ends the others.
+    const element = h("section", { class: "form" }, h("h2", {}, t("sign_ins")), list, error, buttonRow(everywhere));
+    // A new password ends the other sessions.
     queueMicrotask(() => element.parentElement?.addEventListener("changed", () => attempt(everywhere, read)));
     return element;
 }
@@ -164,28 +281,60 @@ function blocked(app) {
     const list = h("ul", { class: "items cards", id: "blocked" });
     const row = (user) => {
         const person = app.person(user.id);
-        return h("li", { class: "card" }, avatar({ id: user.id, name: person.display_name, url: person.avatar_url }, "small"),
-            h("div", { class: "name" }, h("strong", {}, person.display_name), h("small", { class: "soft" }, `@${person.username}`)),
-            h("button", { type: "button", dataset: { unblock: user.id }, onclick: async () => {
-                if (await app.act.block(person, false)) show();
-            } }, t("unblock")));
+        return h(
+            "li",
+            { class: "card" },
+            avatar({ id: user.id, name: person.display_name, url: person.avatar_url }, "small"),
+            h(
+                "div",
+                { class: "name" },
+                h("strong", {}, person.display_name),
+                h("small", { class: "soft" }, `@${person.username}`),
+            ),
+            h(
+                "button",
+                {
+                    type: "button",
+                    dataset: { unblock: user.id },
+                    onclick: async () => {
+                        if (await app.act.block(person, false)) show();
+                    },
+                },
+                t("unblock"),
+            ),
+        );
     };
     function show() {
         const users = [...app.store.blocked.values()];
-        list.replaceChildren(...users.map(row), users.length === 0 ? h("p", { class: "soft" }, t("nobody_blocked")) : "");
+        list.replaceChildren(
+            ...users.map(row),
+            users.length === 0 ? h("p", { class: "soft" }, t("nobody_blocked")) : "",
+        );
     }
     show();
     app.reads.blocks().then(show);
-    return h("div", { class: "form" }, h("p", { class: "soft" }, t("blocked_words")), list);
+    return h("div", { class: "form" }, h("p", { class: "soft" }, t("blocked_text")), list);
 }
 
-/** The way to all this from the settings. */
+/** The line in the settings that opens the account dialog. */
 export function accountLine(app, close) {
     const { me } = app.store;
-    return h("div", { class: "profile-head" }, avatar({ id: me.id, name: me.display_name, url: me.avatar_url }, "large"),
+    return h(
+        "div",
+        { class: "profile-head" },
+        avatar({ id: me.id, name: me.display_name, url: me.avatar_url }, "large"),
         h("div", {}, h("strong", {}, me.display_name), h("span", { class: "soft" }, `@${me.username}`)),
-        h("button", { type: "button", id: "account-open", onclick: () => {
-            close();
-            account(app);
-        } }, t("account")));
+        h(
+            "button",
+            {
+                type: "button",
+                id: "account-open",
+                onclick: () => {
+                    close();
+                    account(app);
+                },
+            },
+            t("account"),
+        ),
+    );
 }

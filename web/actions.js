@@ -1,33 +1,33 @@
-// What people do: each function turns one intention into commands, and their outcome into the store.
+// User actions: each function sends the commands of one action and puts their results into the store.
 
 import { newKey } from "./veza-client.js";
 import { explain, t } from "./i18n.js";
 import { toast } from "./dom.js";
 
 const PRESENCE = "veza.presence";
-/** The server is told of what was read once, not at every message of a flurry. */
+/** Several messages that are read within this time need one `mark_read`. */
 const READ_AFTER_MS = 400;
 
-/** The actions of an app. None of them throws: what fails is said to the user. */
+/** The actions of an app. None of them throws: errors are shown to the user. */
 export function act(app) {
     const { store, client } = app;
     const timeline = () => app.current?.timeline;
     let typedAt = 0;
-    /** Conversation id → the timer after which the server is told. */
-    const reading = new Map();
+    /** Conversation or thread → the timer after which its read position is sent. */
+    const readTimers = new Map();
 
-    /** Runs `work`; whether it succeeded. */
+    /** Runs `work` and shows its error; returns whether it succeeded. */
     const attempt = async (work) => {
         try {
             await work();
             return true;
         } catch (error) {
-            app.failed(error);
+            app.showError(error);
             return false;
         }
     };
 
-    const command = (type, data) => attempt(() => app.ask(type, { conversation_id: app.open.id, ...data }));
+    const command = (type, data) => attempt(() => app.request(type, { conversation_id: app.open.id, ...data }));
 
     return {
         go(id) {
@@ -39,12 +39,8 @@ export function act(app) {
             const key = message.client_message_id ?? newKey();
             const full = { conversation_id: app.open.id, ...message, client_message_id: key };
             const id = full.conversation_id;
-            const outcome = (what) => {
-                app.apply(store.sent(id, key, what));
-                app.keepUnsent();
-            };
+            const outcome = (what) => app.apply(store.sent(id, key, what));
             app.apply(store.sending(full, Date.now()));
-            app.keepUnsent();
             if (app.current?.timeline.hasNewer && !full.parent_message_id) app.reads.newest(id);
             try {
                 outcome(await client.send(full, (retry) => outcome({ retry })));
@@ -53,7 +49,7 @@ export function act(app) {
             }
         },
 
-        /** A message that was refused, once more. */
+        /** Sends a refused message again. */
         resend({ conversation_id, content, parent_message_id, client_message_id }) {
             app.apply(store.sent(conversation_id, client_message_id));
             this.send({ conversation_id, content, parent_message_id, client_message_id });
@@ -61,14 +57,13 @@ export function act(app) {
 
         discard({ conversation_id, client_message_id }) {
             app.apply(store.sent(conversation_id, client_message_id));
-            app.keepUnsent();
         },
 
         typing() {
             const now = Date.now();
             if (now - typedAt < 2_000) return;
             typedAt = now;
-            client.tell("typing", { conversation_id: app.open.id });
+            client.signal("typing", { conversation_id: app.open.id });
         },
 
         edit: (message, content) => command("edit_message", { message_id: message.message_id, content }),
@@ -80,7 +75,7 @@ export function act(app) {
             return command(mine ? "remove_reaction" : "add_reaction", { message_id: message.message_id, emoji });
         },
 
-        /** Reads what is above the messages shown. */
+        /** Loads the page of messages before those shown. */
         async older() {
             const first = timeline()?.shown[0];
             if (!first || !timeline().hasOlder) return;
@@ -99,11 +94,12 @@ export function act(app) {
             app.changed("conversation");
         },
 
-        /** Shows a message of the open conversation, wherever in its history. */
+        /** Scrolls to a message of the open conversation, and loads the history around it if needed. */
         async jump(messageId) {
             const known = timeline()?.shown.some(({ message_id }) => message_id === messageId);
             const around = { around_message_id: messageId };
-            if (app.current && !known && !(await attempt(() => app.reads.history(app.open.id, "around", around)))) return;
+            if (app.current && !known && !(await attempt(() => app.reads.history(app.open.id, "around", around))))
+                return;
             app.open.goal = messageId;
             app.changed("conversation");
         },
@@ -125,46 +121,57 @@ export function act(app) {
         async follow(root, following) {
             const conversation_id = app.open.id;
             await attempt(async () => {
-                const ack = await app.ask("follow_thread", { conversation_id, message_id: root, following });
-                app.apply(store.event({ type: "thread_follow_updated", data: { conversation_id, ...ack } }, Date.now()));
+                const ack = await app.request("follow_thread", { conversation_id, message_id: root, following });
+                app.apply(
+                    store.event({ type: "thread_follow_updated", data: { conversation_id, ...ack } }, Date.now()),
+                );
                 app.changed("panel");
             });
         },
 
-        /** The replies up to `seq` have been seen, of a thread that one follows. */
+        /** Marks the replies of a followed thread as read up to `seq`. */
         readThread(conversation_id, root, seq) {
             if (!app.can("mark_thread_read") || !store.threads.read(root, seq)) return;
             app.changed("threads");
             const key = `thread ${root}`;
-            clearTimeout(reading.get(key));
+            clearTimeout(readTimers.get(key));
             const request = { conversation_id, message_id: root, seq };
-            reading.set(key, setTimeout(() => app.ask("mark_thread_read", request, { repeat: true }).catch(() => {}), READ_AFTER_MS));
+            readTimers.set(
+                key,
+                setTimeout(
+                    () => app.request("mark_thread_read", request, { repeat: true }).catch(() => {}),
+                    READ_AFTER_MS,
+                ),
+            );
         },
 
-        /** Everything that is shown has been seen. */
+        /** Marks a conversation as read up to `seq`. */
         read(id, seq) {
-            const news = store.markRead(id, seq);
-            if (!news) return;
+            const marker = store.markRead(id, seq);
+            if (!marker) return;
             app.changed("list");
-            clearTimeout(reading.get(id));
-            reading.set(id, setTimeout(() => app.ask("mark_read", news, { repeat: true }).catch(() => {}), READ_AFTER_MS));
+            clearTimeout(readTimers.get(id));
+            readTimers.set(
+                id,
+                setTimeout(() => app.request("mark_read", marker, { repeat: true }).catch(() => {}), READ_AFTER_MS),
+            );
         },
 
         async create(data) {
             let created;
             const done = await attempt(async () => {
-                ({ conversation: created } = await app.ask("create_conversation", data));
+                ({ conversation: created } = await app.request("create_conversation", data));
             });
-            if (done) arrive(created);
+            if (done) enterConversation(created);
             return done;
         },
 
-        /** Joins a public room; at a private one, shows where to ask. */
+        /** Joins a public room. For a private room, shows the form that asks to join. */
         async join(id) {
             return attempt(async () => {
                 try {
-                    const { conversation } = await app.ask("join_conversation", { conversation_id: id });
-                    arrive(conversation);
+                    const { conversation } = await app.request("join_conversation", { conversation_id: id });
+                    enterConversation(conversation);
                 } catch (error) {
                     if (error.code !== "forbidden" || !app.can("request_to_join")) throw error;
                     this.go(id);
@@ -172,40 +179,48 @@ export function act(app) {
             });
         },
 
-        /** Asks to be let into a private room, or takes that back. */
+        /** Asks to join a private room, or cancels the request. */
         async requestToJoin(id, isWanted, text) {
             const data = isWanted ? { conversation_id: id, text: text || undefined } : { conversation_id: id };
-            const done = await attempt(() => app.ask(isWanted ? "request_to_join" : "cancel_join_request", data));
+            const done = await attempt(() => app.request(isWanted ? "request_to_join" : "cancel_join_request", data));
             if (!done) return;
             if (isWanted) store.requested.add(id);
             else store.requested.delete(id);
             app.changed("conversation");
         },
 
-        /** Lets somebody in who asks, or does not. */
-        async decide(id, user, accepted) {
+        /** Accepts or declines a request to join. */
+        async decideRequest(id, user, accepted) {
             await attempt(async () => {
-                await app.ask("decide_join_request", { conversation_id: id, user_id: user.id, accepted });
-                app.apply(store.event({ type: "join_request_decided", data: { conversation_id: id, user, outcome: accepted ? "accepted" : "declined" } }, Date.now()));
+                await app.request("decide_join_request", { conversation_id: id, user_id: user.id, accepted });
+                app.apply(
+                    store.event(
+                        {
+                            type: "join_request_decided",
+                            data: { conversation_id: id, user, outcome: accepted ? "accepted" : "declined" },
+                        },
+                        Date.now(),
+                    ),
+                );
             });
         },
 
-        /** One's own request to join was answered. */
-        async decided(id, outcome) {
+        /** The user's own request to join was accepted or declined. */
+        async requestDecided(id, outcome) {
             if (outcome === "declined") toast(t("request_declined"), "bad");
             app.changed("conversation");
             if (outcome !== "accepted") return;
             if (app.open.id !== id) toast(t("request_accepted"));
             await attempt(async () => {
-                const { conversation } = await app.ask("get_conversation", { conversation_id: id });
+                const { conversation } = await app.request("get_conversation", { conversation_id: id });
                 app.apply(store.record(conversation));
             });
         },
 
         async joinByInvite(code) {
             return attempt(async () => {
-                const { conversation } = await app.ask("join_by_invite", { code });
-                arrive(conversation);
+                const { conversation } = await app.request("join_by_invite", { code });
+                enterConversation(conversation);
             });
         },
 
@@ -218,7 +233,10 @@ export function act(app) {
         async inviteLink() {
             let code;
             await attempt(async () => {
-                const { invite } = await app.ask("create_invite", { conversation_id: app.open.id, expires_in_s: 7 * 86_400 });
+                const { invite } = await app.request("create_invite", {
+                    conversation_id: app.open.id,
+                    expires_in_s: 7 * 86_400,
+                });
                 code = invite.code;
             });
             return code;
@@ -226,28 +244,29 @@ export function act(app) {
 
         moderate: (type, data) => command(type, data),
 
-        /** Blocks somebody, or not any more. */
-        block: ({ id, username, display_name }, isBlocked) => attempt(async () => {
-            await app.ask(isBlocked ? "block_user" : "unblock_user", { user_id: id });
-            app.apply(store.block({ id, username, display_name }, isBlocked));
-            app.reads.forgetPresence(id);
-            if (!isBlocked) await app.reads.presenceOf([id]);
-        }),
+        /** Blocks or unblocks a user. */
+        block: ({ id, username, display_name }, isBlocked) =>
+            attempt(async () => {
+                await app.request(isBlocked ? "block_user" : "unblock_user", { user_id: id });
+                app.apply(store.block({ id, username, display_name }, isBlocked));
+                app.reads.forgetPresence(id);
+                if (!isBlocked) await app.reads.presenceOf([id]);
+            }),
 
         update: (data) => command("update_conversation", data),
 
         async presence(status, status_text) {
             await attempt(async () => {
-                await showAs({ status, status_text });
+                await setPresence({ status, status_text });
                 localStorage.setItem(PRESENCE, JSON.stringify({ user: store.me.id, status, status_text }));
             });
         },
 
-        /** The server forgets at a restart what somebody wants to be seen as. */
+        /** Sets the chosen presence again, which the server forgets when it restarts. */
         async restorePresence() {
             const { user, ...kept } = JSON.parse(localStorage.getItem(PRESENCE) ?? "{}");
             const isPlain = kept.status === "online" && !kept.status_text;
-            if (user === store.me.id && !isPlain && app.can("set_presence")) await showAs(kept).catch(() => {});
+            if (user === store.me.id && !isPlain && app.can("set_presence")) await setPresence(kept).catch(() => {});
         },
 
         async copy(text) {
@@ -255,13 +274,13 @@ export function act(app) {
         },
     };
 
-    async function showAs({ status, status_text }) {
-        const data = await app.ask("set_presence", { status, status_text });
+    async function setPresence({ status, status_text }) {
+        const data = await app.request("set_presence", { status, status_text });
         app.apply(store.event({ type: "presence", data: { user_id: store.me.id, ...data } }, Date.now()));
     }
 
-    /** A conversation that the user is in as of now: its first event may come later than the ack. */
-    function arrive(conversation) {
+    /** Opens a conversation that the user has just joined: its first event may arrive after the ack. */
+    function enterConversation(conversation) {
         app.apply(store.record(conversation));
         if (app.open.id === conversation.id) app.open.id = undefined; // it was a preview
         location.hash = `#/${conversation.id}`;

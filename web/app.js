@@ -1,7 +1,9 @@
-// What holds the client together: the session, the connection, the store, and what is open. Views read from here and are
-// told what changed, once per turn, by topic: list, conversation, panel, typing, people, threads, connection, open, look.
+// The application: it connects the session, the WebSocket client, the store and the views. Views read from here. They
+// are updated once per turn of the event loop with the topics that changed: list, conversation, panel, typing, people,
+// threads, connection, open, look.
 
 import { act } from "./actions.js";
+import { Drafts } from "./drafts.js";
 import { explain, language, t } from "./i18n.js";
 import { notify } from "./notify.js";
 import { Reads } from "./reads.js";
@@ -9,17 +11,35 @@ import { Store } from "./store.js";
 import { VezaClient } from "./veza-client.js";
 import { toast } from "./dom.js";
 
-/** Commands that came together: a server that lacks the first, which is asked anyway, is not offered the others. */
-const TOGETHER = {
+/** Commands of one version. A server without the first one, which is sent anyway, has none of them. */
+const SHIPPED_WITH = {
     list_pins: [
-        "pin_message", "edit_message", "delete_message", "add_reaction", "get_thread", "follow_thread", "list_mentions", "search_messages",
-        "update_conversation", "create_invite", "set_role", "mute_member", "remove_member", "ban_member",
+        "pin_message",
+        "edit_message",
+        "delete_message",
+        "add_reaction",
+        "get_thread",
+        "follow_thread",
+        "list_mentions",
+        "search_messages",
+        "update_conversation",
+        "create_invite",
+        "set_role",
+        "mute_member",
+        "remove_member",
+        "ban_member",
     ],
     get_presence: ["set_presence"],
-    list_threads: ["mark_thread_read", "request_to_join", "cancel_join_request", "list_join_requests", "decide_join_request"],
+    list_threads: [
+        "mark_thread_read",
+        "request_to_join",
+        "cancel_join_request",
+        "list_join_requests",
+        "decide_join_request",
+    ],
     list_blocks: ["block_user", "unblock_user"],
 };
-/** What a server may have switched off, and the commands that go with it. */
+/** Features that a server can switch off, with their commands. */
 const FEATURES = {
     message_reactions: ["add_reaction", "remove_reaction", "list_reactions"],
     pinned_messages: ["pin_message", "list_pins"],
@@ -30,20 +50,21 @@ const OUTBOX = "veza.outbox";
 
 export class App {
     store = new Store();
-    /** What is open: `id` of a conversation, `panel` beside it, `divider` (the seq after which all was new). */
+    /** The open conversation (`id`), the panel beside it, and `divider`: the seq after which messages were unread. */
     open = { id: undefined, panel: undefined, divider: undefined, preview: undefined };
-    /** What the top of the page says about the connection; `caughtUp` counts how often everything missed had come. */
+    /** The state of the connection; `caughtUp` counts the reconnects after which everything missed has arrived. */
     connection = { name: "connecting", caughtUp: 0 };
-    drafts = new Map();
-    /** Messages of blocked people that are shown all the same. */
+    /** Hidden messages that the user chose to see: those of blocked users, and folded ones. */
     revealed = new Set();
 
     #views = [];
     #topics = new Set();
     #missing = new Set();
+    #stopped = new AbortController();
 
     constructor(session) {
         this.session = session;
+        this.drafts = new Drafts(session.user?.id);
         const address = new URL("ws", document.baseURI);
         address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
         const asked = new URLSearchParams(location.search).get("format");
@@ -59,14 +80,26 @@ export class App {
             .on("state", (state) => this.#connectionIs(state))
             .on("welcome", (welcome) => this.#welcomed(welcome))
             .on("event", (event) => this.apply(this.store.event(event, Date.now())))
-            .on("gone", ({ conversation_id }) => this.apply(this.store.gone(conversation_id)))
+            .on("gone", ({ conversation_id }) => this.apply(this.store.removeConversation(conversation_id)))
             .on("up_to_date", (outcome) => this.#upToDate(outcome));
-        addEventListener("online", () => this.client.poke());
-        addEventListener("hashchange", () => this.#route());
-        document.addEventListener("visibilitychange", () => {
+        this.#listen(globalThis, "online", () => {
+            this.client.poke();
+            this.changed("connection");
+        });
+        this.#listen(globalThis, "offline", () => {
+            this.client.networkLost();
+            this.changed("connection");
+        });
+        this.#listen(globalThis, "hashchange", () => this.#route());
+        this.#listen(document, "visibilitychange", () => {
             if (!document.hidden) this.client.poke();
             this.changed("conversation");
         });
+    }
+
+    /** Listens until `stop`: after signing in again, another app listens. */
+    #listen(target, type, listener) {
+        target.addEventListener(type, listener, { signal: this.#stopped.signal });
     }
 
     start() {
@@ -74,26 +107,34 @@ export class App {
     }
 
     stop() {
+        this.#stopped.abort();
         this.client.close();
         this.#views = [];
     }
 
-    /** `view.update(topics)` is called when something changed. */
+    /** Registers a view, whose `update(topics)` is called after changes. */
     watch(view) {
         this.#views.push(view);
     }
 
     changed(...topics) {
-        if (this.#topics.size === 0) queueMicrotask(() => setTimeout(() => this.#tell()));
+        if (this.#topics.size === 0) queueMicrotask(() => setTimeout(() => this.#updateViews()));
         for (const topic of topics) this.#topics.add(topic);
     }
 
-    #tell() {
+    #updateViews() {
         const topics = this.#topics;
         this.#topics = new Set();
         for (const view of this.#views) view.update(topics);
         const unread = this.store.sorted().filter(({ unread }) => unread > 0).length;
-        document.title = `${unread > 0 ? `(${unread}) ` : ""}${this.current ? `${this.nameOf(this.current)} · ` : ""}Veza Chat`;
+        const count = unread > 0 ? `(${unread}) ` : "";
+        const name = this.current ? `${this.nameOf(this.current)} · ` : "";
+        document.title = `${count}${name}Veza Chat`;
+    }
+
+    /** Whether there is no connection because the device has no network. */
+    get isOffline() {
+        return !navigator.onLine && ["waiting", "connecting"].includes(this.connection.name);
     }
 
     get current() {
@@ -102,51 +143,54 @@ export class App {
 
     nameOf(conversation) {
         const peer = this.store.peer(conversation);
-        if (peer) return this.person(peer.id).display_name; // the record's name may be an old one
+        if (peer) return this.person(peer.id).display_name; // the name in the record may be out of date
         if (conversation.name) return conversation.name;
         const others = [...conversation.members.keys()].filter((id) => id !== this.store.me.id);
         return others.map((id) => this.person(id).display_name).join(", ") || t("unnamed");
     }
 
     person(id) {
-        return this.store.people.get(id) ?? { id, username: "?", display_name: t("somebody") };
+        return this.store.people.get(id) ?? { id, username: "?", display_name: t("someone") };
     }
 
-    /** The present name of somebody, who came with the name of then. */
-    called({ id, display_name }) {
+    /** The current name of a user; messages carry the name of their time. */
+    displayName({ id, display_name }) {
         return this.store.people.get(id)?.display_name ?? display_name;
     }
 
-    /** Whether the server knows a command, as far as has been seen, and has not switched off what it is for. */
+    /** Whether the server supports a command, as far as known, and its feature is on. */
     can(command) {
-        return !this.#missing.has(command) && !Object.keys(FEATURES).some((name) => !this.has(name) && FEATURES[name].includes(command));
+        return (
+            !this.#missing.has(command) &&
+            !Object.keys(FEATURES).some((name) => !this.has(name) && FEATURES[name].includes(command))
+        );
     }
 
-    /** Whether a feature is on; a server that does not speak of it has it. */
+    /** Whether a feature is on. Older servers do not list features: there, all are on. */
     has(feature) {
         return this.client.welcome?.features?.[feature] !== false;
     }
 
-    /** A command; one that the server does not know is never offered again. */
-    async ask(type, data, options) {
+    /** Sends a command and returns its ack. A command that the server does not know is not offered again. */
+    async request(type, data, options) {
         try {
             return await this.client.request(type, data, options);
         } catch (error) {
             if (error.code === "unknown_command") {
-                for (const command of [type, ...(TOGETHER[type] ?? [])]) this.#missing.add(command);
+                for (const command of [type, ...(SHIPPED_WITH[type] ?? [])]) this.#missing.add(command);
                 this.changed("list", "conversation", "panel", "look");
             }
             throw error;
         }
     }
 
-    /** Says why something did not work. */
-    failed(error) {
+    /** Shows an error to the user. */
+    showError(error) {
         toast(explain(error), "bad");
         if (!error.code) console.error(error);
     }
 
-    /** Does what the store's effects ask for. */
+    /** Carries out the effects of a change in the store. */
     apply(effects) {
         for (const { kind, id, ...rest } of effects) {
             if (kind === "list" || kind === "people" || kind === "threads") this.changed(kind);
@@ -154,15 +198,16 @@ export class App {
             else if (kind === "requests") this.changed("list", "conversation", "panel");
             else if (kind === "rank") this.reads.requests(this.store.conversations.get(id));
             else if (kind === "read_threads") this.reads.threadsSoon();
-            else if (kind === "decided") this.act.decided(id, rest.outcome);
+            else if (kind === "decided") this.act.requestDecided(id, rest.outcome);
             else if (kind === "member") id === this.open.id && this.reads.presenceOf([rest.user]);
             else if (kind === "conversation" || kind === "typing") id === this.open.id && this.changed(kind);
             else if (kind === "fetch") this.reads.recordSoon(id);
             else if (kind === "reload") id === this.open.id && this.reads.opened(this.store.conversations.get(id));
+            else if (kind === "outbox") this.#keepUnsent();
             else if (kind === "left") this.#left(id, rest.reason);
             else if (kind === "arrived") notify(this, id, rest.message);
         }
-        // A room that was only looked at has become one's own.
+        // The user has joined the room whose preview is open.
         if (this.open.preview && this.store.conversations.has(this.open.id)) this.#show(this.open.id);
     }
 
@@ -180,16 +225,19 @@ export class App {
         this.connection = { name: "live", caughtUp, missed, notice: again };
         this.changed("connection", "conversation");
         if (!again) return;
-        this.#readUntold();
+        this.#readUnnumbered();
         const shown = this.connection;
-        setTimeout(() => {
-            shown.notice = false;
-            this.changed("connection");
-        }, away > 10_000 ? 8_000 : 5_000);
+        setTimeout(
+            () => {
+                shown.notice = false;
+                this.changed("connection");
+            },
+            away > 10_000 ? 8_000 : 5_000,
+        );
     }
 
-    /** What no log keeps, and a connection that was cut has therefore missed. */
-    #readUntold() {
+    /** Reads what has no place in the log, so that a reconnect does not replay it. */
+    #readUnnumbered() {
         this.reads.threadsSoon();
         this.reads.allRequests();
         this.changed("list", "conversation", "panel");
@@ -198,10 +246,10 @@ export class App {
 
     async #welcomed(welcome) {
         const isFirst = this.store.me === undefined;
-        // Who came and went meanwhile was not told: everybody is asked about anew.
+        // Presence changes are not replayed, so the presence of all known users is read again.
         const known = [...this.store.presence.keys()];
         this.store.presence.clear();
-        this.reads.begin();
+        this.reads.connected();
         this.apply(this.store.welcome(welcome));
         this.changed("look", "list");
         if (isFirst) this.#route();
@@ -210,7 +258,7 @@ export class App {
             await this.reads.records(isFirst);
             await this.reads.blocks();
             await this.reads.threads();
-            if (isFirst) this.reads.allRequests(); // later ones when everything missed has come
+            if (isFirst) this.reads.allRequests(); // after a reconnect, #upToDate does it
             await this.act.restorePresence();
             await this.reads.presence(known);
         } catch (error) {
@@ -225,7 +273,7 @@ export class App {
         location.hash = "#/";
     }
 
-    /** Goes to what the address names: #/CONVERSATION, then /thread/MESSAGE or /MESSAGE. */
+    /** Opens what the address names: #/CONVERSATION, then optionally /thread/MESSAGE or /MESSAGE. */
     #route() {
         const [id, what, root] = location.hash.replace(/^#\/?/, "").split("/");
         if (!this.store.me) return;
@@ -242,22 +290,22 @@ export class App {
         if (!id) return;
         try {
             if (!conversation) {
-                const { conversation: preview } = await this.ask("get_conversation", { conversation_id: id });
+                const { conversation: preview } = await this.request("get_conversation", { conversation_id: id });
                 if (this.open.id === id) this.open.preview = preview;
                 return this.changed("conversation");
             }
             await this.reads.opened(conversation);
         } catch (error) {
             if (this.open.id !== id || conversation) return;
-            if (isClosed(id, error) && this.can("request_to_join")) return this.#showClosed(id);
-            this.failed(error);
+            if (isPrivateRoom(id, error) && this.can("request_to_join")) return this.#showClosed(id);
+            this.showError(error);
             location.hash = "#/";
         }
     }
 
-    /** A private room that the user is not in: they may ask. */
+    /** Shows the form that asks to join a private room. */
     async #showClosed(id) {
-        const answer = await this.ask("list_join_requests", {}).catch(() => undefined);
+        const answer = await this.request("list_join_requests", {}).catch(() => undefined);
         if (this.open.id !== id) return;
         const isRequested = answer?.requests.some(({ conversation_id }) => conversation_id === id);
         if (isRequested) this.store.requested.add(id);
@@ -267,7 +315,7 @@ export class App {
         this.changed("conversation");
     }
 
-    /** Messages without an ack outlive the page; the key makes sending them again harmless. */
+    /** Messages without an ack, from before a reload. Their client_message_id makes sending them again harmless. */
     #unsent() {
         try {
             const { user, messages } = JSON.parse(sessionStorage.getItem(OUTBOX));
@@ -277,13 +325,13 @@ export class App {
         }
     }
 
-    keepUnsent() {
-        const pending = [...this.store.conversations.values()].flatMap((conversation) => conversation.pending);
-        const messages = pending.filter(({ state }) => state === "sending").map(
-            ({ conversation_id, content, parent_message_id, client_message_id }) =>
-                ({ conversation_id, content, parent_message_id, client_message_id }),
-        );
-        sessionStorage.setItem(OUTBOX, JSON.stringify({ user: this.store.me.id, messages }));
+    #keepUnsent() {
+        const outbox = { user: this.store.me.id, messages: this.store.unsent() };
+        try {
+            sessionStorage.setItem(OUTBOX, JSON.stringify(outbox));
+        } catch (error) {
+            console.warn(error); // the storage is full: a reload would lose these messages
+        }
     }
 
     get language() {
@@ -291,7 +339,7 @@ export class App {
     }
 }
 
-/** Whether a room exists, as far as one is told, and is not for everybody. */
-function isClosed(id, { code }) {
+/** Whether an error means that the room exists and is private. */
+function isPrivateRoom(id, { code }) {
     return id.startsWith("room_") && (code === "not_member" || code === "forbidden");
 }

@@ -1,40 +1,71 @@
-// Where messages are written: grows with the text, completes @names, edits, and says why nothing may be written.
+// The composer: a text field that grows with its text, completes @names, edits messages, keeps drafts, and says why a
+// message cannot be sent.
 
 import { h, iconButton } from "./dom.js";
+import { Drafts } from "./drafts.js";
 import { chooseEmoji } from "./emoji.js";
-import { t } from "./i18n.js";
+import { numberOf, t, tn } from "./i18n.js";
 import { isSystem } from "./system.js";
 import { excerpt } from "./text.js";
 
 const SUGGESTED_MAX = 6;
 const HEIGHT_PX_MAX = 220;
+/** The number of characters that are left is shown from here on. */
+const COUNTED_BELOW = 300;
 
 export class Composer {
     #conversation;
     #editing;
     #suggestions = [];
     #selected = 0;
+    #lengthMax = 4_000;
+    #width = 0;
 
-    /** `thread()`: the root to which what is written belongs, for the composer of a thread. */
+    /** `thread()`: the id of the thread's root, for the composer of a thread. */
     constructor(app, thread) {
         this.app = app;
         this.thread = thread;
+        const id = thread ? "reply" : "compose";
         this.input = h("textarea", {
-            rows: 1, id: thread ? "reply" : "compose", autocomplete: "off", "aria-autocomplete": "list",
-            oninput: () => this.#changed(), onkeydown: (event) => this.#key(event), onblur: () => setTimeout(() => this.#suggest([]), 150),
+            rows: 1,
+            id,
+            autocomplete: "off",
+            "aria-autocomplete": "list",
+            "aria-describedby": `${id}-too-long`,
+            oninput: () => this.#changed(),
+            onkeydown: (event) => this.#key(event),
+            onblur: () => setTimeout(() => this.#suggest([]), 150),
         });
         this.editBar = h("div", { class: "edit-bar", hidden: true });
         this.list = h("ul", { class: "suggestions", role: "listbox", hidden: true });
         this.count = h("small", { class: "count" });
         this.emoji = iconButton("smile", "", () => this.#insertEmoji());
-        this.submit = iconButton("send", "", undefined, { type: "submit", class: "primary", id: thread ? "send-reply" : "send" });
-        this.form = h("form", { class: "box", onsubmit: (event) => this.#submitted(event) }, this.input, this.count, this.emoji, this.submit);
+        this.submit = iconButton("send", "", undefined, {
+            type: "submit",
+            class: "primary",
+            id: thread ? "send-reply" : "send",
+        });
+        this.form = h(
+            "form",
+            { class: "box", onsubmit: (event) => this.#submitted(event) },
+            this.input,
+            this.count,
+            this.emoji,
+            this.submit,
+        );
+        this.tooLong = h("p", { class: "too-long", id: `${id}-too-long`, role: "status" });
         this.refusal = h("p", { class: "refusal", hidden: true });
-        this.element = h("div", { class: "composer" }, this.list, this.editBar, this.form, this.refusal);
+        this.element = h("div", { class: "composer" }, this.list, this.editBar, this.tooLong, this.form, this.refusal);
+        // The height depends on the width, which is 0 while a phone shows the list of conversations.
+        new ResizeObserver(([{ contentRect }]) => {
+            if (contentRect.width === this.#width) return;
+            this.#width = contentRect.width;
+            this.#fit();
+        }).observe(this.element);
     }
 
     get #draftKey() {
-        return this.thread ? `${this.#conversation?.id}/${this.thread()}` : this.#conversation?.id;
+        return Drafts.key(this.#conversation.id, this.thread?.());
     }
 
     update(conversation) {
@@ -43,50 +74,75 @@ export class Composer {
         this.element.hidden = !conversation;
         if (!conversation) return;
         this.key = this.thread?.();
-        this.input.maxLength = this.app.client.welcome?.limits.max_message_length ?? 4_000;
+        const lengthMax = this.app.client.welcome?.limits.max_message_length ?? this.#lengthMax;
+        if (lengthMax !== this.#lengthMax) {
+            this.#lengthMax = lengthMax;
+            this.#fit();
+        }
         if (isOther) {
             this.#stopEditing();
-            this.input.value = this.app.drafts.get(this.#draftKey) ?? "";
-            this.#fit();
             if (matchMedia("(hover: hover)").matches) this.focus();
         }
         const name = this.app.nameOf(conversation);
         this.input.placeholder = this.thread ? t("reply_placeholder") : t("message_placeholder", { name });
         this.input.setAttribute("aria-label", this.input.placeholder);
-        for (const [button, label] of [[this.emoji, t("emoji")], [this.submit, t("send")]]) {
+        for (const [button, label] of [
+            [this.emoji, t("emoji")],
+            [this.submit, t("send")],
+        ]) {
             button.title = label;
             button.setAttribute("aria-label", label);
         }
-        const mutedUntil = conversation.muted_until && new Date(conversation.muted_until) > new Date();
-        const why = conversation.archived ? t("is_archived") : conversation.role === "read_only" ? t("is_read_only") : mutedUntil ? t("is_muted") : "";
+        this.#showRefusal(conversation);
+    }
+
+    #showRefusal(conversation) {
+        const isMuted = conversation.muted_until && new Date(conversation.muted_until) > new Date();
+        const isReadOnly = conversation.role === "read_only";
+        const key = conversation.archived
+            ? "is_archived"
+            : isReadOnly
+              ? "is_read_only"
+              : isMuted
+                ? "is_muted"
+                : undefined;
         const peer = this.app.store.peer(conversation);
         const blocked = peer && this.app.store.blocked.get(peer.id);
-        this.form.hidden = Boolean(why || blocked);
+        this.form.hidden = Boolean(key || blocked);
         this.refusal.hidden = !this.form.hidden;
-        if (!blocked) this.refusal.textContent = why;
-        else {
-            this.refusal.replaceChildren(t("you_blocked", { name: this.app.called(peer) }), " ",
-                h("button", { type: "button", class: "link", onclick: () => this.app.act.block(peer, false) }, t("unblock")));
+        if (!blocked) {
+            this.refusal.textContent = key ? t(key) : "";
+            return;
         }
+        const unblock = () => this.app.act.block(peer, false);
+        this.refusal.replaceChildren(
+            t("you_blocked", { name: this.app.displayName(peer) }),
+            " ",
+            h("button", { type: "button", class: "link", onclick: unblock }, t("unblock")),
+        );
     }
 
     focus() {
         this.input.focus({ preventScroll: true });
     }
 
-    /** Lets the user change a message of theirs. */
-    edit(message) {
+    /** Lets the user edit a message of theirs; `content` is the text to begin with. The draft waits until that ends. */
+    edit(message, content = message.content) {
         this.#editing = message;
-        this.input.value = message.content;
-        this.editBar.replaceChildren(h("span", {}, t("editing", { text: excerpt(message.content, 60) })), iconButton("close", t("cancel"), () => this.#stopEditing()));
+        this.input.value = content;
+        this.editBar.replaceChildren(
+            h("span", {}, t("editing", { text: excerpt(message.content, 60) })),
+            iconButton("close", t("cancel"), () => this.#stopEditing()),
+        );
         this.editBar.hidden = false;
         this.#fit();
         this.focus();
     }
 
+    /** Shows the draft of the conversation or thread. */
     #stopEditing() {
-        if (this.#editing) this.input.value = "";
         this.#editing = undefined;
+        this.input.value = this.app.drafts.get(this.#draftKey);
         this.editBar.hidden = true;
         this.#fit();
     }
@@ -101,30 +157,41 @@ export class Composer {
     #fit() {
         this.input.style.height = "auto";
         const { scrollHeight } = this.input;
-        this.input.style.height = `${Math.min(scrollHeight, HEIGHT_PX_MAX)}px`;
+        this.input.style.height = scrollHeight > 0 ? `${Math.min(scrollHeight, HEIGHT_PX_MAX)}px` : "";
         this.input.style.overflowY = scrollHeight > HEIGHT_PX_MAX ? "auto" : "hidden";
-        const left = this.input.maxLength - this.input.value.length;
-        this.count.textContent = this.input.maxLength > 0 && left < 300 ? String(left) : "";
-        this.submit.disabled = this.input.value.trim() === "";
+        const content = this.input.value.trim();
+        const left = this.#lengthMax - lengthOf(content);
+        this.count.textContent = left < COUNTED_BELOW ? numberOf(left) : "";
+        this.count.classList.toggle("over", left < 0);
+        const text = left < 0 ? tn("too_long", -left, { max: numberOf(this.#lengthMax) }) : "";
+        if (this.tooLong.textContent !== text) this.tooLong.textContent = text;
+        this.submit.disabled = content === "" || left < 0;
     }
 
     #submitted(event) {
         event.preventDefault();
         const content = this.input.value.trim();
-        if (!content) return;
+        if (!content || lengthOf(content) > this.#lengthMax) return;
         const edited = this.#editing;
-        this.input.value = "";
-        this.app.drafts.delete(this.#draftKey);
         if (edited) {
             this.#stopEditing();
-            if (content !== edited.content) this.app.act.edit(edited, content);
+            if (content !== edited.content) this.#saveEdit(edited, content);
         } else {
+            this.input.value = "";
+            this.app.drafts.set(this.#draftKey, "");
             if (!this.thread) Object.assign(this.app.open, { divider: undefined, goal: "end" });
             this.app.act.send({ content, parent_message_id: this.thread?.() });
         }
         this.#suggest([]);
         this.#fit();
         this.focus();
+    }
+
+    /** A refused edit comes back into the field, unless the user has gone on to something else. */
+    async #saveEdit(message, content) {
+        const { id } = this.#conversation;
+        const isSaved = await this.app.act.edit(message, content);
+        if (!isSaved && !this.#editing && this.#conversation?.id === id) this.edit(message, content);
     }
 
     #key(event) {
@@ -135,7 +202,8 @@ export class Composer {
             event.stopPropagation();
             if (key === "Escape") return this.#suggest([]);
             if (key === "Enter" || key === "Tab") return this.#complete(this.#suggestions[this.#selected]);
-            this.#selected = (this.#selected + (key === "ArrowDown" ? 1 : -1) + this.#suggestions.length) % this.#suggestions.length;
+            this.#selected =
+                (this.#selected + (key === "ArrowDown" ? 1 : -1) + this.#suggestions.length) % this.#suggestions.length;
             return this.#suggest(this.#suggestions, this.#selected);
         }
         if (key === "Enter" && !event.shiftKey) {
@@ -145,8 +213,9 @@ export class Composer {
             event.stopPropagation();
             this.#stopEditing();
         } else if (key === "ArrowUp" && !this.thread && this.input.value === "" && this.app.can("edit_message")) {
-            const mine = this.#conversation.timeline.shown.findLast((message) =>
-                message.sender.id === this.app.store.me.id && !message.deleted && !isSystem(message));
+            const mine = this.#conversation.timeline.shown.findLast(
+                (message) => message.sender.id === this.app.store.me.id && !message.deleted && !isSystem(message),
+            );
             if (!mine) return undefined;
             event.preventDefault();
             this.edit(mine);
@@ -154,7 +223,7 @@ export class Composer {
         return undefined;
     }
 
-    /** Members whose name begins with what stands after the @ before the cursor. */
+    /** Members whose name begins with the text between the @ and the cursor. */
     #matches() {
         const before = this.input.value.slice(0, this.input.selectionStart);
         const found = /(?:^|[^A-Za-z0-9_@.-])@([A-Za-z0-9_-]{0,50})$/.exec(before);
@@ -162,7 +231,11 @@ export class Composer {
         const wanted = found[1].toLowerCase();
         const members = [...this.#conversation.members.values()].filter(({ id }) => id !== this.app.store.me.id);
         const fits = ({ username, display_name }) =>
-            username.toLowerCase().startsWith(wanted) || display_name.toLowerCase().split(/\s+/).some((word) => word.startsWith(wanted));
+            username.toLowerCase().startsWith(wanted) ||
+            display_name
+                .toLowerCase()
+                .split(/\s+/)
+                .some((word) => word.startsWith(wanted));
         return members.filter(fits).slice(0, SUGGESTED_MAX);
     }
 
@@ -170,9 +243,21 @@ export class Composer {
         this.#suggestions = people;
         this.#selected = selected;
         this.list.hidden = people.length === 0;
-        this.list.replaceChildren(...people.map((person, at) =>
-            h("li", { role: "option", "aria-selected": String(at === selected), onmousedown: (event) => event.preventDefault(), onclick: () => this.#complete(person) },
-                h("strong", {}, person.display_name), h("span", { class: "soft" }, ` @${person.username}`))));
+        this.list.replaceChildren(
+            ...people.map((person, at) =>
+                h(
+                    "li",
+                    {
+                        role: "option",
+                        "aria-selected": String(at === selected),
+                        onmousedown: (event) => event.preventDefault(),
+                        onclick: () => this.#complete(person),
+                    },
+                    h("strong", {}, person.display_name),
+                    h("span", { class: "soft" }, ` @${person.username}`),
+                ),
+            ),
+        );
     }
 
     #complete({ username }) {
@@ -191,4 +276,11 @@ export class Composer {
         this.#changed();
         this.focus();
     }
+}
+
+/** Characters as the server counts them: code points, not UTF-16 units. */
+function lengthOf(text) {
+    let length = 0;
+    for (const _ of text) length++;
+    return length;
 }

@@ -1,17 +1,19 @@
-// Elements without markup: what users wrote becomes text nodes and properties, never HTML.
+// Builds elements without markup: users' text becomes text nodes and properties, never HTML.
 
 import { showsPictures } from "./pictures.js";
 
-/** Dialogs so far: each has a heading of its own name, one over another too. */
+/** Counts dialogs: each has a heading with an id of its own. */
 let dialogs = 0;
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** Icons on a 24 by 24 grid, drawn with lines. */
+/** SVG paths on a 24 by 24 grid, drawn as lines. */
 const ICONS = {
     hash: "M4 9h16M4 15h16M10 3 8 21M16 3l-2 18",
     lock: "M6 11h12a1 1 0 0 1 1 1v8a1 1 0 0 1-1 1H6a1 1 0 0 1-1-1v-8a1 1 0 0 1 1-1zM8 11V7a4 4 0 0 1 8 0v4",
-    people: "M9 11a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM2 21v-1a6 6 0 0 1 6-6h2a6 6 0 0 1 6 6v1M16 3.5a4 4 0 0 1 0 7.5M18.5 14.5A6 6 0 0 1 22 20v1",
+    people:
+        "M9 11a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM2 21v-1a6 6 0 0 1 6-6h2a6 6 0 0 1 6 6v1" +
+        "M16 3.5a4 4 0 0 1 0 7.5M18.5 14.5A6 6 0 0 1 22 20v1",
     search: "M11 18a7 7 0 1 0 0-14 7 7 0 0 0 0 14zM21 21l-5-5",
     plus: "M12 5v14M5 12h14",
     send: "M4 12 20 4l-5 16-3.5-6.5zM11.5 13.5 20 4",
@@ -37,8 +39,8 @@ const ICONS = {
 };
 
 /**
- * An element. `props`: `class`, `dataset`, `on…` handlers, attributes with a dash or `role`, `for`, and properties.
- * Children: nodes, texts, lists of them; null, undefined and false are left out.
+ * Creates an element. `props`: `class`, `dataset`, `on…` handlers, attributes (names with a dash, `role`, `for`), and
+ * properties. Children: nodes, texts, and lists of them; null, undefined and false are left out.
  */
 export function h(tag, props = {}, ...children) {
     const element = document.createElement(tag);
@@ -69,19 +71,30 @@ export function icon(name) {
     return svg;
 }
 
-/** A button that is an icon; `label` is read aloud and shown on hovering. */
+/** A button with an icon; `label` is its tooltip, and what screen readers read. */
 export function iconButton(name, label, onclick, props = {}) {
-    return h("button", { type: "button", title: label, "aria-label": label, onclick, ...props, class: `icon-button ${props.class ?? ""}` }, icon(name));
+    return h(
+        "button",
+        {
+            type: "button",
+            title: label,
+            "aria-label": label,
+            onclick,
+            ...props,
+            class: `icon-button ${props.class ?? ""}`,
+        },
+        icon(name),
+    );
 }
 
-/** Whether a picture may be loaded: from here, or by https from elsewhere, which the page's policy allows too, unless somebody has switched that off. */
+/** Whether a picture may be loaded: from this server always, from other servers over https unless that is off. */
 function isPicture(url) {
     if (!url || !URL.canParse(url)) return false;
     const { protocol, origin } = new URL(url);
     return origin === location.origin || (protocol === "https:" && showsPictures());
 }
 
-/** A picture where there is one that can be loaded, over initials on a colour that is always the same for the same id. */
+/** A picture, if there is one that can be loaded, over initials. The same id always has the same colour. */
 export function avatar({ id, name, url }, size = "") {
     const letters = [...(name ?? "?").trim()].filter((c) => !/\s/.test(c));
     const words = (name ?? "?").trim().split(/[\s_-]+/);
@@ -96,7 +109,7 @@ export function avatar({ id, name, url }, size = "") {
     return element;
 }
 
-/** A note at the foot of the page, read aloud, gone by itself. */
+/** Shows a short note at the bottom of the page, which screen readers read. It disappears after a while. */
 export function toast(text, kind = "info") {
     const note = h("div", { class: `toast ${kind}`, role: "status" }, text);
     document.getElementById("toasts").append(note);
@@ -104,7 +117,8 @@ export function toast(text, kind = "info") {
 }
 
 /**
- * A modal dialog: `build(close)` gives its content. Resolves with what `close` was given, undefined when dismissed.
+ * Shows a modal dialog with the content that `build(close)` returns. Resolves with the argument of `close`, or with
+ * undefined when the dialog is dismissed.
  */
 export function dialog(title, build, { wide = false } = {}) {
     const id = `dialog-${++dialogs}`;
@@ -128,15 +142,37 @@ export function dialog(title, build, { wide = false } = {}) {
     });
 }
 
-/** Asks before something that cannot be undone; whether the answer was `label`. */
-export function confirm(title, words, { cancel, label }, ...more) {
-    return dialog(title, (close) => h("div", { class: "form" }, more, words && h("p", { class: "soft" }, words),
-        h("div", { class: "row end" },
-            h("button", { type: "button", onclick: () => close() }, cancel),
-            h("button", { type: "button", class: "primary bad", autofocus: true, onclick: () => close(true) }, label))));
+/** A labelled field of a form, with an optional hint. */
+export function field(label, input, hint) {
+    return h("label", {}, h("span", {}, label), input, hint && h("small", { class: "soft" }, hint));
 }
 
-/** Makes `parent`'s children the ones that `rows` names, reusing those whose key and signature are the same. */
+/** A row of buttons at the end of a form. */
+export function buttonRow(...buttons) {
+    return h("div", { class: "row end" }, ...buttons);
+}
+
+/** Asks for confirmation; resolves with true when the user chose `label`. */
+export function confirm(title, text, { cancel, label }, ...more) {
+    return dialog(title, (close) =>
+        h(
+            "div",
+            { class: "form" },
+            more,
+            text && h("p", { class: "soft" }, text),
+            buttonRow(
+                h("button", { type: "button", onclick: () => close() }, cancel),
+                h(
+                    "button",
+                    { type: "button", class: "primary bad", autofocus: true, onclick: () => close(true) },
+                    label,
+                ),
+            ),
+        ),
+    );
+}
+
+/** Replaces the children of `parent` by `rows`. Children whose key and signature are unchanged are kept. */
 export function reconcile(parent, rows) {
     const old = new Map([...parent.children].map((child) => [child.dataset.key, child]));
     let at = parent.firstElementChild;

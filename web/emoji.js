@@ -1,15 +1,21 @@
-// A small palette: what people use most, in the order in which it is shown. Any other emoji can be typed.
+// A small emoji palette, most used first. All other emoji can be typed.
 
 import { dialog, h } from "./dom.js";
 
-/** Offered on every message. */
+/** Reactions offered on every message. */
 export const QUICK = ["👍", "❤️", "😂", "🎉", "👀"];
 
-export const PALETTE = [..."😀😃😄😁😅😂🙂😉😊😍😘😜🤔🤨😐🙄😏😴😷🤒😢😭😤😡🤯😱😎🤓🥳🤗🤝👍👎👏🙌🙏💪👋👌✌🤞👀🧠🔥✨🎉🎂🎁🏆🚀⭐☀🌧❄🌍🌱🌸🍀🐛🐱🐶🦀🍕🍎☕🍺🥂⚽🎵📌📎📅💡🔒🔧🐌💯✅❌❓❗"];
+const PALETTE = [
+    ..."😀😃😄😁😅😂🙂😉😊😍😘😜🤔🤨😐🙄😏😴😷🤒😢😭😤😡🤯😱😎🤓🥳🤗🤝👍👎👏🙌🙏💪👋👌✌🤞👀🧠🔥✨🎉🎂🎁🏆🚀⭐☀🌧❄🌍🌱🌸🍀🐛🐱🐶🦀🍕🍎☕🍺🥂⚽🎵📌📎📅💡🔒🔧🐌💯✅❌❓❗",
+];
 
-/** A palette as a small dialog; resolves with the emoji that was chosen, or undefined. */
+/** Shows the palette in a dialog; resolves with the chosen emoji, or undefined. */
 export function chooseEmoji(title) {
     return dialog(title, (close) =>
-        h("div", { class: "palette" }, PALETTE.map((emoji) =>
-            h("button", { type: "button", class: "emoji", onclick: () => close(emoji) }, emoji))));
+        h(
+            "div",
+            { class: "palette" },
+            PALETTE.map((emoji) => h("button", { type: "button", class: "emoji", onclick: () => close(emoji) }, emoji)),
+        ),
+    );
 }

@@ -1,9 +1,9 @@
-// Pictures of people whom no page of members has named: those beyond the pages that were read of a large room, and those
-// who have left. They are asked for when their faces come into sight, and not before.
+// Loads the profile pictures of users who are in no loaded page of members: members of very large rooms, and users who
+// have left. A picture is requested when the avatar is scrolled into view.
 
 const SOON_MS = 200;
 
-/** Looks after the faces in a box that scrolls. */
+/** Loads the pictures in one scrolling box. */
 export class Faces {
     #alarm;
 
@@ -12,17 +12,17 @@ export class Faces {
         this.box = box;
     }
 
-    /** What is in sight may have changed. */
+    /** Call this when other avatars may be visible. */
     look() {
         this.#alarm ??= setTimeout(() => {
             this.#alarm = undefined;
-            this.#ask();
+            this.#requestVisible();
         }, SOON_MS);
     }
 
-    #ask() {
+    #requestVisible() {
         const { app, box } = this;
-        // Members may be on their way, with their pictures.
+        // Wait for the members, which come with their pictures.
         if (!app.current?.hasMembers || document.hidden) return;
         const seen = box.getBoundingClientRect();
         const unknown = new Set();
@@ -32,6 +32,6 @@ export class Faces {
             const { top, bottom } = face.getBoundingClientRect();
             if (bottom > seen.top && top < seen.bottom) unknown.add(id);
         }
-        for (const id of unknown) app.reads.pictureOf(id);
+        for (const id of unknown) app.reads.requestPicture(id);
     }
 }

@@ -1,4 +1,4 @@
-// Words, dates and plurals in the reader's language. A text that depends on a number stands under KEY_one and KEY_other.
+// Texts, dates and plurals in the user's language.
 
 import { en } from "./en.js";
 import { fr } from "./fr.js";
@@ -38,38 +38,67 @@ export function setLanguage(language) {
     document.documentElement.lang = language;
 }
 
-/** The text under a key, with {name} replaced. A key without a text is shown as it is: a fault that can be seen. */
+/** The text of a key, with each {name} replaced. A missing text shows its key, so that the mistake is visible. */
 export function t(key, values = {}) {
     const text = LANGUAGES[current][key] ?? en[key] ?? key;
     return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
 }
 
-/** The text under a key as nodes: what `build(name)` gives stands for {name}. */
+/** The text of a key as a list of nodes, with each {name} replaced by `build(name)`. */
 export function parts(key, build) {
-    return t(key).split(/\{(\w+)\}/).map((part, at) => (at % 2 === 1 ? build(part) : part));
+    return t(key)
+        .split(/\{(\w+)\}/)
+        .map((part, at) => (at % 2 === 1 ? build(part) : part));
 }
 
-/** Where the server's words add nothing to these. */
+/** Codes for which our English text is better than the server's message. */
 const OURS = new Set(["unreachable", "unknown_command", "disconnected", "deadline_exceeded", "unauthenticated"]);
+/** Fields of requests → the key of their label. */
+const FIELDS = {
+    password: "password",
+    new_password: "new_password",
+    current_password: "current_password",
+    username: "username",
+    email: "email",
+    display_name: "display_name",
+    bio: "bio",
+    avatar_url: "avatar_url",
+    name: "room_name",
+    description: "description",
+    status_text: "status_text",
+};
 
-/** Why something failed: the server's words, which are English, or ours where they say as much in the reader's language. */
+/**
+ * The text of an error, {code, message, retryAfterMs or retryInMs}: ours in the user's language if there is one for its
+ * code, otherwise the server's message, which is English. The name of a field becomes its label.
+ */
 export function explain(error) {
+    const [, field, detail] = /^(?:data\.)?(\w+): (.+)$/s.exec(error.message ?? "") ?? [];
+    const label = field in FIELDS ? t(FIELDS[field]) : undefined;
     const key = `error_${error.code}`;
-    return key in LANGUAGES[current] && (current !== "en" || OURS.has(error.code)) ? t(key) : error.message;
+    const isOurs = key in LANGUAGES[current] && (current !== "en" || OURS.has(error.code));
+    if (current !== "en" && error.code === "bad_request" && /^(new_)?password$/.test(field))
+        return t("invalid_password");
+    if (label && error.code === "bad_request")
+        return t("invalid_field", { field: label, why: isOurs ? t("invalid_value") : detail });
+    const text = isOurs ? t(key) : error.message;
+    const waitMs = error.retryAfterMs ?? error.retryInMs ?? 0;
+    return isOurs && waitMs >= 1_000 ? tn("wait", Math.ceil(waitMs / 1_000), { why: text }) : text;
 }
 
-/** The text for a number of things; {n} is the number. */
+/** The singular or plural text of a key; {n} is the number. */
 export function tn(key, count, values = {}) {
     const form = formats.plural.select(count) === "one" ? "one" : "other";
     return t(`${key}_${form}`, { n: formats.number.format(count), ...values });
 }
 
+export const numberOf = (number) => formats.number.format(number);
 export const timeOf = (iso) => formats.time.format(new Date(iso));
 export const momentOf = (iso) => formats.full.format(new Date(iso));
 
 export const dateOf = (iso) => formats.dayWithYear.format(new Date(iso));
 
-/** The day of a moment: today, yesterday, a weekday, a date. */
+/** The day of a time: today, yesterday, a weekday, or a date. */
 export function dayOf(iso, now = new Date()) {
     const at = new Date(iso);
     const midnight = (date) => new Date(date.getFullYear(), date.getMonth(), date.getDate());
@@ -81,22 +110,21 @@ export function dayOf(iso, now = new Date()) {
     return (days < 300 ? formats.day : formats.dayWithYear).format(at);
 }
 
-/** Short: a time for today, a day otherwise. */
-export function whenOf(iso) {
-    const isToday = new Date(iso).toDateString() === new Date().toDateString();
-    return isToday ? timeOf(iso) : dayOf(iso);
-}
-
-/** A length of time in its largest whole unit. */
+/** A duration in the largest unit that gives a whole number. */
 export function durationOf(seconds) {
-    const [unit, size] = [["day", 86_400], ["hour", 3_600], ["minute", 60], ["second", 1]].find(([, size]) => seconds % size === 0);
+    const [unit, size] = [
+        ["day", 86_400],
+        ["hour", 3_600],
+        ["minute", 60],
+        ["second", 1],
+    ].find(([, size]) => seconds % size === 0);
     return new Intl.NumberFormat(current, { style: "unit", unit, unitDisplay: "long" }).format(seconds / size);
 }
 
-/** A day by its distance from today. */
+/** "3 days ago". */
 export const daysAgo = (days) => formats.relative.format(-days, "day");
 
-/** How long ago, in words. */
+/** "5 minutes ago". */
 export function agoOf(iso) {
     const minutes = Math.max(0, Math.round((Date.now() - new Date(iso)) / 60_000));
     if (minutes === 0) return formats.relative.format(0, "second");

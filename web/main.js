@@ -1,4 +1,4 @@
-// The beginning: signed in or not, light or dark, and the frame of the page.
+// Entry point: shows the sign-in page or the application.
 
 import { App } from "./app.js";
 import { h } from "./dom.js";
@@ -25,6 +25,12 @@ function enter() {
     const panel = new Panel(app);
     const frame = h("div", { class: "frame", id: "frame" }, sidebar.element, conversation.element, panel.element);
     root.replaceChildren(frame);
+    // Views measure their rows: a phone shows the conversation before its update, and hides it after.
+    app.watch({
+        update() {
+            if (app.open.id) frame.dataset.open = "true";
+        },
+    });
     app.watch(sidebar);
     app.watch(conversation);
     app.watch(panel);
@@ -40,7 +46,7 @@ function enter() {
 }
 
 session.onLost = (code) => {
-    if (!app) return; // told twice
+    if (!app) return; // called before
     app.stop();
     app = undefined;
     document.querySelectorAll("dialog").forEach((dialog) => dialog.remove());

@@ -1,22 +1,22 @@
-// MessagePack, as much of it as the wire needs: maps with text keys, lists, text, bytes, numbers, booleans and nil.
+// The part of MessagePack that the protocol uses: maps with text keys, lists, text, bytes, numbers, booleans and nil.
 //
-// https://github.com/msgpack/msgpack/blob/master/spec.md. Integers are written in their shortest form and as integers,
-// since the server tells 1 from 1.0; the wire's integers are below 2^53, so a Number holds each of them exactly.
-// Deliberately absent: extension types (read as {extension, bytes}, never written) and BigInt.
+// https://github.com/msgpack/msgpack/blob/master/spec.md. Integers are written in their shortest form, and never as
+// floats, because the server distinguishes 1 from 1.0. The protocol's integers are below 2^53, so a Number holds them
+// exactly. Deliberately absent: extension types (read as {extension, bytes}, never written) and BigInt.
 
 const utf8 = new TextEncoder();
 const text = new TextDecoder("utf-8", { fatal: true });
-/** The server refuses deeper ones, and a stack is finite. */
+/** The server refuses deeper values, and the stack is finite. */
 const NESTING_MAX = 64;
 
-/** The bytes of a value. Entries whose value is undefined are left out, as in JSON. */
+/** Encodes a value. Entries whose value is undefined are left out, as in JSON. */
 export function encode(value) {
     const writer = new Writer();
     writer.value(value, 0);
     return writer.bytes.subarray(0, writer.length);
 }
 
-/** The value in the bytes; throws a RangeError or TypeError when they are not exactly one value. */
+/** Decodes bytes; throws a RangeError or TypeError when they are not exactly one value. */
 export function decode(bytes) {
     const reader = new Reader(bytes);
     const value = reader.value(0);
@@ -29,7 +29,7 @@ class Writer {
     view = new DataView(this.bytes.buffer);
     length = 0;
 
-    /** Makes room and returns where it begins. */
+    /** Reserves `count` bytes and returns their offset. */
     room(count) {
         const at = this.length;
         this.length += count;
@@ -47,7 +47,7 @@ class Writer {
         this.bytes[at] = value;
     }
 
-    /** A marker and a big-endian number of `size` bytes. */
+    /** Writes a marker and a big-endian number of `size` bytes. */
     sized(marker, size, value) {
         const at = this.room(1 + size);
         this.bytes[at] = marker;
@@ -56,7 +56,7 @@ class Writer {
         else this.view.setUint32(at + 1, value);
     }
 
-    /** A length: `fixed` holds it when it is below `fixedMax`, else markers for 8 (where there is one), 16 and 32 bits. */
+    /** Writes a length: within `fixed` below `fixedMax`, otherwise after the marker for 8 (if any), 16 or 32 bits. */
     head(length, fixed, fixedMax, [m8, m16, m32]) {
         if (length < fixedMax) this.byte(fixed | length);
         else if (m8 && length < 0x100) this.sized(m8, 1, length);
@@ -129,7 +129,7 @@ class Reader {
         this.view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     }
 
-    /** Steps over `count` bytes and returns where they began. */
+    /** Skips `count` bytes and returns their offset. */
     step(count) {
         const at = this.at;
         if (count > this.bytes.byteLength - at) throw new RangeError("the MessagePack value is cut off");
@@ -152,7 +152,7 @@ class Reader {
     }
 
     list(length, depth) {
-        const values = []; // not sized by the declared length: it grows with what is there
+        const values = []; // not sized by the declared length, which may be a lie
         for (let n = 0; n < length; n++) values.push(this.value(depth + 1));
         return values;
     }
@@ -164,7 +164,7 @@ class Reader {
             if (typeof key !== "string") throw new TypeError("a map's keys must be text");
             entries.push([key, this.value(depth + 1)]);
         }
-        return Object.fromEntries(entries); // defines properties: a key named __proto__ is a key like any other
+        return Object.fromEntries(entries); // defines own properties, also one called __proto__
     }
 
     extension(length) {
@@ -184,34 +184,66 @@ class Reader {
         if (marker < 0xc0) return this.text(marker & 0x1f);
         if (marker >= 0xe0) return marker - 0x100;
         switch (marker) {
-            case 0xc0: return null;
-            case 0xc2: return false;
-            case 0xc3: return true;
-            case 0xc4: return this.binary(this.u8());
-            case 0xc5: return this.binary(this.u16());
-            case 0xc6: return this.binary(this.u32());
-            case 0xc7: return this.extension(this.u8());
-            case 0xc8: return this.extension(this.u16());
-            case 0xc9: return this.extension(this.u32());
-            case 0xca: return this.view.getFloat32(this.step(4));
-            case 0xcb: return this.view.getFloat64(this.step(8));
-            case 0xcc: return this.u8();
-            case 0xcd: return this.u16();
-            case 0xce: return this.u32();
-            case 0xcf: return this.wide(this.u32());
-            case 0xd0: return this.view.getInt8(this.step(1));
-            case 0xd1: return this.view.getInt16(this.step(2));
-            case 0xd2: return this.view.getInt32(this.step(4));
-            case 0xd3: return this.wide(this.view.getInt32(this.step(4)));
-            case 0xd4: case 0xd5: case 0xd6: case 0xd7: case 0xd8: return this.extension(1 << (marker - 0xd4));
-            case 0xd9: return this.text(this.u8());
-            case 0xda: return this.text(this.u16());
-            case 0xdb: return this.text(this.u32());
-            case 0xdc: return this.list(this.u16(), depth);
-            case 0xdd: return this.list(this.u32(), depth);
-            case 0xde: return this.map(this.u16(), depth);
-            case 0xdf: return this.map(this.u32(), depth);
-            default: throw new TypeError("0xc1 is no MessagePack value");
+            case 0xc0:
+                return null;
+            case 0xc2:
+                return false;
+            case 0xc3:
+                return true;
+            case 0xc4:
+                return this.binary(this.u8());
+            case 0xc5:
+                return this.binary(this.u16());
+            case 0xc6:
+                return this.binary(this.u32());
+            case 0xc7:
+                return this.extension(this.u8());
+            case 0xc8:
+                return this.extension(this.u16());
+            case 0xc9:
+                return this.extension(this.u32());
+            case 0xca:
+                return this.view.getFloat32(this.step(4));
+            case 0xcb:
+                return this.view.getFloat64(this.step(8));
+            case 0xcc:
+                return this.u8();
+            case 0xcd:
+                return this.u16();
+            case 0xce:
+                return this.u32();
+            case 0xcf:
+                return this.wide(this.u32());
+            case 0xd0:
+                return this.view.getInt8(this.step(1));
+            case 0xd1:
+                return this.view.getInt16(this.step(2));
+            case 0xd2:
+                return this.view.getInt32(this.step(4));
+            case 0xd3:
+                return this.wide(this.view.getInt32(this.step(4)));
+            case 0xd4:
+            case 0xd5:
+            case 0xd6:
+            case 0xd7:
+            case 0xd8:
+                return this.extension(1 << (marker - 0xd4));
+            case 0xd9:
+                return this.text(this.u8());
+            case 0xda:
+                return this.text(this.u16());
+            case 0xdb:
+                return this.text(this.u32());
+            case 0xdc:
+                return this.list(this.u16(), depth);
+            case 0xdd:
+                return this.list(this.u32(), depth);
+            case 0xde:
+                return this.map(this.u16(), depth);
+            case 0xdf:
+                return this.map(this.u32(), depth);
+            default:
+                throw new TypeError("0xc1 is no MessagePack value");
         }
     }
 }

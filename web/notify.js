@@ -1,11 +1,11 @@
-// The browser's own notifications, of mentions and direct messages while nobody looks at the page. Off until somebody
-// asks for them; that is remembered by this browser.
+// Browser notifications of mentions and direct messages while the page is hidden. Off by default; this browser
+// remembers the choice.
 
 import { excerpt } from "./text.js";
 
 const KEY = "veza.notifications";
 
-/** Whether the browser has notifications at all; pages that came without TLS have none. */
+/** Whether the browser has notifications. Pages without TLS have none. */
 export function canNotify() {
     return "Notification" in globalThis;
 }
@@ -14,7 +14,7 @@ export function wantsNotifications() {
     return canNotify() && Notification.permission === "granted" && localStorage.getItem(KEY) === "on";
 }
 
-/** Turns them on, after asking the browser, or off; whether they are on then. */
+/** Switches notifications on, with the browser's permission, or off; resolves with whether they are on. */
 export async function setNotifications(isOn) {
     const isAllowed = isOn && canNotify() && (await Notification.requestPermission()) === "granted";
     if (isAllowed) localStorage.setItem(KEY, "on");
@@ -22,16 +22,16 @@ export async function setNotifications(isOn) {
     return isAllowed;
 }
 
-/** Tells of a message that somebody else wrote. */
+/** Shows a notification of a message if the user wants one. */
 export function notify(app, id, message) {
     const { store } = app;
     const conversation = store.conversations.get(id);
     const concerns = conversation?.kind === "direct" || message.mentions.includes(store.me.id);
     if (!concerns || !document.hidden || app.connection.name !== "live" || !wantsNotifications()) return;
     if (store.blocked.has(message.sender.id)) return;
-    const name = app.called(message.sender);
+    const name = app.displayName(message.sender);
     const title = conversation.kind === "direct" ? name : `${name} · ${app.nameOf(conversation)}`;
-    // One tag for a conversation: several windows, or several messages, do not pile up.
+    // With one tag per conversation, notifications of several windows and messages replace each other.
     const note = new Notification(title, { body: excerpt(message.content, 200), tag: id, icon: "web/icon.svg" });
     note.onclick = () => {
         focus();

@@ -1,5 +1,5 @@
-// Whether people's pictures are loaded from other servers. On unless somebody switches it off: this browser remembers it.
-// Pictures of this server's own are always shown.
+// The setting that loads profile pictures from other servers. On by default; this browser remembers the choice.
+// Pictures of this server are always shown.
 
 const KEY = "veza.pictures";
 

@@ -1,26 +1,27 @@
-// What is read from the server: at the beginning of a connection, when a conversation is opened, as one scrolls, and when
-// the store asks for something anew. Everything that is read goes into the store; nothing here is told to anybody.
+// Reads from the server: when a connection starts, when a conversation is opened, while the user scrolls, and when the
+// store needs something again. The results go into the store.
 
-import { few } from "./few.js";
+import { limitConcurrency } from "./concurrency.js";
+import { isModerator } from "./roles.js";
 
 const PAGE = 50;
-/** Members and presence that are read when a conversation is opened. */
+/** Most members that are read when a conversation is opened. */
 const MEMBERS_MAX = 600;
-/** Several wishes to read the same within this time are one. */
+/** Several requests for the same record within this time become one. */
 const SOON_MS = 30;
 const THREADS_SOON_MS = 300;
-/** Private rooms that are asked who wants to come in when a connection begins, those with the newest messages first. */
+/** Most private rooms whose requests to join are read when a connection starts, the most recent rooms first. */
 const REQUESTS_ROOMS_MAX = 100;
-/** Questions of one kind that are on their way at once. */
-const AT_ONCE = 3;
+/** Most reads of one kind at the same time. */
+const CONCURRENT_MAX = 3;
 
 export class Reads {
     #fetching = new Set();
-    /** Whose presence this connection has asked for, and is told of. */
-    #askedFor = new Set();
-    /** Whose picture this connection has asked for, in vain or not. */
-    #picturesOf = new Set();
-    #pictures = few(AT_ONCE);
+    /** Users whose presence this connection has requested; the server sends their changes. */
+    #presenceRequested = new Set();
+    /** Users whose picture this connection has requested. */
+    #picturesRequested = new Set();
+    #pictures = limitConcurrency(CONCURRENT_MAX);
     #threadsAlarm;
 
     constructor(app) {
@@ -32,21 +33,21 @@ export class Reads {
         const { app, store } = this;
         const unknown = [...store.conversations.values()].filter(({ created_at }) => created_at === null);
         if (!all && unknown.length < 10) return unknown.forEach(({ id }) => this.recordSoon(id));
-        for (let cursor; cursor !== null; ) {
-            const page = await app.ask("list_conversations", { cursor, limit: 200 });
+        for (let cursor; cursor !== null;) {
+            const page = await app.request("list_conversations", { cursor, limit: 200 });
             for (const record of page.conversations) app.apply(store.record(record));
             cursor = page.next_cursor ?? null;
         }
         return undefined;
     }
 
-    /** Reads a conversation's record soon; several requests for it become one. */
+    /** Reads a conversation's record after a short delay, so that several requests become one. */
     recordSoon(id) {
         if (this.#fetching.has(id)) return;
         this.#fetching.add(id);
         setTimeout(async () => {
             this.#fetching.delete(id);
-            const answer = await this.app.ask("get_conversation", { conversation_id: id }).catch(() => undefined);
+            const answer = await this.app.request("get_conversation", { conversation_id: id }).catch(() => undefined);
             const conversation = this.store.conversations.get(id);
             if (!answer || !conversation) return;
             this.app.apply(this.store.record(answer.conversation));
@@ -54,19 +55,21 @@ export class Reads {
         }, SOON_MS);
     }
 
-    /** Whom one has blocked: no event says that another of one's windows has changed it. */
+    /** Reads the list of blocked users. No event reports changes made in another window. */
     async blocks() {
         if (!this.app.can("list_blocks")) return;
-        const answer = await this.app.ask("list_blocks", {}).catch(() => undefined);
+        const answer = await this.app.request("list_blocks", {}).catch(() => undefined);
         if (answer) this.app.apply(this.store.blocks(answer.users));
     }
 
-    /** The threads that one follows: the first page, or the next. */
+    /** Reads the first page of followed threads, or the next one. */
     async threads(more = false) {
         const { app, store } = this;
         if (!app.can("list_threads")) return;
         const { changes, cursor } = store.threads;
-        const page = await app.ask("list_threads", { cursor: more ? cursor : undefined, limit: 100 }).catch(() => undefined);
+        const page = await app
+            .request("list_threads", { cursor: more ? cursor : undefined, limit: 100 })
+            .catch(() => undefined);
         if (page) app.apply(store.threads.list(page, !more));
         if (page && store.threads.changes !== changes) this.threadsSoon();
     }
@@ -78,60 +81,65 @@ export class Reads {
         }, THREADS_SOON_MS);
     }
 
-    /** A new connection: what has been asked may be asked again. */
-    begin() {
-        this.#askedFor.clear();
-        this.#picturesOf.clear();
+    /** A new connection: everything may be requested again. */
+    connected() {
+        this.#presenceRequested.clear();
+        this.#picturesRequested.clear();
     }
 
-    /** Somebody's presence is to be asked for again. */
+    /** Lets the presence of a user be requested again. */
     forgetPresence(id) {
-        this.#askedFor.delete(id);
+        this.#presenceRequested.delete(id);
     }
 
     async presence(known) {
-        const direct = this.store.sorted().filter(({ kind, hasMembers }) => kind === "direct" && !hasMembers).slice(0, 40);
+        const direct = this.store
+            .sorted()
+            .filter(({ kind, hasMembers }) => kind === "direct" && !hasMembers)
+            .slice(0, 40);
         for (const { id } of direct) await this.members(id);
         await this.presenceOf([...direct.map((conversation) => this.store.peer(conversation)?.id), ...known]);
     }
 
     async presenceOf(ids) {
         const { app, store } = this;
-        const unknown = [...new Set([store.me.id, ...ids])].filter((id) => id && !this.#askedFor.has(id));
-        unknown.forEach((id) => this.#askedFor.add(id));
+        const unknown = [...new Set([store.me.id, ...ids])].filter((id) => id && !this.#presenceRequested.has(id));
+        unknown.forEach((id) => this.#presenceRequested.add(id));
         for (let from = 0; from < unknown.length && app.can("get_presence"); from += 200) {
-            const page = await app.ask("get_presence", { user_ids: unknown.slice(from, from + 200) }).catch(() => undefined);
+            const page = await app
+                .request("get_presence", { user_ids: unknown.slice(from, from + 200) })
+                .catch(() => undefined);
             for (const data of page?.presence ?? []) app.apply(store.event({ type: "presence", data }, Date.now()));
         }
     }
 
-    /** Reads what is not known yet of a conversation that is shown. */
+    /** Reads everything that is missing of the open conversation. */
     async opened(conversation) {
         const { id, timeline } = conversation;
         if (!timeline.isLoaded) await this.newest(id);
         if (!conversation.hasMembers) await this.members(id).catch(() => {});
         if (!timeline.pins && this.app.can("list_pins")) await this.pins(id).catch(() => {});
-        await this.requests(conversation); // events may have told of some, not of those before
+        await this.requests(conversation); // events announced only those since the connection started
     }
 
-    /** Who asks to join, in all rooms where one may decide: no event tells of what happened before a connection. */
+    /** Reads the requests to join of all rooms where the user may decide. Events announce only later ones. */
     async allRequests() {
         const all = this.store.sorted();
-        const asked = all.filter(decides).slice(0, REQUESTS_ROOMS_MAX);
+        const asked = all.filter(canDecideRequests).slice(0, REQUESTS_ROOMS_MAX);
         for (const conversation of all) if (!asked.includes(conversation)) conversation.requests = undefined;
-        const inTurn = few(AT_ONCE);
+        const inTurn = limitConcurrency(CONCURRENT_MAX);
         await Promise.all(asked.map((conversation) => inTurn(() => this.requests(conversation))));
     }
 
-    /** Who asks to join a private room, for those who may decide. */
+    /** Reads the requests to join a private room, if the user may decide. */
     async requests(conversation) {
-        if (!conversation || !decides(conversation) || !this.app.can("list_join_requests")) return;
+        if (!conversation || !canDecideRequests(conversation) || !this.app.can("list_join_requests")) return;
         const { id } = conversation;
-        const answer = await this.app.ask("list_join_requests", { conversation_id: id }).catch(() => undefined);
+        const answer = await this.app.request("list_join_requests", { conversation_id: id }).catch(() => undefined);
         if (answer) this.app.apply(this.store.requests(id, answer.requests));
     }
 
-    /** One page of history, after any that is on its way; `window` is what get_history takes. */
+    /** Reads a page of history, after any page that is being read; `window` holds the bounds for get_history. */
     async history(id, where, window) {
         const conversation = this.store.conversations.get(id);
         if (!conversation) return;
@@ -147,24 +155,26 @@ export class Reads {
 
     async #page({ id, cursor, timeline }, where, window) {
         const { epoch } = timeline;
-        const page = await this.app.ask("get_history", { conversation_id: id, limit: PAGE, ...window });
-        for (const { sender } of page.messages) this.store.meet(sender);
+        const page = await this.app.request("get_history", { conversation_id: id, limit: PAGE, ...window });
+        for (const { sender } of page.messages) this.store.rememberUser(sender);
         const isTrue = timeline.epoch === epoch && timeline.merge(where, page, cursor);
         if (!isTrue && !timeline.isLoaded) setTimeout(() => this.app.open.id === id && this.newest(id));
     }
 
     async newest(id) {
-        await this.history(id, "newest", {}).catch(() => setTimeout(() => {
-            const conversation = this.store.conversations.get(id);
-            if (id === this.app.open.id && conversation && !conversation.timeline.isLoaded) this.newest(id);
-        }, 1_500));
+        await this.history(id, "newest", {}).catch(() =>
+            setTimeout(() => {
+                const conversation = this.store.conversations.get(id);
+                if (id === this.app.open.id && conversation && !conversation.timeline.isLoaded) this.newest(id);
+            }, 1_500),
+        );
     }
 
     async members(id) {
         const { app, store } = this;
         let cursor;
         for (let read = 0; read < MEMBERS_MAX; read += 200) {
-            const page = await app.ask("list_members", { conversation_id: id, cursor, limit: 200 });
+            const page = await app.request("list_members", { conversation_id: id, cursor, limit: 200 });
             app.apply(store.members(id, page.members, !page.next_cursor || read + 200 >= MEMBERS_MAX));
             cursor = page.next_cursor;
             if (!cursor) break;
@@ -176,52 +186,54 @@ export class Reads {
     async pins(id) {
         const conversation = this.store.conversations.get(id);
         const asOf = conversation.cursor;
-        const pins = await this.app.ask("list_pins", { conversation_id: id });
+        const pins = await this.app.request("list_pins", { conversation_id: id });
         conversation.timeline.mergePins(pins, asOf);
         this.app.changed("conversation", "panel");
     }
 
-    /** A thread's replies; `where`: "newest" or "older". */
+    /** Reads a page of a thread's replies; `where`: "newest" or "older". */
     async thread(conversation, root, where) {
         const { app, store } = this;
         const { replies } = conversation.timeline.thread(root);
         const before_seq = where === "older" ? replies[0]?.seq : undefined;
         const asOf = conversation.cursor;
         const request = { message_id: root, conversation_id: conversation.id, before_seq, limit: 100 };
-        const page = await app.ask("get_thread", request).catch(() => undefined);
-        for (const { sender } of page ? [page.root, ...page.messages] : []) store.meet(sender);
+        const page = await app.request("get_thread", request).catch(() => undefined);
+        for (const { sender } of page ? [page.root, ...page.messages] : []) store.rememberUser(sender);
         if (page) conversation.timeline.mergeThread(root, where, page, asOf);
-        if (page) store.threads.opened(page);
+        if (page) store.threads.threadOpened(page);
         app.changed("panel");
     }
 
-    /** Somebody's profile; undefined when there is none to be had. */
+    /** Reads a user's profile; undefined when that fails. */
     async profile(id) {
         const profile = await this.app.session.request("GET", `users/${id}`).catch(() => undefined);
         if (!profile) return undefined;
-        this.store.meet(profile);
+        this.store.rememberUser(profile);
         this.app.apply([{ kind: "profile" }]);
         return profile;
     }
 
-    /** Reads somebody's picture, when their turn comes. What has been learned is not asked again by any connection. */
-    pictureOf(id) {
-        if (this.#picturesOf.has(id)) return;
-        this.#picturesOf.add(id);
+    /** Reads a user's profile for its picture, once per connection. */
+    requestPicture(id) {
+        if (this.#picturesRequested.has(id)) return;
+        this.#picturesRequested.add(id);
         this.#pictures(() => this.profile(id));
     }
 
-    /** Somebody by their username; undefined when there is nobody of that name. */
-    async personCalled(username) {
+    /** Finds a user by username; undefined when there is none. */
+    async userByUsername(username) {
         const wanted = username.toLowerCase();
-        const answer = await this.app.session.request("GET", `users?query=${encodeURIComponent(wanted)}&limit=50`).catch(() => undefined);
+        const answer = await this.app.session
+            .request("GET", `users?query=${encodeURIComponent(wanted)}&limit=50`)
+            .catch(() => undefined);
         const found = answer?.users.find((user) => user.username.toLowerCase() === wanted);
-        if (found) this.store.meet(found);
+        if (found) this.store.rememberUser(found);
         return found;
     }
 }
 
-/** Whether one lets people into a room, or does not. */
-function decides({ kind, role }) {
-    return kind === "private_room" && ["owner", "admin", "moderator"].includes(role);
+/** Whether the user may accept or decline requests to join. */
+function canDecideRequests({ kind, role }) {
+    return kind === "private_room" && isModerator(role);
 }

@@ -1,57 +1,70 @@
-// Who is signed in: the tokens, and requests made with them.
+// The signed-in session: its tokens, and requests that carry them.
 //
-// The access token lives in memory, a few minutes; the refresh token in localStorage, until it is spent. Each refresh
-// token is good for one use, and a second use signs the whole session out, so:
-// - one refresh runs at a time, over all tabs (Web Locks; between tabs of a page without them, by re-reading);
-// - it begins with what localStorage holds then, not with what this tab remembers.
+// All tabs of a browser share one session, in localStorage: the user, the refresh token, and the access token with the
+// time at which it is renewed. The server revokes a session whose refresh token is used twice (except for a short grace
+// after the first use), so:
+// 1. one refresh runs at a time in all tabs (Web Locks). Pages without TLS have no Web Locks; there, tabs that refresh
+//    at the same moment rely on the server's grace;
+// 2. a tab that gets the lock reads the storage again. If another tab has renewed the access token, it uses that one;
+// 3. a tab never uses the tokens of another user, who may have signed in meanwhile in another tab.
+
+import { removeDrafts } from "./drafts.js";
 
 const KEY = "veza.session";
 const TIMEOUT_MS = 15_000;
-/** Shorter: whoever reconnects had better try again than wait. */
+/** Shorter, because a client that reconnects should rather try again than wait. */
 const TICKET_TIMEOUT_MS = 5_000;
-/** An access token with less than this left, or a quarter of its life, is renewed before it is used. */
+/** An access token is renewed when less than this, or a quarter of its lifetime, is left. */
 const MARGIN_MS = 20_000;
 
-/** A refusal: `status` 0 means that no answer came. `code` is stable, `message` is for people. */
+/** A failed request: `status` 0 means that there was no answer. `code` is stable, `message` is for people. */
 export class ApiError extends Error {
-    constructor(status, code, message, retryAfterMs) {
+    constructor(status, code, message, { retry_after_ms, details } = {}) {
         super(message);
-        Object.assign(this, { status, code, retryAfterMs });
+        Object.assign(this, { status, code, retryAfterMs: retry_after_ms, details });
     }
 }
 
 export class Session {
-    #access;
-    #renewAt = 0;
-    #renewal;
     #storage;
-    /** Called when the sign-in is lost, with the reason. */
+    #userId;
+    /** The access token of the last request. */
+    #used;
+    /** An access token that the server no longer accepts. */
+    #expired;
+    #renewal;
+    /** Called when the session has ended, with the reason. */
     onLost = () => {};
 
     constructor(storage = globalThis.localStorage) {
         this.#storage = storage;
+        this.#userId = this.user?.id;
     }
 
     get #stored() {
         try {
-            return JSON.parse(this.#storage.getItem(KEY)) ?? undefined;
+            const stored = JSON.parse(this.#storage.getItem(KEY)) ?? undefined;
+            const isOther = this.#userId !== undefined && stored?.user?.id !== this.#userId;
+            return isOther ? undefined : stored;
         } catch {
             return undefined;
         }
     }
 
-    /** Whether somebody has signed in on this browser. */
+    /** Whether this browser has a session. */
     get isKnown() {
         return Boolean(this.#stored?.refresh_token);
     }
 
-    /** The user, as far as known without asking. */
+    /** The user as of the last refresh or profile change. */
     get user() {
         return this.#stored?.user;
     }
 
     async signUp({ username, email, password, display_name }) {
-        this.#accept(await call("POST", "auth/register", { username, email, password, display_name, device_name: DEVICE }));
+        this.#accept(
+            await call("POST", "auth/register", { username, email, password, display_name, device_name: DEVICE }),
+        );
     }
 
     async signIn({ login, password, totp_code }) {
@@ -59,38 +72,41 @@ export class Session {
     }
 
     async signOut() {
-        // The session ends on the server too; should it not answer, this browser forgets it all the same.
+        // Without an answer from the server, this browser still forgets the session.
         await this.request("POST", "auth/logout").catch(() => {});
-        this.#forget();
+        this.#forget({ withDrafts: true });
     }
 
-    /** Leaves, when all sessions have been ended on the server. */
+    /** Forgets the session after the server has ended all sessions of the user. */
     forget() {
-        this.#forget();
+        this.#forget({ withDrafts: true });
         this.onLost("signed_out");
     }
 
-    /** The user as they are called now. */
+    /** Stores the user after a change of their profile. */
     remember(user) {
         const stored = this.#stored;
         if (stored) this.#storage.setItem(KEY, JSON.stringify({ ...stored, user }));
     }
 
     #accept({ user, access_token, refresh_token, expires_in }) {
-        this.#access = access_token;
-        const lifeMs = expires_in * 1_000;
-        this.#renewAt = Date.now() + lifeMs - Math.min(MARGIN_MS, lifeMs / 4);
-        this.#storage.setItem(KEY, JSON.stringify({ user, refresh_token }));
+        const lifetimeMs = expires_in * 1_000;
+        const renew_at = Date.now() + lifetimeMs - Math.min(MARGIN_MS, lifetimeMs / 4);
+        this.#userId = user.id;
+        this.#storage.setItem(KEY, JSON.stringify({ user, refresh_token, access_token, renew_at }));
+        return access_token;
     }
 
-    #forget() {
-        this.#access = undefined;
-        this.#storage.removeItem(KEY);
+    #forget({ withDrafts = false } = {}) {
+        if (withDrafts) removeDrafts(this.#userId, this.#storage);
+        if (this.#stored) this.#storage.removeItem(KEY);
+        this.#userId = undefined;
     }
 
-    /** A request with the access token, renewed when needed; once more when it turns out not to be good any more. */
+    /** A request with the access token. When the server does not accept the token, it is renewed once. */
     async request(method, path, body, timeoutMs = TIMEOUT_MS) {
-        const token = await this.#token();
+        const token = this.#freshToken() ?? (await this.#renew(this.#stored?.access_token));
+        this.#used = token;
         try {
             return await call(method, path, body, token, timeoutMs);
         } catch (error) {
@@ -99,38 +115,41 @@ export class Session {
         }
     }
 
-    /** A ticket for one WebSocket: a browser cannot send a header with it. */
+    /** A ticket for one WebSocket: a browser cannot send a header with its handshake. */
     async ticket() {
         return (await this.request("POST", "ws-ticket", undefined, TICKET_TIMEOUT_MS)).ticket;
     }
 
-    /** Makes the next request renew the token first: the server has said that it expired. */
+    /** The server has closed the connection because its access token expired. */
     expire() {
-        this.#renewAt = 0;
+        this.#expired = this.#used;
     }
 
-    async #token() {
-        const good = this.#access && Date.now() < this.#renewAt;
-        return good ? this.#access : this.#renew(this.#access);
+    /** The access token, or undefined when it has to be renewed. `stale`: a token that is no longer accepted. */
+    #freshToken(stale = this.#expired) {
+        const { access_token, renew_at } = this.#stored ?? {};
+        return access_token && access_token !== stale && Date.now() < renew_at ? access_token : undefined;
     }
 
-    /** A token other than `stale`. */
     #renew(stale) {
-        this.#renewal ??= exclusively(() => this.#refresh(stale)).finally(() => { this.#renewal = undefined; });
+        this.#renewal ??= exclusively(() => this.#refresh(stale)).finally(() => {
+            this.#renewal = undefined;
+        });
         return this.#renewal;
     }
 
     async #refresh(stale) {
-        if (this.#access && this.#access !== stale && Date.now() < this.#renewAt) return this.#access;
+        const renewed = this.#freshToken(stale);
+        if (renewed) return renewed;
         const { refresh_token } = this.#stored ?? {};
         if (!refresh_token) {
             this.onLost("signed_out");
-            throw new ApiError(401, "unauthenticated", "Signed out");
+            throw new ApiError(401, "unauthenticated", "You are signed out");
         }
         try {
-            this.#accept(await call("POST", "auth/refresh", { refresh_token }));
+            return this.#accept(await call("POST", "auth/refresh", { refresh_token }));
         } catch (error) {
-            // Another tab without Web Locks may have been faster: then there is a new one to go on with.
+            // A tab without Web Locks may have been faster, and have stored the next refresh token.
             const newer = this.#stored?.refresh_token;
             if (error.status === 401 && newer && newer !== refresh_token) return this.#refresh(stale);
             if (error.status === 401 || error.status === 403) {
@@ -139,17 +158,29 @@ export class Session {
             }
             throw error;
         }
-        return this.#access;
     }
 }
 
 const DEVICE = deviceName(globalThis.navigator?.userAgent ?? "");
 
-/** What the list of sign-ins calls this browser. */
+/** The name of this browser in the list of sessions. */
 function deviceName(agent) {
     const named = (names) => names.find(([mark]) => agent.includes(mark))?.[1];
-    const browser = named([["Firefox/", "Firefox"], ["Edg/", "Edge"], ["OPR/", "Opera"], ["Chrome/", "Chrome"], ["Safari/", "Safari"]]);
-    const system = named([["Android", "Android"], ["iPhone", "iPhone"], ["iPad", "iPad"], ["Windows", "Windows"], ["Mac OS", "macOS"], ["Linux", "Linux"]]);
+    const browser = named([
+        ["Firefox/", "Firefox"],
+        ["Edg/", "Edge"],
+        ["OPR/", "Opera"],
+        ["Chrome/", "Chrome"],
+        ["Safari/", "Safari"],
+    ]);
+    const system = named([
+        ["Android", "Android"],
+        ["iPhone", "iPhone"],
+        ["iPad", "iPad"],
+        ["Windows", "Windows"],
+        ["Mac OS", "macOS"],
+        ["Linux", "Linux"],
+    ]);
     return [browser ?? "Web", system].filter(Boolean).join(", ");
 }
 
@@ -157,7 +188,7 @@ function exclusively(work) {
     return globalThis.navigator?.locks ? navigator.locks.request("veza.refresh", work) : work();
 }
 
-/** One request; an answer that is no success becomes an ApiError. */
+/** One request. An answer with an error status is thrown as an ApiError. */
 async function call(method, path, body, token, timeoutMs = TIMEOUT_MS) {
     const headers = {};
     if (token) headers.Authorization = `Bearer ${token}`;
@@ -170,8 +201,8 @@ async function call(method, path, body, token, timeoutMs = TIMEOUT_MS) {
         const response = await fetch(path, options);
         const answer = response.status === 204 ? {} : await response.json().catch(() => ({}));
         if (response.ok) return answer;
-        const words = answer.detail ?? `${response.status} ${response.statusText}`;
-        throw new ApiError(response.status, answer.code ?? "internal", words, answer.retry_after_ms);
+        const message = answer.detail ?? `${response.status} ${response.statusText}`;
+        throw new ApiError(response.status, answer.code ?? "internal", message, answer);
     } catch (error) {
         if (error instanceof ApiError) throw error;
         throw new ApiError(0, "unreachable", "The server cannot be reached");

@@ -1,18 +1,26 @@
-// What is known: conversations with their counters and messages, people, who types. A pure state machine: events, pages
-// and acks go in, state changes, and what is to be done about it comes out as a list of effects. No DOM, no network; time
-// is an argument.
+// The client's state: conversations with their counters and messages, users, presence, typing. A pure state machine:
+// events, pages and acks go in; the state changes, and a list of effects comes out. No DOM, no network; time is an
+// argument.
 //
-// Effects: {kind: "list"} the list of conversations changed; {kind: "conversation", id} this one changed;
-// {kind: "fetch", id} read the conversation's record anew; {kind: "reload", id} read its history anew;
-// {kind: "member", id, user} somebody joined; {kind: "arrived", id, message} somebody else said something new;
-// {kind: "left", id, reason} it is the user's no more; {kind: "people"} who is there, or a presence, changed;
-// {kind: "profile"} names, pictures or whom one has blocked did; {kind: "requests", id} who asks to join did;
-// {kind: "rank", id} one has another role;
-// {kind: "decided", id, outcome} one's own request to join was answered; and those of threads.js.
+// Effects:
+//   {kind: "list"}                  the list of conversations changed
+//   {kind: "conversation", id}      this conversation changed
+//   {kind: "outbox"}                the messages without an ack changed
+//   {kind: "fetch", id}             read the conversation's record again
+//   {kind: "reload", id}            read its history again
+//   {kind: "member", id, user}      a user joined
+//   {kind: "arrived", id, message}  another user sent a new message
+//   {kind: "left", id, reason}      the user is no longer a member
+//   {kind: "people"}                members or presence changed
+//   {kind: "profile"}               names, pictures or blocks changed
+//   {kind: "requests", id}          the requests to join changed
+//   {kind: "rank", id}              the user has another role
+//   {kind: "decided", id, outcome}  the user's own request to join was accepted or declined
+// and those of threads.js.
 //
-// Invariant: an event counts once. A conversation's `cursor` is the seq of the last numbered event applied; what is not
-// after it is dropped. `countedTo` is the seq up to which unread and mentions are counted: a record that the server sent
-// may be ahead of the events, whose messages must then not be counted a second time.
+// Invariant: an event counts once. A conversation's `cursor` is the seq of the last numbered event that was applied;
+// events up to it are dropped. `countedTo` is the seq up to which unread messages and mentions are counted: a record
+// from the server may be ahead of the events, and their messages must not be counted again.
 
 import { Threads } from "./threads.js";
 import { Timeline } from "./timeline.js";
@@ -22,27 +30,28 @@ const TYPING_MS = 6_000;
 export class Store {
     me;
     conversations = new Map();
-    /** User id → {id, username, display_name, avatar_url, bio}; the last two undefined until somebody has said them. */
+    /** User id → {id, username, display_name, avatar_url, bio}; the last two are undefined while unknown. */
     people = new Map();
-    /** User id → user: whom one has blocked. */
+    /** User id → blocked user. */
     blocked = new Map();
     /** User id → {status, status_text, last_seen_at}. */
     presence = new Map();
-    /** What one follows. */
+    /** The followed threads. */
     threads = new Threads();
-    /** Private rooms that one has asked to join. */
+    /** Private rooms that the user has asked to join. */
     requested = new Set();
 
-    /** The first frame of a connection: the user's conversations, without counters. */
+    /** Applies the first frame of a connection: the user's conversations, without counters. */
     welcome({ user, conversations }) {
         this.me = user;
-        this.meet(user);
+        this.rememberUser(user);
         const effects = [{ kind: "list" }];
         for (const { id, kind, name, last_seq, read_seq, role } of conversations) {
             const known = this.conversations.get(id);
             const conversation = known ?? this.#add(id, last_seq);
             Object.assign(conversation, { kind, name: name ?? conversation.name, role });
-            if (known) this.#read(conversation, read_seq, effects); // perhaps read elsewhere meanwhile
+            if (known)
+                this.#read(conversation, read_seq, effects); // another device may have read further
             else Object.assign(conversation, { read_seq });
         }
         return effects;
@@ -50,28 +59,49 @@ export class Store {
 
     #add(id, cursor) {
         const conversation = {
-            id, kind: id.startsWith("dm_") ? "direct" : id.startsWith("group_") ? "group" : "public_room",
-            name: null, description: null, role: "member", cursor, countedTo: -1, last_seq: cursor, read_seq: 0, unread: 0,
-            mentions: 0, member_count: 0, last_message_at: null, created_at: null, archived: false,
-            members: new Map(), hasMembers: false, requests: undefined, typing: new Map(), pending: [],
+            id,
+            kind: id.startsWith("dm_") ? "direct" : id.startsWith("group_") ? "group" : "public_room",
+            name: null,
+            description: null,
+            role: "member",
+            cursor,
+            countedTo: -1,
+            last_seq: cursor,
+            read_seq: 0,
+            unread: 0,
+            mentions: 0,
+            member_count: 0,
+            last_message_at: null,
+            created_at: null,
+            archived: false,
+            members: new Map(),
+            hasMembers: false,
+            requests: undefined,
+            typing: new Map(),
+            pending: [],
             timeline: new Timeline(this.me?.id),
         };
         this.conversations.set(id, conversation);
         return conversation;
     }
 
-    /** A conversation's record from the server. One that is older than the events says nothing: it is read again. */
+    /** Applies a conversation's record. A record that is older than the events is read again. */
     record({ unread_count, mention_count, last_seq, read_seq, ...record }) {
         const conversation = this.conversations.get(record.id) ?? this.#add(record.id, last_seq);
         if (last_seq < conversation.cursor) return [{ kind: "fetch", id: record.id }];
         Object.assign(conversation, record, { last_seq });
         if (read_seq >= conversation.read_seq) {
-            Object.assign(conversation, { read_seq, unread: unread_count, mentions: mention_count, countedTo: last_seq });
+            Object.assign(conversation, {
+                read_seq,
+                unread: unread_count,
+                mentions: mention_count,
+                countedTo: last_seq,
+            });
         }
         return [{ kind: "list" }, { kind: "conversation", id: record.id }];
     }
 
-    /** One event of the connection's. `now`: milliseconds. */
+    /** Applies an event. `now` is in milliseconds. */
     event({ type, data }, now) {
         const id = data.conversation_id;
         if (type === "presence") {
@@ -94,7 +124,7 @@ export class Store {
 
     #numbered(known, type, data) {
         const id = data.conversation_id;
-        if (known && data.seq <= known.cursor) return []; // a replay of what is known
+        if (known && data.seq <= known.cursor) return []; // a replayed event
         const conversation = known ?? this.#add(id, data.seq - 1);
         const effects = [{ kind: "conversation", id }];
         if (!known) effects.push({ kind: "list" }, { kind: "fetch", id });
@@ -102,8 +132,9 @@ export class Store {
         conversation.cursor = data.seq;
         conversation.last_seq = Math.max(conversation.last_seq, data.seq);
         conversation.timeline.event(type, data);
+        if (this.#dropStored(conversation, data)) effects.push({ kind: "outbox" });
         effects.push(...this.threads.event(type, data, this.me?.id));
-        if (type === "message_created") this.#said(conversation, data, effects);
+        if (type === "message_created") this.#messageCreated(conversation, data, effects);
         else if (type === "message_deleted" && data.seq > conversation.countedTo) {
             if (unseen === undefined) effects.push({ kind: "fetch", id });
             else conversation.unread = Math.max(0, conversation.unread - unseen);
@@ -114,15 +145,24 @@ export class Store {
         return effects;
     }
 
-    #said(conversation, message, effects) {
+    /** Drops messages from the outbox that the history now has; returns whether there were any. */
+    #dropStored(conversation, { message_id, client_message_id } = {}) {
+        const before = conversation.pending;
+        conversation.pending = before.filter(
+            (message) =>
+                !(message.seq <= conversation.cursor) &&
+                (message_id === undefined || message.message_id !== message_id) &&
+                (client_message_id === undefined || message.client_message_id !== client_message_id),
+        );
+        return conversation.pending.length < before.length;
+    }
+
+    #messageCreated(conversation, message, effects) {
         const { id } = conversation;
-        this.meet(message.sender);
-        if (message.message_type === "system") return; // nobody said it: never unread, and the list stays as it is
+        this.rememberUser(message.sender);
+        if (message.message_type === "system") return; // never unread, and no reason to sort the list again
         conversation.typing.delete(message.sender.id);
         conversation.last_message_at = message.created_at;
-        conversation.pending = conversation.pending.filter(
-            (other) => other.client_message_id !== message.client_message_id && other.message_id !== message.message_id,
-        );
         effects.push({ kind: "list" });
         const mine = message.sender.id === this.me?.id;
         if (mine || message.deleted || message.seq <= conversation.read_seq) return;
@@ -133,11 +173,15 @@ export class Store {
         effects.push({ kind: "arrived", id, message });
     }
 
-    /** 1 or 0, or undefined when the message is not known. */
+    /** Whether a message counts as unread, as 1 or 0; undefined when the message is not known. */
     #wasUnread(conversation, messageId) {
         const message = conversation.timeline.known.get(messageId);
         if (!message) return conversation.unread === 0 ? 0 : undefined;
-        const counted = message.sender.id !== this.me?.id && message.message_type !== "system" && !message.deleted && message.seq > conversation.read_seq;
+        const counted =
+            message.sender.id !== this.me?.id &&
+            message.message_type !== "system" &&
+            !message.deleted &&
+            message.seq > conversation.read_seq;
         return counted ? 1 : 0;
     }
 
@@ -145,9 +189,9 @@ export class Store {
         const { user, role, muted_until, profile } = data;
         const { id, members } = conversation;
         const mine = user.id === this.me?.id;
-        this.meet({ ...user, ...profile });
+        this.rememberUser({ ...user, ...profile });
         if (profile) effects.push({ kind: "profile" });
-        // Whoever comes in, however, or is kept out, asks no more.
+        // Joining in any way, or a ban, settles a request to join.
         if (type === "member_joined" || data.banned) conversation.requests?.delete(user.id);
         effects.push({ kind: "list" }, { kind: "people" });
         if (type === "member_joined") {
@@ -160,7 +204,7 @@ export class Store {
             members.delete(user.id);
             if (mine) {
                 this.conversations.delete(id);
-                this.threads.gone(id);
+                this.threads.removeConversation(id);
                 effects.push({ kind: "left", id, reason: data.reason });
             }
         } else {
@@ -170,7 +214,7 @@ export class Store {
             if (members.has(user.id)) Object.assign(members.get(user.id), changed);
             if (mine) Object.assign(conversation, changed);
             if (mine && role !== undefined) {
-                conversation.requests = undefined; // perhaps not one's own to decide any more
+                conversation.requests = undefined; // the new role may not decide on them
                 effects.push({ kind: "rank", id });
             }
         }
@@ -179,14 +223,15 @@ export class Store {
     #conversationEvent(conversation, type, data, effects) {
         effects.push({ kind: "list" });
         for (const field of ["name", "description", "owner_id", "archived", "slow_mode_s", "member_limit"]) {
-            // A direct conversation has the other's name, which its events do not carry.
-            if (data[field] !== undefined && !(field === "name" && data[field] === null)) conversation[field] = data[field];
+            // A direct conversation is named after the other user; its events carry no name.
+            if (data[field] !== undefined && !(field === "name" && data[field] === null))
+                conversation[field] = data[field];
         }
         if (type !== "conversation_created") return;
         conversation.created_at ??= data.created_at;
         conversation.kind = data.kind ?? conversation.kind;
         for (const member of data.members ?? []) {
-            this.meet(member);
+            this.rememberUser(member);
             conversation.members.set(member.id, { read_seq: 0, ...member });
         }
         if (data.members) conversation.member_count = Math.max(conversation.member_count, data.members.length);
@@ -199,7 +244,7 @@ export class Store {
     }
 
     #requested(conversation, { user, text, created_at }) {
-        this.meet(user);
+        this.rememberUser(user);
         (conversation.requests ??= new Map()).set(user.id, { user, text, created_at });
         return [{ kind: "requests", id: conversation.id }];
     }
@@ -211,7 +256,7 @@ export class Store {
         return [{ kind: "decided", id, outcome }];
     }
 
-    /** Who asks to join a room, as the server lists them. */
+    /** Replaces a room's requests to join by the server's list. */
     requests(id, requests) {
         const conversation = this.conversations.get(id);
         if (!conversation) return [];
@@ -228,7 +273,9 @@ export class Store {
         conversation.hasMembers = false;
         conversation.requests = undefined;
         const { id } = conversation;
-        return [{ kind: "conversation", id }, { kind: "fetch", id }, { kind: "reload", id }, { kind: "read_threads" }];
+        const effects = this.#dropStored(conversation) ? [{ kind: "outbox" }] : [];
+        effects.push({ kind: "conversation", id }, { kind: "fetch", id }, { kind: "reload", id });
+        return [...effects, { kind: "read_threads" }];
     }
 
     #typing(conversation, { user_id, expires_in_ms }, now) {
@@ -236,8 +283,8 @@ export class Store {
         return [{ kind: "typing", id: conversation.id }];
     }
 
-    /** Who types in a conversation at `now`. */
-    typists(conversation, now) {
+    /** The users who are typing in a conversation at `now`. */
+    typingUsers(conversation, now) {
         for (const [user, until] of conversation.typing) {
             if (until <= now) conversation.typing.delete(user);
         }
@@ -260,7 +307,7 @@ export class Store {
         effects.push({ kind: "list" });
     }
 
-    /** The user has read up to `seq`; says what the server is to be told, or undefined. */
+    /** Marks a conversation as read up to `seq`; returns the data for `mark_read`, or undefined if nothing changed. */
     markRead(id, seq) {
         const conversation = this.conversations.get(id);
         if (!conversation || seq <= conversation.read_seq) return undefined;
@@ -269,30 +316,50 @@ export class Store {
         return { conversation_id: id, seq };
     }
 
-    /** A message on its way, shown until its event comes. */
+    /** Puts a message into the outbox, where it is shown until its event arrives. */
     sending(message, now) {
         const conversation = this.conversations.get(message.conversation_id);
         conversation?.pending.push({ ...message, state: "sending", created_at: new Date(now).toISOString() });
-        return [{ kind: "conversation", id: message.conversation_id }];
+        return [{ kind: "outbox" }, { kind: "conversation", id: message.conversation_id }];
     }
 
-    /** What became of it: {message_id} of the ack, {retryInMs}, {error} when it was refused, nothing to forget it. */
+    /**
+     * Applies the outcome of sending a message: {message_id, seq} of the ack, {retry} before a retry, {error} after a
+     * refusal, undefined to discard it. An acknowledged message stays in the outbox until its event arrives. After a
+     * reload that event never arrives, because the cursor is already past it.
+     */
     sent(conversationId, clientMessageId, outcome) {
         const conversation = this.conversations.get(conversationId);
         const message = conversation?.pending.find((other) => other.client_message_id === clientMessageId);
-        if (!message) return [];
-        const shown = outcome?.message_id !== undefined && conversation.timeline.known.has(outcome.message_id);
-        if (!outcome || shown) conversation.pending.splice(conversation.pending.indexOf(message), 1);
-        else Object.assign(message, outcome, { state: outcome.error ? "failed" : "sending" });
-        return [{ kind: "conversation", id: conversationId }];
+        if (!message) return [{ kind: "outbox" }];
+        if (!outcome) conversation.pending.splice(conversation.pending.indexOf(message), 1);
+        else {
+            const state = outcome.error ? "failed" : outcome.seq === undefined ? "sending" : "sent";
+            Object.assign(message, outcome, { state });
+            this.#dropStored(conversation);
+        }
+        return [{ kind: "outbox" }, { kind: "conversation", id: conversationId }];
     }
 
-    /** A page of a conversation's members. */
+    /** The messages without an ack, which a reload must not lose. */
+    unsent() {
+        const pending = [...this.conversations.values()].flatMap((conversation) => conversation.pending);
+        return pending
+            .filter(({ state }) => state === "sending")
+            .map(({ conversation_id, content, parent_message_id, client_message_id }) => ({
+                conversation_id,
+                content,
+                parent_message_id,
+                client_message_id,
+            }));
+    }
+
+    /** Applies a page of a conversation's members. */
     members(id, members, isLast) {
         const conversation = this.conversations.get(id);
         if (!conversation) return [];
         for (const member of members) {
-            this.meet(member);
+            this.rememberUser(member);
             const known = conversation.members.get(member.id);
             const read_seq = Math.max(member.read_seq ?? 0, known?.read_seq ?? 0);
             conversation.members.set(member.id, { ...known, ...member, read_seq });
@@ -301,13 +368,13 @@ export class Store {
         return [{ kind: "conversation", id }, { kind: "people" }, { kind: "list" }];
     }
 
-    gone(id) {
-        this.threads.gone(id);
+    removeConversation(id) {
+        this.threads.removeConversation(id);
         return this.conversations.delete(id) ? [{ kind: "list" }, { kind: "left", id, reason: "gone" }] : [];
     }
 
-    /** Somebody as they are called now. What `user` does not say about them stays. */
-    meet(user) {
+    /** Remembers what is known about a user. Fields that `user` lacks stay as they are. */
+    rememberUser(user) {
         const person = { ...this.people.get(user.id) };
         for (const field of ["id", "username", "display_name", "avatar_url", "bio"]) {
             if (user[field] !== undefined) person[field] = user[field];
@@ -316,28 +383,30 @@ export class Store {
         if (user.id === this.me?.id) this.me = { ...this.me, ...person };
     }
 
-    /** The whole list of whom one has blocked, as the server has it. */
+    /** Replaces the list of blocked users. */
     blocks(users) {
         this.blocked = new Map(users.map((user) => [user.id, user]));
-        users.forEach((user) => this.meet(user));
+        users.forEach((user) => this.rememberUser(user));
         return [{ kind: "people" }, { kind: "profile" }];
     }
 
-    /** One has blocked a user, or not any more. */
+    /** Applies a block or an unblock. */
     block(user, isBlocked) {
         if (isBlocked) this.blocked.set(user.id, user);
         else this.blocked.delete(user.id);
-        this.presence.delete(user.id); // nothing is told of it between the two
+        this.presence.delete(user.id); // the server sends no presence between the two
         return [{ kind: "people" }, { kind: "profile" }];
     }
 
-    /** Conversations, the newest message first. */
+    /** All conversations, the one with the newest message first. */
     sorted() {
         const time = ({ last_message_at, created_at }) => last_message_at ?? created_at ?? "";
-        return [...this.conversations.values()].sort((a, b) => time(b).localeCompare(time(a)) || a.id.localeCompare(b.id));
+        return [...this.conversations.values()].sort(
+            (a, b) => time(b).localeCompare(time(a)) || a.id.localeCompare(b.id),
+        );
     }
 
-    /** The other one of a direct conversation, as far as known. */
+    /** The other user of a direct conversation, if known. */
     peer(conversation) {
         if (conversation.kind !== "direct") return undefined;
         return [...conversation.members.values()].find(({ id }) => id !== this.me?.id);

@@ -1,5 +1,5 @@
-// What people write, as nodes: paragraphs, `code`, ```blocks```, **strong**, *emphasis*, ~~struck~~, > quotes, links,
-// mentions. A reader of one pass over text; whatever is not closed stays as it was typed. Nothing becomes markup.
+// Formats the text of messages as nodes: paragraphs, `code`, ```blocks```, **strong**, *emphasis*, ~~strikethrough~~,
+// > quotes, links and mentions. Markers without a counterpart stay as typed. Text never becomes HTML.
 
 import { h } from "./dom.js";
 
@@ -30,7 +30,7 @@ const TOKENS = new RegExp(
         "(\\*\\*[^*\\s](?:[^*]*[^*\\s])?\\*\\*)",
         "((?<![\\w*])\\*[^*\\s](?:[^*]*[^*\\s])?\\*(?![\\w*]))",
         "(~~[^~\\s](?:[^~]*[^~\\s])?~~)",
-        "(https?:\\/\\/[^\\s<>\"]+[^\\s<>\".,;:!?)\\]'*])",
+        '(https?:\\/\\/[^\\s<>"]+[^\\s<>".,;:!?)\\]\'*])',
         "((?<![A-Za-z0-9_@.-])@[A-Za-z0-9_-]{3,50})",
     ].join("|"),
     "g",
@@ -41,13 +41,17 @@ function inline(text, context) {
     let from = 0;
     for (const match of text.matchAll(TOKENS)) {
         const [whole, code, strong, emphasis, struck, link, mention] = match;
-        const node =
-            code ? h("code", {}, code.slice(1, -1))
-            : strong ? h("strong", {}, ...inline(strong.slice(2, -2), context))
-            : emphasis ? h("em", {}, ...inline(emphasis.slice(1, -1), context))
-            : struck ? h("s", {}, ...inline(struck.slice(2, -2), context))
-            : link ? h("a", { href: link, target: "_blank", rel: "noopener noreferrer" }, link)
-            : mentioned(mention, context);
+        const node = code
+            ? h("code", {}, code.slice(1, -1))
+            : strong
+              ? h("strong", {}, ...inline(strong.slice(2, -2), context))
+              : emphasis
+                ? h("em", {}, ...inline(emphasis.slice(1, -1), context))
+                : struck
+                  ? h("s", {}, ...inline(struck.slice(2, -2), context))
+                  : link
+                    ? h("a", { href: link, target: "_blank", rel: "noopener noreferrer" }, link)
+                    : mentioned(mention, context);
         if (!node) continue;
         nodes.push(text.slice(from, match.index), node);
         from = match.index + whole.length;
@@ -61,7 +65,7 @@ function mentioned(text, context) {
     return whom ? h("span", { class: `mention ${whom}` }, text) : undefined;
 }
 
-/** Text with matches between U+E000 and U+E001, as the search gives it. */
+/** Nodes for a search result, whose matches stand between U+E000 and U+E001. */
 export function highlighted(text) {
     return text.split("\ue000").flatMap((part, at) => {
         if (at === 0) return [part];
@@ -70,7 +74,7 @@ export function highlighted(text) {
     });
 }
 
-/** One line of what a message says. */
+/** The beginning of a text, on one line. */
 export function excerpt(content, length = 140) {
     const line = content.replace(/\s+/g, " ").trim();
     return [...line].length > length ? `${[...line].slice(0, length).join("")}…` : line;

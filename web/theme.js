@@ -1,4 +1,4 @@
-// Light, dark, or what the system says.
+// The appearance: light, dark, or like the system.
 
 const KEY = "veza.theme";
 

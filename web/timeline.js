@@ -1,15 +1,16 @@
-// The messages of one conversation: those known, the unbroken stretch that is shown, and threads. Pure, without a clock.
+// The messages of one conversation: all known ones, the contiguous range that is shown, and threads. Pure, without a
+// clock.
 //
 // Invariants:
-// - `shown` is ascending by seq and without holes, from its first to its last message: older ones may follow before it
-//   (`hasOlder`), newer ones after it (`hasNewer`, after a jump into the past);
-// - a message is one object, whatever lists it: an edit changes it in the timeline, the thread and the pins at once;
-// - a page that was read before some events came does not undo them. Each page is merged with `asOf`, the cursor when it
-//   was asked for, and the remembered events after that are applied once more; they carry absolute state, so twice is
-//   harmless. Without this an edit or a message that arrives while a page is on its way would vanish.
+// - `shown` is ascending by seq and has no holes. There may be older messages before it (`hasOlder`), and newer ones
+//   after it (`hasNewer`, after a jump into the past);
+// - a message is one object in all lists: an edit changes it in the timeline, the thread and the pins at once;
+// - a page does not undo events that arrived after it was requested. Each page is merged with `asOf`, the cursor at the
+//   time of the request, and the remembered events after that are applied again. They carry absolute state, so applying
+//   them twice is harmless. Otherwise an edit or a message that arrives while a page is being read would be lost.
 
-/** Events remembered for pages that are on their way. A page that is older than them all is void. */
-const TAIL_MAX = 300;
+/** Events remembered for pages that are being read. A page that is older than all of them is discarded. */
+const RECENT_EVENTS_MAX = 300;
 
 export class Timeline {
     shown = [];
@@ -18,35 +19,39 @@ export class Timeline {
     hasNewer = false;
     /** Root message id → {replies: ascending, isLoaded, hasOlder, following, readTo}. */
     threads = new Map();
-    /** Newest pin first; undefined until read. */
+    /** The pinned messages, newest pin first; undefined until read. */
     pins;
-    /** Message id → message; `version` grows with each change of what is to be seen of it. */
+    /** Message id → message; `version` grows with each visible change. */
     known = new Map();
-    /** Grows with each reset: a page that was asked for before it is void. */
+    /** Grows with each reset: a page that was requested before is discarded. */
     epoch = 0;
     #me;
-    #tail = [];
-    /** The seq of the newest event that the tail has lost. */
-    #forgottenTo = 0;
+    #recentEvents = [];
+    /** The seq of the newest event that is no longer remembered. */
+    #droppedUpTo = 0;
 
     constructor(me) {
         this.#me = me;
     }
 
-    /** A numbered event or `thread_updated` of this conversation, new to it. */
+    /** Applies a new numbered event, or `thread_updated`, of this conversation. */
     event(type, data) {
-        this.#tail.push({ type, data });
-        if (this.#tail.length > TAIL_MAX) this.#forgottenTo = this.#tail.shift().data.seq ?? this.#forgottenTo;
+        this.#recentEvents.push({ type, data });
+        if (this.#recentEvents.length > RECENT_EVENTS_MAX)
+            this.#droppedUpTo = this.#recentEvents.shift().data.seq ?? this.#droppedUpTo;
         this.#apply(type, data);
     }
 
     #apply(type, data) {
         const message = this.known.get(data.message_id);
         switch (type) {
-            case "message_created": return this.#created(data);
+            case "message_created":
+                return this.#created(data);
             case "message_edited":
                 return this.#change(message, {
-                    content: data.content, edited_at: data.edited_at, mentions: data.mentions ?? message?.mentions,
+                    content: data.content,
+                    edited_at: data.edited_at,
+                    mentions: data.mentions ?? message?.mentions,
                 });
             case "message_deleted":
                 this.#change(message, { content: "", deleted: true, reactions: [], attachments: [], pinned: false });
@@ -61,14 +66,18 @@ export class Timeline {
                 return this.#reacted(message, data, type === "reaction_added");
             case "thread_updated":
                 return this.#change(message, {
-                    thread: data.reply_count > 0 ? { reply_count: data.reply_count, last_reply_at: data.last_reply_at } : undefined,
+                    thread:
+                        data.reply_count > 0
+                            ? { reply_count: data.reply_count, last_reply_at: data.last_reply_at }
+                            : undefined,
                 });
-            default: return undefined;
+            default:
+                return undefined;
         }
     }
 
     #created(data) {
-        // A conversation that nobody has opened keeps nothing but its tail.
+        // A conversation that was never opened keeps only its recent events.
         if (!this.isLoaded && !this.known.has(data.message_id) && this.threads.size === 0) return;
         const message = this.#put(data);
         if (this.isLoaded && !this.hasNewer) insert(this.shown, message);
@@ -76,9 +85,9 @@ export class Timeline {
         if (root === null || root === undefined) return;
         const thread = this.threads.get(root);
         if (thread) insert(thread.replies, message);
-        // Who replies follows the thread.
+        // A reply makes its sender follow the thread.
         if (thread?.following === false && message.sender.id === this.#me) thread.following = true;
-        // `thread_updated` follows with the truth; a server that does not send it yet is counted for.
+        // `thread_updated` follows with the exact count. Older servers do not send it, so replies are counted here.
         const parent = this.known.get(root);
         const replies = [...this.known.values()].filter((other) => other.parent_message_id === root && !other.deleted);
         if (parent && replies.length > (parent.thread?.reply_count ?? 0)) {
@@ -107,7 +116,7 @@ export class Timeline {
     #put(data) {
         const message = this.known.get(data.message_id);
         if (message) {
-            // The key stands only in the sender's own copies of the event; other copies do not say that there is none.
+            // Only the sender's copies of an event have client_message_id; its absence elsewhere means nothing.
             this.#change(message, data.thread ? data : { ...data, thread: undefined });
             return message;
         }
@@ -116,16 +125,16 @@ export class Timeline {
         return fresh;
     }
 
-    #again(asOf) {
-        for (const { type, data } of this.#tail) {
-            // `thread_updated` has no place of its own: it is as new as the event that it followed.
+    #reapplyEvents(asOf) {
+        for (const { type, data } of this.#recentEvents) {
+            // `thread_updated` has no seq: it is always applied.
             if ((data.seq ?? Infinity) > asOf) this.#apply(type, data);
         }
     }
 
-    /** A page of the history. `where`: "newest", "older", "newer" or "around". False when it came too late to be true. */
+    /** Merges a page of history; `where`: "newest", "older", "newer" or "around". Returns false if it is outdated. */
     merge(where, { messages, has_more }, asOf) {
-        if (asOf < this.#forgottenTo) return false;
+        if (asOf < this.#droppedUpTo) return false;
         const page = messages.map((message) => this.#put(message));
         if (where === "newest" || where === "around") {
             this.shown = page;
@@ -139,11 +148,11 @@ export class Timeline {
             this.shown = [...this.shown, ...page.filter((message) => !this.shown.includes(message))];
             this.hasNewer = has_more;
         }
-        this.#again(asOf);
+        this.#reapplyEvents(asOf);
         return true;
     }
 
-    /** Lets go of the oldest messages shown when there are more than twice as many as to `keep`. */
+    /** Removes the oldest messages shown when there are more than twice as many as `keep`. */
     trim(keep) {
         if (this.shown.length <= 2 * keep) return;
         const listed = new Set([...(this.pins ?? []), ...[...this.threads.values()].flatMap(({ replies }) => replies)]);
@@ -155,25 +164,25 @@ export class Timeline {
         }
     }
 
-    /** A page of a thread; `where`: "newest" or "older". */
+    /** Merges a page of a thread; `where`: "newest" or "older". */
     mergeThread(root, where, { root: rootMessage, messages, has_more, following, read_seq }, asOf) {
         if (rootMessage) this.#put(rootMessage);
         const replies = messages.map((message) => this.#put(message));
         const thread = this.threads.get(root) ?? { replies: [] };
         for (const reply of replies) insert(thread.replies, reply);
         if (where === "older" || !thread.isLoaded) thread.hasOlder = has_more;
-        // The marker as it was when the thread was opened: what is after it is shown as new.
+        // The read position at the time the thread was opened: replies after it are shown as new.
         const readTo = thread.isLoaded ? thread.readTo : read_seq;
         this.threads.set(root, { ...thread, isLoaded: true, following: following ?? thread.following, readTo });
-        this.#again(asOf);
+        this.#reapplyEvents(asOf);
     }
 
     mergePins({ messages }, asOf) {
         this.pins = messages.map((message) => this.#put(message));
-        this.#again(asOf);
+        this.#reapplyEvents(asOf);
     }
 
-    /** The thread of a root, begun with what is known of it: also for a server without `get_thread`. */
+    /** The thread of a root, created from the known replies, also for servers without `get_thread`. */
     thread(root) {
         if (!this.threads.has(root)) {
             const replies = [...this.known.values()].filter((message) => message.parent_message_id === root);
@@ -183,7 +192,7 @@ export class Timeline {
         return this.threads.get(root);
     }
 
-    /** Forgets everything: too much was missed. */
+    /** Forgets everything, because too many events were missed. */
     reset() {
         this.epoch++;
         this.shown = [];
@@ -192,11 +201,11 @@ export class Timeline {
         this.threads.clear();
         this.pins = undefined;
         this.known.clear();
-        this.#tail = [];
+        this.#recentEvents = [];
     }
 }
 
-/** Puts a message into a list that is ascending by seq, unless it is there. */
+/** Inserts a message into a list that is ascending by seq, unless the list has it. */
 function insert(list, message) {
     let at = list.length;
     while (at > 0 && list[at - 1].seq > message.seq) at--;

@@ -1,46 +1,55 @@
-// The WebSocket side of Veza Chat's protocol, for any page or program: connects, resumes, sends, and gives events in
-// order. It knows nothing of what is shown, and needs nothing but msgpack.js beside it.
+// A WebSocket client of Veza Chat for any page or program: it connects, reconnects, resumes, sends, and emits events in
+// order. It is independent of the rest of this folder, except for msgpack.js.
 //
 //     const client = new VezaClient({ url: "wss://chat.example.com/ws", ticket: () => fetchTicket() });
-//     client.on("event", ({ type, data }) => …);      // each once, in the order of its conversation's seq
+//     client.on("event", ({ type, data }) => …);      // each event once, ordered by seq in its conversation
 //     client.on("state", ({ name }) => …);            // connecting, catching_up, live, waiting, ended
-//     client.on("up_to_date", ({ missed }) => …);     // everything that was missed has been given to "event"
+//     client.on("up_to_date", ({ missed }) => …);     // all missed events have been emitted
 //     client.connect();
 //     await client.request("get_history", { conversation_id: "room_6" });   // any command of the protocol
 //     await client.send({ conversation_id: "room_6", content: "Hello" });
 //
-//   idle ─► connecting ─► catching_up ─► live        ended: close(), signed out, or a close that says so
+//   idle ─► connecting ─► catching_up ─► live        ended: close(), signed out, or a close without reconnect
 //               ▲  │            │          │
 //               │  ▼            ▼          ▼
 //             waiting ◄──── (connection lost)
 //
-// How nothing is lost, doubled or reordered:
-// 1. `cursors` holds, for each conversation, the seq of the last event that was given. `welcome` begins it.
-// 2. Numbered event with seq = cursor + 1: given, and the cursor moves. With seq ≤ cursor: it was given before, dropped.
-//    With seq > cursor + 1: something was missed, so it is dropped and `resume` asks for everything after the cursor.
-// 3. After a reconnect every cursor that is not at `welcome`'s last_seq is resumed; `caught_up` ends it. `reset` means
-//    too far behind: the event "reset" is given, the application reads the history anew, the cursor moves there.
-// 4. `send` gives each message a client_message_id and repeats it with the same one, over any number of connections,
-//    until the server acknowledges or refuses it; the server stores it once. One message per conversation is on its way
-//    at a time, so what is sent in order arrives in order.
+// How it avoids losing, repeating and reordering events:
+// 1. `cursors` holds the seq of the last emitted event of each conversation. `welcome` initializes it.
+// 2. A numbered event with seq = cursor + 1 is emitted, and the cursor moves. An event with seq ≤ cursor was emitted
+//    before and is dropped. With seq > cursor + 1 events are missing: it is dropped, and `resume` replays all after the
+//    cursor.
+// 3. After a reconnect, every conversation whose cursor is not at `welcome`'s last_seq is resumed until `caught_up`.
+//    `reset` means that it is too far behind: "reset" is emitted, the application reads the history again, the cursor
+//    moves on.
+// 4. `send` gives each message a client_message_id and sends it again with the same id, over any number of connections,
+//    until the server acknowledges or refuses it. The server stores it once. One message per conversation is sent at a
+//    time, so messages arrive in the order in which they were sent.
 //
-// Reconnecting begins after 100 to 250 ms; the waiting time grows with the length of the outage, to 5 s. A server that
-// announces its restart says itself when to come back.
+// The first reconnect follows after 100 to 250 ms. The backoff grows with the length of the outage, up to 5 s. A server
+// that announces its restart tells clients when to reconnect.
 
 import { decode, encode } from "./msgpack.js";
 
 const WAIT_MS_MIN = 100;
 const WAIT_MS_MAX = 5_000;
-/** From the start of a connection to its `welcome`. */
+/** Longest time from opening a connection to its `welcome`. */
 const OPEN_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 20_000;
-/** Silence after a ping that means that the connection is dead. */
+/** A connection without an answer to a ping for this long is dead. */
 const PONG_TIMEOUT_MS = 8_000;
-/** Conversations in one `resume`, and in `welcome`. */
+/** Most conversations in one `resume`, and in `welcome`. */
 const RESUME_MAX = 1_000;
-/** A refusal with one of these is the server's or the moment's fault: the same command may work later. */
-const TRANSIENT = new Set(["storage_unavailable", "overloaded", "deadline_exceeded", "rate_limited", "slow_mode", "internal"]);
-/** Commands that change nothing are simply asked again on the next connection. */
+/** Codes of temporary errors: the same command may succeed later. */
+const TRANSIENT = new Set([
+    "storage_unavailable",
+    "overloaded",
+    "deadline_exceeded",
+    "rate_limited",
+    "slow_mode",
+    "internal",
+]);
+/** Commands that change nothing; they are sent again on the next connection. */
 const READS = /^(get|list|search)_|^ping$/;
 
 const FORMATS = {
@@ -48,12 +57,12 @@ const FORMATS = {
     msgpack: { subprotocol: "veza.v1.msgpack", encode, decode: (frame) => decode(new Uint8Array(frame)) },
 };
 
-/** A key that nobody else has; `randomUUID` exists only on pages that came over TLS. */
+/** A unique key. (`randomUUID` exists only on pages with TLS.) */
 export function newKey() {
     return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Why a command failed: `code` is one of the protocol's, or `disconnected`, `closed`. */
+/** A failed command: `code` is an error code of the protocol, or `disconnected`, or `closed`. */
 export class VezaError extends Error {
     constructor({ code, message, retry_after_ms, details }) {
         super(message ?? code);
@@ -63,11 +72,11 @@ export class VezaError extends Error {
 
 export class VezaClient {
     /**
-     * Conversation id → seq of the last event given. To resume an earlier run, fill it before `connect`; of a conversation
-     * that the user has left, delete it.
+     * Conversation id → seq of the last emitted event. To resume an earlier run, fill it before `connect`. Delete the
+     * entry of a conversation that the user has left.
      */
     cursors = new Map();
-    /** The last `welcome`'s data. */
+    /** The data of the last `welcome`. */
     welcome;
     state = { name: "idle" };
 
@@ -75,26 +84,26 @@ export class VezaClient {
     #format;
     #listeners = new Map();
     #socket;
-    /** Counts connections: whatever belongs to an earlier one is ignored. */
+    /** Counts connections, so that callbacks of an earlier one are ignored. */
     #generation = 0;
     #nextId = 1;
     /** Commands without an answer: id → {frame, resolve, reject, alarm, repeat, sent}. */
     #requests = new Map();
-    /** Conversation id → messages to send, the first one possibly on its way. */
+    /** Conversation id → messages to send; the first one may have been sent. */
     #outboxes = new Map();
-    /** Conversations whose missed events are on their way. */
+    /** Conversations whose missed events are being replayed. */
     #catchingUp = new Set();
     #missed = 0;
     #lostAt;
-    #hint;
+    #reconnectAfterMs;
     #timers = {};
-    #heardAt = 0;
+    #lastFrameAt = 0;
     #pingedAt;
 
     /**
-     * `url`: of the endpoint, ws(s)://…/ws. `ticket`: an async function that gives a fresh ticket; when it fails with
-     * `status` 401 or 403 the client ends, otherwise it tries again. `expired`: called when the server says that the
-     * access token has expired. `format`: "msgpack" or "json".
+     * `url`: the endpoint, ws(s)://…/ws. `ticket`: an async function that returns a new ticket. When it fails with
+     * `status` 401 or 403 the client ends, otherwise it tries again. `expired`: called when the access token has
+     * expired. `format`: "msgpack" or "json".
      */
     constructor({ url, ticket, expired = () => {}, format = "msgpack", WebSocket = globalThis.WebSocket }) {
         this.#options = { url, ticket, expired, WebSocket };
@@ -102,7 +111,7 @@ export class VezaClient {
         if (!this.#format) throw new TypeError(`format must be msgpack or json, not ${format}`);
     }
 
-    /** Calls `listener` at every `type`: state, welcome, event, up_to_date, gone. */
+    /** Calls `listener` for each `type`: state, welcome, event, up_to_date, gone. */
     on(type, listener) {
         if (!this.#listeners.has(type)) this.#listeners.set(type, []);
         this.#listeners.get(type).push(listener);
@@ -113,18 +122,23 @@ export class VezaClient {
         if (this.state.name === "idle" || this.state.name === "ended") this.#open();
     }
 
-    /** Ends; what has no answer yet is refused with `closed`. */
+    /** Closes the connection for good. Commands without an answer fail with `closed`. */
     close() {
         this.#end("closed");
     }
 
-    /** The network may be back, or gone: looks now and not when the next timer says so. */
+    /** The network may be back: checks the connection now instead of waiting for the next timer. */
     poke() {
         if (this.state.name === "waiting") this.#open();
         else if (this.welcome && this.#socket) this.#ping();
     }
 
-    /** A command and its ack's data. Reads survive a reconnect; anything else fails with `disconnected` when it is cut. */
+    /** The browser reports that the network is gone. A server on this machine is reached again at the next attempt. */
+    networkLost() {
+        if (this.#isConnected() || this.state.name === "connecting") this.#connectionLost(1006);
+    }
+
+    /** Sends a command; resolves with its ack's data. After a reconnect, reads are sent again; others fail. */
     request(type, data = {}, { timeoutMs = REQUEST_TIMEOUT_MS, repeat = READS.test(type) } = {}) {
         return new Promise((resolve, reject) => {
             const id = this.#nextId++;
@@ -138,12 +152,12 @@ export class VezaClient {
         });
     }
 
-    /** A command without an answer (`typing`); lost when there is no connection. */
-    tell(type, data) {
-        if (this.#isConnected()) this.#write({ type, data });
+    /** Sends a command that has no answer (`typing`). Without a connection it is dropped. */
+    signal(type, data) {
+        if (this.#isConnected()) this.#sendFrame({ type, data });
     }
 
-    /** Sends a message until it is acknowledged or finally refused; the ack's data. `notify` hears of retries. */
+    /** Sends a message until it is acknowledged or refused; resolves with the ack. `notify` runs before retries. */
     send(data, notify = () => {}) {
         const message = { client_message_id: newKey(), ...data };
         return new Promise((resolve, reject) => {
@@ -158,7 +172,7 @@ export class VezaClient {
         for (const listener of this.#listeners.get(type) ?? []) listener(detail);
     }
 
-    #enter(name, detail = {}) {
+    #setState(name, detail = {}) {
         this.state = { name, ...detail };
         this.#emit("state", this.state);
     }
@@ -171,49 +185,49 @@ export class VezaClient {
         const generation = ++this.#generation;
         const isCurrent = () => generation === this.#generation;
         clearTimeout(this.#timers.wait);
-        this.#enter("connecting", { lostAt: this.#lostAt });
-        this.#timers.open = setTimeout(() => isCurrent() && this.#lost(1006), OPEN_TIMEOUT_MS);
+        this.#setState("connecting", { lostAt: this.#lostAt });
+        this.#timers.open = setTimeout(() => isCurrent() && this.#connectionLost(1006), OPEN_TIMEOUT_MS);
         let ticket;
         try {
             ticket = await this.#options.ticket();
         } catch (error) {
             if (!isCurrent()) return undefined;
             const isRefused = error.status === 401 || error.status === 403;
-            return isRefused ? this.#end("signed_out") : this.#lost(1006, error.retryAfterMs);
+            return isRefused ? this.#end("signed_out") : this.#connectionLost(1006, error.retryAfterMs);
         }
         if (!isCurrent()) return undefined;
         const url = `${this.#options.url}?ticket=${encodeURIComponent(ticket)}&subscribe=all`;
         const socket = new this.#options.WebSocket(url, [this.#format.subprotocol]);
         this.#socket = socket;
         socket.binaryType = "arraybuffer";
-        socket.onmessage = ({ data }) => isCurrent() && this.#heard(this.#format.decode(data));
-        socket.onclose = ({ code, reason }) => isCurrent() && this.#closed(code, reason);
+        socket.onmessage = ({ data }) => isCurrent() && this.#frameReceived(this.#format.decode(data));
+        socket.onclose = ({ code, reason }) => isCurrent() && this.#socketClosed(code, reason);
         return undefined;
     }
 
-    #closed(code, reason) {
-        let words = {}; // a proxy's reason is no JSON, and often there is none
-        if (reason.startsWith("{")) words = JSON.parse(reason);
+    #socketClosed(code, reason) {
+        let info = {}; // a proxy's close has no JSON, and often no reason
+        if (reason.startsWith("{")) info = JSON.parse(reason);
         if (code === 4001) this.#options.expired();
-        if (words.reconnect === false) this.#end(words.code ?? "closed");
-        else this.#lost(code, words.retry_after_ms);
+        if (info.reconnect === false) this.#end(info.code ?? "closed");
+        else this.#connectionLost(code, info.retry_after_ms);
     }
 
-    /** The connection is gone, or did not come about: wait, then try again. */
-    #lost(code, retryAfterMs = 0) {
-        this.#drop();
+    /** The connection was lost or could not be opened: waits, then tries again. */
+    #connectionLost(code, retryAfterMs = 0) {
+        this.#disconnect();
         const now = Date.now();
         this.#lostAt ??= now;
         const grown = Math.min((now - this.#lostAt) / 6, WAIT_MS_MAX);
         const wait = Math.max(WAIT_MS_MIN + Math.random() * 150, grown * (0.75 + Math.random() / 2));
-        const retryInMs = Math.max(wait, this.#hint ?? retryAfterMs);
-        this.#hint = undefined;
+        const retryInMs = Math.max(wait, this.#reconnectAfterMs ?? retryAfterMs);
+        this.#reconnectAfterMs = undefined;
         this.#timers.wait = setTimeout(() => this.#open(), retryInMs);
-        this.#enter("waiting", { code, lostAt: this.#lostAt, retryAt: now + retryInMs });
+        this.#setState("waiting", { code, lostAt: this.#lostAt, retryAt: now + retryInMs });
     }
 
-    /** Leaves the present socket without waiting for its end: over a dead network that may take minutes. */
-    #drop() {
+    /** Drops the socket without waiting for its close, which may take minutes over a dead network. */
+    #disconnect() {
         this.#generation++;
         for (const timer of ["open", "wait", "pong"]) clearTimeout(this.#timers[timer]);
         clearInterval(this.#timers.beat);
@@ -224,7 +238,10 @@ export class VezaClient {
             socket.close();
         }
         this.#catchingUp.clear();
-        for (const outbox of this.#outboxes.values()) outbox.forEach((entry) => { entry.busy = false; });
+        for (const outbox of this.#outboxes.values())
+            outbox.forEach((entry) => {
+                entry.busy = false;
+            });
         for (const [id, request] of this.#requests) {
             if (request.sent && !request.repeat) {
                 this.#settle(id);
@@ -235,21 +252,22 @@ export class VezaClient {
     }
 
     #end(reason) {
-        this.#drop();
+        this.#disconnect();
         const error = new VezaError({ code: "closed", message: "The connection was closed" });
         for (const [id, request] of this.#requests) {
             this.#settle(id);
             request.reject(error);
         }
-        const isFinal = reason !== "too_many_connections"; // after which `connect` may be called again
-        for (const outbox of isFinal ? this.#outboxes.values() : []) outbox.splice(0).forEach((entry) => entry.reject(error));
-        this.#enter("ended", { reason });
+        const isFinal = reason !== "too_many_connections"; // then `connect` may be called again
+        for (const outbox of isFinal ? this.#outboxes.values() : [])
+            outbox.splice(0).forEach((entry) => entry.reject(error));
+        this.#setState("ended", { reason });
     }
 
-    #write(frame) {
+    #sendFrame(frame) {
         const encoded = this.#format.encode(frame);
         if (encoded.length > this.welcome.limits.max_frame_bytes) {
-            // The server would close the connection, and the next one, and so on.
+            // The server would close this connection, and every later one.
             const error = new VezaError({ code: "too_large", message: "This is larger than the server accepts" });
             this.#settle(frame.id)?.reject(error);
         } else this.#socket.send(encoded);
@@ -258,7 +276,7 @@ export class VezaClient {
     #transmit(request) {
         if (!this.#isConnected() || request.sent) return;
         request.sent = true;
-        this.#write(request.frame);
+        this.#sendFrame(request.frame);
     }
 
     #settle(id) {
@@ -268,21 +286,21 @@ export class VezaClient {
         return request;
     }
 
-    #heard({ type, id, data }) {
-        this.#heardAt = Date.now();
+    #frameReceived({ type, id, data }) {
+        this.#lastFrameAt = Date.now();
         this.#pingedAt = undefined;
         if (type === "ack") this.#settle(id)?.resolve(data);
         else if (type === "error") this.#settle(id)?.reject(new VezaError(data));
         else if (type === "welcome") this.#welcomed(data);
-        else if (type === "going_away") this.#hint = data.retry_after_ms;
+        else if (type === "going_away") this.#reconnectAfterMs = data.retry_after_ms;
         else if (type === "caught_up") this.#caughtUp(data.conversation_id);
         else if (type === "reset") {
             this.cursors.set(data.conversation_id, data.last_seq);
             this.#emit("event", { type, data });
             this.#caughtUp(data.conversation_id);
         } else if (type === "lagging") {
-            this.#catchingUp.add(data.conversation_id); // the server reads on from where it stopped
-            if (this.state.name === "live") this.#enter("catching_up");
+            this.#catchingUp.add(data.conversation_id); // the server replays the rest
+            if (this.state.name === "live") this.#setState("catching_up");
         } else this.#event(type, data);
     }
 
@@ -315,8 +333,8 @@ export class VezaClient {
         const away = this.#lostAt === undefined ? 0 : Date.now() - this.#lostAt;
         this.#lostAt = undefined;
         this.#missed = 0;
-        this.#beat(welcome.heartbeat_ms);
-        this.#enter("catching_up", { again, away });
+        this.#startHeartbeat(welcome.heartbeat_ms);
+        this.#setState("catching_up", { again, away });
         this.#emit("welcome", welcome);
         for (const request of this.#requests.values()) this.#transmit(request);
         for (const id of this.#outboxes.keys()) this.#flush(id);
@@ -326,7 +344,7 @@ export class VezaClient {
 
     #resume(ids) {
         for (const id of ids) this.#catchingUp.add(id);
-        if (this.state.name === "live") this.#enter("catching_up");
+        if (this.state.name === "live") this.#setState("catching_up");
         for (let from = 0; from < ids.length; from += RESUME_MAX) this.#resumePage(ids.slice(from, from + RESUME_MAX));
     }
 
@@ -337,12 +355,12 @@ export class VezaClient {
             const { not_member } = await this.request("resume", { cursors }, { repeat: false });
             for (const id of not_member ?? []) this.#gone(id);
         } catch (error) {
-            if (generation !== this.#generation) return; // the next connection resumes anew
+            if (generation !== this.#generation) return; // the next connection resumes it
             setTimeout(() => generation === this.#generation && this.#resumePage(ids), error.retryAfterMs ?? 1_000);
         }
     }
 
-    /** The user is no member of a conversation any more. */
+    /** The user is no longer a member of a conversation. */
     #gone(id) {
         this.cursors.delete(id);
         this.#emit("gone", { conversation_id: id });
@@ -355,22 +373,25 @@ export class VezaClient {
 
     #upToDate() {
         const { again, away } = this.state;
-        this.#enter("live");
+        this.#setState("live");
         this.#emit("up_to_date", { missed: this.#missed, again: again ?? true, away: away ?? 0 });
         this.#missed = 0;
     }
 
-    /** The server pings too, but a page cannot see it: silence is met with a ping of our own. */
-    #beat(heartbeatMs) {
+    /** Pings when nothing was received for a while. (A page cannot see the server's pings.) */
+    #startHeartbeat(heartbeatMs) {
         const every = Math.min(Math.max(heartbeatMs / 2, 5_000), 30_000);
-        this.#timers.beat = setInterval(() => Date.now() - this.#heardAt >= every && this.#ping(), every);
+        this.#timers.beat = setInterval(() => Date.now() - this.#lastFrameAt >= every && this.#ping(), every);
     }
 
     #ping() {
         if (this.#pingedAt !== undefined || !this.#isConnected()) return;
         const pingedAt = (this.#pingedAt = Date.now());
-        this.#write({ type: "ping", id: 0, data: {} });
-        this.#timers.pong = setTimeout(() => this.#pingedAt === pingedAt && this.#lost(4006), PONG_TIMEOUT_MS);
+        this.#sendFrame({ type: "ping", id: 0, data: {} });
+        this.#timers.pong = setTimeout(
+            () => this.#pingedAt === pingedAt && this.#connectionLost(4006),
+            PONG_TIMEOUT_MS,
+        );
     }
 
     async #flush(id) {
@@ -383,7 +404,7 @@ export class VezaClient {
             const ack = await this.request("send_message", entry.message, { repeat: false });
             entry.resolve(ack);
         } catch (error) {
-            if (error.code === "disconnected" || error.code === "closed") return; // the next connection repeats it
+            if (error.code === "disconnected" || error.code === "closed") return; // the next connection sends it again
             if (TRANSIENT.has(error.code)) {
                 const wait = error.retryAfterMs ?? Math.min(500 * 2 ** entry.failures++, 15_000);
                 entry.notify({ code: error.code, message: error.message, retryInMs: wait });

@@ -1,10 +1,10 @@
-// What stands beside the messages: a thread, pins, who is there, a search, one's mentions and threads.
+// The panel beside the messages: a thread, pinned messages, details, search, mentions, followed threads.
 
 import { Composer } from "./composer.js";
 import { h, iconButton, nodes, reconcile } from "./dom.js";
 import { Faces } from "./faces.js";
 import { t, tn } from "./i18n.js";
-import { foundRow, messageRow, pendingRow, signatureOf, threadRow } from "./message.js";
+import { resultRow, messageRow, pendingRow, signatureOf, threadRow } from "./message.js";
 import { hiddenRow, isHidden } from "./people.js";
 import { details, detailsSignature } from "./view-details.js";
 import { Search } from "./view-search.js";
@@ -22,8 +22,13 @@ export class Panel {
         this.composer = new Composer(app, () => app.open.panel?.root);
         this.composer.element.hidden = true;
         this.search = new Search(app);
-        this.element = h("aside", { class: "panel", id: "panel", hidden: true },
-            h("header", { class: "bar" }, this.title, this.buttons), this.body, this.composer.element);
+        this.element = h(
+            "aside",
+            { class: "panel", id: "panel", hidden: true },
+            h("header", { class: "bar" }, this.title, this.buttons),
+            this.body,
+            this.composer.element,
+        );
     }
 
     update(topics) {
@@ -61,31 +66,65 @@ export class Panel {
         const thread = timeline.thread(root);
         const rootMessage = timeline.known.get(root);
         if (thread.following !== undefined && app.can("follow_thread")) {
-            this.buttons.prepend(h("button", { type: "button", class: "link", id: "follow", "aria-pressed": String(thread.following), onclick: () => app.act.follow(root, !thread.following) }, t(thread.following ? "unfollow" : "follow")));
+            this.buttons.prepend(
+                h(
+                    "button",
+                    {
+                        type: "button",
+                        class: "link",
+                        id: "follow",
+                        "aria-pressed": String(thread.following),
+                        onclick: () => app.act.follow(root, !thread.following),
+                    },
+                    t(thread.following ? "unfollow" : "follow"),
+                ),
+            );
         }
         const atEnd = this.body.scrollHeight - this.body.scrollTop - this.body.clientHeight < 60;
         const flags = { compact: false, inThread: true, seen: false };
         const row = (message) => ({
-            key: `m${message.message_id}`, signature: signatureOf(app, message, flags),
+            key: `m${message.message_id}`,
+            signature: signatureOf(app, message, flags),
             build: () => messageRow(app, message, flags, (m) => this.composer.edit(m)),
         });
         const rows = rootMessage ? [row(rootMessage)] : [];
         const count = Math.max(thread.replies.length, rootMessage?.thread?.reply_count ?? 0);
-        rows.push({ key: "count", signature: `${count}`, build: () => h("p", { class: "day" }, h("span", {}, tn("replies", count))) });
+        rows.push({
+            key: "count",
+            signature: `${count}`,
+            build: () => h("p", { class: "day" }, h("span", {}, tn("replies", count))),
+        });
         if (thread.hasOlder) {
             const more = () => app.reads.thread(conversation, root, "older");
-            rows.push({ key: "more", signature: "", build: () => h("p", { class: "loading" }, h("button", { type: "button", class: "link", onclick: more }, t("load_older"))) });
+            rows.push({
+                key: "more",
+                signature: "",
+                build: () =>
+                    h(
+                        "p",
+                        { class: "loading" },
+                        h("button", { type: "button", class: "link", onclick: more }, t("load_older")),
+                    ),
+            });
         }
         let divided = thread.readTo === undefined || !thread.following;
         for (const message of thread.replies) {
             if (!divided && message.seq > thread.readTo && message.sender.id !== app.store.me.id) {
                 divided = true;
-                rows.push({ key: "divider", signature: app.language, build: () => h("p", { class: "divider" }, h("span", {}, t("new_messages"))) });
+                rows.push({
+                    key: "divider",
+                    signature: app.language,
+                    build: () => h("p", { class: "divider" }, h("span", {}, t("new_messages"))),
+                });
             }
             rows.push(isHidden(app, message) ? hiddenRow(app, [message]) : row(message));
         }
         for (const message of conversation.pending.filter(({ parent_message_id }) => parent_message_id === root)) {
-            rows.push({ key: message.client_message_id, signature: `${message.state}${message.retry?.code}`, build: () => pendingRow(app, message, false) });
+            rows.push({
+                key: message.client_message_id,
+                signature: `${message.state}${message.error}${message.retry?.code}`,
+                build: () => pendingRow(app, message, false),
+            });
         }
         reconcile(this.body, rows);
         if (atEnd) this.body.scrollTop = this.body.scrollHeight;
@@ -98,7 +137,7 @@ export class Panel {
         this.faces.look();
     }
 
-    /** What stands at the end of an open thread has been seen, when somebody looks. */
+    /** Marks an open thread as read when its end is visible. */
     #markThread() {
         const { current, open } = this.app;
         if (open.panel?.kind !== "thread" || !current || document.hidden) return;
@@ -111,28 +150,40 @@ export class Panel {
     #showPins({ timeline }) {
         const pins = timeline.pins ?? [];
         const rows = pins.map((message) => ({
-            key: `p${message.message_id}`, signature: String(message.version), build: () => foundRow(this.app, message, false),
+            key: `p${message.message_id}`,
+            signature: String(message.version),
+            build: () => resultRow(this.app, message, false),
         }));
-        if (pins.length === 0) rows.push({ key: "none", signature: "", build: () => nothing(t(timeline.pins ? "no_pins" : "loading")) });
+        if (pins.length === 0)
+            rows.push({ key: "none", signature: "", build: () => nothing(t(timeline.pins ? "no_pins" : "loading")) });
         reconcile(this.body, rows);
     }
 
     #showDetails(conversation, fresh) {
         const signature = detailsSignature(this.app, conversation);
-        if (!fresh && this.body.dataset.signature === signature) return; // whoever has the focus here keeps it
+        if (!fresh && this.body.dataset.signature === signature) return; // keep the focus
         this.body.dataset.signature = signature;
         this.body.replaceChildren(...nodes(details(this.app, conversation)));
     }
 
-    /** The threads that one follows, the newest reply first. */
+    /** The followed threads, the one with the newest reply first. */
     #showThreads() {
         const { app } = this;
         const { threads } = app.store;
         const rows = threads.sorted().map((thread) => threadRow(app, thread));
-        if (rows.length === 0) rows.push({ key: "none", signature: app.language, build: () => nothing(t(threads.isLoaded ? "no_threads" : "loading")) });
+        if (rows.length === 0)
+            rows.push({
+                key: "none",
+                signature: app.language,
+                build: () => nothing(t(threads.isLoaded ? "no_threads" : "loading")),
+            });
         if (threads.cursor !== undefined) {
             const more = () => app.reads.threads(true);
-            rows.push({ key: "more", signature: app.language, build: () => h("button", { type: "button", class: "link more", onclick: more }, t("load_older")) });
+            rows.push({
+                key: "more",
+                signature: app.language,
+                build: () => h("button", { type: "button", class: "link more", onclick: more }, t("load_older")),
+            });
         }
         reconcile(this.body, rows);
     }
@@ -143,15 +194,28 @@ export class Panel {
             Object.assign(mentions, { messages: [], state: "loading", cursor: undefined });
             this.#readMentions();
         }
-        const more = mentions.cursor !== undefined && h("button", { type: "button", class: "link", onclick: () => this.#readMentions() }, t("load_older"));
-        const note = mentions.messages.length === 0 ? nothing(t(mentions.state === "loading" ? "loading" : "no_mentions")) : "";
-        this.body.replaceChildren(...mentions.messages.map((message) => foundRow(this.app, message, true)), note, more || "");
+        const more =
+            mentions.cursor !== undefined &&
+            h("button", { type: "button", class: "link", onclick: () => this.#readMentions() }, t("load_older"));
+        const note =
+            mentions.messages.length === 0 ? nothing(t(mentions.state === "loading" ? "loading" : "no_mentions")) : "";
+        this.body.replaceChildren(
+            ...mentions.messages.map((message) => resultRow(this.app, message, true)),
+            note,
+            more || "",
+        );
     }
 
     async #readMentions() {
         const mentions = this.#mentions;
-        const page = await this.app.ask("list_mentions", { cursor: mentions.cursor, limit: 30 }).catch(() => ({ messages: [] }));
-        Object.assign(mentions, { messages: [...mentions.messages, ...page.messages], cursor: page.next_cursor ?? undefined, state: "found" });
+        const page = await this.app
+            .request("list_mentions", { cursor: mentions.cursor, limit: 30 })
+            .catch(() => ({ messages: [] }));
+        Object.assign(mentions, {
+            messages: [...mentions.messages, ...page.messages],
+            cursor: page.next_cursor ?? undefined,
+            state: "found",
+        });
         this.app.changed("panel");
     }
 }

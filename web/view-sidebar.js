@@ -1,4 +1,4 @@
-// The list of conversations, who one is, and how the connection does.
+// The sidebar: conversations, the state of the connection, the signed-in user.
 
 import { h, icon, iconButton, reconcile } from "./dom.js";
 import { discover, newConversation } from "./dialogs.js";
@@ -7,30 +7,56 @@ import { face, presenceDot } from "./people.js";
 import { showsPictures } from "./pictures.js";
 import { settings } from "./settings.js";
 
-/** Conversations shown at once; the filter finds the others. */
+/** Most conversations shown at once; the filter finds the others. */
 const SHOWN_MAX = 300;
 
 export class Sidebar {
     constructor(app) {
         this.app = app;
         this.filter = h("input", {
-            type: "search", id: "filter", autocomplete: "off", oninput: () => this.#list(), onkeydown: (event) => this.#filterKey(event),
+            type: "search",
+            id: "filter",
+            autocomplete: "off",
+            oninput: () => this.#list(),
+            onkeydown: (event) => this.#filterKey(event),
         });
         this.rooms = h("ul", { class: "items", id: "rooms" });
         this.direct = h("ul", { class: "items", id: "direct" });
         this.roomsTitle = h("h2");
         this.directTitle = h("h2");
         this.buttons = h("div", { class: "actions" });
-        this.threads = h("button", { type: "button", class: "item threads", id: "threads", hidden: true, onclick: () => this.#toThreads() });
-        this.list = h("nav", { class: "lists", id: "conversations", onkeydown: (event) => this.#listKey(event) },
-            h("div", { class: "items" }, this.threads), this.roomsTitle, this.rooms, this.directTitle, this.direct);
+        this.threads = h("button", {
+            type: "button",
+            class: "item threads",
+            id: "threads",
+            hidden: true,
+            onclick: () => this.#toThreads(),
+        });
+        this.list = h(
+            "nav",
+            { class: "lists", id: "conversations", onkeydown: (event) => this.#listKey(event) },
+            h("div", { class: "items" }, this.threads),
+            this.roomsTitle,
+            this.rooms,
+            this.directTitle,
+            this.direct,
+        );
         this.status = h("p", { id: "connection", role: "status" });
         this.me = h("button", { type: "button", class: "self", id: "me", onclick: () => settings(this.app) });
-        this.element = h("aside", { class: "sidebar" },
-            h("header", { class: "bar" }, h("img", { src: "web/icon.svg", alt: "", width: 26, height: 26 }), h("strong", {}, "Veza"), this.buttons),
+        this.element = h(
+            "aside",
+            { class: "sidebar" },
+            h(
+                "header",
+                { class: "bar" },
+                h("img", { src: "web/icon.svg", alt: "", width: 26, height: 26 }),
+                h("strong", {}, "Veza"),
+                this.buttons,
+            ),
             h("div", { class: "filter" }, icon("search"), this.filter),
             this.list,
-            h("footer", {}, this.status, this.me));
+            h("footer", {}, this.status, this.me),
+        );
     }
 
     update(topics) {
@@ -49,7 +75,10 @@ export class Sidebar {
         this.roomsTitle.textContent = t("rooms");
         this.directTitle.textContent = t("direct_messages");
         this.buttons.replaceChildren(
-            iconButton("at", t("mentions"), () => app.act.showPanel("mentions"), { id: "mentions", hidden: !app.can("list_mentions") }),
+            iconButton("at", t("mentions"), () => app.act.showPanel("mentions"), {
+                id: "mentions",
+                hidden: !app.can("list_mentions"),
+            }),
             iconButton("compass", t("discover"), () => discover(app), { id: "discover" }),
             iconButton("plus", t("new_conversation"), () => newConversation(app), { id: "new" }),
         );
@@ -61,8 +90,15 @@ export class Sidebar {
         this.threads.hidden = !isLoaded || !this.app.can("list_threads");
         this.threads.classList.toggle("unread", unread > 0);
         this.threads.setAttribute("aria-pressed", String(open.panel?.kind === "threads"));
-        this.threads.setAttribute("aria-label", [t("threads"), unread > 0 && tn("unread_replies", unread)].filter(Boolean).join(", "));
-        this.threads.replaceChildren(icon("thread"), h("span", { class: "name" }, t("threads")), h("span", { class: "badge mentions" }, unread > 99 ? "99+" : unread > 0 ? String(unread) : ""));
+        this.threads.setAttribute(
+            "aria-label",
+            [t("threads"), unread > 0 && tn("unread_replies", unread)].filter(Boolean).join(", "),
+        );
+        this.threads.replaceChildren(
+            icon("thread"),
+            h("span", { class: "name" }, t("threads")),
+            h("span", { class: "badge mentions" }, unread > 99 ? "99+" : unread > 0 ? String(unread) : ""),
+        );
     }
 
     #toThreads() {
@@ -73,10 +109,12 @@ export class Sidebar {
     #list() {
         const { store, open } = this.app;
         const wanted = this.filter.value.trim().toLowerCase();
-        const all = store.sorted().filter((conversation) =>
-            !wanted || this.app.nameOf(conversation).toLowerCase().includes(wanted));
+        const all = store
+            .sorted()
+            .filter((conversation) => !wanted || this.app.nameOf(conversation).toLowerCase().includes(wanted));
         const isRoom = ({ kind }) => kind === "public_room" || kind === "private_room";
-        const rows = (list) => list.slice(0, SHOWN_MAX).map((conversation) => this.#row(conversation, conversation.id === open.id));
+        const rows = (list) =>
+            list.slice(0, SHOWN_MAX).map((conversation) => this.#row(conversation, conversation.id === open.id));
         reconcile(this.rooms, rows(all.filter(isRoom)));
         reconcile(this.direct, rows(all.filter((conversation) => !isRoom(conversation))));
         this.roomsTitle.hidden = this.rooms.childElementCount === 0;
@@ -91,31 +129,72 @@ export class Sidebar {
         const peer = app.store.peer(conversation);
         const status = app.store.presence.get(peer?.id)?.status ?? "";
         const requests = conversation.requests?.size ?? 0;
-        const draft = Boolean(app.drafts.get(id)?.trim()) && !isOpen;
+        const draft = app.drafts.get(id) !== "" && !isOpen;
         const badge = mentions > 0 ? `@${mentions}` : unread > 0 ? (unread > 99 ? "99+" : String(unread)) : "";
-        const label = [name, unread > 0 && tn("unread", unread), mentions > 0 && tn("mentioned", mentions), requests > 0 && tn("requests", requests)].filter(Boolean).join(", ");
+        const label = [
+            name,
+            unread > 0 && tn("unread", unread),
+            mentions > 0 && tn("mentioned", mentions),
+            requests > 0 && tn("requests", requests),
+        ]
+            .filter(Boolean)
+            .join(", ");
         return {
             key: id,
-            signature: [requests, name, kind, unread, mentions, isOpen, archived, status, draft, peer?.id, store.people.get(peer?.id)?.avatar_url, showsPictures()].join("\t"),
-            build: () => h("li", {},
-                h("a", {
-                    href: `#/${id}`, "aria-label": label, "aria-current": isOpen ? "page" : undefined,
-                    class: `item ${unread > 0 ? "unread" : ""} ${archived ? "archived" : ""}`,
-                },
-                    kind === "direct" ? h("span", { class: "with-presence" }, face(app, peer ?? { id: 0, display_name: name }, "small"), presenceDot(status))
-                        : icon(kind === "public_room" ? "hash" : kind === "private_room" ? "lock" : "people"),
-                    h("span", { class: "name" }, name),
-                    draft && icon("edit"),
-                    requests > 0 && h("span", { class: "asked", title: tn("requests", requests) }, icon("person"), String(requests)),
-                    badge && h("span", { class: `badge ${mentions > 0 ? "mentions" : ""}` }, badge))),
+            signature: [
+                requests,
+                name,
+                kind,
+                unread,
+                mentions,
+                isOpen,
+                archived,
+                status,
+                draft,
+                peer?.id,
+                store.people.get(peer?.id)?.avatar_url,
+                showsPictures(),
+            ].join("\t"),
+            build: () =>
+                h(
+                    "li",
+                    {},
+                    h(
+                        "a",
+                        {
+                            href: `#/${id}`,
+                            "aria-label": label,
+                            "aria-current": isOpen ? "page" : undefined,
+                            class: `item ${unread > 0 ? "unread" : ""} ${archived ? "archived" : ""}`,
+                        },
+                        kind === "direct"
+                            ? h(
+                                  "span",
+                                  { class: "with-presence" },
+                                  face(app, peer ?? { id: 0, display_name: name }, "small"),
+                                  presenceDot(status),
+                              )
+                            : icon(kind === "public_room" ? "hash" : kind === "private_room" ? "lock" : "people"),
+                        h("span", { class: "name" }, name),
+                        draft && icon("edit"),
+                        requests > 0 &&
+                            h(
+                                "span",
+                                { class: "asked", title: tn("requests", requests) },
+                                icon("person"),
+                                String(requests),
+                            ),
+                        badge && h("span", { class: `badge ${mentions > 0 ? "mentions" : ""}` }, badge),
+                    ),
+                ),
         };
     }
 
     #connection() {
         const { name, caughtUp } = this.app.connection;
-        const words = name === "live" ? t("up_to_date") : name === "waiting" ? t("reconnecting") : name === "ended" ? t("disconnected") : t("connecting");
+        const key = { live: "up_to_date", waiting: "reconnecting", ended: "disconnected" }[name] ?? "connecting";
         Object.assign(this.status.dataset, { state: name, caughtUp });
-        this.status.replaceChildren(h("span", { class: "dot" }), words);
+        this.status.replaceChildren(h("span", { class: "dot" }), t(this.app.isOffline ? "offline" : key));
     }
 
     #self() {
@@ -127,8 +206,14 @@ export class Sidebar {
         const status = isHere ? (presence?.status ?? "online") : "offline";
         this.me.replaceChildren(
             h("span", { class: "with-presence" }, face(this.app, me), presenceDot(status)),
-            h("span", { class: "who" }, h("strong", {}, me.display_name), h("small", {}, presence?.status_text || `@${me.username}`)),
-            icon("settings"));
+            h(
+                "span",
+                { class: "who" },
+                h("strong", {}, me.display_name),
+                h("small", {}, presence?.status_text || `@${me.username}`),
+            ),
+            icon("settings"),
+        );
         this.me.title = t("settings");
         this.me.setAttribute("aria-label", `${me.display_name}, ${t("settings")}`);
     }

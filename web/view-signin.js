@@ -1,9 +1,9 @@
-// The door: signing in, signing up, and a code from an authenticator where the account asks for one.
+// The sign-in page: sign in, sign up, and the code from an authenticator app.
 
 import { h } from "./dom.js";
 import { explain, language, setLanguage, t } from "./i18n.js";
 
-/** Shows the form in `root`; calls `entered` when somebody is signed in. `reason`: why they are here again. */
+/** Shows the form in `root`; calls `entered` after signing in. `reason`: why the last session ended. */
 export function showSignIn(root, session, entered, reason) {
     let mode = "in";
     let needsCode = false;
@@ -23,20 +23,65 @@ export function showSignIn(root, session, entered, reason) {
             error,
             isNew
                 ? [
-                    field("username", t("username"), { autocomplete: "username", minLength: 3, maxLength: 50, pattern: "[A-Za-z0-9_\\-]+", title: t("username_rule"), value: kept.username ?? "" }),
-                    field("display_name", t("display_name"), { autocomplete: "name", required: false, maxLength: 100, placeholder: t("optional"), value: kept.display_name ?? "" }),
-                    field("email", t("email"), { type: "email", autocomplete: "email", value: kept.email ?? "" }),
-                ]
+                      field("username", t("username"), {
+                          autocomplete: "username",
+                          minLength: 3,
+                          maxLength: 50,
+                          pattern: "[A-Za-z0-9_\\-]+",
+                          title: t("username_rule"),
+                          value: kept.username ?? "",
+                      }),
+                      field("display_name", t("display_name"), {
+                          autocomplete: "name",
+                          required: false,
+                          maxLength: 100,
+                          placeholder: t("optional"),
+                          value: kept.display_name ?? "",
+                      }),
+                      field("email", t("email"), { type: "email", autocomplete: "email", value: kept.email ?? "" }),
+                  ]
                 : field("login", t("login"), { autocomplete: "username", value: kept.login ?? "" }),
-            field("password", t("password"), { type: "password", autocomplete: isNew ? "new-password" : "current-password", minLength: isNew ? 8 : 1, maxLength: 128, value: kept.password ?? "" }),
+            field("password", t("password"), {
+                type: "password",
+                autocomplete: isNew ? "new-password" : "current-password",
+                minLength: isNew ? 8 : 1,
+                maxLength: 128,
+                value: kept.password ?? "",
+            }),
             needsCode && field("totp_code", t("totp_code"), { inputMode: "numeric", autocomplete: "one-time-code" }),
             h("button", { class: "primary", type: "submit" }, t(isNew ? "sign_up" : "sign_in")),
-            h("p", { class: "soft" }, t(isNew ? "have_account" : "no_account"), " ",
-                h("button", { type: "button", class: "link", id: "sign-switch", onclick: swap }, t(isNew ? "sign_in" : "sign_up"))),
-            h("p", { class: "languages" }, [["en", "English"], ["fr", "Français"]].map(([tag, name]) =>
-                h("button", { type: "button", class: "link", "aria-pressed": String(language() === tag), onclick: () => speak(tag) }, name))),
+            h(
+                "p",
+                { class: "soft" },
+                t(isNew ? "have_account" : "no_account"),
+                " ",
+                h(
+                    "button",
+                    { type: "button", class: "link", id: "sign-switch", onclick: swap },
+                    t(isNew ? "sign_in" : "sign_up"),
+                ),
+            ),
+            h(
+                "p",
+                { class: "languages" },
+                [
+                    ["en", "English"],
+                    ["fr", "Français"],
+                ].map(([tag, name]) =>
+                    h(
+                        "button",
+                        {
+                            type: "button",
+                            class: "link",
+                            "aria-pressed": String(language() === tag),
+                            onclick: () => speak(tag),
+                        },
+                        name,
+                    ),
+                ),
+            ),
         );
-        root.replaceChildren(h("main", { class: "door" }, form));
+        root.replaceChildren(h("main", { class: "sign-in-page" }, form));
         const first = [...form.elements].find((input) => input.matches("input") && !input.value);
         first?.focus();
     };

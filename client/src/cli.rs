@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::address::{Address, DEFAULT};
+use crate::address::Address;
 use crate::paint::Choice;
 use crate::profile;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
@@ -10,18 +10,19 @@ Examples:
   veza register ada --email ada@example.com        asks for a password, and signs in
   veza create lobby                                a public room; its id is printed
   veza send lobby 'Hello, everybody'               by the room's name or id
-  echo deployed | veza send lobby                  the text from standard input
+  echo deployed | veza send lobby                  reads the text from standard input
   veza follow lobby                                the last messages, then live; Ctrl-C ends it
   veza history lobby --all --json > lobby.jsonl
 
-With --json, standard output has one JSON object per line, and failures are {\"error\": {code, message}} on standard error.
+With --json, standard output has one JSON object per line, and failures are on standard error:
+{\"error\": {code, message}}.
 
 Exit status:
   0  done
-  1  the server refused, and said why
+  1  the server refused, and gave the reason
   2  wrong usage, or a file of this machine could not be read or written
   3  not signed in (any more)
-  4  the server cannot be reached, or does not answer as a Veza Chat Server does";
+  4  the server cannot be reached, or is not a Veza Chat Server";
 
 const SEND_EXAMPLES: &str = "\
 Examples:
@@ -30,8 +31,8 @@ Examples:
   veza send room_6 --reply-to 1234 'I agree'
   veza send room_6 --key build-77 'Build 77 is green'     sent once, however often this runs
 
-A message goes out under a key of its own and is sent again under the same one when the connection is lost or the server
-is short of breath, so it is there once or not at all.";
+Every message has a key. When the connection is lost or the server is busy, the message is sent again with the same
+key, and the server stores it once.";
 
 const FOLLOW_EXAMPLES: &str = "\
 Examples:
@@ -39,7 +40,7 @@ Examples:
   veza follow room_6 --json | ./bot
   veza follow room_6 --after 120 --json        every change after number 120, then live
 
-A lost connection is opened again, and what was missed is fetched: nothing is shown twice or left out.";
+After a lost connection, it reconnects and fetches what was missed: nothing is shown twice or left out.";
 
 const RAW_EXAMPLE: &str = "\
 Example:
@@ -52,7 +53,7 @@ pub struct Arguments {
     #[command(flatten)]
     pub global: Global,
 
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -61,7 +62,7 @@ pub struct Arguments {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Everywhere")]
 pub struct Global {
-    /// The server; without it the one that the profile is signed in at, or port 8080 of this machine
+    /// The server; by default the server of the profile's session or last session, or port 8080 of this machine
     #[arg(long, global = true, env = "VEZA_SERVER", value_name = "URL", value_parser = Address::parse)]
     pub server: Option<Address>,
 
@@ -73,39 +74,32 @@ pub struct Global {
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
     pub color: Choice,
 
-    /// Which of several sign-ins to use
+    /// The profile to use, if you are signed in several times
     #[arg(long, global = true, env = "VEZA_PROFILE", value_name = "NAME", default_value = "default",
           value_parser = profile::parse_name)]
     pub profile: String,
 }
 
-impl Global {
-    /// The server of a new session.
-    pub fn server_or_default(&self) -> Result<Address, String> {
-        self.server.clone().map_or_else(|| Address::parse(DEFAULT), Ok)
-    }
-}
-
-/// What the program does.
+/// The subcommands.
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Open an account and sign in
+    /// Create an account and sign in
     Register(Register),
     /// Sign in
     Login(Login),
-    /// End the session, here and on the server
+    /// Sign out, here and on the server
     Logout {
-        /// Only forget it here; for when the server is gone
+        /// Delete the session here only, for a server that is gone
         #[arg(long)]
         local: bool,
     },
-    /// Who is signed in, as the server sees it
+    /// Show the signed-in user
     Whoami,
-    /// Your conversations
+    /// List your conversations
     List,
-    /// Public rooms that anybody may join
+    /// List public rooms, which anyone can join
     Rooms {
-        /// Only those whose name or description has this
+        /// Only rooms whose name or description contains this
         query: Option<String>,
     },
     /// Create a room, a group or a direct conversation
@@ -120,23 +114,23 @@ pub enum Command {
         /// Its id or name
         conversation: String,
     },
-    /// Who is in a conversation
+    /// List the members of a conversation
     Members {
         /// Its id or name
         conversation: String,
     },
     /// Send a message
     Send(Send),
-    /// Earlier messages, oldest first
+    /// Show earlier messages, oldest first
     History(History),
-    /// The last messages, then everything that happens
+    /// Show the last messages, then new ones as they arrive
     Follow(Follow),
     /// Mark a conversation as read
     Read {
         /// Its id or name
         conversation: String,
     },
-    /// Change a message of yours
+    /// Edit one of your messages
     Edit {
         /// The message's number
         #[arg(value_parser = message_id)]
@@ -155,9 +149,9 @@ pub enum Command {
         /// The message's number
         #[arg(value_parser = message_id)]
         message_id: i64,
-        /// Such as 👍
+        /// An emoji such as 👍
         emoji: String,
-        /// Take the reaction back
+        /// Remove the reaction
         #[arg(long)]
         remove: bool,
     },
@@ -172,7 +166,7 @@ pub enum Command {
     },
     /// Search your conversations, newest first
     Search(Search),
-    /// Any command of the wire contract, raw; prints its answer as JSON
+    /// Send any command of the protocol; prints its answer as JSON
     #[command(name = "command", after_help = RAW_EXAMPLE)]
     Raw {
         /// The command's name, such as `get_conversation`
@@ -188,10 +182,10 @@ pub enum Command {
 pub struct Register {
     /// 3 to 50 of A-Z a-z 0-9 _ -
     pub username: String,
-    /// Address for the account
+    /// Email address
     #[arg(long)]
     pub email: String,
-    /// How others see you; the username without it
+    /// Display name; the username by default
     #[arg(long)]
     pub display_name: Option<String>,
     #[command(flatten)]
@@ -204,18 +198,18 @@ pub struct Login {
     /// Username or email address
     #[arg(value_name = "LOGIN")]
     pub who: String,
-    /// A backup code takes the place of the authenticator's: ask for one
+    /// Ask for a backup code instead of the authenticator app's code
     #[arg(long)]
     pub backup_code: bool,
     #[command(flatten)]
     pub secret: Secret,
 }
 
-/// Where the password comes from.
+/// Options for the password.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Password: asked for, or from the environment's VEZA_PASSWORD, or")]
+#[command(next_help_heading = "Password (from a prompt, VEZA_PASSWORD, or)")]
 pub struct Secret {
-    /// The first line of standard input
+    /// Read it from the first line of standard input
     #[arg(long)]
     pub password_stdin: bool,
 }
@@ -223,7 +217,7 @@ pub struct Secret {
 /// Kinds of conversations.
 #[derive(ValueEnum, Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
-    /// Anybody may find and join it
+    /// Anyone can find and join it
     #[value(name = "public_room", alias = "public")]
     PublicRoom,
     /// By invitation
@@ -234,7 +228,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// As it stands on the wire.
+    /// The name in the protocol.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::PublicRoom => "public_room",
@@ -250,16 +244,16 @@ impl Kind {
 pub struct Create {
     /// The room's or group's name
     pub name: Option<String>,
-    /// A direct conversation with this user instead; it exists once
+    /// A direct conversation with this user instead; there is only one per user
     #[arg(long, value_name = "USER", conflicts_with_all = ["kind", "description", "member"])]
     pub direct: Option<String>,
     /// What to create
     #[arg(long, default_value = "public_room")]
     pub kind: Kind,
-    /// What it is for
+    /// Its description
     #[arg(long)]
     pub description: Option<String>,
-    /// A username or id to add; may be repeated
+    /// A user to add (username or id); can be repeated
     #[arg(long, value_name = "USER")]
     pub member: Vec<String>,
 }
@@ -272,13 +266,13 @@ pub struct Send {
     pub conversation: String,
     /// The text; without it, or with -, standard input
     pub text: Vec<String>,
-    /// The number of the message that this answers
+    /// The number of the message to reply to
     #[arg(long, value_name = "ID", value_parser = message_id)]
     pub reply_to: Option<i64>,
-    /// The message's key: under the same key it is sent once
+    /// The message's key: with the same key it is stored once
     #[arg(long)]
     pub key: Option<String>,
-    /// How long to try again, in seconds
+    /// How long to retry, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub retry_for: u64,
 }
@@ -288,13 +282,13 @@ pub struct Send {
 pub struct History {
     /// Its id or name
     pub conversation: String,
-    /// Most messages
+    /// The maximum number of messages
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     pub limit: i64,
-    /// Only messages before this place (`seq`) in the conversation
+    /// Only messages before this sequence number (`seq`)
     #[arg(long, value_name = "SEQ", value_parser = clap::value_parser!(i64).range(0..))]
     pub before: Option<i64>,
-    /// All of them
+    /// All messages
     #[arg(long, conflicts_with = "limit")]
     pub all: bool,
 }
@@ -305,10 +299,10 @@ pub struct History {
 pub struct Follow {
     /// Its id or name
     pub conversation: String,
-    /// How many of the newest messages to begin with
+    /// How many of the newest messages to show first
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(i64).range(0..=10_000))]
     pub last: i64,
-    /// Begin with the change after this place (`seq`) in the conversation
+    /// Begin with the change after this sequence number (`seq`)
     #[arg(long, value_name = "SEQ", conflicts_with = "last", value_parser = clap::value_parser!(i64).range(0..))]
     pub after: Option<i64>,
 }
@@ -321,18 +315,18 @@ pub struct Search {
     /// Only in this conversation (id or name)
     #[arg(long = "in", value_name = "CONVERSATION")]
     pub conversation: Option<String>,
-    /// Only by this user (username or id)
+    /// Only messages from this user (username or id)
     #[arg(long, value_name = "USER")]
     pub from: Option<String>,
-    /// Most messages
+    /// The maximum number of messages
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(i64).range(1..=100))]
     pub limit: i64,
 }
 
-/// A message's number, as shown at the end of its line.
+/// Parses the number of a message, which is shown at the end of its line.
 fn message_id(text: &str) -> Result<i64, String> {
     let number = text.trim_start_matches('#').parse::<i64>().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| "a message's number is expected: it stands at the end of the message's line".to_owned())
+    number.ok_or_else(|| "expected the number of a message, which is at the end of its line".to_owned())
 }
 
 #[cfg(test)]
@@ -346,12 +340,12 @@ mod tests {
     }
 
     #[test]
-    fn the_description_is_consistent() {
+    fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
     }
 
     #[test]
-    fn options_of_every_command_may_stand_anywhere() {
+    fn accepts_global_options_anywhere() {
         for arguments in [["--json", "list"], ["list", "--json"]] {
             assert!(parse(&arguments).unwrap().global.json);
         }
@@ -362,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_makes_no_sense_is_refused() {
+    fn refuses_contradictory_options() {
         for wrong in [
             &["create"][..],
             &["create", "lobby", "--direct", "bob"],

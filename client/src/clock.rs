@@ -1,11 +1,11 @@
-//! The server's times (RFC 3339, UTC) as this machine's clock on the wall shows them.
+//! Converts the server's times (RFC 3339, UTC) to local time.
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 const DAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 
-/// A day and a time of day, local.
+/// A local day and time of day.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Moment {
     /// `Thu 2026-11-26`
@@ -15,7 +15,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// From the wire; `None` when it is no time.
+    /// Parses a time of the protocol; `None` when it is invalid.
     pub fn parse(text: &str) -> Option<Self> {
         let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
         let local = local(at.unix_timestamp())?;
@@ -27,13 +27,13 @@ impl Moment {
     }
 }
 
-/// The C library knows the zone's rules, summer time at that moment included.
+/// Asks the C library, which knows the rules of the time zone.
 fn local(unix_seconds: i64) -> Option<libc::tm> {
     let mut local = std::mem::MaybeUninit::<libc::tm>::uninit();
     // SAFETY: both pointers are valid for the call, and localtime_r (POSIX) keeps neither. It reads the environment,
-    // which no part of this program ever changes.
+    // which this program never changes.
     let given = unsafe { libc::localtime_r(&raw const unix_seconds, local.as_mut_ptr()) };
-    // SAFETY: not null means that the whole structure was written.
+    // SAFETY: a result that is not null means that the whole structure was written.
     (!given.is_null()).then(|| unsafe { local.assume_init() })
 }
 
@@ -42,8 +42,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_has_a_day_and_a_minute() {
-        // Whatever the zone: offsets are whole quarters of an hour.
+    fn converts_times_to_local_days_and_minutes() {
+        // In any time zone: offsets are whole quarters of an hour.
         let moment = Moment::parse("2026-11-26T01:46:30.123Z").unwrap();
         let minute: u32 = moment.time[3..].parse().unwrap();
         assert_eq!((minute % 15, moment.time.len()), (1, 5), "{moment:?}");

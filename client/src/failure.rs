@@ -1,50 +1,50 @@
-//! How a command can fail, and the exit status that says so.
+//! How a command can fail, and the exit status of each failure.
 //!
-//! Invariant: one cause, one status, in every subcommand; scripts branch on it. What the server says is made harmless
-//! for the terminal here, since no other place prints it.
+//! Invariant: the same cause has the same status in every subcommand, because scripts branch on it. Messages from the
+//! server are sanitized for the terminal here, because only this module prints them.
 
 use crate::text;
 use serde_json::{Value, json};
 use std::fmt;
 
-/// The server's no.
+/// An error that the server returned.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refusal {
-    /// Stable, machine-readable.
+    /// The error code; stable, for programs.
     pub code: String,
-    /// For people.
+    /// The explanation, for people.
     pub message: String,
-    /// When the same request makes sense again, in milliseconds.
+    /// When to send the same request again, in milliseconds from now.
     pub retry_after_ms: Option<u64>,
 }
 
-/// Why a command did not do what it was asked.
+/// Why a command failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Failure {
-    /// The server answered no.
+    /// The server returned an error.
     Refused(Refusal),
-    /// The command makes no sense, or a file of this machine cannot be read or written.
+    /// Wrong usage, or a file on this machine cannot be read or written.
     Usage(String),
     /// There is no session, or it has ended.
     NotSignedIn(String),
-    /// No answer, or not one of a Veza Chat Server's.
+    /// There is no answer, or it is not from a Veza Chat Server.
     Unreachable(String),
-    /// Nobody reads the output any more (`veza history … | head`).
+    /// The reader of the output has ended (`veza history … | head`).
     OutputGone,
 }
 
 impl Refusal {
-    /// From a problem's body or an `error` frame's data; `None` when it is neither.
+    /// Reads the body of a problem, or the data of an `error` frame; `None` when it is neither.
     pub fn read(value: &Value) -> Option<Self> {
-        let words = value["detail"].as_str().or(value["message"].as_str()).unwrap_or("no reason given");
+        let message = value["detail"].as_str().or(value["message"].as_str()).unwrap_or("no reason given");
         Some(Self {
             code: value["code"].as_str()?.to_owned(),
-            message: words.to_owned(),
+            message: message.to_owned(),
             retry_after_ms: value["retry_after_ms"].as_u64(),
         })
     }
 
-    /// Whether the same request can succeed in a moment without anybody changing anything.
+    /// Whether the same request may succeed in a moment.
     pub fn is_transient(&self) -> bool {
         matches!(self.code.as_str(), "storage_unavailable" | "overloaded" | "deadline_exceeded")
     }
@@ -62,7 +62,7 @@ impl Failure {
         }
     }
 
-    /// The same for programs.
+    /// The failure as JSON.
     pub fn to_json(&self) -> Value {
         let (code, retry_after_ms) = match self {
             Self::Refused(refusal) => (refusal.code.as_str(), refusal.retry_after_ms),
@@ -96,8 +96,8 @@ impl fmt::Display for Failure {
                     None => Ok(()),
                 }
             }
-            Self::Usage(words) | Self::NotSignedIn(words) | Self::Unreachable(words) => f.write_str(&text::line(words)),
-            Self::OutputGone => f.write_str("nobody reads the output any more"),
+            Self::Usage(text) | Self::NotSignedIn(text) | Self::Unreachable(text) => f.write_str(&text::line(text)),
+            Self::OutputGone => f.write_str("the reader of the output has ended"),
         }
     }
 }
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_and_an_error_frame_read_alike() {
+    fn reads_problems_and_error_frames() {
         let problem = json!({"title": "Forbidden", "status": 403, "detail": "no", "code": "forbidden"});
         let frame = json!({"code": "forbidden", "message": "no"});
         assert_eq!(Refusal::read(&problem), Refusal::read(&frame));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_the_server_cannot_control_the_terminal() {
+    fn server_messages_cannot_control_the_terminal() {
         let refusal = Refusal { code: "x\u{1b}[2J".into(), message: "a\nb\u{9b}1m".into(), retry_after_ms: Some(1) };
         let shown = Failure::Refused(refusal).to_string();
         assert!(!shown.chars().any(char::is_control), "{shown:?}");

@@ -1,8 +1,8 @@
-//! One HTTP request and its answer: JSON, or a problem with a code.
+//! HTTP requests: the answer is JSON, or a problem with a code.
 //!
-//! Deliberately absent: proxies of the environment. `follow` speaks WebSocket on a socket of its own; both take the
-//! same road, or a message could be sent through one server and awaited from another. And redirects: a password goes to
-//! the server that was named, or nowhere.
+//! Deliberately absent:
+//! - proxies from the environment. `follow` opens a WebSocket directly; both must reach the same server;
+//! - redirects. A password is sent to the server that the user named, and to no other.
 
 use crate::address::Address;
 use crate::failure::{Failure, Refusal};
@@ -11,7 +11,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use std::time::Duration;
 
-/// Longer than the server lets any command wait.
+/// Longer than the server's deadline for commands.
 const TIMEOUT: Duration = Duration::from_secs(20);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -26,16 +26,16 @@ pub struct Http {
 pub struct Request<'a> {
     /// GET, POST …
     pub method: Method,
-    /// Where.
+    /// The path on the server.
     pub path: &'a str,
-    /// Whose.
+    /// The access token.
     pub token: Option<&'a str>,
-    /// What.
+    /// The JSON body.
     pub body: Option<&'a Value>,
 }
 
 impl Http {
-    /// For this server; connects when it is first used.
+    /// Creates a client, which connects with the first request.
     pub fn new(address: Address) -> Result<Self, Failure> {
         let agent = concat!("veza/", env!("CARGO_PKG_VERSION"));
         let builder = reqwest::Client::builder().no_proxy().redirect(Policy::none()).user_agent(agent);
@@ -54,7 +54,7 @@ impl Http {
         self.send(Request { method: Method::POST, path, token: None, body: Some(body) }).await
     }
 
-    /// The answer's body; null where there is none.
+    /// Sends a request and returns the body of the answer; null when it has none.
     pub async fn send(&self, request: Request<'_>) -> Result<Value, Failure> {
         let lost = |error: reqwest::Error| Failure::Unreachable(format!("{}: {}", self.address, root(&error)));
         let mut builder = self.client.request(request.method, self.address.http(request.path));
@@ -76,14 +76,14 @@ impl Http {
             (Some(value), _) if status.is_success() => Ok(value),
             (_, Some(refusal)) if !status.is_success() => Err(Failure::Refused(refusal)),
             _ => {
-                let words = format!("{} answered {status}, and not as a Veza Chat Server does", self.address);
-                Err(Failure::Unreachable(words))
+                let message = format!("{} answered {status}; is it a Veza Chat Server?", self.address);
+                Err(Failure::Unreachable(message))
             }
         }
     }
 }
 
-/// The cause at the bottom: "Connection refused", not "error sending request".
+/// The root cause: "Connection refused" rather than "error sending request".
 fn root(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "no answer in time".to_owned();

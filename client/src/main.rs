@@ -1,14 +1,14 @@
 //! `veza`: the terminal client of Veza Chat Server, for people and for scripts.
 //!
 //! The modules, from the inside out:
-//! - pure, no clock and no I/O: [`text`] (what other people wrote, made harmless), [`render`] (lines for people),
-//!   [`paint`], [`address`], [`failure`] (what can go wrong, and the exit status of it), `follow::stream`;
-//! - this machine: [`profile`] (who is signed in), [`password`], [`output`], [`clock`];
-//! - the server: [`http`], [`session`] (tokens that renew themselves), [`retry`], [`follow`] (the WebSocket);
-//! - what the user asks for: [`cli`], [`commands`].
+//! - pure, without clock and I/O: [`text`] (sanitizes other people's text), [`render`] (output for people), [`paint`],
+//!   [`address`], [`failure`] (failures and their exit status), `follow::stream`;
+//! - this machine: [`profile`] (saved sessions), [`password`], [`output`], [`clock`];
+//! - the server: [`http`], [`session`] (renews its tokens), [`retry`], [`follow`] (the WebSocket);
+//! - the user: [`cli`], [`commands`].
 //!
-//! Invariants: no text of other people reaches the terminal but through [`text`]; no password comes from the command
-//! line; a refresh token is spent once (see [`session`]).
+//! Invariants: other people's text reaches the terminal only through [`text`]; a password never comes from the command
+//! line; a refresh token is used once (see [`session`]).
 //!
 //! Exit status: 0 done, 1 refused by the server, 2 wrong usage, 3 not signed in, 4 server unreachable.
 

@@ -1,7 +1,7 @@
-//! Results on standard output, everything else on standard error.
+//! Prints results to standard output, and everything else to standard error.
 //!
-//! Invariants: with `--json`, each line of standard output is one object, and nothing else is ever there; without it,
-//! text of other people has been through `text` before it comes here.
+//! Invariants: with `--json`, standard output has one JSON object per line and nothing else. Without it, the callers
+//! have sanitized other people's text with `text`.
 
 use crate::failure::Failure;
 use crate::paint::{Choice, Paint};
@@ -9,7 +9,7 @@ use crate::text;
 use serde_json::Value;
 use std::io::{ErrorKind, Write};
 
-/// Where results go.
+/// The two streams.
 #[derive(Clone, Copy)]
 pub struct Output {
     json: bool,
@@ -18,13 +18,13 @@ pub struct Output {
 }
 
 impl Output {
-    /// As the command line says.
+    /// From the options `--json` and `--color`.
     pub fn new(json: bool, colours: Choice) -> Self {
         let (paint, aside) = (Paint::new(colours, &std::io::stdout()), Paint::new(colours, &std::io::stderr()));
         Self { json, paint, aside }
     }
 
-    /// Whether programs read it.
+    /// Whether the output is JSON.
     pub fn is_json(self) -> bool {
         self.json
     }
@@ -34,29 +34,29 @@ impl Output {
         self.paint
     }
 
-    /// One result: the object for programs, or the words for people.
-    pub fn result(self, value: &Value, words: impl FnOnce() -> String) -> Result<(), Failure> {
-        print(&if self.json { text::json(value) } else { words() })
+    /// Prints one result: the object as JSON, or the text for people.
+    pub fn result(self, value: &Value, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        print(&if self.json { text::json(value) } else { text() })
     }
 
-    /// Something for the person at the terminal.
-    pub fn note(self, words: &str) {
-        // Nobody can be told that nobody can be told.
-        let _ = writeln!(std::io::stderr(), "{}", self.aside.dim(&text::line(words)));
+    /// Prints a note for the user.
+    pub fn note(self, note: &str) {
+        // A closed standard error leaves no way to report that.
+        let _ = writeln!(std::io::stderr(), "{}", self.aside.dim(&text::line(note)));
     }
 
-    /// Why it did not work.
+    /// Prints a failure.
     pub fn failure(self, failure: &Failure) {
         if matches!(failure, Failure::OutputGone) {
             return;
         }
-        let words =
+        let line =
             if self.json { text::json(&failure.to_json()) } else { format!("{} {failure}", self.aside.red("veza:")) };
-        let _ = writeln!(std::io::stderr(), "{words}");
+        let _ = writeln!(std::io::stderr(), "{line}");
     }
 }
 
-/// A line, at once: whoever follows a conversation through a pipe wants it now.
+/// Prints a line and flushes: a program that reads `veza follow` from a pipe gets it at once.
 pub fn print(line: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}").and_then(|()| out.flush()).map_err(|error| match error.kind() {

@@ -1,4 +1,4 @@
-//! Colours: ANSI sequences of our own around text that has none (`text`).
+//! Colours: ANSI sequences around text that contains none (see `text`).
 
 use std::io::IsTerminal;
 
@@ -23,7 +23,7 @@ pub struct Paint {
 }
 
 impl Paint {
-    /// For a stream; `NO_COLOR` (no-color.org) counts when it is not empty.
+    /// Decides for a stream; respects a non-empty `NO_COLOR` (no-color.org).
     pub fn new(choice: Choice, stream: &impl IsTerminal) -> Self {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -51,28 +51,28 @@ impl Paint {
         if self.on && !text.is_empty() { format!("\x1b[{codes}m{text}\x1b[0m") } else { text.to_owned() }
     }
 
-    /// Beside the point.
+    /// Dims secondary text.
     pub fn dim(self, text: &str) -> String {
         self.wrap("2", text)
     }
 
-    /// To the point.
+    /// Makes text bold.
     pub fn bold(self, text: &str) -> String {
         self.wrap("1", text)
     }
 
-    /// Wrong.
+    /// Colours an error.
     pub fn red(self, text: &str) -> String {
         self.wrap("31", text)
     }
 
-    /// A person: `text` in the colour that `name` always has.
+    /// Colours `text` in the colour of the user `name`.
     pub fn person(self, name: &str, text: &str) -> String {
         self.wrap(&format!("1;38;5;{}", colour_of(name)), text)
     }
 }
 
-/// FNV-1a of the name, which has no case: the same person in the same colour, today and on every machine.
+/// FNV-1a of the lower-case name: a user has the same colour on every machine.
 fn colour_of(name: &str) -> u8 {
     let mut hash: u32 = 0x811c_9dc5;
     for byte in name.bytes() {
@@ -87,14 +87,14 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn a_person_keeps_their_colour_and_people_differ() {
+    fn each_user_has_a_stable_colour() {
         assert_eq!(colour_of("ada"), colour_of("ADA"));
         let colours: BTreeSet<u8> = (0..100).map(|n| colour_of(&format!("user{n}"))).collect();
         assert!(colours.len() > SENDERS.len() / 2, "{colours:?}");
     }
 
     #[test]
-    fn without_colours_text_is_itself() {
+    fn without_colours_the_text_is_unchanged() {
         assert_eq!(Paint::plain().person("ada", "ada"), "ada");
         assert!(Paint::coloured().person("ada", "ada").starts_with("\x1b[1;38;5;"));
         assert_eq!(Paint::coloured().dim(""), "");

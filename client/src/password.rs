@@ -1,25 +1,25 @@
-//! Passwords and codes: from the terminal without echo, from standard input, or from the environment. Never from the
-//! command line, which every user of the machine can read in the list of processes.
+//! Reads passwords and codes: from the terminal without echo, from standard input, or from the environment. Never from
+//! the command line, which all users of the machine can see in the list of processes.
 //!
-//! Invariant: the terminal is as it was when this module returns, and when Ctrl-C is pressed meanwhile: the key is read
-//! as a character here, so that it cannot end the process with the echo still off.
+//! Invariant: the terminal is restored when this module returns, also after Ctrl-C. That key is read as a character
+//! here, so it cannot end the process while the echo is off.
 
 use crate::failure::Failure;
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use std::fs::File;
 use std::io::{BufRead, IsTerminal, Read, Write};
 
-/// The environment's password.
+/// The environment variable with the password.
 pub const VARIABLE: &str = "VEZA_PASSWORD";
 
 const CTRL_C: u8 = 3;
 const CTRL_D: u8 = 4;
 const CTRL_U: u8 = 21;
 const BACKSPACE: [u8; 2] = [8, 127];
-/// Longer than any password that a server takes.
+/// Longer than any password that a server accepts.
 const BYTES_MAX: u64 = 4_096;
 
-/// Where the password comes from, in this order: standard input when asked to, the environment, the terminal.
+/// Reads a password: from standard input if `from_stdin`, else from the environment, else from the terminal.
 pub fn password(from_stdin: bool, prompts: &[&str]) -> Result<String, Failure> {
     if from_stdin {
         let mut line = String::new();
@@ -27,7 +27,7 @@ pub fn password(from_stdin: bool, prompts: &[&str]) -> Result<String, Failure> {
         read.map_err(|error| Failure::Usage(format!("--password-stdin: {error}")))?;
         let password = line.trim_end_matches(['\r', '\n']);
         return if password.is_empty() {
-            Err(Failure::Usage("--password-stdin: nothing came on standard input".to_owned()))
+            Err(Failure::Usage("--password-stdin: standard input is empty".to_owned()))
         } else {
             Ok(password.to_owned())
         };
@@ -41,11 +41,11 @@ pub fn password(from_stdin: bool, prompts: &[&str]) -> Result<String, Failure> {
     }
     match answers.split_first() {
         Some((first, rest)) if rest.iter().all(|again| again == first) => Ok(first.clone()),
-        _ => Err(Failure::Usage("the two passwords differ".to_owned())),
+        _ => Err(Failure::Usage("the two passwords are different".to_owned())),
     }
 }
 
-/// Whether somebody could be asked.
+/// Whether there is a terminal for a prompt.
 pub fn can_ask() -> bool {
     std::io::stdin().is_terminal() && terminal().is_ok()
 }
@@ -54,40 +54,40 @@ fn terminal() -> std::io::Result<File> {
     File::options().read(true).write(true).open("/dev/tty")
 }
 
-/// Asks on the terminal; what is typed does not appear.
+/// Asks on the terminal without showing the answer.
 pub fn hidden(prompt: &str) -> Result<String, Failure> {
     let none =
-        |_| Failure::Usage(format!("there is no terminal to ask for the password; use --password-stdin or {VARIABLE}"));
+        |_| Failure::Usage(format!("there is no terminal for the password prompt; use --password-stdin or {VARIABLE}"));
     let tty = terminal().map_err(none)?;
-    let trouble = |error: std::io::Error| Failure::Usage(format!("the terminal: {error}"));
-    let quiet = Quiet::begin(&tty).map_err(|error| trouble(error.into()))?;
-    write!(&tty, "{prompt}: ").map_err(trouble)?;
+    let io_failure = |error: std::io::Error| Failure::Usage(format!("the terminal: {error}"));
+    let quiet = Quiet::begin(&tty).map_err(|error| io_failure(error.into()))?;
+    write!(&tty, "{prompt}: ").map_err(io_failure)?;
     let answer = typed(&mut &tty);
     drop(quiet);
-    writeln!(&tty).map_err(trouble)?;
+    writeln!(&tty).map_err(io_failure)?;
     answer?.ok_or_else(|| Failure::Usage("interrupted".to_owned()))
 }
 
-/// A line, key by key; `None` when it was interrupted.
+/// Reads a line key by key; `None` when the user interrupts.
 fn typed(tty: &mut impl Read) -> Result<Option<String>, Failure> {
-    let trouble = |error: std::io::Error| Failure::Usage(format!("the terminal: {error}"));
+    let io_failure = |error: std::io::Error| Failure::Usage(format!("the terminal: {error}"));
     let mut line = Vec::new();
     for _ in 0..BYTES_MAX {
         let mut key = [0];
-        if tty.read(&mut key).map_err(trouble)? == 0 {
+        if tty.read(&mut key).map_err(io_failure)? == 0 {
             return Ok(None);
         }
         match key[0] {
             b'\r' | b'\n' => {
-                let words = "what was typed is not valid UTF-8".to_owned();
-                return String::from_utf8(line).map(Some).map_err(|_| Failure::Usage(words));
+                let message = "the input is not valid UTF-8".to_owned();
+                return String::from_utf8(line).map(Some).map_err(|_| Failure::Usage(message));
             }
             CTRL_C => return Ok(None),
             CTRL_D if line.is_empty() => return Ok(None),
             CTRL_D => {}
             CTRL_U => line.clear(),
             key if BACKSPACE.contains(&key) => {
-                // A character's bytes but its first are 10xxxxxx.
+                // All bytes of a character except the first are 10xxxxxx.
                 while line.pop().is_some_and(|byte| byte & 0xc0 == 0x80) {}
             }
             key => line.push(key),
@@ -96,7 +96,7 @@ fn typed(tty: &mut impl Read) -> Result<Option<String>, Failure> {
     Ok(None)
 }
 
-/// A terminal without echo; dropped, it is as it was.
+/// A terminal without echo, until it is dropped.
 struct Quiet<'a> {
     tty: &'a File,
     before: Termios,
@@ -114,7 +114,7 @@ impl<'a> Quiet<'a> {
 
 impl Drop for Quiet<'_> {
     fn drop(&mut self) {
-        let _ = tcsetattr(self.tty, SetArg::TCSADRAIN, &self.before); // a terminal that is gone needs no echo
+        let _ = tcsetattr(self.tty, SetArg::TCSADRAIN, &self.before); // fails only when the terminal is gone
     }
 }
 

@@ -1,7 +1,7 @@
-//! Messages and events as lines for people. Pure: values in, text out.
+//! Renders messages and events as lines for people. Pure.
 //!
-//! Invariant: every piece of a value that becomes text goes through `text` (or is a number); the only escape sequences
-//! in what this module returns are those of `paint`.
+//! Invariant: every value that becomes text goes through `text`, or is a number. The only escape sequences in the
+//! result are those of `paint`.
 
 use crate::clock::Moment;
 use crate::paint::Paint;
@@ -9,27 +9,27 @@ use crate::text;
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// Continuation lines stand under the first one's sender.
+/// Indents continuation lines to the sender of the first line.
 const INDENT: &str = "      ";
 
-/// Renders a conversation from its top to its bottom; a new day gets a line of its own.
+/// Renders a conversation in order; a new day gets a line of its own.
 pub struct Transcript {
     paint: Paint,
     day: String,
 }
 
 impl Transcript {
-    /// An empty one.
+    /// Creates an empty transcript.
     pub fn new(paint: Paint) -> Self {
         Self { paint, day: String::new() }
     }
 
-    /// A message.
+    /// Renders a message.
     pub fn message(&mut self, message: &Value) -> String {
         self.message_with(message, &text_of(&message["content"]))
     }
 
-    /// A message with other words than its own (a search's highlighted ones).
+    /// Renders a message with another text, such as a highlighted search result.
     pub fn message_with(&mut self, message: &Value, content: &str) -> String {
         let paint = self.paint;
         let mut out = self.stamp(&message["created_at"]);
@@ -65,20 +65,20 @@ impl Transcript {
         out
     }
 
-    /// An event of the conversation; `None` when there is nothing to say about it.
+    /// Renders an event of the conversation; `None` when it needs no line.
     pub fn event(&mut self, kind: &str, data: &Value) -> Option<String> {
         if kind == "message_created" {
             return Some(self.message(data));
         }
         let paint = self.paint;
-        let words = self.words(kind, data)?;
+        let text = self.describe(kind, data)?;
         let mut out = self.stamp(&data["created_at"]);
         out.push_str(&paint.dim("· "));
-        out.push_str(&words);
+        out.push_str(&text);
         Some(out)
     }
 
-    fn words(&self, kind: &str, data: &Value) -> Option<String> {
+    fn describe(&self, kind: &str, data: &Value) -> Option<String> {
         let paint = self.paint;
         let id = paint.dim(&number(&data["message_id"]));
         let user = person(paint, &data["user"]);
@@ -94,10 +94,10 @@ impl Transcript {
                 format!("{}  {id}", by(verb))
             }
             "reaction_added" | "reaction_removed" => {
-                let verb = if kind == "reaction_added" { "reacted" } else { "took back" };
+                let verb = if kind == "reaction_added" { "reacted" } else { "removed the reaction" };
                 format!("{user} {verb} {} ({})  {id}", name(&data["emoji"]), number(&data["count"]))
             }
-            // The system messages beside them say so.
+            // A system message reports it.
             "member_joined" | "member_left" => return None,
             "member_updated" if data["profile"].is_object() => {
                 format!("{user} is now shown as {}", name(&data["profile"]["display_name"]))
@@ -105,7 +105,7 @@ impl Transcript {
             "member_updated" => match (data["role"].as_str(), data["muted_until"].as_str()) {
                 (Some(role), _) => format!("{user} is now {}", text::line(role)),
                 (None, Some(until)) => format!("{user} is muted until {}", text::line(until)),
-                (None, None) => format!("{user} changed"),
+                (None, None) => format!("{user} was updated"),
             },
             "conversation_created" => format!("{} {}", by("created the conversation"), name(&data["name"])),
             "conversation_updated" if data["archived"] == true => by("archived the conversation"),
@@ -121,7 +121,7 @@ impl Transcript {
         })
     }
 
-    /// `HH:MM `, after a line for the day where it is another one.
+    /// `HH:MM `, after a line for the day if the day has changed.
     fn stamp(&mut self, created_at: &Value) -> String {
         let Some(Moment { day, time }) = created_at.as_str().and_then(Moment::parse) else {
             return format!("{} ", self.paint.dim("--:--"));
@@ -136,7 +136,7 @@ impl Transcript {
     }
 }
 
-/// Rows under headings, each column as wide as its widest cell.
+/// Renders a table; each column is as wide as its widest cell.
 pub fn table(paint: Paint, headings: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
@@ -154,12 +154,12 @@ pub fn table(paint: Paint, headings: &[&str], rows: &[Vec<String>]) -> String {
         .join("\n")
 }
 
-/// The day and the time of a timestamp, or a dash.
+/// The day and time of a timestamp, or a dash.
 pub fn when(value: &Value) -> String {
     value.as_str().and_then(Moment::parse).map_or_else(|| "-".to_owned(), |at| format!("{} {}", at.day, at.time))
 }
 
-/// Text or a number on one line; a dash for nothing.
+/// Text or a number on one line; a dash for null.
 pub fn name(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
@@ -168,7 +168,7 @@ pub fn name(value: &Value) -> String {
     }
 }
 
-/// A list's items; none when it is no list.
+/// The items of a list; empty when the value is no list.
 pub fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
@@ -185,7 +185,7 @@ fn body(content: &str) -> String {
     text::lines(content).join(&format!("\n{INDENT}"))
 }
 
-/// What a system message reports.
+/// The text of a system message.
 fn report(paint: Paint, system: &Value) -> String {
     let kind = name(&system["kind"]);
     let user = person(paint, &system["user"]);
@@ -195,9 +195,9 @@ fn report(paint: Paint, system: &Value) -> String {
     }
 }
 
-/// The unique name, since anybody may call themselves anything else.
+/// The username, because display names are not unique.
 fn person(paint: Paint, user: &Value) -> String {
-    let name = user["username"].as_str().unwrap_or("somebody");
+    let name = user["username"].as_str().unwrap_or("someone");
     paint.person(name, &text::line(name))
 }
 
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_shows_what_became_of_it() {
+    fn shows_edits_pins_reactions_and_deletion() {
         assert_eq!(shown(&message("Hello\nyou")), "ada Hello\n      you  17");
         let mut lively = message("Hi");
         lively["parent_message_id"] = json!(12);
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_and_goes_is_said_once() {
+    fn reports_each_membership_change_once() {
         let mut joined = message("Ada joined");
         joined["system"] = json!({"kind": "joined", "user": {"id": 1, "username": "ada"}, "actor": null});
         assert_eq!(shown(&joined), "· ada joined");
@@ -247,17 +247,18 @@ mod tests {
     }
 
     #[test]
-    fn a_day_is_announced_once() {
+    fn announces_each_day_once() {
         let mut transcript = Transcript::new(Paint::plain());
         assert!(transcript.message(&message("a")).starts_with("── "));
         assert!(!transcript.message(&message("b")).contains("──"));
     }
 
     #[test]
-    fn no_value_of_an_event_can_control_the_terminal() {
+    fn events_cannot_control_the_terminal() {
         let evil = "\u{1b}]0;title\u{7}\u{9b}2J\r\n\u{202e}";
         let user = json!({"id": 1, "username": evil, "display_name": evil});
-        let data = json!({"message_id": 1, "content": evil, "emoji": evil, "name": evil, "description": evil, evil: evil,
+        let data = json!({"message_id": 1, "content": evil, "emoji": evil, "name": evil, "description": evil,
+            evil: evil,
                           "reason": evil, "role": evil, "count": 1, "pinned": evil, "archived": evil, "actor": user,
                           "user": user, "invited_by": user, "sender": user, "created_at": evil,
                           "reactions": [{"emoji": evil, "count": evil}], "attachments": [{"file_name": evil}]});
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_has_columns() {
+    fn aligns_the_columns_of_a_table() {
         let rows = [vec!["room_6".into(), "lobby".into()], vec!["dm_4".into(), "b".into()]];
         assert_eq!(table(Paint::plain(), &["ID", "NAME"], &rows), "ID      NAME\nroom_6  lobby\ndm_4    b");
     }

@@ -1,6 +1,6 @@
-//! When to try again: a pure schedule, and a bounded loop around it.
+//! Retries: a pure backoff schedule, and a bounded loop around it.
 //!
-//! Invariant: only what may be repeated without harm is; the callers send under a `client_message_id`, or read.
+//! Invariant: only requests that are safe to repeat are retried: messages with a `client_message_id`, and reads.
 
 use crate::failure::Failure;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use tokio::time::Instant;
 const FIRST_MS: u64 = 250;
 const LONGEST_MS: u64 = 15_000;
 
-/// Waits that double, up to a bound, with jitter: clients that lost the same server do not come back at once.
+/// An exponential backoff with a maximum and jitter, so that clients of a lost server do not reconnect all at once.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Backoff {
     attempts: u32,
 }
 
 impl Backoff {
-    /// The next wait, at least `floor`; `random` is one of 0 ≤ r < 1.
+    /// The next wait, at least `floor`; `random` is in 0 ≤ r < 1.
     pub fn next(&mut self, floor: Duration, random: f64) -> Duration {
         let whole_ms = FIRST_MS.saturating_mul(1 << self.attempts.min(16)).min(LONGEST_MS);
         self.attempts += 1;
@@ -24,7 +24,7 @@ impl Backoff {
     }
 }
 
-/// How long to wait at least before the same request may succeed; `None` when it will not.
+/// The shortest wait before a retry may succeed; `None` when it cannot succeed.
 pub fn transient(failure: &Failure) -> Option<Duration> {
     match failure {
         Failure::Unreachable(_) => Some(Duration::ZERO),
@@ -35,8 +35,8 @@ pub fn transient(failure: &Failure) -> Option<Duration> {
     }
 }
 
-/// Repeats `attempt` while its failure is transient and the next try would begin within `patience`; `notice` is told
-/// of every failure that is followed by another try.
+/// Runs `attempt` until it succeeds, fails for good, or the next retry would begin after `patience`. Calls `notice`
+/// before each retry.
 pub async fn insist<T>(
     patience: Duration,
     attempt: impl AsyncFn() -> Result<T, Failure>,
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn waits_double_up_to_a_bound_and_never_undercut_the_server() {
+    fn waits_double_up_to_a_maximum_and_respect_the_server() {
         let waits = |random: f64| {
             let mut backoff = Backoff::default();
             (0..9).map(move |_| backoff.next(Duration::ZERO, random).as_millis()).collect::<Vec<_>>()
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_what_passes_is_repeated_and_only_within_the_patience() {
+    async fn retries_only_transient_failures_within_the_patience() {
         let tries = Cell::new(0);
         let outcome = insist(
             Duration::from_mins(1),

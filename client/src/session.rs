@@ -1,14 +1,14 @@
-//! A session: commands with a valid access token, and the next token when that one has expired.
+//! A session: it sends commands with a valid access token, and renews the token when it has expired.
 //!
-//! A token is renewed in these steps; their order is load-bearing:
-//! 1. take the profile's lock;
-//! 2. read the file again: another process may have renewed meanwhile; its tokens are taken, and nothing is spent;
-//! 3. spend the refresh token;
-//! 4. save the new pair, before anybody uses it;
-//! 5. give the lock back.
+//! Renewing a token takes these steps, and their order matters:
+//! 1. acquire the profile's lock;
+//! 2. read the file again: if another process has renewed the token meanwhile, use that token and stop;
+//! 3. exchange the refresh token for a new pair;
+//! 4. save the new pair before using it;
+//! 5. release the lock.
 //!
-//! They run as a task of their own: a caller that is dropped (Ctrl-C) must not interrupt them between 3 and 4, where
-//! the only valid token exists in memory. [`Session::settle`] waits for them.
+//! They run as a task of their own. A caller that is dropped (Ctrl-C) must not interrupt them between 3 and 4, when the
+//! only valid refresh token is in memory. [`Session::settle`] waits for them.
 
 use crate::address::Address;
 use crate::failure::Failure;
@@ -19,11 +19,11 @@ use serde_json::{Value, json};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-/// A token that is about to expire is not tried: it could expire on its way.
+/// A token that expires within this time is renewed, because it could expire on its way to the server.
 const LEEWAY_SECONDS: u64 = 5;
 const SETTLE_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Somebody who is signed in.
+/// A signed-in user.
 pub struct Session {
     http: Http,
     profile: Profile,
@@ -32,19 +32,19 @@ pub struct Session {
 }
 
 impl Session {
-    /// The profile's session; `server` must be its own where it is given: tokens go to nobody else.
+    /// Opens the profile's session. `server`, if given, must be its server: tokens are sent to no other.
     pub fn open(profile: Profile, server: Option<&Address>) -> Result<Self, Failure> {
         let name = profile.name();
         let Some(saved) = profile.load()? else {
-            let words = format!("nobody is signed in (profile {name}); begin with: veza login NAME");
-            return Err(Failure::NotSignedIn(words));
+            let message = format!("you are not signed in (profile {name}); sign in with: veza login NAME");
+            return Err(Failure::NotSignedIn(message));
         };
         let address = Address::parse(&saved.server).map_err(Failure::Usage)?;
         if let Some(wanted) = server.filter(|wanted| **wanted != address) {
-            let words = format!(
-                "profile {name} is signed in at {address}, not at {wanted}; sign in there with another --profile"
+            let message = format!(
+                "profile {name} is signed in at {address}, not at {wanted}; use another --profile for that server"
             );
-            return Err(Failure::NotSignedIn(words));
+            return Err(Failure::NotSignedIn(message));
         }
         let http = Http::new(address)?;
         Ok(Self { http, profile, saved: Mutex::new(saved), renewing: Arc::default() })
@@ -55,24 +55,24 @@ impl Session {
         self.http.address()
     }
 
-    /// The profile it is kept in.
+    /// The profile that stores it.
     pub fn profile(&self) -> &Profile {
         &self.profile
     }
 
-    /// A command's ack data.
+    /// Sends a command and returns the data of its ack.
     pub async fn command(&self, kind: &str, data: Value) -> Result<Value, Failure> {
         self.request(Method::POST, "/api/commands", Some(&json!({ "type": kind, "data": data }))).await
     }
 
-    /// A request as this user.
+    /// Sends a request as this user.
     pub async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
         let token = self.access().await?;
         let ask = async |token: &str| {
             self.http.send(Request { method: method.clone(), path, token: Some(token), body }).await
         };
         match ask(&token).await {
-            // Good by our clock and not by the server's; nothing was done.
+            // Valid by our clock, expired by the server's; the request had no effect.
             Err(failure) if is_unauthenticated(&failure) => {
                 let token = self.renew(&token).await?;
                 ask(&token).await.map_err(signed_out)
@@ -81,13 +81,13 @@ impl Session {
         }
     }
 
-    /// An access token that is valid as far as can be told from here.
+    /// An access token that is valid by this machine's clock.
     pub async fn access(&self) -> Result<String, Failure> {
         let saved = self.saved().clone();
         if is_fresh(&saved) { Ok(saved.access_token) } else { self.renew(&saved.access_token).await }
     }
 
-    /// The next access token after one that is known to be no good.
+    /// A new access token after `spent`, which is no longer valid.
     pub async fn renew(&self, spent: &str) -> Result<String, Failure> {
         let (http, profile, spent) = (self.http.clone(), self.profile.clone(), spent.to_owned());
         let renewing = Arc::clone(&self.renewing).lock_owned().await;
@@ -102,9 +102,9 @@ impl Session {
         Ok(token)
     }
 
-    /// Waits, for a bounded time, until no token is being renewed.
+    /// Waits until no token is being renewed, at most a few seconds.
     pub async fn settle(&self) {
-        // Nothing can be done about a server that does not answer.
+        // If the server does not answer, waiting longer does not help.
         let _ = tokio::time::timeout(SETTLE_PATIENCE, self.renewing.lock()).await;
     }
 
@@ -113,7 +113,7 @@ impl Session {
     }
 }
 
-/// What an answer of `/auth/register`, `/auth/login` or `/auth/refresh` leaves to be kept.
+/// The session in an answer of `/auth/register`, `/auth/login` or `/auth/refresh`.
 pub fn from_answer(address: &Address, answer: &Value) -> Result<Saved, Failure> {
     let text = |key: &str| answer[key].as_str().map(str::to_owned);
     let saved = || {
@@ -144,7 +144,7 @@ async fn rotate(http: &Http, profile: &Profile, spent: &str) -> Result<Saved, Fa
             profile.save(&saved)?;
             Ok(saved)
         }
-        // It will never be good again: what is kept of it would only hide that one has to sign in.
+        // The session is over. Keeping it would hide that the user has to sign in again.
         Err(Failure::Refused(refusal)) if refusal.code.starts_with("refresh_") => {
             profile.forget()?;
             Err(Failure::NotSignedIn(format!("{} ({})", refusal.message, refusal.code)))

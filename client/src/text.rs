@@ -1,14 +1,14 @@
-//! Other people's text, made harmless for a terminal.
+//! Sanitizes other people's text for a terminal.
 //!
-//! Invariant: nothing that this module returns holds a control character (C0, DEL, C1: `ESC [` and U+009B begin the
-//! sequences that move the cursor, retitle the window or answer as if typed), nor a character that turns the direction
-//! of writing (with which a line can be made to read as another). If one got through, a message could control the
-//! terminal of everybody who reads it. What is replaced stays visible.
+//! Invariant: the results contain no control characters (C0, DEL, C1). `ESC [` and U+009B begin sequences that move the
+//! cursor, rename the window, or insert input. They contain no bidirectional controls either, which can make a line
+//! look like another one. Otherwise a message could control the terminal of everyone who reads it. Replaced characters
+//! stay visible.
 
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// Whether a character may not reach the terminal as it is.
+/// Whether a character must not reach the terminal.
 fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -18,7 +18,7 @@ fn is_hostile(c: char) -> bool {
 fn push(out: &mut String, c: char) {
     match c {
         '\t' => out.push(' '),
-        // Unicode has pictures of these: ␛ for ESC.
+        // Unicode has symbols for these: ␛ for ESC.
         '\0'..='\u{1f}' => out.extend(char::from_u32(0x2400 + u32::from(c))),
         '\u{7f}' => out.push('␡'),
         c if is_hostile(c) => {
@@ -28,20 +28,20 @@ fn push(out: &mut String, c: char) {
     }
 }
 
-/// On one line: for names, refusals, and whatever else is not the content of a message.
+/// Sanitizes text that belongs on one line: names, errors, everything except the content of a message.
 pub fn line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     text.chars().for_each(|c| push(&mut out, c));
     out
 }
 
-/// A message's lines.
+/// The sanitized lines of a message.
 pub fn lines(text: &str) -> Vec<String> {
     text.replace("\r\n", "\n").split(['\n', '\u{2028}', '\u{2029}']).map(line).collect()
 }
 
-/// A value as JSON on one line. The same value as ever, but what a terminal could obey stands as `\u…`: JSON itself
-/// demands that only below U+0020.
+/// A value as JSON on one line. All characters that could control a terminal are escaped as `\u…`; JSON itself requires
+/// that only below U+0020.
 pub fn json(value: &Value) -> String {
     let plain = value.to_string();
     let mut out = String::with_capacity(plain.len());
@@ -63,7 +63,7 @@ mod tests {
     const HOSTILE: &str = "a\u{1b}[2J\u{9b}31m\u{7}\u{7f}\u{202e}\u{2066}b\u{85}";
 
     #[test]
-    fn nothing_that_a_terminal_obeys_is_left() {
+    fn replaces_everything_that_controls_a_terminal() {
         let shown = line(HOSTILE);
         assert_eq!(shown, "a␛[2J<U+009B>31m␇␡<U+202E><U+2066>b<U+0085>");
         for c in (0..=0x2_ffff).filter_map(char::from_u32).filter(|c| is_hostile(*c)) {
@@ -72,14 +72,14 @@ mod tests {
     }
 
     #[test]
-    fn a_message_keeps_its_lines_and_a_name_has_one() {
+    fn messages_keep_their_lines_and_names_have_one() {
         assert_eq!(lines("a\r\nb\n\nc\u{2028}d\re"), ["a", "b", "", "c", "d␍e"]);
         assert_eq!(line("a\nb\tc"), "a␊b c");
         assert_eq!(line("Grüße 👩‍👩‍👧 שלום"), "Grüße 👩‍👩‍👧 שלום");
     }
 
     #[test]
-    fn json_says_the_same_without_the_characters() {
+    fn escaped_json_has_the_same_value() {
         let value = json!({ "content": HOSTILE, "n": 1 });
         let text = super::json(&value);
         assert!(!text.chars().any(is_hostile), "{text:?}");

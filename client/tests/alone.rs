@@ -1,8 +1,8 @@
-//! What `veza` does by itself: exit statuses, passwords, and how it tries again. The server is a few lines of this file
-//! that answer what the test says, hang up where it says so, and remember what was asked.
+//! `veza` without a real server: exit statuses, passwords, retries. The fake server in this file gives the answers that
+//! a test prescribes, or hangs up, and records the requests.
 //!
-//! That these tests exist has a second use: `cargo test --workspace` builds `veza` for them, and
-//! `tests/terminal_client.rs` of the workspace's root runs it against the real server.
+//! `cargo test --workspace` builds `veza` for these tests, and `tests/terminal_client.rs` in the workspace's root runs
+//! it against the real server.
 
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,10 +16,10 @@ enum Reply {
     HangUp,
 }
 
-/// A request as it came: path and body.
+/// A recorded request: path and body.
 type Asked = (String, Value);
 
-/// Answers one connection after the other, each with one request, then listens no more.
+/// Answers one request per connection, in order, then stops listening.
 fn fake_server(replies: Vec<Reply>) -> (String, Receiver<Asked>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
@@ -70,7 +70,7 @@ fn veza(home: &Path, arguments: &[&str], input: &str) -> Output {
     let command = command.args(arguments).env("XDG_CONFIG_HOME", home);
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // Whoever does not read it has ended already, which the status tells.
+    // Fails when the process has ended without reading; the status shows why.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     child.wait_with_output().unwrap()
 }
@@ -93,7 +93,7 @@ fn problem(status: u16, code: &str) -> Reply {
 }
 
 #[test]
-fn every_cause_has_its_status() {
+fn each_cause_has_its_exit_status() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     ends_with(&veza(home, &["dance"], ""), 2);
@@ -106,9 +106,9 @@ fn every_cause_has_its_status() {
     assert!(out.is_empty());
     assert_eq!(serde_json::from_str::<Value>(&err).unwrap()["error"]["code"], "not_signed_in");
 
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}", nobody.local_addr().unwrap());
-    drop(nobody);
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", unused.local_addr().unwrap());
+    drop(unused);
     let login = ["login", "ada", "--password-stdin", "--server", url.as_str()];
     ends_with(&veza(home, &login, "secret words\n"), 4);
 
@@ -122,7 +122,7 @@ fn every_cause_has_its_status() {
 }
 
 #[test]
-fn the_help_says_what_the_statuses_mean() {
+fn the_help_explains_the_exit_statuses() {
     let home = tempfile::tempdir().unwrap();
     let (help, _) = ends_with(&veza(home.path(), &["--help"], ""), 0);
     for words in ["0  done", "1  the server refused", "2  wrong usage", "3  not signed in", "4  the server cannot"] {
@@ -134,7 +134,7 @@ fn the_help_says_what_the_statuses_mean() {
 }
 
 #[test]
-fn a_message_is_sent_again_under_the_same_key() {
+fn retries_a_message_with_the_same_key() {
     let home = tempfile::tempdir().unwrap();
     let ack = json!({"message_id": 7, "conversation_id": "room_6", "seq": 2, "duplicate": true});
     let (url, asked) = fake_server(vec![
@@ -148,17 +148,17 @@ fn a_message_is_sent_again_under_the_same_key() {
     let login = ["login", "ada", "--password-stdin", "--server", url.as_str(), "--json"];
     let (out, _) = ends_with(&veza(home.path(), &login, "secret words\n"), 0);
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap()["user"]["username"], "ada");
-    assert!(!out.contains("token"), "tokens are nobody's business: {out}");
+    assert!(!out.contains("token"), "the output contains no tokens: {out}");
     assert_eq!(asked.recv().unwrap().1["password"], "secret words");
 
-    // The server of the profile is found without --server. The text is standard input's.
+    // Without --server, it uses the profile's server. The text comes from standard input.
     let (out, err) = ends_with(&veza(home.path(), &["send", "room_6", "--json"], "two\nlines\n"), 0);
     assert_eq!(serde_json::from_str::<Value>(&out).unwrap(), ack);
     assert!(err.contains("trying again"), "{err}");
     let commands: Vec<Asked> = asked.try_iter().collect();
     assert_eq!(commands.len(), 5);
     for (path, command) in &commands {
-        assert_eq!((path.as_str(), command), ("/api/commands", &commands[0].1), "the same to the letter");
+        assert_eq!((path.as_str(), command), ("/api/commands", &commands[0].1), "every retry is identical");
     }
     let data = &commands[0].1["data"];
     assert_eq!((&data["conversation_id"], &data["content"]), (&json!("room_6"), &json!("two\nlines")));
@@ -166,21 +166,21 @@ fn a_message_is_sent_again_under_the_same_key() {
 }
 
 #[test]
-fn what_would_be_refused_again_is_not_sent_again() {
+fn does_not_retry_permanent_errors() {
     let home = tempfile::tempdir().unwrap();
     let (url, asked) = fake_server(vec![signed_in(), problem(403, "not_member"), problem(503, "overloaded")]);
     let login = ["login", "ada", "--password-stdin", "--server", url.as_str()];
     ends_with(&veza(home.path(), &login, "secret words\n"), 0);
     ends_with(&veza(home.path(), &["send", "room_6", "hi"], ""), 1);
     ends_with(&veza(home.path(), &["send", "room_6", "hi", "--retry-for", "0"], ""), 1);
-    // Nobody listens any more.
+    // The server no longer listens.
     ends_with(&veza(home.path(), &["send", "room_6", "hi", "--retry-for", "0"], ""), 4);
     assert_eq!(asked.iter().count(), 3);
     ends_with(&veza(home.path(), &["send", "room_6"], "  \n"), 2);
 }
 
 #[test]
-fn a_command_the_server_does_not_know_is_explained() {
+fn explains_commands_that_the_server_does_not_know() {
     let home = tempfile::tempdir().unwrap();
     let unknown = || problem(400, "unknown_command");
     let (url, _) = fake_server(vec![signed_in(), unknown(), unknown()]);
@@ -193,7 +193,7 @@ fn a_command_the_server_does_not_know_is_explained() {
 }
 
 #[test]
-fn whatever_a_server_says_cannot_control_the_terminal() {
+fn server_text_cannot_control_the_terminal() {
     let home = tempfile::tempdir().unwrap();
     let evil = "\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m\u{8}\u{7f}\u{202e}\rrest";
     let sender = json!({"id": 2, "username": evil, "display_name": evil});
@@ -218,7 +218,7 @@ fn whatever_a_server_says_cannot_control_the_terminal() {
 }
 
 #[test]
-fn each_subcommand_is_the_command_of_the_wire_contract() {
+fn each_subcommand_sends_the_command_of_the_protocol() {
     let home = tempfile::tempdir().unwrap();
     let ack = json!({"message_id": 7, "seq": 3, "emoji": "👍", "count": 1, "pinned": true, "messages": [],
                      "has_more": false, "conversation": {"id": "room_6", "name": "lobby"}});
@@ -262,7 +262,7 @@ fn each_subcommand_is_the_command_of_the_wire_contract() {
 }
 
 #[test]
-fn a_search_shows_what_was_found() {
+fn search_highlights_the_matches() {
     let home = tempfile::tempdir().unwrap();
     let found = json!({"message_id": 7, "conversation_id": "room_6", "seq": 3, "content": "a big cat",
                        "sender": {"id": 2, "username": "bob"}, "highlight": "a big \u{e000}cat\u{e001}"});
@@ -277,7 +277,7 @@ fn a_search_shows_what_was_found() {
 }
 
 #[test]
-fn tokens_go_to_the_server_that_gave_them_only() {
+fn sends_tokens_only_to_the_server_that_issued_them() {
     let home = tempfile::tempdir().unwrap();
     let (url, _) = fake_server(vec![signed_in()]);
     let login = ["login", "ada", "--password-stdin", "--server", url.as_str()];
@@ -285,13 +285,35 @@ fn tokens_go_to_the_server_that_gave_them_only() {
     let (other, asked) = fake_server(vec![Reply::Answer(200, json!({}))]);
     let (_, err) = ends_with(&veza(home.path(), &["whoami", "--server", other.as_str()], ""), 3);
     assert!(err.contains("--profile"), "{err}");
-    assert!(asked.try_recv().is_err(), "it was not even asked");
-    // Another profile knows nothing of it.
+    assert!(asked.try_recv().is_err(), "it got no request");
+    // Another profile has no session.
     ends_with(&veza(home.path(), &["whoami", "--profile", "other"], ""), 3);
 }
 
 #[test]
-fn a_refresh_token_that_is_no_good_is_forgotten() {
+fn login_goes_to_the_server_of_the_profile() {
+    let home = tempfile::tempdir().unwrap();
+    let ended = [problem(401, "unauthenticated"), problem(401, "refresh_reused")];
+    let signed_out = Reply::Answer(200, json!({}));
+    let replies = [signed_in(), signed_in()].into_iter().chain(ended).chain([signed_in(), signed_out, signed_in()]);
+    let (url, asked) = fake_server(replies.collect());
+    let login = ["login", "ada", "--password-stdin"];
+    ends_with(&veza(home.path(), &[&login[..], &["--server", url.as_str()]].concat(), "secret words\n"), 0);
+    // While the session lasts, after the server has ended it, and after signing out.
+    ends_with(&veza(home.path(), &login, "secret words\n"), 0);
+    ends_with(&veza(home.path(), &["whoami"], ""), 3);
+    ends_with(&veza(home.path(), &login, "secret words\n"), 0);
+    ends_with(&veza(home.path(), &["logout"], ""), 0);
+    let register = ["register", "ada", "--email", "ada@example.com", "--password-stdin"];
+    ends_with(&veza(home.path(), &register, "secret words\n"), 0);
+    let paths: Vec<String> = asked.iter().map(|(path, _)| path).collect();
+    let login = "/auth/login";
+    let expected = [login, login, "/users/me", "/auth/refresh", login, "/auth/logout", "/auth/register"];
+    assert_eq!(paths, expected);
+}
+
+#[test]
+fn forgets_a_session_whose_refresh_token_is_invalid() {
     let home = tempfile::tempdir().unwrap();
     let (url, asked) = fake_server(vec![signed_in(), problem(401, "unauthenticated"), problem(401, "refresh_reused")]);
     let login = ["login", "ada", "--password-stdin", "--server", url.as_str()];

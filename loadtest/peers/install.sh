@@ -4,10 +4,10 @@
 #   loadtest/peers/install.sh                 all of them
 #   loadtest/peers/install.sh uws nats        some of them
 #
-# Packages that this machine's Debian has are installed with apt-get (as root), their services are not started. What has
-# to be newer goes to target/peers (or $LOADTEST_PEERS) and touches nothing else:
+# apt-get installs the packages of this machine's Debian (as root) without starting their services. Newer programs go to
+# target/peers (or $LOADTEST_PEERS) and change nothing else:
 # - NATS before 2.10 (Debian 12) cannot sync every message: 2.10 comes from Debian 13;
-# - the npm package of uWebSockets.js wants glibc 2.38: with an older one, Debian 13's libraries are put beside it.
+# - the npm package of uWebSockets.js needs glibc 2.38: with an older one, Debian 13's libraries go next to it.
 set -eu
 
 root=$(cd "$(dirname "$0")/../.." && pwd)

@@ -8,9 +8,10 @@
 //! decide them.
 
 use crate::floor::summary::median;
-use crate::options::{Cores, ServerOptions};
+use crate::options::{Cores, GeneratorOptions, ServerOptions};
+use crate::report::files::write_json;
 use crate::result::RunResult;
-use crate::run::{Interrupts, subprocess};
+use crate::run::{Interrupts, interruptible_runtime, subprocess};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -40,12 +41,6 @@ pub struct BarsOptions {
     /// Seconds that each case sends; the case idle takes at least 75, three of the server's heartbeats
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=600))]
     seconds: u32,
-    /// Threads of the generator
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
-    threads: u32,
-    /// Cores for the generator: 1 or 2,3 or 4-7
-    #[arg(long, value_name = "CORES", value_parser = Cores::parse)]
-    generator_cores: Option<Cores>,
     /// Only cases whose name contains this
     #[arg(long)]
     only: Option<String>,
@@ -55,6 +50,8 @@ pub struct BarsOptions {
     /// No progress bar
     #[arg(long)]
     quiet: bool,
+    #[command(flatten)]
+    generator: GeneratorOptions,
     #[command(flatten)]
     server: ServerOptions,
 }
@@ -245,9 +242,7 @@ pub fn run(options: &BarsOptions) -> Result<(), String> {
         bar.set_style(style);
     }
     let machine = crate::result::Machine::current();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let interrupts = Interrupts::listen(&runtime)?;
+    let (_runtime, interrupts) = interruptible_runtime(1)?;
     let (mut rounds, mut problems) = (Vec::new(), Vec::new());
     for round in 1..=options.rounds {
         let mut figures = Figures::new();
@@ -274,8 +269,7 @@ pub fn run(options: &BarsOptions) -> Result<(), String> {
     }
     if let Some(path) = &options.json {
         let report = Report { version: 1, machine, rounds: &rounds, problems: &problems };
-        let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-        std::fs::write(path, json + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        write_json(path, &report)?;
     }
     if rounds.iter().all(Figures::is_empty) { Err("nothing could be measured".to_owned()) } else { Ok(()) }
 }
@@ -335,9 +329,9 @@ fn run_arguments(case: &Case, options: &BarsOptions, data: &Path, result: &Path)
     arguments.push(format!("--duration={}s", options.seconds.max(case.seconds_min)));
     arguments.push(format!("--data-dir={}", data.display()));
     arguments.push(format!("--workers={}", options.server.workers));
-    arguments.push(format!("--threads={}", options.threads));
+    arguments.push(format!("--threads={}", options.generator.threads));
     arguments.push(format!("--json={}", result.display()));
-    for (name, cores) in [("server", &options.server.server_cores), ("generator", &options.generator_cores)] {
+    for (name, cores) in [("server", &options.server.server_cores), ("generator", &options.generator.cores)] {
         if let Some(Cores(cores)) = cores {
             let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
             arguments.push(format!("--{name}-cores={}", cores.join(",")));
@@ -357,7 +351,7 @@ fn floor_arguments(options: &BarsOptions, data: &Path, result: &Path, report: &P
     arguments.push(format!("--data-dir={}", data.display()));
     arguments.push(format!("--json={}", report.display()));
     let first = |cores: &Option<Cores>| cores.as_ref()?.0.first().copied();
-    if let (Some(server), Some(driver)) = (first(&options.server.server_cores), first(&options.generator_cores)) {
+    if let (Some(server), Some(driver)) = (first(&options.server.server_cores), first(&options.generator.cores)) {
         arguments.push(format!("--cores={server},{driver}"));
     }
     arguments
@@ -367,7 +361,7 @@ fn child(arguments: &[String], interrupts: &Interrupts) -> Result<(), String> {
     let (status, said) = subprocess(arguments, interrupts)?;
     // What was cut short is no figure of a round.
     interrupts.check()?;
-    // 1 says that there were violations: the result has been written and says which.
+    // 1 means violations; the result has been written and names them.
     match status.code() {
         Some(0 | 1) => Ok(()),
         Some(_) => Err(said),
@@ -451,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_and_floors_are_given_the_cores_the_threads_and_the_directory() {
+    fn passes_cores_threads_and_directory_to_runs_and_floors() {
         let line = ["bars", "--seconds=4", "--server-cores=0,2", "--generator-cores=1", "--threads=3"];
         let options = <Line as clap::Parser>::parse_from(line).bars;
         let (data, file) = (Path::new("/data"), Path::new("/run.json"));
@@ -469,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_is_neither_more_nor_less() {
+    fn compares_exact_bars_in_the_shown_digits() {
         for (encodings, verdict) in [(0.98, "NOT MET"), (1.0, " met"), (1.02, "NOT MET")] {
             let figures = Figures::from([("durable/encodings".to_owned(), encodings)]);
             let text = table(&[figures]).to_string();

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn options_without_a_command_are_those_of_run() {
+    fn reads_options_without_a_command_as_those_of_run() {
         let scenario = scenario(&["--users=12", "--rooms", "3", "--rate=200", "--no-checks"]).expect("valid");
         assert_eq!((scenario.population.users, scenario.population.rooms[0].count), (12, 3));
         assert!((scenario.load.rate - 200.0).abs() < f64::EPSILON && !scenario.checks);

@@ -119,7 +119,7 @@ impl Socket {
     /// Sends a command and waits for its reply; events that come meanwhile are dropped.
     ///
     /// # Errors
-    /// That the connection ended, or that no reply came.
+    /// When the connection ends or no reply arrives.
     pub async fn ask(&mut self, command: &str, data: &Value) -> Result<Reply, String> {
         let began = Instant::now();
         let id = self.send(command, data).await?;
@@ -131,9 +131,9 @@ impl Socket {
         Ok(Reply { outcome, took: began.elapsed() })
     }
 
-    /// Ends the connection; what it still had to say is not awaited.
+    /// Ends the connection without waiting for the server's close frame.
     pub async fn close(mut self) {
-        // The other side may be gone already.
+        // The server may have closed it already.
         let _ = self.stream.close(None).await;
     }
 }

@@ -43,6 +43,7 @@ mod violations;
 
 use cli::Command;
 use options::RunOptions;
+use report::files::write_json;
 use report::hlog::{self, Interval};
 use report::html::Page;
 use report::terminal::Summary;
@@ -69,7 +70,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Does what was asked; true when no promise was broken.
+/// Executes the command; true when there was no violation.
 fn execute(command: Command) -> Result<bool, String> {
     match command {
         Command::Run(options) => run_scenario(&options),
@@ -98,8 +99,7 @@ fn run_scenario(options: &RunOptions) -> Result<bool, String> {
     print!("{}", Summary(&result));
     let fault = |path: &Path, reason: String| format!("cannot write {}: {reason}", path.display());
     if let Some(path) = &options.output.json {
-        let json = serde_json::to_string_pretty(&result).map_err(|error| fault(path, error.to_string()))?;
-        std::fs::write(path, json).map_err(|error| fault(path, error.to_string()))?;
+        write_json(path, &result)?;
     }
     if let Some(path) = &options.output.hlog {
         let file = File::create(path).map_err(|error| fault(path, error.to_string()))?;

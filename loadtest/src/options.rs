@@ -51,13 +51,8 @@ pub struct RunOptions {
     #[command(flatten)]
     pub output: OutputOptions,
 
-    /// Threads of the generator
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Generator")]
-    pub threads: u32,
-
-    /// Cores for the generator: 1 or 2,3 or 4-7
-    #[arg(long, value_name = "CORES", value_parser = Cores::parse, help_heading = "Generator")]
-    pub generator_cores: Option<Cores>,
+    #[command(flatten)]
+    pub generator: GeneratorOptions,
 
     /// Accept lost connections: reconnect, resume, and send unanswered messages again
     #[arg(long, help_heading = "Generator")]
@@ -72,8 +67,21 @@ pub struct RunOptions {
     pub password: String,
 
     /// Most concurrent registrations, joins and connections during set-up
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=4096), help_heading = "Generator")]
+    #[arg(long, default_value_t = 32, help_heading = "Generator",
+          value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub setup_concurrency: u32,
+}
+
+/// Where the load comes from.
+#[derive(Args, Debug, Clone)]
+#[command(next_help_heading = "Generator")]
+pub struct GeneratorOptions {
+    /// Threads of the generator
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub threads: u32,
+    /// Cores for the generator: 1 or 2,3 or 4-7
+    #[arg(long = "generator-cores", value_name = "CORES", value_parser = Cores::parse)]
+    pub cores: Option<Cores>,
 }
 
 /// A list of cores.

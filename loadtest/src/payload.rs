@@ -18,8 +18,9 @@ pub const PAYLOAD_BYTES_MIN: usize = 64;
 /// Longest content, characters. The server's own limit is 4,000 unless configured otherwise.
 pub const PAYLOAD_BYTES_MAX: usize = 1_000_000;
 
-const WORDS: &str = "the quick brown fox jumps over a lazy dog while seven bright boats drift past our quiet harbour and \
-    somebody on deck hums an old tune about rain in early spring until evening lamps come on along the water ";
+const WORDS: &str = "the quick brown fox jumps over a lazy dog while seven bright boats drift past our quiet \
+    harbour and somebody on deck hums an old tune about rain in early spring until evening lamps come on along the \
+    water ";
 
 /// Tells this run's messages from those of other runs in the same rooms.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -67,7 +68,7 @@ pub enum Reading {
         /// Planned send time, nanoseconds since the epoch of the run.
         planned_ns: u64,
     },
-    /// It names this run, but is not what was sent.
+    /// It names this run, but differs from what was sent.
     Corrupted,
 }
 
@@ -143,7 +144,7 @@ impl PayloadFormat {
         format!("lt-{}-{token}", self.run)
     }
 
-    /// What a content says.
+    /// Reads a content.
     pub fn read(&self, content: &str) -> Reading {
         let mut parts = content.splitn(5, ' ');
         let ours = parts.next() == Some("lt")
@@ -173,7 +174,7 @@ mod tests {
     const TOKEN: Token = Token { client: ClientIndex(7), number: 42 };
 
     #[test]
-    fn what_is_written_is_read_back_at_every_length() {
+    fn reads_back_contents_of_every_length() {
         for bytes in PAYLOAD_BYTES_MIN..=600 {
             let format = format(bytes);
             let content = format.write(TOKEN, 123_456_789);
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_byte_or_a_cut_tail_is_corruption() {
+    fn reports_a_changed_byte_and_a_truncated_content() {
         let content = format(128).write(TOKEN, 5);
         assert_eq!(format(128).read(&content[..127]), Reading::Corrupted);
         assert_eq!(format(128).read(&content.replace("42", "43")), Reading::Corrupted);
@@ -201,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn other_peoples_messages_are_foreign() {
+    fn treats_messages_of_others_as_foreign() {
         let other = PayloadFormat { run: RunId(1), ..format(128) };
         assert_eq!(format(128).read(&other.write(TOKEN, 5)), Reading::Foreign);
         for content in ["", "lt", "hello there", "lt zz 1-2 3 x"] {

@@ -24,7 +24,7 @@ pub enum Spacing {
     Even,
 }
 
-/// What a plan is made of.
+/// The parameters of a plan.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanOptions {
     /// Sends per second by this plan; above 0.
@@ -32,7 +32,7 @@ pub struct PlanOptions {
     /// The first send of an evenly spaced plan, as a share of the distance between two; plans that run side by side
     /// interleave through it.
     pub offset: f64,
-    /// The rate grows evenly from 0 for this long.
+    /// How long the rate grows evenly from 0.
     pub ramp: Duration,
     /// No send is planned at or after this.
     pub duration: Duration,

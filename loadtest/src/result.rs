@@ -17,7 +17,7 @@ pub const RESULT_VERSION: u32 = 1;
 pub struct RunResult {
     /// [`RESULT_VERSION`] of the program that wrote it.
     pub version: u32,
-    /// What the run is called in reports: the scenario's name unless `--label` says otherwise.
+    /// The name of the run in reports: that of `--label`, or the scenario's.
     pub label: String,
     /// What was measured.
     pub system: System,
@@ -31,7 +31,7 @@ pub struct RunResult {
     pub seconds: f64,
     /// Ctrl-C cut it short.
     pub interrupted: bool,
-    /// What happened, counted, with what came in after sending had ended: the totals that the checks are about.
+    /// Counts of what happened, including the drain after sending: the totals that the checks cover.
     pub counts: Counts,
     /// What of it happened while sending. Absent in results of earlier versions; [`window`](Self::window) answers
     /// for both.
@@ -52,7 +52,7 @@ pub struct RunResult {
     pub timeline: Vec<Second>,
     /// Who used how much of the machine while sending.
     pub usage: Usage,
-    /// What the server under test says about itself, when it has `/metrics` of ours.
+    /// The server's own metrics, if it has our `/metrics`.
     pub server: Option<ServerSide>,
     /// What the saturation search found.
     pub saturation: Option<Saturation>,
@@ -101,7 +101,7 @@ pub struct Window {
 pub struct System {
     /// Its name.
     pub name: String,
-    /// Its version, as it says.
+    /// Its version, as it reports it.
     pub version: String,
     /// What an acknowledgement promises: "fsync", "memory", "none".
     pub durability: String,
@@ -229,7 +229,7 @@ pub struct Second {
     pub delivery_max_us: u64,
     /// CPU of the server's process, in cores.
     pub server_cores: f64,
-    /// CPU of PostgreSQL (or whatever the server stores in), in cores.
+    /// CPU of PostgreSQL (or of another store), in cores.
     pub store_cores: f64,
     /// CPU of the generator, in cores.
     pub generator_cores: f64,

@@ -14,9 +14,9 @@ const SAMPLES_MAX: usize = 5;
 pub enum Kind {
     /// A subscriber's events skipped sequence numbers.
     Gap,
-    /// An event came after one with a higher sequence number.
+    /// An event arrived after one with a higher sequence number.
     Disorder,
-    /// A subscriber got an event twice, or one from before it subscribed.
+    /// A subscriber received an event twice, or one from before it subscribed.
     Duplicate,
     /// Two different events were seen under one sequence number.
     SeqReused,
@@ -30,7 +30,7 @@ pub enum Kind {
     AckMismatch,
     /// A message sent once was acknowledged as a duplicate.
     FalseDuplicate,
-    /// The sender's connection got its own message before the acknowledgement.
+    /// The sender's connection received its own message before the acknowledgement.
     EventBeforeAck,
     /// A message was delivered although its send had been finally refused.
     RefusedButDelivered,
@@ -42,7 +42,7 @@ pub enum Kind {
     Corrupted,
     /// A committed message never reached a subscriber of its room.
     Undelivered,
-    /// A command got no reply before the run ended.
+    /// A command had no reply when the run ended.
     Unanswered,
     /// A reply to nothing that was asked.
     UnexpectedReply,
@@ -76,7 +76,7 @@ impl Kind {
             Self::Phantom => "messages delivered that were not sent there",
             Self::Leak => "events delivered outside their room",
             Self::Corrupted => "content changed on the way",
-            Self::Undelivered => "stored messages that a subscriber never got",
+            Self::Undelivered => "stored messages that a subscriber never received",
             Self::Unanswered => "commands without a reply",
             Self::UnexpectedReply => "replies to nothing that was asked",
             Self::Protocol => "frames against the protocol",

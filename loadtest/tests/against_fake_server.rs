@@ -56,7 +56,7 @@ async fn run_with(fault: Fault, arguments: &[&str]) -> Run {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sound_server_is_clean_in_both_formats_and_a_rerun_finds_its_users_again() {
+async fn accepts_a_sound_server_in_both_formats_and_reuses_its_users() {
     let fake = Fake::start(Fault::None).await;
     for format in ["json", "msgpack", "both"] {
         let run = run(&fake.address.to_string(), &["--format", format, "--threads=2"]).await;
@@ -73,7 +73,7 @@ async fn a_sound_server_is_clean_in_both_formats_and_a_rerun_finds_its_users_aga
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cpu_and_rates_are_of_the_time_of_sending_and_totals_are_of_the_whole_run() {
+async fn computes_cpu_and_rates_over_the_time_of_sending() {
     // The answers come after the last planned send: nothing of them is in the window, all of them are in the totals.
     let run = run_with(Fault::Late, &["--duration=1500ms", "--spacing=even", "--drain=20s"]).await;
     assert_eq!(run.number("sent"), HELD_SENDS);
@@ -92,7 +92,7 @@ async fn cpu_and_rates_are_of_the_time_of_sending_and_totals_are_of_the_whole_ru
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn cpu_is_shared_over_what_happened_while_sending() {
+async fn divides_cpu_by_the_work_done_while_sending() {
     let run = run_with(Fault::None, &["--duration=1500ms"]).await;
     assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
     let generator = &run.json["usage"]["generator"];
@@ -105,7 +105,7 @@ async fn cpu_is_shared_over_what_happened_while_sending() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn other_shapes_of_membership_and_spacing_work() {
+async fn serves_other_shapes_of_membership_and_spacing() {
     let run = run_with(Fault::None, &["--room-size", "8"]).await;
     assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
     assert_eq!(run.number("delivered"), 8 * run.number("sent"));
@@ -119,7 +119,7 @@ async fn other_shapes_of_membership_and_spacing_work() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_in_delivery_are_found() {
+async fn reports_faults_in_delivery() {
     for (fault, kinds) in [
         (Fault::Skip, &["gap", "undelivered"][..]),
         (Fault::Double, &["duplicate"]),
@@ -129,7 +129,7 @@ async fn faults_in_delivery_are_found() {
         (Fault::LateAck, &["event_before_ack"]),
         (Fault::Garble, &["corrupted"]),
     ] {
-        // What never comes need not be waited for long.
+        // A short drain is enough for what never arrives.
         let missing = matches!(fault, Fault::Skip | Fault::NoAck);
         let run = run_with(fault, if missing { &["--drain=2s"] } else { &[] }).await;
         assert_eq!(run.status, 1, "{fault:?}: {}{}", run.stdout, run.stderr);
@@ -144,7 +144,7 @@ async fn faults_in_delivery_are_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn commands_other_than_messages_must_be_answered() {
+async fn reports_unanswered_commands_other_than_messages() {
     let options = ["--set=actions.mark_read=50", "--drain=2s"];
     let run = run_with(Fault::None, &options).await;
     assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
@@ -156,7 +156,7 @@ async fn commands_other_than_messages_must_be_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn log_ins_that_fail_are_violations() {
+async fn reports_failed_log_ins_as_violations() {
     let options = ["--set=logins.rate=30", "--set=logins.concurrency=4"];
     let run = run_with(Fault::None, &options).await;
     assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
@@ -167,7 +167,7 @@ async fn log_ins_that_fail_are_violations() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refusals_are_counted_and_the_limit_is_named() {
+async fn counts_refusals_and_names_the_limit() {
     let run = run_with(Fault::RateLimit, &[]).await;
     assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
     assert_eq!(run.number("refused"), run.json["errors"]["rate_limited"].as_u64().expect("counted"));
@@ -176,7 +176,7 @@ async fn refusals_are_counted_and_the_limit_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_is_survived_when_nothing_is_lost() {
+async fn survives_a_restart_that_loses_nothing() {
     for fault in [Fault::Restart, Fault::RestartReset, Fault::RestartExpiringTokens] {
         for format in ["json", "msgpack"] {
             let run = run_with(fault, &["--survive-restarts", "--format", format]).await;
@@ -193,7 +193,7 @@ async fn a_restart_is_survived_when_nothing_is_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_that_loses_or_doubles_is_found() {
+async fn reports_a_restart_that_loses_or_duplicates() {
     for (fault, kind) in [(Fault::RestartForgetful, "committed_twice"), (Fault::RestartLossy, "gap")] {
         let run = run_with(fault, &["--survive-restarts"]).await;
         assert_eq!(run.status, 1, "{fault:?}: {}{}", run.stdout, run.stderr);
@@ -208,7 +208,7 @@ async fn a_restart_that_loses_or_doubles_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_server_and_wrong_usage_are_status_2_with_a_reason() {
+async fn exits_with_2_without_a_server_and_on_wrong_usage() {
     let run = run("127.0.0.1:1", &[]).await;
     assert_eq!(run.status, 2);
     assert!(run.stderr.contains("Is the server running"), "{}", run.stderr);
@@ -244,7 +244,7 @@ async fn ctrl_c_prints_what_was_measured() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_closed_loop_keeps_windows_full_and_says_what_its_latency_is() {
+async fn keeps_windows_full_in_a_closed_loop_and_explains_its_latency() {
     let run = run_with(Fault::None, &["--mode=closed", "--in-flight=4", "--threads=2"]).await;
     assert_eq!(run.status, 0, "{}{}", run.stdout, run.stderr);
     // Far more than the 200 that an open loop would have planned.
@@ -254,7 +254,7 @@ async fn a_closed_loop_keeps_windows_full_and_says_what_its_latency_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_search_ends_at_the_step_that_does_not_hold() {
+async fn ends_the_search_at_the_first_step_that_is_not_sustained() {
     let options = ["--mode=saturate", "--set=load.saturate.rate_start=50", "--set=load.saturate.step_seconds=1"];
     // A window of one, and no answer to one send in ten: soon all windows are full.
     let run = run_with(Fault::NoAck, &[&options[..], &["--in-flight=1", "--drain=2s"]].concat()).await;
@@ -266,7 +266,7 @@ async fn a_search_ends_at_the_step_that_does_not_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_storm_is_timed_for_every_connection_and_is_no_fault() {
+async fn times_every_connection_of_a_storm_without_violations() {
     let options = ["--duration=2s", "--set=storm.at=500ms", "--set=storm.share=0.5"];
     for (fault, drain, status) in
         [(Fault::None, "--drain=20s", 0), (Fault::Skip, "--drain=2s", 1), (Fault::NoCaughtUp, "--drain=2s", 1)]
@@ -284,7 +284,7 @@ async fn a_storm_is_timed_for_every_connection_and_is_no_fault() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn readers_that_pause_are_a_class_of_their_own_and_catch_up() {
+async fn reports_slow_readers_as_their_own_class() {
     let options = [
         "--duration=2s",
         "--set=slow_readers.at=500ms",
@@ -328,7 +328,7 @@ async fn results_are_written_in_every_form() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faults_of_a_scenario_or_of_the_server_to_start_are_status_2_with_a_reason() {
+async fn exits_with_2_for_a_bad_scenario_or_server_program() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("mine.toml");
     std::fs::write(&file, "[load]\nrat = 5\n").expect("written");

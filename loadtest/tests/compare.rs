@@ -34,7 +34,7 @@ fn compare(peers: &str, path: Option<&str>, directory: &Path) -> Output {
 }
 
 #[test]
-fn installed_servers_take_turns_and_each_has_figures() {
+fn measures_installed_servers_in_turns() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let names: Vec<&str> = PEERS.iter().map(|(name, _)| *name).collect();
     let output = compare(&names.join(","), None, directory.path());
@@ -74,7 +74,7 @@ fn installed_servers_take_turns_and_each_has_figures() {
 }
 
 #[test]
-fn what_is_not_installed_is_named_with_the_command_that_installs_it() {
+fn names_missing_programs_with_their_install_commands() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let output = compare("uws,mosquitto,nats,ejabberd,tungstenite", Some(""), directory.path());
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -1,32 +1,37 @@
-//! Passwords: which are accepted, and how they are kept.
+//! The password policy, and the hashing of passwords.
 //!
-//! Kept as Argon2id PHC strings with the parameters OWASP recommends (19 MiB, two passes, one lane); a hash carries
-//! its own parameters, so raising them later leaves old hashes valid.
+//! A hash is an Argon2id PHC string with the parameters that OWASP recommends: 19 MiB, two passes, one lane. It carries
+//! its own parameters, so old hashes stay valid when the parameters are raised.
 //!
-//! [`verify`] takes an `Option`: with no stored hash it does the same work against [`DUMMY_HASH`], which no password
-//! opens. Without that, the time of an answer would tell which user names exist.
+//! Keyboards send the same password as different bytes: `ë` is one code point or two. Therefore a password is
+//! normalised before it is hashed ([`prepared`], RFC 8265). Older hashes stay valid, because [`forms`] includes the
+//! forms that they may have been made from.
+//!
+//! [`verify`] takes an `Option`. Without a stored hash it does the same work against [`DUMMY_HASH`], which matches no
+//! password. Otherwise the time of the response would reveal which user names exist.
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use std::cell::RefCell;
 use std::fmt::Display;
+use unicode_normalization::UnicodeNormalization;
 
-/// Fewest characters of a password.
+/// Least number of characters of a password.
 pub const PASSWORD_CHARS_MIN: usize = 8;
-/// Most characters of a password.
+/// Greatest number of characters of a password.
 pub const PASSWORD_CHARS_MAX: usize = 128;
 
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// Random bytes in the place of salt and digest, with the parameters of real hashes: no known password opens it.
+/// Random bytes instead of salt and digest, with the parameters of real hashes: no known password matches it.
 pub const DUMMY_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$kc6egQwozevT/egVu1hV4w$CIdPJPelZZTh0eKdMvVszLxjU2IS2bXLgo2s3LkbIHs";
 
 const COMMON: &str = include_str!("common_passwords.txt");
 
-/// Why a password was refused, in words for the person who chose it.
+/// Why a password was refused, for the person who chose it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PasswordRefused {
     /// Fewer than [`PASSWORD_CHARS_MIN`] characters.
@@ -35,24 +40,50 @@ pub enum PasswordRefused {
     /// More than [`PASSWORD_CHARS_MAX`] characters.
     #[error("password: must have at most 128 characters")]
     TooLong,
-    /// Among the passwords that are guessed first.
-    #[error("password: is one of the most common passwords and would be guessed at once; choose another one")]
+    /// One of the passwords that attackers try first.
+    #[error("password: is one of the most common passwords, which attackers try first; choose another one")]
     Common,
     /// Equal to the user name.
     #[error("password: must not be the username")]
     IsUsername,
 }
 
-/// Argon2 did not run: no memory, or the stored string is not a hash. Not the fault of whoever typed the password.
+/// Argon2 failed: no memory, or the stored string is not a hash. The typed password is not the cause.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("argon2: {0}")]
 pub struct HashFailure(String);
 
-/// Checks a new password against the policy. Case does not make a common password uncommon.
+/// The form in which a password is checked and hashed: spaces of any kind become U+0020, and the rest NFC (RFC 8265
+/// section 4.2).
+#[must_use]
+pub fn prepared(password: &str) -> String {
+    password.chars().map(|c| if is_space(c) { ' ' } else { c }).nfc().collect()
+}
+
+/// The distinct forms that a stored hash may have been made from: the prepared one, the typed one, and the decomposed
+/// one, which some keyboards send. A password of ASCII has one form.
+#[must_use]
+pub fn forms(password: &str) -> Vec<String> {
+    let mut forms = vec![prepared(password)];
+    for form in [password.to_owned(), password.nfd().collect()] {
+        if !forms.contains(&form) {
+            forms.push(form);
+        }
+    }
+    forms
+}
+
+/// Unicode's space separators, which look alike.
+fn is_space(c: char) -> bool {
+    matches!(c, '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}')
+}
+
+/// Checks a new password against the policy. The list of common passwords is compared without case.
 ///
 /// # Errors
 /// The first rule that it breaks.
 pub fn check_policy(password: &str, username: &str) -> Result<(), PasswordRefused> {
+    let password = &prepared(password);
     let chars = password.chars().take(PASSWORD_CHARS_MAX + 1).count();
     if chars < PASSWORD_CHARS_MIN {
         return Err(PasswordRefused::TooShort);
@@ -71,8 +102,8 @@ pub fn check_policy(password: &str, username: &str) -> Result<(), PasswordRefuse
 }
 
 thread_local! {
-    /// The blocks that a hash works in, kept by the thread that hashes: taken from the heap and given back each time,
-    /// they have been seen to leave hundreds of MiB in glibc's arenas.
+    /// The memory of a hash, kept by the hashing thread. Allocated for each hash, it left hundreds of MiB in glibc's
+    /// arenas.
     static MEMORY: RefCell<Vec<Block>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -96,7 +127,7 @@ fn digest(password: &str, salt: &Salt, params: &Params) -> Result<Output, HashFa
     Output::new(&digest).map_err(failure)
 }
 
-/// Hashes a password with a fresh random salt. Tens of milliseconds of one core and 19 MiB.
+/// Hashes the prepared form of a password with a new random salt. Costs tens of milliseconds of one core and 19 MiB.
 ///
 /// # Errors
 /// No memory, or no randomness.
@@ -107,28 +138,32 @@ pub fn hash(password: &str) -> Result<String, HashFailure> {
         algorithm: Algorithm::Argon2id.ident(),
         version: Some(Version::V0x13.into()),
         params: ParamsString::try_from(&params).map_err(failure)?,
-        hash: Some(digest(password, &salt, &params)?),
+        hash: Some(digest(&prepared(password), &salt, &params)?),
         salt: Some(salt),
     };
     Ok(hash.to_string())
 }
 
-/// Whether `password` opens `stored`; with `None` the same work is done and the answer is `false`.
+/// Whether a form of `password` matches `stored`. With `None` the same work is done and the result is `false`.
 ///
 /// # Errors
 /// `stored` is not a PHC string of Argon2id, or there is no memory.
 pub fn verify(password: &str, stored: Option<&str>) -> Result<bool, HashFailure> {
     let parsed = PasswordHash::new(stored.unwrap_or(DUMMY_HASH)).map_err(failure)?;
     if parsed.algorithm != Algorithm::Argon2id.ident() || parsed.version != Some(Version::V0x13.into()) {
-        return Err(HashFailure(format!("a stored hash is of another kind: {}", parsed.algorithm)));
+        return Err(HashFailure(format!("a stored hash is not Argon2id: {}", parsed.algorithm)));
     }
     let (Some(salt), Some(expected)) = (&parsed.salt, &parsed.hash) else {
         return Err(HashFailure("a stored hash lacks its salt or digest".to_owned()));
     };
     let params = Params::try_from(&parsed).map_err(failure)?;
-    // `Output` compares in constant time.
-    let opens = digest(password, salt, &params)? == *expected;
-    Ok(opens && stored.is_some())
+    for form in forms(password) {
+        // `Output` compares in constant time.
+        if digest(&form, salt, &params)? == *expected {
+            return Ok(stored.is_some());
+        }
+    }
+    Ok(false)
 }
 
 #[cfg(test)]
@@ -136,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hash_opens_to_its_password_only_and_carries_its_parameters() {
+    fn a_hash_matches_only_its_password_and_carries_its_parameters() {
         let stored = hash("korrekt horse battery").unwrap();
         assert!(stored.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{stored}");
         assert!(verify("korrekt horse battery", Some(&stored)).unwrap());
@@ -145,7 +180,36 @@ mod tests {
     }
 
     #[test]
-    fn the_dummy_costs_the_same_and_opens_to_nothing() {
+    fn a_password_matches_its_hash_in_every_form() {
+        let text = |bytes: &'static [u8]| std::str::from_utf8(bytes).unwrap();
+        let composed = text(b"Zo\xc3\xab horse battery");
+        let decomposed = text(b"Zoe\xcc\x88\xc2\xa0horse battery"); // with a no-break space
+        for (hashed, typed) in [(composed, decomposed), (decomposed, composed)] {
+            assert!(verify(typed, Some(&hash(hashed).unwrap())).unwrap(), "{typed:?}");
+        }
+        // A hash of the typed form, from before passwords were prepared.
+        let params = Params::new(MEMORY_KIB, PASSES, LANES, None).unwrap();
+        let salt = Salt::new(&[7; 16]).unwrap();
+        let old = |typed: &str| {
+            let phc = PasswordHash {
+                algorithm: Algorithm::Argon2id.ident(),
+                version: Some(Version::V0x13.into()),
+                params: ParamsString::try_from(&params).unwrap(),
+                hash: Some(digest(typed, &salt, &params).unwrap()),
+                salt: Some(salt),
+            };
+            phc.to_string()
+        };
+        let plain = text(b"Zoe\xcc\x88 horse battery");
+        assert!(verify(plain, Some(&old(plain))).unwrap());
+        assert!(verify(composed, Some(&old(plain))).unwrap(), "typed on another keyboard");
+        assert!(verify(decomposed, Some(&old(decomposed))).unwrap());
+        assert!(!verify("Zoe horse battery", Some(&old(plain))).unwrap());
+        assert_eq!(forms("plain").len(), 1);
+    }
+
+    #[test]
+    fn the_dummy_costs_the_same_and_matches_nothing() {
         let prefix = "$argon2id$v=19$m=19456,t=2,p=1$";
         assert!(DUMMY_HASH.starts_with(prefix));
         assert_eq!(DUMMY_HASH.len(), hash("any password").unwrap().len());
@@ -154,12 +218,12 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_stored_hash_is_a_failure_and_not_a_wrong_password() {
+    fn a_broken_stored_hash_is_a_failure_of_the_server() {
         assert!(verify("any password", Some("plain")).is_err());
     }
 
     #[test]
-    fn the_policy_counts_characters_and_knows_common_ones() {
+    fn the_policy_counts_characters_and_refuses_common_passwords() {
         assert_eq!(check_policy("äöüäöü7", "ann"), Err(PasswordRefused::TooShort));
         assert_eq!(check_policy("äöüäöüß7", "ann"), Ok(()));
         assert_eq!(check_policy(&"é".repeat(128), "ann"), Ok(()));
@@ -169,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_holds_lower_case_lines_that_the_length_rule_does_not_cover_already() {
+    fn the_list_of_common_passwords_is_lower_case_and_useful() {
         let lines: Vec<&str> = COMMON.lines().collect();
         assert!(lines.len() >= 200);
         assert!(lines.iter().all(|line| line.to_lowercase() == *line && line.trim() == *line && line.is_ascii()));

@@ -1,21 +1,77 @@
-//! Refresh tokens: 32 random bytes, told once, stored only as a SHA-256 digest.
+//! Refresh tokens: 256 bits, shown once, stored only as a SHA-256 digest.
 //!
-//! A plain digest (no salt, no stretching) is enough because the token has 256 bits of entropy: there is nothing to
-//! guess. Whoever reads the table can therefore not sign in with it.
+//! A plain digest (no salt, no stretching) is enough, because nobody can guess a token of 256 random bits. Somebody who
+//! reads the table cannot sign in with it.
+//!
+//! # Rotation, theft, and a lost answer
+//!
+//! Each refresh spends the token and issues its successor. The reuse of a spent token is a sign of theft: the owner and
+//! a thief both hold it, and one of them has used it already. The server then revokes the session (RFC 9700 section
+//! 4.14.2).
+//!
+//! But an honest client also sends a spent token when the response was lost, or when several tabs refresh at the same
+//! time. Therefore the server returns *the same* successor again for [`GRACE_SECONDS`], unless that successor has been
+//! used.
+//!
+//! The successor is derived from the token and a key of the server ([`SuccessorKey`]). So the server can repeat it
+//! without storing it. Nobody can compute it without both the token and the key. The consequences:
+//! - a thief who uses a stolen token within the grace receives the owner's successor. The theft is detected one
+//!   rotation later: one of the two uses that successor, and the other uses it after the grace;
+//! - a token whose successor has been used counts as reuse at any time, so a thief cannot go back to an earlier token;
+//! - a new `security.jwt_secret` ends the grace of tokens that were spent just before. They are refused as invalid, and
+//!   the session continues with the successor.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
+use std::fmt;
 
-/// Longest refresh token that is worth hashing; ours have 43 characters.
+/// For how long the server returns the successor of a spent token again.
+pub const GRACE_SECONDS: i64 = 30;
+/// Longest refresh token that is hashed; the server's own have 43 characters.
 pub const REFRESH_TOKEN_BYTES_MAX: usize = 128;
 
-/// A new token, as base64url without padding (43 characters).
+/// Separates this use of the server's secret from the signatures of tokens.
+const PURPOSE: &[u8] = b"veza-chat refresh token successor v1";
+
+/// Derives each refresh token's successor.
+#[derive(Clone)]
+pub struct SuccessorKey([u8; 32]);
+
+impl SuccessorKey {
+    /// From the secret that also signs access tokens.
+    #[must_use]
+    pub fn new(secret: &[u8]) -> Self {
+        Self(mac(secret, PURPOSE))
+    }
+
+    /// The successor of `token`, always the same one.
+    #[must_use]
+    pub fn successor(&self, token: &str) -> String {
+        URL_SAFE_NO_PAD.encode(mac(&self.0, token.as_bytes()))
+    }
+}
+
+impl fmt::Debug for SuccessorKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SuccessorKey")
+    }
+}
+
+fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {
+    // PROOF: HMAC takes a key of any length (RFC 2104 section 2).
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any key");
+    mac.update(message);
+    mac.finalize().into_bytes().into()
+}
+
+/// A first token, as base64url without padding (43 characters).
 #[must_use]
 pub fn new_token() -> String {
     URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>())
 }
 
-/// What is stored of a token.
+/// The digest of a token, as it is stored.
 #[must_use]
 pub fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
@@ -24,6 +80,18 @@ pub fn hash(token: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_successor_needs_the_key_and_the_token() {
+        let key = SuccessorKey::new(&[7; 48]);
+        let next = key.successor("a");
+        assert_eq!((next.len(), &next), (43, &key.successor("a")));
+        assert_ne!(next, key.successor("b"));
+        assert_ne!(next, SuccessorKey::new(&[8; 48]).successor("a"));
+        assert_ne!(next, key.successor(&next), "a chain");
+        // RFC 4231, test case 2.
+        assert_eq!(mac(b"Jefe", b"what do ya want for nothing?")[..4], [0x5b, 0xdc, 0xc1, 0x46]);
+    }
 
     #[test]
     fn tokens_differ_and_hash_alike() {

@@ -1,15 +1,16 @@
-//! Access tokens and WebSocket tickets: JSON Web Tokens (RFC 7519), HS256 and nothing else.
+//! Access tokens and WebSocket tickets: JSON Web Tokens (RFC 7519), signed with HS256 only.
 //!
 //! Invariants:
-//! - the algorithm is ours, never the token's: `alg: none` and every other algorithm is refused before any claim is
-//!   looked at (RFC 8725 §3.1). Otherwise anybody could write a token;
-//! - `typ` (a claim) tells an access token from a ticket, so that a ticket, which travels in a URL and therefore in
-//!   logs, never opens the HTTP interface;
-//! - time is the caller's: the library's own look at the system clock is off, `exp` and `nbf` are checked here with
+//! - the server fixes the algorithm: a token with `alg: none` or any other algorithm is refused before its claims are
+//!   read (RFC 8725 §3.1). Otherwise anybody could forge a token;
+//! - the claim `typ` separates access tokens from tickets. A ticket is part of a URL, which appears in logs, so it must
+//!   never work for HTTP requests;
+//! - time is an argument: the library does not read the clock, and `exp` and `nbf` are checked here with
 //!   [`LEEWAY_SECONDS`] for clocks that differ;
-//! - verification allocates little and looks nothing up. It proves what was true at issue; whether the session is
-//!   revoked since, and whether a ticket was used, is the caller's to ask.
+//! - verification allocates little and looks nothing up. It proves what was true at issue. The caller must ask whether
+//!   the session was revoked or the ticket used since.
 
+use super::refresh::SuccessorKey;
 use crate::ids::{MAX_SAFE_INTEGER, SessionId, UserId};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode, errors::ErrorKind};
@@ -17,13 +18,13 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fmt::{self, Write};
 
-/// Fewest bytes of the signing secret (RFC 7518 §3.2: at least the digest's size).
+/// Least number of bytes of the signing secret (RFC 7518 §3.2: at least the digest's size).
 pub const SECRET_BYTES_MIN: usize = 32;
 /// How far clocks may differ.
 pub const LEEWAY_SECONDS: i64 = 5;
-/// How long a WebSocket ticket is good for.
+/// How long a WebSocket ticket is valid.
 pub const TICKET_LIFETIME_SECONDS: i64 = 30;
-/// Longest token that is looked at; ours have about 400 bytes.
+/// Longest token that is parsed; the server's own have about 400 bytes.
 pub const TOKEN_BYTES_MAX: usize = 2_048;
 
 const ISSUER: &str = "veza-chat";
@@ -31,7 +32,7 @@ const AUDIENCE: &str = "veza-chat";
 const TYPE_ACCESS: &str = "access";
 const TYPE_TICKET: &str = "ticket";
 
-/// Why a token was refused. The words go to the client; they tell nothing that it could not read in its token.
+/// Why a token was refused. The client receives the text, which reveals nothing beyond the token itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TokenError {
     /// Not three parts of base64url JSON, or a claim is missing or of the wrong type.
@@ -40,7 +41,7 @@ pub enum TokenError {
     /// Signed with another algorithm than HS256, or not at all.
     #[error("the token's algorithm is not accepted")]
     Algorithm,
-    /// Names a key that is not the present one: the server's secret has changed since.
+    /// Names another key than the present one: the server's secret has changed since.
     #[error("the token was signed with a key that is no longer in use; sign in again")]
     UnknownKey,
     /// The signature is wrong.
@@ -52,14 +53,14 @@ pub enum TokenError {
     /// For another audience.
     #[error("the token is meant for another service")]
     Audience,
-    /// A ticket where an access token is needed, or the other way round.
-    #[error("the token is of the wrong kind")]
+    /// A ticket instead of an access token, or the reverse.
+    #[error("the token is of the wrong kind: tickets open WebSockets only, access tokens everything else")]
     WrongType,
-    /// Its time is over.
+    /// It has expired.
     #[error("the token has expired; refresh it or sign in again")]
     Expired,
-    /// Its time has not begun.
-    #[error("the token is not valid yet; check the clocks")]
+    /// It is not valid yet.
+    #[error("the token is not valid yet; check the clock of this device and of the server")]
     NotYetValid,
 }
 
@@ -71,27 +72,27 @@ pub enum SecretError {
     TooShort(usize),
 }
 
-/// What a valid access token says.
+/// The claims of a valid access token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AccessClaims {
-    /// Whose it is.
+    /// The user.
     pub user: UserId,
-    /// The sign-in it belongs to.
+    /// The session that it belongs to.
     pub session: SessionId,
-    /// When it ends, seconds since 1970.
+    /// When it expires, in seconds since 1970.
     pub expires_at_seconds: i64,
 }
 
-/// What a valid ticket says.
+/// The claims of a valid ticket.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TicketClaims {
-    /// Whose it is.
+    /// The user.
     pub user: UserId,
-    /// The sign-in it belongs to.
+    /// The session that it belongs to.
     pub session: SessionId,
-    /// Unique; whoever accepts the ticket must remember it until it has expired, which makes it single use.
+    /// Unique. The caller must remember it until the ticket has expired, which makes the ticket single use.
     pub ticket_id: String,
-    /// When it ends, seconds since 1970.
+    /// When it expires, in seconds since 1970.
     pub expires_at_seconds: i64,
 }
 
@@ -108,7 +109,7 @@ struct Claims {
     exp: i64,
 }
 
-/// Signs and verifies; built once, shared by reference between all cores.
+/// Signs and verifies tokens; built once and shared by all cores.
 #[derive(Clone)]
 pub struct TokenKeys {
     encoding: EncodingKey,
@@ -116,6 +117,7 @@ pub struct TokenKeys {
     validation: Validation,
     header: Header,
     key_id: String,
+    successors: SuccessorKey,
 }
 
 impl fmt::Debug for TokenKeys {
@@ -139,7 +141,7 @@ impl TokenKeys {
             let _ = write!(key_id, "{byte:02x}");
         }
         let mut validation = Validation::new(Algorithm::HS256);
-        // The library would read the system clock and know only `exp`; `check` does claims and time.
+        // The library would read the system clock and check `exp` only. `check` checks all claims and the time.
         validation.validate_exp = false;
         validation.validate_nbf = false;
         validation.validate_aud = false;
@@ -152,7 +154,14 @@ impl TokenKeys {
             validation,
             header,
             key_id,
+            successors: SuccessorKey::new(secret),
         })
+    }
+
+    /// The successor of a refresh token.
+    #[must_use]
+    pub fn refresh_successor(&self, token: &str) -> String {
+        self.successors.successor(token)
     }
 
     /// Issues an access token.
@@ -161,7 +170,7 @@ impl TokenKeys {
         self.issue(TYPE_ACCESS, user, session, now_seconds, lifetime_seconds)
     }
 
-    /// Issues a ticket with which a browser, that cannot set headers, opens one WebSocket.
+    /// Issues a ticket for one WebSocket of a browser, which cannot set headers.
     #[must_use]
     pub fn issue_ticket(&self, user: UserId, session: SessionId, now_seconds: i64) -> String {
         self.issue(TYPE_TICKET, user, session, now_seconds, TICKET_LIFETIME_SECONDS)
@@ -179,8 +188,8 @@ impl TokenKeys {
             nbf: now_seconds,
             exp: now_seconds.saturating_add(lifetime_seconds),
         };
-        // HMAC takes a key of any length and the claims are strings and integers: neither signing nor
-        // serialising can fail. An empty token is refused by every verifier, so a broken proof opens nothing.
+        // PROOF: HMAC takes a key of any length, and the claims are strings and integers, so this cannot fail. If it
+        // did, the empty token would be refused.
         encode(&self.header, &claims, &self.encoding).unwrap_or_default()
     }
 
@@ -193,7 +202,7 @@ impl TokenKeys {
         Ok(AccessClaims { user, session: SessionId(claims.sid), expires_at_seconds: claims.exp })
     }
 
-    /// Verifies a ticket against `now_seconds`. The caller must still refuse a ticket id that it has seen.
+    /// Verifies a ticket against `now_seconds`. The caller must refuse a ticket id that was used before.
     ///
     /// # Errors
     /// The first check that it does not pass.
@@ -208,7 +217,7 @@ impl TokenKeys {
         }
         let data =
             decode::<Claims>(token, &self.decoding, &self.validation).map_err(|error| self.refine(token, &error))?;
-        // The key id is under the signature; checked all the same, for a header without one is not ours.
+        // The signature covers the key id. It is checked too, because every token of this server has one.
         if data.header.kid.as_deref() != Some(self.key_id.as_str()) {
             return Err(TokenError::UnknownKey);
         }
@@ -236,7 +245,7 @@ impl TokenKeys {
         Ok((claims, UserId(user)))
     }
 
-    /// Tells "the secret was rotated" from "somebody forged this": only the words differ, both are refused.
+    /// Distinguishes a rotated secret from a forgery. Both are refused; only the text differs.
     fn refine(&self, token: &str, error: &jsonwebtoken::errors::Error) -> TokenError {
         match error.kind() {
             ErrorKind::InvalidAlgorithm | ErrorKind::MissingAlgorithm | ErrorKind::UnsupportedAlgorithm => {
@@ -295,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_is_no_access_token_and_the_other_way_round() {
+    fn tickets_and_access_tokens_do_not_replace_each_other() {
         let keys = keys();
         let ticket = keys.issue_ticket(USER, SESSION, NOW);
         let claims = keys.verify_ticket(&ticket, NOW).unwrap();
@@ -308,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hand_made_token_of_the_refusal_tests_is_good_before_it_is_spoilt() {
+    fn the_token_that_the_refusal_tests_alter_is_valid() {
         assert!(keys().verify_access(&signed(&good_claims(), |_| ()), NOW).is_ok());
     }
 

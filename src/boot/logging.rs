@@ -13,7 +13,7 @@ use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Lines that wait for the writer; past it they are dropped.
+/// Most lines that wait for the writer; more are dropped.
 const LINES_MAX: usize = 16 * 1024;
 
 /// Keeps the log's writer alive; dropping it writes what still waits.
@@ -31,15 +31,15 @@ impl LoggingGuard {
     }
 }
 
-/// Why there is no log.
+/// Why the log cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LoggingError {
-    /// `logging.level` is not a filter.
-    #[error("logging.level: {level:?} is not understood: {reason}")]
+    /// `logging.level` is not a valid filter.
+    #[error("logging.level: {level:?} is not a valid filter: {reason}")]
     Level {
         /// As configured.
         level: String,
-        /// What is wrong with it.
+        /// The parser's error.
         reason: String,
     },
     /// The log file cannot be written.
@@ -51,10 +51,10 @@ pub enum LoggingError {
     File {
         /// As configured.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
-    /// There is a log already.
+    /// The process has a log already.
     #[error("the log was set up twice in one process: {0}")]
     Twice(String),
 }
@@ -62,7 +62,7 @@ pub enum LoggingError {
 /// Sets the process's log up. Call once, before anything logs.
 ///
 /// # Errors
-/// A level that is no filter, a file that cannot be written, or a second call.
+/// An invalid level, a file that cannot be written, or a second call.
 pub fn init(config: &LoggingConfig) -> Result<LoggingGuard, LoggingError> {
     let (subscriber, guard) = build(config)?;
     subscriber.try_init().map_err(|error| LoggingError::Twice(error.to_string()))?;
@@ -89,16 +89,17 @@ fn build(config: &LoggingConfig) -> Result<(Box<dyn Subscriber + Send + Sync>, L
     Ok((subscriber, guard))
 }
 
-/// A rotated log is written to `FILE.DATE`. The appender deletes old files by the beginning of their names, so that
-/// beginning is the whole file name: with `app` alone it would also take `app-audit.log` for one of its own.
+/// A rotated log is written to `FILE.DATE`. The appender deletes old files by a prefix of their names. The prefix is
+/// the whole file name, because `app` would also match `app-audit.log`.
 fn open(path: &Path, config: &LoggingConfig) -> Result<RollingFileAppender, LoggingError> {
     let failed = |reason: String| LoggingError::File { path: path.to_path_buf(), reason };
-    let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| failed("it names no file".to_owned()))?;
+    let name =
+        path.file_name().and_then(|name| name.to_str()).ok_or_else(|| failed("it does not name a file".to_owned()))?;
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    // Absolute, because the link to the newest file is made with this path and read from inside the folder.
+    // Absolute, because the link to the newest file holds this path and is resolved from inside the folder.
     let folder = std::fs::create_dir_all(folder)
         .and_then(|()| folder.canonicalize())
         .map_err(|error| failed(error.to_string()))?;
@@ -121,7 +122,7 @@ fn rotated(
     keep_files: usize,
 ) -> tracing_appender::rolling::Builder {
     let builder = builder.max_log_files(keep_files);
-    // A log from before rotation was switched on stays as it is: the link would have to replace it.
+    // A log from before rotation was switched on stays: the link would replace it.
     match path.symlink_metadata() {
         Ok(metadata) if !metadata.is_symlink() => builder,
         _ => builder.latest_symlink(name),
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn json_lines_reach_the_file_and_respect_the_level() {
+    fn writes_json_lines_of_the_configured_level_to_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("deep/er/app.log");
         logged(|config| {
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn rotation_keeps_a_link_to_the_newest_file_and_deletes_only_its_own() {
+    fn rotation_links_the_newest_file_and_deletes_only_its_own() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("app.log");
         for (name, text) in [("app-audit.log", "keep"), ("app.log.2001-01-01", "old"), ("app.log.2001-01-02", "old")] {
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_logged_to_is_named() {
+    fn errors_name_the_file_or_the_level() {
         let error = logged(|config| config.file = Some("/proc/nowhere/app.log".into())).unwrap_err().to_string();
         assert!(error.contains("/proc/nowhere/app.log") && error.contains("No such file"), "{error}");
         let error = logged(|config| config.level = "chat_server=loud".to_owned()).unwrap_err().to_string();

@@ -1,14 +1,23 @@
 //! Start and stop of the process: the only place that knows every part.
 //!
-//! Start: limits of the process → PostgreSQL (embedded or given), migrations, safety checks → listening sockets →
-//! I/O shard → shards → control plane on this thread. Stop is in [`shutdown`].
+//! Start: limits of the process → listening sockets → PostgreSQL (embedded or given), its reservation, migrations,
+//! safety checks → I/O shard → shards → control plane on this thread. Stop is in [`shutdown`].
+//!
+//! Every resource that two servers must not share is reserved before anything is changed: the port first, then the data
+//! directory or the database. A second server therefore refuses to start and leaves no trace.
 
+mod banner;
+mod error;
+mod listen;
 pub mod logging;
 mod ports;
 mod secret;
 mod shutdown;
 mod topology;
 
+pub use error::BootError;
+
+use self::error::system;
 use crate::config::{Config, Environment};
 use crate::control::announcer;
 use crate::control::dashboard::{Access, Dashboard};
@@ -21,66 +30,29 @@ use crate::latency::StorageLatencies;
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::lane::Mesh;
 use crate::mesh::placement::Placement;
-use crate::net;
 use crate::shard::ShardSettings;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::{Role, Target};
 use crate::storage::embedded::{self, Embedded};
 use crate::storage::health::StorageHealth;
 use crate::storage::migrate::Plan;
+use crate::storage::server_lock::{self, ServerLock};
 use crate::storage::{StorageError, migrate as migrations};
 use crate::wire::command::Command;
 use std::io::{self, Write as _};
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// Threads that hash passwords. Few: each keeps the 19 MiB that a hash needs in its heap.
+/// Most threads that hash passwords; each keeps the 19 MiB that a hash needs.
 const HASH_THREADS: usize = 2;
 /// Connections to PostgreSQL for accounts.
 const ACCOUNT_CONNECTIONS: usize = 4;
-/// Descriptors kept for PostgreSQL, files and the control plane.
-const DESCRIPTORS_RESERVED: u64 = 256;
 /// How often expired tickets and tokens are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Why the server could not start, or had to stop.
-#[derive(Debug, thiserror::Error)]
-pub enum BootError {
-    /// PostgreSQL.
-    #[error("{0}")]
-    Storage(#[from] StorageError),
-    /// The address is taken, or not ours.
-    #[error("cannot listen on {address}: {source}; is another server running there? set server.bind_addr")]
-    Listen {
-        /// Which.
-        address: std::net::SocketAddr,
-        /// The system's words.
-        source: io::Error,
-    },
-    /// The system refused something.
-    #[error("{what}: {source}")]
-    System {
-        /// What was being done.
-        what: &'static str,
-        /// The system's words.
-        source: io::Error,
-    },
-    /// The configuration does not work on this machine.
-    #[error("{0}")]
-    Configuration(String),
-    /// A part ended that must not.
-    #[error("{0}; the process stops so that a supervisor starts it afresh, nothing acknowledged is lost")]
-    Broken(String),
-}
-
-fn system(what: &'static str) -> impl FnOnce(io::Error) -> BootError {
-    move |source| BootError::System { what, source }
-}
-
-/// Where PostgreSQL is, and the embedded one if it is ours.
+/// The target of connections to PostgreSQL, and the embedded one if this process runs it.
 fn storage_of(config: &Config) -> Result<(Target, Option<Embedded>), BootError> {
     let (target, embedded) = match &config.database.url {
         Some(url) => (Target::from_url(url.expose())?, None),
@@ -100,17 +72,28 @@ fn runtime() -> Result<tokio::runtime::Runtime, BootError> {
         .map_err(system("cannot start the runtime"))
 }
 
-async fn prepare(target: &Target, embedded: Option<&Embedded>, migrate: bool) -> Result<(), BootError> {
-    if let Some(embedded) = embedded {
-        embedded.create_database().await?;
-    }
+/// Names PostgreSQL's address when it cannot be reached.
+fn reached<T>(target: &Target, result: Result<T, StorageError>) -> Result<T, BootError> {
+    result.map_err(|source| match source {
+        StorageError::Connect(_) => BootError::Unreachable { address: target.address(), source },
+        source => BootError::Storage(source),
+    })
+}
+
+async fn prepare(target: &Target, migrate: bool) -> Result<(), BootError> {
     if migrate {
-        migrations::migrate(target).await?;
+        reached(target, migrations::migrate(target).await)?;
     } else {
-        migrations::require_migrated(target).await?;
+        reached(target, migrations::require_migrated(target).await)?;
     }
-    migrations::check(target).await?;
-    Ok(())
+    reached(target, migrations::check(target).await)
+}
+
+async fn create_database(embedded: Option<&Embedded>) -> Result<(), BootError> {
+    match embedded {
+        Some(embedded) => Ok(embedded.create_database().await?),
+        None => Ok(()),
+    }
 }
 
 /// Applies the migrations.
@@ -119,7 +102,10 @@ async fn prepare(target: &Target, embedded: Option<&Embedded>, migrate: bool) ->
 /// When the database cannot be reached or a migration fails.
 pub fn migrate(config: &Config) -> Result<(), BootError> {
     let (target, embedded) = storage_of(config)?;
-    runtime()?.block_on(prepare(&target, embedded.as_ref(), true))?;
+    runtime()?.block_on(async {
+        create_database(embedded.as_ref()).await?;
+        prepare(&target, true).await
+    })?;
     tracing::info!("the database is up to date");
     Ok(())
 }
@@ -130,7 +116,10 @@ pub fn migrate(config: &Config) -> Result<(), BootError> {
 /// When the database cannot be reached, or is not one that this version can use.
 pub fn plan_migration(config: &Config) -> Result<(), BootError> {
     let plan = match &config.database.url {
-        Some(url) => runtime()?.block_on(migrations::plan(&Target::from_url(url.expose())?))?,
+        Some(url) => {
+            let target = Target::from_url(url.expose())?;
+            reached(&target, runtime()?.block_on(migrations::plan(&target)))?
+        }
         None => plan_embedded(config)?,
     };
     // Not print!, which panics when the reader of a pipe has seen enough.
@@ -154,24 +143,26 @@ fn plan_embedded(config: &Config) -> Result<Plan, BootError> {
     })?)
 }
 
-/// Runs the server until it is told to stop.
+/// Runs the server until a signal stops it.
 ///
 /// # Errors
-/// When it cannot start, or a part of it ends that must not.
+/// When it cannot start, or one of its threads ends early.
 pub fn serve(config: &Config) -> Result<(), BootError> {
     let started = Instant::now();
     topology::check_kernel()?;
-    let max_connections = topology::raise_descriptor_limit(config.limits.max_connections, DESCRIPTORS_RESERVED)?;
     let cores = topology::cores()?;
     let workers = topology::workers(config.server.workers, cores.len())?;
-    let listeners = (0..workers)
-        .map(|_| net::bind(config.server.bind_addr))
-        .collect::<io::Result<Vec<TcpListener>>>()
-        .map_err(|source| BootError::Listen { address: config.server.bind_addr, source })?;
+    let database_connections = config.database.max_connections + ACCOUNT_CONNECTIONS;
+    let room = topology::connection_room(config.limits.max_connections, workers, database_connections)?;
+    let listeners = listen::listen(config.server.bind_addr, workers)?;
 
     let (target, embedded) = storage_of(config)?;
     let runtime = runtime()?;
-    runtime.block_on(prepare(&target, embedded.as_ref(), config.database.auto_migrate))?;
+    runtime.block_on(create_database(embedded.as_ref()))?;
+    let name = server_lock::name(config.server.bind_addr);
+    let lock = runtime.block_on(ServerLock::acquire(&target, &name, config.database.shared));
+    runtime.spawn(reached(&target, lock)?.keep());
+    runtime.block_on(prepare(&target, config.database.auto_migrate))?;
     let keys = Arc::new(secret::keys(config)?);
 
     let mesh = Mesh::new(Placement::new(workers as u8)).map_err(system("cannot make the doorbells"))?;
@@ -188,7 +179,7 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
     )?;
 
     let mut limits = config.limits();
-    limits.max_connections = max_connections;
+    limits.max_connections = room.websockets;
     let settings = Arc::new(ShardSettings {
         limits,
         keys: Arc::clone(&keys),
@@ -218,7 +209,7 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
     let commands = Arc::new(ports::Commands::new(Arc::clone(&mesh)));
     let profile_changes = Arc::new(Notify::new());
     runtime.spawn(announcer::run(accounts.clone(), Arc::clone(&commands) as _, Arc::clone(&profile_changes)));
-    let router = Control::new(ControlParts {
+    let control = Control::new(ControlParts {
         accounts: accounts.clone(),
         keys,
         access_lifetime_seconds: config.security.jwt_access_duration.as_secs() as i64,
@@ -230,14 +221,27 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
         notices: ports::notices(Arc::clone(&mesh), runtime.handle().clone()),
         metrics,
         dashboard,
-    })
-    .router();
-    let http = HttpServer::new(router, runtime.handle().clone());
-    announce(config, workers, started);
+    });
+    let (router, health) = (control.router(), control.health_router());
+    let http = HttpServer::new(router, health, runtime.handle().clone(), room.http);
+    tracing::info!(
+        "listening on http://{} with {workers} shards, ready after {} ms",
+        config.server.bind_addr,
+        started.elapsed().as_millis()
+    );
+    if config.server.environment == Environment::Development {
+        // Not a log line, because nobody would copy commands from one.
+        println!("{}", banner::text(config.server.bind_addr));
+    }
     let parts = shutdown::Parts { mesh, state, shards, storage, storage_stop, http, accounts };
     let outcome = runtime.block_on(shutdown::run(parts, config.server.shutdown_timeout, SWEEP_INTERVAL));
+    if matches!(outcome, Err(BootError::CutShort(_))) {
+        // Dropping them would wait for their threads. The next start adopts the private PostgreSQL.
+        std::mem::forget((runtime, embedded));
+        return outcome;
+    }
     drop(runtime);
-    drop(embedded); // stops the private PostgreSQL, after everybody who used it
+    drop(embedded); // stops the private PostgreSQL, after all of its clients
     outcome
 }
 
@@ -248,28 +252,4 @@ fn dashboard_access(config: &Config) -> Access {
             Access::Admins(config.security.admin_user_ids.iter().map(|id| UserId(*id as i64)).collect())
         }
     }
-}
-
-fn announce(config: &Config, workers: usize, started: Instant) {
-    let address = config.server.bind_addr;
-    tracing::info!(
-        "listening on http://{address} with {workers} shards, ready after {} ms",
-        started.elapsed().as_millis()
-    );
-    if config.server.environment != Environment::Development {
-        return;
-    }
-    // For whoever has just typed `make run`; a log line would not be copied from.
-    println!(
-        r#"
-Veza Chat Server is ready: http://{address}   (WebSocket: ws://{address}/ws)
-
-Open http://{address} in a browser to chat. Or register a user, make a room, say hello from here:
-
-  TOKEN=$(curl -s http://{address}/auth/register -H 'content-type: application/json' -d '{{"username":"ada","email":"ada@example.org","password":"correct horse battery"}}' | sed 's/.*"access_token":"\([^"]*\)".*/\1/')
-  ROOM=$(curl -s http://{address}/api/commands -H "authorization: Bearer $TOKEN" -d '{{"type":"create_conversation","data":{{"kind":"public_room","name":"lobby"}}}}' | sed 's/.*"id":"\(room_[0-9]*\)".*/\1/')
-  curl -s http://{address}/api/commands -H "authorization: Bearer $TOKEN" -d '{{"type":"send_message","data":{{"conversation_id":"'$ROOM'","content":"hello"}}}}'
-
-Watch it work: http://{address}/dashboard   Ctrl-C stops it."#
-    );
 }

@@ -1,4 +1,4 @@
-//! The control plane's ways into the rest of the server.
+//! The ports through which the control plane reaches the rest of the server.
 
 use super::shutdown::State;
 use crate::control::Notices;
@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-/// A command over HTTP that has no answer by then.
+/// A command over HTTP is given up after this long.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(12);
-/// A shard that has not looked at its clock for this long serves nobody; it does so every 100 ms when idle, and many
-/// times more when busy.
+/// A shard counts as stalled when it has not read its clock for this long. An idle shard reads it every 100 ms, a busy
+/// one more often.
 const SHARD_STALLED: Duration = Duration::from_secs(10);
-/// Pause before a shard whose control lane is full is tried again.
+/// Pause before a full control lane is tried again.
 const LANE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Commands go to the user's shard.
@@ -52,12 +52,12 @@ impl AnnouncePort for Commands {
 }
 
 impl Commands {
-    /// Sends a frame with a place for the answer to the user's shard.
+    /// Sends a frame to the user's shard, and waits for the reply.
     fn ask(&self, user: UserId, frame: impl FnOnce(HttpReply) -> ControlFrame) -> CommandFuture {
         let shard = self.mesh.placement.of_user(user);
         let (reply, answer) = oneshot::channel();
         let reply = Box::new(move |result| {
-            let _ = reply.send(result); // nobody listens any more: the client has gone
+            let _ = reply.send(result); // the client has disconnected
         });
         let sent = self.mesh.control(shard).try_push(frame(reply)).is_ok();
         self.mesh.bell(shard).ring();
@@ -69,7 +69,7 @@ impl Commands {
                 Ok(Ok(result)) => result.map(Bytes::from),
                 Ok(Err(_)) | Err(_) => Err(Refusal::new(
                     ErrorCode::DeadlineExceeded,
-                    "there was no answer in time; it is not known whether the command was carried out",
+                    "No reply came in time. The command may have been carried out: check before you send it again.",
                 )),
             }
         })
@@ -88,7 +88,7 @@ impl Health {
         Self { state, storage, observed }
     }
 
-    /// The first shard that has stood still, and for how long.
+    /// The first shard that is stalled, and for how long.
     fn stalled_shard(&self) -> Option<(usize, Duration)> {
         self.observed.silences().enumerate().find(|(_, silence)| *silence > SHARD_STALLED)
     }
@@ -103,7 +103,7 @@ impl HealthPort for Health {
             Check {
                 name: "shards",
                 ok: stalled.is_none(),
-                reason: stalled.map(|(shard, silence)| format!("shard {shard} has not turned for {silence:.1?}")),
+                reason: stalled.map(|(shard, silence)| format!("shard {shard} has been stalled for {silence:.1?}")),
             },
             Check {
                 name: "accepting",

@@ -1,6 +1,6 @@
 //! The key that signs tokens: configured, or in development made once and kept in `data_dir`.
 
-use super::{BootError, system};
+use super::error::{BootError, system};
 use crate::auth::token::{SECRET_BYTES_MIN, TokenKeys};
 use crate::config::{Config, Environment};
 use std::fs::OpenOptions;
@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 /// Bytes of a key that the server makes.
 const MADE_BYTES: usize = 48;
 
-/// The keys.
+/// The keys of access tokens, tickets and refresh tokens.
 pub(super) fn keys(config: &Config) -> Result<TokenKeys, BootError> {
     let bad = |e| BootError::Configuration(format!("security.jwt_secret: {e}"));
     if let Some(secret) = &config.security.jwt_secret {
@@ -18,7 +18,7 @@ pub(super) fn keys(config: &Config) -> Result<TokenKeys, BootError> {
     }
     if config.server.environment != Environment::Development {
         return Err(BootError::Configuration(format!(
-            "security.jwt_secret is not set: give at least {SECRET_BYTES_MIN} random bytes, for instance from \
+            "security.jwt_secret is not set: set at least {SECRET_BYTES_MIN} random bytes, for instance from \
              `openssl rand -base64 48`, as CHAT_SERVER__SECURITY__JWT_SECRET"
         )));
     }

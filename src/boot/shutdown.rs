@@ -1,12 +1,12 @@
-//! The life of the control thread, and the end of the process.
+//! The loop of the control thread, and the shutdown of the process.
 //!
-//! 1. SIGTERM or SIGINT: not ready any more, so that balancers stop sending clients.
+//! 1. SIGTERM or SIGINT: readiness fails, so that load balancers stop sending clients.
 //! 2. Shards: stop accepting, `going_away`, flush what is in flight, close 1001 (`shard::drain`).
 //! 3. HTTP requests finish; the I/O shard commits what it has and ends; the embedded PostgreSQL stops (`boot`).
 //!
-//! A second signal, or the timeout, ends the process at once; nothing acknowledged is lost by that.
+//! A second signal or the timeout ends the process at once. No acknowledged message is lost by that.
 
-use super::BootError;
+use super::error::{BootError, system};
 use super::topology::Ended;
 use crate::control::http::HttpServer;
 use crate::mesh::frame::ControlFrame;
@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-/// Whether the end has begun.
+/// Whether the shutdown has begun.
 #[derive(Default)]
 pub(super) struct State {
     draining: AtomicBool,
@@ -34,7 +34,7 @@ impl State {
     }
 }
 
-/// What there is to run and to end.
+/// The parts that run and must be stopped.
 pub(super) struct Parts {
     pub(super) mesh: Arc<Mesh>,
     pub(super) state: Arc<State>,
@@ -45,20 +45,20 @@ pub(super) struct Parts {
     pub(super) accounts: Accounts,
 }
 
-/// Which part ended, and how.
+/// A thread that ended, with its result.
 enum PartEnded {
     Shard(Ended),
     Storage(Ended),
 }
 
-/// Runs the control thread until the process is to end.
+/// Runs the control thread until the process stops.
 pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) -> Result<(), BootError> {
     let broken = |what: &str| BootError::Broken(what.to_owned());
-    let mut terminate = signal(SignalKind::terminate()).map_err(super::system("cannot listen for SIGTERM"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(super::system("cannot listen for SIGINT"))?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
     let Parts { mesh, state, shards, storage, storage_stop, http, accounts } = parts;
-    let mut bell = BellWaiter::new(&mesh.control_bell)
-        .map_err(super::system("cannot wait for connections of the control plane"))?;
+    let mut bell =
+        BellWaiter::new(&mesh.control_bell).map_err(system("cannot wait for connections of the control plane"))?;
     let mut running = shards.len();
     let mut ended = watch(shards, storage);
     let mut sweep = tokio::time::interval(sweep_every);
@@ -86,8 +86,8 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
                 });
             }
             part = ended.recv() => return Err(match part {
-                Some(PartEnded::Shard(Err(words)) | PartEnded::Storage(Err(words))) => broken(&words),
-                _ => broken("a part of the server ended by itself"),
+                Some(PartEnded::Shard(Err(reason)) | PartEnded::Storage(Err(reason))) => broken(&reason),
+                _ => broken("a thread of the server ended unexpectedly"),
             }),
         }
         mesh.control_bell.awake();
@@ -107,7 +107,7 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
         while running > 0 {
             match ended.recv().await {
                 Some(PartEnded::Shard(Ok(()))) => running -= 1,
-                Some(PartEnded::Shard(Err(words)) | PartEnded::Storage(Err(words))) => return Err(broken(&words)),
+                Some(PartEnded::Shard(Err(reason)) | PartEnded::Storage(Err(reason))) => return Err(broken(&reason)),
                 Some(PartEnded::Storage(Ok(()))) | None => return Err(broken("the I/O shard ended before the shards")),
             }
         }
@@ -115,19 +115,17 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
         storage_stop.store(true, Ordering::Release);
         mesh.storage_bell.ring();
         match ended.recv().await {
-            Some(PartEnded::Storage(Err(words))) => Err(broken(&words)),
+            Some(PartEnded::Storage(Err(reason))) => Err(broken(&reason)),
             _ => Ok(()),
         }
     };
     tokio::select! {
         outcome = end => outcome,
         () = second_signal(&mut terminate, &mut interrupt) => {
-            tracing::warn!("a second signal: ending at once");
-            std::process::exit(1)
+            Err(BootError::CutShort("a second signal came while connections were still open"))
         }
         () = tokio::time::sleep(timeout) => {
-            tracing::warn!("server.shutdown_timeout has passed with connections still open: ending now");
-            std::process::exit(1)
+            Err(BootError::CutShort("server.shutdown_timeout has passed while connections were still open"))
         }
     }
 }
@@ -139,14 +137,14 @@ async fn second_signal(terminate: &mut Signal, interrupt: &mut Signal) {
     }
 }
 
-/// Waits for each thread and says how it ended.
+/// Waits for each thread and reports its result.
 fn watch(shards: Vec<ExecutorJoinHandle<Ended>>, storage: JoinHandle<Ended>) -> mpsc::Receiver<PartEnded> {
     let (sender, receiver) = mpsc::channel(shards.len() + 1);
     for shard in shards {
         let sender = sender.clone();
         std::thread::spawn(move || {
             let ended = shard.join().unwrap_or_else(|e| Err(e.to_string()));
-            let _ = sender.blocking_send(PartEnded::Shard(ended)); // the process is ending anyway
+            let _ = sender.blocking_send(PartEnded::Shard(ended)); // fails only when the process ends
         });
     }
     std::thread::spawn(move || {

@@ -1,9 +1,11 @@
-//! Which threads there are, on which cores, and what the process may use.
+//! The threads of the process, their cores, and the limits of the process.
 
-use super::{BootError, system};
+use super::error::{BootError, system};
 use crate::ids::ShardId;
 use crate::latency::{Stage, StorageLatencies};
-use crate::limits::SHARDS_MAX;
+use crate::limits::{
+    HEALTH_CONNECTIONS_MAX, HEALTH_HEADS_MAX, HTTP_CONNECTIONS_MAX, REFUSALS_PER_SHARD_MAX, SHARDS_MAX,
+};
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::lane::Mesh;
 use crate::mesh::port::MeshPort;
@@ -23,16 +25,24 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Never, in effect. glommio 0.9 arms this timer before it looks for runnable tasks, and when the timer has fired by then
-/// (the thread lost its core for that long) it takes the queue for empty and parks for ever, with the task in it
-/// (docs/decisions/001). A shard's only task does not give its core back, so there is nothing to preempt it for.
+/// So long that it never fires. glommio 0.9 arms this timer before it looks for runnable tasks. If the thread loses its
+/// core for that long, glommio finds the timer fired, treats the queue as empty, and parks with the task in it
+/// (docs/decisions/001). A shard has one task, so nothing needs the preemption.
 const PREEMPT: Duration = Duration::from_hours(1);
-/// How long a shard may take until it turns.
+/// A shard must run its first turn within this time.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
-/// Memory that glommio registers for file I/O, which a shard does none of.
+/// Memory that glommio registers for file I/O. A shard does no file I/O, so this is the least it accepts.
 const EXECUTOR_IO_MEMORY_BYTES: usize = 256 * 1024;
 
-/// One thread's end: a shard's, or the I/O shard's.
+/// Descriptors of the server itself: the log, the data directory, the runtimes, the committers and the indexer, the
+/// reservation of the database, and as many again for what libraries open for a moment.
+const OWN_DESCRIPTORS: usize = 96;
+/// Descriptors of one shard: its ring, its doorbell, its listener, and the executor's three rings; and its refusals.
+const SHARD_DESCRIPTORS: usize = 24 + REFUSALS_PER_SHARD_MAX;
+/// The server refuses to start if fewer clients than this fit.
+const CLIENTS_MIN: usize = 64;
+
+/// The result of a thread: a shard's, or the I/O shard's.
 pub(super) type Ended = Result<(), String>;
 
 /// The cores this process may run on.
@@ -47,37 +57,65 @@ pub(super) fn workers(configured: usize, cores: usize) -> Result<usize, BootErro
     match configured {
         0 => Ok(cores.saturating_sub(1).clamp(1, SHARDS_MAX)),
         n if n <= SHARDS_MAX => Ok(n),
-        n => Err(BootError::Configuration(format!("server.workers: {n} is more than the most, {SHARDS_MAX}"))),
+        n => Err(BootError::Configuration(format!("server.workers: {n} is too large; set at most {SHARDS_MAX}"))),
     }
 }
 
-/// `io_uring` as the sockets use it needs Linux 6.1.
+/// The sockets use `io_uring` features of Linux 6.1.
 pub(super) fn check_kernel() -> Result<(), BootError> {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse::<u32>().ok());
     match (numbers.next(), numbers.next()) {
         (Some(major), Some(minor)) if (major, minor) < (6, 1) => Err(BootError::Configuration(format!(
-            "Linux 6.1 or newer is needed (multishot receive); this is {}",
+            "Linux 6.1 or later is required (multishot receive of io_uring); this is {}",
             release.trim()
         ))),
         _ => Ok(()),
     }
 }
 
-/// Raises the soft limit on open files to the hard one; the connections that fit below it.
-pub(super) fn raise_descriptor_limit(wanted: usize, reserved: u64) -> Result<usize, BootError> {
+/// How many connections the process may hold, by kind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct ConnectionRoom {
+    /// WebSockets, and request heads that are still being received.
+    pub(super) websockets: usize,
+    /// Connections of the control plane.
+    pub(super) http: usize,
+}
+
+/// Raises the soft limit on open files to the hard one, and divides what it allows.
+pub(super) fn connection_room(wanted: usize, workers: usize, database: usize) -> Result<ConnectionRoom, BootError> {
     let (_, hard) =
         getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| system("cannot read the limit on open files")(e.into()))?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
         .map_err(|e| system("cannot raise the limit on open files")(e.into()))?;
-    let room = hard.saturating_sub(reserved) as usize;
-    if wanted > room {
+    let files = usize::try_from(hard).unwrap_or(usize::MAX);
+    let own = OWN_DESCRIPTORS + workers * SHARD_DESCRIPTORS + database;
+    let room = divide(files, own, wanted)?;
+    if room.websockets < wanted {
         tracing::warn!(
-            "limits.max_connections is {wanted}, but this process may open {hard} files: {room} connections fit; raise \
-             the limit on open files (ulimit -Hn, LimitNOFILE=) for more"
+            "limits.max_connections is {wanted}, but this process may open {files} files: {} connections fit; raise \
+             the limit on open files (ulimit -Hn, LimitNOFILE=) for more",
+            room.websockets
         );
     }
-    Ok(wanted.min(room))
+    Ok(room)
+}
+
+/// Divides `files` descriptors: `own` for the server itself, some for health checks, the rest for clients,
+/// of which HTTP gets an eighth.
+fn divide(files: usize, own: usize, wanted: usize) -> Result<ConnectionRoom, BootError> {
+    let fixed = own + HEALTH_CONNECTIONS_MAX + HEALTH_HEADS_MAX;
+    let needed = fixed + CLIENTS_MIN;
+    if files < needed {
+        return Err(BootError::Configuration(format!(
+            "this process may open {files} files, but the server needs at least {needed}; raise the limit on open \
+             files (ulimit -n, LimitNOFILE=, or --ulimit nofile= for a container)"
+        )));
+    }
+    let clients = files - fixed;
+    let http = (clients / 8).min(HTTP_CONNECTIONS_MAX);
+    Ok(ConnectionRoom { websockets: wanted.min(clients - http), http })
 }
 
 /// Starts the I/O shard.
@@ -94,13 +132,14 @@ pub(super) fn spawn_storage(
         // As a task: waking the future that `block_on` runs costs tokio a system call, even from its own thread.
         let serving = inlet::serve(mesh, target, readers, health, latencies, stop);
         let ended = runtime.block_on(async { tokio::spawn(serving).await });
-        ended.map_err(|e| format!("the I/O shard ended badly: {e}"))?.map_err(|e| e.to_string())
+        ended.map_err(|e| format!("the I/O shard panicked: {e}"))?.map_err(|e| e.to_string())
     };
     std::thread::Builder::new().name("storage".to_owned()).spawn(serve).map_err(system("cannot start the I/O shard"))
 }
 
-/// Starts the shards, each pinned to a core; with more shards than cores they share them. Returns when all of them turn:
-/// the kernel already queues connections for each, and a shard that never took them would not be noticed otherwise.
+/// Starts the shards, each pinned to a core; shards beyond the number of cores share them. Returns when every shard
+/// runs: the kernel already queues connections for each, and they would wait unnoticed behind a shard that never
+/// started.
 pub(super) fn spawn_shards(
     cores: &[usize],
     mesh: &Arc<Mesh>,
@@ -124,7 +163,7 @@ pub(super) fn spawn_shards(
                 let sockets = open_sockets(id, &mesh, &counters, listener).map_err(|e| e.to_string())?;
                 let world = (sockets, MeshPort::new(id, mesh), SystemClock);
                 let shard = Shard::new(id, settings, counters, world);
-                let _ = begun.send(()); // nobody listens any more: the start has failed elsewhere
+                let _ = begun.send(()); // fails only when the start has failed elsewhere
                 drop(begun);
                 pump::run(shard).map_err(|e| format!("shard {}: {e}", id.0))
             })
@@ -140,7 +179,7 @@ pub(super) fn spawn_shards(
     for _ in &shards {
         match starts.recv_timeout(START_TIMEOUT) {
             Ok(()) => {}
-            // One has failed; it says why when it is joined.
+            // A shard failed to start. Joining it yields the reason.
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 return Err(BootError::Broken(format!("a shard did not start within {START_TIMEOUT:?}")));
@@ -161,4 +200,27 @@ fn open_sockets(
     let mut sockets = Sockets::new(id, doorbell, Arc::clone(counters.stages.of(Stage::SocketWrite)))?;
     sockets.listen(listener);
     Ok(sockets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn divides_the_descriptors_and_keeps_a_reserve() {
+        let kept = HEALTH_CONNECTIONS_MAX + HEALTH_HEADS_MAX;
+        let room = divide(20_000, 200, 100_000).unwrap();
+        assert_eq!(room.websockets + room.http + 200 + kept, 20_000, "{room:?}");
+        assert!(room.websockets > 15_000, "{room:?}");
+        let room = divide(1 << 20, 200, 100_000).unwrap();
+        assert_eq!(room, ConnectionRoom { websockets: 100_000, http: HTTP_CONNECTIONS_MAX });
+    }
+
+    #[test]
+    fn names_the_number_of_descriptors_that_is_needed() {
+        let needed = 200 + HEALTH_CONNECTIONS_MAX + HEALTH_HEADS_MAX + CLIENTS_MIN;
+        let error = divide(needed - 1, 200, 10).unwrap_err().to_string();
+        assert!(error.contains(&format!("at least {needed};")), "{error}");
+        assert!(divide(needed, 200, 10).is_ok());
+    }
 }

@@ -1,8 +1,16 @@
-//! What the rules are: pure state machines, `(now, input) → effects`. No I/O, no clock; time is an argument.
+//! The rules of chat as pure state machines, `(now, input) → effects`. They do no I/O and read no clock; time is an
+//! argument.
+//!
+//! - [`budget`]: how often a user may send.
+//! - [`directory`]: users, their connections and presence, and what was revoked or changed lately.
+//! - [`published`]: the owner shard's record of which shards want a conversation's events.
+//! - [`rooms`]: a shard's conversations: subscribers, backlogs, the fan-out.
+//! - [`subscribers`]: a shard's subscribers of a conversation, each with a cursor.
+//!
+//! Because nothing here waits or reads a clock, a test can run any interleaving of events, and replay it.
 
 pub mod budget;
 pub mod directory;
-pub mod filter;
 pub mod published;
 pub mod rooms;
 pub mod subscribers;

@@ -1,21 +1,22 @@
 //! The owner's side of a conversation: which shards want its events, and which event was published last.
 //!
-//! Invariant: the owner remembers a published event for at least [`REMEMBER_MS`], or reports that it had to forget. A
-//! shard reads the log first and announces its interest afterwards. The answer tells it whether an event was published
-//! between the two. Without the answer, nobody would deliver that event before the next one came.
+//! Invariant: the owner remembers the last published event for at least [`REMEMBER_MS`], or reports that it had to
+//! forget it. A shard first reads the log and then registers its interest. The owner's answer tells that shard whether
+//! an event was published in between. Without it, the shard would deliver such an event only together with the next
+//! one.
 
 use crate::ids::{ConversationId, Seq, ShardId};
 use crate::limits::PUBLISHED_REMEMBERED_MAX;
 use crate::mesh::event::Published;
 use std::collections::HashMap;
 
-/// How long a conversation without interest is remembered; longer than the longest read.
+/// How long the owner remembers a conversation without interested shards: longer than the deadline of any read.
 pub const REMEMBER_MS: u64 = 30_000;
 
-/// What the owner knows of one conversation.
+/// The owner's record of one conversation.
 #[derive(Debug, Default)]
 pub struct Owned {
-    /// Interested shards and the formats they read.
+    /// Interested shards, each with the bits of the formats that its subscribers read.
     pub interests: Vec<(ShardId, u8)>,
     last: Option<Seq>,
     touched_ms: u64,
@@ -29,7 +30,7 @@ pub struct PublishedIndex {
 }
 
 impl PublishedIndex {
-    /// A shard's interest; 0 formats for none.
+    /// Registers the formats that a shard wants; 0 removes the shard.
     pub fn interest(&mut self, conversation: ConversationId, shard: ShardId, formats: u8, now_ms: u64) -> Published {
         let owned = self.conversations.entry(conversation).or_default();
         owned.touched_ms = now_ms;
@@ -44,7 +45,7 @@ impl PublishedIndex {
         }
     }
 
-    /// Notes that `seq` is published now; returns the shards that want it.
+    /// Records that `seq` is being published, and returns the interested shards.
     pub fn publish(&mut self, conversation: ConversationId, seq: Option<Seq>, now_ms: u64) -> &[(ShardId, u8)] {
         if seq.is_none() {
             return self.conversations.get(&conversation).map_or(&[], |owned| &owned.interests);
@@ -52,7 +53,7 @@ impl PublishedIndex {
         if self.conversations.len() >= PUBLISHED_REMEMBERED_MAX && !self.conversations.contains_key(&conversation) {
             self.sweep(now_ms);
             if self.conversations.len() >= PUBLISHED_REMEMBERED_MAX {
-                // All entries are young: forget those without interest, and remember that something was forgotten.
+                // All records are recent. Drop those without interested shards, and remember that we did.
                 self.conversations.retain(|_, owned| !owned.interests.is_empty());
                 self.forgot_at_ms = Some(now_ms);
             }
@@ -63,7 +64,7 @@ impl PublishedIndex {
         &owned.interests
     }
 
-    /// Forgets conversations without interest that were quiet for [`REMEMBER_MS`].
+    /// Drops conversations without interested shards that had no event within [`REMEMBER_MS`].
     pub fn sweep(&mut self, now_ms: u64) {
         self.conversations
             .retain(|_, owned| !owned.interests.is_empty() || now_ms.saturating_sub(owned.touched_ms) < REMEMBER_MS);

@@ -1,4 +1,4 @@
-//! One room on one shard: its subscribers, each with a cursor.
+//! The subscribers of one conversation on one shard, each with a cursor.
 //!
 //! ```text
 //!                    ┌──────── gap, queue full, fell behind the head ────────┐
@@ -6,55 +6,56 @@
 //!   subscribe ──► CatchingUp ──── log read up to the head, events flow ───► Live
 //! ```
 //!
-//! Invariant, by arithmetic: a subscriber receives event `seq` only if its cursor is `seq − 1`. Whatever happens
-//! elsewhere (a lost wake-up, a restart of the owner, a full queue), the worst that can reach a client is delay.
+//! Invariant: a subscriber receives event `seq` only if its cursor is `seq − 1`. This comparison alone rules out gaps,
+//! duplicates and disorder. A fault elsewhere (a lost wake-up, a restart of the owner, a full queue) can only delay an
+//! event.
 
 use crate::ids::{ConnId, Seq, UserId};
 use crate::wire::Format;
 
-/// How a subscriber gets its events.
+/// Where a subscriber's next event comes from.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Mode {
-    /// From the backlog, as they come.
+    /// The backlog, as soon as the owner publishes it.
     Live,
-    /// From a replay of the log; live events pass it by.
+    /// A replay of the log. The subscriber skips live events.
     CatchingUp,
 }
 
-/// One subscriber.
+/// One connection's subscription to a conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Subscriber {
-    /// The connection.
+    /// The connection that receives the events.
     pub conn: ConnId,
     /// The connection's user.
     pub user: UserId,
     /// The last event that was queued for it.
     pub cursor: Seq,
-    /// How it gets the next one.
+    /// Live or catching up.
     pub mode: Mode,
-    /// Send it `caught_up` when it is live again.
+    /// Whether it receives `caught_up` when it becomes live.
     pub announce: bool,
-    /// Its cursor does not come from a read of the log: it must read before it may be live.
+    /// Whether it must read the log before it may become live, because its cursor does not come from such a read.
     pub must_read: bool,
-    /// The serialisation that it reads.
+    /// The format of its connection.
     pub format: Format,
-    /// Window bits of permessage-deflate; 0 without compression.
+    /// Window bits of permessage-deflate; 0 means no compression.
     pub deflate_bits: u8,
 }
 
-/// What one event means for one subscriber.
+/// What to do with an event for one subscriber.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fit {
-    /// It is the next one: send it, then call [`Subscriber::advance`].
+    /// Send it, then call [`Subscriber::advance`].
     Next,
-    /// The subscriber has it already, or will get it from the replay.
+    /// The subscriber has received it already, or receives it from the replay.
     Known,
-    /// The subscriber has missed something: start a replay.
+    /// The subscriber missed an event: start a replay.
     Gap,
 }
 
 impl Subscriber {
-    /// What event `seq` means for this subscriber.
+    /// Decides what to do with event `seq`.
     #[must_use]
     pub fn fit(&self, seq: Seq) -> Fit {
         match self.mode {
@@ -65,38 +66,39 @@ impl Subscriber {
         }
     }
 
-    /// Event `seq` was queued for it.
+    /// Records that event `seq` was queued for it.
     pub fn advance(&mut self, seq: Seq) {
         self.cursor = self.cursor.max(seq);
     }
 }
 
-/// What a subscriber that is catching up needs.
+/// The next step of a subscriber that is catching up.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Progress {
-    /// Nothing: it is live now.
+    /// It is live now.
     Live {
-        /// Send `caught_up`.
+        /// Whether to send it `caught_up`.
         announce: bool,
     },
-    /// A read of the log after its cursor.
+    /// Read the log after its cursor.
     Read,
-    /// The owner's answer that events flow.
+    /// Wait until the owner confirms that it sends events to this shard.
     Wait,
 }
 
 /// A conversation's subscribers on one shard, and what the shard knows of the conversation.
 #[derive(Debug, Default)]
 pub struct Room {
-    /// Ascending by connection: looked up by halving, visited in slices that a change in between cannot confuse.
+    /// Ascending by connection, so that look-ups are binary searches. A slice is named by the connection it begins
+    /// with, so subscribing and unsubscribing between two slices never skips or repeats a subscriber.
     subscribers: Vec<Subscriber>,
-    /// How many read each format, by [`Format::index`].
+    /// The number of subscribers per format, by [`Format::index`].
     readers: [u32; Format::ALL.len()],
     /// The newest event known to exist.
     head: Seq,
-    /// Formats in which events flow, as the owner has confirmed.
+    /// Formats in which the owner sends events to this shard, as it has confirmed.
     flowing: u8,
-    /// The interest that the owner knows of; `None` before the first report.
+    /// The interest registered with the owner; `None` before the first time.
     reported: Option<u8>,
 }
 
@@ -107,25 +109,25 @@ impl Room {
         Format::ALL.iter().filter(|format| self.readers[format.index()] > 0).fold(0, |bits, format| bits | format.bit())
     }
 
-    /// The interest to report to the owner, if the owner knows of another one.
+    /// The interest to register with the owner, unless it has it already.
     #[must_use]
     pub fn unreported_interest(&self) -> Option<u8> {
         let wanted = self.wanted();
         (self.reported != Some(wanted)).then_some(wanted)
     }
 
-    /// The interest was reported to the owner.
+    /// Records that the interest was registered with the owner.
     pub fn interest_reported(&mut self, formats: u8) {
         self.reported = Some(formats);
         self.flowing &= formats;
     }
 
-    /// The report could not be sent after all.
+    /// Records that the registration could not be sent.
     pub fn interest_not_reported(&mut self) {
         self.reported = None;
     }
 
-    /// The owner answers that events in `formats` flow, and what it published last.
+    /// Records the owner's answer: it sends events in `formats`, and published `published` last.
     pub fn events_flow(&mut self, formats: u8, published: Option<Seq>) {
         self.flowing = formats;
         self.head = self.head.max(published.unwrap_or_default());
@@ -137,7 +139,7 @@ impl Room {
         self.head
     }
 
-    /// An event exists.
+    /// Records that event `seq` exists.
     pub fn observe(&mut self, seq: Seq) {
         self.head = self.head.max(seq);
     }
@@ -148,7 +150,7 @@ impl Room {
         self.subscribers.len()
     }
 
-    /// Whether nobody subscribes.
+    /// Whether the room has no subscribers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.subscribers.is_empty()
@@ -160,13 +162,13 @@ impl Room {
         Some(&mut self.subscribers[at])
     }
 
-    /// All of them, ascending by connection.
+    /// All subscribers, ascending by connection.
     pub fn subscribers(&mut self) -> &mut [Subscriber] {
         &mut self.subscribers
     }
 
-    /// At most `most` subscribers, ascending by connection, beginning with the first one at or after `from`; and the
-    /// connection to begin with next time, `None` when these were the last.
+    /// Returns at most `most` subscribers, ascending by connection, from the first one at or after `from`. Also returns
+    /// the connection that begins the next slice, or `None` after the last slice.
     pub fn slice(&mut self, from: ConnId, most: usize) -> (&mut [Subscriber], Option<ConnId>) {
         let start = self.subscribers.partition_point(|s| s.conn < from);
         let end = self.subscribers.len().min(start.saturating_add(most));
@@ -174,7 +176,7 @@ impl Room {
         (&mut self.subscribers[start..end], next)
     }
 
-    /// Adds a subscriber, or moves an existing one to this cursor.
+    /// Adds a subscriber, or replaces the one of the same connection.
     pub fn subscribe(&mut self, subscriber: Subscriber) {
         let found = self.subscribers.binary_search_by_key(&subscriber.conn, |s| s.conn);
         self.readers[subscriber.format.index()] += 1;
@@ -187,7 +189,7 @@ impl Room {
         }
     }
 
-    /// Removes a connection's subscriber.
+    /// Removes the subscriber of a connection.
     pub fn unsubscribe(&mut self, conn: ConnId) {
         if let Ok(at) = self.subscribers.binary_search_by_key(&conn, |s| s.conn) {
             let gone = self.subscribers.remove(at);
@@ -195,9 +197,9 @@ impl Room {
         }
     }
 
-    /// What a subscriber that is catching up needs next; makes it live when it needs nothing.
+    /// Returns the next step of a subscriber that is catching up, and makes it live when it needs nothing more.
     ///
-    /// `read_to_end`: the log was just read after its cursor, to its end, while events were flowing.
+    /// `read_to_end`: the log was just read from its cursor to its end, while the owner was sending events.
     pub fn progress(&mut self, conn: ConnId, read_to_end: bool) -> Option<Progress> {
         let (head, flowing) = (self.head, self.flowing);
         let subscriber = self.subscriber(conn)?;
@@ -281,7 +283,7 @@ mod tests {
             prop_assert_eq!((room.len(), room.wanted()), (left.len(), u8::from(!left.is_empty())));
         }
 
-        /// Any interleaving of commits, deliveries (some lost), replay pages and full queues: the client sees 1, 2, 3 …
+        /// Commits, deliveries (some of them lost) and replay pages interleave in any way; the client sees 1, 2, 3 …
         #[test]
         fn gives_no_gap_and_no_duplicate_under_any_interleaving(actions in proptest::collection::vec(0u8..6, 1..200)) {
             let mut room = Room::default();
@@ -291,7 +293,7 @@ mod tests {
             for action in actions {
                 match action {
                     0 | 1 => committed += 1,
-                    // The owner delivers the next event; it may be lost on the way (4).
+                    // The owner delivers the next event. Action 4 loses it on the way.
                     2..=4 if delivered_upto < committed && room.flowing != 0 => {
                         delivered_upto += 1;
                         if action == 4 { continue; }

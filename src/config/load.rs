@@ -1,10 +1,12 @@
-//! Layers into a [`Config`].
+//! Merges the layers into a [`Config`].
 //!
-//! Deserialisation stops at its first error. To report all of them, the value that was refused is taken out of its
-//! layers, so that the default shows through, and the whole is tried again until it holds. Every round removes one
-//! value, so the rounds are finite.
+//! Deserialisation stops at its first error. To report all errors, the loader removes the invalid value from its
+//! layers, so that the default applies, and tries again until it succeeds. Every round removes a value, so the rounds
+//! are finite.
 
-use super::{Config, ConfigError, ConfigErrors, Environment, print, validate};
+use super::error::{ConfigError, ConfigErrors};
+use super::schema::{Config, Environment};
+use super::{print, validate};
 use figment::error::{Actual, Kind};
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
@@ -13,8 +15,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// What an environment variable of ours begins with. With one underscore it would meet the variables that Kubernetes
-/// makes up for a service named `chat-server`.
+/// The prefix of the server's environment variables. With a single underscore it would clash with the variables that
+/// Kubernetes sets for a service named `chat-server`.
 pub const ENV_PREFIX: &str = "CHAT_SERVER__";
 
 const BUILT_IN: &str = include_str!("../../config/default.toml");
@@ -22,23 +24,23 @@ const BUILT_IN_ORIGIN: &str = "built-in default";
 
 /// Keys whose variable is a list, separated by commas.
 const LISTS: &[&str] = &["security.admin_user_ids", "security.allowed_origins"];
-/// Those of them whose items are numbers.
+/// The lists whose items are numbers.
 const NUMBER_LISTS: &[&str] = &["security.admin_user_ids"];
 /// Keys whose values an error must not quote.
 const SECRETS: &[&str] = &["cache.url", "cluster.redis_url", "database.url", "security.jwt_secret"];
 
-/// Where the layers are read from.
+/// The sources of the layers.
 #[derive(Clone, Debug)]
 pub struct Sources {
-    /// Folder of `default.toml` and `{environment}.toml`; files missing there are no error.
+    /// Folder of `default.toml` and `{environment}.toml`. These files may be missing.
     pub dir: Option<PathBuf>,
     /// The file of `--config`; it must exist.
     pub file: Option<PathBuf>,
-    /// Environment variables; those without [`ENV_PREFIX`] are not looked at.
+    /// Environment variables. Those without [`ENV_PREFIX`] are ignored.
     pub env: Vec<(OsString, OsString)>,
 }
 
-/// A configuration and where its values came from.
+/// A configuration and the origins of its values.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     /// The configuration.
@@ -60,7 +62,7 @@ impl Loaded {
 struct Layer {
     origin: String,
     values: Dict,
-    /// Of the environment's layer: key path → variable.
+    /// For the layer of environment variables: key path → variable.
     variables: Vec<(Vec<String>, String)>,
 }
 
@@ -88,7 +90,7 @@ impl Sources {
     /// Reads, merges and checks the layers.
     ///
     /// # Errors
-    /// Every problem found.
+    /// All problems.
     pub fn load(&self) -> Result<Loaded, ConfigErrors> {
         let mut errors = Vec::new();
         let (mut layers, environment) = self.layers(&mut errors);
@@ -100,13 +102,13 @@ impl Sources {
                 invalid.push((
                     "server.environment",
                     format!(
-                        "the file of the environment {:?} names another one, {:?}",
+                        "the file of the environment {:?} sets another one, {:?}",
                         environment.as_str(),
                         config.server.environment.as_str()
                     ),
                 ));
             }
-            // A value that was refused above has been replaced by its default: what is said about that is no news.
+            // An invalid value was replaced by its default above, and its problem was reported there.
             invalid.retain(|(key, _)| errors.iter().all(|error: &ConfigError| error.key != *key));
             errors.extend(invalid.into_iter().map(|(key, reason)| ConfigError {
                 key: key.to_owned(),
@@ -120,7 +122,7 @@ impl Sources {
         Err(ConfigErrors(errors))
     }
 
-    /// The layers, and the environment that chose one of them.
+    /// The layers, and the environment that selected one of them.
     fn layers(&self, errors: &mut Vec<ConfigError>) -> (Vec<Layer>, Option<Environment>) {
         let mut layers = vec![Layer {
             origin: BUILT_IN_ORIGIN.to_owned(),
@@ -134,7 +136,7 @@ impl Sources {
         let env = environment_layer(&self.env, errors);
 
         let choosing: Vec<&Layer> = layers.iter().chain(&file).chain([&env]).collect();
-        // A name that is none is refused later, like any other bad value.
+        // An unknown name is reported later, like any other invalid value.
         let environment = named_environment(&choosing).and_then(|name| {
             let known = [Environment::Development, Environment::Staging, Environment::Production];
             known.into_iter().find(|known| known.as_str() == name)
@@ -148,7 +150,7 @@ impl Sources {
     }
 }
 
-/// `server.environment` of the uppermost layer that has it.
+/// `server.environment` of the highest layer that has it.
 fn named_environment(layers: &[&Layer]) -> Option<String> {
     layers.iter().rev().find_map(|layer| {
         let name = layer.values.get("server")?.as_dict()?.get("environment")?.as_str()?;
@@ -175,7 +177,7 @@ fn parse(text: &str, origin: &str, errors: &mut Vec<ConfigError>) -> Dict {
     match Toml::from_str::<Dict>(text) {
         Ok(values) => values,
         Err(error) => {
-            // Not the error's own Display: it quotes the line, and the line may hold a secret.
+            // Not the error's own Display, which quotes the line: the line may contain a secret.
             let line = error.span().map_or(0, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             errors.push(ConfigError {
                 key: String::new(),
@@ -210,7 +212,7 @@ fn environment_layer(env: &[(OsString, OsString)], errors: &mut Vec<ConfigError>
         if insert(&mut layer.values, &path, variable_value(&key, value)) {
             layer.variables.push((path, name.to_owned()));
         } else {
-            refuse(key, "another variable sets a value inside this one, or around it");
+            refuse(key, "another variable sets a part of this value, or its whole section");
         }
     }
     layer
@@ -220,8 +222,8 @@ fn variable_origin(name: &str) -> String {
     format!("environment variable {name}")
 }
 
-/// A variable is text; only what is a number or a switch in the defaults is read as one. (A secret of digits only is
-/// not a number.)
+/// A variable is text. It is read as a number or a switch only if the default is one, so that a secret of digits stays
+/// text.
 fn variable_value(key: &str, text: &str) -> Value {
     if LISTS.contains(&key) {
         let numbers = NUMBER_LISTS.contains(&key);
@@ -260,7 +262,7 @@ fn insert(values: &mut Dict, path: &[String], value: Value) -> bool {
     }
 }
 
-/// Takes out what stands at the path, or above it (an element of a list goes with its list).
+/// Removes the value at the path, or the list that contains it.
 fn remove(values: &mut Dict, path: &[String]) -> bool {
     let [first, rest @ ..] = path else { return false };
     match values.get_mut(first) {
@@ -289,7 +291,7 @@ fn extract(layers: &mut [Layer], errors: &mut Vec<ConfigError>) -> Option<Config
                 origin: origin(&figment, layers, &error.path),
                 key,
             });
-            // The lowest layer is ours, and there is nothing beneath it to fall back to.
+            // The lowest layer has the built-in defaults, and nothing is below it.
             progress |=
                 layers.iter_mut().skip(1).fold(false, |any, layer| remove(&mut layer.values, &error.path) | any);
         }
@@ -299,7 +301,7 @@ fn extract(layers: &mut [Layer], errors: &mut Vec<ConfigError>) -> Option<Config
     }
 }
 
-/// The layer that decides the value at a path, as the reader knows it.
+/// The origin of the value at a path: a file or a variable.
 fn origin(figment: &Figment, layers: &[Layer], path: &[String]) -> String {
     let mut known = path;
     let layer = loop {
@@ -362,7 +364,7 @@ fn explain(kind: &Kind, key: &str) -> String {
     }
 }
 
-/// A value as its writer wrote it; figment would say how the parser stored it.
+/// A value as written in its file. figment would print how the parser stored it.
 fn plain(found: &Actual) -> String {
     match found {
         Actual::Bool(value) => value.to_string(),
@@ -384,7 +386,7 @@ fn list(items: &[&str], word: &str) -> String {
     }
 }
 
-/// The candidate that a typing mistake or two turn into `found`.
+/// The candidate that differs from `found` by a typing mistake or two.
 fn nearest<'a>(found: &str, candidates: &[&'a str]) -> Option<&'a str> {
     candidates
         .iter()

@@ -1,11 +1,11 @@
-//! The effective configuration as TOML.
+//! Prints the effective configuration as TOML.
 
-use super::Config;
+use super::schema::Config;
 use figment::value::{Dict, Empty, Value};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-/// `section.key` → value, secrets masked; what is not set is absent.
+/// `section.key` → value, with masked secrets and without unset keys.
 pub(super) fn flatten(config: &Config) -> BTreeMap<String, Value> {
     let mut flat = BTreeMap::new();
     for (key, value) in sections(config) {
@@ -25,7 +25,8 @@ pub(super) fn flatten(config: &Config) -> BTreeMap<String, Value> {
 }
 
 fn sections(config: &Config) -> Dict {
-    // A path that is not UTF-8 cannot be configured, so serialisation does not fail; if it did, nothing would be shown.
+    // A path that is not UTF-8 cannot be configured, so serialisation does not fail. If it did, nothing would be
+    // printed.
     Value::serialize(config).ok().and_then(Value::into_dict).unwrap_or_default()
 }
 

@@ -1,13 +1,13 @@
 //! Values that must not reach a log, a terminal or a bug report.
 //!
-//! Whatever formats or serialises one gets the mask; only [`Secret::expose`] and [`SecretUrl::expose`] give the text,
-//! so every place that handles it can be found by that name.
+//! Formatting and serialisation produce the mask. Only [`Secret::expose`] and [`SecretUrl::expose`] return the text, so
+//! a search for these names finds every use.
 
 use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
 
-/// What stands in place of a secret.
+/// The replacement for a secret in any output.
 pub const MASK: &str = "***";
 
 /// A text that is secret as a whole, such as a signing key.
@@ -15,7 +15,7 @@ pub const MASK: &str = "***";
 #[serde(transparent)]
 pub struct Secret(String);
 
-/// A URL of which only the password is secret.
+/// A URL whose password is secret.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct SecretUrl(String);
@@ -46,11 +46,11 @@ impl SecretUrl {
     }
 }
 
-/// Masks `user:PASSWORD@` and a `password=` parameter. A text that is no URL may be anything, so all of it is masked.
+/// Masks `user:PASSWORD@` and a `password=` parameter. A text that is not a URL is masked as a whole.
 fn mask_url(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return MASK.to_owned() };
-    // The last '@' of all: an unescaped '@', '/' or '?' in a password must not uncover the rest of it. With an '@' in
-    // the parameters this masks more than it must.
+    // The last '@', because an unescaped '@', '/' or '?' in a password must not uncover the rest of it. With an '@' in
+    // the parameters this masks more than necessary.
     let (credentials, rest) = match rest.rsplit_once('@') {
         Some((credentials, rest)) if credentials.contains(':') => {
             let user = credentials.split(':').next().unwrap_or_default();

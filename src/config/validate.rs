@@ -1,6 +1,7 @@
-//! Ranges of single values and relations between them.
+//! Checks the ranges of single values, and the relations between values.
 
-use super::{Config, Environment, SecretUrl};
+use super::schema::{Config, Environment};
+use super::secret::SecretUrl;
 use crate::ids::MAX_SAFE_INTEGER;
 use crate::limits::SHARDS_MAX;
 use std::fmt::Display;
@@ -10,17 +11,17 @@ use tracing_subscriber::EnvFilter;
 /// HMAC-SHA-256 keys shorter than its output weaken it (RFC 7518 §3.2).
 const JWT_SECRET_BYTES_MIN: usize = 32;
 
-/// Secrets that stand in public documentation.
+/// Secrets that appear in public documentation.
 const PUBLISHED_SECRETS: &[&str] = &["production-secret-key-change-this", "your-super-secret-jwt-key-minimum-32-chars"];
 
-/// Bytes of a `send_message` frame around its content, generously.
+/// Upper bound for the bytes of a `send_message` frame around its content.
 const ENVELOPE_BYTES: usize = 1_024;
 
 pub(super) fn is_published(secret: &str) -> bool {
     PUBLISHED_SECRETS.contains(&secret)
 }
 
-/// Problems found so far: key and reason.
+/// The problems found so far: key and reason.
 struct Problems(Vec<(&'static str, String)>);
 
 impl Problems {
@@ -79,14 +80,15 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
         Some(secret) if secret.expose().len() < JWT_SECRET_BYTES_MIN => p.add(
             "security.jwt_secret",
             format!(
-                "must have at least {JWT_SECRET_BYTES_MIN} bytes, has {} (openssl rand -base64 48 makes a good one)",
+                "must have at least {JWT_SECRET_BYTES_MIN} bytes, has {} \
+                 (openssl rand -base64 48 generates a good one)",
                 secret.expose().len()
             ),
         ),
         None if server.environment != Environment::Development => p.add(
             "security.jwt_secret",
             format!(
-                "must be set when server.environment is {:?}: put the output of openssl rand -base64 48 into \
+                "must be set if server.environment is {:?}: put the output of openssl rand -base64 48 into \
                  CHAT_SERVER__SECURITY__JWT_SECRET",
                 server.environment.as_str()
             ),
@@ -103,7 +105,10 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
         if !is_origin(origin) {
             p.add(
                 "security.allowed_origins",
-                format!("{origin:?} is not an origin as browsers send it: scheme://host or scheme://host:port, in lower case, without a path"),
+                format!(
+                    "{origin:?} is not an origin as browsers send it: write scheme://host or scheme://host:port in \
+                     lower case, without a path"
+                ),
             );
         }
     }
@@ -127,7 +132,8 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
         p.add(
             "limits.max_frame_bytes",
             format!(
-                "must be at least {needed}, so that a message of limits.max_message_length = {} characters fits; found {}",
+                "must be at least {needed}, so that a message of limits.max_message_length = {} characters fits; \
+                 found {}",
                 limits.max_message_length, limits.max_frame_bytes
             ),
         );
@@ -154,7 +160,8 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     problems.0
 }
 
-/// `scheme://host[:port]` (RFC 6454 §6.2), which is compared byte by byte with what the browser sends.
+/// Whether the text is `scheme://host[:port]` (RFC 6454 §6.2). The server compares it byte by byte with the browser's
+/// header.
 fn is_origin(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
     let (host, port) = match rest.rsplit_once(':') {
@@ -174,8 +181,8 @@ fn is_origin(text: &str) -> bool {
     scheme_ok && host_ok && !default_port && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-/// `EnvFilter` takes a bare word for a module of that name, so a misspelt level would log nothing at all and say
-/// nothing about it. A module therefore needs its level here.
+/// `EnvFilter` reads a bare word as the name of a module, so a misspelt level would silently switch the log off. A
+/// module therefore needs a level here.
 fn check_level(text: &str) -> Result<(), String> {
     if text.trim().is_empty() {
         return Err("must be a level: error, warn, info, debug, trace or off".to_owned());
@@ -190,5 +197,5 @@ fn check_level(text: &str) -> Result<(), String> {
             ));
         }
     }
-    EnvFilter::try_new(text).map(drop).map_err(|error| format!("{text:?} is not understood: {error}"))
+    EnvFilter::try_new(text).map(drop).map_err(|error| format!("{text:?} is not a valid filter: {error}"))
 }

@@ -1,14 +1,16 @@
-//! Tells changed profiles in the log of every conversation of theirs, so that whoever sees somebody sees what they are
-//! called now, also those who were away.
+//! Announces changed profiles in the log of every conversation of the user. So all members see the current name, also
+//! those who were away.
 //!
-//! 1. `PATCH /users/me` changes the profile and counts its version up, in one statement.
-//! 2. The announcer finds users whose version is ahead of what all conversations have been told, and submits a change for
-//!    each conversation that is behind, through its owner like any other change: it gets a seq, an event, a place in the log.
-//! 3. When none is behind any more it says so in PostgreSQL.
+//! 1. `PATCH /users/me` changes the profile and increments its version, in one statement.
+//! 2. The announcer finds users whose version is ahead of their conversations. For each conversation that is behind it
+//!    submits a change, through the owner shard like any other change. So the announcement has a seq and an event.
+//! 3. When no conversation is behind, the announcer records the version in PostgreSQL.
 //!
-//! Invariants: what is to be told stands in PostgreSQL before anybody is woken, so neither the end of the process nor a
-//! failure loses it; telling twice changes nothing, since each membership knows what was told; of somebody who changes
-//! their name all the time only what it is every few seconds is told.
+//! Invariants:
+//! - PostgreSQL knows what is to be announced before the announcer wakes, so neither the end of the process nor a
+//!   failure loses it;
+//! - announcing twice changes nothing, because each membership records the announced version;
+//! - a user who changes the name all the time is announced at most every few seconds.
 
 use super::commands::CommandFuture;
 use crate::error::{ErrorCode, Refusal};
@@ -20,22 +22,22 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Users that one look finds.
+/// Most users that one query finds.
 const USERS: i64 = 100;
-/// Conversations of a user that are told before it is the next one's turn.
+/// Conversations of a user that are announced before the next user's turn.
 const CONVERSATIONS: i64 = 200;
-/// Changes under way at once: few, since whoever talks comes first.
+/// Most changes in flight. Few, because messages come first.
 const UNDER_WAY: usize = 4;
-/// Between two looks while somebody's changes may be held back, or could not be told.
+/// Pause between queries while changes may be held back, or after a failure.
 const SOON: Duration = Duration::from_secs(2);
-/// So many looks after a change find what was held back.
+/// Number of queries after a change that find everything that was held back.
 const LOOKS: u32 = 4;
-/// Between two looks while nothing is known to be there: another node may have stopped in the middle.
+/// Pause between queries while nothing is known to be pending: another node may have stopped in the middle.
 const SWEEP: Duration = Duration::from_mins(1);
 
-/// The way to the owner of a conversation.
+/// The port to the owner shard of a conversation.
 pub trait AnnouncePort: Send + Sync {
-    /// Tells `user`'s profile in the log of a conversation.
+    /// Announces the profile of `user` in the log of a conversation.
     fn announce(&self, user: UserId, conversation: ConversationId) -> CommandFuture;
 }
 
@@ -48,15 +50,14 @@ pub async fn run(accounts: Accounts, port: Arc<dyn AnnouncePort>, changed: Arc<N
             () = tokio::time::sleep(if looks > 0 { SOON } else { SWEEP }) => looks = looks.saturating_sub(1),
         }
         if let Err(refusal) = announce_all(&accounts, &*port).await {
-            tracing::warn!("a changed profile could not be told to everybody, trying again: {refusal}");
+            tracing::warn!("a changed profile could not be announced everywhere; trying again: {refusal}");
             looks = looks.max(1);
         }
     }
 }
 
-/// Everything there is to be told now: some of each user's conversations, then some more, so that nobody waits for one who is
-/// in thousands. What cannot be told because of what stands there holds up its own user only; with anything else that fails
-/// the look is over.
+/// Announces everything that is pending: some conversations of each user, then more, so that nobody waits for a user
+/// with thousands of conversations. A failure holds up its own user only: that user is tried again in the next round.
 async fn announce_all(accounts: &Accounts, port: &dyn AnnouncePort) -> Result<(), Refusal> {
     let mut places = HashMap::new();
     let mut failed = HashMap::new();
@@ -70,14 +71,18 @@ async fn announce_all(accounts: &Accounts, port: &dyn AnnouncePort) -> Result<()
             match announce_some(accounts, port, user, version, places.remove(&(user, version))).await {
                 Ok(None) => (),
                 Ok(Some(place)) => drop(places.insert((user, version), place)),
-                Err(refusal) if refusal.code == ErrorCode::Internal => drop(failed.insert(user, refusal)),
+                // PostgreSQL may refuse this user's change alone. The next query shows whether it answers at all.
+                Err(refusal) if matches!(refusal.code, ErrorCode::Internal | ErrorCode::StorageUnavailable) => {
+                    failed.insert(user, refusal);
+                    break;
+                }
                 Err(refusal) => return Err(refusal),
             }
         }
     }
 }
 
-/// Tells some conversations after `place`; up to which, when there may be more.
+/// Announces in some conversations after `place`; returns the last one when there may be more.
 async fn announce_some(
     accounts: &Accounts,
     port: &dyn AnnouncePort,
@@ -89,7 +94,7 @@ async fn announce_some(
     let last = conversations.last().copied().filter(|_| conversations.len() as i64 == CONVERSATIONS);
     let tell = |conversation| async move {
         match port.announce(user, conversation).await {
-            // It is gone: nobody needs to be told.
+            // The conversation no longer exists.
             Err(refusal) if refusal.code == ErrorCode::NotFound => Ok(()),
             outcome => outcome.map(drop),
         }

@@ -1,6 +1,6 @@
-//! `/auth/register`, `/auth/login`, `/auth/refresh`: how a session begins and goes on.
+//! `/auth/register`, `/auth/login`, `/auth/refresh`: how a session begins and continues.
 //!
-//! A login that fails is the same answer, after the same work, whether or not the user exists.
+//! A failed login has the same response after the same work, whether or not the user exists.
 
 use super::{
     Control,
@@ -11,7 +11,9 @@ use super::{
 };
 use crate::auth::{password, refresh};
 use crate::faults::warn_limited;
-use crate::storage::accounts::{NewAccount, NewSession, Opened, Rotation};
+use crate::storage::accounts::rotation::{RefreshExchange, Rotation};
+use crate::storage::accounts::{Login, NewAccount, NewSession, Opened};
+use crate::text;
 use axum::{Json as Answer, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 
@@ -36,14 +38,14 @@ pub(super) struct Refresh {
     refresh_token: String,
 }
 
-/// What opens the door: an access token for a while, and a refresh token for the next one.
+/// The tokens of a session: a short-lived access token, and a refresh token for the next pair.
 #[derive(Serialize)]
 pub(super) struct SignedIn {
     user: view::User,
     access_token: String,
     refresh_token: String,
     token_type: &'static str,
-    /// Seconds that the access token is good for.
+    /// For how many seconds the access token is valid.
     expires_in: i64,
 }
 
@@ -74,7 +76,7 @@ async fn try_register(
 ) -> Result<SignedIn, Problem> {
     let username = validate::username(&body.username)?;
     let email = validate::email(&body.email)?;
-    let display_name = body.display_name.as_deref().map_or(Ok(username), validate::display_name)?;
+    let display_name = body.display_name.as_deref().map_or(Ok(username.into()), validate::display_name)?;
     let device_name = validate::device_name(body.device_name.as_deref(), agent.as_deref())?;
     password::check_policy(&body.password, username).map_err(|refused| Problem::bad_request(refused.to_string()))?;
     let password_hash = control.hashing().hash(body.password).await?;
@@ -82,7 +84,7 @@ async fn try_register(
     let opened = control
         .accounts()
         .register(
-            NewAccount { username, display_name, email, password_hash: &password_hash },
+            NewAccount { username, display_name: &display_name, email: &email, password_hash: &password_hash },
             NewSession {
                 device_name: &device_name,
                 ip: &peer.ip(),
@@ -111,11 +113,11 @@ async fn try_login(
     agent: Option<String>,
     body: Credentials,
 ) -> Result<SignedIn, Problem> {
-    let wrong = || Problem::unauthenticated("the username or email, or the password, is wrong");
+    let wrong = || Problem::unauthenticated("The username or email, or the password, is wrong.");
     let device_name = validate::device_name(body.device_name.as_deref(), agent.as_deref())?;
     let login = body.login.trim();
-    let found = if validate::could_be_login(login) { control.accounts().find_login(login).await? } else { None };
-    // With no such user the same work is done against the dummy hash.
+    let found = find(control, login).await?;
+    // Without such a user the same work is done against the dummy hash.
     let stored = found.as_ref().map(|login| login.password_hash.clone());
     let opens = control.hashing().verify(body.password, stored).await?;
     let Some(login) = found.filter(|_| opens) else { return Err(wrong()) };
@@ -131,13 +133,25 @@ async fn try_login(
     Ok(SignedIn::new(control, opened, refresh_token))
 }
 
+/// The account of a user name or an e-mail address. The typed form is tried too: older addresses are not normalised.
+async fn find(control: &Control, login: &str) -> Result<Option<Login>, Problem> {
+    if !validate::could_be_login(login) {
+        return Ok(None);
+    }
+    let normalised = text::nfc(login);
+    match control.accounts().find_login(&normalised).await? {
+        None if normalised != login => Ok(control.accounts().find_login(login).await?),
+        found => Ok(found),
+    }
+}
+
 pub(super) async fn refresh(
     State(control): State<Control>,
     peer: Peer,
     Json(body): Json<Refresh>,
 ) -> Result<Answer<SignedIn>, Problem> {
     let counted = control.clone();
-    // Shielded: when reuse is found, the notice must follow the revocation even if the thief hangs up.
+    // Shielded: the notice must follow the revocation even if the thief disconnects.
     let answer = shielded(async move { try_refresh(&control, peer, &body.refresh_token).await }).await;
     count(&counted, "refresh", &answer);
     answer.map(Answer)
@@ -145,32 +159,35 @@ pub(super) async fn refresh(
 
 async fn try_refresh(control: &Control, peer: Peer, token: &str) -> Result<SignedIn, Problem> {
     let refused = |code, detail| Problem::new(StatusCode::UNAUTHORIZED, code, detail);
-    let invalid = || refused("refresh_invalid", "the refresh token is not valid (any more); sign in again");
+    let invalid = || refused("refresh_invalid", "The refresh token is not valid. Sign in again.");
     if token.is_empty() || token.len() > refresh::REFRESH_TOKEN_BYTES_MAX {
         return Err(invalid());
     }
-    let new_token = refresh::new_token();
-    let rotation = control
-        .accounts()
-        .rotate_refresh(
-            &refresh::hash(token),
-            &refresh::hash(&new_token),
-            control.refresh_lifetime_seconds(),
-            &peer.ip(),
-        )
-        .await?;
-    match rotation {
-        Rotation::Rotated(opened) => Ok(SignedIn::new(control, opened, new_token)),
+    let new_token = control.keys().refresh_successor(token);
+    let exchange = RefreshExchange {
+        hash: &refresh::hash(token),
+        new_hash: &refresh::hash(&new_token),
+        lifetime_seconds: control.refresh_lifetime_seconds(),
+        grace_seconds: refresh::GRACE_SECONDS,
+        ip: &peer.ip(),
+    };
+    match control.accounts().rotate_refresh(exchange).await? {
+        Rotation::Rotated(opened) | Rotation::Repeated(opened) => Ok(SignedIn::new(control, opened, new_token)),
         Rotation::Reused { user, session } => {
-            warn_limited!(user = user.0, session = session.0, ip = %peer.ip(), "a spent refresh token was used again");
+            warn_limited!(
+                user = user.0,
+                session = session.0,
+                ip = %peer.ip(),
+                "a spent refresh token was used again; its session is revoked"
+            );
             control.notify_revoked([session]);
             Err(refused(
                 "refresh_reused",
-                "the refresh token had been used before; since somebody may have stolen it, the session is revoked: \
-                 sign in again",
+                "The refresh token had been used before. Somebody may have stolen it, so the session is revoked. Sign \
+                 in again.",
             ))
         }
-        Rotation::Expired => Err(refused("refresh_expired", "the refresh token has expired; sign in again")),
+        Rotation::Expired => Err(refused("refresh_expired", "The refresh token has expired. Sign in again.")),
         Rotation::Invalid => Err(invalid()),
     }
 }

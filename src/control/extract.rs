@@ -1,9 +1,9 @@
-//! What handlers take from a request: the caller, the peer, a JSON body. Every refusal is a [`Problem`].
+//! Extractors: the caller, the peer, a JSON body. Every refusal is a [`Problem`].
 
 use super::{Control, problem::Problem};
 use crate::auth::token::AccessClaims;
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{MAX_SAFE_INTEGER, SessionId, UserId};
+use crate::ids::MAX_SAFE_INTEGER;
 use crate::limits::HTTP_BODY_BYTES_MAX;
 use axum::{
     body::Body,
@@ -17,21 +17,14 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-/// What is read and thrown away of a body that is too large, so that its sender gets to read the answer: closing a
-/// socket with unread bytes resets it, and the answer with it.
+pub use super::ports::Caller;
+
+/// Most bytes that are read and discarded of a body that is too large, so that its sender can read the response.
+/// Closing a socket with unread bytes would reset it and lose the response.
 const DRAIN_BYTES_MAX: usize = 1024 * 1024;
 
-/// Shorter than the request's deadline, so that a slow sender is told that it was slow.
+/// Shorter than the deadline of the request, so that a slow sender receives the reason.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Who makes a request: taken from the access token, whose session was active a moment ago.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Caller {
-    /// The user.
-    pub user: UserId,
-    /// Their sign-in.
-    pub session: SessionId,
-}
 
 impl FromRequestParts<Control> for Caller {
     type Rejection = Problem;
@@ -42,7 +35,7 @@ impl FromRequestParts<Control> for Caller {
     }
 }
 
-/// What the access token says, if it holds and its session is active; counts the attempt.
+/// The claims of the access token, if it is valid and its session is active; counts the attempt.
 pub(super) async fn authenticate(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, Problem> {
     let verified = verify(headers, control).await;
     let result = match &verified {
@@ -61,7 +54,7 @@ async fn verify(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, 
         .verify_access(token, super::now_seconds())
         .map_err(|error| Problem::unauthenticated(error.to_string()))?;
     if !control.accounts().session_is_active(claims.user, claims.session).await? {
-        return Err(Problem::unauthenticated("the session was revoked; sign in again"));
+        return Err(Problem::unauthenticated("The session was revoked. Sign in again."));
     }
     Ok(claims)
 }
@@ -84,7 +77,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
 pub struct Peer(pub SocketAddr);
 
 impl Peer {
-    /// The address as text, an IPv4 one never in IPv6 clothes.
+    /// The address as text; an IPv4-mapped IPv6 address as IPv4.
     #[must_use]
     pub fn ip(self) -> String {
         self.0.ip().to_canonical().to_string()
@@ -100,7 +93,7 @@ impl<S: Sync> FromRequestParts<S> for Peer {
     }
 }
 
-/// The `User-Agent`, if readable: names a device whose user gave it no name.
+/// The `User-Agent`, if it is text: the default name of a device.
 #[derive(Clone, Debug)]
 pub struct Agent(pub Option<String>);
 
@@ -126,8 +119,8 @@ impl<S: Sync> FromRequest<S> for RawBody {
 
 async fn read_body(body: Body) -> Result<Bytes, Problem> {
     tokio::time::timeout(BODY_TIMEOUT, read_bounded(body)).await.unwrap_or_else(|_| {
-        let words = "the body did not arrive in time; nothing was done";
-        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::DeadlineExceeded.as_str(), words))
+        let detail = "The body did not arrive in time. Nothing was changed; send it again.";
+        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::DeadlineExceeded.as_str(), detail))
     })
 }
 
@@ -136,7 +129,7 @@ async fn read_bounded(body: Body) -> Result<Bytes, Problem> {
     let mut kept = BytesMut::new();
     let mut total = 0;
     while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|_| Problem::bad_request("the body ended before it was complete"))?;
+        let chunk = chunk.map_err(|_| Problem::bad_request("The body ended before it was complete. Send it again."))?;
         total += chunk.len();
         if total <= HTTP_BODY_BYTES_MAX {
             kept.extend_from_slice(&chunk);
@@ -148,14 +141,14 @@ async fn read_bounded(body: Body) -> Result<Bytes, Problem> {
         }
     }
     if total > HTTP_BODY_BYTES_MAX {
-        let words = format!("the body is larger than {HTTP_BODY_BYTES_MAX} bytes");
-        return Err(Refusal::new(ErrorCode::TooLarge, words).into());
+        let detail = format!("The body is larger than {HTTP_BODY_BYTES_MAX} bytes. Send less.");
+        return Err(Refusal::new(ErrorCode::TooLarge, detail).into());
     }
     Ok(kept.freeze())
 }
 
-/// A JSON body. The `Content-Type` is not looked at, so that the simplest scripts work; nothing here acts on a
-/// request without a bearer token or a password in it, hence a foreign page gains nothing by posting text.
+/// A JSON body. The `Content-Type` is ignored, so that simple scripts work. This is safe, because every request needs a
+/// bearer token or a password, which a page of another origin does not have.
 #[derive(Clone, Debug)]
 pub struct Json<T>(pub T);
 
@@ -165,10 +158,10 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let body = read_body(request.into_body()).await?;
         if body.is_empty() {
-            return Err(Problem::bad_request("the body is empty; a JSON object is expected"));
+            return Err(Problem::bad_request("The body is empty. Send a JSON object."));
         }
         serde_json::from_slice(&body).map(Self).map_err(|error| {
-            let what = if error.is_data() { "the body does not fit" } else { "the body is not JSON" };
+            let what = if error.is_data() { "the body has a wrong field" } else { "the body is not JSON" };
             Problem::bad_request(format!("{what}: {error}"))
         })
     }
@@ -183,12 +176,12 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for QueryString<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         Query::try_from_uri(&parts.uri).map(|Query(value)| Self(value)).map_err(|rejection| {
-            Problem::bad_request(format!("the query string does not fit: {}", rejection.body_text()))
+            Problem::bad_request(format!("the query string has a wrong field: {}", rejection.body_text()))
         })
     }
 }
 
-/// `{id}` of the path: an integer that an identifier can be.
+/// `{id}` of the path: an integer in the range of identifiers.
 #[derive(Clone, Copy, Debug)]
 pub struct PathId(pub i64);
 

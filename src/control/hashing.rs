@@ -1,11 +1,11 @@
-//! Argon2 off the event loop, a bounded amount of it.
+//! Runs Argon2 outside of the event loop, a bounded number at a time.
 //!
 //! Invariants:
-//! - at most `workers` hashes run at once, each on a thread of the blocking pool. More would take cores away from the
+//! - at most `workers` hashes run at once, each on a thread of the blocking pool. More would take cores from the
 //!   shards, and each costs 19 MiB;
 //! - at most `waiting_max` requests wait; the next one is refused with `overloaded` at once. Without the bound, a
-//!   reconnect storm would queue sign-ins for minutes, each long given up by its client when its turn comes;
-//! - a slot is held until its hash has ended, also when the client has gone meanwhile: a thread cannot be cancelled.
+//!   reconnect storm would queue sign-ins for minutes, and their clients would have given up by then;
+//! - a hash keeps its slot until it ends, even if the client has disconnected: a thread cannot be cancelled.
 
 use super::problem::Problem;
 use crate::auth::password;
@@ -14,7 +14,7 @@ use crate::faults::error_limited;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// Requests that may wait for a worker.
+/// Most requests that wait for a worker.
 pub const WAITING_MAX: usize = 256;
 
 /// The bounded pool; cloning shares it.
@@ -32,7 +32,7 @@ impl Hashing {
         Self { admitted: Arc::new(Semaphore::new(workers + waiting_max)), workers: Arc::new(Semaphore::new(workers)) }
     }
 
-    /// [`password::hash`], when there is room.
+    /// [`password::hash`] on a worker.
     ///
     /// # Errors
     /// `overloaded`, or `internal` when Argon2 fails.
@@ -40,7 +40,7 @@ impl Hashing {
         self.run(move || password::hash(&password)).await
     }
 
-    /// [`password::verify`], when there is room.
+    /// [`password::verify`] on a worker.
     ///
     /// # Errors
     /// `overloaded`, or `internal` when Argon2 fails.
@@ -70,7 +70,7 @@ impl Hashing {
                 Err(Problem::internal())
             }
             Err(error) => {
-                error_limited!(%error, "a hashing thread did not end");
+                error_limited!(%error, "a hashing thread panicked");
                 Err(Problem::internal())
             }
         }
@@ -84,7 +84,7 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test]
-    async fn one_runs_one_waits_and_the_third_is_refused() {
+    async fn runs_one_queues_one_and_refuses_the_third() {
         let hashing = Hashing::new(1, 1);
         let running = Arc::new(AtomicUsize::new(0));
         let (release, held) = std::sync::mpsc::channel::<()>();

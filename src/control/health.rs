@@ -8,22 +8,7 @@ use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// One thing that must be well for this node to serve.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Check {
-    /// Its name in the answer.
-    pub name: &'static str,
-    /// Whether it is well.
-    pub ok: bool,
-    /// Why not.
-    pub reason: Option<String>,
-}
-
-/// Where the checks come from.
-pub trait HealthPort: Send + Sync {
-    /// The present state; must not block.
-    fn checks(&self) -> Vec<Check>;
-}
+pub use super::ports::{Check, HealthPort};
 
 #[derive(Serialize)]
 struct Item {

@@ -1,22 +1,29 @@
-//! Serves the connections that the shards hand over: HTTP/1.1, keep-alive.
+//! Serves the HTTP/1.1 connections that the shards hand over, with keep-alive.
 //!
-//! A shard has read the head of the first request to find out that it is not a WebSocket; those bytes come along and
-//! are read again here ([`Rewind`]).
+//! A shard has read the head of the first request to see that it is not a WebSocket. Those bytes come with the
+//! connection and are read again here ([`Rewind`]).
 //!
 //! Invariants:
-//! - at most `connections_max` connections at once; one more is told 503 and closed. Each costs a task and buffers;
-//! - a head must be complete [`limits::REQUEST_HEAD_TIMEOUT_MS`] after the previous answer. One timer covers both a
-//!   slow head and an idle connection; without it, silent clients would fill the places. (Node.js and Apache
-//!   also close idle connections after five seconds.)
+//! - at most `connections_max` connections at once, because each costs a task and buffers. Beyond it, a few more get
+//!   one answer each, and only to a health check: a full server is alive. All others get 503;
+//! - a head must be complete [`limits::REQUEST_HEAD_TIMEOUT_MS`] after the previous response. One timer covers slow
+//!   heads and idle connections; otherwise silent clients would occupy all slots. (Node.js and Apache also close idle
+//!   connections after five seconds.)
 //! - a head is at most [`limits::REQUEST_HEAD_BYTES_MAX`] and [`limits::REQUEST_HEADERS_MAX`] fields, as on the shards;
-//! - a client that reads nothing for [`WRITE_STALL`] while an answer waits is closed.
+//! - the server closes a client that does not read its response for [`WRITE_STALL`].
 //!
-//! A WebSocket upgrade can only be the first request of a connection: the socket belongs to a shard then, and only
-//! the shard can keep it. A later one is refused with words that say so.
+//! A WebSocket upgrade must be the first request of a connection, because only a shard can serve a WebSocket. A later
+//! upgrade is refused with this reason.
 
 use super::extract::Peer;
 use crate::limits;
-use axum::{Router, body::Body, extract::Request, http::header};
+use crate::wire::ws::head::is_host;
+use axum::{
+    Router,
+    body::Body,
+    extract::Request,
+    http::{Version, header},
+};
 use bytes::{Buf, Bytes};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -37,26 +44,26 @@ use tower::ServiceExt;
 
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
 retry-after: 1\r\nconnection: close\r\ncontent-length: 176\r\n\r\n\
-{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\"too many HTTP connections are open; \
-try again in a moment\",\"code\":\"overloaded\",\"retry_after_ms\":1000}";
+{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\
+\"too many HTTP connections are open; try again in a moment\",\"code\":\"overloaded\",\"retry_after_ms\":1000}";
 
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// How long an answer may wait for its client to read.
+/// How long a response may wait for its client to read.
 const WRITE_STALL: Duration = Duration::from_secs(30);
 
-/// Marks every request with its place on its connection, from 0.
+/// The index of a request on its connection, from 0.
 #[derive(Clone, Copy, Debug)]
 struct RequestIndex(u32);
 
-/// Tells an answer without an end that its connection is to end.
+/// Notifies an endless response that the server shuts down.
 #[derive(Clone, Debug)]
 pub(super) struct Ending(watch::Receiver<Phase>);
 
 impl Ending {
-    /// Waits for the server's shutdown to begin.
+    /// Waits until the shutdown begins.
     pub(super) async fn begun(&mut self) {
-        // An error means that the server is gone, which is an end too.
+        // An error means that the server has stopped already.
         let _ = self.0.wait_for(|phase| *phase != Phase::Serving).await;
     }
 }
@@ -64,13 +71,13 @@ impl Ending {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Serving,
-    /// Connections end after the request that is being served.
+    /// Connections end after their current request.
     Draining,
     /// Connections end now.
     Stopped,
 }
 
-/// The HTTP side of the server; cloning shares it.
+/// The HTTP server; cloning shares it.
 #[derive(Clone)]
 pub struct HttpServer {
     inner: Arc<Inner>,
@@ -78,8 +85,10 @@ pub struct HttpServer {
 
 struct Inner {
     router: Router,
+    health_router: Router,
     runtime: Handle,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
+    health_slots: Arc<Semaphore>,
     connections_max: u32,
     phase: watch::Sender<Phase>,
 }
@@ -91,34 +100,36 @@ impl std::fmt::Debug for HttpServer {
 }
 
 impl HttpServer {
-    /// Serves with `router` on `runtime`, at most [`limits::HTTP_CONNECTIONS_MAX`] connections.
+    /// Serves at most `connections_max` connections with `router` on `runtime`, and
+    /// [`limits::HEALTH_CONNECTIONS_MAX`] more with `health_router`, one request each.
     #[must_use]
-    pub fn new(router: Router, runtime: Handle) -> Self {
-        Self::with_connections_max(router, runtime, limits::HTTP_CONNECTIONS_MAX as u32)
-    }
-
-    fn with_connections_max(router: Router, runtime: Handle, connections_max: u32) -> Self {
-        let places = Arc::new(Semaphore::new(connections_max as usize));
+    pub fn new(router: Router, health_router: Router, runtime: Handle, connections_max: usize) -> Self {
+        let connections_max = connections_max.min(limits::HTTP_CONNECTIONS_MAX) as u32;
+        let slots = Arc::new(Semaphore::new(connections_max as usize));
+        let health_slots = Arc::new(Semaphore::new(limits::HEALTH_CONNECTIONS_MAX));
         let phase = watch::Sender::new(Phase::Serving);
-        Self { inner: Arc::new(Inner { router, runtime, places, connections_max, phase }) }
+        Self { inner: Arc::new(Inner { router, health_router, runtime, slots, health_slots, connections_max, phase }) }
     }
 
     /// Connections being served.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.inner.connections_max as usize - self.inner.places.available_permits()
+        self.inner.connections_max as usize - self.inner.slots.available_permits()
     }
 
-    /// Takes over a connection of which `already_read` has been read. Does not block; any thread may call it.
+    /// Serves a connection of which `already_read` has been read. Does not block; any thread may call it.
     pub fn adopt(&self, stream: std::net::TcpStream, already_read: Vec<u8>, peer: SocketAddr) {
         if let Err(error) = stream.set_nonblocking(true) {
             tracing::debug!(%error, "a connection was lost before it could be served");
             return;
         }
         let serving = *self.inner.phase.borrow() == Phase::Serving;
-        let place = Arc::clone(&self.inner.places).try_acquire_owned();
-        let Some(place) = place.ok().filter(|_| serving) else {
-            // The socket's send buffer is empty: one write takes it all, or the client does without.
+        let slot = Arc::clone(&self.inner.slots).try_acquire_owned().map(|slot| (slot, false)).or_else(|_| {
+            let slot = Arc::clone(&self.inner.health_slots).try_acquire_owned();
+            slot.map(|slot| (slot, true))
+        });
+        let Some((slot, health_only)) = slot.ok().filter(|_| serving) else {
+            // The send buffer of the socket is empty, so one write sends it all, or the client receives nothing.
             let _ = (&stream).write(BUSY);
             let _ = stream.shutdown(Shutdown::Write);
             return;
@@ -129,23 +140,19 @@ impl HttpServer {
             Ok(stream) => {
                 let _ = stream.set_nodelay(true);
                 let stream = Rewind::new(already_read, stream);
-                self.inner.runtime.spawn(serve(
-                    self.inner.router.clone(),
-                    stream,
-                    peer,
-                    place,
-                    self.inner.phase.subscribe(),
-                ));
+                let router = if health_only { &self.inner.health_router } else { &self.inner.router };
+                let served = Served { router: router.clone(), peer, keep_alive: !health_only, _slot: slot };
+                self.inner.runtime.spawn(serve(served, stream, self.inner.phase.subscribe()));
             }
             Err(error) => crate::faults::warn_limited!(%error, "a connection could not be served"),
         }
     }
 
-    /// Takes no more connections, lets requests being served end, and after `grace` closes what is left. Says
-    /// whether all ended by themselves.
+    /// Refuses new connections, lets current requests end, and closes the rest after `grace`. Returns whether all ended
+    /// in time.
     pub async fn shutdown(&self, grace: Duration) -> bool {
         self.inner.phase.send_replace(Phase::Draining);
-        let all = self.inner.places.acquire_many(self.inner.connections_max);
+        let all = self.inner.slots.acquire_many(self.inner.connections_max);
         let ended = tokio::time::timeout(grace, all).await.is_ok();
         self.inner.phase.send_replace(Phase::Stopped);
         ended
@@ -162,14 +169,26 @@ pub(super) fn is_late_upgrade(request: &Request) -> bool {
         .any(|value| value.as_bytes().to_ascii_lowercase().starts_with(b"websocket"))
 }
 
-async fn serve(
+/// A connection to be served.
+struct Served {
     router: Router,
-    stream: Rewind<TcpStream>,
     peer: SocketAddr,
-    place: OwnedSemaphorePermit,
-    mut phase: watch::Receiver<Phase>,
-) {
-    let _place = place;
+    keep_alive: bool,
+    _slot: OwnedSemaphorePermit,
+}
+
+/// Whether `request` has the `Host` field that its version of HTTP asks for (RFC 9112 §3.2).
+pub(super) fn names_one_host(request: &Request) -> bool {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => is_host(host.as_bytes()),
+        (None, _) => request.version() < Version::HTTP_11,
+        (Some(_), Some(_)) => false,
+    }
+}
+
+async fn serve(connection: Served, stream: Rewind<TcpStream>, mut phase: watch::Receiver<Phase>) {
+    let Served { router, peer, keep_alive, _slot } = connection;
     let served = AtomicU32::new(0);
     let ending = Ending(phase.clone());
     let service = service_fn(move |request: hyper::Request<Incoming>| {
@@ -180,6 +199,8 @@ async fn serve(
         router.clone().oneshot(request)
     });
     let mut connection = http1::Builder::new()
+        .keep_alive(keep_alive)
+        .half_close(true) // a client may close its sending half after its request (RFC 9112 section 9.6)
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(limits::REQUEST_HEAD_TIMEOUT_MS))
         .max_headers(limits::REQUEST_HEADERS_MAX)
@@ -199,21 +220,21 @@ async fn serve(
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "an HTTP connection ended");
         let mut stream = connection.into_parts().io.into_inner();
-        // Only who has begun a head is told that it took too long; an idle connection just ends.
+        // A client that has begun a head receives 408; an idle connection is closed silently.
         if error.is_timeout() && stream.received {
-            let farewell = async {
+            let timeout_response = async {
                 stream.write_all(HEAD_TIMEOUT).await?;
                 stream.shutdown().await
             };
-            let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
+            let _ = tokio::time::timeout(Duration::from_secs(1), timeout_response).await;
         }
     }
 }
 
-/// A stream of which some bytes were read before: they come first again. Writing fails when it stands still.
+/// A stream that returns bytes first that were read before. Writing fails when it stalls.
 struct Rewind<S> {
     already_read: Bytes,
-    /// Whether bytes have come since the last write.
+    /// Whether bytes have arrived since the last write.
     received: bool,
     stalled: Option<Pin<Box<Sleep>>>,
     stream: S,
@@ -287,6 +308,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewind<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::StatusCode;
     use axum::routing::{get, post};
     use tokio::io::AsyncReadExt;
 
@@ -295,6 +317,13 @@ mod tests {
             .route("/", get(|peer: Peer| async move { peer.ip() }))
             .route("/echo", post(|body: String| async move { body }))
             .route("/slow", get(|| async { tokio::time::sleep(Duration::from_millis(100)).await }))
+    }
+
+    fn server(connections_max: usize) -> HttpServer {
+        let health_router = Router::new()
+            .route("/health", get(|| async { "well" }))
+            .fallback(|| async { StatusCode::SERVICE_UNAVAILABLE });
+        HttpServer::new(router(), health_router, Handle::current(), connections_max)
     }
 
     /// A client and the server's end of its connection.
@@ -312,9 +341,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_shard_has_read_is_served_at_every_split() {
+    async fn serves_what_the_shard_has_read_at_every_split() {
         let request = b"POST /echo HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 5\r\n\r\nhello";
-        let server = HttpServer::new(router(), Handle::current());
+        let server = server(100);
         for at in 0..=request.len() {
             let (mut client, socket, peer) = pair().await;
             server.adopt(socket, request[..at].to_vec(), peer);
@@ -325,13 +354,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_connection_too_many_is_told_so() {
-        let server = HttpServer::with_connections_max(router(), Handle::current(), 1);
+    async fn answers_only_health_checks_when_full_and_refuses_beyond_the_reserve() {
+        let server = server(1);
         let (_first, socket, peer) = pair().await;
         server.adopt(socket, Vec::new(), peer);
-        let (mut second, socket, peer) = pair().await;
-        server.adopt(socket, b"GET / HTTP/1.1\r\n\r\n".to_vec(), peer);
-        let answer = read_to_end(&mut second).await;
+        for (path, status) in [("/health", "200"), ("/", "503")] {
+            let (mut client, socket, peer) = pair().await;
+            server.adopt(socket, format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").into_bytes(), peer);
+            let answer = read_to_end(&mut client).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {answer}");
+        }
+        let mut reserve = Vec::new();
+        while server.inner.health_slots.available_permits() > 0 {
+            let (client, socket, peer) = pair().await;
+            server.adopt(socket, Vec::new(), peer);
+            reserve.push(client);
+        }
+        let (mut late, socket, peer) = pair().await;
+        server.adopt(socket, b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n".to_vec(), peer);
+        let answer = read_to_end(&mut late).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
         assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
@@ -340,8 +381,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn shutdown_lets_a_request_end_and_closes_the_idle() {
-        let server = HttpServer::new(router(), Handle::current());
+    async fn answers_a_client_that_has_closed_its_sending_half() {
+        let server = server(100);
+        for path in ["/", "/slow"] {
+            let (mut client, socket, peer) = pair().await;
+            client.write_all(format!("GET {path} HTTP/1.1\r\nhost: a\r\n\r\n").as_bytes()).await.unwrap();
+            client.shutdown().await.unwrap();
+            server.adopt(socket, Vec::new(), peer);
+            let answer = read_to_end(&mut client).await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn shutdown_lets_requests_end_and_closes_idle_connections() {
+        let server = server(100);
         let (mut idle, socket, peer) = pair().await;
         server.adopt(socket, Vec::new(), peer);
         let (mut busy, socket, peer) = pair().await;
@@ -357,9 +411,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_that_does_not_end_is_cut_off_after_the_grace() {
+    async fn shutdown_closes_endless_requests_after_the_grace() {
         let router = Router::new().route("/", get(std::future::pending::<()>));
-        let server = HttpServer::new(router, Handle::current());
+        let server = HttpServer::new(router, Router::new(), Handle::current(), 100);
         let (mut client, socket, peer) = pair().await;
         server.adopt(socket, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_vec(), peer);
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -368,8 +422,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn half_a_head_gets_408_and_silence_gets_nothing() {
-        let server = HttpServer::new(router(), Handle::current());
+    async fn half_a_head_receives_408_and_idle_connections_nothing() {
+        let server = server(100);
         let (mut half, socket, peer) = pair().await;
         server.adopt(socket, b"GET / HTTP/1.1\r\nho".to_vec(), peer);
         let (mut silent, socket, peer) = pair().await;
@@ -380,8 +434,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_head_that_is_too_large_gets_431() {
-        let server = HttpServer::new(router(), Handle::current());
+    async fn a_head_that_is_too_large_receives_431() {
+        let server = server(100);
         for head in [
             format!("GET / HTTP/1.1\r\nhost: a\r\nx: {}\r\n\r\n", "x".repeat(limits::REQUEST_HEAD_BYTES_MAX)),
             format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(limits::REQUEST_HEADERS_MAX + 1)),

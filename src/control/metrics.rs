@@ -7,20 +7,21 @@
 //! Labels have a fixed set of values: route templates instead of paths, codes, command names. A path or a user name
 //! as a label would let clients grow this process's memory.
 
+mod families;
 mod histograms;
+pub(super) mod page;
 
-use super::Control;
 use super::health::Check;
 use super::observed::Observed;
 use crate::error::ErrorCode;
 use crate::latency::{Count, LatencyHistogram, QueueGauge};
 use crate::mesh::counters::{CloseGroup, MessageOutcome, ShardCounters};
 use crate::mesh::read_class::ReadClass;
-use axum::{extract::State, http::header, response::IntoResponse};
+use families::{family, labels};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike;
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Counter, Gauge, Metric, MetricFamily, MetricType};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
 use std::collections::HashMap;
 use std::fs;
@@ -94,14 +95,6 @@ impl Metrics {
         }
         TextEncoder::new().encode_to_string(&families)
     }
-}
-
-pub(super) async fn page(State(control): State<Control>) -> Result<impl IntoResponse, super::problem::Problem> {
-    let text = control.metrics().render(&control.health().checks()).map_err(|error| {
-        crate::faults::error_limited!(%error, "the metrics page could not be made");
-        super::problem::Problem::internal()
-    })?;
-    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
 }
 
 type Pick = fn(&ShardCounters) -> &Count;
@@ -362,15 +355,6 @@ fn taken(vec: &impl Collector) -> Vec<Metric> {
     vec.collect().into_iter().flat_map(|mut family| family.take_metric()).collect()
 }
 
-fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
-    let mut family = MetricFamily::default();
-    family.set_name(name.to_owned());
-    family.set_help(help.to_owned());
-    family.set_field_type(kind);
-    family.set_metric(metrics);
-    family
-}
-
 fn sample(pairs: &[(&str, &str)], kind: MetricType, value: f64) -> Metric {
     let mut metric = Metric::from_label(labels(pairs));
     if kind == MetricType::GAUGE {
@@ -383,16 +367,6 @@ fn sample(pairs: &[(&str, &str)], kind: MetricType, value: f64) -> Metric {
         metric.set_counter(counter);
     }
     metric
-}
-
-fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
-    let pair = |(name, value): &(&str, &str)| {
-        let mut pair = LabelPair::default();
-        pair.set_name((*name).to_owned());
-        pair.set_value((*value).to_owned());
-        pair
-    };
-    pairs.iter().map(pair).collect()
 }
 
 #[cfg(test)]

@@ -1,23 +1,23 @@
-//! What the other threads count and the control plane reads: for the metrics page and for the dashboard.
+//! Counters of the other threads that the metrics page and the dashboard read.
 
 use crate::latency::StorageLatencies;
 use crate::mesh::counters::ShardCounters;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Counters with one writer each, read here at any time; cloning shares them.
+/// Counters with one writer each, which can be read at any time; cloning shares them.
 #[derive(Clone, Debug)]
 pub struct Observed {
-    /// `shards[i]` is what shard `i` counts.
+    /// `shards[i]` holds the counters of shard `i`.
     pub shards: Vec<Arc<ShardCounters>>,
-    /// What the I/O shard records.
+    /// The latencies that the I/O shard records.
     pub storage: Arc<StorageLatencies>,
-    /// The process's start, where the shards' clocks begin.
+    /// The start of the process, at which the clocks of the shards begin.
     pub started: Instant,
 }
 
 impl Observed {
-    /// How long ago each shard last looked at its clock.
+    /// How long ago each shard last read its clock.
     pub fn silences(&self) -> impl Iterator<Item = Duration> {
         let now = self.started.elapsed();
         self.shards.iter().map(move |shard| now.saturating_sub(Duration::from_millis(shard.last_turn_ms.get())))

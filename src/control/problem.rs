@@ -1,7 +1,7 @@
 //! Refusals over HTTP: RFC 9457 `application/problem+json`.
 //!
-//! Clients branch on `code`, which is stable; `detail` is for people. Codes are those of [`ErrorCode`] and a few that
-//! only HTTP knows (`refresh_reused`, `method_not_allowed` …), which is why a problem holds text and not the enum.
+//! Clients branch on `code`, which is stable; `detail` is for people. The code is text and not [`ErrorCode`], because
+//! HTTP has a few codes of its own (`refresh_reused`, `method_not_allowed` …).
 
 use crate::error::{ErrorCode, Refusal};
 use axum::{
@@ -11,20 +11,20 @@ use axum::{
 use serde::Serialize;
 use std::borrow::Cow;
 
-/// One refusal, ready to be answered.
+/// A refusal as an HTTP response.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Problem {
     /// HTTP status.
     pub status: StatusCode,
     /// Stable, machine-readable.
     pub code: &'static str,
-    /// What was wrong, where, what to do about it.
+    /// What is wrong and what to do.
     pub detail: Cow<'static, str>,
-    /// When the same request makes sense again, in milliseconds.
+    /// After how many milliseconds the same request may succeed.
     pub retry_after_ms: Option<u64>,
 }
 
-/// Left in the response's extensions, so that the layer that counts errors knows the code.
+/// An extension of the response that carries the code to the layer that counts errors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ProblemCode(pub &'static str);
 
@@ -40,12 +40,12 @@ struct Body<'a> {
 }
 
 impl Problem {
-    /// A problem with a code of its own.
+    /// A problem with a code that only HTTP has.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
         Self { status, code, detail: detail.into(), retry_after_ms: None }
     }
 
-    /// 400 `bad_request`; `detail` begins with the field's name where there is one.
+    /// 400 `bad_request`; `detail` begins with the name of the field, if one is wrong.
     pub fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
         Refusal::bad_request(detail).into()
     }
@@ -63,7 +63,7 @@ impl Problem {
     /// 500 `internal`; the cause has been logged.
     #[must_use]
     pub fn internal() -> Self {
-        Refusal::new(ErrorCode::Internal, "a fault of the server's; it has been logged").into()
+        Refusal::new(ErrorCode::Internal, "The server has a fault. It has been logged; try again later.").into()
     }
 }
 
@@ -89,7 +89,7 @@ impl IntoResponse for Problem {
             code: self.code,
             retry_after_ms: self.retry_after_ms,
         };
-        // Strings and integers always serialise.
+        // PROOF: strings and integers always serialise.
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = (self.status, body).into_response();
         response.extensions_mut().insert(ProblemCode(self.code));
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn every_code_has_a_valid_status() {
         for code in ErrorCode::ALL {
-            let problem = Problem::from(Refusal::new(*code, "words"));
+            let problem = Problem::from(Refusal::new(*code, "a reason"));
             assert_eq!(problem.status.as_u16(), code.http_status(), "{code}");
         }
     }

@@ -1,7 +1,7 @@
-//! `/auth/sessions` and `/auth/password`: what a signed-in user does about their sign-ins.
+//! `/auth/sessions` and `/auth/password`: users manage their sessions.
 //!
-//! A revocation and its notice to the shards are one task of their own ([`super::shielded`]): a client that hangs
-//! up in between must not leave a revoked session's sockets open.
+//! A revocation and its notice to the shards run in a task of their own ([`super::shielded`]). Otherwise a client that
+//! disconnects in between would leave the sockets of a revoked session open.
 
 use super::{
     Control,
@@ -34,12 +34,12 @@ pub(super) async fn revoke(
     if revoke_one(control, caller, SessionId(id)).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
-        Err(Problem::not_found("you have no active session with this id"))
+        Err(Problem::not_found("You have no active session with this id. GET /auth/sessions lists them."))
     }
 }
 
 pub(super) async fn logout(State(control): State<Control>, caller: Caller) -> Result<StatusCode, Problem> {
-    // Already revoked by somebody else a moment ago: what was asked for is the case.
+    // A session that was revoked a moment ago is logged out too.
     revoke_one(control, caller, caller.session).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -78,21 +78,27 @@ pub(super) async fn change_password(
         .accounts()
         .find_login_by_id(caller.user)
         .await?
-        .ok_or_else(|| Problem::unauthenticated("the account is no longer active"))?;
+        .ok_or_else(|| Problem::unauthenticated("The account is no longer active."))?;
     password::check_policy(&body.new_password, &login.username)
         .map_err(|refused| Problem::bad_request(refused.to_string().replacen("password", "new_password", 1)))?;
     let opens = control.hashing().verify(body.current_password, Some(login.password_hash.clone())).await?;
     control.metrics().auth_attempt("password", if opens { "success" } else { "failure" });
     if !opens {
-        // 403 and not 401: the token is good, and a client must not throw it away over this.
-        return Err(Refusal::new(ErrorCode::Forbidden, "current_password: is wrong").into());
+        // 403 and not 401: the token is valid, and the client must keep it.
+        return Err(Refusal::new(
+            ErrorCode::Forbidden,
+            "current_password: is wrong; enter the password that you signed in with",
+        )
+        .into());
     }
     let new_hash = control.hashing().hash(body.new_password).await?;
     shielded(async move {
         let Some(revoked) = control.accounts().change_password(&login, &new_hash, caller.session).await? else {
-            return Err(
-                Refusal::new(ErrorCode::Conflict, "the password was changed meanwhile; nothing was done").into()
-            );
+            return Err(Refusal::new(
+                ErrorCode::Conflict,
+                "The password was changed meanwhile. Nothing was changed; sign in again.",
+            )
+            .into());
         };
         control.notify_revoked(revoked);
         Ok(StatusCode::NO_CONTENT)

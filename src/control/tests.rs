@@ -1,18 +1,23 @@
-//! The router without a store: what it refuses before, and how it answers when, PostgreSQL is asked.
+//! The router without PostgreSQL: refusals before it is asked, and responses when it does not answer.
 
 use super::{
     commands::{CommandFuture, CommandPort},
-    dashboard::Access,
+    dashboard::{Access, Dashboard},
     extract::Caller,
     health::Check,
+    metrics::Metrics,
     observed::Observed,
+    ports::HealthPort,
     *,
 };
+use crate::auth::token::TokenKeys;
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::UserId;
+use crate::ids::{SessionId, UserId};
+use crate::storage::accounts::Accounts;
 use axum::body::Body;
 use bytes::Bytes;
 use serde_json::Value;
+use std::sync::Arc;
 use tower::ServiceExt;
 
 struct NoCommands;
@@ -34,7 +39,7 @@ impl HealthPort for Health {
     }
 }
 
-/// A store that nobody listens for.
+/// A control plane whose PostgreSQL does not answer.
 pub(super) fn control(well: bool) -> Control {
     let mut config = tokio_postgres::Config::new();
     config.host("127.0.0.1").port(1).user("nobody").connect_timeout(Duration::from_secs(1));
@@ -65,7 +70,7 @@ pub(super) async fn send(control: &Control, request: Request) -> (Response<()>, 
 pub(super) type Response<T> = axum::http::Response<T>;
 
 pub(super) fn request(method: &str, path: &str, body: &str) -> Request {
-    Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap()
+    Request::builder().method(method).uri(path).header("host", "test").body(Body::from(body.to_owned())).unwrap()
 }
 
 #[tokio::test]
@@ -102,13 +107,13 @@ async fn every_refusal_of_the_router_is_a_problem() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_names_the_right_ones() {
+async fn a_wrong_method_is_answered_with_the_allowed_ones() {
     let (response, _) = send(&control(true), request("POST", "/users/me", "")).await;
     assert_eq!(response.headers()["allow"], "GET,HEAD,PATCH");
 }
 
 #[tokio::test]
-async fn registration_says_which_field_is_wrong() {
+async fn registration_names_the_wrong_field() {
     let control = control(true);
     let good = ("ann", "ann@example.org", "correct horse");
     for (field, (username, email, password)) in [
@@ -126,7 +131,7 @@ async fn registration_says_which_field_is_wrong() {
 }
 
 #[tokio::test]
-async fn without_a_store_the_answer_is_503_and_not_a_lie() {
+async fn answers_503_when_postgresql_does_not_answer() {
     let control = control(true);
     let token = control.keys().issue_access(UserId(7), SessionId(8), now_seconds(), 60);
     let mut with_token = request("GET", "/users/me", "");
@@ -140,7 +145,7 @@ async fn without_a_store_the_answer_is_503_and_not_a_lie() {
 }
 
 #[tokio::test]
-async fn live_does_not_depend_on_anything_and_ready_says_what_fails() {
+async fn live_depends_on_nothing_and_ready_names_the_failing_check() {
     for path in ["/health", "/health/ready"] {
         let (response, body) = send(&control(true), request("GET", path, "")).await;
         assert_eq!((response.status().as_u16(), &body["status"]), (200, &Value::from("ok")));
@@ -154,7 +159,7 @@ async fn live_does_not_depend_on_anything_and_ready_says_what_fails() {
 }
 
 #[tokio::test]
-async fn requests_and_refusals_are_counted_by_route_and_not_by_path() {
+async fn counts_requests_and_refusals_by_route() {
     let control = control(true);
     for id in 0..3 {
         send(&control, request("GET", &format!("/users/{id}"), "")).await;
@@ -168,7 +173,7 @@ async fn requests_and_refusals_are_counted_by_route_and_not_by_path() {
 }
 
 #[tokio::test]
-async fn work_goes_on_when_its_request_is_given_up() {
+async fn shielded_work_continues_when_its_request_is_cancelled() {
     let (done, seen) = tokio::sync::oneshot::channel();
     let work = shielded(async move {
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -180,12 +185,14 @@ async fn work_goes_on_when_its_request_is_given_up() {
 }
 
 #[tokio::test]
-async fn an_upgrade_on_a_used_connection_is_told_to_use_a_fresh_one() {
+async fn refuses_an_upgrade_on_a_used_connection() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (socket, peer) = listener.accept().await.unwrap();
-    let server = http::HttpServer::new(control(true).router(), tokio::runtime::Handle::current());
+    let control = control(true);
+    let runtime = tokio::runtime::Handle::current();
+    let server = http::HttpServer::new(control.router(), control.health_router(), runtime, 10);
     let first = b"GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n".to_vec();
     server.adopt(socket.into_std().unwrap(), first, peer);
     let second = "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: WebSocket\r\n\r\n";

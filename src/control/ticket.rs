@@ -1,6 +1,6 @@
 //! `POST /ws-ticket`: a token for `GET /ws?ticket=`, for browsers, which cannot set headers on a WebSocket.
 //!
-//! It is signed and not stored; whoever accepts it remembers its id until it has expired.
+//! It is signed and not stored. The server that accepts it stores its id until it has expired.
 
 use super::{Control, extract::Caller, now_seconds};
 use axum::{Json, extract::State};

@@ -10,6 +10,7 @@ use crate::ids::UserId;
 use crate::storage::accounts::{Change, Profile, ProfileEdit, SEARCH_USERS_MAX};
 use axum::{Json as Answer, extract::State};
 use serde::{Deserialize, Deserializer, Serialize};
+use std::borrow::Cow;
 
 const SEARCH_USERS_DEFAULT: i64 = 20;
 
@@ -26,7 +27,7 @@ pub(super) async fn by_id(
     profile.map(|profile| Answer(profile.into())).ok_or_else(nobody)
 }
 
-/// What a user is told of themselves.
+/// The profile for its own user.
 fn own(profile: Option<Profile>) -> Result<Answer<view::User>, Problem> {
     profile.map(|profile| Answer(view::User::own(profile))).ok_or_else(nobody)
 }
@@ -35,7 +36,7 @@ fn nobody() -> Problem {
     Problem::not_found("no user has this id")
 }
 
-/// `avatar_url` or `bio` absent: keep it; `null`: remove it.
+/// An absent `avatar_url` or `bio` is kept; `null` removes it.
 #[derive(Deserialize)]
 pub(super) struct Edit {
     display_name: Option<String>,
@@ -62,10 +63,13 @@ pub(super) async fn edit_me(
     caller: Caller,
     Json(edit): Json<Edit>,
 ) -> Result<Answer<view::User>, Problem> {
+    let display_name = edit.display_name.as_deref().map(validate::display_name).transpose()?;
+    let avatar_url = checked(&edit.avatar_url, validate::avatar_url)?;
+    let bio = checked(&edit.bio, validate::bio)?;
     let edit = ProfileEdit {
-        display_name: edit.display_name.as_deref().map(validate::display_name).transpose()?,
-        avatar_url: checked(&edit.avatar_url, validate::avatar_url)?,
-        bio: checked(&edit.bio, validate::bio)?,
+        display_name: display_name.as_deref(),
+        avatar_url: avatar_url.as_deref(),
+        bio: bio.as_deref(),
         receipts_private: edit.read_receipts.map(|receipts| receipts == Receipts::Private),
     };
     if edit == ProfileEdit::default() {
@@ -78,8 +82,8 @@ pub(super) async fn edit_me(
 
 fn checked<'a>(
     change: &'a Change<String>,
-    check: fn(&'a str) -> Result<&'a str, Problem>,
-) -> Result<Change<&'a str>, Problem> {
+    check: fn(&'a str) -> Result<Cow<'a, str>, Problem>,
+) -> Result<Change<Cow<'a, str>>, Problem> {
     Ok(match change {
         Change::Keep => Change::Keep,
         Change::Clear => Change::Clear,
@@ -108,7 +112,7 @@ pub(super) async fn search(
     if !(1..=SEARCH_USERS_MAX).contains(&limit) {
         return Err(Problem::bad_request("limit: must be 1 to 50"));
     }
-    let users = control.accounts().search_users(query, limit).await?;
+    let users = control.accounts().search_users(&query, limit).await?;
     Ok(Answer(Found { users: users.into_iter().map(view::User::from).collect() }))
 }
 

@@ -1,10 +1,14 @@
-//! What may be written into an account's fields. Each refusal names the field and says what would be accepted.
+//! Checks the fields of accounts. Each refusal names the field and the rule.
 //!
-//! Everything that goes into a text column passes here first: PostgreSQL refuses a NUL byte with an error that would
-//! look like a fault of ours.
+//! Every text for PostgreSQL passes here first: it refuses a NUL byte with an error that would look like a fault of the
+//! server.
 
 use super::problem::Problem;
+use crate::text::{self, Shape};
+use std::borrow::Cow;
 
+/// User names whose mention would notify a whole room.
+const RESERVED: &[&str] = &["here", "room"];
 /// Longest email address (RFC 5321 §4.5.3.1.3, less the angle brackets).
 const EMAIL_CHARS_MAX: usize = 254;
 const DISPLAY_NAME_CHARS_MAX: usize = 100;
@@ -13,19 +17,26 @@ const BIO_CHARS_MAX: usize = 500;
 const DEVICE_NAME_CHARS_MAX: usize = 200;
 const QUERY_CHARS_MAX: usize = 100;
 
-/// 3–50 of `[A-Za-z0-9_-]`.
+/// 3–50 of `[A-Za-z0-9_-]`, and none of [`RESERVED`].
 pub fn username(text: &str) -> Result<&str, Problem> {
     let allowed = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
-    if allowed && (3..=50).contains(&text.len()) {
-        Ok(text)
-    } else {
-        Err(Problem::bad_request("username: must be 3 to 50 characters, only letters A-Z a-z, digits, _ and -"))
+    if !allowed || !(3..=50).contains(&text.len()) {
+        return Err(Problem::bad_request(
+            "username: must be 3 to 50 characters, only letters A-Z a-z, digits, _ and -",
+        ));
     }
+    if RESERVED.iter().any(|reserved| text.eq_ignore_ascii_case(reserved)) {
+        return Err(Problem::bad_request(format!(
+            "username: {text} is reserved, because @{text} notifies a whole room; choose another one"
+        )));
+    }
+    Ok(text)
 }
 
-/// Something that could be an address: one `@` with text on both sides. Only a letter proves more.
-pub fn email(text: &str) -> Result<&str, Problem> {
+/// An address in NFC: one `@` with text on both sides. Only a message to it could prove more.
+pub fn email(text: &str) -> Result<Cow<'_, str>, Problem> {
     let refused = || Err(Problem::bad_request("email: must be an address like name@example.org"));
+    let text = text::nfc(text);
     if text.chars().count() > EMAIL_CHARS_MAX {
         return Err(Problem::bad_request("email: must have at most 254 characters"));
     }
@@ -35,26 +46,19 @@ pub fn email(text: &str) -> Result<&str, Problem> {
     if local.is_empty() || domain.contains('@') || dots || spaced { refused() } else { Ok(text) }
 }
 
-/// 1–100 characters after trimming, on one line.
-pub fn display_name(text: &str) -> Result<&str, Problem> {
-    let text = text.trim();
+/// A visible name in NFC: 1–100 characters after trimming, on one line.
+pub fn display_name(text: &str) -> Result<Cow<'_, str>, Problem> {
+    let text = text::nfc(text.trim());
     if text.is_empty() || text.chars().count() > DISPLAY_NAME_CHARS_MAX {
         return Err(Problem::bad_request("display_name: must have 1 to 100 characters"));
     }
-    if text.chars().any(|c| c.is_control() || turns_text_around(c)) {
-        return Err(Problem::bad_request("display_name: must not contain control characters"));
-    }
+    text::check_visible(&text, Shape::Line).map_err(|fault| Problem::bad_request(format!("display_name: {fault}")))?;
     Ok(text)
 }
 
-/// Characters that change the direction of what follows, beyond the name (Unicode Standard Annex 9, 2.1 to 2.3).
-fn turns_text_around(c: char) -> bool {
-    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// An http(s) URL of at most 2,000 characters. Other schemes (`javascript:`, `data:`) are refused since clients put
-/// it into a page.
-pub fn avatar_url(text: &str) -> Result<&str, Problem> {
+/// An http(s) URL of at most 2,000 characters. Other schemes (`javascript:`, `data:`) are refused, because clients put
+/// the URL into a page.
+pub fn avatar_url(text: &str) -> Result<Cow<'_, str>, Problem> {
     if text.chars().count() > AVATAR_URL_CHARS_MAX {
         return Err(Problem::bad_request("avatar_url: must have at most 2000 characters"));
     }
@@ -63,24 +67,22 @@ pub fn avatar_url(text: &str) -> Result<&str, Problem> {
     });
     let printable = text.chars().all(|c| !c.is_control() && !c.is_whitespace());
     match host {
-        Some(host) if !host.is_empty() && !host.starts_with('/') && printable => Ok(text),
+        Some(host) if !host.is_empty() && !host.starts_with('/') && printable => Ok(text.into()),
         _ => Err(Problem::bad_request("avatar_url: must be a URL that begins with https:// or http://")),
     }
 }
 
-/// At most 500 characters after trimming, not none; lines are allowed.
-pub fn bio(text: &str) -> Result<&str, Problem> {
+/// A visible text of 1–500 characters after trimming; line breaks are allowed.
+pub fn bio(text: &str) -> Result<Cow<'_, str>, Problem> {
     let text = text.trim();
     if text.is_empty() || text.chars().count() > BIO_CHARS_MAX {
         return Err(Problem::bad_request("bio: must have 1 to 500 characters; null removes it"));
     }
-    if text.chars().any(|c| c.is_control() && c != '\n') {
-        return Err(Problem::bad_request("bio: must not contain control characters but line feeds"));
-    }
-    Ok(text)
+    text::check_visible(text, Shape::Lines).map_err(|fault| Problem::bad_request(format!("bio: {fault}")))?;
+    Ok(text.into())
 }
 
-/// What the user calls the device, at most 200 characters; else its `User-Agent`, cut.
+/// The given name of a device, at most 200 characters; otherwise its `User-Agent`, cut.
 pub fn device_name(given: Option<&str>, agent: Option<&str>) -> Result<String, Problem> {
     let Some(text) = given.map(str::trim).filter(|text| !text.is_empty()) else {
         let agent = agent.unwrap_or("unknown device");
@@ -94,16 +96,16 @@ pub fn device_name(given: Option<&str>, agent: Option<&str>) -> Result<String, P
     Ok(text.to_owned())
 }
 
-/// A search text: 1–100 characters after trimming.
-pub fn query(text: &str) -> Result<&str, Problem> {
-    let text = text.trim();
+/// A search text in NFC: 1–100 characters after trimming.
+pub fn query(text: &str) -> Result<Cow<'_, str>, Problem> {
+    let text = text::nfc(text.trim());
     if text.is_empty() || text.chars().count() > QUERY_CHARS_MAX || text.chars().any(char::is_control) {
-        return Err(Problem::bad_request("query: must have 1 to 100 characters, words of a name"));
+        return Err(Problem::bad_request("query: must have 1 to 100 characters of a name"));
     }
     Ok(text)
 }
 
-/// Whether somebody could be called so; if not, no look-up is worth it (and a NUL would break it).
+/// Whether this can be a user name or an address. Otherwise no look-up is needed, and a NUL byte would make it fail.
 pub fn could_be_login(text: &str) -> bool {
     !text.is_empty() && text.chars().count() <= EMAIL_CHARS_MAX && !text.chars().any(char::is_control)
 }
@@ -117,9 +119,10 @@ mod tests {
         for good in ["abc", "A-b_9", &"x".repeat(50)] {
             assert!(username(good).is_ok(), "{good}");
         }
-        for bad in ["", "ab", &"x".repeat(51), "a b", "änn", "a.b", "a@b", "abc\0"] {
+        for bad in ["", "ab", &"x".repeat(51), "a b", "änn", "a.b", "a@b", "abc\0", "here", "ROOM", "Here"] {
             assert!(username(bad).is_err(), "{bad}");
         }
+        assert!(username("heres").is_ok());
     }
 
     #[test]
@@ -131,12 +134,16 @@ mod tests {
         for bad in ["", "a", "@b", "a@", "a@b@c", "a b@c", "a@b..c", "a@.b", "a@b.", "a@b\n", &long] {
             assert!(email(bad).is_err(), "{bad}");
         }
+        let decomposed = std::str::from_utf8(b"u\xcc\x88@b.de").unwrap();
+        assert_eq!(email(decomposed).unwrap().as_bytes(), b"\xc3\xbc@b.de");
     }
 
     #[test]
     fn names_and_urls_are_bounded_and_printable() {
         assert_eq!(display_name("  Ann  ").unwrap(), "Ann");
-        for bad in ["", "  ", "a\nb", "a\0", "a\u{202e}b", &"ä".repeat(101)] {
+        let decomposed = std::str::from_utf8(b"Zoe\xcc\x88").unwrap();
+        assert_eq!(display_name(decomposed).unwrap().as_bytes(), b"Zo\xc3\xab");
+        for bad in ["", "  ", "a\nb", "a\0", "a\u{202e}b", "\u{200b}", "\u{3164}", "\u{2800}", &"ä".repeat(101)] {
             assert!(display_name(bad).is_err(), "{bad:?}");
         }
         for good in ["https://a/b.png", "HTTP://a"] {
@@ -146,7 +153,7 @@ mod tests {
             assert!(avatar_url(bad).is_err(), "{bad}");
         }
         assert_eq!(bio(" line\nline ").unwrap(), "line\nline");
-        for bad in ["", " ", "a\0", "a\rb", &"ä".repeat(501)] {
+        for bad in ["", " ", "a\0", "\u{200b}", "a\u{2066}b", &"ä".repeat(501)] {
             assert!(bio(bad).is_err(), "{bad:?}");
         }
         assert_eq!(device_name(None, Some("curl/8")).unwrap(), "curl/8");

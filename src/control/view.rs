@@ -1,4 +1,4 @@
-//! The JSON that several answers share.
+//! JSON objects that several responses share.
 
 use crate::ids::{SessionId, UserId};
 use crate::storage::accounts::{Profile, SessionInfo};
@@ -14,13 +14,13 @@ pub struct User {
     avatar_url: Option<String>,
     bio: Option<String>,
     created_at: String,
-    /// `public` or `private`; to themselves only.
+    /// `public` or `private`; only the user sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     read_receipts: Option<&'static str>,
 }
 
 impl User {
-    /// With what only the user may know.
+    /// With the fields that only the user may see.
     #[must_use]
     pub fn own(profile: Profile) -> Self {
         let receipts = if profile.receipts_private { "private" } else { "public" };
@@ -42,7 +42,7 @@ impl From<Profile> for User {
     }
 }
 
-/// One sign-in in `GET /auth/sessions`.
+/// One session in `GET /auth/sessions`.
 #[derive(Serialize, Clone, PartialEq, Eq, Debug)]
 pub struct Session {
     id: SessionId,
@@ -50,12 +50,12 @@ pub struct Session {
     ip: String,
     created_at: String,
     last_used_at: String,
-    /// Whether it is the one that asks.
+    /// Whether it is the session of the request.
     current: bool,
 }
 
 impl Session {
-    /// `current` is the session that asks.
+    /// `current` is the session of the request.
     #[must_use]
     pub fn new(info: SessionInfo, current: SessionId) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl Session {
 #[must_use]
 pub fn rfc3339_ms(at: OffsetDateTime) -> String {
     let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
-    // A formatted year has any number of digits: no component can fail.
+    // PROOF: no component of this format can fail.
     at.to_offset(UtcOffset::UTC).format(format).unwrap_or_default()
 }
 

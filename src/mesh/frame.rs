@@ -4,6 +4,7 @@ use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published};
 use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, MessageId, Seq, SessionId, ShardId, UserId};
+use crate::limits::BUDGETS;
 use serde_json::Value;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -304,7 +305,9 @@ impl Answer {
             | Self::Located(_)
             | Self::Heads(_)
             | Self::Session(_) => {
-                tracing::error!("a request got the answer to another question: this is a fault of the server");
+                crate::faults::error_limited!(
+                    "a request got the answer to another question: this is a fault of the server"
+                );
                 let message = "the server mixed up two answers; this is a fault of its own";
                 Box::new(Refusal::new(ErrorCode::Internal, message))
             }
@@ -475,17 +478,14 @@ pub struct Admission<S = OwnedFd> {
     pub looked_up_ms: u64,
 }
 
-/// A user's budgets of messages, of other changes and of reads: theoretical arrival times, see `chat::budget`.
-pub type Budgets = [AtomicU64; 3];
-
 /// An admitted socket on its way home.
 pub struct Settlement<S = OwnedFd> {
     /// As it was admitted.
     pub admission: Admission<S>,
     /// Who and which conversations.
     pub opened: OpenedSession,
-    /// The user's budgets, shared by its connections.
-    pub budgets: Arc<Budgets>,
+    /// The user's budgets, shared by their connections; see `chat::budget`.
+    pub budgets: Arc<[AtomicU64; BUDGETS]>,
     /// The user has too many connections: this one is closed with 4004.
     pub too_many: bool,
 }

@@ -53,7 +53,8 @@ pub trait Lanes<S> {
     fn ring_bells(&mut self);
 }
 
-/// The lanes of a running shard. A push only notes which thread to wake: [`Lanes::ring_bells`] wakes each of them once a turn.
+/// The lanes of a running shard. A push only notes which thread to wake: [`Lanes::ring_bells`] wakes each of them once
+/// a turn.
 pub struct MeshPort {
     shard: ShardId,
     mesh: Arc<Mesh>,

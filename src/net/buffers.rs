@@ -1,7 +1,6 @@
-//! Provided receive buffers: a ring registered with the kernel, which picks a buffer when bytes arrive.
+//! Receive buffers in a ring that is registered with the kernel. The kernel chooses a buffer when bytes arrive.
 //!
-//! Invariant: each buffer is in exactly one place: in the kernel's ring, or in one [`ReceivedBuffer`]. Idle
-//! connections therefore hold none.
+//! Invariant: each buffer belongs either to the kernel's ring or to one [`ReceivedBuffer`]. Idle connections hold none.
 
 use io_uring::{Submitter, types::BufRingEntry};
 use std::cell::Cell;
@@ -58,19 +57,19 @@ impl BufferPool {
             submitter.register_buf_ring_with_flags(pool.entries.as_ptr() as u64, COUNT as u16, GROUP, 0)?;
         }
         for buffer in 0..COUNT as u16 {
-            pool.give_back(buffer);
+            pool.recycle(buffer);
         }
         Ok(Rc::new(pool))
     }
 
-    /// The buffer that a completion names, with the `len` bytes the kernel wrote.
+    /// The buffer of a completion, with the `len` bytes that the kernel wrote.
     ///
-    /// Call it once per completion: it makes the only owner of the buffer.
+    /// Call it once per completion, because the result is the only owner of the buffer.
     pub(super) fn received(self: &Rc<Self>, buffer: u16, len: usize) -> Option<ReceivedBuffer> {
         (usize::from(buffer) < COUNT && len <= SIZE).then(|| ReceivedBuffer { pool: Rc::clone(self), buffer, len })
     }
 
-    fn give_back(&self, buffer: u16) {
+    fn recycle(&self, buffer: u16) {
         let tail = self.tail.get();
         // SAFETY: the index is below COUNT; the kernel reads only entries before the published tail, and this one
         // lies beyond it; the address is inside `memory`. The tail shares the first entry's reserved bytes by the
@@ -89,7 +88,7 @@ impl BufferPool {
 
 impl Drop for BufferPool {
     fn drop(&mut self) {
-        // SAFETY: both mappings were made by `map` with these lengths, and nothing refers to them any more.
+        // SAFETY: `map` made both mappings with these lengths, and no reference to them remains.
         unsafe {
             libc::munmap(self.entries.as_ptr().cast(), ENTRIES_BYTES);
             libc::munmap(self.memory.as_ptr().cast(), MEMORY_BYTES);
@@ -97,7 +96,7 @@ impl Drop for BufferPool {
     }
 }
 
-/// Bytes that arrived, in place; dropping it returns the buffer to the kernel.
+/// Received bytes, in place. Dropping it returns the buffer to the kernel.
 pub struct ReceivedBuffer {
     pool: Rc<BufferPool>,
     buffer: u16,
@@ -115,7 +114,7 @@ impl Deref for ReceivedBuffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the buffer is this value's alone until it is dropped, and `len` ≤ SIZE bytes of it were written.
+        // SAFETY: only this value accesses the buffer until it is dropped, and `len` ≤ SIZE bytes of it were written.
         unsafe { std::slice::from_raw_parts(self.start(), self.len) }
     }
 }
@@ -129,7 +128,7 @@ impl DerefMut for ReceivedBuffer {
 
 impl Drop for ReceivedBuffer {
     fn drop(&mut self) {
-        self.pool.give_back(self.buffer);
+        self.pool.recycle(self.buffer);
     }
 }
 

@@ -8,16 +8,15 @@
 //!     per turn and socket)
 //! ```
 //!
-//! The interface is in terms of [`ConnId`](crate::ids::ConnId) and bytes; what the bytes mean is not this module's
-//! business. Invariants:
-//! - a connection is a slot in a slab: no task, no timer and, while idle, no heap memory of its own;
-//! - a slot is freed, and its descriptor closed, only when no operation of it is in the kernel. Otherwise the kernel
-//!   would write into memory, or to a descriptor number, that belongs to somebody else by then;
-//! - bytes handed to the kernel stay where they are until its completion came: the queue keeps their owner alive.
+//! The interface deals with [`ConnId`](crate::ids::ConnId) and bytes, and does not interpret the bytes. Invariants:
+//! - a connection is a slot in a slab. It has no task, no timer and, while idle, no heap memory;
+//! - a slot is freed, and its descriptor closed, only when the kernel has completed all of its operations. Otherwise
+//!   the kernel would use memory or a descriptor number that belongs to another connection by then;
+//! - bytes that the kernel sends stay at their address until its completion: the queue keeps their owner alive;
 //! - a shard sleeps in its own ring (`Sockets::turn_or_wait`), which also reads the doorbell. Sleeping in the
 //!   executor's ring on an eventfd of this one loses wake-ups (docs/decisions/001).
 //!
-//! Deliberately absent: readiness polling, per-connection tasks, timers (the shard's wheel keeps them).
+//! Deliberately absent: readiness polling, tasks per connection, and timers (the shard's timing wheel has them).
 //! Requires Linux ≥ 6.1 (`IORING_SETUP_DEFER_TASKRUN`, multishot receive).
 
 mod buffers;

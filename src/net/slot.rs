@@ -36,7 +36,7 @@ pub(super) struct Slot {
     pub(super) receive_in_kernel: bool,
     pub(super) peer_finished: bool,
     pub(super) dirty: bool,
-    /// Chunks at the front of `queue` that the kernel is sending.
+    /// Number of chunks at the front of `queue` that the kernel is sending.
     pub(super) sending: u16,
     /// When that send was submitted, on the wrapping clock of `Sockets`.
     pub(super) sending_since_us: u32,
@@ -48,7 +48,7 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// An unused slot. `dirty` says whether its index is still on the list of those with output.
+    /// An unused slot. `dirty` tells whether its index is still in the list of slots with output.
     pub(super) fn free(generation: u32, dirty: bool) -> Self {
         Self {
             generation,

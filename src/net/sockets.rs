@@ -1,4 +1,4 @@
-//! The slab of connections and the turn of the ring.
+//! The slab of connections, and one turn of the ring.
 
 use super::buffers::{self, BufferPool, ReceivedBuffer};
 use super::chunk::Chunk;
@@ -22,13 +22,13 @@ const TICK_MS: u64 = 100;
 /// Vectored sends kept for reuse.
 const SPARE_SENDS_MAX: usize = 256;
 
-/// The ring could not be made.
+/// The ring could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum NetError {
     /// `io_uring_setup` was refused.
     #[error(
         "cannot set up io_uring ({0}): Linux 6.1 or newer is needed, and containers must allow io_uring_setup, \
-         io_uring_enter and io_uring_register (Docker's default seccomp profile does not; see deploy notes in README.md)"
+         io_uring_enter and io_uring_register (Docker's default seccomp profile does not; see README.md)"
     )]
     Ring(io::Error),
     /// No descriptor is left for the doorbell.
@@ -36,22 +36,22 @@ pub enum NetError {
     Doorbell(io::Error),
 }
 
-/// What happened to a socket.
+/// An event of a socket.
 #[derive(Debug)]
 pub enum SocketEvent<B = ReceivedBuffer> {
-    /// A new connection; nothing is received from it until asked for.
+    /// A new connection. It receives nothing before [`Sockets::receive_once`] or [`Sockets::receive_stream`].
     Accepted(ConnId),
     /// Bytes arrived.
     Received(ConnId, B),
-    /// Everything queued has been handed to the kernel.
+    /// The kernel has accepted everything that was queued.
     Drained(ConnId),
-    /// The peer will send no more, but has not been sent everything yet: set a deadline for [`Sockets::abort`].
+    /// The peer has closed its sending half, but its queue is not empty. Set a deadline for [`Sockets::abort`].
     PeerFinished(ConnId),
-    /// The connection is gone; its id is not valid any more.
+    /// The connection has ended; its id is invalid.
     Ended(ConnId),
-    /// 100 ms have passed. The last event of its turn: what has arrived is known before what has not is judged.
+    /// 100 ms have passed. It is the last event of its turn, so that bytes that arrived count before deadlines do.
     Tick,
-    /// No descriptor was free for a new connection; accepting goes on by itself at a later tick.
+    /// No descriptor was free for a new connection. Accepting continues at a later tick.
     AcceptPaused(i32),
 }
 
@@ -71,20 +71,20 @@ pub struct Sockets {
     tick: Box<types::Timespec>,
     tick_in_kernel: bool,
     doorbell: OwnedFd,
-    /// Where the kernel puts the doorbell's count.
+    /// The kernel writes the doorbell's count here.
     doorbell_count: Box<u64>,
     doorbell_in_kernel: bool,
     writes: Arc<LatencyHistogram>,
     started: Instant,
-    /// Microseconds since `started`, wrapping: when this turn began, then when its completions were collected. Two looks
-    /// at the clock per turn, however many sends it has.
+    /// Wrapping microseconds since `started`, read twice per turn: at its beginning, and when its completions are
+    /// collected.
     now_us: u32,
     open: usize,
 }
 
 impl Sockets {
-    /// Makes the shard's ring. Whoever writes `doorbell`, an eventfd, wakes [`Self::turn_or_wait`]. How long the kernel
-    /// takes for each send is recorded in `writes`.
+    /// Sets up the ring of a shard. A write to the eventfd `doorbell` wakes [`Self::turn_or_wait`]. `writes` records
+    /// the duration of each send in the kernel.
     ///
     /// # Errors
     /// [`NetError::Ring`] when the kernel refuses.
@@ -121,7 +121,7 @@ impl Sockets {
         })
     }
 
-    /// Accepts connections from `listener` from now on.
+    /// Starts to accept connections of `listener`.
     pub fn listen(&mut self, listener: TcpListener) {
         self.listener = Some(listener);
         self.arm_accept();
@@ -140,7 +140,7 @@ impl Sockets {
         }
     }
 
-    /// Takes over a connected socket, for instance one that another shard accepted.
+    /// Adds a connected socket, for instance one that another shard accepted.
     pub fn adopt(&mut self, fd: OwnedFd) -> ConnId {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::free(0, false));
@@ -153,7 +153,7 @@ impl Sockets {
         ConnId::new(self.shard, entry.generation, slot)
     }
 
-    /// Gives the socket away; `None` when the kernel works on it or the id is not valid.
+    /// Releases the socket to the caller; `None` when the kernel uses it or the id is invalid.
     pub fn detach(&mut self, conn: ConnId) -> Option<OwnedFd> {
         let slot = self.slot_mut(conn)?;
         if slot.operations() || slot.life != Life::Open || !slot.queue.is_empty() {
@@ -171,7 +171,7 @@ impl Sockets {
         self.open
     }
 
-    /// The peer's address, if the socket still has one.
+    /// The address of the peer, while the socket has one.
     #[must_use]
     pub fn peer_address(&self, conn: ConnId) -> Option<SocketAddr> {
         let slot = self.slot(conn)?;
@@ -194,7 +194,7 @@ impl Sockets {
         self.receive(conn, Receiving::Once);
     }
 
-    /// Receives everything from now on.
+    /// Receives continuously.
     pub fn receive_stream(&mut self, conn: ConnId) {
         self.receive(conn, Receiving::Stream);
     }
@@ -208,13 +208,13 @@ impl Sockets {
         }
     }
 
-    /// Bytes that wait to be sent, and how many chunks.
+    /// Bytes that wait to be sent.
     #[must_use]
     pub fn queued_bytes(&self, conn: ConnId) -> usize {
         self.slot(conn).map_or(0, |slot| slot.queued_bytes as usize)
     }
 
-    /// Queues bytes; they leave with the next turn. Ignored when the connection is ending.
+    /// Queues bytes for the next turn. Ignored when the connection is ending.
     pub fn send(&mut self, conn: ConnId, chunk: Chunk) {
         let Some(slot) = self.slot_mut(conn) else { return };
         if slot.life != Life::Open {
@@ -225,7 +225,7 @@ impl Sockets {
         self.mark_dirty(conn.slot());
     }
 
-    /// Drops what is queued and not yet in the kernel's hands, except a message that is half sent.
+    /// Discards the queue, except the chunks that the kernel is sending or has sent in part.
     pub fn discard_queue(&mut self, conn: ConnId) {
         let Some(slot) = self.slot_mut(conn) else { return };
         let keep = usize::from(slot.sending).max(usize::from(slot.offset > 0));
@@ -233,8 +233,8 @@ impl Sockets {
         slot.queued_bytes = slot.queue.iter().map(|c| c.bytes().len() as u32).sum::<u32>() - slot.offset;
     }
 
-    /// Sends what is queued, then closes our half and waits for the peer's. Whoever calls this sets a deadline for
-    /// [`Self::abort`], since the peer may never do its part.
+    /// Sends the queue, then closes the server's half and waits for the peer's. The caller must set a deadline for
+    /// [`Self::abort`], because the peer may never close its half.
     pub fn finish(&mut self, conn: ConnId) {
         let Some(slot) = self.slot_mut(conn) else { return };
         if slot.life == Life::Open {
@@ -243,7 +243,7 @@ impl Sockets {
         }
     }
 
-    /// Ends the connection now, whatever is queued.
+    /// Ends the connection now and discards its queue.
     pub fn abort(&mut self, conn: ConnId) {
         let Some(slot) = self.slot_mut(conn) else { return };
         if slot.life != Life::Dead {
@@ -253,15 +253,15 @@ impl Sockets {
         }
     }
 
-    /// One turn: hands queued work to the kernel and collects what it has completed, in one system call.
+    /// One turn: submits queued work to the kernel and collects completions, in one system call.
     ///
     /// # Errors
-    /// The system's error when the ring itself fails; the shard cannot go on then.
+    /// The system's error when the ring itself fails; the shard must stop then.
     pub fn turn(&mut self, events: &mut Vec<SocketEvent>) -> io::Result<()> {
         self.turn_collecting(0, events)
     }
 
-    /// The same, and sleeps until there is something to collect: a completion, a ring of the doorbell, or the tick.
+    /// The same, but sleeps until there is a completion, the doorbell rings, or the tick is due.
     ///
     /// # Errors
     /// As for [`Self::turn`].
@@ -269,12 +269,12 @@ impl Sockets {
         self.turn_collecting(1, events)
     }
 
-    fn look_at_clock(&mut self) {
+    fn read_clock(&mut self) {
         self.now_us = self.started.elapsed().as_micros() as u32; // wraps after 71 minutes; differences stay right
     }
 
     fn turn_collecting(&mut self, at_least: u32, events: &mut Vec<SocketEvent>) -> io::Result<()> {
-        self.look_at_clock();
+        self.read_clock();
         self.submit_output(events);
         if !self.tick_in_kernel {
             self.tick_in_kernel = true;
@@ -289,9 +289,9 @@ impl Sockets {
                 .user_data(Operation::Doorbell.user_data(0, 0));
             self.push(&entry);
         }
-        // What ended while output was submitted is news already: it must not wait for more.
+        // Do not sleep if a connection ended while output was submitted: its event must not wait.
         self.enter(if events.is_empty() { at_least } else { 0 })?;
-        self.look_at_clock();
+        self.read_clock();
         let mut completions = std::mem::take(&mut self.completions);
         completions.extend(self.ring.completion().map(|c| (c.user_data(), c.result(), c.flags())));
         let tick_was_in_kernel = self.tick_in_kernel;
@@ -317,7 +317,7 @@ impl Sockets {
             match entered.map_err(|e| e.raw_os_error()) {
                 Ok(_) => return Ok(()),
                 Err(Some(libc::EINTR)) => {}
-                // The completion queue is full: collect it, the entries stay queued for the next turn.
+                // The completion queue is full. Collect it; the entries stay queued for the next turn.
                 Err(Some(libc::EBUSY | libc::EAGAIN)) => return Ok(()),
                 Err(code) => return Err(io::Error::from_raw_os_error(code.unwrap_or(libc::EIO))),
             }
@@ -364,7 +364,7 @@ impl Sockets {
             return;
         }
         match -result {
-            // Out of descriptors or memory: trying again at once would spin; the tick does it.
+            // Out of descriptors or memory. The tick tries again, because an immediate retry would spin.
             code @ (libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
                 events.push(SocketEvent::AcceptPaused(code));
             }
@@ -373,7 +373,7 @@ impl Sockets {
     }
 
     fn received(&mut self, user_data: u64, result: i32, flags: u32, events: &mut Vec<SocketEvent>) {
-        // A buffer that came with the completion is returned when this drops, whatever becomes of the bytes.
+        // Dropping this returns the buffer of the completion to the kernel in every case.
         let buffer =
             cqueue::buffer_select(flags).and_then(|id| self.pool.received(id, usize::try_from(result).unwrap_or(0)));
         let (index, generation) = target(user_data);
@@ -393,7 +393,7 @@ impl Sockets {
                     events.push(SocketEvent::Received(conn, buffer));
                 }
             }
-            // What was queued before the peer closed its half (an echoed close frame, say) still reaches it.
+            // The queue still goes out after the peer has closed its half: it may hold an echoed close frame.
             (0, Life::Open | Life::Flushing) if !slot.queue.is_empty() => {
                 slot.life = Life::Flushing;
                 slot.receiving = Receiving::Off;
@@ -447,7 +447,7 @@ impl Sockets {
         self.mark_dirty(index);
     }
 
-    /// The peer has ended, or the socket failed: nothing more can be received.
+    /// The peer has closed, or the socket failed: nothing more can be received.
     fn die(&mut self, index: u32, events: &mut Vec<SocketEvent>) {
         let slot = &mut self.slots[index as usize];
         slot.life = Life::Dead;
@@ -455,7 +455,7 @@ impl Sockets {
         self.settle(index, events);
     }
 
-    /// Frees a dead slot once the kernel has let go of it.
+    /// Frees a dead slot once the kernel has completed its operations.
     fn settle(&mut self, index: u32, events: &mut Vec<SocketEvent>) {
         let slot = &self.slots[index as usize];
         if slot.life == Life::Dead && !slot.operations() {
@@ -494,7 +494,7 @@ impl Sockets {
                 Life::Open | Life::Flushing => self.submit_send(index),
             }
         }
-        // Entries marked while submitting (none today) come with the next turn; keep the allocation either way.
+        // Slots that were marked while submitting belong to the next turn. Keep the allocation in any case.
         dirty.append(&mut self.dirty);
         self.dirty = dirty;
     }
@@ -581,7 +581,7 @@ impl Drop for Sockets {
                 // and the ring, dropped next, cancels them before its memory goes away.
                 drop(unsafe { OwnedFd::from_raw_fd(slot.fd) });
             }
-            // A send that the kernel has not let go of yet may still read these: leaking at process end is safe.
+            // The kernel may still read the buffers of a pending send. Leaking them at the end of the process is safe.
             if slot.sending > 0 {
                 std::mem::forget(std::mem::take(&mut slot.queue));
                 std::mem::forget(slot.vectored.take());

@@ -1,4 +1,4 @@
-//! What goes into the ring: the operations' identities and the vectored send.
+//! Submissions to the ring: the identities of operations, and the vectored send.
 
 use super::chunk::Chunk;
 use crate::ids::ConnId;
@@ -9,8 +9,8 @@ use std::os::fd::RawFd;
 /// Chunks in one vectored send.
 pub(super) const IOVECS_MAX: usize = 128;
 
-/// The kind of operation a completion belongs to, in the top byte of its `user_data`; below it the connection's
-/// generation and slot as in [`ConnId`].
+/// The kind of operation, in the top byte of `user_data`. Below it are the connection's generation and slot as in
+/// [`ConnId`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(super) enum Operation {
@@ -40,17 +40,17 @@ impl Operation {
     }
 }
 
-/// The slot and generation in a completion's `user_data`.
+/// The slot and generation in the `user_data` of a completion.
 pub(super) fn target(user_data: u64) -> (u32, u32) {
     (user_data as u32, (user_data >> 32) as u32 & 0x00ff_ffff)
 }
 
-/// The part of a connection's id that fits `user_data`.
+/// The part of a connection's id that fits into `user_data`.
 pub(super) fn key(conn: ConnId) -> (u32, u32) {
     (conn.generation(), conn.slot())
 }
 
-/// Memory of one vectored send; boxed, since the kernel holds its address until the completion.
+/// Memory of one vectored send; boxed, because the kernel uses its address until the completion.
 pub(super) struct VectoredSend {
     header: libc::msghdr,
     vectors: [libc::iovec; IOVECS_MAX],
@@ -62,9 +62,9 @@ impl VectoredSend {
         unsafe { Box::new(std::mem::zeroed()) }
     }
 
-    /// Describes the front of `queue`, leaving out the first `offset` bytes of its first chunk; returns the entry.
+    /// The entry that sends the front of `queue` without the first `offset` bytes of its first chunk.
     ///
-    /// The caller must keep the described chunks, and this box, where they are until the completion.
+    /// The caller must keep these chunks and this box at their addresses until the completion.
     pub(super) fn prepare(&mut self, fd: RawFd, queue: &VecDeque<Chunk>, offset: usize) -> Entry {
         let mut count = 0;
         for (vector, chunk) in self.vectors.iter_mut().zip(queue) {

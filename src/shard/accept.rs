@@ -1,6 +1,9 @@
 //! From an accepted socket to a decision: WebSocket, control plane, or a refusal before anything was spent on it.
 //!
 //! The head is received once at a time, so that no operation is in the kernel when the socket moves to another thread.
+//!
+//! A full server still answers health checks: a few heads beyond `limits.max_connections` are read, and every other
+//! request among them is refused.
 
 use super::Shard;
 use super::connections::{Client, Head};
@@ -8,6 +11,7 @@ use super::early::{self, EarlyResponse};
 use super::world::{Clock, Transport, World};
 use crate::error::ErrorCode;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
+use crate::limits::{HEALTH_HEAD_TIMEOUT_MS, HEALTH_HEADS_MAX, REFUSALS_PER_SHARD_MAX};
 use crate::mesh::frame::{Admission, Handshake, HttpHandover, Request};
 use crate::mesh::port::Lanes;
 use crate::net::Chunk;
@@ -18,16 +22,16 @@ use std::sync::atomic::Ordering;
 
 impl<W: World> Shard<W> {
     pub(super) fn accepted(&mut self, conn: ConnId) {
-        *self.connections.client(conn) = Client::Head(Head::boxed(conn, false));
-        if self.settings.connections.load(Ordering::Relaxed) >= self.settings.limits.max_connections {
+        let max = self.settings.limits.max_connections;
+        let open = self.settings.connections.fetch_add(1, Ordering::Relaxed);
+        let beyond_max = open >= max;
+        let timeout_ms = self.settings.head_timeout_ms;
+        let timeout_ms = if beyond_max { timeout_ms.min(HEALTH_HEAD_TIMEOUT_MS) } else { timeout_ms };
+        *self.connections.client(conn) = Client::Head(Head::boxed(conn, beyond_max));
+        if open >= max + HEALTH_HEADS_MAX {
             return self.refuse_head(conn, &early::NO_ROOM);
         }
-        self.count_connections(1);
-        if let Client::Head(head) = self.connections.client(conn) {
-            head.counted = true;
-        }
-        let deadline = self.now_ms + self.settings.head_timeout_ms;
-        self.connections.schedule(conn, deadline);
+        self.connections.schedule(conn, self.now_ms + timeout_ms);
         self.sockets.receive_once(conn);
     }
 
@@ -42,10 +46,8 @@ impl<W: World> Shard<W> {
             HeadProgress::Incomplete => self.sockets.receive_once(conn),
             HeadProgress::TooLarge => self.refuse_head(conn, &early::TOO_LARGE),
             HeadProgress::Complete(end) => {
-                let Client::Head(head) = std::mem::take(self.connections.client(conn)) else { return };
-                let counted = head.counted;
-                *self.connections.client(conn) = Client::Head(Head::boxed(conn, counted));
-                self.route(conn, head.received, end);
+                let received = std::mem::take(&mut head.received);
+                self.route(conn, received, end);
             }
         }
     }
@@ -56,15 +58,20 @@ impl<W: World> Shard<W> {
             Ok(head) => head,
             Err(HeadError::TooManyHeaders) => return self.refuse_head(conn, &early::TOO_LARGE),
             Err(HeadError::Malformed) => return self.refuse_head(conn, &early::MALFORMED),
+            Err(HeadError::Host) => return self.refuse_head(conn, &early::NO_HOST),
         };
         let is_websocket = head.wants_websocket() && matches!(head.path(), "/ws" | "/");
+        let beyond_max = matches!(self.connections.client(conn), Client::Head(head) if head.beyond_max);
+        if beyond_max && (is_websocket || !is_health_check(head.path())) {
+            return self.refuse_head(conn, &early::NO_ROOM);
+        }
         if !is_websocket {
             return self.hand_to_control(conn, received);
         }
         match self.judge_upgrade(&head, &received[end..]) {
             Ok(judged) => {
                 let Some(socket) = self.sockets.detach(conn) else { return self.sockets.abort(conn) };
-                self.uncount_and_forget(conn);
+                *self.connections.client(conn) = Client::Vacant; // still counted: by its session, or by its refusal
                 let admission = Admission {
                     socket,
                     handshake: judged.handshake,
@@ -85,7 +92,7 @@ impl<W: World> Shard<W> {
 
     fn judge_upgrade(&self, head: &RequestHead<'_>, rest: &[u8]) -> Result<Judged, &'static EarlyResponse> {
         if let Some(origin) = head.single("origin")
-            && !self.origin_allowed(origin, head.single("host"))
+            && !self.origin_allowed(origin, head.authority)
         {
             return Err(&early::FORBIDDEN_ORIGIN);
         }
@@ -140,22 +147,14 @@ impl<W: World> Shard<W> {
 
     fn hand_to_control(&mut self, conn: ConnId, received: Vec<u8>) {
         let Some(socket) = self.sockets.detach(conn) else { return self.sockets.abort(conn) };
-        self.uncount_and_forget(conn);
-        if let Err(back) = self.lanes.hand_over_http(HttpHandover { socket, received }) {
-            self.answer_503(back.socket);
+        *self.connections.client(conn) = Client::Vacant;
+        match self.lanes.hand_over_http(HttpHandover { socket, received }) {
+            Ok(()) => self.count_connections(-1), // the control plane counts its own
+            Err(back) => self.answer_503(back.socket),
         }
     }
 
-    /// The socket has left this shard; the thread that keeps it counts it again.
-    fn uncount_and_forget(&mut self, conn: ConnId) {
-        if let Client::Head(head) = std::mem::take(self.connections.client(conn))
-            && head.counted
-        {
-            self.count_connections(-1);
-        }
-    }
-
-    /// Answers a socket that no shard could admit for want of room.
+    /// Refuses a socket that no slot owns, for want of room. It must still be counted.
     pub(super) fn answer_503(&mut self, socket: W::Socket) {
         self.answer_unowned(socket, &early::NO_ROOM);
     }
@@ -172,7 +171,18 @@ impl<W: World> Shard<W> {
         self.refuse_head(conn, response);
     }
 
+    /// Answers and closes. A connection beyond the maximum is not counted from here on. Only a few of those may wait
+    /// for their client's end, so that a flood of refusals cannot take the descriptors of health checks.
     fn refuse_head(&mut self, conn: ConnId, response: &EarlyResponse) {
+        let beyond_max = matches!(self.connections.client(conn), Client::Head(head) if head.beyond_max);
+        if beyond_max {
+            self.count_connections(-1);
+            self.refusals += 1;
+        }
+        *self.connections.client(conn) = Client::Closing { conn, counted: !beyond_max, until_ms: self.now_ms };
+        if self.refusals > REFUSALS_PER_SHARD_MAX {
+            return self.sockets.abort(conn);
+        }
         self.sockets.send(conn, Chunk::from(response.bytes()));
         self.sockets.finish(conn);
         self.linger(conn);
@@ -185,6 +195,11 @@ impl<W: World> Shard<W> {
             self.settings.connections.fetch_sub(change.unsigned_abs(), Ordering::Relaxed);
         }
     }
+}
+
+/// Paths that are answered even when the server is full.
+fn is_health_check(path: &str) -> bool {
+    matches!(path, "/health" | "/health/live" | "/health/ready")
 }
 
 /// `localhost`, `127.0.0.1` or `[::1]`, with or without a port.

@@ -7,6 +7,7 @@ use super::Shard;
 use super::connections::Client;
 use super::world::{Transport, World};
 use crate::ids::ConnId;
+use crate::limits::SLOW_CONSUMER_LINGER_MS;
 use crate::planted::{Fault, is_planted};
 use crate::wire::ws::close::CloseCode;
 use crate::wire::ws::peer::Ending;
@@ -48,7 +49,9 @@ impl<W: World> Shard<W> {
         self.send_frame(conn, frame);
         self.leave(conn);
         self.sockets.finish(conn);
-        self.linger(conn);
+        // The close frame waits behind what the kernel holds, so a client that reads late needs time to get there.
+        let reads_late = matches!(code, CloseCode::TooSlow | CloseCode::HeartbeatTimeout);
+        self.linger_for(conn, if reads_late { SLOW_CONSUMER_LINGER_MS } else { LINGER_MS });
     }
 
     /// Takes the session out of everything that could send to it.
@@ -69,16 +72,19 @@ impl<W: World> Shard<W> {
 
     /// Gives the peer a moment to close its half.
     pub(super) fn linger(&mut self, conn: ConnId) {
+        self.linger_for(conn, LINGER_MS);
+    }
+
+    fn linger_for(&mut self, conn: ConnId, linger_ms: u64) {
         self.leave(conn);
-        let until_ms = self.now_ms + LINGER_MS;
+        let until_ms = self.now_ms + linger_ms;
         let client = self.connections.client(conn);
         if client.conn() != Some(conn) {
             return; // the slot belongs to another connection by now
         }
         let counted = match client {
-            Client::Head(head) => head.counted,
             Client::Closing { counted, .. } => *counted,
-            Client::Vacant | Client::Open(_) => false,
+            Client::Head(_) | Client::Vacant | Client::Open(_) => true,
         };
         *client = Client::Closing { conn, counted, until_ms };
         self.connections.schedule(conn, until_ms);
@@ -98,13 +104,10 @@ impl<W: World> Shard<W> {
         if client.conn() != Some(conn) {
             return;
         }
-        let counted = match std::mem::take(client) {
-            Client::Closing { counted, .. } => counted,
-            Client::Head(head) => head.counted,
-            Client::Vacant | Client::Open(_) => false,
-        };
-        if counted {
-            self.count_connections(-1);
+        match std::mem::take(client) {
+            Client::Closing { counted: true, .. } | Client::Head(_) => self.count_connections(-1),
+            Client::Closing { counted: false, .. } => self.refusals -= 1,
+            Client::Vacant | Client::Open(_) => {}
         }
     }
 

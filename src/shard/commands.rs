@@ -5,6 +5,7 @@ use super::refusals::{needs_a_socket, not_a_member, too_many_reads};
 use super::requests::{Asked, Origin, Pending, Subscribing};
 use super::send::NewMessage;
 use super::world::{Clock, World};
+use crate::faults::error_limited;
 use crate::ids::{ConnId, ConversationId, ConversationPrefix, MAX_SAFE_INTEGER, Seq, UserId};
 use crate::limits::{READ_DEADLINE_MS, TYPING_INTERVAL_MS};
 use crate::mesh::frame::{Answer, Query, ReadRequest, Request, Token};
@@ -203,8 +204,7 @@ impl<W: World> Shard<W> {
     /// An answer came, from an owner or from the I/O shard.
     pub(super) fn on_answer(&mut self, token: Token, answer: Answer) {
         let Some(pending) = self.requests.take(token) else {
-            crate::faults::error_limited!("an answer came for a request that was answered already");
-            return;
+            return error_limited!("an answer came for a request that was answered already");
         };
         match pending {
             Pending::Command(asked) => self.reply(asked, answer),

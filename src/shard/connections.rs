@@ -13,14 +13,14 @@ pub struct Head {
     pub received: Vec<u8>,
     /// Finds its end.
     pub scanner: HeadScanner,
-    /// It is part of the count of connections.
-    pub counted: bool,
+    /// It came when the server was full; it may only ask for health.
+    pub beyond_max: bool,
 }
 
 impl Head {
     /// A socket that has sent nothing yet.
-    pub fn boxed(conn: ConnId, counted: bool) -> Box<Self> {
-        Box::new(Self { conn, received: Vec::new(), scanner: HeadScanner::default(), counted })
+    pub fn boxed(conn: ConnId, beyond_max: bool) -> Box<Self> {
+        Box::new(Self { conn, received: Vec::new(), scanner: HeadScanner::default(), beyond_max })
     }
 }
 

@@ -49,7 +49,8 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Whether every shard has nothing left to do. A shard that is done goes on carrying the others' answers until then.
+    /// Whether every shard has nothing left to do. A shard that is done goes on carrying the others' answers until
+    /// then.
     pub(super) fn has_drained(&mut self) -> bool {
         let Some(goodbye) = &mut self.goodbye else { return false };
         if goodbye.is_newly_done(self.sockets.open_connections() == 0, self.requests.commits_in_flight()) {

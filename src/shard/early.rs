@@ -23,6 +23,11 @@ pub(super) const TOO_LARGE: EarlyResponse = response(
 );
 pub(super) const MALFORMED: EarlyResponse =
     response("400 Bad Request", "bad_request", "this is not an HTTP/1.1 request");
+pub(super) const NO_HOST: EarlyResponse = response(
+    "400 Bad Request",
+    "bad_request",
+    "An HTTP/1.1 request must have one Host header, with a host name and an optional port.",
+);
 pub(super) const FORBIDDEN_ORIGIN: EarlyResponse =
     response("403 Forbidden", "forbidden", "pages of this origin may not connect; add it to security.allowed_origins");
 pub(super) const NO_TOKEN: EarlyResponse = response(
@@ -56,7 +61,8 @@ pub(super) const UPGRADE_VERSION: EarlyResponse = EarlyResponse {
 pub(super) const UPGRADE_MALFORMED: EarlyResponse = response(
     "400 Bad Request",
     "bad_request",
-    "this is not a valid WebSocket handshake (RFC 6455 section 4.1): GET, HTTP/1.1 and one Sec-WebSocket-Key are needed",
+    "this is not a valid WebSocket handshake (RFC 6455 section 4.1): GET, HTTP/1.1 and one Sec-WebSocket-Key \
+     are needed",
 );
 
 impl EarlyResponse {

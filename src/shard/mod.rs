@@ -1,10 +1,10 @@
 //! One core: its sockets, its sessions, its conversations.
 //!
 //! A message's way in file names: `accept` (request head, token) → `admit` (the user's shard counts and looks up) →
-//! `settle` (the home shard opens) → `receive` (bytes to commands) → `commands` → `send` (to the owner) → `owner` (to the
-//! I/O shard and back) → `publish` → `deliver` (into every subscriber's queue). `subscriptions` and `catch_up` replay what
-//! a subscriber missed; `presence` answers who is online; `timers`, `control`, `close` and `drain` do what their names
-//! say; `pump` is the turn that calls them all.
+//! `settle` (the home shard opens) → `receive` (bytes to commands) → `commands` → `send` (to the owner) → `owner` (to
+//! the I/O shard and back) → `publish` → `deliver` (into every subscriber's queue). `subscriptions` and `catch_up`
+//! replay what a subscriber missed; `presence` answers who is online; `timers`, `control`, `close` and `drain` do what
+//! their names say; `pump` is the turn that calls them all.
 //!
 //! A [`Shard`] sequences parts that do no I/O: [`connections`] and [`session`], [`requests`], [`goodbye`], and from
 //! [`crate::chat`] the directory, the rooms and the budgets. What does I/O comes in through the traits of [`world`].
@@ -30,6 +30,7 @@ mod owner;
 mod presence;
 mod publish;
 pub mod pump;
+mod read_budget;
 mod reads;
 pub mod real;
 mod receive;
@@ -132,8 +133,6 @@ pub struct Shard<W: World> {
     change_rate: Rate,
     /// What a user asks to see.
     read_rate: Rate,
-    /// Refusals that are sent a little later, oldest first.
-    late_refusals: VecDeque<reads::LateRefusal>,
     json: JsonReader,
     inflater: Inflater,
     deflater: Deflater,
@@ -147,6 +146,8 @@ pub struct Shard<W: World> {
     sweeps: Interval,
     /// Subscribers that fell behind in the fan-out of this turn.
     behind: Vec<(ConnId, ConversationId, Behind)>,
+    /// Refused connections beyond the maximum that wait for their client's end.
+    refusals: usize,
     /// Users whose shard has not heard yet that one of their connections here has ended.
     departures: VecDeque<UserId>,
 }
@@ -173,8 +174,7 @@ impl<W: World> Shard<W> {
             goodbye: None,
             message_rate,
             change_rate,
-            read_rate: reads::rate(&settings.limits),
-            late_refusals: VecDeque::new(),
+            read_rate: read_budget::rate(&settings.limits),
             json: JsonReader::default(),
             inflater: Inflater::default(),
             deflater: Deflater::default(),
@@ -185,6 +185,7 @@ impl<W: World> Shard<W> {
             replay_retries: Interval::new(interval::REPLAY_RETRY_MS),
             sweeps: Interval::new(interval::SWEEP_MS),
             behind: Vec::new(),
+            refusals: 0,
             departures: VecDeque::new(),
             lanes,
             clock,

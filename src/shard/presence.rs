@@ -1,13 +1,13 @@
 //! Who is online: known to each user's own shard, sent to the connections that asked for it.
 //!
-//! 1. `get_presence` asks PostgreSQL which of the users may be seen: those who share a conversation with the asker, neither
-//!    having blocked the other.
-//! 2. Each user's shard answers with the present state, and remembers which shards have watchers; a shard remembers which
-//!    of its connections watch.
+//! 1. `get_presence` asks PostgreSQL which of the users may be seen: those who share a conversation with the asker,
+//!    neither having blocked the other.
+//! 2. Each user's shard answers with the present state, and remembers which shards have watchers; a shard remembers
+//!    which of its connections watch.
 //! 3. A change marks the user. Every half second the marked users are published, once to each shard with watchers, and
 //!    only if they show something else than the watchers know: a user who reconnects within that time was not away.
-//! 4. A user who leaves a conversation may lose the right to see the others, or to be seen. At the next round PostgreSQL is
-//!    asked again for each connection concerned, and the watches that it does not confirm end.
+//! 4. A user who leaves a conversation may lose the right to see the others, or to be seen. At the next round
+//!    PostgreSQL is asked again for each connection concerned, and the watches that it does not confirm end.
 //!
 //! Invariants: a change costs as much as there are shards, not as there are members in the user's conversations. A
 //! thousand people coming online are at most a thousand frames a half second for each shard that watches them. A

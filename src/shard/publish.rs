@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::world::{Clock, Transport, World};
+use crate::faults::error_limited;
 use crate::ids::{ConnId, ConversationId, Seq, ShardId, UserId};
 use crate::mesh::event::{EncodedEvent, EncodedNotice};
 use crate::mesh::frame::Delivery;
@@ -54,7 +55,7 @@ impl<W: World> Shard<W> {
             match event::encode(format, &kind, None, data) {
                 Ok(frame) => Some(Arc::from(frame)),
                 Err(message) => {
-                    crate::faults::error_limited!("cannot serialise {kind}: {message}");
+                    error_limited!("cannot serialise {kind}: {message}");
                     None // its readers see a gap and read the log
                 }
             }
@@ -98,7 +99,7 @@ impl<W: World> Shard<W> {
             event::encode(format, kind, None, data).map(Arc::from)
         });
         let [Ok(json), Ok(msgpack)] = frames else {
-            crate::faults::error_limited!("cannot serialise {kind}");
+            error_limited!("cannot serialise {kind}");
             return; // its readers find it when they look
         };
         self.counters.events_published.add(1);

@@ -7,6 +7,7 @@
 use super::Shard;
 use super::real::Real;
 use super::world::{Clock, World, WorldEvent};
+use crate::faults::{stop_process, warn_limited};
 use crate::ids::ShardId;
 use crate::latency::Stage;
 use crate::limits::CREATE_MEMBERS_MAX;
@@ -89,7 +90,7 @@ impl<W: World> Shard<W> {
             SocketEvent::PeerFinished(conn) => self.linger(conn),
             SocketEvent::Ended(conn) => self.ended(conn),
             SocketEvent::Tick => self.on_tick(),
-            SocketEvent::AcceptPaused(code) => crate::faults::warn_limited!(
+            SocketEvent::AcceptPaused(code) => warn_limited!(
                 "no new connections for a moment: {}; raise the limit on open files (ulimit -n) or lower \
                  limits.max_connections",
                 io::Error::from_raw_os_error(code)
@@ -175,7 +176,7 @@ impl<W: World> Shard<W> {
             };
         }
         if self.lanes.push_delivery(to, delivery).is_err() {
-            crate::faults::stop_process("a delivery lane was full although it had room");
+            stop_process("a delivery lane was full although it had room");
         }
         self.counters.deliveries_cross_core.add(1);
     }

@@ -1,38 +1,21 @@
-//! Reads that commands ask for: their budget, their bound per user, and refusals that do not feed a flood.
+//! Reads that commands ask for: their budget, and refusals that do not feed a flood.
 //!
 //! A client that asks too much and asks again at once would keep its shard busy with refusals alone. So a read that is
-//! refused for its user's own sake keeps its slot among the connection's commands for a moment and is answered then:
-//! what one connection can have refused in a second is bounded by what it may have in flight.
+//! refused for its user's own sake keeps its command slot for a moment and is answered then. What one connection can
+//! have refused in a second is bounded by its slots.
 
 use super::Shard;
-use super::requests::{Asked, Origin};
+use super::requests::{Asked, LateRefusal, Origin};
 use super::send::Budget;
 use super::world::World;
-use crate::chat::budget::Rate;
 use crate::error::Refusal;
 use crate::ids::UserId;
-use crate::limits::{Limits, READ_REFUSAL_PAUSE_MS, READS_BURST_PART, READS_PER_MESSAGE, READS_PER_MINUTE_MIN};
+use crate::limits::READ_REFUSAL_PAUSE_MS;
 use crate::mesh::frame::Query;
 use std::time::Duration;
 
 /// Ticks over which refusals that came at once are spread.
 const TICKS_PER_PAUSE: usize = (READ_REFUSAL_PAUSE_MS / 100) as usize;
-
-/// A refusal that is due later.
-pub(super) struct LateRefusal {
-    due_ms: u64,
-    asked: Asked,
-    refusal: Refusal,
-}
-
-/// Reads that a user may make in a minute.
-pub(super) fn per_minute(limits: &Limits) -> u32 {
-    limits.max_messages_per_minute.saturating_mul(READS_PER_MESSAGE).max(READS_PER_MINUTE_MIN)
-}
-
-pub(super) fn rate(limits: &Limits) -> Rate {
-    Rate::per_minute(per_minute(limits)).with_burst_part(READS_BURST_PART)
-}
 
 impl<W: World> Shard<W> {
     /// Takes what a command asks to see from its user's budget.
@@ -45,19 +28,20 @@ impl<W: World> Shard<W> {
         match asked.origin {
             Origin::Connection(_) => {
                 let due_ms = self.now_ms + READ_REFUSAL_PAUSE_MS;
-                self.late_refusals.push_back(LateRefusal { due_ms, asked, refusal });
+                self.requests.late_refusals.push_back(LateRefusal { due_ms, asked, refusal });
             }
             Origin::Http(_) => self.refuse(asked, &refusal),
         }
     }
 
-    /// Sends what is due, an even part of it with each tick: a flood's refusals must not hold the shard up at once.
+    /// Sends the refusals that are due, an even part of them with each tick: a flood's refusals must not hold the shard
+    /// up at once.
     pub(super) fn send_late_refusals(&mut self) {
-        for _ in 0..self.late_refusals.len().div_ceil(TICKS_PER_PAUSE) {
-            if self.late_refusals.front().is_none_or(|late| late.due_ms > self.now_ms) {
+        for _ in 0..self.requests.late_refusals.len().div_ceil(TICKS_PER_PAUSE) {
+            if self.requests.late_refusals.front().is_none_or(|late| late.due_ms > self.now_ms) {
                 return;
             }
-            let Some(late) = self.late_refusals.pop_front() else { return };
+            let Some(late) = self.requests.late_refusals.pop_front() else { return };
             self.refuse(late.asked, &late.refusal);
         }
     }

@@ -21,8 +21,8 @@ pub(super) fn too_many_reads() -> Refusal {
 /// The refusal of a subscription beyond the bound.
 pub(super) fn too_many_subscriptions() -> Refusal {
     let message = format!(
-        "a connection can have {SUBSCRIPTIONS_PER_CONNECTION_MAX} subscriptions; unsubscribe from some, or open another \
-         connection"
+        "a connection can have {SUBSCRIPTIONS_PER_CONNECTION_MAX} subscriptions; unsubscribe from some, or open \
+         another connection"
     );
     Refusal::new(ErrorCode::Conflict, message)
 }

@@ -5,6 +5,7 @@ use super::connections::Connections;
 use super::requests::{Asked, Origin};
 use super::world::{Clock, Transport, World};
 use crate::error::{ErrorCode, Refusal};
+use crate::faults::error_limited;
 use crate::ids::ConnId;
 use crate::latency::Stage;
 use crate::mesh::frame::Answer;
@@ -29,7 +30,7 @@ impl<W: World> Shard<W> {
         match event::encode(format, kind, id, data) {
             // Replies are for one reader: compressing them would cost this core more than it saves the wire.
             Ok(frame) => self.send_frame(conn, frame),
-            Err(message) => crate::faults::error_limited!("cannot serialise {kind}: {message}"),
+            Err(message) => error_limited!("cannot serialise {kind}: {message}"),
         }
     }
 

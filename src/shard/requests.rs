@@ -5,6 +5,7 @@
 //! - a read or a mutation is sent only while its answer has a place on the lane back, so an answer is never lost;
 //! - the table is bounded by what bounds its makers: command slots per connection, reads and commits per shard.
 
+use crate::error::Refusal;
 use crate::ids::{CommandId, ConnId, ConversationId, Seq, ShardId, UserId};
 use crate::limits::{
     COMMITS_IN_FLIGHT_PER_SHARD, PAGES_IN_FLIGHT_PER_SHARD, READS_IN_FLIGHT_PER_SHARD, READS_PER_USER_MAX,
@@ -137,6 +138,16 @@ pub struct Gathering {
     pub found: Vec<Arc<PresenceRecord>>,
 }
 
+/// A refusal that is due later.
+pub struct LateRefusal {
+    /// When, in milliseconds of the process's clock.
+    pub due_ms: u64,
+    /// The command.
+    pub asked: Asked,
+    /// Its answer.
+    pub refusal: Refusal,
+}
+
 /// The table of what waits; tokens are indices into it.
 pub struct Requests<S> {
     shard: ShardId,
@@ -147,6 +158,8 @@ pub struct Requests<S> {
     /// The users of those reads that a command asks for, by index of the token, and how many each has.
     commanded: HashMap<u32, UserId>,
     commanded_by: HashMap<UserId, usize>,
+    /// Refusals that are sent a little later, oldest first; each holds a command slot.
+    pub late_refusals: VecDeque<LateRefusal>,
     /// Sockets that found no room among the reads, and since when they wait.
     admissions: VecDeque<(Instant, Box<Admission<S>>)>,
     /// Connections whose replay found no room among the reads.
@@ -168,6 +181,7 @@ impl<S> Requests<S> {
             reads_in_flight: 0,
             commanded: HashMap::new(),
             commanded_by: HashMap::new(),
+            late_refusals: VecDeque::new(),
             admissions: VecDeque::new(),
             replays_waiting: VecDeque::new(),
             replays_failed: Vec::new(),
@@ -202,8 +216,8 @@ impl<S> Requests<S> {
         self.reads_in_flight < READS_IN_FLIGHT_PER_SHARD
     }
 
-    /// Whether this read may be sent. What commands ask for leaves a part of the room to admissions and replays, and one
-    /// user does not take all of the rest.
+    /// Whether this read may be sent. What commands ask for leaves a part of the room to admissions and replays, and
+    /// one user does not take all of the rest.
     pub fn has_room_for(&self, user: UserId, query: &Query) -> bool {
         if !query.is_commanded() {
             return self.may_read();
@@ -269,7 +283,7 @@ impl<S> Requests<S> {
         self.next_mutation_id as i64
     }
 
-    /// Lets a socket wait for its look-up.
+    /// Lets a socket wait for its look-up, from `now` on.
     ///
     /// # Errors
     /// The socket, when too many wait.
@@ -286,14 +300,14 @@ impl<S> Requests<S> {
         self.admissions.len()
     }
 
-    /// The socket that has waited longest.
-    pub fn next_admission(&mut self) -> Option<Box<Admission<S>>> {
-        self.admissions.pop_front().map(|(_, admission)| admission)
-    }
-
     /// Since when the oldest of them waits.
     pub fn oldest_admission(&self) -> Option<Instant> {
         self.admissions.front().map(|(since, _)| *since)
+    }
+
+    /// The socket that has waited longest.
+    pub fn next_admission(&mut self) -> Option<Box<Admission<S>>> {
+        self.admissions.pop_front().map(|(_, admission)| admission)
     }
 }
 

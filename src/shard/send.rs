@@ -1,15 +1,15 @@
 //! Mutations on their way to the conversation's owner: budget, filter, key.
 
 use super::Shard;
-use super::reads;
+use super::read_budget;
 use super::refusals::too_many_reads;
 use super::requests::{Asked, Locating, Origin, Pending};
 use super::world::{Clock, World};
-use crate::chat::filter;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, MessageId, UserId};
 use crate::limits::{CHANGES_PER_MESSAGE, COMMIT_DEADLINE_MS, Feature};
 use crate::mesh::frame::{Announcement, Change, Mutation, Query, Request};
+use crate::text::{self, Shape};
 use crate::wire::command::changes::CHANGES;
 use crate::wire::command::{Arguments, Place};
 use serde_json::Value;
@@ -142,7 +142,11 @@ impl<W: World> Shard<W> {
 
     fn may_send(&mut self, asked: &Asked, user: UserId, content: &str) -> Result<(), Refusal> {
         self.spend(asked, user, Budget::Messages, 1)?;
-        if self.settings.content_filtering { filter::check(content) } else { Ok(()) }
+        if !self.settings.content_filtering {
+            return Ok(());
+        }
+        text::check(content, Shape::Lines)
+            .map_err(|fault| Refusal::new(ErrorCode::ContentRejected, format!("data.content: {fault}")))
     }
 
     pub(super) fn may_change(&mut self, asked: &Asked, user: UserId) -> Result<(), Refusal> {
@@ -162,7 +166,7 @@ impl<W: World> Shard<W> {
                 (self.change_rate, "changes other than messages", most)
             }
             Budget::Reads => {
-                (self.read_rate, "reads (a search counts as ten)", reads::per_minute(&self.settings.limits))
+                (self.read_rate, "reads (a search counts as ten)", read_budget::per_minute(&self.settings.limits))
             }
         };
         let now_ns = self.now_ns();

@@ -1,7 +1,7 @@
 //! The home shard: `101`, `welcome`, subscriptions.
 //!
-//! The session was looked up before the socket came here. What was committed since is not in the answer: a revocation, a
-//! membership that was lost. This shard has heard of it meanwhile and remembers it (`chat::directory`); it is applied
+//! The session was looked up before the socket came here. What was committed since is not in the answer: a revocation,
+//! a membership that was lost. This shard has heard of it meanwhile and remembers it (`chat::directory`); it is applied
 //! here, so that nothing is opened that was just closed.
 
 use super::Shard;
@@ -44,7 +44,6 @@ impl<W: World> Shard<W> {
         let Settlement { admission, opened, budgets, too_many } = settlement;
         let handshake = admission.handshake;
         let conn = self.sockets.adopt(admission.socket);
-        self.count_connections(1);
         self.counters.connection_opened();
         self.sockets.set_nodelay(conn);
         let format = Format::ALL[usize::from(handshake.format.min(1))];

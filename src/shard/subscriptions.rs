@@ -115,9 +115,9 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// A member has left: its subscriber gets what came before, the event that says so included. A subscriber that cannot
-    /// get that event, because it is catching up or its queue is full, gets an `error`: its client would otherwise wait
-    /// for events that never come.
+    /// A member has left: its subscriber gets what came before, the event that says so included. A subscriber that
+    /// cannot get that event, because it is catching up or its queue is full, gets an `error`: its client would
+    /// otherwise wait for events that never come.
     fn end_subscription(&mut self, conn: ConnId, change: MembershipChange) {
         let conversation = change.conversation;
         self.serve_before_leaving(conn, conversation);

@@ -55,7 +55,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_early_by_more_than_a_round_or_lost(deadlines in proptest::collection::vec(0u64..60_000, 1..50), step in 1u64..5_000) {
+        fn nothing_is_early_by_more_than_a_round_or_lost(
+            deadlines in proptest::collection::vec(0u64..60_000, 1..50),
+            step in 1u64..5_000,
+        ) {
             let mut wheel = Wheel::default();
             for (i, at) in deadlines.iter().enumerate() {
                 wheel.schedule(ConnId::new(ShardId(0), 0, i as u32), *at);

@@ -1,8 +1,8 @@
 //! What a shard needs from outside: sockets, lanes and a clock, as traits.
 //!
 //! The server runs shards in the [`real`](super::real) world: `io_uring` sockets, the mesh, the system's clock. The
-//! simulation (`tests/simulation`) runs the same shards in a world of its own, where lanes are full, sockets are slow and
-//! time passes when a seed says so. Nothing else of a shard does I/O, reads a clock or draws a random number.
+//! simulation (`tests/simulation`) runs the same shards in a world of its own, where lanes are full, sockets are slow
+//! and time passes when a seed says so. Nothing else of a shard does I/O, reads a clock or draws a random number.
 
 use crate::ids::ConnId;
 use crate::mesh::port::Lanes;

@@ -1,21 +1,22 @@
 //! Accounts in PostgreSQL: users, credentials, sessions, refresh tokens.
 //!
 //! Invariants:
-//! - what belongs together is one transaction: there is never a user without credentials, nor a refresh token that was
-//!   spent without its successor existing. Otherwise a crash at the wrong moment would lock a person out;
-//! - a refresh token is rotated under its row lock: of two concurrent uses one wins, and the other counts as reuse,
-//!   which revokes the whole session. That is how a stolen token comes to light (RFC 9700 §4.14.2);
-//! - opening a session and changing the password exclude each other on the credentials row: a session opened with
-//!   the old password cannot slip past the revocation that the change makes;
-//! - an error says truthfully whether something was changed. "Nothing was changed" is only said when COMMIT (or a
-//!   single writing statement) was not sent; after that a lost connection is *unknown*;
-//! - every call ends within two [`QUERY_TIMEOUT`]s. A connection whose query did not end in time is closed instead of
-//!   going back to the pool, where the next user would queue behind that query.
+//! - one transaction writes what belongs together: no user exists without credentials, and no refresh token is spent
+//!   without a successor. Otherwise a crash at the wrong moment would lock a user out;
+//! - a refresh token is rotated under its row lock: of two concurrent uses one wins. The other gets the same successor
+//!   for a moment; after that it counts as reuse, which revokes the whole session (`auth::refresh` says why);
+//! - opening a session and changing the password exclude each other by a lock of the credentials row. So the change
+//!   revokes every session that was opened with the old password;
+//! - an error states correctly whether something was changed. It says "nothing" only if COMMIT (or a single writing
+//!   statement) was not sent. After that, the outcome of a lost connection is *unknown*;
+//! - every call ends within two [`QUERY_TIMEOUT`]s. A connection whose query is too slow is closed and does not return
+//!   to the pool, where the next call would wait for that query.
 //!
-//! The pool's connections run as `chat_writer`; its row policies allow these tables and hide what people wrote.
+//! The connections of the pool run as `chat_writer`, whose row policies allow these tables and hide messages.
 
 mod announcements;
 mod outcome;
+pub mod rotation;
 
 use super::sql::accounts as sql;
 use crate::error::Refusal;
@@ -23,6 +24,7 @@ use crate::faults::warn_limited;
 use crate::ids::{SessionId, UserId};
 use deadpool_postgres::{Object, Pool};
 use outcome::settle;
+use std::ops::Deref;
 use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::{error::Elapsed, timeout};
@@ -36,97 +38,79 @@ pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most users that a search returns.
 pub const SEARCH_USERS_MAX: i64 = 50;
 
-/// What everybody who is signed in may know of a user.
+/// The part of a user that every signed-in user may see.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Profile {
-    /// The user's number.
+    /// Id of the user.
     pub id: UserId,
     /// Unique without case.
     pub username: String,
-    /// What others see.
+    /// The displayed name.
     pub display_name: String,
-    /// Picture, if any.
+    /// URL of the avatar.
     pub avatar_url: Option<String>,
-    /// What they say of themselves.
+    /// A text of the user about themselves.
     pub bio: Option<String>,
-    /// Whether what they have read is theirs alone to know; shown to nobody else.
+    /// Whether read receipts are private; only the user sees this.
     pub receipts_private: bool,
-    /// When the account was made.
+    /// When the account was created.
     pub created_at: OffsetDateTime,
 }
 
-/// A user to be made.
+/// A new user.
 #[derive(Clone, Copy, Debug)]
 pub struct NewAccount<'a> {
     /// Already checked against `[A-Za-z0-9_-]{3,50}`.
     pub username: &'a str,
-    /// What others see.
+    /// The displayed name.
     pub display_name: &'a str,
-    /// For signing in; never shown.
+    /// For signing in; nobody else sees it.
     pub email: &'a str,
     /// PHC string.
     pub password_hash: &'a str,
 }
 
-/// A session to be opened.
+/// A new session.
 #[derive(Clone, Copy, Debug)]
 pub struct NewSession<'a> {
-    /// What the user calls the device; may be empty.
+    /// Name of the device; may be empty.
     pub device_name: &'a str,
-    /// Where it signed in from.
+    /// IP address of the client.
     pub ip: &'a str,
     /// Digest of its first refresh token.
     pub refresh_hash: &'a [u8; 32],
-    /// How long that token is good for.
+    /// How long that token is valid.
     pub refresh_lifetime_seconds: i64,
 }
 
 /// A session that was opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Opened {
-    /// Whose.
+    /// The user.
     pub profile: Profile,
-    /// Its number.
+    /// Id of the session.
     pub session: SessionId,
 }
 
-/// What signing in needs to know.
+/// The data that signing in needs.
 #[derive(Clone, Debug)]
 pub struct Login {
-    /// Who it would be.
+    /// Id of the user.
     pub user: UserId,
-    /// Their user name.
+    /// User name.
     pub username: String,
-    /// What the password must open.
+    /// The hash that the password must match.
     pub password_hash: String,
 }
 
-/// What became of a refresh token.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Rotation {
-    /// The successor is stored; the old token is spent.
-    Rotated(Opened),
-    /// It had been spent before: somebody else has it. The session is revoked now.
-    Reused {
-        /// Whose session it was.
-        user: UserId,
-        /// The session that was revoked by this call, or had been before.
-        session: SessionId,
-    },
-    /// Its time is over.
-    Expired,
-    /// Not known, or its session is revoked.
-    Invalid,
-}
-
-/// A sign-in, as its user sees it.
+/// A session, as its user sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SessionInfo {
-    /// Its number.
+    /// Id of the session.
     pub id: SessionId,
-    /// What the user calls the device.
+    /// Name of the device.
     pub device_name: String,
-    /// Where it was last used from.
+    /// IP address of its last use.
     pub ip: String,
     /// When it was opened.
     pub created_at: OffsetDateTime,
@@ -134,20 +118,32 @@ pub struct SessionInfo {
     pub last_used_at: OffsetDateTime,
 }
 
-/// What happens to a field that may be empty.
+/// The change of an optional field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Change<T> {
-    /// It stays as it is.
+    /// The field keeps its value.
     #[default]
     Keep,
-    /// It becomes empty.
+    /// The field becomes empty.
     Clear,
-    /// It gets a new value.
+    /// The field gets a new value.
     Set(T),
 }
 
 impl<T> Change<T> {
-    /// Whether it changes, and what it becomes.
+    /// The same change of a borrowed value.
+    pub fn as_deref(&self) -> Change<&T::Target>
+    where
+        T: Deref,
+    {
+        match self {
+            Self::Keep => Change::Keep,
+            Self::Clear => Change::Clear,
+            Self::Set(value) => Change::Set(value),
+        }
+    }
+
+    /// Whether the field changes, and its new value.
     fn parameters(self) -> (bool, Option<T>) {
         match self {
             Self::Keep => (false, None),
@@ -157,23 +153,23 @@ impl<T> Change<T> {
     }
 }
 
-/// What is to become of a profile.
+/// The changes of a profile.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct ProfileEdit<'a> {
-    /// What others see; none keeps it.
+    /// The displayed name; `None` keeps it.
     pub display_name: Option<&'a str>,
-    /// Picture.
+    /// URL of the avatar.
     pub avatar_url: Change<&'a str>,
-    /// What they say of themselves.
+    /// A text of the user about themselves.
     pub bio: Change<&'a str>,
-    /// Whether receipts are private; none keeps it.
+    /// Whether read receipts are private; `None` keeps it.
     pub receipts_private: Option<bool>,
 }
 
-/// What a sweep removed.
+/// The numbers of removed rows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Swept {
-    /// Sessions that had run out.
+    /// Expired sessions.
     pub sessions: u64,
     /// Expired refresh tokens.
     pub refresh_tokens: u64,
@@ -214,10 +210,10 @@ impl Accounts {
         }
     }
 
-    /// Makes a user and opens the first session.
+    /// Creates a user and opens the first session.
     ///
     /// # Errors
-    /// `conflict` when the username or the email is taken; the store's failures.
+    /// `conflict` when the username or the email is taken; or a failure of PostgreSQL.
     pub async fn register(&self, account: NewAccount<'_>, session: NewSession<'_>) -> Result<Opened, Refusal> {
         let mut connection = self.connection("register").await?;
         let mut in_doubt = false;
@@ -250,7 +246,7 @@ impl Accounts {
     /// The active user with this username or, when it contains an `@`, this email; case does not matter.
     ///
     /// # Errors
-    /// The store's failures.
+    /// Failures of PostgreSQL.
     pub async fn find_login(&self, login: &str) -> Result<Option<Login>, Refusal> {
         // A user name cannot contain an @.
         let text = if login.contains('@') { sql::FIND_LOGIN_BY_EMAIL } else { sql::FIND_LOGIN_BY_USERNAME };
@@ -263,10 +259,10 @@ impl Accounts {
         settle(connection, "find_login", false, outcome)
     }
 
-    /// The same by number, for checks of the current password.
+    /// The active user with this id, for checks of the current password.
     ///
     /// # Errors
-    /// The store's failures.
+    /// Failures of PostgreSQL.
     pub async fn find_login_by_id(&self, user: UserId) -> Result<Option<Login>, Refusal> {
         let connection = self.connection("find_login_by_id").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
@@ -280,7 +276,7 @@ impl Accounts {
     /// Opens a session for a login whose password was verified; `None` when the password was changed since.
     ///
     /// # Errors
-    /// The store's failures.
+    /// Failures of PostgreSQL.
     pub async fn open_session(&self, login: &Login, session: NewSession<'_>) -> Result<Option<Opened>, Refusal> {
         let mut connection = self.connection("open_session").await?;
         let mut in_doubt = false;
@@ -301,58 +297,10 @@ impl Accounts {
         settle(connection, "open_session", in_doubt, outcome)
     }
 
-    /// Exchanges a refresh token for its successor, or finds out why not.
+    /// Revokes one session of `user`; `false` when there is no such active session.
     ///
     /// # Errors
-    /// The store's failures. That the token is not good is an [`Ok`] other than [`Rotation::Rotated`].
-    pub async fn rotate_refresh(
-        &self,
-        hash: &[u8; 32],
-        new_hash: &[u8; 32],
-        lifetime_seconds: i64,
-        ip: &str,
-    ) -> Result<Rotation, Refusal> {
-        let mut connection = self.connection("rotate_refresh").await?;
-        let mut in_doubt = false;
-        let outcome = timeout(QUERY_TIMEOUT, async {
-            let transaction = connection.transaction().await?;
-            let statement = transaction.prepare_cached(sql::LOCK_REFRESH_TOKEN).await?;
-            let Some(row) = transaction.query_opt(&statement, &[&hash.as_slice()]).await? else {
-                return Ok(Rotation::Invalid);
-            };
-            let opened = opened(&row)?;
-            let (user, session) = (opened.profile.id, opened.session);
-            // Reuse comes first: a spent token tells of a thief even when it is also expired.
-            if row.try_get("spent")? {
-                let statement = transaction.prepare_cached(sql::REVOKE_SESSION).await?;
-                transaction.execute(&statement, &[&session.0, &user.0]).await?;
-                in_doubt = true;
-                transaction.commit().await?;
-                return Ok(Rotation::Reused { user, session });
-            }
-            if row.try_get("revoked")? {
-                return Ok(Rotation::Invalid);
-            }
-            if row.try_get("expired")? {
-                return Ok(Rotation::Expired);
-            }
-            let statement = transaction.prepare_cached(sql::SPEND_REFRESH_TOKEN).await?;
-            transaction.execute(&statement, &[&hash.as_slice()]).await?;
-            insert_refresh_token(&transaction, &opened, new_hash, lifetime_seconds).await?;
-            let statement = transaction.prepare_cached(sql::TOUCH_SESSION).await?;
-            transaction.execute(&statement, &[&session.0, &ip]).await?;
-            in_doubt = true;
-            transaction.commit().await?;
-            Ok(Rotation::Rotated(opened))
-        })
-        .await;
-        settle(connection, "rotate_refresh", in_doubt, outcome)
-    }
-
-    /// Revokes one session of `user`; `false` when they have no such active session.
-    ///
-    /// # Errors
-    /// The store's failures.
+    /// Failures of PostgreSQL.
     pub async fn revoke_session(&self, user: UserId, session: SessionId) -> Result<bool, Refusal> {
         let connection = self.connection("revoke_session").await?;
         let mut in_doubt = false;
@@ -415,7 +363,7 @@ impl Accounts {
     /// The sessions of `user` that can still be used, last used first.
     ///
     /// # Errors
-    /// The store's failures.
+    /// Failures of PostgreSQL.
     pub async fn list_sessions(&self, user: UserId) -> Result<Vec<SessionInfo>, Refusal> {
         let connection = self.connection("list_sessions").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
@@ -426,10 +374,10 @@ impl Accounts {
         settle(connection, "list_sessions", false, outcome)
     }
 
-    /// Whether the session is `user`'s and not revoked, and the user is active.
+    /// Whether the session belongs to `user` and is not revoked, and the user is active.
     ///
     /// # Errors
-    /// The store's failures.
+    /// Failures of PostgreSQL.
     pub async fn session_is_active(&self, user: UserId, session: SessionId) -> Result<bool, Refusal> {
         let connection = self.connection("session_is_active").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
@@ -443,7 +391,7 @@ impl Accounts {
     /// The profile of an active user.
     ///
     /// # Errors
-    /// The store's failures.
+    /// Failures of PostgreSQL.
     pub async fn profile(&self, user: UserId) -> Result<Option<Profile>, Refusal> {
         let connection = self.connection("profile").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
@@ -454,11 +402,11 @@ impl Accounts {
         settle(connection, "profile", false, outcome)
     }
 
-    /// Users whose username begins with `query`, or whose display name has its words (the last of them as a beginning), at
-    /// most `limit` (≤ [`SEARCH_USERS_MAX`]).
+    /// At most `limit` (≤ [`SEARCH_USERS_MAX`]) users whose username begins with `query`, or whose display name
+    /// contains its words. The last word may be a prefix.
     ///
     /// # Errors
-    /// The store's failures.
+    /// Failures of PostgreSQL.
     pub async fn search_users(&self, query: &str, limit: i64) -> Result<Vec<Profile>, Refusal> {
         let limit = limit.clamp(1, SEARCH_USERS_MAX);
         let connection = self.connection("search_users").await?;
@@ -470,10 +418,10 @@ impl Accounts {
         settle(connection, "search_users", false, outcome)
     }
 
-    /// Changes what is given; `None` when the user is not active.
+    /// Changes a profile; `None` when the user is not active.
     ///
     /// # Errors
-    /// The store's failures.
+    /// Failures of PostgreSQL.
     pub async fn update_profile(&self, user: UserId, edit: ProfileEdit<'_>) -> Result<Option<Profile>, Refusal> {
         let ProfileEdit { display_name, avatar_url, bio, receipts_private } = edit;
         let (set_avatar, avatar_url) = avatar_url.parameters();
@@ -496,11 +444,10 @@ impl Accounts {
         settle(connection, "update_profile", in_doubt, outcome)
     }
 
-    /// Ends sessions that have run out and removes what has expired, a bounded amount per call; call it every few
-    /// minutes.
+    /// Ends expired sessions and removes expired rows, a bounded number per call. Call it every few minutes.
     ///
     /// # Errors
-    /// The store's failures; what was swept before stays swept.
+    /// Failures of PostgreSQL. Rows that were removed before stay removed.
     pub async fn sweep_expired(&self) -> Result<Swept, Refusal> {
         let mut counts = [0; 3];
         let statements = [sql::SWEEP_SESSIONS, sql::SWEEP_REFRESH_TOKENS, sql::SWEEP_SPENT_TICKETS];
@@ -520,7 +467,8 @@ impl Accounts {
 }
 
 impl Accounts {
-    /// Removes outcomes of mutations that nobody submits again, a batch at a time: a large deletion would hold up commits.
+    /// Removes outcomes of mutations that nobody submits again, a batch at a time: a large deletion would hold up
+    /// commits.
     async fn sweep_outcomes(&self) -> Result<(), Refusal> {
         for _ in 0..OUTCOME_BATCHES_MAX {
             let connection = self.connection("sweep_outcomes").await?;

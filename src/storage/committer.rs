@@ -7,8 +7,9 @@
 //!    split the run in halves until it is alone, and refuse that one. If the store is at fault, refuse the run with
 //!    `storage_unavailable` (see `sqlstate`).
 //! 5. The connection was lost: the outcome is *unknown*. Reconnect (backoff with jitter) and submit the same run again.
-//!    It waits for the old transaction's locks, then finds by its keys what that one did. A command past its deadline is
-//!    refused with `deadline_exceeded` if its outcome is unknown, and with `storage_unavailable` if it had not begun.
+//!    It waits for the old transaction's locks, then finds by its keys what that one did. A command past its deadline
+//!    is refused with `deadline_exceeded` if its outcome is unknown, and with `storage_unavailable` if it had not
+//!    begun.
 //!
 //! A run that may have been committed is never given up, so its events are published once PostgreSQL is back.
 //!
@@ -312,8 +313,8 @@ impl Committer {
         let outcome = {
             let statement = submit(&writer, &submitted, run.len());
             tokio::pin!(statement);
-            // Not `interval`, whose first tick is at once in name only: the timer counts in milliseconds, and waiting for it
-            // held every commit up by one.
+            // Not `interval`, whose first tick is at once in name only: the timer counts in milliseconds, and waiting
+            // for it held every commit up by one.
             let mut expiry = tokio::time::interval_at((started + EXPIRY_INTERVAL).into(), EXPIRY_INTERVAL);
             loop {
                 tokio::select! {

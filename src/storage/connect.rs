@@ -6,7 +6,11 @@ use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
+
+/// The bootstrap superuser, used for creating roles and nothing else.
+pub const SUPERUSER: &str = "veza";
 
 /// Who a connection is for PostgreSQL. None of the three is a superuser or bypasses row level security.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,7 +57,7 @@ impl Target {
     #[must_use]
     pub fn embedded(directory: &Path, database: &str) -> Self {
         let mut login = Config::new();
-        login.host_path(directory).user(super::embedded::SUPERUSER).dbname(database);
+        login.host_path(directory).user(SUPERUSER).dbname(database);
         login.connect_timeout(Duration::from_secs(3));
         Self { login, user_mentions: true, rules: RuleSet::embedded().name().into() }
     }
@@ -62,6 +66,27 @@ impl Target {
     #[must_use]
     pub fn with_mentions(self, user_mentions: bool) -> Self {
         Self { user_mentions, ..self }
+    }
+
+    /// Where PostgreSQL is, without user and password: `host:port` or a socket's directory, several with commas.
+    #[must_use]
+    pub fn address(&self) -> String {
+        let ports = self.login.get_ports();
+        let hosts = self.login.get_hosts().iter().enumerate().map(|(n, host)| match host {
+            Host::Tcp(name) => format!("{name}:{}", ports.get(n).or(ports.first()).unwrap_or(&5432)),
+            Host::Unix(directory) => directory.display().to_string(),
+        });
+        hosts.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The login role's configuration for a session that is called `name` and runs with `options`.
+    #[must_use]
+    pub fn reservation(&self, name: &str, options: &str) -> Config {
+        let mut config = self.login.clone();
+        let given = config.get_options().unwrap_or_default();
+        config.options(format!("{given} {options}").trim());
+        config.application_name(name);
+        config
     }
 
     /// The same, with another rule set than the one that this binary carries.
@@ -87,8 +112,9 @@ impl Target {
         config
     }
 
-    /// Start-up options that choose the rule set: unqualified names lead to its objects, and its triggers fire. The path is
-    /// the one that the set's SECURITY DEFINER functions pin; with another, PostgreSQL would plan what both call anew.
+    /// Start-up options that choose the rule set: unqualified names lead to its objects, and its triggers fire. The
+    /// path is the one that the set's SECURITY DEFINER functions pin; with another, PostgreSQL would plan what both
+    /// call anew.
     fn rules(&self) -> String {
         format!(" -c search_path={0},public,pg_temp -c app.rules={0}", self.rules)
     }
@@ -137,13 +163,14 @@ impl Target {
 }
 
 /// Every join of the writer's statements is a look-up by key, whatever the arrays hold. Planned anew each time (which
-/// PostgreSQL prefers for arrays), a commit of one message costs twice as much; and of the plans that it would keep, those
-/// made while the tables are small read them whole for every batch, until they have grown.
+/// PostgreSQL prefers for arrays), a commit of one message costs twice as much; and of the plans that it would keep,
+/// those made while the tables are small read them whole for every batch, until they have grown.
 const WRITER_PLANS: &str = " -c plan_cache_mode=force_generic_plan -c enable_seqscan=off -c enable_hashjoin=off \
     -c enable_mergejoin=off";
 
-/// A page is looked up by key as well, however little PostgreSQL knows of the tables: without statistics it takes a large
-/// conversation for a small one, reads all of it and sorts. The search, which does need bitmaps, switches them on for itself.
+/// A page is looked up by key as well, however little PostgreSQL knows of the tables: without statistics it takes a
+/// large conversation for a small one, reads all of it and sorts. The search, which does need bitmaps, switches them on
+/// for itself.
 pub const READER_PLANS: &str = " -c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off \
     -c enable_bitmapscan=off";
 

@@ -8,7 +8,7 @@
 //! - A lock in `data_dir` keeps two servers from sharing one.
 
 use super::StorageError;
-use super::connect::Target;
+use super::connect::{SUPERUSER, Target};
 use super::sql;
 use crate::faults::error_limited;
 use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
@@ -25,8 +25,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// The bootstrap superuser, used for creating roles and nothing else.
-pub const SUPERUSER: &str = "veza";
 /// A server that was killed holds its directory until the kernel has taken it apart, which takes a moment.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const DATABASE: &str = "veza_chat";

@@ -2,17 +2,18 @@
 //! for that.
 //!
 //! 1. A committer names the conversations in which it has committed messages.
-//! 2. `index_messages` in PostgreSQL indexes the next stretch of the one that has waited longest, in a transaction of its
-//!    own, and returns whether it has more.
+//! 2. `index_messages` in PostgreSQL indexes the next stretch of the one that has waited longest, in a transaction of
+//!    its own, and returns whether it has more.
 //! 3. The indexer then rests for as long as the commits need: not at all beside an idle store, nine times as long as it
 //!    worked beside a busy one, longer while commits wait ([`rest_factor`]). So under load messages come first and are
 //!    found a little later.
 //!
 //! Invariants:
-//! - How far a conversation is indexed stands in PostgreSQL, in the transaction that indexes. Names that are lost here (a
-//!   full queue, the end of the process) are found again by a sweep over all conversations that are behind.
+//! - How far a conversation is indexed stands in PostgreSQL, in the transaction that indexes. Names that are lost here
+//!   (a full queue, the end of the process) are found again by a sweep over all conversations that are behind.
 //! - A stretch is bounded in messages and in bytes, and so is the memory that indexing it takes.
-//! - A message that PostgreSQL cannot index is passed over, logged and counted. Otherwise nothing would be indexed after it.
+//! - A message that PostgreSQL cannot index is passed over, logged and counted. Otherwise nothing would be indexed
+//!   after it.
 
 use super::connect::{self, Role, Target};
 use super::sql;
@@ -84,8 +85,8 @@ pub struct Indexer {
     looked_at: (Instant, f64),
 }
 
-/// How many times as long as it worked the indexer rests. `busy` is the part of the time in which committers were inside
-/// a statement; `oldest` is how long the oldest mutation has waited for one.
+/// How many times as long as it worked the indexer rests. `busy` is the part of the time in which committers were
+/// inside a statement; `oldest` is how long the oldest mutation has waited for one.
 fn rest_factor(busy: f64, oldest: Duration) -> f64 {
     if oldest >= BACKLOG { REST_BACKLOG } else { REST_BUSY * (busy / BUSY).clamp(0.0, 1.0) }
 }

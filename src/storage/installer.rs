@@ -1,6 +1,7 @@
 //! Rule sets in the database: installing the process's own, touching it, dropping those that nobody uses.
 //!
-//! 1. At its start and hourly, a process touches the row of its set in `rule_sets`. It installs the set first when it is missing.
+//! 1. At its start and hourly, a process touches the row of its set in `rule_sets`. It installs the set first when it
+//!    is missing.
 //! 2. Then it drops the sets that no process has touched for a day.
 //!
 //! Invariants:
@@ -61,8 +62,8 @@ async fn try_install(owner: &mut Client, set: &RuleSet, files: &[&RuleFile]) -> 
     }
     bound_lock_waits(&change).await.map_err(setup)?;
     change.batch_execute(&sql::create_schema(set.name())).await.map_err(setup)?;
-    // Bodies are checked when all objects exist; so the files need no order among functions that call each other. Tables
-    // are locked last.
+    // Bodies are checked when all objects exist; so the files need no order among functions that call each other.
+    // Tables are locked last.
     let (triggers, others): (Vec<&RuleFile>, Vec<&RuleFile>) =
         files.iter().partition(|file| file.path.starts_with(TRIGGERS));
     for files in [others, triggers] {
@@ -116,8 +117,8 @@ pub async fn touch(target: &Target, set: &RuleSet) -> Result<bool, StorageError>
     Ok(owner.execute(sql::TOUCH_RULE_SET, &[&set.name()]).await.map_err(setup)? > 0)
 }
 
-/// Drops the sets other than `own` that no process has touched for `unused`. Returns their names. A set whose tables stay
-/// locked is left to the next call.
+/// Drops the sets other than `own` that no process has touched for `unused`. Returns their names. A set whose tables
+/// stay locked is left to the next call.
 ///
 /// # Errors
 /// PostgreSQL's.

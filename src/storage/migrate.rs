@@ -4,9 +4,9 @@
 //! 2. The table migrations that are missing are applied (`migrations/tables`), each in a transaction of its own.
 //! 3. The rule set is installed where it is missing, and touched ([`installer`]).
 //!
-//! Invariant: tables change by expanding first and contracting later, so the previous version can run beside this one. A
-//! database with table migrations that this version does not know is therefore accepted; one whose known migrations differ
-//! is not.
+//! Invariant: tables change by expanding first and contracting later, so the previous version can run beside this one.
+//! A database with table migrations that this version does not know is therefore accepted; one whose known migrations
+//! differ is not.
 
 use super::connect::{Role, Target, connect};
 use super::installer::{self, UNUSED_AFTER};
@@ -23,8 +23,8 @@ mod embedded_sql {
 
 /// Brings the database to this version: roles, tables, rule set.
 ///
-/// # Errors
-/// [`StorageError`] with PostgreSQL's message; [`StorageError::Schema`] for a database of an earlier development version.
+/// # Errors [`StorageError`] with PostgreSQL's message; [`StorageError::Schema`] for a database of an earlier
+/// development version.
 pub async fn migrate(target: &Target) -> Result<(), StorageError> {
     let set = RuleSet::embedded();
     // Held until the end: a second process that starts meanwhile waits, and then finds everything done.
@@ -248,7 +248,8 @@ pub async fn check(target: &Target) -> Result<(), StorageError> {
         }
         if powerful != Some(false) {
             return refuse(format!(
-                "the role {user} is a superuser or bypasses row level security: ALTER ROLE {user} NOSUPERUSER NOBYPASSRLS"
+                "the role {user} is a superuser or bypasses row level security: \
+                 ALTER ROLE {user} NOSUPERUSER NOBYPASSRLS"
             ));
         }
         if role == Role::Owner {

@@ -32,6 +32,7 @@ pub mod readers;
 pub mod reads;
 pub mod rows;
 pub mod rules;
+pub mod server_lock;
 pub mod sql;
 pub mod sqlstate;
 mod verdicts;
@@ -43,10 +44,16 @@ pub enum StorageError {
     #[error("database.url: {0}")]
     Url(tokio_postgres::Error),
     /// PostgreSQL does not answer.
-    #[error("cannot connect to PostgreSQL: {0}")]
+    #[error("cannot connect to PostgreSQL: {}", reason(.0))]
     Connect(tokio_postgres::Error),
+    /// Another server has reserved the database; the text names it.
+    #[error(
+        "another server uses this database ({0}); stop that one, or set database.shared = true in both for the time \
+         of a rolling upgrade"
+    )]
+    InUse(String),
     /// A statement of the set-up failed.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", reason(.source))]
     Setup {
         /// What was being done.
         what: &'static str,
@@ -54,7 +61,7 @@ pub enum StorageError {
         source: tokio_postgres::Error,
     },
     /// The migrations failed.
-    #[error("migrating the database: {source}: {}", innermost(.source))]
+    #[error("migrating the database: {source}: {}", sqlstate::innermost(.source))]
     Migrate {
         /// Which migration, and what PostgreSQL said.
         #[from]
@@ -64,7 +71,7 @@ pub enum StorageError {
     #[error("migrations/functions/{0}")]
     RuleSet(#[from] rules::RuleSetError),
     /// PostgreSQL refuses a file of the rule set.
-    #[error("migrations/functions/{path}: {}", message(.source))]
+    #[error("migrations/functions/{path}: {}", sqlstate::message(.source))]
     Rule {
         /// Which.
         path: String,
@@ -85,18 +92,10 @@ pub enum StorageError {
     Pool(String),
 }
 
-/// The last cause in an error's chain, which is what PostgreSQL said.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut last = error;
-    while let Some(source) = last.source() {
-        last = source;
+/// An error with its cause: the driver shows only what it was doing.
+fn reason(error: &tokio_postgres::Error) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
-    last.to_string()
-}
-
-/// PostgreSQL's message about a file, with the place in it.
-fn message(source: &tokio_postgres::Error) -> String {
-    let Some(error) = source.as_db_error() else { return innermost(source) };
-    let place = error.where_().and_then(|place| place.lines().next()).or(error.hint());
-    place.map_or_else(|| error.message().to_owned(), |place| format!("{} ({place})", error.message()))
 }

@@ -109,8 +109,8 @@ impl Reader {
     }
 }
 
-/// A connection in the middle of a transaction. Dropped there (time is up), its statement is cancelled and it is closed:
-/// in the pool the next read would wait for the rest of this one.
+/// A connection in the middle of a transaction. Dropped there (time is up), its statement is cancelled and it is
+/// closed: in the pool the next read would wait for the rest of this one.
 struct Unfinished(Option<Object>);
 
 impl Unfinished {

@@ -11,8 +11,9 @@
 //! 2. [`Shares`] bounds what runs at once: of each class, of one user within a class, and of everything but catch-up.
 //!    Some connections are therefore always left for admissions and catch-up, and some for pages.
 //! 3. Among the classes that may run another read, each is served in proportion to its weight.
-//! 4. A user whose reads have taken much time lately is *heavy* and waits in a second ring of its class. All heavy users
-//!    together may run few reads at once. So statements that take long, however few, leave the cores to everybody else.
+//! 4. A user whose reads have taken much time lately, or who has many waiting, is *heavy* and waits in a second ring of
+//!    its class. All heavy users together may run few reads at once. So statements that take long, however few, leave
+//!    the cores to everybody else.
 //!
 //! Invariants:
 //! - a read that was taken in is returned exactly once, by [`ReadQueue::take`] or [`ReadQueue::expire`]. Otherwise its
@@ -34,7 +35,9 @@ const CLOCK_STEP: u64 = 8;
 /// A user may use this part of one connection's time without being heavy.
 const LIGHT_PART: u32 = 4;
 /// The time that a user may use at once without being heavy, times [`LIGHT_PART`].
-const LIGHT_BURST: Duration = Duration::from_secs(1);
+const LIGHT_BURST: Duration = Duration::from_millis(400);
+/// Reads that a user may have waiting in a class without being heavy: more than any client sends when it starts.
+const LIGHT_WAITING: usize = 24;
 /// While heavy users wait, one read in so many is theirs at least.
 const HEAVY_TURN: u32 = 8;
 /// Reads of one user that run at once, by class.
@@ -164,8 +167,11 @@ impl<T> Default for OfClass<T> {
 impl<T> OfClass<T> {
     /// Moves heavy users at the head of the ring into theirs, and those at the head of theirs back when they are heavy
     /// no more.
-    fn sort_out(&mut self, is_heavy: impl Fn(UserId) -> bool) {
-        while let Some(user) = self.ring.pop_front_if_so(&is_heavy) {
+    fn sort_out(&mut self, used_much: impl Fn(UserId) -> bool) {
+        let users = &self.users;
+        let is_heavy =
+            |user: UserId| used_much(user) || users.get(&user).is_some_and(|entry| entry.waiting.len() > LIGHT_WAITING);
+        while let Some(user) = self.ring.pop_front_if_so(is_heavy) {
             self.heavy_ring.push_back(user);
         }
         while let Some(user) = self.heavy_ring.pop_front_if_so(|user| !is_heavy(user)) {
@@ -278,9 +284,9 @@ impl<T> ReadQueue<T> {
             return None;
         }
         let paid_until = &self.paid_until;
-        let is_heavy = |user: UserId| paid_until.get(&user).is_some_and(|at| *at > now + LIGHT_BURST);
+        let used_much = |user: UserId| paid_until.get(&user).is_some_and(|at| *at > now + LIGHT_BURST);
         for class in &mut self.classes {
-            class.sort_out(is_heavy);
+            class.sort_out(used_much);
         }
         let ready = ReadClass::ALL.into_iter().filter(|class| {
             let at = *class as usize;

@@ -31,8 +31,8 @@ fn a_user_with_256_waiting_reads_delays_another_by_one() {
     for n in 0..256 {
         queue.offer(read(ReadClass::Page, 1, n, now, 5_000)).unwrap();
     }
-    queue.offer(read(ReadClass::Page, 2, 256, now, 5_000)).unwrap();
     assert_eq!(run(&mut queue, now), [(ReadClass::Page, 1)]);
+    queue.offer(read(ReadClass::Page, 2, 256, now, 5_000)).unwrap();
     queue.finish(ReadClass::Page, UserId(1), Duration::ZERO, now);
     assert_eq!(run(&mut queue, now), [(ReadClass::Page, 2)]);
 }
@@ -176,6 +176,22 @@ fn users_whose_reads_take_long_share_one_connection() {
     let later = now + Duration::from_secs(20);
     let users: Vec<i64> = run(&mut queue, later).into_iter().map(|(_, user)| user).collect();
     assert_eq!(users, [3, 4], "what was used long ago is forgotten; two of the four connections are in use");
+}
+
+#[test]
+fn floods_leave_connections_free_from_their_first_moment() {
+    let (now, mut queue) = (Instant::now(), queue(20));
+    for user in 1..5 {
+        for n in 0..256 {
+            queue.offer(read(ReadClass::Page, user, n, now, 5_000)).unwrap();
+        }
+    }
+    assert_eq!(run(&mut queue, now), [(ReadClass::Page, 1)]);
+    for user in 10..13 {
+        queue.offer(read(ReadClass::Page, user, 0, now, 5_000)).unwrap();
+    }
+    let users: Vec<i64> = run(&mut queue, now).into_iter().map(|(_, user)| user).collect();
+    assert_eq!(users, [10, 11, 12]);
 }
 
 #[test]

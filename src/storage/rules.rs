@@ -1,12 +1,13 @@
 //! The rule set: every function, view and type of `migrations/functions`, one object a file.
 //!
-//! - A set's name is `rules_` and the first 12 hexadecimal digits of a SHA-256 over its files. So an edited file makes another
-//!   set, and the same files always make the same one.
-//! - A set is installed whole in a schema of that name ([`installer`](super::installer)). Connections run with that schema in
-//!   their `search_path` ([`connect`](super::connect)), so two versions of the server can use one database at once.
+//! - A set's name is `rules_` and the first 12 hexadecimal digits of a SHA-256 over its files. So an edited file makes
+//!   another set, and the same files always make the same one.
+//! - A set is installed whole in a schema of that name ([`installer`](super::installer)). Connections run with that
+//!   schema in their `search_path` ([`connect`](super::connect)), so two versions of the server can use one database at
+//!   once.
 //! - `{set}` in a file stands for the name. Triggers use it: their tables are shared with the other sets.
-//! - Files are installed folder by folder ([`FOLDERS`]), by name within a folder. A line `-- needs: a b` at the head of a file
-//!   names objects that must exist before it.
+//! - Files are installed folder by folder ([`FOLDERS`]), by name within a folder. A line `-- needs: a b` at the head of
+//!   a file names objects that must exist before it.
 //!
 //! Pure: no I/O. What breaks without the order: a view or a signature that names something that does not exist yet.
 

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod rule_sets;
+pub mod server_lock;
 
 /// A batch of messages; see `migrations/functions/commit/commit_messages.sql`.
 pub const COMMIT_MESSAGES: &str = "SELECT ord, verdict, message_id, seq, created_at, parent_message_id, username, \
@@ -102,8 +103,8 @@ pub const SAFETY: &str = "SELECT current_setting('fsync'), current_setting('sync
     current_setting('full_page_writes'), current_setting('server_version_num')::int, current_user::text, \
     (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user)";
 /// Tables with users' data whose row level security is not forced.
-pub const UNFORCED_TABLES: &str = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-    WHERE n.nspname = 'public' AND c.relkind = 'r' AND c.relname <> 'refinery_schema_history' \
+pub const UNFORCED_TABLES: &str = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = \
+    c.relnamespace WHERE n.nspname = 'public' AND c.relkind = 'r' AND c.relname <> 'refinery_schema_history' \
       AND NOT (c.relrowsecurity AND c.relforcerowsecurity)";
 
 /// The three roles, where they are missing, and the login role's right to take them on.

@@ -67,6 +67,22 @@ pub fn describe(error: &tokio_postgres::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
+/// PostgreSQL's message about a file, with the place in it.
+pub(super) fn message(source: &tokio_postgres::Error) -> String {
+    let Some(error) = source.as_db_error() else { return innermost(source) };
+    let place = error.where_().and_then(|place| place.lines().next()).or(error.hint());
+    place.map_or_else(|| error.message().to_owned(), |place| format!("{} ({place})", error.message()))
+}
+
+/// The last cause in an error's chain, which is what PostgreSQL said.
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(source) = last.source() {
+        last = source;
+    }
+    last.to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

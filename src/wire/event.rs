@@ -1,4 +1,4 @@
-//! What the server says: replies and events, serialised once per format as whole WebSocket frames.
+//! Replies and events, serialised once per format as whole WebSocket frames.
 
 use super::command::RequestId;
 use super::ws::{Opcode, encoder};
@@ -18,7 +18,7 @@ struct Envelope<'a, T: Serialize> {
 /// A frame with `{"type": kind, "id": id, "data": data}`.
 ///
 /// # Errors
-/// The serialiser's message; data of this server's own types always serialises.
+/// The serialiser's message; the server's own types always serialise.
 pub fn encode<T: Serialize>(format: Format, kind: &str, id: Option<&RequestId>, data: &T) -> Result<Vec<u8>, String> {
     let envelope = Envelope { kind, id, data };
     let opcode = format.message_kind().opcode();
@@ -28,8 +28,8 @@ pub fn encode<T: Serialize>(format: Format, kind: &str, id: Option<&RequestId>, 
     })
 }
 
-/// The frame of an event with one more text field in its `data`: the sender's own copy carries `client_message_id`
-/// without being serialised a second time.
+/// The frame of an event with one more text field in its `data`. So the sender's copy carries `client_message_id`
+/// without being serialised again.
 ///
 /// `frame` must come from [`encode`] without an id, with a map or structure as `data`; `None` otherwise.
 #[must_use]
@@ -49,7 +49,7 @@ pub fn with_data_field(frame: &[u8], format: Format, kind: &str, key: &str, valu
             extended.extend_from_slice(b"}}");
         }
         Format::MessagePack => {
-            // fixmap(2) "type" kind "data" map: the header of the data map stands at a known place.
+            // fixmap(2) "type" kind "data" map: the header of the data map has a known offset.
             let mut before = vec![0x82];
             for text in ["type", kind, "data"] {
                 msgpack::write(&text, &mut before).ok()?;
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spliced_field_equals_a_serialised_one() {
+    fn an_inserted_field_equals_a_serialised_one() {
         for fields in [0, 1, 14, 15, 16, 40] {
             let data: serde_json::Map<String, Value> = (0..fields).map(|i| (format!("k{i:02}"), json!(i))).collect();
             for format in Format::ALL {
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_echoed_as_it_came() {
+    fn an_id_is_echoed_unchanged() {
         let frame = encode(Format::Json, "ack", Some(&RequestId::Text("x".into())), &json!({})).unwrap();
         assert_eq!(encoder::payload_of(&frame), br#"{"type":"ack","id":"x","data":{}}"#);
     }

@@ -7,7 +7,7 @@ use serde::de::DeserializeSeed;
 use simd_json::Buffers;
 use std::cell::Cell;
 
-/// Reusable working memory of the parser; one per shard.
+/// Reusable buffers of the parser; one per shard.
 #[derive(Default)]
 pub struct JsonReader {
     buffers: Buffers,
@@ -17,7 +17,7 @@ impl JsonReader {
     /// Reads one document; unescapes text in place.
     ///
     /// # Errors
-    /// What is wrong, in words: not JSON, too deep, too many values.
+    /// The reason, for people: not JSON, too deep, too many values.
     pub fn read<'a>(&mut self, text: &'a mut [u8]) -> Result<Value<'a>, String> {
         check_shape(text)?;
         let mut document = simd_json::Deserializer::from_slice_with_buffers(text, &mut self.buffers)
@@ -27,7 +27,8 @@ impl JsonReader {
     }
 }
 
-/// The parser indexes a whole document before anybody can say "too deep"; this look at the bytes comes first.
+/// Checks depth and number of values in the bytes, because the parser indexes the whole document before it reports
+/// them.
 fn check_shape(text: &[u8]) -> Result<(), String> {
     let (mut depth, mut values, mut in_text, mut escaped) = (0usize, 1usize, false, false);
     for byte in text {
@@ -86,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn rubbish_is_refused_with_words() {
+    fn invalid_json_is_refused_with_a_reason() {
         for bad in ["", "{", "{\"a\"", "nul", "{\"a\":1}x", "\u{1}"] {
             assert!(read(bad).is_err(), "{bad:?}");
         }

@@ -1,7 +1,8 @@
 //! Bytes ⇄ meaning. No I/O, no clock, no runtime.
 //!
-//! A command is read into a small bounded tree ([`value`]) by the same code for JSON and MessagePack, then into a typed
-//! [`command::Command`] that borrows from the receive buffer. What goes out is serialised once per format ([`event`]).
+//! The same code reads JSON and MessagePack into a small bounded tree ([`value`]), and then into a typed
+//! [`command::Command`] that borrows from the receive buffer. Replies and events are serialised once per format
+//! ([`event`]).
 
 pub mod command;
 pub mod event;
@@ -12,7 +13,7 @@ pub mod ws;
 
 use ws::MessageKind;
 
-/// The two serialisations of the same maps.
+/// The two serialisations of the protocol.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Format {
     /// `veza.v1.json`, text frames.
@@ -40,7 +41,7 @@ impl Format {
         1 << self as u8
     }
 
-    /// The kind of frame that carries it.
+    /// The kind of frame of this format.
     #[must_use]
     pub fn message_kind(self) -> MessageKind {
         match self {

@@ -5,18 +5,18 @@ use serde::de::DeserializeSeed;
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
 
-/// Reads one value that must fill the whole of `bytes`; text borrows from it.
+/// Reads one value, which must fill `bytes`; text borrows from it.
 ///
 /// # Errors
-/// What is wrong, in words.
+/// The reason, for people.
 pub fn read(bytes: &[u8]) -> Result<Value<'_>, String> {
     let mut document = rmp_serde::Deserializer::from_read_ref(bytes);
     let values_left = Cell::new(0);
     let value = ValueSeed::new(&values_left)
         .deserialize(&mut document)
         .map_err(|error| format!("not a valid MessagePack command: {error}"))?;
-    // One value and nothing else: a second one would be a command that silently disappears. Reading a unit takes one
-    // marker and does not descend, so only the end of the input fails to give a marker.
+    // A second value would be a command that is silently lost. Reading a unit consumes one marker and does not descend,
+    // so only the end of the input yields no marker.
     match <()>::deserialize(&mut document) {
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
         _ => Err("more bytes follow the MessagePack value".to_owned()),

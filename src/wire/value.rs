@@ -1,7 +1,7 @@
 //! A bounded tree of values, read the same way from JSON and MessagePack; text borrows from the input.
 //!
-//! Invariant: depth and number of values are checked while reading, before anything is allocated for them. Without
-//! that a 64 KiB frame of `[[[[…` or of empty maps costs a hundred times its size.
+//! Invariant: depth and number of values are checked before anything is allocated for them. Otherwise a 64 KiB frame of
+//! `[[[[…` or of empty maps would cost a hundred times its size.
 
 use crate::limits::{COMMAND_VALUES_MAX, NESTING_MAX};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -20,19 +20,19 @@ pub enum Value<'a> {
     Integer(i64),
     /// Any other number.
     Float(f64),
-    /// Text; borrowed when it stands unescaped in the input.
+    /// Text; borrowed when the input has no escapes in it.
     Text(Cow<'a, str>),
     /// A list.
     List(Vec<Value<'a>>),
-    /// A map with text keys, in the input's order.
+    /// A map with text keys, in the order of the input.
     Map(Map<'a>),
 }
 
-/// Entries of a map, in the input's order.
+/// Entries of a map, in the order of the input.
 pub type Map<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
 
 impl Value<'_> {
-    /// What kind of value it is, for error messages.
+    /// The kind of value, for error messages.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {

@@ -1,6 +1,7 @@
-"""Python's `websockets`: connects, says something, and waits for the answer. Used by tests/foreign_clients.rs.
+"""Python's `websockets`: connects, sends a message, and waits for the answer. Used by tests/tools/foreign_clients.rs.
 
-Arguments: URL TOKEN SUBPROTOCOL ROOM SAY AWAIT. Prints the awaited message's content, its seq and the extensions in use.
+Arguments: URL TOKEN SUBPROTOCOL ROOM CONTENT AWAITED. Prints the content and the seq of the awaited message, and the
+extensions in use.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import sys
 import msgpack
 from websockets.asyncio.client import connect
 
-url, token, subprotocol, room, say, awaited = sys.argv[1:]
+url, token, subprotocol, room, content, awaited = sys.argv[1:]
 
 
 def pack(value):
@@ -29,7 +30,7 @@ async def main():
         welcome = unpack(await socket.recv())
         assert welcome["type"] == "welcome", welcome
         assert [c["id"] for c in welcome["data"]["conversations"]] == [room], welcome
-        data = {"conversation_id": room, "content": say, "client_message_id": "python"}
+        data = {"conversation_id": room, "content": content, "client_message_id": "python"}
         await socket.send(pack({"type": "send_message", "id": 1, "data": data}))
         ack = unpack(await socket.recv())
         assert ack["type"] == "ack" and ack["id"] == 1, ack
@@ -43,7 +44,7 @@ async def main():
                 break
         extensions = [extension.name for extension in socket.protocol.extensions]
     assert socket.close_code == 1000, socket.close_code
-    print(json.dumps({"heard": event["data"]["content"], "seq": event["data"]["seq"], "extensions": extensions}))
+    print(json.dumps({"answer": event["data"]["content"], "seq": event["data"]["seq"], "extensions": extensions}))
 
 
 asyncio.run(asyncio.wait_for(main(), 60))

@@ -1,6 +1,6 @@
-//! A headless Chromium, driven over its `DevTools` protocol.
+//! A headless Chromium, controlled over its `DevTools` protocol.
 //!
-//! Everything that the page says on its console, and every exception that it does not catch, is kept: a test asks for it.
+//! The browser collects errors and warnings on the console and uncaught exceptions of the page, for tests to check.
 
 use super::PATIENCE;
 use base64::Engine;
@@ -14,7 +14,7 @@ use tokio::process::{Child, Command};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
-/// The switches of a browser that shows nothing and asks nobody.
+/// Switches for a browser without a window and without dialogs.
 pub const SWITCHES: &[&str] = &[
     "--headless",
     "--no-sandbox",
@@ -28,7 +28,7 @@ pub const SWITCHES: &[&str] = &[
     "--disable-dev-shm-usage",
 ];
 
-/// The first program of these that is in `PATH`.
+/// The first of these programs that is in `PATH`.
 pub fn find(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -36,7 +36,7 @@ pub fn find(names: &[&str]) -> Option<PathBuf> {
     files.find(|file| file.is_file())
 }
 
-/// One page in a browser of its own, which ends with this.
+/// A page in its own browser process, which ends when this is dropped.
 pub struct Browser {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     session: Option<String>,
@@ -47,7 +47,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts one with an empty page.
+    /// Starts a browser with an empty page.
     pub async fn start() -> Self {
         let browser = find(&["chromium", "chromium-browser", "google-chrome", "chrome"])
             .expect("no Chromium in PATH; type this and try again:\n\n    scripts/install-test-clients.sh\n");
@@ -68,7 +68,7 @@ impl Browser {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         });
-        let url = url.await.expect("Chromium does not start; see target/tmp/browser.log");
+        let url = url.await.expect("Chromium did not start; see target/tmp/browser.log");
         let socket = tokio_tungstenite::connect_async(url).await.unwrap().0;
         let mut browser =
             Self { socket, session: None, next_id: 0, complaints: Vec::new(), _child: child, _profile: profile };
@@ -82,7 +82,7 @@ impl Browser {
         browser
     }
 
-    /// One method of the protocol and its result.
+    /// Calls a method of the protocol. Returns its result.
     pub async fn call(&mut self, method: &str, params: Value) -> Value {
         self.next_id += 1;
         let id = self.next_id;
@@ -100,13 +100,13 @@ impl Browser {
                     assert!(message["error"].is_null(), "{method}: {message}");
                     break message["result"].take();
                 }
-                self.heard(&message);
+                self.record_complaint(&message);
             }
         });
         answer.await.unwrap_or_else(|_| panic!("{method}: Chromium does not answer"))
     }
 
-    fn heard(&mut self, message: &Value) {
+    fn record_complaint(&mut self, message: &Value) {
         let params = &message["params"];
         let complaint = match message["method"].as_str() {
             Some("Runtime.exceptionThrown") => true,
@@ -121,12 +121,12 @@ impl Browser {
         }
     }
 
-    /// Errors and warnings on the console since the last call of this.
+    /// Errors, warnings and exceptions since the last call.
     pub fn take_complaints(&mut self) -> Vec<Value> {
         std::mem::take(&mut self.complaints)
     }
 
-    /// The size of the window in CSS pixels, and light or dark.
+    /// Sets the size of the window in CSS pixels, and the color scheme (`light` or `dark`).
     pub async fn appear(&mut self, width: u32, height: u32, scheme: &str) {
         let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600});
         self.call("Emulation.setDeviceMetricsOverride", metrics).await;
@@ -134,13 +134,13 @@ impl Browser {
         self.call("Emulation.setEmulatedMedia", features).await;
     }
 
-    /// Goes to an address.
+    /// Opens a URL.
     pub async fn open(&mut self, url: &str) {
         let answer = self.call("Page.navigate", json!({"url": url})).await;
         assert!(answer["errorText"].is_null(), "{url}: {answer}");
     }
 
-    /// The value of an expression in the page.
+    /// Evaluates an expression in the page.
     pub async fn evaluate(&mut self, expression: &str) -> Value {
         let params = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
         let mut answer = self.call("Runtime.evaluate", params).await;
@@ -148,7 +148,7 @@ impl Browser {
         answer["result"]["value"].take()
     }
 
-    /// Waits until an expression is true.
+    /// Waits until an expression is truthy.
     pub async fn wait_for(&mut self, expression: &str) {
         let started = std::time::Instant::now();
         while self.evaluate(&format!("Boolean({expression})")).await != true {
@@ -160,7 +160,7 @@ impl Browser {
         }
     }
 
-    /// A picture of the whole page under target/artifacts/.
+    /// Saves a picture of the whole page under target/artifacts/.
     pub async fn screenshot(&mut self, name: &str) -> PathBuf {
         let params = json!({"format": "png", "captureBeyondViewport": true});
         let picture = self.call("Page.captureScreenshot", params).await;

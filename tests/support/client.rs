@@ -1,10 +1,12 @@
-//! A WebSocket client in both formats. It reads only when it is asked to: one that is left alone is a slow reader.
-//! Whatever it reads is held to the documents ([`protocol`]).
+//! A WebSocket client for both formats. It reads from the socket only while a test waits for something, so a client
+//! that a test leaves alone is a slow reader. Every frame that it reads is checked against the documents
+//! ([`protocol`]).
 
 use super::{Log, PATIENCE, Server, User, code, protocol};
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -21,10 +23,10 @@ pub enum Format {
 }
 
 impl Format {
-    /// Both.
+    /// Both formats.
     pub const ALL: [Self; 2] = [Self::Json, Self::MessagePack];
 
-    /// The subprotocol's name.
+    /// The name of the subprotocol.
     pub fn subprotocol(self) -> &'static str {
         match self {
             Self::Json => "veza.v1.json",
@@ -32,7 +34,7 @@ impl Format {
         }
     }
 
-    /// The other one.
+    /// The other format.
     pub fn other(self) -> Self {
         match self {
             Self::Json => Self::MessagePack,
@@ -40,7 +42,7 @@ impl Format {
         }
     }
 
-    /// A value as a message of this format.
+    /// Encodes a value as a WebSocket message.
     pub fn message(self, value: &Value) -> Message {
         match self {
             Self::Json => Message::text(value.to_string()),
@@ -49,14 +51,14 @@ impl Format {
     }
 }
 
-/// What a read of the socket gave.
+/// The result of a read.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Received {
     /// A reply or an event.
     Frame(Value),
-    /// The server's close frame: code and reason.
+    /// A close frame: code and reason.
     Closed(u16, Value),
-    /// The connection ended without one.
+    /// The connection ended without a close frame.
     Lost(String),
 }
 
@@ -65,11 +67,11 @@ pub enum Received {
 pub fn closed(received: &Received) -> u16 {
     match received {
         Received::Closed(code, reason) => {
-            // The contract's form of a reason.
+            // Every reason has these fields.
             assert!(reason["code"].is_string() && reason["reconnect"].is_boolean(), "{code}: {reason}");
             *code
         }
-        other => panic!("a close frame expected: {other:?}"),
+        other => panic!("expected a close frame: {other:?}"),
     }
 }
 
@@ -77,13 +79,14 @@ pub fn closed(received: &Received) -> u16 {
 pub struct Client {
     socket: WebSocketStream<TcpStream>,
     format: Format,
-    /// The first frame's data.
+    /// The data of the first frame.
     pub welcome: Value,
-    /// Pings that the server has sent.
+    /// Number of pings that the server has sent.
     pub pings: u32,
     next_id: i64,
-    /// Commands without a reply so far.
-    asked: HashMap<i64, Value>,
+    /// Commands that have no reply yet.
+    pending: HashMap<i64, Value>,
+    /// Events that were read and not returned yet.
     events: VecDeque<Value>,
     replies: HashMap<i64, Value>,
 }
@@ -107,12 +110,12 @@ pub async fn upgrade(
     let stream = socket.connect(server.address).await?;
     stream.set_nodelay(true)?;
     let opened = tokio::time::timeout(PATIENCE, tokio_tungstenite::client_async(request, stream)).await;
-    let opened = opened.expect("the upgrade was not answered");
+    let opened = opened.expect("no answer to the upgrade");
     if let Err(Error::Http(response)) = &opened {
         let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
         let length = header("content-length").and_then(|text| text.parse().ok());
         let whole = response.body().as_deref().filter(|body| length == Some(body.len()));
-        protocol::saw_answer(&protocol::Exchange {
+        protocol::assert_answer(&protocol::Exchange {
             method: "GET",
             target,
             sent: None,
@@ -124,7 +127,7 @@ pub async fn upgrade(
     opened.map(|(socket, _)| socket)
 }
 
-/// The HTTP status with which an upgrade was refused.
+/// The HTTP status of a refused upgrade.
 #[track_caller]
 pub fn connect_error(result: Result<WebSocketStream<TcpStream>, Error>) -> u16 {
     match result {
@@ -145,13 +148,13 @@ impl Client {
         Self::open(server, user, format, "/ws?subscribe=none").await
     }
 
-    /// Connects to any target.
+    /// Connects to a target.
     pub async fn open(server: &Server, user: &User, format: Format, target: &str) -> Self {
         let opened = Self::try_open(server, user, format, target).await;
         opened.unwrap_or_else(|error| panic!("{target}: {error}\n{}", server.log_tail()))
     }
 
-    /// The same, which may fail.
+    /// Connects to a target. Fails when the server refuses the upgrade or sends no welcome.
     pub async fn try_open(server: &Server, user: &User, format: Format, target: &str) -> Result<Self, String> {
         let bearer = format!("Bearer {}", user.token);
         let headers = [("authorization", bearer.as_str()), ("sec-websocket-protocol", format.subprotocol())];
@@ -159,7 +162,7 @@ impl Client {
         Self::welcomed(socket, format).await
     }
 
-    /// Connects with a receive buffer of so many bytes, as a reader that will be slow.
+    /// Connects with a receive buffer of so many bytes, so that the client becomes a slow reader early.
     pub async fn slow(server: &Server, user: &User, format: Format, receive_buffer: u32) -> Self {
         let bearer = format!("Bearer {}", user.token);
         let headers = [("authorization", bearer.as_str()), ("sec-websocket-protocol", format.subprotocol())];
@@ -167,77 +170,77 @@ impl Client {
         Self::welcomed(socket, format).await.unwrap()
     }
 
-    /// Takes over an open socket and reads the welcome.
+    /// Reads the welcome of an open socket.
     pub async fn welcomed(socket: WebSocketStream<TcpStream>, format: Format) -> Result<Self, String> {
-        let (asked, events, replies) = (HashMap::new(), VecDeque::new(), HashMap::new());
-        let mut client = Self { socket, format, welcome: Value::Null, pings: 0, next_id: 1, asked, events, replies };
+        let (pending, events, replies) = (HashMap::new(), VecDeque::new(), HashMap::new());
+        let mut client = Self { socket, format, welcome: Value::Null, pings: 0, next_id: 1, pending, events, replies };
         match client.receive().await {
             Received::Frame(first) if first["type"] == "welcome" => client.welcome = first["data"].clone(),
-            other => return Err(format!("welcome expected: {other:?}")),
+            other => return Err(format!("expected a welcome: {other:?}")),
         }
         Ok(client)
     }
 
-    /// The format it speaks.
+    /// The format of the connection.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// What comes next on the socket, whatever it is.
+    /// Reads the next frame, or the end of the connection.
     #[track_caller]
     pub fn receive(&mut self) -> impl Future<Output = Received> + '_ {
         let caller = std::panic::Location::caller();
         async move {
             loop {
                 let Ok(next) = tokio::time::timeout(PATIENCE, self.socket.next()).await else {
-                    panic!("nothing came within {PATIENCE:?}; awaited at {caller}; unread events: {:?}", self.events);
+                    panic!("no frame within {PATIENCE:?}, awaited at {caller}; unread events: {:?}", self.events);
                 };
                 match (next, self.format) {
                     (Some(Ok(Message::Text(text))), Format::Json) => {
                         let frame = serde_json::from_str(&text).expect("valid JSON");
-                        return self.judged(frame);
+                        return self.checked(frame);
                     }
                     (Some(Ok(Message::Binary(bytes))), Format::MessagePack) => {
                         let frame = rmp_serde::from_slice(&bytes).expect("valid MessagePack");
-                        return self.judged(frame);
+                        return self.checked(frame);
                     }
                     (Some(Ok(Message::Ping(_))), _) => self.pings += 1,
                     (Some(Ok(Message::Close(Some(frame)))), _) => {
                         let reason = serde_json::from_str(&frame.reason).unwrap_or(json!(frame.reason.as_str()));
-                        protocol::saw_close(frame.code.into(), &reason);
+                        protocol::assert_close(frame.code.into(), &reason);
                         return Received::Closed(frame.code.into(), reason);
                     }
                     (Some(Ok(Message::Close(None))), _) => return Received::Lost("close without a code".into()),
                     (Some(Err(error)), _) => return Received::Lost(error.to_string()),
                     (None, _) => return Received::Lost("end of the stream".into()),
-                    (Some(Ok(other)), format) => panic!("a frame that does not belong on {format:?}: {other:?}"),
+                    (Some(Ok(other)), format) => panic!("a frame of the wrong kind for {format:?}: {other:?}"),
                 }
             }
         }
     }
 
-    /// A frame that is as the documents say; fails otherwise.
-    fn judged(&mut self, frame: Value) -> Received {
+    /// Fails unless the documents describe the frame.
+    fn checked(&mut self, frame: Value) -> Received {
         let is_ack = frame["type"] == "ack";
         let id = frame["id"].as_i64().filter(|_| is_ack || frame["type"] == "error");
-        let asked = id.and_then(|id| self.asked.remove(&id));
-        protocol::saw_frame(&frame, asked.as_ref().and_then(|command| command["type"].as_str()));
-        if let Some(command) = asked.filter(|_| is_ack) {
-            protocol::saw_command_acknowledged(&command);
+        let pending = id.and_then(|id| self.pending.remove(&id));
+        protocol::assert_frame(&frame, pending.as_ref().and_then(|command| command["type"].as_str()));
+        if let Some(command) = pending.filter(|_| is_ack) {
+            protocol::assert_command(&command);
         }
         Received::Frame(frame)
     }
 
-    /// Sends a raw message; false when the connection is gone.
+    /// Sends a message as it is. Returns false when the connection has ended.
     pub async fn send_raw(&mut self, message: Message) -> bool {
         let sent = tokio::time::timeout(PATIENCE, self.socket.send(message)).await;
-        sent.expect("the server reads nothing").is_ok()
+        sent.expect("the server does not read").is_ok()
     }
 
-    /// Sends a command without waiting for its reply; its id.
+    /// Sends a command without waiting for its reply. Returns its id.
     pub async fn send(&mut self, kind: &str, data: Value) -> i64 {
         let (id, message) = self.next_command(kind, &data);
-        // Where the connection is gone, the next read says why.
+        // When the connection has ended, the next read says why.
         self.send_raw(message).await;
         id
     }
@@ -247,24 +250,24 @@ impl Client {
         self.next_id += 1;
         let command = json!({"type": kind, "id": id, "data": data});
         let message = self.format.message(&command);
-        self.asked.insert(id, command);
+        self.pending.insert(id, command);
         (id, message)
     }
 
-    /// Queues a command; [`Self::flush`] sends what is queued.
+    /// Queues a command for [`Self::flush`]. Returns its id.
     pub async fn feed(&mut self, kind: &str, data: Value) -> i64 {
         let (id, message) = self.next_command(kind, &data);
         let _ = self.socket.feed(message).await;
         id
     }
 
-    /// Sends what is queued.
+    /// Sends the queued commands.
     pub async fn flush(&mut self) {
         let _ = self.socket.flush().await;
     }
 
-    /// Reads one frame and puts it where it belongs; false at the connection's end.
-    async fn step(&mut self) -> Result<(), Received> {
+    /// Reads one frame into `replies` or `events`. Fails when the connection ends.
+    async fn read_frame(&mut self) -> Result<(), Received> {
         match self.receive().await {
             Received::Frame(frame) => {
                 let reply = frame["type"] == "ack" || frame["type"] == "error";
@@ -278,59 +281,59 @@ impl Client {
         }
     }
 
-    /// The reply to a command, or how the connection ended before it came.
+    /// The reply to a command. Fails when the connection ends first.
     pub async fn try_reply(&mut self, id: i64) -> Result<Result<Value, Value>, Received> {
         loop {
             if let Some(mut reply) = self.replies.remove(&id) {
                 let data = reply["data"].take();
                 return Ok(if reply["type"] == "ack" { Ok(data) } else { Err(data) });
             }
-            self.step().await?;
+            self.read_frame().await?;
         }
     }
 
-    /// The reply to a command.
+    /// The reply to a command: the data of the ack, or of the error.
     pub async fn reply(&mut self, id: i64) -> Result<Value, Value> {
-        self.try_reply(id).await.unwrap_or_else(|end| panic!("the connection ended before the reply came: {end:?}"))
+        self.try_reply(id).await.unwrap_or_else(|end| panic!("the connection ended before the reply: {end:?}"))
     }
 
-    /// One command and its reply: the ack's data, or the refusal.
+    /// Sends a command. Returns the data of the ack, or of the error.
     pub async fn command(&mut self, kind: &str, data: Value) -> Result<Value, Value> {
         let id = self.send(kind, data).await;
         self.reply(id).await
     }
 
-    /// One command that must be acknowledged.
+    /// Sends a command that must be acknowledged. Returns the data of the ack.
     pub async fn ok(&mut self, kind: &str, data: Value) -> Value {
         let shown: String = format!("{kind} {data}").chars().take(300).collect();
         self.command(kind, data).await.unwrap_or_else(|refusal| panic!("{shown}: {refusal}"))
     }
 
-    /// One command that must be refused; the code.
+    /// Sends a command that must be refused. Returns the error code.
     pub async fn refused(&mut self, kind: &str, data: Value) -> String {
         let shown: String = format!("{kind} {data}").chars().take(300).collect();
         match self.command(kind, data).await {
             Ok(ack) => panic!("{shown} was acknowledged: {ack}"),
             Err(refusal) => {
-                assert!(refusal["message"].as_str().is_some_and(|words| !words.is_empty()), "{shown}: {refusal}");
+                assert!(refusal["message"].as_str().is_some_and(|message| !message.is_empty()), "{shown}: {refusal}");
                 code(&refusal)
             }
         }
     }
 
-    /// The next event (or reply without an id) that was not taken yet.
+    /// The next event, or reply without an id.
     pub async fn next_event(&mut self) -> Value {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return event;
             }
-            if let Err(end) = self.step().await {
-                panic!("the connection ended while an event was awaited: {end:?}");
+            if let Err(end) = self.read_frame().await {
+                panic!("the connection ended before the next event: {end:?}");
             }
         }
     }
 
-    /// The next event of this kind; those before it are dropped.
+    /// The data of the next event of this kind. Drops the events before it.
     pub async fn event(&mut self, kind: &str) -> Value {
         loop {
             let event = self.next_event().await;
@@ -340,42 +343,54 @@ impl Client {
         }
     }
 
-    /// The next event of this kind whose data is so; those before it are dropped.
-    pub async fn event_where(&mut self, kind: &str, is_so: impl Fn(&Value) -> bool) -> Value {
+    /// The data of the next event of this kind that matches. Drops the events before it.
+    pub async fn event_where(&mut self, kind: &str, matches: impl Fn(&Value) -> bool) -> Value {
         loop {
             let data = self.event(kind).await;
-            if is_so(&data) {
+            if matches(&data) {
                 return data;
             }
         }
     }
 
-    /// Events that have come so far, which include whatever this shard sent before it answered a ping.
+    /// All events that have arrived, including those that the shard sent before it answers a ping.
     pub async fn drain(&mut self) -> Vec<Value> {
         self.ok("ping", json!({})).await;
         self.events.drain(..).collect()
     }
 
-    /// Reads until the connection ends; how. What came before is in [`Self::take_events`].
+    /// Reads until the server has sent `count` pings. Sends nothing but the pongs.
+    pub async fn wait_for_pings(&mut self, count: u32) {
+        let started = Instant::now();
+        while self.pings < count {
+            assert!(started.elapsed() < PATIENCE, "only {} of {count} pings", self.pings);
+            // Nothing is lost when the read is cancelled: it stores a frame as soon as it has one.
+            if let Ok(Err(end)) = tokio::time::timeout(Duration::from_millis(50), self.read_frame()).await {
+                panic!("the connection ended before the next ping: {end:?}");
+            }
+        }
+    }
+
+    /// Reads until the connection ends. [`Self::take_events`] has the events from before.
     pub async fn end(&mut self) -> Received {
         loop {
-            if let Err(end) = self.step().await {
+            if let Err(end) = self.read_frame().await {
                 return end;
             }
         }
     }
 
-    /// Events that were read and not taken yet.
+    /// Events that were read and not returned yet.
     pub fn take_events(&mut self) -> Vec<Value> {
         self.events.drain(..).collect()
     }
 
-    /// Takes events until `log` has seen `seq` in a conversation; the messages among them.
+    /// Reads events until `log` has reached `seq` in a conversation. Returns the messages among them.
     pub async fn follow(&mut self, log: &mut Log, conversation: &str, seq: i64) -> Vec<Value> {
         let mut messages = Vec::new();
         while log.last(conversation) < seq {
             let event = self.next_event().await;
-            log.saw(&event);
+            log.record(&event);
             if event["type"] == "message_created" && event["data"]["conversation_id"] == conversation {
                 messages.push(event["data"].clone());
             }
@@ -383,7 +398,7 @@ impl Client {
         messages
     }
 
-    /// Ends the connection properly.
+    /// Closes the connection and waits for its end.
     pub async fn close(mut self) {
         let _ = self.socket.close(None).await;
         while let Some(Ok(_)) = self.socket.next().await {}

@@ -1,8 +1,9 @@
-//! Shared by the integration tests: server processes of their own, and clients that check what they receive.
+//! Support for the integration tests: server processes, and clients that check what they receive.
 //!
-//! A test binary shares one server per number of shards ([`server`], [`shards`]); each test makes users and
-//! conversations of its own, so that tests run side by side. Tests that configure or harm their server start their own.
-#![allow(dead_code, unused_imports)] // every test binary compiles this module and uses a part of it
+//! The tests of a binary share one server per number of shards ([`server`], [`shards`]). Each test creates its own
+//! users and conversations, so that tests can run at the same time. Tests that configure or harm a server start their
+//! own.
+#![allow(dead_code, unused_imports)] // each test binary uses a part of this module
 
 pub mod browser;
 mod client;
@@ -20,3 +21,14 @@ pub use process::{Server, server, shards, signal};
 pub use raw::Raw;
 pub use users::{Code, PASSWORD, User, code, id_of, text};
 pub use values::{PATIENCE, Random, from_env, keys, unique};
+
+use std::time::{Duration, Instant};
+
+/// Waits until a query returns true. `condition` is its text.
+pub async fn wait_until(database: &tokio_postgres::Client, condition: &str) {
+    let started = Instant::now();
+    while !database.query_one(condition, &[]).await.unwrap().get::<_, bool>(0) {
+        assert!(started.elapsed() < PATIENCE, "never true: {condition}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

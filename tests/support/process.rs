@@ -1,7 +1,7 @@
-//! A server process with a data directory of its own, and its end.
+//! A server process with its own data directory.
 //!
-//! Whatever becomes of the test (done, failed, killed), a watchdog process notices that its standard input has closed,
-//! stops the server, then the private PostgreSQL, and removes the directory. Logs stay under `target/tmp`.
+//! However the test process ends, the standard input of a watchdog process closes. The watchdog then stops the server
+//! and the private PostgreSQL and removes the directory. Logs stay under `target/tmp`.
 
 use super::{protocol, unique};
 use std::io::{Read, Write};
@@ -16,16 +16,16 @@ const READY: &str = "/health/ready";
 const READY_TIMEOUT: Duration = Duration::from_mins(1);
 const EXIT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Under the configuration's defaults most tests would only meet its limits.
+/// Settings for tests: the default limits would stop most of them.
 const VARIABLES: &[(&str, &str)] = &[
     ("limits.max_messages_per_minute", "1000000"),
     ("limits.max_connections_per_user", "1000"),
-    ("security.jwt_secret", "only for tests, where nobody has secrets"),
+    ("security.jwt_secret", "a signing key for tests, not a secret"),
     ("security.jwt_access_duration", "12h"),
     ("server.shutdown_timeout", "10s"),
 ];
 
-/// Reads numbers of server processes; at the end of its input stops the last one, its PostgreSQL, and cleans up.
+/// Reads process ids of servers. At the end of its input it stops the last server and its PostgreSQL, and cleans up.
 const WATCHDOG: &str = r#"
 while read -r line; do server=$line; done
 alive() { readlink "/proc/$1/exe" >/dev/null 2>&1; }
@@ -46,13 +46,13 @@ fi
 rm -rf "$1"
 "#;
 
-/// The server that this binary's tests share; `CHAT_TEST_WORKERS` sets its number of shards.
-#[allow(clippy::unused_async)] // callers await it: how it becomes ready is this module's business
+/// The server that the tests of this binary share; `CHAT_TEST_WORKERS` sets its number of shards.
+#[allow(clippy::unused_async)] // async, so that the start can become asynchronous without a change of every caller
 pub async fn server() -> &'static Server {
     shards(super::from_env("CHAT_TEST_WORKERS", 2) as usize).await
 }
 
-/// The same with a number of shards.
+/// The shared server with this number of shards.
 #[allow(clippy::unused_async)]
 pub async fn shards(workers: usize) -> &'static Server {
     static SERVERS: [OnceLock<Server>; 65] = [const { OnceLock::new() }; 65];
@@ -61,11 +61,11 @@ pub async fn shards(workers: usize) -> &'static Server {
 
 /// A running server.
 pub struct Server {
-    /// Where it listens.
+    /// The address where it listens.
     pub address: SocketAddr,
-    /// `http://…`, without a slash at the end.
+    /// `http://ADDRESS`, without a slash at the end.
     pub base_url: String,
-    /// What it owns.
+    /// Its data directory.
     pub data_dir: PathBuf,
     variables: Vec<(String, String)>,
     log: PathBuf,
@@ -74,8 +74,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one with `workers` shards and these keys of the configuration (`section.key`), and waits until it is
-    /// ready.
+    /// Starts a server with `workers` shards and these configuration keys (`section.key`), and waits until it is ready.
     #[track_caller]
     pub fn start(workers: usize, settings: &[(&str, &str)]) -> Self {
         Self::start_with(workers, settings, &[])
@@ -137,35 +136,35 @@ impl Server {
         writeln!(reports, "{pid}").unwrap();
     }
 
-    /// The process's number.
+    /// The process id.
     pub fn pid(&self) -> i32 {
         self.child.lock().unwrap().id() as i32
     }
 
-    /// Starts it again on the same directory and port; the time until it was ready.
+    /// Starts the server again with the same directory and port. Returns the time until it was ready.
     #[track_caller]
     pub fn start_again(&self) -> Duration {
         let started = Instant::now();
-        assert!(!self.is_running(), "it still runs");
+        assert!(!self.is_running(), "the server still runs");
         *self.child.lock().unwrap() = spawn(&self.variables, &self.data_dir, &self.log);
         self.report();
         self.wait_until_ready();
         started.elapsed()
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL and waits for the end of the process.
     pub fn kill9(&self) {
         let mut child = self.child.lock().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// SIGTERM, without waiting.
+    /// Sends SIGTERM and does not wait.
     pub fn sigterm(&self) {
         signal(self.pid(), nix::sys::signal::Signal::SIGTERM);
     }
 
-    /// Waits for the process's end.
+    /// Waits until the process has ended.
     #[track_caller]
     pub fn wait(&self) -> ExitStatus {
         let started = Instant::now();
@@ -175,15 +174,15 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("still running {EXIT_TIMEOUT:?} after it was told to stop\n{}", self.log_tail());
+        panic!("the server still runs after {EXIT_TIMEOUT:?}\n{}", self.log_tail());
     }
 
-    /// Whether the process lives.
+    /// Whether the process runs.
     pub fn is_running(&self) -> bool {
         self.child.lock().unwrap().try_wait().unwrap().is_none()
     }
 
-    /// Fails with the log unless the process lives.
+    /// Fails with the end of the log unless the process runs.
     #[track_caller]
     pub fn must_run(&self) {
         let ended = self.child.lock().unwrap().try_wait().unwrap();
@@ -192,7 +191,7 @@ impl Server {
         }
     }
 
-    /// The private PostgreSQL's main process, when one runs.
+    /// The process id of the private PostgreSQL, if it runs.
     pub fn postmaster(&self) -> Option<i32> {
         let text = std::fs::read_to_string(self.data_dir.join("postgres/postmaster.pid")).ok()?;
         let pid: i32 = text.lines().next()?.trim().parse().ok()?;
@@ -200,7 +199,7 @@ impl Server {
         (name.trim() == "postgres").then_some(pid)
     }
 
-    /// The processes of the private PostgreSQL, the main one first.
+    /// All process ids of the private PostgreSQL, the main process first.
     pub fn postgres_processes(&self) -> Vec<i32> {
         let Some(main) = self.postmaster() else { return Vec::new() };
         let parent = |pid: i32| -> Option<i32> {
@@ -212,11 +211,19 @@ impl Server {
         std::iter::once(main).chain(pids.filter(|pid| parent(*pid) == Some(main))).collect()
     }
 
-    /// Memory of the server's process that is resident, in KiB.
+    /// Resident memory of the server process, in KiB.
     pub fn resident_kib(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// CPU time that all threads of the server process have used, in clock ticks of 10 ms.
+    pub fn cpu_ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        // utime and stime, fields 14 and 15 of proc(5).
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
 
     /// Everything that the server has logged.
@@ -224,7 +231,7 @@ impl Server {
         String::from_utf8_lossy(&std::fs::read(&self.log).unwrap_or_default()).into_owned()
     }
 
-    /// The end of the server's log.
+    /// The last 40 lines of the log.
     pub fn log_tail(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
@@ -240,7 +247,7 @@ impl Server {
             self.must_run();
             let answer = readiness(self.address);
             if let Ok(answer) = &answer {
-                protocol::saw_answer_bytes("GET", READY, answer.as_bytes());
+                protocol::assert_answer_bytes("GET", READY, answer.as_bytes());
             }
             match answer {
                 Ok(answer) if answer.starts_with("HTTP/1.1 200") => return,
@@ -249,7 +256,7 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(30));
         }
-        panic!("not ready within {READY_TIMEOUT:?}: {last}\n{}", self.log_tail());
+        panic!("the server is not ready within {READY_TIMEOUT:?}: {last}\n{}", self.log_tail());
     }
 }
 
@@ -258,7 +265,7 @@ impl Drop for Server {
         if std::thread::panicking() {
             println!("{}", self.log_tail());
         }
-        // The watchdog sees a zombie as ended, so the exit status can be taken afterwards.
+        // To the watchdog a zombie has ended, so the exit status can be read afterwards.
         if let Ok(mut watchdog) = self.watchdog.lock() {
             watchdog.1 = None;
             let _ = watchdog.0.wait();
@@ -269,9 +276,9 @@ impl Drop for Server {
     }
 }
 
-/// Sends a signal to a process of this test's.
+/// Sends a signal to a process that this test started.
 pub fn signal(pid: i32, signal: nix::sys::signal::Signal) {
-    // The process may have ended meanwhile, which is what most signals are for.
+    // The process may have ended already.
     let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
 }
 
@@ -285,13 +292,13 @@ fn spawn(variables: &[(String, String)], data_dir: &Path, log: &Path) -> Child {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CHAT_SERVER__")) {
         command.env_remove(name);
     }
-    // In its own directory no configuration file of the developer's is found.
+    // In this directory the server finds no configuration file of the developer.
     command.arg("serve").envs(variables.iter().cloned()).current_dir(data_dir).env("RUST_BACKTRACE", "1");
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0).spawn().unwrap()
 }
 
-/// A port below the range from which the kernel gives clients theirs: one there could connect to itself while the
-/// server is down.
+/// A free address. Its port is below the range of ephemeral ports: with a port in that range, a client could connect to
+/// itself while the server is down.
 fn free_address() -> SocketAddr {
     let start = u64::from(std::process::id()) * 7 + std::time::UNIX_EPOCH.elapsed().unwrap().as_micros() as u64;
     let candidates = (0..1_000).map(|n| 20_000 + ((start + n * 13) % 12_000) as u16);

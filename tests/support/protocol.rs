@@ -1,9 +1,9 @@
-//! The documents as a judge: every frame and every HTTP answer that these tests' clients see must be in
-//! docs/asyncapi.yaml or docs/openapi.yaml, as it is described there.
+//! Checks every frame and every HTTP answer that the clients of these tests receive against docs/asyncapi.yaml and
+//! docs/openapi.yaml.
 //!
-//! A command is judged when it is acknowledged (tests send wrong ones on purpose), an answer whenever it comes. Schemas
-//! are compiled once per process, at their first use. Deliberately not judged: what clients see that others wrote
-//! (tests/foreign, Chromium), pings and pongs, and headers other than the content type.
+//! A command is checked when it is acknowledged, since tests also send invalid ones. An answer is always checked.
+//! Schemas are compiled at their first use, once per process. Not checked: foreign clients (tests/foreign, Chromium),
+//! pings and pongs, and headers other than the content type.
 
 use jsonschema::{Draft, Validator};
 use serde_json::{Map, Value, json};
@@ -12,41 +12,41 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-/// A message of the `AsyncAPI` document.
+/// A message of docs/asyncapi.yaml.
 struct Message {
     payload: Value,
     validator: OnceLock<Validator>,
     seen: AtomicBool,
 }
 
-/// Both documents, ready to judge.
+/// Both documents and their compiled schemas.
 pub struct Documents {
     /// docs/asyncapi.yaml
     pub asyncapi: Value,
     /// docs/openapi.yaml
     pub openapi: Value,
     messages: HashMap<String, Message>,
-    /// Command → key of its ack, where it has one.
+    /// Command → key of its ack, if it has one.
     acks: BTreeMap<String, Option<String>>,
-    /// Type of an event → key of its message.
+    /// Event type → key of its message.
     events: BTreeMap<String, String>,
-    /// Schemas of the `OpenAPI` document by the place where they stand.
+    /// Compiled schemas of HTTP bodies and close reasons, by their place in the document.
     bodies: Mutex<HashMap<String, Arc<Validator>>>,
 }
 
-/// A request over HTTP and its answer, as far as they are known.
+/// An HTTP request and its answer, as far as a test knows them.
 pub struct Exchange<'a> {
     /// GET, POST …
     pub method: &'a str,
-    /// With its query string.
+    /// Path and query string.
     pub target: &'a str,
-    /// The request's body.
+    /// The body of the request.
     pub sent: Option<&'a Value>,
-    /// The answer's status.
+    /// The status of the answer.
     pub status: u16,
-    /// The answer's `Content-Type`.
+    /// The `Content-Type` of the answer.
     pub content_type: Option<&'a str>,
-    /// The answer's body, unless only its beginning was read.
+    /// The body of the answer; `None` when the test read only a part.
     pub body: Option<&'a [u8]>,
 }
 
@@ -56,57 +56,57 @@ pub fn documents() -> &'static Documents {
     DOCUMENTS.get_or_init(Documents::load)
 }
 
-/// Fails unless a frame is documented; `asked` is the command that it may be the reply to.
+/// Fails unless a frame is documented. `command` is the command that it replies to, if that is known.
 #[track_caller]
-pub fn saw_frame(frame: &Value, asked: Option<&str>) {
-    match documents().judged_key(frame, asked) {
-        Ok(key) => key.into_iter().for_each(|key| documents().saw(key)),
-        Err(words) => panic!("not as docs/asyncapi.yaml says: {words}\n{}", shown(frame)),
+pub fn assert_frame(frame: &Value, command: Option<&str>) {
+    match documents().checked_key(frame, command) {
+        Ok(key) => key.into_iter().for_each(|key| documents().mark_seen(key)),
+        Err(reason) => panic!("not as in docs/asyncapi.yaml: {reason}\n{}", shown(frame)),
     }
 }
 
 /// Fails unless an acknowledged command is documented.
 #[track_caller]
-pub fn saw_command_acknowledged(command: &Value) {
-    if let Err(words) = documents().judge_command(command) {
-        panic!("acknowledged, but not as docs/asyncapi.yaml says: {words}\n{}", shown(command));
+pub fn assert_command(command: &Value) {
+    if let Err(reason) = documents().check_command(command) {
+        panic!("acknowledged, but not as in docs/asyncapi.yaml: {reason}\n{}", shown(command));
     }
-    documents().saw(command["type"].as_str().unwrap_or_default());
+    documents().mark_seen(command["type"].as_str().unwrap_or_default());
 }
 
 /// Fails unless a close frame is documented.
 #[track_caller]
-pub fn saw_close(code: u16, reason: &Value) {
-    if let Err(words) = documents().judge_close(code, reason) {
-        panic!("not as docs/asyncapi.yaml says: {words}\nclose {code} {reason}");
+pub fn assert_close(code: u16, reason: &Value) {
+    if let Err(reason) = documents().check_close(code, reason) {
+        panic!("not as in docs/asyncapi.yaml: {reason}\nclose {code} {reason}");
     }
 }
 
 /// Fails unless an answer is documented.
 #[track_caller]
-pub fn saw_answer(exchange: &Exchange<'_>) {
-    if let Err(words) = documents().judge_answer(exchange) {
+pub fn assert_answer(exchange: &Exchange<'_>) {
+    if let Err(reason) = documents().check_answer(exchange) {
         let body = exchange.body.map(String::from_utf8_lossy).unwrap_or_default();
         let body: String = body.chars().take(1_000).collect();
         let Exchange { method, target, status, .. } = exchange;
-        panic!("not as docs/openapi.yaml says: {words}\n{method} {target} → {status} {body}");
+        panic!("not as in docs/openapi.yaml: {reason}\n{method} {target} → {status} {body}");
     }
     if let (200, "/api/commands", Some(command)) = (exchange.status, exchange.target, exchange.sent) {
-        documents().saw(command["type"].as_str().unwrap_or_default());
+        documents().mark_seen(command["type"].as_str().unwrap_or_default());
     }
 }
 
-/// The same for the answer to a GET, with its body if that was read.
+/// Fails unless the answer to a GET is documented.
 #[track_caller]
-pub fn saw_response(target: &str, response: &reqwest::Response, body: Option<&[u8]>) {
+pub fn assert_response(target: &str, response: &reqwest::Response, body: Option<&[u8]>) {
     let content_type = response.headers().get("content-type").and_then(|value| value.to_str().ok());
     let status = response.status().as_u16();
-    saw_answer(&Exchange { method: "GET", target, sent: None, status, content_type, body });
+    assert_answer(&Exchange { method: "GET", target, sent: None, status, content_type, body });
 }
 
-/// The same for an answer in the form of its bytes; anything else than a whole HTTP answer is not judged.
+/// Fails unless the bytes of an answer are documented. Bytes that are not a whole HTTP answer are not checked.
 #[track_caller]
-pub fn saw_answer_bytes(method: &str, target: &str, bytes: &[u8]) {
+pub fn assert_answer_bytes(method: &str, target: &str, bytes: &[u8]) {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else { return };
     let Ok(head) = std::str::from_utf8(&bytes[..end]) else { return };
     let status = head.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
@@ -118,7 +118,7 @@ pub fn saw_answer_bytes(method: &str, target: &str, bytes: &[u8]) {
     let body = &bytes[end + 4..];
     let whole = header("content-length").is_some_and(|length| length.parse() == Ok(body.len()));
     let content_type = header("content-type");
-    saw_answer(&Exchange { method, target, sent: None, status, content_type, body: whole.then_some(body) });
+    assert_answer(&Exchange { method, target, sent: None, status, content_type, body: whole.then_some(body) });
 }
 
 fn shown(value: &Value) -> String {
@@ -132,25 +132,25 @@ fn load(name: &str) -> Value {
 }
 
 fn object<'a>(value: &'a Value, what: &str) -> &'a Map<String, Value> {
-    value.as_object().unwrap_or_else(|| panic!("{what} is not there, or no object"))
+    value.as_object().unwrap_or_else(|| panic!("{what} is missing or is not an object"))
 }
 
 /// The last part of `#/channels/ws/messages/NAME`.
 fn name_of(reference: &Value) -> &str {
-    let target = reference["$ref"].as_str().unwrap_or_else(|| panic!("a reference is expected: {reference}"));
+    let target = reference["$ref"].as_str().unwrap_or_else(|| panic!("expected a reference: {reference}"));
     target.strip_prefix("#/channels/ws/messages/").unwrap_or_else(|| panic!("not a message of the channel: {target}"))
 }
 
-/// A schema that stands in a document, with what it refers to.
+/// Compiles a schema of a document, with the components that it refers to.
 fn compile(schema: &Value, document: &Value) -> Validator {
     let whole = json!({"allOf": [schema], "components": document["components"]});
     jsonschema::options()
         .with_draft(Draft::Draft202012)
         .build(&whole)
-        .unwrap_or_else(|error| panic!("no schema: {error}\n{}", shown(schema)))
+        .unwrap_or_else(|error| panic!("invalid schema: {error}\n{}", shown(schema)))
 }
 
-fn judge(validator: &Validator, value: &Value) -> Result<(), String> {
+fn check(validator: &Validator, value: &Value) -> Result<(), String> {
     if validator.is_valid(value) {
         return Ok(());
     }
@@ -180,14 +180,14 @@ impl Documents {
                 events.extend(keys.map(|key| (kind(key), key.to_owned())));
                 continue;
             }
-            assert!(keys.map(kind).eq([name.as_str()]), "the operation {name} has another command");
+            assert!(keys.map(kind).eq([name.as_str()]), "the operation {name} has the message of another command");
             let replies: Vec<&str> = operation["reply"]["messages"].as_array().unwrap().iter().map(name_of).collect();
-            let (errors, of_it): (Vec<_>, Vec<_>) = replies.into_iter().partition(|key| *key == "error");
-            assert_eq!((errors.len(), of_it.len() < 2), (1, true), "{name}: one error, at most one ack");
-            acks.insert(name.clone(), of_it.first().map(|key| (*key).to_owned()));
+            let (errors, others): (Vec<_>, Vec<_>) = replies.into_iter().partition(|key| *key == "error");
+            assert_eq!((errors.len(), others.len() < 2), (1, true), "{name} must have one error and at most one ack");
+            acks.insert(name.clone(), others.first().map(|key| (*key).to_owned()));
         }
         let used = acks.len() + acks.values().flatten().count() + events.len() + 1;
-        assert_eq!(used, messages.len(), "each message is a command, an ack, an event or the error, once");
+        assert_eq!(used, messages.len(), "each message must be used once: as a command, an ack, an event or the error");
         Self { asyncapi, openapi, messages, acks, events, bodies: Mutex::default() }
     }
 
@@ -201,36 +201,35 @@ impl Documents {
         self.events.keys().map(String::as_str).collect()
     }
 
-    /// Keys of the messages that clients of this process have seen; of a command, when it was acknowledged.
+    /// Keys of the messages that clients of this process have received. A command counts when it is acknowledged.
     pub fn seen(&self) -> BTreeSet<&str> {
         let seen = self.messages.iter().filter(|(_, message)| message.seen.load(Ordering::Relaxed));
         seen.map(|(key, _)| key.as_str()).collect()
     }
 
-    fn judge_message(&self, key: &str, value: &Value) -> Result<(), String> {
+    fn check_message(&self, key: &str, value: &Value) -> Result<(), String> {
         let message = &self.messages[key];
         let validator = message.validator.get_or_init(|| compile(&message.payload, &self.asyncapi));
-        judge(validator, value).map_err(|words| format!("{key}: {words}"))
+        check(validator, value).map_err(|reason| format!("{key}: {reason}"))
     }
 
-    fn saw(&self, key: &str) {
-        // A look costs less than a store to memory that other threads look at.
+    fn mark_seen(&self, key: &str) {
+        // A load is cheaper than a store to memory that other threads read.
         let seen = &self.messages[key].seen;
         if !seen.load(Ordering::Relaxed) {
             seen.store(true, Ordering::Relaxed);
         }
     }
 
-    /// What is wrong with a frame of the server's. Of an ack whose command is not known it is enough that some command
-    /// has such an ack.
-    pub fn judge_frame(&self, frame: &Value, asked: Option<&str>) -> Result<(), String> {
-        self.judged_key(frame, asked).map(drop)
+    /// Checks a frame of the server. An ack whose command is not known must be the ack of any command.
+    pub fn check_frame(&self, frame: &Value, command: Option<&str>) -> Result<(), String> {
+        self.checked_key(frame, command).map(drop)
     }
 
-    /// The same, and which message it is, where that is certain.
-    fn judged_key(&self, frame: &Value, asked: Option<&str>) -> Result<Option<&str>, String> {
+    /// Checks a frame. Returns the key of its message, if that is certain.
+    fn checked_key(&self, frame: &Value, command: Option<&str>) -> Result<Option<&str>, String> {
         let kind = frame["type"].as_str().ok_or("a frame without a type")?;
-        let key = match (kind, asked) {
+        let key = match (kind, command) {
             ("error", _) => "error",
             ("ack", Some(command)) => match self.acks.get(command) {
                 Some(Some(key)) => key,
@@ -238,31 +237,31 @@ impl Documents {
                 None => return Err(format!("there is no command {command}")),
             },
             ("ack", None) => {
-                let fits = self.acks.values().flatten().any(|key| self.judge_message(key, frame).is_ok());
-                return fits.then_some(None).ok_or_else(|| "no command has such an ack".to_owned());
+                let matches = self.acks.values().flatten().any(|key| self.check_message(key, frame).is_ok());
+                return matches.then_some(None).ok_or_else(|| "no command has such an ack".to_owned());
             }
             (event, _) => self.events.get(event).ok_or_else(|| format!("there is no event {event}"))?,
         };
-        self.judge_message(key, frame)?;
+        self.check_message(key, frame)?;
         Ok(Some(key))
     }
 
-    /// What is wrong with a command.
-    pub fn judge_command(&self, command: &Value) -> Result<(), String> {
+    /// Checks a command.
+    pub fn check_command(&self, command: &Value) -> Result<(), String> {
         match command["type"].as_str() {
-            Some(name) if self.acks.contains_key(name) => self.judge_message(name, command),
+            Some(name) if self.acks.contains_key(name) => self.check_message(name, command),
             Some(name) => Err(format!("there is no command {name}")),
             None => Err("a command without a type".to_owned()),
         }
     }
 
-    /// What is wrong with a close frame.
-    pub fn judge_close(&self, code: u16, reason: &Value) -> Result<(), String> {
+    /// Checks a close frame.
+    pub fn check_close(&self, code: u16, reason: &Value) -> Result<(), String> {
         let documented = &self.asyncapi["x-close-codes"][code.to_string()];
         if documented.is_null() {
             return Err("there is no such close code".to_owned());
         }
-        self.judge_body("CloseReason", &json!({"$ref": "#/components/schemas/CloseReason"}), &self.asyncapi, reason)?;
+        self.check_body("CloseReason", &json!({"$ref": "#/components/schemas/CloseReason"}), &self.asyncapi, reason)?;
         for key in ["code", "reconnect"] {
             if documented[key] != reason[key] {
                 return Err(format!("{key} should be {}", documented[key]));
@@ -271,30 +270,30 @@ impl Documents {
         Ok(())
     }
 
-    fn judge_body(&self, place: &str, schema: &Value, document: &Value, value: &Value) -> Result<(), String> {
+    fn check_body(&self, place: &str, schema: &Value, document: &Value, value: &Value) -> Result<(), String> {
         let known = self.bodies.lock().unwrap().get(place).cloned();
         let validator = known.unwrap_or_else(|| {
             let compiled = Arc::new(compile(schema, document));
             self.bodies.lock().unwrap().entry(place.to_owned()).or_insert(compiled).clone()
         });
-        judge(&validator, value).map_err(|words| format!("{place}: {words}"))
+        check(&validator, value).map_err(|reason| format!("{place}: {reason}"))
     }
 
-    /// An object of the `OpenAPI` document, behind its reference if it is one.
+    /// Follows a reference into docs/openapi.yaml; any other value stays as it is.
     fn resolve<'a>(&'a self, value: &'a Value) -> &'a Value {
         match value["$ref"].as_str().and_then(|target| target.strip_prefix('#')) {
-            Some(pointer) => self.openapi.pointer(pointer).unwrap_or_else(|| panic!("{pointer} is not there")),
+            Some(pointer) => self.openapi.pointer(pointer).unwrap_or_else(|| panic!("{pointer} is missing")),
             None => value,
         }
     }
 
-    /// The documented path that a path is an instance of: one without parameters before one with.
+    /// The documented path that matches a path. Paths without parameters take precedence.
     pub fn path_item(&self, path: &str) -> Option<(&str, &Value)> {
         let paths = object(&self.openapi["paths"], "paths");
         if let Some((name, item)) = paths.get_key_value(path) {
             return Some((name, item));
         }
-        let fits = |name: &str, item: &Value| {
+        let matches = |name: &str, item: &Value| {
             let (template, parts): (Vec<&str>, Vec<&str>) = (name.split('/').collect(), path.split('/').collect());
             let mut pairs = template.iter().zip(&parts);
             template.len() == parts.len()
@@ -303,22 +302,22 @@ impl Documents {
                     parameter.map_or(of_template == part, |name| self.may_be(item, name, part))
                 })
         };
-        paths.iter().find(|(name, item)| fits(name, item)).map(|(name, item)| (name.as_str(), item))
+        paths.iter().find(|(name, item)| matches(name, item)).map(|(name, item)| (name.as_str(), item))
     }
 
-    /// Whether a parameter of a path has such a value: where the values are listed, one of these.
+    /// Whether a path parameter can have this value. With an `enum`, the value must be in it.
     fn may_be(&self, item: &Value, name: &str, value: &str) -> bool {
         let operations = item.as_object().into_iter().flatten().map(|(_, operation)| operation);
         let mut parameters = operations.filter_map(|operation| operation["parameters"].as_array()).flatten();
         let Some(parameter) = parameters.find(|parameter| self.resolve(parameter)["name"] == name) else {
-            panic!("a path's parameter {name} is not described");
+            panic!("the path parameter {name} is not described");
         };
         let listed = self.resolve(parameter)["schema"]["enum"].as_array();
         !value.is_empty() && listed.is_none_or(|values| values.iter().any(|one| one == value))
     }
 
-    /// What is wrong with an answer to a request.
-    pub fn judge_answer(&self, exchange: &Exchange<'_>) -> Result<(), String> {
+    /// Checks an answer to a request.
+    pub fn check_answer(&self, exchange: &Exchange<'_>) -> Result<(), String> {
         let (path, query) = exchange.target.split_once('?').unwrap_or((exchange.target, ""));
         let status = exchange.status.to_string();
         let found = self.path_item(path);
@@ -330,14 +329,14 @@ impl Documents {
         };
         let before_routing = &self.openapi["x-before-routing"][&status];
         let name = found.map_or("unrouted", |(name, _)| name);
-        let mut judged = Err(format!("{} {name}: the status {status} is not described", exchange.method));
+        let mut checked = Err(format!("{} {name}: the status {status} is not described", exchange.method));
         for (documented, place) in [(of_route, name), (before_routing, "x-before-routing")] {
-            if judged.is_err() && !documented.is_null() {
+            if checked.is_err() && !documented.is_null() {
                 let place = format!("{} {place} {status}", exchange.method);
-                judged = self.judge_response(&place, self.resolve(documented), exchange);
+                checked = self.check_response(&place, self.resolve(documented), exchange);
             }
         }
-        judged?;
+        checked?;
         let Some(operation) = operation.filter(|_| (200..300).contains(&exchange.status)) else { return Ok(()) };
         for name in query.split('&').filter_map(|pair| pair.split('=').next()).filter(|name| !name.is_empty()) {
             let mut parameters = operation["parameters"].as_array().into_iter().flatten().map(|one| self.resolve(one));
@@ -349,17 +348,17 @@ impl Documents {
         let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
         if !schema.is_null() {
             let place = format!("{} {name} request", exchange.method);
-            self.judge_body(&place, schema, &self.openapi, sent)?;
+            self.check_body(&place, schema, &self.openapi, sent)?;
         }
-        if name == "/api/commands" { self.judge_executed(exchange, sent) } else { Ok(()) }
+        if name == "/api/commands" { self.check_executed(exchange, sent) } else { Ok(()) }
     }
 
-    fn judge_response(&self, place: &str, documented: &Value, exchange: &Exchange<'_>) -> Result<(), String> {
+    fn check_response(&self, place: &str, documented: &Value, exchange: &Exchange<'_>) -> Result<(), String> {
         let Some(content) = documented["content"].as_object() else {
             let empty = exchange.body.is_none_or(<[u8]>::is_empty);
             return empty.then_some(()).ok_or_else(|| format!("{place}: a body is not described"));
         };
-        // What hyper answers by itself; see HeadTimeout and HeadTooLarge.
+        // The HTTP library sends these answers itself; see HeadTimeout and HeadTooLarge.
         if matches!(exchange.status, 408 | 431)
             && exchange.content_type.is_none()
             && exchange.body.is_some_and(<[u8]>::is_empty)
@@ -372,21 +371,21 @@ impl Documents {
         };
         let Some(body) = exchange.body.filter(|_| kind.ends_with("json")) else { return Ok(()) };
         let value = serde_json::from_slice(body).map_err(|error| format!("{place}: {error}"))?;
-        self.judge_body(&format!("{place} {kind}"), &described["schema"], &self.openapi, &value)
+        self.check_body(&format!("{place} {kind}"), &described["schema"], &self.openapi, &value)
     }
 
-    /// A command over HTTP and what its ack would have been.
-    fn judge_executed(&self, exchange: &Exchange<'_>, sent: &Value) -> Result<(), String> {
-        self.judge_command(sent)?;
+    /// Checks a command over HTTP and its answer, which is the data of its ack.
+    fn check_executed(&self, exchange: &Exchange<'_>, sent: &Value) -> Result<(), String> {
+        self.check_command(sent)?;
         let Some(body) = exchange.body else { return Ok(()) };
         let data: Value = serde_json::from_slice(body).map_err(|error| error.to_string())?;
         match sent["type"].as_str() {
             Some("typing") if data == json!({}) => Ok(()),
-            command => self.judge_frame(&json!({"type": "ack", "data": data}), command),
+            command => self.check_frame(&json!({"type": "ack", "data": data}), command),
         }
     }
 
-    /// Compiles every schema there is; what is wrong with any is a panic.
+    /// Compiles every schema of both documents. Fails when one is invalid.
     pub fn compile_everything(&self) {
         for message in self.messages.values() {
             message.validator.get_or_init(|| compile(&message.payload, &self.asyncapi));

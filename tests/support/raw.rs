@@ -1,28 +1,28 @@
-//! Bytes on a TCP connection, for peers that do not keep to the protocol. What the server answers is held to the
-//! documents all the same ([`protocol`]).
+//! A TCP connection for peers that break the protocol. The answers of the server are still checked against the
+//! documents ([`protocol`]).
 
 use super::{PATIENCE, Server, User, protocol};
 use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// Enough for a request line.
+/// Long enough for a request line.
 const SENT_KEPT_BYTES: usize = 256;
 
-/// Fails unless a frame of the server's is documented.
-fn judge(opcode: u8, payload: &[u8]) {
+/// Fails unless the documents describe a frame of the server.
+fn check_frame(opcode: u8, payload: &[u8]) {
     match opcode {
-        1 => protocol::saw_frame(&serde_json::from_slice(payload).expect("valid JSON"), None),
-        2 => protocol::saw_frame(&rmp_serde::from_slice(payload).expect("valid MessagePack"), None),
+        1 => protocol::assert_frame(&serde_json::from_slice(payload).expect("valid JSON"), None),
+        2 => protocol::assert_frame(&rmp_serde::from_slice(payload).expect("valid MessagePack"), None),
         8 => {
             let code = u16::from_be_bytes([payload[0], payload[1]]);
-            protocol::saw_close(code, &serde_json::from_slice(&payload[2..]).expect("a reason in JSON"));
+            protocol::assert_close(code, &serde_json::from_slice(&payload[2..]).expect("a reason in JSON"));
         }
         _ => {}
     }
 }
 
-/// A TCP connection and what was received on it.
+/// A TCP connection and the bytes received on it.
 pub struct Raw {
     stream: TcpStream,
     received: Vec<u8>,
@@ -66,49 +66,49 @@ impl Raw {
         self.stream.write_all(bytes).await
     }
 
-    async fn more(&mut self) -> io::Result<usize> {
+    async fn read_more(&mut self) -> io::Result<usize> {
         let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.received)).await;
-        read.expect("the server neither answers nor closes")
+        read.expect("neither an answer nor the end of the connection")
     }
 
-    /// The head of the server's answer.
+    /// Reads the head of the next answer.
     pub async fn head(&mut self) -> String {
         loop {
             if let Some(end) = self.received.windows(4).position(|window| window == b"\r\n\r\n") {
                 let head: Vec<u8> = self.received.drain(..end + 4).collect();
                 return String::from_utf8(head).unwrap();
             }
-            let read = self.more().await.expect("an answer");
+            let read = self.read_more().await.expect("an answer");
             assert!(read > 0, "closed without an answer: {:?}", String::from_utf8_lossy(&self.received));
         }
     }
 
-    /// Reads so many bytes of a body and forgets them.
+    /// Reads and drops so many bytes of a body.
     pub async fn skip(&mut self, bytes: usize) {
         while self.received.len() < bytes {
-            assert!(self.more().await.expect("a body") > 0, "closed in the middle of a body");
+            assert!(self.read_more().await.expect("a body") > 0, "closed in the middle of a body");
         }
         self.received.drain(..bytes);
     }
 
-    /// Everything up to the end of the connection.
+    /// Reads until the connection ends. Returns everything that was not read before.
     pub async fn rest(&mut self) -> Vec<u8> {
-        while matches!(self.more().await, Ok(read) if read > 0) {}
+        while matches!(self.read_more().await, Ok(read) if read > 0) {}
         let line = self.sent.split(|byte| *byte == b'\r').next().and_then(|line| std::str::from_utf8(line).ok());
-        let mut words = line.unwrap_or("").split(' ');
-        let (method, target) = (words.next().unwrap_or(""), words.next().unwrap_or(""));
-        protocol::saw_answer_bytes(method, target, &self.received);
+        let mut parts = line.unwrap_or("").split(' ');
+        let (method, target) = (parts.next().unwrap_or(""), parts.next().unwrap_or(""));
+        protocol::assert_answer_bytes(method, target, &self.received);
         std::mem::take(&mut self.received)
     }
 
-    /// The server's next frame; `None` when the connection ends first.
+    /// Reads the next frame; `None` when the connection ends first.
     pub async fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         loop {
             if let Some((opcode, payload)) = self.take_frame() {
-                judge(opcode, &payload);
+                check_frame(opcode, &payload);
                 return Some((opcode, payload));
             }
-            if !matches!(self.more().await, Ok(read) if read > 0) {
+            if !matches!(self.read_more().await, Ok(read) if read > 0) {
                 return None;
             }
         }
@@ -127,7 +127,7 @@ impl Raw {
         Some((first & 0x0f, payload))
     }
 
-    /// Reads up to the server's close frame; its code, or `None` when the connection ends without one.
+    /// Reads up to the close frame. Returns its code, or `None` when the connection ends without one.
     pub async fn close_code(&mut self) -> Option<u16> {
         while let Some((opcode, payload)) = self.frame().await {
             if opcode == 8 {
@@ -137,7 +137,7 @@ impl Raw {
         None
     }
 
-    /// A client's frame with its FIN bit, masked with zeroes.
+    /// A client frame with this FIN bit, masked with zeroes.
     pub fn client_frame(fin: bool, opcode: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![if fin { 0x80 } else { 0 } | opcode];
         match payload.len() {

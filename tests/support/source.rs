@@ -1,17 +1,17 @@
-//! What the source says of the protocol, for comparison with the documents; and what the documents are ahead of it.
+//! Reads the protocol from the source, for comparison with the documents. Lists what the documents describe in advance.
 
 use super::protocol::documents;
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Commands that are documented before the server knows them. One that it has learned is to be taken out.
+/// Commands that are documented before the server has them. Remove a command from the list when the server has it.
 pub const NOT_YET: &[&str] = &[];
 
-/// The same for routes.
+/// Routes that are documented before the server has them.
 pub const ROUTES_NOT_YET: &[&str] = &[];
 
-/// Events that only commands in `NOT_YET` cause.
+/// Events that only commands in [`NOT_YET`] cause.
 pub const EVENTS_NOT_YET: &[&str] = &[];
 
 /// A file or folder under src/.
@@ -22,7 +22,7 @@ pub fn source(path: &str) -> PathBuf {
 /// The entries of an object.
 #[track_caller]
 pub fn fields<'a>(value: &'a Value, what: &str) -> &'a Map<String, Value> {
-    value.as_object().unwrap_or_else(|| panic!("{what} is not there"))
+    value.as_object().unwrap_or_else(|| panic!("{what} is missing"))
 }
 
 /// The calls of `.route("…", …)` outside tests: `METHOD path`.
@@ -50,7 +50,7 @@ pub fn routes_in(text: &str) -> Vec<String> {
         };
         let mut methods: Vec<&str> = ["get", "post", "put", "patch", "delete"].into_iter().filter(is).collect();
         if methods.is_empty() {
-            methods.push("get"); // through a helper that makes one of a static file
+            methods.push("get"); // a helper function wraps the handler of a static file
         }
         routes.extend(methods.iter().map(|method| format!("{} {path}", method.to_uppercase())));
     }
@@ -62,7 +62,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// Every route of the router, as the source says.
+/// Every route of the router, from the source.
 pub fn routes() -> BTreeSet<String> {
     let sources = files(&source("control")).into_iter().filter(|file| file.extension().is_some_and(|ext| ext == "rs"));
     let sources = sources.filter(|file| !file.ends_with("tests.rs"));
@@ -79,7 +79,7 @@ pub fn operations() -> BTreeSet<String> {
     paths.iter().flat_map(each).collect()
 }
 
-/// `METHOD path` with the path as it is documented.
+/// `METHOD path` with the path template of docs/openapi.yaml.
 pub fn documented_route(route: &str) -> Option<String> {
     let (method, path) = route.split_once(' ')?;
     let (name, item) = documents().path_item(path)?;

@@ -1,18 +1,19 @@
-//! Users and what they ask for over HTTP. Every answer is held to the documents ([`protocol`]).
+//! Users and their HTTP requests. Every answer is checked against the documents ([`protocol`]).
 
 use super::{PATIENCE, Server, protocol, unique};
+use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// The password of every user made here.
+/// The password of every user that [`Server::register`] creates.
 pub const PASSWORD: &str = "correct horse battery";
 
-/// Somebody who is signed in.
+/// A user with a session.
 #[derive(Clone, Debug)]
 pub struct User {
-    /// Their number.
+    /// User id.
     pub id: i64,
-    /// Their unique name.
+    /// Username.
     pub name: String,
     /// Access token.
     pub token: String,
@@ -20,29 +21,29 @@ pub struct User {
     pub refresh_token: String,
 }
 
-/// What `code` gives: the stable code of a refusal.
+/// A stable error code.
 pub type Code = String;
 
-/// The text in a value.
+/// The string in a value.
 #[track_caller]
 pub fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("text expected: {value}"))
+    value.as_str().unwrap_or_else(|| panic!("expected a string: {value}"))
 }
 
-/// The stable code of a refusal.
+/// The stable code of an error.
 #[track_caller]
-pub fn code(refusal: &Value) -> Code {
-    text(&refusal["code"]).to_owned()
+pub fn code(error: &Value) -> Code {
+    text(&error["code"]).to_owned()
 }
 
-/// The id in a `create_conversation` answer.
+/// The conversation id in an answer of `create_conversation`.
 #[track_caller]
 pub fn id_of(created: &Value) -> String {
     text(&created["conversation"]["id"]).to_owned()
 }
 
 impl User {
-    /// From an answer of `/auth/…`.
+    /// Reads an answer of `/auth/register` or `/auth/login`.
     #[track_caller]
     pub fn from_answer(answer: &Value) -> Self {
         Self {
@@ -55,7 +56,7 @@ impl User {
 }
 
 impl Server {
-    /// An HTTP request; status and body.
+    /// Sends an HTTP request. Returns status and body.
     pub async fn request(
         &self,
         method: reqwest::Method,
@@ -76,7 +77,7 @@ impl Server {
         let status = response.status().as_u16();
         let content_type = response.headers().get("content-type").map(|value| value.to_str().unwrap().to_owned());
         let answer = response.bytes().await.unwrap();
-        protocol::saw_answer(&protocol::Exchange {
+        protocol::assert_answer(&protocol::Exchange {
             method: &name,
             target: path,
             sent: body,
@@ -87,17 +88,22 @@ impl Server {
         (status, serde_json::from_slice(&answer).unwrap_or(Value::Null))
     }
 
-    /// POST with a body.
+    /// Sends a POST request. Returns status and body.
     pub async fn post(&self, path: &str, token: Option<&str>, body: &Value) -> (u16, Value) {
         self.request(reqwest::Method::POST, path, token, Some(body)).await
     }
 
-    /// A new user.
+    /// Registers a user.
     pub async fn register(&self) -> User {
         self.register_as(&unique("Test")).await
     }
 
-    /// A new user with a name.
+    /// Registers users, a few at a time: each registration hashes a password and has a deadline.
+    pub async fn register_many(&self, count: usize) -> Vec<User> {
+        stream::iter(0..count).map(|_| self.register()).buffered(4).collect().await
+    }
+
+    /// Registers a user with this name.
     pub async fn register_as(&self, name: &str) -> User {
         let body = json!({"username": name, "email": format!("{name}@example.org"), "password": PASSWORD});
         let (status, answer) = self.post("/auth/register", None, &body).await;
@@ -105,7 +111,7 @@ impl Server {
         User::from_answer(&answer)
     }
 
-    /// A new session of a user.
+    /// Opens a new session of a user.
     pub async fn login(&self, user: &User) -> User {
         let body = json!({"login": user.name, "password": PASSWORD});
         let (status, answer) = self.post("/auth/login", None, &body).await;
@@ -120,27 +126,27 @@ impl Server {
         text(&answer["ticket"]).to_owned()
     }
 
-    /// One command over HTTP: the ack's data, or the problem.
+    /// Runs a command over HTTP. Returns the data of the ack, or the problem.
     pub async fn call(&self, user: &User, kind: &str, data: Value) -> Result<Value, Value> {
         let (status, answer) =
             self.post("/api/commands", Some(&user.token), &json!({"type": kind, "data": data})).await;
         if status == 200 { Ok(answer) } else { Err(answer) }
     }
 
-    /// The same, which must succeed.
+    /// Runs a command over HTTP that must succeed.
     pub async fn ok(&self, user: &User, kind: &str, data: Value) -> Value {
         let shown = format!("{kind} {data}");
         self.call(user, kind, data).await.unwrap_or_else(|problem| panic!("{shown}: {problem}\n{}", self.log_tail()))
     }
 
-    /// A private room of these users; the first one owns it. Its log has one event: its creation.
+    /// Creates a private room of these users; the first one owns it. Its log has one event, its creation.
     pub async fn room(&self, users: &[&User]) -> String {
         let members: Vec<i64> = users[1..].iter().map(|user| user.id).collect();
         let data = json!({"kind": "private_room", "name": unique("room"), "member_ids": members});
         id_of(&self.ok(users[0], "create_conversation", data).await)
     }
 
-    /// All messages of a conversation in the order of their seq, as `user` sees them.
+    /// All messages of a conversation by seq, as `user` reads them.
     pub async fn history(&self, user: &User, conversation: &str) -> Vec<Value> {
         let (mut messages, mut after) = (Vec::new(), json!(0));
         loop {
@@ -154,7 +160,7 @@ impl Server {
         }
     }
 
-    /// Searches until so many are found: the index is written a moment after the messages.
+    /// Repeats a search until it finds so many messages, since the server indexes messages after it commits them.
     pub async fn found_in_time(&self, user: &User, query: &str, many: usize) -> Value {
         let started = Instant::now();
         loop {
@@ -162,7 +168,7 @@ impl Server {
             if found["messages"].as_array().unwrap().len() == many {
                 return found;
             }
-            assert!(started.elapsed() < PATIENCE, "{query:?}, {many} expected: {found}");
+            assert!(started.elapsed() < PATIENCE, "{query:?} must find {many}: {found}");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -4,7 +4,7 @@ use serde_json::Value;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A wait longer than this means that what is awaited never comes. No property hangs on its length.
+/// The limit of every wait. It only ends tests that would hang: no property depends on its length.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A name that no other test uses.
@@ -14,11 +14,11 @@ pub fn unique(prefix: &str) -> String {
     format!("{prefix}_{:x}_{}", now & 0xff_ffff_ffff, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Small numbers that differ from run to run where `CHAT_TEST_SEED` does; the seed is printed.
+/// Random numbers. The seed is printed; `CHAT_TEST_SEED` repeats a run.
 pub struct Random(u64);
 
 impl Random {
-    /// Seeded by `CHAT_TEST_SEED`, or by the clock.
+    /// Takes the seed from `CHAT_TEST_SEED` or from the clock.
     pub fn new() -> Self {
         let clock = || std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
         let seed = std::env::var("CHAT_TEST_SEED").map_or_else(|_| clock(), |seed| seed.parse().unwrap());
@@ -26,7 +26,7 @@ impl Random {
         Self(seed)
     }
 
-    /// One of 0 … `below` − 1 (splitmix64).
+    /// A number from 0 to `below` − 1 (splitmix64).
     pub fn below(&mut self, below: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -19,6 +19,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 pub struct Reason {
     pub line: usize,
     pub name: String,
+    /// Nothing but calls of methods says so.
+    by_calls: bool,
 }
 
 /// File → the files it depends on.
@@ -37,10 +39,25 @@ impl Graph {
     }
 
     fn add(&mut self, from: &str, to: &str, line: usize, name: &str) {
-        if from != to {
-            let reasons = self.edges.entry(from.to_owned()).or_default();
-            reasons.entry(to.to_owned()).or_insert_with(|| Reason { line, name: name.to_owned() });
+        if from == to {
+            return;
         }
+        let reason =
+            Reason { line, name: name.to_owned(), by_calls: name.starts_with("self.") || name.starts_with('.') };
+        let reasons = self.edges.entry(from.to_owned()).or_default();
+        let known = reasons.entry(to.to_owned()).or_insert_with(|| reason.clone());
+        if known.by_calls && !reason.by_calls {
+            *known = reason;
+        }
+    }
+
+    /// The graph of the named items alone, without calls of methods.
+    pub fn of_names(&self) -> Self {
+        let mut names = Self { edges: self.edges.clone() };
+        for reasons in names.edges.values_mut() {
+            reasons.retain(|_, reason| !reason.by_calls);
+        }
+        names
     }
 
     /// The files of a shortest way, both ends included.
@@ -105,7 +122,7 @@ impl Graph {
             }
             shown.extend(steps.iter().copied());
             let step = |(from, to): (&str, &str)| {
-                let Reason { line, name } = &self.edges[from][to];
+                let Reason { line, name, .. } = &self.edges[from][to];
                 format!("{from}:{} ({name}) → ", line + 1)
             };
             let mut text: String = steps.iter().map(|pair| step(*pair)).collect();
@@ -372,6 +389,17 @@ mod tests {
             other,
             ("c.rs", ""),
         ]);
+    }
+
+    #[test]
+    fn a_cycle_of_method_calls_alone_is_distinguished() {
+        let lib = "mod a;\nmod b;\npub struct S;";
+        let a = "impl crate::S { pub fn one(&self) { self.two() } }";
+        let b = "impl crate::S { pub fn two(&self) { self.one() } }";
+        let tree = Tree::of(&[("Cargo.toml", ""), ("src/lib.rs", lib), ("src/a.rs", a), ("src/b.rs", b)]);
+        let graph = Graph::of(&targets(&tree).0);
+        assert_eq!(graph.cycles(&[]), ["src/a.rs:1 (self.two) → src/b.rs:1 (self.one) → src/a.rs"]);
+        assert_eq!(graph.of_names().cycles(&[]), Vec::<String>::new());
     }
 
     #[test]

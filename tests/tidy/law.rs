@@ -8,7 +8,7 @@ use crate::modules::{Module, Reference, Target};
 use std::collections::BTreeSet;
 
 /// Every module may import these. They import nothing of this crate.
-const LEAVES: &[&str] = &["error", "faults", "ids", "latency", "limits"];
+const LEAVES: &[&str] = &["error", "faults", "ids", "latency", "limits", "planted", "text"];
 
 /// Module → what else of this crate it may import (`a::b` grants only that part).
 const IMPORTS: &[(&str, &[&str])] = &[
@@ -18,13 +18,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("ids", &[]),
     ("latency", &[]),
     ("limits", &[]),
+    ("text", &[]),
     ("config", &[]),
     ("wire", &[]),
     ("auth", &[]),
     ("mesh", &[]),
-    ("chat", &["wire::Format", "wire::command", "wire::event", "mesh::event", "mesh::record", "planted"]),
+    ("chat", &["wire::Format", "wire::command", "wire::event", "mesh::event", "mesh::record"]),
     ("net", &["wire::ws"]),
-    ("shard", &["net", "chat", "wire", "mesh", "auth", "planted"]),
+    ("shard", &["net", "chat", "wire", "mesh", "auth"]),
     ("storage", &["mesh"]),
     ("control", &["storage", "mesh", "auth", "wire"]),
     ("boot", &["config", "wire", "auth", "mesh", "chat", "net", "shard", "storage", "control"]),

@@ -1,11 +1,11 @@
-// web/veza-client.js against a server of a few lines: order, gaps, cuts, repeated sends, ends.
+// web/veza-client.js against a small fake server: order, gaps, lost connections, repeated sends, ended sessions.
 
 import assert from "node:assert/strict";
 import test from "node:test";
 import { decode, encode } from "../../web/msgpack.js";
 import { VezaClient } from "../../web/veza-client.js";
 
-/** A conversation's log and its connections; `mute` swallows what it is told. */
+/** A conversation's log and its connections; commands in `mute` are ignored. */
 class Server {
     log = [];
     sockets = [];
@@ -16,7 +16,10 @@ class Server {
 
     say(content, key) {
         const seq = this.log.length + 1;
-        this.log.push({ type: "message_created", data: { conversation_id: "room_6", seq, content, client_message_id: key } });
+        this.log.push({
+            type: "message_created",
+            data: { conversation_id: "room_6", seq, content, client_message_id: key },
+        });
         for (const socket of this.sockets) socket.give(this.log.at(-1));
         return seq;
     }
@@ -31,7 +34,8 @@ class Server {
         if (type === "resume") {
             reply({ conversations: { room_6: { last_seq: this.log.length } }, not_member: [] });
             const after = data.cursors.room_6;
-            if (this.tooFar) return socket.give({ type: "reset", data: { conversation_id: "room_6", last_seq: this.log.length } });
+            if (this.tooFar)
+                return socket.give({ type: "reset", data: { conversation_id: "room_6", last_seq: this.log.length } });
             this.log.slice(after).forEach((event) => socket.give(event));
             socket.give({ type: "caught_up", data: { conversation_id: "room_6", seq: this.log.length } });
         } else if (type === "send_message") {
@@ -57,7 +61,10 @@ function connect(server, format = "msgpack") {
                 if (!server.isUp) return this.onclose?.({ code: 1006, reason: "" });
                 server.sockets.push(this);
                 const conversations = [{ id: "room_6", last_seq: server.log.length, read_seq: 0 }];
-                this.give({ type: "welcome", data: { conversations, limits: { max_frame_bytes: 65_536 }, heartbeat_ms: 30_000 } });
+                this.give({
+                    type: "welcome",
+                    data: { conversations, limits: { max_frame_bytes: 65_536 }, heartbeat_ms: 30_000 },
+                });
                 return undefined;
             });
         }
@@ -78,7 +85,7 @@ function connect(server, format = "msgpack") {
 
 const until = (client, type) => new Promise((resolve) => client.on(type, resolve));
 
-test("events come in order; what is doubled is dropped, what is missing is fetched, in both formats", async () => {
+test("emits events once and in order, and fetches missing ones, in both formats", async () => {
     for (const format of ["json", "msgpack"]) {
         const server = new Server();
         const { client, seen } = connect(server, format);
@@ -86,7 +93,7 @@ test("events come in order; what is doubled is dropped, what is missing is fetch
         server.say("1");
         server.sockets[0].give(server.log[0]);
         const sockets = server.sockets.splice(0);
-        server.say("2"); // lost on the way
+        server.say("2"); // lost by the network
         server.sockets.push(...sockets);
         const again = until(client, "up_to_date");
         server.say("3");
@@ -97,7 +104,7 @@ test("events come in order; what is doubled is dropped, what is missing is fetch
     }
 });
 
-test("after a cut everything missed comes once, and a message without an ack is sent again under its key", async () => {
+test("after a lost connection, replays events once and sends messages without an ack again", async () => {
     const server = new Server();
     const { client, seen } = connect(server);
     await until(client, "up_to_date");
@@ -108,7 +115,9 @@ test("after a cut everything missed comes once, and a message without an ack is 
     server.cut();
     server.mute.clear();
     server.say("missed");
-    setTimeout(() => { server.isUp = true; }, 600);
+    setTimeout(() => {
+        server.isUp = true;
+    }, 600);
     const { again, missed } = await until(client, "up_to_date");
     assert.equal(again, true);
     assert.deepEqual([(await first).duplicate, (await second).duplicate], [true, false]);
@@ -117,22 +126,45 @@ test("after a cut everything missed comes once, and a message without an ack is 
     client.close();
 });
 
-test("a refusal for the moment is waited out, any other is the sender's to know", async () => {
+test("retries after temporary errors and rejects after others", async () => {
     const server = new Server();
     const { client, seen } = connect(server);
     await until(client, "up_to_date");
-    server.refusals = [{ code: "rate_limited", message: "slowly", retry_after_ms: 20 }, undefined, { code: "muted", message: "no" }];
+    server.refusals = [
+        { code: "rate_limited", message: "slowly", retry_after_ms: 20 },
+        undefined,
+        { code: "muted", message: "no" },
+    ];
     const notes = [];
     const first = client.send({ conversation_id: "room_6", content: "a" }, ({ code }) => notes.push(code));
     const second = client.send({ conversation_id: "room_6", content: "b" });
     await first;
     await assert.rejects(second, { code: "muted", message: "no" });
     assert.deepEqual([notes, seen], [["rate_limited"], ["a"]]);
-    await assert.rejects(client.send({ conversation_id: "room_6", content: "x".repeat(70_000) }), { code: "too_large" });
+    await assert.rejects(client.send({ conversation_id: "room_6", content: "x".repeat(70_000) }), {
+        code: "too_large",
+    });
     client.close();
 });
 
-test("too far behind: reset is given, and the cursor stands at the end", async () => {
+test("drops the connection at once when the network is lost, and reconnects to a server that is there", async () => {
+    const server = new Server();
+    const { client, seen } = connect(server);
+    await until(client, "up_to_date");
+    const states = [];
+    client.on("state", ({ name }) => states.push(name));
+    client.networkLost();
+    assert.deepEqual([states, client.state.name], [["waiting"], "waiting"]);
+    client.networkLost();
+    const sent = client.send({ conversation_id: "room_6", content: "from the tunnel" });
+    server.say("missed");
+    const { missed } = await until(client, "up_to_date");
+    await sent;
+    assert.deepEqual([missed >= 1, seen, states[1]], [true, ["missed", "from the tunnel"], "connecting"]);
+    client.close();
+});
+
+test("emits reset and moves the cursor to the end when too far behind", async () => {
     const server = new Server();
     const { client, seen } = connect(server);
     await until(client, "up_to_date");
@@ -147,7 +179,7 @@ test("too far behind: reset is given, and the cursor stands at the end", async (
     client.close();
 });
 
-test("reads survive a cut, other commands say that they were cut, and an ended session ends it", async () => {
+test("repeats reads after a lost connection, rejects other commands, and ends with the session", async () => {
     const server = new Server();
     const { client } = connect(server);
     await until(client, "up_to_date");

@@ -1,9 +1,9 @@
-//! The web client: its pure modules under Node.js, and the whole of it in Chromium, with two people and a server that is
-//! killed in the middle of their talk.
+//! The web client: its pure modules under Node.js, and the whole client in Chromium, with several people and a server
+//! that is killed while they chat.
 //!
-//! How: the pages are used by their buttons, fields and keys; what they show is read from their documents and compared
-//! with what the server has stored. Pictures are left in target/artifacts/ for people to look at. Anything on a console
-//! but a request that failed while the server was away is a failure.
+//! How: the tests use buttons, fields and keys. They read the documents of the pages and compare them with the messages
+//! that the server has stored. Screenshots go to target/artifacts/. A message on a console fails the test, except for
+//! requests that failed while the server was down.
 #![cfg(feature = "test-db")]
 
 mod people;
@@ -13,13 +13,14 @@ mod search;
 #[path = "../support/mod.rs"]
 mod support;
 mod talk;
+mod writing;
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use support::browser::find;
 
 #[test]
-fn the_pure_modules_hold_what_they_promise() {
+fn the_pure_modules_pass_their_tests() {
     let node = find(&["node", "nodejs"]).expect("no Node.js in PATH; type: scripts/install-test-clients.sh");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/web");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();

@@ -1,4 +1,4 @@
-//! People: what moderators do about members, profiles, blocking, sign-ins and notifications.
+//! People: moderation, profiles, blocking, sessions and notifications.
 
 use crate::person::{Person, create_room, join_room, quoted};
 use crate::support::{PASSWORD, PATIENCE, Server, User, unique};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Ada, who owns a room, and Bob, who is in it; both have it open. Their ids are those of the users.
+/// Ada, who owns a room, Bob, who is a member, their users and the room. Both have it open.
 async fn two_in_a_room(server: &Server) -> (Person, Person, User, User, String) {
     let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     let mut bob = Person::sign_up(server, "", "bob", "Bob Martin").await;
@@ -19,16 +19,10 @@ async fn two_in_a_room(server: &Server) -> (Person, Person, User, User, String) 
 }
 
 impl Person {
-    /// Opens a member's card from the list beside the messages, which is open.
+    /// Opens a member's profile from the list of members, which is open.
     async fn card_of(&mut self, user: &User) {
         self.click(&format!("#members [data-member='{}']", user.id)).await;
         self.browser.wait_for(&format!("document.querySelector(\"#profile[data-user='{}']\")", user.id)).await;
-    }
-
-    /// Answers the question whether one is sure.
-    async fn confirm(&mut self) {
-        self.click("dialog button.primary.bad").await;
-        self.browser.wait_for("!document.querySelector('dialog')").await;
     }
 
     async fn has_role(&mut self, user: &User, role: &str) {
@@ -37,32 +31,22 @@ impl Person {
         self.browser.wait_for(&format!("{shown} && {text}")).await;
     }
 
-    /// Opens the account's dialog at one of its tabs.
+    /// Opens a tab of the account dialog.
     async fn account(&mut self, tab: &str) {
         self.click("#me").await;
         self.click("#account-open").await;
         self.click(&format!("#account-{tab}")).await;
     }
-
-    async fn close_dialog(&mut self) {
-        self.click("dialog header button").await;
-        self.browser.wait_for("!document.querySelector('dialog')").await;
-    }
-
-    async fn reads(&mut self, selector: &str, text: &str) {
-        let found = format!("document.querySelector({})?.innerText.includes({})", quoted(selector), quoted(text));
-        self.browser.wait_for(&found).await;
-    }
 }
 
-/// Until when the server lets a member not write.
+/// When the mute of a member ends, according to the server.
 async fn muted_until(server: &Server, asks: &User, room: &str, member: &User) -> String {
     let page = server.ok(asks, "list_members", json!({"conversation_id": room})).await;
     let row = page["members"].as_array().unwrap().iter().find(|row| row["id"] == member.id).unwrap().clone();
     row["muted_until"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Whether it is so many seconds from a moment between `before` and now; without a number, for ever.
+/// Whether a mute that began between `before` and now ends after `seconds`; `None` means that it has no end.
 fn is_muted_for(seconds: Option<u64>, before: OffsetDateTime, until: &str) -> bool {
     let Some(seconds) = seconds else { return until.starts_with("9999") };
     let Ok(until) = OffsetDateTime::parse(until, &Rfc3339) else { return false };
@@ -71,7 +55,7 @@ fn is_muted_for(seconds: Option<u64>, before: OffsetDateTime, until: &str) -> bo
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_owner_gives_roles_silences_removes_and_bans() {
+async fn an_owner_sets_roles_mutes_removes_and_bans() {
     let server = Server::start(2, &[]);
     let (mut ada, mut bob, ada_user, bob_user, room) = two_in_a_room(&server).await;
     ada.click("#show-details").await;
@@ -91,11 +75,11 @@ async fn an_owner_gives_roles_silences_removes_and_bans() {
         bob.browser.wait_for(&may_write).await;
     }
 
-    for (button, words) in [("600", "10 minutes"), ("3600", "1 hour"), ("86400", "1 day"), ("forever", "until lifted")]
+    for (button, text) in [("600", "10 minutes"), ("3600", "1 hour"), ("86400", "1 day"), ("forever", "Until unmuted")]
     {
         let before = OffsetDateTime::now_utc();
         ada.card_of(&bob_user).await;
-        ada.reads(&format!("#mutes [data-mute='{button}']"), words).await;
+        ada.reads(&format!("#mutes [data-mute='{button}']"), text).await;
         ada.click(&format!("#mutes [data-mute='{button}']")).await;
         let seconds = button.parse().ok();
         while !is_muted_for(seconds, before, &muted_until(&server, &ada_user, &room, &bob_user).await) {
@@ -106,7 +90,7 @@ async fn an_owner_gives_roles_silences_removes_and_bans() {
     bob.browser.wait_for("document.querySelector('.composer form').hidden").await;
     bob.reads(".composer .refusal", "muted").await;
     ada.card_of(&bob_user).await;
-    ada.reads("#profile .facts", "a moderator lifts it").await;
+    ada.reads("#profile .facts", "a moderator unmutes them").await;
     ada.picture("web-muted.png", 1_280, 800, "dark").await;
     ada.picture("web-muted-phone.png", 360, 740, "light").await;
     ada.browser.appear(1_280, 800, "light").await;
@@ -137,12 +121,12 @@ async fn an_owner_gives_roles_silences_removes_and_bans() {
     ada.reads("#banned", "Bob Martin").await;
     ada.reads("#banned", "Sold <b>courses</b>").await;
     ada.click(&format!("#banned [data-unban='{}']", bob_user.id)).await;
-    ada.reads("dialog", "Nobody is banned here").await;
+    ada.reads("dialog", "No one is banned").await;
     ada.close_dialog().await;
     join_room(&mut bob, &room).await;
     ada.has_role(&bob_user, "member").await;
 
-    // The ownership goes to Bob, who then has the power.
+    // Bob becomes the owner and uses his new role.
     ada.card_of(&bob_user).await;
     ada.click("#make-owner").await;
     ada.confirm().await;
@@ -157,7 +141,7 @@ async fn an_owner_gives_roles_silences_removes_and_bans() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_profile_that_is_edited_is_seen_by_others() {
+async fn shows_profile_changes_to_others() {
     let server = Server::start(2, &[]);
     let (mut ada, mut bob, ..) = two_in_a_room(&server).await;
     bob.say("who am I?").await;
@@ -177,7 +161,7 @@ async fn a_profile_that_is_edited_is_seen_by_others() {
     bob.reads("#messages .message .name-button", "Robert C. Martin").await;
     bob.close_dialog().await;
 
-    // The name and the picture are new wherever they stand, at once.
+    // The new name and picture appear everywhere at once.
     ada.reads("#messages .message .name-button", "Robert C. Martin").await;
     ada.browser.wait_for("document.querySelector('#messages .avatar img')?.naturalWidth > 0").await;
     ada.reads("#messages .system", "Robert C. Martin").await;
@@ -186,7 +170,7 @@ async fn a_profile_that_is_edited_is_seen_by_others() {
     ada.browser.wait_for("document.querySelector('#profile .avatar img')?.naturalWidth > 0").await;
     ada.reads("#profile-bio", "Writes <i>clean</i> code").await;
 
-    // From the card to a talk between the two.
+    // The profile opens a direct conversation.
     ada.click("#write-to").await;
     ada.reads("#title", "Robert C. Martin").await;
     ada.say("psst").await;
@@ -196,7 +180,7 @@ async fn a_profile_that_is_edited_is_seen_by_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_blocked_people_write_is_hidden_until_it_is_asked_for() {
+async fn hides_messages_of_blocked_users_until_they_are_opened() {
     let server = Server::start(2, &[]);
     let (mut ada, mut bob, _, bob_user, _) = two_in_a_room(&server).await;
     for text in ["buy my course", "only today"] {
@@ -215,14 +199,14 @@ async fn what_blocked_people_write_is_hidden_until_it_is_asked_for() {
     ada.sees("my course").await;
     ada.sees("third time lucky").await;
 
-    // It is still so after a reload, and can be taken back in the account.
+    // The block survives a reload, and the account dialog removes it.
     ada.browser.call("Page.reload", json!({})).await;
     ada.is_up_to_date(0).await;
     ada.reads("#messages .hidden-messages", "3 messages").await;
     ada.account("blocked").await;
     ada.reads("#blocked", "Bob Martin").await;
     ada.click(&format!("#blocked [data-unblock='{}']", bob_user.id)).await;
-    ada.reads("#blocked", "nobody").await;
+    ada.reads("#blocked", "You haven't blocked anyone").await;
     ada.close_dialog().await;
     ada.sees("my course").await;
     ada.has_no_complaints();
@@ -230,7 +214,7 @@ async fn what_blocked_people_write_is_hidden_until_it_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sign_ins_are_listed_and_ended() {
+async fn lists_and_ends_sessions() {
     let server = Server::start(2, &[]);
     let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
     let mut elsewhere = Person::sign_in(&server, &ada.name, PASSWORD).await;
@@ -240,7 +224,7 @@ async fn sign_ins_are_listed_and_ended() {
     ada.browser.wait_for("document.querySelectorAll('#sessions li').length === 1").await;
     elsewhere.reads("#sign-error", "Your session has ended").await;
 
-    // A new password ends the others too.
+    // A new password ends the other sessions too.
     let other = ada.token(&server).await;
     let fresh = "a much better one";
     ada.fill("#current-password", "not this one").await;
@@ -264,12 +248,12 @@ async fn sign_ins_are_listed_and_ended() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn notifications_come_when_they_were_asked_for_and_nobody_looks() {
+async fn notifies_only_when_switched_on_and_hidden() {
     let server = Server::start(2, &[]);
     let (mut ada, _bob, ada_user, bob_user, room) = two_in_a_room(&server).await;
     let dm = json!({"kind": "direct", "member_ids": [ada_user.id]});
     let dm = crate::support::id_of(&server.ok(&bob_user, "create_conversation", dm).await);
-    // The browser's own are drawn outside the page: what would be shown is kept instead.
+    // The browser draws notifications outside the page. This records them instead.
     let fake = "window.shown = []; window.Notification = class { static permission = 'granted'; \
                 static async requestPermission() { return 'granted'; } \
                 constructor(title, { body }) { window.shown.push(`${title}: ${body}`); } }; \
@@ -278,7 +262,7 @@ async fn notifications_come_when_they_were_asked_for_and_nobody_looks() {
     let tell = async |conversation: &str, text: &str| {
         server.ok(&bob_user, "send_message", json!({"conversation_id": conversation, "content": text})).await
     };
-    tell(&dm, "nobody has asked for this").await;
+    tell(&dm, "notifications are off").await;
     ada.reads(&format!("#direct a[href='#/{dm}'] .badge"), "1").await;
     ada.browser.wait_for("document.title.startsWith('(')").await;
 
@@ -298,7 +282,7 @@ async fn notifications_come_when_they_were_asked_for_and_nobody_looks() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_picture_comes_when_a_face_is_seen_that_no_list_of_members_has() {
+async fn loads_a_picture_when_its_avatar_is_scrolled_into_view() {
     let server = Server::start(2, &[]);
     let (owner, gone) = (server.register_as(&unique("ada")).await, server.register_as(&unique("gone")).await);
     let profile = json!({"avatar_url": format!("{}/web/icon.svg", server.base_url)});
@@ -306,7 +290,7 @@ async fn a_picture_comes_when_a_face_is_seen_that_no_list_of_members_has() {
     assert_eq!(status, 200, "{answer}");
     let room = server.room(&[&owner, &gone]).await;
     for n in 0..120 {
-        // The first words are above what is in sight.
+        // The first message is above the visible part.
         let who = if n == 0 { &gone } else { &owner };
         let content = format!("line {n}");
         server.ok(who, "send_message", json!({"conversation_id": room, "content": content})).await;
@@ -320,10 +304,10 @@ async fn a_picture_comes_when_a_face_is_seen_that_no_list_of_members_has() {
         "performance.getEntriesByType('resource').filter(({{name}}) => name.endsWith('/users/{}')).length",
         gone.id
     );
-    // Presence comes after the members: what would be asked for too early has been by then.
+    // Presence arrives after the members. A request that came too early would have been sent by then.
     ada.browser.wait_for("document.querySelector('#me .presence.online')").await;
     ada.browser.evaluate("new Promise((done) => setTimeout(done, 500))").await;
-    assert_eq!(ada.browser.evaluate(&asked).await, 0, "nobody has seen the face");
+    assert_eq!(ada.browser.evaluate(&asked).await, 0, "the avatar is not visible yet");
     let top = "(document.querySelector('.scroller').scrollTop = 0, document.querySelector('#messages .beginning'))";
     ada.browser.wait_for(top).await;
     let picture = format!("document.querySelector('#messages [data-profile=\"{}\"] img')?.naturalWidth > 0", gone.id);
@@ -333,15 +317,15 @@ async fn a_picture_comes_when_a_face_is_seen_that_no_list_of_members_has() {
     ada.browser.evaluate(&format!("void (location.hash = '#/{room}')")).await;
     ada.browser.wait_for(top).await;
     ada.browser.wait_for(&picture).await;
-    assert_eq!(ada.browser.evaluate(&asked).await, 1, "what is known is not asked again");
+    assert_eq!(ada.browser.evaluate(&asked).await, 1, "a known picture is not requested again");
     ada.has_no_complaints();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pictures_from_other_servers_can_be_switched_off_on_a_device() {
+async fn a_device_can_switch_off_pictures_from_other_servers() {
     let server = Server::start(2, &[]);
     let (mut ada, mut bob, ada_user, bob_user, _) = two_in_a_room(&server).await;
-    // What this other server is asked for is held up for ever: the picture stays on its way.
+    // Requests to this other server are paused, so the picture never arrives.
     let elsewhere = "https://pictures.example/bob.png";
     ada.browser.call("Fetch.enable", json!({"patterns": [{"urlPattern": "https://pictures.example/*"}]})).await;
     for (user, url) in [(&ada_user, format!("{}/web/icon.svg", server.base_url)), (&bob_user, elsewhere.to_owned())] {
@@ -354,7 +338,8 @@ async fn pictures_from_other_servers_can_be_switched_off_on_a_device() {
     let from_elsewhere = format!("document.querySelectorAll('.avatar img[src=\"{elsewhere}\"]').length");
     let own = "document.querySelector('#me .avatar img')?.naturalWidth > 0";
     ada.click("#show-details").await;
-    ada.browser.wait_for(&format!("{own} && {from_elsewhere} === 2")).await; // beside the message, and among the members
+    // Beside the message, and in the list of members.
+    ada.browser.wait_for(&format!("{own} && {from_elsewhere} === 2")).await;
 
     ada.account("security").await;
     ada.browser.wait_for("document.getElementById('pictures')?.checked").await;
@@ -365,13 +350,13 @@ async fn pictures_from_other_servers_can_be_switched_off_on_a_device() {
     ada.close_dialog().await;
     ada.browser.wait_for(&format!("{own} && {from_elsewhere} === 0")).await;
 
-    // The device remembers it, and nothing is asked of that server.
+    // The device remembers the setting and sends no request to that server.
     ada.browser.call("Page.reload", json!({})).await;
     ada.is_up_to_date(0).await;
     ada.sees("do you see me?").await;
     ada.click("#show-details").await;
     ada.card_of(&bob_user).await;
-    ada.reads("#profile .facts", "Here since").await; // all that the server says about Bob has come
+    ada.reads("#profile .facts", "Joined Veza").await; // the whole profile has arrived
     let asked = format!("performance.getEntriesByType('resource').some(({{name}}) => name === '{elsewhere}')");
     ada.browser.wait_for(&format!("{own} && {from_elsewhere} === 0 && !{asked}")).await;
     ada.close_dialog().await;

@@ -1,4 +1,4 @@
-//! Somebody who uses the page: by its buttons, fields and keys.
+//! A user of the page, who uses its buttons, fields and keys.
 
 use crate::support::browser::Browser;
 use crate::support::{PASSWORD, Server, User, unique};
@@ -8,19 +8,19 @@ pub fn quoted(text: &str) -> String {
     serde_json::to_string(text).unwrap()
 }
 
-/// Somebody in front of a browser.
+/// A user with a browser.
 pub struct Person {
     /// The username.
     pub name: String,
-    /// What they see.
+    /// The browser with the page.
     pub browser: Browser,
 }
 
-/// The texts of the messages shown, those on their way too.
+/// The texts of the messages shown, including the outbox.
 const SHOWN: &str = "[...document.querySelectorAll('#messages .message .content')].map((m) => m.innerText.trim())";
 
 impl Person {
-    /// Opens the page and signs up by its form.
+    /// Opens the page and signs up with its form.
     pub async fn sign_up(server: &Server, path: &str, name: &str, display_name: &str) -> Self {
         let mut person = Self { name: unique(name), browser: Browser::start().await };
         person.browser.appear(1_280, 800, "light").await;
@@ -39,7 +39,7 @@ impl Person {
         person
     }
 
-    /// Opens the page in a browser of their own and signs in.
+    /// Opens the page in a new browser and signs in.
     pub async fn sign_in(server: &Server, name: &str, password: &str) -> Self {
         let mut person = Self { name: name.to_owned(), browser: Browser::start().await };
         person.browser.appear(1_280, 800, "light").await;
@@ -51,20 +51,25 @@ impl Person {
         person
     }
 
-    /// Clicks an element as soon as it is there.
-    pub async fn click(&mut self, selector: &str) {
-        self.once_there(selector, "click").await;
+    /// Opens a conversation by its address.
+    pub async fn go(&mut self, conversation: &str) {
+        self.browser.evaluate(&format!("void (location.hash = '#/{conversation}')")).await;
     }
 
-    /// Calls a method of an element as soon as it is there: in one step, since the page may draw it anew at any time.
-    pub async fn once_there(&mut self, selector: &str, method: &str) {
+    /// Clicks an element as soon as it exists.
+    pub async fn click(&mut self, selector: &str) {
+        self.call_when_present(selector, "click").await;
+    }
+
+    /// Calls a method of an element as soon as it exists. One step, because the page may replace it at any time.
+    pub async fn call_when_present(&mut self, selector: &str, method: &str) {
         let called = format!("((e) => e && (e.{method}(), true))(document.querySelector({}))", quoted(selector));
         self.browser.wait_for(&called).await;
     }
 
     /// Types a text into a field.
     pub async fn fill(&mut self, selector: &str, text: &str) {
-        // What is hidden cannot have the focus, and the text would go elsewhere.
+        // A hidden field cannot have the focus, and the text would go to another one.
         let focused = format!(
             "((e) => e && (e.focus(), document.activeElement === e))(document.querySelector({}))",
             quoted(selector)
@@ -80,20 +85,37 @@ impl Person {
         }
     }
 
+    /// Waits until an element shows a text.
+    pub async fn reads(&mut self, selector: &str, text: &str) {
+        let found = format!("document.querySelector({})?.innerText.includes({})", quoted(selector), quoted(text));
+        self.browser.wait_for(&found).await;
+    }
+
+    /// Confirms in a dialog that asks before something that cannot be undone.
+    pub async fn confirm(&mut self) {
+        self.click("dialog button.primary.bad").await;
+        self.browser.wait_for("!document.querySelector('dialog')").await;
+    }
+
+    pub async fn close_dialog(&mut self) {
+        self.click("dialog header button").await;
+        self.browser.wait_for("!document.querySelector('dialog')").await;
+    }
+
     /// Writes into the composer and presses Enter.
     pub async fn say(&mut self, text: &str) {
         self.fill("#compose", text).await;
         self.press("Enter", 13).await;
     }
 
-    /// Waits until a message is shown once, stored.
+    /// Waits until a stored message is shown exactly once.
     pub async fn sees(&mut self, text: &str) {
         let stored = "[...document.querySelectorAll('#messages .message:not(.pending) .content')]";
         let found = format!("{stored}.filter((m) => m.innerText.includes({})).length === 1", quoted(text));
         self.browser.wait_for(&found).await;
     }
 
-    /// Waits until the page says that everything missed has come, at least `times` times since it was opened.
+    /// Waits until the page is connected and has caught up after at least `times` reconnects.
     pub async fn is_up_to_date(&mut self, times: u32) {
         let status = "document.getElementById('connection')";
         let live = format!("{status}?.dataset.state === 'live' && Number({status}.dataset.caughtUp) >= {times}");
@@ -109,7 +131,7 @@ impl Person {
         shown.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
     }
 
-    /// The same person with a token of their own, for looking at what the server has.
+    /// The same user with another token, for reading from the server directly.
     pub async fn token(&self, server: &Server) -> User {
         let body = json!({"login": self.name, "password": PASSWORD});
         let (status, answer) = server.post("/auth/login", None, &body).await;
@@ -122,47 +144,47 @@ impl Person {
         self.click("#me").await;
         self.click(&format!("#settings [data-value={language}]")).await;
         self.browser.wait_for(&format!("document.documentElement.lang === '{language}'")).await;
-        self.click("dialog[open] header button").await; // the one before is still being taken away
+        self.click("dialog[open] header button").await; // the dialog before it is still closing
         self.browser.wait_for("!document.querySelector('dialog')").await;
     }
 
-    /// A picture; nothing may stick out of the page.
+    /// Takes a screenshot; nothing may overflow the page.
     pub async fn picture(&mut self, name: &str, width: u32, height: u32, scheme: &str) {
         self.browser.appear(width, height, scheme).await;
-        // Two frames: one for what the change of size asks for, one until it is drawn.
+        // Two frames: one to react to the new size, one to draw.
         let frames =
             "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 300))))";
         self.browser.evaluate(frames).await;
         let overflow = "[document.documentElement, ...document.querySelectorAll('dialog, .panel-body, .lists')]\
                         .map((box) => box.scrollWidth - box.clientWidth).filter((over) => over > 0)";
-        assert_eq!(self.browser.evaluate(overflow).await, json!([]), "nothing sticks out in {name}");
+        assert_eq!(self.browser.evaluate(overflow).await, json!([]), "nothing overflows in {name}");
         self.browser.screenshot(name).await;
     }
 
-    /// No complaint but of requests that failed.
+    /// Checks that the console has no messages except about failed requests.
     pub fn has_no_complaints(&mut self) {
         let complaints = self.browser.take_complaints();
         let failed = |complaint: &Value| {
             let source = &complaint["entry"]["source"];
-            // A WebSocket that cannot connect is reported as the page's own words.
+            // A failed WebSocket connection is reported as a message of the page.
             source == "network" || complaint["entry"]["text"].as_str().unwrap_or("").contains("WebSocket")
         };
         assert!(complaints.iter().all(failed), "{complaints:?}");
     }
 }
 
-/// Ada makes a room; its id.
+/// Ada creates a room; returns its id.
 pub async fn create_room(ada: &mut Person, name: &str) -> String {
     ada.click("#new").await;
     ada.fill("#room-name", name).await;
     ada.fill("#room-description", "Where everybody meets").await;
     ada.click("#create").await;
-    ada.browser.wait_for("document.getElementById('title')").await;
+    ada.browser.wait_for(&format!("document.getElementById('title')?.textContent === {}", quoted(name))).await;
     let hash = ada.browser.evaluate("location.hash").await;
     hash.as_str().unwrap().trim_start_matches("#/").to_owned()
 }
 
-/// Bob finds the room and joins it: in the list, or by its address where the server has no list.
+/// Bob joins a room from the list, or by its address if the server has no list.
 pub async fn join_room(bob: &mut Person, room: &str) {
     bob.click("#discover").await;
     bob.browser.wait_for("document.getElementById('public-rooms')?.dataset.ready").await;

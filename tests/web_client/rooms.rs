@@ -1,5 +1,5 @@
-//! Rooms and threads: who comes and goes is said, private rooms are entered by asking, followed threads say what is new in
-//! them, and what a server has switched off is not offered.
+//! Rooms and threads: system messages, discovering and leaving rooms, requests to join private rooms, unread replies in
+//! followed threads, and features that a server has switched off.
 
 use crate::person::{Person, create_room, join_room};
 use crate::support::{PASSWORD, Server, id_of, unique};
@@ -7,20 +7,13 @@ use serde_json::json;
 
 const LINES: &str = "[...document.querySelectorAll('#messages .system')].map((line) => line.innerText.trim())";
 
-impl Person {
-    /// Opens a conversation by its address.
-    async fn go(&mut self, conversation: &str) {
-        self.browser.evaluate(&format!("void (location.hash = '#/{conversation}')")).await;
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_comes_and_goes_is_a_line_in_the_readers_language() {
+async fn shows_membership_changes_in_the_users_language() {
     let server = Server::start(2, &[]);
     let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
     let mut bob = Person::sign_up(&server, "?format=json", "bob", "Bob Martin").await;
     let room = create_room(&mut ada, "station").await;
-    // Nobody looks: what the server says is nothing new to read.
+    // The room is not open. System messages do not count as unread.
     ada.go("").await;
     join_room(&mut bob, &room).await;
     bob.say("the first word").await;
@@ -55,7 +48,7 @@ async fn who_comes_and_goes_is_a_line_in_the_readers_language() {
     ]);
     bob.browser.wait_for(&format!("JSON.stringify({LINES}) === {}", crate::person::quoted(&french.to_string()))).await;
 
-    // Whoever moderates can take a line away.
+    // A moderator can delete a system message.
     ada.click("#messages .system [data-do=delete]").await;
     ada.click("dialog button.primary.bad").await;
     for person in [&mut ada, &mut bob] {
@@ -65,10 +58,102 @@ async fn who_comes_and_goes_is_a_line_in_the_readers_language() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_private_room_is_entered_by_asking() {
+async fn folds_many_joins_into_one_line_that_opens() {
     let server = Server::start(2, &[]);
     let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
-    // A name that is longer than a telephone is wide.
+    let room = create_room(&mut ada, "launch").await;
+    ada.say("welcome, all").await;
+    let mut names = Vec::new();
+    for n in 0..7 {
+        let user = server.register_as(&unique("guest")).await;
+        server.ok(&user, "join_conversation", json!({"conversation_id": room})).await;
+        names.push(format!("{} joined", user.name));
+        if n == 4 {
+            let shown = json!(names).to_string(); // five are not folded
+            ada.browser.wait_for(&format!("JSON.stringify({LINES}) === {}", crate::person::quoted(&shown))).await;
+        }
+    }
+    let last = names[6].trim_end_matches(" joined");
+    ada.reads("#messages .system.folded", &format!("{last} and 6 others joined")).await;
+    assert_eq!(ada.browser.evaluate(&format!("{LINES}.length")).await, 1);
+    ada.picture("web-folded.png", 1_280, 800, "light").await;
+    ada.picture("web-folded-phone-dark.png", 360, 740, "dark").await;
+    ada.browser.appear(1_280, 800, "light").await;
+    ada.click("#messages .system.folded button").await;
+    let shown = crate::person::quoted(&json!(names).to_string());
+    ada.browser.wait_for(&format!("JSON.stringify({LINES}) === {shown}")).await;
+    ada.has_no_complaints();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn discover_pages_through_all_rooms_and_searches_them() {
+    let server = Server::start(2, &[]);
+    let owner = server.register_as(&unique("owner")).await;
+    for n in 0..55 {
+        let data = json!({"kind": "public_room", "name": format!("{} {n}", if n == 7 { "needle" } else { "hay" })});
+        server.ok(&owner, "create_conversation", data).await;
+    }
+    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    ada.click("#discover").await;
+    let count = |n: u32| format!("document.querySelectorAll('#public-rooms [data-room]').length === {n}");
+    ada.browser.wait_for(&count(50)).await;
+    ada.picture("web-discover.png", 1_280, 800, "light").await;
+    ada.picture("web-discover-phone-dark.png", 360, 740, "dark").await;
+    ada.browser.appear(1_280, 800, "light").await;
+    ada.click("#more-rooms:not([hidden])").await;
+    ada.browser.wait_for(&format!("{} && document.getElementById('more-rooms').hidden", count(55))).await;
+    let distinct =
+        "new Set([...document.querySelectorAll('#public-rooms [data-room]')].map((b) => b.dataset.room)).size";
+    assert_eq!(ada.browser.evaluate(distinct).await, 55);
+    ada.fill("#find-rooms", "needle").await;
+    ada.browser.wait_for(&count(1)).await;
+    ada.reads("#public-rooms", "needle 7").await;
+    ada.fill("#find-rooms", " nowhere").await;
+    ada.reads("#public-rooms", "No rooms match").await;
+    ada.has_no_complaints();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leaving_owner_hands_the_room_over_or_learns_that_it_is_archived() {
+    let server = Server::start(2, &[]);
+    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let mut bob = Person::sign_up(&server, "", "bob", "Bob Martin").await;
+    let carol = server.register_as(&unique("carol")).await;
+    let room = create_room(&mut ada, "garden").await;
+    server.ok(&carol, "join_conversation", json!({"conversation_id": room})).await;
+    join_room(&mut bob, &room).await;
+    ada.click("#show-details").await;
+    ada.browser.wait_for("document.querySelectorAll('#members li').length === 3").await;
+    ada.click("#leave").await;
+    // The longest-standing member is offered first. Ada chooses Bob.
+    ada.browser.wait_for(&format!("document.getElementById('new-owner')?.value === '{}'", carol.id)).await;
+    ada.picture("web-hand-over.png", 1_280, 800, "light").await;
+    ada.picture("web-hand-over-phone-dark.png", 360, 740, "dark").await;
+    ada.browser.appear(1_280, 800, "light").await;
+    let bob_user = bob.token(&server).await;
+    ada.browser.evaluate(&format!("void (document.getElementById('new-owner').value = '{}')", bob_user.id)).await;
+    ada.confirm().await;
+    ada.browser.wait_for("location.hash === '#/' && !document.querySelector('#rooms a')").await;
+    let record = server.ok(&bob_user, "get_conversation", json!({"conversation_id": room})).await;
+    assert_eq!(record["conversation"]["owner_id"], bob_user.id);
+    assert_eq!(record["conversation"]["archived"], false);
+
+    // Bob is the last member: the dialog says what happens.
+    server.ok(&carol, "leave_conversation", json!({"conversation_id": room})).await;
+    bob.click("#show-details").await;
+    bob.browser.wait_for("document.querySelectorAll('#members li').length === 1").await;
+    bob.click("#leave").await;
+    bob.reads("dialog", "archived for good").await;
+    bob.close_dialog().await;
+    ada.has_no_complaints();
+    bob.has_no_complaints();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joins_a_private_room_by_request() {
+    let server = Server::start(2, &[]);
+    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    // A name that is wider than a phone.
     let name = "Bob Bartholomew Montgomery-Featherstonehaugh";
     let mut bob = Person::sign_up(&server, "?format=json", "bob", name).await;
     ada.click("#new").await;
@@ -78,14 +163,14 @@ async fn a_private_room_is_entered_by_asking() {
     ada.browser.wait_for("document.getElementById('title')").await;
     let room = ada.browser.evaluate("location.hash.slice(2)").await.as_str().unwrap().to_owned();
 
-    // By its address, as somebody was given it.
+    // By the room's address.
     bob.click("#discover").await;
     bob.browser.wait_for("document.getElementById('public-rooms')?.dataset.ready").await;
     bob.fill("#room-by-address", &room).await;
     bob.click("#join-by-address").await;
     bob.browser.wait_for("!document.querySelector('dialog')").await;
-    let words = format!("I bring <b>cake</b>{}", "e".repeat(120));
-    bob.fill("#request-text", &words).await;
+    let text = format!("I bring <b>cake</b>{}", "e".repeat(120));
+    bob.fill("#request-text", &text).await;
     bob.picture("web-ask.png", 1_280, 800, "light").await;
     bob.picture("web-ask-phone-dark.png", 360, 740, "dark").await;
     bob.browser.appear(1_280, 800, "light").await;
@@ -95,11 +180,11 @@ async fn a_private_room_is_entered_by_asking() {
     ada.browser.wait_for("document.getElementById('request-count')?.textContent === '1'").await;
     ada.click("#show-details").await;
     let shown = "document.querySelector('#requests blockquote')?.textContent";
-    ada.browser.wait_for(&format!("{shown} === {}", crate::person::quoted(&words))).await;
+    ada.browser.wait_for(&format!("{shown} === {}", crate::person::quoted(&text))).await;
     ada.picture("web-requests.png", 1_280, 800, "light").await;
     ada.picture("web-requests-phone-dark.png", 360, 740, "dark").await;
     ada.browser.appear(1_280, 800, "light").await;
-    // It is found again after a reload, on both sides; then it is taken back, made anew and declined.
+    // The request survives a reload on both sides. Then it is cancelled, made again and declined.
     for person in [&mut ada, &mut bob] {
         person.browser.call("Page.reload", json!({})).await;
         person.is_up_to_date(0).await;
@@ -124,7 +209,7 @@ async fn a_private_room_is_entered_by_asking() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn requests_from_before_one_connected_are_counted() {
+async fn counts_requests_from_before_the_connection() {
     let server = Server::start(2, &[]);
     let (ada_user, carol) = (server.register_as(&unique("ada")).await, server.register_as(&unique("carol")).await);
     let mut rooms = Vec::new();
@@ -143,12 +228,12 @@ async fn requests_from_before_one_connected_are_counted() {
         rooms.iter().zip(expected).map(shown).collect::<Vec<_>>().join(" && ")
     };
 
-    // Nothing is opened.
+    // No room is open.
     let mut ada = Person::sign_in(&server, &ada_user.name, PASSWORD).await;
     ada.browser.wait_for(&counted([true, true, false])).await;
     ada.picture("web-asked.png", 1_280, 800, "light").await;
 
-    // What happened while the connection was cut is known after it.
+    // Changes during a lost connection are known afterwards.
     ada.browser.call("Network.enable", json!({})).await;
     ada.browser.call("Network.setBlockedURLs", json!({"urls": ["*ws-ticket*"]})).await;
     server.kill9();
@@ -162,7 +247,7 @@ async fn requests_from_before_one_connected_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_followed_thread_says_what_is_new_until_it_is_read() {
+async fn counts_unread_replies_of_followed_threads() {
     let server = Server::start(2, &[]);
     let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
     let mut bob = Person::sign_up(&server, "?format=json", "bob", "Bob Martin").await;
@@ -176,7 +261,7 @@ async fn a_followed_thread_says_what_is_new_until_it_is_read() {
         bob.press("Enter", 13).await;
         ada.browser.wait_for(&format!("document.querySelector('#threads .badge')?.textContent === '{}'", n + 1)).await;
     }
-    // Another window of Ada's knows the same.
+    // Another window of Ada shows the same.
     let mut elsewhere = Person::sign_in(&server, &ada.name, crate::support::PASSWORD).await;
     elsewhere.browser.wait_for("document.querySelector('#threads .badge')?.textContent === '2'").await;
 
@@ -190,7 +275,7 @@ async fn a_followed_thread_says_what_is_new_until_it_is_read() {
     for person in [&mut ada, &mut elsewhere] {
         person.browser.wait_for("document.querySelector('#threads .badge')?.textContent === ''").await;
     }
-    // What comes while it is open is read; once it is not followed, nothing is told.
+    // Replies in an open thread are read at once. An unfollowed thread has no unread count.
     bob.fill("#reply", "Sunday it is").await;
     bob.press("Enter", 13).await;
     ada.browser.wait_for("document.getElementById('panel').innerText.includes('Sunday it is')").await;
@@ -201,20 +286,20 @@ async fn a_followed_thread_says_what_is_new_until_it_is_read() {
     };
     let began = std::time::Instant::now();
     while !read().await {
-        assert!(began.elapsed() < crate::support::PATIENCE, "the server is not told that the thread was read");
+        assert!(began.elapsed() < crate::support::PATIENCE, "the server does not learn that the thread was read");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     ada.click("#follow").await;
     ada.browser.wait_for("document.getElementById('follow')?.getAttribute('aria-pressed') === 'false'").await;
     elsewhere.click("#threads").await;
-    elsewhere.browser.wait_for("document.getElementById('panel').innerText.includes('You follow no threads')").await;
+    elsewhere.browser.wait_for("document.getElementById('panel').innerText.includes('follow any threads')").await;
     for person in [&mut ada, &mut bob, &mut elsewhere] {
         person.has_no_complaints();
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_switched_off_is_not_offered() {
+async fn hides_features_that_are_switched_off() {
     let names = ["message_reactions", "pinned_messages", "user_mentions", "message_threads"];
     let keys = names.map(|name| format!("features.{name}"));
     let settings: Vec<(&str, &str)> = keys.iter().map(|key| (key.as_str(), "false")).collect();
@@ -224,14 +309,14 @@ async fn what_is_switched_off_is_not_offered() {
     ada.say("a message").await;
     ada.sees("a message").await;
     ada.browser.wait_for("document.querySelector('#messages [data-do=edit]')").await;
-    let offered = "[...document.querySelectorAll('#messages .tools .emoji, #messages [data-do=thread], #messages [data-do=pin], \
-                   #show-pins, #mentions, #threads')].filter((one) => !one.hidden).length";
+    let offered = "[...document.querySelectorAll('#messages .tools .emoji, #messages [data-do=thread], \
+                   #messages [data-do=pin], #show-pins, #mentions, #threads')].filter((one) => !one.hidden).length";
     assert_eq!(ada.browser.evaluate(offered).await, 0);
     ada.has_no_complaints();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_hides_what_they_read_is_not_seen_reading() {
+async fn sends_no_read_receipts_when_they_are_off() {
     let server = Server::start(2, &[]);
     let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
     let mut bob = Person::sign_up(&server, "", "bob", "Bob Martin").await;
@@ -258,10 +343,10 @@ async fn who_hides_what_they_read_is_not_seen_reading() {
     };
     let began = std::time::Instant::now();
     while !read().await {
-        assert!(began.elapsed() < crate::support::PATIENCE, "Bob's page does not say that he has read it");
+        assert!(began.elapsed() < crate::support::PATIENCE, "the server does not learn that Bob has read it");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    // What Bob does then comes after whatever was told of his reading.
+    // A reaction arrives after any read receipt that was sent before.
     let emoji = "[...document.querySelectorAll('#messages .message')].at(-1)?.querySelector('.tools .emoji')";
     bob.browser.wait_for(&format!("((e) => e && (e.click(), true))({emoji})")).await;
     ada.browser.wait_for("document.querySelector('#messages .reaction')").await;

@@ -1,4 +1,4 @@
-//! Searching: filters typed, completed and chosen by keyboard, in both languages, and hints where something cannot be meant.
+//! Search: filters are typed, completed and chosen by keyboard, in both languages; invalid filters become hints.
 
 use crate::person::{Person, create_room, join_room, quoted};
 use crate::support::{Server, id_of, unique};
@@ -7,9 +7,9 @@ use serde_json::json;
 const RESULTS: &str = "[...document.querySelectorAll('#results .found p')].map((found) => found.innerText)";
 
 impl Person {
-    /// Writes into the search box in the place of what stands there.
+    /// Replaces the text of the search field.
     async fn looks_for(&mut self, text: &str) {
-        self.once_there("#search", "select").await;
+        self.call_when_present("#search", "select").await;
         self.fill("#search", text).await;
     }
 
@@ -18,10 +18,10 @@ impl Person {
         self.browser.wait_for(&format!("JSON.stringify({RESULTS}) === {expected}")).await;
     }
 
-    /// Waits for a hint, with which nothing is found.
-    async fn is_told(&mut self, hint: &str) {
-        let told = format!("document.getElementById('search-hint').innerText.includes({})", quoted(hint));
-        self.browser.wait_for(&format!("{told} && !document.querySelector('#results .found')")).await;
+    /// Waits for a hint; with a hint there are no results.
+    async fn shows_hint(&mut self, hint: &str) {
+        let shown = format!("document.getElementById('search-hint').innerText.includes({})", quoted(hint));
+        self.browser.wait_for(&format!("{shown} && !document.querySelector('#results .found')")).await;
     }
 
     async fn has_typed(&mut self, text: &str) {
@@ -30,7 +30,7 @@ impl Person {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn filters_narrow_a_search_and_what_cannot_be_meant_is_a_hint() {
+async fn filters_narrow_a_search_and_invalid_filters_become_hints() {
     let server = Server::start(2, &[]);
     let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
     let mut bob = Person::sign_up(&server, "?format=json", "bob", "Bob Martin").await;
@@ -39,7 +39,7 @@ async fn filters_narrow_a_search_and_what_cannot_be_meant_is_a_hint() {
     let (ada_user, bob_user) = (ada.token(&server).await, bob.token(&server).await);
     let pantry = json!({"kind": "public_room", "name": "pantry shelf"});
     let pantry = id_of(&server.ok(&ada_user, "create_conversation", pantry).await);
-    // The day of this page's, whatever its time zone; should it end meanwhile, nothing is from before it all the same.
+    // Today in the time zone of the page. If the day ends during the test, no message is older than it either.
     let day = "((d) => [d.getFullYear(), d.getMonth() + 1, d.getDate()].join('-'))(new Date())";
     let today = ada.browser.evaluate(day).await.as_str().unwrap().to_owned();
     for (user, place, content) in [
@@ -51,19 +51,19 @@ async fn filters_narrow_a_search_and_what_cannot_be_meant_is_a_hint() {
         server.ok(user, "send_message", json!({"conversation_id": place, "content": content})).await;
     }
     ada.sees("leaves").await;
-    // The index is written behind the messages.
+    // The index lags behind the messages.
     server.found_in_time(&ada_user, "tea", 4).await;
     ada.click("#show-search").await;
     ada.looks_for("tea -milk").await;
     ada.finds(&["tea of https://example.org/leaves", "tea without"]).await;
 
-    // A filter by its button, its value by the keyboard.
+    // The filter is chosen with its button, its value with the keyboard.
     ada.looks_for("tea").await;
     ada.click("#search-filters [data-filter=from]").await;
     ada.has_typed("tea from:").await;
     ada.fill("#search", "mart").await;
     ada.browser.wait_for("document.querySelector('#search-options li')?.innerText.includes('Bob Martin')").await;
-    ada.browser.wait_for("!document.querySelector('#search-hint.warning')").await; // it is still being typed
+    ada.browser.wait_for("!document.querySelector('#search-hint.warning')").await; // the value is still being typed
     ada.picture("web-search-complete.png", 1_280, 800, "light").await;
     ada.picture("web-search-complete-phone-dark.png", 360, 740, "dark").await;
     ada.browser.appear(1_280, 800, "light").await;
@@ -80,42 +80,42 @@ async fn filters_narrow_a_search_and_what_cannot_be_meant_is_a_hint() {
     ada.picture("web-search-filters.png", 1_280, 800, "dark").await;
     ada.browser.appear(1_280, 800, "light").await;
 
-    // Another room, oneself, days.
+    // Another room, the user, dates.
     ada.looks_for("tea in:pan").await;
     ada.browser.wait_for("document.querySelector('#search-options li')?.innerText.includes('pantry shelf')").await;
     ada.press("Escape", 27).await;
     ada.browser.wait_for("document.getElementById('search-options').hidden").await;
-    ada.is_told("You are in no conversation called “pan”").await;
+    ada.shows_hint("You aren't in a conversation called “pan”").await;
     ada.looks_for("tea in:\"pantry shelf\" from:me").await;
     ada.finds(&["tea on a shelf"]).await;
     ada.looks_for(&format!("tea before:{today} in:workshop")).await;
-    ada.browser.wait_for("document.getElementById('results').innerText.includes('Nothing found')").await;
+    ada.browser.wait_for("document.getElementById('results').innerText.includes('No results')").await;
     ada.looks_for("tea after:2026-01-01 before:9999-12-31 from:me").await;
     ada.finds(&["tea without"]).await;
 
-    // What cannot be meant.
+    // Invalid filters.
     ada.looks_for("from:me has:link").await;
-    ada.is_told("Add a word").await;
+    ada.shows_hint("Add a word").await;
     ada.looks_for("tea on:2026-02-30 has:image from:nobody-at-all").await;
-    for hint in ["“2026-02-30” is no date", "“image”", "Nobody is known as “nobody-at-all”"] {
-        ada.is_told(hint).await;
+    for hint in ["“2026-02-30” isn't a date", "“image”", "No one is called “nobody-at-all”"] {
+        ada.shows_hint(hint).await;
     }
     ada.picture("web-search-hints.png", 1_280, 800, "light").await;
     ada.picture("web-search-hints-phone-dark.png", 360, 740, "dark").await;
     ada.browser.appear(1_280, 800, "light").await;
-    // Somebody whom this page has never seen is known to the server.
+    // The server knows a user whom this page has never seen.
     let carol = server.register_as(&unique("carol")).await;
     ada.looks_for(&format!("tea from:{}", carol.name)).await;
-    ada.browser.wait_for("document.getElementById('results').innerText.includes('Nothing found')").await;
+    ada.browser.wait_for("document.getElementById('results').innerText.includes('No results')").await;
     ada.browser.wait_for("!document.querySelector('#search-hint.warning')").await;
 
-    // In French, with words of either language.
+    // In French, with filters of both languages.
     ada.speaks("fr").await;
     ada.browser.wait_for("document.querySelector('#search-filters [data-filter=after]')?.innerText === 'après:'").await;
     ada.looks_for("tea de:moi dans:workshop").await;
     ada.finds(&["tea without"]).await;
     ada.looks_for("tea from:me apres:2026-13-01").await;
-    ada.is_told("« 2026-13-01 » n’est pas une date").await;
+    ada.shows_hint("« 2026-13-01 » n’est pas une date").await;
     ada.picture("web-search-french-phone.png", 360, 740, "light").await;
     ada.has_no_complaints();
     bob.has_no_complaints();

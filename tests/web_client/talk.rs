@@ -1,4 +1,4 @@
-//! Talking: over a server that dies, with everything that can be done to a message, and through a long history.
+//! Messages: across a killed server, with all message actions, and through a long history.
 
 use crate::person::{Person, create_room, join_room, unread};
 use crate::support::{self, PATIENCE, Server, code, unique};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_people_talk_through_a_server_that_is_killed() {
+async fn messages_arrive_once_and_in_order_across_a_killed_server() {
     let server = Server::start(2, &[]);
     let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
     ada.picture("web-empty.png", 1_280, 800, "light").await;
@@ -25,21 +25,21 @@ async fn two_people_talk_through_a_server_that_is_killed() {
     bob.fill("#compose", "I was about to s").await;
     let types = "document.getElementById('typing').textContent.includes('Bob Martin')";
     let began = Instant::now();
-    // Not every key is told to the others: somebody goes on typing.
+    // Typing is not sent for every key, so Bob goes on typing.
     while ada.browser.evaluate(types).await != true {
-        assert!(began.elapsed() < PATIENCE, "nobody sees that Bob types");
+        assert!(began.elapsed() < PATIENCE, "Ada does not see that Bob is typing");
         bob.browser.evaluate("document.getElementById('compose').dispatchEvent(new Event('input'))").await;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
-    // The cut. What is written meanwhile waits, and arrives once.
+    // The server is killed. Messages written meanwhile wait, and arrive once.
     server.kill9();
     ada.has_noticed_the_cut().await;
     bob.has_noticed_the_cut().await;
     ada.say("written while the server was dead").await;
     ada.browser.wait_for("document.querySelector('#messages .message.pending')").await;
     ada.picture("web-cut.png", 1_280, 800, "light").await;
-    // Bob's page cannot get in until Ada has said more: this is what it will have missed.
+    // Bob's page cannot connect until Ada has sent more, which it misses.
     bob.browser.call("Network.enable", json!({})).await;
     bob.browser.call("Network.setBlockedURLs", json!({"urls": ["*ws-ticket*"]})).await;
     server.start_again();
@@ -60,16 +60,16 @@ async fn two_people_talk_through_a_server_that_is_killed() {
     bob.press("Enter", 13).await;
     ada.sees("I was about to s").await;
 
-    // Both show what is stored, once, in its order.
+    // Both pages show the stored messages once and in order.
     let reader = ada.token(&server).await;
     let mut stored = server.history(&reader, &room).await;
-    stored.retain(|message| message["message_type"] == "text"); // and not that Bob has come
+    stored.retain(|message| message["message_type"] == "text"); // without system messages
     let plain = |text: &str| text.replace(['*', '`'], "");
     let stored: Vec<String> = stored.iter().map(|message| plain(message["content"].as_str().unwrap())).collect();
     assert_eq!(stored.len(), 7, "{stored:?}");
     assert_eq!((ada.shown().await, bob.shown().await), (stored.clone(), stored));
 
-    // Another conversation counts what is new, and who is meant.
+    // Another conversation counts unread messages and mentions.
     let carol = server.register_as(&unique("carol")).await;
     let dm = json!({"kind": "direct", "member_ids": [reader.id]});
     let dm = support::id_of(&server.ok(&carol, "create_conversation", dm).await);
@@ -95,11 +95,11 @@ async fn two_people_talk_through_a_server_that_is_killed() {
     ada.browser.wait_for("!document.querySelector('#direct .badge:not(:empty)')").await;
     let began = Instant::now();
     while unread(&server, &reader, &dm).await != 0 {
-        assert!(began.elapsed() < PATIENCE, "the server is not told what was read");
+        assert!(began.elapsed() < PATIENCE, "the server does not learn what was read");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
-    // French, from the settings; the page is the same otherwise.
+    // The settings switch the page to French.
     ada.click("#me").await;
     ada.click("#settings [data-value=fr]").await;
     ada.browser.wait_for("document.getElementById('connection').textContent === 'À jour'").await;
@@ -109,7 +109,7 @@ async fn two_people_talk_through_a_server_that_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_does_to_messages_the_other_sees_and_what_the_server_lacks_is_not_offered() {
+async fn shows_message_actions_to_the_other_user() {
     let server = Server::start(2, &[]);
     let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
     let mut bob = Person::sign_up(&server, "", "bob", "Bob Martin").await;
@@ -138,7 +138,7 @@ async fn what_one_does_to_messages_the_other_sees_and_what_the_server_lacks_is_n
         ada.click("#close-panel").await;
     }
 
-    // Up, in the empty composer, edits what one said last.
+    // The up arrow in an empty composer edits the last message.
     ada.browser.wait_for("document.querySelector('#messages [data-do=edit]')").await;
     ada.press("ArrowUp", 38).await;
     ada.browser.wait_for("document.getElementById('compose').value.includes('Thursday')").await;
@@ -173,7 +173,7 @@ async fn what_one_does_to_messages_the_other_sees_and_what_the_server_lacks_is_n
 
     ada.say("to be removed").await;
     bob.sees("to be removed").await;
-    // Its own button, which is there once its sender knows that it was stored.
+    // A message has a delete button as soon as it is stored.
     let button = "[...document.querySelectorAll('#messages .message [data-do=delete]')]\
                   .find(button => button.closest('.message').innerText.includes('to be removed'))";
     ada.browser.wait_for(&format!("((e) => e && (e.click(), true))({button})")).await;
@@ -185,7 +185,48 @@ async fn what_one_does_to_messages_the_other_sees_and_what_the_server_lacks_is_n
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_long_history_is_read_as_one_goes_up_and_a_reload_keeps_the_session() {
+async fn keeps_the_reading_position_when_switching_rooms() {
+    let server = Server::start(2, &[]);
+    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let room = create_room(&mut ada, "archive").await;
+    let user = ada.token(&server).await;
+    for n in 0..120 {
+        let content = format!("line {n}");
+        server.ok(&user, "send_message", json!({"conversation_id": room, "content": content})).await;
+    }
+    ada.sees("line 119").await;
+    let other = create_room(&mut ada, "elsewhere").await;
+    ada.go(&room).await;
+    ada.sees("line 119").await;
+    // Scroll to the beginning, where no more pages are loaded, then down a little.
+    let scroller = "document.querySelector('.scroller')";
+    ada.browser.wait_for(&format!("({scroller}.scrollTop = 0, document.querySelector('#messages .beginning'))")).await;
+    ada.browser.evaluate(&format!("void ({scroller}.scrollTop = 500)")).await;
+    let first = "((top) => [...document.querySelectorAll('#messages .message')]\
+                 .find((row) => row.getBoundingClientRect().bottom > top)?.innerText)\
+                 (document.querySelector('.scroller').getBoundingClientRect().top)";
+    ada.browser.wait_for(&format!("!{first}.includes('line 0')")).await;
+    let before = ada.browser.evaluate(first).await;
+    ada.go(&other).await;
+    ada.reads("#title", "elsewhere").await;
+    ada.go(&room).await;
+    ada.reads("#title", "archive").await;
+    ada.browser.wait_for(&format!("{first} === {}", crate::person::quoted(before.as_str().unwrap()))).await;
+
+    // The same on a phone, which shows either the list or the conversation.
+    ada.browser.appear(375, 667, "light").await;
+    ada.browser.evaluate(&format!("void ({scroller}.scrollTop = 700)")).await;
+    ada.browser.wait_for(&format!("{scroller}.scrollTop === 700")).await;
+    let before = ada.browser.evaluate(first).await;
+    ada.click("#back").await;
+    ada.browser.wait_for("document.getElementById('frame').dataset.open === 'false'").await;
+    ada.click(&format!("#rooms a[href='#/{room}']")).await;
+    ada.browser.wait_for(&format!("{first} === {}", crate::person::quoted(before.as_str().unwrap()))).await;
+    ada.has_no_complaints();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn loads_older_messages_while_scrolling_and_a_reload_keeps_the_session() {
     let server = Server::start(2, &[]);
     let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
     let room = create_room(&mut ada, "archive").await;
@@ -205,7 +246,7 @@ async fn a_long_history_is_read_as_one_goes_up_and_a_reload_keeps_the_session() 
     let expected: Vec<String> = (0..180).map(|n| format!("line {n}")).collect();
     assert_eq!(ada.shown().await, expected);
 
-    // The keyboard: through the messages, to another conversation, help.
+    // The keyboard moves between messages and opens the help.
     ada.browser.evaluate(&format!("{scroller}.focus()")).await;
     ada.press("ArrowUp", 38).await;
     ada.press("ArrowUp", 38).await;

@@ -9,17 +9,17 @@ use crate::render::{name, table, when};
 use crate::session::Session;
 use serde_json::{Value, json};
 
-/// The user's conversations.
+/// Lists the user's conversations.
 pub async fn list_mine(session: &Session, output: Output) -> Result<(), Failure> {
     let rows = all_pages(session, "list_conversations", "conversations", json!({})).await?;
     let headings = ["ID", "NAME", "KIND", "UNREAD", "MENTIONS", "LAST MESSAGE"];
-    print(output, &rows, &headings, "no conversations yet; begin with: veza create NAME, or veza join ROOM", |c| {
+    print(output, &rows, &headings, "no conversations yet; start with: veza create NAME, or veza join ROOM", |c| {
         let cells = [&c["id"], &c["name"], &c["kind"], &c["unread_count"], &c["mention_count"]];
         cells.into_iter().map(name).chain([when(&c["last_message_at"])]).collect()
     })
 }
 
-/// Rooms that anybody may join.
+/// Lists public rooms.
 pub async fn rooms(session: &Session, output: Output, query: Option<&str>) -> Result<(), Failure> {
     let data = query.map_or_else(|| json!({}), |query| json!({ "query": query }));
     let rows = all_pages(session, "list_public_rooms", "conversations", data).await.map_err(no_list)?;
@@ -29,7 +29,7 @@ pub async fn rooms(session: &Session, output: Output, query: Option<&str>) -> Re
     })
 }
 
-/// A new conversation.
+/// Creates a conversation.
 pub async fn create(session: &Session, output: Output, options: Create) -> Result<(), Failure> {
     let data = if let Some(user) = &options.direct {
         json!({ "kind": "direct", "member_ids": [names::user(session, user).await?] })
@@ -50,7 +50,7 @@ pub async fn create(session: &Session, output: Output, options: Create) -> Resul
     output.result(conversation, || name(&conversation["id"]))
 }
 
-/// Into a public room.
+/// Joins a public room.
 pub async fn join(session: &Session, output: Output, text: &str) -> Result<(), Failure> {
     let id = names::public_room(session, text).await.map_err(no_list)?;
     let answer = session.command("join_conversation", json!({ "conversation_id": id })).await?;
@@ -58,7 +58,7 @@ pub async fn join(session: &Session, output: Output, text: &str) -> Result<(), F
     output.result(conversation, || format!("joined {} ({})", name(&conversation["name"]), name(&conversation["id"])))
 }
 
-/// Out of a conversation.
+/// Leaves a conversation.
 pub async fn leave(session: &Session, output: Output, text: &str) -> Result<(), Failure> {
     let id = names::conversation(session, text).await?;
     let answer = session.command("leave_conversation", json!({ "conversation_id": id })).await?;
@@ -66,17 +66,17 @@ pub async fn leave(session: &Session, output: Output, text: &str) -> Result<(), 
     output.result(conversation, || format!("left {} ({id})", name(&conversation["name"])))
 }
 
-/// Who is in it.
+/// Lists the members.
 pub async fn members(session: &Session, output: Output, text: &str) -> Result<(), Failure> {
     let id = names::conversation(session, text).await?;
     let rows = all_pages(session, "list_members", "members", json!({ "conversation_id": id })).await?;
-    print(output, &rows, &["USER", "USERNAME", "NAME", "ROLE", "SINCE"], "nobody", |member| {
+    print(output, &rows, &["USER", "USERNAME", "NAME", "ROLE", "SINCE"], "no members", |member| {
         let cells = [&member["id"], &member["username"], &member["display_name"], &member["role"]];
         cells.into_iter().map(name).chain([when(&member["joined_at"])]).collect()
     })
 }
 
-/// Everything in it has been read.
+/// Marks the conversation as read.
 pub async fn read(session: &Session, output: Output, text: &str) -> Result<(), Failure> {
     let id = names::conversation(session, text).await?;
     let answer = session.command("get_conversation", json!({ "conversation_id": id })).await?;
@@ -108,7 +108,7 @@ fn no_list(failure: Failure) -> Failure {
     match failure {
         Failure::Refused(Refusal { code, .. }) if code == "unknown_command" => {
             let message =
-                "this server has no list of public rooms; ask somebody for the room's id, and: veza join room_N";
+                "this server has no list of public rooms; ask a member for the room's id, then: veza join room_N";
             Failure::Refused(Refusal { code, message: message.to_owned(), retry_after_ms: None })
         }
         other => other,

@@ -13,12 +13,12 @@ use std::time::Duration;
 
 /// Most messages in one answer of `get_history`.
 const PAGE: i64 = 200;
-/// More than any server takes; stops an endless input.
+/// More than any server accepts; ends an endless input.
 const STDIN_BYTES_MAX: u64 = 1024 * 1024;
-/// What the server puts around the words that a search found.
+/// The server marks the matches of a search with these.
 const MATCH: [char; 2] = ['\u{e000}', '\u{e001}'];
 
-/// Sends a message, once, however often it has to be tried.
+/// Sends a message. Retries use the same key, so it is stored once.
 pub async fn send(session: &Session, output: Output, options: Send) -> Result<(), Failure> {
     let content = text_or_stdin(output, &options.text)?;
     let patience = Duration::from_secs(options.retry_for);
@@ -34,12 +34,12 @@ pub async fn send(session: &Session, output: Output, options: Send) -> Result<()
     }
     let ack = retry::insist(patience, async || session.command("send_message", data.clone()).await, notice).await?;
     output.result(&ack, || {
-        let before = if ack["duplicate"] == true { "was there already: " } else { "sent: " };
+        let before = if ack["duplicate"] == true { "already sent: " } else { "sent: " };
         output.paint().dim(&format!("{before}{}", name(&ack["message_id"])))
     })
 }
 
-/// Messages, oldest first.
+/// Shows messages, oldest first.
 pub async fn history(session: &Session, output: Output, options: &History) -> Result<(), Failure> {
     let conversation = names::conversation(session, &options.conversation).await?;
     let mut transcript = Transcript::new(output.paint());
@@ -65,7 +65,7 @@ pub async fn history(session: &Session, output: Output, options: &History) -> Re
     }
 }
 
-/// The newest `limit` messages before a place, oldest first.
+/// Reads the newest `limit` messages before a seq, oldest first.
 async fn newest(
     session: &Session,
     conversation: &str,
@@ -91,20 +91,20 @@ async fn newest(
     Ok(pages.into_iter().rev().flatten().collect())
 }
 
-/// Another text for a message.
-pub async fn edit(session: &Session, output: Output, message_id: i64, words: &[String]) -> Result<(), Failure> {
-    let content = text_or_stdin(output, words)?;
+/// Edits a message.
+pub async fn edit(session: &Session, output: Output, message_id: i64, arguments: &[String]) -> Result<(), Failure> {
+    let content = text_or_stdin(output, arguments)?;
     let ack = session.command("edit_message", json!({ "message_id": message_id, "content": content })).await?;
     output.result(&ack, || output.paint().dim(&format!("edited: {message_id}")))
 }
 
-/// A message less.
+/// Deletes a message.
 pub async fn delete(session: &Session, output: Output, message_id: i64) -> Result<(), Failure> {
     let ack = session.command("delete_message", json!({ "message_id": message_id })).await?;
     output.result(&ack, || output.paint().dim(&format!("deleted: {message_id}")))
 }
 
-/// A reaction more, or less.
+/// Adds or removes a reaction.
 pub async fn react(
     session: &Session,
     output: Output,
@@ -117,14 +117,14 @@ pub async fn react(
     output.result(&ack, || format!("{} {}", name(&ack["emoji"]), name(&ack["count"])))
 }
 
-/// To the board, or from it.
+/// Pins or unpins a message.
 pub async fn pin(session: &Session, output: Output, message_id: i64, pinned: bool) -> Result<(), Failure> {
     let ack = session.command("pin_message", json!({ "message_id": message_id, "pinned": pinned })).await?;
     let word = if pinned { "pinned" } else { "unpinned" };
     output.result(&ack, || output.paint().dim(&format!("{word}: {message_id}")))
 }
 
-/// Messages that were found, newest first as the server ranks them.
+/// Searches messages; the results are in the server's order, newest first.
 pub async fn search(session: &Session, output: Output, options: &Search) -> Result<(), Failure> {
     let mut data = json!({ "query": options.query, "limit": options.limit });
     if let Some(conversation) = &options.conversation {
@@ -144,14 +144,14 @@ pub async fn search(session: &Session, output: Output, options: &Search) -> Resu
         output.result(message, || {
             let text = message["highlight"].as_str().or(message["content"].as_str()).unwrap_or_default();
             let line = transcript.message_with(message, text);
-            // Their colours come last: before, they would be other people's escape sequences, and harmless.
-            let line = highlighted(&line, |words| paint.bold(words));
+            // Colours come last: earlier, their escape sequences would be sanitized like those of other people.
+            let line = highlighted(&line, |text| paint.bold(text));
             format!("{line} {}", paint.dim(&name(&message["conversation_id"])))
         })
     })
 }
 
-/// Any command; its answer as it is.
+/// Sends any command and prints its answer as JSON.
 pub async fn raw(session: &Session, kind: &str, data: &str) -> Result<(), Failure> {
     let data = if data == "-" { stdin()? } else { data.to_owned() };
     let data: Value =
@@ -160,36 +160,36 @@ pub async fn raw(session: &Session, kind: &str, data: &str) -> Result<(), Failur
     print(&crate::text::json(&answer))
 }
 
-/// Text between the marks of a match goes through `paint`; the marks themselves go.
+/// Applies `paint` to the text between the marks of a match, and removes the marks.
 fn highlighted(line: &str, paint: impl Fn(&str) -> String) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
     while let Some((before, after)) = rest.split_once(MATCH[0]) {
         out.push_str(before);
-        let (words, after) = after.split_once(MATCH[1]).unwrap_or((after, ""));
-        out.push_str(&paint(words));
+        let (matched, after) = after.split_once(MATCH[1]).unwrap_or((after, ""));
+        out.push_str(&paint(matched));
         rest = after;
     }
     out.push_str(rest);
     out.replace(MATCH, "")
 }
 
-fn text_or_stdin(output: Output, words: &[String]) -> Result<String, Failure> {
-    let given = match words {
+fn text_or_stdin(output: Output, arguments: &[String]) -> Result<String, Failure> {
+    let given = match arguments {
         [] => stdin_of(output)?,
         [dash] if dash == "-" => stdin_of(output)?,
         words => words.join(" "),
     };
     let text = given.strip_suffix('\n').unwrap_or(&given);
     if text.trim().is_empty() {
-        return Err(Failure::Usage("there is no text to send".to_owned()));
+        return Err(Failure::Usage("the text is empty".to_owned()));
     }
     Ok(text.to_owned())
 }
 
 fn stdin_of(output: Output) -> Result<String, Failure> {
     if std::io::stdin().is_terminal() {
-        output.note("the text, then Ctrl-D:");
+        output.note("type the text, then Ctrl-D:");
     }
     stdin()
 }
@@ -206,8 +206,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn matches_are_highlighted_and_their_marks_go() {
-        let mark = |words: &str| format!("<{words}>");
+    fn highlights_matches_and_removes_the_marks() {
+        let mark = |text: &str| format!("<{text}>");
         assert_eq!(highlighted("a \u{e000}b\u{e001} c \u{e000}d\u{e001}", mark), "a <b> c <d>");
         assert_eq!(highlighted("\u{e001}a \u{e000}b", mark), "a <b>");
         assert_eq!(highlighted("plain", mark), "plain");

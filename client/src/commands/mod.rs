@@ -1,4 +1,4 @@
-//! What each subcommand does.
+//! The subcommands.
 
 mod account;
 mod conversations;
@@ -13,7 +13,7 @@ use crate::output::Output;
 use crate::profile::Profile;
 use crate::session::Session;
 
-/// Does what was asked.
+/// Runs the subcommand.
 pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
     let Arguments { global, command } = arguments;
     let profile = Profile::open(&global.profile)?;

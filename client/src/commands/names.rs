@@ -1,7 +1,6 @@
-//! What people call things, made into the server's ids: `lobby` → `room_6`, `@bob` or `bob` → 17.
+//! Resolves names to the server's ids: `lobby` → `room_6`, `@bob` or `bob` → 17.
 //!
-//! Invariant: a name that could mean two things means neither; the ids are shown instead. A message to the wrong
-//! conversation cannot be taken back.
+//! Invariant: an ambiguous name is an error that lists the ids. A message to the wrong conversation cannot be unsent.
 
 use super::pages::all_pages;
 use crate::failure::{Failure, Refusal};
@@ -10,13 +9,13 @@ use crate::session::Session;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// Whether the text is an id of a conversation (`dm_4`, `group_5`, `room_6`).
+/// Whether the text is a conversation id (`dm_4`, `group_5`, `room_6`).
 fn is_id(text: &str) -> bool {
     let number = ["dm_", "group_", "room_"].iter().find_map(|kind| text.strip_prefix(kind));
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// A conversation of the user's by id or name, or the direct one with `@USERNAME`.
+/// Resolves one of the user's conversations by id or name, or the direct conversation with `@USERNAME`.
 pub async fn conversation(session: &Session, text: &str) -> Result<String, Failure> {
     if is_id(text) {
         return Ok(text.to_owned());
@@ -29,7 +28,7 @@ pub async fn conversation(session: &Session, text: &str) -> Result<String, Failu
     pick(text, &all_pages(session, "list_conversations", "conversations", json!({})).await?)
 }
 
-/// A public room by id or name.
+/// Resolves a public room by id or name.
 pub async fn public_room(session: &Session, text: &str) -> Result<String, Failure> {
     if is_id(text) {
         return Ok(text.to_owned());
@@ -37,23 +36,23 @@ pub async fn public_room(session: &Session, text: &str) -> Result<String, Failur
     pick(text, &all_pages(session, "list_public_rooms", "conversations", json!({ "query": bare(text) })).await?)
 }
 
-/// A user by id or username.
+/// Resolves a user by id or username.
 pub async fn user(session: &Session, text: &str) -> Result<i64, Failure> {
     if let Ok(id) = text.parse::<i64>() {
         return Ok(id);
     }
     let name = text.trim_start_matches('@');
     let well_formed = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    let nobody = || {
+    let unknown_user = || {
         let message = format!("there is no user {name:?}");
         Failure::Refused(Refusal { code: "not_found".into(), message, retry_after_ms: None })
     };
     if name.is_empty() || !well_formed {
-        return Err(nobody());
+        return Err(unknown_user());
     }
     let answer = session.request(Method::GET, &format!("/users?query={name}&limit=50"), None).await?;
     let same = |user: &&Value| user["username"].as_str().is_some_and(|other| other.eq_ignore_ascii_case(name));
-    list(&answer["users"]).iter().find(same).and_then(|user| user["id"].as_i64()).ok_or_else(nobody)
+    list(&answer["users"]).iter().find(same).and_then(|user| user["id"].as_i64()).ok_or_else(unknown_user)
 }
 
 fn bare(text: &str) -> &str {
@@ -61,7 +60,7 @@ fn bare(text: &str) -> &str {
 }
 
 fn not_found(text: &str) -> Failure {
-    let message = format!("no conversation of yours is called {text:?}; see: veza list");
+    let message = format!("you have no conversation called {text:?}; see: veza list");
     Failure::Refused(Refusal { code: "not_found".into(), message, retry_after_ms: None })
 }
 
@@ -72,7 +71,7 @@ fn pick(text: &str, conversations: &[Value]) -> Result<String, Failure> {
     match ids[..] {
         [] => Err(not_found(text)),
         [id] => Ok(id.to_owned()),
-        _ => Err(Failure::Usage(format!("{text:?} could be any of {}; give the id", ids.join(", ")))),
+        _ => Err(Failure::Usage(format!("{text:?} could be any of {}; use the id", ids.join(", ")))),
     }
 }
 
@@ -81,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_told_from_names() {
+    fn distinguishes_ids_from_names() {
         assert!(is_id("room_6") && is_id("dm_4") && is_id("group_5"));
         for name in ["room_", "room_6a", "room 6", "lobby", "room_-6", "rooms_6"] {
             assert!(!is_id(name), "{name}");
@@ -89,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_means_one_conversation_or_none() {
+    fn resolves_a_name_only_if_it_is_unambiguous() {
         let all = [
             json!({"id": "room_6", "name": "Lobby"}),
             json!({"id": "room_10", "name": "ops"}),

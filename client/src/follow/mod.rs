@@ -1,17 +1,17 @@
-//! `veza follow`: the last messages of a conversation, then everything that happens in it, across lost connections.
+//! `veza follow`: shows the last messages of a conversation, then new events, across lost connections.
 //!
-//! 1. Connect, subscribed to nothing.
-//! 2. The first time: `subscribe`, whose ack says the log's end L; then read the last messages up to L and show them.
-//!    What happens meanwhile has a number beyond L and waits in the socket.
-//! 3. Later times: `subscribe` after the last number shown. What was missed comes in order, then `caught_up`.
-//! 4. Show an event exactly when its number is the next one ([`stream`]). A gap would be a fault somewhere: connect
-//!    anew, which fills it.
+//! 1. Connect without subscriptions.
+//! 2. On the first connection: `subscribe`; its ack has the end L of the log. Read and show the last messages up to L.
+//!    Events that arrive meanwhile have a seq above L and wait in the socket.
+//! 3. On later connections: `subscribe` after the last seq shown. The server replays what was missed, then `caught_up`.
+//! 4. Show an event exactly if its seq is the next one ([`stream`]). After a gap, reconnect, which replays the missing
+//!    events.
 //!
-//! So nothing is shown twice or left out, whatever ends the connection, and whenever. One exception is said aloud:
-//! after `reset` (10,000 changes behind) the messages are read from the history, without the changes to older ones.
+//! So nothing is shown twice or left out. There is one exception, and the user is notified of it: after `reset` (10,000
+//! changes behind) the messages are read from the history, without the changes to older messages.
 //!
-//! A reader that blocks this process (a pager) blocks the socket, too; the server may end the connection, and the way
-//! back is the same.
+//! A reader that blocks this process (a pager) blocks the socket too. The server may then close the connection, and the
+//! client reconnects as usual.
 
 mod socket;
 mod stream;
@@ -29,19 +29,19 @@ use stream::{Step, Stream};
 
 /// Most messages in one answer of `get_history`.
 const PAGE: i64 = 200;
-/// Tokens in a row that the server may refuse, each fresher than the one before: more of them will not help.
+/// After this many refused tokens in a row, each newer than the last, another token does not help.
 const TOKENS_REFUSED_MAX: u32 = 3;
 
-/// Where to begin.
+/// Where to start.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Start {
-    /// With so many of the newest messages.
+    /// With this many of the newest messages.
     Last(i64),
-    /// With the event after this number.
+    /// With the event after this seq.
     After(i64),
 }
 
-/// Who follows what.
+/// The state of `veza follow`.
 pub struct Follower<'a> {
     session: &'a Session,
     output: Output,
@@ -50,16 +50,16 @@ pub struct Follower<'a> {
     stream: Option<Stream>,
     transcript: Transcript,
     backoff: Backoff,
-    /// Whether there was ever a connection that worked.
+    /// Whether a connection has worked before.
     began: bool,
     /// Whether the present connection works.
     subscribed: bool,
-    /// An outage that was reported and is not over.
+    /// Whether an outage was reported and is not over.
     outage: bool,
 }
 
 impl<'a> Follower<'a> {
-    /// Nothing is done before [`Self::run`].
+    /// Prepares to follow; [`Self::run`] does it.
     pub fn new(session: &'a Session, output: Output, conversation: &'a str, start: Start) -> Self {
         let (last, stream) = match start {
             Start::Last(last) => (last, None),
@@ -105,8 +105,8 @@ impl<'a> Follower<'a> {
                     spent = Some(token);
                 }
                 End::TokenExpired => {
-                    let words = "the server accepts no token of this session; sign in again".to_owned();
-                    return Err(Failure::NotSignedIn(words));
+                    let message = "the server refuses all tokens of this session; sign in again".to_owned();
+                    return Err(Failure::NotSignedIn(message));
                 }
                 End::Final(failure) => return Err(failure),
                 End::Lost { why, .. } if !self.began => return Err(Failure::Unreachable(why)),
@@ -126,7 +126,7 @@ impl<'a> Follower<'a> {
         tokio::time::sleep(self.backoff.next(floor, rand::random())).await;
     }
 
-    /// One connection from its beginning to its end.
+    /// Runs one connection until it ends.
     async fn serve(&mut self, token: &str) -> Result<Infallible, End> {
         let mut socket = Socket::open(self.session.address(), token, self.conversation).await?;
         let mut subscription = json!({ "conversation_id": self.conversation });
@@ -142,7 +142,7 @@ impl<'a> Follower<'a> {
                 self.show("message_created", &message)?;
             }
             self.stream = Some(Stream::after(self.conversation, end));
-            self.settled();
+            self.caught_up();
         }
         self.began = true;
         loop {
@@ -171,7 +171,7 @@ impl<'a> Follower<'a> {
             }
             Step::Aside if data["conversation_id"] != *self.conversation => {}
             Step::Aside => match kind {
-                "caught_up" => self.settled(),
+                "caught_up" => self.caught_up(),
                 "reset" => self.read_again(socket, data["last_seq"].as_i64().unwrap_or(0)).await?,
                 _ => {}
             },
@@ -179,15 +179,15 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    /// Everything up to the present has been shown.
-    fn settled(&mut self) {
+    /// The client has caught up.
+    fn caught_up(&mut self) {
         if std::mem::take(&mut self.outage) {
             self.output.note("reconnected, up to date");
         }
         self.backoff = Backoff::default();
     }
 
-    /// The newest messages up to number `end`, oldest first.
+    /// Reads the newest messages up to the seq `end`, oldest first.
     async fn newest(&self, socket: &mut Socket, end: i64) -> Result<Vec<Value>, End> {
         let (mut messages, mut before) = (Vec::<Value>::new(), end + 1);
         while (messages.len() as i64) < self.last {
@@ -205,14 +205,14 @@ impl<'a> Follower<'a> {
         Ok(messages)
     }
 
-    /// After `reset` (too far behind, or ahead of a log that was restored from a backup): the messages up to number
-    /// `end` come from the history, what is beyond it comes as events.
+    /// Reads the history up to the seq `end` after `reset`: the client was too far behind, or ahead of a log that was
+    /// restored from a backup. Later changes arrive as events.
     async fn read_again(&mut self, socket: &mut Socket, end: i64) -> Result<(), End> {
         let mut after = self.stream.as_ref().map_or(0, Stream::seen);
-        let words = if after > end {
-            "the conversation ends before the place that was reached; going on from its end"
+        let note = if after > end {
+            "the server's log is shorter than before; continuing from its end"
         } else {
-            "more was missed than the server replays; messages are complete, changes to older ones are not shown"
+            "more was missed than the server replays: all messages are shown, but not the changes to older ones"
         };
         while after < end {
             let query = json!({ "conversation_id": self.conversation, "after_seq": after, "limit": PAGE });
@@ -223,7 +223,7 @@ impl<'a> Follower<'a> {
                 .collect();
             for (seq, message) in messages.iter().filter(|(seq, _)| *seq <= end) {
                 self.show("message_created", message)?;
-                // Noted at once: the next connection goes on from here.
+                // The next connection continues from here.
                 self.jump(*seq);
             }
             let Some((seq, _)) = messages.last().filter(|_| page["has_more"] == true) else { break };
@@ -232,7 +232,7 @@ impl<'a> Follower<'a> {
         self.jump(end);
         self.outage = false;
         self.backoff = Backoff::default();
-        self.output.note(words);
+        self.output.note(note);
         Ok(())
     }
 

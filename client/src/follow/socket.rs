@@ -1,7 +1,7 @@
-//! One WebSocket to the server: commands with their replies, and events in the order in which they came.
+//! One WebSocket to the server: commands with their replies, and events in the order of their arrival.
 //!
-//! Invariant: an event that arrives while a reply is awaited is kept for [`Socket::event`], behind earlier ones; none
-//! is dropped or overtaken.
+//! Invariant: events that arrive while a reply is awaited are queued for [`Socket::event`]; none is dropped or
+//! reordered.
 
 use crate::address::Address;
 use crate::failure::{Failure, Refusal};
@@ -17,27 +17,27 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 
 const OPEN_TIMEOUT: Duration = Duration::from_secs(15);
-/// Added to two heartbeats: a server that was silent for longer is gone.
-const SILENCE_SLACK: Duration = Duration::from_secs(10);
+/// The connection is dead when nothing arrives for two heartbeats and this time.
+const IDLE_SLACK: Duration = Duration::from_secs(10);
 const HEARTBEAT_MS_DEFAULT: u64 = 30_000;
 
 const GOING_AWAY: u16 = 1001;
 const TOKEN_EXPIRED: u16 = 4001;
 const SESSION_REVOKED: u16 = 4002;
 
-/// How a connection ends, or why there is none.
+/// Why a connection ended or could not be opened.
 #[derive(PartialEq, Eq, Debug)]
 pub enum End {
-    /// Worth another try, after `wait` at least.
+    /// Reconnect after `wait` or later.
     Lost {
-        /// What happened.
+        /// The cause, for people.
         why: String,
-        /// What the server asks for.
+        /// The wait that the server asks for.
         wait: Duration,
     },
-    /// Worth another try with another token.
+    /// Reconnect with a new token.
     TokenExpired,
-    /// It would end like this again.
+    /// Reconnecting would end in the same way.
     Final(Failure),
 }
 
@@ -46,7 +46,7 @@ impl End {
         Self::Lost { why: why.into(), wait: Duration::ZERO }
     }
 
-    /// From the server's no to a command or to the upgrade.
+    /// From an error for a command or for the upgrade.
     pub fn refused(refusal: Refusal) -> Self {
         match refusal.code.as_str() {
             "unauthenticated" => Self::TokenExpired,
@@ -80,18 +80,18 @@ impl End {
     }
 }
 
-/// A connection.
+/// An open connection.
 pub struct Socket {
     stream: WebSocketStream<MaybeTlsStream<TcpStream>>,
     events: VecDeque<Value>,
     next_id: i64,
-    silence_max: Duration,
-    /// Who the server says we are.
+    idle_max: Duration,
+    /// The id of the signed-in user, from `welcome`.
     pub user_id: Option<i64>,
 }
 
 impl Socket {
-    /// Connects, subscribed to nothing; `conversation` tells the server where it belongs.
+    /// Connects without subscriptions; `conversation` lets the server choose the shard that owns it.
     pub async fn open(address: &Address, token: &str, conversation: &str) -> Result<Self, End> {
         let target = address.websocket(&format!("/ws?subscribe=none&conversation={conversation}"));
         let invalid = |why: String| End::Final(Failure::Usage(why));
@@ -111,20 +111,20 @@ impl Socket {
                 (status, None) => End::lost(format!("{address} answered {status}")),
             }
         })?;
-        let silence_max = 2 * Duration::from_millis(HEARTBEAT_MS_DEFAULT) + SILENCE_SLACK;
-        let mut socket = Self { stream, events: VecDeque::new(), next_id: 1, silence_max, user_id: None };
+        let idle_max = 2 * Duration::from_millis(HEARTBEAT_MS_DEFAULT) + IDLE_SLACK;
+        let mut socket = Self { stream, events: VecDeque::new(), next_id: 1, idle_max, user_id: None };
         let welcome = socket.receive().await?;
         if welcome["type"] != "welcome" {
-            return Err(End::lost(format!("{address} did not say welcome")));
+            return Err(End::lost(format!("{address} did not send welcome; is it a Veza Chat Server?")));
         }
         let welcome = &welcome["data"];
         socket.user_id = welcome["user"]["id"].as_i64();
         let heartbeat_ms = welcome["heartbeat_ms"].as_u64().unwrap_or(HEARTBEAT_MS_DEFAULT);
-        socket.silence_max = Duration::from_millis(heartbeat_ms.saturating_mul(2)) + SILENCE_SLACK;
+        socket.idle_max = Duration::from_millis(heartbeat_ms.saturating_mul(2)) + IDLE_SLACK;
         Ok(socket)
     }
 
-    /// A command's ack data; a refusal ends the connection's use.
+    /// Sends a command and returns the data of its ack. After an error the connection is not used again.
     pub async fn command(&mut self, kind: &str, data: Value) -> Result<Value, End> {
         let id = self.next_id;
         self.next_id += 1;
@@ -151,12 +151,12 @@ impl Socket {
         }
     }
 
-    /// The next frame; the server's pings are answered by the library and count as a sign of life.
+    /// The next frame. The library answers the server's pings; they show that the connection works.
     async fn receive(&mut self) -> Result<Value, End> {
         loop {
-            let next = tokio::time::timeout(self.silence_max, self.stream.next()).await;
-            let silent = || End::lost(format!("the server was silent for {} s", self.silence_max.as_secs()));
-            match next.map_err(|_| silent())? {
+            let next = tokio::time::timeout(self.idle_max, self.stream.next()).await;
+            let idle = || End::lost(format!("nothing arrived from the server for {} s", self.idle_max.as_secs()));
+            match next.map_err(|_| idle())? {
                 Some(Ok(Message::Text(text))) => {
                     return serde_json::from_str(&text).map_err(|error| End::lost(format!("not JSON: {error}")));
                 }
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_close_says_what_to_do() {
+    fn reads_the_reason_of_a_close() {
         assert_eq!(closed(4001, r#"{"code":"token_expired","reconnect":true,"retry_after_ms":0}"#), End::TokenExpired);
         let End::Final(failure) = closed(4002, r#"{"code":"session_revoked","reconnect":false}"#) else { panic!() };
         assert_eq!(failure.status(), 3);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_to_do() {
+    fn reads_the_reason_of_an_error() {
         let refused =
             |code: &str| End::refused(Refusal { code: code.into(), message: "m".into(), retry_after_ms: None });
         assert_eq!(refused("unauthenticated"), End::TokenExpired);

@@ -1,12 +1,11 @@
-//! What of a conversation has been shown: arithmetic on `seq`. Pure.
+//! Decides by `seq` whether an event is shown. Pure.
 //!
-//! Every change of a conversation has the next number, without gaps. So an event is shown exactly when it is the one
-//! after the last one shown; a smaller number was shown already, and a larger one means that something is missing and
-//! has to be asked for before it.
+//! Every change of a conversation has the next seq, without gaps. An event is shown exactly if its seq follows the last
+//! one shown. A smaller seq was shown before. A larger seq means that events are missing and must be replayed first.
 
 use serde_json::Value;
 
-/// Events that carry a `seq` and have no place in the log, or none at all.
+/// Events that have no seq, or one that is not their own position in the log.
 const UNNUMBERED: &[&str] = &[
     "welcome",
     "caught_up",
@@ -23,17 +22,17 @@ const UNNUMBERED: &[&str] = &[
 /// What to do with an event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Step {
-    /// Show it; it is noted as shown.
+    /// Show it; it counts as shown.
     Show,
-    /// It was shown.
+    /// It was shown before.
     Old,
-    /// Something before it has not been.
+    /// Events before it are missing.
     Gap,
     /// It is not part of this conversation's log.
     Aside,
 }
 
-/// One conversation's log as far as it was shown.
+/// How far the log of one conversation has been shown.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stream {
     conversation: String,
@@ -41,22 +40,22 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Everything up to `seen` counts as shown.
+    /// Starts after `seen`.
     pub fn after(conversation: &str, seen: i64) -> Self {
         Self { conversation: conversation.to_owned(), seen }
     }
 
-    /// The last number shown.
+    /// The last seq shown.
     pub fn seen(&self) -> i64 {
         self.seen
     }
 
-    /// Everything up to there counts as shown, whatever was before: the log was read in another way.
+    /// Continues after `seen`: the messages up to there were read from the history.
     pub fn jump(&mut self, seen: i64) {
         self.seen = seen;
     }
 
-    /// Takes note of an event.
+    /// Decides about an event and remembers it.
     pub fn saw(&mut self, event: &Value) -> Step {
         let kind = event["type"].as_str().unwrap_or_default();
         let data = &event["data"];
@@ -85,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn each_number_is_shown_once_and_in_order() {
+    fn shows_each_seq_once_and_in_order() {
         let mut stream = Stream::after("room_6", 4);
         assert_eq!(stream.saw(&event("message_created", "room_6", 4)), Step::Old);
         assert_eq!(stream.saw(&event("message_created", "room_6", 6)), Step::Gap);
@@ -96,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_the_log_moves_nothing() {
+    fn ignores_events_outside_the_log() {
         let mut stream = Stream::after("room_6", 4);
         for kind in UNNUMBERED {
             assert_eq!(stream.saw(&event(kind, "room_6", 5)), Step::Aside, "{kind}");

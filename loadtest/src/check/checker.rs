@@ -34,14 +34,14 @@ use foldhash::HashMap;
 pub enum Event {
     /// A message; `token` when it is one of this run's.
     Message {
-        /// The server's number for it.
+        /// Its id on the server.
         id: MessageId,
-        /// Which send of this run it came from.
+        /// Its send of this run.
         token: Option<Token>,
     },
-    /// A message that names this run, but whose content is not what was sent.
+    /// A message that names this run, but whose content differs from what was sent.
     Garbled {
-        /// The server's number for it.
+        /// Its id on the server.
         id: MessageId,
     },
     /// Any other mutation: a join, a reaction, …
@@ -57,7 +57,7 @@ impl Event {
     }
 }
 
-/// What an acknowledgement says.
+/// The contents of an acknowledgement.
 #[derive(Clone, Copy, Debug)]
 pub struct Ack {
     /// The send it answers.
@@ -139,7 +139,7 @@ impl RoomChecker {
         });
     }
 
-    /// The last number a client has seen: what it resumes from.
+    /// The last number that a client has seen, from which it resumes.
     pub fn cursor(&self, client: ClientIndex) -> Option<Seq> {
         self.subscribers.get(&client).map(|subscriber| Seq(subscriber.last))
     }
@@ -207,7 +207,7 @@ impl RoomChecker {
         };
         if send.answer == Answer::Pending {
             self.pending -= 1;
-            // A refused repetition says nothing about the first attempt, which may have been stored.
+            // A refused repetition does not mean that the first attempt was not stored.
             let unclear = refusal == Refusal::Unclear || send.resent;
             send.answer = if unclear { Answer::Unclear } else { Answer::Refused };
             if !unclear && send.stored_as.is_some() {
@@ -294,7 +294,7 @@ impl RoomChecker {
         }
     }
 
-    /// The server said that a client has everything up to `seq`.
+    /// The server reported that a client has everything up to `seq`.
     pub fn caught_up(&mut self, client: ClientIndex, seq: Seq) {
         if let Some(subscriber) = self.subscribers.get_mut(&client)
             && seq.0 > subscriber.last
@@ -341,14 +341,17 @@ impl RoomChecker {
             for (first, last) in subscriber.missing.iter().chain([tail]) {
                 let (count, sample) = within(first, last);
                 self.violations.note_many(Kind::Undelivered, count as u64, || {
-                    format!("{}: client {} never got {count} stored messages from seq {sample} on", self.name, client.0)
+                    format!(
+                        "{}: client {} never received {count} stored messages from seq {sample} on",
+                        self.name, client.0
+                    )
                 });
             }
         }
         self.violations
     }
 
-    /// Compares an event with what others saw, and with what was sent.
+    /// Compares an event with what others received and with what was sent.
     fn observe(&mut self, client: ClientIndex, seq: Seq, event: Event) {
         self.record(seq, event, Kind::SeqReused);
         let Event::Message { id, token: Some(token) } = event else { return };
@@ -385,7 +388,7 @@ impl RoomChecker {
         }
     }
 
-    /// Remembers what is at a number, or compares with what is remembered.
+    /// Stores the event of a number, or compares it with the stored one.
     fn record(&mut self, seq: Seq, event: Event, disagreement: Kind) {
         let known = *self.events.entry(seq).or_insert(event);
         if known != event {

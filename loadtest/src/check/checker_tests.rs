@@ -40,7 +40,7 @@ fn kinds(room: RoomChecker) -> Vec<(Kind, u64)> {
 }
 
 #[test]
-fn sound_history_has_no_violations() {
+fn accepts_a_sound_history() {
     let mut room = room();
     deliver(&mut room, 0, 11);
     room.delivered(A, Seq(12), Event::Other);
@@ -52,7 +52,7 @@ fn sound_history_has_no_violations() {
 }
 
 #[test]
-fn delivery_to_another_may_overtake_the_ack() {
+fn accepts_a_delivery_to_another_before_the_ack() {
     let mut room = room();
     let t = token(A, 0);
     room.sent(t);
@@ -63,7 +63,7 @@ fn delivery_to_another_may_overtake_the_ack() {
 }
 
 #[test]
-fn own_event_before_the_ack_is_found() {
+fn reports_an_own_event_before_its_ack() {
     let mut room = room();
     let t = token(A, 0);
     room.sent(t);
@@ -74,7 +74,7 @@ fn own_event_before_the_ack_is_found() {
 }
 
 #[test]
-fn a_gap_is_found_and_what_fell_into_it_is_undelivered() {
+fn reports_a_gap_and_its_messages_as_undelivered() {
     let mut room = room();
     for (number, seq) in [(0, 11), (1, 12), (2, 13)] {
         let t = token(A, number);
@@ -89,7 +89,7 @@ fn a_gap_is_found_and_what_fell_into_it_is_undelivered() {
 }
 
 #[test]
-fn late_events_are_disorder_not_loss() {
+fn reports_late_events_as_disorder_and_not_as_loss() {
     let mut room = room();
     let (first, second) = (token(A, 0), token(A, 1));
     for (t, seq) in [(first, 11), (second, 12)] {
@@ -103,7 +103,7 @@ fn late_events_are_disorder_not_loss() {
 }
 
 #[test]
-fn a_repeated_event_is_a_duplicate() {
+fn reports_a_repeated_event_as_duplicate() {
     let mut room = room();
     deliver(&mut room, 0, 11);
     room.delivered(B, Seq(11), message(111, token(A, 0)));
@@ -112,7 +112,7 @@ fn a_repeated_event_is_a_duplicate() {
 }
 
 #[test]
-fn a_lost_tail_is_undelivered() {
+fn reports_a_lost_tail_as_undelivered() {
     let mut room = room();
     let t = token(A, 0);
     room.sent(t);
@@ -123,7 +123,7 @@ fn a_lost_tail_is_undelivered() {
 }
 
 #[test]
-fn a_run_cut_short_does_not_blame_what_is_under_way() {
+fn tolerates_messages_in_flight_of_an_interrupted_run() {
     let mut room = room();
     let t = token(A, 0);
     room.sent(t);
@@ -133,7 +133,7 @@ fn a_run_cut_short_does_not_blame_what_is_under_way() {
 }
 
 #[test]
-fn a_send_without_an_answer_is_found() {
+fn reports_a_send_without_a_reply() {
     let mut room = room();
     room.sent(token(A, 0));
     assert!(!room.settled());
@@ -141,7 +141,7 @@ fn a_send_without_an_answer_is_found() {
 }
 
 #[test]
-fn subscribers_that_see_different_histories_are_found() {
+fn reports_subscribers_with_different_histories() {
     let mut room = room();
     deliver(&mut room, 0, 11);
     room.delivered(A, Seq(12), Event::Other);
@@ -150,7 +150,7 @@ fn subscribers_that_see_different_histories_are_found() {
 }
 
 #[test]
-fn one_message_under_two_numbers_is_found() {
+fn reports_one_message_under_two_numbers() {
     let mut room = room();
     for client in [A, B] {
         for seq in [11, 12] {
@@ -161,7 +161,7 @@ fn one_message_under_two_numbers_is_found() {
 }
 
 #[test]
-fn an_ack_that_names_another_message_is_found() {
+fn reports_an_ack_of_another_message() {
     let mut room = room();
     let t = token(A, 0);
     room.sent(t);
@@ -173,7 +173,7 @@ fn an_ack_that_names_another_message_is_found() {
 }
 
 #[test]
-fn a_resent_message_may_be_acknowledged_as_a_duplicate_and_come_before_its_ack() {
+fn accepts_a_resent_message_as_duplicate_and_before_its_ack() {
     let mut room = room();
     let t = token(A, 0);
     room.sent(t);
@@ -185,7 +185,7 @@ fn a_resent_message_may_be_acknowledged_as_a_duplicate_and_come_before_its_ack()
 }
 
 #[test]
-fn a_resent_message_stored_twice_is_found() {
+fn reports_a_resent_message_that_is_stored_twice() {
     let mut room = room();
     let t = token(A, 0);
     room.sent(t);
@@ -203,7 +203,7 @@ fn a_resent_message_stored_twice_is_found() {
 }
 
 #[test]
-fn two_acks_must_agree() {
+fn reports_two_acks_that_disagree() {
     let mut room = room();
     deliver(&mut room, 0, 11);
     room.acked(Ack { duplicate: true, ..ack(token(A, 0), 111, 11) });
@@ -212,7 +212,7 @@ fn two_acks_must_agree() {
 }
 
 #[test]
-fn a_first_send_is_no_duplicate() {
+fn reports_a_first_send_acknowledged_as_duplicate() {
     let mut room = room();
     let t = token(A, 0);
     room.sent(t);
@@ -224,7 +224,7 @@ fn a_first_send_is_no_duplicate() {
 }
 
 #[test]
-fn a_refused_message_must_not_appear() {
+fn reports_a_refused_message_that_is_delivered() {
     let mut room = room();
     let t = token(A, 0);
     room.sent(t);
@@ -237,7 +237,7 @@ fn a_refused_message_must_not_appear() {
 }
 
 #[test]
-fn after_an_unclear_refusal_it_may_appear_but_then_to_all() {
+fn requires_an_unclear_message_to_reach_all_or_none() {
     let mut room = room();
     let t = token(A, 0);
     room.sent(t);
@@ -248,7 +248,7 @@ fn after_an_unclear_refusal_it_may_appear_but_then_to_all() {
 }
 
 #[test]
-fn a_refused_repetition_does_not_deny_the_first_attempt() {
+fn accepts_a_stored_message_whose_repetition_is_refused() {
     let mut room = room();
     let t = token(A, 0);
     room.sent(t);
@@ -261,7 +261,7 @@ fn a_refused_repetition_does_not_deny_the_first_attempt() {
 }
 
 #[test]
-fn replies_to_nothing_and_messages_from_nowhere_are_found() {
+fn reports_unexpected_replies_and_phantom_messages() {
     let mut room = room();
     room.acked(ack(token(A, 9), 1, 1));
     room.refused(token(A, 8), Refusal::Final);
@@ -270,7 +270,7 @@ fn replies_to_nothing_and_messages_from_nowhere_are_found() {
 }
 
 #[test]
-fn a_changed_content_is_found_once_for_each_who_got_it() {
+fn reports_a_changed_content_once_per_receiver() {
     let mut room = room();
     let t = token(A, 0);
     room.sent(t);
@@ -282,7 +282,7 @@ fn a_changed_content_is_found_once_for_each_who_got_it() {
 }
 
 #[test]
-fn after_a_reset_the_history_fills_the_hole() {
+fn fills_the_gap_of_a_reset_from_the_history() {
     let mut room = room();
     let (first, second) = (token(A, 0), token(A, 1));
     for (t, seq) in [(first, 11), (second, 13)] {
@@ -302,7 +302,7 @@ fn after_a_reset_the_history_fills_the_hole() {
 }
 
 #[test]
-fn what_the_history_lacks_after_a_reset_is_undelivered() {
+fn reports_messages_missing_from_the_history_after_a_reset() {
     let mut room = room();
     let t = token(A, 0);
     room.sent(t);
@@ -313,7 +313,7 @@ fn what_the_history_lacks_after_a_reset_is_undelivered() {
 }
 
 #[test]
-fn caught_up_beyond_what_came_is_a_gap() {
+fn reports_caught_up_beyond_the_last_event_as_gap() {
     let mut room = room();
     room.caught_up(A, Seq(10));
     room.caught_up(B, Seq(12));
@@ -321,7 +321,7 @@ fn caught_up_beyond_what_came_is_a_gap() {
 }
 
 #[test]
-fn the_first_baseline_survives_a_reconnection() {
+fn keeps_the_first_baseline_through_a_reconnection() {
     let mut room = room();
     deliver(&mut room, 0, 11);
     room.subscribed(B, Seq(40));
@@ -330,7 +330,7 @@ fn the_first_baseline_survives_a_reconnection() {
 }
 
 #[test]
-fn a_cursor_kept_outside_is_taken_over_and_gaps_after_it_are_found() {
+fn accepts_a_reported_cursor_and_finds_gaps_after_it() {
     let mut room = room();
     deliver(&mut room, 0, 11);
     for (number, seq) in [(1, 12), (2, 13)] {
@@ -352,7 +352,7 @@ fn a_cursor_kept_outside_is_taken_over_and_gaps_after_it_are_found() {
 }
 
 #[test]
-fn only_what_is_right_may_be_compared_instead_of_checked() {
+fn logs_only_sound_events_for_the_fast_path() {
     let mut room = room();
     let (first, second) = (token(A, 0), token(A, 1));
     assert!(!room.is_sound(Seq(11), message(5, first)), "unknown");

@@ -21,7 +21,7 @@ pub struct Adapter<C> {
 }
 
 impl<C> Adapter<C> {
-    /// A run with so many connections.
+    /// A run with this many connections.
     pub fn new(connections: usize, payload: PayloadFormat) -> Self {
         Self { payload, ledger: Mutex::new(Ledger::new(connections)), codec: PhantomData }
     }
@@ -54,7 +54,7 @@ pub struct AdapterProtocol<C> {
     contents: Contents,
 }
 
-/// What is remembered of a connection.
+/// The state of a connection.
 #[derive(Debug)]
 pub struct State<C> {
     codec: C,

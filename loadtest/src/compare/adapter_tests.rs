@@ -11,7 +11,7 @@ fn format() -> PayloadFormat {
 }
 const ROOM: u32 = 7;
 
-/// Writes down what a protocol reports.
+/// Records what a protocol reports.
 #[derive(Default)]
 struct Notes {
     waiting: BTreeSet<u32>,
@@ -84,7 +84,7 @@ impl Bench {
         }
     }
 
-    /// Message `number` is published and acknowledged; answers the frame in which it is delivered.
+    /// Message `number` is published and acknowledged; returns the frame that delivers it.
     fn send(&mut self, number: u32) -> String {
         let token = Token { client: ClientIndex(0), number };
         let planned_ns = u64::from(number) + 100;
@@ -153,7 +153,7 @@ fn a_message_without_an_answer_is_reported() {
 }
 
 #[test]
-fn bytes_against_the_protocol_end_the_connection() {
+fn closes_a_connection_with_invalid_bytes() {
     let mut bench = Bench::new();
     bench.hear("what?");
     assert!(bench.notes.lines[0].starts_with("failed"));

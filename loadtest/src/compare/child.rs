@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(20);
-/// How much of a log an error quotes.
+/// Bytes of a log that an error quotes.
 const LOG_TAIL_BYTES: usize = 1500;
 
 /// A running process.
@@ -47,7 +47,7 @@ impl Child {
         Ok(Self { name, process, log: log.to_owned(), stop_with: Signal::TERM })
     }
 
-    /// Ends it with another signal than SIGTERM.
+    /// Sets the signal that ends it, instead of SIGTERM.
     #[must_use]
     pub fn stopped_with(mut self, signal: Signal) -> Self {
         self.stop_with = signal;
@@ -59,10 +59,10 @@ impl Child {
         self.process.id()
     }
 
-    /// Waits until `ready` answers true, as long as the process lives and at most a minute.
+    /// Waits until `ready` returns true, while the process runs and at most a minute.
     ///
     /// # Errors
-    /// When it ends or stays silent; with the end of its log.
+    /// When it ends or is not ready in time; with the end of its log.
     pub fn wait_until(&mut self, what: &str, mut ready: impl FnMut() -> bool) -> Result<(), String> {
         let deadline = Instant::now() + START_TIMEOUT;
         while !ready() {
@@ -137,10 +137,10 @@ fn spawn_on(mut command: Command, cores: &[usize]) -> io::Result<std::process::C
     .map_err(|_| io::Error::other("the thread that starts it has panicked"))?
 }
 
-/// Runs a program to its end; its output when it succeeds.
+/// Runs a program to its end and returns its output.
 ///
 /// # Errors
-/// With the program's words.
+/// When it fails; with its error output.
 pub fn run(mut command: Command) -> Result<String, String> {
     let program = command.get_program().display().to_string();
     let output = command.stdin(Stdio::null()).output().map_err(|error| format!("cannot run {program}: {error}"))?;
@@ -151,10 +151,10 @@ pub fn run(mut command: Command) -> Result<String, String> {
     Err(format!("{program} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim()))
 }
 
-/// Makes a directory that belongs to a user, for programs that refuse to run as root.
+/// Creates a directory that belongs to a user, for programs that refuse to run as root.
 ///
 /// # Errors
-/// When it cannot be made.
+/// When it cannot be created.
 pub fn directory_for(path: &Path, owner: Option<(u32, u32)>) -> Result<(), String> {
     let cannot = |error: io::Error| format!("cannot prepare {}: {error}", path.display());
     std::fs::create_dir_all(path).map_err(cannot)?;
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_that_ends_early_is_reported_with_its_last_words() {
+    fn reports_a_process_that_ends_early_with_its_last_output() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut command = Command::new("sh");
         command.args(["-c", "echo no such option >&2; exit 3"]);
@@ -211,12 +211,12 @@ mod tests {
     }
 
     #[test]
-    fn dropping_ends_the_process_on_the_cores_it_was_given() {
+    fn runs_a_child_on_its_cores_and_ends_it_when_dropped() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let log = directory.path().join("log");
         let mut command = Command::new("sh");
         command.args(["-c", "grep Cpus_allowed_list /proc/self/status; exec sleep 1000"]);
-        // One of those that this process may use: core 0 may not be among them.
+        // A core that this process may use: core 0 may not be one of them.
         let core = crate::setup::pin::current().expect("an affinity")[0];
         let mut child = Child::start("sh", command, &log, &[core]).expect("started");
         let text = || std::fs::read_to_string(&log).unwrap_or_default();

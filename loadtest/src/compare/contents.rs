@@ -6,7 +6,7 @@
 use crate::check::ClientIndex;
 use crate::payload::{PayloadFormat, Reading, Token};
 
-/// Messages remembered, a power of two.
+/// Messages stored, a power of two.
 const SLOTS: usize = 1 << 13;
 
 /// Reads contents of one run; one for each thread.
@@ -31,7 +31,7 @@ impl Contents {
         Self { format, prefix, slots: vec![Known::default(); SLOTS] }
     }
 
-    /// What a content says.
+    /// Reads a content.
     #[inline]
     pub fn read(&mut self, content: &[u8]) -> Reading {
         let Some(token) = self.token(content) else { return self.read_in_full(content) };
@@ -59,7 +59,7 @@ impl Contents {
         }
     }
 
-    /// The token a content begins with.
+    /// The token at the beginning of a content.
     fn token(&self, content: &[u8]) -> Option<Token> {
         let rest = content.strip_prefix(self.prefix.as_slice())?;
         let (client, rest) = digits(rest)?;
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_arrival_and_later_ones_read_alike() {
+    fn reads_first_and_later_arrivals_alike() {
         let mut contents = Contents::new(format());
         for round in 0..3 {
             for number in 0..20_000 {
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_byte_is_seen_before_and_after_the_content_is_known() {
+    fn finds_a_changed_byte_before_and_after_the_content_is_known() {
         let content = format().write(token(7, 42), 5);
         let mut changed = content.clone().into_bytes();
         changed[100] ^= 1;
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn other_runs_and_other_texts_are_foreign() {
+    fn treats_other_runs_and_texts_as_foreign() {
         let mut contents = Contents::new(format());
         let other = PayloadFormat { run: RunId(0xdef), ..format() };
         assert_eq!(contents.read(other.write(token(7, 42), 5).as_bytes()), Reading::Foreign);

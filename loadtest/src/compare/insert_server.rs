@@ -37,7 +37,7 @@ pub const SCHEMA: &str = "
 const INSERT: &str = "INSERT INTO messages (room, token, payload) VALUES ($1, $2, $3) RETURNING id";
 /// Connections to PostgreSQL.
 const DATABASE_CONNECTIONS: usize = 32;
-/// Events that may wait for one subscriber.
+/// Longest queue of one subscriber, events.
 const QUEUE_MAX: usize = 65_536;
 /// Messages of one client in flight to PostgreSQL.
 const IN_FLIGHT_MAX: usize = 256;
@@ -115,7 +115,7 @@ async fn listen(options: &Options) -> Result<(), String> {
         let (stream, _) = listener.accept().await.map_err(|error| format!("cannot accept: {error}"))?;
         let server = Arc::clone(&server);
         tokio::spawn(async move {
-            // A client's fault ends its connection; the harness sees that as a lost connection.
+            // A client's fault ends its connection, which the harness reports as a lost connection.
             let _ = connection(&server, stream).await;
         });
     }
@@ -205,7 +205,7 @@ impl Server {
         let event = Utf8Bytes::from(event);
         let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(subscribers) = rooms.get_mut(room) {
-            // Whoever is gone, or too far behind, is a subscriber no more.
+            // Removes subscribers that have closed or are too far behind.
             subscribers.retain(|queue| queue.try_send(event.clone()).is_ok());
         }
     }

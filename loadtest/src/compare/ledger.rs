@@ -20,7 +20,7 @@ use std::cmp::Ordering;
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     rooms: Vec<RoomAccount>,
-    /// The room that spoke last.
+    /// The room of the last message.
     recent: usize,
     /// Messages published and not answered.
     unanswered: u64,
@@ -37,12 +37,12 @@ struct RoomAccount {
     last: HashMap<ClientIndex, u32>,
 }
 
-/// What an arrival is.
+/// The result of an arrival.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Arrival {
-    /// As it should be.
+    /// It is correct.
     Sound,
-    /// Against a promise.
+    /// It is a violation.
     Broken(Kind),
 }
 
@@ -103,7 +103,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A ledger of so many connections.
+    /// A ledger of this many connections.
     pub fn new(connections: usize) -> Self {
         Self { accounts: vec![Account::default(); connections] }
     }
@@ -113,7 +113,7 @@ impl Ledger {
         if let Some(known) = self.accounts.get_mut(client.0 as usize) {
             known.unanswered = account.unanswered;
             known.rooms.clear();
-            // What came from whom stays with the connection.
+            // The last numbers of each sender stay with the connection.
             known.rooms.extend(account.rooms.iter().map(|room| RoomAccount {
                 room: room.room,
                 arrived: room.arrived,
@@ -132,14 +132,14 @@ impl Ledger {
         acked
     }
 
-    /// Whether everything is answered and everything acknowledged has arrived everywhere.
+    /// Whether every message is answered, and every acknowledged one has reached all connections of its room.
     pub fn settled(&self) -> bool {
         let acked = self.acked();
         let has_all = |room: &RoomAccount| room.arrived >= acked.get(&room.room).copied().unwrap_or_default();
         self.accounts.iter().all(|account| account.unanswered == 0 && account.rooms.iter().all(has_all))
     }
 
-    /// What is missing at the end of a run that was not cut short.
+    /// What is missing at the end of a run that was not interrupted.
     pub fn finish(&self) -> Violations {
         let mut violations = Violations::default();
         let acked = self.acked();
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_well_when_all_arrive_in_each_senders_order() {
+    fn accepts_deliveries_in_each_senders_order() {
         let (sender, mut reader) = published();
         for number in [0, 4, 5] {
             assert!(!ledger([&sender, &reader]).settled());
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_message_is_missed_even_when_another_comes_twice() {
+    fn finds_a_lost_message_even_if_another_arrives_twice() {
         let (sender, mut reader) = published();
         assert_eq!(reader.arrived(7, token(0, 0)), Arrival::Sound);
         assert_eq!(reader.arrived(7, token(0, 5)), Arrival::Sound);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn disorder_and_strange_rooms_are_seen() {
+    fn reports_disorder_and_foreign_rooms() {
         let (_, mut reader) = published();
         assert_eq!(reader.arrived(7, token(0, 5)), Arrival::Sound);
         assert_eq!(reader.arrived(7, token(0, 4)), Arrival::Broken(Kind::Disorder));
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_without_an_answer_is_missed_once_however_often_it_was_published() {
+    fn reports_an_unanswered_message_once() {
         let mut sender = Account::new(&[7]);
         sender.published(false);
         sender.published(true);

@@ -35,6 +35,7 @@ pub use options::CompareOptions;
 
 use crate::report::command::write_page;
 use crate::report::comparison::{Comparison, SystemRuns};
+use crate::report::files::write_json;
 use crate::report::html::Page;
 use crate::scenario::{Layers, Scenario};
 use options::Contestant;
@@ -44,8 +45,7 @@ use serde::Serialize;
 use std::fmt;
 use std::time::Duration;
 
-/// How long a peer is given, at least, for what is under way at the end: a slow server is slow, and
-/// what it still has in its queues is not lost.
+/// The shortest drain at the end of a run with a peer: messages in the queues of a slow server are not lost.
 const DRAIN_MIN: Duration = Duration::from_mins(1);
 
 /// The file that `--json` writes.
@@ -55,7 +55,7 @@ struct ComparisonFile<'a> {
     left_out: &'a [LeftOut],
 }
 
-/// Compares, prints, and writes what was asked for; true when our own server broke no promise. The error is for people.
+/// Compares, prints and writes the results; true when our own server has no violation. The error is for people.
 pub fn compare(options: &CompareOptions) -> Result<bool, String> {
     let (name, scenario) = scenario(options)?;
     let mut rounds = Rounds::prepare(options, &name, &scenario)?;
@@ -74,9 +74,7 @@ pub fn compare(options: &CompareOptions) -> Result<bool, String> {
     }
     print!("{}", Summary { scenario: &name, systems: &found.systems, contestants: &contestants, left_out: &left_out });
     if let Some(path) = &options.json {
-        let text = serde_json::to_string_pretty(&ComparisonFile { systems: &found.systems, left_out: &left_out })
-            .map_err(|error| format!("cannot write the comparison as JSON: {error}"))?;
-        std::fs::write(path, text).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        write_json(path, &ComparisonFile { systems: &found.systems, left_out: &left_out })?;
     }
     if let Some(path) = &options.html {
         write_page(path, Page::of_systems(&found.systems).map_err(|error| error.to_string())?)?;
@@ -88,7 +86,7 @@ pub fn compare(options: &CompareOptions) -> Result<bool, String> {
     Ok(ours.flat_map(|system| &system.runs).all(|run| run.violations.total() == 0))
 }
 
-/// The contestants that are here, and those that are not.
+/// The contestants that are installed, and those that are not.
 fn installed(options: &CompareOptions, places: &Places) -> (Vec<Contestant>, Vec<LeftOut>) {
     let (mut here, mut left_out) = (Vec::new(), Vec::new());
     for contestant in &options.peers {
@@ -105,7 +103,7 @@ fn installed(options: &CompareOptions, places: &Places) -> (Vec<Contestant>, Vec
     (here, left_out)
 }
 
-/// The scenario, if it is one that every server can do.
+/// The scenario, if every server supports it.
 fn scenario(options: &CompareOptions) -> Result<(String, Scenario), String> {
     let mut layers = Layers::open(&options.scenario)?;
     for change in options.over.all() {
@@ -122,8 +120,8 @@ fn scenario(options: &CompareOptions) -> Result<(String, Scenario), String> {
     ];
     match only_ours.iter().find(|(has, _)| *has) {
         Some((_, what)) => Err(format!(
-            "scenario {name} has {what}, which not all the servers have: compare rooms-10, room-1000, durable, or a file \
-             with nothing but rooms and messages"
+            "scenario {name} has {what}, which not all servers support. Compare rooms-10, room-1000, durable, or a \
+             file with only rooms and messages"
         )),
         None => {
             scenario.load.drain = scenario.load.drain.max(DRAIN_MIN);
@@ -182,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_is_asked_for_by_default_and_ours_is_the_measure() {
+    fn compares_all_servers_with_ours_by_default() {
         let options = options(&[]).expect("valid");
         assert_eq!(options.peers, Contestant::ALL);
         assert_eq!((options.rounds, options.scenario.as_str()), (5, "rooms-10"));
@@ -196,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn on_an_empty_machine_every_peer_is_left_out_with_the_command_that_installs_it() {
+    fn names_missing_peers_with_their_install_commands() {
         let places = Places::new(Some(OsStr::new("")), PathBuf::from("/nonexistent"));
         let (here, left_out) = installed(&options(&[]).expect("valid"), &places);
         assert_eq!(here, [Contestant::Veza]);
@@ -207,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_scenario_that_not_all_servers_have_is_refused_with_the_reason() {
+    fn refuses_a_scenario_that_not_all_servers_support() {
         for (name, what) in [("login-storm", "log-ins"), ("reconnect-storm", "storm"), ("idle", "no messages")] {
             let error = scenario(&options(&["--scenario", name]).expect("valid")).expect_err(name);
             assert!(error.contains(what), "{error}");

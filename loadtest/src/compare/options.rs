@@ -1,7 +1,7 @@
 //! Options of `loadtest compare`, and the servers that it can name.
 
 use super::peers::PeerKind;
-use crate::options::{Cores, Overrides, ServerOptions};
+use crate::options::{GeneratorOptions, Overrides, ServerOptions};
 use clap::{Args, ValueEnum};
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -41,13 +41,8 @@ pub struct CompareOptions {
     #[command(flatten)]
     pub server: ServerOptions,
 
-    /// Threads of the generator
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256), help_heading = "Generator")]
-    pub threads: u32,
-
-    /// Cores for the generator: 1 or 2,3 or 4-7
-    #[arg(long, value_name = "CORES", value_parser = Cores::parse, help_heading = "Generator")]
-    pub generator_cores: Option<Cores>,
+    #[command(flatten)]
+    pub generator: GeneratorOptions,
 
     /// Where `install.sh` puts programs newer than this machine's packages; without it target/peers
     #[arg(long, value_name = "DIR", help_heading = "Peers")]

@@ -125,7 +125,7 @@ fn converse<C: Codec>(address: SocketAddr) {
     }
 }
 
-/// Whether the peer is here; if so, it has answered as it must.
+/// Returns whether the peer is installed, and checks its answers if so.
 fn answers<C: Codec>(kind: PeerKind) -> bool {
     let peers = PathBuf::from(std::env!("CARGO_MANIFEST_DIR")).join("../target/peers");
     let places = Places::new(std::env::var_os("PATH").as_deref(), peers);
@@ -153,16 +153,16 @@ fn answers<C: Codec>(kind: PeerKind) -> bool {
     true
 }
 
-/// The INSERT server in a thread: the program that it otherwise is a command of is not this one.
+/// The INSERT server in a thread, because the test program does not have its command.
 fn insert_server_answers() {
     let places = Places::new(std::env::var_os("PATH").as_deref(), PathBuf::new());
     let directory = tempfile::tempdir().expect("a temporary directory");
     std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("permissions");
     let mut ports = Ports::new(None);
-    let port = ports.take().expect("a port");
+    let port = ports.reserve().expect("a port");
     let store = Postgres::start(&places, &directory.path().join("postgres"), port, &[]).expect("PostgreSQL starts");
     store.create_database("plain", insert_server::SCHEMA).expect("a database");
-    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.take().expect("a port")));
+    let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.reserve().expect("a port")));
     let options = insert_server::Options { listen, database: store.address("plain"), workers: 1 };
     std::thread::spawn(move || insert_server::serve(&options));
     let deadline = Instant::now() + Duration::from_mins(1);

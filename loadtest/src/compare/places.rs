@@ -14,7 +14,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug)]
 pub struct Places {
     directories: Vec<PathBuf>,
-    /// What `install.sh` has filled: npm packages, and programs of a newer Debian.
+    /// The directory that `install.sh` fills: npm packages, and programs of a newer Debian.
     pub peers: PathBuf,
 }
 
@@ -34,7 +34,7 @@ impl Places {
         Self { directories, peers }
     }
 
-    /// The program called `name`: what was installed for the comparison first, then `PATH`.
+    /// The program called `name`: first the one installed for the comparison, then `PATH`.
     pub fn program(&self, name: &str) -> Option<PathBuf> {
         let newer = self.newer();
         let own = [newer.join("usr/sbin"), newer.join("usr/bin")];
@@ -57,15 +57,15 @@ impl Places {
     }
 }
 
-/// Where ports are taken from unless somebody says otherwise: below those that the kernel gives to outgoing connections
-/// (from 32,768 on), of which one could take a port between the look and the server's start.
+/// The default range of ports: below those that the kernel assigns to outgoing connections
+/// (from 32,768 on), which could occupy a port between the check and the server's start.
 const PORTS: RangeInclusive<u16> = 20_000..=29_999;
 
 /// Assigns ports that no program listens on.
 #[derive(Clone, Debug)]
 pub struct Ports {
     range: RangeInclusive<u16>,
-    /// Where the search begins: elsewhere in each process, so that two do not meet.
+    /// Where the search begins: at a random port, so that two processes rarely try the same one.
     first: usize,
     given: Vec<u16>,
 }
@@ -78,11 +78,11 @@ impl Ports {
         Self { range, first, given: Vec::new() }
     }
 
-    /// A port that is free now and was not given out before.
+    /// A port that is free now and was not assigned before.
     ///
     /// # Errors
     /// When none is left.
-    pub fn take(&mut self) -> Result<u16, String> {
+    pub fn reserve(&mut self) -> Result<u16, String> {
         let is_free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
         let turned = self.range.clone().skip(self.first).chain(self.range.clone().take(self.first));
         let port = turned.filter(|port| !self.given.contains(port)).find(is_free);
@@ -92,8 +92,8 @@ impl Ports {
         Ok(port)
     }
 
-    /// Ports given out may be given out again: their listeners are gone.
-    pub fn give_back(&mut self) {
+    /// Allows assigned ports to be assigned again, because their listeners have closed.
+    pub fn release_all(&mut self) {
         self.given.clear();
     }
 }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_path_is_an_empty_machine() {
+    fn finds_no_program_with_an_empty_path() {
         let places = Places::new(Some(OsStr::new("")), PathBuf::from("/nonexistent"));
         assert_eq!(places.program("sh"), None);
         assert_eq!(places.postgres_programs(), None);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn daemons_beside_bin_are_found_and_installed_peers_come_first() {
+    fn finds_daemons_next_to_bin_and_prefers_installed_peers() {
         let root = tempfile::tempdir().expect("a temporary directory");
         let (bin, sbin) = (root.path().join("bin"), root.path().join("sbin"));
         let newer = root.path().join("peers/newer/usr/sbin");
@@ -130,11 +130,11 @@ mod tests {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
         let port = taken.local_addr().expect("an address").port();
         let mut ports = Ports::new(Some(port..=port));
-        assert!(ports.take().is_err(), "another program listens there");
+        assert!(ports.reserve().is_err(), "another program listens there");
         drop(taken);
-        assert_eq!(ports.take(), Ok(port));
-        assert!(ports.take().is_err());
-        ports.give_back();
-        assert_eq!(ports.take(), Ok(port));
+        assert_eq!(ports.reserve(), Ok(port));
+        assert!(ports.reserve().is_err());
+        ports.release_all();
+        assert_eq!(ports.reserve(), Ok(port));
     }
 }

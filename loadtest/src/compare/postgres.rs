@@ -13,7 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The superuser, and owner of what the peers make.
+/// The superuser, who owns what the peers create.
 pub const USER: &str = "chat";
 /// What to do when its programs are missing.
 pub const INSTALL: &str = "apt-get install postgresql";
@@ -33,7 +33,7 @@ impl Postgres {
     /// Starts it with its files in `directory`, which is filled when it is new.
     ///
     /// # Errors
-    /// In PostgreSQL's words.
+    /// With PostgreSQL's message.
     pub fn start(places: &Places, directory: &Path, port: u16, cores: &[usize]) -> Result<Self, String> {
         let programs = places
             .postgres_programs()
@@ -78,7 +78,7 @@ impl Postgres {
             .args(["-c", "max_connections=100", "-c", "fsync=on", "-c", "synchronous_commit=on"])
             .args(["-c", "full_page_writes=on", "-c", "max_wal_size=2GB", "-c", "log_min_messages=warning"]);
         let log = directory.join("postgres.log");
-        // SIGINT is PostgreSQL's fast shutdown: sessions are ended, a checkpoint is written.
+        // SIGINT is PostgreSQL's fast shutdown: it ends sessions and writes a checkpoint.
         let mut child = Child::start("PostgreSQL", postgres, &log, cores)?.stopped_with(Signal::INT);
         let address = format!("host={} port={port} user={USER} dbname=postgres", directory.display());
         child.wait_until("ready", || in_runtime(connect(&address)).is_ok())?;
@@ -95,10 +95,10 @@ impl Postgres {
         format!("host={} port={} user={USER} dbname={database}", self.directory.display(), self.port)
     }
 
-    /// Makes a database and runs `schema` in it, unless it is there.
+    /// Creates a database and runs `schema` in it, unless it exists.
     ///
     /// # Errors
-    /// In PostgreSQL's words.
+    /// With PostgreSQL's message.
     pub fn create_database(&self, name: &str, schema: &str) -> Result<(), String> {
         self.block_on(async {
             let server = connect(&self.address("postgres")).await?;
@@ -117,7 +117,7 @@ impl Postgres {
     /// Runs statements in a database.
     ///
     /// # Errors
-    /// In PostgreSQL's words.
+    /// With PostgreSQL's message.
     pub fn execute(&self, database: &str, statements: &str) -> Result<(), String> {
         self.block_on(async {
             let client = connect(&self.address(database)).await?;
@@ -138,7 +138,7 @@ fn in_runtime<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, Str
 /// Connects; the connection is driven by a task of the present runtime.
 ///
 /// # Errors
-/// In PostgreSQL's words.
+/// With PostgreSQL's message.
 pub async fn connect(address: &str) -> Result<tokio_postgres::Client, String> {
     let (client, connection) =
         tokio_postgres::connect(address, tokio_postgres::NoTls).await.map_err(|error| describe(&error))?;
@@ -146,7 +146,7 @@ pub async fn connect(address: &str) -> Result<tokio_postgres::Client, String> {
     Ok(client)
 }
 
-/// An error with its cause: tokio-postgres keeps PostgreSQL's own words there.
+/// An error with its cause, which in tokio-postgres is PostgreSQL's own message.
 pub fn describe(error: &tokio_postgres::Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),

@@ -9,7 +9,7 @@ use super::places::{Places, Ports};
 use crate::options::{OutputOptions, RunOptions};
 use crate::report::comparison::SystemRuns;
 use crate::result::{RunResult, System};
-use crate::run::{self, Interrupts, PeerRun};
+use crate::run::{self, Interrupts, PeerRun, interruptible_runtime};
 use crate::scenario::{Rooms, Scenario};
 use crate::setup::pin;
 use serde::Serialize;
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-/// A server that was asked for and has no figures, or not all of them.
+/// A requested server without figures, or without all of them.
 #[derive(Debug, Serialize)]
 pub struct LeftOut {
     /// Which.
@@ -45,7 +45,7 @@ pub struct Rounds<'a> {
     _temporary: Option<TempDir>,
 }
 
-/// What came of all turns.
+/// The results of all turns.
 pub struct Found {
     /// The servers that were measured, with their rounds.
     pub systems: Vec<SystemRuns>,
@@ -61,7 +61,7 @@ impl<'a> Rounds<'a> {
         let all = pin::current()?;
         let cores = all.len() as u32;
         let server_cores = options.server.server_cores.as_ref().map_or_else(|| all, |cores| cores.0.clone());
-        if let Some(cores) = &options.generator_cores {
+        if let Some(cores) = &options.generator.cores {
             pin::pin(&cores.0)?;
         }
         let (work_dir, temporary) = match &options.work_dir {
@@ -75,7 +75,7 @@ impl<'a> Rounds<'a> {
                 (made.path().to_owned(), Some(made))
             }
         };
-        // Servers that refuse to run as root have directories of their own in here.
+        // Servers that refuse to run as root have their own directories in it.
         std::fs::set_permissions(&work_dir, Permissions::from_mode(0o755))
             .map_err(|error| format!("cannot open {} to the servers' users: {error}", work_dir.display()))?;
         let peers = match &options.peers_dir {
@@ -83,9 +83,7 @@ impl<'a> Rounds<'a> {
             None => default_peers()?,
         };
         let peers = std::path::absolute(&peers).map_err(|error| format!("{}: {error}", peers.display()))?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-        let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
-        let interrupts = Interrupts::listen(&runtime)?;
+        let (runtime, interrupts) = interruptible_runtime(1)?;
         Ok(Self {
             options,
             name,
@@ -101,7 +99,7 @@ impl<'a> Rounds<'a> {
         })
     }
 
-    /// Where programs are looked for.
+    /// Where to find programs.
     pub fn places(&self) -> &Places {
         &self.places
     }
@@ -147,7 +145,7 @@ impl<'a> Rounds<'a> {
         };
         contestant.title().clone_into(&mut result.system.name);
         self.name.clone_into(&mut result.label);
-        // The generator may keep to some of them by now.
+        // The generator may already be pinned to some of them.
         result.machine.cores = self.cores;
         Ok(result)
     }
@@ -162,8 +160,7 @@ impl<'a> Rounds<'a> {
             over: self.options.over.clone(),
             server,
             output: OutputOptions { quiet: self.options.quiet, ..OutputOptions::default() },
-            threads: self.options.threads,
-            generator_cores: self.options.generator_cores.clone(),
+            generator: self.options.generator.clone(),
             survive_restarts: false,
             prefix: "compare".to_owned(),
             password: crate::setup::account::PASSWORD.to_owned(),
@@ -173,7 +170,7 @@ impl<'a> Rounds<'a> {
     }
 
     fn peer(&mut self, kind: PeerKind, directory: &Path) -> Result<RunResult, String> {
-        self.ports.give_back();
+        self.ports.release_all();
         let rooms = Rooms::of(self.scenario).rooms.len() as u32;
         let server = kind.start(&mut Ground {
             places: &self.places,
@@ -190,7 +187,7 @@ impl<'a> Rounds<'a> {
             address: server.address,
             server_pid: server.server_pid(),
             store_pid: server.store_pid(),
-            threads: self.options.threads,
+            threads: self.options.generator.threads,
             quiet: self.options.quiet,
             system: System {
                 name: kind.title().to_owned(),
@@ -212,7 +209,7 @@ impl<'a> Rounds<'a> {
     }
 }
 
-/// `target/peers`, as seen from `target/release/loadtest`: where `install.sh` puts things.
+/// `target/peers`, relative to `target/release/loadtest`: the directory of `install.sh`.
 fn default_peers() -> Result<PathBuf, String> {
     let program = std::env::current_exe().map_err(|error| format!("cannot find this program's own path: {error}"))?;
     let target = program.parent().and_then(Path::parent).unwrap_or(Path::new("."));

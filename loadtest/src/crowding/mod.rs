@@ -14,8 +14,9 @@ mod ordinary;
 mod report;
 
 use crate::options::RunOptions;
+use crate::report::files::write_json;
 use crate::result::Machine;
-use crate::run::Interrupts;
+use crate::run::{Interrupts, interruptible_runtime};
 use crate::scenario::{RoomKind, RoomPlan};
 use crate::setup::account::{Account, SETUP_CONCURRENCY, SignIn};
 use crate::setup::api::Api;
@@ -42,9 +43,7 @@ pub fn run(options: &RunOptions) -> Result<bool, String> {
         return Err(format!("{NAME} needs a server with known limits: leave --url out"));
     }
     let machine = Machine::current();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let interrupts = Interrupts::listen(&runtime)?;
+    let (runtime, interrupts) = interruptible_runtime(0)?;
     let mut phases = Vec::new();
     match runtime.block_on(measure(options, &interrupts, &mut phases)) {
         Err(reason) if interrupts.count() == 0 || phases.is_empty() => return Err(reason),
@@ -53,8 +52,7 @@ pub fn run(options: &RunOptions) -> Result<bool, String> {
     let report = CrowdingReport { version: report::VERSION, machine, phases };
     print!("{}", report.render());
     if let Some(path) = &options.output.json {
-        let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-        std::fs::write(path, json + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        write_json(path, &report)?;
     }
     Ok(report.refused() == 0)
 }
@@ -67,7 +65,7 @@ async fn measure(options: &RunOptions, interrupts: &Interrupts, phases: &mut Vec
     server.ready(&api).await?;
     let users = scenario.population.users;
     let sign_in = SignIn { prefix: options.prefix.clone(), password: options.password.clone() };
-    let accounts = sign_in.enter_all(&api, users + FLOODERS, SETUP_CONCURRENCY, options.output.quiet).await?;
+    let accounts = sign_in.sign_in_all(&api, users + FLOODERS, SETUP_CONCURRENCY, options.output.quiet).await?;
     let plan = |name: &str, members: std::ops::Range<u32>| RoomPlan {
         class: 0,
         name: format!("{name}-of-{}", members.len()),

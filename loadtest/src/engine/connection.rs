@@ -24,13 +24,13 @@ use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Connections from one source address: an address has about 28,000 ports to offer, and reconnections need new ones.
+/// Connections from one source address. An address has about 28,000 ports, and reconnections need new ones.
 const CONNECTIONS_PER_SOURCE: u32 = 8_000;
-/// Longest answer to an upgrade request, bytes.
+/// Longest response to an upgrade request, bytes.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
-/// What a slow reader's kernel may hold for it, bytes: little, so that not reading is felt by the server.
+/// Receive buffer of a slow reader, bytes. It is small, so that the server notices that the client does not read.
 const SLOW_BUFFER_BYTES: usize = 32 * 1024;
-/// Its segments, bytes. Those of the loopback are larger than its buffer, and TCP then waits for timers.
+/// Segment size of a slow reader, bytes. Loopback's segments are larger than its buffer, and TCP would wait for timers.
 const SLOW_SEGMENT_BYTES: u32 = 1400;
 
 /// Where a connection is.
@@ -38,9 +38,9 @@ const SLOW_SEGMENT_BYTES: u32 = 1400;
 pub enum Phase {
     /// There is no socket.
     Closed,
-    /// The request is on its way, or its answer.
+    /// Waits for the response to the upgrade request.
     Opening,
-    /// It is a WebSocket, the protocol is not done opening it.
+    /// It is a WebSocket, and the protocol is still opening it.
     Open,
     /// It can publish.
     Ready,
@@ -49,7 +49,7 @@ pub enum Phase {
 /// Why a connection is lost.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Lost {
-    /// In words.
+    /// For people.
     pub reason: String,
     /// The server's close code.
     pub code: Option<u16>,
@@ -58,7 +58,7 @@ pub struct Lost {
 }
 
 impl Lost {
-    /// A loss for a reason of this side's.
+    /// A loss with a reason of the client's side.
     pub fn because(reason: impl Into<String>) -> Self {
         Self { reason: reason.into(), code: None, unauthorized: false }
     }
@@ -75,7 +75,7 @@ struct Fragments {
 /// One connection.
 #[derive(Debug)]
 pub struct Connection<S> {
-    /// What the protocol sees of it.
+    /// The protocol's view of it.
     pub peer: Peer<S>,
     /// Its messages.
     pub flow: Flow,
@@ -122,15 +122,15 @@ impl<S> Connection<S> {
     ) -> io::Result<()> {
         self.close();
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Transport::TCP))?;
-        // A frame waits for nothing: latency is what is measured.
+        // No frame waits for a full packet, because the run measures latency.
         socket.set_tcp_nodelay(true)?;
         if self.slow {
             socket.set_recv_buffer_size(SLOW_BUFFER_BYTES)?;
             socket.set_tcp_mss(SLOW_SEGMENT_BYTES)?;
         }
         if let Some(source) = sources.of(address, self.peer.client.0) {
-            // The port is chosen when connecting, when the other end is known too. A port chosen here would have to be
-            // free of every connection in TIME_WAIT, and those of the last runs are thousands.
+            // The kernel chooses the port when connecting, when it knows the other end, too. A port chosen here must
+            // have no connection in TIME_WAIT, of which earlier runs leave thousands.
             setsockopt(&socket, sockopt::IpBindAddressNoPort, &true)?;
             socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into())?;
         }
@@ -144,7 +144,7 @@ impl<S> Connection<S> {
         Ok(())
     }
 
-    /// Queues the upgrade request and waits for its answer.
+    /// Queues the upgrade request and waits for its response.
     pub fn prepare(&mut self, authority: &str, upgrade: &Upgrade) {
         self.key = websocket::handshake_key(rand::random());
         self.subprotocol = upgrade.subprotocol;
@@ -154,7 +154,7 @@ impl<S> Connection<S> {
         self.phase = Phase::Opening;
     }
 
-    /// Closes the socket and forgets what was half received or half sent.
+    /// Closes the socket and drops unfinished frames of both directions.
     pub fn close(&mut self) {
         self.socket = None;
         self.phase = Phase::Closed;
@@ -164,7 +164,7 @@ impl<S> Connection<S> {
         self.peer.out.clear();
     }
 
-    /// Takes what it can from `bytes`: the beginning of the stream, or what followed the bytes taken last.
+    /// Consumes whole frames of `bytes`, which follow the bytes consumed last.
     pub fn digest<P: Protocol<State = S>>(
         &mut self,
         protocol: &mut P,
@@ -198,14 +198,14 @@ impl<S> Connection<S> {
     }
 }
 
-/// What came of some bytes.
+/// The result of some bytes.
 #[derive(Debug)]
 pub struct Digest {
-    /// How many were taken; the rest is the beginning of something unfinished.
+    /// How many bytes were consumed; the rest is the beginning of an unfinished frame.
     pub taken: usize,
-    /// What they brought.
+    /// Their effects.
     pub effects: Effects,
-    /// The connection is over.
+    /// The connection has ended, and why.
     pub lost: Option<Lost>,
 }
 
@@ -219,7 +219,7 @@ struct Wire<'a> {
 }
 
 impl Wire<'_> {
-    /// Reads the answer to the upgrade request; false while it is incomplete.
+    /// Reads the response to the upgrade request; false while it is incomplete.
     fn handshake(
         &mut self,
         bytes: &[u8],
@@ -234,7 +234,7 @@ impl Wire<'_> {
         Ok(true)
     }
 
-    /// Gives the protocol every whole message.
+    /// Passes every whole message to the protocol.
     fn frames<P: Protocol>(
         &mut self,
         protocol: &mut P,
@@ -277,7 +277,7 @@ impl Wire<'_> {
         }
     }
 
-    /// Gives the protocol the message that `frame` completes, if it does.
+    /// Passes the message that `frame` completes, if any, to the protocol.
     fn message<P: Protocol>(
         &mut self,
         protocol: &mut P,
@@ -308,11 +308,11 @@ impl Wire<'_> {
 enum Whole {
     /// In one frame.
     Frame,
-    /// Put together.
+    /// Assembled from fragments.
     Assembled(Box<Fragments>),
 }
 
-/// Puts a data frame where it belongs; the whole message when it is complete.
+/// Adds a data frame to its message; returns the message when it is complete.
 fn assemble(fragments: &mut Option<Box<Fragments>>, frame: &Frame<'_>) -> Result<Option<Whole>, &'static str> {
     match (fragments.take(), frame.opcode) {
         (None, Opcode::Continuation) => Err("the server sent a continuation of nothing"),
@@ -337,18 +337,18 @@ fn assemble(fragments: &mut Option<Box<Fragments>>, frame: &Frame<'_>) -> Result
     }
 }
 
-/// The addresses that a run connects from, when the server is on this machine: some of 127.0.0.0/8, others in each run,
-/// so that what earlier runs left in `TIME_WAIT` takes no ports from it. 127.0.0.1, which other programs use, is not
-/// among them.
+/// The source addresses of a run when the server is on this machine: a few of 127.0.0.0/8. Each run uses other ones, so
+/// that connections of earlier runs in `TIME_WAIT` do not occupy its ports. 127.0.0.1 is not used, because other
+/// programs use it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sources {
     first: Ipv4Addr,
 }
 
 impl Sources {
-    /// Those of a new run.
+    /// Random addresses for a new run.
     pub fn random() -> Self {
-        // Above 127.0.255.255 and far below the broadcast address, however many connections there are.
+        // Above 127.0.255.255 and far below the broadcast address, for any number of connections.
         Self { first: Ipv4Addr::from(rand::random_range(0x7f01_0000..0x7f80_0000_u32)) }
     }
 
@@ -386,7 +386,7 @@ struct Accepted {
     compression: bool,
 }
 
-/// Reads the answer to an upgrade request; `None` while it is incomplete.
+/// Reads the response to an upgrade request; `None` while it is incomplete.
 fn answer(
     bytes: &[u8],
     key: &str,

@@ -80,7 +80,7 @@ impl Bench {
         bench
     }
 
-    /// Begins to open a connection; answers what a server says first.
+    /// Begins to open a connection and returns the server's first bytes.
     fn opening(&mut self, client: usize) -> Vec<u8> {
         let connection = &mut self.connections[client];
         let upgrade = self.protocol.upgrade(&connection.peer);
@@ -102,7 +102,7 @@ impl Bench {
         bytes
     }
 
-    /// A message of the server as it goes over the wire.
+    /// A message of the server in wire format.
     fn frame(&self, message: &Value) -> Vec<u8> {
         let (opcode, bytes) = match self.format {
             Format::Json => (0x81, message.to_string().into_bytes()),
@@ -177,7 +177,7 @@ const ALL_WIRES: [(Format, bool); 4] =
     [(Format::Json, false), (Format::Msgpack, false), (Format::Json, true), (Format::Msgpack, true)];
 
 #[test]
-fn a_sound_stream_is_clean_and_counted_in_full() {
+fn accepts_and_counts_a_sound_stream() {
     for (format, compression) in ALL_WIRES {
         let mut bench = Bench::new(5, format, compression);
         for seq in 11..=40 {
@@ -191,12 +191,13 @@ fn a_sound_stream_is_clean_and_counted_in_full() {
 }
 
 #[test]
-fn every_split_of_a_stream_gives_the_same() {
+fn decodes_the_same_at_every_split() {
     for (format, compression) in ALL_WIRES {
         let make = || {
             let mut bench = Bench::new(2, format, compression);
             bench.deliver(11, Some(1));
-            // The second connection gets in pieces: a known event, a ping, its own ack and event, another room's event.
+            // The second connection receives in pieces: a known event, a ping, its own ack and event, and another
+            // room's.
             let mine = bench.send(1);
             let first = bench.event(Token { client: ClientIndex(0), number: 0 }, 11);
             let ack = bench.ack(mine, 12);
@@ -224,7 +225,7 @@ fn every_split_of_a_stream_gives_the_same() {
 }
 
 #[test]
-fn a_frame_left_out_is_a_gap_and_undelivered() {
+fn reports_a_missing_frame_as_gap_and_undelivered() {
     for (format, compression) in ALL_WIRES {
         let mut bench = Bench::new(3, format, compression);
         bench.deliver(11, None);
@@ -236,7 +237,7 @@ fn a_frame_left_out_is_a_gap_and_undelivered() {
 }
 
 #[test]
-fn a_frame_left_out_at_the_end_is_undelivered() {
+fn reports_a_frame_missing_at_the_end_as_undelivered() {
     let mut bench = Bench::new(3, Format::Json, false);
     bench.deliver(11, None);
     bench.deliver(12, Some(1));
@@ -245,7 +246,7 @@ fn a_frame_left_out_at_the_end_is_undelivered() {
 }
 
 #[test]
-fn a_frame_twice_is_a_duplicate() {
+fn reports_a_repeated_frame_as_duplicate() {
     for (format, compression) in ALL_WIRES {
         let mut bench = Bench::new(3, format, compression);
         let token = bench.deliver(11, None);
@@ -258,7 +259,7 @@ fn a_frame_twice_is_a_duplicate() {
 }
 
 #[test]
-fn two_frames_swapped_are_disorder_also_when_both_are_known() {
+fn reports_swapped_known_frames_as_disorder() {
     for (format, compression) in ALL_WIRES {
         let mut bench = Bench::new(3, format, compression);
         let first = bench.deliver(11, Some(2));
@@ -271,7 +272,7 @@ fn two_frames_swapped_are_disorder_also_when_both_are_known() {
 }
 
 #[test]
-fn a_changed_byte_is_corruption_for_everybody_who_gets_it() {
+fn reports_a_changed_byte_for_every_receiver() {
     let mut bench = Bench::new(4, Format::Json, false);
     let token = bench.deliver(11, Some(3));
     let content = payload().write(token, PLANNED_NS);
@@ -293,7 +294,7 @@ fn a_changed_byte_is_corruption_for_everybody_who_gets_it() {
 }
 
 #[test]
-fn another_event_under_a_known_number_is_found() {
+fn reports_another_event_under_a_known_number() {
     let mut bench = Bench::new(3, Format::Msgpack, false);
     bench.deliver(11, Some(2));
     let other = bench.send(0);
@@ -311,12 +312,12 @@ fn another_event_under_a_known_number_is_found() {
 }
 
 #[test]
-fn an_own_event_before_its_ack_is_found_also_when_it_is_known() {
+fn reports_an_own_event_before_its_ack_on_the_fast_path() {
     for (format, compression) in ALL_WIRES {
         let mut bench = Bench::new(3, format, compression);
         let token = bench.send(0);
         let event = bench.event(token, 11);
-        // Others see it first, so the sender's comes to the comparison.
+        // Others receive it first, so the sender's copy takes the fast path.
         bench.feed(1, &event);
         bench.feed(2, &event);
         bench.feed(0, &event);
@@ -327,7 +328,7 @@ fn an_own_event_before_its_ack_is_found_also_when_it_is_known() {
 }
 
 #[test]
-fn what_nobody_sent_is_a_phantom_for_everybody_who_gets_it() {
+fn reports_a_phantom_for_every_receiver() {
     let mut bench = Bench::new(3, Format::Json, false);
     let event = bench.event(Token { client: ClientIndex(1), number: 77 }, 11);
     (0..3).for_each(|client| assert!(bench.feed(client, &event)));
@@ -335,7 +336,7 @@ fn what_nobody_sent_is_a_phantom_for_everybody_who_gets_it() {
 }
 
 #[test]
-fn what_gets_no_answer_is_unanswered() {
+fn reports_commands_without_an_answer() {
     let mut bench = Bench::new(2, Format::Json, false);
     let token = bench.send(0);
     let event = bench.event(token, 11);
@@ -344,7 +345,7 @@ fn what_gets_no_answer_is_unanswered() {
 }
 
 #[test]
-fn the_senders_own_form_of_an_event_is_another_form_and_no_fault() {
+fn accepts_the_senders_own_form_of_an_event() {
     let mut bench = Bench::new(4, Format::Json, false);
     let token = bench.send(0);
     let ack = bench.ack(token, 11);
@@ -361,7 +362,7 @@ fn the_senders_own_form_of_an_event_is_another_form_and_no_fault() {
 }
 
 #[test]
-fn a_reopened_connection_resumes_from_what_it_compared_itself() {
+fn resumes_from_the_cursor_of_the_fast_path() {
     let mut bench = Bench::new(2, Format::Json, false);
     for seq in 11..=20 {
         bench.deliver(seq, None);
@@ -379,7 +380,7 @@ fn a_reopened_connection_resumes_from_what_it_compared_itself() {
     let command: Value = serde_json::from_slice(&plain).expect("a command");
     assert_eq!(command["data"]["cursors"], json!({"room_1": 20, "room_2": 0}));
     assert!(!bench.protocol.caught_up(&bench.connections[1].peer));
-    // The replay lacks its last event, yet the server says that it is complete.
+    // The replay lacks its last event, but the server sends caught_up.
     let replay = [bench.event(missed[0], 21), bench.event(missed[1], 22)].concat();
     assert!(bench.feed(1, &replay));
     for (room, seq) in [("room_1", 23), ("room_2", 0)] {
@@ -391,7 +392,7 @@ fn a_reopened_connection_resumes_from_what_it_compared_itself() {
 }
 
 #[test]
-fn fragments_are_put_together_and_broken_ones_close() {
+fn assembles_fragments_and_closes_on_broken_ones() {
     let mut bench = Bench::new(2, Format::Json, false);
     let token = bench.deliver(11, Some(1));
     let event = event_of(token, 11).to_string().into_bytes();
@@ -403,7 +404,7 @@ fn fragments_are_put_together_and_broken_ones_close() {
 }
 
 #[test]
-fn upgrades_that_are_no_agreement_are_refused_with_a_reason() {
+fn refuses_a_wrong_upgrade_with_a_reason() {
     let refused = |answer: &str| {
         let mut bench = Bench::new(1, Format::Json, false);
         bench.connections[0].close();
@@ -428,7 +429,7 @@ fn upgrades_that_are_no_agreement_are_refused_with_a_reason() {
 }
 
 #[test]
-fn sources_are_others_in_every_run_one_per_eight_thousand_and_only_on_this_machine() {
+fn uses_fresh_source_addresses_on_loopback() {
     let sources = Sources::random();
     let source = |address: &str, client| sources.of(address.parse().expect("an address"), client).map(u32::from);
     let first = source("127.0.0.1:1", 0).expect("this machine");

@@ -7,10 +7,10 @@
 
 use std::collections::VecDeque;
 
-/// Most planned messages of one connection that wait for room in its window.
+/// Longest backlog of one connection, messages.
 pub const BACKLOG_MAX: usize = 1 << 17;
 
-/// A message: where to, and when it was due.
+/// A message in flight.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Flight {
     /// The room's index.
@@ -29,7 +29,7 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// Puts a message in flight; answers its number.
+    /// Puts a message in flight and returns its number.
     pub fn begin(&mut self, flight: Flight) -> u32 {
         let number = self.first + self.slots.len() as u32;
         self.slots.push_back(Some(flight));
@@ -37,7 +37,7 @@ impl Flow {
         number
     }
 
-    /// A message was answered; `None` when it does not wait for that.
+    /// Removes an answered message; `None` when no message of that number is in flight.
     pub fn finish(&mut self, number: u32) -> Option<Flight> {
         let at = number.checked_sub(self.first)? as usize;
         let flight = self.slots.get_mut(at)?.take()?;
@@ -49,24 +49,24 @@ impl Flow {
         Some(flight)
     }
 
-    /// Whether a message waits for its answer.
+    /// Whether a message is in flight.
     pub fn waits(&self, number: u32) -> bool {
         let at = number.checked_sub(self.first).map(|at| at as usize);
         at.and_then(|at| self.slots.get(at)).is_some_and(Option::is_some)
     }
 
-    /// How many wait for their answer.
+    /// Messages in flight.
     pub fn in_flight(&self) -> usize {
         self.waiting
     }
 
-    /// Those that wait for their answer, oldest first.
+    /// The messages in flight, oldest first.
     pub fn unanswered(&self) -> Vec<(u32, Flight)> {
         let numbers = self.first..;
         numbers.zip(&self.slots).filter_map(|(number, slot)| slot.map(|flight| (number, flight))).collect()
     }
 
-    /// Lets a planned message wait; false when too many do.
+    /// Adds a planned message to the backlog; false when it is full.
     pub fn wait(&mut self, flight: Flight) -> bool {
         let room = self.backlog.len() < BACKLOG_MAX;
         if room {
@@ -75,17 +75,17 @@ impl Flow {
         room
     }
 
-    /// Whether any waits for room.
+    /// Whether the backlog has messages.
     pub fn has_backlog(&self) -> bool {
         !self.backlog.is_empty()
     }
 
-    /// The planned message that has waited longest.
+    /// Removes the oldest message of the backlog.
     pub fn next_waiting(&mut self) -> Option<Flight> {
         self.backlog.pop_front()
     }
 
-    /// Forgets those that wait for room; answers how many they were.
+    /// Drops the backlog and returns its length.
     pub fn drop_backlog(&mut self) -> u64 {
         let count = self.backlog.len() as u64;
         self.backlog = VecDeque::new();
@@ -100,7 +100,7 @@ mod tests {
     const FLIGHT: Flight = Flight { room: 3, planned_ns: 5 };
 
     #[test]
-    fn answers_come_in_any_order_and_only_once() {
+    fn accepts_answers_in_any_order_and_once() {
         let mut flow = Flow::default();
         assert_eq!([flow.begin(FLIGHT), flow.begin(FLIGHT), flow.begin(FLIGHT)], [0, 1, 2]);
         assert_eq!(flow.finish(1), Some(FLIGHT));

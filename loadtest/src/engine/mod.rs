@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 /// Events that may wait for the main thread.
 const EVENTS_MAX: usize = 4096;
 /// How long threads may take to end.
-pub const GOODBYE: Duration = Duration::from_secs(10);
+pub const ENDING_MAX: Duration = Duration::from_secs(10);
 
 /// Running threads. They end with it.
 #[derive(Debug)]
@@ -100,20 +100,20 @@ impl Engine {
 
     /// Begins a load, the first one or the next.
     pub fn load(&self, pace: Pace) {
-        self.tell(Control::Load(pace));
+        self.send_all(Control::Load(pace));
     }
 
     /// Ends all loads and waits for what is in flight.
     pub fn drain(&self) {
-        self.tell(Control::Drain);
+        self.send_all(Control::Drain);
     }
 
     /// Ends the threads; each sends [`Event::Done`]. `complete` is false when what is in flight is no violation.
     pub fn finish(&self, complete: bool) {
-        self.tell(Control::Finish { complete });
+        self.send_all(Control::Finish { complete });
     }
 
-    fn tell(&self, control: Control) {
+    fn send_all(&self, control: Control) {
         for (sender, waker) in &self.controls {
             // A thread that has ended needs no command; its last event has the reason.
             let _ = sender.send(control);
@@ -144,13 +144,13 @@ impl Drop for Engine {
         // A thread must not wait for space in a queue without a reader: without a receiver, sending fails.
         self.events = sync_channel(0).1;
         self.finish(false);
-        let deadline = Instant::now() + GOODBYE;
+        let deadline = Instant::now() + ENDING_MAX;
         for thread in self.threads.drain(..) {
             while !thread.is_finished() && Instant::now() < deadline {
                 std::thread::sleep(Duration::from_millis(1));
             }
             if thread.is_finished() {
-                // A thread that panicked has said so on stderr.
+                // A thread that panicked has reported it on stderr.
                 let _ = thread.join();
             }
         }
@@ -166,7 +166,7 @@ mod tests {
     use crate::protocol::veza::{Veza, VezaOptions};
 
     #[test]
-    fn an_engine_that_is_dropped_leaves_no_thread_behind() {
+    fn stops_all_threads_when_it_is_dropped() {
         // Nobody accepts: the connections stay half open, as in a run that fails while connecting.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");

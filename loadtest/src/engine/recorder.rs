@@ -28,7 +28,7 @@ pub fn microseconds(ns: u64) -> u64 {
     (ns / 1000).max(1)
 }
 
-/// Things that are counted.
+/// Counters.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Tally {
     /// Messages due by the plan.
@@ -91,7 +91,7 @@ pub enum Part {
     Draining,
 }
 
-/// What one thread measured in one second, or in as much of it as belongs to one part of the run.
+/// What one thread measured in one second, or in the part of it that belongs to one part of the run.
 #[derive(Clone, Debug)]
 pub struct Interval {
     /// Which part of the run it belongs to.
@@ -115,7 +115,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// An empty one for `classes` classes.
+    /// An empty interval for `classes` classes.
     pub fn new(index: u32, classes: usize) -> Result<Self, String> {
         let by_class = || (0..classes).map(|_| histogram()).collect::<Result<Vec<_>, _>>();
         Ok(Self {
@@ -151,7 +151,7 @@ pub struct Findings {
     pub errors: BTreeMap<String, u64>,
     /// Times of operations by name.
     pub operations: BTreeMap<&'static str, Histogram<u64>>,
-    /// Promises broken, as far as they are not about one room.
+    /// Violations that do not concern one room.
     pub violations: Violations,
 }
 
@@ -196,7 +196,7 @@ impl Findings {
 /// One thread's recorder.
 #[derive(Debug)]
 pub struct Recorder {
-    /// The second that runs.
+    /// The current second.
     pub now: Interval,
     /// Everything apart from latencies.
     pub findings: Findings,
@@ -205,13 +205,13 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// A recorder for rooms of the given classes, `classes` in all; the last one is that of slow readers.
+    /// A recorder for rooms of `classes` classes in total; the last one is for slow readers.
     pub fn new(class_of_room: Arc<[u8]>, classes: usize) -> Result<Self, String> {
         let slow_class = classes.saturating_sub(1);
         Ok(Self { now: Interval::new(0, classes)?, findings: Findings::default(), class_of_room, slow_class })
     }
 
-    /// Ends the interval that runs and begins number `index` of the given part; answers the ended one.
+    /// Ends the current interval, returns it, and begins number `index` of the given part.
     pub fn turn(&mut self, part: Part, index: u32) -> Result<Interval, String> {
         let next = Interval { part, ..Interval::new(index, self.now.ack.len())? };
         Ok(std::mem::replace(&mut self.now, next))

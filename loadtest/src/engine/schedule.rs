@@ -4,7 +4,7 @@ use crate::plan::{Plan, PlanOptions, Spacing};
 use crate::protocol::Action;
 use std::time::Duration;
 
-/// What a stream consists of.
+/// The kind of a stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Purpose {
     /// Messages.
@@ -16,11 +16,11 @@ pub enum Purpose {
 /// Sends of one kind, spread over the same senders.
 #[derive(Clone, Debug)]
 pub struct Stream {
-    /// Of what.
+    /// Its kind.
     pub purpose: Purpose,
-    /// How many a second, all threads together. In a closed loop it only says that there are some.
+    /// Messages per second of all threads together. In a closed loop only its presence counts.
     pub rate: f64,
-    /// Who sends to which room: indices of connections and rooms.
+    /// Senders and their rooms: indices of connections and rooms.
     pub senders: Vec<(u32, u32)>,
 }
 
@@ -31,7 +31,7 @@ pub struct Pace {
     pub start_ns: u64,
     /// How long it lasts.
     pub duration: Duration,
-    /// The rate grows evenly from 0 for this long.
+    /// How long the rate grows evenly from 0.
     pub ramp: Duration,
     /// How sends are spaced.
     pub spacing: Spacing,
@@ -60,7 +60,7 @@ pub struct Schedule {
 /// A send that is due.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Due {
-    /// Of what.
+    /// Its kind.
     pub purpose: Purpose,
     /// The connection.
     pub client: u32,
@@ -101,7 +101,7 @@ impl Schedule {
         next.map_or(u64::MAX, |next| self.start_ns + next)
     }
 
-    /// Takes a send that is due.
+    /// Removes the next send that is due.
     pub fn due(&mut self, now_ns: u64) -> Option<Due> {
         let elapsed_ns = now_ns.checked_sub(self.start_ns)?;
         let earliest = self.shares.iter_mut().filter_map(|share| Some((share.plan.peek_ns()?, share)));
@@ -110,14 +110,14 @@ impl Schedule {
             return None;
         }
         share.plan.advance();
-        // Independent senders, as a Poisson process split at random; or one after the other.
+        // Random senders, which splits a Poisson process into independent ones; or one after the other.
         let chosen = if share.random { share.plan.choose(share.senders.len()) } else { share.next };
         share.next = (share.next + 1) % share.senders.len();
         let (client, room) = share.senders[chosen];
         Some(Due { purpose: share.purpose, client, room, planned_ns: self.start_ns + at_ns })
     }
 
-    /// Nothing more is planned.
+    /// Ends the plan.
     pub fn end(&mut self) {
         self.shares.clear();
     }
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_share_the_rate_and_every_sender_has_its_turn() {
+    fn shares_the_rate_between_threads_and_senders() {
         for spacing in [Spacing::Even, Spacing::Poisson] {
             let parts: Vec<Vec<Due>> =
                 (0..2).map(|thread| all(Schedule::new(&streams(), Pace { spacing, ..PACE }, thread, 2))).collect();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_due_early_and_nothing_after_the_end() {
+    fn plans_nothing_early_and_nothing_after_the_end() {
         let mut schedule = Schedule::new(&streams(), PACE, 0, 1);
         assert_eq!(schedule.next_ns(), PACE.start_ns);
         assert_eq!(schedule.due(PACE.start_ns - 1), None);

@@ -19,7 +19,7 @@ pub struct Timer {
 }
 
 impl Timer {
-    /// A timer that is not armed.
+    /// Creates a timer that is not armed.
     pub fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         Ok(Self { descriptor: timerfd_create(TimerfdClockId::Monotonic, flags)?, armed_ns: u64::MAX })
@@ -30,7 +30,7 @@ impl Timer {
         self.descriptor.as_raw_fd()
     }
 
-    /// Makes it go off at `at_ns`, which is after `now_ns`. Costs nothing when it is armed for that already.
+    /// Arms it for `at_ns`, which is after `now_ns`. This costs nothing if it is already armed for that time.
     pub fn arm(&mut self, now_ns: u64, at_ns: u64) -> io::Result<()> {
         if at_ns == self.armed_ns {
             return Ok(());
@@ -44,7 +44,7 @@ impl Timer {
         Ok(())
     }
 
-    /// It went off: makes the descriptor unreadable again.
+    /// Makes the descriptor unreadable again after the timer has fired.
     pub fn clear(&mut self) -> io::Result<()> {
         self.armed_ns = u64::MAX;
         let mut count = [0; 8];
@@ -55,41 +55,41 @@ impl Timer {
     }
 }
 
-/// What is to be done to a connection at a moment.
+/// A planned action on a connection.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Wake {
     /// Connect again.
     Retry,
     /// Give up the attempt with this number, unless it has succeeded.
     GiveUp(u32),
-    /// Sends may go on.
+    /// Send again.
     Release,
     /// Stop reading.
     Pause,
     /// Read again.
     Unpause,
-    /// Cut it.
+    /// Disconnect it.
     Cut,
 }
 
-/// Moments that wait.
+/// Planned actions, ordered by time.
 #[derive(Debug, Default)]
 pub struct Agenda {
     heap: BinaryHeap<Reverse<(u64, u32, Wake)>>,
 }
 
 impl Agenda {
-    /// Adds one.
+    /// Adds an action.
     pub fn add(&mut self, at_ns: u64, slot: u32, wake: Wake) {
         self.heap.push(Reverse((at_ns, slot, wake)));
     }
 
-    /// When the next one is.
+    /// The time of the next action.
     pub fn next_ns(&self) -> u64 {
         self.heap.peek().map_or(u64::MAX, |Reverse((at_ns, ..))| *at_ns)
     }
 
-    /// Takes one that is due.
+    /// Removes the next action that is due.
     pub fn due(&mut self, now_ns: u64) -> Option<(u32, Wake)> {
         if self.next_ns() > now_ns {
             return None;
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_come_in_order_and_not_early() {
+    fn wakes_in_order_and_never_early() {
         let mut agenda = Agenda::default();
         agenda.add(30, 1, Wake::Retry);
         agenda.add(10, 2, Wake::Cut);

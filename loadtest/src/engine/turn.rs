@@ -6,7 +6,7 @@ use super::recorder::Recorder;
 use crate::protocol::Sink;
 use crate::violations::Kind;
 
-/// How long a connection with a closed loop waits after a refusal that names no time.
+/// How long a connection in a closed loop waits after a refusal without `retry_after_ms`.
 const REFUSED_PAUSE_MS: u64 = 100;
 
 /// The result of a turn, apart from figures.
@@ -14,13 +14,13 @@ const REFUSED_PAUSE_MS: u64 = 100;
 pub struct Effects {
     /// The connection can publish now.
     pub ready: bool,
-    /// There may be room in its window.
+    /// Its window may have space.
     pub answered: bool,
-    /// Its next attempt to connect should come after so many milliseconds.
+    /// Delay of its next attempt to connect, milliseconds.
     pub retry_after_ms: Option<u64>,
-    /// Nothing is to be sent for so many milliseconds.
+    /// How long it must not send, milliseconds.
     pub hold_ms: Option<u64>,
-    /// It is of no use any more.
+    /// It must be closed, and why.
     pub failed: Option<String>,
 }
 
@@ -35,7 +35,7 @@ pub struct Turn<'a> {
     pub flow: &'a mut Flow,
     /// The thread's figures.
     pub recorder: &'a mut Recorder,
-    /// What else happened.
+    /// The effects of the turn.
     pub effects: Effects,
 }
 

@@ -23,24 +23,24 @@ const DEFLATE_TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 /// The kinds of frames.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Opcode {
-    /// More of the message before.
+    /// A continuation of the message.
     Continuation = 0,
     /// Text.
     Text = 1,
     /// Binary.
     Binary = 2,
-    /// Goodbye.
+    /// Close.
     Close = 8,
-    /// Are you there?
+    /// Ping.
     Ping = 9,
-    /// I am.
+    /// Pong.
     Pong = 10,
 }
 
 /// One frame of the server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Frame<'a> {
-    /// The last of its message.
+    /// The last frame of its message.
     pub last: bool,
     /// Its message is compressed.
     pub compressed: bool,
@@ -52,14 +52,14 @@ pub struct Frame<'a> {
     pub length: usize,
 }
 
-/// What the bytes begin with.
+/// The result of parsing the beginning of some bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Parsed<'a> {
     /// A whole frame.
     Frame(Frame<'a>),
     /// Part of a frame of this length, as far as it is known.
     Incomplete(usize),
-    /// No frame.
+    /// A broken frame.
     Broken(&'static str),
 }
 
@@ -100,7 +100,7 @@ pub fn parse(bytes: &[u8]) -> Parsed<'_> {
     }
 }
 
-/// The status and reason of a close frame, in words.
+/// The status and reason of a close frame, as text.
 pub fn close_reason(payload: &[u8]) -> (Option<u16>, String) {
     match payload {
         [high, low, reason @ ..] => {
@@ -111,7 +111,7 @@ pub fn close_reason(payload: &[u8]) -> (Option<u16>, String) {
     }
 }
 
-/// Frames on their way to the server.
+/// Frames to be written to the server.
 #[derive(Debug)]
 pub struct Outbox {
     bytes: Vec<u8>,
@@ -120,7 +120,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty one; `seed` makes its masking keys differ from others'.
+    /// An empty outbox. `seed` makes its masking keys differ from those of others.
     pub fn new(seed: u64) -> Self {
         // SplitMix64 needs no particular seed.
         Self { bytes: Vec::new(), written: 0, random: seed }
@@ -136,10 +136,10 @@ impl Outbox {
         self.frame(Opcode::Binary, |bytes| bytes.extend_from_slice(payload));
     }
 
-    /// Queues a frame whose content `fill` appends to the bytes it is given.
+    /// Queues a frame. `fill` appends its content.
     pub fn frame(&mut self, opcode: Opcode, fill: impl FnOnce(&mut Vec<u8>)) {
         let start = self.bytes.len();
-        // Room for the header that nearly every frame needs: two bytes, a 16-bit length, the key.
+        // Space for the header of nearly every frame: two bytes, a 16-bit length, the key.
         self.bytes.extend_from_slice(&[0; 8]);
         fill(&mut self.bytes);
         let length = self.bytes.len().saturating_sub(start + 8);
@@ -176,7 +176,7 @@ impl Outbox {
         self.bytes.extend_from_slice(bytes);
     }
 
-    /// What is still to be written.
+    /// Bytes that are not yet written.
     pub fn unwritten(&self) -> &[u8] {
         &self.bytes[self.written..]
     }
@@ -190,14 +190,14 @@ impl Outbox {
         }
     }
 
-    /// Forgets everything: the connection is gone.
+    /// Clears everything, because the connection has closed.
     pub fn clear(&mut self) {
         self.bytes = Vec::new();
         self.written = 0;
     }
 
     fn key(&mut self) -> [u8; 4] {
-        // SplitMix64: masking protects proxies, which this traffic does not meet; it only has to vary.
+        // SplitMix64: masking protects proxies, which this traffic does not pass, so keys only have to vary.
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.random ^ (self.random >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         ((mixed >> 32) as u32).to_ne_bytes()
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_queued_can_be_unmasked_by_a_server() {
+    fn writes_frames_that_a_server_can_unmask() {
         for length in [0_usize, 1, 7, 8, 9, 125, 126, 1000, 0xffff, 0x1_0000] {
             let payload: Vec<u8> = (0..length).map(|n| (n * 7) as u8).collect();
             let mut out = Outbox::new(5);
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_forgotten() {
+    fn forgets_written_bytes() {
         let mut out = Outbox::new(1);
         out.raw(b"abcdef");
         out.advance(2);
@@ -377,7 +377,7 @@ mod tests {
     fn the_rfc_examples_hold() {
         assert_eq!(accept_of("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
         let mut inflater = Inflater::default();
-        // RFC 7692 §7.2.3.1, twice: nothing survives a message.
+        // RFC 7692 §7.2.3.1, twice: there is no context takeover.
         for _ in 0..2 {
             assert_eq!(inflater.inflate(&[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]), Ok(&b"Hello"[..]));
         }

@@ -43,37 +43,37 @@ pub const DURABLE_BEST_BATCH: &str = "durable messages/s, floor with its best ba
 /// The part of a result's scenario that the floor needs.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Told {
+struct RunScenario {
     format: Option<FormatChoice>,
     compression: bool,
-    population: ToldPopulation,
-    load: ToldLoad,
+    population: RunPopulation,
+    load: RunLoad,
     storm: Option<serde_json::Value>,
     slow_readers: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct ToldPopulation {
-    rooms: Vec<ToldClass>,
+struct RunPopulation {
+    rooms: Vec<RunClass>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct ToldClass {
+struct RunClass {
     senders: u32,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct ToldLoad {
+struct RunLoad {
     mode: Option<Mode>,
     in_flight: Option<u32>,
     spacing: Option<Spacing>,
     payload_bytes: Option<PayloadBytes>,
 }
 
-impl Told {
+impl RunScenario {
     fn of(result: &RunResult) -> Result<Self, String> {
         if result.scenario.is_null() {
             return Ok(Self::default());
@@ -108,8 +108,8 @@ impl Told {
 
     fn senders(&self, room_size: u32, closed: bool) -> u32 {
         match self.population.rooms.first() {
-            Some(ToldClass { senders: 0 }) => room_size,
-            Some(ToldClass { senders }) => room_size.min(*senders),
+            Some(RunClass { senders: 0 }) => room_size,
+            Some(RunClass { senders }) => room_size.min(*senders),
             None if closed => room_size.min(CLOSED_SENDERS_MAX),
             None => room_size,
         }
@@ -140,22 +140,22 @@ pub fn cases(
     let room_size = ((counts.delivered as f64 / counts.acked as f64).round() as u32).max(1);
     let by_connections = counts.connections / u64::from(room_size);
     let rooms = (counts.rooms.min(by_connections) as u32).max(1);
-    let told = Told::of(result)?;
-    if let Some(refusal) = told.refusal() {
+    let ran = RunScenario::of(result)?;
+    if let Some(refusal) = ran.refusal() {
         return Err(refusal);
     }
-    let closed = told.load.mode == Some(Mode::Closed);
+    let closed = ran.load.mode == Some(Mode::Closed);
     let load = if closed {
-        Load::Closed { window: told.load.in_flight.unwrap_or(WINDOW_DEFAULT) }
+        Load::Closed { window: ran.load.in_flight.unwrap_or(WINDOW_DEFAULT) }
     } else {
         Load::Open { rate: result.window().acked as f64 / result.seconds }
     };
-    let senders_per_room = told.senders(room_size, closed);
-    let even = told.load.spacing.map_or(sockets.even, |spacing| spacing == Spacing::Even);
+    let senders_per_room = ran.senders(room_size, closed);
+    let even = ran.load.spacing.map_or(sockets.even, |spacing| spacing == Spacing::Even);
     let mut shape = Shape { rooms, room_size, senders_per_room, load, even, ..sockets.clone() };
-    let content_bytes = told.content_bytes().unwrap_or(postgres.content_bytes);
+    let content_bytes = ran.content_bytes().unwrap_or(postgres.content_bytes);
     if !result.scenario.is_null() {
-        let format = if told.format == Some(FormatChoice::Msgpack) { Format::MessagePack } else { Format::Json };
+        let format = if ran.format == Some(FormatChoice::Msgpack) { Format::MessagePack } else { Format::Json };
         let frame = frames::measure(content_bytes, format)?;
         (shape.bytes_in, shape.bytes_out) = (frame.to_server, frame.to_member);
     }
@@ -181,7 +181,7 @@ pub fn cases(
 }
 
 fn is_closed(result: &RunResult) -> bool {
-    Told::of(result).is_ok_and(|told| told.load.mode == Some(Mode::Closed))
+    RunScenario::of(result).is_ok_and(|ran| ran.load.mode == Some(Mode::Closed))
 }
 
 /// Messages per second at the limit; nothing when the run was not there.
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shape_is_what_the_run_counted() {
+    fn takes_the_shape_from_the_counts_of_the_run() {
         let (sockets, postgres) = cases(&result(), &templates()).unwrap();
         assert_eq!(sockets.len(), 2);
         assert!(sockets.iter().all(|s| (s.rooms, s.room_size, s.senders_per_room) == (20, 10, 10)));
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_counted_is_the_scenarios_word() {
+    fn takes_uncounted_values_from_the_scenario() {
         let mut result = result();
         result.scenario = json!({"format": "msgpack", "population": {"rooms": [{"senders": 3}]},
             "load": {"mode": "open", "spacing": "even", "payload_bytes": 1000}});
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_floor_cannot_reproduce_is_refused_by_name() {
+    fn refuses_scenarios_that_the_floor_cannot_reproduce() {
         for (scenario, word) in [
             (json!({"compression": true}), "compress"),
             (json!({"format": "both"}), "both formats"),
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn durable_messages_are_held_against_the_best_batch() {
+    fn compares_durable_messages_with_the_best_batch() {
         let floor = |batch, rows_per_s| PostgresFloor {
             shape: PostgresShape { batch, ..templates().1 },
             seconds: 1.0,
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_without_deliveries_has_no_floor() {
+    fn refuses_a_floor_for_a_run_without_deliveries() {
         assert!(cases(&RunResult::default(), &templates()).is_err());
     }
 

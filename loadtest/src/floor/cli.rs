@@ -6,8 +6,9 @@ use super::postgres::{PostgresFloor, PostgresShape, Store};
 use super::sockets::{Load, Sending, Shape, SocketFloor};
 use super::summary::median;
 use crate::plan::Spacing;
+use crate::report::files::write_json;
 use crate::result::Machine;
-use crate::run::Interrupts;
+use crate::run::{Interrupts, interruptible_runtime};
 use crate::setup::pin;
 use chat_server::storage::health::COMMITTERS;
 use chat_server::wire::Format;
@@ -220,9 +221,7 @@ pub fn run(options: &FloorOptions) -> Result<(), String> {
         Some(result) => beside::cases(result, &templates(common)?)?,
         None => cases(options)?,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let interrupts = Interrupts::listen(&runtime)?;
+    let (_runtime, interrupts) = interruptible_runtime(1)?;
     let store = if postgres.is_empty() { None } else { Some(Store::open(common.data_dir.as_deref())?) };
     let mut report = FloorReport { version: REPORT_VERSION, machine: Machine::current(), ..FloorReport::default() };
     let complete = match rounds(&sockets, &postgres, store.as_ref(), common.rounds, &interrupts, &mut report) {
@@ -244,8 +243,7 @@ pub fn run(options: &FloorOptions) -> Result<(), String> {
         report.ratios = Some(ratios);
     }
     if let Some(path) = &common.json {
-        let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-        std::fs::write(path, json + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        write_json(path, &report)?;
     }
     Ok(())
 }
@@ -347,7 +345,7 @@ fn cases(options: &FloorOptions) -> Result<(Vec<Shape>, Vec<PostgresShape>), Str
             (Vec::new(), given.batch.iter().map(|batch| PostgresShape { batch: *batch, ..shape.clone() }).collect())
         }
     };
-    // What is wrong with the last case shall not be said after the first has run.
+    // A fault in the last case is reported before the first one runs.
     found.0.iter().try_for_each(Shape::validate)?;
     found.1.iter().try_for_each(PostgresShape::validate)?;
     Ok(found)
@@ -475,7 +473,7 @@ mod tests {
     }
 
     #[test]
-    fn a_larger_payload_makes_larger_messages_and_given_bytes_come_first() {
+    fn derives_bytes_from_the_payload_unless_they_are_given() {
         let of = |arguments: &[&str]| {
             let (sockets, _) = cases(&parse(arguments).unwrap()).unwrap();
             (sockets[0].bytes_in, sockets[0].bytes_out)
@@ -486,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_run_is_refused_before_anything_runs() {
+    fn refuses_impossible_options_before_running() {
         for wrong in [
             &["sockets", "--senders", "11"][..],
             &["sockets", "--bytes-in", "4"],

@@ -38,9 +38,9 @@ pub const HEADER_BYTES: usize = 8 + 4;
 const DRAIN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a connection may take to be greeted.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often the clock and the progress bar are looked at when nothing else happens.
+/// How often the clock and the progress bar are checked when nothing else happens.
 const LOOK: Duration = Duration::from_millis(20);
-/// What may wait for one sender's socket; only a rate beyond what the floor can do reaches it.
+/// Backlog of one sender's socket. Only a rate beyond the floor's limit reaches it.
 const OUTBOX_BYTES_MAX: usize = 16 << 20;
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const TIMER: Token = Token(usize::MAX);
@@ -49,14 +49,14 @@ const TIMER: Token = Token(usize::MAX);
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Load {
-    /// By a plan, whatever the server does.
+    /// By a plan that does not depend on the server.
     Open {
         /// Messages per second, all senders together.
         rate: f64,
     },
-    /// Each sender keeps so many on their way.
+    /// Each sender keeps a number of messages in flight.
     Closed {
-        /// Messages on their way per sender.
+        /// Messages in flight per sender.
         window: u32,
     },
 }
@@ -131,10 +131,10 @@ impl Shape {
     }
 }
 
-/// What the socket floor was found to be.
+/// A measurement of the socket floor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SocketFloor {
-    /// What was asked.
+    /// The shape of the work.
     pub shape: Shape,
     /// Measured, seconds.
     pub seconds: f64,
@@ -159,7 +159,7 @@ pub struct SocketFloor {
 /// Drives a server at `address` and measures it; `pid` is its process.
 ///
 /// # Errors
-/// What could not be done, or what did not arrive.
+/// What failed, or what did not arrive.
 pub fn drive(
     shape: &Shape,
     address: SocketAddr,
@@ -182,13 +182,13 @@ struct Connection {
     progress: usize,
     header: [u8; HEADER_BYTES],
     received: u64,
-    /// What the socket has not taken.
+    /// Bytes that the socket has not accepted.
     outbox: Vec<u8>,
-    /// Free places in the window that are not used yet.
+    /// Free slots of the window.
     credit: u32,
 }
 
-/// What was counted by a certain time.
+/// Counts at one time.
 struct Reading {
     at: Instant,
     deliveries: u64,
@@ -228,13 +228,13 @@ impl<'a> Driver<'a> {
         pid: Option<u32>,
         interrupts: &'a Interrupts,
     ) -> Result<Self, String> {
-        let words = |error: io::Error| format!("the floor's driver: {error}");
-        let poll = Poll::new().map_err(words)?;
+        let describe = |error: io::Error| format!("the floor's driver: {error}");
+        let poll = Poll::new().map_err(describe)?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)
             .map_err(|error| format!("the floor's driver has no timer: {error}"))?;
         poll.registry()
             .register(&mut SourceFd(&timer.as_fd().as_raw_fd()), TIMER, Interest::READABLE)
-            .map_err(words)?;
+            .map_err(describe)?;
         let bar = progress::bar(shape.quiet, shape.connections() as u64, "connecting");
         let mut connections = Vec::with_capacity(shape.connections());
         let mut senders = Vec::new();
@@ -261,7 +261,7 @@ impl<'a> Driver<'a> {
             let mut stream = TcpStream::from_std(stream);
             poll.registry()
                 .register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)
-                .map_err(words)?;
+                .map_err(describe)?;
             ready_connections.push(Connection {
                 stream,
                 room,
@@ -379,7 +379,7 @@ impl<'a> Driver<'a> {
         }
     }
 
-    /// Waits until everything that was sent has arrived everywhere.
+    /// Waits until every message has reached every member.
     fn drain(&mut self, events: &mut Events, scratch: &mut [u8]) -> Result<(), String> {
         let expected = self.messages * u64::from(self.shape.room_size);
         let (mut seen, mut since) = (self.deliveries, Instant::now());
@@ -401,7 +401,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Waits for something to happen and deals with it.
+    /// Waits for events and handles them.
     fn turn(&mut self, events: &mut Events, scratch: &mut [u8], wait: Duration) -> Result<(), String> {
         self.interrupts.check()?;
         match self.poll.poll(events, Some(wait)) {
@@ -411,7 +411,7 @@ impl<'a> Driver<'a> {
         for event in &*events {
             let index = event.token().0;
             if event.token() == TIMER {
-                // Only takes the count; what is due is found by the clock.
+                // Only clears the timer; the clock tells which sends are due.
                 let _ = self.timer.wait();
                 continue;
             }
@@ -483,7 +483,7 @@ impl<'a> Driver<'a> {
         Ok(())
     }
 
-    /// Sends what the plan or the windows have for now.
+    /// Sends what the plan or the windows allow now.
     fn send_due(&mut self) -> Result<(), String> {
         if !self.sending {
             return Ok(());

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio_postgres::{Client, Statement};
 
-/// Names are unique, and an earlier measurement has left its own: they go on from the last id.
+/// Names are unique, and an earlier measurement may have left rows, so names continue from the last id.
 const INSERT_USERS: &str = "INSERT INTO users (username, display_name) \
     SELECT 'floor-' || last.id + i, 'Floor ' || last.id + i \
     FROM (SELECT coalesce(max(id), 0) AS id FROM users) AS last, generate_series(1, $1::bigint) AS i RETURNING id";
@@ -102,10 +102,10 @@ impl PostgresShape {
     }
 }
 
-/// What the PostgreSQL floor was found to be.
+/// A measurement of the PostgreSQL floor.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PostgresFloor {
-    /// What was asked.
+    /// The shape of the work.
     pub shape: PostgresShape,
     /// Measured, seconds.
     pub seconds: f64,
@@ -127,7 +127,7 @@ pub struct PostgresFloor {
 
 /// A private PostgreSQL with the server's schema, removed when dropped.
 pub struct Store {
-    // Fields are dropped in this order: PostgreSQL stops before its directory goes.
+    // Fields are dropped in this order: PostgreSQL stops before its directory is deleted.
     runtime: tokio::runtime::Runtime,
     embedded: Embedded,
     directory: TempDir,
@@ -137,7 +137,7 @@ impl Store {
     /// Starts one under `parent`, or under the system's temporary directory.
     ///
     /// # Errors
-    /// What could not be done; a directory in memory is refused, since there a commit costs nothing.
+    /// What failed. A directory in memory is refused, because a commit costs nothing there.
     pub fn open(parent: Option<&Path>) -> Result<Self, String> {
         let temporary = std::env::temp_dir();
         let parent = parent.unwrap_or(&temporary);
@@ -157,21 +157,21 @@ impl Store {
             .enable_all()
             .build()
             .map_err(|error| format!("cannot start the runtime: {error}"))?;
-        let embedded = Embedded::start(directory.path()).map_err(|error| words(&error))?;
+        let embedded = Embedded::start(directory.path()).map_err(|error| describe(&error))?;
         runtime
             .block_on(async {
                 embedded.create_database().await?;
                 migrate::migrate(&embedded.target()).await?;
                 migrate::check(&embedded.target()).await
             })
-            .map_err(|error| words(&error))?;
+            .map_err(|error| describe(&error))?;
         Ok(Self { runtime, embedded, directory })
     }
 
     /// Measures one shape of work, from empty tables.
     ///
     /// # Errors
-    /// What could not be done, or which rows are missing.
+    /// What failed, or which rows are missing.
     pub fn measure(&self, shape: &PostgresShape, interrupts: &Interrupts) -> Result<PostgresFloor, String> {
         shape.validate()?;
         self.runtime.block_on(self.run(shape, interrupts))
@@ -181,7 +181,7 @@ impl Store {
         let target = self.embedded.target();
         let owner = open(&target, Role::Owner).await?;
         owner.batch_execute(EMPTY_TABLES).await.map_err(|error| refused("emptying the tables", &error))?;
-        let superuser = target.connect_as_login().await.map_err(|error| words(&error))?;
+        let superuser = target.connect_as_login().await.map_err(|error| describe(&error))?;
         let set_up = open(&target, Role::Writer).await?;
         let rooms = insert_rooms(&set_up, shape).await?;
         superuser.batch_execute(CHECKPOINT).await.map_err(|error| refused("writing a checkpoint", &error))?;
@@ -191,7 +191,7 @@ impl Store {
             let own: Vec<RoomOfLoader> = rooms.iter().skip(index).step_by(shape.connections).cloned().collect();
             loaders.push(Loader::connect(&target, shape, index, own).await?);
         }
-        // Only now: connecting is no part of what is measured.
+        // The measurement starts here: it does not include connecting.
         let from = Instant::now() + Duration::from_secs_f64(shape.warm_up_s);
         let until = from + Duration::from_secs_f64(shape.seconds);
         let progress = Progress { from, until, interrupts, committed: Cell::new(0) };
@@ -350,7 +350,7 @@ impl Loader {
         }
         let started = Instant::now();
         let mut result = LoaderResult { rows: 0, seconds: 0.0, commits: histogram()? };
-        // At least one, however slow the disk: its time is what there is to measure.
+        // At least one, even on a slow disk: its time is the measurement.
         loop {
             let submitted = Instant::now();
             self.commit(progress).await?;
@@ -418,7 +418,7 @@ async fn open(target: &Target, role: Role) -> Result<Client, String> {
     connect(&target.config(role)).await.map_err(|error| refused("connecting to the floor's PostgreSQL", &error))
 }
 
-fn words(error: &StorageError) -> String {
+fn describe(error: &StorageError) -> String {
     format!("the floor's PostgreSQL: {error}")
 }
 
@@ -432,7 +432,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_measured_is_committed_and_each_measurement_starts_from_empty_tables() {
+    fn commits_what_it_measures_and_starts_from_empty_tables() {
         let store = Store::open(None).unwrap();
         let mut stored = Vec::new();
         for (connections, batch) in [(2, 7), (3, 1)] {
@@ -447,7 +447,7 @@ mod tests {
                 quiet: true,
             };
             let found = store.measure(&shape, &Interrupts::never()).unwrap();
-            // Counted again from outside, in each room, with what the server's own numbering says.
+            // Counted again from outside, in each room, and compared with the server's own numbers.
             let row = store
                 .runtime
                 .block_on(async {

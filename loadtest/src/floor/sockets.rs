@@ -35,15 +35,15 @@ use std::time::Duration;
 pub use super::drive::{Load, Shape, SocketFloor};
 pub use super::wire::Sending;
 
-/// What may wait for one socket before the server stops reading.
+/// Longest backlog of one socket before the server stops reading, bytes.
 const BACKLOG_BYTES_MAX: usize = 4 << 20;
-/// What a room gathers in one turn before it is sent on early.
+/// Most bytes that a room collects in one turn before they are sent.
 const GATHERED_BYTES_MAX: usize = 256 * 1024;
 /// Pieces of a backlog in one vectored write.
 const PIECES_MAX: usize = 64;
 /// If no client has connected by then, the process that started the server is gone.
-const LONELY: Duration = Duration::from_secs(30);
-/// What the server process says first, before its address.
+const FIRST_CONNECTION_MAX: Duration = Duration::from_secs(30);
+/// What the server process prints before its address.
 const LISTENING: &str = "listening ";
 
 const LISTENER: Token = Token(usize::MAX);
@@ -68,7 +68,7 @@ pub struct ServerOptions {
     pub core: Option<usize>,
 }
 
-/// Runs as the server process: says its address on stdout and serves until the last connection has gone.
+/// Runs as the server process: prints its address to stdout and serves until the last connection closes.
 ///
 /// # Errors
 /// What failed.
@@ -86,7 +86,7 @@ pub fn run_server(options: &ServerOptions) -> Result<(), String> {
 /// Measures the floor for one shape of work: starts the server as its own process and drives it.
 ///
 /// # Errors
-/// What could not be done, or which message did not arrive.
+/// What failed, or which message did not arrive.
 pub fn measure(shape: &Shape, interrupts: &Interrupts) -> Result<SocketFloor, String> {
     shape.validate()?;
     let mut server = ServerProcess::start(shape)?;
@@ -130,7 +130,7 @@ impl ServerProcess {
             .map_err(|error| format!("cannot start the floor's server: {error}"))?;
         let mut line = String::new();
         if let Some(stdout) = child.stdout.take() {
-            // Without a line its end says why; it closes its output when it ends.
+            // If there is no line, the process has ended, and its exit status says why.
             let _ = BufReader::new(stdout).read_line(&mut line);
         }
         match line.trim_end().strip_prefix(LISTENING).and_then(|address| address.parse().ok()) {
@@ -152,51 +152,51 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // Has usually ended and been waited for; both calls are then without effect.
+        // The process has usually ended by now; then both calls have no effect.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Serves until the last connection has gone.
+/// Serves until the last connection closes.
 ///
 /// # Errors
 /// When the poller or the listener fails; a connection's fault ends that connection.
 pub fn serve(listener: std::net::TcpListener, options: &ServerOptions) -> Result<(), String> {
-    let words = |error: io::Error| format!("the floor's server: {error}");
-    listener.set_nonblocking(true).map_err(words)?;
+    let describe = |error: io::Error| format!("the floor's server: {error}");
+    listener.set_nonblocking(true).map_err(describe)?;
     let mut listener = TcpListener::from_std(listener);
-    let mut poll = Poll::new().map_err(words)?;
+    let mut poll = Poll::new().map_err(describe)?;
     let mut events = Events::with_capacity(1024);
-    poll.registry().register(&mut listener, LISTENER, Interest::READABLE).map_err(words)?;
+    poll.registry().register(&mut listener, LISTENER, Interest::READABLE).map_err(describe)?;
     let mut server = Server::new(options);
     let mut scratch = vec![0; READ_BYTES].into_boxed_slice();
-    let mut anybody = false;
+    let mut connected = false;
     loop {
-        match poll.poll(&mut events, (!anybody).then_some(LONELY)) {
+        match poll.poll(&mut events, (!connected).then_some(FIRST_CONNECTION_MAX)) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(words(error)),
-            Ok(()) if !anybody && events.is_empty() => {
+            Err(error) => return Err(describe(error)),
+            Ok(()) if !connected && events.is_empty() => {
                 return Err("the floor's server: no client has connected".to_owned());
             }
             Ok(()) => {}
         }
         for event in &events {
             if event.token() == LISTENER {
-                server.accept(&listener, &poll).map_err(words)?;
-                anybody = true;
+                server.accept(&listener, &poll).map_err(describe)?;
+                connected = true;
             } else {
                 server.handle(event, &mut scratch);
             }
         }
         server.end_turn(&mut scratch);
-        if anybody && server.open == 0 {
+        if connected && server.open == 0 {
             return Ok(());
         }
     }
 }
 
-/// Bytes on their way to one socket: shared, and how many of them have gone.
+/// Shared bytes for one socket, and how many of them are written.
 struct Piece {
     bytes: Rc<[u8]>,
     gone: usize,
@@ -206,7 +206,7 @@ struct Connection {
     /// `None` when it has ended.
     stream: Option<TcpStream>,
     room: Option<usize>,
-    /// The start of a message, or of the greeting, that has not come completely.
+    /// The start of an incomplete message or greeting.
     partial: Vec<u8>,
     backlog: VecDeque<Piece>,
     backlog_bytes: usize,
@@ -215,7 +215,7 @@ struct Connection {
 #[derive(Default)]
 struct Room {
     members: Vec<usize>,
-    /// What this turn brought.
+    /// The messages of this turn.
     gathered: Vec<u8>,
 }
 
@@ -225,11 +225,11 @@ struct Server {
     bytes_out: usize,
     connections: Vec<Connection>,
     rooms: Vec<Room>,
-    /// Rooms that have gathered something in this turn.
+    /// Rooms with messages in this turn.
     busy: Vec<usize>,
     /// Connections whose backlog is over the limit.
     congested: usize,
-    /// Connections that were readable while there were any.
+    /// Connections that became readable while a backlog was over the limit.
     deferred: Vec<usize>,
     open: usize,
 }
@@ -285,7 +285,7 @@ impl Server {
         }
     }
 
-    /// Sends on what was gathered, and reads what had to wait, when it no longer has to.
+    /// Sends the collected messages, and reads again from connections that had to wait.
     fn end_turn(&mut self, scratch: &mut [u8]) {
         self.send_gathered();
         while self.congested == 0
@@ -338,7 +338,7 @@ impl Server {
         self.connections[index].partial.extend_from_slice(rest);
     }
 
-    /// The client waits for the answer before it says anything else, so there is nothing behind the greeting.
+    /// The client waits for the answer before it sends anything else, so nothing follows the greeting.
     fn greet(&mut self, index: usize, bytes: &[u8]) {
         let connection = &mut self.connections[index];
         connection.partial.extend_from_slice(bytes);
@@ -389,7 +389,8 @@ impl Server {
         self.rooms[room].members = members;
     }
 
-    /// Writes at once, unless something waits already; what the socket does not take is shared with other backlogs.
+    /// Writes immediately, unless there is a backlog. Bytes that the socket does not accept are shared with other
+    /// backlogs.
     fn send(&mut self, index: usize, bytes: &[u8], shared: &mut Option<Rc<[u8]>>) {
         let connection = &mut self.connections[index];
         let Some(stream) = &mut connection.stream else { return };
@@ -406,7 +407,7 @@ impl Server {
         connection.backlog.push_back(Piece { bytes: Rc::clone(piece), gone });
         self.count_backlog(index, (bytes.len() - gone) as isize);
         if gone > 0 {
-            // The socket announces that it is writable only after it has refused something.
+            // The socket reports that it is writable only after it was full.
             self.flush(index);
         }
     }

@@ -49,7 +49,7 @@ fn receive(mut socket: &Socket, count: usize) -> Vec<u8> {
 }
 
 #[test]
-fn every_member_of_the_room_and_nobody_else_gets_every_byte() {
+fn delivers_every_byte_to_every_member_and_no_other() {
     for sending in WAYS {
         for (bytes_in, bytes_out) in [(40, 40), (33, 70), (70, 33)] {
             let mut random = SmallRng::seed_from_u64(7);
@@ -85,7 +85,7 @@ fn every_member_of_the_room_and_nobody_else_gets_every_byte() {
 }
 
 #[test]
-fn a_member_that_does_not_read_loses_nothing_and_holds_memory_within_bounds() {
+fn bounds_the_memory_of_a_member_that_does_not_read() {
     // More than the kernel's buffers and the backlog hold together, so that the server has to stop reading.
     const MESSAGES: usize = 40_000;
     const BYTES: usize = 1024;
@@ -112,7 +112,7 @@ fn a_member_that_does_not_read_loses_nothing_and_holds_memory_within_bounds() {
 }
 
 #[test]
-fn the_backlog_counts_what_is_over_its_limit() {
+fn counts_messages_beyond_the_backlog() {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let mut server =
         Server::new(&ServerOptions { listen, sending: Sending::Coalesced, bytes_in: 12, bytes_out: 12, core: None });
@@ -130,7 +130,7 @@ fn the_backlog_counts_what_is_over_its_limit() {
 }
 
 #[test]
-fn the_driver_measures_what_arrives_and_checks_that_all_of_it_does() {
+fn measures_arrivals_and_checks_that_nothing_is_missing() {
     for sending in WAYS {
         for load in [Load::Open { rate: 2000.0 }, Load::Closed { window: 3 }] {
             let shape = Shape {
@@ -158,8 +158,8 @@ fn the_driver_measures_what_arrives_and_checks_that_all_of_it_does() {
 }
 
 #[test]
-fn a_server_that_sends_less_than_it_should_is_found_out() {
-    // 24 bytes for 12: half of the messages' copies are missing, as far as the driver can see.
+fn detects_a_server_that_sends_too_little() {
+    // 24 bytes instead of 12: to the driver, half of the deliveries are missing.
     let shape = Shape {
         rooms: 1,
         room_size: 2,

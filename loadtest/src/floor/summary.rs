@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_come_from_the_histogram() {
+    fn takes_percentiles_from_the_histogram() {
         let mut values = histogram().unwrap();
         (1..=1000).for_each(|value| values.record(value).unwrap());
         let found = Percentiles::of(&values);

@@ -16,10 +16,10 @@ pub enum LatencyError {
     /// It could not be written.
     #[error("cannot pack a histogram: {0}")]
     Pack(String),
-    /// It is no base64.
+    /// It is not base64.
     #[error("the histogram is not base64: {0}")]
     Base64(#[from] base64::DecodeError),
-    /// It is no `HdrHistogram`.
+    /// It is not an `HdrHistogram`.
     #[error("the histogram is not HdrHistogram V2+DEFLATE: {0}")]
     Unpack(String),
     /// It does not fit into another.
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_histogram_survives_the_journey() {
+    fn decodes_the_histogram_that_it_encoded() {
         let original = histogram((1..=10_000).map(|value| value * 7));
         let latency = Latency::of(&original).unwrap();
         assert_eq!(latency.unpack().unwrap(), original);
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_recorded_is_an_empty_histogram() {
+    fn encodes_an_empty_histogram() {
         assert_eq!(Latency::default().unpack().unwrap().len(), 0);
         let empty = Latency::of(&histogram([])).unwrap();
         assert_eq!((empty.count, empty.p99_us), (0, 0));
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_histogram_is_refused() {
+    fn refuses_what_is_no_histogram() {
         let broken = |text: &str| Latency { histogram: text.to_owned(), ..Latency::default() }.unpack();
         assert!(matches!(broken("%%%"), Err(LatencyError::Base64(_))));
         assert!(matches!(broken("aGVsbG8="), Err(LatencyError::Unpack(_))));

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// What PostgreSQL's processes are called.
+/// The name of PostgreSQL's processes.
 const POSTGRES: &str = "postgres";
 
 /// Why a server's processes were not found.
@@ -21,10 +21,10 @@ pub enum ListenerError {
     /// The address is another machine's.
     #[error("{0} is not an address of this machine, so the server's CPU and memory can't be measured")]
     Elsewhere(SocketAddr),
-    /// Nobody listens there.
+    /// No process listens there.
     #[error("no process of this machine listens on {0}")]
     Nobody(SocketAddr),
-    /// Somebody does, but whose it is can't be seen.
+    /// A process listens there, but its owner hides which one.
     #[error("the process that listens on {0} belongs to another user: run as root or as that user to measure its CPU")]
     Hidden(SocketAddr),
     /// The table of sockets can't be read.
@@ -89,7 +89,7 @@ pub fn server_meter(server: Vec<i32>) -> ProcessMeter {
 }
 
 /// Measures the PostgreSQL a server stores in: the one in `<data_dir>/postgres`, which may be an older server's child
-/// that this one adopted, else the processes of that name below the server. Nothing when there is neither.
+/// that this one adopted, otherwise the processes of that name below the server. `None` when there is neither.
 pub fn store_meter(server: &[i32], data_dir: Option<&Path>) -> Option<ProcessMeter> {
     if let Some(postmaster) = data_dir.and_then(postmaster_of) {
         return Some(ProcessMeter::new(vec![postmaster]));
@@ -125,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn the_process_that_listens_is_found_by_its_port() {
+    fn finds_the_listening_process_by_its_port() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let found = listening_on(listener.local_addr().unwrap()).unwrap();
         assert_eq!(found, [i32::try_from(std::process::id()).unwrap()]);
     }
 
     #[test]
-    fn a_port_without_a_listener_and_another_machine_are_told_apart() {
+    fn distinguishes_a_free_port_from_another_machine() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let free = listener.local_addr().unwrap();
         drop(listener);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_bound_to_everything_serves_every_address() {
+    fn matches_a_wildcard_listener_to_every_address() {
         for (bound, target, serves_it) in [
             ("0.0.0.0:80", "127.0.0.1:80", true),
             ("[::]:80", "127.0.0.1:80", true),
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_postmaster_is_believed_only_for_its_own_directory() {
+    fn trusts_a_postmaster_only_for_its_own_directory() {
         let directory = Path::new("/data/postgres");
         assert_eq!(pid_in("123\n/data/postgres\n1700000000\n", directory), Some(123));
         assert_eq!(pid_in("123\n/elsewhere\n", directory), None);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pid_file_left_by_a_crash_names_no_store() {
+    fn ignores_a_pid_file_that_a_crash_left() {
         let data = tempfile::tempdir().unwrap();
         let directory = data.path().join("postgres");
         std::fs::create_dir(&directory).unwrap();

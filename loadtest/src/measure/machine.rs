@@ -4,7 +4,7 @@ use crate::result::Machine;
 use procfs::{Current, LoadAverage, Meminfo};
 
 impl Machine {
-    /// This machine, now. What can't be read stays empty.
+    /// This machine, now. Values that cannot be read stay empty.
     pub fn current() -> Self {
         Self {
             cpu: cpu_model(),
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_distribution_s_name_is_read_with_and_without_quotes() {
+    fn reads_the_distribution_with_and_without_quotes() {
         let quoted = "NAME=\"Debian\"\nPRETTY_NAME=\"Debian GNU/Linux 13 (trixie)\"\nID=debian\n";
         assert_eq!(pretty_name(quoted).as_deref(), Some("Debian GNU/Linux 13 (trixie)"));
         assert_eq!(pretty_name("PRETTY_NAME=Alpine\n").as_deref(), Some("Alpine"));

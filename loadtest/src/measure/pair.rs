@@ -12,14 +12,14 @@ pub struct Pair {
     store: ProcessMeter,
 }
 
-/// Both at one moment.
+/// CPU of both at one time.
 #[derive(Debug, Clone)]
 pub struct Moment {
     server: Sample,
     store: Sample,
 }
 
-/// What both used between two moments, microseconds.
+/// CPU of both between two times, microseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Used {
     /// The server.
@@ -29,7 +29,7 @@ pub struct Used {
 }
 
 impl Used {
-    /// Adds what was used at another time.
+    /// Adds the use of another period.
     pub fn add(&mut self, other: Self) {
         self.server_us += other.server_us;
         self.store_us += other.store_us;

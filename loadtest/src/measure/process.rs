@@ -55,7 +55,7 @@ pub fn all_relatives() -> Vec<Relative> {
         .collect()
 }
 
-/// The members of the family of `roots` that `filter` lets through, ascending.
+/// The members of the family of `roots` that match the filter, ascending.
 pub fn members(roots: &[i32], filter: &Filter, all: &[Relative]) -> Vec<i32> {
     let mut children: BTreeMap<i32, Vec<&Relative>> = BTreeMap::new();
     for relative in all {
@@ -90,7 +90,7 @@ pub fn members(roots: &[i32], filter: &Filter, all: &[Relative]) -> Vec<i32> {
     found.into_iter().collect()
 }
 
-/// One of a thread's or process's lives; identifiers are used again, start times with them are not.
+/// Identifies a thread or process: the kernel reuses identifiers, but not with the same start time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Life {
     pid: i32,
@@ -98,7 +98,7 @@ struct Life {
     started_ticks: u64,
 }
 
-/// What only ever grows.
+/// Counters that only grow.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Counters {
     cpu_ns: u64,
@@ -149,7 +149,7 @@ fn tick_ns() -> u64 {
     1_000_000_000 / procfs::ticks_per_second().max(1)
 }
 
-/// Reads one process; nothing when it has ended meanwhile.
+/// Reads one process; `None` when it has ended.
 fn read_process(pid: i32) -> Option<ProcessReading> {
     let tick = tick_ns();
     let process = Process::new(pid).ok()?;
@@ -157,7 +157,7 @@ fn read_process(pid: i32) -> Option<ProcessReading> {
     let status = process.status().ok()?;
     let mut threads = Vec::new();
     for task in process.tasks().ok()? {
-        // A thread that ends while it is being read is one that ended just before.
+        // A thread that ends during the reading counts as ended before it.
         let Ok(task) = task else { continue };
         let (Ok(stat), Ok(status)) = (task.stat(), task.status()) else { continue };
         let ticks_ns = (stat.utime + stat.stime) * tick;
@@ -183,7 +183,7 @@ fn read_process(pid: i32) -> Option<ProcessReading> {
     })
 }
 
-/// Resident memory of a group: what each has for itself, and the largest view of what they share.
+/// Resident memory of a group: the private memory of each, and the largest view of the shared memory.
 fn resident(readings: &[ProcessReading]) -> u64 {
     let own: u64 = readings.iter().map(|process| process.anonymous_bytes).sum();
     let file = readings.iter().map(|process| process.file_bytes).max().unwrap_or(0);
@@ -200,7 +200,7 @@ struct Tally {
 }
 
 impl Tally {
-    /// Takes in the present members.
+    /// Adds the use of the present members.
     fn update(&mut self, readings: &[ProcessReading]) {
         let slack_ns = ROUNDING_TICKS * tick_ns();
         let mut threads = BTreeMap::new();
@@ -242,7 +242,7 @@ impl ProcessMeter {
         Self::filtered(roots, Filter::All)
     }
 
-    /// Measures those of these processes and their descendants that the filter lets through.
+    /// Measures those of these processes and their descendants that match the filter.
     pub fn filtered(roots: Vec<i32>, filter: Filter) -> Self {
         Self { roots, filter, tally: Tally::default() }
     }
@@ -253,7 +253,7 @@ impl ProcessMeter {
         Self::filtered(vec![i32::try_from(std::process::id()).unwrap_or(i32::MAX)], Filter::Roots)
     }
 
-    /// Goes on with other roots, as after a restart of the server; totals keep what was used before.
+    /// Continues with other roots, as after a restart of the server. Totals keep the earlier use.
     pub fn follow(&mut self, roots: Vec<i32>) {
         self.roots = roots;
     }
@@ -316,7 +316,7 @@ impl Sample {
         Spent {
             wall,
             cpu: Duration::from_nanos(spent.cpu_ns),
-            // Ticks may round it over what was used in all.
+            // Rounded ticks may exceed the total use.
             system: Duration::from_nanos(spent.system_ns.min(spent.cpu_ns)),
             voluntary_switches: spent.voluntary,
             involuntary_switches: spent.involuntary,
@@ -339,13 +339,13 @@ pub struct Spent {
     pub voluntary_switches: u64,
     /// Context switches forced on them.
     pub involuntary_switches: u64,
-    /// What the thread that used most used.
+    /// CPU of the busiest thread.
     pub busiest_thread_cpu: Duration,
     /// Resident memory at the later one.
     pub rss_bytes: u64,
 }
 
-/// What was done meanwhile, to share the CPU over.
+/// The work of that time, for CPU per message and delivery.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Work {
     /// Messages acknowledged.
@@ -382,7 +382,7 @@ impl Spent {
     }
 }
 
-/// A share; of nothing it is 0, as JSON knows no infinity.
+/// A quotient; 0 for no work, because JSON has no infinity.
 fn per(amount: f64, count: f64) -> f64 {
     if count > 0.0 { amount / count } else { 0.0 }
 }

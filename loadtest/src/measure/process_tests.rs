@@ -49,12 +49,12 @@ fn a_server_and_the_postgresql_below_it_are_two_groups() {
 }
 
 #[test]
-fn a_root_below_another_root_counts_once() {
+fn counts_a_root_below_another_root_once() {
     assert_eq!(members(&[10, 20], &Filter::All, &family()), [10, 11, 20, 21, 22]);
 }
 
 #[test]
-fn what_an_ended_process_used_stays_counted() {
+fn keeps_counting_the_use_of_ended_processes() {
     let mut tally = Tally::default();
     tally.update(&[reading(10, 100, &[(10, 100)]), reading(11, 500, &[(11, 500)])]);
     tally.update(&[reading(10, 110, &[(10, 110)])]);
@@ -62,7 +62,7 @@ fn what_an_ended_process_used_stays_counted() {
 }
 
 #[test]
-fn a_process_that_joins_counts_from_its_start() {
+fn counts_a_new_process_from_its_start() {
     let mut tally = Tally::default();
     tally.update(&[reading(10, 100, &[(10, 100)])]);
     tally.update(&[reading(10, 100, &[(10, 100)]), reading(12, 70, &[(12, 70)])]);
@@ -70,7 +70,7 @@ fn a_process_that_joins_counts_from_its_start() {
 }
 
 #[test]
-fn what_threads_used_that_came_and_went_is_taken_from_the_process() {
+fn counts_short_lived_threads_from_the_process() {
     let mut tally = Tally::default();
     tally.update(&[reading(10, 100, &[(10, 100)])]);
     tally.update(&[reading(10, 900, &[(10, 110)])]);
@@ -86,7 +86,7 @@ fn rounding_to_ticks_adds_nothing() {
 }
 
 #[test]
-fn an_identifier_used_again_is_another_process() {
+fn treats_a_reused_pid_as_another_process() {
     let mut tally = Tally::default();
     tally.update(&[reading(10, 500, &[(10, 500)])]);
     let mut next = reading(10, 20, &[(10, 20)]);
@@ -103,7 +103,7 @@ fn shared_memory_counts_once() {
 }
 
 #[test]
-fn this_program_s_own_work_is_seen() {
+fn counts_this_programs_own_work() {
     let mut meter = ProcessMeter::of_this_program();
     let before = meter.sample();
     let worker = std::thread::Builder::new()
@@ -132,7 +132,7 @@ fn this_program_s_own_work_is_seen() {
 }
 
 #[test]
-fn nothing_done_costs_nothing_rather_than_infinity() {
+fn reports_no_cost_per_message_without_messages() {
     let mut meter = ProcessMeter::of_this_program();
     let sample = meter.sample();
     let usage = sample.since(&sample).usage(Work::default(), 0);

@@ -19,7 +19,7 @@ const COMMIT: &str = "chat_server_commit_duration_seconds";
 const ENCODINGS: &str = "chat_server_event_encodings_total";
 const EVENTS: &str = "chat_server_events_published_total";
 
-/// The stages in the order in which a message goes through them; others follow in alphabetic order.
+/// The stages in the order of a message; others follow in alphabetic order.
 const STAGE_ORDER: [&str; 8] =
     ["decode", "cross_core", "commit_queue", "commit", "fan_out", "socket_write", "ack", "delivery"];
 
@@ -34,7 +34,7 @@ pub enum ScrapeError {
     Line {
         /// Its number, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// Its fault.
         reason: &'static str,
         /// Its beginning.
         text: String,
@@ -74,7 +74,7 @@ impl Scrape {
         Ok(scrape)
     }
 
-    /// What happened between an earlier page and this one; nothing when the server has none of our metrics.
+    /// The difference to an earlier page; `None` when the server has none of our metrics.
     pub fn since(&self, earlier: &Self) -> Option<ServerSide> {
         let batches = self.histogram_since(earlier, BATCH_SIZE, None);
         let commits = self.histogram_since(earlier, COMMIT, None);
@@ -101,7 +101,7 @@ impl Scrape {
         })
     }
 
-    /// Increase of a histogram, its shards together; nothing when there is none.
+    /// Increase of a histogram, all shards together; `None` when there is none.
     fn histogram_since(&self, earlier: &Self, name: &str, stage: Option<&str>) -> Option<Buckets> {
         let wanted = |labels: &Labels| stage.is_none() || labels.get("stage").map(String::as_str) == stage;
         let mut buckets = Buckets::default();
@@ -180,8 +180,8 @@ impl Buckets {
         self.cumulative.last().map_or(0, |(_, count)| *count as u64)
     }
 
-    /// Upper bound of the bucket with this quantile. Values above the last finite bound are given as that bound: the
-    /// histogram does not know more, and a result knows no infinity.
+    /// Upper bound of the bucket with this quantile. Values above the last finite bound count as that bound: the
+    /// histogram has no more detail, and a result has no infinity.
     fn quantile(&self, quantile: f64) -> f64 {
         let total = self.cumulative.last().map_or(0.0, |(_, count)| *count);
         if total <= 0.0 {

@@ -38,21 +38,21 @@ fn close(a: f64, b: f64) -> bool {
 }
 
 #[test]
-fn shards_are_added_up_and_the_earlier_page_is_taken_off() {
+fn adds_shards_and_subtracts_the_earlier_page() {
     let side = parsed(&page(3)).since(&parsed(&page(1))).unwrap();
     assert_eq!(side.batches, 800);
     assert_eq!(side.batched_mutations, 9_600);
     assert!(close(side.batch_size["mean"], 12.0));
     assert!(close(side.batch_size["p50"], 8.0));
     assert!(close(side.batch_size["p90"], 64.0));
-    // The 99.9th is above every bound; the last finite one is what is known.
+    // The 99.9th is above every bound, so the last finite bound is the best estimate.
     assert!(close(side.batch_size["p99_9"], 64.0));
     assert!(side.commit_us.is_empty(), "this page has no commit times");
     assert!(close(side.encodes_per_event.unwrap(), 1.0));
 }
 
 #[test]
-fn stages_come_in_the_order_of_a_message_s_way() {
+fn lists_stages_in_the_order_of_a_message() {
     let side = parsed(&page(2)).since(&parsed(&page(1))).unwrap();
     let names: Vec<&str> = side.stages.iter().map(|stage| stage.name.as_str()).collect();
     assert_eq!(names, ["decode", "ack", "my_stage"]);
@@ -62,13 +62,13 @@ fn stages_come_in_the_order_of_a_message_s_way() {
 }
 
 #[test]
-fn a_restart_in_between_counts_from_zero() {
+fn counts_from_zero_after_a_restart() {
     let side = parsed(&page(2)).since(&parsed(&page(5))).unwrap();
     assert_eq!(side.batches, 800);
 }
 
 #[test]
-fn another_server_s_page_says_nothing_about_ours() {
+fn reads_no_figures_from_another_servers_page() {
     let page = "# TYPE up gauge\nup 1\nprocess_cpu_seconds_total 12.5 1700000000000\n";
     assert!(parsed(page).since(&Scrape::default()).is_none());
     assert!(parsed("").since(&Scrape::default()).is_none());
@@ -93,7 +93,7 @@ fn labels_are_unquoted() {
 }
 
 #[test]
-fn what_is_no_metric_is_refused_with_its_line() {
+fn refuses_a_bad_metric_with_its_line() {
     for line in [
         "<html>",
         "name",

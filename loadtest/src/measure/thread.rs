@@ -13,7 +13,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_counts_for_the_thread_that_does_it() {
+    fn counts_work_for_its_thread() {
         let work = || (0..20_000_000_u64).fold(0, |sum, n| std::hint::black_box(sum ^ n));
         let before = cpu_ns();
         std::hint::black_box(work());

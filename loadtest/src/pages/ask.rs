@@ -84,7 +84,7 @@ pub struct Direct {
     users: Vec<String>,
 }
 
-fn words(error: &Error) -> String {
+fn describe(error: &Error) -> String {
     format!("the floor: {}", crate::compare::postgres::describe(error))
 }
 
@@ -95,7 +95,7 @@ impl Direct {
     /// Connects. `large` is the room whose rows are read, `users` are the ids of the asking users.
     ///
     /// # Errors
-    /// In PostgreSQL's words.
+    /// With PostgreSQL's message.
     pub async fn connect(target: &Target, large: i64, users: &[i64]) -> Result<Self, String> {
         let superuser = target.connect_as_login().await.map_err(|error| error.to_string())?;
         let open = async {
@@ -113,7 +113,7 @@ impl Direct {
                 users: users.iter().map(i64::to_string).collect(),
             })
         };
-        open.await.map_err(|error: Error| words(&error))
+        open.await.map_err(|error: Error| describe(&error))
     }
 
     /// A read as the server does it: in one transaction, all of it sent at once.
@@ -151,14 +151,14 @@ impl Asker for Direct {
         match outcome {
             Ok(()) => Ok(Answered { took, bytes: 0, refused: None }),
             Err(error) if error.as_db_error().is_some() => {
-                Ok(Answered { took, bytes: 0, refused: Some(words(&error)) })
+                Ok(Answered { took, bytes: 0, refused: Some(describe(&error)) })
             }
-            Err(error) => Err(words(&error)),
+            Err(error) => Err(describe(&error)),
         }
     }
 }
 
-/// What some questions came to.
+/// The result of some questions.
 #[derive(Debug)]
 pub struct Tally {
     /// How long answers took, refusals among them.
@@ -239,11 +239,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn questions_are_asked_once_and_refusals_counted() {
-        let sights = super::super::kinds::Sights { rooms: vec![2; 60], ..Default::default() };
+    async fn asks_each_question_once_and_counts_refusals() {
+        let samples = super::super::kinds::Samples { rooms: vec![2; 60], ..Default::default() };
         let kind = kinds().next().unwrap();
         let mut random = SmallRng::seed_from_u64(1);
-        let questions: Vec<Question> = (0..100).map(|_| (kind.ask)(&sights, &mut random)).collect();
+        let questions: Vec<Question> = (0..100).map(|_| (kind.ask)(&samples, &mut random)).collect();
         let mut askers = [Counting(0), Counting(0), Counting(0)];
         let until = Instant::now() + Duration::from_mins(1);
         let tally = ask_all(&mut askers, &questions, until).await.unwrap();

@@ -25,7 +25,7 @@ use tokio_postgres::{Client, Error};
 const BATCH: u64 = 4_000;
 /// Batches that are made while one is inserted.
 const AHEAD: usize = 2;
-/// Messages in one call of the server's index function: what the server's indexer takes.
+/// Messages in one call of the server's index function, as in the server's indexer.
 const STRETCH: i64 = 256;
 
 const TAKE_IDS: &str = "SELECT setval('message_ids', nextval('message_ids') + $1) - $1";
@@ -44,7 +44,8 @@ const INSERT_EVENTS: &str = "INSERT INTO conversation_events \
     SELECT c, s, k, a, p, m, to_timestamp(0) + t * interval '1 microsecond' \
     FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::bigint[], $5::jsonb[], $6::bigint[], $7::bigint[]) \
         AS f (c, s, k, a, p, m, t)";
-const INSERT_REACTIONS: &str = "INSERT INTO message_reactions (message_id, emoji, user_id, conversation_id, created_at) \
+const INSERT_REACTIONS: &str = "INSERT INTO message_reactions \
+    (message_id, emoji, user_id, conversation_id, created_at) \
     SELECT m, e, u, c, to_timestamp(0) + t * interval '1 microsecond' \
     FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[]) AS f (m, e, u, c, t)";
 const INSERT_PINS: &str = "INSERT INTO message_pins (conversation_id, message_id, pinned_by, pinned_at, seq) \
@@ -54,13 +55,14 @@ const MOVE_HEADS: &str = "UPDATE conversations c SET last_seq = f.s, last_ordina
         (SELECT count(*) FROM messages m WHERE m.conversation_id = c.id AND m.seq > c.last_seq) \
     FROM unnest($1::bigint[], $2::bigint[]) AS f (c, s) WHERE c.id = f.c";
 /// Most readers have a few unread messages; the absent one keeps the marker of the day of joining.
-const MOVE_MARKERS: &str = "UPDATE conversation_members m SET read_seq = greatest(m.read_seq, c.last_seq - m.user_id % 20) \
+const MOVE_MARKERS: &str = "UPDATE conversation_members m \
+    SET read_seq = greatest(m.read_seq, c.last_seq - m.user_id % 20) \
     FROM conversations c WHERE c.id = m.conversation_id AND m.user_id <> $1";
 const TIDY_UP: &str = "VACUUM (ANALYZE); CHECKPOINT";
 const SIZE: &str = "SELECT pg_database_size(current_database())";
 const INDEX_SIZE: &str = "SELECT pg_total_relation_size('message_search')";
 
-/// What must count nothing, and what it means when it does.
+/// Counts that must be zero, and what they mean if they are not.
 const CHECKS: [(&str, &str); 7] = [
     (
         "conversations whose log has a gap",
@@ -100,7 +102,8 @@ const CHECKS: [(&str, &str); 7] = [
     ),
     (
         "messages of a sender who is no member",
-        "SELECT count(*) FROM messages m WHERE m.message_type <> 'system' AND NOT EXISTS (SELECT FROM conversation_members x \
+        "SELECT count(*) FROM messages m WHERE m.message_type <> 'system' \
+           AND NOT EXISTS (SELECT FROM conversation_members x \
             WHERE x.conversation_id = m.conversation_id AND x.user_id = m.sender_id)",
     ),
 ];
@@ -118,7 +121,7 @@ pub struct Filled {
     pub inserting_s: f64,
     /// Writing the search index without a rest, seconds.
     pub indexing_s: f64,
-    /// Of it, PostgreSQL's working time for each message, microseconds: what the calls took.
+    /// PostgreSQL's share of it for each message, microseconds: the duration of the calls.
     pub indexing_us_per_message: f64,
     /// The database, bytes.
     pub database_bytes: i64,
@@ -144,7 +147,7 @@ pub struct Fill<'a> {
     pub quiet: bool,
 }
 
-fn words(what: &str, error: &Error) -> String {
+fn describe(what: &str, error: &Error) -> String {
     format!("{what}: {}", crate::compare::postgres::describe(error))
 }
 
@@ -156,13 +159,13 @@ impl Fill<'_> {
     pub async fn run(&self, interrupts: &Interrupts) -> Result<Filled, String> {
         let superuser = self.target.connect_as_login().await.map_err(|error| error.to_string())?;
         let settings = "SET synchronous_commit = off; SET statement_timeout = 0";
-        superuser.batch_execute(settings).await.map_err(|error| words("settings", &error))?;
+        superuser.batch_execute(settings).await.map_err(|error| describe("settings", &error))?;
         let inserting_s = self.insert(&superuser, interrupts).await?;
         let indexing_s = self.index(interrupts).await?;
         let away = self.accounts[AWAY as usize].id as i64;
-        superuser.execute(MOVE_MARKERS, &[&away]).await.map_err(|error| words("moving markers", &error))?;
+        superuser.execute(MOVE_MARKERS, &[&away]).await.map_err(|error| describe("moving markers", &error))?;
         for statement in TIDY_UP.split("; ") {
-            superuser.batch_execute(statement).await.map_err(|error| words(statement, &error))?;
+            superuser.batch_execute(statement).await.map_err(|error| describe(statement, &error))?;
         }
         for (what, statement) in CHECKS {
             interrupts.check()?;
@@ -185,7 +188,7 @@ impl Fill<'_> {
 
     async fn number(&self, client: &Client, statement: &str) -> Result<i64, String> {
         let row = client.query_one(statement, &[]).await;
-        row.and_then(|row| row.try_get(0)).map_err(|error| words(statement, &error))
+        row.and_then(|row| row.try_get(0)).map_err(|error| describe(statement, &error))
     }
 
     async fn places(&self, client: &Client) -> Result<Vec<Place>, String> {
@@ -199,7 +202,7 @@ impl Fill<'_> {
                 let last_seq = client.query_one(LAST_SEQ, &[id]).await?.try_get(0)?;
                 Ok(Place { id: *id, members, last_seq })
             };
-            places.push(read.await.map_err(|error: Error| words("reading the rooms", &error))?);
+            places.push(read.await.map_err(|error: Error| describe("reading the rooms", &error))?);
         }
         Ok(places)
     }
@@ -208,7 +211,8 @@ impl Fill<'_> {
     async fn insert(&self, client: &Client, interrupts: &Interrupts) -> Result<f64, String> {
         let places = self.places(client).await?;
         let taken = client.query_one(TAKE_IDS, &[&(self.messages as i64 + 1)]).await;
-        let first: i64 = taken.and_then(|row| row.try_get(0)).map_err(|error| words("taking identifiers", &error))?;
+        let first: i64 =
+            taken.and_then(|row| row.try_get(0)).map_err(|error| describe("taking identifiers", &error))?;
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_micros() as i64;
         let mut town = Town::new(places, self.messages, first + 1, now, self.seed);
         let (sender, batches) = mpsc::sync_channel::<Batch>(AHEAD);
@@ -218,7 +222,7 @@ impl Fill<'_> {
         let began = Instant::now();
         for batch in &batches {
             interrupts.check()?;
-            insert_batch(client, &batch).await.map_err(|error| words("inserting", &error))?;
+            insert_batch(client, &batch).await.map_err(|error| describe("inserting", &error))?;
             bar.inc(batch.messages.id.len() as u64);
         }
         bar.finish_and_clear();
@@ -228,8 +232,9 @@ impl Fill<'_> {
 
     /// Indexes everything; how long it took, seconds.
     async fn index(&self, interrupts: &Interrupts) -> Result<f64, String> {
-        let writer = connect(&self.target.config(Role::Writer)).await.map_err(|error| words("connecting", &error))?;
-        let statement = writer.prepare(sql::INDEX_MESSAGES).await.map_err(|error| words("indexing", &error))?;
+        let writer =
+            connect(&self.target.config(Role::Writer)).await.map_err(|error| describe("connecting", &error))?;
+        let statement = writer.prepare(sql::INDEX_MESSAGES).await.map_err(|error| describe("indexing", &error))?;
         let bar = progress::bar(self.quiet, self.messages, "indexing for the search");
         let began = Instant::now();
         // In turn, as the server's indexer does it.
@@ -239,7 +244,7 @@ impl Fill<'_> {
             for room in behind {
                 interrupts.check()?;
                 let row = writer.query_one(&statement, &[&room, &STRETCH, &i64::MAX]).await;
-                let more: bool = row.and_then(|row| row.try_get(0)).map_err(|error| words("indexing", &error))?;
+                let more: bool = row.and_then(|row| row.try_get(0)).map_err(|error| describe("indexing", &error))?;
                 if more {
                     bar.inc(STRETCH as u64);
                     still.push(room);

@@ -1,5 +1,5 @@
 //! The kinds of pages to measure, and the question for each: as a command for the server, and as the statement that
-//! answers it, for the floor. Pure except for [`Sights::look`], which reads from the database what one can ask for.
+//! answers it, for the floor. Pure except for [`Samples::read`], which reads from the database what one can ask for.
 
 use super::text::{CJK_RARE, PHRASES, WORDS, word};
 use super::town::{AWAY, LARGE, READER, SMALL, STRANGER};
@@ -16,7 +16,7 @@ const SIGHTS: i64 = 500;
 
 /// What there is to ask for.
 #[derive(Debug, Default)]
-pub struct Sights {
+pub struct Samples {
     /// Conversations' numbers, in the order of the town's rooms.
     pub rooms: Vec<i64>,
     /// Users' numbers, by index.
@@ -38,12 +38,12 @@ const SOME_THREADS: &str = "SELECT array_agg(root_message_id) FROM (SELECT root_
     WHERE conversation_id = $1 ORDER BY root_message_id % 1009, 1 LIMIT $2) x";
 const ENDLESS: &str = "SELECT root_message_id FROM thread_statistics ORDER BY reply_count DESC LIMIT 1";
 
-impl Sights {
+impl Samples {
     /// Reads them, as a superuser.
     ///
     /// # Errors
-    /// In PostgreSQL's words.
-    pub async fn look(client: &Client, rooms: &[i64], users: &[i64]) -> Result<Self, String> {
+    /// With PostgreSQL's message.
+    pub async fn read(client: &Client, rooms: &[i64], users: &[i64]) -> Result<Self, String> {
         let read = async {
             let large = &rooms[LARGE];
             Ok(Self {
@@ -89,10 +89,10 @@ pub struct Question {
 
 /// A kind of page.
 pub struct Kind {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
     /// One request of it; the number counts them.
-    pub ask: fn(&Sights, &mut SmallRng) -> Question,
+    pub ask: fn(&Samples, &mut SmallRng) -> Question,
     /// Asks for the page after the first, whose cursor is fetched before the measurement.
     pub second_page: bool,
 }
@@ -103,7 +103,7 @@ fn text_id(conversation: i64) -> String {
     format!("{kind}_{conversation}")
 }
 
-/// A command's data as the server gives them to PostgreSQL.
+/// A command's data in the form in which the server passes them to PostgreSQL.
 pub fn arguments(data: &Value) -> Value {
     let mut arguments = Map::new();
     for (name, value) in data.as_object().into_iter().flatten() {
@@ -130,8 +130,8 @@ fn lookup(command: &'static str, user: u32, data: Value) -> Question {
     Question { user, command, data, bare }
 }
 
-fn history(sights: &Sights, window: (&str, i64), bare: Bare) -> Question {
-    let mut data = json!({ "conversation_id": text_id(sights.rooms[LARGE]) });
+fn history(samples: &Samples, window: (&str, i64), bare: Bare) -> Question {
+    let mut data = json!({ "conversation_id": text_id(samples.rooms[LARGE]) });
     if !window.0.is_empty() {
         data[window.0] = json!(window.1);
     }
@@ -142,16 +142,16 @@ fn any_of<T: Copy>(of: &[T], random: &mut SmallRng) -> T {
     of[random.random_range(0..of.len())]
 }
 
-fn middle(sights: &Sights, random: &mut SmallRng) -> i64 {
-    let far = sights.last_seq / 10;
-    random.random_range(far..=sights.last_seq - far)
+fn middle(samples: &Samples, random: &mut SmallRng) -> i64 {
+    let far = samples.last_seq / 10;
+    random.random_range(far..=samples.last_seq - far)
 }
 
 /// Who searches, where (nowhere: everywhere), and for what.
-fn search(sights: &Sights, user: u32, room: Option<usize>, query: &str) -> Question {
+fn search(samples: &Samples, user: u32, room: Option<usize>, query: &str) -> Question {
     let mut data = json!({ "query": query });
     if let Some(room) = room {
-        data["conversation_id"] = json!(text_id(sights.rooms[room]));
+        data["conversation_id"] = json!(text_id(samples.rooms[room]));
     }
     lookup("search_messages", user, data)
 }
@@ -184,8 +184,8 @@ fn inside(random: &mut SmallRng) -> String {
 }
 
 macro_rules! kinds {
-    ($($name:literal: |$sights:pat_param, $random:pat_param| $ask:expr;)*) => {
-        &[$(Kind { name: $name, ask: |$sights, $random| $ask, second_page: false },)*]
+    ($($name:literal: |$samples:pat_param, $random:pat_param| $ask:expr;)*) => {
+        &[$(Kind { name: $name, ask: |$samples, $random| $ask, second_page: false },)*]
     };
 }
 
@@ -283,7 +283,7 @@ mod tests {
     use rand::SeedableRng;
 
     #[test]
-    fn arguments_are_what_the_server_makes_of_a_command() {
+    fn derives_the_arguments_that_the_server_derives() {
         let data = json!({"query": "x", "conversation_id": "room_42", "cursor": "17.4", "has": "link"});
         let expected =
             json!({"query": "x", "conversation": 42, "cursor_us": 17, "cursor_id": 4, "has": "link", "limit": 50});
@@ -292,8 +292,8 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_has_a_name_of_its_own_and_asks() {
-        let sights = Sights {
+    fn gives_every_kind_a_unique_name_and_questions() {
+        let samples = Samples {
             rooms: (0..60).map(|n| n * 4 + 2).collect(),
             users: (1..=20).collect(),
             last_seq: 1_000,
@@ -305,7 +305,7 @@ mod tests {
         let mut random = SmallRng::seed_from_u64(1);
         for kind in kinds() {
             for _ in 0..20 {
-                let question = (kind.ask)(&sights, &mut random);
+                let question = (kind.ask)(&samples, &mut random);
                 if let Some(query) = question.data.get("query") {
                     assert!(query.as_str().is_some_and(|query| query.chars().count() >= 2), "{}: {query}", kind.name);
                 }

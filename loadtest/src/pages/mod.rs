@@ -25,8 +25,9 @@ use crate::measure::latency::LatencyError;
 use crate::measure::pair::{Pair, Used};
 use crate::options::ServerOptions;
 use crate::progress;
+use crate::report::files::write_json;
 use crate::result::{Latency, Machine};
-use crate::run::Interrupts;
+use crate::run::{Interrupts, interruptible_runtime};
 use crate::setup::account::{Account, PASSWORD, SETUP_CONCURRENCY, SignIn};
 use crate::setup::api::Api;
 use crate::setup::launch::{Launch, Server};
@@ -35,7 +36,7 @@ use ask::{Direct, Tally, ThroughServer, ask_all};
 use chat_server::storage::connect::Target;
 use clap::Args;
 use fill::{Fill, Filled};
-use kinds::{Kind, Question, Sights};
+use kinds::{Kind, Question, Samples};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use report::{Measured, PagesReport};
@@ -74,7 +75,8 @@ pub struct PagesOptions {
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
     requests: u32,
     /// Concurrent requests; several numbers are measured in turn
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 8], value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 8],
+          value_parser = clap::value_parser!(u32).range(1..=64))]
     concurrency: Vec<u32>,
     /// Most seconds for each kind and concurrency, and for its floor; a slow kind gets fewer requests
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=600))]
@@ -133,9 +135,7 @@ pub fn run(options: &PagesOptions) -> Result<(), String> {
         return Err(format!("--only: no kind has such a name; there are: {}", names.join(", ")));
     }
     // Askers and their connections share one thread. Otherwise a thread switch would be part of every figure.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let interrupts = Interrupts::listen(&runtime)?;
+    let (runtime, interrupts) = interruptible_runtime(0)?;
     let temporary = match options.server.data_dir {
         Some(_) => None,
         None => Some(tempfile::tempdir().map_err(|error| format!("cannot make a temporary directory: {error}"))?),
@@ -154,8 +154,7 @@ pub fn run(options: &PagesOptions) -> Result<(), String> {
         println!("\ninterrupted: kinds that are missing were not measured");
     }
     if let Some(path) = &options.json {
-        let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-        std::fs::write(path, json + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        write_json(path, &report)?;
     }
     if let Some(path) = &options.html {
         crate::report::command::write_page(path, report.page().map_err(|error| error.to_string())?)?;
@@ -197,7 +196,7 @@ async fn filled(options: &PagesOptions, directory: &Path, interrupts: &Interrupt
         return Ok(mark);
     }
     let (server, api) = start(options, directory).await?;
-    let accounts = sign_in().enter_all(&api, options.users, SETUP_CONCURRENCY, options.quiet).await?;
+    let accounts = sign_in().sign_in_all(&api, options.users, SETUP_CONCURRENCY, options.quiet).await?;
     interrupts.check()?;
     let plans = town::rooms(options.users);
     let how = Preparation { prefix: PREFIX, concurrency: SETUP_CONCURRENCY, quiet: options.quiet };
@@ -218,8 +217,7 @@ async fn filled(options: &PagesOptions, directory: &Path, interrupts: &Interrupt
     };
     let filled = fill.run(interrupts).await?;
     let mark = Mark { filled, rooms, users: accounts.iter().map(|account| account.id as i64).collect() };
-    let json = serde_json::to_string_pretty(&mark).map_err(|error| error.to_string())?;
-    std::fs::write(&path, json).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    write_json(&path, &mark)?;
     Ok(mark)
 }
 
@@ -234,7 +232,7 @@ async fn measure(
     let (server, api) = start(options, directory).await?;
     let target = database(&server);
     let superuser = target.connect_as_login().await.map_err(|error| error.to_string())?;
-    let sights = Sights::look(&superuser, &mark.rooms, &mark.users).await?;
+    let samples = Samples::read(&superuser, &mark.rooms, &mark.users).await?;
     let mut readers: Vec<Account> = Vec::new();
     for index in [town::READER, town::AWAY, town::STRANGER] {
         readers.push(sign_in().login(&api, sign_in().username(index)).await?);
@@ -255,7 +253,7 @@ async fn measure(
     let bar = progress::bar(options.quiet, (wanted.len() * options.concurrency.len()) as u64, "kinds of pages");
     for (index, kind) in wanted.iter().enumerate() {
         let mut random = SmallRng::seed_from_u64(options.seed.wrapping_add(index as u64));
-        let mut questions: Vec<Question> = (0..options.requests).map(|_| (kind.ask)(&sights, &mut random)).collect();
+        let mut questions: Vec<Question> = (0..options.requests).map(|_| (kind.ask)(&samples, &mut random)).collect();
         if kind.second_page {
             questions = second_pages(&mut through_server[0], questions, options.seconds).await?;
         }
@@ -271,7 +269,7 @@ async fn measure(
     Ok(())
 }
 
-/// Asks for the first pages and makes the questions for those that follow; where nothing follows, there is no question.
+/// Requests the first pages and derives the questions for the following ones, where there are any.
 async fn second_pages(asker: &mut ThroughServer, first: Vec<Question>, seconds: u32) -> Result<Vec<Question>, String> {
     let until = Instant::now() + Duration::from_secs(u64::from(seconds));
     let mut cursors: HashMap<String, Option<serde_json::Value>> = HashMap::new();
@@ -293,7 +291,7 @@ async fn second_pages(asker: &mut ThroughServer, first: Vec<Question>, seconds: 
     Ok(second)
 }
 
-/// What one kind came to, with so many requests at once.
+/// The result of one kind with one number of concurrent requests.
 struct Figures {
     server: Tally,
     bare: Tally,

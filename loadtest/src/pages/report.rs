@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_reads_alike_everywhere() {
+    fn writes_numbers_without_locale() {
         let report = report();
         let (terminal, markdown) = (report.terminal(), report.markdown());
         for text in [&terminal, &markdown] {

@@ -186,7 +186,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// One that writes what this seed says.
+    /// A writer of the texts of this seed.
     pub fn new(seed: u64) -> Self {
         let mut sum = 0.0;
         let mut shares: Vec<f64> = (1..=WORDS)
@@ -255,14 +255,14 @@ mod tests {
     use std::collections::HashSet;
 
     #[test]
-    fn every_rank_has_a_word_of_its_own() {
+    fn gives_every_rank_its_own_word() {
         let words: HashSet<String> = (1..=WORDS).map(word).collect();
         assert_eq!(words.len(), WORDS);
         assert!(words.iter().all(|word| word.chars().all(char::is_alphabetic)), "each is one word to a search");
     }
 
     #[test]
-    fn a_seed_decides_what_is_written() {
+    fn writes_the_same_text_for_the_same_seed() {
         let texts = |seed| {
             let mut writer = Writer::new(seed);
             (0..200).map(|_| writer.message()).collect::<Vec<_>>()
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn common_words_are_common_and_rare_ones_rare() {
+    fn writes_words_with_their_frequencies() {
         let mut writer = Writer::new(3);
         let texts: Vec<String> = (0..20_000).map(|_| writer.message()).collect();
         let with = |wanted: &str| texts.iter().filter(|text| text.split(' ').any(|word| word == wanted)).count();

@@ -202,7 +202,7 @@ impl Town {
                 sum
             })
             .collect();
-        // Two years, whatever the number of messages.
+        // Two years, for any number of messages.
         let step_us = (2 * 365 * 86_400 * 1_000_000) / (messages.max(1) as i64);
         Self {
             rooms: places.iter().map(|_| RoomState::default()).collect(),
@@ -363,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn rooms_are_of_whom_they_should_be() {
+    fn puts_the_right_members_into_rooms() {
         for users in [USERS_MIN, 40] {
             let rooms = rooms(users);
             for room in &rooms {

@@ -19,8 +19,9 @@ mod report;
 use crate::measure::pair::Pair;
 use crate::options::ServerOptions;
 use crate::progress;
+use crate::report::files::write_json;
 use crate::result::Machine;
-use crate::run::Interrupts;
+use crate::run::{Interrupts, interruptible_runtime};
 use crate::scenario::{RoomKind, RoomPlan};
 use crate::setup::account::{PASSWORD, SETUP_CONCURRENCY, SignIn};
 use crate::setup::api::Api;
@@ -52,7 +53,8 @@ pub struct PresenceOptions {
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=20_000))]
     users: u32,
     /// Connections that watch; several numbers, and none, are measured in turn
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100], value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100],
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
     watchers: Vec<u32>,
     /// Users that each watcher watches; the server allows 200
     #[arg(long, default_value_t = chat_server::limits::WATCHED_MAX as u32,
@@ -85,9 +87,7 @@ const PREFIX: &str = "presence";
 /// What failed, or that a watcher received too many frames.
 pub fn run(options: &PresenceOptions) -> Result<(), String> {
     let machine = Machine::current();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let interrupts = Interrupts::listen(&runtime)?;
+    let (runtime, interrupts) = interruptible_runtime(0)?;
     let mut measured = Vec::new();
     match runtime.block_on(measure(options, &interrupts, &mut measured)) {
         Err(reason) if interrupts.count() == 0 || measured.is_empty() => return Err(reason),
@@ -100,8 +100,7 @@ pub fn run(options: &PresenceOptions) -> Result<(), String> {
         println!("\ninterrupted: the unfinished measurement is left out");
     }
     if let Some(path) = &options.json {
-        let json = serde_json::to_string_pretty(&report).map_err(|error| error.to_string())?;
-        std::fs::write(path, json + "\n").map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        write_json(path, &report)?;
     }
     let too_much = report.bursts.iter().find(|burst| burst.most_in_interval > u64::from(watched));
     match too_much {
@@ -125,7 +124,7 @@ async fn measure(
     let most = options.watchers.iter().copied().max().unwrap_or(0);
     let all = options.users + most;
     let sign_in = SignIn { prefix: PREFIX.to_owned(), password: PASSWORD.to_owned() };
-    let accounts = sign_in.enter_all(&api, all, SETUP_CONCURRENCY, options.quiet).await?;
+    let accounts = sign_in.sign_in_all(&api, all, SETUP_CONCURRENCY, options.quiet).await?;
     let name = format!("crowd-of-{all}");
     let plan = RoomPlan { class: 0, name, kind: RoomKind::PublicRoom, members: (0..all).collect() };
     let how = Preparation { prefix: PREFIX, concurrency: SETUP_CONCURRENCY, quiet: options.quiet };

@@ -42,13 +42,13 @@ pub struct Measured {
     pub changes: u64,
     /// From the first to the last of them, answered, seconds.
     pub acting_s: f64,
-    /// From the first change to the last frame that a watcher got, seconds.
+    /// From the first change to the last frame that a watcher received, seconds.
     pub last_frame_s: Option<f64>,
-    /// Frames that all watchers got.
+    /// Frames that all watchers received.
     pub frames: u64,
-    /// The most that one of them got.
+    /// The most that one of them received.
     pub frames_most: u64,
-    /// The most that one of them got within half a second.
+    /// The most that one of them received within half a second.
     pub most_in_interval: u64,
     /// The server's CPU, microseconds.
     pub server_cpu_us: f64,
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_stand_beside_the_burst_that_nobody_watched() {
+    fn compares_rows_with_the_burst_without_watchers() {
         let burst = |round, watchers: u32, us: f64| Measured {
             round,
             watchers,

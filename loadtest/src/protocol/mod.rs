@@ -45,8 +45,8 @@ pub trait System: Send + Sync + 'static {
     /// A protocol for one more engine thread.
     fn protocol(self: &Arc<Self>) -> Self::Protocol;
 
-    /// Whether everything that was stored has arrived everywhere. Asked while nothing is sent any more, after every
-    /// connection was given to [`Protocol::sync`].
+    /// Whether every stored message has reached every subscriber. Called while nothing is sent any more, after
+    /// [`Protocol::sync`] of every connection.
     fn settled(&self) -> bool;
 
     /// Ends the checks. `complete` is false when the run was interrupted: what is in flight is then no violation.
@@ -55,7 +55,7 @@ pub trait System: Send + Sync + 'static {
 
 /// One engine thread's side of a protocol.
 pub trait Protocol {
-    /// What it remembers of a connection.
+    /// The state of a connection.
     type State: Send;
 
     /// The state of a new connection.
@@ -70,7 +70,7 @@ pub trait Protocol {
     /// A whole message arrived.
     fn message<S: Sink>(&mut self, peer: &mut Peer<Self::State>, message: Message<'_>, sink: &mut S);
 
-    /// Takes frames it knows from the beginning of `bytes`, raw as they came from the socket, and answers how many
+    /// Consumes known frames at the beginning of `bytes`, raw from the socket, and returns how many
     /// bytes it took. Called before the frames are parsed, only on a ready connection and at the beginning of a frame.
     fn fast<S: Sink>(&mut self, _peer: &mut Peer<Self::State>, _bytes: &[u8], _sink: &mut S) -> usize {
         0
@@ -84,7 +84,7 @@ pub trait Protocol {
         false
     }
 
-    /// The connection is gone.
+    /// The connection has closed.
     fn lost(&mut self, _peer: &mut Peer<Self::State>) {}
 
     /// Commands other than messages that this connection has sent and that wait for their answer.
@@ -92,24 +92,23 @@ pub trait Protocol {
         0
     }
 
-    /// From now on the connection is behind by what has been seen elsewhere; [`caught_up`](Self::caught_up) says when
-    /// it is not any more.
+    /// From now on the connection is behind what others have received, until [`caught_up`](Self::caught_up) is true.
     fn fall_behind(&mut self, _peer: &mut Peer<Self::State>) {}
 
-    /// Whether the connection has everything that [`fall_behind`](Self::fall_behind) noted, and whatever else it needs
-    /// to be where it was before it was lost.
+    /// Whether the connection has everything that [`fall_behind`](Self::fall_behind) noted, and has resumed what it had
+    /// before it was lost.
     fn caught_up(&self, _peer: &Peer<Self::State>) -> bool {
         true
     }
 
-    /// Tells the shared checkers what the connection's state knows and they do not yet.
+    /// Reports to the shared checkers what only the connection's state knows.
     fn sync(&mut self, _peer: &mut Peer<Self::State>) {}
 }
 
 /// A connection, as a protocol sees it.
 #[derive(Debug)]
 pub struct Peer<S> {
-    /// Which of the run's connections it is.
+    /// Its index among the connections of the run.
     pub client: ClientIndex,
     /// The user it belongs to.
     pub user: u32,
@@ -143,31 +142,31 @@ pub struct Message<'a> {
     pub text: bool,
     /// Its content.
     pub payload: &'a [u8],
-    /// The frame as it came, header included; empty when it came in fragments.
+    /// The raw frame with its header; empty for a message in fragments.
     pub frame: &'a [u8],
 }
 
 /// A message to be published.
 #[derive(Clone, Copy, Debug)]
 pub struct Publish {
-    /// Which one; its number is what `acked` and `refused` report.
+    /// Its token, whose number `acked` and `refused` report.
     pub token: Token,
-    /// Where to.
+    /// Its room.
     pub room: u32,
     /// When it was planned, nanoseconds on the engine's clock; part of the content.
     pub planned_ns: u64,
-    /// It may have been received before: the connection was lost before its answer came.
+    /// The server may have received it before: the connection was lost before its answer arrived.
     pub repeated: bool,
 }
 
 /// A command other than publishing.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Action {
-    /// Somebody types.
+    /// A typing notice.
     Typing,
-    /// Somebody has read up to the newest message.
+    /// A read marker at the newest message.
     MarkRead,
-    /// Somebody reads a page of history.
+    /// A page of history.
     GetHistory,
 }
 
@@ -175,7 +174,7 @@ impl Action {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Typing, Self::MarkRead, Self::GetHistory];
 
-    /// It gets no answer.
+    /// The server does not answer it.
     pub fn is_silent(self) -> bool {
         self == Self::Typing
     }
@@ -190,8 +189,8 @@ impl Action {
     }
 }
 
-/// Where a protocol reports what it learnt. One for each turn of a connection; the engine's own implementation counts
-/// and records latencies, a test's can write down.
+/// Receives the reports of a protocol, for one turn of a connection. The engine's implementation counts and records
+/// latencies; a test's may store the reports.
 pub trait Sink {
     /// The connection can publish.
     fn ready(&mut self);
@@ -208,7 +207,7 @@ pub trait Sink {
     /// A message of this run reached this connection.
     fn delivered(&mut self, room: u32, planned_ns: u64);
 
-    /// Something else reached it.
+    /// Another event reached it.
     fn other_event(&mut self);
 
     /// A command other than a message was answered (or sent, when it has no answer), `started_ns` after the fact.
@@ -217,18 +216,18 @@ pub trait Sink {
     /// A command other than a message was refused.
     fn error(&mut self, code: &str);
 
-    /// The server said that the connection lags.
+    /// The server sent the connection `lagging`.
     fn lagging(&mut self);
 
     /// The server sent the connection a reset, so it must read the history.
     fn reset(&mut self);
 
-    /// The server announced that it will close, and when to come again.
+    /// The server announced that it will close, and when to reconnect.
     fn going_away(&mut self, retry_after_ms: Option<u64>);
 
-    /// A promise was broken.
+    /// A violation was found.
     fn violation(&mut self, kind: Kind, describe: impl FnOnce() -> String);
 
-    /// The connection is of no use any more: close it and open another.
+    /// The connection cannot continue: close it and open another.
     fn fail(&mut self, reason: String);
 }

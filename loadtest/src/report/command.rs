@@ -47,7 +47,7 @@ pub fn report(options: &ReportOptions) -> Result<(), String> {
             Contents::Systems(found) => systems.extend(found),
         }
     }
-    tell_apart(&mut runs, &stems);
+    label_by_file(&mut runs, &stems);
     if !systems.is_empty() && !runs.is_empty() {
         return Err(
             "some of the files are comparisons and some are single runs; report on each kind separately".to_owned()
@@ -77,8 +77,8 @@ pub fn report(options: &ReportOptions) -> Result<(), String> {
     }
 }
 
-/// Runs of one scenario have one label; their files' names say which is which.
-fn tell_apart(runs: &mut [RunResult], stems: &[String]) {
+/// Runs of one scenario have the same label, so their files' names distinguish them.
+fn label_by_file(runs: &mut [RunResult], stems: &[String]) {
     let labels: Vec<String> = runs.iter().map(|run| run.label.clone()).collect();
     for (run, stem) in runs.iter_mut().zip(stems) {
         if labels.iter().filter(|label| **label == run.label).count() > 1 || run.label.is_empty() {
@@ -87,14 +87,14 @@ fn tell_apart(runs: &mut [RunResult], stems: &[String]) {
     }
 }
 
-/// Writes a page and says where.
+/// Writes a page and prints its path.
 pub fn write_page(path: &Path, page: Page) -> Result<(), String> {
     let html = page.into_html().map_err(|error| error.to_string())?;
     std::fs::write(path, html).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
     print(&format_args!("Page written to {}\n", path.display()))
 }
 
-/// Prints; a reader that has seen enough, as `head` has, is no failure.
+/// Prints. A reader that closes the pipe, such as `head`, is no failure.
 fn print(text: &dyn std::fmt::Display) -> Result<(), String> {
     match write!(io::stdout().lock(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(format!("cannot print: {error}")),
@@ -113,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn runs_of_one_scenario_are_told_apart_by_their_files() {
+    fn labels_runs_of_one_scenario_by_their_files() {
         let mut runs = [fixtures::run("rooms-10", 1.0), fixtures::run("rooms-10", 1.0), fixtures::run("idle", 1.0)];
-        tell_apart(&mut runs, &["before".to_owned(), "after".to_owned(), "other".to_owned()]);
+        label_by_file(&mut runs, &["before".to_owned(), "after".to_owned(), "other".to_owned()]);
         assert_eq!(runs.map(|run| run.label), ["before", "after", "idle"]);
     }
 
     #[test]
-    fn a_report_is_written_from_files_and_refused_of_what_does_not_go_together() {
+    fn writes_a_report_and_refuses_mixed_kinds_of_files() {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str, text: String| {
             let path = directory.path().join(name);
@@ -138,7 +138,7 @@ mod tests {
         assert!(std::fs::read_to_string(&html).unwrap().contains("1 systems compared"));
 
         let error = report(&options(vec![first.clone(), systems])).unwrap_err();
-        assert!(error.contains("one kind at a time"), "{error}");
+        assert!(error.contains("separately"), "{error}");
         let error = report(&options(vec![first.clone(); RUNS_MAX + 1])).unwrap_err();
         assert!(error.contains("at most 64"), "{error}");
         let nowhere = directory.path().join("missing").join("page.html");

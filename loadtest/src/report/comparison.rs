@@ -32,10 +32,10 @@ const HEADLINES: [&[(&str, &str)]; 2] = [
     ],
 ];
 
-/// A system and its rounds, as they stand in a comparison's file.
+/// A system and its rounds, in the form of a comparison's file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SystemRuns {
-    /// What the system is called.
+    /// The system's name.
     pub system: String,
     /// Its rounds.
     pub runs: Vec<RunResult>,
@@ -50,12 +50,12 @@ pub struct Spread {
     pub min: f64,
     /// The highest.
     pub max: f64,
-    /// In how many rounds it was measured.
+    /// The number of rounds with it.
     pub rounds: usize,
 }
 
 impl Spread {
-    /// Of these values; nothing of none.
+    /// The spread of these values; `None` without values.
     pub fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_by(f64::total_cmp);
         let (min, max) = (*values.first()?, *values.last()?);
@@ -63,20 +63,20 @@ impl Spread {
     }
 }
 
-/// What one system has in the comparison.
+/// One system of the comparison.
 #[derive(Debug, Clone, Serialize)]
 pub struct SystemSummary {
     /// Its name.
     pub name: String,
-    /// Its version, when it said so.
+    /// Its version, if it reported one.
     pub version: String,
     /// What its acknowledgements promise.
     pub durability: String,
-    /// Whether what was acknowledged survives a crash.
+    /// Whether acknowledged messages survive a crash.
     pub durable: bool,
     /// How many rounds it had.
     pub rounds: usize,
-    /// Broken promises in all rounds.
+    /// Violations in all rounds.
     pub violations: u64,
     /// Whether the generator was the limit in a round.
     pub generator_limited: bool,
@@ -88,7 +88,7 @@ pub struct ComparisonRow {
     /// Which one.
     #[serde(flatten)]
     pub figure: Figure,
-    /// Of each system that has it.
+    /// The spread of each system that has it.
     pub systems: Vec<Option<Spread>>,
 }
 
@@ -103,7 +103,7 @@ impl ComparisonRow {
 /// Systems side by side.
 #[derive(Debug, Clone, Serialize)]
 pub struct Comparison {
-    /// The systems, in the order they were given; ratios are to the first.
+    /// The systems in the order of the command line; ratios are to the first.
     pub systems: Vec<SystemSummary>,
     /// Their figures.
     pub rows: Vec<ComparisonRow>,
@@ -112,7 +112,7 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Takes each system's rounds together.
+    /// Combines the rounds of each system.
     pub fn new(systems: &[SystemRuns]) -> Self {
         let runs: Vec<&RunResult> = systems.iter().flat_map(|system| &system.runs).collect();
         let rows = rows(&runs)
@@ -147,7 +147,7 @@ fn summarize(SystemRuns { system: name, runs }: &SystemRuns) -> SystemSummary {
     }
 }
 
-/// Whether an acknowledgement outlives a crash: only what is on disk does.
+/// Whether an acknowledged message survives a crash: only one on disk does.
 pub fn is_durable(durability: &str) -> bool {
     durability.trim_start().starts_with("fsync")
 }
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_durable_and_how_many_times_it_is_stands_in_the_table() {
+    fn shows_durability_and_ratios_in_the_table() {
         let text = comparison().to_string();
         for line in text.lines() {
             assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());

@@ -12,7 +12,7 @@ pub const TIMELINE_POINTS_MAX: usize = 600;
 
 /// The percentile curve of a histogram: `(1/(1−p), microseconds)`, from the fastest value to the slowest.
 ///
-/// It ends where one value in all is beyond it: further right a histogram of this size says nothing.
+/// It ends where only one value is beyond it: further right a histogram of this size has no information.
 pub fn percentile_curve(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
     let count = histogram.len();
     if count == 0 {
@@ -81,14 +81,14 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_is_bounded_however_many_values_there_are() {
+    fn bounds_a_curve_for_any_number_of_values() {
         let mut histogram = Histogram::<u64>::new(3).unwrap();
         histogram.record_n(5, 1 << 40).unwrap();
         assert!(percentile_curve(&histogram).len() <= (POINTS_PER_DECADE * DECADES_MAX + 2) as usize);
     }
 
     #[test]
-    fn a_long_timeline_keeps_its_rates_and_its_worst_seconds() {
+    fn keeps_rates_and_worst_seconds_of_a_long_timeline() {
         let second = |at: u32| Second {
             at_s: f64::from(at),
             acked: 100,

@@ -6,11 +6,11 @@ use crate::report::format;
 use crate::result::{Latency, ProcessUsage, RunResult};
 use serde::Serialize;
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Unit {
-    /// So many a second, or another plain number.
+    /// A rate per second, or another plain number.
     Number,
     /// Microseconds.
     Micros,
@@ -29,15 +29,15 @@ impl Unit {
     }
 }
 
-/// Which way is better.
+/// The better direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Better {
-    /// More is.
+    /// More is better.
     Higher,
-    /// Less is.
+    /// Less is better.
     Lower,
-    /// It depends.
+    /// Neither.
     Neither,
 }
 
@@ -45,11 +45,11 @@ pub enum Better {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Group {
-    /// What got through.
+    /// Throughput.
     Throughput,
-    /// Until the acknowledgement.
+    /// Latency of acknowledgements.
     Ack,
-    /// Until a subscriber had it.
+    /// Latency of deliveries.
     Delivery,
     /// The scenario's other operations, and classes of rooms.
     Operations,
@@ -57,9 +57,9 @@ pub enum Group {
     Cpu,
     /// Memory.
     Memory,
-    /// What the server says about itself.
+    /// The server's own metrics.
     Server,
-    /// What went wrong.
+    /// Errors and violations.
     Faults,
 }
 
@@ -79,18 +79,18 @@ impl Group {
     }
 }
 
-/// What is the same for a figure in every run.
+/// The description of a figure, the same in every run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Figure {
-    /// Tells it from the others; stays the same between versions.
+    /// Its unique key, the same in all versions.
     pub key: String,
     /// Its group in the report.
     pub group: Group,
-    /// What it is called.
+    /// Its name.
     pub name: String,
-    /// What it counts.
+    /// Its unit.
     pub unit: Unit,
-    /// Which way is better.
+    /// The better direction.
     pub better: Better,
 }
 
@@ -111,7 +111,7 @@ impl Row {
         self.values.iter().map(|value| Some((*value)? / first?)).collect()
     }
 
-    /// The runs with the best value; none when all are alike or no way is better.
+    /// The runs with the best value; none when all are equal or no direction is better.
     pub fn best(&self) -> Vec<bool> {
         let present = || self.values.iter().copied().flatten();
         let best = match self.figure.better {
@@ -190,7 +190,7 @@ impl List {
     }
 }
 
-/// How much a second, when anything was counted; `count` is of the [window](RunResult::window).
+/// A rate per second, if there was anything to count; `count` is of the [window](RunResult::window).
 pub fn per_second(run: &RunResult, count: u64) -> f64 {
     if run.seconds > 0.0 { count as f64 / run.seconds } else { 0.0 }
 }
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_is_absent() {
+    fn omits_what_was_not_measured() {
         let keys: Vec<String> = figures(&RunResult::default()).into_iter().map(|(figure, _)| figure.key).collect();
         assert_eq!(keys, ["violations"]);
     }
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn the_best_is_the_lowest_latency_and_the_highest_rate() {
+    fn prefers_low_latency_and_high_rate() {
         let (quick, slow) = (fixtures::run("quick", 1.0), fixtures::run("slow", 2.0));
         let rows = rows(&[&slow, &quick]);
         assert_eq!(row(&rows, "ack_p99_us").best(), [false, true]);

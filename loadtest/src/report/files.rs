@@ -1,8 +1,8 @@
-//! Reads results back from files. Each error names its file.
+//! Writes results to files and reads them back. Each error names its file.
 
 use crate::report::comparison::SystemRuns;
 use crate::result::{RESULT_VERSION, RunResult};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -24,7 +24,7 @@ pub enum FileError {
     /// It is too long.
     #[error("{0} is larger than {FILE_BYTES_MAX} bytes, no result is")]
     TooLarge(PathBuf),
-    /// It is cut off or not JSON.
+    /// It is truncated or not JSON.
     #[error("{path} is not JSON, or not all of it is there: {error}")]
     Broken {
         /// Which.
@@ -33,16 +33,17 @@ pub enum FileError {
         error: serde_json::Error,
     },
     /// It is JSON of another program.
-    #[error("{path} is no result of `loadtest run --json`: {reason}")]
+    #[error("{path} is not a result of `loadtest run --json`: {reason}")]
     Foreign {
         /// Which.
         path: PathBuf,
         /// What is missing or wrong.
         reason: String,
     },
-    /// It is from the future.
+    /// A newer program wrote it.
     #[error(
-        "{path} was written by a newer loadtest (version {version} of the format, this one reads up to {RESULT_VERSION})"
+        "{path} was written by a newer loadtest \
+         (version {version} of the format, this one reads up to {RESULT_VERSION})"
     )]
     Newer {
         /// Which.
@@ -59,6 +60,16 @@ pub enum Contents {
     Run(Box<RunResult>),
     /// A comparison: systems with their rounds.
     Systems(Vec<SystemRuns>),
+}
+
+/// Writes a result as JSON.
+///
+/// # Errors
+/// When the file cannot be written; the error names it.
+pub fn write_json(path: &Path, result: &impl Serialize) -> Result<(), String> {
+    let text = serde_json::to_string_pretty(result).map_err(|error| error.to_string());
+    text.and_then(|text| std::fs::write(path, text + "\n").map_err(|error| error.to_string()))
+        .map_err(|reason| format!("cannot write {}: {reason}", path.display()))
 }
 
 /// Reads a result or a comparison.
@@ -148,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_which_file_and_what_is_wrong_with_it() {
+    fn names_the_file_and_the_fault_in_errors() {
         let missing = read(Path::new("/nowhere/a.json")).unwrap_err().to_string();
         assert!(missing.starts_with("cannot read /nowhere/a.json: "), "{missing}");
 

@@ -10,7 +10,7 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 use std::collections::BTreeMap;
 
-/// Values spread as latencies are: a body and a long tail.
+/// Values with the distribution of latencies: a body and a long tail.
 pub fn histogram(median_us: f64, count: u32) -> Histogram<u64> {
     let mut histogram = Histogram::new_with_bounds(1, 3_600_000_000, 3).unwrap();
     for n in 0..count {
@@ -151,7 +151,7 @@ pub fn run(label: &str, slowness: f64) -> RunResult {
     }
 }
 
-/// A run that found its limit, and broke promises there.
+/// A run that found its limit, with violations.
 pub fn broken(label: &str) -> RunResult {
     let mut violations = Violations::default();
     violations.note_many(Kind::Gap, 3, || "room_7: subscriber 12 skipped 41 to 43 </script><b>".to_owned());

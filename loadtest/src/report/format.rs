@@ -12,12 +12,12 @@ fn three_digits(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// A whole number with its thousands apart.
+/// A whole number with separated thousands.
 pub fn count(value: u64) -> String {
     HumanCount(value).to_string()
 }
 
-/// A time given in microseconds.
+/// A time in microseconds.
 pub fn micros(us: f64) -> String {
     // The bounds are where three digits round up to the next unit.
     match us {
@@ -40,7 +40,7 @@ pub fn number(value: f64) -> String {
     }
 }
 
-/// An amount of memory given in bytes.
+/// An amount of memory in bytes.
 pub fn bytes(bytes: f64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     let sign = if bytes < 0.0 { "-" } else { "" };
@@ -77,7 +77,7 @@ pub fn number_range(min: f64, max: f64) -> String {
     format!("{}–{}", short(min), short(max))
 }
 
-/// How many times another a value is.
+/// A ratio of two values.
 pub fn times(ratio: f64) -> String {
     if ratio >= 99.5 { format!("{}×", number(ratio)) } else { format!("{ratio:.2}×") }
 }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_take_the_unit_that_reads_best() {
+    fn writes_times_in_a_readable_unit() {
         for (us, text) in [
             (0.0, "0 µs"),
             (0.345, "0.34 µs"),

@@ -14,7 +14,7 @@ pub const ACK: &str = "ack";
 /// Tag of deliveries.
 pub const DELIVERY: &str = "delivery";
 
-/// What was recorded in one second.
+/// The histograms of one second.
 #[derive(Debug, Clone, Copy)]
 pub struct Interval<'a> {
     /// When it began, since sending began.
@@ -37,7 +37,7 @@ pub fn write<'a>(
 ) -> io::Result<()> {
     let mut serializer = V2DeflateSerializer::new();
     let mut log = IntervalLogWriterBuilder::new()
-        // A line break in a label would make the rest of it a line of the log.
+        // A line break in a label would start a new line of the log.
         .add_comment(&label.replace(char::is_control, " "))
         .add_comment("Values are microseconds: HistogramLogProcessor -outputValueUnitRatio 1000 -tag ack|delivery")
         .with_start_time(began)
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_reads_back_as_it_was_written() {
+    fn reads_back_the_log_that_it_wrote() {
         let (ack, delivery, none) = (histogram(&[100, 2_000]), histogram(&[150, 250, 90_000]), histogram(&[]));
         let second = Duration::from_secs(1);
         let intervals = [

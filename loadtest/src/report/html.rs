@@ -21,12 +21,12 @@ use thiserror::Error;
 
 const TEMPLATE: &str = include_str!("report.html");
 const STYLE: &str = include_str!("report.css");
-const SCRIPT: &str = include_str!("report.js");
+const SCRIPT: &str = concat!(include_str!("charts.js"), include_str!("report.js"));
 
 /// Settings on the page; a scenario has a tenth of that.
 const SETTINGS_MAX: usize = 300;
 
-/// The figures that stand large at the top, where they were measured.
+/// The large figures at the top, if they were measured.
 const HEADLINES: [&str; 9] = [
     "acked_per_s",
     "delivered_per_s",
@@ -47,7 +47,7 @@ pub enum PageError {
     Histogram {
         /// The run it is of.
         label: String,
-        /// What is wrong with it.
+        /// Its fault.
         error: LatencyError,
     },
     /// The data could not be written.
@@ -58,7 +58,7 @@ pub enum PageError {
     Template(&'static str),
 }
 
-/// What the page's script reads. Values for tables are text already, so that page and terminal read alike.
+/// The data of the page's script. Values in tables are already text, so that page and terminal show the same.
 #[derive(Debug, Serialize)]
 pub struct Page {
     title: String,
@@ -218,7 +218,7 @@ impl Page {
         let title = text_html(&self.title);
         let mut html = String::new();
         let mut rest = TEMPLATE;
-        // In the template's order, each looked for only after the one before: what is put in is never searched.
+        // In the template's order, each searched after the one before, so inserted text is never searched.
         for (marker, content) in
             [("{{title}}", title.as_str()), ("{{style}}", STYLE), ("{{data}}", &data), ("{{script}}", SCRIPT)]
         {

@@ -29,7 +29,7 @@ fn systems() -> Vec<SystemRuns> {
 }
 
 #[test]
-fn a_page_loads_nothing_from_anywhere() {
+fn loads_nothing_from_elsewhere() {
     for html in [two_runs(), Page::of_systems(&systems()).unwrap().into_html().unwrap()] {
         for external in ["http://", "https://", "src=", "@import", "url(", "//cdn", "<link rel=\"stylesheet\""] {
             assert!(!html.contains(external), "{external} is in the page");
@@ -40,7 +40,7 @@ fn a_page_loads_nothing_from_anywhere() {
 }
 
 #[test]
-fn nothing_in_the_data_can_end_its_element() {
+fn escapes_data_so_that_it_cannot_end_its_element() {
     let html = two_runs();
     // The template's own two script elements, and not the one in a violation's sample.
     assert_eq!(html.matches("</script>").count(), 2);
@@ -51,13 +51,13 @@ fn nothing_in_the_data_can_end_its_element() {
 }
 
 #[test]
-fn placeholders_in_the_data_stay_data() {
+fn keeps_placeholders_in_the_data() {
     let html = Page::of_runs(&[fixtures::run("{{script}} {{data}}", 1.0)]).unwrap().into_html().unwrap();
     assert_eq!(data_of(&html)["title"], "{{script}} {{data}}");
 }
 
 #[test]
-fn every_run_brings_its_curves_its_timeline_and_its_figures() {
+fn puts_curves_timeline_and_figures_of_every_run_on_the_page() {
     let data = data_of(&two_runs());
     for run in 0..2 {
         let curves = data["runs"][run]["curves"].as_array().unwrap();
@@ -76,7 +76,7 @@ fn every_run_brings_its_curves_its_timeline_and_its_figures() {
 }
 
 #[test]
-fn a_comparison_has_medians_ranges_and_what_is_durable() {
+fn shows_medians_ranges_and_durability_of_a_comparison() {
     let data = data_of(&Page::of_systems(&systems()).unwrap().into_html().unwrap());
     let comparison = &data["comparison"];
     assert_eq!(comparison["systems"][0]["durable"], true);
@@ -88,7 +88,7 @@ fn a_comparison_has_medians_ranges_and_what_is_durable() {
 }
 
 #[test]
-fn a_run_without_anything_makes_a_page() {
+fn writes_a_page_for_an_empty_run() {
     let data = data_of(&Page::of_runs(&[RunResult::default()]).unwrap().into_html().unwrap());
     assert_eq!(data["runs"].as_array().unwrap().len(), 1);
 }

@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_that_can_t_be_compared_are_called_so() {
+    fn marks_runs_that_are_not_comparable() {
         let (first, mut other) = (fixtures::run("a", 1.0), fixtures::broken("b"));
         other.machine.cores = 64;
         other.system.durability = "none".to_owned();
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn many_runs_go_on_in_another_block() {
+    fn continues_many_runs_in_another_block() {
         let runs: Vec<RunResult> = (0..6).map(|n| fixtures::run(&format!("run-{n}"), 1.0)).collect();
         let text = SideBySide(&runs).to_string();
         assert!(text.contains("F run-5"), "{text}");

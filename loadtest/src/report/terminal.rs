@@ -10,7 +10,7 @@ use std::fmt;
 
 /// The width that everything fits into.
 const COLUMNS: usize = 100;
-/// Above this, the generator's own delays are part of what was measured, microseconds.
+/// Above this, in microseconds, the generator's own delays affect the measurement.
 const SEND_LAG_P99_MAX_US: u64 = 5_000;
 
 /// A run, as it is printed.
@@ -54,7 +54,7 @@ pub fn machine_line(machine: &Machine) -> String {
     format!("{} · {}", hardware(machine), software(machine))
 }
 
-/// What the machine is made of.
+/// The machine in one line.
 fn hardware(machine: &Machine) -> String {
     let cores = format!("{} core{}", machine.cores, if machine.cores == 1 { "" } else { "s" });
     let parts = [machine.cpu.clone(), cores, bytes(machine.memory_bytes as f64)];
@@ -93,8 +93,8 @@ pub fn notes(run: &RunResult) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some(limited) = run.errors.get("rate_limited") {
         notes.push(format!(
-            "{} messages were refused as rate_limited: by default a user may send 60 a minute. Use more users, or start \
-             the server with CHAT_SERVER__LIMITS__MAX_MESSAGES_PER_MINUTE=1000000",
+            "{} messages were refused as rate_limited: by default a user may send 60 a minute. Use more users, or \
+             start the server with CHAT_SERVER__LIMITS__MAX_MESSAGES_PER_MINUTE=1000000",
             count(*limited)
         ));
     }
@@ -107,13 +107,13 @@ pub fn notes(run: &RunResult) -> Vec<String> {
     }
     if run.generator_limits.is_empty() && run.send_lag.p99_us > SEND_LAG_P99_MAX_US {
         notes.push(format!(
-            "1 in 100 sends left {} or more after its planned time with nothing to hold it back: this machine is too busy \
-             for the load, and latencies include that",
+            "1 in 100 sends left {} or more after its planned time although no window delayed it: this machine is too \
+             busy for the load, and latencies include that",
             micros(run.send_lag.p99_us as f64)
         ));
     }
     if run.interrupted {
-        notes.push("interrupted: this is what was measured until then".to_owned());
+        notes.push("interrupted: the figures are of the time before that".to_owned());
     }
     notes.extend(run.notes.iter().cloned());
     notes
@@ -146,7 +146,7 @@ impl fmt::Display for Summary<'_> {
 fn write_counts(f: &mut fmt::Formatter<'_>, run: &RunResult) -> fmt::Result {
     let counts = &run.counts;
     let mut rates = table(&["", "total", "per second"]);
-    // Totals include what came in after sending had ended; rates do not.
+    // Totals include what arrived after the end of sending; rates do not.
     let window = run.window();
     let all = [
         ("sent", counts.sent, Some(window.sent)),
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clean_run_fits_into_100_columns_and_says_so() {
+    fn summarises_a_clean_run_in_100_columns() {
         let text = summary(&fixtures::run("rooms-10", 1.0));
         for line in text.lines() {
             assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());
@@ -331,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_run_shows_its_violations_limits_and_steps() {
+    fn shows_violations_limits_and_steps_of_a_broken_run() {
         let text = summary(&fixtures::broken("rooms-10"));
         for expected in [
             "3 VIOLATIONS",
@@ -348,14 +348,14 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_loop_does_not_claim_a_plan() {
+    fn shows_no_plan_for_a_closed_loop() {
         let mut run = fixtures::run("durable", 1.0);
         run.scenario = serde_json::json!({"load": {"mode": "closed"}});
         assert!(summary(&run).contains("latency from actual send"));
     }
 
     #[test]
-    fn an_empty_result_is_no_reason_to_fail() {
+    fn summarises_an_empty_result() {
         assert!(summary(&RunResult::default()).contains("no violations"));
     }
 }

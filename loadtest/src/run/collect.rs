@@ -10,7 +10,7 @@ use crate::result::Second;
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 
-/// A generator's thread that used more of a core than this was the limit.
+/// A generator thread that used more of a core than this was the limit.
 const BUSY_SHARE: f64 = 0.9;
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -30,11 +30,11 @@ pub struct SecondHistograms {
 pub struct Collected {
     threads: usize,
     waiting: BTreeMap<(Part, u32), (Interval, usize)>,
-    /// Everything in all.
+    /// Everything in total.
     pub total: Interval,
-    /// What was counted while sending: the same time that the processes' CPU is measured over.
+    /// Counts of the time of sending, over which the processes' CPU is measured, too.
     pub window: Tally,
-    /// Seconds of sending that are whole.
+    /// Complete seconds of sending.
     pub seconds: Vec<Second>,
     /// Their histograms.
     pub histograms: Vec<SecondHistograms>,
@@ -50,7 +50,8 @@ pub struct Collected {
 }
 
 impl Collected {
-    /// Nothing from `threads` threads, in `classes` classes. `keep_acks` keeps what [`acks`](Self::acks) answers.
+    /// An empty collection for `threads` threads and `classes` classes. `keep_acks` keeps the acks per second for
+    /// [`acks`](Self::acks).
     pub fn new(threads: usize, classes: usize, keep_acks: bool) -> Result<Self, String> {
         Ok(Self {
             threads,
@@ -67,7 +68,7 @@ impl Collected {
         })
     }
 
-    /// A thread's second.
+    /// Adds one second of a thread.
     pub fn add(&mut self, interval: Interval) -> Result<(), String> {
         self.busy.add(&interval);
         let key = (interval.part, interval.index);
@@ -88,7 +89,7 @@ impl Collected {
         Ok(())
     }
 
-    /// Nothing more will come: what waits is as whole as it gets.
+    /// Nothing more will arrive: merges the seconds that are still incomplete.
     pub fn end(&mut self) -> Result<(), String> {
         while let Some((_, (interval, _))) = self.waiting.pop_first() {
             self.whole(&interval)?;
@@ -131,7 +132,7 @@ impl Collected {
     fn add_histograms(&mut self, interval: &Interval) -> Result<(), String> {
         let (ack, delivery) = (sum(&interval.ack, 2)?, sum(&interval.delivery, 2)?);
         match self.histograms.last_mut() {
-            // The second in which sending ended is handed in twice: what came before and what came after.
+            // The second in which sending ended is reported twice: the part before and the part after.
             Some(last) if last.at_s == interval.index => {
                 let merged = last.ack.add(&ack).and_then(|()| last.delivery.add(&delivery));
                 merged.map_err(|error| format!("cannot merge histograms: {error}"))?;
@@ -141,7 +142,7 @@ impl Collected {
         Ok(())
     }
 
-    /// The newest whole second of sending.
+    /// The newest complete second of sending.
     pub fn newest(&self) -> Option<u32> {
         self.seconds.last().map(|second| second.at_s as u32 - 1)
     }
@@ -171,11 +172,11 @@ impl Collected {
     }
 }
 
-/// How busy the engine's threads were, second by second: a mean over the run hides the seconds in which one was the
-/// limit.
+/// How busy the engine's threads were in each second. A mean over the run would hide the seconds in which a thread was
+/// the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Busy {
-    /// Seconds of sending, of each thread by itself.
+    /// Seconds of sending, counted for each thread.
     pub seconds: u32,
     /// Those in which the thread used more than [`BUSY_SHARE`] of a core.
     pub at_the_limit: u32,
@@ -185,7 +186,7 @@ pub struct Busy {
 
 impl Busy {
     fn add(&mut self, interval: &Interval) {
-        // A fraction of a second is too short to say anything.
+        // A fraction of a second is too short for a share.
         if interval.part != Part::Sending || interval.length_ns < SECOND_NS / 2 {
             return;
         }
@@ -195,7 +196,7 @@ impl Busy {
         self.most = self.most.max(share);
     }
 
-    /// Whether the generator was the limit: one second may be chance, unless there was no other.
+    /// Whether the generator was the limit. One busy second may be chance, unless it was the only second.
     pub fn is_limit(&self) -> bool {
         self.at_the_limit > 0 && (self.at_the_limit > 1 || self.seconds == 1)
     }
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_are_whole_when_every_thread_has_handed_them_in() {
+    fn completes_a_second_when_every_thread_has_reported_it() {
         let mut collected = Collected::new(2, 1, true).expect("histograms");
         collected.add(interval(0, 0, 3)).expect("same bounds");
         collected.add(interval(1, 0, 5)).expect("same bounds");
@@ -241,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_while_connecting_or_draining_is_in_the_totals_and_not_in_the_window() {
+    fn excludes_connecting_and_draining_from_the_window() {
         let mut collected = Collected::new(2, 1, true).expect("histograms");
         for (part, index, acked) in
             [(Part::Connecting, 0, 1), (Part::Sending, 0, 10), (Part::Sending, 1, 4), (Part::Draining, 1, 100)]
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_at_its_limit_shows_although_the_mean_is_low() {
+    fn shows_a_thread_at_its_limit_despite_a_low_mean() {
         let mut busy = Busy::default();
         let mut add = |part, cpu_ms: u64, length_ms: u64| {
             let (cpu_ns, length_ns) = (cpu_ms * 1_000_000, length_ms * 1_000_000);

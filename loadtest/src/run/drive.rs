@@ -4,7 +4,7 @@ use super::collect::Collected;
 use super::gauge::Gauge;
 use super::interrupts::Interrupts;
 use crate::engine::schedule::Pace;
-use crate::engine::{Engine, EngineOptions, Event, GOODBYE};
+use crate::engine::{ENDING_MAX, Engine, EngineOptions, Event};
 use crate::progress;
 use crate::protocol::System;
 use crate::result::{Saturation, SaturationStep};
@@ -18,11 +18,11 @@ use tokio::runtime::Runtime;
 
 /// From the last connection to the first planned send.
 const HEAD_START: Duration = Duration::from_millis(100);
-/// Longest wait for an event before other things are looked at.
+/// Longest wait for an event before other work.
 const PATIENCE: Duration = Duration::from_millis(20);
 /// A step is sustained when at least this share of the planned messages was acknowledged.
 const HELD_SHARE: f64 = 0.95;
-/// Threads hand their seconds in a little later than they end.
+/// Threads report a second a little after its end.
 const HAND_IN: Duration = Duration::from_secs(3);
 const SECOND_NS: u64 = 1_000_000_000;
 
@@ -31,7 +31,7 @@ fn first_second(start_ns: u64, earliest_ns: u64) -> u32 {
     u32::try_from(earliest_ns.saturating_sub(start_ns).div_ceil(SECOND_NS)).unwrap_or(u32::MAX)
 }
 
-/// What driving needs.
+/// What a run needs.
 pub(super) struct Drive<'a> {
     pub(super) scenario: &'a Scenario,
     pub(super) options: Arc<EngineOptions>,
@@ -40,7 +40,7 @@ pub(super) struct Drive<'a> {
     pub(super) interrupts: &'a Interrupts,
 }
 
-/// What came of it.
+/// Its result.
 pub(super) struct Driven {
     pub(super) options: Arc<EngineOptions>,
     pub(super) collected: Collected,
@@ -61,7 +61,7 @@ struct Running<'a, F> {
     done: usize,
     runtime: &'a Runtime,
     renew: F,
-    looked: u32,
+    sampled: u32,
 }
 
 impl Drive<'_> {
@@ -88,7 +88,7 @@ impl Drive<'_> {
             done: 0,
             runtime: self.runtime,
             renew,
-            looked: 0,
+            sampled: 0,
         };
         self.connect(&mut running)?;
         self.runtime.block_on(running.gauge.connected(api, options.seats.len()));
@@ -102,15 +102,15 @@ impl Drive<'_> {
             self.load(&mut running, start_ns)?;
         }
         let interrupted = self.interrupts.count() > 0;
-        // The threads freeze their figures of sending now, and the processes are looked at now: CPU and work are of the
-        // same time.
+        // The threads end their figures of sending now, and the processes are sampled now, so that CPU and work cover
+        // the same time.
         running.engine.drain();
         let sent_ns = running.engine.clock().now_ns().saturating_sub(start_ns);
-        running.look_at_the_end(sent_ns);
+        running.sample_at_the_end(sent_ns);
         let sent_for = Duration::from_nanos(sent_ns);
         let complete = self.drain(&mut running, system.as_ref())?;
         running.engine.finish(complete);
-        let deadline = Instant::now() + GOODBYE;
+        let deadline = Instant::now() + ENDING_MAX;
         while running.done < options.threads && Instant::now() < deadline {
             running.step(PATIENCE)?;
         }
@@ -178,8 +178,8 @@ impl Drive<'_> {
         Ok(())
     }
 
-    /// Loads that grow until one does not hold. Each begins with a second of the run and never in the past: what would
-    /// be due at once would arrive as a burst of no defined rate.
+    /// Loads that grow until the server does not sustain one. Each begins with a full second and never in the past:
+    /// overdue sends would arrive as a burst of no defined rate.
     fn search<F, R>(&self, running: &mut Running<'_, F>, start_ns: u64, search: &Saturate) -> Result<Saturation, String>
     where
         F: Fn(u32) -> R,
@@ -212,7 +212,7 @@ impl Drive<'_> {
                 "interrupted".clone_into(&mut found.broke);
                 break;
             }
-            // The step's last second is handed in a moment after it ends.
+            // The step's last second is reported a moment after its end.
             let last = first + search.step_seconds - 1;
             let deadline = Instant::now() + HAND_IN;
             while running.collected.newest().is_none_or(|newest| newest < last) && Instant::now() < deadline {
@@ -249,7 +249,7 @@ impl Drive<'_> {
         Ok(found)
     }
 
-    /// Waits until everything has arrived or patience ends; false when Ctrl-C cut it short.
+    /// Waits until everything has arrived or the time is over; false when Ctrl-C interrupts it.
     fn drain<F, R>(&self, running: &mut Running<'_, F>, system: &impl System) -> Result<bool, String>
     where
         F: Fn(u32) -> R,
@@ -275,7 +275,7 @@ where
     F: Fn(u32) -> R,
     R: Future<Output = ()> + Send + 'static,
 {
-    /// Takes what the threads say; waits for it at most until the given time. False when that has come.
+    /// Takes the next event of the threads, and waits at most until the given time; false when that has passed.
     fn step_until(&mut self, end_ns: u64) -> Result<bool, String> {
         let left = Duration::from_nanos(end_ns.saturating_sub(self.engine.clock().now_ns()));
         if left.is_zero() {
@@ -285,7 +285,7 @@ where
         Ok(true)
     }
 
-    /// Sending begins at the given time: what was used before is not its doing.
+    /// Sending begins at the given time. CPU used before does not count.
     fn begin(&mut self, start_ns: u64) -> Result<(), String> {
         while self.step_until(start_ns)? {}
         self.gauge.begin();
@@ -313,29 +313,29 @@ where
         Ok(())
     }
 
-    /// Looks at the processes when another second has begun.
-    fn look(&mut self, second: u32) {
-        if second > self.looked {
-            self.look_until(second);
+    /// Samples the processes when another second has begun.
+    fn sample(&mut self, second: u32) {
+        if second > self.sampled {
+            self.sample_until(second);
         }
     }
 
-    /// Looks at the processes whether a second has begun or not: usage ends with this look.
-    fn look_at_the_end(&mut self, sent_ns: u64) {
-        self.look_until(u32::try_from(sent_ns.div_ceil(SECOND_NS)).unwrap_or(u32::MAX));
+    /// Samples the processes even if no second has begun: usage ends with this sample.
+    fn sample_at_the_end(&mut self, sent_ns: u64) {
+        self.sample_until(u32::try_from(sent_ns.div_ceil(SECOND_NS)).unwrap_or(u32::MAX));
     }
 
-    fn look_until(&mut self, second: u32) {
-        let cores = self.gauge.look();
-        for missed in self.looked..second {
+    fn sample_until(&mut self, second: u32) {
+        let cores = self.gauge.sample();
+        for missed in self.sampled..second {
             self.collected.cores.insert(missed, cores);
         }
-        self.looked = second.max(self.looked);
+        self.sampled = second.max(self.sampled);
     }
 
     fn show(&mut self, bar: &ProgressBar, start_ns: u64) {
         let elapsed_ns = self.engine.clock().now_ns().saturating_sub(start_ns);
-        self.look((elapsed_ns / SECOND_NS) as u32);
+        self.sample((elapsed_ns / SECOND_NS) as u32);
         bar.set_position(elapsed_ns / 1_000_000);
         let tally = &self.collected.total.tally;
         bar.set_message(format!("sent {} acked {} delivered {}", tally.sent, tally.acked, tally.delivered));
@@ -347,7 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_begins_with_a_second_that_is_not_past() {
+    fn begins_a_step_with_a_future_second() {
         let start_ns = 5 * SECOND_NS + 7;
         assert_eq!(first_second(start_ns, start_ns), 0);
         assert_eq!(first_second(start_ns, start_ns - SECOND_NS), 0);

@@ -49,8 +49,8 @@ pub(super) fn check_descriptors(sockets: u64) -> Result<(), String> {
     let needed = sockets + SPARE_DESCRIPTORS;
     match soft {
         Some(soft) if soft < needed => Err(format!(
-            "this run needs {needed} open files, the limit is {soft}: raise it with ulimit -n {needed}, or lower --users or \
-             --connections-per-user"
+            "this run needs {needed} open files, and the limit is {soft}. Raise it with ulimit -n {needed}, or lower \
+             --users or --connections-per-user"
         )),
         _ => Ok(()),
     }

@@ -8,7 +8,7 @@ use crate::setup::api::Api;
 use std::net::SocketAddr;
 use std::path::Path;
 
-/// What was used in one second.
+/// CPU used in one second.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cores {
     server: f64,
@@ -27,7 +27,7 @@ impl Cores {
     }
 }
 
-/// One group of processes: at the moments that matter.
+/// One group of processes, sampled at the beginning and at the end.
 struct Group {
     meter: ProcessMeter,
     before: Sample,
@@ -41,8 +41,8 @@ impl Group {
         (now.processes() > 0).then(|| Self { meter, before: now.clone(), start: now.clone(), last: now })
     }
 
-    /// Cores used since the last look.
-    fn look(&mut self) -> f64 {
+    /// Cores used since the last sample.
+    fn sample(&mut self) -> f64 {
         let now = self.meter.sample();
         let cores = now.since(&self.last).cores();
         self.last = now;
@@ -57,17 +57,17 @@ pub struct Gauge {
     store: Option<Group>,
     generator: Option<Group>,
     metrics_before: Option<Scrape>,
-    /// Connections that were open at some moment, and the server's anonymous memory then.
+    /// The number of open connections at two times, and the server's anonymous memory then.
     some_connected: Option<(usize, u64)>,
     bytes_per_connection: Option<f64>,
 }
 
-/// Between two looks at the server's memory there must be so many connections: what it has in whole pages, and
-/// allocates ahead, would be more than what they take.
+/// Connections that must be between two samples of the server's memory. With fewer, whole pages and memory allocated
+/// in advance would exceed what the connections use.
 const MEMORY_CONNECTIONS_MIN: usize = 100;
 
-/// Bytes that each connection takes, by the growth between two numbers of them. Memory that the server has allocated
-/// for something else and uses again hides what connections take; then nothing can be said.
+/// Bytes per connection, by the growth between two numbers of connections; `None` when the growth is hidden by memory
+/// that the server had allocated before and reuses.
 fn slope((connections_before, bytes_before): (usize, u64), (connections, bytes): (usize, u64)) -> Option<f64> {
     let between = connections.checked_sub(connections_before).filter(|between| *between >= MEMORY_CONNECTIONS_MIN)?;
     Some(bytes.checked_sub(bytes_before)? as f64 / between as f64)
@@ -100,18 +100,18 @@ impl Gauge {
         }
     }
 
-    /// So many connections are open, others follow: enough that what the server sets up once has been set up.
+    /// This many connections are open and others follow. The server has done its one-time set-up.
     pub fn some_connected(&mut self, connections: usize) {
         if let Some(server) = &mut self.server {
-            server.look();
+            server.sample();
             self.some_connected = Some((connections, server.last.anonymous_bytes()));
         }
     }
 
-    /// All connections are open, nothing is sent yet.
+    /// All connections are open, and nothing is sent yet.
     pub async fn connected(&mut self, api: Option<&Api>, connections: usize) {
         if let Some(server) = &mut self.server {
-            server.look();
+            server.sample();
             let now = (connections, server.last.anonymous_bytes());
             self.bytes_per_connection = self.some_connected.and_then(|before| slope(before, now));
         }
@@ -123,13 +123,13 @@ impl Gauge {
     /// Sending begins: [`usage`](Self::usage) counts from here.
     pub fn begin(&mut self) {
         for group in [&mut self.server, &mut self.store, &mut self.generator].into_iter().flatten() {
-            group.look();
+            group.sample();
             group.start = group.last.clone();
         }
     }
 
     /// Another second has passed, or sending has ended.
-    pub fn look(&mut self) -> Cores {
+    pub fn sample(&mut self) -> Cores {
         // A server that was restarted is another process.
         if let Some(server) = &mut self.server
             && server.last.processes() == 0
@@ -137,14 +137,15 @@ impl Gauge {
         {
             server.meter.follow(pids);
         }
-        let look = |group: &mut Option<Group>| group.as_mut().map_or(0.0, Group::look);
-        let (server, store, generator) = (look(&mut self.server), look(&mut self.store), look(&mut self.generator));
+        let sample = |group: &mut Option<Group>| group.as_mut().map_or(0.0, Group::sample);
+        let (server, store, generator) =
+            (sample(&mut self.server), sample(&mut self.store), sample(&mut self.generator));
         let server_rss_bytes = self.server.as_ref().map_or(0, |server| server.last.rss_bytes());
         Cores { server, store, generator, server_rss_bytes }
     }
 
-    /// What was used from [`begin`](Self::begin) to the last look. `work` must be of the same time, or its shares of
-    /// the CPU are wrong.
+    /// CPU used from [`begin`](Self::begin) to the last sample. `work` must cover the same time; otherwise the CPU per
+    /// message is wrong.
     pub fn usage(&self, work: Work) -> Usage {
         let usage = |group: &Option<Group>| {
             let group = group.as_ref()?;
@@ -158,7 +159,7 @@ impl Gauge {
         }
     }
 
-    /// What the server says about the run.
+    /// The server's own metrics of the run.
     pub async fn server_side(&self, api: &Api) -> Option<ServerSide> {
         scrape(api).await?.since(self.metrics_before.as_ref()?)
     }
@@ -173,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_per_connection_is_a_slope_or_nothing() {
+    fn computes_memory_per_connection_as_a_slope() {
         assert_eq!(slope((1000, 5_000_000), (3000, 7_000_000)), Some(1000.0));
         assert_eq!(slope((1000, 5_000_000), (3000, 5_000_000)), Some(0.0));
         assert_eq!(slope((1000, 5_000_000), (3000, 4_999_999)), None, "shrinking is no measurement");
@@ -182,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_counts_from_the_beginning_of_sending_to_the_last_look() {
+    fn counts_usage_from_the_start_of_sending() {
         let burn = |gauge: &mut Gauge| {
             let before = gauge.generator.as_mut().expect("this program").meter.sample();
             let spent = |gauge: &mut Gauge| {
@@ -199,7 +200,7 @@ mod tests {
         let used = |gauge: &Gauge| gauge.usage(Work { acked: 10, delivered: 0 }).generator.expect("this program");
         assert!(used(&gauge).cpu_s.abs() < f64::EPSILON, "what was used before does not count");
         burn(&mut gauge);
-        gauge.look();
+        gauge.sample();
         let at_the_end = used(&gauge);
         assert!(at_the_end.cpu_s >= 0.1, "{at_the_end:?}");
         assert!((at_the_end.cpu_us_per_message - at_the_end.cpu_s * 1e5).abs() < 1e-3, "{at_the_end:?}");

@@ -1,11 +1,28 @@
 //! Counts Ctrl-C. A long task checks the count between its steps, so that it can stop what it started in order.
 
 use std::sync::Arc;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// How often Ctrl-C came; SIGTERM counts as one.
+/// A runtime with this many worker threads, and its count of Ctrl-C. With 0 the calling thread does all the work.
+///
+/// # Errors
+/// When the system has no threads or signals to give.
+pub fn interruptible_runtime(workers: usize) -> Result<(Runtime, Interrupts), String> {
+    let mut builder = match workers {
+        0 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    if workers > 0 {
+        builder.worker_threads(workers);
+    }
+    let runtime = builder.enable_all().build().map_err(|error| format!("cannot start the runtime: {error}"))?;
+    let interrupts = Interrupts::listen(&runtime)?;
+    Ok((runtime, interrupts))
+}
+
+/// How often Ctrl-C was pressed; SIGTERM counts as one.
 #[derive(Debug, Clone)]
 pub struct Interrupts {
     count: Arc<watch::Receiver<u32>>,
@@ -13,7 +30,7 @@ pub struct Interrupts {
 
 impl Interrupts {
     /// Listens from now on.
-    pub fn listen(runtime: &Runtime) -> Result<Self, String> {
+    fn listen(runtime: &Runtime) -> Result<Self, String> {
         let _inside = runtime.enter();
         let fault = |error: std::io::Error| format!("cannot listen to Ctrl-C: {error}");
         let mut interrupt = signal(SignalKind::interrupt()).map_err(fault)?;

@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Runs the storm. Latency counts from the planned time when there is a rate, else from the actual one.
+/// Runs the log-ins. Latency counts from the planned time if there is a rate, otherwise from the actual one.
 pub(super) fn storm(
     scenario: &Scenario,
     api: &Api,
@@ -86,10 +86,10 @@ pub(super) fn storm(
         while let Some(finished) = under_way.try_join_next() {
             take(finished, &mut tally);
         }
-        // Rate and CPU are of the same time; log-ins that are done later count as done, but in neither.
+        // Rate and CPU cover the same time. Log-ins that end later count as done, but in neither figure.
         let window = Window { other_commands: tally.other_commands, ..Window::default() };
         let seconds = start.elapsed().as_secs_f64();
-        gauge.look();
+        gauge.sample();
         let last = async {
             while let Some(finished) = under_way.join_next().await {
                 take(finished, &mut tally);

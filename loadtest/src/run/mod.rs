@@ -19,7 +19,7 @@ mod peer;
 mod streams;
 mod subprocess;
 
-pub use interrupts::Interrupts;
+pub use interrupts::{Interrupts, interruptible_runtime};
 pub use outcome::Outcome;
 pub use peer::PeerRun;
 pub use subprocess::{PARENT, follow_parent, subprocess};
@@ -42,8 +42,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
 
-/// The server of a run: a given one, or one started for it.
-struct Given {
+/// The server of a run: the one of `--url`, or one that the run started.
+struct ServerUnderTest {
     api: Api,
     data_dir: Option<PathBuf>,
     /// Stopped when the run is over.
@@ -57,15 +57,10 @@ pub fn run(options: &RunOptions) -> Result<Outcome, String> {
     check_descriptors(sockets + u64::from(options.setup_concurrency))?;
     // Before this program keeps to some of its cores: the machine has them all.
     let machine = Machine::current();
-    if let Some(cores) = &options.generator_cores {
+    if let Some(cores) = &options.generator.cores {
         pin::pin(&cores.0)?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let interrupts = Interrupts::listen(&runtime)?;
+    let (runtime, interrupts) = interruptible_runtime(2)?;
     let mut outcome = runtime
         .block_on(async {
             tokio::select! {
@@ -95,22 +90,22 @@ fn describe(name: &str, scenario: &Scenario, options: &RunOptions) -> serde_json
     let mut value = serde_json::to_value(scenario).unwrap_or_default();
     if let Some(map) = value.as_object_mut() {
         map.insert("name".to_owned(), name.into());
-        map.insert("generator_threads".to_owned(), options.threads.into());
+        map.insert("generator_threads".to_owned(), options.generator.threads.into());
         map.insert("survive_restarts".to_owned(), options.survive_restarts.into());
     }
     value
 }
 
-/// What set-up gives.
+/// The result of the set-up.
 enum Prepared {
     /// Rooms with users in them.
     Rooms(Box<PreparedRooms>),
     /// Users only.
-    Logins(Box<(Given, SignIn)>),
+    Logins(Box<(ServerUnderTest, SignIn)>),
 }
 
 struct PreparedRooms {
-    server: Given,
+    server: ServerUnderTest,
     sign_in: SignIn,
     accounts: Vec<Account>,
     rooms: Rooms,
@@ -121,7 +116,7 @@ async fn prepare(options: &RunOptions, scenario: &Scenario) -> Result<Prepared, 
     let server = server(options, scenario).await?;
     let sign_in = SignIn { prefix: options.prefix.clone(), password: options.password.clone() };
     let (concurrency, quiet) = (options.setup_concurrency, options.output.quiet);
-    let accounts = sign_in.enter_all(&server.api, scenario.population.users, concurrency, quiet).await?;
+    let accounts = sign_in.sign_in_all(&server.api, scenario.population.users, concurrency, quiet).await?;
     if scenario.logins.is_some() {
         return Ok(Prepared::Logins(Box::new((server, sign_in))));
     }
@@ -131,10 +126,10 @@ async fn prepare(options: &RunOptions, scenario: &Scenario) -> Result<Prepared, 
     Ok(Prepared::Rooms(Box::new(PreparedRooms { server, sign_in, accounts, rooms, room_ids })))
 }
 
-async fn server(options: &RunOptions, scenario: &Scenario) -> Result<Given, String> {
+async fn server(options: &RunOptions, scenario: &Scenario) -> Result<ServerUnderTest, String> {
     if let Some(target) = &options.url {
         let api = Api::new(target.clone()).map_err(|error| error.to_string())?;
-        return Ok(Given { api, data_dir: None, _server: None });
+        return Ok(ServerUnderTest { api, data_dir: None, _server: None });
     }
     let mut settings = scenario.server.clone();
     if scenario.compression {
@@ -143,7 +138,7 @@ async fn server(options: &RunOptions, scenario: &Scenario) -> Result<Given, Stri
     let mut server = Server::start(&Launch { settings, ..options.server.launch() })?;
     let api = Api::new(server.target().clone()).map_err(|error| error.to_string())?;
     server.ready(&api).await?;
-    Ok(Given { api, data_dir: Some(server.data_dir()), _server: Some(server) })
+    Ok(ServerUnderTest { api, data_dir: Some(server.data_dir()), _server: Some(server) })
 }
 
 fn measure(
@@ -159,12 +154,12 @@ fn measure(
     let gauge = Gauge::new(address, server.data_dir.as_deref());
     let engine = EngineOptions {
         survive_restarts: options.survive_restarts,
-        ..engine_options(scenario, &rooms, address, target.authority(), options.threads)
+        ..engine_options(scenario, &rooms, address, target.authority(), options.generator.threads)
     };
     let veza = Veza::new(
         room_ids,
         accounts.iter().map(|account| account.token.clone()).collect(),
-        // Fresh in every run, whatever the seed: a server remembers client message ids.
+        // Fresh in every run, independent of the seed: a server stores client message ids.
         PayloadFormat { run: RunId(rand::random()), sizes: scenario.load.payload_bytes.sizes() },
         VezaOptions { formats: scenario.format.formats(), compression: scenario.compression, checks: scenario.checks },
     );
@@ -182,5 +177,5 @@ fn measure(
     let drive = Drive { scenario, options: Arc::new(engine), quiet: options.output.quiet, runtime, interrupts };
     let (driven, mut gauge) = drive.run(&system, gauge, Some(&server.api), renew)?;
     let server_side = runtime.block_on(gauge.server_side(&server.api));
-    outcome::put_together(scenario, driven, &mut gauge, server_side)
+    outcome::assemble(scenario, driven, &mut gauge, server_side)
 }

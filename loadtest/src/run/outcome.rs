@@ -30,7 +30,7 @@ pub(super) fn rfc3339(time: SystemTime) -> String {
 }
 
 /// The result of a driven run.
-pub(super) fn put_together(
+pub(super) fn assemble(
     scenario: &Scenario,
     driven: Driven,
     gauge: &mut Gauge,
@@ -141,8 +141,8 @@ fn limits(scenario: &Scenario, busy: Busy, send_lag: &Latency) -> Vec<String> {
     let mut limits = Vec::new();
     if busy.is_limit() {
         limits.push(format!(
-            "a thread of the generator used up to {:.0} % of a core, in {} of {} seconds nearly all of it: it was the limit. \
-             Give it more --threads, or its own cores",
+            "a thread of the generator used up to {:.0} % of a core, and nearly all of it in {} of {} seconds: it was \
+             the limit. Give it more --threads, or its own cores",
             busy.most * 100.0,
             busy.at_the_limit,
             busy.seconds
@@ -150,8 +150,8 @@ fn limits(scenario: &Scenario, busy: Busy, send_lag: &Latency) -> Vec<String> {
     }
     if scenario.load.mode != Mode::Closed && send_lag.p99_us > LAG_LIMIT_US {
         limits.push(format!(
-            "1 in 100 sends left {:.1} ms or more after its planned time with nothing to hold it back: this machine is too \
-             busy for the load, and latencies include that",
+            "1 in 100 sends left {:.1} ms or more after its planned time although no window delayed it: this machine \
+             is too busy for the load, and latencies include that",
             send_lag.p99_us as f64 / 1e3
         ));
     }
@@ -162,13 +162,13 @@ fn notes(scenario: &Scenario, result: &RunResult) -> Vec<String> {
     let mut notes = Vec::new();
     if scenario.load.mode == Mode::Closed {
         notes.push(
-            "closed loop: latencies count from the actual send, and a slow answer delays the next send. They say nothing \
-             about waiting in front of the server"
+            "closed loop: latencies count from the actual send, and a slow answer delays the next send. They do not \
+             include waiting in front of the server"
                 .to_owned(),
         );
     }
     if !scenario.checks {
-        notes.push("without checks: whether messages were lost, doubled or reordered is not known".to_owned());
+        notes.push("without checks: the run cannot say whether messages were lost, duplicated or reordered".to_owned());
     }
     if let Some(server) = &result.usage.server
         && !scenario.sends()

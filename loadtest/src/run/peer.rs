@@ -55,7 +55,7 @@ impl PeerRun<'_> {
         let drive = Drive { scenario, options: Arc::new(options), quiet: self.quiet, runtime, interrupts };
         // There are no credentials to renew.
         let (driven, mut gauge) = drive.run(&system, gauge, None, |_| std::future::ready(()))?;
-        let mut outcome = outcome::put_together(scenario, driven, &mut gauge, None)?;
+        let mut outcome = outcome::assemble(scenario, driven, &mut gauge, None)?;
         let result = &mut outcome.result;
         name.clone_into(&mut result.label);
         result.machine = machine;

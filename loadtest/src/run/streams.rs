@@ -8,7 +8,7 @@ use crate::protocol::Action;
 use crate::scenario::{Mode, Rooms, Scenario};
 use std::sync::Arc;
 
-/// Whether number `index` is among a `share` of all: spread evenly, and exact.
+/// Whether number `index` belongs to a `share` of all. The share is exact and spread evenly.
 fn among(index: u32, share: f64) -> bool {
     let before = (f64::from(index) * share).floor();
     (f64::from(index + 1) * share).floor() > before
@@ -28,8 +28,8 @@ pub fn seats(scenario: &Scenario, rooms: &Rooms) -> Vec<Seat> {
     (0..scenario.connections()).map(seat).collect()
 }
 
-/// Who sends what. Connections that will be cut or slow send nothing, unless that is all of them: what they would send
-/// would be late by the scenario's doing.
+/// The streams of a scenario. Connections that will be disconnected or slow send nothing, unless that is all of them:
+/// the scenario itself would delay their messages.
 pub fn streams(scenario: &Scenario, rooms: &Rooms, seats: &[Seat]) -> Vec<Stream> {
     let users = scenario.population.users;
     let load = &scenario.load;
@@ -41,7 +41,7 @@ pub fn streams(scenario: &Scenario, rooms: &Rooms, seats: &[Seat]) -> Vec<Stream
     let shares: f64 = scenario.population.rooms.iter().map(|class| class.share).sum();
     let rate = match load.mode {
         Mode::Open => load.rate,
-        // In a closed loop only that there is a rate matters; in a search each step multiplies it.
+        // In a closed loop any rate means the same; in a search each step multiplies it.
         Mode::Closed | Mode::Saturate => 1.0,
     };
     let mut streams = Vec::new();
@@ -49,7 +49,7 @@ pub fn streams(scenario: &Scenario, rooms: &Rooms, seats: &[Seat]) -> Vec<Stream
     for (class, plan) in scenario.population.rooms.iter().enumerate() {
         let mut senders = Vec::new();
         for (index, room) in rooms.rooms.iter().enumerate().filter(|(_, room)| room.class == class) {
-            // Connection by connection, user by user: few senders are of different users.
+            // In the order of connections, then users, so that a few senders belong to different users.
             let connections = (0..scenario.population.connections_per_user)
                 .flat_map(|nth| room.members.iter().map(move |user| nth * users + user))
                 .filter(|connection| !any_undisturbed || undisturbed(connection));
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_are_exact_and_the_disturbed_send_nothing() {
+    fn assigns_exact_shares_and_lets_disturbed_connections_not_send() {
         let (seats, streams) = plan("reconnect-storm", &[]);
         assert_eq!(seats.iter().filter(|seat| seat.cut).count(), seats.len() * 9 / 10);
         assert!(streams[0].senders.iter().all(|(connection, _)| !seats[*connection as usize].cut));

@@ -14,12 +14,12 @@ pub struct Override {
     pub key: String,
     /// The value.
     pub value: Value,
-    /// The option it came from.
+    /// Its option on the command line.
     pub origin: String,
 }
 
 impl Override {
-    /// Reads `key=value`. What is no TOML value is text: `format=msgpack`.
+    /// Reads `key=value`. A value that is not TOML is text: `format=msgpack`.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, for example load.rate=500")?;
         let parsed = toml::from_str::<Table>(&format!("value = {value}")).ok();
@@ -28,7 +28,7 @@ impl Override {
     }
 }
 
-/// The layers of a scenario: a file, and what goes over it.
+/// The layers of a scenario: a file and its overrides.
 #[derive(Debug)]
 pub struct Layers {
     name: String,
@@ -58,7 +58,7 @@ impl Layers {
 
     fn parse(name: &str, origin: &str, text: &str) -> Result<Self, String> {
         let table = text.parse::<Table>().map_err(|error| format!("{origin} is no TOML: {error}"))?;
-        // Without anything on top, so that a fault of the file is not blamed on an option.
+        // Checked without overrides, so that an error about the file does not name an option.
         read(&table, origin)?;
         Ok(Self { name: name.to_owned(), origin: origin.to_owned(), table })
     }
@@ -68,7 +68,7 @@ impl Layers {
         &self.name
     }
 
-    /// Puts a value over the file's.
+    /// Overrides a value of the file.
     pub fn set(&mut self, change: &Override) -> Result<(), String> {
         let parts: Vec<&str> = change.key.split('.').collect();
         // `server` has the server's own keys, which contain dots.
@@ -120,7 +120,7 @@ fn put(table: &mut Table, parts: &[String], value: &Value) -> Result<(), String>
     }
 }
 
-/// Reads a scenario; the error names the key and where it came from.
+/// Reads a scenario; the error names the key and its origin.
 fn read(table: &Table, origin: &str) -> Result<Scenario, String> {
     serde_path_to_error::deserialize(Value::Table(table.clone()))
         .map_err(|error| format!("{origin}: {}: {}", error.path(), error.inner().message()))
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_every_type_can_be_put_over_the_file() {
+    fn overrides_values_of_every_type() {
         let mut layers = Layers::open("rooms-10").expect("built in");
         for text in [
             "load.rate=12.5",

@@ -13,21 +13,21 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scenario {
-    /// What it is for, in a sentence.
+    /// Its purpose, in a sentence.
     pub description: String,
     /// How frames are written.
     pub format: FormatChoice,
     /// Offer permessage-deflate.
     pub compression: bool,
-    /// Hold the server to its promises.
+    /// Check the promises of the protocol.
     pub checks: bool,
-    /// Who is there.
+    /// Users, connections and rooms.
     pub population: Population,
     /// What is sent.
     pub load: Load,
     /// Commands other than messages, per second of all connections together.
     pub actions: Actions,
-    /// Connections that are all cut at once.
+    /// Connections that are all closed at once.
     pub storm: Option<Storm>,
     /// Connections that stop reading for a while.
     pub slow_readers: Option<SlowReaders>,
@@ -79,7 +79,7 @@ impl FormatChoice {
     }
 }
 
-/// Who is there.
+/// Users, connections and rooms.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Population {
@@ -125,7 +125,7 @@ impl Default for RoomClass {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RoomKind {
-    /// Everybody may join.
+    /// All users may join.
     PublicRoom,
     /// Its creator chooses the members.
     Group,
@@ -137,11 +137,11 @@ pub enum RoomKind {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// By a plan that does not listen to the server; latency counts from the plan.
+    /// By a plan that does not depend on the server; latency counts from the plan.
     Open,
     /// Every sender keeps its window full; latency counts from the actual send.
     Closed,
-    /// An open loop in growing steps, until one does not hold.
+    /// An open loop in growing steps, until the server does not sustain one.
     Saturate,
 }
 
@@ -268,7 +268,7 @@ impl Actions {
     }
 }
 
-/// Connections that are all cut at once.
+/// Connections that are all closed at once.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Storm {

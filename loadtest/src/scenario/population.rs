@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_twice_in_a_room_and_everybody_has_as_many_places() {
+    fn spreads_users_evenly_and_never_twice_into_a_room() {
         let rooms = rooms(30, &[(6, 5), (12, 10), (15, 2), (1, 30)]);
         for room in &rooms.rooms {
             let mut members = room.members.clone();

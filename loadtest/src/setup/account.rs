@@ -7,15 +7,15 @@ use crate::progress;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 
-/// Everybody's password where no other is given, of every server that a run starts.
+/// The default password of all users.
 pub const PASSWORD: &str = "load-Test_7-harbour-evening";
-/// Users registered and rooms made at once by the measurements that are not about load.
+/// Concurrent registrations and creations of rooms in measurements other than `run`.
 pub const SETUP_CONCURRENCY: u32 = 8;
 
 /// A signed-in user.
 #[derive(Clone, Debug)]
 pub struct Account {
-    /// The server's number for it.
+    /// Its id on the server.
     pub id: u64,
     /// The name.
     pub username: String,
@@ -23,12 +23,12 @@ pub struct Account {
     pub token: String,
 }
 
-/// What all sign-ins of a run share.
+/// The common values of all sign-ins of a run.
 #[derive(Clone, Debug)]
 pub struct SignIn {
-    /// Beginning of every name.
+    /// Prefix of every name.
     pub prefix: String,
-    /// Everybody's password.
+    /// The password of all users.
     pub password: String,
 }
 
@@ -88,8 +88,8 @@ impl SignIn {
         }
     }
 
-    /// Signs `users` users in, a few at a time, in order of index.
-    pub async fn enter_all(
+    /// Signs in `users` users, a few at a time, in order of index.
+    pub async fn sign_in_all(
         &self,
         api: &Api,
         users: u32,

@@ -70,29 +70,29 @@ impl fmt::Display for Target {
 /// Why a call failed.
 #[derive(Debug)]
 pub enum ApiError {
-    /// No answer: nothing listens there, or the connection broke.
+    /// No answer: no program listens there, or the connection was lost.
     Unreachable {
         /// The call.
         call: String,
         /// The reason.
         reason: String,
     },
-    /// The server said no.
+    /// The server refused.
     Refused {
         /// The call.
         call: String,
         /// The HTTP status.
         status: u16,
-        /// The stable code, empty when the answer was no problem document.
+        /// The stable code; empty when the answer was not a problem document.
         code: String,
-        /// The server's words.
+        /// The server's message.
         detail: String,
     },
     /// An answer that is not in the protocol.
     Unexpected {
         /// The call.
         call: String,
-        /// What is wrong with it.
+        /// Its fault.
         reason: String,
     },
 }
@@ -161,7 +161,7 @@ impl Api {
         &self.target
     }
 
-    /// POSTs `body` to `path`; a patient call, see the module.
+    /// POSTs `body` to `path`, with the retries that the module describes.
     pub async fn post<B, A>(&self, path: &str, token: Option<&str>, body: &B) -> Result<A, ApiError>
     where
         B: Serialize + Sync,
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_and_bad_ones_explained() {
+    fn parses_addresses_and_explains_bad_ones() {
         let target = Target::parse("http://localhost:9000/").expect("valid");
         assert_eq!(target.to_string(), "http://localhost:9000");
         assert_eq!(Target::parse("http://[::1]:80").expect("valid").authority(), "[::1]:80");

@@ -19,9 +19,9 @@ use tempfile::TempDir;
 const READY: Duration = Duration::from_mins(2);
 /// How long it may take to stop.
 const STOP: Duration = Duration::from_secs(40);
-/// Between two looks.
+/// Interval of the checks whether it is ready.
 const POLL: Duration = Duration::from_millis(50);
-/// Lines of its log that are shown when it does not start.
+/// Lines of its log that an error shows when it does not start.
 const LOG_LINES: usize = 20;
 
 /// What to start.
@@ -49,7 +49,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one; it may not be ready yet.
+    /// Starts a server, which may not be ready yet.
     pub fn start(launch: &Launch) -> Result<Self, String> {
         let binary = match &launch.binary {
             Some(binary) => binary.clone(),
@@ -91,8 +91,8 @@ impl Server {
         }
         let child = spawned.map_err(|error| {
             format!(
-                "cannot start {}: {error}. Build it with cargo build --release, name it with --server-binary, or give a \
-                 running server's --url",
+                "cannot start {}: {error}. Build it with cargo build --release, name it with --server-binary, or give \
+                 a running server's --url",
                 binary.display()
             )
         })?;
@@ -100,7 +100,7 @@ impl Server {
         Ok(Self { child, target, data_dir, _temporary: temporary })
     }
 
-    /// Waits until it answers that it is ready.
+    /// Waits until it reports that it is ready.
     pub async fn ready(&mut self, api: &Api) -> Result<(), String> {
         let deadline = Instant::now() + READY;
         loop {
@@ -180,8 +180,8 @@ fn beside_this_program() -> Result<PathBuf, String> {
         return Ok(binary);
     }
     Err(format!(
-        "there is no server at {}. Build it with cargo build --release --workspace, name it with --server-binary, or give \
-         a running server's --url",
+        "there is no server at {}. Build it with cargo build --release --workspace, name it with --server-binary, or \
+         give a running server's --url",
         binary.display()
     ))
 }

@@ -19,7 +19,7 @@ pub fn parse(text: &str) -> Result<Vec<usize>, String> {
     Ok(cores)
 }
 
-/// Keeps this thread, and everything it starts from now on, to the given cores.
+/// Pins this thread, and everything it starts from now on, to the given cores.
 pub fn pin(cores: &[usize]) -> Result<(), String> {
     let mut set = CpuSet::new();
     for core in cores {

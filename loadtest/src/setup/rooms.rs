@@ -61,10 +61,10 @@ struct Join<'a> {
     conversation_id: &'a str,
 }
 
-/// What preparing rooms needs to know.
+/// Options for preparing rooms.
 #[derive(Debug, Clone, Copy)]
 pub struct Preparation<'a> {
-    /// Beginning of every name.
+    /// Prefix of every name.
     pub prefix: &'a str,
     /// Concurrent calls.
     pub concurrency: u32,
@@ -72,7 +72,7 @@ pub struct Preparation<'a> {
     pub quiet: bool,
 }
 
-/// Creates or finds all rooms and lets their members join; answers the rooms' identifiers, by index.
+/// Creates or finds all rooms and lets their members join. Returns the rooms' identifiers, by index.
 pub async fn prepare(
     api: &Api,
     accounts: &[Account],
@@ -123,7 +123,7 @@ async fn rooms_of_owner(
 ) -> Result<Vec<(usize, String)>, String> {
     let account = &accounts[owner as usize];
     let context = |error: ApiError| format!("cannot prepare the rooms of {}: {error}", account.username);
-    // A pair has no name and exists once: creating it again finds it.
+    // A direct conversation has no name and exists once: creating it again finds it.
     let (pairs, mut missing): (Vec<_>, Vec<_>) = mine.into_iter().partition(|i| rooms[*i].kind == RoomKind::Direct);
     let name_of = |index: usize| format!("{prefix}-{}", rooms[index].name);
     let mut found = Vec::new();

@@ -20,13 +20,13 @@ pub enum Fault {
     None,
     /// One delivery in 21 is left out.
     Skip,
-    /// One delivery in 21 comes twice.
+    /// One delivery in 21 arrives twice.
     Double,
-    /// One delivery in 21 comes after its successor.
+    /// One delivery in 21 arrives after its successor.
     Swap,
     /// One ack in ten is not sent.
     NoAck,
-    /// One ack in ten comes after the event.
+    /// One ack in ten arrives after the event.
     LateAck,
     /// All answers wait for the send with the number [`HELD_SENDS`], and two seconds more.
     Late,
@@ -190,7 +190,8 @@ async fn serve_http(mut stream: TcpStream, state: &Mutex<State>) {
     };
     let answer = answer.to_string();
     let reply = format!(
-        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",
+        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{answer}",
         answer.len()
     );
     let _ = stream.write_all(reply.as_bytes()).await;
@@ -497,6 +498,6 @@ fn room_index(data: &Value) -> usize {
 }
 
 fn reply(out: &mpsc::Sender<Out>, frame: Value) {
-    // A connection that has gone needs no reply.
+    // A closed connection needs no reply.
     let _ = out.try_send(Out::Frame(frame));
 }

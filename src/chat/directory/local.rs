@@ -10,12 +10,12 @@ pub struct LocalConnections {
 }
 
 impl LocalConnections {
-    /// A connection of `user` has been opened here.
+    /// Records that a connection of `user` was opened here.
     pub fn add(&mut self, user: UserId, conn: ConnId) {
         self.by_user.entry(user).or_default().push(conn);
     }
 
-    /// A connection of `user` has ended.
+    /// Records that a connection of `user` ended.
     pub fn remove(&mut self, user: UserId, conn: ConnId) {
         if let Some(connections) = self.by_user.get_mut(&user) {
             connections.retain(|c| *c != conn);

@@ -1,18 +1,19 @@
-//! Who is where: users, their connections on this shard, their presence, and what was revoked or changed lately.
+//! The users of a shard: their connections, their presence, and recent revocations and changes.
 //!
-//! Pure: time is an argument, what follows from a call is its return value. Each part owns one question:
+//! Pure: time is an argument, and a call returns its effects. Each part answers one question:
 //!
 //! | part | question |
 //! |---|---|
-//! | [`users`] | as the users' shard: is somebody connected, what do they show, what may they still spend? |
+//! | [`users`] | on the user's shard: is the user connected, what is their presence, what is left of their budgets? |
 //! | [`local`] | which connections of a user live on this shard? |
 //! | [`watches`] | which connections here receive a user's presence, and is that still permitted? |
-//! | [`revocations`] | was this session revoked, although an older read says otherwise? |
-//! | [`recent`] | what changed while a read was under way? |
+//! | [`revocations`] | was this session revoked after it was looked up? |
+//! | [`recent`] | which memberships and blocks changed during a read? |
 //!
-//! Invariant, for the last two: PostgreSQL is read before a connection or a watch exists here, and a change that was
-//! committed meanwhile passes this shard before the read's answer does. Without a memory of such changes the answer
-//! would open what was just closed: a revoked session's socket, a room that its user has left, a blocked user's presence.
+//! Invariant of the last two: a shard reads PostgreSQL before it opens a connection or a watch. A change that is
+//! committed after that read reaches the shard before the answer of the read. The shard must remember such changes.
+//! Otherwise the older answer would open a revoked session's socket, a room that its user left, or a blocked user's
+//! presence.
 
 pub mod local;
 pub mod recent;
@@ -26,17 +27,17 @@ use revocations::Revocations;
 use users::Users;
 use watches::Watches;
 
-/// The people of one shard. Its parts do not know of each other; the shard sequences them.
+/// The users of one shard. The parts do not use each other; the shard calls them in order.
 #[derive(Default)]
 pub struct Directory {
-    /// As the users' shard.
+    /// Users whose shard this is.
     pub users: Users,
-    /// Connections that live here.
+    /// Connections on this shard, by user.
     pub local: LocalConnections,
-    /// Presence that connections here receive.
+    /// The presence that connections on this shard receive.
     pub watches: Watches,
-    /// Sessions that were revoked lately.
+    /// Recently revoked sessions.
     pub revocations: Revocations,
-    /// Memberships and blocks that changed lately.
+    /// Recent changes of memberships and blocks.
     pub recent: RecentChanges,
 }

@@ -1,13 +1,14 @@
-//! Memberships and blocks that changed lately: what a read that is under way may not know.
+//! Recent changes of memberships and blocks, which the answer of a read may not contain.
 //!
-//! A read's answer is older than it looks. Whoever acts on one asks here what has changed since the read was sent. When
-//! more changed than fits, the answer is [`RecentChanges::forgot_since`], and the read must be made again.
+//! The answer of a read shows the state when the read ran. Before the shard acts on it, it checks here what changed
+//! since the read was sent. If there were too many changes, [`RecentChanges::forgot_since`] is true, and the shard
+//! reads again.
 
 use crate::ids::UserId;
 use crate::mesh::event::MembershipChange;
 use std::collections::VecDeque;
 
-/// How long a change is remembered: longer than a read may take.
+/// How long a change is remembered: longer than the deadline of any read.
 pub const RECENT_MS: u64 = 2 * crate::limits::READ_DEADLINE_MS;
 /// Changes remembered per shard, 40 bytes each.
 pub const RECENT_CHANGES_MAX: usize = 65_536;
@@ -15,25 +16,25 @@ pub const RECENT_CHANGES_MAX: usize = 65_536;
 #[derive(Clone, Copy, Debug)]
 enum Change {
     Membership(MembershipChange),
-    /// Neither of the two may see the other's presence any more.
+    /// One of two users blocked the other, so neither may see the other's presence.
     Parted(UserId, UserId),
 }
 
-/// The memory of one shard.
+/// The recent changes that one shard remembers.
 #[derive(Debug, Default)]
 pub struct RecentChanges {
     changes: VecDeque<(u64, Change)>,
-    /// When the newest change was made that had to be forgotten early.
+    /// The time of the newest change that was dropped early, if any.
     forgot_ms: Option<u64>,
 }
 
 impl RecentChanges {
-    /// A user joined or left a conversation.
+    /// Records that a user joined or left a conversation.
     pub fn membership(&mut self, change: MembershipChange, now_ms: u64) {
         self.push(Change::Membership(change), now_ms);
     }
 
-    /// One of two users has blocked the other.
+    /// Records that one of two users blocked the other.
     pub fn parted(&mut self, one: UserId, other: UserId, now_ms: u64) {
         self.push(Change::Parted(one, other), now_ms);
     }
@@ -51,13 +52,13 @@ impl RecentChanges {
         self.changes.push_back((now_ms, change));
     }
 
-    /// Whether a change since `since_ms` had to be forgotten: then only a newer read can tell.
+    /// Whether a change since `since_ms` was dropped early. Then only a newer read shows the state.
     #[must_use]
     pub fn forgot_since(&self, since_ms: u64) -> bool {
         self.forgot_ms.is_some_and(|at| at >= since_ms)
     }
 
-    /// The user's memberships that changed lately, oldest first.
+    /// The user's recent changes of membership, oldest first.
     pub fn memberships_of(&self, user: UserId) -> impl Iterator<Item = MembershipChange> + '_ {
         self.changes.iter().filter_map(move |(_, change)| match change {
             Change::Membership(change) if change.user == user => Some(*change),
@@ -65,7 +66,7 @@ impl RecentChanges {
         })
     }
 
-    /// Whether something has changed since `since_ms` that may end `watcher`'s right to see one of `watched`.
+    /// Whether a change since `since_ms` may end `watcher`'s permission to see one of `watched`.
     #[must_use]
     pub fn may_hide(&self, watcher: UserId, watched: &[UserId], since_ms: u64) -> bool {
         let concerns = |one: &UserId, other: &UserId| *one == watcher && watched.contains(other);

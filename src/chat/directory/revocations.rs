@@ -1,24 +1,24 @@
-//! Sessions that were revoked lately.
+//! Recently revoked sessions.
 //!
-//! A connection's session is looked up in PostgreSQL before the connection is opened. A revocation that is committed
-//! after the look-up reaches the shards before the connection does, so each shard remembers it.
+//! The server looks a session up in PostgreSQL before it opens a connection. A revocation that is committed after this
+//! look-up reaches the shards before the connection does, so each shard remembers it.
 
 use crate::ids::SessionId;
 use std::collections::{HashSet, VecDeque};
 
-/// Sessions remembered. Far more than can be revoked while a look-up is under way; the oldest go first.
+/// The number of remembered sessions, far more than can be revoked during a look-up. The oldest are dropped first.
 pub const REVOCATIONS_MAX: usize = 1 << 20;
 
-/// The memory of revoked sessions.
+/// The revoked sessions that one shard remembers.
 #[derive(Debug, Default)]
 pub struct Revocations {
     sessions: HashSet<SessionId>,
-    /// When each may be forgotten, in milliseconds of the process's clock; ascending.
+    /// When each can be dropped, in milliseconds of the process's clock; ascending.
     expiries: VecDeque<(u64, SessionId)>,
 }
 
 impl Revocations {
-    /// Remembers that `session` is revoked, until `until_ms`.
+    /// Records until `until_ms` that `session` is revoked.
     pub fn revoke(&mut self, session: SessionId, until_ms: u64) {
         if self.sessions.insert(session) {
             self.expiries.push_back((until_ms, session));
@@ -28,13 +28,13 @@ impl Revocations {
         }
     }
 
-    /// Whether the session was revoked lately, as far as this shard knows. PostgreSQL knows for certain.
+    /// Whether this shard knows that the session is revoked. Only PostgreSQL knows for certain.
     #[must_use]
     pub fn contains(&self, session: SessionId) -> bool {
         self.sessions.contains(&session)
     }
 
-    /// Forgets what has expired.
+    /// Drops expired entries.
     pub fn sweep(&mut self, now_ms: u64) {
         while self.expiries.front().is_some_and(|(until_ms, _)| *until_ms <= now_ms) {
             self.forget_oldest();

@@ -12,6 +12,7 @@
 
 use crate::chat::budget;
 use crate::ids::{ShardId, UserId};
+use crate::limits::BUDGETS;
 use crate::mesh::record::{PresenceRecord, rfc3339};
 use crate::planted::{Fault, is_planted};
 use std::collections::{BTreeSet, HashMap};
@@ -23,7 +24,7 @@ use time::OffsetDateTime;
 pub const REMEMBERED_MAX: usize = 100_000;
 
 /// A user's budgets, shared by their connections on all shards; each the theoretical arrival time of [`budget`].
-pub type Budgets = Arc<[AtomicU64; 3]>;
+pub type Budgets = Arc<[AtomicU64; BUDGETS]>;
 
 /// What a user shows, and who receives it.
 #[derive(Default)]

@@ -1,24 +1,24 @@
 //! The presence that connections of this shard receive.
 //!
-//! A watch begins when PostgreSQL has confirmed that the two users may see each other. It ends with the connection, with
-//! a block, or when a re-check says so. After a user has left a conversation, every watch that this may concern is
-//! re-checked; until then the watch stands, because most of the time the two still share another conversation.
+//! A watch begins when PostgreSQL has confirmed that the two users may see each other. It ends with the connection,
+//! with a block, or after a re-check. When a user leaves a conversation, the shard re-checks every watch that this may
+//! affect. Until then the watch continues, because usually the two users still share another conversation.
 
 use crate::ids::{ConnId, UserId};
 use crate::limits::WATCHED_MAX;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Who watches whom; at most [`WATCHED_MAX`] users per connection.
+/// The watches of one shard: at most [`WATCHED_MAX`] users per connection.
 #[derive(Debug, Default)]
 pub struct Watches {
     by_user: HashMap<UserId, Vec<ConnId>>,
     by_conn: HashMap<ConnId, Vec<UserId>>,
-    /// Watches to confirm; at most as many as there are watches.
+    /// Watches to re-check; at most as many as there are watches.
     rechecks: BTreeMap<ConnId, BTreeSet<UserId>>,
 }
 
 impl Watches {
-    /// The connection receives the user's presence from now on; false when it watches too many already.
+    /// Starts a watch. False if the connection has too many already.
     pub fn watch(&mut self, conn: ConnId, user: UserId) -> bool {
         let watched = self.by_conn.entry(conn).or_default();
         if !watched.contains(&user) {
@@ -37,7 +37,7 @@ impl Watches {
         self.by_user.get(&user).map_or(&[], Vec::as_slice)
     }
 
-    /// The connection does not receive these users' presence any more.
+    /// Ends the connection's watches of these users.
     pub fn stop(&mut self, conn: ConnId, users: &BTreeSet<UserId>) {
         if let Some(watched) = self.by_conn.get_mut(&conn) {
             watched.retain(|user| !users.contains(user));
@@ -50,7 +50,7 @@ impl Watches {
         }
     }
 
-    /// The connection has ended.
+    /// Ends all watches of a connection.
     pub fn forget(&mut self, conn: ConnId) {
         self.rechecks.remove(&conn);
         for user in self.by_conn.remove(&conn).unwrap_or_default() {
@@ -67,8 +67,8 @@ impl Watches {
         }
     }
 
-    /// `user`, whose connections here are `local`, has left a conversation: plans to re-check whom they watch, and who
-    /// watches them.
+    /// Plans re-checks after `user` left a conversation: of the watches of their connections here (`local`), and of the
+    /// watches of them.
     pub fn recheck(&mut self, user: UserId, local: &[ConnId]) {
         for conn in self.by_user.get(&user).into_iter().flatten() {
             self.rechecks.entry(*conn).or_default().insert(user);
@@ -80,12 +80,12 @@ impl Watches {
         }
     }
 
-    /// The next watches to confirm.
+    /// The next watches to re-check.
     pub fn next_recheck(&mut self) -> Option<(ConnId, BTreeSet<UserId>)> {
         self.rechecks.pop_first()
     }
 
-    /// These could not be confirmed now; they come again.
+    /// Plans these re-checks again, because they could not be made now.
     pub fn recheck_later(&mut self, conn: ConnId, users: BTreeSet<UserId>) {
         self.rechecks.entry(conn).or_default().extend(users);
     }

@@ -1,7 +1,7 @@
 //! Events of one room that have not reached all of its subscribers on this shard.
 //!
-//! An event leaves the backlog when the room was gone through once since the event came. The marks `from` and
-//! `wrapped` say so without a count per event.
+//! An event leaves the backlog after one full round over the subscribers. The marks `from` and `wrapped` detect this
+//! without a count per event.
 
 use super::outbox::Chunk;
 use crate::ids::{ConnId, UserId};
@@ -10,17 +10,17 @@ use crate::wire::{Format, event};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Events that wait in one room: more than one turn brings.
+/// The most events that wait in one room. One turn brings fewer.
 pub(super) const BACKLOG_EVENTS_MAX: usize = 4_096;
-/// Bytes of frames that wait in one room.
+/// The most bytes of frames that wait in one room.
 pub(super) const BACKLOG_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// What one room still has to send to its subscribers.
+/// The events that one room still has to send.
 pub(super) struct Backlog<C> {
     pub(super) events: VecDeque<Waiting<C>>,
     /// Bytes of their frames.
     bytes: usize,
-    /// The first subscriber that the current round has not served.
+    /// The first connection that the current round has not served.
     pub(super) next: ConnId,
 }
 
@@ -41,7 +41,7 @@ impl<C: Chunk> Backlog<C> {
         self.events.len() >= BACKLOG_EVENTS_MAX || self.bytes >= BACKLOG_BYTES_MAX
     }
 
-    /// Every subscriber up to `next`, or up to the end, was served: drops the events that were offered to all.
+    /// Records that the round has served every subscriber before `next`, or all of them, and drops finished events.
     pub(super) fn pass(&mut self, next: Option<ConnId>) {
         self.next = next.unwrap_or(ConnId::FIRST);
         for waiting in &mut self.events {
@@ -60,20 +60,20 @@ impl<C: Chunk> Backlog<C> {
 /// An event in a backlog.
 pub(super) struct Waiting<C> {
     pub(super) event: Arc<EncodedEvent>,
-    /// Where the round stood when the event came.
+    /// The position of the round when the event arrived.
     pub(super) from: ConnId,
-    /// The round has begun anew since.
+    /// Whether a new round has begun since.
     pub(super) wrapped: bool,
-    /// It was offered to every subscriber that was there when it came.
+    /// Whether every subscriber at its arrival was served.
     done: bool,
     shared: Shared<C>,
 }
 
-/// An event's frames on this shard, shared by their receivers. Made when the first receiver needs them.
+/// An event's frames on this shard, which their receivers share. The first receiver creates them.
 struct Shared<C> {
     plain: [Option<C>; 2],
     sender: [Option<C>; 2],
-    /// For windows of 2^15 bytes, which is what nearly all clients have.
+    /// For windows of 2^15 bytes, which nearly all clients use.
     deflated: [Option<C>; 2],
 }
 
@@ -103,7 +103,7 @@ impl<C: Chunk> Waiting<C> {
         slot.clone()
     }
 
-    /// The compressed copy, made by `compress` unless it exists.
+    /// The compressed copy, which `compress` creates the first time.
     pub(super) fn deflated(
         &mut self,
         format: Format,
@@ -121,7 +121,7 @@ impl<C: Chunk> Waiting<C> {
         Some(chunk)
     }
 
-    /// The user whose copy differs from all others.
+    /// The user who receives a different copy: the sender, whose copy has the key.
     pub(super) fn special_user(&self) -> Option<UserId> {
         self.event.sender_key.as_ref().map(|(user, _)| *user)
     }

@@ -1,4 +1,4 @@
-//! Serving one slice of a room: every subscriber gets, as few pieces of shared bytes, what its cursor lacks.
+//! Serves one slice of a room. Each subscriber receives the events after its cursor, in few pieces of shared bytes.
 
 use super::backlog::{Backlog, Waiting};
 use super::outbox::{Behind, Outbox};
@@ -7,7 +7,7 @@ use crate::ids::{ConversationId, Seq, UserId};
 use crate::wire::Format;
 use std::collections::VecDeque;
 
-/// Bytes joined into one piece: enough that the calls cost nothing beside the copying.
+/// The most bytes in one piece: enough that the calls cost little beside the copying.
 const PIECE_BYTES_MAX: usize = 64 * 1024;
 
 /// Offers the backlog to each of `subscribers`, which are consecutive in the room.
@@ -28,10 +28,10 @@ pub(super) fn serve<O: Outbox>(
     slice.report();
 }
 
-/// The same bytes for all subscribers that stand at the same place: several events joined into one piece.
+/// A piece: several events as one buffer, for all subscribers at the same position.
 struct Piece<C> {
     format: Format,
-    /// The first event in it, by its place in the backlog, and the first one after it.
+    /// The range of its events in the backlog: the first one, and the first one after it.
     first: usize,
     end: usize,
     chunk: C,
@@ -39,15 +39,15 @@ struct Piece<C> {
 
 struct Slice<'a, O: Outbox> {
     events: &'a mut VecDeque<Waiting<O::Chunk>>,
-    /// The seq of the first event when all of them are consecutive and for everybody: then a subscriber's cursor is
-    /// its place among them.
+    /// The seq of the first event, if all events are consecutive and go to every subscriber. Then a subscriber's cursor
+    /// is its position among them.
     consecutive_from: Option<Seq>,
-    /// Users whose copy differs from the others', ascending.
+    /// Users who receive a different copy, ascending.
     special_users: Vec<UserId>,
     pieces: Vec<Piece<O::Chunk>>,
     out: &'a mut O,
     queue_bytes_max: usize,
-    /// Differences of the number of receivers from one event to the next.
+    /// The change in the number of receivers from one event to the next.
     receivers: Vec<i64>,
 }
 
@@ -88,7 +88,7 @@ impl<'a, O: Outbox> Slice<'a, O> {
 
     /// The piece that begins with event `first`: the place after it, and its bytes.
     fn piece(&mut self, format: Format, first: usize) -> Option<(usize, O::Chunk)> {
-        // Nearly every subscriber stands where the one before stood.
+        // Nearly every subscriber is at the same position as the one before it.
         if let Some(piece) = self.pieces.iter().rev().find(|piece| piece.first == first && piece.format == format) {
             return Some((piece.end, piece.chunk.clone()));
         }
@@ -116,7 +116,7 @@ impl<'a, O: Outbox> Slice<'a, O> {
         Some((end, chunk))
     }
 
-    /// Sends a subscriber what it lacks, as far as that is possible.
+    /// Sends a subscriber the events after its cursor, as far as its queue allows.
     fn serve(&mut self, subscriber: &mut Subscriber) -> Result<(), Behind> {
         if subscriber.mode == Mode::CatchingUp || self.serve_together(subscriber) {
             return Ok(());
@@ -124,8 +124,8 @@ impl<'a, O: Outbox> Slice<'a, O> {
         (0..self.events.len()).try_for_each(|at| self.serve_one(at, subscriber))
     }
 
-    /// Sends a subscriber that is up to date what it lacks, in pieces that others get too. False when that is not
-    /// possible: then each event must be looked at by itself.
+    /// Sends a live subscriber the events after its cursor, in pieces that it shares with others. False if that is not
+    /// possible; then each event is served on its own.
     fn serve_together(&mut self, subscriber: &mut Subscriber) -> bool {
         let Some(first_seq) = self.consecutive_from else { return false };
         if subscriber.deflate_bits != 0 || subscriber.cursor.0 + 1 < first_seq.0 {
@@ -149,16 +149,16 @@ impl<'a, O: Outbox> Slice<'a, O> {
         true
     }
 
-    /// Sends one subscriber one event. What cannot be sent, the subscriber will read from the log.
+    /// Sends one event to one subscriber. If that is not possible, the subscriber reads it from the log.
     fn serve_one(&mut self, at: usize, subscriber: &mut Subscriber) -> Result<(), Behind> {
         let waiting = &mut self.events[at];
         let fit = match waiting.event.seq {
             Some(seq) => subscriber.fit(seq),
-            // Signals are for subscribers that are up to date; nobody catches up on them.
+            // Only live subscribers receive signals. A replay does not contain them.
             None if subscriber.mode == Mode::Live => Fit::Next,
             None => Fit::Known,
         };
-        // A signal has no cursor: the round may have begun anew in the middle of a slice, after this subscriber had it.
+        // A signal has no seq to compare: a new round may have begun after this subscriber received it.
         let had_it = waiting.event.seq.is_none() && waiting.wrapped && subscriber.conn >= waiting.from;
         if fit == Fit::Known
             || had_it
@@ -181,7 +181,7 @@ impl<'a, O: Outbox> Slice<'a, O> {
                 Ok(())
             }
             _ if seq.is_none() => Ok(()),
-            // A gap, or an event that could not be serialised: the log has it.
+            // A gap, or an event that could not be encoded: the subscriber reads the log.
             _ => Err(Behind::Gap),
         }
     }

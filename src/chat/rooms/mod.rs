@@ -1,25 +1,26 @@
 //! A shard's conversations: who subscribes, which events wait for them, and what this shard owns.
 //!
-//! 1. [`Rooms::subscribe`] and [`Rooms::unsubscribe`] change a room; when a room's interest changes, the owner must
-//!    hear of it ([`Rooms::next_interest`]) and answers ([`Rooms::events_flow`]).
+//! 1. [`Rooms::subscribe`] and [`Rooms::unsubscribe`] change a room. When its interest changes, the shard registers it
+//!    with the owner ([`Rooms::next_interest`]), and the owner answers ([`Rooms::events_flow`]).
 //! 2. [`Rooms::receive`] puts an event into the backlog of its room.
-//! 3. [`Rooms::fan_out`], at the end of a turn, serves every small room whole, then large rooms by slices, in turn, until
-//!    they have had as many subscribers served as the small ones, or one slice.
-//! 4. A subscriber gets, as one piece of shared bytes, everything of the backlog that its cursor lacks.
+//! 3. [`Rooms::fan_out`] runs at the end of a turn. It serves every small room completely, and then large rooms in
+//!    turn, slice by slice. It stops when it has served as many subscribers of large rooms as of small ones, or one
+//!    slice.
+//! 4. A subscriber receives all backlog events after its cursor as one piece of shared bytes.
 //!
-//! Pure: time is an argument, everything that leaves goes through [`Outbox`].
+//! Pure: time is an argument, and all output goes through [`Outbox`].
 //!
 //! Invariants:
-//! - beside little else, one turn sends to [`SLICE`] subscribers of large rooms. Without it, a message in a room of two
-//!   would be 70 ms late whenever a room of 10,000 speaks;
-//! - a slice is named by the first connection that it has not served, and subscribers are kept in that order. So nobody
-//!   who joins or leaves between two slices moves another one past the mark. A subscriber that was passed over all the
-//!   same would notice at the next event, by its cursor, and read the log;
-//! - a backlog is bounded, in events and in bytes: when it is full, the room is served whole at once;
-//! - a member that leaves is served before it stops being a subscriber ([`Rooms::serve_one`]): the events of its time
-//!   as a member, and the one that removes it, are its to see;
-//! - a room has a backlog exactly as long as it is in one of the two queues. Otherwise its events would wait until the
-//!   next one comes.
+//! - with few small rooms, one turn serves [`SLICE`] subscribers of large rooms. Without this bound, each message in a
+//!   room of 10,000 would delay a message in a room of two by 70 ms;
+//! - a slice is named by the first connection that it has not served, and subscribers are in that order. So joining and
+//!   leaving between two slices moves no other subscriber past the mark. If a subscriber were skipped anyway, its
+//!   cursor would show it at the next event, and it would read the log;
+//! - a backlog is bounded in events and in bytes. When it is full, the room is served completely at once;
+//! - a member who leaves is served before the subscription ends ([`Rooms::serve_one`]). The member may see the events
+//!   up to and including the one that removes them;
+//! - a room has a backlog exactly as long as it is in one of the two queues. Otherwise its events would wait for the
+//!   next one.
 
 mod backlog;
 mod fan_out;
@@ -46,19 +47,19 @@ pub struct Rooms<C> {
     rooms: HashMap<ConversationId, Room>,
     /// Events that have not reached all of this shard's subscribers.
     backlogs: HashMap<ConversationId, Backlog<C>>,
-    /// Rooms with a backlog, each in one of these once.
+    /// Rooms with a backlog. Each is once in one of these two queues.
     small: VecDeque<ConversationId>,
     large: VecDeque<ConversationId>,
-    /// Rooms whose interest may differ from what their owner knows.
+    /// Rooms whose interest may differ from the one registered with their owner.
     interest_changed: BTreeSet<ConversationId>,
-    /// What this shard knows as the owner of conversations.
+    /// The conversations that this shard owns.
     pub owned: PublishedIndex,
-    /// Bytes that may wait in one connection's queue.
+    /// The most bytes in one connection's queue.
     queue_bytes_max: usize,
 }
 
 impl<C: Chunk> Rooms<C> {
-    /// No rooms yet; a connection's queue takes events up to `queue_bytes_max` bytes.
+    /// Without rooms. A connection's queue holds at most `queue_bytes_max` bytes of events.
     #[must_use]
     pub fn new(queue_bytes_max: usize) -> Self {
         Self {
@@ -96,8 +97,8 @@ impl<C: Chunk> Rooms<C> {
         }
     }
 
-    /// The next conversation whose owner must hear of another interest, and the bits of the formats wanted; 0 for none.
-    /// The interest counts as reported: where it cannot be sent, [`Self::interest_not_sent`] says so.
+    /// The next interest to register with an owner: the conversation and the bits of its formats; 0 for none. It counts
+    /// as registered. If it cannot be sent, call [`Self::interest_not_sent`].
     pub fn next_interest(&mut self) -> Option<(ConversationId, u8)> {
         while let Some(conversation) = self.interest_changed.pop_first() {
             let Some(room) = self.rooms.get_mut(&conversation) else { continue };
@@ -111,20 +112,20 @@ impl<C: Chunk> Rooms<C> {
         None
     }
 
-    /// The report of [`Self::next_interest`] had no room on its lane; it comes again.
+    /// Records that the lane was full for the interest of [`Self::next_interest`], which then returns it again.
     pub fn interest_not_sent(&mut self, conversation: ConversationId) {
         self.rooms.entry(conversation).or_default().interest_not_reported();
         self.interest_changed.insert(conversation);
     }
 
-    /// The owner answers that events in `formats` flow. Returns the connections whose subscribers may take a step now.
+    /// Records the owner's answer that it sends events in `formats`. Returns the connections that can continue now.
     pub fn events_flow(&mut self, conversation: ConversationId, formats: u8, published: Published) -> Vec<ConnId> {
         let Some(room) = self.rooms.get_mut(&conversation) else { return Vec::new() };
         let upto = match published {
             Published::Upto(seq) => Some(seq),
             Published::Nothing | Published::Unknown => None,
         };
-        // Up to here everything is in the backlog or behind the cursors.
+        // Every event so far is in the backlog, or not after the cursors.
         let seen = room.head();
         room.events_flow(formats, upto);
         let mut waiting = Vec::new();
@@ -140,7 +141,7 @@ impl<C: Chunk> Rooms<C> {
         waiting
     }
 
-    /// What a subscriber that is catching up needs next; makes it live when it needs nothing. With the cursor.
+    /// The next step of a subscriber that is catching up, and its cursor. Makes it live when it needs nothing more.
     pub fn progress(
         &mut self,
         conn: ConnId,
@@ -152,12 +153,12 @@ impl<C: Chunk> Rooms<C> {
         Some((progress, room.subscriber(conn)?.cursor))
     }
 
-    /// An event for this shard's subscribers.
+    /// Receives an event for this shard's subscribers.
     pub fn receive(&mut self, event: Arc<EncodedEvent>, out: &mut impl Outbox<Chunk = C>) {
         let conversation = event.conversation;
         let Some(room) = self.rooms.get_mut(&conversation) else { return };
         if let Some(seq) = event.seq {
-            room.observe(seq); // also without subscribers: the next one to subscribe must know that it exists
+            room.observe(seq); // also without subscribers, because the next subscriber must know that it exists
         }
         if room.is_empty() {
             return;
@@ -179,14 +180,14 @@ impl<C: Chunk> Rooms<C> {
         !self.backlogs.is_empty()
     }
 
-    /// Serves what has gathered in this turn; whether something is left for the next one.
+    /// Serves the events of this turn. Returns whether some are left for the next turn.
     pub fn fan_out(&mut self, out: &mut impl Outbox<Chunk = C>) -> bool {
         let mut served_small = 0;
         while let Some(conversation) = self.small.pop_front() {
             served_small += self.serve_room(conversation, usize::MAX, out);
             self.backlogs.remove(&conversation);
         }
-        // Large rooms get as much of a turn as small ones took, so that neither waits for the other.
+        // Large rooms get the same share of a turn as small ones, so that neither waits for the other.
         let mut served_large = 0;
         while let Some(conversation) = self.large.pop_front() {
             served_large += self.serve_room(conversation, SLICE, out);
@@ -202,14 +203,14 @@ impl<C: Chunk> Rooms<C> {
         !self.large.is_empty()
     }
 
-    /// Serves one connection what waits for it in a room, before it stops being a subscriber.
+    /// Serves the backlog of a room to one connection, before its subscription ends.
     pub fn serve_one(&mut self, conn: ConnId, conversation: ConversationId, out: &mut impl Outbox<Chunk = C>) {
         if self.subscriber(conn, conversation).is_some() {
             self.serve_slice(conversation, conn, 1, out);
         }
     }
 
-    /// Serves the next `most` subscribers of a room; how many there were.
+    /// Serves the next `most` subscribers of a room. Returns their number.
     fn serve_room(&mut self, conversation: ConversationId, most: usize, out: &mut impl Outbox<Chunk = C>) -> usize {
         let Some(from) = self.backlogs.get(&conversation).map(|backlog| backlog.next) else { return 0 };
         let (served, next) = self.serve_slice(conversation, from, most, out);
@@ -219,7 +220,8 @@ impl<C: Chunk> Rooms<C> {
         served
     }
 
-    /// Offers a room's backlog to at most `most` subscribers from `from` on: how many there were, and who comes next.
+    /// Serves a room's backlog to at most `most` subscribers from `from` on. Returns their number, and the next
+    /// connection.
     fn serve_slice(
         &mut self,
         conversation: ConversationId,

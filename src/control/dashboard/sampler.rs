@@ -1,13 +1,13 @@
-//! What happened in each of the last seconds, as differences of counters that only grow.
+//! The activity of each of the last seconds, as differences of counters that only grow.
 //!
-//! Pure: the time is an argument, and whoever owns a [`Sampler`] calls [`Sampler::take`] once a second.
+//! Pure: the time is an argument, and the owner of a [`Sampler`] calls [`Sampler::sample`] once a second.
 //!
 //! Invariants:
-//! - **bounded**: [`SECONDS`] samples are kept; of a histogram's difference only the buckets that are not zero, in 8 bytes
-//!   each. Under a full load that is some 7 KiB a second: memory grows by 2 MiB in the first five minutes and then stays;
-//! - **exact**: a window's histogram is the sum of its samples' differences, so percentiles are those of everything that
-//!   happened in the window and not averages of percentiles, which mean nothing;
-//! - **never flattering**: a percentile is the upper bound of the bucket it falls into, at most 1/16 above the truth.
+//! - **bounded**: it keeps [`SECONDS`] samples, and only the non-zero buckets of a histogram's difference, in 8 bytes
+//!   each. Under full load that is some 7 KiB a second: memory grows by 2 MiB in the first five minutes and then stays;
+//! - **exact**: the histogram of a window is the sum of its samples' differences. So percentiles cover all events of
+//!   the window and are not averages of percentiles;
+//! - **never too low**: a percentile is the upper bound of its bucket, at most 1/16 above the exact value.
 
 use super::super::observed::Observed;
 use crate::error::ErrorCode;
@@ -18,12 +18,12 @@ use std::collections::VecDeque;
 
 /// Samples that are kept: five minutes.
 pub const SECONDS: usize = 300;
-/// Windows that percentiles are computed for, in samples; 0 stands for everything since the start.
+/// Windows of the percentiles, in samples; 0 means since the start.
 pub const WINDOWS: [usize; 4] = [10, 60, SECONDS, 0];
 /// Percentiles, in thousandths of a percent.
 pub const PERCENTILES: [u32; 14] =
     [10_000, 25_000, 50_000, 75_000, 90_000, 95_000, 97_500, 99_000, 99_500, 99_750, 99_900, 99_950, 99_975, 99_990];
-/// What a sample says of each shard, in this order; all but the first are differences.
+/// The columns of a shard in a sample; all but the first are differences.
 pub const SHARD_COLUMNS: [&str; 8] =
     ["connections", "opened", "committed", "delivered", "cross_core", "bytes_in", "bytes_out", "refusals"];
 /// Stages whose distribution over time is kept for the heat map.
@@ -36,7 +36,7 @@ pub fn row_bounds_ns() -> Vec<u64> {
     (0..BUCKETS).skip(ROW_BUCKETS - 1).step_by(ROW_BUCKETS).map(upper_bound_ns).collect()
 }
 
-/// Buckets that are not zero: index and count.
+/// Non-zero buckets: index and count.
 type Sparse = Vec<(usize, u64)>;
 /// The same as it is kept: no bucket has an index above 2^16, and none grows by 2^32 within a second.
 type Kept = Box<[(u16, u32)]>;
@@ -50,7 +50,7 @@ fn kept(sparse: &Sparse) -> Kept {
 pub struct Sample {
     /// Its end, milliseconds since 1970.
     at: u64,
-    /// How long it was, which under load is more than a second.
+    /// Its length, which under load is more than a second.
     ms: u64,
     /// Per shard, see [`SHARD_COLUMNS`].
     shards: Vec<[u64; SHARD_COLUMNS.len()]>,
@@ -114,13 +114,13 @@ fn columns(shard: &ShardCounters) -> [u64; SHARD_COLUMNS.len()] {
     ]
 }
 
-/// What has grown between two readings. Saturating, because the parts of one reading are not of one instant.
+/// The growth between two readings. Saturating, because a reading is not atomic.
 fn grown(before: &[u64], after: &[u64]) -> Sparse {
     let differences = before.iter().zip(after).map(|(before, after)| after.saturating_sub(*before));
     differences.enumerate().filter(|(_, count)| *count > 0).collect()
 }
 
-/// Takes samples and keeps the last [`SECONDS`] of them.
+/// Records samples and keeps the last [`SECONDS`].
 pub struct Sampler {
     observed: Observed,
     previous: Reading,
@@ -128,14 +128,14 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// The first sample will tell what happened from now on.
+    /// The first sample will cover the time from now on.
     pub fn new(observed: Observed) -> Self {
         let previous = Reading::of(&observed);
         Self { observed, previous, samples: VecDeque::with_capacity(SECONDS) }
     }
 
-    /// Ends a second at `at` (milliseconds since 1970), `ms` after the one before.
-    pub fn take(&mut self, at: u64, ms: u64) {
+    /// Records the second that ends at `at` (milliseconds since 1970), `ms` after the previous one.
+    pub fn sample(&mut self, at: u64, ms: u64) {
         let now = Reading::of(&self.observed);
         let before = std::mem::replace(&mut self.previous, now);
         let now = &self.previous;
@@ -166,12 +166,12 @@ impl Sampler {
         });
     }
 
-    /// What is kept, oldest first.
+    /// The samples, oldest first.
     pub fn samples(&self) -> &VecDeque<Sample> {
         &self.samples
     }
 
-    /// What the samples are taken from.
+    /// The observed counters.
     pub fn observed(&self) -> &Observed {
         &self.observed
     }
@@ -207,7 +207,7 @@ impl Sampler {
     }
 }
 
-/// Neighbouring buckets together, flat: row, count, row, count …
+/// Sums neighbouring buckets into rows, flat: row, count, row, count …
 fn rows(sparse: &Sparse) -> Vec<u64> {
     let mut rows: Vec<u64> = Vec::new();
     for (bucket, count) in sparse {
@@ -220,7 +220,7 @@ fn rows(sparse: &Sparse) -> Vec<u64> {
     rows
 }
 
-/// How many there were, then each of [`PERCENTILES`] and the largest, in nanoseconds. Only the number where it is 0.
+/// The count, then each of [`PERCENTILES`] and the largest value in nanoseconds. Only the count if it is 0.
 fn summary(counts: &[u64]) -> Vec<u64> {
     let total: u64 = counts.iter().sum();
     let mut summary = vec![total];
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_is_what_happened_since_the_one_before() {
+    fn a_sample_covers_the_time_since_the_previous_one() {
         let observed = observed();
         let (first, second) = (&observed.shards[0], &observed.shards[1]);
         first.message(MessageOutcome::Committed);
@@ -263,8 +263,8 @@ mod tests {
         second.connection_closed(4003);
         observed.storage.batch_sizes.record(3);
         observed.storage.batch_sizes.record(5);
-        sampler.take(1_000, 1_000);
-        sampler.take(2_000, 1_000);
+        sampler.sample(1_000, 1_000);
+        sampler.sample(2_000, 1_000);
         let [one, nothing] = [0, 1].map(|at| &sampler.samples()[at]);
         assert_eq!(one.shards, [[0, 0, 2, 0, 0, 0, 0, 1], [1, 1, 0, 0, 0, 7, 0, 0]]);
         assert_eq!(one.batches, [2, 8, 5]);
@@ -276,25 +276,25 @@ mod tests {
     }
 
     #[test]
-    fn five_minutes_are_kept() {
+    fn keeps_five_minutes() {
         let mut sampler = Sampler::new(observed());
         for second in 0..SECONDS as u64 + 7 {
-            sampler.take(second, 1_000);
+            sampler.sample(second, 1_000);
         }
         assert_eq!((sampler.samples().len(), sampler.samples()[0].at), (SECONDS, 7));
     }
 
     #[test]
-    fn a_window_sums_every_thread_and_forgets_what_is_older() {
+    fn a_window_sums_all_threads_and_drops_older_samples() {
         let observed = observed();
         let mut sampler = Sampler::new(observed.clone());
         let ack = |shard: usize, us| observed.shards[shard].stages.record(Stage::Ack, Duration::from_micros(us), 1);
         ack(0, 50_000);
-        sampler.take(0, 1_000);
+        sampler.sample(0, 1_000);
         for second in 1..=10 {
             ack(0, 100);
             ack(1, 100);
-            sampler.take(second, 1_000);
+            sampler.sample(second, 1_000);
         }
         let summaries = sampler.summaries();
         let of = |window: usize| &summaries[window][Stage::Ack as usize];

@@ -1,8 +1,10 @@
-//! The routes without a store: what the page is served with, the stream's events, who is turned away.
+//! The routes without PostgreSQL: headers of the page, events of the stream, and refusals.
 
 use super::*;
+use crate::control::state::Control;
 use crate::control::tests::{control, request, send};
 use crate::mesh::counters::ShardCounters;
+use axum::response::Response;
 use futures_util::StreamExt;
 use serde_json::Value;
 use tower::ServiceExt;
@@ -63,7 +65,7 @@ async fn every_module_that_the_page_imports_is_served() {
 }
 
 #[tokio::test]
-async fn a_stream_begins_with_the_past_and_goes_on_with_each_second() {
+async fn a_stream_begins_with_the_history_and_continues_every_second() {
     let control = control(true);
     let dashboard = control.dashboard().clone();
     dashboard.end_second(Duration::from_secs(1));
@@ -93,7 +95,7 @@ async fn a_watcher_that_does_not_read_misses_the_oldest_seconds() {
 }
 
 #[tokio::test]
-async fn one_watcher_too_many_is_told_so_and_a_place_comes_free() {
+async fn refuses_one_watcher_too_many_until_another_leaves() {
     let control = control(true);
     let mut watchers = Vec::new();
     for _ in 0..WATCHERS_MAX {
@@ -114,7 +116,9 @@ async fn a_stream_ends_when_the_server_shuts_down() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (socket, peer) = listener.accept().await.unwrap();
-    let server = crate::control::http::HttpServer::new(control(true).router(), tokio::runtime::Handle::current());
+    let control = control(true);
+    let runtime = tokio::runtime::Handle::current();
+    let server = crate::control::http::HttpServer::new(control.router(), control.health_router(), runtime, 10);
     server.adopt(socket.into_std().unwrap(), Vec::new(), peer);
     client.write_all(b"GET /dashboard/events HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     let mut received = Vec::new();
@@ -126,7 +130,7 @@ async fn a_stream_ends_when_the_server_shuts_down() {
     assert!(received.ends_with(b"0\r\n\r\n"), "a proper end");
 }
 
-/// Its words have a line break.
+/// Its reason has a line break.
 struct Broken;
 
 impl HealthPort for Broken {

@@ -1,6 +1,6 @@
 //! A thread's fine histograms as Prometheus histograms: every second power of √2, counted exactly.
 
-use super::{family, labels};
+use super::families::{family, labels};
 use crate::latency::{
     BUCKETS, LatencyHistogram, SizeHistogram, Stage, StageLatencies, StorageLatencies, upper_bound_ns,
 };

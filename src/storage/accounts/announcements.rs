@@ -1,4 +1,4 @@
-//! Which profiles have changed without all of their conversations having been told.
+//! The changed profiles that are not yet announced in all of their conversations.
 
 use super::{Accounts, QUERY_TIMEOUT, settle, sql};
 use crate::error::Refusal;
@@ -6,10 +6,10 @@ use crate::ids::{ConversationId, UserId};
 use tokio::time::timeout;
 
 impl Accounts {
-    /// Users whose changed profile is to be told, with its version: at most `limit`, those that have waited longest.
+    /// Users whose changed profile is to be announced, with its version: at most `limit`, longest waiting first.
     ///
     /// # Errors
-    /// The store's failures.
+    /// Failures of PostgreSQL.
     pub async fn unannounced(&self, limit: i64) -> Result<Vec<(UserId, i64)>, Refusal> {
         let connection = self.connection("unannounced").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
@@ -24,7 +24,7 @@ impl Accounts {
     /// Conversations of `user` after `last` whose log does not have this version: at most `limit`, ascending.
     ///
     /// # Errors
-    /// The store's failures.
+    /// Failures of PostgreSQL.
     pub async fn untold(
         &self,
         user: UserId,
@@ -44,10 +44,10 @@ impl Accounts {
         Ok(numbers.into_iter().filter_map(ConversationId::from_number).collect())
     }
 
-    /// All conversations of `user` have told this version.
+    /// Records that this version is announced in all conversations of `user`.
     ///
     /// # Errors
-    /// The store's failures; it is found again then.
+    /// Failures of PostgreSQL; the profile is found again then.
     pub async fn announced(&self, user: UserId, version: i64) -> Result<(), Refusal> {
         let connection = self.connection("announced").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {

@@ -1,4 +1,4 @@
-//! What an error of PostgreSQL means for whoever asked, and whether the connection can be used again.
+//! Translates errors of PostgreSQL into refusals, and decides whether the connection can be used again.
 
 use super::super::sqlstate::Cause;
 use crate::error::{ErrorCode, Refusal};
@@ -7,8 +7,8 @@ use deadpool_postgres::Object;
 use tokio::time::error::Elapsed;
 use tokio_postgres::{Error, error::SqlState};
 
-/// Ends a call: gives the connection back, or closes it when its query may still be running, and says what an error
-/// means. `in_doubt`: the statement that makes the change durable was sent.
+/// Ends a call: returns the connection to the pool, or closes it when its query may still run, and translates an error.
+/// `in_doubt`: the statement that makes the change durable was sent.
 pub(super) fn settle<T>(
     connection: Object,
     what: &'static str,
@@ -52,8 +52,8 @@ fn refusal(what: &'static str, in_doubt: bool, error: &Error) -> Refusal {
         }
         (code, _) if is_passing(code) => {
             warn_limited!(what, in_doubt, %error, "PostgreSQL cannot serve right now");
-            // An error is the server's word that it did not commit; only the farewell of a server that is being
-            // stopped (57P…) could follow a commit whose confirmation was lost.
+            // An error means that PostgreSQL did not commit. The exception is 57P…, which a stopping server sends: it
+            // may follow a commit whose confirmation was lost.
             if in_doubt && code.code().starts_with("57P") { outcome_unknown() } else { Refusal::storage_unavailable() }
         }
         _ => {

@@ -1,7 +1,7 @@
-//! Every statement about accounts. They run as `chat_writer`, before or outside of anybody's `app.user_id`.
+//! The statements for accounts. They run as `chat_writer`, without an `app.user_id`.
 //!
-//! A refresh token is always inserted by a statement of its own, after its session's: the row policy on
-//! `refresh_tokens` looks the session up, and rows of the same statement are not visible to it.
+//! A refresh token is inserted by a statement of its own, after its session: the row policy on `refresh_tokens` looks
+//! the session up and does not see rows of the same statement.
 
 /// $1 username, $2 `display_name`, $3 email, $4 `password_hash`, $5 `device_name`, $6 ip → profile, session.
 /// The unique indexes refuse a taken username or email.
@@ -14,14 +14,15 @@ WITH u AS (
 ), s AS (
     INSERT INTO sessions (user_id, device_name, ip) SELECT u.id, $5, $6 FROM u RETURNING id
 )
-SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at, s.id AS session_id FROM u, s";
+SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at, s.id AS session_id
+  FROM u, s";
 
 /// $1 digest, $2 session, $3 user, $4 lifetime in seconds.
 pub const INSERT_REFRESH_TOKEN: &str = "
 INSERT INTO refresh_tokens (token_hash, session_id, user_id, expires_at)
 VALUES ($1, $2, $3, now() + make_interval(secs => $4))";
 
-/// $1 username → who it is and what the password must open.
+/// $1 username → the user, and the hash that the password must match.
 pub const FIND_LOGIN_BY_USERNAME: &str = "
 SELECT u.id, u.username, c.password_hash
   FROM users u JOIN credentials c ON c.user_id = u.id
@@ -39,9 +40,9 @@ SELECT u.id, u.username, c.password_hash
   FROM users u JOIN credentials c ON c.user_id = u.id
  WHERE u.id = $1 AND u.is_active";
 
-/// $1 user, $2 the hash that the password opened, $3 `device_name`, $4 ip → profile, session; no row when the
+/// $1 user, $2 the hash that the password matched, $3 `device_name`, $4 ip → profile, session; no row when the
 /// password was changed since it was verified. FOR SHARE orders this against a change of the password: either that
-/// change sees (and revokes) this session, or this statement sees the new hash and opens nothing.
+/// change sees (and revokes) this session, or this statement sees the new hash and opens no session.
 pub const OPEN_SESSION: &str = "
 WITH u AS (
     SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at
@@ -51,12 +52,14 @@ WITH u AS (
 ), s AS (
     INSERT INTO sessions (user_id, device_name, ip) SELECT u.id, $3, $4 FROM u RETURNING id
 )
-SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at, s.id AS session_id FROM u, s";
+SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at, s.id AS session_id
+  FROM u, s";
 
-/// $1 digest → the token with its session and user, locked: of two concurrent refreshes the second waits here and
-/// then reads `spent`.
+/// $1 digest, $2 grace in seconds → the token with its session and user, locked: of two concurrent refreshes the second
+/// waits here and then reads `spent`.
 pub const LOCK_REFRESH_TOKEN: &str = "
 SELECT t.session_id, t.spent_at IS NOT NULL AS spent, t.expires_at <= now() AS expired,
+       t.spent_at > now() - make_interval(secs => $2) AS in_grace,
        s.revoked_at IS NOT NULL OR NOT u.is_active AS revoked,
        u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at
   FROM refresh_tokens t
@@ -64,6 +67,11 @@ SELECT t.session_id, t.spent_at IS NOT NULL AS spent, t.expires_at <= now() AS e
   JOIN users u ON u.id = t.user_id
  WHERE t.token_hash = $1
    FOR UPDATE OF t, s";
+
+/// $1 the successor's digest, $2 session → whether it has been used. A statement of its own, because the snapshot of
+/// [`LOCK_REFRESH_TOKEN`] may be older than the refresh that it waited for.
+pub const SUCCESSOR_IS_SPENT: &str = "
+SELECT spent_at IS NOT NULL FROM refresh_tokens WHERE token_hash = $1 AND session_id = $2";
 
 /// $1 digest.
 pub const SPEND_REFRESH_TOKEN: &str = "UPDATE refresh_tokens SET spent_at = now() WHERE token_hash = $1";
@@ -91,21 +99,22 @@ SELECT s.id, s.device_name, s.ip, s.created_at, s.last_used_at
  ORDER BY s.last_used_at DESC, s.id DESC
  LIMIT 200";
 
-/// $1 session, $2 user → whether both may act.
+/// $1 session, $2 user → whether both are active.
 pub const SESSION_IS_ACTIVE: &str = "
 SELECT EXISTS (SELECT FROM sessions s JOIN users u ON u.id = s.user_id
                 WHERE s.id = $1 AND s.user_id = $2 AND s.revoked_at IS NULL AND u.is_active)";
 
-/// $1 user, $2 the hash that the current password opened, $3 the new hash; no row when it was changed meanwhile.
+/// $1 user, $2 the hash that the current password matched, $3 the new hash; no row when it was changed meanwhile.
 pub const CHANGE_PASSWORD: &str = "
 UPDATE credentials SET password_hash = $3, updated_at = now() WHERE user_id = $1 AND password_hash = $2";
 
 /// $1 user.
 pub const PROFILE: &str = "
-SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at FROM users WHERE id = $1 AND is_active";
+SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at
+  FROM users WHERE id = $1 AND is_active";
 
-/// $1 what was typed, $2 limit → whose username begins with it, or whose name has words that do. Ranges and words rather
-/// than LIKE, whose pattern is not known when the statement is planned.
+/// $1 query, $2 limit → users whose username begins with the query, or whose name has words that begin with it. Ranges
+/// and words rather than LIKE, whose pattern is not known when the statement is planned.
 pub const SEARCH_USERS: &str = "
 SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at
   FROM users
@@ -114,9 +123,10 @@ SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at
  ORDER BY lower(username) = lower($1) DESC, lower(username)
  LIMIT $2";
 
-/// $1 user, $2 new `display_name` or null to keep it, $3 whether to set `avatar_url`, $4 the new one or null, $5 whether to
-/// set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it. What others see of it counts as a
-/// new version of the profile. NO KEY: a foreign key that is checked meanwhile, as of a mention, holds no commit up.
+/// $1 user, $2 new `display_name` or null to keep it, $3 whether to set `avatar_url`, $4 the new one or null, $5
+/// whether to set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it. What others see of
+/// it counts as a new version of the profile. NO KEY: the check of a foreign key, as of a mention, does not block
+/// commits.
 pub const UPDATE_PROFILE: &str = "
 UPDATE users u
    SET display_name = n.display_name, avatar_url = n.avatar_url, bio = n.bio,
@@ -130,23 +140,23 @@ UPDATE users u
  WHERE u.id = $1
 RETURNING u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at";
 
-/// $1 limit → users whose profile has changed since it was last told to all of their conversations, with its version; the
-/// same one every few seconds at most.
+/// $1 limit → users whose profile has changed since it was announced in all of their conversations, with its version;
+/// the same user at most every few seconds.
 pub const UNANNOUNCED: &str = "
 SELECT id, profile_version FROM users
  WHERE announced_version < profile_version AND announced_at < now() - interval '5 seconds'
  ORDER BY announced_at LIMIT $1";
 
-/// $1 user, $2 version, $3 the last conversation seen, $4 limit → conversations whose log has not told it.
+/// $1 user, $2 version, $3 the last conversation seen, $4 limit → conversations whose log does not announce it yet.
 pub const UNTOLD: &str = "
 SELECT conversation_id FROM conversation_members
  WHERE user_id = $1 AND conversation_id > $3 AND profile_version < $2 ORDER BY conversation_id LIMIT $4";
 
-/// $1 user, $2 version: all of their conversations have told it.
+/// $1 user, $2 version: it is announced in all of their conversations.
 pub const ANNOUNCED: &str = "
 UPDATE users SET announced_version = greatest(announced_version, $2), announced_at = now() WHERE id = $1";
 
-/// Sessions whose last refresh token has expired are over. No race: an expired token is never rotated.
+/// Ends sessions whose last refresh token has expired. There is no race, because an expired token is never rotated.
 pub const SWEEP_SESSIONS: &str = "
 UPDATE sessions s SET revoked_at = now()
  WHERE s.id IN (SELECT x.id FROM sessions x
@@ -155,20 +165,20 @@ UPDATE sessions s SET revoked_at = now()
                                     WHERE t.session_id = x.id AND t.spent_at IS NULL AND t.expires_at > now())
                  LIMIT 10000)";
 
-/// Spent tokens stay until they would have expired: until then their reuse is a sign of theft. The day on top lets
-/// a client be told `expired` and not `unknown`.
+/// Spent tokens stay until they would have expired, because their reuse is a sign of theft until then. They stay a day
+/// longer so that a client receives `refresh_expired` and not `refresh_invalid`.
 pub const SWEEP_REFRESH_TOKENS: &str = "
 DELETE FROM refresh_tokens
  WHERE token_hash IN (SELECT token_hash FROM refresh_tokens WHERE expires_at < now() - interval '1 day' LIMIT 10000)";
 
-/// The minute covers the leeway with which a ticket's expiry is checked; without it a ticket could be used twice.
+/// The minute covers the leeway in the check of a ticket's expiry. Without it, a ticket could be used twice.
 pub const SWEEP_SPENT_TICKETS: &str = "
 DELETE FROM spent_tickets
  WHERE ticket_id IN (SELECT ticket_id FROM spent_tickets WHERE expires_at < now() - interval '1 minute' LIMIT 10000)";
 
-/// $1: most rows of one batch. A mutation is submitted again after its connection was lost, so its outcome is needed for
-/// as long as PostgreSQL may be away. The table keeps a day, and no more than the newest 100,000 rows (some 40 MB) and
-/// what is written between two sweeps: at 2,000 changes a second it would grow by a gigabyte an hour.
+/// $1: most rows of one batch. A mutation is submitted again after its connection was lost, so its outcome is needed
+/// for as long as PostgreSQL may be away. The table keeps a day, and no more than the newest 100,000 rows (some 40 MB)
+/// and what is written between two sweeps: at 2,000 changes a second it would grow by a gigabyte an hour.
 pub const SWEEP_MUTATION_OUTCOMES: &str = "
 WITH bound AS (
     SELECT greatest(now() - interval '1 day', (

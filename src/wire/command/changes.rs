@@ -1,27 +1,29 @@
-//! The table of changes that are no new messages: each is checked here and done by `mutate_<name>` in PostgreSQL.
+//! The table of changes other than new messages: each is checked here and executed by `mutate_<name>` in PostgreSQL.
 //!
-//! Nothing between the two knows the kinds apart: the shard finds the conversation's owner by the [`Place`], the committer
-//! passes the arguments on, and the events come back ready to be published.
+//! Everything in between handles all kinds alike: the shard finds the owner shard by the [`Place`], the committer
+//! passes the arguments on, and PostgreSQL returns the events ready to publish.
 
+use super::arguments::{Arguments, Place};
 use super::fields::Fields;
-use super::{Arguments, Place};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{MAX_SAFE_INTEGER, MessageId};
 use crate::limits::{self, Feature, Limits};
+use crate::text::Shape;
 use serde_json::{Value, json};
+use std::borrow::Cow;
 
-/// Where a change belongs, and what it is given; or why not.
+/// The conversation and the arguments of a change, or the refusal.
 type Read = Result<(Place, Arguments), Refusal>;
 
 /// A kind of change.
 pub struct ChangeKind {
-    /// The command, and what follows `mutate_` in PostgreSQL.
+    /// The command's name; its function in PostgreSQL is `mutate_<name>`.
     pub name: &'static str,
-    /// Takes the fields it needs.
+    /// Reads the fields.
     pub(super) read: fn(&mut Fields<'_>, &Limits) -> Read,
-    /// Whether it takes of the user's budget: reading on is not something to slow down.
+    /// Whether it counts against the user's rate limit. Read markers do not.
     pub metered: bool,
-    /// What it belongs to and goes with, when that is switched off.
+    /// The feature without which it is refused.
     pub feature: Option<Feature>,
 }
 
@@ -56,19 +58,19 @@ changes! {
     request_to_join, cancel_join_request, decide_join_request, block_user, unblock_user,
 }
 
-/// The row of a name.
+/// The index of a name in the table.
 pub(super) fn row(name: &str) -> Option<usize> {
     CHANGES.iter().position(|kind| kind.name == name)
 }
 
-/// The place of a change about a message: the conversation, where the client says which, saves a look-up.
+/// The place of a change of a message. A conversation from the client saves a look-up.
 fn message(data: &mut Fields<'_>) -> Result<(Place, Arguments), Refusal> {
     let message = MessageId(data.required_id("message_id")?);
     let place = data.optional_conversation()?.map_or(Place::OfMessage(message), Place::Conversation);
     Ok((place, arguments(json!({ "message_id": message }))))
 }
 
-/// The place and the user of a change about a member.
+/// The place and the user of a change of a member.
 fn member(data: &mut Fields<'_>) -> Result<(Place, Arguments), Refusal> {
     let place = Place::Conversation(data.conversation()?);
     Ok((place, arguments(json!({ "user_id": data.required_id("user_id")? }))))
@@ -86,8 +88,8 @@ fn create_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
     if !["direct", "group", "public_room", "private_room"].contains(&kind.as_ref()) {
         return Err(Refusal::bad_request("data.kind: must be direct, group, public_room or private_room"));
     }
-    let name = conversation_name(data)?;
-    let description = data.bounded_text("description", limits::CONVERSATION_DESCRIPTION_CHARS_MAX)?;
+    let name = data.name("name", limits::CONVERSATION_NAME_CHARS_MAX)?;
+    let description = description(data)?;
     let members = data.user_ids("member_ids", limits::CREATE_MEMBERS_MAX)?;
     match kind.as_ref() {
         "direct" if name.is_some() || description.is_some() => {
@@ -105,10 +107,8 @@ fn create_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
     Ok((Place::Nowhere, arguments(given)))
 }
 
-/// A name without space around it; one of nothing but space is none.
-fn conversation_name(data: &mut Fields<'_>) -> Result<Option<String>, Refusal> {
-    let name = data.bounded_text("name", limits::CONVERSATION_NAME_CHARS_MAX)?;
-    Ok(name.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()))
+fn description<'a>(data: &mut Fields<'a>) -> Result<Option<Cow<'a, str>>, Refusal> {
+    data.written_text("description", limits::CONVERSATION_DESCRIPTION_CHARS_MAX, Shape::Lines)
 }
 
 fn join_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
@@ -155,7 +155,7 @@ fn remove_reaction(data: &mut Fields<'_>, limits: &Limits) -> Read {
     add_reaction(data, limits)
 }
 
-/// One emoji in its fully qualified form, so that the same one is never counted as two; or a `:shortcode:` of the client's.
+/// One emoji in its fully qualified form, so that its variants count as one; or a `:shortcode:` of the client.
 pub(super) fn emoji(text: &str) -> Result<String, Refusal> {
     if let Some(known) = emojis::get(text) {
         return Ok(known.as_str().to_owned());
@@ -194,8 +194,9 @@ fn set_role(data: &mut Fields<'_>, _: &Limits) -> Read {
     let (place, mut given) = member(data)?;
     let role = data.required_text("role")?;
     if !["admin", "moderator", "member", "read_only"].contains(&role.as_ref()) {
-        let words = "data.role: must be admin, moderator, member or read_only; transfer_ownership makes an owner";
-        return Err(Refusal::bad_request(words));
+        return Err(Refusal::bad_request(
+            "data.role: must be admin, moderator, member or read_only; to make another owner, send transfer_ownership",
+        ));
     }
     given.insert("role".to_owned(), json!(role));
     Ok((place, given))
@@ -213,7 +214,8 @@ fn mute_member(data: &mut Fields<'_>, _: &Limits) -> Read {
 
 fn ban_member(data: &mut Fields<'_>, _: &Limits) -> Read {
     let (place, mut given) = member(data)?;
-    given.insert("reason".to_owned(), json!(data.bounded_text("reason", limits::BAN_REASON_CHARS_MAX)?));
+    let reason = data.written_text("reason", limits::BAN_REASON_CHARS_MAX, Shape::Lines)?;
+    given.insert("reason".to_owned(), json!(reason));
     Ok((place, given))
 }
 
@@ -225,13 +227,12 @@ fn update_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
     let place = Place::Conversation(data.conversation()?);
     let mut given = Arguments::new();
     if data.has("name") {
-        let name = conversation_name(data)?;
+        let name = data.name("name", limits::CONVERSATION_NAME_CHARS_MAX)?;
         let name = name.ok_or_else(|| Refusal::bad_request("data.name: must not be empty"))?;
         given.insert("name".to_owned(), json!(name));
     }
     if data.has("description") {
-        let description = data.bounded_text("description", limits::CONVERSATION_DESCRIPTION_CHARS_MAX)?;
-        given.insert("description".to_owned(), json!(description));
+        given.insert("description".to_owned(), json!(description(data)?));
     }
     for (name, most) in [("slow_mode_s", limits::SLOW_MODE_SECONDS_MAX), ("member_limit", limits::MEMBER_LIMIT_MAX)] {
         if let Some(number) = data.optional_integer(name, 0, most)? {
@@ -239,8 +240,7 @@ fn update_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
         }
     }
     if given.is_empty() {
-        let words = "data: give at least one of name, description, slow_mode_s and member_limit";
-        return Err(Refusal::bad_request(words));
+        return Err(Refusal::bad_request("data: set at least one of name, description, slow_mode_s and member_limit"));
     }
     Ok((place, given))
 }
@@ -272,14 +272,17 @@ fn invite_code(data: &mut Fields<'_>) -> Result<String, Refusal> {
     let code = data.required_text("code")?;
     if code.is_empty() || code.len() > 64 || !code.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     {
-        return Err(Refusal::new(ErrorCode::NotFound, "data.code: this is not an invitation's code"));
+        return Err(Refusal::new(
+            ErrorCode::NotFound,
+            "data.code: this is not the code of an invitation; ask for a new one",
+        ));
     }
     Ok(code.into_owned())
 }
 
 fn request_to_join(data: &mut Fields<'_>, _: &Limits) -> Read {
     let place = Place::Conversation(data.conversation()?);
-    let text = data.bounded_text("text", limits::JOIN_REQUEST_CHARS_MAX)?;
+    let text = data.written_text("text", limits::JOIN_REQUEST_CHARS_MAX, Shape::Lines)?;
     let text = text.as_deref().map(str::trim).filter(|text| !text.is_empty());
     Ok((place, arguments(json!({ "text": text }))))
 }
@@ -307,7 +310,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_emoji_is_one_emoji_in_one_form() {
+    fn an_emoji_has_one_form() {
         for (given, kept) in [
             ("🚀", "🚀"),
             ("❤", "❤\u{fe0f}"), // without and with the variation selector it is the same heart

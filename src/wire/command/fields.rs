@@ -1,44 +1,45 @@
-//! Taking a command's data apart: every field is of a type and within its bounds, or the refusal says which is not.
+//! Reads the fields of a command: each has its type and is within its bounds, or the refusal names it.
 
+use super::arguments::HistoryWindow;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, MAX_SAFE_INTEGER, MessageId, Seq, UserId};
 use crate::limits as bounds;
-use crate::wire::command::HistoryWindow;
+use crate::text::{self, Shape, TextFault};
 use crate::wire::value::{Map, Value};
 use std::borrow::Cow;
 
-/// What `resume` has of conversations, by whether their ids have the form of one.
+/// The cursors of `resume`, and the keys that cannot be the id of a conversation.
 pub(super) struct Cursors {
     pub(super) known: Vec<(ConversationId, Seq)>,
     pub(super) impossible: Vec<String>,
 }
 
-/// The fields of one map, taken out one by one; errors name the place.
+/// The fields of one map, removed one by one; errors begin with the prefix and the name of the field.
 pub(super) struct Fields<'a> {
     pub(super) map: Map<'a>,
-    pub(super) place: &'static str,
+    pub(super) prefix: &'static str,
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn take(&mut self, name: &str) -> Option<Value<'a>> {
+    pub(super) fn remove(&mut self, name: &str) -> Option<Value<'a>> {
         let at = self.map.iter().position(|(key, _)| key == name)?;
         Some(self.map.swap_remove(at).1)
     }
 
     pub(super) fn wrong(&self, name: &str, expected: &str, found: &Value<'_>) -> Refusal {
-        Refusal::bad_request(format!("{}{name}: must be {expected}, not {}", self.place, found.kind()))
+        Refusal::bad_request(format!("{}{name}: must be {expected}, not {}", self.prefix, found.kind()))
     }
 
     pub(super) fn missing(&self, name: &str) -> Refusal {
-        Refusal::bad_request(format!("{}{name}: is missing", self.place))
+        Refusal::bad_request(format!("{}{name}: is missing", self.prefix))
     }
 
     pub(super) fn optional_text(&mut self, name: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
-        match self.take(name) {
+        match self.remove(name) {
             None | Some(Value::Null) => Ok(None),
-            // PostgreSQL cannot store U+0000, and no text that people write has it.
+            // PostgreSQL cannot store U+0000.
             Some(Value::Text(text)) if text.contains('\0') => {
-                Err(Refusal::bad_request(format!("{}{name}: must not contain U+0000", self.place)))
+                Err(Refusal::bad_request(format!("{}{name}: must not contain U+0000", self.prefix)))
             }
             Some(Value::Text(text)) => Ok(Some(text)),
             Some(other) => Err(self.wrong(name, "a string", &other)),
@@ -50,11 +51,11 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn optional_integer(&mut self, name: &str, min: i64, max: i64) -> Result<Option<i64>, Refusal> {
-        match self.take(name) {
+        match self.remove(name) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Integer(number)) if (min..=max).contains(&number) => Ok(Some(number)),
             Some(Value::Integer(_)) => {
-                Err(Refusal::bad_request(format!("{}{name}: must be between {min} and {max}", self.place)))
+                Err(Refusal::bad_request(format!("{}{name}: must be between {min} and {max}", self.prefix)))
             }
             Some(other) => Err(self.wrong(name, "an integer", &other)),
         }
@@ -73,14 +74,14 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn required_bool(&mut self, name: &str) -> Result<bool, Refusal> {
-        match self.take(name) {
+        match self.remove(name) {
             Some(Value::Bool(value)) => Ok(value),
             None | Some(Value::Null) => Err(self.missing(name)),
             Some(other) => Err(self.wrong(name, "a boolean", &other)),
         }
     }
 
-    /// Whether the field is there, `null` included.
+    /// Whether the field is present, even as `null`.
     pub(super) fn has(&self, name: &str) -> bool {
         self.map.iter().any(|(key, _)| key == name)
     }
@@ -90,11 +91,14 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn user_ids(&mut self, name: &'static str, most: usize) -> Result<Vec<UserId>, Refusal> {
-        let list = match self.take(name) {
+        let list = match self.remove(name) {
             None | Some(Value::Null) => return Ok(Vec::new()),
             Some(Value::List(list)) if list.len() <= most => list,
             Some(Value::List(_)) => {
-                return Err(Refusal::bad_request(format!("{}{name}: at most {most} users at once", self.place)));
+                return Err(Refusal::bad_request(format!(
+                    "{}{name}: at most {most} users are allowed at once; send several commands",
+                    self.prefix
+                )));
             }
             Some(other) => return Err(self.wrong(name, "a list of user ids", &other)),
         };
@@ -118,16 +122,49 @@ impl<'a> Fields<'a> {
         match self.optional_text(name)? {
             Some(text) if text.chars().count() > chars_max => Err(Refusal::new(
                 ErrorCode::TooLarge,
-                format!("{}{name}: at most {chars_max} characters are allowed", self.place),
+                format!("{}{name}: at most {chars_max} characters are allowed; shorten the text", self.prefix),
             )),
             other => Ok(other),
         }
     }
 
+    /// A text of at most `chars_max` characters that passes [`text::check`].
+    pub(super) fn written_text(
+        &mut self,
+        name: &str,
+        chars_max: usize,
+        shape: Shape,
+    ) -> Result<Option<Cow<'a, str>>, Refusal> {
+        let written = self.bounded_text(name, chars_max)?;
+        if let Some(written) = &written {
+            text::check(written, shape).map_err(|fault| self.fault(name, fault))?;
+        }
+        Ok(written)
+    }
+
+    /// A name: a visible text on one line, without space around it. A blank name counts as absent.
+    pub(super) fn name(&mut self, name: &str, chars_max: usize) -> Result<Option<String>, Refusal> {
+        let Some(written) = self.bounded_text(name, chars_max)? else { return Ok(None) };
+        let written = written.trim();
+        if written.is_empty() {
+            return Ok(None);
+        }
+        text::check_visible(written, Shape::Line).map_err(|fault| self.fault(name, fault))?;
+        Ok(Some(written.to_owned()))
+    }
+
+    fn fault(&self, name: &str, fault: TextFault) -> Refusal {
+        Refusal::bad_request(format!("{}{name}: {fault}", self.prefix))
+    }
+
+    /// The text of a message. The shard checks its characters, because that filter can be switched off.
     pub(super) fn content(&mut self, chars_max: usize) -> Result<Cow<'a, str>, Refusal> {
         let content = self.bounded_text("content", chars_max)?.ok_or_else(|| self.missing("content"))?;
         if content.trim().is_empty() {
             return Err(Refusal::bad_request("data.content: must not be empty"));
+        }
+        if !text::is_visible(&content) {
+            return Err(self.fault("content", TextFault::Invisible));
         }
         Ok(content)
     }
@@ -138,7 +175,7 @@ impl<'a> Fields<'a> {
             Some(text) if text.is_empty() || text.len() > bounds::CLIENT_MESSAGE_ID_BYTES_MAX => {
                 Err(Refusal::bad_request("data.client_message_id: must be 1 to 64 bytes"))
             }
-            // Control characters are the server's own: it keys messages sent without an id with them.
+            // Reserved for the server, which generates such ids for messages without one.
             Some(text) if text.chars().any(char::is_control) => {
                 Err(Refusal::bad_request("data.client_message_id: must not contain control characters"))
             }
@@ -155,12 +192,12 @@ impl<'a> Fields<'a> {
             (Some(seq), None, None) => Ok(HistoryWindow::Before(Seq(seq))),
             (None, Some(seq), None) => Ok(HistoryWindow::After(Seq(seq))),
             (None, None, Some(id)) => Ok(HistoryWindow::Around(MessageId(id))),
-            _ => Err(Refusal::bad_request("data: give at most one of before_seq, after_seq and around_message_id")),
+            _ => Err(Refusal::bad_request("data: set at most one of before_seq, after_seq and around_message_id")),
         }
     }
 
     pub(super) fn cursors(&mut self) -> Result<Cursors, Refusal> {
-        let map = match self.take("cursors") {
+        let map = match self.remove("cursors") {
             Some(Value::Map(map)) if map.len() <= bounds::RESUME_CONVERSATIONS_MAX => map,
             Some(Value::Map(_)) => {
                 return Err(Refusal::bad_request(
@@ -184,10 +221,10 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A conversation's id in text form, or the refusal of somebody who names none.
-pub(super) fn conversation(text: &str, place: &str) -> Result<ConversationId, Refusal> {
+/// Parses the id of a conversation.
+pub(super) fn conversation(text: &str, field: &str) -> Result<ConversationId, Refusal> {
     ConversationId::parse(text).ok_or_else(|| {
         let shown: String = text.chars().take(40).collect();
-        Refusal::new(ErrorCode::NotFound, format!("{place}: there is no conversation {shown:?}"))
+        Refusal::new(ErrorCode::NotFound, format!("{field}: there is no conversation {shown:?}"))
     })
 }

@@ -1,7 +1,7 @@
-//! The table of questions that PostgreSQL answers as they are asked: each is checked here and answered by `read_<name>`
-//! there, under the asker's row level security.
+//! The table of look-ups: each is checked here and executed by `read_<name>` in PostgreSQL, under the row level
+//! security of the user.
 
-use super::Arguments;
+use super::arguments::Arguments;
 use super::changes;
 use super::fields::Fields;
 use crate::error::Refusal;
@@ -11,11 +11,11 @@ use serde_json::json;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// A kind of question.
+/// A kind of look-up.
 pub struct LookupKind {
-    /// The command, and what follows `read_` in PostgreSQL.
+    /// The command's name; its function in PostgreSQL is `read_<name>`.
     pub name: &'static str,
-    /// Takes the fields it needs.
+    /// Reads the fields.
     pub(super) read: fn(&mut Fields<'_>) -> Result<Arguments, Refusal>,
 }
 
@@ -31,14 +31,14 @@ lookups! {
     list_join_requests, list_blocks, list_public_rooms, search_messages,
 }
 
-/// The row of a name.
+/// The index of a name in the table.
 pub(super) fn row(name: &str) -> Option<usize> {
     LOOKUPS.iter().position(|kind| kind.name == name)
 }
 
 type Read = Result<Arguments, Refusal>;
 
-/// Arguments under construction: the names are PostgreSQL's, the checks the contract's.
+/// Arguments under construction, named as in PostgreSQL.
 #[derive(Default)]
 struct Given(Arguments);
 
@@ -71,14 +71,14 @@ impl Given {
         })
     }
 
-    /// A cursor made of a time and a message, as it was given in `next_cursor`.
+    /// A cursor of a time and a message, from `next_cursor` of an earlier page.
     fn time_cursor(self, data: &mut Fields<'_>) -> Result<Self, Refusal> {
         let Some(cursor) = data.optional_text("cursor")? else { return Ok(self) };
         let parts =
             cursor.split_once('.').and_then(|(us, id)| Some((us.parse::<i64>().ok()?, id.parse::<i64>().ok()?)));
         let parts = parts.filter(|(us, id)| (0..=TIME_US_MAX).contains(us) && (0..=MAX_SAFE_INTEGER).contains(id));
         let (us, id) =
-            parts.ok_or_else(|| Refusal::bad_request("data.cursor: must be the next_cursor of an answer"))?;
+            parts.ok_or_else(|| Refusal::bad_request("data.cursor: must be the next_cursor of an earlier page"))?;
         Ok(self.put("cursor_us", us).put("cursor_id", id))
     }
 
@@ -90,7 +90,7 @@ impl Given {
 fn get_thread(data: &mut Fields<'_>) -> Read {
     let given = Given::default().message(data)?.integer(data, "before_seq")?.integer(data, "after_seq")?;
     if given.0.contains_key("before_seq") && given.0.contains_key("after_seq") {
-        return Err(Refusal::bad_request("data: give at most one of before_seq and after_seq"));
+        return Err(Refusal::bad_request("data: set at most one of before_seq and after_seq"));
     }
     Ok(given.limit(data, limits::HISTORY_PAGE_DEFAULT, limits::HISTORY_PAGE_MAX)?.0)
 }
@@ -170,13 +170,13 @@ fn search_messages(data: &mut Fields<'_>) -> Read {
 /// The end of the year 9999 in microseconds of Unix time.
 const TIME_US_MAX: i64 = 253_402_300_799_999_999;
 
-/// A time as PostgreSQL reads it, if it is one by RFC 3339.
+/// A time of RFC 3339 in the form that PostgreSQL reads.
 fn time_of(name: &str, text: &str) -> Result<String, Refusal> {
     let parsed = OffsetDateTime::parse(text, &Rfc3339).ok();
-    // Checked: a time whose offset takes it out of the calendar is none, and `to_offset` would panic.
+    // Checked, because `to_offset` panics when the offset moves a time out of the calendar.
     let utc = parsed.and_then(|time| time.checked_to_offset(time::UtcOffset::UTC));
     let utc = utc.filter(|time| (1970..=9999).contains(&time.year())).and_then(|time| time.format(&Rfc3339).ok());
     utc.ok_or_else(|| {
-        Refusal::bad_request(format!("data.{name}: must be a time by RFC 3339, such as 2026-01-31T12:00:00Z"))
+        Refusal::bad_request(format!("data.{name}: must be a time of RFC 3339, such as 2026-01-31T12:00:00Z"))
     })
 }

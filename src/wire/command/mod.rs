@@ -1,12 +1,15 @@
-//! Commands: what a client can ask for, with every field checked.
+//! Commands of clients, with every field checked.
 //!
-//! Most commands are a row in one of two tables: [`changes`] for what `mutate_<name>` in PostgreSQL does, [`lookups`] for
-//! what `read_<name>` there answers; docs/adding-a-command.md shows how. What needs more of the shard than to be passed on
-//! is a variant of [`Command`] with an arm in `Command::read`.
+//! Most commands are a row in one of two tables: [`changes`] are executed by `mutate_<name>` in PostgreSQL, [`lookups`]
+//! by `read_<name>`. docs/adding-a-command.md shows how. A command that needs the shard itself is a variant of
+//! [`Command`] with an arm in `Command::read`.
 
+mod arguments;
 pub mod changes;
 mod fields;
 pub mod lookups;
+
+pub use arguments::{Arguments, HistoryWindow, Place};
 
 use self::changes::CHANGES;
 use self::fields::Fields;
@@ -21,7 +24,7 @@ use crate::limits as bounds;
 use serde::Serialize;
 use std::borrow::Cow;
 
-/// A client's own name for a command, echoed in its reply.
+/// The id that a client gives a command, echoed in its reply.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 #[serde(untagged)]
 pub enum RequestId {
@@ -29,19 +32,6 @@ pub enum RequestId {
     Integer(i64),
     /// Given as text, at most 128 bytes.
     Text(Box<str>),
-}
-
-/// Which part of a history to read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HistoryWindow {
-    /// The newest messages.
-    Newest,
-    /// Messages with a smaller seq, the nearest ones.
-    Before(Seq),
-    /// Messages with a larger seq, the nearest ones.
-    After(Seq),
-    /// Messages on both sides of one.
-    Around(MessageId),
 }
 
 /// A command whose fields are in range. Text borrows from the receive buffer.
@@ -95,41 +85,25 @@ pub enum Command<'a> {
         users: Vec<UserId>,
     },
     Ping,
-    /// A change that is no new message: a row of [`changes::CHANGES`].
+    /// A change other than a new message: a row of [`changes::CHANGES`].
     Change {
         row: usize,
         place: Place,
         arguments: Arguments,
     },
-    /// A question that is answered as it is asked: a row of [`lookups::LOOKUPS`].
+    /// A look-up: a row of [`lookups::LOOKUPS`].
     Lookup {
         row: usize,
         arguments: Arguments,
     },
 }
 
-/// Where a change belongs.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Place {
-    /// To no conversation, or to one that does not exist yet.
-    Nowhere,
-    /// To this one.
-    Conversation(ConversationId),
-    /// To the one that has this message.
-    OfMessage(MessageId),
-    /// To the one that this code invites to.
-    OfInvite(String),
-}
-
-/// What `mutate_<name>` or `read_<name>` in PostgreSQL is given: the command's data, checked.
-pub type Arguments = serde_json::Map<String, serde_json::Value>;
-
-/// A frame as far as it could be read.
+/// The result of reading a frame.
 #[derive(Debug)]
 pub struct Parsed<'a> {
-    /// The client's name for it, where one could be read.
+    /// The id of the command, if one could be read.
     pub id: Option<RequestId>,
-    /// The command, or why there is none.
+    /// The command, or the refusal.
     pub command: Result<Command<'a>, Refusal>,
 }
 
@@ -198,31 +172,31 @@ pub fn parse<'a>(bytes: &'a mut [u8], format: Format, json: &mut JsonReader, lim
     };
     let refused = |id, refusal| Parsed { id, command: Err(refusal) };
     let mut fields = match value {
-        Ok(Value::Map(map)) => Fields { map, place: "" },
+        Ok(Value::Map(map)) => Fields { map, prefix: "" },
         Ok(other) => {
-            let words = format!("a command is a map {{\"type\", \"id\", \"data\"}}, this is {}", other.kind());
-            return refused(None, Refusal::bad_request(words));
+            let detail = format!("a command is a map {{\"type\", \"id\", \"data\"}}, this is {}", other.kind());
+            return refused(None, Refusal::bad_request(detail));
         }
-        Err(words) => return refused(None, Refusal::bad_request(words)),
+        Err(reason) => return refused(None, Refusal::bad_request(reason)),
     };
-    let id = match fields.take("id") {
+    let id = match fields.remove("id") {
         None | Some(Value::Null) => None,
         Some(Value::Integer(number)) => Some(RequestId::Integer(number)),
         Some(Value::Text(text)) if text.len() <= bounds::COMMAND_ID_BYTES_MAX => {
             Some(RequestId::Text(text.into_owned().into()))
         }
         Some(other) => {
-            let words = format!("id: must be an integer or a string of at most 128 bytes, not {}", other.kind());
-            return refused(None, Refusal::bad_request(words));
+            let detail = format!("id: must be an integer or a string of at most 128 bytes, not {}", other.kind());
+            return refused(None, Refusal::bad_request(detail));
         }
     };
     let name = match fields.required_text("type") {
         Ok(name) => name,
         Err(refusal) => return refused(id, refusal),
     };
-    let data = match fields.take("data") {
-        Some(Value::Map(map)) => Fields { map, place: "data." },
-        None | Some(Value::Null) => Fields { map: Vec::new(), place: "data." },
+    let data = match fields.remove("data") {
+        Some(Value::Map(map)) => Fields { map, prefix: "data." },
+        None | Some(Value::Null) => Fields { map: Vec::new(), prefix: "data." },
         Some(other) => {
             return refused(id, Refusal::bad_request(format!("data: must be a map, not {}", other.kind())));
         }
@@ -280,7 +254,7 @@ impl<'a> Command<'a> {
                     "invisible" => "invisible",
                     _ => return Err(Refusal::bad_request("data.status: must be online, away, busy or invisible")),
                 },
-                text: data.bounded_text("status_text", bounds::STATUS_TEXT_CHARS_MAX)?.filter(|text| !text.is_empty()),
+                text: data.name("status_text", bounds::STATUS_TEXT_CHARS_MAX)?.map(Cow::Owned),
             },
             "get_presence" => Self::GetPresence { users: data.user_ids("user_ids", bounds::WATCHED_MAX)? },
             other => match (changes::row(other), lookups::row(other)) {

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-/// Codes this server closes with.
+/// Close codes that this server sends.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u16)]
 pub enum CloseCode {
-    /// The purpose is fulfilled.
+    /// The connection has served its purpose.
     Normal = 1000,
     /// The server is shutting down.
     GoingAway = 1001,
@@ -16,23 +16,23 @@ pub enum CloseCode {
     Unsupported = 1003,
     /// Text that is not UTF-8, or a compressed message that does not inflate.
     InvalidPayload = 1007,
-    /// Against the rules, for no other reason in this list.
+    /// A violation of the rules that no other code describes.
     Policy = 1008,
     /// Larger than the limit.
     TooBig = 1009,
-    /// A fault of the server's.
+    /// A fault of the server.
     Internal = 1011,
     /// The access token has expired: refresh it and reconnect.
     TokenExpired = 4001,
     /// The session was revoked: sign in again.
     SessionRevoked = 4002,
-    /// The client did not read what it was sent.
+    /// The client did not read its events in time.
     TooSlow = 4003,
     /// The user has too many connections.
     TooManyConnections = 4004,
     /// Too many requests.
     RateLimited = 4005,
-    /// No sign of life for two heartbeats.
+    /// The client did not answer for two heartbeats.
     HeartbeatTimeout = 4006,
 }
 
@@ -43,7 +43,7 @@ impl CloseCode {
         self as u16
     }
 
-    /// The stable word in the close reason.
+    /// The stable code in the close reason.
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
@@ -64,7 +64,7 @@ impl CloseCode {
         }
     }
 
-    /// Whether the same client may connect again without changing anything but the time or its token.
+    /// Whether the client may reconnect, at once or with a new token.
     #[must_use]
     pub fn reconnect(self) -> bool {
         matches!(

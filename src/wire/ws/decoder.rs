@@ -1,15 +1,16 @@
-//! Frames in, messages out (RFC 6455 §5): strict, resumable at any byte, in place where a frame lies whole in the input.
+//! Decodes frames into messages (RFC 6455 §5): strictly, resumable at any byte, in place if the input holds the whole
+//! frame.
 //!
 //! ```text
 //!            first bytes        header complete            payload complete
 //!   Header ─────────────► Header ──────────────► Payload ──────────────────► Header
-//!     │  whole unfragmented frame in the input: unmasked and handed out where it lies
+//!     │  whole unfragmented frame in the input: unmasked and returned in place
 //!     └────────────────────────────────────────────────────────────────────► Header
 //! ```
 //!
-//! Invariants: each header byte is judged when it arrives; the declared length is compared with the limit before it is
-//! used for anything; `assembled` grows only by bytes that arrived; text is validated chunk by chunk. When `next`
-//! returns `None` the input is used up and an idle decoder owns no heap memory.
+//! Invariants: each header byte is checked when it arrives; the declared length is compared with the limit before any
+//! other use; `assembled` grows only by bytes that arrived; text is validated chunk by chunk. When `next` returns
+//! `None`, the input is empty, and an idle decoder owns no heap memory.
 
 use super::{
     MessageKind, close,
@@ -25,20 +26,20 @@ const HEADER_BYTES_MAX: usize = 14;
 /// Longest control frame payload (RFC 6455 §5.5).
 const CONTROL_BYTES_MAX: u64 = 125;
 
-/// What a complete frame or message means.
+/// A complete message or control frame.
 #[derive(PartialEq, Eq, Debug)]
 pub enum Item<'a> {
-    /// A data message; text is valid UTF-8. Mutable, since parsers work in place.
+    /// A data message; text is valid UTF-8. Mutable, because parsers work in place.
     Message(MessageKind, &'a mut [u8]),
-    /// To be answered with a pong of the same payload.
+    /// A ping; the answer is a pong with the same payload.
     Ping(&'a [u8]),
-    /// The peer lives.
+    /// A pong: the peer is alive.
     Pong,
-    /// The peer closes, with its code if it gave one.
+    /// The peer closes, with its code if it sent one.
     Close(Option<u16>),
 }
 
-/// The peer broke the protocol: the close code to answer with, and why, for the log.
+/// A violation of the protocol: the close code of the answer, and the reason for the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fault {
     /// 1002, 1007 or 1009.
@@ -47,9 +48,9 @@ pub struct Fault {
     pub what: &'static str,
 }
 
-/// What a decoder needs beside its own state; one per shard, lent for each call.
+/// The shared state of all decoders of a shard, borrowed for each call.
 pub struct DecodeContext<'c> {
-    /// Bytes in a frame, and in a message when inflated and put together.
+    /// Most bytes in a frame, and in a message after inflating and reassembly.
     pub max_message_bytes: usize,
     /// Shared by all connections: no context survives a message.
     pub inflater: &'c mut Inflater,
@@ -78,8 +79,8 @@ pub struct Decoder {
     header_len: u8,
     /// permessage-deflate was negotiated.
     deflate: bool,
-    /// `assembled` was handed out by the last call and is to be emptied; a control frame between two fragments must
-    /// not empty it, hence the second flag.
+    /// The last call returned `assembled`, so this call empties it. A control frame between two fragments must not
+    /// empty it, hence the second flag.
     message_handed_out: bool,
     /// The same for `control`.
     control_handed_out: bool,
@@ -106,7 +107,7 @@ impl Decoder {
         Self { deflate, ..Self::default() }
     }
 
-    /// Takes bytes from the front of `input` until something is complete; `None` when the input is used up.
+    /// Consumes bytes from the front of `input` until an item is complete; `None` when the input is empty.
     ///
     /// # Errors
     /// A [`Fault`]; the connection must then be failed and the decoder not be used again.
@@ -167,7 +168,7 @@ impl Decoder {
         }
     }
 
-    /// Collects and judges header bytes; a frame once the header is complete.
+    /// Collects and checks header bytes; returns a frame once the header is complete.
     fn read_header(&mut self, input: &mut &mut [u8], max_bytes: usize) -> Result<Option<Frame>, Fault> {
         while !input.is_empty() {
             let have = usize::from(self.header_len);
@@ -251,7 +252,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// Takes what is there of the payload; true when it is complete.
+    /// Consumes the payload bytes of the input; true when the payload is complete.
     fn read_payload(&mut self, mut frame: Frame, input: &mut &mut [u8]) -> Result<bool, Fault> {
         let available = frame.remaining.min(input.len() as u64) as usize;
         let chunk = take(input, available);

@@ -8,7 +8,7 @@ use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, 
 
 /// The four bytes that RFC 7692 §7.2.1 strips from the end of each message.
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
-/// Messages shorter than this are sent as they are: deflate would lengthen them.
+/// Shorter messages are sent uncompressed, because deflate would lengthen them.
 pub const COMPRESS_BYTES_MIN: usize = 64;
 
 /// Why a message did not inflate.
@@ -16,7 +16,7 @@ pub const COMPRESS_BYTES_MIN: usize = 64;
 pub enum InflateError {
     /// It is longer than the limit.
     TooBig,
-    /// It is no deflate stream.
+    /// It is not a deflate stream.
     Corrupt,
 }
 
@@ -47,7 +47,7 @@ impl Inflater {
                     if self.output.len() > max_bytes {
                         return Err(InflateError::TooBig);
                     }
-                    // One byte past the limit is enough to know that there is more.
+                    // One byte beyond the limit proves that the message is too long.
                     let room = (max_bytes + 1 - self.output.len()).min(self.output.len().max(1_024));
                     self.output.reserve_exact(room);
                 }
@@ -63,7 +63,7 @@ impl Inflater {
                     return Err(InflateError::TooBig);
                 }
                 match status {
-                    // A final block ends the message's stream; whatever a client appends is not text.
+                    // A final block ends the stream. Bytes after it are not part of the text.
                     Status::StreamEnd => return self.finish(max_bytes),
                     Status::Ok | Status::BufError => {
                         let stuck = consumed == 0 && self.output.len() == produced;
@@ -85,7 +85,7 @@ impl Inflater {
         if self.output.len() > max_bytes { Err(InflateError::TooBig) } else { Ok(&mut self.output) }
     }
 
-    /// Gives back a large output buffer; called when the shard is idle.
+    /// Frees a large output buffer; called when the shard is idle.
     pub fn release(&mut self) {
         if self.output.capacity() > 256 * 1_024 {
             self.output = Vec::new();
@@ -96,12 +96,12 @@ impl Inflater {
 /// Compresses messages for any connection.
 #[derive(Default)]
 pub struct Deflater {
-    /// One stream per window size 9–15, made when first needed.
+    /// One stream per window size 9–15, created at its first use.
     streams: [Option<Compress>; 7],
 }
 
 impl Deflater {
-    /// Compresses one message with a window of 2^`window_bits` bytes (9–15); `None` when it is not worth it.
+    /// Compresses one message with a window of 2^`window_bits` bytes (9–15); `None` when that saves nothing.
     pub fn deflate(&mut self, message: &[u8], window_bits: u8) -> Option<Vec<u8>> {
         if message.len() < COMPRESS_BYTES_MIN {
             return None;

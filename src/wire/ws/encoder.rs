@@ -2,7 +2,7 @@
 
 use super::{Opcode, close::CloseCode};
 
-/// Longest frame header this side writes: 2 + 8 bytes, no mask.
+/// Longest frame header of the server: 2 + 8 bytes, no mask.
 pub const HEADER_BYTES_MAX: usize = 10;
 
 /// Writes the header of a final frame with `payload_len` bytes into `buffer`; returns the header's length.
@@ -50,11 +50,11 @@ pub fn close(code: CloseCode, reason: &str) -> Vec<u8> {
     frame(Opcode::Close, false, &payload)
 }
 
-/// A message frame whose payload is written by `write`: the header's room is reserved in front and filled in
-/// afterwards, so that the payload is serialised once, in place.
+/// A message frame whose payload is written by `write`. The header is filled in afterwards, in reserved space in front,
+/// so that the payload is serialised once and in place.
 ///
 /// # Errors
-/// Whatever `write` returns.
+/// The error of `write`.
 pub fn message_with<E>(opcode: Opcode, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<Vec<u8>, E> {
     let mut buffer = Vec::with_capacity(256);
     buffer.resize(HEADER_BYTES_MAX, 0);
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lengths_take_the_shortest_form() {
+    fn lengths_have_the_shortest_form() {
         for (len, head) in [
             (0, &[0x82, 0][..]),
             (125, &[0x82, 125]),

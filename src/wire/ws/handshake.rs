@@ -7,7 +7,7 @@ use sha1::{Digest, Sha1};
 /// The fixed GUID of RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Why an upgrade was refused; each has one HTTP answer.
+/// Why an upgrade was refused; each reason has one HTTP response.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HandshakeError {
     /// Method is not GET, or HTTP/1.0.
@@ -18,12 +18,12 @@ pub enum HandshakeError {
     Key,
 }
 
-/// permessage-deflate as agreed: no context takeover either way.
+/// permessage-deflate as negotiated: without context takeover in either direction.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DeflateParameters {
-    /// Window this side may use when it compresses: 2^9 … 2^15 bytes.
+    /// The server's window when it compresses: 2^9 … 2^15 bytes.
     pub server_window_bits: u8,
-    /// Whether the answer must repeat `server_max_window_bits`.
+    /// Whether the response must repeat `server_max_window_bits`.
     echo_window_bits: bool,
 }
 
@@ -31,17 +31,17 @@ pub struct DeflateParameters {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Upgrade {
     accept: String,
-    /// The first offered subprotocol that this side knows: an index into the list given to [`Upgrade::negotiate`].
+    /// The first offered subprotocol that the server knows: an index into the list given to [`Upgrade::negotiate`].
     pub subprotocol: Option<usize>,
-    /// permessage-deflate, when offered in a form this side can do.
+    /// permessage-deflate, if an offer suits the server.
     pub deflate: Option<DeflateParameters>,
 }
 
 impl Upgrade {
-    /// Judges an upgrade request. `known` are this side's subprotocols; `deflate` says whether compression is on.
+    /// Checks an upgrade request. `known` are the server's subprotocols; `deflate` enables compression.
     ///
     /// # Errors
-    /// [`HandshakeError`] when the request is no valid WebSocket handshake.
+    /// [`HandshakeError`] when the request is not a valid WebSocket handshake.
     pub fn negotiate(head: &RequestHead<'_>, known: &[&str], deflate: bool) -> Result<Self, HandshakeError> {
         if head.method != "GET" || head.minor_version == 0 {
             return Err(HandshakeError::NotAnUpgrade);
@@ -64,7 +64,8 @@ impl Upgrade {
     pub fn response(&self, known: &[&str]) -> String {
         use std::fmt::Write;
         let mut response = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n",
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n",
             self.accept
         );
         if let Some(name) = self.subprotocol.and_then(|index| known.get(index)) {
@@ -93,7 +94,7 @@ pub fn accept_key(key: &str) -> String {
     STANDARD.encode(hash.finalize())
 }
 
-/// Judges one extension offer (RFC 7692 §7.1): unknown, repeated or impossible parameters decline the offer.
+/// Accepts or declines one extension offer (RFC 7692 §7.1). Unknown, repeated or invalid parameters decline it.
 fn accept_offer(offer: &str) -> Option<DeflateParameters> {
     let mut parts = offer.split(';').map(str::trim);
     if parts.next()? != "permessage-deflate" {
@@ -132,7 +133,8 @@ mod tests {
 
     fn head(extra: &str) -> String {
         format!(
-            "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{extra}\r\n"
+            "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{extra}\r\n"
         )
     }
 

@@ -1,29 +1,30 @@
-//! The request head of RFC 9112, as far as a WebSocket server must read it before it can decide who answers.
+//! The request head of RFC 9112, as far as a shard needs it to decide between WebSocket and control plane.
 //!
-//! Invariant: the head is searched for its end incrementally and parsed once, when it is complete; nothing is parsed
-//! again on every read (CVE-2023-43669 in another server). Size and number of fields are bounded (CVE-2024-37890).
+//! Invariant: the end of the head is searched for incrementally, and the complete head is parsed once. Parsing again on
+//! every read is a denial of service (CVE-2023-43669 in another server). Size and number of fields are bounded
+//! (CVE-2024-37890).
 
 use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEADERS_MAX};
 
-/// Looks for the empty line that ends a head, remembering how far it has looked.
+/// Searches for the empty line that ends a head, and remembers how far it has searched.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct HeadScanner {
     searched: u16,
 }
 
-/// Outcome of one look.
+/// Result of one search.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HeadProgress {
     /// More bytes are needed.
     Incomplete,
-    /// The head is the first so many bytes.
+    /// The head is complete and has this many bytes.
     Complete(usize),
     /// It is longer than [`REQUEST_HEAD_BYTES_MAX`].
     TooLarge,
 }
 
 impl HeadScanner {
-    /// Looks at `received`, which is everything received so far.
+    /// Searches `received`, which is everything received so far.
     pub fn scan(&mut self, received: &[u8]) -> HeadProgress {
         let from = usize::from(self.searched).min(received.len());
         let window = &received[from..received.len().min(REQUEST_HEAD_BYTES_MAX)];
@@ -43,6 +44,8 @@ impl HeadScanner {
 pub enum HeadError {
     /// Not HTTP/1.x.
     Malformed,
+    /// `Host` is missing in HTTP/1.1, repeated, or no host (RFC 9112 §3.2).
+    Host,
     /// More than [`REQUEST_HEADERS_MAX`] fields.
     TooManyHeaders,
 }
@@ -52,8 +55,10 @@ pub enum HeadError {
 pub struct RequestHead<'a> {
     /// Request method.
     pub method: &'a str,
-    /// Path and query as sent.
+    /// Path and query.
     pub target: &'a str,
+    /// Host and port that the request is for: of an absolute target, else of `Host`.
+    pub authority: Option<&'a str>,
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub minor_version: u8,
     headers: Vec<(&'a str, &'a [u8])>,
@@ -76,10 +81,20 @@ impl<'a> RequestHead<'a> {
             return Err(HeadError::Malformed);
         };
         let headers = request.headers.iter().map(|h| (h.name, h.value)).collect();
-        Ok(Self { method, target, minor_version, headers })
+        let mut head = Self { method, target, authority: None, minor_version, headers };
+        let mut hosts = head.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("host"));
+        let host = hosts.next().map(|(_, value)| *value);
+        if hosts.next().is_some() || host.map_or(minor_version > 0, |host| !is_host(host)) {
+            return Err(HeadError::Host);
+        }
+        head.authority = host.and_then(|host| std::str::from_utf8(host).ok()).map(str::trim);
+        if let Some((authority, target)) = absolute(target) {
+            (head.authority, head.target) = (Some(authority), target);
+        }
+        Ok(head)
     }
 
-    /// The value of a field that must stand at most once; `None` when absent, repeated or not visible ASCII/UTF-8.
+    /// The value of a field that must not be repeated; `None` when it is absent, repeated or not UTF-8.
     #[must_use]
     pub fn single(&self, name: &str) -> Option<&'a str> {
         let mut values = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
@@ -104,7 +119,10 @@ impl<'a> RequestHead<'a> {
     /// The path without the query.
     #[must_use]
     pub fn path(&self) -> &'a str {
-        self.target.split_once('?').map_or(self.target, |(path, _)| path)
+        match self.target.split_once('?').map_or(self.target, |(path, _)| path) {
+            "" => "/", // an absolute target may have a query and no path
+            path => path,
+        }
     }
 
     /// A query parameter, percent-decoded; `None` when absent or not decodable.
@@ -115,12 +133,29 @@ impl<'a> RequestHead<'a> {
         percent_decode(value)
     }
 
-    /// Whether the request asks for a WebSocket (RFC 6455 §4.1): everything else belongs to the control plane.
+    /// Whether the request asks for a WebSocket (RFC 6455 §4.1). The control plane answers everything else.
     #[must_use]
     pub fn wants_websocket(&self) -> bool {
         self.list("upgrade").any(|value| value.eq_ignore_ascii_case("websocket"))
             && self.list("connection").any(|value| value.eq_ignore_ascii_case("upgrade"))
     }
+}
+
+/// Whether a `Host` field's value is a host with an optional port, or empty (RFC 9110 §7.2).
+#[must_use]
+pub fn is_host(value: &[u8]) -> bool {
+    value.trim_ascii().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(byte))
+}
+
+/// Authority and path of a target in absolute form (RFC 9112 §3.2.2). A path alone is `None`.
+fn absolute(target: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = target.split_once("://")?;
+    if !["http", "https", "ws", "wss"].iter().any(|known| scheme.eq_ignore_ascii_case(known)) {
+        return None;
+    }
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    Some((authority, if path.is_empty() { "/" } else { path }))
 }
 
 fn percent_decode(text: &str) -> Option<String> {
@@ -145,7 +180,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const HEAD: &[u8] = b"GET /ws?ticket=a%2Bb&subscribe=none HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
+    const HEAD: &[u8] = b"GET /ws?ticket=a%2Bb&subscribe=none HTTP/1.1\r\nHost: h\r\n\
+        Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n\r\n";
 
     #[test]
     fn the_end_is_found_one_byte_at_a_time() {
@@ -162,12 +198,47 @@ mod tests {
     #[test]
     fn sizes_are_bounded() {
         assert_eq!(HeadScanner::default().scan(&vec![b'a'; REQUEST_HEAD_BYTES_MAX]), HeadProgress::TooLarge);
-        let mut head = b"GET / HTTP/1.1\r\n".to_vec();
+        let mut head = b"GET / HTTP/1.1\r\nHost: h\r\n".to_vec();
         for i in 0..=REQUEST_HEADERS_MAX {
             head.extend(format!("x{i}: 1\r\n").bytes());
         }
         head.extend(b"\r\n");
         assert_eq!(RequestHead::parse(&head).err(), Some(HeadError::TooManyHeaders));
+    }
+
+    #[test]
+    fn an_absolute_target_is_its_path_and_names_the_host() {
+        for (target, path, authority) in [
+            ("/ws?ticket=x", "/ws", "other:1"),
+            ("ws://chat.example:8080/ws?ticket=x", "/ws", "chat.example:8080"),
+            ("HTTP://[::1]:8080/health?ticket=x", "/health", "[::1]:8080"),
+            ("wss://chat.example?ticket=x", "/", "chat.example"),
+            ("/redirect?to=http://chat.example/&ticket=x", "/redirect", "other:1"),
+        ] {
+            let text = format!("GET {target} HTTP/1.1\r\nHost: other:1\r\n\r\n");
+            let head = RequestHead::parse(text.as_bytes()).unwrap();
+            assert_eq!((head.path(), head.authority), (path, Some(authority)), "{target}");
+            assert_eq!(head.query("ticket").as_deref(), Some("x"), "{target}");
+        }
+        let head = RequestHead::parse(b"GET ws://chat.example HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(head.path(), "/");
+    }
+
+    #[test]
+    fn a_request_names_one_host() {
+        for (head, ok) in [
+            ("GET / HTTP/1.1\r\nHost: chat.example:80\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\nHost:\r\n\r\n", true),
+            ("GET / HTTP/1.0\r\n\r\n", true),
+            ("GET / HTTP/1.1\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n", false),
+            ("GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", false),
+            ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", false),
+            ("GET ws://a/ HTTP/1.1\r\n\r\n", false),
+        ] {
+            assert_eq!(RequestHead::parse(head.as_bytes()).err(), (!ok).then_some(HeadError::Host), "{head:?}");
+        }
     }
 
     proptest! {

@@ -23,7 +23,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_split_gives_the_same_bytes(data in proptest::collection::vec(any::<u8>(), 0..200), key: [u8; 4], cut in 0usize..200) {
+        fn every_split_gives_the_same_bytes(
+            data in proptest::collection::vec(any::<u8>(), 0..200),
+            key: [u8; 4],
+            cut in 0usize..200,
+        ) {
             let expected: Vec<u8> = data.iter().enumerate().map(|(i, b)| b ^ key[i % 4]).collect();
             let cut = cut.min(data.len());
             let mut split = data;

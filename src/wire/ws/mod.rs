@@ -1,4 +1,4 @@
-//! RFC 6455 and RFC 7692 over bytes: no socket, no clock, no allocation that the peer has not paid for with bytes.
+//! RFC 6455 and RFC 7692 over bytes: no socket, no clock, and no allocation beyond the bytes that arrived.
 //!
 //! ```text
 //!  request head ──► head ──► handshake ──► 101 + accept key, subprotocol, permessage-deflate
@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Invariants: everything is resumable at any split of the input (tests feed every split point); a length is checked
-//! before it takes part in arithmetic; memory grows with what arrived, never with what was declared. Without them one
-//! hostile client takes the process down (RUSTSEC-2022-0035, CVE-2020-27813 in other servers).
+//! before any arithmetic with it; memory grows with the bytes that arrived, never with a declared length. Otherwise one
+//! hostile client could stop the process (RUSTSEC-2022-0035, CVE-2020-27813 in other servers).
 
 pub mod close;
 pub mod decoder;
@@ -32,13 +32,13 @@ pub enum Opcode {
     Binary = 0x2,
     /// Close handshake.
     Close = 0x8,
-    /// Liveness question.
+    /// Asks the peer for a pong.
     Ping = 0x9,
-    /// Its answer.
+    /// Answers a ping.
     Pong = 0xa,
 }
 
-/// What a data message carries.
+/// The kind of a data message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MessageKind {
     /// Valid UTF-8.

@@ -1,4 +1,4 @@
-//! One endpoint of a WebSocket: the decoder plus the rules of who says what (RFC 6455 §5.5, §7).
+//! One endpoint of a WebSocket: the decoder, and the rules of control frames and closing (RFC 6455 §5.5, §7).
 //!
 //! ```text
 //!           close frame sent                  close frame received
@@ -8,7 +8,7 @@
 //!     └ protocol fault, answered with 1002 / 1007 / 1009 ────────────┘
 //! ```
 //!
-//! In `Done` nothing is decoded any more: the owner flushes, half-closes the socket and waits for the peer to do so.
+//! In `Done` nothing is decoded. The owner flushes its queue, half-closes the socket and waits for the peer's half.
 
 use super::{
     MessageKind, Opcode,
@@ -17,25 +17,25 @@ use super::{
     encoder,
 };
 
-/// What the owner of the connection has to do next.
+/// What the owner of the connection must do next.
 #[derive(Debug)]
 pub enum PeerEvent<'a> {
     /// A message for the application.
     Message(MessageKind, &'a mut [u8]),
     /// Send these bytes (a pong).
     Reply(Vec<u8>),
-    /// A sign of life without content.
+    /// A pong: the peer is alive.
     Alive,
     /// Send these bytes, if any, then half-close the socket.
     Finish(Option<Vec<u8>>, Ending),
 }
 
-/// How a connection came to its end.
+/// How the WebSocket ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
-    /// The peer closed, with this code if it gave one.
+    /// The peer closed, with its code if it sent one.
     ByPeer(Option<u16>),
-    /// Our close frame was answered.
+    /// The peer answered the server's close frame.
     ByUs,
     /// The peer broke the protocol.
     Fault(Fault),
@@ -77,7 +77,7 @@ impl Peer {
         })
     }
 
-    /// Takes bytes from the front of `input` until there is something to do; `None` when the input is used up.
+    /// Consumes bytes from the front of `input` up to the next event; `None` when the input is empty.
     pub fn next<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i mut [u8],
@@ -90,7 +90,7 @@ impl Peer {
         let sent = self.phase == Phase::CloseSent;
         match self.decoder.next(input, context) {
             Ok(None) => None,
-            // After our close frame the peer's messages are of no use any more; its close frame is.
+            // After the server's close frame, only the peer's close frame matters.
             Ok(Some(Item::Message(..) | Item::Ping(_))) if sent => Some(PeerEvent::Alive),
             Ok(Some(Item::Message(kind, payload))) => Some(PeerEvent::Message(kind, payload)),
             Ok(Some(Item::Ping(payload))) => Some(PeerEvent::Reply(encoder::frame(Opcode::Pong, false, payload))),

@@ -1,6 +1,6 @@
 //! Incremental UTF-8 validation that fails on the first byte that cannot be part of valid text (RFC 3629).
 
-/// Where in a character the last chunk ended.
+/// The position in a character where the last chunk ended.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Utf8Validator {
     pending: [u8; 4],
@@ -12,10 +12,10 @@ pub struct Utf8Validator {
 pub struct InvalidUtf8;
 
 impl Utf8Validator {
-    /// Takes the next chunk of the text.
+    /// Validates the next chunk of the text.
     ///
     /// # Errors
-    /// [`InvalidUtf8`] as soon as the text is beyond repair.
+    /// [`InvalidUtf8`] as soon as no continuation can make the text valid.
     pub fn feed(&mut self, mut chunk: &[u8]) -> Result<(), InvalidUtf8> {
         while self.pending_len > 0 {
             let Some((&byte, rest)) = chunk.split_first() else { return Ok(()) };
@@ -40,7 +40,7 @@ impl Utf8Validator {
         }
     }
 
-    /// Whether the text ends at a character boundary; starts over.
+    /// Whether the text ends at a character boundary; resets the state.
     pub fn finish(&mut self) -> bool {
         std::mem::take(&mut self.pending_len) == 0
     }
@@ -64,7 +64,10 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_the_standard_library_at_every_split(
-            bytes in prop_oneof![proptest::collection::vec(any::<u8>(), 0..24), any::<String>().prop_map(String::into_bytes)],
+            bytes in prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..24),
+                any::<String>().prop_map(String::into_bytes),
+            ],
             step in 1usize..5,
         ) {
             let mut validator = Utf8Validator::default();

@@ -1,26 +1,15 @@
 //! A model client: one device of one user, which believes only what it was sent.
 //!
-//! It keeps a cursor per conversation, as a real client does: each event must be the next one after it. Acks are compared
-//! with the store; a command is answered once; what was not acknowledged is sent again under its key.
+//! It keeps a cursor per conversation, as a real client does: each event must be the next one after it. Acks are
+//! compared with the store; a command is answered once; what was not acknowledged is sent again under its key.
 
 use crate::Verdicts;
+use crate::frames::split_frame;
 use crate::network::{Network, Pipe};
 use crate::store::{Entry, Store};
 use chat_server::ids::{ConversationId, SessionId, UserId};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-
-/// The first frame in `bytes`: opcode, payload, the rest. `None` when it is not complete. Frames of a server are unmasked.
-#[must_use]
-pub fn split_frame(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (header, length) = match *bytes.get(1)? {
-        126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
-        127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
-        length => (2, usize::from(length)),
-    };
-    let end = header + length;
-    (bytes.len() >= end).then(|| (bytes[0] & 0x0f, &bytes[header..end], &bytes[end..]))
-}
 
 /// A masked frame of a client; the mask is zero, which RFC 6455 allows.
 fn masked_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {

@@ -2,8 +2,8 @@
 
 use crate::client::Client;
 use crate::clock::{EPOCH_SECONDS, SimClock};
-use crate::lanes::{SimLanes, SimMesh};
-use crate::network::{Network, Pipe, QUEUE_BYTES_MAX, SimSocket, SimSockets};
+use crate::lanes::{SimLanes, SimMesh, SimSocket};
+use crate::network::{Network, Pipe, QUEUE_BYTES_MAX, SimSockets};
 use crate::store::Store;
 use crate::{Verdicts, Violation};
 use chat_server::auth::token::TokenKeys;

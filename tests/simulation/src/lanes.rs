@@ -2,7 +2,6 @@
 
 use crate::Verdicts;
 use crate::clock::SimClock;
-use crate::network::SimSocket;
 use chat_server::ids::ShardId;
 use chat_server::mesh::frame::{
     CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request,
@@ -18,6 +17,10 @@ use std::rc::Rc;
 const REQUESTS_MAX: usize = 3;
 /// Deliveries that fit on a lane: room for two items' worth.
 const DELIVERIES_MAX: usize = 2 * DELIVERIES_PER_ITEM_MAX;
+
+/// A socket on its way: its index among the pipes.
+#[derive(Debug)]
+pub struct SimSocket(pub usize);
 
 /// A queue whose items become visible after a delay, in their order.
 pub struct Delayed<T> {

@@ -11,8 +11,8 @@
 //! | [`client`] | people with their devices: connect, send, catch up, stop reading, leave, block |
 //! | [`history`] | the order of it all: one seed is one history |
 //!
-//! Each history is played in three parts: a wild one with faults; a healing one without, until everything has settled; and
-//! a probe of what everybody receives now. The promises that are checked, and where:
+//! Each history is played in three parts: a wild one with faults; a healing one without, until everything has settled;
+//! and a probe of what everybody receives now. The promises that are checked, and where:
 //!
 //! - an acknowledged message is in the log once, where the ack says ([`client`]);
 //! - a client sees no gap, no double and no disorder, and what it sees is what the log has ([`client`]);
@@ -28,6 +28,7 @@
 
 pub mod client;
 pub mod clock;
+pub mod frames;
 pub mod history;
 pub mod lanes;
 pub mod network;

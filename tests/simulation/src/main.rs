@@ -10,8 +10,8 @@ use std::time::Instant;
 /// Plays seeded histories of shards, a model store and model clients, and checks the server's promises.
 #[derive(Parser)]
 #[command(
-    after_help = "Examples:\n  simulation --seeds 1000000          a night on every core\n  simulation --from 4711 --seeds 1 --trace   \
-                        replay one seed"
+    after_help = "Examples:\n  simulation --seeds 1000000          a night on every core\n  simulation --from 4711 \
+                        --seeds 1 --trace   replay one seed"
 )]
 struct Arguments {
     /// How many histories to play.

@@ -1,10 +1,11 @@
 //! Sockets of a history: a pair of byte queues each, with everything that a real socket can do to a shard.
 //!
-//! Checked here: what is sent to a client is what its user may see at that moment; a connection's queue stays within its
-//! bound; a peer has its time between our half-close and an abort.
+//! Checked here: what is sent to a client is what its user may see at that moment; a connection's queue stays within
+//! its bound; a peer has its time between our half-close and an abort.
 
 use crate::Verdicts;
 use crate::clock::SimClock;
+use crate::lanes::SimSocket;
 use crate::store::Store;
 use chat_server::ids::{ConnId, ShardId, UserId};
 use chat_server::net::{Chunk, SocketEvent};
@@ -15,12 +16,9 @@ use std::rc::Rc;
 
 /// The time between our half-close and an abort that every peer is promised, in milliseconds.
 const LINGER_MS: u64 = 2_000;
-/// What the limits of a history let a connection queue: events up to the first, answers up to twice as much and one more.
+/// What the limits of a history let a connection queue: events up to the first, answers up to twice as much and one
+/// more.
 pub const QUEUE_BYTES_MAX: usize = 16 * 1024;
-
-/// A socket on its way: its index among the pipes.
-#[derive(Debug)]
-pub struct SimSocket(pub usize);
 
 /// One connection between a client and the server.
 #[derive(Default)]

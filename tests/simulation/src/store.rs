@@ -1,8 +1,8 @@
 //! The model of PostgreSQL and the I/O shard: the truth of a history.
 //!
-//! Commits have the semantics of the real ones: a mutation is authorised and gets the next seq in one step; a message is
-//! stored once per key, a change once per id; an outcome can be delayed, refused, or unknown until the same mutation is
-//! submitted again. Reads see one moment, and their answers arrive later than that.
+//! Commits have the semantics of the real ones: a mutation is authorised and gets the next seq in one step; a message
+//! is stored once per key, a change once per id; an outcome can be delayed, refused, or unknown until the same mutation
+//! is submitted again. Reads see one moment, and their answers arrive later than that.
 
 use crate::Verdicts;
 use crate::clock::SimClock;
@@ -202,7 +202,7 @@ impl Store {
 
     /// Checks frames on their way to a user's connection.
     pub fn check_permitted(&self, user: UserId, mut bytes: &[u8], verdicts: &Verdicts) {
-        while let Some((opcode, payload, rest)) = crate::client::split_frame(bytes) {
+        while let Some((opcode, payload, rest)) = crate::frames::split_frame(bytes) {
             bytes = rest;
             if opcode != 1 {
                 continue;
@@ -227,9 +227,9 @@ impl Store {
         let now_ms = self.clock.now_ms();
         let delay = |clock: &SimClock, most: usize| now_ms + if mesh.healed { 0 } else { clock.below(most) as u64 };
         while let Some(read) = mesh.reads[shard].pop(now_ms) {
-            let answer = self.read(&read);
+            let result = ReadResult { token: read.token, answer: self.read(&read) };
             let at_ms = delay(&self.clock, 60);
-            mesh.results[shard].push(Box::new(ReadResult { token: read.token, answer }), at_ms);
+            mesh.results[shard].push(Box::new(result), at_ms);
         }
         if let Some(lost) = self.lost[shard].take() {
             if now_ms < lost.retry_at_ms || self.is_down {

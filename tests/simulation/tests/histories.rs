@@ -1,5 +1,5 @@
-//! Ten thousand histories, and the proof that they would notice: each fault that this server once had is planted and must
-//! be found.
+//! Ten thousand histories, and the proof that they would notice: each fault that this server once had is planted and
+//! must be found.
 //!
 //! A failing seed is printed; `cargo run -p simulation -- --from SEED --seeds 1` replays it.
 

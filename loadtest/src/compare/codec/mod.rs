@@ -14,7 +14,7 @@ pub mod nats;
 pub mod relay;
 pub mod xmpp;
 
-/// What a server said.
+/// A message of a server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Incoming<'a> {
     /// The connection is in its rooms and can publish.
@@ -30,7 +30,7 @@ pub enum Incoming<'a> {
         /// Its content as it arrived.
         content: &'a [u8],
     },
-    /// The server said what no codec can go on from.
+    /// The server sent something after which the codec cannot continue.
     Failed(String),
 }
 
@@ -74,7 +74,7 @@ fn whole_number(text: &[u8]) -> Option<u32> {
     number(text).filter(|(_, rest)| rest.is_empty()).map(|(number, _)| number)
 }
 
-/// How much of something strange an error quotes.
+/// Bytes of an unknown message that an error quotes.
 const QUOTE_BYTES: usize = 200;
 
 fn quote(bytes: &[u8]) -> String {
@@ -85,7 +85,7 @@ fn quote(bytes: &[u8]) -> String {
 mod testing {
     use super::*;
 
-    /// Frames written down.
+    /// Recorded frames.
     #[derive(Default, PartialEq, Eq, Debug)]
     pub struct Written(pub Vec<Vec<u8>>);
 
@@ -105,7 +105,7 @@ mod testing {
         }
     }
 
-    /// Reports in words.
+    /// Reports as text.
     pub fn receive<C: Codec>(codec: &mut C, out: &mut Written, message: &[u8]) -> Vec<String> {
         let mut reports = Vec::new();
         codec.received(message, out, &mut |incoming| {
@@ -122,7 +122,7 @@ mod testing {
         reports
     }
 
-    /// The same bytes cut at every place must give the same reports.
+    /// The same bytes must give the same reports at every split.
     pub fn receive_at_every_split<C: Codec>(fresh: impl Fn() -> C, bytes: &[u8]) -> Vec<String> {
         let whole = receive(&mut fresh(), &mut Written::default(), bytes);
         for at in 1..bytes.len() {

@@ -30,7 +30,7 @@ const SUBSCRIBE_ID: u16 = 1;
 pub struct Mqtt {
     client: u32,
     rooms: Vec<u32>,
-    /// The beginning of a packet whose end has not arrived.
+    /// The beginning of an incomplete packet.
     partial: Vec<u8>,
     /// Numbers of messages by the packet identifier they wait with.
     waiting: HashMap<u16, u32>,
@@ -46,7 +46,7 @@ impl Codec for Mqtt {
 
     fn opened(&mut self, out: &mut impl Frames) {
         let mut connect = Connect::new(format!("loadtest-{}", self.client));
-        // 0 turns it off: the WebSocket's own pings do that work, for all servers alike.
+        // 0 disables it: WebSocket pings keep the connections of all servers alive.
         connect.keep_alive = 0;
         connect.clean_session = true;
         send(out, |bytes| connect.write(bytes));
@@ -76,7 +76,7 @@ impl Codec for Mqtt {
 }
 
 impl Mqtt {
-    /// Handles the whole packets at the beginning of `bytes`; answers how many bytes they were.
+    /// Handles the whole packets at the beginning of `bytes` and returns their length.
     fn packets(&mut self, bytes: &[u8], out: &mut impl Frames, report: &mut impl FnMut(Incoming<'_>)) -> usize {
         let mut taken = 0;
         loop {
@@ -128,7 +128,7 @@ impl Mqtt {
 
 fn send<E>(out: &mut impl Frames, write: impl FnOnce(&mut BytesMut) -> Result<usize, E>) {
     let mut bytes = BytesMut::new();
-    // Writing fails on contents longer than 256 MB only.
+    // Writing fails only on contents longer than 256 MB.
     if write(&mut bytes).is_ok() {
         out.binary(&bytes);
     }
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn deliveries_are_read_wherever_the_stream_is_cut() {
+    fn reads_deliveries_at_every_split() {
         let stream =
             b"\x20\x02\x00\x00\x90\x03\x00\x01\x00\x30\x0d\x00\x06room/7hello\x30\x0a\x00\x07room/12y\x40\x02\x00\x09";
         let fresh = || Mqtt { waiting: HashMap::from([(9, 8)]), ..Mqtt::new(5, &[7]) };
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn the_reading_in_place_agrees_with_mqttbytes() {
+    fn agrees_with_mqttbytes_when_reading_in_place() {
         let content = "z".repeat(3000);
         let mut bytes = BytesMut::new();
         Publish::new("room/42", QoS::AtMostOnce, content.as_str()).write(&mut bytes).expect("it is short");

@@ -40,7 +40,7 @@ pub fn subject(room: u32) -> String {
 pub struct Nats {
     client: u32,
     rooms: Vec<u32>,
-    /// The beginning of something whose end has not arrived.
+    /// The beginning of an incomplete operation.
     partial: Vec<u8>,
     greeted: bool,
     ready: bool,
@@ -55,7 +55,7 @@ impl Codec for Nats {
     }
 
     fn opened(&mut self, _out: &mut impl Frames) {
-        // The server speaks first.
+        // The server sends first.
     }
 
     fn received(&mut self, message: &[u8], out: &mut impl Frames, report: &mut impl FnMut(Incoming<'_>)) {
@@ -78,7 +78,7 @@ impl Codec for Nats {
 }
 
 impl Nats {
-    /// Handles the whole operations at the beginning of `bytes`; answers how many bytes they were.
+    /// Handles the whole operations at the beginning of `bytes` and returns their length.
     fn operations(&mut self, bytes: &[u8], out: &mut impl Frames, report: &mut impl FnMut(Incoming<'_>)) -> usize {
         let mut taken = 0;
         while let Some(end) = memchr::memchr(b'\n', &bytes[taken..]) {
@@ -123,7 +123,7 @@ impl Nats {
             }
             b"PONG" | b"+OK" => {}
             _ if line.starts_with(b"INFO ") => {
-                // The server sends it again whenever something about it changes.
+                // The server sends it again after every change.
                 if !self.greeted {
                     self.greeted = true;
                     out.binary(self.greeting().as_bytes());
@@ -155,7 +155,7 @@ fn message_line(line: &[u8]) -> Option<(u32, usize, &[u8])> {
     (length <= CONTENT_BYTES_MAX).then_some((sid, length, subject))
 }
 
-/// What the reply to a published message says: `{"stream":"rooms-3","seq":17}`, or `{"error":{…},…}`.
+/// The reply to a published message: `{"stream":"rooms-3","seq":17}`, or `{"error":{…},…}`.
 fn acknowledgement<'a>(subject: &[u8], content: &[u8]) -> Incoming<'a> {
     let published = memchr::memrchr(b'.', subject).and_then(|dot| whole_number(&subject[dot + 1..]));
     let Some(published) = published else {
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_greets_once_and_is_ready_when_the_server_answers_its_ping() {
+    fn is_ready_when_the_server_answers_the_ping() {
         let (mut nats, mut out) = (Nats::new(5, &[0, 17]), Written::default());
         nats.opened(&mut out);
         assert_eq!(receive(&mut nats, &mut out, b"INFO {\"version\":\"2.10\"}\r\n"), [""; 0]);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn deliveries_are_read_wherever_the_stream_is_cut() {
+    fn reads_deliveries_at_every_split() {
         let stream =
             b"INFO {}\r\nPONG\r\nMSG room.1.17 18 _INBOX.9.1 7\r\nhe\r\nllo\r\nMSG room.0.0 1 0\r\n\r\nPING\r\n\
             MSG _INBOX.5.3 0 28\r\n{\"stream\":\"rooms-1\",\"seq\":1}\r\n";

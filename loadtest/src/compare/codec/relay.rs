@@ -3,7 +3,8 @@
 //! ```text
 //! → {"t":"join","rooms":["0","7"]}                                ← {"t":"joined"}
 //! → {"t":"publish","room":"7","token":"3","payload":"…"}          ← {"t":"ack","token":"3"}
-//!                    to every subscriber, the sender included:    ← {"t":"message","room":"7","token":"3","payload":"…"}
+//!                              to every subscriber and the sender:
+//!                                                               ← {"t":"message","room":"7","token":"3","payload":"…"}
 //! ```
 //!
 //! The token is the sender's number of the message. A delivery of exactly this form is read in place, which costs a
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_joins_publishes_is_acknowledged_and_hears_itself() {
+    fn joins_publishes_and_receives_its_own_message() {
         let (mut relay, mut out) = (Relay::new(5, &[0, 7]), Written::default());
         relay.opened(&mut out);
         assert_eq!(out.take(), [r#"{"rooms":["0","7"],"t":"join"}"#]);

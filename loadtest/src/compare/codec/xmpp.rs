@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Opening ──features──▶ Authenticating ──success──▶ Reopening ──features──▶ Binding ──result──▶ Joining ──▶ Ready
-//!  <open/>               <auth> PLAIN                <open/>                 <iq> bind           one <presence> per room
+//!  <open/>               <auth> PLAIN                <open/>                 <iq> bind           <presence> per room
 //! ```
 //!
 //! Connection N is user `uN` of [`DOMAIN`], with nickname `cN` in rooms `rROOM` of [`ROOMS_DOMAIN`]. A client has
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_logs_in_binds_joins_and_is_ready_after_the_last_subject() {
+    fn logs_in_binds_joins_and_is_ready_after_the_last_subject() {
         let (mut xmpp, mut out) = (Xmpp::new(5, &[0, 7]), Written::default());
         xmpp.opened(&mut out);
         assert!(out.take()[0].starts_with("<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='chat.test'"));
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn a_published_message_is_acknowledged_by_its_reflection_and_delivered_by_it_too() {
+    fn takes_a_reflection_as_acknowledgement_and_delivery() {
         let (mut xmpp, mut out) = (ready(5), Written::default());
         xmpp.publish(7, 3, "a<b & c", &mut out);
         assert_eq!(
@@ -282,7 +282,8 @@ mod tests {
             ["<message xmlns='jabber:client' type='groupchat' id='3' to='r7@rooms.chat.test'>\
               <body>a&lt;b &amp; c</body></message>"]
         );
-        let reflection = "<message xml:lang='en' to='u5@chat.test/x' from='r7@rooms.chat.test/c5' type='groupchat' id='3'>\
+        let reflection = "<message xml:lang='en' to='u5@chat.test/x' from='r7@rooms.chat.test/c5' \
+                          type='groupchat' id='3'>\
             <archived by='r7@rooms.chat.test' id='16'/><stanza-id id='16'/><body>a&lt;b &amp; c&#33;</body></message>";
         assert_eq!(said(&mut xmpp, &mut out, reflection), ["acked 3", "delivered in 7: a<b & c!"]);
         let others = reflection.replace("/c5'", "/c6'");
@@ -290,14 +291,14 @@ mod tests {
     }
 
     #[test]
-    fn a_body_deeper_inside_is_not_the_body() {
+    fn ignores_a_body_in_a_nested_element() {
         let forwarded = "<message from='r7@rooms.chat.test/c6' type='groupchat' id='1'>\
             <x><body>inner</body></x><body>outer</body></message>";
         assert_eq!(said(&mut ready(5), &mut Written::default(), forwarded), ["delivered in 7: outer"]);
     }
 
     #[test]
-    fn refusals_and_garbage_are_reported() {
+    fn reports_refusals_and_garbage() {
         let refusal = "<message type='error' id='3' from='r7@rooms.chat.test'><error type='wait'/></message>";
         assert_eq!(said(&mut ready(5), &mut Written::default(), refusal), ["refused 3: error"]);
         for message in [

@@ -21,7 +21,7 @@ const DATABASE: &str = "ejabberd";
 const PROBE: &str =
     "application:load(ejabberd), V = case application:get_key(ejabberd, vsn) of {ok, S} -> S; _ -> [] end,
     io:format(\"~s ~p\", [V, code:which(pgsql)]), halt().";
-/// Connections to PostgreSQL: rooms are archived independently, so as many commits as that can share one flush.
+/// Connections to PostgreSQL. Rooms are archived independently, so this many commits can share one flush.
 const SQL_CONNECTIONS: u32 = 32;
 
 /// Where its parts are.
@@ -75,9 +75,10 @@ fn libraries(script: &str) -> Option<PathBuf> {
 pub fn start(ground: &mut Ground<'_>) -> Result<Running, String> {
     let parts = find(ground.places)?;
     let owner = unprivileged(&["ejabberd", "nobody"])?;
-    let store = Postgres::start(ground.places, &ground.directory.join("postgres"), ground.ports.take()?, ground.cores)?;
+    let store =
+        Postgres::start(ground.places, &ground.directory.join("postgres"), ground.ports.reserve()?, ground.cores)?;
     store.create_database(DATABASE, &parts.schema)?;
-    // One user per connection. With plain passwords logging in costs one look-up, not 4,096 rounds of SCRAM.
+    // One user per connection. With plain passwords a log-in costs one look-up instead of 4,096 rounds of SCRAM.
     let users = format!(
         "INSERT INTO users (username, password) SELECT 'u' || n, '{PASSWORD}' FROM generate_series(0, {}) n
          ON CONFLICT DO NOTHING",
@@ -93,9 +94,9 @@ pub fn start(ground: &mut Ground<'_>) -> Result<Running, String> {
     write_file(&configuration_path, &configuration(address, &store))?;
     let mut command = Command::new(&parts.erl);
     command
-        // As in ejabberdctl: kernel polling, and room for many connections.
+        // As in ejabberdctl: kernel polling, and enough ports for many connections.
         .args(["+K", "true", "+P", "250000"])
-        // An idle scheduler sleeps at once. It would otherwise spin for a while, which looks like work in the figures.
+        // An idle scheduler sleeps immediately. By default it spins for a while, which the figures would show as work.
         .args(["+sbwt", "none", "+sbwtdcpu", "none", "+sbwtdio", "none"])
         .args(["-noinput", "-mnesia", "dir"])
         .arg(format!("\"{}\"", spool.display()))
@@ -175,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_libraries_are_where_ejabberdctl_says() {
+    fn finds_libraries_where_ejabberdctl_names_them() {
         let script = "#!/bin/bash\nERL=/usr/bin/erl\nERL_LIBS='/usr/lib/x86_64-linux-gnu'\n";
         assert_eq!(libraries(script), Some(PathBuf::from("/usr/lib/x86_64-linux-gnu")));
         assert_eq!(libraries("ERL_LIBS=\"/opt/lib\""), Some(PathBuf::from("/opt/lib")));

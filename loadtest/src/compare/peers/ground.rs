@@ -47,7 +47,7 @@ pub struct Ground<'a> {
 
 impl Ground<'_> {
     pub(super) fn address(&mut self) -> Result<SocketAddr, String> {
-        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.take()?)))
+        Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, self.ports.reserve()?)))
     }
 }
 
@@ -56,7 +56,7 @@ impl Ground<'_> {
 pub struct Running {
     /// Where its WebSocket is.
     pub address: SocketAddr,
-    /// Its version, as it says.
+    /// Its version, as it reports it.
     pub version: String,
     /// Its threads that do the work, when known.
     pub workers: Option<u32>,

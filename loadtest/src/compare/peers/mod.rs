@@ -80,12 +80,12 @@ impl PeerKind {
         }
     }
 
-    /// What a reader of its figures must know.
+    /// A remark for readers of its figures.
     pub fn remark(self) -> &'static str {
         match self {
             Self::Uws => "relays from memory; the ack says that the relay has the message, nothing is kept",
             Self::Mosquitto => {
-                "published with QoS 1, the PUBACK comes from memory; delivered with QoS 0, at most once, nothing is kept"
+                "published with QoS 1, acked from memory; delivered with QoS 0, at most once; it stores nothing"
             }
             Self::Nats => {
                 "the ack comes after fsync; core subscribers get a message without waiting for that, at most once"
@@ -100,7 +100,7 @@ impl PeerKind {
     /// Whether it can be started here.
     ///
     /// # Errors
-    /// With what is missing and how to install it.
+    /// Names what is missing and the command that installs it.
     pub fn find(self, places: &Places) -> Result<(), Missing> {
         match self {
             Self::Uws => uws::find(places).map(drop),

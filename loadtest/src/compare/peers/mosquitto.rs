@@ -30,7 +30,7 @@ pub fn start(ground: &mut Ground<'_>) -> Result<Running, String> {
     command.arg("-c").arg(&path);
     let mut server = Child::start("mosquitto", command, &ground.directory.join("mosquitto.log"), ground.cores)?;
     server.wait_until_listening(address)?;
-    // Mosquitto has one thread, whatever it is given.
+    // Mosquitto always has one thread.
     Ok(Running { address, version: version(&program), workers: Some(1), server, store: None })
 }
 
@@ -60,7 +60,7 @@ set_tcp_nodelay true
     )
 }
 
-/// The version, from the first line of its help (which it ends with a status of failure).
+/// The version, from the first line of its help, which exits with a failure.
 fn version(program: &PathBuf) -> String {
     let mut command = Command::new("sh");
     command.arg("-c").arg("\"$0\" -h || true").arg(program);

@@ -40,7 +40,7 @@ fn parse_version(text: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// Starts the server and makes the streams.
+/// Starts the server and creates the streams.
 ///
 /// # Errors
 /// When it does not start, or refuses a stream.
@@ -76,7 +76,7 @@ write_deadline: \"60s\"
     )
 }
 
-/// Makes the streams over NATS's plain protocol: they have to be there before the first message.
+/// Creates the streams over NATS's plain protocol, before the first message.
 fn create_streams(address: SocketAddr, rooms: u32) -> Result<(), String> {
     let failed = |error: std::io::Error| error.to_string();
     let stream = TcpStream::connect_timeout(&address, REQUEST_TIMEOUT).map_err(failed)?;
@@ -87,8 +87,8 @@ fn create_streams(address: SocketAddr, rooms: u32) -> Result<(), String> {
     for index in 0..STREAMS.min(rooms) {
         let subjects: Vec<String> = (0..rooms).filter(|room| stream_of(*room) == index).map(subject).collect();
         let name = format!("rooms-{index}");
-        // Files, one copy. Old messages are not thrown away while a run lasts, and no stream has to look for repeated
-        // message ids, which the publishers do not send.
+        // Files, one copy. No message expires during a run, and no stream searches for repeated message ids, which the
+        // publishers do not send.
         let body = json!({
             "name": name, "subjects": subjects, "storage": "file", "num_replicas": 1, "retention": "limits",
             "discard": "old", "max_bytes": -1, "max_msgs": -1,
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_are_compared_by_number() {
+    fn compares_versions_by_number() {
         assert!(parse_version("2.9.10") < Some(VERSION_MIN));
         assert!(parse_version("2.10.27") >= Some(VERSION_MIN));
         assert!(parse_version("10.0.1") >= Some(VERSION_MIN));
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_read_between_pings_and_an_error_is_one() {
+    fn reads_messages_between_pings_and_reports_errors() {
         let mut written = Vec::new();
         let mut reader = &b"INFO {}\r\nPING\r\nMSG _INBOX.setup 1 2\r\n{}\r\n"[..];
         assert_eq!(read_message(&mut reader, &mut written), Ok(b"{}".to_vec()));

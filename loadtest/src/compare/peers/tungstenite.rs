@@ -25,7 +25,8 @@ pub fn find(places: &Places) -> Result<(), Missing> {
 /// # Errors
 /// When one of them does not start.
 pub fn start(ground: &mut Ground<'_>) -> Result<Running, String> {
-    let store = Postgres::start(ground.places, &ground.directory.join("postgres"), ground.ports.take()?, ground.cores)?;
+    let store =
+        Postgres::start(ground.places, &ground.directory.join("postgres"), ground.ports.reserve()?, ground.cores)?;
     store.create_database(DATABASE, insert_server::SCHEMA)?;
     let address = ground.address()?;
     let own = std::env::current_exe().map_err(|error| format!("cannot find this program's file: {error}"))?;

@@ -40,7 +40,7 @@ pub fn start(ground: &mut Ground<'_>) -> Result<Running, String> {
     let address = ground.address()?;
     let script = ground.directory.join("uws_server.js");
     write_file(&script, SERVER)?;
-    // The package's binary wants a newer C library than Debian 12 has; install.sh then puts one here.
+    // The package's binary needs a newer C library than Debian 12 has; install.sh puts one here.
     let libraries = ground.places.newer().join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
     let loader = std::fs::read_dir(&libraries)
         .into_iter()

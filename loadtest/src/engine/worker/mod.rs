@@ -102,7 +102,7 @@ impl<P: Protocol> Worker<P> {
         })
     }
 
-    /// Runs until the main thread says that it is over.
+    /// Runs until the main thread ends it.
     pub(super) fn run(&mut self) {
         if let Err(reason) = self.serve() {
             let _ = self.place.events.send(Event::Failed(reason));
@@ -157,7 +157,7 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    /// What the main thread said; when it has gone, the run is over.
+    /// Handles the commands of the main thread. If it has ended, the run is over.
     fn listen(&mut self) -> Result<(), String> {
         loop {
             match self.place.controls.try_recv() {
@@ -175,7 +175,7 @@ impl<P: Protocol> Worker<P> {
         if first {
             self.stage = Stage::Sending;
             self.start_ns = pace.start_ns;
-            // What happened while connecting is no part of the first second.
+            // The first second does not include what happened while connecting.
             self.end_interval(Part::Sending, 0)?;
             self.interval_ns = pace.start_ns;
             let moments = |at: Duration| pace.start_ns + at.as_nanos() as u64;
@@ -208,7 +208,7 @@ impl<P: Protocol> Worker<P> {
         Ok(())
     }
 
-    /// The plan is over: what was due and could not be written is counted and forgotten.
+    /// The plan has ended: due messages that could not be written are counted and dropped.
     fn drain(&mut self) -> Result<(), String> {
         if self.stage != Stage::Sending {
             return Ok(());
@@ -231,7 +231,7 @@ impl<P: Protocol> Worker<P> {
         for slot in &mut self.slots {
             let client = slot.connection.peer.client.0;
             let violations = &mut self.recorder.findings.violations;
-            if let (true, Some(state)) = (complete, slot.lacks(&self.protocol)) {
+            if let (true, Some(state)) = (complete, slot.missing(&self.protocol)) {
                 violations.note(Kind::NotRestored, || format!("client {client}: the run ended before it {state}"));
             }
             let unanswered = if complete { self.protocol.unanswered(&slot.connection.peer) } else { 0 };
@@ -253,7 +253,7 @@ impl<P: Protocol> Worker<P> {
         Ok(())
     }
 
-    /// Things that need no hurry.
+    /// Work that is not urgent.
     fn tick(&mut self, now_ns: u64) -> Result<(), String> {
         self.tick_ns = now_ns + TICK_NS;
         if now_ns >= self.start_ns {
@@ -269,7 +269,7 @@ impl<P: Protocol> Worker<P> {
         Ok(())
     }
 
-    /// Hands the interval that runs in, and begins number `next` of the given part.
+    /// Reports the current interval and begins number `next` of the given part.
     fn end_interval(&mut self, part: Part, next: u32) -> Result<(), String> {
         let (cpu_ns, now_ns) = (thread::cpu_ns(), self.place.clock.now_ns());
         let mut interval = self.recorder.turn(part, next)?;
@@ -283,14 +283,14 @@ impl<P: Protocol> Worker<P> {
         Ok(())
     }
 
-    /// Tells the checkers where every connection is, and the main thread what is still to come.
+    /// Reports every cursor to the checkers, and the number of missing answers to the main thread.
     fn sync(&mut self) {
         let mut pending = 0;
         for slot in &mut self.slots {
             self.protocol.sync(&mut slot.connection.peer);
             pending += slot.connection.flow.in_flight() as u64;
             pending += self.protocol.unanswered(&slot.connection.peer);
-            pending += u64::from(slot.lacks(&self.protocol).is_some());
+            pending += u64::from(slot.missing(&self.protocol).is_some());
         }
         self.place.pending.store(pending, Ordering::Release);
     }
@@ -318,14 +318,14 @@ impl<P: Protocol> Worker<P> {
             Wake::Cut => {
                 self.protocol.fall_behind(&mut self.slots[slot].connection.peer);
                 self.slots[slot].behind = Some(("reconnected_and_caught_up", now_ns));
-                self.forget(slot);
-                // All at once: that is what a storm is.
+                self.drop_connection(slot);
+                // All reconnect at once: that makes it a storm.
                 self.agenda.add(now_ns, slot as u32, Wake::Retry);
             }
         }
     }
 
-    /// Sends what the plan wants sent by now.
+    /// Sends what is due by the plan.
     fn send_due(&mut self) {
         if self.stage != Stage::Sending {
             return;

@@ -37,8 +37,8 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    /// Closes a connection and forgets what was half done on it.
-    pub(super) fn forget(&mut self, slot: usize) {
+    /// Closes a connection and drops its unfinished work.
+    pub(super) fn drop_connection(&mut self, slot: usize) {
         let Slot { connection, was_ready, .. } = &mut self.slots[slot];
         if connection.phase == Phase::Ready {
             self.recorder.now.tally.lost += 1;
@@ -51,7 +51,7 @@ impl<P: Protocol> Worker<P> {
     pub(super) fn lose(&mut self, slot: usize, lost: &Lost) {
         let now_ns = self.place.clock.now_ns();
         let ready = self.slots[slot].connection.phase == Phase::Ready;
-        self.forget(slot);
+        self.drop_connection(slot);
         let Slot { connection, was_ready, pause_ns, retry_after_ms, refused, cut, .. } = &mut self.slots[slot];
         let client = connection.peer.client.0;
         if lost.unauthorized {
@@ -70,12 +70,12 @@ impl<P: Protocol> Worker<P> {
             let note = || format!("client {client}: {}", lost.reason);
             self.recorder.findings.violations.note(Kind::ConnectionLost, note);
         }
-        // Refused credentials are renewed at once; only when that does not help is there a reason to wait longer.
+        // Refused credentials are renewed immediately. Only if that does not help, the backoff grows.
         if ready || (lost.unauthorized && !*refused) {
             *pause_ns = RETRY_NS;
         }
         *refused = lost.unauthorized;
-        // Spread: all clients lose a restarting server at the same moment.
+        // Jitter: all clients of a restarting server lose it at the same moment.
         let base_ns = retry_after_ms.take().map_or(*pause_ns, |ms| ms.saturating_mul(1_000_000));
         let spread_ns = (base_ns as f64 * (0.5 + rand::random::<f64>())) as u64;
         *pause_ns = (*pause_ns * 2).min(RETRY_NS_MAX);

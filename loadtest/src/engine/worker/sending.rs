@@ -28,7 +28,7 @@ impl<P: Protocol> Worker<P> {
         publish(&mut self.protocol, connection, flight);
     }
 
-    /// Sends what waits for room in a connection's window.
+    /// Sends a connection's backlog as far as its window allows.
     pub(super) fn pump(&mut self, slot: usize) {
         let Slot { connection, closed, closed_next, held_until_ns, .. } = &mut self.slots[slot];
         if !connection.flow.has_backlog() && (closed.is_empty() || self.stage != Stage::Sending) {

@@ -10,7 +10,7 @@ use crate::protocol::Protocol;
 use std::io::{ErrorKind, Read, Write};
 
 impl<P: Protocol> Worker<P> {
-    /// Writes as much as the socket takes.
+    /// Writes as much as the socket accepts.
     pub(super) fn write(&mut self, slot: usize) {
         let Slot { connection, .. } = &mut self.slots[slot];
         loop {
@@ -32,7 +32,7 @@ impl<P: Protocol> Worker<P> {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     let lost = Lost::because(explain(&error));
-                    // What the server said before it closed is still to be read: a close frame says more than a reset.
+                    // Bytes of the server may still be unread, and a close frame explains more than a reset.
                     if connection.phase == Phase::Opening {
                         self.lose(slot, &lost);
                     } else {
@@ -77,14 +77,14 @@ impl<P: Protocol> Worker<P> {
             if needed >= self.buffer.len() && needed <= FRAME_BYTES_MAX + 16 {
                 self.buffer.resize(needed + BUFFER_BYTES, 0);
             }
-            if !self.settle(slot, &digest.effects, digest.lost, now_ns) || count < asked {
+            if !self.apply(slot, &digest.effects, digest.lost, now_ns) || count < asked {
                 return;
             }
         }
     }
 
     /// Acts on the effects of a batch of bytes; false when the connection has ended.
-    pub(super) fn settle(&mut self, slot: usize, effects: &Effects, lost: Option<Lost>, now_ns: u64) -> bool {
+    pub(super) fn apply(&mut self, slot: usize, effects: &Effects, lost: Option<Lost>, now_ns: u64) -> bool {
         let state = &mut self.slots[slot];
         if let Some(ms) = effects.retry_after_ms {
             state.retry_after_ms = Some(ms);

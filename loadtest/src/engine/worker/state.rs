@@ -14,20 +14,20 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, SyncSender};
 
-/// The main thread has said something.
+/// The main thread has sent a command.
 pub(in crate::engine) const WAKER: mio::Token = mio::Token(usize::MAX - 1);
 pub(super) const TIMER: mio::Token = mio::Token(usize::MAX - 2);
-/// Bytes read at once.
+/// Bytes per read.
 pub(super) const BUFFER_BYTES: usize = 256 * 1024;
-/// A connection with more unwritten bytes than this is not given more.
+/// A connection with more unwritten bytes than this gets no further frames.
 pub(super) const UNWRITTEN_MAX: usize = 64 * 1024;
-/// Between two looks at things that need no hurry.
+/// Interval of work that is not urgent.
 pub(super) const TICK_NS: u64 = 10_000_000;
-/// Between two reports to the checkers while draining.
+/// Interval of the reports to the checkers while draining.
 pub(super) const SYNC_NS: u64 = 50_000_000;
-/// First pause before a reconnection.
+/// First backoff before a reconnection.
 pub(super) const RETRY_NS: u64 = 50_000_000;
-/// Longest pause between two attempts.
+/// Longest backoff between two attempts.
 pub(super) const RETRY_NS_MAX: u64 = 2_000_000_000;
 /// Longest wait for a connection to become ready.
 pub(super) const OPEN_NS: u64 = 20_000_000_000;
@@ -45,7 +45,7 @@ pub(in crate::engine) struct Place {
     pub(in crate::engine) pending: Arc<AtomicU64>,
 }
 
-/// A connection with what only the loop needs to know of it.
+/// A connection with the loop's own state of it.
 pub(super) struct Slot<S> {
     pub(super) connection: Connection<S>,
     pub(super) cut: bool,
@@ -61,13 +61,13 @@ pub(super) struct Slot<S> {
     pub(super) held_until_ns: u64,
     /// It does not read.
     pub(super) paused: bool,
-    /// It is behind, since when and why.
+    /// Why it is behind, and since when.
     pub(super) behind: Option<(&'static str, u64)>,
 }
 
 impl<S: Send> Slot<S> {
-    /// What a connection that was lost still lacks; `None` for one that is where it was, or never was anywhere.
-    pub(super) fn lacks<P: Protocol<State = S>>(&self, protocol: &P) -> Option<&'static str> {
+    /// What a lost connection has not regained; `None` for one that has caught up or was never ready.
+    pub(super) fn missing<P: Protocol<State = S>>(&self, protocol: &P) -> Option<&'static str> {
         match self.connection.phase {
             _ if !self.was_ready => None,
             Phase::Ready if !self.connection.peer.reopened || protocol.caught_up(&self.connection.peer) => None,
@@ -77,7 +77,7 @@ impl<S: Send> Slot<S> {
     }
 }
 
-/// How far the run is.
+/// The stage of the run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stage {
     Connecting,
@@ -104,7 +104,7 @@ pub(in crate::engine) struct Worker<P: Protocol> {
     pub(super) start_ns: u64,
     pub(super) tick_ns: u64,
     pub(super) sync_ns: u64,
-    /// CPU at the beginning of the interval that runs.
+    /// CPU at the beginning of the current interval.
     pub(super) cpu_ns: u64,
     /// The interval's beginning.
     pub(super) interval_ns: u64,

@@ -14,7 +14,7 @@ use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// Messages asked for in one page of history.
+/// Messages in one page of history.
 const HISTORY_LIMIT: u32 = 200;
 /// Messages that a user requests while scrolling.
 const SCROLL_LIMIT: u32 = 50;
@@ -23,7 +23,7 @@ impl VezaProtocol {
     pub(super) fn send_message(&mut self, peer: &mut Peer<VezaState>, publish: Publish) {
         let Publish { token, room, planned_ns, repeated } = publish;
         if self.system.options.checks {
-            // Known to the checker before it is written: no delivery can overtake that.
+            // The checker learns of it before it is written, so no delivery can arrive earlier.
             let mut checker = self.system.checker(room);
             if repeated {
                 checker.resent(token);
@@ -60,7 +60,7 @@ impl VezaProtocol {
         true
     }
 
-    /// Asks for everything after the cursors.
+    /// Requests everything after the cursors.
     pub(super) fn resume(&mut self, peer: &mut Peer<VezaState>) {
         self.share_cursors(peer);
         let mut cursors = BTreeMap::new();
@@ -115,7 +115,7 @@ impl VezaProtocol {
         }
     }
 
-    /// An ack of something other than a message; false when nothing of the kind was asked.
+    /// Handles the ack of a command other than a message; false when no such command was sent.
     fn word_acked<S: Sink>(&mut self, peer: &mut Peer<VezaState>, word: &str, data: Data<'_>, sink: &mut S) -> bool {
         if word == "resume" {
             return true;
@@ -144,8 +144,8 @@ impl VezaProtocol {
     pub(super) fn refused<S: Sink>(&mut self, peer: &mut Peer<VezaState>, frame: Frame<'_>, sink: &mut S) {
         let client = peer.client;
         let code = frame.data.code.map_or_else(|| "(no code)".to_owned(), |code| code.0.into_owned());
-        let words = match frame.data.message {
-            Some(MessageField::Words(words)) => words.into_owned(),
+        let text = match frame.data.message {
+            Some(MessageField::Text(words)) => words.into_owned(),
             _ => String::new(),
         };
         match frame.id {
@@ -173,12 +173,12 @@ impl VezaProtocol {
                 if let Some(room) = self.history_room(&word) {
                     self.recovery_ended(peer, room);
                 }
-                sink.violation(Kind::ResumeRefused, || format!("client {}: {word} refused: {code} {words}", client.0));
+                sink.violation(Kind::ResumeRefused, || format!("client {}: {word} refused: {code} {text}", client.0));
             }
             None => {
                 sink.error(&code);
                 sink.violation(Kind::Protocol, || {
-                    format!("client {}: an error without an id: {code} {words}", client.0)
+                    format!("client {}: an error without an id: {code} {text}", client.0)
                 });
             }
         }
@@ -199,7 +199,7 @@ impl VezaProtocol {
             }
         }
         match messages.last() {
-            // A page that fills nothing is past the reset: live events come on their own from there.
+            // A page without missing messages is past the reset: from there live events follow.
             Some(last) if data.has_more && lacked_any => self.read_history(peer, room, last.seq),
             _ => self.recovery_ended(peer, room),
         }

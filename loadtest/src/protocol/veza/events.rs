@@ -8,8 +8,8 @@ use crate::payload::Reading;
 use crate::protocol::{Message, Peer, Sink};
 use crate::violations::Kind;
 
-/// An event that equals a sound one arrives at a connection. False when it may not yet: it is the connection's own, and
-/// the acknowledgement has not come.
+/// Counts an event that equals a sound one. False when it is too early: it is the connection's own message, whose
+/// acknowledgement has not arrived.
 #[inline]
 pub(super) fn arrive<S: Sink>(meaning: Meaning, client: ClientIndex, room: u32, sink: &mut S) -> bool {
     match meaning {
@@ -21,8 +21,8 @@ pub(super) fn arrive<S: Sink>(meaning: Meaning, client: ClientIndex, room: u32, 
 }
 
 impl VezaProtocol {
-    /// The second step of the fast path: true when the message is the next event of one of the connection's rooms, and
-    /// known.
+    /// The second step of the fast path: true when the message is a known event, and the next one of a room of the
+    /// connection.
     pub(super) fn logged<S: Sink>(&mut self, peer: &mut Peer<VezaState>, message: Message<'_>, sink: &mut S) -> bool {
         if message.frame.is_empty() {
             return false;
@@ -77,7 +77,7 @@ impl VezaProtocol {
         }
     }
 
-    /// Gives an event to the checker, with the cursor before it; answers whether it is sound.
+    /// Reports the cursor and the event to the checker; returns whether the event is sound.
     fn deliver(&mut self, peer: &mut Peer<VezaState>, room: u32, seq: Seq, event: Event) -> bool {
         let client = peer.client;
         let Some(at) = peer.state.cursors.iter().position(|cursor| cursor.room == room) else { return false };
@@ -94,7 +94,7 @@ impl VezaProtocol {
         checker.is_sound(seq, event)
     }
 
-    /// What a `message_created` is; `None` when it lacks its identifier.
+    /// Reads a `message_created`; `None` when it lacks its identifier.
     fn message_of(&self, data: Data<'_>) -> Option<(Event, Meaning)> {
         match (data.message_id, data.content, data.message) {
             (Some(id), content, _) => {

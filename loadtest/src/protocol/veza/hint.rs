@@ -85,7 +85,8 @@ mod tests {
         let hints = Hints::default();
         for seq in [0_u64, 1, 127, 128, 255, 256, 65_535, 65_536, 1 << 32, (1 << 53) - 1] {
             for room in ["room_1".to_owned(), format!("room_{}", "9".repeat(40))] {
-                let event = json!({"type": "message_created", "data": {"message_id": 5, "conversation_id": room, "seq": seq,
+                let event = json!({"type": "message_created",
+                                   "data": {"message_id": 5, "conversation_id": room, "seq": seq,
                     "content": "she wrote \"conversation_id\":\"room_7\",\"seq\":3 in it"}});
                 let packed = rmp_serde::to_vec_named(&event).expect("it packs");
                 assert_eq!(hints.find(Format::Msgpack, &packed), Some((room.as_str(), seq)));

@@ -15,13 +15,13 @@ use std::collections::VecDeque;
 
 /// Bytes of frames that all rooms of a thread may keep.
 const LOG_BYTES: usize = 64 * 1024 * 1024;
-/// Least and most of it that one room gets.
+/// Least and most of it for one room.
 const ROOM_BYTES: (usize, usize) = (64 * 1024, 8 * 1024 * 1024);
 /// Most forms of one event.
 const FORMS_MAX: usize = 6;
-/// Numbers skipped at once that are worth empty places in a log.
+/// Longest gap for which a log has empty slots.
 const SKIP_MAX: u64 = 4096;
-/// Most places in one log.
+/// Most slots in one log.
 const ENTRIES_MAX: usize = 1 << 17;
 
 /// What an event means to its receiver.
@@ -41,13 +41,13 @@ pub enum Meaning {
 /// One event.
 #[derive(Debug)]
 pub struct Entry {
-    /// What it means.
+    /// Its meaning.
     pub meaning: Meaning,
     forms: Vec<Box<[u8]>>,
 }
 
 impl Entry {
-    /// How many bytes at the beginning of `bytes` are a form of this event.
+    /// The length of the form of this event at the beginning of `bytes`, if there is one.
     #[inline]
     pub fn length_in(&self, bytes: &[u8]) -> Option<usize> {
         self.forms.iter().find(|form| bytes.starts_with(form)).map(|form| form.len())
@@ -70,7 +70,7 @@ impl RoomLog {
         Self { first: 0, entries: VecDeque::new(), bytes: 0, bytes_max }
     }
 
-    /// The event under a number, when it is remembered.
+    /// The event of a number, if it is stored.
     #[inline]
     pub fn get(&self, seq: u64) -> Option<&Entry> {
         let at = seq.checked_sub(self.first)?;
@@ -82,7 +82,7 @@ impl RoomLog {
         (self.first + self.entries.len() as u64).saturating_sub(1)
     }
 
-    /// Remembers a form of a sound event.
+    /// Stores a form of a sound event.
     pub fn insert(&mut self, seq: u64, meaning: Meaning, frame: &[u8]) {
         let end = self.first + self.entries.len() as u64;
         if self.entries.is_empty() || seq > end + SKIP_MAX {

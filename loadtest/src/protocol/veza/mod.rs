@@ -79,7 +79,7 @@ impl Protocol for VezaProtocol {
     }
 
     fn upgrade(&mut self, peer: &Peer<VezaState>) -> Upgrade {
-        // Again: from the cursors, not from wherever the server is.
+        // A reopened connection resumes from its cursors and not from the server's present.
         let subscribe = if peer.reopened { "none" } else { "all" };
         let token = self.system.tokens.get(peer.user as usize).map(|token| lock(token).clone()).unwrap_or_default();
         Upgrade {
@@ -91,7 +91,7 @@ impl Protocol for VezaProtocol {
     }
 
     fn opened<S: Sink>(&mut self, peer: &mut Peer<VezaState>, _sink: &mut S) {
-        // The welcome frame says when it is ready.
+        // It is ready after the welcome frame.
         peer.state.welcomed = false;
     }
 
@@ -142,7 +142,7 @@ impl Protocol for VezaProtocol {
     }
 
     fn lost(&mut self, peer: &mut Peer<VezaState>) {
-        // Their answers are lost with the connection, and they are not asked again.
+        // Their answers are lost with the connection, and the engine does not repeat them.
         peer.state.asked = 0;
     }
 

@@ -7,7 +7,7 @@ use crate::protocol::{Peer, Sink};
 use crate::violations::Kind;
 
 impl VezaProtocol {
-    /// The first frame: where the conversations are. Later connections resume from their cursors instead.
+    /// The first frame has the heads of the conversations. Later connections resume from their cursors instead.
     pub(super) fn welcome<S: Sink>(&mut self, peer: &mut Peer<VezaState>, frame: Frame<'_>, sink: &mut S) {
         if std::mem::replace(&mut peer.state.welcomed, true) {
             let client = peer.client.0;

@@ -9,14 +9,14 @@ use crate::protocol::Peer;
 use foldhash::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What a server of this kind and a run need.
+/// The state that all threads of a run share.
 #[derive(Debug)]
 pub struct Veza {
     /// The rooms' identifiers, by index.
     pub(super) rooms: Vec<String>,
     /// The rooms' indices, by identifier.
     pub(super) room_index: HashMap<String, u32>,
-    /// One checker a room, by index. Each has its own lock: rooms do not wait for each other.
+    /// One checker per room, by index. Each has its own lock, so rooms do not wait for each other.
     pub(super) checkers: Vec<Mutex<RoomChecker>>,
     /// The users' access tokens, by index.
     pub(super) tokens: Vec<Mutex<String>>,
@@ -25,18 +25,18 @@ pub struct Veza {
     pub(super) options: VezaOptions,
 }
 
-/// How connections are made.
+/// Options of the connections.
 #[derive(Clone, Debug)]
 pub struct VezaOptions {
     /// The formats; connections take them in turn.
     pub formats: Vec<Format>,
     /// Offer permessage-deflate.
     pub compression: bool,
-    /// Hold the server to its promises.
+    /// Check the promises of the protocol.
     pub checks: bool,
 }
 
-/// Locks a mutex; a panic elsewhere does not hide what was found until then.
+/// Locks a mutex. A panic elsewhere does not hide earlier findings.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -54,7 +54,7 @@ impl Veza {
         }
     }
 
-    /// A user has a new access token.
+    /// Replaces a user's access token.
     pub fn renew(&self, user: u32, token: String) {
         if let Some(known) = self.tokens.get(user as usize) {
             *lock(known) = token;
@@ -72,9 +72,9 @@ pub(super) struct Cursor {
     pub(super) room: u32,
     /// The last number it has.
     pub(super) last: u64,
-    /// It is behind until it has this one.
+    /// It is behind until it has this number.
     pub(super) target: u64,
-    /// The server owes it a `caught_up`.
+    /// The server has not yet sent `caught_up`.
     pub(super) resuming: bool,
 }
 
@@ -83,9 +83,9 @@ pub(super) struct Cursor {
 pub struct VezaState {
     pub(super) format: Format,
     pub(super) cursors: Vec<Cursor>,
-    /// Which of them spoke last.
+    /// The cursor of the last event.
     pub(super) recent: usize,
-    /// This connection's first frame has come.
+    /// This connection's first frame has arrived.
     pub(super) welcomed: bool,
     /// Commands other than messages that wait for their answer.
     pub(super) asked: u64,
@@ -106,7 +106,7 @@ pub struct VezaProtocol {
 }
 
 impl VezaProtocol {
-    /// Gives the checkers the cursors of a connection.
+    /// Reports the cursors of a connection to the checkers.
     pub(super) fn share_cursors(&self, peer: &Peer<VezaState>) {
         if self.system.options.checks {
             for cursor in &peer.state.cursors {

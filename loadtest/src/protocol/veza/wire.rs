@@ -40,7 +40,7 @@ impl Format {
         }
     }
 
-    /// Reads a message; the error says what is wrong with it.
+    /// Reads a message; the error describes its fault.
     pub fn decode(self, text: bool, payload: &[u8]) -> Result<Frame<'_>, String> {
         match (self, text) {
             (Self::Json, true) => serde_json::from_slice(payload).map_err(|error| format!("not a frame: {error}")),
@@ -57,7 +57,7 @@ pub struct Command<'a, D> {
     /// Its name.
     #[serde(rename = "type")]
     pub kind: &'a str,
-    /// What the reply will carry.
+    /// The id that the reply repeats.
     pub id: CommandId<'a>,
     /// Its arguments.
     pub data: D,
@@ -77,11 +77,11 @@ pub enum CommandId<'a> {
 /// Arguments of `send_message`.
 #[derive(Serialize, Debug)]
 pub struct SendMessage<'a> {
-    /// Where to.
+    /// Its room.
     pub conversation_id: &'a str,
     /// The text.
     pub content: &'a str,
-    /// Under which a repetition is recognised.
+    /// The id by which the server recognises a repetition.
     pub client_message_id: &'a str,
 }
 
@@ -95,7 +95,7 @@ pub struct Resume<'a> {
 /// Arguments of `mark_read`.
 #[derive(Serialize, Debug)]
 pub struct MarkRead<'a> {
-    /// Of what.
+    /// Its kind.
     pub conversation_id: &'a str,
     /// Up to here.
     pub seq: u64,
@@ -111,12 +111,12 @@ pub struct Typing<'a> {
 /// Arguments of `get_history`.
 #[derive(Serialize, Debug)]
 pub struct GetHistory<'a> {
-    /// Of what.
+    /// Its kind.
     pub conversation_id: &'a str,
-    /// Messages after this number; the newest without it.
+    /// Messages after this number; without it the newest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after_seq: Option<u64>,
-    /// At most so many.
+    /// Most messages.
     pub limit: u32,
 }
 
@@ -159,7 +159,7 @@ impl<T> Lenient<T> {
     }
 }
 
-/// All keys of `data` that the harness looks at, whatever the frame.
+/// All keys of `data` that the harness reads, of all frames.
 #[derive(Deserialize, Default, Debug)]
 #[serde(default)]
 pub struct Data<'a> {
@@ -178,14 +178,14 @@ pub struct Data<'a> {
     /// An error: its stable code.
     #[serde(borrow)]
     pub code: Option<Text<'a>>,
-    /// An error: its words. An event: perhaps the message itself.
+    /// The text of an error; in an event possibly the message itself.
     #[serde(borrow)]
     pub message: Option<MessageField<'a>>,
-    /// When to come again, milliseconds.
+    /// When to retry, milliseconds.
     pub retry_after_ms: Option<u64>,
-    /// `reset`: where the conversation is.
+    /// `reset`: the head of the conversation.
     pub last_seq: Option<Lenient<u64>>,
-    /// `welcome`: what the user is a member of.
+    /// `welcome`: the conversations of the user.
     pub conversations: Option<Lenient<Vec<ConversationSummary>>>,
     /// `get_history`: its page.
     pub messages: Option<Lenient<Vec<HistoryMessage>>>,
@@ -199,7 +199,7 @@ pub struct Data<'a> {
 pub enum MessageField<'a> {
     /// Of an error.
     #[serde(borrow)]
-    Words(Cow<'a, str>),
+    Text(Cow<'a, str>),
     /// Of an event.
     Nested(HistoryMessage),
     /// Neither.
@@ -211,7 +211,7 @@ pub enum MessageField<'a> {
 pub struct ConversationSummary {
     /// Its identifier.
     pub id: String,
-    /// The last number given out in it.
+    /// Its last sequence number.
     #[serde(default)]
     pub last_seq: u64,
 }
@@ -219,7 +219,7 @@ pub struct ConversationSummary {
 /// A message as the history has it.
 #[derive(Deserialize, Debug, Clone)]
 pub struct HistoryMessage {
-    /// The server's number for it.
+    /// Its id on the server.
     pub message_id: u64,
     /// Its position.
     pub seq: u64,
@@ -274,7 +274,7 @@ mod tests {
         for (format, message) in both(&error) {
             let frame = decode(format, &message);
             assert_eq!(frame.id, Some(CommandId::Word("resume-1".into())));
-            assert!(matches!(frame.data.message, Some(MessageField::Words(words)) if words == "Try later."));
+            assert!(matches!(frame.data.message, Some(MessageField::Text(words)) if words == "Try later."));
             assert_eq!(frame.data.retry_after_ms, Some(50));
         }
         let event = json!({"type": "message_created", "data": {"conversation_id": "room_1", "seq": 4, "message_id": 9,
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_unexpected_types_do_not_fail_a_frame() {
+    fn accepts_keys_of_unexpected_types() {
         let odd = json!({"type": "ack", "id": null, "data": {"last_seq": {"room_1": 4}, "conversations": {"room_1": 4},
             "message": {"unrelated": true}, "messages": "none"}});
         for (format, message) in both(&odd) {
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_the_wrong_sort_are_refused() {
+    fn refuses_frames_of_the_wrong_type() {
         assert!(Format::Json.decode(false, &[0x80]).is_err());
         assert!(Format::Msgpack.decode(true, b"{}").is_err());
         assert!(Format::Json.decode(true, b"{").is_err());

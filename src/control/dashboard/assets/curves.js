@@ -1,4 +1,5 @@
-// Percentile curves: each stage's latency over the share of messages that were at most that slow, both axes logarithmic.
+// Percentile curves: each stage's latency over the share of messages that were at most that slow, both axes
+// logarithmic.
 
 import { svg, time, words } from "./format.js";
 
@@ -85,16 +86,27 @@ export class Curves {
         const low = all.length ? Math.floor(Math.log10(Math.min(...all))) : 4;
         const high = all.length ? Math.max(low + 1, Math.ceil(Math.log10(Math.max(...all)) - 0.02)) : 7;
         const x = (at) => MARGIN.left + (at / END) * (width - MARGIN.left - MARGIN.right);
-        const y = (ns) => height - MARGIN.bottom - ((Math.log10(ns) - low) / (high - low)) * (height - MARGIN.top - MARGIN.bottom);
+        const y = (ns) =>
+            height - MARGIN.bottom - ((Math.log10(ns) - low) / (high - low)) * (height - MARGIN.top - MARGIN.bottom);
         const picture = svg("svg", { width, height, "aria-hidden": "true" });
 
         for (let decade = low; decade <= high; decade++) {
             const at = y(10 ** decade);
             picture.append(svg("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: at, y2: at }));
-            picture.append(svg("text", { class: "tick", x: MARGIN.left - 8, y: at + 4, "text-anchor": "end" }, power(decade)));
+            picture.append(
+                svg("text", { class: "tick", x: MARGIN.left - 8, y: at + 4, "text-anchor": "end" }, power(decade)),
+            );
             for (let part = 2; part < 10 && decade < high; part++) {
                 const minor = y(part * 10 ** decade);
-                picture.append(svg("line", { class: "grid minor", x1: MARGIN.left, x2: width - MARGIN.right, y1: minor, y2: minor }));
+                picture.append(
+                    svg("line", {
+                        class: "grid minor",
+                        x1: MARGIN.left,
+                        x2: width - MARGIN.right,
+                        y1: minor,
+                        y2: minor,
+                    }),
+                );
             }
         }
         for (const percent of TICKS) {
@@ -102,18 +114,39 @@ export class Curves {
             const narrow = width < 460;
             const label = percent === 0 ? (narrow ? "" : "0") : narrow ? String(percent) : `P${percent}`;
             picture.append(svg("line", { class: "grid", x1: at, x2: at, y1: MARGIN.top, y2: height - MARGIN.bottom }));
-            picture.append(svg("text", { class: "tick", x: at, y: height - MARGIN.bottom + 18, "text-anchor": percent > 99.95 ? "end" : "middle" }, label));
+            picture.append(
+                svg(
+                    "text",
+                    {
+                        class: "tick",
+                        x: at,
+                        y: height - MARGIN.bottom + 18,
+                        "text-anchor": percent > 99.95 ? "end" : "middle",
+                    },
+                    label,
+                ),
+            );
         }
         // The two that users feel come last, so that they lie on top.
         curves.forEach((points, stage) => {
             if (points.length === 0) return;
-            const path = points.map(({ x: at, ns }, index) => `${index ? "L" : "M"}${x(at).toFixed(1)} ${y(ns).toFixed(1)}`).join("");
+            const path = points
+                .map(({ x: at, ns }, index) => `${index ? "L" : "M"}${x(at).toFixed(1)} ${y(ns).toFixed(1)}`)
+                .join("");
             const last = points.at(-1);
             picture.append(svg("path", { class: `curve stage-${this.#stages[stage]}`, d: path }));
-            picture.append(svg("circle", { class: `end stage-${this.#stages[stage]}`, cx: x(last.x), cy: y(last.ns), r: 2.5 }));
+            picture.append(
+                svg("circle", { class: `end stage-${this.#stages[stage]}`, cx: x(last.x), cy: y(last.ns), r: 2.5 }),
+            );
         });
         if (all.length === 0) {
-            picture.append(svg("text", { class: "empty", x: (width + MARGIN.left) / 2, y: height / 2, "text-anchor": "middle" }, "Nothing happened in this window"));
+            picture.append(
+                svg(
+                    "text",
+                    { class: "empty", x: (width + MARGIN.left) / 2, y: height / 2, "text-anchor": "middle" },
+                    "Nothing happened in this window",
+                ),
+            );
         }
         if (this.#at !== undefined && all.length > 0) this.#tooltip(picture, x, y, width, height);
         this.#figure.replaceChildren(picture);
@@ -132,7 +165,9 @@ export class Curves {
         const left = at + 12 + box.width > width ? at - 12 - box.width : at + 12;
         const group = svg("g", { class: "tooltip", transform: `translate(${Math.max(2, left)} ${MARGIN.top + 4})` });
         group.append(svg("rect", { width: box.width, height: box.height, rx: 6 }));
-        group.append(svg("text", { class: "strong", x: 10, y: 18 }, `P${percent}${rows.length ? "" : ": too few counted"}`));
+        group.append(
+            svg("text", { class: "strong", x: 10, y: 18 }, `P${percent}${rows.length ? "" : ": too few counted"}`),
+        );
         rows.forEach(({ name, ns }, row) => {
             const line = 35 + row * 17;
             picture.append(svg("circle", { class: `end stage-${name}`, cx: at, cy: y(ns), r: 3.5 }));

@@ -3,7 +3,11 @@
 /** 0.00123 s as "1.23 ms", from nanoseconds. */
 export function time(ns) {
     if (ns === undefined || ns === null) return "–";
-    for (const [size, unit] of [[1e9, "s"], [1e6, "ms"], [1e3, "µs"]]) {
+    for (const [size, unit] of [
+        [1e9, "s"],
+        [1e6, "ms"],
+        [1e3, "µs"],
+    ]) {
         if (ns >= size) return `${digits(ns / size)}\u2009${unit}`;
     }
     return `${Math.round(ns)}\u2009ns`;
@@ -11,7 +15,11 @@ export function time(ns) {
 
 /** 12345 as "12.3 k". */
 export function count(n) {
-    for (const [size, unit] of [[1e9, "G"], [1e6, "M"], [1e4, "k"]]) {
+    for (const [size, unit] of [
+        [1e9, "G"],
+        [1e6, "M"],
+        [1e4, "k"],
+    ]) {
         if (n >= size) return `${digits(n / Math.min(size, size === 1e4 ? 1e3 : size))}\u2009${unit}`;
     }
     return n >= 100 || Number.isInteger(n) ? Math.round(n).toLocaleString("en") : digits(n);
@@ -19,7 +27,11 @@ export function count(n) {
 
 /** Bytes a second. */
 export function bytes(n) {
-    for (const [size, unit] of [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]]) {
+    for (const [size, unit] of [
+        [1e9, "GB"],
+        [1e6, "MB"],
+        [1e3, "kB"],
+    ]) {
         if (n >= size) return `${digits(n / size)}\u2009${unit}`;
     }
     return `${Math.round(n)}\u2009B`;
@@ -31,7 +43,12 @@ function digits(n) {
 
 /** 93784000 ms as "1 d 2 h". */
 export function duration(ms) {
-    const parts = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+    const parts = [
+        [86400, "d"],
+        [3600, "h"],
+        [60, "min"],
+        [1, "s"],
+    ];
     let seconds = Math.floor(ms / 1000);
     const words = [];
     for (const [size, unit] of parts) {

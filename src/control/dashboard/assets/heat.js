@@ -1,5 +1,6 @@
 // The heat map: a column per second, a row per quarter of a power of two, darker where more fell. Counts span several
-// powers of ten, so the colour is logarithmic: a handful of slow messages must not vanish beside thousands of fast ones.
+// powers of ten, so the colour is logarithmic: a handful of slow messages must not vanish beside thousands of fast
+// ones.
 
 import { clock, count, element, time } from "./format.js";
 
@@ -38,7 +39,14 @@ export class Heat {
         figure.addEventListener("pointerdown", point);
         for (const end of ["pointerleave", "blur"]) figure.addEventListener(end, () => this.#select());
         figure.addEventListener("keydown", (event) => {
-            const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], PageUp: [-30, 0], PageDown: [30, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+            const step = {
+                ArrowLeft: [-1, 0],
+                ArrowRight: [1, 0],
+                PageUp: [-30, 0],
+                PageDown: [30, 0],
+                ArrowUp: [0, 1],
+                ArrowDown: [0, -1],
+            }[event.key];
             if (event.key === "Escape") this.#select();
             if (!step) return;
             event.preventDefault();
@@ -57,9 +65,10 @@ export class Heat {
     #select(slot, row) {
         const first = this.#seconds - this.#samples.length;
         const { low, high } = this.#view ?? {};
-        this.#cell = slot === undefined || this.#samples.length === 0 || low === undefined
-            ? undefined
-            : { slot: Math.min(this.#seconds - 1, Math.max(first, slot)), row: Math.min(high, Math.max(low, row)) };
+        this.#cell =
+            slot === undefined || this.#samples.length === 0 || low === undefined
+                ? undefined
+                : { slot: Math.min(this.#seconds - 1, Math.max(first, slot)), row: Math.min(high, Math.max(low, row)) };
         this.#paint();
     }
 
@@ -128,7 +137,11 @@ export class Heat {
             context.moveTo(MARGIN.left, at);
             context.lineTo(width - MARGIN.right, at);
             context.stroke();
-            context.fillText(["1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s", "10 s"][decade - 3], MARGIN.left - 8, at);
+            context.fillText(
+                ["1 µs", "10 µs", "100 µs", "1 ms", "10 ms", "100 ms", "1 s", "10 s"][decade - 3],
+                MARGIN.left - 8,
+                at,
+            );
         }
         context.textBaseline = "alphabetic";
         const minutes = this.#seconds / 60;

@@ -83,7 +83,12 @@ $("sign-in").elements.token.addEventListener("input", ({ target }) => {
 function segments(parent, names, chosen, choose) {
     const group = `group-${parent.id}`;
     names.forEach((name, index) => {
-        const input = element("input", { type: "radio", name: group, id: `${group}-${index}`, checked: index === chosen });
+        const input = element("input", {
+            type: "radio",
+            name: group,
+            id: `${group}-${index}`,
+            checked: index === chosen,
+        });
         input.addEventListener("change", () => choose(index));
         parent.append(input, element("label", { for: input.id }, name));
     });
@@ -107,10 +112,15 @@ function secondPercentile(sample, stage, share) {
 }
 
 function build() {
-    segments($("windows"), hello.windows.map((window) => WINDOW_NAMES[window]), windowIndex, (index) => {
-        windowIndex = index;
-        draw();
-    });
+    segments(
+        $("windows"),
+        hello.windows.map((window) => WINDOW_NAMES[window]),
+        windowIndex,
+        (index) => {
+            windowIndex = index;
+            draw();
+        },
+    );
     segments($("heat-stages"), hello.heat_stages.map(words), heatStage, (index) => {
         heatStage = index;
         draw();
@@ -118,7 +128,11 @@ function build() {
     const curves = new Curves($("curves"), hello.stages, hello.percentiles);
     hello.stages.forEach((name, stage) => {
         const box = element("input", { type: "checkbox", checked: true, id: `show-${name}`, class: `stage-${name}` });
-        const row = element("tr", { id: `stage-${name}` }, element("th", { scope: "row" }, box, element("label", { for: box.id }, words(name))));
+        const row = element(
+            "tr",
+            { id: `stage-${name}` },
+            element("th", { scope: "row" }, box, element("label", { for: box.id }, words(name))),
+        );
         for (let cell = 0; cell < TABLE_PERCENTS.length + 2; cell++) row.append(element("td"));
         box.addEventListener("change", () => row.classList.toggle("off", !curves.toggle(stage)));
         $("stages").tBodies[0].append(row);
@@ -128,15 +142,37 @@ function build() {
         { id: "acked", title: "Acknowledged", unit: "/ s", value: (s) => rate(s, "committed"), format: count },
         { id: "delivered", title: "Deliveries", unit: "/ s", value: (s) => rate(s, "delivered"), format: count },
         { id: "ack-p99", title: "Ack, P99", unit: "", value: (s) => secondPercentile(s, "ack", 0.99), format: time },
-        { id: "delivery-p99", title: "Delivery, P99", unit: "", value: (s) => secondPercentile(s, "delivery", 0.99), format: time },
+        {
+            id: "delivery-p99",
+            title: "Delivery, P99",
+            unit: "",
+            value: (s) => secondPercentile(s, "delivery", 0.99),
+            format: time,
+        },
         { id: "connections", title: "Connections", unit: "", value: (s) => sum(s, 0), format: count },
         { id: "opened", title: "Connections opened", unit: "/ s", value: (s) => rate(s, "opened"), format: count },
         { id: "bytes-in", title: "Received", unit: "/ s", value: (s) => rate(s, "bytes_in"), format: bytes },
         { id: "bytes-out", title: "Sent", unit: "/ s", value: (s) => rate(s, "bytes_out"), format: bytes },
-        { id: "batch", title: "Messages per commit", unit: "mean", value: mean, format: count, note: (s) => (s.batches[0] ? `${count(s.batches[0])} commits` : "no commits") },
+        {
+            id: "batch",
+            title: "Messages per commit",
+            unit: "mean",
+            value: mean,
+            format: count,
+            note: (s) => (s.batches[0] ? `${count(s.batches[0])} commits` : "no commits"),
+        },
         { id: "refusals", title: "Refusals", unit: "/ s", value: (s) => rate(s, "refusals"), format: count },
     ]);
-    const heads = ["Shard", "Connections", "Acked / s", "Deliveries / s", "To other shards / s", "Received / s", "Sent / s", "Last turn"];
+    const heads = [
+        "Shard",
+        "Connections",
+        "Acked / s",
+        "Deliveries / s",
+        "To other shards / s",
+        "Received / s",
+        "Sent / s",
+        "Last turn",
+    ];
     $("shards").tHead.append(element("tr", {}, ...heads.map((head) => element("th", { scope: "col" }, head))));
     return { curves, tiles, heat: new Heat($("heat"), hello.seconds, hello.row_bounds_ns) };
 }
@@ -144,10 +180,13 @@ function build() {
 function draw() {
     const failing = now.health.filter(({ ok }) => !ok);
     $("connection").dataset.state = failing.length ? "failing" : "live";
-    $("connection-text").textContent = failing.length ? `Not ready: ${failing.map(({ name }) => name).join(", ")}` : "Live";
+    $("connection-text").textContent = failing.length
+        ? `Not ready: ${failing.map(({ name }) => name).join(", ")}`
+        : "Live";
     const count = now.silences_ms.length;
-    $("about").textContent = $("about").dataset.notice
-        ?? `Version ${hello.version}, up ${duration(now.uptime_ms)}, ${count} shard${count === 1 ? "" : "s"}`;
+    $("about").textContent =
+        $("about").dataset.notice ??
+        `Version ${hello.version}, up ${duration(now.uptime_ms)}, ${count} shard${count === 1 ? "" : "s"}`;
     const summaries = now.summaries[windowIndex];
     $("stages-window").textContent = WINDOW_WORDS[hello.windows[windowIndex]];
     views.tiles.draw(samples);
@@ -181,7 +220,9 @@ function drawShards() {
     const seconds = recent.reduce((total, { ms }) => total + ms, 0) / 1000 || 1;
     const names = ["committed", "delivered", "cross_core", "bytes_in", "bytes_out"];
     const rows = now.silences_ms.map((silence, shard) => {
-        const rates = names.map((name) => recent.reduce((total, s) => total + s.shards[shard][column(name)], 0) / seconds);
+        const rates = names.map(
+            (name) => recent.reduce((total, s) => total + s.shards[shard][column(name)], 0) / seconds,
+        );
         return { figures: [recent.at(-1)?.shards[shard][0] ?? 0, ...rates], silence };
     });
     const formats = [count, count, count, count, bytes, bytes];
@@ -193,16 +234,29 @@ function drawShards() {
             return element("td", {}, element("span", {}, formats[at](value)), bar);
         });
         const late = silence > 1000;
-        return element("tr", {}, element("th", { scope: "row" }, String(shard)), ...cells,
-            element("td", { class: late ? "late" : "" }, silence < 1000 ? `${silence}\u2009ms` : duration(silence)));
+        return element(
+            "tr",
+            {},
+            element("th", { scope: "row" }, String(shard)),
+            ...cells,
+            element("td", { class: late ? "late" : "" }, silence < 1000 ? `${silence}\u2009ms` : duration(silence)),
+        );
     });
     $("shards").tBodies[0].replaceChildren(...body);
 }
 
 function drawHealth() {
-    $("health").replaceChildren(...now.health.map(({ name, ok, reason }) =>
-        element("li", { "data-ok": String(ok) }, element("span", { class: "dot", "aria-hidden": "true" }),
-            element("strong", {}, words(name)), element("span", {}, ok ? "well" : reason ?? "failing"))));
+    $("health").replaceChildren(
+        ...now.health.map(({ name, ok, reason }) =>
+            element(
+                "li",
+                { "data-ok": String(ok) },
+                element("span", { class: "dot", "aria-hidden": "true" }),
+                element("strong", {}, words(name)),
+                element("span", {}, ok ? "well" : (reason ?? "failing")),
+            ),
+        ),
+    );
 }
 
 function drawCounts(table, names, what, length) {
@@ -211,10 +265,18 @@ function drawCounts(table, names, what, length) {
     for (const sample of length ? samples.slice(-length) : []) {
         for (const [at, n] of sample[what]) totals.set(at, (totals.get(at) ?? 0) + n);
     }
-    const rows = [...totals].filter(([, n]) => n > 0).sort((a, b) => b[1] - a[1]).slice(0, SHOWN_COUNTS);
+    const rows = [...totals]
+        .filter(([, n]) => n > 0)
+        .sort((a, b) => b[1] - a[1])
+        .slice(0, SHOWN_COUNTS);
     const none = element("tr", {}, element("td", { class: "none" }, "None"));
-    table.tBodies[0].replaceChildren(...(rows.length === 0 ? [none] : rows.map(([at, n]) =>
-        element("tr", {}, element("th", { scope: "row" }, words(names[at])), element("td", {}, count(n))))));
+    table.tBodies[0].replaceChildren(
+        ...(rows.length === 0
+            ? [none]
+            : rows.map(([at, n]) =>
+                  element("tr", {}, element("th", { scope: "row" }, words(names[at])), element("td", {}, count(n))),
+              )),
+    );
 }
 
 stream.start();

@@ -21,10 +21,26 @@ export class Tiles {
             const line = svg("path", { class: "line" });
             const cursor = svg("line", { class: "cursor", y1: 0, y2: HEIGHT, visibility: "hidden" });
             const top = element("span", { class: "top" });
-            const chart = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" }, area, line, cursor);
-            const node = element("div", { class: "card tile", tabindex: "0", role: "group", "aria-label": `${tile.title}, arrow keys move through time` },
-                element("h3", {}, tile.title), element("p", { class: "value" }, output, element("span", { class: "unit" }, tile.unit)),
-                element("div", { class: "spark" }, chart), element("p", { class: "foot" }, when, top));
+            const chart = svg(
+                "svg",
+                { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" },
+                area,
+                line,
+                cursor,
+            );
+            const node = element(
+                "div",
+                {
+                    class: "card tile",
+                    tabindex: "0",
+                    role: "group",
+                    "aria-label": `${tile.title}, arrow keys move through time`,
+                },
+                element("h3", {}, tile.title),
+                element("p", { class: "value" }, output, element("span", { class: "unit" }, tile.unit)),
+                element("div", { class: "spark" }, chart),
+                element("p", { class: "foot" }, when, top),
+            );
             this.#listen(node, chart);
             parent.append(node);
             return { ...tile, node, output, when, area, line, cursor, top };
@@ -50,7 +66,10 @@ export class Tiles {
 
     #select(slot) {
         const first = this.#seconds - this.#samples.length;
-        this.#at = slot === undefined || this.#samples.length === 0 ? undefined : Math.min(this.#seconds - 1, Math.max(first, slot));
+        this.#at =
+            slot === undefined || this.#samples.length === 0
+                ? undefined
+                : Math.min(this.#seconds - 1, Math.max(first, slot));
         this.#show();
     }
 
@@ -63,11 +82,16 @@ export class Tiles {
             const top = Math.max(0, ...values.filter((value) => value !== undefined));
             const y = (value) => (HEIGHT - 2 - (top > 0 ? value / top : 0) * (HEIGHT - 6)).toFixed(1);
             // Where there is no value, the line has a hole.
-            let line = "", area = "", open;
+            let line = "",
+                area = "",
+                open;
             values.forEach((value, index) => {
                 if (value !== undefined) {
                     line += `${open === undefined ? "M" : "L"}${x(index)} ${y(value)}`;
-                    area += open === undefined ? `M${x(index)} ${HEIGHT}L${x(index)} ${y(value)}` : `L${x(index)} ${y(value)}`;
+                    area +=
+                        open === undefined
+                            ? `M${x(index)} ${HEIGHT}L${x(index)} ${y(value)}`
+                            : `L${x(index)} ${y(value)}`;
                     open = index;
                 }
                 const ends = open !== undefined && (index === values.length - 1 || values[index + 1] === undefined);
@@ -92,7 +116,8 @@ export class Tiles {
         for (const tile of this.#tiles) {
             const value = sample && tile.value(sample);
             tile.output.textContent = value === undefined ? "–" : tile.format(value);
-            tile.when.textContent = this.#at === undefined ? (sample && tile.note?.(sample)) ?? "" : `at ${clock(sample.at)}`;
+            tile.when.textContent =
+                this.#at === undefined ? ((sample && tile.note?.(sample)) ?? "") : `at ${clock(sample.at)}`;
             tile.node.classList.toggle("past", this.#at !== undefined);
             const x = ((this.#at ?? 0) / (this.#seconds - 1)) * WIDTH;
             tile.cursor.setAttribute("x1", x);

@@ -35,8 +35,10 @@ export class Stream {
         if (this.#running || document.hidden) return;
         this.#running = true;
         const generation = ++this.#generation;
-        for (let failures = 0; generation === this.#generation; ) {
-            const outcome = await this.#once(() => { failures = 0; });
+        for (let failures = 0; generation === this.#generation;) {
+            const outcome = await this.#once(() => {
+                failures = 0;
+            });
             if (generation !== this.#generation) break;
             if (outcome === "sign-in") {
                 this.#running = false;
@@ -69,7 +71,10 @@ export class Stream {
             const headers = this.#token ? { Authorization: `Bearer ${this.#token}` } : {};
             const response = await fetch("dashboard/events", { headers, signal: abort.signal, cache: "no-store" });
             if (!response.ok) return await this.#refused(response);
-            await this.#read(response.body.getReader(), () => { alive(); connected(); });
+            await this.#read(response.body.getReader(), () => {
+                alive();
+                connected();
+            });
             return "Connection ended, reconnecting";
         } catch {
             return "No connection, trying again";

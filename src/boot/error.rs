@@ -1,0 +1,58 @@
+//! Why the server cannot start, or stops before it was asked to.
+
+use crate::storage::StorageError;
+use std::io;
+
+/// Why the server cannot start, or stops.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// PostgreSQL refused something, or is set up in an unsafe way.
+    #[error("{0}")]
+    Storage(#[from] StorageError),
+    /// PostgreSQL does not answer.
+    #[error("PostgreSQL at {address}: {source}; start it, or correct database.url")]
+    Unreachable {
+        /// Hosts and ports, or the socket's directory.
+        address: String,
+        /// Why not.
+        source: StorageError,
+    },
+    /// The address is not this machine's, or not allowed.
+    #[error("cannot listen on {address}: {source}; set server.bind_addr to an address of this machine")]
+    Listen {
+        /// As configured.
+        address: std::net::SocketAddr,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// Another process listens on the address.
+    #[error("cannot listen on {address}: {owner} listens there already; stop it, or set server.bind_addr")]
+    PortTaken {
+        /// As configured.
+        address: std::net::SocketAddr,
+        /// Its name and process number.
+        owner: String,
+    },
+    /// A system call failed.
+    #[error("{what}: {source}")]
+    System {
+        /// What was being done.
+        what: &'static str,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The configuration cannot work on this machine.
+    #[error("{0}")]
+    Configuration(String),
+    /// A thread ended before the stop.
+    #[error("{0}; the process stops so that a supervisor can start it again; no acknowledged message is lost")]
+    Broken(String),
+    /// A planned stop was cut short; the process ends with its threads still running.
+    #[error("{0}; the process ends now; no acknowledged message is lost")]
+    CutShort(&'static str),
+}
+
+/// Names what failed when a system call does.
+pub(super) fn system(what: &'static str) -> impl FnOnce(io::Error) -> BootError {
+    move |source| BootError::System { what, source }
+}

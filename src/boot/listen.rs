@@ -1,0 +1,92 @@
+//! The server's port: bound for all shards at once, or refused with the name of the process that has it.
+
+use super::error::BootError;
+use crate::net;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// A killed server's port is free only when the kernel has taken its ring apart, which takes a moment.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Pause between two attempts.
+const RETRY: Duration = Duration::from_millis(20);
+/// `TCP_LISTEN` in `/proc/net/tcp`.
+const LISTENING: &str = "0A";
+
+/// Listens on `address` with one socket for each of `workers` shards.
+pub(super) fn listen(address: SocketAddr, workers: usize) -> Result<Vec<TcpListener>, BootError> {
+    let began = Instant::now();
+    loop {
+        match net::bind(address, workers) {
+            Ok(listeners) => return Ok(listeners),
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                return Err(BootError::Listen { address, source: error });
+            }
+            Err(_) if began.elapsed() < PATIENCE => std::thread::sleep(RETRY),
+            Err(_) => {
+                let owner = owner_of(address.port()).unwrap_or_else(|| "a process of another user".to_owned());
+                return Err(BootError::PortTaken { address, owner });
+            }
+        }
+    }
+}
+
+/// The process that listens on `port`, as `name (process number)`; `None` when its descriptors may not be looked at.
+fn owner_of(port: u16) -> Option<String> {
+    let sockets: Vec<PathBuf> = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .filter_map(|table| std::fs::read_to_string(table).ok())
+        .flat_map(|table| table.lines().filter_map(|line| listening_inode(line, port)).collect::<Vec<_>>())
+        .map(|inode| PathBuf::from(format!("socket:[{inode}]")))
+        .collect();
+    let entries = std::fs::read_dir("/proc").ok()?.flatten();
+    let mut processes = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let owner = processes.find(|process| holds_one(*process, &sockets))?;
+    let name = std::fs::read_to_string(format!("/proc/{owner}/comm")).unwrap_or_default();
+    Some(format!("{} (process {owner})", name.trim()))
+}
+
+/// The socket's inode, when this line of `/proc/net/tcp` is a socket that listens on `port`.
+fn listening_inode(line: &str, port: u16) -> Option<u64> {
+    let mut fields = line.split_whitespace();
+    let (_, local_port) = fields.nth(1)?.rsplit_once(':')?;
+    let state = fields.nth(1)?;
+    let inode = fields.nth(5)?;
+    (state == LISTENING && u16::from_str_radix(local_port, 16) == Ok(port)).then(|| inode.parse().ok()).flatten()
+}
+
+fn holds_one(process: u32, sockets: &[PathBuf]) -> bool {
+    let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten();
+    descriptors.filter_map(|entry| std::fs::read_link(entry.path()).ok()).any(|link| sockets.contains(&link))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_the_process_that_has_the_port() {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let error = listen(taken.local_addr().unwrap(), 2).unwrap_err().to_string();
+        let me = std::fs::read_to_string("/proc/self/comm").unwrap();
+        let expected = format!("{} (process {})", me.trim(), std::process::id());
+        assert!(error.contains(&expected) && error.contains(&taken.local_addr().unwrap().to_string()), "{error}");
+    }
+
+    #[test]
+    fn reads_only_listening_sockets_of_the_port() {
+        let line = |state: &str| {
+            format!(
+                "   0: 0100007F:1F90 00000000:0000 {state} 00000000:00000000 00:00000000 00000000  1000  0 4711 1 0 100"
+            )
+        };
+        assert_eq!(listening_inode(&line("0A"), 8080), Some(4711));
+        assert_eq!(listening_inode(&line("01"), 8080), None);
+        assert_eq!(listening_inode(&line("0A"), 8081), None);
+        assert_eq!(
+            listening_inode("  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt", 8080),
+            None
+        );
+    }
+}

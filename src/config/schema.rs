@@ -1,0 +1,249 @@
+//! The keys of the configuration and their types; docs/configuration.md explains each.
+
+use super::secret::{Secret, SecretUrl};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The checked configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Folder for the server's own files, relative to the working directory.
+    pub data_dir: PathBuf,
+    /// The process and its port.
+    pub server: ServerConfig,
+    /// PostgreSQL.
+    pub database: DatabaseConfig,
+    /// Tokens, origins, content.
+    pub security: SecurityConfig,
+    /// Limits, which `welcome` reports to clients.
+    pub limits: LimitsConfig,
+    /// Enabled features.
+    pub features: FeaturesConfig,
+    /// The log.
+    pub logging: LoggingConfig,
+    /// Several nodes.
+    pub cluster: ClusterConfig,
+    /// A cache shared by several nodes.
+    pub cache: CacheConfig,
+}
+
+/// The kind of installation. It selects the file `config/{environment}.toml`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Environment {
+    /// A developer's machine. Without a signing secret, the server generates one.
+    Development,
+    /// The same rules as in production, for tests of an installation.
+    Staging,
+    /// An installation with real users. The signing secret is required.
+    Production,
+}
+
+impl Environment {
+    /// The name as configured.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Development => "development",
+            Self::Staging => "staging",
+            Self::Production => "production",
+        }
+    }
+}
+
+/// `[server]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// The one port, for WebSocket and HTTP.
+    pub bind_addr: SocketAddr,
+    /// The kind of installation.
+    pub environment: Environment,
+    /// Number of shards; 0 means one per core, minus one.
+    pub workers: usize,
+    /// Time until a request head must be complete.
+    #[serde(with = "humantime_serde")]
+    pub connection_timeout: Duration,
+    /// Time between two pings on an idle WebSocket.
+    #[serde(with = "humantime_serde")]
+    pub heartbeat_interval: Duration,
+    /// How long a planned stop waits for running work.
+    #[serde(with = "humantime_serde")]
+    pub shutdown_timeout: Duration,
+}
+
+/// `[database]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DatabaseConfig {
+    /// `postgresql://…`; without it the server runs a private PostgreSQL under `data_dir`.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub url: Option<SecretUrl>,
+    /// Connections for reads.
+    pub max_connections: usize,
+    /// Whether the server brings tables and rule set to this version at start.
+    pub auto_migrate: bool,
+    /// Whether other servers may use the database at the same time.
+    pub shared: bool,
+}
+
+/// `[security]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecurityConfig {
+    /// Key that signs access tokens, at least 32 bytes; absent only in development.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub jwt_secret: Option<Secret>,
+    /// Lifetime of an access token.
+    #[serde(with = "humantime_serde")]
+    pub jwt_access_duration: Duration,
+    /// Lifetime of a refresh token.
+    #[serde(with = "humantime_serde")]
+    pub jwt_refresh_duration: Duration,
+    /// Whether users may enable two-factor authentication.
+    pub enable_2fa: bool,
+    /// Whether messages pass the content filter.
+    pub content_filtering: bool,
+    /// No effect, because Argon2id hashes the passwords. Accepted for older files.
+    pub bcrypt_cost: u32,
+    /// Origins of web pages that may open a WebSocket, exactly as browsers send them.
+    pub allowed_origins: Vec<String>,
+    /// Ids of users who may open the dashboard. Names would not be safe: anyone can register a name that is still free.
+    pub admin_user_ids: Vec<u64>,
+}
+
+/// `[limits]`, which becomes [`Limits`](crate::limits::Limits).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// Characters in a message.
+    pub max_message_length: usize,
+    /// Bytes in a frame and in a reassembled message.
+    pub max_frame_bytes: usize,
+    /// Open WebSockets per user.
+    pub max_connections_per_user: usize,
+    /// Open WebSockets in total.
+    pub max_connections: usize,
+    /// Messages per user and minute.
+    pub max_messages_per_minute: u32,
+    /// How long authors can edit a message; zero means no limit.
+    #[serde(with = "humantime_serde")]
+    pub message_edit_window: Duration,
+    /// Bytes in an uploaded file.
+    pub max_file_size: u64,
+    /// Bytes queued for one connection before it counts as lagging.
+    pub max_outbound_queue_bytes: usize,
+}
+
+/// `[features]`
+// The file has eight independent switches. An enum for each would only rename `bool`.
+#[allow(clippy::struct_excessive_bools)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeaturesConfig {
+    /// Uploads.
+    pub file_uploads: bool,
+    /// Emoji reactions.
+    pub message_reactions: bool,
+    /// `@name` in a message notifies that user.
+    pub user_mentions: bool,
+    /// Pins.
+    pub pinned_messages: bool,
+    /// Replies that form a thread.
+    pub message_threads: bool,
+    /// Outgoing webhooks.
+    pub webhooks: bool,
+    /// permessage-deflate, for clients that offer it.
+    pub compression: bool,
+}
+
+/// `[logging]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoggingConfig {
+    /// Level, or levels per module, in `tracing`'s `EnvFilter` syntax.
+    pub level: String,
+    /// One line of text or one JSON object per event.
+    pub format: LogFormat,
+    /// The log file. Without it, the log goes to standard error.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub file: Option<PathBuf>,
+    /// When the server starts a new file.
+    pub rotation: LogRotation,
+    /// Number of rotated files to keep.
+    pub keep_files: usize,
+}
+
+/// The format of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// Text for people.
+    Text,
+    /// One JSON object per line, for machines.
+    Json,
+}
+
+/// When the server starts a new log file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogRotation {
+    /// At midnight UTC.
+    Daily,
+    /// At every full hour.
+    Hourly,
+    /// Never. An external tool may rotate the file.
+    Never,
+}
+
+/// `[cluster]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClusterConfig {
+    /// The Redis server through which nodes notify each other.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub redis_url: Option<SecretUrl>,
+}
+
+/// `[cache]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheConfig {
+    /// The Redis server used as a cache.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub url: Option<SecretUrl>,
+}
+
+/// An optional text. Empty means absent, so that a variable (`…__URL=`) can unset the value of a file.
+fn empty_is_none<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: From<Text>,
+{
+    let text = String::deserialize(deserializer)?;
+    Ok((!text.is_empty()).then(|| T::from(Text(text))))
+}
+
+/// Conversion from text into the types of optional keys.
+struct Text(String);
+
+impl From<Text> for Secret {
+    fn from(text: Text) -> Self {
+        Self::new(text.0)
+    }
+}
+
+impl From<Text> for SecretUrl {
+    fn from(text: Text) -> Self {
+        Self::new(text.0)
+    }
+}
+
+impl From<Text> for PathBuf {
+    fn from(text: Text) -> Self {
+        Self::from(text.0)
+    }
+}

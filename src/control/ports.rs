@@ -1,0 +1,42 @@
+//! What the control plane needs from the rest of the process.
+
+use crate::error::Refusal;
+use crate::ids::{SessionId, UserId};
+use bytes::Bytes;
+use std::future::Future;
+use std::pin::Pin;
+
+/// The user of a request, from its access token; the session was active a moment ago.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Caller {
+    /// The user.
+    pub user: UserId,
+    /// The session.
+    pub session: SessionId,
+}
+
+/// The reply to a command.
+pub type CommandFuture = Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>>;
+
+/// The port to the shards.
+pub trait CommandPort: Send + Sync {
+    /// Executes one command, `{"type", "id"?, "data"}`, and returns its ack's `data` as JSON.
+    fn execute(&self, caller: Caller, body: Bytes) -> CommandFuture;
+}
+
+/// One thing that must be well for this node to serve.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Check {
+    /// Its name in the answer.
+    pub name: &'static str,
+    /// Whether it is well.
+    pub ok: bool,
+    /// Why not.
+    pub reason: Option<String>,
+}
+
+/// Where the checks come from.
+pub trait HealthPort: Send + Sync {
+    /// The present state; must not block.
+    fn checks(&self) -> Vec<Check>;
+}

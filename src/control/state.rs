@@ -1,0 +1,131 @@
+//! The state of every handler, and the notices of revoked sessions.
+
+use super::dashboard::Dashboard;
+use super::hashing::{self, Hashing};
+use super::metrics::Metrics;
+use super::ports::{CommandPort, HealthPort};
+use super::problem::Problem;
+use crate::auth::token::TokenKeys;
+use crate::ids::SessionId;
+use crate::storage::accounts::Accounts;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::SystemTime;
+use tokio::sync::Notify;
+
+/// Receives sessions that were revoked; the shards close their sockets with 4002. It is called on the control thread
+/// and must not block.
+pub type Notices = Arc<dyn Fn(Arc<[SessionId]>) + Send + Sync>;
+
+/// The parts of [`Control`].
+pub struct ControlParts {
+    /// The account tables.
+    pub accounts: Accounts,
+    /// Signs and verifies tokens.
+    pub keys: Arc<TokenKeys>,
+    /// How long an access token is valid.
+    pub access_lifetime_seconds: i64,
+    /// How long a refresh token is valid.
+    pub refresh_lifetime_seconds: i64,
+    /// Most passwords that are hashed at the same time, each on its own thread.
+    pub hash_workers: usize,
+    /// The port to the shards.
+    pub commands: Arc<dyn CommandPort>,
+    /// Notified when a profile has changed.
+    pub profile_changes: Arc<Notify>,
+    /// The checks of `/health`.
+    pub health: Arc<dyn HealthPort>,
+    /// Receives revocations.
+    pub notices: Notices,
+    /// The metrics of `/metrics`.
+    pub metrics: Metrics,
+    /// The state of `/dashboard`.
+    pub dashboard: Dashboard,
+}
+
+/// The state of every handler; cloning shares it.
+#[derive(Clone)]
+pub struct Control {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    parts: ControlParts,
+    hashing: Hashing,
+}
+
+impl std::fmt::Debug for Control {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Control").finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    /// A control plane of these parts.
+    #[must_use]
+    pub fn new(parts: ControlParts) -> Self {
+        let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX);
+        Self { inner: Arc::new(Inner { parts, hashing }) }
+    }
+
+    pub(super) fn accounts(&self) -> &Accounts {
+        &self.inner.parts.accounts
+    }
+
+    pub(super) fn keys(&self) -> &TokenKeys {
+        &self.inner.parts.keys
+    }
+
+    pub(super) fn access_lifetime_seconds(&self) -> i64 {
+        self.inner.parts.access_lifetime_seconds
+    }
+
+    pub(super) fn refresh_lifetime_seconds(&self) -> i64 {
+        self.inner.parts.refresh_lifetime_seconds
+    }
+
+    pub(super) fn hashing(&self) -> &Hashing {
+        &self.inner.hashing
+    }
+
+    pub(super) fn commands(&self) -> &dyn CommandPort {
+        &*self.inner.parts.commands
+    }
+
+    /// Wakes the announcer.
+    pub(super) fn profile_changed(&self) {
+        self.inner.parts.profile_changes.notify_one();
+    }
+
+    pub(super) fn health(&self) -> &dyn HealthPort {
+        &*self.inner.parts.health
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.inner.parts.metrics
+    }
+
+    pub(super) fn dashboard(&self) -> &Dashboard {
+        &self.inner.parts.dashboard
+    }
+
+    pub(super) fn notify_revoked(&self, sessions: impl Into<Arc<[SessionId]>>) {
+        (self.inner.parts.notices)(sessions.into());
+    }
+}
+
+/// Seconds since 1970, by the system clock.
+pub(super) fn now_seconds() -> i64 {
+    SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs() as i64)
+}
+
+/// Runs `work` to its end even if its request is cancelled: hyper drops the handler of a client that disconnects, at
+/// any `await`.
+pub(super) async fn shielded<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    tokio::spawn(work).await.unwrap_or_else(|error| {
+        crate::faults::error_limited!(%error, "the task of a request panicked");
+        Err(Problem::internal())
+    })
+}

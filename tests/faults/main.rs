@@ -1,0 +1,15 @@
+//! What the server does when something fails: the server is killed, PostgreSQL hangs or refuses, clients flood it or do
+//! not read, a start is impossible.
+//!
+//! How: every test starts its own server, since it kills, floods or starves it. The binary is apart from `server`, so
+//! that these tests do not slow down the others.
+#![cfg(feature = "test-db")]
+
+mod crash;
+mod differential;
+mod fair_reads;
+mod late_readers;
+mod starting;
+mod store_faults;
+#[path = "../support/mod.rs"]
+mod support;

@@ -1,0 +1,27 @@
+//! What clients can do with a running server: the tests of one module share a server with those of the others.
+//!
+//! How: each test creates its own users and conversations on a shared server (`support::server`, `support::shards`), so
+//! that tests can run at the same time. A test that configures its server or reads its counters starts its own.
+//! `cargo test --workspace --features test-db --test server -- messages::` runs the tests of one module.
+#![cfg(feature = "test-db")]
+
+mod catch_up;
+mod connections;
+mod conversations;
+mod http_accounts;
+mod http_requests;
+mod large_rooms;
+mod message_changes;
+mod messages;
+mod people;
+mod permissions;
+mod plans;
+mod presence;
+mod profiles;
+mod read_state;
+mod rule_sets;
+mod search;
+mod store;
+#[path = "../support/mod.rs"]
+mod support;
+mod texts;

@@ -1,0 +1,98 @@
+//! The cost of a commit in PostgreSQL does not depend on the number of stored messages. A repeated change has no
+//! effect.
+//!
+//! How: PostgreSQL's counters (`pg_stat_user_indexes`, `pg_stat_user_tables`) show how many entries the statements of
+//! the server read. PostgreSQL plans these statements while the tables are empty and keeps the plans. A scan costs
+//! nothing then, so a wrong plan shows only later.
+
+use crate::support::{Client, Format, PATIENCE, Server};
+use chat_server::storage::connect::{Role, connect};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+/// Rows of `messages` read so far through indexes and by scans, and rows inserted.
+async fn read_and_written(database: &tokio_postgres::Client) -> (i64, i64, i64) {
+    let counts = "SELECT (SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = 'messages'), \
+                         (SELECT seq_tup_read FROM pg_stat_user_tables WHERE relname = 'messages'), \
+                         (SELECT n_tup_ins FROM pg_stat_user_tables WHERE relname = 'messages')";
+    let row = database.query_one(counts, &[]).await.unwrap();
+    (row.get(0), row.get(1), row.get(2))
+}
+
+#[tokio::test]
+async fn commits_without_reading_earlier_messages() {
+    const MESSAGES: i64 = 600;
+    let server = Server::start(2, &[]);
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    let mut client = Client::none(&server, &ann, Format::Json).await;
+    for n in 0..MESSAGES {
+        let message = json!({"conversation_id": room, "content": "as any other", "client_message_id": n.to_string()});
+        assert_eq!(client.ok("send_message", message).await["duplicate"], false);
+    }
+    let database = server.database().await;
+    // A session publishes its counters at most once a second, and only when it is used. So the loop repeats a message.
+    let mut counted = read_and_written(&database).await;
+    let started = Instant::now();
+    while counted.2 < MESSAGES {
+        assert!(started.elapsed() < PATIENCE, "{counted:?}");
+        let again = json!({"conversation_id": room, "content": "as any other", "client_message_id": "0"});
+        assert_eq!(client.ok("send_message", again).await["duplicate"], true);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        counted = read_and_written(&database).await;
+    }
+    let (by_index, by_scan, written) = counted;
+    assert_eq!(written, MESSAGES, "a repeat inserts nothing");
+    // A commit that reads all messages would add up to half the square of their number.
+    assert!(
+        by_index + by_scan < 10 * MESSAGES,
+        "{by_index} index entries and {by_scan} scanned rows for {MESSAGES} messages"
+    );
+}
+
+#[tokio::test]
+async fn executes_a_change_once_when_it_is_submitted_again() {
+    let server = Server::start(1, &[]);
+    let (ann, bob) = (server.register().await, server.register().await);
+    let created = server.ok(&ann, "create_conversation", json!({"kind": "public_room", "name": "once"})).await;
+    let number: i64 = created["conversation"]["id"].as_str().unwrap().strip_prefix("room_").unwrap().parse().unwrap();
+    let message = json!({"conversation_id": format!("room_{number}"), "content": "first"});
+    let message = server.ok(&ann, "send_message", message).await["message_id"].as_i64().unwrap();
+    // The committer does this after it lost its connection: it submits the same batch with the same ids.
+    let writer = connect(&server.target().config(Role::Writer)).await.unwrap();
+    let kinds = vec!["join_conversation", "add_reaction", "edit_message", "delete_message", "remove_member"];
+    let actors = vec![bob.id, bob.id, ann.id, ann.id, ann.id];
+    let conversations = vec![number; kinds.len()];
+    let ids: Vec<i64> = (1..=kinds.len() as i64).collect();
+    let arguments = vec![
+        json!({}),
+        json!({"message_id": message, "emoji": "👍"}),
+        json!({"message_id": message, "content": "second", "window_s": 0}),
+        json!({"message_id": message}),
+        json!({"user_id": bob.id}),
+    ];
+    let statement = "SELECT verdict, (outcome).* FROM apply_mutations($1, $2, $3, $4, $5)";
+    let mut outcomes = Vec::new();
+    for _ in 0..2 {
+        let rows = writer.query(statement, &[&kinds, &conversations, &actors, &ids, &arguments]).await.unwrap();
+        let read = |row: &tokio_postgres::Row| {
+            let (verdict, events, result): (String, serde_json::Value, serde_json::Value) =
+                (row.get("verdict"), row.get("events"), row.get("result"));
+            let (gained, lost): (Option<Vec<i64>>, Option<Vec<i64>>) = (row.get("gained"), row.get("lost"));
+            assert_eq!(verdict, "committed", "{result}");
+            (events, result, gained, lost)
+        };
+        outcomes.push(rows.iter().map(read).collect::<Vec<_>>());
+    }
+    assert_eq!(outcomes[0], outcomes[1]);
+    assert_eq!(outcomes[1][2].0[0]["payload"]["content"], "second", "the repeated outcome has the text of the edit");
+    let members = server.ok(&ann, "list_members", json!({"conversation_id": format!("room_{number}")})).await;
+    assert_eq!(
+        members["members"].as_array().unwrap().len(),
+        1,
+        "the repeated join does not add the removed member: {members}"
+    );
+    let database = server.database().await;
+    let kept = "SELECT count(*) FROM mutation_outcomes o WHERE o.outcome::text LIKE '%second%'";
+    assert_eq!(database.query_one(kept, &[]).await.unwrap().get::<_, i64>(0), 0, "mutation_outcomes keeps no texts");
+}

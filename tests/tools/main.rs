@@ -1,0 +1,10 @@
+//! The server with programs of others: browsers, WebSocket libraries, `promtool`.
+//!
+//! How: scripts/install-test-clients.sh installs the programs. A missing program is a failure that names the script.
+#![cfg(feature = "test-db")]
+
+mod dashboard;
+mod deploy;
+mod foreign_clients;
+#[path = "../support/mod.rs"]
+mod support;
