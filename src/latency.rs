@@ -1,12 +1,12 @@
-//! Where the time of a message goes: one histogram per stage, with one writer and any number of readers.
+//! The time that a message spends in each stage: one histogram per stage, with one writer and any number of readers.
 //!
 //! Invariants:
-//! - **one writer** per histogram (the thread that owns it), so recording is a relaxed load and a relaxed store: no lock,
-//!   no read-modify-write, a handful of nanoseconds. A second writer would lose counts, nothing else;
-//! - **any reader**, at any time: buckets only grow, so the difference of two readings is a histogram of what happened in
-//!   between. Merging and percentiles are the reader's work, off the hot path;
-//! - **bounded**: the buckets are `HdrHistogram`'s (a power of two split into [`PARTS`] equal parts), so that a value is
-//!   known to 1/[`PARTS`] of itself whatever its size; values beyond the last bucket count in it.
+//! - **one writer** per histogram, the thread that owns it. Recording is a relaxed load and a relaxed store: no lock,
+//!   no read-modify-write, a few nanoseconds. A second writer would lose counts, and break nothing else;
+//! - **any reader**, at any time. Buckets only grow, so the difference between two readings is a histogram of the time
+//!   in between. The reader merges and computes percentiles, off the hot path;
+//! - **bounded**. The buckets are `HdrHistogram`'s (a power of two in [`PARTS`] equal parts), so a value is accurate to
+//!   1/[`PARTS`] of itself. Larger values count in the last bucket.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,37 +17,37 @@ use std::time::{Duration, Instant};
 pub struct Count(AtomicU64);
 
 impl Count {
-    /// Adds; only the owning thread may call it.
+    /// Adds `n`. Only the owning thread may call it.
     #[inline]
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
-    /// Takes away, not below zero; only the owning thread may call it.
+    /// Subtracts `n`, stopping at zero. Only the owning thread may call it.
     #[inline]
     pub fn sub(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).saturating_sub(n), Relaxed);
     }
 
-    /// Sets it; only the owning thread may call it.
+    /// Sets the value. Only the owning thread may call it.
     #[inline]
     pub fn set(&self, value: u64) {
         self.0.store(value, Relaxed);
     }
 
-    /// The present value; any thread may ask.
+    /// Reads the value. Any thread may call it.
     #[inline]
     pub fn get(&self) -> u64 {
         self.0.load(Relaxed)
     }
 }
 
-/// Equal parts of a power of two: a value is known to one part in 16.
+/// Equal parts of a power of two: a value is accurate to one part in 16.
 const PARTS: u64 = 16;
 const PARTS_BITS: u32 = PARTS.trailing_zeros();
-/// Bits below the smallest difference that is kept: 64 ns for times.
+/// Bits that the buckets drop. For times the resolution is 64 ns.
 const UNIT_BITS: u32 = 6;
-/// Powers of two above the linear start: up to 2^37 ns, two minutes.
+/// Powers of two above the linear part: up to 2^37 ns, two minutes.
 const OCTAVES: usize = 26;
 /// Buckets of a histogram.
 pub const BUCKETS: usize = PARTS as usize * (OCTAVES + 1) + PARTS as usize;
@@ -61,7 +61,7 @@ fn bucket_of(units: u64) -> usize {
     (at as usize).min(BUCKETS - 1)
 }
 
-/// The first value, in units, above those of a bucket.
+/// The first value above a bucket, in units.
 fn end_of(bucket: usize) -> u64 {
     let next = bucket as u64 + 1;
     if next < 2 * PARTS {
@@ -71,13 +71,13 @@ fn end_of(bucket: usize) -> u64 {
     (PARTS + next % PARTS) << shift
 }
 
-/// The upper bound of a bucket of times, nanoseconds, exclusive. `bucket` is below [`BUCKETS`].
+/// The exclusive upper bound of a bucket of times, in nanoseconds. `bucket` is below [`BUCKETS`].
 #[must_use]
 pub fn upper_bound_ns(bucket: usize) -> u64 {
     end_of(bucket) << UNIT_BITS
 }
 
-/// The buckets of a histogram, whatever their unit.
+/// The buckets of a histogram in any unit.
 #[derive(Debug)]
 struct Buckets([Count; BUCKETS]);
 
@@ -98,16 +98,16 @@ impl Buckets {
     }
 }
 
-/// How long something took, how often.
+/// A histogram of durations.
 #[derive(Debug, Default)]
 pub struct LatencyHistogram {
     buckets: Buckets,
-    /// In units of 64 ns: 2 million deliveries a second of 50 ms each fill 64 bits of it in 136 days, not in two.
+    /// In units of 64 ns. With 2 million deliveries a second of 50 ms each, 64 bits last for 136 days instead of two.
     sum_units: Count,
 }
 
 impl LatencyHistogram {
-    /// Counts `times` occurrences of one duration; only the owning thread may call it.
+    /// Counts `times` occurrences of one duration. Only the owning thread may call it.
     #[inline]
     pub fn record(&self, duration: Duration, times: u64) {
         let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
@@ -121,27 +121,27 @@ impl LatencyHistogram {
         self.buckets.counts()
     }
 
-    /// Sum of all durations, seconds.
+    /// The sum of all durations in seconds.
     #[must_use]
     pub fn sum_seconds(&self) -> f64 {
         self.sum_units.get() as f64 * (1_u64 << UNIT_BITS) as f64 / 1e9
     }
 }
 
-/// A stage of a message's life, in its order.
+/// The stages of a message, in order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Stage {
-    /// A frame's bytes to a command, on the shard that received it.
+    /// From a frame's bytes to a command, on the shard that received it.
     Decode,
-    /// From one shard's lane into another shard's hands.
+    /// From the push onto a lane until another shard takes the frame.
     CrossCore,
-    /// At the I/O shard, from the owner's hand-over until its statement begins.
+    /// From the owner shard's push until the statement begins, on the I/O shard.
     CommitQueue,
-    /// The statement that makes it durable, once per mutation in it.
+    /// The commit statement, once per mutation in it.
     Commit,
-    /// Putting one event into the queues of one shard's subscribers, or of one slice of them.
+    /// Queueing one event for the subscribers of one shard, or for one slice of them.
     FanOut,
-    /// A send, from hand-over to the kernel until it is done.
+    /// A send, from the submission to the kernel until its completion.
     SocketWrite,
     /// End to end: from a message's bytes to its ack in the sender's queue.
     Ack,
@@ -162,7 +162,7 @@ impl Stage {
         Self::Delivery,
     ];
 
-    /// As the label of a metric.
+    /// The label in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -178,12 +178,12 @@ impl Stage {
     }
 }
 
-/// The histograms of one thread, one per stage. Those that it never takes part in stay empty.
+/// The histograms of one thread, one per stage. Stages of other threads stay empty.
 #[derive(Debug, Default)]
 pub struct StageLatencies([Arc<LatencyHistogram>; Stage::ALL.len()]);
 
 impl StageLatencies {
-    /// Counts `times` occurrences; only the owning thread may call it.
+    /// Counts `times` occurrences. Only the owning thread may call it.
     #[inline]
     pub fn record(&self, stage: Stage, duration: Duration, times: u64) {
         self.0[stage as usize].record(duration, times);
@@ -196,7 +196,7 @@ impl StageLatencies {
     }
 }
 
-/// How large something was, how often: the same buckets without a unit.
+/// A histogram of sizes, with the same buckets.
 #[derive(Debug, Default)]
 pub struct SizeHistogram {
     buckets: Buckets,
@@ -204,7 +204,7 @@ pub struct SizeHistogram {
 }
 
 impl SizeHistogram {
-    /// Counts one occurrence; only the owning thread may call it.
+    /// Counts one occurrence. Only the owning thread may call it.
     pub fn record(&self, size: u64) {
         self.buckets.record(size, 1);
         self.sum.add(size);
@@ -222,7 +222,7 @@ impl SizeHistogram {
         end_of(bucket) - 1
     }
 
-    /// Sum of all sizes.
+    /// The sum of all sizes.
     #[must_use]
     pub fn sum(&self) -> u64 {
         self.sum.get()
@@ -291,7 +291,7 @@ pub struct SearchProgress {
     pub passed_over: Count,
 }
 
-/// What the I/O shard records; its committers share one thread.
+/// The histograms of the I/O shard. Its committers share one thread, and therefore one writer.
 #[derive(Debug, Default)]
 pub struct StorageLatencies {
     /// What waits.
@@ -300,9 +300,9 @@ pub struct StorageLatencies {
     pub search: SearchProgress,
     /// [`Stage::CommitQueue`] and [`Stage::Commit`], per mutation.
     pub stages: StageLatencies,
-    /// Duration of each statement that committed.
+    /// Duration of each commit statement.
     pub commits: LatencyHistogram,
-    /// Mutations in each of them.
+    /// Mutations in each commit statement.
     pub batch_sizes: SizeHistogram,
 }
 
@@ -321,12 +321,12 @@ mod tests {
             start = end;
         }
         assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
-        assert!(upper_bound_ns(BUCKETS - 2) > 60_000_000_000, "a minute is told apart from more");
+        assert!(upper_bound_ns(BUCKETS - 2) > 60_000_000_000, "the buckets distinguish a minute from more");
     }
 
     proptest! {
         #[test]
-        fn a_value_is_known_to_a_part_of_itself(ns in 1u64..60_000_000_000) {
+        fn keeps_a_value_to_a_part_of_itself(ns in 1u64..60_000_000_000) {
             let histogram = LatencyHistogram::default();
             histogram.record(Duration::from_nanos(ns), 3);
             let at = histogram.counts().iter().position(|count| *count == 3).unwrap();
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_up_to_thirty_one_are_exact() {
+    fn keeps_sizes_up_to_thirty_one_exactly() {
         let sizes = SizeHistogram::default();
         for size in 1..32 {
             sizes.record(size);

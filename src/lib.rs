@@ -1,33 +1,39 @@
 //! Veza Chat Server: a self-hosted chat server on a gapless change log per conversation.
 //!
-//! Every change in a conversation takes the conversation's next `seq` inside the PostgreSQL transaction that commits
-//! it. Only what is committed is acknowledged and shown. From this follow: nothing acknowledged is lost, duplicated or
-//! reordered; a client that was away asks for everything after its last `seq`; sending again is harmless.
+//! Every change in a conversation gets the conversation's next `seq` inside the PostgreSQL transaction that commits it.
+//! The server acknowledges and delivers only committed changes. Three guarantees follow. Nothing acknowledged is lost,
+//! duplicated or reordered. A client that was away asks for everything after its last `seq`. Sending again is harmless.
 //!
-//! # A message's way
+//! `docs/architecture.md` describes the whole system. This page is the short form.
 //!
-//! 1. [`net`] receives bytes, [`wire::ws`] decodes the frame in place, [`wire::command`] reads the command.
-//! 2. `shard/receive` → `shard/commands` → `shard/send`: session, budget ([`chat::budget`]), filter ([`text`]).
-//! 3. [`mesh`] carries it to the conversation's owner: `shard/owner`.
-//! 4. [`storage::inlet`] → [`storage::batcher`] → [`storage::committer`]: one statement for everything that has gathered.
-//! 5. The outcome returns to the owner: the ack, then the event, serialised once per format (`shard/publish`).
-//! 6. [`chat::rooms`] and `shard/deliver`: into every subscriber's queue, if its cursor says that it is the next event.
-//! 7. `shard/catch_up`: a subscriber that missed something reads the log.
+//! # The way of a message
 //!
-//! # Modules and what each may import (checked by `tests/tidy`)
+//! 1. [`net`] receives bytes, [`wire::ws`] decodes the frame in place, and [`wire::command`] reads the command.
+//! 2. `shard/receive` → `shard/commands` → `shard/send` checks the command slot, the rate limit ([`chat::budget`]) and
+//!    the text ([`text`]).
+//! 3. [`mesh`] carries the message to the owner shard of its conversation, `shard/owner`.
+//! 4. [`storage::inlet`] → [`storage::batcher`] → [`storage::committer`] commits it, in one statement with every message
+//!    that arrived during the previous commit.
+//! 5. The outcome returns to the owner shard. It sends the ack, then the event, encoded once per format
+//!    ([`wire::event`]).
+//! 6. [`chat::rooms`] selects the bytes for every subscriber whose cursor is right before the event
+//!    ([`chat::subscribers`]), and `shard/deliver` queues them.
+//! 7. `shard/catch_up` replays the log to every subscriber that missed an event.
 //!
-//! | module | is | may import |
+//! # Modules and their permitted imports (checked by `tests/tidy`)
+//!
+//! | module | purpose | may import |
 //! |---|---|---|
-//! | [`ids`], [`limits`], [`error`], [`latency`], [`faults`], [`text`], [`planted`] | vocabulary | nothing of this crate |
+//! | [`ids`], [`limits`], [`error`], [`latency`], [`faults`], [`text`], [`planted`] | shared vocabulary | nothing of this crate |
 //! | [`config`] | layered configuration | vocabulary |
 //! | [`wire`] | bytes ⇄ meaning | vocabulary |
 //! | [`auth`] | passwords and tokens, pure | vocabulary |
-//! | [`mesh`] | what crosses cores, and how | vocabulary |
 //! | [`chat`] | rules as pure state machines | vocabulary, commands and events of wire, plain data of mesh |
+//! | [`mesh`] | queues between cores, and the frames in them | vocabulary |
 //! | [`net`] | a shard's sockets on `io_uring` | vocabulary, `wire::ws` |
-//! | [`shard`] | one core: sequences the five above | net, chat, wire, mesh, auth, vocabulary |
-//! | [`storage`] | the I/O shard: all of PostgreSQL | mesh, vocabulary |
-//! | [`control`] | HTTP: accounts, health, metrics | storage and mesh handles, auth, wire, vocabulary |
+//! | [`shard`] | one core: calls the five above in order | net, chat, wire, mesh, auth, vocabulary |
+//! | [`storage`] | the I/O shard: all access to PostgreSQL | mesh, vocabulary |
+//! | [`control`] | HTTP: accounts, health, metrics, profile changes | storage and mesh handles, auth, wire, vocabulary |
 //! | [`boot`] | start and stop | everything |
 
 pub mod auth;
