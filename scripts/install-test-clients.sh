@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
-# Clients that others wrote, for the tests that let them talk to the server: Python's `websockets`, npm's `ws` and a
-# headless Chromium. The first two go under target/test-clients/, the browser is the system's package. And promtool, which
-# checks the rules of deploy/prometheus: taken out of Debian's package of Prometheus, whose installation would also
-# start a Prometheus on this machine.
+# Installs third-party clients for the tests: Python's `websockets`, npm's `ws` and a headless Chromium. The first two go
+# into target/test-clients/; the browser is a system package. Also extracts promtool, which checks the rules in
+# deploy/prometheus, from Debian's package. Installing that package would start a Prometheus on this machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -18,19 +17,19 @@ missing=()
 command -v python3 >/dev/null && python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
 command -v node >/dev/null && command -v npm >/dev/null || missing+=(nodejs npm)
 find_chromium >/dev/null || missing+=(chromium)
-# `make lint` runs ShellCheck where it is installed. Systems without Debian's packages do without it.
+# `make lint` runs ShellCheck if it is installed. It is not required on systems without Debian's packages.
 if command -v apt-get >/dev/null && [ -z "${NO_INSTALL:-}" ]; then
     command -v shellcheck >/dev/null || missing+=(shellcheck)
 fi
 if [ ${#missing[@]} -gt 0 ]; then
-    apt_install "The tests need Python, Node.js, Chromium and ShellCheck; missing: ${missing[*]}" "${missing[@]}"
+    apt_install "The tests need Python, Node.js, Chromium and ShellCheck. Missing packages: ${missing[*]}." "${missing[@]}"
 fi
 
 # The stamp names the installed versions; a different stamp means a fresh installation.
 mkdir -p "$clients"
 stamp="websockets $websockets msgpack $msgpack"
 if [ "$(cat "$clients/python.stamp" 2>/dev/null)" != "$stamp" ]; then
-    say "Installing Python's websockets $websockets and msgpack $msgpack under $clients/python"
+    say "Installing Python's websockets $websockets and msgpack $msgpack in $clients/python"
     rm -rf "$clients/python"
     python3 -m venv "$clients/python"
     "$clients/python/bin/pip" install --quiet --disable-pip-version-check "websockets==$websockets" "msgpack==$msgpack"
@@ -40,11 +39,11 @@ npm_install ws "$ws" "$clients/node"
 promtool=$clients/promtool/promtool
 if ! "$promtool" --version >/dev/null 2>&1; then
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || die \
-        "The tests of deploy/prometheus need promtool, and this is no Debian or Ubuntu. Put it at $promtool and try again."
+        "The tests of deploy/prometheus need promtool. This system is not Debian or Ubuntu: copy it to $promtool and try again."
     say "Extracting promtool from Debian's package prometheus to $promtool"
     rm -rf "$clients/promtool"
     mkdir -p "$clients/promtool/package"
-    # A machine that has never updated its lists does not know the package.
+    # Without package lists, apt does not find the package.
     (cd "$clients/promtool" && apt-get download prometheus 2>/dev/null) || {
         apt_update
         (cd "$clients/promtool" && apt-get download prometheus)

@@ -1,133 +1,134 @@
-//! Every bound of the server in one place, with the relations between them asserted at compile time.
+//! Every limit of the server in one place, with compile-time assertions for the relations between them.
 //!
-//! Constants are what the design fixes; [`Limits`] is what the configuration may change and `welcome.limits` tells
-//! clients. Units are in the names, last.
+//! The design fixes the constants. The configuration sets [`Limits`], which `welcome.limits` reports to clients. Names
+//! end with their unit.
 
 use serde::Serialize;
 
-/// Request head: largest size in bytes (the wire contract: 8 KiB).
+/// Request head: maximum size in bytes (8 KiB in the wire contract).
 pub const REQUEST_HEAD_BYTES_MAX: usize = 8 * 1024;
-/// Request head: most header fields.
+/// Request head: maximum number of header fields.
 pub const REQUEST_HEADERS_MAX: usize = 64;
-/// Request head: time in which it must be complete.
+/// Request head: time until it must be complete.
 pub const REQUEST_HEAD_TIMEOUT_MS: u64 = 5_000;
-/// Nesting of a JSON or MessagePack command.
+/// Maximum nesting depth of a JSON or MessagePack command.
 pub const NESTING_MAX: usize = 16;
-/// Values (scalars, keys and containers together) in one command.
+/// Maximum number of values in one command: scalars, keys and containers together.
 pub const COMMAND_VALUES_MAX: usize = 4_096;
-/// A fragment of a WebSocket message is charged at least this many bytes, so that a flood of empty ones is finite.
+/// Each fragment of a WebSocket message counts as at least this many bytes. So a flood of empty fragments reaches a
+/// limit.
 pub const FRAGMENT_CHARGE_BYTES_MIN: usize = 64;
-/// `client_message_id`: most bytes.
+/// `client_message_id`: maximum bytes.
 pub const CLIENT_MESSAGE_ID_BYTES_MAX: usize = 64;
-/// Command `id` given as text: most bytes.
+/// Command `id` as text: maximum bytes.
 pub const COMMAND_ID_BYTES_MAX: usize = 128;
-/// Conversation name: most characters.
+/// Conversation name: maximum characters.
 pub const CONVERSATION_NAME_CHARS_MAX: usize = 100;
-/// Conversation description: most characters.
+/// Conversation description: maximum characters.
 pub const CONVERSATION_DESCRIPTION_CHARS_MAX: usize = 1_000;
-/// `create_conversation.member_ids`: most entries.
+/// `create_conversation.member_ids`: maximum entries.
 pub const CREATE_MEMBERS_MAX: usize = 100;
-/// `mute_member.duration_s`: a year.
+/// `mute_member.duration_s`: maximum, a year.
 pub const MUTE_SECONDS_MAX: i64 = 366 * 86_400;
-/// `request_to_join.text`: most characters.
+/// `request_to_join.text`: maximum characters.
 pub const JOIN_REQUEST_CHARS_MAX: usize = 500;
-/// `ban_member.reason`: most characters.
+/// `ban_member.reason`: maximum characters.
 pub const BAN_REASON_CHARS_MAX: usize = 500;
-/// `update_conversation.slow_mode_s`: six hours.
+/// `update_conversation.slow_mode_s`: maximum, six hours.
 pub const SLOW_MODE_SECONDS_MAX: i64 = 21_600;
-/// `update_conversation.member_limit`: the largest that makes a difference.
+/// `update_conversation.member_limit`: maximum.
 pub const MEMBER_LIMIT_MAX: i64 = 1_000_000;
-/// `create_invite.max_uses`.
+/// `create_invite.max_uses`: maximum.
 pub const INVITE_USES_MAX: i64 = 100_000;
-/// `create_invite.expires_in_s`: a year.
+/// `create_invite.expires_in_s`: maximum, a year.
 pub const INVITE_SECONDS_MAX: i64 = 366 * 86_400;
 /// A user's budgets: of messages, of other changes, of reads.
 pub const BUDGETS: usize = 3;
-/// Reactions, pins, role changes, typing over HTTP and the like that a user has for each message of their budget.
+/// Other changes per message of the rate limit: reactions, pins, role changes, typing over HTTP and the like.
 pub const CHANGES_PER_MESSAGE: u32 = 5;
-/// Reads that a user has for each message of their budget; a search counts as ten.
+/// Reads per message of the rate limit; a search counts as ten.
 pub const READS_PER_MESSAGE: u32 = 20;
-/// Reads in a minute that every user has, however few messages they may send.
+/// Reads per minute that every user has at least.
 pub const READS_PER_MINUTE_MIN: u32 = 1_200;
-/// Of a minute's reads, one in so many may come at once.
+/// The divisor of a minute's reads that gives the largest burst.
 pub const READS_BURST_PART: u32 = 4;
-/// `get_history.limit`: most messages in a page.
+/// `get_history.limit`: maximum messages in a page.
 pub const HISTORY_PAGE_MAX: i64 = 200;
-/// `get_history.limit`: messages in a page when not given.
+/// `get_history.limit`: default number of messages in a page.
 pub const HISTORY_PAGE_DEFAULT: i64 = 50;
-/// Users whose presence one connection hears of, and most in one `get_presence`.
+/// Maximum users whose presence one connection watches, and in one `get_presence`.
 pub const WATCHED_MAX: usize = 200;
-/// `set_presence.status_text`: most characters.
+/// `set_presence.status_text`: maximum characters.
 pub const STATUS_TEXT_CHARS_MAX: usize = 100;
-/// `search_messages.query`: most characters.
+/// `search_messages.query`: maximum characters.
 pub const SEARCH_QUERY_CHARS_MAX: usize = 200;
-/// `search_messages.limit`: most messages in a page.
+/// `search_messages.limit`: maximum messages in a page.
 pub const SEARCH_PAGE_MAX: i64 = 100;
-/// `list_*`: most rows in a page.
+/// `list_*`: maximum rows in a page.
 pub const LIST_PAGE_MAX: i64 = 200;
-/// `resume.cursors`: most entries.
+/// `resume.cursors`: maximum entries.
 pub const RESUME_CONVERSATIONS_MAX: usize = 1_000;
-/// Conversations one connection can be subscribed to.
+/// Maximum subscriptions of one connection.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 10_000;
-/// `welcome.conversations`: most bytes of JSON. The frame alone must stay below twice `max_outbound_queue_bytes`: a
-/// client with more in its queue is closed at its next command.
+/// `welcome.conversations`: maximum bytes of JSON. The frame alone must stay below twice `max_outbound_queue_bytes`: the
+/// server closes a client with more in its queue at its next command.
 pub const WELCOME_HEADS_BYTES_MAX: usize = 1_500_000;
-/// Commands of one connection that wait for an outcome.
+/// Maximum commands of one connection that wait for their answer.
 pub const COMMANDS_IN_FLIGHT_PER_CONNECTION_MAX: u32 = 256;
 /// Events in one page of a replay.
 pub const REPLAY_PAGE_EVENTS: i64 = 200;
-/// A client more events behind than this gets `reset` and re-reads the history.
+/// A client that is further behind receives `reset`, and reads the history again.
 pub const REPLAY_EVENTS_MAX: i64 = 10_000;
-/// A subscriber that is behind gets this long to drain its queue before it is closed with 4003.
+/// How long a subscriber that fell behind has to drain its queue, before the server closes it with 4003.
 pub const SLOW_CONSUMER_GRACE_MS: u64 = 10_000;
 /// What a client that was closed for not reading should wait before it connects again.
 pub const SLOW_CONSUMER_RETRY_MS: u64 = 1_000;
 /// A client that was closed because it did not read gets this long to read the close code. Meanwhile it costs a
 /// descriptor and the rest of one message.
 pub const SLOW_CONSUMER_LINGER_MS: u64 = 30_000;
-/// `typing` says that someone types; it is good for this long.
+/// How long a `typing` event is valid.
 pub const TYPING_EXPIRES_MS: u64 = 6_000;
-/// Shortest time between two `typing` events of one user in one conversation.
+/// Minimum time between two `typing` events of one user in one conversation.
 pub const TYPING_INTERVAL_MS: u64 = 2_000;
 
-/// Most shards in one process; a shard's number is 8 bits of a `ConnId` and one bit of an interest mask.
+/// Maximum shards in one process. A shard's number has 8 bits in a `ConnId`, and one bit in an interest mask.
 pub const SHARDS_MAX: usize = 64;
-/// Frames in a lane from one shard to another, each direction and kind.
+/// Capacity of a lane from one shard to another, per direction and kind.
 pub const LANE_FRAMES: usize = 4_096;
-/// Mutations of one shard that the I/O shard may hold; also the room reserved for their outcomes.
+/// Maximum mutations of one shard on the I/O shard, and the places reserved for their outcomes.
 pub const COMMITS_IN_FLIGHT_PER_SHARD: usize = 8_192;
-/// Reads of one shard that the I/O shard may hold; also the room reserved for their results.
+/// Maximum reads of one shard on the I/O shard, and the places reserved for their results.
 pub const READS_IN_FLIGHT_PER_SHARD: usize = 4_096;
-/// Reads of one user that may wait, at a shard and at the I/O shard: as many as one connection may have in flight.
+/// Maximum waiting reads of one user, on a shard and on the I/O shard: as many as one connection can have in flight.
 pub const READS_PER_USER_MAX: usize = COMMANDS_IN_FLIGHT_PER_CONNECTION_MAX as usize;
-/// Reads of one shard in flight beyond which only admissions and catch-up are taken in.
+/// Reads in flight per shard, above which the shard accepts only admissions and catch-up.
 pub const PAGES_IN_FLIGHT_PER_SHARD: usize = READS_IN_FLIGHT_PER_SHARD / 4 * 3;
-/// A search that runs for longer is cancelled.
+/// The server cancels a search that runs for longer.
 pub const SEARCH_RUN_MS_MAX: u64 = 2_000;
-/// A read that is refused because its user asks too much is answered this much later, so that a client that asks again
-/// at once does not keep a shard busy with refusals.
+/// Delay before the server answers a read that exceeds its user's limits. So a client that repeats it immediately does
+/// not keep a shard busy.
 pub const READ_REFUSAL_PAUSE_MS: u64 = 1_000;
-/// Mutations in one statement.
+/// Maximum mutations in one statement.
 pub const BATCH_ROWS_MAX: usize = 2_048;
-/// A mutation not begun within this time is refused with `storage_unavailable`.
+/// The server refuses a mutation with `storage_unavailable` if it does not begin within this time.
 pub const COMMIT_DEADLINE_MS: u64 = 5_000;
-/// A read that has no result within this time is refused.
+/// The server refuses a read that has no result within this time.
 pub const READ_DEADLINE_MS: u64 = 5_000;
-/// Conversations whose newest seq an owner shard remembers without subscribers.
+/// Maximum conversations whose last published seq an owner shard remembers.
 pub const PUBLISHED_REMEMBERED_MAX: usize = 65_536;
-/// HTTP connections that the control plane serves at once.
+/// Maximum HTTP connections of the control plane.
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
-/// Connections beyond [`HTTP_CONNECTIONS_MAX`] on which the control plane answers health checks, and nothing else.
+/// Additional connections above [`HTTP_CONNECTIONS_MAX`], on which the control plane answers only health checks.
 pub const HEALTH_CONNECTIONS_MAX: usize = 16;
 /// Request heads beyond `limits.max_connections` that the shards read together, to find out whether they ask for
 /// health.
 pub const HEALTH_HEADS_MAX: usize = 64;
-/// A head that is read beyond `limits.max_connections` must be complete within this time.
+/// Time until a request head above `limits.max_connections` must be complete.
 pub const HEALTH_HEAD_TIMEOUT_MS: u64 = 1_000;
 /// Connections refused beyond `limits.max_connections` that still wait for their client's end. Beyond it they are
 /// closed at once.
 pub const REFUSALS_PER_SHARD_MAX: usize = 32;
-/// HTTP request body, except for uploads.
+/// Maximum HTTP request body, except for uploads.
 pub const HTTP_BODY_BYTES_MAX: usize = 64 * 1024;
 
 const _: () = {
@@ -140,19 +141,19 @@ const _: () = {
     assert!(SEARCH_RUN_MS_MAX <= READ_DEADLINE_MS);
 };
 
-/// Something that an installation can do without, and whose commands are refused then.
+/// An optional feature. The server refuses its commands when it is disabled.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Feature {
-    /// Emoji under a message.
+    /// Emoji reactions.
     MessageReactions,
-    /// Messages that are shown first.
+    /// Pinned messages.
     PinnedMessages,
-    /// Replies.
+    /// Replies in threads.
     MessageThreads,
 }
 
 impl Feature {
-    /// The switch's name in the configuration.
+    /// The key in the configuration.
     #[must_use]
     pub fn key(self) -> &'static str {
         match self {
@@ -163,22 +164,22 @@ impl Feature {
     }
 }
 
-/// What is switched on; clients are told in `welcome.features`.
-#[allow(clippy::struct_excessive_bools)] // the configuration's switches, as it has them
+/// The enabled features, which `welcome.features` reports to clients.
+#[allow(clippy::struct_excessive_bools)] // the switches of the configuration
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Features {
-    /// Emoji under a message.
+    /// Emoji reactions.
     pub message_reactions: bool,
-    /// Messages that are shown first.
+    /// Pinned messages.
     pub pinned_messages: bool,
-    /// `@name` tells that user; switched off where mentions are recorded, in PostgreSQL.
+    /// `@name` notifies that user. PostgreSQL checks this switch when it records mentions.
     pub user_mentions: bool,
-    /// Replies.
+    /// Replies in threads.
     pub message_threads: bool,
 }
 
 impl Features {
-    /// Whether it is switched on.
+    /// Whether the feature is enabled.
     #[must_use]
     pub fn has(self, feature: Feature) -> bool {
         match feature {
@@ -189,25 +190,25 @@ impl Features {
     }
 }
 
-/// The limits that configuration sets and clients are told.
+/// The limits that the configuration sets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Characters in a message.
     pub max_message_length: usize,
     /// Bytes in a WebSocket frame and in a reassembled message.
     pub max_frame_bytes: usize,
-    /// Sockets one user may have open.
+    /// Open WebSockets per user.
     pub max_connections_per_user: usize,
-    /// Sockets in total; not told to clients.
+    /// Open WebSockets in total; not reported to clients.
     #[serde(skip)]
     pub max_connections: usize,
-    /// Seconds for which a message can be edited after it was sent; 0 for ever.
+    /// Seconds in which a message can be edited; 0 means no limit.
     pub message_edit_window_s: u64,
-    /// Messages one user may send in a minute, over all connections.
+    /// Messages per user and minute, over all connections.
     pub max_messages_per_minute: u32,
     /// Bytes in an uploaded file.
     pub max_file_size: u64,
-    /// Bytes queued for one connection before it counts as lagging; not told to clients.
+    /// Bytes queued for one connection before it counts as lagging; not reported to clients.
     #[serde(skip)]
     pub max_outbound_queue_bytes: usize,
 }

@@ -1,6 +1,6 @@
-//! The `chat-server` binary: arguments in, exit code out.
+//! The `chat-server` binary: reads the arguments, runs a command, and returns an exit code.
 //!
-//! Exit codes: 0 done, 1 a failure while running, 2 wrong arguments or configuration.
+//! Exit codes: 0 success, 1 failure while running, 2 invalid arguments or configuration.
 
 use chat_server::boot::{self, logging};
 use chat_server::config::{Config, ConfigErrors, Sources};
@@ -14,17 +14,17 @@ const BAD_CONFIGURATION: u8 = 2;
 
 const EXAMPLES: &str = "\
 Examples:
-  chat-server                                    serve, with ./config and the environment
-  chat-server --config /etc/chat-server.toml     one more file, above those in ./config
-  chat-server check-config                       what is in force, and where it comes from
+  chat-server                                    run the server with ./config and the environment
+  chat-server --config /etc/chat-server.toml     add a file that overrides those in ./config
+  chat-server check-config                       print every value in force and its origin
   chat-server migrate --plan                     what the migration would change; changes nothing
   chat-server migrate                            apply it and exit
   CHAT_SERVER__SERVER__BIND_ADDR=0.0.0.0:80 chat-server serve
 
-Configuration, lowest first: built-in defaults, config/default.toml, config/{environment}.toml, --config FILE,
-environment variables CHAT_SERVER__SECTION__KEY.
+Configuration layers, the lowest first: built-in defaults, config/default.toml, config/{environment}.toml,
+--config FILE, environment variables CHAT_SERVER__SECTION__KEY.
 
-Exit codes: 0 done, 1 a failure while running, 2 wrong arguments or configuration.";
+Exit codes: 0 success, 1 failure while running, 2 invalid arguments or configuration.";
 
 const MIGRATE_EXAMPLES: &str = "\
 Examples:
@@ -35,11 +35,11 @@ Examples:
 Without database.url this is about the private PostgreSQL in data_dir; it is started when it does not run. A server
 applies the same at its start, unless database.auto_migrate is false.";
 
-/// A self-hosted WebSocket chat server: one core per shard, PostgreSQL as the only truth.
+/// A self-hosted chat server with one core per shard and everything in PostgreSQL.
 #[derive(Parser)]
 #[command(name = "chat-server", version, after_help = EXAMPLES)]
 struct Arguments {
-    /// A configuration file, read after those in ./config.
+    /// A configuration file that overrides those in ./config.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -48,7 +48,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the server (also without any command).
+    /// Run the server. This is the default command.
     Serve,
     /// Bring the database to this version and exit: tables, and the rule set.
     #[command(after_help = MIGRATE_EXAMPLES)]
@@ -57,7 +57,7 @@ enum Command {
         #[arg(long)]
         plan: bool,
     },
-    /// Print the effective configuration with secrets masked, or everything that is wrong with it.
+    /// Print the effective configuration with masked secrets, or all its problems.
     CheckConfig,
 }
 
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     };
     match arguments.command.unwrap_or(Command::Serve) {
         Command::CheckConfig => {
-            // Not print!, which panics when the reader of a pipe has seen enough.
+            // Not print!, which panics when the reader of a pipe closes it.
             let _ = std::io::stdout().write_all(loaded.to_toml().as_bytes());
             for warning in loaded.config.warnings() {
                 eprintln!("warning: {warning}");
@@ -109,6 +109,6 @@ fn run(config: &Config, job: fn(&Config) -> Result<(), boot::BootError>) -> Exit
 
 fn refuse_configuration(errors: &ConfigErrors) -> ExitCode {
     eprintln!("chat-server: {errors}");
-    eprintln!("Correct these and start again; `chat-server check-config` checks without starting.");
+    eprintln!("Correct these and start again. `chat-server check-config` checks without starting the server.");
     ExitCode::from(BAD_CONFIGURATION)
 }

@@ -1,11 +1,11 @@
-//! Rate limits: GCRA in one atomic, shared by a user's connections on whatever shard they live.
+//! Rate limits: the generic cell rate algorithm (GCRA) in one atomic, which a user's connections on all shards share.
 //!
 //! The atomic is the theoretical arrival time (TAT) of the next request, in nanoseconds of the process's clock. A
-//! request conforms while TAT − now ≤ burst; it moves TAT on by one emission interval (ITU-T I.371).
+//! request conforms while TAT − now ≤ burst, and moves the TAT forward by one emission interval (ITU-T I.371).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A rate: so many per minute, all of which may come at once.
+/// A number of requests per minute. A user may spend all of them in one burst.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rate {
     interval_ns: u64,
@@ -13,7 +13,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// `per_minute` requests a minute, at least one.
+    /// Allows `per_minute` requests per minute; 0 counts as 1.
     #[must_use]
     pub fn per_minute(per_minute: u32) -> Self {
         let per_minute = u64::from(per_minute.max(1));
@@ -27,10 +27,10 @@ impl Rate {
         Self { burst_ns: self.burst_ns / u64::from(part.max(1)), ..self }
     }
 
-    /// Takes one from the budget `tat`.
+    /// Spends one request of the budget `tat`.
     ///
     /// # Errors
-    /// Milliseconds until one would conform.
+    /// The budget is empty; the value is the milliseconds until the next request conforms.
     pub fn take(self, tat: &AtomicU64, now_ns: u64) -> Result<(), u64> {
         self.take_many(tat, now_ns, 1)
     }
@@ -57,7 +57,7 @@ impl Rate {
     }
 }
 
-/// Whether a budget is full again, so that forgetting it loses nothing.
+/// Whether the budget is full again. A full budget can be dropped: a new one has the same value.
 #[must_use]
 pub fn is_replenished(tat: &AtomicU64, now_ns: u64) -> bool {
     tat.load(Ordering::Relaxed) <= now_ns
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_then_the_rate() {
+    fn allows_a_burst_and_then_the_rate() {
         let rate = Rate::per_minute(60);
         let tat = AtomicU64::new(0);
         let start = 5_000_000_000;
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn one_per_minute() {
+    fn allows_one_request_per_minute() {
         let tat = AtomicU64::new(0);
         let rate = Rate::per_minute(1);
         assert_eq!((rate.take(&tat, 1), rate.take(&tat, 1)), (Ok(()), Err(60_000)));

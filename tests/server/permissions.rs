@@ -70,13 +70,13 @@ impl Setup {
         let message = |id: i64| with(json!({"message_id": id}));
         match row {
             "send a message" => ("send_message", with(json!({"content": "more text"}))),
-            "edit one's own message" => {
+            "edit your own message" => {
                 ("edit_message", with(json!({"message_id": self.own[n], "content": "new text"})))
             }
-            "edit another's message" => {
+            "edit another user's message" => {
                 ("edit_message", with(json!({"message_id": self.of_member, "content": "other text"})))
             }
-            "delete one's own message" => ("delete_message", message(self.own[n])),
+            "delete your own message" => ("delete_message", message(self.own[n])),
             "delete a member's message" => ("delete_message", message(self.of_member)),
             "delete an admin's message" => ("delete_message", message(self.of_admin)),
             "delete a system message" => ("delete_message", message(self.of_server)),
@@ -90,7 +90,7 @@ impl Setup {
             "list the members" => ("list_members", room),
             "list the pins" => ("list_pins", room),
             "mark as read" => ("mark_read", with(json!({"seq": 3}))),
-            "invite somebody" => ("invite_member", user(&self.stranger)),
+            "invite a user" => ("invite_member", user(&self.stranger)),
             "remove a member" => ("remove_member", user(&self.member)),
             "remove an admin" => ("remove_member", user(&self.admin)),
             "mute a member" => ("mute_member", with(json!({"user_id": self.member.id, "duration_s": 60}))),

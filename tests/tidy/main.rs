@@ -5,6 +5,7 @@
 //! problems. So each rule is also shown a small tree that breaks it; those tests are beside the rules.
 
 mod assets;
+mod documents;
 mod imports;
 mod law;
 mod lexer;
@@ -72,4 +73,9 @@ fn every_file_is_used() {
     assert_none(&modules::undeclared(&tree, &modules::targets(&tree).0));
     assert_none(&assets::dead(&tree));
     assert_none(&assets::stale_lists(&tree));
+}
+
+#[test]
+fn documents_are_true() {
+    assert_none(&documents::untrue(&repository()));
 }
