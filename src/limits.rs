@@ -70,8 +70,8 @@ pub const LIST_PAGE_MAX: i64 = 200;
 pub const RESUME_CONVERSATIONS_MAX: usize = 1_000;
 /// Maximum subscriptions of one connection.
 pub const SUBSCRIPTIONS_PER_CONNECTION_MAX: usize = 10_000;
-/// `welcome.conversations`: maximum bytes of JSON. The frame alone must stay below twice `max_outbound_queue_bytes`: the
-/// server closes a client with more in its queue at its next command.
+/// `welcome.conversations`: maximum bytes of JSON. The frame alone must stay below twice `max_outbound_queue_bytes`:
+/// the server closes a client with more in its queue at its next command.
 pub const WELCOME_HEADS_BYTES_MAX: usize = 1_500_000;
 /// Maximum commands of one connection that wait for their answer.
 pub const COMMANDS_IN_FLIGHT_PER_CONNECTION_MAX: u32 = 256;

@@ -18,7 +18,8 @@ BEGIN
 
     RETURN QUERY
     WITH found AS MATERIALIZED (
-        SELECT i.*, c.id AS known_conversation, c.last_seq, c.last_ordinal, c.archived_at, m.user_id AS member, m.role, m.muted_until,
+        SELECT i.*, c.id AS known_conversation, c.last_seq, c.last_ordinal, c.archived_at,
+               m.user_id AS member, m.role, m.muted_until,
                CASE WHEN c.slow_mode_s > 0 AND m.role < 'moderator' THEN c.slow_mode_s END AS slow_s,
                CASE WHEN c.direct_low IS NOT NULL
                     THEN is_blocked(c.direct_low, c.direct_high) ELSE false END AS blocked,
