@@ -3,7 +3,7 @@
 //! The figures are elapsed times, so compare only runs on the same machine (`--save-baseline` and `--baseline` of
 //! criterion). `loadtest` measures whole messages, with the kernel, next to a minimal baseline.
 
-use chat_server::chat::subscribers::{Phase, Room, Step, Subscriber};
+use chat_server::chat::subscribers::{Fit, Mode, Room, Subscriber};
 use chat_server::ids::{ConnId, ConversationId, MessageId, Seq, ShardId, UserId};
 use chat_server::latency::LatencyHistogram;
 use chat_server::limits::Limits;
@@ -113,14 +113,23 @@ fn fan_out(c: &mut Criterion) {
             let mut room = Room::default();
             for slot in 0..size {
                 let conn = ConnId::new(ShardId(0), 0, slot);
-                let (cursor, phase) = (Seq(0), Phase::Live);
-                room.subscribe(Subscriber { conn, cursor, phase, announce: false, must_read: false, format: 1 });
+                let (cursor, mode) = (Seq(0), Mode::Live);
+                room.subscribe(Subscriber {
+                    conn,
+                    user: UserId(1),
+                    cursor,
+                    mode,
+                    announce: false,
+                    must_read: false,
+                    format: Format::Json,
+                    deflate_bits: 0,
+                });
             }
             let mut seq = Seq(0);
             b.iter(|| {
                 seq = seq.next();
                 for subscriber in room.subscribers() {
-                    assert_eq!(subscriber.on_event(seq), Step::Deliver);
+                    assert_eq!(subscriber.fit(seq), Fit::Next);
                     subscriber.advance(seq);
                 }
             });

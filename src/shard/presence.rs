@@ -100,9 +100,9 @@ impl<W: World> Shard<W> {
             Gathering { asked: Some(asked), outstanding: users.len() + 1, found: Vec::with_capacity(users.len()) };
         let gathering = Rc::new(RefCell::new(gathering));
         for user in users {
-            let watches = conn.is_some_and(|conn| self.directory.watches.watch(conn, user));
+            let begins = conn.is_some_and(|conn| self.directory.watches.watch(conn, user));
             let token = self.requests.insert(Pending::PresencePart(Rc::clone(&gathering)));
-            let watcher = watches.then_some(self.id);
+            let watcher = begins.then_some(self.id);
             let request = Request::Presence { user, token, watcher };
             if self.request(self.placement.of_user(user), request).is_err() {
                 self.requests.take(token);

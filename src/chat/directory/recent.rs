@@ -68,13 +68,13 @@ impl RecentChanges {
 
     /// Whether a change since `since_ms` may end `watcher`'s permission to see one of `watched`.
     #[must_use]
-    pub fn may_hide(&self, watcher: UserId, watched: &[UserId], since_ms: u64) -> bool {
-        let concerns = |one: &UserId, other: &UserId| *one == watcher && watched.contains(other);
+    pub fn may_hide(&self, watcher: UserId, users: &[UserId], since_ms: u64) -> bool {
+        let concerns = |one: &UserId, other: &UserId| *one == watcher && users.contains(other);
         self.forgot_since(since_ms)
             || self.changes.iter().rev().take_while(|(at, _)| *at >= since_ms).any(|(_, change)| match change {
                 Change::Parted(one, other) => concerns(one, other) || concerns(other, one),
                 Change::Membership(change) => {
-                    !change.gained && (change.user == watcher || watched.contains(&change.user))
+                    !change.gained && (change.user == watcher || users.contains(&change.user))
                 }
             })
     }

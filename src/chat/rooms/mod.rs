@@ -44,7 +44,7 @@ pub const SLICE: usize = 128;
 
 /// The conversations of one shard.
 pub struct Rooms<C> {
-    rooms: HashMap<ConversationId, Room>,
+    by_conversation: HashMap<ConversationId, Room>,
     /// Events that have not reached all of this shard's subscribers.
     backlogs: HashMap<ConversationId, Backlog<C>>,
     /// Rooms with a backlog. Each is once in one of these two queues.
@@ -63,7 +63,7 @@ impl<C: Chunk> Rooms<C> {
     #[must_use]
     pub fn new(queue_bytes_max: usize) -> Self {
         Self {
-            rooms: HashMap::new(),
+            by_conversation: HashMap::new(),
             backlogs: HashMap::new(),
             small: VecDeque::new(),
             large: VecDeque::new(),
@@ -75,12 +75,12 @@ impl<C: Chunk> Rooms<C> {
 
     /// A connection's subscriber in a conversation.
     pub fn subscriber(&mut self, conn: ConnId, conversation: ConversationId) -> Option<&mut Subscriber> {
-        self.rooms.get_mut(&conversation)?.subscriber(conn)
+        self.by_conversation.get_mut(&conversation)?.subscriber(conn)
     }
 
     /// Adds a subscriber to a conversation, or moves an existing one to the new cursor.
     pub fn subscribe(&mut self, subscriber: Subscriber, conversation: ConversationId) {
-        let room = self.rooms.entry(conversation).or_default();
+        let room = self.by_conversation.entry(conversation).or_default();
         room.subscribe(subscriber);
         if room.unreported_interest().is_some() {
             self.interest_changed.insert(conversation);
@@ -89,7 +89,7 @@ impl<C: Chunk> Rooms<C> {
 
     /// Removes a connection's subscriber.
     pub fn unsubscribe(&mut self, conn: ConnId, conversation: ConversationId) {
-        if let Some(room) = self.rooms.get_mut(&conversation) {
+        if let Some(room) = self.by_conversation.get_mut(&conversation) {
             room.unsubscribe(conn);
             if room.unreported_interest().is_some() {
                 self.interest_changed.insert(conversation);
@@ -101,11 +101,11 @@ impl<C: Chunk> Rooms<C> {
     /// as registered. If it cannot be sent, call [`Self::interest_not_sent`].
     pub fn next_interest(&mut self) -> Option<(ConversationId, u8)> {
         while let Some(conversation) = self.interest_changed.pop_first() {
-            let Some(room) = self.rooms.get_mut(&conversation) else { continue };
+            let Some(room) = self.by_conversation.get_mut(&conversation) else { continue };
             let Some(formats) = room.unreported_interest() else { continue };
             room.interest_reported(formats);
             if formats == 0 {
-                self.rooms.remove(&conversation);
+                self.by_conversation.remove(&conversation);
             }
             return Some((conversation, formats));
         }
@@ -114,13 +114,13 @@ impl<C: Chunk> Rooms<C> {
 
     /// Records that the lane was full for the interest of [`Self::next_interest`], which then returns it again.
     pub fn interest_not_sent(&mut self, conversation: ConversationId) {
-        self.rooms.entry(conversation).or_default().interest_not_reported();
+        self.by_conversation.entry(conversation).or_default().interest_not_reported();
         self.interest_changed.insert(conversation);
     }
 
     /// Records the owner's answer that it sends events in `formats`. Returns the connections that can continue now.
     pub fn events_flow(&mut self, conversation: ConversationId, formats: u8, published: Published) -> Vec<ConnId> {
-        let Some(room) = self.rooms.get_mut(&conversation) else { return Vec::new() };
+        let Some(room) = self.by_conversation.get_mut(&conversation) else { return Vec::new() };
         let upto = match published {
             Published::Upto(seq) => Some(seq),
             Published::Nothing | Published::Unknown => None,
@@ -148,7 +148,7 @@ impl<C: Chunk> Rooms<C> {
         conversation: ConversationId,
         read_to_end: bool,
     ) -> Option<(Progress, Seq)> {
-        let room = self.rooms.get_mut(&conversation)?;
+        let room = self.by_conversation.get_mut(&conversation)?;
         let progress = room.progress(conn, read_to_end)?;
         Some((progress, room.subscriber(conn)?.cursor))
     }
@@ -156,7 +156,7 @@ impl<C: Chunk> Rooms<C> {
     /// Receives an event for this shard's subscribers.
     pub fn receive(&mut self, event: Arc<EncodedEvent>, out: &mut impl Outbox<Chunk = C>) {
         let conversation = event.conversation;
-        let Some(room) = self.rooms.get_mut(&conversation) else { return };
+        let Some(room) = self.by_conversation.get_mut(&conversation) else { return };
         if let Some(seq) = event.seq {
             room.observe(seq); // also without subscribers, because the next subscriber must know that it exists
         }
@@ -229,7 +229,8 @@ impl<C: Chunk> Rooms<C> {
         most: usize,
         out: &mut impl Outbox<Chunk = C>,
     ) -> (usize, Option<ConnId>) {
-        let (Some(backlog), Some(room)) = (self.backlogs.get_mut(&conversation), self.rooms.get_mut(&conversation))
+        let (Some(backlog), Some(room)) =
+            (self.backlogs.get_mut(&conversation), self.by_conversation.get_mut(&conversation))
         else {
             return (0, None); // the last subscriber has left
         };

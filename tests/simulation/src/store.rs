@@ -180,11 +180,11 @@ impl Store {
         log.iter().filter(is_it).count()
     }
 
-    /// Whether `watcher` may see `watched`'s presence.
+    /// Whether `watcher` may see the user's presence.
     #[must_use]
-    pub fn may_see(&self, watcher: UserId, watched: UserId) -> bool {
-        let parted = self.blocks.contains(&(watcher, watched)) || self.blocks.contains(&(watched, watcher));
-        !parted && self.conversations.values().any(|c| c.is_member(watcher) && c.is_member(watched))
+    pub fn may_see(&self, watcher: UserId, user: UserId) -> bool {
+        let parted = self.blocks.contains(&(watcher, user)) || self.blocks.contains(&(user, watcher));
+        !parted && self.conversations.values().any(|c| c.is_member(watcher) && c.is_member(user))
     }
 
     /// Whether something has happened that may end a watch between the user and others.
