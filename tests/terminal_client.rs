@@ -346,7 +346,8 @@ async fn a_message_cannot_control_the_terminal() {
     let server = server().await;
     let ada = Person::register(server);
     let token = text(&ada.saved()["access_token"]).to_owned();
-    let hostile = "\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m\u{8}\u{7f}\u{202e}evil";
+    // The server refuses control characters in names (`client/tests/alone.rs` covers a server that does not).
+    let hostile = "evil\u{202e}live\u{202c}";
     let call = async |kind: &str, data: Value| {
         let (status, answer) = server.post("/api/commands", Some(&token), &json!({"type": kind, "data": data})).await;
         assert_eq!(status, 200, "{answer}");
@@ -542,6 +543,6 @@ async fn renews_an_expired_token_and_uses_its_refresh_token_once() {
     let (status, _) = server.post("/auth/logout-all", Some(text(&answer["access_token"])), &json!({})).await;
     assert_eq!(status, 204);
     let (_, err) = ada.ends_with(3, &["list"]);
-    assert!(err.contains("sign in"), "{err}");
+    assert!(err.contains("Sign in again"), "{err}");
     assert!(!ada.file().exists());
 }

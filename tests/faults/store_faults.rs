@@ -130,15 +130,25 @@ async fn answers_no_final_error_when_connections_are_terminated() {
         tasks.push(tokio::spawn(async move {
             let mut client = Client::none(&server, &ann, Format::Json).await;
             let (mut done, mut refused) = (0, 0);
+            let mut message = message;
             while !stop.load(Ordering::Relaxed) {
                 let (kind, data) = match task {
+                    // A message can be edited 50 times: the edits go on with a new one before that.
+                    0 if done % 40 == 39 => {
+                        ("send_message", json!({"conversation_id": room, "content": format!("{done}")}))
+                    }
                     0 => ("edit_message", json!({"message_id": message, "content": format!("{done}")})),
                     1 => ("send_message", json!({"conversation_id": room, "content": format!("{done}")})),
                     2 => ("get_history", json!({"conversation_id": room})),
                     _ => ("list_conversations", json!({})),
                 };
                 match client.command(kind, data).await {
-                    Ok(_) => done += 1,
+                    Ok(ack) => {
+                        done += 1;
+                        if kind == "send_message" {
+                            message = ack["message_id"].clone();
+                        }
+                    }
                     Err(refusal) => {
                         let code = code(&refusal);
                         assert!(["storage_unavailable", "deadline_exceeded"].contains(&&*code), "{kind}: {refusal}");

@@ -205,7 +205,9 @@ async fn keeps_the_reading_position_when_switching_rooms() {
     let first = "((top) => [...document.querySelectorAll('#messages .message')]\
                  .find((row) => row.getBoundingClientRect().bottom > top)?.innerText)\
                  (document.querySelector('.scroller').getBoundingClientRect().top)";
-    ada.browser.wait_for(&format!("!{first}.includes('line 0')")).await;
+    // The last page may still be moving the rows: the position counts once it stays.
+    let moved = format!("(before => (globalThis.before = {first}) === before)(globalThis.before)");
+    ada.browser.wait_for(&format!("!{first}.includes('line 0') && {moved}")).await;
     let before = ada.browser.evaluate(first).await;
     ada.go(&other).await;
     ada.reads("#title", "elsewhere").await;
