@@ -290,7 +290,11 @@ export class VezaClient {
         this.#lastFrameAt = Date.now();
         this.#pingedAt = undefined;
         if (type === "ack") this.#settle(id)?.resolve(data);
-        else if (type === "error") this.#settle(id)?.reject(new VezaError(data));
+        else if (type === "error") {
+            // Without an id it answers nothing: the user left a conversation while its changes were being replayed.
+            if (id === undefined && data.code === "not_member") this.#gone(data.details?.conversation_id);
+            else this.#settle(id)?.reject(new VezaError(data));
+        }
         else if (type === "welcome") this.#welcomed(data);
         else if (type === "going_away") this.#reconnectAfterMs = data.retry_after_ms;
         else if (type === "caught_up") this.#caughtUp(data.conversation_id);
@@ -324,7 +328,7 @@ export class VezaClient {
         const heads = new Map(welcome.conversations.map(({ id, last_seq }) => [id, last_seq]));
         const behind = [];
         for (const [id, cursor] of this.cursors) {
-            if (!heads.has(id) && heads.size < RESUME_MAX) this.#gone(id);
+            if (!heads.has(id) && !welcome.has_more_conversations) this.#gone(id);
             else if (heads.get(id) !== cursor) behind.push(id);
         }
         for (const [id, seq] of heads) {

@@ -14,7 +14,7 @@ use crate::faults::warn_limited;
 use crate::storage::accounts::rotation::{RefreshExchange, Rotation};
 use crate::storage::accounts::{Login, NewAccount, NewSession, Opened};
 use crate::text;
-use axum::{Json as Answer, extract::State, http::StatusCode};
+use axum::{Json as Reply, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize)]
@@ -62,10 +62,10 @@ pub(super) async fn register(
     peer: Peer,
     Agent(agent): Agent,
     Json(body): Json<Register>,
-) -> Result<(StatusCode, Answer<SignedIn>), Problem> {
+) -> Result<(StatusCode, Reply<SignedIn>), Problem> {
     let answer = try_register(&control, peer, agent, body).await;
     count(&control, "register", &answer);
-    answer.map(|signed_in| (StatusCode::CREATED, Answer(signed_in)))
+    answer.map(|signed_in| (StatusCode::CREATED, Reply(signed_in)))
 }
 
 async fn try_register(
@@ -101,10 +101,10 @@ pub(super) async fn login(
     peer: Peer,
     Agent(agent): Agent,
     Json(body): Json<Credentials>,
-) -> Result<Answer<SignedIn>, Problem> {
+) -> Result<Reply<SignedIn>, Problem> {
     let answer = try_login(&control, peer, agent, body).await;
     count(&control, "login", &answer);
-    answer.map(Answer)
+    answer.map(Reply)
 }
 
 async fn try_login(
@@ -149,12 +149,12 @@ pub(super) async fn refresh(
     State(control): State<Control>,
     peer: Peer,
     Json(body): Json<Refresh>,
-) -> Result<Answer<SignedIn>, Problem> {
+) -> Result<Reply<SignedIn>, Problem> {
     let counted = control.clone();
     // Shielded: the notice must follow the revocation even if the thief disconnects.
     let answer = shielded(async move { try_refresh(&control, peer, &body.refresh_token).await }).await;
     count(&counted, "refresh", &answer);
-    answer.map(Answer)
+    answer.map(Reply)
 }
 
 async fn try_refresh(control: &Control, peer: Peer, token: &str) -> Result<SignedIn, Problem> {

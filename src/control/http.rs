@@ -58,18 +58,18 @@ struct RequestIndex(u32);
 
 /// Notifies an endless response that the server shuts down.
 #[derive(Clone, Debug)]
-pub(super) struct Ending(watch::Receiver<Phase>);
+pub(super) struct StopSignal(watch::Receiver<StopPhase>);
 
-impl Ending {
+impl StopSignal {
     /// Waits until the shutdown begins.
     pub(super) async fn begun(&mut self) {
         // An error means that the server has stopped already.
-        let _ = self.0.wait_for(|phase| *phase != Phase::Serving).await;
+        let _ = self.0.wait_for(|phase| *phase != StopPhase::Serving).await;
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
+enum StopPhase {
     Serving,
     /// Connections end after their current request.
     Draining,
@@ -90,7 +90,7 @@ struct Inner {
     slots: Arc<Semaphore>,
     health_slots: Arc<Semaphore>,
     connections_max: u32,
-    phase: watch::Sender<Phase>,
+    phase: watch::Sender<StopPhase>,
 }
 
 impl std::fmt::Debug for HttpServer {
@@ -107,7 +107,7 @@ impl HttpServer {
         let connections_max = connections_max.min(limits::HTTP_CONNECTIONS_MAX) as u32;
         let slots = Arc::new(Semaphore::new(connections_max as usize));
         let health_slots = Arc::new(Semaphore::new(limits::HEALTH_CONNECTIONS_MAX));
-        let phase = watch::Sender::new(Phase::Serving);
+        let phase = watch::Sender::new(StopPhase::Serving);
         Self { inner: Arc::new(Inner { router, health_router, runtime, slots, health_slots, connections_max, phase }) }
     }
 
@@ -123,7 +123,7 @@ impl HttpServer {
             tracing::debug!(%error, "a connection was lost before it could be served");
             return;
         }
-        let serving = *self.inner.phase.borrow() == Phase::Serving;
+        let serving = *self.inner.phase.borrow() == StopPhase::Serving;
         let slot = Arc::clone(&self.inner.slots).try_acquire_owned().map(|slot| (slot, false)).or_else(|_| {
             let slot = Arc::clone(&self.inner.health_slots).try_acquire_owned();
             slot.map(|slot| (slot, true))
@@ -151,10 +151,10 @@ impl HttpServer {
     /// Refuses new connections, lets current requests end, and closes the rest after `grace`. Returns whether all ended
     /// in time.
     pub async fn shutdown(&self, grace: Duration) -> bool {
-        self.inner.phase.send_replace(Phase::Draining);
+        self.inner.phase.send_replace(StopPhase::Draining);
         let all = self.inner.slots.acquire_many(self.inner.connections_max);
         let ended = tokio::time::timeout(grace, all).await.is_ok();
-        self.inner.phase.send_replace(Phase::Stopped);
+        self.inner.phase.send_replace(StopPhase::Stopped);
         ended
     }
 }
@@ -187,10 +187,10 @@ pub(super) fn names_one_host(request: &Request) -> bool {
     }
 }
 
-async fn serve(connection: Served, stream: Rewind<TcpStream>, mut phase: watch::Receiver<Phase>) {
+async fn serve(connection: Served, stream: Rewind<TcpStream>, mut phase: watch::Receiver<StopPhase>) {
     let Served { router, peer, keep_alive, _slot } = connection;
     let served = AtomicU32::new(0);
-    let ending = Ending(phase.clone());
+    let ending = StopSignal(phase.clone());
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer));
@@ -211,9 +211,9 @@ async fn serve(connection: Served, stream: Rewind<TcpStream>, mut phase: watch::
         tokio::select! {
             ended = &mut connection => break ended,
             _ = phase.changed() => match *phase.borrow_and_update() {
-                Phase::Serving => {}
-                Phase::Draining => Pin::new(&mut connection).graceful_shutdown(),
-                Phase::Stopped => return,
+                StopPhase::Serving => {}
+                StopPhase::Draining => Pin::new(&mut connection).graceful_shutdown(),
+                StopPhase::Stopped => return,
             },
         }
     };

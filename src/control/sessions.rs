@@ -12,7 +12,7 @@ use super::{
 use crate::auth::password;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::SessionId;
-use axum::{Json as Answer, extract::State, http::StatusCode};
+use axum::{Json as Reply, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize)]
@@ -20,10 +20,10 @@ pub(super) struct Sessions {
     sessions: Vec<view::Session>,
 }
 
-pub(super) async fn list(State(control): State<Control>, caller: Caller) -> Result<Answer<Sessions>, Problem> {
+pub(super) async fn list(State(control): State<Control>, caller: Caller) -> Result<Reply<Sessions>, Problem> {
     let sessions = control.accounts().list_sessions(caller.user).await?;
     let sessions = sessions.into_iter().map(|info| view::Session::new(info, caller.session)).collect();
-    Ok(Answer(Sessions { sessions }))
+    Ok(Reply(Sessions { sessions }))
 }
 
 pub(super) async fn revoke(

@@ -7,14 +7,14 @@ use super::{
     validate, view,
 };
 use crate::ids::UserId;
-use crate::storage::accounts::{Change, Profile, ProfileEdit, SEARCH_USERS_MAX};
-use axum::{Json as Answer, extract::State};
+use crate::storage::accounts::{AccountProfile, Change, ProfileEdit, SEARCH_USERS_MAX};
+use axum::{Json as Reply, extract::State};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
 
 const SEARCH_USERS_DEFAULT: i64 = 20;
 
-pub(super) async fn me(State(control): State<Control>, caller: Caller) -> Result<Answer<view::User>, Problem> {
+pub(super) async fn me(State(control): State<Control>, caller: Caller) -> Result<Reply<view::User>, Problem> {
     own(control.accounts().profile(caller.user).await?)
 }
 
@@ -22,14 +22,14 @@ pub(super) async fn by_id(
     State(control): State<Control>,
     _: Caller,
     PathId(id): PathId,
-) -> Result<Answer<view::User>, Problem> {
+) -> Result<Reply<view::User>, Problem> {
     let profile = control.accounts().profile(UserId(id)).await?;
-    profile.map(|profile| Answer(profile.into())).ok_or_else(nobody)
+    profile.map(|profile| Reply(profile.into())).ok_or_else(nobody)
 }
 
 /// The profile for its own user.
-fn own(profile: Option<Profile>) -> Result<Answer<view::User>, Problem> {
-    profile.map(|profile| Answer(view::User::own(profile))).ok_or_else(nobody)
+fn own(profile: Option<AccountProfile>) -> Result<Reply<view::User>, Problem> {
+    profile.map(|profile| Reply(view::User::own(profile))).ok_or_else(nobody)
 }
 
 fn nobody() -> Problem {
@@ -62,7 +62,7 @@ pub(super) async fn edit_me(
     State(control): State<Control>,
     caller: Caller,
     Json(edit): Json<Edit>,
-) -> Result<Answer<view::User>, Problem> {
+) -> Result<Reply<view::User>, Problem> {
     let display_name = edit.display_name.as_deref().map(validate::display_name).transpose()?;
     let avatar_url = checked(&edit.avatar_url, validate::avatar_url)?;
     let bio = checked(&edit.bio, validate::bio)?;
@@ -106,14 +106,14 @@ pub(super) async fn search(
     State(control): State<Control>,
     _: Caller,
     QueryString(search): QueryString<Search>,
-) -> Result<Answer<Found>, Problem> {
+) -> Result<Reply<Found>, Problem> {
     let query = validate::query(&search.query)?;
     let limit = search.limit.unwrap_or(SEARCH_USERS_DEFAULT);
     if !(1..=SEARCH_USERS_MAX).contains(&limit) {
         return Err(Problem::bad_request("limit: must be 1 to 50"));
     }
     let users = control.accounts().search_users(&query, limit).await?;
-    Ok(Answer(Found { users: users.into_iter().map(view::User::from).collect() }))
+    Ok(Reply(Found { users: users.into_iter().map(view::User::from).collect() }))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! JSON objects that several responses share.
 
 use crate::ids::{SessionId, UserId};
-use crate::storage::accounts::{Profile, SessionInfo};
+use crate::storage::accounts::{AccountProfile, SessionInfo};
 use serde::Serialize;
 use time::{OffsetDateTime, UtcOffset, macros::format_description};
 
@@ -22,14 +22,14 @@ pub struct User {
 impl User {
     /// With the fields that only the user may see.
     #[must_use]
-    pub fn own(profile: Profile) -> Self {
+    pub fn own(profile: AccountProfile) -> Self {
         let receipts = if profile.receipts_private { "private" } else { "public" };
         Self { read_receipts: Some(receipts), ..profile.into() }
     }
 }
 
-impl From<Profile> for User {
-    fn from(profile: Profile) -> Self {
+impl From<AccountProfile> for User {
+    fn from(profile: AccountProfile) -> Self {
         Self {
             id: profile.id,
             created_at: rfc3339_ms(profile.created_at),

@@ -1,7 +1,7 @@
 //! The end, step by step: what [`Goodbye`] asks for is done here.
 
 use super::Shard;
-use super::goodbye::{Goodbye, Step};
+use super::goodbye::{Goodbye, GoodbyeStep};
 use super::world::{Clock, Transport, World};
 use crate::ids::ConnId;
 use crate::wire::ws::close::CloseCode;
@@ -34,14 +34,14 @@ impl<W: World> Shard<W> {
             && !self.rooms.have_backlog()
             && self.connections.sessions().all(|session| session.in_flight == 0);
         match goodbye.tick(is_settled) {
-            Step::Announce(connections) => {
+            GoodbyeStep::Announce(connections) => {
                 for conn in connections {
                     let retry_after_ms = RETRY_MS_MIN + self.clock.random() % RETRY_MS_SPREAD;
                     self.send_event(conn, "going_away", None, &json!({ "retry_after_ms": retry_after_ms }));
                 }
             }
-            Step::Wait => {}
-            Step::Close => {
+            GoodbyeStep::Wait => {}
+            GoodbyeStep::Close => {
                 for conn in self.open_sessions() {
                     self.close_with(conn, CloseCode::GoingAway, RETRY_MS_MIN);
                 }

@@ -23,7 +23,7 @@ enum Stage {
 
 /// What the shard has to do at this tick.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Step {
+pub enum GoodbyeStep {
     /// Send `going_away` to these.
     Announce(Vec<ConnId>),
     /// Go on with what is under way.
@@ -47,7 +47,7 @@ impl Goodbye {
     }
 
     /// A tick; `is_settled` when no answer and no event is under way.
-    pub fn tick(&mut self, is_settled: bool) -> Step {
+    pub fn tick(&mut self, is_settled: bool) -> GoodbyeStep {
         match self.stage {
             Stage::Announcing => {
                 let rest = self.to_announce.len().saturating_sub(ANNOUNCED_PER_TICK);
@@ -55,16 +55,16 @@ impl Goodbye {
                 if self.to_announce.is_empty() {
                     self.stage = Stage::Flushing;
                 }
-                Step::Announce(announced)
+                GoodbyeStep::Announce(announced)
             }
             Stage::Flushing => {
                 self.flushing_ticks += 1;
                 if is_settled || self.flushing_ticks > FLUSHING_TICKS_MAX {
                     self.stage = Stage::Closing;
                 }
-                Step::Wait
+                GoodbyeStep::Wait
             }
-            Stage::Closing => Step::Close,
+            Stage::Closing => GoodbyeStep::Close,
         }
     }
 
@@ -84,12 +84,12 @@ mod tests {
     fn announces_in_portions_then_flushes_then_closes() {
         let open: Vec<ConnId> = (0..1_500).map(|slot| ConnId::new(ShardId(0), 0, slot)).collect();
         let mut goodbye = Goodbye::new(open);
-        let Step::Announce(first) = goodbye.tick(false) else { panic!() };
-        let Step::Announce(second) = goodbye.tick(false) else { panic!() };
+        let GoodbyeStep::Announce(first) = goodbye.tick(false) else { panic!() };
+        let GoodbyeStep::Announce(second) = goodbye.tick(false) else { panic!() };
         assert_eq!((first.len(), second.len()), (1_000, 500));
-        assert_eq!(goodbye.tick(false), Step::Wait);
+        assert_eq!(goodbye.tick(false), GoodbyeStep::Wait);
         assert!(!goodbye.is_newly_done(true, 0), "answers are under way");
-        assert_eq!((goodbye.tick(true), goodbye.tick(true)), (Step::Wait, Step::Close));
+        assert_eq!((goodbye.tick(true), goodbye.tick(true)), (GoodbyeStep::Wait, GoodbyeStep::Close));
         assert!(!goodbye.is_newly_done(true, 1) && !goodbye.is_newly_done(false, 0));
         assert!(goodbye.is_newly_done(true, 0) && !goodbye.is_newly_done(true, 0), "counted once");
     }
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn closes_although_something_never_settles() {
         let mut goodbye = Goodbye::new(Vec::new());
-        let ticks = (0..1_000).find(|_| goodbye.tick(false) == Step::Close);
+        let ticks = (0..1_000).find(|_| goodbye.tick(false) == GoodbyeStep::Close);
         assert_eq!(ticks, Some(FLUSHING_TICKS_MAX as usize + 2));
     }
 }

@@ -40,7 +40,7 @@ pub const SEARCH_USERS_MAX: i64 = 50;
 
 /// The part of a user that every signed-in user may see.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Profile {
+pub struct AccountProfile {
     /// Id of the user.
     pub id: UserId,
     /// Unique without case.
@@ -87,7 +87,7 @@ pub struct NewSession<'a> {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Opened {
     /// The user.
-    pub profile: Profile,
+    pub profile: AccountProfile,
     /// Id of the session.
     pub session: SessionId,
 }
@@ -392,7 +392,7 @@ impl Accounts {
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn profile(&self, user: UserId) -> Result<Option<Profile>, Refusal> {
+    pub async fn profile(&self, user: UserId) -> Result<Option<AccountProfile>, Refusal> {
         let connection = self.connection("profile").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::PROFILE).await?;
@@ -407,7 +407,7 @@ impl Accounts {
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn search_users(&self, query: &str, limit: i64) -> Result<Vec<Profile>, Refusal> {
+    pub async fn search_users(&self, query: &str, limit: i64) -> Result<Vec<AccountProfile>, Refusal> {
         let limit = limit.clamp(1, SEARCH_USERS_MAX);
         let connection = self.connection("search_users").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
@@ -422,7 +422,7 @@ impl Accounts {
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn update_profile(&self, user: UserId, edit: ProfileEdit<'_>) -> Result<Option<Profile>, Refusal> {
+    pub async fn update_profile(&self, user: UserId, edit: ProfileEdit<'_>) -> Result<Option<AccountProfile>, Refusal> {
         let ProfileEdit { display_name, avatar_url, bio, receipts_private } = edit;
         let (set_avatar, avatar_url) = avatar_url.parameters();
         let (set_bio, bio) = bio.parameters();
@@ -500,8 +500,8 @@ async fn insert_refresh_token(
         .map(|_| ())
 }
 
-fn profile(row: &Row) -> Result<Profile, Error> {
-    Ok(Profile {
+fn profile(row: &Row) -> Result<AccountProfile, Error> {
+    Ok(AccountProfile {
         id: UserId(row.try_get("id")?),
         username: row.try_get("username")?,
         display_name: row.try_get("display_name")?,

@@ -22,7 +22,7 @@ use super::health::WriterHealth;
 use super::indexer::Touched;
 use super::sql;
 use super::sqlstate::{self, Cause};
-use super::verdicts::{self, Answer, Recorded};
+use super::verdicts::{self, BatchRows, Recorded};
 use crate::error::Refusal;
 use crate::faults::{error_limited, stop_process, warn_limited};
 use crate::latency::{Stage, StorageLatencies};
@@ -445,7 +445,7 @@ impl Columns {
     }
 }
 
-async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Result<Answer, tokio_postgres::Error> {
+async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Result<BatchRows, tokio_postgres::Error> {
     match columns {
         Columns::Messages { conversations, senders, contents, keys, parents, types } => {
             let rows = writer
@@ -471,12 +471,12 @@ async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Res
                     Err(error) => return Err(error),
                 }
             }
-            Ok(Answer { rows, recorded })
+            Ok(BatchRows { rows, recorded })
         }
         Columns::Others { kinds, conversations, actors, mutation_ids, arguments } => {
             let rows =
                 writer.client.query(&writer.others, &[kinds, conversations, actors, mutation_ids, arguments]).await?;
-            Ok(Answer { rows, recorded: HashMap::new() })
+            Ok(BatchRows { rows, recorded: HashMap::new() })
         }
     }
 }

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use tokio_postgres::Row;
 
 /// Rows of the statement, and what the triggers recorded for messages that mention somebody or are replies.
-pub(super) struct Answer {
+pub(super) struct BatchRows {
     pub(super) rows: Vec<Row>,
     pub(super) recorded: HashMap<i64, Recorded>,
 }
@@ -41,7 +41,7 @@ fn users(row: &Row, column: &str) -> Result<Vec<UserId>, tokio_postgres::Error> 
 
 /// Outcomes of a run of messages. After a repeated submission a "duplicate" may be the first one's work: it is
 /// published, and subscribers that have it already skip it by its seq.
-pub(super) fn of_messages(run: &[Box<Mutation>], answer: &Answer, repeated: bool) -> Result<Vec<Verdict>, String> {
+pub(super) fn of_messages(run: &[Box<Mutation>], answer: &BatchRows, repeated: bool) -> Result<Vec<Verdict>, String> {
     let rows = run.iter().zip(&answer.rows);
     of_each(run, rows.map(|(mutation, row)| message_verdict(mutation, row, answer, repeated)))
 }
@@ -63,7 +63,7 @@ fn of_each(
 fn message_verdict(
     mutation: &Mutation,
     row: &Row,
-    answer: &Answer,
+    answer: &BatchRows,
     repeated: bool,
 ) -> Result<Verdict, tokio_postgres::Error> {
     let verdict: &str = row.try_get("verdict")?;

@@ -3,7 +3,7 @@
 use super::{Access, WATCHERS_MAX};
 use crate::auth::token::AccessClaims;
 use crate::control::extract::authenticate;
-use crate::control::http::Ending;
+use crate::control::http::StopSignal;
 use crate::control::problem::Problem;
 use crate::control::state::{Control, now_seconds};
 use crate::error::{ErrorCode, Refusal};
@@ -47,7 +47,7 @@ pub(in crate::control) fn router() -> Router<Control> {
 
 async fn events(
     State(control): State<Control>,
-    ending: Option<Extension<Ending>>,
+    ending: Option<Extension<StopSignal>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let dashboard = control.dashboard().clone();
@@ -89,7 +89,7 @@ struct Watcher {
     claims: Option<AccessClaims>,
     hello: Option<Bytes>,
     seconds: broadcast::Receiver<Bytes>,
-    ending: Option<Ending>,
+    ending: Option<StopSignal>,
     recheck: Interval,
     /// Asks PostgreSQL in a task of its own whether the session is active: the stream must continue while PostgreSQL
     /// hangs.

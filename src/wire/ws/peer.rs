@@ -42,7 +42,7 @@ pub enum Ending {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-enum Phase {
+enum PeerState {
     #[default]
     Open,
     CloseSent,
@@ -53,26 +53,26 @@ enum Phase {
 #[derive(Debug, Default)]
 pub struct Peer {
     decoder: Decoder,
-    phase: Phase,
+    phase: PeerState,
 }
 
 impl Peer {
     /// A peer whose handshake is complete.
     #[must_use]
     pub fn new(deflate: bool) -> Self {
-        Self { decoder: Decoder::new(deflate), phase: Phase::Open }
+        Self { decoder: Decoder::new(deflate), phase: PeerState::Open }
     }
 
     /// Whether messages may still be sent.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.phase == Phase::Open
+        self.phase == PeerState::Open
     }
 
     /// Begins the close handshake: the frame to send, or `None` when one was sent already.
     pub fn close(&mut self, code: CloseCode, reason: &str) -> Option<Vec<u8>> {
-        (self.phase == Phase::Open).then(|| {
-            self.phase = Phase::CloseSent;
+        (self.phase == PeerState::Open).then(|| {
+            self.phase = PeerState::CloseSent;
             encoder::close(code, reason)
         })
     }
@@ -83,11 +83,11 @@ impl Peer {
         input: &mut &'i mut [u8],
         context: &'a mut DecodeContext<'_>,
     ) -> Option<PeerEvent<'a>> {
-        if self.phase == Phase::Done {
+        if self.phase == PeerState::Done {
             *input = &mut [];
             return None;
         }
-        let sent = self.phase == Phase::CloseSent;
+        let sent = self.phase == PeerState::CloseSent;
         match self.decoder.next(input, context) {
             Ok(None) => None,
             // After the server's close frame, only the peer's close frame matters.
@@ -96,7 +96,7 @@ impl Peer {
             Ok(Some(Item::Ping(payload))) => Some(PeerEvent::Reply(encoder::frame(Opcode::Pong, false, payload))),
             Ok(Some(Item::Pong)) => Some(PeerEvent::Alive),
             Ok(Some(Item::Close(code))) => {
-                self.phase = Phase::Done;
+                self.phase = PeerState::Done;
                 let ending = if sent { Ending::ByUs } else { Ending::ByPeer(code) };
                 let echo = (!sent).then(|| {
                     let code = code.map(u16::to_be_bytes);
@@ -105,7 +105,7 @@ impl Peer {
                 Some(PeerEvent::Finish(echo, ending))
             }
             Err(fault) => {
-                self.phase = Phase::Done;
+                self.phase = PeerState::Done;
                 let frame = (!sent).then(|| encoder::close(fault.code, &fault.code.reason(0)));
                 Some(PeerEvent::Finish(frame, Ending::Fault(fault)))
             }
