@@ -294,8 +294,7 @@ export class VezaClient {
             // Without an id it answers nothing: the user left a conversation while its changes were being replayed.
             if (id === undefined && data.code === "not_member") this.#gone(data.details?.conversation_id);
             else this.#settle(id)?.reject(new VezaError(data));
-        }
-        else if (type === "welcome") this.#welcomed(data);
+        } else if (type === "welcome") this.#welcomed(data);
         else if (type === "going_away") this.#reconnectAfterMs = data.retry_after_ms;
         else if (type === "caught_up") this.#caughtUp(data.conversation_id);
         else if (type === "reset") {
