@@ -292,7 +292,8 @@ export class VezaClient {
         if (type === "ack") this.#settle(id)?.resolve(data);
         else if (type === "error") {
             // Without an id it answers nothing: the user left a conversation while its changes were being replayed.
-            if (id === undefined && data.code === "not_member") this.#gone(data.details?.conversation_id);
+            const ended = id === undefined && data.code === "not_member" && data.details?.conversation_id;
+            if (ended) this.#gone(ended);
             else this.#settle(id)?.reject(new VezaError(data));
         } else if (type === "welcome") this.#welcomed(data);
         else if (type === "going_away") this.#reconnectAfterMs = data.retry_after_ms;

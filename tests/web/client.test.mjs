@@ -126,6 +126,20 @@ test("after a lost connection, replays events once and sends messages without an
     client.close();
 });
 
+test("leaves a conversation whose subscription the server has ended during a replay", async () => {
+    const server = new Server();
+    const { client } = connect(server);
+    await until(client, "up_to_date");
+    const gone = [];
+    client.on("gone", ({ conversation_id: id }) => gone.push(id));
+    const error = (details) => ({ type: "error", data: { code: "not_member", message: "no member", details } });
+    server.sockets[0].give(error(undefined)); // a refused typing signal names no conversation
+    server.sockets[0].give(error({ conversation_id: "room_6" }));
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    assert.deepEqual([gone, client.cursors.has("room_6")], [["room_6"], false]);
+    client.close();
+});
+
 test("retries after temporary errors and rejects after others", async () => {
     const server = new Server();
     const { client, seen } = connect(server);
