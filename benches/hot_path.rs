@@ -118,6 +118,7 @@ fn fan_out(c: &mut Criterion) {
                     conn,
                     user: UserId(1),
                     cursor,
+                    member_at: Seq(0),
                     mode,
                     announce: false,
                     must_read: false,

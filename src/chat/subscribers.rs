@@ -31,6 +31,9 @@ pub struct Subscriber {
     pub user: UserId,
     /// The last event that was queued for it.
     pub cursor: Seq,
+    /// How far the log went when its user was last known to be a member. Lanes and reads race: the shard may hear of an
+    /// older departure afterwards, which was undone by then.
+    pub member_at: Seq,
     /// Live or catching up.
     pub mode: Mode,
     /// Whether it receives `caught_up` when it becomes live.
@@ -233,6 +236,7 @@ mod tests {
             conn: conn(1),
             user: UserId(1),
             cursor: Seq(cursor),
+            member_at: Seq(0),
             mode: Mode::CatchingUp,
             announce: false,
             must_read: false,

@@ -63,7 +63,17 @@ impl<W: World> Shard<W> {
                 announce = false;
             }
             let mode = Mode::CatchingUp;
-            let subscriber = Subscriber { conn, user, cursor, mode, announce, must_read: false, format, deflate_bits };
+            let subscriber = Subscriber {
+                conn,
+                user,
+                cursor,
+                member_at: last_seq,
+                mode,
+                announce,
+                must_read: false,
+                format,
+                deflate_bits,
+            };
             self.subscribe(subscriber, conversation);
         }
         self.apply_recent_changes(user, &heads);

@@ -91,6 +91,7 @@ impl<W: World> Shard<W> {
                     conn,
                     user: admission.user,
                     cursor: conversation.last_seq,
+                    member_at: conversation.last_seq,
                     mode: Mode::CatchingUp,
                     announce: false,
                     must_read: false,

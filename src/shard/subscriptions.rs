@@ -103,6 +103,7 @@ impl<W: World> Shard<W> {
                     conn,
                     user: change.user,
                     cursor: Seq(change.seq.0 - 1),
+                    member_at: change.seq,
                     mode: Mode::CatchingUp,
                     announce: false,
                     // Its cursor is not from a read: the event that made it a member is in the log.
@@ -120,6 +121,11 @@ impl<W: World> Shard<W> {
     /// otherwise wait for events that never come.
     fn end_subscription(&mut self, conn: ConnId, change: MembershipChange) {
         let conversation = change.conversation;
+        // The change has come later than a read that already knew that the user had joined again.
+        let member_at = self.rooms.subscriber(conn, conversation).map(|subscriber| subscriber.member_at);
+        if member_at.is_some_and(|member_at| change.seq <= member_at) {
+            return;
+        }
         self.serve_before_leaving(conn, conversation);
         let Some(cursor) = self.rooms.subscriber(conn, conversation).map(|subscriber| subscriber.cursor) else {
             return;

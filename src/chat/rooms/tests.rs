@@ -116,6 +116,7 @@ fn subscriber(n: u32, cursor: i64) -> Subscriber {
         conn: conn(n),
         user: UserId(i64::from(n % 5)),
         cursor: Seq(cursor),
+        member_at: Seq(0),
         mode: Mode::Live,
         announce: false,
         must_read: false,

@@ -36,6 +36,14 @@ fn keeps_every_promise_in_ten_thousand_histories() {
 }
 
 #[test]
+fn keeps_every_promise_in_histories_that_once_broke_one() {
+    // 1002361: a departure reached the shard after a read that knew that the user had joined again.
+    for seed in [1_002_361] {
+        assert_eq!(Stage::default().play(seed, false), Ok(()));
+    }
+}
+
+#[test]
 fn replays_a_seed_exactly() {
     planted::plant(Some(Fault::ForgetMemberships));
     let stage = Stage::default();
