@@ -114,9 +114,9 @@ impl<W: World> Shard<W> {
             let Some(subscriber) = subscriber.filter(|subscriber| subscriber.mode == Mode::CatchingUp) else {
                 continue;
             };
-            let after = subscriber.cursor;
+            let (after, member_at) = (subscriber.cursor, subscriber.member_at);
             let query = Query::Log { conversation, after, limit: REPLAY_PAGE_EVENTS };
-            let sent = self.read(user, query, Pending::Replay(conn, conversation)).is_ok();
+            let sent = self.read(user, query, Pending::Replay(conn, conversation, member_at)).is_ok();
             let Some(session) = self.connections.session_mut(conn) else { return };
             if sent {
                 session.replay_in_flight = true;
@@ -150,6 +150,7 @@ impl<W: World> Shard<W> {
         &mut self,
         conn: ConnId,
         conversation: ConversationId,
+        member_at: Seq,
         page: Result<Box<LogPage>, Box<Refusal>>,
     ) {
         let Some(session) = self.connections.session_mut(conn) else { return };
@@ -157,7 +158,7 @@ impl<W: World> Shard<W> {
         match page {
             Ok(page) => self.send_page(conn, conversation, *page),
             Err(refusal) if matches!(refusal.code, ErrorCode::NotMember | ErrorCode::NotFound) => {
-                self.unsubscribe(conn, conversation);
+                self.replay_refused(conn, conversation, member_at);
             }
             Err(_) => {
                 // The store is away for a moment: the subscriber stays where it is and tries again.
@@ -166,6 +167,20 @@ impl<W: World> Shard<W> {
             }
         }
         self.pump_replays(conn);
+    }
+
+    /// The user was no member when the log was read. If they have joined again since, the read is made again; otherwise the
+    /// subscription ends, and the client hears of it.
+    fn replay_refused(&mut self, conn: ConnId, conversation: ConversationId, member_at: Seq) {
+        let Some(now_at) = self.rooms.subscriber(conn, conversation).map(|subscriber| subscriber.member_at) else {
+            return;
+        };
+        if now_at != member_at {
+            return self.want_replay(conn, conversation);
+        }
+        self.unsubscribe(conn, conversation);
+        let refusal = not_a_member().with_details(json!({ "conversation_id": conversation }));
+        self.send_event(conn, "error", None, &refusal);
     }
 
     fn send_page(&mut self, conn: ConnId, conversation: ConversationId, page: LogPage) {

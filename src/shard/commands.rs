@@ -226,7 +226,9 @@ impl<W: World> Shard<W> {
                 Err(refusal) => self.refuse(asked, &refusal),
             },
             Pending::Admission(admission) => self.admission_answered(*admission, answer.into_session()),
-            Pending::Replay(conn, conversation) => self.log_answered(conn, conversation, answer.into_log()),
+            Pending::Replay(conn, conversation, member_at) => {
+                self.log_answered(conn, conversation, member_at, answer.into_log());
+            }
         }
     }
 }

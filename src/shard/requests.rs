@@ -74,8 +74,8 @@ pub enum Pending<S> {
     Typing(Asked, ConversationId, UserId),
     /// A socket whose session is looked up.
     Admission(Box<Admission<S>>),
-    /// A stretch of the log for a subscriber.
-    Replay(ConnId, ConversationId),
+    /// A stretch of the log for a subscriber, with its `member_at` when the read was sent.
+    Replay(ConnId, ConversationId, Seq),
 }
 
 /// `subscribe` or `resume` while the heads are read.
@@ -345,12 +345,12 @@ mod tests {
         let mut requests: Requests<()> = Requests::new(ShardId(2), u64::MAX);
         let conn = ConnId::new(ShardId(2), 0, 1);
         let room = ConversationId::from_number(6).unwrap();
-        let token = requests.insert(Pending::Replay(conn, room));
+        let token = requests.insert(Pending::Replay(conn, room, Seq(0)));
         assert_eq!((token.shard, requests.waiting()), (ShardId(2), 1));
         assert!(matches!(requests.take(token), Some(Pending::Replay(..))));
         assert!(requests.take(token).is_none());
         assert_eq!(requests.waiting(), 0);
-        assert_eq!(requests.insert(Pending::Replay(conn, room)), token, "the place is used again");
+        assert_eq!(requests.insert(Pending::Replay(conn, room, Seq(0))), token, "the place is used again");
         assert!(requests.mutation_id() >= 0, "63 bits, also around the end");
     }
 }
