@@ -169,8 +169,8 @@ impl<W: World> Shard<W> {
         self.pump_replays(conn);
     }
 
-    /// The user was no member when the log was read. If they have joined again since, the read is made again; otherwise the
-    /// subscription ends, and the client hears of it.
+    /// The user was no member when the log was read. If they have joined again since, the read is made again.
+    /// Otherwise the subscription ends, and the client hears of it.
     fn replay_refused(&mut self, conn: ConnId, conversation: ConversationId, member_at: Seq) {
         let Some(now_at) = self.rooms.subscriber(conn, conversation).map(|subscriber| subscriber.member_at) else {
             return;
