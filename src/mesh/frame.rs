@@ -291,8 +291,8 @@ impl Answer {
         if let Self::Session(opened) = self { Ok(opened) } else { Err(self.into_refusal()) }
     }
 
-    /// The refusal. An answer to another question is a fault of the server's own, and refuses too: whoever waits must
-    /// not wait for good.
+    /// The refusal. An answer to another question is a fault of the server's own, and refuses too: otherwise the
+    /// asker would wait for good.
     #[must_use]
     pub fn into_refusal(self) -> Box<Refusal> {
         match self {

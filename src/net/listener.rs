@@ -15,7 +15,7 @@ const BACKLOG: i32 = 4_096;
 /// Opens `count` listening sockets on `address`.
 ///
 /// # Errors
-/// The system's error; `AddrInUse` when another process listens there, whoever owns it.
+/// The system's error; `AddrInUse` when another process listens there, of any user.
 pub fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
     let first = bound(address, false)?;
     first.listen(BACKLOG)?;

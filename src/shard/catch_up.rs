@@ -179,8 +179,7 @@ impl<W: World> Shard<W> {
             return self.want_replay(conn, conversation);
         }
         self.unsubscribe(conn, conversation);
-        let refusal = not_a_member().with_details(json!({ "conversation_id": conversation }));
-        self.send_event(conn, "error", None, &refusal);
+        self.report_ended_subscription(conn, conversation);
     }
 
     fn send_page(&mut self, conn: ConnId, conversation: ConversationId, page: LogPage) {

@@ -9,7 +9,7 @@
 
 use crate::ids::ConnId;
 
-/// Clients that are told per tick and shard: 10,000 a second, so that they do not all come back at once.
+/// Clients that get `going_away` per tick and shard: 10,000 a second, so that they do not all reconnect at once.
 const ANNOUNCED_PER_TICK: usize = 1_000;
 /// Ticks that answers get to arrive: longer than a commit's deadline.
 const FLUSHING_TICKS_MAX: u32 = 70;

@@ -132,8 +132,13 @@ impl<W: World> Shard<W> {
         };
         self.unsubscribe(conn, conversation);
         if cursor < change.seq {
-            let refusal = not_a_member().with_details(json!({ "conversation_id": conversation }));
-            self.send_event(conn, "error", None, &refusal);
+            self.report_ended_subscription(conn, conversation);
         }
+    }
+
+    /// Tells a client that its subscription has ended, where no event of the log can.
+    pub(super) fn report_ended_subscription(&mut self, conn: ConnId, conversation: ConversationId) {
+        let refusal = not_a_member().with_details(json!({ "conversation_id": conversation }));
+        self.send_event(conn, "error", None, &refusal);
     }
 }

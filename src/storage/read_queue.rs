@@ -17,7 +17,7 @@
 //!
 //! Invariants:
 //! - a read that was taken in is returned exactly once, by [`ReadQueue::take`] or [`ReadQueue::expire`]. Otherwise its
-//!   asker waits for ever, or an answer arrives for nobody;
+//!   asker waits for good, or an answer arrives for nobody;
 //! - every read that is taken to run is reported by [`ReadQueue::finish`] once. Otherwise its connection stays unused;
 //! - what waits is bounded per user and in total, so a flood is refused and does not fill the memory.
 

@@ -168,7 +168,7 @@ impl Client {
         }
     }
 
-    /// The connection is over, whoever ended it.
+    /// The connection has ended, on either side.
     fn disconnected(&mut self) {
         self.trace("is disconnected from", &json!(self.socket()));
         self.state = State::Away;

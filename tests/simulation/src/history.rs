@@ -314,7 +314,7 @@ impl<'a> History<'a> {
                 client.is_slow = false;
             }
         }
-        // Who is away stays away for a while: what is remembered of them must outlast the sweeps.
+        // Absent users stay absent for a while: what the shards remember of them must outlast the sweeps.
         for _ in 0..70 {
             self.round(TICK_MS);
         }

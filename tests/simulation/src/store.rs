@@ -379,26 +379,14 @@ impl Store {
         let seq = Seq(at as i64 + 1);
         let created_at = rfc3339(self.clock.utc());
         Some(match self.conversations.get(&id)?.log.get(at)? {
-            Entry::Message { id: message_id, sender, content, key } => LogEntry::Message(Box::new(MessageRecord {
-                message_id: *message_id,
-                conversation_id: id,
-                seq,
-                sender: Sender { id: *sender, username: name(*sender), display_name: name(*sender) },
-                content: content.clone(),
-                message_type: "text".to_owned(),
-                system: None,
-                parent_message_id: None,
-                thread: None,
-                mentions: Vec::new(),
-                reactions: Vec::new(),
-                pinned: false,
-                edited_at: None,
-                deleted: false,
-                attachments: Vec::new(),
-                created_at,
-                client_message_id: (reader == Some(*sender)).then(|| key.clone()),
-                parent_thread: None,
-            })),
+            Entry::Message { id: message_id, sender, content, key } => {
+                let author = Sender { id: *sender, username: name(*sender), display_name: name(*sender) };
+                LogEntry::Message(Box::new(MessageRecord {
+                    content: content.clone(),
+                    client_message_id: (reader == Some(*sender)).then(|| key.clone()),
+                    ..MessageRecord::new(*message_id, id, seq, author, created_at)
+                }))
+            }
             Entry::Membership { user, joined } => {
                 let kind = if *joined { "member_joined" } else { "member_left" };
                 let payload = json!({ "user_id": user.0 });
