@@ -105,9 +105,11 @@ pub const READS_PER_USER_MAX: usize = COMMANDS_IN_FLIGHT_PER_CONNECTION_MAX as u
 pub const PAGES_IN_FLIGHT_PER_SHARD: usize = READS_IN_FLIGHT_PER_SHARD / 4 * 3;
 /// The server cancels a search that runs for longer.
 pub const SEARCH_RUN_MS_MAX: u64 = 2_000;
-/// Delay before the server answers a read that exceeds its user's limits. So a client that repeats it immediately does
-/// not keep a shard busy.
-pub const READ_REFUSAL_PAUSE_MS: u64 = 1_000;
+/// Delays before the server answers a read that exceeds its user's limits: of an ordinary connection, and of one with
+/// more than [`FLOODING_COMMANDS`] in flight. So a client that repeats it immediately does not keep a shard busy.
+pub const READ_REFUSAL_PAUSES_MS: [u64; 2] = [1_000, 4_000];
+/// Commands in flight on one connection, above which it counts as flooding.
+pub const FLOODING_COMMANDS: u32 = 32;
 /// Maximum mutations in one statement.
 pub const BATCH_ROWS_MAX: usize = 2_048;
 /// The server refuses a mutation with `storage_unavailable` if it does not begin within this time.

@@ -10,12 +10,12 @@ use super::send::Budget;
 use super::world::World;
 use crate::error::Refusal;
 use crate::ids::UserId;
-use crate::limits::READ_REFUSAL_PAUSE_MS;
+use crate::limits::{FLOODING_COMMANDS, READ_REFUSAL_PAUSES_MS};
 use crate::mesh::frame::Query;
 use std::time::Duration;
 
-/// Ticks over which refusals that came at once are spread.
-const TICKS_PER_PAUSE: usize = (READ_REFUSAL_PAUSE_MS / 100) as usize;
+/// Between two calls of `send_late_refusals`.
+const TICK_MS: u64 = 100;
 
 impl<W: World> Shard<W> {
     /// Takes what a command asks to see from its user's budget.
@@ -25,24 +25,28 @@ impl<W: World> Shard<W> {
 
     /// Refuses a command that asked too much, a little later when it came over a WebSocket.
     pub(super) fn refuse_later(&mut self, asked: Asked, refusal: Refusal) {
-        match asked.origin {
-            Origin::Connection(_) => {
-                let due_ms = self.now_ms + READ_REFUSAL_PAUSE_MS;
-                self.requests.late_refusals.push_back(LateRefusal { due_ms, asked, refusal });
-            }
-            Origin::Http(_) => self.refuse(asked, &refusal),
-        }
+        let Origin::Connection(conn) = asked.origin else { return self.refuse(asked, &refusal) };
+        let in_flight = self.connections.session(conn).map_or(0, |session| session.in_flight);
+        let which = usize::from(in_flight > FLOODING_COMMANDS);
+        let due_ms = self.now_ms + READ_REFUSAL_PAUSES_MS[which];
+        self.requests.late_refusals[which].push_back(LateRefusal { due_ms, asked, refusal });
     }
 
     /// Sends the refusals that are due, an even part of them with each tick: a flood's refusals must not hold the shard
-    /// up at once.
+    /// up at once. A shutdown does not wait for them.
     pub(super) fn send_late_refusals(&mut self) {
-        for _ in 0..self.requests.late_refusals.len().div_ceil(TICKS_PER_PAUSE) {
-            if self.requests.late_refusals.front().is_none_or(|late| late.due_ms > self.now_ms) {
-                return;
+        for (which, pause_ms) in READ_REFUSAL_PAUSES_MS.into_iter().enumerate() {
+            let waiting = self.requests.late_refusals[which].len();
+            let (most, until_ms) = match self.goodbye {
+                Some(_) => (waiting, u64::MAX),
+                None => (waiting.div_ceil((pause_ms / TICK_MS) as usize), self.now_ms),
+            };
+            for _ in 0..most {
+                let Some(late) = self.requests.late_refusals[which].pop_front_if(|late| late.due_ms <= until_ms) else {
+                    break;
+                };
+                self.refuse(late.asked, &late.refusal);
             }
-            let Some(late) = self.requests.late_refusals.pop_front() else { return };
-            self.refuse(late.asked, &late.refusal);
         }
     }
 

@@ -158,8 +158,8 @@ pub struct Requests<S> {
     /// The users of those reads that a command asks for, by index of the token, and how many each has.
     commanded: HashMap<u32, UserId>,
     commanded_by: HashMap<UserId, usize>,
-    /// Refusals that are sent a little later, oldest first; each holds a command slot.
-    pub late_refusals: VecDeque<LateRefusal>,
+    /// Refusals that are sent a little later, oldest first, by the pause before them; each holds a command slot.
+    pub late_refusals: [VecDeque<LateRefusal>; 2],
     /// Sockets that found no room among the reads, and since when they wait.
     admissions: VecDeque<(Instant, Box<Admission<S>>)>,
     /// Connections whose replay found no room among the reads.
@@ -181,7 +181,7 @@ impl<S> Requests<S> {
             reads_in_flight: 0,
             commanded: HashMap::new(),
             commanded_by: HashMap::new(),
-            late_refusals: VecDeque::new(),
+            late_refusals: [VecDeque::new(), VecDeque::new()],
             admissions: VecDeque::new(),
             replays_waiting: VecDeque::new(),
             replays_failed: Vec::new(),

@@ -3,6 +3,7 @@
 use super::StorageError;
 use super::rules::RuleSet;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +67,15 @@ impl Target {
     #[must_use]
     pub fn with_mentions(self, user_mentions: bool) -> Self {
         Self { user_mentions, ..self }
+    }
+
+    /// Whether PostgreSQL runs on this machine, as far as its address shows.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.login.get_hosts().iter().all(|host| match host {
+            Host::Unix(_) => true,
+            Host::Tcp(name) => name == "localhost" || name.parse().is_ok_and(|address: IpAddr| address.is_loopback()),
+        })
     }
 
     /// Where PostgreSQL is, without user and password: `host:port` or a socket's directory, several with commas.

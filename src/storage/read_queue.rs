@@ -12,8 +12,9 @@
 //!    Some connections are therefore always left for admissions and catch-up, and some for pages.
 //! 3. Among the classes that may run another read, each is served in proportion to its weight.
 //! 4. A user whose reads have taken much time lately, or who has many waiting, is *heavy* and waits in a second ring of
-//!    its class. All heavy users together may run few reads at once. So statements that take long, however few, leave
-//!    the cores to everybody else.
+//!    its class. All heavy users together may run few reads at once, whatever their classes. While other users read, a
+//!    connection that ran a heavy read also pauses for twice as long before it runs the next one. So statements that
+//!    take long, however few, leave the cores to everybody else.
 //!
 //! Invariants:
 //! - a read that was taken in is returned exactly once, by [`ReadQueue::take`] or [`ReadQueue::expire`]. Otherwise its
@@ -40,6 +41,8 @@ const LIGHT_BURST: Duration = Duration::from_millis(400);
 const LIGHT_WAITING: usize = 24;
 /// While heavy users wait, one read in so many is theirs at least.
 const HEAVY_TURN: u32 = 8;
+/// The pause after a heavy user's read, in times that the read took.
+const HEAVY_PAUSE: u32 = 2;
 /// Reads of one user that run at once, by class.
 const RUNNING_PER_USER: [usize; CLASSES] = [4, 2, 1, 1];
 
@@ -52,11 +55,18 @@ pub struct Shares {
     pub without_catch_up: usize,
     /// Of each class, in index order.
     pub by_class: [usize; CLASSES],
-    /// Of all heavy users, within each class.
+    /// Of all heavy users together.
     pub heavy: usize,
 }
 
 impl Shares {
+    /// Connections that are worth having to a PostgreSQL on a machine with `cores`, which the server and PostgreSQL
+    /// share: more reads at once would make each of them slower, delay the commits beside them, and finish none earlier.
+    #[must_use]
+    pub const fn local_connections(cores: usize) -> usize {
+        2 * cores + 2
+    }
+
     /// The shares of `connections`, on a machine with `cores`. PostgreSQL usually runs on the same machine: more pages
     /// at once than it has cores for would make each of them slower and none of them earlier.
     #[must_use]
@@ -142,7 +152,6 @@ struct OfClass<T> {
     heavy_ring: VecDeque<UserId>,
     waiting: usize,
     running: usize,
-    running_heavy: usize,
     /// Reads that were taken since the last one of a heavy user.
     since_heavy: u32,
     /// Start-time fair queueing: grows by the inverse of the weight with each read; the smallest goes first.
@@ -157,7 +166,6 @@ impl<T> Default for OfClass<T> {
             heavy_ring: VecDeque::new(),
             waiting: 0,
             running: 0,
-            running_heavy: 0,
             since_heavy: 0,
             clock: 0,
         }
@@ -171,34 +179,23 @@ impl<T> OfClass<T> {
         let users = &self.users;
         let is_heavy =
             |user: UserId| used_much(user) || users.get(&user).is_some_and(|entry| entry.waiting.len() > LIGHT_WAITING);
-        while let Some(user) = self.ring.pop_front_if_so(is_heavy) {
+        while let Some(user) = self.ring.pop_front_if(|user| is_heavy(*user)) {
             self.heavy_ring.push_back(user);
         }
-        while let Some(user) = self.heavy_ring.pop_front_if_so(|user| !is_heavy(user)) {
+        while let Some(user) = self.heavy_ring.pop_front_if(|user| !is_heavy(*user)) {
             self.ring.push_back(user);
         }
     }
 
     /// Whether the next read is to be a heavy user's; none when nothing may run.
-    fn next_is_heavy(&self, heavy_max: usize) -> Option<bool> {
-        let heavy = !self.heavy_ring.is_empty() && self.running_heavy < heavy_max;
+    fn next_is_heavy(&self, heavy_may_run: bool) -> Option<bool> {
+        let heavy = heavy_may_run && !self.heavy_ring.is_empty();
         match (self.ring.is_empty(), heavy) {
             (true, false) => None,
             (true, true) => Some(true),
             (false, false) => Some(false),
             (false, true) => Some(self.since_heavy >= HEAVY_TURN - 1),
         }
-    }
-}
-
-trait PopIf {
-    fn pop_front_if_so(&mut self, is_so: impl Fn(UserId) -> bool) -> Option<UserId>;
-}
-
-impl PopIf for VecDeque<UserId> {
-    fn pop_front_if_so(&mut self, is_so: impl Fn(UserId) -> bool) -> Option<UserId> {
-        self.front().copied().filter(|user| is_so(*user))?;
-        self.pop_front()
     }
 }
 
@@ -210,6 +207,12 @@ pub struct ReadQueue<T> {
     /// Waiting reads that commands ask for, of each user who has any, over all classes; and their sum.
     commanded_by: HashMap<UserId, usize>,
     commanded: usize,
+    /// Reads of heavy users that run, of all classes.
+    running_heavy: usize,
+    /// The ends of the pauses after reads of heavy users: each keeps one of the reads that they may run.
+    heavy_pauses: Vec<Instant>,
+    /// When a read of a user who is not heavy was last taken to run.
+    light_taken: Option<Instant>,
     /// Until when a user's reads of late are paid for, at [`LIGHT_PART`] of one connection (GCRA, as `chat::budget`).
     paid_until: HashMap<UserId, Instant>,
     /// The clock of the class that was served last: a class that was idle starts here and not at its old time.
@@ -227,6 +230,9 @@ impl<T> ReadQueue<T> {
             classes,
             commanded_by: HashMap::new(),
             commanded: 0,
+            running_heavy: 0,
+            heavy_pauses: Vec::new(),
+            light_taken: None,
             paid_until: HashMap::new(),
             clock: 0,
         }
@@ -288,16 +294,18 @@ impl<T> ReadQueue<T> {
         for class in &mut self.classes {
             class.sort_out(used_much);
         }
+        self.heavy_pauses.retain(|ends| *ends > now);
+        let heavy_may_run = self.running_heavy + self.heavy_pauses.len() < self.shares.heavy;
         let ready = ReadClass::ALL.into_iter().filter(|class| {
             let at = *class as usize;
             let of_class = &self.classes[at];
             let has_room = *class == ReadClass::CatchUp || others < self.shares.without_catch_up;
-            let may_run = of_class.next_is_heavy(self.shares.heavy).is_some();
+            let may_run = of_class.next_is_heavy(heavy_may_run).is_some();
             has_room && of_class.running < self.shares.by_class[at] && may_run
         });
         let at = ready.min_by_key(|class| self.classes[*class as usize].clock)? as usize;
         let class = &mut self.classes[at];
-        let heavy = class.next_is_heavy(self.shares.heavy)?;
+        let heavy = class.next_is_heavy(heavy_may_run)?;
         let user = if heavy { class.heavy_ring.pop_front()? } else { class.ring.pop_front()? };
         let entry = class.users.get_mut(&user)?;
         let waiting = entry.waiting.pop_front()?;
@@ -308,7 +316,9 @@ impl<T> ReadQueue<T> {
             class.since_heavy = if heavy { 0 } else { class.since_heavy.saturating_add(1) };
             if heavy {
                 entry.running_heavy += 1;
-                class.running_heavy += 1;
+                self.running_heavy += 1;
+            } else {
+                self.light_taken = Some(now);
             }
             self.clock = class.clock;
             class.clock += CLOCK_STEP / WEIGHTS[at];
@@ -338,7 +348,10 @@ impl<T> ReadQueue<T> {
         // It may be another of the user's reads than the heavy one: as many count as heavy as run, at most.
         if entry.running_heavy > entry.running {
             entry.running_heavy -= 1;
-            class.running_heavy -= 1;
+            self.running_heavy -= 1;
+            if self.light_taken.is_some_and(|at| at + took >= now) {
+                self.heavy_pauses.push(now + took * HEAVY_PAUSE);
+            }
         }
         if entry.waiting.is_empty() {
             if entry.running == 0 {
@@ -410,10 +423,12 @@ impl<T> ReadQueue<T> {
         (class.waiting, oldest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)))
     }
 
-    /// Whether nothing waits and nothing runs.
+    /// When a read of a heavy user may run that only its pause holds back now. [`ReadQueue::take`] is worth another try
+    /// then, also when no read arrives or ends until then.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.classes.iter().all(|class| class.waiting == 0 && class.running == 0)
+    pub fn pause_ends(&self, now: Instant) -> Option<Instant> {
+        let waits = self.classes.iter().any(|class| !class.heavy_ring.is_empty());
+        self.heavy_pauses.iter().copied().filter(|ends| waits && *ends > now).min()
     }
 }
 

@@ -16,6 +16,16 @@ fn queue(connections: usize) -> ReadQueue<u32> {
     ReadQueue::new(Shares::of(connections, 2), BOUNDS)
 }
 
+impl<T> ReadQueue<T> {
+    /// Whether nothing waits, nothing runs, and nothing is remembered of what did.
+    fn is_idle(&self) -> bool {
+        self.classes.iter().all(|class| class.waiting == 0 && class.running == 0)
+            && self.commanded_by.is_empty()
+            && self.commanded == 0
+            && self.running_heavy == 0
+    }
+}
+
 /// What may run now, with its user, without ending.
 fn run(queue: &mut ReadQueue<u32>, now: Instant) -> Vec<(ReadClass, i64)> {
     let next = || match queue.take(now)? {
@@ -147,7 +157,7 @@ fn late_reads_are_returned_and_never_run() {
     let Some(Next::Run(last)) = queue.take(now + ms(500)) else { panic!("it is in time") };
     assert_eq!(last.read, 2);
     queue.finish(ReadClass::Page, UserId(1), Duration::ZERO, now);
-    assert!(queue.is_idle() && queue.commanded_by.is_empty() && queue.commanded == 0);
+    assert!(queue.is_idle());
 }
 
 /// Lets a user's read of this class run for so long.
@@ -172,10 +182,41 @@ fn users_whose_reads_take_long_share_one_connection() {
     queue.offer(read(ReadClass::Page, 9, 0, now, 5_000)).unwrap();
     assert_eq!(run(&mut queue, now), [(ReadClass::Page, 9)], "everybody else has the other connections");
     queue.finish(ReadClass::Page, UserId(1), Duration::from_millis(300), now);
-    assert_eq!(run(&mut queue, now), [(ReadClass::Page, 2)], "in turn");
+    assert_eq!(run(&mut queue, now), [], "a pause, because somebody else reads too");
+    let after_pause = now + Duration::from_millis(600);
+    assert_eq!(queue.pause_ends(now), Some(after_pause));
+    assert_eq!(run(&mut queue, after_pause), [(ReadClass::Page, 2)], "in turn");
     let later = now + Duration::from_secs(20);
     let users: Vec<i64> = run(&mut queue, later).into_iter().map(|(_, user)| user).collect();
     assert_eq!(users, [3, 4], "what was used long ago is forgotten; two of the four connections are in use");
+}
+
+#[test]
+fn heavy_users_do_not_pause_when_nobody_else_reads() {
+    let (now, mut queue) = (Instant::now(), queue(20));
+    let ms = Duration::from_millis;
+    use_up(&mut queue, 1, 3_000, now);
+    for n in 0..3 {
+        queue.offer(read(ReadClass::Page, 1, n, now, 60_000)).unwrap();
+    }
+    for round in 1..4 {
+        let then = now + ms(1_000 + 300 * round);
+        assert_eq!(run(&mut queue, then), [(ReadClass::Page, 1)]);
+        queue.finish(ReadClass::Page, UserId(1), ms(300), then + ms(300));
+        assert_eq!(queue.pause_ends(then + ms(300)), None);
+    }
+}
+
+#[test]
+fn heavy_users_share_one_connection_over_all_classes() {
+    let (now, mut queue) = (Instant::now(), queue(20));
+    for user in 1..5 {
+        use_up(&mut queue, user, 300, now);
+    }
+    for (user, class) in (1..5).zip(ReadClass::ALL) {
+        queue.offer(read(class, user, 0, now, 60_000)).unwrap();
+    }
+    assert_eq!(run(&mut queue, now).len(), 1);
 }
 
 #[test]
@@ -356,7 +397,7 @@ proptest! {
                 }
             }
         }
-        prop_assert!(queue.is_idle() && queue.commanded_by.is_empty() && queue.commanded == 0);
+        prop_assert!(queue.is_idle());
         prop_assert_eq!(answered, taken_in);
     }
 

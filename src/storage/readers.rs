@@ -4,12 +4,42 @@ use super::read_connection::{Failure, Reader};
 use super::{rows, sql};
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::error_limited;
-use crate::ids::{ConversationId, Seq, UserId};
+use crate::ids::{ConversationId, Seq, SessionId, UserId};
 use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, WELCOME_HEADS_BYTES_MAX};
 use crate::mesh::frame::{Answer, LogPage, Query};
 use crate::mesh::record::{ConversationHead, LogEntry, MessagePage, OpenedSession, Profile, rfc3339};
 use serde_json::{Value, json};
 use tokio_postgres::Row;
+
+/// A user who does not exist: ids begin with 1.
+pub const NOBODY: UserId = UserId(0);
+
+/// Reads that use every statement and the largest functions, for warming a connection up.
+#[must_use]
+pub fn of_each_kind() -> Vec<Query> {
+    let lookup = |name, arguments| Query::Lookup { name, arguments };
+    let mut queries = vec![
+        Query::OpenSession { session: SessionId(0), ticket: None, with_conversations: true },
+        Query::Conversations { cursor: 0, limit: 1 },
+        lookup("search_messages", json!({ "query": "\"a b\"", "limit": 1 })),
+        lookup("get_thread", json!({ "message": 0, "limit": 1 })),
+        lookup("list_threads", json!({ "limit": 1 })),
+        lookup("list_mentions", json!({ "limit": 1 })),
+    ];
+    if let Some(conversation) = ConversationId::from_number(6) {
+        queries.extend([
+            Query::Heads(vec![conversation]),
+            Query::Head(conversation),
+            Query::HeadForTyping(conversation),
+            Query::Log { conversation, after: Seq(0), limit: 1 },
+            Query::HistoryAfter { conversation, after: Seq(0), limit: 1 },
+            Query::HistoryBefore { conversation, before: Seq(1), limit: 1 },
+            Query::Conversation(conversation),
+            Query::Members { conversation, cursor: 0, limit: 1 },
+        ]);
+    }
+    queries
+}
 
 /// Answers one read, on one connection.
 ///

@@ -13,7 +13,7 @@ use super::readers;
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::{stop_process, warn_limited};
 use crate::latency::StorageLatencies;
-use crate::limits::{READS_IN_FLIGHT_PER_SHARD, READS_PER_USER_MAX, SEARCH_RUN_MS_MAX};
+use crate::limits::{READ_DEADLINE_MS, READS_IN_FLIGHT_PER_SHARD, READS_PER_USER_MAX, SEARCH_RUN_MS_MAX};
 use crate::mesh::frame::{Answer, Query, ReadRequest, ReadResult};
 use crate::mesh::lane::Mesh;
 use crate::mesh::read_class::ReadClass;
@@ -56,8 +56,10 @@ impl Reads {
         health: StorageHealth,
         latencies: Arc<StorageLatencies>,
     ) -> Result<Arc<Self>, StorageError> {
-        let pool = target.pool(Role::App, connections_max)?;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let worth_having = if target.is_local() { Shares::local_connections(cores) } else { usize::MAX };
+        let connections_max = connections_max.min(worth_having);
+        let pool = target.pool(Role::App, connections_max)?;
         let total = mesh.placement.shards() * READS_IN_FLIGHT_PER_SHARD;
         let bounds = Bounds { per_user: READS_PER_USER_MAX, commanded: total / 4 * 3, total };
         let queue = Mutex::new(ReadQueue::new(Shares::of(connections_max, cores), bounds));
@@ -72,6 +74,35 @@ impl Reads {
             tokio::spawn(Arc::clone(self).work());
         }
         tokio::spawn(Arc::clone(self).tend());
+        tokio::spawn(Arc::clone(self).warm_up());
+    }
+
+    /// Opens every connection and runs each kind of read on it once. Otherwise the first clients that connect at the
+    /// same moment, and everybody beside them, wait while PostgreSQL starts as many processes, and while each of these
+    /// reads the catalogue and compiles the functions: tens of milliseconds of CPU per connection.
+    async fn warm_up(self: Arc<Self>) {
+        let deadline = || tokio::time::Instant::now() + Duration::from_millis(READ_DEADLINE_MS);
+        let mut readers = Vec::new();
+        while readers.len() < self.connections_max {
+            match Reader::new(&self.pool, &self.health, readers::NOBODY, deadline()).await {
+                Ok(reader) => readers.push(reader),
+                Err(_) => break, // reads open connections when they need them
+            }
+        }
+        let opened = readers.len();
+        drop(readers); // before they are warm: a client that is there already does not wait for them
+        for _ in 0..opened {
+            // The pool returns the connection that was unused for longest, so this goes over all of them.
+            let Ok(mut reader) = Reader::new(&self.pool, &self.health, readers::NOBODY, deadline()).await else {
+                return;
+            };
+            for query in readers::of_each_kind() {
+                // Most are refused, because nobody is no member of anything.
+                if let Err(Failure::Lost | Failure::TooManyConnections) = readers::answer(&mut reader, &query).await {
+                    return;
+                }
+            }
+        }
     }
 
     /// Takes a read in, or answers it with what is full.
@@ -98,9 +129,17 @@ impl Reads {
     /// One worker: runs the next read that may run, answers it, goes on.
     async fn work(self: Arc<Self>) {
         loop {
-            let next = self.queue().take(Instant::now());
+            let now = Instant::now();
+            let (next, pause_ends) = {
+                let mut queue = self.queue();
+                (queue.take(now), queue.pause_ends(now))
+            };
             match next {
-                None => self.work.notified().await,
+                None => match pause_ends {
+                    // Either way there may be something to run.
+                    Some(at) => drop(tokio::time::timeout_at(at.into(), self.work.notified()).await),
+                    None => self.work.notified().await,
+                },
                 Some(Next::TooLate(waiting)) => self.refuse_late(&waiting),
                 Some(Next::Run(waiting)) => {
                     let began = Instant::now();
