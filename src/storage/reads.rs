@@ -86,7 +86,12 @@ impl Reads {
         while readers.len() < self.connections_max {
             match Reader::new(&self.pool, &self.health, readers::NOBODY, deadline()).await {
                 Ok(reader) => readers.push(reader),
-                Err(_) => break, // reads open connections when they need them
+                Err(_) => {
+                    // PostgreSQL has fewer places than these: accounts and the indexer may lack what is unused here.
+                    drop(readers);
+                    self.pool.retain(|_, _| false);
+                    return;
+                }
             }
         }
         let opened = readers.len();

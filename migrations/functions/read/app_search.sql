@@ -4,7 +4,8 @@
 -- texts are read under the user's row level security afterwards.
 -- No single plan suits every query. A common word has all its matches fetched and sorted by the word index; a rare one
 -- has all messages read by the time index. So three are tried, and each is bounded or certain:
--- 1. the newest messages of the place: all of a small one, and enough for a common word;
+-- 1. the newest messages of the place: all of a small one, and enough for a common word. Long messages take longer to
+--    compare, so their bytes are bounded as well as their number;
 -- 2. all matches, if they are few;
 -- 3. from the newest message on, until a page is full.
 
@@ -15,6 +16,7 @@ RETURNS TABLE (message_id bigint, created_at timestamptz) LANGUAGE plpgsql STABL
 DECLARE
     -- Tests set smaller numbers for their database.
     c_newest CONSTANT bigint := coalesce(nullif(current_setting('app.search_newest', true), '')::bigint, 5000);
+    c_bytes  CONSTANT bigint := coalesce(nullif(current_setting('app.search_bytes', true), '')::bigint, 2000000);
     c_most   CONSTANT bigint := coalesce(nullif(current_setting('app.search_most', true), '')::bigint, 2000);
     c_order  CONSTANT text := ' ORDER BY x.created_at DESC, x.message_id DESC LIMIT ';
     v_room   bigint := (p_arguments -> 'conversation')::bigint;
@@ -33,6 +35,8 @@ DECLARE
         || CASE WHEN v_sender IS NOT NULL THEN ' AND x.sender_id = $3' ELSE '' END
         || CASE p_arguments ->> 'has' WHEN 'link' THEN ' AND x.has_link' WHEN 'file' THEN ' AND x.has_file' ELSE '' END;
     v_match text := CASE WHEN p_like IS NULL THEN 'x.words @@ $8' ELSE '(x.words @@ $8 OR x.text LIKE $9)' END;
+    v_newest bigint;
+    v_older  boolean;
     v_ids   bigint[];
     v_times timestamptz[];
     v_seen  bigint;
@@ -40,13 +44,21 @@ BEGIN
     IF v_room IS NOT NULL AND NOT v_room = ANY (v_rooms) THEN
         RETURN;
     END IF;
+    -- The size of a text is known without reading it (TOAST). The first message counts whatever its size.
+    EXECUTE format('SELECT greatest(count(*) FILTER (WHERE x.bytes <= $11), 1), count(*)
+          FROM (SELECT sum(x.bytes) OVER (ORDER BY x.created_at DESC, x.message_id DESC ROWS UNBOUNDED PRECEDING) AS bytes
+                  FROM (SELECT x.created_at, x.message_id, octet_length(x.text) AS bytes
+                          FROM message_search x WHERE %s %s $10) x) x', v_where, c_order)
+       INTO v_newest, v_seen
+      USING v_rooms, v_room, v_sender, v_before, v_after, v_cursor_at, v_cursor_id, p_words, p_like, c_newest, c_bytes;
+    v_older := v_seen > v_newest OR v_seen = c_newest;
     EXECUTE format('SELECT count(*),
             array_agg(x.message_id ORDER BY x.created_at DESC, x.message_id DESC) FILTER (WHERE %1$s),
             array_agg(x.created_at ORDER BY x.created_at DESC, x.message_id DESC) FILTER (WHERE %1$s)
           FROM (SELECT x.* FROM message_search x WHERE %2$s %3$s $10) x', v_match, v_where, c_order)
        INTO v_seen, v_ids, v_times
-      USING v_rooms, v_room, v_sender, v_before, v_after, v_cursor_at, v_cursor_id, p_words, p_like, c_newest;
-    IF v_seen = c_newest AND coalesce(cardinality(v_ids), 0) < v_limit THEN
+      USING v_rooms, v_room, v_sender, v_before, v_after, v_cursor_at, v_cursor_id, p_words, p_like, v_newest;
+    IF v_older AND coalesce(cardinality(v_ids), 0) < v_limit THEN
         v_seen := NULL;
         -- The trigram index needs three letters in a row, and the extension.
         IF p_like IS NULL

@@ -6,9 +6,11 @@ DECLARE
     v_query  text := p_arguments ->> 'query';
     v_words  tsquery := search_words(v_query);
     v_marks  tsquery := highlight_words(v_words);
-    -- The whole query and its words, to find the part of a text that is shown.
+    -- The whole query and its first ten different words, to find the part of a text that is shown.
     v_plain  text := trim(translate(folded(v_query), '"*', ''));
-    v_needles text[] := v_plain || regexp_split_to_array(v_plain, '[\s-]+');
+    v_needles text[] := v_plain || ARRAY(
+        SELECT w.word FROM regexp_split_to_table(v_plain, '[\s-]+') WITH ORDINALITY AS w (word, n)
+         WHERE w.word <> '' GROUP BY w.word ORDER BY min(w.n) LIMIT 10);
     -- A search without phrases, exclusions and beginnings also finds its text inside of words, and in scripts that put
     -- no spaces between words. One Latin letter is too little for that; one Chinese character (three bytes) is not.
     v_like   text := CASE WHEN v_query !~ '["*]|(^|\s)-' AND octet_length(v_query) >= 2
