@@ -1,11 +1,11 @@
 //! Reads that commands ask for: their budget, and refusals that do not feed a flood.
 //!
-//! A client that asks too much and asks again at once would keep its shard busy with refusals alone. So a read that is
+//! A client that exceeds its limit and retries at once would keep its shard busy with refusals. So a read that is
 //! refused for its user's own sake keeps its command slot for a moment and is answered then. What one connection can
 //! have refused in a second is bounded by its slots.
 
 use super::Shard;
-use super::requests::{Asked, LateRefusal, Origin};
+use super::requests::{LateRefusal, Origin, PendingCommand};
 use super::send::Budget;
 use super::world::World;
 use crate::error::Refusal;
@@ -14,17 +14,17 @@ use crate::limits::READ_REFUSAL_PAUSE_MS;
 use crate::mesh::frame::Query;
 use std::time::Duration;
 
-/// Ticks over which refusals that came at once are spread.
+/// Ticks over which simultaneous refusals are spread.
 const TICKS_PER_PAUSE: usize = (READ_REFUSAL_PAUSE_MS / 100) as usize;
 
 impl<W: World> Shard<W> {
-    /// Takes what a command asks to see from its user's budget.
-    pub(super) fn may_read(&mut self, asked: &Asked, user: UserId, query: &Query) -> Result<(), Refusal> {
+    /// Charges a command's read to its user's budget.
+    pub(super) fn may_read(&mut self, asked: &PendingCommand, user: UserId, query: &Query) -> Result<(), Refusal> {
         self.spend(asked, user, Budget::Reads, query.cost())
     }
 
-    /// Refuses a command that asked too much, a little later when it came over a WebSocket.
-    pub(super) fn refuse_later(&mut self, asked: Asked, refusal: Refusal) {
+    /// Refuses a command that exceeds the rate limit. Over a WebSocket, the refusal is delayed a little.
+    pub(super) fn refuse_later(&mut self, asked: PendingCommand, refusal: Refusal) {
         match asked.origin {
             Origin::Connection(_) => {
                 let due_ms = self.now_ms + READ_REFUSAL_PAUSE_MS;
