@@ -44,25 +44,12 @@ fn command_frame(format: Format) -> Vec<u8> {
 }
 
 fn record() -> MessageRecord {
+    let sender = Sender { id: UserId(42), username: "ada".to_owned(), display_name: "Ada Lovelace".to_owned() };
+    let room = ConversationId::from_number(6).unwrap();
+    let created_at = "2025-01-01T00:00:00.000Z".to_owned();
     MessageRecord {
-        message_id: MessageId(123_456),
-        conversation_id: ConversationId::from_number(6).unwrap(),
-        seq: Seq(4_711),
-        sender: Sender { id: UserId(42), username: "ada".to_owned(), display_name: "Ada Lovelace".to_owned() },
         content: "x".repeat(128),
-        message_type: "text".to_owned(),
-        system: None,
-        parent_message_id: None,
-        thread: None,
-        mentions: Vec::new(),
-        reactions: Vec::new(),
-        pinned: false,
-        edited_at: None,
-        deleted: false,
-        attachments: Vec::new(),
-        created_at: "2025-01-01T00:00:00.000Z".to_owned(),
-        client_message_id: None,
-        parent_thread: None,
+        ..MessageRecord::new(MessageId(123_456), room, Seq(4_711), sender, created_at)
     }
 }
 

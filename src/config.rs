@@ -5,7 +5,7 @@
 //!
 //! Invariants:
 //! - every existing [`Config`] was checked. Each value is in its range and the values fit together, so no other module
-//!   checks again. (With a frame limit below the message limit, nobody could send a long message.);
+//!   checks again. (With a frame limit below the message limit, no client could send a long message.);
 //! - an unknown key is an error. If the server ignored a misspelt limit, the limit would not hold;
 //! - all problems are reported together, each with its key, the reason and the file or variable of its origin;
 //! - secrets are in [`Secret`] and [`SecretUrl`], and an error never quotes one.
@@ -86,7 +86,7 @@ impl Config {
         WITHOUT_EFFECT.iter().copied().filter(|key| mine.get(*key) != defaults.get(*key)).collect()
     }
 
-    /// Warnings for the log at start: settings that are allowed, but that nobody should use.
+    /// Warnings for the log at start: settings that are allowed but not recommended.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> = self

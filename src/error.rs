@@ -1,5 +1,5 @@
-//! The vocabulary of refusals. Every layer refuses with an [`ErrorCode`] of the wire contract and a message that tells
-//! people what to do. The boundaries (WebSocket `error`, HTTP problem, close code) only translate it.
+//! The vocabulary of refusals. Every layer refuses with an [`ErrorCode`] of the wire contract and a message with
+//! instructions for people. The boundaries (WebSocket `error`, HTTP problem, close code) only translate it.
 //!
 //! Each code has a [`Disposition`], so that a client library knows what to do without parsing the message.
 
@@ -74,7 +74,7 @@ error_codes! {
     ContentRejected "content_rejected" 422 Final "The content filter rejected the text.";
     StorageUnavailable "storage_unavailable" 503 Retry "PostgreSQL cannot be reached. Nothing was changed.";
     Overloaded "overloaded" 503 Retry "A queue is full. Nothing was changed.";
-    DeadlineExceeded "deadline_exceeded" 504 Retry "No outcome came in time; the change may have happened.";
+    DeadlineExceeded "deadline_exceeded" 504 Retry "No outcome in time; the change may have happened.";
     Internal "internal" 500 Final "The server has a fault.";
 }
 
@@ -96,7 +96,7 @@ pub struct Refusal {
     /// How long to wait before the same request, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
-    /// What a program may want to know beside the code, such as the conversation or the limiter: a map.
+    /// Details for programs, such as the conversation or the limiter: a map.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<Box<serde_json::Value>>,
 }
@@ -131,7 +131,7 @@ impl Refusal {
     pub fn storage_unavailable() -> Self {
         Self::new(
             ErrorCode::StorageUnavailable,
-            "the server cannot reach its database right now; nothing was changed, try again in a moment",
+            "The server cannot reach its database right now. Nothing was changed. Try again in a moment.",
         )
         .retry_after(1_000)
     }
@@ -141,7 +141,7 @@ impl Refusal {
     pub fn overloaded(what: &'static str) -> Self {
         Self::new(
             ErrorCode::Overloaded,
-            format!("{what}: too much work is waiting; nothing was changed, try again in a moment"),
+            format!("Too much work is waiting ({what}). Nothing was changed. Try again in a moment."),
         )
         .retry_after(250)
     }

@@ -1,19 +1,19 @@
 //! How faults reach the log: a fault that repeats is logged once a second with its count, and a broken invariant of
-//! ours stops the process after its line is written.
+//! the server stops the process after its line is written.
 //!
 //! A client or a broken store can repeat a fault thousands of times a second. Each line costs more than the work it
-//! reports, hides every other line, and fills the disk. So every place whose rate nobody bounds logs through
+//! reports, hides every other line, and fills the disk. So code that can log without a bound logs through
 //! [`warn_limited!`] or [`error_limited!`].
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// Time between two lines of the same place.
+/// Time between two lines of the same call site.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The log's writer is a thread of its own; it gets this long to write the last line.
 const LAST_LINE: Duration = Duration::from_millis(300);
 
-/// One place in the code that may repeat itself. A place belongs to the whole process, not to a thread.
+/// A call site that may log repeatedly. It belongs to the whole process, not to a thread.
 #[derive(Debug)]
 pub struct Repeated {
     /// Nanoseconds of the process's clock; 0 before the first line.
@@ -28,7 +28,7 @@ impl Default for Repeated {
 }
 
 impl Repeated {
-    /// A place that has logged nothing.
+    /// A call site that has logged nothing.
     #[must_use]
     pub const fn new() -> Self {
         Self { due_at_ns: AtomicU64::new(0), left_out: AtomicU64::new(0) }
@@ -78,8 +78,8 @@ macro_rules! error_limited {
 
 pub(crate) use {error_limited, log_limited, warn_limited};
 
-/// An invariant of ours does not hold: logs `what` and aborts the process. A supervisor starts it afresh, and what was
-/// acknowledged is in PostgreSQL. Going on would lose or reorder messages without anybody noticing.
+/// Logs the broken invariant `what` and aborts the process. A supervisor restarts it, and every acknowledged change is
+/// in PostgreSQL. Continuing would lose or reorder messages unnoticed.
 pub fn stop_process(what: &str) -> ! {
     tracing::error!("{what}: this is a fault of the server's, stopping; nothing acknowledged is lost");
     std::thread::sleep(LAST_LINE);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happens_rarely_is_always_logged() {
+    fn logs_every_rare_fault() {
         let place = Repeated::new();
         assert!((1..100).all(|n| place.admit(n * 2 * SECOND_NS) == Some(0)));
     }

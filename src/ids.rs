@@ -42,7 +42,7 @@ impl Seq {
 #[serde(transparent)]
 pub struct SessionId(pub i64);
 
-/// A command: the place of its name in `wire::command::Command::NAMES`.
+/// A command: the index of its name in `wire::command::Command::NAMES`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct CommandId(pub u16);
 

@@ -23,7 +23,7 @@ impl Count {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
-    /// Takes away, not below zero; only the owning thread may call it.
+    /// Subtracts, but not below zero; only the owning thread may call it.
     #[inline]
     pub fn sub(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).saturating_sub(n), Relaxed);
@@ -133,7 +133,7 @@ impl LatencyHistogram {
 pub enum Stage {
     /// A frame's bytes to a command, on the shard that received it.
     Decode,
-    /// From one shard's lane into another shard's hands.
+    /// From one shard's lane to the receiving shard.
     CrossCore,
     /// At the I/O shard, from the owner's hand-over until its statement begins.
     CommitQueue,
@@ -230,7 +230,7 @@ impl SizeHistogram {
 }
 
 /// A queue's length and the age of what has waited longest in it. The time is kept as a moment, so that a reader sees
-/// the age grow even while the writer stands still.
+/// the age grow even while the writer is idle.
 #[derive(Debug)]
 pub struct QueueGauge {
     base: Instant,
@@ -294,7 +294,7 @@ pub struct SearchProgress {
 /// What the I/O shard records; its committers share one thread.
 #[derive(Debug, Default)]
 pub struct StorageLatencies {
-    /// What waits.
+    /// What the queue contains.
     pub queues: StorageQueues,
     /// The search index.
     pub search: SearchProgress,
@@ -321,12 +321,12 @@ mod tests {
             start = end;
         }
         assert_eq!(bucket_of(u64::MAX), BUCKETS - 1);
-        assert!(upper_bound_ns(BUCKETS - 2) > 60_000_000_000, "a minute is told apart from more");
+        assert!(upper_bound_ns(BUCKETS - 2) > 60_000_000_000, "a minute has its own bucket");
     }
 
     proptest! {
         #[test]
-        fn a_value_is_known_to_a_part_of_itself(ns in 1u64..60_000_000_000) {
+        fn records_values_with_a_bounded_relative_error(ns in 1u64..60_000_000_000) {
             let histogram = LatencyHistogram::default();
             histogram.record(Duration::from_nanos(ns), 3);
             let at = histogram.counts().iter().position(|count| *count == 3).unwrap();

@@ -1,10 +1,10 @@
 //! Veza Chat Server: a self-hosted chat server on a gapless change log per conversation.
 //!
 //! Every change in a conversation takes the conversation's next `seq` inside the PostgreSQL transaction that commits
-//! it. Only what is committed is acknowledged and shown. From this follow: nothing acknowledged is lost, duplicated or
-//! reordered; a client that was away asks for everything after its last `seq`; sending again is harmless.
+//! it. Only committed changes are acknowledged and shown. From this follow: nothing acknowledged is lost, duplicated or
+//! reordered; a client that was offline requests everything after its last `seq`; sending again is harmless.
 //!
-//! # A message's way
+//! # The path of a message
 //!
 //! 1. [`net`] receives bytes, [`wire::ws`] decodes the frame in place, [`wire::command`] reads the command.
 //! 2. `shard/receive` → `shard/commands` → `shard/send`: session, budget ([`chat::budget`]), filter ([`text`]).

@@ -95,9 +95,9 @@ pub const TYPING_INTERVAL_MS: u64 = 2_000;
 pub const SHARDS_MAX: usize = 64;
 /// Capacity of a lane from one shard to another, per direction and kind.
 pub const LANE_FRAMES: usize = 4_096;
-/// Maximum mutations of one shard on the I/O shard, and the places reserved for their outcomes.
+/// Maximum mutations of one shard on the I/O shard, and the slots reserved for their outcomes.
 pub const COMMITS_IN_FLIGHT_PER_SHARD: usize = 8_192;
-/// Maximum reads of one shard on the I/O shard, and the places reserved for their results.
+/// Maximum reads of one shard on the I/O shard, and the slots reserved for their results.
 pub const READS_IN_FLIGHT_PER_SHARD: usize = 4_096;
 /// Maximum waiting reads of one user, on a shard and on the I/O shard: as many as one connection can have in flight.
 pub const READS_PER_USER_MAX: usize = COMMANDS_IN_FLIGHT_PER_CONNECTION_MAX as usize;

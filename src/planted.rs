@@ -9,13 +9,13 @@
 pub enum Fault {
     /// A revocation between a socket's look-up and its arrival is forgotten: the socket stays open.
     ForgetRevocations,
-    /// Presence is watched by an old read, although the two users were parted meanwhile.
+    /// Presence is watched by an old read, although one of the two users has blocked the other meanwhile.
     WatchByAnOldRead,
     /// An offline user's watchers are forgotten when many users are connected.
     ForgetWatchers,
-    /// The look at the heartbeat ends the time that a peer has for the close handshake.
+    /// The heartbeat check ends the time that a peer has for the close handshake.
     LingerCutShort,
-    /// A failed `subscribe` does not give its command slot back.
+    /// A failed `subscribe` does not release its command slot.
     KeepTheSlot,
     /// A membership that was lost while the conversations were read is not applied.
     ForgetMemberships,

@@ -1,10 +1,10 @@
 //! What a text that people write may contain: messages, names, descriptions, statuses, bios. One rule for all of them.
 //!
-//! Text is stored as it was written, and clients escape it when they show it, so markup is nobody's business here.
-//! Refused is only what a reader cannot see for what it is:
+//! Text is stored as it was written, and clients escape it when they show it, so markup is not checked here.
+//! It refuses only characters that deceive readers:
 //! - control characters, which move the cursor of a terminal and break a list of names into lines;
 //! - direction controls that reach beyond the text: an embedding, override or isolate that is not closed in its order
-//!   turns around what stands after it on the page (UAX 9; "Trojan Source", CVE-2021-42574);
+//!   reorders what follows it on the page (UAX 9; "Trojan Source", CVE-2021-42574);
 //! - texts without anything visible: such a name cannot be clicked, and such a message is an empty line.
 //!
 //! Pure, and linear in the length of the text.
@@ -28,19 +28,19 @@ pub enum Shape {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TextFault {
     /// A control character.
-    #[error("contains the control character U+{0:04X}; remove it")]
+    #[error("The text contains the control character U+{0:04X}. Remove it.")]
     Control(u32),
     /// A line break or tab in a text of one line.
-    #[error("must be on one line; replace the line break or tab (U+{0:04X}) with a space")]
+    #[error("The text must be on one line. Replace the line break or tab (U+{0:04X}) with a space.")]
     LineBreak(u32),
     /// A direction control without its counterpart.
     #[error(
-        "contains the text direction control U+{0:04X} without its counterpart; close U+202A, U+202B, U+202D and \
-         U+202E with U+202C, and U+2066, U+2067 and U+2068 with U+2069, innermost first, or remove them"
+        "The text contains the direction control U+{0:04X} without its counterpart. Close U+202A, U+202B, U+202D and \
+         U+202E with U+202C, and U+2066, U+2067 and U+2068 with U+2069, innermost first, or remove them."
     )]
     Direction(u32),
     /// Nothing that a reader sees.
-    #[error("contains nothing visible; write at least one visible character")]
+    #[error("The text contains nothing visible. Write at least one visible character.")]
     Invisible,
 }
 
@@ -211,11 +211,11 @@ mod tests {
     }
 
     #[test]
-    fn faults_say_what_to_do() {
+    fn faults_have_instructions() {
         for (fault, words) in [
-            (TextFault::Control(0x1b), "U+001B; remove it"),
+            (TextFault::Control(0x1b), "U+001B. Remove it."),
             (TextFault::LineBreak(0x0a), "(U+000A) with a space"),
-            (TextFault::Direction(0x202e), "U+202E without its counterpart; close"),
+            (TextFault::Direction(0x202e), "U+202E without its counterpart. Close"),
         ] {
             assert!(fault.to_string().contains(words), "{fault}");
         }

@@ -184,7 +184,7 @@ fn reports_all_problems_at_once_with_their_origins() {
 }
 
 #[test]
-fn says_in_each_reason_what_would_be_valid() {
+fn has_the_valid_values_in_each_reason() {
     for (text, key, reason) in [
         ("server.worker = 1", "server.worker", "there is no such key; did you mean \"workers\"?"),
         ("cache.size = 1", "cache.size", "there is no such key; known here are url"),

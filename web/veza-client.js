@@ -38,7 +38,7 @@ const OPEN_TIMEOUT_MS = 10_000;
 const REQUEST_TIMEOUT_MS = 20_000;
 /** A connection without an answer to a ping for this long is dead. */
 const PONG_TIMEOUT_MS = 8_000;
-/** Most conversations in one `resume`, and in `welcome`. */
+/** Most conversations in one `resume`. */
 const RESUME_MAX = 1_000;
 /** Codes of temporary errors: the same command may succeed later. */
 const TRANSIENT = new Set([
@@ -133,7 +133,7 @@ export class VezaClient {
         else if (this.welcome && this.#socket) this.#ping();
     }
 
-    /** The browser reports that the network is gone. A server on this machine is reached again at the next attempt. */
+    /** The browser reports that the network is lost. A server on this machine is reached again at the next attempt. */
     networkLost() {
         if (this.#isConnected() || this.state.name === "connecting") this.#connectionLost(1006);
     }

@@ -1,7 +1,7 @@
 //! The server's address (`http://…`), and the HTTP and WebSocket URLs derived from it.
 //!
 //! Deliberately absent: `https://`. The client has no TLS library. It refuses such an address and explains why, so that
-//! nobody believes that their password was encrypted.
+//! no user believes that their password was encrypted.
 
 use reqwest::Url;
 use std::fmt;

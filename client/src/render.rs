@@ -168,7 +168,7 @@ pub fn name(value: &Value) -> String {
     }
 }
 
-/// The items of a list; empty when the value is no list.
+/// The items of a list; empty if the value is not a list.
 pub fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }

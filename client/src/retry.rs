@@ -35,7 +35,7 @@ pub fn transient(failure: &Failure) -> Option<Duration> {
     }
 }
 
-/// Runs `attempt` until it succeeds, fails for good, or the next retry would begin after `patience`. Calls `notice`
+/// Runs `attempt` until it succeeds, fails permanently, or the next retry would begin after `patience`. Calls `notice`
 /// before each retry.
 pub async fn insist<T>(
     patience: Duration,

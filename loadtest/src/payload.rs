@@ -35,7 +35,7 @@ impl fmt::Display for RunId {
 /// One send of this run: the client and the number of its message.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Token {
-    /// Who sent it.
+    /// The sender.
     pub client: ClientIndex,
     /// Counted from 0 for each client.
     pub number: u32,
@@ -63,7 +63,7 @@ pub enum Reading {
     Foreign,
     /// One of this run's, intact.
     Ours {
-        /// Which send.
+        /// The token of the send.
         token: Token,
         /// Planned send time, nanoseconds since the epoch of the run.
         planned_ns: u64,

@@ -300,7 +300,7 @@ pub struct ServerSide {
 pub struct Stage {
     /// Its name.
     pub name: String,
-    /// How often.
+    /// The number of occurrences.
     pub count: u64,
     /// Upper bound of the bucket with the median, microseconds.
     pub p50_us: f64,

@@ -1,6 +1,6 @@
 -- Accounts: who may sign in, from where, and with which refresh tokens.
 --
--- Every signed-in user can read profiles (users). Everything that authenticates a person stands apart (credentials,
+-- Every signed-in user can read profiles (users). Everything that authenticates a person is separate (credentials,
 -- sessions, refresh_tokens), so that a query of profiles cannot reach it.
 
 CREATE SEQUENCE user_ids AS bigint MAXVALUE 9007199254740991;

@@ -60,7 +60,7 @@ CREATE TABLE conversation_bans (
     PRIMARY KEY (conversation_id, user_id)
 );
 
--- The mute and the read-only role of a member who has left. They apply again when the user comes back.
+-- The mute and the read-only role of a member who has left. They apply again when the user rejoins.
 CREATE TABLE conversation_restrictions (
     conversation_id bigint      NOT NULL REFERENCES conversations ON DELETE CASCADE,
     user_id         bigint      NOT NULL REFERENCES users ON DELETE CASCADE,
@@ -84,7 +84,7 @@ CREATE TABLE conversation_invites (
 CREATE INDEX conversation_invites_by_conversation ON conversation_invites (conversation_id, created_at);
 
 -- Requests to join a private room. A request is between the user and the moderators, and in no log. It is deleted once
--- it is decided or withdrawn, and when the user joins in another way or is banned.
+-- it is decided or withdrawn, and when the user joins by other means or is banned.
 CREATE TABLE conversation_join_requests (
     conversation_id bigint      NOT NULL REFERENCES conversations ON DELETE CASCADE,
     user_id         bigint      NOT NULL REFERENCES users ON DELETE CASCADE,
@@ -119,7 +119,8 @@ CREATE TABLE conversation_events (
 CREATE INDEX conversation_events_by_mutation ON conversation_events (mutation_id);
 
 -- What each mutation did, for as long as it may be submitted again: a second execution could undo what came after the
--- first. Texts are not kept here; the server submits them again. Rows are deleted after a day.
+-- first. Texts are not kept here; the server submits them again. A sweep deletes rows after a day, and keeps only the
+-- newest 100,000.
 CREATE TABLE mutation_outcomes (
     mutation_id bigint      PRIMARY KEY,
     actor_id    bigint      NOT NULL,

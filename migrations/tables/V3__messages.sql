@@ -29,8 +29,8 @@ CREATE TABLE messages (
     CHECK ((message_type = 'system') = (client_message_id IS NULL))
 );
 CREATE UNIQUE INDEX messages_id_key ON messages (id);
--- Never swept: a repeated send returns the first result, however late it comes. With seq in it, the index alone counts
--- how many messages a sender has after a marker.
+-- Never swept: a repeated send returns the first result, however late it arrives. With seq in it, the index alone
+-- counts how many messages a sender has after a marker.
 CREATE UNIQUE INDEX messages_dedupe_key ON messages (conversation_id, sender_id, client_message_id) INCLUDE (seq)
     WHERE client_message_id IS NOT NULL;
 CREATE INDEX messages_by_parent ON messages (parent_message_id, seq) INCLUDE (sender_id)

@@ -3,7 +3,7 @@
 -- needs a new table migration, so nothing is here that can be elsewhere.
 
 -- The user whose rights apply. The policies call it.
--- After COMMIT a setting of SET LOCAL reads as '' and not as NULL; both mean "nobody".
+-- After COMMIT a setting of SET LOCAL reads as '' and not as NULL; both mean "no user".
 CREATE FUNCTION app_user_id() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS
     $$ SELECT nullif(current_setting('app.user_id', true), '')::bigint $$;
 

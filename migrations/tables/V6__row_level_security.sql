@@ -154,7 +154,7 @@ CREATE POLICY writer_keeps ON message_edits FOR INSERT TO chat_writer WITH CHECK
      WHERE m.id = message_edits.message_id AND m.conversation_id = message_edits.conversation_id));
 
 -- chat_owner, for the SECURITY DEFINER functions. The writer cannot read texts, so the owner indexes them. The owner
--- also counts unread messages: the policies above would look up the user's conversations anew for each count.
+-- also counts unread messages: the policies above would look up the user's conversations again for each count.
 CREATE POLICY owner_resolves_membership ON conversation_members FOR SELECT TO chat_owner USING (true);
 CREATE POLICY owner_resolves_membership ON conversations FOR SELECT TO chat_owner USING (true);
 CREATE POLICY owner_resolves_blocks ON user_blocks FOR SELECT TO chat_owner USING (true);

@@ -35,16 +35,16 @@ const COMMON: &str = include_str!("common_passwords.txt");
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PasswordRefused {
     /// Fewer than [`PASSWORD_CHARS_MIN`] characters.
-    #[error("password: must have at least 8 characters")]
+    #[error("password: Must have at least 8 characters.")]
     TooShort,
     /// More than [`PASSWORD_CHARS_MAX`] characters.
-    #[error("password: must have at most 128 characters")]
+    #[error("password: Must have at most 128 characters.")]
     TooLong,
     /// One of the passwords that attackers try first.
-    #[error("password: is one of the most common passwords, which attackers try first; choose another one")]
+    #[error("password: This is one of the most common passwords, which attackers try first. Choose another one.")]
     Common,
     /// Equal to the user name.
-    #[error("password: must not be the username")]
+    #[error("password: Must not be the username.")]
     IsUsername,
 }
 

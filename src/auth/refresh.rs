@@ -1,7 +1,7 @@
 //! Refresh tokens: 256 bits, shown once, stored only as a SHA-256 digest.
 //!
-//! A plain digest (no salt, no stretching) is enough, because nobody can guess a token of 256 random bits. Somebody who
-//! reads the table cannot sign in with it.
+//! A plain digest (no salt, no stretching) is enough, because nobody can guess a token of 256 random bits. An attacker
+//! who reads the table cannot sign in with it.
 //!
 //! # Rotation, theft, and a lost answer
 //!

@@ -36,31 +36,31 @@ const TYPE_TICKET: &str = "ticket";
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum TokenError {
     /// Not three parts of base64url JSON, or a claim is missing or of the wrong type.
-    #[error("the token is malformed")]
+    #[error("The token is malformed.")]
     Malformed,
     /// Signed with another algorithm than HS256, or not at all.
-    #[error("the token's algorithm is not accepted")]
+    #[error("The token's algorithm is not accepted.")]
     Algorithm,
     /// Names another key than the present one: the server's secret has changed since.
-    #[error("the token was signed with a key that is no longer in use; sign in again")]
+    #[error("The token was signed with a key that is no longer in use. Sign in again.")]
     UnknownKey,
     /// The signature is wrong.
-    #[error("the token's signature is wrong")]
+    #[error("The token's signature is wrong.")]
     Signature,
     /// From another issuer.
-    #[error("the token comes from another issuer")]
+    #[error("The token comes from another issuer.")]
     Issuer,
     /// For another audience.
-    #[error("the token is meant for another service")]
+    #[error("The token is meant for another service.")]
     Audience,
     /// A ticket instead of an access token, or the reverse.
-    #[error("the token is of the wrong kind: tickets open WebSockets only, access tokens everything else")]
+    #[error("The token is of the wrong kind. Tickets open WebSockets only; use an access token for everything else.")]
     WrongType,
     /// It has expired.
-    #[error("the token has expired; refresh it or sign in again")]
+    #[error("The token has expired. Refresh it or sign in again.")]
     Expired,
     /// It is not valid yet.
-    #[error("the token is not valid yet; check the clock of this device and of the server")]
+    #[error("The token is not valid yet. Check the clock of this device and of the server.")]
     NotYetValid,
 }
 

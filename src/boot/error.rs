@@ -14,7 +14,7 @@ pub enum BootError {
     Unreachable {
         /// Hosts and ports, or the socket's directory.
         address: String,
-        /// Why not.
+        /// The reason.
         source: StorageError,
     },
     /// The address is not this machine's, or not allowed.
@@ -36,7 +36,7 @@ pub enum BootError {
     /// A system call failed.
     #[error("{what}: {source}")]
     System {
-        /// What was being done.
+        /// The step that failed.
         what: &'static str,
         /// The system's error.
         source: io::Error,

@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// A killed server's port is free only when the kernel has taken its ring apart, which takes a moment.
+/// A killed server's port is free only when the kernel has released its ring, which takes a moment.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Pause between two attempts.
 const RETRY: Duration = Duration::from_millis(20);
@@ -32,7 +32,7 @@ pub(super) fn listen(address: SocketAddr, workers: usize) -> Result<Vec<TcpListe
     }
 }
 
-/// The process that listens on `port`, as `name (process number)`; `None` when its descriptors may not be looked at.
+/// The process that listens on `port`, as `name (process number)`; `None` if its descriptors cannot be read.
 fn owner_of(port: u16) -> Option<String> {
     let sockets: Vec<PathBuf> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()

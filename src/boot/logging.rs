@@ -2,7 +2,7 @@
 //!
 //! Invariant: writing a log line never blocks a shard. Lines go through a bounded queue to a thread that writes them;
 //! when a disk or a pipe does not keep up, lines are dropped and counted ([`LoggingGuard::dropped_lines`]), because a
-//! server that waits for its log stops serving everybody.
+//! server that waits for its log stops serving its clients.
 
 use crate::config::{LogFormat, LogRotation, LoggingConfig};
 use std::io::{self, IsTerminal, Write};

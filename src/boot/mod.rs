@@ -1,4 +1,4 @@
-//! Start and stop of the process: the only place that knows every part.
+//! Start and stop of the process: the only module that uses every other one.
 //!
 //! Start: limits of the process → listening sockets → PostgreSQL (embedded or given), its reservation, migrations,
 //! safety checks → I/O shard → shards → control plane on this thread. Stop is in [`shutdown`].
@@ -230,7 +230,7 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
         started.elapsed().as_millis()
     );
     if config.server.environment == Environment::Development {
-        // Not a log line, because nobody would copy commands from one.
+        // Not a log line, because commands are hard to copy from one.
         println!("{}", banner::text(config.server.bind_addr));
     }
     let parts = shutdown::Parts { mesh, state, shards, storage, storage_stop, http, accounts };

@@ -21,7 +21,7 @@ impl Rate {
         Self { interval_ns, burst_ns: interval_ns * (per_minute - 1) }
     }
 
-    /// The same rate, of which only one part in `part` of a minute's requests may come at once.
+    /// The same rate, with a burst of one part in `part` of a minute's requests.
     #[must_use]
     pub fn with_burst_part(self, part: u32) -> Self {
         Self { burst_ns: self.burst_ns / u64::from(part.max(1)), ..self }
@@ -35,10 +35,10 @@ impl Rate {
         self.take_many(tat, now_ns, 1)
     }
 
-    /// Takes `count` at once, or none. More than may ever come at once count as that many.
+    /// Takes `count` at once, or none. A larger `count` than the burst counts as the burst.
     ///
     /// # Errors
-    /// Milliseconds until so many would conform.
+    /// Milliseconds until this many would conform.
     pub fn take_many(self, tat: &AtomicU64, now_ns: u64, count: u32) -> Result<(), u64> {
         // The first of them is what `take` asks for; the others must fit into the burst behind it.
         let others_ns = (u64::from(count.max(1)) - 1).saturating_mul(self.interval_ns).min(self.burst_ns);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_costs_more_takes_more() {
+    fn charges_expensive_reads_more() {
         let rate = Rate::per_minute(1_200).with_burst_part(4);
         let tat = AtomicU64::new(0);
         assert_eq!((0..100).filter(|_| rate.take_many(&tat, 1, 10).is_ok()).count(), 30, "300 at once, ten each");

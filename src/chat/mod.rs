@@ -3,7 +3,7 @@
 //!
 //! - [`budget`]: how often a user may send.
 //! - [`directory`]: users, their connections and presence, and what was revoked or changed lately.
-//! - [`published`]: the owner shard's record of which shards want a conversation's events.
+//! - [`published`]: the owner shard's record of the shards that subscribe to a conversation's events.
 //! - [`rooms`]: a shard's conversations: subscribers, backlogs, the fan-out.
 //! - [`subscribers`]: a shard's subscribers of a conversation, each with a cursor.
 //!

@@ -1,4 +1,4 @@
-//! The owner's side of a conversation: which shards want its events, and which event was published last.
+//! The owner's side of a conversation: which shards subscribe to its events, and which event was published last.
 //!
 //! Invariant: the owner remembers the last published event for at least [`REMEMBER_MS`], or reports that it had to
 //! forget it. A shard first reads the log and then registers its interest. The owner's answer tells that shard whether
@@ -30,7 +30,7 @@ pub struct PublishedIndex {
 }
 
 impl PublishedIndex {
-    /// Registers the formats that a shard wants; 0 removes the shard.
+    /// Registers the formats of a shard; 0 removes the shard.
     pub fn interest(&mut self, conversation: ConversationId, shard: ShardId, formats: u8, now_ms: u64) -> Published {
         let owned = self.conversations.entry(conversation).or_default();
         owned.touched_ms = now_ms;

@@ -31,7 +31,7 @@ pub struct Subscriber {
     pub user: UserId,
     /// The last event that was queued for it.
     pub cursor: Seq,
-    /// How far the log went when its user was last known to be a member. Lanes and reads race: the shard may hear of an
+    /// The end of the log when its user was last known to be a member. Lanes and reads race: the shard may receive an
     /// older departure afterwards, which was undone by then.
     pub member_at: Seq,
     /// Live or catching up.

@@ -1,5 +1,5 @@
 //! Announces changed profiles in the log of every conversation of the user. So all members see the current name, also
-//! those who were away.
+//! users who were offline.
 //!
 //! 1. `PATCH /users/me` changes the profile and increments its version, in one statement.
 //! 2. The announcer finds users whose version is ahead of their conversations. For each conversation that is behind it
@@ -50,13 +50,13 @@ pub async fn run(accounts: Accounts, port: Arc<dyn AnnouncePort>, changed: Arc<N
             () = tokio::time::sleep(if looks > 0 { SOON } else { SWEEP }) => looks = looks.saturating_sub(1),
         }
         if let Err(refusal) = announce_all(&accounts, &*port).await {
-            tracing::warn!("a changed profile could not be announced everywhere; trying again: {refusal}");
+            tracing::warn!("a changed profile could not be announced everywhere; retrying: {refusal}");
             looks = looks.max(1);
         }
     }
 }
 
-/// Announces everything that is pending: some conversations of each user, then more, so that nobody waits for a user
+/// Announces everything that is pending: some conversations of each user, then more, so that no user waits for one
 /// with thousands of conversations. A failure holds up its own user only: that user is tried again in the next round.
 async fn announce_all(accounts: &Accounts, port: &dyn AnnouncePort) -> Result<(), Refusal> {
     let mut places = HashMap::new();

@@ -62,14 +62,14 @@ async fn verify(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, 
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     let value = headers
         .get(header::AUTHORIZATION)
-        .ok_or_else(|| Problem::unauthenticated("the header `Authorization: Bearer <access token>` is missing"))?;
+        .ok_or_else(|| Problem::unauthenticated("The header `Authorization: Bearer <access token>` is missing."))?;
     value
         .to_str()
         .ok()
         .and_then(|text| text.split_once(' '))
         .filter(|(scheme, token)| scheme.eq_ignore_ascii_case("bearer") && !token.trim().is_empty())
         .map(|(_, token)| token.trim())
-        .ok_or_else(|| Problem::unauthenticated("the Authorization header must read `Bearer <access token>`"))
+        .ok_or_else(|| Problem::unauthenticated("The Authorization header must read `Bearer <access token>`."))
 }
 
 /// The other end of the TCP connection.
@@ -119,7 +119,7 @@ impl<S: Sync> FromRequest<S> for RawBody {
 
 async fn read_body(body: Body) -> Result<Bytes, Problem> {
     tokio::time::timeout(BODY_TIMEOUT, read_bounded(body)).await.unwrap_or_else(|_| {
-        let detail = "The body did not arrive in time. Nothing was changed; send it again.";
+        let detail = "The body did not arrive in time. Nothing was changed. Send it again.";
         Err(Problem::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::DeadlineExceeded.as_str(), detail))
     })
 }
@@ -161,8 +161,8 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
             return Err(Problem::bad_request("The body is empty. Send a JSON object."));
         }
         serde_json::from_slice(&body).map(Self).map_err(|error| {
-            let what = if error.is_data() { "the body has a wrong field" } else { "the body is not JSON" };
-            Problem::bad_request(format!("{what}: {error}"))
+            let what = if error.is_data() { "The body has a wrong field" } else { "The body is not JSON" };
+            Problem::bad_request(format!("{what}: {error}."))
         })
     }
 }
@@ -176,7 +176,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for QueryString<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         Query::try_from_uri(&parts.uri).map(|Query(value)| Self(value)).map_err(|rejection| {
-            Problem::bad_request(format!("the query string has a wrong field: {}", rejection.body_text()))
+            Problem::bad_request(format!("The query string has a wrong field: {}.", rejection.body_text()))
         })
     }
 }
@@ -192,7 +192,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
         let text = Path::<String>::from_request_parts(parts, state).await.map(|Path(text)| text).unwrap_or_default();
         match text.parse() {
             Ok(id @ 1..=MAX_SAFE_INTEGER) => Ok(Self(id)),
-            _ => Err(Problem::bad_request("id: must be a positive integer below 2^53")),
+            _ => Err(Problem::bad_request("id: Must be a positive integer below 2^53.")),
         }
     }
 }

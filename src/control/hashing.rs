@@ -66,7 +66,7 @@ impl Hashing {
         match done.await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
-                error_limited!(%error, "a password could not be hashed");
+                error_limited!(%error, "cannot hash a password");
                 Err(Problem::internal())
             }
             Err(error) => {

@@ -1,7 +1,7 @@
 //! `/health`, `/health/ready`, `/health/live`.
 //!
-//! Live says that this process answers, and nothing else: if it depended on PostgreSQL, an orchestrator would
-//! restart every node when the database restarts. Ready says whether to send clients here.
+//! Live means that this process answers, and nothing else: if it depended on PostgreSQL, an orchestrator would
+//! restart every node when the database restarts. Ready means that clients should be sent here.
 
 use super::Control;
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};

@@ -7,7 +7,7 @@
 //! - at most `connections_max` connections at once, because each costs a task and buffers. Beyond it, a few more get
 //!   one answer each, and only to a health check: a full server is alive. All others get 503;
 //! - a head must be complete [`limits::REQUEST_HEAD_TIMEOUT_MS`] after the previous response. One timer covers slow
-//!   heads and idle connections; otherwise silent clients would occupy all slots. (Node.js and Apache also close idle
+//!   heads and idle connections; otherwise idle clients would occupy all slots. (Node.js and Apache also close idle
 //!   connections after five seconds.)
 //! - a head is at most [`limits::REQUEST_HEAD_BYTES_MAX`] and [`limits::REQUEST_HEADERS_MAX`] fields, as on the shards;
 //! - the server closes a client that does not read its response for [`WRITE_STALL`].
@@ -43,9 +43,9 @@ use tokio::time::Sleep;
 use tower::ServiceExt;
 
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
-retry-after: 1\r\nconnection: close\r\ncontent-length: 176\r\n\r\n\
+retry-after: 1\r\nconnection: close\r\ncontent-length: 177\r\n\r\n\
 {\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\
-\"too many HTTP connections are open; try again in a moment\",\"code\":\"overloaded\",\"retry_after_ms\":1000}";
+\"Too many HTTP connections are open. Try again in a moment.\",\"code\":\"overloaded\",\"retry_after_ms\":1000}";
 
 const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 

@@ -55,7 +55,7 @@ impl Metrics {
     /// Two metrics of one name: a mistake in this file, found by every test that makes one.
     pub fn new(observed: Observed) -> Result<Self, prometheus::Error> {
         let auth_attempts = IntCounterVec::new(
-            Opts::new("chat_server_auth_attempts_total", "Attempts to prove who one is."),
+            Opts::new("chat_server_auth_attempts_total", "Attempts to authenticate."),
             &["kind", "result"],
         )?;
         let buckets = histograms::time_bounds_seconds();
@@ -70,7 +70,7 @@ impl Metrics {
         Ok(Self { registry, auth_attempts, http_durations, http_errors })
     }
 
-    /// Somebody tried to prove who they are. `kind`: register, login, refresh, token, password; `result`: success,
+    /// An attempt to authenticate. `kind`: register, login, refresh, token, password; `result`: success,
     /// failure, error.
     pub fn auth_attempt(&self, kind: &'static str, result: &'static str) {
         self.auth_attempts.with_label_values(&[kind, result]).inc();
@@ -84,7 +84,7 @@ impl Metrics {
         }
     }
 
-    /// The page, with what `/health/ready` says at this moment.
+    /// The page, with the current state of `/health/ready`.
     ///
     /// # Errors
     /// The library finds a family inconsistent.
@@ -113,7 +113,7 @@ impl Page {
         http_durations: HistogramVec,
         http_errors: IntCounterVec,
     ) -> Result<Self, prometheus::Error> {
-        // One name stands for the collector: its other families have fixed names of their own in this file.
+        // One name identifies the collector: its other families have fixed names of their own in this file.
         let desc = Desc::new(
             "chat_server_active_connections".into(),
             "WebSocket connections open now.".into(),
@@ -243,7 +243,7 @@ impl Page {
             ages.map(|(shard, age)| sample(&[("shard", &shard.to_string())], MetricType::GAUGE, age.as_secs_f64()));
         family(
             "chat_server_shard_last_turn_age_seconds",
-            "Time since the shard last looked at its clock, which it does every 100 ms even when idle.",
+            "Time since the shard last read its clock, which it does every 100 ms even when idle.",
             MetricType::GAUGE,
             metrics.collect(),
         )
@@ -270,7 +270,7 @@ impl Collector for Page {
                 ShardCounters::closed,
             ),
             self.per_shard_and(
-                ("chat_server_messages_total", "Messages sent, by what became of them."),
+                ("chat_server_messages_total", "Messages sent, by outcome."),
                 "outcome",
                 &MessageOutcome::ALL,
                 MessageOutcome::as_str,
@@ -303,7 +303,7 @@ impl Collector for Page {
             ("chat_server_events_published_total", "Events published by their conversations' owners.", |c| {
                 &c.events_published
             }),
-            ("chat_server_cross_core_deliveries_total", "Events handed to another shard.", |c| {
+            ("chat_server_cross_core_deliveries_total", "Events passed to another shard.", |c| {
                 &c.deliveries_cross_core
             }),
             ("chat_server_received_bytes_total", "Bytes read from sockets.", |c| &c.bytes_in),
@@ -315,11 +315,11 @@ impl Collector for Page {
     }
 }
 
-/// What `/health/ready` says, for alerts.
+/// The state of `/health/ready`, for alerts.
 fn health(checks: &[Check]) -> MetricFamily {
     let value = |check: &Check| if check.ok { 1.0 } else { 0.0 };
     let metrics = checks.iter().map(|check| sample(&[("check", check.name)], MetricType::GAUGE, value(check)));
-    family("chat_server_healthy", "1 where a check of /health/ready is well.", MetricType::GAUGE, metrics.collect())
+    family("chat_server_healthy", "1 if a check of /health/ready passes.", MetricType::GAUGE, metrics.collect())
 }
 
 fn process_families() -> Vec<MetricFamily> {
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_parses_and_says_what_was_counted() {
+    fn the_page_parses_and_has_the_counts() {
         let values = parse(&page());
         for (series, value) in [
             (r#"chat_server_active_connections{shard="0"}"#, 1.0),

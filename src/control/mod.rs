@@ -4,9 +4,9 @@
 //! - every refusal is a [`problem::Problem`], including those of the router, so that a client needs one parser;
 //! - every authenticated request asks PostgreSQL whether the session is revoked. This is not the hot path, and so a
 //!   revocation applies at once and on every node;
-//! - the shards hear of revoked sessions after the revocation has committed, even if the client has disconnected
-//!   ([`state::shielded`]). Before the commit, a client could reconnect in between. If the notice were lost, sockets of
-//!   a revoked session would stay open until their token expires;
+//! - the shards are notified of revoked sessions after the revocation has committed, even if the client has
+//!   disconnected ([`state::shielded`]). Before the commit, a client could reconnect in between. If the notice were
+//!   lost, sockets of a revoked session would stay open until their token expires;
 //! - hashing ([`hashing`]), bodies and the duration of requests are bounded. A slow client or a flood of sign-ins costs
 //!   memory here, and never time of a shard.
 //!
@@ -146,7 +146,7 @@ fn method_label(method: &axum::http::Method) -> &'static str {
 }
 
 async fn not_found(request: Request) -> Problem {
-    Problem::not_found(format!("there is nothing at {}", request.uri().path()))
+    Problem::not_found(format!("There is nothing at {}.", request.uri().path()))
 }
 
 async fn too_many_connections() -> Problem {

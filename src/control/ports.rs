@@ -31,7 +31,7 @@ pub struct Check {
     pub name: &'static str,
     /// Whether it is well.
     pub ok: bool,
-    /// Why not.
+    /// The reason, if the check fails.
     pub reason: Option<String>,
 }
 

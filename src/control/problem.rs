@@ -63,7 +63,7 @@ impl Problem {
     /// 500 `internal`; the cause has been logged.
     #[must_use]
     pub fn internal() -> Self {
-        Refusal::new(ErrorCode::Internal, "The server has a fault. It has been logged; try again later.").into()
+        Refusal::new(ErrorCode::Internal, "The server has a fault. It has been logged. Try again later.").into()
     }
 }
 

@@ -87,7 +87,7 @@ pub(super) async fn change_password(
         // 403 and not 401: the token is valid, and the client must keep it.
         return Err(Refusal::new(
             ErrorCode::Forbidden,
-            "current_password: is wrong; enter the password that you signed in with",
+            "current_password: The password is wrong. Enter the password that you signed in with.",
         )
         .into());
     }
@@ -96,7 +96,7 @@ pub(super) async fn change_password(
         let Some(revoked) = control.accounts().change_password(&login, &new_hash, caller.session).await? else {
             return Err(Refusal::new(
                 ErrorCode::Conflict,
-                "The password was changed meanwhile. Nothing was changed; sign in again.",
+                "The password was changed meanwhile. Nothing was changed. Sign in again.",
             )
             .into());
         };

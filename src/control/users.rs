@@ -33,7 +33,7 @@ fn own(profile: Option<AccountProfile>) -> Result<Reply<view::User>, Problem> {
 }
 
 fn nobody() -> Problem {
-    Problem::not_found("no user has this id")
+    Problem::not_found("No user has this id.")
 }
 
 /// An absent `avatar_url` or `bio` is kept; `null` removes it.
@@ -110,7 +110,7 @@ pub(super) async fn search(
     let query = validate::query(&search.query)?;
     let limit = search.limit.unwrap_or(SEARCH_USERS_DEFAULT);
     if !(1..=SEARCH_USERS_MAX).contains(&limit) {
-        return Err(Problem::bad_request("limit: must be 1 to 50"));
+        return Err(Problem::bad_request("limit: Must be 1 to 50."));
     }
     let users = control.accounts().search_users(&query, limit).await?;
     Ok(Reply(Found { users: users.into_iter().map(view::User::from).collect() }))

@@ -22,12 +22,12 @@ pub fn username(text: &str) -> Result<&str, Problem> {
     let allowed = text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     if !allowed || !(3..=50).contains(&text.len()) {
         return Err(Problem::bad_request(
-            "username: must be 3 to 50 characters, only letters A-Z a-z, digits, _ and -",
+            "username: Must be 3 to 50 characters, only letters A-Z a-z, digits, _ and -.",
         ));
     }
     if RESERVED.iter().any(|reserved| text.eq_ignore_ascii_case(reserved)) {
         return Err(Problem::bad_request(format!(
-            "username: {text} is reserved, because @{text} notifies a whole room; choose another one"
+            "username: The name {text} is reserved, because @{text} notifies a whole room. Choose another one."
         )));
     }
     Ok(text)
@@ -35,10 +35,10 @@ pub fn username(text: &str) -> Result<&str, Problem> {
 
 /// An address in NFC: one `@` with text on both sides. Only a message to it could prove more.
 pub fn email(text: &str) -> Result<Cow<'_, str>, Problem> {
-    let refused = || Err(Problem::bad_request("email: must be an address like name@example.org"));
+    let refused = || Err(Problem::bad_request("email: Must be an address like name@example.org."));
     let text = text::nfc(text);
     if text.chars().count() > EMAIL_CHARS_MAX {
-        return Err(Problem::bad_request("email: must have at most 254 characters"));
+        return Err(Problem::bad_request("email: Must have at most 254 characters."));
     }
     let Some((local, domain)) = text.split_once('@') else { return refused() };
     let spaced = text.chars().any(|c| c.is_whitespace() || c.is_control());
@@ -50,7 +50,7 @@ pub fn email(text: &str) -> Result<Cow<'_, str>, Problem> {
 pub fn display_name(text: &str) -> Result<Cow<'_, str>, Problem> {
     let text = text::nfc(text.trim());
     if text.is_empty() || text.chars().count() > DISPLAY_NAME_CHARS_MAX {
-        return Err(Problem::bad_request("display_name: must have 1 to 100 characters"));
+        return Err(Problem::bad_request("display_name: Must have 1 to 100 characters."));
     }
     text::check_visible(&text, Shape::Line).map_err(|fault| Problem::bad_request(format!("display_name: {fault}")))?;
     Ok(text)
@@ -60,7 +60,7 @@ pub fn display_name(text: &str) -> Result<Cow<'_, str>, Problem> {
 /// the URL into a page.
 pub fn avatar_url(text: &str) -> Result<Cow<'_, str>, Problem> {
     if text.chars().count() > AVATAR_URL_CHARS_MAX {
-        return Err(Problem::bad_request("avatar_url: must have at most 2000 characters"));
+        return Err(Problem::bad_request("avatar_url: Must have at most 2000 characters."));
     }
     let host = ["https://", "http://"].iter().find_map(|scheme| {
         text.get(..scheme.len()).filter(|head| head.eq_ignore_ascii_case(scheme)).map(|_| &text[scheme.len()..])
@@ -68,7 +68,7 @@ pub fn avatar_url(text: &str) -> Result<Cow<'_, str>, Problem> {
     let printable = text.chars().all(|c| !c.is_control() && !c.is_whitespace());
     match host {
         Some(host) if !host.is_empty() && !host.starts_with('/') && printable => Ok(text.into()),
-        _ => Err(Problem::bad_request("avatar_url: must be a URL that begins with https:// or http://")),
+        _ => Err(Problem::bad_request("avatar_url: Must be a URL that begins with https:// or http://.")),
     }
 }
 
@@ -76,7 +76,7 @@ pub fn avatar_url(text: &str) -> Result<Cow<'_, str>, Problem> {
 pub fn bio(text: &str) -> Result<Cow<'_, str>, Problem> {
     let text = text.trim();
     if text.is_empty() || text.chars().count() > BIO_CHARS_MAX {
-        return Err(Problem::bad_request("bio: must have 1 to 500 characters; null removes it"));
+        return Err(Problem::bad_request("bio: Must have 1 to 500 characters. Send null to remove it."));
     }
     text::check_visible(text, Shape::Lines).map_err(|fault| Problem::bad_request(format!("bio: {fault}")))?;
     Ok(text.into())
@@ -90,7 +90,7 @@ pub fn device_name(given: Option<&str>, agent: Option<&str>) -> Result<String, P
     };
     if text.chars().count() > DEVICE_NAME_CHARS_MAX || text.chars().any(char::is_control) {
         return Err(Problem::bad_request(
-            "device_name: must have at most 200 characters, none of them control characters",
+            "device_name: Must have at most 200 characters, none of them control characters.",
         ));
     }
     Ok(text.to_owned())
@@ -100,7 +100,7 @@ pub fn device_name(given: Option<&str>, agent: Option<&str>) -> Result<String, P
 pub fn query(text: &str) -> Result<Cow<'_, str>, Problem> {
     let text = text::nfc(text.trim());
     if text.is_empty() || text.chars().count() > QUERY_CHARS_MAX || text.chars().any(char::is_control) {
-        return Err(Problem::bad_request("query: must have 1 to 100 characters of a name"));
+        return Err(Problem::bad_request("query: Must have 1 to 100 characters of a name."));
     }
     Ok(text)
 }

@@ -97,7 +97,7 @@ fn serve(name: &str) -> Response {
     match FILES.iter().find(|file| file.name == name) {
         Some(file) => ([(header::CONTENT_TYPE, file.kind), (header::CONTENT_SECURITY_POLICY, POLICY)], file.content)
             .into_response(),
-        None => Problem::not_found(format!("there is nothing at /web/{name}")).into_response(),
+        None => Problem::not_found(format!("There is nothing at /web/{name}.")).into_response(),
     }
 }
 

@@ -33,7 +33,7 @@ async fn the_page_runs_nothing_inline_and_loads_nothing_from_elsewhere() {
 }
 
 #[tokio::test]
-async fn what_the_page_names_is_served_with_its_type() {
+async fn serves_every_file_of_the_page_with_its_type() {
     for file in FILES {
         let (status, kind, _, body) = get_text(&format!("/web/{}", file.name)).await;
         assert_eq!((status, kind.as_str(), body.len()), (200, file.kind, file.content.len()), "{}", file.name);

@@ -8,7 +8,7 @@
 //! - **any reader**: the control plane reads while the shard writes. Single values are never torn; two values of one
 //!   scrape may be a few increments apart, which no consumer of metrics can tell;
 //! - **a line of its own**: `align(128)` (two 64-byte lines, since the prefetcher fetches pairs) keeps two shards'
-//!   counters apart; otherwise each would take the line away from the other at every increment.
+//!   counters apart; otherwise every increment would evict the line from the other core's cache.
 //!
 //! Counters never go down and wrap at 2^64, that is never. Nothing here allocates after construction.
 
@@ -17,7 +17,7 @@ use crate::ids::CommandId;
 use crate::latency::{Count, LatencyHistogram, QueueGauge, StageLatencies};
 use std::time::Duration;
 
-/// What became of a message that was sent.
+/// The outcome of a sent message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MessageOutcome {
     /// Durable, with a `seq` of its own.
@@ -48,7 +48,7 @@ impl MessageOutcome {
 pub enum CloseGroup {
     /// 1000: the client was done.
     Normal,
-    /// 1001: this server shuts down, or the page went away.
+    /// 1001: this server shuts down, or the page was closed.
     GoingAway,
     /// 1002, 1003, 1007: the client breaks the protocol.
     Protocol,
@@ -58,11 +58,11 @@ pub enum CloseGroup {
     Session,
     /// 4003: did not read fast enough.
     TooSlow,
-    /// 4006: no sign of life.
+    /// 4006: the client did not answer pings.
     Heartbeat,
     /// 1011: a fault of the server's.
     Internal,
-    /// 1005, 1006 and the rest: the socket was just gone.
+    /// 1005, 1006 and the rest: the socket was lost.
     Lost,
 }
 
@@ -80,7 +80,7 @@ impl CloseGroup {
         Self::Lost,
     ];
 
-    /// The group of a close code (RFC 6455 §7.4.1, and ours from 4000).
+    /// The group of a close code (RFC 6455 §7.4.1, and the server's own from 4000).
     #[must_use]
     pub fn of(code: u16) -> Self {
         match code {
@@ -117,7 +117,7 @@ impl CloseGroup {
 #[repr(align(128))]
 #[derive(Debug)]
 pub struct ShardCounters {
-    /// When the shard last looked at its clock, in milliseconds since the process's start. It does so every 100 ms
+    /// When the shard last read its clock, in milliseconds since the process's start. It does so every 100 ms
     /// even when nothing happens.
     pub last_turn_ms: Count,
     /// Connections open now.
@@ -126,15 +126,15 @@ pub struct ShardCounters {
     pub connections_opened: Count,
     /// Events put into subscribers' queues.
     pub events_delivered: Count,
-    /// Events handed to another shard, once per shard.
+    /// Events passed to another shard, once per shard.
     pub deliveries_cross_core: Count,
     /// Events published as the conversations' owner, to at least one shard.
     pub events_published: Count,
     /// Serialisations of events, by index of the wire format: at most one per event and format.
     pub encodings: [Count; 2],
-    /// Where the time goes.
+    /// Durations of each stage.
     pub stages: StageLatencies,
-    /// Sockets with a valid token that wait for room among the reads.
+    /// Sockets with a valid token that wait for a free slot among the reads.
     pub admissions: QueueGauge,
     /// Bytes read from sockets.
     pub bytes_in: Count,
@@ -178,7 +178,7 @@ impl ShardCounters {
         self.connections_opened.add(1);
     }
 
-    /// A connection is gone; `code` is the close code, 1006 when there was none.
+    /// A connection has ended; `code` is the close code, 1006 when there was none.
     #[inline]
     pub fn connection_closed(&self, code: u16) {
         self.connections_active.sub(1);

@@ -1,8 +1,8 @@
 //! Waking a core that sleeps, and only then.
 //!
-//! Protocol (both sides): the sleeper says that it sleeps, then looks at its queues once more, then waits. The caller
-//! pushes, then looks whether the target sleeps. With a full fence between the two steps on each side, one of the two
-//! always sees the other; without it a message could wait in a queue of a core that waits for a message.
+//! Protocol (both sides): the sleeper sets the flag, checks its queues once more, and waits. The caller pushes, then
+//! checks the flag. With a full fence between the two steps on each side, one of the two always sees the other; without
+//! it a message could wait in a queue of a core that waits for a message.
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-/// An eventfd with a "sleeping" flag. Shared by everybody who wakes, waited on by one.
+/// An eventfd with a "sleeping" flag. Any thread may ring it; one thread waits on it.
 pub struct Doorbell {
     eventfd: File,
     sleeping: AtomicBool,
@@ -38,7 +38,7 @@ impl Doorbell {
         Ok(Self { eventfd: eventfd.into(), sleeping: AtomicBool::new(false) })
     }
 
-    /// Wakes the owner if it has said that it sleeps. Call it after the push.
+    /// Wakes the owner if its flag says that it sleeps. Call it after the push.
     pub fn ring(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed) {
@@ -47,7 +47,7 @@ impl Doorbell {
         }
     }
 
-    /// The owner says that it is about to wait; it must look at its queues once more before it does.
+    /// The owner sets the flag before it waits. It must check its queues once more after that.
     pub fn about_to_sleep(&self) {
         self.sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -58,7 +58,7 @@ impl Doorbell {
         self.sleeping.store(false, Ordering::Relaxed);
     }
 
-    /// A duplicate of the descriptor for a waiter that wants to own it.
+    /// A duplicate of the descriptor for a waiter that must own it.
     ///
     /// # Errors
     /// The system's error when no descriptor is left.

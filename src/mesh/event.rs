@@ -9,7 +9,7 @@ use std::time::Instant;
 pub struct EncodedEvent {
     /// The conversation it belongs to.
     pub conversation: ConversationId,
-    /// Its place in the log; none for signals (typing, read markers).
+    /// Its position in the log; none for signals (typing, read markers).
     pub seq: Option<Seq>,
     /// Its name on the wire.
     pub kind: Cow<'static, str>,
@@ -35,11 +35,11 @@ impl EncodedEvent {
     }
 }
 
-/// An event without a place in the log that concerns some users only, serialised once per format.
+/// An event outside the log that concerns some users only, serialised once per format.
 pub struct EncodedNotice {
     /// The users it concerns.
     pub users: Vec<UserId>,
-    /// The connection that caused it, which knows already.
+    /// The connection that caused it. It receives the answer instead.
     pub except: Option<ConnId>,
     /// Whole WebSocket frames, in the order of `wire::Format`.
     pub frames: [Arc<[u8]>; 2],
@@ -63,7 +63,7 @@ pub struct MembershipChange {
     pub user: UserId,
     /// The conversation.
     pub conversation: ConversationId,
-    /// The place of the change in the conversation's log.
+    /// The position of the change in the conversation's log.
     pub seq: Seq,
     /// True: the user is a member now.
     pub gained: bool,

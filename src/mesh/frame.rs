@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
-/// Names a waiting request at the shard that made it; that shard's table says who waits.
+/// Identifies a pending request in the table of the shard that sent it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Token {
     /// The shard that waits.
@@ -25,18 +25,19 @@ pub struct Token {
 pub enum Request<S = OwnedFd> {
     /// To a conversation's owner. Full: `overloaded`.
     Mutate(Box<Mutation>),
-    /// To a conversation's owner: somebody types. Full: dropped; the next one comes in two seconds.
+    /// To a conversation's owner: a user is typing. Full: dropped; the client sends the signal again after two seconds.
     Typing {
-        /// Where.
+        /// The conversation.
         conversation: ConversationId,
-        /// Who.
+        /// The user who types.
         user: UserId,
     },
-    /// To a conversation's owner: this shard wants its events in these formats; 0 for no more. Kept and tried again.
+    /// To a conversation's owner: subscribes this shard to its events in these formats; 0 unsubscribes. Full: kept and
+    /// retried.
     Interest {
-        /// Of what.
+        /// The conversation.
         conversation: ConversationId,
-        /// The shard that wants them.
+        /// The shard that subscribes.
         shard: ShardId,
         /// Bits of the formats that its subscribers read.
         formats: u8,
@@ -45,34 +46,35 @@ pub enum Request<S = OwnedFd> {
     Admit(Box<Admission<S>>),
     /// To the home shard of a conversation hint: an admitted socket. Full: the user's shard keeps the socket itself.
     Settle(Box<Settlement<S>>),
-    /// To a user's shard: what they want to show. Full: `overloaded`.
+    /// To a user's shard: the presence that the user chose. Full: `overloaded`.
     SetPresence(Box<PresenceChoice>),
-    /// To a user's shard: what do they show? Full: left out of the answer.
+    /// To a user's shard: requests the user's presence. Full: the answer omits the user.
     Presence {
-        /// Who.
+        /// The user whose presence is requested.
         user: UserId,
-        /// Who waits.
+        /// The request that this answers.
         token: Token,
-        /// The shard that wants to hear of changes from now on.
+        /// The shard to notify of later changes.
         watcher: Option<ShardId>,
     },
-    /// To a user's shard: nobody here wants to hear of them any more. Full: dropped; the next change asks again.
+    /// To a user's shard: no connection here watches the user any longer. Full: dropped; sent again after the next
+    /// change.
     PresenceUnwatched {
-        /// Of whom.
+        /// The user no longer watched.
         user: UserId,
-        /// Where.
+        /// The shard that stops watching.
         shard: ShardId,
     },
-    /// To a user's shard: one of its connections has ended. Kept and tried again.
+    /// To a user's shard: one of the user's connections has ended. Full: kept and retried.
     Departed {
-        /// Whose.
+        /// The user whose connection has ended.
         user: UserId,
     },
 }
 
-/// What a user wants to show of being there.
+/// The presence that a user chose.
 pub struct PresenceChoice {
-    /// Who.
+    /// The user.
     pub user: UserId,
     /// `online`, `away`, `busy` or `invisible`.
     pub status: &'static str,
@@ -89,45 +91,45 @@ pub enum Delivery {
     Event(Arc<EncodedEvent>),
     /// The answer to [`Request::Interest`]: events from now on will arrive.
     Interested {
-        /// Of what.
+        /// The conversation.
         conversation: ConversationId,
         /// The formats that are encoded for this shard.
         formats: u8,
         /// What the owner last published.
         published: Published,
     },
-    /// A user's membership changed; sent to every shard, after the event that says so.
+    /// A user's membership changed; sent to every shard, after the event that reports it.
     Membership(MembershipChange),
     /// Something for the connections of some users; sent to every shard.
     Notice(Arc<EncodedNotice>),
-    /// A user shows something else; sent to the shards that want to hear of it.
+    /// A user's presence changed; sent to the shards with watchers.
     Presence(Arc<PresenceRecord>),
-    /// One of two users wants nothing of the other any more; sent to every shard.
-    Parted(UserId, UserId),
+    /// One of two users has blocked the other; sent to every shard.
+    Blocked(UserId, UserId),
 }
 
-/// A change somebody wants to make. Travels to the owner, to the I/O shard and back with its outcome.
+/// A change that a user requests. It goes to the owner shard, to the I/O shard, and back with its outcome.
 #[derive(Debug)]
 pub struct Mutation {
-    /// Where; none while it is being created.
+    /// The conversation; none while it is being created.
     pub conversation: Option<ConversationId>,
-    /// Who.
+    /// The user who makes the change.
     pub actor: UserId,
-    /// The connection that asked, which does not need to be told by an event what the answer says.
+    /// The requesting connection. It receives the answer, so it does not receive the event.
     pub origin: Option<ConnId>,
-    /// Who waits for the answer.
+    /// The request that this answers.
     pub token: Token,
     /// The shard that sequences the conversation: where the outcome goes.
     pub owner: ShardId,
     /// When its bytes were received.
     pub received_at: Instant,
-    /// When it was handed to the thread that has it now.
+    /// When it was passed to the thread that has it now.
     pub handed_over_at: Instant,
-    /// When it is too late to begin.
+    /// After this time it is no longer started.
     pub deadline: Instant,
-    /// Its asker was told already that the outcome is not known; the outcome is only published.
+    /// The sender already received `deadline_exceeded`, so the outcome is only published.
     pub answered: bool,
-    /// What.
+    /// What to change.
     pub change: Change,
 }
 
@@ -140,14 +142,14 @@ pub enum Change {
         content: String,
         /// `text`, `image`, `file`.
         message_type: &'static str,
-        /// A message of the thread it belongs to.
+        /// For a reply, a message of its thread.
         parent: Option<MessageId>,
         /// The key under which it is stored once: the client's, or one that the server made.
         key: String,
         /// Whether the client gave it.
         key_is_clients: bool,
     },
-    /// Anything else: a row in the table of kinds. `mutate_<kind>` in PostgreSQL does it.
+    /// Any other change: a row in the table of kinds. `mutate_<kind>` in PostgreSQL executes it.
     Other {
         /// The kind's name.
         kind: &'static str,
@@ -158,16 +160,15 @@ pub enum Change {
     },
 }
 
-/// I/O shard to a conversation's owner. Each mutation has places for both reserved, so neither is ever lost.
+/// I/O shard to a conversation's owner. Slots for both are reserved for each mutation, so neither is lost.
 pub enum CommitOutcome {
-    /// The deadline passed while it was in PostgreSQL's hands: its asker is told that this is not known. The final
-    /// outcome follows.
+    /// The deadline passed during the commit. The sender receives `deadline_exceeded`; the final outcome follows.
     Unresolved(Token),
-    /// What became of it, with the mutation given back.
+    /// The final outcome, with the mutation.
     Final(Box<Mutation>, Verdict),
 }
 
-/// What became of a mutation.
+/// The outcome of a mutation.
 pub enum Verdict {
     /// A message is durable.
     Message(Box<CommittedMessage>),
@@ -181,17 +182,17 @@ pub enum Verdict {
 pub struct CommittedMessage {
     /// As clients see it, without the sender's key.
     pub record: MessageRecord,
-    /// It had been sent before: `record` has only id, seq and time right.
+    /// It had been sent before; only the id, seq and time of `record` are right.
     pub duplicate: bool,
     /// Whether subscribers may not have seen it yet.
     pub publish: bool,
-    /// Of a reply, the thread that it is in now.
+    /// For a reply, the new state of its thread.
     pub thread: Option<ThreadState>,
 }
 
 /// Another durable mutation.
 pub struct CommittedOther {
-    /// Where; known for created conversations too. None for what belongs to no conversation.
+    /// The conversation, also if it was just created. None if the mutation belongs to no conversation.
     pub conversation: Option<ConversationId>,
     /// Events to publish, ascending.
     pub events: Vec<super::record::EventRecord>,
@@ -199,20 +200,20 @@ pub struct CommittedOther {
     pub result: Value,
     /// Users who became members.
     pub gained: Vec<UserId>,
-    /// Users who are members no more.
+    /// Users who are no longer members.
     pub lost: Vec<UserId>,
     /// An event without seq: name and data.
     pub signal: Option<(String, serde_json::Map<String, Value>)>,
     /// Events without seq for some users only.
     pub notices: Vec<Notice>,
-    /// Whom the actor has parted with: neither hears of the other's presence any more.
-    pub parted: Option<UserId>,
+    /// The user whom the actor has blocked. Neither receives the other's presence any longer.
+    pub blocked: Option<UserId>,
 }
 
-/// What a mutation tells some users beside the log.
+/// An event for some users that is not in the log.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Notice {
-    /// Whom.
+    /// The users to notify.
     pub users: Vec<UserId>,
     /// The event's name.
     pub kind: String,
@@ -228,17 +229,17 @@ pub enum Answer {
     Data(Box<Value>),
     /// A page of messages.
     Page(Box<MessagePage>),
-    /// A stretch of the change log, ascending, and whether it is all there is.
+    /// A part of the change log, ascending, and whether the log ends there.
     Log(Box<LogPage>),
-    /// What a user shows.
+    /// A user's presence.
     Presence(Arc<PresenceRecord>),
-    /// Where a message, or an invitation, belongs; none where there is nothing that the user may know of.
+    /// The conversation of a message or an invitation; none if there is none that the user may see.
     Located(Option<ConversationId>),
-    /// The newest seq of the conversations asked for, as far as the user is a member.
+    /// The newest seq of those requested conversations that the user is a member of.
     Heads(Vec<(ConversationId, Seq)>),
     /// A session may be opened.
     Session(Box<OpenedSession>),
-    /// No.
+    /// The request was refused.
     Refused(Box<Refusal>),
 }
 
@@ -246,12 +247,12 @@ impl Answer {
     /// The data of an ack.
     ///
     /// # Errors
-    /// The refusal; so for the others below.
+    /// The refusal, as for the others below.
     pub fn into_data(self) -> Result<Value, Box<Refusal>> {
         if let Self::Data(data) = self { Ok(*data) } else { Err(self.into_refusal()) }
     }
 
-    /// A stretch of the log.
+    /// A part of the log.
     ///
     /// # Errors
     /// The refusal.
@@ -259,7 +260,7 @@ impl Answer {
         if let Self::Log(page) = self { Ok(page) } else { Err(self.into_refusal()) }
     }
 
-    /// What a user shows.
+    /// A user's presence.
     ///
     /// # Errors
     /// The refusal.
@@ -267,7 +268,7 @@ impl Answer {
         if let Self::Presence(shown) = self { Ok(shown) } else { Err(self.into_refusal()) }
     }
 
-    /// A conversation, if there is one that the user may know of.
+    /// A conversation, if there is one that the user may see.
     ///
     /// # Errors
     /// The refusal.
@@ -291,8 +292,8 @@ impl Answer {
         if let Self::Session(opened) = self { Ok(opened) } else { Err(self.into_refusal()) }
     }
 
-    /// The refusal. An answer to another question is a fault of the server's own, and refuses too: otherwise the
-    /// asker would wait for good.
+    /// The refusal. An answer of the wrong kind is a server fault and also becomes a refusal. Otherwise the client
+    /// would wait forever.
     #[must_use]
     pub fn into_refusal(self) -> Box<Refusal> {
         match self {
@@ -306,16 +307,16 @@ impl Answer {
             | Self::Heads(_)
             | Self::Session(_) => {
                 crate::faults::error_limited!(
-                    "a request got the answer to another question: this is a fault of the server"
+                    "a request received an answer of the wrong kind; this is a fault of the server"
                 );
-                let message = "the server mixed up two answers; this is a fault of its own";
+                let message = "The server has a fault: it mixed up two answers.";
                 Box::new(Refusal::new(ErrorCode::Internal, message))
             }
         }
     }
 }
 
-/// A stretch of a conversation's change log.
+/// A part of a conversation's change log.
 pub struct LogPage {
     /// Entries, ascending by seq without gaps.
     pub entries: Vec<LogEntry>,
@@ -328,9 +329,9 @@ pub struct LogPage {
 pub struct Receipt {
     /// The message.
     pub message_id: MessageId,
-    /// Where.
+    /// The conversation.
     pub conversation_id: ConversationId,
-    /// Its place in the log.
+    /// Its position in the log.
     pub seq: Seq,
     /// When it was committed, RFC 3339.
     pub created_at: String,
@@ -338,22 +339,22 @@ pub struct Receipt {
     pub duplicate: bool,
 }
 
-/// A read for one user, made under that user's row level security. The place for its answer is reserved.
+/// A read for one user, made under that user's row level security. A slot for its answer is reserved.
 pub struct ReadRequest {
-    /// Who waits.
+    /// The request that this answers.
     pub token: Token,
-    /// Whose eyes.
+    /// The user whose row level security applies.
     pub user: UserId,
-    /// When nobody waits any more.
+    /// The deadline of the request.
     pub deadline: Instant,
-    /// What.
+    /// What to read.
     pub query: Query,
 }
 
 /// What can be read.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Query {
-    /// May this session be opened? Spends the ticket, if one was used.
+    /// Whether this session may be opened. Uses up the ticket, if there is one.
     OpenSession {
         /// The sign-in.
         session: SessionId,
@@ -375,13 +376,13 @@ pub enum Query {
     },
     /// The newest seq of one conversation, or a refusal.
     Head(ConversationId),
-    /// The newest seq of each of these, as far as the user is a member.
+    /// The newest seq of those that the user is a member of.
     Heads(Vec<ConversationId>),
     /// As [`Self::Head`]; also refuses when others in the conversation must not see that the user types.
     HeadForTyping(ConversationId),
     /// The change log after a seq.
     Log {
-        /// Which.
+        /// The conversation.
         conversation: ConversationId,
         /// After this one.
         after: Seq,
@@ -390,7 +391,7 @@ pub enum Query {
     },
     /// Messages before a seq (newest when none).
     HistoryBefore {
-        /// Which.
+        /// The conversation.
         conversation: ConversationId,
         /// Before this one.
         before: Seq,
@@ -399,7 +400,7 @@ pub enum Query {
     },
     /// Messages after a seq.
     HistoryAfter {
-        /// Which.
+        /// The conversation.
         conversation: ConversationId,
         /// After this one.
         after: Seq,
@@ -408,7 +409,7 @@ pub enum Query {
     },
     /// Messages around one.
     HistoryAround {
-        /// Which.
+        /// The conversation.
         conversation: ConversationId,
         /// Around this one.
         message: MessageId,
@@ -426,7 +427,7 @@ pub enum Query {
     Conversation(ConversationId),
     /// A conversation's members.
     Members {
-        /// Which.
+        /// The conversation.
         conversation: ConversationId,
         /// After this user's number.
         cursor: i64,
@@ -435,15 +436,15 @@ pub enum Query {
     },
 }
 
-/// What became of a read.
+/// The outcome of a read.
 pub struct ReadResult {
-    /// Who waits.
+    /// The request that this answers.
     pub token: Token,
     /// The answer.
     pub answer: Answer,
 }
 
-/// What an upgrade request asked for.
+/// The parameters of an upgrade request.
 #[derive(Clone, Debug)]
 pub struct Handshake {
     /// The whole `101` response.
@@ -466,7 +467,7 @@ pub struct Admission<S = OwnedFd> {
     pub socket: S,
     /// The upgrade.
     pub handshake: Handshake,
-    /// Who.
+    /// The user.
     pub user: UserId,
     /// The sign-in.
     pub session: SessionId,
@@ -478,11 +479,11 @@ pub struct Admission<S = OwnedFd> {
     pub looked_up_ms: u64,
 }
 
-/// An admitted socket on its way home.
+/// An admitted socket on its way to its home shard.
 pub struct Settlement<S = OwnedFd> {
     /// As it was admitted.
     pub admission: Admission<S>,
-    /// Who and which conversations.
+    /// The user and the conversations.
     pub opened: OpenedSession,
     /// The user's budgets, shared by their connections; see `chat::budget`.
     pub budgets: Arc<[AtomicU64; BUDGETS]>,
@@ -490,24 +491,25 @@ pub struct Settlement<S = OwnedFd> {
     pub too_many: bool,
 }
 
-/// From the control plane to a shard. Full: the control plane waits and tries again.
+/// From the control plane to a shard.
 pub enum ControlFrame {
-    /// A command that came over HTTP; to the user's shard.
+    /// A command received over HTTP; to the user's shard. Full: refused with `overloaded`.
     Command(Box<HttpCommand>),
-    /// A user's profile is to be told in the log of a conversation of theirs; to the user's shard.
+    /// Announces a user's profile in the log of one of their conversations; to the user's shard. Full: refused with
+    /// `overloaded`; the announcer retries.
     Announce(Box<Announcement>),
-    /// Sessions were revoked; to every shard.
+    /// Sessions were revoked; to every shard. Full: retried until it fits.
     SessionsRevoked(Arc<[SessionId]>),
-    /// Stop accepting and say goodbye.
+    /// Stop accepting and start the shutdown. Full: retried until it fits.
     Drain,
 }
 
 /// Where the answer to the control plane goes.
 pub type HttpReply = Box<dyn FnOnce(Result<Vec<u8>, Refusal>) + Send>;
 
-/// A command that came over HTTP.
+/// A command received over HTTP.
 pub struct HttpCommand {
-    /// Who.
+    /// The user who sent the command.
     pub user: UserId,
     /// The command's JSON.
     pub body: Vec<u8>,
@@ -515,17 +517,17 @@ pub struct HttpCommand {
     pub reply: HttpReply,
 }
 
-/// A profile to be told in a conversation's log.
+/// A profile to announce in a conversation's log.
 pub struct Announcement {
-    /// Whose.
+    /// The user whose profile changed.
     pub user: UserId,
-    /// Where.
+    /// The conversation.
     pub conversation: ConversationId,
-    /// Called once with what became of it.
+    /// Called once with the outcome.
     pub reply: HttpReply,
 }
 
-/// From a shard to the control plane: a connection that is no WebSocket. Full: the socket is answered 503.
+/// From a shard to the control plane: a connection that is not a WebSocket. Full: the socket is answered 503.
 pub struct HttpHandover<S = OwnedFd> {
     /// The socket.
     pub socket: S,

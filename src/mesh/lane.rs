@@ -20,7 +20,7 @@ impl<T> Lane<T> {
         Self(ArrayQueue::new(capacity))
     }
 
-    /// Appends, or gives the item back when the lane is full.
+    /// Appends, or returns the item if the lane is full.
     ///
     /// # Errors
     /// The item.
@@ -60,7 +60,7 @@ pub struct StorageLanes {
 
 /// All lanes of the process.
 pub struct Mesh {
-    /// Where things are.
+    /// Which shard owns what.
     pub placement: Placement,
     requests: Vec<Lane<Request>>,
     deliveries: Vec<Lane<Delivery>>,
@@ -89,7 +89,7 @@ impl Mesh {
             storage: (0..shards)
                 .map(|_| StorageLanes {
                     commits: Lane::new(COMMITS_IN_FLIGHT_PER_SHARD),
-                    // Two places for each mutation: "not known yet" and the outcome.
+                    // Two slots for each mutation: "not known yet" and the outcome.
                     outcomes: Lane::new(2 * COMMITS_IN_FLIGHT_PER_SHARD),
                     reads: Lane::new(READS_IN_FLIGHT_PER_SHARD),
                     results: Lane::new(READS_IN_FLIGHT_PER_SHARD),

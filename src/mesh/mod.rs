@@ -1,4 +1,4 @@
-//! Between cores: who owns what, what crosses, and how a sleeping core is woken. No runtime.
+//! Between cores: ownership, lanes, and how a sleeping core is woken. No runtime.
 //!
 //! ```text
 //!   shard A ──request──► shard B ──commit──► I/O shard
@@ -8,8 +8,8 @@
 //!
 //! Lanes form a DAG: request → commit → outcome → delivery. A stage takes its next item only when the stage after it
 //! has room, and no stage waits on an earlier one, so bounded queues in both directions cannot deadlock
-//! (DataDog/glommio#555 is what happens otherwise). Every push is a `try_push`; what a full queue means stands at each
-//! variant of [`frame`].
+//! (DataDog/glommio#555 is what happens otherwise). Every push is a `try_push`; each variant of [`frame`] documents
+//! what happens when its lane is full.
 
 pub mod counters;
 pub mod doorbell;

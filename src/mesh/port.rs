@@ -8,11 +8,11 @@ use crate::ids::ShardId;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-/// The lanes of one shard; what a full lane means stands at the variants of [`crate::mesh::frame`].
+/// The lanes of one shard; each variant of [`crate::mesh::frame`] documents what happens when its lane is full.
 pub trait Lanes<S> {
     /// Where conversations and users are.
     fn placement(&self) -> Placement;
-    /// Sends a request to another shard, or gives it back when the lane is full.
+    /// Sends a request to another shard, or returns it if the lane is full.
     ///
     /// # Errors
     /// The request.
@@ -21,21 +21,21 @@ pub trait Lanes<S> {
     fn pop_request(&mut self, from: ShardId) -> Option<Request<S>>;
     /// How many more deliveries fit on the lane to another shard.
     fn delivery_room(&self, to: ShardId) -> usize;
-    /// Sends a delivery to another shard, or gives it back when the lane is full.
+    /// Sends a delivery to another shard, or returns it if the lane is full.
     ///
     /// # Errors
     /// The delivery.
     fn push_delivery(&mut self, to: ShardId, delivery: Delivery) -> Result<(), Delivery>;
     /// The oldest delivery of another shard.
     fn pop_delivery(&mut self, from: ShardId) -> Option<Delivery>;
-    /// Submits a mutation to the I/O shard, or gives it back when the lane is full.
+    /// Submits a mutation to the I/O shard, or returns it if the lane is full.
     ///
     /// # Errors
     /// The mutation.
     fn push_commit(&mut self, mutation: Box<Mutation>) -> Result<(), Box<Mutation>>;
     /// The oldest outcome of a mutation.
     fn pop_outcome(&mut self) -> Option<CommitOutcome>;
-    /// Submits a read to the I/O shard, or gives it back when the lane is full.
+    /// Submits a read to the I/O shard, or returns it if the lane is full.
     ///
     /// # Errors
     /// The read.
@@ -44,7 +44,7 @@ pub trait Lanes<S> {
     fn pop_result(&mut self) -> Option<Box<ReadResult>>;
     /// The oldest frame of the control plane.
     fn pop_control(&mut self) -> Option<ControlFrame>;
-    /// Hands a connection that is no WebSocket to the control plane, or gives it back when the lane is full.
+    /// Passes a connection that is not a WebSocket to the control plane, or returns it if the lane is full.
     ///
     /// # Errors
     /// The connection.
@@ -76,8 +76,8 @@ impl MeshPort {
         self.mesh.bell(self.shard)
     }
 
-    /// Whether nothing waits for this shard. Requests and outcomes that it could not take, for want of room in other
-    /// shards' lanes, still wait: the shard must not sleep while those drain, because nothing announces the room.
+    /// Whether nothing waits for this shard. Requests and outcomes that it could not take, because other shards' lanes
+    /// were full, still wait: the shard must not sleep while those drain, because nothing announces the free slots.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         let storage = self.mesh.storage(self.shard);

@@ -57,15 +57,15 @@ pub struct MessageRecord {
     pub message_id: MessageId,
     /// The conversation that it was sent to.
     pub conversation_id: ConversationId,
-    /// Its place in the conversation's change log.
+    /// Its position in the conversation's change log.
     pub seq: Seq,
-    /// Its author; of a system message, the user who did what it reports.
+    /// Its author; for a system message, the user who made the reported change.
     pub sender: Sender,
     /// The text; empty when deleted.
     pub content: String,
     /// `text`, `image`, `file` or `system`.
     pub message_type: String,
-    /// Of a system message, what it reports: `{kind, user, actor}`.
+    /// For a system message, the reported change: `{kind, user, actor}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub system: Option<serde_json::Value>,
     /// The thread's root, when it is a reply.
@@ -84,7 +84,7 @@ pub struct MessageRecord {
     pub pinned: bool,
     /// Time of the last edit.
     pub edited_at: Option<String>,
-    /// Whether it was deleted; the place in the log stays.
+    /// Whether it was deleted. Its position in the log remains.
     #[serde(default)]
     pub deleted: bool,
     /// Files that belong to it.
@@ -95,13 +95,14 @@ pub struct MessageRecord {
     /// The sender's own key for it; only its sender sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_message_id: Option<String>,
-    /// Of a reply, the thread it is in: not part of the message, but of the `thread_updated` that follows it on replay.
+    /// For a reply, the state of its thread: not part of the message, but of the `thread_updated` that follows it on
+    /// replay.
     #[serde(skip)]
     pub parent_thread: Option<ThreadState>,
 }
 
 impl MessageRecord {
-    /// A text message as its commit leaves it: nobody has reacted, replied, pinned or edited yet.
+    /// A text message as its commit leaves it: without reactions, replies, pin or edits.
     #[must_use]
     pub fn new(
         message_id: MessageId,
@@ -152,7 +153,7 @@ pub enum LogEntry {
 }
 
 impl LogEntry {
-    /// Its place in the log.
+    /// Its position in the log.
     #[must_use]
     pub fn seq(&self) -> Seq {
         match self {
@@ -165,7 +166,7 @@ impl LogEntry {
 /// A mutation that is not a message.
 #[derive(Clone, PartialEq, Debug)]
 pub struct EventRecord {
-    /// Its place in the log.
+    /// Its position in the log.
     pub seq: Seq,
     /// The event's name on the wire.
     pub kind: String,
@@ -178,13 +179,13 @@ pub struct EventRecord {
 /// One line of `welcome.conversations`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct ConversationHead {
-    /// Which conversation.
+    /// The conversation.
     pub id: ConversationId,
     /// direct, group, `public_room` or `private_room`.
     pub kind: String,
-    /// Its name; of a direct one, the other's.
+    /// Its name; for a direct conversation, the other user's.
     pub name: Option<String>,
-    /// The newest place in its log.
+    /// The newest position in its log.
     pub last_seq: Seq,
     /// The reader's marker.
     pub read_seq: Seq,
@@ -192,20 +193,20 @@ pub struct ConversationHead {
     pub role: String,
 }
 
-/// What a user shows of being there: the data of `presence`.
+/// A user's presence: the data of the event `presence`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct PresenceRecord {
-    /// Who.
+    /// The user.
     pub user_id: UserId,
     /// `online`, `away`, `busy` or `offline`.
     pub status: &'static str,
     /// In their own words.
     pub status_text: Option<Box<str>>,
-    /// Of somebody who is offline, since when, as far as this server has seen.
+    /// For offline users, when this server last saw them online.
     pub last_seen_at: Option<String>,
 }
 
-/// Who is signed in, as told in `welcome.user`.
+/// The signed-in user, as in `welcome.user`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Profile {
     /// The user's number.
@@ -216,7 +217,7 @@ pub struct Profile {
     pub display_name: String,
     /// Address of a picture.
     pub avatar_url: Option<String>,
-    /// What they say of themselves.
+    /// The user's bio.
     pub bio: Option<String>,
     /// When the account was made.
     pub created_at: String,
@@ -225,7 +226,7 @@ pub struct Profile {
 /// A session that may be opened.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct OpenedSession {
-    /// Who it is.
+    /// The user who connects.
     pub profile: Profile,
     /// The sign-in it belongs to.
     pub session: SessionId,

@@ -154,7 +154,7 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Refuses a socket that no slot owns, for want of room. It must still be counted.
+    /// Refuses a socket for which no slot is free. It must still be counted.
     pub(super) fn answer_503(&mut self, socket: W::Socket) {
         self.answer_unowned(socket, &early::NO_ROOM);
     }

@@ -1,7 +1,8 @@
 //! The user's shard: counts a user's connections, keeps their budgets, and admits sockets.
 //!
 //! 1. `Admit` arrives with a valid token → the session is looked up in PostgreSQL.
-//! 2. The answer says who it is → the socket goes home: to the owner of the conversation it named, or it stays.
+//! 2. The answer names the user → the socket moves to its home shard: the owner of the requested conversation, or this
+//!    shard.
 //! 3. The home shard opens it (`settle`).
 
 use super::Shard;
@@ -26,7 +27,7 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Sockets that found no room among the reads, as when thousands of clients reconnect at once.
+    /// Sockets that wait for a free read slot, as when thousands of clients reconnect at once.
     pub(super) fn serve_waiting_admissions(&mut self) {
         for _ in 0..self.requests.admissions_waiting() {
             if !self.requests.may_read() {
@@ -38,7 +39,7 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// The look-up came back.
+    /// The look-up was answered.
     pub(super) fn admission_answered(
         &mut self,
         admission: Admission<W::Socket>,

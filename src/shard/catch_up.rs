@@ -1,4 +1,5 @@
-//! Replays: what a subscriber has missed, read from the log page by page, between its queue and the live events.
+//! Replays: the events that a subscriber has missed, read from the log page by page, between its queue and the live
+//! events.
 //!
 //! One page at a time per connection, and only while its queue is less than half full. Live events pass a subscriber by
 //! until it has read up to the newest one (`chat::subscribers`). So what it receives is the log, in order.
@@ -19,7 +20,7 @@ use serde_json::{Map, json};
 use std::collections::{HashMap, HashSet};
 
 impl<W: World> Shard<W> {
-    /// `subscribe` and `resume`: the heads came back. Ack first, then what was missed.
+    /// `subscribe` and `resume`: the heads were read. Ack first, then what was missed.
     pub(super) fn heads_answered(
         &mut self,
         subscribing: Subscribing,
@@ -56,7 +57,7 @@ impl<W: World> Shard<W> {
             let Some(last_seq) = heads.get(&conversation).copied() else { continue };
             let mut cursor = after.unwrap_or(last_seq);
             let mut announce = after.is_some();
-            // Too far behind, or ahead of a log that was restored from a backup: the client starts afresh.
+            // Too far behind, or ahead of a log that was restored from a backup: the client starts over.
             if cursor > last_seq || last_seq.0 - cursor.0 > REPLAY_EVENTS_MAX {
                 self.send_event(conn, "reset", None, &json!({ "conversation_id": conversation, "last_seq": last_seq }));
                 cursor = last_seq;
@@ -104,7 +105,7 @@ impl<W: World> Shard<W> {
         let queued = self.sockets.queued_bytes(conn);
         let Some(session) = self.connections.session_mut(conn) else { return };
         if session.replay_in_flight || queued > half_full {
-            return; // goes on when the page comes, or the queue has drained
+            return; // continues when the page arrives, or the queue has drained
         }
         let user = session.user;
         while let Some(conversation) =
@@ -131,7 +132,7 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Connections that had no room among the reads.
+    /// Connections that wait for a free read slot.
     pub(super) fn serve_waiting_replays(&mut self) {
         for _ in 0..self.requests.replays_waiting.len() {
             if !self.requests.may_read() {
@@ -145,7 +146,7 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// A page of the log came back.
+    /// A page of the log was read.
     pub(super) fn log_answered(
         &mut self,
         conn: ConnId,
@@ -161,7 +162,7 @@ impl<W: World> Shard<W> {
                 self.replay_refused(conn, conversation, member_at);
             }
             Err(_) => {
-                // The store is away for a moment: the subscriber stays where it is and tries again.
+                // The store is unreachable for a moment: the subscriber keeps its cursor and retries.
                 session.replays.push_back(conversation);
                 return self.requests.replays_failed.push(conn);
             }
@@ -170,7 +171,7 @@ impl<W: World> Shard<W> {
     }
 
     /// The user was no member when the log was read. If they have joined again since, the read is made again.
-    /// Otherwise the subscription ends, and the client hears of it.
+    /// Otherwise the subscription ends, and the client is notified.
     fn replay_refused(&mut self, conn: ConnId, conversation: ConversationId, member_at: Seq) {
         let Some(now_at) = self.rooms.subscriber(conn, conversation).map(|subscriber| subscriber.member_at) else {
             return;
@@ -187,7 +188,7 @@ impl<W: World> Shard<W> {
         let mut to_end = page.complete;
         for entry in page.entries {
             let Some(subscriber) = self.rooms.subscriber(conn, conversation) else { return };
-            // The client may have subscribed anew, with another cursor, since the page was asked for.
+            // The client may have subscribed again, with another cursor, since the page was requested.
             if subscriber.mode != Mode::CatchingUp || entry.seq() != subscriber.cursor.next() {
                 to_end = false;
                 break;

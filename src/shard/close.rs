@@ -1,6 +1,6 @@
 //! How a connection ends: the close handshake, the time that the peer gets for its half, and the clean-up.
 //!
-//! [`Shard::leave`] takes a session out of everything that could send to it, once. After it the connection is only a
+//! [`Shard::leave`] removes a session from everything that could send to it, once. After it the connection is only a
 //! socket with a deadline.
 
 use super::Shard;
@@ -12,11 +12,11 @@ use crate::planted::{Fault, is_planted};
 use crate::wire::ws::close::CloseCode;
 use crate::wire::ws::peer::Ending;
 
-/// A peer gets this long to close its half of the connection after we closed ours.
+/// How long a peer has to close its half of the connection after the server closed its own.
 pub(super) const LINGER_MS: u64 = 2_000;
 
 impl<W: World> Shard<W> {
-    /// The close handshake is over, or the peer broke the protocol: send what is queued, close our half.
+    /// The close handshake is over, or the peer broke the protocol: send the queued bytes, close this half.
     pub(super) fn finish_peer(&mut self, conn: ConnId, ending: Ending) {
         if let Some(session) = self.connections.session_mut(conn) {
             session.close_code = match ending {
@@ -33,7 +33,7 @@ impl<W: World> Shard<W> {
         self.linger(conn);
     }
 
-    /// Begins the close handshake with a code of ours.
+    /// Begins the close handshake with a code of the server.
     pub(super) fn close(&mut self, conn: ConnId, code: CloseCode) {
         self.close_with(conn, code, 0);
     }
@@ -90,14 +90,14 @@ impl<W: World> Shard<W> {
         self.connections.schedule(conn, until_ms);
     }
 
-    /// The look at a connection that is closing: its peer had its time, or this is an earlier plan's look.
+    /// Checks a connection that is closing: its peer's time is over, or this is an outdated entry of the wheel.
     pub(super) fn end_linger(&mut self, conn: ConnId, until_ms: u64) {
         if self.now_ms >= until_ms || is_planted(Fault::LingerCutShort) {
             self.sockets.abort(conn);
         }
     }
 
-    /// The socket is gone.
+    /// The socket has ended.
     pub(super) fn ended(&mut self, conn: ConnId) {
         self.leave(conn);
         let client = self.connections.client(conn);
@@ -111,7 +111,7 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Tells the users' shards of connections that have ended, as far as the lanes have room.
+    /// Reports ended connections to the users' shards, as far as the lanes have room.
     pub(super) fn report_departures(&mut self) {
         for _ in 0..self.departures.len() {
             let Some(user) = self.departures.pop_front() else { return };

@@ -1,8 +1,8 @@
-//! Commands: what is answered here, what is read, what is sent to an owner.
+//! Commands: answered here, read from PostgreSQL, or sent to an owner.
 
 use super::Shard;
 use super::refusals::{needs_a_socket, not_a_member, too_many_reads};
-use super::requests::{Asked, Origin, Pending, Subscribing};
+use super::requests::{Origin, Pending, PendingCommand, Subscribing};
 use super::send::NewMessage;
 use super::world::{Clock, World};
 use crate::faults::error_limited;
@@ -25,8 +25,8 @@ impl<W: World> Shard<W> {
         let user = session.user;
         let command = parsed.command.as_ref().ok().map(Command::id);
         let origin = Origin::Connection(conn);
-        let mut asked = Asked { origin, id: parsed.id, command, at: self.now, holds_slot: false };
-        // A client whose queue is full of unread replies gets no more of them.
+        let mut asked = PendingCommand { origin, id: parsed.id, command, at: self.now, holds_slot: false };
+        // A client whose queue is full of unread replies receives no further replies.
         if !self.reads_its_queue(conn) {
             return self.close(conn, CloseCode::TooSlow);
         }
@@ -40,7 +40,7 @@ impl<W: World> Shard<W> {
     }
 
     /// Executes a command of a user's. Whatever happens, `asked` is answered once.
-    pub(super) fn execute(&mut self, asked: Asked, user: UserId, command: Command<'_>) {
+    pub(super) fn execute(&mut self, asked: PendingCommand, user: UserId, command: Command<'_>) {
         match command {
             Command::Ping => {
                 let data = json!({ "server_time": rfc3339(self.clock.utc()) });
@@ -103,7 +103,7 @@ impl<W: World> Shard<W> {
                 let message = NewMessage { conversation, content, parent, message_type, client_message_id };
                 self.send_message(asked, user, message);
             }
-            Command::Change { row, place, arguments } => self.change(asked, user, row, place, arguments),
+            Command::Change { row, conversation, arguments } => self.change(asked, user, row, conversation, arguments),
         }
     }
 
@@ -124,7 +124,7 @@ impl<W: World> Shard<W> {
         }
     }
 
-    fn typing(&mut self, asked: Asked, user: UserId, conversation: ConversationId) {
+    fn typing(&mut self, asked: PendingCommand, user: UserId, conversation: ConversationId) {
         // A socket is throttled by its own last signal; a script by its user's budget.
         if asked.origin.connection().is_none()
             && let Err(refusal) = self.may_change(&asked, user)
@@ -139,7 +139,7 @@ impl<W: World> Shard<W> {
             if !throttled {
                 session.typed = Some((conversation, now_ms));
             }
-            // In a direct conversation a block may have come since the subscription.
+            // In a direct conversation one user may have blocked the other since the subscription.
             let is_direct = conversation.prefix() == ConversationPrefix::Direct;
             (throttled, !is_direct && session.subscriptions.contains(&conversation))
         });
@@ -163,12 +163,12 @@ impl<W: World> Shard<W> {
     fn send_typing(&mut self, conversation: ConversationId, user: UserId) {
         let owner = self.placement.owner(conversation);
         if owner == self.id && !self.deliveries_have_room() {
-            return; // dropped, as when a lane is full; the next one comes in two seconds
+            return; // dropped, as when a lane is full; the client sends it again after two seconds
         }
         drop(self.request(owner, Request::Typing { conversation, user }));
     }
 
-    fn read_for(&mut self, asked: Asked, user: UserId, query: Query) {
+    fn read_for(&mut self, asked: PendingCommand, user: UserId, query: Query) {
         if let Err(refusal) = self.may_read(&asked, user, &query) {
             return self.refuse_later(asked, refusal);
         }
@@ -177,10 +177,10 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Sends a read to the I/O shard, with a place for its result reserved; gives `pending` back when there is none.
+    /// Sends a read to the I/O shard, and reserves a slot for its result; returns `pending` if no slot is free.
     #[expect(
         clippy::result_large_err,
-        reason = "what has no place is moved back once, and only when the shard is full"
+        reason = "a request without a slot is returned once, and only if the shard is full"
     )]
     pub(super) fn read(
         &mut self,
@@ -205,10 +205,10 @@ impl<W: World> Shard<W> {
         Ok(())
     }
 
-    /// An answer came, from an owner or from the I/O shard.
+    /// An answer arrived from an owner or from the I/O shard.
     pub(super) fn on_answer(&mut self, token: Token, answer: Answer) {
         let Some(pending) = self.requests.take(token) else {
-            return error_limited!("an answer came for a request that was answered already");
+            return error_limited!("an answer arrived for a request that was already answered");
         };
         match pending {
             Pending::Command(asked) => self.reply(asked, answer),

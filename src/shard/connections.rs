@@ -1,4 +1,4 @@
-//! The shard's connections by slot, and when to look at them. Pure.
+//! The shard's connections by slot, and when to check them. Pure.
 
 use super::session::Session;
 use super::wheel::{RANGE_MS, Wheel};
@@ -9,11 +9,11 @@ use crate::wire::ws::head::HeadScanner;
 pub struct Head {
     /// The connection.
     pub conn: ConnId,
-    /// What was received of it.
+    /// The bytes received so far.
     pub received: Vec<u8>,
     /// Finds its end.
     pub scanner: HeadScanner,
-    /// It came when the server was full; it may only ask for health.
+    /// It was accepted when the server was full; it may only request the health checks.
     pub beyond_max: bool,
 }
 
@@ -33,7 +33,7 @@ impl Head {
 /// ```
 #[derive(Default)]
 pub enum Client {
-    /// Nothing, or a socket that is on its way elsewhere.
+    /// Nothing, or a socket that is moving to another thread.
     #[default]
     Vacant,
     /// A request head is being received.
@@ -105,22 +105,23 @@ impl Connections {
         self.clients.iter().filter_map(Client::session)
     }
 
-    /// Look at the connection at `at_ms`, or earlier when that is further away than the wheel reaches.
+    /// Plans a check of the connection at `at_ms`, or earlier when that is further away than the wheel reaches.
     pub fn schedule(&mut self, conn: ConnId, at_ms: u64) {
         self.wheel.schedule(conn, at_ms);
     }
 
-    /// Look at an open session at `at_ms`. Replaces an earlier plan.
+    /// Plans a check of an open session at `at_ms`. Replaces an earlier plan.
     pub fn schedule_session(&mut self, conn: ConnId, at_ms: u64, now_ms: u64) {
-        // Within the wheel's range, so that the entry comes exactly then and an earlier plan's can be told from it.
+        // Within the wheel's range, so that the entry comes exactly then and it can be distinguished from an earlier
+        // plan's.
         let at_ms = at_ms.min(now_ms + RANGE_MS);
         if let Some(session) = self.session_mut(conn) {
-            session.look_at_ms = at_ms;
+            session.check_at_ms = at_ms;
             self.wheel.schedule(conn, at_ms);
         }
     }
 
-    /// The connections to look at now.
+    /// The connections to check now.
     pub fn due(&mut self, now_ms: u64) -> Vec<ConnId> {
         let mut due = Vec::new();
         self.wheel.due(now_ms, &mut due);

@@ -1,7 +1,7 @@
 //! What the control plane sends to a shard: HTTP commands, revocations, the order to drain.
 
 use super::Shard;
-use super::requests::{Asked, Origin};
+use super::requests::{Origin, PendingCommand};
 use super::world::World;
 use crate::ids::{ConnId, SessionId};
 use crate::mesh::frame::{ControlFrame, HttpCommand};
@@ -38,7 +38,7 @@ impl<W: World> Shard<W> {
         let mut json = std::mem::take(&mut self.json);
         let parsed = command::parse(&mut body, Format::Json, &mut json, &settings.limits);
         let command = parsed.command.as_ref().ok().map(Command::id);
-        let asked = Asked { origin: Origin::Http(reply), id: None, command, at: self.now, holds_slot: false };
+        let asked = PendingCommand { origin: Origin::Http(reply), id: None, command, at: self.now, holds_slot: false };
         match parsed.command {
             Ok(command) => self.execute(asked, user, command),
             Err(refusal) => self.refuse(asked, &refusal),

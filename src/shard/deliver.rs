@@ -86,7 +86,7 @@ impl<W: World> Shard<W> {
         self.with_rooms(|rooms, outbox| rooms.receive(event, outbox));
     }
 
-    /// Serves what has gathered in this turn; whether something is left for the next one.
+    /// Delivers the events of this turn. Returns whether some are left for the next one.
     pub(super) fn fan_out(&mut self) -> bool {
         self.with_rooms(|rooms, outbox| rooms.fan_out(outbox))
     }
@@ -107,7 +107,7 @@ impl<W: World> Shard<W> {
                     if session.lagging_since_ms.is_none() {
                         session.lagging_since_ms = Some(self.now_ms);
                         let until_ms = self.now_ms + SLOW_CONSUMER_GRACE_MS;
-                        session.look_at_ms = session.look_at_ms.min(until_ms);
+                        session.check_at_ms = session.check_at_ms.min(until_ms);
                         self.connections.schedule(conn, until_ms);
                     }
                 }

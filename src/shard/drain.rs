@@ -1,7 +1,7 @@
-//! The end, step by step: what [`Goodbye`] asks for is done here.
+//! Executes the steps of [`ShutdownSteps`].
 
 use super::Shard;
-use super::goodbye::{Goodbye, GoodbyeStep};
+use super::shutdown_steps::{ShutdownStep, ShutdownSteps};
 use super::world::{Clock, Transport, World};
 use crate::ids::ConnId;
 use crate::wire::ws::close::CloseCode;
@@ -14,11 +14,11 @@ const RETRY_MS_SPREAD: u64 = 4_500;
 
 impl<W: World> Shard<W> {
     pub(super) fn begin_drain(&mut self) {
-        if self.goodbye.is_none() {
+        if self.shutdown.is_none() {
             self.sockets.stop_listening();
             let open = self.open_sessions();
-            tracing::info!("shard {}: saying goodbye to {} connections", self.id.0, open.len());
-            self.goodbye = Some(Goodbye::new(open));
+            tracing::info!("shard {}: shutting down; closing {} connections", self.id.0, open.len());
+            self.shutdown = Some(ShutdownSteps::new(open));
             self.drain_tick();
         }
     }
@@ -28,20 +28,20 @@ impl<W: World> Shard<W> {
     }
 
     pub(super) fn drain_tick(&mut self) {
-        let Some(goodbye) = &mut self.goodbye else { return };
-        // New messages are refused since the drain began (`send`): flushing ends with what is under way.
+        let Some(shutdown) = &mut self.shutdown else { return };
+        // New messages have been refused since the drain began (`send`), so flushing ends with the pending work.
         let is_settled = self.requests.commits_in_flight() == 0
             && !self.rooms.have_backlog()
             && self.connections.sessions().all(|session| session.in_flight == 0);
-        match goodbye.tick(is_settled) {
-            GoodbyeStep::Announce(connections) => {
+        match shutdown.tick(is_settled) {
+            ShutdownStep::Announce(connections) => {
                 for conn in connections {
                     let retry_after_ms = RETRY_MS_MIN + self.clock.random() % RETRY_MS_SPREAD;
                     self.send_event(conn, "going_away", None, &json!({ "retry_after_ms": retry_after_ms }));
                 }
             }
-            GoodbyeStep::Wait => {}
-            GoodbyeStep::Close => {
+            ShutdownStep::Wait => {}
+            ShutdownStep::Close => {
                 for conn in self.open_sessions() {
                     self.close_with(conn, CloseCode::GoingAway, RETRY_MS_MIN);
                 }
@@ -52,8 +52,8 @@ impl<W: World> Shard<W> {
     /// Whether every shard has nothing left to do. A shard that is done goes on carrying the others' answers until
     /// then.
     pub(super) fn has_drained(&mut self) -> bool {
-        let Some(goodbye) = &mut self.goodbye else { return false };
-        if goodbye.is_newly_done(self.sockets.open_connections() == 0, self.requests.commits_in_flight()) {
+        let Some(shutdown) = &mut self.shutdown else { return false };
+        if shutdown.is_newly_done(self.sockets.open_connections() == 0, self.requests.commits_in_flight()) {
             self.settings.drained.fetch_add(1, Ordering::AcqRel);
         }
         self.settings.drained.load(Ordering::Acquire) >= self.placement.shards()

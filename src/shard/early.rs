@@ -15,54 +15,54 @@ const fn response(status: &'static str, code: &'static str, detail: &'static str
 }
 
 pub(super) const TIMEOUT: EarlyResponse =
-    response("408 Request Timeout", "request_timeout", "the request head was not complete in time");
+    response("408 Request Timeout", "request_timeout", "The request head was not complete in time.");
 pub(super) const TOO_LARGE: EarlyResponse = response(
     "431 Request Header Fields Too Large",
     "too_large",
-    "the request head is larger than 8 KiB or has more than 64 fields",
+    "The request head is larger than 8 KiB or has more than 64 fields.",
 );
 pub(super) const MALFORMED: EarlyResponse =
-    response("400 Bad Request", "bad_request", "this is not an HTTP/1.1 request");
+    response("400 Bad Request", "bad_request", "This is not an HTTP/1.1 request.");
 pub(super) const NO_HOST: EarlyResponse = response(
     "400 Bad Request",
     "bad_request",
     "An HTTP/1.1 request must have one Host header, with a host name and an optional port.",
 );
 pub(super) const FORBIDDEN_ORIGIN: EarlyResponse =
-    response("403 Forbidden", "forbidden", "pages of this origin may not connect; add it to security.allowed_origins");
+    response("403 Forbidden", "forbidden", "Pages of this origin may not connect. Add it to security.allowed_origins.");
 pub(super) const NO_TOKEN: EarlyResponse = response(
     "401 Unauthorized",
     "unauthenticated",
-    "a WebSocket needs `Authorization: Bearer <access token>`, or ?ticket= from POST /ws-ticket",
+    "A WebSocket needs `Authorization: Bearer <access token>`, or ?ticket= from POST /ws-ticket.",
 );
 pub(super) const BAD_TOKEN: EarlyResponse = response(
     "401 Unauthorized",
     "unauthenticated",
-    "the token or ticket is not valid or has expired; sign in or refresh it",
+    "The token or ticket is not valid or has expired. Sign in or refresh it.",
 );
 pub(super) const NO_ROOM: EarlyResponse = EarlyResponse {
     status: "503 Service Unavailable",
     code: "overloaded",
-    detail: "the server has no room for another connection right now; try again in a few seconds",
+    detail: "The server cannot accept another connection right now. Try again in a few seconds.",
     header: "Retry-After: 2\r\n",
 };
 pub(super) const NO_STORE: EarlyResponse = EarlyResponse {
     status: "503 Service Unavailable",
     code: "storage_unavailable",
-    detail: "the store cannot be reached right now; try again in a moment",
+    detail: "The server cannot reach its database right now. Try again in a moment.",
     header: "Retry-After: 1\r\n",
 };
 pub(super) const UPGRADE_VERSION: EarlyResponse = EarlyResponse {
     status: "426 Upgrade Required",
     code: "bad_request",
-    detail: "only version 13 of the WebSocket protocol is spoken here",
+    detail: "Only version 13 of the WebSocket protocol is supported.",
     header: "Sec-WebSocket-Version: 13\r\nUpgrade: websocket\r\n",
 };
 pub(super) const UPGRADE_MALFORMED: EarlyResponse = response(
     "400 Bad Request",
     "bad_request",
-    "this is not a valid WebSocket handshake (RFC 6455 section 4.1): GET, HTTP/1.1 and one Sec-WebSocket-Key \
-     are needed",
+    "This is not a valid WebSocket handshake (RFC 6455 section 4.1): GET, HTTP/1.1 and one Sec-WebSocket-Key \
+     are needed.",
 );
 
 impl EarlyResponse {

@@ -1,4 +1,4 @@
-//! Work that comes round: due once per interval, however late or early the shard's ticks are. Pure.
+//! Periodic work: due once per interval, however late or early the shard's ticks are. Pure.
 
 /// How often changes of presence are published, in milliseconds.
 pub(super) const PRESENCE_MS: u64 = 500;

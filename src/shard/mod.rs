@@ -1,17 +1,17 @@
 //! One core: its sockets, its sessions, its conversations.
 //!
-//! A message's way in file names: `accept` (request head, token) → `admit` (the user's shard counts and looks up) →
-//! `settle` (the home shard opens) → `receive` (bytes to commands) → `commands` → `send` (to the owner) → `owner` (to
+//! The path of a message in file names: `accept` (request head, token) → `admit` (the user's shard counts and looks up)
+//! → `settle` (the home shard opens) → `receive` (bytes to commands) → `commands` → `send` (to the owner) → `owner` (to
 //! the I/O shard and back) → `publish` → `deliver` (into every subscriber's queue). `subscriptions` and `catch_up`
-//! replay what a subscriber missed; `presence` answers who is online; `timers`, `control`, `close` and `drain` do what
-//! their names say; `pump` is the turn that calls them all.
+//! replay what a subscriber missed; `presence` answers who is online; `timers`, `control`, `close` and `drain` are
+//! named after their work; `pump` is the turn that calls them all.
 //!
-//! A [`Shard`] sequences parts that do no I/O: [`connections`] and [`session`], [`requests`], [`goodbye`], and from
-//! [`crate::chat`] the directory, the rooms and the budgets. What does I/O comes in through the traits of [`world`].
+//! A [`Shard`] sequences parts that do no I/O: [`connections`] and [`session`], [`requests`], [`shutdown_steps`], and
+//! from [`crate::chat`] the directory, the rooms and the budgets. I/O is behind the traits of [`world`].
 //!
 //! Invariants:
 //! - everything here belongs to one thread; what other threads may touch is in `mesh`;
-//! - a request is answered exactly once, see [`requests`]; otherwise a client would wait for good, or lose a slot;
+//! - a request is answered exactly once, see [`requests`]; otherwise a client would wait forever, or lose a slot;
 //! - a fault of a peer closes that peer's connection and nothing else.
 
 mod accept;
@@ -24,7 +24,6 @@ mod control;
 mod deliver;
 mod drain;
 mod early;
-pub mod goodbye;
 mod interval;
 mod owner;
 mod presence;
@@ -40,6 +39,7 @@ pub mod requests;
 mod send;
 pub mod session;
 mod settle;
+pub mod shutdown_steps;
 mod subscriptions;
 mod timers;
 mod wheel;
@@ -58,20 +58,20 @@ use crate::net::Chunk;
 use crate::wire::json::JsonReader;
 use crate::wire::ws::deflate::{Deflater, Inflater};
 use connections::Connections;
-use goodbye::Goodbye;
 use interval::Interval;
 use requests::Requests;
+use shutdown_steps::ShutdownSteps;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Instant;
 use world::{Clock as _, World};
 
-/// What every shard gets at start.
+/// The settings of every shard.
 pub struct ShardSettings {
     /// Bounds that clients learn from `welcome`.
     pub limits: Limits,
-    /// What is switched on.
+    /// The enabled features.
     pub features: Features,
     /// Verifies tokens.
     pub keys: Arc<TokenKeys>,
@@ -79,7 +79,7 @@ pub struct ShardSettings {
     pub allowed_origins: Vec<String>,
     /// Pages from this machine may connect too: for development.
     pub loopback_origins: bool,
-    /// Time between two signs of life, in milliseconds.
+    /// Heartbeat interval, in milliseconds.
     pub heartbeat_ms: u64,
     /// Time in which a request head must be complete, in milliseconds.
     pub head_timeout_ms: u64,
@@ -97,7 +97,7 @@ pub struct ShardSettings {
     pub started: Instant,
 }
 
-/// What is under way in a shard; see [`Shard::audit`].
+/// The pending work of a shard; see [`Shard::audit`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Audit {
     /// Requests without an answer.
@@ -110,7 +110,7 @@ pub struct Audit {
     pub slots_in_use: usize,
     /// Events that have not reached all subscribers.
     pub events_waiting: bool,
-    /// Ended connections of which a user's shard has not heard.
+    /// Ended connections that were not yet reported to the user's shard.
     pub departures_waiting: usize,
 }
 
@@ -127,11 +127,11 @@ pub struct Shard<W: World> {
     directory: Directory,
     rooms: Rooms<Chunk>,
     requests: Requests<W::Socket>,
-    goodbye: Option<Goodbye>,
+    shutdown: Option<ShutdownSteps>,
     message_rate: Rate,
     /// Everything else that a user changes or asks of others.
     change_rate: Rate,
-    /// What a user asks to see.
+    /// The rate limit of a user's reads.
     read_rate: Rate,
     json: JsonReader,
     inflater: Inflater,
@@ -139,7 +139,7 @@ pub struct Shard<W: World> {
     /// The clock of this turn.
     now: Instant,
     now_ms: u64,
-    /// No client's silence counts before this: the shard was held up.
+    /// Before this time no client counts as idle, because the shard was delayed.
     paused_until_ms: u64,
     presence_rounds: Interval,
     replay_retries: Interval,
@@ -148,7 +148,7 @@ pub struct Shard<W: World> {
     behind: Vec<(ConnId, ConversationId, Behind)>,
     /// Refused connections beyond the maximum that wait for their client's end.
     refusals: usize,
-    /// Users whose shard has not heard yet that one of their connections here has ended.
+    /// Users with an ended connection here that was not yet reported to their shard.
     departures: VecDeque<UserId>,
 }
 
@@ -171,7 +171,7 @@ impl<W: World> Shard<W> {
             directory: Directory::default(),
             rooms: Rooms::new(settings.limits.max_outbound_queue_bytes),
             requests: Requests::new(id, clock.random()),
-            goodbye: None,
+            shutdown: None,
             message_rate,
             change_rate,
             read_rate: read_budget::rate(&settings.limits),
@@ -203,7 +203,7 @@ impl<W: World> Shard<W> {
         &mut self.sockets
     }
 
-    /// What is under way: nothing, once a shard has settled. Otherwise something was not given back.
+    /// Pending work: none once the shard is idle. Anything left is a leak.
     pub fn audit(&self) -> Audit {
         Audit {
             requests_waiting: self.requests.waiting(),
@@ -215,7 +215,7 @@ impl<W: World> Shard<W> {
         }
     }
 
-    fn look_at_clock(&mut self) {
+    fn read_clock(&mut self) {
         self.now = self.clock.now();
         self.now_ms = self.now.duration_since(self.settings.started).as_millis() as u64;
     }

@@ -1,6 +1,6 @@
 //! The owner's side of a conversation: sequences its mutations, publishes their events.
 //!
-//! 1. `Mutate` arrives → a place for the outcome is reserved → the I/O shard.
+//! 1. `Mutate` arrives → a slot for the outcome is reserved → the I/O shard.
 //! 2. The outcome arrives: first the answer, then the event to every shard with subscribers, then who joined or left.
 //!    Answer and event travel on the same lane, so the sender's ack comes before its event.
 
@@ -123,15 +123,16 @@ impl<W: World> Shard<W> {
         if !mutation.answered {
             self.answer(mutation.token, Answer::Data(Box::new(other.result)));
         }
-        if let Some(parted) = other.parted {
+        if let Some(blocked) = other.blocked {
             for shard in self.placement.all() {
-                self.deliver_to(shard, Delivery::Parted(mutation.actor, parted));
+                self.deliver_to(shard, Delivery::Blocked(mutation.actor, blocked));
             }
         }
-        let Some(conversation) = other.conversation else { return }; // between two users: nobody else gets an event
+        // Between two users: no other user receives an event.
+        let Some(conversation) = other.conversation else { return };
         let first = other.events.first().map_or(Seq(1), |event| event.seq);
-        // A conversation that was just created here is owned elsewhere. Nobody can be subscribed to it yet, and its
-        // members, who subscribe below, read its log from the beginning.
+        // A conversation that was just created here is owned elsewhere. No connection can be subscribed to it yet, and
+        // its members, who subscribe below, read its log from the beginning.
         if mutation.conversation.is_some() {
             for event in other.events {
                 let (seq, kind, data, thread) = event_data(conversation, event);

@@ -1,12 +1,13 @@
 //! Who is online: known to each user's own shard, sent to the connections that asked for it.
 //!
-//! 1. `get_presence` asks PostgreSQL which of the users may be seen: those who share a conversation with the asker,
-//!    neither having blocked the other.
+//! 1. `get_presence` asks PostgreSQL which of the users may be seen: those who share a conversation with the requesting
+//!    user, neither having blocked the other.
 //! 2. Each user's shard answers with the present state, and remembers which shards have watchers; a shard remembers
 //!    which of its connections watch.
 //! 3. A change marks the user. Every half second the marked users are published, once to each shard with watchers, and
-//!    only if they show something else than the watchers know: a user who reconnects within that time was not away.
-//! 4. A user who leaves a conversation may lose the right to see the others, or to be seen. At the next round
+//!    only if their presence differs from what the watchers last received: a user who reconnects within that time was
+//!    never offline.
+//! 4. A user who leaves a conversation may lose the permission to see the others, or to be seen. At the next round
 //!    PostgreSQL is asked again for each connection concerned, and the watches that it does not confirm end.
 //!
 //! Invariants: a change costs as much as there are shards, not as there are members in the user's conversations. A
@@ -14,11 +15,11 @@
 //! connection watches at most [`WATCHED_MAX`](crate::limits::WATCHED_MAX) users. A watch never begins by a read that is
 //! older than a block or a departure this shard knows of: such a read is made again.
 //!
-//! Nothing of it is stored: after a restart every connected user is online, and clients set what else they want.
+//! Nothing of it is stored: after a restart every connected user is online, and clients set any other status again.
 
 use super::Shard;
 use super::refusals::too_many_reads;
-use super::requests::{Asked, Gathering, Pending, Watching};
+use super::requests::{Gathering, Pending, PendingCommand, Watching};
 use super::world::{Clock, Transport, World};
 use crate::error::Refusal;
 use crate::ids::{ConnId, ShardId, UserId};
@@ -39,7 +40,13 @@ fn permitted(data: &Value) -> impl Iterator<Item = UserId> + '_ {
 
 impl<W: World> Shard<W> {
     /// `set_presence`, on its way to the user's shard.
-    pub(super) fn set_presence(&mut self, asked: Asked, user: UserId, status: &'static str, text: Option<String>) {
+    pub(super) fn set_presence(
+        &mut self,
+        asked: PendingCommand,
+        user: UserId,
+        status: &'static str,
+        text: Option<String>,
+    ) {
         if let Err(refusal) = self.may_change(&asked, user) {
             return self.refuse(asked, &refusal);
         }
@@ -48,7 +55,7 @@ impl<W: World> Shard<W> {
         let request = Request::SetPresence(Box::new(choice));
         match self.request(self.placement.of_user(user), request) {
             Ok(()) => self.acknowledge(asked, &ack),
-            Err(_) => self.refuse(asked, &Refusal::overloaded("the way to the user's core")),
+            Err(_) => self.refuse(asked, &Refusal::overloaded("the lane to the user's shard")),
         }
     }
 
@@ -58,7 +65,7 @@ impl<W: World> Shard<W> {
         self.directory.users.choose_presence(user, status, text, self.clock.utc());
     }
 
-    /// Publishes what has changed since the last round, as far as the lanes have room.
+    /// Publishes the changes since the last round, as far as the lanes have free slots.
     pub(super) fn publish_presence(&mut self) {
         while self.deliveries_have_room() {
             let Some((shown, watchers)) = self.directory.users.next_presence_change() else { return };
@@ -69,7 +76,7 @@ impl<W: World> Shard<W> {
     }
 
     /// `get_presence`: first, which of them may be seen.
-    pub(super) fn get_presence(&mut self, asked: Asked, user: UserId, users: &[UserId]) {
+    pub(super) fn get_presence(&mut self, asked: PendingCommand, user: UserId, users: &[UserId]) {
         if let Err(refusal) = self.may_change(&asked, user) {
             return self.refuse(asked, &refusal);
         }
@@ -118,7 +125,7 @@ impl<W: World> Shard<W> {
         self.deliver_to(token.shard, Delivery::Answer(token, Answer::Presence(shown)));
     }
 
-    /// One of the answers came, or will not.
+    /// One of the answers arrived, or will not.
     pub(super) fn presence_gathered(&mut self, gathering: &Rc<RefCell<Gathering>>, found: Option<Arc<PresenceRecord>>) {
         let mut state = gathering.borrow_mut();
         state.outstanding -= 1;
@@ -134,9 +141,9 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// One of the two has blocked the other: neither receives the other's presence any more.
-    pub(super) fn on_parted(&mut self, one: UserId, other: UserId) {
-        self.directory.recent.parted(one, other, self.now_ms);
+    /// One of the two has blocked the other: neither receives the other's presence any longer.
+    pub(super) fn on_blocked(&mut self, one: UserId, other: UserId) {
+        self.directory.recent.blocked(one, other, self.now_ms);
         for (watcher, watched) in [(one, other), (other, one)] {
             for conn in self.directory.local.of(watcher) {
                 self.directory.watches.stop(*conn, &BTreeSet::from([watched]));
@@ -144,7 +151,7 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Asks PostgreSQL about watches that may have lost their ground, a bounded number at once.
+    /// Checks with PostgreSQL the watches that may no longer be permitted, a bounded number at once.
     pub(super) fn recheck_watches(&mut self) {
         while self.requests.may_read_in_background()
             && let Some((conn, users)) = self.directory.watches.next_recheck()

@@ -1,4 +1,4 @@
-//! Events and notices on their way out of the owner: serialised once per format, sent once per shard.
+//! Publishes events and notices from the owner: serialised once per format, sent once per shard.
 
 use super::Shard;
 use super::world::{Clock, Transport, World};
@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Who does not need an event, and whose copy has more.
+/// The users an event skips, and the sender whose copy has the key.
 pub(super) struct Audience {
     /// The sender of a message and the sender's own key for it.
     pub(super) sender_key: Option<(UserId, Box<str>)>,
@@ -78,7 +78,7 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// What a changed reply means for its thread: an event without a place in the log, since the change has one.
+    /// What a changed reply means for its thread: an event outside the log, since the change is in the log.
     pub(super) fn publish_thread<T: Serialize>(
         &mut self,
         conversation: ConversationId,

@@ -19,7 +19,7 @@ use std::io;
 /// Frames that one outcome or request may put on one delivery lane: an answer, events and what follows from them,
 /// memberships gained or lost.
 pub const DELIVERIES_PER_ITEM_MAX: usize = CREATE_MEMBERS_MAX + 8;
-/// Items of one kind taken per turn, so that sockets are looked at in between.
+/// Items of one kind taken per turn, so that sockets are polled in between.
 const ITEMS_PER_TURN: usize = 1_024;
 
 const _: () = assert!(DELIVERIES_PER_ITEM_MAX < crate::limits::LANE_FRAMES / 4);
@@ -33,7 +33,7 @@ const _: () = assert!(DELIVERIES_PER_ITEM_MAX < crate::limits::LANE_FRAMES / 4);
 /// The system's error when the ring fails.
 pub fn run(mut shard: Shard<Real>) -> io::Result<()> {
     let mut events = Vec::new();
-    shard.look_at_clock();
+    shard.read_clock();
     shard.counters.last_turn_ms.set(shard.now_ms);
     let mut idle = false;
     loop {
@@ -48,7 +48,7 @@ pub fn run(mut shard: Shard<Real>) -> io::Result<()> {
         if shard.has_drained() {
             return Ok(());
         }
-        // Announced, then every lane looked at once more: a thread that pushes after that look rings.
+        // The flag is set, then every lane is checked once more: a thread that pushes after that check rings.
         shard.lanes.bell().about_to_sleep();
         idle = !more && shard.lanes.is_idle();
         if !idle {
@@ -60,7 +60,7 @@ pub fn run(mut shard: Shard<Real>) -> io::Result<()> {
 impl<W: World> Shard<W> {
     /// Handles `events` and what the lanes have; whether some of it is left for the next turn.
     pub fn turn(&mut self, events: &mut Vec<WorldEvent<W>>) -> bool {
-        self.look_at_clock();
+        self.read_clock();
         for event in events.drain(..) {
             self.on_socket(event);
         }
@@ -195,7 +195,7 @@ impl<W: World> Shard<W> {
             Delivery::Membership(change) => self.on_membership(change),
             Delivery::Notice(notice) => self.on_notice(&notice),
             Delivery::Presence(shown) => self.on_presence(&shown),
-            Delivery::Parted(one, other) => self.on_parted(one, other),
+            Delivery::Blocked(one, other) => self.on_blocked(one, other),
         }
     }
 }

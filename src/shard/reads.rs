@@ -1,11 +1,11 @@
 //! Reads that commands ask for: their budget, and refusals that do not feed a flood.
 //!
-//! A client that asks too much and asks again at once would keep its shard busy with refusals alone. So a read that is
+//! A client that exceeds its limit and retries at once would keep its shard busy with refusals. So a read that is
 //! refused for its user's own sake keeps its command slot for a moment and is answered then. What one connection can
 //! have refused in a second is bounded by its slots.
 
 use super::Shard;
-use super::requests::{Asked, LateRefusal, Origin};
+use super::requests::{LateRefusal, Origin, PendingCommand};
 use super::send::Budget;
 use super::world::World;
 use crate::error::Refusal;
@@ -18,13 +18,13 @@ use std::time::Duration;
 const TICK_MS: u64 = 100;
 
 impl<W: World> Shard<W> {
-    /// Takes what a command asks to see from its user's budget.
-    pub(super) fn may_read(&mut self, asked: &Asked, user: UserId, query: &Query) -> Result<(), Refusal> {
+    /// Charges a command's read to its user's budget.
+    pub(super) fn may_read(&mut self, asked: &PendingCommand, user: UserId, query: &Query) -> Result<(), Refusal> {
         self.spend(asked, user, Budget::Reads, query.cost())
     }
 
-    /// Refuses a command that asked too much, a little later when it came over a WebSocket.
-    pub(super) fn refuse_later(&mut self, asked: Asked, refusal: Refusal) {
+    /// Refuses a command that exceeds the rate limit. Over a WebSocket, the refusal is delayed a little.
+    pub(super) fn refuse_later(&mut self, asked: PendingCommand, refusal: Refusal) {
         let Origin::Connection(conn) = asked.origin else { return self.refuse(asked, &refusal) };
         let in_flight = self.connections.session(conn).map_or(0, |session| session.in_flight);
         let which = usize::from(in_flight > FLOODING_COMMANDS);
@@ -37,7 +37,7 @@ impl<W: World> Shard<W> {
     pub(super) fn send_late_refusals(&mut self) {
         for (which, pause_ms) in READ_REFUSAL_PAUSES_MS.into_iter().enumerate() {
             let waiting = self.requests.late_refusals[which].len();
-            let (most, until_ms) = match self.goodbye {
+            let (most, until_ms) = match self.shutdown {
                 Some(_) => (waiting, u64::MAX),
                 None => (waiting.div_ceil((pause_ms / TICK_MS) as usize), self.now_ms),
             };

@@ -5,12 +5,12 @@ use crate::limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
 
 /// The command needs a WebSocket.
 pub(super) fn needs_a_socket() -> Refusal {
-    Refusal::bad_request("type: this command is about a WebSocket's own subscriptions; send it over a WebSocket")
+    Refusal::bad_request("type: This command changes the subscriptions of a WebSocket. Send it over a WebSocket.")
 }
 
 /// The user is not a member of the conversation.
 pub(super) fn not_a_member() -> Refusal {
-    Refusal::new(ErrorCode::NotMember, "you are not a member of this conversation; join it first")
+    Refusal::new(ErrorCode::NotMember, "You are not a member of this conversation. Join it first.")
 }
 
 /// No more reads fit.

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use super::connections::Connections;
-use super::requests::{Asked, Origin};
+use super::requests::{Origin, PendingCommand};
 use super::world::{Clock, Transport, World};
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::error_limited;
@@ -39,13 +39,13 @@ impl<W: World> Shard<W> {
         self.sockets.send(conn, Chunk::from(frame));
     }
 
-    /// Whether the connection's queue has room for answers: twice what it has for events.
+    /// Whether the connection's queue can hold another answer: its bound for answers is twice that for events.
     pub(super) fn reads_its_queue(&self, conn: ConnId) -> bool {
         self.sockets.queued_bytes(conn) <= 2 * self.settings.limits.max_outbound_queue_bytes
     }
 
-    /// Answers a command with what an owner or the store said.
-    pub(super) fn reply(&mut self, asked: Asked, answer: Answer) {
+    /// Answers a command with the answer of an owner or of the store.
+    pub(super) fn reply(&mut self, asked: PendingCommand, answer: Answer) {
         match answer {
             Answer::Sent(receipt) => {
                 let took = self.clock.now().saturating_duration_since(asked.at);
@@ -67,20 +67,20 @@ impl<W: World> Shard<W> {
     }
 
     /// Answers a command with success.
-    pub(super) fn acknowledge<T: Serialize>(&mut self, asked: Asked, data: &T) {
+    pub(super) fn acknowledge<T: Serialize>(&mut self, asked: PendingCommand, data: &T) {
         self.count_command(&asked);
         release_slot(&mut self.connections, &asked);
         match asked.origin {
             Origin::Connection(conn) => self.send_event(conn, "ack", asked.id.as_ref(), data),
             Origin::Http(reply) => {
-                let message = "the answer cannot be written as JSON";
+                let message = "The server has a fault: it cannot write the answer as JSON.";
                 reply(serde_json::to_vec(data).map_err(|_| Refusal::new(ErrorCode::Internal, message)));
             }
         }
     }
 
     /// Answers a command with a refusal.
-    pub(super) fn refuse(&mut self, asked: Asked, refusal: &Refusal) {
+    pub(super) fn refuse(&mut self, asked: PendingCommand, refusal: &Refusal) {
         self.counters.error(refusal.code);
         release_slot(&mut self.connections, &asked);
         match asked.origin {
@@ -89,8 +89,8 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Ends a command that has no ack; over HTTP an empty object says that it is done.
-    pub(super) fn finish(&mut self, asked: Asked) {
+    /// Ends a command that has no ack; over HTTP the answer is an empty object.
+    pub(super) fn finish(&mut self, asked: PendingCommand) {
         self.count_command(&asked);
         release_slot(&mut self.connections, &asked);
         match asked.origin {
@@ -99,7 +99,7 @@ impl<W: World> Shard<W> {
         }
     }
 
-    fn count_command(&self, asked: &Asked) {
+    fn count_command(&self, asked: &PendingCommand) {
         if let Some(command) = asked.command {
             self.counters.command_done(command, self.now.saturating_duration_since(asked.at));
         }
@@ -117,7 +117,7 @@ impl<W: World> Shard<W> {
     }
 }
 
-fn release_slot(connections: &mut Connections, asked: &Asked) {
+fn release_slot(connections: &mut Connections, asked: &PendingCommand) {
     if asked.holds_slot
         && let Some(session) = asked.origin.connection().and_then(|conn| connections.session_mut(conn))
     {

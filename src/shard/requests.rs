@@ -1,8 +1,8 @@
 //! Requests of this shard that wait for an answer, and the room that is reserved for the answers.
 //!
 //! Invariants:
-//! - every request is answered exactly once: its entry is made when it is sent and taken when the answer comes;
-//! - a read or a mutation is sent only while its answer has a place on the lane back, so an answer is never lost;
+//! - every request is answered exactly once: its entry is created when it is sent and removed when the answer arrives;
+//! - a read or a mutation is sent only if a slot for its answer is free on the return lane, so an answer is never lost;
 //! - the table is bounded by what bounds its makers: command slots per connection, reads and commits per shard.
 
 use crate::error::Refusal;
@@ -22,7 +22,7 @@ use std::time::Instant;
 /// Sockets that may wait for their look-up, per shard; beyond, they are answered 503.
 const ADMISSIONS_WAITING_MAX: usize = 32_768;
 
-/// Where a command came from.
+/// The origin of a command.
 pub enum Origin {
     /// A WebSocket.
     Connection(ConnId),
@@ -41,14 +41,14 @@ impl Origin {
 }
 
 /// A command that must be answered once: by `acknowledge`, `refuse` or `finish` of the shard. They also release the
-/// command slot of its connection, so a command that is dropped instead would take one slot for good.
+/// command slot of its connection, so a command that is dropped instead would never release its slot.
 #[must_use = "a command is answered exactly once"]
-pub struct Asked {
-    /// Where it came from.
+pub struct PendingCommand {
+    /// Its origin.
     pub origin: Origin,
     /// The client's name for it.
     pub id: Option<RequestId>,
-    /// Which command it is; none for what no client asked for, and for what could not be read.
+    /// Which command it is; none if no client sent it, or if it could not be read.
     pub command: Option<CommandId>,
     /// When it arrived.
     pub at: Instant,
@@ -59,29 +59,29 @@ pub struct Asked {
 /// What an answer is for.
 pub enum Pending<S> {
     /// A command: the answer is its reply.
-    Command(Asked),
+    Command(PendingCommand),
     /// `subscribe` and `resume`: the heads of these conversations.
     Subscribe(Subscribing),
     /// A change: the conversation it belongs to.
     Change(Locating),
     /// `get_presence`: which of the users may be seen.
     Presence(Watching),
-    /// `get_presence`: what one of them shows.
+    /// `get_presence`: the presence of one of them.
     PresencePart(Rc<RefCell<Gathering>>),
     /// Whether a connection may still watch these users.
     PresenceCheck(ConnId, BTreeSet<UserId>),
     /// `typing` from a connection that is not subscribed: whether its user is a member.
-    Typing(Asked, ConversationId, UserId),
+    Typing(PendingCommand, ConversationId, UserId),
     /// A socket whose session is looked up.
     Admission(Box<Admission<S>>),
-    /// A stretch of the log for a subscriber, with its `member_at` when the read was sent.
+    /// A part of the log for a subscriber, with its `member_at` when the read was sent.
     Replay(ConnId, ConversationId, Seq),
 }
 
 /// `subscribe` or `resume` while the heads are read.
 pub struct Subscribing {
     /// The command.
-    pub asked: Asked,
+    pub asked: PendingCommand,
     /// Its user.
     pub user: UserId,
     /// The conversations, each with the cursor that the client gave.
@@ -107,7 +107,7 @@ impl Subscribing {
 /// A change while its conversation is looked up.
 pub struct Locating {
     /// The command.
-    pub asked: Asked,
+    pub asked: PendingCommand,
     /// Its user.
     pub user: UserId,
     /// Its row in the table of changes.
@@ -116,25 +116,25 @@ pub struct Locating {
     pub arguments: Arguments,
 }
 
-/// `get_presence` while it is read who may be seen.
+/// `get_presence` while the read of the visible users runs.
 pub struct Watching {
     /// The command.
-    pub asked: Asked,
+    pub asked: PendingCommand,
     /// Its user.
     pub user: UserId,
-    /// The users asked about.
+    /// The requested users.
     pub users: Vec<UserId>,
     /// When the read was sent, in milliseconds of the process's clock.
     pub read_at_ms: u64,
 }
 
-/// The answers to one `get_presence` as they come in.
+/// The answers to one `get_presence` as they arrive.
 pub struct Gathering {
     /// The command, until it is answered.
-    pub asked: Option<Asked>,
-    /// Answers that have not come yet.
+    pub asked: Option<PendingCommand>,
+    /// The number of missing answers.
     pub outstanding: usize,
-    /// What came.
+    /// The answers so far.
     pub found: Vec<Arc<PresenceRecord>>,
 }
 
@@ -143,7 +143,7 @@ pub struct LateRefusal {
     /// When, in milliseconds of the process's clock.
     pub due_ms: u64,
     /// The command.
-    pub asked: Asked,
+    pub asked: PendingCommand,
     /// Its answer.
     pub refusal: Refusal,
 }
@@ -158,11 +158,11 @@ pub struct Requests<S> {
     /// The users of those reads that a command asks for, by index of the token, and how many each has.
     commanded: HashMap<u32, UserId>,
     commanded_by: HashMap<UserId, usize>,
-    /// Refusals that are sent a little later, oldest first, by the pause before them; each holds a command slot.
+    /// Delayed refusals, oldest first, by the pause before them; each holds a command slot.
     pub late_refusals: [VecDeque<LateRefusal>; 2],
-    /// Sockets that found no room among the reads, and since when they wait.
+    /// Sockets that wait for a free read slot, and since when.
     admissions: VecDeque<(Instant, Box<Admission<S>>)>,
-    /// Connections whose replay found no room among the reads.
+    /// Connections whose replay waits for a free read slot.
     pub replays_waiting: VecDeque<ConnId>,
     /// Connections whose replay failed; tried again a little later.
     pub replays_failed: Vec<ConnId>,
@@ -171,7 +171,7 @@ pub struct Requests<S> {
 
 impl<S> Requests<S> {
     /// An empty table. Mutations are numbered from `first_mutation_id` on: a random number, so that ids are unique over
-    /// restarts and shards without a look at the database.
+    /// restarts and shards without reading the database.
     pub fn new(shard: ShardId, first_mutation_id: u64) -> Self {
         Self {
             shard,
@@ -189,7 +189,7 @@ impl<S> Requests<S> {
         }
     }
 
-    /// Keeps `pending` until its token comes back.
+    /// Keeps `pending` until its answer arrives.
     pub fn insert(&mut self, pending: Pending<S>) -> Token {
         let index = self.free.pop().unwrap_or_else(|| {
             self.entries.push(None);
@@ -199,7 +199,7 @@ impl<S> Requests<S> {
         Token { shard: self.shard, index }
     }
 
-    /// What the token stands for; each is good once.
+    /// Removes and returns the request of a token. A token is valid once.
     pub fn take(&mut self, token: Token) -> Option<Pending<S>> {
         let pending = self.entries.get_mut(token.index as usize)?.take()?;
         self.free.push(token.index);
@@ -211,7 +211,7 @@ impl<S> Requests<S> {
         self.entries.len() - self.free.len()
     }
 
-    /// Whether another read may be sent for an admission or a replay: its result has a place.
+    /// Whether another read may be sent for an admission or a replay: a slot for its result is free.
     pub fn may_read(&self) -> bool {
         self.reads_in_flight < READS_IN_FLIGHT_PER_SHARD
     }
@@ -245,7 +245,7 @@ impl<S> Requests<S> {
         self.reads_in_flight
     }
 
-    /// The result of a read came.
+    /// The result of a read arrived.
     pub fn read_answered(&mut self, token: Token) {
         self.reads_in_flight -= 1;
         let Some(user) = self.commanded.remove(&token.index) else { return };
@@ -257,7 +257,7 @@ impl<S> Requests<S> {
         }
     }
 
-    /// Whether another mutation may be submitted: its outcome has a place.
+    /// Whether another mutation may be submitted: a slot for its outcome is free.
     pub fn may_commit(&self) -> bool {
         self.commits_in_flight < COMMITS_IN_FLIGHT_PER_SHARD
     }
@@ -267,7 +267,7 @@ impl<S> Requests<S> {
         self.commits_in_flight += 1;
     }
 
-    /// The final outcome of a mutation came.
+    /// The final outcome of a mutation arrived.
     pub fn commit_answered(&mut self) {
         self.commits_in_flight -= 1;
     }
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_each_token_once() {
+    fn a_token_is_valid_once() {
         let mut requests: Requests<()> = Requests::new(ShardId(2), u64::MAX);
         let conn = ConnId::new(ShardId(2), 0, 1);
         let room = ConversationId::from_number(6).unwrap();
@@ -350,7 +350,7 @@ mod tests {
         assert!(matches!(requests.take(token), Some(Pending::Replay(..))));
         assert!(requests.take(token).is_none());
         assert_eq!(requests.waiting(), 0);
-        assert_eq!(requests.insert(Pending::Replay(conn, room, Seq(0))), token, "the place is used again");
+        assert_eq!(requests.insert(Pending::Replay(conn, room, Seq(0))), token, "the slot is used again");
         assert!(requests.mutation_id() >= 0, "63 bits, also around the end");
     }
 }

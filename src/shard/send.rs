@@ -3,7 +3,7 @@
 use super::Shard;
 use super::read_budget;
 use super::refusals::too_many_reads;
-use super::requests::{Asked, Locating, Origin, Pending};
+use super::requests::{Locating, Origin, Pending, PendingCommand};
 use super::world::{Clock, World};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, MessageId, UserId};
@@ -11,13 +11,13 @@ use crate::limits::{CHANGES_PER_MESSAGE, COMMIT_DEADLINE_MS, Feature};
 use crate::mesh::frame::{Announcement, Change, Mutation, Query, Request};
 use crate::text::{self, Shape};
 use crate::wire::command::changes::CHANGES;
-use crate::wire::command::{Arguments, Place};
+use crate::wire::command::{Arguments, ConversationRef};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Which of a user's budgets; its place among them.
+/// A budget of a user; its index among them.
 #[derive(Clone, Copy)]
 pub(super) enum Budget {
     Messages = 0,
@@ -25,7 +25,7 @@ pub(super) enum Budget {
     Reads = 2,
 }
 
-/// A message on its way, as its sender gave it.
+/// A message as its sender gave it.
 pub(super) struct NewMessage<'a> {
     pub(super) conversation: ConversationId,
     pub(super) content: Cow<'a, str>,
@@ -35,7 +35,7 @@ pub(super) struct NewMessage<'a> {
 }
 
 impl<W: World> Shard<W> {
-    pub(super) fn send_message(&mut self, asked: Asked, user: UserId, message: NewMessage<'_>) {
+    pub(super) fn send_message(&mut self, asked: PendingCommand, user: UserId, message: NewMessage<'_>) {
         let permitted = self
             .may_begin()
             .and_then(|()| self.may_use(message.parent.map(|_| Feature::MessageThreads)))
@@ -55,7 +55,14 @@ impl<W: World> Shard<W> {
     }
 
     /// Any other change: a row of the table of changes.
-    pub(super) fn change(&mut self, asked: Asked, user: UserId, row: usize, place: Place, arguments: Arguments) {
+    pub(super) fn change(
+        &mut self,
+        asked: PendingCommand,
+        user: UserId,
+        row: usize,
+        conversation: ConversationRef,
+        arguments: Arguments,
+    ) {
         let kind = &CHANGES[row];
         let permitted = self
             .may_begin()
@@ -64,13 +71,13 @@ impl<W: World> Shard<W> {
         if let Err(refusal) = permitted {
             return self.refuse(asked, &refusal);
         }
-        let query = match place {
-            Place::Nowhere => return self.submit(asked, user, kind.name, None, arguments),
-            Place::Conversation(conversation) => {
+        let query = match conversation {
+            ConversationRef::None => return self.submit(asked, user, kind.name, None, arguments),
+            ConversationRef::Conversation(conversation) => {
                 return self.submit(asked, user, kind.name, Some(conversation), arguments);
             }
-            Place::OfMessage(message) => Query::ConversationOfMessage(message),
-            Place::OfInvite(code) => Query::ConversationOfInvite(code),
+            ConversationRef::OfMessage(message) => Query::ConversationOfMessage(message),
+            ConversationRef::OfInvite(code) => Query::ConversationOfInvite(code),
         };
         let pending = Pending::Change(Locating { asked, user, row, arguments });
         if let Err(Pending::Change(back)) = self.read(user, query, pending) {
@@ -78,23 +85,24 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// The conversation of a change is known, or that there is none.
+    /// The conversation of a change was looked up.
     pub(super) fn located(&mut self, locating: Locating, found: Result<Option<ConversationId>, Box<Refusal>>) {
         let Locating { asked, user, row, arguments } = locating;
         match found {
             Ok(Some(conversation)) => self.submit(asked, user, CHANGES[row].name, Some(conversation), arguments),
             Ok(None) => {
-                let message = "data: there is no such message or invitation, or you may not see it";
+                let message = "data: There is no such message or invitation, or you may not see it.";
                 self.refuse(asked, &Refusal::new(ErrorCode::NotFound, message));
             }
             Err(refusal) => self.refuse(asked, &refusal),
         }
     }
 
-    /// Writes a changed profile into a conversation's log: no client's command, and nobody's budget.
+    /// Writes a changed profile into a conversation's log. No client sent it, so no rate limit applies.
     pub(super) fn announce(&mut self, announcement: Announcement) {
         let Announcement { user, conversation, reply } = announcement;
-        let asked = Asked { origin: Origin::Http(reply), id: None, command: None, at: self.now, holds_slot: false };
+        let asked =
+            PendingCommand { origin: Origin::Http(reply), id: None, command: None, at: self.now, holds_slot: false };
         match self.may_begin() {
             Ok(()) => self.submit(asked, user, "announce_profile", Some(conversation), Arguments::new()),
             Err(refusal) => self.refuse(asked, &refusal),
@@ -103,7 +111,7 @@ impl<W: World> Shard<W> {
 
     fn submit(
         &mut self,
-        asked: Asked,
+        asked: PendingCommand,
         user: UserId,
         kind: &'static str,
         conversation: Option<ConversationId>,
@@ -115,10 +123,10 @@ impl<W: World> Shard<W> {
     }
 
     fn may_begin(&self) -> Result<(), Refusal> {
-        if self.goodbye.is_none() {
+        if self.shutdown.is_none() {
             return Ok(());
         }
-        let message = "the server is restarting; connect again in a moment";
+        let message = "The server is shutting down. Reconnect in a moment.";
         Err(Refusal::new(ErrorCode::Overloaded, message).retry_after(1_000))
     }
 
@@ -126,21 +134,21 @@ impl<W: World> Shard<W> {
         match feature.filter(|feature| !self.settings.features.has(*feature)) {
             None => Ok(()),
             Some(feature) => {
-                let message = format!("this is switched off on this server ({})", feature.key());
+                let message = format!("This feature is switched off on this server ({}).", feature.key());
                 Err(Refusal::new(ErrorCode::Forbidden, message))
             }
         }
     }
 
-    /// A new text for a message is held to what a message is held to.
-    fn may_write(&mut self, asked: &Asked, user: UserId, arguments: &Arguments) -> Result<(), Refusal> {
+    /// A new text for a message must pass the same checks as a message.
+    fn may_write(&mut self, asked: &PendingCommand, user: UserId, arguments: &Arguments) -> Result<(), Refusal> {
         match arguments.get("content").and_then(Value::as_str) {
             Some(content) => self.may_send(asked, user, content),
             None => self.may_change(asked, user),
         }
     }
 
-    fn may_send(&mut self, asked: &Asked, user: UserId, content: &str) -> Result<(), Refusal> {
+    fn may_send(&mut self, asked: &PendingCommand, user: UserId, content: &str) -> Result<(), Refusal> {
         self.spend(asked, user, Budget::Messages, 1)?;
         if !self.settings.content_filtering {
             return Ok(());
@@ -149,11 +157,17 @@ impl<W: World> Shard<W> {
             .map_err(|fault| Refusal::new(ErrorCode::ContentRejected, format!("data.content: {fault}")))
     }
 
-    pub(super) fn may_change(&mut self, asked: &Asked, user: UserId) -> Result<(), Refusal> {
+    pub(super) fn may_change(&mut self, asked: &PendingCommand, user: UserId) -> Result<(), Refusal> {
         self.spend(asked, user, Budget::Changes, 1)
     }
 
-    pub(super) fn spend(&mut self, asked: &Asked, user: UserId, which: Budget, cost: u32) -> Result<(), Refusal> {
+    pub(super) fn spend(
+        &mut self,
+        asked: &PendingCommand,
+        user: UserId,
+        which: Budget,
+        cost: u32,
+    ) -> Result<(), Refusal> {
         let budgets = match &asked.origin {
             Origin::Connection(conn) => self.connections.session(*conn).map(|session| Arc::clone(&session.budgets)),
             // HTTP commands come to the user's shard, which keeps the budgets.
@@ -172,15 +186,21 @@ impl<W: World> Shard<W> {
         let now_ns = self.now_ns();
         match budgets.map(|budgets| rate.take_many(&budgets[which as usize], now_ns, cost)) {
             Some(Err(wait_ms)) => {
-                let message = format!("at most {most} {what} a minute are allowed; wait and send it again");
+                let message = format!("At most {most} {what} a minute are allowed. Wait and send it again.");
                 Err(Refusal::new(ErrorCode::RateLimited, message).retry_after(wait_ms))
             }
             Some(Ok(())) | None => Ok(()),
         }
     }
 
-    fn send_to_owner(&mut self, asked: Asked, user: UserId, conversation: Option<ConversationId>, change: Change) {
-        // A conversation that is being created has no owner yet: its creator's shard stands in for it.
+    fn send_to_owner(
+        &mut self,
+        asked: PendingCommand,
+        user: UserId,
+        conversation: Option<ConversationId>,
+        change: Change,
+    ) {
+        // A conversation that is being created has no owner yet: its creator's shard acts as the owner.
         let owner = conversation.map_or(self.id, |conversation| self.placement.owner(conversation));
         let origin = asked.origin.connection();
         let received_at = asked.at;
@@ -200,7 +220,7 @@ impl<W: World> Shard<W> {
         if self.request(owner, Request::Mutate(mutation)).is_err()
             && let Some(Pending::Command(asked)) = self.requests.take(token)
         {
-            self.refuse(asked, &Refusal::overloaded("the way to the conversation's core"));
+            self.refuse(asked, &Refusal::overloaded("the lane to the conversation's shard"));
         }
     }
 }

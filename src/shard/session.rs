@@ -15,7 +15,7 @@ use crate::wire::ws::close::CloseCode;
 use crate::wire::ws::peer::Peer;
 use std::collections::VecDeque;
 
-/// A session is not looked at more often than this.
+/// A session is not checked more often than this.
 const LOOK_MS_MIN: u64 = 100;
 
 /// An open WebSocket. Idle, it owns one allocation (itself) and its subscriptions.
@@ -34,9 +34,9 @@ pub struct Session {
     pub deflate_bits: u8,
     /// Conversations that its user joins are subscribed without being asked for.
     pub subscribe_all: bool,
-    /// A page of the log is on its way to it.
+    /// A page of the log was requested for it.
     pub replay_in_flight: bool,
-    /// It stands in the queue of replays that found no room.
+    /// It waits in the queue of deferred replays.
     pub replay_waits: bool,
     /// The code of the close frame that was sent, for the metrics.
     pub close_code: u16,
@@ -44,12 +44,12 @@ pub struct Session {
     pub in_flight: u32,
     /// When its access token expires, in milliseconds of the process's clock.
     pub token_expires_ms: u64,
-    /// When its last byte came.
+    /// When its last byte arrived.
     pub last_seen_ms: u64,
-    /// When it was pinged; none once a byte has come since.
+    /// When it was pinged; none once a byte has arrived since.
     pub pinged_at_ms: Option<u64>,
-    /// The planned look at this session; earlier entries in the wheel are void.
-    pub look_at_ms: u64,
+    /// The planned check of this session; earlier entries in the wheel are void.
+    pub check_at_ms: u64,
     /// Since when its queue is too full for events.
     pub lagging_since_ms: Option<u64>,
     /// Its last typing signal.
@@ -64,7 +64,7 @@ pub struct Session {
     pub behind: Vec<ConversationId>,
 }
 
-/// What a look at a session finds.
+/// The result of checking a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Look {
     /// The connection has to be closed.
@@ -93,7 +93,7 @@ impl Session {
             token_expires_ms: u64::MAX,
             last_seen_ms: 0,
             pinged_at_ms: None,
-            look_at_ms: 0,
+            check_at_ms: 0,
             lagging_since_ms: None,
             typed: None,
             budgets: Budgets::default(),
@@ -103,7 +103,8 @@ impl Session {
         }
     }
 
-    /// Looks at the session at `now_ms`. No silence counts before `paused_until_ms`: the shard itself was held up.
+    /// Checks the session at `now_ms`. Before `paused_until_ms` no client counts as idle, because the shard was
+    /// delayed.
     pub fn look(&mut self, now_ms: u64, heartbeat_ms: u64, paused_until_ms: u64) -> Look {
         if now_ms >= self.token_expires_ms {
             return Look::Close(CloseCode::TokenExpired);
@@ -113,7 +114,7 @@ impl Session {
             return Look::Close(CloseCode::TooSlow);
         }
         let (pings, next) = match self.pinged_at_ms {
-            // Silent for two heartbeats, and pinged in between: silence alone may be that of a server that was held up.
+            // Idle for two heartbeats, and pinged in between: idle time alone may be that of a delayed server.
             Some(at) if now_ms >= (at + heartbeat_ms).max(paused_until_ms) => {
                 return Look::Close(CloseCode::HeartbeatTimeout);
             }
@@ -144,12 +145,12 @@ mod tests {
     }
 
     #[test]
-    fn is_pinged_after_one_silent_heartbeat_and_closed_after_two() {
+    fn is_pinged_after_one_idle_heartbeat_and_closed_after_two() {
         let mut session = session();
         assert_eq!(session.look(500, 1_000, 0), Look::Again(1_000));
         assert_eq!(session.look(1_000, 1_000, 0), Look::Ping(2_000));
         assert_eq!(session.look(1_999, 1_000, 0), Look::Again(2_099));
-        assert_eq!(session.look(2_000, 1_000, 5_000), Look::Again(5_000), "the shard was held up");
+        assert_eq!(session.look(2_000, 1_000, 5_000), Look::Again(5_000), "the shard was delayed");
         assert_eq!(session.look(5_000, 1_000, 5_000), Look::Close(CloseCode::HeartbeatTimeout));
     }
 

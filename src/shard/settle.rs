@@ -1,7 +1,7 @@
 //! The home shard: `101`, `welcome`, subscriptions.
 //!
-//! The session was looked up before the socket came here. What was committed since is not in the answer: a revocation,
-//! a membership that was lost. This shard has heard of it meanwhile and remembers it (`chat::directory`); it is applied
+//! The session was looked up before the socket arrived here. What was committed since is not in the answer: a
+//! revocation, a membership that was lost. This shard has since received and kept it (`chat::directory`); it is applied
 //! here, so that nothing is opened that was just closed.
 
 use super::Shard;
@@ -67,8 +67,8 @@ impl<W: World> Shard<W> {
         if too_many {
             return self.close(conn, CloseCode::TooManyConnections);
         }
-        if self.goodbye.is_some() {
-            return self.close(conn, CloseCode::GoingAway); // it was on its way when the end began
+        if self.shutdown.is_some() {
+            return self.close(conn, CloseCode::GoingAway); // it was moving here when the shutdown began
         }
         if self.directory.revocations.contains(admission.session) && !is_planted(Fault::ForgetRevocations) {
             return self.close(conn, CloseCode::SessionRevoked);

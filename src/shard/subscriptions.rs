@@ -1,4 +1,4 @@
-//! Who is subscribed to what on this shard, and what the conversations' owners know of it.
+//! The subscriptions of this shard, and its interest registered with the conversations' owners.
 
 use super::Shard;
 use super::refusals::{not_a_member, too_many_subscriptions};
@@ -38,7 +38,7 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Tells the conversations' owners what this shard wants, as far as the lanes have room.
+    /// Registers this shard's interest with the conversations' owners, as far as the lanes have free slots.
     pub(super) fn report_interests(&mut self) {
         let mut not_sent = Vec::new();
         while let Some((conversation, formats)) = self.rooms.next_interest() {
@@ -116,8 +116,8 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// A member has left: its subscriber gets what came before, the event that says so included. A subscriber that
-    /// cannot get that event, because it is catching up or its queue is full, gets an `error`: its client would
+    /// A member has left: its subscriber receives the events up to and including the departure. A subscriber that
+    /// cannot receive that event, because it is catching up or its queue is full, receives an `error`: its client would
     /// otherwise wait for events that never come.
     fn end_subscription(&mut self, conn: ConnId, change: MembershipChange) {
         let conversation = change.conversation;
@@ -136,7 +136,7 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Tells a client that its subscription has ended, where no event of the log can.
+    /// Notifies a client that its subscription has ended, if no event of the log can.
     pub(super) fn report_ended_subscription(&mut self, conn: ConnId, conversation: ConversationId) {
         let refusal = not_a_member().with_details(json!({ "conversation_id": conversation }));
         self.send_event(conn, "error", None, &refusal);

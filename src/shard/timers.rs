@@ -1,4 +1,4 @@
-//! What time does: heads that never end, heartbeats, expired tokens, slow consumers, forgetting.
+//! Timers: incomplete request heads, heartbeats, expired tokens, slow consumers, forgetting.
 
 use super::Shard;
 use super::connections::Client;
@@ -9,19 +9,19 @@ use crate::limits::SLOW_CONSUMER_RETRY_MS;
 use crate::wire::ws::close::CloseCode;
 use crate::wire::ws::{Opcode, encoder};
 
-/// A shard whose tick is late by this much was held up: stopped, swapped out, or its machine was suspended.
+/// A shard whose tick is late by this much was delayed: stopped, swapped out, or its machine was suspended.
 const HELD_UP_MS: u64 = 1_000;
 
 impl<W: World> Shard<W> {
-    /// A tenth of a second has passed.
+    /// Runs every 100 ms.
     pub(super) fn on_tick(&mut self) {
-        // What clients sent meanwhile may still be on its way through the ring: the silence was this shard's.
+        // What clients sent meanwhile may still be in the ring: the delay was this shard's.
         if self.now_ms.saturating_sub(self.counters.last_turn_ms.get()) > HELD_UP_MS {
             self.paused_until_ms = self.now_ms + HELD_UP_MS;
         }
         self.counters.last_turn_ms.set(self.now_ms);
         for conn in self.connections.due(self.now_ms) {
-            self.look_at(conn);
+            self.check(conn);
         }
         self.send_late_refusals();
         self.show_admissions();
@@ -48,9 +48,9 @@ impl<W: World> Shard<W> {
         self.inflater.release();
     }
 
-    fn look_at(&mut self, conn: ConnId) {
+    fn check(&mut self, conn: ConnId) {
         match self.connections.client(conn) {
-            Client::Open(session) if session.conn == conn => self.look_at_session(conn),
+            Client::Open(session) if session.conn == conn => self.check_session(conn),
             Client::Head(head) if head.conn == conn => self.head_timed_out(conn),
             Client::Closing { conn: closing, until_ms, .. } if *closing == conn => {
                 let until_ms = *until_ms;
@@ -61,10 +61,10 @@ impl<W: World> Shard<W> {
         }
     }
 
-    fn look_at_session(&mut self, conn: ConnId) {
+    fn check_session(&mut self, conn: ConnId) {
         let (now_ms, heartbeat_ms, paused_until_ms) = (self.now_ms, self.settings.heartbeat_ms, self.paused_until_ms);
         let Some(session) = self.connections.session_mut(conn) else { return };
-        if now_ms < session.look_at_ms {
+        if now_ms < session.check_at_ms {
             return; // an entry of an earlier plan; the present plan has its own
         }
         match session.look(now_ms, heartbeat_ms, paused_until_ms) {

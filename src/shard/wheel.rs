@@ -1,19 +1,19 @@
 //! A timing wheel: deadlines by the tenth of a second, for any number of connections. Pure.
 //!
-//! An entry says "look at this connection then"; what is due is decided by whoever looks. An entry that has become
-//! pointless costs one look, so nothing is ever searched for or removed.
+//! An entry means "check this connection then"; the caller decides what is due. An entry that has become
+//! pointless costs one check, so nothing is ever searched for or removed.
 
 use crate::ids::ConnId;
 
 /// Resolution.
 const TICK_MS: u64 = 100;
-/// Slots; a deadline further away is looked at after one round and put in again.
+/// Slots; a later deadline is checked after one round and inserted again.
 const SLOTS: usize = 512;
 
 /// The furthest that a look can be planned ahead.
 pub(super) const RANGE_MS: u64 = (SLOTS as u64 - 2) * TICK_MS;
 
-/// Connections by the time at which to look at them.
+/// Connections by the time at which to check them.
 #[derive(Debug)]
 pub struct Wheel {
     slots: Vec<Vec<ConnId>>,
@@ -28,7 +28,7 @@ impl Default for Wheel {
 }
 
 impl Wheel {
-    /// Look at `conn` at `at_ms`, or earlier if that is more than a round away.
+    /// Plans a check of `conn` at `at_ms`, or earlier if that is more than a round away.
     pub fn schedule(&mut self, conn: ConnId, at_ms: u64) {
         let tick = at_ms.div_ceil(TICK_MS).clamp(self.tick, self.tick + SLOTS as u64 - 1);
         self.slots[tick as usize % SLOTS].push(conn);

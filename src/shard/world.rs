@@ -35,7 +35,7 @@ pub trait Transport {
 
     /// Takes over a connected socket.
     fn adopt(&mut self, socket: Self::Socket) -> ConnId;
-    /// Gives the socket away; `None` while an operation of it is under way.
+    /// Moves the socket out; `None` while an operation on it is pending.
     fn detach(&mut self, conn: ConnId) -> Option<Self::Socket>;
     /// The number of connections, those that are ending included.
     fn open_connections(&self) -> usize;
@@ -49,13 +49,13 @@ pub trait Transport {
     fn queued_bytes(&self, conn: ConnId) -> usize;
     /// Queues bytes.
     fn send(&mut self, conn: ConnId, chunk: Chunk);
-    /// Drops what is queued, except a message that is half sent.
+    /// Drops the queued bytes, except a message that is half sent.
     fn discard_queue(&mut self, conn: ConnId);
-    /// Sends what is queued, then closes our half and waits for the peer's.
+    /// Sends the queued bytes, closes this half, and waits for the peer's.
     fn finish(&mut self, conn: ConnId);
     /// Ends the connection now.
     fn abort(&mut self, conn: ConnId);
-    /// Accepts no more connections.
+    /// Stops accepting connections.
     fn stop_listening(&mut self);
 }
 

@@ -4,7 +4,7 @@
 //! - one transaction writes what belongs together: no user exists without credentials, and no refresh token is spent
 //!   without a successor. Otherwise a crash at the wrong moment would lock a user out;
 //! - a refresh token is rotated under its row lock: of two concurrent uses one wins. The other gets the same successor
-//!   for a moment; after that it counts as reuse, which revokes the whole session (`auth::refresh` says why);
+//!   for a moment; after that it counts as reuse, which revokes the whole session (`auth::refresh` gives the reason);
 //! - opening a session and changing the password exclude each other by a lock of the credentials row. So the change
 //!   revokes every session that was opened with the old password;
 //! - an error states correctly whether something was changed. It says "nothing" only if COMMIT (or a single writing
@@ -64,7 +64,7 @@ pub struct NewAccount<'a> {
     pub username: &'a str,
     /// The displayed name.
     pub display_name: &'a str,
-    /// For signing in; nobody else sees it.
+    /// For signing in; no other user sees it.
     pub email: &'a str,
     /// PHC string.
     pub password_hash: &'a str,
@@ -126,7 +126,7 @@ pub enum Change<T> {
     Keep,
     /// The field becomes empty.
     Clear,
-    /// The field gets a new value.
+    /// The field has a new value.
     Set(T),
 }
 
@@ -467,7 +467,7 @@ impl Accounts {
 }
 
 impl Accounts {
-    /// Removes outcomes of mutations that nobody submits again, a batch at a time: a large deletion would hold up
+    /// Removes outcomes of mutations that are not submitted again, a batch at a time: a large deletion would hold up
     /// commits.
     async fn sweep_outcomes(&self) -> Result<(), Refusal> {
         for _ in 0..OUTCOME_BATCHES_MAX {

@@ -8,7 +8,7 @@ use crate::limits::BATCH_ROWS_MAX;
 use crate::mesh::frame::{Change, Mutation};
 use std::collections::VecDeque;
 
-/// What one statement does.
+/// The mutations of one statement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RunKind {
     /// `commit_messages`.

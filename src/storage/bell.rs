@@ -18,10 +18,10 @@ impl BellWaiter {
     }
 
     /// Returns when the bell has been rung since the last time, and takes the ring. A spurious return is possible and
-    /// harmless, because the caller then looks at its queues. May be cancelled.
+    /// harmless, because the caller then checks its queues. May be cancelled.
     pub async fn rung(&mut self) {
-        // An eventfd gives 8 bytes. Since fewer than asked for come, tokio knows that nothing is left and waits for the
-        // next edge without trying again: one call instead of three per ring.
+        // An eventfd gives 8 bytes. Since fewer arrive than requested, tokio knows that nothing is left and waits for
+        // the next edge without trying again: one call instead of three per ring.
         let _ = self.0.read(&mut [0; 16]).await;
     }
 }

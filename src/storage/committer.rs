@@ -1,6 +1,6 @@
-//! One writer: takes runs of mutations, makes one statement of each, and finds the truth when a connection is lost.
+//! One writer: commits each run of mutations in one statement, and finds its outcome after a lost connection.
 //!
-//! 1. Take what has gathered (natural batching), as runs (`batcher`).
+//! 1. Take the waiting mutations (natural batching), as runs (`batcher`).
 //! 2. One statement per run; it is its own transaction.
 //! 3. PostgreSQL answered: each row has its outcome.
 //! 4. PostgreSQL refused the statement: nothing of it was committed. Retry if that can help. If a row may be at fault,
@@ -13,7 +13,7 @@
 //!
 //! A run that may have been committed is never given up, so its events are published once PostgreSQL is back.
 //!
-//! An idle committer probes the way that messages take (a run of none), so that readiness knows of a missing right or a
+//! An idle committer probes with an empty batch, so that readiness reflects a missing permission or a
 //! locked table before the next message does.
 
 use super::batcher::{self, RunKind};
@@ -42,13 +42,13 @@ const BACKOFF_MS_MIN: u64 = 50;
 const BACKOFF_MS_MAX: u64 = 1_000;
 /// A statement without an answer for this long counts as a lost connection.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How often an idle committer looks whether its connection still stands.
+/// How often an idle committer checks its connection.
 const IDLE_LOOK: Duration = Duration::from_millis(250);
-/// How often an idle committer probes the way that messages take.
+/// How often an idle committer probes with an empty batch.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// How often waiting mutations are compared with their deadlines.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(200);
-/// Serialisation failures and races for a key in a row, before the run is taken apart.
+/// Serialisation failures and races for a key in a row, before the run is split.
 const RETRIES_MAX: u32 = 5;
 
 /// A connection with its prepared statements.
@@ -69,12 +69,12 @@ impl Writer {
     }
 }
 
-/// What became of one statement.
+/// The outcome of one statement.
 enum Attempt {
     Done(Vec<Verdict>),
     /// PostgreSQL answered that nothing was committed, and why.
     Refused(Cause, String),
-    /// The connection is gone: it may have been committed.
+    /// The connection was lost: the run may have been committed.
     Lost(String),
 }
 
@@ -133,7 +133,7 @@ impl Committer {
                 tokio::select! {
                     taken = self.inlet.recv_many(&mut gathered, BATCH_ROWS_MAX) => if taken == 0 { return },
                     () = tokio::time::sleep(IDLE_LOOK) => {
-                        self.look_at_connection().await;
+                        self.check_connection().await;
                         continue;
                     }
                 }
@@ -158,9 +158,9 @@ impl Committer {
         self.latencies.queues.commits[self.number].set(self.waiting.len(), oldest);
     }
 
-    /// With nothing to do, a lost connection is noticed here, and a store that takes no writes: readiness must not wait
+    /// With nothing to do, a lost connection is noticed here, and a store that refuses writes: readiness must not wait
     /// for the next message.
-    async fn look_at_connection(&mut self) {
+    async fn check_connection(&mut self) {
         if self.writer.as_ref().is_none_or(|writer| writer.client.is_closed()) {
             self.writer = None;
             self.reconnect().await;
@@ -171,9 +171,9 @@ impl Committer {
         }
     }
 
-    /// One attempt at connecting, then a pause if it failed. Mutations that nobody has begun expire meanwhile.
+    /// One attempt at connecting, then a pause if it failed. Mutations that no committer has begun expire meanwhile.
     pub async fn reconnect(&mut self) -> bool {
-        // The driver's own timeout covers the socket, not a server that accepts and then says nothing.
+        // The driver's own timeout covers the socket, not a server that accepts and then sends nothing.
         let attempt = tokio::time::timeout(CONNECT_TIMEOUT, Writer::connect(&self.target)).await;
         let attempt =
             attempt.map_or_else(|_| Err("no answer".to_owned()), |done| done.map_err(|e| sqlstate::describe(&e)));
@@ -186,9 +186,9 @@ impl Committer {
                 true
             }
             Err(error) => {
-                warn_limited!("no connection to PostgreSQL for writing, trying again: {error}");
+                warn_limited!("no connection to PostgreSQL for writing; retrying: {error}");
                 self.health.lost(error);
-                // Full jitter, so that the committers of many nodes do not come back in step.
+                // Full jitter, so that the committers of many nodes do not reconnect in step.
                 let pause = rand::random_range(BACKOFF_MS_MIN..=self.backoff_ms.max(BACKOFF_MS_MIN + 1));
                 self.backoff_ms = (self.backoff_ms * 2).min(BACKOFF_MS_MAX);
                 tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -198,7 +198,7 @@ impl Committer {
         }
     }
 
-    /// Takes in what arrives while the committer is busy, and refuses what has waited too long without being begun.
+    /// Receives mutations while the committer is busy, and refuses those that have waited too long without being begun.
     fn gather_and_expire(&mut self) {
         while let Ok(mutation) = self.inlet.try_recv() {
             self.waiting.push_back(mutation);
@@ -215,7 +215,7 @@ impl Committer {
         self.show_queue();
     }
 
-    /// Commits a run, however long it takes to learn what became of it.
+    /// Commits a run, however long it takes to find its outcome.
     async fn commit(&mut self, kind: RunKind, run: Vec<Box<Mutation>>) {
         for mutation in &run {
             self.latencies.stages.record(Stage::CommitQueue, mutation.handed_over_at.elapsed(), 1);
@@ -257,7 +257,7 @@ impl Committer {
                     }
                     Attempt::Refused(cause, reason) if run.len() > 1 && cause.may_be_one_row() => {
                         warn_limited!(
-                            "a run of {} mutations was refused, looking for the one at fault: {reason}",
+                            "a run of {} mutations was refused; searching for the cause: {reason}",
                             run.len()
                         );
                         let tail = run.split_off(run.len() / 2);
@@ -313,7 +313,7 @@ impl Committer {
         let outcome = {
             let statement = submit(&writer, &submitted, run.len());
             tokio::pin!(statement);
-            // Not `interval`, whose first tick is at once in name only: the timer counts in milliseconds, and waiting
+            // Not `interval`, whose first tick is not immediate: the timer counts in milliseconds, and waiting
             // for it held every commit up by one.
             let mut expiry = tokio::time::interval_at((started + EXPIRY_INTERVAL).into(), EXPIRY_INTERVAL);
             loop {
@@ -336,7 +336,7 @@ impl Committer {
                 self.writer = Some(writer);
                 self.health.accepted(std::mem::take(&mut self.store_refuses));
                 if run.is_empty() {
-                    return Attempt::Done(Vec::new()); // a probe, which is nobody's commit
+                    return Attempt::Done(Vec::new()); // a probe: there is nothing to commit
                 }
                 let took = started.elapsed();
                 self.latencies.commits.record(took, 1);
@@ -349,7 +349,7 @@ impl Committer {
                     }
                     RunKind::Others => verdicts::of_others(run, &answer.rows),
                 };
-                // Submitted again, the run would give the same rows: nobody would ever have an answer.
+                // Submitted again, the run would give the same rows, and its senders would never receive an answer.
                 Attempt::Done(verdicts.unwrap_or_else(|reason| stop_process(&reason)))
             }
             Some(Err(error)) => {
@@ -386,8 +386,8 @@ impl Committer {
     fn deliver(&self, owner: usize, outcome: CommitOutcome) {
         let shard = crate::ids::ShardId(owner as u8);
         if self.mesh.storage(shard).outcomes.try_push(outcome).is_err() {
-            // The owner reserves two places for each mutation before it sends it here.
-            stop_process("a reserved place for an outcome was taken");
+            // The owner reserves two slots for each mutation before it sends it here.
+            stop_process("a reserved slot for an outcome was taken");
         }
         self.mesh.bell(shard).ring();
     }
@@ -483,7 +483,7 @@ async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Res
 
 fn refusal_of(cause: Cause) -> Refusal {
     match cause {
-        Cause::Content => Refusal::bad_request("the store refused this change; its content cannot be stored"),
+        Cause::Content => Refusal::bad_request("The content of this change cannot be stored."),
         Cause::ConnectionEnded | Cause::Race | Cause::Unclear | Cause::Store => Refusal::storage_unavailable(),
     }
 }

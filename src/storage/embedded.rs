@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A server that was killed holds its directory until the kernel has taken it apart, which takes a moment.
+/// A server that was killed holds its directory until the kernel has released it, which takes a moment.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const DATABASE: &str = "veza_chat";
 const START_TIMEOUT: Duration = Duration::from_mins(2);
@@ -96,7 +96,7 @@ impl Embedded {
     /// # Errors
     /// [`StorageError`] with PostgreSQL's message.
     pub async fn has_database(&self) -> Result<bool, StorageError> {
-        let setup = |source| StorageError::Setup { what: "looking for the database", source };
+        let setup = |source| StorageError::Setup { what: "checking for the database", source };
         let client = Target::embedded(&self.cluster.reach(), "postgres").connect_as_login().await?;
         let row = client.query_one(sql::DATABASE_EXISTS, &[&DATABASE]).await.map_err(setup)?;
         row.try_get(0).map_err(setup)
@@ -119,7 +119,7 @@ impl Embedded {
     }
 }
 
-/// The private PostgreSQL of a server that runs, to be looked at beside that server.
+/// The private PostgreSQL of a server that runs, for a plan beside that server.
 pub struct Running {
     directory: File,
 }
@@ -294,7 +294,7 @@ fn running_pid(directory: &Path) -> Option<Pid> {
     let text = fs::read_to_string(directory.join("postmaster.pid")).ok()?;
     let pid: i32 = text.lines().next()?.trim().parse().ok()?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    // A process number may have been given to somebody else since.
+    // A process number may belong to another process since.
     let state = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let zombie = state.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
     (name.trim() == "postgres" && !zombie).then_some(Pid::from_raw(pid))

@@ -1,7 +1,7 @@
-//! Whether PostgreSQL takes writes: what the committers last saw, for `/health/ready`.
+//! Whether PostgreSQL accepts writes, as the committers last saw it, for `/health/ready`.
 //!
-//! A connection that stands proves nothing: a right may be missing, the disk full, a table locked. So a committer
-//! reports each statement's beginning and outcome here, and an idle one probes the way that messages take.
+//! An open connection proves nothing: a permission may be missing, the disk full, or a table locked. So a committer
+//! reports each statement's beginning and outcome here, and an idle one probes with an empty batch.
 //!
 //! One writer each, any number of readers; nothing here blocks.
 
@@ -20,7 +20,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(2);
 pub struct WriterHealth {
     base: Instant,
     connected: AtomicBool,
-    /// Milliseconds since `base` at which the statement under way began; 0: none is.
+    /// Milliseconds since `base` at which the running statement began; 0 if none is running.
     busy_since_ms: AtomicU64,
     /// Why the last write, or the last attempt at connecting, was refused.
     fault: Mutex<Option<String>>,
@@ -42,13 +42,13 @@ impl WriterHealth {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
-    /// A connection stands.
+    /// The connection is open.
     pub fn connected(&self) {
         self.set_fault(None);
         self.connected.store(true, Relaxed);
     }
 
-    /// The connection is gone, or could not be made.
+    /// The connection was lost, or could not be opened.
     pub fn lost(&self, why: String) {
         self.connected.store(false, Relaxed);
         self.busy_since_ms.store(0, Relaxed);
@@ -61,7 +61,7 @@ impl WriterHealth {
         self.busy_since_ms.store(since.max(1), Relaxed);
     }
 
-    /// PostgreSQL did what the statement says. `was_refused`: what the last one came to, as its caller remembers.
+    /// PostgreSQL executed the statement. `was_refused`: whether the previous statement failed.
     pub fn accepted(&self, was_refused: bool) {
         self.busy_since_ms.store(0, Relaxed);
         if was_refused {
@@ -77,7 +77,7 @@ impl WriterHealth {
         }
     }
 
-    /// Whether a connection stands.
+    /// Whether the connection is open.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.connected.load(Relaxed)
@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_of_trouble_has_its_reason() {
+    fn reports_a_reason_for_each_failure() {
         let health = StorageHealth::default();
         let now = Instant::now();
         let problem = |after_ms| health.problem(now + Duration::from_millis(after_ms)).unwrap_or_default();
@@ -142,7 +142,7 @@ mod tests {
         writer.refused(Some("permission denied".to_owned()));
         assert!(problem(0).contains("refuses writes: permission denied"), "{}", problem(0));
         writer.refused(None);
-        assert!(problem(0).contains("permission denied"), "a refusal of one message says nothing of the store");
+        assert!(problem(0).contains("permission denied"), "a refusal of one message does not make the store unhealthy");
         writer.accepted(true);
         assert_eq!(problem(0), "");
         writer.began(now);

@@ -2,16 +2,16 @@
 //! for that.
 //!
 //! 1. A committer names the conversations in which it has committed messages.
-//! 2. `index_messages` in PostgreSQL indexes the next stretch of the one that has waited longest, in a transaction of
+//! 2. `index_messages` in PostgreSQL indexes the next messages of the one that has waited longest, in a transaction of
 //!    its own, and returns whether it has more.
 //! 3. The indexer then rests for as long as the commits need: not at all beside an idle store, nine times as long as it
 //!    worked beside a busy one, longer while commits wait ([`rest_factor`]). So under load messages come first and are
 //!    found a little later.
 //!
 //! Invariants:
-//! - How far a conversation is indexed stands in PostgreSQL, in the transaction that indexes. Names that are lost here
+//! - PostgreSQL stores how far a conversation is indexed, in the same transaction. Conversations that are lost here
 //!   (a full queue, the end of the process) are found again by a sweep over all conversations that are behind.
-//! - A stretch is bounded in messages and in bytes, and so is the memory that indexing it takes.
+//! - A batch is bounded in messages and in bytes, and so is the memory that indexing it takes.
 //! - A message that PostgreSQL cannot index is passed over, logged and counted. Otherwise nothing would be indexed
 //!   after it.
 
@@ -37,9 +37,9 @@ const STRETCH_MAX: i64 = 256;
 const STRETCH_BYTES_MAX: i64 = 1024 * 1024;
 /// Conversations that one look of a sweep finds.
 const SWEEP: i64 = 1_000;
-/// Messages are given so long to gather.
+/// How long the indexer waits for a batch to fill.
 const GATHER: Duration = Duration::from_millis(150);
-/// Beside a busy store the indexer rests so many times as long as it has worked.
+/// Beside a busy store the indexer rests this many times as long as it has worked.
 const REST_BUSY: f64 = 9.0;
 /// The same while mutations wait for their statement.
 const REST_BACKLOG: f64 = 19.0;
@@ -77,7 +77,7 @@ pub struct Indexer {
     waiting: HashSet<i64>,
     /// Halved when a transaction takes too long, doubled when one has succeeded.
     stretch: i64,
-    /// A sweep is under way; the last conversation that it has seen.
+    /// The last conversation of a running sweep.
     swept: Option<i64>,
     /// What the last stretch said of how far behind the index is, while there is more of that age.
     last_lag: Duration,
@@ -111,7 +111,7 @@ impl Indexer {
         (Self { target, names, missed, latencies, behind, waiting, stretch, swept, last_lag, looked_at }, touched)
     }
 
-    /// Runs until every [`Touched`] is gone; what is not indexed by then is found at the next start.
+    /// Runs until every [`Touched`] is dropped; what is not indexed by then is found at the next start.
     pub async fn run(mut self) {
         let mut connection = None;
         loop {
@@ -135,12 +135,12 @@ impl Indexer {
                     tokio::time::sleep(rest).await; // at least a yield: commits and reads share this thread
                 }
                 Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) && self.stretch > 1 => {
-                    warn_limited!("indexing {} messages took too long, trying half of them", self.stretch);
+                    warn_limited!("indexing {} messages took too long; trying half of them", self.stretch);
                     self.stretch /= 2;
                 }
                 Err(error) => {
                     let why = sqlstate::describe(&error);
-                    warn_limited!("the search index cannot be written, trying again: {why}");
+                    warn_limited!("cannot write the search index; retrying: {why}");
                     connection = None;
                     tokio::time::sleep(RETRY).await;
                 }
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_indexer_takes_what_the_commits_leave() {
+    fn the_indexer_rests_longer_while_commits_are_busy() {
         let factor = |busy, oldest_ms| rest_factor(busy, Duration::from_millis(oldest_ms));
         assert!(factor(0.0, 0) < f64::EPSILON, "an idle store has everything to spare");
         assert!((factor(0.25, 0) - 4.5).abs() < 1e-9);

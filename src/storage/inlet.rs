@@ -1,4 +1,4 @@
-//! The I/O shard's loop: takes requests from every shard's lanes and gives them to committers and readers.
+//! The I/O shard's loop: passes requests from every shard's lanes to committers and readers.
 
 use super::StorageError;
 use super::bell::BellWaiter;
@@ -49,7 +49,7 @@ pub async fn serve(
             Arc::clone(&latencies),
             touched.clone(),
         );
-        // Before anything else connects: of a PostgreSQL with few places the writers have theirs.
+        // Before anything else connects: if PostgreSQL allows few connections, the writers have theirs.
         committer.reconnect().await;
         committers.push(tokio::spawn(committer.run()));
         senders.push(sender);
@@ -78,13 +78,13 @@ pub async fn serve(
             mesh.storage_bell.awake();
         } else {
             mesh.storage_bell.awake();
-            tokio::task::yield_now().await; // more came at once: committers and readers get their turn all the same
+            tokio::task::yield_now().await; // more arrived at once: committers and readers still get their turn
         }
     }
     drop((senders, touched));
     for committer in committers {
         if let Err(error) = committer.await {
-            tracing::error!("a committer ended badly: {error}");
+            tracing::error!("a committer failed: {error}");
         }
     }
     Ok(())
@@ -95,6 +95,6 @@ fn submit(senders: &[mpsc::Sender<Box<Mutation>>], mutation: Box<Mutation>) {
     let number = mutation.conversation.map_or(mutation.actor.0, ConversationId::number);
     let lane = (number as u64 >> 2) as usize % senders.len();
     if senders[lane].try_send(mutation).is_err() {
-        stop_process("a committer's queue was full or gone");
+        stop_process("a committer's queue was full or closed");
     }
 }

@@ -1,4 +1,4 @@
-//! Rule sets in the database: installing the process's own, touching it, dropping those that nobody uses.
+//! Rule sets in the database: installing the process's own, touching it, dropping unused ones.
 //!
 //! 1. At its start and hourly, a process touches the row of its set in `rule_sets`. It installs the set first when it
 //!    is missing.
@@ -7,10 +7,10 @@
 //! Invariants:
 //! - A set is installed whole or not at all: one transaction makes the schema, its objects, its triggers and its row.
 //! - One process at a time installs or drops (an advisory lock), so that two new processes do not collide.
-//! - Nobody waits long: a trigger is created or dropped under a lock of its table, so a transaction here gives up after
-//!   [`LOCK_PATIENCE_MS`] in that queue, and is tried again.
+//! - No session waits long: a trigger is created or dropped under a lock of its table, so a transaction here gives up
+//!   after [`LOCK_PATIENCE_MS`] in that queue, and is tried again.
 //!
-//! What breaks otherwise: writers of the other version would stand behind this process's wait for a lock.
+//! What breaks otherwise: writers of the other version would wait behind this process's wait for a lock.
 
 use super::StorageError;
 use super::connect::{Role, Target, connect};
@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
-/// How long a transaction waits for the lock of a table, in milliseconds. Everybody else waits behind it.
+/// How long a transaction waits for the lock of a table, in milliseconds. All later statements wait behind it.
 const LOCK_PATIENCE_MS: u32 = 500;
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const INSTALL_ATTEMPTS: u32 = 60;
 /// Attempts to drop a set before the next hour tries again.
 const DROP_ATTEMPTS: u32 = 3;
-/// A set that no process has touched for so long is dropped.
+/// A set that no process has touched for this long is dropped.
 pub const UNUSED_AFTER: Duration = Duration::from_hours(24);
 /// How often a process touches its set.
 const TOUCH_INTERVAL: Duration = Duration::from_hours(1);
@@ -44,7 +44,7 @@ pub async fn install(target: &Target, set: &RuleSet) -> Result<bool, StorageErro
     loop {
         match try_install(&mut owner, set, &files).await {
             Err(error) if is_locked(&error) && attempt < INSTALL_ATTEMPTS => {
-                tracing::info!("rule set {}: a table is locked, trying again ({attempt})", set.name());
+                tracing::info!("rule set {}: a table is locked; retrying ({attempt})", set.name());
                 attempt += 1;
                 tokio::time::sleep(PAUSE).await;
             }
@@ -101,7 +101,7 @@ async fn bound_lock_waits(change: &Transaction<'_>) -> Result<(), tokio_postgres
     change.query(sql::SET_LOCK_TIMEOUT, &[&LOCK_PATIENCE_MS.to_string()]).await.map(drop)
 }
 
-/// Whether somebody else held a table for too long.
+/// Whether another session held a table for too long.
 fn is_locked(error: &StorageError) -> bool {
     let (StorageError::Rule { source, .. } | StorageError::Setup { source, .. }) = error else { return false };
     [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED].iter().any(|state| source.code() == Some(state))
@@ -123,7 +123,7 @@ pub async fn touch(target: &Target, set: &RuleSet) -> Result<bool, StorageError>
 /// # Errors
 /// PostgreSQL's.
 pub async fn drop_unused(target: &Target, own: &RuleSet, unused: Duration) -> Result<Vec<String>, StorageError> {
-    let setup = |source| StorageError::Setup { what: "dropping rule sets that nobody uses", source };
+    let setup = |source| StorageError::Setup { what: "dropping unused rule sets", source };
     let mut owner = connect(&target.config(Role::Owner)).await.map_err(StorageError::Connect)?;
     let seconds = unused.as_secs_f64();
     let rows = owner.query(sql::UNUSED_RULE_SETS, &[&own.name(), &seconds]).await.map_err(setup)?;
@@ -164,13 +164,13 @@ async fn try_drop(owner: &mut Client, name: &str, seconds: f64) -> Result<bool, 
     Ok(true)
 }
 
-/// Touches the process's set hourly and drops those that nobody uses. A task of the I/O shard; it never ends by itself.
+/// Touches the process's set hourly and drops unused sets. A task of the I/O shard; it never ends by itself.
 pub async fn keep(target: Target) {
     let set = RuleSet::embedded();
     loop {
         tokio::time::sleep(TOUCH_INTERVAL).await;
-        if let Err(error) = look_after(&target, set).await {
-            tracing::warn!("rule sets cannot be looked after, trying again in an hour: {error}");
+        if let Err(error) = maintain(&target, set).await {
+            tracing::warn!("cannot maintain the rule sets; retrying in an hour: {error}");
         }
     }
 }
@@ -179,9 +179,9 @@ pub async fn keep(target: Target) {
 ///
 /// # Errors
 /// PostgreSQL's.
-pub async fn look_after(target: &Target, set: &RuleSet) -> Result<(), StorageError> {
+pub async fn maintain(target: &Target, set: &RuleSet) -> Result<(), StorageError> {
     if !touch(target, set).await? {
-        tracing::warn!("rule set {} was dropped while this process used it; installing it again", set.name());
+        tracing::warn!("rule set {} was dropped while this process used it; reinstalling it", set.name());
         install(target, set).await?;
     }
     drop_unused(target, set, UNUSED_AFTER).await.map(drop)

@@ -47,7 +47,7 @@ pub async fn migrate(target: &Target) -> Result<(), StorageError> {
         tracing::info!("applied table migration {migration}");
     }
     installer::install(target, set).await?;
-    installer::look_after(target, set).await?;
+    installer::maintain(target, set).await?;
     drop(login);
     Ok(())
 }

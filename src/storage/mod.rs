@@ -8,10 +8,10 @@
 //!
 //! Invariants:
 //! - a conversation's mutations go through one committer, in the order its owner sent them, so their order holds;
-//! - nothing is answered as committed before PostgreSQL has said so, and nothing as refused that may have been
+//! - nothing is acknowledged before PostgreSQL has confirmed the commit, and nothing is refused that may have been
 //!   committed: after a connection is lost during a statement the same statement is submitted again, with the same
 //!   keys, and finds what the first one did (see `migrations/functions/commit/commit_messages.sql`);
-//! - every request has a reserved place for its outcome; an outcome is never dropped.
+//! - a slot is reserved for the outcome of every request; an outcome is never dropped.
 //!
 //! Deliberately absent: an ORM, write-behind, timers that hold a batch back. SQL is in [`sql`] and `migrations/` only.
 
@@ -55,15 +55,15 @@ pub enum StorageError {
     /// A statement of the set-up failed.
     #[error("{what}: {}", reason(.source))]
     Setup {
-        /// What was being done.
+        /// The step that failed.
         what: &'static str,
-        /// What PostgreSQL said.
+        /// PostgreSQL's error.
         source: tokio_postgres::Error,
     },
     /// The migrations failed.
     #[error("migrating the database: {source}: {}", sqlstate::innermost(.source))]
     Migrate {
-        /// Which migration, and what PostgreSQL said.
+        /// The migration and PostgreSQL's error.
         #[from]
         source: refinery::Error,
     },
@@ -73,9 +73,9 @@ pub enum StorageError {
     /// PostgreSQL refuses a file of the rule set.
     #[error("migrations/functions/{path}: {}", sqlstate::message(.source))]
     Rule {
-        /// Which.
+        /// The file.
         path: String,
-        /// What PostgreSQL said.
+        /// PostgreSQL's error.
         source: tokio_postgres::Error,
     },
     /// The database is not one that this version can use.

@@ -49,7 +49,7 @@ impl Reader {
     /// # Errors
     /// [`Failure::Lost`] and [`Failure::TooManyConnections`] when there is none.
     pub async fn new(pool: &Pool, writers: &StorageHealth, user: UserId, deadline: Instant) -> Result<Self, Failure> {
-        // The writers connect first: of a PostgreSQL with few places the readers must not take the last.
+        // The writers connect first: readers must not use the last connections that PostgreSQL allows.
         if pool.status().available == 0 && !writers.has_writers() {
             return Err(Failure::Lost);
         }

@@ -1,4 +1,4 @@
-//! Which read goes next. Pure: every method takes the time and returns what to do; no I/O, no clock.
+//! Decides which read runs next. Pure: every method takes the time and returns what to do; no I/O, no clock.
 //!
 //! ```text
 //!   offer ──► class ──► user ──► take ──► runs on a connection ──► finish
@@ -17,8 +17,8 @@
 //!    take long, however few, leave the cores to everybody else.
 //!
 //! Invariants:
-//! - a read that was taken in is returned exactly once, by [`ReadQueue::take`] or [`ReadQueue::expire`]. Otherwise its
-//!   asker waits for good, or an answer arrives for nobody;
+//! - a queued read is returned exactly once, by [`ReadQueue::take`] or [`ReadQueue::expire`]. Otherwise its client
+//!   waits forever, or an answer has no recipient;
 //! - every read that is taken to run is reported by [`ReadQueue::finish`] once. Otherwise its connection stays unused;
 //! - what waits is bounded per user and in total, so a flood is refused and does not fill the memory.
 
@@ -60,8 +60,8 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// Connections that are worth having to a PostgreSQL on a machine with `cores`, which the server and PostgreSQL
-    /// share: more reads at once would make each of them slower, delay the commits beside them, and finish none earlier.
+    /// The most connections worth having to a PostgreSQL that shares a machine with `cores` with this server. More
+    /// reads at once would slow each other and the commits down, and finish no earlier.
     #[must_use]
     pub const fn local_connections(cores: usize) -> usize {
         2 * cores + 2
@@ -99,7 +99,7 @@ pub struct Bounds {
 pub struct Waiting<T> {
     /// The queue it waits in.
     pub class: ReadClass,
-    /// The user who asks.
+    /// The user whose read it is.
     pub user: UserId,
     /// A command asks for it; otherwise the server does, to let a client in or to bring it up to date.
     pub commanded: bool,
@@ -111,7 +111,7 @@ pub struct Waiting<T> {
     pub read: T,
 }
 
-/// Why a read was not taken in.
+/// Why a read was not queued.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Full {
     /// Its user has too many waiting.
@@ -249,7 +249,7 @@ impl<T> ReadQueue<T> {
         self.shares
     }
 
-    /// Takes a read in.
+    /// Queues a read.
     ///
     /// # Errors
     /// The read, and what is full.
@@ -423,8 +423,8 @@ impl<T> ReadQueue<T> {
         (class.waiting, oldest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)))
     }
 
-    /// When a read of a heavy user may run that only its pause holds back now. [`ReadQueue::take`] is worth another try
-    /// then, also when no read arrives or ends until then.
+    /// When the next pause of heavy users ends, if one of their reads waits for it. Call [`ReadQueue::take`] again
+    /// then, even if no read arrives or ends before.
     #[must_use]
     pub fn pause_ends(&self, now: Instant) -> Option<Instant> {
         let waits = self.classes.iter().any(|class| !class.heavy_ring.is_empty());

@@ -44,7 +44,7 @@ pub fn of_each_kind() -> Vec<Query> {
 /// Answers one read, on one connection.
 ///
 /// # Errors
-/// [`Failure`]; what to do about it is its caller's business.
+/// [`Failure`]; the caller decides whether to try again.
 pub async fn answer(reader: &mut Reader, query: &Query) -> Result<Answer, Failure> {
     match query {
         Query::OpenSession { session, ticket, with_conversations } => {
@@ -82,7 +82,7 @@ pub async fn answer(reader: &mut Reader, query: &Query) -> Result<Answer, Failur
                 reader.transaction([(sql::ACCESS, &[&number]), (sql::HEAD_FOR_TYPING, &[&number])]).await?;
             permit(&access)?;
             if found.is_empty() {
-                let detail = "one of you has blocked the other; nothing passes between you";
+                let detail = "One of you has blocked the other. You cannot message each other.";
                 return Err(Refusal::new(ErrorCode::Blocked, detail).into());
             }
             Ok(heads(&found)?)
@@ -107,7 +107,7 @@ pub async fn answer(reader: &mut Reader, query: &Query) -> Result<Answer, Failur
             let seq =
                 found.first().map(|row| row.try_get::<_, i64>(0)).transpose().map_err(|e| rows::unreadable(&e))?;
             let Some(seq) = seq else {
-                let message = "data.around_message_id: there is no such message in this conversation";
+                let message = "data.around_message_id: There is no such message in this conversation.";
                 return Err(Refusal::new(ErrorCode::NotFound, message).into());
             };
             let older = limit / 2;
@@ -163,7 +163,7 @@ fn located(found: &[Row]) -> Result<Answer, Refusal> {
 }
 
 fn not_found() -> Refusal {
-    Refusal::new(ErrorCode::NotFound, "data.conversation_id: no such conversation")
+    Refusal::new(ErrorCode::NotFound, "data.conversation_id: There is no such conversation.")
 }
 
 /// Refuses unless the row of `sql::ACCESS` says that the user is a member.
@@ -171,14 +171,14 @@ fn permit(access: &[Row]) -> Result<(), Refusal> {
     match access.first().map(|row| row.try_get::<_, &str>(0)) {
         Some(Ok("member")) => Ok(()),
         Some(Ok("not_member")) => {
-            Err(Refusal::new(ErrorCode::NotMember, "you are not a member of this conversation; join it first"))
+            Err(Refusal::new(ErrorCode::NotMember, "You are not a member of this conversation. Join it first."))
         }
         Some(Err(error)) => Err(rows::unreadable(&error)),
         Some(Ok(_)) | None => Err(not_found()),
     }
 }
 
-/// One more message than asked for tells whether there are more.
+/// The queries ask for one message more than the page has, which shows whether there are more.
 fn truncate<T>(rows: &mut Vec<T>, limit: i64) -> bool {
     let more = rows.len() as i64 > limit;
     rows.truncate(limit.max(0) as usize);
@@ -228,7 +228,7 @@ async fn log(reader: &mut Reader, conversation: ConversationId, after: Seq, limi
     let kept = contiguous.take_while(|fits| *fits).count();
     if kept < entries.len() {
         error_limited!("the change log of {conversation} has a gap after seq {}", after.0 + kept as i64);
-        let message = "the conversation's log is damaged; the server's log has the details";
+        let message = "The conversation's log is damaged. The server's log has the details.";
         return Err(Refusal::new(ErrorCode::Internal, message).into());
     }
     Ok(Answer::Log(Box::new(LogPage { entries, complete })))
@@ -262,8 +262,12 @@ async fn open_session(
     let limit = if with_conversations { SUBSCRIPTIONS_PER_CONNECTION_MAX as i64 } else { 0 };
     let most = limit + i64::from(with_conversations);
     if let Some((id, expires)) = ticket {
-        let used =
-            || Refusal::new(ErrorCode::Unauthenticated, "this ticket was used already; get a new one from /ws-ticket");
+        let used = || {
+            Refusal::new(
+                ErrorCode::Unauthenticated,
+                "This ticket was used already. Get a new one from POST /ws-ticket.",
+            )
+        };
         match reader.transaction([(sql::SPEND_TICKET, &[id, expires])]).await {
             Ok([spent]) if spent.is_empty() => return Err(used().into()),
             Err(Failure::Refused(refusal)) if refusal.code == ErrorCode::Conflict => return Err(used().into()),
@@ -273,7 +277,7 @@ async fn open_session(
     let [profile, conversations] =
         reader.transaction([(sql::OPEN_SESSION, &[&session]), (sql::WELCOME_CONVERSATIONS, &[&most])]).await?;
     let Some(row) = profile.first() else {
-        return Err(Refusal::new(ErrorCode::Unauthenticated, "the session has ended; sign in again").into());
+        return Err(Refusal::new(ErrorCode::Unauthenticated, "The session has ended. Sign in again.").into());
     };
     let read_profile = || -> Result<Profile, tokio_postgres::Error> {
         Ok(Profile {

@@ -1,8 +1,8 @@
 //! Reads on their way through the I/O shard: the scheduler, the connections that it hands out, and what it refuses.
 //!
-//! As many workers as connections take reads from the [`ReadQueue`] in its order; a read that waits is a box in a
-//! queue and not a task. A lost connection is tried again within the read; a PostgreSQL with fewer places than we may
-//! have gets fewer reads at once, and one more is tried from time to time.
+//! As many workers as connections run reads from the [`ReadQueue`] in its order; a waiting read is a box in a queue and
+//! not a task. A read survives a lost connection, because it is tried again. If PostgreSQL allows fewer connections
+//! than configured, fewer reads run at once, and the server tries one more connection from time to time.
 
 use super::StorageError;
 use super::connect::{Role, Target};
@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 const PAUSES_MS: [u64; 3] = [20, 100, 250];
 /// How often deadlines and gauges are looked at.
 const TEND: Duration = Duration::from_millis(200);
-/// After PostgreSQL had no place for another connection, one more is tried this much later.
+/// How long after PostgreSQL refused another connection the server tries one more.
 const GROW_AFTER: Duration = Duration::from_secs(5);
 
 /// The reads of all shards.
@@ -87,7 +87,7 @@ impl Reads {
             match Reader::new(&self.pool, &self.health, readers::NOBODY, deadline()).await {
                 Ok(reader) => readers.push(reader),
                 Err(_) => {
-                    // PostgreSQL has fewer places than these: accounts and the indexer may lack what is unused here.
+                    // PostgreSQL allows fewer connections: leave the unused ones to accounts and the indexer.
                     drop(readers);
                     self.pool.retain(|_, _| false);
                     return;
@@ -95,14 +95,14 @@ impl Reads {
             }
         }
         let opened = readers.len();
-        drop(readers); // before they are warm: a client that is there already does not wait for them
+        drop(readers); // before they are warm, so that early clients do not wait for them
         for _ in 0..opened {
             // The pool returns the connection that was unused for longest, so this goes over all of them.
             let Ok(mut reader) = Reader::new(&self.pool, &self.health, readers::NOBODY, deadline()).await else {
                 return;
             };
             for query in readers::of_each_kind() {
-                // Most are refused, because nobody is no member of anything.
+                // PostgreSQL refuses most of them, because this user is not a member of anything.
                 if let Err(Failure::Lost | Failure::TooManyConnections) = readers::answer(&mut reader, &query).await {
                     return;
                 }
@@ -189,7 +189,7 @@ impl Reads {
         }
     }
 
-    /// PostgreSQL has no place for another connection: as many reads at once as there are connections.
+    /// PostgreSQL allows no more connections. Runs only as many reads at once as there are connections.
     fn shrink(&self) {
         let open = self.pool.status().size.max(1);
         warn_limited!(
@@ -248,7 +248,7 @@ impl Reads {
         let shard = request.token.shard;
         let result = Box::new(ReadResult { token: request.token, answer });
         if self.mesh.storage(shard).results.try_push(result).is_err() {
-            stop_process("a reserved place for a read's result was taken");
+            stop_process("a reserved slot for a read's result was taken");
         }
         self.mesh.bell(shard).ring();
     }

@@ -11,10 +11,10 @@ use tokio_postgres::Row;
 use tokio_postgres::error::DbError;
 use tokio_postgres::types::Json;
 
-/// What a row that contradicts the schema turns into: a fault of ours, logged, never a panic.
+/// The refusal for a row that contradicts the schema: a server fault, logged, never a panic.
 pub fn unreadable(error: &tokio_postgres::Error) -> Refusal {
     error_limited!("a row of PostgreSQL does not have the shape this version expects: {error}");
-    Refusal::new(ErrorCode::Internal, "the store returned something unexpected; the server's log has the details")
+    Refusal::new(ErrorCode::Internal, "The store returned something unexpected. The server's log has the details.")
 }
 
 /// What `refuse()` in PostgreSQL raises.
@@ -30,11 +30,11 @@ pub fn refusal(error: &DbError) -> Refusal {
 /// A conversation's id, or the same refusal.
 ///
 /// # Errors
-/// When PostgreSQL holds a number that is no conversation id.
+/// When PostgreSQL holds a number that is not a conversation id.
 pub fn conversation(number: i64) -> Result<ConversationId, Refusal> {
     ConversationId::from_number(number).ok_or_else(|| {
         error_limited!("the database holds conversation id {number}, which cannot be one");
-        Refusal::new(ErrorCode::Internal, "the store returned something unexpected; the server's log has the details")
+        Refusal::new(ErrorCode::Internal, "The store returned something unexpected. The server's log has the details.")
     })
 }
 

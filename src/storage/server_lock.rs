@@ -12,7 +12,7 @@
 //! Invariants:
 //! - a server that runs is never stopped by its lock: a lost connection is replaced, and a lock that another server
 //!   took meanwhile is reported and tried for again. Stopping would turn a short interruption into an outage;
-//! - the lock of a dead server does not outlive it for long: PostgreSQL asks the client's machine for a sign of life
+//! - the lock of a dead server does not outlive it for long: PostgreSQL probes the client's machine
 //!   every few seconds, and ends the session after [`KEEPALIVE`] without one.
 //!
 //! With `database.shared = true` the lock is held together with others, and its absence is only a warning.
@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, Error, NoTls};
 
-/// PostgreSQL needs a moment to notice that the server of a killed session is gone.
+/// PostgreSQL needs a moment to notice that the server of a killed session has ended.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Pause between two attempts at start.
 const RETRY: Duration = Duration::from_millis(50);
@@ -33,7 +33,7 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// How often a lock that another server holds is reported.
 const REPORT_INTERVAL: Duration = Duration::from_mins(1);
-/// A session ends 10 + 3 × 5 seconds after its client's machine went silent.
+/// A session ends 10 + 3 × 5 seconds after its client's machine stops answering.
 const KEEPALIVE: &str = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 \
     -c idle_session_timeout=0 -c statement_timeout=5000";
 /// PostgreSQL cuts an application name after 63 bytes.
@@ -113,7 +113,7 @@ impl ServerLock {
     pub async fn keep(mut self) {
         loop {
             let ended = (&mut self.session.connection).await;
-            tracing::warn!("the connection that reserves the database was lost ({}); connecting again", cause(&ended));
+            tracing::warn!("the connection that reserves the database was lost ({}); reconnecting", cause(&ended));
             self.session = self.reserve_again().await;
             tracing::info!("the database is reserved for this server again");
         }
@@ -123,7 +123,7 @@ impl ServerLock {
         let mut pause = BACKOFF_MIN;
         let mut reported: Option<Instant> = None;
         loop {
-            // Up to half of it at random: servers that lost PostgreSQL together do not come back together.
+            // Up to half of it at random: servers that lost PostgreSQL together do not reconnect together.
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
             pause = (pause * 2).min(BACKOFF_MAX);
             let Ok(session) = Session::open(&self.target, &self.name).await else { continue };
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_says_where_the_server_is_and_fits() {
+    fn the_name_has_the_address_and_fits() {
         let name = name("[2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535".parse().unwrap());
         assert!(
             name.starts_with("veza server [2001:db8:ffff:ffff:ffff:ffff:ffff:ffff]:65535") && name.len() <= 63,

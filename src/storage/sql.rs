@@ -18,7 +18,7 @@ pub const APPLY_MUTATIONS: &str = "SELECT ord, verdict, detail, retry_after_ms, 
 
 /// A read's transaction: one snapshot for all of its statements.
 pub const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
-/// Its end.
+/// Commits a read's transaction.
 pub const COMMIT: &str = "COMMIT";
 /// Who reads, and the milliseconds that each statement has; for this transaction only.
 pub const SET_READER: &str = "SELECT set_config('app.user_id', $1, true), set_config('statement_timeout', $2, true)";

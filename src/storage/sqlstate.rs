@@ -1,15 +1,15 @@
 //! What an error code of PostgreSQL means for the statement that met it, decided in one place.
 //!
-//! Only an error that a text can cause is its sender's fault and final. Everything else is the store's: a right that
-//! is missing, a full disk, a table that another version renamed. It ends when somebody mends the store, so the same
-//! request succeeds later and is refused with `storage_unavailable` until then.
+//! Only an error that a text can cause is its sender's fault and final. Everything else is the store's: a missing
+//! permission, a full disk, a table that another version renamed. It ends when an operator repairs the store, so the
+//! same request succeeds later and is refused with `storage_unavailable` until then.
 
 use tokio_postgres::error::SqlState;
 
 /// Why PostgreSQL refused a statement.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cause {
-    /// The session has ended; what became of the statement is not known.
+    /// The session has ended; the outcome of the statement is not known.
     ConnectionEnded,
     /// It lost a race; the same statement may succeed at once.
     Race,
@@ -22,7 +22,7 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// The cause that a code stands for.
+    /// The cause behind a code.
     #[must_use]
     pub fn of(state: &SqlState) -> Self {
         let races = [
@@ -58,7 +58,7 @@ pub fn is_too_many_connections(error: &tokio_postgres::Error) -> bool {
     error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)
 }
 
-/// An error with the reasons behind it, which say more than "error connecting to server" and "db error".
+/// An error with the reasons behind it, which are clearer than "error connecting to server" and "db error".
 #[must_use]
 pub fn describe(error: &tokio_postgres::Error) -> String {
     if let Some(db) = error.as_db_error() {
@@ -67,14 +67,14 @@ pub fn describe(error: &tokio_postgres::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
-/// PostgreSQL's message about a file, with the place in it.
+/// PostgreSQL's message about a file, with the position in it.
 pub(super) fn message(source: &tokio_postgres::Error) -> String {
     let Some(error) = source.as_db_error() else { return innermost(source) };
     let place = error.where_().and_then(|place| place.lines().next()).or(error.hint());
     place.map_or_else(|| error.message().to_owned(), |place| format!("{} ({place})", error.message()))
 }
 
-/// The last cause in an error's chain, which is what PostgreSQL said.
+/// The last cause in an error's chain, which is PostgreSQL's own error.
 pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_a_text_can_cause_is_its_senders_fault() {
+    fn blames_the_sender_only_for_errors_of_the_text() {
         let cases = [
             ("22021", Cause::Content),         // not UTF-8
             ("23514", Cause::Content),         // a check

@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::collections::HashMap;
 use tokio_postgres::Row;
 
-/// Rows of the statement, and what the triggers recorded for messages that mention somebody or are replies.
+/// Rows of the statement, and the records of the triggers for messages with mentions and for replies.
 pub(super) struct BatchRows {
     pub(super) rows: Vec<Row>,
     pub(super) recorded: HashMap<i64, Recorded>,
@@ -70,7 +70,7 @@ fn message_verdict(
     let duplicate = verdict == "duplicate";
     let (Some(conversation), Change::Message { content, message_type, .. }) = (mutation.conversation, &mutation.change)
     else {
-        return Ok(Verdict::Refused(Box::new(Refusal::new(ErrorCode::Internal, "a message without a conversation"))));
+        return Ok(Verdict::Refused(Box::new(Refusal::new(ErrorCode::Internal, "The message has no conversation."))));
     };
     if !duplicate && verdict != "committed" {
         return Ok(Verdict::Refused(Box::new(refusal_of(verdict, row.try_get("retry_after_ms")?))));
@@ -105,11 +105,11 @@ fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
         let refusal = match ErrorCode::parse(verdict) {
             None if verdict == "unstorable" => {
                 error_limited!("PostgreSQL refused a mutation for its content: {}", detail.unwrap_or_default());
-                Refusal::bad_request("the store refused this change; its content cannot be stored")
+                Refusal::bad_request("The content of this change cannot be stored.")
             }
             Some(ErrorCode::Internal) | None => {
                 error_limited!("a mutation failed in PostgreSQL: {verdict} {}", detail.unwrap_or_default());
-                Refusal::new(ErrorCode::Internal, "the store failed on this command; the server's log has the details")
+                Refusal::new(ErrorCode::Internal, "The store failed on this command. The server's log has the details.")
             }
             Some(code) => Refusal::new(code, detail.unwrap_or_default()),
         };
@@ -134,24 +134,24 @@ fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
         lost: users(row, "lost")?,
         signal,
         notices: rows::notices(row.try_get("notices")?),
-        parted: row.try_get::<_, Option<i64>>("blocked")?.map(UserId),
+        blocked: row.try_get::<_, Option<i64>>("blocked")?.map(UserId),
     })))
 }
 
-/// The refusal that a verdict of `commit_messages` stands for.
+/// The refusal for a verdict of `commit_messages`.
 fn refusal_of(verdict: &str, retry_after_ms: Option<i64>) -> Refusal {
     let (code, reason) = match verdict {
-        "not_found" => (ErrorCode::NotFound, "data.conversation_id: no such conversation"),
-        "not_member" => (ErrorCode::NotMember, "you are not a member of this conversation; join it first"),
-        "banned" => (ErrorCode::Banned, "you are banned from this conversation; a moderator can lift it"),
-        "read_only" => (ErrorCode::ReadOnly, "the conversation, or your role in it, is read-only"),
-        "muted" => (ErrorCode::Muted, "you are muted in this conversation for a while"),
-        "slow_mode" => (ErrorCode::SlowMode, "the conversation is in slow mode; wait a moment before the next message"),
-        "blocked" => (ErrorCode::Blocked, "one of you has blocked the other; messages do not pass"),
+        "not_found" => (ErrorCode::NotFound, "data.conversation_id: There is no such conversation."),
+        "not_member" => (ErrorCode::NotMember, "You are not a member of this conversation. Join it first."),
+        "banned" => (ErrorCode::Banned, "You are banned from this conversation. A moderator can lift the ban."),
+        "read_only" => (ErrorCode::ReadOnly, "The conversation, or your role in it, is read-only."),
+        "muted" => (ErrorCode::Muted, "You are muted in this conversation. Wait until the mute ends."),
+        "slow_mode" => (ErrorCode::SlowMode, "The conversation is in slow mode. Wait before the next message."),
+        "blocked" => (ErrorCode::Blocked, "One of you has blocked the other. You cannot message each other."),
         "parent_not_found" => {
-            (ErrorCode::NotFound, "data.parent_message_id: there is no such message in this conversation")
+            (ErrorCode::NotFound, "data.parent_message_id: There is no such message in this conversation.")
         }
-        _ => (ErrorCode::Internal, "the store gave a verdict that this version does not know"),
+        _ => (ErrorCode::Internal, "The store returned a verdict that this version does not know."),
     };
     let refusal = Refusal::new(code, reason);
     match retry_after_ms {

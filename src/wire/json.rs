@@ -21,9 +21,11 @@ impl JsonReader {
     pub fn read<'a>(&mut self, text: &'a mut [u8]) -> Result<Value<'a>, String> {
         check_shape(text)?;
         let mut document = simd_json::Deserializer::from_slice_with_buffers(text, &mut self.buffers)
-            .map_err(|error| format!("not valid JSON: {error}"))?;
+            .map_err(|error| format!("The command is not valid JSON: {error}."))?;
         let values_left = Cell::new(0);
-        ValueSeed::new(&values_left).deserialize(&mut document).map_err(|error| format!("not a valid command: {error}"))
+        ValueSeed::new(&values_left)
+            .deserialize(&mut document)
+            .map_err(|error| format!("The command is not valid: {error}."))
     }
 }
 
@@ -47,7 +49,7 @@ fn check_shape(text: &[u8]) -> Result<(), String> {
                 depth += 1;
                 values += 1;
                 if depth > NESTING_MAX {
-                    return Err(format!("nested deeper than {NESTING_MAX} levels"));
+                    return Err(format!("The command is nested deeper than {NESTING_MAX} levels."));
                 }
             }
             b'}' | b']' => depth = depth.saturating_sub(1),
@@ -55,7 +57,7 @@ fn check_shape(text: &[u8]) -> Result<(), String> {
             _ => {}
         }
         if values > COMMAND_VALUES_MAX {
-            return Err(format!("more than {COMMAND_VALUES_MAX} values"));
+            return Err(format!("The command has more than {COMMAND_VALUES_MAX} values."));
         }
     }
     Ok(())

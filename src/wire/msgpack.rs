@@ -14,12 +14,12 @@ pub fn read(bytes: &[u8]) -> Result<Value<'_>, String> {
     let values_left = Cell::new(0);
     let value = ValueSeed::new(&values_left)
         .deserialize(&mut document)
-        .map_err(|error| format!("not a valid MessagePack command: {error}"))?;
+        .map_err(|error| format!("The command is not valid MessagePack: {error}."))?;
     // A second value would be a command that is silently lost. Reading a unit consumes one marker and does not descend,
     // so only the end of the input yields no marker.
     match <()>::deserialize(&mut document) {
         Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(value),
-        _ => Err("more bytes follow the MessagePack value".to_owned()),
+        _ => Err("More bytes follow the MessagePack value.".to_owned()),
     }
 }
 
@@ -43,7 +43,7 @@ mod tests {
         assert!(read(&[0xdf, 0xff, 0xff, 0xff, 0xff]).is_err()); // map32
         assert!(read(&[0xdb, 0xff, 0xff, 0xff, 0xff, b'a']).is_err()); // str32
         assert!(read(&[0x91; 100]).unwrap_err().contains("16 levels"));
-        assert!(read(&[0xc0, 0xc0]).unwrap_err().contains("more bytes follow"));
+        assert!(read(&[0xc0, 0xc0]).unwrap_err().contains("More bytes follow"));
         assert!(read(&[0x81, 0x01, 0x02]).is_err()); // a key that is not text
     }
 

@@ -127,7 +127,7 @@ async fn answers_health_checks_when_it_is_full() {
     refused.write(Raw::upgrade_head(&ann, "veza.v1.json").as_bytes()).await.unwrap();
     let head = refused.head().await;
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
-    // Refused and silent connections leave the reserve free.
+    // Refused and idle connections leave the reserve free.
     let mut silent = Vec::new();
     for _ in 0..40 {
         let mut raw = Raw::connect(&server).await;

@@ -191,7 +191,7 @@ async fn keeps_clients_after_the_server_was_suspended() {
     tokio::time::sleep(Duration::from_secs(6)).await;
     signal(server.pid(), Signal::SIGCONT);
     join_all(clients.iter_mut().map(|client| async {
-        // The first look after the pause must ask, and the next one must have heard the answer.
+        // The first check after the pause must send a ping, and the next one must have received the answer.
         let before = client.pings;
         client.wait_for_pings(before + 2).await;
         client.ok("ping", json!({})).await;

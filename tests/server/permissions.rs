@@ -1,4 +1,4 @@
-//! Permissions: the server behaves as every cell of the table in docs/permissions.md says.
+//! Permissions: the server behaves as every cell of the table in docs/permissions.md documents.
 //!
 //! How: each row gets a room with one user of each role, a user who is not a member and a banned user. Each of them
 //! runs the command of the row, and the answer must equal the cell. After a success, the next user gets a new room.

@@ -218,7 +218,7 @@ async fn reads_every_page_without_scanning_a_large_table() {
     let mut session = Session::new(&server, ann.id).await;
     check_that_no_large_table_is_scanned(&mut session, number, &ann, "with statistics").await;
 
-    // Some are deleted, and the indexes say which messages everybody sees.
+    // Some are deleted, and the indexes have the messages that every member sees.
     let delete = format!(
         "UPDATE messages SET deleted_at = now(), content = '' WHERE conversation_id = {number} AND seq % 600 IN (1, 2)"
     );

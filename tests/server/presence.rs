@@ -17,7 +17,7 @@ const CROWD: usize = 60;
 const CHANGES: usize = 12;
 /// The pause between two changes. It is shorter than a tick of the shards, so each tick has some changes.
 const PAUSE: Duration = Duration::from_millis(30);
-/// The interval between two rounds (`shard/timers.rs`).
+/// The interval between two rounds (`shard/interval.rs`).
 const INTERVAL: Duration = Duration::from_millis(500);
 
 /// The number of rounds of one shard that can begin within this time.

@@ -364,12 +364,12 @@ async fn drops_sets_that_no_process_has_used_for_a_day() {
     assert_eq!(schemas(&database).await, left);
     assert_eq!(column(&database, "SELECT name FROM rule_sets ORDER BY name").await, left);
     let orphans = "SELECT tgname::text FROM pg_trigger WHERE tgname LIKE '%' || $1";
-    assert!(database.query(orphans, &[&unused.name()]).await.unwrap().is_empty(), "its triggers are gone");
+    assert!(database.query(orphans, &[&unused.name()]).await.unwrap().is_empty(), "its triggers were dropped");
 
     // A set that was touched is in use again; one that is missing is installed again.
     assert!(installer::touch(&target, own).await.unwrap());
     assert!(!installer::touch(&target, &unused).await.unwrap());
-    installer::look_after(&target, &unused).await.unwrap();
+    installer::maintain(&target, &unused).await.unwrap();
     assert!(installer::touch(&target, &unused).await.unwrap());
 }
 
@@ -580,7 +580,7 @@ async fn serves_one_database_with_two_versions_at_once() {
     for (seq, content) in &acked {
         let found: Vec<_> = history.iter().filter(|message| text(&message["content"]) == content).collect();
         assert_eq!(found.len(), 1, "{content} is in the log once");
-        assert_eq!(found[0]["seq"], *seq, "{content} is where its acknowledgement says");
+        assert_eq!(found[0]["seq"], *seq, "{content} has the seq of its acknowledgement");
     }
     for sender in ["old", "new"] {
         let order: Vec<_> =

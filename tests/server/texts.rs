@@ -1,4 +1,4 @@
-//! Texts: one rule says which characters messages, names, descriptions and statuses may contain.
+//! Texts: one rule defines which characters messages, names, descriptions and statuses may contain.
 //!
 //! How: the tests send each kind of forbidden text in each field. The unit tests of `text` cover single characters.
 

@@ -162,7 +162,7 @@ impl Client {
         Self::welcomed(socket, format).await
     }
 
-    /// Connects with a receive buffer of so many bytes, so that the client becomes a slow reader early.
+    /// Connects with a receive buffer of this many bytes, so that the client becomes a slow reader early.
     pub async fn slow(server: &Server, user: &User, format: Format, receive_buffer: u32) -> Self {
         let bearer = format!("Bearer {}", user.token);
         let headers = [("authorization", bearer.as_str()), ("sec-websocket-protocol", format.subprotocol())];
@@ -240,7 +240,7 @@ impl Client {
     /// Sends a command without waiting for its reply. Returns its id.
     pub async fn send(&mut self, kind: &str, data: Value) -> i64 {
         let (id, message) = self.next_command(kind, &data);
-        // When the connection has ended, the next read says why.
+        // When the connection has ended, the next read has the reason.
         self.send_raw(message).await;
         id
     }

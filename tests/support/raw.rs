@@ -83,7 +83,7 @@ impl Raw {
         }
     }
 
-    /// Reads and drops so many bytes of a body.
+    /// Reads and drops this many bytes of a body.
     pub async fn skip(&mut self, bytes: usize) {
         while self.received.len() < bytes {
             assert!(self.read_more().await.expect("a body") > 0, "closed in the middle of a body");

@@ -160,7 +160,7 @@ impl Server {
         }
     }
 
-    /// Repeats a search until it finds so many messages, since the server indexes messages after it commits them.
+    /// Repeats a search until it finds this many messages, since the server indexes messages after it commits them.
     pub async fn found_in_time(&self, user: &User, query: &str, many: usize) -> Value {
         let started = Instant::now();
         loop {

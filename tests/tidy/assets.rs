@@ -125,7 +125,7 @@ pub fn stale_lists(tree: &Tree) -> Vec<String> {
     let listed = PAGES.iter().chain(ENTRANCES.iter().map(|(entrance, _)| entrance));
     listed
         .filter(|path| !tree.has(path))
-        .map(|path| format!("tests/tidy/assets.rs names {path}, which is gone"))
+        .map(|path| format!("tests/tidy/assets.rs names {path}, which does not exist"))
         .collect()
 }
 

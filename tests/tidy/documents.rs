@@ -1,6 +1,8 @@
-//! Documents are true about the tree: their relative links lead to a file or a heading, and the files they name exist.
+//! Documents are true about the tree: their relative links lead to a file or a heading, and the files and tests that
+//! they name exist.
 //!
-//! A path in backticks is looked up in [`BASES`], and in the folders from the document up to the root.
+//! A path in backticks is looked up in [`BASES`], and in the folders from the document up to the root. A name in
+//! backticks beside a file of tests is a function of that file.
 
 use crate::tree::{Tree, extension, folder, join};
 
@@ -10,7 +12,7 @@ const EXTENSIONS: &[&str] = &["rs", "sql", "md", "yaml", "yml", "toml", "sh", "j
 /// Folders that documents leave out of a path.
 const BASES: &[&str] = &["src", "migrations/functions"];
 
-/// What the Markdown files of a tree say that is not so.
+/// The false statements in the Markdown files of a tree.
 pub fn untrue(tree: &Tree) -> Vec<String> {
     let mut problems = Vec::new();
     for (path, text) in tree.ending(&["md"]) {
@@ -19,6 +21,8 @@ pub fn untrue(tree: &Tree) -> Vec<String> {
         problems.extend(broken.map(|target| format!("{path}: the link {target} leads nowhere")));
         let missing = named_paths(&prose).into_iter().filter(|name| !exists(tree, path, name));
         problems.extend(missing.map(|name| format!("{path}: it names {name}, which does not exist")));
+        let missing = named_tests(&prose).into_iter().filter(|(file, name)| !has_function(tree, file, name));
+        problems.extend(missing.map(|(file, name)| format!("{path}: it names the test {name}, which {file} lacks")));
     }
     problems
 }
@@ -71,6 +75,26 @@ fn named_paths(prose: &str) -> Vec<&str> {
     prose.split('`').skip(1).step_by(2).filter(is_path).collect()
 }
 
+/// The names of tests, each with its file: "`FILE`, `NAME`" or "`NAME` in `FILE`".
+fn named_tests(prose: &str) -> Vec<(&str, &str)> {
+    let spans: Vec<&str> = prose.split('`').collect();
+    let is_file = |span: &str| span.starts_with("tests/") && extension(span) == "rs";
+    let is_name = |span: &str| {
+        span.contains('_') && span.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+    };
+    let pairs =
+        spans.windows(3).skip(1).step_by(2).filter_map(|window| match (window[0], window[1].trim(), window[2]) {
+            (file, ",", name) if is_file(file) && is_name(name) => Some((file, name)),
+            (name, "in", file) if is_file(file) && is_name(name) => Some((file, name)),
+            _ => None,
+        });
+    pairs.collect()
+}
+
+fn has_function(tree: &Tree, file: &str, name: &str) -> bool {
+    tree.files.get(file).is_some_and(|text| text.contains(&format!("fn {name}(")))
+}
+
 fn exists(tree: &Tree, document: &str, name: &str) -> bool {
     let mut at = folder(document);
     loop {
@@ -112,6 +136,18 @@ fn finds_names_of_files_that_do_not_exist() {
     let expected = [
         "docs/a.md: it names shard/none.rs, which does not exist",
         "docs/a.md: it names src/none/, which does not exist",
+    ];
+    assert_eq!(untrue(&tree), expected);
+}
+
+#[test]
+fn finds_names_of_tests_that_do_not_exist() {
+    let text = "`tests/a.rs`, `keeps_order` and `tests/a.rs`,\n`was_renamed`, `lost_too` in `tests/a.rs`; `src/b.rs`, \
+                `no_test`\n```\n`tests/a.rs`, `no_prose`\n```";
+    let tree = Tree::of(&[("docs/a.md", text), ("tests/a.rs", "async fn keeps_order() {}"), ("src/b.rs", "")]);
+    let expected = [
+        "docs/a.md: it names the test was_renamed, which tests/a.rs lacks",
+        "docs/a.md: it names the test lost_too, which tests/a.rs lacks",
     ];
     assert_eq!(untrue(&tree), expected);
 }

@@ -14,12 +14,12 @@
 use crate::modules::{Definition, Reference, Target};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// A file needs the other: the line, from 0, and the path that says so.
+/// A file needs the other: the line, from 0, and the path in it.
 #[derive(Clone, Debug)]
 pub struct Reason {
     pub line: usize,
     pub name: String,
-    /// Nothing but calls of methods says so.
+    /// Only calls of methods show it.
     by_calls: bool,
 }
 
@@ -108,7 +108,7 @@ impl Graph {
             let inside = |chain: &Vec<&str>| chain.iter().all(|file| file.starts_with(folder));
             let count = chains.iter().filter(|chain| inside(chain)).count();
             if count == 0 {
-                cycles.push(format!("{folder} has no more cycles: strike it from the list of known ones"));
+                cycles.push(format!("{folder} has no cycles left: remove it from the list of known ones"));
             } else if count <= *most {
                 chains.retain(|chain| !inside(chain));
             } else {
@@ -407,7 +407,7 @@ mod tests {
         let one =
             [("lib.rs", "mod a;"), ("a.rs", "mod b;\npub struct A(b::B);"), ("a/b.rs", "pub struct B(super::A);")];
         assert_eq!(cycles(&one, &[("src/a", 2)]), Vec::<String>::new());
-        assert_eq!(cycles(&one, &[("src/b", 2)])[0], "src/b has no more cycles: strike it from the list of known ones");
+        assert_eq!(cycles(&one, &[("src/b", 2)])[0], "src/b has no cycles left: remove it from the list of known ones");
         let found = cycles(&one, &[("src/a", 1)]);
         assert_eq!(found[0], "src/a has 2 imports on cycles, and only 1 are known:");
         assert_eq!(found.len(), 2);

@@ -194,7 +194,7 @@ mod tests {
     use crate::modules::targets;
     use crate::tree::Tree;
 
-    /// What the law says of a file below src/ that holds `body`, as part of a library that declares it.
+    /// The problems that the law finds in a file below src/ that holds `body`, as part of a library that declares it.
     fn problems(path: &str, body: &str) -> Vec<String> {
         let parts: Vec<&str> = path.trim_end_matches(".rs").trim_end_matches("/mod").split('/').collect();
         let mut files = vec![("Cargo.toml".to_owned(), String::new()), (format!("src/{path}"), body.to_owned())];

@@ -126,7 +126,7 @@ pub fn tokens(code: &str) -> Vec<Token<'_>> {
 }
 
 #[test]
-fn tells_a_literal_from_code() {
+fn distinguishes_literals_from_code() {
     let text = r##"let a = 'x'; let b: &'static str = "q\"//"; let c = r#"un"safe"#; /* u /* n */ s */ let d = '\'';"##;
     let text = format!("{text} let e = '\"'; done");
     let source = lex(&text);

@@ -14,7 +14,7 @@ pub struct Reference {
     pub line: usize,
 }
 
-/// What a name stands for in its module.
+/// The item that a name refers to in its module.
 #[derive(Clone, Debug)]
 pub enum Definition {
     Item,

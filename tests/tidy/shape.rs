@@ -1,4 +1,4 @@
-//! The outer shape of files: how long, how wide, and that a Rust file says at its top what it is for.
+//! The outer shape of files: how long, how wide, and that a Rust file begins with its purpose.
 
 use crate::tree::{Tree, extension};
 
@@ -38,7 +38,7 @@ pub fn check(tree: &Tree, known: &[(&str, usize)]) -> Vec<String> {
     }
     for (folder, most) in known {
         match wide.iter().filter(|line| line.starts_with(folder)).count() {
-            0 => problems.push(format!("{folder} has no more wide lines: strike it from the list of known ones")),
+            0 => problems.push(format!("{folder} has no wide lines left: remove it from the list of known ones")),
             found if found <= *most => wide.retain(|line| !line.starts_with(folder)),
             found => problems.push(format!("{folder} has {found} wide lines, and only {most} are known:")),
         }

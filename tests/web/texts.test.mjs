@@ -22,12 +22,12 @@ test("both languages have the same texts and placeholders", () => {
 });
 
 test("errors are in the user's language, name labels instead of fields, and give the time to wait", () => {
-    const weak = { code: "bad_request", message: "password: must have at least 8 characters" };
-    const name = { code: "bad_request", message: "display_name: must have 1 to 100 characters" };
+    const weak = { code: "bad_request", message: "password: Must have at least 8 characters." };
+    const name = { code: "bad_request", message: "display_name: Must have 1 to 100 characters." };
     const slow = { code: "slow_mode", message: "slow mode: wait 12 s", retryAfterMs: 11_200 };
     assert.deepEqual([weak, name, slow].map(explain), [
-        "Password: must have at least 8 characters",
-        "Display name: must have 1 to 100 characters",
+        "Password: Must have at least 8 characters.",
+        "Display name: Must have 1 to 100 characters.",
         "slow mode: wait 12 s",
     ]);
     globalThis.localStorage = { setItem() {}, getItem: () => null };

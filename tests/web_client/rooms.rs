@@ -114,7 +114,7 @@ async fn discover_pages_through_all_rooms_and_searches_them() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_leaving_owner_hands_the_room_over_or_learns_that_it_is_archived() {
+async fn a_leaving_owner_transfers_the_room_or_archives_it() {
     let server = Server::start(2, &[]);
     let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
     let mut bob = Person::sign_up(&server, "", "bob", "Bob Martin").await;

@@ -315,7 +315,7 @@ impl RoomChecker {
         self.pending == 0 && self.subscribers.values().all(has_all)
     }
 
-    /// Ends the check. `complete` is false when the run was cut short before it settled; what is still under way is
+    /// Ends the check. `complete` is false when the run was cut short before it settled; what is still pending is
     /// then no fault.
     pub fn finish(mut self, complete: bool) -> Violations {
         if !complete {

@@ -104,7 +104,7 @@ impl Bench {
 }
 
 #[test]
-fn a_sound_peer_is_sound() {
+fn accepts_a_correct_peer() {
     let mut bench = Bench::new();
     for number in 0..3 {
         let frame = bench.send(number);

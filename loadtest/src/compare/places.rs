@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_given_once() {
+    fn assigns_each_port_once() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
         let port = taken.local_addr().expect("an address").port();
         let mut ports = Ports::new(Some(port..=port));

@@ -22,9 +22,9 @@ use tokio::runtime::Runtime;
 /// A requested server without figures, or without all of them.
 #[derive(Debug, Serialize)]
 pub struct LeftOut {
-    /// Which.
+    /// The name of the server.
     pub system: &'static str,
-    /// Why, and what to do.
+    /// The reason, with instructions.
     pub reason: String,
 }
 

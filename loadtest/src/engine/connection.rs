@@ -79,7 +79,7 @@ pub struct Connection<S> {
     pub peer: Peer<S>,
     /// Its messages.
     pub flow: Flow,
-    /// Where it is.
+    /// Its phase.
     pub phase: Phase,
     /// Its socket, unless closed.
     pub socket: Option<TcpStream>,
@@ -399,7 +399,7 @@ fn answer(
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) if bytes.len() < ANSWER_BYTES_MAX => return Ok(None),
         Ok(httparse::Status::Partial) => return Err(Lost::because("the answer to the upgrade is too long")),
-        Err(error) => return Err(Lost::because(format!("the answer to the upgrade is no HTTP: {error}"))),
+        Err(error) => return Err(Lost::because(format!("the answer to the upgrade is not HTTP: {error}"))),
     };
     let header = |name: &str| {
         let found = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));

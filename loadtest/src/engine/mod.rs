@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn stops_all_threads_when_it_is_dropped() {
-        // Nobody accepts: the connections stay half open, as in a run that fails while connecting.
+        // No program accepts: the connections stay half open, as in a run that fails while connecting.
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
         let seat = Seat { user: 0, rooms: Arc::new([0]), slow: false, cut: false };

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// One connection to be made.
 #[derive(Clone, Debug)]
 pub struct Seat {
-    /// Whose it is.
+    /// The index of its user.
     pub user: u32,
     /// The rooms it is in, by index.
     pub rooms: Arc<[u32]>,
@@ -51,7 +51,7 @@ pub struct EngineOptions {
     pub classes: usize,
     /// The connections.
     pub seats: Vec<Seat>,
-    /// What is sent.
+    /// The messages to send.
     pub streams: Vec<Stream>,
     /// When the seats marked `cut` are cut, counted from the first load.
     pub storm_at: Option<Duration>,

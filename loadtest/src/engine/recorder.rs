@@ -110,7 +110,7 @@ pub struct Interval {
     pub send_lag: Histogram<u64>,
     /// CPU the thread used in it.
     pub cpu_ns: u64,
-    /// How long it was.
+    /// Its length in nanoseconds.
     pub length_ns: u64,
 }
 

@@ -64,13 +64,13 @@ pub enum Load {
 /// The shape of the work.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Shape {
-    /// How many rooms.
+    /// The number of rooms.
     pub rooms: u32,
     /// Connections in each.
     pub room_size: u32,
     /// Connections of each that send.
     pub senders_per_room: u32,
-    /// When they send.
+    /// The load: when they send.
     pub load: Load,
     /// With an open load: as from many people, or at equal distances.
     pub even: bool,

@@ -23,33 +23,14 @@ const CLIENT_HEADER_BYTES: usize = 4 + 4;
 /// The server's encoder's.
 pub fn measure(content_bytes: usize, format: Format) -> Result<FrameBytes, String> {
     let content = "x".repeat(content_bytes);
-    let room = ConversationId::from_number(40_002).ok_or("40002 is no conversation id")?;
+    let room = ConversationId::from_number(40_002).ok_or("40002 is not a conversation id")?;
     let command = json!({"type": "send_message", "id": 1234, "data": {
         "conversation_id": room, "content": content, "client_message_id": "lt-0123456789abcdef-1000.1234"}});
-    let record = MessageRecord {
-        message_id: MessageId(1_234_567),
-        conversation_id: room,
-        seq: Seq(12_345),
-        sender: Sender {
-            id: UserId(12_345),
-            username: "loadtest-01234".to_owned(),
-            display_name: "loadtest-01234".to_owned(),
-        },
-        content,
-        message_type: "text".to_owned(),
-        system: None,
-        parent_message_id: None,
-        thread: None,
-        mentions: Vec::new(),
-        reactions: Vec::new(),
-        pinned: false,
-        edited_at: None,
-        deleted: false,
-        attachments: Vec::new(),
-        created_at: "2026-01-02T03:04:05.678Z".to_owned(),
-        client_message_id: None,
-        parent_thread: None,
-    };
+    let sender =
+        Sender { id: UserId(12_345), username: "loadtest-01234".to_owned(), display_name: "loadtest-01234".to_owned() };
+    let created_at = "2026-01-02T03:04:05.678Z".to_owned();
+    let record =
+        MessageRecord { content, ..MessageRecord::new(MessageId(1_234_567), room, Seq(12_345), sender, created_at) };
     let command_bytes = match format {
         Format::Json => command.to_string().len(),
         Format::MessagePack => rmp_serde::to_vec_named(&command).map_err(|error| error.to_string())?.len(),

@@ -1,6 +1,6 @@
 //! `loadtest floor`: what this machine can do at most for the same shape of work.
 //!
-//! A figure of a server says little without the figure of the smallest program that could do the same. These programs
+//! A figure of a server means little without the figure of the smallest program that could do the same. These programs
 //! are a loop that reads bytes and writes them to a room's sockets ([`sockets`]), and a loader that commits the
 //! server's rows with the server's statement ([`postgres`]). Ratios to these two carry from one machine to another.
 //!

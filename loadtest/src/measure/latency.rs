@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_no_histogram() {
+    fn refuses_invalid_histograms() {
         let broken = |text: &str| Latency { histogram: text.to_owned(), ..Latency::default() }.unpack();
         assert!(matches!(broken("%%%"), Err(LatencyError::Base64(_))));
         assert!(matches!(broken("aGVsbG8="), Err(LatencyError::Unpack(_))));

@@ -1,7 +1,7 @@
 //! Finds the processes whose CPU counts: those that listen on the tested port, and those that they store in.
 //!
 //! The inode of a socket in `/proc/net/tcp` is looked up among the open files of `/proc/PID/fd`. Only root and the
-//! owner of a process may read the latter, so "nobody listens here" and "the listener belongs to another user" are
+//! owner of a process may read the latter, so "no process listens here" and "the listener belongs to another user" are
 //! different results. If they were one, a run against a foreign server would have no CPU figures and say nothing about
 //! it.
 
@@ -102,7 +102,7 @@ pub fn store_meter(server: &[i32], data_dir: Option<&Path>) -> Option<ProcessMet
 fn postmaster_of(data_dir: &Path) -> Option<i32> {
     let directory = data_dir.join("postgres");
     let pid = pid_in(&std::fs::read_to_string(directory.join("postmaster.pid")).ok()?, &directory)?;
-    // A file that a crash left behind may name a process of somebody else.
+    // A file that a crash left behind may name a process of another user.
     all_relatives().into_iter().find(|relative| relative.pid == pid && relative.name == POSTGRES).map(|found| found.pid)
 }
 
@@ -169,7 +169,7 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let directory = data.path().join("postgres");
         std::fs::create_dir(&directory).unwrap();
-        // This test's own process lives, but is no PostgreSQL.
+        // This test's own process lives, but is not PostgreSQL.
         let text = format!("{}\n{}\n", std::process::id(), directory.display());
         std::fs::write(directory.join("postmaster.pid"), text).unwrap();
         assert!(store_meter(&[], Some(data.path())).is_none());

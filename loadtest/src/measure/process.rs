@@ -1,6 +1,6 @@
 //! CPU, memory and context switches of a group of processes, read from `/proc`.
 //!
-//! A group consists of its root processes and all their descendants, listed anew for every sample. So a PostgreSQL
+//! A group consists of its root processes and all their descendants, listed again for every sample. So a PostgreSQL
 //! backend that starts during the run counts from its first nanosecond. [`Filter`] separates a server from the
 //! PostgreSQL that is its child.
 //!

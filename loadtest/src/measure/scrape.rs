@@ -2,7 +2,7 @@
 //!
 //! The text format is Prometheus' 0.0.4 (histograms, counters, gauges). A line in another format is an error with its
 //! number, because a misread page would give wrong figures. Missing metrics are no error: another server, or an older
-//! one, has none of ours, and the result then has no stages and batches.
+//! one, has none of this server's metrics, and the result then has no stages and batches.
 //!
 //! A counter that went down was reset by a restart. Its value then counts from zero, as with Prometheus' `increase`.
 

@@ -37,11 +37,11 @@ const ROWS_AROUND: &str = concat!(
 /// One answer.
 #[derive(Debug)]
 pub struct Answered {
-    /// From the question to it.
+    /// Time from the request to its answer.
     pub took: Duration,
     /// Bytes of it; nothing where they are not counted.
     pub bytes: usize,
-    /// Why it is none.
+    /// The reason for the refusal, if there is one.
     pub refused: Option<String>,
 }
 
@@ -88,7 +88,7 @@ fn describe(error: &Error) -> String {
     format!("the floor: {}", crate::compare::postgres::describe(error))
 }
 
-/// As long as the server gives a read.
+/// The server's timeout for a read.
 const STATEMENT_TIMEOUT_MS: &str = "5000";
 
 impl Direct {
@@ -170,7 +170,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Nothing yet.
+    /// An empty tally.
     ///
     /// # Errors
     /// That there is no memory for a histogram.
@@ -178,7 +178,7 @@ impl Tally {
         Ok(Self { took: histogram()?, bytes: 0, refused: BTreeMap::new() })
     }
 
-    /// Takes another one in.
+    /// Adds another tally.
     ///
     /// # Errors
     /// That the histograms do not fit, which is a fault of this program's.

@@ -139,7 +139,7 @@ pub struct Fill<'a> {
     pub rooms: &'a [i64],
     /// Owners' indexes, in the same order.
     pub owners: &'a [u32],
-    /// How many.
+    /// The number of messages.
     pub messages: u64,
     /// Same seed, same history.
     pub seed: u64,

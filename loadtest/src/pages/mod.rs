@@ -163,7 +163,7 @@ pub fn run(options: &PagesOptions) -> Result<(), String> {
 }
 
 async fn start(options: &PagesOptions, directory: &Path) -> Result<(Server, Api), String> {
-    // Whoever waits for its turn is silent, and no sign of a dead client.
+    // A client that waits for its turn is idle, not dead.
     let settings = [("server.heartbeat_interval".to_owned(), "1h".into())].into();
     let data_dir = Some(directory.to_owned());
     let mut server = Server::start(&Launch { data_dir, settings, ..options.server.launch() })?;

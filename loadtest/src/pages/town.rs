@@ -128,7 +128,7 @@ pub struct Events {
     pub seq: Vec<i64>,
     /// What happened.
     pub kind: Vec<&'static str>,
-    /// Who did it.
+    /// The users who acted.
     pub actor: Vec<i64>,
     /// What remains to be produced.
     pub payload: Vec<Value>,
@@ -145,7 +145,7 @@ pub struct Reactions {
     pub message: Vec<i64>,
     /// With what.
     pub emoji: Vec<&'static str>,
-    /// Whose.
+    /// The users.
     pub user: Vec<i64>,
     /// Conversations.
     pub conversation: Vec<i64>,

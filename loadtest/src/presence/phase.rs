@@ -25,7 +25,7 @@ impl Phase {
     pub fn name(self) -> &'static str {
         match self {
             Self::Come => "come",
-            Self::Blink => "go away and come back",
+            Self::Blink => "disconnect and reconnect",
             Self::Toggle => "change status",
             Self::Leave => "leave",
         }

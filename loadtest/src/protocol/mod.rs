@@ -45,7 +45,7 @@ pub trait System: Send + Sync + 'static {
     /// A protocol for one more engine thread.
     fn protocol(self: &Arc<Self>) -> Self::Protocol;
 
-    /// Whether every stored message has reached every subscriber. Called while nothing is sent any more, after
+    /// Whether every stored message has reached every subscriber. Called after sending has ended, after
     /// [`Protocol::sync`] of every connection.
     fn settled(&self) -> bool;
 

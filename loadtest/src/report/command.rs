@@ -10,7 +10,7 @@ use clap::Args;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Most runs on one page: nobody could distinguish more.
+/// Most runs on one page: a reader could not distinguish more.
 const RUNS_MAX: usize = 64;
 
 /// What to report on.

@@ -1,6 +1,6 @@
 //! Several systems under the same load, several rounds each: the median and the spread of every figure.
 //!
-//! One round says little on a machine that others use, too. The spread is the lowest and the highest round and not a
+//! One round proves little on a machine that others use, too. The spread is the lowest and the highest round and not a
 //! deviation: five rounds are too few for further statistics.
 
 use crate::floor::summary::median;
@@ -85,7 +85,7 @@ pub struct SystemSummary {
 /// One figure of every system.
 #[derive(Debug, Clone, Serialize)]
 pub struct ComparisonRow {
-    /// Which one.
+    /// The figure.
     #[serde(flatten)]
     pub figure: Figure,
     /// The spread of each system that has it.

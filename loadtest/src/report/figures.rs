@@ -97,7 +97,7 @@ pub struct Figure {
 /// A figure in several runs.
 #[derive(Debug, Clone, Serialize)]
 pub struct Row {
-    /// Which one.
+    /// The figure.
     #[serde(flatten)]
     pub figure: Figure,
     /// Its value in each run that has it.

@@ -16,9 +16,9 @@ pub enum FileError {
     /// It can't be read.
     #[error("cannot read {path}: {error}")]
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         error: std::io::Error,
     },
     /// It is too long.
@@ -27,15 +27,15 @@ pub enum FileError {
     /// It is truncated or not JSON.
     #[error("{path} is not JSON, or not all of it is there: {error}")]
     Broken {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Where and why.
+        /// The position and the cause.
         error: serde_json::Error,
     },
     /// It is JSON of another program.
     #[error("{path} is not a result of `loadtest run --json`: {reason}")]
     Foreign {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// What is missing or wrong.
         reason: String,
@@ -46,7 +46,7 @@ pub enum FileError {
          (version {version} of the format, this one reads up to {RESULT_VERSION})"
     )]
     Newer {
-        /// Which.
+        /// The file.
         path: PathBuf,
         /// Its version.
         version: u64,
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_result_survives_its_file() {
+    fn reads_back_a_written_result() {
         let run = fixtures::broken("b");
         let Contents::Run(read) = read_text(&serde_json::to_string(&run).unwrap()).unwrap() else {
             panic!("a run is a run");

@@ -19,7 +19,7 @@ pub const DELIVERY: &str = "delivery";
 pub struct Interval<'a> {
     /// When it began, since sending began.
     pub start: Duration,
-    /// How long it was.
+    /// Its length.
     pub length: Duration,
     /// Planned send → acknowledgement, microseconds.
     pub ack: &'a Histogram<u64>,

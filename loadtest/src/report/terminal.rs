@@ -1,6 +1,6 @@
 //! One run's summary for people, at most 100 columns wide.
 //!
-//! The summary omits what did not happen: in a table of zeros nobody sees the value that is not zero.
+//! The summary omits what did not happen: in a table of zeros a reader overlooks the value that is not zero.
 
 use crate::report::figures::{per_second, switches};
 use crate::report::format::{bytes, count, micros, number, percent};

@@ -65,7 +65,7 @@ impl Interrupts {
         if self.count() == 0 { Ok(()) } else { Err("interrupted".to_owned()) }
     }
 
-    /// How often so far.
+    /// The number of interrupts so far.
     pub fn count(&self) -> u32 {
         *self.count.borrow()
     }

@@ -18,10 +18,10 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-/// Tells the child who its parent is. Whoever starts this program in another way takes it out of the environment: it is
-/// true of the child only, and not of what that starts.
+/// Tells the child who its parent is. If another program starts this one, it removes the variable from the environment:
+/// it is true of the child only, and not of what that starts.
 pub const PARENT: &str = "LOADTEST_PARENT";
-/// Between two looks at the child and at the signals.
+/// The interval between two checks of the child and of the signals.
 const POLL: Duration = Duration::from_millis(20);
 
 /// Runs this program with `arguments` and waits for its end, forwarding signals; answers how it ended, and what it said

@@ -23,7 +23,7 @@ pub struct Scenario {
     pub checks: bool,
     /// Users, connections and rooms.
     pub population: Population,
-    /// What is sent.
+    /// The messages to send.
     pub load: Load,
     /// Commands other than messages, per second of all connections together.
     pub actions: Actions,
@@ -103,7 +103,7 @@ impl Default for Population {
 pub struct RoomClass {
     /// What it is called in results.
     pub name: String,
-    /// How many.
+    /// The number of rooms.
     pub count: u32,
     /// Users in each; 0 spreads all users over the rooms evenly.
     pub size: u32,
@@ -145,11 +145,11 @@ pub enum Mode {
     Saturate,
 }
 
-/// What is sent.
+/// The messages of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Load {
-    /// How.
+    /// Open or closed loop.
     pub mode: Mode,
     /// Messages per second, all connections together (open loop).
     pub rate: f64,

@@ -1,7 +1,7 @@
 //! The members of each room. Pure: membership depends only on the scenario, so a rerun finds its rooms again.
 //!
 //! Members are dealt like cards: the rooms of a class take users one after the other. The next class uses another step
-//! width, so that users of one small room are not together in the next one, too. Nobody is in a room twice.
+//! width, so that users of one small room are not together in the next one, too. No user is in a room twice.
 
 use super::model::{RoomKind, Scenario};
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 -- (permitted_member), calls mutate_<kind>, and completes the outcome.
 -- One mutation's refusal or fault leaves the others alone, unless the store itself is at fault.
 -- mutation_outcomes remembers what each mutation did. After a lost connection the same batch is submitted again, and a
--- second execution could undo what came later. Texts are not remembered; the caller sends them again.
+-- second execution could undo later changes. Texts are not remembered; the caller sends them again.
 -- Locks: the conversations' rows in the order of their ids, FOR UPDATE, until the transaction ends.
 
 CREATE FUNCTION apply_mutations(
@@ -28,7 +28,7 @@ BEGIN
                 -- Read under the lock, and after the mutations before it: nothing changes between check and commit.
                 SELECT * INTO c FROM conversations x WHERE x.id = p.conversation_id;
                 IF NOT FOUND AND p.conversation_id IS NOT NULL THEN
-                    PERFORM refuse('not_found', 'data.conversation_id: no such conversation');
+                    PERFORM refuse('not_found', 'data.conversation_id: There is no such conversation.');
                 END IF;
                 m := permitted_member(c, p);
                 EXECUTE format('SELECT * FROM %I($1, $2, $3)', 'mutate_' || p.kind) INTO o USING c, m, p;

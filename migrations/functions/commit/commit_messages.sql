@@ -40,7 +40,7 @@ BEGIN
                                 AND x.client_message_id = i.client_message_id LIMIT 1) first ON true
     ), judged AS MATERIALIZED (
         SELECT f.*,
-               -- Slow mode looks at the last few thousand messages, which bounds what it costs.
+               -- Slow mode reads the last few thousand messages at most, which bounds its cost.
                CASE WHEN f.slow_s IS NOT NULL THEN (
                    SELECT max(x.created_at) + make_interval(secs => f.slow_s)
                      FROM (SELECT y.sender_id, y.created_at, y.message_type FROM messages y

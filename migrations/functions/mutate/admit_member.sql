@@ -1,7 +1,7 @@
--- The one way into a conversation: join_conversation, join_by_invite, invite_member and decide_join_request end here.
--- Refuses banned and blocked users, a full conversation and an archived one. p_by is the user who lets p_user in; with
--- the same user, they join by themselves. Ends the user's request to join. A mute or read-only role from before the
--- user left applies again. A user who is a member already gets the seq of the first time.
+-- Adds a user to a conversation: join_conversation, join_by_invite, invite_member and decide_join_request end here.
+-- Refuses banned and blocked users, a full conversation and an archived one. p_by is the user who admits p_user; if
+-- both are the same, the user joins without an invitation. Ends the user's request to join. A mute or read-only role
+-- from before the user left applies again. A user who is a member already receives the seq of the first time.
 -- Locks: the conversation's row, which apply_mutations holds; the user's profile FOR SHARE (note_profile_version).
 
 CREATE FUNCTION admit_member(c conversations, p mutation, p_user bigint, p_by bigint)
@@ -16,15 +16,15 @@ BEGIN
     IF FOUND THEN
         RETURN o;
     ELSIF NOT EXISTS (SELECT FROM users x WHERE x.id = p_user AND x.is_active) THEN
-        PERFORM refuse('not_found', 'data.user_id: no such user');
+        PERFORM refuse('not_found', 'data.user_id: There is no such user.');
     ELSIF EXISTS (SELECT FROM conversation_bans b WHERE b.conversation_id = c.id AND b.user_id = p_user) THEN
-        PERFORM refuse('banned', 'this user is banned from the conversation; a moderator can lift it');
+        PERFORM refuse('banned', 'The user is banned from the conversation. A moderator can lift the ban.');
     ELSIF p_user <> p_by AND is_blocked(p_user, p_by) THEN
-        PERFORM refuse('blocked', 'one of you has blocked the other; an invitation is not possible');
+        PERFORM refuse('blocked', 'One of you has blocked the other. An invitation is not possible.');
     ELSIF c.archived_at IS NOT NULL THEN
-        PERFORM refuse('read_only', 'the conversation is archived; nobody can join it');
+        PERFORM refuse('read_only', 'The conversation is archived. Nobody can join it.');
     ELSIF c.member_limit <= (SELECT s.member_count FROM conversation_statistics s WHERE s.conversation_id = c.id) THEN
-        PERFORM refuse('conflict', format('the conversation is full: it can have %s members', c.member_limit));
+        PERFORM refuse('conflict', format('The conversation is full. It can have %s members.', c.member_limit));
     END IF;
     o := close_request(o, c, p_user, p_by, 'accepted');
     v_reported := is_worth_reporting(c, p_user, p_by);

@@ -16,7 +16,7 @@ BEGIN
     IF p_add AND NOT v_has THEN
         IF NOT EXISTS (SELECT FROM message_reactions x WHERE x.message_id = h.id AND x.emoji = v_emoji)
            AND (SELECT count(DISTINCT x.emoji) FROM message_reactions x WHERE x.message_id = h.id) >= 20 THEN
-            PERFORM refuse('conflict', 'a message can have 20 different reactions; use one of those that are there');
+            PERFORM refuse('conflict', 'A message can have 20 different reactions. Use one that it already has.');
         END IF;
         INSERT INTO message_reactions (message_id, emoji, user_id, conversation_id)
         VALUES (h.id, v_emoji, p.actor_id, c.id);

@@ -10,7 +10,7 @@ DECLARE
 BEGIN
     o.seq := c.last_seq;
     IF NOT EXISTS (SELECT FROM users u WHERE u.id = v_user) THEN
-        PERFORM refuse('not_found', 'data.user_id: no such user');
+        PERFORM refuse('not_found', 'data.user_id: There is no such user.');
     ELSIF EXISTS (SELECT FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = v_user) THEN
         PERFORM member_below(c, m, v_user);
         o := remove_member(o, c, p, v_user, 'banned');

@@ -8,11 +8,11 @@ DECLARE
     v_user bigint := (p.arguments -> 'user_id')::bigint;
 BEGIN
     IF v_user = p.actor_id THEN
-        PERFORM refuse('bad_request', 'data.user_id: nobody can block themselves');
+        PERFORM refuse('bad_request', 'data.user_id: You cannot block yourself.');
     ELSIF NOT EXISTS (SELECT FROM users u WHERE u.id = v_user) THEN
-        PERFORM refuse('not_found', 'data.user_id: no such user');
+        PERFORM refuse('not_found', 'data.user_id: There is no such user.');
     ELSIF (SELECT count(*) FROM user_blocks b WHERE b.user_id = p.actor_id) >= 1000 THEN
-        PERFORM refuse('conflict', 'at most 1000 users can be blocked; unblock one first');
+        PERFORM refuse('conflict', 'You can block at most 1000 users. Unblock one first.');
     END IF;
     INSERT INTO user_blocks (user_id, blocked_id) VALUES (p.actor_id, v_user) ON CONFLICT DO NOTHING;
     o.blocked := v_user;

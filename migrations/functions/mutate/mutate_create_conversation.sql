@@ -14,13 +14,13 @@ BEGIN
       FROM jsonb_array_elements_text(coalesce(p.arguments -> 'member_ids', '[]')) WHERE value::bigint <> p.actor_id;
     SELECT array_agg(u.id) INTO v_known FROM users u WHERE u.id = ANY (v_members) AND u.is_active;
     IF coalesce(cardinality(v_known), 0) <> coalesce(cardinality(v_members), 0) THEN
-        PERFORM refuse('not_found', 'data.member_ids: no such user: ' || (
-            SELECT string_agg(x::text, ', ') FROM unnest(v_members) x WHERE x <> ALL (coalesce(v_known, '{}'))));
+        PERFORM refuse('not_found', format('data.member_ids: There is no such user: %s.', (
+            SELECT string_agg(x::text, ', ') FROM unnest(v_members) x WHERE x <> ALL (coalesce(v_known, '{}')))));
     END IF;
 
     IF v_kind = 'direct' THEN
         IF coalesce(cardinality(v_members), 0) <> 1 THEN
-            PERFORM refuse('bad_request', 'data.member_ids: a direct conversation needs exactly one other user');
+            PERFORM refuse('bad_request', 'data.member_ids: A direct conversation needs exactly one other user.');
         END IF;
         INSERT INTO conversations (id, kind, direct_low, direct_high)
         VALUES (nextval('conversation_numbers') * 4, 'direct',

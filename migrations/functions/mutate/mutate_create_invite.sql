@@ -9,12 +9,12 @@ DECLARE
     i conversation_invites;
 BEGIN
     IF c.archived_at IS NOT NULL THEN
-        PERFORM refuse('read_only', 'the conversation is archived; nobody can join it');
+        PERFORM refuse('read_only', 'The conversation is archived. Nobody can join it.');
     END IF;
     DELETE FROM conversation_invites x
      WHERE x.conversation_id = c.id AND (x.expires_at <= now() OR x.uses >= x.max_uses);
     IF (SELECT count(*) FROM conversation_invites x WHERE x.conversation_id = c.id) >= 100 THEN
-        PERFORM refuse('conflict', 'a conversation can have 100 invitations; revoke one first');
+        PERFORM refuse('conflict', 'A conversation can have 100 invitations. Revoke one first.');
     END IF;
     INSERT INTO conversation_invites (mutation_id, conversation_id, created_by, max_uses, expires_at)
     VALUES (p.id, c.id, p.actor_id, (p.arguments ->> 'max_uses')::integer,

@@ -16,10 +16,10 @@ BEGIN
             o := close_request(o, c, v_user, p.actor_id, 'declined');
         END IF;
     ELSIF NOT EXISTS (SELECT FROM users u WHERE u.id = v_user) THEN
-        PERFORM refuse('not_found', 'data.user_id: no such user');
+        PERFORM refuse('not_found', 'data.user_id: There is no such user.');
     ELSIF v_accepted AND NOT EXISTS (
             SELECT FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = v_user) THEN
-        PERFORM refuse('not_found', 'data.user_id: this user does not ask to join (any more)');
+        PERFORM refuse('not_found', 'data.user_id: This user has no open request to join.');
     END IF;
     o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'user_id', v_user,
                                    'accepted', v_accepted);

@@ -9,7 +9,7 @@ DECLARE
 BEGIN
     PERFORM refuse_foreign_deletion(c, m, h);
     IF c.archived_at IS NOT NULL THEN
-        PERFORM refuse('read_only', 'the conversation is archived; nothing in it can be changed');
+        PERFORM refuse('read_only', 'The conversation is archived. Nothing in it can be changed.');
     END IF;
     o.seq := c.last_seq;
     o.result := jsonb_build_object('message_id', h.id);

@@ -13,15 +13,15 @@ DECLARE
 BEGIN
     PERFORM refuse_deleted(h);
     IF h.sender_id <> p.actor_id THEN
-        PERFORM refuse('forbidden', 'only its author can edit a message');
+        PERFORM refuse('forbidden', 'Only the author can edit a message.');
     ELSIF has_text(h.id, p.arguments ->> 'content') THEN
         o.seq := c.last_seq;
         o.result := jsonb_build_object('message_id', h.id, 'edited_at', rfc3339(h.edited_at));
         RETURN o;
     ELSIF (SELECT count(*) FROM message_edits e WHERE e.message_id = h.id) >= 50 THEN
-        PERFORM refuse('conflict', 'a message can be edited 50 times; write a new one');
+        PERFORM refuse('conflict', 'A message can be edited 50 times. Write a new one.');
     ELSIF v_window > 0 AND h.created_at < now() - make_interval(secs => v_window) THEN
-        PERFORM refuse('forbidden', format('a message can be edited for %s seconds after it was sent', v_window));
+        PERFORM refuse('forbidden', format('A message can be edited for %s seconds after it was sent.', v_window));
     END IF;
     SELECT array_agg(x.user_id) INTO v_before FROM message_mentions x WHERE x.message_id = h.id;
     UPDATE messages x SET content = p.arguments ->> 'content', edited_at = date_trunc('milliseconds', now())

@@ -10,7 +10,7 @@ BEGIN
     IF m.user_id IS NULL THEN
         SELECT * INTO i FROM conversation_invites x WHERE x.code = p.arguments ->> 'code' AND x.conversation_id = c.id;
         IF NOT FOUND OR i.expires_at <= now() OR i.uses >= i.max_uses THEN
-            PERFORM refuse('not_found', 'data.code: this invitation does not exist, has expired, or was used up');
+            PERFORM refuse('not_found', 'data.code: This invitation does not exist, has expired, or was used up.');
         END IF;
         UPDATE conversation_invites x SET uses = x.uses + 1 WHERE x.code = i.code;
     END IF;

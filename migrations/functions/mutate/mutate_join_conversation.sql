@@ -1,4 +1,4 @@
--- Joins a public room. A member who joins again gets the first result.
+-- Joins a public room. A member who joins again receives the first result.
 -- Locks: the conversation's row, which apply_mutations holds.
 
 CREATE FUNCTION mutate_join_conversation(c conversations, m conversation_members, p mutation)
@@ -8,9 +8,9 @@ DECLARE
 BEGIN
     IF m.user_id IS NULL AND c.kind = 'private_room' THEN
         PERFORM refuse('forbidden',
-            'this room is private; ask to be let in (request_to_join), or a member for an invitation');
+            'The room is private. Send request_to_join, or ask a member for an invitation.');
     ELSIF m.user_id IS NULL AND c.kind <> 'public_room' THEN
-        PERFORM refuse('forbidden', 'only public rooms can be joined; ask a member for an invitation');
+        PERFORM refuse('forbidden', 'Only public rooms can be joined. Ask a member for an invitation.');
     END IF;
     o := admit_member(c, p, p.actor_id, p.actor_id);
     o.result := jsonb_build_object('conversation', conversation_now(c.id, p.actor_id));

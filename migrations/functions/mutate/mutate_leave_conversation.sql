@@ -10,7 +10,7 @@ DECLARE
     v_seq  bigint;
 BEGIN
     IF c.kind = 'direct' THEN
-        PERFORM refuse('forbidden', 'a direct conversation cannot be left');
+        PERFORM refuse('forbidden', 'You cannot leave a direct conversation.');
     END IF;
     o := remove_member(o, c, p, p.actor_id, 'left');
     v_seq := o.seq;

@@ -11,7 +11,7 @@ DECLARE
     v_payload jsonb;
 BEGIN
     IF m.user_id IS NULL THEN
-        PERFORM refuse('not_member', 'you are not a member of this conversation');
+        PERFORM refuse('not_member', 'You are not a member of this conversation.');
     ELSIF v_after > m.read_seq THEN
         UPDATE conversation_members x SET read_seq = v_after WHERE x.conversation_id = c.id AND x.user_id = p.actor_id;
         v_payload := jsonb_build_object('user_id', p.actor_id, 'read_seq', v_after);

@@ -10,7 +10,7 @@ DECLARE
     v_seq  bigint := least((p.arguments -> 'seq')::bigint, c.last_seq);
 BEGIN
     IF NOT EXISTS (SELECT FROM thread_followers x WHERE x.root_message_id = v_root AND x.user_id = p.actor_id) THEN
-        PERFORM refuse('conflict', 'you do not follow this thread; follow it first (follow_thread)');
+        PERFORM refuse('conflict', 'You do not follow this thread. Send follow_thread first.');
     END IF;
     UPDATE thread_followers x SET read_seq = v_seq
      WHERE x.root_message_id = v_root AND x.user_id = p.actor_id AND x.read_seq < v_seq;

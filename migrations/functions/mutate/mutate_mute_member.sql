@@ -1,4 +1,4 @@
--- Mutes a member of a lower role for a time, or until somebody unmutes them; a duration of 0 unmutes. Without an end
+-- Mutes a member of a lower role for a time, or until a moderator unmutes them; a duration of 0 unmutes. Without an end
 -- the mute is stored as the year 9999, so that every comparison of times works.
 -- Locks: the conversation's row, which apply_mutations holds.
 

@@ -11,7 +11,7 @@ DECLARE
 BEGIN
     PERFORM refuse_deleted(h);
     IF c.kind <> 'direct' AND m.role < 'moderator' THEN
-        PERFORM refuse('forbidden', 'pinning is for moderators and up');
+        PERFORM refuse('forbidden', 'Pinning needs the role moderator or higher.');
     END IF;
     o.seq := c.last_seq;
     o.result := jsonb_build_object('message_id', h.id, 'pinned', v_pinned);
@@ -19,7 +19,7 @@ BEGIN
     IF v_before = v_pinned THEN
         RETURN o;
     ELSIF v_pinned AND (SELECT count(*) FROM message_pins x WHERE x.conversation_id = c.id) >= 50 THEN
-        PERFORM refuse('conflict', 'a conversation can have 50 pinned messages; unpin one first');
+        PERFORM refuse('conflict', 'A conversation can have 50 pinned messages. Unpin one first.');
     END IF;
     o := append_event(o, c, p, 'message_pinned',
         jsonb_build_object('message_id', h.id, 'pinned', v_pinned, 'actor', actor_json(p.actor_id)));

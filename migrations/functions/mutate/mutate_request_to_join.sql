@@ -1,4 +1,4 @@
--- Asks to join a private room. A room has 200 open requests at most, a user 100.
+-- Requests to join a private room. A room has 200 open requests at most, a user 100.
 -- Locks: the conversation's row, which apply_mutations holds.
 
 CREATE FUNCTION mutate_request_to_join(c conversations, m conversation_members, p mutation)
@@ -8,22 +8,22 @@ DECLARE
     r conversation_join_requests;
 BEGIN
     IF m.user_id IS NOT NULL THEN
-        PERFORM refuse('conflict', 'you are a member of this conversation already');
+        PERFORM refuse('conflict', 'You are already a member of this conversation.');
     ELSIF EXISTS (SELECT FROM conversation_bans b WHERE b.conversation_id = c.id AND b.user_id = p.actor_id) THEN
-        PERFORM refuse('banned', 'you are banned from this conversation; a moderator can lift it');
+        PERFORM refuse('banned', 'You are banned from this conversation. A moderator can lift the ban.');
     ELSIF c.kind = 'public_room' THEN
-        PERFORM refuse('conflict', 'this room is public: join it (join_conversation)');
+        PERFORM refuse('conflict', 'The room is public. Send join_conversation.');
     ELSIF c.kind <> 'private_room' THEN
-        PERFORM refuse('forbidden', 'only private rooms can be asked for; ask a member for an invitation');
+        PERFORM refuse('forbidden', 'Only private rooms accept requests to join. Ask a member for an invitation.');
     ELSIF c.archived_at IS NOT NULL THEN
-        PERFORM refuse('read_only', 'the conversation is archived; nobody can join it');
+        PERFORM refuse('read_only', 'The conversation is archived. Nobody can join it.');
     END IF;
     SELECT * INTO r FROM conversation_join_requests x WHERE x.conversation_id = c.id AND x.user_id = p.actor_id;
     IF NOT FOUND THEN
         IF (SELECT count(*) FROM conversation_join_requests x WHERE x.conversation_id = c.id) >= 200 THEN
-            PERFORM refuse('conflict', 'this room has 200 open requests; its moderators must decide on some first');
+            PERFORM refuse('conflict', 'The room has 200 open requests. Its moderators must decide on some first.');
         ELSIF (SELECT count(*) FROM conversation_join_requests x WHERE x.user_id = p.actor_id) >= 100 THEN
-            PERFORM refuse('conflict', 'you have 100 open requests; withdraw one first (cancel_join_request)');
+            PERFORM refuse('conflict', 'You have 100 open requests. Send cancel_join_request for one first.');
         END IF;
     END IF;
     IF r.user_id IS NULL OR r.text IS DISTINCT FROM p.arguments ->> 'text' THEN

@@ -13,7 +13,7 @@ BEGIN
     t := member_below(c, m, v_user);
     IF v_role >= m.role THEN
         PERFORM refuse('forbidden',
-            'data.role: only roles below one''s own can be given; transfer_ownership gives the owner''s');
+            'data.role: You can only assign roles below your own. Send transfer_ownership to make another owner.');
     ELSIF t.role <> v_role THEN
         UPDATE conversation_members x SET role = v_role WHERE x.conversation_id = c.id AND x.user_id = v_user;
         o := append_event(o, c, p, 'member_updated', jsonb_build_object(

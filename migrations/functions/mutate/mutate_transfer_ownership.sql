@@ -1,4 +1,4 @@
--- Makes another member the owner and the owner an admin. Both mutes end: nobody could lift the mute of an owner.
+-- Makes another member the owner and the owner an admin. Both mutes end: no member could lift the mute of an owner.
 -- Locks: the conversation's row, which apply_mutations holds.
 
 CREATE FUNCTION mutate_transfer_ownership(c conversations, m conversation_members, p mutation)

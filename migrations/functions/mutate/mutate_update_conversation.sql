@@ -1,4 +1,4 @@
--- Changes name, description, slow mode or member limit. rules/permitted_member.sql says who may.
+-- Changes name, description, slow mode or member limit. rules/permitted_member.sql has the permission.
 -- Locks: the conversation's row, which apply_mutations holds.
 
 CREATE FUNCTION mutate_update_conversation(c conversations, m conversation_members, p mutation)
@@ -9,9 +9,9 @@ DECLARE
     v_limit   integer := nullif((p.arguments ->> 'member_limit')::integer, 0);
 BEGIN
     IF c.archived_at IS NOT NULL THEN
-        PERFORM refuse('read_only', 'the conversation is archived; nothing in it can be changed');
+        PERFORM refuse('read_only', 'The conversation is archived. Nothing in it can be changed.');
     ELSIF v_limit < (SELECT s.member_count FROM conversation_statistics s WHERE s.conversation_id = c.id) THEN
-        PERFORM refuse('conflict', 'data.member_limit: there are more members than that already');
+        PERFORM refuse('conflict', 'data.member_limit: The conversation has more members than that already.');
     END IF;
     IF p.arguments ? 'name' AND p.arguments ->> 'name' IS DISTINCT FROM c.name THEN
         v_changed := v_changed || jsonb_build_object('name', p.arguments -> 'name');

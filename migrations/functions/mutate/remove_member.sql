@@ -1,4 +1,4 @@
--- Removes a member and remembers what must outlast a new join: a mute and a read-only role.
+-- Removes a member and remembers the restrictions that apply again after a new join: a mute and a read-only role.
 -- The system message precedes member_left, because a user receives nothing after that.
 -- Locks: the conversation's row, which apply_mutations holds.
 

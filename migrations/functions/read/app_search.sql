@@ -46,7 +46,8 @@ BEGIN
     END IF;
     -- The size of a text is known without reading it (TOAST). The first message counts whatever its size.
     EXECUTE format('SELECT greatest(count(*) FILTER (WHERE x.bytes <= $11), 1), count(*)
-          FROM (SELECT sum(x.bytes) OVER (ORDER BY x.created_at DESC, x.message_id DESC ROWS UNBOUNDED PRECEDING) AS bytes
+          FROM (SELECT sum(x.bytes) OVER (ORDER BY x.created_at DESC, x.message_id DESC
+                                          ROWS UNBOUNDED PRECEDING) AS bytes
                   FROM (SELECT x.created_at, x.message_id, octet_length(x.text) AS bytes
                           FROM message_search x WHERE %s %s $10) x) x', v_where, c_order)
        INTO v_newest, v_seen

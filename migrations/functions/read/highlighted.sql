@@ -3,7 +3,8 @@
 -- p_needles that occurs in the beginning of the text, and p_marks: single words, any of which it marks
 -- (highlight_words).
 
-CREATE FUNCTION highlighted(p_content text, p_marks tsquery, p_needles text[]) RETURNS text LANGUAGE plpgsql STABLE AS $$
+CREATE FUNCTION highlighted(p_content text, p_marks tsquery, p_needles text[]) RETURNS text
+LANGUAGE plpgsql STABLE AS $$
 DECLARE
     c_searched CONSTANT integer := 20000;
     c_shown    CONSTANT integer := 400;

@@ -6,8 +6,9 @@ DECLARE
 BEGIN
     CASE app_access(v_conversation)
         WHEN 'member' THEN RETURN v_conversation;
-        WHEN 'not_member' THEN PERFORM refuse('not_member', 'you are not a member of this conversation; join it first');
-        ELSE PERFORM refuse('not_found', 'data.conversation_id: no such conversation');
+        WHEN 'not_member' THEN
+            PERFORM refuse('not_member', 'You are not a member of this conversation. Join it first.');
+        ELSE PERFORM refuse('not_found', 'data.conversation_id: There is no such conversation.');
     END CASE;
     RETURN NULL;
 END $$;

@@ -5,7 +5,7 @@ DECLARE
     v_conversation bigint := require_access(p_arguments);
 BEGIN
     IF v_conversation NOT IN (SELECT app_moderated()) THEN
-        PERFORM refuse('forbidden', 'this is for moderators and up');
+        PERFORM refuse('forbidden', 'This needs the role moderator or higher.');
     END IF;
     RETURN v_conversation;
 END $$;

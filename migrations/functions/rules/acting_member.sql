@@ -1,4 +1,4 @@
--- The membership of the actor. Refuses users who are not members, and says when they are banned.
+-- The membership of the actor. Refuses users who are not members, and reports a ban.
 -- Locks: none of its own; the caller holds the conversation's row.
 
 CREATE FUNCTION acting_member(c conversations, p_actor bigint) RETURNS conversation_members LANGUAGE plpgsql AS $$
@@ -8,9 +8,9 @@ BEGIN
     SELECT * INTO m FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = p_actor;
     IF NOT FOUND THEN
         IF EXISTS (SELECT FROM conversation_bans b WHERE b.conversation_id = c.id AND b.user_id = p_actor) THEN
-            PERFORM refuse('banned', 'you are banned from this conversation; a moderator can lift it');
+            PERFORM refuse('banned', 'You are banned from this conversation. A moderator can lift the ban.');
         END IF;
-        PERFORM refuse('not_member', 'you are not a member of this conversation; join it first');
+        PERFORM refuse('not_member', 'You are not a member of this conversation. Join it first.');
     END IF;
     RETURN m;
 END $$;

@@ -1,5 +1,5 @@
 -- Whether a system message reports that a user joined or left. What others do to the user always is. A user who has
--- joined and left often lately gets no further message: otherwise joining and leaving would put text into the history
+-- joined and left often lately adds no further message: otherwise joining and leaving would put text into the history
 -- past mutes, slow mode and filters. Reads 200 messages at most.
 
 CREATE FUNCTION is_worth_reporting(c conversations, p_user bigint, p_by bigint) RETURNS boolean

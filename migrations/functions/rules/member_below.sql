@@ -6,13 +6,13 @@ DECLARE
     t conversation_members;
 BEGIN
     IF p_user = m.user_id THEN
-        PERFORM refuse('forbidden', 'data.user_id: this cannot be done to oneself');
+        PERFORM refuse('forbidden', 'data.user_id: You cannot do this to yourself.');
     END IF;
     SELECT * INTO t FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = p_user;
     IF NOT FOUND THEN
-        PERFORM refuse('not_found', 'data.user_id: this user is not a member of the conversation');
+        PERFORM refuse('not_found', 'data.user_id: This user is not a member of the conversation.');
     ELSIF t.role >= m.role THEN
-        PERFORM refuse('forbidden', 'data.user_id: this can be done to lower roles only');
+        PERFORM refuse('forbidden', 'data.user_id: This user''s role is not lower than yours.');
     END IF;
     RETURN t;
 END $$;

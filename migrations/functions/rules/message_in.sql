@@ -7,7 +7,7 @@ BEGIN
     SELECT x.id, x.seq, x.sender_id, x.parent_message_id, x.created_at, x.edited_at, x.deleted_at, x.message_type INTO h
       FROM messages x WHERE x.id = (p.arguments -> 'message_id')::bigint AND x.conversation_id = c.id;
     IF NOT FOUND THEN
-        PERFORM refuse('not_found', 'data.message_id: there is no such message in this conversation');
+        PERFORM refuse('not_found', 'data.message_id: There is no such message in this conversation.');
     END IF;
     RETURN h;
 END $$;

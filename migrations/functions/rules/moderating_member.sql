@@ -7,11 +7,11 @@ DECLARE
     m conversation_members := acting_member(c, p_actor);
 BEGIN
     IF c.kind = 'direct' THEN
-        PERFORM refuse('forbidden', 'a direct conversation has no roles; block the other user instead');
+        PERFORM refuse('forbidden', 'A direct conversation has no roles. Block the other user instead.');
     ELSIF m.role < p_least THEN
-        PERFORM refuse('forbidden', format('this is for the role %s and up; yours is %s', p_least, m.role));
+        PERFORM refuse('forbidden', format('This needs the role %s or higher. Yours is %s.', p_least, m.role));
     ELSIF c.archived_at IS NOT NULL AND m.role < 'owner' THEN
-        PERFORM refuse('read_only', 'the conversation is archived; only its owner can open it again');
+        PERFORM refuse('read_only', 'The conversation is archived. Only its owner can reopen it.');
     END IF;
     RETURN m;
 END $$;

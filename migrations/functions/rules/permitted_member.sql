@@ -1,4 +1,4 @@
--- Who may do what: for every mutation, what its actor must be. Returns the actor's membership. What depends on the
+-- The permission of each mutation: the role that its actor needs. Returns the actor's membership. What depends on the
 -- message or on the other user is in mutate_<kind>. docs/permissions.md has the same as a table.
 
 CREATE FUNCTION permitted_member(c conversations, p mutation) RETURNS conversation_members LANGUAGE plpgsql AS $$
@@ -20,7 +20,7 @@ BEGIN
         WHEN 'invite_member' THEN
             IF c.kind = 'direct' THEN
                 PERFORM acting_member(c, p.actor_id);
-                PERFORM refuse('forbidden', 'nobody can be added to a direct conversation; create a group instead');
+                PERFORM refuse('forbidden', 'Nobody can be added to a direct conversation. Create a group instead.');
             END IF;
             RETURN sending_member(c, p.actor_id);
         -- In a group every member who may send messages can change the name and the description.
@@ -37,6 +37,6 @@ BEGIN
         WHEN 'archive_conversation', 'transfer_ownership' THEN
             RETURN moderating_member(c, p.actor_id, 'owner');
         ELSE
-            RAISE EXCEPTION 'rules/permitted_member.sql says of nobody that they may %', p.kind;
+            RAISE EXCEPTION 'rules/permitted_member.sql has no permission for %', p.kind;
     END CASE;
 END $$;

@@ -8,13 +8,13 @@ DECLARE
 BEGIN
     IF h.message_type = 'system' THEN
         IF m.role < 'moderator' THEN
-            PERFORM refuse('forbidden', 'deleting system messages is for moderators and up');
+            PERFORM refuse('forbidden', 'Deleting a system message needs the role moderator or higher.');
         END IF;
     ELSIF h.sender_id <> m.user_id THEN
         SELECT x.role INTO v_author FROM conversation_members x
          WHERE x.conversation_id = c.id AND x.user_id = h.sender_id;
         IF m.role < 'moderator' OR m.role <= v_author THEN
-            PERFORM refuse('forbidden', 'only its author, or a moderator above them, can delete a message');
+            PERFORM refuse('forbidden', 'Only the author, or a moderator with a higher role, can delete a message.');
         END IF;
     END IF;
 END $$;

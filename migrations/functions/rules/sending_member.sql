@@ -6,13 +6,13 @@ DECLARE
     m conversation_members := acting_member(c, p_actor);
 BEGIN
     IF c.archived_at IS NOT NULL THEN
-        PERFORM refuse('read_only', 'the conversation is archived; nothing in it can be changed');
+        PERFORM refuse('read_only', 'The conversation is archived. Nothing in it can be changed.');
     ELSIF m.role = 'read_only' THEN
-        PERFORM refuse('read_only', 'your role in this conversation is read-only');
+        PERFORM refuse('read_only', 'Your role in this conversation is read-only.');
     ELSIF m.muted_until > now() THEN
-        PERFORM refuse_until('muted', 'you are muted in this conversation for a while', m.muted_until);
+        PERFORM refuse_until('muted', 'You are muted in this conversation. Wait until the mute ends.', m.muted_until);
     ELSIF c.kind = 'direct' AND is_blocked(c.direct_low, c.direct_high) THEN
-        PERFORM refuse('blocked', 'one of you has blocked the other; nothing passes between you');
+        PERFORM refuse('blocked', 'One of you has blocked the other. You cannot message each other.');
     END IF;
     RETURN m;
 END $$;

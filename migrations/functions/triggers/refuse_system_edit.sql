@@ -2,7 +2,7 @@
 
 CREATE FUNCTION refuse_system_edit() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM refuse('forbidden', 'a system message cannot be edited');
+    PERFORM refuse('forbidden', 'A system message cannot be edited.');
     RETURN NULL;
 END $$;
 

@@ -4,7 +4,7 @@
 -- result: the data of the acknowledgement. seq: apply_mutations adds it to the result, unless it is NULL.
 -- gained, lost: users whose membership changed. signal: {kind, payload} of an event without seq, for all members.
 -- notices: [{users, kind, payload}] for the connections of those users.
--- blocked: a user whom the actor has blocked; neither receives the other's presence any more.
+-- blocked: a user whom the actor has blocked; neither receives the other's presence any longer.
 
 CREATE TYPE mutation_outcome AS (
     conversation_id bigint, events jsonb, result jsonb, seq bigint, gained bigint[], lost bigint[], signal jsonb,

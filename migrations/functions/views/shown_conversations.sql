@@ -1,6 +1,6 @@
 -- The conversations that the caller may see, as p_user sees them. Used in FROM, PostgreSQL makes this part of the
 -- calling statement, like a view. A function of one conversation would be executed for each, and the policies of each
--- table would look up the user's conversations anew every time.
+-- table would look up the user's conversations again each time.
 
 CREATE FUNCTION shown_conversations(p_user bigint)
 RETURNS TABLE (id bigint, kind conversation_kind, name text, archived_at timestamptz, json jsonb)

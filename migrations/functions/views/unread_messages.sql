@@ -1,5 +1,5 @@
 -- How many messages of others follow the marker, exactly. A user without a marker is not a member and has nothing
--- unread. Behind the marker lie as many messages as its ordinal says, so a large room costs what a small one costs.
+-- unread. The marker's ordinal is the number of messages up to it, so a large room costs as much as a small one.
 -- SECURITY DEFINER: a policy would look up the user's conversations for each count.
 
 CREATE FUNCTION unread_messages(c conversations, p_user bigint, p_read_seq bigint) RETURNS bigint

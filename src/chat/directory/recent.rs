@@ -17,7 +17,7 @@ pub const RECENT_CHANGES_MAX: usize = 65_536;
 enum Change {
     Membership(MembershipChange),
     /// One of two users blocked the other, so neither may see the other's presence.
-    Parted(UserId, UserId),
+    Blocked(UserId, UserId),
 }
 
 /// The recent changes that one shard remembers.
@@ -35,8 +35,8 @@ impl RecentChanges {
     }
 
     /// Records that one of two users blocked the other.
-    pub fn parted(&mut self, one: UserId, other: UserId, now_ms: u64) {
-        self.push(Change::Parted(one, other), now_ms);
+    pub fn blocked(&mut self, one: UserId, other: UserId, now_ms: u64) {
+        self.push(Change::Blocked(one, other), now_ms);
     }
 
     fn push(&mut self, change: Change, now_ms: u64) {
@@ -62,7 +62,7 @@ impl RecentChanges {
     pub fn memberships_of(&self, user: UserId) -> impl Iterator<Item = MembershipChange> + '_ {
         self.changes.iter().filter_map(move |(_, change)| match change {
             Change::Membership(change) if change.user == user => Some(*change),
-            Change::Membership(_) | Change::Parted(..) => None,
+            Change::Membership(_) | Change::Blocked(..) => None,
         })
     }
 
@@ -72,7 +72,7 @@ impl RecentChanges {
         let concerns = |one: &UserId, other: &UserId| *one == watcher && users.contains(other);
         self.forgot_since(since_ms)
             || self.changes.iter().rev().take_while(|(at, _)| *at >= since_ms).any(|(_, change)| match change {
-                Change::Parted(one, other) => concerns(one, other) || concerns(other, one),
+                Change::Blocked(one, other) => concerns(one, other) || concerns(other, one),
                 Change::Membership(change) => {
                     !change.gained && (change.user == watcher || users.contains(&change.user))
                 }
@@ -93,13 +93,13 @@ mod tests {
     #[test]
     fn knows_what_may_hide_a_user_since_a_read() {
         let mut recent = RecentChanges::default();
-        recent.parted(UserId(1), UserId(2), 10);
+        recent.blocked(UserId(1), UserId(2), 10);
         recent.membership(change(3, true), 11);
         recent.membership(change(4, false), 12);
         let hides = |watcher, watched: i64, since| recent.may_hide(UserId(watcher), &[UserId(watched)], since);
         assert!(hides(1, 2, 10) && hides(2, 1, 10), "a block hides both ways");
         assert!(!hides(1, 2, 11), "the read was made after the block");
-        assert!(!hides(1, 3, 10), "a join hides nobody");
+        assert!(!hides(1, 3, 10), "a join hides no user");
         assert!(hides(1, 4, 12) && hides(4, 1, 12), "who leaves may not see the others, nor be seen");
         assert!(!hides(1, 5, 0));
     }
@@ -116,6 +116,6 @@ mod tests {
         assert!(recent.may_hide(UserId(8), &[UserId(9)], 5));
         assert_eq!(recent.memberships_of(UserId(2)).count(), 1);
         recent.membership(change(3, true), 6 + RECENT_MS);
-        assert_eq!(recent.changes.len(), 2, "what is old is dropped");
+        assert_eq!(recent.changes.len(), 2, "old changes are dropped");
     }
 }

@@ -6,9 +6,9 @@
 //!
 //! Invariants:
 //! - reconnecting does not refill a budget: an entry lives at least until its budgets are full again;
-//! - a watcher is never forgotten: an offline user somebody watches stays, however many others are remembered;
-//! - what is remembered of offline users that nobody watches is bounded by [`REMEMBERED_MAX`]; the longest absent go
-//!   first. Connected users do not count, so a full server forgets nobody early.
+//! - a watcher is never forgotten: an offline user with a watcher stays, however many others are remembered;
+//! - the number of remembered offline users without watchers is bounded by [`REMEMBERED_MAX`]; those offline for
+//!   longest are forgotten first. Connected users do not count, so a full server forgets no user early.
 
 use crate::chat::budget;
 use crate::ids::{ShardId, UserId};
@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use time::OffsetDateTime;
 
-/// Offline users remembered per shard although nobody watches them.
+/// Offline users without watchers that are remembered per shard.
 pub const REMEMBERED_MAX: usize = 100_000;
 
 /// A user's budgets, shared by their connections on all shards; each the theoretical arrival time of [`budget`].
@@ -29,13 +29,13 @@ pub type Budgets = Arc<[AtomicU64; BUDGETS]>;
 /// What a user shows, and who receives it.
 #[derive(Default)]
 struct Presence {
-    /// `away`, `busy` or `invisible`; none for plainly online.
+    /// `away`, `busy` or `invisible`; none for online.
     chosen: Option<&'static str>,
     text: Option<Box<str>>,
     last_seen: Option<OffsetDateTime>,
     /// Bits of the shards with watchers.
     watchers: u64,
-    /// What the watchers know.
+    /// The presence that was last sent to the watchers.
     published: Option<Arc<PresenceRecord>>,
 }
 
@@ -129,7 +129,7 @@ impl Users {
         let user = self.users.entry(id).or_default();
         let shown = Arc::new(user.shown(id));
         if let Some(shard) = watcher {
-            // What was published to nobody says nothing about what this watcher knows.
+            // Without watchers nothing was sent, so this watcher knows nothing yet.
             if user.presence.watchers == 0 {
                 user.presence.published = Some(Arc::clone(&shown));
             }
@@ -138,7 +138,7 @@ impl Users {
         shown
     }
 
-    /// No connection of that shard watches the user any more.
+    /// No connection of that shard watches the user any longer.
     pub fn unwatch(&mut self, id: UserId, shard: ShardId) {
         if let Some(user) = self.users.get_mut(&id) {
             user.presence.watchers &= !(1 << shard.0);
@@ -198,7 +198,7 @@ mod tests {
     fn publishes_only_what_the_watchers_do_not_know() {
         let mut users = Users::default();
         users.connect(ANN);
-        assert_eq!(users.next_presence_change(), None, "nobody watches");
+        assert_eq!(users.next_presence_change(), None, "no watcher");
         assert_eq!(users.presence(ANN, Some(ShardId(3))).status, "online");
         users.disconnect(ANN, EPOCH);
         users.connect(ANN);
@@ -244,7 +244,7 @@ mod tests {
         }
         users.sweep(u64::MAX);
         assert_eq!(users.users.len(), REMEMBERED_MAX + 1);
-        assert!(users.users.contains_key(&UserId(0)), "somebody watches");
+        assert!(users.users.contains_key(&UserId(0)), "has a watcher");
         assert!((1..10).all(|id| !users.users.contains_key(&UserId(id))));
         assert!((10..many).all(|id| users.users.contains_key(&UserId(id))));
     }

@@ -106,7 +106,7 @@ mod tests {
         for user in 0..WATCHED_MAX as i64 {
             assert!(watches.watch(conn(1), UserId(user)));
         }
-        assert!(watches.watch(conn(1), UserId(0)), "a watch that exists is no new one");
+        assert!(watches.watch(conn(1), UserId(0)), "an existing watch is not a new one");
         assert!(!watches.watch(conn(1), UserId(-1)));
         watches.forget(conn(1));
         assert!(watches.by_user.is_empty() && watches.by_conn.is_empty());

@@ -182,7 +182,7 @@ proptest! {
 }
 
 #[test]
-fn gives_the_senders_key_to_the_senders_connections_only() {
+fn sends_the_senders_key_only_to_the_senders_connections() {
     let (mut room, mut backlog, mut sent) = (Room::default(), Backlog::default(), Sent::default());
     for n in 0..10 {
         room.subscribe(subscriber(n, 0));
@@ -199,7 +199,7 @@ fn gives_the_senders_key_to_the_senders_connections_only() {
 }
 
 #[test]
-fn tells_a_full_queue_from_a_gap() {
+fn distinguishes_a_full_queue_from_a_gap() {
     let (mut room, mut backlog) = (Room::default(), Backlog::default());
     let mut sent = Sent { full: Some(conn(1)), ..Sent::default() };
     for n in 0..3 {

@@ -41,7 +41,7 @@ const BACKLOG_SECONDS: usize = 4;
 /// The users who may watch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Access {
-    /// Everybody who can reach the port; for development.
+    /// Every client that can reach the port; for development.
     Everyone,
     /// These users, with an access token.
     Admins(Vec<UserId>),
@@ -159,7 +159,7 @@ impl Dashboard {
         sampler.sample(now_ms(), took.as_millis() as u64);
         if self.inner.events.receiver_count() > 0 {
             let now = Now { sample: sampler.samples().back(), ..self.now(&sampler) };
-            let _ = self.inner.events.send(event("second", &now)); // the last watcher has just gone
+            let _ = self.inner.events.send(event("second", &now)); // the last watcher has just left
         }
     }
 

@@ -85,7 +85,7 @@ async fn events(
 /// One open stream.
 struct Watcher {
     control: Control,
-    /// The claims of an administrator; `None` where everybody may watch.
+    /// The claims of an administrator; `None` if every user may watch.
     claims: Option<AccessClaims>,
     hello: Option<Bytes>,
     seconds: broadcast::Receiver<Bytes>,
@@ -148,7 +148,7 @@ impl Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         if let Some(checking) = &self.checking {
-            checking.abort(); // nobody waits for its answer any more
+            checking.abort(); // no response waits for its result
         }
     }
 }

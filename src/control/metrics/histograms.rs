@@ -62,7 +62,7 @@ fn metric(
     sum: f64,
 ) -> Option<Metric> {
     let total: u64 = counts.iter().sum();
-    // What nobody has used yet would only make the page longer.
+    // Unused histograms would only make the page longer.
     if total == 0 {
         return None;
     }
@@ -84,7 +84,7 @@ fn metric(
     Some(metric)
 }
 
-/// The stages of a message's life per shard, and what the I/O shard's commits were like.
+/// The stages of a message's life per shard, and the commits of the I/O shard.
 pub(super) fn families(shards: &[Arc<ShardCounters>], storage: &StorageLatencies) -> Vec<MetricFamily> {
     let threads = shards.iter().enumerate().map(|(shard, counters)| (shard.to_string(), &counters.stages));
     let threads: Vec<(String, &StageLatencies)> = threads.chain([("storage".to_owned(), &storage.stages)]).collect();

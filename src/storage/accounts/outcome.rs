@@ -29,7 +29,7 @@ pub(super) fn settle<T>(
 fn outcome_unknown() -> Refusal {
     Refusal::new(
         ErrorCode::DeadlineExceeded,
-        "the store gave no answer in time: it may or may not have been done; look before you repeat it",
+        "No answer came in time. The change may have happened: check before you repeat it.",
     )
     .retry_after(1_000)
 }
@@ -41,14 +41,14 @@ fn refusal(what: &'static str, in_doubt: bool, error: &Error) -> Refusal {
             return if in_doubt { outcome_unknown() } else { Refusal::storage_unavailable() };
         }
         error_limited!(what, %error, "an account statement and its code disagree");
-        return Refusal::new(ErrorCode::Internal, "a fault of the server's; it has been logged");
+        return Refusal::new(ErrorCode::Internal, "The server has a fault. It has been logged.");
     };
     match (db.code(), db.constraint()) {
         (&SqlState::UNIQUE_VIOLATION, Some("users_username_key")) => {
-            Refusal::new(ErrorCode::Conflict, "username: is taken; choose another one")
+            Refusal::new(ErrorCode::Conflict, "username: The name is taken. Choose another one.")
         }
         (&SqlState::UNIQUE_VIOLATION, Some("credentials_email_key")) => {
-            Refusal::new(ErrorCode::Conflict, "email: already belongs to an account; sign in instead")
+            Refusal::new(ErrorCode::Conflict, "email: The address already belongs to an account. Sign in instead.")
         }
         (code, _) if is_passing(code) => {
             warn_limited!(what, in_doubt, %error, "PostgreSQL cannot serve right now");
@@ -58,7 +58,7 @@ fn refusal(what: &'static str, in_doubt: bool, error: &Error) -> Refusal {
         }
         _ => {
             error_limited!(what, %error, detail = db.detail(), "an account statement was refused");
-            Refusal::new(ErrorCode::Internal, "a fault of the server's; it has been logged")
+            Refusal::new(ErrorCode::Internal, "The server has a fault. It has been logged.")
         }
     }
 }
@@ -68,7 +68,7 @@ fn is_io(error: &Error) -> bool {
 }
 
 /// Whether the same request can succeed later: the store is at fault, or the request lost a race. Account statements
-/// handle the constraints that a value can break, so what is left of those is a fault of ours.
+/// handle the constraints that a value can break, so any other violation is a server fault.
 fn is_passing(code: &SqlState) -> bool {
     *code != SqlState::UNIQUE_VIOLATION && Cause::of(code) != Cause::Content
 }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passing_troubles_are_told_from_faults_of_ours() {
+    fn distinguishes_temporary_errors_from_server_faults() {
         for code in ["08006", "40P01", "53300", "57P01", "57014", "58030", "25006", "42501", "42P01"] {
             assert!(is_passing(&SqlState::from_code(code)), "{code}");
         }

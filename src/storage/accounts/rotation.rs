@@ -30,7 +30,7 @@ pub enum Rotation {
     /// The token was spent a moment ago and its successor is unused: an answer was lost, or two requests were sent at
     /// once.
     Repeated(Opened),
-    /// The token had been spent before: somebody else has it. The session is revoked now.
+    /// The token had been spent before: another client has it. The session is revoked now.
     Reused {
         /// The user of the session.
         user: UserId,

@@ -22,7 +22,7 @@ pub const IS_INSTALLED: &str = "SELECT EXISTS (SELECT FROM public.rule_sets WHER
 pub const INSERT_RULE_SET: &str = "INSERT INTO public.rule_sets (name, version, files) VALUES ($1, $2, $3)";
 /// $1 name → a row when it is installed.
 pub const TOUCH_RULE_SET: &str = "UPDATE public.rule_sets SET last_used_at = now() WHERE name = $1";
-/// $1 own name, $2 seconds → the other sets that nobody has used for so long.
+/// $1 own name, $2 seconds → the other sets that no process has used for this long.
 pub const UNUSED_RULE_SETS: &str = "SELECT name FROM public.rule_sets \
     WHERE name <> $1 AND last_used_at < now() - make_interval(secs => $2) ORDER BY last_used_at, name";
 /// $1 name, $2 seconds → a row when it is still unused.

@@ -17,9 +17,9 @@ pub enum HistoryWindow {
 
 /// The conversation of a change.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Place {
+pub enum ConversationRef {
     /// None, or one that does not exist yet.
-    Nowhere,
+    None,
     /// This one.
     Conversation(ConversationId),
     /// The conversation of this message.

@@ -1,9 +1,9 @@
 //! The table of changes other than new messages: each is checked here and executed by `mutate_<name>` in PostgreSQL.
 //!
-//! Everything in between handles all kinds alike: the shard finds the owner shard by the [`Place`], the committer
-//! passes the arguments on, and PostgreSQL returns the events ready to publish.
+//! Everything between them treats all kinds alike: the shard finds the owner shard by the [`ConversationRef`], the
+//! committer passes the arguments on, and PostgreSQL returns the events ready to publish.
 
-use super::arguments::{Arguments, Place};
+use super::arguments::{Arguments, ConversationRef};
 use super::fields::Fields;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{MAX_SAFE_INTEGER, MessageId};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::borrow::Cow;
 
 /// The conversation and the arguments of a change, or the refusal.
-type Read = Result<(Place, Arguments), Refusal>;
+type Read = Result<(ConversationRef, Arguments), Refusal>;
 
 /// A kind of change.
 pub struct ChangeKind {
@@ -63,17 +63,18 @@ pub(super) fn row(name: &str) -> Option<usize> {
     CHANGES.iter().position(|kind| kind.name == name)
 }
 
-/// The place of a change of a message. A conversation from the client saves a look-up.
-fn message(data: &mut Fields<'_>) -> Result<(Place, Arguments), Refusal> {
+/// The conversation of a change of a message. A conversation from the client saves a look-up.
+fn message(data: &mut Fields<'_>) -> Result<(ConversationRef, Arguments), Refusal> {
     let message = MessageId(data.required_id("message_id")?);
-    let place = data.optional_conversation()?.map_or(Place::OfMessage(message), Place::Conversation);
-    Ok((place, arguments(json!({ "message_id": message }))))
+    let conversation =
+        data.optional_conversation()?.map_or(ConversationRef::OfMessage(message), ConversationRef::Conversation);
+    Ok((conversation, arguments(json!({ "message_id": message }))))
 }
 
-/// The place and the user of a change of a member.
-fn member(data: &mut Fields<'_>) -> Result<(Place, Arguments), Refusal> {
-    let place = Place::Conversation(data.conversation()?);
-    Ok((place, arguments(json!({ "user_id": data.required_id("user_id")? }))))
+/// The conversation and the user of a change of a member.
+fn member(data: &mut Fields<'_>) -> Result<(ConversationRef, Arguments), Refusal> {
+    let conversation = ConversationRef::Conversation(data.conversation()?);
+    Ok((conversation, arguments(json!({ "user_id": data.required_id("user_id")? }))))
 }
 
 fn arguments(value: Value) -> Arguments {
@@ -86,25 +87,25 @@ fn arguments(value: Value) -> Arguments {
 fn create_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
     let kind = data.required_text("kind")?;
     if !["direct", "group", "public_room", "private_room"].contains(&kind.as_ref()) {
-        return Err(Refusal::bad_request("data.kind: must be direct, group, public_room or private_room"));
+        return Err(Refusal::bad_request("data.kind: Must be direct, group, public_room or private_room."));
     }
     let name = data.name("name", limits::CONVERSATION_NAME_CHARS_MAX)?;
     let description = description(data)?;
     let members = data.user_ids("member_ids", limits::CREATE_MEMBERS_MAX)?;
     match kind.as_ref() {
         "direct" if name.is_some() || description.is_some() => {
-            return Err(Refusal::bad_request("data.name: a direct conversation has no name or description"));
+            return Err(Refusal::bad_request("data.name: A direct conversation has no name or description."));
         }
         "direct" if members.len() != 1 => {
-            return Err(Refusal::bad_request("data.member_ids: a direct conversation needs exactly one other user"));
+            return Err(Refusal::bad_request("data.member_ids: A direct conversation needs exactly one other user."));
         }
         "public_room" | "private_room" if name.is_none() => {
-            return Err(Refusal::bad_request("data.name: a room needs a name"));
+            return Err(Refusal::bad_request("data.name: A room needs a name."));
         }
         _ => {}
     }
     let given = json!({ "kind": kind, "name": name, "description": description, "member_ids": members });
-    Ok((Place::Nowhere, arguments(given)))
+    Ok((ConversationRef::None, arguments(given)))
 }
 
 fn description<'a>(data: &mut Fields<'a>) -> Result<Option<Cow<'a, str>>, Refusal> {
@@ -112,11 +113,11 @@ fn description<'a>(data: &mut Fields<'a>) -> Result<Option<Cow<'a, str>>, Refusa
 }
 
 fn join_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
-    Ok((Place::Conversation(data.conversation()?), Arguments::new()))
+    Ok((ConversationRef::Conversation(data.conversation()?), Arguments::new()))
 }
 
 fn leave_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
-    Ok((Place::Conversation(data.conversation()?), Arguments::new()))
+    Ok((ConversationRef::Conversation(data.conversation()?), Arguments::new()))
 }
 
 fn invite_member(data: &mut Fields<'_>, _: &Limits) -> Read {
@@ -124,15 +125,15 @@ fn invite_member(data: &mut Fields<'_>, _: &Limits) -> Read {
 }
 
 fn mark_read(data: &mut Fields<'_>, _: &Limits) -> Read {
-    let place = Place::Conversation(data.conversation()?);
-    Ok((place, arguments(json!({ "seq": data.required_integer("seq", 0, MAX_SAFE_INTEGER)? }))))
+    let conversation = ConversationRef::Conversation(data.conversation()?);
+    Ok((conversation, arguments(json!({ "seq": data.required_integer("seq", 0, MAX_SAFE_INTEGER)? }))))
 }
 
 fn edit_message(data: &mut Fields<'_>, limits: &Limits) -> Read {
-    let (place, mut given) = message(data)?;
+    let (conversation, mut given) = message(data)?;
     given.insert("content".to_owned(), json!(data.content(limits.max_message_length)?));
     given.insert("window_s".to_owned(), json!(limits.message_edit_window_s));
-    Ok((place, given))
+    Ok((conversation, given))
 }
 
 fn delete_message(data: &mut Fields<'_>, _: &Limits) -> Read {
@@ -140,15 +141,15 @@ fn delete_message(data: &mut Fields<'_>, _: &Limits) -> Read {
 }
 
 fn pin_message(data: &mut Fields<'_>, _: &Limits) -> Read {
-    let (place, mut given) = message(data)?;
+    let (conversation, mut given) = message(data)?;
     given.insert("pinned".to_owned(), json!(data.required_bool("pinned")?));
-    Ok((place, given))
+    Ok((conversation, given))
 }
 
 fn add_reaction(data: &mut Fields<'_>, _: &Limits) -> Read {
-    let (place, mut given) = message(data)?;
+    let (conversation, mut given) = message(data)?;
     given.insert("emoji".to_owned(), json!(emoji(&data.required_text("emoji")?)?));
-    Ok((place, given))
+    Ok((conversation, given))
 }
 
 fn remove_reaction(data: &mut Fields<'_>, limits: &Limits) -> Read {
@@ -167,7 +168,7 @@ pub(super) fn emoji(text: &str) -> Result<String, Refusal> {
     });
     if !is_shortcode {
         return Err(Refusal::bad_request(
-            "data.emoji: must be one emoji, or a :shortcode: of 1 to 32 of a-z, 0-9, _, + and -",
+            "data.emoji: Must be one emoji, or a :shortcode: of 1 to 32 characters a-z, 0-9, _, + and -.",
         ));
     }
     let named = code.and_then(emojis::get_by_shortcode).map(|known| known.as_str().to_owned());
@@ -175,15 +176,15 @@ pub(super) fn emoji(text: &str) -> Result<String, Refusal> {
 }
 
 fn follow_thread(data: &mut Fields<'_>, _: &Limits) -> Read {
-    let (place, mut given) = message(data)?;
+    let (conversation, mut given) = message(data)?;
     given.insert("following".to_owned(), json!(data.required_bool("following")?));
-    Ok((place, given))
+    Ok((conversation, given))
 }
 
 fn mark_thread_read(data: &mut Fields<'_>, _: &Limits) -> Read {
-    let (place, mut given) = message(data)?;
+    let (conversation, mut given) = message(data)?;
     given.insert("seq".to_owned(), json!(data.required_integer("seq", 0, MAX_SAFE_INTEGER)?));
-    Ok((place, given))
+    Ok((conversation, given))
 }
 
 fn remove_member(data: &mut Fields<'_>, _: &Limits) -> Read {
@@ -191,15 +192,15 @@ fn remove_member(data: &mut Fields<'_>, _: &Limits) -> Read {
 }
 
 fn set_role(data: &mut Fields<'_>, _: &Limits) -> Read {
-    let (place, mut given) = member(data)?;
+    let (conversation, mut given) = member(data)?;
     let role = data.required_text("role")?;
     if !["admin", "moderator", "member", "read_only"].contains(&role.as_ref()) {
         return Err(Refusal::bad_request(
-            "data.role: must be admin, moderator, member or read_only; to make another owner, send transfer_ownership",
+            "data.role: Must be admin, moderator, member or read_only. Send transfer_ownership to make another owner.",
         ));
     }
     given.insert("role".to_owned(), json!(role));
-    Ok((place, given))
+    Ok((conversation, given))
 }
 
 fn transfer_ownership(data: &mut Fields<'_>, _: &Limits) -> Read {
@@ -207,16 +208,16 @@ fn transfer_ownership(data: &mut Fields<'_>, _: &Limits) -> Read {
 }
 
 fn mute_member(data: &mut Fields<'_>, _: &Limits) -> Read {
-    let (place, mut given) = member(data)?;
+    let (conversation, mut given) = member(data)?;
     given.insert("duration_s".to_owned(), json!(data.optional_integer("duration_s", 0, limits::MUTE_SECONDS_MAX)?));
-    Ok((place, given))
+    Ok((conversation, given))
 }
 
 fn ban_member(data: &mut Fields<'_>, _: &Limits) -> Read {
-    let (place, mut given) = member(data)?;
+    let (conversation, mut given) = member(data)?;
     let reason = data.written_text("reason", limits::BAN_REASON_CHARS_MAX, Shape::Lines)?;
     given.insert("reason".to_owned(), json!(reason));
-    Ok((place, given))
+    Ok((conversation, given))
 }
 
 fn unban_member(data: &mut Fields<'_>, _: &Limits) -> Read {
@@ -224,11 +225,11 @@ fn unban_member(data: &mut Fields<'_>, _: &Limits) -> Read {
 }
 
 fn update_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
-    let place = Place::Conversation(data.conversation()?);
+    let conversation = ConversationRef::Conversation(data.conversation()?);
     let mut given = Arguments::new();
     if data.has("name") {
         let name = data.name("name", limits::CONVERSATION_NAME_CHARS_MAX)?;
-        let name = name.ok_or_else(|| Refusal::bad_request("data.name: must not be empty"))?;
+        let name = name.ok_or_else(|| Refusal::bad_request("data.name: Must not be empty."))?;
         given.insert("name".to_owned(), json!(name));
     }
     if data.has("description") {
@@ -240,32 +241,32 @@ fn update_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
         }
     }
     if given.is_empty() {
-        return Err(Refusal::bad_request("data: set at least one of name, description, slow_mode_s and member_limit"));
+        return Err(Refusal::bad_request("data: Set at least one of name, description, slow_mode_s and member_limit."));
     }
-    Ok((place, given))
+    Ok((conversation, given))
 }
 
 fn archive_conversation(data: &mut Fields<'_>, _: &Limits) -> Read {
-    let place = Place::Conversation(data.conversation()?);
+    let conversation = ConversationRef::Conversation(data.conversation()?);
     let archived = !data.has("archived") || data.required_bool("archived")?;
-    Ok((place, arguments(json!({ "archived": archived }))))
+    Ok((conversation, arguments(json!({ "archived": archived }))))
 }
 
 fn create_invite(data: &mut Fields<'_>, _: &Limits) -> Read {
-    let place = Place::Conversation(data.conversation()?);
+    let conversation = ConversationRef::Conversation(data.conversation()?);
     let uses = data.optional_integer("max_uses", 1, limits::INVITE_USES_MAX)?;
     let seconds = data.optional_integer("expires_in_s", 1, limits::INVITE_SECONDS_MAX)?;
-    Ok((place, arguments(json!({ "max_uses": uses, "expires_in_s": seconds }))))
+    Ok((conversation, arguments(json!({ "max_uses": uses, "expires_in_s": seconds }))))
 }
 
 fn revoke_invite(data: &mut Fields<'_>, _: &Limits) -> Read {
-    let place = Place::Conversation(data.conversation()?);
-    Ok((place, arguments(json!({ "code": invite_code(data)? }))))
+    let conversation = ConversationRef::Conversation(data.conversation()?);
+    Ok((conversation, arguments(json!({ "code": invite_code(data)? }))))
 }
 
 fn join_by_invite(data: &mut Fields<'_>, _: &Limits) -> Read {
     let code = invite_code(data)?;
-    Ok((Place::OfInvite(code.clone()), arguments(json!({ "code": code }))))
+    Ok((ConversationRef::OfInvite(code.clone()), arguments(json!({ "code": code }))))
 }
 
 fn invite_code(data: &mut Fields<'_>) -> Result<String, Refusal> {
@@ -274,31 +275,31 @@ fn invite_code(data: &mut Fields<'_>) -> Result<String, Refusal> {
     {
         return Err(Refusal::new(
             ErrorCode::NotFound,
-            "data.code: this is not the code of an invitation; ask for a new one",
+            "data.code: This is not the code of an invitation. Ask for a new one.",
         ));
     }
     Ok(code.into_owned())
 }
 
 fn request_to_join(data: &mut Fields<'_>, _: &Limits) -> Read {
-    let place = Place::Conversation(data.conversation()?);
+    let conversation = ConversationRef::Conversation(data.conversation()?);
     let text = data.written_text("text", limits::JOIN_REQUEST_CHARS_MAX, Shape::Lines)?;
     let text = text.as_deref().map(str::trim).filter(|text| !text.is_empty());
-    Ok((place, arguments(json!({ "text": text }))))
+    Ok((conversation, arguments(json!({ "text": text }))))
 }
 
 fn cancel_join_request(data: &mut Fields<'_>, _: &Limits) -> Read {
-    Ok((Place::Conversation(data.conversation()?), Arguments::new()))
+    Ok((ConversationRef::Conversation(data.conversation()?), Arguments::new()))
 }
 
 fn decide_join_request(data: &mut Fields<'_>, _: &Limits) -> Read {
-    let (place, mut given) = member(data)?;
+    let (conversation, mut given) = member(data)?;
     given.insert("accepted".to_owned(), json!(data.required_bool("accepted")?));
-    Ok((place, given))
+    Ok((conversation, given))
 }
 
 fn block_user(data: &mut Fields<'_>, _: &Limits) -> Read {
-    Ok((Place::Nowhere, arguments(json!({ "user_id": data.required_id("user_id")? }))))
+    Ok((ConversationRef::None, arguments(json!({ "user_id": data.required_id("user_id")? }))))
 }
 
 fn unblock_user(data: &mut Fields<'_>, limits: &Limits) -> Read {

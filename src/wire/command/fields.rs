@@ -27,11 +27,11 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn wrong(&self, name: &str, expected: &str, found: &Value<'_>) -> Refusal {
-        Refusal::bad_request(format!("{}{name}: must be {expected}, not {}", self.prefix, found.kind()))
+        Refusal::bad_request(format!("{}{name}: Must be {expected}, not {}.", self.prefix, found.kind()))
     }
 
     pub(super) fn missing(&self, name: &str) -> Refusal {
-        Refusal::bad_request(format!("{}{name}: is missing", self.prefix))
+        Refusal::bad_request(format!("{}{name}: This field is missing.", self.prefix))
     }
 
     pub(super) fn optional_text(&mut self, name: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
@@ -39,7 +39,7 @@ impl<'a> Fields<'a> {
             None | Some(Value::Null) => Ok(None),
             // PostgreSQL cannot store U+0000.
             Some(Value::Text(text)) if text.contains('\0') => {
-                Err(Refusal::bad_request(format!("{}{name}: must not contain U+0000", self.prefix)))
+                Err(Refusal::bad_request(format!("{}{name}: Must not contain U+0000.", self.prefix)))
             }
             Some(Value::Text(text)) => Ok(Some(text)),
             Some(other) => Err(self.wrong(name, "a string", &other)),
@@ -55,7 +55,7 @@ impl<'a> Fields<'a> {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Integer(number)) if (min..=max).contains(&number) => Ok(Some(number)),
             Some(Value::Integer(_)) => {
-                Err(Refusal::bad_request(format!("{}{name}: must be between {min} and {max}", self.prefix)))
+                Err(Refusal::bad_request(format!("{}{name}: Must be between {min} and {max}.", self.prefix)))
             }
             Some(other) => Err(self.wrong(name, "an integer", &other)),
         }
@@ -96,7 +96,7 @@ impl<'a> Fields<'a> {
             Some(Value::List(list)) if list.len() <= most => list,
             Some(Value::List(_)) => {
                 return Err(Refusal::bad_request(format!(
-                    "{}{name}: at most {most} users are allowed at once; send several commands",
+                    "{}{name}: At most {most} users are allowed at once. Send several commands.",
                     self.prefix
                 )));
             }
@@ -122,7 +122,7 @@ impl<'a> Fields<'a> {
         match self.optional_text(name)? {
             Some(text) if text.chars().count() > chars_max => Err(Refusal::new(
                 ErrorCode::TooLarge,
-                format!("{}{name}: at most {chars_max} characters are allowed; shorten the text", self.prefix),
+                format!("{}{name}: At most {chars_max} characters are allowed. Shorten the text.", self.prefix),
             )),
             other => Ok(other),
         }
@@ -161,7 +161,7 @@ impl<'a> Fields<'a> {
     pub(super) fn content(&mut self, chars_max: usize) -> Result<Cow<'a, str>, Refusal> {
         let content = self.bounded_text("content", chars_max)?.ok_or_else(|| self.missing("content"))?;
         if content.trim().is_empty() {
-            return Err(Refusal::bad_request("data.content: must not be empty"));
+            return Err(Refusal::bad_request("data.content: Must not be empty."));
         }
         if !text::is_visible(&content) {
             return Err(self.fault("content", TextFault::Invisible));
@@ -173,11 +173,11 @@ impl<'a> Fields<'a> {
         match self.optional_text("client_message_id")? {
             None => Ok(None),
             Some(text) if text.is_empty() || text.len() > bounds::CLIENT_MESSAGE_ID_BYTES_MAX => {
-                Err(Refusal::bad_request("data.client_message_id: must be 1 to 64 bytes"))
+                Err(Refusal::bad_request("data.client_message_id: Must be 1 to 64 bytes."))
             }
             // Reserved for the server, which generates such ids for messages without one.
             Some(text) if text.chars().any(char::is_control) => {
-                Err(Refusal::bad_request("data.client_message_id: must not contain control characters"))
+                Err(Refusal::bad_request("data.client_message_id: Must not contain control characters."))
             }
             Some(text) => Ok(Some(text)),
         }
@@ -192,7 +192,7 @@ impl<'a> Fields<'a> {
             (Some(seq), None, None) => Ok(HistoryWindow::Before(Seq(seq))),
             (None, Some(seq), None) => Ok(HistoryWindow::After(Seq(seq))),
             (None, None, Some(id)) => Ok(HistoryWindow::Around(MessageId(id))),
-            _ => Err(Refusal::bad_request("data: set at most one of before_seq, after_seq and around_message_id")),
+            _ => Err(Refusal::bad_request("data: Set at most one of before_seq, after_seq and around_message_id.")),
         }
     }
 
@@ -201,7 +201,7 @@ impl<'a> Fields<'a> {
             Some(Value::Map(map)) if map.len() <= bounds::RESUME_CONVERSATIONS_MAX => map,
             Some(Value::Map(_)) => {
                 return Err(Refusal::bad_request(
-                    "data.cursors: at most 1000 conversations; send several resume commands",
+                    "data.cursors: At most 1000 conversations are allowed. Send several resume commands.",
                 ));
             }
             Some(other) => return Err(self.wrong("cursors", "a map of conversation id to seq", &other)),
@@ -225,6 +225,6 @@ impl<'a> Fields<'a> {
 pub(super) fn conversation(text: &str, field: &str) -> Result<ConversationId, Refusal> {
     ConversationId::parse(text).ok_or_else(|| {
         let shown: String = text.chars().take(40).collect();
-        Refusal::new(ErrorCode::NotFound, format!("{field}: there is no conversation {shown:?}"))
+        Refusal::new(ErrorCode::NotFound, format!("{field}: There is no conversation {shown:?}."))
     })
 }

@@ -78,7 +78,7 @@ impl Given {
             cursor.split_once('.').and_then(|(us, id)| Some((us.parse::<i64>().ok()?, id.parse::<i64>().ok()?)));
         let parts = parts.filter(|(us, id)| (0..=TIME_US_MAX).contains(us) && (0..=MAX_SAFE_INTEGER).contains(id));
         let (us, id) =
-            parts.ok_or_else(|| Refusal::bad_request("data.cursor: must be the next_cursor of an earlier page"))?;
+            parts.ok_or_else(|| Refusal::bad_request("data.cursor: Must be the next_cursor of an earlier page."))?;
         Ok(self.put("cursor_us", us).put("cursor_id", id))
     }
 
@@ -90,7 +90,7 @@ impl Given {
 fn get_thread(data: &mut Fields<'_>) -> Read {
     let given = Given::default().message(data)?.integer(data, "before_seq")?.integer(data, "after_seq")?;
     if given.0.contains_key("before_seq") && given.0.contains_key("after_seq") {
-        return Err(Refusal::bad_request("data: set at most one of before_seq and after_seq"));
+        return Err(Refusal::bad_request("data: Set at most one of before_seq and after_seq."));
     }
     Ok(given.limit(data, limits::HISTORY_PAGE_DEFAULT, limits::HISTORY_PAGE_MAX)?.0)
 }
@@ -148,7 +148,7 @@ fn list_public_rooms(data: &mut Fields<'_>) -> Read {
 fn search_messages(data: &mut Fields<'_>) -> Read {
     let query = data.bounded_text("query", limits::SEARCH_QUERY_CHARS_MAX)?.unwrap_or_default();
     if query.trim().is_empty() {
-        return Err(Refusal::bad_request("data.query: is missing or empty"));
+        return Err(Refusal::bad_request("data.query: This field is missing or empty."));
     }
     let mut given = Given::default().put("query", query.trim()).optional_conversation(data)?;
     if let Some(user) = data.optional_id("from_user_id")? {
@@ -162,7 +162,7 @@ fn search_messages(data: &mut Fields<'_>) -> Read {
     match data.optional_text("has")?.as_deref() {
         None => {}
         Some(kind @ ("link" | "file")) => given = given.put("has", kind),
-        Some(_) => return Err(Refusal::bad_request("data.has: must be link or file")),
+        Some(_) => return Err(Refusal::bad_request("data.has: Must be link or file.")),
     }
     Ok(given.time_cursor(data)?.limit(data, 50, limits::SEARCH_PAGE_MAX)?.0)
 }
@@ -177,6 +177,6 @@ fn time_of(name: &str, text: &str) -> Result<String, Refusal> {
     let utc = parsed.and_then(|time| time.checked_to_offset(time::UtcOffset::UTC));
     let utc = utc.filter(|time| (1970..=9999).contains(&time.year())).and_then(|time| time.format(&Rfc3339).ok());
     utc.ok_or_else(|| {
-        Refusal::bad_request(format!("data.{name}: must be a time of RFC 3339, such as 2026-01-31T12:00:00Z"))
+        Refusal::bad_request(format!("data.{name}: Must be a time in RFC 3339, such as 2026-01-31T12:00:00Z."))
     })
 }

@@ -9,7 +9,7 @@ pub mod changes;
 mod fields;
 pub mod lookups;
 
-pub use arguments::{Arguments, HistoryWindow, Place};
+pub use arguments::{Arguments, ConversationRef, HistoryWindow};
 
 use self::changes::CHANGES;
 use self::fields::Fields;
@@ -88,7 +88,7 @@ pub enum Command<'a> {
     /// A change other than a new message: a row of [`changes::CHANGES`].
     Change {
         row: usize,
-        place: Place,
+        conversation: ConversationRef,
         arguments: Arguments,
     },
     /// A look-up: a row of [`lookups::LOOKUPS`].
@@ -174,7 +174,7 @@ pub fn parse<'a>(bytes: &'a mut [u8], format: Format, json: &mut JsonReader, lim
     let mut fields = match value {
         Ok(Value::Map(map)) => Fields { map, prefix: "" },
         Ok(other) => {
-            let detail = format!("a command is a map {{\"type\", \"id\", \"data\"}}, this is {}", other.kind());
+            let detail = format!("A command must be a map {{\"type\", \"id\", \"data\"}}, not {}.", other.kind());
             return refused(None, Refusal::bad_request(detail));
         }
         Err(reason) => return refused(None, Refusal::bad_request(reason)),
@@ -186,7 +186,7 @@ pub fn parse<'a>(bytes: &'a mut [u8], format: Format, json: &mut JsonReader, lim
             Some(RequestId::Text(text.into_owned().into()))
         }
         Some(other) => {
-            let detail = format!("id: must be an integer or a string of at most 128 bytes, not {}", other.kind());
+            let detail = format!("id: Must be an integer or a string of at most 128 bytes, not {}.", other.kind());
             return refused(None, Refusal::bad_request(detail));
         }
     };
@@ -198,7 +198,7 @@ pub fn parse<'a>(bytes: &'a mut [u8], format: Format, json: &mut JsonReader, lim
         Some(Value::Map(map)) => Fields { map, prefix: "data." },
         None | Some(Value::Null) => Fields { map: Vec::new(), prefix: "data." },
         Some(other) => {
-            return refused(id, Refusal::bad_request(format!("data: must be a map, not {}", other.kind())));
+            return refused(id, Refusal::bad_request(format!("data: Must be a map, not {}.", other.kind())));
         }
     };
     Parsed { id, command: Command::read(&name, data, limits) }
@@ -216,7 +216,7 @@ impl<'a> Command<'a> {
                     None | Some("text") => "text",
                     Some("image") => "image",
                     Some("file") => "file",
-                    Some(_) => return Err(Refusal::bad_request("data.message_type: must be text, image or file")),
+                    Some(_) => return Err(Refusal::bad_request("data.message_type: Must be text, image or file.")),
                 },
                 client_message_id: data.client_message_id()?,
             },
@@ -252,15 +252,15 @@ impl<'a> Command<'a> {
                     "away" => "away",
                     "busy" => "busy",
                     "invisible" => "invisible",
-                    _ => return Err(Refusal::bad_request("data.status: must be online, away, busy or invisible")),
+                    _ => return Err(Refusal::bad_request("data.status: Must be online, away, busy or invisible.")),
                 },
                 text: data.name("status_text", bounds::STATUS_TEXT_CHARS_MAX)?.map(Cow::Owned),
             },
             "get_presence" => Self::GetPresence { users: data.user_ids("user_ids", bounds::WATCHED_MAX)? },
             other => match (changes::row(other), lookups::row(other)) {
                 (Some(row), _) => {
-                    let (place, arguments) = (CHANGES[row].read)(data, limits)?;
-                    Self::Change { row, place, arguments }
+                    let (conversation, arguments) = (CHANGES[row].read)(data, limits)?;
+                    Self::Change { row, conversation, arguments }
                 }
                 (None, Some(row)) => Self::Lookup { row, arguments: (LOOKUPS[row].read)(data)? },
                 (None, None) => return Err(unknown(other)),
@@ -271,7 +271,7 @@ impl<'a> Command<'a> {
 
 fn unknown(name: &str) -> Refusal {
     let shown: String = name.chars().take(40).collect();
-    Refusal::new(ErrorCode::UnknownCommand, format!("type: there is no command {shown:?}"))
+    Refusal::new(ErrorCode::UnknownCommand, format!("type: There is no command {shown:?}."))
 }
 
 #[cfg(test)]
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_say_what_and_keep_the_id() {
+    fn errors_have_a_reason_and_keep_the_id() {
         for (text, code) in [
             (r#"{"id":1,"type":"nope"}"#, ErrorCode::UnknownCommand),
             (r#"{"id":1}"#, ErrorCode::BadRequest),
@@ -337,7 +337,7 @@ mod tests {
         let resume = Command::Resume { cursors: vec![], impossible: vec![] };
         assert_eq!(name_of(&resume), "resume");
         let names: std::collections::BTreeSet<_> = Command::NAMES.iter().collect();
-        assert_eq!(names.len(), Command::NAMES.len(), "no name stands twice");
+        assert_eq!(names.len(), Command::NAMES.len(), "no name occurs twice");
         for name in Command::NAMES {
             let text =
                 format!(r#"{{"type":"{name}","data":{{"conversation_id":"room_6","message_id":1,"content":"a"}}}}"#);

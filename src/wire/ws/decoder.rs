@@ -44,7 +44,7 @@ pub enum Item<'a> {
 pub struct Fault {
     /// 1002, 1007 or 1009.
     pub code: CloseCode,
-    /// What was wrong.
+    /// The reason, for the log.
     pub what: &'static str,
 }
 

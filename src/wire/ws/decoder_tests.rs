@@ -66,7 +66,7 @@ fn client_frame(first_byte: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_rfc_example_at_every_split() {
+fn decodes_the_rfc_examples_at_every_split() {
     // RFC 6455 §5.7: a single-frame masked text message, "Hello".
     let hello = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
     for step in 1..=hello.len() {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing survives a message. One inflater and one deflater therefore serve all connections of a shard,
 //! and a compressed event is the same bytes for every receiver. The inflated size is capped while inflating: the cap
-//! is checked before every growth of the output, so that a bomb costs its cap and no more (CVE-2026-1526).
+//! is checked before every growth of the output, so that a bomb costs no more than its limit (CVE-2026-1526).
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
@@ -134,7 +134,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_bomb_costs_its_cap_and_no_more() {
+    fn inflates_no_more_than_the_limit() {
         let bomb = Deflater::default().deflate(&vec![0; 4 << 20], 15).unwrap();
         let mut inflater = Inflater::default();
         assert_eq!(inflater.inflate(&bomb, 65_536), Err(InflateError::TooBig));

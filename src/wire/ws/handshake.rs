@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rfc_example_key() {
+    fn computes_the_accept_key_of_the_rfc() {
         assert_eq!(accept_key("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     }
 
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_handshakes_say_why() {
+    fn reports_why_a_handshake_is_invalid() {
         assert_eq!(negotiate(&head("").replace("GET", "POST")), Err(HandshakeError::NotAnUpgrade));
         assert_eq!(negotiate(&head("").replace("HTTP/1.1", "HTTP/1.0")), Err(HandshakeError::NotAnUpgrade));
         assert_eq!(negotiate(&head("").replace(": 13", ": 8")), Err(HandshakeError::Version));

@@ -30,7 +30,7 @@ pub enum PeerEvent<'a> {
     Finish(Option<Vec<u8>>, Ending),
 }
 
-/// How the WebSocket ended.
+/// The end of a WebSocket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Ending {
     /// The peer closed, with its code if it sent one.

@@ -469,7 +469,7 @@ fn verdict(done: Done) -> Verdict {
         lost: done.lost,
         signal: None,
         notices: Vec::new(),
-        parted: done.parted,
+        blocked: done.parted,
     }))
 }
 

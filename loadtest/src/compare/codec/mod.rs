@@ -25,7 +25,7 @@ pub enum Incoming<'a> {
     Refused(u32, String),
     /// A message reached this connection.
     Delivered {
-        /// Where.
+        /// The room.
         room: u32,
         /// Its content as it arrived.
         content: &'a [u8],

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reply_fails() {
+    fn fails_on_invalid_replies() {
         for message in ["", "{", r#"{"t":"what"}"#, r#"{"t":"ack","token":"x"}"#, r#"{"t":"message","room":"r"}"#] {
             let reports = receive(&mut Relay::new(0, &[]), &mut Written::default(), message.as_bytes());
             assert!(reports.len() == 1 && reports[0].starts_with("failed"), "{message}: {reports:?}");

@@ -156,7 +156,7 @@ modules:
       public: false
       mam: true
       max_users: 65536
-      # Nobody is told who comes and goes: a room of 1,000 would otherwise begin with a million presences.
+      # No presence is sent: a room of 1,000 would otherwise begin with a million presences.
       presence_broadcast: []
   mod_mam:
     default: always

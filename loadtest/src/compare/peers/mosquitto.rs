@@ -45,7 +45,7 @@ listener {plain_port} {ip}
 allow_anonymous true
 # An ack promises memory only, so nothing is written to disk either.
 persistence false
-# Logging per connection costs; errors are still told.
+# Logging per connection costs; errors are still logged.
 log_type error
 log_dest stderr
 # Neither a window nor a bounded queue per client: both would drop or hold back messages of a burst.

@@ -67,7 +67,7 @@ jetstream {{
   # Without it an ack comes before the message is on disk (the default syncs every two minutes).
   sync_interval: always
 }}
-# A slow reader is given room for a burst before it is cut off.
+# A slow reader may lag by a burst before it is disconnected.
 max_pending: 256MB
 max_connections: 65536
 write_deadline: \"60s\"

@@ -1,4 +1,4 @@
-//! Reads and writes until the kernel has no more bytes or accepts no more.
+//! Reads and writes until the kernel has no further bytes or accepts no further bytes.
 
 use super::opening::explain;
 use super::state::{BUFFER_BYTES, Slot, Worker};

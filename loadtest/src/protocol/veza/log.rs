@@ -29,7 +29,7 @@ const ENTRIES_MAX: usize = 1 << 17;
 pub enum Meaning {
     /// A message of this run.
     Ours {
-        /// Which send.
+        /// The token of the send.
         token: Token,
         /// When it was planned, nanoseconds on the engine's clock.
         planned_ns: u64,

@@ -104,7 +104,7 @@ pub struct MarkRead<'a> {
 /// Arguments of `typing`.
 #[derive(Serialize, Debug)]
 pub struct Typing<'a> {
-    /// Where.
+    /// The conversation.
     pub conversation_id: &'a str,
 }
 
@@ -163,7 +163,7 @@ impl<T> Lenient<T> {
 #[derive(Deserialize, Default, Debug)]
 #[serde(default)]
 pub struct Data<'a> {
-    /// Which conversation.
+    /// The conversation.
     #[serde(borrow)]
     pub conversation_id: Option<Text<'a>>,
     /// Position in its log.
@@ -197,10 +197,10 @@ pub struct Data<'a> {
 #[derive(Deserialize, Debug)]
 #[serde(untagged)]
 pub enum MessageField<'a> {
-    /// Of an error.
+    /// The text of an error.
     #[serde(borrow)]
     Text(Cow<'a, str>),
-    /// Of an event.
+    /// The message of an event.
     Nested(HistoryMessage),
     /// Neither.
     Other(IgnoredAny),

@@ -1,7 +1,7 @@
-//! The end of a shard, as steps. Pure: what a step does, the shard does.
+//! The steps of a shard's shutdown. Pure: the shard executes each step.
 //!
 //! ```text
-//!   Announcing ──everybody has heard──► Flushing ──nothing is under way, or time is up──► Closing ──sockets gone──► done
+//!   Announcing ──all are notified──► Flushing ──no pending work, or time is up──► Closing ──sockets closed──► done
 //!   (going_away, spread)                (no new changes)                                  (1001)
 //! ```
 //!
@@ -11,7 +11,7 @@ use crate::ids::ConnId;
 
 /// Clients that get `going_away` per tick and shard: 10,000 a second, so that they do not all reconnect at once.
 const ANNOUNCED_PER_TICK: usize = 1_000;
-/// Ticks that answers get to arrive: longer than a commit's deadline.
+/// Most ticks to wait for pending answers: longer than a commit's deadline.
 const FLUSHING_TICKS_MAX: u32 = 70;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -21,33 +21,33 @@ enum Stage {
     Closing,
 }
 
-/// What the shard has to do at this tick.
+/// What the shard does at this tick.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum GoodbyeStep {
+pub enum ShutdownStep {
     /// Send `going_away` to these.
     Announce(Vec<ConnId>),
-    /// Go on with what is under way.
+    /// Wait for pending work.
     Wait,
     /// Close every open session with 1001. At every tick: a socket may have been on its way here from another shard.
     Close,
 }
 
-/// How far the end has come.
-pub struct Goodbye {
+/// The progress of a shutdown.
+pub struct ShutdownSteps {
     stage: Stage,
     to_announce: Vec<ConnId>,
     flushing_ticks: u32,
     counted: bool,
 }
 
-impl Goodbye {
+impl ShutdownSteps {
     /// Begins with the connections that are open.
     pub fn new(open: Vec<ConnId>) -> Self {
         Self { stage: Stage::Announcing, to_announce: open, flushing_ticks: 0, counted: false }
     }
 
-    /// A tick; `is_settled` when no answer and no event is under way.
-    pub fn tick(&mut self, is_settled: bool) -> GoodbyeStep {
+    /// A tick; `is_settled` if no answer and no event is pending.
+    pub fn tick(&mut self, is_settled: bool) -> ShutdownStep {
         match self.stage {
             Stage::Announcing => {
                 let rest = self.to_announce.len().saturating_sub(ANNOUNCED_PER_TICK);
@@ -55,20 +55,20 @@ impl Goodbye {
                 if self.to_announce.is_empty() {
                     self.stage = Stage::Flushing;
                 }
-                GoodbyeStep::Announce(announced)
+                ShutdownStep::Announce(announced)
             }
             Stage::Flushing => {
                 self.flushing_ticks += 1;
                 if is_settled || self.flushing_ticks > FLUSHING_TICKS_MAX {
                     self.stage = Stage::Closing;
                 }
-                GoodbyeStep::Wait
+                ShutdownStep::Wait
             }
-            Stage::Closing => GoodbyeStep::Close,
+            Stage::Closing => ShutdownStep::Close,
         }
     }
 
-    /// Whether this shard is done for the first time: its sockets are gone, its mutations have their outcomes.
+    /// Whether this shard is done for the first time: its sockets are closed, and its mutations have their outcomes.
     pub fn is_newly_done(&mut self, sockets_gone: bool, commits_in_flight: usize) -> bool {
         let done = self.stage == Stage::Closing && sockets_gone && commits_in_flight == 0;
         done && !std::mem::replace(&mut self.counted, true)
@@ -83,21 +83,21 @@ mod tests {
     #[test]
     fn announces_in_portions_then_flushes_then_closes() {
         let open: Vec<ConnId> = (0..1_500).map(|slot| ConnId::new(ShardId(0), 0, slot)).collect();
-        let mut goodbye = Goodbye::new(open);
-        let GoodbyeStep::Announce(first) = goodbye.tick(false) else { panic!() };
-        let GoodbyeStep::Announce(second) = goodbye.tick(false) else { panic!() };
+        let mut steps = ShutdownSteps::new(open);
+        let ShutdownStep::Announce(first) = steps.tick(false) else { panic!() };
+        let ShutdownStep::Announce(second) = steps.tick(false) else { panic!() };
         assert_eq!((first.len(), second.len()), (1_000, 500));
-        assert_eq!(goodbye.tick(false), GoodbyeStep::Wait);
-        assert!(!goodbye.is_newly_done(true, 0), "answers are under way");
-        assert_eq!((goodbye.tick(true), goodbye.tick(true)), (GoodbyeStep::Wait, GoodbyeStep::Close));
-        assert!(!goodbye.is_newly_done(true, 1) && !goodbye.is_newly_done(false, 0));
-        assert!(goodbye.is_newly_done(true, 0) && !goodbye.is_newly_done(true, 0), "counted once");
+        assert_eq!(steps.tick(false), ShutdownStep::Wait);
+        assert!(!steps.is_newly_done(true, 0), "answers are pending");
+        assert_eq!((steps.tick(true), steps.tick(true)), (ShutdownStep::Wait, ShutdownStep::Close));
+        assert!(!steps.is_newly_done(true, 1) && !steps.is_newly_done(false, 0));
+        assert!(steps.is_newly_done(true, 0) && !steps.is_newly_done(true, 0), "counted once");
     }
 
     #[test]
-    fn closes_although_something_never_settles() {
-        let mut goodbye = Goodbye::new(Vec::new());
-        let ticks = (0..1_000).find(|_| goodbye.tick(false) == GoodbyeStep::Close);
+    fn closes_although_some_work_never_ends() {
+        let mut steps = ShutdownSteps::new(Vec::new());
+        let ticks = (0..1_000).find(|_| steps.tick(false) == ShutdownStep::Close);
         assert_eq!(ticks, Some(FLUSHING_TICKS_MAX as usize + 2));
     }
 }
