@@ -4,6 +4,8 @@
 //! How: each test breaks the private PostgreSQL of its own server through a superuser connection and repairs it.
 
 use crate::support::{Client, Format, PATIENCE, Server, User, code, signal, text};
+use chat_server::storage::accounts::Accounts;
+use chat_server::storage::connect::Role;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::os::unix::process::ExitStatusExt;
@@ -174,8 +176,8 @@ async fn answers_no_final_error_when_connections_are_terminated() {
     }
 }
 
-/// Bodies for `commit_messages` and `apply_mutations` whose rows do not belong to the mutations, and what the server logs
-/// about a run of one. `{input}` is the first parameter of the function.
+/// Bodies for `commit_messages` and `apply_mutations` whose rows do not belong to the mutations, and what the server
+/// logs about a run of one. `{input}` is the first parameter of the function.
 const WRONG_ANSWERS: [(&str, &str); 3] = [
     ("RETURN;", "0 rows for 1 mutations"),
     (
@@ -195,12 +197,7 @@ async fn stops_the_process_on_an_answer_whose_rows_do_not_fit() {
     let sent = server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "kept"})).await;
     let commands = [
         ("commit_messages", "p_conversation", "send_message", json!({"conversation_id": room, "content": "lost?"})),
-        (
-            "apply_mutations",
-            "p_kind",
-            "edit_message",
-            json!({"message_id": sent["message_id"], "content": "changed?"}),
-        ),
+        ("apply_mutations", "p_kind", "edit_message", json!({"message_id": sent["message_id"], "content": "changed?"})),
     ];
     let mut stops = 0;
     for (function, input, kind, data) in commands {
@@ -356,8 +353,9 @@ async fn keeps_outcomes_of_changes_by_age_and_number() {
     let count = || async { database.query_one("SELECT count(*) FROM mutation_outcomes", &[]).await.unwrap().get(0) };
     let before: i64 = count().await;
     let sweep = chat_server::storage::sql::accounts::SWEEP_MUTATION_OUTCOMES;
-    assert!(database.execute(sweep, &[&1_000_i64]).await.unwrap() <= 1_000, "a batch is bounded");
-    while database.execute(sweep, &[&5_000_i64]).await.unwrap() > 0 {}
+    let kept_max = 100_000_i64;
+    assert!(database.execute(sweep, &[&1_000_i64, &kept_max]).await.unwrap() <= 1_000, "a batch is bounded");
+    while database.execute(sweep, &[&5_000_i64, &kept_max]).await.unwrap() > 0 {}
     let kept: i64 = count().await;
     assert!(
         before > 105_000 && kept <= 86_401 + 2,
@@ -368,8 +366,26 @@ async fn keeps_outcomes_of_changes_by_age_and_number() {
     let many = "INSERT INTO mutation_outcomes (mutation_id, actor_id, outcome) \
                 SELECT -n, $1, '{}' FROM generate_series(1, 60000) n";
     database.execute(many, &[&ann.id]).await.unwrap();
-    while database.execute(sweep, &[&5_000_i64]).await.unwrap() > 0 {}
+    while database.execute(sweep, &[&5_000_i64, &kept_max]).await.unwrap() > 0 {}
     let kept: i64 = count().await;
     assert!((100_000..=100_001).contains(&kept), "{kept} rows, of which 100,000 may stay");
+    server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "still here"})).await;
+}
+
+#[tokio::test]
+async fn sweeps_outcomes_until_it_has_caught_up() {
+    let server = Server::start(1, &[]);
+    let (ann, room) = room_of_one(&server).await;
+    let database = server.database().await;
+    let fill = "INSERT INTO mutation_outcomes (mutation_id, actor_id, outcome, created_at) \
+                SELECT -n, $1, '{}', now() - n * interval '1 second' FROM generate_series(1, 5000) n";
+    database.execute(fill, &[&ann.id]).await.unwrap();
+    let before: i64 = database.query_one("SELECT count(*) FROM mutation_outcomes", &[]).await.unwrap().get(0);
+    let accounts = Accounts::new(server.target().pool(Role::Writer, 1).unwrap());
+    // 250 batches of 20 rows.
+    let removed = accounts.sweep_outcomes(100, 20).await.unwrap();
+    let kept: i64 = database.query_one("SELECT count(*) FROM mutation_outcomes", &[]).await.unwrap().get(0);
+    assert_eq!(removed as i64, before - kept);
+    assert!((100..=101).contains(&kept), "{kept} rows of {before}, of which 100 may stay");
     server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "still here"})).await;
 }
