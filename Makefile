@@ -4,7 +4,8 @@ SHELL := /bin/bash
 .PHONY: help run build test lint format bench prerequisites test-clients formatter
 
 prettier = target/tools/prettier/node_modules/.bin/prettier
-javascript = 'web/*.js' 'tests/**/*.mjs' 'src/control/dashboard/assets/*.js' 'loadtest/src/report/*.js'
+javascript = 'web/*.js' 'tests/**/*.mjs' 'src/control/dashboard/assets/*.js' 'loadtest/src/report/*.js' \
+	'loadtest/src/compare/peers/*.js'
 
 scripts = .ci/run scripts/*.sh loadtest/peers/*.sh
 

@@ -19,7 +19,7 @@
 //!
 //! | module | is | may import |
 //! |---|---|---|
-//! | [`ids`], [`limits`], [`error`], [`latency`], [`faults`], [`text`], [`planted`] | vocabulary | nothing of this crate |
+//! | [`ids`], [`limits`], [`error`], [`latency`], [`faults`], [`text`], [`planted`] | vocabulary | no other module |
 //! | [`config`] | layered configuration | vocabulary |
 //! | [`wire`] | bytes ⇄ meaning | vocabulary |
 //! | [`auth`] | passwords and tokens, pure | vocabulary |

@@ -76,15 +76,15 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        Command::Serve => run(&loaded.config, boot::serve),
-        Command::Migrate { plan: false } => run(&loaded.config, boot::migrate),
-        Command::Migrate { plan: true } => run(&loaded.config, boot::plan_migration),
+        Command::Serve => run(&loaded.config, |config, log| boot::serve(config, log.dropped_lines())),
+        Command::Migrate { plan: false } => run(&loaded.config, |config, _| boot::migrate(config)),
+        Command::Migrate { plan: true } => run(&loaded.config, |config, _| boot::plan_migration(config)),
     }
 }
 
-fn run(config: &Config, job: fn(&Config) -> Result<(), boot::BootError>) -> ExitCode {
+fn run(config: &Config, job: fn(&Config, &logging::LoggingGuard) -> Result<(), boot::BootError>) -> ExitCode {
     // Held to the end, also when a stop is cut short: dropping it writes the lines that still wait.
-    let _log = match logging::init(&config.logging) {
+    let log = match logging::init(&config.logging) {
         Ok(guard) => guard,
         Err(error) => {
             eprintln!("chat-server: {error}");
@@ -94,7 +94,7 @@ fn run(config: &Config, job: fn(&Config) -> Result<(), boot::BootError>) -> Exit
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    match job(config) {
+    match job(config, &log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -81,6 +81,7 @@ export class App {
             .on("welcome", (welcome) => this.#welcomed(welcome))
             .on("event", (event) => this.apply(this.store.event(event, Date.now())))
             .on("gone", ({ conversation_id }) => this.apply(this.store.removeConversation(conversation_id)))
+            .on("unsubscribed", () => toast(t("too_many_conversations"), "bad"))
             .on("up_to_date", (outcome) => this.#upToDate(outcome));
         this.#listen(globalThis, "online", () => {
             this.client.poke();

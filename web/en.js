@@ -76,6 +76,7 @@ export const en = {
     missed_one: "{n} missed update",
     missed_other: "{n} missed updates",
     too_many_connections: "Veza is open in too many windows. Close one, or use it here.",
+    too_many_conversations: "You're in too many conversations to follow them all live. Leave some you no longer need.",
 
     hello: "Hello, {name}",
     pick_one: "Choose a conversation, or start a new one.",

@@ -78,6 +78,9 @@ export const fr = {
     missed_one: "{n} nouveauté manquée",
     missed_other: "{n} nouveautés manquées",
     too_many_connections: "Veza est ouvert dans trop de fenêtres. Fermez-en une, ou utilisez-le ici.",
+    too_many_conversations:
+        "Vous participez à trop de conversations pour les suivre toutes en direct. " +
+        "Quittez celles dont vous n’avez plus besoin.",
 
     hello: "Bonjour, {name}",
     pick_one: "Choisissez une conversation, ou commencez-en une nouvelle.",

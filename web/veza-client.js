@@ -5,6 +5,8 @@
 //     client.on("event", ({ type, data }) => …);      // each event once, ordered by seq in its conversation
 //     client.on("state", ({ name }) => …);            // connecting, catching_up, live, waiting, ended
 //     client.on("up_to_date", ({ missed }) => …);     // all missed events have been emitted
+//     client.on("gone", ({ conversation_id }) => …);  // the user is no longer a member
+//     client.on("unsubscribed", ({ conversation_id, error }) => …);  // too many conversations: no events from it
 //     client.connect();
 //     await client.request("get_history", { conversation_id: "room_6" });   // any command of the protocol
 //     await client.send({ conversation_id: "room_6", content: "Hello" });
@@ -291,9 +293,7 @@ export class VezaClient {
         this.#pingedAt = undefined;
         if (type === "ack") this.#settle(id)?.resolve(data);
         else if (type === "error") {
-            // Without an id it answers nothing: the user left a conversation while its changes were being replayed.
-            const ended = id === undefined && data.code === "not_member" && data.details?.conversation_id;
-            if (ended) this.#gone(ended);
+            if (id === undefined) this.#subscriptionRefused(data);
             else this.#settle(id)?.reject(new VezaError(data));
         } else if (type === "welcome") this.#welcomed(data);
         else if (type === "going_away") this.#reconnectAfterMs = data.retry_after_ms;
@@ -368,6 +368,18 @@ export class VezaClient {
     #gone(id) {
         this.cursors.delete(id);
         this.#emit("gone", { conversation_id: id });
+        this.#caughtUp(id);
+    }
+
+    /**
+     * An error without an id answers no command. It names a conversation whose events do not arrive: the user left it
+     * while its changes were being replayed, or joined it while the connection had too many subscriptions.
+     */
+    #subscriptionRefused(error) {
+        const id = error.details?.conversation_id;
+        if (id === undefined) return; // a refused typing signal
+        if (error.code === "not_member") return this.#gone(id);
+        this.#emit("unsubscribed", { conversation_id: id, error: new VezaError(error) });
         this.#caughtUp(id);
     }
 

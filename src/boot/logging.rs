@@ -24,10 +24,10 @@ pub struct LoggingGuard {
 }
 
 impl LoggingGuard {
-    /// Lines lost so far because the writer did not keep up.
+    /// Counts the lines that are lost because the writer does not keep up.
     #[must_use]
-    pub fn dropped_lines(&self) -> usize {
-        self.dropped.dropped_lines()
+    pub fn dropped_lines(&self) -> ErrorCounter {
+        self.dropped.clone()
     }
 }
 

@@ -44,6 +44,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tracing_appender::non_blocking::ErrorCounter;
 
 /// Most threads that hash passwords; each keeps the 19 MiB that a hash needs.
 const HASH_THREADS: usize = 2;
@@ -143,11 +144,11 @@ fn plan_embedded(config: &Config) -> Result<Plan, BootError> {
     })?)
 }
 
-/// Runs the server until a signal stops it.
+/// Runs the server until a signal stops it. `log_drops` counts the lines that its log has lost.
 ///
 /// # Errors
 /// When it cannot start, or one of its threads ends early.
-pub fn serve(config: &Config) -> Result<(), BootError> {
+pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> {
     let started = Instant::now();
     topology::check_kernel()?;
     let cores = topology::cores()?;
@@ -201,7 +202,7 @@ pub fn serve(config: &Config) -> Result<(), BootError> {
 
     let accounts = Accounts::new(target.pool(Role::Writer, ACCOUNT_CONNECTIONS)?);
     let state = Arc::new(shutdown::State::default());
-    let observed = Observed { shards: counters, storage: storage_latencies, started };
+    let observed = Observed { shards: counters, storage: storage_latencies, started, log_drops: Some(log_drops) };
     let health = Arc::new(ports::Health::new(Arc::clone(&state), health, observed.clone()));
     let metrics = Metrics::new(observed.clone()).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
     let dashboard = Dashboard::new(observed, Arc::clone(&health) as _, dashboard_access(config));

@@ -62,6 +62,7 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
     let mut running = shards.len();
     let mut ended = watch(shards, storage);
     let mut sweep = tokio::time::interval(sweep_every);
+    let sweeping = Arc::new(tokio::sync::Semaphore::new(1));
     loop {
         while let Some(handover) = mesh.http.pop() {
             let stream = TcpStream::from(handover.socket);
@@ -79,7 +80,10 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
             _ = interrupt.recv() => break,
             _ = sweep.tick() => {
                 let accounts = accounts.clone();
+                // A sweep that has much to remove takes longer than the time between two.
+                let Ok(one) = Arc::clone(&sweeping).try_acquire_owned() else { continue };
                 tokio::spawn(async move {
+                    let _one = one;
                     if let Err(refusal) = accounts.sweep_expired().await {
                         tracing::warn!("expired tokens were not removed: {refusal}");
                     }

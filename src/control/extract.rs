@@ -1,6 +1,6 @@
 //! Extractors: the caller, the peer, a JSON body. Every refusal is a [`Problem`].
 
-use super::{Control, problem::Problem};
+use super::{Control, account_reads::Place, problem::Problem};
 use crate::auth::token::AccessClaims;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::MAX_SAFE_INTEGER;
@@ -35,28 +35,49 @@ impl FromRequestParts<Control> for Caller {
     }
 }
 
-/// The claims of the access token, if it is valid and its session is active; counts the attempt.
-pub(super) async fn authenticate(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, Problem> {
-    let verified = verify(headers, control).await;
-    let result = match &verified {
-        Ok(_) => "success",
-        Err(problem) if problem.status.is_server_error() => "error",
-        Err(_) => "failure",
-    };
-    control.metrics().auth_attempt("token", result);
-    verified
+/// The caller of a read of accounts, which has a place among those of its user until the request ends.
+pub struct Reader {
+    /// The user and the session.
+    pub caller: Caller,
+    _place: Place,
 }
 
-async fn verify(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, Problem> {
-    let token = bearer(headers)?;
-    let claims = control
-        .keys()
-        .verify_access(token, super::now_seconds())
-        .map_err(|error| Problem::unauthenticated(error.to_string()))?;
-    if !control.accounts().session_is_active(claims.user, claims.session).await? {
-        return Err(Problem::unauthenticated("The session was revoked. Sign in again."));
+impl FromRequestParts<Control> for Reader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
+        let claims = signed(&parts.headers, control)?;
+        // Before the session is looked up, which takes a connection too.
+        let place = control.account_reads().admit(claims.user)?;
+        let claims = with_session(claims, control).await?;
+        Ok(Self { caller: Caller { user: claims.user, session: claims.session }, _place: place })
     }
-    Ok(claims)
+}
+
+/// The claims of the access token, if it is valid and its session is active; counts the attempt.
+pub(super) async fn authenticate(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, Problem> {
+    with_session(signed(headers, control)?, control).await
+}
+
+/// The claims of the access token, if it is valid; counts a failure.
+fn signed(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, Problem> {
+    let claims = bearer(headers).and_then(|token| {
+        let verified = control.keys().verify_access(token, super::now_seconds());
+        verified.map_err(|error| Problem::unauthenticated(error.to_string()))
+    });
+    claims.inspect_err(|_| control.metrics().auth_attempt("token", "failure"))
+}
+
+/// The claims, if their session is active; counts the attempt.
+async fn with_session(claims: AccessClaims, control: &Control) -> Result<AccessClaims, Problem> {
+    let active = control.accounts().session_is_active(claims.user, claims.session).await;
+    let result = match active {
+        Ok(true) => "success",
+        Ok(false) => "failure",
+        Err(_) => "error",
+    };
+    control.metrics().auth_attempt("token", result);
+    if active? { Ok(claims) } else { Err(Problem::unauthenticated("The session was revoked. Sign in again.")) }
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {

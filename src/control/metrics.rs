@@ -26,6 +26,7 @@ use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, Tex
 use std::collections::HashMap;
 use std::fs;
 use std::time::{Duration, SystemTime};
+use tracing_appender::non_blocking::ErrorCounter;
 
 const DURATION: (&str, &str) =
     ("chat_server_request_duration_seconds", "From the complete request or command to its answer.");
@@ -290,6 +291,13 @@ impl Collector for Page {
         families.extend(self.queues());
         families.extend(self.search());
         families.push(self.silences());
+        let log_drops = self.observed.log_drops.as_ref().map_or(0, ErrorCounter::dropped_lines);
+        families.push(family(
+            "chat_server_log_lines_dropped_total",
+            "Log lines that were lost because their writer did not keep up.",
+            COUNTER,
+            vec![sample(&[], COUNTER, log_drops as f64)],
+        ));
         let started =
             SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().saturating_sub(self.observed.started.elapsed());
         families.push(family(
@@ -373,13 +381,43 @@ fn sample(pairs: &[(&str, &str)], kind: MetricType, value: f64) -> Metric {
 mod tests {
     use super::*;
     use std::collections::{HashMap, HashSet};
+    use std::io::Write;
     use std::sync::Arc;
     use std::time::Instant;
+    use tracing_appender::non_blocking::NonBlockingBuilder;
+
+    /// The counter of a log with room for one line, whose writer does not return from its first: of ten lines it has
+    /// lost at least eight.
+    fn full_log() -> ErrorCounter {
+        struct Stuck;
+        impl Write for Stuck {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                loop {
+                    std::thread::park();
+                }
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let (mut writer, guard) = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(1).finish(Stuck);
+        std::mem::forget(guard); // dropping it would wait for the writer
+        let counter = writer.error_counter();
+        for _ in 0..10 {
+            writer.write_all(b"a line\n").unwrap();
+        }
+        counter
+    }
 
     fn page() -> String {
         let shards: Vec<_> = (0..2).map(|_| Arc::new(ShardCounters::new(&["ping", "send_message"]))).collect();
         let storage: Arc<crate::latency::StorageLatencies> = Arc::default();
-        let observed = Observed { shards: shards.clone(), storage: Arc::clone(&storage), started: Instant::now() };
+        let observed = Observed {
+            shards: shards.clone(),
+            storage: Arc::clone(&storage),
+            started: Instant::now(),
+            log_drops: Some(full_log()),
+        };
         let metrics = Metrics::new(observed).unwrap();
         shards[0].connection_opened();
         shards[1].connection_opened();
@@ -448,6 +486,7 @@ mod tests {
         }
         assert!(values["process_resident_memory_bytes"] > 1e6);
         assert!(values[r#"chat_server_queue_oldest_seconds{queue="reads_search"}"#] >= 2.9);
+        assert!((8.0..=9.0).contains(&values["chat_server_log_lines_dropped_total"]));
         assert!(values["process_open_fds"] > 2.0);
         assert!(values["process_max_fds"] >= values["process_open_fds"]);
         assert!(values["process_start_time_seconds"] > 1.7e9);
@@ -459,9 +498,8 @@ mod tests {
     fn histograms_are_cumulative_up_to_infinity() {
         let values = parse(&page());
         let bucket = |le: &str| {
-            let wanted = format!(
-                r#"chat_server_request_duration_seconds_bucket{{transport="websocket",operation="send_message",le="{le}"}}"#
-            );
+            let command = r#"transport="websocket",operation="send_message""#;
+            let wanted = format!(r#"chat_server_request_duration_seconds_bucket{{{command},le="{le}"}}"#);
             values.iter().find(|(text, _)| sorted(text) == sorted(&wanted)).map(|(_, value)| *value)
         };
         assert_eq!(bucket("0.000262144"), Some(0.0));

@@ -7,12 +7,14 @@
 //! - the shards are notified of revoked sessions after the revocation has committed, even if the client has
 //!   disconnected ([`state::shielded`]). Before the commit, a client could reconnect in between. If the notice were
 //!   lost, sockets of a revoked session would stay open until their token expires;
+//! - reads of accounts are bounded per user ([`account_reads`]), so that a flood of them delays nobody else;
 //! - hashing ([`hashing`]), bodies and the duration of requests are bounded. A slow client or a flood of sign-ins costs
 //!   memory here, and never time of a shard.
 //!
 //! Deliberately absent: cookies (a page of another origin cannot send a bearer token), TLS (a reverse proxy does it),
 //! and trust in `X-Forwarded-For`.
 
+mod account_reads;
 pub mod announcer;
 mod auth;
 pub mod commands;

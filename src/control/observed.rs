@@ -4,6 +4,7 @@ use crate::latency::StorageLatencies;
 use crate::mesh::counters::ShardCounters;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tracing_appender::non_blocking::ErrorCounter;
 
 /// Counters with one writer each, which can be read at any time; cloning shares them.
 #[derive(Clone, Debug)]
@@ -14,6 +15,8 @@ pub struct Observed {
     pub storage: Arc<StorageLatencies>,
     /// The start of the process, at which the clocks of the shards begin.
     pub started: Instant,
+    /// Counts the lines that the log has lost; `None` without a log.
+    pub log_drops: Option<ErrorCounter>,
 }
 
 impl Observed {

@@ -5,7 +5,7 @@
 
 use super::{
     Control,
-    extract::{Caller, Json, PathId},
+    extract::{Caller, Json, PathId, Reader},
     problem::Problem,
     shielded, view,
 };
@@ -20,7 +20,8 @@ pub(super) struct Sessions {
     sessions: Vec<view::Session>,
 }
 
-pub(super) async fn list(State(control): State<Control>, caller: Caller) -> Result<Reply<Sessions>, Problem> {
+pub(super) async fn list(State(control): State<Control>, reader: Reader) -> Result<Reply<Sessions>, Problem> {
+    let caller = reader.caller;
     let sessions = control.accounts().list_sessions(caller.user).await?;
     let sessions = sessions.into_iter().map(|info| view::Session::new(info, caller.session)).collect();
     Ok(Reply(Sessions { sessions }))

@@ -1,5 +1,6 @@
 //! The state of every handler, and the notices of revoked sessions.
 
+use super::account_reads::AccountReads;
 use super::dashboard::Dashboard;
 use super::hashing::{self, Hashing};
 use super::metrics::Metrics;
@@ -52,6 +53,7 @@ pub struct Control {
 struct Inner {
     parts: ControlParts,
     hashing: Hashing,
+    account_reads: AccountReads,
 }
 
 impl std::fmt::Debug for Control {
@@ -65,7 +67,7 @@ impl Control {
     #[must_use]
     pub fn new(parts: ControlParts) -> Self {
         let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX);
-        Self { inner: Arc::new(Inner { parts, hashing }) }
+        Self { inner: Arc::new(Inner { parts, hashing, account_reads: AccountReads::default() }) }
     }
 
     pub(super) fn accounts(&self) -> &Accounts {
@@ -86,6 +88,10 @@ impl Control {
 
     pub(super) fn hashing(&self) -> &Hashing {
         &self.inner.hashing
+    }
+
+    pub(super) fn account_reads(&self) -> &AccountReads {
+        &self.inner.account_reads
     }
 
     pub(super) fn commands(&self) -> &dyn CommandPort {

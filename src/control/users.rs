@@ -2,7 +2,7 @@
 
 use super::{
     Control,
-    extract::{Caller, Json, PathId, QueryString},
+    extract::{Caller, Json, PathId, QueryString, Reader},
     problem::Problem,
     validate, view,
 };
@@ -14,13 +14,13 @@ use std::borrow::Cow;
 
 const SEARCH_USERS_DEFAULT: i64 = 20;
 
-pub(super) async fn me(State(control): State<Control>, caller: Caller) -> Result<Reply<view::User>, Problem> {
-    own(control.accounts().profile(caller.user).await?)
+pub(super) async fn me(State(control): State<Control>, reader: Reader) -> Result<Reply<view::User>, Problem> {
+    own(control.accounts().profile(reader.caller.user).await?)
 }
 
 pub(super) async fn by_id(
     State(control): State<Control>,
-    _: Caller,
+    _reader: Reader,
     PathId(id): PathId,
 ) -> Result<Reply<view::User>, Problem> {
     let profile = control.accounts().profile(UserId(id)).await?;
@@ -104,7 +104,7 @@ pub(super) struct Found {
 
 pub(super) async fn search(
     State(control): State<Control>,
-    _: Caller,
+    _reader: Reader,
     QueryString(search): QueryString<Search>,
 ) -> Result<Reply<Found>, Problem> {
     let query = validate::query(&search.query)?;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// once per receiver.
 ///
 /// Nothing else can own a chunk:
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// struct Restless(std::cell::Cell<&'static [u8]>);
 /// impl AsRef<[u8]> for Restless {
 ///     fn as_ref(&self) -> &[u8] {

@@ -10,7 +10,8 @@
 //! - an error states correctly whether something was changed. It says "nothing" only if COMMIT (or a single writing
 //!   statement) was not sent. After that, the outcome of a lost connection is *unknown*;
 //! - every call ends within two [`QUERY_TIMEOUT`]s. A connection whose query is too slow is closed and does not return
-//!   to the pool, where the next call would wait for that query.
+//!   to the pool, where the next call would wait for that query;
+//! - reads take at most half of the connections, so that a flood of them does not keep anybody from signing in.
 //!
 //! The connections of the pool run as `chat_writer`, whose row policies allow these tables and hide messages.
 
@@ -22,17 +23,22 @@ use super::sql::accounts as sql;
 use crate::error::Refusal;
 use crate::faults::warn_limited;
 use crate::ids::{SessionId, UserId};
-use deadpool_postgres::{Object, Pool};
+use deadpool_postgres::{Object, Pool, PoolError};
 use outcome::settle;
 use std::ops::Deref;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use time::OffsetDateTime;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{error::Elapsed, timeout};
 use tokio_postgres::{Error, Row};
 
-/// Rows that one statement of a sweep of outcomes removes, and statements of one sweep.
+/// Rows that one statement of a sweep of outcomes removes.
 const OUTCOMES_PER_BATCH: i64 = 5_000;
-const OUTCOME_BATCHES_MAX: usize = 40;
+/// The newest outcomes that a sweep keeps, unless they are older than a day: some 40 MB.
+const OUTCOMES_KEPT: i64 = 100_000;
+/// After so many batches a sweep rests half as long, after twice as many a third, and so on.
+const OUTCOME_BATCHES_UNHURRIED: u32 = 40;
 /// Longest wait for a connection, and again for the statements of one call.
 pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most users that a search returns.
@@ -181,6 +187,7 @@ pub struct Swept {
 #[derive(Clone)]
 pub struct Accounts {
     pool: Pool,
+    reads: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Accounts {
@@ -193,11 +200,28 @@ impl Accounts {
     /// `pool`'s connections must run as `chat_writer`.
     #[must_use]
     pub fn new(pool: Pool) -> Self {
-        Self { pool }
+        let reads = Arc::new(Semaphore::new((pool.status().max_size / 2).max(1)));
+        Self { pool, reads }
     }
 
     async fn connection(&self, what: &'static str) -> Result<Object, Refusal> {
-        match timeout(QUERY_TIMEOUT, self.pool.get()).await {
+        Self::in_time(what, self.pool.get()).await
+    }
+
+    /// A connection for a read, which the permit belongs to.
+    async fn read_connection(&self, what: &'static str) -> Result<(Object, Option<SemaphorePermit<'_>>), Refusal> {
+        Self::in_time(what, async {
+            let permit = self.reads.acquire().await.ok(); // the semaphore is never closed
+            self.pool.get().await.map(|connection| (connection, permit))
+        })
+        .await
+    }
+
+    async fn in_time<T>(
+        what: &'static str,
+        connecting: impl Future<Output = Result<T, PoolError>>,
+    ) -> Result<T, Refusal> {
+        match timeout(QUERY_TIMEOUT, connecting).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => {
                 warn_limited!(what, %error, "no connection to PostgreSQL");
@@ -365,7 +389,7 @@ impl Accounts {
     /// # Errors
     /// Failures of PostgreSQL.
     pub async fn list_sessions(&self, user: UserId) -> Result<Vec<SessionInfo>, Refusal> {
-        let connection = self.connection("list_sessions").await?;
+        let (connection, _permit) = self.read_connection("list_sessions").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::LIST_SESSIONS).await?;
             connection.query(&statement, &[&user.0]).await?.iter().map(session_info).collect()
@@ -379,7 +403,7 @@ impl Accounts {
     /// # Errors
     /// Failures of PostgreSQL.
     pub async fn session_is_active(&self, user: UserId, session: SessionId) -> Result<bool, Refusal> {
-        let connection = self.connection("session_is_active").await?;
+        let (connection, _permit) = self.read_connection("session_is_active").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::SESSION_IS_ACTIVE).await?;
             connection.query_one(&statement, &[&session.0, &user.0]).await?.try_get(0)
@@ -393,7 +417,7 @@ impl Accounts {
     /// # Errors
     /// Failures of PostgreSQL.
     pub async fn profile(&self, user: UserId) -> Result<Option<AccountProfile>, Refusal> {
-        let connection = self.connection("profile").await?;
+        let (connection, _permit) = self.read_connection("profile").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::PROFILE).await?;
             connection.query_opt(&statement, &[&user.0]).await?.map(|row| profile(&row)).transpose()
@@ -409,7 +433,7 @@ impl Accounts {
     /// Failures of PostgreSQL.
     pub async fn search_users(&self, query: &str, limit: i64) -> Result<Vec<AccountProfile>, Refusal> {
         let limit = limit.clamp(1, SEARCH_USERS_MAX);
-        let connection = self.connection("search_users").await?;
+        let (connection, _permit) = self.read_connection("search_users").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::SEARCH_USERS).await?;
             connection.query(&statement, &[&query, &limit]).await?.iter().map(profile).collect()
@@ -460,29 +484,38 @@ impl Accounts {
             .await;
             *count = settle(connection, "sweep_expired", false, outcome)?;
         }
-        self.sweep_outcomes().await?;
+        self.sweep_outcomes(OUTCOMES_KEPT, OUTCOMES_PER_BATCH).await?;
         let [sessions, refresh_tokens, spent_tickets] = counts;
         Ok(Swept { sessions, refresh_tokens, spent_tickets })
     }
 }
 
 impl Accounts {
-    /// Removes outcomes of mutations that are not submitted again, a batch at a time: a large deletion would hold up
-    /// commits.
-    async fn sweep_outcomes(&self) -> Result<(), Refusal> {
-        for _ in 0..OUTCOME_BATCHES_MAX {
+    /// Removes the outcomes of mutations that are older than a day, and all but the newest `kept`. It removes a batch
+    /// at a time, because a large deletion would hold up commits, and rests after each for as long as the batch took.
+    /// The longer a sweep lasts, the shorter it rests. So it catches up with the commits, and the table cannot grow
+    /// without bound.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL. Rows that were removed before stay removed.
+    pub async fn sweep_outcomes(&self, kept: i64, per_batch: i64) -> Result<u64, Refusal> {
+        let mut all = 0;
+        for batch in 0_u32.. {
+            let began = Instant::now();
             let connection = self.connection("sweep_outcomes").await?;
             let outcome = timeout(QUERY_TIMEOUT, async {
                 let statement = connection.prepare_cached(sql::SWEEP_MUTATION_OUTCOMES).await?;
-                connection.execute(&statement, &[&OUTCOMES_PER_BATCH]).await
+                connection.execute(&statement, &[&per_batch, &kept]).await
             })
             .await;
             let removed = settle(connection, "sweep_outcomes", false, outcome)?;
-            if removed < OUTCOMES_PER_BATCH as u64 {
+            all += removed;
+            if removed < per_batch as u64 {
                 break;
             }
+            tokio::time::sleep(began.elapsed() / (1 + batch / OUTCOME_BATCHES_UNHURRIED)).await;
         }
-        Ok(())
+        Ok(all)
     }
 }
 

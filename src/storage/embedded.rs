@@ -74,12 +74,13 @@ impl Embedded {
             None => child = Some(cluster.spawn()?),
         }
         let stopping = Arc::new(AtomicBool::new(false));
-        cluster.wait_until_ready(&mut child)?;
+        let mut restarter = Restarter::new();
+        cluster.wait_until_ready(&mut child, &mut restarter)?;
         let supervisor = std::thread::Builder::new()
             .name("postgres-supervisor".to_owned())
             .spawn({
                 let (cluster, stopping) = (Arc::clone(&cluster), Arc::clone(&stopping));
-                move || supervise(&cluster, &stopping, child)
+                move || supervise(&cluster, &stopping, child, restarter)
             })
             .map_err(fault)?;
         Ok(Self { cluster, stopping, supervisor: Some(supervisor), _lock: lock })
@@ -247,7 +248,7 @@ impl Cluster {
         running_pid(&self.path)
     }
 
-    fn wait_until_ready(&self, child: &mut Option<Child>) -> Result<(), StorageError> {
+    fn wait_until_ready(&self, child: &mut Option<Child>, restarter: &mut Restarter) -> Result<(), StorageError> {
         let started = Instant::now();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fault)?;
         let target = Target::embedded(&self.reach(), "postgres");
@@ -258,10 +259,7 @@ impl Cluster {
                 return Err(fault(format!("does not answer: {error}; see postgres.log beside its directory")));
             }
             // After a kill it can take a moment until the old one's memory is free; then it exits and is tried again.
-            let ended = child.as_mut().is_none_or(|c| !matches!(c.try_wait(), Ok(None)));
-            if ended && self.running_pid().is_none() {
-                *child = Some(self.spawn()?);
-            }
+            restarter.tend(self, child);
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -300,37 +298,53 @@ fn running_pid(directory: &Path) -> Option<Pid> {
     (name.trim() == "postgres" && !zombie).then_some(Pid::from_raw(pid))
 }
 
-fn supervise(cluster: &Cluster, stopping: &AtomicBool, mut child: Option<Child>) {
-    let (mut restarts, mut started, mut start_at) = (Restarts::default(), Instant::now(), None);
+fn supervise(cluster: &Cluster, stopping: &AtomicBool, mut child: Option<Child>, mut restarter: Restarter) {
     while !stopping.load(Ordering::Acquire) {
         std::thread::sleep(Duration::from_millis(100));
-        let ended = match &mut child {
-            Some(child) => !matches!(child.try_wait(), Ok(None)),
-            None => true,
-        };
-        if ended && cluster.running_pid().is_none() {
-            let Some(due) = start_at else {
-                let pause = restarts.pause_after(started.elapsed(), rand::random());
-                error_limited!(
-                    "the private PostgreSQL has ended ({}); starting it again in {} ms, see postgres.log beside its \
-                     directory for the reason",
-                    child.as_mut().map_or_else(|| "adopted".to_owned(), exit_status),
-                    pause.as_millis()
-                );
-                start_at = Some(Instant::now() + pause);
-                continue;
-            };
-            if Instant::now() < due {
-                continue;
-            }
-            (start_at, started) = (None, Instant::now());
-            match cluster.spawn() {
-                Ok(new) => child = Some(new),
-                Err(error) => error_limited!("{error}"),
-            }
-        }
+        restarter.tend(cluster, &mut child);
     }
     cluster.stop(child);
+}
+
+/// Starts a PostgreSQL that has ended again, after a pause that grows while it keeps ending.
+struct Restarter {
+    pauses: Restarts,
+    started: Instant,
+    /// When to start it, once it has ended.
+    due: Option<Instant>,
+}
+
+impl Restarter {
+    fn new() -> Self {
+        Self { pauses: Restarts::default(), started: Instant::now(), due: None }
+    }
+
+    /// Call it often. It returns at once.
+    fn tend(&mut self, cluster: &Cluster, child: &mut Option<Child>) {
+        let ended = child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
+        if !ended || cluster.running_pid().is_some() {
+            return;
+        }
+        let Some(due) = self.due else {
+            let pause = self.pauses.pause_after(self.started.elapsed(), rand::random());
+            error_limited!(
+                "the private PostgreSQL has ended ({}); starting it again in {} ms, see postgres.log beside its \
+                 directory for the reason",
+                child.as_mut().map_or_else(|| "adopted".to_owned(), exit_status),
+                pause.as_millis()
+            );
+            self.due = Some(Instant::now() + pause);
+            return;
+        };
+        if Instant::now() < due {
+            return;
+        }
+        (self.due, self.started) = (None, Instant::now());
+        match cluster.spawn() {
+            Ok(new) => *child = Some(new),
+            Err(error) => error_limited!("{error}"),
+        }
+    }
 }
 
 fn exit_status(child: &mut Child) -> String {

@@ -13,14 +13,15 @@
 //!   (a full queue, the end of the process) are found again by a sweep over all conversations that are behind.
 //! - A batch is bounded in messages and in bytes, and so is the memory that indexing it takes.
 //! - A message that PostgreSQL cannot index is passed over, logged and counted. Otherwise nothing would be indexed
-//!   after it.
+//!   after it. `index_messages` does so if the content is at fault. After any other error the conversation waits behind
+//!   the others, and a message that fails several times is passed over while the index takes writes ([`Backlog`]).
 
 use super::connect::{self, Role, Target};
+use super::index_backlog::{Backlog, Step, WAITING_MAX};
 use super::sql;
 use super::sqlstate;
 use crate::faults::warn_limited;
 use crate::latency::{QueueGauge, StorageLatencies};
-use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -29,10 +30,6 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
-/// Conversations whose names may wait; beyond, a sweep finds them.
-const WAITING_MAX: usize = 65_536;
-/// Messages in one transaction, of one conversation: an edit there waits for its end.
-const STRETCH_MAX: i64 = 256;
 /// Bytes of text in one transaction, but for a single larger message.
 const STRETCH_BYTES_MAX: i64 = 1024 * 1024;
 /// Conversations that one look of a sweep finds.
@@ -72,15 +69,10 @@ pub struct Indexer {
     names: mpsc::Receiver<i64>,
     missed: Arc<AtomicBool>,
     latencies: Arc<StorageLatencies>,
-    /// Conversations that are behind and since when, those that were named first in front; each once.
-    behind: VecDeque<(i64, Instant)>,
-    waiting: HashSet<i64>,
-    /// Halved when a transaction takes too long, doubled when one has succeeded.
-    stretch: i64,
+    backlog: Backlog,
+    started: Instant,
     /// The last conversation of a running sweep.
     swept: Option<i64>,
-    /// What the last stretch said of how far behind the index is, while there is more of that age.
-    last_lag: Duration,
     /// Seconds that statements of committers had taken at this moment.
     looked_at: (Instant, f64),
 }
@@ -94,7 +86,15 @@ fn rest_factor(busy: f64, oldest: Duration) -> f64 {
 struct Connection {
     client: Client,
     index: Statement,
+    pass_over: Statement,
     sweep: Statement,
+}
+
+/// What became of one transaction.
+enum Outcome {
+    Done,
+    /// It was cancelled; fewer messages are tried next.
+    TookTooLong,
 }
 
 impl Indexer {
@@ -105,10 +105,9 @@ impl Indexer {
         // What an earlier process left behind is found by the first sweep.
         let missed = Arc::new(AtomicBool::new(true));
         let touched = Touched { names: sender, missed: Arc::clone(&missed) };
-        let (behind, waiting) = (VecDeque::new(), HashSet::new());
-        let looked_at = (Instant::now(), 0.0);
-        let (stretch, swept, last_lag) = (STRETCH_MAX, None, Duration::ZERO);
-        (Self { target, names, missed, latencies, behind, waiting, stretch, swept, last_lag, looked_at }, touched)
+        let (backlog, started) = (Backlog::default(), Instant::now());
+        let (swept, looked_at) = (None, (started, 0.0));
+        (Self { target, names, missed, latencies, backlog, started, swept, looked_at }, touched)
     }
 
     /// Runs until every [`Touched`] is dropped; what is not indexed by then is found at the next start.
@@ -116,28 +115,25 @@ impl Indexer {
         let mut connection = None;
         loop {
             self.show_lag();
-            if self.behind.is_empty() && self.swept.is_none() && !self.missed.load(Ordering::Relaxed) {
+            if self.backlog.is_empty() && self.swept.is_none() && !self.missed.load(Ordering::Relaxed) {
                 let Some(name) = self.names.recv().await else { return };
-                self.add(name);
+                self.add(name, Duration::ZERO);
                 tokio::time::sleep(GATHER).await;
             }
             loop {
                 match self.names.try_recv() {
-                    Ok(name) => self.add(name),
+                    Ok(name) => self.add(name, Duration::ZERO),
                     Err(mpsc::error::TryRecvError::Empty) => break,
                     Err(mpsc::error::TryRecvError::Disconnected) => return,
                 }
             }
             let began = Instant::now();
             match self.work(&mut connection).await {
-                Ok(()) => {
+                Ok(Outcome::Done) => {
                     let rest = began.elapsed().mul_f64(self.rest_factor());
                     tokio::time::sleep(rest).await; // at least a yield: commits and reads share this thread
                 }
-                Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) && self.stretch > 1 => {
-                    warn_limited!("indexing {} messages took too long; trying half of them", self.stretch);
-                    self.stretch /= 2;
-                }
+                Ok(Outcome::TookTooLong) => warn_limited!("indexing messages took too long; trying fewer"),
                 Err(error) => {
                     let why = sqlstate::describe(&error);
                     warn_limited!("cannot write the search index; retrying: {why}");
@@ -149,46 +145,69 @@ impl Indexer {
     }
 
     /// One transaction's worth.
-    async fn work(&mut self, connection: &mut Option<Connection>) -> Result<(), tokio_postgres::Error> {
+    async fn work(&mut self, connection: &mut Option<Connection>) -> Result<Outcome, tokio_postgres::Error> {
         let connection = match connection {
             Some(connection) => connection,
             None => connection.insert(self.connect().await?),
         };
-        if self.missed.swap(false, Ordering::Relaxed) {
+        if self.swept.is_none() && self.missed.swap(false, Ordering::Relaxed) {
             self.swept = Some(0);
         }
         if let Some(after) = self.swept
-            && self.behind.len() < WAITING_MAX
+            && !self.backlog.is_full()
         {
             self.swept = self.sweep(connection, after).await?;
+            self.show_lag();
+            if self.swept.is_some() && !self.backlog.is_full() {
+                return Ok(Outcome::Done); // first all that is behind, so that the age of the oldest message is known
+            }
         }
-        let Some((conversation, _)) = self.behind.front().copied() else { return Ok(()) };
-        let stretch: [&(dyn ToSql + Sync); 3] = [&conversation, &self.stretch, &STRETCH_BYTES_MAX];
-        let row = connection.client.query_one(&connection.index, &stretch).await?;
-        let (has_more, lag_s, passed_over): (bool, f64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-        if passed_over > 0 {
-            self.latencies.search.passed_over.add(passed_over as u64);
-            warn_limited!(
-                "{passed_over} messages of conversation {conversation} cannot be indexed and will not be found"
-            );
+        let Some(step) = self.backlog.next() else { return Ok(Outcome::Done) };
+        let Err(error) = self.perform(connection, step).await else { return Ok(Outcome::Done) };
+        let took_too_long = error.code() == Some(&SqlState::QUERY_CANCELED);
+        let tries_fewer = self.backlog.failed(took_too_long);
+        if took_too_long && tries_fewer { Ok(Outcome::TookTooLong) } else { Err(error) }
+    }
+
+    async fn perform(&mut self, connection: &Connection, step: Step) -> Result<(), tokio_postgres::Error> {
+        match step {
+            Step::Index { conversation, stretch } => {
+                let parameters: [&(dyn ToSql + Sync); 3] = [&conversation, &stretch, &STRETCH_BYTES_MAX];
+                let row = connection.client.query_one(&connection.index, &parameters).await?;
+                let (has_more, lag_s, lost): (bool, f64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+                if lost > 0 {
+                    self.latencies.search.passed_over.add(lost as u64);
+                    warn_limited!(
+                        "{lost} messages of conversation {conversation} cannot be indexed and will not be found"
+                    );
+                }
+                let left_ms = has_more.then(|| self.moment_ms(seconds(lag_s)));
+                self.backlog.indexed(left_ms);
+            }
+            Step::PassOver { conversation } => {
+                let row = connection.client.query_one(&connection.pass_over, &[&conversation]).await?;
+                if let Some(message) = row.try_get::<_, Option<i64>>(0)? {
+                    self.latencies.search.passed_over.add(1);
+                    warn_limited!(
+                        "message {message} of conversation {conversation} cannot be indexed and will not be found"
+                    );
+                }
+                self.backlog.passed_over();
+            }
         }
-        self.behind.pop_front();
-        self.waiting.remove(&conversation);
-        let lag = Duration::try_from_secs_f64(lag_s).unwrap_or_default();
-        self.last_lag = if has_more || self.swept.is_some() { lag } else { Duration::ZERO };
-        if has_more {
-            self.add(conversation); // behind the others: a busy conversation does not keep them from being found
-        }
-        self.stretch = (self.stretch * 2).min(STRETCH_MAX);
         Ok(())
     }
 
-    fn add(&mut self, conversation: i64) {
-        if self.behind.len() >= WAITING_MAX {
+    /// A conversation has messages that are not indexed; the oldest is of this age.
+    fn add(&mut self, conversation: i64, age: Duration) {
+        if !self.backlog.add(conversation, self.moment_ms(age)) {
             self.missed.store(true, Ordering::Relaxed);
-        } else if self.waiting.insert(conversation) {
-            self.behind.push_back((conversation, Instant::now()));
         }
+    }
+
+    /// When something of this age happened, in milliseconds since the start.
+    fn moment_ms(&self, age: Duration) -> i64 {
+        self.started.elapsed().as_millis() as i64 - age.as_millis() as i64
     }
 
     /// What the committers leave to spare since the last look.
@@ -201,27 +220,35 @@ impl Indexer {
     }
 
     fn show_lag(&self) {
-        let oldest = self.behind.front().map_or(Duration::ZERO, |(_, since)| since.elapsed());
-        self.latencies.search.behind.set(self.behind.len(), oldest.max(self.last_lag));
+        let now_ms = self.moment_ms(Duration::ZERO);
+        let oldest_ms = self.backlog.oldest_ms().map_or(0, |since_ms| (now_ms - since_ms).max(0));
+        self.latencies.search.behind.set(self.backlog.len(), Duration::from_millis(oldest_ms as u64));
     }
 
     /// Looks for conversations that are behind; where to go on, if there may be more.
     async fn sweep(&mut self, connection: &Connection, after: i64) -> Result<Option<i64>, tokio_postgres::Error> {
-        let row = connection.client.query_one(&connection.sweep, &[&after, &SWEEP]).await?;
-        let found: Vec<i64> = row.try_get::<_, Option<Vec<i64>>>(0)?.unwrap_or_default();
-        let next = found.last().copied().filter(|_| found.len() as i64 == SWEEP);
-        for conversation in found {
-            self.add(conversation);
+        let rows = connection.client.query(&connection.sweep, &[&after, &SWEEP]).await?;
+        let mut last = None;
+        for row in &rows {
+            let conversation = row.try_get(0)?;
+            self.add(conversation, seconds(row.try_get(1)?));
+            last = Some(conversation);
         }
-        Ok(next)
+        Ok(last.filter(|_| rows.len() as i64 == SWEEP))
     }
 
     async fn connect(&self) -> Result<Connection, tokio_postgres::Error> {
         let client = connect::connect(&self.target.config(Role::Writer)).await?;
         let index = client.prepare(sql::INDEX_MESSAGES).await?;
+        let pass_over = client.prepare(sql::PASS_MESSAGE_OVER).await?;
         let sweep = client.prepare(sql::UNINDEXED_CONVERSATIONS).await?;
-        Ok(Connection { client, index, sweep })
+        Ok(Connection { client, index, pass_over, sweep })
     }
+}
+
+/// Zero for a time that PostgreSQL's clock has not reached.
+fn seconds(age_s: f64) -> Duration {
+    Duration::try_from_secs_f64(age_s).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! ```text
 //!   shards ──commits──► inlet ──► 2 × committer (batcher: runs; one statement per run) ──outcomes──► shards
 //!                         │                                  └──touched──► indexer (the search, a little later)
-//!   shards ──reads────►   │  ───► reads (read_queue: whose turn; one user's row level security per read) ──results──► shards
+//!   shards ──reads────►   │  ───► reads (read_queue: whose turn; row level security of one user) ──results──► shards
 //! ```
 //!
 //! Invariants:
@@ -22,6 +22,7 @@ pub mod committer;
 pub mod connect;
 pub mod embedded;
 pub mod health;
+mod index_backlog;
 pub mod indexer;
 pub mod inlet;
 pub mod installer;

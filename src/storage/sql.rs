@@ -30,7 +30,8 @@ macro_rules! messages_where {
     ($condition:literal) => {
         concat!(
             "SELECT row_to_json(s) AS message, p.reply_count, p.last_reply_at FROM shown_messages s \
-             LEFT JOIN thread_statistics p ON p.root_message_id = s.parent_message_id WHERE s.conversation_id = $1 AND ",
+             LEFT JOIN thread_statistics p ON p.root_message_id = s.parent_message_id \
+             WHERE s.conversation_id = $1 AND ",
             $condition
         )
     };
@@ -47,11 +48,13 @@ pub const EVENTS_AFTER: &str = "SELECT seq, kind, event_payload(conversation_id,
     FROM conversation_events \
     WHERE conversation_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
 
-/// Indexes the next messages of a conversation for the search: so many at most, and so many bytes. Whether it has more,
-/// how old the oldest of them is in seconds, and how many PostgreSQL could not index.
+/// Indexes the next messages of a conversation for the search: so many at most, and so many bytes. Whether it may have
+/// more, how old the oldest message is in seconds that is still not indexed, and how many PostgreSQL could not index.
 pub const INDEX_MESSAGES: &str = "SELECT has_more, lag_s, passed_over FROM index_messages($1, $2, $3)";
-/// Conversations with messages that are not indexed yet.
-pub const UNINDEXED_CONVERSATIONS: &str = "SELECT unindexed_conversations($1, $2)";
+/// Indexes a conversation's next message, or passes it over. The id of a message that was passed over.
+pub const PASS_MESSAGE_OVER: &str = "SELECT pass_message_over($1)";
+/// Conversations with messages that are not indexed yet, and the age of the oldest in seconds.
+pub const UNINDEXED_CONVERSATIONS: &str = "SELECT conversation_id, age_s FROM unindexed_conversations($1, $2)";
 
 /// `read_<name>(arguments)`; the name is one of the server's own table.
 pub const LOOK_UP: &str = "SELECT look_up($1, $2)";

@@ -41,22 +41,34 @@ fn users(row: &Row, column: &str) -> Result<Vec<UserId>, tokio_postgres::Error> 
 
 /// Outcomes of a run of messages. After a repeated submission a "duplicate" may be the first one's work: it is
 /// published, and subscribers that have it already skip it by its seq.
+///
+/// # Errors
+/// The rows do not belong to the mutations, one each and in order.
 pub(super) fn of_messages(run: &[Box<Mutation>], answer: &BatchRows, repeated: bool) -> Result<Vec<Verdict>, String> {
-    let rows = run.iter().zip(&answer.rows);
-    of_each(run, rows.map(|(mutation, row)| message_verdict(mutation, row, answer, repeated)))
+    of_each(run, &answer.rows, |mutation, row| message_verdict(mutation, row, answer, repeated))
 }
 
 fn of_each(
     run: &[Box<Mutation>],
-    verdicts: impl Iterator<Item = Result<Verdict, tokio_postgres::Error>>,
+    rows: &[Row],
+    verdict: impl Fn(&Mutation, &Row) -> Result<Verdict, tokio_postgres::Error>,
 ) -> Result<Vec<Verdict>, String> {
+    let places: Result<Vec<i64>, _> = rows.iter().map(|row| row.try_get("ord")).collect();
+    check_places(run.len(), &places.map_err(|error| format!("a row without its place: {error}"))?)?;
     // Another attempt would give the same row, so only its mutation is refused.
     let unreadable = |error| Verdict::Refused(Box::new(rows::unreadable(&error)));
-    let verdicts: Vec<_> = verdicts.map(|verdict| verdict.unwrap_or_else(unreadable)).collect();
-    if verdicts.len() == run.len() {
-        Ok(verdicts)
-    } else {
-        Err(format!("{} rows for {} mutations", verdicts.len(), run.len()))
+    Ok(run.iter().zip(rows).map(|(mutation, row)| verdict(mutation, row).unwrap_or_else(unreadable)).collect())
+}
+
+/// Whether `places` are 1 to `mutations` in order: the ordinals that a function has given to its rows. With any other
+/// row, a sender would receive the verdict of somebody else's message.
+fn check_places(mutations: usize, places: &[i64]) -> Result<(), String> {
+    if places.len() != mutations {
+        return Err(format!("{} rows for {mutations} mutations", places.len()));
+    }
+    match (1..).zip(places).find(|(expected, place)| expected != *place) {
+        None => Ok(()),
+        Some((expected, place)) => Err(format!("row {expected} of {mutations} is for mutation {place}")),
     }
 }
 
@@ -93,8 +105,12 @@ fn message_verdict(
     Ok(Verdict::Message(Box::new(CommittedMessage { record, duplicate, publish: !duplicate || repeated, thread })))
 }
 
+/// Outcomes of a run of other mutations.
+///
+/// # Errors
+/// The rows do not belong to the mutations, one each and in order.
 pub(super) fn of_others(run: &[Box<Mutation>], answer: &[Row]) -> Result<Vec<Verdict>, String> {
-    of_each(run, answer.iter().map(other_verdict))
+    of_each(run, answer, |_, row| other_verdict(row))
 }
 
 fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
@@ -157,5 +173,25 @@ fn refusal_of(verdict: &str, retry_after_ms: Option<i64>) -> Refusal {
     match retry_after_ms {
         Some(ms) if matches!(code, ErrorCode::Muted | ErrorCode::SlowMode) => refusal.retry_after(ms.max(0) as u64),
         _ => refusal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_rows_that_do_not_belong_to_the_mutations() {
+        assert_eq!(check_places(0, &[]), Ok(()));
+        assert_eq!(check_places(3, &[1, 2, 3]), Ok(()));
+        for (places, reason) in [
+            (&[1, 2][..], "2 rows for 3 mutations"),
+            (&[1, 2, 3, 4], "4 rows for 3 mutations"),
+            (&[1, 3, 2], "row 2 of 3 is for mutation 3"),
+            (&[1, 1, 2], "row 2 of 3 is for mutation 1"),
+            (&[0, 1, 2], "row 1 of 3 is for mutation 0"),
+        ] {
+            assert_eq!(check_places(3, places), Err(reason.to_owned()));
+        }
     }
 }

@@ -4,9 +4,12 @@
 //! How: each test breaks the private PostgreSQL of its own server through a superuser connection and repairs it.
 
 use crate::support::{Client, Format, PATIENCE, Server, User, code, signal, text};
+use chat_server::storage::accounts::Accounts;
+use chat_server::storage::connect::Role;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -173,42 +176,128 @@ async fn answers_no_final_error_when_connections_are_terminated() {
     }
 }
 
-#[tokio::test]
-async fn stops_the_process_on_an_answer_with_too_few_rows() {
-    let server = Server::start(1, &[]);
-    let (ann, room) = room_of_one(&server).await;
-    let database = server.database().await;
-    // The function keeps its oid, so that prepared statements call the new body.
-    let definition = "SELECT pg_get_functiondef(p.oid) FROM pg_proc p WHERE p.proname = 'commit_messages'";
-    for row in database.query(definition, &[]).await.unwrap() {
-        let definition: String = row.get(0);
-        let head = &definition[..definition.find("AS $").unwrap()];
-        database.batch_execute(&format!("{head} AS $f$ BEGIN RETURN; END $f$")).await.unwrap();
-    }
-    let mut client = Client::none(&server, &ann, Format::Json).await;
-    client.send("send_message", json!({"conversation_id": room, "content": "lost?"})).await;
-    let status = server.wait();
-    assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{status}");
-    assert_eq!(lines_with(&server, "0 rows for 1 mutations"), 1, "{}", server.log_tail());
-}
+/// Bodies for `commit_messages` and `apply_mutations` whose rows do not belong to the mutations, and what the server
+/// logs about a run of one. `{input}` is the first parameter of the function.
+const WRONG_ANSWERS: [(&str, &str); 3] = [
+    ("RETURN;", "0 rows for 1 mutations"),
+    (
+        "FOR i IN 1 .. cardinality({input}) + 1 LOOP ord := i; verdict := 'not_member'; RETURN NEXT; END LOOP;",
+        "2 rows for 1 mutations",
+    ),
+    (
+        "FOR i IN 1 .. cardinality({input}) LOOP ord := i + 1; verdict := 'not_member'; RETURN NEXT; END LOOP;",
+        "row 1 of 1 is for mutation 2",
+    ),
+];
 
 #[tokio::test]
-async fn retries_a_private_postgresql_with_backoff() {
+async fn stops_the_process_on_an_answer_whose_rows_do_not_fit() {
     let server = Server::start(1, &[]);
     let (ann, room) = room_of_one(&server).await;
-    let (version, hidden) = ("postgres/PG_VERSION", "postgres/PG_VERSION.hidden");
-    std::fs::rename(server.data_dir.join(version), server.data_dir.join(hidden)).unwrap();
+    let sent = server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "kept"})).await;
+    let commands = [
+        ("commit_messages", "p_conversation", "send_message", json!({"conversation_id": room, "content": "lost?"})),
+        ("apply_mutations", "p_kind", "edit_message", json!({"message_id": sent["message_id"], "content": "changed?"})),
+    ];
+    let mut stops = 0;
+    for (function, input, kind, data) in commands {
+        let database = server.database().await;
+        let definition = format!("SELECT pg_get_functiondef(p.oid) FROM pg_proc p WHERE p.proname = '{function}'");
+        let right: String = database.query_one(&definition, &[]).await.unwrap().get(0);
+        let head = &right[..right.find("AS $").unwrap()];
+        for (body, reason) in WRONG_ANSWERS {
+            let body = body.replace("{input}", input);
+            // The function keeps its oid, so that prepared statements call the new body.
+            database.batch_execute(&format!("{head} AS $f$ BEGIN {body} END $f$")).await.unwrap();
+            let mut client = Client::none(&server, &ann, Format::Json).await;
+            client.send(kind, data.clone()).await;
+            let status = server.wait();
+            assert_eq!(status.signal(), Some(Signal::SIGABRT as i32), "{function}: {body}: {status}");
+            stops += 1;
+            let reason = format!("{reason}: this is a fault of the server's");
+            assert!(server.log_tail().contains(&reason), "{function}: {body}: {}", server.log_tail());
+            assert_eq!(lines_with(&server, "this is a fault of the server's"), stops, "{}", server.log_tail());
+            database.batch_execute(&right).await.unwrap();
+            server.start_again();
+        }
+    }
+    let history = server.ok(&ann, "get_history", json!({"conversation_id": room})).await;
+    let texts: Vec<&str> = history["messages"].as_array().unwrap().iter().map(|m| text(&m["content"])).collect();
+    assert_eq!(texts, ["kept"]);
+}
+
+/// Moves a file of the private PostgreSQL away, without which no process of it starts, until this is dropped.
+struct Hidden {
+    file: PathBuf,
+    away: PathBuf,
+}
+
+impl Hidden {
+    fn new(server: &Server, name: &str) -> Self {
+        let file = server.data_dir.join("postgres").join(name);
+        let away = file.with_extension("hidden");
+        std::fs::rename(&file, &away).unwrap();
+        Self { file, away }
+    }
+}
+
+impl Drop for Hidden {
+    fn drop(&mut self) {
+        std::fs::rename(&self.away, &self.file).unwrap();
+    }
+}
+
+/// Waits until postgres.log has `count` failed starts, each of which wrote `reason` in it.
+fn wait_for_starts(server: &Server, reason: &str, count: usize) {
+    let began = Instant::now();
+    loop {
+        let log = std::fs::read_to_string(server.data_dir.join("postgres.log")).unwrap_or_default();
+        let starts = log.matches(reason).count();
+        if starts >= count {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "{starts} starts: {log}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The server starts PostgreSQL again at once, and then after at least 100, 200, 400, 800 and 1,600 ms.
+const SIXTH_RESTART: Duration = Duration::from_millis(3_100);
+
+#[tokio::test]
+async fn restarts_a_private_postgresql_with_backoff() {
+    let server = Server::start(1, &[]);
+    let (ann, room) = room_of_one(&server).await;
+    let hidden = Hidden::new(&server, "PG_VERSION");
     let began = Instant::now();
     for pid in server.postgres_processes() {
         signal(pid, Signal::SIGKILL);
     }
+    wait_for_starts(&server, "is not a valid data directory", 6);
+    assert!(began.elapsed() >= SIXTH_RESTART, "six restarts in {:?}", began.elapsed());
     let reason = wait_for_readiness(&server, 503).await;
     assert!(reason.contains("connection"), "{reason}");
-    tokio::time::sleep(Duration::from_secs(4)).await;
-    let lines = lines_with(&server, "the private PostgreSQL has ended");
-    assert!((1..=1 + began.elapsed().as_secs() as usize).contains(&lines), "{lines} lines in {:?}", began.elapsed());
-    std::fs::rename(server.data_dir.join(hidden), server.data_dir.join(version)).unwrap();
+    assert!(lines_with(&server, "the private PostgreSQL has ended") >= 1, "{}", server.log_tail());
+    drop(hidden);
     wait_for_readiness(&server, 200).await;
+    server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "again"})).await;
+}
+
+#[tokio::test]
+async fn starts_a_private_postgresql_with_backoff() {
+    let server = Server::start(1, &[]);
+    let (ann, room) = room_of_one(&server).await;
+    server.sigterm();
+    server.wait();
+    let hidden = Hidden::new(&server, "global/pg_control");
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| server.start_again());
+        wait_for_starts(&server, "could not find the database system", 1 + 6);
+        assert!(began.elapsed() >= SIXTH_RESTART, "six restarts in {:?}", began.elapsed());
+        assert!(lines_with(&server, "the private PostgreSQL has ended") >= 1, "{}", server.log_tail());
+        drop(hidden);
+    });
     server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "again"})).await;
 }
 
@@ -264,8 +353,9 @@ async fn keeps_outcomes_of_changes_by_age_and_number() {
     let count = || async { database.query_one("SELECT count(*) FROM mutation_outcomes", &[]).await.unwrap().get(0) };
     let before: i64 = count().await;
     let sweep = chat_server::storage::sql::accounts::SWEEP_MUTATION_OUTCOMES;
-    assert!(database.execute(sweep, &[&1_000_i64]).await.unwrap() <= 1_000, "a batch is bounded");
-    while database.execute(sweep, &[&5_000_i64]).await.unwrap() > 0 {}
+    let kept_max = 100_000_i64;
+    assert!(database.execute(sweep, &[&1_000_i64, &kept_max]).await.unwrap() <= 1_000, "a batch is bounded");
+    while database.execute(sweep, &[&5_000_i64, &kept_max]).await.unwrap() > 0 {}
     let kept: i64 = count().await;
     assert!(
         before > 105_000 && kept <= 86_401 + 2,
@@ -276,8 +366,26 @@ async fn keeps_outcomes_of_changes_by_age_and_number() {
     let many = "INSERT INTO mutation_outcomes (mutation_id, actor_id, outcome) \
                 SELECT -n, $1, '{}' FROM generate_series(1, 60000) n";
     database.execute(many, &[&ann.id]).await.unwrap();
-    while database.execute(sweep, &[&5_000_i64]).await.unwrap() > 0 {}
+    while database.execute(sweep, &[&5_000_i64, &kept_max]).await.unwrap() > 0 {}
     let kept: i64 = count().await;
     assert!((100_000..=100_001).contains(&kept), "{kept} rows, of which 100,000 may stay");
+    server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "still here"})).await;
+}
+
+#[tokio::test]
+async fn sweeps_outcomes_until_it_has_caught_up() {
+    let server = Server::start(1, &[]);
+    let (ann, room) = room_of_one(&server).await;
+    let database = server.database().await;
+    let fill = "INSERT INTO mutation_outcomes (mutation_id, actor_id, outcome, created_at) \
+                SELECT -n, $1, '{}', now() - n * interval '1 second' FROM generate_series(1, 5000) n";
+    database.execute(fill, &[&ann.id]).await.unwrap();
+    let before: i64 = database.query_one("SELECT count(*) FROM mutation_outcomes", &[]).await.unwrap().get(0);
+    let accounts = Accounts::new(server.target().pool(Role::Writer, 1).unwrap());
+    // 250 batches of 20 rows.
+    let removed = accounts.sweep_outcomes(100, 20).await.unwrap();
+    let kept: i64 = database.query_one("SELECT count(*) FROM mutation_outcomes", &[]).await.unwrap().get(0);
+    assert_eq!(removed as i64, before - kept);
+    assert!((100..=101).contains(&kept), "{kept} rows of {before}, of which 100 may stay");
     server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "still here"})).await;
 }

@@ -4,7 +4,7 @@
 //!
 //! How: `support::Log` checks that each stream has no gap. Cursors are random (`CHAT_TEST_SEED` repeats a run).
 
-use crate::support::{Client, Format, Log, Random, Received, Server, User, shards, text};
+use crate::support::{Client, Format, Log, Random, Received, Server, User, code, shards, text};
 use chat_server::limits::{SLOW_CONSUMER_GRACE_MS, SUBSCRIPTIONS_PER_CONNECTION_MAX};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -192,6 +192,41 @@ async fn lists_and_subscribes_ten_thousand_conversations_in_a_welcome() {
         server.ok(&ann, "send_message", json!({"conversation_id": last, "content": "hello"})).await;
         let event = client.event("message_created").await;
         assert_eq!((&event["conversation_id"], &event["seq"]), (&json!(last), &json!(2)));
+    }
+}
+
+#[tokio::test]
+async fn reports_a_new_conversation_that_a_full_connection_cannot_subscribe_to() {
+    let server = Server::start(2, &[]);
+    let (ann, bob) = (server.register().await, server.register().await);
+    let most = SUBSCRIPTIONS_PER_CONNECTION_MAX as i64;
+    server.database().await.execute(MANY_ROOMS, &[&ann.id, &bob.id, &most]).await.unwrap();
+    for format in Format::ALL {
+        let mut client = Client::all(&server, &bob, format).await;
+        let heads = client.welcome["conversations"].as_array().unwrap();
+        assert_eq!(heads.len(), SUBSCRIPTIONS_PER_CONNECTION_MAX);
+        let given_up = text(&heads[0]["id"]).to_owned();
+        let invited = server.room(&[&ann]).await;
+        server.ok(&ann, "invite_member", json!({"conversation_id": invited, "user_id": bob.id})).await;
+        let added = server.room(&[&ann, &bob]).await;
+        // In any order: the rooms have different owner shards.
+        let mut waiting = BTreeSet::from([invited.as_str(), added.as_str()]);
+        while !waiting.is_empty() {
+            let refusal = client.event("error").await;
+            assert_eq!(code(&refusal), "conflict", "{refusal}");
+            waiting.remove(text(&refusal["details"]["conversation_id"]));
+        }
+        // With room for one more, the client can subscribe to it.
+        let subscribe = json!({"conversation_id": invited, "after_seq": 0});
+        assert_eq!(client.refused("subscribe", subscribe.clone()).await, "conflict");
+        client.ok("unsubscribe", json!({"conversation_id": given_up})).await;
+        client.ok("subscribe", subscribe).await;
+        server.ok(&ann, "send_message", json!({"conversation_id": invited, "content": "welcome"})).await;
+        client.event_where("message_created", |message| message["content"] == "welcome").await;
+        for room in [&invited, &added] {
+            server.ok(&bob, "leave_conversation", json!({"conversation_id": room})).await;
+        }
+        client.close().await;
     }
 }
 

@@ -5,6 +5,9 @@
 
 use crate::support;
 use crate::support::protocol;
+use crate::support::{Server, code};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -484,4 +487,38 @@ async fn serves_health_and_metrics_without_a_token() {
     protocol::assert_response("/metrics", &answer, None);
     let page = answer.text().await.unwrap();
     assert!(page.contains("chat_server_auth_attempts_total{kind=\"register\",result=\"success\"}"), "{page}");
+}
+
+/// Makes every search for users wait until the advisory lock 14 is free.
+const WAITING_SEARCH: &str = "
+    CREATE OR REPLACE FUNCTION name_words(p_query text) RETURNS tsquery LANGUAGE plpgsql IMMUTABLE AS $$
+    BEGIN
+        PERFORM pg_advisory_xact_lock_shared(14);
+        RETURN search_words(p_query || '*');
+    END $$";
+
+#[tokio::test]
+async fn signs_in_beside_a_flood_of_account_reads() {
+    let server = Server::start(1, &[]);
+    let (ann, bob) = (server.register().await, server.register().await);
+    let database = server.database().await;
+    database.batch_execute(WAITING_SEARCH).await.unwrap();
+    database.execute("SELECT pg_advisory_lock(14)", &[]).await.unwrap();
+    let read = || server.request(reqwest::Method::GET, "/users?query=ann", Some(&ann.token), None);
+    let mut flood: FuturesUnordered<_> = (0..64).map(|_| read()).collect();
+    let (status, refusal) = flood.next().await.unwrap();
+    assert_eq!((status, code(&refusal).as_str()), (429, "rate_limited"), "{refusal}");
+    assert!(refusal["retry_after_ms"].as_u64().is_some_and(|ms| ms > 0), "{refusal}");
+    // All of Ann's reads that the server admits wait in PostgreSQL or for a connection. Bob needs several connections
+    // one after the other.
+    let again = server.login(&bob).await;
+    assert_eq!(again.id, bob.id);
+    database.execute("SELECT pg_advisory_unlock(14)", &[]).await.unwrap();
+    let mut refused = 1;
+    while let Some((status, answer)) = flood.next().await {
+        assert!([200, 429, 503].contains(&status), "{status} {answer}");
+        refused += usize::from(status == 429);
+    }
+    assert!(refused >= 32, "{refused} of 64 reads were refused");
+    assert_eq!(read().await.0, 200, "no place is lost");
 }

@@ -4,8 +4,9 @@
 //! Some messages are edited, some deleted. Random queries of every form then run over WebSockets, page by page. The
 //! model folds case and accents and compares every message.
 
-use crate::support::{Client, Format, Random, Server, User, from_env, text, wait_until};
+use crate::support::{Client, Format, PATIENCE, Random, Server, User, from_env, text, wait_until};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 const WORDS: [&str; 21] = [
     "café",
@@ -217,4 +218,102 @@ async fn compare_queries(server: &Server, users: &[User; 3], rooms: &[String; 2]
         client.close().await;
     }
     assert!(found_total > 500, "the queries found only {found_total} messages");
+}
+
+/// The value of a metric without labels.
+async fn metric(server: &Server, name: &str) -> f64 {
+    let page = reqwest::get(format!("{}/metrics", server.base_url)).await.unwrap().text().await.unwrap();
+    let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.unwrap_or_else(|| panic!("no {name}: {page}")).parse().unwrap()
+}
+
+/// Waits until a metric has a value that fits.
+async fn wait_for_metric(server: &Server, name: &str, fits: impl Fn(f64) -> bool) {
+    let started = Instant::now();
+    loop {
+        let value = metric(server, name).await;
+        if fits(value) {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "{name} is {value}\n{}", server.log_tail());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A trigger that fails for texts of the index that match.
+fn failing_index(code: &str, pattern: &str) -> String {
+    format!(
+        "CREATE FUNCTION fail_index() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+             IF NEW.text LIKE '{pattern}' THEN RAISE EXCEPTION 'cannot index' USING ERRCODE = '{code}'; END IF; \
+             RETURN NEW; END $$; \
+         CREATE TRIGGER fail_index BEFORE INSERT ON message_search FOR EACH ROW EXECUTE FUNCTION fail_index();"
+    )
+}
+
+#[tokio::test]
+async fn shows_the_age_of_the_oldest_unindexed_message_after_a_restart() {
+    const LAG: &str = "chat_server_search_lag_seconds";
+    let server = Server::start(1, &[]);
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    let mut client = Client::none(&server, &ann, Format::Json).await;
+    for n in 0..5 {
+        client.ok("send_message", json!({"conversation_id": room, "content": format!("waiting {n}")})).await;
+    }
+    wait_until_indexed(&server).await;
+    wait_for_metric(&server, LAG, |lag| lag < 1e-9).await;
+    server.kill9(); // its PostgreSQL stays
+    let mut database = server.database().await;
+    let age = "DELETE FROM message_search; UPDATE search_progress SET indexed_seq = 0; \
+               SET session_replication_role = replica; \
+               UPDATE messages SET created_at = now() - interval '2 hours' + seq * interval '1 minute'";
+    database.batch_execute(age).await.unwrap();
+    // The indexer waits for this row until it has shown what is missing.
+    let lock = database.transaction().await.unwrap();
+    lock.batch_execute("SELECT FROM search_progress FOR UPDATE").await.unwrap();
+    server.start_again();
+    wait_for_metric(&server, LAG, |lag| (6_900.0..7_300.0).contains(&lag)).await;
+    lock.rollback().await.unwrap();
+    wait_until_indexed(&server).await;
+    wait_for_metric(&server, LAG, |lag| lag < 1e-9).await;
+    server.found_in_time(&ann, "waiting", 5).await;
+}
+
+#[tokio::test]
+async fn passes_over_a_message_that_breaks_the_index_and_indexes_the_others() {
+    let server = Server::start(1, &[]);
+    let ann = server.register().await;
+    let rooms = [server.room(&[&ann]).await, server.room(&[&ann]).await];
+    let database = server.database().await;
+    // XX002: index_corrupted.
+    database.batch_execute(&failing_index("XX002", "%poison%")).await.unwrap();
+    let mut client = Client::none(&server, &ann, Format::Json).await;
+    let send = |room: &str, content: &str| json!({"conversation_id": room, "content": content});
+    client.ok("send_message", send(&rooms[0], "poison needle")).await;
+    client.ok("send_message", send(&rooms[0], "needle in the same room")).await;
+    client.ok("send_message", send(&rooms[1], "needle in the other room")).await;
+    server.found_in_time(&ann, "needle", 2).await;
+    wait_until_indexed(&server).await;
+    wait_for_metric(&server, "chat_server_search_passed_over_total", |count| (count - 1.0).abs() < 1e-9).await;
+    assert!(server.log().contains("cannot be indexed and will not be found"), "{}", server.log_tail());
+}
+
+#[tokio::test]
+async fn passes_no_message_over_while_the_index_takes_no_writes() {
+    let server = Server::start(1, &[]);
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    let database = server.database().await;
+    // 53100: disk_full.
+    database.batch_execute(&failing_index("53100", "%")).await.unwrap();
+    server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "needle"})).await;
+    // The first attempt, three at the message alone, one at passing it over, and one more.
+    let started = Instant::now();
+    while server.log().matches("the search index cannot be written").count() < 6 {
+        assert!(started.elapsed() < PATIENCE, "{}", server.log_tail());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    database.batch_execute("DROP TRIGGER fail_index ON message_search").await.unwrap();
+    server.found_in_time(&ann, "needle", 1).await;
+    assert!(metric(&server, "chat_server_search_passed_over_total").await < 1e-9);
 }

@@ -3,6 +3,8 @@
 //! - An asset (JavaScript, CSS, SVG, HTML, Python) must be named by Rust code, which includes it, serves it or runs it.
 //! - An asset in the folder of a page ([`PAGES`]) must also be reached from that page, by links and imports: serving a
 //!   file that no page loads keeps nothing alive.
+//! - A data file (TOML, JSON, plain text) must be named by Rust code, or its folder and its name without the extension
+//!   must: programs put such paths together. [`READ_BY_OTHERS`] are read by tools or by people.
 //! - A SQL file must be named by Rust code, itself or by a folder above it.
 //! - A script must be named by the Makefile, by another script, or by Rust code. [`ENTRANCES`] are called from outside.
 //!
@@ -14,7 +16,18 @@ use crate::tree::{Tree, folder, join};
 use std::collections::BTreeSet;
 
 const ASSETS: &[&str] = &["js", "mjs", "css", "svg", "html", "py"];
+const DATA: &[&str] = &["toml", "json", "txt"];
 const SCRIPTS: &[&str] = &["sh"];
+
+/// Data files that no Rust code reads, by path, by name alone, or by a folder with `/` at its end, and who reads them.
+const READ_BY_OTHERS: &[(&str, &str)] = &[
+    ("Cargo.toml", "cargo"),
+    ("clippy.toml", "clippy"),
+    ("rustfmt.toml", "cargo fmt"),
+    (".prettierrc.json", "prettier"),
+    ("web/package.json", "Node.js: the files beside it are ES modules"),
+    ("deploy/grafana/", "operators import them; tests/tools/deploy.rs checks every file of the folder"),
+];
 
 /// Pages that a browser loads from a folder of their own.
 const PAGES: &[&str] = &["web/index.html", "src/control/dashboard/assets/page.html"];
@@ -49,6 +62,10 @@ fn above(path: &str) -> impl Iterator<Item = &str> {
 
 fn is_named(path: &str, named: &BTreeSet<String>) -> bool {
     named.contains(path) || named.contains(&format!("{}/", folder(path)))
+}
+
+fn is_below(path: &str, folder: &str) -> bool {
+    folder.ends_with('/') && path.starts_with(folder)
 }
 
 /// The files that a page's file links, imports or embeds, by their places in the folder of that file.
@@ -102,6 +119,19 @@ pub fn dead(tree: &Tree) -> Vec<String> {
             }
         }
     }
+    let texts = tree.ending(&["rs"]).filter(|(path, _)| !path.starts_with("tests/tidy/"));
+    let strings: BTreeSet<String> =
+        texts.flat_map(|(_, text)| lex(text).strings).map(|(_, string)| string.clone()).collect();
+    for (path, _) in tree.ending(DATA) {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+        let is_composed = (named.contains(folder(path)) || is_named(path, &named)) && strings.contains(stem);
+        let is_read_by_others =
+            READ_BY_OTHERS.iter().any(|(other, _)| *other == name || *other == path || is_below(path, other));
+        if !named.contains(path) && !is_composed && !is_read_by_others {
+            problems.push(format!("{path}: no Rust code reads this file"));
+        }
+    }
     for (path, _) in tree.ending(&["sql"]) {
         if !is_named(path, &named) && !above(path).any(|folder| named.contains(folder)) {
             problems.push(format!("{path}: no Rust code embeds this file"));
@@ -122,9 +152,9 @@ pub fn dead(tree: &Tree) -> Vec<String> {
 
 /// The entries of the lists above that name no file.
 pub fn stale_lists(tree: &Tree) -> Vec<String> {
-    let listed = PAGES.iter().chain(ENTRANCES.iter().map(|(entrance, _)| entrance));
+    let listed = PAGES.iter().chain(ENTRANCES.iter().chain(READ_BY_OTHERS).map(|(path, _)| path));
     listed
-        .filter(|path| !tree.has(path))
+        .filter(|path| !tree.has(path) && !tree.files.keys().any(|file| is_below(file, path)))
         .map(|path| format!("tests/tidy/assets.rs names {path}, which does not exist"))
         .collect()
 }
@@ -197,6 +227,33 @@ fn finds_sql_that_nothing_embeds() {
             ("sql/two.sql", ""),
         ],
         &["sql/two.sql: no Rust code embeds this file"],
+    );
+}
+
+#[test]
+fn finds_data_that_nothing_reads() {
+    finds(
+        &[
+            ("Cargo.toml", ""),
+            ("clippy.toml", ""),
+            ("src/words.rs", "const WORDS: &str = include_str!(\"words.txt\"); fn f() { open(\"config\", \"test\") }"),
+            ("src/words.txt", ""),
+            ("src/old_words.txt", ""),
+            ("config/test.toml", ""),
+            ("config/forgotten.toml", ""),
+            ("tool/src/main.rs", "builtin!(\"crowd\"); const F: &str = concat!(\"../scenarios/\", $name, \".toml\");"),
+            ("tool/Cargo.toml", ""),
+            ("tool/scenarios/crowd.toml", ""),
+            ("tool/scenarios/quiet.toml", ""),
+            ("deploy/grafana/all.json", ""),
+            ("deploy/old.json", ""),
+        ],
+        &[
+            "config/forgotten.toml: no Rust code reads this file",
+            "deploy/old.json: no Rust code reads this file",
+            "src/old_words.txt: no Rust code reads this file",
+            "tool/scenarios/quiet.toml: no Rust code reads this file",
+        ],
     );
 }
 

@@ -9,8 +9,10 @@ mod documents;
 mod imports;
 mod law;
 mod lexer;
+mod makefile;
 mod modules;
 mod shape;
+mod sql_heads;
 mod tree;
 
 use std::path::Path;
@@ -73,6 +75,16 @@ fn every_file_is_used() {
     assert_none(&modules::undeclared(&tree, &modules::targets(&tree).0));
     assert_none(&assets::dead(&tree));
     assert_none(&assets::stale_lists(&tree));
+}
+
+#[test]
+fn all_javascript_is_formatted() {
+    assert_none(&makefile::unformatted(&repository()));
+}
+
+#[test]
+fn functions_that_write_name_their_locks() {
+    assert_none(&sql_heads::without_locks(&repository()));
 }
 
 #[test]

@@ -140,6 +140,20 @@ test("leaves a conversation whose subscription the server has ended during a rep
     client.close();
 });
 
+test("reports a conversation that the server could not subscribe to", async () => {
+    const server = new Server();
+    const { client, seen } = connect(server);
+    await until(client, "up_to_date");
+    const reported = [];
+    client.on("unsubscribed", ({ conversation_id: id, error }) => reported.push([id, error.code, error.message]));
+    const data = { code: "conflict", message: "too many subscriptions", details: { conversation_id: "room_10" } };
+    server.sockets[0].give({ type: "error", data });
+    server.say("still live");
+    assert.deepEqual(reported, [["room_10", "conflict", "too many subscriptions"]]);
+    assert.deepEqual([seen, client.state.name], [["still live"], "live"]);
+    client.close();
+});
+
 test("retries after temporary errors and rejects after others", async () => {
     const server = new Server();
     const { client, seen } = connect(server);

@@ -10,6 +10,9 @@
 //! So nothing is shown twice or left out. There is one exception, and the user is notified of it: after `reset` (10,000
 //! changes behind) the messages are read from the history, without the changes to older messages.
 //!
+//! An `error` without an id ends the subscription: the user was removed while the client was catching up. Then the
+//! command ends with that error.
+//!
 //! A reader that blocks this process (a pager) blocks the socket too. The server may then close the connection, and the
 //! client reconnects as usual.
 
@@ -154,6 +157,9 @@ impl<'a> Follower<'a> {
     async fn handle(&mut self, socket: &mut Socket, event: &Value) -> Result<(), End> {
         let kind = event["type"].as_str().unwrap_or_default();
         let data = &event["data"];
+        if let Some(end) = End::unsubscribed(event, self.conversation) {
+            return Err(end);
+        }
         let Some(stream) = &mut self.stream else { return Ok(()) };
         match stream.saw(event) {
             Step::Old => {}

@@ -58,6 +58,15 @@ impl End {
         }
     }
 
+    /// From an `error` without an id, which answers no command: the subscription to `conversation` has ended. `None`
+    /// for other events, and for other conversations.
+    pub fn unsubscribed(event: &Value, conversation: &str) -> Option<Self> {
+        let named = &event["data"]["details"]["conversation_id"];
+        let is_ours = event["type"] == "error" && (named.is_null() || *named == *conversation);
+        is_ours
+            .then(|| Refusal::read(&event["data"]).map_or_else(|| Self::lost("an error without a code"), Self::refused))
+    }
+
     /// From a close frame; its reason is `{"code", "reconnect", "retry_after_ms"}`.
     fn closed(frame: Option<CloseFrame>) -> Self {
         let Some(frame) = frame else { return Self::lost("the server closed the connection") };
@@ -194,6 +203,26 @@ mod tests {
             let End::Lost { wait, .. } = closed(code, reason) else { panic!("{code}") };
             assert_eq!(wait, Duration::from_millis(ms));
         }
+    }
+
+    #[test]
+    fn an_error_without_an_id_ends_the_subscription_that_it_names() {
+        let event = |kind: &str, code: &str, details: Value| {
+            End::unsubscribed(
+                &json!({"type": kind, "data": {"code": code, "message": "m", "details": details}}),
+                "room_6",
+            )
+        };
+        let ours = json!({"conversation_id": "room_6"});
+        for code in ["not_member", "conflict"] {
+            let Some(End::Final(Failure::Refused(refusal))) = event("error", code, ours.clone()) else {
+                panic!("{code}")
+            };
+            assert_eq!(refusal.code, code);
+        }
+        assert!(matches!(event("error", "overloaded", Value::Null), Some(End::Lost { .. })));
+        assert_eq!(event("error", "not_member", json!({"conversation_id": "room_10"})), None);
+        assert_eq!(event("message_created", "not_member", ours), None);
     }
 
     #[test]

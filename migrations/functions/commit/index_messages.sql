@@ -1,5 +1,6 @@
 -- Indexes the next messages of a conversation for the search: p_limit at most, and p_bytes of text, but always one.
--- Returns whether it has more, how long ago the oldest of them was sent, and how many could not be indexed.
+-- Returns whether it may have more, how long ago the oldest message was sent that is still not indexed, and how many
+-- could not be indexed.
 -- A message that PostgreSQL cannot index is passed over: everything after it would wait for it forever.
 -- SECURITY DEFINER: chat_writer cannot read texts, so the owner indexes them.
 -- Locks: the conversation's row of search_progress, FOR UPDATE (locked_progress).
@@ -21,13 +22,13 @@ BEGIN
         RETURN;
     END IF;
     -- octet_length reads the size of a long text and not the text.
-    SELECT array_agg(y.id), max(y.seq), coalesce(extract(epoch FROM now() - min(y.created_at)), 0),
+    SELECT array_agg(y.id), max(y.seq),
            coalesce(count(*) = p_limit OR bool_or(y.earlier + y.bytes >= p_bytes), false)
-      INTO v_ids, v_last, lag_s, has_more
-      FROM (SELECT x.id, x.seq, x.created_at, octet_length(x.content)::bigint AS bytes,
+      INTO v_ids, v_last, has_more
+      FROM (SELECT x.id, x.seq, octet_length(x.content)::bigint AS bytes,
                    coalesce(sum(octet_length(x.content)) OVER (
                        ORDER BY x.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS earlier
-              FROM (SELECT z.id, z.seq, z.created_at, z.content FROM messages z
+              FROM (SELECT z.id, z.seq, z.content FROM messages z
                      WHERE z.conversation_id = p_conversation AND z.seq > v_from AND z.seq <= v_head
                      ORDER BY z.seq LIMIT p_limit) x) y
      WHERE y.earlier < p_bytes;
@@ -45,6 +46,11 @@ BEGIN
     END;
     UPDATE search_progress p SET indexed_seq = CASE WHEN has_more THEN v_last ELSE v_head END
      WHERE p.conversation_id = p_conversation;
+    IF has_more THEN
+        SELECT extract(epoch FROM now() - m.created_at) INTO lag_s FROM messages m
+         WHERE m.conversation_id = p_conversation AND m.seq > v_last ORDER BY m.seq LIMIT 1;
+        lag_s := coalesce(lag_s, 0);
+    END IF;
 END $$;
 
 REVOKE ALL ON FUNCTION index_messages(bigint, bigint, bigint) FROM PUBLIC;

@@ -2,6 +2,8 @@
 -- characters are: they fit into a tsvector (1 MB) whatever they are.
 -- SECURITY DEFINER: chat_writer cannot read texts, so the owner indexes them. Only other functions of the owner call
 -- it.
+-- Locks: the messages' rows of message_search. The caller holds the conversation's row of search_progress, so that an
+-- edit and the indexing of the same message follow each other.
 
 CREATE FUNCTION indexed_rows(p_messages bigint[]) RETURNS void LANGUAGE sql SECURITY DEFINER
 SET search_path FROM CURRENT AS $$

@@ -1,5 +1,6 @@
 -- What the triggers recorded for new messages: mentions and thread statistics. commit_messages cannot return it,
 -- because triggers run after its rows are made. Only called for a batch with an @ or a reply.
+-- Locks: none.
 
 CREATE FUNCTION mentions_and_threads(p_messages bigint[])
 RETURNS TABLE (message_id bigint, mentions bigint[], root_id bigint, reply_count bigint, last_reply_at timestamptz)

@@ -1,5 +1,6 @@
 -- The outcome of a mutation of the actor's thread: the state for the acknowledgement, and the same for the actor's
 -- other connections.
+-- Locks: none.
 
 CREATE FUNCTION following_outcome(p_root bigint, p_actor bigint) RETURNS mutation_outcome LANGUAGE plpgsql AS $$
 DECLARE

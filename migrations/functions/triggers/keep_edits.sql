@@ -1,4 +1,6 @@
 -- Keeps the text that an edit replaces. A deletion deletes all kept texts.
+-- Locks: the messages' rows of message_edits. The statement holds the rows of the messages, so that two edits of one
+-- message follow each other.
 
 CREATE FUNCTION keep_edits() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

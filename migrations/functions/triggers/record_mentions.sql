@@ -2,6 +2,8 @@
 -- sender is a moderator and the conversation has 1,000 members at most. features.user_mentions switches mentions off:
 -- the server sets app.user_mentions on the writer's connections (storage/connect.rs). It does nothing for a batch
 -- without an @.
+-- Locks: the messages' rows of message_mentions; the mentioned users, FOR KEY SHARE (the foreign key), which only the
+-- deletion of an account waits for.
 
 CREATE FUNCTION record_mentions() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

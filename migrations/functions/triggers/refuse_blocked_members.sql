@@ -1,4 +1,5 @@
 -- Refuses a new conversation that contains users who have blocked its owner or are blocked by them.
+-- Locks: none.
 
 CREATE FUNCTION refuse_blocked_members() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE

@@ -1,4 +1,5 @@
 -- Refuses an edit of a system message.
+-- Locks: none.
 
 CREATE FUNCTION refuse_system_edit() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

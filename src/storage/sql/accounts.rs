@@ -176,13 +176,13 @@ pub const SWEEP_SPENT_TICKETS: &str = "
 DELETE FROM spent_tickets
  WHERE ticket_id IN (SELECT ticket_id FROM spent_tickets WHERE expires_at < now() - interval '1 minute' LIMIT 10000)";
 
-/// $1: most rows of one batch. A mutation is submitted again after its connection was lost, so its outcome is needed
-/// for as long as PostgreSQL may be away. The table keeps a day, and no more than the newest 100,000 rows (some 40 MB)
+/// $1: most rows of one batch, $2: rows that stay. A mutation is submitted again after its connection was lost, so its
+/// outcome is needed for as long as PostgreSQL may be away. The table keeps a day, and no more than the newest $2 rows
 /// and what is written between two sweeps: at 2,000 changes a second it would grow by a gigabyte an hour.
 pub const SWEEP_MUTATION_OUTCOMES: &str = "
 WITH bound AS (
     SELECT greatest(now() - interval '1 day', (
-        SELECT o.created_at FROM mutation_outcomes o ORDER BY o.created_at DESC OFFSET 100000 LIMIT 1)) AS at)
+        SELECT o.created_at FROM mutation_outcomes o ORDER BY o.created_at DESC OFFSET $2 LIMIT 1)) AS at)
 DELETE FROM mutation_outcomes
  WHERE mutation_id IN (SELECT o.mutation_id FROM mutation_outcomes o, bound b WHERE o.created_at < b.at
                         ORDER BY o.created_at LIMIT $1)";

@@ -286,7 +286,10 @@ mod tests {
 
     #[test]
     fn both_formats_give_the_same_command() {
-        let text = r#"{"type":"send_message","id":7,"data":{"conversation_id":"room_6","content":"h\u00e9","client_message_id":"c"}}"#;
+        let text = concat!(
+            r#"{"type":"send_message","id":7,"#,
+            r#""data":{"conversation_id":"room_6","content":"h\u00e9","client_message_id":"c"}}"#
+        );
         let mut packed = Vec::new();
         msgpack::write(&serde_json::from_str::<serde_json::Value>(text).unwrap(), &mut packed).unwrap();
         let limits = bounds::Limits::default();
