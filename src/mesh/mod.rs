@@ -20,3 +20,4 @@ pub mod placement;
 pub mod port;
 pub mod read_class;
 pub mod record;
+pub mod storage_room;

@@ -4,6 +4,7 @@ use super::doorbell::Doorbell;
 use super::frame::{CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request};
 use super::lane::Mesh;
 use super::placement::Placement;
+use super::storage_room::StorageRoom;
 use crate::ids::ShardId;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 pub trait Lanes<S> {
     /// Where conversations and users are.
     fn placement(&self) -> Placement;
+    /// What this shard may have in flight on the I/O shard.
+    fn storage_room(&self) -> StorageRoom;
     /// Sends a request to another shard, or gives it back when the lane is full.
     ///
     /// # Errors
@@ -93,6 +96,10 @@ impl MeshPort {
 impl Lanes<OwnedFd> for MeshPort {
     fn placement(&self) -> Placement {
         self.mesh.placement
+    }
+
+    fn storage_room(&self) -> StorageRoom {
+        StorageRoom::REAL
     }
 
     fn push_request(&mut self, to: ShardId, request: Request) -> Result<(), Request> {

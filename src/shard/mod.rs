@@ -170,7 +170,7 @@ impl<W: World> Shard<W> {
             connections: Connections::default(),
             directory: Directory::default(),
             rooms: Rooms::new(settings.limits.max_outbound_queue_bytes),
-            requests: Requests::new(id, clock.random()),
+            requests: Requests::new(id, lanes.storage_room(), clock.random()),
             goodbye: None,
             message_rate,
             change_rate,
