@@ -99,9 +99,13 @@ impl<W: World> Shard<W> {
             let (subscribe_all, format, deflate_bits) = (session.subscribe_all, session.format, session.deflate_bits);
             if !change.gained {
                 self.end_subscription(conn, change);
-            } else if subscribe_all
-                && (is_planted(Fault::SkipToTheJoin) || self.rooms.subscriber(conn, change.conversation).is_none())
+            } else if let Some(subscriber) = self.rooms.subscriber(conn, change.conversation)
+                && !is_planted(Fault::SkipToTheJoin)
             {
+                // A run that was submitted twice can join again what a later mutation of it has left: then the older
+                // departure comes after this.
+                subscriber.member_at = subscriber.member_at.max(change.seq);
+            } else if subscribe_all {
                 let subscriber = Subscriber {
                     conn,
                     user: change.user,
