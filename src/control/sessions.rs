@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Serialize)]
 pub(super) struct Sessions {
-    sessions: Vec<view::Session>,
+    sessions: Vec<view::SessionView>,
 }
 
 pub(super) async fn list(State(control): State<Control>, caller: Caller) -> Result<Reply<Sessions>, Problem> {
     let sessions = control.accounts().list_sessions(caller.user).await?;
-    let sessions = sessions.into_iter().map(|info| view::Session::new(info, caller.session)).collect();
+    let sessions = sessions.into_iter().map(|info| view::SessionView::new(info, caller.session)).collect();
     Ok(Reply(Sessions { sessions }))
 }
 

@@ -46,10 +46,10 @@ pub struct ControlParts {
 /// The state of every handler; cloning shares it.
 #[derive(Clone)]
 pub struct Control {
-    inner: Arc<Inner>,
+    inner: Arc<ControlInner>,
 }
 
-struct Inner {
+struct ControlInner {
     parts: ControlParts,
     hashing: Hashing,
 }
@@ -65,7 +65,7 @@ impl Control {
     #[must_use]
     pub fn new(parts: ControlParts) -> Self {
         let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX);
-        Self { inner: Arc::new(Inner { parts, hashing }) }
+        Self { inner: Arc::new(ControlInner { parts, hashing }) }
     }
 
     pub(super) fn accounts(&self) -> &Accounts {

@@ -9,7 +9,7 @@ use super::real::Real;
 use super::world::{Clock, World, WorldEvent};
 use crate::faults::{stop_process, warn_limited};
 use crate::ids::ShardId;
-use crate::latency::Stage;
+use crate::latency::LatencyStage;
 use crate::limits::CREATE_MEMBERS_MAX;
 use crate::mesh::frame::{Delivery, Request};
 use crate::mesh::port::Lanes;
@@ -186,7 +186,7 @@ impl<W: World> Shard<W> {
             Delivery::Answer(token, answer) => self.on_answer(token, answer),
             Delivery::Event(event) => {
                 let waited = self.clock.now().saturating_duration_since(event.published_at);
-                self.counters.stages.record(Stage::CrossCore, waited, 1);
+                self.counters.stages.record(LatencyStage::CrossCore, waited, 1);
                 self.on_event(event);
             }
             Delivery::Interested { conversation, formats, published } => {

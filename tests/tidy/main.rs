@@ -1,5 +1,6 @@
 //! The rules of the source tree, as tests: who may import what, that no two files need each other, where `unsafe`, SQL
-//! and the runtimes live, that a panic outside tests has a proof, the shape of files, and that no file is dead.
+//! and the runtimes live, that a panic outside tests has a proof, that a type name has one meaning, the shape of files,
+//! and that no file is dead.
 //!
 //! How: the repository is read into memory once per test, and each rule is a function of that tree that returns its
 //! problems. So each rule is also shown a small tree that breaks it; those tests are beside the rules.
@@ -10,6 +11,7 @@ mod imports;
 mod law;
 mod lexer;
 mod modules;
+mod names;
 mod shape;
 mod tree;
 
@@ -53,6 +55,11 @@ fn a_panic_outside_tests_has_a_proof() {
     let shipped = tree.ending(&["rs"]).filter(|(path, _)| path.split('/').take(2).any(|part| part == "src"));
     let shipped = shipped.filter(|(path, _)| !tests.contains(path));
     assert_none(&shipped.flat_map(|(path, text)| law::unproven_panics(path, text)).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_type_name_has_one_meaning_in_its_crate() {
+    assert_none(&names::taken_twice(&modules::targets(&repository()).0, names::SHARED));
 }
 
 #[test]

@@ -28,7 +28,7 @@ mod outbox;
 #[cfg(test)]
 mod tests;
 
-pub use outbox::{Behind, Chunk, Outbox};
+pub use outbox::{Behind, Outbox, SharedBytes};
 
 use crate::chat::published::PublishedIndex;
 use crate::chat::subscribers::{Mode, Progress, Room, Subscriber};
@@ -58,7 +58,7 @@ pub struct Rooms<C> {
     queue_bytes_max: usize,
 }
 
-impl<C: Chunk> Rooms<C> {
+impl<C: SharedBytes> Rooms<C> {
     /// Without rooms. A connection's queue holds at most `queue_bytes_max` bytes of events.
     #[must_use]
     pub fn new(queue_bytes_max: usize) -> Self {

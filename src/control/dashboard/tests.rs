@@ -80,7 +80,7 @@ async fn a_stream_begins_with_the_history_and_continues_every_second() {
     let (name, second) = next_event(&mut body).await;
     assert_eq!((name.as_str(), &second["sample"]["ms"]), ("second", &Value::from(1_250)));
     let per_window = second["summaries"].as_array().unwrap();
-    assert_eq!((per_window.len(), per_window[0].as_array().unwrap().len()), (4, Stage::ALL.len()));
+    assert_eq!((per_window.len(), per_window[0].as_array().unwrap().len()), (4, LatencyStage::ALL.len()));
 }
 
 #[tokio::test]
