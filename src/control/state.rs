@@ -7,6 +7,7 @@ use super::ports::{CommandPort, HealthPort};
 use super::problem::Problem;
 use crate::auth::token::TokenKeys;
 use crate::ids::SessionId;
+use crate::latency::QueueGauge;
 use crate::storage::accounts::Accounts;
 use std::future::Future;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub struct ControlParts {
     pub refresh_lifetime_seconds: i64,
     /// Most passwords that are hashed at the same time, each on its own thread.
     pub hash_workers: usize,
+    /// Shows the passwords that wait for a thread.
+    pub hash_queue: Arc<QueueGauge>,
     /// The port to the shards.
     pub commands: Arc<dyn CommandPort>,
     /// Notified when a profile has changed.
@@ -64,7 +67,7 @@ impl Control {
     /// A control plane of these parts.
     #[must_use]
     pub fn new(parts: ControlParts) -> Self {
-        let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX);
+        let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX, Arc::clone(&parts.hash_queue));
         Self { inner: Arc::new(ControlInner { parts, hashing }) }
     }
 

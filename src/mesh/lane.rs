@@ -40,6 +40,12 @@ impl<T> Lane<T> {
         self.0.is_empty()
     }
 
+    /// The number of items that wait. Exact only for a thread that is both producer and consumer.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// How many more items fit. Exact for the only producer: the consumer can only make it larger.
     #[must_use]
     pub fn room(&self) -> usize {

@@ -124,7 +124,7 @@ impl<W: World> Shard<W> {
                 session.replays.push_front(conversation);
                 if !session.replay_waits {
                     session.replay_waits = true;
-                    self.requests.replays_waiting.push_back(conn);
+                    self.requests.replays_waiting.push_back((self.now_ms, conn));
                 }
             }
             return;
@@ -137,7 +137,7 @@ impl<W: World> Shard<W> {
             if !self.requests.may_read() {
                 return;
             }
-            let Some(conn) = self.requests.replays_waiting.pop_front() else { return };
+            let Some((_, conn)) = self.requests.replays_waiting.pop_front() else { return };
             if let Some(session) = self.connections.session_mut(conn) {
                 session.replay_waits = false;
                 self.pump_replays(conn);
@@ -163,7 +163,7 @@ impl<W: World> Shard<W> {
             Err(_) => {
                 // The store is away for a moment: the subscriber stays where it is and tries again.
                 session.replays.push_back(conversation);
-                return self.requests.replays_failed.push(conn);
+                return self.requests.replays_failed.push((self.now_ms, conn));
             }
         }
         self.pump_replays(conn);

@@ -115,7 +115,7 @@ impl<W: World> Shard<W> {
                     session.replays.push_back(conversation);
                     if !session.replay_waits {
                         session.replay_waits = true;
-                        self.requests.replays_waiting.push_back(conn);
+                        self.requests.replays_waiting.push_back((self.now_ms, conn));
                     }
                 }
             }

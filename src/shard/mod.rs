@@ -26,10 +26,12 @@ mod drain;
 mod early;
 pub mod goodbye;
 mod interval;
+mod lanes_taken;
 mod owner;
 mod presence;
 mod publish;
 pub mod pump;
+mod queues;
 mod read_budget;
 mod reads;
 pub mod real;
@@ -60,6 +62,7 @@ use crate::wire::ws::deflate::{Deflater, Inflater};
 use connections::Connections;
 use goodbye::Goodbye;
 use interval::Interval;
+use lanes_taken::LanesTaken;
 use requests::Requests;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -144,6 +147,7 @@ pub struct Shard<W: World> {
     presence_rounds: Interval,
     replay_retries: Interval,
     sweeps: Interval,
+    taken: LanesTaken,
     /// Subscribers that fell behind in the fan-out of this turn.
     behind: Vec<(ConnId, ConversationId, Behind)>,
     /// Refused connections beyond the maximum that wait for their client's end.
@@ -184,6 +188,7 @@ impl<W: World> Shard<W> {
             presence_rounds: Interval::new(interval::PRESENCE_MS),
             replay_retries: Interval::new(interval::REPLAY_RETRY_MS),
             sweeps: Interval::new(interval::SWEEP_MS),
+            taken: LanesTaken::new(lanes.placement().shards()),
             behind: Vec::new(),
             refusals: 0,
             departures: VecDeque::new(),

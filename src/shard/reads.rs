@@ -12,7 +12,6 @@ use crate::error::Refusal;
 use crate::ids::UserId;
 use crate::limits::READ_REFUSAL_PAUSE_MS;
 use crate::mesh::frame::Query;
-use std::time::Duration;
 
 /// Ticks over which refusals that came at once are spread.
 const TICKS_PER_PAUSE: usize = (READ_REFUSAL_PAUSE_MS / 100) as usize;
@@ -44,11 +43,5 @@ impl<W: World> Shard<W> {
             let Some(late) = self.requests.late_refusals.pop_front() else { return };
             self.refuse(late.asked, &late.refusal);
         }
-    }
-
-    /// Shows the queue of admissions to the metrics.
-    pub(super) fn show_admissions(&self) {
-        let oldest = self.requests.oldest_admission().map_or(Duration::ZERO, |since| self.now.duration_since(since));
-        self.counters.admissions.set(self.requests.admissions_waiting(), oldest);
     }
 }

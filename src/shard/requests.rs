@@ -167,10 +167,11 @@ pub struct Requests<S> {
     pub late_refusals: VecDeque<LateRefusal>,
     /// Sockets that found no room among the reads, and since when they wait.
     admissions: VecDeque<(Instant, Box<Admission<S>>)>,
-    /// Connections whose replay found no room among the reads.
-    pub replays_waiting: VecDeque<ConnId>,
-    /// Connections whose replay failed; tried again a little later.
-    pub replays_failed: Vec<ConnId>,
+    /// Connections whose replay found no room among the reads, and since when they wait, in milliseconds of the
+    /// process's clock.
+    pub replays_waiting: VecDeque<(u64, ConnId)>,
+    /// Connections whose replay failed, and when; tried again a little later.
+    pub replays_failed: Vec<(u64, ConnId)>,
     next_mutation_id: u64,
 }
 

@@ -246,7 +246,7 @@ mod tests {
 
     fn observed() -> Observed {
         let shards = (0..2).map(|_| Arc::new(ShardCounters::new(&["ping"]))).collect();
-        Observed { shards, storage: Arc::default(), started: Instant::now() }
+        Observed { shards, storage: Arc::default(), hashing: Arc::default(), started: Instant::now() }
     }
 
     #[test]

@@ -142,7 +142,7 @@ impl HealthPort for Broken {
 #[test]
 fn an_event_is_one_line_of_data() {
     let shards = vec![Arc::new(ShardCounters::new(&[]))];
-    let observed = Observed { shards, storage: Arc::default(), started: Instant::now() };
+    let observed = Observed { shards, storage: Arc::default(), hashing: Arc::default(), started: Instant::now() };
     let (hello, _) = Dashboard::new(observed, Arc::new(Broken), Access::Everyone).watch();
     let text = std::str::from_utf8(&hello).unwrap();
     assert_eq!(text.matches('\n').count(), 3, "{text}");

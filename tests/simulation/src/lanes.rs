@@ -8,7 +8,7 @@ use chat_server::mesh::frame::{
     CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request, Verdict,
 };
 use chat_server::mesh::placement::Placement;
-use chat_server::mesh::port::Lanes;
+use chat_server::mesh::port::{LaneLengths, Lanes};
 use chat_server::mesh::storage_room::StorageRoom;
 use chat_server::shard::pump::DELIVERIES_PER_ITEM_MAX;
 use std::cell::RefCell;
@@ -284,6 +284,24 @@ impl Lanes<SimSocket> for SimLanes {
     fn hand_over_http(&mut self, _: HttpHandover<SimSocket>) -> Result<(), HttpHandover<SimSocket>> {
         self.verdicts.broken("a client of the simulation was taken for a plain HTTP client");
         Ok(())
+    }
+
+    fn requests_waiting(&self, from: ShardId) -> usize {
+        self.mesh.borrow().requests[self.pair(from, self.shard)].len()
+    }
+
+    fn deliveries_waiting(&self, from: ShardId) -> usize {
+        self.mesh.borrow().deliveries[self.pair(from, self.shard)].len()
+    }
+
+    fn waiting(&self) -> LaneLengths {
+        let (mesh, shard) = (self.mesh.borrow(), self.shard.index());
+        LaneLengths {
+            outcomes: mesh.outcomes[shard].len(),
+            results: mesh.results[shard].len(),
+            control: mesh.control[shard].len(),
+            http: 0,
+        }
     }
 
     fn ring_bells(&mut self) {}
