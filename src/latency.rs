@@ -130,7 +130,7 @@ impl LatencyHistogram {
 
 /// A stage of a message's life, in its order.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stage {
+pub enum LatencyStage {
     /// A frame's bytes to a command, on the shard that received it.
     Decode,
     /// From one shard's lane to the receiving shard.
@@ -149,7 +149,7 @@ pub enum Stage {
     Delivery,
 }
 
-impl Stage {
+impl LatencyStage {
     /// Every stage, in index order.
     pub const ALL: [Self; 8] = [
         Self::Decode,
@@ -180,18 +180,18 @@ impl Stage {
 
 /// The histograms of one thread, one per stage. Those that it never takes part in stay empty.
 #[derive(Debug, Default)]
-pub struct StageLatencies([Arc<LatencyHistogram>; Stage::ALL.len()]);
+pub struct StageLatencies([Arc<LatencyHistogram>; LatencyStage::ALL.len()]);
 
 impl StageLatencies {
     /// Counts `times` occurrences; only the owning thread may call it.
     #[inline]
-    pub fn record(&self, stage: Stage, duration: Duration, times: u64) {
+    pub fn record(&self, stage: LatencyStage, duration: Duration, times: u64) {
         self.0[stage as usize].record(duration, times);
     }
 
     /// The histogram of a stage.
     #[must_use]
-    pub fn of(&self, stage: Stage) -> &Arc<LatencyHistogram> {
+    pub fn of(&self, stage: LatencyStage) -> &Arc<LatencyHistogram> {
         &self.0[stage as usize]
     }
 }
@@ -298,7 +298,7 @@ pub struct StorageLatencies {
     pub queues: StorageQueues,
     /// The search index.
     pub search: SearchProgress,
-    /// [`Stage::CommitQueue`] and [`Stage::Commit`], per mutation.
+    /// [`LatencyStage::CommitQueue`] and [`LatencyStage::Commit`], per mutation.
     pub stages: StageLatencies,
     /// Duration of each statement that committed.
     pub commits: LatencyHistogram,

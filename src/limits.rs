@@ -101,8 +101,6 @@ pub const COMMITS_IN_FLIGHT_PER_SHARD: usize = 8_192;
 pub const READS_IN_FLIGHT_PER_SHARD: usize = 4_096;
 /// Maximum waiting reads of one user, on a shard and on the I/O shard: as many as one connection can have in flight.
 pub const READS_PER_USER_MAX: usize = COMMANDS_IN_FLIGHT_PER_CONNECTION_MAX as usize;
-/// Reads in flight per shard, above which the shard accepts only admissions and catch-up.
-pub const PAGES_IN_FLIGHT_PER_SHARD: usize = READS_IN_FLIGHT_PER_SHARD / 4 * 3;
 /// The server cancels a search that runs for longer.
 pub const SEARCH_RUN_MS_MAX: u64 = 2_000;
 /// Delays before the server answers a read that exceeds its user's limits: of an ordinary connection, and of one with
@@ -139,7 +137,6 @@ const _: () = {
     assert!(HISTORY_PAGE_DEFAULT <= HISTORY_PAGE_MAX);
     assert!(NESTING_MAX < 64, "the value reader recurses once per level");
     assert!(REPLAY_PAGE_EVENTS <= REPLAY_EVENTS_MAX);
-    assert!(READS_PER_USER_MAX < PAGES_IN_FLIGHT_PER_SHARD, "one user cannot fill a shard's reads");
     assert!(SEARCH_RUN_MS_MAX <= READ_DEADLINE_MS);
 };
 

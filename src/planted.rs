@@ -1,8 +1,8 @@
 //! Faults that a test can plant in the running code, to show that the simulation would find them.
 //!
-//! Each variant is a fault that this server once had. In a release build nothing can be planted: [`is_planted`] is a
-//! constant, and the compiler removes what depends on it. The simulation's tests plant one after the other and fail
-//! unless a seed finds each.
+//! Each variant is a fault that this server once had, or that a check of the simulation is there to find. In a release
+//! build nothing can be planted: [`is_planted`] is a constant, and the compiler removes what depends on it. The
+//! simulation's tests plant one after the other and fail unless a seed finds each.
 
 /// A fault that once was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,17 +19,41 @@ pub enum Fault {
     KeepTheSlot,
     /// A membership that was lost while the conversations were read is not applied.
     ForgetMemberships,
+    /// A subscriber whose user has left still receives what is not in the log: typing and read markers.
+    SignalAfterADeparture,
+    /// Typing in a direct conversation is published without a look at blocks.
+    TypeWithoutAsking,
+    /// A block ends no watch of presence.
+    WatchAfterABlock,
+    /// A departure leads to no re-check of the watches.
+    WatchAfterADeparture,
+    /// `get_presence` is answered by a read that is older than a block or a departure.
+    AnswerByAnOldRead,
+    /// A subscriber is moved to the event that says that its user has joined, although it follows the conversation.
+    SkipToTheJoin,
+    /// Mutations are sent although there is no room for their outcomes.
+    CommitWithoutRoom,
+    /// Reads are sent although there is no room for their results.
+    ReadWithoutRoom,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 14] = [
         Self::ForgetRevocations,
         Self::WatchByAnOldRead,
         Self::ForgetWatchers,
         Self::LingerCutShort,
         Self::KeepTheSlot,
         Self::ForgetMemberships,
+        Self::SignalAfterADeparture,
+        Self::TypeWithoutAsking,
+        Self::WatchAfterABlock,
+        Self::WatchAfterADeparture,
+        Self::AnswerByAnOldRead,
+        Self::SkipToTheJoin,
+        Self::CommitWithoutRoom,
+        Self::ReadWithoutRoom,
     ];
 }
 

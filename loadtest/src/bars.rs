@@ -439,7 +439,7 @@ mod tests {
     use crate::scenario::Layers;
 
     #[derive(clap::Parser)]
-    struct Line {
+    struct BarLine {
         #[command(flatten)]
         bars: BarsOptions,
     }
@@ -447,7 +447,7 @@ mod tests {
     #[test]
     fn passes_cores_threads_and_directory_to_runs_and_floors() {
         let line = ["bars", "--seconds=4", "--server-cores=0,2", "--generator-cores=1", "--threads=3"];
-        let options = <Line as clap::Parser>::parse_from(line).bars;
+        let options = <BarLine as clap::Parser>::parse_from(line).bars;
         let (data, file) = (Path::new("/data"), Path::new("/run.json"));
         for (name, duration) in [("durable", "--duration=4s"), ("idle", "--duration=75s")] {
             let case = CASES.iter().find(|case| case.name == name).expect("a case");

@@ -3,7 +3,7 @@
 use crate::bars::BarsOptions;
 use crate::compare::{CompareOptions, insert_server};
 use crate::floor::cli::FloorOptions;
-use crate::floor::sockets::ServerOptions as FloorServerOptions;
+use crate::floor::sockets::FloorServerOptions;
 use crate::options::RunOptions;
 use crate::pages::PagesOptions;
 use crate::presence::PresenceOptions;

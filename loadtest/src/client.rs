@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A frame of the server's, its data unread.
 #[derive(Debug, Deserialize)]
-pub struct Frame<'a> {
+pub struct ReceivedFrame<'a> {
     /// What it is: `ack`, `error`, or an event.
     #[serde(rename = "type")]
     pub kind: &'a str,
@@ -31,7 +31,7 @@ pub struct Frame<'a> {
     pub data: Option<&'a RawValue>,
 }
 
-impl Frame<'_> {
+impl ReceivedFrame<'_> {
     /// The code and the words of a refusal.
     pub fn words(&self) -> String {
         let value: Value = self.data.and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default();
@@ -85,7 +85,7 @@ impl Socket {
     ///
     /// # Errors
     /// That the connection ended.
-    pub async fn next<T>(&mut self, mut wanted: impl FnMut(&Frame<'_>) -> Option<T>) -> Result<T, String> {
+    pub async fn next<T>(&mut self, mut wanted: impl FnMut(&ReceivedFrame<'_>) -> Option<T>) -> Result<T, String> {
         loop {
             match self.stream.next().await {
                 Some(Ok(Message::Text(text))) => {
@@ -148,11 +148,11 @@ mod tests {
 
     #[test]
     fn a_frame_is_read_without_its_data() {
-        let frame: Frame<'_> = serde_json::from_str(r#"{"type":"ack","id":7,"data":{"a":[1,2]}}"#).unwrap();
+        let frame: ReceivedFrame<'_> = serde_json::from_str(r#"{"type":"ack","id":7,"data":{"a":[1,2]}}"#).unwrap();
         assert_eq!((frame.kind, frame.id, frame.data.map(RawValue::get)), ("ack", Some(7), Some(r#"{"a":[1,2]}"#)));
-        let event: Frame<'_> = serde_json::from_str(r#"{"type":"presence","data":{}}"#).unwrap();
+        let event: ReceivedFrame<'_> = serde_json::from_str(r#"{"type":"presence","data":{}}"#).unwrap();
         assert_eq!((event.kind, event.id), ("presence", None));
         let refusal = r#"{"type":"error","id":3,"data":{"code":"overloaded","message":"wait"}}"#;
-        assert_eq!(serde_json::from_str::<Frame<'_>>(refusal).unwrap().words(), "overloaded: wait");
+        assert_eq!(serde_json::from_str::<ReceivedFrame<'_>>(refusal).unwrap().words(), "overloaded: wait");
     }
 }

@@ -44,7 +44,7 @@ mod violations;
 use cli::Command;
 use options::RunOptions;
 use report::files::write_json;
-use report::hlog::{self, Interval};
+use report::hlog::{self, HlogInterval};
 use report::html::Page;
 use report::terminal::Summary;
 use std::fs::File;
@@ -103,7 +103,7 @@ fn run_scenario(options: &RunOptions) -> Result<bool, String> {
     }
     if let Some(path) = &options.output.hlog {
         let file = File::create(path).map_err(|error| fault(path, error.to_string()))?;
-        let intervals = seconds.iter().map(|second| Interval {
+        let intervals = seconds.iter().map(|second| HlogInterval {
             start: Duration::from_secs(u64::from(second.at_s)),
             length: Duration::from_secs(1),
             ack: &second.ack,

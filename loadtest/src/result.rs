@@ -20,7 +20,7 @@ pub struct RunResult {
     /// The name of the run in reports: that of `--label`, or the scenario's.
     pub label: String,
     /// What was measured.
-    pub system: System,
+    pub system: SystemUnderTest,
     /// When sending began, RFC 3339.
     pub started_at: String,
     /// The machine that ran both sides.
@@ -32,7 +32,7 @@ pub struct RunResult {
     /// Ctrl-C cut it short.
     pub interrupted: bool,
     /// Counts of what happened, including the drain after sending: the totals that the checks cover.
-    pub counts: Counts,
+    pub counts: RunCounts,
     /// What of it happened while sending. Absent in results of earlier versions; [`window`](Self::window) answers
     /// for both.
     pub sending: Option<Window>,
@@ -98,7 +98,7 @@ pub struct Window {
 /// The system under test.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct System {
+pub struct SystemUnderTest {
     /// Its name.
     pub name: String,
     /// Its version, as it reports it.
@@ -130,7 +130,7 @@ pub struct Machine {
 /// What happened.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Counts {
+pub struct RunCounts {
     /// Connections opened at the start.
     pub connections: u64,
     /// Users behind them.

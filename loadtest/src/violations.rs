@@ -11,7 +11,7 @@ const SAMPLES_MAX: usize = 5;
 /// A promise of the protocol that was broken.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum ViolationKind {
     /// A subscriber's events skipped sequence numbers.
     Gap,
     /// An event arrived after one with a higher sequence number.
@@ -58,7 +58,7 @@ pub enum Kind {
     ResumeRefused,
 }
 
-impl Kind {
+impl ViolationKind {
     /// What the kind means, for people.
     pub fn meaning(self) -> &'static str {
         match self {
@@ -101,17 +101,17 @@ pub struct Found {
 #[derive(Default, Debug, Clone, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Violations {
-    by_kind: BTreeMap<Kind, Found>,
+    by_kind: BTreeMap<ViolationKind, Found>,
 }
 
 impl Violations {
     /// Notes one; `describe` runs only when its words will be kept.
-    pub fn note(&mut self, kind: Kind, describe: impl FnOnce() -> String) {
+    pub fn note(&mut self, kind: ViolationKind, describe: impl FnOnce() -> String) {
         self.note_many(kind, 1, describe);
     }
 
     /// Notes `count` of a kind, described together.
-    pub fn note_many(&mut self, kind: Kind, count: u64, describe: impl FnOnce() -> String) {
+    pub fn note_many(&mut self, kind: ViolationKind, count: u64, describe: impl FnOnce() -> String) {
         if count == 0 {
             return;
         }
@@ -134,7 +134,7 @@ impl Violations {
 
     /// How many there are of one kind.
     #[cfg(test)]
-    pub fn count(&self, kind: Kind) -> u64 {
+    pub fn count(&self, kind: ViolationKind) -> u64 {
         self.by_kind.get(&kind).map_or(0, |found| found.count)
     }
 
@@ -144,7 +144,7 @@ impl Violations {
     }
 
     /// Every kind found, with its count and samples.
-    pub fn iter(&self) -> impl Iterator<Item = (Kind, &Found)> {
+    pub fn iter(&self) -> impl Iterator<Item = (ViolationKind, &Found)> {
         self.by_kind.iter().map(|(kind, found)| (*kind, found))
     }
 }

@@ -26,7 +26,7 @@ use crate::control::metrics::Metrics;
 use crate::control::observed::Observed;
 use crate::control::{Control, ControlParts};
 use crate::ids::UserId;
-use crate::latency::StorageLatencies;
+use crate::latency::{QueueGauge, StorageLatencies};
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::lane::Mesh;
 use crate::mesh::placement::Placement;
@@ -202,7 +202,14 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
 
     let accounts = Accounts::new(target.pool(Role::Writer, ACCOUNT_CONNECTIONS)?);
     let state = Arc::new(shutdown::State::default());
-    let observed = Observed { shards: counters, storage: storage_latencies, started, log_drops: Some(log_drops) };
+    let hash_queue: Arc<QueueGauge> = Arc::default();
+    let observed = Observed {
+        shards: counters,
+        storage: storage_latencies,
+        hashing: Arc::clone(&hash_queue),
+        started,
+        log_drops: Some(log_drops),
+    };
     let health = Arc::new(ports::Health::new(Arc::clone(&state), health, observed.clone()));
     let metrics = Metrics::new(observed.clone()).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
     let dashboard = Dashboard::new(observed, Arc::clone(&health) as _, dashboard_access(config));
@@ -216,6 +223,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         access_lifetime_seconds: config.security.jwt_access_duration.as_secs() as i64,
         refresh_lifetime_seconds: config.security.jwt_refresh_duration.as_secs() as i64,
         hash_workers: cores.len().clamp(1, HASH_THREADS),
+        hash_queue,
         commands,
         profile_changes,
         health,

@@ -2,7 +2,7 @@
 
 use super::error::{BootError, system};
 use crate::ids::ShardId;
-use crate::latency::{Stage, StorageLatencies};
+use crate::latency::{LatencyStage, StorageLatencies};
 use crate::limits::{
     HEALTH_CONNECTIONS_MAX, HEALTH_HEADS_MAX, HTTP_CONNECTIONS_MAX, REFUSALS_PER_SHARD_MAX, SHARDS_MAX,
 };
@@ -197,7 +197,7 @@ fn open_sockets(
     listener: TcpListener,
 ) -> Result<Sockets, NetError> {
     let doorbell = mesh.bell(id).duplicate().map_err(NetError::Doorbell)?;
-    let mut sockets = Sockets::new(id, doorbell, Arc::clone(counters.stages.of(Stage::SocketWrite)))?;
+    let mut sockets = Sockets::new(id, doorbell, Arc::clone(counters.stages.of(LatencyStage::SocketWrite)))?;
     sockets.listen(listener);
     Ok(sockets)
 }

@@ -4,7 +4,7 @@
 
 use super::{
     Control,
-    extract::{Agent, Json, Peer},
+    extract::{Agent, Json, PeerAddress},
     now_seconds,
     problem::Problem,
     shielded, validate, view,
@@ -41,7 +41,7 @@ pub(super) struct Refresh {
 /// The tokens of a session: a short-lived access token, and a refresh token for the next pair.
 #[derive(Serialize)]
 pub(super) struct SignedIn {
-    user: view::User,
+    user: view::UserView,
     access_token: String,
     refresh_token: String,
     token_type: &'static str,
@@ -59,7 +59,7 @@ impl SignedIn {
 
 pub(super) async fn register(
     State(control): State<Control>,
-    peer: Peer,
+    peer: PeerAddress,
     Agent(agent): Agent,
     Json(body): Json<Register>,
 ) -> Result<(StatusCode, Reply<SignedIn>), Problem> {
@@ -70,7 +70,7 @@ pub(super) async fn register(
 
 async fn try_register(
     control: &Control,
-    peer: Peer,
+    peer: PeerAddress,
     agent: Option<String>,
     body: Register,
 ) -> Result<SignedIn, Problem> {
@@ -98,7 +98,7 @@ async fn try_register(
 
 pub(super) async fn login(
     State(control): State<Control>,
-    peer: Peer,
+    peer: PeerAddress,
     Agent(agent): Agent,
     Json(body): Json<Credentials>,
 ) -> Result<Reply<SignedIn>, Problem> {
@@ -109,7 +109,7 @@ pub(super) async fn login(
 
 async fn try_login(
     control: &Control,
-    peer: Peer,
+    peer: PeerAddress,
     agent: Option<String>,
     body: Credentials,
 ) -> Result<SignedIn, Problem> {
@@ -147,7 +147,7 @@ async fn find(control: &Control, login: &str) -> Result<Option<Login>, Problem> 
 
 pub(super) async fn refresh(
     State(control): State<Control>,
-    peer: Peer,
+    peer: PeerAddress,
     Json(body): Json<Refresh>,
 ) -> Result<Reply<SignedIn>, Problem> {
     let counted = control.clone();
@@ -157,7 +157,7 @@ pub(super) async fn refresh(
     answer.map(Reply)
 }
 
-async fn try_refresh(control: &Control, peer: Peer, token: &str) -> Result<SignedIn, Problem> {
+async fn try_refresh(control: &Control, peer: PeerAddress, token: &str) -> Result<SignedIn, Problem> {
     let refused = |code, detail| Problem::new(StatusCode::UNAUTHORIZED, code, detail);
     let invalid = || refused("refresh_invalid", "The refresh token is not valid. Sign in again.");
     if token.is_empty() || token.len() > refresh::REFRESH_TOKEN_BYTES_MAX {

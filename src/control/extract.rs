@@ -36,13 +36,13 @@ impl FromRequestParts<Control> for Caller {
 }
 
 /// The caller of a read of accounts, which has a place among those of its user until the request ends.
-pub struct Reader {
+pub struct AccountReader {
     /// The user and the session.
     pub caller: Caller,
     _place: Place,
 }
 
-impl FromRequestParts<Control> for Reader {
+impl FromRequestParts<Control> for AccountReader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
@@ -95,9 +95,9 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
 
 /// The other end of the TCP connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Peer(pub SocketAddr);
+pub struct PeerAddress(pub SocketAddr);
 
-impl Peer {
+impl PeerAddress {
     /// The address as text; an IPv4-mapped IPv6 address as IPv4.
     #[must_use]
     pub fn ip(self) -> String {
@@ -105,7 +105,7 @@ impl Peer {
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for Peer {
+impl<S: Sync> FromRequestParts<S> for PeerAddress {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
@@ -245,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_mapped_address_reads_as_ipv4() {
-        assert_eq!(Peer("[::ffff:10.0.0.7]:9".parse().unwrap()).ip(), "10.0.0.7");
-        assert_eq!(Peer("[2001:db8::1]:9".parse().unwrap()).ip(), "2001:db8::1");
+        assert_eq!(PeerAddress("[::ffff:10.0.0.7]:9".parse().unwrap()).ip(), "10.0.0.7");
+        assert_eq!(PeerAddress("[2001:db8::1]:9".parse().unwrap()).ip(), "2001:db8::1");
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub use super::ports::{Check, HealthPort};
 
 #[derive(Serialize)]
-struct Item {
+struct CheckStatus {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -21,7 +21,7 @@ struct Item {
 struct Report {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    checks: Option<BTreeMap<&'static str, Item>>,
+    checks: Option<BTreeMap<&'static str, CheckStatus>>,
 }
 
 pub(super) async fn live() -> impl IntoResponse {
@@ -31,9 +31,9 @@ pub(super) async fn live() -> impl IntoResponse {
 pub(super) async fn ready(State(control): State<Control>) -> impl IntoResponse {
     let checks = control.health().checks();
     let well = checks.iter().all(|check| check.ok);
-    let items = checks
-        .into_iter()
-        .map(|check| (check.name, Item { status: if check.ok { "ok" } else { "failing" }, reason: check.reason }));
+    let items = checks.into_iter().map(|check| {
+        (check.name, CheckStatus { status: if check.ok { "ok" } else { "failing" }, reason: check.reason })
+    });
     let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Report { status: if well { "ok" } else { "unavailable" }, checks: Some(items.collect()) }))
 }

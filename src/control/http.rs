@@ -15,7 +15,7 @@
 //! A WebSocket upgrade must be the first request of a connection, because only a shard can serve a WebSocket. A later
 //! upgrade is refused with this reason.
 
-use super::extract::Peer;
+use super::extract::PeerAddress;
 use crate::limits;
 use crate::wire::ws::head::is_host;
 use axum::{
@@ -80,10 +80,10 @@ enum StopPhase {
 /// The HTTP server; cloning shares it.
 #[derive(Clone)]
 pub struct HttpServer {
-    inner: Arc<Inner>,
+    inner: Arc<HttpServerInner>,
 }
 
-struct Inner {
+struct HttpServerInner {
     router: Router,
     health_router: Router,
     runtime: Handle,
@@ -108,7 +108,17 @@ impl HttpServer {
         let slots = Arc::new(Semaphore::new(connections_max as usize));
         let health_slots = Arc::new(Semaphore::new(limits::HEALTH_CONNECTIONS_MAX));
         let phase = watch::Sender::new(StopPhase::Serving);
-        Self { inner: Arc::new(Inner { router, health_router, runtime, slots, health_slots, connections_max, phase }) }
+        Self {
+            inner: Arc::new(HttpServerInner {
+                router,
+                health_router,
+                runtime,
+                slots,
+                health_slots,
+                connections_max,
+                phase,
+            }),
+        }
     }
 
     /// Connections being served.
@@ -193,7 +203,7 @@ async fn serve(connection: Served, stream: Rewind<TcpStream>, mut phase: watch::
     let ending = StopSignal(phase.clone());
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(PeerAddress(peer));
         request.extensions_mut().insert(ending.clone());
         request.extensions_mut().insert(RequestIndex(served.fetch_add(1, Ordering::Relaxed)));
         router.clone().oneshot(request)
@@ -314,7 +324,7 @@ mod tests {
 
     fn router() -> Router {
         Router::new()
-            .route("/", get(|peer: Peer| async move { peer.ip() }))
+            .route("/", get(|peer: PeerAddress| async move { peer.ip() }))
             .route("/echo", post(|body: String| async move { body }))
             .route("/slow", get(|| async { tokio::time::sleep(Duration::from_millis(100)).await }))
     }

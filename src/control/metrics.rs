@@ -17,6 +17,7 @@ use crate::error::ErrorCode;
 use crate::latency::{Count, LatencyHistogram, QueueGauge};
 use crate::mesh::counters::{CloseGroup, MessageOutcome, ShardCounters};
 use crate::mesh::read_class::ReadClass;
+use crate::mesh::shard_queue::ShardQueue;
 use families::{family, labels};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike;
@@ -185,7 +186,7 @@ impl Page {
         family(ERRORS.0, ERRORS.1, MetricType::COUNTER, metrics)
     }
 
-    /// Length and age of every queue in front of PostgreSQL.
+    /// Length and age of every queue: those of the I/O shard and of the control plane, then those of each shard.
     fn queues(&self) -> [MetricFamily; 2] {
         let queues = &self.observed.storage.queues;
         let mut found = Vec::new();
@@ -197,21 +198,26 @@ impl Page {
             (name, gauges.iter().map(|gauge| gauge.length()).sum(), oldest)
         };
         found.push(together("commits", &queues.commits.iter().collect::<Vec<_>>()));
-        let shards = self.observed.shards.iter().map(|counters| &counters.admissions);
-        found.push(together("admissions", &shards.collect::<Vec<_>>()));
+        found.push(together("password_hashes", &[&self.observed.hashing]));
         let gauge = |name, help, value: &dyn Fn(u64, Duration) -> f64| {
-            let metrics = found
+            let mut metrics: Vec<Metric> = found
                 .iter()
-                .map(|(queue, length, oldest)| sample(&[("queue", queue)], MetricType::GAUGE, value(*length, *oldest)));
-            family(name, help, MetricType::GAUGE, metrics.collect())
+                .map(|(queue, length, oldest)| sample(&[("queue", queue)], MetricType::GAUGE, value(*length, *oldest)))
+                .collect();
+            for (shard, counters) in self.observed.shards.iter().enumerate() {
+                metrics.extend(ShardQueue::ALL.map(|queue| {
+                    let gauge = counters.queues.of(queue);
+                    let labels = [("queue", queue.as_str()), ("shard", &*shard.to_string())];
+                    sample(&labels, MetricType::GAUGE, value(gauge.length(), gauge.oldest()))
+                }));
+            }
+            family(name, help, MetricType::GAUGE, metrics)
         };
         [
-            gauge("chat_server_queue_length", "Requests that wait for PostgreSQL, by queue.", &|length, _| {
-                length as f64
-            }),
+            gauge("chat_server_queue_length", "Entries of a queue.", &|length, _| length as f64),
             gauge(
                 "chat_server_queue_oldest_seconds",
-                "How long the oldest request of a queue has waited; 0 when the queue is empty.",
+                "How long the oldest entry of a queue has waited, or a lane has not moved; 0 when it is empty.",
                 &|_, oldest| oldest.as_secs_f64(),
             ),
         ]
@@ -412,9 +418,11 @@ mod tests {
     fn page() -> String {
         let shards: Vec<_> = (0..2).map(|_| Arc::new(ShardCounters::new(&["ping", "send_message"]))).collect();
         let storage: Arc<crate::latency::StorageLatencies> = Arc::default();
+        let hashing: Arc<QueueGauge> = Arc::default();
         let observed = Observed {
             shards: shards.clone(),
             storage: Arc::clone(&storage),
+            hashing: Arc::clone(&hashing),
             started: Instant::now(),
             log_drops: Some(full_log()),
         };
@@ -429,6 +437,8 @@ mod tests {
         shards[1].command_done(crate::ids::CommandId(1), Duration::from_secs(9));
         storage.queues.reads[ReadClass::Search as usize].set(7, Duration::from_secs(3));
         storage.queues.commits[1].set(2, Duration::ZERO);
+        shards[1].queues.of(ShardQueue::Requests).set(5, Duration::from_secs(2));
+        hashing.set(256, Duration::from_secs(1));
         metrics.auth_attempt("login", "failure");
         metrics.http_done("GET /users/{id}", Duration::from_millis(3), Some("not_found"));
         let check = |name, ok| Check { name, ok, reason: None };
@@ -471,7 +481,10 @@ mod tests {
             (r#"chat_server_errors_total{code="not_found",transport="http"}"#, 1.0),
             (r#"chat_server_queue_length{queue="reads_search"}"#, 7.0),
             (r#"chat_server_queue_length{queue="commits"}"#, 2.0),
-            (r#"chat_server_queue_length{queue="admissions"}"#, 0.0),
+            (r#"chat_server_queue_length{queue="password_hashes"}"#, 256.0),
+            (r#"chat_server_queue_length{queue="admissions",shard="1"}"#, 0.0),
+            (r#"chat_server_queue_length{queue="requests",shard="0"}"#, 0.0),
+            (r#"chat_server_queue_length{queue="requests",shard="1"}"#, 5.0),
             (r#"chat_server_queue_oldest_seconds{queue="reads_page"}"#, 0.0),
             (r#"chat_server_healthy{check="storage"}"#, 1.0),
             (r#"chat_server_healthy{check="shards"}"#, 0.0),

@@ -1,6 +1,6 @@
 //! Counters of the other threads that the metrics page and the dashboard read.
 
-use crate::latency::StorageLatencies;
+use crate::latency::{QueueGauge, StorageLatencies};
 use crate::mesh::counters::ShardCounters;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ pub struct Observed {
     pub shards: Vec<Arc<ShardCounters>>,
     /// The latencies that the I/O shard records.
     pub storage: Arc<StorageLatencies>,
+    /// Passwords that wait to be hashed.
+    pub hashing: Arc<QueueGauge>,
     /// The start of the process, at which the clocks of the shards begin.
     pub started: Instant,
     /// Counts the lines that the log has lost; `None` without a log.

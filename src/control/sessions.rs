@@ -5,7 +5,7 @@
 
 use super::{
     Control,
-    extract::{Caller, Json, PathId, Reader},
+    extract::{AccountReader, Caller, Json, PathId},
     problem::Problem,
     shielded, view,
 };
@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Serialize)]
 pub(super) struct Sessions {
-    sessions: Vec<view::Session>,
+    sessions: Vec<view::SessionView>,
 }
 
-pub(super) async fn list(State(control): State<Control>, reader: Reader) -> Result<Reply<Sessions>, Problem> {
+pub(super) async fn list(State(control): State<Control>, reader: AccountReader) -> Result<Reply<Sessions>, Problem> {
     let caller = reader.caller;
     let sessions = control.accounts().list_sessions(caller.user).await?;
-    let sessions = sessions.into_iter().map(|info| view::Session::new(info, caller.session)).collect();
+    let sessions = sessions.into_iter().map(|info| view::SessionView::new(info, caller.session)).collect();
     Ok(Reply(Sessions { sessions }))
 }
 

@@ -8,6 +8,7 @@ use super::ports::{CommandPort, HealthPort};
 use super::problem::Problem;
 use crate::auth::token::TokenKeys;
 use crate::ids::SessionId;
+use crate::latency::QueueGauge;
 use crate::storage::accounts::Accounts;
 use std::future::Future;
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct ControlParts {
     pub refresh_lifetime_seconds: i64,
     /// Most passwords that are hashed at the same time, each on its own thread.
     pub hash_workers: usize,
+    /// Shows the passwords that wait for a thread.
+    pub hash_queue: Arc<QueueGauge>,
     /// The port to the shards.
     pub commands: Arc<dyn CommandPort>,
     /// Notified when a profile has changed.
@@ -47,10 +50,10 @@ pub struct ControlParts {
 /// The state of every handler; cloning shares it.
 #[derive(Clone)]
 pub struct Control {
-    inner: Arc<Inner>,
+    inner: Arc<ControlInner>,
 }
 
-struct Inner {
+struct ControlInner {
     parts: ControlParts,
     hashing: Hashing,
     account_reads: AccountReads,
@@ -66,8 +69,8 @@ impl Control {
     /// A control plane of these parts.
     #[must_use]
     pub fn new(parts: ControlParts) -> Self {
-        let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX);
-        Self { inner: Arc::new(Inner { parts, hashing, account_reads: AccountReads::default() }) }
+        let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX, Arc::clone(&parts.hash_queue));
+        Self { inner: Arc::new(ControlInner { parts, hashing, account_reads: AccountReads::default() }) }
     }
 
     pub(super) fn accounts(&self) -> &Accounts {

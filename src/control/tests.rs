@@ -45,13 +45,20 @@ pub(super) fn control(well: bool) -> Control {
     config.host("127.0.0.1").port(1).user("nobody").connect_timeout(Duration::from_secs(1));
     let manager = deadpool_postgres::Manager::new(config, tokio_postgres::NoTls);
     let pool = deadpool_postgres::Pool::builder(manager).max_size(1).build().unwrap();
-    let observed = Observed { shards: Vec::new(), storage: Arc::default(), started: Instant::now(), log_drops: None };
+    let observed = Observed {
+        shards: Vec::new(),
+        storage: Arc::default(),
+        hashing: Arc::default(),
+        started: Instant::now(),
+        log_drops: None,
+    };
     Control::new(ControlParts {
         accounts: Accounts::new(pool),
         keys: Arc::new(TokenKeys::new(&[7; 32]).unwrap()),
         access_lifetime_seconds: 900,
         refresh_lifetime_seconds: 3_600,
         hash_workers: 1,
+        hash_queue: Arc::default(),
         commands: Arc::new(NoCommands),
         profile_changes: Arc::default(),
         health: Arc::new(Health(well)),

@@ -2,34 +2,37 @@
 
 use super::{
     Control,
-    extract::{Caller, Json, PathId, QueryString, Reader},
+    extract::{AccountReader, Caller, Json, PathId, QueryString},
     problem::Problem,
     validate, view,
 };
 use crate::ids::UserId;
-use crate::storage::accounts::{AccountProfile, Change, ProfileEdit, SEARCH_USERS_MAX};
+use crate::storage::accounts::{AccountProfile, FieldChange, ProfileEdit, SEARCH_USERS_MAX};
 use axum::{Json as Reply, extract::State};
 use serde::{Deserialize, Deserializer, Serialize};
 use std::borrow::Cow;
 
 const SEARCH_USERS_DEFAULT: i64 = 20;
 
-pub(super) async fn me(State(control): State<Control>, reader: Reader) -> Result<Reply<view::User>, Problem> {
+pub(super) async fn me(
+    State(control): State<Control>,
+    reader: AccountReader,
+) -> Result<Reply<view::UserView>, Problem> {
     own(control.accounts().profile(reader.caller.user).await?)
 }
 
 pub(super) async fn by_id(
     State(control): State<Control>,
-    _reader: Reader,
+    _reader: AccountReader,
     PathId(id): PathId,
-) -> Result<Reply<view::User>, Problem> {
+) -> Result<Reply<view::UserView>, Problem> {
     let profile = control.accounts().profile(UserId(id)).await?;
     profile.map(|profile| Reply(profile.into())).ok_or_else(nobody)
 }
 
 /// The profile for its own user.
-fn own(profile: Option<AccountProfile>) -> Result<Reply<view::User>, Problem> {
-    profile.map(|profile| Reply(view::User::own(profile))).ok_or_else(nobody)
+fn own(profile: Option<AccountProfile>) -> Result<Reply<view::UserView>, Problem> {
+    profile.map(|profile| Reply(view::UserView::own(profile))).ok_or_else(nobody)
 }
 
 fn nobody() -> Problem {
@@ -41,9 +44,9 @@ fn nobody() -> Problem {
 pub(super) struct Edit {
     display_name: Option<String>,
     #[serde(default, deserialize_with = "given")]
-    avatar_url: Change<String>,
+    avatar_url: FieldChange<String>,
     #[serde(default, deserialize_with = "given")]
-    bio: Change<String>,
+    bio: FieldChange<String>,
     read_receipts: Option<Receipts>,
 }
 
@@ -54,15 +57,15 @@ enum Receipts {
     Private,
 }
 
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Change<String>, D::Error> {
-    Option::deserialize(deserializer).map(|value| value.map_or(Change::Clear, Change::Set))
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FieldChange<String>, D::Error> {
+    Option::deserialize(deserializer).map(|value| value.map_or(FieldChange::Clear, FieldChange::Set))
 }
 
 pub(super) async fn edit_me(
     State(control): State<Control>,
     caller: Caller,
     Json(edit): Json<Edit>,
-) -> Result<Reply<view::User>, Problem> {
+) -> Result<Reply<view::UserView>, Problem> {
     let display_name = edit.display_name.as_deref().map(validate::display_name).transpose()?;
     let avatar_url = checked(&edit.avatar_url, validate::avatar_url)?;
     let bio = checked(&edit.bio, validate::bio)?;
@@ -81,13 +84,13 @@ pub(super) async fn edit_me(
 }
 
 fn checked<'a>(
-    change: &'a Change<String>,
+    change: &'a FieldChange<String>,
     check: fn(&'a str) -> Result<Cow<'a, str>, Problem>,
-) -> Result<Change<Cow<'a, str>>, Problem> {
+) -> Result<FieldChange<Cow<'a, str>>, Problem> {
     Ok(match change {
-        Change::Keep => Change::Keep,
-        Change::Clear => Change::Clear,
-        Change::Set(text) => Change::Set(check(text)?),
+        FieldChange::Keep => FieldChange::Keep,
+        FieldChange::Clear => FieldChange::Clear,
+        FieldChange::Set(text) => FieldChange::Set(check(text)?),
     })
 }
 
@@ -99,12 +102,12 @@ pub(super) struct Search {
 
 #[derive(Serialize)]
 pub(super) struct Found {
-    users: Vec<view::User>,
+    users: Vec<view::UserView>,
 }
 
 pub(super) async fn search(
     State(control): State<Control>,
-    _reader: Reader,
+    _reader: AccountReader,
     QueryString(search): QueryString<Search>,
 ) -> Result<Reply<Found>, Problem> {
     let query = validate::query(&search.query)?;
@@ -113,7 +116,7 @@ pub(super) async fn search(
         return Err(Problem::bad_request("limit: Must be 1 to 50."));
     }
     let users = control.accounts().search_users(&query, limit).await?;
-    Ok(Reply(Found { users: users.into_iter().map(view::User::from).collect() }))
+    Ok(Reply(Found { users: users.into_iter().map(view::UserView::from).collect() }))
 }
 
 #[cfg(test)]
@@ -123,8 +126,8 @@ mod tests {
     #[test]
     fn null_is_not_absent() {
         let parse = |text| serde_json::from_str::<Edit>(text).unwrap().avatar_url;
-        assert_eq!(parse("{}"), Change::Keep);
-        assert_eq!(parse(r#"{"avatar_url":null}"#), Change::Clear);
-        assert_eq!(parse(r#"{"avatar_url":"https://a"}"#), Change::Set("https://a".into()));
+        assert_eq!(parse("{}"), FieldChange::Keep);
+        assert_eq!(parse(r#"{"avatar_url":null}"#), FieldChange::Clear);
+        assert_eq!(parse(r#"{"avatar_url":"https://a"}"#), FieldChange::Set("https://a".into()));
     }
 }

@@ -7,7 +7,7 @@ use time::{OffsetDateTime, UtcOffset, macros::format_description};
 
 /// `user` of the wire contract.
 #[derive(Serialize, Clone, PartialEq, Eq, Debug)]
-pub struct User {
+pub struct UserView {
     id: UserId,
     username: String,
     display_name: String,
@@ -19,7 +19,7 @@ pub struct User {
     read_receipts: Option<&'static str>,
 }
 
-impl User {
+impl UserView {
     /// With the fields that only the user may see.
     #[must_use]
     pub fn own(profile: AccountProfile) -> Self {
@@ -28,7 +28,7 @@ impl User {
     }
 }
 
-impl From<AccountProfile> for User {
+impl From<AccountProfile> for UserView {
     fn from(profile: AccountProfile) -> Self {
         Self {
             id: profile.id,
@@ -44,7 +44,7 @@ impl From<AccountProfile> for User {
 
 /// One session in `GET /auth/sessions`.
 #[derive(Serialize, Clone, PartialEq, Eq, Debug)]
-pub struct Session {
+pub struct SessionView {
     id: SessionId,
     device_name: String,
     ip: String,
@@ -54,7 +54,7 @@ pub struct Session {
     current: bool,
 }
 
-impl Session {
+impl SessionView {
     /// `current` is the session of the request.
     #[must_use]
     pub fn new(info: SessionInfo, current: SessionId) -> Self {

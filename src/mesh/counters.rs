@@ -12,9 +12,10 @@
 //!
 //! Counters never go down and wrap at 2^64, that is never. Nothing here allocates after construction.
 
+use super::shard_queue::ShardQueues;
 use crate::error::ErrorCode;
 use crate::ids::CommandId;
-use crate::latency::{Count, LatencyHistogram, QueueGauge, StageLatencies};
+use crate::latency::{Count, LatencyHistogram, StageLatencies};
 use std::time::Duration;
 
 /// The outcome of a sent message.
@@ -134,8 +135,8 @@ pub struct ShardCounters {
     pub encodings: [Count; 2],
     /// Durations of each stage.
     pub stages: StageLatencies,
-    /// Sockets with a valid token that wait for a free slot among the reads.
-    pub admissions: QueueGauge,
+    /// Its queues.
+    pub queues: ShardQueues,
     /// Bytes read from sockets.
     pub bytes_in: Count,
     /// Bytes written to sockets.
@@ -160,7 +161,7 @@ impl ShardCounters {
             events_published: Count::default(),
             encodings: Default::default(),
             stages: StageLatencies::default(),
-            admissions: QueueGauge::default(),
+            queues: ShardQueues::default(),
             bytes_in: Count::default(),
             bytes_out: Count::default(),
             connections_closed: Default::default(),

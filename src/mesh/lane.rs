@@ -3,8 +3,9 @@
 use super::doorbell::Doorbell;
 use super::frame::{CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request};
 use super::placement::Placement;
+use super::storage_room::StorageRoom;
 use crate::ids::ShardId;
-use crate::limits::{COMMITS_IN_FLIGHT_PER_SHARD, HTTP_CONNECTIONS_MAX, LANE_FRAMES, READS_IN_FLIGHT_PER_SHARD};
+use crate::limits::{HTTP_CONNECTIONS_MAX, LANE_FRAMES};
 use crossbeam_queue::ArrayQueue;
 use std::io;
 use std::sync::Arc;
@@ -37,6 +38,12 @@ impl<T> Lane<T> {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// The number of items that wait. Exact only for a thread that is both producer and consumer.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// How many more items fit. Exact for the only producer: the consumer can only make it larger.
@@ -88,11 +95,10 @@ impl Mesh {
             deliveries: (0..shards * shards).map(|_| Lane::new(LANE_FRAMES)).collect(),
             storage: (0..shards)
                 .map(|_| StorageLanes {
-                    commits: Lane::new(COMMITS_IN_FLIGHT_PER_SHARD),
-                    // Two slots for each mutation: "not known yet" and the outcome.
-                    outcomes: Lane::new(2 * COMMITS_IN_FLIGHT_PER_SHARD),
-                    reads: Lane::new(READS_IN_FLIGHT_PER_SHARD),
-                    results: Lane::new(READS_IN_FLIGHT_PER_SHARD),
+                    commits: Lane::new(StorageRoom::REAL.commits),
+                    outcomes: Lane::new(StorageRoom::REAL.outcomes()),
+                    reads: Lane::new(StorageRoom::REAL.reads),
+                    results: Lane::new(StorageRoom::REAL.reads),
                 })
                 .collect(),
             control: (0..shards).map(|_| Lane::new(CONTROL_FRAMES)).collect(),

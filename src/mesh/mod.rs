@@ -20,3 +20,5 @@ pub mod placement;
 pub mod port;
 pub mod read_class;
 pub mod record;
+pub mod shard_queue;
+pub mod storage_room;

@@ -4,14 +4,30 @@ use super::doorbell::Doorbell;
 use super::frame::{CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request};
 use super::lane::Mesh;
 use super::placement::Placement;
+use super::storage_room::StorageRoom;
 use crate::ids::ShardId;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+
+/// Items that wait on a shard's lanes, other than those from shards.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct LaneLengths {
+    /// Outcomes of mutations.
+    pub outcomes: usize,
+    /// Results of reads.
+    pub results: usize,
+    /// Frames of the control plane.
+    pub control: usize,
+    /// Connections on their way to the control plane, from all shards.
+    pub http: usize,
+}
 
 /// The lanes of one shard; each variant of [`crate::mesh::frame`] documents what happens when its lane is full.
 pub trait Lanes<S> {
     /// Where conversations and users are.
     fn placement(&self) -> Placement;
+    /// What this shard may have in flight on the I/O shard.
+    fn storage_room(&self) -> StorageRoom;
     /// Sends a request to another shard, or returns it if the lane is full.
     ///
     /// # Errors
@@ -49,6 +65,12 @@ pub trait Lanes<S> {
     /// # Errors
     /// The connection.
     fn hand_over_http(&mut self, handover: HttpHandover<S>) -> Result<(), HttpHandover<S>>;
+    /// Requests of another shard that wait.
+    fn requests_waiting(&self, from: ShardId) -> usize;
+    /// Deliveries of another shard that wait.
+    fn deliveries_waiting(&self, from: ShardId) -> usize;
+    /// What waits on the other lanes.
+    fn waiting(&self) -> LaneLengths;
     /// Wakes every thread that this turn has sent something to.
     fn ring_bells(&mut self);
 }
@@ -93,6 +115,10 @@ impl MeshPort {
 impl Lanes<OwnedFd> for MeshPort {
     fn placement(&self) -> Placement {
         self.mesh.placement
+    }
+
+    fn storage_room(&self) -> StorageRoom {
+        StorageRoom::REAL
     }
 
     fn push_request(&mut self, to: ShardId, request: Request) -> Result<(), Request> {
@@ -147,6 +173,24 @@ impl Lanes<OwnedFd> for MeshPort {
         self.mesh.http.try_push(handover)?;
         self.mesh.control_bell.ring();
         Ok(())
+    }
+
+    fn requests_waiting(&self, from: ShardId) -> usize {
+        self.mesh.requests(from, self.shard).len()
+    }
+
+    fn deliveries_waiting(&self, from: ShardId) -> usize {
+        self.mesh.deliveries(from, self.shard).len()
+    }
+
+    fn waiting(&self) -> LaneLengths {
+        let storage = self.mesh.storage(self.shard);
+        LaneLengths {
+            outcomes: storage.outcomes.len(),
+            results: storage.results.len(),
+            control: self.mesh.control(self.shard).len(),
+            http: self.mesh.http.len(),
+        }
     }
 
     fn ring_bells(&mut self) {

@@ -125,7 +125,7 @@ impl<W: World> Shard<W> {
                 session.replays.push_front(conversation);
                 if !session.replay_waits {
                     session.replay_waits = true;
-                    self.requests.replays_waiting.push_back(conn);
+                    self.requests.replays_waiting.push_back((self.now_ms, conn));
                 }
             }
             return;
@@ -138,7 +138,7 @@ impl<W: World> Shard<W> {
             if !self.requests.may_read() {
                 return;
             }
-            let Some(conn) = self.requests.replays_waiting.pop_front() else { return };
+            let Some((_, conn)) = self.requests.replays_waiting.pop_front() else { return };
             if let Some(session) = self.connections.session_mut(conn) {
                 session.replay_waits = false;
                 self.pump_replays(conn);
@@ -164,7 +164,7 @@ impl<W: World> Shard<W> {
             Err(_) => {
                 // The store is unreachable for a moment: the subscriber keeps its cursor and retries.
                 session.replays.push_back(conversation);
-                return self.requests.replays_failed.push(conn);
+                return self.requests.replays_failed.push((self.now_ms, conn));
             }
         }
         self.pump_replays(conn);

@@ -11,6 +11,7 @@ use crate::limits::{READ_DEADLINE_MS, TYPING_INTERVAL_MS};
 use crate::mesh::frame::{Answer, Query, ReadRequest, Request, Token};
 use crate::mesh::port::Lanes;
 use crate::mesh::record::rfc3339;
+use crate::planted::{Fault, is_planted};
 use crate::wire::command::lookups::LOOKUPS;
 use crate::wire::command::{Command, HistoryWindow, Parsed};
 use crate::wire::ws::close::CloseCode;
@@ -140,7 +141,8 @@ impl<W: World> Shard<W> {
                 session.typed = Some((conversation, now_ms));
             }
             // In a direct conversation one user may have blocked the other since the subscription.
-            let is_direct = conversation.prefix() == ConversationPrefix::Direct;
+            let is_direct =
+                conversation.prefix() == ConversationPrefix::Direct && !is_planted(Fault::TypeWithoutAsking);
             (throttled, !is_direct && session.subscriptions.contains(&conversation))
         });
         match subscribed {

@@ -4,7 +4,7 @@ use super::Shard;
 use super::world::{Clock, Transport, World};
 use crate::chat::rooms::{Behind, Outbox, Rooms};
 use crate::ids::{ConnId, ConversationId};
-use crate::latency::Stage;
+use crate::latency::LatencyStage;
 use crate::limits::SLOW_CONSUMER_GRACE_MS;
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::event::EncodedEvent;
@@ -53,9 +53,9 @@ impl<W: World> Outbox for SocketOutbox<'_, W> {
     fn slice_served(&mut self, receipts: impl Iterator<Item = (Instant, u64)>, deliveries: u64) {
         let now = self.clock.now();
         for (received_at, receivers) in receipts {
-            self.counters.stages.record(Stage::Delivery, now.saturating_duration_since(received_at), receivers);
+            self.counters.stages.record(LatencyStage::Delivery, now.saturating_duration_since(received_at), receivers);
         }
-        self.counters.stages.record(Stage::FanOut, now.saturating_duration_since(self.began), 1);
+        self.counters.stages.record(LatencyStage::FanOut, now.saturating_duration_since(self.began), 1);
         self.counters.events_delivered.add(deliveries);
         self.counters.bytes_out.add(std::mem::take(&mut self.bytes));
         self.began = now;
@@ -115,7 +115,7 @@ impl<W: World> Shard<W> {
                     session.replays.push_back(conversation);
                     if !session.replay_waits {
                         session.replay_waits = true;
-                        self.requests.replays_waiting.push_back(conn);
+                        self.requests.replays_waiting.push_back((self.now_ms, conn));
                     }
                 }
             }

@@ -25,10 +25,12 @@ mod deliver;
 mod drain;
 mod early;
 mod interval;
+mod lanes_taken;
 mod owner;
 mod presence;
 mod publish;
 pub mod pump;
+mod queues;
 mod read_budget;
 mod reads;
 pub mod real;
@@ -59,6 +61,7 @@ use crate::wire::json::JsonReader;
 use crate::wire::ws::deflate::{Deflater, Inflater};
 use connections::Connections;
 use interval::Interval;
+use lanes_taken::LanesTaken;
 use requests::Requests;
 use shutdown_steps::ShutdownSteps;
 use std::collections::VecDeque;
@@ -144,6 +147,7 @@ pub struct Shard<W: World> {
     presence_rounds: Interval,
     replay_retries: Interval,
     sweeps: Interval,
+    taken: LanesTaken,
     /// Subscribers that fell behind in the fan-out of this turn.
     behind: Vec<(ConnId, ConversationId, Behind)>,
     /// Refused connections beyond the maximum that wait for their client's end.
@@ -170,7 +174,7 @@ impl<W: World> Shard<W> {
             connections: Connections::default(),
             directory: Directory::default(),
             rooms: Rooms::new(settings.limits.max_outbound_queue_bytes),
-            requests: Requests::new(id, clock.random()),
+            requests: Requests::new(id, lanes.storage_room(), clock.random()),
             shutdown: None,
             message_rate,
             change_rate,
@@ -184,6 +188,7 @@ impl<W: World> Shard<W> {
             presence_rounds: Interval::new(interval::PRESENCE_MS),
             replay_retries: Interval::new(interval::REPLAY_RETRY_MS),
             sweeps: Interval::new(interval::SWEEP_MS),
+            taken: LanesTaken::new(lanes.placement().shards()),
             behind: Vec::new(),
             refusals: 0,
             departures: VecDeque::new(),

@@ -9,7 +9,7 @@ use super::publish::{Audience, event_data};
 use super::world::{Clock, World};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, Seq, ShardId, UserId};
-use crate::latency::Stage;
+use crate::latency::LatencyStage;
 use crate::limits::TYPING_EXPIRES_MS;
 use crate::mesh::counters::MessageOutcome;
 use crate::mesh::event::MembershipChange;
@@ -39,7 +39,11 @@ impl<W: World> Shard<W> {
     pub(super) fn accept_mutation(&mut self, mut mutation: Box<Mutation>) {
         let now = self.clock.now();
         if mutation.token.shard != self.id {
-            self.counters.stages.record(Stage::CrossCore, now.saturating_duration_since(mutation.handed_over_at), 1);
+            self.counters.stages.record(
+                LatencyStage::CrossCore,
+                now.saturating_duration_since(mutation.handed_over_at),
+                1,
+            );
         }
         mutation.handed_over_at = now;
         if !self.requests.may_commit() {

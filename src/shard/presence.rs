@@ -13,7 +13,9 @@
 //! Invariants: a change costs as much as there are shards, not as there are members in the user's conversations. A
 //! thousand people coming online are at most a thousand frames a half second for each shard that watches them. A
 //! connection watches at most [`WATCHED_MAX`](crate::limits::WATCHED_MAX) users. A watch never begins by a read that is
-//! older than a block or a departure this shard knows of: such a read is made again.
+//! older than a block or a departure this shard knows of, and no answer rests on one: such a read is made again.
+//! After a shard has received a block, it sends neither user the other's presence. After it has received a departure,
+//! it sends presence until the re-check of step 4 is answered, and from then on only what PostgreSQL permits.
 //!
 //! Nothing of it is stored: after a restart every connected user is online, and clients set any other status again.
 
@@ -103,8 +105,13 @@ impl<W: World> Shard<W> {
         }
         let users: Vec<UserId> = permitted(&data).collect();
         let conn = asked.origin.connection().filter(|conn| self.connections.session(*conn).is_some());
-        let gathering =
-            Gathering { asked: Some(asked), outstanding: users.len() + 1, found: Vec::with_capacity(users.len()) };
+        let gathering = Gathering {
+            asked: Some(asked),
+            user,
+            read_at_ms,
+            outstanding: users.len() + 1,
+            found: Vec::with_capacity(users.len()),
+        };
         let gathering = Rc::new(RefCell::new(gathering));
         for user in users {
             let begins = conn.is_some_and(|conn| self.directory.watches.watch(conn, user));
@@ -134,8 +141,13 @@ impl<W: World> Shard<W> {
             return;
         }
         let (asked, found) = (state.asked.take(), std::mem::take(&mut state.found));
+        let (user, read_at_ms) = (state.user, state.read_at_ms);
         drop(state);
         if let Some(asked) = asked {
+            let users: Vec<UserId> = found.iter().map(|shown| shown.user_id).collect();
+            if self.directory.recent.may_hide(user, &users, read_at_ms) && !is_planted(Fault::AnswerByAnOldRead) {
+                return self.read_permission(Watching { asked, user, users, read_at_ms: self.now_ms });
+            }
             let presence: Vec<&PresenceRecord> = found.iter().map(AsRef::as_ref).collect();
             self.acknowledge(asked, &json!({ "presence": presence }));
         }
@@ -144,6 +156,9 @@ impl<W: World> Shard<W> {
     /// One of the two has blocked the other: neither receives the other's presence any longer.
     pub(super) fn on_blocked(&mut self, one: UserId, other: UserId) {
         self.directory.recent.blocked(one, other, self.now_ms);
+        if is_planted(Fault::WatchAfterABlock) {
+            return;
+        }
         for (watcher, watched) in [(one, other), (other, one)] {
             for conn in self.directory.local.of(watcher) {
                 self.directory.watches.stop(*conn, &BTreeSet::from([watched]));

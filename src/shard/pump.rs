@@ -9,7 +9,7 @@ use super::real::Real;
 use super::world::{Clock, World, WorldEvent};
 use crate::faults::{stop_process, warn_limited};
 use crate::ids::ShardId;
-use crate::latency::Stage;
+use crate::latency::LatencyStage;
 use crate::limits::CREATE_MEMBERS_MAX;
 use crate::mesh::frame::{Delivery, Request};
 use crate::mesh::port::Lanes;
@@ -67,6 +67,7 @@ impl<W: World> Shard<W> {
         self.drain_deliveries();
         self.drain_storage();
         self.drain_requests();
+        self.taken.control = self.now_ms;
         while let Some(frame) = self.lanes.pop_control() {
             self.on_control(frame);
         }
@@ -105,6 +106,7 @@ impl<W: World> Shard<W> {
 
     fn drain_deliveries(&mut self) {
         for from in self.others() {
+            self.taken.deliveries[from.index()] = self.now_ms;
             for _ in 0..ITEMS_PER_TURN {
                 let Some(delivery) = self.lanes.pop_delivery(from) else { break };
                 self.on_delivery(delivery);
@@ -121,9 +123,11 @@ impl<W: World> Shard<W> {
             if !self.deliveries_have_room() {
                 break;
             }
+            self.taken.outcomes = self.now_ms;
             let Some(outcome) = self.lanes.pop_outcome() else { break };
             self.on_outcome(outcome);
         }
+        self.taken.results = self.now_ms;
         for _ in 0..ITEMS_PER_TURN {
             let Some(result) = self.lanes.pop_result() else { break };
             self.requests.read_answered(result.token);
@@ -137,6 +141,7 @@ impl<W: World> Shard<W> {
                 if !self.deliveries_have_room() {
                     return;
                 }
+                self.taken.requests[from.index()] = self.now_ms;
                 let Some(request) = self.lanes.pop_request(from) else { break };
                 self.on_request(request);
             }
@@ -186,7 +191,7 @@ impl<W: World> Shard<W> {
             Delivery::Answer(token, answer) => self.on_answer(token, answer),
             Delivery::Event(event) => {
                 let waited = self.clock.now().saturating_duration_since(event.published_at);
-                self.counters.stages.record(Stage::CrossCore, waited, 1);
+                self.counters.stages.record(LatencyStage::CrossCore, waited, 1);
                 self.on_event(event);
             }
             Delivery::Interested { conversation, formats, published } => {

@@ -12,7 +12,6 @@ use crate::error::Refusal;
 use crate::ids::UserId;
 use crate::limits::{FLOODING_COMMANDS, READ_REFUSAL_PAUSES_MS};
 use crate::mesh::frame::Query;
-use std::time::Duration;
 
 /// Between two calls of `send_late_refusals`.
 const TICK_MS: u64 = 100;
@@ -48,11 +47,5 @@ impl<W: World> Shard<W> {
                 self.refuse(late.asked, &late.refusal);
             }
         }
-    }
-
-    /// Shows the queue of admissions to the metrics.
-    pub(super) fn show_admissions(&self) {
-        let oldest = self.requests.oldest_admission().map_or(Duration::ZERO, |since| self.now.duration_since(since));
-        self.counters.admissions.set(self.requests.admissions_waiting(), oldest);
     }
 }

@@ -4,7 +4,7 @@ use super::Shard;
 use super::connections::Client;
 use super::world::{Clock, World};
 use crate::ids::ConnId;
-use crate::latency::Stage;
+use crate::latency::LatencyStage;
 use crate::wire::command;
 use crate::wire::ws::close::CloseCode;
 use crate::wire::ws::decoder::DecodeContext;
@@ -12,7 +12,7 @@ use crate::wire::ws::peer::{Ending, PeerEvent};
 use std::sync::Arc;
 
 /// What follows from one event of the decoder, without a borrow of the session.
-enum Next {
+enum NextStep {
     Decode,
     Send(Vec<u8>),
     Finish(Option<Vec<u8>>, Ending),
@@ -48,32 +48,32 @@ impl<W: World> Shard<W> {
             let mut context = DecodeContext { max_message_bytes, inflater: &mut inflater };
             let next = match peer.next(&mut input, &mut context) {
                 None => break,
-                Some(PeerEvent::Alive) => Next::Decode,
-                Some(PeerEvent::Reply(frame)) => Next::Send(frame),
-                Some(PeerEvent::Finish(frame, ending)) => Next::Finish(frame, ending),
+                Some(PeerEvent::Alive) => NextStep::Decode,
+                Some(PeerEvent::Reply(frame)) => NextStep::Send(frame),
+                Some(PeerEvent::Finish(frame, ending)) => NextStep::Finish(frame, ending),
                 Some(PeerEvent::Message(kind, _)) if kind != format.message_kind() => {
-                    Next::Close(CloseCode::Unsupported)
+                    NextStep::Close(CloseCode::Unsupported)
                 }
                 Some(PeerEvent::Message(_, payload)) => {
                     let parsed = command::parse(payload, format, &mut json, &settings.limits);
                     let took = self.clock.now().saturating_duration_since(began);
-                    self.counters.stages.record(Stage::Decode, took, 1);
+                    self.counters.stages.record(LatencyStage::Decode, took, 1);
                     self.on_command(conn, parsed);
-                    Next::Decode
+                    NextStep::Decode
                 }
             };
             match next {
-                Next::Decode => {}
-                Next::Send(frame) if self.reads_its_queue(conn) => self.send_frame(conn, frame),
-                Next::Send(_) => {
+                NextStep::Decode => {}
+                NextStep::Send(frame) if self.reads_its_queue(conn) => self.send_frame(conn, frame),
+                NextStep::Send(_) => {
                     ended = Some(CloseCode::TooSlow); // it pings and does not read
                     break;
                 }
-                Next::Close(code) => {
+                NextStep::Close(code) => {
                     ended = Some(code);
                     break;
                 }
-                Next::Finish(frame, ending) => {
+                NextStep::Finish(frame, ending) => {
                     if let Some(frame) = frame {
                         self.send_frame(conn, frame);
                     }

@@ -7,7 +7,7 @@ use super::world::{Clock, Transport, World};
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::error_limited;
 use crate::ids::ConnId;
-use crate::latency::Stage;
+use crate::latency::LatencyStage;
 use crate::mesh::frame::Answer;
 use crate::net::Chunk;
 use crate::wire::command::RequestId;
@@ -49,7 +49,7 @@ impl<W: World> Shard<W> {
         match answer {
             Answer::Sent(receipt) => {
                 let took = self.clock.now().saturating_duration_since(asked.at);
-                self.counters.stages.record(Stage::Ack, took, 1);
+                self.counters.stages.record(LatencyStage::Ack, took, 1);
                 self.acknowledge(asked, &*receipt);
             }
             Answer::Data(data) => self.acknowledge(asked, &*data),

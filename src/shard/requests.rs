@@ -7,11 +7,11 @@
 
 use crate::error::Refusal;
 use crate::ids::{CommandId, ConnId, ConversationId, Seq, ShardId, UserId};
-use crate::limits::{
-    COMMITS_IN_FLIGHT_PER_SHARD, PAGES_IN_FLIGHT_PER_SHARD, READS_IN_FLIGHT_PER_SHARD, READS_PER_USER_MAX,
-};
+use crate::limits::READS_PER_USER_MAX;
 use crate::mesh::frame::{Admission, HttpReply, Query, Token};
 use crate::mesh::record::PresenceRecord;
+use crate::mesh::storage_room::StorageRoom;
+use crate::planted::{Fault, is_planted};
 use crate::wire::command::{Arguments, RequestId};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -132,6 +132,10 @@ pub struct Watching {
 pub struct Gathering {
     /// The command, until it is answered.
     pub asked: Option<PendingCommand>,
+    /// Its user.
+    pub user: UserId,
+    /// When it was read who may be seen, in milliseconds of the process's clock.
+    pub read_at_ms: u64,
     /// The number of missing answers.
     pub outstanding: usize,
     /// The answers so far.
@@ -151,6 +155,7 @@ pub struct LateRefusal {
 /// The table of what waits; tokens are indices into it.
 pub struct Requests<S> {
     shard: ShardId,
+    room: StorageRoom,
     entries: Vec<Option<Pending<S>>>,
     free: Vec<u32>,
     commits_in_flight: usize,
@@ -162,19 +167,20 @@ pub struct Requests<S> {
     pub late_refusals: [VecDeque<LateRefusal>; 2],
     /// Sockets that wait for a free read slot, and since when.
     admissions: VecDeque<(Instant, Box<Admission<S>>)>,
-    /// Connections whose replay waits for a free read slot.
-    pub replays_waiting: VecDeque<ConnId>,
-    /// Connections whose replay failed; tried again a little later.
-    pub replays_failed: Vec<ConnId>,
+    /// Connections whose replay waits for a free read slot, and since when, in milliseconds of the process's clock.
+    pub replays_waiting: VecDeque<(u64, ConnId)>,
+    /// Connections whose replay failed, and when; tried again a little later.
+    pub replays_failed: Vec<(u64, ConnId)>,
     next_mutation_id: u64,
 }
 
 impl<S> Requests<S> {
     /// An empty table. Mutations are numbered from `first_mutation_id` on: a random number, so that ids are unique over
     /// restarts and shards without reading the database.
-    pub fn new(shard: ShardId, first_mutation_id: u64) -> Self {
+    pub fn new(shard: ShardId, room: StorageRoom, first_mutation_id: u64) -> Self {
         Self {
             shard,
+            room,
             entries: Vec::new(),
             free: Vec::new(),
             commits_in_flight: 0,
@@ -213,22 +219,25 @@ impl<S> Requests<S> {
 
     /// Whether another read may be sent for an admission or a replay: a slot for its result is free.
     pub fn may_read(&self) -> bool {
-        self.reads_in_flight < READS_IN_FLIGHT_PER_SHARD
+        self.reads_in_flight < self.room.reads
     }
 
     /// Whether this read may be sent. What commands ask for leaves a part of the room to admissions and replays, and
     /// one user does not take all of the rest.
     pub fn has_room_for(&self, user: UserId, query: &Query) -> bool {
+        if is_planted(Fault::ReadWithoutRoom) {
+            return true;
+        }
         if !query.is_commanded() {
             return self.may_read();
         }
         let of_user = self.commanded_by.get(&user).copied().unwrap_or(0);
-        self.reads_in_flight < PAGES_IN_FLIGHT_PER_SHARD && of_user < READS_PER_USER_MAX
+        self.reads_in_flight < self.room.pages() && of_user < READS_PER_USER_MAX
     }
 
     /// Whether a read that can wait may be sent, without taking the room of those that cannot.
     pub fn may_read_in_background(&self) -> bool {
-        self.reads_in_flight < READS_IN_FLIGHT_PER_SHARD / 4
+        self.reads_in_flight < self.room.background_reads()
     }
 
     /// A read was sent; `commanded_by` is the user whose command asks for it.
@@ -259,7 +268,7 @@ impl<S> Requests<S> {
 
     /// Whether another mutation may be submitted: a slot for its outcome is free.
     pub fn may_commit(&self) -> bool {
-        self.commits_in_flight < COMMITS_IN_FLIGHT_PER_SHARD
+        self.commits_in_flight < self.room.commits || is_planted(Fault::CommitWithoutRoom)
     }
 
     /// A mutation was submitted.
@@ -317,7 +326,7 @@ mod tests {
 
     #[test]
     fn one_user_takes_only_a_part_of_the_reads_and_commands_leave_room_for_admissions() {
-        let mut requests: Requests<()> = Requests::new(ShardId(0), 0);
+        let mut requests: Requests<()> = Requests::new(ShardId(0), StorageRoom::REAL, 0);
         let room = ConversationId::from_number(6).unwrap();
         let page = Query::Conversation(room);
         let log = Query::Log { conversation: room, after: Seq(0), limit: 1 };
@@ -329,7 +338,7 @@ mod tests {
                 index += 1;
             }
             assert!(index as usize <= user as usize * READS_PER_USER_MAX);
-            if index as usize >= PAGES_IN_FLIGHT_PER_SHARD {
+            if index as usize >= StorageRoom::REAL.pages() {
                 break;
             }
         }
@@ -342,7 +351,7 @@ mod tests {
 
     #[test]
     fn a_token_is_valid_once() {
-        let mut requests: Requests<()> = Requests::new(ShardId(2), u64::MAX);
+        let mut requests: Requests<()> = Requests::new(ShardId(2), StorageRoom::REAL, u64::MAX);
         let conn = ConnId::new(ShardId(2), 0, 1);
         let room = ConversationId::from_number(6).unwrap();
         let token = requests.insert(Pending::Replay(conn, room, Seq(0)));

@@ -15,7 +15,7 @@ const ANNOUNCED_PER_TICK: usize = 1_000;
 const FLUSHING_TICKS_MAX: u32 = 70;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stage {
+enum ShutdownPhase {
     Announcing,
     Flushing,
     Closing,
@@ -34,7 +34,7 @@ pub enum ShutdownStep {
 
 /// The progress of a shutdown.
 pub struct ShutdownSteps {
-    stage: Stage,
+    stage: ShutdownPhase,
     to_announce: Vec<ConnId>,
     flushing_ticks: u32,
     counted: bool,
@@ -43,34 +43,34 @@ pub struct ShutdownSteps {
 impl ShutdownSteps {
     /// Begins with the connections that are open.
     pub fn new(open: Vec<ConnId>) -> Self {
-        Self { stage: Stage::Announcing, to_announce: open, flushing_ticks: 0, counted: false }
+        Self { stage: ShutdownPhase::Announcing, to_announce: open, flushing_ticks: 0, counted: false }
     }
 
     /// A tick; `is_settled` if no answer and no event is pending.
     pub fn tick(&mut self, is_settled: bool) -> ShutdownStep {
         match self.stage {
-            Stage::Announcing => {
+            ShutdownPhase::Announcing => {
                 let rest = self.to_announce.len().saturating_sub(ANNOUNCED_PER_TICK);
                 let announced = self.to_announce.split_off(rest);
                 if self.to_announce.is_empty() {
-                    self.stage = Stage::Flushing;
+                    self.stage = ShutdownPhase::Flushing;
                 }
                 ShutdownStep::Announce(announced)
             }
-            Stage::Flushing => {
+            ShutdownPhase::Flushing => {
                 self.flushing_ticks += 1;
                 if is_settled || self.flushing_ticks > FLUSHING_TICKS_MAX {
-                    self.stage = Stage::Closing;
+                    self.stage = ShutdownPhase::Closing;
                 }
                 ShutdownStep::Wait
             }
-            Stage::Closing => ShutdownStep::Close,
+            ShutdownPhase::Closing => ShutdownStep::Close,
         }
     }
 
     /// Whether this shard is done for the first time: its sockets are closed, and its mutations have their outcomes.
     pub fn is_newly_done(&mut self, sockets_gone: bool, commits_in_flight: usize) -> bool {
-        let done = self.stage == Stage::Closing && sockets_gone && commits_in_flight == 0;
+        let done = self.stage == ShutdownPhase::Closing && sockets_gone && commits_in_flight == 0;
         done && !std::mem::replace(&mut self.counted, true)
     }
 }

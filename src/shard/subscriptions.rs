@@ -74,7 +74,7 @@ impl<W: World> Shard<W> {
     pub(super) fn on_membership(&mut self, change: MembershipChange) {
         self.directory.recent.membership(change, self.now_ms);
         self.apply_membership(change);
-        if !change.gained {
+        if !change.gained && !is_planted(Fault::WatchAfterADeparture) {
             self.directory.watches.recheck(change.user, self.directory.local.of(change.user));
         }
     }
@@ -96,9 +96,16 @@ impl<W: World> Shard<W> {
     fn apply_membership(&mut self, change: MembershipChange) {
         for conn in self.directory.local.of(change.user).to_vec() {
             let Some(session) = self.connections.session(conn) else { continue };
+            let (subscribe_all, format, deflate_bits) = (session.subscribe_all, session.format, session.deflate_bits);
             if !change.gained {
                 self.end_subscription(conn, change);
-            } else if session.subscribe_all && !session.subscriptions.contains(&change.conversation) {
+            } else if let Some(subscriber) = self.rooms.subscriber(conn, change.conversation)
+                && !is_planted(Fault::SkipToTheJoin)
+            {
+                // A run that was submitted twice can join again what a later mutation of it has left: then the older
+                // departure comes after this.
+                subscriber.member_at = subscriber.member_at.max(change.seq);
+            } else if subscribe_all {
                 let subscriber = Subscriber {
                     conn,
                     user: change.user,
@@ -108,8 +115,8 @@ impl<W: World> Shard<W> {
                     announce: false,
                     // Its cursor is not from a read: the event that made it a member is in the log.
                     must_read: true,
-                    format: session.format,
-                    deflate_bits: session.deflate_bits,
+                    format,
+                    deflate_bits,
                 };
                 self.subscribe(subscriber, change.conversation);
             }
@@ -130,6 +137,12 @@ impl<W: World> Shard<W> {
         let Some(cursor) = self.rooms.subscriber(conn, conversation).map(|subscriber| subscriber.cursor) else {
             return;
         };
+        if is_planted(Fault::SignalAfterADeparture)
+            && let Some(subscriber) = self.rooms.subscriber(conn, conversation)
+        {
+            // It knows every event, so that it receives what is not in the log.
+            return subscriber.advance(Seq(i64::MAX - 1));
+        }
         self.unsubscribe(conn, conversation);
         if cursor < change.seq {
             self.report_ended_subscription(conn, conversation);

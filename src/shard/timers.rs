@@ -24,13 +24,13 @@ impl<W: World> Shard<W> {
             self.check(conn);
         }
         self.send_late_refusals();
-        self.show_admissions();
+        self.show_queues();
         if self.presence_rounds.is_due(self.now_ms) {
             self.recheck_watches();
             self.publish_presence();
         }
         if self.replay_retries.is_due(self.now_ms) {
-            for conn in std::mem::take(&mut self.requests.replays_failed) {
+            for (_, conn) in std::mem::take(&mut self.requests.replays_failed) {
                 self.pump_replays(conn);
             }
         }

@@ -126,7 +126,7 @@ pub struct SessionInfo {
 
 /// The change of an optional field.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum Change<T> {
+pub enum FieldChange<T> {
     /// The field keeps its value.
     #[default]
     Keep,
@@ -136,16 +136,16 @@ pub enum Change<T> {
     Set(T),
 }
 
-impl<T> Change<T> {
+impl<T> FieldChange<T> {
     /// The same change of a borrowed value.
-    pub fn as_deref(&self) -> Change<&T::Target>
+    pub fn as_deref(&self) -> FieldChange<&T::Target>
     where
         T: Deref,
     {
         match self {
-            Self::Keep => Change::Keep,
-            Self::Clear => Change::Clear,
-            Self::Set(value) => Change::Set(value),
+            Self::Keep => FieldChange::Keep,
+            Self::Clear => FieldChange::Clear,
+            Self::Set(value) => FieldChange::Set(value),
         }
     }
 
@@ -165,9 +165,9 @@ pub struct ProfileEdit<'a> {
     /// The displayed name; `None` keeps it.
     pub display_name: Option<&'a str>,
     /// URL of the avatar.
-    pub avatar_url: Change<&'a str>,
+    pub avatar_url: FieldChange<&'a str>,
     /// A text of the user about themselves.
-    pub bio: Change<&'a str>,
+    pub bio: FieldChange<&'a str>,
     /// Whether read receipts are private; `None` keeps it.
     pub receipts_private: Option<bool>,
 }

@@ -25,7 +25,7 @@ use super::sqlstate::{self, Cause};
 use super::verdicts::{self, BatchRows, Recorded};
 use crate::error::Refusal;
 use crate::faults::{error_limited, stop_process, warn_limited};
-use crate::latency::{Stage, StorageLatencies};
+use crate::latency::{LatencyStage, StorageLatencies};
 use crate::limits::BATCH_ROWS_MAX;
 use crate::mesh::frame::{Change, CommitOutcome, Mutation, Verdict};
 use crate::mesh::lane::Mesh;
@@ -218,7 +218,7 @@ impl Committer {
     /// Commits a run, however long it takes to find its outcome.
     async fn commit(&mut self, kind: RunKind, run: Vec<Box<Mutation>>) {
         for mutation in &run {
-            self.latencies.stages.record(Stage::CommitQueue, mutation.handed_over_at.elapsed(), 1);
+            self.latencies.stages.record(LatencyStage::CommitQueue, mutation.handed_over_at.elapsed(), 1);
         }
         let mut parts = VecDeque::from([run]);
         // Whether an earlier submission may have been committed.
@@ -341,7 +341,7 @@ impl Committer {
                 let took = started.elapsed();
                 self.latencies.commits.record(took, 1);
                 self.latencies.batch_sizes.record(run.len() as u64);
-                self.latencies.stages.record(Stage::Commit, took, run.len() as u64);
+                self.latencies.stages.record(LatencyStage::Commit, took, run.len() as u64);
                 let verdicts = match kind {
                     RunKind::Messages => {
                         self.name_touched(run);

@@ -38,14 +38,14 @@ struct Entry {
 
 /// The backlog.
 #[derive(Default)]
-pub(super) struct Backlog {
+pub(super) struct IndexBacklog {
     order: VecDeque<i64>,
     entries: HashMap<i64, Entry>,
     /// Moment and conversation of each entry.
     ages: BTreeSet<(i64, i64)>,
 }
 
-impl Backlog {
+impl IndexBacklog {
     /// A conversation has messages that are not indexed; the oldest is of this moment. False when the backlog is full.
     pub(super) fn add(&mut self, conversation: i64, since_ms: i64) -> bool {
         if let Some(entry) = self.entries.get(&conversation).copied() {
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn takes_turns_and_knows_the_oldest_message() {
-        let mut backlog = Backlog::default();
+        let mut backlog = IndexBacklog::default();
         for (conversation, since_ms) in [(6, 10), (7, -3_600_000), (8, 30), (7, 40)] {
             assert!(backlog.add(conversation, since_ms));
         }
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_failing_conversation_waits_behind_the_others_and_passes_one_message_over() {
-        let mut backlog = Backlog::default();
+        let mut backlog = IndexBacklog::default();
         backlog.add(6, 0);
         assert!(backlog.failed(false), "a single message is tried");
         for failures in 0..FAILURES_MAX {
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_store_that_takes_no_writes_costs_no_message() {
-        let mut backlog = Backlog::default();
+        let mut backlog = IndexBacklog::default();
         backlog.add(6, 0);
         let mut steps = Vec::new();
         for _ in 0..9 {
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn halves_what_takes_too_long() {
-        let mut backlog = Backlog::default();
+        let mut backlog = IndexBacklog::default();
         backlog.add(6, 0);
         let mut stretches = Vec::new();
         while let Some(Step::Index { stretch, .. }) = backlog.next() {
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn is_bounded() {
-        let mut backlog = Backlog::default();
+        let mut backlog = IndexBacklog::default();
         assert!((0..WAITING_MAX as i64).all(|conversation| backlog.add(conversation, 0)));
         assert!(!backlog.add(-1, 0) && backlog.is_full());
         assert!(backlog.add(5, -9), "known ones can still become older");

@@ -14,10 +14,10 @@
 //! - A batch is bounded in messages and in bytes, and so is the memory that indexing it takes.
 //! - A message that PostgreSQL cannot index is passed over, logged and counted. Otherwise nothing would be indexed
 //!   after it. `index_messages` does so if the content is at fault. After any other error the conversation waits behind
-//!   the others, and a message that fails several times is passed over while the index takes writes ([`Backlog`]).
+//!   the others, and a message that fails several times is passed over while the index takes writes ([`IndexBacklog`]).
 
 use super::connect::{self, Role, Target};
-use super::index_backlog::{Backlog, Step, WAITING_MAX};
+use super::index_backlog::{IndexBacklog, Step, WAITING_MAX};
 use super::sql;
 use super::sqlstate;
 use crate::faults::warn_limited;
@@ -69,7 +69,7 @@ pub struct Indexer {
     names: mpsc::Receiver<i64>,
     missed: Arc<AtomicBool>,
     latencies: Arc<StorageLatencies>,
-    backlog: Backlog,
+    backlog: IndexBacklog,
     started: Instant,
     /// The last conversation of a running sweep.
     swept: Option<i64>,
@@ -105,7 +105,7 @@ impl Indexer {
         // What an earlier process left behind is found by the first sweep.
         let missed = Arc::new(AtomicBool::new(true));
         let touched = Touched { names: sender, missed: Arc::clone(&missed) };
-        let (backlog, started) = (Backlog::default(), Instant::now());
+        let (backlog, started) = (IndexBacklog::default(), Instant::now());
         let (swept, looked_at) = (None, (started, 0.0));
         (Self { target, names, missed, latencies, backlog, started, swept, looked_at }, touched)
     }

@@ -44,16 +44,16 @@ pub struct ServerLock {
     target: Target,
     name: String,
     shared: bool,
-    session: Session,
+    session: LockSession,
 }
 
-struct Session {
+struct LockSession {
     client: Client,
     /// Ends when the connection does.
     connection: JoinHandle<Result<(), Error>>,
 }
 
-impl Session {
+impl LockSession {
     async fn open(target: &Target, name: &str) -> Result<Self, Error> {
         let (client, connection) = target.reservation(name, KEEPALIVE).connect(NoTls).await?;
         Ok(Self { client, connection: tokio::spawn(connection) })
@@ -89,7 +89,7 @@ impl ServerLock {
     /// [`StorageError::InUse`] when another server has it, and PostgreSQL's errors.
     pub async fn acquire(target: &Target, name: &str, shared: bool) -> Result<Self, StorageError> {
         let failed = |source| StorageError::Setup { what: "reserving the database for this server", source };
-        let session = Session::open(target, name).await.map_err(StorageError::Connect)?;
+        let session = LockSession::open(target, name).await.map_err(StorageError::Connect)?;
         let began = Instant::now();
         while !session.try_lock(shared).await.map_err(failed)? {
             if began.elapsed() < PATIENCE {
@@ -119,14 +119,14 @@ impl ServerLock {
         }
     }
 
-    async fn reserve_again(&self) -> Session {
+    async fn reserve_again(&self) -> LockSession {
         let mut pause = BACKOFF_MIN;
         let mut reported: Option<Instant> = None;
         loop {
             // Up to half of it at random: servers that lost PostgreSQL together do not reconnect together.
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
             pause = (pause * 2).min(BACKOFF_MAX);
-            let Ok(session) = Session::open(&self.target, &self.name).await else { continue };
+            let Ok(session) = LockSession::open(&self.target, &self.name).await else { continue };
             match session.try_lock(self.shared).await {
                 Ok(true) => return session,
                 Ok(false) if reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) => {

@@ -18,7 +18,7 @@ const COMMANDS: u64 = 60;
 
 /// A message as every device should show it.
 #[derive(Clone, PartialEq, Debug, Default)]
-struct Message {
+struct KnownMessage {
     content: String,
     kind: String,
     /// What a system message reports.
@@ -38,7 +38,7 @@ struct Message {
 /// The state of a conversation as every device should show it.
 #[derive(Clone, PartialEq, Debug, Default)]
 struct State {
-    messages: BTreeMap<i64, Message>,
+    messages: BTreeMap<i64, KnownMessage>,
     /// Member → role and end of the mute.
     members: BTreeMap<i64, (String, Option<String>)>,
     settings: BTreeMap<&'static str, Value>,
@@ -48,7 +48,7 @@ struct State {
 
 const SETTINGS: [&str; 6] = ["name", "description", "archived", "owner_id", "slow_mode_s", "member_limit"];
 
-impl Message {
+impl KnownMessage {
     fn read(message: &Value) -> Self {
         let reaction = |entry: &Value| {
             (text(&entry["emoji"]).to_owned(), (entry["count"].as_i64().unwrap(), entry["me"].as_bool().unwrap()))
@@ -88,7 +88,7 @@ impl State {
         let user = || data["user"]["id"].as_i64().unwrap();
         let message = data["message_id"].as_i64();
         match text(&event["type"]) {
-            "message_created" => drop(self.messages.insert(message.unwrap(), Message::read(data))),
+            "message_created" => drop(self.messages.insert(message.unwrap(), KnownMessage::read(data))),
             "message_edited" => {
                 let message = self.messages.get_mut(&message.unwrap()).expect("an edit comes after its message");
                 text(&data["content"]).clone_into(&mut message.content);
@@ -177,7 +177,7 @@ impl State {
     async fn fresh(server: &Server, user: &User, conversation: &str) -> Self {
         let mut state = Self::default();
         for message in server.history(user, conversation).await {
-            state.messages.insert(message["message_id"].as_i64().unwrap(), Message::read(&message));
+            state.messages.insert(message["message_id"].as_i64().unwrap(), KnownMessage::read(&message));
             state.record_name(&message["sender"]);
         }
         let page = json!({"conversation_id": conversation, "limit": 200});

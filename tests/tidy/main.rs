@@ -1,5 +1,6 @@
 //! The rules of the source tree, as tests: who may import what, that no two files need each other, where `unsafe`, SQL
-//! and the runtimes live, that a panic outside tests has a proof, the shape of files, and that no file is dead.
+//! and the runtimes live, that a panic outside tests has a proof, that a type name has one meaning, the shape of files,
+//! and that no file is dead.
 //!
 //! How: the repository is read into memory once per test, and each rule is a function of that tree that returns its
 //! problems. So each rule is also shown a small tree that breaks it; those tests are beside the rules.
@@ -11,6 +12,7 @@ mod law;
 mod lexer;
 mod makefile;
 mod modules;
+mod names;
 mod shape;
 mod sql_heads;
 mod tree;
@@ -58,6 +60,11 @@ fn a_panic_outside_tests_has_a_proof() {
 }
 
 #[test]
+fn a_type_name_has_one_meaning_in_its_crate() {
+    assert_none(&names::taken_twice(&modules::targets(&repository()).0, names::SHARED));
+}
+
+#[test]
 fn no_two_files_need_each_other() {
     let graph = imports::Graph::of(&modules::targets(&repository()).0);
     assert_none(&graph.of_names().cycles(&[]));
@@ -66,7 +73,7 @@ fn no_two_files_need_each_other() {
 
 #[test]
 fn files_have_a_readable_shape() {
-    assert_none(&shape::check(&repository(), shape::KNOWN_WIDE));
+    assert_none(&shape::check(&repository()));
 }
 
 #[test]

@@ -49,6 +49,8 @@ pub struct Module {
     /// Only tests compile it.
     pub is_test: bool,
     pub names: BTreeMap<String, Vec<Definition>>,
+    /// Structs, enums, unions and traits, with their lines (from 0).
+    pub types: Vec<(String, usize)>,
     pub macros: BTreeSet<String>,
     pub globs: Vec<Reference>,
     pub references: Vec<Reference>,
@@ -248,6 +250,9 @@ impl<'a> Reader<'a> {
                     if scope.methods.is_none() {
                         let item = if name == "mut" { text(i + 2) } else { name };
                         self.define(module, item, Definition::Item);
+                    }
+                    if matches!(token.text, "struct" | "enum" | "union" | "trait") {
+                        self.modules[module].types.push((name.to_owned(), token.line));
                     }
                     if token.text == "trait" {
                         next_scope = Some(self.methods(&scope, None));

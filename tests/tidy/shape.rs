@@ -11,13 +11,9 @@ const EXTENSIONS: &[&str] = &["rs", "js", "mjs", "sql"];
 /// Files that a tool writes or that others wrote, which may be of any shape, and why they are here.
 const FOREIGN: &[(&str, &str)] = &[];
 
-/// Folders with lines that are still too wide, and how many. The list may only shrink.
-pub const KNOWN_WIDE: &[(&str, usize)] = &[("src/", 1)];
-
-/// What is wrong with the shapes of a tree's files, except for the `known` number of wide lines below each folder.
-pub fn check(tree: &Tree, known: &[(&str, usize)]) -> Vec<String> {
+/// What is wrong with the shapes of a tree's files.
+pub fn check(tree: &Tree) -> Vec<String> {
     let mut problems = Vec::new();
-    let mut wide = Vec::new();
     for (path, _) in FOREIGN.iter().filter(|(path, _)| !tree.has(path)) {
         problems.push(format!("{path}: listed as written elsewhere, but it does not exist"));
     }
@@ -32,36 +28,19 @@ pub fn check(tree: &Tree, known: &[(&str, usize)]) -> Vec<String> {
         for (at, line) in text.lines().enumerate() {
             let columns = line.chars().count();
             if columns > COLUMNS_MAX {
-                wide.push(format!("{path}:{}: {columns} columns, at most {COLUMNS_MAX}", at + 1));
+                problems.push(format!("{path}:{}: {columns} columns, at most {COLUMNS_MAX}", at + 1));
             }
         }
     }
-    for (folder, most) in known {
-        match wide.iter().filter(|line| line.starts_with(folder)).count() {
-            0 => problems.push(format!("{folder} has no wide lines left: remove it from the list of known ones")),
-            found if found <= *most => wide.retain(|line| !line.starts_with(folder)),
-            found => problems.push(format!("{folder} has {found} wide lines, and only {most} are known:")),
-        }
-    }
-    problems.extend(wide);
     problems
-}
-
-#[test]
-fn known_wide_lines_may_only_become_fewer() {
-    let wide = format!("{0}\n{0}", "x".repeat(COLUMNS_MAX + 1));
-    let tree = Tree::of(&[("web/a.js", &wide)]);
-    assert_eq!(check(&tree, &[("web/", 2)]), Vec::<String>::new());
-    assert_eq!(check(&tree, &[("web/", 1)]).len(), 3);
-    assert_eq!(check(&tree, &[("web/", 2), ("sql/", 1)]).len(), 1);
 }
 
 #[test]
 fn refuses_files_that_are_too_long() {
     let fits = format!("//! A module.{}", "\n".repeat(LINES_MAX));
-    assert_eq!(check(&Tree::of(&[("src/a.rs", &fits)]), &[]), Vec::<String>::new());
+    assert_eq!(check(&Tree::of(&[("src/a.rs", &fits)])), Vec::<String>::new());
     let long = "\n".repeat(LINES_MAX + 1);
-    let problems = check(&Tree::of(&[("web/a.js", &long), ("notes.md", &long)]), &[]);
+    let problems = check(&Tree::of(&[("web/a.js", &long), ("notes.md", &long)]));
     assert_eq!(problems, ["web/a.js: 601 lines, at most 600: split it by what it does"]);
 }
 
@@ -69,13 +48,13 @@ fn refuses_files_that_are_too_long() {
 fn refuses_lines_that_are_too_wide() {
     let (fits, wide) = ("é".repeat(COLUMNS_MAX), "é".repeat(COLUMNS_MAX + 1));
     for (path, doc) in [("a.rs", "//! Doc."), ("a.js", ""), ("a.mjs", ""), ("a.sql", "")] {
-        let problems = check(&Tree::of(&[(path, &format!("{doc}\n{fits}\n{wide}"))]), &[]);
+        let problems = check(&Tree::of(&[(path, &format!("{doc}\n{fits}\n{wide}"))]));
         assert_eq!(problems, [format!("{path}:3: 121 columns, at most 120")]);
     }
 }
 
 #[test]
 fn wants_a_doc_at_the_top_of_each_module() {
-    let problems = check(&Tree::of(&[("src/a.rs", "fn f() {}"), ("src/b.rs", "//! B.\nfn f() {}")]), &[]);
+    let problems = check(&Tree::of(&[("src/a.rs", "fn f() {}"), ("src/b.rs", "//! B.\nfn f() {}")]));
     assert_eq!(problems, ["src/a.rs:1: no //! doc at the top of the module"]);
 }

@@ -7,7 +7,7 @@
 
 use crate::support;
 use crate::support::{Client, Format, Server};
-use chat_server::latency::Stage;
+use chat_server::latency::LatencyStage;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -144,7 +144,7 @@ async fn page_after_traffic() -> Page {
     let mut page = parse_page(&text);
     // Prometheus adds this metric.
     page.entry("up".to_owned()).or_default();
-    for stage in Stage::ALL {
+    for stage in LatencyStage::ALL {
         assert!(page["chat_server_stage_duration_seconds_count"]["stage"].contains(stage.as_str()), "{stage:?}");
     }
     page

@@ -26,7 +26,7 @@
 use super::ids::{ClientIndex, MessageId, Seq};
 use super::range_set::RangeSet;
 use crate::payload::Token;
-use crate::violations::{Kind, Violations};
+use crate::violations::{ViolationKind, Violations};
 use foldhash::HashMap;
 
 /// What was delivered under a sequence number.
@@ -162,21 +162,22 @@ impl RoomChecker {
     /// The server acknowledged a send.
     pub fn acked(&mut self, ack: Ack) {
         let Some(send) = self.sends.get_mut(&ack.token) else {
-            self.violations
-                .note(Kind::UnexpectedReply, || format!("{}: ack of {}, which was never sent", self.name, ack.token));
+            self.violations.note(ViolationKind::UnexpectedReply, || {
+                format!("{}: ack of {}, which was never sent", self.name, ack.token)
+            });
             return;
         };
         match send.answer {
             Answer::Pending => {
                 self.pending -= 1;
                 if ack.duplicate && !send.resent {
-                    self.violations.note(Kind::FalseDuplicate, || {
+                    self.violations.note(ViolationKind::FalseDuplicate, || {
                         format!("{}: {} was sent once and acknowledged as a duplicate", self.name, ack.token)
                     });
                 }
             }
             Answer::Acked => {}
-            Answer::Refused | Answer::Unclear => self.violations.note(Kind::AckChanged, || {
+            Answer::Refused | Answer::Unclear => self.violations.note(ViolationKind::AckChanged, || {
                 format!("{}: {} was acknowledged after it had been refused", self.name, ack.token)
             }),
         }
@@ -184,7 +185,7 @@ impl RoomChecker {
         send.answer = Answer::Acked;
         match send.stored_as {
             Some((seq, id)) if (seq, id) != (ack.seq, ack.id) => {
-                let kind = if was_acked { Kind::AckChanged } else { Kind::AckMismatch };
+                let kind = if was_acked { ViolationKind::AckChanged } else { ViolationKind::AckMismatch };
                 self.violations.note(kind, || {
                     format!(
                         "{}: {} is message {} at seq {}, the ack says message {} at seq {}",
@@ -195,14 +196,15 @@ impl RoomChecker {
             _ => send.stored_as = Some((ack.seq, ack.id)),
         }
         self.stored_last = self.stored_last.max(ack.seq.0);
-        self.record(ack.seq, Event::Message { id: ack.id, token: Some(ack.token) }, Kind::AckMismatch);
+        self.record(ack.seq, Event::Message { id: ack.id, token: Some(ack.token) }, ViolationKind::AckMismatch);
     }
 
     /// The server refused a send.
     pub fn refused(&mut self, token: Token, refusal: Refusal) {
         let Some(send) = self.sends.get_mut(&token) else {
-            self.violations
-                .note(Kind::UnexpectedReply, || format!("{}: refusal of {token}, which was never sent", self.name));
+            self.violations.note(ViolationKind::UnexpectedReply, || {
+                format!("{}: refusal of {token}, which was never sent", self.name)
+            });
             return;
         };
         if send.answer == Answer::Pending {
@@ -211,12 +213,14 @@ impl RoomChecker {
             let unclear = refusal == Refusal::Unclear || send.resent;
             send.answer = if unclear { Answer::Unclear } else { Answer::Refused };
             if !unclear && send.stored_as.is_some() {
-                self.violations
-                    .note(Kind::RefusedButDelivered, || format!("{}: {token} was delivered, then refused", self.name));
+                self.violations.note(ViolationKind::RefusedButDelivered, || {
+                    format!("{}: {token} was delivered, then refused", self.name)
+                });
             }
         } else {
-            self.violations
-                .note(Kind::AckChanged, || format!("{}: {token} was answered before it was refused", self.name));
+            self.violations.note(ViolationKind::AckChanged, || {
+                format!("{}: {token} was answered before it was refused", self.name)
+            });
         }
     }
 
@@ -250,17 +254,17 @@ impl RoomChecker {
         if seq.0 >= expected {
             if seq.0 > expected {
                 subscriber.missing.push(expected, seq.0 - 1);
-                self.violations.note(Kind::Gap, || {
+                self.violations.note(ViolationKind::Gap, || {
                     format!("{}: client {} expected seq {expected}, got {}", self.name, client.0, seq.0)
                 });
             }
             subscriber.last = seq.0;
         } else if subscriber.missing.remove(seq.0) {
-            self.violations.note(Kind::Disorder, || {
+            self.violations.note(ViolationKind::Disorder, || {
                 format!("{}: client {} got seq {} after seq {}", self.name, client.0, seq.0, expected - 1)
             });
         } else {
-            self.violations.note(Kind::Duplicate, || {
+            self.violations.note(ViolationKind::Duplicate, || {
                 format!("{}: client {} got seq {} again (it is at {})", self.name, client.0, seq.0, expected - 1)
             });
         }
@@ -300,7 +304,7 @@ impl RoomChecker {
             && seq.0 > subscriber.last
         {
             let last = subscriber.last;
-            self.violations.note(Kind::Gap, || {
+            self.violations.note(ViolationKind::Gap, || {
                 format!("{}: client {} is at seq {last}, but received caught_up {}", self.name, client.0, seq.0)
             });
             subscriber.missing.push(last + 1, seq.0);
@@ -323,7 +327,7 @@ impl RoomChecker {
         }
         for (token, send) in &self.sends {
             if send.answer == Answer::Pending {
-                self.violations.note(Kind::Unanswered, || format!("{}: no answer to {token}", self.name));
+                self.violations.note(ViolationKind::Unanswered, || format!("{}: no answer to {token}", self.name));
             }
         }
         let mut stored: Vec<u64> =
@@ -340,7 +344,7 @@ impl RoomChecker {
             let tail = (subscriber.last + 1, u64::MAX);
             for (first, last) in subscriber.missing.iter().chain([tail]) {
                 let (count, sample) = within(first, last);
-                self.violations.note_many(Kind::Undelivered, count as u64, || {
+                self.violations.note_many(ViolationKind::Undelivered, count as u64, || {
                     format!(
                         "{}: client {} never received {count} stored messages from seq {sample} on",
                         self.name, client.0
@@ -353,21 +357,21 @@ impl RoomChecker {
 
     /// Compares an event with what others received and with what was sent.
     fn observe(&mut self, client: ClientIndex, seq: Seq, event: Event) {
-        self.record(seq, event, Kind::SeqReused);
+        self.record(seq, event, ViolationKind::SeqReused);
         let Event::Message { id, token: Some(token) } = event else { return };
         let Some(send) = self.sends.get_mut(&token) else {
-            self.violations.note(Kind::Phantom, || {
+            self.violations.note(ViolationKind::Phantom, || {
                 format!("{}: client {} got {token} at seq {}, which was never sent here", self.name, client.0, seq.0)
             });
             return;
         };
         if send.answer == Answer::Pending && !send.resent && token.client == client {
-            self.violations.note(Kind::EventBeforeAck, || {
+            self.violations.note(ViolationKind::EventBeforeAck, || {
                 format!("{}: client {} got its own {token} at seq {} before the ack", self.name, client.0, seq.0)
             });
         }
         if send.answer == Answer::Refused {
-            self.violations.note(Kind::RefusedButDelivered, || {
+            self.violations.note(ViolationKind::RefusedButDelivered, || {
                 format!("{}: {token} was refused, yet delivered at seq {}", self.name, seq.0)
             });
         }
@@ -375,7 +379,7 @@ impl RoomChecker {
             Some((stored_seq, stored_id)) if (stored_seq, stored_id) != (seq, id) => {
                 // Under its own number a different id is caught by `record`.
                 if stored_seq != seq {
-                    self.violations.note(Kind::CommittedTwice, || {
+                    self.violations.note(ViolationKind::CommittedTwice, || {
                         format!("{}: {token} is stored at seq {} and at seq {}", self.name, stored_seq.0, seq.0)
                     });
                 }
@@ -389,24 +393,26 @@ impl RoomChecker {
     }
 
     /// Stores the event of a number, or compares it with the stored one.
-    fn record(&mut self, seq: Seq, event: Event, disagreement: Kind) {
+    fn record(&mut self, seq: Seq, event: Event, disagreement: ViolationKind) {
         let known = *self.events.entry(seq).or_insert(event);
         if known != event {
             // The same message with another content, as far as it could be read, is a fault of content, not of order.
-            let kind = if known.id().is_some() && known.id() == event.id() { Kind::Corrupted } else { disagreement };
+            let kind =
+                if known.id().is_some() && known.id() == event.id() { ViolationKind::Corrupted } else { disagreement };
             self.violations.note(kind, || {
                 format!("{}: at seq {} there was {}, now {}", self.name, seq.0, describe(known), describe(event))
             });
-            if kind == Kind::Corrupted && matches!(event, Event::Message { token: Some(_), .. }) {
+            if kind == ViolationKind::Corrupted && matches!(event, Event::Message { token: Some(_), .. }) {
                 self.events.insert(seq, event);
             }
         } else if matches!(event, Event::Garbled { .. }) {
-            self.violations.note(Kind::Corrupted, || format!("{}: at seq {}: {}", self.name, seq.0, describe(event)));
+            self.violations
+                .note(ViolationKind::Corrupted, || format!("{}: at seq {}: {}", self.name, seq.0, describe(event)));
         }
         if let Some(id) = event.id() {
             let first = *self.ids.entry(id).or_insert(seq);
             if first != seq {
-                self.violations.note(Kind::MessageIdReused, || {
+                self.violations.note(ViolationKind::MessageIdReused, || {
                     format!("{}: message {} is at seq {} and at seq {}", self.name, id.0, first.0, seq.0)
                 });
             }

@@ -35,7 +35,7 @@ fn deliver(room: &mut RoomChecker, number: u32, seq: u64) {
 }
 
 /// The kinds found, with their counts.
-fn kinds(room: RoomChecker) -> Vec<(Kind, u64)> {
+fn kinds(room: RoomChecker) -> Vec<(ViolationKind, u64)> {
     room.finish(true).iter().map(|(kind, found)| (kind, found.count)).collect()
 }
 
@@ -70,7 +70,7 @@ fn reports_an_own_event_before_its_ack() {
     room.delivered(A, Seq(11), message(5, t));
     room.acked(ack(t, 5, 11));
     room.delivered(B, Seq(11), message(5, t));
-    assert_eq!(kinds(room), [(Kind::EventBeforeAck, 1)]);
+    assert_eq!(kinds(room), [(ViolationKind::EventBeforeAck, 1)]);
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn reports_a_gap_and_its_messages_as_undelivered() {
             room.delivered(B, Seq(seq), message(100 + seq, t));
         }
     }
-    assert_eq!(kinds(room), [(Kind::Gap, 1), (Kind::Undelivered, 1)]);
+    assert_eq!(kinds(room), [(ViolationKind::Gap, 1), (ViolationKind::Undelivered, 1)]);
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn reports_late_events_as_disorder_and_not_as_loss() {
     }
     room.delivered(B, Seq(12), message(12, second));
     room.delivered(B, Seq(11), message(11, first));
-    assert_eq!(kinds(room), [(Kind::Gap, 1), (Kind::Disorder, 1)]);
+    assert_eq!(kinds(room), [(ViolationKind::Gap, 1), (ViolationKind::Disorder, 1)]);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn reports_a_repeated_event_as_duplicate() {
     deliver(&mut room, 0, 11);
     room.delivered(B, Seq(11), message(111, token(A, 0)));
     room.delivered(B, Seq(10), Event::Other);
-    assert_eq!(kinds(room), [(Kind::Duplicate, 2)]);
+    assert_eq!(kinds(room), [(ViolationKind::Duplicate, 2)]);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn reports_a_lost_tail_as_undelivered() {
     room.acked(ack(t, 5, 11));
     room.delivered(A, Seq(11), message(5, t));
     assert!(!room.settled());
-    assert_eq!(kinds(room), [(Kind::Undelivered, 1)]);
+    assert_eq!(kinds(room), [(ViolationKind::Undelivered, 1)]);
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn reports_a_send_without_a_reply() {
     let mut room = room();
     room.sent(token(A, 0));
     assert!(!room.settled());
-    assert_eq!(kinds(room), [(Kind::Unanswered, 1)]);
+    assert_eq!(kinds(room), [(ViolationKind::Unanswered, 1)]);
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn reports_subscribers_with_different_histories() {
     deliver(&mut room, 0, 11);
     room.delivered(A, Seq(12), Event::Other);
     room.delivered(B, Seq(12), Event::Message { id: MessageId(9), token: None });
-    assert_eq!(kinds(room), [(Kind::SeqReused, 1)]);
+    assert_eq!(kinds(room), [(ViolationKind::SeqReused, 1)]);
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn reports_one_message_under_two_numbers() {
             room.delivered(client, Seq(seq), Event::Message { id: MessageId(9), token: None });
         }
     }
-    assert_eq!(kinds(room), [(Kind::MessageIdReused, 2)]);
+    assert_eq!(kinds(room), [(ViolationKind::MessageIdReused, 2)]);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn reports_an_ack_of_another_message() {
     room.acked(ack(t, 6, 11));
     room.delivered(A, Seq(11), message(5, t));
     // The token disagrees, and so does the number.
-    assert!(room.finish(true).count(Kind::AckMismatch) >= 1);
+    assert!(room.finish(true).count(ViolationKind::AckMismatch) >= 1);
 }
 
 #[test]
@@ -198,8 +198,8 @@ fn reports_a_resent_message_that_is_stored_twice() {
         room.delivered(client, Seq(12), message(6, t));
     }
     let found = room.finish(true);
-    assert_eq!(found.count(Kind::AckMismatch), 1);
-    assert_eq!(found.count(Kind::CommittedTwice), 2);
+    assert_eq!(found.count(ViolationKind::AckMismatch), 1);
+    assert_eq!(found.count(ViolationKind::CommittedTwice), 2);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn reports_two_acks_that_disagree() {
     deliver(&mut room, 0, 11);
     room.acked(Ack { duplicate: true, ..ack(token(A, 0), 111, 11) });
     room.acked(Ack { duplicate: true, ..ack(token(A, 0), 112, 12) });
-    assert_eq!(room.finish(true).count(Kind::AckChanged), 1);
+    assert_eq!(room.finish(true).count(ViolationKind::AckChanged), 1);
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn reports_a_first_send_acknowledged_as_duplicate() {
     for client in [A, B] {
         room.delivered(client, Seq(11), message(5, t));
     }
-    assert_eq!(kinds(room), [(Kind::FalseDuplicate, 1)]);
+    assert_eq!(kinds(room), [(ViolationKind::FalseDuplicate, 1)]);
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn reports_a_refused_message_that_is_delivered() {
     for client in [A, B] {
         room.delivered(client, Seq(11), message(5, t));
     }
-    assert_eq!(kinds(room), [(Kind::RefusedButDelivered, 2)]);
+    assert_eq!(kinds(room), [(ViolationKind::RefusedButDelivered, 2)]);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn requires_an_unclear_message_to_reach_all_or_none() {
     room.refused(t, Refusal::Unclear);
     room.delivered(A, Seq(11), message(5, t));
     assert!(!room.settled());
-    assert_eq!(kinds(room), [(Kind::Undelivered, 1)]);
+    assert_eq!(kinds(room), [(ViolationKind::Undelivered, 1)]);
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn reports_unexpected_replies_and_phantom_messages() {
     room.acked(ack(token(A, 9), 1, 1));
     room.refused(token(A, 8), Refusal::Final);
     room.delivered(A, Seq(11), message(5, token(B, 7)));
-    assert_eq!(kinds(room), [(Kind::Phantom, 1), (Kind::UnexpectedReply, 2)]);
+    assert_eq!(kinds(room), [(ViolationKind::Phantom, 1), (ViolationKind::UnexpectedReply, 2)]);
 }
 
 #[test]
@@ -278,7 +278,7 @@ fn reports_a_changed_content_once_per_receiver() {
     room.delivered(B, Seq(11), Event::Message { id: MessageId(5), token: None });
     room.acked(ack(t, 5, 11));
     room.delivered(A, Seq(11), Event::Garbled { id: MessageId(5) });
-    assert_eq!(kinds(room), [(Kind::Corrupted, 2)]);
+    assert_eq!(kinds(room), [(ViolationKind::Corrupted, 2)]);
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn reports_messages_missing_from_the_history_after_a_reset() {
     room.acked(ack(t, 5, 11));
     room.delivered(A, Seq(11), message(5, t));
     room.reset(B, Seq(11));
-    assert_eq!(kinds(room), [(Kind::Undelivered, 1)]);
+    assert_eq!(kinds(room), [(ViolationKind::Undelivered, 1)]);
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn reports_caught_up_beyond_the_last_event_as_gap() {
     let mut room = room();
     room.caught_up(A, Seq(10));
     room.caught_up(B, Seq(12));
-    assert_eq!(kinds(room), [(Kind::Gap, 1)]);
+    assert_eq!(kinds(room), [(ViolationKind::Gap, 1)]);
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn accepts_a_reported_cursor_and_finds_gaps_after_it() {
     assert!(!room.settled());
     room.advanced(B, Seq(13));
     assert!(room.settled());
-    assert_eq!(kinds(room), [(Kind::Duplicate, 1)]);
+    assert_eq!(kinds(room), [(ViolationKind::Duplicate, 1)]);
 }
 
 #[test]

@@ -3,12 +3,12 @@
 
 use super::codec::{Codec, Frames, Incoming};
 use super::contents::Contents;
-use super::ledger::{Account, Arrival, Ledger};
+use super::ledger::{Arrival, Ledger, LedgerAccount};
 use crate::check::ClientIndex;
 use crate::engine::websocket::Outbox;
 use crate::payload::{PayloadFormat, Reading};
 use crate::protocol::{Message, Peer, Protocol, Publish, Sink, System, Upgrade};
-use crate::violations::{Kind, Violations};
+use crate::violations::{ViolationKind, Violations};
 use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -58,7 +58,7 @@ pub struct AdapterProtocol<C> {
 #[derive(Debug)]
 pub struct State<C> {
     codec: C,
-    account: Account,
+    account: LedgerAccount,
 }
 
 impl Frames for Outbox {
@@ -75,7 +75,7 @@ impl<C: Codec> Protocol for AdapterProtocol<C> {
     type State = State<C>;
 
     fn state(&mut self, client: ClientIndex, rooms: &[u32]) -> State<C> {
-        State { codec: C::new(client.0, rooms), account: Account::new(rooms) }
+        State { codec: C::new(client.0, rooms), account: LedgerAccount::new(rooms) }
     }
 
     fn upgrade(&mut self, _peer: &Peer<State<C>>) -> Upgrade {
@@ -100,7 +100,7 @@ impl<C: Codec> Protocol for AdapterProtocol<C> {
                     }
                 },
                 Reading::Foreign => sink.other_event(),
-                Reading::Corrupted => sink.violation(Kind::Corrupted, || {
+                Reading::Corrupted => sink.violation(ViolationKind::Corrupted, || {
                     let content = String::from_utf8_lossy(content);
                     format!("room {room}: client {} got \"{content}\"", client.0)
                 }),
@@ -115,7 +115,7 @@ impl<C: Codec> Protocol for AdapterProtocol<C> {
             },
             Incoming::Ready => sink.ready(),
             Incoming::Failed(reason) => {
-                sink.violation(Kind::Protocol, || format!("client {}: {reason}", client.0));
+                sink.violation(ViolationKind::Protocol, || format!("client {}: {reason}", client.0));
                 sink.fail(reason);
             }
         });
@@ -134,7 +134,7 @@ impl<C: Codec> Protocol for AdapterProtocol<C> {
 }
 
 fn unexpected<S: Sink>(client: ClientIndex, number: u32, what: &str, sink: &mut S) {
-    sink.violation(Kind::UnexpectedReply, || {
+    sink.violation(ViolationKind::UnexpectedReply, || {
         format!("client {}: {what} of message {number}, which waits for none", client.0)
     });
 }

@@ -43,7 +43,7 @@ impl Sink for Notes {
     fn lagging(&mut self) {}
     fn reset(&mut self) {}
     fn going_away(&mut self, _retry_after_ms: Option<u64>) {}
-    fn violation(&mut self, kind: Kind, describe: impl FnOnce() -> String) {
+    fn violation(&mut self, kind: ViolationKind, describe: impl FnOnce() -> String) {
         self.violations.note(kind, describe);
     }
     fn fail(&mut self, reason: String) {
@@ -119,19 +119,19 @@ fn accepts_a_correct_peer() {
 #[test]
 fn every_fault_of_a_peer_is_reported() {
     type Fault = fn(&mut Bench, &str, &str);
-    let faults: [(Kind, Fault); 6] = [
-        (Kind::Undelivered, |bench, first, _| bench.hear(first)),
-        (Kind::Duplicate, |bench, first, second| bench.hear_all(&[first, first, second])),
-        (Kind::Disorder, |bench, first, second| bench.hear_all(&[second, first])),
-        (Kind::Corrupted, |bench, first, second| {
+    let faults: [(ViolationKind, Fault); 6] = [
+        (ViolationKind::Undelivered, |bench, first, _| bench.hear(first)),
+        (ViolationKind::Duplicate, |bench, first, second| bench.hear_all(&[first, first, second])),
+        (ViolationKind::Disorder, |bench, first, second| bench.hear_all(&[second, first])),
+        (ViolationKind::Corrupted, |bench, first, second| {
             bench.hear(first);
             bench.hear(&second.replace("the", "teh").replace("over", "0ver").replace("a ", "b "));
         }),
-        (Kind::Phantom, |bench, first, second| {
+        (ViolationKind::Phantom, |bench, first, second| {
             bench.hear(&first.replace(r#""room":"7""#, r#""room":"8""#));
             bench.hear(second);
         }),
-        (Kind::UnexpectedReply, |bench, first, second| {
+        (ViolationKind::UnexpectedReply, |bench, first, second| {
             bench.hear_all(&[first, second]);
             bench.hear(r#"{"t":"ack","token":"9"}"#);
         }),
@@ -149,7 +149,7 @@ fn a_message_without_an_answer_is_reported() {
     let mut bench = Bench::new();
     let token = Token { client: ClientIndex(0), number: 0 };
     bench.protocol.publish(&mut bench.peer, Publish { token, room: ROOM, planned_ns: 1, repeated: false });
-    assert_eq!(bench.end().count(Kind::Unanswered), 1);
+    assert_eq!(bench.end().count(ViolationKind::Unanswered), 1);
 }
 
 #[test]
@@ -157,5 +157,5 @@ fn closes_a_connection_with_invalid_bytes() {
     let mut bench = Bench::new();
     bench.hear("what?");
     assert!(bench.notes.lines[0].starts_with("failed"));
-    assert_eq!(bench.end().count(Kind::Protocol), 1);
+    assert_eq!(bench.end().count(ViolationKind::Protocol), 1);
 }

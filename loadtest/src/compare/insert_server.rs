@@ -71,7 +71,7 @@ struct Publication {
 }
 
 #[derive(Serialize)]
-struct Event<'a> {
+struct InsertedEvent<'a> {
     t: &'static str,
     room: &'a str,
     token: &'a str,
@@ -81,7 +81,7 @@ struct Event<'a> {
 
 type Queue = mpsc::Sender<Utf8Bytes>;
 
-struct Server {
+struct InsertServer {
     stores: Vec<(Client, Statement)>,
     hasher: BuildHasherDefault<DefaultHasher>,
     rooms: Mutex<HashMap<String, Vec<Queue>>>,
@@ -107,7 +107,7 @@ async fn listen(options: &Options) -> Result<(), String> {
         let statement = client.prepare(INSERT).await.map_err(|error| describe(&error))?;
         stores.push((client, statement));
     }
-    let server = Arc::new(Server { stores, hasher: BuildHasherDefault::default(), rooms: Mutex::default() });
+    let server = Arc::new(InsertServer { stores, hasher: BuildHasherDefault::default(), rooms: Mutex::default() });
     let listener = TcpListener::bind(options.listen)
         .await
         .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
@@ -121,7 +121,7 @@ async fn listen(options: &Options) -> Result<(), String> {
     }
 }
 
-async fn connection(server: &Arc<Server>, stream: TcpStream) -> Result<(), String> {
+async fn connection(server: &Arc<InsertServer>, stream: TcpStream) -> Result<(), String> {
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
     let socket = tokio_tungstenite::accept_async(stream).await.map_err(|error| error.to_string())?;
     let (mut sink, mut source) = socket.split();
@@ -180,7 +180,7 @@ async fn connection(server: &Arc<Server>, stream: TcpStream) -> Result<(), Strin
     outcome
 }
 
-impl Server {
+impl InsertServer {
     fn join(&self, rooms: &[String], queue: &Queue) {
         let mut subscribers = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         for room in rooms {
@@ -201,7 +201,9 @@ impl Server {
     fn fan_out(&self, publication: &Publication, id: i64) {
         let Publication { room, token, payload } = publication;
         // Strings and a number cannot fail to become JSON.
-        let Ok(event) = serde_json::to_string(&Event { t: "message", room, token, payload, id }) else { return };
+        let Ok(event) = serde_json::to_string(&InsertedEvent { t: "message", room, token, payload, id }) else {
+            return;
+        };
         let event = Utf8Bytes::from(event);
         let mut rooms = self.rooms.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(subscribers) = rooms.get_mut(room) {

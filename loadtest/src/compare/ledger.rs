@@ -5,20 +5,20 @@
 //! and room, and compares them at the end with the messages acknowledged there. Only rising numbers of a sender count
 //! as arrivals. So a message that comes twice or late is a violation and cannot replace a lost one.
 //!
-//! A connection keeps its own [`Account`] and reports it to the shared [`Ledger`] from time to time; a delivery takes
-//! no lock.
+//! A connection keeps its own [`LedgerAccount`] and reports it to the shared [`Ledger`] from time to time; a delivery
+//! takes no lock.
 //!
 //! Most peers deliver at most once. The ledger counts and shows what they lose, because that is part of the comparison.
 
 use crate::check::ClientIndex;
 use crate::payload::Token;
-use crate::violations::{Kind, Violations};
+use crate::violations::{ViolationKind, Violations};
 use foldhash::HashMap;
 use std::cmp::Ordering;
 
 /// One connection's side.
 #[derive(Clone, Debug, Default)]
-pub struct Account {
+pub struct LedgerAccount {
     rooms: Vec<RoomAccount>,
     /// The room of the last message.
     recent: usize,
@@ -43,10 +43,10 @@ pub enum Arrival {
     /// It is correct.
     Sound,
     /// It is a violation.
-    Broken(Kind),
+    Broken(ViolationKind),
 }
 
-impl Account {
+impl LedgerAccount {
     /// A connection that is in `rooms`.
     pub fn new(rooms: &[u32]) -> Self {
         let account = |room: &u32| RoomAccount { room: *room, arrived: 0, acked: 0, last: HashMap::default() };
@@ -77,7 +77,7 @@ impl Account {
         if self.rooms.get(self.recent).is_none_or(|account| account.room != room) {
             match self.rooms.iter().position(|account| account.room == room) {
                 Some(at) => self.recent = at,
-                None => return Arrival::Broken(Kind::Phantom),
+                None => return Arrival::Broken(ViolationKind::Phantom),
             }
         }
         let account = &mut self.rooms[self.recent];
@@ -90,8 +90,8 @@ impl Account {
                 account.arrived += 1;
                 Arrival::Sound
             }
-            Ordering::Equal => Arrival::Broken(Kind::Duplicate),
-            Ordering::Less => Arrival::Broken(Kind::Disorder),
+            Ordering::Equal => Arrival::Broken(ViolationKind::Duplicate),
+            Ordering::Less => Arrival::Broken(ViolationKind::Disorder),
         }
     }
 }
@@ -99,17 +99,17 @@ impl Account {
 /// What all connections have reported.
 #[derive(Debug)]
 pub struct Ledger {
-    accounts: Vec<Account>,
+    accounts: Vec<LedgerAccount>,
 }
 
 impl Ledger {
     /// A ledger of this many connections.
     pub fn new(connections: usize) -> Self {
-        Self { accounts: vec![Account::default(); connections] }
+        Self { accounts: vec![LedgerAccount::default(); connections] }
     }
 
     /// Takes the report of a connection.
-    pub fn note(&mut self, client: ClientIndex, account: &Account) {
+    pub fn note(&mut self, client: ClientIndex, account: &LedgerAccount) {
         if let Some(known) = self.accounts.get_mut(client.0 as usize) {
             known.unanswered = account.unanswered;
             known.rooms.clear();
@@ -144,13 +144,13 @@ impl Ledger {
         let mut violations = Violations::default();
         let acked = self.acked();
         for (client, account) in self.accounts.iter().enumerate() {
-            violations.note_many(Kind::Unanswered, account.unanswered, || {
+            violations.note_many(ViolationKind::Unanswered, account.unanswered, || {
                 format!("client {client}: no answer to {} messages", account.unanswered)
             });
             for room in &account.rooms {
                 let expected = acked.get(&room.room).copied().unwrap_or_default();
                 let missing = expected.saturating_sub(room.arrived);
-                violations.note_many(Kind::Undelivered, missing, || {
+                violations.note_many(ViolationKind::Undelivered, missing, || {
                     format!("room {}: client {client} never got {missing} of {expected} messages", room.room)
                 });
             }
@@ -168,8 +168,8 @@ mod tests {
     }
 
     /// Client 0 publishes three messages in room 7, where clients 0 and 1 are.
-    fn published() -> (Account, Account) {
-        let (mut sender, reader) = (Account::new(&[7]), Account::new(&[3, 7]));
+    fn published() -> (LedgerAccount, LedgerAccount) {
+        let (mut sender, reader) = (LedgerAccount::new(&[7]), LedgerAccount::new(&[3, 7]));
         for _ in 0..3 {
             sender.published(false);
             sender.acked(7);
@@ -180,7 +180,7 @@ mod tests {
         (sender, reader)
     }
 
-    fn ledger(accounts: [&Account; 2]) -> Ledger {
+    fn ledger(accounts: [&LedgerAccount; 2]) -> Ledger {
         let mut ledger = Ledger::new(2);
         for (client, account) in (0..).zip(accounts) {
             ledger.note(ClientIndex(client), account);
@@ -206,27 +206,27 @@ mod tests {
         let (sender, mut reader) = published();
         assert_eq!(reader.arrived(7, token(0, 0)), Arrival::Sound);
         assert_eq!(reader.arrived(7, token(0, 5)), Arrival::Sound);
-        assert_eq!(reader.arrived(7, token(0, 5)), Arrival::Broken(Kind::Duplicate));
+        assert_eq!(reader.arrived(7, token(0, 5)), Arrival::Broken(ViolationKind::Duplicate));
         let ledger = ledger([&sender, &reader]);
         assert!(!ledger.settled());
-        assert_eq!(ledger.finish().count(Kind::Undelivered), 1);
+        assert_eq!(ledger.finish().count(ViolationKind::Undelivered), 1);
     }
 
     #[test]
     fn reports_disorder_and_foreign_rooms() {
         let (_, mut reader) = published();
         assert_eq!(reader.arrived(7, token(0, 5)), Arrival::Sound);
-        assert_eq!(reader.arrived(7, token(0, 4)), Arrival::Broken(Kind::Disorder));
-        assert_eq!(reader.arrived(8, token(0, 6)), Arrival::Broken(Kind::Phantom));
+        assert_eq!(reader.arrived(7, token(0, 4)), Arrival::Broken(ViolationKind::Disorder));
+        assert_eq!(reader.arrived(8, token(0, 6)), Arrival::Broken(ViolationKind::Phantom));
     }
 
     #[test]
     fn reports_an_unanswered_message_once() {
-        let mut sender = Account::new(&[7]);
+        let mut sender = LedgerAccount::new(&[7]);
         sender.published(false);
         sender.published(true);
-        let other = Account::new(&[]);
-        assert_eq!(ledger([&sender, &other]).finish().count(Kind::Unanswered), 1);
+        let other = LedgerAccount::new(&[]);
+        assert_eq!(ledger([&sender, &other]).finish().count(ViolationKind::Unanswered), 1);
         sender.refused();
         assert!(ledger([&sender, &other]).settled());
     }

@@ -72,7 +72,10 @@ pub fn compare(options: &CompareOptions) -> Result<bool, String> {
         let reasons: Vec<String> = left_out.iter().map(|left| format!("{}: {}", left.system, left.reason)).collect();
         return Err(format!("nothing was measured. {}", reasons.join("; ")));
     }
-    print!("{}", Summary { scenario: &name, systems: &found.systems, contestants: &contestants, left_out: &left_out });
+    print!(
+        "{}",
+        ComparisonSummary { scenario: &name, systems: &found.systems, contestants: &contestants, left_out: &left_out }
+    );
     if let Some(path) = &options.json {
         write_json(path, &ComparisonFile { systems: &found.systems, left_out: &left_out })?;
     }
@@ -131,14 +134,14 @@ fn scenario(options: &CompareOptions) -> Result<(String, Scenario), String> {
 }
 
 /// What is printed.
-struct Summary<'a> {
+struct ComparisonSummary<'a> {
     scenario: &'a str,
     systems: &'a [SystemRuns],
     contestants: &'a [Contestant],
     left_out: &'a [LeftOut],
 }
 
-impl fmt::Display for Summary<'_> {
+impl fmt::Display for ComparisonSummary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "\n{}, {} systems in turn\n", self.scenario, self.systems.len())?;
         write!(f, "{}", Comparison::new(self.systems))?;

@@ -8,7 +8,7 @@ use super::peers::{Ground, PeerKind};
 use super::places::{Places, Ports};
 use crate::options::{OutputOptions, RunOptions};
 use crate::report::comparison::SystemRuns;
-use crate::result::{RunResult, System};
+use crate::result::{RunResult, SystemUnderTest};
 use crate::run::{self, Interrupts, PeerRun, interruptible_runtime};
 use crate::scenario::{Rooms, Scenario};
 use crate::setup::pin;
@@ -46,7 +46,7 @@ pub struct Rounds<'a> {
 }
 
 /// The results of all turns.
-pub struct Found {
+pub struct RoundResults {
     /// The servers that were measured, with their rounds.
     pub systems: Vec<SystemRuns>,
     /// Those that failed.
@@ -105,8 +105,8 @@ impl<'a> Rounds<'a> {
     }
 
     /// All rounds. A server that fails gets no further turn; Ctrl-C ends after the current turn.
-    pub fn run(&mut self, contestants: &[Contestant]) -> Found {
-        let mut found = Found { systems: Vec::new(), left_out: Vec::new(), failed: false };
+    pub fn run(&mut self, contestants: &[Contestant]) -> RoundResults {
+        let mut found = RoundResults { systems: Vec::new(), left_out: Vec::new(), failed: false };
         let mut standing = contestants.to_vec();
         for round in 1..=self.options.rounds {
             for contestant in standing.clone() {
@@ -189,7 +189,7 @@ impl<'a> Rounds<'a> {
             store_pid: server.store_pid(),
             threads: self.options.generator.threads,
             quiet: self.options.quiet,
-            system: System {
+            system: SystemUnderTest {
                 name: kind.title().to_owned(),
                 version: server.version.clone(),
                 durability: kind.durability().name().to_owned(),

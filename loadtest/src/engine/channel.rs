@@ -17,7 +17,7 @@ pub(crate) enum Control {
 
 /// Reports of a worker to the main thread.
 #[derive(Debug)]
-pub enum Event {
+pub enum WorkerReport {
     /// One more connection is ready, for the first time.
     Ready,
     /// The run cannot continue.

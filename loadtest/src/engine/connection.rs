@@ -35,7 +35,7 @@ const SLOW_SEGMENT_BYTES: u32 = 1400;
 
 /// Where a connection is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Phase {
+pub enum ConnectionPhase {
     /// There is no socket.
     Closed,
     /// Waits for the response to the upgrade request.
@@ -80,7 +80,7 @@ pub struct Connection<S> {
     /// Its messages.
     pub flow: Flow,
     /// Its phase.
-    pub phase: Phase,
+    pub phase: ConnectionPhase,
     /// Its socket, unless closed.
     pub socket: Option<TcpStream>,
     /// The beginning of an unfinished frame.
@@ -100,7 +100,7 @@ impl<S> Connection<S> {
         Self {
             peer,
             flow: Flow::default(),
-            phase: Phase::Closed,
+            phase: ConnectionPhase::Closed,
             socket: None,
             partial: Vec::new(),
             slow,
@@ -151,13 +151,13 @@ impl<S> Connection<S> {
         self.compression_offered = upgrade.deflate;
         let request = request(authority, upgrade, &self.key);
         self.peer.out.raw(request.as_bytes());
-        self.phase = Phase::Opening;
+        self.phase = ConnectionPhase::Opening;
     }
 
     /// Closes the socket and drops unfinished frames of both directions.
     pub fn close(&mut self) {
         self.socket = None;
-        self.phase = Phase::Closed;
+        self.phase = ConnectionPhase::Closed;
         self.partial = Vec::new();
         self.fragments = None;
         self.compression = false;
@@ -182,7 +182,7 @@ impl<S> Connection<S> {
             inflater,
             taken: 0,
         };
-        let handshake = if *wire.phase == Phase::Opening {
+        let handshake = if *wire.phase == ConnectionPhase::Opening {
             wire.handshake(bytes, &self.key, self.subprotocol, self.compression_offered)
         } else {
             Ok(false)
@@ -191,7 +191,7 @@ impl<S> Connection<S> {
             if opened {
                 protocol.opened(peer, &mut turn);
             }
-            if *wire.phase == Phase::Opening { Ok(()) } else { wire.frames(protocol, peer, &mut turn, bytes) }
+            if *wire.phase == ConnectionPhase::Opening { Ok(()) } else { wire.frames(protocol, peer, &mut turn, bytes) }
         });
         let taken = wire.taken;
         Digest { taken, effects: turn.effects, lost: outcome.err() }
@@ -211,7 +211,7 @@ pub struct Digest {
 
 /// The framing side of a connection, borrowed for one turn.
 struct Wire<'a> {
-    phase: &'a mut Phase,
+    phase: &'a mut ConnectionPhase,
     fragments: &'a mut Option<Box<Fragments>>,
     compression: &'a mut bool,
     inflater: &'a mut Inflater,
@@ -230,7 +230,7 @@ impl Wire<'_> {
         let Some(accepted) = answer(bytes, key, subprotocol, offered)? else { return Ok(false) };
         self.taken = accepted.length;
         *self.compression = accepted.compression;
-        *self.phase = Phase::Open;
+        *self.phase = ConnectionPhase::Open;
         Ok(true)
     }
 
@@ -243,14 +243,14 @@ impl Wire<'_> {
         bytes: &[u8],
     ) -> Result<(), Lost> {
         loop {
-            if turn.effects.ready && *self.phase == Phase::Open {
-                *self.phase = Phase::Ready;
+            if turn.effects.ready && *self.phase == ConnectionPhase::Open {
+                *self.phase = ConnectionPhase::Ready;
             }
             if let Some(reason) = turn.effects.failed.take() {
                 return Err(Lost::because(reason));
             }
             let rest = &bytes[self.taken..];
-            if *self.phase == Phase::Ready && self.fragments.is_none() {
+            if *self.phase == ConnectionPhase::Ready && self.fragments.is_none() {
                 let fast = protocol.fast(peer, rest, turn);
                 if fast > 0 {
                     self.taken += fast;

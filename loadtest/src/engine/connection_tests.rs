@@ -11,7 +11,7 @@ use crate::payload::{PayloadFormat, RunId, Sizes, Token};
 use crate::protocol::veza::wire::Format;
 use crate::protocol::veza::{Veza, VezaOptions, VezaProtocol, VezaState};
 use crate::protocol::{Publish, System};
-use crate::violations::Kind;
+use crate::violations::ViolationKind;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -75,7 +75,7 @@ impl Bench {
         for client in 0..count as usize {
             let opening = bench.opening(client);
             assert!(bench.feed(client, &opening), "the upgrade is accepted");
-            assert_eq!(bench.connections[client].phase, Phase::Ready);
+            assert_eq!(bench.connections[client].phase, ConnectionPhase::Ready);
         }
         bench
     }
@@ -154,7 +154,7 @@ impl Bench {
     }
 
     /// Ends the run: what was counted, and the kinds of violations with their counts.
-    fn end(mut self) -> (Tally, Vec<(Kind, u64)>) {
+    fn end(mut self) -> (Tally, Vec<(ViolationKind, u64)>) {
         for connection in &mut self.connections {
             self.protocol.sync(&mut connection.peer);
         }
@@ -163,7 +163,7 @@ impl Bench {
         (self.recorder.now.tally, violations.iter().map(|(kind, found)| (kind, found.count)).collect())
     }
 
-    fn kinds(self) -> Vec<(Kind, u64)> {
+    fn kinds(self) -> Vec<(ViolationKind, u64)> {
         self.end().1
     }
 }
@@ -232,7 +232,7 @@ fn reports_a_missing_frame_as_gap_and_undelivered() {
         bench.deliver(12, Some(2));
         bench.deliver(13, None);
         bench.deliver(14, None);
-        assert_eq!(bench.kinds(), [(Kind::Gap, 1), (Kind::Undelivered, 1)]);
+        assert_eq!(bench.kinds(), [(ViolationKind::Gap, 1), (ViolationKind::Undelivered, 1)]);
     }
 }
 
@@ -242,7 +242,7 @@ fn reports_a_frame_missing_at_the_end_as_undelivered() {
     bench.deliver(11, None);
     bench.deliver(12, Some(1));
     assert!(!bench.system.settled());
-    assert_eq!(bench.kinds(), [(Kind::Undelivered, 1)]);
+    assert_eq!(bench.kinds(), [(ViolationKind::Undelivered, 1)]);
 }
 
 #[test]
@@ -254,7 +254,7 @@ fn reports_a_repeated_frame_as_duplicate() {
         bench.feed(2, &again);
         bench.deliver(12, None);
         bench.feed(2, &again);
-        assert_eq!(bench.kinds(), [(Kind::Duplicate, 2)]);
+        assert_eq!(bench.kinds(), [(ViolationKind::Duplicate, 2)]);
     }
 }
 
@@ -267,7 +267,7 @@ fn reports_swapped_known_frames_as_disorder() {
         let swapped = [bench.event(second, 12), bench.event(first, 11)].concat();
         bench.feed(2, &swapped);
         bench.deliver(13, None);
-        assert_eq!(bench.kinds(), [(Kind::Gap, 1), (Kind::Disorder, 1)]);
+        assert_eq!(bench.kinds(), [(ViolationKind::Gap, 1), (ViolationKind::Disorder, 1)]);
     }
 }
 
@@ -280,7 +280,7 @@ fn reports_a_changed_byte_for_every_receiver() {
     let at = changed.windows(content.len()).position(|window| window == content.as_bytes()).expect("its content");
     changed[at + 100] ^= 1;
     bench.feed(3, &changed);
-    assert_eq!(bench.kinds(), [(Kind::Corrupted, 1)]);
+    assert_eq!(bench.kinds(), [(ViolationKind::Corrupted, 1)]);
 
     // The same for the first receiver: then no later comparison may find it sound.
     let mut bench = Bench::new(4, Format::Json, false);
@@ -290,7 +290,7 @@ fn reports_a_changed_byte_for_every_receiver() {
     for client in 0..4 {
         bench.feed(client, &changed);
     }
-    assert_eq!(bench.kinds(), [(Kind::Corrupted, 4)]);
+    assert_eq!(bench.kinds(), [(ViolationKind::Corrupted, 4)]);
 }
 
 #[test]
@@ -307,8 +307,8 @@ fn reports_another_event_under_a_known_number() {
     let right = bench.event(other, 12);
     (0..3).for_each(|client| assert!(bench.feed(client, &right)));
     let kinds = bench.kinds();
-    assert!(kinds.iter().any(|(kind, _)| *kind == Kind::SeqReused), "{kinds:?}");
-    assert!(kinds.iter().any(|(kind, _)| *kind == Kind::CommittedTwice), "{kinds:?}");
+    assert!(kinds.iter().any(|(kind, _)| *kind == ViolationKind::SeqReused), "{kinds:?}");
+    assert!(kinds.iter().any(|(kind, _)| *kind == ViolationKind::CommittedTwice), "{kinds:?}");
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn reports_an_own_event_before_its_ack_on_the_fast_path() {
         bench.feed(0, &event);
         let ack = bench.ack(token, 11);
         bench.feed(0, &ack);
-        assert_eq!(bench.kinds(), [(Kind::EventBeforeAck, 1)]);
+        assert_eq!(bench.kinds(), [(ViolationKind::EventBeforeAck, 1)]);
     }
 }
 
@@ -332,7 +332,7 @@ fn reports_a_phantom_for_every_receiver() {
     let mut bench = Bench::new(3, Format::Json, false);
     let event = bench.event(Token { client: ClientIndex(1), number: 77 }, 11);
     (0..3).for_each(|client| assert!(bench.feed(client, &event)));
-    assert_eq!(bench.kinds(), [(Kind::Phantom, 3)]);
+    assert_eq!(bench.kinds(), [(ViolationKind::Phantom, 3)]);
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn reports_commands_without_an_answer() {
     let token = bench.send(0);
     let event = bench.event(token, 11);
     bench.feed(1, &event);
-    assert_eq!(bench.kinds(), [(Kind::Undelivered, 1), (Kind::Unanswered, 1)]);
+    assert_eq!(bench.kinds(), [(ViolationKind::Undelivered, 1), (ViolationKind::Unanswered, 1)]);
 }
 
 #[test]
@@ -388,7 +388,7 @@ fn resumes_from_the_cursor_of_the_fast_path() {
         assert!(bench.feed(1, &notice));
     }
     assert!(bench.protocol.caught_up(&bench.connections[1].peer));
-    assert_eq!(bench.kinds(), [(Kind::Gap, 1), (Kind::Undelivered, 1)]);
+    assert_eq!(bench.kinds(), [(ViolationKind::Gap, 1), (ViolationKind::Undelivered, 1)]);
 }
 
 #[test]

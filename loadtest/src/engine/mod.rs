@@ -29,7 +29,7 @@ pub mod turn;
 pub mod websocket;
 mod worker;
 
-pub use channel::{Clock, Event};
+pub use channel::{Clock, WorkerReport};
 pub use options::{EngineOptions, Loop, Seat};
 
 use crate::protocol::System;
@@ -52,13 +52,13 @@ pub const ENDING_MAX: Duration = Duration::from_secs(10);
 pub struct Engine {
     clock: Clock,
     controls: Vec<(Sender<Control>, Waker)>,
-    events: Receiver<Event>,
+    events: Receiver<WorkerReport>,
     pending: Vec<Arc<AtomicU64>>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Engine {
-    /// Starts the threads. They connect immediately and send [`Event::Ready`] for each connection.
+    /// Starts the threads. They connect immediately and send [`WorkerReport::Ready`] for each connection.
     pub fn start<Y: System>(system: &Arc<Y>, options: &Arc<EngineOptions>) -> Result<Self, String> {
         let clock = Clock::start();
         let (events_in, events) = sync_channel(EVENTS_MAX);
@@ -75,13 +75,13 @@ impl Engine {
         number: usize,
         protocol: P,
         options: Arc<EngineOptions>,
-        events: SyncSender<Event>,
+        events: SyncSender<WorkerReport>,
     ) -> Result<(), String> {
         let poll = Poll::new().map_err(|error| format!("cannot make an epoll: {error}"))?;
         let waker = Waker::new(poll.registry(), worker::WAKER).map_err(|error| format!("cannot wake: {error}"))?;
         let (control, controls) = channel();
         let pending = Arc::new(AtomicU64::new(u64::MAX));
-        let seat = worker::Place { number, clock: self.clock, controls, events, pending: Arc::clone(&pending) };
+        let seat = worker::WorkerPlace { number, clock: self.clock, controls, events, pending: Arc::clone(&pending) };
         let mut worker = worker::Worker::new(poll, protocol, options, seat)?;
         let thread = std::thread::Builder::new()
             .name(format!("engine-{number}"))
@@ -108,7 +108,7 @@ impl Engine {
         self.send_all(Control::Drain);
     }
 
-    /// Ends the threads; each sends [`Event::Done`]. `complete` is false when what is in flight is no violation.
+    /// Ends the threads; each sends [`WorkerReport::Done`]. `complete` is false when what is in flight is no violation.
     pub fn finish(&self, complete: bool) {
         self.send_all(Control::Finish { complete });
     }
@@ -128,7 +128,7 @@ impl Engine {
     }
 
     /// The next event; `None` when there is none within `patience`.
-    pub fn event(&self, patience: Duration) -> Result<Option<Event>, String> {
+    pub fn event(&self, patience: Duration) -> Result<Option<WorkerReport>, String> {
         match self.events.recv_timeout(patience) {
             Ok(event) => Ok(Some(event)),
             Err(RecvTimeoutError::Timeout) => Ok(None),

@@ -4,7 +4,7 @@
 use super::flow::{Flight, Flow};
 use super::recorder::Recorder;
 use crate::protocol::Sink;
-use crate::violations::Kind;
+use crate::violations::ViolationKind;
 
 /// How long a connection in a closed loop waits after a refusal without `retry_after_ms`.
 const REFUSED_PAUSE_MS: u64 = 100;
@@ -94,7 +94,7 @@ impl Sink for Turn<'_> {
         self.effects.retry_after_ms = retry_after_ms;
     }
 
-    fn violation(&mut self, kind: Kind, describe: impl FnOnce() -> String) {
+    fn violation(&mut self, kind: ViolationKind, describe: impl FnOnce() -> String) {
         self.recorder.findings.violations.note(kind, describe);
     }
 

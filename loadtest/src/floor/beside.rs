@@ -10,7 +10,7 @@
 
 use super::frames;
 use super::postgres::{PostgresFloor, PostgresShape};
-use super::sockets::{Load, Sending, Shape, SocketFloor};
+use super::sockets::{FloorLoad, Sending, Shape, SocketFloor};
 use super::summary::median;
 use crate::plan::Spacing;
 use crate::result::RunResult;
@@ -146,9 +146,9 @@ pub fn cases(
     }
     let closed = ran.load.mode == Some(Mode::Closed);
     let load = if closed {
-        Load::Closed { window: ran.load.in_flight.unwrap_or(WINDOW_DEFAULT) }
+        FloorLoad::Closed { window: ran.load.in_flight.unwrap_or(WINDOW_DEFAULT) }
     } else {
-        Load::Open { rate: result.window().acked as f64 / result.seconds }
+        FloorLoad::Open { rate: result.window().acked as f64 / result.seconds }
     };
     let senders_per_room = ran.senders(room_size, closed);
     let even = ran.load.spacing.map_or(sockets.even, |spacing| spacing == Spacing::Even);
@@ -292,7 +292,7 @@ impl fmt::Display for Ratios {
 mod tests {
     use super::*;
     use crate::floor::summary::Percentiles;
-    use crate::result::{Counts, ProcessUsage, ServerSide, Usage};
+    use crate::result::{ProcessUsage, RunCounts, ServerSide, Usage};
     use serde_json::json;
 
     fn templates() -> (Shape, PostgresShape) {
@@ -300,7 +300,7 @@ mod tests {
             rooms: 1,
             room_size: 1,
             senders_per_room: 1,
-            load: Load::Open { rate: 1.0 },
+            load: FloorLoad::Open { rate: 1.0 },
             even: false,
             bytes_in: 100,
             bytes_out: 200,
@@ -328,7 +328,7 @@ mod tests {
         RunResult {
             label: "rooms-10".to_owned(),
             seconds: 10.0,
-            counts: Counts { connections: 200, rooms: 20, acked: 5000, delivered: 50_000, ..Counts::default() },
+            counts: RunCounts { connections: 200, rooms: 20, acked: 5000, delivered: 50_000, ..RunCounts::default() },
             usage: Usage {
                 server: Some(ProcessUsage { cpu_us_per_delivery: 9.0, ..ProcessUsage::default() }),
                 ..Usage::default()
@@ -343,7 +343,7 @@ mod tests {
         let (sockets, postgres) = cases(&result(), &templates()).unwrap();
         assert_eq!(sockets.len(), 2);
         assert!(sockets.iter().all(|s| (s.rooms, s.room_size, s.senders_per_room) == (20, 10, 10)));
-        assert!(sockets.iter().all(|s| s.load == Load::Open { rate: 500.0 } && s.bytes_out == 200));
+        assert!(sockets.iter().all(|s| s.load == FloorLoad::Open { rate: 500.0 } && s.bytes_out == 200));
         assert_eq!(postgres.iter().map(|p| p.batch).collect::<Vec<_>>(), [3, LARGE_BATCH]);
         assert!(postgres.iter().all(|p| (p.rooms, p.room_size) == (20, 10)));
     }
@@ -353,7 +353,7 @@ mod tests {
         let mut result = result();
         result.scenario = json!({"load": {"mode": "closed", "in_flight": 48}});
         let (sockets, _) = cases(&result, &templates()).unwrap();
-        assert!(sockets.iter().all(|s| s.load == Load::Closed { window: 48 }));
+        assert!(sockets.iter().all(|s| s.load == FloorLoad::Closed { window: 48 }));
     }
 
     #[test]

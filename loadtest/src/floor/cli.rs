@@ -3,7 +3,7 @@
 use super::beside::{self, Ratios};
 use super::frames;
 use super::postgres::{PostgresFloor, PostgresShape, Store};
-use super::sockets::{Load, Sending, Shape, SocketFloor};
+use super::sockets::{FloorLoad, Sending, Shape, SocketFloor};
 use super::summary::median;
 use crate::plan::Spacing;
 use crate::report::files::write_json;
@@ -279,7 +279,7 @@ fn templates(common: &Common) -> Result<(Shape, PostgresShape), String> {
         rooms: 100,
         room_size: 10,
         senders_per_room: 10,
-        load: Load::Open { rate: 500.0 },
+        load: FloorLoad::Open { rate: 500.0 },
         even: false,
         bytes_in: frame.to_server,
         bytes_out: frame.to_member,
@@ -312,7 +312,7 @@ fn cases(options: &FloorOptions) -> Result<(Vec<Shape>, Vec<PostgresShape>), Str
                 Shape {
                     rooms: 1,
                     room_size: 1000,
-                    load: Load::Closed { window: 64 },
+                    load: FloorLoad::Closed { window: 64 },
                     sending: Sending::Coalesced,
                     ..shape
                 },
@@ -320,7 +320,7 @@ fn cases(options: &FloorOptions) -> Result<(Vec<Shape>, Vec<PostgresShape>), Str
             BATCHES.iter().map(|batch| PostgresShape { batch: *batch, ..postgres.clone() }).collect(),
         ),
         Some(FloorCommand::Sockets(given)) => {
-            let load = given.window.map_or(Load::Open { rate: given.rate }, |window| Load::Closed { window });
+            let load = given.window.map_or(FloorLoad::Open { rate: given.rate }, |window| FloorLoad::Closed { window });
             let ways = given.sending.map_or(vec![Sending::PerDelivery, Sending::Coalesced], |sending| vec![sending]);
             let shapes = ways.into_iter().map(|sending| Shape {
                 rooms: given.rooms,
@@ -384,8 +384,8 @@ fn render(report: &FloorReport, socket_cases: usize, postgres_cases: usize) -> S
         table.add_row([
             format!("{} x {}", shape.rooms, shape.room_size),
             match shape.load {
-                Load::Open { rate } => format!("{rate:.0} msg/s"),
-                Load::Closed { window } => format!("{} x window {window}", shape.senders_per_room * shape.rooms),
+                FloorLoad::Open { rate } => format!("{rate:.0} msg/s"),
+                FloorLoad::Closed { window } => format!("{} x window {window}", shape.senders_per_room * shape.rooms),
             },
             match shape.sending {
                 Sending::PerDelivery => "per delivery".to_owned(),

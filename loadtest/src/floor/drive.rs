@@ -48,7 +48,7 @@ const TIMER: Token = Token(usize::MAX);
 /// When messages are sent.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Load {
+pub enum FloorLoad {
     /// By a plan that does not depend on the server.
     Open {
         /// Messages per second, all senders together.
@@ -71,7 +71,7 @@ pub struct Shape {
     /// Connections of each that send.
     pub senders_per_room: u32,
     /// The load: when they send.
-    pub load: Load,
+    pub load: FloorLoad,
     /// With an open load: as from many people, or at equal distances.
     pub even: bool,
     /// Bytes of a message to the server.
@@ -111,10 +111,10 @@ impl Shape {
             }
         }
         match self.load {
-            Load::Open { rate } if !(rate > 0.0 && rate <= 10_000_000.0) => {
+            FloorLoad::Open { rate } if !(rate > 0.0 && rate <= 10_000_000.0) => {
                 return Err("the rate must be above 0 and at most 10,000,000 a second".to_owned());
             }
-            Load::Closed { window } if !(1..=65_536).contains(&window) => {
+            FloorLoad::Closed { window } if !(1..=65_536).contains(&window) => {
                 return Err("the window must be between 1 and 65,536".to_owned());
             }
             _ => {}
@@ -175,7 +175,7 @@ pub fn drive(
     found
 }
 
-struct Connection {
+struct DrivenConnection {
     stream: TcpStream,
     room: u32,
     /// Received bytes of the current message.
@@ -189,7 +189,7 @@ struct Connection {
 }
 
 /// Counts at one time.
-struct Reading {
+struct FloorReading {
     at: Instant,
     deliveries: u64,
     messages: u64,
@@ -204,7 +204,7 @@ struct Driver<'a> {
     poll: Poll,
     timer: TimerFd,
     epoch: Instant,
-    connections: Vec<Connection>,
+    connections: Vec<DrivenConnection>,
     /// Connections that send.
     senders: Vec<usize>,
     plan: Option<Plan>,
@@ -262,7 +262,7 @@ impl<'a> Driver<'a> {
             poll.registry()
                 .register(&mut stream, Token(index), Interest::READABLE | Interest::WRITABLE)
                 .map_err(describe)?;
-            ready_connections.push(Connection {
+            ready_connections.push(DrivenConnection {
                 stream,
                 room,
                 progress: 0,
@@ -275,12 +275,12 @@ impl<'a> Driver<'a> {
         bar.finish_and_clear();
         let total = Duration::from_secs_f64(shape.warm_up_s + shape.seconds);
         let plan = match shape.load {
-            Load::Open { rate } => {
+            FloorLoad::Open { rate } => {
                 let spacing = if shape.even { Spacing::Even } else { Spacing::Poisson };
                 let (offset, ramp) = (0.0, Duration::ZERO);
                 Some(Plan::new(PlanOptions { rate, offset, ramp, duration: total, spacing, seed: shape.seed }))
             }
-            Load::Closed { .. } => None,
+            FloorLoad::Closed { .. } => None,
         };
         Ok(Self {
             shape,
@@ -307,7 +307,7 @@ impl<'a> Driver<'a> {
 
     fn run(&mut self) -> Result<SocketFloor, String> {
         self.epoch = Instant::now();
-        if let Load::Closed { window } = self.shape.load {
+        if let FloorLoad::Closed { window } = self.shape.load {
             self.ready.clone_from(&self.senders);
             for sender in &self.senders {
                 self.connections[*sender].credit = window;
@@ -330,7 +330,12 @@ impl<'a> Driver<'a> {
         self.found(&before, &after, &latencies.ok_or("no latencies were recorded")?)
     }
 
-    fn found(&self, before: &Reading, after: &Reading, latencies: &Histogram<u64>) -> Result<SocketFloor, String> {
+    fn found(
+        &self,
+        before: &FloorReading,
+        after: &FloorReading,
+        latencies: &Histogram<u64>,
+    ) -> Result<SocketFloor, String> {
         let seconds = (after.at - before.at).as_secs_f64();
         let (deliveries, messages) = (after.deliveries - before.deliveries, after.messages - before.messages);
         if deliveries == 0 {
@@ -354,12 +359,12 @@ impl<'a> Driver<'a> {
         })
     }
 
-    fn reading(&mut self) -> Result<Reading, String> {
+    fn reading(&mut self) -> Result<FloorReading, String> {
         let server = self.server.as_mut().map(ProcessMeter::sample);
         if server.as_ref().is_some_and(|sample| sample.processes() == 0) {
             return Err("the CPU of the floor's server cannot be read from /proc".to_owned());
         }
-        Ok(Reading {
+        Ok(FloorReading {
             at: Instant::now(),
             deliveries: self.deliveries,
             messages: self.messages,

@@ -239,7 +239,7 @@ impl Store {
     }
 
     /// Reads the CPU at both ends of the measured time, and in between so that no process's end is missed.
-    async fn watch(&self, progress: &Progress<'_>, bar: &indicatif::ProgressBar) -> Result<Usage, String> {
+    async fn watch(&self, progress: &Progress<'_>, bar: &indicatif::ProgressBar) -> Result<PostgresUsage, String> {
         let mut meter = ProcessMeter::new(vec![self.postmaster()?]);
         let started = Instant::now();
         let mut until = async |end: Instant| {
@@ -249,12 +249,12 @@ impl Store {
                 meter.sample();
                 bar.set_position(started.elapsed().as_millis() as u64);
             }
-            Reading::take(&mut meter, progress)
+            PostgresReading::take(&mut meter, progress)
         };
         let before = until(progress.from).await?;
         let after = until(progress.until).await?;
         let spent = after.postgres.since(&before.postgres);
-        Ok(Usage {
+        Ok(PostgresUsage {
             seconds: (after.at - before.at).as_secs_f64(),
             postgres_us: spent.cpu.as_secs_f64() * 1e6,
             postgres_cores: spent.cores(),
@@ -271,14 +271,14 @@ impl Store {
     }
 }
 
-struct Reading {
+struct PostgresReading {
     at: Instant,
     postgres: Sample,
     loader_ns: u64,
     rows: u64,
 }
 
-impl Reading {
+impl PostgresReading {
     fn take(meter: &mut ProcessMeter, progress: &Progress<'_>) -> Result<Self, String> {
         let postgres = meter.sample();
         if postgres.processes() == 0 {
@@ -288,7 +288,7 @@ impl Reading {
     }
 }
 
-struct Usage {
+struct PostgresUsage {
     seconds: f64,
     postgres_us: f64,
     postgres_cores: f64,

@@ -32,7 +32,7 @@ use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
-pub use super::drive::{Load, Shape, SocketFloor};
+pub use super::drive::{FloorLoad, Shape, SocketFloor};
 pub use super::wire::Sending;
 
 /// Longest backlog of one socket before the server stops reading, bytes.
@@ -50,7 +50,7 @@ const LISTENER: Token = Token(usize::MAX);
 
 /// What the server needs to know.
 #[derive(Clone, Copy, Debug, clap::Args)]
-pub struct ServerOptions {
+pub struct FloorServerOptions {
     /// Where to listen; port 0 lets the system choose
     #[arg(long, default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
@@ -72,7 +72,7 @@ pub struct ServerOptions {
 ///
 /// # Errors
 /// What failed.
-pub fn run_server(options: &ServerOptions) -> Result<(), String> {
+pub fn run_server(options: &FloorServerOptions) -> Result<(), String> {
     if let Some(core) = options.core {
         pin(&[core])?;
     }
@@ -162,14 +162,14 @@ impl Drop for ServerProcess {
 ///
 /// # Errors
 /// When the poller or the listener fails; a connection's fault ends that connection.
-pub fn serve(listener: std::net::TcpListener, options: &ServerOptions) -> Result<(), String> {
+pub fn serve(listener: std::net::TcpListener, options: &FloorServerOptions) -> Result<(), String> {
     let describe = |error: io::Error| format!("the floor's server: {error}");
     listener.set_nonblocking(true).map_err(describe)?;
     let mut listener = TcpListener::from_std(listener);
     let mut poll = Poll::new().map_err(describe)?;
     let mut events = Events::with_capacity(1024);
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE).map_err(describe)?;
-    let mut server = Server::new(options);
+    let mut server = FloorServer::new(options);
     let mut scratch = vec![0; READ_BYTES].into_boxed_slice();
     let mut connected = false;
     loop {
@@ -202,7 +202,7 @@ struct Piece {
     gone: usize,
 }
 
-struct Connection {
+struct ServedConnection {
     /// `None` when it has ended.
     stream: Option<TcpStream>,
     room: Option<usize>,
@@ -213,18 +213,18 @@ struct Connection {
 }
 
 #[derive(Default)]
-struct Room {
+struct FloorRoom {
     members: Vec<usize>,
     /// The messages of this turn.
     gathered: Vec<u8>,
 }
 
-struct Server {
+struct FloorServer {
     sending: Sending,
     bytes_in: usize,
     bytes_out: usize,
-    connections: Vec<Connection>,
-    rooms: Vec<Room>,
+    connections: Vec<ServedConnection>,
+    rooms: Vec<FloorRoom>,
     /// Rooms with messages in this turn.
     busy: Vec<usize>,
     /// Connections whose backlog is over the limit.
@@ -234,8 +234,8 @@ struct Server {
     open: usize,
 }
 
-impl Server {
-    fn new(options: &ServerOptions) -> Self {
+impl FloorServer {
+    fn new(options: &FloorServerOptions) -> Self {
         Self {
             sending: options.sending,
             bytes_in: options.bytes_in,
@@ -260,7 +260,7 @@ impl Server {
             stream.set_nodelay(true)?;
             let token = Token(self.connections.len());
             poll.registry().register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-            self.connections.push(Connection {
+            self.connections.push(ServedConnection {
                 stream: Some(stream),
                 room: None,
                 partial: Vec::new(),
@@ -347,7 +347,7 @@ impl Server {
         let room = u32::from_le_bytes(greeting) as usize;
         connection.room = Some(room);
         if self.rooms.len() <= room {
-            self.rooms.resize_with(room + 1, Room::default);
+            self.rooms.resize_with(room + 1, FloorRoom::default);
         }
         self.rooms[room].members.push(index);
         self.send(index, &greeting, &mut None);

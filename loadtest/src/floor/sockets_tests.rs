@@ -13,7 +13,7 @@ fn start(sending: Sending, bytes_in: usize, bytes_out: usize) -> (SocketAddr, th
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let listener = std::net::TcpListener::bind(listen).unwrap();
     let address = listener.local_addr().unwrap();
-    let options = ServerOptions { listen, sending, bytes_in, bytes_out, core: None };
+    let options = FloorServerOptions { listen, sending, bytes_in, bytes_out, core: None };
     (address, thread::spawn(move || serve(listener, &options)))
 }
 
@@ -114,9 +114,14 @@ fn bounds_the_memory_of_a_member_that_does_not_read() {
 #[test]
 fn counts_messages_beyond_the_backlog() {
     let listen = SocketAddr::from(([127, 0, 0, 1], 0));
-    let mut server =
-        Server::new(&ServerOptions { listen, sending: Sending::Coalesced, bytes_in: 12, bytes_out: 12, core: None });
-    server.connections.push(Connection {
+    let mut server = FloorServer::new(&FloorServerOptions {
+        listen,
+        sending: Sending::Coalesced,
+        bytes_in: 12,
+        bytes_out: 12,
+        core: None,
+    });
+    server.connections.push(ServedConnection {
         stream: None,
         room: None,
         partial: Vec::new(),
@@ -132,7 +137,7 @@ fn counts_messages_beyond_the_backlog() {
 #[test]
 fn measures_arrivals_and_checks_that_nothing_is_missing() {
     for sending in WAYS {
-        for load in [Load::Open { rate: 2000.0 }, Load::Closed { window: 3 }] {
+        for load in [FloorLoad::Open { rate: 2000.0 }, FloorLoad::Closed { window: 3 }] {
             let shape = Shape {
                 rooms: 3,
                 room_size: 5,
@@ -164,7 +169,7 @@ fn detects_a_server_that_sends_too_little() {
         rooms: 1,
         room_size: 2,
         senders_per_room: 1,
-        load: Load::Open { rate: 100.0 },
+        load: FloorLoad::Open { rate: 100.0 },
         even: true,
         bytes_in: 12,
         bytes_out: 12,

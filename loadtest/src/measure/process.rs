@@ -193,13 +193,13 @@ fn resident(readings: &[ProcessReading]) -> u64 {
 
 /// What all members used so far, the ended ones included. Pure.
 #[derive(Debug, Default)]
-struct Tally {
+struct ProcessTally {
     threads: BTreeMap<Life, Counters>,
     processes: BTreeMap<Life, Counters>,
     total: Counters,
 }
 
-impl Tally {
+impl ProcessTally {
     /// Adds the use of the present members.
     fn update(&mut self, readings: &[ProcessReading]) {
         let slack_ns = ROUNDING_TICKS * tick_ns();
@@ -233,7 +233,7 @@ impl Tally {
 pub struct ProcessMeter {
     roots: Vec<i32>,
     filter: Filter,
-    tally: Tally,
+    tally: ProcessTally,
 }
 
 impl ProcessMeter {
@@ -244,7 +244,7 @@ impl ProcessMeter {
 
     /// Measures those of these processes and their descendants that match the filter.
     pub fn filtered(roots: Vec<i32>, filter: Filter) -> Self {
-        Self { roots, filter, tally: Tally::default() }
+        Self { roots, filter, tally: ProcessTally::default() }
     }
 
     /// Measures this program, without what it has started.

@@ -55,7 +55,7 @@ fn counts_a_root_below_another_root_once() {
 
 #[test]
 fn keeps_counting_the_use_of_ended_processes() {
-    let mut tally = Tally::default();
+    let mut tally = ProcessTally::default();
     tally.update(&[reading(10, 100, &[(10, 100)]), reading(11, 500, &[(11, 500)])]);
     tally.update(&[reading(10, 110, &[(10, 110)])]);
     assert_eq!(tally.total.cpu_ns, 610 * MS);
@@ -63,7 +63,7 @@ fn keeps_counting_the_use_of_ended_processes() {
 
 #[test]
 fn counts_a_new_process_from_its_start() {
-    let mut tally = Tally::default();
+    let mut tally = ProcessTally::default();
     tally.update(&[reading(10, 100, &[(10, 100)])]);
     tally.update(&[reading(10, 100, &[(10, 100)]), reading(12, 70, &[(12, 70)])]);
     assert_eq!(tally.total.cpu_ns, 170 * MS);
@@ -71,7 +71,7 @@ fn counts_a_new_process_from_its_start() {
 
 #[test]
 fn counts_short_lived_threads_from_the_process() {
-    let mut tally = Tally::default();
+    let mut tally = ProcessTally::default();
     tally.update(&[reading(10, 100, &[(10, 100)])]);
     tally.update(&[reading(10, 900, &[(10, 110)])]);
     assert_eq!(tally.total.cpu_ns, 900 * MS);
@@ -79,7 +79,7 @@ fn counts_short_lived_threads_from_the_process() {
 
 #[test]
 fn rounding_to_ticks_adds_nothing() {
-    let mut tally = Tally::default();
+    let mut tally = ProcessTally::default();
     tally.update(&[reading(10, 100, &[(10, 100)])]);
     tally.update(&[reading(10, 120, &[(10, 101)])]);
     assert_eq!(tally.total.cpu_ns, 101 * MS);
@@ -87,7 +87,7 @@ fn rounding_to_ticks_adds_nothing() {
 
 #[test]
 fn treats_a_reused_pid_as_another_process() {
-    let mut tally = Tally::default();
+    let mut tally = ProcessTally::default();
     tally.update(&[reading(10, 500, &[(10, 500)])]);
     let mut next = reading(10, 20, &[(10, 20)]);
     next.life.started_ticks = 2;

@@ -160,7 +160,7 @@ impl Asker for Direct {
 
 /// The result of some questions.
 #[derive(Debug)]
-pub struct Tally {
+pub struct PageTally {
     /// How long answers took, refusals among them.
     pub took: Histogram<u64>,
     /// Bytes of all answers.
@@ -169,7 +169,7 @@ pub struct Tally {
     pub refused: BTreeMap<String, u64>,
 }
 
-impl Tally {
+impl PageTally {
     /// An empty tally.
     ///
     /// # Errors
@@ -196,11 +196,11 @@ impl Tally {
 ///
 /// # Errors
 /// A broken connection.
-pub async fn ask_all<A: Asker>(askers: &mut [A], questions: &[Question], until: Instant) -> Result<Tally, String> {
+pub async fn ask_all<A: Asker>(askers: &mut [A], questions: &[Question], until: Instant) -> Result<PageTally, String> {
     let next = Cell::new(0);
     let next = &next;
     let ask = async |asker: &mut A| {
-        let mut tally = Tally::new()?;
+        let mut tally = PageTally::new()?;
         while Instant::now() < until
             && let Some(question) = questions.get(next.replace(next.get() + 1))
         {
@@ -213,7 +213,7 @@ pub async fn ask_all<A: Asker>(askers: &mut [A], questions: &[Question], until: 
         }
         Ok::<_, String>(tally)
     };
-    let mut all = Tally::new()?;
+    let mut all = PageTally::new()?;
     for tally in futures_util::future::join_all(askers.iter_mut().map(ask)).await {
         all.add(tally?)?;
     }

@@ -88,7 +88,7 @@ pub struct Question {
 }
 
 /// A kind of page.
-pub struct Kind {
+pub struct PageKind {
     /// Its name.
     pub name: &'static str,
     /// One request of it; the number counts them.
@@ -185,12 +185,12 @@ fn inside(random: &mut SmallRng) -> String {
 
 macro_rules! kinds {
     ($($name:literal: |$samples:pat_param, $random:pat_param| $ask:expr;)*) => {
-        &[$(Kind { name: $name, ask: |$samples, $random| $ask, second_page: false },)*]
+        &[$(PageKind { name: $name, ask: |$samples, $random| $ask, second_page: false },)*]
     };
 }
 
 /// Every kind but those of second pages.
-const FIRST_PAGES: &[Kind] = kinds! {
+const FIRST_PAGES: &[PageKind] = kinds! {
     "history: newest": |s, _| history(s, ("", 0), Bare::Before(i64::MAX, PAGE + 1));
     "history: before_seq": |s, r| {
         let seq = middle(s, r);
@@ -250,13 +250,13 @@ const FIRST_PAGES: &[Kind] = kinds! {
 };
 
 /// Kinds whose questions are about the page after the first.
-const SECOND_PAGES: &[Kind] = &[
-    Kind {
+const SECOND_PAGES: &[PageKind] = &[
+    PageKind {
         name: "search: common word, second page",
         ask: |s, r| search(s, READER, None, &common(r)),
         second_page: true,
     },
-    Kind {
+    PageKind {
         name: "search: common word, second page, one room",
         ask: |s, r| search(s, READER, Some(LARGE), &common(r)),
         second_page: true,
@@ -264,7 +264,7 @@ const SECOND_PAGES: &[Kind] = &[
 ];
 
 /// Every kind.
-pub fn kinds() -> impl Iterator<Item = &'static Kind> {
+pub fn kinds() -> impl Iterator<Item = &'static PageKind> {
     FIRST_PAGES.iter().chain(SECOND_PAGES)
 }
 

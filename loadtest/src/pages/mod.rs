@@ -32,11 +32,11 @@ use crate::setup::account::{Account, PASSWORD, SETUP_CONCURRENCY, SignIn};
 use crate::setup::api::Api;
 use crate::setup::launch::{Launch, Server};
 use crate::setup::rooms::{self, Preparation};
-use ask::{Direct, Tally, ThroughServer, ask_all};
+use ask::{Direct, PageTally, ThroughServer, ask_all};
 use chat_server::storage::connect::Target;
 use clap::Args;
 use fill::{Fill, Filled};
-use kinds::{Kind, Question, Samples};
+use kinds::{PageKind, Question, Samples};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use report::{Measured, PagesReport};
@@ -128,8 +128,8 @@ struct Mark {
 /// What failed.
 pub fn run(options: &PagesOptions) -> Result<(), String> {
     let machine = Machine::current();
-    let wanted = |kind: &&Kind| options.only.as_ref().is_none_or(|only| kind.name.contains(only.as_str()));
-    let wanted: Vec<&Kind> = kinds::kinds().filter(wanted).collect();
+    let wanted = |kind: &&PageKind| options.only.as_ref().is_none_or(|only| kind.name.contains(only.as_str()));
+    let wanted: Vec<&PageKind> = kinds::kinds().filter(wanted).collect();
     if wanted.is_empty() {
         let names: Vec<&str> = kinds::kinds().map(|kind| kind.name).collect();
         return Err(format!("--only: no kind has such a name; there are: {}", names.join(", ")));
@@ -225,7 +225,7 @@ async fn measure(
     options: &PagesOptions,
     directory: &Path,
     mark: &Mark,
-    wanted: &[&Kind],
+    wanted: &[&PageKind],
     interrupts: &Interrupts,
     measured: &mut Vec<Measured>,
 ) -> Result<(), String> {
@@ -292,14 +292,14 @@ async fn second_pages(asker: &mut ThroughServer, first: Vec<Question>, seconds: 
 }
 
 /// The result of one kind with one number of concurrent requests.
-struct Figures {
-    server: Tally,
-    bare: Tally,
+struct KindFigures {
+    server: PageTally,
+    bare: PageTally,
     used: Used,
     bare_used: Used,
 }
 
-impl Figures {
+impl KindFigures {
     /// `None` when the history has nothing of this kind.
     fn measured(self, kind: &str, concurrency: u32) -> Result<Option<Measured>, LatencyError> {
         let (pages, bare_pages) = (self.server.took.len(), self.bare.took.len());
@@ -328,14 +328,14 @@ async fn compare(
     questions: &[Question],
     meters: &mut Pair,
     interrupts: &Interrupts,
-) -> Result<Figures, String> {
+) -> Result<KindFigures, String> {
     let slice = Duration::from_secs(u64::from(options.seconds)) / options.rounds;
     let in_time = || Instant::now() + slice;
     let warm_up = &questions[..(questions.len() / WARM_UP).min(questions.len())];
     ask_all(server, warm_up, in_time()).await?;
     ask_all(direct, warm_up, in_time()).await?;
     let (used, bare_used) = (Used::default(), Used::default());
-    let mut figures = Figures { server: Tally::new()?, bare: Tally::new()?, used, bare_used };
+    let mut figures = KindFigures { server: PageTally::new()?, bare: PageTally::new()?, used, bare_used };
     for (round, part) in questions.chunks(questions.len().div_ceil(options.rounds as usize).max(1)).enumerate() {
         for turn in 0..2 {
             interrupts.check()?;

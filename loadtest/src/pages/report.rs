@@ -4,7 +4,7 @@ use super::fill::Filled;
 use crate::report::format::{bytes, count, micros};
 use crate::report::html::{Page, PageError};
 use crate::report::terminal::{machine_line, table};
-use crate::result::{Latency, Machine, RESULT_VERSION, RunResult, System};
+use crate::result::{Latency, Machine, RESULT_VERSION, RunResult, SystemUnderTest};
 use comfy_table::presets;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -152,7 +152,7 @@ impl PagesReport {
                 runs.push(RunResult {
                     version: RESULT_VERSION,
                     label: format!("{who}, {concurrency} at once"),
-                    system: System { name: self.describe(), ..System::default() },
+                    system: SystemUnderTest { name: self.describe(), ..SystemUnderTest::default() },
                     machine: self.machine.clone(),
                     operations: measured.map(|kind| (kind.kind.clone(), of(kind).clone())).collect(),
                     ..RunResult::default()

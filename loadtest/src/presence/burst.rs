@@ -3,9 +3,9 @@
 //! The crowd follows a plan that spreads its changes evenly over a time. A change that is late, because the machine is
 //! busy, happens immediately. The result has the real duration.
 
-use super::phase::Phase;
-use super::report::Measured;
-use crate::client::{Frame, Socket};
+use super::phase::PresencePhase;
+use super::report::MeasuredPhase;
+use crate::client::{ReceivedFrame, Socket};
 use crate::measure::pair::Pair;
 use crate::setup::account::Account;
 use crate::setup::api::Target;
@@ -115,11 +115,11 @@ impl<'a> Crowd<'a> {
     /// A connection that broke.
     pub async fn go_through(
         &mut self,
-        phase: Phase,
+        phase: PresencePhase,
         toggles: u32,
         round: u32,
         meters: &mut Pair,
-    ) -> Result<Measured, String> {
+    ) -> Result<MeasuredPhase, String> {
         let before = meters.sample();
         let began = Instant::now();
         let count = self.there.len() as u32;
@@ -145,7 +145,7 @@ impl<'a> Crowd<'a> {
         let used = meters.since(&before);
         let arrivals: Vec<Vec<Instant>> = self.watchers.iter().map(Watcher::take).collect();
         let last = arrivals.iter().filter_map(|arrivals| arrivals.last()).max();
-        Ok(Measured {
+        Ok(MeasuredPhase {
             round,
             watchers: self.watchers.len() as u32,
             phase,
@@ -162,30 +162,31 @@ impl<'a> Crowd<'a> {
 }
 
 async fn act(
-    phase: Phase,
+    phase: PresencePhase,
     socket: &mut Option<Socket>,
     target: &Target,
     account: &Account,
     texts: &[String],
 ) -> Result<(), String> {
     match phase {
-        Phase::Come => *socket = Some(Socket::open(target, &account.token).await?),
-        Phase::Leave | Phase::Blink => {
+        PresencePhase::Come => *socket = Some(Socket::open(target, &account.token).await?),
+        PresencePhase::Leave | PresencePhase::Blink => {
             if let Some(socket) = socket.take() {
                 socket.close().await;
             }
-            if phase == Phase::Blink {
+            if phase == PresencePhase::Blink {
                 *socket = Some(Socket::open(target, &account.token).await?);
             }
         }
-        Phase::Toggle => {
+        PresencePhase::Toggle => {
             let Some(socket) = socket else { return Err("a user has no connection to change the status with".into()) };
             let mut asked = 0;
             for (n, text) in texts.iter().enumerate() {
                 let status = ["away", "busy"][n % 2];
                 asked = socket.send("set_presence", &json!({ "status": status, "status_text": text })).await?;
             }
-            let reply = |frame: &Frame<'_>| (frame.id == Some(asked)).then(|| (frame.kind == "ack", frame.words()));
+            let reply =
+                |frame: &ReceivedFrame<'_>| (frame.id == Some(asked)).then(|| (frame.kind == "ack", frame.words()));
             let (acknowledged, words) = socket.next(reply).await?;
             if !acknowledged {
                 return Err(format!("set_presence was refused: {words}"));

@@ -4,8 +4,8 @@
 //! 1. A server starts. The users of one room, and the watchers, are created over its API.
 //! 2. Each watcher asks for the presence of as many members as one connection may watch. From then on it receives their
 //!    changes.
-//! 3. The crowd goes through its phases ([`Phase`]). A phase ends when no frame has arrived for a while ([`burst`]).
-//!    Frames are counted where they arrive; CPU is read before and after.
+//! 3. The crowd goes through its phases ([`PresencePhase`]). A phase ends when no frame has arrived for a while
+//!    ([`burst`]). Frames are counted where they arrive; CPU is read before and after.
 //! 4. The same burst without a watcher is the floor: it costs the connections, sessions and commands, and the
 //!    difference is the cost of the notifications. All numbers of watchers take turns, for several rounds.
 //!
@@ -29,8 +29,8 @@ use crate::setup::launch::Server;
 use crate::setup::rooms::{self, Preparation};
 use burst::Crowd;
 use clap::Args;
-use phase::Phase;
-use report::{Measured, PresenceReport};
+use phase::PresencePhase;
+use report::{MeasuredPhase, PresenceReport};
 use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
@@ -116,7 +116,7 @@ pub fn run(options: &PresenceOptions) -> Result<(), String> {
 async fn measure(
     options: &PresenceOptions,
     interrupts: &Interrupts,
-    measured: &mut Vec<Measured>,
+    measured: &mut Vec<MeasuredPhase>,
 ) -> Result<(), String> {
     let mut server = Server::start(&options.server.launch())?;
     let api = Api::new(server.target().clone()).map_err(|error| error.to_string())?;
@@ -138,7 +138,7 @@ async fn measure(
             let watching = &watchers[..*watching as usize];
             let mut burst = Crowd::gather(api.target(), crowd, watching, options.watched as usize).await?;
             let mut phases = Vec::new();
-            for phase in Phase::ALL {
+            for phase in PresencePhase::ALL {
                 interrupts.check()?;
                 phases.push(burst.go_through(phase, options.toggles, round, &mut meters).await?);
             }

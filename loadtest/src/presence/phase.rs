@@ -6,7 +6,7 @@ use std::time::Duration;
 /// What a crowd does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Phase {
+pub enum PresencePhase {
     /// All connect within a second.
     Come,
     /// All lose their connection and are back, within half a second.
@@ -17,7 +17,7 @@ pub enum Phase {
     Leave,
 }
 
-impl Phase {
+impl PresencePhase {
     /// In this order.
     pub const ALL: [Self; 4] = [Self::Come, Self::Blink, Self::Toggle, Self::Leave];
 

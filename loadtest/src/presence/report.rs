@@ -1,6 +1,6 @@
 //! The results of `loadtest presence`.
 
-use super::phase::Phase;
+use super::phase::PresencePhase;
 use crate::floor::summary::median;
 use crate::report::format::{count, micros};
 use crate::report::terminal::{machine_line, table};
@@ -26,18 +26,18 @@ pub struct PresenceReport {
     /// Changes of status of each in the phase of that name.
     pub toggles: u32,
     /// Every phase of every burst.
-    pub bursts: Vec<Measured>,
+    pub bursts: Vec<MeasuredPhase>,
 }
 
 /// One phase of one burst.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Measured {
+pub struct MeasuredPhase {
     /// The round it belongs to.
     pub round: u32,
     /// Connections that watched.
     pub watchers: u32,
     /// What the crowd did.
-    pub phase: Phase,
+    pub phase: PresencePhase,
     /// How many changes of presence that were.
     pub changes: u64,
     /// From the first to the last of them, answered, seconds.
@@ -78,14 +78,14 @@ fn figure(figures: &[f64], show: impl Fn(f64) -> String) -> String {
 }
 
 impl PresenceReport {
-    fn of(&self, phase: Phase, watchers: u32) -> Vec<&Measured> {
+    fn of(&self, phase: PresencePhase, watchers: u32) -> Vec<&MeasuredPhase> {
         self.bursts.iter().filter(|burst| (burst.phase, burst.watchers) == (phase, watchers)).collect()
     }
 
-    fn row(&self, phase: Phase, watchers: u32) -> Option<[String; 11]> {
+    fn row(&self, phase: PresencePhase, watchers: u32) -> Option<[String; 11]> {
         let (rounds, floor) = (self.of(phase, watchers), self.of(phase, 0));
         let first = rounds.first()?;
-        let all = |of: fn(&Measured) -> f64| rounds.iter().map(|round| of(round)).collect::<Vec<f64>>();
+        let all = |of: fn(&MeasuredPhase) -> f64| rounds.iter().map(|round| of(round)).collect::<Vec<f64>>();
         let seconds = |s: f64| format!("{s:.2}");
         // Each round is compared with its own burst without watchers, so that a slow minute is in both.
         let beside = rounds.iter().filter_map(|round| {
@@ -127,7 +127,7 @@ impl PresenceReport {
             }
         }
         let numbers: BTreeSet<u32> = self.bursts.iter().map(|burst| burst.watchers).collect();
-        for phase in Phase::ALL {
+        for phase in PresencePhase::ALL {
             table.add_rows(numbers.iter().filter_map(|watchers| self.row(phase, *watchers)));
         }
         let (users, watched) = (count(self.users.into()), self.watched);
@@ -145,10 +145,10 @@ mod tests {
 
     #[test]
     fn compares_rows_with_the_burst_without_watchers() {
-        let burst = |round, watchers: u32, us: f64| Measured {
+        let burst = |round, watchers: u32, us: f64| MeasuredPhase {
             round,
             watchers,
-            phase: Phase::Come,
+            phase: PresencePhase::Come,
             changes: 1_000,
             acting_s: 1.0,
             last_frame_s: (watchers > 0).then_some(1.5),

@@ -32,7 +32,7 @@ pub mod veza;
 use crate::engine::flow::Flight;
 use crate::engine::websocket::Outbox;
 use crate::payload::Token;
-use crate::violations::{Kind, Violations};
+use crate::violations::{ViolationKind, Violations};
 use std::sync::Arc;
 
 pub use crate::check::ClientIndex;
@@ -226,7 +226,7 @@ pub trait Sink {
     fn going_away(&mut self, retry_after_ms: Option<u64>);
 
     /// A violation was found.
-    fn violation(&mut self, kind: Kind, describe: impl FnOnce() -> String);
+    fn violation(&mut self, kind: ViolationKind, describe: impl FnOnce() -> String);
 
     /// The connection cannot continue: close it and open another.
     fn fail(&mut self, reason: String);

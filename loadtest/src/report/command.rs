@@ -1,7 +1,7 @@
 //! `loadtest report`: prints and compares the results of earlier runs, and puts them on one page.
 
 use crate::report::comparison::{Comparison, SystemRuns, by_system};
-use crate::report::files::{self, Contents};
+use crate::report::files::{self, FileContents};
 use crate::report::html::Page;
 use crate::report::side_by_side::SideBySide;
 use crate::report::terminal::Summary;
@@ -40,11 +40,11 @@ pub fn report(options: &ReportOptions) -> Result<(), String> {
     let mut systems: Vec<SystemRuns> = Vec::new();
     for path in &options.results {
         match files::read(path).map_err(|error| error.to_string())? {
-            Contents::Run(run) => {
+            FileContents::Run(run) => {
                 runs.push(*run);
                 stems.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
             }
-            Contents::Systems(found) => systems.extend(found),
+            FileContents::Systems(found) => systems.extend(found),
         }
     }
     label_by_file(&mut runs, &stems);

@@ -55,7 +55,7 @@ pub enum FileError {
 
 /// The contents of a file.
 #[derive(Debug)]
-pub enum Contents {
+pub enum FileContents {
     /// One run's result.
     Run(Box<RunResult>),
     /// A comparison: systems with their rounds.
@@ -73,7 +73,7 @@ pub fn write_json(path: &Path, result: &impl Serialize) -> Result<(), String> {
 }
 
 /// Reads a result or a comparison.
-pub fn read(path: &Path) -> Result<Contents, FileError> {
+pub fn read(path: &Path) -> Result<FileContents, FileError> {
     let unreadable = |error| FileError::Read { path: path.to_owned(), error };
     let file = std::fs::File::open(path).map_err(unreadable)?;
     let mut text = Vec::new();
@@ -90,9 +90,9 @@ pub fn read(path: &Path) -> Result<Contents, FileError> {
             let runs = entry.runs.into_iter().map(|run| checked(path, run)).collect::<Result<_, _>>()?;
             systems.push(SystemRuns { system: entry.system, runs });
         }
-        return Ok(Contents::Systems(systems));
+        return Ok(FileContents::Systems(systems));
     }
-    Ok(Contents::Run(Box::new(checked(path, value)?)))
+    Ok(FileContents::Run(Box::new(checked(path, value)?)))
 }
 
 #[derive(Deserialize)]
@@ -130,7 +130,7 @@ mod tests {
     use crate::report::fixtures;
     use serde_json::json;
 
-    fn read_text(text: &str) -> Result<Contents, FileError> {
+    fn read_text(text: &str) -> Result<FileContents, FileError> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("result.json");
         std::fs::write(&path, text).unwrap();
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn reads_back_a_written_result() {
         let run = fixtures::broken("b");
-        let Contents::Run(read) = read_text(&serde_json::to_string(&run).unwrap()).unwrap() else {
+        let FileContents::Run(read) = read_text(&serde_json::to_string(&run).unwrap()).unwrap() else {
             panic!("a run is a run");
         };
         assert_eq!(read.ack.unpack().unwrap(), run.ack.unpack().unwrap());
@@ -154,7 +154,7 @@ mod tests {
     fn a_comparison_keeps_its_systems() {
         let systems = [SystemRuns { system: "NATS".to_owned(), runs: vec![fixtures::run("a", 1.0)] }];
         let text = serde_json::to_string(&json!({"systems": systems, "more": "of others"})).unwrap();
-        let Contents::Systems(read) = read_text(&text).unwrap() else { panic!("a comparison is a comparison") };
+        let FileContents::Systems(read) = read_text(&text).unwrap() else { panic!("a comparison is a comparison") };
         assert_eq!((read[0].system.as_str(), read[0].runs.len()), ("NATS", 1));
     }
 

@@ -2,10 +2,10 @@
 //! rate.
 
 use crate::result::{
-    ClassResult, Counts, Latency, Machine, ProcessUsage, RESULT_VERSION, RunResult, Saturation, SaturationStep, Second,
-    ServerSide, Stage, System, Usage,
+    ClassResult, Latency, Machine, ProcessUsage, RESULT_VERSION, RunCounts, RunResult, Saturation, SaturationStep,
+    Second, ServerSide, Stage, SystemUnderTest, Usage,
 };
-use crate::violations::{Kind, Violations};
+use crate::violations::{ViolationKind, Violations};
 use hdrhistogram::Histogram;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ fn latency(median_us: f64, count: u32) -> Latency {
     Latency::of(&histogram(median_us, count)).unwrap()
 }
 
-fn usage(cores: f64, counts: &Counts, seconds: f64) -> ProcessUsage {
+fn usage(cores: f64, counts: &RunCounts, seconds: f64) -> ProcessUsage {
     let cpu_s = cores * seconds;
     ProcessUsage {
         cpu_s,
@@ -72,7 +72,7 @@ fn timeline(seconds: u32, rate: f64, slowness: f64) -> Vec<Second> {
 pub fn run(label: &str, slowness: f64) -> RunResult {
     let seconds = 60.0;
     let rate = 2_000.0 / slowness;
-    let counts = Counts {
+    let counts = RunCounts {
         connections: 1_000,
         users: 1_000,
         rooms: 100,
@@ -80,7 +80,7 @@ pub fn run(label: &str, slowness: f64) -> RunResult {
         acked: (rate * seconds) as u64,
         delivered: (rate * seconds) as u64 * 10,
         received_bytes: 320_000_000,
-        ..Counts::default()
+        ..RunCounts::default()
     };
     let stage = |name: &str, p50_us: f64, p99_us: f64| Stage {
         name: name.to_owned(),
@@ -94,7 +94,7 @@ pub fn run(label: &str, slowness: f64) -> RunResult {
     RunResult {
         version: RESULT_VERSION,
         label: label.to_owned(),
-        system: System {
+        system: SystemUnderTest {
             name: "Veza Chat Server".to_owned(),
             version: "0.2.0".to_owned(),
             durability: "fsync".to_owned(),
@@ -154,7 +154,7 @@ pub fn run(label: &str, slowness: f64) -> RunResult {
 /// A run that found its limit, with violations.
 pub fn broken(label: &str) -> RunResult {
     let mut violations = Violations::default();
-    violations.note_many(Kind::Gap, 3, || "room_7: subscriber 12 skipped 41 to 43 </script><b>".to_owned());
+    violations.note_many(ViolationKind::Gap, 3, || "room_7: subscriber 12 skipped 41 to 43 </script><b>".to_owned());
     let step = |planned_per_s: f64, held: bool| SaturationStep {
         planned_per_s,
         acked_per_s: planned_per_s * if held { 1.0 } else { 0.83 },

@@ -16,7 +16,7 @@ pub const DELIVERY: &str = "delivery";
 
 /// The histograms of one second.
 #[derive(Debug, Clone, Copy)]
-pub struct Interval<'a> {
+pub struct HlogInterval<'a> {
     /// When it began, since sending began.
     pub start: Duration,
     /// Its length.
@@ -33,7 +33,7 @@ pub fn write<'a>(
     mut to: impl Write,
     began: SystemTime,
     label: &str,
-    intervals: impl IntoIterator<Item = Interval<'a>>,
+    intervals: impl IntoIterator<Item = HlogInterval<'a>>,
 ) -> io::Result<()> {
     let mut serializer = V2DeflateSerializer::new();
     let mut log = IntervalLogWriterBuilder::new()
@@ -75,8 +75,8 @@ mod tests {
         let (ack, delivery, none) = (histogram(&[100, 2_000]), histogram(&[150, 250, 90_000]), histogram(&[]));
         let second = Duration::from_secs(1);
         let intervals = [
-            Interval { start: Duration::ZERO, length: second, ack: &ack, delivery: &delivery },
-            Interval { start: second, length: second, ack: &none, delivery: &delivery },
+            HlogInterval { start: Duration::ZERO, length: second, ack: &ack, delivery: &delivery },
+            HlogInterval { start: second, length: second, ack: &none, delivery: &delivery },
         ];
         let began = SystemTime::UNIX_EPOCH + Duration::from_secs(1_750_000_000);
         let mut log = Vec::new();

@@ -4,7 +4,7 @@
 //! differences between threads and not with the run. Only the per-second histograms for the .hlog stay, with two
 //! digits.
 
-use super::gauge::Cores;
+use super::gauge::CoreUsage;
 use crate::engine::recorder::{Findings, Interval, LATENCY_MAX_US, Part, Tally};
 use crate::result::Second;
 use hdrhistogram::Histogram;
@@ -43,7 +43,7 @@ pub struct Collected {
     /// Findings apart from latencies.
     pub findings: Findings,
     /// CPU and memory, by second.
-    pub cores: BTreeMap<u32, Cores>,
+    pub cores: BTreeMap<u32, CoreUsage>,
     /// Acks by second, for the steps of a search.
     acks: BTreeMap<u32, (u64, Histogram<u64>)>,
     keep_acks: bool,

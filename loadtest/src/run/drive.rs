@@ -4,7 +4,7 @@ use super::collect::Collected;
 use super::gauge::Gauge;
 use super::interrupts::Interrupts;
 use crate::engine::schedule::Pace;
-use crate::engine::{ENDING_MAX, Engine, EngineOptions, Event};
+use crate::engine::{ENDING_MAX, Engine, EngineOptions, WorkerReport};
 use crate::progress;
 use crate::protocol::System;
 use crate::result::{Saturation, SaturationStep};
@@ -52,7 +52,7 @@ pub(super) struct Driven {
 }
 
 /// A running load.
-struct Running<'a, F> {
+struct RunningLoad<'a, F> {
     engine: Engine,
     collected: Collected,
     gauge: Gauge,
@@ -79,7 +79,7 @@ impl Drive<'_> {
     {
         let options = &self.options;
         let search = self.scenario.load.mode == Mode::Saturate;
-        let mut running = Running {
+        let mut running = RunningLoad {
             engine: Engine::start(system, options)?,
             collected: Collected::new(options.threads, options.classes, search)?,
             gauge,
@@ -122,14 +122,14 @@ impl Drive<'_> {
             ));
         }
         running.collected.end()?;
-        let Running { engine, collected, gauge, .. } = running;
+        let RunningLoad { engine, collected, gauge, .. } = running;
         drop(engine);
         let violations = system.finish(complete);
         let options = self.options;
         Ok((Driven { options, collected, violations, began, sent_for, interrupted, saturation }, gauge))
     }
 
-    fn connect<F, R>(&self, running: &mut Running<'_, F>) -> Result<(), String>
+    fn connect<F, R>(&self, running: &mut RunningLoad<'_, F>) -> Result<(), String>
     where
         F: Fn(u32) -> R,
         R: Future<Output = ()> + Send + 'static,
@@ -153,7 +153,7 @@ impl Drive<'_> {
     }
 
     /// One load for the whole duration.
-    fn load<F, R>(&self, running: &mut Running<'_, F>, start_ns: u64) -> Result<(), String>
+    fn load<F, R>(&self, running: &mut RunningLoad<'_, F>, start_ns: u64) -> Result<(), String>
     where
         F: Fn(u32) -> R,
         R: Future<Output = ()> + Send + 'static,
@@ -180,7 +180,12 @@ impl Drive<'_> {
 
     /// Loads that grow until the server does not sustain one. Each begins with a full second and never in the past:
     /// overdue sends would arrive as a burst of no defined rate.
-    fn search<F, R>(&self, running: &mut Running<'_, F>, start_ns: u64, search: &Saturate) -> Result<Saturation, String>
+    fn search<F, R>(
+        &self,
+        running: &mut RunningLoad<'_, F>,
+        start_ns: u64,
+        search: &Saturate,
+    ) -> Result<Saturation, String>
     where
         F: Fn(u32) -> R,
         R: Future<Output = ()> + Send + 'static,
@@ -250,7 +255,7 @@ impl Drive<'_> {
     }
 
     /// Waits until everything has arrived or the time is over; false when Ctrl-C interrupts it.
-    fn drain<F, R>(&self, running: &mut Running<'_, F>, system: &impl System) -> Result<bool, String>
+    fn drain<F, R>(&self, running: &mut RunningLoad<'_, F>, system: &impl System) -> Result<bool, String>
     where
         F: Fn(u32) -> R,
         R: Future<Output = ()> + Send + 'static,
@@ -270,7 +275,7 @@ impl Drive<'_> {
     }
 }
 
-impl<F, R> Running<'_, F>
+impl<F, R> RunningLoad<'_, F>
 where
     F: Fn(u32) -> R,
     R: Future<Output = ()> + Send + 'static,
@@ -297,11 +302,11 @@ where
         while let Some(event) = self.engine.event(patience)? {
             patience = Duration::ZERO;
             match event {
-                Event::Ready => self.ready += 1,
-                Event::Failed(reason) => return Err(reason),
-                Event::Unauthorized(user) => drop(self.runtime.spawn((self.renew)(user))),
-                Event::Interval(interval) => self.collected.add(*interval)?,
-                Event::Done(findings) => {
+                WorkerReport::Ready => self.ready += 1,
+                WorkerReport::Failed(reason) => return Err(reason),
+                WorkerReport::Unauthorized(user) => drop(self.runtime.spawn((self.renew)(user))),
+                WorkerReport::Interval(interval) => self.collected.add(*interval)?,
+                WorkerReport::Done(findings) => {
                     self.done += 1;
                     self.collected.findings.merge(*findings)?;
                     if self.done == self.threads {

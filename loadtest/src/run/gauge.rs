@@ -10,14 +10,14 @@ use std::path::Path;
 
 /// CPU used in one second.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Cores {
+pub struct CoreUsage {
     server: f64,
     store: f64,
     generator: f64,
     server_rss_bytes: u64,
 }
 
-impl Cores {
+impl CoreUsage {
     /// Completes an entry of the time line.
     pub fn put_into(&self, second: &mut Second) {
         second.server_cores = self.server;
@@ -28,14 +28,14 @@ impl Cores {
 }
 
 /// One group of processes, sampled at the beginning and at the end.
-struct Group {
+struct ProcessGroup {
     meter: ProcessMeter,
     before: Sample,
     start: Sample,
     last: Sample,
 }
 
-impl Group {
+impl ProcessGroup {
     fn new(mut meter: ProcessMeter) -> Option<Self> {
         let now = meter.sample();
         (now.processes() > 0).then(|| Self { meter, before: now.clone(), start: now.clone(), last: now })
@@ -53,9 +53,9 @@ impl Group {
 /// Reads them all.
 pub struct Gauge {
     address: SocketAddr,
-    server: Option<Group>,
-    store: Option<Group>,
-    generator: Option<Group>,
+    server: Option<ProcessGroup>,
+    store: Option<ProcessGroup>,
+    generator: Option<ProcessGroup>,
     metrics_before: Option<Scrape>,
     /// The number of open connections at two times, and the server's anonymous memory then.
     some_connected: Option<(usize, u64)>,
@@ -77,23 +77,23 @@ impl Gauge {
     /// Before any connection is open. A server that is not on this machine has no processes here.
     pub fn new(address: SocketAddr, data_dir: Option<&Path>) -> Self {
         let pids = listening_on(address).unwrap_or_default();
-        let server = if pids.is_empty() { None } else { Group::new(server_meter(pids.clone())) };
-        let store = store_meter(&pids, data_dir).and_then(Group::new);
+        let server = if pids.is_empty() { None } else { ProcessGroup::new(server_meter(pids.clone())) };
+        let store = store_meter(&pids, data_dir).and_then(ProcessGroup::new);
         Self::of(address, server, store)
     }
 
     /// Processes that are known, with their descendants.
     pub fn of_processes(address: SocketAddr, server: i32, store: Option<i32>) -> Self {
-        let group = |pid| Group::new(ProcessMeter::new(vec![pid]));
+        let group = |pid| ProcessGroup::new(ProcessMeter::new(vec![pid]));
         Self::of(address, group(server), store.and_then(group))
     }
 
-    fn of(address: SocketAddr, server: Option<Group>, store: Option<Group>) -> Self {
+    fn of(address: SocketAddr, server: Option<ProcessGroup>, store: Option<ProcessGroup>) -> Self {
         Self {
             address,
             server,
             store,
-            generator: Group::new(ProcessMeter::of_this_program()),
+            generator: ProcessGroup::new(ProcessMeter::of_this_program()),
             metrics_before: None,
             some_connected: None,
             bytes_per_connection: None,
@@ -129,7 +129,7 @@ impl Gauge {
     }
 
     /// Another second has passed, or sending has ended.
-    pub fn sample(&mut self) -> Cores {
+    pub fn sample(&mut self) -> CoreUsage {
         // A server that was restarted is another process.
         if let Some(server) = &mut self.server
             && server.last.processes() == 0
@@ -137,17 +137,17 @@ impl Gauge {
         {
             server.meter.follow(pids);
         }
-        let sample = |group: &mut Option<Group>| group.as_mut().map_or(0.0, Group::sample);
+        let sample = |group: &mut Option<ProcessGroup>| group.as_mut().map_or(0.0, ProcessGroup::sample);
         let (server, store, generator) =
             (sample(&mut self.server), sample(&mut self.store), sample(&mut self.generator));
         let server_rss_bytes = self.server.as_ref().map_or(0, |server| server.last.rss_bytes());
-        Cores { server, store, generator, server_rss_bytes }
+        CoreUsage { server, store, generator, server_rss_bytes }
     }
 
     /// CPU used from [`begin`](Self::begin) to the last sample. `work` must cover the same time; otherwise the CPU per
     /// message is wrong.
     pub fn usage(&self, work: Work) -> Usage {
-        let usage = |group: &Option<Group>| {
+        let usage = |group: &Option<ProcessGroup>| {
             let group = group.as_ref()?;
             Some(group.last.since(&group.start).usage(work, group.before.rss_bytes()))
         };

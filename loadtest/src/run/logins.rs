@@ -7,11 +7,11 @@ use crate::engine::recorder::{Findings, Tally, histogram, microseconds};
 use crate::measure::process::Work;
 use crate::options::RunOptions;
 use crate::progress;
-use crate::result::{Counts, Latency, RESULT_VERSION, RunResult, System, Window};
+use crate::result::{Latency, RESULT_VERSION, RunCounts, RunResult, SystemUnderTest, Window};
 use crate::scenario::Scenario;
 use crate::setup::account::SignIn;
 use crate::setup::api::Api;
-use crate::violations::Kind;
+use crate::violations::ViolationKind;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::runtime::Runtime;
@@ -50,9 +50,9 @@ pub(super) fn storm(
                 }
                 Ok(Err(reason)) => {
                     findings.error("login_failed");
-                    findings.violations.note(Kind::LoginFailed, || reason);
+                    findings.violations.note(ViolationKind::LoginFailed, || reason);
                 }
-                Err(panic) => findings.violations.note(Kind::LoginFailed, || panic.to_string()),
+                Err(panic) => findings.violations.note(ViolationKind::LoginFailed, || panic.to_string()),
             };
         let mut number = 0_u32;
         loop {
@@ -104,7 +104,7 @@ pub(super) fn storm(
         // After a second Ctrl-C nothing waits, so unanswered log-ins are no violation.
         if interrupts.count() < 2 {
             let seconds = scenario.load.drain.as_secs_f64();
-            findings.violations.note_many(Kind::Unanswered, waiting, || {
+            findings.violations.note_many(ViolationKind::Unanswered, waiting, || {
                 format!("{waiting} log-ins without an answer {seconds} s after the last one was sent")
             });
         }
@@ -112,15 +112,19 @@ pub(super) fn storm(
         let rate = window.other_commands as f64 / seconds.max(0.001);
         let result = RunResult {
             version: RESULT_VERSION,
-            system: System { name: "Veza Chat Server".to_owned(), durability: "fsync".to_owned(), ..System::default() },
+            system: SystemUnderTest {
+                name: "Veza Chat Server".to_owned(),
+                durability: "fsync".to_owned(),
+                ..SystemUnderTest::default()
+            },
             started_at: rfc3339(began),
             seconds,
             interrupted: interrupts.count() > 0,
-            counts: Counts {
+            counts: RunCounts {
                 users: u64::from(scenario.population.users),
                 other_commands: tally.other_commands,
                 unsent: u64::from(number) - tally.other_commands,
-                ..Counts::default()
+                ..RunCounts::default()
             },
             sending: Some(window),
             operations: [("login".to_owned(), Latency::of(&latency).map_err(|error| error.to_string())?)].into(),

@@ -4,7 +4,7 @@ use super::collect::{Busy, SecondHistograms, sum};
 use super::drive::Driven;
 use super::gauge::Gauge;
 use crate::measure::process::Work;
-use crate::result::{ClassResult, Counts, Latency, RESULT_VERSION, RunResult, ServerSide, System, Window};
+use crate::result::{ClassResult, Latency, RESULT_VERSION, RunCounts, RunResult, ServerSide, SystemUnderTest, Window};
 use crate::scenario::{Mode, Scenario};
 use hdrhistogram::Histogram;
 use std::time::SystemTime;
@@ -49,7 +49,7 @@ pub(super) fn assemble(
     let shown = if scenario.load.mode == Mode::Saturate { seconds } else { scenario.load.duration.as_secs_f64() };
     let mut result = RunResult {
         version: RESULT_VERSION,
-        system: System {
+        system: SystemUnderTest {
             name: "Veza Chat Server".to_owned(),
             version: String::new(),
             durability: "fsync".to_owned(),
@@ -58,7 +58,7 @@ pub(super) fn assemble(
         started_at: rfc3339(began),
         seconds,
         interrupted,
-        counts: Counts {
+        counts: RunCounts {
             connections,
             users: u64::from(scenario.population.users),
             rooms: options.class_of_room.len() as u64,

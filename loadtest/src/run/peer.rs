@@ -8,7 +8,7 @@ use super::interrupts::Interrupts;
 use super::outcome::{self, Outcome};
 use crate::payload::{PayloadFormat, RunId};
 use crate::protocol;
-use crate::result::{Machine, System};
+use crate::result::{Machine, SystemUnderTest};
 use crate::scenario::{Rooms, Scenario};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub struct PeerRun<'a> {
     /// No progress bars.
     pub quiet: bool,
     /// What the result calls it.
-    pub system: System,
+    pub system: SystemUnderTest,
 }
 
 impl PeerRun<'_> {

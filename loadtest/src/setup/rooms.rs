@@ -25,7 +25,7 @@ struct ListConversations<'a> {
 }
 
 #[derive(Deserialize)]
-struct Page {
+struct RoomPage {
     conversations: Vec<Room>,
     #[serde(default)]
     next_cursor: Option<serde_json::Value>,
@@ -133,7 +133,7 @@ async fn rooms_of_owner(
             break;
         }
         let ask = ListConversations { cursor: cursor.as_ref(), limit: PAGE_LIMIT };
-        let page: Page = api.command(&account.token, "list_conversations", ask).await.map_err(context)?;
+        let page: RoomPage = api.command(&account.token, "list_conversations", ask).await.map_err(context)?;
         for conversation in page.conversations {
             let at = missing.iter().position(|index| conversation.name.as_ref() == Some(&name_of(*index)));
             if let Some(at) = at.filter(|_| !conversation.archived) {

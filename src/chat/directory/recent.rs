@@ -14,7 +14,7 @@ pub const RECENT_MS: u64 = 2 * crate::limits::READ_DEADLINE_MS;
 pub const RECENT_CHANGES_MAX: usize = 65_536;
 
 #[derive(Clone, Copy, Debug)]
-enum Change {
+enum RecentChange {
     Membership(MembershipChange),
     /// One of two users blocked the other, so neither may see the other's presence.
     Blocked(UserId, UserId),
@@ -23,7 +23,7 @@ enum Change {
 /// The recent changes that one shard remembers.
 #[derive(Debug, Default)]
 pub struct RecentChanges {
-    changes: VecDeque<(u64, Change)>,
+    changes: VecDeque<(u64, RecentChange)>,
     /// The time of the newest change that was dropped early, if any.
     forgot_ms: Option<u64>,
 }
@@ -31,15 +31,15 @@ pub struct RecentChanges {
 impl RecentChanges {
     /// Records that a user joined or left a conversation.
     pub fn membership(&mut self, change: MembershipChange, now_ms: u64) {
-        self.push(Change::Membership(change), now_ms);
+        self.push(RecentChange::Membership(change), now_ms);
     }
 
     /// Records that one of two users blocked the other.
     pub fn blocked(&mut self, one: UserId, other: UserId, now_ms: u64) {
-        self.push(Change::Blocked(one, other), now_ms);
+        self.push(RecentChange::Blocked(one, other), now_ms);
     }
 
-    fn push(&mut self, change: Change, now_ms: u64) {
+    fn push(&mut self, change: RecentChange, now_ms: u64) {
         let oldest = now_ms.saturating_sub(RECENT_MS);
         while self.changes.front().is_some_and(|(at, _)| *at < oldest) {
             self.changes.pop_front();
@@ -61,8 +61,8 @@ impl RecentChanges {
     /// The user's recent changes of membership, oldest first.
     pub fn memberships_of(&self, user: UserId) -> impl Iterator<Item = MembershipChange> + '_ {
         self.changes.iter().filter_map(move |(_, change)| match change {
-            Change::Membership(change) if change.user == user => Some(*change),
-            Change::Membership(_) | Change::Blocked(..) => None,
+            RecentChange::Membership(change) if change.user == user => Some(*change),
+            RecentChange::Membership(_) | RecentChange::Blocked(..) => None,
         })
     }
 
@@ -72,8 +72,8 @@ impl RecentChanges {
         let concerns = |one: &UserId, other: &UserId| *one == watcher && users.contains(other);
         self.forgot_since(since_ms)
             || self.changes.iter().rev().take_while(|(at, _)| *at >= since_ms).any(|(_, change)| match change {
-                Change::Blocked(one, other) => concerns(one, other) || concerns(other, one),
-                Change::Membership(change) => {
+                RecentChange::Blocked(one, other) => concerns(one, other) || concerns(other, one),
+                RecentChange::Membership(change) => {
                     !change.gained && (change.user == watcher || users.contains(&change.user))
                 }
             })

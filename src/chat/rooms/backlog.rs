@@ -3,7 +3,7 @@
 //! An event leaves the backlog after one full round over the subscribers. The marks `from` and `wrapped` detect this
 //! without a count per event.
 
-use super::outbox::Chunk;
+use super::outbox::SharedBytes;
 use crate::ids::{ConnId, UserId};
 use crate::mesh::event::EncodedEvent;
 use crate::wire::{Format, event};
@@ -17,7 +17,7 @@ pub(super) const BACKLOG_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// The events that one room still has to send.
 pub(super) struct Backlog<C> {
-    pub(super) events: VecDeque<Waiting<C>>,
+    pub(super) events: VecDeque<WaitingEvent<C>>,
     /// Bytes of their frames.
     bytes: usize,
     /// The first connection that the current round has not served.
@@ -30,11 +30,11 @@ impl<C> Default for Backlog<C> {
     }
 }
 
-impl<C: Chunk> Backlog<C> {
+impl<C: SharedBytes> Backlog<C> {
     pub(super) fn push(&mut self, event: Arc<EncodedEvent>) {
         self.bytes += event.frame_bytes();
         let (from, shared) = (self.next, Shared::default());
-        self.events.push_back(Waiting { event, from, wrapped: false, done: false, shared });
+        self.events.push_back(WaitingEvent { event, from, wrapped: false, done: false, shared });
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -58,7 +58,7 @@ impl<C: Chunk> Backlog<C> {
 }
 
 /// An event in a backlog.
-pub(super) struct Waiting<C> {
+pub(super) struct WaitingEvent<C> {
     pub(super) event: Arc<EncodedEvent>,
     /// The position of the round when the event arrived.
     pub(super) from: ConnId,
@@ -83,7 +83,7 @@ impl<C> Default for Shared<C> {
     }
 }
 
-impl<C: Chunk> Waiting<C> {
+impl<C: SharedBytes> WaitingEvent<C> {
     pub(super) fn plain(&mut self, format: Format) -> Option<C> {
         let slot = &mut self.shared.plain[format.index()];
         if slot.is_none() {

@@ -1,6 +1,6 @@
 //! Serves one slice of a room. Each subscriber receives the events after its cursor, in few pieces of shared bytes.
 
-use super::backlog::{Backlog, Waiting};
+use super::backlog::{Backlog, WaitingEvent};
 use super::outbox::{Behind, Outbox};
 use crate::chat::subscribers::{Fit, Mode, Subscriber};
 use crate::ids::{ConversationId, Seq, UserId};
@@ -38,7 +38,7 @@ struct Piece<C> {
 }
 
 struct Slice<'a, O: Outbox> {
-    events: &'a mut VecDeque<Waiting<O::Chunk>>,
+    events: &'a mut VecDeque<WaitingEvent<O::Chunk>>,
     /// The seq of the first event, if all events are consecutive and go to every subscriber. Then a subscriber's cursor
     /// is its position among them.
     consecutive_from: Option<Seq>,
@@ -52,16 +52,16 @@ struct Slice<'a, O: Outbox> {
 }
 
 impl<'a, O: Outbox> Slice<'a, O> {
-    fn new(events: &'a mut VecDeque<Waiting<O::Chunk>>, out: &'a mut O, queue_bytes_max: usize) -> Self {
+    fn new(events: &'a mut VecDeque<WaitingEvent<O::Chunk>>, out: &'a mut O, queue_bytes_max: usize) -> Self {
         let first = events.front().and_then(|waiting| waiting.event.seq);
-        let consecutive = |(at, waiting): (usize, &Waiting<O::Chunk>)| {
+        let consecutive = |(at, waiting): (usize, &WaitingEvent<O::Chunk>)| {
             let event = &waiting.event;
             event.except_user.is_none()
                 && event.except_connection.is_none()
                 && event.seq.is_some_and(|seq| first.is_some_and(|first| seq.0 == first.0 + at as i64))
         };
         let consecutive_from = first.filter(|_| events.iter().enumerate().all(consecutive));
-        let mut special_users: Vec<UserId> = events.iter().filter_map(Waiting::special_user).collect();
+        let mut special_users: Vec<UserId> = events.iter().filter_map(WaitingEvent::special_user).collect();
         special_users.sort_unstable();
         special_users.dedup();
         let receivers = vec![0; events.len() + 1];
@@ -188,7 +188,11 @@ impl<'a, O: Outbox> Slice<'a, O> {
 }
 
 /// The bytes of one event for one subscriber.
-fn chunk_for<O: Outbox>(waiting: &mut Waiting<O::Chunk>, subscriber: &Subscriber, out: &mut O) -> Option<O::Chunk> {
+fn chunk_for<O: Outbox>(
+    waiting: &mut WaitingEvent<O::Chunk>,
+    subscriber: &Subscriber,
+    out: &mut O,
+) -> Option<O::Chunk> {
     let format = subscriber.format;
     if waiting.special_user() == Some(subscriber.user) {
         return waiting.for_sender(format);

@@ -28,7 +28,7 @@ mod outbox;
 #[cfg(test)]
 mod tests;
 
-pub use outbox::{Behind, Chunk, Outbox};
+pub use outbox::{Behind, Outbox, SharedBytes};
 
 use crate::chat::published::PublishedIndex;
 use crate::chat::subscribers::{Mode, Progress, Room, Subscriber};
@@ -37,6 +37,7 @@ use crate::mesh::event::{EncodedEvent, Published};
 use backlog::Backlog;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Subscribers of large rooms that one turn serves, and the size from which a room is large. A send costs 6 to 8 µs of
 /// CPU, so a slice holds a turn up for about a millisecond.
@@ -58,7 +59,7 @@ pub struct Rooms<C> {
     queue_bytes_max: usize,
 }
 
-impl<C: Chunk> Rooms<C> {
+impl<C: SharedBytes> Rooms<C> {
     /// Without rooms. A connection's queue holds at most `queue_bytes_max` bytes of events.
     #[must_use]
     pub fn new(queue_bytes_max: usize) -> Self {
@@ -172,6 +173,14 @@ impl<C: Chunk> Rooms<C> {
         while self.backlogs.get(&conversation).is_some_and(Backlog::is_full) {
             self.serve_room(conversation, usize::MAX, out);
         }
+    }
+
+    /// The number of events that wait for subscribers, over all rooms, and when the oldest was published.
+    #[must_use]
+    pub fn backlog(&self) -> (usize, Option<Instant>) {
+        let events = self.backlogs.values().map(|backlog| backlog.events.len()).sum();
+        let oldest = self.backlogs.values().filter_map(|backlog| Some(backlog.events.front()?.event.published_at));
+        (events, oldest.min())
     }
 
     /// Whether events wait for subscribers.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Immutable bytes that the queues of several connections share.
-pub trait Chunk: Clone + AsRef<[u8]> + From<Vec<u8>> + From<Arc<[u8]>> {}
+pub trait SharedBytes: Clone + AsRef<[u8]> + From<Vec<u8>> + From<Arc<[u8]>> {}
 
-impl<T: Clone + AsRef<[u8]> + From<Vec<u8>> + From<Arc<[u8]>>> Chunk for T {}
+impl<T: Clone + AsRef<[u8]> + From<Vec<u8>> + From<Arc<[u8]>>> SharedBytes for T {}
 
 /// Why a subscriber reads the log from now on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,7 +22,7 @@ pub enum Behind {
 /// Where a room's events go.
 pub trait Outbox {
     /// The bytes that it queues.
-    type Chunk: Chunk;
+    type Chunk: SharedBytes;
 
     /// Bytes in the connection's queue.
     fn queued_bytes(&self, conn: ConnId) -> usize;

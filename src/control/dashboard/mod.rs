@@ -22,7 +22,7 @@ use super::observed::Observed;
 use super::ports::{Check, HealthPort};
 use crate::error::ErrorCode;
 use crate::ids::UserId;
-use crate::latency::Stage;
+use crate::latency::LatencyStage;
 use crate::mesh::counters::CloseGroup;
 use bytes::Bytes;
 use sampler::{Sample, Sampler};
@@ -50,10 +50,10 @@ pub enum Access {
 /// The state of the dashboard; cloning shares it.
 #[derive(Clone)]
 pub struct Dashboard {
-    inner: Arc<Inner>,
+    inner: Arc<DashboardInner>,
 }
 
-struct Inner {
+struct DashboardInner {
     sampler: Mutex<Sampler>,
     health: Arc<dyn HealthPort>,
     access: Access,
@@ -75,7 +75,7 @@ struct Hello<'a> {
     started_at: u64,
     seconds: usize,
     windows: [usize; sampler::WINDOWS.len()],
-    stages: [&'static str; Stage::ALL.len()],
+    stages: [&'static str; LatencyStage::ALL.len()],
     percentiles: [u32; sampler::PERCENTILES.len()],
     shard_columns: [&'static str; sampler::SHARD_COLUMNS.len()],
     heat_stages: [&'static str; sampler::HEAT_STAGES.len()],
@@ -97,19 +97,19 @@ struct Now<'a> {
     summaries: Vec<Vec<Vec<u64>>>,
     /// Milliseconds since the last turn of each shard.
     silences_ms: Vec<u64>,
-    health: Vec<Item>,
+    health: Vec<HealthItem>,
     errors: &'a [u64],
     closed: &'a [u64],
 }
 
 #[derive(Serialize)]
-struct Item {
+struct HealthItem {
     name: &'static str,
     ok: bool,
     reason: Option<String>,
 }
 
-impl From<Check> for Item {
+impl From<Check> for HealthItem {
     fn from(Check { name, ok, reason }: Check) -> Self {
         Self { name, ok, reason }
     }
@@ -130,7 +130,7 @@ impl Dashboard {
     #[must_use]
     pub fn new(observed: Observed, health: Arc<dyn HealthPort>, access: Access) -> Self {
         let started_at_ms = now_ms().saturating_sub(observed.started.elapsed().as_millis() as u64);
-        let inner = Inner {
+        let inner = DashboardInner {
             sampler: Mutex::new(Sampler::new(observed)),
             health,
             access,
@@ -174,7 +174,7 @@ impl Dashboard {
             uptime_ms: observed.started.elapsed().as_millis() as u64,
             summaries: sampler.summaries(),
             silences_ms: observed.silences().map(|silence| silence.as_millis() as u64).collect(),
-            health: self.inner.health.checks().into_iter().map(Item::from).collect(),
+            health: self.inner.health.checks().into_iter().map(HealthItem::from).collect(),
             errors: sampler.errors(),
             closed: sampler.closed(),
         }
@@ -188,10 +188,10 @@ impl Dashboard {
             started_at: self.inner.started_at_ms,
             seconds: sampler::SECONDS,
             windows: sampler::WINDOWS,
-            stages: Stage::ALL.map(Stage::as_str),
+            stages: LatencyStage::ALL.map(LatencyStage::as_str),
             percentiles: sampler::PERCENTILES,
             shard_columns: sampler::SHARD_COLUMNS,
-            heat_stages: sampler::HEAT_STAGES.map(Stage::as_str),
+            heat_stages: sampler::HEAT_STAGES.map(LatencyStage::as_str),
             row_bounds_ns: sampler::row_bounds_ns(),
             error_codes: ErrorCode::ALL.iter().map(|code| code.as_str()).collect(),
             close_reasons: CloseGroup::ALL.map(CloseGroup::as_str),

@@ -11,7 +11,7 @@
 
 use super::super::observed::Observed;
 use crate::error::ErrorCode;
-use crate::latency::{BUCKETS, SizeHistogram, Stage, upper_bound_ns};
+use crate::latency::{BUCKETS, LatencyStage, SizeHistogram, upper_bound_ns};
 use crate::mesh::counters::{CloseGroup, MessageOutcome, ShardCounters};
 use serde::Serialize;
 use std::collections::VecDeque;
@@ -27,7 +27,7 @@ pub const PERCENTILES: [u32; 14] =
 pub const SHARD_COLUMNS: [&str; 8] =
     ["connections", "opened", "committed", "delivered", "cross_core", "bytes_in", "bytes_out", "refusals"];
 /// Stages whose distribution over time is kept for the heat map.
-pub const HEAT_STAGES: [Stage; 3] = [Stage::Ack, Stage::Delivery, Stage::Commit];
+pub const HEAT_STAGES: [LatencyStage; 3] = [LatencyStage::Ack, LatencyStage::Delivery, LatencyStage::Commit];
 /// Buckets that make one row of the heat map: a quarter of a power of two.
 const ROW_BUCKETS: usize = 4;
 
@@ -63,13 +63,13 @@ pub struct Sample {
     /// Connections that ended: index of the reason, count.
     closed: Sparse,
     #[serde(skip)]
-    stages: [Kept; Stage::ALL.len()],
+    stages: [Kept; LatencyStage::ALL.len()],
 }
 
 /// All counters at one moment.
 struct Reading {
     shards: Vec<[u64; SHARD_COLUMNS.len()]>,
-    stages: [Vec<u64>; Stage::ALL.len()],
+    stages: [Vec<u64>; LatencyStage::ALL.len()],
     batch_sizes: Vec<u64>,
     mutations: u64,
     errors: Vec<u64>,
@@ -78,7 +78,7 @@ struct Reading {
 
 impl Reading {
     fn of(observed: &Observed) -> Self {
-        let stages = Stage::ALL.map(|stage| {
+        let stages = LatencyStage::ALL.map(|stage| {
             let threads = observed.shards.iter().map(|shard| &shard.stages).chain([&observed.storage.stages]);
             let mut counts = vec![0; BUCKETS];
             for thread in threads {
@@ -139,7 +139,7 @@ impl Sampler {
         let now = Reading::of(&self.observed);
         let before = std::mem::replace(&mut self.previous, now);
         let now = &self.previous;
-        let stages: [Sparse; Stage::ALL.len()] =
+        let stages: [Sparse; LatencyStage::ALL.len()] =
             std::array::from_fn(|stage| grown(&before.stages[stage], &now.stages[stage]));
         let batches = grown(&before.batch_sizes, &now.batch_sizes);
         let shards = before.shards.iter().zip(&now.shards).map(|(before, now)| {
@@ -188,12 +188,13 @@ impl Sampler {
 
     /// Per window and stage: see [`summary`].
     pub fn summaries(&self) -> Vec<Vec<Vec<u64>>> {
-        let window = |seconds: usize| Stage::ALL.iter().map(|stage| summary(&self.counts(*stage, seconds))).collect();
+        let window =
+            |seconds: usize| LatencyStage::ALL.iter().map(|stage| summary(&self.counts(*stage, seconds))).collect();
         WINDOWS.map(window).into()
     }
 
     /// A stage's counts per bucket over the last `seconds` samples; 0: since the start.
-    fn counts(&self, stage: Stage, seconds: usize) -> Vec<u64> {
+    fn counts(&self, stage: LatencyStage, seconds: usize) -> Vec<u64> {
         if seconds == 0 {
             return self.previous.stages[stage as usize].clone();
         }
@@ -245,7 +246,7 @@ mod tests {
 
     fn observed() -> Observed {
         let shards = (0..2).map(|_| Arc::new(ShardCounters::new(&["ping"]))).collect();
-        Observed { shards, storage: Arc::default(), started: Instant::now(), log_drops: None }
+        Observed { shards, storage: Arc::default(), hashing: Arc::default(), started: Instant::now(), log_drops: None }
     }
 
     #[test]
@@ -288,7 +289,8 @@ mod tests {
     fn a_window_sums_all_threads_and_drops_older_samples() {
         let observed = observed();
         let mut sampler = Sampler::new(observed.clone());
-        let ack = |shard: usize, us| observed.shards[shard].stages.record(Stage::Ack, Duration::from_micros(us), 1);
+        let ack =
+            |shard: usize, us| observed.shards[shard].stages.record(LatencyStage::Ack, Duration::from_micros(us), 1);
         ack(0, 50_000);
         sampler.sample(0, 1_000);
         for second in 1..=10 {
@@ -297,11 +299,11 @@ mod tests {
             sampler.sample(second, 1_000);
         }
         let summaries = sampler.summaries();
-        let of = |window: usize| &summaries[window][Stage::Ack as usize];
+        let of = |window: usize| &summaries[window][LatencyStage::Ack as usize];
         let largest = |window: usize| *of(window).last().unwrap() / 1_000;
         assert_eq!([0, 1, 2, 3].map(|window| of(window)[0]), [20, 21, 21, 21]);
         assert!(largest(0) < 110 && largest(1) >= 50_000 && largest(3) >= 50_000);
-        assert_eq!(summaries[0][Stage::Decode as usize], [0], "a stage without samples has no percentiles");
+        assert_eq!(summaries[0][LatencyStage::Decode as usize], [0], "a stage without samples has no percentiles");
         let heat = &sampler.samples()[1].heat;
         assert_eq!((heat[0].len(), heat[0][1], heat[1].len()), (2, 2, 0));
         let row = heat[0][0] as usize;

@@ -80,7 +80,7 @@ async fn a_stream_begins_with_the_history_and_continues_every_second() {
     let (name, second) = next_event(&mut body).await;
     assert_eq!((name.as_str(), &second["sample"]["ms"]), ("second", &Value::from(1_250)));
     let per_window = second["summaries"].as_array().unwrap();
-    assert_eq!((per_window.len(), per_window[0].as_array().unwrap().len()), (4, Stage::ALL.len()));
+    assert_eq!((per_window.len(), per_window[0].as_array().unwrap().len()), (4, LatencyStage::ALL.len()));
 }
 
 #[tokio::test]
@@ -142,7 +142,8 @@ impl HealthPort for Broken {
 #[test]
 fn an_event_is_one_line_of_data() {
     let shards = vec![Arc::new(ShardCounters::new(&[]))];
-    let observed = Observed { shards, storage: Arc::default(), started: Instant::now(), log_drops: None };
+    let observed =
+        Observed { shards, storage: Arc::default(), hashing: Arc::default(), started: Instant::now(), log_drops: None };
     let (hello, _) = Dashboard::new(observed, Arc::new(Broken), Access::Everyone).watch();
     let text = std::str::from_utf8(&hello).unwrap();
     assert_eq!(text.matches('\n').count(), 3, "{text}");

@@ -2,7 +2,7 @@
 
 use super::families::{family, labels};
 use crate::latency::{
-    BUCKETS, LatencyHistogram, SizeHistogram, Stage, StageLatencies, StorageLatencies, upper_bound_ns,
+    BUCKETS, LatencyHistogram, LatencyStage, SizeHistogram, StageLatencies, StorageLatencies, upper_bound_ns,
 };
 use crate::mesh::counters::ShardCounters;
 use prometheus::proto::{Bucket, Histogram, Metric, MetricFamily, MetricType};
@@ -90,7 +90,7 @@ pub(super) fn families(shards: &[Arc<ShardCounters>], storage: &StorageLatencies
     let threads: Vec<(String, &StageLatencies)> = threads.chain([("storage".to_owned(), &storage.stages)]).collect();
     let mut stages = Vec::new();
     for (thread, latencies) in &threads {
-        for stage in Stage::ALL {
+        for stage in LatencyStage::ALL {
             let pairs = [("stage", stage.as_str()), ("shard", thread.as_str())];
             stages.extend(times(&pairs, [&**latencies.of(stage)].into_iter()));
         }

@@ -28,7 +28,7 @@ const CONTROL_BYTES_MAX: u64 = 125;
 
 /// A complete message or control frame.
 #[derive(PartialEq, Eq, Debug)]
-pub enum Item<'a> {
+pub enum Incoming<'a> {
     /// A data message; text is valid UTF-8. Mutable, because parsers work in place.
     Message(MessageKind, &'a mut [u8]),
     /// A ping; the answer is a pong with the same payload.
@@ -41,7 +41,7 @@ pub enum Item<'a> {
 
 /// A violation of the protocol: the close code of the answer, and the reason for the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Fault {
+pub struct ProtocolError {
     /// 1002, 1007 or 1009.
     pub code: CloseCode,
     /// The reason, for the log.
@@ -93,12 +93,12 @@ pub struct Decoder {
     control: Vec<u8>,
 }
 
-const fn protocol(what: &'static str) -> Fault {
-    Fault { code: CloseCode::Protocol, what }
+const fn protocol(what: &'static str) -> ProtocolError {
+    ProtocolError { code: CloseCode::Protocol, what }
 }
 
-const TOO_BIG: Fault = Fault { code: CloseCode::TooBig, what: "message larger than the limit" };
-const NOT_UTF8: Fault = Fault { code: CloseCode::InvalidPayload, what: "text is not UTF-8" };
+const TOO_BIG: ProtocolError = ProtocolError { code: CloseCode::TooBig, what: "message larger than the limit" };
+const NOT_UTF8: ProtocolError = ProtocolError { code: CloseCode::InvalidPayload, what: "text is not UTF-8" };
 
 impl Decoder {
     /// A decoder for one connection; `deflate` says whether permessage-deflate was negotiated.
@@ -110,12 +110,12 @@ impl Decoder {
     /// Consumes bytes from the front of `input` until an item is complete; `None` when the input is empty.
     ///
     /// # Errors
-    /// A [`Fault`]; the connection must then be failed and the decoder not be used again.
+    /// A [`ProtocolError`]; the connection must then be failed and the decoder not be used again.
     pub fn next<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i mut [u8],
         context: &'a mut DecodeContext<'_>,
-    ) -> Result<Option<Item<'a>>, Fault> {
+    ) -> Result<Option<Incoming<'a>>, ProtocolError> {
         if std::mem::take(&mut self.message_handed_out) {
             self.assembled.clear();
         }
@@ -150,7 +150,7 @@ impl Decoder {
                 }
                 self.frame = None;
                 self.message = None;
-                return Ok(Some(Item::Message(kind, payload)));
+                return Ok(Some(Incoming::Message(kind, payload)));
             }
             if !self.read_payload(frame, input)? {
                 return Ok(None);
@@ -169,7 +169,7 @@ impl Decoder {
     }
 
     /// Collects and checks header bytes; returns a frame once the header is complete.
-    fn read_header(&mut self, input: &mut &mut [u8], max_bytes: usize) -> Result<Option<Frame>, Fault> {
+    fn read_header(&mut self, input: &mut &mut [u8], max_bytes: usize) -> Result<Option<Frame>, ProtocolError> {
         while !input.is_empty() {
             let have = usize::from(self.header_len);
             self.header[have] = take(input, 1)[0];
@@ -214,7 +214,7 @@ impl Decoder {
         Ok(None)
     }
 
-    fn judge_first_byte(&self, byte: u8) -> Result<(), Fault> {
+    fn judge_first_byte(&self, byte: u8) -> Result<(), ProtocolError> {
         let (fin, rsv1, rsv23, opcode) = (byte & 0x80 != 0, byte & 0x40 != 0, byte & 0x30, byte & 0x0f);
         if rsv23 != 0 || (rsv1 && !(self.deflate && matches!(opcode, 1 | 2))) {
             return Err(protocol("reserved bit set"));
@@ -230,7 +230,7 @@ impl Decoder {
     }
 
     /// Charges the frame to its message.
-    fn begin(&mut self, frame: Frame, max_bytes: usize) -> Result<(), Fault> {
+    fn begin(&mut self, frame: Frame, max_bytes: usize) -> Result<(), ProtocolError> {
         match frame.opcode {
             1 | 2 => {
                 let kind = if frame.opcode == 1 { MessageKind::Text } else { MessageKind::Binary };
@@ -253,7 +253,7 @@ impl Decoder {
     }
 
     /// Consumes the payload bytes of the input; true when the payload is complete.
-    fn read_payload(&mut self, mut frame: Frame, input: &mut &mut [u8]) -> Result<bool, Fault> {
+    fn read_payload(&mut self, mut frame: Frame, input: &mut &mut [u8]) -> Result<bool, ProtocolError> {
         let available = frame.remaining.min(input.len() as u64) as usize;
         let chunk = take(input, available);
         frame.phase = mask::apply(chunk, frame.mask, usize::from(frame.phase)) as u8;
@@ -274,40 +274,40 @@ impl Decoder {
         &'a mut self,
         message: Message,
         context: &'a mut DecodeContext<'_>,
-    ) -> Result<Item<'a>, Fault> {
+    ) -> Result<Incoming<'a>, ProtocolError> {
         if message.compressed {
             let text = context.inflater.inflate(&self.assembled, context.max_message_bytes).map_err(|e| match e {
                 InflateError::TooBig => TOO_BIG,
                 InflateError::Corrupt => {
-                    Fault { code: CloseCode::InvalidPayload, what: "message does not inflate (RFC 7692)" }
+                    ProtocolError { code: CloseCode::InvalidPayload, what: "message does not inflate (RFC 7692)" }
                 }
             })?;
             if message.kind == MessageKind::Text && simdutf8::basic::from_utf8(text).is_err() {
                 return Err(NOT_UTF8);
             }
-            return Ok(Item::Message(message.kind, text));
+            return Ok(Incoming::Message(message.kind, text));
         }
         if message.kind == MessageKind::Text && !self.utf8.finish() {
             return Err(NOT_UTF8);
         }
-        Ok(Item::Message(message.kind, &mut self.assembled))
+        Ok(Incoming::Message(message.kind, &mut self.assembled))
     }
 
-    fn control_item(&mut self, opcode: u8) -> Result<Item<'_>, Fault> {
+    fn control_item(&mut self, opcode: u8) -> Result<Incoming<'_>, ProtocolError> {
         match opcode {
-            0x9 => Ok(Item::Ping(&self.control)),
-            0xa => Ok(Item::Pong),
+            0x9 => Ok(Incoming::Ping(&self.control)),
+            0xa => Ok(Incoming::Pong),
             _ => match self.control.as_slice() {
-                [] => Ok(Item::Close(None)),
+                [] => Ok(Incoming::Close(None)),
                 [_] => Err(protocol("close frame with half a code")),
                 [high, low, reason @ ..] => {
                     let code = u16::from_be_bytes([*high, *low]);
                     if !close::may_be_received(code) {
                         Err(protocol("close code that may not be sent"))
                     } else if std::str::from_utf8(reason).is_err() {
-                        Err(Fault { code: CloseCode::InvalidPayload, what: "close reason is not UTF-8" })
+                        Err(ProtocolError { code: CloseCode::InvalidPayload, what: "close reason is not UTF-8" })
                     } else {
-                        Ok(Item::Close(Some(code)))
+                        Ok(Incoming::Close(Some(code)))
                     }
                 }
             },
@@ -325,7 +325,7 @@ impl Decoder {
 }
 
 /// The payload length; `head` is complete up to the length (RFC 6455 §5.2).
-fn declared_length(head: &[u8]) -> Result<u64, Fault> {
+fn declared_length(head: &[u8]) -> Result<u64, ProtocolError> {
     match *head {
         [_, _, a, b, c, d, e, f, g, h] => {
             let length = u64::from_be_bytes([a, b, c, d, e, f, g, h]);

@@ -24,10 +24,10 @@ fn decode(bytes: &[u8], step: usize, max_message_bytes: usize, deflate: bool) ->
             let mut context = DecodeContext { max_message_bytes, inflater: &mut inflater };
             match decoder.next(&mut input, &mut context) {
                 Ok(None) => break,
-                Ok(Some(Item::Message(kind, payload))) => seen.push(Seen::Message(kind, payload.to_vec())),
-                Ok(Some(Item::Ping(payload))) => seen.push(Seen::Ping(payload.to_vec())),
-                Ok(Some(Item::Pong)) => seen.push(Seen::Pong),
-                Ok(Some(Item::Close(code))) => seen.push(Seen::Close(code)),
+                Ok(Some(Incoming::Message(kind, payload))) => seen.push(Seen::Message(kind, payload.to_vec())),
+                Ok(Some(Incoming::Ping(payload))) => seen.push(Seen::Ping(payload.to_vec())),
+                Ok(Some(Incoming::Pong)) => seen.push(Seen::Pong),
+                Ok(Some(Incoming::Close(code))) => seen.push(Seen::Close(code)),
                 Err(fault) => {
                     seen.push(Seen::Fault(fault.code));
                     return seen;

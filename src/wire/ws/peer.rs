@@ -13,7 +13,7 @@
 use super::{
     MessageKind, Opcode,
     close::CloseCode,
-    decoder::{DecodeContext, Decoder, Fault, Item},
+    decoder::{DecodeContext, Decoder, Incoming, ProtocolError},
     encoder,
 };
 
@@ -38,7 +38,7 @@ pub enum Ending {
     /// The peer answered the server's close frame.
     ByUs,
     /// The peer broke the protocol.
-    Fault(Fault),
+    Fault(ProtocolError),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -91,11 +91,11 @@ impl Peer {
         match self.decoder.next(input, context) {
             Ok(None) => None,
             // After the server's close frame, only the peer's close frame matters.
-            Ok(Some(Item::Message(..) | Item::Ping(_))) if sent => Some(PeerEvent::Alive),
-            Ok(Some(Item::Message(kind, payload))) => Some(PeerEvent::Message(kind, payload)),
-            Ok(Some(Item::Ping(payload))) => Some(PeerEvent::Reply(encoder::frame(Opcode::Pong, false, payload))),
-            Ok(Some(Item::Pong)) => Some(PeerEvent::Alive),
-            Ok(Some(Item::Close(code))) => {
+            Ok(Some(Incoming::Message(..) | Incoming::Ping(_))) if sent => Some(PeerEvent::Alive),
+            Ok(Some(Incoming::Message(kind, payload))) => Some(PeerEvent::Message(kind, payload)),
+            Ok(Some(Incoming::Ping(payload))) => Some(PeerEvent::Reply(encoder::frame(Opcode::Pong, false, payload))),
+            Ok(Some(Incoming::Pong)) => Some(PeerEvent::Alive),
+            Ok(Some(Incoming::Close(code))) => {
                 self.phase = PeerState::Done;
                 let ending = if sent { Ending::ByUs } else { Ending::ByPeer(code) };
                 let echo = (!sent).then(|| {

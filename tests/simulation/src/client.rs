@@ -275,6 +275,12 @@ impl Client {
         self.command(network, Command::Other, kind, data);
     }
 
+    /// Moves the read marker to the last event that it knows.
+    pub fn mark_read(&mut self, network: &mut Network, conversation: ConversationId) {
+        let seq = self.known.get(&conversation).copied().unwrap_or(0);
+        self.change(network, "mark_read", &json!({ "conversation_id": conversation, "seq": seq }));
+    }
+
     /// A signal that has no answer.
     pub fn typing(&mut self, network: &mut Network, conversation: ConversationId) {
         let State::Open(socket) = self.state else { return };
@@ -352,6 +358,14 @@ impl Client {
                     self.presence.insert(UserId(user), text.to_owned());
                 }
             }
+            ("typing" | "read_updated", Some(conversation)) => {
+                // The own marker comes from another device, also to those that do not follow the conversation.
+                let is_own = data["user_id"].as_i64() == Some(self.user.0);
+                let follows = self.cursors.contains_key(&conversation) && !self.left.contains(&conversation);
+                verdicts.check(is_own || follows, || {
+                    format!("device {} got {kind} of {conversation}, which it does not follow: {data}", self.device)
+                });
+            }
             (_, Some(conversation)) => {
                 if let Some(seq) = data["seq"].as_i64() {
                     self.event(kind, conversation, seq, data, store, verdicts);
@@ -391,8 +405,10 @@ impl Client {
     ) {
         let about_me = data["user_id"].as_i64() == Some(self.user.0);
         let cursor = self.cursors.get(&conversation).copied();
-        // A conversation that the user has just joined begins with the event that says so.
-        let begins = self.subscribe_all && kind == "member_joined" && about_me;
+        // A conversation that the user has just joined begins with the event that says so. To a client that follows it
+        // already, this event is one like any other: a gap before it is a gap.
+        let follows = cursor.is_some() && !self.left.contains(&conversation);
+        let begins = self.subscribe_all && kind == "member_joined" && about_me && !follows;
         verdicts.check(cursor.is_some_and(|cursor| seq == cursor + 1) || begins, || {
             format!("device {} got {kind} {seq} of {conversation} while it stands at {cursor:?}", self.device)
         });
@@ -473,7 +489,7 @@ impl Client {
                 Some(conversation) if code == "not_member" => {
                     self.cursors.remove(&conversation);
                 }
-                None if matches!(code, "overloaded" | "storage_unavailable" | "not_member") => {}
+                None if matches!(code, "overloaded" | "storage_unavailable" | "not_member" | "blocked") => {}
                 _ => verdicts.broken(format!("an error that answers nothing: {data}")),
             }
             return;

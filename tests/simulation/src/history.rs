@@ -4,6 +4,7 @@ use crate::client::Client;
 use crate::clock::{EPOCH_SECONDS, SimClock};
 use crate::lanes::{SimLanes, SimMesh, SimSocket};
 use crate::network::{Network, Pipe, QUEUE_BYTES_MAX, SimSockets};
+use crate::removals::Removals;
 use crate::store::Store;
 use crate::{Verdicts, Violation};
 use chat_server::auth::token::TokenKeys;
@@ -95,6 +96,9 @@ struct History<'a> {
     mesh: Rc<RefCell<SimMesh>>,
     network: Rc<RefCell<Network>>,
     store: Rc<RefCell<Store>>,
+    removals: Rc<RefCell<Removals>>,
+    /// Little room on the I/O shard, and read markers.
+    is_tight: bool,
     cores: Vec<Core>,
     clients: Vec<Client>,
     users: Vec<UserId>,
@@ -107,7 +111,10 @@ impl<'a> History<'a> {
         let clock = SimClock::new(seed, stage.started);
         let verdicts = Verdicts::default();
         let shards = 1 + clock.below(3);
-        let mesh = Rc::new(RefCell::new(SimMesh::new(shards)));
+        let is_tight = seed.is_multiple_of(2);
+        let mesh = Rc::new(RefCell::new(SimMesh::new(shards, is_tight)));
+        let background_reads = mesh.borrow().room.background_reads();
+        let removals = Rc::new(RefCell::new(Removals::new(shards, background_reads)));
         let network = Rc::new(RefCell::new(Network::default()));
         let store = Rc::new(RefCell::new(Store::new(clock.clone(), shards)));
         let connections = Arc::new(AtomicUsize::new(0));
@@ -140,8 +147,9 @@ impl<'a> History<'a> {
             let id = ShardId(index as u8);
             let counters = Arc::clone(&stage.counters[index]);
             counters.last_turn_ms.set(0);
-            let sockets = SimSockets::new(id, Rc::clone(&network), Rc::clone(&store), clock.clone(), verdicts.clone());
-            let lanes = SimLanes::new(id, Rc::clone(&mesh), clock.clone(), verdicts.clone());
+            let (network, store, removals) = (Rc::clone(&network), Rc::clone(&store), Rc::clone(&removals));
+            let lanes = SimLanes::new(id, Rc::clone(&mesh), Rc::clone(&removals), clock.clone(), verdicts.clone());
+            let sockets = SimSockets::new(id, network, store, removals, clock.clone(), verdicts.clone());
             let world = (sockets, lanes, clock.clone());
             Core { shard: Shard::new(id, Arc::clone(&settings), counters, world), last_tick_ms: 0 }
         });
@@ -161,7 +169,21 @@ impl<'a> History<'a> {
                 clients.push(Client::new(user, store.sign_in(user), device));
             }
         }
-        Self { stage, clock, verdicts, mesh, network, store, cores, clients, users, conversations, connections }
+        Self {
+            stage,
+            clock,
+            verdicts,
+            mesh,
+            network,
+            store,
+            removals,
+            is_tight,
+            cores,
+            clients,
+            users,
+            conversations,
+            connections,
+        }
     }
 
     fn play(&mut self) {
@@ -186,7 +208,7 @@ impl<'a> History<'a> {
             }
             40..58 => {
                 let shard = self.clock.below(self.cores.len());
-                self.store.borrow_mut().work(&mut self.mesh.borrow_mut(), shard);
+                self.store.borrow_mut().work(&mut self.mesh.borrow_mut(), shard, &self.verdicts);
             }
             58..72 => {
                 let client = self.clock.below(self.clients.len());
@@ -200,14 +222,19 @@ impl<'a> History<'a> {
 
     /// A shard takes a turn: its sockets, its tick when it is due, its lanes.
     fn turn(&mut self, core: usize) {
-        let now_ms = self.clock.now_ms();
+        let (now_ms, id) = (self.clock.now_ms(), ShardId(core as u8));
         let core = &mut self.cores[core];
         let mut events = core.shard.sockets_mut().collect();
-        if now_ms - core.last_tick_ms >= TICK_MS {
+        let ticks = now_ms - core.last_tick_ms >= TICK_MS;
+        if ticks {
             core.last_tick_ms = now_ms;
             events.push(SocketEvent::Tick);
         }
+        self.removals.borrow_mut().turn_begins(id);
         core.shard.turn(&mut events);
+        if ticks {
+            self.removals.borrow_mut().ticked(id, now_ms, self.mesh.borrow().jammed);
+        }
     }
 
     /// A client does something.
@@ -229,6 +256,7 @@ impl<'a> History<'a> {
             46..50 => client.unsubscribe(network, conversation),
             50..54 => client.resume(network),
             54..58 => client.typing(network, conversation),
+            64..66 if self.is_tight => client.mark_read(network, conversation),
             58..66 => client.get_presence(network, &self.users),
             66..69 => client.set_presence(network, "around"),
             69..73 => client.change(network, "join_conversation", &json!({ "conversation_id": conversation })),
@@ -298,7 +326,7 @@ impl<'a> History<'a> {
         self.clock.advance(ms);
         for core in 0..self.cores.len() {
             self.turn(core);
-            self.store.borrow_mut().work(&mut self.mesh.borrow_mut(), core);
+            self.store.borrow_mut().work(&mut self.mesh.borrow_mut(), core, &self.verdicts);
         }
         for client in &mut self.clients {
             client.read(&mut self.network.borrow_mut(), &self.store.borrow(), &self.verdicts);

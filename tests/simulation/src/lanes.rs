@@ -2,12 +2,14 @@
 
 use crate::Verdicts;
 use crate::clock::SimClock;
+use crate::removals::{Removal, Removals};
 use chat_server::ids::ShardId;
 use chat_server::mesh::frame::{
-    CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request,
+    CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request, Verdict,
 };
 use chat_server::mesh::placement::Placement;
-use chat_server::mesh::port::Lanes;
+use chat_server::mesh::port::{LaneLengths, Lanes};
+use chat_server::mesh::storage_room::StorageRoom;
 use chat_server::shard::pump::DELIVERIES_PER_ITEM_MAX;
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -17,6 +19,9 @@ use std::rc::Rc;
 const REQUESTS_MAX: usize = 3;
 /// Deliveries that fit on a lane: room for two items' worth.
 const DELIVERIES_MAX: usize = 2 * DELIVERIES_PER_ITEM_MAX;
+
+/// What a shard may have in flight on the I/O shard, in half of the histories: so little that it is often all in use.
+const SMALL_ROOM: StorageRoom = StorageRoom { commits: 3, reads: 4 };
 
 /// A socket on its way: its index among the pipes.
 #[derive(Debug)]
@@ -62,16 +67,18 @@ impl<T> Delayed<T> {
 /// All lanes of a history.
 pub struct SimMesh {
     shards: usize,
+    /// What each shard may have in flight on the I/O shard.
+    pub room: StorageRoom,
     requests: Vec<Delayed<Request<SimSocket>>>,
     deliveries: Vec<Delayed<Delivery>>,
     /// To the model store, by shard.
     pub commits: Vec<Delayed<Box<Mutation>>>,
     /// Back from it.
-    pub outcomes: Vec<Delayed<CommitOutcome>>,
+    outcomes: Vec<Delayed<CommitOutcome>>,
     /// To the model store, by shard.
     pub reads: Vec<Delayed<Box<ReadRequest>>>,
     /// Back from it.
-    pub results: Vec<Delayed<Box<ReadResult>>>,
+    results: Vec<Delayed<Box<ReadResult>>>,
     /// From the control plane, by shard.
     pub control: Vec<Delayed<ControlFrame>>,
     /// While set, every lane of deliveries claims to have no room, and lanes to the store are full.
@@ -81,14 +88,15 @@ pub struct SimMesh {
 }
 
 impl SimMesh {
-    /// Empty lanes for `shards` shards.
+    /// Empty lanes for `shards` shards. With `is_tight`, the I/O shard has little room.
     #[must_use]
-    pub fn new(shards: usize) -> Self {
+    pub fn new(shards: usize, is_tight: bool) -> Self {
         fn lanes<T>(count: usize) -> Vec<Delayed<T>> {
             (0..count).map(|_| Delayed::default()).collect()
         }
         Self {
             shards,
+            room: if is_tight { SMALL_ROOM } else { StorageRoom::REAL },
             requests: lanes(shards * shards),
             deliveries: lanes(shards * shards),
             commits: lanes(shards),
@@ -99,6 +107,20 @@ impl SimMesh {
             jammed: false,
             healed: false,
         }
+    }
+
+    /// An outcome on its way back. A real lane that is full would lose it; the model takes the item and reports it.
+    pub fn push_outcome(&mut self, shard: usize, outcome: CommitOutcome, at_ms: u64, verdicts: &Verdicts) {
+        let (lane, most) = (&mut self.outcomes[shard], self.room.outcomes());
+        verdicts.check(lane.len() < most, || format!("a lane of outcomes has no room for one more than {most}"));
+        lane.push(outcome, at_ms);
+    }
+
+    /// The result of a read on its way back.
+    pub fn push_result(&mut self, shard: usize, result: Box<ReadResult>, at_ms: u64, verdicts: &Verdicts) {
+        let (lane, most) = (&mut self.results[shard], self.room.reads);
+        verdicts.check(lane.len() < most, || format!("a lane of results has no room for one more than {most}"));
+        lane.push(result, at_ms);
     }
 
     /// Whether nothing is on its way.
@@ -118,6 +140,7 @@ impl SimMesh {
 pub struct SimLanes {
     shard: ShardId,
     mesh: Rc<RefCell<SimMesh>>,
+    removals: Rc<RefCell<Removals>>,
     clock: SimClock,
     verdicts: Verdicts,
 }
@@ -125,8 +148,25 @@ pub struct SimLanes {
 impl SimLanes {
     /// The end of `shard`.
     #[must_use]
-    pub fn new(shard: ShardId, mesh: Rc<RefCell<SimMesh>>, clock: SimClock, verdicts: Verdicts) -> Self {
-        Self { shard, mesh, clock, verdicts }
+    pub fn new(
+        shard: ShardId,
+        mesh: Rc<RefCell<SimMesh>>,
+        removals: Rc<RefCell<Removals>>,
+        clock: SimClock,
+        verdicts: Verdicts,
+    ) -> Self {
+        Self { shard, mesh, removals, clock, verdicts }
+    }
+
+    /// The shard looks for its next item; the time.
+    fn next_item(&mut self) -> u64 {
+        let now_ms = self.clock.now_ms();
+        self.removals.borrow_mut().next_item(self.shard, now_ms);
+        now_ms
+    }
+
+    fn note_removal(&mut self, removal: Removal) {
+        self.removals.borrow_mut().received(self.shard, removal);
     }
 
     fn pair(&self, from: ShardId, to: ShardId) -> usize {
@@ -144,6 +184,10 @@ impl Lanes<SimSocket> for SimLanes {
         Placement::new(self.mesh.borrow().shards as u8)
     }
 
+    fn storage_room(&self) -> StorageRoom {
+        self.mesh.borrow().room
+    }
+
     fn push_request(&mut self, to: ShardId, request: Request<SimSocket>) -> Result<(), Request<SimSocket>> {
         let (lane, at_ms) = (self.pair(self.shard, to), self.arrival_ms());
         let requests = &mut self.mesh.borrow_mut().requests[lane];
@@ -155,8 +199,8 @@ impl Lanes<SimSocket> for SimLanes {
     }
 
     fn pop_request(&mut self, from: ShardId) -> Option<Request<SimSocket>> {
-        let lane = self.pair(from, self.shard);
-        self.mesh.borrow_mut().requests[lane].pop(self.clock.now_ms())
+        let (lane, now_ms) = (self.pair(from, self.shard), self.next_item());
+        self.mesh.borrow_mut().requests[lane].pop(now_ms)
     }
 
     fn delivery_room(&self, to: ShardId) -> usize {
@@ -174,14 +218,24 @@ impl Lanes<SimSocket> for SimLanes {
     }
 
     fn pop_delivery(&mut self, from: ShardId) -> Option<Delivery> {
-        let lane = self.pair(from, self.shard);
-        self.mesh.borrow_mut().deliveries[lane].pop(self.clock.now_ms())
+        let (lane, now_ms) = (self.pair(from, self.shard), self.next_item());
+        let delivery = self.mesh.borrow_mut().deliveries[lane].pop(now_ms)?;
+        match &delivery {
+            Delivery::Membership(change) if !change.gained => self.note_removal(Removal::Departure {
+                user: change.user,
+                conversation: change.conversation,
+                seq: change.seq,
+            }),
+            Delivery::Blocked(one, other) => self.note_removal(Removal::block(*one, *other)),
+            _ => {}
+        }
+        Some(delivery)
     }
 
     fn push_commit(&mut self, mutation: Box<Mutation>) -> Result<(), Box<Mutation>> {
         let at_ms = self.arrival_ms();
         let mut mesh = self.mesh.borrow_mut();
-        if mesh.jammed {
+        if mesh.jammed || mesh.commits[self.shard.index()].len() >= mesh.room.commits {
             return Err(mutation);
         }
         mesh.commits[self.shard.index()].push(mutation, at_ms);
@@ -189,30 +243,65 @@ impl Lanes<SimSocket> for SimLanes {
     }
 
     fn pop_outcome(&mut self) -> Option<CommitOutcome> {
-        self.mesh.borrow_mut().outcomes[self.shard.index()].pop(self.clock.now_ms())
+        let now_ms = self.next_item();
+        let outcome = self.mesh.borrow_mut().outcomes[self.shard.index()].pop(now_ms)?;
+        if let CommitOutcome::Final(mutation, Verdict::Other(other)) = &outcome {
+            if let Some(blocked) = other.blocked {
+                self.note_removal(Removal::block(mutation.actor, blocked));
+            }
+            if let (Some(conversation), Some(user), Some(event)) =
+                (other.conversation, other.lost.first(), other.events.first())
+            {
+                self.note_removal(Removal::Departure { user: *user, conversation, seq: event.seq });
+            }
+        }
+        Some(outcome)
     }
 
     fn push_read(&mut self, read: Box<ReadRequest>) -> Result<(), Box<ReadRequest>> {
         let at_ms = self.arrival_ms();
         let mut mesh = self.mesh.borrow_mut();
-        if mesh.jammed {
+        if mesh.jammed || mesh.reads[self.shard.index()].len() >= mesh.room.reads {
             return Err(read);
         }
+        self.removals.borrow_mut().read_sent(self.shard);
         mesh.reads[self.shard.index()].push(read, at_ms);
         Ok(())
     }
 
     fn pop_result(&mut self) -> Option<Box<ReadResult>> {
-        self.mesh.borrow_mut().results[self.shard.index()].pop(self.clock.now_ms())
+        let now_ms = self.next_item();
+        let result = self.mesh.borrow_mut().results[self.shard.index()].pop(now_ms)?;
+        self.removals.borrow_mut().result_received(self.shard);
+        Some(result)
     }
 
     fn pop_control(&mut self) -> Option<ControlFrame> {
-        self.mesh.borrow_mut().control[self.shard.index()].pop(self.clock.now_ms())
+        let now_ms = self.next_item();
+        self.mesh.borrow_mut().control[self.shard.index()].pop(now_ms)
     }
 
     fn hand_over_http(&mut self, _: HttpHandover<SimSocket>) -> Result<(), HttpHandover<SimSocket>> {
         self.verdicts.broken("a client of the simulation was taken for a plain HTTP client");
         Ok(())
+    }
+
+    fn requests_waiting(&self, from: ShardId) -> usize {
+        self.mesh.borrow().requests[self.pair(from, self.shard)].len()
+    }
+
+    fn deliveries_waiting(&self, from: ShardId) -> usize {
+        self.mesh.borrow().deliveries[self.pair(from, self.shard)].len()
+    }
+
+    fn waiting(&self) -> LaneLengths {
+        let (mesh, shard) = (self.mesh.borrow(), self.shard.index());
+        LaneLengths {
+            outcomes: mesh.outcomes[shard].len(),
+            results: mesh.results[shard].len(),
+            control: mesh.control[shard].len(),
+            http: 0,
+        }
     }
 
     fn ring_bells(&mut self) {}

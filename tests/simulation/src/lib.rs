@@ -9,6 +9,7 @@
 //! | [`lanes`] | the queues between cores and to the I/O shard: delayed, full |
 //! | [`store`] | PostgreSQL and the I/O shard: slow, away, lost in COMMIT, out of disk |
 //! | [`client`] | people with their devices: connect, send, catch up, stop reading, leave, block |
+//! | [`permitted`], [`removals`] | the check of everything that is sent: what the store says, what the shard knows |
 //! | [`history`] | the order of it all: one seed is one history |
 //!
 //! Each history is played in three parts: a wild one with faults; a healing one without, until everything has settled;
@@ -17,12 +18,17 @@
 //! - an acknowledged message is in the log once, where the ack says ([`client`]);
 //! - a client sees no gap, no double and no disorder, and what it sees is what the log has ([`client`]);
 //! - every command is answered exactly once, every slot and every reserved place comes back ([`history`]);
-//! - queues stay within their bounds ([`network`], [`lanes`]);
-//! - no client is sent what its user may not see, at the moment of sending ([`network`], [`store`]);
+//! - queues stay within their bounds, and an answer of the store always finds its place ([`network`], [`lanes`]);
+//! - no client is sent what its user may not see, at the moment of sending ([`permitted`]). That includes typing, read
+//!   markers and presence, which are in no log ([`removals`]);
+//! - a client receives typing and read markers only of conversations that it follows ([`client`]);
 //! - a revoked session has no connection ([`history`]);
 //! - a peer gets its time for the close handshake ([`network`]);
 //! - everybody converges: after healing every subscriber has everything, and presence is what the store permits
 //!   ([`history`]).
+//!
+//! In the histories of even seeds the I/O shard has little room, so that shards often wait for it, and clients move
+//! read markers. In those of odd seeds it has the room that a running server has.
 //!
 //! A history that breaks a promise returns a [`Violation`] with its seed, which replays exactly.
 
@@ -32,6 +38,8 @@ pub mod frames;
 pub mod history;
 pub mod lanes;
 pub mod network;
+pub mod permitted;
+pub mod removals;
 pub mod store;
 
 use std::cell::RefCell;

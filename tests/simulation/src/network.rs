@@ -1,17 +1,19 @@
 //! Sockets of a history: a pair of byte queues each, with everything that a real socket can do to a shard.
 //!
-//! Checked here: what is sent to a client is what its user may see at that moment; a connection's queue stays within
-//! its bound; a peer has its time between our half-close and an abort.
+//! Checked here: what is sent to a client is what its user may see at that moment ([`crate::permitted`]); a
+//! connection's queue stays within its bound; a peer has its time between our half-close and an abort.
 
 use crate::Verdicts;
 use crate::clock::SimClock;
 use crate::lanes::SimSocket;
+use crate::permitted::{Recipient, check_permitted};
+use crate::removals::Removals;
 use crate::store::Store;
-use chat_server::ids::{ConnId, ShardId, UserId};
+use chat_server::ids::{ConnId, ConversationId, ShardId, UserId};
 use chat_server::net::{Chunk, SocketEvent};
 use chat_server::shard::world::Transport;
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 /// The time between our half-close and an abort that every peer is promised, in milliseconds.
@@ -25,6 +27,8 @@ pub const QUEUE_BYTES_MAX: usize = 16 * 1024;
 pub struct Pipe {
     /// The user, as the network knows it: for checking what is sent.
     pub user: Option<UserId>,
+    /// Signals of typing in direct conversations that it was sent, by who types where.
+    pub typings: HashMap<(UserId, ConversationId), u64>,
     /// Sent by the client, not received yet.
     pub to_server: VecDeque<u8>,
     /// The client sends no more.
@@ -82,6 +86,7 @@ pub struct SimSockets {
     slots: Vec<Slot>,
     network: Rc<RefCell<Network>>,
     store: Rc<RefCell<Store>>,
+    removals: Rc<RefCell<Removals>>,
     clock: SimClock,
     verdicts: Verdicts,
     accepted: Vec<ConnId>,
@@ -94,10 +99,11 @@ impl SimSockets {
         shard: ShardId,
         network: Rc<RefCell<Network>>,
         store: Rc<RefCell<Store>>,
+        removals: Rc<RefCell<Removals>>,
         clock: SimClock,
         verdicts: Verdicts,
     ) -> Self {
-        Self { shard, slots: Vec::new(), network, store, clock, verdicts, accepted: Vec::new() }
+        Self { shard, slots: Vec::new(), network, store, removals, clock, verdicts, accepted: Vec::new() }
     }
 
     /// A client has connected to this shard.
@@ -181,8 +187,10 @@ impl SimSockets {
 
     /// The event names that a frame to a client may not carry are checked against the store, as it is now.
     fn check_permitted(&self, socket: usize, bytes: &[u8]) {
-        let Some(user) = self.network.borrow().pipes[socket].user else { return };
-        self.store.borrow().check_permitted(user, bytes, &self.verdicts);
+        let pipe = &mut self.network.borrow_mut().pipes[socket];
+        let Some(user) = pipe.user else { return };
+        let recipient = Recipient { user, shard: self.shard, typings: &mut pipe.typings };
+        check_permitted(recipient, bytes, &self.store.borrow(), &self.removals.borrow(), &self.verdicts);
     }
 }
 

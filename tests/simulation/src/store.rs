@@ -7,11 +7,12 @@
 use crate::Verdicts;
 use crate::clock::SimClock;
 use crate::lanes::SimMesh;
+use crate::removals::Removal;
 use chat_server::error::{ErrorCode, Refusal};
-use chat_server::ids::{ConversationId, MessageId, Seq, SessionId, UserId};
+use chat_server::ids::{ConversationId, ConversationPrefix, MessageId, Seq, SessionId, UserId};
 use chat_server::mesh::frame::{
-    Answer, Change, CommitOutcome, CommittedMessage, CommittedOther, LogPage, Mutation, Query, ReadRequest, ReadResult,
-    Verdict,
+    Answer, Change, CommitOutcome, CommittedMessage, CommittedOther, LogPage, Mutation, Notice, Query, ReadRequest,
+    ReadResult, Verdict,
 };
 use chat_server::mesh::record::{
     ConversationHead, EventRecord, LogEntry, MessageRecord, OpenedSession, Profile, Sender, rfc3339,
@@ -50,6 +51,7 @@ type Interval = (i64, Option<i64>);
 struct Conversation {
     log: Vec<Entry>,
     keys: HashMap<(UserId, String), usize>,
+    read: HashMap<UserId, i64>,
     members: BTreeMap<UserId, Vec<Interval>>,
 }
 
@@ -81,7 +83,9 @@ struct Done {
     event: Option<EventRecord>,
     gained: Vec<UserId>,
     lost: Vec<UserId>,
-    parted: Option<UserId>,
+    blocked: Option<UserId>,
+    /// The read marker that moved, and whether only its user's own connections receive it.
+    read: Option<(i64, bool)>,
 }
 
 /// A run of mutations whose COMMIT lost its connection.
@@ -99,8 +103,14 @@ pub struct Store {
     done: HashMap<i64, Done>,
     /// By shard.
     lost: Vec<Option<Lost>>,
-    /// Users who have left a conversation or were parted from another: what may end watches.
+    /// Users who have left a conversation or were blocked by another: what may end watches.
     hidden: BTreeSet<UserId>,
+    /// What ended a user's permission to see another's presence.
+    hidden_by: HashMap<(UserId, UserId), Removal>,
+    /// By pair of users, the lower one first.
+    blocks_committed: HashMap<(UserId, UserId), u64>,
+    /// Permitted look-ups for `typing`, by user and conversation.
+    typings: HashMap<(UserId, ConversationId), u64>,
     /// PostgreSQL cannot be reached.
     pub is_down: bool,
     /// Nothing can be written.
@@ -121,6 +131,9 @@ impl Store {
             done: HashMap::new(),
             lost: (0..shards).map(|_| None).collect(),
             hidden: BTreeSet::new(),
+            hidden_by: HashMap::new(),
+            blocks_committed: HashMap::new(),
+            typings: HashMap::new(),
             is_down: false,
             disk_full: false,
             healed: false,
@@ -183,8 +196,8 @@ impl Store {
     /// Whether `watcher` may see the user's presence.
     #[must_use]
     pub fn may_see(&self, watcher: UserId, user: UserId) -> bool {
-        let parted = self.blocks.contains(&(watcher, user)) || self.blocks.contains(&(user, watcher));
-        !parted && self.conversations.values().any(|c| c.is_member(watcher) && c.is_member(user))
+        !self.is_blocked(watcher, user)
+            && self.conversations.values().any(|c| c.is_member(watcher) && c.is_member(user))
     }
 
     /// Whether something has happened that may end a watch between the user and others.
@@ -194,42 +207,64 @@ impl Store {
     }
 
     /// Whether the user may be sent the event at `seq` now: they are a member, or it is from their time as one.
-    fn may_receive(&self, user: UserId, conversation: ConversationId, seq: i64) -> bool {
+    #[must_use]
+    pub fn may_receive(&self, user: UserId, conversation: ConversationId, seq: i64) -> bool {
         let Some(conversation) = self.conversations.get(&conversation) else { return false };
         let intervals = conversation.members.get(&user).map_or(&[][..], Vec::as_slice);
         intervals.iter().any(|(_, until)| until.is_none_or(|until| seq <= until))
     }
 
-    /// Checks frames on their way to a user's connection.
-    pub fn check_permitted(&self, user: UserId, mut bytes: &[u8], verdicts: &Verdicts) {
-        while let Some((opcode, payload, rest)) = crate::frames::split_frame(bytes) {
-            bytes = rest;
-            if opcode != 1 {
-                continue;
-            }
-            let Ok(frame) = serde_json::from_slice::<Value>(payload) else { continue };
-            let (kind, data) = (frame["type"].as_str().unwrap_or_default(), &frame["data"]);
-            if matches!(kind, "ack" | "error" | "welcome" | "caught_up" | "reset" | "lagging") {
-                continue;
-            }
-            let (Some(conversation), Some(seq)) = (data["conversation_id"].as_str(), data["seq"].as_i64()) else {
-                continue;
-            };
-            let conversation = ConversationId::parse(conversation);
-            verdicts.check(conversation.is_some_and(|c| self.may_receive(user, c, seq)), || {
-                format!("user {} was sent {kind} {seq} of {conversation:?} after they had left it", user.0)
-            });
-        }
+    /// Of a user who is no member: the place in the log where they left.
+    #[must_use]
+    pub fn left_at(&self, user: UserId, conversation: ConversationId) -> Option<Seq> {
+        let intervals = self.conversations.get(&conversation)?.members.get(&user)?;
+        intervals.last().and_then(|(_, until)| until.map(Seq))
+    }
+
+    /// What ended `watcher`'s permission to see the user's presence.
+    #[must_use]
+    pub fn hidden_by(&self, watcher: UserId, user: UserId) -> Option<Removal> {
+        self.hidden_by.get(&(watcher, user)).copied()
+    }
+
+    /// Blocks between two users that were committed, repeated ones included.
+    #[must_use]
+    pub fn blocks(&self, one: UserId, other: UserId) -> u64 {
+        self.blocks_committed.get(&(one.min(other), one.max(other))).copied().unwrap_or(0)
+    }
+
+    /// How often the user was permitted to show that they type.
+    #[must_use]
+    pub fn typings(&self, user: UserId, conversation: ConversationId) -> u64 {
+        self.typings.get(&(user, conversation)).copied().unwrap_or(0)
+    }
+
+    fn is_blocked(&self, one: UserId, other: UserId) -> bool {
+        self.blocks.contains(&(one, other)) || self.blocks.contains(&(other, one))
+    }
+
+    /// Whether it is a direct conversation between two users one of whom has blocked the other.
+    fn is_silenced(&self, id: ConversationId) -> bool {
+        let members = self.conversations.get(&id).filter(|_| id.prefix() == ConversationPrefix::Direct);
+        let members: Vec<UserId> = members.into_iter().flat_map(|c| c.members.keys().copied()).collect();
+        members.iter().any(|one| members.iter().any(|other| self.is_blocked(*one, *other)))
+    }
+
+    /// The pairs of users of whom the first may see the second.
+    fn visible(&self) -> BTreeSet<(UserId, UserId)> {
+        let users: BTreeSet<UserId> = self.conversations.values().flat_map(|c| c.members.keys().copied()).collect();
+        let pairs = users.iter().flat_map(|watcher| users.iter().map(move |user| (*watcher, *user)));
+        pairs.filter(|(watcher, user)| self.may_see(*watcher, *user)).collect()
     }
 
     /// Does some of the work that the shards have sent.
-    pub fn work(&mut self, mesh: &mut SimMesh, shard: usize) {
-        let now_ms = self.clock.now_ms();
-        let delay = |clock: &SimClock, most: usize| now_ms + if mesh.healed { 0 } else { clock.below(most) as u64 };
+    pub fn work(&mut self, mesh: &mut SimMesh, shard: usize, verdicts: &Verdicts) {
+        let (now_ms, healed) = (self.clock.now_ms(), mesh.healed);
+        let delay = |clock: &SimClock, most: usize| now_ms + if healed { 0 } else { clock.below(most) as u64 };
         while let Some(read) = mesh.reads[shard].pop(now_ms) {
             let result = ReadResult { token: read.token, answer: self.read(&read) };
             let at_ms = delay(&self.clock, 60);
-            mesh.results[shard].push(Box::new(result), at_ms);
+            mesh.push_result(shard, Box::new(result), at_ms, verdicts);
         }
         if let Some(lost) = self.lost[shard].take() {
             if now_ms < lost.retry_at_ms || self.is_down {
@@ -238,7 +273,7 @@ impl Store {
             }
             for mutation in lost.run {
                 let verdict = self.apply(&mutation, true);
-                mesh.outcomes[shard].push(CommitOutcome::Final(mutation, verdict), now_ms);
+                mesh.push_outcome(shard, CommitOutcome::Final(mutation, verdict), now_ms, verdicts);
             }
         }
         let mut run = Vec::new();
@@ -253,7 +288,8 @@ impl Store {
         if self.is_down || self.disk_full {
             for mutation in run {
                 let refusal = Box::new(Refusal::storage_unavailable());
-                mesh.outcomes[shard].push(CommitOutcome::Final(mutation, Verdict::Refused(refusal)), now_ms);
+                let outcome = CommitOutcome::Final(mutation, Verdict::Refused(refusal));
+                mesh.push_outcome(shard, outcome, now_ms, verdicts);
             }
         } else if !self.healed && self.clock.chance(12) {
             // Lost in COMMIT: it may have been committed, and the asker may be told that this is not known.
@@ -265,7 +301,7 @@ impl Store {
             if self.clock.chance(50) {
                 for mutation in &mut run {
                     mutation.answered = true;
-                    mesh.outcomes[shard].push(CommitOutcome::Unresolved(mutation.token), now_ms);
+                    mesh.push_outcome(shard, CommitOutcome::Unresolved(mutation.token), now_ms, verdicts);
                 }
             }
             self.lost[shard] = Some(Lost { run, retry_at_ms: now_ms + self.clock.below(200) as u64 });
@@ -273,7 +309,7 @@ impl Store {
             for mutation in run {
                 let verdict = self.apply(&mutation, false);
                 let at_ms = delay(&self.clock, 20);
-                mesh.outcomes[shard].push(CommitOutcome::Final(mutation, verdict), at_ms);
+                mesh.push_outcome(shard, CommitOutcome::Final(mutation, verdict), at_ms, verdicts);
             }
         }
     }
@@ -289,17 +325,36 @@ impl Store {
             Change::Message { content, key, .. } => self.apply_message(mutation, content, key, repeated),
             Change::Other { kind, mutation_id, arguments } => {
                 if let Some(done) = self.done.get(mutation_id) {
-                    return verdict(done.clone());
+                    return verdict(mutation.actor, done.clone());
                 }
+                let visible = self.visible();
                 match self.apply_change(mutation, kind, arguments) {
                     Ok(done) => {
+                        self.note_removals(mutation.actor, &done, &visible);
                         self.done.insert(*mutation_id, done.clone());
-                        verdict(done)
+                        verdict(mutation.actor, done)
                     }
                     Err(refusal) => Verdict::Refused(Box::new(refusal)),
                 }
             }
         }
+    }
+
+    /// Records whom a change has hidden from whom; `visible` is from before it.
+    fn note_removals(&mut self, actor: UserId, done: &Done, visible: &BTreeSet<(UserId, UserId)>) {
+        let departed = done.lost.first().zip(done.conversation).zip(done.event.as_ref());
+        let removal = match (done.blocked, departed) {
+            (Some(other), _) => {
+                *self.blocks_committed.entry((actor.min(other), actor.max(other))).or_default() += 1;
+                Removal::block(actor, other)
+            }
+            (None, Some(((user, conversation), event))) => {
+                Removal::Departure { user: *user, conversation, seq: event.seq }
+            }
+            (None, None) => return,
+        };
+        let hidden: Vec<_> = visible.difference(&self.visible()).map(|pair| (*pair, removal)).collect();
+        self.hidden_by.extend(hidden);
     }
 
     fn apply_message(&mut self, mutation: &Mutation, content: &str, key: &str, repeated: bool) -> Verdict {
@@ -336,21 +391,30 @@ impl Store {
 
     fn apply_change(&mut self, mutation: &Mutation, kind: &str, arguments: &Value) -> Result<Done, Refusal> {
         let actor = mutation.actor;
-        let nothing = Done { conversation: None, event: None, gained: vec![], lost: vec![], parted: None };
+        let nothing = Done { conversation: None, event: None, gained: vec![], lost: vec![], blocked: None, read: None };
         let target = arguments["user_id"].as_i64().map(UserId);
         if let ("block_user" | "unblock_user", Some(target)) = (kind, target) {
             return Ok(if kind == "block_user" {
                 self.blocks.insert((actor, target));
                 self.hidden.extend([actor, target]);
-                Done { parted: Some(target), ..nothing }
+                Done { blocked: Some(target), ..nothing }
             } else {
                 self.blocks.remove(&(actor, target));
                 nothing
             });
         }
         let id = mutation.conversation.ok_or_else(|| Refusal::bad_request("the model knows no such change"))?;
+        let is_silenced = self.is_silenced(id);
         let conversation =
             self.conversations.get_mut(&id).ok_or_else(|| Refusal::new(ErrorCode::NotFound, "no such conversation"))?;
+        if kind == "mark_read" && conversation.is_member(actor) {
+            let last = conversation.last_seq().0;
+            let marker = conversation.read.entry(actor).or_default();
+            let moved = arguments["seq"].as_i64().unwrap_or(0).min(last);
+            let read = (moved > *marker).then_some((moved, is_silenced));
+            *marker = moved.max(*marker);
+            return Ok(Done { conversation: Some(id), read, ..nothing });
+        }
         let (user, joins) = match (kind, target) {
             ("join_conversation", _) => (actor, true),
             ("leave_conversation", _) => (actor, false),
@@ -371,7 +435,7 @@ impl Store {
             self.hidden.insert(user);
         }
         let (gained, lost) = if joins { (vec![user], vec![]) } else { (vec![], vec![user]) };
-        Ok(Done { conversation: Some(id), event, gained, lost, parted: None })
+        Ok(Done { conversation: Some(id), event, gained, lost, ..nothing })
     }
 
     /// The log entry at place `at`, as `reader` sees it.
@@ -396,7 +460,7 @@ impl Store {
         })
     }
 
-    fn read(&self, read: &ReadRequest) -> Answer {
+    fn read(&mut self, read: &ReadRequest) -> Answer {
         if self.is_down || (!self.healed && self.clock.chance(4)) {
             return Answer::Refused(Box::new(Refusal::storage_unavailable()));
         }
@@ -418,6 +482,12 @@ impl Store {
             Query::Head(conversation) | Query::HeadForTyping(conversation) => {
                 if !self.is_member(user, *conversation) {
                     return refused(ErrorCode::NotMember, "not a member");
+                }
+                if matches!(read.query, Query::HeadForTyping(_)) {
+                    if self.is_silenced(*conversation) {
+                        return refused(ErrorCode::Blocked, "one has blocked the other");
+                    }
+                    *self.typings.entry((user, *conversation)).or_default() += 1;
                 }
                 Answer::Heads(vec![(*conversation, Seq(self.last_seq(*conversation)))])
             }
@@ -460,16 +530,26 @@ impl Store {
     }
 }
 
-fn verdict(done: Done) -> Verdict {
+fn verdict(actor: UserId, done: Done) -> Verdict {
+    let marker = done.read.map(|(seq, _)| {
+        serde_json::Map::from_iter([("user_id".to_owned(), json!(actor)), ("read_seq".to_owned(), json!(seq))])
+    });
+    let is_private = done.read.is_some_and(|(_, is_private)| is_private);
+    let kind = || "read_updated".to_owned();
+    let (signal, notices) = match marker {
+        Some(payload) if is_private => (None, vec![Notice { users: vec![actor], kind: kind(), payload }]),
+        Some(payload) => (Some((kind(), payload)), Vec::new()),
+        None => (None, Vec::new()),
+    };
     Verdict::Other(Box::new(CommittedOther {
         conversation: done.conversation,
         events: done.event.into_iter().collect(),
         result: json!({}),
         gained: done.gained,
         lost: done.lost,
-        signal: None,
-        notices: Vec::new(),
-        blocked: done.parted,
+        signal,
+        notices,
+        blocked: done.blocked,
     }))
 }
 

@@ -22,7 +22,7 @@ pub struct Relay {
 }
 
 #[derive(Deserialize)]
-struct Reply<'a> {
+struct RelayReply<'a> {
     t: &'a str,
     #[serde(borrow, default)]
     room: Cow<'a, str>,
@@ -49,7 +49,7 @@ impl Codec for Relay {
         if let Some((room, content)) = plain_delivery(message) {
             return report(Incoming::Delivered { room, content });
         }
-        let understood = serde_json::from_slice::<Reply<'_>>(message).ok().and_then(|reply| {
+        let understood = serde_json::from_slice::<RelayReply<'_>>(message).ok().and_then(|reply| {
             let token = || whole_number(reply.token.as_bytes());
             match reply.t {
                 "joined" => report(Incoming::Ready),

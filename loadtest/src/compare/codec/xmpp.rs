@@ -26,7 +26,7 @@ pub const DOMAIN: &str = "chat.test";
 pub const ROOMS_DOMAIN: &str = "rooms.chat.test";
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum StreamState {
     Opening,
     Authenticating,
     Reopening,
@@ -41,7 +41,7 @@ pub struct Xmpp {
     client: u32,
     rooms: Vec<u32>,
     to_join: usize,
-    state: State,
+    state: StreamState,
 }
 
 /// The parts of a stanza that matter here.
@@ -60,7 +60,7 @@ impl Codec for Xmpp {
     const SUBPROTOCOL: Option<&'static str> = Some("xmpp");
 
     fn new(client: u32, rooms: &[u32]) -> Self {
-        Self { client, rooms: rooms.to_vec(), to_join: rooms.len(), state: State::Opening }
+        Self { client, rooms: rooms.to_vec(), to_join: rooms.len(), state: StreamState::Opening }
     }
 
     fn opened(&mut self, out: &mut impl Frames) {
@@ -95,27 +95,27 @@ impl Xmpp {
         report: &mut impl FnMut(Incoming<'_>),
     ) -> Result<(), &'static str> {
         match (stanza.name.as_str(), self.state) {
-            ("open", State::Opening | State::Reopening) => {}
-            ("features", State::Opening) => {
+            ("open", StreamState::Opening | StreamState::Reopening) => {}
+            ("features", StreamState::Opening) => {
                 let credentials = STANDARD.encode(format!("\0u{}\0{PASSWORD}", self.client));
                 out.text(&format!(
                     "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='PLAIN'>{credentials}</auth>"
                 ));
-                self.state = State::Authenticating;
+                self.state = StreamState::Authenticating;
             }
-            ("success", State::Authenticating) => {
+            ("success", StreamState::Authenticating) => {
                 out.text(&open());
-                self.state = State::Reopening;
+                self.state = StreamState::Reopening;
             }
-            ("features", State::Reopening) => {
+            ("features", StreamState::Reopening) => {
                 out.text(
                     "<iq xmlns='jabber:client' type='set' id='bind'>\
                      <bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>loadtest</resource></bind></iq>",
                 );
-                self.state = State::Binding;
+                self.state = StreamState::Binding;
             }
-            ("iq", State::Binding) if stanza.kind == "result" => {
-                self.state = State::Joining;
+            ("iq", StreamState::Binding) if stanza.kind == "result" => {
+                self.state = StreamState::Joining;
                 for room in &self.rooms {
                     out.text(&format!(
                         "<presence xmlns='jabber:client' to='r{room}@{ROOMS_DOMAIN}/c{}'>\
@@ -125,9 +125,9 @@ impl Xmpp {
                 }
                 self.joined(0, report);
             }
-            ("presence", State::Joining | State::Ready) if stanza.kind != "error" => {}
-            ("message", State::Joining) if stanza.has_subject && stanza.body.is_none() => self.joined(1, report),
-            ("message", State::Joining | State::Ready) => return self.message(stanza, report),
+            ("presence", StreamState::Joining | StreamState::Ready) if stanza.kind != "error" => {}
+            ("message", StreamState::Joining) if stanza.has_subject && stanza.body.is_none() => self.joined(1, report),
+            ("message", StreamState::Joining | StreamState::Ready) => return self.message(stanza, report),
             ("failure", _) => return Err("the server refused to log the user in"),
             ("close", _) => return Err("the server closed the stream"),
             ("error", _) => return Err("the server reported a stream error"),
@@ -139,7 +139,7 @@ impl Xmpp {
     fn joined(&mut self, count: usize, report: &mut impl FnMut(Incoming<'_>)) {
         self.to_join = self.to_join.saturating_sub(count);
         if self.to_join == 0 {
-            self.state = State::Ready;
+            self.state = StreamState::Ready;
             report(Incoming::Ready);
         }
     }
@@ -247,7 +247,7 @@ mod tests {
     }
 
     fn ready(client: u32) -> Xmpp {
-        Xmpp { state: State::Ready, ..Xmpp::new(client, &[7]) }
+        Xmpp { state: StreamState::Ready, ..Xmpp::new(client, &[7]) }
     }
 
     #[test]

@@ -25,7 +25,7 @@ const PROBE: &str =
 const SQL_CONNECTIONS: u32 = 32;
 
 /// Where its parts are.
-pub struct Parts {
+pub struct EjabberdParts {
     erl: PathBuf,
     libraries: PathBuf,
     schema: String,
@@ -36,7 +36,7 @@ pub struct Parts {
 ///
 /// # Errors
 /// When one of them is not installed.
-pub fn find(places: &Places) -> Result<Parts, Missing> {
+pub fn find(places: &Places) -> Result<EjabberdParts, Missing> {
     let control = required(places, "ejabberdctl", INSTALL)?;
     let erl = required(places, "erl", INSTALL)?;
     if places.postgres_programs().is_none() {
@@ -58,7 +58,7 @@ pub fn find(places: &Places) -> Result<Parts, Missing> {
     }
     let schema = std::fs::read_to_string(SCHEMA)
         .map_err(|error| Missing::new(format!("its schema {SCHEMA} cannot be read: {error}"), INSTALL))?;
-    Ok(Parts { erl, version: version.to_owned(), libraries, schema })
+    Ok(EjabberdParts { erl, version: version.to_owned(), libraries, schema })
 }
 
 /// The directory of Erlang libraries that `ejabberdctl` names.

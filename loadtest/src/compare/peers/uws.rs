@@ -11,7 +11,7 @@ const SERVER: &str = include_str!("uws_server.js");
 const PACKAGE: &str = "@btc-vision/uwebsockets.js";
 
 /// Where its parts are.
-pub struct Parts {
+pub struct UwsParts {
     node: PathBuf,
     modules: PathBuf,
     version: String,
@@ -21,14 +21,14 @@ pub struct Parts {
 ///
 /// # Errors
 /// When one of them is not installed.
-pub fn find(places: &Places) -> Result<Parts, Missing> {
+pub fn find(places: &Places) -> Result<UwsParts, Missing> {
     let node = required(places, "node", INSTALL)?;
     let modules = places.peers.join("uws/node_modules");
     let text = std::fs::read_to_string(modules.join(PACKAGE).join("package.json"));
     let text = text.map_err(|_| Missing::new(format!("{PACKAGE} is not in {}", modules.display()), INSTALL))?;
     let package: serde_json::Value = serde_json::from_str(&text)
         .map_err(|error| Missing::new(format!("the package.json of {PACKAGE} cannot be read: {error}"), INSTALL))?;
-    Ok(Parts { node, modules, version: package["version"].as_str().unwrap_or_default().to_owned() })
+    Ok(UwsParts { node, modules, version: package["version"].as_str().unwrap_or_default().to_owned() })
 }
 
 /// Starts the relay.

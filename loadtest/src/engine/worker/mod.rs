@@ -12,10 +12,10 @@ mod sending;
 mod socket;
 mod state;
 
-pub(super) use state::{Place, WAKER, Worker};
+pub(super) use state::{WAKER, Worker, WorkerPlace};
 
-use super::channel::{Control, Event};
-use super::connection::{Connection, Lost, Phase};
+use super::channel::{Control, WorkerReport};
+use super::connection::{Connection, ConnectionPhase, Lost};
 use super::options::{EngineOptions, Loop};
 use super::recorder::{Part, Recorder};
 use super::schedule::{Pace, Purpose, Schedule};
@@ -23,10 +23,10 @@ use super::timer::{Agenda, Timer, Wake};
 use super::websocket::{Inflater, Opcode, Outbox};
 use crate::measure::thread;
 use crate::protocol::{ClientIndex, Peer, Protocol};
-use crate::violations::Kind;
+use crate::violations::ViolationKind;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
-use state::{BUFFER_BYTES, RETRY_NS, SECOND_NS, SYNC_NS, Slot, Stage, TICK_NS, TIMER, UNWRITTEN_MAX};
+use state::{BUFFER_BYTES, RETRY_NS, RunStage, SECOND_NS, SYNC_NS, Slot, TICK_NS, TIMER, UNWRITTEN_MAX};
 use std::io::{ErrorKind, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,7 +34,12 @@ use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
 
 impl<P: Protocol> Worker<P> {
-    pub(super) fn new(poll: Poll, mut protocol: P, options: Arc<EngineOptions>, place: Place) -> Result<Self, String> {
+    pub(super) fn new(
+        poll: Poll,
+        mut protocol: P,
+        options: Arc<EngineOptions>,
+        place: WorkerPlace,
+    ) -> Result<Self, String> {
         let timer = Timer::new().map_err(|error| format!("cannot make a timer: {error}"))?;
         poll.registry()
             .register(&mut SourceFd(&timer.raw()), TIMER, Interest::READABLE)
@@ -93,7 +98,7 @@ impl<P: Protocol> Worker<P> {
             recorder,
             schedule: Schedule::default(),
             agenda: Agenda::default(),
-            stage: Stage::Connecting,
+            stage: RunStage::Connecting,
             start_ns: u64::MAX,
             tick_ns: 0,
             sync_ns: 0,
@@ -105,7 +110,7 @@ impl<P: Protocol> Worker<P> {
     /// Runs until the main thread ends it.
     pub(super) fn run(&mut self) {
         if let Err(reason) = self.serve() {
-            let _ = self.place.events.send(Event::Failed(reason));
+            let _ = self.place.events.send(WorkerReport::Failed(reason));
         }
     }
 
@@ -143,7 +148,7 @@ impl<P: Protocol> Worker<P> {
                 }
             }
             self.listen()?;
-            if self.stage == Stage::Over {
+            if self.stage == RunStage::Over {
                 return Ok(());
             }
             self.send_due();
@@ -171,9 +176,9 @@ impl<P: Protocol> Worker<P> {
     }
 
     fn load(&mut self, pace: Pace) -> Result<(), String> {
-        let first = self.stage == Stage::Connecting;
+        let first = self.stage == RunStage::Connecting;
         if first {
-            self.stage = Stage::Sending;
+            self.stage = RunStage::Sending;
             self.start_ns = pace.start_ns;
             // The first second does not include what happened while connecting.
             self.end_interval(Part::Sending, 0)?;
@@ -210,12 +215,12 @@ impl<P: Protocol> Worker<P> {
 
     /// The plan has ended: due messages that could not be written are counted and dropped.
     fn drain(&mut self) -> Result<(), String> {
-        if self.stage != Stage::Sending {
+        if self.stage != RunStage::Sending {
             return Ok(());
         }
         self.send_due();
         self.end_interval(Part::Draining, self.recorder.now.index)?;
-        self.stage = Stage::Draining;
+        self.stage = RunStage::Draining;
         self.schedule.end();
         for slot in 0..self.slots.len() {
             self.pump(slot);
@@ -227,18 +232,19 @@ impl<P: Protocol> Worker<P> {
 
     fn finish(&mut self, complete: bool) -> Result<(), String> {
         self.sync();
-        self.stage = Stage::Over;
+        self.stage = RunStage::Over;
         for slot in &mut self.slots {
             let client = slot.connection.peer.client.0;
             let violations = &mut self.recorder.findings.violations;
             if let (true, Some(state)) = (complete, slot.missing(&self.protocol)) {
-                violations.note(Kind::NotRestored, || format!("client {client}: the run ended before it {state}"));
+                violations
+                    .note(ViolationKind::NotRestored, || format!("client {client}: the run ended before it {state}"));
             }
             let unanswered = if complete { self.protocol.unanswered(&slot.connection.peer) } else { 0 };
-            violations.note_many(Kind::Unanswered, unanswered, || {
+            violations.note_many(ViolationKind::Unanswered, unanswered, || {
                 format!("client {client}: no answer to {unanswered} commands other than messages")
             });
-            if slot.connection.phase == Phase::Ready
+            if slot.connection.phase == ConnectionPhase::Ready
                 && let Some(socket) = &mut slot.connection.socket
             {
                 slot.connection.peer.out.frame(Opcode::Close, |out| out.extend_from_slice(&1000_u16.to_be_bytes()));
@@ -249,7 +255,7 @@ impl<P: Protocol> Worker<P> {
         }
         self.end_interval(Part::Draining, u32::MAX)?;
         let findings = std::mem::take(&mut self.recorder.findings);
-        let _ = self.place.events.send(Event::Done(Box::new(findings)));
+        let _ = self.place.events.send(WorkerReport::Done(Box::new(findings)));
         Ok(())
     }
 
@@ -262,7 +268,7 @@ impl<P: Protocol> Worker<P> {
                 self.end_interval(self.recorder.now.part, second)?;
             }
         }
-        if self.stage == Stage::Draining && now_ns >= self.sync_ns {
+        if self.stage == RunStage::Draining && now_ns >= self.sync_ns {
             self.sync_ns = now_ns + SYNC_NS;
             self.sync();
         }
@@ -279,7 +285,7 @@ impl<P: Protocol> Worker<P> {
         interval.cpu_ns = cpu_ns.saturating_sub(self.cpu_ns);
         self.cpu_ns = cpu_ns;
         // The main thread always receives events. If it has ended, the interval is not needed.
-        let _ = self.place.events.send(Event::Interval(Box::new(interval)));
+        let _ = self.place.events.send(WorkerReport::Interval(Box::new(interval)));
         Ok(())
     }
 
@@ -300,7 +306,7 @@ impl<P: Protocol> Worker<P> {
             Wake::Retry => self.open(slot),
             Wake::GiveUp(attempt) => {
                 let Slot { connection, attempt: current, .. } = &self.slots[slot];
-                if *current == attempt && matches!(connection.phase, Phase::Opening | Phase::Open) {
+                if *current == attempt && matches!(connection.phase, ConnectionPhase::Opening | ConnectionPhase::Open) {
                     self.lose(slot, &Lost::because("not ready within 20 s"));
                 }
             }
@@ -327,7 +333,7 @@ impl<P: Protocol> Worker<P> {
 
     /// Sends what is due by the plan.
     fn send_due(&mut self) {
-        if self.stage != Stage::Sending {
+        if self.stage != RunStage::Sending {
             return;
         }
         let mut now_ns = self.place.clock.now_ns();
@@ -337,7 +343,9 @@ impl<P: Protocol> Worker<P> {
                 Purpose::Message => self.send_planned(slot, due, now_ns),
                 Purpose::Other(action) => {
                     let Slot { connection, .. } = &mut self.slots[slot];
-                    if connection.phase == Phase::Ready && connection.peer.out.unwritten().len() < UNWRITTEN_MAX {
+                    if connection.phase == ConnectionPhase::Ready
+                        && connection.peer.out.unwritten().len() < UNWRITTEN_MAX
+                    {
                         let sent = self.protocol.act(&mut connection.peer, action, due.room, now_ns);
                         self.recorder.now.tally.other_commands += u64::from(sent && action.is_silent());
                     }

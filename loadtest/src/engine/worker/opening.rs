@@ -1,13 +1,13 @@
 //! Opens connections: a few at a time at the start, and again after a backoff when they are lost.
 
 use super::state::{OPEN_NS, RETRY_NS, RETRY_NS_MAX, Slot, TOO_SLOW, Worker};
-use crate::engine::connection::{Lost, Phase};
+use crate::engine::connection::{ConnectionPhase, Lost};
 use crate::engine::flow::Flight;
 use crate::engine::timer::Wake;
-use crate::engine::{EngineOptions, Event};
+use crate::engine::{EngineOptions, WorkerReport};
 use crate::payload::Token;
 use crate::protocol::{Protocol, Publish};
-use crate::violations::Kind;
+use crate::violations::ViolationKind;
 use mio::Interest;
 use std::io::ErrorKind;
 
@@ -40,7 +40,7 @@ impl<P: Protocol> Worker<P> {
     /// Closes a connection and drops its unfinished work.
     pub(super) fn drop_connection(&mut self, slot: usize) {
         let Slot { connection, was_ready, .. } = &mut self.slots[slot];
-        if connection.phase == Phase::Ready {
+        if connection.phase == ConnectionPhase::Ready {
             self.recorder.now.tally.lost += 1;
         }
         self.protocol.lost(&mut connection.peer);
@@ -50,15 +50,15 @@ impl<P: Protocol> Worker<P> {
 
     pub(super) fn lose(&mut self, slot: usize, lost: &Lost) {
         let now_ns = self.place.clock.now_ns();
-        let ready = self.slots[slot].connection.phase == Phase::Ready;
+        let ready = self.slots[slot].connection.phase == ConnectionPhase::Ready;
         self.drop_connection(slot);
         let Slot { connection, was_ready, pause_ns, retry_after_ms, refused, cut, .. } = &mut self.slots[slot];
         let client = connection.peer.client.0;
         if lost.unauthorized {
-            let _ = self.place.events.send(Event::Unauthorized(connection.peer.user));
+            let _ = self.place.events.send(WorkerReport::Unauthorized(connection.peer.user));
         }
         if !*was_ready && !lost.unauthorized {
-            let _ = self.place.events.send(Event::Failed(format!(
+            let _ = self.place.events.send(WorkerReport::Failed(format!(
                 "connection {client} to ws://{}: {}",
                 self.options.authority, lost.reason
             )));
@@ -68,7 +68,7 @@ impl<P: Protocol> Worker<P> {
             self.options.survive_restarts || (connection.slow && lost.code == Some(TOO_SLOW)) || (*cut && !ready);
         if ready && !allowed {
             let note = || format!("client {client}: {}", lost.reason);
-            self.recorder.findings.violations.note(Kind::ConnectionLost, note);
+            self.recorder.findings.violations.note(ViolationKind::ConnectionLost, note);
         }
         // Refused credentials are renewed immediately. Only if that does not help, the backoff grows.
         if ready || (lost.unauthorized && !*refused) {
@@ -95,7 +95,7 @@ impl<P: Protocol> Worker<P> {
                 self.recorder.now.tally.resent += 1;
             }
         } else {
-            let _ = self.place.events.send(Event::Ready);
+            let _ = self.place.events.send(WorkerReport::Ready);
             self.open_next();
         }
         self.pump(slot);

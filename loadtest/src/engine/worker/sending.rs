@@ -1,7 +1,7 @@
 //! Sends what is due, as far as the windows allow.
 
-use super::state::{Slot, Stage, UNWRITTEN_MAX, Worker};
-use crate::engine::connection::{Connection, Phase};
+use super::state::{RunStage, Slot, UNWRITTEN_MAX, Worker};
+use crate::engine::connection::{Connection, ConnectionPhase};
 use crate::engine::flow::Flight;
 use crate::engine::recorder::microseconds;
 use crate::engine::schedule::Due;
@@ -14,7 +14,7 @@ impl<P: Protocol> Worker<P> {
         let tally = &mut self.recorder.now.tally;
         tally.planned += 1;
         let flight = Flight { room: due.room, planned_ns: due.planned_ns };
-        let free = connection.phase == Phase::Ready
+        let free = connection.phase == ConnectionPhase::Ready
             && !connection.flow.has_backlog()
             && connection.flow.in_flight() < self.options.window
             && connection.peer.out.unwritten().len() < UNWRITTEN_MAX;
@@ -31,12 +31,12 @@ impl<P: Protocol> Worker<P> {
     /// Sends a connection's backlog as far as its window allows.
     pub(super) fn pump(&mut self, slot: usize) {
         let Slot { connection, closed, closed_next, held_until_ns, .. } = &mut self.slots[slot];
-        if !connection.flow.has_backlog() && (closed.is_empty() || self.stage != Stage::Sending) {
+        if !connection.flow.has_backlog() && (closed.is_empty() || self.stage != RunStage::Sending) {
             return;
         }
         let now_ns = self.place.clock.now_ns();
-        let begun = self.stage == Stage::Sending && now_ns >= self.start_ns.max(*held_until_ns);
-        while connection.phase == Phase::Ready
+        let begun = self.stage == RunStage::Sending && now_ns >= self.start_ns.max(*held_until_ns);
+        while connection.phase == ConnectionPhase::Ready
             && connection.flow.in_flight() < self.options.window
             && connection.peer.out.unwritten().len() < UNWRITTEN_MAX
         {

@@ -2,7 +2,7 @@
 
 use super::opening::explain;
 use super::state::{BUFFER_BYTES, Slot, Worker};
-use crate::engine::connection::{Lost, Phase};
+use crate::engine::connection::{ConnectionPhase, Lost};
 use crate::engine::timer::Wake;
 use crate::engine::turn::Effects;
 use crate::engine::websocket::{FRAME_BYTES_MAX, Parsed, parse};
@@ -33,7 +33,7 @@ impl<P: Protocol> Worker<P> {
                 Err(error) => {
                     let lost = Lost::because(explain(&error));
                     // Bytes of the server may still be unread, and a close frame explains more than a reset.
-                    if connection.phase == Phase::Opening {
+                    if connection.phase == ConnectionPhase::Opening {
                         self.lose(slot, &lost);
                     } else {
                         connection.peer.out.clear();
@@ -96,7 +96,7 @@ impl<P: Protocol> Worker<P> {
             self.agenda.add(state.held_until_ns, slot as u32, Wake::Release);
         }
         if let Some((why, since_ns)) = state.behind
-            && state.connection.phase == Phase::Ready
+            && state.connection.phase == ConnectionPhase::Ready
             && self.protocol.caught_up(&state.connection.peer)
         {
             state.behind = None;

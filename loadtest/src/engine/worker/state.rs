@@ -1,7 +1,7 @@
 //! What a worker holds: its connections, its share of the plan, and the limits of its loop.
 
-use crate::engine::channel::{Clock, Control, Event};
-use crate::engine::connection::{Connection, Phase};
+use crate::engine::channel::{Clock, Control, WorkerReport};
+use crate::engine::connection::{Connection, ConnectionPhase};
 use crate::engine::options::EngineOptions;
 use crate::engine::recorder::Recorder;
 use crate::engine::schedule::Schedule;
@@ -37,11 +37,11 @@ pub(super) const TOO_SLOW: u16 = 4003;
 
 /// The place of a worker among the others.
 #[derive(Debug)]
-pub(in crate::engine) struct Place {
+pub(in crate::engine) struct WorkerPlace {
     pub(in crate::engine) number: usize,
     pub(in crate::engine) clock: Clock,
     pub(in crate::engine) controls: Receiver<Control>,
-    pub(in crate::engine) events: SyncSender<Event>,
+    pub(in crate::engine) events: SyncSender<WorkerReport>,
     pub(in crate::engine) pending: Arc<AtomicU64>,
 }
 
@@ -70,8 +70,10 @@ impl<S: Send> Slot<S> {
     pub(super) fn missing<P: Protocol<State = S>>(&self, protocol: &P) -> Option<&'static str> {
         match self.connection.phase {
             _ if !self.was_ready => None,
-            Phase::Ready if !self.connection.peer.reopened || protocol.caught_up(&self.connection.peer) => None,
-            Phase::Ready => Some("had caught up"),
+            ConnectionPhase::Ready if !self.connection.peer.reopened || protocol.caught_up(&self.connection.peer) => {
+                None
+            }
+            ConnectionPhase::Ready => Some("had caught up"),
             _ => Some("was connected again"),
         }
     }
@@ -79,7 +81,7 @@ impl<S: Send> Slot<S> {
 
 /// The stage of the run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Stage {
+pub(super) enum RunStage {
     Connecting,
     Sending,
     Draining,
@@ -92,7 +94,7 @@ pub(in crate::engine) struct Worker<P: Protocol> {
     pub(super) timer: Timer,
     pub(super) protocol: P,
     pub(super) options: Arc<EngineOptions>,
-    pub(super) place: Place,
+    pub(super) place: WorkerPlace,
     pub(super) slots: Vec<Slot<P::State>>,
     pub(super) to_open: VecDeque<u32>,
     pub(super) buffer: Vec<u8>,
@@ -100,7 +102,7 @@ pub(in crate::engine) struct Worker<P: Protocol> {
     pub(super) recorder: Recorder,
     pub(super) schedule: Schedule,
     pub(super) agenda: Agenda,
-    pub(super) stage: Stage,
+    pub(super) stage: RunStage,
     pub(super) start_ns: u64,
     pub(super) tick_ns: u64,
     pub(super) sync_ns: u64,

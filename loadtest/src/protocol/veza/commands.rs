@@ -3,13 +3,14 @@
 use super::log::Meaning;
 use super::state::{VezaProtocol, VezaState};
 use super::wire::{
-    Command, CommandId, Data, Format, Frame, GetHistory, Lenient, MarkRead, MessageField, Resume, SendMessage, Typing,
+    ClientCommand, CommandId, Data, Format, GetHistory, Lenient, MarkRead, MessageField, Resume, SendMessage,
+    ServerMessage, Typing,
 };
 use crate::check::{Ack, MessageId, Refusal, Seq};
 use crate::engine::websocket::Opcode;
 use crate::payload::Token;
 use crate::protocol::{Action, Peer, Publish, Sink};
-use crate::violations::Kind;
+use crate::violations::ViolationKind;
 use serde::Serialize;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ impl VezaProtocol {
             content: &content,
             client_message_id: &client_message_id,
         };
-        queue(peer, &Command { kind: "send_message", id: CommandId::Number(u64::from(token.number)), data });
+        queue(peer, &ClientCommand { kind: "send_message", id: CommandId::Number(u64::from(token.number)), data });
     }
 
     pub(super) fn send_action(&mut self, peer: &mut Peer<VezaState>, action: Action, room: u32, now_ns: u64) -> bool {
@@ -46,14 +47,14 @@ impl VezaProtocol {
         let kind = action.name();
         let id = CommandId::Word(Cow::Owned(format!("{kind}/{now_ns}")));
         match action {
-            Action::Typing => queue(peer, &Command { kind, id, data: Typing { conversation_id } }),
+            Action::Typing => queue(peer, &ClientCommand { kind, id, data: Typing { conversation_id } }),
             Action::MarkRead => {
                 let Some(seq) = peer.state.cursor(room).map(|cursor| cursor.last) else { return false };
-                queue(peer, &Command { kind, id, data: MarkRead { conversation_id, seq } });
+                queue(peer, &ClientCommand { kind, id, data: MarkRead { conversation_id, seq } });
             }
             Action::GetHistory => {
                 let data = GetHistory { conversation_id, after_seq: None, limit: SCROLL_LIMIT };
-                queue(peer, &Command { kind, id, data });
+                queue(peer, &ClientCommand { kind, id, data });
             }
         }
         peer.state.asked += u64::from(!action.is_silent());
@@ -68,16 +69,19 @@ impl VezaProtocol {
             cursor.resuming = true;
             cursors.insert(self.system.rooms[cursor.room as usize].as_str(), cursor.last);
         }
-        queue(peer, &Command { kind: "resume", id: CommandId::Word("resume".into()), data: Resume { cursors } });
+        queue(peer, &ClientCommand { kind: "resume", id: CommandId::Word("resume".into()), data: Resume { cursors } });
     }
 
     pub(super) fn read_history(&mut self, peer: &mut Peer<VezaState>, room: u32, after_seq: u64) {
         let conversation_id = &self.system.rooms[room as usize];
         let data = GetHistory { conversation_id, after_seq: Some(after_seq), limit: HISTORY_LIMIT };
-        queue(peer, &Command { kind: "get_history", id: CommandId::Word(format!("history-{room}").into()), data });
+        queue(
+            peer,
+            &ClientCommand { kind: "get_history", id: CommandId::Word(format!("history-{room}").into()), data },
+        );
     }
 
-    pub(super) fn acked<S: Sink>(&mut self, peer: &mut Peer<VezaState>, frame: Frame<'_>, sink: &mut S) {
+    pub(super) fn acked<S: Sink>(&mut self, peer: &mut Peer<VezaState>, frame: ServerMessage<'_>, sink: &mut S) {
         let client = peer.client;
         let data = frame.data;
         let number = match frame.id {
@@ -86,12 +90,14 @@ impl VezaProtocol {
                 if self.word_acked(peer, &word, data, sink) {
                     return;
                 }
-                return sink.violation(Kind::UnexpectedReply, || format!("client {}: an ack of \"{word}\"", client.0));
+                return sink.violation(ViolationKind::UnexpectedReply, || {
+                    format!("client {}: an ack of \"{word}\"", client.0)
+                });
             }
             None => None,
         };
         let Some((number, flight)) = number.and_then(|number| Some((number, sink.acked(number)?))) else {
-            return sink.violation(Kind::UnexpectedReply, || {
+            return sink.violation(ViolationKind::UnexpectedReply, || {
                 format!("client {}: an ack of nothing that waits for one (seq {:?})", client.0, data.seq)
             });
         };
@@ -105,7 +111,7 @@ impl VezaProtocol {
                 }
             }
             _ => {
-                sink.violation(Kind::Protocol, || {
+                sink.violation(ViolationKind::Protocol, || {
                     format!("client {}: the ack of {token} lacks message_id or seq, or names another room", client.0)
                 });
                 if self.system.options.checks {
@@ -141,7 +147,7 @@ impl VezaProtocol {
         ((room as usize) < self.system.rooms.len()).then_some(room)
     }
 
-    pub(super) fn refused<S: Sink>(&mut self, peer: &mut Peer<VezaState>, frame: Frame<'_>, sink: &mut S) {
+    pub(super) fn refused<S: Sink>(&mut self, peer: &mut Peer<VezaState>, frame: ServerMessage<'_>, sink: &mut S) {
         let client = peer.client;
         let code = frame.data.code.map_or_else(|| "(no code)".to_owned(), |code| code.0.into_owned());
         let text = match frame.data.message {
@@ -154,7 +160,7 @@ impl VezaProtocol {
                     .ok()
                     .and_then(|number| Some((number, sink.refused(number, &code, frame.data.retry_after_ms)?)));
                 let Some((number, flight)) = flight else {
-                    return sink.violation(Kind::UnexpectedReply, || {
+                    return sink.violation(ViolationKind::UnexpectedReply, || {
                         format!("client {}: error {code} for nothing that waits for a reply", client.0)
                     });
                 };
@@ -173,11 +179,13 @@ impl VezaProtocol {
                 if let Some(room) = self.history_room(&word) {
                     self.recovery_ended(peer, room);
                 }
-                sink.violation(Kind::ResumeRefused, || format!("client {}: {word} refused: {code} {text}", client.0));
+                sink.violation(ViolationKind::ResumeRefused, || {
+                    format!("client {}: {word} refused: {code} {text}", client.0)
+                });
             }
             None => {
                 sink.error(&code);
-                sink.violation(Kind::Protocol, || {
+                sink.violation(ViolationKind::Protocol, || {
                     format!("client {}: an error without an id: {code} {text}", client.0)
                 });
             }
@@ -216,7 +224,7 @@ impl VezaProtocol {
 }
 
 /// Queues a command in the connection's format.
-fn queue<D: Serialize>(peer: &mut Peer<VezaState>, command: &Command<'_, D>) {
+fn queue<D: Serialize>(peer: &mut Peer<VezaState>, command: &ClientCommand<'_, D>) {
     let (format, opcode) = match peer.state.format {
         Format::Json => (Format::Json, Opcode::Text),
         Format::Msgpack => (Format::Msgpack, Opcode::Binary),

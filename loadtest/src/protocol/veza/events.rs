@@ -2,11 +2,11 @@
 
 use super::log::Meaning;
 use super::state::{VezaProtocol, VezaState};
-use super::wire::{Data, Frame, MessageField};
+use super::wire::{Data, MessageField, ServerMessage};
 use crate::check::{ClientIndex, Event, MessageId, Seq};
 use crate::payload::Reading;
 use crate::protocol::{Message, Peer, Sink};
-use crate::violations::Kind;
+use crate::violations::ViolationKind;
 
 /// Counts an event that equals a sound one. False when it is too early: it is the connection's own message, whose
 /// acknowledgement has not arrived.
@@ -43,12 +43,18 @@ impl VezaProtocol {
     }
 
     /// A numbered event that the thread has not seen in this form, or that is not the next one.
-    pub(super) fn event<S: Sink>(&mut self, peer: &mut Peer<VezaState>, frame: Frame<'_>, raw: &[u8], sink: &mut S) {
-        let Frame { kind, data, .. } = frame;
+    pub(super) fn event<S: Sink>(
+        &mut self,
+        peer: &mut Peer<VezaState>,
+        frame: ServerMessage<'_>,
+        raw: &[u8],
+        sink: &mut S,
+    ) {
+        let ServerMessage { kind, data, .. } = frame;
         let room = data.conversation_id.as_ref().and_then(|id| self.system.room_index.get(id.0.as_ref())).copied();
         let (Some(room), Some(seq)) = (room, data.seq) else { return sink.other_event() };
         if peer.state.cursor(room).is_none() {
-            return sink.violation(Kind::Leak, || {
+            return sink.violation(ViolationKind::Leak, || {
                 format!(
                     "client {}: {kind} of {} at seq {seq}, where it is not",
                     peer.client.0, self.system.rooms[room as usize]
@@ -59,7 +65,7 @@ impl VezaProtocol {
             match self.message_of(data) {
                 Some(known) => known,
                 None => {
-                    return sink.violation(Kind::Protocol, || {
+                    return sink.violation(ViolationKind::Protocol, || {
                         format!("client {}: message_created at seq {seq} without a message_id", peer.client.0)
                     });
                 }

@@ -33,7 +33,7 @@ pub use state::{Veza, VezaOptions, VezaProtocol, VezaState};
 
 use crate::check::{ClientIndex, RoomChecker};
 use crate::protocol::{Action, Message, Peer, Protocol, Publish, Sink, System, Upgrade};
-use crate::violations::{Kind, Violations};
+use crate::violations::{ViolationKind, Violations};
 use events::arrive;
 use hint::Hints;
 use log::RoomLog;
@@ -102,7 +102,7 @@ impl Protocol for VezaProtocol {
         let frame = match peer.state.format.decode(message.text, message.payload) {
             Ok(frame) => frame,
             Err(reason) => {
-                return sink.violation(Kind::Protocol, || format!("client {}: {reason}", peer.client.0));
+                return sink.violation(ViolationKind::Protocol, || format!("client {}: {reason}", peer.client.0));
             }
         };
         match frame.kind.as_ref() {

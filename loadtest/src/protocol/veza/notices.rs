@@ -1,17 +1,18 @@
 //! The server's notices about the stream of events itself.
 
 use super::state::{Cursor, VezaProtocol, VezaState};
-use super::wire::{Frame, Lenient};
+use super::wire::{Lenient, ServerMessage};
 use crate::check::Seq;
 use crate::protocol::{Peer, Sink};
-use crate::violations::Kind;
+use crate::violations::ViolationKind;
 
 impl VezaProtocol {
     /// The first frame has the heads of the conversations. Later connections resume from their cursors instead.
-    pub(super) fn welcome<S: Sink>(&mut self, peer: &mut Peer<VezaState>, frame: Frame<'_>, sink: &mut S) {
+    pub(super) fn welcome<S: Sink>(&mut self, peer: &mut Peer<VezaState>, frame: ServerMessage<'_>, sink: &mut S) {
         if std::mem::replace(&mut peer.state.welcomed, true) {
             let client = peer.client.0;
-            return sink.violation(Kind::Protocol, || format!("client {client}: a second welcome on one connection"));
+            return sink
+                .violation(ViolationKind::Protocol, || format!("client {client}: a second welcome on one connection"));
         }
         if peer.reopened {
             self.resume(peer);
@@ -39,7 +40,12 @@ impl VezaProtocol {
         }
     }
 
-    pub(super) fn stream_notice<S: Sink>(&mut self, peer: &mut Peer<VezaState>, frame: &Frame<'_>, sink: &mut S) {
+    pub(super) fn stream_notice<S: Sink>(
+        &mut self,
+        peer: &mut Peer<VezaState>,
+        frame: &ServerMessage<'_>,
+        sink: &mut S,
+    ) {
         let named = frame.data.conversation_id.as_ref();
         let room = named.and_then(|id| self.system.room_index.get(id.0.as_ref())).copied();
         let client = peer.client;

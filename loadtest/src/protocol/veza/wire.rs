@@ -33,7 +33,7 @@ impl Format {
     }
 
     /// Appends a command.
-    pub fn encode<D: Serialize>(self, command: &Command<'_, D>, out: &mut Vec<u8>) -> Result<(), String> {
+    pub fn encode<D: Serialize>(self, command: &ClientCommand<'_, D>, out: &mut Vec<u8>) -> Result<(), String> {
         match self {
             Self::Json => serde_json::to_writer(out, command).map_err(|error| error.to_string()),
             Self::Msgpack => rmp_serde::encode::write_named(out, command).map_err(|error| error.to_string()),
@@ -41,7 +41,7 @@ impl Format {
     }
 
     /// Reads a message; the error describes its fault.
-    pub fn decode(self, text: bool, payload: &[u8]) -> Result<Frame<'_>, String> {
+    pub fn decode(self, text: bool, payload: &[u8]) -> Result<ServerMessage<'_>, String> {
         match (self, text) {
             (Self::Json, true) => serde_json::from_slice(payload).map_err(|error| format!("not a frame: {error}")),
             (Self::Msgpack, false) => rmp_serde::from_slice(payload).map_err(|error| format!("not a frame: {error}")),
@@ -53,7 +53,7 @@ impl Format {
 
 /// A command of the client.
 #[derive(Serialize, Debug)]
-pub struct Command<'a, D> {
+pub struct ClientCommand<'a, D> {
     /// Its name.
     #[serde(rename = "type")]
     pub kind: &'a str,
@@ -122,7 +122,7 @@ pub struct GetHistory<'a> {
 
 /// A frame of the server: a reply or an event.
 #[derive(Deserialize, Debug)]
-pub struct Frame<'a> {
+pub struct ServerMessage<'a> {
     /// `ack`, `error`, or the event's name.
     #[serde(rename = "type", borrow)]
     pub kind: Cow<'a, str>,
@@ -239,13 +239,13 @@ mod tests {
         [(Format::Json, value.to_string().into_bytes()), (Format::Msgpack, packed)]
     }
 
-    fn decode(format: Format, bytes: &[u8]) -> Frame<'_> {
+    fn decode(format: Format, bytes: &[u8]) -> ServerMessage<'_> {
         format.decode(format == Format::Json, bytes).expect("a frame")
     }
 
     #[test]
     fn commands_are_maps_with_the_same_keys_in_both_formats() {
-        let command = Command {
+        let command = ClientCommand {
             kind: "send_message",
             id: CommandId::Number(7),
             data: SendMessage { conversation_id: "room_1", content: "hi", client_message_id: "c" },
