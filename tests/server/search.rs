@@ -309,7 +309,7 @@ async fn passes_no_message_over_while_the_index_takes_no_writes() {
     server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "needle"})).await;
     // The first attempt, three at the message alone, one at passing it over, and one more.
     let started = Instant::now();
-    while server.log().matches("the search index cannot be written").count() < 6 {
+    while server.log().matches("cannot write the search index").count() < 6 {
         assert!(started.elapsed() < PATIENCE, "{}", server.log_tail());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
