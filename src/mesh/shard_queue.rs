@@ -29,7 +29,7 @@ pub enum ShardQueue {
     ReplaysWaiting,
     /// Connections whose replay failed, and is tried again once a second.
     ReplaysDeferred,
-    /// Refusals that are sent a second late, on purpose.
+    /// Refusals that are sent one or four seconds late, on purpose.
     LateRefusals,
     /// Events of rooms that have not reached all subscribers.
     Backlogs,

@@ -37,6 +37,8 @@ use tokio_postgres::{Error, Row};
 const OUTCOMES_PER_BATCH: i64 = 5_000;
 /// The newest outcomes that a sweep keeps, unless they are older than a day: some 40 MB.
 const OUTCOMES_KEPT: i64 = 100_000;
+/// Batches of one sweep: more than any load needs within a sweep's interval. The other sweeps have their turn then.
+const OUTCOME_BATCHES_MAX: u32 = 1_000;
 /// After so many batches a sweep rests half as long, after twice as many a third, and so on.
 const OUTCOME_BATCHES_UNHURRIED: u32 = 40;
 /// Longest wait for a connection, and again for the statements of one call.
@@ -500,7 +502,7 @@ impl Accounts {
     /// Failures of PostgreSQL. Rows that were removed before stay removed.
     pub async fn sweep_outcomes(&self, kept: i64, per_batch: i64) -> Result<u64, Refusal> {
         let mut all = 0;
-        for batch in 0_u32.. {
+        for batch in 0..OUTCOME_BATCHES_MAX {
             let began = Instant::now();
             let connection = self.connection("sweep_outcomes").await?;
             let outcome = timeout(QUERY_TIMEOUT, async {

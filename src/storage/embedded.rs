@@ -323,6 +323,7 @@ impl Restarter {
     fn tend(&mut self, cluster: &Cluster, child: &mut Option<Child>) {
         let ended = child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)));
         if !ended || cluster.running_pid().is_some() {
+            self.due = None; // the next end has a pause of its own
             return;
         }
         let Some(due) = self.due else {

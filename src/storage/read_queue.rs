@@ -41,8 +41,11 @@ const LIGHT_BURST: Duration = Duration::from_millis(400);
 const LIGHT_WAITING: usize = 24;
 /// While heavy users wait, one read in so many is theirs at least.
 const HEAVY_TURN: u32 = 8;
-/// The pause after a heavy user's read, in times that the read took.
+/// The pause after a heavy user's read, in times that the read took, and its maximum: other heavy users wait as well.
 const HEAVY_PAUSE: u32 = 2;
+const HEAVY_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// The longest time that a user stays heavy after the last read.
+const DEBT_MAX: Duration = Duration::from_secs(30);
 /// Reads of one user that run at once, by class.
 const RUNNING_PER_USER: [usize; CLASSES] = [4, 2, 1, 1];
 
@@ -338,7 +341,7 @@ impl<T> ReadQueue<T> {
     pub fn finish(&mut self, class: ReadClass, user: UserId, took: Duration, now: Instant) {
         if !took.is_zero() {
             let paid_until = self.paid_until.entry(user).or_insert(now);
-            *paid_until = (*paid_until).max(now) + took * LIGHT_PART;
+            *paid_until = ((*paid_until).max(now) + took * LIGHT_PART).min(now + DEBT_MAX);
         }
         let most = RUNNING_PER_USER[class as usize];
         let class = &mut self.classes[class as usize];
@@ -350,7 +353,7 @@ impl<T> ReadQueue<T> {
             entry.running_heavy -= 1;
             self.running_heavy -= 1;
             if self.light_taken.is_some_and(|at| at + took >= now) {
-                self.heavy_pauses.push(now + took * HEAVY_PAUSE);
+                self.heavy_pauses.push(now + (took * HEAVY_PAUSE).min(HEAVY_PAUSE_MAX));
             }
         }
         if entry.waiting.is_empty() {

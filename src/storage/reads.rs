@@ -147,6 +147,9 @@ impl Reads {
                 },
                 Some(Next::TooLate(waiting)) => self.refuse_late(&waiting),
                 Some(Next::Run(waiting)) => {
+                    // The next idle worker checks too: what ended before may have made several reads runnable, and a
+                    // pause may end while this worker is busy.
+                    self.work.notify_one();
                     let began = Instant::now();
                     let answer = self.run(&waiting).await;
                     let now = Instant::now();

@@ -23,8 +23,11 @@ BEGIN
     END IF;
     BEGIN
         PERFORM indexed_rows(ARRAY[v_id]);
-    EXCEPTION WHEN OTHERS OR query_canceled THEN
-        v_passed := v_id;
+    EXCEPTION
+        -- Not the message's fault: the disk or the memory is full, or another transaction was in the way.
+        WHEN insufficient_resources OR transaction_rollback OR lock_not_available OR object_in_use THEN RAISE;
+        WHEN OTHERS OR query_canceled THEN
+            v_passed := v_id;
     END;
     UPDATE search_progress p SET indexed_seq = v_seq WHERE p.conversation_id = p_conversation;
     RETURN v_passed;

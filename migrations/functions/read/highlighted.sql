@@ -20,7 +20,10 @@ BEGIN
             v_at := strpos(v_folded, v_needle);
             EXIT WHEN v_at > 0;
         END LOOP;
-        v_text := substr(v_text, greatest(coalesce(v_at, 1) - 100, 1), c_shown);
+        -- Folding can make a text longer (ß becomes ss), so the same characters of the text begin earlier.
+        v_at := coalesce(v_at, 1);
+        v_at := v_at - (length(folded(left(v_text, v_at))) - v_at);
+        v_text := substr(v_text, greatest(v_at - 100, 1), c_shown);
     END IF;
     RETURN coalesce(ts_headline('public.veza', v_text, p_marks,
             format('StartSel=%s, StopSel=%s, MaxWords=40, MinWords=15, ShortWord=0', U&'\E000', U&'\E001')),
