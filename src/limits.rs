@@ -42,8 +42,8 @@ pub const MEMBER_LIMIT_MAX: i64 = 1_000_000;
 pub const INVITE_USES_MAX: i64 = 100_000;
 /// `create_invite.expires_in_s`: maximum, a year.
 pub const INVITE_SECONDS_MAX: i64 = 366 * 86_400;
-/// A user's budgets: of messages, of other changes, of reads.
-pub const BUDGETS: usize = 3;
+/// A user's budgets; `shard/rate_limits.rs` has what each is charged for.
+pub const BUDGETS: usize = 7;
 /// Other changes per message of the rate limit: reactions, pins, role changes, typing over HTTP and the like.
 pub const CHANGES_PER_MESSAGE: u32 = 5;
 /// Reads per message of the rate limit; a search counts as ten.
@@ -52,6 +52,31 @@ pub const READS_PER_MESSAGE: u32 = 20;
 pub const READS_PER_MINUTE_MIN: u32 = 1_200;
 /// The divisor of a minute's reads that gives the largest burst.
 pub const READS_BURST_PART: u32 = 4;
+/// Read markers per message of the rate limit.
+pub const MARKS_PER_MESSAGE: u32 = 5;
+/// Read markers per minute that every user has at least.
+pub const MARKS_PER_MINUTE_MIN: u32 = 300;
+/// The divisor of a minute's read markers that gives the largest burst.
+pub const MARKS_BURST_PART: u32 = 5;
+/// Pages of missed events per message of the rate limit.
+pub const REPLAYS_PER_MESSAGE: u32 = 100;
+/// Pages of missed events per minute that every user has at least.
+pub const REPLAYS_PER_MINUTE_MIN: u32 = 6_000;
+/// The divisor of a minute's pages of missed events that gives the largest burst: enough for one page of each
+/// conversation in a `resume`.
+pub const REPLAYS_BURST_PART: u32 = 4;
+/// Signals per message of the rate limit: pings, typing, refused frames and the like.
+pub const SIGNALS_PER_MESSAGE: u32 = 100;
+/// Signals per minute that every user has at least.
+pub const SIGNALS_PER_MINUTE_MIN: u32 = 6_000;
+/// The divisor of a minute's signals that gives the largest burst.
+pub const SIGNALS_BURST_PART: u32 = 15;
+/// Frames beyond the rate limits, per signal, before the server closes the connection with 4005.
+pub const EXCESS_PER_SIGNAL: u32 = 3;
+/// What a client that was closed with 4005 should wait before it connects again.
+pub const FLOOD_RETRY_MS: u64 = 5_000;
+/// Changes of one user's profile per minute. Each is announced in all conversations of the user.
+pub const PROFILE_EDITS_PER_MINUTE: u32 = 10;
 /// `get_history.limit`: maximum messages in a page.
 pub const HISTORY_PAGE_MAX: i64 = 200;
 /// `get_history.limit`: default number of messages in a page.
@@ -137,6 +162,7 @@ const _: () = {
     assert!(HISTORY_PAGE_DEFAULT <= HISTORY_PAGE_MAX);
     assert!(NESTING_MAX < 64, "the value reader recurses once per level");
     assert!(REPLAY_PAGE_EVENTS <= REPLAY_EVENTS_MAX);
+    assert!(RESUME_CONVERSATIONS_MAX <= (REPLAYS_PER_MINUTE_MIN / REPLAYS_BURST_PART) as usize);
     assert!(SEARCH_RUN_MS_MAX <= READ_DEADLINE_MS);
 };
 

@@ -2,19 +2,17 @@
 
 import { newKey } from "./veza-client.js";
 import { explain, t } from "./i18n.js";
+import { Marks } from "./marks.js";
 import { toast } from "./dom.js";
 
 const PRESENCE = "veza.presence";
-/** Several messages that are read within this time need one `mark_read`. */
-const READ_AFTER_MS = 400;
 
 /** The actions of an app. None of them throws: errors are shown to the user. */
 export function act(app) {
     const { store, client } = app;
     const timeline = () => app.current?.timeline;
     let typedAt = 0;
-    /** Conversation or thread → the timer after which its read position is sent. */
-    const readTimers = new Map();
+    const marks = new Marks((type, data) => app.request(type, data, { repeat: true }));
 
     /** Runs `work` and shows its error; returns whether it succeeded. */
     const attempt = async (work) => {
@@ -133,16 +131,7 @@ export function act(app) {
         readThread(conversation_id, root, seq) {
             if (!app.can("mark_thread_read") || !store.threads.read(root, seq)) return;
             app.changed("threads");
-            const key = `thread ${root}`;
-            clearTimeout(readTimers.get(key));
-            const request = { conversation_id, message_id: root, seq };
-            readTimers.set(
-                key,
-                setTimeout(
-                    () => app.request("mark_thread_read", request, { repeat: true }).catch(() => {}),
-                    READ_AFTER_MS,
-                ),
-            );
+            marks.mark(`thread ${root}`, "mark_thread_read", { conversation_id, message_id: root, seq });
         },
 
         /** Marks a conversation as read up to `seq`. */
@@ -150,11 +139,7 @@ export function act(app) {
             const marker = store.markRead(id, seq);
             if (!marker) return;
             app.changed("list");
-            clearTimeout(readTimers.get(id));
-            readTimers.set(
-                id,
-                setTimeout(() => app.request("mark_read", marker, { repeat: true }).catch(() => {}), READ_AFTER_MS),
-            );
+            marks.mark(id, "mark_read", marker);
         },
 
         async create(data) {

@@ -35,9 +35,29 @@ pub fn transient(failure: &Failure) -> Option<Duration> {
     }
 }
 
+/// The same, where an exceeded rate limit is worth the wait too: for read markers, which come in bursts.
+pub fn transient_or_limited(failure: &Failure) -> Option<Duration> {
+    match failure {
+        Failure::Refused(refusal) if refusal.code == "rate_limited" => {
+            refusal.retry_after_ms.map(Duration::from_millis)
+        }
+        _ => transient(failure),
+    }
+}
+
 /// Runs `attempt` until it succeeds, fails permanently, or the next retry would begin after `patience`. Calls `notice`
 /// before each retry.
 pub async fn insist<T>(
+    patience: Duration,
+    attempt: impl AsyncFn() -> Result<T, Failure>,
+    notice: impl Fn(&Failure, Duration),
+) -> Result<T, Failure> {
+    insist_while(transient, patience, attempt, notice).await
+}
+
+/// The same while `retryable` returns the shortest wait before the next attempt.
+pub async fn insist_while<T>(
+    retryable: fn(&Failure) -> Option<Duration>,
     patience: Duration,
     attempt: impl AsyncFn() -> Result<T, Failure>,
     notice: impl Fn(&Failure, Duration),
@@ -49,7 +69,7 @@ pub async fn insist<T>(
             Ok(done) => return Ok(done),
             Err(failure) => failure,
         };
-        let wait = transient(&failure).map(|floor| backoff.next(floor, rand::random()));
+        let wait = retryable(&failure).map(|floor| backoff.next(floor, rand::random()));
         let Some(wait) = wait.filter(|wait| Instant::now() + *wait <= deadline) else { return Err(failure) };
         notice(&failure, wait);
         tokio::time::sleep(wait).await;
@@ -75,6 +95,14 @@ mod tests {
         assert_eq!(waits(0.0), [125, 250, 500, 1_000, 2_000, 4_000, 7_500, 7_500, 7_500]);
         assert!(waits(0.999).iter().zip(waits(0.0)).all(|(long, short)| *long > short && *long <= 15_000));
         assert!(Backoff::default().next(Duration::from_secs(3), 0.0) > Duration::from_secs(3));
+    }
+
+    #[test]
+    fn waits_for_a_rate_limit_only_where_it_is_asked_to() {
+        let limited = refused("rate_limited", Some(200));
+        assert_eq!((transient(&limited), transient_or_limited(&limited)), (None, Some(Duration::from_millis(200))));
+        assert_eq!(transient_or_limited(&refused("forbidden", Some(200))), None);
+        assert_eq!(transient_or_limited(&refused("overloaded", Some(7))), Some(Duration::from_millis(7)));
     }
 
     #[tokio::test]

@@ -67,6 +67,9 @@ pub struct ServerConfig {
     /// Time until a request head must be complete.
     #[serde(with = "humantime_serde")]
     pub connection_timeout: Duration,
+    /// Time until a WebSocket message must be complete.
+    #[serde(with = "humantime_serde")]
+    pub message_timeout: Duration,
     /// Time between two pings on an idle WebSocket.
     #[serde(with = "humantime_serde")]
     pub heartbeat_interval: Duration,

@@ -67,6 +67,7 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     let server = &config.server;
     p.range("server.workers", server.workers, 0, SHARDS_MAX);
     p.time("server.connection_timeout", server.connection_timeout, TICK, 300 * SECOND);
+    p.time("server.message_timeout", server.message_timeout, TICK, 600 * SECOND);
     p.time("server.heartbeat_interval", server.heartbeat_interval, TICK, 3_600 * SECOND);
     p.time("server.shutdown_timeout", server.shutdown_timeout, Duration::ZERO, 600 * SECOND);
 

@@ -36,7 +36,11 @@ impl AccountReads {
         let count = all.entry(user).or_default();
         if *count >= PER_USER_MAX {
             let detail = "Too many requests for profiles and sessions are under way. Wait for their answers.";
-            return Err(Refusal::new(ErrorCode::RateLimited, detail).retry_after(RETRY_MS).into());
+            let details = serde_json::json!({
+                "limiter": "account_reads", "scope": "user", "limit": PER_USER_MAX, "window_ms": 0
+            });
+            let refusal = Refusal::new(ErrorCode::RateLimited, detail).retry_after(RETRY_MS).with_details(details);
+            return Err(refusal.into());
         }
         *count += 1;
         Ok(Place { reads: self.clone(), user })

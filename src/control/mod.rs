@@ -27,6 +27,7 @@ pub mod metrics;
 pub mod observed;
 mod ports;
 pub mod problem;
+mod profile_edits;
 mod sessions;
 mod state;
 mod ticket;

@@ -6,6 +6,7 @@ use super::hashing::{self, Hashing};
 use super::metrics::Metrics;
 use super::ports::{CommandPort, HealthPort};
 use super::problem::Problem;
+use super::profile_edits::ProfileEdits;
 use crate::auth::token::TokenKeys;
 use crate::ids::SessionId;
 use crate::latency::QueueGauge;
@@ -57,6 +58,7 @@ struct ControlInner {
     parts: ControlParts,
     hashing: Hashing,
     account_reads: AccountReads,
+    profile_edits: ProfileEdits,
 }
 
 impl std::fmt::Debug for Control {
@@ -70,7 +72,8 @@ impl Control {
     #[must_use]
     pub fn new(parts: ControlParts) -> Self {
         let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX, Arc::clone(&parts.hash_queue));
-        Self { inner: Arc::new(ControlInner { parts, hashing, account_reads: AccountReads::default() }) }
+        let (account_reads, profile_edits) = (AccountReads::default(), ProfileEdits::default());
+        Self { inner: Arc::new(ControlInner { parts, hashing, account_reads, profile_edits }) }
     }
 
     pub(super) fn accounts(&self) -> &Accounts {
@@ -95,6 +98,10 @@ impl Control {
 
     pub(super) fn account_reads(&self) -> &AccountReads {
         &self.inner.account_reads
+    }
+
+    pub(super) fn profile_edits(&self) -> &ProfileEdits {
+        &self.inner.profile_edits
     }
 
     pub(super) fn commands(&self) -> &dyn CommandPort {

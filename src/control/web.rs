@@ -59,6 +59,7 @@ const FILES: &[File] = files![
     "i18n.js" JS,
     "keys.js" JS,
     "main.js" JS,
+    "marks.js" JS,
     "message.js" JS,
     "msgpack.js" JS,
     "notify.js" JS,

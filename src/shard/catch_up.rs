@@ -6,6 +6,7 @@
 
 use super::Shard;
 use super::publish::{event_data, thread_data};
+use super::rate_limits::Budget;
 use super::refusals::{not_a_member, too_many_subscriptions};
 use super::requests::{Pending, Subscribing};
 use super::world::{Transport, World};
@@ -13,11 +14,20 @@ use crate::chat::subscribers::{Mode, Subscriber};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, Seq};
 use crate::limits::{REPLAY_EVENTS_MAX, REPLAY_PAGE_EVENTS, SUBSCRIPTIONS_PER_CONNECTION_MAX};
-use crate::mesh::frame::{LogPage, Query};
+use crate::mesh::frame::{Answer, LogPage, Query};
 use crate::mesh::record::LogEntry;
 use crate::planted::{Fault, is_planted};
 use serde_json::{Map, json};
 use std::collections::{HashMap, HashSet};
+
+/// Pages of the log that a `subscribe` or `resume` asks for, at least one for each conversation that is behind.
+fn pages_to_replay(wanted: &[(ConversationId, Option<Seq>)], heads: &HashMap<ConversationId, Seq>) -> u32 {
+    let pages = wanted.iter().filter_map(|(conversation, after)| {
+        let missed = heads.get(conversation)?.0 - (*after)?.0;
+        (1..=REPLAY_EVENTS_MAX).contains(&missed).then(|| (missed as u64).div_ceil(REPLAY_PAGE_EVENTS as u64) as u32)
+    });
+    pages.fold(0, u32::saturating_add)
+}
 
 impl<W: World> Shard<W> {
     /// `subscribe` and `resume`: the heads were read. Ack first, then what was missed.
@@ -39,6 +49,12 @@ impl<W: World> Shard<W> {
         let Some(conn) = asked.origin.connection() else { return self.finish(asked) };
         if !self.has_room_for_subscriptions(conn, &heads) {
             return self.refuse(asked, &too_many_subscriptions());
+        }
+        let pages = pages_to_replay(&wanted, &heads);
+        if pages > 0
+            && let Err(refusal) = self.spend(&asked, user, Budget::Replays, pages)
+        {
+            return self.reply(asked, Answer::Refused(Box::new(refusal)));
         }
         if is_resume {
             let known: Map<_, _> = heads.iter().map(|(c, seq)| (c.to_string(), json!({ "last_seq": seq }))).collect();
@@ -244,5 +260,24 @@ impl<W: World> Shard<W> {
             }
         }
         self.pump_replays(conn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_the_pages_that_a_resume_reads() {
+        let id = |n: i64| ConversationId::from_number(n).unwrap();
+        let heads = HashMap::from([(id(6), Seq(401)), (id(10), Seq(5)), (id(14), Seq(REPLAY_EVENTS_MAX + 1))]);
+        let pages = |wanted: &[(i64, Option<i64>)]| {
+            let wanted: Vec<_> = wanted.iter().map(|(n, after)| (id(*n), after.map(Seq))).collect();
+            pages_to_replay(&wanted, &heads)
+        };
+        assert_eq!(pages(&[(6, None), (10, Some(5)), (10, Some(6)), (18, Some(0))]), 0, "nothing is replayed");
+        assert_eq!((pages(&[(6, Some(0))]), pages(&[(6, Some(1))]), pages(&[(6, Some(400))])), (3, 2, 1));
+        assert_eq!(pages(&[(14, Some(0))]), 0, "a client that is too far behind receives `reset`");
+        assert_eq!(pages(&[(14, Some(1)), (10, Some(4)), (6, Some(0))]), 50 + 1 + 3);
     }
 }

@@ -32,7 +32,7 @@ impl<W: World> Shard<W> {
             return self.close(conn, CloseCode::TooSlow);
         }
         match parsed.command.and_then(|command| self.reserve_slot(conn).map(|()| command)) {
-            Err(refusal) => self.refuse(asked, &refusal),
+            Err(refusal) => self.refuse_at_a_price(asked, &refusal),
             Ok(command) => {
                 asked.holds_slot = true;
                 self.execute(asked, user, command);
@@ -44,6 +44,9 @@ impl<W: World> Shard<W> {
     pub(super) fn execute(&mut self, asked: PendingCommand, user: UserId, command: Command<'_>) {
         match command {
             Command::Ping => {
+                if let Err(refusal) = self.may_signal(&asked, user) {
+                    return self.refuse(asked, &refusal);
+                }
                 let data = json!({ "server_time": rfc3339(self.clock.utc()) });
                 self.acknowledge(asked, &data);
             }
@@ -85,6 +88,9 @@ impl<W: World> Shard<W> {
             }
             Command::Unsubscribe { conversation } => match asked.origin.connection() {
                 Some(conn) => {
+                    if let Err(refusal) = self.may_signal(&asked, user) {
+                        return self.refuse(asked, &refusal);
+                    }
                     let cursor = self.rooms.subscriber(conn, conversation).map(|subscriber| subscriber.cursor);
                     self.unsubscribe(conn, conversation);
                     self.acknowledge(asked, &json!({ "conversation_id": conversation, "last_seq": cursor }));
@@ -126,10 +132,12 @@ impl<W: World> Shard<W> {
     }
 
     fn typing(&mut self, asked: PendingCommand, user: UserId, conversation: ConversationId) {
-        // A socket is throttled by its own last signal; a script by its user's budget.
-        if asked.origin.connection().is_none()
-            && let Err(refusal) = self.may_change(&asked, user)
-        {
+        // A socket is throttled by its own last signal, too.
+        let permitted = match asked.origin {
+            Origin::Connection(_) => self.may_signal(&asked, user),
+            Origin::Http(_) => self.may_change(&asked, user),
+        };
+        if let Err(refusal) = permitted {
             return self.refuse(asked, &refusal);
         }
         let now_ms = self.now_ms;

@@ -31,7 +31,7 @@ mod presence;
 mod publish;
 pub mod pump;
 mod queues;
-mod read_budget;
+mod rate_limits;
 mod reads;
 pub mod real;
 mod receive;
@@ -44,15 +44,15 @@ mod settle;
 pub mod shutdown_steps;
 mod subscriptions;
 mod timers;
+mod tolls;
 mod wheel;
 pub mod world;
 
 use crate::auth::token::TokenKeys;
-use crate::chat::budget::Rate;
 use crate::chat::directory::Directory;
 use crate::chat::rooms::{Behind, Rooms};
 use crate::ids::{ConnId, ConversationId, ShardId, UserId};
-use crate::limits::{CHANGES_PER_MESSAGE, Features, Limits};
+use crate::limits::{Features, Limits};
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::placement::Placement;
 use crate::mesh::port::Lanes as _;
@@ -62,6 +62,7 @@ use crate::wire::ws::deflate::{Deflater, Inflater};
 use connections::Connections;
 use interval::Interval;
 use lanes_taken::LanesTaken;
+use rate_limits::RateLimits;
 use requests::Requests;
 use shutdown_steps::ShutdownSteps;
 use std::collections::VecDeque;
@@ -86,6 +87,8 @@ pub struct ShardSettings {
     pub heartbeat_ms: u64,
     /// Time in which a request head must be complete, in milliseconds.
     pub head_timeout_ms: u64,
+    /// Time in which a WebSocket message must be complete after its first byte, in milliseconds.
+    pub message_timeout_ms: u64,
     /// Whether permessage-deflate is negotiated.
     pub deflate: bool,
     /// Whether texts are filtered.
@@ -131,11 +134,7 @@ pub struct Shard<W: World> {
     rooms: Rooms<Chunk>,
     requests: Requests<W::Socket>,
     shutdown: Option<ShutdownSteps>,
-    message_rate: Rate,
-    /// Everything else that a user changes or asks of others.
-    change_rate: Rate,
-    /// The rate limit of a user's reads.
-    read_rate: Rate,
+    rate_limits: RateLimits,
     json: JsonReader,
     inflater: Inflater,
     deflater: Deflater,
@@ -164,8 +163,6 @@ impl<W: World> Shard<W> {
         counters: Arc<ShardCounters>,
         (sockets, lanes, mut clock): (W::Sockets, W::Lanes, W::Clock),
     ) -> Self {
-        let message_rate = Rate::per_minute(settings.limits.max_messages_per_minute);
-        let change_rate = Rate::per_minute(settings.limits.max_messages_per_minute.saturating_mul(CHANGES_PER_MESSAGE));
         Self {
             id,
             placement: lanes.placement(),
@@ -176,9 +173,7 @@ impl<W: World> Shard<W> {
             rooms: Rooms::new(settings.limits.max_outbound_queue_bytes),
             requests: Requests::new(id, lanes.storage_room(), clock.random()),
             shutdown: None,
-            message_rate,
-            change_rate,
-            read_rate: read_budget::rate(&settings.limits),
+            rate_limits: RateLimits::new(&settings.limits),
             json: JsonReader::default(),
             inflater: Inflater::default(),
             deflater: Deflater::default(),

@@ -5,8 +5,8 @@
 //! have refused in a second is bounded by its slots.
 
 use super::Shard;
+use super::rate_limits::Budget;
 use super::requests::{LateRefusal, Origin, PendingCommand};
-use super::send::Budget;
 use super::world::World;
 use crate::error::Refusal;
 use crate::ids::UserId;
@@ -44,7 +44,7 @@ impl<W: World> Shard<W> {
                 let Some(late) = self.requests.late_refusals[which].pop_front_if(|late| late.due_ms <= until_ms) else {
                     break;
                 };
-                self.refuse(late.asked, &late.refusal);
+                self.answer_refusal(late.asked, &late.refusal); // its slot and its delay were the price
             }
         }
     }

@@ -43,18 +43,26 @@ impl<W: World> Shard<W> {
         let max_message_bytes = settings.limits.max_frame_bytes;
         let mut input = bytes;
         let mut ended = None;
+        let mut message_until_ms = session.message_until_ms;
         loop {
             let began = self.clock.now();
             let mut context = DecodeContext { max_message_bytes, inflater: &mut inflater };
             let next = match peer.next(&mut input, &mut context) {
                 None => break,
-                Some(PeerEvent::Alive) => NextStep::Decode,
-                Some(PeerEvent::Reply(frame)) => NextStep::Send(frame),
+                Some(PeerEvent::Alive) => {
+                    self.may_control(conn);
+                    NextStep::Decode
+                }
+                Some(PeerEvent::Reply(frame)) => {
+                    // RFC 6455 §5.5.3 lets an endpoint answer only the latest of several pings.
+                    if self.may_control(conn) { NextStep::Send(frame) } else { NextStep::Decode }
+                }
                 Some(PeerEvent::Finish(frame, ending)) => NextStep::Finish(frame, ending),
                 Some(PeerEvent::Message(kind, _)) if kind != format.message_kind() => {
                     NextStep::Close(CloseCode::Unsupported)
                 }
                 Some(PeerEvent::Message(_, payload)) => {
+                    message_until_ms = u64::MAX;
                     let parsed = command::parse(payload, format, &mut json, &settings.limits);
                     let took = self.clock.now().saturating_duration_since(began);
                     self.counters.stages.record(LatencyStage::Decode, took, 1);
@@ -89,11 +97,19 @@ impl<W: World> Shard<W> {
         }
         self.inflater = inflater;
         self.json = json;
-        if let Some(session) = self.connections.session_mut(conn) {
-            session.peer = peer;
-            if let Some(code) = ended {
-                self.close(conn, code);
-            }
+        let Some(session) = self.connections.session_mut(conn) else { return };
+        let until_ms = if peer.is_within_message() {
+            message_until_ms.min(now_ms + settings.message_timeout_ms)
+        } else {
+            u64::MAX
+        };
+        session.message_until_ms = until_ms;
+        session.peer = peer;
+        let is_checked_too_late = until_ms < session.check_at_ms;
+        if let Some(code) = ended {
+            self.close(conn, code);
+        } else if is_checked_too_late {
+            self.connections.schedule_session(conn, until_ms, now_ms);
         }
     }
 }

@@ -2,12 +2,14 @@
 
 use super::Shard;
 use super::connections::Connections;
+use super::rate_limits::Budget;
 use super::requests::{Origin, PendingCommand};
 use super::world::{Clock, Transport, World};
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::error_limited;
 use crate::ids::ConnId;
 use crate::latency::LatencyStage;
+use crate::limits::FLOOD_RETRY_MS;
 use crate::mesh::frame::Answer;
 use crate::net::Chunk;
 use crate::wire::command::RequestId;
@@ -79,8 +81,47 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Answers a command with a refusal.
+    /// Charges a control frame. Returns whether it may be answered; closes a connection that floods.
+    pub(super) fn may_control(&mut self, conn: ConnId) -> bool {
+        self.pay(conn, Budget::Signals).is_ok() || {
+            self.charge_excess(conn);
+            false
+        }
+    }
+
+    /// Answers a command with a refusal. Over a WebSocket it is charged, unless the server is at fault.
     pub(super) fn refuse(&mut self, asked: PendingCommand, refusal: &Refusal) {
+        match refusal.code {
+            ErrorCode::StorageUnavailable
+            | ErrorCode::Overloaded
+            | ErrorCode::DeadlineExceeded
+            | ErrorCode::Internal => self.answer_refusal(asked, refusal),
+            _ => self.refuse_at_a_price(asked, refusal),
+        }
+    }
+
+    /// The same for any refusal that its client has caused.
+    pub(super) fn refuse_at_a_price(&mut self, asked: PendingCommand, refusal: &Refusal) {
+        let Origin::Connection(conn) = asked.origin else { return self.answer_refusal(asked, refusal) };
+        let limited = match refusal.code {
+            ErrorCode::RateLimited => None,
+            _ => match self.pay(conn, Budget::Signals) {
+                Ok(()) => return self.answer_refusal(asked, refusal),
+                Err(limited) => Some(limited),
+            },
+        };
+        self.answer_refusal(asked, limited.as_ref().unwrap_or(refusal));
+        self.charge_excess(conn);
+    }
+
+    fn charge_excess(&mut self, conn: ConnId) {
+        if self.pay(conn, Budget::Excess).is_err() {
+            self.close_with(conn, CloseCode::RateLimited, FLOOD_RETRY_MS);
+        }
+    }
+
+    /// Answers a command with a refusal that costs its client nothing; see `tolls`.
+    pub(super) fn answer_refusal(&mut self, asked: PendingCommand, refusal: &Refusal) {
         self.counters.error(refusal.code);
         release_slot(&mut self.connections, &asked);
         match asked.origin {

@@ -1,29 +1,20 @@
 //! Mutations on their way to the conversation's owner: budget, filter, key.
 
 use super::Shard;
-use super::read_budget;
+use super::rate_limits::Budget;
 use super::refusals::too_many_reads;
 use super::requests::{Locating, Origin, Pending, PendingCommand};
 use super::world::{Clock, World};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, MessageId, UserId};
-use crate::limits::{CHANGES_PER_MESSAGE, COMMIT_DEADLINE_MS, Feature};
+use crate::limits::{COMMIT_DEADLINE_MS, Feature};
 use crate::mesh::frame::{Announcement, Change, Mutation, Query, Request};
 use crate::text::{self, Shape};
-use crate::wire::command::changes::CHANGES;
+use crate::wire::command::changes::{CHANGES, Meter};
 use crate::wire::command::{Arguments, ConversationRef};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
-
-/// A budget of a user; its index among them.
-#[derive(Clone, Copy)]
-pub(super) enum Budget {
-    Messages = 0,
-    Changes = 1,
-    Reads = 2,
-}
 
 /// A message as its sender gave it.
 pub(super) struct NewMessage<'a> {
@@ -64,10 +55,10 @@ impl<W: World> Shard<W> {
         arguments: Arguments,
     ) {
         let kind = &CHANGES[row];
-        let permitted = self
-            .may_begin()
-            .and_then(|()| self.may_use(kind.feature))
-            .and_then(|()| if kind.metered { self.may_write(&asked, user, &arguments) } else { Ok(()) });
+        let permitted = self.may_begin().and_then(|()| self.may_use(kind.feature)).and_then(|()| match kind.meter {
+            Meter::Change => self.may_write(&asked, user, &arguments),
+            Meter::Mark => self.spend(&asked, user, Budget::Marks, 1),
+        });
         if let Err(refusal) = permitted {
             return self.refuse(asked, &refusal);
         }
@@ -159,38 +150,6 @@ impl<W: World> Shard<W> {
 
     pub(super) fn may_change(&mut self, asked: &PendingCommand, user: UserId) -> Result<(), Refusal> {
         self.spend(asked, user, Budget::Changes, 1)
-    }
-
-    pub(super) fn spend(
-        &mut self,
-        asked: &PendingCommand,
-        user: UserId,
-        which: Budget,
-        cost: u32,
-    ) -> Result<(), Refusal> {
-        let budgets = match &asked.origin {
-            Origin::Connection(conn) => self.connections.session(*conn).map(|session| Arc::clone(&session.budgets)),
-            // HTTP commands come to the user's shard, which keeps the budgets.
-            Origin::Http(_) => Some(self.directory.users.budgets(user)),
-        };
-        let (rate, what, most) = match which {
-            Budget::Messages => (self.message_rate, "messages", self.settings.limits.max_messages_per_minute),
-            Budget::Changes => {
-                let most = self.settings.limits.max_messages_per_minute.saturating_mul(CHANGES_PER_MESSAGE);
-                (self.change_rate, "changes other than messages", most)
-            }
-            Budget::Reads => {
-                (self.read_rate, "reads (a search counts as ten)", read_budget::per_minute(&self.settings.limits))
-            }
-        };
-        let now_ns = self.now_ns();
-        match budgets.map(|budgets| rate.take_many(&budgets[which as usize], now_ns, cost)) {
-            Some(Err(wait_ms)) => {
-                let message = format!("At most {most} {what} a minute are allowed. Wait and send it again.");
-                Err(Refusal::new(ErrorCode::RateLimited, message).retry_after(wait_ms))
-            }
-            Some(Ok(())) | None => Ok(()),
-        }
     }
 
     fn send_to_owner(

@@ -48,6 +48,8 @@ pub struct Session {
     pub last_seen_ms: u64,
     /// When it was pinged; none once a byte has arrived since.
     pub pinged_at_ms: Option<u64>,
+    /// When its unfinished message or frame must be complete; `u64::MAX` between messages.
+    pub message_until_ms: u64,
     /// The planned check of this session; earlier entries in the wheel are void.
     pub check_at_ms: u64,
     /// Since when its queue is too full for events.
@@ -93,6 +95,7 @@ impl Session {
             token_expires_ms: u64::MAX,
             last_seen_ms: 0,
             pinged_at_ms: None,
+            message_until_ms: u64::MAX,
             check_at_ms: 0,
             lagging_since_ms: None,
             typed: None,
@@ -113,6 +116,11 @@ impl Session {
         if now_ms >= grace_ends_ms {
             return Look::Close(CloseCode::TooSlow);
         }
+        // While the shard was delayed, the rest of the message may have waited in the ring.
+        let message_ends_ms = self.message_until_ms.max(paused_until_ms);
+        if now_ms >= message_ends_ms {
+            return Look::Close(CloseCode::Policy);
+        }
         let (pings, next) = match self.pinged_at_ms {
             // Idle for two heartbeats, and pinged in between: idle time alone may be that of a delayed server.
             Some(at) if now_ms >= (at + heartbeat_ms).max(paused_until_ms) => {
@@ -125,7 +133,7 @@ impl Session {
             }
             None => (false, self.last_seen_ms + heartbeat_ms),
         };
-        let at = next.min(self.token_expires_ms).min(grace_ends_ms).max(now_ms + LOOK_MS_MIN);
+        let at = next.min(self.token_expires_ms).min(grace_ends_ms).min(message_ends_ms).max(now_ms + LOOK_MS_MIN);
         if pings { Look::Ping(at) } else { Look::Again(at) }
     }
 }
@@ -152,6 +160,22 @@ mod tests {
         assert_eq!(session.look(1_999, 1_000, 0), Look::Again(2_099));
         assert_eq!(session.look(2_000, 1_000, 5_000), Look::Again(5_000), "the shard was delayed");
         assert_eq!(session.look(5_000, 1_000, 5_000), Look::Close(CloseCode::HeartbeatTimeout));
+    }
+
+    #[test]
+    fn is_closed_when_its_message_stays_unfinished() {
+        let mut session = session();
+        let late = 37_000;
+        session.message_until_ms = late;
+        for now_ms in (7_000..late).step_by(1_000) {
+            session.last_seen_ms = now_ms; // its fragments go on, or its pings
+            assert_eq!(session.look(now_ms, 25_000, 0), Look::Again((now_ms + 25_000).min(late)));
+        }
+        session.last_seen_ms = late;
+        assert_eq!(session.look(late, 25_000, late + 500), Look::Again(late + 500), "the shard was delayed");
+        assert_eq!(session.look(late, 25_000, 0), Look::Close(CloseCode::Policy));
+        session.message_until_ms = u64::MAX;
+        assert_eq!(session.look(late, 25_000, 0), Look::Again(late + 25_000));
     }
 
     #[test]

@@ -265,7 +265,10 @@ fn refusal(full: Full) -> Refusal {
                 "{READS_PER_USER_MAX} of your reads are waiting already. Wait for their answers before you send more."
             ),
         )
-        .retry_after(1_000),
+        .retry_after(1_000)
+        .with_details(serde_json::json!({
+            "limiter": "reads_waiting", "scope": "user", "limit": READS_PER_USER_MAX, "window_ms": 0
+        })),
         Full::Everybody => Refusal::overloaded("reads").retry_after(1_000),
     }
 }

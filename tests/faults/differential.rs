@@ -468,10 +468,15 @@ async fn run_history(server: &Server, number: u64, random: &mut Random) {
         device.disconnect(true).await;
         device.read_to_end(server, &heads).await;
         for conversation in &conversations {
-            let fresh = State::fresh(server, &device.user, conversation).await;
+            let mut fresh = State::fresh(server, &device.user, conversation).await;
             let (_, built) = device.states.get_mut(conversation).unwrap();
             // A new device knows only the names of members and of senders of messages that still exist.
             built.names.retain(|id, _| fresh.names.contains_key(id));
+            // A member who could not write when the name changed is announced with a later change of the profile.
+            for id in unannounced(server, conversation).await {
+                built.names.remove(&id);
+                fresh.names.remove(&id);
+            }
             for (id, message) in &fresh.messages {
                 assert_eq!(built.messages.get(id), Some(message), "message {id} in {conversation}, history {number}");
             }
@@ -479,6 +484,15 @@ async fn run_history(server: &Server, number: u64, random: &mut Random) {
         }
         device.disconnect(true).await;
     }
+}
+
+/// Members whose newest profile the conversation has not announced.
+async fn unannounced(server: &Server, conversation: &str) -> Vec<i64> {
+    let statement = "SELECT m.user_id FROM conversation_members m JOIN users u ON u.id = m.user_id \
+                     WHERE m.conversation_id = $1 AND m.profile_version < u.profile_version";
+    let number: i64 = conversation.split_once('_').unwrap().1.parse().unwrap();
+    let rows = server.database().await.query(statement, &[&number]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ mod permissions;
 mod plans;
 mod presence;
 mod profiles;
+mod rate_limits;
 mod read_state;
 mod rule_sets;
 mod search;

@@ -227,25 +227,48 @@ async fn sends_no_typing_and_no_read_marker_after_a_block() {
 }
 
 #[tokio::test]
-async fn revokes_the_invitations_of_banned_members() {
+async fn ends_the_invitations_of_members_who_may_no_longer_invite() {
     let server = server().await;
-    let people = server.register_many(4).await;
-    let room = server.room(&[&people[0], &people[1], &people[2]]).await;
+    let people = server.register_many(7).await;
+    let (owner, stranger) = (&people[0], &people[6]);
+    let room = server.room(&people[..6].iter().collect::<Vec<_>>()).await;
     let about = |user: &User| json!({"conversation_id": room, "user_id": user.id});
+    let with_role = |user: &User, role: &str| {
+        let mut data = about(user);
+        data["role"] = json!(role);
+        data
+    };
     let mut links = Vec::new();
-    for user in &people[1..3] {
-        let mut role = about(user);
-        role["role"] = json!("moderator");
-        server.ok(&people[0], "set_role", role).await;
+    for user in &people[1..6] {
+        server.ok(owner, "set_role", with_role(user, "admin")).await;
         let made = server.ok(user, "create_invite", json!({"conversation_id": room})).await;
         links.push(json!({"code": made["invite"]["code"]}));
     }
-    server.ok(&people[0], "ban_member", about(&people[1])).await;
-    assert_eq!(code(&server.call(&people[3], "join_by_invite", links[0].clone()).await.unwrap_err()), "not_found");
-    let listed = server.ok(&people[0], "list_invites", json!({"conversation_id": room})).await;
+    server.ok(owner, "ban_member", about(&people[1])).await;
+    server.ok(owner, "remove_member", about(&people[2])).await;
+    server.ok(&people[3], "leave_conversation", json!({"conversation_id": room})).await;
+    server.ok(owner, "set_role", with_role(&people[4], "member")).await;
+    server.ok(owner, "set_role", with_role(&people[5], "moderator")).await;
+    for (link, what) in links[..4].iter().zip(["banned", "removed", "has left", "demoted"]) {
+        let refusal = server.call(stranger, "join_by_invite", link.clone()).await.expect_err(what);
+        assert_eq!(code(&refusal), "not_found", "{what}");
+    }
+    let listed = server.ok(owner, "list_invites", json!({"conversation_id": room})).await;
     let codes: Vec<_> = listed["invites"].as_array().unwrap().iter().map(|invite| &invite["code"]).collect();
-    assert_eq!(codes, [&links[1]["code"]]);
-    server.ok(&people[3], "join_by_invite", links[1].clone()).await;
+    assert_eq!(codes, [&links[4]["code"]]);
+    // An invitation stays ended when its creator returns to the role.
+    server.ok(owner, "set_role", with_role(&people[4], "admin")).await;
+    let refusal = server.call(stranger, "join_by_invite", links[3].clone()).await.unwrap_err();
+    assert_eq!(code(&refusal), "not_found");
+    // An invitation that a member left behind before an upgrade.
+    let database = server.database().await;
+    let number: i64 = room.split_once('_').unwrap().1.parse().unwrap();
+    let insert = "INSERT INTO conversation_invites (code, mutation_id, conversation_id, created_by) \
+                  VALUES ('left-behind-' || $1::bigint, -$1, $1, $2)";
+    database.execute(insert, &[&number, &people[3].id]).await.unwrap();
+    let old = json!({"code": format!("left-behind-{number}")});
+    assert_eq!(code(&server.call(stranger, "join_by_invite", old).await.unwrap_err()), "not_found");
+    server.ok(stranger, "join_by_invite", links[4].clone()).await;
 }
 
 #[tokio::test]

@@ -102,3 +102,45 @@ async fn announces_other_profiles_when_one_cannot_be_announced() {
         sleep(Duration::from_millis(100)).await;
     }
 }
+
+#[tokio::test]
+async fn announces_no_profile_where_its_user_may_not_write() {
+    let server = Server::start(1, &[]);
+    let (ann, bob) = (server.register().await, server.register().await);
+    let open = server.room(&[&ann, &bob]).await;
+    let restricted = [server.room(&[&ann, &bob]).await, server.room(&[&ann, &bob]).await];
+    let of_bob = |room: &str, more: Value| {
+        let mut data = json!({"conversation_id": room, "user_id": bob.id});
+        data.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        data
+    };
+    server.ok(&ann, "mute_member", of_bob(&restricted[0], json!({}))).await;
+    server.ok(&ann, "set_role", of_bob(&restricted[1], json!({"role": "read_only"}))).await;
+    let mut observer = Client::all(&server, &ann, Format::Json).await;
+    let database = server.database().await;
+    let rename = async |name: &str| {
+        let body = json!({"display_name": name});
+        assert_eq!(server.request(Method::PATCH, "/users/me", Some(&bob.token), Some(&body)).await.0, 200);
+        let begin = "UPDATE users SET announced_at = now() - interval '1 hour' WHERE id = $1";
+        database.execute(begin, &[&bob.id]).await.unwrap();
+        let started = Instant::now();
+        while versions(&database, &bob, &open).await.0 != versions(&database, &bob, &open).await.1 {
+            assert!(started.elapsed() < PATIENCE, "the profile is not announced");
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    rename("a shout").await;
+    let events = observer.drain().await;
+    let rooms: Vec<&Value> = events.iter().map(|event| &event["data"]["conversation_id"]).collect();
+    assert_eq!(rooms, [&json!(open)], "{events:?}");
+    server.ok(&ann, "mute_member", of_bob(&restricted[0], json!({"duration_s": 0}))).await;
+    server.ok(&ann, "set_role", of_bob(&restricted[1], json!({"role": "member"}))).await;
+    observer.drain().await;
+    rename("Bob").await;
+    let mut rooms: Vec<String> =
+        observer.drain().await.iter().map(|event| event["data"]["conversation_id"].as_str().unwrap().into()).collect();
+    rooms.sort();
+    let mut all = vec![open.clone(), restricted[0].clone(), restricted[1].clone()];
+    all.sort();
+    assert_eq!(rooms, all, "the newest profile is announced everywhere");
+}

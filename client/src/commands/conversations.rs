@@ -6,8 +6,13 @@ use crate::cli::Create;
 use crate::failure::{Failure, Refusal};
 use crate::output::{self, Output};
 use crate::render::{name, table, when};
+use crate::retry;
 use crate::session::Session;
 use serde_json::{Value, json};
+use std::time::Duration;
+
+/// How long a read marker waits for its rate limit.
+const MARK_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Lists the user's conversations.
 pub async fn list_mine(session: &Session, output: Output) -> Result<(), Failure> {
@@ -81,7 +86,9 @@ pub async fn read(session: &Session, output: Output, text: &str) -> Result<(), F
     let id = names::conversation(session, text).await?;
     let answer = session.command("get_conversation", json!({ "conversation_id": id })).await?;
     let seq = &answer["conversation"]["last_seq"];
-    let ack = session.command("mark_read", json!({ "conversation_id": id, "seq": seq })).await?;
+    let data = json!({ "conversation_id": id, "seq": seq });
+    let mark = async || session.command("mark_read", data.clone()).await;
+    let ack = retry::insist_while(retry::transient_or_limited, MARK_PATIENCE, mark, |_, _| {}).await?;
     output.result(&ack, || format!("read up to {}", name(&ack["read_seq"])))
 }
 

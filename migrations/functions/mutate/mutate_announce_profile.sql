@@ -1,5 +1,6 @@
 -- Appends the actor's changed profile to one conversation. The server does so for every conversation of the user; the
--- version that the member's row has announced makes it idempotent.
+-- version that the member's row has announced makes it idempotent. A member who may not write does not speak through a
+-- profile either: it is announced with the first change after the mute or the read-only role has ended.
 -- Locks: the conversation's row, which apply_mutations holds.
 
 CREATE FUNCTION mutate_announce_profile(c conversations, m conversation_members, p mutation)
@@ -9,6 +10,11 @@ DECLARE
     u users;
 BEGIN
     SELECT * INTO STRICT u FROM users x WHERE x.id = p.actor_id;
+    -- The row keeps its version, so that a later change announces the newest profile.
+    IF m.role = 'read_only' OR m.muted_until > now() THEN
+        o.result := '{}';
+        RETURN o;
+    END IF;
     UPDATE conversation_members x SET profile_version = u.profile_version
      WHERE x.conversation_id = c.id AND x.user_id = p.actor_id AND x.profile_version < u.profile_version;
     IF FOUND THEN

@@ -1,5 +1,4 @@
--- Bans a user and removes them if they are a member. Declines their request to join and revokes the invitations that
--- they created.
+-- Bans a user and removes them if they are a member, which ends their invitations. Declines their request to join.
 -- Locks: the conversation's row, which apply_mutations holds.
 
 CREATE FUNCTION mutate_ban_member(c conversations, m conversation_members, p mutation)
@@ -20,7 +19,6 @@ BEGIN
     END IF;
     INSERT INTO conversation_bans (conversation_id, user_id, banned_by, reason)
     VALUES (c.id, v_user, p.actor_id, p.arguments ->> 'reason') ON CONFLICT DO NOTHING;
-    DELETE FROM conversation_invites x WHERE x.conversation_id = c.id AND x.created_by = v_user;
     o := close_request(o, c, v_user, p.actor_id, 'declined');
     o.lost := ARRAY[v_user];
     o.result := jsonb_build_object('conversation_id', conversation_text_id(c.id), 'user_id', v_user);

@@ -1,4 +1,5 @@
--- Changes the role of a member of a lower role, to a role below the actor's.
+-- Changes the role of a member of a lower role, to a role below the actor's. A role that may not make invitations ends
+-- those of the member.
 -- Locks: the conversation's row, which apply_mutations holds.
 
 CREATE FUNCTION mutate_set_role(c conversations, m conversation_members, p mutation)
@@ -16,6 +17,9 @@ BEGIN
             'data.role: You can only assign roles below your own. Send transfer_ownership to make another owner.');
     ELSIF t.role <> v_role THEN
         UPDATE conversation_members x SET role = v_role WHERE x.conversation_id = c.id AND x.user_id = v_user;
+        IF v_role < 'moderator' THEN
+            DELETE FROM conversation_invites x WHERE x.conversation_id = c.id AND x.created_by = v_user;
+        END IF;
         o := append_event(o, c, p, 'member_updated', jsonb_build_object(
             'user', actor_json(v_user), 'role', v_role, 'actor', actor_json(p.actor_id)));
     END IF;

@@ -15,25 +15,34 @@ use std::borrow::Cow;
 /// The conversation and the arguments of a change, or the refusal.
 type Read = Result<(ConversationRef, Arguments), Refusal>;
 
+/// The budget of the user that a kind of change is charged to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Meter {
+    /// That of changes, or that of messages if it carries a new text.
+    Change,
+    /// That of read markers, of which an ordinary client sends many.
+    Mark,
+}
+
 /// A kind of change.
 pub struct ChangeKind {
     /// The command's name; its function in PostgreSQL is `mutate_<name>`.
     pub name: &'static str,
     /// Reads the fields.
     pub(super) read: fn(&mut Fields<'_>, &Limits) -> Read,
-    /// Whether it counts against the user's rate limit. Read markers do not.
-    pub metered: bool,
+    /// The rate limit that it counts against.
+    pub meter: Meter,
     /// The feature without which it is refused.
     pub feature: Option<Feature>,
 }
 
 impl ChangeKind {
     const fn new(name: &'static str, read: fn(&mut Fields<'_>, &Limits) -> Read) -> Self {
-        Self { name, read, metered: true, feature: None }
+        Self { name, read, meter: Meter::Change, feature: None }
     }
 
-    const fn unmetered(self) -> Self {
-        Self { metered: false, ..self }
+    const fn charged_to(self, meter: Meter) -> Self {
+        Self { meter, ..self }
     }
 
     const fn of(self, feature: Feature) -> Self {
@@ -49,10 +58,12 @@ macro_rules! changes {
 }
 
 changes! {
-    create_conversation, join_conversation, leave_conversation, invite_member, mark_read.unmetered(),
+    create_conversation, join_conversation, leave_conversation, invite_member,
+    mark_read.charged_to(Meter::Mark),
     edit_message, delete_message, pin_message.of(Feature::PinnedMessages),
     add_reaction.of(Feature::MessageReactions), remove_reaction.of(Feature::MessageReactions),
-    follow_thread.of(Feature::MessageThreads), mark_thread_read.of(Feature::MessageThreads).unmetered(),
+    follow_thread.of(Feature::MessageThreads),
+    mark_thread_read.of(Feature::MessageThreads).charged_to(Meter::Mark),
     remove_member, set_role, transfer_ownership, mute_member, ban_member, unban_member,
     update_conversation, archive_conversation, create_invite, revoke_invite, join_by_invite,
     request_to_join, cancel_join_request, decide_join_request, block_user, unblock_user,

@@ -16,7 +16,7 @@ pub enum CloseCode {
     Unsupported = 1003,
     /// Text that is not UTF-8, or a compressed message that does not inflate.
     InvalidPayload = 1007,
-    /// A violation of the rules that no other code describes.
+    /// A message was not complete in time, or a rule was violated that no other code describes.
     Policy = 1008,
     /// Larger than the limit.
     TooBig = 1009,
@@ -70,6 +70,7 @@ impl CloseCode {
         matches!(
             self,
             Self::GoingAway
+                | Self::Policy
                 | Self::Internal
                 | Self::TokenExpired
                 | Self::TooSlow

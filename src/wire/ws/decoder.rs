@@ -107,6 +107,12 @@ impl Decoder {
         Self { deflate, ..Self::default() }
     }
 
+    /// Whether a frame or a fragmented message has begun and is not complete.
+    #[must_use]
+    pub fn is_within_message(&self) -> bool {
+        self.message.is_some() || self.frame.is_some() || self.header_len > 0
+    }
+
     /// Consumes bytes from the front of `input` until an item is complete; `None` when the input is empty.
     ///
     /// # Errors

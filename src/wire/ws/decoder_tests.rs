@@ -186,3 +186,30 @@ proptest! {
         prop_assert_eq!(decode(&bytes, step, 8_192, false), [Seen::Message(MessageKind::Binary, payload)]);
     }
 }
+
+#[test]
+fn knows_at_every_byte_whether_a_message_is_unfinished() {
+    let frames = [
+        client_frame(0x81, b"whole"),
+        client_frame(0x01, b"first"),
+        client_frame(0x89, b"ping"),
+        client_frame(0x80, b"last"),
+        client_frame(0x8a, b""),
+    ];
+    let bytes = frames.concat();
+    let mut ends: Vec<usize> = Vec::new();
+    for frame in &frames {
+        ends.push(ends.last().copied().unwrap_or(0) + frame.len());
+    }
+    let between = [0, ends[0], ends[3], ends[4]];
+    let mut decoder = Decoder::new(false);
+    let mut inflater = Inflater::default();
+    for (at, byte) in bytes.iter().enumerate() {
+        assert_eq!(decoder.is_within_message(), !between.contains(&at), "before byte {at}");
+        let mut chunk = [*byte];
+        let mut input = chunk.as_mut_slice();
+        let mut context = DecodeContext { max_message_bytes: 100, inflater: &mut inflater };
+        let _ = decoder.next(&mut input, &mut context).unwrap();
+    }
+    assert!(!decoder.is_within_message());
+}

@@ -69,6 +69,12 @@ impl Peer {
         self.phase == PeerState::Open
     }
 
+    /// Whether a frame or a fragmented message has begun and is not complete.
+    #[must_use]
+    pub fn is_within_message(&self) -> bool {
+        self.decoder.is_within_message()
+    }
+
     /// Begins the close handshake: the frame to send, or `None` when one was sent already.
     pub fn close(&mut self, code: CloseCode, reason: &str) -> Option<Vec<u8>> {
         (self.phase == PeerState::Open).then(|| {

@@ -136,6 +136,7 @@ impl<'a> History<'a> {
             loopback_origins: false,
             heartbeat_ms: HEARTBEAT_MS,
             head_timeout_ms: 5_000,
+            message_timeout_ms: 30_000,
             deflate: false,
             content_filtering: true,
             revocation_memory_ms: 900_000,

@@ -1,0 +1,212 @@
+//! Rate limits: whatever a client sends is charged to a budget of its user. Beyond it the client is refused, and then
+//! closed. Other users are not affected.
+//!
+//! How: the servers have the default limits. Each test sends a flood in one write, so that its budget cannot refill in
+//! between.
+
+use crate::support::{Client, Format, Raw, Server, User, code, unique};
+use futures_util::future::join_all;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+fn start_with_default_limits() -> Server {
+    Server::start(2, &[("limits.max_messages_per_minute", "60")])
+}
+
+/// Sends the commands at once. Returns the refusals.
+async fn flood(client: &mut Client, commands: Vec<(&str, Value)>) -> Vec<Value> {
+    let mut ids = Vec::new();
+    for (kind, data) in commands {
+        ids.push(client.feed(kind, data).await);
+    }
+    client.flush().await;
+    let mut refusals = Vec::new();
+    for id in ids {
+        refusals.extend(client.reply(id).await.err());
+    }
+    refusals
+}
+
+/// Fails unless there are refusals, and all of them name this limit.
+#[track_caller]
+fn assert_limited(refusals: &[Value], limiter: &str, limit: i64) {
+    assert!(!refusals.is_empty(), "nothing was refused");
+    for refusal in refusals {
+        assert_eq!(code(refusal), "rate_limited", "{refusal}");
+        assert!(refusal["retry_after_ms"].as_i64().is_some_and(|ms| ms > 0), "{refusal}");
+        let details = json!({"limiter": limiter, "scope": "user", "limit": limit, "window_ms": 60_000});
+        assert_eq!(refusal["details"], details, "{refusal}");
+    }
+}
+
+#[tokio::test]
+async fn refuses_read_markers_beyond_a_budget_of_their_own() {
+    let server = start_with_default_limits();
+    let (ann, bob) = (server.register().await, server.register().await);
+    let room = server.room(&[&ann, &bob]).await;
+    let question = server.ok(&ann, "send_message", json!({"conversation_id": room, "content": "a thread"})).await;
+    let reply = json!({"conversation_id": room, "content": "reply", "parent_message_id": question["message_id"]});
+    server.ok(&ann, "send_message", reply).await;
+    let mark = || ("mark_read", json!({"conversation_id": room, "seq": 1}));
+    let mark_thread = || ("mark_thread_read", json!({"message_id": question["message_id"], "seq": 1}));
+    let mut client = Client::none(&server, &ann, Format::Json).await;
+    assert_eq!(
+        flood(&mut client, (0..60).map(|_| mark()).collect()).await,
+        Vec::<Value>::new(),
+        "a burst of 60 is allowed"
+    );
+    let refusals = flood(&mut client, (0..120).flat_map(|_| [mark(), mark_thread()]).collect()).await;
+    assert!(refusals.len() > 100, "{} of 240 are refused", refusals.len());
+    assert_limited(&refusals, "marks", 300);
+    let message = json!({"conversation_id": room, "content": "other budgets are full"});
+    client.ok("send_message", message).await;
+    server.ok(&bob, "mark_read", mark().1).await;
+}
+
+#[tokio::test]
+async fn names_the_budget_in_every_refusal() {
+    let server = start_with_default_limits();
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    let mut client = Client::none(&server, &ann, Format::MessagePack).await;
+    let message = |n: i32| ("send_message", json!({"conversation_id": room, "content": n.to_string()}));
+    let refusals = flood(&mut client, (0..90).map(message).collect()).await;
+    assert_limited(&refusals, "messages", 60);
+    let presence = || ("set_presence", json!({"status": "away"}));
+    let mut refusals = flood(&mut client, (0..250).map(|_| presence()).collect()).await;
+    refusals.extend(flood(&mut client, (0..250).map(|_| presence()).collect()).await);
+    assert_limited(&refusals, "changes", 300);
+}
+
+/// 3,000 frames of each kind that no other budget pays for.
+fn cheap_floods(room: &str) -> Vec<(&'static str, Vec<u8>)> {
+    let text = |frame: Value| Raw::client_frame(true, 1, frame.to_string().as_bytes());
+    vec![
+        ("ping", text(json!({"type": "ping", "id": 1}))),
+        ("unsubscribe", text(json!({"type": "unsubscribe", "id": 1, "data": {"conversation_id": room}}))),
+        ("typing", text(json!({"type": "typing", "data": {"conversation_id": room}}))),
+        ("bad JSON", Raw::client_frame(true, 1, b"{")),
+        ("an unknown command", text(json!({"type": "shout", "id": 1}))),
+        ("a missing field", text(json!({"type": "get_history", "id": 1}))),
+        ("a WebSocket ping", Raw::client_frame(true, 9, b"x")),
+        ("a WebSocket pong", Raw::client_frame(true, 10, b"x")),
+        (
+            "messages beyond their budget",
+            text(json!({"type": "send_message", "id": 1, "data": {"conversation_id": room, "content": "x"}})),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn refuses_floods_of_cheap_frames_and_then_closes_their_connection() {
+    let server = start_with_default_limits();
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    let mut bystander = Client::all(&server, &ann, Format::Json).await;
+    for (what, frame) in cheap_floods(&room) {
+        let eve = server.register().await;
+        let mut raw = Raw::upgraded(&server, &eve, "veza.v1.json").await;
+        raw.write(&frame.repeat(3_000)).await.unwrap();
+        let (mut limited, mut closed) = (0, None);
+        while let Some((opcode, payload)) = raw.frame().await {
+            match opcode {
+                1 => {
+                    let frame: Value = serde_json::from_slice(&payload).unwrap();
+                    limited += usize::from(frame["data"]["code"] == "rate_limited");
+                }
+                8 => closed = Some(u16::from_be_bytes([payload[0], payload[1]])),
+                _ => {}
+            }
+        }
+        assert_eq!(closed, Some(4005), "{what}");
+        let has_replies = !what.starts_with("a WebSocket");
+        assert_eq!(limited > 0, has_replies, "{what}: {limited} refusals before the end");
+        bystander.ok("send_message", json!({"conversation_id": room, "content": what})).await;
+    }
+}
+
+#[tokio::test]
+async fn allows_bursts_of_cheap_frames_and_shares_their_budget_between_connections() {
+    let server = start_with_default_limits();
+    let ann = server.register().await;
+    let mut one = Client::none(&server, &ann, Format::Json).await;
+    let mut two = Client::none(&server, &ann, Format::MessagePack).await;
+    let pings = |count: usize| (0..count).map(|_| ("ping", json!({}))).collect::<Vec<_>>();
+    assert_eq!(flood(&mut one, pings(200)).await, Vec::<Value>::new());
+    assert_eq!(flood(&mut two, pings(190)).await, Vec::<Value>::new());
+    let mut refusals = flood(&mut one, pings(500)).await;
+    refusals.extend(flood(&mut two, pings(500)).await);
+    assert_limited(&refusals, "signals", 6_000);
+}
+
+#[tokio::test]
+async fn bounds_the_replays_that_repeated_resumes_ask_for() {
+    let server = start_with_default_limits();
+    let ann = server.register().await;
+    let mut cursors = serde_json::Map::new();
+    for _ in 0..100 {
+        cursors.insert(server.room(&[&ann]).await, json!(0));
+    }
+    let mut client = Client::none(&server, &ann, Format::MessagePack).await;
+    let resume = || ("resume", json!({"cursors": cursors}));
+    let refusals = flood(&mut client, (0..40).map(|_| resume()).collect()).await;
+    assert!((1..=25).contains(&refusals.len()), "1,500 of 4,000 replays are allowed: {} refused", refusals.len());
+    assert_limited(&refusals, "replays", 6_000);
+    let room = cursors.keys().next().unwrap();
+    client.ok("get_history", json!({"conversation_id": room})).await;
+    // A client that has missed nothing asks for no replay.
+    let current: serde_json::Map<_, _> = cursors.keys().map(|room| (room.clone(), json!(1))).collect();
+    client.ok("resume", json!({"cursors": current})).await;
+}
+
+#[tokio::test]
+async fn closes_clients_whose_message_stays_unfinished() {
+    let server = Server::start(1, &[("server.message_timeout", "400ms")]);
+    let ann = server.register().await;
+    let mut whole = Raw::upgraded(&server, &ann, "veza.v1.json").await;
+    let frame = Raw::client_frame;
+    let unfinished = [
+        ("half a header", vec![0x81]),
+        ("a header without its payload", vec![0x81, 0xfe, 0xff, 0xff, 0, 0, 0, 0]),
+        ("a payload that stops", frame(true, 1, &[b' '; 1_000])[..500].to_vec()),
+        ("a message without its last fragment", frame(false, 1, b"{")),
+        ("the same, with a complete ping", [frame(false, 1, b"{"), frame(true, 9, b"x")].concat()),
+        ("a ping without its payload", frame(true, 9, b"xyz")[..6].to_vec()),
+    ];
+    for (what, bytes) in unfinished {
+        let mut raw = Raw::upgraded(&server, &ann, "veza.v1.json").await;
+        raw.write(&frame(true, 1, br#"{"type":"ping","id":1}"#)).await.unwrap();
+        raw.write(&bytes).await.unwrap();
+        assert_eq!(raw.close_code().await, Some(1008), "{what}");
+    }
+    // Fragments that never end do not extend the time.
+    let mut raw = Raw::upgraded(&server, &ann, "veza.v1.json").await;
+    raw.write(&frame(false, 1, b"{")).await.unwrap();
+    for _ in 0..40 {
+        let _ = raw.write(&frame(false, 0, b" ")).await; // it fails when the server has closed
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(raw.close_code().await, Some(1008), "endless fragments");
+    // A connection between two messages may be idle for as long as it likes.
+    whole.write(&frame(true, 1, br#"{"type":"ping","id":1}"#)).await.unwrap();
+    let (_, ack) = whole.frame().await.expect("an ack");
+    assert!(ack.starts_with(br#"{"type":"ack","id":1"#), "{}", String::from_utf8_lossy(&ack));
+}
+
+#[tokio::test]
+async fn refuses_profile_edits_beyond_ten_a_minute() {
+    let server = start_with_default_limits();
+    let (ann, bob) = (server.register().await, server.register().await);
+    let edit = async |user: &User| {
+        let body = json!({"display_name": unique("Ann")});
+        server.request(Method::PATCH, "/users/me", Some(&user.token), Some(&body)).await
+    };
+    let answers = join_all((0..30).map(|_| edit(&ann))).await;
+    let (accepted, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(status, _)| *status == 200);
+    assert!((10..30).contains(&accepted.len()), "{} of 30 are accepted", accepted.len());
+    for (status, problem) in &refused {
+        assert_eq!((*status, code(problem).as_str()), (429, "rate_limited"), "{problem}");
+        assert!(problem["retry_after_ms"].as_i64().is_some_and(|ms| (1..=7_000).contains(&ms)), "{problem}");
+    }
+    assert_eq!(edit(&bob).await.0, 200, "other users are not affected");
+}
