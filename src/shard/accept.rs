@@ -17,7 +17,7 @@ use crate::mesh::port::Lanes;
 use crate::net::Chunk;
 use crate::wire::SUBPROTOCOLS;
 use crate::wire::ws::handshake::{HandshakeError, Upgrade};
-use crate::wire::ws::head::{HeadError, HeadProgress, RequestHead};
+use crate::wire::ws::head::{HeadError, HeadProgress, RequestHead, origin_authority};
 use std::sync::atomic::Ordering;
 
 impl<W: World> Shard<W> {
@@ -68,6 +68,9 @@ impl<W: World> Shard<W> {
         if !is_websocket {
             return self.hand_to_control(conn, received);
         }
+        if head.has_bare_line_feed {
+            return self.refuse_head(conn, &early::BARE_LINE_FEED);
+        }
         match self.judge_upgrade(&head, &received[end..]) {
             Ok(judged) => {
                 let Some(socket) = self.sockets.detach(conn) else { return self.sockets.abort(conn) };
@@ -91,13 +94,14 @@ impl<W: World> Shard<W> {
     }
 
     fn judge_upgrade(&self, head: &RequestHead<'_>, rest: &[u8]) -> Result<Judged, &'static EarlyResponse> {
-        if let Some(origin) = head.single("origin")
-            && !self.origin_allowed(origin, head.authority)
-        {
+        // A handshake without the field is a program's. One with two fields, or with one that is no text, must not pass
+        // for it.
+        let origin = head.at_most_one("origin").map_err(|_| &early::FORBIDDEN_ORIGIN)?;
+        if origin.is_some_and(|origin| !self.origin_allowed(origin, head.authority)) {
             return Err(&early::FORBIDDEN_ORIGIN);
         }
         let now = self.clock.utc().unix_timestamp();
-        let bearer = head.single("authorization").and_then(|value| {
+        let bearer = head.at_most_one("authorization").map_err(|_| &early::BAD_TOKEN)?.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
         });
@@ -138,7 +142,7 @@ impl<W: World> Shard<W> {
 
     /// Pages of the server's own origin, and those on the list.
     fn origin_allowed(&self, origin: &str, host: Option<&str>) -> bool {
-        let own = origin.split_once("://").map(|(_, authority)| authority);
+        let own = origin_authority(origin);
         if self.settings.loopback_origins && own.is_some_and(is_loopback) {
             return true;
         }

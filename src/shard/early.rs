@@ -23,6 +23,11 @@ pub(super) const TOO_LARGE: EarlyResponse = response(
 );
 pub(super) const MALFORMED: EarlyResponse =
     response("400 Bad Request", "bad_request", "This is not an HTTP/1.1 request.");
+pub(super) const BARE_LINE_FEED: EarlyResponse = response(
+    "400 Bad Request",
+    "bad_request",
+    "Every line of a WebSocket handshake must end with CR LF. A proxy may have changed the line ends.",
+);
 pub(super) const NO_HOST: EarlyResponse = response(
     "400 Bad Request",
     "bad_request",

@@ -9,6 +9,7 @@ mod catalogue;
 mod catch_up;
 mod connections;
 mod conversations;
+mod handshakes;
 mod http_accounts;
 mod http_requests;
 mod large_rooms;
