@@ -27,6 +27,7 @@ mod early;
 mod interval;
 mod lanes_taken;
 mod owner;
+mod pending_heads;
 mod presence;
 mod publish;
 pub mod pump;
@@ -47,6 +48,7 @@ mod timers;
 mod wheel;
 pub mod world;
 
+use crate::address::TrustedProxies;
 use crate::auth::token::TokenKeys;
 use crate::chat::budget::Rate;
 use crate::chat::directory::Directory;
@@ -62,6 +64,7 @@ use crate::wire::ws::deflate::{Deflater, Inflater};
 use connections::Connections;
 use interval::Interval;
 use lanes_taken::LanesTaken;
+use pending_heads::PendingHeads;
 use requests::Requests;
 use shutdown_steps::ShutdownSteps;
 use std::collections::VecDeque;
@@ -86,6 +89,8 @@ pub struct ShardSettings {
     pub heartbeat_ms: u64,
     /// Time in which a request head must be complete, in milliseconds.
     pub head_timeout_ms: u64,
+    /// Proxies, whose sockets carry the requests of many clients.
+    pub trusted_proxies: TrustedProxies,
     /// Whether permessage-deflate is negotiated.
     pub deflate: bool,
     /// Whether texts are filtered.
@@ -127,6 +132,7 @@ pub struct Shard<W: World> {
     lanes: W::Lanes,
     clock: W::Clock,
     connections: Connections,
+    pending_heads: PendingHeads,
     directory: Directory,
     rooms: Rooms<Chunk>,
     requests: Requests<W::Socket>,
@@ -172,6 +178,7 @@ impl<W: World> Shard<W> {
             sockets,
             counters,
             connections: Connections::default(),
+            pending_heads: PendingHeads::default(),
             directory: Directory::default(),
             rooms: Rooms::new(settings.limits.max_outbound_queue_bytes),
             requests: Requests::new(id, lanes.storage_room(), clock.random()),
