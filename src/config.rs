@@ -27,6 +27,7 @@ pub use schema::{
 };
 pub use secret::{MASK, Secret, SecretUrl};
 
+use crate::address::{TrustedProxies, parse_network};
 use crate::limits::{Features, Limits};
 use std::path::Path;
 
@@ -77,6 +78,13 @@ impl Config {
             max_file_size: limits.max_file_size,
             max_outbound_queue_bytes: limits.max_outbound_queue_bytes,
         }
+    }
+
+    /// The proxies that may name a client's address.
+    #[must_use]
+    pub fn trusted_proxies(&self) -> TrustedProxies {
+        let networks = self.server.trusted_proxies.iter().filter_map(|text| parse_network(text));
+        TrustedProxies::new(networks.collect(), self.server.forwarded_header)
     }
 
     /// Keys without effect that are not at their default. The operator expects an effect, so the server warns at start.

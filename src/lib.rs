@@ -19,7 +19,8 @@
 //!
 //! | module | is | may import |
 //! |---|---|---|
-//! | [`ids`], [`limits`], [`error`], [`latency`], [`faults`], [`text`], [`planted`] | vocabulary | no other module |
+//! | [`address`], [`ids`], [`limits`], [`error`], [`latency`] | vocabulary | no other module |
+//! | [`faults`], [`text`], [`planted`] | vocabulary | no other module |
 //! | [`config`] | layered configuration | vocabulary |
 //! | [`wire`] | bytes ⇄ meaning | vocabulary |
 //! | [`auth`] | passwords and tokens, pure | vocabulary |
@@ -31,6 +32,7 @@
 //! | [`control`] | HTTP: accounts, health, metrics | storage and mesh handles, auth, wire, vocabulary |
 //! | [`boot`] | start and stop | everything |
 
+pub mod address;
 pub mod auth;
 pub mod boot;
 pub mod chat;

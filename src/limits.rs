@@ -143,8 +143,23 @@ pub const READ_DEADLINE_MS: u64 = 5_000;
 pub const PUBLISHED_REMEMBERED_MAX: usize = 65_536;
 /// Maximum HTTP connections of the control plane.
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// One client network (an IPv4 address, an IPv6 /64) has at most this part of the HTTP connections…
+pub const HTTP_CONNECTIONS_NETWORK_PART: usize = 4;
+/// … and on a server with few of them at least this many.
+pub const HTTP_CONNECTIONS_PER_NETWORK_MIN: usize = 64;
+/// Maximum requests of one client network whose body has not arrived [`UNFINISHED_AFTER_MS`] after its head.
+pub const UNFINISHED_REQUESTS_PER_NETWORK_MAX: usize = 64;
+/// Maximum sockets of one client network on one shard whose request head is incomplete.
+pub const HEADS_PER_NETWORK_MAX: usize = 4_096;
+/// The same, counting only those that have been open for [`UNFINISHED_AFTER_MS`].
+pub const UNFINISHED_HEADS_PER_NETWORK_MAX: usize = 256;
+/// A head or a body counts as unfinished after this time. So a crowd behind one address that connects at once, as
+/// after a restart, is not mistaken for a flood.
+pub const UNFINISHED_AFTER_MS: u64 = 1_000;
 /// Additional connections above [`HTTP_CONNECTIONS_MAX`], on which the control plane answers only health checks.
 pub const HEALTH_CONNECTIONS_MAX: usize = 16;
+/// Maximum connections of `server.internal_addr`.
+pub const INTERNAL_CONNECTIONS_MAX: usize = 64;
 /// Request heads beyond `limits.max_connections` that the shards read together, to find out whether they ask for
 /// health.
 pub const HEALTH_HEADS_MAX: usize = 64;
@@ -155,6 +170,12 @@ pub const HEALTH_HEAD_TIMEOUT_MS: u64 = 1_000;
 pub const REFUSALS_PER_SHARD_MAX: usize = 32;
 /// Maximum HTTP request body, except for uploads.
 pub const HTTP_BODY_BYTES_MAX: usize = 64 * 1024;
+/// A body has this long before its rate counts.
+pub const HTTP_BODY_GRACE_MS: u64 = 5_000;
+/// Minimum bytes of a body in each second after [`HTTP_BODY_GRACE_MS`].
+pub const HTTP_BODY_BYTES_PER_SECOND_MIN: u64 = 1_024;
+/// Maximum time for a whole body.
+pub const HTTP_BODY_TIMEOUT_MS: u64 = 10_000;
 
 const _: () = {
     assert!(SHARDS_MAX <= 64, "interest masks are u64");
@@ -164,6 +185,9 @@ const _: () = {
     assert!(REPLAY_PAGE_EVENTS <= REPLAY_EVENTS_MAX);
     assert!(RESUME_CONVERSATIONS_MAX <= (REPLAYS_PER_MINUTE_MIN / REPLAYS_BURST_PART) as usize);
     assert!(SEARCH_RUN_MS_MAX <= READ_DEADLINE_MS);
+    assert!(UNFINISHED_HEADS_PER_NETWORK_MAX <= HEADS_PER_NETWORK_MAX);
+    assert!(UNFINISHED_AFTER_MS < REQUEST_HEAD_TIMEOUT_MS);
+    assert!(UNFINISHED_AFTER_MS < HTTP_BODY_GRACE_MS && HTTP_BODY_GRACE_MS < HTTP_BODY_TIMEOUT_MS);
 };
 
 /// An optional feature. The server refuses its commands when it is disabled.

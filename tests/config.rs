@@ -197,6 +197,18 @@ fn has_the_valid_values_in_each_reason() {
             "must be a time such as \"30s\", \"15m\" or \"7d\", found 5",
         ),
         ("server.heartbeat_interval = '1ms'", "server.heartbeat_interval", "must be between 100ms and 1h, found 1ms"),
+        ("server.internal_addr = '127.0.0.1:8080'", "server.internal_addr", "must differ from server.bind_addr"),
+        ("server.metrics_token = 'short'", "server.metrics_token", "must have at least 32 bytes"),
+        (
+            "server.trusted_proxies = ['proxy.example']",
+            "server.trusted_proxies",
+            "\"proxy.example\" is neither a network (10.0.0.0/8) nor an address",
+        ),
+        (
+            "server.forwarded_header = 'x-real-ip'",
+            "server.forwarded_header",
+            "must be x-forwarded-for or forwarded, found \"x-real-ip\"",
+        ),
         (
             "server.environment = 'prod'",
             "server.environment",
@@ -396,7 +408,16 @@ fn documents_every_key_and_no_other() {
     documented.sort_unstable();
     let mut keys: Vec<String> = load(&[], &[]).origins.into_keys().collect();
     keys.extend(
-        ["cache.url", "cluster.redis_url", "database.url", "logging.file", "security.jwt_secret"].map(str::to_owned),
+        [
+            "cache.url",
+            "cluster.redis_url",
+            "database.url",
+            "logging.file",
+            "security.jwt_secret",
+            "server.internal_addr",
+            "server.metrics_token",
+        ]
+        .map(str::to_owned),
     );
     keys.sort_unstable();
     assert_eq!(documented, keys);

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 /// The address, and the first steps to try.
-pub(super) fn text(address: SocketAddr) -> String {
+pub(super) fn text(address: SocketAddr, internal: Option<SocketAddr>) -> String {
     format!(
         concat!(
             "\nVeza Chat Server is ready: http://{address}   (WebSocket: ws://{address}/ws)\n\n",
@@ -22,8 +22,9 @@ pub(super) fn text(address: SocketAddr) -> String {
             "\n",
             r#"  curl -s http://{address}/api/commands -H "authorization: Bearer $TOKEN" "#,
             r#"-d '{{"type":"send_message","data":{{"conversation_id":"'$ROOM'","content":"hello"}}}}'"#,
-            "\n\nWatch it work: http://{address}/dashboard   Ctrl-C stops it."
+            "\n\nWatch it work: http://{dashboard}/dashboard   Ctrl-C stops it."
         ),
-        address = address
+        address = address,
+        dashboard = internal.unwrap_or(address)
     )
 }

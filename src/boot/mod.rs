@@ -18,15 +18,18 @@ mod topology;
 pub use error::BootError;
 
 use self::error::system;
+use crate::address::TrustedProxies;
 use crate::config::{Config, Environment};
+use crate::control::access::{Access, MetricsToken};
 use crate::control::announcer;
-use crate::control::dashboard::{Access, Dashboard};
+use crate::control::dashboard::Dashboard;
 use crate::control::http::HttpServer;
 use crate::control::metrics::Metrics;
 use crate::control::observed::Observed;
 use crate::control::{Control, ControlParts};
 use crate::ids::UserId;
 use crate::latency::{QueueGauge, StorageLatencies};
+use crate::limits::INTERNAL_CONNECTIONS_MAX;
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::lane::Mesh;
 use crate::mesh::placement::Placement;
@@ -153,9 +156,14 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     topology::check_kernel()?;
     let cores = topology::cores()?;
     let workers = topology::workers(config.server.workers, cores.len())?;
-    let database_connections = config.database.max_connections + ACCOUNT_CONNECTIONS;
-    let room = topology::connection_room(config.limits.max_connections, workers, database_connections)?;
+    let internal_connections = config.server.internal_addr.map_or(0, |_| INTERNAL_CONNECTIONS_MAX);
+    let other_connections = config.database.max_connections + ACCOUNT_CONNECTIONS + internal_connections;
+    let room = topology::connection_room(config.limits.max_connections, workers, other_connections)?;
     let listeners = listen::listen(config.server.bind_addr, workers)?;
+    let internal_listeners = match config.server.internal_addr {
+        Some(address) => listen::listen(address, 1)?,
+        None => Vec::new(),
+    };
 
     let (target, embedded) = storage_of(config)?;
     let runtime = runtime()?;
@@ -187,6 +195,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         allowed_origins: config.security.allowed_origins.clone(),
         loopback_origins: config.server.environment == Environment::Development,
         heartbeat_ms: config.server.heartbeat_interval.as_millis() as u64,
+        trusted_proxies: config.trusted_proxies(),
         head_timeout_ms: config.server.connection_timeout.as_millis() as u64,
         message_timeout_ms: config.server.message_timeout.as_millis() as u64,
         deflate: config.features.compression,
@@ -213,7 +222,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     };
     let health = Arc::new(ports::Health::new(Arc::clone(&state), health, observed.clone()));
     let metrics = Metrics::new(observed.clone()).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
-    let dashboard = Dashboard::new(observed, Arc::clone(&health) as _, dashboard_access(config));
+    let dashboard = Dashboard::new(observed, Arc::clone(&health) as _);
     runtime.spawn(dashboard.clone().run());
     let commands = Arc::new(ports::Commands::new(Arc::clone(&mesh)));
     let profile_changes = Arc::new(Notify::new());
@@ -231,9 +240,18 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         notices: ports::notices(Arc::clone(&mesh), runtime.handle().clone()),
         metrics,
         dashboard,
+        access: access(config),
     });
-    let (router, health) = (control.router(), control.health_router());
-    let http = HttpServer::new(router, health, runtime.handle().clone(), room.http);
+    let has_internal = config.server.internal_addr.is_some();
+    let router = if has_internal { control.public_router() } else { control.router() };
+    let health = control.health_router();
+    let handle = runtime.handle().clone();
+    let http = HttpServer::new(router, health.clone(), handle.clone(), room.http, config.trusted_proxies());
+    let internal =
+        HttpServer::new(control.internal_router(), health, handle, INTERNAL_CONNECTIONS_MAX, TrustedProxies::default());
+    for listener in internal_listeners {
+        internal.listen(listener).map_err(system("cannot listen on server.internal_addr"))?;
+    }
     tracing::info!(
         "listening on http://{} with {workers} shards, ready after {} ms",
         config.server.bind_addr,
@@ -241,9 +259,9 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     );
     if config.server.environment == Environment::Development {
         // Not a log line, because commands are hard to copy from one.
-        println!("{}", banner::text(config.server.bind_addr));
+        println!("{}", banner::text(config.server.bind_addr, config.server.internal_addr));
     }
-    let parts = shutdown::Parts { mesh, state, shards, storage, storage_stop, http, accounts };
+    let parts = shutdown::Parts { mesh, state, shards, storage, storage_stop, http, internal, accounts };
     let outcome = runtime.block_on(shutdown::run(parts, config.server.shutdown_timeout, SWEEP_INTERVAL));
     if matches!(outcome, Err(BootError::CutShort(_))) {
         // Dropping them would wait for their threads. The next start adopts the private PostgreSQL.
@@ -255,11 +273,13 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     outcome
 }
 
-fn dashboard_access(config: &Config) -> Access {
+fn access(config: &Config) -> Access {
     match config.server.environment {
         Environment::Development => Access::Everyone,
         Environment::Staging | Environment::Production => {
-            Access::Admins(config.security.admin_user_ids.iter().map(|id| UserId(*id as i64)).collect())
+            let admins = config.security.admin_user_ids.iter().map(|id| UserId(*id as i64)).collect();
+            let metrics_token = config.server.metrics_token.as_ref().map(|token| MetricsToken::new(token.expose()));
+            Access::Operators { admins, metrics_token }
         }
     }
 }

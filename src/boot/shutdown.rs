@@ -42,6 +42,8 @@ pub(super) struct Parts {
     pub(super) storage: JoinHandle<Ended>,
     pub(super) storage_stop: Arc<AtomicBool>,
     pub(super) http: HttpServer,
+    /// Serves operators, if they have a listener of their own.
+    pub(super) internal: HttpServer,
     pub(super) accounts: Accounts,
 }
 
@@ -56,7 +58,7 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
     let broken = |what: &str| BootError::Broken(what.to_owned());
     let mut terminate = signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
-    let Parts { mesh, state, shards, storage, storage_stop, http, accounts } = parts;
+    let Parts { mesh, state, shards, storage, storage_stop, http, internal, accounts } = parts;
     let mut bell =
         BellWaiter::new(&mesh.control_bell).map_err(system("cannot wait for connections of the control plane"))?;
     let mut running = shards.len();
@@ -115,7 +117,7 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
                 Some(PartEnded::Storage(Ok(()))) | None => return Err(broken("the I/O shard ended before the shards")),
             }
         }
-        http.shutdown(timeout / 4).await;
+        tokio::join!(http.shutdown(timeout / 4), internal.shutdown(timeout / 4));
         storage_stop.store(true, Ordering::Release);
         mesh.storage_bell.ring();
         match ended.recv().await {

@@ -23,11 +23,12 @@ const BUILT_IN: &str = include_str!("../../config/default.toml");
 const BUILT_IN_ORIGIN: &str = "built-in default";
 
 /// Keys whose variable is a list, separated by commas.
-const LISTS: &[&str] = &["security.admin_user_ids", "security.allowed_origins"];
+const LISTS: &[&str] = &["security.admin_user_ids", "security.allowed_origins", "server.trusted_proxies"];
 /// The lists whose items are numbers.
 const NUMBER_LISTS: &[&str] = &["security.admin_user_ids"];
 /// Keys whose values an error must not quote.
-const SECRETS: &[&str] = &["cache.url", "cluster.redis_url", "database.url", "security.jwt_secret"];
+const SECRETS: &[&str] =
+    &["cache.url", "cluster.redis_url", "database.url", "security.jwt_secret", "server.metrics_token"];
 
 /// The sources of the layers.
 #[derive(Clone, Debug)]
@@ -357,7 +358,7 @@ fn explain(kind: &Kind, key: &str) -> String {
             Some(nearest) => format!("there is no such key; did you mean {nearest:?}?"),
             None => format!("there is no such key; known here are {}", list(expected, "and")),
         },
-        Kind::Message(message) if key == "server.bind_addr" => {
+        Kind::Message(message) if matches!(key, "server.bind_addr" | "server.internal_addr") => {
             format!("must be address:port such as \"127.0.0.1:8080\" or \"[::1]:8080\" ({message})")
         }
         other => other.to_string(),

@@ -1,6 +1,8 @@
 //! The keys of the configuration and their types; docs/configuration.md explains each.
 
 use super::secret::{Secret, SecretUrl};
+use crate::address::ForwardedHeader;
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -76,6 +78,16 @@ pub struct ServerConfig {
     /// How long a planned stop waits for running work.
     #[serde(with = "humantime_serde")]
     pub shutdown_timeout: Duration,
+    /// A port for operators: metrics, dashboard, health with reasons. Then the public port has only health.
+    #[serde(default, deserialize_with = "empty_is_no_address")]
+    pub internal_addr: Option<SocketAddr>,
+    /// A token for programs that read the metrics of the public port.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub metrics_token: Option<Secret>,
+    /// Networks of the proxies that may name a client's address.
+    pub trusted_proxies: Vec<String>,
+    /// The header in which they name it.
+    pub forwarded_header: ForwardedHeader,
 }
 
 /// `[database]`
@@ -228,6 +240,13 @@ where
 {
     let text = String::deserialize(deserializer)?;
     Ok((!text.is_empty()).then(|| T::from(Text(text))))
+}
+
+/// An optional address; empty as in [`empty_is_none`].
+fn empty_is_no_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let address = (!text.is_empty()).then(|| text.parse().map_err(D::Error::custom));
+    address.transpose()
 }
 
 /// Conversion from text into the types of optional keys.

@@ -2,6 +2,7 @@
 
 use super::schema::{Config, Environment};
 use super::secret::SecretUrl;
+use crate::address::parse_network;
 use crate::ids::MAX_SAFE_INTEGER;
 use crate::limits::SHARDS_MAX;
 use std::fmt::Display;
@@ -10,6 +11,9 @@ use tracing_subscriber::EnvFilter;
 
 /// HMAC-SHA-256 keys shorter than its output weaken it (RFC 7518 §3.2).
 const JWT_SECRET_BYTES_MIN: usize = 32;
+
+/// Shorter tokens could be guessed.
+const METRICS_TOKEN_BYTES_MIN: usize = 32;
 
 /// Secrets that appear in public documentation.
 const PUBLISHED_SECRETS: &[&str] = &["production-secret-key-change-this", "your-super-secret-jwt-key-minimum-32-chars"];
@@ -70,6 +74,18 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     p.time("server.message_timeout", server.message_timeout, TICK, 600 * SECOND);
     p.time("server.heartbeat_interval", server.heartbeat_interval, TICK, 3_600 * SECOND);
     p.time("server.shutdown_timeout", server.shutdown_timeout, Duration::ZERO, 600 * SECOND);
+
+    if server.internal_addr == Some(server.bind_addr) {
+        p.add("server.internal_addr", "must differ from server.bind_addr");
+    }
+    if server.metrics_token.as_ref().is_some_and(|token| token.expose().len() < METRICS_TOKEN_BYTES_MIN) {
+        p.add("server.metrics_token", format!("must have at least {METRICS_TOKEN_BYTES_MIN} bytes"));
+    }
+    for network in &server.trusted_proxies {
+        if parse_network(network).is_none() {
+            p.add("server.trusted_proxies", format!("{network:?} is neither a network (10.0.0.0/8) nor an address"));
+        }
+    }
 
     p.url("database.url", config.database.url.as_ref(), &["postgresql", "postgres"]);
     p.range("database.max_connections", config.database.max_connections, 1, 1_000);

@@ -1,10 +1,12 @@
 //! Extractors: the caller, the peer, a JSON body. Every refusal is a [`Problem`].
 
-use super::{Control, account_reads::Place, problem::Problem};
+use super::{Control, account_reads::Place, clients::Clients, problem::Problem};
 use crate::auth::token::AccessClaims;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::MAX_SAFE_INTEGER;
-use crate::limits::HTTP_BODY_BYTES_MAX;
+use crate::limits::{
+    HTTP_BODY_BYTES_MAX, HTTP_BODY_BYTES_PER_SECOND_MIN, HTTP_BODY_GRACE_MS, HTTP_BODY_TIMEOUT_MS, UNFINISHED_AFTER_MS,
+};
 use axum::{
     body::Body,
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
@@ -15,7 +17,9 @@ use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
 use std::time::Duration;
+use tokio::time::Instant;
 
 pub use super::ports::Caller;
 
@@ -24,7 +28,7 @@ pub use super::ports::Caller;
 const DRAIN_BYTES_MAX: usize = 1024 * 1024;
 
 /// Shorter than the deadline of the request, so that a slow sender receives the reason.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+const BODY_TIMEOUT: Duration = Duration::from_millis(HTTP_BODY_TIMEOUT_MS);
 
 impl FromRequestParts<Control> for Caller {
     type Rejection = Problem;
@@ -80,7 +84,7 @@ async fn with_session(claims: AccessClaims, control: &Control) -> Result<AccessC
     if active? { Ok(claims) } else { Err(Problem::unauthenticated("The session was revoked. Sign in again.")) }
 }
 
-fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     let value = headers
         .get(header::AUTHORIZATION)
         .ok_or_else(|| Problem::unauthenticated("The header `Authorization: Bearer <access token>` is missing."))?;
@@ -93,7 +97,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
         .ok_or_else(|| Problem::unauthenticated("The Authorization header must read `Bearer <access token>`."))
 }
 
-/// The other end of the TCP connection.
+/// The client's address: the other end of the TCP connection, or what a trusted proxy says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeerAddress(pub SocketAddr);
 
@@ -134,22 +138,45 @@ impl<S: Sync> FromRequest<S> for RawBody {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        read_body(request.into_body()).await.map(Self)
+        read_body(request).await.map(Self)
     }
 }
 
-async fn read_body(body: Body) -> Result<Bytes, Problem> {
-    tokio::time::timeout(BODY_TIMEOUT, read_bounded(body)).await.unwrap_or_else(|_| {
-        let detail = "The body did not arrive in time. Nothing was changed. Send it again.";
-        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::DeadlineExceeded.as_str(), detail))
-    })
+async fn read_body(request: Request) -> Result<Bytes, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let client = parts.extensions.remove::<Clients>().zip(parts.extensions.get::<PeerAddress>().copied());
+    let mut reading = pin!(read_bounded(body));
+    let soon = tokio::time::timeout(Duration::from_millis(UNFINISHED_AFTER_MS), reading.as_mut()).await;
+    if let Ok(read) = soon {
+        return read;
+    }
+    let _place = client.map(|(clients, peer)| clients.admit_unfinished(peer.0.ip())).transpose()?;
+    reading.await
+}
+
+/// How long the next bytes of a body may take, counted from its beginning.
+fn time_for(received: usize) -> Duration {
+    let for_bytes_ms = received as u64 * 1_000 / HTTP_BODY_BYTES_PER_SECOND_MIN;
+    Duration::from_millis(HTTP_BODY_GRACE_MS + for_bytes_ms).min(BODY_TIMEOUT)
 }
 
 async fn read_bounded(body: Body) -> Result<Bytes, Problem> {
+    let started = Instant::now();
     let mut stream = body.into_data_stream();
     let mut kept = BytesMut::new();
     let mut total = 0;
-    while let Some(chunk) = stream.next().await {
+    loop {
+        let time = time_for(total);
+        let chunk = match tokio::time::timeout_at(started + time, stream.next()).await {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break,
+            Err(_) if time < BODY_TIMEOUT => {
+                return Err(too_late(
+                    "The body arrives too slowly. Nothing was changed. Send at least 1 KiB a second.",
+                ));
+            }
+            Err(_) => return Err(too_late("The body did not arrive in time. Nothing was changed. Send it again.")),
+        };
         let chunk = chunk.map_err(|_| Problem::bad_request("The body ended before it was complete. Send it again."))?;
         total += chunk.len();
         if total <= HTTP_BODY_BYTES_MAX {
@@ -168,6 +195,10 @@ async fn read_bounded(body: Body) -> Result<Bytes, Problem> {
     Ok(kept.freeze())
 }
 
+fn too_late(detail: &'static str) -> Problem {
+    Problem::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::DeadlineExceeded.as_str(), detail)
+}
+
 /// A JSON body. The `Content-Type` is ignored, so that simple scripts work. This is safe, because every request needs a
 /// bearer token or a password, which a page of another origin does not have.
 #[derive(Clone, Debug)]
@@ -177,7 +208,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let body = read_body(request.into_body()).await?;
+        let body = read_body(request).await?;
         if body.is_empty() {
             return Err(Problem::bad_request("The body is empty. Send a JSON object."));
         }
@@ -238,9 +269,19 @@ mod tests {
 
     #[tokio::test]
     async fn the_body_limit_is_exact() {
-        assert_eq!(read_body(Body::from(vec![b'x'; HTTP_BODY_BYTES_MAX])).await.unwrap().len(), HTTP_BODY_BYTES_MAX);
-        let refused = read_body(Body::from(vec![b'x'; HTTP_BODY_BYTES_MAX + 1])).await.unwrap_err();
+        let body = |bytes| Request::new(Body::from(vec![b'x'; bytes]));
+        assert_eq!(read_body(body(HTTP_BODY_BYTES_MAX)).await.unwrap().len(), HTTP_BODY_BYTES_MAX);
+        let refused = read_body(body(HTTP_BODY_BYTES_MAX + 1)).await.unwrap_err();
         assert_eq!((refused.status.as_u16(), refused.code), (413, "too_large"));
+    }
+
+    #[test]
+    fn a_body_has_a_second_for_each_kibibyte_after_the_grace() {
+        assert_eq!(time_for(0), Duration::from_secs(5));
+        assert_eq!(time_for(1_023), Duration::from_millis(5_999));
+        assert_eq!(time_for(3 * 1_024), Duration::from_secs(8));
+        assert_eq!(time_for(5 * 1_024), BODY_TIMEOUT);
+        assert_eq!(time_for(HTTP_BODY_BYTES_MAX), BODY_TIMEOUT);
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! `/health`, `/health/ready`, `/health/live`.
 //!
 //! Live means that this process answers, and nothing else: if it depended on PostgreSQL, an orchestrator would
-//! restart every node when the database restarts. Ready means that clients should be sent here.
+//! restart every node when the database restarts. Ready means that clients should be sent here. Everybody learns
+//! whether the server is ready; only operators learn why not.
 
 use super::Control;
+use super::operators::IsOperator;
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -28,12 +30,13 @@ pub(super) async fn live() -> impl IntoResponse {
     Json(Report { status: "ok", checks: None })
 }
 
-pub(super) async fn ready(State(control): State<Control>) -> impl IntoResponse {
+pub(super) async fn ready(State(control): State<Control>, is_operator: IsOperator) -> impl IntoResponse {
     let checks = control.health().checks();
     let well = checks.iter().all(|check| check.ok);
     let items = checks.into_iter().map(|check| {
         (check.name, CheckStatus { status: if check.ok { "ok" } else { "failing" }, reason: check.reason })
     });
+    let checks = is_operator.0.then(|| items.collect());
     let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(Report { status: if well { "ok" } else { "unavailable" }, checks: Some(items.collect()) }))
+    (status, Json(Report { status: if well { "ok" } else { "unavailable" }, checks }))
 }

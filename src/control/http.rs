@@ -5,7 +5,8 @@
 //!
 //! Invariants:
 //! - at most `connections_max` connections at once, because each costs a task and buffers. Beyond it, a few more get
-//!   one answer each, and only to a health check: a full server is alive. All others get 503;
+//!   one answer each, and only to a health check: a full server is alive. All others get 503. The same holds for the
+//!   connections of one network beyond its part ([`Clients`]);
 //! - a head must be complete [`limits::REQUEST_HEAD_TIMEOUT_MS`] after the previous response. One timer covers slow
 //!   heads and idle connections; otherwise idle clients would occupy all slots. (Node.js and Apache also close idle
 //!   connections after five seconds.)
@@ -15,8 +16,11 @@
 //! A WebSocket upgrade must be the first request of a connection, because only a shard can serve a WebSocket. A later
 //! upgrade is refused with this reason.
 
+use super::clients::{Clients, NetworkPlace};
 use super::extract::PeerAddress;
+use crate::address::TrustedProxies;
 use crate::limits;
+use crate::wire::response_fields::response_fields;
 use crate::wire::ws::head::is_host;
 use axum::{
     Router,
@@ -36,18 +40,33 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Sleep;
 use tower::ServiceExt;
 
-const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\n\
-retry-after: 1\r\nconnection: close\r\ncontent-length: 177\r\n\r\n\
-{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\
-\"Too many HTTP connections are open. Try again in a moment.\",\"code\":\"overloaded\",\"retry_after_ms\":1000}";
+/// The answer of a server without room, for connections that no task serves.
+fn busy() -> Vec<u8> {
+    let body = "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\"detail\":\
+                \"Too many HTTP connections are open. Try again in a moment.\",\"code\":\"overloaded\",\
+                \"retry_after_ms\":1000}";
+    let fields = response_fields();
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 1\r\n\
+         connection: close\r\n{fields}content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
 
-const HEAD_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+fn head_timeout() -> Vec<u8> {
+    let fields = response_fields();
+    format!("HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n{fields}content-length: 0\r\n\r\n").into_bytes()
+}
+
+/// Pause after a connection could not be accepted, as when no descriptor is free.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a response may wait for its client to read.
 const WRITE_STALL: Duration = Duration::from_secs(30);
@@ -89,6 +108,7 @@ struct HttpServerInner {
     runtime: Handle,
     slots: Arc<Semaphore>,
     health_slots: Arc<Semaphore>,
+    clients: Clients,
     connections_max: u32,
     phase: watch::Sender<StopPhase>,
 }
@@ -101,9 +121,16 @@ impl std::fmt::Debug for HttpServer {
 
 impl HttpServer {
     /// Serves at most `connections_max` connections with `router` on `runtime`, and
-    /// [`limits::HEALTH_CONNECTIONS_MAX`] more with `health_router`, one request each.
+    /// [`limits::HEALTH_CONNECTIONS_MAX`] more with `health_router`, one request each. `proxies` may name the address
+    /// of a client.
     #[must_use]
-    pub fn new(router: Router, health_router: Router, runtime: Handle, connections_max: usize) -> Self {
+    pub fn new(
+        router: Router,
+        health_router: Router,
+        runtime: Handle,
+        connections_max: usize,
+        proxies: TrustedProxies,
+    ) -> Self {
         let connections_max = connections_max.min(limits::HTTP_CONNECTIONS_MAX) as u32;
         let slots = Arc::new(Semaphore::new(connections_max as usize));
         let health_slots = Arc::new(Semaphore::new(limits::HEALTH_CONNECTIONS_MAX));
@@ -115,6 +142,7 @@ impl HttpServer {
                 runtime,
                 slots,
                 health_slots,
+                clients: Clients::new(connections_max as usize, proxies),
                 connections_max,
                 phase,
             }),
@@ -134,13 +162,13 @@ impl HttpServer {
             return;
         }
         let serving = *self.inner.phase.borrow() == StopPhase::Serving;
-        let slot = Arc::clone(&self.inner.slots).try_acquire_owned().map(|slot| (slot, false)).or_else(|_| {
-            let slot = Arc::clone(&self.inner.health_slots).try_acquire_owned();
-            slot.map(|slot| (slot, true))
+        let admitted = self.admit(peer).or_else(|| {
+            let slot = Arc::clone(&self.inner.health_slots).try_acquire_owned().ok()?;
+            Some(Admitted { health_only: true, _slot: slot, _place: None })
         });
-        let Some((slot, health_only)) = slot.ok().filter(|_| serving) else {
+        let Some(admitted) = admitted.filter(|_| serving) else {
             // The send buffer of the socket is empty, so one write sends it all, or the client receives nothing.
-            let _ = (&stream).write(BUSY);
+            let _ = (&stream).write(&busy());
             let _ = stream.shutdown(Shutdown::Write);
             return;
         };
@@ -150,12 +178,47 @@ impl HttpServer {
             Ok(stream) => {
                 let _ = stream.set_nodelay(true);
                 let stream = Rewind::new(already_read, stream);
-                let router = if health_only { &self.inner.health_router } else { &self.inner.router };
-                let served = Served { router: router.clone(), peer, keep_alive: !health_only, _slot: slot };
+                let router = if admitted.health_only { &self.inner.health_router } else { &self.inner.router };
+                let clients = self.inner.clients.clone();
+                let served = Served { router: router.clone(), peer, clients, admitted };
                 self.inner.runtime.spawn(serve(served, stream, self.inner.phase.subscribe()));
             }
             Err(error) => crate::faults::warn_limited!(%error, "a connection could not be served"),
         }
+    }
+
+    /// Accepts connections of `listener` too.
+    ///
+    /// # Errors
+    /// The system's error when the listener cannot be used.
+    pub fn listen(&self, listener: std::net::TcpListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let _guard = self.inner.runtime.enter();
+        let listener = TcpListener::from_std(listener)?;
+        let server = self.clone();
+        self.inner.runtime.spawn(async move {
+            loop {
+                match listener.accept().await {
+                    Ok((stream, peer)) => {
+                        if let Ok(stream) = stream.into_std() {
+                            server.adopt(stream, Vec::new(), peer);
+                        }
+                    }
+                    Err(error) => {
+                        crate::faults::warn_limited!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// A slot for a connection, and the place among those of its network.
+    fn admit(&self, peer: SocketAddr) -> Option<Admitted> {
+        let place = self.inner.clients.admit_connection(peer.ip()).ok()?;
+        let slot = Arc::clone(&self.inner.slots).try_acquire_owned().ok()?;
+        Some(Admitted { health_only: false, _slot: slot, _place: place })
     }
 
     /// Refuses new connections, lets current requests end, and closes the rest after `grace`. Returns whether all ended
@@ -183,8 +246,23 @@ pub(super) fn is_late_upgrade(request: &Request) -> bool {
 struct Served {
     router: Router,
     peer: SocketAddr,
-    keep_alive: bool,
+    clients: Clients,
+    admitted: Admitted,
+}
+
+/// What a connection occupies until it ends.
+struct Admitted {
+    /// It may ask for health only, once.
+    health_only: bool,
     _slot: OwnedSemaphorePermit,
+    _place: Option<NetworkPlace>,
+}
+
+/// The address of the client that sent `request` over a connection of `peer`.
+fn client_address(proxies: &TrustedProxies, peer: SocketAddr, request: &Request) -> PeerAddress {
+    let fields = request.headers().get_all(proxies.header().name()).iter();
+    let client = proxies.client(peer.ip(), fields.map(|value| value.to_str().unwrap_or_default()));
+    PeerAddress(if client == peer.ip().to_canonical() { peer } else { SocketAddr::new(client, 0) })
 }
 
 /// Whether `request` has the `Host` field that its version of HTTP asks for (RFC 9112 §3.2).
@@ -198,18 +276,20 @@ pub(super) fn names_one_host(request: &Request) -> bool {
 }
 
 async fn serve(connection: Served, stream: Rewind<TcpStream>, mut phase: watch::Receiver<StopPhase>) {
-    let Served { router, peer, keep_alive, _slot } = connection;
+    let Served { router, peer, clients, admitted } = connection;
     let served = AtomicU32::new(0);
     let ending = StopSignal(phase.clone());
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(PeerAddress(peer));
+        let client = client_address(clients.proxies(), peer, &request);
+        request.extensions_mut().insert(client);
+        request.extensions_mut().insert(clients.clone());
         request.extensions_mut().insert(ending.clone());
         request.extensions_mut().insert(RequestIndex(served.fetch_add(1, Ordering::Relaxed)));
         router.clone().oneshot(request)
     });
     let mut connection = http1::Builder::new()
-        .keep_alive(keep_alive)
+        .keep_alive(!admitted.health_only)
         .half_close(true) // a client may close its sending half after its request (RFC 9112 section 9.6)
         .timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(limits::REQUEST_HEAD_TIMEOUT_MS))
@@ -233,7 +313,7 @@ async fn serve(connection: Served, stream: Rewind<TcpStream>, mut phase: watch::
         // A client that has begun a head receives 408; an idle connection is closed silently.
         if error.is_timeout() && stream.received {
             let timeout_response = async {
-                stream.write_all(HEAD_TIMEOUT).await?;
+                stream.write_all(&head_timeout()).await?;
                 stream.shutdown().await
             };
             let _ = tokio::time::timeout(Duration::from_secs(1), timeout_response).await;
@@ -333,7 +413,7 @@ mod tests {
         let health_router = Router::new()
             .route("/health", get(|| async { "well" }))
             .fallback(|| async { StatusCode::SERVICE_UNAVAILABLE });
-        HttpServer::new(router(), health_router, Handle::current(), connections_max)
+        HttpServer::new(router(), health_router, Handle::current(), connections_max, TrustedProxies::default())
     }
 
     /// A client and the server's end of its connection.
@@ -391,6 +471,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn answers_only_health_checks_of_a_network_with_its_part_of_the_connections() {
+        let server = server(100);
+        let from = |address: &str| SocketAddr::new(address.parse().unwrap(), 1);
+        let mut open = Vec::new();
+        for _ in 0..limits::HTTP_CONNECTIONS_PER_NETWORK_MIN {
+            let (client, socket, _) = pair().await;
+            server.adopt(socket, Vec::new(), from("192.0.2.1"));
+            open.push(client);
+        }
+        for (address, path, status) in
+            [("192.0.2.1", "/", "503"), ("192.0.2.1", "/health", "200"), ("192.0.2.2", "/", "200")]
+        {
+            let (mut client, socket, _) = pair().await;
+            let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+            server.adopt(socket, request.into_bytes(), from(address));
+            let answer = read_to_end(&mut client).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{address} {path}: {answer}");
+        }
+    }
+
+    #[tokio::test]
     async fn answers_a_client_that_has_closed_its_sending_half() {
         let server = server(100);
         for path in ["/", "/slow"] {
@@ -423,7 +524,7 @@ mod tests {
     #[tokio::test]
     async fn shutdown_closes_endless_requests_after_the_grace() {
         let router = Router::new().route("/", get(std::future::pending::<()>));
-        let server = HttpServer::new(router, Router::new(), Handle::current(), 100);
+        let server = HttpServer::new(router, Router::new(), Handle::current(), 100, TrustedProxies::default());
         let (mut client, socket, peer) = pair().await;
         server.adopt(socket, b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_vec(), peer);
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -9,14 +9,18 @@
 //!   lost, sockets of a revoked session would stay open until their token expires;
 //! - reads of accounts are bounded per user ([`account_reads`]), so that a flood of them delays nobody else;
 //! - hashing ([`hashing`]), bodies and the duration of requests are bounded. A slow client or a flood of sign-ins costs
-//!   memory here, and never time of a shard.
+//!   memory here, and never time of a shard;
+//! - one network has a part of the connections and of the unfinished requests only ([`clients`]), so that a flood from
+//!   it shuts nobody else out.
 //!
-//! Deliberately absent: cookies (a page of another origin cannot send a bearer token), TLS (a reverse proxy does it),
-//! and trust in `X-Forwarded-For`.
+//! Deliberately absent: cookies (a page of another origin cannot send a bearer token), and TLS (a reverse proxy does
+//! it).
 
+pub mod access;
 mod account_reads;
 pub mod announcer;
 mod auth;
+mod clients;
 pub mod commands;
 pub mod dashboard;
 pub mod extract;
@@ -25,6 +29,7 @@ pub mod health;
 pub mod http;
 pub mod metrics;
 pub mod observed;
+mod operators;
 mod ports;
 pub mod problem;
 mod profile_edits;
@@ -39,14 +44,17 @@ mod web;
 pub use state::{Control, ControlParts, Notices};
 
 use crate::error::{ErrorCode, Refusal};
+use crate::limits::HTTP_BODY_TIMEOUT_MS;
+use crate::wire::response_fields::RESPONSE_FIELDS;
 use axum::{
-    Router,
+    Extension, Router,
     extract::{MatchedPath, Request, State},
     http::{HeaderName, HeaderValue, StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::{delete, get, post},
 };
+use operators::Internal;
 use problem::{Problem, ProblemCode};
 use state::{now_seconds, shielded};
 use std::time::{Duration, Instant};
@@ -54,46 +62,69 @@ use std::time::{Duration, Instant};
 /// A request without a response after this long is answered 504.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
+const _: () = assert!(HTTP_BODY_TIMEOUT_MS < REQUEST_TIMEOUT.as_millis() as u64, "a slow sender receives the reason");
+
 impl Control {
     /// Every route, with its layers.
     pub fn router(&self) -> Router {
-        Router::new()
-            .route("/auth/register", post(auth::register))
-            .route("/auth/login", post(auth::login))
-            .route("/auth/refresh", post(auth::refresh))
-            .route("/auth/logout", post(sessions::logout))
-            .route("/auth/logout-all", post(sessions::logout_all))
-            .route("/auth/sessions", get(sessions::list))
-            .route("/auth/sessions/{id}", delete(sessions::revoke))
-            .route("/auth/password", post(sessions::change_password))
-            .route("/ws-ticket", post(ticket::issue))
-            .route("/users", get(users::search))
-            .route("/users/me", get(users::me).patch(users::edit_me))
-            .route("/users/{id}", get(users::by_id))
-            .route("/api/commands", post(commands::execute))
-            .route("/health", get(health::ready))
-            .route("/health/ready", get(health::ready))
-            .route("/health/live", get(health::live))
-            .route("/metrics", get(metrics::page::page))
-            .merge(dashboard::routes::router())
-            .merge(web::router())
-            .route("/ws", get(upgrade_required))
+        self.layered(routes().merge(health_routes()).merge(operator_routes()))
+    }
+
+    /// The routes for users, if operators have a listener of their own.
+    pub fn public_router(&self) -> Router {
+        self.layered(routes().merge(health_routes()))
+    }
+
+    /// The routes of that listener.
+    pub fn internal_router(&self) -> Router {
+        self.layered(health_routes().merge(operator_routes())).layer(Extension(Internal))
+    }
+
+    /// Health checks only, for connections beyond the maximum. Everything else is refused with 503.
+    pub fn health_router(&self) -> Router {
+        health_routes()
+            .fallback(too_many_connections)
+            .layer(from_fn_with_state(self.clone(), guard))
+            .with_state(self.clone())
+    }
+
+    fn layered(&self, routes: Router<Self>) -> Router {
+        routes
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(not_found)
             .layer(from_fn_with_state(self.clone(), guard))
             .with_state(self.clone())
     }
+}
 
-    /// Health checks only, for connections beyond the maximum. Everything else is refused with 503.
-    pub fn health_router(&self) -> Router {
-        Router::new()
-            .route("/health", get(health::ready))
-            .route("/health/ready", get(health::ready))
-            .route("/health/live", get(health::live))
-            .fallback(too_many_connections)
-            .layer(from_fn_with_state(self.clone(), guard))
-            .with_state(self.clone())
-    }
+fn routes() -> Router<Control> {
+    Router::new()
+        .route("/auth/register", post(auth::register))
+        .route("/auth/login", post(auth::login))
+        .route("/auth/refresh", post(auth::refresh))
+        .route("/auth/logout", post(sessions::logout))
+        .route("/auth/logout-all", post(sessions::logout_all))
+        .route("/auth/sessions", get(sessions::list))
+        .route("/auth/sessions/{id}", delete(sessions::revoke))
+        .route("/auth/password", post(sessions::change_password))
+        .route("/ws-ticket", post(ticket::issue))
+        .route("/users", get(users::search))
+        .route("/users/me", get(users::me).patch(users::edit_me))
+        .route("/users/{id}", get(users::by_id))
+        .route("/api/commands", post(commands::execute))
+        .merge(web::router())
+        .route("/ws", get(upgrade_required))
+}
+
+fn health_routes() -> Router<Control> {
+    Router::new()
+        .route("/health", get(health::ready))
+        .route("/health/ready", get(health::ready))
+        .route("/health/live", get(health::live))
+}
+
+fn operator_routes() -> Router<Control> {
+    Router::new().route("/metrics", get(metrics::page::page)).merge(dashboard::routes::router())
 }
 
 /// Wraps every request: its deadline, its metrics, and the headers of its response.
@@ -122,15 +153,10 @@ async fn guard(State(control): State<Control>, matched: Option<MatchedPath>, req
     };
     let problem = response.extensions().get::<ProblemCode>().map(|code| code.0);
     control.metrics().http_done(&operation, started.elapsed(), problem);
-    let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // Every response is personal or momentary.
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // Pages set their own.
-    headers
-        .entry(header::CONTENT_SECURITY_POLICY)
-        .or_insert(HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"));
-    headers.insert(HeaderName::from_static("referrer-policy"), HeaderValue::from_static("no-referrer"));
+    for (name, value) in RESPONSE_FIELDS {
+        // Pages set their own Content-Security-Policy.
+        response.headers_mut().entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
+    }
     response
 }
 

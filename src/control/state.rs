@@ -1,5 +1,6 @@
 //! The state of every handler, and the notices of revoked sessions.
 
+use super::access::Access;
 use super::account_reads::AccountReads;
 use super::dashboard::Dashboard;
 use super::hashing::{self, Hashing};
@@ -46,6 +47,8 @@ pub struct ControlParts {
     pub metrics: Metrics,
     /// The state of `/dashboard`.
     pub dashboard: Dashboard,
+    /// Who may see metrics, dashboard and the reasons of failing checks.
+    pub access: Access,
 }
 
 /// The state of every handler; cloning shares it.
@@ -119,6 +122,10 @@ impl Control {
 
     pub(super) fn metrics(&self) -> &Metrics {
         &self.inner.parts.metrics
+    }
+
+    pub(super) fn access(&self) -> &Access {
+        &self.inner.parts.access
     }
 
     pub(super) fn dashboard(&self) -> &Dashboard {

@@ -1,8 +1,9 @@
 //! The router without PostgreSQL: refusals before it is asked, and responses when it does not answer.
 
 use super::{
+    access::{Access, MetricsToken},
     commands::{CommandFuture, CommandPort},
-    dashboard::{Access, Dashboard},
+    dashboard::Dashboard,
     extract::Caller,
     health::Check,
     metrics::Metrics,
@@ -41,6 +42,10 @@ impl HealthPort for Health {
 
 /// A control plane whose PostgreSQL does not answer.
 pub(super) fn control(well: bool) -> Control {
+    control_for(well, Access::Everyone)
+}
+
+fn control_for(well: bool, access: Access) -> Control {
     let mut config = tokio_postgres::Config::new();
     config.host("127.0.0.1").port(1).user("nobody").connect_timeout(Duration::from_secs(1));
     let manager = deadpool_postgres::Manager::new(config, tokio_postgres::NoTls);
@@ -64,7 +69,8 @@ pub(super) fn control(well: bool) -> Control {
         health: Arc::new(Health(well)),
         notices: Arc::new(|_| ()),
         metrics: Metrics::new(observed.clone()).unwrap(),
-        dashboard: Dashboard::new(observed, Arc::new(Health(well)), Access::Everyone),
+        dashboard: Dashboard::new(observed, Arc::new(Health(well))),
+        access,
     })
 }
 
@@ -108,8 +114,9 @@ async fn every_refusal_of_the_router_is_a_problem() {
         assert_eq!(problem["code"], code, "{method} {path}: {problem}");
         assert_eq!(problem["status"], status, "{method} {path}");
         assert_eq!(response.headers()["content-type"], "application/problem+json", "{method} {path}");
-        assert_eq!(response.headers()["x-content-type-options"], "nosniff");
-        assert_eq!(response.headers()["cache-control"], "no-store");
+        for (name, value) in RESPONSE_FIELDS {
+            assert_eq!(response.headers()[name], value, "{method} {path}");
+        }
     }
 }
 
@@ -166,6 +173,38 @@ async fn live_depends_on_nothing_and_ready_names_the_failing_check() {
 }
 
 #[tokio::test]
+async fn only_operators_see_metrics_and_the_reasons_of_failing_checks() {
+    let token = MetricsToken::new("a token for programs");
+    let access = Access::Operators { admins: vec![UserId(7)], metrics_token: Some(token) };
+    let control = control_for(false, access);
+    let access_token = |user| control.keys().issue_access(UserId(user), SessionId(8), now_seconds(), 60);
+    for (token, sees_reasons, metrics) in [
+        (String::new(), false, 401),
+        ("a token for program".to_owned(), false, 401),
+        ("a token for programs".to_owned(), true, 200),
+        // The session is looked up for metrics, and PostgreSQL does not answer.
+        (access_token(7), true, 503),
+        (access_token(8), false, 503),
+    ] {
+        let get = |path| {
+            let mut request = request("GET", path, "");
+            request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+            request
+        };
+        let (response, body) = send(&control, get("/health/ready")).await;
+        assert_eq!(response.status(), 503);
+        assert_eq!((&body["status"], body.get("checks").is_some()), (&Value::from("unavailable"), sees_reasons));
+        assert_eq!(send(&control, get("/metrics")).await.0.status(), metrics, "{token}");
+    }
+    let internal = control.internal_router();
+    assert_eq!(internal.oneshot(request("GET", "/metrics", "")).await.unwrap().status(), 200);
+    for path in ["/metrics", "/dashboard", "/dashboard/events"] {
+        let response = control.public_router().oneshot(request("GET", path, "")).await.unwrap();
+        assert_eq!(response.status(), 404, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn counts_requests_and_refusals_by_route() {
     let control = control(true);
     for id in 0..3 {
@@ -199,7 +238,13 @@ async fn refuses_an_upgrade_on_a_used_connection() {
     let (socket, peer) = listener.accept().await.unwrap();
     let control = control(true);
     let runtime = tokio::runtime::Handle::current();
-    let server = http::HttpServer::new(control.router(), control.health_router(), runtime, 10);
+    let server = http::HttpServer::new(
+        control.router(),
+        control.health_router(),
+        runtime,
+        10,
+        crate::address::TrustedProxies::default(),
+    );
     let first = b"GET /health/live HTTP/1.1\r\nhost: a\r\n\r\n".to_vec();
     server.adopt(socket.into_std().unwrap(), first, peer);
     let second = "GET /ws HTTP/1.1\r\nhost: a\r\nconnection: upgrade, close\r\nupgrade: WebSocket\r\n\r\n";

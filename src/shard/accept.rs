@@ -1,5 +1,7 @@
 //! From an accepted socket to a decision: WebSocket, control plane, or a refusal before anything was spent on it.
 //!
+//! One client network has a limited number of incomplete heads ([`super::pending_heads`]).
+//!
 //! The head is received once at a time, so that no operation is in the kernel when the socket moves to another thread.
 //!
 //! A full server still answers health checks: a few heads beyond `limits.max_connections` are read, and every other
@@ -9,15 +11,16 @@ use super::Shard;
 use super::connections::{Client, Head};
 use super::early::{self, EarlyResponse};
 use super::world::{Clock, Transport, World};
+use crate::address::ClientNetwork;
 use crate::error::ErrorCode;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
-use crate::limits::{HEALTH_HEAD_TIMEOUT_MS, HEALTH_HEADS_MAX, REFUSALS_PER_SHARD_MAX};
+use crate::limits::{HEALTH_HEAD_TIMEOUT_MS, HEALTH_HEADS_MAX, REFUSALS_PER_SHARD_MAX, UNFINISHED_AFTER_MS};
 use crate::mesh::frame::{Admission, Handshake, HttpHandover, Request};
 use crate::mesh::port::Lanes;
 use crate::net::Chunk;
 use crate::wire::SUBPROTOCOLS;
 use crate::wire::ws::handshake::{HandshakeError, Upgrade};
-use crate::wire::ws::head::{HeadError, HeadProgress, RequestHead};
+use crate::wire::ws::head::{HeadError, HeadProgress, RequestHead, origin_authority};
 use std::sync::atomic::Ordering;
 
 impl<W: World> Shard<W> {
@@ -27,16 +30,33 @@ impl<W: World> Shard<W> {
         let beyond_max = open >= max;
         let timeout_ms = self.settings.head_timeout_ms;
         let timeout_ms = if beyond_max { timeout_ms.min(HEALTH_HEAD_TIMEOUT_MS) } else { timeout_ms };
-        *self.connections.client(conn) = Client::Head(Head::boxed(conn, beyond_max));
-        if open >= max + HEALTH_HEADS_MAX {
+        let mut head = Head::boxed(conn, beyond_max, self.now_ms + timeout_ms);
+        let peer = self.sockets.peer_address(conn).map(|address| address.ip());
+        let mut has_room = open < max + HEALTH_HEADS_MAX;
+        if let Some(peer) = peer.filter(|peer| !self.settings.trusted_proxies.contains(*peer)) {
+            head.place = self.pending_heads.admit(ClientNetwork::of(peer));
+            has_room &= head.place.is_some();
+        }
+        *self.connections.client(conn) = Client::Head(head);
+        if !has_room {
             return self.refuse_head(conn, &early::NO_ROOM);
         }
-        self.connections.schedule(conn, self.now_ms + timeout_ms);
+        self.connections.schedule(conn, self.now_ms + timeout_ms.min(UNFINISHED_AFTER_MS));
         self.sockets.receive_once(conn);
     }
 
+    /// A look at a head that is still incomplete.
     pub(super) fn head_timed_out(&mut self, conn: ConnId) {
-        self.refuse_head(conn, &early::TIMEOUT);
+        let now_ms = self.now_ms;
+        let Client::Head(head) = self.connections.client(conn) else { return };
+        if now_ms >= head.until_ms {
+            return self.refuse_head(conn, &early::TIMEOUT);
+        }
+        let until_ms = head.until_ms;
+        if head.place.as_mut().is_some_and(|place| !place.may_stay_unfinished()) {
+            return self.refuse_head(conn, &early::TOO_MANY_HEADS);
+        }
+        self.connections.schedule(conn, until_ms);
     }
 
     pub(super) fn received_head(&mut self, conn: ConnId, bytes: &[u8]) {
@@ -68,6 +88,9 @@ impl<W: World> Shard<W> {
         if !is_websocket {
             return self.hand_to_control(conn, received);
         }
+        if head.has_bare_line_feed {
+            return self.refuse_head(conn, &early::BARE_LINE_FEED);
+        }
         match self.judge_upgrade(&head, &received[end..]) {
             Ok(judged) => {
                 let Some(socket) = self.sockets.detach(conn) else { return self.sockets.abort(conn) };
@@ -91,13 +114,14 @@ impl<W: World> Shard<W> {
     }
 
     fn judge_upgrade(&self, head: &RequestHead<'_>, rest: &[u8]) -> Result<Judged, &'static EarlyResponse> {
-        if let Some(origin) = head.single("origin")
-            && !self.origin_allowed(origin, head.authority)
-        {
+        // A handshake without the field is a program's. One with two fields, or with one that is no text, must not pass
+        // for it.
+        let origin = head.at_most_one("origin").map_err(|_| &early::FORBIDDEN_ORIGIN)?;
+        if origin.is_some_and(|origin| !self.origin_allowed(origin, head.authority)) {
             return Err(&early::FORBIDDEN_ORIGIN);
         }
         let now = self.clock.utc().unix_timestamp();
-        let bearer = head.single("authorization").and_then(|value| {
+        let bearer = head.at_most_one("authorization").map_err(|_| &early::BAD_TOKEN)?.and_then(|value| {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
         });
@@ -138,7 +162,7 @@ impl<W: World> Shard<W> {
 
     /// Pages of the server's own origin, and those on the list.
     fn origin_allowed(&self, origin: &str, host: Option<&str>) -> bool {
-        let own = origin.split_once("://").map(|(_, authority)| authority);
+        let own = origin_authority(origin);
         if self.settings.loopback_origins && own.is_some_and(is_loopback) {
             return true;
         }
@@ -167,7 +191,7 @@ impl<W: World> Shard<W> {
 
     fn answer_unowned(&mut self, socket: W::Socket, response: &EarlyResponse) {
         let conn = self.sockets.adopt(socket);
-        *self.connections.client(conn) = Client::Head(Head::boxed(conn, false));
+        *self.connections.client(conn) = Client::Head(Head::boxed(conn, false, self.now_ms));
         self.refuse_head(conn, response);
     }
 

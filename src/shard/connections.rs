@@ -1,5 +1,6 @@
 //! The shard's connections by slot, and when to check them. Pure.
 
+use super::pending_heads::PendingHead;
 use super::session::Session;
 use super::wheel::{RANGE_MS, Wheel};
 use crate::ids::ConnId;
@@ -15,12 +16,17 @@ pub struct Head {
     pub scanner: HeadScanner,
     /// It was accepted when the server was full; it may only request the health checks.
     pub beyond_max: bool,
+    /// When it must be complete, in milliseconds of the process's clock.
+    pub until_ms: u64,
+    /// Its place among those of its network; `None` for a trusted proxy.
+    pub place: Option<PendingHead>,
 }
 
 impl Head {
     /// A socket that has sent nothing yet.
-    pub fn boxed(conn: ConnId, beyond_max: bool) -> Box<Self> {
-        Box::new(Self { conn, received: Vec::new(), scanner: HeadScanner::default(), beyond_max })
+    pub fn boxed(conn: ConnId, beyond_max: bool, until_ms: u64) -> Box<Self> {
+        let scanner = HeadScanner::default();
+        Box::new(Self { conn, received: Vec::new(), scanner, beyond_max, until_ms, place: None })
     }
 }
 

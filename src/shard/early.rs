@@ -1,5 +1,6 @@
 //! HTTP responses that a shard gives by itself, before anything was spent on the connection.
 
+use crate::wire::response_fields::response_fields;
 use std::fmt::Write;
 
 /// An HTTP response without the control plane.
@@ -23,6 +24,11 @@ pub(super) const TOO_LARGE: EarlyResponse = response(
 );
 pub(super) const MALFORMED: EarlyResponse =
     response("400 Bad Request", "bad_request", "This is not an HTTP/1.1 request.");
+pub(super) const BARE_LINE_FEED: EarlyResponse = response(
+    "400 Bad Request",
+    "bad_request",
+    "Every line of a WebSocket handshake must end with CR LF. A proxy may have changed the line ends.",
+);
 pub(super) const NO_HOST: EarlyResponse = response(
     "400 Bad Request",
     "bad_request",
@@ -44,6 +50,12 @@ pub(super) const NO_ROOM: EarlyResponse = EarlyResponse {
     status: "503 Service Unavailable",
     code: "overloaded",
     detail: "The server cannot accept another connection right now. Try again in a few seconds.",
+    header: "Retry-After: 2\r\n",
+};
+pub(super) const TOO_MANY_HEADS: EarlyResponse = EarlyResponse {
+    status: "503 Service Unavailable",
+    code: "overloaded",
+    detail: "Too many requests from this network are incomplete. Try again in a few seconds.",
     header: "Retry-After: 2\r\n",
 };
 pub(super) const NO_STORE: EarlyResponse = EarlyResponse {
@@ -77,8 +89,12 @@ impl EarlyResponse {
         );
         let mut response = format!("HTTP/1.1 {}\r\nConnection: close\r\n{}", self.status, self.header);
         // Writing to a String cannot fail.
-        let _ =
-            write!(response, "Content-Type: application/problem+json\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let _ = write!(
+            response,
+            "Content-Type: application/problem+json\r\n{}Content-Length: {}\r\n\r\n{body}",
+            response_fields(),
+            body.len()
+        );
         response.into_bytes()
     }
 }

@@ -27,6 +27,7 @@ mod early;
 mod interval;
 mod lanes_taken;
 mod owner;
+mod pending_heads;
 mod presence;
 mod publish;
 pub mod pump;
@@ -48,6 +49,7 @@ mod tolls;
 mod wheel;
 pub mod world;
 
+use crate::address::TrustedProxies;
 use crate::auth::token::TokenKeys;
 use crate::chat::directory::Directory;
 use crate::chat::rooms::{Behind, Rooms};
@@ -63,6 +65,7 @@ use connections::Connections;
 use interval::Interval;
 use lanes_taken::LanesTaken;
 use rate_limits::RateLimits;
+use pending_heads::PendingHeads;
 use requests::Requests;
 use shutdown_steps::ShutdownSteps;
 use std::collections::VecDeque;
@@ -89,6 +92,8 @@ pub struct ShardSettings {
     pub head_timeout_ms: u64,
     /// Time in which a WebSocket message must be complete after its first byte, in milliseconds.
     pub message_timeout_ms: u64,
+    /// Proxies, whose sockets carry the requests of many clients.
+    pub trusted_proxies: TrustedProxies,
     /// Whether permessage-deflate is negotiated.
     pub deflate: bool,
     /// Whether texts are filtered.
@@ -130,6 +135,7 @@ pub struct Shard<W: World> {
     lanes: W::Lanes,
     clock: W::Clock,
     connections: Connections,
+    pending_heads: PendingHeads,
     directory: Directory,
     rooms: Rooms<Chunk>,
     requests: Requests<W::Socket>,
@@ -169,6 +175,7 @@ impl<W: World> Shard<W> {
             sockets,
             counters,
             connections: Connections::default(),
+            pending_heads: PendingHeads::default(),
             directory: Directory::default(),
             rooms: Rooms::new(settings.limits.max_outbound_queue_bytes),
             requests: Requests::new(id, lanes.storage_room(), clock.random()),

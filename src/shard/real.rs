@@ -4,6 +4,7 @@ use super::world::{Clock, Transport, World};
 use crate::ids::ConnId;
 use crate::mesh::port::MeshPort;
 use crate::net::{Chunk, ReceivedBuffer, Sockets};
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 use time::OffsetDateTime;
@@ -49,6 +50,10 @@ impl Transport for Sockets {
 
     fn open_connections(&self) -> usize {
         Sockets::open_connections(self)
+    }
+
+    fn peer_address(&self, conn: ConnId) -> Option<SocketAddr> {
+        Sockets::peer_address(self, conn)
     }
 
     fn set_nodelay(&self, conn: ConnId) {

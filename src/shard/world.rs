@@ -7,6 +7,7 @@
 use crate::ids::ConnId;
 use crate::mesh::port::Lanes;
 use crate::net::{Chunk, SocketEvent};
+use std::net::SocketAddr;
 use std::ops::DerefMut;
 use std::time::Instant;
 use time::OffsetDateTime;
@@ -39,6 +40,8 @@ pub trait Transport {
     fn detach(&mut self, conn: ConnId) -> Option<Self::Socket>;
     /// The number of connections, those that are ending included.
     fn open_connections(&self) -> usize;
+    /// The other end of the connection, if it has an address.
+    fn peer_address(&self, conn: ConnId) -> Option<SocketAddr>;
     /// Sends small writes at once.
     fn set_nodelay(&self, conn: ConnId);
     /// Receives once: one [`SocketEvent::Received`], after which the socket may be detached.

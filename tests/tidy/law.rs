@@ -8,10 +8,11 @@ use crate::modules::{Module, Reference, Target};
 use std::collections::BTreeSet;
 
 /// Every module may import these. They import nothing of this crate.
-const LEAVES: &[&str] = &["error", "faults", "ids", "latency", "limits", "planted", "text"];
+const LEAVES: &[&str] = &["address", "error", "faults", "ids", "latency", "limits", "planted", "text"];
 
 /// Module → what else of this crate it may import (`a::b` grants only that part).
 const IMPORTS: &[(&str, &[&str])] = &[
+    ("address", &[]),
     ("error", &[]),
     ("faults", &[]),
     ("planted", &[]),

@@ -9,8 +9,9 @@
 //!   page opened after an incident shows it;
 //! - a watcher that does not read skips seconds ([`BACKLOG_SECONDS`]), and the write timeout of the HTTP server closes
 //!   it. At most [`WATCHERS_MAX`] watch. None of this costs a shard anything: the counters are only read;
-//! - outside development only administrators watch, until their token or session ends; both are checked every
-//!   [`RECHECK`]. While PostgreSQL is unavailable, watchers stay, because that is when they need the dashboard.
+//! - outside development only operators watch ([`super::operators`]), administrators until their token or session ends.
+//!   Both are checked every [`RECHECK`]. While PostgreSQL is unavailable, watchers stay, because that is when they need
+//!   the dashboard.
 //!
 //! Deliberately absent: anything that changes the server. A page that only reads needs no protection from forged
 //! requests.
@@ -21,7 +22,6 @@ mod sampler;
 use super::observed::Observed;
 use super::ports::{Check, HealthPort};
 use crate::error::ErrorCode;
-use crate::ids::UserId;
 use crate::latency::LatencyStage;
 use crate::mesh::counters::CloseGroup;
 use bytes::Bytes;
@@ -38,14 +38,6 @@ use tokio::time::MissedTickBehavior;
 pub const WATCHERS_MAX: usize = 32;
 /// Most seconds that wait for a watcher; a slower watcher misses the oldest.
 const BACKLOG_SECONDS: usize = 4;
-/// The users who may watch.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Access {
-    /// Every client that can reach the port; for development.
-    Everyone,
-    /// These users, with an access token.
-    Admins(Vec<UserId>),
-}
 
 /// The state of the dashboard; cloning shares it.
 #[derive(Clone)]
@@ -56,7 +48,6 @@ pub struct Dashboard {
 struct DashboardInner {
     sampler: Mutex<Sampler>,
     health: Arc<dyn HealthPort>,
-    access: Access,
     started_at_ms: u64,
     events: broadcast::Sender<Bytes>,
     places: Arc<Semaphore>,
@@ -128,12 +119,11 @@ fn now_ms() -> u64 {
 impl Dashboard {
     /// A dashboard of what is `observed`. [`Self::run`] records its samples.
     #[must_use]
-    pub fn new(observed: Observed, health: Arc<dyn HealthPort>, access: Access) -> Self {
+    pub fn new(observed: Observed, health: Arc<dyn HealthPort>) -> Self {
         let started_at_ms = now_ms().saturating_sub(observed.started.elapsed().as_millis() as u64);
         let inner = DashboardInner {
             sampler: Mutex::new(Sampler::new(observed)),
             health,
-            access,
             started_at_ms,
             events: broadcast::Sender::new(BACKLOG_SECONDS),
             places: Arc::new(Semaphore::new(WATCHERS_MAX)),

@@ -1,15 +1,15 @@
 //! The routes of the dashboard: the page, its assets and its stream of events.
 
-use super::{Access, WATCHERS_MAX};
+use super::WATCHERS_MAX;
 use crate::auth::token::AccessClaims;
-use crate::control::extract::authenticate;
 use crate::control::http::StopSignal;
+use crate::control::operators::Operator;
 use crate::control::problem::Problem;
 use crate::control::state::{Control, now_seconds};
 use crate::error::{ErrorCode, Refusal};
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Router, routing::get};
 use bytes::Bytes;
@@ -48,23 +48,9 @@ pub(in crate::control) fn router() -> Router<Control> {
 async fn events(
     State(control): State<Control>,
     ending: Option<Extension<StopSignal>>,
-    headers: HeaderMap,
+    Operator { claims }: Operator,
 ) -> Result<Response, Problem> {
     let dashboard = control.dashboard().clone();
-    let claims = match &dashboard.inner.access {
-        Access::Everyone => None,
-        Access::Admins(admins) => {
-            let claims = authenticate(&headers, &control).await?;
-            if !admins.contains(&claims.user) {
-                let detail = format!(
-                    "The dashboard is for administrators. Add the id of this account, {}, to security.admin_user_ids.",
-                    claims.user.0
-                );
-                return Err(Refusal::new(ErrorCode::Forbidden, detail).into());
-            }
-            Some(claims)
-        }
-    };
     let Ok(place) = Arc::clone(&dashboard.inner.places).try_acquire_owned() else {
         let detail = format!("{WATCHERS_MAX} dashboards are open, which is the maximum. Close one and try again.");
         return Err(Refusal::new(ErrorCode::Overloaded, detail).retry_after(5_000).into());
@@ -85,7 +71,7 @@ async fn events(
 /// One open stream.
 struct Watcher {
     control: Control,
-    /// The claims of an administrator; `None` if every user may watch.
+    /// The claims of an administrator; `None` if no user is needed.
     claims: Option<AccessClaims>,
     hello: Option<Bytes>,
     seconds: broadcast::Receiver<Bytes>,

@@ -118,7 +118,13 @@ async fn a_stream_ends_when_the_server_shuts_down() {
     let (socket, peer) = listener.accept().await.unwrap();
     let control = control(true);
     let runtime = tokio::runtime::Handle::current();
-    let server = crate::control::http::HttpServer::new(control.router(), control.health_router(), runtime, 10);
+    let server = crate::control::http::HttpServer::new(
+        control.router(),
+        control.health_router(),
+        runtime,
+        10,
+        crate::address::TrustedProxies::default(),
+    );
     server.adopt(socket.into_std().unwrap(), Vec::new(), peer);
     client.write_all(b"GET /dashboard/events HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     let mut received = Vec::new();
@@ -144,7 +150,7 @@ fn an_event_is_one_line_of_data() {
     let shards = vec![Arc::new(ShardCounters::new(&[]))];
     let observed =
         Observed { shards, storage: Arc::default(), hashing: Arc::default(), started: Instant::now(), log_drops: None };
-    let (hello, _) = Dashboard::new(observed, Arc::new(Broken), Access::Everyone).watch();
+    let (hello, _) = Dashboard::new(observed, Arc::new(Broken)).watch();
     let text = std::str::from_utf8(&hello).unwrap();
     assert_eq!(text.matches('\n').count(), 3, "{text}");
 }

@@ -1,10 +1,14 @@
 //! The handler of `GET /metrics`.
 
 use crate::control::Control;
+use crate::control::operators::Operator;
 use crate::control::problem::Problem;
 use axum::{extract::State, http::header, response::IntoResponse};
 
-pub(in crate::control) async fn page(State(control): State<Control>) -> Result<impl IntoResponse, Problem> {
+pub(in crate::control) async fn page(
+    State(control): State<Control>,
+    _: Operator,
+) -> Result<impl IntoResponse, Problem> {
     let text = control.metrics().render(&control.health().checks()).map_err(|error| {
         crate::faults::error_limited!(%error, "the metrics page could not be built");
         Problem::internal()

@@ -3,8 +3,13 @@
 //! Invariant: the end of the head is searched for incrementally, and the complete head is parsed once. Parsing again on
 //! every read is a denial of service (CVE-2023-43669 in another server). Size and number of fields are bounded
 //! (CVE-2024-37890).
+//!
+//! A line may end with LF alone, as RFC 9112 section 2.2 permits. So shard and control plane find the same end of a
+//! head; otherwise a proxy could be led to see two requests where the server sees one. A WebSocket handshake with such
+//! a line is refused, because no client of WebSockets sends one ([`RequestHead::has_bare_line_feed`]).
 
 use crate::limits::{REQUEST_HEAD_BYTES_MAX, REQUEST_HEADERS_MAX};
+use std::net::Ipv6Addr;
 
 /// Searches for the empty line that ends a head, and remembers how far it has searched.
 #[derive(Clone, Copy, Default, Debug)]
@@ -28,8 +33,14 @@ impl HeadScanner {
     pub fn scan(&mut self, received: &[u8]) -> HeadProgress {
         let from = usize::from(self.searched).min(received.len());
         let window = &received[from..received.len().min(REQUEST_HEAD_BYTES_MAX)];
-        if let Some(at) = window.windows(4).position(|w| w == b"\r\n\r\n") {
-            return HeadProgress::Complete(from + at + 4);
+        let mut line_ends = window.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
+        let empty_line = |at: usize| match window[at..] {
+            [b'\n', ..] => Some(at + 1),
+            [b'\r', b'\n', ..] => Some(at + 2),
+            _ => None,
+        };
+        if let Some(end) = line_ends.find_map(empty_line) {
+            return HeadProgress::Complete(from + end);
         }
         if received.len() >= REQUEST_HEAD_BYTES_MAX {
             return HeadProgress::TooLarge;
@@ -50,6 +61,10 @@ pub enum HeadError {
     TooManyHeaders,
 }
 
+/// A field that must not be repeated is there twice, or is not UTF-8.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct InvalidField;
+
 /// A parsed head; borrows from the received bytes.
 #[derive(Debug)]
 pub struct RequestHead<'a> {
@@ -61,6 +76,8 @@ pub struct RequestHead<'a> {
     pub authority: Option<&'a str>,
     /// 0 for HTTP/1.0, 1 for HTTP/1.1.
     pub minor_version: u8,
+    /// A line ends with LF alone.
+    pub has_bare_line_feed: bool,
     headers: Vec<(&'a str, &'a [u8])>,
 }
 
@@ -81,7 +98,8 @@ impl<'a> RequestHead<'a> {
             return Err(HeadError::Malformed);
         };
         let headers = request.headers.iter().map(|h| (h.name, h.value)).collect();
-        let mut head = Self { method, target, authority: None, minor_version, headers };
+        let has_bare_line_feed = has_bare_line_feed(head);
+        let mut head = Self { method, target, authority: None, minor_version, has_bare_line_feed, headers };
         let mut hosts = head.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("host"));
         let host = hosts.next().map(|(_, value)| *value);
         if hosts.next().is_some() || host.map_or(minor_version > 0, |host| !is_host(host)) {
@@ -94,15 +112,23 @@ impl<'a> RequestHead<'a> {
         Ok(head)
     }
 
-    /// The value of a field that must not be repeated; `None` when it is absent, repeated or not UTF-8.
+    /// The value of a field that must not be repeated.
+    ///
+    /// # Errors
+    /// When it is repeated or not UTF-8. An absent field is no error: then nothing is decided by it.
+    pub fn at_most_one(&self, name: &str) -> Result<Option<&'a str>, InvalidField> {
+        let mut values = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        match (values.next(), values.next()) {
+            (None, _) => Ok(None),
+            (Some((_, value)), None) => std::str::from_utf8(value).map(|text| Some(text.trim())).or(Err(InvalidField)),
+            (Some(_), Some(_)) => Err(InvalidField),
+        }
+    }
+
+    /// The value of a required field that must not be repeated; `None` when it is absent, repeated or not UTF-8.
     #[must_use]
     pub fn single(&self, name: &str) -> Option<&'a str> {
-        let mut values = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(name));
-        let value = values.next()?.1;
-        if values.next().is_some() {
-            return None;
-        }
-        std::str::from_utf8(value).ok().map(str::trim)
+        self.at_most_one(name).ok().flatten()
     }
 
     /// Members of a comma-separated list that may be spread over several fields (RFC 9110 §5.6.1), trimmed.
@@ -145,6 +171,28 @@ impl<'a> RequestHead<'a> {
 #[must_use]
 pub fn is_host(value: &[u8]) -> bool {
     value.trim_ascii().iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(byte))
+}
+
+fn has_bare_line_feed(head: &[u8]) -> bool {
+    head.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || head[at - 1] != b'\r'))
+}
+
+/// The authority of an `Origin` field, `scheme://host[:port]` (RFC 6454 §7.1). Everything else is `None`, `null` too.
+#[must_use]
+pub fn origin_authority(origin: &str) -> Option<&str> {
+    let (scheme, authority) = origin.split_once("://")?;
+    let is_scheme = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let is_host = match host.strip_prefix('[') {
+        Some(address) => address.strip_suffix(']').is_some_and(|text| text.parse::<Ipv6Addr>().is_ok()),
+        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
+    };
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    (is_scheme && is_host && port.is_none_or(is_port)).then_some(authority)
 }
 
 /// Authority and path of a target in absolute form (RFC 9112 §3.2.2). A path alone is `None`.
@@ -193,6 +241,63 @@ mod tests {
         let head = RequestHead::parse(HEAD).unwrap();
         assert_eq!((head.path(), head.query("ticket").as_deref()), ("/ws", Some("a+b")));
         assert!(head.wants_websocket());
+    }
+
+    #[test]
+    fn the_end_is_where_the_parser_finds_it_when_lines_end_with_lf_alone() {
+        let text = String::from_utf8(HEAD.to_vec()).unwrap();
+        let all = text.replace("\r\n", "\n");
+        let last = text.replace("\r\n\r\n", "\r\n\n");
+        let first = text.replacen("\r\n", "\n", 1);
+        for head in [all, last, first] {
+            let mut scanner = HeadScanner::default();
+            for end in 1..head.len() {
+                assert_eq!(scanner.scan(&head.as_bytes()[..end]), HeadProgress::Incomplete, "{head:?} {end}");
+            }
+            let with_frame = format!("{head}frame");
+            assert_eq!(HeadScanner::default().scan(with_frame.as_bytes()), HeadProgress::Complete(head.len()));
+            assert!(RequestHead::parse(head.as_bytes()).unwrap().has_bare_line_feed, "{head:?}");
+        }
+        assert!(!RequestHead::parse(HEAD).unwrap().has_bare_line_feed);
+    }
+
+    #[test]
+    fn distinguishes_an_absent_field_from_an_invalid_one() {
+        for (fields, expected) in [
+            ("", Ok(None)),
+            ("Origin: http://a\r\n", Ok(Some("http://a"))),
+            ("Origin:\r\n", Ok(Some(""))),
+            ("Origin: http://a\r\norigin: http://a\r\n", Err(InvalidField)),
+        ] {
+            let text = format!("GET /ws HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+            assert_eq!(RequestHead::parse(text.as_bytes()).unwrap().at_most_one("origin"), expected, "{fields:?}");
+        }
+        let head = b"GET /ws HTTP/1.1\r\nHost: a\r\nOrigin: http://\xff\r\n\r\n";
+        assert_eq!(RequestHead::parse(head).unwrap().at_most_one("origin"), Err(InvalidField));
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        for (origin, authority) in [
+            ("https://chat.example", Some("chat.example")),
+            ("http://[::1]:8080", Some("[::1]:8080")),
+            ("tauri://localhost", Some("localhost")),
+            ("null", None),
+            ("", None),
+            ("https://", None),
+            ("://a", None),
+            ("https://a/", None),
+            ("https://a https://b", None),
+            ("https://a, https://b", None),
+            ("https://localhost:1:2", None),
+            ("https://localhost:+1", None),
+            ("https://localhost:65536", None),
+            ("https://user@a", None),
+            ("https://[::1", None),
+            ("ht tp://a", None),
+        ] {
+            assert_eq!(origin_authority(origin), authority, "{origin:?}");
+        }
     }
 
     #[test]
@@ -245,7 +350,7 @@ mod tests {
         #[test]
         fn random_heads_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
             if let Ok(head) = RequestHead::parse(&bytes) {
-                let _ = (head.wants_websocket(), head.query("a"), head.single("host"));
+                let _ = (head.wants_websocket(), head.query("a"), head.single("host").map(origin_authority));
             }
         }
     }

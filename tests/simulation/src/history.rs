@@ -7,6 +7,7 @@ use crate::network::{Network, Pipe, QUEUE_BYTES_MAX, SimSockets};
 use crate::removals::Removals;
 use crate::store::Store;
 use crate::{Verdicts, Violation};
+use chat_server::address::TrustedProxies;
 use chat_server::auth::token::TokenKeys;
 use chat_server::ids::{ConversationId, SessionId, ShardId, UserId};
 use chat_server::limits::{Features, Limits};
@@ -135,6 +136,7 @@ impl<'a> History<'a> {
             allowed_origins: Vec::new(),
             loopback_origins: false,
             heartbeat_ms: HEARTBEAT_MS,
+            trusted_proxies: TrustedProxies::default(),
             head_timeout_ms: 5_000,
             message_timeout_ms: 30_000,
             deflate: false,

@@ -14,6 +14,7 @@ use chat_server::net::{Chunk, SocketEvent};
 use chat_server::shard::world::Transport;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 /// The time between our half-close and an abort that every peer is promised, in milliseconds.
@@ -229,6 +230,10 @@ impl Transport for SimSockets {
 
     fn open_connections(&self) -> usize {
         self.slots.iter().filter(|slot| slot.life != Life::Free).count()
+    }
+
+    fn peer_address(&self, _: ConnId) -> Option<SocketAddr> {
+        None
     }
 
     fn set_nodelay(&self, _: ConnId) {}
