@@ -6,6 +6,7 @@
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -21,6 +22,28 @@ impl ClientNetwork {
             IpAddr::V6(address) => Self(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)).into()),
             address @ IpAddr::V4(_) => Self(address),
         }
+    }
+}
+
+/// Many networks of one provider or organisation: an IPv4 /24, or an IPv6 /48.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct ClientSubnet(IpAddr);
+
+impl ClientNetwork {
+    /// The subnet that it belongs to.
+    #[must_use]
+    pub fn subnet(self) -> ClientSubnet {
+        ClientSubnet(match self.0 {
+            IpAddr::V4(address) => IpAddr::V4((address.to_bits() & (u32::MAX << 8)).into()),
+            IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 80)).into()),
+        })
+    }
+}
+
+impl fmt::Display for ClientNetwork {
+    /// In CIDR notation.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.0, if self.0.is_ipv4() { 32 } else { 64 })
     }
 }
 
@@ -121,6 +144,18 @@ impl TrustedProxies {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn groups_addresses_by_what_one_client_and_one_provider_control() {
+        let network = |text: &str| ClientNetwork::of(text.parse().unwrap());
+        assert_eq!(network("2001:db8:1:2:3::4"), network("2001:db8:1:2::9"));
+        assert_ne!(network("2001:db8:1:2::4"), network("2001:db8:1:3::4"));
+        assert_eq!(network("2001:db8:1:2::4").subnet(), network("2001:db8:1:3::4").subnet());
+        assert_eq!(network("192.0.2.1").subnet(), network("192.0.2.2").subnet());
+        assert_ne!(network("192.0.2.1").subnet(), network("192.0.3.1").subnet());
+        assert_eq!(network("2001:db8:1:2:3::4").to_string(), "2001:db8:1:2::/64");
+        assert_eq!(network("::ffff:192.0.2.1").to_string(), "192.0.2.1/32");
+    }
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()

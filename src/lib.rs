@@ -7,7 +7,7 @@
 //! # The path of a message
 //!
 //! 1. [`net`] receives bytes, [`wire::ws`] decodes the frame in place, [`wire::command`] reads the command.
-//! 2. `shard/receive` → `shard/commands` → `shard/send`: session, budget ([`chat::budget`]), filter ([`text`]).
+//! 2. `shard/receive` → `shard/commands` → `shard/send`: session, budget ([`budget`]), filter ([`text`]).
 //! 3. [`mesh`] carries it to the conversation's owner: `shard/owner`.
 //! 4. [`storage::inlet`] → [`storage::batcher`] → [`storage::committer`]: one statement for everything that has
 //!    gathered.
@@ -19,8 +19,8 @@
 //!
 //! | module | is | may import |
 //! |---|---|---|
-//! | [`address`], [`ids`], [`limits`], [`error`], [`latency`] | vocabulary | no other module |
-//! | [`faults`], [`text`], [`planted`] | vocabulary | no other module |
+//! | [`address`], [`budget`], [`error`], [`faults`], [`ids`], [`latency`] | vocabulary | no other module |
+//! | [`limits`], [`planted`], [`text`] | vocabulary | no other module |
 //! | [`config`] | layered configuration | vocabulary |
 //! | [`wire`] | bytes ⇄ meaning | vocabulary |
 //! | [`auth`] | passwords and tokens, pure | vocabulary |
@@ -35,6 +35,7 @@
 pub mod address;
 pub mod auth;
 pub mod boot;
+pub mod budget;
 pub mod chat;
 pub mod config;
 pub mod control;

@@ -19,6 +19,7 @@ pub use error::BootError;
 
 use self::error::system;
 use crate::address::TrustedProxies;
+use crate::auth::attempts::Allowed;
 use crate::config::{Config, Environment};
 use crate::control::access::{Access, MetricsToken};
 use crate::control::announcer;
@@ -232,6 +233,10 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         keys,
         access_lifetime_seconds: config.security.jwt_access_duration.as_secs() as i64,
         refresh_lifetime_seconds: config.security.jwt_refresh_duration.as_secs() as i64,
+        allowed_attempts: Allowed {
+            sign_ins_per_minute: config.security.sign_ins_per_minute,
+            registrations_per_minute: config.security.registrations_per_minute,
+        },
         hash_workers: cores.len().clamp(1, HASH_THREADS),
         hash_queue,
         commands,

@@ -1,7 +1,6 @@
 //! The rules of chat as pure state machines, `(now, input) → effects`. They do no I/O and read no clock; time is an
 //! argument.
 //!
-//! - [`budget`]: how often a user may send.
 //! - [`directory`]: users, their connections and presence, and what was revoked or changed lately.
 //! - [`published`]: the owner shard's record of the shards that subscribe to a conversation's events.
 //! - [`rooms`]: a shard's conversations: subscribers, backlogs, the fan-out.
@@ -9,7 +8,6 @@
 //!
 //! Because nothing here waits or reads a clock, a test can run any interleaving of events, and replay it.
 
-pub mod budget;
 pub mod directory;
 pub mod published;
 pub mod rooms;

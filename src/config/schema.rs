@@ -124,6 +124,10 @@ pub struct SecurityConfig {
     pub content_filtering: bool,
     /// No effect, because Argon2id hashes the passwords. Accepted for older files.
     pub bcrypt_cost: u32,
+    /// Sign-ins and other password checks per minute from one IPv4 address or IPv6 /64.
+    pub sign_ins_per_minute: u32,
+    /// New accounts per minute from one IPv4 address or IPv6 /64.
+    pub registrations_per_minute: u32,
     /// Origins of web pages that may open a WebSocket, exactly as browsers send them.
     pub allowed_origins: Vec<String>,
     /// Ids of users who may open the dashboard. Names would not be safe: anyone can register a name that is still free.

@@ -118,6 +118,8 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
         p.add("security.jwt_refresh_duration", "must be longer than security.jwt_access_duration");
     }
     p.range("security.bcrypt_cost", security.bcrypt_cost, 4, 31);
+    p.range("security.sign_ins_per_minute", security.sign_ins_per_minute, 1, 1_000_000);
+    p.range("security.registrations_per_minute", security.registrations_per_minute, 1, 1_000_000);
     for origin in &security.allowed_origins {
         if !is_origin(origin) {
             p.add(

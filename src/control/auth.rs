@@ -79,7 +79,8 @@ async fn try_register(
     let display_name = body.display_name.as_deref().map_or(Ok(username.into()), validate::display_name)?;
     let device_name = validate::device_name(body.device_name.as_deref(), agent.as_deref())?;
     password::check_policy(&body.password, username).map_err(|refused| Problem::bad_request(refused.to_string()))?;
-    let password_hash = control.hashing().hash(body.password).await?;
+    let client = control.sign_ins().register(peer)?;
+    let password_hash = control.hashing().hash(client, body.password).await?;
     let refresh_token = refresh::new_token();
     let opened = control
         .accounts()
@@ -116,11 +117,16 @@ async fn try_login(
     let wrong = || Problem::unauthenticated("The username or email, or the password, is wrong.");
     let device_name = validate::device_name(body.device_name.as_deref(), agent.as_deref())?;
     let login = body.login.trim();
-    let found = find(control, login).await?;
+    let client = control.sign_ins().sign_in(peer)?;
+    let found = find(control, login, peer).await?;
+    let who = found.as_ref().map(|login| login.user.0).ok_or(login);
+    let familiar = found.as_ref().is_some_and(|login| login.familiar);
+    let check = control.sign_ins().check(who, peer, familiar)?;
     // Without such a user the same work is done against the dummy hash.
     let stored = found.as_ref().map(|login| login.password_hash.clone());
-    let opens = control.hashing().verify(body.password, stored).await?;
+    let opens = control.hashing().verify(client, body.password, stored).await?;
     let Some(login) = found.filter(|_| opens) else { return Err(wrong()) };
+    control.sign_ins().succeeded(&check);
     let refresh_token = refresh::new_token();
     let session = NewSession {
         device_name: &device_name,
@@ -134,13 +140,13 @@ async fn try_login(
 }
 
 /// The account of a user name or an e-mail address. The typed form is tried too: older addresses are not normalised.
-async fn find(control: &Control, login: &str) -> Result<Option<Login>, Problem> {
+async fn find(control: &Control, login: &str, peer: PeerAddress) -> Result<Option<Login>, Problem> {
     if !validate::could_be_login(login) {
         return Ok(None);
     }
-    let normalised = text::nfc(login);
-    match control.accounts().find_login(&normalised).await? {
-        None if normalised != login => Ok(control.accounts().find_login(login).await?),
+    let (normalised, network) = (text::nfc(login), peer.network().to_string());
+    match control.accounts().find_login(&normalised, &network).await? {
+        None if *normalised != *login => Ok(control.accounts().find_login(login, &network).await?),
         found => Ok(found),
     }
 }
@@ -172,7 +178,10 @@ async fn try_refresh(control: &Control, peer: PeerAddress, token: &str) -> Resul
         ip: &peer.ip(),
     };
     match control.accounts().rotate_refresh(exchange).await? {
-        Rotation::Rotated(opened) | Rotation::Repeated(opened) => Ok(SignedIn::new(control, opened, new_token)),
+        Rotation::Rotated(opened) | Rotation::Repeated(opened) => {
+            control.sign_ins().continued(peer);
+            Ok(SignedIn::new(control, opened, new_token))
+        }
         Rotation::Reused { user, session } => {
             warn_limited!(
                 user = user.0,

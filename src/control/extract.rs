@@ -1,6 +1,7 @@
 //! Extractors: the caller, the peer, a JSON body. Every refusal is a [`Problem`].
 
 use super::{Control, account_reads::Place, clients::Clients, problem::Problem};
+use crate::address::ClientNetwork;
 use crate::auth::token::AccessClaims;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::MAX_SAFE_INTEGER;
@@ -106,6 +107,12 @@ impl PeerAddress {
     #[must_use]
     pub fn ip(self) -> String {
         self.0.ip().to_canonical().to_string()
+    }
+
+    /// What a client controls: the IPv4 address, or the IPv6 /64.
+    #[must_use]
+    pub fn network(self) -> ClientNetwork {
+        ClientNetwork::of(self.0.ip())
     }
 }
 

@@ -3,66 +3,108 @@
 //! Invariants:
 //! - at most `workers` hashes run at once, each on a thread of the blocking pool. More would take cores from the
 //!   shards, and each costs 19 MiB;
-//! - at most `waiting_max` requests wait; the next one is refused with `overloaded` at once. Without the bound, a
-//!   reconnect storm would queue sign-ins for minutes, and their clients would have given up by then;
-//! - a hash keeps its slot until it ends, even if the client has disconnected: a thread cannot be cancelled.
+//! - what waits is bounded and served fairly between networks ([`HashQueue`]). Otherwise a flood of sign-ins from one
+//!   network would shut everybody else out;
+//! - a hash keeps its worker until it ends, even if the client has disconnected: a thread cannot be cancelled. A
+//!   waiting request whose client has disconnected is skipped.
 
 use super::problem::Problem;
+use crate::auth::attempts::Network;
+use crate::auth::hash_queue::{HashQueue, HashQueueFull};
 use crate::auth::password;
-use crate::error::Refusal;
+use crate::error::{ErrorCode, Refusal};
 use crate::faults::error_limited;
 use crate::latency::QueueGauge;
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use serde_json::json;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 /// Most requests that wait for a worker.
 pub const WAITING_MAX: usize = 256;
+/// How long a client should wait before it tries again.
+const RETRY_AFTER_MS: u64 = 2_000;
 
-/// The bounded pool; cloning shares it.
-#[derive(Clone, Debug)]
-pub struct Hashing {
-    admitted: Arc<Semaphore>,
-    workers: Arc<Semaphore>,
-    waiting: Arc<HashQueue>,
+/// Who asks for a hash.
+#[derive(Clone, Copy, Debug)]
+pub struct HashClient {
+    /// The network that the request comes from.
+    pub network: Network,
+    /// Whether an account signed in from it lately.
+    pub in_good_standing: bool,
 }
 
-/// The requests that wait for a worker, for the metrics: at most as many as are admitted.
-#[derive(Debug)]
-struct HashQueue {
-    since: Mutex<VecDeque<Instant>>,
+/// The bounded pool; cloning shares it.
+#[derive(Clone)]
+pub struct Hashing {
+    pool: Arc<HashPool>,
+}
+
+struct HashPool {
+    state: Mutex<HashState>,
     gauge: Arc<QueueGauge>,
 }
 
-impl HashQueue {
-    /// Adds or removes an entry, and shows what waits then.
-    fn change(&self, change: impl FnOnce(&mut VecDeque<Instant>)) {
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut since);
-        self.gauge.set(since.len(), since.front().map(Instant::elapsed).unwrap_or_default());
-    }
-
-    /// A place in the queue until the value is dropped, also when the request is cancelled.
-    fn wait(&self) -> HashPlace<'_> {
-        let since = Instant::now();
-        self.change(|queue| queue.push_back(since));
-        HashPlace { queue: self, since }
-    }
+struct HashState {
+    free: usize,
+    waiting: HashQueue<HashWaiter>,
 }
 
-struct HashPlace<'a> {
-    queue: &'a HashQueue,
+struct HashWaiter {
     since: Instant,
+    worker: oneshot::Sender<HashWorker>,
 }
 
-impl Drop for HashPlace<'_> {
+/// A worker in use. Dropped, it goes to the next request that waits.
+struct HashWorker(Arc<HashPool>);
+
+impl Drop for HashWorker {
     fn drop(&mut self) {
-        self.queue.change(|queue| {
-            if let Some(at) = queue.iter().position(|since| *since == self.since) {
-                queue.remove(at);
+        self.0.release();
+    }
+}
+
+impl HashPool {
+    fn state(&self) -> MutexGuard<'_, HashState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows what waits.
+    fn show(&self, state: &HashState) {
+        let oldest = state.waiting.iter().map(|waiter| waiter.since).min();
+        self.gauge.set(state.waiting.len(), oldest.as_ref().map(Instant::elapsed).unwrap_or_default());
+    }
+
+    /// A worker, or the promise of one.
+    fn acquire(
+        self: &Arc<Self>,
+        client: HashClient,
+    ) -> Result<Result<HashWorker, oneshot::Receiver<HashWorker>>, HashQueueFull> {
+        let mut state = self.state();
+        if state.free > 0 {
+            state.free -= 1;
+            return Ok(Ok(HashWorker(Arc::clone(self))));
+        }
+        let (worker, promise) = oneshot::channel();
+        state.waiting.push(client.network, client.in_good_standing, HashWaiter { since: Instant::now(), worker })?;
+        self.show(&state);
+        Ok(Err(promise))
+    }
+
+    fn release(self: &Arc<Self>) {
+        let next = {
+            let mut state = self.state();
+            let next = std::iter::from_fn(|| state.waiting.pop()).find(|waiter| !waiter.worker.is_closed());
+            if next.is_none() {
+                state.free += 1;
             }
-        });
+            self.show(&state);
+            next
+        };
+        // Outside of the lock: if the client disconnects at this moment, the worker comes back and is dropped here.
+        if let Some(waiter) = next {
+            drop(waiter.worker.send(HashWorker(Arc::clone(self))));
+        }
     }
 }
 
@@ -70,44 +112,34 @@ impl Hashing {
     /// `workers` (at least one) hashes at once and `waiting_max` requests that wait, which `gauge` shows.
     #[must_use]
     pub fn new(workers: usize, waiting_max: usize, gauge: Arc<QueueGauge>) -> Self {
-        let workers = workers.max(1);
-        Self {
-            admitted: Arc::new(Semaphore::new(workers + waiting_max)),
-            workers: Arc::new(Semaphore::new(workers)),
-            waiting: Arc::new(HashQueue { since: Mutex::default(), gauge }),
-        }
+        let state = HashState { free: workers.max(1), waiting: HashQueue::new(waiting_max) };
+        Self { pool: Arc::new(HashPool { state: Mutex::new(state), gauge }) }
     }
 
     /// [`password::hash`] on a worker.
     ///
     /// # Errors
-    /// `overloaded`, or `internal` when Argon2 fails.
-    pub async fn hash(&self, password: String) -> Result<String, Problem> {
-        self.run(move || password::hash(&password)).await
+    /// `rate_limited` or `overloaded` when too many wait, or `internal` when Argon2 fails.
+    pub async fn hash(&self, client: HashClient, password: String) -> Result<String, Problem> {
+        self.run(client, move || password::hash(&password)).await
     }
 
     /// [`password::verify`] on a worker.
     ///
     /// # Errors
-    /// `overloaded`, or `internal` when Argon2 fails.
-    pub async fn verify(&self, password: String, stored: Option<String>) -> Result<bool, Problem> {
-        self.run(move || password::verify(&password, stored.as_deref())).await
+    /// As [`Self::hash`].
+    pub async fn verify(&self, client: HashClient, password: String, stored: Option<String>) -> Result<bool, Problem> {
+        self.run(client, move || password::verify(&password, stored.as_deref())).await
     }
 
     async fn run<T: Send + 'static>(
         &self,
+        client: HashClient,
         work: impl FnOnce() -> Result<T, password::HashFailure> + Send + 'static,
     ) -> Result<T, Problem> {
-        let Ok(_admitted) = Arc::clone(&self.admitted).try_acquire_owned() else {
-            return Err(Refusal::overloaded("sign-in").retry_after(2_000).into());
-        };
-        let free = Arc::clone(&self.workers).try_acquire_owned();
-        let worker = match free {
+        let worker = match self.pool.acquire(client).map_err(refusal)? {
             Ok(worker) => worker,
-            Err(_) => {
-                let _place = self.waiting.wait();
-                Arc::clone(&self.workers).acquire_owned().await.map_err(|_| Problem::internal())?
-            }
+            Err(promise) => promise.await.map_err(|_| Problem::internal())?,
         };
         let done = tokio::task::spawn_blocking(move || {
             let result = work();
@@ -128,6 +160,19 @@ impl Hashing {
     }
 }
 
+fn refusal(full: HashQueueFull) -> Problem {
+    match full {
+        HashQueueFull::Network => Refusal::new(
+            ErrorCode::RateLimited,
+            "Too many sign-ins from your network are waiting. Wait a moment, then try again.",
+        )
+        .retry_after(RETRY_AFTER_MS)
+        .with_details(json!({ "limiter": "password_hashes", "scope": "address" })),
+        HashQueueFull::Everybody => Refusal::overloaded("sign-in").retry_after(RETRY_AFTER_MS),
+    }
+    .into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,13 +183,14 @@ mod tests {
     async fn runs_one_queues_one_and_refuses_the_third() {
         let gauge: Arc<QueueGauge> = Arc::default();
         let hashing = Hashing::new(1, 1, Arc::clone(&gauge));
+        let client = |n: u8| HashClient { network: Network::of([192, 0, 2, n].into()), in_good_standing: true };
         let running = Arc::new(AtomicUsize::new(0));
         let (release, held) = std::sync::mpsc::channel::<()>();
-        let spawn = |work: Box<dyn FnOnce() + Send>| {
+        let spawn = |n: u8, work: Box<dyn FnOnce() + Send>| {
             let (hashing, running) = (hashing.clone(), Arc::clone(&running));
             tokio::spawn(async move {
                 hashing
-                    .run(move || {
+                    .run(client(n), move || {
                         assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0, "never two at once");
                         work();
                         running.fetch_sub(1, Ordering::SeqCst);
@@ -153,18 +199,21 @@ mod tests {
                     .await
             })
         };
-        let first = spawn(Box::new(move || {
-            let _ = held.recv_timeout(Duration::from_secs(5));
-        }));
-        let second = spawn(Box::new(|| ()));
+        let first = spawn(
+            1,
+            Box::new(move || {
+                let _ = held.recv_timeout(Duration::from_secs(5));
+            }),
+        );
+        let second = spawn(2, Box::new(|| ()));
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let refused = hashing.run(|| Ok(())).await.unwrap_err();
+        let refused = hashing.run(client(3), || Ok(())).await.unwrap_err();
         assert_eq!(gauge.length(), 1, "the second waits");
         assert_eq!((refused.code, refused.retry_after_ms), ("overloaded", Some(2_000)));
         release.send(()).unwrap();
         assert!(first.await.unwrap().is_ok());
         assert!(second.await.unwrap().is_ok());
-        assert!(hashing.run(|| Ok(())).await.is_ok());
+        assert!(hashing.run(client(3), || Ok(())).await.is_ok());
         assert_eq!(gauge.length(), 0);
     }
 }

@@ -34,6 +34,7 @@ mod ports;
 pub mod problem;
 mod profile_edits;
 mod sessions;
+pub mod sign_in_limits;
 mod state;
 mod ticket;
 mod users;

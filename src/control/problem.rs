@@ -22,6 +22,8 @@ pub struct Problem {
     pub detail: Cow<'static, str>,
     /// After how many milliseconds the same request may succeed.
     pub retry_after_ms: Option<u64>,
+    /// Details for programs: a map.
+    pub details: Option<Box<serde_json::Value>>,
 }
 
 /// An extension of the response that carries the code to the layer that counts errors.
@@ -37,12 +39,14 @@ struct Body<'a> {
     code: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a serde_json::Value>,
 }
 
 impl Problem {
     /// A problem with a code that only HTTP has.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, detail: detail.into(), retry_after_ms: None }
+        Self { status, code, detail: detail.into(), retry_after_ms: None, details: None }
     }
 
     /// 400 `bad_request`; `detail` begins with the name of the field, if one is wrong.
@@ -74,6 +78,7 @@ impl From<Refusal> for Problem {
             code: refusal.code.as_str(),
             detail: refusal.message,
             retry_after_ms: refusal.retry_after_ms,
+            details: refusal.details,
         }
     }
 }
@@ -88,8 +93,9 @@ impl IntoResponse for Problem {
             detail: &self.detail,
             code: self.code,
             retry_after_ms: self.retry_after_ms,
+            details: self.details.as_deref(),
         };
-        // PROOF: strings and integers always serialise.
+        // PROOF: strings, integers and JSON values always serialise.
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let mut response = (self.status, body).into_response();
         response.extensions_mut().insert(ProblemCode(self.code));

@@ -5,7 +5,7 @@
 
 use super::{
     Control,
-    extract::{AccountReader, Caller, Json, PathId},
+    extract::{AccountReader, Caller, Json, PathId, PeerAddress},
     problem::Problem,
     shielded, view,
 };
@@ -73,6 +73,7 @@ pub(super) struct NewPassword {
 pub(super) async fn change_password(
     State(control): State<Control>,
     caller: Caller,
+    peer: PeerAddress,
     Json(body): Json<NewPassword>,
 ) -> Result<StatusCode, Problem> {
     let login = control
@@ -82,7 +83,10 @@ pub(super) async fn change_password(
         .ok_or_else(|| Problem::unauthenticated("The account is no longer active."))?;
     password::check_policy(&body.new_password, &login.username)
         .map_err(|refused| Problem::bad_request(refused.to_string().replacen("password", "new_password", 1)))?;
-    let opens = control.hashing().verify(body.current_password, Some(login.password_hash.clone())).await?;
+    // The session proves that the network is familiar.
+    let check = control.sign_ins().check(Ok(login.user.0), peer, true)?;
+    let client = control.sign_ins().client(peer);
+    let opens = control.hashing().verify(client, body.current_password, Some(login.password_hash.clone())).await?;
     control.metrics().auth_attempt("password", if opens { "success" } else { "failure" });
     if !opens {
         // 403 and not 401: the token is valid, and the client must keep it.
@@ -92,7 +96,8 @@ pub(super) async fn change_password(
         )
         .into());
     }
-    let new_hash = control.hashing().hash(body.new_password).await?;
+    control.sign_ins().succeeded(&check);
+    let new_hash = control.hashing().hash(client, body.new_password).await?;
     shielded(async move {
         let Some(revoked) = control.accounts().change_password(&login, &new_hash, caller.session).await? else {
             return Err(Refusal::new(

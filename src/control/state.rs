@@ -8,6 +8,8 @@ use super::metrics::Metrics;
 use super::ports::{CommandPort, HealthPort};
 use super::problem::Problem;
 use super::profile_edits::ProfileEdits;
+use super::sign_in_limits::SignInLimits;
+use crate::auth::attempts::Allowed;
 use crate::auth::token::TokenKeys;
 use crate::ids::SessionId;
 use crate::latency::QueueGauge;
@@ -33,6 +35,8 @@ pub struct ControlParts {
     pub refresh_lifetime_seconds: i64,
     /// Most passwords that are hashed at the same time, each on its own thread.
     pub hash_workers: usize,
+    /// How many sign-ins and registrations a network may try.
+    pub allowed_attempts: Allowed,
     /// Shows the passwords that wait for a thread.
     pub hash_queue: Arc<QueueGauge>,
     /// The port to the shards.
@@ -60,6 +64,7 @@ pub struct Control {
 struct ControlInner {
     parts: ControlParts,
     hashing: Hashing,
+    sign_ins: SignInLimits,
     account_reads: AccountReads,
     profile_edits: ProfileEdits,
 }
@@ -75,8 +80,9 @@ impl Control {
     #[must_use]
     pub fn new(parts: ControlParts) -> Self {
         let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX, Arc::clone(&parts.hash_queue));
+        let sign_ins = SignInLimits::new(parts.allowed_attempts);
         let (account_reads, profile_edits) = (AccountReads::default(), ProfileEdits::default());
-        Self { inner: Arc::new(ControlInner { parts, hashing, account_reads, profile_edits }) }
+        Self { inner: Arc::new(ControlInner { parts, hashing, sign_ins, account_reads, profile_edits }) }
     }
 
     pub(super) fn accounts(&self) -> &Accounts {
@@ -105,6 +111,10 @@ impl Control {
 
     pub(super) fn profile_edits(&self) -> &ProfileEdits {
         &self.inner.profile_edits
+    }
+
+    pub(super) fn sign_ins(&self) -> &SignInLimits {
+        &self.inner.sign_ins
     }
 
     pub(super) fn commands(&self) -> &dyn CommandPort {

@@ -11,6 +11,7 @@ use super::{
     ports::HealthPort,
     *,
 };
+use crate::auth::attempts::Allowed;
 use crate::auth::token::TokenKeys;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{SessionId, UserId};
@@ -62,6 +63,7 @@ fn control_for(well: bool, access: Access) -> Control {
         keys: Arc::new(TokenKeys::new(&[7; 32]).unwrap()),
         access_lifetime_seconds: 900,
         refresh_lifetime_seconds: 3_600,
+        allowed_attempts: Allowed { sign_ins_per_minute: 60, registrations_per_minute: 60 },
         hash_workers: 1,
         hash_queue: Arc::default(),
         commands: Arc::new(NoCommands),

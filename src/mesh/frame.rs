@@ -485,7 +485,7 @@ pub struct Settlement<S = OwnedFd> {
     pub admission: Admission<S>,
     /// The user and the conversations.
     pub opened: OpenedSession,
-    /// The user's budgets, shared by their connections; see `chat::budget`.
+    /// The user's budgets, shared by their connections; see `budget`.
     pub budgets: Arc<[AtomicU64; BUDGETS]>,
     /// The user has too many connections: this one is closed with 4004.
     pub too_many: bool,

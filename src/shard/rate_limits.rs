@@ -12,7 +12,7 @@
 //!
 //! Invariant: every frame of a client is charged to one of them. Otherwise its sender could keep a shard busy for free.
 
-use crate::chat::budget::Rate;
+use crate::budget::Rate;
 use crate::error::{ErrorCode, Refusal};
 use crate::limits::{
     BUDGETS, CHANGES_PER_MESSAGE, EXCESS_PER_SIGNAL, Limits, MARKS_BURST_PART, MARKS_PER_MESSAGE, MARKS_PER_MINUTE_MIN,

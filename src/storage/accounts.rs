@@ -109,6 +109,8 @@ pub struct Login {
     pub username: String,
     /// The hash that the password must match.
     pub password_hash: String,
+    /// Whether the user has signed in from this network before.
+    pub familiar: bool,
 }
 
 /// A session, as its user sees it.
@@ -273,13 +275,13 @@ impl Accounts {
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn find_login(&self, login: &str) -> Result<Option<Login>, Refusal> {
+    pub async fn find_login(&self, login: &str, network: &str) -> Result<Option<Login>, Refusal> {
         // A user name cannot contain an @.
         let text = if login.contains('@') { sql::FIND_LOGIN_BY_EMAIL } else { sql::FIND_LOGIN_BY_USERNAME };
         let connection = self.connection("find_login").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(text).await?;
-            connection.query_opt(&statement, &[&login]).await?.map(|row| login_row(&row)).transpose()
+            connection.query_opt(&statement, &[&login, &network]).await?.map(|row| login_row(&row)).transpose()
         })
         .await;
         settle(connection, "find_login", false, outcome)
@@ -556,6 +558,7 @@ fn login_row(row: &Row) -> Result<Login, Error> {
         user: UserId(row.try_get("id")?),
         username: row.try_get("username")?,
         password_hash: row.try_get("password_hash")?,
+        familiar: row.try_get("familiar")?,
     })
 }
 

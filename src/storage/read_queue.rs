@@ -216,7 +216,7 @@ pub struct ReadQueue<T> {
     heavy_pauses: Vec<Instant>,
     /// When a read of a user who is not heavy was last taken to run.
     light_taken: Option<Instant>,
-    /// Until when a user's reads of late are paid for, at [`LIGHT_PART`] of one connection (GCRA, as `chat::budget`).
+    /// Until when a user's reads of late are paid for, at [`LIGHT_PART`] of one connection (GCRA, as `budget`).
     paid_until: HashMap<UserId, Instant>,
     /// The clock of the class that was served last: a class that was idle starts here and not at its old time.
     clock: u64,

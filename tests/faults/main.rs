@@ -9,6 +9,7 @@ mod crash;
 mod differential;
 mod fair_reads;
 mod late_readers;
+mod sign_in;
 mod slow_requests;
 mod starting;
 mod store_faults;

@@ -13,6 +13,7 @@ const LEAVES: &[&str] = &["address", "error", "faults", "ids", "latency", "limit
 /// Module → what else of this crate it may import (`a::b` grants only that part).
 const IMPORTS: &[(&str, &[&str])] = &[
     ("address", &[]),
+    ("budget", &[]),
     ("error", &[]),
     ("faults", &[]),
     ("planted", &[]),

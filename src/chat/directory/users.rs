@@ -10,7 +10,7 @@
 //! - the number of remembered offline users without watchers is bounded by [`REMEMBERED_MAX`]; those offline for
 //!   longest are forgotten first. Connected users do not count, so a full server forgets no user early.
 
-use crate::chat::budget;
+use crate::budget;
 use crate::ids::{ShardId, UserId};
 use crate::limits::BUDGETS;
 use crate::mesh::record::{PresenceRecord, rfc3339};
