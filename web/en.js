@@ -34,6 +34,7 @@ export const en = {
     error_forbidden: "You don't have permission to do that.",
     error_not_found: "That doesn't exist, or no longer does.",
     error_rate_limited: "You're doing that too often. Please wait a moment.",
+    error_account_locked: "Too many wrong passwords. Please wait before you try again.",
     error_slow_mode: "Slow mode is on. Please wait before your next message.",
     wait_one: "{why} ({n} second)",
     wait_other: "{why} ({n} seconds)",

@@ -34,6 +34,7 @@ export const fr = {
     error_forbidden: "Vous n’avez pas le droit de faire cela.",
     error_not_found: "Cet élément n’existe pas, ou n’existe plus.",
     error_rate_limited: "Vous allez trop vite. Veuillez patienter un instant.",
+    error_account_locked: "Trop de mots de passe incorrects. Veuillez patienter avant de réessayer.",
     error_slow_mode: "Le mode lent est activé. Veuillez patienter avant votre prochain message.",
     wait_one: "{why} ({n} seconde)",
     wait_other: "{why} ({n} secondes)",
