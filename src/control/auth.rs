@@ -79,7 +79,7 @@ async fn try_register(
     let display_name = body.display_name.as_deref().map_or(Ok(username.into()), validate::display_name)?;
     let device_name = validate::device_name(body.device_name.as_deref(), agent.as_deref())?;
     password::check_policy(&body.password, username).map_err(|refused| Problem::bad_request(refused.to_string()))?;
-    let client = control.sign_ins().register(peer)?;
+    let client = control.sign_ins().register(peer.network())?;
     let password_hash = control.hashing().hash(client, body.password).await?;
     let refresh_token = refresh::new_token();
     let opened = control
@@ -117,11 +117,11 @@ async fn try_login(
     let wrong = || Problem::unauthenticated("The username or email, or the password, is wrong.");
     let device_name = validate::device_name(body.device_name.as_deref(), agent.as_deref())?;
     let login = body.login.trim();
-    let client = control.sign_ins().sign_in(peer)?;
+    let client = control.sign_ins().sign_in(peer.network())?;
     let found = find(control, login, peer).await?;
     let who = found.as_ref().map(|login| login.user.0).ok_or(login);
     let familiar = found.as_ref().is_some_and(|login| login.familiar);
-    let check = control.sign_ins().check(who, peer, familiar)?;
+    let check = control.sign_ins().check(who, peer.network(), familiar)?;
     // Without such a user the same work is done against the dummy hash.
     let stored = found.as_ref().map(|login| login.password_hash.clone());
     let opens = control.hashing().verify(client, body.password, stored).await?;
@@ -179,7 +179,7 @@ async fn try_refresh(control: &Control, peer: PeerAddress, token: &str) -> Resul
     };
     match control.accounts().rotate_refresh(exchange).await? {
         Rotation::Rotated(opened) | Rotation::Repeated(opened) => {
-            control.sign_ins().continued(peer);
+            control.sign_ins().continued(peer.network());
             Ok(SignedIn::new(control, opened, new_token))
         }
         Rotation::Reused { user, session } => {

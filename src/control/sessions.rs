@@ -84,8 +84,8 @@ pub(super) async fn change_password(
     password::check_policy(&body.new_password, &login.username)
         .map_err(|refused| Problem::bad_request(refused.to_string().replacen("password", "new_password", 1)))?;
     // The session proves that the network is familiar.
-    let check = control.sign_ins().check(Ok(login.user.0), peer, true)?;
-    let client = control.sign_ins().client(peer);
+    let check = control.sign_ins().check(Ok(login.user.0), peer.network(), true)?;
+    let client = control.sign_ins().client(peer.network());
     let opens = control.hashing().verify(client, body.current_password, Some(login.password_hash.clone())).await?;
     control.metrics().auth_attempt("password", if opens { "success" } else { "failure" });
     if !opens {

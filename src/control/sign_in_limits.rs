@@ -1,6 +1,5 @@
 //! The limits of sign-ins and registrations, as the handlers use them: the clock, the lock, and the refusals.
 
-use super::extract::PeerAddress;
 use super::hashing::HashClient;
 use super::problem::Problem;
 use crate::auth::attempts::{Allowed, Attempts, Exceeded, Network, TooMany};
@@ -57,25 +56,24 @@ impl SignInLimits {
     ///
     /// # Errors
     /// `rate_limited`.
-    pub fn register(&self, peer: PeerAddress) -> Result<HashClient, Problem> {
-        let begun = self.with(|attempts, now| attempts.register(peer.network(), now));
+    pub fn register(&self, network: Network) -> Result<HashClient, Problem> {
+        let begun = self.with(|attempts, now| attempts.register(network, now));
         begun.map_err(|refused| budget_refusal("registrations", self.allowed.registrations_per_minute, refused))?;
-        Ok(self.client(peer))
+        Ok(self.client(network))
     }
 
     /// A sign-in begins.
     ///
     /// # Errors
     /// `rate_limited`.
-    pub fn sign_in(&self, peer: PeerAddress) -> Result<HashClient, Problem> {
-        let begun = self.with(|attempts, now| attempts.sign_in(peer.network(), now));
+    pub fn sign_in(&self, network: Network) -> Result<HashClient, Problem> {
+        let begun = self.with(|attempts, now| attempts.sign_in(network, now));
         begun.map_err(|refused| budget_refusal("sign_ins", self.allowed.sign_ins_per_minute, refused))?;
-        Ok(self.client(peer))
+        Ok(self.client(network))
     }
 
     /// Who asks for a hash.
-    pub fn client(&self, peer: PeerAddress) -> HashClient {
-        let network = peer.network();
+    pub fn client(&self, network: Network) -> HashClient {
         HashClient { network, in_good_standing: self.with(|attempts, now| attempts.is_in_good_standing(network, now)) }
     }
 
@@ -84,12 +82,11 @@ impl SignInLimits {
     ///
     /// # Errors
     /// `account_locked`.
-    pub fn check(&self, who: Result<i64, &str>, peer: PeerAddress, familiar: bool) -> Result<PasswordCheck, Problem> {
+    pub fn check(&self, who: Result<i64, &str>, network: Network, familiar: bool) -> Result<PasswordCheck, Problem> {
         let account = match who {
             Ok(user) => self.digests.hash_one(user),
             Err(login) => self.digests.hash_one(login.to_lowercase()),
         };
-        let network = peer.network();
         self.with(|attempts, now| attempts.check(account, network, familiar, now)).map_err(locked)?;
         Ok(PasswordCheck { account, network, familiar })
     }
@@ -103,8 +100,8 @@ impl SignInLimits {
     }
 
     /// A session was continued from this network.
-    pub fn continued(&self, peer: PeerAddress) {
-        self.with(|attempts, now| attempts.signed_in(peer.network(), now));
+    pub fn continued(&self, network: Network) {
+        self.with(|attempts, now| attempts.signed_in(network, now));
     }
 }
 
