@@ -35,6 +35,15 @@ impl Rate {
         self.take_many(tat, now_ns, 1)
     }
 
+    /// Whether one request conforms, without spending it.
+    ///
+    /// # Errors
+    /// As [`Rate::take`].
+    pub fn check(self, tat: &AtomicU64, now_ns: u64) -> Result<(), u64> {
+        let ahead = tat.load(Ordering::Relaxed).saturating_sub(now_ns);
+        if ahead > self.burst_ns { Err((ahead - self.burst_ns).div_ceil(1_000_000)) } else { Ok(()) }
+    }
+
     /// Takes `count` at once, or none. A larger `count` than the burst counts as the burst.
     ///
     /// # Errors

@@ -45,7 +45,7 @@ CREATE TABLE sessions (
     last_used_at timestamptz NOT NULL DEFAULT now(),
     revoked_at   timestamptz
 );
-CREATE INDEX sessions_by_user ON sessions (user_id);
+CREATE INDEX sessions_by_user ON sessions (user_id, id);
 
 -- Only SHA-256 digests are stored: nobody can sign in with what the table contains.
 CREATE TABLE refresh_tokens (

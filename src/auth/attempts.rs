@@ -2,17 +2,18 @@
 //!
 //! 1. A *network* is what one client controls: an IPv4 address or an IPv6 /64. A *subnet* has many of them: an IPv4 /24
 //!    or an IPv6 /48.
-//! 2. Each network and each subnet has a budget of sign-ins and one of registrations.
+//! 2. Each network and each subnet has a budget of sign-ins and one of registrations. Networks in good standing are
+//!    exempt from their subnet's.
 //! 3. An account tolerates a few wrong passwords from one network. After that, each further attempt has to wait, twice
 //!    as long as the one before.
 //! 4. An account also tolerates some wrong passwords from all unfamiliar networks together. A network from which the
-//!    account signed in before is *familiar*. It is exempt, so an attacker cannot lock the owner out.
+//!    account signed in before is *familiar*. It is exempt, so the owner can sign in from there during an attack.
 //! 5. A network from which somebody signed in lately is *in good standing*. Its passwords are hashed first
 //!    ([`super::hash_queue`]).
 //!
 //! Invariants:
-//! - an attempt counts as failed from its beginning. [`Attempts::succeeded`] takes it back. Otherwise parallel guesses
-//!   would all pass before the first of them failed;
+//! - an attempt counts as failed from its beginning. [`Attempts::succeeded`] and [`Attempts::take_back`] undo that.
+//!   Otherwise parallel guesses would all pass before the first of them failed;
 //! - every map is bounded. A full one forgets the entry that would be forgotten soonest among a few.
 
 use crate::address::{ClientNetwork, ClientSubnet};
@@ -76,13 +77,15 @@ impl Failures {
         now_ms >= self.last_ms + FORGOTTEN_AFTER.as_millis() as u64
     }
 
-    /// Counts an attempt that begins, or returns how long it has to wait.
-    fn begin(&mut self, tolerated: u32, wait_max: Duration, now_ms: u64) -> Result<(), u64> {
+    /// How long an attempt has to wait.
+    fn wait_ms(&self, now_ms: u64) -> Result<(), u64> {
+        if self.is_forgotten(now_ms) || now_ms >= self.allowed_ms { Ok(()) } else { Err(self.allowed_ms - now_ms) }
+    }
+
+    /// Counts an attempt that begins.
+    fn begin(&mut self, tolerated: u32, wait_max: Duration, now_ms: u64) {
         if self.is_forgotten(now_ms) {
             *self = Self::default();
-        }
-        if now_ms < self.allowed_ms {
-            return Err(self.allowed_ms - now_ms);
         }
         self.count = self.count.saturating_add(1);
         self.last_ms = now_ms;
@@ -90,10 +93,9 @@ impl Failures {
             let wait_ms = 1_000_u64 << (self.count - tolerated).min(20);
             self.allowed_ms = now_ms + wait_ms.min(wait_max.as_millis() as u64);
         }
-        Ok(())
     }
 
-    /// The attempt that began succeeded.
+    /// The attempt that began was not a wrong password.
     fn take_back(&mut self, now_ms: u64) {
         self.count = self.count.saturating_sub(1);
         self.allowed_ms = now_ms;
@@ -111,9 +113,15 @@ impl<K: Copy + Eq + Hash> Budgets<K> {
         Self { rate, spent: HashMap::new() }
     }
 
-    fn take(&mut self, key: K, now_ns: u64) -> Result<(), u64> {
+    /// Whether an attempt conforms, without spending it.
+    fn check(&self, key: &K, now_ns: u64) -> Result<(), u64> {
+        self.spent.get(key).map_or(Ok(()), |tat| self.rate.check(tat, now_ns))
+    }
+
+    fn spend(&mut self, key: K, now_ns: u64) {
         make_room(&mut self.spent, &key, |tat| *tat.get_mut());
-        self.rate.take(self.spent.entry(key).or_default(), now_ns)
+        // It was checked before.
+        let _ = self.rate.take(self.spent.entry(key).or_default(), now_ns);
     }
 
     fn sweep(&mut self, now_ns: u64) {
@@ -178,7 +186,8 @@ impl Attempts {
     /// # Errors
     /// The budget of its network or subnet is used up.
     pub fn register(&mut self, network: ClientNetwork, now: Duration) -> Result<(), TooMany> {
-        take(&mut self.registrations, network, now)
+        let is_good = self.is_in_good_standing(network, now);
+        take(&mut self.registrations, network, is_good, now)
     }
 
     /// A sign-in begins, before the account is looked up.
@@ -186,25 +195,35 @@ impl Attempts {
     /// # Errors
     /// The budget of its network or subnet is used up.
     pub fn sign_in(&mut self, network: ClientNetwork, now: Duration) -> Result<(), TooMany> {
-        take(&mut self.sign_ins, network, now)
+        let is_good = self.is_in_good_standing(network, now);
+        take(&mut self.sign_ins, network, is_good, now)
     }
 
     /// The check of a password begins. `account` is a digest of the login, whether or not such an account exists.
     ///
     /// # Errors
     /// Too many passwords were wrong.
-    pub fn check(&mut self, account: u64, network: ClientNetwork, familiar: bool, now: Duration) -> Result<(), TooMany> {
+    pub fn check(
+        &mut self,
+        account: u64,
+        network: ClientNetwork,
+        familiar: bool,
+        now: Duration,
+    ) -> Result<(), TooMany> {
         let now_ms = now.as_millis() as u64;
         let refused = |exceeded| move |retry_after_ms| TooMany { exceeded, retry_after_ms };
-        make_room(&mut self.by_network, &(account, network), |failures| failures.last_ms);
-        let by_network = self.by_network.entry((account, network)).or_default();
-        by_network.begin(FAILURES_PER_NETWORK, WAIT_MAX, now_ms).map_err(refused(Exceeded::Account))?;
+        // Both limits are asked before either counts: a refused attempt is no wrong password.
+        let waits = |failures: Option<&Failures>| failures.map_or(Ok(()), |failures| failures.wait_ms(now_ms));
+        waits(self.by_network.get(&(account, network))).map_err(refused(Exceeded::Account))?;
         if !familiar {
+            waits(self.by_account.get(&account)).map_err(refused(Exceeded::Strangers))?;
             make_room(&mut self.by_account, &account, |failures| failures.last_ms);
             let by_account = self.by_account.entry(account).or_default();
-            let began = by_account.begin(FAILURES_OF_STRANGERS, WAIT_OF_STRANGERS_MAX, now_ms);
-            began.map_err(refused(Exceeded::Strangers))?;
+            by_account.begin(FAILURES_OF_STRANGERS, WAIT_OF_STRANGERS_MAX, now_ms);
         }
+        make_room(&mut self.by_network, &(account, network), |failures| failures.last_ms);
+        let by_network = self.by_network.entry((account, network)).or_default();
+        by_network.begin(FAILURES_PER_NETWORK, WAIT_MAX, now_ms);
         Ok(())
     }
 
@@ -218,6 +237,17 @@ impl Attempts {
     #[must_use]
     pub fn is_in_good_standing(&self, network: ClientNetwork, now: Duration) -> bool {
         self.signed_in.get(&network).is_some_and(|at_ms| is_good(*at_ms, now))
+    }
+
+    /// A check that began was given up: nobody knows whether the password was right.
+    pub fn take_back(&mut self, account: u64, network: ClientNetwork, familiar: bool, now: Duration) {
+        let now_ms = now.as_millis() as u64;
+        if let Some(failures) = self.by_network.get_mut(&(account, network)) {
+            failures.take_back(now_ms);
+        }
+        if !familiar && let Some(failures) = self.by_account.get_mut(&account) {
+            failures.take_back(now_ms);
+        }
     }
 
     /// The password was right.
@@ -248,12 +278,21 @@ fn is_good(signed_in_ms: u64, now: Duration) -> bool {
 fn take(
     (networks, subnets): &mut (Budgets<ClientNetwork>, Budgets<ClientSubnet>),
     network: ClientNetwork,
+    is_good: bool,
     now: Duration,
 ) -> Result<(), TooMany> {
     let now_ns = now.as_nanos() as u64;
     let refused = |exceeded| move |retry_after_ms| TooMany { exceeded, retry_after_ms };
-    networks.take(network, now_ns).map_err(refused(Exceeded::Network))?;
-    subnets.take(network.subnet(), now_ns).map_err(refused(Exceeded::Subnet))
+    // Both are asked before either is charged: one address must not use up the budget of its neighbours by attempts
+    // that are refused, nor a subnet fill the map of networks. A network in good standing does not depend on its
+    // neighbours.
+    networks.check(&network, now_ns).map_err(refused(Exceeded::Network))?;
+    if !is_good {
+        subnets.check(&network.subnet(), now_ns).map_err(refused(Exceeded::Subnet))?;
+        subnets.spend(network.subnet(), now_ns);
+    }
+    networks.spend(network, now_ns);
+    Ok(())
 }
 
 #[cfg(test)]
@@ -343,7 +382,7 @@ mod tests {
     fn forgets_what_is_over_and_never_holds_more_than_its_bound() {
         let mut attempts = attempts();
         for n in 0..ENTRIES_MAX as u32 + 1_000 {
-            let from = ClientNetwork::of(IpAddr::V4(n.into()));
+            let from = ClientNetwork::of(IpAddr::V4((n << 8).into())); // each in a subnet of its own
             let _ = attempts.sign_in(from, at(0));
             let _ = attempts.check(u64::from(n), from, false, at(0));
         }

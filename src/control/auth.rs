@@ -119,14 +119,16 @@ async fn try_login(
     let login = body.login.trim();
     let client = control.sign_ins().sign_in(peer.network())?;
     let found = find(control, login, peer).await?;
-    let who = found.as_ref().map(|login| login.user.0).ok_or(login);
     let familiar = found.as_ref().is_some_and(|login| login.familiar);
-    let check = control.sign_ins().check(who, peer.network(), familiar)?;
+    let check = control.sign_ins().check(login, peer.network(), familiar)?;
     // Without such a user the same work is done against the dummy hash.
     let stored = found.as_ref().map(|login| login.password_hash.clone());
     let opens = control.hashing().verify(client, body.password, stored).await?;
-    let Some(login) = found.filter(|_| opens) else { return Err(wrong()) };
-    control.sign_ins().succeeded(&check);
+    let Some(login) = found.filter(|_| opens) else {
+        check.failed();
+        return Err(wrong());
+    };
+    check.succeeded();
     let refresh_token = refresh::new_token();
     let session = NewSession {
         device_name: &device_name,

@@ -9,7 +9,7 @@
 //!   waiting request whose client has disconnected is skipped.
 
 use super::problem::Problem;
-use crate::auth::attempts::Network;
+use crate::address::ClientNetwork;
 use crate::auth::hash_queue::{HashQueue, HashQueueFull};
 use crate::auth::password;
 use crate::error::{ErrorCode, Refusal};
@@ -29,7 +29,7 @@ const RETRY_AFTER_MS: u64 = 2_000;
 #[derive(Clone, Copy, Debug)]
 pub struct HashClient {
     /// The network that the request comes from.
-    pub network: Network,
+    pub network: ClientNetwork,
     /// Whether an account signed in from it lately.
     pub in_good_standing: bool,
 }
@@ -183,7 +183,7 @@ mod tests {
     async fn runs_one_queues_one_and_refuses_the_third() {
         let gauge: Arc<QueueGauge> = Arc::default();
         let hashing = Hashing::new(1, 1, Arc::clone(&gauge));
-        let client = |n: u8| HashClient { network: Network::of([192, 0, 2, n].into()), in_good_standing: true };
+        let client = |n: u8| HashClient { network: ClientNetwork::of([192, 0, 2, n].into()), in_good_standing: true };
         let running = Arc::new(AtomicUsize::new(0));
         let (release, held) = std::sync::mpsc::channel::<()>();
         let spawn = |n: u8, work: Box<dyn FnOnce() + Send>| {

@@ -84,11 +84,12 @@ pub(super) async fn change_password(
     password::check_policy(&body.new_password, &login.username)
         .map_err(|refused| Problem::bad_request(refused.to_string().replacen("password", "new_password", 1)))?;
     // The session proves that the network is familiar.
-    let check = control.sign_ins().check(Ok(login.user.0), peer.network(), true)?;
-    let client = control.sign_ins().client(peer.network());
+    let client = control.sign_ins().sign_in(peer.network())?;
+    let check = control.sign_ins().check(&login.username, peer.network(), true)?;
     let opens = control.hashing().verify(client, body.current_password, Some(login.password_hash.clone())).await?;
     control.metrics().auth_attempt("password", if opens { "success" } else { "failure" });
     if !opens {
+        check.failed();
         // 403 and not 401: the token is valid, and the client must keep it.
         return Err(Refusal::new(
             ErrorCode::Forbidden,
@@ -96,7 +97,7 @@ pub(super) async fn change_password(
         )
         .into());
     }
-    control.sign_ins().succeeded(&check);
+    check.succeeded();
     let new_hash = control.hashing().hash(client, body.new_password).await?;
     shielded(async move {
         let Some(revoked) = control.accounts().change_password(&login, &new_hash, caller.session).await? else {

@@ -2,19 +2,27 @@
 
 use super::hashing::HashClient;
 use super::problem::Problem;
-use crate::auth::attempts::{Allowed, Attempts, Exceeded, Network, TooMany};
+use crate::address::ClientNetwork;
+use crate::auth::attempts::{Allowed, Attempts, Exceeded, TooMany};
 use crate::error::{ErrorCode, Refusal};
+use crate::faults::warn_limited;
+use crate::text;
 use axum::http::StatusCode;
 use serde_json::json;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How often entries that limit nothing any longer are dropped.
 const SWEEP: Duration = Duration::from_mins(1);
 
-/// The limits of one server.
+/// The limits of one server; cloning shares them.
+#[derive(Clone)]
 pub struct SignInLimits {
+    inner: Arc<SignInState>,
+}
+
+struct SignInState {
     allowed: Allowed,
     state: Mutex<LimitState>,
     /// Process time begins here.
@@ -27,11 +35,41 @@ struct LimitState {
     swept: Duration,
 }
 
-/// A password check under way.
+/// A password check under way. It counts as a wrong password only after [`PasswordCheck::failed`]; dropped before (the
+/// queue was full, the client has disconnected), it does not count.
+#[must_use = "a check that is dropped at once limits nothing"]
 pub struct PasswordCheck {
+    limits: SignInLimits,
     account: u64,
-    network: Network,
+    network: ClientNetwork,
     familiar: bool,
+    counts: bool,
+}
+
+impl PasswordCheck {
+    /// The password was wrong.
+    pub fn failed(mut self) {
+        self.counts = true;
+    }
+
+    /// The password was right.
+    pub fn succeeded(mut self) {
+        self.counts = true;
+        let (account, network, familiar) = (self.account, self.network, self.familiar);
+        self.limits.with(|attempts, now| {
+            attempts.succeeded(account, network, familiar, now);
+            attempts.signed_in(network, now);
+        });
+    }
+}
+
+impl Drop for PasswordCheck {
+    fn drop(&mut self) {
+        if !self.counts {
+            let (account, network, familiar) = (self.account, self.network, self.familiar);
+            self.limits.with(|attempts, now| attempts.take_back(account, network, familiar, now));
+        }
+    }
 }
 
 impl SignInLimits {
@@ -39,12 +77,14 @@ impl SignInLimits {
     #[must_use]
     pub fn new(allowed: Allowed) -> Self {
         let state = LimitState { attempts: Attempts::new(allowed), swept: Duration::ZERO };
-        Self { allowed, state: Mutex::new(state), began: Instant::now(), digests: RandomState::new() }
+        let state = Mutex::new(state);
+        let inner = SignInState { allowed, state, began: Instant::now(), digests: RandomState::new() };
+        Self { inner: Arc::new(inner) }
     }
 
     fn with<T>(&self, change: impl FnOnce(&mut Attempts, Duration) -> T) -> T {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = self.began.elapsed();
+        let mut state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.inner.began.elapsed();
         if now >= state.swept + SWEEP {
             state.swept = now;
             state.attempts.sweep(now);
@@ -56,9 +96,11 @@ impl SignInLimits {
     ///
     /// # Errors
     /// `rate_limited`.
-    pub fn register(&self, network: Network) -> Result<HashClient, Problem> {
+    pub fn register(&self, network: ClientNetwork) -> Result<HashClient, Problem> {
         let begun = self.with(|attempts, now| attempts.register(network, now));
-        begun.map_err(|refused| budget_refusal("registrations", self.allowed.registrations_per_minute, refused))?;
+        begun.map_err(|refused| {
+            budget_refusal("registrations", network, self.inner.allowed.registrations_per_minute, refused)
+        })?;
         Ok(self.client(network))
     }
 
@@ -66,46 +108,39 @@ impl SignInLimits {
     ///
     /// # Errors
     /// `rate_limited`.
-    pub fn sign_in(&self, network: Network) -> Result<HashClient, Problem> {
+    pub fn sign_in(&self, network: ClientNetwork) -> Result<HashClient, Problem> {
         let begun = self.with(|attempts, now| attempts.sign_in(network, now));
-        begun.map_err(|refused| budget_refusal("sign_ins", self.allowed.sign_ins_per_minute, refused))?;
+        begun
+            .map_err(|refused| budget_refusal("sign_ins", network, self.inner.allowed.sign_ins_per_minute, refused))?;
         Ok(self.client(network))
     }
 
     /// Who asks for a hash.
-    pub fn client(&self, network: Network) -> HashClient {
+    pub fn client(&self, network: ClientNetwork) -> HashClient {
         HashClient { network, in_good_standing: self.with(|attempts, now| attempts.is_in_good_standing(network, now)) }
     }
 
-    /// A password check begins: of a user, or of a login that belongs to nobody. `familiar` if this user signed in from
-    /// this network before.
+    /// A password check begins. `login` is what was typed, whether or not it belongs to an account: if the limits knew
+    /// which name and which e-mail address are one account, their refusals would tell. `familiar` if its user signed in
+    /// from this network before.
     ///
     /// # Errors
     /// `account_locked`.
-    pub fn check(&self, who: Result<i64, &str>, network: Network, familiar: bool) -> Result<PasswordCheck, Problem> {
-        let account = match who {
-            Ok(user) => self.digests.hash_one(user),
-            Err(login) => self.digests.hash_one(login.to_lowercase()),
-        };
-        self.with(|attempts, now| attempts.check(account, network, familiar, now)).map_err(locked)?;
-        Ok(PasswordCheck { account, network, familiar })
-    }
-
-    /// The password was right.
-    pub fn succeeded(&self, check: &PasswordCheck) {
-        self.with(|attempts, now| {
-            attempts.succeeded(check.account, check.network, check.familiar, now);
-            attempts.signed_in(check.network, now);
-        });
+    pub fn check(&self, login: &str, network: ClientNetwork, familiar: bool) -> Result<PasswordCheck, Problem> {
+        let account = self.inner.digests.hash_one(text::nfc(login).to_lowercase());
+        let begun = self.with(|attempts, now| attempts.check(account, network, familiar, now));
+        begun.map_err(|refused| locked(network, refused))?;
+        Ok(PasswordCheck { limits: self.clone(), account, network, familiar, counts: false })
     }
 
     /// A session was continued from this network.
-    pub fn continued(&self, network: Network) {
+    pub fn continued(&self, network: ClientNetwork) {
         self.with(|attempts, now| attempts.signed_in(network, now));
     }
 }
 
-fn budget_refusal(limiter: &'static str, limit: u32, refused: TooMany) -> Problem {
+fn budget_refusal(limiter: &'static str, network: ClientNetwork, limit: u32, refused: TooMany) -> Problem {
+    warn_limited!(%network, limiter, "refused attempts of a network beyond its limit");
     let scope = if refused.exceeded == Exceeded::Subnet { "subnet" } else { "address" };
     let action = if limiter == "registrations" { "accounts were registered" } else { "sign-ins were tried" };
     Refusal::new(
@@ -117,7 +152,8 @@ fn budget_refusal(limiter: &'static str, limit: u32, refused: TooMany) -> Proble
     .into()
 }
 
-fn locked(refused: TooMany) -> Problem {
+fn locked(network: ClientNetwork, refused: TooMany) -> Problem {
+    warn_limited!(%network, "refused a sign-in after too many wrong passwords for its account");
     let detail = match refused.exceeded {
         Exceeded::Strangers => {
             "Too many wrong passwords for this account from other networks. Wait a moment, or sign in from a network \

@@ -32,7 +32,7 @@ impl<W: World> Shard<W> {
             return self.close(conn, CloseCode::TooSlow);
         }
         match parsed.command.and_then(|command| self.reserve_slot(conn).map(|()| command)) {
-            Err(refusal) => self.refuse_at_a_price(asked, &refusal),
+            Err(refusal) => self.refuse_and_charge(asked, &refusal),
             Ok(command) => {
                 asked.holds_slot = true;
                 self.execute(asked, user, command);

@@ -17,6 +17,7 @@
 mod accept;
 mod admit;
 mod catch_up;
+mod charges;
 mod close;
 mod commands;
 pub mod connections;
@@ -45,7 +46,6 @@ mod settle;
 pub mod shutdown_steps;
 mod subscriptions;
 mod timers;
-mod tolls;
 mod wheel;
 pub mod world;
 
@@ -64,8 +64,8 @@ use crate::wire::ws::deflate::{Deflater, Inflater};
 use connections::Connections;
 use interval::Interval;
 use lanes_taken::LanesTaken;
-use rate_limits::RateLimits;
 use pending_heads::PendingHeads;
+use rate_limits::RateLimits;
 use requests::Requests;
 use shutdown_steps::ShutdownSteps;
 use std::collections::VecDeque;

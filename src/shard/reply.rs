@@ -83,7 +83,7 @@ impl<W: World> Shard<W> {
 
     /// Charges a control frame. Returns whether it may be answered; closes a connection that floods.
     pub(super) fn may_control(&mut self, conn: ConnId) -> bool {
-        self.pay(conn, Budget::Signals).is_ok() || {
+        self.charge(conn, Budget::Signals).is_ok() || {
             self.charge_excess(conn);
             false
         }
@@ -96,16 +96,16 @@ impl<W: World> Shard<W> {
             | ErrorCode::Overloaded
             | ErrorCode::DeadlineExceeded
             | ErrorCode::Internal => self.answer_refusal(asked, refusal),
-            _ => self.refuse_at_a_price(asked, refusal),
+            _ => self.refuse_and_charge(asked, refusal),
         }
     }
 
     /// The same for any refusal that its client has caused.
-    pub(super) fn refuse_at_a_price(&mut self, asked: PendingCommand, refusal: &Refusal) {
+    pub(super) fn refuse_and_charge(&mut self, asked: PendingCommand, refusal: &Refusal) {
         let Origin::Connection(conn) = asked.origin else { return self.answer_refusal(asked, refusal) };
         let limited = match refusal.code {
             ErrorCode::RateLimited => None,
-            _ => match self.pay(conn, Budget::Signals) {
+            _ => match self.charge(conn, Budget::Signals) {
                 Ok(()) => return self.answer_refusal(asked, refusal),
                 Err(limited) => Some(limited),
             },
@@ -115,12 +115,12 @@ impl<W: World> Shard<W> {
     }
 
     fn charge_excess(&mut self, conn: ConnId) {
-        if self.pay(conn, Budget::Excess).is_err() {
+        if self.charge(conn, Budget::Excess).is_err() {
             self.close_with(conn, CloseCode::RateLimited, FLOOD_RETRY_MS);
         }
     }
 
-    /// Answers a command with a refusal that costs its client nothing; see `tolls`.
+    /// Answers a command with a refusal that costs its client nothing; see `charges`.
     pub(super) fn answer_refusal(&mut self, asked: PendingCommand, refusal: &Refusal) {
         self.counters.error(refusal.code);
         release_slot(&mut self.connections, &asked);

@@ -123,3 +123,30 @@ async fn bounds_guesses_of_the_current_password() {
     assert_eq!(statuses.iter().filter(|status| **status == 403).count(), 5, "{statuses:?}");
     assert!(statuses.iter().all(|status| [403, 429].contains(status)), "{statuses:?}");
 }
+
+#[tokio::test]
+async fn signs_in_over_ipv6_an_account_that_was_registered_over_ipv4() {
+    let server = start(&[("server.trusted_proxies", "127.0.0.1")]);
+    let post = async |client: &str, path: &str, body: Value| {
+        let request = reqwest::Client::new().post(format!("{}{path}", server.base_url)).json(&body);
+        request.header("x-forwarded-for", client).send().await.unwrap().status().as_u16()
+    };
+    let name = unique("Test");
+    let account = json!({"username": name, "email": format!("{name}@example.org"), "password": PASSWORD});
+    assert_eq!(post("192.0.2.1", "/auth/register", account).await, 201);
+    for client in ["2001:db8::1", "192.0.2.1", "2001:db8::2", "198.51.100.7"] {
+        let credentials = json!({"login": name, "password": PASSWORD});
+        assert_eq!(post(client, "/auth/login", credentials).await, 200, "from {client}");
+    }
+}
+
+#[tokio::test]
+async fn the_limits_do_not_tell_which_address_belongs_to_a_name() {
+    let server = start(&[("security.sign_ins_per_minute", "1000")]);
+    let ann = server.register().await;
+    for _ in 0..10 {
+        log_in(&server, address(9, 1), &ann.name, "a wrong password").await;
+    }
+    let (status, _) = log_in(&server, address(9, 1), &format!("{}@example.org", ann.name), "a wrong password").await;
+    assert_eq!(status, 401, "as for any address that has not been tried");
+}

@@ -8,8 +8,7 @@ use crate::modules::{Module, Reference, Target};
 use std::collections::BTreeSet;
 
 /// Every module may import these. They import nothing of this crate.
-const LEAVES: &[&str] =
-    &["address", "budget", "error", "faults", "ids", "latency", "limits", "planted", "text"];
+const LEAVES: &[&str] = &["address", "budget", "error", "faults", "ids", "latency", "limits", "planted", "text"];
 
 /// Module → what else of this crate it may import (`a::b` grants only that part).
 const IMPORTS: &[(&str, &[&str])] = &[

@@ -25,16 +25,16 @@ VALUES ($1, $2, $3, now() + make_interval(secs => $4))";
 /// $1 username → the user, and the hash that the password must match.
 pub const FIND_LOGIN_BY_USERNAME: &str = "
 SELECT u.id, u.username, c.password_hash,
-       EXISTS (SELECT FROM sessions s WHERE s.user_id = u.id AND set_masklen(s.ip::inet, masklen($2::text::cidr))::cidr
-                                            = $2::text::cidr) AS familiar
+       EXISTS (SELECT FROM (SELECT s.ip FROM sessions s WHERE s.user_id = u.id ORDER BY s.id DESC LIMIT 200) s
+                WHERE s.ip::inet <<= $2::text::cidr) AS familiar
   FROM users u JOIN credentials c ON c.user_id = u.id
  WHERE lower(u.username) = lower($1) AND u.is_active";
 
 /// $1 email → as by username.
 pub const FIND_LOGIN_BY_EMAIL: &str = "
 SELECT u.id, u.username, c.password_hash,
-       EXISTS (SELECT FROM sessions s WHERE s.user_id = u.id AND set_masklen(s.ip::inet, masklen($2::text::cidr))::cidr
-                                            = $2::text::cidr) AS familiar
+       EXISTS (SELECT FROM (SELECT s.ip FROM sessions s WHERE s.user_id = u.id ORDER BY s.id DESC LIMIT 200) s
+                WHERE s.ip::inet <<= $2::text::cidr) AS familiar
   FROM credentials c JOIN users u ON u.id = c.user_id
  WHERE lower(c.email) = lower($1) AND u.is_active";
 

@@ -38,7 +38,7 @@ impl<W: World> Shard<W> {
     }
 
     /// Charges a frame of a connection.
-    pub(super) fn pay(&self, conn: ConnId, which: Budget) -> Result<(), Refusal> {
+    pub(super) fn charge(&self, conn: ConnId, which: Budget) -> Result<(), Refusal> {
         let now_ns = self.now_ns();
         let Some(session) = self.connections.session(conn) else { return Ok(()) };
         self.rate_limits.of(which).spend(&session.budgets[which as usize], now_ns, 1)
