@@ -121,6 +121,20 @@ impl Refusal {
         self
     }
 
+    /// [`ErrorCode::RateLimited`] by the limit called `limiter`: `limit` requests of a `scope` (`user`, `address` …) in
+    /// `window_ms`, or at once if that is 0. Its details are those of the wire contract.
+    pub fn rate_limited(
+        message: impl Into<Cow<'static, str>>,
+        limiter: &str,
+        scope: &str,
+        limit: u64,
+        window_ms: u64,
+    ) -> Self {
+        Self::new(ErrorCode::RateLimited, message).with_details(serde_json::json!({
+            "limiter": limiter, "scope": scope, "limit": limit, "window_ms": window_ms
+        }))
+    }
+
     /// [`ErrorCode::BadRequest`].
     pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorCode::BadRequest, message)

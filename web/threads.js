@@ -7,6 +7,11 @@
 // Effects: {kind: "threads"} the followed threads changed; {kind: "read_threads"} read the list again, because a reply
 // may belong to a thread that the user follows, or because only the server can count after a deletion.
 
+/** An entry of the list. */
+function entryOf(root, last_reply_at, read_seq, unread) {
+    return { id: root.message_id, conversation_id: root.conversation_id, root, last_reply_at, read_seq, unread };
+}
+
 export class Threads {
     /** Root message id → {id, conversation_id, root, last_reply_at, read_seq, unread}. */
     entries = new Map();
@@ -33,14 +38,7 @@ export class Threads {
         if (isFirst) this.entries.clear();
         for (const { root, last_reply_at, read_seq, unread_count } of threads) {
             const id = root.message_id;
-            this.entries.set(id, {
-                id,
-                conversation_id: root.conversation_id,
-                root,
-                last_reply_at,
-                read_seq,
-                unread: unread_count,
-            });
+            this.entries.set(id, entryOf(root, last_reply_at, read_seq, unread_count));
         }
         for (const id of isFirst ? this.#readFor : []) {
             if (!this.entries.has(id)) this.#unfollowed.add(id);
@@ -55,15 +53,7 @@ export class Threads {
     threadOpened({ root, following, read_seq, unread_count }) {
         const id = root.message_id;
         if (!following || read_seq === undefined || !root.thread || this.entries.has(id)) return;
-        const { last_reply_at } = root.thread;
-        this.entries.set(id, {
-            id,
-            conversation_id: root.conversation_id,
-            root,
-            last_reply_at,
-            read_seq,
-            unread: unread_count,
-        });
+        this.entries.set(id, entryOf(root, root.thread.last_reply_at, read_seq, unread_count));
     }
 
     /** Applies a numbered event of a conversation, or `thread_updated`. `me` is the user's id. */

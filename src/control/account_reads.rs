@@ -7,7 +7,7 @@
 //! - a place is freed when the request ends, however it ends.
 
 use super::problem::Problem;
-use crate::error::{ErrorCode, Refusal};
+use crate::error::Refusal;
 use crate::ids::UserId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,11 +36,8 @@ impl AccountReads {
         let count = all.entry(user).or_default();
         if *count >= PER_USER_MAX {
             let detail = "Too many requests for profiles and sessions are under way. Wait for their answers.";
-            let details = serde_json::json!({
-                "limiter": "account_reads", "scope": "user", "limit": PER_USER_MAX, "window_ms": 0
-            });
-            let refusal = Refusal::new(ErrorCode::RateLimited, detail).retry_after(RETRY_MS).with_details(details);
-            return Err(refusal.into());
+            let refusal = Refusal::rate_limited(detail, "account_reads", "user", PER_USER_MAX as u64, 0);
+            return Err(refusal.retry_after(RETRY_MS).into());
         }
         *count += 1;
         Ok(Place { reads: self.clone(), user })

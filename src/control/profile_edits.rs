@@ -5,52 +5,56 @@
 //! - a user without an edit in the last minute has no entry, so the table grows only with edits that were accepted.
 
 use super::problem::Problem;
-use crate::error::{ErrorCode, Refusal};
+use crate::budget::{self, Rate};
+use crate::error::Refusal;
 use crate::ids::UserId;
 use crate::limits::PROFILE_EDITS_PER_MINUTE;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-const WINDOW: Duration = Duration::from_mins(1);
-/// After an edit the user may make another one this much later, once the burst is used up.
-const INTERVAL: Duration = Duration::from_millis(60_000 / PROFILE_EDITS_PER_MINUTE as u64);
 /// The longest table that is not swept before it grows.
 const UNSWEPT_MAX: usize = 1_024;
 
-/// The users who edited their profile of late, each with the time at which the budget is full again.
-#[derive(Default)]
+/// The users who edited their profile of late, each with the budget that they have spent.
 pub(super) struct ProfileEdits {
-    full_at: Mutex<HashMap<UserId, Instant>>,
+    rate: Rate,
+    /// Process time begins here.
+    began: Instant,
+    spent: Mutex<HashMap<UserId, AtomicU64>>,
+}
+
+impl Default for ProfileEdits {
+    fn default() -> Self {
+        Self { rate: Rate::per_minute(PROFILE_EDITS_PER_MINUTE), began: Instant::now(), spent: Mutex::default() }
+    }
 }
 
 impl ProfileEdits {
     /// Charges an edit of `user`.
     pub(super) fn charge(&self, user: UserId, now: Instant) -> Result<(), Problem> {
-        let mut all = self.full_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_ns = now.saturating_duration_since(self.began).as_nanos() as u64;
+        let mut all = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= UNSWEPT_MAX {
-            all.retain(|_, full_at| *full_at > now);
+            all.retain(|_, spent| !budget::is_replenished(spent, now_ns));
         }
-        let full_at = all.get(&user).copied().unwrap_or(now).max(now);
-        let excess = (full_at + INTERVAL).duration_since(now).saturating_sub(WINDOW);
-        if !excess.is_zero() {
-            let detail = format!(
-                "You can change your profile {PROFILE_EDITS_PER_MINUTE} times a minute. Wait and send it again."
-            );
-            let details = serde_json::json!({
-                "limiter": "profile_edits", "scope": "user", "limit": PROFILE_EDITS_PER_MINUTE, "window_ms": 60_000
-            });
-            let wait_ms = excess.as_millis() as u64 + 1;
-            return Err(Refusal::new(ErrorCode::RateLimited, detail).retry_after(wait_ms).with_details(details).into());
-        }
-        all.insert(user, full_at + INTERVAL);
-        Ok(())
+        self.rate.take(all.entry(user).or_default(), now_ns).map_err(|wait_ms| {
+            let limit = PROFILE_EDITS_PER_MINUTE;
+            let detail = format!("You can change your profile {limit} times a minute. Wait and send it again.");
+            let refusal = Refusal::rate_limited(detail, "profile_edits", "user", u64::from(limit), 60_000);
+            refusal.retry_after(wait_ms + 1).into()
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    const WINDOW: Duration = Duration::from_mins(1);
+    const INTERVAL: Duration = Duration::from_millis(60_000 / PROFILE_EDITS_PER_MINUTE as u64);
 
     #[test]
     fn allows_a_burst_and_then_the_rate() {
@@ -70,6 +74,6 @@ mod tests {
         for n in 0..5_000 {
             assert!(edits.charge(UserId(n), now + WINDOW * n as u32).is_ok());
         }
-        assert!(edits.full_at.lock().unwrap().len() <= UNSWEPT_MAX);
+        assert!(edits.spent.lock().unwrap().len() <= UNSWEPT_MAX);
     }
 }

@@ -4,11 +4,10 @@ use super::hashing::HashClient;
 use super::problem::Problem;
 use crate::address::ClientNetwork;
 use crate::auth::attempts::{Allowed, Attempts, Exceeded, TooMany};
-use crate::error::{ErrorCode, Refusal};
+use crate::error::Refusal;
 use crate::faults::warn_limited;
 use crate::text;
 use axum::http::StatusCode;
-use serde_json::json;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -143,13 +142,8 @@ fn budget_refusal(limiter: &'static str, network: ClientNetwork, limit: u32, ref
     warn_limited!(%network, limiter, "refused attempts of a network beyond its limit");
     let scope = if refused.exceeded == Exceeded::Subnet { "subnet" } else { "address" };
     let action = if limiter == "registrations" { "accounts were registered" } else { "sign-ins were tried" };
-    Refusal::new(
-        ErrorCode::RateLimited,
-        format!("Too many {action} from your network within a minute. Wait a moment, then try again."),
-    )
-    .retry_after(refused.retry_after_ms)
-    .with_details(json!({ "limiter": limiter, "scope": scope, "limit": limit, "window_ms": 60_000 }))
-    .into()
+    let detail = format!("Too many {action} from your network within a minute. Wait a moment, then try again.");
+    Refusal::rate_limited(detail, limiter, scope, u64::from(limit), 60_000).retry_after(refused.retry_after_ms).into()
 }
 
 fn locked(network: ClientNetwork, refused: TooMany) -> Problem {

@@ -13,13 +13,12 @@
 //! Invariant: every frame of a client is charged to one of them. Otherwise its sender could keep a shard busy for free.
 
 use crate::budget::Rate;
-use crate::error::{ErrorCode, Refusal};
+use crate::error::Refusal;
 use crate::limits::{
     BUDGETS, CHANGES_PER_MESSAGE, EXCESS_PER_SIGNAL, Limits, MARKS_BURST_PART, MARKS_PER_MESSAGE, MARKS_PER_MINUTE_MIN,
     READS_BURST_PART, READS_PER_MESSAGE, READS_PER_MINUTE_MIN, REPLAYS_BURST_PART, REPLAYS_PER_MESSAGE,
     REPLAYS_PER_MINUTE_MIN, SIGNALS_BURST_PART, SIGNALS_PER_MESSAGE, SIGNALS_PER_MINUTE_MIN,
 };
-use serde_json::json;
 use std::sync::atomic::AtomicU64;
 
 /// A budget of a user; its index among them.
@@ -62,8 +61,7 @@ impl RateLimit {
         self.rate.take_many(tat, now_ns, cost).map_err(|wait_ms| {
             let Self { per_minute, limiter, counted, .. } = self;
             let message = format!("At most {per_minute} {counted} a minute are allowed. Wait and send it again.");
-            let details = json!({ "limiter": limiter, "scope": "user", "limit": per_minute, "window_ms": 60_000 });
-            Refusal::new(ErrorCode::RateLimited, message).retry_after(wait_ms).with_details(details)
+            Refusal::rate_limited(message, limiter, "user", u64::from(*per_minute), 60_000).retry_after(wait_ms)
         })
     }
 }
@@ -96,6 +94,7 @@ impl RateLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn names_limiter_scope_limit_and_window_in_every_refusal() {

@@ -191,7 +191,7 @@ pub const READER_PLANS: &str = " -c enable_seqscan=off -c enable_hashjoin=off -c
 pub async fn connect(config: &Config) -> Result<Client, tokio_postgres::Error> {
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(async move {
-        // How it ended is seen by whoever used the client; here it is only worth a line for debugging.
+        // The user of the client receives the error. Here a line for debugging is enough.
         if let Err(error) = connection.await {
             tracing::debug!("connection to PostgreSQL ended: {error}");
         }

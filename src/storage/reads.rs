@@ -10,7 +10,7 @@ use super::health::StorageHealth;
 use super::read_connection::{self, Failure, Reader};
 use super::read_queue::{Bounds, Full, Next, ReadQueue, Shares, Waiting};
 use super::readers;
-use crate::error::{ErrorCode, Refusal};
+use crate::error::Refusal;
 use crate::faults::{stop_process, warn_limited};
 use crate::latency::StorageLatencies;
 use crate::limits::{READ_DEADLINE_MS, READS_IN_FLIGHT_PER_SHARD, READS_PER_USER_MAX, SEARCH_RUN_MS_MAX};
@@ -259,16 +259,12 @@ impl Reads {
 
 fn refusal(full: Full) -> Refusal {
     match full {
-        Full::User => Refusal::new(
-            ErrorCode::RateLimited,
-            format!(
-                "{READS_PER_USER_MAX} of your reads are waiting already. Wait for their answers before you send more."
-            ),
-        )
-        .retry_after(1_000)
-        .with_details(serde_json::json!({
-            "limiter": "reads_waiting", "scope": "user", "limit": READS_PER_USER_MAX, "window_ms": 0
-        })),
+        Full::User => {
+            let most = READS_PER_USER_MAX;
+            let message =
+                format!("{most} of your reads are waiting already. Wait for their answers before you send more.");
+            Refusal::rate_limited(message, "reads_waiting", "user", most as u64, 0).retry_after(1_000)
+        }
         Full::Everybody => Refusal::overloaded("reads").retry_after(1_000),
     }
 }

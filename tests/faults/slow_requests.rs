@@ -48,7 +48,7 @@ async fn refuses_incomplete_heads_of_one_address_beyond_its_part() {
     assert!(attack.next().now_or_never().is_none(), "256 may go on");
     other.write_all(b"\r\n").await.unwrap();
     assert!(answer(other).await.starts_with("HTTP/1.1 200 "));
-    // Complete heads are served, whoever sends them.
+    // The server serves complete heads from every network.
     let complete = send(&server, ATTACKER, &format!("{half}\r\n")).await;
     assert!(answer(complete).await.starts_with("HTTP/1.1 200 "));
 }

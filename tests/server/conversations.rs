@@ -150,7 +150,7 @@ async fn creates_one_direct_conversation_per_pair_of_users() {
         assert_eq!(stranger.refused(command, dm.clone()).await, "not_member", "{command}");
     }
     let data = json!({"kind": "direct", "member_ids": [ann.id]});
-    assert_eq!(client.refused("create_conversation", data).await, "bad_request", "a direct conversation with oneself");
+    assert_eq!(client.refused("create_conversation", data).await, "bad_request", "a direct conversation with yourself");
 }
 
 #[tokio::test]

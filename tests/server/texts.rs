@@ -16,6 +16,12 @@ fn assert_refused(refusal: &Value, field: &str, expected: &str, written: &str) {
     assert!(message.starts_with(&format!("data.{field}: ")), "{written:?}: {message}");
 }
 
+/// Sends a command with a text that one of its fields may not have.
+async fn assert_refuses(client: &mut Client, command: (&str, Value), field: &str, expected: &str, written: &str) {
+    let refusal = client.command(command.0, command.1).await.expect_err("hidden text");
+    assert_refused(&refusal, field, expected, written);
+}
+
 #[tokio::test]
 async fn refuses_hidden_text_in_every_field() {
     let server = server().await;
@@ -27,51 +33,30 @@ async fn refuses_hidden_text_in_every_field() {
             |name: &str, description: &str| json!({"kind": "private_room", "name": name, "description": description});
         for bad in CONTROL.into_iter().chain(DIRECTION) {
             let content = json!({"conversation_id": room, "content": bad});
-            assert_refused(
-                &client.command("send_message", content).await.expect_err("hidden text"),
-                "content",
-                "content_rejected",
+            assert_refuses(&mut client, ("send_message", content), "content", "content_rejected", bad).await;
+            assert_refuses(&mut client, ("create_conversation", create(bad, "")), "name", "bad_request", bad).await;
+            assert_refuses(
+                &mut client,
+                ("create_conversation", create("lobby", bad)),
+                "description",
+                "bad_request",
                 bad,
-            );
-            let refusal = client.command("create_conversation", create(bad, "")).await.expect_err("hidden text");
-            assert_refused(&refusal, "name", "bad_request", bad);
-            let refusal = client.command("create_conversation", create("lobby", bad)).await.expect_err("hidden text");
-            assert_refused(&refusal, "description", "bad_request", bad);
+            )
+            .await;
             let update = json!({"conversation_id": room, "name": bad});
-            assert_refused(
-                &client.command("update_conversation", update).await.expect_err("hidden text"),
-                "name",
-                "bad_request",
-                bad,
-            );
+            assert_refuses(&mut client, ("update_conversation", update), "name", "bad_request", bad).await;
             let status = json!({"status": "away", "status_text": bad});
-            assert_refused(
-                &client.command("set_presence", status).await.expect_err("hidden text"),
-                "status_text",
-                "bad_request",
-                bad,
-            );
+            assert_refuses(&mut client, ("set_presence", status), "status_text", "bad_request", bad).await;
         }
         for bad in INVISIBLE {
             let content = json!({"conversation_id": room, "content": bad});
-            assert_refused(
-                &client.command("send_message", content).await.expect_err("hidden text"),
-                "content",
-                "bad_request",
-                bad,
-            );
-            let refusal = client.command("create_conversation", create(bad, "")).await.expect_err("hidden text");
-            assert_refused(&refusal, "name", "bad_request", bad);
+            assert_refuses(&mut client, ("send_message", content), "content", "bad_request", bad).await;
+            assert_refuses(&mut client, ("create_conversation", create(bad, "")), "name", "bad_request", bad).await;
             let status = json!({"status": "away", "status_text": bad});
-            assert_refused(
-                &client.command("set_presence", status).await.expect_err("hidden text"),
-                "status_text",
-                "bad_request",
-                bad,
-            );
+            assert_refuses(&mut client, ("set_presence", status), "status_text", "bad_request", bad).await;
         }
-        let refusal = client.command("create_conversation", create("a\nb", "")).await.expect_err("hidden text");
-        assert_refused(&refusal, "name", "bad_request", "a line break");
+        assert_refuses(&mut client, ("create_conversation", create("a\nb", "")), "name", "bad_request", "a line break")
+            .await;
         let created = client.ok("create_conversation", create("שלום \u{202b}x\u{202c}", "two\nlines")).await;
         let renamed = json!({"conversation_id": id_of(&created), "name": "👩‍👩‍👧 \u{2067}y\u{2069}"});
         client.ok("update_conversation", renamed).await;

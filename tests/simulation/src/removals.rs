@@ -36,7 +36,7 @@ pub enum Removal {
 }
 
 impl Removal {
-    /// The block between two users, whoever blocked.
+    /// The block between two users; either of them may have blocked the other.
     #[must_use]
     pub fn block(one: UserId, other: UserId) -> Self {
         Self::Block(one.min(other), one.max(other))
