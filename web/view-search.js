@@ -276,7 +276,8 @@ export class Search {
             signature: [message.highlight, app.displayName(message.sender), showWhere].join("\t"),
             build: () => resultRow(app, message, showWhere),
         }));
-        const nothing = messages.length > 0 ? undefined : t(cursor === undefined ? "nothing_found" : "nothing_found_yet");
+        const nothing =
+            messages.length > 0 ? undefined : t(cursor === undefined ? "nothing_found" : "nothing_found_yet");
         const note = { failed: why, searching: t("searching_older"), found: nothing }[state];
         if (note) rows.push({ key: "note", signature: note, build: () => h("p", { class: "soft nothing" }, note) });
         if (cursor !== undefined && state !== "searching")

@@ -17,11 +17,12 @@ RETURNS TABLE (message_id bigint, created_at timestamptz, found boolean) LANGUAG
 #variable_conflict use_column
 DECLARE
     -- Tests set smaller numbers for their database. Numbers of messages, and bytes of their texts.
-    c_newest     CONSTANT bigint := coalesce(nullif(current_setting('app.search_newest', true), '')::bigint, 5000);
-    c_bytes      CONSTANT bigint := coalesce(nullif(current_setting('app.search_bytes', true), '')::bigint, 1000000);
-    c_most       CONSTANT bigint := coalesce(nullif(current_setting('app.search_most', true), '')::bigint, 2000);
-    c_scan       CONSTANT bigint := coalesce(nullif(current_setting('app.search_scan', true), '')::bigint, 20000);
-    c_scan_bytes CONSTANT bigint := coalesce(nullif(current_setting('app.search_scan_bytes', true), '')::bigint, 4000000);
+    c_newest CONSTANT bigint := coalesce(nullif(current_setting('app.search_newest', true), '')::bigint, 5000);
+    c_bytes  CONSTANT bigint := coalesce(nullif(current_setting('app.search_bytes', true), '')::bigint, 1000000);
+    c_most   CONSTANT bigint := coalesce(nullif(current_setting('app.search_most', true), '')::bigint, 2000);
+    c_scan   CONSTANT bigint := coalesce(nullif(current_setting('app.search_scan', true), '')::bigint, 20000);
+    c_scan_bytes CONSTANT bigint :=
+        coalesce(nullif(current_setting('app.search_scan_bytes', true), '')::bigint, 4000000);
     v_rooms    bigint[] := ARRAY(SELECT app_conversations());
     v_room     bigint := (p_arguments -> 'conversation')::bigint;
     v_limit    bigint := (p_arguments -> 'limit')::bigint + 1;

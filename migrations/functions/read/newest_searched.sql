@@ -1,9 +1,10 @@
 -- The matches among the newest messages of a search's conversations: p_most messages are compared, and only as many as
 -- have p_bytes of text together, but at least one. Every message that is read counts, also one that the sender or a
 -- filter rules out. So the cost is bounded whatever is searched for.
--- A user of most conversations has the newest messages of the server compared. Otherwise each conversation gives a share
--- that grows with its size; the shares are half as many, because merging them costs as much as comparing. Where a share
--- ends, older messages of that conversation are missing, so nothing older than the newest such end is compared.
+-- A user of many of the server's messages has the newest messages of the server compared. Otherwise each conversation
+-- gives a share that grows with its size. All shares are half as many messages, because merging them costs as much as
+-- comparing. Where a share ends, older messages of that conversation are missing, so nothing older than the newest such
+-- end is compared.
 -- SECURITY DEFINER: as app_search, which is its only caller.
 
 CREATE FUNCTION newest_searched(p_arguments jsonb, p_words tsquery, p_like text, p_rooms bigint[], p_most bigint,
