@@ -6,6 +6,7 @@
 #![cfg(feature = "test-db")]
 
 mod crash;
+mod database_logins;
 mod differential;
 mod fair_reads;
 mod late_readers;
