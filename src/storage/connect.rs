@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 
-/// The superuser of a private PostgreSQL. The server never connects as it: initdb and PostgreSQL's single-user mode make
-/// what needs it. Operators and tests can, from the same user of the operating system.
+/// The superuser of a private PostgreSQL. The server never connects as it: what needs it is made by initdb and in
+/// PostgreSQL's single-user mode. Operators and tests can connect, from the same user of the operating system.
 pub const SUPERUSER: &str = "veza";
 
 /// Who a connection is for PostgreSQL. None of the three is a superuser or bypasses row level security.
