@@ -5,6 +5,7 @@
 //! `cargo test --workspace --features test-db --test server -- messages::` runs the tests of one module.
 #![cfg(feature = "test-db")]
 
+mod audit;
 mod catalogue;
 mod catch_up;
 mod connections;
