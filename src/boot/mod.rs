@@ -6,6 +6,7 @@
 //! Every resource that two servers must not share is reserved before anything is changed: the port first, then the data
 //! directory or the database. A second server therefore refuses to start and leaves no trace.
 
+mod audit;
 mod banner;
 mod error;
 mod listen;
@@ -15,6 +16,7 @@ mod secret;
 mod shutdown;
 mod topology;
 
+pub use audit::{print_checkpoint, print_key, verify};
 pub use error::BootError;
 
 use self::error::system;
@@ -174,6 +176,11 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     runtime.spawn(reached(&target, lock)?.keep());
     runtime.block_on(prepare(&target, config.database.auto_migrate))?;
     let keys = Arc::new(secret::keys(config)?);
+    if let Some(key) = secret::audit_key(config, true)? {
+        // Before the first change, so that its row finds the partition of its month.
+        let due = runtime.block_on(audit::keep_partitions(&target, &key, &config.audit));
+        runtime.spawn(audit::keep(target.clone(), key, config.audit.clone(), due));
+    }
 
     let mesh = Mesh::new(Placement::new(workers as u8)).map_err(system("cannot make the doorbells"))?;
     let health = StorageHealth::default();
@@ -246,6 +253,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         metrics,
         dashboard,
         access: access(config),
+        admins: admins(config),
     });
     let has_internal = config.server.internal_addr.is_some();
     let router = if has_internal { control.public_router() } else { control.router() };
@@ -278,11 +286,15 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     outcome
 }
 
+fn admins(config: &Config) -> Vec<UserId> {
+    config.security.admin_user_ids.iter().map(|id| UserId(*id as i64)).collect()
+}
+
 fn access(config: &Config) -> Access {
     match config.server.environment {
         Environment::Development => Access::Everyone,
         Environment::Staging | Environment::Production => {
-            let admins = config.security.admin_user_ids.iter().map(|id| UserId(*id as i64)).collect();
+            let admins = admins(config);
             let metrics_token = config.server.metrics_token.as_ref().map(|token| MetricsToken::new(token.expose()));
             Access::Operators { admins, metrics_token }
         }

@@ -129,6 +129,12 @@ impl Target {
         format!(" -c search_path={0},public,pg_temp -c app.rules={0}", self.rules)
     }
 
+    /// That path, for a session of the owner that calls the set's functions.
+    #[must_use]
+    pub fn rule_path(&self) -> String {
+        format!("{}, public, pg_temp", self.rules)
+    }
+
     /// The configuration of connections as one of the three roles. The role is a start-up option, so that RESET and
     /// DISCARD come back to it and never to the login role.
     #[must_use]

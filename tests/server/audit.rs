@@ -82,6 +82,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("PATCH /users/me", "update_profile"),
     ("POST /ws-ticket", ""),    // opens a connection of the session
     ("POST /api/commands", ""), // as the commands above
+    ("GET /admin/audit", "read_audit"),
 ];
 
 /// An audit row, without what links the chain.
@@ -451,10 +452,70 @@ async fn records_every_change_of_accounts() {
     }
     found.extend(["POST /auth/logout", "POST /auth/logout-all"]);
 
-    let changing: BTreeSet<String> = operations().into_iter().filter(|route| !route.starts_with("GET ")).collect();
+    // `shows_the_trail_to_administrators_and_records_each_read` has the last one.
+    found.insert("GET /admin/audit");
+    let is_relevant = |route: &String| !route.starts_with("GET ") || route.contains("/admin/");
+    let changing: BTreeSet<String> = operations().into_iter().filter(is_relevant).collect();
     let known: BTreeSet<String> = ROUTES.iter().map(|(route, _)| (*route).to_owned()).collect();
     assert_eq!(known, changing, "each route that changes something is in the table");
     assert_eq!(found, ROUTES.iter().map(|(route, _)| *route).collect(), "routes that the test does not use");
+}
+
+#[tokio::test]
+async fn shows_the_trail_to_administrators_and_records_each_read() {
+    let server = Server::start(1, &[("security.admin_user_ids", "1")]);
+    let (ann, bob) = (server.register().await, server.register().await);
+    let room = server.room(&[&ann, &bob]).await;
+    for reason in ["spam", "more spam"] {
+        let ban = json!({"conversation_id": room, "user_id": bob.id, "reason": reason});
+        server.ok(&ann, "ban_member", ban).await;
+        server.ok(&ann, "unban_member", json!({"conversation_id": room, "user_id": bob.id})).await;
+    }
+    let read = async |query: &str| {
+        let (status, answer) =
+            server.request(Method::GET, &format!("/admin/audit{query}"), Some(&ann.token), None).await;
+        assert_eq!(status, 200, "{answer}");
+        answer
+    };
+    let actions = |page: &Value| -> Vec<String> {
+        page["entries"].as_array().unwrap().iter().map(|entry| entry["action"].as_str().unwrap().to_owned()).collect()
+    };
+    let all = read("").await;
+    let expected =
+        ["unban_member", "ban_member", "unban_member", "ban_member", "create_conversation", "register", "register"];
+    assert_eq!(actions(&all), expected);
+    assert_eq!(all["next_cursor"], Value::Null);
+    let ban = &all["entries"][1];
+    assert_eq!(
+        (&ban["reason"], &ban["user_id"], &ban["ip_address"]),
+        (&json!("more spam"), &json!(ann.id), &json!("127.0.0.1"))
+    );
+    assert_eq!((&ban["conversation_id"], &ban["target"]), (&json!(room), &json!({"type": "user", "id": bob.id})));
+    assert_eq!((&ban["details"]["after"]["banned"], &ban["erased"]), (&json!(true), &json!(false)));
+
+    let first = read("?actor=1&action=ban_member&limit=1").await;
+    let next = read(&format!("?actor=1&action=ban_member&limit=1&cursor={}", first["next_cursor"])).await;
+    assert_eq!((&first["entries"][0]["reason"], &next["entries"][0]["reason"]), (&json!("more spam"), &json!("spam")));
+    assert_eq!(actions(&read("?target=user:2").await).len(), 5, "four bans and the registration");
+    let at = ban["created_at"].as_str().unwrap();
+    assert_eq!(actions(&read(&format!("?to={at}&action=ban_member")).await).len(), 1);
+    assert_eq!(actions(&read(&format!("?from={at}&action=ban_member")).await).len(), 1);
+    assert_eq!(actions(&read("?action='%20OR%20true%20--").await).len(), 0);
+    let reads = read("?action=read_audit&limit=4").await;
+    assert_eq!(reads["entries"][3]["details"]["filter"]["target_id"], 2, "{reads}");
+    assert_eq!(reads["entries"][0]["device"], all["entries"][6]["device"]);
+
+    for wrong in ["limit=0", "limit=101", "target=user", "target=user:x", "from=yesterday", "actor=ann", "cursor=x"] {
+        let (status, answer) =
+            server.request(Method::GET, &format!("/admin/audit?{wrong}"), Some(&ann.token), None).await;
+        assert_eq!((status, answer["code"].as_str()), (400, Some("bad_request")), "{wrong}: {answer}");
+    }
+    let before = count_of(&server.database().await, bob.id).await;
+    for (token, expected) in [(Some(bob.token.as_str()), (403, "forbidden")), (None, (401, "unauthenticated"))] {
+        let (status, answer) = server.request(Method::GET, "/admin/audit", token, None).await;
+        assert_eq!((status, answer["code"].as_str()), (expected.0, Some(expected.1)), "{answer}");
+    }
+    assert_eq!(count_of(&server.database().await, bob.id).await, before);
 }
 
 #[tokio::test]

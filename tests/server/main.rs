@@ -6,6 +6,7 @@
 #![cfg(feature = "test-db")]
 
 mod audit;
+mod audit_chain;
 mod catalogue;
 mod catch_up;
 mod connections;

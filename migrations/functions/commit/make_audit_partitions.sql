@@ -17,7 +17,8 @@ BEGIN
     LOOP
         v_name := 'audit_logs_' || to_char(v_month, 'YYYY_MM');
         CONTINUE WHEN to_regclass('public.' || v_name) IS NOT NULL;
-        v_range := format('created_at >= %L AND created_at < %L', v_month || '+00', v_month + interval '1 month' || '+00');
+        v_range := format('created_at >= %L AND created_at < %L', v_month || '+00',
+                          v_month + interval '1 month' || '+00');
         EXECUTE format('CREATE TABLE public.%I (LIKE public.audit_logs INCLUDING ALL)', v_name);
         LOCK TABLE public.audit_logs_default IN ACCESS EXCLUSIVE MODE;
         EXECUTE format('WITH moved AS (DELETE FROM public.audit_logs_default WHERE %s RETURNING *) '

@@ -12,7 +12,7 @@ BEGIN
              WHERE i.inhparent = 'public.audit_logs'::regclass AND c.relname ~ '^audit_logs_\d{4}_\d{2}$') x
      WHERE x.until <= p_before;
     IF EXISTS (SELECT FROM audit_logs_default x WHERE x.created_at < ended_at) THEN
-        RAISE EXCEPTION 'audit_logs_default has rows of months that are to be dropped; make_audit_partitions moves them';
+        RAISE EXCEPTION 'audit_logs_default has rows of months to be dropped; make_audit_partitions moves them';
     END IF;
     SELECT x.position, x.hash INTO size, root FROM audit_logs x
      WHERE x.created_at < ended_at ORDER BY x.position DESC LIMIT 1;

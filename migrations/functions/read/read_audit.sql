@@ -4,7 +4,8 @@
 -- SECURITY DEFINER: no other role may read audit_logs. The server lets administrators only call it, and audits each
 -- call in the same transaction.
 
-CREATE FUNCTION read_audit(p jsonb) RETURNS SETOF jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
+CREATE FUNCTION read_audit(p jsonb) RETURNS SETOF jsonb LANGUAGE plpgsql SECURITY DEFINER
+SET search_path FROM CURRENT AS $$
 DECLARE
     v_where text := 'true';
 BEGIN

@@ -31,8 +31,8 @@ BEGIN
                AND CASE p.kind WHEN 'create_invite' THEN x.mutation_id = p.id ELSE x.code = p.arguments ->> 'code' END;
             RETURN jsonb_build_object('invitation', v_state);
         ELSE
-            SELECT jsonb_build_object('kind', x.kind, 'name', x.name, 'description', x.description, 'owner_id', x.owner_id,
-                       'slow_mode_s', x.slow_mode_s, 'member_limit', x.member_limit,
+            SELECT jsonb_build_object('kind', x.kind, 'name', x.name, 'description', x.description,
+                       'owner_id', x.owner_id, 'slow_mode_s', x.slow_mode_s, 'member_limit', x.member_limit,
                        'archived', x.archived_at IS NOT NULL)
               INTO v_state FROM conversations x WHERE x.id = p_conversation;
             IF v_state IS NULL THEN

@@ -8,8 +8,8 @@ pub const READ: &str = "SELECT read_audit($1)";
 
 /// Before the owner's statements: its connections do not choose a rule set. $1 is the set's search path.
 pub const CHOOSE_RULES: &str = "SELECT set_config('search_path', $1, false)";
-/// A partition waits for a lock this long. Readers of the audit trail wait behind it.
-pub const BOUND_LOCK_WAITS: &str = "SET LOCAL lock_timeout = 2000";
+/// A change of the partitions waits for a lock this long, in milliseconds. Appends wait behind it.
+pub const BOUND_LOCK_WAITS: &str = "SET LOCAL lock_timeout = 500";
 /// One snapshot for a whole verification, however long it takes.
 pub const BEGIN_VERIFICATION: &str =
     "SET statement_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL enable_sort = off";
