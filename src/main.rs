@@ -117,7 +117,9 @@ fn main() -> ExitCode {
         Command::Audit { action } => run(&loaded.config, |config, _| match &action {
             AuditAction::Checkpoint => boot::print_checkpoint(config),
             AuditAction::Key => boot::print_key(config),
-            AuditAction::Verify { checkpoint, key } => boot::verify(config, checkpoint.as_deref(), key.as_deref()),
+            AuditAction::Verify { checkpoint, key } => {
+                boot::verify_audit(config, checkpoint.as_deref(), key.as_deref())
+            }
         }),
     }
 }

@@ -38,7 +38,7 @@ pub struct SignedHead {
 
 /// The result.
 #[derive(Debug)]
-pub struct Report {
+pub struct ChainReport {
     /// Rows that were read.
     pub rows: u64,
     /// One sentence each.
@@ -173,7 +173,7 @@ impl ChainCheck {
 
     /// The end of the rows. `head` is what `audit_head` states.
     #[must_use]
-    pub fn finish(mut self, head: ChainHead) -> Report {
+    pub fn finish(mut self, head: ChainHead) -> ChainReport {
         let ChainHead { size, root } = self.last;
         if head.size > size {
             let cut_off = positions(size + 1, head.size);
@@ -194,7 +194,7 @@ impl ChainCheck {
             let erased = positions(first, last);
             self.found(format!("{erased} without personal fields, and no erasure names this."));
         }
-        Report { rows: self.rows, findings: self.findings, more: self.more }
+        ChainReport { rows: self.rows, findings: self.findings, more: self.more }
     }
 }
 

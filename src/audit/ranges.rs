@@ -41,7 +41,9 @@ mod tests {
     #[test]
     fn removes_parts_of_runs() {
         let mut ranges = Ranges::default();
-        [1, 2, 3, 4, 5, 8, 9, 12].into_iter().for_each(|position| ranges.push(position));
+        for position in [1, 2, 3, 4, 5, 8, 9, 12] {
+            ranges.push(position);
+        }
         ranges.remove(3, 3);
         ranges.remove(5, 8);
         ranges.remove(20, 30);

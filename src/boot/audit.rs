@@ -2,7 +2,7 @@
 //! `chat-server audit`.
 
 use super::error::{BootError, system};
-use super::{reached, runtime};
+use super::reach::with_database;
 use crate::audit::chain::{ChainCheck, ChainHead, SignedHead};
 use crate::audit::note::{AuditKey, AuditPublicKey, Checkpoint};
 use crate::audit::origin;
@@ -10,7 +10,6 @@ use crate::config::{AuditConfig, Config};
 use crate::storage::StorageError;
 use crate::storage::audit::AuditTables;
 use crate::storage::connect::Target;
-use crate::storage::embedded::{self, Embedded};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -73,29 +72,6 @@ async fn sign_head(target: &Target, key: &AuditKey) -> Result<Option<String>, St
     Ok(Some(note))
 }
 
-/// Runs `work` on the database: as it runs, or on the private PostgreSQL, started for it and stopped again.
-fn with_database<T>(
-    config: &Config,
-    work: impl AsyncFnOnce(&Target) -> Result<T, StorageError>,
-) -> Result<T, BootError> {
-    if let Some(url) = &config.database.url {
-        let target = Target::from_url(url.expose())?;
-        return reached(&target, runtime()?.block_on(work(&target)));
-    }
-    if let Some(running) = embedded::running(&config.data_dir) {
-        return Ok(runtime()?.block_on(work(&running.target()))?);
-    }
-    if !embedded::is_initialised(&config.data_dir) {
-        return Err(BootError::Configuration(format!(
-            "there is no private PostgreSQL in {}: set data_dir or database.url to those of the server",
-            config.data_dir.display()
-        )));
-    }
-    tracing::info!("starting the private PostgreSQL in {}", config.data_dir.display());
-    let started = Embedded::start(&config.data_dir)?;
-    Ok(runtime()?.block_on(work(&started.target()))?)
-}
-
 /// Signs the end of the chain and prints the newest checkpoint.
 ///
 /// # Errors
@@ -142,7 +118,7 @@ struct Known {
 ///
 /// # Errors
 /// [`BootError::Tampered`] if there is a finding; when the database or a file cannot be read.
-pub fn verify(config: &Config, kept: Option<&Path>, key: Option<&str>) -> Result<(), BootError> {
+pub fn verify_audit(config: &Config, kept: Option<&Path>, key: Option<&str>) -> Result<(), BootError> {
     let public = match key {
         Some(text) => Some(AuditPublicKey::from_text(text).ok_or_else(|| {
             BootError::Configuration("--key: this is not a key that `chat-server audit key` prints".to_owned())

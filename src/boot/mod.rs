@@ -12,14 +12,16 @@ mod error;
 mod listen;
 pub mod logging;
 mod ports;
+mod reach;
 mod secret;
 mod shutdown;
 mod topology;
 
-pub use audit::{print_checkpoint, print_key, verify};
+pub use audit::{print_checkpoint, print_key, verify_audit};
 pub use error::BootError;
 
 use self::error::system;
+use self::reach::{reached, runtime};
 use crate::address::TrustedProxies;
 use crate::auth::attempts::Allowed;
 use crate::config::{Config, Environment};
@@ -41,9 +43,9 @@ use crate::storage::accounts::Accounts;
 use crate::storage::connect::{Role, Target};
 use crate::storage::embedded::{self, Embedded};
 use crate::storage::health::StorageHealth;
+use crate::storage::migrate as migrations;
 use crate::storage::migrate::Plan;
 use crate::storage::server_lock::{self, ServerLock};
-use crate::storage::{StorageError, migrate as migrations};
 use crate::wire::command::Command;
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -71,22 +73,6 @@ fn storage_of(config: &Config) -> Result<(Target, Option<Embedded>), BootError> 
     Ok((target.with_mentions(config.features.user_mentions), embedded))
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, BootError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(HASH_THREADS)
-        .build()
-        .map_err(system("cannot start the runtime"))
-}
-
-/// Names PostgreSQL's address when it cannot be reached.
-fn reached<T>(target: &Target, result: Result<T, StorageError>) -> Result<T, BootError> {
-    result.map_err(|source| match source {
-        StorageError::Connect(_) => BootError::Unreachable { address: target.address(), source },
-        source => BootError::Storage(source),
-    })
-}
-
 async fn prepare(target: &Target, migrate: bool) -> Result<(), BootError> {
     if migrate {
         reached(target, migrations::migrate(target).await)?;
@@ -109,7 +95,7 @@ async fn create_database(embedded: Option<&Embedded>) -> Result<(), BootError> {
 /// When the database cannot be reached or a migration fails.
 pub fn migrate(config: &Config) -> Result<(), BootError> {
     let (target, embedded) = storage_of(config)?;
-    runtime()?.block_on(async {
+    runtime(HASH_THREADS)?.block_on(async {
         create_database(embedded.as_ref()).await?;
         prepare(&target, true).await
     })?;
@@ -125,7 +111,7 @@ pub fn plan_migration(config: &Config) -> Result<(), BootError> {
     let plan = match &config.database.url {
         Some(url) => {
             let target = Target::from_url(url.expose())?;
-            reached(&target, runtime()?.block_on(migrations::plan(&target)))?
+            reached(&target, runtime(HASH_THREADS)?.block_on(migrations::plan(&target)))?
         }
         None => plan_embedded(config)?,
     };
@@ -137,7 +123,7 @@ pub fn plan_migration(config: &Config) -> Result<(), BootError> {
 /// The plan for the embedded PostgreSQL: as it runs, started for the plan and stopped again, or not there at all.
 fn plan_embedded(config: &Config) -> Result<Plan, BootError> {
     if let Some(running) = embedded::running(&config.data_dir) {
-        return Ok(runtime()?.block_on(migrations::plan(&running.target()))?);
+        return Ok(runtime(HASH_THREADS)?.block_on(migrations::plan(&running.target()))?);
     }
     if !embedded::is_initialised(&config.data_dir) {
         tracing::info!("there is no private PostgreSQL in {} yet; it would be made", config.data_dir.display());
@@ -145,7 +131,7 @@ fn plan_embedded(config: &Config) -> Result<Plan, BootError> {
     }
     tracing::info!("starting the private PostgreSQL in {} for the plan", config.data_dir.display());
     let started = Embedded::start(&config.data_dir)?;
-    Ok(runtime()?.block_on(async {
+    Ok(runtime(HASH_THREADS)?.block_on(async {
         if started.has_database().await? { migrations::plan(&started.target()).await } else { Ok(Plan::for_empty()) }
     })?)
 }
@@ -169,7 +155,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     };
 
     let (target, embedded) = storage_of(config)?;
-    let runtime = runtime()?;
+    let runtime = runtime(HASH_THREADS)?;
     runtime.block_on(create_database(embedded.as_ref()))?;
     let name = server_lock::name(config.server.bind_addr);
     let lock = runtime.block_on(ServerLock::acquire(&target, &name, config.database.shared));

@@ -132,7 +132,8 @@ pub struct SecurityConfig {
     pub registrations_per_minute: u32,
     /// Origins of web pages that may open a WebSocket, exactly as browsers send them.
     pub allowed_origins: Vec<String>,
-    /// Ids of users who may read the audit trail and open the dashboard. Names would not be safe: anyone can register a name that is still free.
+    /// Ids of users who may read the audit trail and open the dashboard. Names would not be safe: anyone can register a
+    /// name that is still free.
     pub admin_user_ids: Vec<u64>,
 }
 

@@ -18,7 +18,7 @@ const ROWS_MAX: i64 = 100;
 const NAME_BYTES_MAX: usize = 50;
 
 #[derive(Deserialize)]
-pub(super) struct Filter {
+pub(super) struct AuditFilter {
     actor: Option<i64>,
     action: Option<String>,
     target: Option<String>,
@@ -29,7 +29,7 @@ pub(super) struct Filter {
 }
 
 #[derive(Serialize)]
-pub(super) struct Page {
+pub(super) struct AuditPage {
     entries: Vec<Value>,
     /// The `cursor` of the next page; null after the last one.
     next_cursor: Option<i64>,
@@ -38,18 +38,18 @@ pub(super) struct Page {
 pub(super) async fn read(
     State(control): State<Control>,
     reader: AccountReader,
-    QueryString(filter): QueryString<Filter>,
-) -> Result<Reply<Page>, Problem> {
+    QueryString(filter): QueryString<AuditFilter>,
+) -> Result<Reply<AuditPage>, Problem> {
     let caller = reader.caller;
     require_admin(caller.user, control.admins())?;
     let limit = filter.limit.unwrap_or(ROWS_MAX);
     let filter = filter.checked(limit)?;
     let entries = control.accounts().read_audit(caller.user, caller.session, filter).await?;
     let oldest = entries.last().filter(|_| entries.len() as i64 == limit).and_then(|entry| entry["position"].as_i64());
-    Ok(Reply(Page { next_cursor: oldest, entries }))
+    Ok(Reply(AuditPage { next_cursor: oldest, entries }))
 }
 
-impl Filter {
+impl AuditFilter {
     /// The filter in the form that PostgreSQL reads.
     fn checked(self, limit: i64) -> Result<Value, Problem> {
         let Self { actor, action, target, from, to, cursor, .. } = self;

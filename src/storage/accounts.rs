@@ -16,6 +16,7 @@
 //! The connections of the pool run as `chat_writer`, whose row policies allow these tables and hide messages.
 
 mod announcements;
+mod audit_reads;
 mod audited;
 mod outcome;
 pub mod rotation;
@@ -265,7 +266,8 @@ impl Accounts {
                 .await?;
             let opened = opened(&row)?;
             insert_refresh_token(&transaction, &opened, session.refresh_hash, session.refresh_lifetime_seconds).await?;
-            audited::registration(&transaction, &opened).await?;
+            let names = [account.username, account.display_name];
+            audited::registration(&transaction, opened.profile.id, opened.session, names).await?;
             in_doubt = true;
             transaction.commit().await?;
             Ok(opened)
@@ -320,7 +322,7 @@ impl Accounts {
             let Some(row) = row else { return Ok(None) };
             let opened = opened(&row)?;
             insert_refresh_token(&transaction, &opened, session.refresh_hash, session.refresh_lifetime_seconds).await?;
-            audited::sign_in(&transaction, &opened).await?;
+            audited::sign_in(&transaction, login.user, opened.session).await?;
             in_doubt = true;
             transaction.commit().await?;
             Ok(Some(opened))

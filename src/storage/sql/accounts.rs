@@ -83,8 +83,8 @@ pub const SPEND_REFRESH_TOKEN: &str = "UPDATE refresh_tokens SET spent_at = now(
 /// $1 session, $2 ip.
 pub const TOUCH_SESSION: &str = "UPDATE sessions SET last_used_at = now(), ip = $2 WHERE id = $1";
 
-/// $1 session, $2 user, $3 the session that asks for it, $4 action and $5 reason for the audit trail → a row when it was
-/// active.
+/// $1 session, $2 user, $3 the session that asks for it, $4 action and $5 reason for the audit trail → a row when it
+/// was active.
 pub const REVOKE_SESSION: &str = "
 WITH r AS (
     UPDATE sessions SET revoked_at = now() WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL RETURNING id
@@ -147,9 +147,9 @@ SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at
  LIMIT $2";
 
 /// $1 user, $2 new `display_name` or null to keep it, $3 whether to set `avatar_url`, $4 the new one or null, $5
-/// whether to set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it, $8 the session. What
-/// others see of it counts as a new version of the profile. NO KEY: the check of a foreign key, as of a mention, does
-/// not block commits.
+/// whether to set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it, $8 the session.
+/// What others see of it counts as a new version of the profile. NO KEY: the check of a foreign key, as of a mention,
+/// does not block commits.
 pub const UPDATE_PROFILE: &str = "
 WITH w AS (
 UPDATE users u
