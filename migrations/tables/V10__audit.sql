@@ -31,7 +31,7 @@ CREATE TABLE audit_logs (
     PRIMARY KEY (position, created_at),
     CHECK (salt IS NOT NULL OR coalesce(ip_address, device, reason, details::text) IS NULL)
 ) PARTITION BY RANGE (created_at);
-CREATE INDEX audit_logs_by_user ON audit_logs (user_id, created_at DESC);
+CREATE INDEX audit_logs_by_user ON audit_logs (user_id, created_at DESC, position DESC);
 CREATE INDEX audit_logs_by_target ON audit_logs (target_type, target_id, position);
 CREATE INDEX audit_logs_by_action ON audit_logs (action, position);
 -- For a month without a partition of its own. No change may fail because a partition is missing.

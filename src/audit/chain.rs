@@ -205,3 +205,136 @@ fn positions(first: i64, last: i64) -> String {
 fn short(hash: &[u8]) -> String {
     format!("{}…", hexadecimal(&hash[..hash.len().min(6)]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROWS: i64 = 12;
+
+    /// A row with its own memory.
+    #[derive(Clone, PartialEq)]
+    struct Owned {
+        position: i64,
+        user: i64,
+        device: Option<String>,
+        details: Option<String>,
+        salt: Option<Vec<u8>>,
+        commitment: Hash,
+        previous: Hash,
+        hash: Hash,
+    }
+
+    impl Owned {
+        fn row(&self) -> AuditRow<'_> {
+            AuditRow {
+                position: self.position,
+                user_id: Some(self.user),
+                action: if self.details.is_some() { ERASURE } else { "sign_in" },
+                device: self.device.as_deref(),
+                details: self.details.as_deref(),
+                salt: self.salt.as_deref(),
+                commitment: &self.commitment,
+                previous_hash: &self.previous,
+                hash: &self.hash,
+                ..AuditRow::default()
+            }
+        }
+    }
+
+    /// Makes hashes as PostgreSQL does. Returns the head.
+    fn link(rows: &mut [Owned]) -> ChainHead {
+        let mut head = ChainHead { size: 0, root: [0; 32] };
+        for row in rows {
+            row.previous = head.root;
+            row.commitment = row.row().committed().unwrap_or(row.commitment);
+            row.hash = row.row().hashed();
+            head = ChainHead { size: row.position, root: row.hash };
+        }
+        head
+    }
+
+    fn chain() -> (Vec<Owned>, ChainHead) {
+        let zeros = [0; 32];
+        let row = |position| Owned {
+            position,
+            user: position,
+            device: Some(format!("device {position}")),
+            details: None,
+            salt: Some(vec![position as u8]),
+            commitment: zeros,
+            previous: zeros,
+            hash: zeros,
+        };
+        let mut rows: Vec<Owned> = (1..=ROWS).map(row).collect();
+        let head = link(&mut rows);
+        (rows, head)
+    }
+
+    fn findings(rows: &[Owned], head: ChainHead, signed: Vec<SignedHead>) -> Vec<String> {
+        let mut check = ChainCheck::new(ChainHead { size: 0, root: [0; 32] }, signed);
+        for row in rows {
+            check.row(&row.row());
+        }
+        check.finish(head).findings
+    }
+
+    #[test]
+    fn finds_every_change_at_every_position() {
+        let (rows, head) = chain();
+        assert_eq!(findings(&rows, head, Vec::new()), Vec::<String>::new());
+        let signed = || vec![SignedHead { head, name: "the checkpoint".to_owned() }];
+        for at in 0..rows.len() {
+            type Change = fn(&mut Vec<Owned>, usize);
+            let changes: [(&str, Change); 8] = [
+                ("an edit", |rows, at| rows[at].user += 1),
+                ("another device", |rows, at| rows[at].device = Some("other".to_owned())),
+                ("missing fields", |rows, at| (rows[at].device, rows[at].salt) = (None, None)),
+                ("a deletion", |rows, at| drop(rows.remove(at))),
+                ("a repetition", |rows, at| rows.insert(at, rows[at].clone())),
+                ("a swap", |rows, at| {
+                    let other = (at + 1) % rows.len();
+                    (rows[at].user, rows[other].user) = (rows[other].user, rows[at].user);
+                }),
+                ("a truncation", |rows, at| rows.truncate(at)),
+                ("an edit with a new hash", |rows, at| {
+                    rows[at].user += 1;
+                    rows[at].hash = rows[at].row().hashed();
+                }),
+            ];
+            for (what, change) in changes {
+                let mut tampered = rows.clone();
+                change(&mut tampered, at);
+                assert!(!findings(&tampered, head, Vec::new()).is_empty(), "{what} at {at}");
+            }
+            // All hashes are made anew: only a signed head tells.
+            let mut rewritten = rows.clone();
+            rewritten[at].user += 1;
+            let new_head = link(&mut rewritten);
+            assert!(findings(&rewritten, new_head, Vec::new()).is_empty());
+            assert_eq!(findings(&rewritten, new_head, signed()).len(), 1, "a rewrite at {at}");
+            let shorter = &rows[..at];
+            let end = shorter
+                .last()
+                .map_or(ChainHead { size: 0, root: [0; 32] }, |row| ChainHead { size: row.position, root: row.hash });
+            assert!(findings(shorter, end, Vec::new()).is_empty());
+            assert_eq!(findings(shorter, end, signed()).len(), 1, "a truncation with its head at {at}");
+        }
+    }
+
+    #[test]
+    fn accepts_missing_fields_at_named_positions_only() {
+        let (mut rows, _) = chain();
+        rows.last_mut().unwrap().details = Some(r#"{"positions":[[2,3],[5,5]]}"#.to_owned());
+        let head = link(&mut rows);
+        for erased in [1, 2, 4] {
+            (rows[erased].device, rows[erased].salt) = (None, None);
+        }
+        assert_eq!(findings(&rows, head, Vec::new()), Vec::<String>::new());
+        (rows[5].device, rows[5].salt) = (None, None);
+        assert_eq!(
+            findings(&rows, head, Vec::new()),
+            ["Position 6 is without personal fields, and no erasure names this."]
+        );
+    }
+}

@@ -8,7 +8,14 @@ CREATE FUNCTION read_audit(p jsonb) RETURNS SETOF jsonb LANGUAGE plpgsql SECURIT
 SET search_path FROM CURRENT AS $$
 DECLARE
     v_where text := 'true';
+    v_order text := 'x.position DESC';
 BEGIN
+    -- Both orders are the same. This one is that of the index on users.
+    IF p ? 'actor' THEN
+        v_order := 'x.created_at DESC, x.position DESC';
+        v_where := coalesce('(x.created_at, x.position) < (SELECT y.created_at, y.position FROM audit_logs y '
+                            'WHERE y.position = ' || (p ->> 'before')::bigint || ')', 'true');
+    END IF;
     v_where := v_where
         || coalesce(' AND x.user_id = ' || (p ->> 'actor')::bigint, '')
         || coalesce(' AND x.action = ' || quote_literal(p ->> 'action'), '')
@@ -24,7 +31,7 @@ BEGIN
                                   THEN jsonb_build_object('type', x.target_type, 'id', x.target_id) END,
                    'session_id', x.session_id, 'ip_address', x.ip_address, 'device', x.device, 'reason', x.reason,
                    'details', x.details, 'erased', x.salt IS NULL, 'hash', encode(x.hash, 'hex'))
-          FROM audit_logs x WHERE %s ORDER BY x.position DESC LIMIT %s$q$, v_where, (p -> 'limit')::bigint);
+          FROM audit_logs x WHERE %s ORDER BY %s LIMIT %s$q$, v_where, v_order, (p -> 'limit')::bigint);
 END $$;
 
 REVOKE ALL ON FUNCTION read_audit(jsonb) FROM PUBLIC;
