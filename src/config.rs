@@ -22,8 +22,8 @@ mod validate;
 pub use error::{ConfigError, ConfigErrors};
 pub use load::{ENV_PREFIX, Loaded, Sources};
 pub use schema::{
-    CacheConfig, ClusterConfig, Config, DatabaseConfig, Environment, FeaturesConfig, LimitsConfig, LogFormat,
-    LogRotation, LoggingConfig, SecurityConfig, ServerConfig,
+    AuditConfig, CacheConfig, ClusterConfig, Config, DatabaseConfig, Environment, FeaturesConfig, LimitsConfig,
+    LogFormat, LogRotation, LoggingConfig, SecurityConfig, ServerConfig,
 };
 pub use secret::{MASK, Secret, SecretUrl};
 

@@ -23,16 +23,18 @@
 //! | [`limits`], [`planted`], [`text`] | vocabulary | no other module |
 //! | [`config`] | layered configuration | vocabulary |
 //! | [`wire`] | bytes ⇄ meaning | vocabulary |
+//! | [`audit`] | the audit chain, pure | vocabulary |
 //! | [`auth`] | passwords and tokens, pure | vocabulary |
 //! | [`mesh`] | what crosses cores, and how | vocabulary |
 //! | [`chat`] | rules as pure state machines | vocabulary, commands and events of wire, plain data of mesh |
 //! | [`net`] | a shard's sockets on `io_uring` | vocabulary, `wire::ws` |
 //! | [`shard`] | one core: sequences the five above | net, chat, wire, mesh, auth, vocabulary |
-//! | [`storage`] | the I/O shard: all of PostgreSQL | mesh, vocabulary |
+//! | [`storage`] | the I/O shard: all of PostgreSQL | mesh, audit, vocabulary |
 //! | [`control`] | HTTP: accounts, health, metrics | storage and mesh handles, auth, wire, vocabulary |
 //! | [`boot`] | start and stop | everything |
 
 pub mod address;
+pub mod audit;
 pub mod auth;
 pub mod boot;
 pub mod budget;

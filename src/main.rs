@@ -19,6 +19,7 @@ Examples:
   chat-server check-config                       print every value in force and its origin
   chat-server migrate --plan                     what the migration would change; changes nothing
   chat-server migrate                            apply it and exit
+  chat-server audit verify                       whether the audit trail is as it was written
   CHAT_SERVER__SERVER__BIND_ADDR=0.0.0.0:80 chat-server serve
 
 Configuration layers, the lowest first: built-in defaults, config/default.toml, config/{environment}.toml,
@@ -34,6 +35,17 @@ Examples:
 
 Without database.url this is about the private PostgreSQL in data_dir; it is started when it does not run. A server
 applies the same at its start, unless database.auto_migrate is false.";
+
+const AUDIT_EXAMPLES: &str = "\
+Examples:
+  chat-server audit checkpoint > 2026-11-29.checkpoint       sign the end; keep the file on another machine
+  chat-server audit verify                                   the chain, and the checkpoints beside it
+  chat-server audit verify --checkpoint 2026-11-29.checkpoint
+                                                             also finds a rewrite of everything
+  chat-server audit key                                      the public key, for --key
+
+Without database.url this is about the private PostgreSQL in data_dir, whether the server runs or not.
+docs/audit.md describes the chain and how to verify it by other means.";
 
 /// A self-hosted chat server with one core per shard and everything in PostgreSQL.
 #[derive(Parser)]
@@ -57,8 +69,31 @@ enum Command {
         #[arg(long)]
         plan: bool,
     },
+    /// The audit trail: sign its end, or verify all of it.
+    #[command(after_help = AUDIT_EXAMPLES)]
+    Audit {
+        #[command(subcommand)]
+        action: AuditAction,
+    },
     /// Print the effective configuration with masked secrets, or all its problems.
     CheckConfig,
+}
+
+#[derive(Subcommand)]
+enum AuditAction {
+    /// Sign the end of the audit trail, and print it for keeping elsewhere.
+    Checkpoint,
+    /// Print the public key of the checkpoints.
+    Key,
+    /// Verify every row. Exit code 1 if the audit trail was changed.
+    Verify {
+        /// A checkpoint that was kept elsewhere. Without one, a rewrite of everything cannot be noticed.
+        #[arg(long, value_name = "FILE")]
+        checkpoint: Option<PathBuf>,
+        /// What `audit key` printed; for a machine without the server's files.
+        #[arg(long, value_name = "KEY")]
+        key: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -79,10 +114,17 @@ fn main() -> ExitCode {
         Command::Serve => run(&loaded.config, |config, log| boot::serve(config, log.dropped_lines())),
         Command::Migrate { plan: false } => run(&loaded.config, |config, _| boot::migrate(config)),
         Command::Migrate { plan: true } => run(&loaded.config, |config, _| boot::plan_migration(config)),
+        Command::Audit { action } => run(&loaded.config, |config, _| match &action {
+            AuditAction::Checkpoint => boot::print_checkpoint(config),
+            AuditAction::Key => boot::print_key(config),
+            AuditAction::Verify { checkpoint, key } => {
+                boot::verify_audit(config, checkpoint.as_deref(), key.as_deref())
+            }
+        }),
     }
 }
 
-fn run(config: &Config, job: fn(&Config, &logging::LoggingGuard) -> Result<(), boot::BootError>) -> ExitCode {
+fn run(config: &Config, job: impl FnOnce(&Config, &logging::LoggingGuard) -> Result<(), boot::BootError>) -> ExitCode {
     // Held to the end, also when a stop is cut short: dropping it writes the lines that still wait.
     let log = match logging::init(&config.logging) {
         Ok(guard) => guard,

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use support::protocol::assert_response;
 use support::protocol::documents;
 use support::source::{EVENTS_NOT_YET, ROUTES_NOT_YET, documented_route, operations, routes};
-use support::{Client, Format, PASSWORD, Server, User, closed, id_of, server, unique};
+use support::{Client, Format, PASSWORD, Server, User, closed, id_of, unique};
 
 /// Events that only a reader that is slow for seconds receives; `catch_up.rs` covers them.
 const EVENTS_SEEN_ELSEWHERE: &[&str] = &["lagging"];
@@ -183,7 +183,7 @@ fn events_seen<'a>(seen: &BTreeSet<&'a str>) -> BTreeSet<&'a str> {
 
 #[tokio::test]
 async fn answers_every_route_as_documented() {
-    let server = server().await;
+    let server = Server::start(2, &[("security.admin_user_ids", "1")]); // the first user is an administrator
     let (ann, bob) = (server.register().await, server.register().await);
     let (other, _) = (server.login(&ann).await, server.login(&ann).await);
     let sessions = server.request(Method::GET, "/auth/sessions", Some(&ann.token), None).await.1;
@@ -201,6 +201,7 @@ async fn answers_every_route_as_documented() {
         ("PATCH", "/users/me".into(), ann_token, Some(json!({"display_name": "Ann", "bio": null}))),
         ("GET", format!("/users/{}", ann.id), bob_token, None),
         ("POST", "/ws-ticket".into(), ann_token, None),
+        ("GET", format!("/admin/audit?actor={}&limit=5", ann.id), ann_token, None),
         ("POST", "/api/commands".into(), ann_token, Some(json!({"type": "list_conversations"}))),
         ("POST", "/auth/password".into(), ann_token, Some(new_password)),
         ("POST", "/auth/logout".into(), ann_token, None),

@@ -44,6 +44,14 @@ pub enum BootError {
     /// The configuration cannot work on this machine.
     #[error("{0}")]
     Configuration(String),
+    /// The audit trail is not as it was written.
+    #[error("the audit trail was changed: {findings} findings in {rows} rows")]
+    Tampered {
+        /// Sentences that were printed, and further ones.
+        findings: u64,
+        /// Rows that were read.
+        rows: u64,
+    },
     /// A thread ended before the stop.
     #[error("{0}; the process stops so that a supervisor can start it again; no acknowledged message is lost")]
     Broken(String),

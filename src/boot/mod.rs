@@ -6,18 +6,22 @@
 //! Every resource that two servers must not share is reserved before anything is changed: the port first, then the data
 //! directory or the database. A second server therefore refuses to start and leaves no trace.
 
+mod audit;
 mod banner;
 mod error;
 mod listen;
 pub mod logging;
 mod ports;
+mod reach;
 mod secret;
 mod shutdown;
 mod topology;
 
+pub use audit::{print_checkpoint, print_key, verify_audit};
 pub use error::BootError;
 
 use self::error::system;
+use self::reach::{reached, runtime};
 use crate::address::TrustedProxies;
 use crate::auth::attempts::Allowed;
 use crate::config::{Config, Environment};
@@ -39,9 +43,9 @@ use crate::storage::accounts::Accounts;
 use crate::storage::connect::{Role, Target};
 use crate::storage::embedded::{self, Embedded};
 use crate::storage::health::StorageHealth;
+use crate::storage::migrate as migrations;
 use crate::storage::migrate::Plan;
 use crate::storage::server_lock::{self, ServerLock};
-use crate::storage::{StorageError, migrate as migrations};
 use crate::wire::command::Command;
 use std::io::{self, Write as _};
 use std::sync::Arc;
@@ -69,22 +73,6 @@ fn storage_of(config: &Config) -> Result<(Target, Option<Embedded>), BootError> 
     Ok((target.with_mentions(config.features.user_mentions), embedded))
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, BootError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(HASH_THREADS)
-        .build()
-        .map_err(system("cannot start the runtime"))
-}
-
-/// Names PostgreSQL's address when it cannot be reached.
-fn reached<T>(target: &Target, result: Result<T, StorageError>) -> Result<T, BootError> {
-    result.map_err(|source| match source {
-        StorageError::Connect(_) => BootError::Unreachable { address: target.address(), source },
-        source => BootError::Storage(source),
-    })
-}
-
 async fn prepare(target: &Target, migrate: bool) -> Result<(), BootError> {
     if migrate {
         reached(target, migrations::migrate(target).await)?;
@@ -100,7 +88,7 @@ async fn prepare(target: &Target, migrate: bool) -> Result<(), BootError> {
 /// When the database cannot be reached or a migration fails.
 pub fn migrate(config: &Config) -> Result<(), BootError> {
     let (target, _embedded) = storage_of(config)?; // until the end, or its PostgreSQL stops
-    runtime()?.block_on(prepare(&target, true))?;
+    runtime(HASH_THREADS)?.block_on(prepare(&target, true))?;
     tracing::info!("the database is up to date");
     Ok(())
 }
@@ -113,7 +101,7 @@ pub fn plan_migration(config: &Config) -> Result<(), BootError> {
     let plan = match &config.database.url {
         Some(url) => {
             let target = Target::from_url(url.expose(), secret::database_passwords(config)?)?;
-            reached(&target, runtime()?.block_on(migrations::plan(&target)))?
+            reached(&target, runtime(HASH_THREADS)?.block_on(migrations::plan(&target)))?
         }
         None => plan_embedded(config)?,
     };
@@ -125,7 +113,7 @@ pub fn plan_migration(config: &Config) -> Result<(), BootError> {
 /// The plan for the embedded PostgreSQL: as it runs, started for the plan and stopped again, or not there at all.
 fn plan_embedded(config: &Config) -> Result<Plan, BootError> {
     if let Some(running) = embedded::running(&config.data_dir) {
-        return Ok(runtime()?.block_on(migrations::plan(&running.target()))?);
+        return Ok(runtime(HASH_THREADS)?.block_on(migrations::plan(&running.target()))?);
     }
     if !embedded::is_initialised(&config.data_dir) {
         tracing::info!("there is no private PostgreSQL in {} yet; it would be made", config.data_dir.display());
@@ -133,7 +121,7 @@ fn plan_embedded(config: &Config) -> Result<Plan, BootError> {
     }
     tracing::info!("starting the private PostgreSQL in {} for the plan", config.data_dir.display());
     let started = Embedded::start(&config.data_dir)?;
-    Ok(runtime()?.block_on(migrations::plan(&started.target()))?)
+    Ok(runtime(HASH_THREADS)?.block_on(migrations::plan(&started.target()))?)
 }
 
 /// Runs the server until a signal stops it. `log_drops` counts the lines that its log has lost.
@@ -155,12 +143,17 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     };
 
     let (target, embedded) = storage_of(config)?;
-    let runtime = runtime()?;
+    let runtime = runtime(HASH_THREADS)?;
     let name = server_lock::name(config.server.bind_addr);
     let lock = runtime.block_on(ServerLock::acquire(&target, &name, config.database.shared));
     runtime.spawn(reached(&target, lock)?.keep());
     runtime.block_on(prepare(&target, config.database.auto_migrate))?;
     let keys = Arc::new(secret::keys(config)?);
+    if let Some(key) = secret::audit_key(config, true)? {
+        // Before the first change, so that its row finds the partition of its month.
+        let due = runtime.block_on(audit::keep_partitions(&target, &key, &config.audit));
+        runtime.spawn(audit::keep(target.clone(), key, config.audit.clone(), due));
+    }
 
     let mesh = Mesh::new(Placement::new(workers as u8)).map_err(system("cannot make the doorbells"))?;
     let health = StorageHealth::default();
@@ -233,6 +226,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         metrics,
         dashboard,
         access: access(config),
+        admins: admins(config),
     });
     let has_internal = config.server.internal_addr.is_some();
     let router = if has_internal { control.public_router() } else { control.router() };
@@ -265,11 +259,15 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     outcome
 }
 
+fn admins(config: &Config) -> Vec<UserId> {
+    config.security.admin_user_ids.iter().map(|id| UserId(*id as i64)).collect()
+}
+
 fn access(config: &Config) -> Access {
     match config.server.environment {
         Environment::Development => Access::Everyone,
         Environment::Staging | Environment::Production => {
-            let admins = config.security.admin_user_ids.iter().map(|id| UserId(*id as i64)).collect();
+            let admins = admins(config);
             let metrics_token = config.server.metrics_token.as_ref().map(|token| MetricsToken::new(token.expose()));
             Access::Operators { admins, metrics_token }
         }

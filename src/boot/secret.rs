@@ -1,7 +1,8 @@
-//! The server's secret: configured, or in development made once and kept in `data_dir`. It signs tokens, and the
-//! passwords of the database logins are derived from it.
+//! The keys of the server. Its secret is configured, or in development made once and kept in `data_dir`. It signs tokens,
+//! and the passwords of the database logins are derived from it. The key that signs the audit trail is always kept there.
 
 use super::error::{BootError, system};
+use crate::audit::note::AuditKey;
 use crate::auth::token::{SECRET_BYTES_MIN, TokenKeys};
 use crate::config::{Config, Environment};
 use crate::storage::connect::{Role, RolePassword};
@@ -9,11 +10,14 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 /// Bytes of a key that the server makes.
 const MADE_BYTES: usize = 48;
+/// An Ed25519 seed.
+const AUDIT_KEY_BYTES: usize = 32;
 
 /// The keys of access tokens, tickets and refresh tokens.
 pub(super) fn keys(config: &Config) -> Result<TokenKeys, BootError> {
@@ -52,30 +56,46 @@ fn secret(config: &Config) -> Result<Vec<u8>, BootError> {
              `openssl rand -base64 48`, as CHAT_SERVER__SECURITY__JWT_SECRET"
         )));
     }
-    let path = config.data_dir.join("jwt_secret");
-    std::fs::create_dir_all(&config.data_dir).map_err(system("cannot create data_dir"))?;
-    let mut secret = Vec::new();
-    match OpenOptions::new().read(true).open(&path) {
-        Ok(mut file) => {
-            file.read_to_end(&mut secret).map_err(system("cannot read data_dir/jwt_secret"))?;
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            secret = (0..MADE_BYTES).map(|_| rand::random()).collect();
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(&path)
-                .map_err(system("cannot write data_dir/jwt_secret"))?;
-            file.write_all(&secret)
-                .and_then(|()| file.sync_all())
-                .map_err(system("cannot write data_dir/jwt_secret"))?;
-            tracing::info!(
-                "development: made a signing key in {}; production needs security.jwt_secret",
-                path.display()
-            );
-        }
-        Err(error) => return Err(system("cannot open data_dir/jwt_secret")(error)),
+    let (secret, is_new) = kept_or_made(&config.data_dir.join("jwt_secret"), MADE_BYTES)?;
+    if is_new {
+        tracing::info!("development: made a signing key in data_dir/jwt_secret; production needs security.jwt_secret");
     }
     Ok(secret)
+}
+
+/// The key that signs the audit trail. `make`: make it if it is not there.
+pub(super) fn audit_key(config: &Config, make: bool) -> Result<Option<AuditKey>, BootError> {
+    let path = config.data_dir.join("audit_key");
+    if !make && !path.exists() {
+        return Ok(None);
+    }
+    let (seed, is_new) = kept_or_made(&path, AUDIT_KEY_BYTES)?;
+    if is_new {
+        tracing::info!("made the key that signs the audit trail in {}; keep a copy of it", path.display());
+    }
+    let seed: [u8; AUDIT_KEY_BYTES] = seed.try_into().map_err(|_| {
+        BootError::Configuration(format!("{} must have {AUDIT_KEY_BYTES} bytes; restore it", path.display()))
+    })?;
+    Ok(Some(AuditKey::new(&seed)))
+}
+
+/// The random bytes in a file, and whether they were made now. Only the server's user can read the file.
+fn kept_or_made(path: &Path, bytes: usize) -> Result<(Vec<u8>, bool), BootError> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(system("cannot create data_dir"))?;
+    }
+    match std::fs::read(path) {
+        Ok(secret) => Ok((secret, false)),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let secret: Vec<u8> = (0..bytes).map(|_| rand::random()).collect();
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+            let written = file.and_then(|mut file| file.write_all(&secret).and_then(|()| file.sync_all()));
+            written.map_err(|error| {
+                let path = path.display();
+                BootError::Configuration(format!("cannot write {path}: {error}; let the server write to data_dir"))
+            })?;
+            Ok((secret, true))
+        }
+        Err(error) => Err(system("cannot read a key in data_dir")(error)),
+    }
 }

@@ -20,6 +20,8 @@ pub struct Config {
     pub database: DatabaseConfig,
     /// Tokens, origins, content.
     pub security: SecurityConfig,
+    /// The audit trail.
+    pub audit: AuditConfig,
     /// Limits, which `welcome` reports to clients.
     pub limits: LimitsConfig,
     /// Enabled features.
@@ -139,8 +141,21 @@ pub struct SecurityConfig {
     pub registrations_per_minute: u32,
     /// Origins of web pages that may open a WebSocket, exactly as browsers send them.
     pub allowed_origins: Vec<String>,
-    /// Ids of users who may open the dashboard. Names would not be safe: anyone can register a name that is still free.
+    /// Ids of users who may read the audit trail and open the dashboard. Names would not be safe: anyone can register a
+    /// name that is still free.
     pub admin_user_ids: Vec<u64>,
+}
+
+/// `[audit]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditConfig {
+    /// The shortest time between two signed heads of the audit trail.
+    #[serde(with = "humantime_serde")]
+    pub checkpoint_interval: Duration,
+    /// Months that ended longer ago are dropped; zero keeps all.
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
 }
 
 /// `[limits]`, which becomes [`Limits`](crate::limits::Limits).

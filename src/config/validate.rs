@@ -136,6 +136,11 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
         p.range("security.admin_user_ids", *id, 1, MAX_SAFE_INTEGER as u64);
     }
 
+    p.time("audit.checkpoint_interval", config.audit.checkpoint_interval, SECOND, DAY);
+    if !config.audit.retention.is_zero() {
+        p.time("audit.retention", config.audit.retention, DAY, 36_500 * DAY);
+    }
+
     let limits = &config.limits;
     p.range("limits.max_message_length", limits.max_message_length, 1, 1_000_000);
     p.range("limits.max_frame_bytes", limits.max_frame_bytes, 1_024, 16 * 1024 * 1024);

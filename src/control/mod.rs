@@ -19,6 +19,7 @@
 pub mod access;
 mod account_reads;
 pub mod announcer;
+mod audit;
 mod auth;
 mod clients;
 pub mod commands;
@@ -112,6 +113,7 @@ fn routes() -> Router<Control> {
         .route("/users", get(users::search))
         .route("/users/me", get(users::me).patch(users::edit_me))
         .route("/users/{id}", get(users::by_id))
+        .route("/admin/audit", get(audit::read))
         .route("/api/commands", post(commands::execute))
         .merge(web::router())
         .route("/ws", get(upgrade_required))

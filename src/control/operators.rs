@@ -26,6 +26,16 @@ fn needs_no_user(parts: &Parts, access: &Access) -> bool {
     parts.extensions.get::<Internal>().is_some() || (metrics_token.is_some() && presented() == *metrics_token)
 }
 
+/// Refuses users who are no administrators.
+pub(super) fn require_admin(user: UserId, admins: &[UserId]) -> Result<(), Problem> {
+    if admins.contains(&user) {
+        return Ok(());
+    }
+    let detail =
+        format!("This is for administrators. Add the id of this account, {}, to security.admin_user_ids.", user.0);
+    Err(Refusal::new(ErrorCode::Forbidden, detail).into())
+}
+
 /// An operator, or a refusal.
 pub struct Operator {
     /// The claims of an administrator; `None` if the request needs no user.
@@ -42,13 +52,7 @@ impl FromRequestParts<Control> for Operator {
             Access::Operators { .. } | Access::Everyone => return Ok(Self { claims: None }),
         };
         let claims = authenticate(&parts.headers, control).await?;
-        if !admins.contains(&claims.user) {
-            let detail = format!(
-                "This is for administrators. Add the id of this account, {}, to security.admin_user_ids.",
-                claims.user.0
-            );
-            return Err(Refusal::new(ErrorCode::Forbidden, detail).into());
-        }
+        require_admin(claims.user, admins)?;
         Ok(Self { claims: Some(claims) })
     }
 }

@@ -47,7 +47,7 @@ pub(super) async fn logout(State(control): State<Control>, caller: Caller) -> Re
 
 async fn revoke_one(control: Control, caller: Caller, session: SessionId) -> Result<bool, Problem> {
     shielded(async move {
-        let revoked = control.accounts().revoke_session(caller.user, session).await?;
+        let revoked = control.accounts().revoke_session(caller.user, session, caller.session).await?;
         if revoked {
             control.notify_revoked([session]);
         }
@@ -58,7 +58,7 @@ async fn revoke_one(control: Control, caller: Caller, session: SessionId) -> Res
 
 pub(super) async fn logout_all(State(control): State<Control>, caller: Caller) -> Result<StatusCode, Problem> {
     shielded(async move {
-        control.notify_revoked(control.accounts().revoke_all(caller.user).await?);
+        control.notify_revoked(control.accounts().revoke_all(caller.user, caller.session).await?);
         Ok(StatusCode::NO_CONTENT)
     })
     .await

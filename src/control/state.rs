@@ -11,7 +11,7 @@ use super::profile_edits::ProfileEdits;
 use super::sign_in_limits::SignInLimits;
 use crate::auth::attempts::Allowed;
 use crate::auth::token::TokenKeys;
-use crate::ids::SessionId;
+use crate::ids::{SessionId, UserId};
 use crate::latency::QueueGauge;
 use crate::storage::accounts::Accounts;
 use std::future::Future;
@@ -53,6 +53,8 @@ pub struct ControlParts {
     pub dashboard: Dashboard,
     /// Who may see metrics, dashboard and the reasons of failing checks.
     pub access: Access,
+    /// Who may read the audit trail, in development too.
+    pub admins: Vec<UserId>,
 }
 
 /// The state of every handler; cloning shares it.
@@ -136,6 +138,10 @@ impl Control {
 
     pub(super) fn access(&self) -> &Access {
         &self.inner.parts.access
+    }
+
+    pub(super) fn admins(&self) -> &[UserId] {
+        &self.inner.parts.admins
     }
 
     pub(super) fn dashboard(&self) -> &Dashboard {

@@ -73,6 +73,7 @@ fn control_for(well: bool, access: Access) -> Control {
         metrics: Metrics::new(observed.clone()).unwrap(),
         dashboard: Dashboard::new(observed, Arc::new(Health(well))),
         access,
+        admins: Vec::new(),
     })
 }
 

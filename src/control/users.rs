@@ -79,7 +79,7 @@ pub(super) async fn edit_me(
         return own(control.accounts().profile(caller.user).await?);
     }
     control.profile_edits().charge(caller.user, std::time::Instant::now())?;
-    let profile = control.accounts().update_profile(caller.user, edit).await?;
+    let profile = control.accounts().update_profile(caller.user, caller.session, edit).await?;
     control.profile_changed();
     own(profile)
 }

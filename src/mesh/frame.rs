@@ -115,6 +115,8 @@ pub struct Mutation {
     pub conversation: Option<ConversationId>,
     /// The user who makes the change.
     pub actor: UserId,
+    /// The sign-in that it was sent with, for the audit trail; none if the server makes the change itself.
+    pub session: Option<SessionId>,
     /// The requesting connection. It receives the answer, so it does not receive the event.
     pub origin: Option<ConnId>,
     /// The request that this answers.
@@ -511,6 +513,8 @@ pub type HttpReply = Box<dyn FnOnce(Result<Vec<u8>, Refusal>) + Send>;
 pub struct HttpCommand {
     /// The user who sent the command.
     pub user: UserId,
+    /// The sign-in that it was sent with.
+    pub session: SessionId,
     /// The command's JSON.
     pub body: Vec<u8>,
     /// Called once with the ack's data as JSON, or the refusal.

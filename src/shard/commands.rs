@@ -23,10 +23,10 @@ impl<W: World> Shard<W> {
     /// A frame of a WebSocket was read as far as it could be.
     pub(super) fn on_command(&mut self, conn: ConnId, parsed: Parsed<'_>) {
         let Some(session) = self.connections.session(conn) else { return };
-        let user = session.user;
+        let (user, session) = (session.user, Some(session.sign_in));
         let command = parsed.command.as_ref().ok().map(Command::id);
         let origin = Origin::Connection(conn);
-        let mut asked = PendingCommand { origin, id: parsed.id, command, at: self.now, holds_slot: false };
+        let mut asked = PendingCommand { origin, id: parsed.id, command, session, at: self.now, holds_slot: false };
         // A client whose queue is full of unread replies receives no further replies.
         if !self.reads_its_queue(conn) {
             return self.close(conn, CloseCode::TooSlow);

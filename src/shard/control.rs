@@ -33,12 +33,13 @@ impl<W: World> Shard<W> {
     }
 
     fn http_command(&mut self, command: HttpCommand) {
-        let HttpCommand { user, mut body, reply } = command;
+        let HttpCommand { user, session, mut body, reply } = command;
         let settings = std::sync::Arc::clone(&self.settings);
         let mut json = std::mem::take(&mut self.json);
         let parsed = command::parse(&mut body, Format::Json, &mut json, &settings.limits);
         let command = parsed.command.as_ref().ok().map(Command::id);
-        let asked = PendingCommand { origin: Origin::Http(reply), id: None, command, at: self.now, holds_slot: false };
+        let (origin, session) = (Origin::Http(reply), Some(session));
+        let asked = PendingCommand { origin, id: None, command, session, at: self.now, holds_slot: false };
         match parsed.command {
             Ok(command) => self.execute(asked, user, command),
             Err(refusal) => self.refuse(asked, &refusal),

@@ -6,7 +6,7 @@
 //! - the table is bounded by what bounds its makers: command slots per connection, reads and commits per shard.
 
 use crate::error::Refusal;
-use crate::ids::{CommandId, ConnId, ConversationId, Seq, ShardId, UserId};
+use crate::ids::{CommandId, ConnId, ConversationId, Seq, SessionId, ShardId, UserId};
 use crate::limits::READS_PER_USER_MAX;
 use crate::mesh::frame::{Admission, HttpReply, Query, Token};
 use crate::mesh::record::PresenceRecord;
@@ -50,6 +50,8 @@ pub struct PendingCommand {
     pub id: Option<RequestId>,
     /// Which command it is; none if no client sent it, or if it could not be read.
     pub command: Option<CommandId>,
+    /// The sign-in that it was sent with; none if no client sent it.
+    pub session: Option<SessionId>,
     /// When it arrived.
     pub at: Instant,
     /// It holds one of its connection's command slots.

@@ -92,8 +92,8 @@ impl<W: World> Shard<W> {
     /// Writes a changed profile into a conversation's log. No client sent it, so no rate limit applies.
     pub(super) fn announce(&mut self, announcement: Announcement) {
         let Announcement { user, conversation, reply } = announcement;
-        let asked =
-            PendingCommand { origin: Origin::Http(reply), id: None, command: None, at: self.now, holds_slot: false };
+        let origin = Origin::Http(reply);
+        let asked = PendingCommand { origin, id: None, command: None, session: None, at: self.now, holds_slot: false };
         match self.may_begin() {
             Ok(()) => self.submit(asked, user, "announce_profile", Some(conversation), Arguments::new()),
             Err(refusal) => self.refuse(asked, &refusal),
@@ -162,11 +162,12 @@ impl<W: World> Shard<W> {
         // A conversation that is being created has no owner yet: its creator's shard acts as the owner.
         let owner = conversation.map_or(self.id, |conversation| self.placement.owner(conversation));
         let origin = asked.origin.connection();
-        let received_at = asked.at;
+        let (received_at, session) = (asked.at, asked.session);
         let token = self.requests.insert(Pending::Command(asked));
         let mutation = Box::new(Mutation {
             conversation,
             actor: user,
+            session,
             origin,
             token,
             owner,

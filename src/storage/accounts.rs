@@ -16,6 +16,8 @@
 //! The connections of the pool run as `chat_writer`, whose row policies allow these tables and hide messages.
 
 mod announcements;
+mod audit_reads;
+mod audited;
 mod outcome;
 pub mod rotation;
 
@@ -31,6 +33,7 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{error::Elapsed, timeout};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
 /// Rows that one statement of a sweep of outcomes removes.
@@ -263,6 +266,8 @@ impl Accounts {
                 .await?;
             let opened = opened(&row)?;
             insert_refresh_token(&transaction, &opened, session.refresh_hash, session.refresh_lifetime_seconds).await?;
+            let names = [account.username, account.display_name];
+            audited::registration(&transaction, opened.profile.id, opened.session, names).await?;
             in_doubt = true;
             transaction.commit().await?;
             Ok(opened)
@@ -317,6 +322,7 @@ impl Accounts {
             let Some(row) = row else { return Ok(None) };
             let opened = opened(&row)?;
             insert_refresh_token(&transaction, &opened, session.refresh_hash, session.refresh_lifetime_seconds).await?;
+            audited::sign_in(&transaction, login.user, opened.session).await?;
             in_doubt = true;
             transaction.commit().await?;
             Ok(Some(opened))
@@ -325,33 +331,35 @@ impl Accounts {
         settle(connection, "open_session", in_doubt, outcome)
     }
 
-    /// Revokes one session of `user`; `false` when there is no such active session.
+    /// Revokes one session of `user`, on behalf of session `by`; `false` when there is no such active session.
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn revoke_session(&self, user: UserId, session: SessionId) -> Result<bool, Refusal> {
+    pub async fn revoke_session(&self, user: UserId, session: SessionId, by: SessionId) -> Result<bool, Refusal> {
         let connection = self.connection("revoke_session").await?;
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::REVOKE_SESSION).await?;
             in_doubt = true;
-            Ok(connection.execute(&statement, &[&session.0, &user.0]).await? > 0)
+            let action = if session == by { "sign_out" } else { "revoke_session" };
+            let parameters: [&(dyn ToSql + Sync); 5] = [&session.0, &user.0, &by.0, &action, &None::<&str>];
+            Ok(connection.execute(&statement, &parameters).await? > 0)
         })
         .await;
         settle(connection, "revoke_session", in_doubt, outcome)
     }
 
-    /// Revokes every session of `user`; returns those that this revoked.
+    /// Revokes every session of `user`, on behalf of session `by`; returns those that this revoked.
     ///
     /// # Errors
     /// The store's failures.
-    pub async fn revoke_all(&self, user: UserId) -> Result<Vec<SessionId>, Refusal> {
+    pub async fn revoke_all(&self, user: UserId, by: SessionId) -> Result<Vec<SessionId>, Refusal> {
         let connection = self.connection("revoke_all").await?;
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
-            let statement = connection.prepare_cached(sql::REVOKE_ALL).await?;
+            let statement = connection.prepare_cached(sql::SIGN_OUT_ALL).await?;
             in_doubt = true;
-            session_ids(&connection.query(&statement, &[&user.0, &None::<i64>]).await?)
+            session_ids(&connection.query(&statement, &[&user.0, &by.0]).await?)
         })
         .await;
         settle(connection, "revoke_all", in_doubt, outcome)
@@ -380,6 +388,7 @@ impl Accounts {
             }
             let statement = transaction.prepare_cached(sql::REVOKE_ALL).await?;
             let revoked = session_ids(&transaction.query(&statement, &[&verified.user.0, &Some(keep.0)]).await?)?;
+            audited::new_password(&transaction, verified.user, keep, &revoked).await?;
             in_doubt = true;
             transaction.commit().await?;
             Ok(Some(revoked))
@@ -446,11 +455,16 @@ impl Accounts {
         settle(connection, "search_users", false, outcome)
     }
 
-    /// Changes a profile; `None` when the user is not active.
+    /// Changes a profile, on behalf of a session; `None` when the user is not active.
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn update_profile(&self, user: UserId, edit: ProfileEdit<'_>) -> Result<Option<AccountProfile>, Refusal> {
+    pub async fn update_profile(
+        &self,
+        user: UserId,
+        session: SessionId,
+        edit: ProfileEdit<'_>,
+    ) -> Result<Option<AccountProfile>, Refusal> {
         let ProfileEdit { display_name, avatar_url, bio, receipts_private } = edit;
         let (set_avatar, avatar_url) = avatar_url.parameters();
         let (set_bio, bio) = bio.parameters();
@@ -462,7 +476,7 @@ impl Accounts {
             connection
                 .query_opt(
                     &statement,
-                    &[&user.0, &display_name, &set_avatar, &avatar_url, &set_bio, &bio, &receipts_private],
+                    &[&user.0, &display_name, &set_avatar, &avatar_url, &set_bio, &bio, &receipts_private, &session.0],
                 )
                 .await?
                 .map(|row| profile(&row))

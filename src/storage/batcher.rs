@@ -56,6 +56,7 @@ mod tests {
         Box::new(Mutation {
             conversation: ConversationId::from_number(6),
             actor: UserId(1),
+            session: None,
             origin: None,
             token: Token { shard: ShardId(0), index },
             owner: ShardId(0),

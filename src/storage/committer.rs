@@ -34,6 +34,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Statement};
 
 /// A new connection must be ready by then.
@@ -409,6 +410,7 @@ enum Columns {
         actors: Vec<i64>,
         mutation_ids: Vec<i64>,
         arguments: Vec<Value>,
+        sessions: Vec<Option<i64>>,
     },
 }
 
@@ -431,7 +433,7 @@ impl Columns {
 
     fn of_others(run: &[Box<Mutation>]) -> Self {
         let (mut kinds, mut conversations, mut actors) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut mutation_ids, mut arguments_column) = (Vec::new(), Vec::new());
+        let (mut mutation_ids, mut arguments_column, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
         for mutation in run {
             if let Change::Other { kind, mutation_id, arguments } = &mutation.change {
                 kinds.push(*kind);
@@ -439,9 +441,10 @@ impl Columns {
                 actors.push(mutation.actor.0);
                 mutation_ids.push(*mutation_id);
                 arguments_column.push(arguments.clone());
+                sessions.push(mutation.session.map(|session| session.0));
             }
         }
-        Self::Others { kinds, conversations, actors, mutation_ids, arguments: arguments_column }
+        Self::Others { kinds, conversations, actors, mutation_ids, arguments: arguments_column, sessions }
     }
 }
 
@@ -473,9 +476,9 @@ async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Res
             }
             Ok(BatchRows { rows, recorded })
         }
-        Columns::Others { kinds, conversations, actors, mutation_ids, arguments } => {
-            let rows =
-                writer.client.query(&writer.others, &[kinds, conversations, actors, mutation_ids, arguments]).await?;
+        Columns::Others { kinds, conversations, actors, mutation_ids, arguments, sessions } => {
+            let columns: [&(dyn ToSql + Sync); 6] = [kinds, conversations, actors, mutation_ids, arguments, sessions];
+            let rows = writer.client.query(&writer.others, &columns).await?;
             Ok(BatchRows { rows, recorded: HashMap::new() })
         }
     }

@@ -181,6 +181,12 @@ impl Target {
         format!(" -c search_path={0},public,pg_temp -c app.rules={0}", self.rules)
     }
 
+    /// That path, for a session of the owner that calls the set's functions.
+    #[must_use]
+    pub fn rule_path(&self) -> String {
+        format!("{}, public, pg_temp", self.rules)
+    }
+
     /// The configuration of connections as one of the three roles, which log in by themselves: no statement leads back
     /// to a login with more rights.
     #[must_use]

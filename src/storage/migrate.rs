@@ -49,6 +49,13 @@ pub async fn migrate(target: &Target) -> Result<(), StorageError> {
     Ok(())
 }
 
+/// The table migrations of this version, in the order of their numbers and not of their names.
+fn known_tables() -> Vec<refinery::Migration> {
+    let mut migrations = embedded_sql::migrations::runner().get_migrations().clone();
+    migrations.sort_by_key(refinery::Migration::version);
+    migrations
+}
+
 /// The table migrations that are to be applied.
 async fn missing_tables(owner: &Client) -> Result<Vec<String>, StorageError> {
     let setup = |source| StorageError::Setup { what: "reading which table migrations were applied", source };
@@ -62,7 +69,7 @@ async fn missing_tables(owner: &Client) -> Result<Vec<String>, StorageError> {
         }
     }
     let mut missing = Vec::new();
-    for migration in embedded_sql::migrations::runner().get_migrations() {
+    for migration in known_tables() {
         match applied.get(&i64::from(migration.version())) {
             None => missing.push(migration.to_string()),
             Some((name, checksum)) => {
@@ -129,7 +136,7 @@ impl Plan {
     pub fn for_empty() -> Self {
         let set = RuleSet::embedded();
         Self {
-            tables: embedded_sql::migrations::runner().get_migrations().iter().map(ToString::to_string).collect(),
+            tables: known_tables().iter().map(ToString::to_string).collect(),
             set: set.name().to_owned(),
             added: set.files().iter().map(|file| file.path.clone()).collect(),
             ..Self::default()

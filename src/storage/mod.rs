@@ -16,6 +16,7 @@
 //! Deliberately absent: an ORM, write-behind, timers that hold a batch back. SQL is in [`sql`] and `migrations/` only.
 
 pub mod accounts;
+pub mod audit;
 pub mod batcher;
 pub mod bell;
 pub mod committer;

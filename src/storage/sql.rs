@@ -1,6 +1,7 @@
 //! Every statement of the running server; account statements in [`accounts`].
 
 pub mod accounts;
+pub mod audit;
 pub mod logins;
 pub mod rule_sets;
 pub mod server_lock;
@@ -15,7 +16,7 @@ pub const MENTIONS_AND_THREADS: &str =
 
 /// A run of any other mutations; the outcome's columns are those of the type `mutation_outcome`.
 pub const APPLY_MUTATIONS: &str = "SELECT ord, verdict, detail, retry_after_ms, (outcome).* \
-    FROM apply_mutations($1, $2, $3, $4, $5)";
+    FROM apply_mutations($1, $2, $3, $4, $5, $6)";
 
 /// A read's transaction: one snapshot for all of its statements.
 pub const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";
@@ -107,5 +108,5 @@ pub const SAFETY: &str = "SELECT current_setting('fsync'), current_setting('sync
     current_setting('full_page_writes'), current_setting('server_version_num')::int";
 /// Tables with users' data whose row level security is not forced.
 pub const UNFORCED_TABLES: &str = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = \
-    c.relnamespace WHERE n.nspname = 'public' AND c.relkind = 'r' AND c.relname <> 'refinery_schema_history' \
+    c.relnamespace WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND c.relname <> 'refinery_schema_history' \
       AND NOT (c.relrowsecurity AND c.relforcerowsecurity)";

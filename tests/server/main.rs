@@ -5,6 +5,8 @@
 //! `cargo test --workspace --features test-db --test server -- messages::` runs the tests of one module.
 #![cfg(feature = "test-db")]
 
+mod audit;
+mod audit_chain;
 mod catalogue;
 mod catch_up;
 mod connections;

@@ -129,6 +129,13 @@ impl Server {
         chat_server::storage::connect::Target::embedded_as_superuser(&self.data_dir.join("postgres"), "veza_chat")
     }
 
+    /// Runs `chat-server` with these arguments and the configuration of this server, which may run or not.
+    pub fn run(&self, arguments: &[&str]) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chat-server"));
+        command.args(arguments).envs(self.variables.iter().cloned()).current_dir(&self.data_dir);
+        command.output().unwrap()
+    }
+
     fn report(&self) {
         let pid = self.pid();
         let mut watchdog = self.watchdog.lock().unwrap();

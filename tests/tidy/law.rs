@@ -23,14 +23,15 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("text", &[]),
     ("config", &[]),
     ("wire", &[]),
+    ("audit", &[]),
     ("auth", &[]),
     ("mesh", &[]),
     ("chat", &["wire::Format", "wire::command", "wire::event", "mesh::event", "mesh::record"]),
     ("net", &["wire::ws"]),
     ("shard", &["net", "chat", "wire", "mesh", "auth"]),
-    ("storage", &["mesh"]),
+    ("storage", &["mesh", "audit"]),
     ("control", &["storage", "mesh", "auth", "wire"]),
-    ("boot", &["config", "wire", "auth", "mesh", "chat", "net", "shard", "storage", "control"]),
+    ("boot", &["config", "wire", "audit", "auth", "mesh", "chat", "net", "shard", "storage", "control"]),
     ("main", &["boot", "config"]),
 ];
 

@@ -3,10 +3,13 @@
 -- One mutation's refusal or fault leaves the others alone, unless the store itself is at fault.
 -- mutation_outcomes remembers what each mutation did. After a lost connection the same batch is submitted again, and a
 -- second execution could undo later changes. Texts are not remembered; the caller sends them again.
--- Locks: the conversations' rows in the order of their ids, FOR UPDATE, until the transaction ends.
+-- The audit rows of the batch are appended at its end, in the same transaction.
+-- Locks: the conversations' rows in the order of their ids, FOR UPDATE, then that of audit_head if a mutation is
+-- audited; until the transaction ends.
 
 CREATE FUNCTION apply_mutations(
-    p_kind text[], p_conversation bigint[], p_actor bigint[], p_mutation_id bigint[], p_arguments jsonb[])
+    p_kind text[], p_conversation bigint[], p_actor bigint[], p_mutation_id bigint[], p_arguments jsonb[],
+    p_session bigint[] DEFAULT NULL)
 RETURNS TABLE (ord bigint, verdict text, detail text, retry_after_ms bigint, outcome mutation_outcome)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
@@ -16,10 +19,13 @@ DECLARE
     m conversation_members;
     o mutation_outcome;
     v_hint text;
+    v_before jsonb;
+    v_audited jsonb;
+    v_audit jsonb := '[]';
 BEGIN
     PERFORM FROM conversations x WHERE x.id = ANY (p_conversation) ORDER BY x.id FOR UPDATE;
     FOR i IN 1 .. cardinality(p_kind) LOOP
-        ord := i; verdict := 'committed'; detail := NULL; o := NULL; v_hint := NULL;
+        ord := i; verdict := 'committed'; detail := NULL; o := NULL; v_hint := NULL; v_audited := NULL;
         p := ROW(p_kind[i], p_conversation[i], p_actor[i], p_mutation_id[i], p_arguments[i]);
         BEGIN -- a subtransaction: the refusal or fault of one mutation leaves the others alone
             SELECT (jsonb_populate_record(NULL::mutation_outcome, r.outcome)).* INTO o
@@ -31,10 +37,15 @@ BEGIN
                     PERFORM refuse('not_found', 'data.conversation_id: There is no such conversation.');
                 END IF;
                 m := permitted_member(c, p);
+                v_before := audit_state(p, c.id);
                 EXECUTE format('SELECT * FROM %I($1, $2, $3)', 'mutate_' || p.kind) INTO o USING c, m, p;
                 o.conversation_id := coalesce(o.conversation_id, c.id);
                 IF o.seq IS NOT NULL THEN
                     o.result := o.result || jsonb_build_object('seq', o.seq);
+                END IF;
+                -- create_conversation without an event found the direct conversation that exists.
+                IF v_before IS NOT NULL AND (p.kind <> 'create_conversation' OR o.events IS NOT NULL) THEN
+                    v_audited := audited_mutation(p, p_session[i], o.conversation_id, v_before);
                 END IF;
                 -- A mutation without events can safely run a second time.
                 IF o.events IS NOT NULL THEN
@@ -57,8 +68,14 @@ BEGIN
             -- Anything else is the store's fault and not the mutation's (storage/sqlstate.rs). The statement fails, and
             -- each of its mutations can be tried again.
         END;
+        IF verdict = 'committed' AND v_audited IS NOT NULL THEN
+            v_audit := v_audit || v_audited;
+        END IF;
         outcome := o;
         retry_after_ms := nullif(v_hint, '')::bigint;
         RETURN NEXT;
     END LOOP;
+    IF v_audit <> '[]' THEN
+        PERFORM append_audit(v_audit);
+    END IF;
 END $$;

@@ -75,7 +75,8 @@ impl Accounts {
                     }
                 }
                 let statement = transaction.prepare_cached(sql::REVOKE_SESSION).await?;
-                transaction.execute(&statement, &[&session.0, &user.0]).await?;
+                let (action, reason) = ("revoke_session", "A spent refresh token was used again.");
+                transaction.execute(&statement, &[&session.0, &user.0, &session.0, &action, &reason]).await?;
                 in_doubt = true;
                 transaction.commit().await?;
                 return Ok(Rotation::Reused { user, session });

@@ -83,9 +83,28 @@ pub const SPEND_REFRESH_TOKEN: &str = "UPDATE refresh_tokens SET spent_at = now(
 /// $1 session, $2 ip.
 pub const TOUCH_SESSION: &str = "UPDATE sessions SET last_used_at = now(), ip = $2 WHERE id = $1";
 
-/// $1 session, $2 user → a row when it was active.
+/// $1 session, $2 user, $3 the session that asks for it, $4 action and $5 reason for the audit trail → a row when it
+/// was active.
 pub const REVOKE_SESSION: &str = "
-UPDATE sessions SET revoked_at = now() WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL RETURNING id";
+WITH r AS (
+    UPDATE sessions SET revoked_at = now() WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL RETURNING id
+)
+SELECT append_audit(jsonb_build_array(jsonb_build_object(
+           'user_id', $2::bigint, 'session_id', $3::bigint, 'action', $4::text, 'reason', $5::text,
+           'target_type', 'session', 'target_id', r.id)))
+  FROM r";
+
+/// $1 user, $2 the session that asks for it → the sessions that this revoked.
+pub const SIGN_OUT_ALL: &str = "
+WITH r AS (
+    UPDATE sessions SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL RETURNING id
+), a AS (
+    SELECT append_audit(jsonb_build_array(jsonb_build_object(
+               'user_id', $1::bigint, 'session_id', $2::bigint, 'action', 'sign_out_all',
+               'target_type', 'user', 'target_id', $1::bigint, 'details', jsonb_build_object('revoked', x.ids))))
+      FROM (SELECT jsonb_agg(r.id ORDER BY r.id) AS ids FROM r) x WHERE x.ids IS NOT NULL
+)
+SELECT r.id FROM r, a";
 
 /// $1 user, $2 session to keep (or null) → the sessions that this revoked.
 pub const REVOKE_ALL: &str = "
@@ -128,10 +147,11 @@ SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at
  LIMIT $2";
 
 /// $1 user, $2 new `display_name` or null to keep it, $3 whether to set `avatar_url`, $4 the new one or null, $5
-/// whether to set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it. What others see of
-/// it counts as a new version of the profile. NO KEY: the check of a foreign key, as of a mention, does not block
-/// commits.
+/// whether to set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it, $8 the session.
+/// What others see of it counts as a new version of the profile. NO KEY: the check of a foreign key, as of a mention,
+/// does not block commits.
 pub const UPDATE_PROFILE: &str = "
+WITH w AS (
 UPDATE users u
    SET display_name = n.display_name, avatar_url = n.avatar_url, bio = n.bio,
        receipts_private = coalesce($7, u.receipts_private),
@@ -139,10 +159,19 @@ UPDATE users u
            + CASE WHEN (u.display_name, u.avatar_url, u.bio) IS DISTINCT FROM (n.display_name, n.avatar_url, n.bio)
                   THEN 1 ELSE 0 END
   FROM (SELECT coalesce($2, x.display_name) AS display_name, CASE WHEN $3 THEN $4 ELSE x.avatar_url END AS avatar_url,
-               CASE WHEN $5 THEN $6 ELSE x.bio END AS bio
+               CASE WHEN $5 THEN $6 ELSE x.bio END AS bio,
+               jsonb_build_object('display_name', x.display_name, 'avatar_url', x.avatar_url, 'bio', x.bio,
+                                  'receipts_private', x.receipts_private) AS before
           FROM users x WHERE x.id = $1 AND x.is_active FOR NO KEY UPDATE) n
  WHERE u.id = $1
-RETURNING u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at";
+RETURNING u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at,
+          audit_difference(n.before, jsonb_build_object('display_name', u.display_name, 'avatar_url', u.avatar_url,
+              'bio', u.bio, 'receipts_private', u.receipts_private)) AS changed
+)
+SELECT w.*, CASE WHEN w.changed IS NOT NULL THEN append_audit(jsonb_build_array(jsonb_build_object(
+                'user_id', w.id, 'session_id', $8::bigint, 'action', 'update_profile',
+                'target_type', 'user', 'target_id', w.id, 'details', w.changed))) END
+  FROM w";
 
 /// $1 limit → users whose profile has changed since it was announced in all of their conversations, with its version;
 /// the same user at most every few seconds.

@@ -1,0 +1,40 @@
+-- Appends rows to the audit trail: an array of {user_id, action, target_type, target_id, conversation_id, session_id,
+-- reason, details}. The address and the device are those of the session.
+-- Call it last in a transaction: the next one that appends waits until this one ends.
+-- SECURITY DEFINER: nobody but the owner may write audit_logs.
+-- Locks: the row of audit_head (FOR UPDATE), after everything else, until the transaction ends.
+
+CREATE FUNCTION append_audit(p_rows jsonb) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path FROM CURRENT AS $$
+DECLARE
+    h audit_head;
+    r audit_logs;
+    v_given jsonb;
+BEGIN
+    SELECT * INTO STRICT h FROM audit_head x FOR UPDATE;
+    FOR v_given IN SELECT jsonb_array_elements(p_rows) LOOP
+        r := jsonb_populate_record(NULL::audit_logs, v_given);
+        -- Never earlier than the row before it, whatever the clock says: a partition holds a contiguous part.
+        h.created_at := greatest(h.created_at, clock_timestamp());
+        h.position := h.position + 1;
+        r.position := h.position;
+        r.created_at := h.created_at;
+        SELECT s.ip, s.device_name INTO r.ip_address, r.device FROM sessions s
+         WHERE s.id = r.session_id AND s.user_id = r.user_id;
+        r.salt := uuid_send(gen_random_uuid());
+        r.commitment := audit_commitment(r);
+        r.previous_hash := h.hash;
+        r.hash := audit_hash(r);
+        h.hash := r.hash;
+        BEGIN
+            INSERT INTO audit_logs VALUES (r.*);
+        EXCEPTION WHEN check_violation THEN
+            -- It waited for the default partition while make_audit_partitions made the one of this month.
+            INSERT INTO audit_logs VALUES (r.*);
+        END;
+    END LOOP;
+    UPDATE audit_head x SET position = h.position, created_at = h.created_at, hash = h.hash WHERE x.only_row;
+END $$;
+
+REVOKE ALL ON FUNCTION append_audit(jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION append_audit(jsonb) TO chat_writer;

@@ -1,0 +1,39 @@
+//! Reads of the audit trail by administrators.
+
+use super::audited::append;
+use super::outcome::settle;
+use super::{Accounts, QUERY_TIMEOUT};
+use crate::error::Refusal;
+use crate::ids::{SessionId, UserId};
+use crate::storage::sql::audit as sql;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use tokio_postgres::Error;
+
+impl Accounts {
+    /// A page of the audit trail, newest first, for an administrator (`read/read_audit.sql` describes the filter). The
+    /// read is a row of the audit trail itself.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn read_audit(&self, user: UserId, session: SessionId, filter: Value) -> Result<Vec<Value>, Refusal> {
+        let (mut connection, _permit) = self.read_connection("read_audit").await?;
+        let outcome = timeout(QUERY_TIMEOUT, async {
+            let transaction = connection.transaction().await?;
+            let statement = transaction.prepare_cached(sql::READ).await?;
+            let rows = transaction.query(&statement, &[&filter]).await?;
+            let entries = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Value>, Error>>()?;
+            let position = |entry: Option<&Value>| entry.map(|entry| entry["position"].clone());
+            let shown = json!({ "newest": position(entries.first()), "oldest": position(entries.last()) });
+            let row = json!({
+                "user_id": user, "session_id": session, "action": "read_audit",
+                "details": { "filter": filter, "shown": shown },
+            });
+            append(&transaction, json!([row])).await?;
+            transaction.commit().await?;
+            Ok(entries)
+        })
+        .await;
+        settle(connection, "read_audit", false, outcome)
+    }
+}
