@@ -10,6 +10,7 @@ pub mod chain;
 pub mod note;
 mod ranges;
 pub mod row;
+pub mod suspicion;
 
 /// A SHA-256.
 pub type Hash = [u8; 32];

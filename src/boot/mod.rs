@@ -31,6 +31,7 @@ use crate::control::dashboard::Dashboard;
 use crate::control::http::HttpServer;
 use crate::control::metrics::Metrics;
 use crate::control::observed::Observed;
+use crate::control::security_watch::SecurityWatch;
 use crate::control::{Control, ControlParts};
 use crate::ids::UserId;
 use crate::latency::{QueueGauge, StorageLatencies};
@@ -208,6 +209,11 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let commands = Arc::new(ports::Commands::new(Arc::clone(&mesh)));
     let profile_changes = Arc::new(Notify::new());
     runtime.spawn(announcer::run(accounts.clone(), Arc::clone(&commands) as _, Arc::clone(&profile_changes)));
+    let watch = SecurityWatch::new({
+        let metrics = metrics.clone();
+        Arc::new(move |finding| metrics.security_event(finding))
+    });
+    runtime.spawn(watch.clone().run(accounts.clone()));
     let control = Control::new(ControlParts {
         accounts: accounts.clone(),
         keys,
@@ -223,6 +229,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         profile_changes,
         health,
         notices: ports::notices(Arc::clone(&mesh), runtime.handle().clone()),
+        watch,
         metrics,
         dashboard,
         access: access(config),

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// Most rows of a page, and how many it has without `limit`.
-const ROWS_MAX: i64 = 100;
+pub(super) const ROWS_MAX: i64 = 100;
 /// Longest name of an action or of the type of a target.
 const NAME_BYTES_MAX: usize = 50;
 
@@ -42,7 +42,7 @@ pub(super) async fn read(
 ) -> Result<Reply<AuditPage>, Problem> {
     let caller = reader.caller;
     require_admin(caller.user, control.admins())?;
-    let limit = filter.limit.unwrap_or(ROWS_MAX);
+    let limit = checked_limit(filter.limit.unwrap_or(ROWS_MAX))?;
     let filter = filter.checked(limit)?;
     let entries = control.accounts().read_audit(caller.user, caller.session, filter).await?;
     let oldest = entries.last().filter(|_| entries.len() as i64 == limit).and_then(|entry| entry["position"].as_i64());
@@ -53,25 +53,31 @@ impl AuditFilter {
     /// The filter in the form that PostgreSQL reads.
     fn checked(self, limit: i64) -> Result<Value, Problem> {
         let Self { actor, action, target, from, to, cursor, .. } = self;
-        if !(1..=ROWS_MAX).contains(&limit) {
-            return Err(Problem::bad_request("limit: Must be 1 to 100."));
-        }
         if action.as_ref().is_some_and(|action| action.len() > NAME_BYTES_MAX || action.contains('\0')) {
             return Err(Problem::bad_request("action: There is no action of this name."));
         }
         let target = target.map(|target| target_of(&target)).transpose()?;
         let (from, to) = (time_of("from", from)?, time_of("to", to)?);
         let (target_type, target_id) = target.unzip();
-        let all = json!({
+        Ok(given(json!({
             "actor": actor, "action": action, "target_type": target_type, "target_id": target_id, "from": from,
             "to": to, "before": cursor, "limit": limit,
-        });
-        let given: Map<String, Value> = match all {
-            Value::Object(all) => all.into_iter().filter(|(_, value)| !value.is_null()).collect(),
-            _ => Map::new(),
-        };
-        Ok(Value::Object(given))
+        })))
     }
+}
+
+/// How many rows of a page are asked for.
+pub(super) fn checked_limit(limit: i64) -> Result<i64, Problem> {
+    if !(1..=ROWS_MAX).contains(&limit) {
+        return Err(Problem::bad_request(format!("limit: Must be 1 to {ROWS_MAX}.")));
+    }
+    Ok(limit)
+}
+
+/// A filter without the conditions that were not given.
+pub(super) fn given(all: Value) -> Value {
+    let fields = if let Value::Object(all) = all { all } else { Map::new() };
+    Value::Object(fields.into_iter().filter(|(_, value)| !value.is_null()).collect())
 }
 
 /// `user:12`, `message:345`, or the id of a conversation as `conversation:24`.
@@ -84,7 +90,8 @@ fn target_of(text: &str) -> Result<(String, i64), Problem> {
     }
 }
 
-fn time_of(name: &str, text: Option<String>) -> Result<Option<String>, Problem> {
+/// A time of a filter.
+pub(super) fn time_of(name: &str, text: Option<String>) -> Result<Option<String>, Problem> {
     let Some(text) = text else { return Ok(None) };
     let time = OffsetDateTime::parse(&text, &Rfc3339).ok().filter(|time| (1970..=9999).contains(&time.year()));
     time.map(|_| Some(text)).ok_or_else(|| {

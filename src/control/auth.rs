@@ -119,6 +119,7 @@ async fn try_login(
     let login = body.login.trim();
     let client = control.sign_ins().sign_in(peer.network())?;
     let found = find(control, login, peer).await?;
+    let user = found.as_ref().map(|login| login.user);
     let familiar = found.as_ref().is_some_and(|login| login.familiar);
     let check = control.sign_ins().check(login, peer.network(), familiar)?;
     // Without such a user the same work is done against the dummy hash.
@@ -126,6 +127,7 @@ async fn try_login(
     let opens = control.hashing().verify(client, body.password, stored).await?;
     let Some(login) = found.filter(|_| opens) else {
         check.failed();
+        control.watch().wrong_password(body.login.trim(), user, peer.network());
         return Err(wrong());
     };
     check.succeeded();
@@ -192,6 +194,7 @@ async fn try_refresh(control: &Control, peer: PeerAddress, token: &str) -> Resul
                 "a spent refresh token was used again; its session is revoked"
             );
             control.notify_revoked([session]);
+            control.watch().refresh_reused(user, session, &peer.ip());
             Err(refused(
                 "refresh_reused",
                 "The refresh token had been used before. Somebody may have stolen it, so the session is revoked. Sign \

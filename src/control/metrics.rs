@@ -13,6 +13,7 @@ pub(super) mod page;
 
 use super::health::Check;
 use super::observed::Observed;
+use crate::audit::suspicion::{Finding, Suspicion};
 use crate::error::ErrorCode;
 use crate::latency::{Count, LatencyHistogram, QueueGauge};
 use crate::mesh::counters::{CloseGroup, MessageOutcome, ShardCounters};
@@ -40,6 +41,7 @@ const ERRORS: (&str, &str) = ("chat_server_errors_total", "Refusals by code.");
 pub struct Metrics {
     registry: Registry,
     auth_attempts: IntCounterVec,
+    security_events: IntCounterVec,
     http_durations: HistogramVec,
     http_errors: IntCounterVec,
 }
@@ -67,9 +69,24 @@ impl Metrics {
         )?;
         let http_errors = IntCounterVec::new(Opts::new(ERRORS.0, ERRORS.1), &["transport", "code"])?;
         let registry = Registry::new();
+        let security_events = IntCounterVec::new(
+            Opts::new("chat_server_security_events_total", "Suspicious activity that the detectors found."),
+            &["type", "severity"],
+        )?;
+        for suspicion in Suspicion::ALL {
+            // Alert rules compare with an earlier value, so each series exists from the start.
+            security_events.with_label_values(&[suspicion.as_str(), suspicion.severity().as_str()]);
+        }
         registry.register(Box::new(auth_attempts.clone()))?;
+        registry.register(Box::new(security_events.clone()))?;
         registry.register(Box::new(Page::new(observed, http_durations.clone(), http_errors.clone())?))?;
-        Ok(Self { registry, auth_attempts, http_durations, http_errors })
+        Ok(Self { registry, auth_attempts, security_events, http_durations, http_errors })
+    }
+
+    /// A detector found something.
+    pub fn security_event(&self, finding: &Finding) {
+        let suspicion = finding.suspicion;
+        self.security_events.with_label_values(&[suspicion.as_str(), suspicion.severity().as_str()]).inc();
     }
 
     /// An attempt to authenticate. `kind`: register, login, refresh, token, password; `result`: success,

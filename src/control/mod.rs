@@ -34,6 +34,8 @@ mod operators;
 mod ports;
 pub mod problem;
 mod profile_edits;
+mod security_events;
+pub mod security_watch;
 mod sessions;
 pub mod sign_in_limits;
 mod state;
@@ -114,6 +116,7 @@ fn routes() -> Router<Control> {
         .route("/users/me", get(users::me).patch(users::edit_me))
         .route("/users/{id}", get(users::by_id))
         .route("/admin/audit", get(audit::read))
+        .route("/admin/security-events", get(security_events::read))
         .route("/api/commands", post(commands::execute))
         .merge(web::router())
         .route("/ws", get(upgrade_required))

@@ -90,6 +90,7 @@ pub(super) async fn change_password(
     control.metrics().auth_attempt("password", if opens { "success" } else { "failure" });
     if !opens {
         check.failed();
+        control.watch().wrong_password(&login.username, Some(caller.user), peer.network());
         // 403 and not 401: the token is valid, and the client must keep it.
         return Err(Refusal::new(
             ErrorCode::Forbidden,

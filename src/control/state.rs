@@ -8,6 +8,7 @@ use super::metrics::Metrics;
 use super::ports::{CommandPort, HealthPort};
 use super::problem::Problem;
 use super::profile_edits::ProfileEdits;
+use super::security_watch::SecurityWatch;
 use super::sign_in_limits::SignInLimits;
 use crate::auth::attempts::Allowed;
 use crate::auth::token::TokenKeys;
@@ -47,6 +48,8 @@ pub struct ControlParts {
     pub health: Arc<dyn HealthPort>,
     /// Receives revocations.
     pub notices: Notices,
+    /// Watches for suspicious activity.
+    pub watch: SecurityWatch,
     /// The metrics of `/metrics`.
     pub metrics: Metrics,
     /// The state of `/dashboard`.
@@ -117,6 +120,10 @@ impl Control {
 
     pub(super) fn sign_ins(&self) -> &SignInLimits {
         &self.inner.sign_ins
+    }
+
+    pub(super) fn watch(&self) -> &SecurityWatch {
+        &self.inner.parts.watch
     }
 
     pub(super) fn commands(&self) -> &dyn CommandPort {

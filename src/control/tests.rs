@@ -9,6 +9,7 @@ use super::{
     metrics::Metrics,
     observed::Observed,
     ports::HealthPort,
+    security_watch::SecurityWatch,
     *,
 };
 use crate::auth::attempts::Allowed;
@@ -71,6 +72,7 @@ fn control_for(well: bool, access: Access) -> Control {
         health: Arc::new(Health(well)),
         notices: Arc::new(|_| ()),
         metrics: Metrics::new(observed.clone()).unwrap(),
+        watch: SecurityWatch::new(Arc::new(|_| ())),
         dashboard: Dashboard::new(observed, Arc::new(Health(well))),
         access,
         admins: Vec::new(),

@@ -20,6 +20,7 @@ mod audit_reads;
 mod audited;
 mod outcome;
 pub mod rotation;
+mod security_events;
 
 use super::sql::accounts as sql;
 use crate::error::Refusal;

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod audit;
 pub mod logins;
 pub mod rule_sets;
+pub mod security_events;
 pub mod server_lock;
 
 /// A batch of messages; see `migrations/functions/commit/commit_messages.sql`.

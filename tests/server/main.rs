@@ -28,6 +28,7 @@ mod rate_limits;
 mod read_state;
 mod rule_sets;
 mod search;
+mod security_events;
 mod store;
 #[path = "../support/mod.rs"]
 mod support;

@@ -30,7 +30,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("net", &["wire::ws"]),
     ("shard", &["net", "chat", "wire", "mesh", "auth"]),
     ("storage", &["mesh", "audit"]),
-    ("control", &["storage", "mesh", "auth", "wire"]),
+    ("control", &["storage", "mesh", "audit", "auth", "wire"]),
     ("boot", &["config", "wire", "audit", "auth", "mesh", "chat", "net", "shard", "storage", "control"]),
     ("main", &["boot", "config"]),
 ];

@@ -1,0 +1,17 @@
+-- A page of the security events for an administrator, newest first, without what the filter excludes: {severity,
+-- event_type, user_id, from, to, before (an id), limit}. The server lets administrators only call it, and audits each
+-- call.
+
+CREATE FUNCTION read_security_events(p jsonb) RETURNS SETOF jsonb LANGUAGE sql STABLE AS $$
+    SELECT jsonb_build_object('id', x.id, 'created_at', rfc3339(x.created_at), 'last_seen_at', rfc3339(x.last_seen_at),
+               'severity', x.severity, 'event_type', x.event_type, 'user_id', x.user_id, 'session_id', x.session_id,
+               'ip_address', x.ip_address, 'details', x.details, 'occurrences', x.occurrences)
+      FROM security_events x
+     WHERE (p ->> 'severity' IS NULL OR x.severity = p ->> 'severity')
+       AND (p ->> 'event_type' IS NULL OR x.event_type = p ->> 'event_type')
+       AND (p -> 'user_id' IS NULL OR x.user_id = (p -> 'user_id')::bigint)
+       AND (p ->> 'from' IS NULL OR x.created_at >= (p ->> 'from')::timestamptz)
+       AND (p ->> 'to' IS NULL OR x.created_at < (p ->> 'to')::timestamptz)
+       AND (p -> 'before' IS NULL OR x.id < (p -> 'before')::bigint)
+     ORDER BY x.id DESC LIMIT (p -> 'limit')::bigint
+$$;

@@ -1,0 +1,266 @@
+//! Suspicious activity: what looks like an attack, found in sign-ins and in the audit trail. Pure.
+//!
+//! Signals come from two places. The sign-in handlers report wrong passwords and stolen refresh tokens, which are no
+//! rows of the audit trail. Everything else is read from its rows, at most a second after their commit. Each detector
+//! turns a signal into a [`Finding`] or into nothing.
+//!
+//! Invariants: memory is bounded ([`windows`]); a detector never changes what it watches; a finding has a key, and an
+//! attack that goes on has the same key for an hour, so that it is one row with a count.
+
+mod trail;
+pub mod windows;
+
+pub use trail::Act;
+
+use crate::ids::{SessionId, UserId};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+use trail::Trail;
+use windows::Windows;
+
+/// How bad it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Probably an attack or abuse.
+    Warning,
+    /// An attack that succeeded, or one on many accounts.
+    Critical,
+}
+
+impl Severity {
+    /// The value of the column and of the label.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// What a detector looks for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Suspicion {
+    /// Many wrong passwords for one login.
+    Guessing,
+    /// Wrong passwords for many logins from one network.
+    Stuffing,
+    /// A spent refresh token came back.
+    RefreshReuse,
+    /// One user brings many people into conversations.
+    MassInvitations,
+    /// One user opens direct conversations with many people.
+    MassDirect,
+    /// A new administrator of a conversation promotes others.
+    PrivilegeJump,
+    /// The audit trail is not the one that was written.
+    AuditGap,
+}
+
+impl Suspicion {
+    /// All of them, for metrics.
+    pub const ALL: [Self; 7] = [
+        Self::Guessing,
+        Self::Stuffing,
+        Self::RefreshReuse,
+        Self::MassInvitations,
+        Self::MassDirect,
+        Self::PrivilegeJump,
+        Self::AuditGap,
+    ];
+
+    /// The value of `event_type`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Guessing => "password_guessing",
+            Self::Stuffing => "credential_stuffing",
+            Self::RefreshReuse => "refresh_token_reuse",
+            Self::MassInvitations => "mass_invitations",
+            Self::MassDirect => "mass_direct_messages",
+            Self::PrivilegeJump => "privilege_jump",
+            Self::AuditGap => "audit_gap",
+        }
+    }
+
+    /// How bad it is.
+    #[must_use]
+    pub fn severity(self) -> Severity {
+        match self {
+            Self::MassInvitations | Self::MassDirect | Self::Guessing | Self::PrivilegeJump => Severity::Warning,
+            Self::Stuffing | Self::RefreshReuse | Self::AuditGap => Severity::Critical,
+        }
+    }
+}
+
+/// What a detector found.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Finding {
+    /// What it is.
+    pub suspicion: Suspicion,
+    /// The account that acted, or that is attacked. Unknown if the login may not be one.
+    pub user: Option<UserId>,
+    /// The session that acted.
+    pub session: Option<SessionId>,
+    /// The address or network that it came from.
+    pub address: Option<String>,
+    /// What happened, for people and programs.
+    pub details: Map<String, Value>,
+    /// Findings of one attack have the same.
+    pub key: String,
+}
+
+impl Finding {
+    fn new(suspicion: Suspicion, subject: &str, details: Value) -> Self {
+        let details = if let Value::Object(details) = details { details } else { Map::new() };
+        let key = format!("{} {subject}", suspicion.as_str());
+        Self { suspicion, user: None, session: None, address: None, details, key }
+    }
+
+    fn by(self, user: Option<UserId>) -> Self {
+        Self { user, ..self }
+    }
+
+    fn from_address(self, address: &str) -> Self {
+        Self { address: Some(address.to_owned()), ..self }
+    }
+}
+
+/// Wrong passwords for one login within [`GUESSING_PERIOD`].
+pub const GUESSES: usize = 10;
+/// The limits of sign-ins let an attacker try a few passwords per minute and network.
+pub const GUESSING_PERIOD: Duration = Duration::from_mins(15);
+/// Different logins with a wrong password from one network within [`STUFFING_PERIOD`].
+pub const STUFFED_LOGINS: usize = 20;
+/// See [`STUFFED_LOGINS`].
+pub const STUFFING_PERIOD: Duration = Duration::from_mins(5);
+
+/// All detectors of one server.
+pub struct Detectors {
+    guessing: Windows<u64>,
+    stuffing: Windows<u64>,
+    /// Numbers wrong passwords, so that each counts.
+    wrong: u64,
+    trail: Trail,
+}
+
+impl Default for Detectors {
+    fn default() -> Self {
+        Self {
+            guessing: Windows::new(GUESSES, GUESSING_PERIOD),
+            stuffing: Windows::new(STUFFED_LOGINS, STUFFING_PERIOD),
+            wrong: 0,
+            trail: Trail::default(),
+        }
+    }
+}
+
+/// A wrong password.
+#[derive(Clone, Copy, Debug)]
+pub struct WrongPassword<'a> {
+    /// A digest of what was typed as the login, which may be nobody's.
+    pub login: u64,
+    /// Its account, if it has one.
+    pub user: Option<UserId>,
+    /// A digest of the network, and the network.
+    pub network: (u64, &'a str),
+}
+
+impl Detectors {
+    /// A wrong password at the process time `now`.
+    pub fn wrong_password(&mut self, wrong: WrongPassword<'_>, now: Duration) -> Vec<Finding> {
+        let WrongPassword { login, user, network: (network, address) } = wrong;
+        let mut findings = Vec::new();
+        self.wrong += 1;
+        if self.guessing.add(login, self.wrong, now) {
+            let minutes = GUESSING_PERIOD.as_secs() / 60;
+            let details = json!({ "wrong_passwords": GUESSES, "within_minutes": minutes, "last_from": address });
+            let finding = Finding::new(Suspicion::Guessing, &format!("{login:x}"), details);
+            findings.push(finding.by(user).from_address(address));
+        }
+        if self.stuffing.add(network, login, now) {
+            let minutes = STUFFING_PERIOD.as_secs() / 60;
+            let details = json!({ "logins": STUFFED_LOGINS, "within_minutes": minutes });
+            findings.push(Finding::new(Suspicion::Stuffing, address, details).from_address(address));
+        }
+        findings
+    }
+
+    /// A refresh token that had been spent before.
+    #[must_use]
+    pub fn refresh_reused(user: UserId, session: SessionId, address: &str) -> Finding {
+        let details = json!({ "session_revoked": true });
+        let finding = Finding::new(Suspicion::RefreshReuse, &session.0.to_string(), details);
+        Finding { session: Some(session), ..finding.by(Some(user)).from_address(address) }
+    }
+
+    /// Rows of the audit trail, in its order, at the process time `now`.
+    pub fn acts(&mut self, acts: &[Act], now: Duration) -> Vec<Finding> {
+        acts.iter().filter_map(|act| self.trail.observe(act, now)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NETWORKS: [(u64, &str); 2] = [(1, "192.0.2.1"), (2, "192.0.2.2")];
+
+    fn wrong(login: u64, network: usize) -> WrongPassword<'static> {
+        WrongPassword { login, user: (login == 7).then_some(UserId(70)), network: NETWORKS[network] }
+    }
+
+    #[test]
+    fn ten_wrong_passwords_for_one_login_are_guessing() {
+        let mut detectors = Detectors::default();
+        let at = |n: u64| Duration::from_secs(n * 30);
+        // From alternating networks: it is the account that is attacked.
+        let found: Vec<Finding> =
+            (0..10).flat_map(|n| detectors.wrong_password(wrong(7, n as usize % 2), at(n))).collect();
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].suspicion, found[0].user), (Suspicion::Guessing, Some(UserId(70))));
+        assert_eq!(found[0].address.as_deref(), Some("192.0.2.2"));
+        assert!(detectors.wrong_password(wrong(7, 0), at(11)).is_empty(), "found already");
+    }
+
+    #[test]
+    fn somebody_who_forgot_a_password_is_not_guessing() {
+        let mut detectors = Detectors::default();
+        for n in 0..90_u64 {
+            // Nine wrong ones in each quarter of an hour.
+            let now = GUESSING_PERIOD * (n / 9) as u32 + Duration::from_secs(n % 9);
+            assert!(detectors.wrong_password(wrong(7, 0), now).is_empty(), "{n}");
+        }
+    }
+
+    #[test]
+    fn twenty_logins_from_one_network_are_stuffing() {
+        let mut detectors = Detectors::default();
+        let mut found = Vec::new();
+        for login in 100..120 {
+            found.extend(detectors.wrong_password(wrong(login, 0), Duration::from_secs(login)));
+        }
+        assert_eq!(found.len(), 1);
+        assert_eq!((found[0].suspicion, found[0].suspicion.severity()), (Suspicion::Stuffing, Severity::Critical));
+        assert_eq!(found[0].key, "credential_stuffing 192.0.2.1");
+        // An office whose people mistype now and then.
+        let mut detectors = Detectors::default();
+        for login in 0..200_u64 {
+            let found = detectors.wrong_password(wrong(login, 0), Duration::from_secs(login * 20));
+            assert!(found.is_empty(), "15 in five minutes");
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_severities_fit_the_table() {
+        let mut names: Vec<&str> = Suspicion::ALL.iter().map(|suspicion| suspicion.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Suspicion::ALL.len());
+        let reused = Detectors::refresh_reused(UserId(1), SessionId(2), "192.0.2.1");
+        assert_eq!((reused.suspicion.severity().as_str(), reused.key.as_str()), ("critical", "refresh_token_reuse 2"));
+    }
+}

@@ -1,0 +1,123 @@
+//! Watches for suspicious activity: passes signals to the detectors, and records what they find.
+//!
+//! Handlers report at once, under a lock that is held for the time of a few map look-ups. A task of its own reads the
+//! audit trail and writes the findings twice a second. So no sign-in waits for PostgreSQL because of a detector.
+//! While PostgreSQL does not answer, findings wait here, [`WAITING_MAX`] at most; the log has every one of them.
+
+use crate::address::ClientNetwork;
+use crate::audit::suspicion::{Act, Detectors, Finding, Severity, WrongPassword};
+use crate::faults::warn_limited;
+use crate::ids::{SessionId, UserId};
+use crate::storage::accounts::Accounts;
+use crate::text;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Time between two looks at the audit trail. A finding is visible within two of them.
+const INTERVAL: Duration = Duration::from_millis(400);
+/// Findings that wait for PostgreSQL. More are logged and counted only.
+const WAITING_MAX: usize = 1_024;
+
+/// Receives what the metrics count.
+pub type CountFinding = Arc<dyn Fn(&Finding) + Send + Sync>;
+
+/// The watch of one server; cloning shares it.
+#[derive(Clone)]
+pub struct SecurityWatch {
+    inner: Arc<Watching>,
+}
+
+struct Watching {
+    detectors: Mutex<Detectors>,
+    waiting: Mutex<Vec<Finding>>,
+    count: CountFinding,
+    began: Instant,
+    digests: RandomState,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl SecurityWatch {
+    /// Nothing was seen yet.
+    #[must_use]
+    pub fn new(count: CountFinding) -> Self {
+        let (detectors, waiting) = (Mutex::default(), Mutex::default());
+        let inner = Watching { detectors, waiting, count, began: Instant::now(), digests: RandomState::new() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// A wrong password for `login`, which is the account of `user` if it is one.
+    pub fn wrong_password(&self, login: &str, user: Option<UserId>, network: ClientNetwork) {
+        let address = network.to_string();
+        let digests = &self.inner.digests;
+        let wrong = WrongPassword {
+            login: digests.hash_one(text::nfc(login).to_lowercase()),
+            user,
+            network: (digests.hash_one(&address), &address),
+        };
+        let found = locked(&self.inner.detectors).wrong_password(wrong, self.inner.began.elapsed());
+        self.found(found);
+    }
+
+    /// A spent refresh token was used again, and its session is revoked.
+    pub fn refresh_reused(&self, user: UserId, session: SessionId, address: &str) {
+        self.found(vec![Detectors::refresh_reused(user, session, address)]);
+    }
+
+    fn acts(&self, acts: &[Act]) {
+        let found = locked(&self.inner.detectors).acts(acts, self.inner.began.elapsed());
+        self.found(found);
+    }
+
+    fn found(&self, found: Vec<Finding>) {
+        for finding in found {
+            let kind = finding.suspicion.as_str();
+            let (user, address) = (finding.user.map(|user| user.0), finding.address.as_deref());
+            match finding.suspicion.severity() {
+                Severity::Critical => tracing::error!(kind, user, address, key = finding.key, "{ADVICE}"),
+                Severity::Warning => tracing::warn!(kind, user, address, key = finding.key, "{ADVICE}"),
+                Severity::Info => tracing::info!(kind, user, address, key = finding.key, "{ADVICE}"),
+            }
+            (self.inner.count)(&finding);
+            let mut waiting = locked(&self.inner.waiting);
+            if waiting.len() < WAITING_MAX {
+                waiting.push(finding);
+            }
+        }
+    }
+
+    /// Reads the audit trail and records findings, for as long as the server runs.
+    pub async fn run(self, accounts: Accounts) {
+        let mut position = None;
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            position = match position {
+                None => accounts.security_progress().await.ok(),
+                Some(position) => Some(self.look(&accounts, position).await),
+            };
+        }
+    }
+
+    /// One look: what is new in the trail, and what was found. Returns the position for the next one.
+    async fn look(&self, accounts: &Accounts, mut position: i64) -> i64 {
+        let acts = accounts.audit_tail(position).await.unwrap_or_default();
+        let is_new = !acts.is_empty();
+        if let Some(last) = acts.last() {
+            position = last.position;
+            self.acts(&acts);
+        }
+        let found = std::mem::take(&mut *locked(&self.inner.waiting));
+        if (is_new || !found.is_empty()) && accounts.record_security_events(&found, position).await.is_err() {
+            warn_limited!(findings = found.len(), "security events could not be recorded yet; they are tried again");
+            let mut waiting = locked(&self.inner.waiting);
+            let room = WAITING_MAX.saturating_sub(waiting.len());
+            waiting.extend(found.into_iter().take(room));
+        }
+        position
+    }
+}
+
+const ADVICE: &str = "suspicious activity: see GET /admin/security-events and docs/security-events.md";
