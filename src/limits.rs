@@ -128,6 +128,8 @@ pub const READS_IN_FLIGHT_PER_SHARD: usize = 4_096;
 pub const READS_PER_USER_MAX: usize = COMMANDS_IN_FLIGHT_PER_CONNECTION_MAX as usize;
 /// The server cancels a search that runs for longer.
 pub const SEARCH_RUN_MS_MAX: u64 = 2_000;
+/// A search that uses the inverted indexes is cancelled after this time and then continues without them.
+pub const SEARCH_BY_INDEX_MS_MAX: u64 = 40;
 /// Delays before the server answers a read that exceeds its user's limits: of an ordinary connection, and of one with
 /// more than [`FLOODING_COMMANDS`] in flight. So a client that repeats it immediately does not keep a shard busy.
 pub const READ_REFUSAL_PAUSES_MS: [u64; 2] = [1_000, 4_000];
@@ -185,6 +187,7 @@ const _: () = {
     assert!(REPLAY_PAGE_EVENTS <= REPLAY_EVENTS_MAX);
     assert!(RESUME_CONVERSATIONS_MAX <= (REPLAYS_PER_MINUTE_MIN / REPLAYS_BURST_PART) as usize);
     assert!(SEARCH_RUN_MS_MAX <= READ_DEADLINE_MS);
+    assert!(SEARCH_BY_INDEX_MS_MAX * 4 <= SEARCH_RUN_MS_MAX, "the search without indexes needs time as well");
     assert!(UNFINISHED_HEADS_PER_NETWORK_MAX <= HEADS_PER_NETWORK_MAX);
     assert!(UNFINISHED_AFTER_MS < REQUEST_HEAD_TIMEOUT_MS);
     assert!(UNFINISHED_AFTER_MS < HTTP_BODY_GRACE_MS && HTTP_BODY_GRACE_MS < HTTP_BODY_TIMEOUT_MS);

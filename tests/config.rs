@@ -411,7 +411,10 @@ fn documents_every_key_and_no_other() {
         [
             "cache.url",
             "cluster.redis_url",
+            "database.app_password",
+            "database.owner_password",
             "database.url",
+            "database.writer_password",
             "logging.file",
             "security.jwt_secret",
             "server.internal_addr",

@@ -164,6 +164,8 @@ export const en = {
     search_no_not: "“{filter}:” can't be excluded with -.",
     search_twice: "“{filter}:” takes only one value.",
     nothing_found: "No results.",
+    nothing_found_yet: "Nothing found in the newest messages.",
+    searching_older: "Searching older messages…",
     follow: "Follow",
     unfollow: "Unfollow",
     address: "Room address:",

@@ -170,6 +170,8 @@ export const fr = {
     search_no_not: "« {filter}: » ne peut pas être exclu avec -.",
     search_twice: "« {filter}: » n’accepte qu’une seule valeur.",
     nothing_found: "Aucun résultat.",
+    nothing_found_yet: "Rien dans les messages les plus récents.",
+    searching_older: "Recherche dans les messages plus anciens…",
     follow: "Suivre",
     unfollow: "Ne plus suivre",
     address: "Adresse de ce salon :",

@@ -6,6 +6,9 @@ import { resultRow } from "./message.js";
 import { NAMES, complete, readSearch } from "./search.js";
 
 const SEARCH_AFTER_MS = 250;
+const RESULTS = 30;
+/** The server ends a page when it has compared enough messages, full or not. So many pages follow by themselves. */
+const PAGES_MAX = 20;
 
 export class Search {
     #query = "";
@@ -218,28 +221,32 @@ export class Search {
             if (!isTyping) await this.#lookUpPeople(hints);
             return;
         }
-        const before = more ? this.#found : { messages: [], cursor: undefined };
-        try {
-            const page = await this.app.request("search_messages", {
-                query,
-                ...fields,
-                conversation_id,
-                cursor: before.cursor,
-                limit: 30,
-            });
+        const showWhere = conversation_id !== open.id;
+        let { messages, cursor } = more ? this.#found : { messages: [], cursor: undefined };
+        const wanted = messages.length + RESULTS;
+        for (let left = PAGES_MAX - 1; ; left -= 1) {
+            let state = "found";
+            let why;
+            try {
+                const page = await this.app.request("search_messages", {
+                    query,
+                    ...fields,
+                    conversation_id,
+                    cursor,
+                    limit: RESULTS,
+                });
+                messages = [...messages, ...page.messages];
+                cursor = page.next_cursor ?? undefined;
+                if (cursor !== undefined && messages.length < wanted && left > 0) state = "searching";
+            } catch (error) {
+                state = "failed";
+                why = explain(error);
+            }
             if (round !== this.#round) return;
-            const showWhere = conversation_id !== open.id;
-            this.#found = {
-                messages: [...before.messages, ...page.messages],
-                cursor: page.next_cursor ?? undefined,
-                state: "found",
-                showWhere,
-            };
-        } catch (error) {
-            if (round !== this.#round) return;
-            this.#found = { messages: [], cursor: undefined, state: "failed", why: explain(error) };
+            this.#found = { messages, cursor, state, why, showWhere };
+            this.app.changed("panel");
+            if (state !== "searching" || !this.input.isConnected) return;
         }
-        this.app.changed("panel");
     }
 
     #showHints(hints) {
@@ -269,10 +276,11 @@ export class Search {
             signature: [message.highlight, app.displayName(message.sender), showWhere].join("\t"),
             build: () => resultRow(app, message, showWhere),
         }));
-        const note =
-            state === "failed" ? why : state === "found" && messages.length === 0 ? t("nothing_found") : undefined;
+        const nothing =
+            messages.length > 0 ? undefined : t(cursor === undefined ? "nothing_found" : "nothing_found_yet");
+        const note = { failed: why, searching: t("searching_older"), found: nothing }[state];
         if (note) rows.push({ key: "note", signature: note, build: () => h("p", { class: "soft nothing" }, note) });
-        if (cursor !== undefined)
+        if (cursor !== undefined && state !== "searching")
             rows.push({
                 key: `more ${cursor}`,
                 signature: "",

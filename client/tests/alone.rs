@@ -277,6 +277,35 @@ fn search_highlights_the_matches() {
 }
 
 #[test]
+fn a_search_continues_after_short_pages() {
+    let home = tempfile::tempdir().unwrap();
+    let message = |id: i64| {
+        json!({"message_id": id, "conversation_id": "room_6", "seq": id, "content": "cat",
+                                   "sender": {"id": 2, "username": "bob"}, "highlight": "cat"})
+    };
+    let page =
+        |messages: Value, cursor: Value| Reply::Answer(200, json!({"messages": messages, "next_cursor": cursor}));
+    let pages = vec![
+        signed_in(),
+        page(json!([message(9)]), json!("90.9")),
+        page(json!([]), json!("80.8")),
+        page(json!([message(7)]), json!("70.7")),
+    ];
+    let (url, asked) = fake_server(pages);
+    let login = ["login", "ada", "--password-stdin", "--server", url.as_str()];
+    ends_with(&veza(home.path(), &login, "secret words\n"), 0);
+    let (out, _) = ends_with(&veza(home.path(), &["search", "cat", "--limit", "2"], ""), 0);
+    assert_eq!(out, "--:-- bob cat  9 room_6\n--:-- bob cat  7 room_6\n");
+    let requests: Vec<Value> = asked.try_iter().skip(1).map(|(_, body)| body["data"].clone()).collect();
+    let expected = [
+        json!({"query": "cat", "limit": 2}),
+        json!({"query": "cat", "limit": 1, "cursor": "90.9"}),
+        json!({"query": "cat", "limit": 1, "cursor": "80.8"}),
+    ];
+    assert_eq!(requests, expected);
+}
+
+#[test]
 fn sends_tokens_only_to_the_server_that_issued_them() {
     let home = tempfile::tempdir().unwrap();
     let (url, _) = fake_server(vec![signed_in()]);

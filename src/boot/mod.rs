@@ -64,7 +64,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// The target of connections to PostgreSQL, and the embedded one if this process runs it.
 fn storage_of(config: &Config) -> Result<(Target, Option<Embedded>), BootError> {
     let (target, embedded) = match &config.database.url {
-        Some(url) => (Target::from_url(url.expose())?, None),
+        Some(url) => (Target::from_url(url.expose(), secret::database_passwords(config)?)?, None),
         None => {
             let embedded = Embedded::start(&config.data_dir)?;
             (embedded.target(), Some(embedded))
@@ -82,23 +82,13 @@ async fn prepare(target: &Target, migrate: bool) -> Result<(), BootError> {
     reached(target, migrations::check(target).await)
 }
 
-async fn create_database(embedded: Option<&Embedded>) -> Result<(), BootError> {
-    match embedded {
-        Some(embedded) => Ok(embedded.create_database().await?),
-        None => Ok(()),
-    }
-}
-
 /// Applies the migrations.
 ///
 /// # Errors
 /// When the database cannot be reached or a migration fails.
 pub fn migrate(config: &Config) -> Result<(), BootError> {
-    let (target, embedded) = storage_of(config)?;
-    runtime(HASH_THREADS)?.block_on(async {
-        create_database(embedded.as_ref()).await?;
-        prepare(&target, true).await
-    })?;
+    let (target, _embedded) = storage_of(config)?; // until the end, or its PostgreSQL stops
+    runtime(HASH_THREADS)?.block_on(prepare(&target, true))?;
     tracing::info!("the database is up to date");
     Ok(())
 }
@@ -110,7 +100,7 @@ pub fn migrate(config: &Config) -> Result<(), BootError> {
 pub fn plan_migration(config: &Config) -> Result<(), BootError> {
     let plan = match &config.database.url {
         Some(url) => {
-            let target = Target::from_url(url.expose())?;
+            let target = Target::from_url(url.expose(), secret::database_passwords(config)?)?;
             reached(&target, runtime(HASH_THREADS)?.block_on(migrations::plan(&target)))?
         }
         None => plan_embedded(config)?,
@@ -131,9 +121,7 @@ fn plan_embedded(config: &Config) -> Result<Plan, BootError> {
     }
     tracing::info!("starting the private PostgreSQL in {} for the plan", config.data_dir.display());
     let started = Embedded::start(&config.data_dir)?;
-    Ok(runtime(HASH_THREADS)?.block_on(async {
-        if started.has_database().await? { migrations::plan(&started.target()).await } else { Ok(Plan::for_empty()) }
-    })?)
+    Ok(runtime(HASH_THREADS)?.block_on(migrations::plan(&started.target()))?)
 }
 
 /// Runs the server until a signal stops it. `log_drops` counts the lines that its log has lost.
@@ -156,7 +144,6 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
 
     let (target, embedded) = storage_of(config)?;
     let runtime = runtime(HASH_THREADS)?;
-    runtime.block_on(create_database(embedded.as_ref()))?;
     let name = server_lock::name(config.server.bind_addr);
     let lock = runtime.block_on(ServerLock::acquire(&target, &name, config.database.shared));
     runtime.spawn(reached(&target, lock)?.keep());

@@ -1,10 +1,14 @@
-//! The keys of the server. The one that signs tokens is configured, or in development made once and kept in `data_dir`.
-//! The one that signs the audit trail is always kept there.
+//! The server's secret: configured, or in development made once and kept in `data_dir`. It signs tokens, and the
+//! passwords of the database logins are derived from it. The key that signs the audit trail is always kept there.
 
 use super::error::{BootError, system};
 use crate::audit::note::AuditKey;
 use crate::auth::token::{SECRET_BYTES_MIN, TokenKeys};
 use crate::config::{Config, Environment};
+use crate::storage::connect::{Role, RolePassword};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -17,9 +21,34 @@ const AUDIT_KEY_BYTES: usize = 32;
 
 /// The keys of access tokens, tickets and refresh tokens.
 pub(super) fn keys(config: &Config) -> Result<TokenKeys, BootError> {
-    let bad = |e| BootError::Configuration(format!("security.jwt_secret: {e}"));
+    TokenKeys::new(&secret(config)?).map_err(|e| BootError::Configuration(format!("security.jwt_secret: {e}")))
+}
+
+/// The passwords of the database logins, in the order of [`Role`]: configured, or HMAC-SHA-256 (secret, login).
+pub(super) fn database_passwords(config: &Config) -> Result<[RolePassword; 3], BootError> {
+    let database = &config.database;
+    let configured = [&database.owner_password, &database.app_password, &database.writer_password];
+    let mut passwords = [const { RolePassword::None }; 3];
+    for ((password, configured), role) in passwords.iter_mut().zip(configured).zip(Role::ALL) {
+        *password = match configured {
+            Some(given) => RolePassword::Configured(given.expose().to_owned()),
+            None => RolePassword::Derived(derived(&secret(config)?, role.name())),
+        };
+    }
+    Ok(passwords)
+}
+
+fn derived(secret: &[u8], login: &str) -> String {
+    // PROOF: HMAC takes keys of any length (RFC 2104).
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("any key");
+    mac.update(b"database login ");
+    mac.update(login.as_bytes());
+    URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+}
+
+fn secret(config: &Config) -> Result<Vec<u8>, BootError> {
     if let Some(secret) = &config.security.jwt_secret {
-        return TokenKeys::new(secret.expose().as_bytes()).map_err(bad);
+        return Ok(secret.expose().as_bytes().to_vec());
     }
     if config.server.environment != Environment::Development {
         return Err(BootError::Configuration(format!(
@@ -31,7 +60,7 @@ pub(super) fn keys(config: &Config) -> Result<TokenKeys, BootError> {
     if is_new {
         tracing::info!("development: made a signing key in data_dir/jwt_secret; production needs security.jwt_secret");
     }
-    TokenKeys::new(&secret).map_err(bad)
+    Ok(secret)
 }
 
 /// The key that signs the audit trail. `make`: make it if it is not there.

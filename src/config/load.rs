@@ -27,8 +27,16 @@ const LISTS: &[&str] = &["security.admin_user_ids", "security.allowed_origins", 
 /// The lists whose items are numbers.
 const NUMBER_LISTS: &[&str] = &["security.admin_user_ids"];
 /// Keys whose values an error must not quote.
-const SECRETS: &[&str] =
-    &["cache.url", "cluster.redis_url", "database.url", "security.jwt_secret", "server.metrics_token"];
+const SECRETS: &[&str] = &[
+    "cache.url",
+    "cluster.redis_url",
+    "database.app_password",
+    "database.owner_password",
+    "database.url",
+    "database.writer_password",
+    "security.jwt_secret",
+    "server.metrics_token",
+];
 
 /// The sources of the layers.
 #[derive(Clone, Debug)]

@@ -99,6 +99,15 @@ pub struct DatabaseConfig {
     /// `postgresql://…`; without it the server runs a private PostgreSQL under `data_dir`.
     #[serde(default, deserialize_with = "empty_is_none")]
     pub url: Option<SecretUrl>,
+    /// The password of the login `chat_owner`; without it, one derived from `security.jwt_secret`.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub owner_password: Option<Secret>,
+    /// The same for `chat_app`.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub app_password: Option<Secret>,
+    /// The same for `chat_writer`.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub writer_password: Option<Secret>,
     /// Connections for reads.
     pub max_connections: usize,
     /// Whether the server brings tables and rule set to this version at start.

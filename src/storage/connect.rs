@@ -3,6 +3,7 @@
 use super::StorageError;
 use super::rules::RuleSet;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use postgres_protocol::password::scram_sha_256;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +11,8 @@ use std::time::Duration;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Client, Config, NoTls};
 
-/// The bootstrap superuser, used for creating roles and nothing else.
+/// The superuser of a private PostgreSQL. The server never connects as it: what needs it is made by initdb and in
+/// PostgreSQL's single-user mode. Operators and tests can connect, from the same user of the operating system.
 pub const SUPERUSER: &str = "veza";
 
 /// Who a connection is for PostgreSQL. None of the three is a superuser or bypasses row level security.
@@ -25,42 +27,92 @@ pub enum Role {
 }
 
 impl Role {
-    fn name(self) -> &'static str {
+    /// All of them, in the order in which a database is set up.
+    pub const ALL: [Self; 3] = [Self::Owner, Self::App, Self::Writer];
+
+    /// The name in PostgreSQL, of the role and its login.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Owner => "chat_owner",
             Self::App => "chat_app",
             Self::Writer => "chat_writer",
         }
     }
+
+    /// The beginning of the setting `database.…_password`.
+    #[must_use]
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::App => "app",
+            Self::Writer => "writer",
+        }
+    }
+}
+
+/// The password of one role's login.
+#[derive(Clone)]
+pub enum RolePassword {
+    /// PostgreSQL asks for none, or the URL's options bring one.
+    None,
+    /// From the configuration; an administrator has set it in PostgreSQL.
+    Configured(String),
+    /// Derived from the server's secret; the server sets it in PostgreSQL.
+    Derived(String),
 }
 
 /// Where PostgreSQL is.
 #[derive(Clone)]
 pub struct Target {
     login: Config,
+    /// In the order of [`Role`].
+    passwords: Arc<[RolePassword; 3]>,
     user_mentions: bool,
     /// The name of the rule set.
     rules: Arc<str>,
 }
 
 impl Target {
-    /// From `database.url`.
+    /// From `database.url`, whose user sets the database up, and the passwords of the three roles.
     ///
     /// # Errors
     /// [`StorageError::Url`] when it is none.
-    pub fn from_url(url: &str) -> Result<Self, StorageError> {
-        let mut login: Config = url.parse().map_err(StorageError::Url)?;
-        login.connect_timeout(Duration::from_secs(3));
-        Ok(Self { login, user_mentions: true, rules: RuleSet::embedded().name().into() })
+    pub fn from_url(url: &str, passwords: [RolePassword; 3]) -> Result<Self, StorageError> {
+        Ok(Self::new(url.parse().map_err(StorageError::Url)?, passwords))
     }
 
-    /// The embedded server's socket directory and a database of it.
+    /// A database of the private PostgreSQL that has its socket in `directory`. The owner sets it up.
     #[must_use]
     pub fn embedded(directory: &Path, database: &str) -> Self {
+        Self::of_socket(directory, database, Role::Owner.name())
+    }
+
+    /// The same for tools: its login is the superuser.
+    #[must_use]
+    pub fn embedded_as_superuser(directory: &Path, database: &str) -> Self {
+        Self::of_socket(directory, database, SUPERUSER)
+    }
+
+    fn of_socket(directory: &Path, database: &str, user: &str) -> Self {
         let mut login = Config::new();
-        login.host_path(directory).user(SUPERUSER).dbname(database);
+        login.host_path(directory).user(user).dbname(database);
+        Self::new(login, [const { RolePassword::None }; 3])
+    }
+
+    fn new(mut login: Config, passwords: [RolePassword; 3]) -> Self {
         login.connect_timeout(Duration::from_secs(3));
-        Self { login, user_mentions: true, rules: RuleSet::embedded().name().into() }
+        let rules = RuleSet::embedded().name().into();
+        Self { login, passwords: Arc::new(passwords), user_mentions: true, rules }
+    }
+
+    /// What PostgreSQL stores of a role's password, if the server derives it.
+    #[must_use]
+    pub fn derived_verifier(&self, role: Role) -> Option<String> {
+        match &self.passwords[role as usize] {
+            RolePassword::Derived(password) => Some(scram_sha_256(password.as_bytes())),
+            RolePassword::None | RolePassword::Configured(_) => None,
+        }
     }
 
     /// The same, with mentions switched on or off: a setting of the writer's connections that the triggers look at.
@@ -89,7 +141,7 @@ impl Target {
         hosts.collect::<Vec<_>>().join(", ")
     }
 
-    /// The login role's configuration for a session that is called `name` and runs with `options`.
+    /// The configuration of that user's session that is called `name` and runs with `options`.
     #[must_use]
     pub fn reservation(&self, name: &str, options: &str) -> Config {
         let mut config = self.login.clone();
@@ -105,7 +157,7 @@ impl Target {
         Self { rules: set.name().into(), ..self }
     }
 
-    /// A connection as the login role itself, which may create the three roles.
+    /// A connection as the user of `database.url`, which may create the three roles.
     ///
     /// # Errors
     /// [`StorageError::Connect`] when PostgreSQL does not answer.
@@ -113,7 +165,7 @@ impl Target {
         connect(&self.login_config()).await.map_err(StorageError::Connect)
     }
 
-    /// The configuration of connections as the login role.
+    /// The configuration of connections as the user of `database.url`.
     #[must_use]
     pub fn login_config(&self) -> Config {
         let mut config = self.login.clone();
@@ -135,16 +187,19 @@ impl Target {
         format!("{}, public, pg_temp", self.rules)
     }
 
-    /// The configuration of connections as one of the three roles. The role is a start-up option, so that RESET and
-    /// DISCARD come back to it and never to the login role.
+    /// The configuration of connections as one of the three roles, which log in by themselves: no statement leads back
+    /// to a login with more rights.
     #[must_use]
     pub fn config(&self, role: Role) -> Config {
         let mut config = self.login.clone();
+        config.user(role.name());
+        if let RolePassword::Configured(password) | RolePassword::Derived(password) = &self.passwords[role as usize] {
+            config.password(password);
+        }
         let given = config.get_options().unwrap_or_default();
         let options = format!(
-            "{given} -c role={} -c synchronous_commit=on -c timezone=UTC -c statement_timeout={} \
+            "{given} -c synchronous_commit=on -c timezone=UTC -c statement_timeout={} \
              -c idle_in_transaction_session_timeout=30000 -c client_min_messages=warning -c jit=off{}{}{}",
-            role.name(),
             if role == Role::App { crate::limits::READ_DEADLINE_MS } else { 20_000 },
             match role {
                 Role::Owner => "",

@@ -6,15 +6,20 @@
 //! - One that a killed server left running is adopted; one that dies is started again (its own crash recovery does the
 //!   rest), after longer and longer pauses while it keeps dying; on exit it is stopped.
 //! - A lock in `data_dir` keeps two servers from sharing one.
+//! - Each of the three roles logs in by itself, and PostgreSQL asks the kernel who is at the other end of its socket
+//!   (`peer`): the user that runs the server, or the one that runs PostgreSQL. Nothing connects as the superuser. What
+//!   only a superuser can make is made before PostgreSQL starts, in its single-user mode ([`logins::BOOTSTRAP`]).
 
 use super::StorageError;
-use super::connect::{SUPERUSER, Target};
-use super::sql;
+use super::connect::{Role, SUPERUSER, Target};
+use super::sql::logins;
 use crate::faults::error_limited;
 use nix::fcntl::{FcntlArg, FdFlag, Flock, FlockArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Pid, Uid, User};
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -28,6 +33,8 @@ use std::time::{Duration, Instant};
 /// A server that was killed holds its directory until the kernel has released it, which takes a moment.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const DATABASE: &str = "veza_chat";
+/// The file in PostgreSQL's directory that says which [`logins::BOOTSTRAP`] has run there.
+const BOOTSTRAPPED: &str = "veza-logins-1";
 const START_TIMEOUT: Duration = Duration::from_mins(2);
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 /// One that ran for this long and ended is started again at once.
@@ -68,6 +75,11 @@ impl Embedded {
             tracing::info!("initialising a private PostgreSQL in {}", cluster.path.display());
             cluster.initialise()?;
         }
+        if !cluster.path.join(BOOTSTRAPPED).exists() {
+            cluster.stop(None); // an earlier version's, left running
+            cluster.bootstrap()?;
+        }
+        cluster.write_access_rules()?;
         let mut child = None;
         match cluster.running_pid() {
             Some(pid) => tracing::info!("adopting the private PostgreSQL left running (process {pid})"),
@@ -92,31 +104,10 @@ impl Embedded {
         Target::embedded(&self.cluster.reach(), DATABASE)
     }
 
-    /// Whether the database was made already.
-    ///
-    /// # Errors
-    /// [`StorageError`] with PostgreSQL's message.
-    pub async fn has_database(&self) -> Result<bool, StorageError> {
-        let setup = |source| StorageError::Setup { what: "checking for the database", source };
-        let client = Target::embedded(&self.cluster.reach(), "postgres").connect_as_login().await?;
-        let row = client.query_one(sql::DATABASE_EXISTS, &[&DATABASE]).await.map_err(setup)?;
-        row.try_get(0).map_err(setup)
-    }
-
-    /// Creates the database in a new cluster.
-    ///
-    /// # Errors
-    /// [`StorageError`] with PostgreSQL's reason.
-    pub async fn create_database(&self) -> Result<(), StorageError> {
-        let setup = |source| StorageError::Setup { what: "creating the database", source };
-        let client = Target::embedded(&self.cluster.reach(), "postgres").connect_as_login().await?;
-        if !self.has_database().await?
-            && let Err(error) = client.batch_execute(sql::CREATE_DATABASE).await
-        {
-            tracing::warn!("searching for parts of words will be slow in other scripts than Latin: {error}");
-            client.batch_execute(sql::CREATE_DATABASE_PLAIN).await.map_err(setup)?;
-        }
-        Ok(())
+    /// The same for tools that measure it: its login is the superuser.
+    #[must_use]
+    pub fn superuser_target(&self) -> Target {
+        Target::embedded_as_superuser(&self.cluster.reach(), DATABASE)
     }
 }
 
@@ -208,9 +199,10 @@ impl Cluster {
         PathBuf::from(format!("/proc/self/fd/{}", self.directory.as_raw_fd()))
     }
 
-    fn command(&self, program: &str) -> Command {
+    /// One of PostgreSQL's programs. `mode` comes before all other arguments.
+    fn command(&self, program: &str, mode: Option<&str>) -> Command {
         let mut command = Command::new(self.programs.join(program));
-        command.arg("-D").arg(self.reach()).stdin(Stdio::null()).current_dir("/").process_group(0);
+        command.args(mode).arg("-D").arg(self.reach()).stdin(Stdio::null()).current_dir("/").process_group(0);
         command.env_remove("PGDATA").env("LC_ALL", "C");
         if let Some((user, group)) = self.unprivileged {
             command.uid(user.as_raw()).gid(group.as_raw());
@@ -220,8 +212,8 @@ impl Cluster {
 
     fn initialise(&self) -> Result<(), StorageError> {
         let output = self
-            .command("initdb")
-            .args(["--username", SUPERUSER, "--auth-local=trust", "--auth-host=reject"])
+            .command("initdb", None)
+            .args(["--username", SUPERUSER, "--auth-local=peer", "--auth-host=reject"])
             .args(["--encoding=UTF8", "--locale=C", "--data-checksums"])
             .output()
             .map_err(fault)?;
@@ -231,10 +223,31 @@ impl Cluster {
         Err(fault(format!("initdb failed: {}", String::from_utf8_lossy(&output.stderr).trim())))
     }
 
+    /// Makes roles and database, as the superuser, while nobody can connect.
+    fn bootstrap(&self) -> Result<(), StorageError> {
+        let mut child = self
+            .command("postgres", Some("--single"))
+            .arg("postgres")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| fault(format!("cannot start postgres --single: {e}")))?;
+        if let Some(mut input) = child.stdin.take() {
+            input.write_all(logins::BOOTSTRAP.as_bytes()).map_err(fault)?;
+        }
+        let output = child.wait_with_output().map_err(fault)?;
+        if !output.status.success() {
+            return Err(fault(format!("postgres --single failed: {}", String::from_utf8_lossy(&output.stderr).trim())));
+        }
+        tracing::debug!("postgres --single: {}", String::from_utf8_lossy(&output.stderr).trim());
+        File::create(self.path.join(BOOTSTRAPPED)).and_then(|file| file.sync_all()).map_err(fault)
+    }
+
     fn spawn(&self) -> Result<Child, StorageError> {
         let log_path = self.path.with_file_name("postgres.log");
         let log = OpenOptions::new().create(true).append(true).open(&log_path).map_err(fault)?;
-        self.command("postgres")
+        self.command("postgres", None)
             .args(["-c", "listen_addresses=", "-c", "unix_socket_directories=.", "-c", "unix_socket_permissions=0700"])
             .args(["-c", "max_connections=100", "-c", "fsync=on", "-c", "synchronous_commit=on"])
             .args(["-c", "full_page_writes=on", "-c", "max_wal_size=2GB", "-c", "log_min_messages=warning"])
@@ -244,6 +257,30 @@ impl Cluster {
             .map_err(|e| fault(format!("cannot start postgres: {e}")))
     }
 
+    /// Who may log in: the users of the operating system that run the server and PostgreSQL, as any of the roles. The
+    /// rules are written at every start, because the server may run as another user than before.
+    fn write_access_rules(&self) -> Result<(), StorageError> {
+        let mut users = BTreeSet::new();
+        for id in [Some(Uid::effective()), self.unprivileged.map(|(user, _)| user)].into_iter().flatten() {
+            if let Some(user) = User::from_uid(id).map_err(fault)? {
+                users.insert(user.name);
+            }
+        }
+        let roles = Role::ALL.iter().map(|role| role.name()).chain([SUPERUSER]);
+        let pairs = roles.flat_map(|role| users.iter().map(move |user| format!("veza \"{user}\" {role}\n")));
+        let map: String = pairs.collect();
+        let head = "# Written by Veza Chat Server at every start.\n";
+        for (name, text) in [("pg_hba.conf", "local all all peer map=veza\n"), ("pg_ident.conf", map.as_str())] {
+            let path = self.path.join(name);
+            fs::write(&path, format!("{head}{text}"))
+                .map_err(|e| fault(format!("cannot write {}: {e}", path.display())))?;
+            if let Some((user, group)) = self.unprivileged {
+                nix::unistd::chown(&path, Some(user), Some(group)).map_err(fault)?;
+            }
+        }
+        Ok(())
+    }
+
     fn running_pid(&self) -> Option<Pid> {
         running_pid(&self.path)
     }
@@ -251,7 +288,7 @@ impl Cluster {
     fn wait_until_ready(&self, child: &mut Option<Child>, restarter: &mut Restarter) -> Result<(), StorageError> {
         let started = Instant::now();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fault)?;
-        let target = Target::embedded(&self.reach(), "postgres");
+        let target = Target::embedded(&self.reach(), DATABASE);
         loop {
             let attempt = runtime.block_on(target.connect_as_login());
             let Err(error) = attempt else { return Ok(()) };

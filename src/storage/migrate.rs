@@ -1,6 +1,6 @@
 //! Roles, tables, rule set, and the checks without which the server does not start.
 //!
-//! 1. The roles are created where they are missing.
+//! 1. The roles are created where they are missing, each with its login ([`logins`]).
 //! 2. The table migrations that are missing are applied (`migrations/tables`), each in a transaction of its own.
 //! 3. The rule set is installed where it is missing, and touched ([`installer`]).
 //!
@@ -8,8 +8,9 @@
 //! A database with table migrations that this version does not know is therefore accepted; one whose known migrations
 //! differ is not.
 
-use super::connect::{Role, Target, connect};
+use super::connect::{Role, Target};
 use super::installer::{self, UNUSED_AFTER};
+use super::logins::{self, connect_as};
 use super::rules::RuleSet;
 use super::sql::rule_sets;
 use super::{StorageError, sql};
@@ -33,12 +34,8 @@ pub async fn migrate(target: &Target) -> Result<(), StorageError> {
         what: "waiting for another process that migrates the database",
         source,
     })?;
-    login.batch_execute(sql::CREATE_ROLES).await.map_err(|source| StorageError::Setup {
-        what: "creating the roles chat_owner, chat_app and chat_writer (the user in database.url must be allowed to \
-               create roles and grant them to itself, or an administrator creates and grants them once)",
-        source,
-    })?;
-    let mut owner = connect(&target.config(Role::Owner)).await.map_err(StorageError::Connect)?;
+    logins::prepare(target, &login).await?;
+    let mut owner = connect_as(target, Role::Owner).await?;
     missing_tables(&owner).await?;
     // Migrations of a newer version that runs beside this one are not missing here.
     let runner = embedded_sql::migrations::runner().set_abort_missing(false);
@@ -95,7 +92,7 @@ async fn missing_tables(owner: &Client) -> Result<Vec<String>, StorageError> {
 /// [`StorageError::Schema`] with what is missing and what to do.
 pub async fn require_migrated(target: &Target) -> Result<(), StorageError> {
     let set = RuleSet::embedded();
-    let owner = connect(&target.config(Role::Owner)).await.map_err(StorageError::Connect)?;
+    let owner = connect_as(target, Role::Owner).await?;
     let missing = missing_tables(&owner).await?;
     if let Some(first) = missing.first() {
         return Err(StorageError::Schema(format!(
@@ -194,7 +191,7 @@ pub async fn plan(target: &Target) -> Result<Plan, StorageError> {
         return Ok(Plan::for_empty());
     }
     drop(login);
-    let owner = connect(&target.config(Role::Owner)).await.map_err(StorageError::Connect)?;
+    let owner = connect_as(target, Role::Owner).await?;
     let tables = missing_tables(&owner).await?;
     let mut plan = Plan { tables, ..Plan::for_empty() };
     let row = owner.query_one(rule_sets::HAS_HISTORY, &[]).await.map_err(setup)?;
@@ -234,14 +231,13 @@ fn compare(plan: &mut Plan, set: &RuleSet, theirs: &serde_json::Value) {
 /// # Errors
 /// [`StorageError::Unsafe`] with what to change.
 pub async fn check(target: &Target) -> Result<(), StorageError> {
-    for role in [Role::Owner, Role::App, Role::Writer] {
-        let client = connect(&target.config(role)).await.map_err(StorageError::Connect)?;
+    for role in Role::ALL {
+        let client = connect_as(target, role).await?;
         let setup = |source| StorageError::Setup { what: "checking PostgreSQL's settings", source };
         let row = client.query_one(sql::SAFETY, &[]).await.map_err(setup)?;
         let (fsync, commit, pages): (String, String, String) =
             (row.try_get(0).map_err(setup)?, row.try_get(1).map_err(setup)?, row.try_get(2).map_err(setup)?);
-        let (version, user, powerful): (i32, String, Option<bool>) =
-            (row.try_get(3).map_err(setup)?, row.try_get(4).map_err(setup)?, row.try_get(5).map_err(setup)?);
+        let version: i32 = row.try_get(3).map_err(setup)?;
         let refuse = |words: String| Err(StorageError::Unsafe(words));
         if version < 150_000 {
             return refuse(format!("PostgreSQL 15 or newer is needed; this is {}", version / 10_000));
@@ -253,12 +249,7 @@ pub async fn check(target: &Target) -> Result<(), StorageError> {
                 ));
             }
         }
-        if powerful != Some(false) {
-            return refuse(format!(
-                "the role {user} is a superuser or bypasses row level security: \
-                 ALTER ROLE {user} NOSUPERUSER NOBYPASSRLS"
-            ));
-        }
+        logins::check(&client, role).await?;
         if role == Role::Owner {
             let unforced = client.query(sql::UNFORCED_TABLES, &[]).await.map_err(setup)?;
             if let Some(row) = unforced.first() {

@@ -27,6 +27,7 @@ mod index_backlog;
 pub mod indexer;
 pub mod inlet;
 pub mod installer;
+pub mod logins;
 pub mod migrate;
 pub mod read_connection;
 pub mod read_queue;

@@ -28,6 +28,8 @@ pub enum Failure {
     Lost,
     /// PostgreSQL allows no more connections than the readers have.
     TooManyConnections,
+    /// PostgreSQL ended a statement at its time limit.
+    OutOfTime,
 }
 
 impl From<Refusal> for Failure {
@@ -41,6 +43,7 @@ pub struct Reader {
     connection: Option<Object>,
     user: String,
     deadline: Instant,
+    statement_ms_max: u64,
 }
 
 impl Reader {
@@ -54,7 +57,12 @@ impl Reader {
             return Err(Failure::Lost);
         }
         match pool.get().await {
-            Ok(connection) => Ok(Self { connection: Some(connection), user: user.0.to_string(), deadline }),
+            Ok(connection) => Ok(Self {
+                connection: Some(connection),
+                user: user.0.to_string(),
+                deadline,
+                statement_ms_max: u64::MAX,
+            }),
             Err(PoolError::Backend(error)) if sqlstate::is_too_many_connections(&error) => {
                 Err(Failure::TooManyConnections)
             }
@@ -63,6 +71,12 @@ impl Reader {
                 Err(Failure::Lost)
             }
         }
+    }
+
+    /// From here on no statement runs for longer, even if the deadline is later: then it fails with
+    /// [`Failure::OutOfTime`].
+    pub fn limit_statements(&mut self, ms: u64) {
+        self.statement_ms_max = ms;
     }
 
     /// BEGIN, who reads and for how long, the statements, COMMIT: sent together, answered together.
@@ -83,7 +97,8 @@ impl Reader {
             prepared.push(client.prepare_cached(text).await.map_err(|e| failure(&e))?);
         }
         // PostgreSQL itself ends a statement that nobody waits for, also when no request to cancel reaches it.
-        let left_ms = self.deadline.saturating_duration_since(Instant::now()).as_millis().max(1).to_string();
+        let left_ms = self.deadline.saturating_duration_since(Instant::now()).as_millis().max(1);
+        let left_ms = left_ms.min(self.statement_ms_max.into()).to_string();
         let reader: [&(dyn ToSql + Sync); 2] = [&self.user, &left_ms];
         // `join_all` polls in order, and a statement is sent when it is first polled: they go out as written here.
         let reads =
@@ -159,6 +174,7 @@ fn failure(error: &tokio_postgres::Error) -> Failure {
         Cause::Race if *db.code() == SqlState::T_R_SERIALIZATION_FAILURE => {
             Refusal::new(ErrorCode::Conflict, "Another connection used this ticket at the same moment.")
         }
+        Cause::Race if *db.code() == SqlState::QUERY_CANCELED => return Failure::OutOfTime,
         Cause::Race => too_slow(),
         Cause::Content => {
             warn_limited!("a read was refused for what it asks: {}", sqlstate::describe(error));

@@ -5,7 +5,9 @@ use super::{rows, sql};
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::error_limited;
 use crate::ids::{ConversationId, Seq, SessionId, UserId};
-use crate::limits::{SUBSCRIPTIONS_PER_CONNECTION_MAX, WELCOME_HEADS_BYTES_MAX};
+use crate::limits::{
+    SEARCH_BY_INDEX_MS_MAX, SEARCH_RUN_MS_MAX, SUBSCRIPTIONS_PER_CONNECTION_MAX, WELCOME_HEADS_BYTES_MAX,
+};
 use crate::mesh::frame::{Answer, LogPage, Query};
 use crate::mesh::record::{ConversationHead, LogEntry, MessagePage, OpenedSession, Profile, rfc3339};
 use serde_json::{Value, json};
@@ -13,6 +15,7 @@ use tokio_postgres::Row;
 
 /// A user who does not exist: ids begin with 1.
 pub const NOBODY: UserId = UserId(0);
+const SEARCH: &str = "search_messages";
 
 /// Reads that use every statement and the largest functions, for warming a connection up.
 #[must_use]
@@ -21,7 +24,7 @@ pub fn of_each_kind() -> Vec<Query> {
     let mut queries = vec![
         Query::OpenSession { session: SessionId(0), ticket: None, with_conversations: true },
         Query::Conversations { cursor: 0, limit: 1 },
-        lookup("search_messages", json!({ "query": "\"a b\"", "limit": 1 })),
+        lookup(SEARCH, json!({ "query": "\"a b\"", "limit": 1 })),
         lookup("get_thread", json!({ "message": 0, "limit": 1 })),
         lookup("list_threads", json!({ "limit": 1 })),
         lookup("list_mentions", json!({ "limit": 1 })),
@@ -58,11 +61,8 @@ pub async fn answer(reader: &mut Reader, query: &Query) -> Result<Answer, Failur
             let [found] = reader.transaction([(sql::CONVERSATION_OF_INVITE, &[code])]).await?;
             Ok(located(&found)?)
         }
-        Query::Lookup { name, arguments } => {
-            let [found] = reader.transaction([(sql::LOOK_UP, &[name, arguments])]).await?;
-            let row = found.first().ok_or_else(not_found)?;
-            Ok(Answer::Data(Box::new(row.try_get(0).map_err(|e| rows::unreadable(&e))?)))
-        }
+        Query::Lookup { name: SEARCH, arguments } => search(reader, arguments).await,
+        Query::Lookup { name, arguments } => look_up(reader, name, arguments).await,
         Query::Heads(conversations) => {
             let numbers: Vec<i64> = conversations.iter().map(|c| c.number()).collect();
             let [found] = reader.transaction([(sql::HEADS, &[&numbers])]).await?;
@@ -144,6 +144,29 @@ pub async fn answer(reader: &mut Reader, query: &Query) -> Result<Answer, Failur
             permit(&access)?;
             Ok(list(&found, "members", *limit)?)
         }
+    }
+}
+
+async fn look_up(reader: &mut Reader, name: &str, arguments: &Value) -> Result<Answer, Failure> {
+    let [found] = reader.transaction([(sql::LOOK_UP, &[&name, arguments])]).await?;
+    let row = found.first().ok_or_else(not_found)?;
+    Ok(Answer::Data(Box::new(row.try_get(0).map_err(|e| rows::unreadable(&e))?)))
+}
+
+/// A search. Nobody knows before how long the inverted indexes take, so they have a limit. Without them the search
+/// compares a bounded number of messages and then ends its page, which can be short or empty and has a cursor.
+async fn search(reader: &mut Reader, arguments: &Value) -> Result<Answer, Failure> {
+    reader.limit_statements(SEARCH_BY_INDEX_MS_MAX);
+    match look_up(reader, SEARCH, arguments).await {
+        Err(Failure::OutOfTime) => {
+            reader.limit_statements(SEARCH_RUN_MS_MAX);
+            let mut without_indexes = arguments.clone();
+            if let Value::Object(given) = &mut without_indexes {
+                given.insert("by_index".to_owned(), Value::Bool(false));
+            }
+            look_up(reader, SEARCH, &without_indexes).await
+        }
+        answer => answer,
     }
 }
 

@@ -178,6 +178,7 @@ impl Reads {
                 match attempt.await {
                     Ok(answer) => return answer,
                     Err(Failure::Refused(refusal)) => return Answer::Refused(Box::new(refusal)),
+                    Err(Failure::OutOfTime) => return Answer::Refused(Box::new(read_connection::too_slow())),
                     Err(Failure::Lost) => {}
                     Err(Failure::TooManyConnections) => self.shrink(),
                 }

@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod logins;
 pub mod rule_sets;
 pub mod server_lock;
 
@@ -102,35 +103,10 @@ pub const OPEN_SESSION: &str = "SELECT u.id, u.username, u.display_name, u.avata
 pub const SPEND_TICKET: &str = "INSERT INTO spent_tickets (ticket_id, user_id, expires_at) \
     VALUES ($1, app_user_id(), to_timestamp($2::bigint)) ON CONFLICT DO NOTHING RETURNING ticket_id";
 
-/// The settings that durability and isolation depend on.
+/// The settings that durability depends on.
 pub const SAFETY: &str = "SELECT current_setting('fsync'), current_setting('synchronous_commit'), \
-    current_setting('full_page_writes'), current_setting('server_version_num')::int, current_user::text, \
-    (SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user)";
+    current_setting('full_page_writes'), current_setting('server_version_num')::int";
 /// Tables with users' data whose row level security is not forced.
 pub const UNFORCED_TABLES: &str = "SELECT c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = \
     c.relnamespace WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND c.relname <> 'refinery_schema_history' \
       AND NOT (c.relrowsecurity AND c.relforcerowsecurity)";
-
-/// The three roles, where they are missing, and the login role's right to take them on.
-pub const CREATE_ROLES: &str = "DO $$
-    DECLARE r text;
-    BEGIN
-        FOREACH r IN ARRAY ARRAY['chat_owner', 'chat_app', 'chat_writer'] LOOP
-            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = r) THEN
-                EXECUTE format('CREATE ROLE %I NOLOGIN', r);
-            END IF;
-            IF NOT pg_has_role(current_user, r, 'MEMBER') THEN
-                EXECUTE format('GRANT %I TO CURRENT_USER', r);
-            END IF;
-        END LOOP;
-        EXECUTE format('GRANT CONNECT, TEMPORARY, CREATE ON DATABASE %I TO chat_owner', current_database());
-        GRANT USAGE, CREATE ON SCHEMA public TO chat_owner;
-    END $$";
-/// Whether the embedded cluster has the server's database.
-pub const DATABASE_EXISTS: &str = "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)";
-/// Makes the embedded cluster's database. Sorted by bytes, as the cluster is; letters and their case are those of all
-/// scripts, without which parts of words are found in Latin only (trigrams are of letters).
-pub const CREATE_DATABASE: &str =
-    "CREATE DATABASE veza_chat ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C.UTF-8' TEMPLATE template0";
-/// The same where the system has no such locale.
-pub const CREATE_DATABASE_PLAIN: &str = "CREATE DATABASE veza_chat ENCODING 'UTF8' TEMPLATE template0";

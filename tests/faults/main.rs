@@ -7,6 +7,7 @@
 
 mod audit_trail;
 mod crash;
+mod database_logins;
 mod differential;
 mod fair_reads;
 mod late_readers;

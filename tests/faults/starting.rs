@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// Runs a server that must refuse to start with exit code 1. Returns its standard error.
 #[track_caller]
-fn refusal(address: SocketAddr, ulimit: Option<u32>, settings: &[(&str, &str)]) -> String {
+pub fn refusal(address: SocketAddr, ulimit: Option<u32>, settings: &[(&str, &str)]) -> String {
     let data_dir = tempfile::tempdir().unwrap();
     let limit = ulimit.map(|files| format!("ulimit -n {files}; ")).unwrap_or_default();
     let mut command = Command::new("/bin/sh");
@@ -33,12 +33,12 @@ fn refusal(address: SocketAddr, ulimit: Option<u32>, settings: &[(&str, &str)]) 
 }
 
 /// The URL of the private PostgreSQL of `server`.
-fn database_url(server: &Server) -> String {
+pub fn database_url(server: &Server) -> String {
     let directory = server.data_dir.join("postgres").to_str().unwrap().replace('/', "%2F");
     format!("postgresql://veza@{directory}/veza_chat")
 }
 
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 

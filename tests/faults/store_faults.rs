@@ -303,15 +303,13 @@ async fn starts_a_private_postgresql_with_backoff() {
 
 #[tokio::test]
 async fn reserves_connections_for_writers_when_postgresql_has_few() {
-    // The first server provides PostgreSQL. The second uses it under a role that may open seven connections.
+    // The first server provides PostgreSQL. The second uses a database of it that allows seven connections.
     let host = Server::start(1, &[]);
     let database = host.database().await;
-    let guest = "CREATE ROLE guest LOGIN CONNECTION LIMIT 7 IN ROLE chat_owner, chat_app, chat_writer; \
-                 GRANT CREATE ON DATABASE veza_chat TO guest;";
-    database.batch_execute(guest).await.unwrap();
-    database.batch_execute("CREATE DATABASE second ENCODING 'UTF8' TEMPLATE template0 OWNER guest").await.unwrap();
+    let create = "CREATE DATABASE second ENCODING 'UTF8' TEMPLATE template0 OWNER chat_owner CONNECTION LIMIT 7";
+    database.batch_execute(create).await.unwrap();
     let socket = host.data_dir.join("postgres");
-    let url = format!("postgresql:///second?host={}&user=guest", text(&json!(socket)));
+    let url = format!("postgresql:///second?host={}&user=chat_owner", text(&json!(socket)));
     let server = Server::start(1, &[("database.url", &url), ("database.max_connections", "20")]);
     let users = [server.register().await, server.register().await, server.register().await];
     let room = server.room(&users.iter().collect::<Vec<_>>()).await;

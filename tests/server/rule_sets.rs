@@ -27,7 +27,7 @@ const WINDOW: usize = 16;
 async fn empty_database(server: &Server) -> Target {
     let name = unique("rules");
     server.database().await.batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0")).await.unwrap();
-    Target::embedded(&server.data_dir.join("postgres"), &name)
+    Target::embedded_as_superuser(&server.data_dir.join("postgres"), &name)
 }
 
 /// The URL of a database of the server.

@@ -159,24 +159,48 @@ async fn finds_the_messages_that_a_full_scan_finds() {
         }
     }
     wait_until_indexed(&server).await;
+    let nobody = server.register().await; // in no conversation
+    assert_eq!(server.ok(&nobody, "search_messages", json!({"query": "x86"})).await, json!({"messages": []}));
 
-    // Settings that force each of the three search plans. With so few messages, the first plan would answer every
-    // query.
-    for (newest, most) in [("5000", "2000"), ("10", "2000"), ("5", "1")] {
-        let database = server.database().await;
+    // Settings that force each way of the search. With so few messages, the first one would answer every query.
+    let database = server.database().await;
+    // As if the users' conversations were few among many, which takes another way than if they were most.
+    let few_of_many = "ALTER TABLE message_search SET (autovacuum_enabled = off); \
+         UPDATE pg_class SET reltuples = 1000000 WHERE relname = 'message_search'";
+    let slow_index = "CREATE OR REPLACE FUNCTION matching_messages(p_words tsquery, p_like text, p_most bigint) \
+         RETURNS SETOF message_search LANGUAGE sql AS 'SELECT m FROM pg_sleep(10), message_search m'";
+    for (newest, most, scan, scan_bytes, change, ends_early) in [
+        (5_000, 2_000, 20_000, 4_000_000, "", false),
+        (10, 2_000, 20_000, 4_000_000, "", false),
+        (5, 1, 30, 4_000_000, "", true),
+        (10, 1, 30, 4_000_000, few_of_many, true),
+        (5, 1, 20_000, 100, "", true),
+        (5, 2_000, 30, 4_000_000, slow_index, true),
+    ] {
+        database.batch_execute(change).await.unwrap();
         let settings = format!(
             "ALTER DATABASE veza_chat SET app.search_newest = '{newest}'; \
              ALTER DATABASE veza_chat SET app.search_most = '{most}'; \
+             ALTER DATABASE veza_chat SET app.search_scan = '{scan}'; \
+             ALTER DATABASE veza_chat SET app.search_scan_bytes = '{scan_bytes}'; \
              SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'veza chat_app'"
         );
         database.batch_execute(&settings).await.unwrap();
-        compare_queries(&server, &users, &rooms, &sent, &mut random).await;
+        let early = compare_queries(&server, &users, &rooms, &sent, &mut random).await;
+        assert_eq!(early > 0, ends_early, "{early} short pages had a cursor: {settings}");
     }
 }
 
-/// Runs random queries and compares the results with the model.
-async fn compare_queries(server: &Server, users: &[User; 3], rooms: &[String; 2], sent: &[Sent], random: &mut Random) {
-    let mut found_total = 0;
+/// Runs random queries and compares the results with the model. Returns the number of pages that were not full and had
+/// a cursor.
+async fn compare_queries(
+    server: &Server,
+    users: &[User; 3],
+    rooms: &[String; 2],
+    sent: &[Sent],
+    random: &mut Random,
+) -> usize {
+    let (mut found_total, mut early) = (0, 0);
     for n in 0..from_env("CHAT_TEST_QUERIES", QUERIES) {
         let reader = random.below(3) as usize;
         let (query, matches) = random_query(random);
@@ -210,6 +234,7 @@ async fn compare_queries(server: &Server, users: &[User; 3], rooms: &[String; 2]
             if cursor.is_null() {
                 break;
             }
+            early += usize::from((messages.len() as u64) < limit);
         }
         let wanted: Vec<i64> = expected.iter().map(|message| message.id).collect();
         let texts: Vec<&str> = expected.iter().map(|message| message.content.as_str()).collect();
@@ -218,6 +243,7 @@ async fn compare_queries(server: &Server, users: &[User; 3], rooms: &[String; 2]
         client.close().await;
     }
     assert!(found_total > 500, "the queries found only {found_total} messages");
+    early
 }
 
 /// The value of a metric without labels.

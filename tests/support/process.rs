@@ -126,7 +126,7 @@ impl Server {
 
     /// Its private PostgreSQL.
     pub fn target(&self) -> chat_server::storage::connect::Target {
-        chat_server::storage::connect::Target::embedded(&self.data_dir.join("postgres"), "veza_chat")
+        chat_server::storage::connect::Target::embedded_as_superuser(&self.data_dir.join("postgres"), "veza_chat")
     }
 
     /// Runs `chat-server` with these arguments and the configuration of this server, which may run or not.

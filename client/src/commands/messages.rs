@@ -124,6 +124,10 @@ pub async fn pin(session: &Session, output: Output, message_id: i64, pinned: boo
     output.result(&ack, || output.paint().dim(&format!("{word}: {message_id}")))
 }
 
+/// Answers of the server that one search asks for. Each can be short: the server ends it when it has compared enough
+/// messages.
+const SEARCH_PAGES_MAX: usize = 50;
+
 /// Searches messages; the results are in the server's order, newest first.
 pub async fn search(session: &Session, output: Output, options: &Search) -> Result<(), Failure> {
     let mut data = json!({ "query": options.query, "limit": options.limit });
@@ -133,10 +137,21 @@ pub async fn search(session: &Session, output: Output, options: &Search) -> Resu
     if let Some(user) = &options.from {
         data["from_user_id"] = names::user(session, user).await?.into();
     }
-    let answer = session.command("search_messages", data).await?;
-    let found = list(&answer["messages"]);
+    let (mut found, mut cursor) = (Vec::new(), Value::Null);
+    for _ in 0..SEARCH_PAGES_MAX {
+        if !cursor.is_null() {
+            data["cursor"] = cursor;
+        }
+        data["limit"] = json!(options.limit - found.len() as i64);
+        let answer = session.command("search_messages", data.clone()).await?;
+        found.extend(list(&answer["messages"]).iter().cloned());
+        cursor = answer["next_cursor"].clone();
+        if cursor.is_null() || found.len() as i64 >= options.limit {
+            break;
+        }
+    }
     if found.is_empty() && !output.is_json() {
-        output.note("nothing found");
+        output.note(if cursor.is_null() { "nothing found" } else { "nothing found in the newest messages" });
     }
     let paint = output.paint();
     let mut transcript = Transcript::new(paint);

@@ -160,7 +160,6 @@ impl Store {
         let embedded = Embedded::start(directory.path()).map_err(|error| describe(&error))?;
         runtime
             .block_on(async {
-                embedded.create_database().await?;
                 migrate::migrate(&embedded.target()).await?;
                 migrate::check(&embedded.target()).await
             })
@@ -181,7 +180,7 @@ impl Store {
         let target = self.embedded.target();
         let owner = open(&target, Role::Owner).await?;
         owner.batch_execute(EMPTY_TABLES).await.map_err(|error| refused("emptying the tables", &error))?;
-        let superuser = target.connect_as_login().await.map_err(|error| describe(&error))?;
+        let superuser = self.embedded.superuser_target().connect_as_login().await.map_err(|error| describe(&error))?;
         let set_up = open(&target, Role::Writer).await?;
         let rooms = insert_rooms(&set_up, shape).await?;
         superuser.batch_execute(CHECKPOINT).await.map_err(|error| refused("writing a checkpoint", &error))?;
@@ -451,7 +450,7 @@ mod tests {
             let row = store
                 .runtime
                 .block_on(async {
-                    let client = store.embedded.target().connect_as_login().await.unwrap();
+                    let client = store.embedded.superuser_target().connect_as_login().await.unwrap();
                     let statement = "SELECT count(*), count(DISTINCT conversation_id), count(DISTINCT sender_id), \
                         (SELECT sum(last_seq)::bigint FROM conversations), sum(length(content))::bigint FROM messages";
                     client.query_one(statement, &[]).await

@@ -177,7 +177,7 @@ fn sign_in() -> SignIn {
 }
 
 fn database(server: &Server) -> Target {
-    Target::embedded(&server.data_dir().join("postgres"), DATABASE)
+    Target::embedded_as_superuser(&server.data_dir().join("postgres"), DATABASE)
 }
 
 /// The database, filled now or earlier.

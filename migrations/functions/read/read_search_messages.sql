@@ -1,4 +1,5 @@
--- Messages that match a search, the newest first, each with the part of its text that matched.
+-- Messages that match a search, the newest first, each with the part of its text that matched. A page can be short and
+-- have a next_cursor: older messages have not been compared yet (app_search).
 
 CREATE FUNCTION read_search_messages(p_arguments jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE
@@ -19,12 +20,15 @@ BEGIN
     IF p_arguments ->> 'conversation' IS NOT NULL THEN
         PERFORM require_access(p_arguments);
     END IF;
-    RETURN page_json('messages', (
-        SELECT jsonb_agg(jsonb_build_object(
-                   'key', ((extract(epoch FROM f.created_at) * 1000000)::bigint)::text || '.' || f.message_id,
-                   'value', message_json(s)
+    RETURN (
+        WITH found AS MATERIALIZED (
+            SELECT f.*, ((extract(epoch FROM f.created_at) * 1000000)::bigint)::text || '.' || f.message_id AS key
+              FROM app_search(p_arguments, v_words, v_like) f)
+        SELECT page_json('messages', (
+            SELECT jsonb_agg(jsonb_build_object('key', f.key, 'value', message_json(s)
                        || jsonb_build_object('highlight', highlighted(s.content, v_marks, v_needles)))
-                   ORDER BY f.created_at DESC, f.message_id DESC)
-          FROM app_search(p_arguments, v_words, v_like) f
-          JOIN shown_messages s ON s.message_id = f.message_id AND NOT s.deleted), v_limit);
+                       ORDER BY f.created_at DESC, f.message_id DESC)
+              FROM found f JOIN shown_messages s ON s.message_id = f.message_id AND NOT s.deleted
+             WHERE f.found), v_limit)
+            || coalesce((SELECT jsonb_build_object('next_cursor', f.key) FROM found f WHERE NOT f.found), '{}'));
 END $$;
