@@ -1,7 +1,7 @@
 //! Runtimes, and the database of a command: as it runs, or started for the command.
 
 use super::error::{BootError, system};
-use super::secret;
+use super::secret::database_passwords;
 use crate::config::Config;
 use crate::storage::StorageError;
 use crate::storage::connect::Target;
@@ -30,7 +30,7 @@ pub(super) fn with_database<T>(
     work: impl AsyncFnOnce(&Target) -> Result<T, StorageError>,
 ) -> Result<T, BootError> {
     if let Some(url) = &config.database.url {
-        let target = Target::from_url(url.expose(), secret::database_passwords(config)?)?;
+        let target = Target::from_url(url.expose(), database_passwords(config)?)?;
         return reached(&target, runtime(1)?.block_on(work(&target)));
     }
     if let Some(running) = embedded::running(&config.data_dir) {

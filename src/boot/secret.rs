@@ -1,5 +1,5 @@
-//! The keys of the server. Its secret is configured, or in development made once and kept in `data_dir`. It signs tokens,
-//! and the passwords of the database logins are derived from it. The key that signs the audit trail is always kept there.
+//! The server's secret: configured, or in development made once and kept in `data_dir`. It signs tokens, and the
+//! passwords of the database logins are derived from it. The key that signs the audit trail is always kept there.
 
 use super::error::{BootError, system};
 use crate::audit::note::AuditKey;

@@ -52,11 +52,12 @@ impl SecurityWatch {
     /// A wrong password for `login`, which is the account of `user` if it is one.
     pub fn wrong_password(&self, login: &str, user: Option<UserId>, network: ClientNetwork) {
         let address = network.to_string();
+        let address = address.trim_end_matches("/32"); // an IPv4 network is one address
         let digests = &self.inner.digests;
         let wrong = WrongPassword {
             login: digests.hash_one(text::nfc(login).to_lowercase()),
             user,
-            network: (digests.hash_one(&address), &address),
+            network: (digests.hash_one(address), address),
         };
         let found = locked(&self.inner.detectors).wrong_password(wrong, self.inner.began.elapsed());
         self.found(found);

@@ -80,9 +80,9 @@ async fn finds_what_the_audit_trail_shows_and_counts_one_attack_once() {
     let (ann, bob, eve) = (server.register().await, server.register().await, server.register().await);
     // A new administrator promotes a friend.
     let room = server.room(&[&ann, &bob, &eve]).await;
-    let promote = |user: &User| json!({"conversation_id": room, "user_id": user.id, "role": "admin"});
-    server.ok(&ann, "set_role", promote(&bob)).await;
-    server.ok(&bob, "set_role", promote(&eve)).await;
+    let promote = |user: &User, role: &str| json!({"conversation_id": room, "user_id": user.id, "role": role});
+    server.ok(&ann, "set_role", promote(&bob, "admin")).await;
+    server.ok(&bob, "set_role", promote(&eve, "moderator")).await;
     let jumps = found(&server, &ann, "privilege_jump").await;
     assert_eq!((&jumps[0]["user_id"], &jumps[0]["details"]["promoted"]), (&json!(bob.id), &json!(eve.id)));
     assert_eq!((&jumps[0]["severity"], &jumps[0]["occurrences"]), (&json!("warning"), &json!(1)));

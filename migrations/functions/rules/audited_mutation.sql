@@ -12,8 +12,7 @@ BEGIN
     END IF;
     v_type := CASE WHEN v_user IS NOT NULL THEN 'user'
                    WHEN p.arguments ? 'message_id' THEN 'message'
-                   WHEN p.kind IN ('join_conversation', 'join_by_invite', 'leave_conversation', 'request_to_join',
-                                   'cancel_join_request') THEN 'user'
+                   WHEN v_changed -> 'after' ?| '{role,requested}' THEN 'user' -- a user who joins, leaves or asks
                    ELSE 'conversation' END;
     RETURN jsonb_build_object(
         'user_id', p.actor_id, 'session_id', p_session, 'action', p.kind, 'conversation_id', p_conversation,

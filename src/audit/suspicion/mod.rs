@@ -54,7 +54,7 @@ pub enum Suspicion {
     MassInvitations,
     /// One user opens direct conversations with many people.
     MassDirect,
-    /// A new administrator of a conversation promotes others.
+    /// Somebody who has just received a role with power promotes others.
     PrivilegeJump,
     /// The audit trail is not the one that was written.
     AuditGap,
@@ -124,7 +124,7 @@ impl Finding {
         Self { user, ..self }
     }
 
-    fn from_address(self, address: &str) -> Self {
+    fn at_address(self, address: &str) -> Self {
         Self { address: Some(address.to_owned()), ..self }
     }
 }
@@ -179,12 +179,12 @@ impl Detectors {
             let minutes = GUESSING_PERIOD.as_secs() / 60;
             let details = json!({ "wrong_passwords": GUESSES, "within_minutes": minutes, "last_from": address });
             let finding = Finding::new(Suspicion::Guessing, &format!("{login:x}"), details);
-            findings.push(finding.by(user).from_address(address));
+            findings.push(finding.by(user).at_address(address));
         }
         if self.stuffing.add(network, login, now) {
             let minutes = STUFFING_PERIOD.as_secs() / 60;
             let details = json!({ "logins": STUFFED_LOGINS, "within_minutes": minutes });
-            findings.push(Finding::new(Suspicion::Stuffing, address, details).from_address(address));
+            findings.push(Finding::new(Suspicion::Stuffing, address, details).at_address(address));
         }
         findings
     }
@@ -194,7 +194,7 @@ impl Detectors {
     pub fn refresh_reused(user: UserId, session: SessionId, address: &str) -> Finding {
         let details = json!({ "session_revoked": true });
         let finding = Finding::new(Suspicion::RefreshReuse, &session.0.to_string(), details);
-        Finding { session: Some(session), ..finding.by(Some(user)).from_address(address) }
+        Finding { session: Some(session), ..finding.by(Some(user)).at_address(address) }
     }
 
     /// Rows of the audit trail, in its order, at the process time `now`.

@@ -12,9 +12,9 @@ pub const INVITED: usize = 50;
 pub const OPENED: usize = 30;
 /// The period of both.
 pub const PERIOD: Duration = Duration::from_mins(10);
-/// Members whom a user promotes to administrator within this time after becoming one.
-pub const NEW_ADMINISTRATOR: Duration = Duration::from_mins(10);
-/// New administrators that are remembered.
+/// A user who received a role with power is new in it for this long.
+pub const NEW_IN_ROLE: Duration = Duration::from_mins(10);
+/// Users new in such a role that are remembered.
 const PROMOTED_MAX: usize = 4_096;
 
 /// A row of the audit trail, without personal fields.
@@ -40,7 +40,7 @@ pub struct Act {
 pub(super) struct Trail {
     invitations: Windows<i64>,
     direct: Windows<i64>,
-    /// (conversation, user, when) of new administrators, the oldest first.
+    /// (conversation, user, when) of those new in their role, the oldest first.
     promoted: Vec<(i64, i64, Duration)>,
     /// Position and hash of the last row.
     last: Option<(i64, Vec<u8>)>,
@@ -98,7 +98,7 @@ impl Trail {
                 let others = members.iter().filter_map(Value::as_i64).filter(|member| *member != user.0);
                 self.invited(user, others.map(|member| member as u64), now)
             }
-            "set_role" => self.promotion(act, user, now),
+            "set_role" | "transfer_ownership" => self.promotion(act, user, now),
             _ => None,
         }
     }
@@ -114,11 +114,12 @@ impl Trail {
         })
     }
 
-    /// Somebody becomes an administrator; suspicious if by one who has just become one.
+    /// Somebody receives a role with power; suspicious if from one who is new in theirs.
     fn promotion(&mut self, act: &Act, user: UserId, now: Duration) -> Option<Finding> {
         let (conversation, member) = (act.conversation?, act.target?);
-        self.promoted.retain(|(.., at)| now < *at + NEW_ADMINISTRATOR);
-        if act.details["after"]["role"] != "admin" {
+        self.promoted.retain(|(.., at)| now < *at + NEW_IN_ROLE);
+        let role = act.details["after"]["role"].as_str().unwrap_or_default();
+        if !["moderator", "admin", "owner"].contains(&role) {
             self.promoted.retain(|(there, who, _)| (*there, *who) != (conversation, member));
             return None;
         }
@@ -129,8 +130,8 @@ impl Trail {
         self.promoted.push((conversation, member, now));
         is_new.then(|| {
             let details = json!({
-                "conversation": conversation, "promoted": member,
-                "administrator_for_less_than_minutes": NEW_ADMINISTRATOR.as_secs() / 60,
+                "conversation": conversation, "promoted": member, "role": role,
+                "in_own_role_for_less_than_minutes": NEW_IN_ROLE.as_secs() / 60,
             });
             Finding::new(Suspicion::PrivilegeJump, &format!("{} {conversation}", user.0), details).by(Some(user))
         })
@@ -189,15 +190,15 @@ mod tests {
     }
 
     #[test]
-    fn a_new_administrator_who_promotes_others_is_suspicious() {
+    fn somebody_new_in_a_role_who_promotes_others_is_suspicious() {
         let promote =
-            |by, who| act(by, "set_role", who, json!({"before": {"role": "member"}, "after": {"role": "admin"}}));
+            |by, who| act(by, "set_role", who, json!({"before": {"role": "member"}, "after": {"role": "moderator"}}));
         let demote =
-            |by, who| act(by, "set_role", who, json!({"before": {"role": "admin"}, "after": {"role": "member"}}));
+            |by, who| act(by, "set_role", who, json!({"before": {"role": "moderator"}, "after": {"role": "member"}}));
         assert_eq!(found([promote(1, 2), promote(1, 3)], MINUTE), [], "an owner's choice");
         let suspicious = found([promote(1, 2), promote(2, 3)], MINUTE);
         assert_eq!((suspicious.len(), suspicious[0].suspicion), (1, Suspicion::PrivilegeJump));
-        assert_eq!(found([promote(1, 2), promote(2, 3)], MINUTE * 11), [], "an administrator for eleven minutes");
+        assert_eq!(found([promote(1, 2), promote(2, 3)], MINUTE * 11), [], "in the role for eleven minutes");
         assert_eq!(found([promote(1, 2), demote(1, 2), promote(2, 3)], MINUTE), []);
         let mut trail = Trail::default();
         for act in chained((0..10_000).map(|n| promote(1, n))) {

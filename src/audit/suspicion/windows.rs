@@ -15,7 +15,7 @@ pub struct Windows<K> {
     period: Duration,
     threshold: usize,
     keys_max: usize,
-    windows: HashMap<K, Window>,
+    counted: HashMap<K, Window>,
 }
 
 struct Window {
@@ -28,7 +28,7 @@ impl<K: Eq + Hash + Copy> Windows<K> {
     /// Nothing is counted yet. `threshold` is at least 1.
     #[must_use]
     pub fn new(threshold: usize, period: Duration) -> Self {
-        Self { period, threshold: threshold.max(1), keys_max: KEYS_MAX, windows: HashMap::new() }
+        Self { period, threshold: threshold.max(1), keys_max: KEYS_MAX, counted: HashMap::new() }
     }
 
     /// Counts `item` for `key` at the process time `now`. True for the item that reaches the threshold.
@@ -36,17 +36,17 @@ impl<K: Eq + Hash + Copy> Windows<K> {
     /// When the memory is full, keys with one item are forgotten first: whoever is worth finding has more. If every key
     /// has more, a new one is not counted.
     pub fn add(&mut self, key: K, item: u64, now: Duration) -> bool {
-        if self.windows.len() >= self.keys_max && !self.windows.contains_key(&key) {
+        if self.counted.len() >= self.keys_max && !self.counted.contains_key(&key) {
             let period = self.period;
-            self.windows.retain(|_, window| now < window.began + period);
-            if self.windows.len() >= self.keys_max {
-                self.windows.retain(|_, window| window.items.len() > 1);
+            self.counted.retain(|_, window| now < window.began + period);
+            if self.counted.len() >= self.keys_max {
+                self.counted.retain(|_, window| window.items.len() > 1);
             }
-            if self.windows.len() >= self.keys_max {
+            if self.counted.len() >= self.keys_max {
                 return false;
             }
         }
-        let window = self.windows.entry(key).or_insert_with(|| Window { began: now, items: HashSet::new() });
+        let window = self.counted.entry(key).or_insert_with(|| Window { began: now, items: HashSet::new() });
         if now >= window.began + self.period {
             *window = Window { began: now, items: HashSet::new() };
         }
@@ -56,13 +56,13 @@ impl<K: Eq + Hash + Copy> Windows<K> {
     /// How many keys are remembered.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.windows.len()
+        self.counted.len()
     }
 
     /// Whether no key is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.windows.is_empty()
+        self.counted.is_empty()
     }
 }
 
