@@ -25,10 +25,10 @@ pub type CountFinding = Arc<dyn Fn(&Finding) + Send + Sync>;
 /// The watch of one server; cloning shares it.
 #[derive(Clone)]
 pub struct SecurityWatch {
-    inner: Arc<Watching>,
+    inner: Arc<WatchState>,
 }
 
-struct Watching {
+struct WatchState {
     detectors: Mutex<Detectors>,
     waiting: Mutex<Vec<Finding>>,
     count: CountFinding,
@@ -45,7 +45,7 @@ impl SecurityWatch {
     #[must_use]
     pub fn new(count: CountFinding) -> Self {
         let (detectors, waiting) = (Mutex::default(), Mutex::default());
-        let inner = Watching { detectors, waiting, count, began: Instant::now(), digests: RandomState::new() };
+        let inner = WatchState { detectors, waiting, count, began: Instant::now(), digests: RandomState::new() };
         Self { inner: Arc::new(inner) }
     }
 

@@ -7,127 +7,18 @@
 //! Invariants: memory is bounded ([`windows`]); a detector never changes what it watches; a finding has a key, and an
 //! attack that goes on has the same key for an hour, so that it is one row with a count.
 
+mod finding;
 mod trail;
 pub mod windows;
 
+pub use finding::{Finding, Severity, Suspicion};
 pub use trail::Act;
 
 use crate::ids::{SessionId, UserId};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use std::time::Duration;
 use trail::Trail;
 use windows::Windows;
-
-/// How bad it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Severity {
-    /// Worth knowing.
-    Info,
-    /// Probably an attack or abuse.
-    Warning,
-    /// An attack that succeeded, or one on many accounts.
-    Critical,
-}
-
-impl Severity {
-    /// The value of the column and of the label.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Info => "info",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-        }
-    }
-}
-
-/// What a detector looks for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Suspicion {
-    /// Many wrong passwords for one login.
-    Guessing,
-    /// Wrong passwords for many logins from one network.
-    Stuffing,
-    /// A spent refresh token came back.
-    RefreshReuse,
-    /// One user brings many people into conversations.
-    MassInvitations,
-    /// One user opens direct conversations with many people.
-    MassDirect,
-    /// Somebody who has just received a role with power promotes others.
-    PrivilegeJump,
-    /// The audit trail is not the one that was written.
-    AuditGap,
-}
-
-impl Suspicion {
-    /// All of them, for metrics.
-    pub const ALL: [Self; 7] = [
-        Self::Guessing,
-        Self::Stuffing,
-        Self::RefreshReuse,
-        Self::MassInvitations,
-        Self::MassDirect,
-        Self::PrivilegeJump,
-        Self::AuditGap,
-    ];
-
-    /// The value of `event_type`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Guessing => "password_guessing",
-            Self::Stuffing => "credential_stuffing",
-            Self::RefreshReuse => "refresh_token_reuse",
-            Self::MassInvitations => "mass_invitations",
-            Self::MassDirect => "mass_direct_messages",
-            Self::PrivilegeJump => "privilege_jump",
-            Self::AuditGap => "audit_gap",
-        }
-    }
-
-    /// How bad it is.
-    #[must_use]
-    pub fn severity(self) -> Severity {
-        match self {
-            Self::MassInvitations | Self::MassDirect | Self::Guessing | Self::PrivilegeJump => Severity::Warning,
-            Self::Stuffing | Self::RefreshReuse | Self::AuditGap => Severity::Critical,
-        }
-    }
-}
-
-/// What a detector found.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Finding {
-    /// What it is.
-    pub suspicion: Suspicion,
-    /// The account that acted, or that is attacked. Unknown if the login may not be one.
-    pub user: Option<UserId>,
-    /// The session that acted.
-    pub session: Option<SessionId>,
-    /// The address or network that it came from.
-    pub address: Option<String>,
-    /// What happened, for people and programs.
-    pub details: Map<String, Value>,
-    /// Findings of one attack have the same.
-    pub key: String,
-}
-
-impl Finding {
-    fn new(suspicion: Suspicion, subject: &str, details: Value) -> Self {
-        let details = if let Value::Object(details) = details { details } else { Map::new() };
-        let key = format!("{} {subject}", suspicion.as_str());
-        Self { suspicion, user: None, session: None, address: None, details, key }
-    }
-
-    fn by(self, user: Option<UserId>) -> Self {
-        Self { user, ..self }
-    }
-
-    fn at_address(self, address: &str) -> Self {
-        Self { address: Some(address.to_owned()), ..self }
-    }
-}
 
 /// Wrong passwords for one login within [`GUESSING_PERIOD`].
 pub const GUESSES: usize = 10;

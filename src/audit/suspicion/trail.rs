@@ -1,7 +1,7 @@
 //! What looks suspicious in the rows of the audit trail.
 
+use super::finding::{Finding, Suspicion};
 use super::windows::Windows;
-use super::{Finding, Suspicion};
 use crate::ids::UserId;
 use serde_json::{Value, json};
 use std::time::Duration;
