@@ -23,7 +23,7 @@
 //! | [`limits`], [`planted`], [`text`] | vocabulary | no other module |
 //! | [`config`] | layered configuration | vocabulary |
 //! | [`wire`] | bytes ⇄ meaning | vocabulary |
-//! | [`auth`] | passwords and tokens, pure | vocabulary |
+//! | [`auth`] | passwords, tokens and codes, pure | vocabulary |
 //! | [`mesh`] | what crosses cores, and how | vocabulary |
 //! | [`chat`] | rules as pure state machines | vocabulary, commands and events of wire, plain data of mesh |
 //! | [`net`] | a shard's sockets on `io_uring` | vocabulary, `wire::ws` |

@@ -23,12 +23,24 @@ const BUILT_IN: &str = include_str!("../../config/default.toml");
 const BUILT_IN_ORIGIN: &str = "built-in default";
 
 /// Keys whose variable is a list, separated by commas.
-const LISTS: &[&str] = &["security.admin_user_ids", "security.allowed_origins", "server.trusted_proxies"];
+const LISTS: &[&str] = &[
+    "security.admin_user_ids",
+    "security.allowed_origins",
+    "security.encryption_keys",
+    "security.two_factor_required",
+    "server.trusted_proxies",
+];
 /// The lists whose items are numbers.
 const NUMBER_LISTS: &[&str] = &["security.admin_user_ids"];
 /// Keys whose values an error must not quote.
-const SECRETS: &[&str] =
-    &["cache.url", "cluster.redis_url", "database.url", "security.jwt_secret", "server.metrics_token"];
+const SECRETS: &[&str] = &[
+    "cache.url",
+    "cluster.redis_url",
+    "database.url",
+    "security.encryption_keys",
+    "security.jwt_secret",
+    "server.metrics_token",
+];
 
 /// The sources of the layers.
 #[derive(Clone, Debug)]
@@ -336,7 +348,8 @@ fn origins(config: &Config, layers: &[Layer]) -> BTreeMap<String, String> {
 }
 
 fn explain(kind: &Kind, key: &str) -> String {
-    let secret = SECRETS.contains(&key);
+    // An item of a list has its number at the end.
+    let secret = SECRETS.iter().any(|secret| key == *secret || key.starts_with(&format!("{secret}.")));
     match kind {
         Kind::InvalidType(..) | Kind::InvalidValue(..) | Kind::Message(_) if secret => {
             "must be text in quotes".to_owned()

@@ -72,8 +72,8 @@ impl Metrics {
         Ok(Self { registry, auth_attempts, http_durations, http_errors })
     }
 
-    /// An attempt to authenticate. `kind`: register, login, refresh, token, password; `result`: success,
-    /// failure, error.
+    /// An attempt to authenticate. `kind`: register, login, refresh, token, password, `two_factor`;
+    /// `result`: success, failure, error.
     pub fn auth_attempt(&self, kind: &'static str, result: &'static str) {
         self.auth_attempts.with_label_values(&[kind, result]).inc();
     }

@@ -41,7 +41,7 @@ impl FromRequestParts<Control> for Operator {
             Access::Operators { admins, .. } if !needs_no_user(parts, access) => admins,
             Access::Operators { .. } | Access::Everyone => return Ok(Self { claims: None }),
         };
-        let claims = authenticate(&parts.headers, control).await?;
+        let (claims, _) = authenticate(parts, control).await?;
         if !admins.contains(&claims.user) {
             let detail = format!(
                 "This is for administrators. Add the id of this account, {}, to security.admin_user_ids.",

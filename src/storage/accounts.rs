@@ -18,6 +18,7 @@
 mod announcements;
 mod outcome;
 pub mod rotation;
+pub mod two_factor;
 
 use super::sql::accounts as sql;
 use crate::error::Refusal;
@@ -111,6 +112,8 @@ pub struct Login {
     pub password_hash: String,
     /// Whether the user has signed in from this network before.
     pub familiar: bool,
+    /// Whether the user has two-factor authentication.
+    pub two_factor: bool,
 }
 
 /// A session, as its user sees it.
@@ -301,7 +304,8 @@ impl Accounts {
         settle(connection, "find_login_by_id", false, outcome)
     }
 
-    /// Opens a session for a login whose password was verified; `None` when the password was changed since.
+    /// Opens a session for a login whose password was verified; `None` when the password was changed since, or the
+    /// user needs a second factor.
     ///
     /// # Errors
     /// Failures of PostgreSQL.
@@ -310,13 +314,7 @@ impl Accounts {
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let transaction = connection.transaction().await?;
-            let statement = transaction.prepare_cached(sql::OPEN_SESSION).await?;
-            let row = transaction
-                .query_opt(&statement, &[&login.user.0, &login.password_hash, &session.device_name, &session.ip])
-                .await?;
-            let Some(row) = row else { return Ok(None) };
-            let opened = opened(&row)?;
-            insert_refresh_token(&transaction, &opened, session.refresh_hash, session.refresh_lifetime_seconds).await?;
+            let Some(opened) = open_session_with(&transaction, login, session, false).await? else { return Ok(None) };
             in_doubt = true;
             transaction.commit().await?;
             Ok(Some(opened))
@@ -523,6 +521,24 @@ impl Accounts {
     }
 }
 
+/// Opens a session in a transaction; `None` as for [`Accounts::open_session`].
+async fn open_session_with(
+    transaction: &deadpool_postgres::Transaction<'_>,
+    login: &Login,
+    session: NewSession<'_>,
+    with_factor: bool,
+) -> Result<Option<Opened>, Error> {
+    let statement = transaction.prepare_cached(sql::OPEN_SESSION).await?;
+    let Login { user, password_hash, .. } = login;
+    let row = transaction
+        .query_opt(&statement, &[&user.0, password_hash, &session.device_name, &session.ip, &with_factor])
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let opened = opened(&row)?;
+    insert_refresh_token(transaction, &opened, session.refresh_hash, session.refresh_lifetime_seconds).await?;
+    Ok(Some(opened))
+}
+
 async fn insert_refresh_token(
     transaction: &deadpool_postgres::Transaction<'_>,
     opened: &Opened,
@@ -559,6 +575,7 @@ fn login_row(row: &Row) -> Result<Login, Error> {
         username: row.try_get("username")?,
         password_hash: row.try_get("password_hash")?,
         familiar: row.try_get("familiar")?,
+        two_factor: row.try_get("two_factor")?,
     })
 }
 

@@ -15,6 +15,7 @@ mod http_requests;
 mod large_rooms;
 mod message_changes;
 mod messages;
+mod old_passwords;
 mod operators;
 mod people;
 mod permissions;
@@ -30,3 +31,4 @@ mod store;
 #[path = "../support/mod.rs"]
 mod support;
 mod texts;
+mod two_factor;

@@ -152,6 +152,13 @@ impl Server {
         started.elapsed()
     }
 
+    /// Runs `chat-server rotate-keys` for its database, with these settings over those of the server.
+    pub fn rotate_keys(&self, settings: &[(&str, &str)]) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chat-server"));
+        command.arg("rotate-keys").envs(self.variables.iter().cloned()).current_dir(&self.data_dir);
+        command.envs(settings.iter().map(|(key, value)| variable(key, value))).output().unwrap()
+    }
+
     /// Sends SIGKILL and waits for the end of the process.
     pub fn kill9(&self) {
         let mut child = self.child.lock().unwrap();
