@@ -4,12 +4,11 @@
 //! How: the tests compute codes from the secret that the server shows. Time cannot be set, so a test that needs another
 //! code takes one of the neighbouring steps, which the server accepts too. Tests that change rows directly say so.
 
+use crate::support::app_codes::{app_code, early_in_a_step, raw};
 use crate::support::{PASSWORD, PATIENCE, Server, User, code, connect_error, server, text, upgrade};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime};
-use totp_rs::{Algorithm, Builder, Secret};
 
 /// A user with two-factor authentication.
 struct Guarded {
@@ -20,30 +19,10 @@ struct Guarded {
     first_code: String,
 }
 
-/// The bytes of a secret.
-fn raw(secret: &str) -> Vec<u8> {
-    base32::decode(base32::Alphabet::Rfc4648 { padding: false }, secret).unwrap()
-}
-
-/// The code of the present step, or of one of its neighbours.
-fn app_code(secret: &str, offset: i64) -> String {
-    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs().strict_add_signed(offset * 30);
-    let secret = Secret::new_stack(raw(secret).try_into().unwrap());
-    Builder::new().with_algorithm(Algorithm::SHA1).with_secret(secret).build().unwrap().generate(now).to_string()
-}
-
 /// A code of no step near the present one.
 fn wrong_code(secret: &str) -> String {
     let right: BTreeSet<String> = (-4..=4).map(|offset| app_code(secret, offset)).collect();
     (0..20).map(|n| format!("{n:06}")).find(|code| !right.contains(code)).unwrap()
-}
-
-/// Waits until a step has just begun: codes that a test computes stay what they are for the next seconds.
-async fn early_in_a_step() {
-    let into_step = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs() % 30;
-    if into_step > 12 {
-        tokio::time::sleep(Duration::from_secs(31 - into_step)).await;
-    }
 }
 
 impl Server {
