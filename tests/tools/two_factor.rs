@@ -27,7 +27,7 @@ async fn a_phone_reads_the_qr_code_and_its_codes_are_accepted() {
     let mut browser = Browser::start().await;
     browser.appear(600, 600, "light").await;
     browser.evaluate(&format!("void (document.body.innerHTML = {})", answer["qr_svg"])).await;
-    let picture = browser.screenshot("two-factor-qr").await;
+    let picture = browser.screenshot("two-factor-qr.png").await;
     let read = output_of("zbarimg", &["--quiet", "--raw", picture.to_str().unwrap()]);
     assert_eq!(read, text(&answer["otpauth_url"]));
     let secret = read.split("secret=").nth(1).unwrap().split('&').next().unwrap();

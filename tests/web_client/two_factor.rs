@@ -31,8 +31,8 @@ impl Person {
         self.browser.wait_for("document.querySelector('.qr svg path')?.getBoundingClientRect().width > 100").await;
         let secret = self.browser.evaluate("document.getElementById('secret').textContent").await;
         let secret = secret.as_str().unwrap().replace(' ', "");
-        self.picture("two-factor-set-up", 1_280, 800, "light").await;
-        self.picture("two-factor-set-up-phone", 390, 844, "dark").await;
+        self.picture("two-factor-set-up.png", 1_280, 800, "light").await;
+        self.picture("two-factor-set-up-phone.png", 390, 844, "dark").await;
         self.submit(&[("code", &app_code(&secret, -1))]).await;
         (secret, self.backup_codes().await)
     }
