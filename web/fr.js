@@ -292,8 +292,8 @@ export const fr = {
     new_backup_codes: "Nouveaux codes de secours",
     new_codes_text: "Vous recevrez dix nouveaux codes, et les anciens ne fonctionneront plus.",
     backup_codes_text:
-        "Conservez ces codes de secours en lieu sûr. Chacun fonctionne une seule fois, si vous perdez votre téléphone. " +
-        "Vous ne les reverrez plus.",
+        "Conservez ces codes de secours en lieu sûr. Chacun sert une seule fois, au cas où vous perdriez votre " +
+        "téléphone. Vous ne les reverrez plus.",
     codes_left_one: "Il reste {n} code de secours.",
     codes_left_other: "Il reste {n} codes de secours.",
     codes_low: "Créez-en de nouveaux avant d’en manquer.",

@@ -39,7 +39,7 @@ export class Session {
     onLost = () => {};
     /** Asks for a second factor, which a request needs; resolves with true when the server has accepted one. */
     onStepUp = async () => false;
-    /** Sets up two-factor authentication, without which the account can do nothing; resolves with true when it is on. */
+    /** Sets up two-factor authentication, which the account must have; resolves with true when it is on. */
     onFactorRequired = async () => false;
 
     constructor(storage = globalThis.localStorage) {

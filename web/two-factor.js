@@ -60,6 +60,12 @@ export function twoFactor(app) {
     return body;
 }
 
+/** After signing in with a backup code: warns if few are left. */
+export async function warnOfFewCodes(session) {
+    const { backup_codes_left: left } = await session.request("GET", "auth/2fa");
+    if (left <= FEW_CODES) toast(codesLeft(left), "bad");
+}
+
 const codesLeft = (left) => tn("codes_left", left) + (left <= FEW_CODES ? ` ${t("codes_low")}` : "");
 
 /** A form that runs `work` with its values, shows its error, and gives the focus to its first field. */

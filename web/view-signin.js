@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { explain, language, setLanguage, t } from "./i18n.js";
-import { codeField } from "./two-factor.js";
+import { codeField, warnOfFewCodes } from "./two-factor.js";
 
 /** Shows the form in `root`; calls `entered` after signing in. `reason`: why the last session ended. */
 export function showSignIn(root, session, entered, reason) {
@@ -132,6 +132,8 @@ export function showSignIn(root, session, entered, reason) {
             else if (asked) await session.verify({ ...kept, challenge: asked.challenge });
             else await session.signIn(kept);
             entered();
+            // Only a warning: a failure of it must not look like one of signing in.
+            if (kept.backup_code) warnOfFewCodes(session).catch(() => {});
             return undefined;
         } catch (error) {
             if (error.code === "two_factor_required") {

@@ -38,8 +38,8 @@ pub fn password(from_stdin: bool, prompts: &[&str]) -> Result<String, Failure> {
     }
 }
 
-/// Reads a code: from the next line of standard input if the password came from there, else from the terminal. `None` if
-/// there is neither.
+/// Reads a code: from the next line of standard input if the password came from there, else from the terminal. `None`
+/// if there is neither.
 pub fn code(from_stdin: bool, prompt: &str) -> Result<Option<String>, Failure> {
     let code = if from_stdin {
         line_of_stdin()?

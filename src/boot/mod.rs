@@ -22,6 +22,7 @@ use self::error::system;
 use crate::address::TrustedProxies;
 use crate::auth::attempts::Allowed;
 use crate::auth::factor_policy::FactorPolicy;
+use crate::auth::sealed::SealingKeys;
 use crate::config::{Config, Environment, ServerRole};
 use crate::control::access::{Access, MetricsToken};
 use crate::control::announcer;
@@ -122,7 +123,8 @@ pub fn migrate(config: &Config) -> Result<(), BootError> {
 /// # Errors
 /// When the database cannot be reached, or a secret does not open under the configured keys.
 pub fn rotate_keys(config: &Config) -> Result<(), BootError> {
-    let keys = secret::sealing_keys(config)?;
+    let none = || BootError::Configuration("security.encryption_keys: there is no key; configure one".to_owned());
+    let keys = secret::sealing_keys(config)?.ok_or_else(none)?;
     // Both are kept to the end: the address of a private PostgreSQL is a descriptor of theirs.
     let running = config.database.url.is_none().then(|| embedded::running(&config.data_dir)).flatten();
     let (target, _embedded) = match &running {
@@ -200,6 +202,9 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     runtime.block_on(prepare(&target, config.database.auto_migrate))?;
     let keys = Arc::new(secret::keys(config)?);
     let sealing = secret::sealing_keys(config)?;
+    let allows_two_factor = config.security.enable_2fa && sealing.is_some();
+    // Without a key nothing is encrypted, and nothing opens.
+    let sealing = sealing.unwrap_or_else(|| SealingKeys::new((String::new(), rand::random()), Vec::new()));
 
     let mesh = Mesh::new(Placement::new(workers as u8)).map_err(system("cannot make the doorbells"))?;
     let health = StorageHealth::default();
@@ -267,7 +272,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         },
         bcrypt_cost: config.security.bcrypt_cost,
         sealing,
-        allows_two_factor: config.security.enable_2fa,
+        allows_two_factor,
         factor_policy: factor_policy(config),
         hash_workers: cores.len().clamp(1, HASH_THREADS),
         hash_queue,

@@ -43,8 +43,9 @@ pub(super) fn keys(config: &Config) -> Result<TokenKeys, BootError> {
 }
 
 /// The keys that encrypt secrets. A key that the server made stays among them after others are configured, so that it
-/// still opens what it has encrypted.
-pub(super) fn sealing_keys(config: &Config) -> Result<SealingKeys, BootError> {
+/// still opens what it has encrypted. `None` if none is configured and none can be made: a server whose database is
+/// elsewhere needs no folder that it can write.
+pub(super) fn sealing_keys(config: &Config) -> Result<Option<SealingKeys>, BootError> {
     let path = config.data_dir.join("encryption_key");
     let bad = |reason: String| BootError::Configuration(format!("{}: {reason}", path.display()));
     let configured = config.security.encryption_keys.iter().map(encryption_key);
@@ -59,7 +60,14 @@ pub(super) fn sealing_keys(config: &Config) -> Result<SealingKeys, BootError> {
         // A random id, so that the keys of two servers do not share one.
         let (id, key) = (format!("made-{:08x}", rand::random::<u32>()), rand::random::<[u8; KEY_BYTES]>());
         let text = format!("{id}:{}\n", STANDARD.encode(key));
-        make(config, &path, text.as_bytes()).map_err(system("cannot write data_dir/encryption_key"))?;
+        if let Err(error) = make(config, &path, text.as_bytes()) {
+            tracing::warn!(
+                "users cannot set up two-factor authentication: the server cannot write a key to {} ({error}). Set \
+                 security.encryption_keys, or make the folder writable",
+                path.display()
+            );
+            return Ok(None);
+        }
         tracing::info!(
             "made a key for two-factor secrets in {}; back it up with the database, or set security.encryption_keys",
             path.display()
@@ -67,7 +75,7 @@ pub(super) fn sealing_keys(config: &Config) -> Result<SealingKeys, BootError> {
         keys.push((id, key));
     }
     let present = keys.remove(0);
-    Ok(SealingKeys::new(present, keys))
+    Ok(Some(SealingKeys::new(present, keys)))
 }
 
 fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {

@@ -352,7 +352,7 @@ fn explain(kind: &Kind, key: &str) -> String {
     let secret = SECRETS.iter().any(|secret| key == *secret || key.starts_with(&format!("{secret}.")));
     match kind {
         Kind::InvalidType(..) | Kind::InvalidValue(..) | Kind::Message(_) if secret => {
-            "must be text in quotes".to_owned()
+            if LISTS.contains(&key) { "must be a list of texts" } else { "must be text in quotes" }.to_owned()
         }
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
             let expected = match expected.as_str() {

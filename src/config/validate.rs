@@ -128,6 +128,9 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
             Err(reason) => p.add("security.encryption_keys", reason),
         }
     }
+    if !security.enable_2fa && !security.two_factor_required.is_empty() {
+        p.add("security.two_factor_required", "needs security.enable_2fa = true: these accounts could not set it up");
+    }
     p.range("security.bcrypt_cost", security.bcrypt_cost, 4, 31);
     p.range("security.sign_ins_per_minute", security.sign_ins_per_minute, 1, 1_000_000);
     p.range("security.registrations_per_minute", security.registrations_per_minute, 1, 1_000_000);

@@ -141,6 +141,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn extension_members_stand_beside_the_others() {
+        let problem = Problem::unauthenticated("a reason").with("challenge", "abc".into()).with("methods", 7.into());
+        let body = axum::body::to_bytes(problem.into_response().into_body(), 4_096).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["challenge"], &body["methods"], &body["status"]), (&"abc".into(), &7.into(), &401.into()));
+    }
+
+    #[tokio::test]
     async fn a_refusal_becomes_problem_json() {
         let response = Problem::from(Refusal::storage_unavailable().retry_after(1_001)).into_response();
         assert_eq!(response.status(), 503);

@@ -443,17 +443,27 @@ async fn an_account_that_must_have_it_can_only_set_it_up() {
 }
 
 #[tokio::test]
-async fn administrators_can_be_required_alone_and_set_up_can_be_switched_off() {
-    let settings =
-        [("security.two_factor_required", "admin"), ("security.admin_user_ids", "1"), ("security.enable_2fa", "false")];
+async fn administrators_can_be_required_alone() {
+    let settings = [("security.two_factor_required", "admin"), ("security.admin_user_ids", "1")];
     let server = Server::start(1, &settings);
     let (first, second) = (server.register().await, server.register().await);
     assert_eq!(first.id, 1);
     let sessions = async |user: &User| server.request(Method::GET, "/auth/sessions", Some(&user.token), None).await;
     assert_refused(&sessions(&first).await, 403, "two_factor_required");
     assert_eq!(sessions(&second).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_server_can_switch_the_set_up_off() {
+    let server = Server::start(1, &[]);
+    let Guarded { user, .. } = server.guarded().await;
+    server.sigterm();
+    server.wait();
+    server.start_again_with(&[("security.enable_2fa", "false")]);
+    server.challenge(&user).await; // who has it still needs it
+    let other = server.register().await;
     let body = json!({ "password": PASSWORD });
-    assert_refused(&server.post("/auth/2fa/enable", Some(&second.token), &body).await, 403, "forbidden");
+    assert_refused(&server.post("/auth/2fa/enable", Some(&other.token), &body).await, 403, "forbidden");
 }
 
 #[tokio::test]
