@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs third-party clients for the tests: Python's `websockets`, npm's `ws` and a headless Chromium. The first two go
-# into target/test-clients/; the browser is a system package. Also extracts promtool, which checks the rules in
+# Installs third-party clients for the tests: Python's `websockets`, npm's `ws`, a headless Chromium, oathtool and
+# zbarimg. The first two go into target/test-clients/; the others are system packages. Also extracts promtool, which checks the rules in
 # deploy/prometheus, from Debian's package. Installing that package would start a Prometheus on this machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,12 +17,15 @@ missing=()
 command -v python3 >/dev/null && python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
 command -v node >/dev/null && command -v npm >/dev/null || missing+=(nodejs npm)
 find_chromium >/dev/null || missing+=(chromium)
+# An authenticator app and a reader of QR codes, for the tests of two-factor authentication.
+command -v oathtool >/dev/null || missing+=(oathtool)
+command -v zbarimg >/dev/null || missing+=(zbar-tools)
 # `make lint` runs ShellCheck if it is installed. It is not required on systems without Debian's packages.
 if command -v apt-get >/dev/null && [ -z "${NO_INSTALL:-}" ]; then
     command -v shellcheck >/dev/null || missing+=(shellcheck)
 fi
 if [ ${#missing[@]} -gt 0 ]; then
-    apt_install "The tests need Python, Node.js, Chromium and ShellCheck. Missing packages: ${missing[*]}." "${missing[@]}"
+    apt_install "The tests need programs of others. Missing packages: ${missing[*]}." "${missing[@]}"
 fi
 
 # The stamp names the installed versions; a different stamp means a fresh installation.

@@ -23,24 +23,17 @@ pub use error::{ConfigError, ConfigErrors};
 pub use load::{ENV_PREFIX, Loaded, Sources};
 pub use schema::{
     AuditConfig, CacheConfig, ClusterConfig, Config, DatabaseConfig, Environment, FeaturesConfig, LimitsConfig,
-    LogFormat, LogRotation, LoggingConfig, SecurityConfig, ServerConfig,
+    LogFormat, LogRotation, LoggingConfig, SecurityConfig, ServerConfig, ServerRole,
 };
-pub use secret::{MASK, Secret, SecretUrl};
+pub use secret::{MASK, Secret, SecretUrl, encryption_key};
 
 use crate::address::{TrustedProxies, parse_network};
 use crate::limits::{Features, Limits};
 use std::path::Path;
 
 /// Keys that this version accepts and checks, but that have no effect yet.
-const WITHOUT_EFFECT: &[&str] = &[
-    "cache.url",
-    "cluster.redis_url",
-    "features.file_uploads",
-    "features.webhooks",
-    "limits.max_file_size",
-    "security.bcrypt_cost",
-    "security.enable_2fa",
-];
+const WITHOUT_EFFECT: &[&str] =
+    &["cache.url", "cluster.redis_url", "features.file_uploads", "features.webhooks", "limits.max_file_size"];
 
 impl FeaturesConfig {
     /// The switches that `welcome.features` reports to clients.

@@ -62,6 +62,7 @@ error_codes! {
     TooLarge "too_large" 413 Final "A value is longer than its limit.";
     Unauthenticated "unauthenticated" 401 Reconnect "The token is missing or not valid.";
     Forbidden "forbidden" 403 Final "The user's role does not allow this.";
+    TwoFactorRequired "two_factor_required" 403 Final "The account must have two-factor authentication first.";
     NotMember "not_member" 403 Final "The user is not a member of the conversation.";
     Muted "muted" 403 Retry "The user is muted in the conversation.";
     Banned "banned" 403 Final "The user is banned from the conversation.";
@@ -148,6 +149,16 @@ impl Refusal {
             "The server cannot reach its database right now. Nothing was changed. Try again in a moment.",
         )
         .retry_after(1_000)
+    }
+
+    /// [`ErrorCode::TwoFactorRequired`].
+    #[must_use]
+    pub fn two_factor_required() -> Self {
+        Self::new(
+            ErrorCode::TwoFactorRequired,
+            "Your account needs two-factor authentication. Set it up with POST /auth/2fa/enable and POST \
+             /auth/2fa/confirm, then try again.",
+        )
     }
 
     /// [`ErrorCode::Overloaded`]: the bounded queue of `what` is full.

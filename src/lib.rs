@@ -24,7 +24,7 @@
 //! | [`config`] | layered configuration | vocabulary |
 //! | [`wire`] | bytes ⇄ meaning | vocabulary |
 //! | [`audit`] | the audit chain, pure | vocabulary |
-//! | [`auth`] | passwords and tokens, pure | vocabulary |
+//! | [`auth`] | passwords, tokens and codes, pure | vocabulary |
 //! | [`mesh`] | what crosses cores, and how | vocabulary |
 //! | [`chat`] | rules as pure state machines | vocabulary, commands and events of wire, plain data of mesh |
 //! | [`net`] | a shard's sockets on `io_uring` | vocabulary, `wire::ws` |

@@ -42,6 +42,16 @@ pub const MEMBER_LIMIT_MAX: i64 = 1_000_000;
 pub const INVITE_USES_MAX: i64 = 100_000;
 /// `create_invite.expires_in_s`: maximum, a year.
 pub const INVITE_SECONDS_MAX: i64 = 366 * 86_400;
+/// Two-factor authentication: how long an enrolment waits for its first code.
+pub const ENROLMENT_SECONDS: u32 = 600;
+/// Two-factor authentication: how long a sign-in waits for its code.
+pub const CHALLENGE_SECONDS: u32 = 300;
+/// Two-factor authentication: codes that a sign-in may try.
+pub const CHALLENGE_ATTEMPTS_MAX: i32 = 5;
+/// Two-factor authentication: sign-ins of one user that may wait for a code. A new one ends the oldest.
+pub const CHALLENGES_PER_USER_MAX: i64 = 20;
+/// Two-factor authentication: how long after a code dangerous actions need no other one.
+pub const FACTOR_FRESH_SECONDS: u32 = 300;
 /// A user's budgets; `shard/rate_limits.rs` has what each is charged for.
 pub const BUDGETS: usize = 7;
 /// Other changes per message of the rate limit: reactions, pins, role changes, typing over HTTP and the like.

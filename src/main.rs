@@ -20,12 +20,27 @@ Examples:
   chat-server migrate --plan                     what the migration would change; changes nothing
   chat-server migrate                            apply it and exit
   chat-server audit verify                       whether the audit trail is as it was written
+  chat-server rotate-keys --help                 how to change the key that encrypts two-factor secrets
   CHAT_SERVER__SERVER__BIND_ADDR=0.0.0.0:80 chat-server serve
 
 Configuration layers, the lowest first: built-in defaults, config/default.toml, config/{environment}.toml,
 --config FILE, environment variables CHAT_SERVER__SECTION__KEY.
 
 Exit codes: 0 success, 1 failure while running, 2 invalid arguments or configuration.";
+
+const ROTATE_EXAMPLES: &str = "\
+To change the key:
+  1. Put the new key first in security.encryption_keys, before the old ones, and restart the server.
+     Several servers: first add it as the last key on all of them, and move it to the front after that.
+  2. chat-server rotate-keys
+  3. Remove the old keys and restart the server.
+
+Examples:
+  openssl rand -base64 32                        a new key; give it an id: 2026-12:BASE64
+  CHAT_SERVER__SECURITY__ENCRYPTION_KEYS=2026-12:NEW,2026-06:OLD chat-server rotate-keys
+
+The server may run meanwhile. It is safe to run this again. A key that the server made itself is in
+data_dir/encryption_key; it stays valid after you configure others, until you delete that file.";
 
 const MIGRATE_EXAMPLES: &str = "\
 Examples:
@@ -75,6 +90,9 @@ enum Command {
         #[command(subcommand)]
         action: AuditAction,
     },
+    /// Encrypt the stored two-factor secrets with the first of the configured keys.
+    #[command(after_help = ROTATE_EXAMPLES)]
+    RotateKeys,
     /// Print the effective configuration with masked secrets, or all its problems.
     CheckConfig,
 }
@@ -112,6 +130,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Command::Serve => run(&loaded.config, |config, log| boot::serve(config, log.dropped_lines())),
+        Command::RotateKeys => run(&loaded.config, |config, _| boot::rotate_keys(config)),
         Command::Migrate { plan: false } => run(&loaded.config, |config, _| boot::migrate(config)),
         Command::Migrate { plan: true } => run(&loaded.config, |config, _| boot::plan_migration(config)),
         Command::Audit { action } => run(&loaded.config, |config, _| match &action {

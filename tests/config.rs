@@ -4,7 +4,7 @@
 //! How: `Sources` reads folders and variables that the test provides, not the environment of the process. For exit
 //! codes the tests run the binary as a child process.
 
-use chat_server::config::{Config, ConfigError, Environment, Loaded, LogFormat, Sources};
+use chat_server::config::{Config, ConfigError, Environment, Loaded, LogFormat, ServerRole, Sources, encryption_key};
 use chat_server::limits::Limits;
 use std::ffi::OsString;
 use std::path::Path;
@@ -272,6 +272,37 @@ fn accepts_only_valid_user_ids_as_administrators() {
 }
 
 #[test]
+fn accepts_only_whole_encryption_keys_with_distinct_ids() {
+    let variable = "CHAT_SERVER__SECURITY__ENCRYPTION_KEYS";
+    let (a, b) = ("a:b2xkIGtleSBvZiB0aGlydHktdHdvIGJ5dGVzIC4uLi4=", "b-2:bmV3IGtleSBvZiB0aGlydHktdHdvIGJ5dGVzIC4uLi4=");
+    let loaded = load(&[], &[(variable, &format!("{a}, {b}"))]);
+    let ids = loaded.config.security.encryption_keys.iter().map(|key| encryption_key(key).unwrap().0);
+    assert_eq!(ids.collect::<Vec<_>>(), ["a", "b-2"]);
+    assert!(!loaded.to_toml().contains("b2xk") && !format!("{:?}", loaded.config).contains("b2xk"));
+    for (bad, part) in [
+        (format!("{a},{a}"), "two keys have the id \"a\""),
+        ("b2xkIGtleSBvZiB0aGlydHktdHdvIGJ5dGVzIC4uLi4=".to_owned(), "id:base64"),
+        (a.replacen("a:", ":", 1), "the id of each key"),
+        (a.replacen("a:", "a b:", 1), "the id of each key"),
+        ("a:b2xkIGtleSBvZg==".to_owned(), "32 bytes in base64"),
+        ("a:b2xk?".to_owned(), "32 bytes in base64"),
+    ] {
+        let (key, reason, _) = error(&[], &[(variable, &bad)]);
+        assert!(key == "security.encryption_keys" && reason.contains(part) && !reason.contains("b2xk"), "{reason}");
+    }
+}
+
+#[test]
+fn requires_two_factor_authentication_only_where_users_can_set_it_up() {
+    let required = ("CHAT_SERVER__SECURITY__TWO_FACTOR_REQUIRED", "admin,member");
+    assert_eq!(load(&[], &[required]).config.security.two_factor_required, [ServerRole::Admin, ServerRole::Member]);
+    let (key, ..) = error(&[], &[required, ("CHAT_SERVER__SECURITY__ENABLE_2FA", "false")]);
+    assert_eq!(key, "security.two_factor_required");
+    let (_, reason, _) = error(&[], &[(required.0, "owner")]);
+    assert!(reason.contains("must be admin or member"), "{reason}");
+}
+
+#[test]
 fn requires_a_long_signing_secret_outside_development() {
     let (key, reason, origin) = error(&[("given.toml", "server.environment = 'production'")], &[]);
     assert_eq!((key.as_str(), origin.as_str()), ("security.jwt_secret", "not set anywhere"));
@@ -292,6 +323,9 @@ fn quotes_no_secret_in_errors() {
         "database.url = ['postgresql://u:918273645@h/d']",
         "cache.url = 'http://u:918273645@h'",
         "cluster.redis_url = '918273645'",
+        "security.encryption_keys = 'a:918273645'",
+        "security.encryption_keys = ['a:918273645']",
+        "security.encryption_keys = [918273645]",
     ] {
         let all = format!("{:?}", errors(&[("given.toml", text)], &[]));
         assert!(!all.contains("918273645"), "{all}");

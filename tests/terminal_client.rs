@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
+use support::app_codes::{app_code, early_in_a_step};
 use support::{Client, Format, PASSWORD, PATIENCE, Server, User, keys, server, signal, text, unique};
 
 /// Below the limit of commands in flight per connection.
@@ -545,4 +546,48 @@ async fn renews_an_expired_token_and_uses_its_refresh_token_once() {
     let (_, err) = ada.ends_with(3, &["list"]);
     assert!(err.contains("Sign in again"), "{err}");
     assert!(!ada.file().exists());
+}
+
+#[tokio::test]
+async fn sets_two_factor_authentication_up_and_signs_in_with_codes() {
+    let person = Person::register(server().await);
+    early_in_a_step().await;
+    // The password, and the code of the key that it prints.
+    let mut child = person.start(&["two-factor", "on", "--password-stdin", "--json"]);
+    let (mut input, mut output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
+    writeln!(input, "{PASSWORD}").unwrap();
+    let mut line = || {
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        serde_json::from_str::<Value>(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    };
+    let secret = text(&line()["secret"]).to_owned();
+    writeln!(input, "{}", app_code(&secret, -1)).unwrap();
+    let codes = line()["backup_codes"].clone();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(codes.as_array().unwrap().len(), 10);
+    assert!(person.ok(&["two-factor", "status"]).contains("10 backup codes are left"));
+
+    let with_input = |arguments: &[&str], second: &str| {
+        let mut child = person.start(arguments);
+        write!(child.stdin.take().unwrap(), "{PASSWORD}\n{second}").unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let login = ["login", &person.name, "--password-stdin"];
+    let (status, error) = with_input(&login, "");
+    assert!(status == Some(1) && error.contains("two_factor_required"), "{error}");
+    let (status, error) = with_input(&login, &app_code(&secret, -1));
+    assert!(status == Some(1) && error.contains("two_factor_invalid"), "a used code: {error}");
+    let (status, error) = with_input(&login, &app_code(&secret, 0));
+    assert_eq!(status, Some(0), "{error}");
+    let (status, error) = with_input(&[&login[..], &["--backup-code"]].concat(), text(&codes[0]));
+    assert_eq!(status, Some(0), "{error}");
+
+    let (status, error) = with_input(&["2fa", "new-codes", "--password-stdin"], &app_code(&secret, 1));
+    assert_eq!(status, Some(0), "{error}");
+    let off = ["2fa", "off", "--password-stdin", "--backup-code"];
+    let (status, error) = with_input(&off, text(&codes[1]));
+    assert!(status == Some(1) && error.contains("two_factor_invalid"), "new codes have voided it: {error}");
+    assert!(person.ok(&["two-factor", "status"]).contains("10 backup codes"));
 }

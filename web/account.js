@@ -4,6 +4,7 @@
 import { avatar, buttonRow, confirm, dialog, field, h, toast } from "./dom.js";
 import { agoOf, explain, t } from "./i18n.js";
 import { setPictures, showsPictures } from "./pictures.js";
+import { twoFactor } from "./two-factor.js";
 
 export const editProfile = (app) => account(app, "profile");
 
@@ -127,7 +128,7 @@ function profile(app) {
 }
 
 function security(app, close) {
-    return h("div", { class: "form" }, passwordForm(app), pictures(app), signIns(app, close));
+    return h("div", { class: "form" }, passwordForm(app), twoFactor(app), pictures(app), signIns(app, close));
 }
 
 /** A setting of this device; it takes effect at once. */

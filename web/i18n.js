@@ -52,7 +52,16 @@ export function parts(key, build) {
 }
 
 /** Codes for which our English text is better than the server's message. */
-const OURS = new Set(["unreachable", "unknown_command", "disconnected", "deadline_exceeded", "unauthenticated"]);
+const OURS = new Set([
+    "unreachable",
+    "unknown_command",
+    "disconnected",
+    "deadline_exceeded",
+    "unauthenticated",
+    "two_factor_required",
+    "two_factor_invalid",
+    "step_up_required",
+]);
 /** Fields of requests → the key of their label. */
 const FIELDS = {
     password: "password",

@@ -10,6 +10,7 @@ import { Panel } from "./view-panel.js";
 import { Sidebar } from "./view-sidebar.js";
 import { showSignIn } from "./view-signin.js";
 import { applyTheme } from "./theme.js";
+import { setUp, stepUp } from "./two-factor.js";
 
 const root = document.getElementById("root");
 const session = new Session();
@@ -45,6 +46,8 @@ function enter() {
     app.start();
 }
 
+session.onStepUp = (methods) => stepUp(session, methods);
+session.onFactorRequired = () => setUp(session, t("two_factor_required"));
 session.onLost = (code) => {
     if (!app) return; // called before
     app.stop();

@@ -19,9 +19,9 @@ const MARGIN_MS = 20_000;
 
 /** A failed request: `status` 0 means that there was no answer. `code` is stable, `message` is for people. */
 export class ApiError extends Error {
-    constructor(status, code, message, { retry_after_ms, details } = {}) {
+    constructor(status, code, message, { retry_after_ms, details, challenge, methods } = {}) {
         super(message);
-        Object.assign(this, { status, code, retryAfterMs: retry_after_ms, details });
+        Object.assign(this, { status, code, retryAfterMs: retry_after_ms, details, challenge, methods });
     }
 }
 
@@ -33,8 +33,14 @@ export class Session {
     /** An access token that the server no longer accepts. */
     #expired;
     #renewal;
+    /** The prompt that is open. */
+    #prompt;
     /** Called when the session has ended, with the reason. */
     onLost = () => {};
+    /** Asks for a second factor, which a request needs; resolves with true when the server has accepted one. */
+    onStepUp = async () => false;
+    /** Sets up two-factor authentication, which the account must have; resolves with true when it is on. */
+    onFactorRequired = async () => false;
 
     constructor(storage = globalThis.localStorage) {
         this.#storage = storage;
@@ -67,8 +73,13 @@ export class Session {
         );
     }
 
-    async signIn({ login, password, totp_code }) {
-        this.#accept(await call("POST", "auth/login", { login, password, totp_code, device_name: DEVICE }));
+    /** Fails with `two_factor_required` and a `challenge` if the user needs a code too; then call `verify`. */
+    async signIn({ login, password }) {
+        this.#accept(await call("POST", "auth/login", { login, password, device_name: DEVICE }));
+    }
+
+    async verify({ challenge, totp_code, backup_code }) {
+        this.#accept(await call("POST", "auth/2fa/verify", { challenge, totp_code, backup_code }));
     }
 
     async signOut() {
@@ -103,14 +114,33 @@ export class Session {
         this.#userId = undefined;
     }
 
-    /** A request with the access token. When the server does not accept the token, it is renewed once. */
-    async request(method, path, body, timeoutMs = TIMEOUT_MS) {
+    /** A request with the access token. If it needs a second factor, the user is asked once, and it is repeated. */
+    async request(method, path, body, timeoutMs) {
+        try {
+            return await this.#authorized(method, path, body, timeoutMs);
+        } catch (error) {
+            const prompts = {
+                step_up_required: () => this.onStepUp(error.methods),
+                two_factor_required: () => this.onFactorRequired(),
+            };
+            const prompt = error.status === 403 && prompts[error.code];
+            if (!prompt) throw error;
+            // Several requests at once share a prompt.
+            this.#prompt ??= prompt().finally(() => (this.#prompt = undefined));
+            if (!(await this.#prompt)) throw error;
+            return this.#authorized(method, path, body, timeoutMs);
+        }
+    }
+
+    /** When the server does not accept the token, it is renewed once. */
+    async #authorized(method, path, body, timeoutMs = TIMEOUT_MS) {
         const token = this.#freshToken() ?? (await this.#renew(this.#stored?.access_token));
         this.#used = token;
         try {
             return await call(method, path, body, token, timeoutMs);
         } catch (error) {
-            if (error.status !== 401) throw error;
+            // A wrong code must not be sent twice.
+            if (error.status !== 401 || error.code === "two_factor_invalid") throw error;
             return call(method, path, body, await this.#renew(token), timeoutMs);
         }
     }

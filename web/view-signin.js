@@ -2,16 +2,19 @@
 
 import { h } from "./dom.js";
 import { explain, language, setLanguage, t } from "./i18n.js";
+import { codeField, warnOfFewCodes } from "./two-factor.js";
 
 /** Shows the form in `root`; calls `entered` after signing in. `reason`: why the last session ended. */
 export function showSignIn(root, session, entered, reason) {
     let mode = "in";
-    let needsCode = false;
+    /** The error that asks for a code after the right password, with its challenge. */
+    let asked;
 
     const field = (name, label, props = {}) =>
         h("label", {}, h("span", {}, label), h("input", { name, required: true, autocapitalize: "none", ...props }));
 
     const render = (message, kept = {}) => {
+        if (asked) return renderCode(message);
         const isNew = mode === "up";
         const error = h("p", { class: "error", role: "alert", id: "sign-error", hidden: !message }, message ?? "");
         const form = h(
@@ -48,7 +51,6 @@ export function showSignIn(root, session, entered, reason) {
                 maxLength: 128,
                 value: kept.password ?? "",
             }),
-            needsCode && field("totp_code", t("totp_code"), { inputMode: "numeric", autocomplete: "one-time-code" }),
             h("button", { class: "primary", type: "submit" }, t(isNew ? "sign_up" : "sign_in")),
             h(
                 "p",
@@ -84,13 +86,33 @@ export function showSignIn(root, session, entered, reason) {
         root.replaceChildren(h("main", { class: "sign-in-page" }, form));
         const first = [...form.elements].find((input) => input.matches("input") && !input.value);
         first?.focus();
+        return undefined;
     };
+
+    /** The second step of signing in. */
+    function renderCode(message) {
+        const back = () => {
+            asked = undefined;
+            render();
+        };
+        const form = h(
+            "form",
+            { id: "sign", class: "sign", onsubmit: submit },
+            h("img", { src: "web/icon.svg", alt: "", width: 44, height: 44 }),
+            h("h1", {}, t("two_factor")),
+            h("p", { class: "error", role: "alert", id: "sign-error", hidden: !message }, message ?? ""),
+            codeField("totp_code", asked.methods),
+            h("button", { class: "primary", type: "submit" }, t("sign_in")),
+            h("button", { type: "button", class: "link", id: "sign-back", onclick: back }, t("cancel")),
+        );
+        root.replaceChildren(h("main", { class: "sign-in-page" }, form));
+        form.querySelector("input").focus();
+    }
 
     const values = () => Object.fromEntries(new FormData(document.getElementById("sign")));
 
     function swap() {
         mode = mode === "in" ? "up" : "in";
-        needsCode = false;
         render();
     }
 
@@ -107,11 +129,22 @@ export function showSignIn(root, session, entered, reason) {
         button.disabled = true;
         try {
             if (mode === "up") await session.signUp({ ...kept, display_name: kept.display_name || undefined });
+            else if (asked) await session.verify({ ...kept, challenge: asked.challenge });
             else await session.signIn(kept);
             entered();
+            // Only a warning: a failure of it must not look like one of signing in.
+            if (kept.backup_code) warnOfFewCodes(session).catch(() => {});
+            return undefined;
         } catch (error) {
-            needsCode ||= error.code === "two_factor_required";
-            render(explain(error), kept);
+            if (error.code === "two_factor_required") {
+                asked = error;
+                return render();
+            }
+            if (error.details?.attempts_left === 0) {
+                asked = undefined;
+                return render(t("sign_in_again"));
+            }
+            return render(explain(error), kept);
         }
     }
 

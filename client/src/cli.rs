@@ -95,6 +95,9 @@ pub enum Command {
     },
     /// Show the signed-in user
     Whoami,
+    /// Show or change the second factor of your account
+    #[command(name = "two-factor", alias = "2fa", subcommand)]
+    TwoFactor(TwoFactor),
     /// List your conversations
     List,
     /// List public rooms, which anyone can join
@@ -205,11 +208,34 @@ pub struct Login {
     pub secret: Secret,
 }
 
+/// The subcommands of `veza two-factor`.
+#[derive(Subcommand, Debug)]
+pub enum TwoFactor {
+    /// Show whether it is on, and how many backup codes are left
+    Status,
+    /// Set it up: shows a QR code for your authenticator app, and then asks for its code
+    On(Secret),
+    /// Replace the backup codes
+    NewCodes(FactorChange),
+    /// Switch it off
+    Off(FactorChange),
+}
+
+/// Options for changes of the second factor.
+#[derive(Args, Debug)]
+pub struct FactorChange {
+    /// Ask for a backup code instead of the authenticator app's code
+    #[arg(long)]
+    pub backup_code: bool,
+    #[command(flatten)]
+    pub secret: Secret,
+}
+
 /// Options for the password.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Password (from a prompt, VEZA_PASSWORD, or)")]
 pub struct Secret {
-    /// Read it from the first line of standard input
+    /// Read it from the first line of standard input, and a code from the next line
     #[arg(long)]
     pub password_stdin: bool,
 }

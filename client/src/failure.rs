@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::fmt;
 
 /// An error that the server returned.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Refusal {
     /// The error code; stable, for programs.
     pub code: String,
@@ -16,6 +16,8 @@ pub struct Refusal {
     pub message: String,
     /// When to send the same request again, in milliseconds from now.
     pub retry_after_ms: Option<u64>,
+    /// With `two_factor_required`: what a code answers.
+    pub challenge: Option<String>,
 }
 
 /// Why a command failed.
@@ -41,6 +43,7 @@ impl Refusal {
             code: value["code"].as_str()?.to_owned(),
             message: message.to_owned(),
             retry_after_ms: value["retry_after_ms"].as_u64(),
+            challenge: value["challenge"].as_str().map(str::to_owned),
         })
     }
 
@@ -116,7 +119,8 @@ mod tests {
 
     #[test]
     fn server_messages_cannot_control_the_terminal() {
-        let refusal = Refusal { code: "x\u{1b}[2J".into(), message: "a\nb\u{9b}1m".into(), retry_after_ms: Some(1) };
+        let mut refusal = Refusal::read(&json!({"code": "x\u{1b}[2J", "message": "a\nb\u{9b}1m"})).unwrap();
+        refusal.retry_after_ms = Some(1);
         let shown = Failure::Refused(refusal).to_string();
         assert!(!shown.chars().any(char::is_control), "{shown:?}");
         assert!(shown.ends_with("try again in 1 s"), "{shown}");

@@ -22,15 +22,8 @@ const BYTES_MAX: u64 = 4_096;
 /// Reads a password: from standard input if `from_stdin`, else from the environment, else from the terminal.
 pub fn password(from_stdin: bool, prompts: &[&str]) -> Result<String, Failure> {
     if from_stdin {
-        let mut line = String::new();
-        let read = std::io::stdin().lock().take(BYTES_MAX).read_line(&mut line);
-        read.map_err(|error| Failure::Usage(format!("--password-stdin: {error}")))?;
-        let password = line.trim_end_matches(['\r', '\n']);
-        return if password.is_empty() {
-            Err(Failure::Usage("--password-stdin: standard input is empty".to_owned()))
-        } else {
-            Ok(password.to_owned())
-        };
+        let empty = || Failure::Usage("--password-stdin: standard input is empty".to_owned());
+        return line_of_stdin()?.ok_or_else(empty);
     }
     if let Some(password) = std::env::var(VARIABLE).ok().filter(|password| !password.is_empty()) {
         return Ok(password);
@@ -45,8 +38,30 @@ pub fn password(from_stdin: bool, prompts: &[&str]) -> Result<String, Failure> {
     }
 }
 
+/// Reads a code: from the next line of standard input if the password came from there, else from the terminal. `None`
+/// if there is neither.
+pub fn code(from_stdin: bool, prompt: &str) -> Result<Option<String>, Failure> {
+    let code = if from_stdin {
+        line_of_stdin()?
+    } else if can_ask() {
+        Some(hidden(prompt)?)
+    } else {
+        None
+    };
+    Ok(code.map(|code| code.trim().to_owned()))
+}
+
+/// The next line of standard input; `None` if it is empty.
+fn line_of_stdin() -> Result<Option<String>, Failure> {
+    let mut line = String::new();
+    let read = std::io::stdin().lock().take(BYTES_MAX).read_line(&mut line);
+    read.map_err(|error| Failure::Usage(format!("--password-stdin: {error}")))?;
+    let text = line.trim_end_matches(['\r', '\n']);
+    Ok((!text.is_empty()).then(|| text.to_owned()))
+}
+
 /// Whether there is a terminal for a prompt.
-pub fn can_ask() -> bool {
+fn can_ask() -> bool {
     std::io::stdin().is_terminal() && terminal().is_ok()
 }
 
@@ -55,7 +70,7 @@ fn terminal() -> std::io::Result<File> {
 }
 
 /// Asks on the terminal without showing the answer.
-pub fn hidden(prompt: &str) -> Result<String, Failure> {
+fn hidden(prompt: &str) -> Result<String, Failure> {
     let none =
         |_| Failure::Usage(format!("there is no terminal for the password prompt; use --password-stdin or {VARIABLE}"));
     let tty = terminal().map_err(none)?;

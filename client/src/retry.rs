@@ -83,7 +83,7 @@ mod tests {
     use std::cell::Cell;
 
     fn refused(code: &str, retry_after_ms: Option<u64>) -> Failure {
-        Failure::Refused(Refusal { code: code.into(), message: "words".into(), retry_after_ms })
+        Failure::Refused(Refusal { code: code.into(), message: "words".into(), retry_after_ms, challenge: None })
     }
 
     #[test]

@@ -27,6 +27,9 @@ use std::time::Duration;
 const NETWORKS_PER_SUBNET: u32 = 4;
 /// Wrong passwords of one account from one network before attempts have to wait.
 const FAILURES_PER_NETWORK: u32 = 5;
+/// Wrong codes of one account from one network before attempts have to wait: one more than a challenge allows, so that
+/// the owner of a dead challenge can sign in again at once.
+const CODE_FAILURES_PER_NETWORK: u32 = 6;
 /// Wrong passwords of one account from all unfamiliar networks before attempts have to wait.
 const FAILURES_OF_STRANGERS: u32 = 20;
 /// The longest wait.
@@ -210,6 +213,32 @@ impl Attempts {
         familiar: bool,
         now: Duration,
     ) -> Result<(), TooMany> {
+        self.check_tolerating(FAILURES_PER_NETWORK, account, network, familiar, now)
+    }
+
+    /// The check of a second factor begins, after the password was right. `account` is a digest that differs from those
+    /// of logins: without the password, nobody can make the owner wait here.
+    ///
+    /// # Errors
+    /// Too many codes were wrong.
+    pub fn check_code(
+        &mut self,
+        account: u64,
+        network: ClientNetwork,
+        familiar: bool,
+        now: Duration,
+    ) -> Result<(), TooMany> {
+        self.check_tolerating(CODE_FAILURES_PER_NETWORK, account, network, familiar, now)
+    }
+
+    fn check_tolerating(
+        &mut self,
+        tolerated: u32,
+        account: u64,
+        network: ClientNetwork,
+        familiar: bool,
+        now: Duration,
+    ) -> Result<(), TooMany> {
         let now_ms = now.as_millis() as u64;
         let refused = |exceeded| move |retry_after_ms| TooMany { exceeded, retry_after_ms };
         // Both limits are asked before either counts: a refused attempt is no wrong password.
@@ -223,7 +252,7 @@ impl Attempts {
         }
         make_room(&mut self.by_network, &(account, network), |failures| failures.last_ms);
         let by_network = self.by_network.entry((account, network)).or_default();
-        by_network.begin(FAILURES_PER_NETWORK, WAIT_MAX, now_ms);
+        by_network.begin(tolerated, WAIT_MAX, now_ms);
         Ok(())
     }
 

@@ -1,4 +1,5 @@
-//! Passwords, tokens and the limits of sign-ins. Pure: no I/O, no clock, no runtime; time is an argument.
+//! Passwords, tokens, second factors and the limits of sign-ins. Pure: no I/O, no clock, no runtime; time is an
+//! argument.
 //!
 //! Invariants:
 //! - a shard verifies an access token by computation alone, with keys that [`token::TokenKeys`] builds once. If
@@ -11,7 +12,11 @@
 //! Deliberately absent: public-key signatures (one process issues and verifies), token encryption.
 
 pub mod attempts;
+pub mod factor_policy;
 pub mod hash_queue;
+pub mod legacy_hash;
 pub mod password;
 pub mod refresh;
+pub mod sealed;
 pub mod token;
+pub mod totp;

@@ -48,10 +48,18 @@ pub enum PasswordRefused {
     IsUsername,
 }
 
-/// Argon2 failed: no memory, or the stored string is not a hash. The typed password is not the cause.
+/// Hashing failed: no memory, or the stored string is not a hash. The typed password is not the cause.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("argon2: {0}")]
+#[error("{0}")]
 pub struct HashFailure(String);
+
+impl HashFailure {
+    /// With a text for the log.
+    #[must_use]
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
 
 /// The form in which a password is checked and hashed: spaces of any kind become U+0020, and the rest NFC (RFC 8265
 /// section 4.2).
@@ -108,7 +116,7 @@ thread_local! {
 }
 
 fn failure(error: impl Display) -> HashFailure {
-    HashFailure(error.to_string())
+    HashFailure(format!("argon2: {error}"))
 }
 
 /// The digest of a password.

@@ -1,5 +1,6 @@
 //! Why the server cannot start, or stops before it was asked to.
 
+use crate::error::Refusal;
 use crate::storage::StorageError;
 use std::io;
 
@@ -41,6 +42,9 @@ pub enum BootError {
         /// The system's error.
         source: io::Error,
     },
+    /// PostgreSQL could not carry out a step of a command.
+    #[error("{}", .0.message)]
+    Refused(Refusal),
     /// The configuration cannot work on this machine.
     #[error("{0}")]
     Configuration(String),

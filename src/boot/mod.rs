@@ -13,6 +13,7 @@ mod listen;
 pub mod logging;
 mod ports;
 mod reach;
+mod sealing;
 mod secret;
 mod shutdown;
 mod topology;
@@ -24,7 +25,9 @@ use self::error::system;
 use self::reach::{reached, runtime};
 use crate::address::TrustedProxies;
 use crate::auth::attempts::Allowed;
-use crate::config::{Config, Environment};
+use crate::auth::factor_policy::FactorPolicy;
+use crate::auth::sealed::SealingKeys;
+use crate::config::{Config, Environment, ServerRole};
 use crate::control::access::{Access, MetricsToken};
 use crate::control::announcer;
 use crate::control::dashboard::Dashboard;
@@ -94,6 +97,30 @@ pub fn migrate(config: &Config) -> Result<(), BootError> {
     Ok(())
 }
 
+/// Encrypts all secrets under the present key, and prints how many.
+///
+/// # Errors
+/// When the database cannot be reached, or a secret does not open under the configured keys.
+pub fn rotate_keys(config: &Config) -> Result<(), BootError> {
+    let none = || BootError::Configuration("security.encryption_keys: there is no key; configure one".to_owned());
+    let keys = secret::sealing_keys(config)?.ok_or_else(none)?;
+    // Both are kept to the end: the address of a private PostgreSQL is a descriptor of theirs.
+    let running = config.database.url.is_none().then(|| embedded::running(&config.data_dir)).flatten();
+    let (target, _embedded) = match &running {
+        Some(running) => (running.target(), None),
+        None => storage_of(config)?,
+    };
+    let runtime = runtime(1)?;
+    let rotated = runtime.block_on(async {
+        reached(&target, migrations::require_migrated(&target).await)?;
+        sealing::rotate(&Accounts::new(target.pool(Role::Writer, 1)?), &keys).await
+    })?;
+    // Not print!, which panics when the reader of a pipe has seen enough.
+    let text = format!("{rotated} secrets are now encrypted under the key {:?}\n", keys.current_id());
+    let _ = io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
 /// Prints what [`migrate`] would change, and changes nothing.
 ///
 /// # Errors
@@ -155,6 +182,10 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         let due = runtime.block_on(audit::keep_partitions(&target, &key, &config.audit));
         runtime.spawn(audit::keep(target.clone(), key, config.audit.clone(), due));
     }
+    let sealing = secret::sealing_keys(config)?;
+    let allows_two_factor = config.security.enable_2fa && sealing.is_some();
+    // Without a key nothing is encrypted, and nothing opens.
+    let sealing = sealing.unwrap_or_else(|| SealingKeys::new((String::new(), rand::random()), Vec::new()));
 
     let mesh = Mesh::new(Placement::new(workers as u8)).map_err(system("cannot make the doorbells"))?;
     let health = StorageHealth::default();
@@ -173,6 +204,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     limits.max_connections = room.websockets;
     let settings = Arc::new(ShardSettings {
         limits,
+        factor_policy: factor_policy(config),
         keys: Arc::clone(&keys),
         allowed_origins: config.security.allowed_origins.clone(),
         loopback_origins: config.server.environment == Environment::Development,
@@ -193,6 +225,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let shards = topology::spawn_shards(&cores, &mesh, &settings, &counters, listeners)?;
 
     let accounts = Accounts::new(target.pool(Role::Writer, ACCOUNT_CONNECTIONS)?);
+    runtime.block_on(sealing::report_unknown_keys(&accounts, &sealing));
     let state = Arc::new(shutdown::State::default());
     let hash_queue: Arc<QueueGauge> = Arc::default();
     let observed = Observed {
@@ -223,6 +256,10 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
             sign_ins_per_minute: config.security.sign_ins_per_minute,
             registrations_per_minute: config.security.registrations_per_minute,
         },
+        bcrypt_cost: config.security.bcrypt_cost,
+        sealing,
+        allows_two_factor,
+        factor_policy: factor_policy(config),
         hash_workers: cores.len().clamp(1, HASH_THREADS),
         hash_queue,
         commands,
@@ -268,6 +305,15 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
 
 fn admins(config: &Config) -> Vec<UserId> {
     config.security.admin_user_ids.iter().map(|id| UserId(*id as i64)).collect()
+}
+
+fn factor_policy(config: &Config) -> FactorPolicy {
+    let required = &config.security.two_factor_required;
+    FactorPolicy {
+        admins: admins(config),
+        of_admins: required.contains(&ServerRole::Admin),
+        of_members: required.contains(&ServerRole::Member),
+    }
 }
 
 fn access(config: &Config) -> Access {

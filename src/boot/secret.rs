@@ -1,16 +1,21 @@
-//! The server's secret: configured, or in development made once and kept in `data_dir`. It signs tokens, and the
-//! passwords of the database logins are derived from it. The key that signs the audit trail is always kept there.
+//! The keys of the server. Its secret is configured, or in development made once and kept in `data_dir`. It signs tokens,
+//! and the passwords of the database logins are derived from it. The keys that encrypt secrets are configured, or made
+//! once and kept there. The key that signs the audit trail is always kept there.
 
 use super::error::{BootError, system};
 use crate::audit::note::AuditKey;
+use crate::auth::sealed::{KEY_BYTES, SealingKeys};
 use crate::auth::token::{SECRET_BYTES_MIN, TokenKeys};
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, Secret, encryption_key};
 use crate::storage::connect::{Role, RolePassword};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -56,7 +61,7 @@ fn secret(config: &Config) -> Result<Vec<u8>, BootError> {
              `openssl rand -base64 48`, as CHAT_SERVER__SECURITY__JWT_SECRET"
         )));
     }
-    let (secret, is_new) = kept_or_made(&config.data_dir.join("jwt_secret"), MADE_BYTES)?;
+    let (secret, is_new) = kept_or_made(config, &config.data_dir.join("jwt_secret"), MADE_BYTES)?;
     if is_new {
         tracing::info!("development: made a signing key in data_dir/jwt_secret; production needs security.jwt_secret");
     }
@@ -69,7 +74,7 @@ pub(super) fn audit_key(config: &Config, make: bool) -> Result<Option<AuditKey>,
     if !make && !path.exists() {
         return Ok(None);
     }
-    let (seed, is_new) = kept_or_made(&path, AUDIT_KEY_BYTES)?;
+    let (seed, is_new) = kept_or_made(config, &path, AUDIT_KEY_BYTES)?;
     if is_new {
         tracing::info!("made the key that signs the audit trail in {}; keep a copy of it", path.display());
     }
@@ -79,23 +84,67 @@ pub(super) fn audit_key(config: &Config, make: bool) -> Result<Option<AuditKey>,
     Ok(Some(AuditKey::new(&seed)))
 }
 
-/// The random bytes in a file, and whether they were made now. Only the server's user can read the file.
-fn kept_or_made(path: &Path, bytes: usize) -> Result<(Vec<u8>, bool), BootError> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).map_err(system("cannot create data_dir"))?;
+/// The random bytes in a file, and whether they were made now.
+fn kept_or_made(config: &Config, path: &Path, bytes: usize) -> Result<(Vec<u8>, bool), BootError> {
+    if let Some(secret) = read(path).map_err(system("cannot read a key in data_dir"))? {
+        return Ok((secret, false));
     }
-    match std::fs::read(path) {
-        Ok(secret) => Ok((secret, false)),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let secret: Vec<u8> = (0..bytes).map(|_| rand::random()).collect();
-            let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-            let written = file.and_then(|mut file| file.write_all(&secret).and_then(|()| file.sync_all()));
-            written.map_err(|error| {
-                let path = path.display();
-                BootError::Configuration(format!("cannot write {path}: {error}; let the server write to data_dir"))
-            })?;
-            Ok((secret, true))
+    let secret: Vec<u8> = (0..bytes).map(|_| rand::random()).collect();
+    make(config, path, &secret).map_err(|error| {
+        let path = path.display();
+        BootError::Configuration(format!("cannot write {path}: {error}; let the server write to data_dir"))
+    })?;
+    Ok((secret, true))
+}
+
+/// The keys that encrypt secrets. A key that the server made stays among them after others are configured, so that it
+/// still opens what it has encrypted. `None` if none is configured and none can be made: a server whose database is
+/// elsewhere needs no folder that it can write.
+pub(super) fn sealing_keys(config: &Config) -> Result<Option<SealingKeys>, BootError> {
+    let path = config.data_dir.join("encryption_key");
+    let bad = |reason: String| BootError::Configuration(format!("{}: {reason}", path.display()));
+    let configured = config.security.encryption_keys.iter().map(encryption_key);
+    let mut keys = configured.collect::<Result<Vec<_>, _>>().map_err(bad)?;
+    let made = read(&path).map_err(system("cannot read data_dir/encryption_key"))?;
+    if let Some(made) = made {
+        let (id, key) = encryption_key(&Secret::new(String::from_utf8_lossy(&made).trim())).map_err(bad)?;
+        if keys.iter().all(|(configured, _)| *configured != id) {
+            keys.push((id, key));
         }
-        Err(error) => Err(system("cannot read a key in data_dir")(error)),
+    } else if keys.is_empty() {
+        // A random id, so that the keys of two servers do not share one.
+        let (id, key) = (format!("made-{:08x}", rand::random::<u32>()), rand::random::<[u8; KEY_BYTES]>());
+        let text = format!("{id}:{}\n", STANDARD.encode(key));
+        if let Err(error) = make(config, &path, text.as_bytes()) {
+            tracing::warn!(
+                "users cannot set up two-factor authentication: the server cannot write a key to {} ({error}). Set \
+                 security.encryption_keys, or make the folder writable",
+                path.display()
+            );
+            return Ok(None);
+        }
+        tracing::info!(
+            "made a key for two-factor secrets in {}; back it up with the database, or set security.encryption_keys",
+            path.display()
+        );
+        keys.push((id, key));
     }
+    let present = keys.remove(0);
+    Ok(Some(SealingKeys::new(present, keys)))
+}
+
+fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    match std::fs::read(path) {
+        Ok(secret) => Ok(Some(secret)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a new secret that only this user of the system can read.
+fn make(config: &Config, path: &Path, secret: &[u8]) -> io::Result<()> {
+    std::fs::create_dir_all(&config.data_dir)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(secret)?;
+    file.sync_all()
 }

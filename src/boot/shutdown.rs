@@ -86,7 +86,8 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
                 let Ok(one) = Arc::clone(&sweeping).try_acquire_owned() else { continue };
                 tokio::spawn(async move {
                     let _one = one;
-                    if let Err(refusal) = accounts.sweep_expired().await {
+                    let swept = accounts.sweep_two_factor().await;
+                    if let Err(refusal) = swept.and(accounts.sweep_expired().await) {
                         tracing::warn!("expired tokens were not removed: {refusal}");
                     }
                 });

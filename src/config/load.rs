@@ -23,7 +23,13 @@ const BUILT_IN: &str = include_str!("../../config/default.toml");
 const BUILT_IN_ORIGIN: &str = "built-in default";
 
 /// Keys whose variable is a list, separated by commas.
-const LISTS: &[&str] = &["security.admin_user_ids", "security.allowed_origins", "server.trusted_proxies"];
+const LISTS: &[&str] = &[
+    "security.admin_user_ids",
+    "security.allowed_origins",
+    "security.encryption_keys",
+    "security.two_factor_required",
+    "server.trusted_proxies",
+];
 /// The lists whose items are numbers.
 const NUMBER_LISTS: &[&str] = &["security.admin_user_ids"];
 /// Keys whose values an error must not quote.
@@ -34,6 +40,7 @@ const SECRETS: &[&str] = &[
     "database.owner_password",
     "database.url",
     "database.writer_password",
+    "security.encryption_keys",
     "security.jwt_secret",
     "server.metrics_token",
 ];
@@ -344,10 +351,11 @@ fn origins(config: &Config, layers: &[Layer]) -> BTreeMap<String, String> {
 }
 
 fn explain(kind: &Kind, key: &str) -> String {
-    let secret = SECRETS.contains(&key);
+    // An item of a list has its number at the end.
+    let secret = SECRETS.iter().any(|secret| key == *secret || key.starts_with(&format!("{secret}.")));
     match kind {
         Kind::InvalidType(..) | Kind::InvalidValue(..) | Kind::Message(_) if secret => {
-            "must be text in quotes".to_owned()
+            if LISTS.contains(&key) { "must be a list of texts" } else { "must be text in quotes" }.to_owned()
         }
         Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
             let expected = match expected.as_str() {

@@ -129,11 +129,17 @@ pub struct SecurityConfig {
     /// Lifetime of a refresh token.
     #[serde(with = "humantime_serde")]
     pub jwt_refresh_duration: Duration,
-    /// Whether users may enable two-factor authentication.
+    /// Whether users may set up two-factor authentication.
     pub enable_2fa: bool,
+    /// Roles whose accounts must have two-factor authentication.
+    pub two_factor_required: Vec<ServerRole>,
+    /// Keys that encrypt the secrets of authenticator apps, `id:base64` of 32 bytes, the present one first. Without
+    /// any, the server makes one in `data_dir`.
+    pub encryption_keys: Vec<Secret>,
     /// Whether messages pass the content filter.
     pub content_filtering: bool,
-    /// No effect, because Argon2id hashes the passwords. Accepted for older files.
+    /// Greatest cost of a bcrypt hash that is accepted. Argon2id hashes new passwords, and those of old hashes at the
+    /// next sign-in.
     pub bcrypt_cost: u32,
     /// Sign-ins and other password checks per minute from one IPv4 address or IPv6 /64.
     pub sign_ins_per_minute: u32,
@@ -156,6 +162,16 @@ pub struct AuditConfig {
     /// Months that ended longer ago are dropped; zero keeps all.
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
+}
+
+/// The role of an account on the whole server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ServerRole {
+    /// In `security.admin_user_ids`.
+    Admin,
+    /// Every other account.
+    Member,
 }
 
 /// `[limits]`, which becomes [`Limits`](crate::limits::Limits).

@@ -3,6 +3,7 @@
 //! Formatting and serialisation produce the mask. Only [`Secret::expose`] and [`SecretUrl::expose`] return the text, so
 //! a search for these names finds every use.
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
@@ -44,6 +45,22 @@ impl SecretUrl {
     pub fn expose(&self) -> &str {
         &self.0
     }
+}
+
+/// Id and bytes of an item of `security.encryption_keys`.
+///
+/// # Errors
+/// Why it is none. The text does not quote it.
+pub fn encryption_key(item: &Secret) -> Result<(String, [u8; 32]), String> {
+    let (id, key) = item.expose().split_once(':').ok_or("each key must be written as id:base64")?;
+    if !(1..=64).contains(&id.len()) || !id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
+        return Err("the id of each key must be 1 to 64 letters, digits, hyphens or underscores".to_owned());
+    }
+    let bytes = STANDARD.decode(key.trim()).ok().and_then(|bytes| bytes.try_into().ok());
+    let bytes = bytes.ok_or_else(|| {
+        format!("the key {id:?} must be 32 bytes in base64 (openssl rand -base64 32 generates a good one)")
+    })?;
+    Ok((id.to_owned(), bytes))
 }
 
 /// Masks `user:PASSWORD@` and a `password=` parameter. A text that is not a URL is masked as a whole.

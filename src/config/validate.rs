@@ -1,10 +1,11 @@
 //! Checks the ranges of single values, and the relations between values.
 
 use super::schema::{Config, Environment};
-use super::secret::SecretUrl;
+use super::secret::{SecretUrl, encryption_key};
 use crate::address::parse_network;
 use crate::ids::MAX_SAFE_INTEGER;
 use crate::limits::SHARDS_MAX;
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
@@ -116,6 +117,19 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     p.time("security.jwt_refresh_duration", security.jwt_refresh_duration, SECOND, 365 * DAY);
     if security.jwt_refresh_duration <= security.jwt_access_duration {
         p.add("security.jwt_refresh_duration", "must be longer than security.jwt_access_duration");
+    }
+    let mut ids = BTreeSet::new();
+    for item in &security.encryption_keys {
+        match encryption_key(item) {
+            Ok((id, _)) if !ids.insert(id.clone()) => {
+                p.add("security.encryption_keys", format!("two keys have the id {id:?}; give each its own"));
+            }
+            Ok(_) => {}
+            Err(reason) => p.add("security.encryption_keys", reason),
+        }
+    }
+    if !security.enable_2fa && !security.two_factor_required.is_empty() {
+        p.add("security.two_factor_required", "needs security.enable_2fa = true: these accounts could not set it up");
     }
     p.range("security.bcrypt_cost", security.bcrypt_cost, 4, 31);
     p.range("security.sign_ins_per_minute", security.sign_ins_per_minute, 1, 1_000_000);

@@ -5,17 +5,21 @@
 use super::{
     Control,
     extract::{Agent, Json, PeerAddress},
-    now_seconds,
+    hashing::HashClient,
     problem::Problem,
-    shielded, validate, view,
+    second_factor::{self, GivenCode},
+    shielded,
+    signed_in::{SignedIn, count},
+    two_factor::{self, FactorAttempt},
+    validate,
 };
-use crate::auth::{password, refresh};
+use crate::auth::{legacy_hash, password, refresh};
 use crate::faults::warn_limited;
 use crate::storage::accounts::rotation::{RefreshExchange, Rotation};
-use crate::storage::accounts::{Login, NewAccount, NewSession, Opened};
+use crate::storage::accounts::{Login, NewAccount, NewSession};
 use crate::text;
 use axum::{Json as Reply, extract::State, http::StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 #[derive(Deserialize)]
 pub(super) struct Register {
@@ -30,31 +34,14 @@ pub(super) struct Register {
 pub(super) struct Credentials {
     login: String,
     password: String,
+    totp_code: Option<String>,
+    backup_code: Option<String>,
     device_name: Option<String>,
 }
 
 #[derive(Deserialize)]
 pub(super) struct Refresh {
     refresh_token: String,
-}
-
-/// The tokens of a session: a short-lived access token, and a refresh token for the next pair.
-#[derive(Serialize)]
-pub(super) struct SignedIn {
-    user: view::UserView,
-    access_token: String,
-    refresh_token: String,
-    token_type: &'static str,
-    /// For how many seconds the access token is valid.
-    expires_in: i64,
-}
-
-impl SignedIn {
-    fn new(control: &Control, opened: Opened, refresh_token: String) -> Self {
-        let expires_in = control.access_lifetime_seconds();
-        let access_token = control.keys().issue_access(opened.profile.id, opened.session, now_seconds(), expires_in);
-        Self { user: opened.profile.into(), access_token, refresh_token, token_type: "Bearer", expires_in }
-    }
 }
 
 pub(super) async fn register(
@@ -116,6 +103,7 @@ async fn try_login(
 ) -> Result<SignedIn, Problem> {
     let wrong = || Problem::unauthenticated("The username or email, or the password, is wrong.");
     let device_name = validate::device_name(body.device_name.as_deref(), agent.as_deref())?;
+    let code = GivenCode::read("totp_code", body.totp_code, body.backup_code)?;
     let login = body.login.trim();
     let client = control.sign_ins().sign_in(peer.network())?;
     let found = find(control, login, peer).await?;
@@ -124,12 +112,23 @@ async fn try_login(
     let check = control.sign_ins().check(login, peer.network(), familiar)?;
     // Without such a user the same work is done against the dummy hash.
     let stored = found.as_ref().map(|login| login.password_hash.clone());
+    let legacy = stored.as_deref().is_some_and(legacy_hash::is_bcrypt).then(|| body.password.clone());
     let opens = control.hashing().verify(client, body.password, stored).await?;
-    let Some(login) = found.filter(|_| opens) else {
+    let Some(mut login) = found.filter(|_| opens) else {
         check.failed();
         control.watch().wrong_password(body.login.trim(), user, peer.network());
         return Err(wrong());
     };
+    if let Some(password) = legacy {
+        login = rehashed(control, client, login, password).await?.ok_or_else(wrong)?;
+    }
+    if login.two_factor {
+        check.right_but_incomplete();
+        let Some(code) = code else { return Err(two_factor::challenge(control, &login, &device_name, wrong).await?) };
+        let checked = second_factor::check(control, login.user, peer, login.familiar, code).await?;
+        let attempt = FactorAttempt { peer, device_name: &device_name, challenge: None };
+        return two_factor::complete(control, &login, checked, attempt, wrong).await;
+    }
     check.succeeded();
     let refresh_token = refresh::new_token();
     let session = NewSession {
@@ -138,9 +137,27 @@ async fn try_login(
         refresh_hash: &refresh::hash(&refresh_token),
         refresh_lifetime_seconds: control.refresh_lifetime_seconds(),
     };
-    // None: the password was changed while it was being verified.
+    // None: meanwhile the password was changed, or two-factor authentication was switched on.
     let opened = control.accounts().open_session(&login, session).await?.ok_or_else(wrong)?;
     Ok(SignedIn::new(control, opened, refresh_token))
+}
+
+/// The login with a hash of today instead of the older one that its password matched. `None` if the password was
+/// changed meanwhile.
+async fn rehashed(
+    control: &Control,
+    client: HashClient,
+    login: Login,
+    password: String,
+) -> Result<Option<Login>, Problem> {
+    let password_hash = control.hashing().hash(client, password.clone()).await?;
+    if control.accounts().rehash_password(&login, &password_hash).await? {
+        return Ok(Some(Login { password_hash, ..login }));
+    }
+    // Another sign-in may have rehashed it at the same time.
+    let Some(changed) = control.accounts().find_login_by_id(login.user).await? else { return Ok(None) };
+    let opens = control.hashing().verify(client, password, Some(changed.password_hash.clone())).await?;
+    Ok(opens.then_some(Login { familiar: login.familiar, ..changed }))
 }
 
 /// The account of a user name or an e-mail address. The typed form is tried too: older addresses are not normalised.
@@ -204,13 +221,4 @@ async fn try_refresh(control: &Control, peer: PeerAddress, token: &str) -> Resul
         Rotation::Expired => Err(refused("refresh_expired", "The refresh token has expired. Sign in again.")),
         Rotation::Invalid => Err(invalid()),
     }
-}
-
-fn count<T>(control: &Control, kind: &'static str, answer: &Result<T, Problem>) {
-    let result = match answer {
-        Ok(_) => "success",
-        Err(problem) if problem.status.is_server_error() => "error",
-        Err(_) => "failure",
-    };
-    control.metrics().auth_attempt(kind, result);
 }

@@ -8,9 +8,10 @@ use crate::ids::MAX_SAFE_INTEGER;
 use crate::limits::{
     HTTP_BODY_BYTES_MAX, HTTP_BODY_BYTES_PER_SECOND_MIN, HTTP_BODY_GRACE_MS, HTTP_BODY_TIMEOUT_MS, UNFINISHED_AFTER_MS,
 };
+use crate::storage::accounts::two_factor::FactorState;
 use axum::{
     body::Body,
-    extract::{FromRequest, FromRequestParts, Path, Query, Request},
+    extract::{FromRequest, FromRequestParts, MatchedPath, Path, Query, Request},
     http::{HeaderMap, StatusCode, header, request::Parts},
 };
 use bytes::{Bytes, BytesMut};
@@ -31,11 +32,23 @@ const DRAIN_BYTES_MAX: usize = 1024 * 1024;
 /// Shorter than the deadline of the request, so that a slow sender receives the reason.
 const BODY_TIMEOUT: Duration = Duration::from_millis(HTTP_BODY_TIMEOUT_MS);
 
+/// The requests of a session whose account must have two-factor authentication and has none yet: it can set it up.
+const OPEN_WITHOUT_FACTOR: &[(&str, &str)] = &[
+    ("GET", "/auth/2fa"),
+    ("POST", "/auth/2fa/enable"),
+    ("POST", "/auth/2fa/confirm"),
+    ("POST", "/auth/2fa/backup-codes"),
+    ("POST", "/auth/2fa/disable"),
+    ("POST", "/auth/2fa/step-up"),
+    ("POST", "/auth/logout"),
+    ("GET", "/users/me"),
+];
+
 impl FromRequestParts<Control> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
-        let claims = authenticate(&parts.headers, control).await?;
+        let (claims, _) = authenticate(parts, control).await?;
         Ok(Self { user: claims.user, session: claims.session })
     }
 }
@@ -54,14 +67,16 @@ impl FromRequestParts<Control> for AccountReader {
         let claims = signed(&parts.headers, control)?;
         // Before the session is looked up, which takes a connection too.
         let place = control.account_reads().admit(claims.user)?;
-        let claims = with_session(claims, control).await?;
+        with_session(claims, parts, control).await?;
         Ok(Self { caller: Caller { user: claims.user, session: claims.session }, _place: place })
     }
 }
 
-/// The claims of the access token, if it is valid and its session is active; counts the attempt.
-pub(super) async fn authenticate(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, Problem> {
-    with_session(signed(headers, control)?, control).await
+/// The claims of the access token and the second factor of its session, if the token is valid and the session may send
+/// this request; counts the attempt.
+pub(super) async fn authenticate(parts: &Parts, control: &Control) -> Result<(AccessClaims, FactorState), Problem> {
+    let claims = signed(&parts.headers, control)?;
+    Ok((claims, with_session(claims, parts, control).await?))
 }
 
 /// The claims of the access token, if it is valid; counts a failure.
@@ -73,16 +88,25 @@ fn signed(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, Proble
     claims.inspect_err(|_| control.metrics().auth_attempt("token", "failure"))
 }
 
-/// The claims, if their session is active; counts the attempt.
-async fn with_session(claims: AccessClaims, control: &Control) -> Result<AccessClaims, Problem> {
-    let active = control.accounts().session_is_active(claims.user, claims.session).await;
-    let result = match active {
-        Ok(true) => "success",
-        Ok(false) => "failure",
+/// The state of an active session that may send this request; counts the attempt.
+async fn with_session(claims: AccessClaims, parts: &Parts, control: &Control) -> Result<FactorState, Problem> {
+    let state = control.accounts().session_state(claims.user, claims.session).await;
+    let result = match state {
+        Ok(Some(_)) => "success",
+        Ok(None) => "failure",
         Err(_) => "error",
     };
     control.metrics().auth_attempt("token", result);
-    if active? { Ok(claims) } else { Err(Problem::unauthenticated("The session was revoked. Sign in again.")) }
+    let state = state?.ok_or_else(|| Problem::unauthenticated("The session was revoked. Sign in again."))?;
+    if !state.enabled && control.factor_policy().requires(claims.user) && !is_open_without_factor(parts) {
+        return Err(Refusal::two_factor_required().into());
+    }
+    Ok(state)
+}
+
+fn is_open_without_factor(parts: &Parts) -> bool {
+    let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    OPEN_WITHOUT_FACTOR.contains(&(parts.method.as_str(), path))
 }
 
 pub(super) fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {

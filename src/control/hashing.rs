@@ -11,6 +11,7 @@
 use super::problem::Problem;
 use crate::address::ClientNetwork;
 use crate::auth::hash_queue::{HashQueue, HashQueueFull};
+use crate::auth::legacy_hash::{self, LegacyMatch};
 use crate::auth::password;
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::error_limited;
@@ -38,6 +39,8 @@ pub struct HashClient {
 #[derive(Clone)]
 pub struct Hashing {
     pool: Arc<HashPool>,
+    /// Greatest cost of a bcrypt hash that is computed.
+    bcrypt_cost: u32,
 }
 
 struct HashPool {
@@ -113,7 +116,13 @@ impl Hashing {
     #[must_use]
     pub fn new(workers: usize, waiting_max: usize, gauge: Arc<QueueGauge>) -> Self {
         let state = HashState { free: workers.max(1), waiting: HashQueue::new(waiting_max) };
-        Self { pool: Arc::new(HashPool { state: Mutex::new(state), gauge }) }
+        Self { pool: Arc::new(HashPool { state: Mutex::new(state), gauge }), bcrypt_cost: 0 }
+    }
+
+    /// The same, accepting bcrypt hashes up to this cost.
+    #[must_use]
+    pub fn accepting_bcrypt(self, bcrypt_cost: u32) -> Self {
+        Self { bcrypt_cost, ..self }
     }
 
     /// [`password::hash`] on a worker.
@@ -124,12 +133,17 @@ impl Hashing {
         self.run(client, move || password::hash(&password)).await
     }
 
-    /// [`password::verify`] on a worker.
+    /// [`password::verify`] on a worker, or the check of an older hash.
     ///
     /// # Errors
     /// As [`Self::hash`].
     pub async fn verify(&self, client: HashClient, password: String, stored: Option<String>) -> Result<bool, Problem> {
-        self.run(client, move || password::verify(&password, stored.as_deref())).await
+        let bcrypt_cost = self.bcrypt_cost;
+        self.run(client, move || match stored.as_deref() {
+            Some(stored) if legacy_hash::is_bcrypt(stored) => verify_legacy(&password, stored, bcrypt_cost),
+            stored => password::verify(&password, stored),
+        })
+        .await
     }
 
     async fn run<T: Send + 'static>(
@@ -156,6 +170,22 @@ impl Hashing {
                 error_limited!(%error, "a hashing thread panicked");
                 Err(Problem::internal())
             }
+        }
+    }
+}
+
+/// Whether the password matches a hash of an older version. One that costs too much matches nothing.
+fn verify_legacy(password: &str, stored: &str, cost_max: u32) -> Result<bool, password::HashFailure> {
+    match legacy_hash::verify_bcrypt(password, stored, cost_max)? {
+        LegacyMatch::Right => Ok(true),
+        LegacyMatch::Wrong => Ok(false),
+        LegacyMatch::TooCostly { cost } => {
+            error_limited!(
+                "a stored bcrypt hash has cost {cost}, above security.bcrypt_cost = {cost_max}: its user cannot sign \
+                 in. If the hash is from your old data, raise security.bcrypt_cost to {cost}; otherwise somebody else \
+                 wrote it into the table credentials"
+            );
+            password::verify(password, None) // the usual work
         }
     }
 }

@@ -89,8 +89,8 @@ impl Metrics {
         self.security_events.with_label_values(&[suspicion.as_str(), suspicion.severity().as_str()]).inc();
     }
 
-    /// An attempt to authenticate. `kind`: register, login, refresh, token, password; `result`: success,
-    /// failure, error.
+    /// An attempt to authenticate. `kind`: register, login, refresh, token, password, `two_factor`;
+    /// `result`: success, failure, error.
     pub fn auth_attempt(&self, kind: &'static str, result: &'static str) {
         self.auth_attempts.with_label_values(&[kind, result]).inc();
     }

@@ -10,6 +10,8 @@
 //! - reads of accounts are bounded per user ([`account_reads`]), so that a flood of them delays nobody else;
 //! - hashing ([`hashing`]), bodies and the duration of requests are bounded. A slow client or a flood of sign-ins costs
 //!   memory here, and never time of a shard;
+//! - a session whose account must have two-factor authentication and has none can set it up, and nothing else
+//!   ([`extract`]). A handler of a dangerous action takes a `FactorCaller` and requires a fresh second factor;
 //! - one network has a part of the connections and of the unfinished requests only ([`clients`]), so that a flood from
 //!   it shuts nobody else out.
 //!
@@ -34,12 +36,15 @@ mod operators;
 mod ports;
 pub mod problem;
 mod profile_edits;
+mod second_factor;
 mod security_events;
 pub mod security_watch;
 mod sessions;
 pub mod sign_in_limits;
+mod signed_in;
 mod state;
 mod ticket;
+mod two_factor;
 mod users;
 mod validate;
 mod view;
@@ -111,6 +116,13 @@ fn routes() -> Router<Control> {
         .route("/auth/sessions", get(sessions::list))
         .route("/auth/sessions/{id}", delete(sessions::revoke))
         .route("/auth/password", post(sessions::change_password))
+        .route("/auth/2fa", get(two_factor::show))
+        .route("/auth/2fa/enable", post(two_factor::enable))
+        .route("/auth/2fa/confirm", post(two_factor::confirm))
+        .route("/auth/2fa/backup-codes", post(two_factor::renew_backup_codes))
+        .route("/auth/2fa/disable", post(two_factor::disable))
+        .route("/auth/2fa/verify", post(two_factor::verify))
+        .route("/auth/2fa/step-up", post(two_factor::step_up))
         .route("/ws-ticket", post(ticket::issue))
         .route("/users", get(users::search))
         .route("/users/me", get(users::me).patch(users::edit_me))

@@ -51,7 +51,7 @@ impl FromRequestParts<Control> for Operator {
             Access::Operators { admins, .. } if !needs_no_user(parts, access) => admins,
             Access::Operators { .. } | Access::Everyone => return Ok(Self { claims: None }),
         };
-        let claims = authenticate(&parts.headers, control).await?;
+        let (claims, _) = authenticate(parts, control).await?;
         require_admin(claims.user, admins)?;
         Ok(Self { claims: Some(claims) })
     }

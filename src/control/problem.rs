@@ -24,7 +24,12 @@ pub struct Problem {
     pub retry_after_ms: Option<u64>,
     /// Details for programs: a map.
     pub details: Option<Box<serde_json::Value>>,
+    /// Extension members of their own (RFC 9457 section 3.2).
+    pub members: Option<Box<Members>>,
 }
+
+/// Extension members by name.
+pub type Members = serde_json::Map<String, serde_json::Value>;
 
 /// An extension of the response that carries the code to the layer that counts errors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,12 +46,21 @@ struct Body<'a> {
     retry_after_ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<&'a serde_json::Value>,
+    #[serde(flatten)]
+    members: Option<&'a Members>,
 }
 
 impl Problem {
     /// A problem with a code that only HTTP has.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, detail: detail.into(), retry_after_ms: None, details: None }
+        Self { status, code, detail: detail.into(), retry_after_ms: None, details: None, members: None }
+    }
+
+    /// The same with an extension member.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: serde_json::Value) -> Self {
+        self.members.get_or_insert_default().insert(name.to_owned(), value);
+        self
     }
 
     /// 400 `bad_request`; `detail` begins with the name of the field, if one is wrong.
@@ -79,6 +93,7 @@ impl From<Refusal> for Problem {
             detail: refusal.message,
             retry_after_ms: refusal.retry_after_ms,
             details: refusal.details,
+            members: None,
         }
     }
 }
@@ -94,6 +109,7 @@ impl IntoResponse for Problem {
             code: self.code,
             retry_after_ms: self.retry_after_ms,
             details: self.details.as_deref(),
+            members: self.members.as_deref(),
         };
         // PROOF: strings, integers and JSON values always serialise.
         let body = serde_json::to_vec(&body).unwrap_or_default();
@@ -122,6 +138,14 @@ mod tests {
             let problem = Problem::from(Refusal::new(*code, "a reason"));
             assert_eq!(problem.status.as_u16(), code.http_status(), "{code}");
         }
+    }
+
+    #[tokio::test]
+    async fn extension_members_stand_beside_the_others() {
+        let problem = Problem::unauthenticated("a reason").with("challenge", "abc".into()).with("methods", 7.into());
+        let body = axum::body::to_bytes(problem.into_response().into_body(), 4_096).await.unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["challenge"], &body["methods"], &body["status"]), (&"abc".into(), &7.into(), &401.into()));
     }
 
     #[tokio::test]

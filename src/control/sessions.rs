@@ -7,7 +7,8 @@ use super::{
     Control,
     extract::{AccountReader, Caller, Json, PathId, PeerAddress},
     problem::Problem,
-    shielded, view,
+    second_factor::{FactorCaller, GivenCode},
+    shielded, two_factor, view,
 };
 use crate::auth::password;
 use crate::error::{ErrorCode, Refusal};
@@ -29,9 +30,13 @@ pub(super) async fn list(State(control): State<Control>, reader: AccountReader) 
 
 pub(super) async fn revoke(
     State(control): State<Control>,
-    caller: Caller,
+    factor: FactorCaller,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
+    let caller = factor.caller;
+    if SessionId(id) != caller.session {
+        factor.require_fresh(&control).await?;
+    }
     if revoke_one(control, caller, SessionId(id)).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
@@ -65,17 +70,24 @@ pub(super) async fn logout_all(State(control): State<Control>, caller: Caller) -
 }
 
 #[derive(Deserialize)]
-pub(super) struct NewPassword {
+pub(super) struct PasswordChange {
     current_password: String,
     new_password: String,
+    code: Option<String>,
+    backup_code: Option<String>,
 }
 
 pub(super) async fn change_password(
     State(control): State<Control>,
-    caller: Caller,
+    factor: FactorCaller,
     peer: PeerAddress,
-    Json(body): Json<NewPassword>,
+    Json(body): Json<PasswordChange>,
 ) -> Result<StatusCode, Problem> {
+    let caller = factor.caller;
+    let code = GivenCode::read("code", body.code, body.backup_code)?.filter(|_| factor.state.enabled);
+    if code.is_none() {
+        factor.require_fresh(&control).await?;
+    }
     let login = control
         .accounts()
         .find_login_by_id(caller.user)
@@ -99,6 +111,9 @@ pub(super) async fn change_password(
         .into());
     }
     check.succeeded();
+    if let Some(code) = code {
+        two_factor::give_again(&control, caller, peer, code).await?;
+    }
     let new_hash = control.hashing().hash(client, body.new_password).await?;
     shielded(async move {
         let Some(revoked) = control.accounts().change_password(&login, &new_hash, caller.session).await? else {

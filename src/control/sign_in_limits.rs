@@ -6,6 +6,7 @@ use crate::address::ClientNetwork;
 use crate::auth::attempts::{Allowed, Attempts, Exceeded, TooMany};
 use crate::error::Refusal;
 use crate::faults::warn_limited;
+use crate::ids::UserId;
 use crate::text;
 use axum::http::StatusCode;
 use std::hash::{BuildHasher, RandomState};
@@ -34,8 +35,8 @@ struct LimitState {
     swept: Duration,
 }
 
-/// A password check under way. It counts as a wrong password only after [`PasswordCheck::failed`]; dropped before (the
-/// queue was full, the client has disconnected), it does not count.
+/// A check of a password or of a code under way. It counts as a wrong one only after [`PasswordCheck::failed`]; dropped
+/// before (the queue was full, the client has disconnected), it does not count.
 #[must_use = "a check that is dropped at once limits nothing"]
 pub struct PasswordCheck {
     limits: SignInLimits,
@@ -49,6 +50,14 @@ impl PasswordCheck {
     /// The password was wrong.
     pub fn failed(mut self) {
         self.counts = true;
+    }
+
+    /// The password was right, and a second factor is still missing. Forgets wrong passwords: who knows the right one
+    /// has nothing to guess.
+    pub fn right_but_incomplete(mut self) {
+        self.counts = true;
+        let (account, network, familiar) = (self.account, self.network, self.familiar);
+        self.limits.with(|attempts, now| attempts.succeeded(account, network, familiar, now));
     }
 
     /// The password was right.
@@ -132,6 +141,18 @@ impl SignInLimits {
         Ok(PasswordCheck { limits: self.clone(), account, network, familiar, counts: false })
     }
 
+    /// The check of a second factor begins, after the password of `user` was right. Wrong codes count by the account
+    /// and apart from wrong passwords.
+    ///
+    /// # Errors
+    /// `account_locked`.
+    pub fn check_code(&self, user: UserId, network: ClientNetwork, familiar: bool) -> Result<PasswordCheck, Problem> {
+        let account = self.inner.digests.hash_one(("second factor", user.0));
+        let begun = self.with(|attempts, now| attempts.check_code(account, network, familiar, now));
+        begun.map_err(|refused| locked(network, refused))?;
+        Ok(PasswordCheck { limits: self.clone(), account, network, familiar, counts: false })
+    }
+
     /// A session was continued from this network.
     pub fn continued(&self, network: ClientNetwork) {
         self.with(|attempts, now| attempts.signed_in(network, now));
@@ -147,14 +168,14 @@ fn budget_refusal(limiter: &'static str, network: ClientNetwork, limit: u32, ref
 }
 
 fn locked(network: ClientNetwork, refused: TooMany) -> Problem {
-    warn_limited!(%network, "refused a sign-in after too many wrong passwords for its account");
+    warn_limited!(%network, "refused a sign-in after too many wrong passwords or codes for its account");
     let detail = match refused.exceeded {
         Exceeded::Strangers => {
-            "Too many wrong passwords for this account from other networks. Wait a moment, or sign in from a network \
-             that you used before."
+            "Too many wrong passwords or codes for this account from other networks. Wait a moment, or sign in from a \
+             network that you used before."
         }
         Exceeded::Account | Exceeded::Network | Exceeded::Subnet => {
-            "Too many wrong passwords for this account from your network. Wait until you try the next one."
+            "Too many wrong passwords or codes for this account from your network. Wait until you try the next one."
         }
     };
     let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "account_locked", detail);

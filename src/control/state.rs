@@ -11,6 +11,8 @@ use super::profile_edits::ProfileEdits;
 use super::security_watch::SecurityWatch;
 use super::sign_in_limits::SignInLimits;
 use crate::auth::attempts::Allowed;
+use crate::auth::factor_policy::FactorPolicy;
+use crate::auth::sealed::SealingKeys;
 use crate::auth::token::TokenKeys;
 use crate::ids::{SessionId, UserId};
 use crate::latency::QueueGauge;
@@ -36,6 +38,14 @@ pub struct ControlParts {
     pub refresh_lifetime_seconds: i64,
     /// Most passwords that are hashed at the same time, each on its own thread.
     pub hash_workers: usize,
+    /// Greatest cost of an older hash that is computed.
+    pub bcrypt_cost: u32,
+    /// Encrypts the secrets of authenticator apps.
+    pub sealing: SealingKeys,
+    /// Whether users may set up two-factor authentication.
+    pub allows_two_factor: bool,
+    /// Whose accounts must have it.
+    pub factor_policy: FactorPolicy,
     /// How many sign-ins and registrations a network may try.
     pub allowed_attempts: Allowed,
     /// Shows the passwords that wait for a thread.
@@ -84,7 +94,8 @@ impl Control {
     /// A control plane of these parts.
     #[must_use]
     pub fn new(parts: ControlParts) -> Self {
-        let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX, Arc::clone(&parts.hash_queue));
+        let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX, Arc::clone(&parts.hash_queue))
+            .accepting_bcrypt(parts.bcrypt_cost);
         let sign_ins = SignInLimits::new(parts.allowed_attempts);
         let (account_reads, profile_edits) = (AccountReads::default(), ProfileEdits::default());
         Self { inner: Arc::new(ControlInner { parts, hashing, sign_ins, account_reads, profile_edits }) }
@@ -108,6 +119,18 @@ impl Control {
 
     pub(super) fn hashing(&self) -> &Hashing {
         &self.inner.hashing
+    }
+
+    pub(super) fn sealing(&self) -> &SealingKeys {
+        &self.inner.parts.sealing
+    }
+
+    pub(super) fn allows_two_factor(&self) -> bool {
+        self.inner.parts.allows_two_factor
+    }
+
+    pub(super) fn factor_policy(&self) -> &FactorPolicy {
+        &self.inner.parts.factor_policy
     }
 
     pub(super) fn account_reads(&self) -> &AccountReads {

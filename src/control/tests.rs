@@ -13,6 +13,8 @@ use super::{
     *,
 };
 use crate::auth::attempts::Allowed;
+use crate::auth::factor_policy::FactorPolicy;
+use crate::auth::sealed::SealingKeys;
 use crate::auth::token::TokenKeys;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{SessionId, UserId};
@@ -64,6 +66,10 @@ fn control_for(well: bool, access: Access) -> Control {
         keys: Arc::new(TokenKeys::new(&[7; 32]).unwrap()),
         access_lifetime_seconds: 900,
         refresh_lifetime_seconds: 3_600,
+        bcrypt_cost: 12,
+        sealing: SealingKeys::new(("a".to_owned(), [7; 32]), Vec::new()),
+        allows_two_factor: true,
+        factor_policy: FactorPolicy::default(),
         allowed_attempts: Allowed { sign_ins_per_minute: 60, registrations_per_minute: 60 },
         hash_workers: 1,
         hash_queue: Arc::default(),

@@ -77,6 +77,7 @@ const FILES: &[File] = files![
     "theme.js" JS,
     "threads.js" JS,
     "timeline.js" JS,
+    "two-factor.js" JS,
     "veza-client.js" JS,
     "view-conversation.js" JS,
     "view-details.js" JS,

@@ -364,6 +364,8 @@ pub enum Query {
         ticket: Option<(String, i64)>,
         /// Whether to list the user's conversations.
         with_conversations: bool,
+        /// Whether the user must have two-factor authentication.
+        needs_factor: bool,
     },
     /// The conversation of a message.
     ConversationOfMessage(MessageId),

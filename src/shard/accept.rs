@@ -185,7 +185,11 @@ impl<W: World> Shard<W> {
 
     /// Answers a socket whose session could not be opened.
     pub(super) fn answer_unadmitted(&mut self, socket: W::Socket, code: ErrorCode) {
-        let response = if code == ErrorCode::Unauthenticated { &early::BAD_TOKEN } else { &early::NO_STORE };
+        let response = match code {
+            ErrorCode::Unauthenticated => &early::BAD_TOKEN,
+            ErrorCode::TwoFactorRequired => &early::NO_FACTOR,
+            _ => &early::NO_STORE,
+        };
         self.answer_unowned(socket, response);
     }
 

@@ -19,6 +19,7 @@ impl<W: World> Shard<W> {
             session: admission.session,
             ticket: admission.ticket.clone(),
             with_conversations: admission.handshake.subscribe_all,
+            needs_factor: self.settings.factor_policy.requires(admission.user),
         };
         let user = admission.user;
         let Err(Pending::Admission(admission)) = self.read(user, query, Pending::Admission(admission)) else { return };

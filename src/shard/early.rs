@@ -46,6 +46,12 @@ pub(super) const BAD_TOKEN: EarlyResponse = response(
     "unauthenticated",
     "The token or ticket is not valid or has expired. Sign in or refresh it.",
 );
+pub(super) const NO_FACTOR: EarlyResponse = response(
+    "403 Forbidden",
+    "two_factor_required",
+    "Your account needs two-factor authentication. Set it up with POST /auth/2fa/enable and POST /auth/2fa/confirm, \
+     then connect again.",
+);
 pub(super) const NO_ROOM: EarlyResponse = EarlyResponse {
     status: "503 Service Unavailable",
     code: "overloaded",

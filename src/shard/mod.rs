@@ -50,6 +50,7 @@ mod wheel;
 pub mod world;
 
 use crate::address::TrustedProxies;
+use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::token::TokenKeys;
 use crate::chat::directory::Directory;
 use crate::chat::rooms::{Behind, Rooms};
@@ -80,6 +81,8 @@ pub struct ShardSettings {
     pub limits: Limits,
     /// The enabled features.
     pub features: Features,
+    /// Whose WebSockets need an account with two-factor authentication.
+    pub factor_policy: FactorPolicy,
     /// Verifies tokens.
     pub keys: Arc<TokenKeys>,
     /// Web origins whose pages may connect, beside the server's own.

@@ -18,10 +18,13 @@
 mod announcements;
 mod audit_reads;
 mod audited;
+mod opening;
 mod outcome;
 pub mod rotation;
 mod security_events;
+pub mod two_factor;
 
+use self::opening::{insert_refresh_token, open_session_with};
 use super::sql::accounts as sql;
 use crate::error::Refusal;
 use crate::faults::warn_limited;
@@ -115,6 +118,8 @@ pub struct Login {
     pub password_hash: String,
     /// Whether the user has signed in from this network before.
     pub familiar: bool,
+    /// Whether the user has two-factor authentication.
+    pub two_factor: bool,
 }
 
 /// A session, as its user sees it.
@@ -307,7 +312,8 @@ impl Accounts {
         settle(connection, "find_login_by_id", false, outcome)
     }
 
-    /// Opens a session for a login whose password was verified; `None` when the password was changed since.
+    /// Opens a session for a login whose password was verified; `None` when the password was changed since, or the
+    /// user needs a second factor.
     ///
     /// # Errors
     /// Failures of PostgreSQL.
@@ -316,14 +322,7 @@ impl Accounts {
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let transaction = connection.transaction().await?;
-            let statement = transaction.prepare_cached(sql::OPEN_SESSION).await?;
-            let row = transaction
-                .query_opt(&statement, &[&login.user.0, &login.password_hash, &session.device_name, &session.ip])
-                .await?;
-            let Some(row) = row else { return Ok(None) };
-            let opened = opened(&row)?;
-            insert_refresh_token(&transaction, &opened, session.refresh_hash, session.refresh_lifetime_seconds).await?;
-            audited::sign_in(&transaction, login.user, opened.session).await?;
+            let Some(opened) = open_session_with(&transaction, login, session, false).await? else { return Ok(None) };
             in_doubt = true;
             transaction.commit().await?;
             Ok(Some(opened))
@@ -538,20 +537,6 @@ impl Accounts {
     }
 }
 
-async fn insert_refresh_token(
-    transaction: &deadpool_postgres::Transaction<'_>,
-    opened: &Opened,
-    hash: &[u8; 32],
-    lifetime_seconds: i64,
-) -> Result<(), Error> {
-    let statement = transaction.prepare_cached(sql::INSERT_REFRESH_TOKEN).await?;
-    let seconds = lifetime_seconds as f64;
-    transaction
-        .execute(&statement, &[&hash.as_slice(), &opened.session.0, &opened.profile.id.0, &seconds])
-        .await
-        .map(|_| ())
-}
-
 fn profile(row: &Row) -> Result<AccountProfile, Error> {
     Ok(AccountProfile {
         id: UserId(row.try_get("id")?),
@@ -574,6 +559,7 @@ fn login_row(row: &Row) -> Result<Login, Error> {
         username: row.try_get("username")?,
         password_hash: row.try_get("password_hash")?,
         familiar: row.try_get("familiar")?,
+        two_factor: row.try_get("two_factor")?,
     })
 }
 

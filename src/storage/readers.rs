@@ -22,7 +22,7 @@ const SEARCH: &str = "search_messages";
 pub fn of_each_kind() -> Vec<Query> {
     let lookup = |name, arguments| Query::Lookup { name, arguments };
     let mut queries = vec![
-        Query::OpenSession { session: SessionId(0), ticket: None, with_conversations: true },
+        Query::OpenSession { session: SessionId(0), ticket: None, with_conversations: true, needs_factor: false },
         Query::Conversations { cursor: 0, limit: 1 },
         lookup(SEARCH, json!({ "query": "\"a b\"", "limit": 1 })),
         lookup("get_thread", json!({ "message": 0, "limit": 1 })),
@@ -50,8 +50,8 @@ pub fn of_each_kind() -> Vec<Query> {
 /// [`Failure`]; the caller decides whether to try again.
 pub async fn answer(reader: &mut Reader, query: &Query) -> Result<Answer, Failure> {
     match query {
-        Query::OpenSession { session, ticket, with_conversations } => {
-            open_session(reader, session.0, ticket.as_ref(), *with_conversations).await
+        Query::OpenSession { session, ticket, with_conversations, needs_factor } => {
+            open_session(reader, session.0, ticket.as_ref(), *with_conversations, *needs_factor).await
         }
         Query::ConversationOfMessage(message) => {
             let [found] = reader.transaction([(sql::CONVERSATION_OF_MESSAGE, &[&message.0])]).await?;
@@ -280,6 +280,7 @@ async fn open_session(
     session: i64,
     ticket: Option<&(String, i64)>,
     with_conversations: bool,
+    needs_factor: bool,
 ) -> Result<Answer, Failure> {
     // One more than a connection can subscribe to, which shows that there are more.
     let limit = if with_conversations { SUBSCRIPTIONS_PER_CONNECTION_MAX as i64 } else { 0 };
@@ -302,6 +303,9 @@ async fn open_session(
     let Some(row) = profile.first() else {
         return Err(Refusal::new(ErrorCode::Unauthenticated, "The session has ended. Sign in again.").into());
     };
+    if needs_factor && !row.try_get::<_, bool>(6).map_err(|e| rows::unreadable(&e))? {
+        return Err(Refusal::two_factor_required().into());
+    }
     let read_profile = || -> Result<Profile, tokio_postgres::Error> {
         Ok(Profile {
             id: UserId(row.try_get(0)?),

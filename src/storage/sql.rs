@@ -6,6 +6,7 @@ pub mod logins;
 pub mod rule_sets;
 pub mod security_events;
 pub mod server_lock;
+pub mod two_factor;
 
 /// A batch of messages; see `migrations/functions/commit/commit_messages.sql`.
 pub const COMMIT_MESSAGES: &str = "SELECT ord, verdict, message_id, seq, created_at, parent_message_id, username, \
@@ -97,8 +98,9 @@ pub const LIST_MEMBERS: &str = "SELECT u.id, user_json(u) || jsonb_build_object(
     FROM conversation_members m JOIN users u ON u.id = m.user_id \
     WHERE m.conversation_id = $1 AND u.id > $2 ORDER BY u.id LIMIT $3";
 
-/// The user of a session that is not revoked.
-pub const OPEN_SESSION: &str = "SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.created_at \
+/// The user of a session that is not revoked, and whether the user has two-factor authentication.
+pub const OPEN_SESSION: &str = "SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.created_at, \
+        EXISTS (SELECT FROM two_factor f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL) \
     FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.id = $1 AND s.revoked_at IS NULL AND u.is_active";
 /// Uses a ticket up; no row when another connection was faster.
 pub const SPEND_TICKET: &str = "INSERT INTO spent_tickets (ticket_id, user_id, expires_at) \

@@ -5,6 +5,7 @@
 //! wire, as a WebSocket command and over HTTP, and compares the newest row of the actor. A new command or route in
 //! neither table fails the test.
 
+use crate::support::app_codes::app_code;
 use crate::support::source::operations;
 use crate::support::{Client, Format, PASSWORD, Server, User, id_of, server, unique};
 use chat_server::storage::connect::{Role, connect};
@@ -79,6 +80,12 @@ const ROUTES: &[(&str, &str)] = &[
     ("POST /auth/logout-all", "sign_out_all"),
     ("DELETE /auth/sessions/{id}", "revoke_session"),
     ("POST /auth/password", "change_password"),
+    ("POST /auth/2fa/enable", ""), // nothing is in force before the confirmation
+    ("POST /auth/2fa/confirm", "enable_two_factor"),
+    ("POST /auth/2fa/verify", "sign_in"),
+    ("POST /auth/2fa/step-up", "step_up"),
+    ("POST /auth/2fa/backup-codes", "renew_backup_codes"),
+    ("POST /auth/2fa/disable", "disable_two_factor"),
     ("PATCH /users/me", "update_profile"),
     ("POST /ws-ticket", ""),    // opens a connection of the session
     ("POST /api/commands", ""), // as the commands above
@@ -453,6 +460,9 @@ async fn records_every_change_of_accounts() {
     }
     found.extend(["POST /auth/logout", "POST /auth/logout-all"]);
 
+    // `records_every_change_of_the_second_factor` has those of the second factor.
+    found.extend(["POST /auth/2fa/enable", "POST /auth/2fa/confirm", "POST /auth/2fa/verify"]);
+    found.extend(["POST /auth/2fa/step-up", "POST /auth/2fa/backup-codes", "POST /auth/2fa/disable"]);
     // `shows_the_trail_to_administrators_and_records_each_read` has the last one.
     found.insert("GET /admin/audit");
     found.insert("GET /admin/security-events"); // by security_events.rs
@@ -461,6 +471,37 @@ async fn records_every_change_of_accounts() {
     let known: BTreeSet<String> = ROUTES.iter().map(|(route, _)| (*route).to_owned()).collect();
     assert_eq!(known, changing, "each route that changes something is in the table");
     assert_eq!(found, ROUTES.iter().map(|(route, _)| *route).collect(), "routes that the test does not use");
+}
+
+#[tokio::test]
+async fn records_every_change_of_the_second_factor() {
+    let server = server().await;
+    let database = server.database().await;
+    let ann = server.register().await;
+    let actions = async || -> Vec<String> {
+        entries_of(&database, ann.id).await.into_iter().rev().map(|entry| entry.action).collect()
+    };
+    let token = Some(ann.token.as_str());
+    let enabled = server.post("/auth/2fa/enable", token, &json!({"password": PASSWORD})).await.1;
+    let code = app_code(enabled["secret"].as_str().unwrap(), 0);
+    assert_eq!(server.post("/auth/2fa/confirm", token, &json!({"code": "1"})).await.0, 401);
+    assert_eq!(actions().await, ["register"], "neither a pending set-up nor a wrong code has a row");
+    let confirmed = server.post("/auth/2fa/confirm", token, &json!({"code": code})).await.1;
+    let backup = |n: usize| confirmed["backup_codes"][n].as_str().unwrap().to_owned();
+    let body = json!({"login": ann.name, "password": PASSWORD});
+    let challenge = server.post("/auth/login", None, &body).await.1["challenge"].clone();
+    let answer = json!({"challenge": challenge, "backup_code": backup(0)});
+    let verified = server.post("/auth/2fa/verify", None, &answer).await;
+    assert_eq!(verified.0, 200, "{}", verified.1);
+    assert_eq!(server.post("/auth/2fa/step-up", token, &json!({"backup_code": backup(1)})).await.0, 204);
+    let change = json!({"password": PASSWORD, "backup_code": backup(2)});
+    let renewed = server.post("/auth/2fa/backup-codes", token, &change).await.1;
+    let change = json!({"password": PASSWORD, "backup_code": renewed["backup_codes"][0]});
+    assert_eq!(server.post("/auth/2fa/disable", token, &change).await.0, 204);
+    let expected = ["register", "enable_two_factor", "sign_in", "step_up", "renew_backup_codes", "disable_two_factor"];
+    assert_eq!(actions().await, expected);
+    let last = entries_of(&database, ann.id).await.remove(0);
+    assert_eq!((last.address.as_deref(), last.target), (Some("127.0.0.1"), (Some("user".to_owned()), Some(ann.id))));
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod http_requests;
 mod large_rooms;
 mod message_changes;
 mod messages;
+mod old_passwords;
 mod operators;
 mod people;
 mod permissions;
@@ -33,3 +34,4 @@ mod store;
 #[path = "../support/mod.rs"]
 mod support;
 mod texts;
+mod two_factor;

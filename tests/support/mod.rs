@@ -5,6 +5,7 @@
 //! own.
 #![allow(dead_code, unused_imports)] // each test binary uses a part of this module
 
+pub mod app_codes;
 pub mod browser;
 mod client;
 mod log;

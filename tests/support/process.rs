@@ -151,12 +151,27 @@ impl Server {
     /// Starts the server again with the same directory and port. Returns the time until it was ready.
     #[track_caller]
     pub fn start_again(&self) -> Duration {
+        self.start_again_with(&[])
+    }
+
+    /// The same, with these settings over those of the first start.
+    #[track_caller]
+    pub fn start_again_with(&self, settings: &[(&str, &str)]) -> Duration {
         let started = Instant::now();
         assert!(!self.is_running(), "the server still runs");
-        *self.child.lock().unwrap() = spawn(&self.variables, &self.data_dir, &self.log);
+        let changed = settings.iter().map(|(key, value)| variable(key, value));
+        let variables: Vec<_> = self.variables.iter().cloned().chain(changed).collect();
+        *self.child.lock().unwrap() = spawn(&variables, &self.data_dir, &self.log);
         self.report();
         self.wait_until_ready();
         started.elapsed()
+    }
+
+    /// Runs `chat-server rotate-keys` for its database, with these settings over those of the server.
+    pub fn rotate_keys(&self, settings: &[(&str, &str)]) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_chat-server"));
+        command.arg("rotate-keys").envs(self.variables.iter().cloned()).current_dir(&self.data_dir);
+        command.envs(settings.iter().map(|(key, value)| variable(key, value))).output().unwrap()
     }
 
     /// Sends SIGKILL and waits for the end of the process.

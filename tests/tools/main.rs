@@ -1,4 +1,4 @@
-//! The server with programs of others: browsers, WebSocket libraries, `promtool`.
+//! The server with programs of others: browsers, WebSocket libraries, `promtool`, an authenticator app.
 //!
 //! How: scripts/install-test-clients.sh installs the programs. A missing program is a failure that names the script.
 #![cfg(feature = "test-db")]
@@ -8,3 +8,4 @@ mod deploy;
 mod foreign_clients;
 #[path = "../support/mod.rs"]
 mod support;
+mod two_factor;

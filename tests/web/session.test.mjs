@@ -102,3 +102,34 @@ test("a refused refresh ends the session", async () => {
     await assert.rejects(session.ticket(), { code: "refresh_reused" });
     assert.deepEqual([lost, storage.getItem("veza.session"), session.isKnown], [["refresh_reused"], null, false]);
 });
+
+test("a second factor is asked for once, and a wrong code is sent once", async () => {
+    const { server, tab } = browser();
+    const session = tab();
+    await session.signIn({ login: "ada", password: "p" });
+    const sent = [];
+    let isFresh = false;
+    globalThis.fetch = async (path) => {
+        sent.push(path);
+        const refused = (status, json) => ({ status, ok: false, statusText: "", json: async () => json });
+        if (path === "auth/2fa/step-up") return refused(401, { code: "two_factor_invalid" });
+        if (isFresh) return { status: 204, ok: true };
+        return refused(403, { code: "step_up_required", methods: ["totp"] });
+    };
+    const wrong = { code: "two_factor_invalid" };
+    await assert.rejects(session.request("POST", "auth/2fa/step-up", { code: "000000" }), wrong);
+    assert.deepEqual([sent, server.refreshes], [["auth/2fa/step-up"], 0]);
+    const asked = [];
+    session.onStepUp = async (methods) => {
+        asked.push(methods);
+        return isFresh;
+    };
+    await assert.rejects(session.request("DELETE", "auth/sessions/7"), { code: "step_up_required" });
+    session.onStepUp = async (methods) => {
+        asked.push(methods);
+        return (isFresh = true);
+    };
+    const both = [session.request("DELETE", "auth/sessions/7"), session.request("DELETE", "auth/sessions/8")];
+    assert.deepEqual(await Promise.all(both), [{}, {}]);
+    assert.deepEqual(asked, [["totp"], ["totp"]]);
+});

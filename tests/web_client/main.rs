@@ -13,6 +13,7 @@ mod search;
 #[path = "../support/mod.rs"]
 mod support;
 mod talk;
+mod two_factor;
 mod writing;
 
 use std::path::Path;

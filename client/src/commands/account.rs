@@ -2,15 +2,18 @@
 
 use crate::address::{Address, DEFAULT};
 use crate::cli::{Global, Login, Register};
-use crate::failure::Failure;
+use crate::failure::{Failure, Refusal};
 use crate::http::Http;
 use crate::output::Output;
-use crate::password::{can_ask, hidden, password};
+use crate::password::{code, password};
 use crate::profile::{Profile, Saved};
 use crate::render::name;
 use crate::session::{Session, from_answer};
 use reqwest::Method;
 use serde_json::{Value, json};
+
+/// Codes that a sign-in asks for; the server allows five.
+const CODE_TRIES: u32 = 3;
 
 /// Creates an account and signs in.
 pub async fn register(global: &Global, profile: &Profile, output: Output, options: Register) -> Result<(), Failure> {
@@ -29,18 +32,41 @@ pub async fn register(global: &Global, profile: &Profile, output: Output, option
 pub async fn login(global: &Global, profile: &Profile, output: Output, options: Login) -> Result<(), Failure> {
     let http = server(global, profile, output)?;
     let password = password(options.secret.password_stdin, &["Password"])?;
-    let mut body = json!({ "login": options.who, "password": password, "device_name": device() });
-    let mut answer = http.post("/auth/login", &body).await;
-    if matches!(&answer, Err(Failure::Refused(refusal)) if refusal.code == "two_factor_required") && can_ask() {
-        let (key, prompt) = if options.backup_code {
-            ("backup_code", "Backup code")
-        } else {
-            ("totp_code", "Code from your authenticator app")
-        };
-        body[key] = hidden(prompt)?.trim().into();
-        answer = http.post("/auth/login", &body).await;
-    }
+    let body = json!({ "login": options.who, "password": password, "device_name": device() });
+    let answer = match http.post("/auth/login", &body).await {
+        Err(Failure::Refused(refusal)) if refusal.code == "two_factor_required" => {
+            answer_challenge(&http, output, refusal, &options).await
+        }
+        answer => answer,
+    };
     keep(profile, output, &from_answer(http.address(), &answer?)?).await
+}
+
+/// Finishes a sign-in with a code. On a terminal, a wrong one can be corrected.
+async fn answer_challenge(http: &Http, output: Output, asked: Refusal, options: &Login) -> Result<Value, Failure> {
+    let (key, prompt) = code_field("totp_code", options.backup_code);
+    let from_stdin = options.secret.password_stdin;
+    let tries = if from_stdin { 1 } else { CODE_TRIES };
+    let mut failure = Failure::Refused(asked.clone());
+    for _ in 0..tries {
+        let Some(code) = code(from_stdin, prompt)? else { return Err(failure) };
+        let body = json!({ "challenge": asked.challenge, key: code });
+        match http.post("/auth/2fa/verify", &body).await {
+            Err(Failure::Refused(refusal)) if refusal.code == "two_factor_invalid" => {
+                failure = Failure::Refused(refusal);
+                if !from_stdin {
+                    output.failure(&failure);
+                }
+            }
+            answer => return answer,
+        }
+    }
+    Err(failure)
+}
+
+/// The field of a code in a request, and the prompt for it. `name`: the field of the app's code.
+pub fn code_field(name: &'static str, is_backup: bool) -> (&'static str, &'static str) {
+    if is_backup { ("backup_code", "Backup code") } else { (name, "Code from your authenticator app") }
 }
 
 /// Ends the session on the server, then deletes it here.

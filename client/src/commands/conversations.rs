@@ -116,7 +116,7 @@ fn no_list(failure: Failure) -> Failure {
         Failure::Refused(Refusal { code, .. }) if code == "unknown_command" => {
             let message =
                 "this server has no list of public rooms; ask a member for the room's id, then: veza join room_N";
-            Failure::Refused(Refusal { code, message: message.to_owned(), retry_after_ms: None })
+            Failure::Refused(Refusal { code, message: message.to_owned(), ..Refusal::default() })
         }
         other => other,
     }

@@ -5,6 +5,7 @@ mod conversations;
 mod messages;
 mod names;
 mod pages;
+mod two_factor;
 
 use crate::cli::{Arguments, Command};
 use crate::failure::Failure;
@@ -28,6 +29,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         Command::Register(_) | Command::Login(_) => Ok(()), // done above
         Command::Logout { .. } => account::logout(&session, output).await,
         Command::Whoami => account::whoami(&session, output).await,
+        Command::TwoFactor(what) => two_factor::run(&session, output, what).await,
         Command::List => conversations::list_mine(&session, output).await,
         Command::Rooms { query } => conversations::rooms(&session, output, query.as_deref()).await,
         Command::Create(options) => conversations::create(&session, output, options).await,

@@ -45,7 +45,7 @@ pub async fn user(session: &Session, text: &str) -> Result<i64, Failure> {
     let well_formed = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
     let unknown_user = || {
         let message = format!("there is no user {name:?}");
-        Failure::Refused(Refusal { code: "not_found".into(), message, retry_after_ms: None })
+        Failure::Refused(Refusal { code: "not_found".into(), message, ..Refusal::default() })
     };
     if name.is_empty() || !well_formed {
         return Err(unknown_user());
@@ -61,7 +61,7 @@ fn bare(text: &str) -> &str {
 
 fn not_found(text: &str) -> Failure {
     let message = format!("you have no conversation called {text:?}; see: veza list");
-    Failure::Refused(Refusal { code: "not_found".into(), message, retry_after_ms: None })
+    Failure::Refused(Refusal { code: "not_found".into(), message, ..Refusal::default() })
 }
 
 fn pick(text: &str, conversations: &[Value]) -> Result<String, Failure> {

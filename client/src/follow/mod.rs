@@ -171,7 +171,7 @@ impl<'a> Follower<'a> {
                 self.show(kind, data)?;
                 if kind == "member_left" && data["user"]["id"].as_i64().is_some_and(|id| Some(id) == socket.user_id) {
                     let message = "you are no longer a member of this conversation".to_owned();
-                    let refusal = Refusal { code: "not_member".into(), message, retry_after_ms: None };
+                    let refusal = Refusal { code: "not_member".into(), message, ..Refusal::default() };
                     return Err(End::Final(Failure::Refused(refusal)));
                 }
             }

@@ -82,7 +82,7 @@ impl End {
             }
             (_, Some(false)) => {
                 let message = format!("the server closed the connection ({number})");
-                Self::Final(Failure::Refused(Refusal { code: word, message, retry_after_ms: None }))
+                Self::Final(Failure::Refused(Refusal { code: word, message, ..Refusal::default() }))
             }
             (_, None) => Self::lost(format!("the connection was closed ({number})")),
         }
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn reads_the_reason_of_an_error() {
         let refused =
-            |code: &str| End::refused(Refusal { code: code.into(), message: "m".into(), retry_after_ms: None });
+            |code: &str| End::refused(Refusal { code: code.into(), message: "m".into(), ..Refusal::default() });
         assert_eq!(refused("unauthenticated"), End::TokenExpired);
         assert!(matches!(refused("storage_unavailable"), End::Lost { .. }));
         assert!(matches!(refused("not_member"), End::Final(Failure::Refused(_))));

@@ -37,6 +37,16 @@ pub(super) async fn new_password(
     append(transaction, json!([of_user("change_password", user, session, &json!({ "revoked": revoked }))])).await
 }
 
+/// Another change of a user's own account.
+pub(super) async fn change_of_user(
+    transaction: &Transaction<'_>,
+    action: &str,
+    user: UserId,
+    session: SessionId,
+) -> Result<(), Error> {
+    append(transaction, json!([of_user(action, user, session, &Value::Null)])).await
+}
+
 fn of_user(action: &str, user: UserId, session: SessionId, details: &Value) -> Value {
     json!({
         "user_id": user, "session_id": session, "action": action, "target_type": "user", "target_id": user,

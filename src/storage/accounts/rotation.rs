@@ -1,7 +1,8 @@
 //! The rotation of refresh tokens; `auth::refresh` explains the rules.
 
+use super::opening::insert_refresh_token;
 use super::outcome::settle;
-use super::{Accounts, Opened, QUERY_TIMEOUT, insert_refresh_token, opened};
+use super::{Accounts, Opened, QUERY_TIMEOUT, opened};
 use crate::error::Refusal;
 use crate::ids::{SessionId, UserId};
 use crate::storage::sql::accounts as sql;

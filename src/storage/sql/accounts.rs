@@ -22,9 +22,10 @@ pub const INSERT_REFRESH_TOKEN: &str = "
 INSERT INTO refresh_tokens (token_hash, session_id, user_id, expires_at)
 VALUES ($1, $2, $3, now() + make_interval(secs => $4))";
 
-/// $1 username → the user, and the hash that the password must match.
+/// $1 username, $2 network → the user, the hash that the password must match, and whether a code is needed too.
 pub const FIND_LOGIN_BY_USERNAME: &str = "
 SELECT u.id, u.username, c.password_hash,
+       EXISTS (SELECT FROM two_factor f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL) AS two_factor,
        EXISTS (SELECT FROM (SELECT s.ip FROM sessions s WHERE s.user_id = u.id ORDER BY s.id DESC LIMIT 200) s
                 WHERE s.ip::inet <<= $2::text::cidr) AS familiar
   FROM users u JOIN credentials c ON c.user_id = u.id
@@ -33,6 +34,7 @@ SELECT u.id, u.username, c.password_hash,
 /// $1 email → as by username.
 pub const FIND_LOGIN_BY_EMAIL: &str = "
 SELECT u.id, u.username, c.password_hash,
+       EXISTS (SELECT FROM two_factor f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL) AS two_factor,
        EXISTS (SELECT FROM (SELECT s.ip FROM sessions s WHERE s.user_id = u.id ORDER BY s.id DESC LIMIT 200) s
                 WHERE s.ip::inet <<= $2::text::cidr) AS familiar
   FROM credentials c JOIN users u ON u.id = c.user_id
@@ -40,21 +42,25 @@ SELECT u.id, u.username, c.password_hash,
 
 /// $1 user → as by username.
 pub const FIND_LOGIN_BY_ID: &str = "
-SELECT u.id, u.username, c.password_hash, true AS familiar
+SELECT u.id, u.username, c.password_hash, true AS familiar,
+       EXISTS (SELECT FROM two_factor f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL) AS two_factor
   FROM users u JOIN credentials c ON c.user_id = u.id
  WHERE u.id = $1 AND u.is_active";
 
-/// $1 user, $2 the hash that the password matched, $3 `device_name`, $4 ip → profile, session; no row when the
-/// password was changed since it was verified. FOR SHARE orders this against a change of the password: either that
-/// change sees (and revokes) this session, or this statement sees the new hash and opens no session.
+/// $1 user, $2 the hash that the password matched, $3 `device_name`, $4 ip, $5 whether a second factor was given →
+/// profile, session; no row when the password was changed since it was verified, or when a second factor is missing.
+/// FOR SHARE orders this against a change of the password: either that change sees (and revokes) this session, or this
+/// statement sees the new hash and opens no session.
 pub const OPEN_SESSION: &str = "
 WITH u AS (
     SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at
       FROM users u JOIN credentials c ON c.user_id = u.id
      WHERE u.id = $1 AND u.is_active AND c.password_hash = $2
+       AND ($5 OR NOT EXISTS (SELECT FROM two_factor f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL))
        FOR SHARE OF c
 ), s AS (
-    INSERT INTO sessions (user_id, device_name, ip) SELECT u.id, $3, $4 FROM u RETURNING id
+    INSERT INTO sessions (user_id, device_name, ip, factor_at)
+    SELECT u.id, $3, $4, CASE WHEN $5 THEN now() END FROM u RETURNING id
 )
 SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at, s.id AS session_id
   FROM u, s";

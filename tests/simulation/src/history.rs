@@ -8,6 +8,7 @@ use crate::removals::Removals;
 use crate::store::Store;
 use crate::{Verdicts, Violation};
 use chat_server::address::TrustedProxies;
+use chat_server::auth::factor_policy::FactorPolicy;
 use chat_server::auth::token::TokenKeys;
 use chat_server::ids::{ConversationId, SessionId, ShardId, UserId};
 use chat_server::limits::{Features, Limits};
@@ -132,6 +133,7 @@ impl<'a> History<'a> {
                 user_mentions: true,
                 message_threads: true,
             },
+            factor_policy: FactorPolicy::default(),
             keys: Arc::clone(&stage.keys),
             allowed_origins: Vec::new(),
             loopback_origins: false,
