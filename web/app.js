@@ -340,7 +340,7 @@ export class App {
     }
 }
 
-/** Whether an error means that the room exists and is private. */
+/** Whether an error means that the room may be a private one, which can be asked to admit the user. */
 function isPrivateRoom(id, { code }) {
-    return id.startsWith("room_") && (code === "not_member" || code === "forbidden");
+    return id.startsWith("room_") && (code === "not_member" || code === "not_found");
 }

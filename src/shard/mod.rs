@@ -53,6 +53,7 @@ use crate::address::TrustedProxies;
 use crate::auth::token::TokenKeys;
 use crate::chat::directory::Directory;
 use crate::chat::rooms::{Behind, Rooms};
+use crate::chat::typing::RecentRestrictions;
 use crate::ids::{ConnId, ConversationId, ShardId, UserId};
 use crate::limits::{Features, Limits};
 use crate::mesh::counters::ShardCounters;
@@ -138,6 +139,8 @@ pub struct Shard<W: World> {
     pending_heads: PendingHeads,
     directory: Directory,
     rooms: Rooms<Chunk>,
+    /// Of the conversations that this shard owns.
+    restrictions: RecentRestrictions,
     requests: Requests<W::Socket>,
     shutdown: Option<ShutdownSteps>,
     rate_limits: RateLimits,
@@ -178,6 +181,7 @@ impl<W: World> Shard<W> {
             pending_heads: PendingHeads::default(),
             directory: Directory::default(),
             rooms: Rooms::new(settings.limits.max_outbound_queue_bytes),
+            restrictions: RecentRestrictions::default(),
             requests: Requests::new(id, lanes.storage_room(), clock.random()),
             shutdown: None,
             rate_limits: RateLimits::new(&settings.limits),
@@ -224,7 +228,12 @@ impl<W: World> Shard<W> {
 
     fn read_clock(&mut self) {
         self.now = self.clock.now();
-        self.now_ms = self.now.duration_since(self.settings.started).as_millis() as u64;
+        self.now_ms = self.process_ms(self.now);
+    }
+
+    /// A time in milliseconds of the process's clock.
+    fn process_ms(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.settings.started).as_millis() as u64
     }
 
     /// The process's clock in nanoseconds, shared by all shards: budgets are compared across them.

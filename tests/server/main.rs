@@ -5,6 +5,7 @@
 //! `cargo test --workspace --features test-db --test server -- messages::` runs the tests of one module.
 #![cfg(feature = "test-db")]
 
+mod blocks;
 mod catalogue;
 mod catch_up;
 mod connections;
@@ -16,6 +17,7 @@ mod large_rooms;
 mod message_changes;
 mod messages;
 mod operators;
+mod outsiders;
 mod people;
 mod permissions;
 mod plans;

@@ -20,7 +20,8 @@ BEGIN
     ELSIF EXISTS (SELECT FROM conversation_bans b WHERE b.conversation_id = c.id AND b.user_id = p_user) THEN
         PERFORM refuse('banned', 'The user is banned from the conversation. A moderator can lift the ban.');
     ELSIF p_user <> p_by AND is_blocked(p_user, p_by) THEN
-        PERFORM refuse('blocked', 'One of you has blocked the other. An invitation is not possible.');
+        PERFORM refuse('blocked', CASE WHEN p.actor_id = p_user
+            THEN 'This invitation is not for you.' ELSE 'data.user_id: You cannot add this user.' END);
     ELSIF c.archived_at IS NOT NULL THEN
         PERFORM refuse('read_only', 'The conversation is archived. Nobody can join it.');
     ELSIF c.member_limit <= (SELECT s.member_count FROM conversation_statistics s WHERE s.conversation_id = c.id) THEN

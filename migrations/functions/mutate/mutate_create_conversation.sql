@@ -1,4 +1,5 @@
--- Creates a conversation. A direct one exists once per pair: a second attempt returns the first.
+-- Creates a conversation. A direct one exists once per pair: a second attempt returns the first. Neither is possible
+-- while one of the two has blocked the other.
 -- Locks: none before the insert; the unique index on the pair orders two attempts.
 
 CREATE FUNCTION mutate_create_conversation(c conversations, m conversation_members, p mutation)
@@ -21,6 +22,10 @@ BEGIN
     IF v_kind = 'direct' THEN
         IF coalesce(cardinality(v_members), 0) <> 1 THEN
             PERFORM refuse('bad_request', 'data.member_ids: A direct conversation needs exactly one other user.');
+        ELSIF EXISTS (SELECT FROM user_blocks b WHERE b.user_id = p.actor_id AND b.blocked_id = v_members[1]) THEN
+            PERFORM refuse('blocked', 'You have blocked this user. Unblock them to start a conversation.');
+        ELSIF is_blocked(p.actor_id, v_members[1]) THEN
+            PERFORM refuse('blocked', 'You cannot start a conversation with this user.');
         END IF;
         INSERT INTO conversations (id, kind, direct_low, direct_high)
         VALUES (nextval('conversation_numbers') * 4, 'direct',
