@@ -82,6 +82,25 @@ async fn use_member_commands(ann: &mut Client, eves: &mut Client, room: &str, bo
     run(ann, "transfer_ownership", user(bob)).await;
 }
 
+async fn use_invitation_commands(ann: &mut Client, eves: &mut Client, eve: &User, server: &Server) {
+    let body = json!({"group_invitations": "nobody"});
+    assert_eq!(server.request(Method::PATCH, "/users/me", Some(&eve.token), Some(&body)).await.0, 200);
+    for command in ["accept_invitation", "decline_invitation"] {
+        let room = json!({"kind": "private_room", "name": unique("consent"), "member_ids": [eve.id]});
+        let created = ann.ok("create_conversation", room).await;
+        eves.event("invitation_received").await;
+        run(eves, "list_invitations", json!({})).await;
+        run(eves, command, json!({"conversation_id": id_of(&created)})).await;
+    }
+    let room = id_of(&ann.ok("create_conversation", json!({"kind": "private_room", "name": unique("consent")})).await);
+    ann.ok("invite_member", json!({"conversation_id": room, "user_id": eve.id})).await;
+    let mut second = Client::none(server, eve, Format::Json).await;
+    run(eves, "decline_invitation", json!({"conversation_id": room})).await;
+    second.event("invitation_closed").await;
+    let body = json!({"group_invitations": "everyone"});
+    assert_eq!(server.request(Method::PATCH, "/users/me", Some(&eve.token), Some(&body)).await.0, 200);
+}
+
 async fn use_join_request_commands(ann: &mut Client, eves: &mut Client, eve: &User) {
     let create = json!({"kind": "private_room", "name": unique("closed")});
     let here = json!({"conversation_id": id_of(&ann.ok("create_conversation", create).await)});
@@ -95,6 +114,7 @@ async fn use_join_request_commands(ann: &mut Client, eves: &mut Client, eve: &Us
         eves.event("join_request_decided").await;
     }
     run(eves, "leave_conversation", here.clone()).await;
+    run(eves, "request_to_join", here.clone()).await;
     run(eves, "cancel_join_request", here).await;
 }
 
@@ -140,6 +160,7 @@ async fn sends_every_command_and_event_as_documented() {
         use_message_commands(&mut anns, &mut bobs, &room, &bob.name).await;
         phone.event("thread_follow_updated").await;
         use_join_request_commands(&mut anns, &mut eves, &eve).await;
+        use_invitation_commands(&mut anns, &mut eves, &eve, &server).await;
         use_user_commands(&mut anns, &room, &bob).await;
         // The block ended the watch, so Bob watches again.
         bobs.ok("get_presence", json!({"user_ids": [ann.id]})).await;

@@ -38,6 +38,7 @@ const SHIPPED_WITH = {
         "decide_join_request",
     ],
     list_blocks: ["block_user", "unblock_user"],
+    list_invitations: ["accept_invitation", "decline_invitation"],
 };
 /** Features that a server can switch off, with their commands. */
 const FEATURES = {

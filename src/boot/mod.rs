@@ -66,6 +66,7 @@ fn storage_of(config: &Config) -> Result<(Target, Option<Embedded>), BootError> 
             (embedded.target(), Some(embedded))
         }
     };
+    let target = target.with_stranger_additions(config.security.stranger_additions_per_hour);
     Ok((target.with_mentions(config.features.user_mentions), embedded))
 }
 

@@ -128,6 +128,8 @@ pub struct SecurityConfig {
     pub sign_ins_per_minute: u32,
     /// New accounts per minute from one IPv4 address or IPv6 /64.
     pub registrations_per_minute: u32,
+    /// How often strangers can add a user to groups and rooms within an hour, before the user must accept.
+    pub stranger_additions_per_hour: u32,
     /// Origins of web pages that may open a WebSocket, exactly as browsers send them.
     pub allowed_origins: Vec<String>,
     /// Ids of users who may open the dashboard. Names would not be safe: anyone can register a name that is still free.

@@ -18,6 +18,7 @@ use crate::wire::command::{Command, HistoryWindow, Parsed};
 use crate::wire::ws::close::CloseCode;
 use serde_json::{Value, json};
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 impl<W: World> Shard<W> {
@@ -149,12 +150,15 @@ impl<W: World> Shard<W> {
             if !throttled {
                 session.typed = Some((conversation, now_ms));
             }
+            let is_subscribed = session.subscriptions.contains(&conversation);
+            if is_planted(Fault::TypeWithoutAsking) && is_subscribed {
+                let hidden_from = Arc::default();
+                return (throttled, Some(TypingPermission { conversation, asked_ms: now_ms, hidden_from }));
+            }
             // In a direct conversation one user may have blocked the other since.
-            let is_direct =
-                conversation.prefix() == ConversationPrefix::Direct && !is_planted(Fault::TypeWithoutAsking);
-            let known = session.may_type.as_ref().filter(|known| {
-                known.is_valid(conversation, now_ms) && !is_direct && session.subscriptions.contains(&conversation)
-            });
+            let is_direct = conversation.prefix() == ConversationPrefix::Direct;
+            let known = session.may_type.as_ref();
+            let known = known.filter(|known| known.is_valid(conversation, now_ms) && is_subscribed && !is_direct);
             (throttled, known.map(|known| TypingPermission::clone(known)))
         });
         match subscribed {

@@ -39,6 +39,7 @@ impl Role {
 pub struct Target {
     login: Config,
     user_mentions: bool,
+    stranger_additions: u32,
     /// The name of the rule set.
     rules: Arc<str>,
 }
@@ -51,7 +52,7 @@ impl Target {
     pub fn from_url(url: &str) -> Result<Self, StorageError> {
         let mut login: Config = url.parse().map_err(StorageError::Url)?;
         login.connect_timeout(Duration::from_secs(3));
-        Ok(Self { login, user_mentions: true, rules: RuleSet::embedded().name().into() })
+        Ok(Self { login, user_mentions: true, stranger_additions: 10, rules: RuleSet::embedded().name().into() })
     }
 
     /// The embedded server's socket directory and a database of it.
@@ -60,13 +61,19 @@ impl Target {
         let mut login = Config::new();
         login.host_path(directory).user(SUPERUSER).dbname(database);
         login.connect_timeout(Duration::from_secs(3));
-        Self { login, user_mentions: true, rules: RuleSet::embedded().name().into() }
+        Self { login, user_mentions: true, stranger_additions: 10, rules: RuleSet::embedded().name().into() }
     }
 
     /// The same, with mentions switched on or off: a setting of the writer's connections that the triggers look at.
     #[must_use]
     pub fn with_mentions(self, user_mentions: bool) -> Self {
         Self { user_mentions, ..self }
+    }
+
+    /// The same, with the additions by strangers that a user has within an hour (`rules/addable_users.sql`).
+    #[must_use]
+    pub fn with_stranger_additions(self, stranger_additions: u32) -> Self {
+        Self { stranger_additions, ..self }
     }
 
     /// Whether PostgreSQL runs on this machine, as far as its address shows.
@@ -137,9 +144,11 @@ impl Target {
         let given = config.get_options().unwrap_or_default();
         let options = format!(
             "{given} -c role={} -c synchronous_commit=on -c timezone=UTC -c statement_timeout={} \
-             -c idle_in_transaction_session_timeout=30000 -c client_min_messages=warning -c jit=off{}{}{}",
+             -c idle_in_transaction_session_timeout=30000 -c client_min_messages=warning -c jit=off \
+             -c app.stranger_additions={}{}{}{}",
             role.name(),
             if role == Role::App { crate::limits::READ_DEADLINE_MS } else { 20_000 },
+            self.stranger_additions,
             match role {
                 Role::Owner => "",
                 Role::App => READER_PLANS,

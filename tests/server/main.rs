@@ -9,6 +9,7 @@ mod blocks;
 mod catalogue;
 mod catch_up;
 mod connections;
+mod consent;
 mod conversations;
 mod handshakes;
 mod http_accounts;

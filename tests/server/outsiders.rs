@@ -62,7 +62,9 @@ fn forms(command: &str, target: &Target) -> Vec<Value> {
         | "typing"
         | "request_to_join"
         | "cancel_join_request"
-        | "unsubscribe" => vec![here(json!({}))],
+        | "unsubscribe"
+        | "accept_invitation"
+        | "decline_invitation" => vec![here(json!({}))],
         "search_messages" => vec![here(json!({"query": "secret"}))],
         "subscribe" => vec![here(json!({})), here(json!({"after_seq": 0}))],
         "resume" => vec![json!({"cursors": {conversation: 0}})],
@@ -84,6 +86,7 @@ fn forms(command: &str, target: &Target) -> Vec<Value> {
         | "block_user"
         | "unblock_user"
         | "list_blocks"
+        | "list_invitations"
         | "ping" => Vec::new(),
         // A code is all that its bearer needs to know; see below.
         "join_by_invite" => Vec::new(),

@@ -1,7 +1,7 @@
 -- Appends the actor's changed profile to one conversation. The server does so for every conversation of the user; the
 -- version that the member's row has announced makes it idempotent. A member who may not write does not speak through a
--- profile either, nor does one of two users with a block between them in their direct conversation: it is announced with
--- the first change after the mute, the read-only role or the block has ended.
+-- profile either, nor does one of two users with a block between them in their direct conversation. It is announced
+-- with the first change after the mute, the read-only role or the block has ended.
 -- Locks: the conversation's row, which apply_mutations holds.
 
 CREATE FUNCTION mutate_announce_profile(c conversations, m conversation_members, p mutation)

@@ -1,5 +1,6 @@
 -- Requests to join a private room. A user who has its id may request that, so this is the one command that tells an
--- outsider that a private room exists; of groups and direct conversations it does not. A room has 200 open requests at most, a user 100.
+-- outsider that a private room exists; of groups and direct conversations it does not. A room has 200 open requests at
+-- most, a user 100.
 -- Locks: the conversation's row, which apply_mutations holds.
 
 CREATE FUNCTION mutate_request_to_join(c conversations, m conversation_members, p mutation)

@@ -1,7 +1,9 @@
--- The members of a conversation between whom and a user there is a block: what the user signals is hidden from them, and
--- what they signal from the user. NULL if there are blocks with more than 10,000 users: then nobody receives a signal.
+-- The members of a conversation between whom and a user there is a block: what the user signals is hidden from them,
+-- and what they signal from the user. NULL if there are blocks with more than 10,000 users: then nobody receives a
+-- signal.
 
-CREATE FUNCTION members_blocked_with(p_conversation bigint, p_user bigint) RETURNS bigint[] LANGUAGE plpgsql STABLE AS $$
+CREATE FUNCTION members_blocked_with(p_conversation bigint, p_user bigint) RETURNS bigint[]
+LANGUAGE plpgsql STABLE AS $$
 DECLARE
     v_users bigint[] := ARRAY(
         SELECT b.blocked_id FROM user_blocks b WHERE b.user_id = p_user

@@ -55,8 +55,8 @@ impl RecentChanges {
         self.blocks.push_back((now_ms, one, other));
     }
 
-    /// Users whom `user` has blocked since `since_ms`, or who have blocked them; none if this shard had to forget one of
-    /// the recent blocks.
+    /// Users whom `user` has blocked since `since_ms`, or who have blocked them; none if this shard had to forget one
+    /// of the recent blocks.
     #[must_use]
     pub fn blocked_with(&self, user: UserId, since_ms: u64) -> Option<Vec<UserId>> {
         self.forgot_blocks_ms.is_none_or(|at| at < since_ms).then(|| {

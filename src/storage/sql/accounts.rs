@@ -8,13 +8,14 @@
 pub const REGISTER: &str = "
 WITH u AS (
     INSERT INTO users (username, display_name) VALUES ($1, $2)
-    RETURNING id, username, display_name, avatar_url, bio, receipts_private, created_at
+    RETURNING id, username, display_name, avatar_url, bio, receipts_private, group_invitations, created_at
 ), c AS (
     INSERT INTO credentials (user_id, email, password_hash) SELECT u.id, $3, $4 FROM u
 ), s AS (
     INSERT INTO sessions (user_id, device_name, ip) SELECT u.id, $5, $6 FROM u RETURNING id
 )
-SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at, s.id AS session_id
+SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at,
+       s.id AS session_id
   FROM u, s";
 
 /// $1 digest, $2 session, $3 user, $4 lifetime in seconds.
@@ -49,14 +50,15 @@ SELECT u.id, u.username, c.password_hash, true AS familiar
 /// change sees (and revokes) this session, or this statement sees the new hash and opens no session.
 pub const OPEN_SESSION: &str = "
 WITH u AS (
-    SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at
+    SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at
       FROM users u JOIN credentials c ON c.user_id = u.id
      WHERE u.id = $1 AND u.is_active AND c.password_hash = $2
        FOR SHARE OF c
 ), s AS (
     INSERT INTO sessions (user_id, device_name, ip) SELECT u.id, $3, $4 FROM u RETURNING id
 )
-SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at, s.id AS session_id
+SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at,
+       s.id AS session_id
   FROM u, s";
 
 /// $1 digest, $2 grace in seconds → the token with its session and user, locked: of two concurrent refreshes the second
@@ -65,7 +67,7 @@ pub const LOCK_REFRESH_TOKEN: &str = "
 SELECT t.session_id, t.spent_at IS NOT NULL AS spent, t.expires_at <= now() AS expired,
        t.spent_at > now() - make_interval(secs => $2) AS in_grace,
        s.revoked_at IS NOT NULL OR NOT u.is_active AS revoked,
-       u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at
+       u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at
   FROM refresh_tokens t
   JOIN sessions s ON s.id = t.session_id
   JOIN users u ON u.id = t.user_id
@@ -114,13 +116,13 @@ UPDATE credentials SET password_hash = $3, updated_at = now() WHERE user_id = $1
 
 /// $1 user.
 pub const PROFILE: &str = "
-SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at
+SELECT id, username, display_name, avatar_url, bio, receipts_private, group_invitations, created_at
   FROM users WHERE id = $1 AND is_active";
 
 /// $1 query, $2 limit → users whose username begins with the query, or whose name has words that begin with it. Ranges
 /// and words rather than LIKE, whose pattern is not known when the statement is planned.
 pub const SEARCH_USERS: &str = "
-SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at
+SELECT id, username, display_name, avatar_url, bio, receipts_private, group_invitations, created_at
   FROM users
  WHERE is_active AND (lower(username) ~>=~ lower($1) AND lower(username) ~<~ (lower($1) || chr(1114111))
                       OR to_tsvector('public.veza', folded(display_name)) @@ name_words($1))
@@ -128,13 +130,14 @@ SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at
  LIMIT $2";
 
 /// $1 user, $2 new `display_name` or null to keep it, $3 whether to set `avatar_url`, $4 the new one or null, $5
-/// whether to set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it. What others see of
-/// it counts as a new version of the profile. NO KEY: the check of a foreign key, as of a mention, does not block
-/// commits.
+/// whether to set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it, $8 who may add the
+/// user to groups or null to keep it. What others see of it counts as a new version of the profile. NO KEY: the check of
+/// a foreign key, as of a mention, does not block commits.
 pub const UPDATE_PROFILE: &str = "
 UPDATE users u
    SET display_name = n.display_name, avatar_url = n.avatar_url, bio = n.bio,
        receipts_private = coalesce($7, u.receipts_private),
+       group_invitations = coalesce($8, u.group_invitations),
        profile_version = u.profile_version
            + CASE WHEN (u.display_name, u.avatar_url, u.bio) IS DISTINCT FROM (n.display_name, n.avatar_url, n.bio)
                   THEN 1 ELSE 0 END
@@ -142,7 +145,7 @@ UPDATE users u
                CASE WHEN $5 THEN $6 ELSE x.bio END AS bio
           FROM users x WHERE x.id = $1 AND x.is_active FOR NO KEY UPDATE) n
  WHERE u.id = $1
-RETURNING u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at";
+RETURNING u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at";
 
 /// $1 limit → users whose profile has changed since it was announced in all of their conversations, with its version;
 /// the same user at most every few seconds.
