@@ -80,6 +80,9 @@ async fn try_register(
     let device_name = validate::device_name(body.device_name.as_deref(), agent.as_deref())?;
     password::check_policy(&body.password, username).map_err(|refused| Problem::bad_request(refused.to_string()))?;
     let client = control.sign_ins().register(peer.network())?;
+    let (local, domain) = email.split_once('@').unwrap_or_default();
+    password::check_strength(&body.password, &[username, &display_name, local, domain])
+        .map_err(|refused| Problem::bad_request(refused.to_string()))?;
     let password_hash = control.hashing().hash(client, body.password).await?;
     let refresh_token = refresh::new_token();
     let opened = control

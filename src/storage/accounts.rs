@@ -17,6 +17,7 @@
 
 mod announcements;
 mod outcome;
+mod own_names;
 pub mod rotation;
 
 use super::sql::accounts as sql;

@@ -119,6 +119,11 @@ pub const PROFILE: &str = "
 SELECT id, username, display_name, avatar_url, bio, receipts_private, group_invitations, created_at
   FROM users WHERE id = $1 AND is_active";
 
+/// $1 user → what a password must not be made of: the names, and the two parts of the address.
+pub const OWN_NAMES: &str = "
+SELECT ARRAY[u.username, u.display_name, split_part(c.email, '@', 1), split_part(c.email, '@', 2)]
+  FROM users u JOIN credentials c ON c.user_id = u.id WHERE u.id = $1";
+
 /// $1 query, $2 limit → users whose username begins with the query, or whose name has words that begin with it. Ranges
 /// and words rather than LIKE, whose pattern is not known when the statement is planned.
 pub const SEARCH_USERS: &str = "
