@@ -276,7 +276,7 @@ mod tests {
         let names = ["annabella_9", "Annabella Lovelace", "a.lovelace", "example.org"];
         for (password, refused) in [
             ("aaaaaaaaaaaaaaaa", PasswordRefused::Guessable),
-            ("qwertzuiop123", PasswordRefused::Guessable),
+            ("qwertyuiop123", PasswordRefused::Guessable),
             ("abcdefgh1234", PasswordRefused::Guessable),
             ("P@ssw0rd2024", PasswordRefused::Guessable),
             ("lovelace1", PasswordRefused::OwnName),

@@ -198,6 +198,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         loopback_origins: config.server.environment == Environment::Development,
         heartbeat_ms: config.server.heartbeat_interval.as_millis() as u64,
         trusted_proxies: config.trusted_proxies(),
+        proxy_protocol: config.server.proxy_protocol,
         head_timeout_ms: config.server.connection_timeout.as_millis() as u64,
         message_timeout_ms: config.server.message_timeout.as_millis() as u64,
         deflate: config.features.compression,

@@ -88,6 +88,8 @@ pub struct ServerConfig {
     pub trusted_proxies: Vec<String>,
     /// The header in which they name it.
     pub forwarded_header: ForwardedHeader,
+    /// Whether these proxies begin each connection with a PROXY header, version 2, instead.
+    pub proxy_protocol: bool,
 }
 
 /// `[database]`

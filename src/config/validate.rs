@@ -87,6 +87,10 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
         }
     }
 
+    if server.proxy_protocol && server.trusted_proxies.is_empty() {
+        p.add("server.proxy_protocol", "needs server.trusted_proxies: only these may send a PROXY header");
+    }
+
     p.url("database.url", config.database.url.as_ref(), &["postgresql", "postgres"]);
     p.range("database.max_connections", config.database.max_connections, 1, 1_000);
     p.url("cluster.redis_url", config.cluster.redis_url.as_ref(), &["redis", "rediss"]);

@@ -6,6 +6,7 @@ use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, MessageId, Seq, SessionId, ShardId, UserId};
 use crate::limits::BUDGETS;
 use serde_json::Value;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -551,6 +552,8 @@ pub struct HttpHandover<S = OwnedFd> {
     pub socket: S,
     /// What was received so far.
     pub received: Vec<u8>,
+    /// The client that a trusted proxy has named in front of the request (`wire::proxy`).
+    pub client: Option<IpAddr>,
 }
 
 const _: () = {

@@ -95,6 +95,8 @@ pub struct ShardSettings {
     pub message_timeout_ms: u64,
     /// Proxies, whose sockets carry the requests of many clients.
     pub trusted_proxies: TrustedProxies,
+    /// Whether these proxies send a PROXY header before a request.
+    pub proxy_protocol: bool,
     /// Whether permessage-deflate is negotiated.
     pub deflate: bool,
     /// Whether texts are filtered.

@@ -87,11 +87,12 @@ mod tests {
     }
 
     fn v6(more: &[u8]) -> Vec<u8> {
-        let [source, destination] = ["2001:db8::7", "2001:db8::1"].map(|text| text.parse::<Ipv6Addr>().unwrap().octets());
+        let [source, destination] =
+            ["2001:db8::7", "2001:db8::1"].map(|text| text.parse::<Ipv6Addr>().unwrap().octets());
         [&source[..], &destination, &[0x12, 0x34, 0, 80], more].concat()
     }
 
-    /// A TLV of type NOOP with a value of 300 bytes, and one of type UNIQUE_ID without a value.
+    /// A TLV of type NOOP with a value of 300 bytes, and one of type `UNIQUE_ID` without a value.
     fn tlvs() -> Vec<u8> {
         [&[0x04, 1, 44][..], &[7; 300], &[0x05, 0, 0]].concat()
     }
