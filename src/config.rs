@@ -23,7 +23,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use load::{ENV_PREFIX, Loaded, Sources};
 pub use schema::{
     CacheConfig, ClusterConfig, Config, DatabaseConfig, Environment, FeaturesConfig, LimitsConfig, LogFormat,
-    LogRotation, LoggingConfig, SecurityConfig, ServerConfig,
+    LogRotation, LoggingConfig, RegistrationProof, SecurityConfig, ServerConfig,
 };
 pub use secret::{MASK, Secret, SecretUrl};
 

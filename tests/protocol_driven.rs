@@ -215,6 +215,7 @@ async fn answers_every_route_as_documented() {
     let requests: Vec<(&str, String, Option<&str>, Option<Value>)> = vec![
         ("POST", "/auth/login".into(), None, Some(json!({"login": ann.name, "password": PASSWORD}))),
         ("POST", "/auth/refresh".into(), None, Some(json!({"refresh_token": other.refresh_token}))),
+        ("GET", "/auth/register/challenge".into(), None, None),
         ("GET", "/auth/sessions".into(), ann_token, None),
         ("DELETE", format!("/auth/sessions/{spare}"), ann_token, None),
         ("GET", format!("/users?query={}&limit=5", ann.name), ann_token, None),

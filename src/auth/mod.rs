@@ -13,5 +13,6 @@
 pub mod attempts;
 pub mod hash_queue;
 pub mod password;
+pub mod proof;
 pub mod refresh;
 pub mod token;

@@ -20,7 +20,7 @@ pub use error::BootError;
 use self::error::system;
 use crate::address::TrustedProxies;
 use crate::auth::attempts::Allowed;
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, RegistrationProof};
 use crate::control::access::{Access, MetricsToken};
 use crate::control::announcer;
 use crate::control::dashboard::Dashboard;
@@ -238,6 +238,10 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         allowed_attempts: Allowed {
             sign_ins_per_minute: config.security.sign_ins_per_minute,
             registrations_per_minute: config.security.registrations_per_minute,
+        },
+        registration_difficulty: match config.security.registration_proof {
+            RegistrationProof::Off => 0,
+            RegistrationProof::ProofOfWork => config.security.registration_difficulty,
         },
         hash_workers: cores.len().clamp(1, HASH_THREADS),
         hash_queue,

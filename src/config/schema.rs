@@ -92,6 +92,16 @@ pub struct ServerConfig {
     pub proxy_protocol: bool,
 }
 
+/// What a registration must bring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegistrationProof {
+    /// Nothing.
+    Off,
+    /// A proof of work (`auth::proof`).
+    ProofOfWork,
+}
+
 /// `[database]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -130,6 +140,10 @@ pub struct SecurityConfig {
     pub sign_ins_per_minute: u32,
     /// New accounts per minute from one IPv4 address or IPv6 /64.
     pub registrations_per_minute: u32,
+    /// What a registration must bring.
+    pub registration_proof: RegistrationProof,
+    /// Zero bits of a proof of work; each one more doubles the work.
+    pub registration_difficulty: u8,
     /// How often strangers can add a user to groups and rooms within an hour, before the user must accept.
     pub stranger_additions_per_hour: u32,
     /// Origins of web pages that may open a WebSocket, exactly as browsers send them.

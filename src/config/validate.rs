@@ -124,6 +124,7 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     p.range("security.bcrypt_cost", security.bcrypt_cost, 4, 31);
     p.range("security.sign_ins_per_minute", security.sign_ins_per_minute, 1, 1_000_000);
     p.range("security.registrations_per_minute", security.registrations_per_minute, 1, 1_000_000);
+    p.range("security.registration_difficulty", u32::from(security.registration_difficulty), 8, 28);
     p.range("security.stranger_additions_per_hour", security.stranger_additions_per_hour, 0, 1_000_000);
     for origin in &security.allowed_origins {
         if !is_origin(origin) {

@@ -64,6 +64,7 @@ fn control_for(well: bool, access: Access) -> Control {
         access_lifetime_seconds: 900,
         refresh_lifetime_seconds: 3_600,
         allowed_attempts: Allowed { sign_ins_per_minute: 60, registrations_per_minute: 60 },
+        registration_difficulty: 0,
         hash_workers: 1,
         hash_queue: Arc::default(),
         commands: Arc::new(NoCommands),

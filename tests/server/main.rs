@@ -28,6 +28,7 @@ mod profiles;
 mod proxies;
 mod rate_limits;
 mod read_state;
+mod registration_proofs;
 mod revocations;
 mod rule_sets;
 mod search;
