@@ -140,14 +140,14 @@ export class Sidebar {
             build: () =>
                 h(
                     "li",
-                    { class: "invitation" },
+                    { class: "invitation", "data-invitation": id },
                     h("strong", {}, title),
                     h("span", { class: "soft" }, t("invited_by", { name: by.display_name })),
                     h(
                         "span",
-                        { class: "row" },
-                        h("button", { type: "button", class: "primary", onclick: decide(true) }, t("accept")),
-                        h("button", { type: "button", onclick: decide(false) }, t("decline")),
+                        { class: "decision" },
+                        h("button", { type: "button", class: "primary accept", onclick: decide(true) }, t("accept")),
+                        h("button", { type: "button", class: "decline", onclick: decide(false) }, t("decline")),
                     ),
                 ),
         };

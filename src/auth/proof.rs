@@ -1,8 +1,8 @@
 //! Proof of work: what a registration may have to bring, so that many accounts cost computing time. Pure.
 //!
 //! 1. A client asks for a challenge. It is signed and carries its own expiry, so nothing is remembered of it.
-//! 2. The client looks for a nonce such that SHA-256 of `challenge:nonce` begins with `difficulty` zero bits. That takes
-//!    2^difficulty attempts on average.
+//! 2. The client looks for a nonce such that SHA-256 of `challenge:nonce` begins with `difficulty` zero bits. That
+//!    takes 2^difficulty attempts on average.
 //! 3. The registration brings both. A challenge is redeemed once; its id is remembered until it expires.
 //!
 //! Invariant: only ids of redeemed challenges are remembered, and each of them has cost its work. When the memory is

@@ -1,6 +1,7 @@
 //! Reverse proxies: only those in `server.trusted_proxies` name the client's address.
 //!
-//! How: the test is the proxy, at 127.0.0.2 where the PROXY protocol is on. A sign-in records the client's address, and `GET /auth/sessions` shows it.
+//! How: the test is the proxy, at 127.0.0.2 where the PROXY protocol is on. A sign-in records the client's address, and
+//! `GET /auth/sessions` shows it.
 
 use crate::support::{PASSWORD, PATIENCE, Server, User, server};
 use serde_json::{Value, json};

@@ -136,8 +136,8 @@ SELECT id, username, display_name, avatar_url, bio, receipts_private, group_invi
 
 /// $1 user, $2 new `display_name` or null to keep it, $3 whether to set `avatar_url`, $4 the new one or null, $5
 /// whether to set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it, $8 who may add the
-/// user to groups or null to keep it. What others see of it counts as a new version of the profile. NO KEY: the check of
-/// a foreign key, as of a mention, does not block commits.
+/// user to groups or null to keep it. What others see of it counts as a new version of the profile. NO KEY: the check
+/// of a foreign key, as of a mention, does not block commits.
 pub const UPDATE_PROFILE: &str = "
 UPDATE users u
    SET display_name = n.display_name, avatar_url = n.avatar_url, bio = n.bio,
