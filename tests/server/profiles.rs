@@ -23,8 +23,8 @@ async fn versions(database: &tokio_postgres::Client, user: &User, room: &str) ->
 /// Changes a name as `PATCH /users/me` does, in the transaction that `database` has open.
 async fn rename(database: &tokio_postgres::Client, user: &User, name: &str) {
     let keep: Option<&str> = None;
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
-        [&user.id, &Some(name), &false, &keep, &false, &keep, &None::<bool>];
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 8] =
+        [&user.id, &Some(name), &false, &keep, &false, &keep, &None::<bool>, &keep];
     assert_eq!(database.execute(UPDATE_PROFILE, &parameters).await.unwrap(), 1);
 }
 
