@@ -23,7 +23,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use load::{ENV_PREFIX, Loaded, Sources};
 pub use schema::{
     AuditConfig, CacheConfig, ClusterConfig, Config, DatabaseConfig, Environment, FeaturesConfig, LimitsConfig,
-    LogFormat, LogRotation, LoggingConfig, SecurityConfig, ServerConfig, ServerRole,
+    LogFormat, LogRotation, LoggingConfig, RegistrationProof, SecurityConfig, ServerConfig, ServerRole,
 };
 pub use secret::{MASK, Secret, SecretUrl, encryption_key};
 

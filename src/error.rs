@@ -85,6 +85,11 @@ impl fmt::Display for ErrorCode {
     }
 }
 
+/// The reason of `not_found` for a conversation. It is the same whether the conversation does not exist, or is private
+/// and the user is no member (`migrations/functions/rules/refuse_outsider.sql`).
+pub const NO_SUCH_CONVERSATION: &str =
+    "data.conversation_id: There is no such conversation, or you are not a member of it.";
+
 /// A refused request, with a reason that its sender can act on. The request changed nothing, except that with
 /// [`ErrorCode::DeadlineExceeded`] this is not known.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, thiserror::Error)]

@@ -125,6 +125,8 @@ pub const SLOW_CONSUMER_LINGER_MS: u64 = 30_000;
 pub const TYPING_EXPIRES_MS: u64 = 6_000;
 /// Minimum time between two `typing` events of one user in one conversation.
 pub const TYPING_INTERVAL_MS: u64 = 2_000;
+/// How long a connection keeps PostgreSQL's answer that its user may be seen typing in a conversation.
+pub const TYPING_PERMISSION_MS: u64 = 8_000;
 
 /// Maximum shards in one process. A shard's number has 8 bits in a `ConnId`, and one bit in an interest mask.
 pub const SHARDS_MAX: usize = 64;
@@ -198,6 +200,8 @@ const _: () = {
     assert!(RESUME_CONVERSATIONS_MAX <= (REPLAYS_PER_MINUTE_MIN / REPLAYS_BURST_PART) as usize);
     assert!(SEARCH_RUN_MS_MAX <= READ_DEADLINE_MS);
     assert!(SEARCH_BY_INDEX_MS_MAX * 4 <= SEARCH_RUN_MS_MAX, "the search without indexes needs time as well");
+    // Recent blocks are remembered for two deadlines (chat/directory/recent.rs), and cover what such an answer lacks.
+    assert!(TYPING_PERMISSION_MS < 2 * READ_DEADLINE_MS);
     assert!(UNFINISHED_HEADS_PER_NETWORK_MAX <= HEADS_PER_NETWORK_MAX);
     assert!(UNFINISHED_AFTER_MS < REQUEST_HEAD_TIMEOUT_MS);
     assert!(UNFINISHED_AFTER_MS < HTTP_BODY_GRACE_MS && HTTP_BODY_GRACE_MS < HTTP_BODY_TIMEOUT_MS);

@@ -23,6 +23,8 @@ pub enum Fault {
     SignalAfterADeparture,
     /// Typing in a direct conversation is published without a look at blocks.
     TypeWithoutAsking,
+    /// A block does not stop typing signals that were permitted before it.
+    TypeAfterABlock,
     /// A block ends no watch of presence.
     WatchAfterABlock,
     /// A departure leads to no re-check of the watches.
@@ -39,7 +41,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::ForgetRevocations,
         Self::WatchByAnOldRead,
         Self::ForgetWatchers,
@@ -48,6 +50,7 @@ impl Fault {
         Self::ForgetMemberships,
         Self::SignalAfterADeparture,
         Self::TypeWithoutAsking,
+        Self::TypeAfterABlock,
         Self::WatchAfterABlock,
         Self::WatchAfterADeparture,
         Self::AnswerByAnOldRead,

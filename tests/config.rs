@@ -205,6 +205,11 @@ fn has_the_valid_values_in_each_reason() {
             "\"proxy.example\" is neither a network (10.0.0.0/8) nor an address",
         ),
         (
+            "server.proxy_protocol = true",
+            "server.proxy_protocol",
+            "needs server.trusted_proxies: only these may send a PROXY header",
+        ),
+        (
             "server.forwarded_header = 'x-real-ip'",
             "server.forwarded_header",
             "must be x-forwarded-for or forwarded, found \"x-real-ip\"",

@@ -256,7 +256,10 @@ fn refuses_answers_that_are_not_documented() {
     let documents = documents();
     let user = json!({"id": 1, "username": "ann", "display_name": "Ann", "avatar_url": null, "bio": null,
         "created_at": "2026-01-02T03:04:05.678Z"});
-    let own = altered(&user, |user| user["read_receipts"] = json!("public"));
+    let own = altered(&user, |user| {
+        user["read_receipts"] = json!("public");
+        user["group_invitations"] = json!("everyone");
+    });
     let checked = |method: &str, target: &str, status: u16, body: &Value| {
         documents.check_answer(&answer(method, target, status, &body.to_string()))
     };

@@ -10,6 +10,7 @@ use chat_server::wire::command::Command;
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use support::app_codes::app_code;
 use support::protocol::assert_response;
 use support::protocol::documents;
 use support::source::{EVENTS_NOT_YET, ROUTES_NOT_YET, documented_route, operations, routes};
@@ -82,6 +83,25 @@ async fn use_member_commands(ann: &mut Client, eves: &mut Client, room: &str, bo
     run(ann, "transfer_ownership", user(bob)).await;
 }
 
+async fn use_invitation_commands(ann: &mut Client, eves: &mut Client, eve: &User, server: &Server) {
+    let body = json!({"group_invitations": "nobody"});
+    assert_eq!(server.request(Method::PATCH, "/users/me", Some(&eve.token), Some(&body)).await.0, 200);
+    for command in ["accept_invitation", "decline_invitation"] {
+        let room = json!({"kind": "private_room", "name": unique("consent"), "member_ids": [eve.id]});
+        let created = ann.ok("create_conversation", room).await;
+        eves.event("invitation_received").await;
+        run(eves, "list_invitations", json!({})).await;
+        run(eves, command, json!({"conversation_id": id_of(&created)})).await;
+    }
+    let room = id_of(&ann.ok("create_conversation", json!({"kind": "private_room", "name": unique("consent")})).await);
+    ann.ok("invite_member", json!({"conversation_id": room, "user_id": eve.id})).await;
+    let mut second = Client::none(server, eve, Format::Json).await;
+    run(eves, "decline_invitation", json!({"conversation_id": room})).await;
+    second.event("invitation_closed").await;
+    let body = json!({"group_invitations": "everyone"});
+    assert_eq!(server.request(Method::PATCH, "/users/me", Some(&eve.token), Some(&body)).await.0, 200);
+}
+
 async fn use_join_request_commands(ann: &mut Client, eves: &mut Client, eve: &User) {
     let create = json!({"kind": "private_room", "name": unique("closed")});
     let here = json!({"conversation_id": id_of(&ann.ok("create_conversation", create).await)});
@@ -95,6 +115,7 @@ async fn use_join_request_commands(ann: &mut Client, eves: &mut Client, eve: &Us
         eves.event("join_request_decided").await;
     }
     run(eves, "leave_conversation", here.clone()).await;
+    run(eves, "request_to_join", here.clone()).await;
     run(eves, "cancel_join_request", here).await;
 }
 
@@ -140,6 +161,7 @@ async fn sends_every_command_and_event_as_documented() {
         use_message_commands(&mut anns, &mut bobs, &room, &bob.name).await;
         phone.event("thread_follow_updated").await;
         use_join_request_commands(&mut anns, &mut eves, &eve).await;
+        use_invitation_commands(&mut anns, &mut eves, &eve, &server).await;
         use_user_commands(&mut anns, &room, &bob).await;
         // The block ended the watch, so Bob watches again.
         bobs.ok("get_presence", json!({"user_ids": [ann.id]})).await;
@@ -181,6 +203,34 @@ fn events_seen<'a>(seen: &BTreeSet<&'a str>) -> BTreeSet<&'a str> {
     seen.iter().map(|key| key.strip_suffix(".event").unwrap_or(key)).collect()
 }
 
+/// Switches two-factor authentication on, uses it, and switches it off. Returns the routes.
+async fn use_second_factor(server: &Server, user: &User) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    let mut ask = async |method: Method, path: &str, token: Option<&str>, body: Option<Value>| {
+        let (status, answer) = server.request(method.clone(), path, token, body.as_ref()).await;
+        assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
+        used.insert(format!("{method} {path}"));
+        answer
+    };
+    let token = Some(user.token.as_str());
+    let enabled = ask(Method::POST, "/auth/2fa/enable", token, Some(json!({"password": PASSWORD}))).await;
+    let code = app_code(enabled["secret"].as_str().unwrap(), 0);
+    let confirmed = ask(Method::POST, "/auth/2fa/confirm", token, Some(json!({"code": code}))).await;
+    let backup = |codes: &Value, n: usize| codes["backup_codes"][n].clone();
+    ask(Method::GET, "/auth/2fa", token, None).await;
+    let again = json!({"backup_code": backup(&confirmed, 0)});
+    ask(Method::POST, "/auth/2fa/step-up", token, Some(again)).await;
+    let body = json!({"login": user.name, "password": PASSWORD});
+    let challenge = server.post("/auth/login", None, &body).await.1["challenge"].clone();
+    let answer = json!({"challenge": challenge, "backup_code": backup(&confirmed, 1)});
+    ask(Method::POST, "/auth/2fa/verify", None, Some(answer)).await;
+    let change = json!({"password": PASSWORD, "backup_code": backup(&confirmed, 2)});
+    let renewed = ask(Method::POST, "/auth/2fa/backup-codes", token, Some(change)).await;
+    let change = json!({"password": PASSWORD, "backup_code": backup(&renewed, 0)});
+    ask(Method::POST, "/auth/2fa/disable", token, Some(change)).await;
+    used
+}
+
 #[tokio::test]
 async fn answers_every_route_as_documented() {
     let server = Server::start(2, &[("security.admin_user_ids", "1")]); // the first user is an administrator
@@ -194,6 +244,7 @@ async fn answers_every_route_as_documented() {
     let requests: Vec<(&str, String, Option<&str>, Option<Value>)> = vec![
         ("POST", "/auth/login".into(), None, Some(json!({"login": ann.name, "password": PASSWORD}))),
         ("POST", "/auth/refresh".into(), None, Some(json!({"refresh_token": other.refresh_token}))),
+        ("GET", "/auth/register/challenge".into(), None, None),
         ("GET", "/auth/sessions".into(), ann_token, None),
         ("DELETE", format!("/auth/sessions/{spare}"), ann_token, None),
         ("GET", format!("/users?query={}&limit=5", ann.name), ann_token, None),
@@ -202,6 +253,7 @@ async fn answers_every_route_as_documented() {
         ("GET", format!("/users/{}", ann.id), bob_token, None),
         ("POST", "/ws-ticket".into(), ann_token, None),
         ("GET", format!("/admin/audit?actor={}&limit=5", ann.id), ann_token, None),
+        ("GET", "/admin/security-events?severity=critical".into(), ann_token, None),
         ("POST", "/api/commands".into(), ann_token, Some(json!({"type": "list_conversations"}))),
         ("POST", "/auth/password".into(), ann_token, Some(new_password)),
         ("POST", "/auth/logout".into(), ann_token, None),
@@ -218,7 +270,8 @@ async fn answers_every_route_as_documented() {
     let parts = parts.filter(|path| path.starts_with("/dashboard/") && !path.ends_with("/events"));
     let parts: Vec<_> = parts.map(|path| ("GET", path, None, None)).collect();
     assert!(parts.len() > 5, "{parts:?}");
-    let mut used = BTreeSet::from(["POST /auth/register".to_owned()]);
+    let mut used = use_second_factor(&server, &bob).await;
+    used.insert("POST /auth/register".to_owned());
     for (method, target, token, body) in requests.into_iter().chain(parts) {
         let (status, answer) = server.request(method.parse().unwrap(), &target, token, body.as_ref()).await;
         assert!((200..300).contains(&status), "{method} {target}: {status} {answer}");

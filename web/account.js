@@ -80,6 +80,11 @@ function profile(app) {
     });
     const bio = h("textarea", { id: "edit-bio", maxLength: 500, rows: 3 });
     const receipts = h("input", { id: "edit-receipts", type: "checkbox" });
+    const mayAdd = h(
+        "select",
+        { id: "edit-group-invitations" },
+        ["everyone", "contacts", "nobody"].map((who) => h("option", { value: who }, t(`may_add_${who}`))),
+    );
     const looks = h("span", { class: "with-presence" });
     const submit = h("button", { type: "submit", class: "primary", id: "save-profile" }, t("save"));
     let me;
@@ -93,6 +98,7 @@ function profile(app) {
         const now = { display_name: name.value.trim(), avatar_url: picture.value.trim() || null };
         if ("bio" in me) now.bio = bio.value.trim() || null;
         if ("read_receipts" in me) now.read_receipts = receipts.checked ? "public" : "private";
+        if ("group_invitations" in me) now.group_invitations = mayAdd.value;
         const changed = Object.fromEntries(Object.entries(now).filter(([key, value]) => value !== me[key]));
         await attempt(submit, async () => {
             me = await session.request("PATCH", "users/me", changed);
@@ -110,6 +116,7 @@ function profile(app) {
             picture.value = me.avatar_url ?? "";
             bio.value = me.bio ?? "";
             receipts.checked = me.read_receipts === "public";
+            mayAdd.value = me.group_invitations ?? "everyone";
             preview();
             form.replaceChildren(
                 h("div", { class: "profile-head" }, looks, h("span", { class: "soft" }, `@${me.username}`)),
@@ -117,6 +124,7 @@ function profile(app) {
                 field(t("avatar_url"), picture, t("avatar_text")),
                 "bio" in me ? field(t("bio"), bio) : "",
                 "read_receipts" in me ? h("label", { class: "check" }, receipts, t("read_receipts")) : "",
+                "group_invitations" in me ? field(t("may_add"), mayAdd, t("may_add_text")) : "",
                 error,
                 buttonRow(submit),
             );

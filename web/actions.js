@@ -1,7 +1,7 @@
 // User actions: each function sends the commands of one action and puts their results into the store.
 
 import { newKey } from "./veza-client.js";
-import { explain, t } from "./i18n.js";
+import { explain, t, tn } from "./i18n.js";
 import { Marks } from "./marks.js";
 import { toast } from "./dom.js";
 
@@ -145,7 +145,9 @@ export function act(app) {
         async create(data) {
             let created;
             const done = await attempt(async () => {
-                ({ conversation: created } = await app.request("create_conversation", data));
+                let invited;
+                ({ conversation: created, invited_user_ids: invited } = await app.request("create_conversation", data));
+                if (invited) toast(tn("invitations_sent", invited.length));
             });
             if (done) enterConversation(created);
             return done;
@@ -158,7 +160,7 @@ export function act(app) {
                     const { conversation } = await app.request("join_conversation", { conversation_id: id });
                     enterConversation(conversation);
                 } catch (error) {
-                    if (error.code !== "forbidden" || !app.can("request_to_join")) throw error;
+                    if (error.code !== "not_found" || !app.can("request_to_join")) throw error;
                     this.go(id);
                 }
             });
@@ -172,6 +174,16 @@ export function act(app) {
             if (isWanted) store.requested.add(id);
             else store.requested.delete(id);
             app.changed("conversation");
+        },
+
+        /** Accepts or declines an invitation. */
+        async decideInvitation(id, accepted) {
+            await attempt(async () => {
+                const type = accepted ? "accept_invitation" : "decline_invitation";
+                const { conversation } = await app.request(type, { conversation_id: id });
+                app.apply(store.event({ type: "invitation_closed", data: { conversation_id: id } }, Date.now()));
+                if (conversation) enterConversation(conversation);
+            });
         },
 
         /** Accepts or declines a request to join. */
@@ -212,7 +224,11 @@ export function act(app) {
         leave: (id) => command("leave_conversation", { conversation_id: id }),
 
         async invite(userId) {
-            if (await command("invite_member", { user_id: userId })) toast(t("invited"));
+            await attempt(async () => {
+                const data = { conversation_id: app.open.id, user_id: userId };
+                const { pending } = await app.request("invite_member", data);
+                toast(pending ? tn("invitations_sent", 1) : t("invited"));
+            });
         },
 
         async inviteLink() {

@@ -38,6 +38,7 @@ const SHIPPED_WITH = {
         "decide_join_request",
     ],
     list_blocks: ["block_user", "unblock_user"],
+    list_invitations: ["accept_invitation", "decline_invitation"],
 };
 /** Features that a server can switch off, with their commands. */
 const FEATURES = {
@@ -340,7 +341,7 @@ export class App {
     }
 }
 
-/** Whether an error means that the room exists and is private. */
+/** Whether an error means that the room may be a private one, which can be asked to admit the user. */
 function isPrivateRoom(id, { code }) {
-    return id.startsWith("room_") && (code === "not_member" || code === "forbidden");
+    return id.startsWith("room_") && (code === "not_member" || code === "not_found");
 }

@@ -265,6 +265,13 @@ export const fr = {
     avatar_text: "L’adresse web d’une image. Elle doit commencer par https://",
     bio: "À propos de vous",
     read_receipts: "Laisser les autres voir ce que j’ai lu",
+    may_add: "Qui peut vous ajouter à des groupes et des salons",
+    may_add_everyone: "Tout le monde",
+    may_add_contacts: "Les personnes avec qui je discute",
+    may_add_nobody: "Personne",
+    may_add_text:
+        "Les autres vous envoient une invitation. Avec « Tout le monde », des inconnus peuvent vous ajouter " +
+        "quelques fois par heure.",
     saved: "Enregistré",
     current_password: "Mot de passe actuel",
     new_password: "Nouveau mot de passe",
@@ -378,5 +385,10 @@ export const fr = {
     requests_other: "{n} demandes d’entrée",
     accept: "Accepter",
     decline: "Refuser",
+    invitations: "Invitations",
+    invited_by: "De la part de {name}",
+    group_without_name: "Un groupe",
+    invitations_sent_one: "Invitation envoyée. La personne entrera après l’avoir acceptée.",
+    invitations_sent_other: "{n} invitations envoyées. Ces personnes entreront après les avoir acceptées.",
     notifications_missing: "(nécessite https)",
 };

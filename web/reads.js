@@ -124,11 +124,19 @@ export class Reads {
 
     /** Reads the requests to join of all rooms where the user may decide. Events announce only later ones. */
     async allRequests() {
+        this.invitations();
         const all = this.store.sorted();
         const asked = all.filter(canDecideRequests).slice(0, REQUESTS_ROOMS_MAX);
         for (const conversation of all) if (!asked.includes(conversation)) conversation.requests = undefined;
         const inTurn = limitConcurrency(CONCURRENT_MAX);
         await Promise.all(asked.map((conversation) => inTurn(() => this.requests(conversation))));
+    }
+
+    /** Reads the user's open invitations. Events announce only later ones. */
+    async invitations() {
+        if (!this.app.can("list_invitations")) return;
+        const answer = await this.app.request("list_invitations", {}).catch(() => undefined);
+        if (answer) this.app.apply(this.store.invited(answer.invitations));
     }
 
     /** Reads the requests to join a private room, if the user may decide. */

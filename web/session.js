@@ -8,6 +8,7 @@
 // 2. a tab that gets the lock reads the storage again. If another tab has renewed the access token, it uses that one;
 // 3. a tab never uses the tokens of another user, who may have signed in meanwhile in another tab.
 
+import { solve } from "./proof.js";
 import { removeDrafts } from "./drafts.js";
 
 const KEY = "veza.session";
@@ -68,9 +69,12 @@ export class Session {
     }
 
     async signUp({ username, email, password, display_name }) {
-        this.#accept(
-            await call("POST", "auth/register", { username, email, password, display_name, device_name: DEVICE }),
-        );
+        const challenge = await call("GET", "auth/register/challenge").catch((error) => {
+            if (error.code !== "not_found") throw error; // an older server knows no challenges
+        });
+        const proof = challenge && (await solve(challenge));
+        const account = { username, email, password, display_name, device_name: DEVICE, proof };
+        this.#accept(await call("POST", "auth/register", account));
     }
 
     /** Fails with `two_factor_required` and a `challenge` if the user needs a code too; then call `verify`. */

@@ -40,6 +40,8 @@ export class Store {
     threads = new Threads();
     /** Private rooms that the user has asked to join. */
     requested = new Set();
+    /** Open invitations to conversations, by conversation. */
+    invitations = new Map();
 
     /** Applies the first frame of a connection: the user's conversations, without counters. */
     welcome({ user, conversations }) {
@@ -110,6 +112,8 @@ export class Store {
         }
         if (type === "thread_follow_updated") return this.#followed(data);
         if (type === "join_request_decided") return this.#decided(data);
+        if (type === "invitation_received") return this.#invited(data);
+        if (type === "invitation_closed") return this.#uninvited(id);
         const conversation = this.conversations.get(id);
         if (type === "join_requested") return conversation ? this.#requested(conversation, data) : [];
         if (type === "reset") return conversation ? this.#reset(conversation, data.last_seq) : [];
@@ -254,6 +258,22 @@ export class Store {
         if (user.id !== this.me?.id) return [{ kind: "requests", id }];
         this.requested.delete(id);
         return [{ kind: "decided", id, outcome }];
+    }
+
+    #invited(invitation) {
+        this.rememberUser(invitation.invited_by);
+        this.invitations.set(invitation.conversation_id, invitation);
+        return [{ kind: "list" }];
+    }
+
+    #uninvited(id) {
+        return this.invitations.delete(id) ? [{ kind: "list" }] : [];
+    }
+
+    /** Replaces the user's open invitations by the server's list. */
+    invited(invitations) {
+        this.invitations.clear();
+        return invitations.flatMap((invitation) => this.#invited(invitation)).concat({ kind: "list" });
     }
 
     /** Replaces a room's requests to join by the server's list. */

@@ -20,6 +20,8 @@ export class Sidebar {
             oninput: () => this.#list(),
             onkeydown: (event) => this.#filterKey(event),
         });
+        this.invitations = h("ul", { class: "items", id: "invitations" });
+        this.invitationsTitle = h("h2");
         this.rooms = h("ul", { class: "items", id: "rooms" });
         this.direct = h("ul", { class: "items", id: "direct" });
         this.roomsTitle = h("h2");
@@ -36,6 +38,8 @@ export class Sidebar {
             "nav",
             { class: "lists", id: "conversations", onkeydown: (event) => this.#listKey(event) },
             h("div", { class: "items" }, this.threads),
+            this.invitationsTitle,
+            this.invitations,
             this.roomsTitle,
             this.rooms,
             this.directTitle,
@@ -72,6 +76,7 @@ export class Sidebar {
         this.filter.placeholder = t("filter");
         this.filter.setAttribute("aria-label", t("filter"));
         this.list.setAttribute("aria-label", t("conversations"));
+        this.invitationsTitle.textContent = t("invitations");
         this.roomsTitle.textContent = t("rooms");
         this.directTitle.textContent = t("direct_messages");
         this.buttons.replaceChildren(
@@ -117,8 +122,35 @@ export class Sidebar {
             list.slice(0, SHOWN_MAX).map((conversation) => this.#row(conversation, conversation.id === open.id));
         reconcile(this.rooms, rows(all.filter(isRoom)));
         reconcile(this.direct, rows(all.filter((conversation) => !isRoom(conversation))));
+        reconcile(
+            this.invitations,
+            [...store.invitations.values()].map((invitation) => this.#invitation(invitation)),
+        );
+        this.invitationsTitle.hidden = this.invitations.childElementCount === 0;
         this.roomsTitle.hidden = this.rooms.childElementCount === 0;
         this.directTitle.hidden = this.direct.childElementCount === 0;
+    }
+
+    #invitation({ conversation_id: id, name, invited_by: by }) {
+        const title = name ?? t("group_without_name");
+        const decide = (accepted) => () => this.app.act.decideInvitation(id, accepted);
+        return {
+            key: id,
+            signature: [title, by.display_name].join("\t"),
+            build: () =>
+                h(
+                    "li",
+                    { class: "invitation", "data-invitation": id },
+                    h("strong", {}, title),
+                    h("span", { class: "soft" }, t("invited_by", { name: by.display_name })),
+                    h(
+                        "span",
+                        { class: "decision" },
+                        h("button", { type: "button", class: "primary accept", onclick: decide(true) }, t("accept")),
+                        h("button", { type: "button", class: "decline", onclick: decide(false) }, t("decline")),
+                    ),
+                ),
+        };
     }
 
     #row(conversation, isOpen) {

@@ -112,6 +112,18 @@ pub enum Command {
         /// Its id, such as `room_6`, or the name of a public room
         conversation: String,
     },
+    /// List the invitations to groups and rooms that wait for your decision
+    Invitations,
+    /// Accept an invitation
+    Accept {
+        /// The conversation's id, such as `group_5`
+        conversation: String,
+    },
+    /// Decline an invitation
+    Decline {
+        /// The conversation's id, such as `group_5`
+        conversation: String,
+    },
     /// Leave a conversation
     Leave {
         /// Its id or name

@@ -54,6 +54,11 @@ impl Http {
         self.send(Request { method: Method::POST, path, token: None, body: Some(body) }).await
     }
 
+    /// GET without a token.
+    pub async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.send(Request { method: Method::GET, path, token: None, body: None }).await
+    }
+
     /// Sends a request and returns the body of the answer; null when it has none.
     pub async fn send(&self, request: Request<'_>) -> Result<Value, Failure> {
         let lost = |error: reqwest::Error| Failure::Unreachable(format!("{}: {}", self.address, root(&error)));

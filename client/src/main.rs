@@ -23,6 +23,7 @@ mod output;
 mod paint;
 mod password;
 mod profile;
+mod proof;
 mod render;
 mod retry;
 mod session;

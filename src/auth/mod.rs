@@ -16,6 +16,7 @@ pub mod factor_policy;
 pub mod hash_queue;
 pub mod legacy_hash;
 pub mod password;
+pub mod proof;
 pub mod refresh;
 pub mod sealed;
 pub mod token;

@@ -7,6 +7,9 @@
 //! normalised before it is hashed ([`prepared`], RFC 8265). Older hashes stay valid, because [`forms`] includes the
 //! forms that they may have been made from.
 //!
+//! A password that is short enough to be guessed is refused by its strength ([`check_strength`], zxcvbn), in which the
+//! user's own names count as words that attackers try first.
+//!
 //! [`verify`] takes an `Option`. Without a stored hash it does the same work against [`DUMMY_HASH`], which matches no
 //! password. Otherwise the time of the response would reveal which user names exist.
 
@@ -20,6 +23,14 @@ use unicode_normalization::UnicodeNormalization;
 pub const PASSWORD_CHARS_MIN: usize = 8;
 /// Greatest number of characters of a password.
 pub const PASSWORD_CHARS_MAX: usize = 128;
+
+/// The characters that the estimate of strength reads: its cost grows faster than the length, and so many are strong
+/// enough.
+const ESTIMATED_CHARS_MAX: usize = 64;
+/// The characters of one of the user's names that it reads.
+const NAME_CHARS_MAX: usize = 32;
+/// A password that is found within so many guesses (as a power of ten) is refused.
+const GUESSES_LOG10_MIN: f64 = 6.0;
 
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
@@ -43,6 +54,12 @@ pub enum PasswordRefused {
     /// One of the passwords that attackers try first.
     #[error("password: This is one of the most common passwords, which attackers try first. Choose another one.")]
     Common,
+    /// Few guesses find it.
+    #[error("password: This is too easy to guess. Add another word or two, or some more characters.")]
+    Guessable,
+    /// Few guesses find it, because it is made of the user's own names.
+    #[error("password: This is too easy to guess, because it contains your name or address. Choose another one.")]
+    OwnName,
     /// Equal to the user name.
     #[error("password: Must not be the username.")]
     IsUsername,
@@ -68,8 +85,8 @@ pub fn prepared(password: &str) -> String {
     password.chars().map(|c| if is_space(c) { ' ' } else { c }).nfc().collect()
 }
 
-/// The distinct forms that a stored hash may have been made from: the prepared one, the typed one, and the decomposed
-/// one, which some keyboards send. A password of ASCII has one form.
+/// The forms that a stored hash may have been made from, two at most: the prepared one, and the typed one, or else the
+/// decomposed one, which some keyboards send. A password of ASCII has one form.
 #[must_use]
 pub fn forms(password: &str) -> Vec<String> {
     let mut forms = vec![prepared(password)];
@@ -78,6 +95,7 @@ pub fn forms(password: &str) -> Vec<String> {
             forms.push(form);
         }
     }
+    forms.truncate(2); // each costs a hash
     forms
 }
 
@@ -107,6 +125,27 @@ pub fn check_policy(password: &str, username: &str) -> Result<(), PasswordRefuse
         return Err(PasswordRefused::Common);
     }
     Ok(())
+}
+
+/// Checks a new password against guessing. `names` are the user's own: names, and parts of the address. It costs up to
+/// some milliseconds, so a budget must be charged first.
+///
+/// # Errors
+/// [`PasswordRefused::Guessable`] or [`PasswordRefused::OwnName`].
+pub fn check_strength(password: &str, names: &[&str]) -> Result<(), PasswordRefused> {
+    let password: String = prepared(password).chars().take(ESTIMATED_CHARS_MAX).collect();
+    let names: Vec<String> =
+        names.iter().map(|name| name.chars().take(NAME_CHARS_MAX).collect::<String>().to_lowercase()).collect();
+    // The parts of a name are words of their own: "Ada Lovelace", "ada.lovelace".
+    let parts = names.iter().flat_map(|name| name.split(|c: char| !c.is_alphanumeric()));
+    let words: Vec<&str> =
+        names.iter().map(String::as_str).chain(parts).filter(|word| word.chars().count() >= 3).collect();
+    if zxcvbn::zxcvbn(&password, &words).guesses_log10() >= GUESSES_LOG10_MIN {
+        return Ok(());
+    }
+    let lower = password.to_lowercase();
+    let is_own = words.iter().any(|word| lower.contains(word));
+    Err(if is_own { PasswordRefused::OwnName } else { PasswordRefused::Guessable })
 }
 
 thread_local! {
@@ -238,6 +277,41 @@ mod tests {
         assert_eq!(check_policy(&"é".repeat(129), "ann"), Err(PasswordRefused::TooLong));
         assert_eq!(check_policy("Password123", "ann"), Err(PasswordRefused::Common));
         assert_eq!(check_policy("Annabella_9", "annabella_9"), Err(PasswordRefused::IsUsername));
+    }
+
+    #[test]
+    fn the_strength_counts_patterns_and_own_names_and_not_only_characters() {
+        let names = ["annabella_9", "Annabella Lovelace", "a.lovelace", "example.org"];
+        for (password, refused) in [
+            ("aaaaaaaaaaaaaaaa", PasswordRefused::Guessable),
+            ("qwertyuiop123", PasswordRefused::Guessable),
+            ("abcdefgh1234", PasswordRefused::Guessable),
+            ("P@ssw0rd2024", PasswordRefused::Guessable),
+            ("lovelace1", PasswordRefused::OwnName),
+            ("annabella_99", PasswordRefused::OwnName),
+            ("Lovelace2026", PasswordRefused::OwnName),
+        ] {
+            assert_eq!(check_strength(password, &names), Err(refused), "{password}");
+        }
+        for password in ["correct horse battery", "Tr0ub4dor&3x", "kq7VmZt9", "Zoë läuft gern", &"xK3!pQ".repeat(20)]
+        {
+            assert_eq!(check_strength(password, &names), Ok(()), "{password}");
+        }
+        assert_eq!(check_strength("lovelace-grotto", &[]), Ok(()));
+    }
+
+    #[test]
+    fn the_work_of_an_estimate_does_not_grow_with_the_length() {
+        // What is behind the bound changes nothing.
+        let long = "ab".repeat(64);
+        assert_eq!(check_strength(&long, &[]), check_strength(&long[..ESTIMATED_CHARS_MAX], &[]));
+        let name = "n".repeat(10_000);
+        assert_eq!(check_strength("correct horse battery", &[&name]), Ok(()));
+    }
+
+    #[test]
+    fn a_check_hashes_two_forms_at_most() {
+        assert_eq!(forms("Zo\u{eb}\u{a0}e\u{308}").len(), 2);
     }
 
     #[test]

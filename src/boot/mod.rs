@@ -27,7 +27,7 @@ use crate::address::TrustedProxies;
 use crate::auth::attempts::Allowed;
 use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::sealed::SealingKeys;
-use crate::config::{Config, Environment, ServerRole};
+use crate::config::{Config, Environment, RegistrationProof, ServerRole};
 use crate::control::access::{Access, MetricsToken};
 use crate::control::announcer;
 use crate::control::dashboard::Dashboard;
@@ -74,6 +74,7 @@ fn storage_of(config: &Config) -> Result<(Target, Option<Embedded>), BootError> 
             (embedded.target(), Some(embedded))
         }
     };
+    let target = target.with_stranger_additions(config.security.stranger_additions_per_hour);
     Ok((target.with_mentions(config.features.user_mentions), embedded))
 }
 
@@ -210,6 +211,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         loopback_origins: config.server.environment == Environment::Development,
         heartbeat_ms: config.server.heartbeat_interval.as_millis() as u64,
         trusted_proxies: config.trusted_proxies(),
+        proxy_protocol: config.server.proxy_protocol,
         head_timeout_ms: config.server.connection_timeout.as_millis() as u64,
         message_timeout_ms: config.server.message_timeout.as_millis() as u64,
         deflate: config.features.compression,
@@ -260,6 +262,10 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         sealing,
         allows_two_factor,
         factor_policy: factor_policy(config),
+        registration_difficulty: match config.security.registration_proof {
+            RegistrationProof::Off => 0,
+            RegistrationProof::ProofOfWork => config.security.registration_difficulty,
+        },
         hash_workers: cores.len().clamp(1, HASH_THREADS),
         hash_queue,
         commands,

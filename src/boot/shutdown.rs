@@ -69,6 +69,7 @@ pub(super) async fn run(parts: Parts, timeout: Duration, sweep_every: Duration) 
         while let Some(handover) = mesh.http.pop() {
             let stream = TcpStream::from(handover.socket);
             let peer = stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0, 0, 0, 0], 0)));
+            let peer = handover.client.map_or(peer, |client| SocketAddr::new(client, peer.port()));
             http.adopt(stream, handover.received, peer);
         }
         mesh.control_bell.about_to_sleep();

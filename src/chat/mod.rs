@@ -5,6 +5,7 @@
 //! - [`published`]: the owner shard's record of the shards that subscribe to a conversation's events.
 //! - [`rooms`]: a shard's conversations: subscribers, backlogs, the fan-out.
 //! - [`subscribers`]: a shard's subscribers of a conversation, each with a cursor.
+//! - [`typing`]: who may be seen typing, and who must not see it.
 //!
 //! Because nothing here waits or reads a clock, a test can run any interleaving of events, and replay it.
 
@@ -12,3 +13,4 @@ pub mod directory;
 pub mod published;
 pub mod rooms;
 pub mod subscribers;
+pub mod typing;

@@ -90,6 +90,18 @@ pub struct ServerConfig {
     pub trusted_proxies: Vec<String>,
     /// The header in which they name it.
     pub forwarded_header: ForwardedHeader,
+    /// Whether these proxies begin each connection with a PROXY header, version 2, instead.
+    pub proxy_protocol: bool,
+}
+
+/// What a registration must bring.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegistrationProof {
+    /// Nothing.
+    Off,
+    /// A proof of work (`auth::proof`).
+    ProofOfWork,
 }
 
 /// `[database]`
@@ -145,6 +157,12 @@ pub struct SecurityConfig {
     pub sign_ins_per_minute: u32,
     /// New accounts per minute from one IPv4 address or IPv6 /64.
     pub registrations_per_minute: u32,
+    /// What a registration must bring.
+    pub registration_proof: RegistrationProof,
+    /// Zero bits of a proof of work; each one more doubles the work.
+    pub registration_difficulty: u8,
+    /// How often strangers can add a user to groups and rooms within an hour, before the user must accept.
+    pub stranger_additions_per_hour: u32,
     /// Origins of web pages that may open a WebSocket, exactly as browsers send them.
     pub allowed_origins: Vec<String>,
     /// Ids of users who may read the audit trail and open the dashboard. Names would not be safe: anyone can register a

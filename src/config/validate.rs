@@ -88,6 +88,10 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
         }
     }
 
+    if server.proxy_protocol && server.trusted_proxies.is_empty() {
+        p.add("server.proxy_protocol", "needs server.trusted_proxies: only these may send a PROXY header");
+    }
+
     p.url("database.url", config.database.url.as_ref(), &["postgresql", "postgres"]);
     p.range("database.max_connections", config.database.max_connections, 1, 1_000);
     p.url("cluster.redis_url", config.cluster.redis_url.as_ref(), &["redis", "rediss"]);
@@ -134,6 +138,8 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     p.range("security.bcrypt_cost", security.bcrypt_cost, 4, 31);
     p.range("security.sign_ins_per_minute", security.sign_ins_per_minute, 1, 1_000_000);
     p.range("security.registrations_per_minute", security.registrations_per_minute, 1, 1_000_000);
+    p.range("security.registration_difficulty", u32::from(security.registration_difficulty), 8, 28);
+    p.range("security.stranger_additions_per_hour", security.stranger_additions_per_hour, 0, 1_000_000);
     for origin in &security.allowed_origins {
         if !is_origin(origin) {
             p.add(

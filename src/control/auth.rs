@@ -6,20 +6,24 @@ use super::{
     Control,
     extract::{Agent, Json, PeerAddress},
     hashing::HashClient,
+    now_seconds,
     problem::Problem,
     second_factor::{self, GivenCode},
     shielded,
     signed_in::{SignedIn, count},
     two_factor::{self, FactorAttempt},
-    validate,
+    validate, view,
 };
+use crate::auth::proof::{Challenge, ProofRefused};
 use crate::auth::{legacy_hash, password, refresh};
+use crate::error::{ErrorCode, Refusal};
 use crate::faults::warn_limited;
 use crate::storage::accounts::rotation::{RefreshExchange, Rotation};
 use crate::storage::accounts::{Login, NewAccount, NewSession};
 use crate::text;
 use axum::{Json as Reply, extract::State, http::StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 #[derive(Deserialize)]
 pub(super) struct Register {
@@ -28,6 +32,29 @@ pub(super) struct Register {
     password: String,
     display_name: Option<String>,
     device_name: Option<String>,
+    proof: Option<Proof>,
+}
+
+/// A solved challenge.
+#[derive(Deserialize)]
+struct Proof {
+    challenge: String,
+    nonce: String,
+}
+
+/// A challenge for a registration.
+#[derive(Serialize)]
+pub(super) struct RegistrationChallenge {
+    challenge: String,
+    difficulty: u8,
+    expires: String,
+}
+
+pub(super) async fn challenge(State(control): State<Control>) -> Reply<RegistrationChallenge> {
+    let Challenge { challenge, difficulty, expires_seconds } =
+        control.proofs().challenge(rand::random(), now_seconds());
+    let expires = OffsetDateTime::from_unix_timestamp(expires_seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    Reply(RegistrationChallenge { challenge, difficulty, expires: view::rfc3339_ms(expires) })
 }
 
 #[derive(Deserialize)]
@@ -66,7 +93,16 @@ async fn try_register(
     let display_name = body.display_name.as_deref().map_or(Ok(username.into()), validate::display_name)?;
     let device_name = validate::device_name(body.device_name.as_deref(), agent.as_deref())?;
     password::check_policy(&body.password, username).map_err(|refused| Problem::bad_request(refused.to_string()))?;
+    let proof = body.proof.as_ref().map(|proof| (proof.challenge.as_str(), proof.nonce.as_str()));
+    let redeemed = control.proofs().redeem(proof, now_seconds());
+    redeemed.map_err(|refused| match refused {
+        ProofRefused::Full => Refusal::new(ErrorCode::Overloaded, refused.to_string()).retry_after(60_000).into(),
+        _ => Problem::bad_request(refused.to_string()),
+    })?;
     let client = control.sign_ins().register(peer.network())?;
+    let (local, domain) = email.split_once('@').unwrap_or_default();
+    password::check_strength(&body.password, &[username, &display_name, local, domain])
+        .map_err(|refused| Problem::bad_request(refused.to_string()))?;
     let password_hash = control.hashing().hash(client, body.password).await?;
     let refresh_token = refresh::new_token();
     let opened = control

@@ -109,6 +109,7 @@ impl Control {
 fn routes() -> Router<Control> {
     Router::new()
         .route("/auth/register", post(auth::register))
+        .route("/auth/register/challenge", get(auth::challenge))
         .route("/auth/login", post(auth::login))
         .route("/auth/refresh", post(auth::refresh))
         .route("/auth/logout", post(sessions::logout))

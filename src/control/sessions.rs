@@ -97,6 +97,10 @@ pub(super) async fn change_password(
         .map_err(|refused| Problem::bad_request(refused.to_string().replacen("password", "new_password", 1)))?;
     // The session proves that the network is familiar.
     let client = control.sign_ins().sign_in(peer.network())?;
+    let names = control.accounts().own_names(caller.user).await?;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    password::check_strength(&body.new_password, &names)
+        .map_err(|refused| Problem::bad_request(refused.to_string().replacen("password", "new_password", 1)))?;
     let check = control.sign_ins().check(&login.username, peer.network(), true)?;
     let opens = control.hashing().verify(client, body.current_password, Some(login.password_hash.clone())).await?;
     control.metrics().auth_attempt("password", if opens { "success" } else { "failure" });

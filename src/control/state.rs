@@ -12,13 +12,14 @@ use super::security_watch::SecurityWatch;
 use super::sign_in_limits::SignInLimits;
 use crate::auth::attempts::Allowed;
 use crate::auth::factor_policy::FactorPolicy;
+use crate::auth::proof::Proofs;
 use crate::auth::sealed::SealingKeys;
 use crate::auth::token::TokenKeys;
 use crate::ids::{SessionId, UserId};
 use crate::latency::QueueGauge;
 use crate::storage::accounts::Accounts;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 use tokio::sync::Notify;
 
@@ -48,6 +49,8 @@ pub struct ControlParts {
     pub factor_policy: FactorPolicy,
     /// How many sign-ins and registrations a network may try.
     pub allowed_attempts: Allowed,
+    /// Zero bits of the proof of work that a registration needs; 0 for none.
+    pub registration_difficulty: u8,
     /// Shows the passwords that wait for a thread.
     pub hash_queue: Arc<QueueGauge>,
     /// The port to the shards.
@@ -80,6 +83,8 @@ struct ControlInner {
     parts: ControlParts,
     hashing: Hashing,
     sign_ins: SignInLimits,
+    /// Locked by one thread only, and never across an `await`.
+    proofs: Mutex<Proofs>,
     account_reads: AccountReads,
     profile_edits: ProfileEdits,
 }
@@ -97,8 +102,9 @@ impl Control {
         let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX, Arc::clone(&parts.hash_queue))
             .accepting_bcrypt(parts.bcrypt_cost);
         let sign_ins = SignInLimits::new(parts.allowed_attempts);
+        let proofs = Mutex::new(Proofs::new(rand::random(), parts.registration_difficulty));
         let (account_reads, profile_edits) = (AccountReads::default(), ProfileEdits::default());
-        Self { inner: Arc::new(ControlInner { parts, hashing, sign_ins, account_reads, profile_edits }) }
+        Self { inner: Arc::new(ControlInner { parts, hashing, sign_ins, proofs, account_reads, profile_edits }) }
     }
 
     pub(super) fn accounts(&self) -> &Accounts {
@@ -147,6 +153,10 @@ impl Control {
 
     pub(super) fn watch(&self) -> &SecurityWatch {
         &self.inner.parts.watch
+    }
+
+    pub(super) fn proofs(&self) -> MutexGuard<'_, Proofs> {
+        self.inner.proofs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn commands(&self) -> &dyn CommandPort {

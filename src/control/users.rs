@@ -48,6 +48,26 @@ pub(super) struct Edit {
     #[serde(default, deserialize_with = "given")]
     bio: FieldChange<String>,
     read_receipts: Option<Receipts>,
+    group_invitations: Option<MayAdd>,
+}
+
+/// Who may add the user to groups at once.
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "lowercase")]
+enum MayAdd {
+    Everyone,
+    Contacts,
+    Nobody,
+}
+
+impl MayAdd {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Everyone => "everyone",
+            Self::Contacts => "contacts",
+            Self::Nobody => "nobody",
+        }
+    }
 }
 
 #[derive(Deserialize, PartialEq, Eq)]
@@ -74,6 +94,7 @@ pub(super) async fn edit_me(
         avatar_url: avatar_url.as_deref(),
         bio: bio.as_deref(),
         receipts_private: edit.read_receipts.map(|receipts| receipts == Receipts::Private),
+        group_invitations: edit.group_invitations.map(MayAdd::as_str),
     };
     if edit == ProfileEdit::default() {
         return own(control.accounts().profile(caller.user).await?);

@@ -17,14 +17,18 @@ pub struct UserView {
     /// `public` or `private`; only the user sees it.
     #[serde(skip_serializing_if = "Option::is_none")]
     read_receipts: Option<&'static str>,
+    /// `everyone`, `contacts` or `nobody`; only the user sees it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group_invitations: Option<String>,
 }
 
 impl UserView {
     /// With the fields that only the user may see.
     #[must_use]
-    pub fn own(profile: AccountProfile) -> Self {
+    pub fn own(mut profile: AccountProfile) -> Self {
         let receipts = if profile.receipts_private { "private" } else { "public" };
-        Self { read_receipts: Some(receipts), ..profile.into() }
+        let group_invitations = Some(std::mem::take(&mut profile.group_invitations));
+        Self { read_receipts: Some(receipts), group_invitations, ..profile.into() }
     }
 }
 
@@ -38,6 +42,7 @@ impl From<AccountProfile> for UserView {
             avatar_url: profile.avatar_url,
             bio: profile.bio,
             read_receipts: None,
+            group_invitations: None,
         }
     }
 }

@@ -66,6 +66,7 @@ const FILES: &[File] = files![
     "people.js" JS,
     "pictures.js" JS,
     "profile.js" JS,
+    "proof.js" JS,
     "reads.js" JS,
     "roles.js" JS,
     "search.js" JS,

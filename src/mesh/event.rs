@@ -1,6 +1,7 @@
 //! What owners send to the shards with subscribers: plain data, serialised once, shared by reference.
 
 use crate::ids::{ConnId, ConversationId, Seq, UserId};
+use crate::limits::TYPING_PERMISSION_MS;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,6 +20,8 @@ pub struct EncodedEvent {
     pub sender_key: Option<(UserId, Box<str>)>,
     /// A user who does not need it.
     pub except_user: Option<UserId>,
+    /// Whom a signal is about, and who must not receive it.
+    pub about: Option<Hiding>,
     /// A connection that does not need it.
     pub except_connection: Option<ConnId>,
     /// When the bytes that caused it were received.
@@ -32,6 +35,36 @@ impl EncodedEvent {
     #[must_use]
     pub fn frame_bytes(&self) -> usize {
         self.frames.iter().flatten().map(|frame| frame.len()).sum()
+    }
+}
+
+/// Who must not receive a signal about a user.
+#[derive(Clone, Debug)]
+pub struct Hiding {
+    /// The user.
+    pub user: UserId,
+    /// Users between whom and that user there was a block when PostgreSQL was asked.
+    pub from: Arc<[UserId]>,
+    /// When it was asked, in milliseconds of the process's clock. Later blocks are in `directory::recent`.
+    pub asked_ms: u64,
+}
+
+/// PostgreSQL's answer that a user may be seen typing in a conversation.
+#[derive(Clone, Debug)]
+pub struct TypingPermission {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// When PostgreSQL was asked, in milliseconds of the process's clock.
+    pub asked_ms: u64,
+    /// Members who have blocked the user, or whom the user has blocked.
+    pub hidden_from: Arc<[UserId]>,
+}
+
+impl TypingPermission {
+    /// Whether it is still valid for this conversation.
+    #[must_use]
+    pub fn is_valid(&self, conversation: ConversationId, now_ms: u64) -> bool {
+        self.conversation == conversation && now_ms < self.asked_ms + TYPING_PERMISSION_MS
     }
 }
 

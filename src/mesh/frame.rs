@@ -1,11 +1,12 @@
 //! Everything that crosses between cores: closed enums, one per lane, each variant with its loss policy.
 
-use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published};
+use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published, TypingPermission};
 use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, MessageId, Seq, SessionId, ShardId, UserId};
 use crate::limits::BUDGETS;
 use serde_json::Value;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -26,12 +27,7 @@ pub enum Request<S = OwnedFd> {
     /// To a conversation's owner. Full: `overloaded`.
     Mutate(Box<Mutation>),
     /// To a conversation's owner: a user is typing. Full: dropped; the client sends the signal again after two seconds.
-    Typing {
-        /// The conversation.
-        conversation: ConversationId,
-        /// The user who types.
-        user: UserId,
-    },
+    Typing(Box<TypingSignal>),
     /// To a conversation's owner: subscribes this shard to its events in these formats; 0 unsubscribes. Full: kept and
     /// retried.
     Interest {
@@ -72,6 +68,16 @@ pub enum Request<S = OwnedFd> {
     },
 }
 
+/// A user who is typing.
+pub struct TypingSignal {
+    /// The user.
+    pub user: UserId,
+    /// The connection that keeps the permission; none over HTTP.
+    pub conn: Option<ConnId>,
+    /// Where, and who must not see it.
+    pub permission: TypingPermission,
+}
+
 /// The presence that a user chose.
 pub struct PresenceChoice {
     /// The user.
@@ -104,6 +110,8 @@ pub enum Delivery {
     Notice(Arc<EncodedNotice>),
     /// A user's presence changed; sent to the shards with watchers.
     Presence(Arc<PresenceRecord>),
+    /// A connection's permission to type may be void, so it has to ask PostgreSQL again; sent to its home shard.
+    TypingVoid(ConnId),
     /// One of two users has blocked the other; sent to every shard.
     Blocked(UserId, UserId),
 }
@@ -204,12 +212,23 @@ pub struct CommittedOther {
     pub gained: Vec<UserId>,
     /// Users who are no longer members.
     pub lost: Vec<UserId>,
-    /// An event without seq: name and data.
-    pub signal: Option<(String, serde_json::Map<String, Value>)>,
+    /// An event without seq for all members.
+    pub signal: Option<Signal>,
     /// Events without seq for some users only.
     pub notices: Vec<Notice>,
     /// The user whom the actor has blocked. Neither receives the other's presence any longer.
     pub blocked: Option<UserId>,
+}
+
+/// An event for all members but some that is not in the log.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Signal {
+    /// The event's name.
+    pub kind: String,
+    /// Its data, without the conversation's id.
+    pub payload: serde_json::Map<String, Value>,
+    /// Members between whom and the actor there is a block.
+    pub hidden_from: Vec<UserId>,
 }
 
 /// An event for some users that is not in the log.
@@ -382,8 +401,8 @@ pub enum Query {
     Head(ConversationId),
     /// The newest seq of those that the user is a member of.
     Heads(Vec<ConversationId>),
-    /// As [`Self::Head`]; also refuses when others in the conversation must not see that the user types.
-    HeadForTyping(ConversationId),
+    /// Whether others may see that the user types in a conversation, and which members must not (`read_typing`).
+    Typing(ConversationId),
     /// The change log after a seq.
     Log {
         /// The conversation.
@@ -539,6 +558,8 @@ pub struct HttpHandover<S = OwnedFd> {
     pub socket: S,
     /// What was received so far.
     pub received: Vec<u8>,
+    /// The client that a trusted proxy has named in front of the request (`wire::proxy`).
+    pub client: Option<IpAddr>,
 }
 
 const _: () = {

@@ -45,7 +45,7 @@ impl Query {
             Self::OpenSession { .. }
             | Self::Head(_)
             | Self::Heads(_)
-            | Self::HeadForTyping(_)
+            | Self::Typing(_)
             | Self::Log { .. }
             | Self::ConversationOfMessage(_)
             | Self::ConversationOfInvite(_) => ReadClass::CatchUp,

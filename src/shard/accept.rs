@@ -8,7 +8,7 @@
 //! request among them is refused.
 
 use super::Shard;
-use super::connections::{Client, Head};
+use super::connections::{Client, Head, Proxied};
 use super::early::{self, EarlyResponse};
 use super::world::{Clock, Transport, World};
 use crate::address::ClientNetwork;
@@ -19,8 +19,10 @@ use crate::mesh::frame::{Admission, Handshake, HttpHandover, Request};
 use crate::mesh::port::Lanes;
 use crate::net::Chunk;
 use crate::wire::SUBPROTOCOLS;
+use crate::wire::proxy::{self, ProxyHeader};
 use crate::wire::ws::handshake::{HandshakeError, Upgrade};
 use crate::wire::ws::head::{HeadError, HeadProgress, RequestHead, origin_authority};
+use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
 impl<W: World> Shard<W> {
@@ -33,9 +35,13 @@ impl<W: World> Shard<W> {
         let mut head = Head::boxed(conn, beyond_max, self.now_ms + timeout_ms);
         let peer = self.sockets.peer_address(conn).map(|address| address.ip());
         let mut has_room = open < max + HEALTH_HEADS_MAX;
-        if let Some(peer) = peer.filter(|peer| !self.settings.trusted_proxies.contains(*peer)) {
+        let is_proxy = peer.is_some_and(|peer| self.settings.trusted_proxies.contains(peer));
+        if let Some(peer) = peer.filter(|_| !is_proxy) {
             head.place = self.pending_heads.admit(ClientNetwork::of(peer));
             has_room &= head.place.is_some();
+        }
+        if self.settings.proxy_protocol {
+            head.proxied = if is_proxy { Proxied::Expected } else { Proxied::Forbidden };
         }
         *self.connections.client(conn) = Client::Head(head);
         if !has_room {
@@ -62,18 +68,36 @@ impl<W: World> Shard<W> {
     pub(super) fn received_head(&mut self, conn: ConnId, bytes: &[u8]) {
         let Client::Head(head) = self.connections.client(conn) else { return };
         head.received.extend_from_slice(bytes);
+        match proxied(head) {
+            Ok(true) => {}
+            Ok(false) => return self.sockets.receive_once(conn),
+            Err(()) => return self.drop_head(conn),
+        }
+        // From here on it is limited like a connection from the client itself.
+        if let Proxied::By(client) = head.proxied
+            && head.place.is_none()
+        {
+            head.place = self.pending_heads.admit(ClientNetwork::of(client));
+            if head.place.is_none() {
+                return self.refuse_head(conn, &early::NO_ROOM);
+            }
+        }
         match head.scanner.scan(&head.received) {
             HeadProgress::Incomplete => self.sockets.receive_once(conn),
             HeadProgress::TooLarge => self.refuse_head(conn, &early::TOO_LARGE),
             HeadProgress::Complete(end) => {
                 let received = std::mem::take(&mut head.received);
-                self.route(conn, received, end);
+                let client = match head.proxied {
+                    Proxied::By(client) => Some(client),
+                    Proxied::No | Proxied::Forbidden | Proxied::Expected => None,
+                };
+                self.route(conn, received, end, client);
             }
         }
     }
 
     /// Decides by the complete head who answers.
-    fn route(&mut self, conn: ConnId, received: Vec<u8>, end: usize) {
+    fn route(&mut self, conn: ConnId, received: Vec<u8>, end: usize, client: Option<IpAddr>) {
         let head = match RequestHead::parse(&received[..end]) {
             Ok(head) => head,
             Err(HeadError::TooManyHeaders) => return self.refuse_head(conn, &early::TOO_LARGE),
@@ -86,7 +110,7 @@ impl<W: World> Shard<W> {
             return self.refuse_head(conn, &early::NO_ROOM);
         }
         if !is_websocket {
-            return self.hand_to_control(conn, received);
+            return self.hand_to_control(conn, received, client);
         }
         if head.has_bare_line_feed {
             return self.refuse_head(conn, &early::BARE_LINE_FEED);
@@ -169,10 +193,10 @@ impl<W: World> Shard<W> {
         (own.is_some() && own == host) || self.settings.allowed_origins.iter().any(|allowed| allowed == origin)
     }
 
-    fn hand_to_control(&mut self, conn: ConnId, received: Vec<u8>) {
+    fn hand_to_control(&mut self, conn: ConnId, received: Vec<u8>, client: Option<IpAddr>) {
         let Some(socket) = self.sockets.detach(conn) else { return self.sockets.abort(conn) };
         *self.connections.client(conn) = Client::Vacant;
-        match self.lanes.hand_over_http(HttpHandover { socket, received }) {
+        match self.lanes.hand_over_http(HttpHandover { socket, received, client }) {
             Ok(()) => self.count_connections(-1), // the control plane counts its own
             Err(back) => self.answer_503(back.socket),
         }
@@ -216,12 +240,48 @@ impl<W: World> Shard<W> {
         self.linger(conn);
     }
 
+    /// Ends a connection without an answer.
+    fn drop_head(&mut self, conn: ConnId) {
+        let beyond_max = matches!(self.connections.client(conn), Client::Head(head) if head.beyond_max);
+        if beyond_max {
+            self.count_connections(-1);
+            self.refusals += 1;
+        }
+        *self.connections.client(conn) = Client::Closing { conn, counted: !beyond_max, until_ms: self.now_ms };
+        self.sockets.abort(conn);
+    }
+
     pub(super) fn count_connections(&self, change: isize) {
         if change > 0 {
             self.settings.connections.fetch_add(change.unsigned_abs(), Ordering::Relaxed);
         } else {
             self.settings.connections.fetch_sub(change.unsigned_abs(), Ordering::Relaxed);
         }
+    }
+}
+
+/// Takes the PROXY header off the received bytes, if there has to be one. False: it is not complete. An error: the
+/// connection must be closed.
+fn proxied(head: &mut Head) -> Result<bool, ()> {
+    match head.proxied {
+        Proxied::No | Proxied::By(_) => Ok(true),
+        // A request never begins with these bytes, so that a part of them is enough.
+        Proxied::Forbidden => {
+            if head.received.starts_with(&proxy::SIGNATURE[..3]) {
+                Err(())
+            } else {
+                Ok(true)
+            }
+        }
+        Proxied::Expected => match proxy::read(&head.received) {
+            ProxyHeader::Incomplete => Ok(false),
+            ProxyHeader::Malformed => Err(()),
+            ProxyHeader::Complete { bytes, client } => {
+                head.received.drain(..bytes);
+                head.proxied = client.map_or(Proxied::No, Proxied::By);
+                Ok(!head.received.is_empty())
+            }
+        },
     }
 }
 

@@ -1,14 +1,15 @@
 //! Commands: answered here, read from PostgreSQL, or sent to an owner.
 
 use super::Shard;
-use super::refusals::{needs_a_socket, not_a_member, too_many_reads};
+use super::refusals::{needs_a_socket, too_many_reads};
 use super::requests::{Origin, Pending, PendingCommand, Subscribing};
 use super::send::NewMessage;
 use super::world::{Clock, World};
 use crate::faults::error_limited;
 use crate::ids::{ConnId, ConversationId, ConversationPrefix, MAX_SAFE_INTEGER, Seq, UserId};
 use crate::limits::{READ_DEADLINE_MS, TYPING_INTERVAL_MS};
-use crate::mesh::frame::{Answer, Query, ReadRequest, Request, Token};
+use crate::mesh::event::TypingPermission;
+use crate::mesh::frame::{Answer, Query, ReadRequest, Request, Token, TypingSignal};
 use crate::mesh::port::Lanes;
 use crate::mesh::record::rfc3339;
 use crate::planted::{Fault, is_planted};
@@ -17,6 +18,7 @@ use crate::wire::command::{Command, HistoryWindow, Parsed};
 use crate::wire::ws::close::CloseCode;
 use serde_json::{Value, json};
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 impl<W: World> Shard<W> {
@@ -148,21 +150,27 @@ impl<W: World> Shard<W> {
             if !throttled {
                 session.typed = Some((conversation, now_ms));
             }
-            // In a direct conversation one user may have blocked the other since the subscription.
-            let is_direct =
-                conversation.prefix() == ConversationPrefix::Direct && !is_planted(Fault::TypeWithoutAsking);
-            (throttled, !is_direct && session.subscriptions.contains(&conversation))
+            let is_subscribed = session.subscriptions.contains(&conversation);
+            if is_planted(Fault::TypeWithoutAsking) && is_subscribed {
+                let hidden_from = Arc::default();
+                return (throttled, Some(TypingPermission { conversation, asked_ms: now_ms, hidden_from }));
+            }
+            // In a direct conversation one user may have blocked the other since.
+            let is_direct = conversation.prefix() == ConversationPrefix::Direct;
+            let known = session.may_type.as_ref();
+            let known = known.filter(|known| known.is_valid(conversation, now_ms) && is_subscribed && !is_direct);
+            (throttled, known.map(|known| TypingPermission::clone(known)))
         });
         match subscribed {
             Some((true, _)) => self.finish(asked),
-            Some((false, true)) => {
-                self.send_typing(conversation, user);
+            Some((false, Some(permission))) => {
+                self.send_typing(user, asked.origin.connection(), permission);
                 self.finish(asked);
             }
-            Some((false, false)) | None => {
-                let query = Query::HeadForTyping(conversation);
+            Some((false, None)) | None => {
+                let query = Query::Typing(conversation);
                 if let Err(Pending::Typing(asked, ..)) =
-                    self.read(user, query, Pending::Typing(asked, conversation, user))
+                    self.read(user, query, Pending::Typing(asked, conversation, user, now_ms))
                 {
                     self.refuse_later(asked, too_many_reads());
                 }
@@ -170,12 +178,24 @@ impl<W: World> Shard<W> {
         }
     }
 
-    fn send_typing(&mut self, conversation: ConversationId, user: UserId) {
-        let owner = self.placement.owner(conversation);
+    /// PostgreSQL has answered who must not see that a user types; without a list, nobody may.
+    fn typing_permitted(&mut self, asked: PendingCommand, user: UserId, permission: Option<TypingPermission>) {
+        if let Some(permission) = permission {
+            let session = asked.origin.connection().and_then(|conn| self.connections.session_mut(conn));
+            if let Some(session) = session {
+                session.may_type = Some(Box::new(permission.clone()));
+            }
+            self.send_typing(user, asked.origin.connection(), permission);
+        }
+        self.finish(asked);
+    }
+
+    fn send_typing(&mut self, user: UserId, conn: Option<ConnId>, permission: TypingPermission) {
+        let owner = self.placement.owner(permission.conversation);
         if owner == self.id && !self.deliveries_have_room() {
             return; // dropped, as when a lane is full; the client sends it again after two seconds
         }
-        drop(self.request(owner, Request::Typing { conversation, user }));
+        drop(self.request(owner, Request::Typing(Box::new(TypingSignal { user, conn, permission }))));
     }
 
     fn read_for(&mut self, asked: PendingCommand, user: UserId, query: Query) {
@@ -227,11 +247,13 @@ impl<W: World> Shard<W> {
             Pending::PresenceCheck(conn, users) => self.presence_checked(conn, users, answer.into_data()),
             Pending::PresencePart(gathering) => self.presence_gathered(&gathering, answer.into_presence().ok()),
             Pending::Change(locating) => self.located(locating, answer.into_located()),
-            Pending::Typing(asked, conversation, user) => match answer.into_heads() {
-                Ok(heads) if heads.is_empty() => self.refuse(asked, &not_a_member()),
-                Ok(_) => {
-                    self.send_typing(conversation, user);
-                    self.finish(asked);
+            Pending::Typing(asked, conversation, user, asked_ms) => match answer.into_data() {
+                Ok(data) => {
+                    let permission = data["hidden_from"].as_array().map(|users| {
+                        let hidden_from = users.iter().filter_map(Value::as_i64).map(UserId).collect();
+                        TypingPermission { conversation, asked_ms, hidden_from }
+                    });
+                    self.typing_permitted(asked, user, permission);
                 }
                 Err(refusal) => self.refuse(asked, &refusal),
             },

@@ -5,6 +5,7 @@ use super::session::Session;
 use super::wheel::{RANGE_MS, Wheel};
 use crate::ids::ConnId;
 use crate::wire::ws::head::HeadScanner;
+use std::net::IpAddr;
 
 /// A socket whose request head is not complete.
 pub struct Head {
@@ -20,13 +21,28 @@ pub struct Head {
     pub until_ms: u64,
     /// Its place among those of its network; `None` for a trusted proxy.
     pub place: Option<PendingHead>,
+    /// How it has to begin.
+    pub proxied: Proxied,
+}
+
+/// What comes before a request head, where `server.proxy_protocol` is on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Proxied {
+    /// Nothing.
+    No,
+    /// Nothing: the peer is no trusted proxy, and must not send a PROXY header.
+    Forbidden,
+    /// A PROXY header.
+    Expected,
+    /// The header was read and has named the client.
+    By(IpAddr),
 }
 
 impl Head {
     /// A socket that has sent nothing yet.
     pub fn boxed(conn: ConnId, beyond_max: bool, until_ms: u64) -> Box<Self> {
         let scanner = HeadScanner::default();
-        Box::new(Self { conn, received: Vec::new(), scanner, beyond_max, until_ms, place: None })
+        Box::new(Self { conn, received: Vec::new(), scanner, beyond_max, until_ms, place: None, proxied: Proxied::No })
     }
 }
 

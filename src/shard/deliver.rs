@@ -9,6 +9,7 @@ use crate::limits::SLOW_CONSUMER_GRACE_MS;
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::event::EncodedEvent;
 use crate::net::Chunk;
+use crate::planted::{Fault, is_planted};
 use crate::wire::Format;
 use crate::wire::ws::deflate::Deflater;
 use crate::wire::ws::encoder;
@@ -83,7 +84,17 @@ impl<W: World> Shard<W> {
 
     /// An event for this shard's subscribers.
     pub(super) fn on_event(&mut self, event: Arc<EncodedEvent>) {
-        self.with_rooms(|rooms, outbox| rooms.receive(event, outbox));
+        // Its owner may not know of a block that this shard has received.
+        let hidden_from = match &event.about {
+            Some(hiding) if !is_planted(Fault::TypeAfterABlock) => {
+                match self.directory.recent.blocked_with(hiding.user, hiding.asked_ms) {
+                    Some(users) => users,
+                    None => return, // a signal is in no log, so it can be dropped
+                }
+            }
+            _ => Vec::new(),
+        };
+        self.with_rooms(|rooms, outbox| rooms.receive(event, hidden_from, outbox));
     }
 
     /// Delivers the events of this turn. Returns whether some are left for the next one.

@@ -54,6 +54,7 @@ use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::token::TokenKeys;
 use crate::chat::directory::Directory;
 use crate::chat::rooms::{Behind, Rooms};
+use crate::chat::typing::RecentRestrictions;
 use crate::ids::{ConnId, ConversationId, ShardId, UserId};
 use crate::limits::{Features, Limits};
 use crate::mesh::counters::ShardCounters;
@@ -97,6 +98,8 @@ pub struct ShardSettings {
     pub message_timeout_ms: u64,
     /// Proxies, whose sockets carry the requests of many clients.
     pub trusted_proxies: TrustedProxies,
+    /// Whether these proxies send a PROXY header before a request.
+    pub proxy_protocol: bool,
     /// Whether permessage-deflate is negotiated.
     pub deflate: bool,
     /// Whether texts are filtered.
@@ -141,6 +144,8 @@ pub struct Shard<W: World> {
     pending_heads: PendingHeads,
     directory: Directory,
     rooms: Rooms<Chunk>,
+    /// Of the conversations that this shard owns.
+    restrictions: RecentRestrictions,
     requests: Requests<W::Socket>,
     shutdown: Option<ShutdownSteps>,
     rate_limits: RateLimits,
@@ -181,6 +186,7 @@ impl<W: World> Shard<W> {
             pending_heads: PendingHeads::default(),
             directory: Directory::default(),
             rooms: Rooms::new(settings.limits.max_outbound_queue_bytes),
+            restrictions: RecentRestrictions::default(),
             requests: Requests::new(id, lanes.storage_room(), clock.random()),
             shutdown: None,
             rate_limits: RateLimits::new(&settings.limits),
@@ -227,7 +233,12 @@ impl<W: World> Shard<W> {
 
     fn read_clock(&mut self) {
         self.now = self.clock.now();
-        self.now_ms = self.now.duration_since(self.settings.started).as_millis() as u64;
+        self.now_ms = self.process_ms(self.now);
+    }
+
+    /// A time in milliseconds of the process's clock.
+    fn process_ms(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.settings.started).as_millis() as u64
     }
 
     /// The process's clock in nanoseconds, shared by all shards: budgets are compared across them.

@@ -12,13 +12,15 @@ use crate::ids::{ConversationId, Seq, ShardId, UserId};
 use crate::latency::LatencyStage;
 use crate::limits::TYPING_EXPIRES_MS;
 use crate::mesh::counters::MessageOutcome;
-use crate::mesh::event::MembershipChange;
+use crate::mesh::event::{Hiding, MembershipChange, TypingPermission};
 use crate::mesh::frame::{
-    Answer, Change, CommitOutcome, CommittedMessage, CommittedOther, Delivery, Mutation, Receipt, Token, Verdict,
+    Answer, Change, CommitOutcome, CommittedMessage, CommittedOther, Delivery, Mutation, Receipt, Signal, Token,
+    TypingSignal, Verdict,
 };
 use crate::mesh::port::Lanes;
 use serde_json::{Value, json};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 impl<W: World> Shard<W> {
     /// A shard's interest in a conversation of this shard; 0 formats for none.
@@ -29,10 +31,19 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Tells a conversation's subscribers that a user is typing.
-    pub(super) fn publish_typing(&mut self, conversation: ConversationId, user: UserId) {
+    /// Sends a conversation's subscribers that a user is typing.
+    pub(super) fn publish_typing(&mut self, signal: TypingSignal) {
+        let TypingSignal { user, conn, permission } = signal;
+        let TypingPermission { conversation, asked_ms, hidden_from } = permission;
+        if !self.restrictions.may_type(conversation, user, asked_ms) {
+            if let Some(conn) = conn {
+                self.deliver_to(conn.shard(), Delivery::TypingVoid(conn));
+            }
+            return;
+        }
         let data = json!({ "conversation_id": conversation, "user_id": user, "expires_in_ms": TYPING_EXPIRES_MS });
-        let audience = Audience { except_user: Some(user), ..Audience::all(self.now) };
+        let about = Some(Hiding { user, from: hidden_from, asked_ms });
+        let audience = Audience { except_user: Some(user), about, ..Audience::all(self.now) };
         self.publish(conversation, None, Cow::Borrowed("typing"), &data, audience);
     }
 
@@ -123,14 +134,35 @@ impl<W: World> Shard<W> {
         }
     }
 
-    fn other_committed(&mut self, mutation: &Mutation, other: CommittedOther) {
-        if !mutation.answered {
-            self.answer(mutation.token, Answer::Data(Box::new(other.result)));
+    /// Remembers who may have lost the right to send: what shards know of their typing is void.
+    fn note_restrictions(&mut self, mutation: &Mutation, other: &CommittedOther) {
+        let (Some(conversation), Change::Other { kind, arguments, .. }) = (mutation.conversation, &mutation.change)
+        else {
+            return;
+        };
+        match *kind {
+            "mute_member" | "set_role" => {
+                let user = arguments["user_id"].as_i64().map(UserId);
+                self.restrictions.restrict(conversation, user, self.now_ms);
+            }
+            "archive_conversation" => self.restrictions.restrict(conversation, None, self.now_ms),
+            _ => {}
         }
+        for user in &other.lost {
+            self.restrictions.restrict(conversation, Some(*user), self.now_ms);
+        }
+    }
+
+    fn other_committed(&mut self, mutation: &Mutation, other: CommittedOther) {
+        // Before the answer: once the actor's shard has sent it, the actor receives nothing of the blocked user.
         if let Some(blocked) = other.blocked {
             for shard in self.placement.all() {
                 self.deliver_to(shard, Delivery::Blocked(mutation.actor, blocked));
             }
+        }
+        self.note_restrictions(mutation, &other);
+        if !mutation.answered {
+            self.answer(mutation.token, Answer::Data(Box::new(other.result)));
         }
         // Between two users: no other user receives an event.
         let Some(conversation) = other.conversation else { return };
@@ -146,10 +178,16 @@ impl<W: World> Shard<W> {
                 }
             }
         }
-        if let Some((kind, mut data)) = other.signal {
-            data.insert("conversation_id".to_owned(), json!(conversation));
-            let audience = Audience { except_connection: mutation.origin, ..Audience::all(mutation.received_at) };
-            self.publish(conversation, None, Cow::Owned(kind), &Value::Object(data), audience);
+        if let Some(Signal { kind, mut payload, hidden_from }) = other.signal {
+            payload.insert("conversation_id".to_owned(), json!(conversation));
+            // The transaction began after the owner had passed the mutation on.
+            let asked_ms = self.process_ms(mutation.handed_over_at);
+            let audience = Audience {
+                except_connection: mutation.origin,
+                about: Some(Hiding { user: mutation.actor, from: Arc::from(hidden_from), asked_ms }),
+                ..Audience::all(mutation.received_at)
+            };
+            self.publish(conversation, None, Cow::Owned(kind), &Value::Object(payload), audience);
         }
         for mut notice in other.notices {
             notice.payload.insert("conversation_id".to_owned(), json!(conversation));

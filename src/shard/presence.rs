@@ -155,13 +155,20 @@ impl<W: World> Shard<W> {
 
     /// One of the two has blocked the other: neither receives the other's presence any longer.
     pub(super) fn on_blocked(&mut self, one: UserId, other: UserId) {
-        self.directory.recent.blocked(one, other, self.now_ms);
+        // Not the beginning of the turn: PostgreSQL may have been asked between it and the block.
+        let now_ms = self.process_ms(self.clock.now());
+        self.directory.recent.blocked(one, other, now_ms);
         if is_planted(Fault::WatchAfterABlock) {
             return;
         }
         for (watcher, watched) in [(one, other), (other, one)] {
             for conn in self.directory.local.of(watcher) {
                 self.directory.watches.stop(*conn, &BTreeSet::from([watched]));
+                if let Some(session) = self.connections.session_mut(*conn)
+                    && !is_planted(Fault::TypeAfterABlock)
+                {
+                    session.may_type = None;
+                }
             }
         }
     }

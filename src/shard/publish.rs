@@ -4,7 +4,7 @@ use super::Shard;
 use super::world::{Clock, Transport, World};
 use crate::faults::error_limited;
 use crate::ids::{ConnId, ConversationId, Seq, ShardId, UserId};
-use crate::mesh::event::{EncodedEvent, EncodedNotice};
+use crate::mesh::event::{EncodedEvent, EncodedNotice, Hiding};
 use crate::mesh::frame::Delivery;
 use crate::mesh::record::EventRecord;
 use crate::net::Chunk;
@@ -20,6 +20,8 @@ pub(super) struct Audience {
     /// The sender of a message and the sender's own key for it.
     pub(super) sender_key: Option<(UserId, Box<str>)>,
     pub(super) except_user: Option<UserId>,
+    /// Whom a signal is about, and who must not receive it.
+    pub(super) about: Option<Hiding>,
     pub(super) except_connection: Option<ConnId>,
     /// When the bytes that caused the event were received.
     pub(super) received_at: Instant,
@@ -28,7 +30,7 @@ pub(super) struct Audience {
 impl Audience {
     /// Every subscriber.
     pub(super) fn all(received_at: Instant) -> Self {
-        Self { sender_key: None, except_user: None, except_connection: None, received_at }
+        Self { sender_key: None, except_user: None, about: None, except_connection: None, received_at }
     }
 }
 
@@ -61,7 +63,7 @@ impl<W: World> Shard<W> {
             }
         });
         self.counters.events_published.add(1);
-        let Audience { sender_key, except_user, except_connection, received_at } = audience;
+        let Audience { sender_key, except_user, about, except_connection, received_at } = audience;
         let event = Arc::new(EncodedEvent {
             conversation,
             seq,
@@ -69,6 +71,7 @@ impl<W: World> Shard<W> {
             frames,
             sender_key,
             except_user,
+            about,
             except_connection,
             received_at,
             published_at: self.clock.now(),

@@ -152,7 +152,7 @@ impl<W: World> Shard<W> {
     fn on_request(&mut self, request: Request<W::Socket>) {
         match request {
             Request::Mutate(mutation) => self.accept_mutation(mutation),
-            Request::Typing { conversation, user } => self.publish_typing(conversation, user),
+            Request::Typing(signal) => self.publish_typing(*signal),
             Request::Interest { conversation, shard, formats } => self.on_interest(conversation, shard, formats),
             Request::Admit(admission) => self.admit(admission),
             Request::Settle(settlement) => self.settle(*settlement),
@@ -200,6 +200,11 @@ impl<W: World> Shard<W> {
             Delivery::Membership(change) => self.on_membership(change),
             Delivery::Notice(notice) => self.on_notice(&notice),
             Delivery::Presence(shown) => self.on_presence(&shown),
+            Delivery::TypingVoid(conn) => {
+                if let Some(session) = self.connections.session_mut(conn) {
+                    session.may_type = None;
+                }
+            }
             Delivery::Blocked(one, other) => self.on_blocked(one, other),
         }
     }

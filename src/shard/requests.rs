@@ -72,8 +72,8 @@ pub enum Pending<S> {
     PresencePart(Rc<RefCell<Gathering>>),
     /// Whether a connection may still watch these users.
     PresenceCheck(ConnId, BTreeSet<UserId>),
-    /// `typing` from a connection that is not subscribed: whether its user is a member.
-    Typing(PendingCommand, ConversationId, UserId),
+    /// `typing` of a user in a conversation, and when PostgreSQL was asked for the permission.
+    Typing(PendingCommand, ConversationId, UserId, u64),
     /// A socket whose session is looked up.
     Admission(Box<Admission<S>>),
     /// A part of the log for a subscriber, with its `member_at` when the read was sent.

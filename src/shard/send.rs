@@ -82,7 +82,10 @@ impl<W: World> Shard<W> {
         match found {
             Ok(Some(conversation)) => self.submit(asked, user, CHANGES[row].name, Some(conversation), arguments),
             Ok(None) => {
-                let message = "data: There is no such message or invitation, or you may not see it.";
+                let message = match CHANGES[row].name {
+                    "join_by_invite" => "data.code: This invitation does not exist, has ended, or was used up.",
+                    _ => "data.message_id: There is no such message, or you may not see it.",
+                };
                 self.refuse(asked, &Refusal::new(ErrorCode::NotFound, message));
             }
             Err(refusal) => self.refuse(asked, &refusal),

@@ -10,6 +10,7 @@
 use crate::chat::directory::users::Budgets;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
 use crate::limits::SLOW_CONSUMER_GRACE_MS;
+use crate::mesh::event::TypingPermission;
 use crate::wire::Format;
 use crate::wire::ws::close::CloseCode;
 use crate::wire::ws::peer::Peer;
@@ -56,6 +57,8 @@ pub struct Session {
     pub lagging_since_ms: Option<u64>,
     /// Its last typing signal.
     pub typed: Option<(ConversationId, u64)>,
+    /// Where its user may be seen typing, as PostgreSQL has answered last.
+    pub may_type: Option<Box<TypingPermission>>,
     /// Its user's budgets.
     pub budgets: Budgets,
     /// Conversations that it is subscribed to.
@@ -99,6 +102,7 @@ impl Session {
             check_at_ms: 0,
             lagging_since_ms: None,
             typed: None,
+            may_type: None,
             budgets: Budgets::default(),
             subscriptions: Vec::new(),
             replays: VecDeque::new(),

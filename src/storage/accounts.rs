@@ -20,6 +20,7 @@ mod audit_reads;
 mod audited;
 mod opening;
 mod outcome;
+mod own_names;
 pub mod rotation;
 mod security_events;
 pub mod two_factor;
@@ -68,6 +69,8 @@ pub struct AccountProfile {
     pub bio: Option<String>,
     /// Whether read receipts are private; only the user sees this.
     pub receipts_private: bool,
+    /// Who may add the user to groups: `everyone`, `contacts` or `nobody`.
+    pub group_invitations: String,
     /// When the account was created.
     pub created_at: OffsetDateTime,
 }
@@ -183,6 +186,8 @@ pub struct ProfileEdit<'a> {
     pub bio: FieldChange<&'a str>,
     /// Whether read receipts are private; `None` keeps it.
     pub receipts_private: Option<bool>,
+    /// Who may add the user to groups: `everyone`, `contacts` or `nobody`; none keeps it.
+    pub group_invitations: Option<&'static str>,
 }
 
 /// The numbers of removed rows.
@@ -465,7 +470,7 @@ impl Accounts {
         session: SessionId,
         edit: ProfileEdit<'_>,
     ) -> Result<Option<AccountProfile>, Refusal> {
-        let ProfileEdit { display_name, avatar_url, bio, receipts_private } = edit;
+        let ProfileEdit { display_name, avatar_url, bio, receipts_private, group_invitations } = edit;
         let (set_avatar, avatar_url) = avatar_url.parameters();
         let (set_bio, bio) = bio.parameters();
         let connection = self.connection("update_profile").await?;
@@ -476,7 +481,17 @@ impl Accounts {
             connection
                 .query_opt(
                     &statement,
-                    &[&user.0, &display_name, &set_avatar, &avatar_url, &set_bio, &bio, &receipts_private, &session.0],
+                    &[
+                        &user.0,
+                        &display_name,
+                        &set_avatar,
+                        &avatar_url,
+                        &set_bio,
+                        &bio,
+                        &receipts_private,
+                        &group_invitations,
+                        &session.0,
+                    ],
                 )
                 .await?
                 .map(|row| profile(&row))
@@ -545,6 +560,7 @@ fn profile(row: &Row) -> Result<AccountProfile, Error> {
         avatar_url: row.try_get("avatar_url")?,
         bio: row.try_get("bio")?,
         receipts_private: row.try_get("receipts_private")?,
+        group_invitations: row.try_get("group_invitations")?,
         created_at: row.try_get("created_at")?,
     })
 }

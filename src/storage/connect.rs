@@ -69,6 +69,7 @@ pub struct Target {
     /// In the order of [`Role`].
     passwords: Arc<[RolePassword; 3]>,
     user_mentions: bool,
+    stranger_additions: u32,
     /// The name of the rule set.
     rules: Arc<str>,
 }
@@ -103,7 +104,7 @@ impl Target {
     fn new(mut login: Config, passwords: [RolePassword; 3]) -> Self {
         login.connect_timeout(Duration::from_secs(3));
         let rules = RuleSet::embedded().name().into();
-        Self { login, passwords: Arc::new(passwords), user_mentions: true, rules }
+        Self { login, passwords: Arc::new(passwords), user_mentions: true, stranger_additions: 10, rules }
     }
 
     /// What PostgreSQL stores of a role's password, if the server derives it.
@@ -119,6 +120,12 @@ impl Target {
     #[must_use]
     pub fn with_mentions(self, user_mentions: bool) -> Self {
         Self { user_mentions, ..self }
+    }
+
+    /// The same, with the additions by strangers that a user has within an hour (`rules/addable_users.sql`).
+    #[must_use]
+    pub fn with_stranger_additions(self, stranger_additions: u32) -> Self {
+        Self { stranger_additions, ..self }
     }
 
     /// Whether PostgreSQL runs on this machine, as far as its address shows.
@@ -199,8 +206,10 @@ impl Target {
         let given = config.get_options().unwrap_or_default();
         let options = format!(
             "{given} -c synchronous_commit=on -c timezone=UTC -c statement_timeout={} \
-             -c idle_in_transaction_session_timeout=30000 -c client_min_messages=warning -c jit=off{}{}{}",
+             -c idle_in_transaction_session_timeout=30000 -c client_min_messages=warning -c jit=off \
+             -c app.stranger_additions={}{}{}{}",
             if role == Role::App { crate::limits::READ_DEADLINE_MS } else { 20_000 },
+            self.stranger_additions,
             match role {
                 Role::Owner => "",
                 Role::App => READER_PLANS,

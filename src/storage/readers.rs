@@ -2,7 +2,7 @@
 
 use super::read_connection::{Failure, Reader};
 use super::{rows, sql};
-use crate::error::{ErrorCode, Refusal};
+use crate::error::{ErrorCode, NO_SUCH_CONVERSATION, Refusal};
 use crate::faults::error_limited;
 use crate::ids::{ConversationId, Seq, SessionId, UserId};
 use crate::limits::{
@@ -33,7 +33,7 @@ pub fn of_each_kind() -> Vec<Query> {
         queries.extend([
             Query::Heads(vec![conversation]),
             Query::Head(conversation),
-            Query::HeadForTyping(conversation),
+            Query::Typing(conversation),
             Query::Log { conversation, after: Seq(0), limit: 1 },
             Query::HistoryAfter { conversation, after: Seq(0), limit: 1 },
             Query::HistoryBefore { conversation, before: Seq(1), limit: 1 },
@@ -76,16 +76,9 @@ pub async fn answer(reader: &mut Reader, query: &Query) -> Result<Answer, Failur
             permit(&access)?;
             Ok(heads(&found)?)
         }
-        Query::HeadForTyping(conversation) => {
-            let number = conversation.number();
-            let [access, found] =
-                reader.transaction([(sql::ACCESS, &[&number]), (sql::HEAD_FOR_TYPING, &[&number])]).await?;
-            permit(&access)?;
-            if found.is_empty() {
-                let detail = "One of you has blocked the other. You cannot message each other.";
-                return Err(Refusal::new(ErrorCode::Blocked, detail).into());
-            }
-            Ok(heads(&found)?)
+        Query::Typing(conversation) => {
+            let arguments = json!({ "conversation": conversation.number() });
+            look_up(reader, "typing", &arguments).await
         }
         Query::Log { conversation, after, limit } => log(reader, *conversation, *after, *limit).await,
         Query::HistoryAfter { conversation, after, limit } => {
@@ -147,7 +140,8 @@ pub async fn answer(reader: &mut Reader, query: &Query) -> Result<Answer, Failur
     }
 }
 
-async fn look_up(reader: &mut Reader, name: &str, arguments: &Value) -> Result<Answer, Failure> {
+/// `read_<name>` in PostgreSQL.
+async fn look_up(reader: &mut Reader, name: &'static str, arguments: &Value) -> Result<Answer, Failure> {
     let [found] = reader.transaction([(sql::LOOK_UP, &[&name, arguments])]).await?;
     let row = found.first().ok_or_else(not_found)?;
     Ok(Answer::Data(Box::new(row.try_get(0).map_err(|e| rows::unreadable(&e))?)))
@@ -186,7 +180,7 @@ fn located(found: &[Row]) -> Result<Answer, Refusal> {
 }
 
 fn not_found() -> Refusal {
-    Refusal::new(ErrorCode::NotFound, "data.conversation_id: There is no such conversation.")
+    Refusal::new(ErrorCode::NotFound, NO_SUCH_CONVERSATION)
 }
 
 /// Refuses unless the row of `sql::ACCESS` says that the user is a member.

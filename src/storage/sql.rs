@@ -71,11 +71,6 @@ pub const CONVERSATION_OF_INVITE: &str = "SELECT conversation_of_invite($1)";
 pub const HEADS: &str = "SELECT c.id, c.last_seq FROM conversations c \
     WHERE c.id = ANY ($1) AND c.id IN (SELECT app_conversations())";
 
-/// The newest seq of a conversation where others may see that the user types. No row where a block forbids it.
-pub const HEAD_FOR_TYPING: &str = "SELECT c.id, c.last_seq FROM conversations c \
-    WHERE c.id = $1 AND c.id IN (SELECT app_conversations()) AND (c.kind <> 'direct' \
-        OR app_may_see(CASE WHEN c.direct_low = app_user_id() THEN c.direct_high ELSE c.direct_low END))";
-
 /// The user's conversations as `welcome` lists them, those with the newest message first.
 pub const WELCOME_CONVERSATIONS: &str = "SELECT c.id, c.kind::text, coalesce(c.name, other.display_name), c.last_seq, \
         m.read_seq, m.role::text \
@@ -90,11 +85,10 @@ pub const LIST_CONVERSATIONS: &str = "SELECT c.id, c.json FROM shown_conversatio
     WHERE c.id IN (SELECT app_conversations()) AND c.id > $1 ORDER BY c.id LIMIT $2";
 /// One conversation that the user may see.
 pub const GET_CONVERSATION: &str = "SELECT c.json FROM shown_conversations(app_user_id()) c WHERE c.id = $1";
-/// A page of a conversation's members. In a direct one (its number ends in the bits 00) a block hides the marker.
+/// A page of a conversation's members. A block hides the read marker.
 pub const LIST_MEMBERS: &str = "SELECT u.id, user_json(u) || jsonb_build_object('role', m.role, 'joined_at', \
         rfc3339(m.joined_at), 'avatar_url', u.avatar_url, 'muted_until', rfc3339(m.muted_until), 'read_seq', \
-        CASE WHEN u.id = app_user_id() OR (NOT u.receipts_private \
-             AND (m.conversation_id & 3 <> 0 OR app_may_see(u.id))) THEN m.read_seq END) \
+        CASE WHEN u.id = app_user_id() OR (NOT u.receipts_private AND app_may_see(u.id)) THEN m.read_seq END) \
     FROM conversation_members m JOIN users u ON u.id = m.user_id \
     WHERE m.conversation_id = $1 AND u.id > $2 ORDER BY u.id LIMIT $3";
 

@@ -1,10 +1,10 @@
 //! PostgreSQL's answer to a run of mutations: one verdict for each of them, in their order.
 
 use super::rows;
-use crate::error::{ErrorCode, Refusal};
+use crate::error::{ErrorCode, NO_SUCH_CONVERSATION, Refusal};
 use crate::faults::error_limited;
 use crate::ids::{MessageId, Seq, UserId};
-use crate::mesh::frame::{Change, CommittedMessage, CommittedOther, Mutation, Verdict};
+use crate::mesh::frame::{Change, CommittedMessage, CommittedOther, Mutation, Signal, Verdict};
 use crate::mesh::record::{MessageRecord, Sender, ThreadState, rfc3339};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -127,6 +127,10 @@ fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
                 error_limited!("a mutation failed in PostgreSQL: {verdict} {}", detail.unwrap_or_default());
                 Refusal::new(ErrorCode::Internal, "The store failed on this command. The server's log has the details.")
             }
+            // mutate/invite_users.sql
+            Some(ErrorCode::RateLimited) => {
+                Refusal::rate_limited(detail.unwrap_or_default(), "open_invitations", "recipient", 50, 0)
+            }
             Some(code) => Refusal::new(code, detail.unwrap_or_default()),
         };
         let refusal = match retry_after_ms {
@@ -140,7 +144,9 @@ fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
     let signal = row.try_get::<_, Option<Value>>("signal")?.and_then(|signal| {
         let mut signal = rows::map(signal);
         let kind = signal.get("kind")?.as_str()?.to_owned();
-        Some((kind, rows::map(signal.remove("payload")?)))
+        let hidden_from = signal.get("hidden_from").and_then(Value::as_array).into_iter().flatten();
+        let hidden_from = hidden_from.filter_map(Value::as_i64).map(UserId).collect();
+        Some(Signal { kind, payload: rows::map(signal.remove("payload")?), hidden_from })
     });
     Ok(Verdict::Other(Box::new(CommittedOther {
         conversation,
@@ -157,7 +163,7 @@ fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
 /// The refusal for a verdict of `commit_messages`.
 fn refusal_of(verdict: &str, retry_after_ms: Option<i64>) -> Refusal {
     let (code, reason) = match verdict {
-        "not_found" => (ErrorCode::NotFound, "data.conversation_id: There is no such conversation."),
+        "not_found" => (ErrorCode::NotFound, NO_SUCH_CONVERSATION),
         "not_member" => (ErrorCode::NotMember, "You are not a member of this conversation. Join it first."),
         "banned" => (ErrorCode::Banned, "You are banned from this conversation. A moderator can lift the ban."),
         "read_only" => (ErrorCode::ReadOnly, "The conversation, or your role in it, is read-only."),

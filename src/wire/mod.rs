@@ -8,6 +8,7 @@ pub mod command;
 pub mod event;
 pub mod json;
 pub mod msgpack;
+pub mod proxy;
 pub mod response_fields;
 pub mod value;
 pub mod ws;

@@ -17,3 +17,4 @@ mod starting;
 mod store_faults;
 #[path = "../support/mod.rs"]
 mod support;
+mod victims;

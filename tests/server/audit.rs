@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use tokio_postgres::Client as Database;
 
 const AUDITED: &[&str] = &[
+    "accept_invitation",
     "archive_conversation",
     "ban_member",
     "block_user",
@@ -23,6 +24,7 @@ const AUDITED: &[&str] = &[
     "create_conversation",
     "create_invite",
     "decide_join_request",
+    "decline_invitation",
     "delete_message",
     "invite_member",
     "join_by_invite",
@@ -58,6 +60,7 @@ const EXCLUDED: &[(&str, &[&str])] = &[
             "list_blocks",
             "list_conversations",
             "list_edits",
+            "list_invitations",
             "list_invites",
             "list_join_requests",
             "list_members",
@@ -289,6 +292,21 @@ async fn walk_rights(walk: &mut Walk<'_>, ann: &mut Person, bob: &mut Person, ev
     walk.audited(bob, "archive_conversation", here(json!({})), archived).await;
 }
 
+/// Eve decides by herself who adds her to a room.
+async fn walk_invitations(walk: &mut Walk<'_>, ann: &mut Person, eve: &mut Person) {
+    let choice = json!({"group_invitations": "nobody"});
+    assert_eq!(walk.server.request(Method::PATCH, "/users/me", Some(&eve.user.token), Some(&choice)).await.0, 200);
+    let room = walk.server.room(&[&ann.user]).await;
+    let here = json!({"conversation_id": room});
+    for kind in ["decline_invitation", "accept_invitation"] {
+        let data = json!({"conversation_id": room, "user_id": eve.user.id});
+        walk.audited(ann, "invite_member", data, of_user(eve, &room, change("invited", false, true))).await;
+        walk.audited(eve, kind, here.clone(), of_user(eve, &room, change("invited", true, false))).await;
+    }
+    let choice = json!({"group_invitations": "everyone"});
+    assert_eq!(walk.server.request(Method::PATCH, "/users/me", Some(&eve.user.token), Some(&choice)).await.0, 200);
+}
+
 async fn walk_requests_and_blocks(walk: &mut Walk<'_>, ann: &mut Person, eve: &mut Person) {
     let room = walk.server.room(&[&ann.user]).await;
     let here = json!({"conversation_id": room});
@@ -333,6 +351,7 @@ async fn walk_messages(walk: &mut Walk<'_>, ann: &mut Person, bob: &mut Person) 
         ("get_history", here(json!({}))),
         ("list_members", here(json!({}))),
         ("list_bans", here(json!({}))),
+        ("list_invitations", json!({})),
         ("list_invites", here(json!({}))),
         ("list_pins", here(json!({}))),
         ("get_thread", json!({"message_id": sent})),
@@ -377,6 +396,7 @@ async fn records_every_command_that_changes_rights_or_settings() {
         let mut bob = Person::new(server, &database, over_socket).await;
         let mut eve = Person::new(server, &database, over_socket).await;
         walk_rights(&mut walk, &mut ann, &mut bob, &mut eve).await;
+        walk_invitations(&mut walk, &mut ann, &mut eve).await;
         walk_requests_and_blocks(&mut walk, &mut ann, &mut eve).await;
         walk_messages(&mut walk, &mut ann, &mut bob).await;
     }

@@ -252,7 +252,7 @@ async fn resumes_beside_conversations_that_the_user_may_not_see() {
     expected.sort_unstable();
     assert_eq!(refused, expected);
     assert_eq!(client.ok("resume", json!({"cursors": {}})).await, json!({"conversations": {}, "not_member": []}));
-    assert_eq!(client.refused("subscribe", json!({"conversation_id": left})).await, "not_member");
+    assert_eq!(client.refused("subscribe", json!({"conversation_id": left})).await, "not_found");
 }
 
 #[tokio::test]

@@ -145,9 +145,9 @@ async fn creates_one_direct_conversation_per_pair_of_users() {
         "forbidden"
     );
     let mut stranger = Client::none(server, &eve, Format::Json).await;
-    assert_eq!(stranger.refused("join_conversation", dm.clone()).await, "forbidden");
+    assert_eq!(stranger.refused("join_conversation", dm.clone()).await, "not_found");
     for command in ["get_conversation", "get_history", "list_members", "subscribe"] {
-        assert_eq!(stranger.refused(command, dm.clone()).await, "not_member", "{command}");
+        assert_eq!(stranger.refused(command, dm.clone()).await, "not_found", "{command}");
     }
     let data = json!({"kind": "direct", "member_ids": [ann.id]});
     assert_eq!(client.refused("create_conversation", data).await, "bad_request", "a direct conversation with yourself");
@@ -209,16 +209,16 @@ async fn stops_delivery_and_refuses_commands_after_a_member_leaves() {
         event,
         "a member who leaves receives member_left on every connection"
     );
-    assert_eq!(leaver.refused("leave_conversation", of_room(&room)).await, "not_member");
+    assert_eq!(leaver.refused("leave_conversation", of_room(&room)).await, "not_found");
     owner.ok("send_message", json!({"conversation_id": room, "content": "after the leave"})).await;
     owner.event("message_created").await;
     assert!(leaver.drain().await.iter().all(|event| event["type"] != "message_created"));
     for command in ["subscribe", "get_history", "list_members", "get_conversation"] {
-        assert_eq!(leaver.refused(command, of_room(&room)).await, "not_member", "{command}");
+        assert_eq!(leaver.refused(command, of_room(&room)).await, "not_found", "{command}");
     }
     let data = json!({"conversation_id": room, "content": "still here"});
-    assert_eq!(leaver.refused("send_message", data).await, "not_member");
-    assert_eq!(leaver.refused("join_conversation", of_room(&room)).await, "forbidden", "a private room");
+    assert_eq!(leaver.refused("send_message", data).await, "not_found");
+    assert_eq!(leaver.refused("join_conversation", of_room(&room)).await, "not_found", "a private room");
 }
 
 #[tokio::test]
@@ -233,7 +233,7 @@ async fn hands_ownership_over_when_the_owner_leaves() {
     let conversation = successor.ok("get_conversation", of_room(&room)).await["conversation"].clone();
     assert_eq!((&conversation["owner_id"], &conversation["role"]), (&json!(bob.id), &json!("owner")));
     successor.ok("leave_conversation", of_room(&room)).await;
-    assert_eq!(successor.refused("get_conversation", of_room(&room)).await, "not_member");
+    assert_eq!(successor.refused("get_conversation", of_room(&room)).await, "not_found");
 }
 
 #[tokio::test]
@@ -246,11 +246,11 @@ async fn sends_typing_to_other_members_and_throttles_it() {
     for _ in 0..5 {
         typist.send("typing", of_room(&room)).await;
     }
-    typist.ok("send_message", json!({"conversation_id": room, "content": "done"})).await;
     let first = reader.next_event().await;
     assert_eq!((&first["type"], &first["data"]["conversation_id"]), (&json!("typing"), &json!(room)), "{first}");
     assert_eq!(first["data"]["user_id"], json!(ann.id), "{first}");
     assert_eq!(first["data"].get("seq"), None);
+    typist.ok("send_message", json!({"conversation_id": room, "content": "done"})).await;
     let second = reader.next_event().await;
     assert_eq!(second["type"], "message_created", "five commands in a row send one event: {second}");
     let own = typist.drain().await;
@@ -289,7 +289,7 @@ async fn moves_the_read_marker_forward_and_broadcasts_it() {
     assert!(reader.drain().await.is_empty(), "the connection that sent the command receives the ack only");
     let stranger = server.register().await;
     let refused = server.call(&stranger, "mark_read", mark(1)).await.unwrap_err();
-    assert_eq!(refused["code"], "not_member");
+    assert_eq!(refused["code"], "not_found");
 }
 
 #[tokio::test]
@@ -410,9 +410,9 @@ async fn refuses_each_invalid_input_with_its_code_and_keeps_the_connection_open(
     }
     let mut stranger = Client::none(server, &eve, Format::Json).await;
     let send = json!({"conversation_id": room, "content": "x"});
-    assert_eq!(stranger.refused("send_message", send).await, "not_member");
+    assert_eq!(stranger.refused("send_message", send).await, "not_found");
     let invite = json!({"conversation_id": room, "user_id": eve.id});
-    assert_eq!(stranger.refused("invite_member", invite).await, "not_member");
+    assert_eq!(stranger.refused("invite_member", invite).await, "not_found");
 }
 
 #[tokio::test]

@@ -115,6 +115,7 @@ async fn returns_the_user_and_tokens_after_registration() {
     let me = api.get("/users/me", text(&body["access_token"])).await;
     let mut own = body["user"].clone();
     own["read_receipts"] = json!("public");
+    own["group_invitations"] = json!("everyone");
     assert_eq!((me.status.as_u16(), &me.body), (200, &own));
     assert_eq!(me.headers["cache-control"], "no-store");
 }
@@ -353,6 +354,7 @@ async fn reads_edits_and_finds_profiles() {
     let read_by_bob = api.get(&format!("/users/{}", ann["user"]["id"]), text(&bob["access_token"])).await;
     assert_eq!((&edited.body["bio"], &edited.body["read_receipts"]), (&json!("I read.\nA lot."), &json!("private")));
     edited.body.as_object_mut().unwrap().remove("read_receipts");
+    edited.body.as_object_mut().unwrap().remove("group_invitations");
     assert_eq!(read_by_bob.body, edited.body, "other users do not see the setting for read receipts");
     assert_eq!(edit(json!({"bio": null})).await.body["bio"], Value::Null);
     assert_eq!(edit(json!({"avatar_url": null})).await.body["avatar_url"], Value::Null);

@@ -355,7 +355,7 @@ async fn finds_words_without_regard_to_case_accents_and_script() {
     }
     assert_eq!(
         error_of(server, &bob, "search_messages", json!({"query": "x", "conversation_id": other})).await,
-        "not_member"
+        "not_found"
     );
 }
 

@@ -353,13 +353,14 @@ async fn refuses_reads_and_sends_of_users_who_are_not_members() {
     let public = support::id_of(&public);
     let eve = server.register().await;
     let mut eve = Client::all(server, &eve, Format::Json).await;
-    for room in [&room, &public] {
-        assert_eq!(eve.refused("send_message", message(room, "hi")).await, "not_member");
+    // Whether a private room exists is not told.
+    for (room, refusal) in [(&room, "not_found"), (&public, "not_member")] {
+        assert_eq!(eve.refused("send_message", message(room, "hi")).await, refusal);
         for command in ["get_history", "list_members", "subscribe"] {
-            assert_eq!(eve.refused(command, json!({"conversation_id": room})).await, "not_member", "{command}");
+            assert_eq!(eve.refused(command, json!({"conversation_id": room})).await, refusal, "{command}");
         }
         let after = json!({"conversation_id": room, "after_seq": 0});
-        assert_eq!(eve.refused("subscribe", after).await, "not_member");
+        assert_eq!(eve.refused("subscribe", after).await, refusal);
     }
     let _ = eve.command("resume", json!({"cursors": {(room.clone()): 0, public: 0}})).await;
     server.ok(&ann, "send_message", message(&room, "still secret")).await;

@@ -173,7 +173,7 @@ async fn admits_users_to_private_rooms_by_join_request() {
     let mut owner = Client::none(server, &ann, Format::Json).await;
     let mut requester = Client::all(server, &eve, Format::MessagePack).await;
 
-    assert_eq!(requester.refused("join_conversation", here.clone()).await, "forbidden");
+    assert_eq!(requester.refused("join_conversation", here.clone()).await, "not_found");
     let request = json!({"conversation_id": room, "requested": true});
     assert_eq!(requester.ok("request_to_join", with(" please accept ")).await, request);
     assert_eq!(
@@ -191,7 +191,7 @@ async fn admits_users_to_private_rooms_by_join_request() {
     let users: Vec<&Value> = listed["requests"].as_array().unwrap().iter().map(|r| &r["user"]["id"]).collect();
     assert_eq!(users, [&json!(eve.id), &json!(kim.id)], "the oldest request is first");
     assert_eq!(server.ok(&eve, "list_join_requests", json!({})).await["requests"][0]["conversation_id"], json!(room));
-    for (user, refusal) in [(&bob, "forbidden"), (&kim, "not_member")] {
+    for (user, refusal) in [(&bob, "forbidden"), (&kim, "not_found")] {
         assert_eq!(code(&server.call(user, "list_join_requests", here.clone()).await.unwrap_err()), refusal);
         assert_eq!(code(&server.call(user, "decide_join_request", decide(&eve, true)).await.unwrap_err()), refusal);
     }
@@ -230,7 +230,7 @@ async fn admits_users_to_private_rooms_by_join_request() {
 async fn accepts_join_requests_for_private_rooms_only() {
     let server = server().await;
     let (ann, bob, eve) = (server.register().await, server.register().await, server.register().await);
-    for (kind, refusal) in [("public_room", "conflict"), ("group", "forbidden"), ("direct", "forbidden")] {
+    for (kind, refusal) in [("public_room", "conflict"), ("group", "not_found"), ("direct", "not_found")] {
         let mut data = json!({"kind": kind, "member_ids": [bob.id]});
         if kind != "direct" {
             data["name"] = json!(unique("open"));

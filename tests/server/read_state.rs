@@ -109,7 +109,7 @@ async fn lists_followed_threads_by_their_newest_reply() {
     assert_eq!(listed(json!({})).await.0.len(), 2);
     assert_eq!(
         code(&server.call(&ann, "list_threads", json!({"conversation_id": other})).await.unwrap_err()),
-        "not_member"
+        "not_found"
     );
 }
 

@@ -367,3 +367,46 @@ async fn a_device_can_switch_off_pictures_from_other_servers() {
     ada.has_no_complaints();
     bob.has_no_complaints();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn asks_for_consent_before_somebody_adds_the_user() {
+    // Signing up solves a proof of work.
+    let settings = [("security.registration_proof", "proof_of_work"), ("security.registration_difficulty", "12")];
+    let server = Server::start(1, &settings);
+    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let mut bob = Person::sign_up(&server, "", "bob", "Bob Martin").await;
+    let (ada_user, bob_user) = (ada.token(&server).await, bob.token(&server).await);
+    ada.account("profile").await;
+    ada.browser.wait_for("document.getElementById('edit-name')?.value === 'Ada Lovelace'").await;
+    let choice = "document.getElementById('edit-group-invitations')";
+    ada.browser.wait_for(&format!("{choice}.value === 'everyone'")).await;
+    ada.browser.evaluate(&format!("void ({choice}.value = 'nobody')")).await;
+    ada.click("#save-profile").await;
+    ada.browser.wait_for("!document.getElementById('save-profile').disabled").await;
+    ada.close_dialog().await;
+
+    let mut groups = Vec::new();
+    for name in ["book club", "get rich"] {
+        let data = json!({"kind": "group", "name": name, "member_ids": [ada_user.id]});
+        let created = server.ok(&bob_user, "create_conversation", data).await;
+        groups.push(created["conversation"]["id"].as_str().unwrap().to_owned());
+        ada.reads("#invitations", name).await;
+    }
+    ada.reads("#invitations", "From Bob Martin").await;
+    ada.picture("web-invitations.png", 1_280, 800, "light").await;
+    ada.picture("web-invitations-phone-dark.png", 360, 740, "dark").await;
+    ada.browser.appear(1_280, 800, "light").await;
+    // The open invitations are there after a reload too.
+    ada.browser.call("Page.reload", json!({})).await;
+    ada.reads("#invitations", "get rich").await;
+    ada.click(&format!("#invitations [data-invitation='{}'] .decline", groups[1])).await;
+    ada.browser.wait_for("!document.getElementById('invitations').innerText.includes('get rich')").await;
+    ada.click(&format!("#invitations [data-invitation='{}'] .accept", groups[0])).await;
+    ada.reads("#title", "book club").await;
+    ada.browser.wait_for("document.getElementById('invitations').childElementCount === 0").await;
+    ada.say("hello").await;
+    bob.go(&groups[0]).await;
+    bob.sees("hello").await;
+    ada.has_no_complaints();
+    bob.has_no_complaints();
+}

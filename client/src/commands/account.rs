@@ -7,6 +7,7 @@ use crate::http::Http;
 use crate::output::Output;
 use crate::password::{code, password};
 use crate::profile::{Profile, Saved};
+use crate::proof;
 use crate::render::name;
 use crate::session::{Session, from_answer};
 use reqwest::Method;
@@ -24,6 +25,12 @@ pub async fn register(global: &Global, profile: &Profile, output: Output, option
         body["display_name"] = display_name.into();
     }
     body["device_name"] = device().into();
+    // An older server knows no challenges.
+    match http.get("/auth/register/challenge").await {
+        Ok(challenge) => body["proof"] = proof::solve(&challenge).into(),
+        Err(Failure::Refused(refusal)) if refusal.code == "not_found" => {}
+        Err(failure) => return Err(failure),
+    }
     let answer = http.post("/auth/register", &body).await?;
     keep(profile, output, &from_answer(http.address(), &answer)?).await
 }

@@ -1,4 +1,4 @@
-//! `list`, `rooms`, `create`, `join`, `leave`, `members`, `read`.
+//! `list`, `rooms`, `create`, `join`, `invitations`, `accept`, `decline`, `leave`, `members`, `read`.
 
 use super::names;
 use super::pages::all_pages;
@@ -61,6 +61,30 @@ pub async fn join(session: &Session, output: Output, text: &str) -> Result<(), F
     let answer = session.command("join_conversation", json!({ "conversation_id": id })).await?;
     let conversation = &answer["conversation"];
     output.result(conversation, || format!("joined {} ({})", name(&conversation["name"]), name(&conversation["id"])))
+}
+
+/// Lists the user's open invitations.
+pub async fn invitations(session: &Session, output: Output) -> Result<(), Failure> {
+    let answer = session.command("list_invitations", json!({})).await?;
+    let rows = answer["invitations"].as_array().cloned().unwrap_or_default();
+    print(output, &rows, &["ID", "NAME", "KIND", "FROM", "SINCE"], "no open invitations", |invitation| {
+        let cells = [&invitation["conversation_id"], &invitation["name"], &invitation["kind"]];
+        let from = [&invitation["invited_by"]["username"]];
+        cells.into_iter().chain(from).map(name).chain([when(&invitation["created_at"])]).collect()
+    })
+}
+
+/// Accepts an invitation.
+pub async fn accept(session: &Session, output: Output, id: &str) -> Result<(), Failure> {
+    let answer = session.command("accept_invitation", json!({ "conversation_id": id })).await?;
+    let conversation = &answer["conversation"];
+    output.result(conversation, || format!("joined {} ({})", name(&conversation["name"]), name(&conversation["id"])))
+}
+
+/// Declines an invitation.
+pub async fn decline(session: &Session, output: Output, id: &str) -> Result<(), Failure> {
+    let answer = session.command("decline_invitation", json!({ "conversation_id": id })).await?;
+    output.result(&answer, || format!("declined {id}"))
 }
 
 /// Leaves a conversation.

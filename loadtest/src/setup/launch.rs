@@ -160,6 +160,7 @@ fn settings(launch: &Launch) -> BTreeMap<String, String> {
         ("limits.max_connections_per_user", "1000".to_owned()),
         ("security.sign_ins_per_minute", "1000000".to_owned()),
         ("security.registrations_per_minute", "1000000".to_owned()),
+        ("security.stranger_additions_per_hour", "1000000".to_owned()),
         ("server.workers", launch.workers.to_string()),
         ("security.jwt_access_duration", "12h".to_owned()),
         ("security.jwt_secret", format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())),

@@ -34,7 +34,7 @@ BEGIN
                 -- Read under the lock, and after the mutations before it: nothing changes between check and commit.
                 SELECT * INTO c FROM conversations x WHERE x.id = p.conversation_id;
                 IF NOT FOUND AND p.conversation_id IS NOT NULL THEN
-                    PERFORM refuse('not_found', 'data.conversation_id: There is no such conversation.');
+                    PERFORM refuse_outsider(c);
                 END IF;
                 m := permitted_member(c, p);
                 v_before := audit_state(p, c.id);

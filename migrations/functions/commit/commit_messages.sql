@@ -18,7 +18,7 @@ BEGIN
 
     RETURN QUERY
     WITH found AS MATERIALIZED (
-        SELECT i.*, c.id AS known_conversation, c.last_seq, c.last_ordinal, c.archived_at,
+        SELECT i.*, c.kind AS conversation_kind, c.last_seq, c.last_ordinal, c.archived_at,
                m.user_id AS member, m.role, m.muted_until,
                CASE WHEN c.slow_mode_s > 0 AND m.role < 'moderator' THEN c.slow_mode_s END AS slow_s,
                CASE WHEN c.direct_low IS NOT NULL
@@ -48,11 +48,12 @@ BEGIN
                     WHERE x.sender_id = f.sender_id AND x.message_type <> 'system') END AS slow_until,
                CASE
                    WHEN f.first_id IS NOT NULL THEN 'duplicate'
-                   WHEN f.known_conversation IS NULL THEN 'not_found'
                    WHEN f.member IS NULL AND EXISTS (
                         SELECT FROM conversation_bans b
                          WHERE b.conversation_id = f.conversation_id AND b.user_id = f.sender_id) THEN 'banned'
-                   WHEN f.member IS NULL THEN 'not_member'
+                   WHEN f.member IS NULL AND f.conversation_kind = 'public_room' THEN 'not_member'
+                   -- An outsider cannot learn whether a private conversation exists (refuse_outsider).
+                   WHEN f.member IS NULL THEN 'not_found'
                    WHEN f.archived_at IS NOT NULL OR f.role = 'read_only' THEN 'read_only'
                    WHEN f.muted_until > now() THEN 'muted'
                    WHEN f.blocked THEN 'blocked'

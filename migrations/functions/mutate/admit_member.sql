@@ -1,7 +1,7 @@
--- Adds a user to a conversation: join_conversation, join_by_invite, invite_member and decide_join_request end here.
--- Refuses banned and blocked users, a full conversation and an archived one. p_by is the user who admits p_user; if
--- both are the same, the user joins without an invitation. Ends the user's request to join. A mute or read-only role
--- from before the user left applies again. A user who is a member already receives the seq of the first time.
+-- Adds a user to a conversation: every command by which a user joins ends here. p_by is the user who admits p_user; if
+-- both are the same, the user joins without an invitation. Ends the user's request to join and invitation. A mute or
+-- read-only role from before the user left applies again. A user who is a member already receives the seq of the first
+-- time.
 -- Locks: the conversation's row, which apply_mutations holds; the user's profile FOR SHARE (note_profile_version).
 
 CREATE FUNCTION admit_member(c conversations, p mutation, p_user bigint, p_by bigint)
@@ -15,18 +15,10 @@ BEGIN
     SELECT x.joined_seq INTO o.seq FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = p_user;
     IF FOUND THEN
         RETURN o;
-    ELSIF NOT EXISTS (SELECT FROM users x WHERE x.id = p_user AND x.is_active) THEN
-        PERFORM refuse('not_found', 'data.user_id: There is no such user.');
-    ELSIF EXISTS (SELECT FROM conversation_bans b WHERE b.conversation_id = c.id AND b.user_id = p_user) THEN
-        PERFORM refuse('banned', 'The user is banned from the conversation. A moderator can lift the ban.');
-    ELSIF p_user <> p_by AND is_blocked(p_user, p_by) THEN
-        PERFORM refuse('blocked', 'One of you has blocked the other. An invitation is not possible.');
-    ELSIF c.archived_at IS NOT NULL THEN
-        PERFORM refuse('read_only', 'The conversation is archived. Nobody can join it.');
-    ELSIF c.member_limit <= (SELECT s.member_count FROM conversation_statistics s WHERE s.conversation_id = c.id) THEN
-        PERFORM refuse('conflict', format('The conversation is full. It can have %s members.', c.member_limit));
     END IF;
+    PERFORM refuse_admission(c, p, p_user, p_by);
     o := close_request(o, c, p_user, p_by, 'accepted');
+    o := close_invitation(o, c, p_user);
     v_reported := is_worth_reporting(c, p_user, p_by);
     DELETE FROM conversation_restrictions x WHERE x.conversation_id = c.id AND x.user_id = p_user RETURNING * INTO r;
     -- The read marker starts behind the events that are appended below: earlier messages are history, not unread.

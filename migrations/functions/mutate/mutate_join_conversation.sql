@@ -6,11 +6,8 @@ RETURNS mutation_outcome LANGUAGE plpgsql AS $$
 DECLARE
     o mutation_outcome;
 BEGIN
-    IF m.user_id IS NULL AND c.kind = 'private_room' THEN
-        PERFORM refuse('forbidden',
-            'The room is private. Send request_to_join, or ask a member for an invitation.');
-    ELSIF m.user_id IS NULL AND c.kind <> 'public_room' THEN
-        PERFORM refuse('forbidden', 'Only public rooms can be joined. Ask a member for an invitation.');
+    IF m.user_id IS NULL AND c.kind <> 'public_room' THEN
+        PERFORM refuse_outsider(c);
     END IF;
     o := admit_member(c, p, p.actor_id, p.actor_id);
     o.result := jsonb_build_object('conversation', conversation_now(c.id, p.actor_id));

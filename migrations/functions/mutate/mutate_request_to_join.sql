@@ -1,4 +1,6 @@
--- Requests to join a private room. A room has 200 open requests at most, a user 100.
+-- Requests to join a private room. A user who has its id may request that, so this is the one command that tells an
+-- outsider that a private room exists; of groups and direct conversations it does not. A room has 200 open requests at
+-- most, a user 100.
 -- Locks: the conversation's row, which apply_mutations holds.
 
 CREATE FUNCTION mutate_request_to_join(c conversations, m conversation_members, p mutation)
@@ -13,10 +15,8 @@ BEGIN
         PERFORM refuse('banned', 'You are banned from this conversation. A moderator can lift the ban.');
     ELSIF c.kind = 'public_room' THEN
         PERFORM refuse('conflict', 'The room is public. Send join_conversation.');
-    ELSIF c.kind <> 'private_room' THEN
-        PERFORM refuse('forbidden', 'Only private rooms accept requests to join. Ask a member for an invitation.');
-    ELSIF c.archived_at IS NOT NULL THEN
-        PERFORM refuse('read_only', 'The conversation is archived. Nobody can join it.');
+    ELSIF c.kind <> 'private_room' OR c.archived_at IS NOT NULL THEN
+        PERFORM refuse_outsider(c);
     END IF;
     SELECT * INTO r FROM conversation_join_requests x WHERE x.conversation_id = c.id AND x.user_id = p.actor_id;
     IF NOT FOUND THEN

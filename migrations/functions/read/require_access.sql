@@ -8,7 +8,8 @@ BEGIN
         WHEN 'member' THEN RETURN v_conversation;
         WHEN 'not_member' THEN
             PERFORM refuse('not_member', 'You are not a member of this conversation. Join it first.');
-        ELSE PERFORM refuse('not_found', 'data.conversation_id: There is no such conversation.');
+        ELSE PERFORM refuse('not_found',
+            'data.conversation_id: There is no such conversation, or you are not a member of it.');
     END CASE;
     RETURN NULL;
 END $$;

@@ -10,7 +10,7 @@ BEGIN
         IF EXISTS (SELECT FROM conversation_bans b WHERE b.conversation_id = c.id AND b.user_id = p_actor) THEN
             PERFORM refuse('banned', 'You are banned from this conversation. A moderator can lift the ban.');
         END IF;
-        PERFORM refuse('not_member', 'You are not a member of this conversation. Join it first.');
+        PERFORM refuse_outsider(c);
     END IF;
     RETURN m;
 END $$;

@@ -40,7 +40,9 @@ BEGIN
             ELSIF p.kind = 'create_conversation' THEN
                 RETURN v_state || jsonb_build_object('members', (
                     SELECT jsonb_agg(x.user_id ORDER BY x.user_id) FROM conversation_members x
-                     WHERE x.conversation_id = p_conversation));
+                     WHERE x.conversation_id = p_conversation),
+                    'invited', (SELECT jsonb_agg(x.user_id ORDER BY x.user_id) FROM conversation_invitations x
+                                 WHERE x.conversation_id = p_conversation));
             ELSIF p.kind IN ('update_conversation', 'archive_conversation') THEN
                 RETURN v_state;
             END IF;
@@ -53,6 +55,8 @@ BEGIN
                 'banned', EXISTS (SELECT FROM conversation_bans x
                                    WHERE x.conversation_id = p_conversation AND x.user_id = v_user),
                 'requested', EXISTS (SELECT FROM conversation_join_requests x
-                                      WHERE x.conversation_id = p_conversation AND x.user_id = v_user));
+                                      WHERE x.conversation_id = p_conversation AND x.user_id = v_user),
+                'invited', EXISTS (SELECT FROM conversation_invitations x
+                                    WHERE x.conversation_id = p_conversation AND x.user_id = v_user));
     END CASE;
 END $$;

@@ -8,7 +8,7 @@ BEGIN
     SELECT n.user_id INTO v_blocked FROM new_members n JOIN conversations c ON c.id = n.conversation_id
      WHERE n.joined_seq = 1 AND n.user_id <> c.owner_id AND is_blocked(n.user_id, c.owner_id) LIMIT 1;
     IF FOUND THEN
-        PERFORM refuse('blocked', format('data.member_ids: One of you and user %s has blocked the other.', v_blocked));
+        PERFORM refuse('blocked', format('data.member_ids: You cannot add user %s.', v_blocked));
     END IF;
     RETURN NULL;
 END $$;

@@ -94,8 +94,9 @@ impl Trail {
                 })
             }
             "create_conversation" => {
-                let members = act.details["after"]["members"].as_array()?;
-                let others = members.iter().filter_map(Value::as_i64).filter(|member| *member != user.0);
+                let after = &act.details["after"];
+                let people = [&after["members"], &after["invited"]].into_iter().filter_map(Value::as_array).flatten();
+                let others = people.filter_map(Value::as_i64).filter(|person| *person != user.0);
                 self.invited(user, others.map(|member| member as u64), now)
             }
             "set_role" | "transfer_ownership" => self.promotion(act, user, now),

@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 pub const RECENT_MS: u64 = 2 * crate::limits::READ_DEADLINE_MS;
 /// Changes remembered per shard, 40 bytes each.
 pub const RECENT_CHANGES_MAX: usize = 65_536;
+/// Blocks remembered per shard for signals. They are searched for each signal.
+const RECENT_BLOCKS_MAX: usize = 1_024;
 
 #[derive(Clone, Copy, Debug)]
 enum RecentChange {
@@ -24,6 +26,10 @@ enum RecentChange {
 #[derive(Debug, Default)]
 pub struct RecentChanges {
     changes: VecDeque<(u64, RecentChange)>,
+    /// The blocks among them.
+    blocks: VecDeque<(u64, UserId, UserId)>,
+    /// The time of the newest block that was dropped early.
+    forgot_blocks_ms: Option<u64>,
     /// The time of the newest change that was dropped early, if any.
     forgot_ms: Option<u64>,
 }
@@ -37,6 +43,31 @@ impl RecentChanges {
     /// Records that one of two users blocked the other.
     pub fn blocked(&mut self, one: UserId, other: UserId, now_ms: u64) {
         self.push(RecentChange::Blocked(one, other), now_ms);
+        let oldest = now_ms.saturating_sub(RECENT_MS);
+        while self.blocks.front().is_some_and(|(at, ..)| *at < oldest) {
+            self.blocks.pop_front();
+        }
+        if self.blocks.len() >= RECENT_BLOCKS_MAX
+            && let Some((at, ..)) = self.blocks.pop_front()
+        {
+            self.forgot_blocks_ms = Some(at);
+        }
+        self.blocks.push_back((now_ms, one, other));
+    }
+
+    /// Users whom `user` has blocked since `since_ms`, or who have blocked them; none if this shard had to forget one
+    /// of the recent blocks.
+    #[must_use]
+    pub fn blocked_with(&self, user: UserId, since_ms: u64) -> Option<Vec<UserId>> {
+        self.forgot_blocks_ms.is_none_or(|at| at < since_ms).then(|| {
+            let recent = self.blocks.iter().rev().take_while(|(at, ..)| *at >= since_ms);
+            let with = |(_, one, other): &(u64, UserId, UserId)| match user {
+                user if user == *one => Some(*other),
+                user if user == *other => Some(*one),
+                _ => None,
+            };
+            recent.filter_map(with).collect()
+        })
     }
 
     fn push(&mut self, change: RecentChange, now_ms: u64) {
@@ -49,7 +80,9 @@ impl RecentChanges {
         {
             self.forgot_ms = Some(at);
         }
-        self.changes.push_back((now_ms, change));
+        // In order, even if the callers' times differ by a turn: they are searched from the newest on.
+        let newest = self.changes.back().map_or(now_ms, |(at, _)| now_ms.max(*at));
+        self.changes.push_back((newest, change));
     }
 
     /// Whether a change since `since_ms` was dropped early. Then only a newer read shows the state.
@@ -102,6 +135,21 @@ mod tests {
         assert!(!hides(1, 3, 10), "a join hides no user");
         assert!(hides(1, 4, 12) && hides(4, 1, 12), "who leaves may not see the others, nor be seen");
         assert!(!hides(1, 5, 0));
+    }
+
+    #[test]
+    fn knows_whom_a_recent_block_concerns() {
+        let mut recent = RecentChanges::default();
+        recent.blocked(UserId(1), UserId(2), 10);
+        assert_eq!(recent.blocked_with(UserId(1), 10), Some(vec![UserId(2)]));
+        assert_eq!(recent.blocked_with(UserId(2), 10), Some(vec![UserId(1)]));
+        assert_eq!(recent.blocked_with(UserId(3), 10), Some(vec![]));
+        assert_eq!(recent.blocked_with(UserId(1), 11), Some(vec![]), "PostgreSQL was asked after the block");
+        for other in 0..RECENT_BLOCKS_MAX as i64 {
+            recent.blocked(UserId(4), UserId(10 + other), 20);
+        }
+        assert_eq!(recent.blocked_with(UserId(3), 10), None, "a forgotten block may concern anybody");
+        assert_eq!(recent.blocked_with(UserId(3), 11), Some(vec![]));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use super::outbox::SharedBytes;
 use crate::ids::{ConnId, UserId};
-use crate::mesh::event::EncodedEvent;
+use crate::mesh::event::{EncodedEvent, Hiding};
 use crate::wire::{Format, event};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,10 +31,10 @@ impl<C> Default for Backlog<C> {
 }
 
 impl<C: SharedBytes> Backlog<C> {
-    pub(super) fn push(&mut self, event: Arc<EncodedEvent>) {
+    pub(super) fn push(&mut self, event: Arc<EncodedEvent>, hidden_from: Vec<UserId>) {
         self.bytes += event.frame_bytes();
         let (from, shared) = (self.next, Shared::default());
-        self.events.push_back(WaitingEvent { event, from, wrapped: false, done: false, shared });
+        self.events.push_back(WaitingEvent { event, hidden_from, from, wrapped: false, done: false, shared });
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -60,6 +60,8 @@ impl<C: SharedBytes> Backlog<C> {
 /// An event in a backlog.
 pub(super) struct WaitingEvent<C> {
     pub(super) event: Arc<EncodedEvent>,
+    /// Users from whom a block hides it that is too recent for its owner to know.
+    hidden_from: Vec<UserId>,
     /// The position of the round when the event arrived.
     pub(super) from: ConnId,
     /// Whether a new round has begun since.
@@ -119,6 +121,12 @@ impl<C: SharedBytes> WaitingEvent<C> {
             *slot = Some(chunk.clone());
         }
         Some(chunk)
+    }
+
+    /// Whether the user does not receive it: the user whom it is about, or one of two users with a block between them.
+    pub(super) fn is_hidden_from(&self, user: UserId) -> bool {
+        let is_blocked = |hiding: &Hiding| hiding.from.contains(&user) || self.hidden_from.contains(&user);
+        self.event.except_user == Some(user) || self.event.about.as_ref().is_some_and(is_blocked)
     }
 
     /// The user who receives a different copy: the sender, whose copy has the key.

@@ -57,6 +57,7 @@ impl<'a, O: Outbox> Slice<'a, O> {
         let consecutive = |(at, waiting): (usize, &WaitingEvent<O::Chunk>)| {
             let event = &waiting.event;
             event.except_user.is_none()
+                && event.about.is_none()
                 && event.except_connection.is_none()
                 && event.seq.is_some_and(|seq| first.is_some_and(|first| seq.0 == first.0 + at as i64))
         };
@@ -162,7 +163,7 @@ impl<'a, O: Outbox> Slice<'a, O> {
         let had_it = waiting.event.seq.is_none() && waiting.wrapped && subscriber.conn >= waiting.from;
         if fit == Fit::Known
             || had_it
-            || waiting.event.except_user == Some(subscriber.user)
+            || waiting.is_hidden_from(subscriber.user)
             || waiting.event.except_connection == Some(subscriber.conn)
         {
             return Ok(());

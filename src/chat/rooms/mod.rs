@@ -32,7 +32,7 @@ pub use outbox::{Behind, Outbox, SharedBytes};
 
 use crate::chat::published::PublishedIndex;
 use crate::chat::subscribers::{Mode, Progress, Room, Subscriber};
-use crate::ids::{ConnId, ConversationId, Seq};
+use crate::ids::{ConnId, ConversationId, Seq, UserId};
 use crate::mesh::event::{EncodedEvent, Published};
 use backlog::Backlog;
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -154,8 +154,8 @@ impl<C: SharedBytes> Rooms<C> {
         Some((progress, room.subscriber(conn)?.cursor))
     }
 
-    /// Receives an event for this shard's subscribers.
-    pub fn receive(&mut self, event: Arc<EncodedEvent>, out: &mut impl Outbox<Chunk = C>) {
+    /// Receives an event for this shard's subscribers, except `hidden_from`.
+    pub fn receive(&mut self, event: Arc<EncodedEvent>, hidden_from: Vec<UserId>, out: &mut impl Outbox<Chunk = C>) {
         let conversation = event.conversation;
         let Some(room) = self.by_conversation.get_mut(&conversation) else { return };
         if let Some(seq) = event.seq {
@@ -169,7 +169,7 @@ impl<C: SharedBytes> Rooms<C> {
             if is_large { &mut self.large } else { &mut self.small }.push_back(conversation);
             Backlog::default()
         });
-        backlog.push(event);
+        backlog.push(event, hidden_from);
         while self.backlogs.get(&conversation).is_some_and(Backlog::is_full) {
             self.serve_room(conversation, usize::MAX, out);
         }

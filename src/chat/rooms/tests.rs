@@ -105,6 +105,7 @@ fn event(seq: Option<i64>, sender: Option<i64>, mark: usize) -> Arc<EncodedEvent
         frames: [Some(Arc::from(frame)), None],
         sender_key: sender.map(|user| (UserId(user), "key".into())),
         except_user: None,
+        about: None,
         except_connection: None,
         received_at: Instant::now(),
         published_at: Instant::now(),
@@ -147,9 +148,9 @@ proptest! {
                 0..=2 => {
                     seq += 1;
                     room.observe(Seq(seq));
-                    backlog.push(event(Some(seq), (action == 2).then_some(i64::from(n % 5)), mark));
+                    backlog.push(event(Some(seq), (action == 2).then_some(i64::from(n % 5)), mark), Vec::new());
                 }
-                3 => backlog.push(event(None, None, mark)),
+                3 => backlog.push(event(None, None, mark), Vec::new()),
                 4 if !joined.contains_key(&n) => {
                     joined.insert(n, seq);
                     sent.bytes.remove(&conn(n));
@@ -188,7 +189,7 @@ fn sends_the_senders_key_only_to_the_senders_connections() {
         room.subscribe(subscriber(n, 0));
     }
     for seq in 1..=3 {
-        backlog.push(event(Some(seq), (seq == 2).then_some(3), 0));
+        backlog.push(event(Some(seq), (seq == 2).then_some(3), 0), Vec::new());
     }
     serve(&mut room, &mut backlog, &mut sent, usize::MAX);
     for n in 0..10 {
@@ -205,7 +206,7 @@ fn distinguishes_a_full_queue_from_a_gap() {
     for n in 0..3 {
         room.subscribe(subscriber(n, i64::from(n == 2) * -5));
     }
-    backlog.push(event(Some(1), None, 0));
+    backlog.push(event(Some(1), None, 0), Vec::new());
     serve(&mut room, &mut backlog, &mut sent, usize::MAX);
     assert_eq!(sent.behind, [(conn(1), Behind::QueueFull), (conn(2), Behind::Gap)]);
     let modes: Vec<Mode> = room.subscribers().iter().map(|subscriber| subscriber.mode).collect();
@@ -216,18 +217,18 @@ fn distinguishes_a_full_queue_from_a_gap() {
 fn bounds_a_backlog_by_events_and_by_bytes() {
     let mut backlog = Backlog::<Bytes>::default();
     for seq in 1..BACKLOG_EVENTS_MAX as i64 {
-        backlog.push(event(Some(seq), None, 0));
+        backlog.push(event(Some(seq), None, 0), Vec::new());
         assert!(!backlog.is_full());
     }
-    backlog.push(event(Some(BACKLOG_EVENTS_MAX as i64), None, 0));
+    backlog.push(event(Some(BACKLOG_EVENTS_MAX as i64), None, 0), Vec::new());
     assert!(backlog.is_full());
 
     let mut backlog = Backlog::<Bytes>::default();
     let mut large = event(Some(1), None, 0);
     Arc::get_mut(&mut large).unwrap().frames[0] = Some(Arc::from(vec![0; BACKLOG_BYTES_MAX - 1]));
-    backlog.push(large);
+    backlog.push(large, Vec::new());
     assert!(!backlog.is_full());
-    backlog.push(event(Some(2), None, 0));
+    backlog.push(event(Some(2), None, 0), Vec::new());
     assert!(backlog.is_full());
 }
 

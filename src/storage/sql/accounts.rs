@@ -8,13 +8,14 @@
 pub const REGISTER: &str = "
 WITH u AS (
     INSERT INTO users (username, display_name) VALUES ($1, $2)
-    RETURNING id, username, display_name, avatar_url, bio, receipts_private, created_at
+    RETURNING id, username, display_name, avatar_url, bio, receipts_private, group_invitations, created_at
 ), c AS (
     INSERT INTO credentials (user_id, email, password_hash) SELECT u.id, $3, $4 FROM u
 ), s AS (
     INSERT INTO sessions (user_id, device_name, ip) SELECT u.id, $5, $6 FROM u RETURNING id
 )
-SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at, s.id AS session_id
+SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at,
+       s.id AS session_id
   FROM u, s";
 
 /// $1 digest, $2 session, $3 user, $4 lifetime in seconds.
@@ -53,7 +54,7 @@ SELECT u.id, u.username, c.password_hash, true AS familiar,
 /// statement sees the new hash and opens no session.
 pub const OPEN_SESSION: &str = "
 WITH u AS (
-    SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at
+    SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at
       FROM users u JOIN credentials c ON c.user_id = u.id
      WHERE u.id = $1 AND u.is_active AND c.password_hash = $2
        AND ($5 OR NOT EXISTS (SELECT FROM two_factor f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL))
@@ -62,7 +63,8 @@ WITH u AS (
     INSERT INTO sessions (user_id, device_name, ip, factor_at)
     SELECT u.id, $3, $4, CASE WHEN $5 THEN now() END FROM u RETURNING id
 )
-SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at, s.id AS session_id
+SELECT u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at,
+       s.id AS session_id
   FROM u, s";
 
 /// $1 digest, $2 grace in seconds → the token with its session and user, locked: of two concurrent refreshes the second
@@ -71,7 +73,7 @@ pub const LOCK_REFRESH_TOKEN: &str = "
 SELECT t.session_id, t.spent_at IS NOT NULL AS spent, t.expires_at <= now() AS expired,
        t.spent_at > now() - make_interval(secs => $2) AS in_grace,
        s.revoked_at IS NOT NULL OR NOT u.is_active AS revoked,
-       u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at
+       u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at
   FROM refresh_tokens t
   JOIN sessions s ON s.id = t.session_id
   JOIN users u ON u.id = t.user_id
@@ -139,13 +141,18 @@ UPDATE credentials SET password_hash = $3, updated_at = now() WHERE user_id = $1
 
 /// $1 user.
 pub const PROFILE: &str = "
-SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at
+SELECT id, username, display_name, avatar_url, bio, receipts_private, group_invitations, created_at
   FROM users WHERE id = $1 AND is_active";
+
+/// $1 user → what a password must not be made of: the names, and the two parts of the address.
+pub const OWN_NAMES: &str = "
+SELECT ARRAY[u.username, u.display_name, split_part(c.email, '@', 1), split_part(c.email, '@', 2)]
+  FROM users u JOIN credentials c ON c.user_id = u.id WHERE u.id = $1";
 
 /// $1 query, $2 limit → users whose username begins with the query, or whose name has words that begin with it. Ranges
 /// and words rather than LIKE, whose pattern is not known when the statement is planned.
 pub const SEARCH_USERS: &str = "
-SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at
+SELECT id, username, display_name, avatar_url, bio, receipts_private, group_invitations, created_at
   FROM users
  WHERE is_active AND (lower(username) ~>=~ lower($1) AND lower(username) ~<~ (lower($1) || chr(1114111))
                       OR to_tsvector('public.veza', folded(display_name)) @@ name_words($1))
@@ -153,29 +160,31 @@ SELECT id, username, display_name, avatar_url, bio, receipts_private, created_at
  LIMIT $2";
 
 /// $1 user, $2 new `display_name` or null to keep it, $3 whether to set `avatar_url`, $4 the new one or null, $5
-/// whether to set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it, $8 the session.
-/// What others see of it counts as a new version of the profile. NO KEY: the check of a foreign key, as of a mention,
-/// does not block commits.
+/// whether to set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it, $8 who may add the
+/// user to groups or null to keep it, $9 the session. What others see of it counts as a new version of the profile. NO KEY: the check
+/// of a foreign key, as of a mention, does not block commits.
 pub const UPDATE_PROFILE: &str = "
 WITH w AS (
 UPDATE users u
    SET display_name = n.display_name, avatar_url = n.avatar_url, bio = n.bio,
        receipts_private = coalesce($7, u.receipts_private),
+       group_invitations = coalesce($8, u.group_invitations),
        profile_version = u.profile_version
            + CASE WHEN (u.display_name, u.avatar_url, u.bio) IS DISTINCT FROM (n.display_name, n.avatar_url, n.bio)
                   THEN 1 ELSE 0 END
   FROM (SELECT coalesce($2, x.display_name) AS display_name, CASE WHEN $3 THEN $4 ELSE x.avatar_url END AS avatar_url,
                CASE WHEN $5 THEN $6 ELSE x.bio END AS bio,
                jsonb_build_object('display_name', x.display_name, 'avatar_url', x.avatar_url, 'bio', x.bio,
-                                  'receipts_private', x.receipts_private) AS before
+                                  'receipts_private', x.receipts_private,
+                                  'group_invitations', x.group_invitations) AS before
           FROM users x WHERE x.id = $1 AND x.is_active FOR NO KEY UPDATE) n
  WHERE u.id = $1
-RETURNING u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.created_at,
+RETURNING u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at,
           audit_difference(n.before, jsonb_build_object('display_name', u.display_name, 'avatar_url', u.avatar_url,
-              'bio', u.bio, 'receipts_private', u.receipts_private)) AS changed
+              'bio', u.bio, 'receipts_private', u.receipts_private, 'group_invitations', u.group_invitations)) AS changed
 )
 SELECT w.*, CASE WHEN w.changed IS NOT NULL THEN append_audit(jsonb_build_array(jsonb_build_object(
-                'user_id', w.id, 'session_id', $8::bigint, 'action', 'update_profile',
+                'user_id', w.id, 'session_id', $9::bigint, 'action', 'update_profile',
                 'target_type', 'user', 'target_id', w.id, 'details', w.changed))) END
   FROM w";
 

@@ -67,6 +67,7 @@ changes! {
     remove_member, set_role, transfer_ownership, mute_member, ban_member, unban_member,
     update_conversation, archive_conversation, create_invite, revoke_invite, join_by_invite,
     request_to_join, cancel_join_request, decide_join_request, block_user, unblock_user,
+    accept_invitation, decline_invitation,
 }
 
 /// The index of a name in the table.
@@ -300,6 +301,14 @@ fn request_to_join(data: &mut Fields<'_>, _: &Limits) -> Read {
 }
 
 fn cancel_join_request(data: &mut Fields<'_>, _: &Limits) -> Read {
+    Ok((ConversationRef::Conversation(data.conversation()?), Arguments::new()))
+}
+
+fn accept_invitation(data: &mut Fields<'_>, _: &Limits) -> Read {
+    Ok((ConversationRef::Conversation(data.conversation()?), Arguments::new()))
+}
+
+fn decline_invitation(data: &mut Fields<'_>, _: &Limits) -> Read {
     Ok((ConversationRef::Conversation(data.conversation()?), Arguments::new()))
 }
 

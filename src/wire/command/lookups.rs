@@ -28,7 +28,7 @@ macro_rules! lookups {
 
 lookups! {
     get_thread, list_threads, list_edits, list_pins, list_reactions, list_mentions, list_bans, list_invites,
-    list_join_requests, list_blocks, list_public_rooms, search_messages,
+    list_join_requests, list_blocks, list_public_rooms, search_messages, list_invitations,
 }
 
 /// The index of a name in the table.
@@ -130,6 +130,11 @@ fn list_invites(data: &mut Fields<'_>) -> Read {
 
 fn list_join_requests(data: &mut Fields<'_>) -> Read {
     Ok(Given::default().optional_conversation(data)?.0)
+}
+
+#[allow(clippy::unnecessary_wraps)] // a row of the table as any other
+fn list_invitations(_: &mut Fields<'_>) -> Read {
+    Ok(Arguments::new())
 }
 
 #[allow(clippy::unnecessary_wraps)] // a row of the table as any other

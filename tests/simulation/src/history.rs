@@ -139,6 +139,7 @@ impl<'a> History<'a> {
             loopback_origins: false,
             heartbeat_ms: HEARTBEAT_MS,
             trusted_proxies: TrustedProxies::default(),
+            proxy_protocol: false,
             head_timeout_ms: 5_000,
             message_timeout_ms: 30_000,
             deflate: false,

@@ -59,6 +59,13 @@ pub fn check_permitted(to: Recipient<'_>, mut bytes: &[u8], store: &Store, remov
                 verdicts.check(store.is_member(user, conversation) || !is_known, || {
                     format!("user {} was sent {kind} of {conversation} after they had left it", user.0)
                 });
+                let is_known = kind == "typing" && removals.blocks(shard, user, about) >= store.blocks(user, about);
+                verdicts.check(!store.is_blocked(user, about) || !is_known, || {
+                    format!(
+                        "user {} was sent that user {} types, although there is a block between them",
+                        user.0, about.0
+                    )
+                });
                 if kind == "typing" && conversation.prefix() == ConversationPrefix::Direct {
                     let sent = typings.entry((about, conversation)).or_default();
                     *sent += 1;

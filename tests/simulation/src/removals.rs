@@ -5,7 +5,8 @@
 //! lanes as everything else, so what it publishes afterwards travels behind. Hence the invariant, for each shard:
 //!
 //! - after it has received a departure, it sends the user's connections no signal of the conversation;
-//! - after it has received a block, it sends neither user the other's presence, and no answer that contains it;
+//! - after it has received a block, it sends neither user the other's presence, and no answer that contains it, nor
+//!   that the other is typing;
 //! - after it has received a departure, it re-checks the watches in the next round of presence. After the answers of
 //!   these reads it sends only the presence that the store permits. Answers to `get_presence` contain none of the
 //!   others from the departure on.

@@ -12,7 +12,7 @@ use chat_server::error::{ErrorCode, Refusal};
 use chat_server::ids::{ConversationId, ConversationPrefix, MessageId, Seq, SessionId, UserId};
 use chat_server::mesh::frame::{
     Answer, Change, CommitOutcome, CommittedMessage, CommittedOther, LogPage, Mutation, Notice, Query, ReadRequest,
-    ReadResult, Verdict,
+    ReadResult, Signal, Verdict,
 };
 use chat_server::mesh::record::{
     ConversationHead, EventRecord, LogEntry, MessageRecord, OpenedSession, Profile, Sender, rfc3339,
@@ -84,8 +84,8 @@ struct Done {
     gained: Vec<UserId>,
     lost: Vec<UserId>,
     blocked: Option<UserId>,
-    /// The read marker that moved, and whether only its user's own connections receive it.
-    read: Option<(i64, bool)>,
+    /// The read marker that moved, whether only its user's own connections receive it, and who does not.
+    read: Option<(i64, bool, Vec<UserId>)>,
 }
 
 /// A run of mutations whose COMMIT lost its connection.
@@ -239,8 +239,16 @@ impl Store {
         self.typings.get(&(user, conversation)).copied().unwrap_or(0)
     }
 
-    fn is_blocked(&self, one: UserId, other: UserId) -> bool {
+    /// Whether one of two users has blocked the other.
+    #[must_use]
+    pub fn is_blocked(&self, one: UserId, other: UserId) -> bool {
         self.blocks.contains(&(one, other)) || self.blocks.contains(&(other, one))
+    }
+
+    /// Members of a conversation between whom and the user there is a block.
+    fn blocked_members(&self, id: ConversationId, user: UserId) -> Vec<UserId> {
+        let members = self.conversations.get(&id).into_iter().flat_map(|c| c.members.keys().copied());
+        members.filter(|other| self.is_blocked(*other, user)).collect()
     }
 
     /// Whether it is a direct conversation between two users one of whom has blocked the other.
@@ -413,6 +421,7 @@ impl Store {
             let moved = arguments["seq"].as_i64().unwrap_or(0).min(last);
             let read = (moved > *marker).then_some((moved, is_silenced));
             *marker = moved.max(*marker);
+            let read = read.map(|(seq, is_private)| (seq, is_private, self.blocked_members(id, actor)));
             return Ok(Done { conversation: Some(id), read, ..nothing });
         }
         let (user, joins) = match (kind, target) {
@@ -479,15 +488,19 @@ impl Store {
                     has_more_conversations: false,
                 }))
             }
-            Query::Head(conversation) | Query::HeadForTyping(conversation) => {
+            Query::Typing(conversation) => {
                 if !self.is_member(user, *conversation) {
                     return refused(ErrorCode::NotMember, "not a member");
                 }
-                if matches!(read.query, Query::HeadForTyping(_)) {
-                    if self.is_silenced(*conversation) {
-                        return refused(ErrorCode::Blocked, "one has blocked the other");
-                    }
-                    *self.typings.entry((user, *conversation)).or_default() += 1;
+                if self.is_silenced(*conversation) {
+                    return refused(ErrorCode::Blocked, "one has blocked the other");
+                }
+                *self.typings.entry((user, *conversation)).or_default() += 1;
+                Answer::Data(Box::new(json!({ "hidden_from": self.blocked_members(*conversation, user) })))
+            }
+            Query::Head(conversation) => {
+                if !self.is_member(user, *conversation) {
+                    return refused(ErrorCode::NotMember, "not a member");
                 }
                 Answer::Heads(vec![(*conversation, Seq(self.last_seq(*conversation)))])
             }
@@ -531,14 +544,14 @@ impl Store {
 }
 
 fn verdict(actor: UserId, done: Done) -> Verdict {
-    let marker = done.read.map(|(seq, _)| {
+    let marker = done.read.as_ref().map(|(seq, ..)| {
         serde_json::Map::from_iter([("user_id".to_owned(), json!(actor)), ("read_seq".to_owned(), json!(seq))])
     });
-    let is_private = done.read.is_some_and(|(_, is_private)| is_private);
+    let (_, is_private, hidden_from) = done.read.unwrap_or_default();
     let kind = || "read_updated".to_owned();
     let (signal, notices) = match marker {
         Some(payload) if is_private => (None, vec![Notice { users: vec![actor], kind: kind(), payload }]),
-        Some(payload) => (Some((kind(), payload)), Vec::new()),
+        Some(payload) => (Some(Signal { kind: kind(), payload, hidden_from }), Vec::new()),
         None => (None, Vec::new()),
     };
     Verdict::Other(Box::new(CommittedOther {

@@ -65,6 +65,7 @@ mod planted_faults {
             | Fault::ForgetMemberships => "",
             Fault::SignalAfterADeparture => "after they had left it",
             Fault::TypeWithoutAsking => "typed in dm_4",
+            Fault::TypeAfterABlock => "there is a block between them",
             Fault::WatchAfterABlock | Fault::WatchAfterADeparture => "was sent the presence of",
             Fault::AnswerByAnOldRead => "an answer with the presence of",
             Fault::SkipToTheJoin => "got member_joined",

@@ -1,0 +1,24 @@
+-- Invites users who must decide themselves. A user has 50 open invitations at most, each for 30 days.
+-- Locks: none of its own.
+
+CREATE FUNCTION invite_users(o mutation_outcome, c conversations, p mutation, p_users bigint[])
+RETURNS mutation_outcome LANGUAGE plpgsql AS $$
+DECLARE
+    v_user bigint;
+BEGIN
+    FOREACH v_user IN ARRAY coalesce(p_users, '{}') LOOP
+        DELETE FROM conversation_invitations x WHERE x.user_id = v_user AND x.created_at < now() - interval '30 days';
+        CONTINUE WHEN EXISTS (
+            SELECT FROM conversation_invitations x WHERE x.conversation_id = c.id AND x.user_id = v_user);
+        IF (SELECT count(*) FROM conversation_invitations x WHERE x.user_id = v_user) >= 50 THEN
+            PERFORM refuse_until('rate_limited',
+                format('User %s has too many open invitations. Try again later, or ask them to join.', v_user),
+                now() + interval '1 hour');
+        END IF;
+        INSERT INTO conversation_invitations (conversation_id, user_id, invited_by) VALUES (c.id, v_user, p.actor_id);
+        o.notices := coalesce(o.notices, '[]') || jsonb_build_array(jsonb_build_object(
+            'users', ARRAY[v_user], 'kind', 'invitation_received', 'payload', jsonb_build_object(
+                'kind', c.kind, 'name', c.name, 'invited_by', actor_json(p.actor_id), 'created_at', rfc3339(now()))));
+    END LOOP;
+    RETURN o;
+END $$;
