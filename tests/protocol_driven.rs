@@ -205,11 +205,11 @@ fn events_seen<'a>(seen: &BTreeSet<&'a str>) -> BTreeSet<&'a str> {
 
 /// Switches two-factor authentication on, uses it, and switches it off. Returns the routes.
 async fn use_second_factor(server: &Server, user: &User) -> BTreeSet<String> {
-    let mut used = BTreeSet::new();
+    let mut driven = BTreeSet::new();
     let mut ask = async |method: Method, path: &str, token: Option<&str>, body: Option<Value>| {
         let (status, answer) = server.request(method.clone(), path, token, body.as_ref()).await;
         assert!((200..300).contains(&status), "{method} {path}: {status} {answer}");
-        used.insert(format!("{method} {path}"));
+        driven.insert(format!("{method} {path}"));
         answer
     };
     let token = Some(user.token.as_str());
@@ -228,7 +228,7 @@ async fn use_second_factor(server: &Server, user: &User) -> BTreeSet<String> {
     let renewed = ask(Method::POST, "/auth/2fa/backup-codes", token, Some(change)).await;
     let change = json!({"password": PASSWORD, "backup_code": backup(&renewed, 0)});
     ask(Method::POST, "/auth/2fa/disable", token, Some(change)).await;
-    used
+    driven
 }
 
 #[tokio::test]

@@ -1,4 +1,5 @@
-//! The flood: a few accounts that keep as many reads in flight as a connection may have, whatever the answers are.
+//! The flood: a few accounts that keep as many commands in flight as a connection may have, whatever the answers are. A
+//! socket that the server closes is opened again.
 
 use crate::client::Socket;
 use crate::setup::account::Account;
@@ -16,6 +17,10 @@ const SOCKETS: usize = 5;
 const IN_FLIGHT: usize = chat_server::limits::COMMANDS_IN_FLIGHT_PER_CONNECTION_MAX as usize;
 /// Messages of each account in their room: fewer than a user may send at once.
 const MESSAGES: usize = 40;
+/// Before a socket that was closed is opened again.
+const REOPEN: Duration = Duration::from_millis(50);
+/// Cursors in a `resume`.
+const CURSORS: usize = 1_000;
 /// How often a socket looks whether the flood is over, while no answer comes.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -26,10 +31,23 @@ pub(super) enum Kind {
     ListConversations,
     GetThread,
     ListMembers,
+    MarkRead,
+    Resume,
+    Ping,
+    Unknown,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 4] = [Self::Search, Self::ListConversations, Self::GetThread, Self::ListMembers];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Search,
+        Self::ListConversations,
+        Self::GetThread,
+        Self::ListMembers,
+        Self::MarkRead,
+        Self::Resume,
+        Self::Ping,
+        Self::Unknown,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -37,6 +55,10 @@ impl Kind {
             Self::ListConversations => "list_conversations",
             Self::GetThread => "get_thread",
             Self::ListMembers => "list_members",
+            Self::MarkRead => "mark_read",
+            Self::Resume => "resume",
+            Self::Ping => "ping",
+            Self::Unknown => "no_such_command",
         }
     }
 
@@ -46,6 +68,14 @@ impl Kind {
             Self::ListConversations => json!({ "limit": 200 }),
             Self::GetThread => json!({ "message_id": den.thread, "limit": 200 }),
             Self::ListMembers => json!({ "conversation_id": den.room, "limit": 200 }),
+            Self::MarkRead => json!({ "conversation_id": den.room, "seq": 1 }),
+            Self::Resume => {
+                // Its own room, and as many as fit that it is not in.
+                let others = (0..CURSORS as i64 - 1).map(|n| (format!("room_{}", 1_000_001 + 4 * n), json!(0)));
+                let cursors: serde_json::Map<String, Value> = others.chain([(den.room.clone(), json!(0))]).collect();
+                json!({ "cursors": cursors })
+            }
+            Self::Ping | Self::Unknown => json!({}),
         }
     }
 }
@@ -101,7 +131,7 @@ struct Counts {
 /// A flood that is under way.
 pub(super) struct Flood {
     counts: Arc<Counts>,
-    thread: JoinHandle<Result<Vec<String>, String>>,
+    thread: JoinHandle<Result<Ended, String>>,
 }
 
 impl Flood {
@@ -122,26 +152,49 @@ impl Flood {
         Ok(Asked {
             answered: self.counts.answered.load(Ordering::Relaxed),
             refused: self.counts.refused.load(Ordering::Relaxed),
-            lost: lost.len() as u64,
-            why: lost.into_iter().next(),
+            lost: lost.closed,
+            why: lost.why,
         })
     }
 }
 
-/// Floods until it is over; why sockets were lost.
+/// Sockets that the server closed, and why one of them.
+#[derive(Default)]
+struct Ended {
+    closed: u64,
+    why: Option<String>,
+}
+
+/// Floods until it is over.
 fn run(
     target: &Target,
     tokens: &[String],
     command: &'static str,
     data: &Value,
     counts: &Counts,
-) -> Result<Vec<String>, String> {
+) -> Result<Ended, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start the flood's runtime: {error}"))?;
     let sockets = tokens.iter().flat_map(|token| std::iter::repeat_n(token, SOCKETS));
-    let flooding = sockets.map(|token| flood(target, token, command, data, counts));
+    let flooding = sockets.map(|token| flood_again(target, token, command, data, counts));
     let ended = runtime.block_on(futures_util::future::join_all(flooding));
-    Ok(ended.into_iter().filter_map(Result::err).collect())
+    Ok(ended
+        .into_iter()
+        .fold(Ended::default(), |all, one| Ended { closed: all.closed + one.closed, why: all.why.or(one.why) }))
+}
+
+/// Opens its socket again whenever it is closed.
+async fn flood_again(target: &Target, token: &str, command: &str, data: &Value, counts: &Counts) -> Ended {
+    let mut ended = Ended::default();
+    while let Err(reason) = flood(target, token, command, data, counts).await {
+        ended.closed += 1;
+        ended.why.get_or_insert(reason);
+        if counts.over.load(Ordering::Relaxed) {
+            break;
+        }
+        tokio::time::sleep(REOPEN).await;
+    }
+    ended
 }
 
 async fn flood(target: &Target, token: &str, command: &str, data: &Value, counts: &Counts) -> Result<(), String> {

@@ -1,8 +1,8 @@
-//! `loadtest run crowding`: an ordinary room, without and with a flood of reads beside it.
+//! `loadtest run crowding`: an ordinary room, without and with a flood beside it.
 //!
 //! 1. A server starts with its default limits. One room of ordinary users sends messages on a clock; each of them reads
 //!    the history twice a second, and connections open all the time ([`ordinary`]).
-//! 2. Beside them, in turn, nothing, and one phase for each kind of read that floods: 4 accounts with 5 sockets each
+//! 2. Beside them, in turn, nothing, and one phase for each kind of command that floods: 4 accounts with 5 sockets each
 //!    keep 256 commands in flight on every socket ([`flood`]). The last phase is quiet again.
 //! 3. Latencies count from the planned time. The bar: P99 of histories, connections and acks of every phase within
 //!    twice that of the quiet phases, and no request of an ordinary user refused ([`report`]).
