@@ -6,6 +6,7 @@ use crate::support::{PASSWORD, Server, User, protocol, unique};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 /// A server with the limits of the default configuration, and more `settings`.
 fn start(settings: &[(&str, &str)]) -> Server {
@@ -88,6 +89,15 @@ async fn slows_guesses_down_without_locking_the_owner_out() {
     let many = join_all((0..60).map(|n| guess(address(10 + n, 1), ann.name.clone()))).await;
     let wrong = many.iter().filter(|(status, _)| *status == 401).count();
     assert!(wrong < 20, "{wrong} guesses from 60 addresses");
+    // Each guess doubles the wait of strangers. A wait of a few seconds does not end before the next request comes.
+    for n in 0.. {
+        let (status, answer) = log_in(&server, address(100 + n, 1), &ann.name, "a wrong password").await;
+        assert!([401, 429].contains(&status) && n < 60, "{answer}");
+        match answer["retry_after_ms"].as_u64() {
+            Some(wait_ms) if wait_ms > 3_000 => break,
+            wait_ms => tokio::time::sleep(Duration::from_millis(wait_ms.unwrap_or_default())).await,
+        }
+    }
     let (status, answer) = log_in(&server, address(200, 1), &ann.name, PASSWORD).await;
     assert_eq!((status, &answer["code"]), (429, &json!("account_locked")), "{answer}");
     assert!(answer["retry_after_ms"].as_u64().unwrap() <= 60_000, "{answer}");
