@@ -24,12 +24,12 @@
 //! | [`config`] | layered configuration | vocabulary |
 //! | [`wire`] | bytes ⇄ meaning | vocabulary |
 //! | [`auth`] | passwords and tokens, pure | vocabulary |
-//! | [`mesh`] | what crosses cores, and how | vocabulary |
+//! | [`mesh`] | what crosses cores, and how | vocabulary, [`chat::filter`] |
 //! | [`chat`] | rules as pure state machines | vocabulary, commands and events of wire, plain data of mesh |
 //! | [`net`] | a shard's sockets on `io_uring` | vocabulary, `wire::ws` |
 //! | [`shard`] | one core: sequences the five above | net, chat, wire, mesh, auth, vocabulary |
 //! | [`storage`] | the I/O shard: all of PostgreSQL | mesh, vocabulary |
-//! | [`control`] | HTTP: accounts, health, metrics | storage and mesh handles, auth, wire, vocabulary |
+//! | [`control`] | HTTP: accounts, health, metrics | storage and mesh handles, auth, wire, [`chat::filter`], vocabulary |
 //! | [`boot`] | start and stop | everything |
 
 pub mod address;

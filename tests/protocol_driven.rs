@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use support::protocol::assert_response;
 use support::protocol::documents;
 use support::source::{EVENTS_NOT_YET, ROUTES_NOT_YET, documented_route, operations, routes};
-use support::{Client, Format, PASSWORD, Server, User, closed, id_of, server, unique};
+use support::{Client, Format, PASSWORD, Server, User, closed, id_of, unique};
 
 /// Events that only a reader that is slow for seconds receives; `catch_up.rs` covers them.
 const EVENTS_SEEN_ELSEWHERE: &[&str] = &["lagging"];
@@ -181,10 +181,31 @@ fn events_seen<'a>(seen: &BTreeSet<&'a str>) -> BTreeSet<&'a str> {
     seen.iter().map(|key| key.strip_suffix(".event").unwrap_or(key)).collect()
 }
 
+/// Lets the content filter hold two texts of Bob in a room of Ann. Returns the targets that approve the first, reject the
+/// second, and have the rules of the room.
+async fn hold_two_texts(server: &Server, ann: &User, bob: &User) -> (String, String, String) {
+    let room = server.room(&[ann, bob]).await;
+    let rules = format!("/conversations/{room}/filter-rules");
+    let hold = json!({"rules": [
+        {"id": "hold", "kind": "keywords", "definition": {"words": ["offer"]}, "action": "hold"}]});
+    assert_eq!(server.request(Method::PUT, &rules, Some(&ann.token), Some(&hold)).await.0, 200);
+    let mut queued = Vec::new();
+    while queued.len() < 2 {
+        let _ = server.call(bob, "send_message", json!({"conversation_id": room, "content": "an offer"})).await;
+        let queue = server.request(Method::GET, "/moderation/queue", Some(&ann.token), None).await.1;
+        queued = queue["items"].as_array().unwrap().clone();
+    }
+    let of = |n: usize, decision: &str| format!("/moderation/queue/{}/{decision}", queued[n]["id"]);
+    (of(0, "approve"), of(1, "reject"), rules)
+}
+
 #[tokio::test]
 async fn answers_every_route_as_documented() {
-    let server = server().await;
-    let (ann, bob) = (server.register().await, server.register().await);
+    let server = &Server::start(2, &[("security.admin_user_ids", "1")]);
+    let ann = server.register().await;
+    let bob = server.register().await;
+    let (approve, reject, rules) = hold_two_texts(server, &ann, &bob).await;
+    let held = json!({"rules": []});
     let (other, _) = (server.login(&ann).await, server.login(&ann).await);
     let sessions = server.request(Method::GET, "/auth/sessions", Some(&ann.token), None).await.1;
     let ids = sessions["sessions"].as_array().unwrap().iter().map(|session| session["id"].as_i64().unwrap());
@@ -200,6 +221,13 @@ async fn answers_every_route_as_documented() {
         ("GET", "/users/me".into(), ann_token, None),
         ("PATCH", "/users/me".into(), ann_token, Some(json!({"display_name": "Ann", "bio": null}))),
         ("GET", format!("/users/{}", ann.id), bob_token, None),
+        ("GET", "/admin/filter-rules".into(), ann_token, None),
+        ("PUT", "/admin/filter-rules".into(), ann_token, Some(held.clone())),
+        ("GET", rules.clone(), ann_token, None),
+        ("PUT", rules, ann_token, Some(held)),
+        ("GET", "/moderation/queue?limit=1".into(), ann_token, None),
+        ("POST", approve, ann_token, None),
+        ("POST", reject, ann_token, None),
         ("POST", "/ws-ticket".into(), ann_token, None),
         ("POST", "/api/commands".into(), ann_token, Some(json!({"type": "list_conversations"}))),
         ("POST", "/auth/password".into(), ann_token, Some(new_password)),

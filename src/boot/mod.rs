@@ -24,6 +24,7 @@ use crate::config::{Config, Environment};
 use crate::control::access::{Access, MetricsToken};
 use crate::control::announcer;
 use crate::control::dashboard::Dashboard;
+use crate::control::filter::{ContentFilter, FilterParts};
 use crate::control::http::HttpServer;
 use crate::control::metrics::Metrics;
 use crate::control::observed::Observed;
@@ -38,6 +39,7 @@ use crate::shard::ShardSettings;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::{Role, Target};
 use crate::storage::embedded::{self, Embedded};
+use crate::storage::filter::FilterStore;
 use crate::storage::health::StorageHealth;
 use crate::storage::migrate::Plan;
 use crate::storage::server_lock::{self, ServerLock};
@@ -175,6 +177,17 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         Arc::clone(&storage_stop),
     )?;
 
+    let accounts = Accounts::new(target.pool(Role::Writer, ACCOUNT_CONNECTIONS)?);
+    let commands = Arc::new(ports::Commands::new(Arc::clone(&mesh), runtime.handle().clone()));
+    let filter = ContentFilter::new(FilterParts {
+        store: FilterStore::new(accounts.clone()),
+        port: Arc::clone(&commands) as _,
+        is_on: config.security.content_filtering,
+        admins: config.security.admin_user_ids.iter().map(|id| UserId(*id as i64)).collect(),
+    });
+    let rules = runtime.block_on(filter.load());
+    let rules = rules.map_err(|refusal| BootError::Broken(format!("the content filter's rules: {refusal}")))?;
+
     let mut limits = config.limits();
     limits.max_connections = room.websockets;
     let settings = Arc::new(ShardSettings {
@@ -189,6 +202,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         deflate: config.features.compression,
         features: config.features.for_clients(),
         content_filtering: config.security.content_filtering,
+        filter: rules,
         revocation_memory_ms: config.security.jwt_access_duration.as_millis() as u64 + 60_000,
         connections: Arc::new(AtomicUsize::new(0)),
         drained: AtomicUsize::new(0),
@@ -198,7 +212,6 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         (0..workers).map(|_| Arc::new(ShardCounters::new(&Command::NAMES))).collect();
     let shards = topology::spawn_shards(&cores, &mesh, &settings, &counters, listeners)?;
 
-    let accounts = Accounts::new(target.pool(Role::Writer, ACCOUNT_CONNECTIONS)?);
     let state = Arc::new(shutdown::State::default());
     let hash_queue: Arc<QueueGauge> = Arc::default();
     let observed = Observed {
@@ -210,9 +223,10 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     };
     let health = Arc::new(ports::Health::new(Arc::clone(&state), health, observed.clone()));
     let metrics = Metrics::new(observed.clone()).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
+    metrics.show_filter(filter.tallies()).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
+    runtime.spawn(filter.clone().run());
     let dashboard = Dashboard::new(observed, Arc::clone(&health) as _);
     runtime.spawn(dashboard.clone().run());
-    let commands = Arc::new(ports::Commands::new(Arc::clone(&mesh)));
     let profile_changes = Arc::new(Notify::new());
     runtime.spawn(announcer::run(accounts.clone(), Arc::clone(&commands) as _, Arc::clone(&profile_changes)));
     let control = Control::new(ControlParts {
@@ -232,6 +246,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         notices: ports::notices(Arc::clone(&mesh), runtime.handle().clone()),
         metrics,
         dashboard,
+        filter,
         access: access(config),
     });
     let has_internal = config.server.internal_addr.is_some();

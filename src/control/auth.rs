@@ -80,6 +80,10 @@ async fn try_register(
     let device_name = validate::device_name(body.device_name.as_deref(), agent.as_deref())?;
     password::check_policy(&body.password, username).map_err(|refused| Problem::bad_request(refused.to_string()))?;
     let client = control.sign_ins().register(peer.network())?;
+    control.filter().check_profile(None, "username", true, username).await?;
+    if body.display_name.is_some() {
+        control.filter().check_profile(None, "display_name", true, &display_name).await?;
+    }
     let password_hash = control.hashing().hash(client, body.password).await?;
     let refresh_token = refresh::new_token();
     let opened = control

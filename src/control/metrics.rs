@@ -8,11 +8,13 @@
 //! as a label would let clients grow this process's memory.
 
 mod families;
+mod filter;
 mod histograms;
 pub(super) mod page;
 
 use super::health::Check;
 use super::observed::Observed;
+use crate::chat::filter::tally::Tallies;
 use crate::error::ErrorCode;
 use crate::latency::{Count, LatencyHistogram, QueueGauge};
 use crate::mesh::counters::{CloseGroup, MessageOutcome, ShardCounters};
@@ -70,6 +72,14 @@ impl Metrics {
         registry.register(Box::new(auth_attempts.clone()))?;
         registry.register(Box::new(Page::new(observed, http_durations.clone(), http_errors.clone())?))?;
         Ok(Self { registry, auth_attempts, http_durations, http_errors })
+    }
+
+    /// Shows the matches of the content filter too.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn show_filter(&self, tallies: Tallies) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(filter::FilterMatches::new(tallies)?))
     }
 
     /// An attempt to authenticate. `kind`: register, login, refresh, token, password; `result`: success,

@@ -24,10 +24,12 @@ mod clients;
 pub mod commands;
 pub mod dashboard;
 pub mod extract;
+pub mod filter;
 pub mod hashing;
 pub mod health;
 pub mod http;
 pub mod metrics;
+mod moderation;
 pub mod observed;
 mod operators;
 mod ports;
@@ -113,6 +115,7 @@ fn routes() -> Router<Control> {
         .route("/users/me", get(users::me).patch(users::edit_me))
         .route("/users/{id}", get(users::by_id))
         .route("/api/commands", post(commands::execute))
+        .merge(moderation::router())
         .merge(web::router())
         .route("/ws", get(upgrade_required))
 }

@@ -14,6 +14,8 @@ impl<W: World> Shard<W> {
         match frame {
             ControlFrame::Command(command) => self.http_command(*command),
             ControlFrame::Announce(announcement) => self.announce(*announcement),
+            ControlFrame::SendApproved(approval) => self.send_approved(*approval),
+            ControlFrame::FilterRules(rules) => self.use_filter_rules(rules),
             ControlFrame::SessionsRevoked(sessions) => self.revoke(&sessions),
             ControlFrame::Drain => self.begin_drain(),
         }

@@ -25,6 +25,7 @@ mod control;
 mod deliver;
 mod drain;
 mod early;
+mod filter;
 mod interval;
 mod lanes_taken;
 mod owner;
@@ -52,6 +53,7 @@ pub mod world;
 use crate::address::TrustedProxies;
 use crate::auth::token::TokenKeys;
 use crate::chat::directory::Directory;
+use crate::chat::filter::RuleSet;
 use crate::chat::rooms::{Behind, Rooms};
 use crate::ids::{ConnId, ConversationId, ShardId, UserId};
 use crate::limits::{Features, Limits};
@@ -98,6 +100,8 @@ pub struct ShardSettings {
     pub deflate: bool,
     /// Whether texts are filtered.
     pub content_filtering: bool,
+    /// The rules of the content filter at the start.
+    pub filter: Arc<RuleSet>,
     /// How long a revocation is remembered: as long as an access token is valid, in milliseconds.
     pub revocation_memory_ms: u64,
     /// Connections over all shards.
@@ -141,6 +145,7 @@ pub struct Shard<W: World> {
     requests: Requests<W::Socket>,
     shutdown: Option<ShutdownSteps>,
     rate_limits: RateLimits,
+    filter: Arc<RuleSet>,
     json: JsonReader,
     inflater: Inflater,
     deflater: Deflater,
@@ -181,6 +186,7 @@ impl<W: World> Shard<W> {
             requests: Requests::new(id, lanes.storage_room(), clock.random()),
             shutdown: None,
             rate_limits: RateLimits::new(&settings.limits),
+            filter: Arc::clone(&settings.filter),
             json: JsonReader::default(),
             inflater: Inflater::default(),
             deflater: Deflater::default(),

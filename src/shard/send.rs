@@ -6,7 +6,7 @@ use super::refusals::too_many_reads;
 use super::requests::{Locating, Origin, Pending, PendingCommand};
 use super::world::{Clock, World};
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{ConversationId, MessageId, UserId};
+use crate::ids::{ConnId, ConversationId, MessageId, UserId};
 use crate::limits::{COMMIT_DEADLINE_MS, Feature};
 use crate::mesh::frame::{Announcement, Change, Mutation, Query, Request};
 use crate::text::{self, Shape};
@@ -14,7 +14,7 @@ use crate::wire::command::changes::{CHANGES, Meter};
 use crate::wire::command::{Arguments, ConversationRef};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A message as its sender gave it.
 pub(super) struct NewMessage<'a> {
@@ -42,7 +42,7 @@ impl<W: World> Shard<W> {
             .map_or_else(|| format!("\u{1}{:016x}", self.requests.mutation_id()), Cow::into_owned);
         let NewMessage { conversation, content, parent, message_type, .. } = message;
         let change = Change::Message { content: content.into_owned(), message_type, parent, key, key_is_clients };
-        self.send_to_owner(asked, user, Some(conversation), change);
+        self.send_filtered(asked, user, Some(conversation), change);
     }
 
     /// Any other change: a row of the table of changes.
@@ -110,10 +110,10 @@ impl<W: World> Shard<W> {
     ) {
         let arguments = Value::Object(arguments);
         let change = Change::Other { kind, mutation_id: self.requests.mutation_id(), arguments };
-        self.send_to_owner(asked, user, conversation, change);
+        self.send_filtered(asked, user, conversation, change);
     }
 
-    fn may_begin(&self) -> Result<(), Refusal> {
+    pub(super) fn may_begin(&self) -> Result<(), Refusal> {
         if self.shutdown.is_none() {
             return Ok(());
         }
@@ -152,21 +152,31 @@ impl<W: World> Shard<W> {
         self.spend(asked, user, Budget::Changes, 1)
     }
 
-    fn send_to_owner(
+    pub(super) fn send_to_owner(
         &mut self,
         asked: PendingCommand,
         user: UserId,
         conversation: Option<ConversationId>,
         change: Change,
     ) {
+        let (origin, received_at) = (asked.origin.connection(), asked.at);
+        self.submit_change(Pending::Command(asked), (user, origin, received_at), conversation, change);
+    }
+
+    /// Sends a change of `actor` to its owner. The answer is for `pending`.
+    pub(super) fn submit_change(
+        &mut self,
+        pending: Pending<W::Socket>,
+        (actor, origin, received_at): (UserId, Option<ConnId>, Instant),
+        conversation: Option<ConversationId>,
+        change: Change,
+    ) {
         // A conversation that is being created has no owner yet: its creator's shard acts as the owner.
         let owner = conversation.map_or(self.id, |conversation| self.placement.owner(conversation));
-        let origin = asked.origin.connection();
-        let received_at = asked.at;
-        let token = self.requests.insert(Pending::Command(asked));
+        let token = self.requests.insert(pending);
         let mutation = Box::new(Mutation {
             conversation,
-            actor: user,
+            actor,
             origin,
             token,
             owner,
@@ -177,8 +187,13 @@ impl<W: World> Shard<W> {
             change,
         });
         if self.request(owner, Request::Mutate(mutation)).is_err()
-            && let Some(Pending::Command(asked)) = self.requests.take(token)
+            && let Some(pending) = self.requests.take(token)
         {
+            let asked = match pending {
+                Pending::Command(asked) => asked,
+                Pending::Filter(filtering) => filtering.asked,
+                _ => return, // never: a change is submitted for one of these two
+            };
             self.refuse(asked, &Refusal::overloaded("the lane to the conversation's shard"));
         }
     }

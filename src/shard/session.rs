@@ -8,6 +8,7 @@
 //! ```
 
 use crate::chat::directory::users::Budgets;
+use crate::chat::filter::SharedRepeats;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
 use crate::limits::SLOW_CONSUMER_GRACE_MS;
 use crate::wire::Format;
@@ -58,6 +59,8 @@ pub struct Session {
     pub typed: Option<(ConversationId, u64)>,
     /// Its user's budgets.
     pub budgets: Budgets,
+    /// What its user wrote lately.
+    pub repeats: SharedRepeats,
     /// Conversations that it is subscribed to.
     pub subscriptions: Vec<ConversationId>,
     /// Conversations whose log is to be read for it.
@@ -100,6 +103,7 @@ impl Session {
             lagging_since_ms: None,
             typed: None,
             budgets: Budgets::default(),
+            repeats: SharedRepeats::default(),
             subscriptions: Vec::new(),
             replays: VecDeque::new(),
             behind: Vec::new(),

@@ -24,7 +24,7 @@ use crate::error::Refusal;
 use crate::faults::warn_limited;
 use crate::ids::{SessionId, UserId};
 use deadpool_postgres::{Object, Pool, PoolError};
-use outcome::settle;
+pub(super) use outcome::settle;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -208,7 +208,7 @@ impl Accounts {
         Self { pool, reads }
     }
 
-    async fn connection(&self, what: &'static str) -> Result<Object, Refusal> {
+    pub(super) async fn connection(&self, what: &'static str) -> Result<Object, Refusal> {
         Self::in_time(what, self.pool.get()).await
     }
 

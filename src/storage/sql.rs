@@ -1,6 +1,8 @@
-//! Every statement of the running server; account statements in [`accounts`].
+//! Every statement of the running server; account statements in [`accounts`], those of the content filter in
+//! [`filter`].
 
 pub mod accounts;
+pub mod filter;
 pub mod logins;
 pub mod rule_sets;
 pub mod server_lock;

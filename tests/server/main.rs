@@ -9,6 +9,7 @@ mod catalogue;
 mod catch_up;
 mod connections;
 mod conversations;
+mod filter;
 mod handshakes;
 mod http_accounts;
 mod http_requests;
