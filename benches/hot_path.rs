@@ -3,7 +3,7 @@
 //! The figures are elapsed times, so compare only runs on the same machine (`--save-baseline` and `--baseline` of
 //! criterion). `loadtest` measures whole messages, with the kernel, next to a minimal baseline.
 
-use chat_server::chat::filter::RuleSet;
+use chat_server::chat::filter::FilterRuleSet;
 use chat_server::chat::filter::compiled::{Context, Field, Rules};
 use chat_server::chat::filter::tally::Tallies;
 use chat_server::chat::subscribers::{Fit, Mode, Room, Subscriber};
@@ -138,7 +138,7 @@ fn record_latency(c: &mut Criterion) {
 }
 
 /// The rules of a new server, and one rule with 1,000 words.
-fn filter_rules() -> RuleSet {
+fn filter_rules() -> FilterRuleSet {
     let words: Vec<String> = (0..1_000_u32).map(|n| format!("w{:x}rd{n}", n.wrapping_mul(2_654_435_761))).collect();
     let rules = json!([
         {"id": "words", "kind": "keywords", "definition": {"words": words}, "action": "hold"},
@@ -149,7 +149,7 @@ fn filter_rules() -> RuleSet {
     ]);
     let rules: Vec<_> = serde_json::from_value(rules).unwrap();
     let server = Arc::new(Rules::compile(&rules, None, &Tallies::default()).unwrap());
-    RuleSet { server, ..RuleSet::default() }
+    FilterRuleSet { server, ..FilterRuleSet::default() }
 }
 
 fn filter(c: &mut Criterion) {

@@ -29,7 +29,7 @@
 //! | [`net`] | a shard's sockets on `io_uring` | vocabulary, `wire::ws` |
 //! | [`shard`] | one core: sequences the five above | net, chat, wire, mesh, auth, vocabulary |
 //! | [`storage`] | the I/O shard: all of PostgreSQL | mesh, vocabulary |
-//! | [`control`] | HTTP: accounts, health, metrics | storage and mesh handles, auth, wire, [`chat::filter`], vocabulary |
+//! | [`control`] | HTTP | storage and mesh handles, auth, wire, [`chat::filter`], vocabulary |
 //! | [`boot`] | start and stop | everything |
 
 pub mod address;

@@ -181,8 +181,8 @@ fn events_seen<'a>(seen: &BTreeSet<&'a str>) -> BTreeSet<&'a str> {
     seen.iter().map(|key| key.strip_suffix(".event").unwrap_or(key)).collect()
 }
 
-/// Lets the content filter hold two texts of Bob in a room of Ann. Returns the targets that approve the first, reject the
-/// second, and have the rules of the room.
+/// Lets the content filter hold two texts of Bob in a room of Ann. Returns the targets that approve the first, reject
+/// the second, and have the rules of the room.
 async fn hold_two_texts(server: &Server, ann: &User, bob: &User) -> (String, String, String) {
     let room = server.room(&[ann, bob]).await;
     let rules = format!("/conversations/{room}/filter-rules");

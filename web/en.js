@@ -53,7 +53,7 @@ export const en = {
     dismiss: "Take off the list",
     reload: "Reload",
     error_held: "A moderator decides whether this message is sent.",
-    error_filtered: "A rule of this server or room does not allow this text. Change it, or ask a moderator.",
+    error_filtered: "A rule does not allow this text. Change it, or ask a moderator.",
     error_content_rejected: "The content filter blocked your message.",
     error_storage_unavailable: "The server can't save anything right now. Please try again in a moment.",
     error_overloaded: "The server is busy. Please try again in a moment.",

@@ -45,7 +45,7 @@ export const fr = {
     error_too_large: "C’est trop long.",
     held: "Messages retenus",
     held_about:
-        "Le filtre de contenu retient ces messages jusqu’à la décision d’un modérateur. Les messages signalés ont été envoyés.",
+        "Le filtre retient ces messages jusqu’à la décision d’un modérateur. Les messages signalés ont été envoyés.",
     no_held: "Aucune décision en attente.",
     held_by: "Retenu par la règle {rule}",
     held_edit: "Une modification, retenue par la règle {rule}",
@@ -55,8 +55,7 @@ export const fr = {
     dismiss: "Retirer de la liste",
     reload: "Actualiser",
     error_held: "Un modérateur décidera si ce message est envoyé.",
-    error_filtered:
-        "Une règle de ce serveur ou de ce salon n’autorise pas ce texte. Modifiez-le ou demandez à un modérateur.",
+    error_filtered: "Une règle n’autorise pas ce texte. Modifiez-le ou demandez à un modérateur.",
     error_content_rejected: "Le filtre de contenu a bloqué votre message.",
     error_storage_unavailable:
         "Le serveur ne peut rien enregistrer pour l’instant. Veuillez réessayer dans un instant.",

@@ -1,7 +1,7 @@
 //! The ports through which the control plane reaches the rest of the server.
 
 use super::shutdown::State;
-use crate::chat::filter::RuleSet;
+use crate::chat::filter::FilterRuleSet;
 use crate::control::Notices;
 use crate::control::announcer::AnnouncePort;
 use crate::control::commands::{CommandFuture, CommandPort};
@@ -55,7 +55,7 @@ impl AnnouncePort for Commands {
 }
 
 impl FilterPort for Commands {
-    fn publish(&self, rules: Arc<RuleSet>) {
+    fn publish(&self, rules: Arc<FilterRuleSet>) {
         for shard in self.mesh.placement.all() {
             let frame = ControlFrame::FilterRules(Arc::clone(&rules));
             self.runtime.spawn(send_in_time(Arc::clone(&self.mesh), shard, frame));

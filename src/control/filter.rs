@@ -7,10 +7,11 @@
 //! the table can cause, is left out and logged.
 
 use super::problem::Problem;
+use crate::chat::filter::action::FilterAction;
 use crate::chat::filter::compiled::{Context, Field, Rules};
-use crate::chat::filter::rule::{FilterAction, FilterRule};
+use crate::chat::filter::rule::FilterRule;
 use crate::chat::filter::tally::Tallies;
-use crate::chat::filter::{ConversationRules, RuleSet};
+use crate::chat::filter::{ConversationRules, FilterRuleSet};
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::warn_limited;
 use crate::ids::{ConversationId, UserId};
@@ -51,7 +52,7 @@ pub struct ContentFilter(Arc<Inner>);
 struct Inner {
     parts: FilterParts,
     tallies: Tallies,
-    rules: watch::Sender<Arc<RuleSet>>,
+    rules: watch::Sender<Arc<FilterRuleSet>>,
     loaded: Mutex<Loaded>,
     changed: Notify,
 }
@@ -94,7 +95,7 @@ impl ContentFilter {
 
     /// The rules in force.
     #[must_use]
-    pub fn rules(&self) -> Arc<RuleSet> {
+    pub fn rules(&self) -> Arc<FilterRuleSet> {
         Arc::clone(&self.0.rules.borrow())
     }
 
@@ -102,7 +103,7 @@ impl ContentFilter {
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn load(&self) -> Result<Arc<RuleSet>, Refusal> {
+    pub async fn load(&self) -> Result<Arc<FilterRuleSet>, Refusal> {
         if !self.0.parts.is_on {
             return Ok(self.rules());
         }
@@ -114,7 +115,7 @@ impl ContentFilter {
         let before = self.rules();
         let is_known =
             |scope: Option<ConversationId>, rules: &[Value]| loaded.get(&scope).is_some_and(|old| old == rules);
-        let mut set = RuleSet { version: before.version + 1, ..RuleSet::default() };
+        let mut set = FilterRuleSet { version: before.version + 1, ..FilterRuleSet::default() };
         for (scope, rules) in &stored {
             let known = is_known(*scope, rules);
             match scope {
@@ -141,7 +142,7 @@ impl ContentFilter {
             match serde_json::from_value(rule.clone()) {
                 Ok(rule) => rules.push(rule),
                 Err(error) => {
-                    warn_limited!(?scope, id = %rule["id"], %error, "a rule of the content filter is not readable")
+                    warn_limited!(?scope, id = %rule["id"], %error, "a rule of the content filter is not readable");
                 }
             }
         }
@@ -161,17 +162,6 @@ impl ContentFilter {
                 }
             }
         }
-    }
-
-    /// Checks rules that an administrator sends.
-    ///
-    /// # Errors
-    /// The first rule that is refused.
-    pub(super) fn validate(&self, rules: &[FilterRule], scope: Option<ConversationId>) -> Result<(), Problem> {
-        // With counts of its own: labels of rules that are refused are not kept.
-        Rules::compile(rules, scope, &Tallies::default())
-            .map(drop)
-            .map_err(|fault| Problem::bad_request(fault.to_string()))
     }
 
     /// Applies a change of the rules now.
@@ -235,4 +225,13 @@ impl ContentFilter {
         let message = format!("{field}: The rule {} does not allow this text. Choose another one.", hit.id);
         Err(Refusal::new(ErrorCode::Filtered, message).with_details(json!({"rule": hit.id})).into())
     }
+}
+
+/// Checks rules that an administrator sends.
+///
+/// # Errors
+/// The first rule that is refused.
+pub(super) fn validate(rules: &[FilterRule], scope: Option<ConversationId>) -> Result<(), Problem> {
+    // With counts of its own: labels of rules that are refused are not kept.
+    Rules::compile(rules, scope, &Tallies::default()).map(drop).map_err(|fault| Problem::bad_request(fault.to_string()))
 }

@@ -20,11 +20,11 @@ use crate::latency::{Count, LatencyHistogram, QueueGauge};
 use crate::mesh::counters::{CloseGroup, MessageOutcome, ShardCounters};
 use crate::mesh::read_class::ReadClass;
 use crate::mesh::shard_queue::ShardQueue;
-use families::{family, labels};
+use families::{family, sample};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike;
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Counter, Gauge, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Metric, MetricFamily, MetricType};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
 use std::collections::HashMap;
 use std::fs;
@@ -377,20 +377,6 @@ fn resident_bytes(status: &str) -> Option<f64> {
 
 fn taken(vec: &impl Collector) -> Vec<Metric> {
     vec.collect().into_iter().flat_map(|mut family| family.take_metric()).collect()
-}
-
-fn sample(pairs: &[(&str, &str)], kind: MetricType, value: f64) -> Metric {
-    let mut metric = Metric::from_label(labels(pairs));
-    if kind == MetricType::GAUGE {
-        let mut gauge = Gauge::default();
-        gauge.set_value(value);
-        metric.set_gauge(gauge);
-    } else {
-        let mut counter = Counter::default();
-        counter.set_value(value);
-        metric.set_counter(counter);
-    }
-    metric
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 use super::Control;
 use super::extract::{Caller, Json, PathId, QueryString};
+use super::filter::validate;
 use super::problem::Problem;
 use super::state::shielded;
 use crate::chat::filter::rule::FilterRule;
@@ -75,12 +76,12 @@ async fn replace(
     scope: Option<ConversationId>,
     rules: &[FilterRule],
 ) -> Result<Reply<Value>, Problem> {
-    control.filter().validate(rules, scope)?;
+    validate(rules, scope)?;
     if let Some(conversation) = scope
         && control.filter().store().conversations_with_rules(conversation).await? >= FILTER_CONVERSATIONS_MAX as i64
     {
-        let message = "Too many conversations of this server have rules of their own. Ask an administrator for rules of \
-                       the server.";
+        let message = "Too many conversations of this server have rules of their own. Ask an administrator for rules \
+                       of the server.";
         return Err(Refusal::new(ErrorCode::Conflict, message).into());
     }
     let stored = serde_json::to_value(rules).map_err(|_| Problem::internal())?;
@@ -125,14 +126,14 @@ async fn replace_conversation_rules(
 }
 
 #[derive(Deserialize)]
-struct Page {
+struct QueuePage {
     conversation_id: Option<String>,
     cursor: Option<i64>,
     limit: Option<i64>,
 }
 
 #[derive(Serialize)]
-struct Queue {
+struct QueueAnswer {
     items: Vec<Value>,
     next_cursor: Option<i64>,
 }
@@ -140,8 +141,8 @@ struct Queue {
 async fn queue(
     State(control): State<Control>,
     caller: Caller,
-    QueryString(page): QueryString<Page>,
-) -> Result<Reply<Queue>, Problem> {
+    QueryString(page): QueryString<QueuePage>,
+) -> Result<Reply<QueueAnswer>, Problem> {
     let limit = page.limit.unwrap_or(50);
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(Problem::bad_request(format!("limit: Must be 1 to {PAGE_MAX}.")));
@@ -162,7 +163,7 @@ async fn queue(
     let after = page.cursor.unwrap_or(0);
     let found = control.filter().store().queue(caller.user, is_admin, conversation, after, limit).await?;
     let next_cursor = found.last().filter(|_| found.len() as i64 == limit).map(|text| text.id);
-    Ok(Reply(Queue { items: found.into_iter().map(item).collect(), next_cursor }))
+    Ok(Reply(QueueAnswer { items: found.into_iter().map(item).collect(), next_cursor }))
 }
 
 fn item(text: QueuedText) -> Value {

@@ -1,6 +1,6 @@
 //! What the control plane needs from the rest of the process.
 
-use crate::chat::filter::RuleSet;
+use crate::chat::filter::FilterRuleSet;
 use crate::error::Refusal;
 use crate::ids::{ConversationId, SessionId, UserId};
 use crate::mesh::frame::ApprovedText;
@@ -47,7 +47,7 @@ pub trait HealthPort: Send + Sync {
 /// What the content filter needs from the shards.
 pub trait FilterPort: Send + Sync {
     /// Gives every shard these rules; must not block.
-    fn publish(&self, rules: Arc<RuleSet>);
+    fn publish(&self, rules: Arc<FilterRuleSet>);
 
     /// Sends a held text as a message of its author.
     fn send_approved(&self, author: UserId, conversation: ConversationId, text: ApprovedText) -> CommandFuture;

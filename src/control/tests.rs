@@ -14,7 +14,7 @@ use super::{
 };
 use crate::auth::attempts::Allowed;
 use crate::auth::token::TokenKeys;
-use crate::chat::filter::RuleSet;
+use crate::chat::filter::FilterRuleSet;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, SessionId, UserId};
 use crate::mesh::frame::ApprovedText;
@@ -35,7 +35,7 @@ impl CommandPort for NoCommands {
 }
 
 impl FilterPort for NoCommands {
-    fn publish(&self, _: Arc<RuleSet>) {}
+    fn publish(&self, _: Arc<FilterRuleSet>) {}
 
     fn send_approved(&self, _: UserId, _: ConversationId, _: ApprovedText) -> CommandFuture {
         Box::pin(async { Err(Refusal::new(ErrorCode::UnknownCommand, "none")) })

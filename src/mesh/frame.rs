@@ -2,7 +2,7 @@
 
 use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published};
 use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
-use crate::chat::filter::{RuleSet, SharedRepeats};
+use crate::chat::filter::{FilterRuleSet, SharedRepeats};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, MessageId, Seq, SessionId, ShardId, UserId};
 use crate::limits::BUDGETS;
@@ -505,7 +505,7 @@ pub enum ControlFrame {
     /// moderator approves it again.
     SendApproved(Box<Approval>),
     /// The rules of the content filter were changed; to every shard. Full: retried until it fits.
-    FilterRules(Arc<RuleSet>),
+    FilterRules(Arc<FilterRuleSet>),
     /// Sessions were revoked; to every shard. Full: retried until it fits.
     SessionsRevoked(Arc<[SessionId]>),
     /// Stop accepting and start the shutdown. Full: retried until it fits.

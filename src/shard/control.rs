@@ -15,7 +15,9 @@ impl<W: World> Shard<W> {
             ControlFrame::Command(command) => self.http_command(*command),
             ControlFrame::Announce(announcement) => self.announce(*announcement),
             ControlFrame::SendApproved(approval) => self.send_approved(*approval),
-            ControlFrame::FilterRules(rules) => self.use_filter_rules(rules),
+            // Two changes may overtake each other on their way.
+            ControlFrame::FilterRules(rules) if rules.version < self.filter.version => {}
+            ControlFrame::FilterRules(rules) => self.filter = rules,
             ControlFrame::SessionsRevoked(sessions) => self.revoke(&sessions),
             ControlFrame::Drain => self.begin_drain(),
         }

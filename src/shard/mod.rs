@@ -53,7 +53,7 @@ pub mod world;
 use crate::address::TrustedProxies;
 use crate::auth::token::TokenKeys;
 use crate::chat::directory::Directory;
-use crate::chat::filter::RuleSet;
+use crate::chat::filter::FilterRuleSet;
 use crate::chat::rooms::{Behind, Rooms};
 use crate::ids::{ConnId, ConversationId, ShardId, UserId};
 use crate::limits::{Features, Limits};
@@ -101,7 +101,7 @@ pub struct ShardSettings {
     /// Whether texts are filtered.
     pub content_filtering: bool,
     /// The rules of the content filter at the start.
-    pub filter: Arc<RuleSet>,
+    pub filter: Arc<FilterRuleSet>,
     /// How long a revocation is remembered: as long as an access token is valid, in milliseconds.
     pub revocation_memory_ms: u64,
     /// Connections over all shards.
@@ -145,7 +145,7 @@ pub struct Shard<W: World> {
     requests: Requests<W::Socket>,
     shutdown: Option<ShutdownSteps>,
     rate_limits: RateLimits,
-    filter: Arc<RuleSet>,
+    filter: Arc<FilterRuleSet>,
     json: JsonReader,
     inflater: Inflater,
     deflater: Deflater,

@@ -1,19 +1,26 @@
 //! Mutations on their way to the conversation's owner: budget, filter, key.
 
 use super::Shard;
+use super::filter;
 use super::rate_limits::Budget;
 use super::refusals::too_many_reads;
-use super::requests::{Locating, Origin, Pending, PendingCommand};
+use super::requests::{Filtering, Locating, Origin, Pending, PendingCommand};
 use super::world::{Clock, World};
+use crate::chat::filter::action::FilterAction;
+use crate::chat::filter::compiled::{Context, Field};
+use crate::chat::filter::rule::RuleHead;
+use crate::chat::filter::{SharedRepeats, remember};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, MessageId, UserId};
 use crate::limits::{COMMIT_DEADLINE_MS, Feature};
-use crate::mesh::frame::{Announcement, Change, Mutation, Query, Request};
+use crate::mesh::frame::{Announcement, Approval, ApprovedText, Change, Mutation, Query, Request};
 use crate::text::{self, Shape};
 use crate::wire::command::changes::{CHANGES, Meter};
 use crate::wire::command::{Arguments, ConversationRef};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A message as its sender gave it.
@@ -113,7 +120,7 @@ impl<W: World> Shard<W> {
         self.send_filtered(asked, user, conversation, change);
     }
 
-    pub(super) fn may_begin(&self) -> Result<(), Refusal> {
+    fn may_begin(&self) -> Result<(), Refusal> {
         if self.shutdown.is_none() {
             return Ok(());
         }
@@ -152,7 +159,114 @@ impl<W: World> Shard<W> {
         self.spend(asked, user, Budget::Changes, 1)
     }
 
-    pub(super) fn send_to_owner(
+    /// Sends a change to its owner if its texts may pass.
+    fn send_filtered(
+        &mut self,
+        asked: PendingCommand,
+        user: UserId,
+        conversation: Option<ConversationId>,
+        change: Change,
+    ) {
+        let hits = self.filter_hits(&asked, user, conversation, &change);
+        if hits.is_empty() {
+            return self.send_to_owner(asked, user, conversation, change);
+        }
+        let arguments = filter::record_of(&hits, &change, self.requests.mutation_id());
+        let record = Change::Other {
+            kind: "filter_text",
+            mutation_id: self.requests.mutation_id(),
+            arguments: arguments.into(),
+        };
+        let (origin, received_at) = (asked.origin.connection(), asked.at);
+        let filtering = Box::new(Filtering { asked, user, conversation, change, hits });
+        self.submit_change(Pending::Filter(filtering), (user, origin, received_at), conversation, record);
+    }
+
+    fn filter_hits(
+        &mut self,
+        asked: &PendingCommand,
+        user: UserId,
+        conversation: Option<ConversationId>,
+        change: &Change,
+    ) -> Vec<Arc<RuleHead>> {
+        if !self.settings.content_filtering {
+            return Vec::new();
+        }
+        let rules = Arc::clone(&self.filter);
+        let now_s = self.now_ms / 1_000;
+        let mut hits: Vec<Arc<RuleHead>> = Vec::new();
+        for (field, text) in filter::texts(change).into_iter().flatten() {
+            let remembers = field == Field::Message && conversation.is_some_and(|id| rules.remembers(id));
+            let shared = remembers.then(|| self.repeats_of(asked, user)).flatten();
+            let memory = shared.as_ref().map(|shared| &**shared.get_or_init(Box::default));
+            let found = rules.check(text, &Context { field, conversation, memory, now_s }).hits;
+            hits.extend(
+                found.into_iter().filter(|hit| !hits.iter().any(|known| Arc::ptr_eq(known, hit))).collect::<Vec<_>>(),
+            );
+            if let (Some(memory), Some(conversation)) = (memory, conversation) {
+                remember(memory, text, conversation, now_s);
+            }
+        }
+        hits.sort_by_key(|hit| Reverse(hit.action));
+        hits
+    }
+
+    fn repeats_of(&mut self, asked: &PendingCommand, user: UserId) -> Option<SharedRepeats> {
+        match &asked.origin {
+            Origin::Connection(conn) => self.connections.session(*conn).map(|session| Arc::clone(&session.repeats)),
+            Origin::Http(_) => Some(self.directory.users.repeats(user)),
+        }
+    }
+
+    /// PostgreSQL has decided about a text.
+    pub(super) fn filter_answered(&mut self, filtering: Filtering, decided: Result<Value, Box<Refusal>>) {
+        let Filtering { asked, user, conversation, change, hits } = filtering;
+        let decided = match decided {
+            Ok(decided) => decided,
+            Err(refusal) => return self.refuse(asked, &refusal),
+        };
+        let action = decided["action"].as_str().unwrap_or("refuse");
+        let rule = decided["rule"].as_str().unwrap_or_default();
+        let action = FilterAction::ALL.into_iter().find(|known| known.as_str() == action);
+        if let (Some(action), false) = (action, decided["is_repeat"] == true)
+            && let Some(hit) = hits.iter().find(|hit| hit.id == rule)
+        {
+            hit.tally.acted(action);
+        }
+        match action {
+            // No rule applies to the author's role, or a moderator has approved it.
+            None | Some(FilterAction::Flag) => self.send_to_owner(asked, user, conversation, change),
+            Some(action) => {
+                let mute_ms = hits.iter().find(|hit| hit.id == rule).map_or(0, |hit| hit.mute_s as u64 * 1_000);
+                self.refuse(asked, &filter::refusal(action, rule, mute_ms));
+            }
+        }
+    }
+
+    /// Sends a held text that a moderator has approved, as its author.
+    pub(super) fn send_approved(&mut self, approval: Approval) {
+        let Approval { author, conversation, text, reply } = approval;
+        let change = match text {
+            ApprovedText::Message { content, message_type, parent, key } => {
+                let key_is_clients = !key.starts_with('\u{1}');
+                Change::Message { content, message_type, parent, key, key_is_clients }
+            }
+            // The time to edit has passed or not when its author sent it.
+            ApprovedText::Edit { message, content } => Change::Other {
+                kind: "edit_message",
+                mutation_id: self.requests.mutation_id(),
+                arguments: json!({"message_id": message, "content": content, "window_s": 0}),
+            },
+        };
+        let asked =
+            PendingCommand { origin: Origin::Http(reply), id: None, command: None, at: self.now, holds_slot: false };
+        match self.may_begin() {
+            Ok(()) => self.send_to_owner(asked, author, Some(conversation), change),
+            Err(refusal) => self.refuse(asked, &refusal),
+        }
+    }
+
+    fn send_to_owner(
         &mut self,
         asked: PendingCommand,
         user: UserId,
@@ -164,7 +278,7 @@ impl<W: World> Shard<W> {
     }
 
     /// Sends a change of `actor` to its owner. The answer is for `pending`.
-    pub(super) fn submit_change(
+    fn submit_change(
         &mut self,
         pending: Pending<W::Socket>,
         (actor, origin, received_at): (UserId, Option<ConnId>, Instant),

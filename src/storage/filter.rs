@@ -244,7 +244,8 @@ fn stored_rule(row: &Row) -> Result<StoredRule, Error> {
         "id": row.try_get::<_, String>("id")?, "kind": row.try_get::<_, String>("kind")?,
         "definition": row.try_get::<_, Value>("definition")?, "action": row.try_get::<_, String>("action")?,
         "dry_run": row.try_get::<_, bool>("dry_run")?, "enabled": row.try_get::<_, bool>("enabled")?,
-        "exempt_from": row.try_get::<_, Option<String>>("exempt_from")?, "mute_s": row.try_get::<_, Option<i64>>("mute_s")?,
+        "exempt_from": row.try_get::<_, Option<String>>("exempt_from")?,
+        "mute_s": row.try_get::<_, Option<i64>>("mute_s")?,
     });
     Ok((conversation, rule))
 }

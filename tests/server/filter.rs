@@ -1,12 +1,12 @@
-//! The content filter: each kind of rule and each action, exemptions, dry runs, edits, bounds, and the moderators' queue.
+//! The content filter: each kind of rule and each action, exemptions, dry runs, edits, bounds, the moderators' queue.
 //!
-//! How: a server of its own, whose first user is an administrator. Each test sets rules of its own conversation, so that
-//! the tests can run at the same time; one test changes the rules of the server.
+//! How: a server of its own, whose first user is an administrator. Each test sets rules of its own conversation, so
+//! that the tests can run at the same time; one test changes the rules of a server that it does not share.
 
 use crate::support::{Client, Format, PATIENCE, Server, User, code, id_of, text, unique};
 use chat_server::chat::filter::compiled::{Context, Field, Rules};
 use chat_server::chat::filter::tally::Tallies;
-use chat_server::chat::filter::{RuleSet, rule::FilterRule};
+use chat_server::chat::filter::{FilterRuleSet, rule::FilterRule};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -59,6 +59,7 @@ async fn wait_for_rule(server: &Server, user: &User, room: &str, content: &str) 
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "a literal at each call")]
 fn rule(id: &str, kind: &str, definition: Value, action: &str) -> Value {
     json!({"id": id, "kind": kind, "definition": definition, "action": action})
 }
@@ -357,7 +358,7 @@ async fn filters_nothing_where_it_is_switched_off() {
     assert_eq!(id_of(&server.ok(&admin, "get_conversation", json!({"conversation_id": room})).await), room);
 }
 
-/// Every text of tests/data/ordinary_texts.
+/// Every text of `tests/data/ordinary_texts`.
 fn ordinary_texts() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/ordinary_texts");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -383,7 +384,7 @@ async fn the_rules_of_a_new_server_refuse_no_ordinary_text() {
         rule.enabled = true;
     }
     let compiled = Rules::compile(&rules, None, &Tallies::default()).unwrap();
-    let set = RuleSet { server: Arc::new(compiled), ..RuleSet::default() };
+    let set = FilterRuleSet { server: Arc::new(compiled), ..FilterRuleSet::default() };
     let texts = ordinary_texts();
     assert!(texts.len() >= 5_000, "{}", texts.len());
     for (kind, text) in &texts {

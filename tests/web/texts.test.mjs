@@ -10,9 +10,8 @@ import { explain, setLanguage } from "../../web/i18n.js";
 /** The protocol's error codes. */
 const CODES =
     `bad_request unknown_command too_large unauthenticated forbidden not_member muted banned blocked read_only not_found
-    conflict rate_limited slow_mode content_rejected filtered storage_unavailable overloaded deadline_exceeded internal`.split(
-        /\s+/,
-    );
+    conflict rate_limited slow_mode content_rejected filtered storage_unavailable overloaded deadline_exceeded
+    internal`.split(/\s+/);
 const folder = new URL("../../web/", import.meta.url);
 const placeholders = (text) => [...text.matchAll(/\{\w+\}/g)].map(String).sort();
 

@@ -64,7 +64,7 @@ pub struct Context<'a> {
 }
 
 #[derive(Debug)]
-enum Check {
+enum TextCheck {
     Regex(Regex),
     Links(LinkSet),
     Mentions(Mentions),
@@ -89,7 +89,7 @@ pub struct Rules {
     heads: Vec<Arc<RuleHead>>,
     plain: Option<Words>,
     leet: Option<Words>,
-    checks: Vec<(u16, Check)>,
+    checks: Vec<(u16, TextCheck)>,
     remembers: bool,
 }
 
@@ -147,7 +147,7 @@ impl Rules {
         }
         let mut compiled = Self::default();
         let (mut plain, mut leet) = (Collected::default(), Collected::default());
-        let mut room = Room::of(conversation);
+        let mut room = Allowance::of(conversation);
         for (index, rule) in rules.iter().enumerate() {
             let fault = |reason: String| RuleFault { index, id: rule.id.clone(), reason };
             check_head(rule).map_err(fault)?;
@@ -169,7 +169,7 @@ impl Rules {
             };
             if rule.enabled {
                 compiled.heads.push(Arc::new(head(rule, conversation, tallies)));
-                compiled.remembers |= matches!(check, Some(Check::Repeats(_)));
+                compiled.remembers |= matches!(check, Some(TextCheck::Repeats(_)));
                 compiled.checks.extend(check.map(|check| (at, check)));
             }
         }
@@ -222,7 +222,7 @@ impl Rules {
     }
 }
 
-impl Check {
+impl TextCheck {
     fn matches(&self, text: &str, context: &Context<'_>) -> bool {
         let is_prose = matches!(context.field, Field::Message | Field::Description);
         match self {
@@ -280,14 +280,14 @@ fn head(rule: &FilterRule, conversation: Option<ConversationId>, tallies: &Talli
 }
 
 /// What a scope may still hold. Rules of conversations get a tenth: there can be many conversations.
-struct Room {
+struct Allowance {
     keywords: usize,
     regexes: usize,
     regex_bytes: usize,
     domains: usize,
 }
 
-impl Room {
+impl Allowance {
     fn of(conversation: Option<ConversationId>) -> Self {
         let part = if conversation.is_some() { 10 } else { 1 };
         Self {
@@ -325,7 +325,7 @@ impl Room {
         Ok(words)
     }
 
-    fn check(&mut self, definition: &Definition) -> Result<Check, String> {
+    fn check(&mut self, definition: &Definition) -> Result<TextCheck, String> {
         let positive = |value: u32, field: &str| match value {
             0 => Err(format!("definition.{field}: Must be at least 1.")),
             _ => Ok(()),
@@ -343,7 +343,7 @@ impl Room {
                     .dfa_size_limit(FILTER_REGEX_SIZE_BYTES_MAX)
                     .nest_limit(32)
                     .build();
-                Check::Regex(built.map_err(|error| match error {
+                TextCheck::Regex(built.map_err(|error| match error {
                     regex::Error::CompiledTooBig(bytes) => format!(
                         "definition.pattern: The expression is larger than {bytes} bytes when it is compiled. Repeat \
                          less, or write \\d and \\w as [0-9] and [a-z]."
@@ -358,28 +358,28 @@ impl Room {
             Definition::Links(links) => {
                 Self::take(&mut self.domains, links.block.len() + links.allow.len(), "domains")?;
                 let set = LinkSet::new(links);
-                Check::Links(set.map_err(|bad| format!("definition: {bad:?} is not a domain like example.org."))?)
+                TextCheck::Links(set.map_err(|bad| format!("definition: {bad:?} is not a domain like example.org."))?)
             }
-            Definition::Mentions(mentions) => Check::Mentions(mentions.clone()),
+            Definition::Mentions(mentions) => TextCheck::Mentions(mentions.clone()),
             Definition::Repeats(repeats) => {
                 positive(repeats.within_s, "within_s")?;
                 if !(2..=super::repeats::REPEATS_REMEMBERED as u32).contains(&repeats.count) {
                     return Err("definition.count: Must be 2 to 32.".to_owned());
                 }
-                Check::Repeats(repeats.clone())
+                TextCheck::Repeats(repeats.clone())
             }
             Definition::Capitals(capitals) => {
                 positive(capitals.min_letters, "min_letters")?;
-                Check::Capitals(capitals.clone())
+                TextCheck::Capitals(capitals.clone())
             }
             Definition::Zalgo(zalgo) => {
                 positive(zalgo.marks_max, "marks_max")?;
-                Check::Zalgo(zalgo.clone())
+                TextCheck::Zalgo(zalgo.clone())
             }
-            Definition::Invisible(invisible) => Check::Invisible { overrides: invisible.overrides },
+            Definition::Invisible(invisible) => TextCheck::Invisible { overrides: invisible.overrides },
             Definition::LookalikeNames(names) => {
                 Self::take(&mut self.keywords, names.protected.len(), "words")?;
-                Check::Names(ProtectedNames::new(&names.protected))
+                TextCheck::Names(ProtectedNames::new(&names.protected))
             }
         })
     }

@@ -89,7 +89,7 @@ fn has_suffix(set: &HashSet<String>, host: &str) -> bool {
 /// Whether a label imitates Latin letters with those of another script.
 fn is_lookalike(host: &str) -> bool {
     !host.is_ascii() && {
-        let latin_end = host.rsplit('.').next().is_some_and(|end| end.is_ascii());
+        let latin_end = host.rsplit('.').next().is_some_and(str::is_ascii);
         host.split('.').any(|label| mixes_scripts(label) || (latin_end && imitates_latin(label)))
     }
 }
@@ -141,13 +141,13 @@ fn memchr_dot(text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn set(links: Links) -> LinkSet {
-        LinkSet::new(&links).unwrap()
+    fn set(links: &Links) -> LinkSet {
+        LinkSet::new(links).unwrap()
     }
 
     #[test]
     fn finds_blocked_domains_however_they_are_written() {
-        let set = set(Links { block: vec!["evil.example".into(), "пример.рф".into()], ..Links::default() });
+        let set = set(&Links { block: vec!["evil.example".into(), "пример.рф".into()], ..Links::default() });
         for text in [
             "https://evil.example/x?y",
             "see EVIL.example.",
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn allows_listed_domains_only() {
-        let set = set(Links { allow: vec!["ok.example".into()], only_allowed: true, ..Links::default() });
+        let set = set(&Links { allow: vec!["ok.example".into()], only_allowed: true, ..Links::default() });
         assert!(!set.matches("https://ok.example/file.html and main.rs, e.g. this"));
         assert!(!set.matches("https://docs.ok.example"));
         assert!(set.matches("https://ok.example.org") && set.matches("www.other.example"));
@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn finds_domains_that_imitate_others() {
-        let set = set(Links { lookalikes: true, ..Links::default() });
+        let set = set(&Links { lookalikes: true, ..Links::default() });
         for text in ["https://pаypal.com", "http://xn--pypal-4ve.com/login", "аррӏе.com"] {
             assert!(set.matches(text), "{text}");
         }

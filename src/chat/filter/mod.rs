@@ -1,11 +1,12 @@
 //! The content filter: which texts are refused, held for a moderator or flagged. Pure: no I/O, no clock.
 //!
 //! The text itself is stored and shown as it was written. A rule only decides what follows. Rules belong to the server
-//! or to a conversation; [`RuleSet`] has all of them, compiled, and every shard has a reference to the same one.
+//! or to a conversation; [`FilterRuleSet`] has all of them, compiled, and every shard has a reference to the same one.
 //!
 //! | file | does |
 //! |---|---|
 //! | [`rule`] | what administrators write |
+//! | [`action`] | what follows when a rule matches |
 //! | [`compiled`] | the rules of one scope, ready for use |
 //! | [`fold`] | one reading of a text for comparisons |
 //! | [`links`] | domains in a text |
@@ -18,6 +19,7 @@
 //!   expressions (RE2 class, of bounded size) see its first part only. Otherwise one message could stop a shard;
 //! - a set is never changed, only replaced. Otherwise a shard could see half of a change.
 
+pub mod action;
 pub mod compiled;
 pub mod fold;
 pub mod links;
@@ -30,6 +32,7 @@ use crate::ids::ConversationId;
 use compiled::{Context, Rules};
 use repeats::{RepeatMemory, fingerprint};
 use rule::RuleHead;
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
@@ -48,7 +51,7 @@ pub struct FilterVerdict {
 
 /// All rules of the server, compiled.
 #[derive(Debug, Default)]
-pub struct RuleSet {
+pub struct FilterRuleSet {
     /// Rises with every change.
     pub version: u64,
     /// For every text.
@@ -57,7 +60,7 @@ pub struct RuleSet {
     pub conversations: HashMap<ConversationId, ConversationRules>,
 }
 
-impl RuleSet {
+impl FilterRuleSet {
     /// Checks a text. Counts the matches of dry runs.
     #[must_use]
     pub fn check(&self, text: &str, context: &Context<'_>) -> FilterVerdict {
@@ -73,7 +76,7 @@ impl RuleSet {
                 }
                 !hit.dry_run
             });
-            hits.sort_by(|a, b| b.action.cmp(&a.action));
+            hits.sort_by_key(|hit| Reverse(hit.action));
         }
         FilterVerdict { hits }
     }

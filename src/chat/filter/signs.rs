@@ -131,8 +131,8 @@ mod tests {
             assert!(is_hidden_text(&hidden, false), "{hidden:?}");
         }
         let flags = "\u{1f3f4}\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}".repeat(5);
-        for shown in ["hi", "می‌خواهم", "👩‍👩‍👧", &flags, "ខ្ញុំ\u{200b}ចង់\u{200b}ទៅ\u{200b}ផ្សារ", "a\u{202d}b\u{202c}"]
-        {
+        let khmer = "ខ្ញុំ\u{200b}ចង់\u{200b}ទៅ\u{200b}ផ្សារ";
+        for shown in ["hi", "می‌خواهم", "👩‍👩‍👧", &flags, khmer, "a\u{202d}b\u{202c}"] {
             assert!(!is_hidden_text(shown, false), "{shown:?}");
         }
         assert!(is_hidden_text("a\u{202d}b\u{202c}", true) && !is_hidden_text("\u{202b}x\u{202c}", true));

@@ -1,6 +1,6 @@
 //! Counts of matches by rule. A rule keeps its counts when the rules are loaded again.
 
-use super::rule::FilterAction;
+use super::action::FilterAction;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

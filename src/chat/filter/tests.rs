@@ -1,5 +1,8 @@
+//! One set of rules against many texts, and the bounds of a set.
+
+use super::action::FilterAction;
 use super::compiled::{Field, RuleFault};
-use super::rule::{FilterAction, FilterRule};
+use super::rule::FilterRule;
 use super::tally::Tallies;
 use super::*;
 use proptest::prelude::*;
@@ -9,16 +12,16 @@ fn parsed(rules: Value) -> Vec<FilterRule> {
     serde_json::from_value(rules).unwrap()
 }
 
-fn compile(rules: Value) -> Result<RuleSet, RuleFault> {
+fn compile(rules: Value) -> Result<FilterRuleSet, RuleFault> {
     let server = Arc::new(Rules::compile(&parsed(rules), None, &Tallies::default())?);
-    Ok(RuleSet { server, ..RuleSet::default() })
+    Ok(FilterRuleSet { server, ..FilterRuleSet::default() })
 }
 
 fn in_message() -> Context<'static> {
     Context { field: Field::Message, conversation: None, memory: None, now_s: 0 }
 }
 
-fn ids(set: &RuleSet, text: &str, context: &Context<'_>) -> Vec<String> {
+fn ids(set: &FilterRuleSet, text: &str, context: &Context<'_>) -> Vec<String> {
     set.check(text, context).hits.iter().map(|hit| hit.id.clone()).collect()
 }
 
@@ -81,7 +84,7 @@ fn dry_runs_and_disabled_rules_change_nothing_and_dry_runs_are_counted() {
         {"id": "off", "kind": "keywords", "definition": {"words": ["spam"]}, "action": "refuse", "enabled": false},
     ]));
     let server = Arc::new(Rules::compile(&rules, None, &tallies).unwrap());
-    let set = RuleSet { server, ..RuleSet::default() };
+    let set = FilterRuleSet { server, ..FilterRuleSet::default() };
     assert!(set.check("spam", &in_message()).hits.is_empty());
     assert_eq!(tallies.of("dry").counts().last(), Some((tally::DRY_RUN, 1)));
 }
@@ -93,7 +96,7 @@ fn rules_of_a_conversation_apply_there_only() {
         {"id": "words", "kind": "keywords", "definition": {"words": ["spam"]}, "action": "refuse"}
     ]));
     let rules = Arc::new(Rules::compile(&rules, Some(here), &Tallies::default()).unwrap());
-    let set = RuleSet { conversations: HashMap::from([(here, rules)]), ..RuleSet::default() };
+    let set = FilterRuleSet { conversations: HashMap::from([(here, rules)]), ..FilterRuleSet::default() };
     let at = |conversation| Context { conversation, ..in_message() };
     assert_eq!(ids(&set, "spam", &at(Some(here))), ["words"]);
     assert_eq!(ids(&set, "spam", &at(Some(there))).len() + ids(&set, "spam", &at(None)).len(), 0);

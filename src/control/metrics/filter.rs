@@ -1,7 +1,6 @@
 //! Matches of the content filter by rule. The number of labels is bounded; see [`Tallies`].
 
-use super::families::family;
-use super::sample;
+use super::families::{family, sample};
 use crate::chat::filter::tally::Tallies;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{MetricFamily, MetricType};

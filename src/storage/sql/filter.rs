@@ -22,7 +22,8 @@ pub const DELETE_FILTER_RULES: &str = "DELETE FROM filter_rules WHERE conversati
 
 /// $1 conversation or none, $2 the rules as JSON.
 pub const INSERT_FILTER_RULES: &str = "
-INSERT INTO filter_rules (position, id, conversation_id, kind, definition, action, dry_run, enabled, exempt_from, mute_s)
+INSERT INTO filter_rules
+    (position, id, conversation_id, kind, definition, action, dry_run, enabled, exempt_from, mute_s)
 SELECT n, r ->> 'id', $1, r ->> 'kind', r -> 'definition', r ->> 'action', (r -> 'dry_run')::boolean,
        (r -> 'enabled')::boolean, (r ->> 'exempt_from')::member_role, (r ->> 'mute_s')::bigint
   FROM jsonb_array_elements($2) WITH ORDINALITY x(r, n)";
