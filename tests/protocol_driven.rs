@@ -193,7 +193,7 @@ async fn hold_two_texts(server: &Server, ann: &User, bob: &User) -> (String, Str
     while queued.len() < 2 {
         let _ = server.call(bob, "send_message", json!({"conversation_id": room, "content": "an offer"})).await;
         let queue = server.request(Method::GET, "/moderation/queue", Some(&ann.token), None).await.1;
-        queued = queue["items"].as_array().unwrap().clone();
+        queued.clone_from(queue["items"].as_array().unwrap());
     }
     let of = |n: usize, decision: &str| format!("/moderation/queue/{}/{decision}", queued[n]["id"]);
     (of(0, "approve"), of(1, "reject"), rules)

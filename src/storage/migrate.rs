@@ -22,6 +22,13 @@ mod embedded_sql {
     refinery::embed_migrations!("migrations/tables");
 }
 
+/// The table migrations in the order of their numbers. They are embedded in that of their names, in which 10 is before 2.
+fn table_migrations() -> Vec<refinery::Migration> {
+    let mut migrations = embedded_sql::migrations::runner().get_migrations().clone();
+    migrations.sort_by_key(refinery::Migration::version);
+    migrations
+}
+
 /// Brings the database to this version: roles, tables, rule set.
 ///
 /// # Errors [`StorageError`] with PostgreSQL's message; [`StorageError::Schema`] for a database of an earlier
@@ -62,7 +69,7 @@ async fn missing_tables(owner: &Client) -> Result<Vec<String>, StorageError> {
         }
     }
     let mut missing = Vec::new();
-    for migration in embedded_sql::migrations::runner().get_migrations() {
+    for migration in table_migrations() {
         match applied.get(&i64::from(migration.version())) {
             None => missing.push(migration.to_string()),
             Some((name, checksum)) => {
@@ -129,7 +136,7 @@ impl Plan {
     pub fn for_empty() -> Self {
         let set = RuleSet::embedded();
         Self {
-            tables: embedded_sql::migrations::runner().get_migrations().iter().map(ToString::to_string).collect(),
+            tables: table_migrations().iter().map(ToString::to_string).collect(),
             set: set.name().to_owned(),
             added: set.files().iter().map(|file| file.path.clone()).collect(),
             ..Self::default()
