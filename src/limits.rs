@@ -198,10 +198,15 @@ pub const FILTER_DOMAINS_MAX: usize = 5_000;
 pub const FILTER_REGEXES_MAX: usize = 20;
 /// Content filter: maximum bytes of a regular expression as it is written.
 pub const FILTER_PATTERN_BYTES_MAX: usize = 500;
-/// Content filter: maximum bytes of a regular expression as it is compiled.
+/// Content filter: maximum bytes of a regular expression of the server as it is compiled. With the bytes that it sees,
+/// this bounds the time of a search.
 pub const FILTER_REGEX_SIZE_BYTES_MAX: usize = 64 * 1024;
+/// Content filter: the same for a conversation, whose administrators the server does not know.
+pub const FILTER_CONVERSATION_REGEX_SIZE_BYTES_MAX: usize = 16 * 1024;
+/// Content filter: maximum bytes of what a search with a regular expression remembers.
+pub const FILTER_REGEX_CACHE_BYTES_MAX: usize = 256 * 1024;
 /// Content filter: bytes of a text that regular expressions see.
-pub const FILTER_REGEX_TEXT_BYTES_MAX: usize = 4 * 1024;
+pub const FILTER_REGEX_TEXT_BYTES_MAX: usize = 2 * 1024;
 /// Content filter: bytes of a text that all other rules see.
 pub const FILTER_TEXT_BYTES_MAX: usize = 16 * 1024;
 

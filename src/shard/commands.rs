@@ -226,6 +226,11 @@ impl<W: World> Shard<W> {
             Pending::Presence(watching) => self.presence_permitted(watching, answer.into_data()),
             Pending::PresenceCheck(conn, users) => self.presence_checked(conn, users, answer.into_data()),
             Pending::PresencePart(gathering) => self.presence_gathered(&gathering, answer.into_presence().ok()),
+            Pending::FilterRecord(hits) => {
+                if let Ok(decided) = answer.into_data() {
+                    self.filter_recorded(&hits, &decided);
+                }
+            }
             Pending::Filter(filtering) => self.filter_answered(*filtering, answer.into_data()),
             Pending::Change(locating) => self.located(locating, answer.into_located()),
             Pending::Typing(asked, conversation, user) => match answer.into_heads() {

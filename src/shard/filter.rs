@@ -3,7 +3,11 @@
 //! 1. A text that matches no rule goes on at once. That is every ordinary text.
 //! 2. Otherwise the shard submits `filter_text` to the conversation's owner. PostgreSQL knows the author's role, picks
 //!    the first rule that does not exempt it, records the match, and keeps the text or mutes the author.
-//! 3. Its answer says how to go on: the text is sent, or refused with `filtered`.
+//! 3. Its answer says how to go on: the text is sent, or refused with `filtered`. A text that is only flagged is sent
+//!    without waiting.
+//!
+//! A text that matches a rule from which its author is exempt waits for step 2. If its author does not wait for the ack,
+//! a later text can be committed before it.
 //!
 //! So a crash between the steps sends no text that a rule refuses, and loses none that was acknowledged.
 

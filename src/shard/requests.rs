@@ -67,6 +67,8 @@ pub enum Pending<S> {
     Change(Locating),
     /// A change whose text matches rules of the content filter: what PostgreSQL decides.
     Filter(Box<Filtering>),
+    /// A text that these rules flag, and that was sent: whether it is recorded.
+    FilterRecord(Vec<Arc<RuleHead>>),
     /// `get_presence`: which of the users may be seen.
     Presence(Watching),
     /// `get_presence`: the presence of one of them.

@@ -178,6 +178,12 @@ impl<W: World> Shard<W> {
             arguments: arguments.into(),
         };
         let (origin, received_at) = (asked.origin.connection(), asked.at);
+        if hits.iter().all(|hit| hit.action == FilterAction::Flag) {
+            // The text is sent whatever PostgreSQL decides, so it keeps its place among those of its author. The record
+            // comes first on the same way: it is there when the text is acknowledged.
+            self.submit_change(Pending::FilterRecord(hits), (user, None, received_at), conversation, record);
+            return self.send_to_owner(asked, user, conversation, change);
+        }
         let filtering = Box::new(Filtering { asked, user, conversation, change, hits });
         self.submit_change(Pending::Filter(filtering), (user, origin, received_at), conversation, record);
     }
@@ -215,6 +221,15 @@ impl<W: World> Shard<W> {
         match &asked.origin {
             Origin::Connection(conn) => self.connections.session(*conn).map(|session| Arc::clone(&session.repeats)),
             Origin::Http(_) => Some(self.directory.users.repeats(user)),
+        }
+    }
+
+    /// PostgreSQL has recorded a flagged text, or not because its author's role is exempt.
+    pub(super) fn filter_recorded(&self, hits: &[Arc<RuleHead>], decided: &Value) {
+        if decided["action"] == FilterAction::Flag.as_str()
+            && let Some(hit) = hits.iter().find(|hit| decided["rule"] == *hit.id)
+        {
+            hit.tally.acted(FilterAction::Flag);
         }
     }
 
@@ -306,7 +321,8 @@ impl<W: World> Shard<W> {
             let asked = match pending {
                 Pending::Command(asked) => asked,
                 Pending::Filter(filtering) => filtering.asked,
-                _ => return, // never: a change is submitted for one of these two
+                Pending::FilterRecord(_) => return, // the text is sent without being listed
+                _ => return,                        // never: a change is submitted for one of these
             };
             self.refuse(asked, &Refusal::overloaded("the lane to the conversation's shard"));
         }

@@ -3,7 +3,7 @@
 -- p.arguments: hits [{rule, is_server_rule, action, exempt_from, mute_s}], the most severe first. For a message also
 -- key, text, message_type, parent_message_id, edited_message_id. (Not `content`: apply_mutations adds it to events.)
 -- Only the membership, read under the conversation's lock, shows whether a role is exempt.
--- A conversation holds 1,000 texts at most; beyond, they are refused.
+-- A conversation has at most 1,000 held texts and 1,000 flagged ones; beyond, texts are refused, or not listed.
 -- Locks: the conversation's row, which apply_mutations holds; none without a conversation.
 
 CREATE FUNCTION mutate_filter_text(c conversations, m conversation_members, p mutation)
@@ -15,6 +15,7 @@ DECLARE
     v_action text;
     v_until timestamptz;
     v_is_message boolean := p.arguments ? 'text';
+    v_is_full boolean;
 BEGIN
     IF c.id IS NOT NULL THEN
         m := sending_member(c, p.actor_id);
@@ -34,13 +35,15 @@ BEGIN
         RETURN o;
     END IF;
     v_action := v_hit ->> 'action';
-    IF v_action = 'hold' AND (NOT v_is_message OR
-            (SELECT count(*) FROM held_messages x WHERE x.conversation_id = c.id AND x.state = 'held') >= 1000) THEN
+    v_is_full := (SELECT count(*) FROM held_messages x
+                   WHERE x.conversation_id = c.id AND x.state IN ('held', 'flagged')
+                     AND x.state = CASE v_action WHEN 'hold' THEN 'held' ELSE 'flagged' END) >= 1000;
+    IF v_action = 'hold' AND (v_is_full OR NOT v_is_message) THEN
         v_action := 'refuse';
     END IF;
     INSERT INTO filter_hits (user_id, conversation_id, rule, action)
     VALUES (p.actor_id, c.id, v_hit ->> 'rule', v_action);
-    IF v_is_message AND v_action IN ('hold', 'flag') THEN
+    IF v_is_message AND NOT v_is_full AND v_action IN ('hold', 'flag') THEN
         INSERT INTO held_messages (conversation_id, sender_id, client_message_id, content, message_type,
                                    parent_message_id, edited_message_id, rule, is_server_rule, state)
         VALUES (c.id, p.actor_id, p.arguments ->> 'key', p.arguments ->> 'text',

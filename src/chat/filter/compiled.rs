@@ -8,9 +8,10 @@ use super::signs::{self, ProtectedNames};
 use super::tally::{OF_CONVERSATIONS, Tallies};
 use crate::ids::ConversationId;
 use crate::limits::{
-    FILTER_CONVERSATION_RULES_MAX, FILTER_DOMAINS_MAX, FILTER_ID_BYTES_MAX, FILTER_KEYWORD_CHARS_MAX,
-    FILTER_KEYWORD_MATCHES_MAX, FILTER_KEYWORDS_MAX, FILTER_PATTERN_BYTES_MAX, FILTER_REGEX_SIZE_BYTES_MAX,
-    FILTER_REGEX_TEXT_BYTES_MAX, FILTER_REGEXES_MAX, FILTER_SERVER_RULES_MAX, FILTER_TEXT_BYTES_MAX, MUTE_SECONDS_MAX,
+    FILTER_CONVERSATION_REGEX_SIZE_BYTES_MAX, FILTER_CONVERSATION_RULES_MAX, FILTER_DOMAINS_MAX, FILTER_ID_BYTES_MAX,
+    FILTER_KEYWORD_CHARS_MAX, FILTER_KEYWORD_MATCHES_MAX, FILTER_KEYWORDS_MAX, FILTER_PATTERN_BYTES_MAX,
+    FILTER_REGEX_CACHE_BYTES_MAX, FILTER_REGEX_SIZE_BYTES_MAX, FILTER_REGEX_TEXT_BYTES_MAX, FILTER_REGEXES_MAX,
+    FILTER_SERVER_RULES_MAX, FILTER_TEXT_BYTES_MAX, MUTE_SECONDS_MAX,
 };
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::{Regex, RegexBuilder};
@@ -246,6 +247,19 @@ impl TextCheck {
     }
 }
 
+/// `\d` as the ten digits. Those of all scripts would make an expression many times larger.
+fn with_plain_digits(pattern: &str) -> String {
+    let mut plain = String::with_capacity(pattern.len());
+    let mut rest = pattern.chars();
+    while let Some(c) = rest.next() {
+        match (c, (c == '\\').then(|| rest.next()).flatten()) {
+            ('\\', Some('d')) => plain.push_str("[0-9]"),
+            (c, escaped) => plain.extend([c].into_iter().chain(escaped)),
+        }
+    }
+    plain
+}
+
 /// The beginning of a text, on a boundary of its characters.
 fn up_to(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes.min(text.len()))]
@@ -293,7 +307,7 @@ impl Allowance {
         Self {
             keywords: FILTER_KEYWORDS_MAX / part,
             regexes: (FILTER_REGEXES_MAX / part).max(1),
-            regex_bytes: FILTER_REGEX_SIZE_BYTES_MAX,
+            regex_bytes: conversation.map_or(FILTER_REGEX_SIZE_BYTES_MAX, |_| FILTER_CONVERSATION_REGEX_SIZE_BYTES_MAX),
             domains: FILTER_DOMAINS_MAX / part,
         }
     }
@@ -337,16 +351,16 @@ impl Allowance {
                 if pattern.pattern.len() > FILTER_PATTERN_BYTES_MAX {
                     return Err(format!("definition.pattern: Must have at most {FILTER_PATTERN_BYTES_MAX} bytes."));
                 }
-                let built = RegexBuilder::new(&pattern.pattern)
+                let built = RegexBuilder::new(&with_plain_digits(&pattern.pattern))
                     .case_insensitive(!pattern.case_sensitive)
                     .size_limit(self.regex_bytes)
-                    .dfa_size_limit(FILTER_REGEX_SIZE_BYTES_MAX)
+                    .dfa_size_limit(FILTER_REGEX_CACHE_BYTES_MAX)
                     .nest_limit(32)
                     .build();
                 TextCheck::Regex(built.map_err(|error| match error {
                     regex::Error::CompiledTooBig(bytes) => format!(
                         "definition.pattern: The expression is larger than {bytes} bytes when it is compiled. Repeat \
-                         less, or write \\d and \\w as [0-9] and [a-z]."
+                         less, or write \\w as [a-z]."
                     ),
                     error => {
                         let reason = error.to_string();
@@ -382,5 +396,19 @@ impl Allowance {
                 TextCheck::Names(ProtectedNames::new(&names.protected))
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_are_those_of_ascii() {
+        for (pattern, plain) in
+            [(r"\d+", "[0-9]+"), (r"[\d.]", "[[0-9].]"), (r"\\d\w", r"\\d\w"), ("é\\", "é\\"), ("", "")]
+        {
+            assert_eq!(with_plain_digits(pattern), plain);
+        }
     }
 }
