@@ -1,6 +1,7 @@
 //! Commands: answered here, read from PostgreSQL, or sent to an owner.
 
 use super::Shard;
+use super::filter;
 use super::refusals::{needs_a_socket, not_a_member, too_many_reads};
 use super::requests::{Origin, Pending, PendingCommand, Subscribing};
 use super::send::NewMessage;
@@ -228,7 +229,7 @@ impl<W: World> Shard<W> {
             Pending::PresencePart(gathering) => self.presence_gathered(&gathering, answer.into_presence().ok()),
             Pending::FilterRecord(hits) => {
                 if let Ok(decided) = answer.into_data() {
-                    self.filter_recorded(&hits, &decided);
+                    filter::recorded(&hits, &decided);
                 }
             }
             Pending::Filter(filtering) => self.filter_answered(*filtering, answer.into_data()),

@@ -6,8 +6,8 @@
 //! 3. Its answer says how to go on: the text is sent, or refused with `filtered`. A text that is only flagged is sent
 //!    without waiting.
 //!
-//! A text that matches a rule from which its author is exempt waits for step 2. If its author does not wait for the ack,
-//! a later text can be committed before it.
+//! A text that matches a rule from which its author is exempt waits for step 2. If its author does not wait for the
+//! ack, a later text can be committed before it.
 //!
 //! So a crash between the steps sends no text that a rule refuses, and loses none that was acknowledged.
 
@@ -34,6 +34,15 @@ pub(super) fn texts(change: &Change) -> [Option<(Field, &str)>; 2] {
                 ],
             }
         }
+    }
+}
+
+/// PostgreSQL has recorded a flagged text, or not because its author's role is exempt.
+pub(super) fn recorded(hits: &[Arc<RuleHead>], decided: &Value) {
+    if decided["action"] == FilterAction::Flag.as_str()
+        && let Some(hit) = hits.iter().find(|hit| decided["rule"] == *hit.id)
+    {
+        hit.tally.acted(FilterAction::Flag);
     }
 }
 

@@ -224,15 +224,6 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// PostgreSQL has recorded a flagged text, or not because its author's role is exempt.
-    pub(super) fn filter_recorded(&self, hits: &[Arc<RuleHead>], decided: &Value) {
-        if decided["action"] == FilterAction::Flag.as_str()
-            && let Some(hit) = hits.iter().find(|hit| decided["rule"] == *hit.id)
-        {
-            hit.tally.acted(FilterAction::Flag);
-        }
-    }
-
     /// PostgreSQL has decided about a text.
     pub(super) fn filter_answered(&mut self, filtering: Filtering, decided: Result<Value, Box<Refusal>>) {
         let Filtering { asked, user, conversation, change, hits } = filtering;

@@ -22,7 +22,7 @@ mod embedded_sql {
     refinery::embed_migrations!("migrations/tables");
 }
 
-/// The table migrations in the order of their numbers. They are embedded in that of their names, in which 10 is before 2.
+/// The table migrations in the order of their numbers. They are embedded in that of their names, where 10 precedes 2.
 fn table_migrations() -> Vec<refinery::Migration> {
     let mut migrations = embedded_sql::migrations::runner().get_migrations().clone();
     migrations.sort_by_key(refinery::Migration::version);
