@@ -3,6 +3,9 @@
 //! The figures are elapsed times, so compare only runs on the same machine (`--save-baseline` and `--baseline` of
 //! criterion). `loadtest` measures whole messages, with the kernel, next to a minimal baseline.
 
+use chat_server::chat::filter::FilterRuleSet;
+use chat_server::chat::filter::compiled::{Context, Field, Rules};
+use chat_server::chat::filter::tally::Tallies;
 use chat_server::chat::subscribers::{Fit, Mode, Room, Subscriber};
 use chat_server::ids::{ConnId, ConversationId, MessageId, Seq, ShardId, UserId};
 use chat_server::latency::LatencyHistogram;
@@ -16,6 +19,7 @@ use chat_server::wire::{Format, command, event};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A masked client frame.
@@ -133,5 +137,39 @@ fn record_latency(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, decode, encode, fan_out, record_latency);
+/// The rules of a new server, and one rule with 1,000 words.
+fn filter_rules() -> FilterRuleSet {
+    let words: Vec<String> = (0..1_000_u32).map(|n| format!("w{:x}rd{n}", n.wrapping_mul(2_654_435_761))).collect();
+    let rules = json!([
+        {"id": "words", "kind": "keywords", "definition": {"words": words}, "action": "hold"},
+        {"id": "invisible", "kind": "invisible", "definition": {}, "action": "refuse"},
+        {"id": "marks", "kind": "zalgo", "definition": {"marks_max": 8}, "action": "refuse"},
+        {"id": "mentions", "kind": "mentions", "definition": {"max": 50}, "action": "refuse"},
+        {"id": "domains", "kind": "links", "definition": {"lookalikes": true}, "action": "flag"},
+    ]);
+    let rules: Vec<_> = serde_json::from_value(rules).unwrap();
+    let server = Arc::new(Rules::compile(&rules, None, &Tallies::default()).unwrap());
+    FilterRuleSet { server, ..FilterRuleSet::default() }
+}
+
+fn filter(c: &mut Criterion) {
+    let mut group = c.benchmark_group("content filter, 1,000 words");
+    let rules = filter_rules();
+    let ordinary =
+        "Good morning, @ada! The release of Monday is ready; see https://www.example.org/notes for the list.";
+    let russian = "Доброе утро! Отчёт за понедельник уже готов, посмотрите, пожалуйста, до обеда.";
+    for (name, text) in [
+        ("a message of 100 bytes", ordinary.to_owned()),
+        ("a Russian message", russian.to_owned()),
+        ("4,000 letters", "w1rd ".repeat(800)),
+        ("4,000 characters with marks", "a\u{301}".repeat(2_000)),
+        ("4,000 dots", "a.".repeat(2_000)),
+    ] {
+        let context = Context { field: Field::Message, conversation: None, memory: None, now_s: 0 };
+        group.bench_function(name, |b| b.iter(|| rules.check(black_box(&text), &context).hits.len()));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, decode, encode, fan_out, record_latency, filter);
 criterion_main!(benches);

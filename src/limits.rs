@@ -190,8 +190,40 @@ pub const HTTP_BODY_GRACE_MS: u64 = 5_000;
 pub const HTTP_BODY_BYTES_PER_SECOND_MIN: u64 = 1_024;
 /// Maximum time for a whole body.
 pub const HTTP_BODY_TIMEOUT_MS: u64 = 10_000;
+/// Content filter: maximum rules of the server.
+pub const FILTER_SERVER_RULES_MAX: usize = 200;
+/// Content filter: maximum rules of one conversation.
+pub const FILTER_CONVERSATION_RULES_MAX: usize = 20;
+/// Content filter: maximum conversations with rules of their own.
+pub const FILTER_CONVERSATIONS_MAX: usize = 5_000;
+/// Content filter: maximum length of a rule's id.
+pub const FILTER_ID_BYTES_MAX: usize = 64;
+/// Content filter: maximum words in all rules of the server; a conversation may have a tenth.
+pub const FILTER_KEYWORDS_MAX: usize = 5_000;
+/// Content filter: maximum characters of a word.
+pub const FILTER_KEYWORD_CHARS_MAX: usize = 64;
+/// Content filter: matches of words that one check looks at.
+pub const FILTER_KEYWORD_MATCHES_MAX: usize = 16_384;
+/// Content filter: maximum domains in all rules of the server; a conversation may have a tenth.
+pub const FILTER_DOMAINS_MAX: usize = 5_000;
+/// Content filter: maximum regular expressions of the server; a conversation may have a tenth.
+pub const FILTER_REGEXES_MAX: usize = 20;
+/// Content filter: maximum bytes of a regular expression as it is written.
+pub const FILTER_PATTERN_BYTES_MAX: usize = 500;
+/// Content filter: maximum bytes of a regular expression of the server as it is compiled. With the bytes that it sees,
+/// this bounds the time of a search.
+pub const FILTER_REGEX_SIZE_BYTES_MAX: usize = 64 * 1024;
+/// Content filter: the same for a conversation, whose administrators the server does not know.
+pub const FILTER_CONVERSATION_REGEX_SIZE_BYTES_MAX: usize = 16 * 1024;
+/// Content filter: maximum bytes of what a search with a regular expression remembers.
+pub const FILTER_REGEX_CACHE_BYTES_MAX: usize = 256 * 1024;
+/// Content filter: bytes of a text that regular expressions see.
+pub const FILTER_REGEX_TEXT_BYTES_MAX: usize = 2 * 1024;
+/// Content filter: bytes of a text that all other rules see.
+pub const FILTER_TEXT_BYTES_MAX: usize = 16 * 1024;
 
 const _: () = {
+    assert!(FILTER_REGEX_TEXT_BYTES_MAX <= FILTER_TEXT_BYTES_MAX);
     assert!(SHARDS_MAX <= 64, "interest masks are u64");
     assert!(BATCH_ROWS_MAX <= COMMITS_IN_FLIGHT_PER_SHARD);
     assert!(HISTORY_PAGE_DEFAULT <= HISTORY_PAGE_MAX);

@@ -231,10 +231,31 @@ async fn use_second_factor(server: &Server, user: &User) -> BTreeSet<String> {
     driven
 }
 
+/// Lets the content filter hold two texts of Bob in a room of Ann. Returns the targets that approve the first, reject
+/// the second, and have the rules of the room.
+async fn hold_two_texts(server: &Server, ann: &User, bob: &User) -> (String, String, String) {
+    let room = server.room(&[ann, bob]).await;
+    let rules = format!("/conversations/{room}/filter-rules");
+    let hold = json!({"rules": [
+        {"id": "hold", "kind": "keywords", "definition": {"words": ["offer"]}, "action": "hold"}]});
+    assert_eq!(server.request(Method::PUT, &rules, Some(&ann.token), Some(&hold)).await.0, 200);
+    let mut queued = Vec::new();
+    while queued.len() < 2 {
+        let _ = server.call(bob, "send_message", json!({"conversation_id": room, "content": "an offer"})).await;
+        let queue = server.request(Method::GET, "/moderation/queue", Some(&ann.token), None).await.1;
+        queued.clone_from(queue["items"].as_array().unwrap());
+    }
+    let of = |n: usize, decision: &str| format!("/moderation/queue/{}/{decision}", queued[n]["id"]);
+    (of(0, "approve"), of(1, "reject"), rules)
+}
+
 #[tokio::test]
 async fn answers_every_route_as_documented() {
-    let server = Server::start(2, &[("security.admin_user_ids", "1")]); // the first user is an administrator
-    let (ann, bob) = (server.register().await, server.register().await);
+    let server = &Server::start(2, &[("security.admin_user_ids", "1")]); // the first user is an administrator
+    let ann = server.register().await;
+    let bob = server.register().await;
+    let (approve, reject, rules) = hold_two_texts(server, &ann, &bob).await;
+    let held = json!({"rules": []});
     let (other, _) = (server.login(&ann).await, server.login(&ann).await);
     let sessions = server.request(Method::GET, "/auth/sessions", Some(&ann.token), None).await.1;
     let ids = sessions["sessions"].as_array().unwrap().iter().map(|session| session["id"].as_i64().unwrap());
@@ -251,6 +272,13 @@ async fn answers_every_route_as_documented() {
         ("GET", "/users/me".into(), ann_token, None),
         ("PATCH", "/users/me".into(), ann_token, Some(json!({"display_name": "Ann", "bio": null}))),
         ("GET", format!("/users/{}", ann.id), bob_token, None),
+        ("GET", "/admin/filter-rules".into(), ann_token, None),
+        ("PUT", "/admin/filter-rules".into(), ann_token, Some(held.clone())),
+        ("GET", rules.clone(), ann_token, None),
+        ("PUT", rules, ann_token, Some(held)),
+        ("GET", "/moderation/queue?limit=1".into(), ann_token, None),
+        ("POST", approve, ann_token, None),
+        ("POST", reject, ann_token, None),
         ("POST", "/ws-ticket".into(), ann_token, None),
         ("GET", format!("/admin/audit?actor={}&limit=5", ann.id), ann_token, None),
         ("GET", "/admin/security-events?severity=critical".into(), ann_token, None),
@@ -270,7 +298,7 @@ async fn answers_every_route_as_documented() {
     let parts = parts.filter(|path| path.starts_with("/dashboard/") && !path.ends_with("/events"));
     let parts: Vec<_> = parts.map(|path| ("GET", path, None, None)).collect();
     assert!(parts.len() > 5, "{parts:?}");
-    let mut used = use_second_factor(&server, &bob).await;
+    let mut used = use_second_factor(server, &bob).await;
     used.insert("POST /auth/register".to_owned());
     for (method, target, token, body) in requests.into_iter().chain(parts) {
         let (status, answer) = server.request(method.parse().unwrap(), &target, token, body.as_ref()).await;

@@ -45,6 +45,19 @@ export const fr = {
     invalid_password:
         "Choisissez un mot de passe d’au moins 8 caractères, qui ne soit ni courant ni votre nom d’utilisateur.",
     error_too_large: "C’est trop long.",
+    held: "Messages retenus",
+    held_about:
+        "Le filtre retient ces messages jusqu’à la décision d’un modérateur. Les messages signalés ont été envoyés.",
+    no_held: "Aucune décision en attente.",
+    held_by: "Retenu par la règle {rule}",
+    held_edit: "Une modification, retenue par la règle {rule}",
+    flagged_by: "Envoyé, et signalé par la règle {rule}",
+    approve: "Envoyer",
+    reject: "Rejeter",
+    dismiss: "Retirer de la liste",
+    reload: "Actualiser",
+    error_held: "Un modérateur décidera si ce message est envoyé.",
+    error_filtered: "Une règle n’autorise pas ce texte. Modifiez-le ou demandez à un modérateur.",
     error_content_rejected: "Le filtre de contenu a bloqué votre message.",
     error_storage_unavailable:
         "Le serveur ne peut rien enregistrer pour l’instant. Veuillez réessayer dans un instant.",
@@ -144,6 +157,7 @@ export const fr = {
     panel_thread: "Fil",
     panel_pins: "Messages épinglés",
     panel_details: "Détails",
+    panel_held: "Messages retenus",
     panel_search: "Recherche",
     panel_mentions: "Mentions",
     close: "Fermer",

@@ -84,7 +84,7 @@ const FIELDS = {
 export function explain(error) {
     const [, field, detail] = /^(?:data\.)?(\w+): (.+)$/s.exec(error.message ?? "") ?? [];
     const label = field in FIELDS ? t(FIELDS[field]) : undefined;
-    const key = `error_${error.code}`;
+    const key = error.details?.held ? "error_held" : `error_${error.code}`;
     const isOurs = key in LANGUAGES[current] && (current !== "en" || OURS.has(error.code));
     if (current !== "en" && error.code === "bad_request" && /^(new_)?password$/.test(field))
         return t("invalid_password");

@@ -87,6 +87,7 @@ export function details(app, conversation) {
                 mayEdit &&
                 app.can("update_conversation") &&
                 button("edit", t("edit_room"), () => editRoom(app), { id: "edit-room" }),
+            moderating && button("thread", t("held"), () => act.showPanel("held"), { id: "show-held" }),
             moderating &&
                 isRoom &&
                 app.can("ban_member") &&

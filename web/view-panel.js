@@ -1,4 +1,5 @@
-// The panel beside the messages: a thread, pinned messages, details, search, mentions, followed threads.
+// The panel beside the messages: a thread, pinned messages, details, held messages, search, mentions, followed
+// threads.
 
 import { Composer } from "./composer.js";
 import { h, iconButton, nodes, reconcile } from "./dom.js";
@@ -7,6 +8,7 @@ import { t, tn } from "./i18n.js";
 import { resultRow, messageRow, pendingRow, signatureOf, threadRow } from "./message.js";
 import { hiddenRow, isHidden } from "./people.js";
 import { details, detailsSignature } from "./view-details.js";
+import { Held } from "./view-held.js";
 import { Search } from "./view-search.js";
 
 export class Panel {
@@ -22,6 +24,7 @@ export class Panel {
         this.composer = new Composer(app, () => app.open.panel?.root);
         this.composer.element.hidden = true;
         this.search = new Search(app);
+        this.held = new Held(app);
         this.element = h(
             "aside",
             { class: "panel", id: "panel", hidden: true },
@@ -49,6 +52,7 @@ export class Panel {
         if (panel.kind === "thread") this.#showThread(app.current, panel.root);
         else if (panel.kind === "pins") this.#showPins(app.current);
         else if (panel.kind === "details") this.#showDetails(app.current, fresh);
+        else if (panel.kind === "held") this.held.show(this.body, app.current, fresh);
         else if (panel.kind === "search") this.search.show(this.body, fresh);
         else if (panel.kind === "mentions") this.#showMentions(fresh);
         else if (panel.kind === "threads") this.#showThreads();

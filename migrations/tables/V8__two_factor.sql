@@ -53,3 +53,9 @@ GRANT SELECT, INSERT, DELETE ON backup_codes TO chat_writer;
 CREATE POLICY writer_accounts ON two_factor TO chat_writer USING (true) WITH CHECK (true);
 CREATE POLICY writer_accounts ON backup_codes TO chat_writer USING (true) WITH CHECK (true);
 CREATE POLICY writer_accounts ON sign_in_challenges TO chat_writer USING (true) WITH CHECK (true);
+
+-- A server of an earlier version that shares the database does not ask for codes. It cannot open sessions of users who
+-- have a second factor.
+CREATE POLICY writer_signs_in ON sessions AS RESTRICTIVE FOR INSERT TO chat_writer WITH CHECK (
+    factor_at IS NOT NULL OR NOT EXISTS (
+        SELECT FROM two_factor f WHERE f.user_id = sessions.user_id AND f.confirmed_at IS NOT NULL));

@@ -24,9 +24,9 @@ pub const PASSWORD_CHARS_MIN: usize = 8;
 /// Greatest number of characters of a password.
 pub const PASSWORD_CHARS_MAX: usize = 128;
 
-/// The characters that the estimate of strength reads: its cost grows faster than the length, and so many are strong
-/// enough.
-const ESTIMATED_CHARS_MAX: usize = 64;
+/// The characters that the estimate of strength reads. Its cost grows with a power of the length: a hostile password
+/// takes 20 ms of a release build at 20 characters, and a second at 64. What is guessable in so many is refused.
+const ESTIMATED_CHARS_MAX: usize = 20;
 /// The characters of one of the user's names that it reads.
 const NAME_CHARS_MAX: usize = 32;
 /// A password that is found within so many guesses (as a power of ten) is refused.
@@ -128,7 +128,7 @@ pub fn check_policy(password: &str, username: &str) -> Result<(), PasswordRefuse
 }
 
 /// Checks a new password against guessing. `names` are the user's own: names, and parts of the address. It costs up to
-/// some milliseconds, so a budget must be charged first.
+/// 20 ms, so a budget must be charged first.
 ///
 /// # Errors
 /// [`PasswordRefused::Guessable`] or [`PasswordRefused::OwnName`].

@@ -31,6 +31,7 @@ use crate::config::{Config, Environment, RegistrationProof, ServerRole};
 use crate::control::access::{Access, MetricsToken};
 use crate::control::announcer;
 use crate::control::dashboard::Dashboard;
+use crate::control::filter::{ContentFilter, FilterParts};
 use crate::control::http::HttpServer;
 use crate::control::metrics::Metrics;
 use crate::control::observed::Observed;
@@ -46,6 +47,7 @@ use crate::shard::ShardSettings;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::{Role, Target};
 use crate::storage::embedded::{self, Embedded};
+use crate::storage::filter::FilterStore;
 use crate::storage::health::StorageHealth;
 use crate::storage::migrate as migrations;
 use crate::storage::migrate::Plan;
@@ -178,7 +180,11 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     runtime.spawn(reached(&target, lock)?.keep());
     runtime.block_on(prepare(&target, config.database.auto_migrate))?;
     let keys = Arc::new(secret::keys(config)?);
-    if let Some(key) = secret::audit_key(config, true)? {
+    let audit_key = secret::audit_key(config, true).unwrap_or_else(|error| {
+        tracing::warn!("the audit trail is not signed, and its retention does not run: {error}");
+        None
+    });
+    if let Some(key) = audit_key {
         // Before the first change, so that its row finds the partition of its month.
         let due = runtime.block_on(audit::keep_partitions(&target, &key, &config.audit));
         runtime.spawn(audit::keep(target.clone(), key, config.audit.clone(), due));
@@ -201,6 +207,17 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         Arc::clone(&storage_stop),
     )?;
 
+    let accounts = Accounts::new(target.pool(Role::Writer, ACCOUNT_CONNECTIONS)?);
+    let commands = Arc::new(ports::Commands::new(Arc::clone(&mesh), runtime.handle().clone()));
+    let filter = ContentFilter::new(FilterParts {
+        store: FilterStore::new(accounts.clone()),
+        port: Arc::clone(&commands) as _,
+        is_on: config.security.content_filtering,
+        admins: config.security.admin_user_ids.iter().map(|id| UserId(*id as i64)).collect(),
+    });
+    let rules = runtime.block_on(filter.load());
+    let rules = rules.map_err(|refusal| BootError::Broken(format!("the content filter's rules: {refusal}")))?;
+
     let mut limits = config.limits();
     limits.max_connections = room.websockets;
     let settings = Arc::new(ShardSettings {
@@ -217,6 +234,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         deflate: config.features.compression,
         features: config.features.for_clients(),
         content_filtering: config.security.content_filtering,
+        filter: rules,
         revocation_memory_ms: config.security.jwt_access_duration.as_millis() as u64 + 60_000,
         connections: Arc::new(AtomicUsize::new(0)),
         drained: AtomicUsize::new(0),
@@ -226,7 +244,6 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         (0..workers).map(|_| Arc::new(ShardCounters::new(&Command::NAMES))).collect();
     let shards = topology::spawn_shards(&cores, &mesh, &settings, &counters, listeners)?;
 
-    let accounts = Accounts::new(target.pool(Role::Writer, ACCOUNT_CONNECTIONS)?);
     runtime.block_on(sealing::report_unknown_keys(&accounts, &sealing));
     let state = Arc::new(shutdown::State::default());
     let hash_queue: Arc<QueueGauge> = Arc::default();
@@ -239,9 +256,10 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     };
     let health = Arc::new(ports::Health::new(Arc::clone(&state), health, observed.clone()));
     let metrics = Metrics::new(observed.clone()).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
+    metrics.show_filter(filter.tallies()).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
+    runtime.spawn(filter.clone().run());
     let dashboard = Dashboard::new(observed, Arc::clone(&health) as _);
     runtime.spawn(dashboard.clone().run());
-    let commands = Arc::new(ports::Commands::new(Arc::clone(&mesh)));
     let profile_changes = Arc::new(Notify::new());
     runtime.spawn(announcer::run(accounts.clone(), Arc::clone(&commands) as _, Arc::clone(&profile_changes)));
     let watch = SecurityWatch::new({
@@ -275,6 +293,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         watch,
         metrics,
         dashboard,
+        filter,
         access: access(config),
         admins: admins(config),
     });
@@ -282,7 +301,9 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let router = if has_internal { control.public_router() } else { control.router() };
     let health = control.health_router();
     let handle = runtime.handle().clone();
-    let http = HttpServer::new(router, health.clone(), handle.clone(), room.http, config.trusted_proxies());
+    // A proxy that names the client in a PROXY header passes the client's own header fields on.
+    let proxies = if config.server.proxy_protocol { TrustedProxies::default() } else { config.trusted_proxies() };
+    let http = HttpServer::new(router, health.clone(), handle.clone(), room.http, proxies);
     let internal =
         HttpServer::new(control.internal_router(), health, handle, INTERNAL_CONNECTIONS_MAX, TrustedProxies::default());
     for listener in internal_listeners {

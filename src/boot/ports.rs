@@ -1,15 +1,17 @@
 //! The ports through which the control plane reaches the rest of the server.
 
 use super::shutdown::State;
+use crate::chat::filter::FilterRuleSet;
 use crate::control::Notices;
 use crate::control::announcer::AnnouncePort;
 use crate::control::commands::{CommandFuture, CommandPort};
 use crate::control::extract::Caller;
+use crate::control::filter::FilterPort;
 use crate::control::health::{Check, HealthPort};
 use crate::control::observed::Observed;
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{ConversationId, SessionId, ShardId, UserId};
-use crate::mesh::frame::{Announcement, ControlFrame, HttpCommand, HttpReply};
+use crate::ids::{ConversationId, ShardId, UserId};
+use crate::mesh::frame::{Announcement, Approval, ApprovedText, ControlFrame, HttpCommand, HttpReply};
 use crate::mesh::lane::Mesh;
 use crate::storage::health::StorageHealth;
 use bytes::Bytes;
@@ -29,11 +31,12 @@ const LANE_PAUSE: Duration = Duration::from_millis(5);
 /// Commands go to the user's shard.
 pub(super) struct Commands {
     mesh: Arc<Mesh>,
+    runtime: Handle,
 }
 
 impl Commands {
-    pub(super) fn new(mesh: Arc<Mesh>) -> Self {
-        Self { mesh }
+    pub(super) fn new(mesh: Arc<Mesh>, runtime: Handle) -> Self {
+        Self { mesh, runtime }
     }
 }
 
@@ -49,6 +52,19 @@ impl CommandPort for Commands {
 impl AnnouncePort for Commands {
     fn announce(&self, user: UserId, conversation: ConversationId) -> CommandFuture {
         self.ask(user, |reply| ControlFrame::Announce(Box::new(Announcement { user, conversation, reply })))
+    }
+}
+
+impl FilterPort for Commands {
+    fn publish(&self, rules: Arc<FilterRuleSet>) {
+        for shard in self.mesh.placement.all() {
+            let frame = ControlFrame::FilterRules(Arc::clone(&rules));
+            self.runtime.spawn(send_in_time(Arc::clone(&self.mesh), shard, frame));
+        }
+    }
+
+    fn send_approved(&self, author: UserId, conversation: ConversationId, text: ApprovedText) -> CommandFuture {
+        self.ask(author, |reply| ControlFrame::SendApproved(Box::new(Approval { author, conversation, text, reply })))
     }
 }
 
@@ -120,13 +136,14 @@ impl HealthPort for Health {
 pub(super) fn notices(mesh: Arc<Mesh>, runtime: Handle) -> Notices {
     Arc::new(move |sessions| {
         for shard in mesh.placement.all() {
-            runtime.spawn(send_revocation(Arc::clone(&mesh), shard, Arc::clone(&sessions)));
+            let frame = ControlFrame::SessionsRevoked(Arc::clone(&sessions));
+            runtime.spawn(send_in_time(Arc::clone(&mesh), shard, frame));
         }
     })
 }
 
-async fn send_revocation(mesh: Arc<Mesh>, shard: ShardId, sessions: Arc<[SessionId]>) {
-    let mut frame = ControlFrame::SessionsRevoked(sessions);
+/// Sends a frame that must not be lost: a full lane is tried again until it has room.
+async fn send_in_time(mesh: Arc<Mesh>, shard: ShardId, mut frame: ControlFrame) {
     while let Err(back) = mesh.control(shard).try_push(frame) {
         frame = back;
         tokio::time::sleep(LANE_PAUSE).await;

@@ -2,6 +2,7 @@
 //! argument.
 //!
 //! - [`directory`]: users, their connections and presence, and what was revoked or changed lately.
+//! - [`filter`]: which texts are refused, held for a moderator or flagged.
 //! - [`published`]: the owner shard's record of the shards that subscribe to a conversation's events.
 //! - [`rooms`]: a shard's conversations: subscribers, backlogs, the fan-out.
 //! - [`subscribers`]: a shard's subscribers of a conversation, each with a cursor.
@@ -10,6 +11,7 @@
 //! Because nothing here waits or reads a clock, a test can run any interleaving of events, and replay it.
 
 pub mod directory;
+pub mod filter;
 pub mod published;
 pub mod rooms;
 pub mod subscribers;

@@ -93,16 +93,20 @@ async fn try_register(
     let display_name = body.display_name.as_deref().map_or(Ok(username.into()), validate::display_name)?;
     let device_name = validate::device_name(body.device_name.as_deref(), agent.as_deref())?;
     password::check_policy(&body.password, username).map_err(|refused| Problem::bad_request(refused.to_string()))?;
+    let client = control.sign_ins().register(peer.network())?;
     let proof = body.proof.as_ref().map(|proof| (proof.challenge.as_str(), proof.nonce.as_str()));
     let redeemed = control.proofs().redeem(proof, now_seconds());
     redeemed.map_err(|refused| match refused {
         ProofRefused::Full => Refusal::new(ErrorCode::Overloaded, refused.to_string()).retry_after(60_000).into(),
         _ => Problem::bad_request(refused.to_string()),
     })?;
-    let client = control.sign_ins().register(peer.network())?;
     let (local, domain) = email.split_once('@').unwrap_or_default();
     password::check_strength(&body.password, &[username, &display_name, local, domain])
         .map_err(|refused| Problem::bad_request(refused.to_string()))?;
+    control.filter().check_profile(None, "username", true, username).await?;
+    if body.display_name.is_some() {
+        control.filter().check_profile(None, "display_name", true, &display_name).await?;
+    }
     let password_hash = control.hashing().hash(client, body.password).await?;
     let refresh_token = refresh::new_token();
     let opened = control

@@ -8,22 +8,24 @@
 //! as a label would let clients grow this process's memory.
 
 mod families;
+mod filter;
 mod histograms;
 pub(super) mod page;
 
 use super::health::Check;
 use super::observed::Observed;
 use crate::audit::suspicion::{Finding, Suspicion};
+use crate::chat::filter::tally::Tallies;
 use crate::error::ErrorCode;
 use crate::latency::{Count, LatencyHistogram, QueueGauge};
 use crate::mesh::counters::{CloseGroup, MessageOutcome, ShardCounters};
 use crate::mesh::read_class::ReadClass;
 use crate::mesh::shard_queue::ShardQueue;
-use families::{family, labels};
+use families::{family, sample};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage};
 use nix::sys::time::TimeValLike;
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{Counter, Gauge, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Metric, MetricFamily, MetricType};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
 use std::collections::HashMap;
 use std::fs;
@@ -87,6 +89,14 @@ impl Metrics {
     pub fn security_event(&self, finding: &Finding) {
         let suspicion = finding.suspicion;
         self.security_events.with_label_values(&[suspicion.as_str(), suspicion.severity().as_str()]).inc();
+    }
+
+    /// Shows the matches of the content filter too.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn show_filter(&self, tallies: Tallies) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(filter::FilterMatches::new(tallies)?))
     }
 
     /// An attempt to authenticate. `kind`: register, login, refresh, token, password, `two_factor`;
@@ -384,20 +394,6 @@ fn resident_bytes(status: &str) -> Option<f64> {
 
 fn taken(vec: &impl Collector) -> Vec<Metric> {
     vec.collect().into_iter().flat_map(|mut family| family.take_metric()).collect()
-}
-
-fn sample(pairs: &[(&str, &str)], kind: MetricType, value: f64) -> Metric {
-    let mut metric = Metric::from_label(labels(pairs));
-    if kind == MetricType::GAUGE {
-        let mut gauge = Gauge::default();
-        gauge.set_value(value);
-        metric.set_gauge(gauge);
-    } else {
-        let mut counter = Counter::default();
-        counter.set_value(value);
-        metric.set_counter(counter);
-    }
-    metric
 }
 
 #[cfg(test)]

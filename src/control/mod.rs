@@ -27,10 +27,12 @@ mod clients;
 pub mod commands;
 pub mod dashboard;
 pub mod extract;
+pub mod filter;
 pub mod hashing;
 pub mod health;
 pub mod http;
 pub mod metrics;
+mod moderation;
 pub mod observed;
 mod operators;
 mod ports;
@@ -131,6 +133,7 @@ fn routes() -> Router<Control> {
         .route("/admin/audit", get(audit::read))
         .route("/admin/security-events", get(security_events::read))
         .route("/api/commands", post(commands::execute))
+        .merge(moderation::router())
         .merge(web::router())
         .route("/ws", get(upgrade_required))
 }

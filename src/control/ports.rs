@@ -1,10 +1,13 @@
 //! What the control plane needs from the rest of the process.
 
+use crate::chat::filter::FilterRuleSet;
 use crate::error::Refusal;
-use crate::ids::{SessionId, UserId};
+use crate::ids::{ConversationId, SessionId, UserId};
+use crate::mesh::frame::ApprovedText;
 use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 /// The user of a request, from its access token; the session was active a moment ago.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,4 +42,13 @@ pub struct Check {
 pub trait HealthPort: Send + Sync {
     /// The present state; must not block.
     fn checks(&self) -> Vec<Check>;
+}
+
+/// What the content filter needs from the shards.
+pub trait FilterPort: Send + Sync {
+    /// Gives every shard these rules; must not block.
+    fn publish(&self, rules: Arc<FilterRuleSet>);
+
+    /// Sends a held text as a message of its author.
+    fn send_approved(&self, author: UserId, conversation: ConversationId, text: ApprovedText) -> CommandFuture;
 }

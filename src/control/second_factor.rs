@@ -60,6 +60,12 @@ pub(super) struct Checked {
     pub(super) check: PasswordCheck,
 }
 
+/// Counts a wrong code, for the limits and for the detectors.
+pub(super) fn failed(control: &Control, check: PasswordCheck, user: UserId, peer: PeerAddress) {
+    check.failed();
+    control.watch().wrong_password(&format!("code of user {}", user.0), Some(user), peer.network());
+}
+
 /// Compares a code with the secret of `user`. `familiar` if the user signed in from this network before.
 ///
 /// # Errors

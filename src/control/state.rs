@@ -3,6 +3,7 @@
 use super::access::Access;
 use super::account_reads::AccountReads;
 use super::dashboard::Dashboard;
+use super::filter::ContentFilter;
 use super::hashing::{self, Hashing};
 use super::metrics::Metrics;
 use super::ports::{CommandPort, HealthPort};
@@ -67,6 +68,8 @@ pub struct ControlParts {
     pub metrics: Metrics,
     /// The state of `/dashboard`.
     pub dashboard: Dashboard,
+    /// The content filter.
+    pub filter: ContentFilter,
     /// Who may see metrics, dashboard and the reasons of failing checks.
     pub access: Access,
     /// Who may read the audit trail, in development too.
@@ -182,6 +185,10 @@ impl Control {
 
     pub(super) fn admins(&self) -> &[UserId] {
         &self.inner.parts.admins
+    }
+
+    pub(super) fn filter(&self) -> &ContentFilter {
+        &self.inner.parts.filter
     }
 
     pub(super) fn dashboard(&self) -> &Dashboard {

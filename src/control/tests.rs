@@ -5,6 +5,7 @@ use super::{
     commands::{CommandFuture, CommandPort},
     dashboard::Dashboard,
     extract::Caller,
+    filter::{ContentFilter, FilterParts, FilterPort},
     health::Check,
     metrics::Metrics,
     observed::Observed,
@@ -16,9 +17,12 @@ use crate::auth::attempts::Allowed;
 use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::sealed::SealingKeys;
 use crate::auth::token::TokenKeys;
+use crate::chat::filter::FilterRuleSet;
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{SessionId, UserId};
+use crate::ids::{ConversationId, SessionId, UserId};
+use crate::mesh::frame::ApprovedText;
 use crate::storage::accounts::Accounts;
+use crate::storage::filter::FilterStore;
 use axum::body::Body;
 use bytes::Bytes;
 use serde_json::Value;
@@ -29,6 +33,14 @@ struct NoCommands;
 
 impl CommandPort for NoCommands {
     fn execute(&self, _: Caller, _: Bytes) -> CommandFuture {
+        Box::pin(async { Err(Refusal::new(ErrorCode::UnknownCommand, "none")) })
+    }
+}
+
+impl FilterPort for NoCommands {
+    fn publish(&self, _: Arc<FilterRuleSet>) {}
+
+    fn send_approved(&self, _: UserId, _: ConversationId, _: ApprovedText) -> CommandFuture {
         Box::pin(async { Err(Refusal::new(ErrorCode::UnknownCommand, "none")) })
     }
 }
@@ -61,8 +73,8 @@ fn control_for(well: bool, access: Access) -> Control {
         started: Instant::now(),
         log_drops: None,
     };
+    let accounts = Accounts::new(pool);
     Control::new(ControlParts {
-        accounts: Accounts::new(pool),
         keys: Arc::new(TokenKeys::new(&[7; 32]).unwrap()),
         access_lifetime_seconds: 900,
         refresh_lifetime_seconds: 3_600,
@@ -81,6 +93,13 @@ fn control_for(well: bool, access: Access) -> Control {
         metrics: Metrics::new(observed.clone()).unwrap(),
         watch: SecurityWatch::new(Arc::new(|_| ())),
         dashboard: Dashboard::new(observed, Arc::new(Health(well))),
+        filter: ContentFilter::new(FilterParts {
+            store: FilterStore::new(accounts.clone()),
+            port: Arc::new(NoCommands),
+            is_on: true,
+            admins: Vec::new(),
+        }),
+        accounts,
         access,
         admins: Vec::new(),
     })

@@ -106,14 +106,14 @@ pub(super) async fn confirm(
     let check = control.sign_ins().check_code(caller.user, peer.network(), true)?;
     let matched = second_factor::matched(&control, caller.user, &stored, &body.code)?;
     let Some(CheckedFactor::Step { enrolment, step }) = matched else {
-        check.failed();
+        second_factor::failed(&control, check, caller.user, peer);
         return Err(wrong_code(None));
     };
     let (codes, hashes) = new_backup_codes(caller.user);
     let step = (enrolment, step);
     if !control.accounts().confirm_enrolment(caller.user, caller.session, step, &hashes).await? {
         // Another request was faster, with this code or with another secret.
-        check.failed();
+        second_factor::failed(&control, check, caller.user, peer);
         return Err(wrong_code(None));
     }
     check.succeeded();
@@ -147,7 +147,7 @@ pub(super) async fn renew_backup_codes(
         None => false,
     };
     if !used {
-        check.failed();
+        second_factor::failed(&control, check, caller.user, peer);
         return Err(wrong_code(None));
     }
     check.succeeded();
@@ -174,7 +174,7 @@ pub(super) async fn disable(
         None => false,
     };
     if !used {
-        check.failed();
+        second_factor::failed(&control, check, caller.user, peer);
         return Err(wrong_code(None));
     }
     check.succeeded();
@@ -210,6 +210,7 @@ async fn verified(control: &Control, user: UserId, peer: PeerAddress, password: 
     control.metrics().auth_attempt("password", if opens { "success" } else { "failure" });
     if !opens {
         check.failed();
+        control.watch().wrong_password(&login.username, Some(user), peer.network());
         // 403 and not 401: the token is valid, and the client must keep it.
         let detail = "password: The password is wrong. Enter the password that you signed in with.";
         return Err(Refusal::new(ErrorCode::Forbidden, detail).into());
@@ -256,7 +257,7 @@ pub(super) async fn give_again(
     };
     control.metrics().auth_attempt("two_factor", if used { "success" } else { "failure" });
     if !used {
-        check.failed();
+        second_factor::failed(control, check, caller.user, peer);
         return Err(wrong_code(None));
     }
     check.succeeded();
@@ -284,7 +285,7 @@ pub(super) async fn complete(
 ) -> Result<SignedIn, Problem> {
     let left = attempt.challenge.map(|(_, left)| left);
     let Some(factor) = factor else {
-        check.failed();
+        second_factor::failed(control, check, login.user, attempt.peer);
         return Err(wrong_code(left));
     };
     let refresh_token = refresh::new_token();
@@ -301,7 +302,7 @@ pub(super) async fn complete(
             Ok(SignedIn::new(control, opened, refresh_token))
         }
         FactorSignIn::UsedCode => {
-            check.failed();
+            second_factor::failed(control, check, login.user, attempt.peer);
             Err(wrong_code(left))
         }
         FactorSignIn::Void => Err(void()),

@@ -100,6 +100,12 @@ pub(super) async fn edit_me(
         return own(control.accounts().profile(caller.user).await?);
     }
     control.profile_edits().charge(caller.user, std::time::Instant::now())?;
+    if let Some(name) = edit.display_name {
+        control.filter().check_profile(Some(caller.user), "display_name", true, name).await?;
+    }
+    if let FieldChange::Set(bio) = edit.bio {
+        control.filter().check_profile(Some(caller.user), "bio", false, bio).await?;
+    }
     let profile = control.accounts().update_profile(caller.user, caller.session, edit).await?;
     control.profile_changed();
     own(profile)

@@ -83,6 +83,7 @@ const FILES: &[File] = files![
     "view-conversation.js" JS,
     "view-details.js" JS,
     "view-empty.js" JS,
+    "view-held.js" JS,
     "view-panel.js" JS,
     "view-search.js" JS,
     "view-sidebar.js" JS,

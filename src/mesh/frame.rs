@@ -2,6 +2,7 @@
 
 use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published, TypingPermission};
 use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
+use crate::chat::filter::{FilterRuleSet, SharedRepeats};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, MessageId, Seq, SessionId, ShardId, UserId};
 use crate::limits::BUDGETS;
@@ -510,6 +511,8 @@ pub struct Settlement<S = OwnedFd> {
     pub opened: OpenedSession,
     /// The user's budgets, shared by their connections; see `budget`.
     pub budgets: Arc<[AtomicU64; BUDGETS]>,
+    /// What the user wrote lately.
+    pub repeats: SharedRepeats,
     /// The user has too many connections: this one is closed with 4004.
     pub too_many: bool,
 }
@@ -521,6 +524,11 @@ pub enum ControlFrame {
     /// Announces a user's profile in the log of one of their conversations; to the user's shard. Full: refused with
     /// `overloaded`; the announcer retries.
     Announce(Box<Announcement>),
+    /// Sends a held text that a moderator has approved; to its author's shard. Full: refused with `overloaded`; the
+    /// moderator approves it again.
+    SendApproved(Box<Approval>),
+    /// The rules of the content filter were changed; to every shard. Full: retried until it fits.
+    FilterRules(Arc<FilterRuleSet>),
     /// Sessions were revoked; to every shard. Full: retried until it fits.
     SessionsRevoked(Arc<[SessionId]>),
     /// Stop accepting and start the shutdown. Full: retried until it fits.
@@ -548,6 +556,41 @@ pub struct Announcement {
     pub user: UserId,
     /// The conversation.
     pub conversation: ConversationId,
+    /// Called once with the outcome.
+    pub reply: HttpReply,
+}
+
+/// A text that was held.
+#[derive(Debug)]
+pub enum ApprovedText {
+    /// A message.
+    Message {
+        /// The text.
+        content: String,
+        /// `text`, `image`, `file`.
+        message_type: &'static str,
+        /// For a reply, a message of its thread.
+        parent: Option<MessageId>,
+        /// The key of its first attempt.
+        key: String,
+    },
+    /// A new text of a message.
+    Edit {
+        /// The message.
+        message: MessageId,
+        /// The text.
+        content: String,
+    },
+}
+
+/// A held text that a moderator has approved.
+pub struct Approval {
+    /// Its author.
+    pub author: UserId,
+    /// Its conversation.
+    pub conversation: ConversationId,
+    /// The message or the edit.
+    pub text: ApprovedText,
     /// Called once with the outcome.
     pub reply: HttpReply,
 }

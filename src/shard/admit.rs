@@ -57,9 +57,9 @@ impl<W: World> Shard<W> {
         let users = &mut self.directory.users;
         let too_many = users.connections(user) >= self.settings.limits.max_connections_per_user;
         users.connect(user);
-        let budgets = users.budgets(user);
+        let (budgets, repeats) = (users.budgets(user), users.repeats(user));
         let home = admission.handshake.hint.map_or(self.id, |hint| self.placement.owner(hint));
-        let settlement = Box::new(Settlement { admission, opened, budgets, too_many });
+        let settlement = Box::new(Settlement { admission, opened, budgets, repeats, too_many });
         if let Err(Request::Settle(back)) = self.request(home, Request::Settle(settlement)) {
             self.settle(*back); // its lane is full: the hint is only a hint
         }

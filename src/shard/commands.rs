@@ -1,6 +1,7 @@
 //! Commands: answered here, read from PostgreSQL, or sent to an owner.
 
 use super::Shard;
+use super::filter;
 use super::refusals::{needs_a_socket, too_many_reads};
 use super::requests::{Origin, Pending, PendingCommand, Subscribing};
 use super::send::NewMessage;
@@ -246,6 +247,12 @@ impl<W: World> Shard<W> {
             Pending::Presence(watching) => self.presence_permitted(watching, answer.into_data()),
             Pending::PresenceCheck(conn, users) => self.presence_checked(conn, users, answer.into_data()),
             Pending::PresencePart(gathering) => self.presence_gathered(&gathering, answer.into_presence().ok()),
+            Pending::FilterRecord(hits) => {
+                if let Ok(decided) = answer.into_data() {
+                    filter::recorded(&hits, &decided);
+                }
+            }
+            Pending::Filter(filtering) => self.filter_answered(*filtering, answer.into_data()),
             Pending::Change(locating) => self.located(locating, answer.into_located()),
             Pending::Typing(asked, conversation, user, asked_ms) => match answer.into_data() {
                 Ok(data) => {

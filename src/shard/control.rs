@@ -14,6 +14,10 @@ impl<W: World> Shard<W> {
         match frame {
             ControlFrame::Command(command) => self.http_command(*command),
             ControlFrame::Announce(announcement) => self.announce(*announcement),
+            ControlFrame::SendApproved(approval) => self.send_approved(*approval),
+            // Two changes may overtake each other on their way.
+            ControlFrame::FilterRules(rules) if rules.version < self.filter.version => {}
+            ControlFrame::FilterRules(rules) => self.filter = rules,
             ControlFrame::SessionsRevoked(sessions) => self.revoke(&sessions),
             ControlFrame::Drain => self.begin_drain(),
         }

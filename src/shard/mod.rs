@@ -25,6 +25,7 @@ mod control;
 mod deliver;
 mod drain;
 mod early;
+mod filter;
 mod interval;
 mod lanes_taken;
 mod owner;
@@ -53,6 +54,7 @@ use crate::address::TrustedProxies;
 use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::token::TokenKeys;
 use crate::chat::directory::Directory;
+use crate::chat::filter::FilterRuleSet;
 use crate::chat::rooms::{Behind, Rooms};
 use crate::chat::typing::RecentRestrictions;
 use crate::ids::{ConnId, ConversationId, ShardId, UserId};
@@ -104,6 +106,8 @@ pub struct ShardSettings {
     pub deflate: bool,
     /// Whether texts are filtered.
     pub content_filtering: bool,
+    /// The rules of the content filter at the start.
+    pub filter: Arc<FilterRuleSet>,
     /// How long a revocation is remembered: as long as an access token is valid, in milliseconds.
     pub revocation_memory_ms: u64,
     /// Connections over all shards.
@@ -149,6 +153,7 @@ pub struct Shard<W: World> {
     requests: Requests<W::Socket>,
     shutdown: Option<ShutdownSteps>,
     rate_limits: RateLimits,
+    filter: Arc<FilterRuleSet>,
     json: JsonReader,
     inflater: Inflater,
     deflater: Deflater,
@@ -190,6 +195,7 @@ impl<W: World> Shard<W> {
             requests: Requests::new(id, lanes.storage_room(), clock.random()),
             shutdown: None,
             rate_limits: RateLimits::new(&settings.limits),
+            filter: Arc::clone(&settings.filter),
             json: JsonReader::default(),
             inflater: Inflater::default(),
             deflater: Deflater::default(),

@@ -5,10 +5,11 @@
 //! - a read or a mutation is sent only if a slot for its answer is free on the return lane, so an answer is never lost;
 //! - the table is bounded by what bounds its makers: command slots per connection, reads and commits per shard.
 
+use crate::chat::filter::rule::RuleHead;
 use crate::error::Refusal;
 use crate::ids::{CommandId, ConnId, ConversationId, Seq, SessionId, ShardId, UserId};
 use crate::limits::READS_PER_USER_MAX;
-use crate::mesh::frame::{Admission, HttpReply, Query, Token};
+use crate::mesh::frame::{Admission, Change, HttpReply, Query, Token};
 use crate::mesh::record::PresenceRecord;
 use crate::mesh::storage_room::StorageRoom;
 use crate::planted::{Fault, is_planted};
@@ -66,6 +67,10 @@ pub enum Pending<S> {
     Subscribe(Subscribing),
     /// A change: the conversation it belongs to.
     Change(Locating),
+    /// A change whose text matches rules of the content filter: what PostgreSQL decides.
+    Filter(Box<Filtering>),
+    /// A text that these rules flag, and that was sent: whether it is recorded.
+    FilterRecord(Vec<Arc<RuleHead>>),
     /// `get_presence`: which of the users may be seen.
     Presence(Watching),
     /// `get_presence`: the presence of one of them.
@@ -116,6 +121,20 @@ pub struct Locating {
     pub row: usize,
     /// Its data.
     pub arguments: Arguments,
+}
+
+/// A change whose text matches rules, while PostgreSQL decides.
+pub struct Filtering {
+    /// The command.
+    pub asked: PendingCommand,
+    /// Its user.
+    pub user: UserId,
+    /// The conversation; none while it is being created.
+    pub conversation: Option<ConversationId>,
+    /// The change.
+    pub change: Change,
+    /// The rules that its text matches.
+    pub hits: Vec<Arc<RuleHead>>,
 }
 
 /// `get_presence` while the read of the visible users runs.

@@ -1,20 +1,27 @@
 //! Mutations on their way to the conversation's owner: budget, filter, key.
 
 use super::Shard;
+use super::filter;
 use super::rate_limits::Budget;
 use super::refusals::too_many_reads;
-use super::requests::{Locating, Origin, Pending, PendingCommand};
+use super::requests::{Filtering, Locating, Origin, Pending, PendingCommand};
 use super::world::{Clock, World};
+use crate::chat::filter::action::FilterAction;
+use crate::chat::filter::compiled::{Context, Field};
+use crate::chat::filter::rule::RuleHead;
+use crate::chat::filter::{SharedRepeats, remember};
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{ConversationId, MessageId, UserId};
+use crate::ids::{ConnId, ConversationId, MessageId, SessionId, UserId};
 use crate::limits::{COMMIT_DEADLINE_MS, Feature};
-use crate::mesh::frame::{Announcement, Change, Mutation, Query, Request};
+use crate::mesh::frame::{Announcement, Approval, ApprovedText, Change, Mutation, Query, Request};
 use crate::text::{self, Shape};
 use crate::wire::command::changes::{CHANGES, Meter};
 use crate::wire::command::{Arguments, ConversationRef};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::borrow::Cow;
-use std::time::Duration;
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// A message as its sender gave it.
 pub(super) struct NewMessage<'a> {
@@ -42,7 +49,7 @@ impl<W: World> Shard<W> {
             .map_or_else(|| format!("\u{1}{:016x}", self.requests.mutation_id()), Cow::into_owned);
         let NewMessage { conversation, content, parent, message_type, .. } = message;
         let change = Change::Message { content: content.into_owned(), message_type, parent, key, key_is_clients };
-        self.send_to_owner(asked, user, Some(conversation), change);
+        self.send_filtered(asked, user, Some(conversation), change);
     }
 
     /// Any other change: a row of the table of changes.
@@ -113,7 +120,7 @@ impl<W: World> Shard<W> {
     ) {
         let arguments = Value::Object(arguments);
         let change = Change::Other { kind, mutation_id: self.requests.mutation_id(), arguments };
-        self.send_to_owner(asked, user, conversation, change);
+        self.send_filtered(asked, user, conversation, change);
     }
 
     fn may_begin(&self) -> Result<(), Refusal> {
@@ -155,6 +162,125 @@ impl<W: World> Shard<W> {
         self.spend(asked, user, Budget::Changes, 1)
     }
 
+    /// Sends a change to its owner if its texts may pass.
+    fn send_filtered(
+        &mut self,
+        asked: PendingCommand,
+        user: UserId,
+        conversation: Option<ConversationId>,
+        change: Change,
+    ) {
+        let hits = self.filter_hits(&asked, user, conversation, &change);
+        if hits.is_empty() {
+            return self.send_to_owner(asked, user, conversation, change);
+        }
+        let arguments = filter::record_of(&hits, &change, self.requests.mutation_id());
+        let record = Change::Other {
+            kind: "filter_text",
+            mutation_id: self.requests.mutation_id(),
+            arguments: arguments.into(),
+        };
+        let (session, origin, received_at) = (asked.session, asked.origin.connection(), asked.at);
+        if hits.iter().all(|hit| hit.action == FilterAction::Flag) {
+            // The text is sent whatever PostgreSQL decides, so it keeps its place among those of its author. The record
+            // comes first on the same way: it is there when the text is acknowledged.
+            self.submit_change(Pending::FilterRecord(hits), (user, None, None, received_at), conversation, record);
+            return self.send_to_owner(asked, user, conversation, change);
+        }
+        let filtering = Box::new(Filtering { asked, user, conversation, change, hits });
+        self.submit_change(Pending::Filter(filtering), (user, session, origin, received_at), conversation, record);
+    }
+
+    fn filter_hits(
+        &mut self,
+        asked: &PendingCommand,
+        user: UserId,
+        conversation: Option<ConversationId>,
+        change: &Change,
+    ) -> Vec<Arc<RuleHead>> {
+        if !self.settings.content_filtering {
+            return Vec::new();
+        }
+        let rules = Arc::clone(&self.filter);
+        let now_s = self.now_ms / 1_000;
+        let mut hits: Vec<Arc<RuleHead>> = Vec::new();
+        for (field, text) in filter::texts(change).into_iter().flatten() {
+            let remembers = field == Field::Message && conversation.is_some_and(|id| rules.remembers(id));
+            let shared = remembers.then(|| self.repeats_of(asked, user)).flatten();
+            let memory = shared.as_ref().map(|shared| &**shared.get_or_init(Box::default));
+            let found = rules.check(text, &Context { field, conversation, memory, now_s }).hits;
+            hits.extend(
+                found.into_iter().filter(|hit| !hits.iter().any(|known| Arc::ptr_eq(known, hit))).collect::<Vec<_>>(),
+            );
+            if let (Some(memory), Some(conversation)) = (memory, conversation) {
+                remember(memory, text, conversation, now_s);
+            }
+        }
+        hits.sort_by_key(|hit| Reverse(hit.action));
+        hits
+    }
+
+    fn repeats_of(&mut self, asked: &PendingCommand, user: UserId) -> Option<SharedRepeats> {
+        match &asked.origin {
+            Origin::Connection(conn) => self.connections.session(*conn).map(|session| Arc::clone(&session.repeats)),
+            Origin::Http(_) => Some(self.directory.users.repeats(user)),
+        }
+    }
+
+    /// PostgreSQL has decided about a text.
+    pub(super) fn filter_answered(&mut self, filtering: Filtering, decided: Result<Value, Box<Refusal>>) {
+        let Filtering { asked, user, conversation, change, hits } = filtering;
+        let decided = match decided {
+            Ok(decided) => decided,
+            Err(refusal) => return self.refuse(asked, &refusal),
+        };
+        let action = decided["action"].as_str().unwrap_or("refuse");
+        let rule = decided["rule"].as_str().unwrap_or_default();
+        let action = FilterAction::ALL.into_iter().find(|known| known.as_str() == action);
+        if let (Some(action), false) = (action, decided["is_repeat"] == true)
+            && let Some(hit) = hits.iter().find(|hit| hit.id == rule)
+        {
+            hit.tally.acted(action);
+        }
+        match action {
+            // No rule applies to the author's role, or a moderator has approved it.
+            None | Some(FilterAction::Flag) => self.send_to_owner(asked, user, conversation, change),
+            Some(action) => {
+                let mute_ms = hits.iter().find(|hit| hit.id == rule).map_or(0, |hit| hit.mute_s as u64 * 1_000);
+                self.refuse(asked, &filter::refusal(action, rule, mute_ms));
+            }
+        }
+    }
+
+    /// Sends a held text that a moderator has approved, as its author.
+    pub(super) fn send_approved(&mut self, approval: Approval) {
+        let Approval { author, conversation, text, reply } = approval;
+        let change = match text {
+            ApprovedText::Message { content, message_type, parent, key } => {
+                let key_is_clients = !key.starts_with('\u{1}');
+                Change::Message { content, message_type, parent, key, key_is_clients }
+            }
+            // The time to edit has passed or not when its author sent it.
+            ApprovedText::Edit { message, content } => Change::Other {
+                kind: "edit_message",
+                mutation_id: self.requests.mutation_id(),
+                arguments: json!({"message_id": message, "content": content, "window_s": 0}),
+            },
+        };
+        let asked = PendingCommand {
+            origin: Origin::Http(reply),
+            session: None,
+            id: None,
+            command: None,
+            at: self.now,
+            holds_slot: false,
+        };
+        match self.may_begin() {
+            Ok(()) => self.send_to_owner(asked, author, Some(conversation), change),
+            Err(refusal) => self.refuse(asked, &refusal),
+        }
+    }
+
     fn send_to_owner(
         &mut self,
         asked: PendingCommand,
@@ -162,14 +288,24 @@ impl<W: World> Shard<W> {
         conversation: Option<ConversationId>,
         change: Change,
     ) {
+        let from = (user, asked.session, asked.origin.connection(), asked.at);
+        self.submit_change(Pending::Command(asked), from, conversation, change);
+    }
+
+    /// Sends a change of `actor` to its owner. The answer is for `pending`.
+    fn submit_change(
+        &mut self,
+        pending: Pending<W::Socket>,
+        (actor, session, origin, received_at): (UserId, Option<SessionId>, Option<ConnId>, Instant),
+        conversation: Option<ConversationId>,
+        change: Change,
+    ) {
         // A conversation that is being created has no owner yet: its creator's shard acts as the owner.
         let owner = conversation.map_or(self.id, |conversation| self.placement.owner(conversation));
-        let origin = asked.origin.connection();
-        let (received_at, session) = (asked.at, asked.session);
-        let token = self.requests.insert(Pending::Command(asked));
+        let token = self.requests.insert(pending);
         let mutation = Box::new(Mutation {
             conversation,
-            actor: user,
+            actor,
             session,
             origin,
             token,
@@ -181,8 +317,14 @@ impl<W: World> Shard<W> {
             change,
         });
         if self.request(owner, Request::Mutate(mutation)).is_err()
-            && let Some(Pending::Command(asked)) = self.requests.take(token)
+            && let Some(pending) = self.requests.take(token)
         {
+            let asked = match pending {
+                Pending::Command(asked) => asked,
+                Pending::Filter(filtering) => filtering.asked,
+                Pending::FilterRecord(_) => return, // the text is sent without being listed
+                _ => return,                        // never: a change is submitted for one of these
+            };
             self.refuse(asked, &Refusal::overloaded("the lane to the conversation's shard"));
         }
     }

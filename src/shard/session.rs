@@ -8,6 +8,7 @@
 //! ```
 
 use crate::chat::directory::users::Budgets;
+use crate::chat::filter::SharedRepeats;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
 use crate::limits::SLOW_CONSUMER_GRACE_MS;
 use crate::mesh::event::TypingPermission;
@@ -61,6 +62,8 @@ pub struct Session {
     pub may_type: Option<Box<TypingPermission>>,
     /// Its user's budgets.
     pub budgets: Budgets,
+    /// What its user wrote lately.
+    pub repeats: SharedRepeats,
     /// Conversations that it is subscribed to.
     pub subscriptions: Vec<ConversationId>,
     /// Conversations whose log is to be read for it.
@@ -104,6 +107,7 @@ impl Session {
             typed: None,
             may_type: None,
             budgets: Budgets::default(),
+            repeats: SharedRepeats::default(),
             subscriptions: Vec::new(),
             replays: VecDeque::new(),
             behind: Vec::new(),

@@ -41,7 +41,7 @@ impl<W: World> Shard<W> {
         if self.directory.recent.forgot_since(settlement.admission.looked_up_ms) && !settlement.too_many {
             return self.look_up_again(settlement);
         }
-        let Settlement { admission, opened, budgets, too_many } = settlement;
+        let Settlement { admission, opened, budgets, repeats, too_many } = settlement;
         let handshake = admission.handshake;
         let conn = self.sockets.adopt(admission.socket);
         self.counters.connection_opened();
@@ -55,6 +55,7 @@ impl<W: World> Shard<W> {
         let deflate_bits = handshake.deflate_window_bits.unwrap_or(0);
         let mut session = Session::new(conn, admission.user, admission.session, format, deflate_bits);
         session.budgets = budgets;
+        session.repeats = repeats;
         session.token_expires_ms = expires_ms;
         session.last_seen_ms = self.now_ms;
         session.subscribe_all = handshake.subscribe_all;

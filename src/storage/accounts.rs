@@ -25,13 +25,13 @@ pub mod rotation;
 mod security_events;
 pub mod two_factor;
 
-use self::opening::{insert_refresh_token, open_session_with};
 use super::sql::accounts as sql;
 use crate::error::Refusal;
 use crate::faults::warn_limited;
 use crate::ids::{SessionId, UserId};
+pub(super) use audited::append;
 use deadpool_postgres::{Object, Pool, PoolError};
-use outcome::settle;
+pub(super) use outcome::settle;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -222,7 +222,7 @@ impl Accounts {
         Self { pool, reads }
     }
 
-    async fn connection(&self, what: &'static str) -> Result<Object, Refusal> {
+    pub(super) async fn connection(&self, what: &'static str) -> Result<Object, Refusal> {
         Self::in_time(what, self.pool.get()).await
     }
 
@@ -250,41 +250,6 @@ impl Accounts {
                 Err(Refusal::storage_unavailable())
             }
         }
-    }
-
-    /// Creates a user and opens the first session.
-    ///
-    /// # Errors
-    /// `conflict` when the username or the email is taken; or a failure of PostgreSQL.
-    pub async fn register(&self, account: NewAccount<'_>, session: NewSession<'_>) -> Result<Opened, Refusal> {
-        let mut connection = self.connection("register").await?;
-        let mut in_doubt = false;
-        let outcome = timeout(QUERY_TIMEOUT, async {
-            let transaction = connection.transaction().await?;
-            let statement = transaction.prepare_cached(sql::REGISTER).await?;
-            let row = transaction
-                .query_one(
-                    &statement,
-                    &[
-                        &account.username,
-                        &account.display_name,
-                        &account.email,
-                        &account.password_hash,
-                        &session.device_name,
-                        &session.ip,
-                    ],
-                )
-                .await?;
-            let opened = opened(&row)?;
-            insert_refresh_token(&transaction, &opened, session.refresh_hash, session.refresh_lifetime_seconds).await?;
-            let names = [account.username, account.display_name];
-            audited::registration(&transaction, opened.profile.id, opened.session, names).await?;
-            in_doubt = true;
-            transaction.commit().await?;
-            Ok(opened)
-        })
-        .await;
-        settle(connection, "register", in_doubt, outcome)
     }
 
     /// The active user with this username or, when it contains an `@`, this email; case does not matter.
@@ -315,25 +280,6 @@ impl Accounts {
         })
         .await;
         settle(connection, "find_login_by_id", false, outcome)
-    }
-
-    /// Opens a session for a login whose password was verified; `None` when the password was changed since, or the
-    /// user needs a second factor.
-    ///
-    /// # Errors
-    /// Failures of PostgreSQL.
-    pub async fn open_session(&self, login: &Login, session: NewSession<'_>) -> Result<Option<Opened>, Refusal> {
-        let mut connection = self.connection("open_session").await?;
-        let mut in_doubt = false;
-        let outcome = timeout(QUERY_TIMEOUT, async {
-            let transaction = connection.transaction().await?;
-            let Some(opened) = open_session_with(&transaction, login, session, false).await? else { return Ok(None) };
-            in_doubt = true;
-            transaction.commit().await?;
-            Ok(Some(opened))
-        })
-        .await;
-        settle(connection, "open_session", in_doubt, outcome)
     }
 
     /// Revokes one session of `user`, on behalf of session `by`; `false` when there is no such active session.

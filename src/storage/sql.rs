@@ -1,7 +1,9 @@
-//! Every statement of the running server; account statements in [`accounts`].
+//! Every statement of the running server; account statements in [`accounts`], those of the content filter in
+//! [`filter`].
 
 pub mod accounts;
 pub mod audit;
+pub mod filter;
 pub mod logins;
 pub mod rule_sets;
 pub mod security_events;

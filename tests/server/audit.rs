@@ -5,8 +5,6 @@
 //! wire, as a WebSocket command and over HTTP, and compares the newest row of the actor. A new command or route in
 //! neither table fails the test.
 
-use crate::support::app_codes::app_code;
-use crate::support::source::operations;
 use crate::support::{Client, Format, PASSWORD, Server, User, id_of, server, unique};
 use chat_server::storage::connect::{Role, connect};
 use chat_server::wire::command::Command;
@@ -74,43 +72,21 @@ const EXCLUDED: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Routes that change something or serve administrators, with the action of the row; empty for those without a row.
-const ROUTES: &[(&str, &str)] = &[
-    ("POST /auth/register", "register"),
-    ("POST /auth/login", "sign_in"),
-    ("POST /auth/refresh", ""), // the session stays the same; a reuse is `revoke_session`
-    ("POST /auth/logout", "sign_out"),
-    ("POST /auth/logout-all", "sign_out_all"),
-    ("DELETE /auth/sessions/{id}", "revoke_session"),
-    ("POST /auth/password", "change_password"),
-    ("POST /auth/2fa/enable", ""), // nothing is in force before the confirmation
-    ("POST /auth/2fa/confirm", "enable_two_factor"),
-    ("POST /auth/2fa/verify", "sign_in"),
-    ("POST /auth/2fa/step-up", "step_up"),
-    ("POST /auth/2fa/backup-codes", "renew_backup_codes"),
-    ("POST /auth/2fa/disable", "disable_two_factor"),
-    ("PATCH /users/me", "update_profile"),
-    ("POST /ws-ticket", ""),    // opens a connection of the session
-    ("POST /api/commands", ""), // as the commands above
-    ("GET /admin/audit", "read_audit"),
-    ("GET /admin/security-events", "read_security_events"),
-];
-
 /// An audit row, without what links the chain.
 #[derive(Debug)]
-struct Entry {
-    action: String,
-    target: (Option<String>, Option<i64>),
-    conversation: Option<i64>,
-    session: Option<i64>,
-    address: Option<String>,
-    device: Option<String>,
-    reason: Option<String>,
-    details: Option<Value>,
+pub struct Entry {
+    pub action: String,
+    pub target: (Option<String>, Option<i64>),
+    pub conversation: Option<i64>,
+    pub session: Option<i64>,
+    pub address: Option<String>,
+    pub device: Option<String>,
+    pub reason: Option<String>,
+    pub details: Option<Value>,
 }
 
 /// The documented query.
-async fn entries_of(database: &Database, user: i64) -> Vec<Entry> {
+pub async fn entries_of(database: &Database, user: i64) -> Vec<Entry> {
     let query = "SELECT * FROM audit_logs WHERE user_id = $1 ORDER BY created_at DESC LIMIT 100";
     let rows = database.query(query, &[&user]).await.unwrap();
     let entry = |row: &tokio_postgres::Row| Entry {
@@ -126,7 +102,7 @@ async fn entries_of(database: &Database, user: i64) -> Vec<Entry> {
     rows.iter().map(entry).collect()
 }
 
-async fn count_of(database: &Database, user: i64) -> i64 {
+pub async fn count_of(database: &Database, user: i64) -> i64 {
     database.query_one("SELECT count(*) FROM audit_logs WHERE user_id = $1", &[&user]).await.unwrap().get(0)
 }
 
@@ -140,7 +116,7 @@ fn covers(actual: &Value, expected: &Value) -> bool {
     }
 }
 
-fn number_of(conversation: &str) -> i64 {
+pub fn number_of(conversation: &str) -> i64 {
     conversation.split_once('_').unwrap().1.parse().unwrap()
 }
 
@@ -405,123 +381,6 @@ async fn records_every_command_that_changes_rights_or_settings() {
     let commands: BTreeSet<&str> = Command::NAMES.into_iter().collect();
     assert_eq!(known, commands, "each command is either audited or excluded for a reason");
     assert_eq!(walk.walked, commands, "commands that the walk does not perform");
-}
-
-#[tokio::test]
-async fn records_every_change_of_accounts() {
-    let server = server().await;
-    let database = server.database().await;
-    let ann = server.register().await;
-    let newest = async || entries_of(&database, ann.id).await.remove(0);
-    let registered = newest().await;
-    assert_eq!((registered.action.as_str(), registered.address.as_deref()), ("register", Some("127.0.0.1")));
-    assert_eq!(registered.details.unwrap()["after"]["username"], ann.name.as_str());
-    let mut found = BTreeSet::from(["POST /auth/register"]);
-
-    let body = json!({"login": ann.name, "password": PASSWORD, "device_name": "Phone"});
-    let phone = User::from_answer(&server.post("/auth/login", None, &body).await.1);
-    let signed_in = newest().await;
-    assert_eq!((signed_in.action.as_str(), signed_in.device.as_deref()), ("sign_in", Some("Phone")));
-    assert_eq!(signed_in.target, (Some("session".to_owned()), signed_in.session));
-    found.insert("POST /auth/login");
-    let body = json!({"login": ann.name, "password": "not the password"});
-    assert_eq!(server.post("/auth/login", None, &body).await.0, 401);
-    let renewed = server.post("/auth/refresh", None, &json!({"refresh_token": phone.refresh_token})).await.1;
-    server.ticket(&phone).await;
-    assert_eq!(newest().await.action, "sign_in", "neither a failure nor a refresh nor a ticket has a row");
-    found.extend(["POST /auth/refresh", "POST /ws-ticket", "POST /api/commands"]);
-
-    let edit = json!({"display_name": "Ann B.", "bio": null, "read_receipts": "private"});
-    assert_eq!(server.request(Method::PATCH, "/users/me", Some(&phone.token), Some(&edit)).await.0, 200);
-    let edited = newest().await;
-    let details = json!({"before": {"display_name": ann.name, "receipts_private": false},
-                         "after": {"display_name": "Ann B.", "receipts_private": true}});
-    assert_eq!((edited.action.as_str(), edited.details.as_ref()), ("update_profile", Some(&details)));
-    assert_eq!((edited.session, edited.device.as_deref()), (signed_in.session, Some("Phone")));
-    assert_eq!(server.request(Method::PATCH, "/users/me", Some(&phone.token), Some(&edit)).await.0, 200);
-    assert_eq!(count_of(&database, ann.id).await, 3, "an edit that changes nothing has no row");
-    found.insert("PATCH /users/me");
-
-    let other = server.login(&ann).await;
-    let session = newest().await.session.unwrap();
-    let path = format!("/auth/sessions/{session}");
-    assert_eq!(server.request(Method::DELETE, &path, Some(&phone.token), None).await.0, 204);
-    let revoked = newest().await;
-    assert_eq!((revoked.action.as_str(), revoked.target.1), ("revoke_session", Some(session)));
-    assert_eq!((revoked.session, revoked.reason), (signed_in.session, None));
-    found.insert("DELETE /auth/sessions/{id}");
-    assert_eq!(server.request(Method::POST, "/auth/logout", Some(&other.token), None).await.0, 401, "it is revoked");
-
-    let other = server.login(&ann).await;
-    let body = json!({"current_password": PASSWORD, "new_password": "another horse battery"});
-    assert_eq!(server.post("/auth/password", Some(&phone.token), &body).await.0, 204);
-    let changed = newest().await;
-    assert_eq!((changed.action.as_str(), changed.session), ("change_password", signed_in.session));
-    assert_eq!(changed.details.unwrap()["revoked"].as_array().unwrap().len(), 2, "the first session and the other one");
-    found.insert("POST /auth/password");
-
-    // Somebody else uses a refresh token that was spent: its session ends.
-    let again = server.post("/auth/refresh", None, &json!({"refresh_token": renewed["refresh_token"]})).await;
-    assert_eq!(again.0, 200, "{}", again.1);
-    let stolen = server.post("/auth/refresh", None, &json!({"refresh_token": phone.refresh_token})).await;
-    assert_eq!(stolen.1["code"], "refresh_reused", "{}", stolen.1);
-    let reused = newest().await;
-    assert_eq!((reused.action.as_str(), reused.target.1), ("revoke_session", signed_in.session));
-    assert_eq!(reused.reason.as_deref(), Some("A spent refresh token was used again."));
-    drop(other);
-
-    let body = json!({"login": ann.name, "password": "another horse battery"});
-    for (path, action) in [("/auth/logout", "sign_out"), ("/auth/logout-all", "sign_out_all")] {
-        let user = User::from_answer(&server.post("/auth/login", None, &body).await.1);
-        let session = newest().await.session;
-        assert_eq!(server.request(Method::POST, path, Some(&user.token), None).await.0, 204);
-        let ended = newest().await;
-        assert_eq!((ended.action.as_str(), ended.session), (action, session));
-    }
-    found.extend(["POST /auth/logout", "POST /auth/logout-all"]);
-
-    // `records_every_change_of_the_second_factor` has those of the second factor.
-    found.extend(["POST /auth/2fa/enable", "POST /auth/2fa/confirm", "POST /auth/2fa/verify"]);
-    found.extend(["POST /auth/2fa/step-up", "POST /auth/2fa/backup-codes", "POST /auth/2fa/disable"]);
-    // `shows_the_trail_to_administrators_and_records_each_read` has the last one.
-    found.insert("GET /admin/audit");
-    found.insert("GET /admin/security-events"); // by security_events.rs
-    let is_relevant = |route: &String| !route.starts_with("GET ") || route.contains("/admin/");
-    let changing: BTreeSet<String> = operations().into_iter().filter(is_relevant).collect();
-    let known: BTreeSet<String> = ROUTES.iter().map(|(route, _)| (*route).to_owned()).collect();
-    assert_eq!(known, changing, "each route that changes something is in the table");
-    assert_eq!(found, ROUTES.iter().map(|(route, _)| *route).collect(), "routes that the test does not use");
-}
-
-#[tokio::test]
-async fn records_every_change_of_the_second_factor() {
-    let server = server().await;
-    let database = server.database().await;
-    let ann = server.register().await;
-    let actions = async || -> Vec<String> {
-        entries_of(&database, ann.id).await.into_iter().rev().map(|entry| entry.action).collect()
-    };
-    let token = Some(ann.token.as_str());
-    let enabled = server.post("/auth/2fa/enable", token, &json!({"password": PASSWORD})).await.1;
-    let code = app_code(enabled["secret"].as_str().unwrap(), 0);
-    assert_eq!(server.post("/auth/2fa/confirm", token, &json!({"code": "1"})).await.0, 401);
-    assert_eq!(actions().await, ["register"], "neither a pending set-up nor a wrong code has a row");
-    let confirmed = server.post("/auth/2fa/confirm", token, &json!({"code": code})).await.1;
-    let backup = |n: usize| confirmed["backup_codes"][n].as_str().unwrap().to_owned();
-    let body = json!({"login": ann.name, "password": PASSWORD});
-    let challenge = server.post("/auth/login", None, &body).await.1["challenge"].clone();
-    let answer = json!({"challenge": challenge, "backup_code": backup(0)});
-    let verified = server.post("/auth/2fa/verify", None, &answer).await;
-    assert_eq!(verified.0, 200, "{}", verified.1);
-    assert_eq!(server.post("/auth/2fa/step-up", token, &json!({"backup_code": backup(1)})).await.0, 204);
-    let change = json!({"password": PASSWORD, "backup_code": backup(2)});
-    let renewed = server.post("/auth/2fa/backup-codes", token, &change).await.1;
-    let change = json!({"password": PASSWORD, "backup_code": renewed["backup_codes"][0]});
-    assert_eq!(server.post("/auth/2fa/disable", token, &change).await.0, 204);
-    let expected = ["register", "enable_two_factor", "sign_in", "step_up", "renew_backup_codes", "disable_two_factor"];
-    assert_eq!(actions().await, expected);
-    let last = entries_of(&database, ann.id).await.remove(0);
-    assert_eq!((last.address.as_deref(), last.target), (Some("127.0.0.1"), (Some("user".to_owned()), Some(ann.id))));
 }
 
 #[tokio::test]

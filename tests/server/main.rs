@@ -6,6 +6,7 @@
 #![cfg(feature = "test-db")]
 
 mod audit;
+mod audit_accounts;
 mod audit_chain;
 mod blocks;
 mod catalogue;
@@ -13,6 +14,7 @@ mod catch_up;
 mod connections;
 mod consent;
 mod conversations;
+mod filter;
 mod handshakes;
 mod http_accounts;
 mod http_requests;

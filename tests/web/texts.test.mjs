@@ -10,7 +10,7 @@ import { explain, setLanguage } from "../../web/i18n.js";
 /** The protocol's error codes. */
 const CODES = `
     bad_request unknown_command too_large unauthenticated forbidden two_factor_required not_member muted banned blocked
-    read_only not_found conflict rate_limited slow_mode content_rejected storage_unavailable overloaded
+    read_only not_found conflict rate_limited slow_mode content_rejected filtered storage_unavailable overloaded
     deadline_exceeded internal
 `
     .trim()

@@ -1,11 +1,12 @@
 -- Drops partitions of audit_logs after a closing checkpoint was signed that covers their rows, up to p_size. The
 -- checkpoints before that cover rows that no longer exist, so they go too. Only the owner can execute it.
--- Locks: audit_logs (ACCESS EXCLUSIVE), then the row of audit_head.
+-- Locks: the row of audit_head, as append_audit does, then audit_logs (ACCESS EXCLUSIVE).
 
 CREATE FUNCTION drop_audit_partitions(p_names text[], p_size bigint, p_note text) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     v_name text;
 BEGIN
+    PERFORM FROM audit_head FOR UPDATE;
     FOREACH v_name IN ARRAY p_names LOOP
         EXECUTE format('DROP TABLE public.%I', v_name);
     END LOOP;

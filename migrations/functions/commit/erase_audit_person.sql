@@ -1,11 +1,10 @@
 -- Erases a person from the audit trail: the personal fields of the rows in which the user acted or was the target.
 -- The erasure is a row itself, which names the erased positions. `chat-server audit verify` accepts missing fields at
 -- these positions only. Returns how many rows were erased.
--- SECURITY DEFINER: nobody but the owner may write audit_logs.
+-- Only the owner can execute it: an erasure cannot be undone, and it hides who did what.
 -- Locks: the row of audit_head (FOR UPDATE), so that no row of the user is appended meanwhile; then the user's rows.
 
-CREATE FUNCTION erase_audit_person(p_user bigint, p_actor bigint) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
-SET search_path FROM CURRENT AS $$
+CREATE FUNCTION erase_audit_person(p_user bigint, p_actor bigint) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     v_erased int8multirange;
     v_count  bigint;
@@ -29,4 +28,3 @@ BEGIN
 END $$;
 
 REVOKE ALL ON FUNCTION erase_audit_person(bigint, bigint) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION erase_audit_person(bigint, bigint) TO chat_writer;

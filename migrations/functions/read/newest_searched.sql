@@ -46,15 +46,19 @@ BEGIN
                                     true) %2$s',
                    v_where.period, c_order)
         END;
-    -- Everything after the source keeps its order, so nothing is sorted again. The size of a text is known without
+    -- The search ends at a message of the user's own conversations, if there is one, so that a cursor tells nothing of
+    -- others. Everything after the source keeps its order, so nothing is sorted again. The size of a text is known without
     -- reading it (TOAST). CASE keeps PostgreSQL from comparing texts in vain.
     EXECUTE format('
         SELECT coalesce(array_agg(x.message_id) FILTER (WHERE x.hit), ''{}''),
                coalesce(array_agg(x.created_at) FILTER (WHERE x.hit), ''{}''),
-               (array_agg(x.message_id) FILTER (WHERE x.within))[count(*) FILTER (WHERE x.within)],
-               min(x.created_at) FILTER (WHERE x.within),
+               coalesce((array_agg(x.message_id) FILTER (WHERE x.within AND x.own))
+                            [count(*) FILTER (WHERE x.within AND x.own)],
+                        (array_agg(x.message_id) FILTER (WHERE x.within))[count(*) FILTER (WHERE x.within)]),
+               coalesce(min(x.created_at) FILTER (WHERE x.within AND x.own),
+                        min(x.created_at) FILTER (WHERE x.within)),
                count(*) = $9 OR coalesce(bool_or(x.more OR NOT x.within), false)
-          FROM (SELECT x.message_id, x.created_at, x.more, x.within,
+          FROM (SELECT x.message_id, x.created_at, x.more, x.within, x.conversation_id = ANY ($1) AS own,
                        CASE WHEN x.within AND %1$s THEN %2$s ELSE false END AS hit
                   FROM (SELECT x.*, sum(octet_length(x.text)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(x.text)
                                     < $10 AS within

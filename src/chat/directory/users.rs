@@ -11,6 +11,7 @@
 //!   longest are forgotten first. Connected users do not count, so a full server forgets no user early.
 
 use crate::budget;
+use crate::chat::filter::SharedRepeats;
 use crate::ids::{ShardId, UserId};
 use crate::limits::BUDGETS;
 use crate::mesh::record::{PresenceRecord, rfc3339};
@@ -43,6 +44,7 @@ struct Presence {
 struct User {
     connections: usize,
     budgets: Budgets,
+    repeats: SharedRepeats,
     presence: Presence,
 }
 
@@ -83,6 +85,11 @@ impl Users {
     /// The user's budgets.
     pub fn budgets(&mut self, id: UserId) -> Budgets {
         Arc::clone(&self.users.entry(id).or_default().budgets)
+    }
+
+    /// What the user wrote lately, for the content filter.
+    pub fn repeats(&mut self, id: UserId) -> SharedRepeats {
+        Arc::clone(&self.users.entry(id).or_default().repeats)
     }
 
     /// The number of the user's connections on all shards.

@@ -1,6 +1,6 @@
 //! Families and labels in the form of the Prometheus library.
 
-use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 pub(super) fn family(name: &str, help: &str, kind: MetricType, metrics: Vec<Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
@@ -19,4 +19,18 @@ pub(super) fn labels(pairs: &[(&str, &str)]) -> Vec<LabelPair> {
         pair
     };
     pairs.iter().map(pair).collect()
+}
+
+pub(super) fn sample(pairs: &[(&str, &str)], kind: MetricType, value: f64) -> Metric {
+    let mut metric = Metric::from_label(labels(pairs));
+    if kind == MetricType::GAUGE {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    } else {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    }
+    metric
 }

@@ -55,7 +55,7 @@ fn of_user(action: &str, user: UserId, session: SessionId, details: &Value) -> V
 }
 
 /// Appends rows.
-pub(super) async fn append(transaction: &Transaction<'_>, rows: Value) -> Result<(), Error> {
+pub(in crate::storage) async fn append(transaction: &Transaction<'_>, rows: Value) -> Result<(), Error> {
     let statement = transaction.prepare_cached(sql::APPEND).await?;
     transaction.execute(&statement, &[&rows]).await.map(drop)
 }

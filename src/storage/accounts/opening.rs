@@ -1,9 +1,68 @@
 //! Sessions begin with a row, a refresh token and a row of the audit trail.
 
-use super::{Login, NewSession, Opened, audited, opened};
+use super::outcome::settle;
+use super::{Accounts, Login, NewAccount, NewSession, Opened, QUERY_TIMEOUT, audited, opened};
+use crate::error::Refusal;
 use crate::storage::sql::accounts as sql;
 use deadpool_postgres::Transaction;
+use tokio::time::timeout;
 use tokio_postgres::Error;
+
+impl Accounts {
+    /// Creates a user and opens the first session.
+    ///
+    /// # Errors
+    /// `conflict` when the username or the email is taken; or a failure of PostgreSQL.
+    pub async fn register(&self, account: NewAccount<'_>, session: NewSession<'_>) -> Result<Opened, Refusal> {
+        let mut connection = self.connection("register").await?;
+        let mut in_doubt = false;
+        let outcome = timeout(QUERY_TIMEOUT, async {
+            let transaction = connection.transaction().await?;
+            let statement = transaction.prepare_cached(sql::REGISTER).await?;
+            let row = transaction
+                .query_one(
+                    &statement,
+                    &[
+                        &account.username,
+                        &account.display_name,
+                        &account.email,
+                        &account.password_hash,
+                        &session.device_name,
+                        &session.ip,
+                    ],
+                )
+                .await?;
+            let opened = opened(&row)?;
+            insert_refresh_token(&transaction, &opened, session.refresh_hash, session.refresh_lifetime_seconds).await?;
+            let names = [account.username, account.display_name];
+            audited::registration(&transaction, opened.profile.id, opened.session, names).await?;
+            in_doubt = true;
+            transaction.commit().await?;
+            Ok(opened)
+        })
+        .await;
+        settle(connection, "register", in_doubt, outcome)
+    }
+
+    /// Opens a session for a login whose password was verified; `None` when the password was changed since, or the
+    /// user needs a second factor.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn open_session(&self, login: &Login, session: NewSession<'_>) -> Result<Option<Opened>, Refusal> {
+        let mut connection = self.connection("open_session").await?;
+        let mut in_doubt = false;
+        let outcome = timeout(QUERY_TIMEOUT, async {
+            let transaction = connection.transaction().await?;
+            let Some(opened) = open_session_with(&transaction, login, session, false).await? else { return Ok(None) };
+            in_doubt = true;
+            transaction.commit().await?;
+            Ok(Some(opened))
+        })
+        .await;
+        settle(connection, "open_session", in_doubt, outcome)
+    }
+}
 
 /// Opens a session in a transaction, and audits it; `None` as for [`super::Accounts::open_session`]. Call it last.
 pub(super) async fn open_session_with(

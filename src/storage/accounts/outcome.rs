@@ -9,7 +9,7 @@ use tokio_postgres::{Error, error::SqlState};
 
 /// Ends a call: returns the connection to the pool, or closes it when its query may still run, and translates an error.
 /// `in_doubt`: the statement that makes the change durable was sent.
-pub(super) fn settle<T>(
+pub(in crate::storage) fn settle<T>(
     connection: Object,
     what: &'static str,
     in_doubt: bool,

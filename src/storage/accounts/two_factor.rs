@@ -66,7 +66,7 @@ pub enum CheckedFactor {
 
 /// A sign-in that waits for its code.
 #[derive(Clone, Debug)]
-pub struct Challenge {
+pub struct SignInChallenge {
     /// Its user; the password has not changed since it was verified.
     pub login: Login,
     /// Name of the device.
@@ -302,12 +302,12 @@ impl Accounts {
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn find_challenge(&self, hash: &[u8; 32], network: &str) -> Result<Option<Challenge>, Refusal> {
+    pub async fn find_challenge(&self, hash: &[u8; 32], network: &str) -> Result<Option<SignInChallenge>, Refusal> {
         let connection = self.connection("find_challenge").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::FIND_CHALLENGE).await?;
             let row = connection.query_opt(&statement, &[&hash.as_slice(), &CHALLENGE_ATTEMPTS_MAX, &network]).await?;
-            row.map(|row| Ok(Challenge { login: login_row(&row)?, device_name: row.try_get("device_name")? }))
+            row.map(|row| Ok(SignInChallenge { login: login_row(&row)?, device_name: row.try_get("device_name")? }))
                 .transpose()
         })
         .await;

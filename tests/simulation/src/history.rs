@@ -144,6 +144,7 @@ impl<'a> History<'a> {
             message_timeout_ms: 30_000,
             deflate: false,
             content_filtering: true,
+            filter: Arc::default(),
             revocation_memory_ms: 900_000,
             connections: Arc::clone(&connections),
             drained: AtomicUsize::new(0),
