@@ -15,9 +15,10 @@ fuzz_target!(|data: &[u8]| {
     let [choice, bytes @ ..] = data else { return };
     let limit = 1 << (choice % 17);
     STREAMS.with_borrow_mut(|(inflater, deflater)| {
-        let first = inflater.inflate(bytes, limit).map(|text| text.to_vec());
-        assert!(first.as_ref().is_ok_and(|text| text.len() <= limit) || first.is_err());
-        assert_eq!(first, Inflater::default().inflate(bytes, limit).map(|text| text.to_vec()));
+        let text = inflater.inflate(bytes, limit).ok();
+        assert!(text.as_ref().is_none_or(|text| text.len() <= limit));
+        // Which of its two faults a corrupt and too long message has depends on the size of the buffer.
+        assert_eq!(text, Inflater::default().inflate(bytes, limit).ok());
         if let Some(compressed) = deflater.deflate(bytes, 9 + choice % 7) {
             assert_eq!(inflater.inflate(&compressed, bytes.len()).map(|text| &*text), Ok(bytes));
         }

@@ -27,9 +27,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(scan(bytes, usize::from(*step).max(1)), whole);
     let Ok(head) = RequestHead::parse(&bytes[..end]) else { return };
     assert!(!head.path().contains('?'));
-    head.query("token");
-    head.query("ticket");
-    head.wants_websocket();
+    let _ = (head.query("ticket"), head.query("conversation"), head.wants_websocket());
     if let Some(origin) = head.single("origin").and_then(origin_authority) {
         assert!(is_host(origin.as_bytes()));
     }
