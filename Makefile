@@ -1,11 +1,14 @@
 # `make run` and `make test` announce every package before they install it. NO_INSTALL=1 forbids installing.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run build test lint format bench prerequisites test-clients formatter
+.PHONY: help run build test lint format bench fuzz advisories prerequisites test-clients formatter cargo-deny
 
 prettier = target/tools/prettier/node_modules/.bin/prettier
 javascript = 'web/*.js' 'tests/**/*.mjs' 'src/control/dashboard/assets/*.js' 'loadtest/src/report/*.js' \
 	'loadtest/src/compare/peers/*.js'
+
+deny = target/tools/cargo-deny/bin/cargo-deny
+fuzz_targets = fuzz/targets/*.rs
 
 scripts = .ci/run scripts/*.sh loadtest/peers/*.sh
 
@@ -21,18 +24,27 @@ build: prerequisites ## build target/release/chat-server
 test: prerequisites test-clients lint ## check the format, run the lints and all tests
 	cargo test --workspace --features test-db
 
-lint: prerequisites formatter ## check the format and run the lints
+lint: prerequisites formatter cargo-deny ## check the format and the dependencies, and run the lints
 	cargo fmt --all --check
+	rustfmt --check --edition 2024 $(fuzz_targets)
 	$(prettier) --check --log-level warn $(javascript)
+	$(deny) check --hide-inclusion-graph licenses bans sources
 	cargo clippy --workspace --all-targets --features test-db -- -D warnings
 	@! command -v shellcheck >/dev/null || shellcheck --external-sources --severity=warning $(scripts)
 
 format: prerequisites formatter ## format Rust and JavaScript
 	cargo fmt --all
+	rustfmt --edition 2024 $(fuzz_targets)
 	$(prettier) --write --log-level warn $(javascript)
 
 bench: prerequisites ## run the load generator: make bench ARGS="..."; without ARGS it prints its help
 	cargo run --release -p loadtest -- $(or $(ARGS),--help)
+
+fuzz: prerequisites ## feed random bytes to the parsers: make fuzz ARGS="text inflate"; FUZZ_SECONDS and FUZZ_RUNS bound it
+	@scripts/fuzz.sh $(ARGS)
+
+advisories: cargo-deny ## look for published vulnerabilities in the dependencies, if their database can be reached
+	@scripts/check-advisories.sh
 
 prerequisites: ## check for Rust, a C linker and PostgreSQL; install missing packages
 	@scripts/prerequisites.sh
@@ -42,3 +54,6 @@ test-clients: prerequisites ## install the third-party clients that the tests us
 
 formatter: prerequisites ## install prettier, which formats the JavaScript
 	@scripts/install-formatter.sh
+
+cargo-deny: prerequisites ## install cargo-deny, which checks the dependencies
+	@scripts/install-cargo-deny.sh

@@ -14,7 +14,7 @@ use crate::chat::filter::rule::FilterRule;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, MessageId, UserId};
 use crate::limits::FILTER_CONVERSATIONS_MAX;
-use crate::mesh::frame::ApprovedText;
+use crate::mesh::asked::ApprovedText;
 use crate::mesh::record::rfc3339;
 use crate::storage::filter::{Decision, QueuedText};
 use axum::extract::{Path, State};

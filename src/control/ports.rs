@@ -3,7 +3,7 @@
 use crate::chat::filter::FilterRuleSet;
 use crate::error::Refusal;
 use crate::ids::{ConversationId, SessionId, UserId};
-use crate::mesh::frame::ApprovedText;
+use crate::mesh::asked::ApprovedText;
 use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;

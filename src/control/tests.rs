@@ -20,7 +20,7 @@ use crate::auth::token::TokenKeys;
 use crate::chat::filter::FilterRuleSet;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, SessionId, UserId};
-use crate::mesh::frame::ApprovedText;
+use crate::mesh::asked::ApprovedText;
 use crate::storage::accounts::Accounts;
 use crate::storage::filter::FilterStore;
 use axum::body::Body;

@@ -1,5 +1,6 @@
 //! Everything that crosses between cores: closed enums, one per lane, each variant with its loss policy.
 
+use super::asked::{Announcement, Approval, HttpCommand};
 use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published, TypingPermission};
 use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
 use crate::chat::filter::{FilterRuleSet, SharedRepeats};
@@ -533,66 +534,6 @@ pub enum ControlFrame {
     SessionsRevoked(Arc<[SessionId]>),
     /// Stop accepting and start the shutdown. Full: retried until it fits.
     Drain,
-}
-
-/// Where the answer to the control plane goes.
-pub type HttpReply = Box<dyn FnOnce(Result<Vec<u8>, Refusal>) + Send>;
-
-/// A command received over HTTP.
-pub struct HttpCommand {
-    /// The user who sent the command.
-    pub user: UserId,
-    /// The sign-in that it was sent with.
-    pub session: SessionId,
-    /// The command's JSON.
-    pub body: Vec<u8>,
-    /// Called once with the ack's data as JSON, or the refusal.
-    pub reply: HttpReply,
-}
-
-/// A profile to announce in a conversation's log.
-pub struct Announcement {
-    /// The user whose profile changed.
-    pub user: UserId,
-    /// The conversation.
-    pub conversation: ConversationId,
-    /// Called once with the outcome.
-    pub reply: HttpReply,
-}
-
-/// A text that was held.
-#[derive(Debug)]
-pub enum ApprovedText {
-    /// A message.
-    Message {
-        /// The text.
-        content: String,
-        /// `text`, `image`, `file`.
-        message_type: &'static str,
-        /// For a reply, a message of its thread.
-        parent: Option<MessageId>,
-        /// The key of its first attempt.
-        key: String,
-    },
-    /// A new text of a message.
-    Edit {
-        /// The message.
-        message: MessageId,
-        /// The text.
-        content: String,
-    },
-}
-
-/// A held text that a moderator has approved.
-pub struct Approval {
-    /// Its author.
-    pub author: UserId,
-    /// Its conversation.
-    pub conversation: ConversationId,
-    /// The message or the edit.
-    pub text: ApprovedText,
-    /// Called once with the outcome.
-    pub reply: HttpReply,
 }
 
 /// From a shard to the control plane: a connection that is not a WebSocket. Full: the socket is answered 503.

@@ -23,6 +23,7 @@ const SCRIPTS: &[&str] = &["sh"];
 const READ_BY_OTHERS: &[(&str, &str)] = &[
     ("Cargo.toml", "cargo"),
     ("clippy.toml", "clippy"),
+    ("deny.toml", "cargo-deny"),
     ("rustfmt.toml", "cargo fmt"),
     (".prettierrc.json", "prettier"),
     ("web/package.json", "Node.js: the files beside it are ES modules"),

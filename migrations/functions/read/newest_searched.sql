@@ -47,8 +47,8 @@ BEGIN
                    v_where.period, c_order)
         END;
     -- The search ends at a message of the user's own conversations, if there is one, so that a cursor tells nothing of
-    -- others. Everything after the source keeps its order, so nothing is sorted again. The size of a text is known without
-    -- reading it (TOAST). CASE keeps PostgreSQL from comparing texts in vain.
+    -- others. Everything after the source keeps its order, so nothing is sorted again. The size of a text is known
+    -- without reading it (TOAST). CASE keeps PostgreSQL from comparing texts in vain.
     EXECUTE format('
         SELECT coalesce(array_agg(x.message_id) FILTER (WHERE x.hit), ''{}''),
                coalesce(array_agg(x.created_at) FILTER (WHERE x.hit), ''{}''),

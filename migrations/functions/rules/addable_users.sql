@@ -1,8 +1,8 @@
 -- Those of the given users whom p_by may add to a conversation at once. The others must accept an invitation first: by
 -- their own setting, or because strangers have added them too often within the last hour (app.stranger_additions, which
 -- the server sets from security.stranger_additions_per_hour), or because p_by has added twenty times as many users.
--- Each addition counts, so that the cheap check comes first. Contacts pass when the budget is used up, but one user adds
--- another at most twenty times an hour: a single answer makes a contact.
+-- Each addition counts, so that the cheap check comes first. Contacts pass when the budget is used up, but one user
+-- adds another at most twenty times an hour: a single answer makes a contact.
 -- Locks: an advisory lock per user, until the transaction ends, for the count. It is never waited for: a user whom
 -- somebody else is adding at this moment must accept.
 

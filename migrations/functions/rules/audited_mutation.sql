@@ -12,7 +12,8 @@ BEGIN
     END IF;
     v_type := CASE WHEN v_user IS NOT NULL THEN 'user'
                    WHEN p.arguments ? 'message_id' THEN 'message'
-                   WHEN v_changed -> 'after' ?| '{role,requested,invited}' THEN 'user' -- a user who joins, leaves or asks
+                   -- A user who joins, leaves, asks or decides.
+                   WHEN v_changed -> 'after' ?| '{role,requested,invited}' THEN 'user'
                    ELSE 'conversation' END;
     RETURN jsonb_build_object(
         'user_id', p.actor_id, 'session_id', p_session, 'action', p.kind, 'conversation_id', p_conversation,

@@ -161,8 +161,8 @@ SELECT id, username, display_name, avatar_url, bio, receipts_private, group_invi
 
 /// $1 user, $2 new `display_name` or null to keep it, $3 whether to set `avatar_url`, $4 the new one or null, $5
 /// whether to set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it, $8 who may add the
-/// user to groups or null to keep it, $9 the session. What others see of it counts as a new version of the profile. NO KEY: the check
-/// of a foreign key, as of a mention, does not block commits.
+/// user to groups or null to keep it, $9 the session. What others see of it counts as a new version of the profile. NO
+/// KEY: the check of a foreign key, as of a mention, does not block commits.
 pub const UPDATE_PROFILE: &str = "
 WITH w AS (
 UPDATE users u
@@ -181,7 +181,8 @@ UPDATE users u
  WHERE u.id = $1
 RETURNING u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_private, u.group_invitations, u.created_at,
           audit_difference(n.before, jsonb_build_object('display_name', u.display_name, 'avatar_url', u.avatar_url,
-              'bio', u.bio, 'receipts_private', u.receipts_private, 'group_invitations', u.group_invitations)) AS changed
+              'bio', u.bio, 'receipts_private', u.receipts_private,
+              'group_invitations', u.group_invitations)) AS changed
 )
 SELECT w.*, CASE WHEN w.changed IS NOT NULL THEN append_audit(jsonb_build_array(jsonb_build_object(
                 'user_id', w.id, 'session_id', $9::bigint, 'action', 'update_profile',
