@@ -28,7 +28,7 @@ pub const PASSWORD_CHARS_MAX: usize = 128;
 /// takes 20 ms of a release build at 20 characters, and a second at 64. What is guessable in so many is refused.
 const ESTIMATED_CHARS_MAX: usize = 20;
 /// The characters of one of the user's names that it reads.
-const NAME_CHARS_MAX: usize = 32;
+const NAME_CHARS_MAX: usize = ESTIMATED_CHARS_MAX;
 /// A password that is found within so many guesses (as a power of ten) is refused.
 const GUESSES_LOG10_MIN: f64 = 6.0;
 

@@ -189,7 +189,9 @@ async fn accepts_the_erasure_of_a_person_and_nothing_else() {
     assert!(concerned >= 5);
     let writer = server.target().config(chat_server::storage::connect::Role::Writer);
     let writer = chat_server::storage::connect::connect(&writer).await.unwrap();
-    assert_eq!(writer.query_one(erase, &[]).await.unwrap().get::<_, i64>(0), concerned);
+    let refused = writer.query_one(erase, &[]).await.unwrap_err();
+    assert_eq!(refused.code().unwrap().code(), "42501", "the server's own logins cannot erase: {refused}");
+    assert_eq!(database.query_one(erase, &[]).await.unwrap().get::<_, i64>(0), concerned);
     assert_whole(&server, &kept);
     std::fs::remove_file(&file).unwrap();
     let left = "SELECT count(*) FROM audit_logs WHERE (user_id = 2 OR target_type = 'user' AND target_id = 2) \

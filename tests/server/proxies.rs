@@ -108,9 +108,9 @@ async fn takes_the_client_from_the_proxy_header_of_trusted_proxies() {
         (proxy_header(0x21, 0x11, v4), "203.0.113.9"),
         (proxy_header(0x21, 0x11, &with_tlvs), "203.0.113.9"),
         (proxy_header(0x21, 0x21, &v6), "2001:db8::7"),
-        // The connection is the proxy's own, and so its header of HTTP counts.
-        (proxy_header(0x20, 0x00, &[]), "198.51.100.7"),
-        (proxy_header(0x21, 0x00, &[1, 2, 3]), "198.51.100.7"),
+        // The connection is the proxy's own, or it does not know the client. The header of HTTP may be the client's.
+        (proxy_header(0x20, 0x00, &[]), "127.0.0.2"),
+        (proxy_header(0x21, 0x00, &[1, 2, 3]), "127.0.0.2"),
     ] {
         let request = sign_in(&ann);
         let whole = [&header[..], &request].concat();

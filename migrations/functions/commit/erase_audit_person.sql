@@ -26,5 +26,3 @@ BEGIN
               FROM unnest(v_erased) r)))));
     RETURN v_count;
 END $$;
-
-REVOKE ALL ON FUNCTION erase_audit_person(bigint, bigint) FROM PUBLIC;

@@ -1,4 +1,4 @@
--- Invites users who must decide themselves. A user has 50 open invitations at most, each for 30 days, and 3 of one
+-- Invites users who must decide themselves. A user has 50 open invitations at most, each for 30 days, and 20 of one
 -- sender. Only those count that the user sees (app_invitations): what nobody can decline must not fill the list.
 -- Locks: none of its own.
 
@@ -18,7 +18,7 @@ BEGIN
          WHERE x.user_id = v_user AND y.archived_at IS NULL AND NOT is_blocked(x.user_id, x.invited_by)
            AND EXISTS (SELECT FROM conversation_members m
                         WHERE m.conversation_id = x.conversation_id AND m.user_id = x.invited_by);
-        IF v_open >= 50 OR v_own >= 3 THEN
+        IF v_open >= 50 OR v_own >= 20 THEN
             PERFORM refuse_until('rate_limited',
                 format('User %s has too many open invitations. Try again later, or ask them to join.', v_user),
                 now() + interval '1 hour');
