@@ -28,7 +28,7 @@ pub const PASSWORD_CHARS_MAX: usize = 128;
 /// takes 20 ms of a release build at 20 characters, and a second at 64. What is guessable in so many is refused.
 const ESTIMATED_CHARS_MAX: usize = 20;
 /// The characters of one of the user's names that it reads.
-const NAME_CHARS_MAX: usize = ESTIMATED_CHARS_MAX;
+const NAME_CHARS_MAX: usize = 32;
 /// A password that is found within so many guesses (as a power of ten) is refused.
 const GUESSES_LOG10_MIN: f64 = 6.0;
 
@@ -136,10 +136,17 @@ pub fn check_strength(password: &str, names: &[&str]) -> Result<(), PasswordRefu
     let password: String = prepared(password).chars().take(ESTIMATED_CHARS_MAX).collect();
     let names: Vec<String> =
         names.iter().map(|name| name.chars().take(NAME_CHARS_MAX).collect::<String>().to_lowercase()).collect();
+    // As much of a long name as is read of the password.
+    let beginnings: Vec<String> = names.iter().map(|name| name.chars().take(ESTIMATED_CHARS_MAX).collect()).collect();
     // The parts of a name are words of their own: "Ada Lovelace", "ada.lovelace".
     let parts = names.iter().flat_map(|name| name.split(|c: char| !c.is_alphanumeric()));
-    let words: Vec<&str> =
-        names.iter().map(String::as_str).chain(parts).filter(|word| word.chars().count() >= 3).collect();
+    let words: Vec<&str> = names
+        .iter()
+        .chain(&beginnings)
+        .map(String::as_str)
+        .chain(parts)
+        .filter(|word| word.chars().count() >= 3)
+        .collect();
     if zxcvbn::zxcvbn(&password, &words).guesses_log10() >= GUESSES_LOG10_MIN {
         return Ok(());
     }
