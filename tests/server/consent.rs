@@ -130,6 +130,24 @@ async fn ends_invitations_of_senders_who_leave_or_are_blocked() {
 }
 
 #[tokio::test]
+async fn invitations_that_nobody_can_see_do_not_fill_the_list() {
+    let server = server().await;
+    let users = server.register_many(5).await;
+    let [ann, bob, attackers @ ..] = &users[..] else { unreachable!() };
+    choose(server, bob, "nobody").await;
+    for attacker in attackers {
+        for _ in 0..18 {
+            let made = group(server, attacker, bob).await.unwrap();
+            let id = json!({"conversation_id": made["conversation"]["id"]});
+            server.ok(attacker, "archive_conversation", id).await;
+        }
+    }
+    assert_eq!(invitations(server, bob).await, [] as [Value; 0], "54 that Bob cannot decline");
+    assert!(group(server, ann, bob).await.unwrap()["invited_user_ids"].is_array());
+    assert_eq!(invitations(server, bob).await.len(), 1);
+}
+
+#[tokio::test]
 async fn lets_contacts_add_a_user_who_has_written_to_them() {
     let server = small_budget();
     let users = server.register_many(3).await;
@@ -148,6 +166,12 @@ async fn lets_contacts_add_a_user_who_has_written_to_them() {
         assert_eq!(group(&server, ann, bob).await.unwrap().get("invited_user_ids"), None);
         assert_eq!(group(&server, eve, bob).await.unwrap()["invited_user_ids"], json!([bob.id]));
     }
+    // One answer makes a contact, so contacts have a budget too: 20 an hour.
+    let mut invited = 0;
+    for _ in 0..12 {
+        invited += usize::from(group(&server, ann, bob).await.unwrap().get("invited_user_ids").is_some());
+    }
+    assert_eq!(invited, 4, "12 + 8 additions at once");
     // Whom a user asks to be admitted by, or joins by themselves, needs no consent.
     choose(&server, bob, "nobody").await;
     let room = server.room(&[eve]).await;

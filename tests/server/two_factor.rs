@@ -6,6 +6,7 @@
 
 use crate::support::app_codes::{app_code, early_in_a_step, raw};
 use crate::support::{PASSWORD, PATIENCE, Server, User, code, connect_error, server, text, upgrade};
+use chat_server::storage::connect::{Role, connect};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -497,4 +498,17 @@ async fn keys_rotate_while_the_server_runs_and_a_missing_key_is_reported() {
     let log = server.log();
     assert!(log.contains("secrets of 1 users are encrypted with the key \"new\""), "{log}");
     server.must_run();
+}
+
+#[tokio::test]
+async fn no_server_opens_a_session_without_the_second_factor() {
+    let server = server().await;
+    let Guarded { user, .. } = server.guarded().await;
+    let plain = server.register().await;
+    let writer = connect(&server.target().config(Role::Writer)).await.unwrap();
+    // As a server of an earlier version, which knows nothing of second factors.
+    let open = "INSERT INTO sessions (user_id, device_name, ip) VALUES ($1, 'old server', '127.0.0.1')";
+    let refused = writer.execute(open, &[&user.id]).await.unwrap_err();
+    assert_eq!(refused.code().unwrap().code(), "42501", "{refused}");
+    writer.execute(open, &[&plain.id]).await.unwrap();
 }
