@@ -324,7 +324,9 @@ fn login_goes_to_the_server_of_the_profile() {
     let home = tempfile::tempdir().unwrap();
     let ended = [problem(401, "unauthenticated"), problem(401, "refresh_reused")];
     let signed_out = Reply::Answer(200, json!({}));
-    let replies = [signed_in(), signed_in()].into_iter().chain(ended).chain([signed_in(), signed_out, signed_in()]);
+    let challenge = Reply::Answer(200, json!({"challenge": "abc", "difficulty": 8, "expires": "2026-12-01T00:00:00Z"}));
+    let last = [signed_in(), signed_out, challenge, signed_in()];
+    let replies = [signed_in(), signed_in()].into_iter().chain(ended).chain(last);
     let (url, asked) = fake_server(replies.collect());
     let login = ["login", "ada", "--password-stdin"];
     ends_with(&veza(home.path(), &[&login[..], &["--server", url.as_str()]].concat(), "secret words\n"), 0);
@@ -335,10 +337,21 @@ fn login_goes_to_the_server_of_the_profile() {
     ends_with(&veza(home.path(), &["logout"], ""), 0);
     let register = ["register", "ada", "--email", "ada@example.com", "--password-stdin"];
     ends_with(&veza(home.path(), &register, "secret words\n"), 0);
-    let paths: Vec<String> = asked.iter().map(|(path, _)| path).collect();
+    let requests: Vec<(String, Value)> = asked.iter().collect();
     let login = "/auth/login";
-    let expected = [login, login, "/users/me", "/auth/refresh", login, "/auth/logout", "/auth/register"];
-    assert_eq!(paths, expected);
+    let expected = [
+        login,
+        login,
+        "/users/me",
+        "/auth/refresh",
+        login,
+        "/auth/logout",
+        "/auth/register/challenge",
+        "/auth/register",
+    ];
+    assert_eq!(requests.iter().map(|(path, _)| path.as_str()).collect::<Vec<_>>(), expected);
+    let proof = &requests.last().unwrap().1["proof"];
+    assert!(proof["challenge"] == "abc" && proof["nonce"].is_string(), "{proof}");
 }
 
 #[test]
