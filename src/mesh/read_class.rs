@@ -34,7 +34,7 @@ impl ReadClass {
 /// What a search costs its user's budget of reads; a page costs 1.
 pub const SEARCH_COST: u32 = 10;
 /// Conversations whose heads cost as much as one page.
-const HEADS_PER_READ: usize = 50;
+pub const HEADS_PER_READ: usize = 50;
 
 impl Query {
     /// The class that it waits in.

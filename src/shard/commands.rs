@@ -2,6 +2,7 @@
 
 use super::Shard;
 use super::filter;
+use super::rate_limits::Budget;
 use super::refusals::{needs_a_socket, too_many_reads};
 use super::requests::{Origin, Pending, PendingCommand, Subscribing};
 use super::send::NewMessage;
@@ -12,6 +13,7 @@ use crate::limits::{READ_DEADLINE_MS, TYPING_INTERVAL_MS};
 use crate::mesh::event::TypingPermission;
 use crate::mesh::frame::{Answer, Query, ReadRequest, Request, Token, TypingSignal};
 use crate::mesh::port::Lanes;
+use crate::mesh::read_class::HEADS_PER_READ;
 use crate::mesh::record::rfc3339;
 use crate::planted::{Fault, is_planted};
 use crate::wire::command::lookups::LOOKUPS;
@@ -121,7 +123,14 @@ impl<W: World> Shard<W> {
         if subscribing.asked.origin.connection().is_none() {
             return self.refuse(subscribing.asked, &needs_a_socket());
         }
-        if let Err(refusal) = self.may_read(&subscribing.asked, subscribing.user, &subscribing.query()) {
+        // Cursors of conversations that cannot exist need no read, but they are parsed and answered like the others.
+        let impossible = subscribing.impossible.len();
+        let mut permitted = self.may_read(&subscribing.asked, subscribing.user, &subscribing.query());
+        if impossible > 0 && permitted.is_ok() {
+            let cost = impossible.div_ceil(HEADS_PER_READ) as u32;
+            permitted = self.spend(&subscribing.asked, subscribing.user, Budget::Reads, cost);
+        }
+        if let Err(refusal) = permitted {
             return self.refuse_later(subscribing.asked, refusal);
         }
         self.read_heads(subscribing);

@@ -160,6 +160,20 @@ async fn bounds_the_replays_that_repeated_resumes_ask_for() {
 }
 
 #[tokio::test]
+async fn charges_resumes_of_conversations_that_cannot_exist() {
+    let server = start_with_default_limits();
+    let ann = server.register().await;
+    let mut client = Client::none(&server, &ann, Format::Json).await;
+    // No conversation has such a number: its two low bits are those of another kind.
+    let cursors: serde_json::Map<_, _> =
+        (0..1_000).map(|n| (format!("room_{}", 1_000_001 + 4 * n), json!(0))).collect();
+    let resume = || ("resume", json!({"cursors": cursors}));
+    let refusals = flood(&mut client, (0..40).map(|_| resume()).collect()).await;
+    assert!(refusals.len() >= 20, "300 reads at once pay for 15: {} of 40 refused", refusals.len());
+    assert_limited(&refusals, "reads", 1_200);
+}
+
+#[tokio::test]
 async fn closes_clients_whose_message_stays_unfinished() {
     let server = Server::start(1, &[("server.message_timeout", "400ms")]);
     let ann = server.register().await;
