@@ -17,11 +17,8 @@ BEGIN
                coalesce(array_agg(x.created_at %1$s), ''{}'')
           FROM found x WHERE %2$s AND %3$s', c_order, v_where.period, v_where.others)
       INTO v_seen, v_found.ids, v_found.times
-     USING p_rooms, (p_arguments -> 'from_user_id')::bigint,
-           coalesce((p_arguments ->> 'before')::timestamptz, 'infinity'),
-           coalesce((p_arguments ->> 'after')::timestamptz, '-infinity'),
-           to_timestamp(0) + (p_arguments -> 'cursor_us')::bigint * interval '1 microsecond',
-           (p_arguments -> 'cursor_id')::bigint, p_words, p_like, p_most;
+     USING p_rooms, v_where.sender, v_where.before, v_where.after, v_where.cursor_at, v_where.cursor_id, p_words,
+           p_like, p_most;
     IF v_seen > p_most THEN
         RETURN NULL;
     END IF;

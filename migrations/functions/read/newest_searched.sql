@@ -12,7 +12,6 @@ CREATE FUNCTION newest_searched(p_arguments jsonb, p_words tsquery, p_like text,
 RETURNS searched LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
     c_order  CONSTANT text := 'ORDER BY x.created_at DESC, x.message_id DESC';
-    v_sender bigint := (p_arguments -> 'from_user_id')::bigint;
     v_size   bigint;
     v_all    real;
     v_where  record;
@@ -24,7 +23,7 @@ BEGIN
     SELECT r.reltuples INTO v_all FROM pg_class r WHERE r.oid = 'message_search'::regclass; -- an estimate
     SELECT * INTO v_where FROM search_conditions(p_arguments);
     v_source := CASE
-        WHEN v_sender IS NOT NULL AND v_size > p_most THEN
+        WHEN v_where.sender IS NOT NULL AND v_size > p_most THEN
             format('SELECT x.*, false AS more FROM message_search x WHERE x.sender_id = $2 AND %s %s LIMIT $9',
                    v_where.period, c_order)
         WHEN cardinality(p_rooms) = 1 THEN
@@ -66,11 +65,8 @@ BEGIN
         v_where.others, CASE WHEN p_like IS NULL THEN 'x.words @@ $7' ELSE '(x.words @@ $7 OR x.text LIKE $8)' END,
         v_source)
       INTO v_found.ids, v_found.times, v_found.stopped_id, v_found.stopped_at, v_stopped
-     USING p_rooms, v_sender,
-           coalesce((p_arguments ->> 'before')::timestamptz, 'infinity'),
-           coalesce((p_arguments ->> 'after')::timestamptz, '-infinity'),
-           to_timestamp(0) + (p_arguments -> 'cursor_us')::bigint * interval '1 microsecond',
-           (p_arguments -> 'cursor_id')::bigint, p_words, p_like, p_most, p_bytes, v_size;
+     USING p_rooms, v_where.sender, v_where.before, v_where.after, v_where.cursor_at, v_where.cursor_id, p_words,
+           p_like, p_most, p_bytes, v_size;
     IF NOT v_stopped THEN
         v_found.stopped_id := NULL;
     END IF;
