@@ -124,13 +124,8 @@ impl<W: World> Shard<W> {
             return self.refuse(subscribing.asked, &needs_a_socket());
         }
         // Cursors of conversations that cannot exist need no read, but they are parsed and answered like the others.
-        let impossible = subscribing.impossible.len();
-        let mut permitted = self.may_read(&subscribing.asked, subscribing.user, &subscribing.query());
-        if impossible > 0 && permitted.is_ok() {
-            let cost = impossible.div_ceil(HEADS_PER_READ) as u32;
-            permitted = self.spend(&subscribing.asked, subscribing.user, Budget::Reads, cost);
-        }
-        if let Err(refusal) = permitted {
+        let cost = subscribing.query().cost() + subscribing.impossible.len().div_ceil(HEADS_PER_READ) as u32;
+        if let Err(refusal) = self.spend(&subscribing.asked, subscribing.user, Budget::Reads, cost) {
             return self.refuse_later(subscribing.asked, refusal);
         }
         self.read_heads(subscribing);
