@@ -66,9 +66,9 @@ CREATE POLICY owner_appends ON audit_logs_default TO chat_owner USING (true) WIT
 CREATE POLICY owner_appends ON audit_head TO chat_owner USING (true) WITH CHECK (true);
 CREATE POLICY owner_signs ON audit_checkpoints TO chat_owner USING (true) WITH CHECK (true);
 
--- Refuses to change or remove a row, whoever tries, except what erase_audit_person and make_audit_partitions do. They
--- name it in a setting of their transaction. This stops mistakes; what a superuser does, `chat-server audit verify`
--- finds.
+-- Refuses every change and removal of a row, except those of erase_audit_person and make_audit_partitions. They
+-- set app.audit_change for their transaction. This stops mistakes. `chat-server audit verify` finds what a superuser
+-- does.
 CREATE FUNCTION refuse_audit_change() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_permitted text := current_setting('app.audit_change', true);

@@ -1,8 +1,8 @@
 //! Codes of authenticator apps (RFC 6238: SHA-1, 6 digits, 30 seconds) and backup codes.
 //!
 //! Invariants:
-//! - a code names its step, and the caller must accept a step only if it is later than the last accepted one. Without
-//!   that, whoever sees a code could use it again for a minute and a half (RFC 6238 section 5.2);
+//! - a code names its step, and the caller must accept a step only if it is later than the last accepted one. Otherwise
+//!   somebody who sees a code could use it again for a minute and a half (RFC 6238 section 5.2);
 //! - only digests of backup codes are stored. A code has 80 random bits, so a plain digest is enough. It includes the
 //!   user, so that two users never have the same digest.
 //!

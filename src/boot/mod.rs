@@ -213,7 +213,6 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         store: FilterStore::new(accounts.clone()),
         port: Arc::clone(&commands) as _,
         is_on: config.security.content_filtering,
-        admins: config.security.admin_user_ids.iter().map(|id| UserId(*id as i64)).collect(),
     });
     let rules = runtime.block_on(filter.load());
     let rules = rules.map_err(|refusal| BootError::Broken(format!("the content filter's rules: {refusal}")))?;

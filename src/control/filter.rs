@@ -41,8 +41,6 @@ pub struct FilterParts {
     pub port: Arc<dyn FilterPort>,
     /// `security.content_filtering`.
     pub is_on: bool,
-    /// `security.admin_user_ids`.
-    pub admins: Vec<UserId>,
 }
 
 /// The content filter of the control plane; cloning shares it.
@@ -80,11 +78,6 @@ impl ContentFilter {
     /// The shards.
     pub(super) fn port(&self) -> &dyn FilterPort {
         &*self.0.parts.port
-    }
-
-    /// Whether the user is in `security.admin_user_ids`.
-    pub(super) fn is_admin(&self, user: UserId) -> bool {
-        self.0.parts.admins.contains(&user)
     }
 
     /// The counts of matches.

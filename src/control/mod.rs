@@ -25,6 +25,7 @@ mod audit;
 mod auth;
 mod clients;
 pub mod commands;
+mod current_password;
 pub mod dashboard;
 pub mod extract;
 pub mod filter;

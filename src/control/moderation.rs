@@ -8,6 +8,7 @@
 use super::Control;
 use super::extract::{Caller, Json, PathId, QueryString};
 use super::filter::validate;
+use super::operators::require_admin;
 use super::problem::Problem;
 use super::state::shielded;
 use crate::chat::filter::rule::FilterRule;
@@ -39,15 +40,6 @@ pub(super) fn router() -> Router<Control> {
 #[serde(deny_unknown_fields)]
 struct NewRules {
     rules: Vec<FilterRule>,
-}
-
-fn require_admin(control: &Control, user: UserId) -> Result<(), Problem> {
-    if control.filter().is_admin(user) {
-        return Ok(());
-    }
-    let detail =
-        format!("This is for administrators. Add the id of this account, {}, to security.admin_user_ids.", user.0);
-    Err(Refusal::new(ErrorCode::Forbidden, detail).into())
 }
 
 fn conversation_of(text: &str) -> Result<ConversationId, Problem> {
@@ -92,7 +84,7 @@ async fn replace(
 }
 
 async fn server_rules(State(control): State<Control>, caller: Caller) -> Result<Reply<Value>, Problem> {
-    require_admin(&control, caller.user)?;
+    require_admin(caller.user, control.admins())?;
     shown(&control, None).await
 }
 
@@ -101,7 +93,7 @@ async fn replace_server_rules(
     caller: Caller,
     Json(new): Json<NewRules>,
 ) -> Result<Reply<Value>, Problem> {
-    require_admin(&control, caller.user)?;
+    require_admin(caller.user, control.admins())?;
     replace(&control, caller, None, &new.rules).await
 }
 
@@ -149,7 +141,7 @@ async fn queue(
         return Err(Problem::bad_request(format!("limit: Must be 1 to {PAGE_MAX}.")));
     }
     let conversation = page.conversation_id.as_deref().map(conversation_of).transpose()?;
-    let is_admin = control.filter().is_admin(caller.user);
+    let is_admin = control.admins().contains(&caller.user);
     if let Some(conversation) = conversation
         && !is_admin
     {
@@ -206,7 +198,7 @@ async fn reject(State(control): State<Control>, caller: Caller, PathId(id): Path
 }
 
 async fn decide(control: &Control, caller: Caller, id: i64, approved: bool) -> Result<Decision, Problem> {
-    let is_admin = control.filter().is_admin(caller.user);
+    let is_admin = control.admins().contains(&caller.user);
     let decision = control.filter().store().decide(id, (caller.user, caller.session), is_admin, approved).await?;
     let decision =
         decision.ok_or_else(|| Problem::not_found("There is no such text, or you may not decide about it."))?;

@@ -4,7 +4,7 @@
 //! disconnects in between would leave the sockets of a revoked session open.
 
 use super::{
-    Control,
+    Control, current_password,
     extract::{AccountReader, Caller, Json, PathId, PeerAddress},
     problem::Problem,
     second_factor::{FactorCaller, GivenCode},
@@ -88,32 +88,16 @@ pub(super) async fn change_password(
     if code.is_none() {
         factor.require_fresh(&control).await?;
     }
-    let login = control
-        .accounts()
-        .find_login_by_id(caller.user)
-        .await?
-        .ok_or_else(|| Problem::unauthenticated("The account is no longer active."))?;
+    let login = current_password::account(&control, caller.user).await?;
     password::check_policy(&body.new_password, &login.username)
         .map_err(|refused| Problem::bad_request(refused.to_string().replacen("password", "new_password", 1)))?;
-    // The session proves that the network is familiar.
     let client = control.sign_ins().sign_in(peer.network())?;
     let names = control.accounts().own_names(caller.user).await?;
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     password::check_strength(&body.new_password, &names)
         .map_err(|refused| Problem::bad_request(refused.to_string().replacen("password", "new_password", 1)))?;
-    let check = control.sign_ins().check(&login.username, peer.network(), true)?;
-    let opens = control.hashing().verify(client, body.current_password, Some(login.password_hash.clone())).await?;
-    control.metrics().auth_attempt("password", if opens { "success" } else { "failure" });
-    if !opens {
-        check.failed();
-        control.watch().wrong_password(&login.username, Some(caller.user), peer.network());
-        // 403 and not 401: the token is valid, and the client must keep it.
-        return Err(Refusal::new(
-            ErrorCode::Forbidden,
-            "current_password: The password is wrong. Enter the password that you signed in with.",
-        )
-        .into());
-    }
+    let current = ("current_password", body.current_password);
+    let check = current_password::check(&control, &login, client, peer, current).await?;
     check.succeeded();
     if let Some(code) = code {
         two_factor::give_again(&control, caller, peer, code).await?;

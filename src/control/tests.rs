@@ -97,7 +97,6 @@ fn control_for(well: bool, access: Access) -> Control {
             store: FilterStore::new(accounts.clone()),
             port: Arc::new(NoCommands),
             is_on: true,
-            admins: Vec::new(),
         }),
         accounts,
         access,

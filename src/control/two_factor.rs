@@ -2,6 +2,7 @@
 //!
 //! A password is checked before a code, so that nobody learns from a code whether a guessed password is right.
 
+use super::current_password;
 use super::extract::{AccountReader, Caller, Json, PeerAddress};
 use super::problem::Problem;
 use super::second_factor::{self, Checked, FactorCaller, GivenCode, dead_challenge, wrong_code};
@@ -201,20 +202,9 @@ fn is_off() -> Problem {
 
 /// The account of a signed-in user, if the password is right.
 async fn verified(control: &Control, user: UserId, peer: PeerAddress, password: String) -> Result<Login, Problem> {
-    let login = control.accounts().find_login_by_id(user).await?;
-    let login = login.ok_or_else(|| Problem::unauthenticated("The account is no longer active."))?;
+    let login = current_password::account(control, user).await?;
     let client = control.sign_ins().sign_in(peer.network())?;
-    // The session proves that the network is familiar.
-    let check = control.sign_ins().check(&login.username, peer.network(), true)?;
-    let opens = control.hashing().verify(client, password, Some(login.password_hash.clone())).await?;
-    control.metrics().auth_attempt("password", if opens { "success" } else { "failure" });
-    if !opens {
-        check.failed();
-        control.watch().wrong_password(&login.username, Some(user), peer.network());
-        // 403 and not 401: the token is valid, and the client must keep it.
-        let detail = "password: The password is wrong. Enter the password that you signed in with.";
-        return Err(Refusal::new(ErrorCode::Forbidden, detail).into());
-    }
+    let check = current_password::check(control, &login, client, peer, ("password", password)).await?;
     check.right_but_incomplete();
     Ok(login)
 }

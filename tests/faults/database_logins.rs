@@ -76,7 +76,7 @@ async fn no_login_of_the_server_can_become_more() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn serves_an_external_database_with_four_ordinary_logins() {
-    // The first server provides PostgreSQL. It asks for passwords for the second one's database.
+    // The first server provides PostgreSQL. PostgreSQL asks for passwords for the database of the second server.
     let host = Server::start(1, &[]);
     let database = host.database().await;
     for statement in [

@@ -48,7 +48,7 @@ const EXCLUDED: &[(&str, &[&str])] = &[
     ("where a user reads and whether they are there", &["mark_read", "mark_thread_read", "set_presence", "typing"]),
     ("of the connection", &["subscribe", "unsubscribe", "resume", "ping"]),
     (
-        "a read of one's own conversations",
+        "a user reads their own conversations",
         &[
             "get_conversation",
             "get_history",

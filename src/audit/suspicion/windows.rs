@@ -33,7 +33,7 @@ impl<K: Eq + Hash + Copy> Windows<K> {
 
     /// Counts `item` for `key` at the process time `now`. True for the item that reaches the threshold.
     ///
-    /// When the memory is full, keys with one item are forgotten first: whoever is worth finding has more. If every key
+    /// When the memory is full, keys with one item are forgotten first: an attacker has more. If every key
     /// has more, a new one is not counted.
     pub fn add(&mut self, key: K, item: u64, now: Duration) -> bool {
         if self.counted.len() >= self.keys_max && !self.counted.contains_key(&key) {
