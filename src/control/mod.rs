@@ -48,6 +48,7 @@ mod signed_in;
 mod state;
 mod ticket;
 mod two_factor;
+pub mod user_limits;
 mod users;
 mod validate;
 mod view;
@@ -133,6 +134,7 @@ fn routes() -> Router<Control> {
         .route("/users/{id}", get(users::by_id))
         .route("/admin/audit", get(audit::read))
         .route("/admin/security-events", get(security_events::read))
+        .route("/admin/users/{id}/limits", get(user_limits::show))
         .route("/api/commands", post(commands::execute))
         .merge(moderation::router())
         .merge(web::router())
