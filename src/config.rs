@@ -44,6 +44,7 @@ impl FeaturesConfig {
             pinned_messages: self.pinned_messages,
             user_mentions: self.user_mentions,
             message_threads: self.message_threads,
+            file_uploads: self.file_uploads,
         }
     }
 }

@@ -24,6 +24,11 @@ pub struct UserId(pub i64);
 #[serde(transparent)]
 pub struct MessageId(pub i64);
 
+/// A file's number, unique in the whole server.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FileId(pub i64);
+
 /// The number of a mutation in its conversation's log: 1, 2, 3 … without gaps. 0 is before the first.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]

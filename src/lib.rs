@@ -43,6 +43,7 @@ pub mod config;
 pub mod control;
 pub mod error;
 pub mod faults;
+pub mod files;
 pub mod ids;
 pub mod latency;
 pub mod limits;

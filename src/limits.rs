@@ -101,6 +101,8 @@ pub const SEARCH_QUERY_CHARS_MAX: usize = 200;
 pub const SEARCH_PAGE_MAX: i64 = 100;
 /// `list_*`: maximum rows in a page.
 pub const LIST_PAGE_MAX: i64 = 200;
+/// `send_message.attachments`: maximum entries.
+pub const ATTACHMENTS_MAX: usize = 10;
 /// `resume.cursors`: maximum entries.
 pub const RESUME_CONVERSATIONS_MAX: usize = 1_000;
 /// Maximum subscriptions of one connection.
@@ -248,6 +250,8 @@ pub enum Feature {
     PinnedMessages,
     /// Replies in threads.
     MessageThreads,
+    /// Files.
+    FileUploads,
 }
 
 impl Feature {
@@ -258,6 +262,7 @@ impl Feature {
             Self::MessageReactions => "features.message_reactions",
             Self::PinnedMessages => "features.pinned_messages",
             Self::MessageThreads => "features.message_threads",
+            Self::FileUploads => "features.file_uploads",
         }
     }
 }
@@ -274,6 +279,8 @@ pub struct Features {
     pub user_mentions: bool,
     /// Replies in threads.
     pub message_threads: bool,
+    /// Files.
+    pub file_uploads: bool,
 }
 
 impl Features {
@@ -284,6 +291,7 @@ impl Features {
             Feature::MessageReactions => self.message_reactions,
             Feature::PinnedMessages => self.pinned_messages,
             Feature::MessageThreads => self.message_threads,
+            Feature::FileUploads => self.file_uploads,
         }
     }
 }

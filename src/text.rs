@@ -88,7 +88,13 @@ pub fn check_visible(text: &str, shape: Shape) -> Result<(), TextFault> {
 /// Whether a reader sees anything of this text.
 #[must_use]
 pub fn is_visible(text: &str) -> bool {
-    text.chars().any(|c| !c.is_whitespace() && !c.is_control() && !is_blank(c))
+    text.chars().any(|c| !c.is_whitespace() && shows_something(c))
+}
+
+/// Whether a reader sees this character, or the space that it takes.
+#[must_use]
+pub fn shows_something(c: char) -> bool {
+    !c.is_control() && !is_blank(c)
 }
 
 /// The text in Normalization Form C, in which canonically equivalent texts are equal byte by byte (UAX 15).

@@ -5,7 +5,7 @@ use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published, Typ
 use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
 use crate::chat::filter::{FilterRuleSet, SharedRepeats};
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{ConnId, ConversationId, MessageId, Seq, SessionId, ShardId, UserId};
+use crate::ids::{ConnId, ConversationId, FileId, MessageId, Seq, SessionId, ShardId, UserId};
 use crate::mesh::standing::{MarkedUsers, UserBudgets};
 use serde_json::Value;
 use std::net::IpAddr;
@@ -159,6 +159,8 @@ pub enum Change {
         key: String,
         /// Whether the client gave it.
         key_is_clients: bool,
+        /// Its files, in their order.
+        files: Vec<FileId>,
     },
     /// Any other change: a row in the table of kinds. `mutate_<kind>` in PostgreSQL executes it.
     Other {

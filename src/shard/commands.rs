@@ -111,8 +111,8 @@ impl<W: World> Shard<W> {
                 let (name, arguments) = (LOOKUPS[row].name, Value::Object(arguments));
                 self.read_for(asked, user, Query::Lookup { name, arguments });
             }
-            Command::SendMessage { conversation, content, parent, message_type, client_message_id } => {
-                let message = NewMessage { conversation, content, parent, message_type, client_message_id };
+            Command::SendMessage { conversation, content, parent, message_type, client_message_id, files } => {
+                let message = NewMessage { conversation, content, parent, message_type, client_message_id, files };
                 self.send_message(asked, user, message);
             }
             Command::Change { row, conversation, arguments } => self.change(asked, user, row, conversation, arguments),

@@ -58,6 +58,8 @@ pub(super) fn record_of(hits: &[Arc<RuleHead>], change: &Change, unique: i64) ->
     let mut record = Arguments::new();
     record.insert("hits".to_owned(), hits.into());
     let of_message = match change {
+        // The queue of the moderators keeps texts only, so a text with files is refused where it would be held.
+        Change::Message { files, .. } if !files.is_empty() => None,
         Change::Message { content, message_type, parent, key, .. } => {
             Some(json!({"text": content, "key": key, "message_type": message_type, "parent_message_id": parent}))
         }

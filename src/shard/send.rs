@@ -11,7 +11,7 @@ use crate::chat::filter::compiled::{Context, Field};
 use crate::chat::filter::rule::RuleHead;
 use crate::chat::filter::{SharedRepeats, remember};
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{ConnId, ConversationId, MessageId, SessionId, UserId};
+use crate::ids::{ConnId, ConversationId, FileId, MessageId, SessionId, UserId};
 use crate::limits::{COMMIT_DEADLINE_MS, Feature};
 use crate::mesh::asked::{Announcement, Approval, ApprovedText};
 use crate::mesh::frame::{Change, Mutation, Query, Request};
@@ -31,6 +31,7 @@ pub(super) struct NewMessage<'a> {
     pub(super) parent: Option<MessageId>,
     pub(super) message_type: &'static str,
     pub(super) client_message_id: Option<Cow<'a, str>>,
+    pub(super) files: Vec<FileId>,
 }
 
 impl<W: World> Shard<W> {
@@ -38,6 +39,7 @@ impl<W: World> Shard<W> {
         let permitted = self
             .may_begin()
             .and_then(|()| self.may_use(message.parent.map(|_| Feature::MessageThreads)))
+            .and_then(|()| self.may_use(message.files.first().map(|_| Feature::FileUploads)))
             .and_then(|()| self.may_send(&asked, user, &message.content));
         if let Err(refusal) = permitted {
             return self.refuse(asked, &refusal);
@@ -48,8 +50,9 @@ impl<W: World> Shard<W> {
         let key = message
             .client_message_id
             .map_or_else(|| format!("\u{1}{:016x}", self.requests.mutation_id()), Cow::into_owned);
-        let NewMessage { conversation, content, parent, message_type, .. } = message;
-        let change = Change::Message { content: content.into_owned(), message_type, parent, key, key_is_clients };
+        let NewMessage { conversation, content, parent, message_type, files, .. } = message;
+        let content = content.into_owned();
+        let change = Change::Message { content, message_type, parent, key, key_is_clients, files };
         self.send_filtered(asked, user, Some(conversation), change);
     }
 
@@ -260,7 +263,7 @@ impl<W: World> Shard<W> {
         let change = match text {
             ApprovedText::Message { content, message_type, parent, key } => {
                 let key_is_clients = !key.starts_with('\u{1}');
-                Change::Message { content, message_type, parent, key, key_is_clients }
+                Change::Message { content, message_type, parent, key, key_is_clients, files: Vec::new() }
             }
             // The time to edit has passed or not when its author sent it.
             ApprovedText::Edit { message, content } => Change::Other {

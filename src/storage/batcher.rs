@@ -49,6 +49,7 @@ mod tests {
                 parent: None,
                 key: String::new(),
                 key_is_clients: true,
+                files: Vec::new(),
             }
         } else {
             Change::Other { kind: "mark_read", mutation_id: 1, arguments: serde_json::Value::Null }

@@ -25,6 +25,7 @@ use super::sqlstate::{self, Cause};
 use super::verdicts::{self, BatchRows, Recorded};
 use crate::error::Refusal;
 use crate::faults::{error_limited, stop_process, warn_limited};
+use crate::ids::FileId;
 use crate::latency::{LatencyStage, StorageLatencies};
 use crate::limits::BATCH_ROWS_MAX;
 use crate::mesh::frame::{Change, CommitOutcome, Mutation, Verdict};
@@ -420,6 +421,8 @@ enum Columns {
         keys: Vec<String>,
         parents: Vec<Option<i64>>,
         types: Vec<&'static str>,
+        /// The ids of each message's files as an array in PostgreSQL's notation.
+        files: Vec<Option<String>>,
     },
     Others {
         kinds: Vec<&'static str>,
@@ -434,18 +437,19 @@ enum Columns {
 impl Columns {
     fn of_messages(run: &[Box<Mutation>]) -> Self {
         let (mut conversations, mut senders, mut contents) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut keys, mut parents, mut types) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut keys, mut parents, mut types, mut files_column) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for mutation in run {
-            if let Change::Message { content, message_type, parent, key, .. } = &mutation.change {
+            if let Change::Message { content, message_type, parent, key, files, .. } = &mutation.change {
                 conversations.push(mutation.conversation.map_or(0, crate::ids::ConversationId::number));
                 senders.push(mutation.actor.0);
                 contents.push(content.clone());
                 keys.push(key.clone());
                 parents.push(parent.map(|p| p.0));
                 types.push(*message_type);
+                files_column.push(array_of(files));
             }
         }
-        Self::Messages { conversations, senders, contents, keys, parents, types }
+        Self::Messages { conversations, senders, contents, keys, parents, types, files: files_column }
     }
 
     fn of_others(run: &[Box<Mutation>]) -> Self {
@@ -467,13 +471,16 @@ impl Columns {
 
 async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Result<BatchRows, tokio_postgres::Error> {
     match columns {
-        Columns::Messages { conversations, senders, contents, keys, parents, types } => {
+        Columns::Messages { conversations, senders, contents, keys, parents, types, files } => {
             let rows = writer
                 .client
-                .query(&writer.messages, &[conversations, senders, contents, keys, parents, types])
+                .query(&writer.messages, &[conversations, senders, contents, keys, parents, types, files])
                 .await?;
             let mut recorded = HashMap::new();
-            if contents.iter().any(|content| content.contains('@')) || parents.iter().any(Option::is_some) {
+            if contents.iter().any(|content| content.contains('@'))
+                || parents.iter().any(Option::is_some)
+                || files.iter().any(Option::is_some)
+            {
                 let mut ids = Vec::with_capacity(rows_expected);
                 for row in &rows {
                     ids.extend(row.try_get::<_, Option<i64>>("message_id")?);
@@ -486,7 +493,7 @@ async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Res
                     }
                     // The messages are committed: they are published without it, and found complete in the history.
                     Err(error) if error.as_db_error().is_some() => {
-                        error_limited!("mentions and threads of committed messages could not be read: {error}");
+                        error_limited!("mentions, threads and files of committed messages could not be read: {error}");
                     }
                     Err(error) => return Err(error),
                 }
@@ -499,6 +506,12 @@ async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Res
             Ok(BatchRows { rows, recorded: HashMap::new() })
         }
     }
+}
+
+/// `{1,2,3}`; none without any.
+fn array_of(files: &[FileId]) -> Option<String> {
+    let numbers: Vec<String> = files.iter().map(|file| file.0.to_string()).collect();
+    (!numbers.is_empty()).then(|| format!("{{{}}}", numbers.join(",")))
 }
 
 fn refusal_of(cause: Cause) -> Refusal {

@@ -13,11 +13,11 @@ pub mod two_factor;
 
 /// A batch of messages; see `migrations/functions/commit/commit_messages.sql`.
 pub const COMMIT_MESSAGES: &str = "SELECT ord, verdict, message_id, seq, created_at, parent_message_id, username, \
-    display_name, retry_after_ms FROM commit_messages($1, $2, $3, $4, $5, $6)";
+    display_name, retry_after_ms FROM commit_messages($1, $2, $3, $4, $5, $6, $7)";
 
 /// What the triggers recorded for these messages: who is mentioned, and the thread that a reply is in.
 pub const MENTIONS_AND_THREADS: &str =
-    "SELECT message_id, mentions, root_id, reply_count, last_reply_at FROM mentions_and_threads($1)";
+    "SELECT message_id, mentions, root_id, reply_count, last_reply_at, attachments FROM mentions_and_threads($1)";
 
 /// A run of any other mutations; the outcome's columns are those of the type `mutation_outcome`.
 pub const APPLY_MUTATIONS: &str = "SELECT ord, verdict, detail, retry_after_ms, (outcome).* \

@@ -21,13 +21,19 @@ pub(super) struct BatchRows {
 pub(super) struct Recorded {
     mentions: Vec<UserId>,
     thread: Option<ThreadState>,
+    attachments: Vec<Value>,
 }
 
 impl Recorded {
     pub(super) fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
         let root: Option<i64> = row.try_get("root_id")?;
         let (replies, last_reply) = (row.try_get("reply_count")?, row.try_get("last_reply_at")?);
+        let attachments = match row.try_get("attachments")? {
+            Some(Value::Array(attachments)) => attachments,
+            _ => Vec::new(),
+        };
         Ok(Self {
+            attachments,
             mentions: users(row, "mentions")?,
             thread: root.map(|root| rows::thread_state(MessageId(root), replies, last_reply)),
         })
@@ -88,7 +94,7 @@ fn message_verdict(
         return Ok(Verdict::Refused(Box::new(refusal_of(verdict, row.try_get("retry_after_ms")?))));
     }
     let id: i64 = row.try_get("message_id")?;
-    let Recorded { mentions, thread } = answer.recorded.get(&id).cloned().unwrap_or_default();
+    let Recorded { mentions, thread, attachments } = answer.recorded.get(&id).cloned().unwrap_or_default();
     let sender = Sender {
         id: mutation.actor,
         username: row.try_get::<_, Option<String>>("username")?.unwrap_or_default(),
@@ -100,6 +106,7 @@ fn message_verdict(
         message_type: (*message_type).to_owned(),
         parent_message_id: row.try_get::<_, Option<i64>>("parent_message_id")?.map(MessageId),
         mentions,
+        attachments,
         ..MessageRecord::new(MessageId(id), conversation, seq, sender, created_at)
     };
     Ok(Verdict::Message(Box::new(CommittedMessage { record, duplicate, publish: !duplicate || repeated, thread })))
@@ -173,6 +180,11 @@ fn refusal_of(verdict: &str, retry_after_ms: Option<i64>) -> Refusal {
         "parent_not_found" => {
             (ErrorCode::NotFound, "data.parent_message_id: There is no such message in this conversation.")
         }
+        "file_not_found" => (
+            ErrorCode::NotFound,
+            "data.attachments: One of these files does not exist, was not uploaded by you to this conversation, or was \
+             refused.",
+        ),
         _ => (ErrorCode::Internal, "The store returned a verdict that this version does not know."),
     };
     let refusal = Refusal::new(code, reason);

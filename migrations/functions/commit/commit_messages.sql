@@ -6,7 +6,7 @@
 
 CREATE FUNCTION commit_messages(
     p_conversation bigint[], p_sender bigint[], p_content text[], p_client_message_id text[], p_parent bigint[],
-    p_message_type text[])
+    p_message_type text[], p_files text[])
 RETURNS TABLE (ord bigint, verdict text, message_id bigint, seq bigint, created_at timestamptz,
     parent_message_id bigint, username text, display_name text, retry_after_ms bigint)
 LANGUAGE plpgsql AS $$
@@ -27,10 +27,16 @@ BEGIN
                CASE WHEN i.parent_id IS NOT NULL THEN (
                    SELECT coalesce(p.parent_message_id, p.id) FROM messages p
                     WHERE p.id = i.parent_id AND p.conversation_id = i.conversation_id AND p.deleted_at IS NULL)
-               END AS root_id
-          FROM unnest(p_conversation, p_sender, p_content, p_client_message_id, p_parent, p_message_type)
-               WITH ORDINALITY
-               AS i (conversation_id, sender_id, content, client_message_id, parent_id, message_type, ord)
+               END AS root_id,
+               -- Its files: those of its sender, in this conversation, that are there.
+               CASE WHEN i.files IS NOT NULL THEN (
+                   SELECT count(*) = cardinality(i.files::bigint[]) FROM files x
+                    WHERE x.id = ANY (i.files::bigint[]) AND x.uploader_id = i.sender_id
+                      AND x.conversation_id = i.conversation_id AND x.state IN ('scanning', 'ready'))
+               END AS files_fit
+          FROM unnest(p_conversation, p_sender, p_content, p_client_message_id, p_parent, p_message_type,
+                      p_files) WITH ORDINALITY
+               AS i (conversation_id, sender_id, content, client_message_id, parent_id, message_type, files, ord)
           LEFT JOIN LATERAL (SELECT x.* FROM conversations x WHERE x.id = i.conversation_id LIMIT 1) c ON true
           LEFT JOIN LATERAL (SELECT x.* FROM conversation_members x
                               WHERE x.conversation_id = i.conversation_id AND x.user_id = i.sender_id LIMIT 1) m ON true
@@ -58,6 +64,7 @@ BEGIN
                    WHEN f.muted_until > now() THEN 'muted'
                    WHEN f.blocked THEN 'blocked'
                    WHEN f.parent_id IS NOT NULL AND f.root_id IS NULL THEN 'parent_not_found'
+                   WHEN NOT f.files_fit THEN 'file_not_found'
                    ELSE 'committed'
                END AS verdict
           FROM found f
@@ -84,6 +91,11 @@ BEGIN
         SELECT n.new_id, n.conversation_id, n.new_seq, n.last_ordinal + n.new_seq - n.last_seq, n.sender_id, n.root_id,
                n.message_type::message_type, n.content, n.client_message_id
           FROM numbered n WHERE n.is_new ORDER BY n.conversation_id, n.new_seq
+    ), attached AS (
+        INSERT INTO message_files (message_id, position, conversation_id, file_id)
+        SELECT n.new_id, x.position, n.conversation_id, x.id
+          FROM numbered n CROSS JOIN LATERAL unnest(n.files::bigint[]) WITH ORDINALITY x (id, position)
+         WHERE n.is_new AND n.files IS NOT NULL
     )
     SELECT n.ord,
            CASE WHEN n.verdict <> 'committed' OR n.is_new THEN n.verdict

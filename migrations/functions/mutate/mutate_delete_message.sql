@@ -1,4 +1,4 @@
--- Deletes a message with its text, earlier texts, reactions and pin. The row stays, so that seq has no gap.
+-- Deletes a message with its text, earlier texts, reactions, pin and files. The row stays, so that seq has no gap.
 -- Locks: the conversation's row, which apply_mutations holds.
 
 CREATE FUNCTION mutate_delete_message(c conversations, m conversation_members, p mutation)
@@ -6,6 +6,7 @@ RETURNS mutation_outcome LANGUAGE plpgsql AS $$
 DECLARE
     o mutation_outcome;
     h message_head := message_in(c, p);
+    v_files bigint[];
 BEGIN
     PERFORM refuse_foreign_deletion(c, m, h);
     IF c.archived_at IS NOT NULL THEN
@@ -21,6 +22,11 @@ BEGIN
      WHERE x.id = h.id;
     DELETE FROM message_reactions x WHERE x.message_id = h.id;
     DELETE FROM message_pins x WHERE x.conversation_id = c.id AND x.message_id = h.id;
+    WITH gone AS (DELETE FROM message_files x WHERE x.message_id = h.id RETURNING x.file_id)
+    SELECT array_agg(file_id) INTO v_files FROM gone;
+    IF v_files IS NOT NULL THEN
+        PERFORM remove_unused_files(v_files);
+    END IF;
     IF h.parent_message_id IS NOT NULL THEN
         UPDATE thread_statistics t SET reply_count = t.reply_count - 1,
                last_reply_at = coalesce((

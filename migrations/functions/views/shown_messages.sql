@@ -3,7 +3,7 @@
 -- rows as JSON (src/storage/sql.rs), look-ups read message_json.
 -- A view becomes part of the calling statement and is planned once; a function would be executed for each message. It
 -- runs with the caller's rights and row level security (security_invoker).
--- needs: rfc3339 user_json
+-- needs: rfc3339 user_json attachments_json
 
 CREATE VIEW shown_messages WITH (security_invoker = true) AS
 SELECT m.id AS message_id, m.conversation_id, m.seq, u.sender,
@@ -25,7 +25,9 @@ SELECT m.id AS message_id, m.conversation_id, m.seq, u.sender,
             ELSE '[]' END AS reactions, -- the oldest emoji first
        coalesce((SELECT true FROM message_pins p
                   WHERE p.conversation_id = m.conversation_id AND p.message_id = m.id LIMIT 1), false) AS pinned,
-       rfc3339(m.edited_at) AS edited_at, m.deleted_at IS NOT NULL AS deleted, '[]'::jsonb AS attachments,
+       rfc3339(m.edited_at) AS edited_at, m.deleted_at IS NOT NULL AS deleted,
+       CASE WHEN (SELECT true FROM message_files x WHERE x.message_id = m.id LIMIT 1)
+            THEN attachments_json(m.id) ELSE '[]' END AS attachments,
        rfc3339(m.created_at) AS created_at,
        CASE WHEN m.sender_id = app_user_id() AND NOT starts_with(m.client_message_id, E'\x01')
             THEN m.client_message_id END AS client_message_id

@@ -2,7 +2,7 @@
 
 use super::arguments::HistoryWindow;
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{ConversationId, MAX_SAFE_INTEGER, MessageId, Seq, UserId};
+use crate::ids::{ConversationId, FileId, MAX_SAFE_INTEGER, MessageId, Seq, UserId};
 use crate::limits as bounds;
 use crate::text::{self, Shape, TextFault};
 use crate::wire::value::{Map, Value};
@@ -167,6 +167,45 @@ impl<'a> Fields<'a> {
             return Err(self.fault("content", TextFault::Invisible));
         }
         Ok(content)
+    }
+
+    /// The text beside the files of a message: it may be missing or empty.
+    pub(super) fn caption(&mut self, chars_max: usize) -> Result<Cow<'a, str>, Refusal> {
+        let is_empty = |(key, value): &(_, Value<'a>)| match value {
+            Value::Null => *key == "content",
+            Value::Text(text) => *key == "content" && text.trim().is_empty(),
+            _ => false,
+        };
+        if !self.has("content") || self.map.iter().any(is_empty) {
+            self.remove("content");
+            return Ok(Cow::Borrowed(""));
+        }
+        self.content(chars_max)
+    }
+
+    /// `attachments`: different files.
+    pub(super) fn files(&mut self) -> Result<Vec<FileId>, Refusal> {
+        let list = match self.remove("attachments") {
+            None | Some(Value::Null) => return Ok(Vec::new()),
+            Some(Value::List(list)) => list,
+            Some(other) => return Err(self.wrong("attachments", "a list of file ids", &other)),
+        };
+        if list.len() > bounds::ATTACHMENTS_MAX {
+            let most = bounds::ATTACHMENTS_MAX;
+            let message = format!("data.attachments: At most {most} files are allowed. Send several messages.");
+            return Err(Refusal::bad_request(message));
+        }
+        let mut files = Vec::with_capacity(list.len());
+        for value in &list {
+            match value {
+                Value::Integer(id @ 1..=MAX_SAFE_INTEGER) if !files.contains(&FileId(*id)) => files.push(FileId(*id)),
+                Value::Integer(1..=MAX_SAFE_INTEGER) => {
+                    return Err(Refusal::bad_request("data.attachments: A file is in the list twice."));
+                }
+                other => return Err(self.wrong("attachments", "a list of file ids", other)),
+            }
+        }
+        Ok(files)
     }
 
     pub(super) fn client_message_id(&mut self) -> Result<Option<Cow<'a, str>>, Refusal> {

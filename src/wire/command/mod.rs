@@ -19,7 +19,7 @@ use super::json::JsonReader;
 use super::msgpack;
 use super::value::Value;
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{CommandId, ConversationId, MAX_SAFE_INTEGER, MessageId, Seq, UserId};
+use crate::ids::{CommandId, ConversationId, FileId, MAX_SAFE_INTEGER, MessageId, Seq, UserId};
 use crate::limits as bounds;
 use serde::Serialize;
 use std::borrow::Cow;
@@ -44,6 +44,7 @@ pub enum Command<'a> {
         parent: Option<MessageId>,
         message_type: &'static str,
         client_message_id: Option<Cow<'a, str>>,
+        files: Vec<FileId>,
     },
     GetHistory {
         conversation: ConversationId,
@@ -208,18 +209,25 @@ impl<'a> Command<'a> {
     fn read(name: &str, mut data: Fields<'a>, limits: &bounds::Limits) -> Result<Self, Refusal> {
         let data = &mut data;
         Ok(match name {
-            "send_message" => Self::SendMessage {
-                conversation: data.conversation()?,
-                content: data.content(limits.max_message_length)?,
-                parent: data.optional_id("parent_message_id")?.map(MessageId),
-                message_type: match data.optional_text("message_type")?.as_deref() {
-                    None | Some("text") => "text",
-                    Some("image") => "image",
-                    Some("file") => "file",
-                    Some(_) => return Err(Refusal::bad_request("data.message_type: Must be text, image or file.")),
-                },
-                client_message_id: data.client_message_id()?,
-            },
+            "send_message" => {
+                let conversation = data.conversation()?;
+                let files = data.files()?;
+                let most = limits.max_message_length;
+                let content = if files.is_empty() { data.content(most)? } else { data.caption(most)? };
+                Self::SendMessage {
+                    conversation,
+                    content,
+                    files,
+                    parent: data.optional_id("parent_message_id")?.map(MessageId),
+                    message_type: match data.optional_text("message_type")?.as_deref() {
+                        None | Some("text") => "text",
+                        Some("image") => "image",
+                        Some("file") => "file",
+                        Some(_) => return Err(Refusal::bad_request("data.message_type: Must be text, image or file.")),
+                    },
+                    client_message_id: data.client_message_id()?,
+                }
+            }
             "get_history" => Self::GetHistory {
                 conversation: data.conversation()?,
                 window: data.history_window()?,

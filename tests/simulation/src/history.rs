@@ -132,6 +132,7 @@ impl<'a> History<'a> {
                 pinned_messages: true,
                 user_mentions: true,
                 message_threads: true,
+                file_uploads: true,
             },
             factor_policy: FactorPolicy::default(),
             keys: Arc::clone(&stage.keys),

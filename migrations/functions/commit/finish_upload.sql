@@ -1,0 +1,13 @@
+-- All bytes of an upload are on the disk for good: its content is checked next. Returns whether it was unfinished.
+-- Locks: the file's row.
+
+CREATE FUNCTION finish_upload(p_file bigint, p_kept_s bigint) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE files f SET state = 'scanning', received = f.size, expires_at = now() + make_interval(secs => p_kept_s)
+     WHERE f.id = p_file AND f.state = 'uploading';
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    INSERT INTO jobs (kind, subject) VALUES ('check_file', p_file::text) ON CONFLICT DO NOTHING;
+    RETURN true;
+END $$;
