@@ -74,6 +74,7 @@ error_codes! {
     SlowMode "slow_mode" 429 Retry "The conversation is in slow mode.";
     ContentRejected "content_rejected" 422 Final "The content filter rejected the text.";
     Filtered "filtered" 422 Final "A rule of the content filter does not allow the text, or holds it for a moderator.";
+    QuotaExceeded "quota_exceeded" 413 Final "The files of the user, or of the server, would take too much.";
     StorageUnavailable "storage_unavailable" 503 Retry "PostgreSQL cannot be reached. Nothing was changed.";
     Overloaded "overloaded" 503 Retry "A queue is full. Nothing was changed.";
     DeadlineExceeded "deadline_exceeded" 504 Retry "No outcome in time; the change may have happened.";

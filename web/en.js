@@ -55,6 +55,7 @@ export const en = {
     dismiss: "Take off the list",
     reload: "Reload",
     error_held: "A moderator decides whether this message is sent.",
+    error_quota_exceeded: "Your files, or those of the server, would take too much space. Delete some of them.",
     error_filtered: "A rule does not allow this text. Change it, or ask a moderator.",
     error_content_rejected: "The content filter blocked your message.",
     error_storage_unavailable: "The server can't save anything right now. Please try again in a moment.",

@@ -57,6 +57,7 @@ export const fr = {
     dismiss: "Retirer de la liste",
     reload: "Actualiser",
     error_held: "Un modérateur décidera si ce message est envoyé.",
+    error_quota_exceeded: "Vos fichiers, ou ceux du serveur, prendraient trop de place. Supprimez-en quelques-uns.",
     error_filtered: "Une règle n’autorise pas ce texte. Modifiez-le ou demandez à un modérateur.",
     error_content_rejected: "Le filtre de contenu a bloqué votre message.",
     error_storage_unavailable:

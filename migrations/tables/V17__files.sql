@@ -20,6 +20,9 @@ CREATE TABLE files (
     -- The type that the uploader gave, and the one that was found.
     declared_type   text        CHECK (char_length(declared_type) <= 100),
     media_type      text        CHECK (char_length(media_type) <= 100),
+    -- Of a picture.
+    width           integer     CHECK (width > 0),
+    height          integer     CHECK (height > 0),
     -- What the uploader says that the content is, and what it is.
     expected_sha256 bytea       CHECK (octet_length(expected_sha256) = 32),
     sha256          bytea       CHECK (octet_length(sha256) = 32),
@@ -82,7 +85,7 @@ ALTER TABLE jobs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
 GRANT USAGE ON SEQUENCE file_ids TO chat_writer;
 GRANT SELECT, INSERT, DELETE ON files, message_files, blobs, jobs TO chat_writer;
-GRANT UPDATE (received, media_type, sha256, state, reason, expires_at) ON files TO chat_writer;
+GRANT UPDATE (received, media_type, width, height, sha256, state, reason, expires_at) ON files TO chat_writer;
 GRANT UPDATE (attempts, next_at, leased_until, last_error) ON jobs TO chat_writer;
 GRANT UPDATE (created_at) ON blobs TO chat_writer;
 GRANT SELECT, INSERT, UPDATE ON file_usage TO chat_writer;

@@ -27,16 +27,18 @@ use crate::address::TrustedProxies;
 use crate::auth::attempts::Allowed;
 use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::sealed::SealingKeys;
+use crate::blobs::Folder;
 use crate::config::{Config, Environment, RegistrationProof, ServerRole};
 use crate::control::access::{Access, MetricsToken};
 use crate::control::announcer;
 use crate::control::dashboard::Dashboard;
+use crate::control::files::{FileParts, Files, FilesPort};
 use crate::control::filter::{ContentFilter, FilterParts};
 use crate::control::http::HttpServer;
 use crate::control::metrics::Metrics;
 use crate::control::observed::Observed;
 use crate::control::security_watch::SecurityWatch;
-use crate::control::{Control, ControlParts, user_limits};
+use crate::control::{Control, ControlParts, jobs, user_limits};
 use crate::ids::UserId;
 use crate::latency::{QueueGauge, StorageLatencies};
 use crate::limits::INTERNAL_CONNECTIONS_MAX;
@@ -48,6 +50,7 @@ use crate::shard::ShardSettings;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::{Role, Target};
 use crate::storage::embedded::{self, Embedded};
+use crate::storage::files::{FileQuotas, FileStore};
 use crate::storage::filter::FilterStore;
 use crate::storage::health::StorageHealth;
 use crate::storage::migrate as migrations;
@@ -271,7 +274,10 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         Arc::new(move |finding| metrics.security_event(finding))
     });
     runtime.spawn(watch.clone().run(accounts.clone()));
+    let files = files(config, &accounts, Arc::clone(&commands) as _)?;
+    runtime.spawn(jobs::run(FileStore::new(accounts.clone()), files.clone()));
     let control = Control::new(ControlParts {
+        files,
         accounts: accounts.clone(),
         keys,
         access_lifetime_seconds: config.security.jwt_access_duration.as_secs() as i64,
@@ -333,6 +339,28 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     drop(runtime);
     drop(embedded); // stops the private PostgreSQL, after all of its clients
     outcome
+}
+
+fn files(config: &Config, accounts: &Accounts, port: Arc<dyn FilesPort>) -> Result<Files, BootError> {
+    let (given, signed) = (&config.files, |number: u64| i64::try_from(number).unwrap_or(i64::MAX));
+    let expiry_s = signed(given.expiry.as_secs());
+    Ok(Files::new(FileParts {
+        store: FileStore::new(accounts.clone()),
+        folder: Folder::open(&config.data_dir.join("files")).map_err(system("cannot use data_dir/files"))?,
+        port,
+        quotas: FileQuotas {
+            unfinished_max: given.unfinished_uploads.into(),
+            hour_max: given.uploads_per_hour.into(),
+            user_bytes_max: signed(given.user_quota),
+            total_bytes_max: signed(given.total_quota),
+            lifetime_s: expiry_s,
+            kept_s: expiry_s,
+        },
+        size_max: config.limits.max_file_size,
+        allowed_types: given.allowed_types.clone(),
+        links: secret::link_key(config)?,
+        is_on: config.features.file_uploads,
+    }))
 }
 
 fn admins(config: &Config) -> Vec<UserId> {

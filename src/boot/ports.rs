@@ -6,13 +6,14 @@ use crate::control::Notices;
 use crate::control::announcer::AnnouncePort;
 use crate::control::commands::{CommandFuture, CommandPort};
 use crate::control::extract::Caller;
+use crate::control::files::FilesPort;
 use crate::control::filter::FilterPort;
 use crate::control::health::{Check, HealthPort};
 use crate::control::observed::Observed;
 use crate::control::user_limits::LimitsPort;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, ShardId, UserId};
-use crate::mesh::asked::{Announcement, Approval, ApprovedText, HttpCommand, HttpReply};
+use crate::mesh::asked::{Announcement, Approval, ApprovedText, FileSettlement, HttpCommand, HttpReply};
 use crate::mesh::frame::ControlFrame;
 use crate::mesh::lane::Mesh;
 use crate::mesh::standing::MarkedUsers;
@@ -65,6 +66,14 @@ impl FilterPort for Commands {
 
     fn send_approved(&self, author: UserId, conversation: ConversationId, text: ApprovedText) -> CommandFuture {
         self.ask(author, |reply| ControlFrame::SendApproved(Box::new(Approval { author, conversation, text, reply })))
+    }
+}
+
+impl FilesPort for Commands {
+    fn settle(&self, uploader: UserId, conversation: ConversationId, arguments: serde_json::Value) -> CommandFuture {
+        self.ask(uploader, |reply| {
+            ControlFrame::SettleFile(Box::new(FileSettlement { uploader, conversation, arguments, reply }))
+        })
     }
 }
 

@@ -7,6 +7,7 @@ use crate::audit::note::AuditKey;
 use crate::auth::sealed::{KEY_BYTES, SealingKeys};
 use crate::auth::token::{SECRET_BYTES_MIN, TokenKeys};
 use crate::config::{Config, Environment, Secret, encryption_key};
+use crate::files::link::LinkKey;
 use crate::storage::connect::{Role, RolePassword};
 use base64::{
     Engine,
@@ -44,11 +45,20 @@ pub(super) fn database_passwords(config: &Config) -> Result<[RolePassword; 3], B
 }
 
 fn derived(secret: &[u8], login: &str) -> String {
+    URL_SAFE_NO_PAD.encode(labelled(secret, &format!("database login {login}")))
+}
+
+/// A key for one purpose: HMAC-SHA-256 (secret, label).
+fn labelled(secret: &[u8], label: &str) -> [u8; 32] {
     // PROOF: HMAC takes keys of any length (RFC 2104).
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("any key");
-    mac.update(b"database login ");
-    mac.update(login.as_bytes());
-    URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+    mac.update(label.as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+/// The key of links to files.
+pub(super) fn link_key(config: &Config) -> Result<LinkKey, BootError> {
+    Ok(LinkKey::new(labelled(&secret(config)?, "links to files")))
 }
 
 fn secret(config: &Config) -> Result<Vec<u8>, BootError> {

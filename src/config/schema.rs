@@ -24,6 +24,8 @@ pub struct Config {
     pub audit: AuditConfig,
     /// Limits, which `welcome` reports to clients.
     pub limits: LimitsConfig,
+    /// Files.
+    pub files: FilesConfig,
     /// Enabled features.
     pub features: FeaturesConfig,
     /// The log.
@@ -218,6 +220,25 @@ pub struct LimitsConfig {
     pub max_file_size: u64,
     /// Bytes queued for one connection before it counts as lagging.
     pub max_outbound_queue_bytes: usize,
+}
+
+/// `[files]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FilesConfig {
+    /// Media types that are accepted: `image/png`, `image/*` or `*`.
+    pub allowed_types: Vec<String>,
+    /// Bytes of all files of a user.
+    pub user_quota: u64,
+    /// Bytes of all files.
+    pub total_quota: u64,
+    /// Files that a user may upload within an hour.
+    pub uploads_per_hour: u32,
+    /// Unfinished uploads of a user.
+    pub unfinished_uploads: u32,
+    /// How long an upload may take, and how long a file is kept without a message.
+    #[serde(with = "humantime_serde")]
+    pub expiry: Duration,
 }
 
 /// `[features]`

@@ -193,6 +193,16 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
         );
     }
 
+    let files = &config.files;
+    p.range("files.user_quota", files.user_quota, 0, 1 << 50);
+    p.range("files.total_quota", files.total_quota, 0, 1 << 52);
+    p.range("files.uploads_per_hour", files.uploads_per_hour, 1, 1_000_000);
+    p.range("files.unfinished_uploads", files.unfinished_uploads, 1, 10_000);
+    p.time("files.expiry", files.expiry, SECOND, 366 * DAY);
+    if files.allowed_types.iter().any(|kind| !is_media_type(kind)) {
+        p.add("files.allowed_types", "must have media types such as image/png, image/* or *");
+    }
+
     let logging = &config.logging;
     if let Err(reason) = check_level(&logging.level) {
         p.add("logging.level", reason);
@@ -203,6 +213,14 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     p.range("logging.keep_files", logging.keep_files, 1, 10_000);
 
     problems.0
+}
+
+/// Whether the text is a media type in lower case, `class/*` or `*`.
+fn is_media_type(text: &str) -> bool {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
+    };
+    text == "*" || text.split_once('/').is_some_and(|(class, kind)| is_name(class) && (kind == "*" || is_name(kind)))
 }
 
 /// Whether the text is `scheme://host[:port]` (RFC 6454 §6.2). The server compares it byte by byte with the browser's

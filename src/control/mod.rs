@@ -28,10 +28,12 @@ pub mod commands;
 mod current_password;
 pub mod dashboard;
 pub mod extract;
+pub mod files;
 pub mod filter;
 pub mod hashing;
 pub mod health;
 pub mod http;
+pub mod jobs;
 pub mod metrics;
 mod moderation;
 pub mod observed;
@@ -74,6 +76,8 @@ use std::time::{Duration, Instant};
 
 /// A request without a response after this long is answered 504.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// The same for a request that brings a file; it has closer deadlines of its own.
+const UPLOAD_TIMEOUT: Duration = Duration::from_hours(24);
 
 const _: () = assert!(HTTP_BODY_TIMEOUT_MS < REQUEST_TIMEOUT.as_millis() as u64, "a slow sender receives the reason");
 
@@ -136,6 +140,7 @@ fn routes() -> Router<Control> {
         .route("/admin/security-events", get(security_events::read))
         .route("/admin/users/{id}/limits", get(user_limits::show))
         .route("/api/commands", post(commands::execute))
+        .merge(files::router())
         .merge(moderation::router())
         .merge(web::router())
         .route("/ws", get(upgrade_required))
@@ -166,7 +171,8 @@ async fn guard(State(control): State<Control>, matched: Option<MatchedPath>, req
         )
         .into_response()
     } else {
-        match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        let takes_long = files::takes_long(request.method(), route);
+        match tokio::time::timeout(if takes_long { UPLOAD_TIMEOUT } else { REQUEST_TIMEOUT }, next.run(request)).await {
             Ok(response) => response,
             Err(_) => Problem::new(
                 StatusCode::GATEWAY_TIMEOUT,

@@ -54,6 +54,12 @@ pub trait LimitsPort: Send + Sync {
     fn explain(&self, user: UserId) -> CommandFuture;
 }
 
+/// What files need from the shards.
+pub trait FilesPort: Send + Sync {
+    /// Settles a file whose check has ended, in the log of its conversation; see `mutate/mutate_settle_file.sql`.
+    fn settle(&self, uploader: UserId, conversation: ConversationId, arguments: serde_json::Value) -> CommandFuture;
+}
+
 /// What the content filter needs from the shards.
 pub trait FilterPort: Send + Sync {
     /// Gives every shard these rules; must not block.

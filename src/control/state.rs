@@ -3,6 +3,7 @@
 use super::access::Access;
 use super::account_reads::AccountReads;
 use super::dashboard::Dashboard;
+use super::files::Files;
 use super::filter::ContentFilter;
 use super::hashing::{self, Hashing};
 use super::metrics::Metrics;
@@ -70,6 +71,8 @@ pub struct ControlParts {
     pub metrics: Metrics,
     /// The state of `/dashboard`.
     pub dashboard: Dashboard,
+    /// Files.
+    pub files: Files,
     /// The content filter.
     pub filter: ContentFilter,
     /// Who may see metrics, dashboard and the reasons of failing checks.
@@ -191,6 +194,10 @@ impl Control {
 
     pub(super) fn admins(&self) -> &[UserId] {
         &self.inner.parts.admins
+    }
+
+    pub(super) fn files(&self) -> &Files {
+        &self.inner.parts.files
     }
 
     pub(super) fn filter(&self) -> &ContentFilter {

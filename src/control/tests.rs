@@ -5,6 +5,7 @@ use super::{
     commands::{CommandFuture, CommandPort},
     dashboard::Dashboard,
     extract::Caller,
+    files::{FileParts, Files, FilesPort},
     filter::{ContentFilter, FilterParts, FilterPort},
     health::Check,
     metrics::Metrics,
@@ -17,12 +18,15 @@ use crate::auth::attempts::Allowed;
 use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::sealed::SealingKeys;
 use crate::auth::token::TokenKeys;
+use crate::blobs::Folder;
 use crate::chat::filter::FilterRuleSet;
 use crate::error::{ErrorCode, Refusal};
+use crate::files::link::LinkKey;
 use crate::ids::{ConversationId, SessionId, UserId};
 use crate::mesh::asked::ApprovedText;
 use crate::mesh::standing::MarkedUsers;
 use crate::storage::accounts::Accounts;
+use crate::storage::files::{FileQuotas, FileStore};
 use crate::storage::filter::FilterStore;
 use axum::body::Body;
 use bytes::Bytes;
@@ -35,6 +39,12 @@ struct NoCommands;
 impl CommandPort for NoCommands {
     fn execute(&self, _: Caller, _: Bytes) -> CommandFuture {
         Box::pin(async { Err(Refusal::new(ErrorCode::UnknownCommand, "none")) })
+    }
+}
+
+impl FilesPort for NoCommands {
+    fn settle(&self, _: UserId, _: ConversationId, _: Value) -> CommandFuture {
+        Box::pin(async { Err(Refusal::storage_unavailable()) })
     }
 }
 
@@ -104,6 +114,23 @@ fn control_for(well: bool, access: Access) -> Control {
         metrics: Metrics::new(observed.clone()).unwrap(),
         watch: SecurityWatch::new(Arc::new(|_| ())),
         dashboard: Dashboard::new(observed, Arc::new(Health(well))),
+        files: Files::new(FileParts {
+            store: FileStore::new(accounts.clone()),
+            folder: Folder::open(&std::env::temp_dir().join("chat-server-control-tests")).unwrap(),
+            port: Arc::new(NoCommands),
+            quotas: FileQuotas {
+                unfinished_max: 1,
+                hour_max: 1,
+                user_bytes_max: 1,
+                total_bytes_max: 1,
+                lifetime_s: 1,
+                kept_s: 1,
+            },
+            size_max: 1,
+            allowed_types: Vec::new(),
+            links: LinkKey::new([7; 32]),
+            is_on: false,
+        }),
         filter: ContentFilter::new(FilterParts {
             store: FilterStore::new(accounts.clone()),
             port: Arc::new(NoCommands),

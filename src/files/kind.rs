@@ -141,12 +141,12 @@ fn is_text(head: &[u8], is_whole: bool) -> bool {
 /// The reason, for its sender.
 pub fn check(found: &str, name: &str, declared: Option<&str>, allowed: &[String]) -> Result<(), String> {
     let extension = extension(name).map(str::to_ascii_lowercase);
-    if let Some((extension, types)) = PROMISED
-        .iter()
-        .find(|(known, _)| extension.as_deref() == Some(known))
-        .filter(|(_, types)| !types.contains(&found))
+    let promised = PROMISED.iter().find(|(known, _)| extension.as_deref() == Some(known)).map(|(_, types)| *types);
+    if let (Some(extension), Some([promised, others @ ..])) = (&extension, promised)
+        && *promised != found
+        && !others.contains(&found)
     {
-        return Err(format!("The name ends with .{extension}, but the content is {found}, not {}.", types[0]));
+        return Err(format!("The name ends with .{extension}, but the content is {found}, not {promised}."));
     }
     if let Some(declared) = declared.map(usual).filter(|declared| *declared != UNKNOWN)
         && !agrees(declared, found)

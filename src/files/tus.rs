@@ -64,7 +64,7 @@ mod tests {
         let read = metadata("filename d29ybGRfZG9taW5hdGlvbl9wbGFuLnBkZg==,is_confidential").unwrap();
         assert_eq!(
             read,
-            [("filename".into(), "world_domination_plan.pdf".into()), ("is_confidential".into(), "".into())]
+            [("filename".into(), "world_domination_plan.pdf".into()), ("is_confidential".into(), String::new())]
         );
         let sum = checksum("sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=").unwrap();
         assert!(matches!(sum, Checksum::Sha1([0x2a, 0xae, ..])));

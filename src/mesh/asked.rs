@@ -29,6 +29,18 @@ pub struct Announcement {
     pub reply: HttpReply,
 }
 
+/// A file whose check has ended.
+pub struct FileSettlement {
+    /// Its uploader.
+    pub uploader: UserId,
+    /// Its conversation.
+    pub conversation: ConversationId,
+    /// What `mutate_settle_file` needs.
+    pub arguments: serde_json::Value,
+    /// Called once with the outcome.
+    pub reply: HttpReply,
+}
+
 /// A text that was held.
 #[derive(Debug)]
 pub enum ApprovedText {

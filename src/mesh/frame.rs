@@ -1,6 +1,6 @@
 //! Everything that crosses between cores: closed enums, one per lane, each variant with its loss policy.
 
-use super::asked::{Announcement, Approval, HttpCommand, HttpReply};
+use super::asked::{Announcement, Approval, FileSettlement, HttpCommand, HttpReply};
 use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published, TypingPermission};
 use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
 use crate::chat::filter::{FilterRuleSet, SharedRepeats};
@@ -529,6 +529,8 @@ pub enum ControlFrame {
     /// Sends a held text that a moderator has approved; to its author's shard. Full: refused with `overloaded`; the
     /// moderator approves it again.
     SendApproved(Box<Approval>),
+    /// Settles a file; to its uploader's shard. Full: refused with `overloaded`; the job is tried again.
+    SettleFile(Box<FileSettlement>),
     /// The rules of the content filter were changed; to every shard. Full: retried until it fits.
     FilterRules(Arc<FilterRuleSet>),
     /// The users whose budgets are shrunk by what PostgreSQL knows of them; to every shard.

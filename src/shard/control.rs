@@ -15,6 +15,7 @@ impl<W: World> Shard<W> {
         match frame {
             ControlFrame::Command(command) => self.http_command(*command),
             ControlFrame::Announce(announcement) => self.announce(*announcement),
+            ControlFrame::SettleFile(settlement) => self.settle_file(*settlement),
             ControlFrame::SendApproved(approval) => self.send_approved(*approval),
             // Two changes may overtake each other on their way.
             ControlFrame::FilterRules(rules) if rules.version < self.filter.version => {}

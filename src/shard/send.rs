@@ -13,7 +13,7 @@ use crate::chat::filter::{SharedRepeats, remember};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, FileId, MessageId, SessionId, UserId};
 use crate::limits::{COMMIT_DEADLINE_MS, Feature};
-use crate::mesh::asked::{Announcement, Approval, ApprovedText};
+use crate::mesh::asked::{Announcement, Approval, ApprovedText, FileSettlement, HttpReply};
 use crate::mesh::frame::{Change, Mutation, Query, Request};
 use crate::text::{self, Shape};
 use crate::wire::command::changes::{CHANGES, Meter};
@@ -103,13 +103,31 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Writes a changed profile into a conversation's log. No client sent it, so no rate limit applies.
+    /// Writes a changed profile into a conversation's log.
     pub(super) fn announce(&mut self, announcement: Announcement) {
         let Announcement { user, conversation, reply } = announcement;
+        self.submit_own((user, conversation), "announce_profile", Arguments::new(), reply);
+    }
+
+    /// Writes the end of a file's check into its conversation's log.
+    pub(super) fn settle_file(&mut self, settlement: FileSettlement) {
+        let FileSettlement { uploader, conversation, arguments, reply } = settlement;
+        let arguments = if let Value::Object(arguments) = arguments { arguments } else { Arguments::new() };
+        self.submit_own((uploader, conversation), "settle_file", arguments, reply);
+    }
+
+    /// Submits a change of the server's own. No client sent it, so no rate limit applies.
+    fn submit_own(
+        &mut self,
+        (user, conversation): (UserId, ConversationId),
+        kind: &'static str,
+        arguments: Arguments,
+        reply: HttpReply,
+    ) {
         let origin = Origin::Http(reply);
         let asked = PendingCommand { origin, id: None, command: None, session: None, at: self.now, holds_slot: false };
         match self.may_begin() {
-            Ok(()) => self.submit(asked, user, "announce_profile", Some(conversation), Arguments::new()),
+            Ok(()) => self.submit(asked, user, kind, Some(conversation), arguments),
             Err(refusal) => self.refuse(asked, &refusal),
         }
     }

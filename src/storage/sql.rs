@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod files;
 pub mod filter;
 pub mod logins;
 pub mod rule_sets;

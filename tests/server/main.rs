@@ -15,6 +15,7 @@ mod catch_up;
 mod connections;
 mod consent;
 mod conversations;
+mod files;
 mod filter;
 mod handshakes;
 mod http_accounts;

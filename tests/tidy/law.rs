@@ -24,14 +24,19 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("wire", &[]),
     ("audit", &[]),
+    ("blobs", &[]),
+    ("files", &[]),
     ("auth", &[]),
     ("mesh", &["chat::filter"]),
     ("chat", &["wire::Format", "wire::command", "wire::event", "mesh::event", "mesh::record", "mesh::standing"]),
     ("net", &["wire::ws"]),
     ("shard", &["net", "chat", "wire", "mesh", "auth"]),
-    ("storage", &["mesh", "audit"]),
-    ("control", &["storage", "mesh", "audit", "auth", "wire", "chat::filter"]),
-    ("boot", &["config", "wire", "audit", "auth", "mesh", "chat", "net", "shard", "storage", "control"]),
+    ("storage", &["mesh", "audit", "blobs", "files"]),
+    ("control", &["blobs", "files", "storage", "mesh", "audit", "auth", "wire", "chat::filter"]),
+    (
+        "boot",
+        &["blobs", "files", "config", "wire", "audit", "auth", "mesh", "chat", "net", "shard", "storage", "control"],
+    ),
     ("main", &["boot", "config"]),
 ];
 

@@ -1,5 +1,6 @@
 -- Begins an upload. p: {user_id, conversation_id, name, size, media_type, sha256 (hex), lifetime_s, and the limits
--- unfinished_max, hour_max, user_bytes_max, total_bytes_max}. Returns the file's id.
+-- unfinished_max, hour_max, user_bytes_max, total_bytes_max; file_id, if it was reserved}. Returns
+-- the file's id.
 -- Locks: the conversation's row (SHARE), then the user's uploads.
 
 CREATE FUNCTION create_file(p jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
@@ -25,9 +26,9 @@ BEGIN
         > (p -> 'total_bytes_max')::bigint THEN
         PERFORM refuse('quota_exceeded', 'The files of this server would take more than they may. Ask an administrator.');
     END IF;
-    INSERT INTO files (conversation_id, uploader_id, name, size, declared_type, expected_sha256, expires_at)
-    VALUES (c.id, v_user, p ->> 'name', v_size, p ->> 'media_type', decode(p ->> 'sha256', 'hex'),
-            now() + make_interval(secs => (p -> 'lifetime_s')::bigint))
+    INSERT INTO files (id, conversation_id, uploader_id, name, size, declared_type, expected_sha256, expires_at)
+    VALUES (coalesce((p ->> 'file_id')::bigint, nextval('file_ids')), c.id, v_user, p ->> 'name', v_size,
+            p ->> 'media_type', decode(p ->> 'sha256', 'hex'), now() + make_interval(secs => (p -> 'lifetime_s')::bigint))
     RETURNING id INTO STRICT v_id;
     RETURN v_id;
 END $$;

@@ -1,5 +1,6 @@
--- The check of a file has ended. p.arguments: {file_id, state, reason, media_type, sha256 (hex)}. Its uploader acts, who
--- need not be a member any longer. The conversation learns of it if a message has the file, its uploader in any case.
+-- The check of a file has ended. p.arguments: {file_id, state, and if known reason, media_type, width, height}. Its
+-- uploader acts, who need not be a member any longer. The conversation learns of it if a message has the file, its
+-- uploader in any case. The log keeps no names of files.
 -- Locks: the conversation's row, which apply_mutations holds, and the file's row.
 
 CREATE FUNCTION mutate_settle_file(c conversations, m conversation_members, p mutation)
@@ -7,21 +8,26 @@ RETURNS mutation_outcome LANGUAGE plpgsql AS $$
 DECLARE
     o mutation_outcome;
     f files;
+    v_messages jsonb;
 BEGIN
     o.result := '{}';
     UPDATE files x SET state = (p.arguments ->> 'state')::file_state, reason = p.arguments ->> 'reason',
-           media_type = p.arguments ->> 'media_type', sha256 = decode(p.arguments ->> 'sha256', 'hex')
+           media_type = p.arguments ->> 'media_type', width = (p.arguments ->> 'width')::integer,
+           height = (p.arguments ->> 'height')::integer
      WHERE x.id = (p.arguments -> 'file_id')::bigint AND x.conversation_id = c.id AND x.state = 'scanning'
     RETURNING * INTO f;
     IF NOT FOUND THEN
         RETURN o; -- it is gone, or was settled before
     END IF;
-    IF EXISTS (SELECT FROM message_files x WHERE x.file_id = f.id) THEN
-        o := append_event(o, c, p, 'file_updated', jsonb_build_object('file', file_json(f)));
+    SELECT jsonb_agg(x.message_id ORDER BY x.message_id) INTO v_messages FROM message_files x WHERE x.file_id = f.id;
+    IF v_messages IS NOT NULL THEN
+        o := append_event(o, c, p, 'file_updated', jsonb_build_object('file_id', f.id, 'message_ids', v_messages),
+            jsonb_build_object('file', file_json(f)));
         o.seq := NULL;
     END IF;
     o.notices := jsonb_build_array(jsonb_build_object('users', jsonb_build_array(f.uploader_id),
-        'kind', 'file_settled', 'payload', jsonb_build_object(
-            'conversation_id', conversation_text_id(c.id), 'file', file_json(f), 'reason', f.reason)));
+        'kind', 'file_updated', 'payload', jsonb_strip_nulls(jsonb_build_object(
+            'conversation_id', conversation_text_id(c.id), 'file_id', f.id, 'file', file_json(f),
+            'reason', f.reason))));
     RETURN o;
 END $$;

@@ -1,5 +1,5 @@
--- An event as a replay of the log shows it. The log stores no texts, so an edit shows the present text, and a deletion
--- the present state of its thread.
+-- An event as a replay of the log shows it. The log stores no texts, so an edit shows the present text, a deletion the
+-- present state of its thread, and a file's event the file if it is still there.
 
 CREATE FUNCTION event_payload(p_conversation bigint, p_kind text, p_payload jsonb) RETURNS jsonb
 LANGUAGE sql STABLE AS $$
@@ -12,5 +12,7 @@ LANGUAGE sql STABLE AS $$
              WHERE s.message_id = (p_payload -> 'message_id')::bigint AND s.conversation_id = p_conversation)
         WHEN 'message_deleted' THEN p_payload || jsonb_build_object(
             'thread', thread_json(p_conversation, (p_payload ->> 'parent_message_id')::bigint))
+        WHEN 'file_updated' THEN p_payload || coalesce((
+            SELECT jsonb_build_object('file', file_json(f)) FROM files f WHERE f.id = (p_payload -> 'file_id')::bigint), '{}')
         ELSE p_payload END
 $$;

@@ -1,5 +1,6 @@
 //! Translates errors of PostgreSQL into refusals, and decides whether the connection can be used again.
 
+use super::super::rows::{self, REFUSED};
 use super::super::sqlstate::Cause;
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::{error_limited, warn_limited};
@@ -44,6 +45,7 @@ fn refusal(what: &'static str, in_doubt: bool, error: &Error) -> Refusal {
         return Refusal::new(ErrorCode::Internal, "The server has a fault. It has been logged.");
     };
     match (db.code(), db.constraint()) {
+        (code, _) if code.code() == REFUSED => rows::refusal(db),
         (&SqlState::UNIQUE_VIOLATION, Some("users_username_key")) => {
             Refusal::new(ErrorCode::Conflict, "username: The name is taken. Choose another one.")
         }

@@ -1,0 +1,282 @@
+//! `POST /files` and `HEAD`, `PATCH`, `DELETE /files/{id}`: resumable uploads, tus 1.0.
+//!
+//! A client that knows tus sends `Upload-Length` and `Upload-Metadata`. Others send JSON and read it.
+
+use super::receiving::{Target, receive};
+use super::{Files, no_such_file};
+use crate::blobs::parse_hash;
+use crate::control::Control;
+use crate::control::extract::{Caller, PathId, RawBody};
+use crate::control::http::StopSignal;
+use crate::control::problem::Problem;
+use crate::error::{ErrorCode, Refusal};
+use crate::files::state::FileState;
+use crate::files::{name, tus};
+use crate::ids::{ConversationId, FileId};
+use crate::storage::files::{NewFile, UploadState};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+
+/// What a client should send at once at most, so that a proxy in between does not refuse it.
+const CHUNK_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Characters of a media type.
+const TYPE_CHARS_MAX: usize = 100;
+const OFFSET: &str = "upload-offset";
+const LENGTH: &str = "upload-length";
+const RESUMABLE: &str = "tus-resumable";
+
+#[derive(Deserialize)]
+pub(super) struct NewUpload {
+    conversation_id: String,
+    name: String,
+    size: u64,
+    sha256: Option<String>,
+    media_type: Option<String>,
+}
+
+pub(super) async fn describe(State(control): State<Control>) -> Response {
+    let size = control.files().parts().size_max.to_string();
+    let fields = [
+        (RESUMABLE, tus::VERSION),
+        ("tus-version", tus::VERSION),
+        ("tus-extension", tus::EXTENSIONS),
+        ("tus-checksum-algorithm", tus::CHECKSUM_ALGORITHMS),
+        ("tus-max-size", &size),
+    ];
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    for (name, value) in fields {
+        set(&mut response, name, value);
+    }
+    response
+}
+
+fn set(response: &mut Response, name: &'static str, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+fn with_offset(mut response: Response, received: u64, expires_at: Option<OffsetDateTime>) -> Response {
+    set(&mut response, RESUMABLE, tus::VERSION);
+    set(&mut response, OFFSET, &received.to_string());
+    if let Some(at) = expires_at.and_then(|at| at.to_offset(time::UtcOffset::UTC).format(&Rfc2822).ok()) {
+        set(&mut response, "upload-expires", &at.replace("+0000", "GMT"));
+    }
+    response
+}
+
+/// A client that names a version of tus must name this one.
+fn check_version(headers: &HeaderMap) -> Result<(), Problem> {
+    match headers.get(RESUMABLE) {
+        Some(version) if version != tus::VERSION => {
+            let detail = "Tus-Resumable: This server speaks 1.0.0.";
+            Err(Problem::new(StatusCode::PRECONDITION_FAILED, ErrorCode::BadRequest.as_str(), detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn number(headers: &HeaderMap, name: &'static str) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let number = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    number
+        .and_then(|text| text.parse().ok())
+        .map(Some)
+        .ok_or_else(|| Problem::bad_request(format!("{name}: Must be a number of bytes below 2^64.")))
+}
+
+/// The new upload, from the headers of tus or from JSON.
+fn wanted(headers: &HeaderMap, body: &[u8]) -> Result<NewUpload, Problem> {
+    let Some(size) = number(headers, LENGTH)? else {
+        if headers.contains_key("upload-defer-length") {
+            return Err(Problem::bad_request("Upload-Defer-Length: The length must be known when an upload begins."));
+        }
+        return serde_json::from_slice(body).map_err(|error| Problem::bad_request(format!("The body: {error}.")));
+    };
+    let metadata = headers.get("upload-metadata").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut pairs = tus::metadata(metadata).map_err(Problem::bad_request)?;
+    let mut take = |names: &[&str]| {
+        let at = pairs.iter().position(|(key, _)| names.contains(&key.as_str()))?;
+        Some(pairs.swap_remove(at).1)
+    };
+    Ok(NewUpload {
+        conversation_id: take(&["conversation_id"])
+            .ok_or_else(|| Problem::bad_request("Upload-Metadata: conversation_id is missing."))?,
+        name: take(&["filename", "name"]).unwrap_or_default(),
+        size,
+        sha256: take(&["sha256"]),
+        media_type: take(&["filetype", "type", "media_type"]).filter(|kind| !kind.is_empty()),
+    })
+}
+
+pub(super) fn conversation(text: &str) -> Result<ConversationId, Problem> {
+    ConversationId::parse(text)
+        .ok_or_else(|| Problem::bad_request("conversation_id: Must be the id of a conversation."))
+}
+
+pub(super) fn media_type(text: Option<&str>) -> Result<Option<&str>, Problem> {
+    let is_type = |text: &&str| text.chars().count() <= TYPE_CHARS_MAX && text.chars().all(|c| matches!(c, ' '..='~'));
+    match text {
+        None => Ok(None),
+        Some(text) => Some(text).filter(is_type).map(Some).ok_or_else(|| {
+            Problem::bad_request(format!("media_type: Must be at most {TYPE_CHARS_MAX} ASCII characters."))
+        }),
+    }
+}
+
+pub(super) fn check_size(files: &Files, size: u64) -> Result<i64, Problem> {
+    let most = files.parts().size_max;
+    if size > most {
+        let detail = format!("size: A file can have at most {most} bytes.");
+        return Err(Refusal::new(ErrorCode::TooLarge, detail).into());
+    }
+    Ok(size as i64)
+}
+
+pub(super) async fn create(
+    State(control): State<Control>,
+    caller: Caller,
+    headers: HeaderMap,
+    RawBody(body): RawBody,
+) -> Result<Response, Problem> {
+    let files = control.files();
+    files.may_upload()?;
+    check_version(&headers)?;
+    let wanted = wanted(&headers, &body)?;
+    let expected = match wanted.sha256.as_deref() {
+        None => None,
+        Some(text) => {
+            Some(parse_hash(text).ok_or_else(|| Problem::bad_request("sha256: Must be 64 hexadecimal digits."))?)
+        }
+    };
+    let new = NewFile {
+        user: caller.user,
+        conversation: conversation(&wanted.conversation_id)?,
+        name: &name::cleaned(&wanted.name),
+        size: check_size(files, wanted.size)?,
+        declared_type: media_type(wanted.media_type.as_deref())?,
+        expected,
+        reserved: None,
+    };
+    let file = files.store().create(&new, &files.parts().quotas).await?;
+    if new.size == 0 {
+        let folder = files.folder().clone();
+        super::blocking(move || folder.resume(file, 0)?.keep()).await?;
+        files.store().finish(file, &files.parts().quotas).await?;
+        files.work_arrived();
+    }
+    let url = format!("/files/{}", file.0);
+    let answer = json!({"file_id": file, "upload_url": url, "offset": 0, "chunk_max": CHUNK_BYTES_MAX});
+    let mut response = (StatusCode::CREATED, axum::Json(answer)).into_response();
+    set(&mut response, "location", &url);
+    Ok(with_offset(response, 0, None))
+}
+
+async fn own(files: &Files, caller: Caller, file: FileId) -> Result<UploadState, Problem> {
+    files.store().upload(caller.user, file).await?.ok_or_else(no_such_file)
+}
+
+pub(super) async fn offset(
+    State(control): State<Control>,
+    caller: Caller,
+    PathId(file): PathId,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    check_version(&headers)?;
+    let files = control.files();
+    let mut upload = own(files, caller, FileId(file)).await?;
+    if upload.state == FileState::Uploading {
+        // A request whose client is gone may still be keeping bytes: they count too.
+        let turn = files.turn(caller.user, FileId(file)).await?;
+        upload = own(files, caller, FileId(file)).await?;
+        drop(turn);
+    }
+    if upload.state == FileState::Expired {
+        return Err(expired());
+    }
+    let mut response = StatusCode::OK.into_response();
+    set(&mut response, LENGTH, &upload.size.to_string());
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let expires = (upload.state == FileState::Uploading).then_some(upload.expires_at);
+    Ok(with_offset(response, upload.received as u64, expires))
+}
+
+fn expired() -> Problem {
+    Problem::new(StatusCode::GONE, "expired", "The upload was not completed in time. Begin a new one.")
+}
+
+pub(super) async fn append(
+    State(control): State<Control>,
+    caller: Caller,
+    PathId(file): PathId,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response, Problem> {
+    let files = control.files().clone();
+    files.may_upload()?;
+    check_version(&headers)?;
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if kind != Some("application/offset+octet-stream") {
+        let detail = "Content-Type: Must be application/offset+octet-stream.";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media", detail));
+    }
+    let offset =
+        number(&headers, OFFSET)?.ok_or_else(|| Problem::bad_request("Upload-Offset: This field is missing."))?;
+    let checksum = match headers.get("upload-checksum") {
+        None => None,
+        Some(value) => Some(tus::checksum(value.to_str().unwrap_or_default()).map_err(Problem::bad_request)?),
+    };
+    let file = FileId(file);
+    let turn = files.turn(caller.user, file).await?;
+    let upload = own(&files, caller, file).await?;
+    match upload.state {
+        FileState::Uploading => {}
+        FileState::Expired => return Err(expired()),
+        _ => return Err(Refusal::new(ErrorCode::Conflict, "All bytes of this upload are there.").into()),
+    }
+    let (received, size) = (upload.received as u64, upload.size as u64);
+    if offset != received {
+        let refusal = Refusal::new(ErrorCode::Conflict, format!("Upload-Offset: The upload has {received} bytes."));
+        return Ok(with_offset(Problem::from(refusal).into_response(), received, Some(upload.expires_at)));
+    }
+    if let Some(length) = number(&headers, "content-length")?
+        && length > size - received
+    {
+        return Err(Refusal::new(ErrorCode::TooLarge, "The body has more bytes than the upload lacks.").into());
+    }
+    let stop = request.extensions().get::<StopSignal>().cloned();
+    let target = Target { file, received, size, checksum, has_row: true };
+    let received = receive(turn, target, request.into_body().into_data_stream(), stop).await?;
+    if received == size {
+        files.store().finish(file, &files.parts().quotas).await?;
+        files.work_arrived();
+    }
+    Ok(with_offset(StatusCode::NO_CONTENT.into_response(), received, Some(upload.expires_at)))
+}
+
+pub(super) async fn remove(
+    State(control): State<Control>,
+    caller: Caller,
+    PathId(file): PathId,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    check_version(&headers)?;
+    let files = control.files();
+    let file = FileId(file);
+    own(files, caller, file).await?;
+    let turn = files.turn(caller.user, file).await?;
+    let removed = files.store().remove(caller.user, file).await?;
+    drop(turn);
+    files.work_arrived();
+    if !removed {
+        return Err(no_such_file());
+    }
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    set(&mut response, RESUMABLE, tus::VERSION);
+    Ok(response)
+}
