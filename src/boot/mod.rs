@@ -28,10 +28,11 @@ use crate::auth::attempts::Allowed;
 use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::sealed::SealingKeys;
 use crate::blobs::Folder;
-use crate::config::{Config, Environment, RegistrationProof, ServerRole};
+use crate::config::{Config, Environment, FileScan, RegistrationProof, ServerRole};
 use crate::control::access::{Access, MetricsToken};
 use crate::control::announcer;
 use crate::control::dashboard::Dashboard;
+use crate::control::files::antivirus::{Antivirus, ClamdAddress, ScanMode};
 use crate::control::files::{FileParts, Files, FilesPort};
 use crate::control::filter::{ContentFilter, FilterParts};
 use crate::control::http::HttpServer;
@@ -341,6 +342,16 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     outcome
 }
 
+fn antivirus(config: &Config) -> Option<Antivirus> {
+    let mode = match config.files.scan {
+        FileScan::Required => ScanMode::Required,
+        FileScan::WhenAvailable => ScanMode::WhenAvailable,
+        FileScan::Off => return None,
+    };
+    let address = config.files.clamd.as_deref().and_then(ClamdAddress::parse)?;
+    Some(Antivirus::new(address, mode, config.limits.max_file_size))
+}
+
 fn files(config: &Config, accounts: &Accounts, port: Arc<dyn FilesPort>) -> Result<Files, BootError> {
     let (given, signed) = (&config.files, |number: u64| i64::try_from(number).unwrap_or(i64::MAX));
     let expiry_s = signed(given.expiry.as_secs());
@@ -358,6 +369,7 @@ fn files(config: &Config, accounts: &Accounts, port: Arc<dyn FilesPort>) -> Resu
         },
         size_max: config.limits.max_file_size,
         allowed_types: given.allowed_types.clone(),
+        antivirus: antivirus(config),
         links: secret::link_key(config)?,
         is_on: config.features.file_uploads,
     }))

@@ -236,9 +236,26 @@ pub struct FilesConfig {
     pub uploads_per_hour: u32,
     /// Unfinished uploads of a user.
     pub unfinished_uploads: u32,
+    /// What happens to files that cannot be scanned for viruses.
+    pub scan: FileScan,
+    /// Where clamd listens: `unix:/PATH` or `tcp:HOST:PORT`. Empty: files are not scanned.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub clamd: Option<String>,
     /// How long an upload may take, and how long a file is kept without a message.
     #[serde(with = "humantime_serde")]
     pub expiry: Duration,
+}
+
+/// What happens to a file that cannot be scanned for viruses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileScan {
+    /// It waits until it was scanned.
+    Required,
+    /// It is released.
+    WhenAvailable,
+    /// No file is scanned.
+    Off,
 }
 
 /// `[features]`
@@ -349,6 +366,12 @@ impl From<Text> for Secret {
 impl From<Text> for SecretUrl {
     fn from(text: Text) -> Self {
         Self::new(text.0)
+    }
+}
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.0
     }
 }
 

@@ -199,6 +199,9 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     p.range("files.uploads_per_hour", files.uploads_per_hour, 1, 1_000_000);
     p.range("files.unfinished_uploads", files.unfinished_uploads, 1, 10_000);
     p.time("files.expiry", files.expiry, SECOND, 366 * DAY);
+    if files.clamd.as_deref().is_some_and(|address| !is_clamd_address(address)) {
+        p.add("files.clamd", "must be unix:/PATH or tcp:HOST:PORT");
+    }
     if files.allowed_types.iter().any(|kind| !is_media_type(kind)) {
         p.add("files.allowed_types", "must have media types such as image/png, image/* or *");
     }
@@ -213,6 +216,17 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     p.range("logging.keep_files", logging.keep_files, 1, 10_000);
 
     problems.0
+}
+
+/// Whether the text names a socket of clamd.
+fn is_clamd_address(text: &str) -> bool {
+    match text.split_once(':') {
+        Some(("unix", path)) => path.starts_with('/'),
+        Some(("tcp", address)) => address
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)),
+        _ => false,
+    }
 }
 
 /// Whether the text is a media type in lower case, `class/*` or `*`.

@@ -53,7 +53,8 @@ async fn work_on(store: &FileStore, files: &Files, job: &Job) {
     let settled = match files.work_on(job).await {
         Ok(()) => store.job_done(job).await,
         Err(refusal) => {
-            let pause = pause_seconds(job.attempts);
+            let pause =
+                pause_seconds(job.attempts).min(refusal.retry_after_ms.map_or(f64::MAX, |ms| ms as f64 / 1_000.0));
             warn_limited!(kind = job.kind, subject = job.subject, %refusal, "a job failed; again in {pause} s");
             store.job_failed(job, pause, &refusal.to_string()).await
         }

@@ -128,6 +128,7 @@ fn control_for(well: bool, access: Access) -> Control {
             },
             size_max: 1,
             allowed_types: Vec::new(),
+            antivirus: None,
             links: LinkKey::new([7; 32]),
             is_on: false,
         }),

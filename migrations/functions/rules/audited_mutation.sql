@@ -12,6 +12,7 @@ BEGIN
     END IF;
     v_type := CASE WHEN v_user IS NOT NULL THEN 'user'
                    WHEN p.arguments ? 'message_id' THEN 'message'
+                   WHEN p.arguments ? 'file_id' THEN 'file'
                    -- A user who joins, leaves, asks or decides.
                    WHEN v_changed -> 'after' ?| '{role,requested,invited}' THEN 'user'
                    ELSE 'conversation' END;
@@ -20,6 +21,7 @@ BEGIN
         'target_type', v_type,
         'target_id', CASE v_type WHEN 'user' THEN coalesce(v_user, p.actor_id)
                                  WHEN 'message' THEN (p.arguments -> 'message_id')::bigint
+                                 WHEN 'file' THEN (p.arguments -> 'file_id')::bigint
                                  ELSE p_conversation END,
         'reason', p.arguments ->> 'reason', 'details', v_changed);
 END $$;

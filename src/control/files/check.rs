@@ -1,9 +1,10 @@
 //! Jobs about files: the check of a complete upload, and the removal of content that nobody needs.
 //!
-//! `check_file`: the hash, the type, then the content goes into the store and the file is settled through the shard of
+//! `check_file`: the hash, the type, the virus scan, then the content goes into the store and the file is settled through the shard of
 //! its conversation, so that its subscribers learn of it. Each step can be repeated, so a crash between them loses
 //! nothing.
 
+use super::antivirus::Verdict;
 use super::{Files, blocking};
 use crate::blobs::{ContentHash, hash, parse_hash};
 use crate::error::Refusal;
@@ -52,8 +53,18 @@ impl Files {
         let Some(conversation) = unchecked.conversation else { return Ok(()) };
         let uploader = unchecked.uploader;
         let (folder, allowed) = (self.folder().clone(), self.parts().allowed_types.clone());
-        let found = blocking(move || inspect(&folder, file, &unchecked, &allowed)).await?;
-        let event = if found.refused.is_some() { FileEvent::Refused } else { FileEvent::Clean };
+        let (content, uploads) = (unchecked.content, folder.clone());
+        let mut found = blocking(move || inspect(&folder, file, &unchecked, &allowed)).await?;
+        let mut event = if found.refused.is_some() { FileEvent::Refused } else { FileEvent::Clean };
+        if event == FileEvent::Clean
+            && let Some(antivirus) = self.antivirus()
+        {
+            let opened = blocking(move || uploads.read(file, content.as_ref())).await?;
+            if let Verdict::Virus(name) = antivirus.scan(opened, found.size).await? {
+                found.refused = Some(format!("A virus was found: {name}."));
+                event = FileEvent::VirusFound;
+            }
+        }
         let Some(state) = FileState::Scanning.after(event) else { return Ok(()) };
         if state == FileState::Ready {
             let (folder, hash) = (self.folder().clone(), found.hash);

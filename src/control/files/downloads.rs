@@ -1,6 +1,6 @@
 //! `GET /files/{id}/{name}`: the content of a file; `GET /files/{id}`: its state; `POST /files/{id}/link`: a signed link.
 
-use super::{blocking, no_such_file};
+use super::{blocking, bytes_of, no_such_file};
 use crate::blobs::hexadecimal;
 use crate::control::Control;
 use crate::control::extract::{Caller, PathId};
@@ -18,15 +18,10 @@ use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use futures_util::stream;
 use serde_json::{Value, json};
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom};
 use std::ops::Range;
 
-/// Bytes that one read of the disk takes.
-const READ_BYTES: usize = 256 * 1024;
 /// No script, no frame, nothing that the file refers to: whatever a browser thinks that it is.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; media-src 'self'; img-src 'self'; sandbox";
 
@@ -212,22 +207,6 @@ fn range(value: &str, size: u64) -> Ranges {
         },
     };
     if range.start >= range.end { Ranges::Unsatisfiable } else { Ranges::One(range) }
-}
-
-/// The next bytes of an open file, read on threads that may wait.
-fn bytes_of(file: File, length: u64) -> impl stream::Stream<Item = io::Result<Bytes>> {
-    stream::try_unfold((file, length), |(mut file, left)| async move {
-        if left == 0 {
-            return Ok(None);
-        }
-        let read = tokio::task::spawn_blocking(move || {
-            let mut chunk = vec![0; READ_BYTES.min(usize::try_from(left).unwrap_or(READ_BYTES))];
-            file.read_exact(&mut chunk).map(|()| (Bytes::from(chunk), file))
-        });
-        let (chunk, file) = read.await.map_err(io::Error::other)??;
-        let left = left - chunk.len() as u64;
-        Ok(Some((chunk, (file, left))))
-    })
 }
 
 #[cfg(test)]
