@@ -13,6 +13,7 @@ mod listen;
 pub mod logging;
 mod ports;
 mod reach;
+mod responses;
 mod sealing;
 mod secret;
 mod shutdown;
@@ -35,7 +36,7 @@ use crate::control::filter::{ContentFilter, FilterParts};
 use crate::control::http::HttpServer;
 use crate::control::metrics::Metrics;
 use crate::control::observed::Observed;
-use crate::control::security_watch::SecurityWatch;
+use crate::control::security_watch::{SecurityWatch, WatchParts};
 use crate::control::{Control, ControlParts};
 use crate::ids::UserId;
 use crate::latency::{QueueGauge, StorageLatencies};
@@ -261,11 +262,17 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     runtime.spawn(dashboard.clone().run());
     let profile_changes = Arc::new(Notify::new());
     runtime.spawn(announcer::run(accounts.clone(), Arc::clone(&commands) as _, Arc::clone(&profile_changes)));
-    let watch = SecurityWatch::new({
-        let metrics = metrics.clone();
-        Arc::new(move |finding| metrics.security_event(finding))
+    let notices = ports::notices(Arc::clone(&mesh), runtime.handle().clone());
+    let watch = SecurityWatch::new(WatchParts {
+        activity: Arc::clone(&mesh.activity),
+        count: {
+            let metrics = metrics.clone();
+            Arc::new(move |finding| metrics.security_event(finding))
+        },
+        responses: responses::policy(&config.responses, admins(config)),
     });
-    runtime.spawn(watch.clone().run(accounts.clone()));
+    let notify_revoked = Arc::clone(&notices);
+    runtime.spawn(watch.clone().run(accounts.clone(), move |sessions| notify_revoked(sessions)));
     let control = Control::new(ControlParts {
         accounts: accounts.clone(),
         keys,
@@ -288,7 +295,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         commands,
         profile_changes,
         health,
-        notices: ports::notices(Arc::clone(&mesh), runtime.handle().clone()),
+        notices,
         watch,
         metrics,
         dashboard,

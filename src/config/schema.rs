@@ -22,6 +22,8 @@ pub struct Config {
     pub security: SecurityConfig,
     /// The audit trail.
     pub audit: AuditConfig,
+    /// What the server does by itself after a security event.
+    pub responses: ResponsesConfig,
     /// Limits, which `welcome` reports to clients.
     pub limits: LimitsConfig,
     /// Enabled features.
@@ -180,6 +182,50 @@ pub struct AuditConfig {
     /// Months that ended longer ago are dropped; zero keeps all.
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
+}
+
+/// `[responses]`: the keys are the types of security events. Events about an account that strangers attack have no key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResponsesConfig {
+    /// After a stolen refresh token came back.
+    pub refresh_token_reuse: TheftResponse,
+    /// After many people were brought into conversations.
+    pub mass_invitations: AbuseResponse,
+    /// After many direct conversations were opened.
+    pub mass_direct_messages: AbuseResponse,
+    /// After many people, or many whole conversations, were mentioned.
+    pub mass_mentions: AbuseResponse,
+    /// After more was read than a person can.
+    pub mass_reading: AbuseResponse,
+    /// After texts were varied until the content filter let them pass.
+    pub filter_evasion: AbuseResponse,
+    /// After somebody new in a role has promoted others.
+    pub privilege_jump: AbuseResponse,
+}
+
+/// What may follow for an account that somebody else may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TheftResponse {
+    /// Nothing but the event.
+    Notify,
+    /// Its sessions are revoked.
+    Challenge,
+}
+
+/// What may follow for an account that abuses the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AbuseResponse {
+    /// Nothing but the event.
+    Notify,
+    /// Its rate limits shrink for ten minutes.
+    SlowDown,
+    /// Its sessions are revoked.
+    Challenge,
+    /// It can send nothing for ten minutes.
+    Mute,
 }
 
 /// The role of an account on the whole server.

@@ -133,6 +133,7 @@ fn routes() -> Router<Control> {
         .route("/users/{id}", get(users::by_id))
         .route("/admin/audit", get(audit::read))
         .route("/admin/security-events", get(security_events::read))
+        .route("/admin/security-events/{id}/responses", delete(security_events::end_responses))
         .route("/api/commands", post(commands::execute))
         .merge(moderation::router())
         .merge(web::router())

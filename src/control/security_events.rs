@@ -1,15 +1,15 @@
-//! `GET /admin/security-events`: what the detectors found, for the users of `security.admin_user_ids`. Each read is a
-//! row of the audit trail.
+//! `/admin/security-events`: what the detectors found, and the end of the automatic responses to it, for the users of
+//! `security.admin_user_ids`. Each read and each end is a row of the audit trail.
 
 use super::{
     Control,
     audit::{ROWS_MAX, checked_limit, given, time_of},
-    extract::{AccountReader, QueryString},
+    extract::{AccountReader, Caller, PathId, QueryString},
     operators::require_admin,
     problem::Problem,
 };
 use crate::audit::suspicion::Suspicion;
-use axum::{Json as Reply, extract::State};
+use axum::{Json as Reply, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -43,6 +43,20 @@ pub(super) async fn read(
     let events = control.accounts().read_security_events(caller.user, caller.session, filter).await?;
     let oldest = events.last().filter(|_| events.len() as i64 == limit).and_then(|event| event["id"].as_i64());
     Ok(Reply(EventPage { next_cursor: oldest, events }))
+}
+
+pub(super) async fn end_responses(
+    State(control): State<Control>,
+    caller: Caller,
+    PathId(id): PathId,
+) -> Result<StatusCode, Problem> {
+    require_admin(caller.user, control.admins())?;
+    match control.accounts().end_event_responses(id, caller.user, caller.session).await? {
+        0 => Err(Problem::not_found(
+            "No response to this event is in force. GET /admin/security-events lists the events and their responses.",
+        )),
+        _ => Ok(StatusCode::NO_CONTENT),
+    }
 }
 
 impl EventFilter {

@@ -10,9 +10,10 @@ use super::{
     metrics::Metrics,
     observed::Observed,
     ports::HealthPort,
-    security_watch::SecurityWatch,
+    security_watch::{SecurityWatch, WatchParts},
     *,
 };
+use crate::audit::suspicion::ResponsePolicy;
 use crate::auth::attempts::Allowed;
 use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::sealed::SealingKeys;
@@ -91,7 +92,11 @@ fn control_for(well: bool, access: Access) -> Control {
         health: Arc::new(Health(well)),
         notices: Arc::new(|_| ()),
         metrics: Metrics::new(observed.clone()).unwrap(),
-        watch: SecurityWatch::new(Arc::new(|_| ())),
+        watch: SecurityWatch::new(WatchParts {
+            activity: Arc::default(),
+            count: Arc::new(|_| ()),
+            responses: ResponsePolicy::default(),
+        }),
         dashboard: Dashboard::new(observed, Arc::new(Health(well))),
         filter: ContentFilter::new(FilterParts {
             store: FilterStore::new(accounts.clone()),

@@ -20,6 +20,7 @@ use super::batcher::{self, RunKind};
 use super::connect::{self, Role, Target};
 use super::health::WriterHealth;
 use super::indexer::Touched;
+use super::observe;
 use super::sql;
 use super::sqlstate::{self, Cause};
 use super::verdicts::{self, BatchRows, Recorded};
@@ -351,7 +352,9 @@ impl Committer {
                     RunKind::Others => verdicts::of_others(run, &answer.rows),
                 };
                 // Submitted again, the run would give the same rows, and its senders would never receive an answer.
-                Attempt::Done(verdicts.unwrap_or_else(|reason| stop_process(&reason)))
+                let verdicts = verdicts.unwrap_or_else(|reason| stop_process(&reason));
+                observe::of_run(&self.mesh.activity, run, &verdicts);
+                Attempt::Done(verdicts)
             }
             Some(Err(error)) => {
                 let cause = error.code().map_or(Cause::ConnectionEnded, Cause::of);

@@ -168,6 +168,9 @@ fn refusal_of(verdict: &str, retry_after_ms: Option<i64>) -> Refusal {
         "banned" => (ErrorCode::Banned, "You are banned from this conversation. A moderator can lift the ban."),
         "read_only" => (ErrorCode::ReadOnly, "The conversation, or your role in it, is read-only."),
         "muted" => (ErrorCode::Muted, "You are muted in this conversation. Wait until the mute ends."),
+        "muted_everywhere" => {
+            (ErrorCode::Muted, "You are muted on this server because of unusual activity. Wait until the mute ends.")
+        }
         "slow_mode" => (ErrorCode::SlowMode, "The conversation is in slow mode. Wait before the next message."),
         "blocked" => (ErrorCode::Blocked, "One of you has blocked the other. You cannot message each other."),
         "parent_not_found" => {

@@ -37,7 +37,9 @@ mod registration_proofs;
 mod revocations;
 mod rule_sets;
 mod search;
+mod security_conduct;
 mod security_events;
+mod security_responses;
 mod store;
 #[path = "../support/mod.rs"]
 mod support;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::time::Instant;
 
 /// The events that an administrator sees.
-async fn events(server: &Server, admin: &User, query: &str) -> Vec<Value> {
+pub(super) async fn events(server: &Server, admin: &User, query: &str) -> Vec<Value> {
     let path = format!("/admin/security-events{query}");
     let (status, page) = server.request(Method::GET, &path, Some(&admin.token), None).await;
     assert_eq!(status, 200, "{page}");
@@ -14,7 +14,7 @@ async fn events(server: &Server, admin: &User, query: &str) -> Vec<Value> {
 }
 
 /// Waits for events of a type.
-async fn found(server: &Server, admin: &User, event_type: &str) -> Vec<Value> {
+pub(super) async fn found(server: &Server, admin: &User, event_type: &str) -> Vec<Value> {
     let started = Instant::now();
     loop {
         let events = events(server, admin, &format!("?event_type={event_type}&limit=5")).await;

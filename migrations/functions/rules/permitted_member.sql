@@ -5,6 +5,10 @@ CREATE FUNCTION permitted_member(c conversations, p mutation) RETURNS conversati
 DECLARE
     m conversation_members;
 BEGIN
+    IF p.kind IN ('create_conversation', 'edit_message', 'pin_message', 'add_reaction', 'invite_member',
+                  'create_invite', 'request_to_join', 'update_conversation', 'set_role', 'transfer_ownership') THEN
+        PERFORM refuse_muted_user(p.actor_id);
+    END IF;
     CASE p.kind
         -- Users who are not members too; without a membership the result is NULL.
         WHEN 'create_conversation', 'join_conversation', 'join_by_invite', 'request_to_join', 'cancel_join_request',
