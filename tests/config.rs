@@ -425,6 +425,10 @@ fn exits_2_with_the_reasons_on_an_invalid_configuration() {
     }
     assert_eq!(run(&["--config", "/nowhere.toml"], &[]).status.code(), Some(2));
     assert_eq!(run(&["dance"], &[]).status.code(), Some(2));
+    let places = run(&["serve"], &[("CHAT_SERVER__SECURITY__GEOIP_DATABASE", "/proc/self/status")]);
+    assert!(!places.status.success());
+    let printed = text(&places.stderr) + &text(&places.stdout);
+    assert!(printed.contains("security.geoip_database: /proc/self/status is no readable file"), "{printed}");
     let log = run(&["serve"], &[("CHAT_SERVER__LOGGING__FILE", "/proc/nowhere/app.log")]);
     assert_eq!(log.status.code(), Some(2));
     assert!(text(&log.stderr).contains("logging.file"));
@@ -455,6 +459,7 @@ fn documents_every_key_and_no_other() {
             "database.url",
             "database.writer_password",
             "logging.file",
+            "security.geoip_database",
             "security.jwt_secret",
             "server.internal_addr",
             "server.metrics_token",

@@ -7,6 +7,7 @@
 //! directory or the database. A second server therefore refuses to start and leaves no trace.
 
 mod audit;
+mod audit_gap;
 mod banner;
 mod error;
 mod listen;
@@ -36,6 +37,7 @@ use crate::control::filter::{ContentFilter, FilterParts};
 use crate::control::http::HttpServer;
 use crate::control::metrics::Metrics;
 use crate::control::observed::Observed;
+use crate::control::places::Places;
 use crate::control::security_watch::{SecurityWatch, WatchParts};
 use crate::control::{Control, ControlParts};
 use crate::ids::UserId;
@@ -55,6 +57,7 @@ use crate::storage::migrate::Plan;
 use crate::storage::server_lock::{self, ServerLock};
 use crate::wire::command::Command;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
@@ -163,6 +166,7 @@ fn plan_embedded(config: &Config) -> Result<Plan, BootError> {
 pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> {
     let started = Instant::now();
     topology::check_kernel()?;
+    let places = config.security.geoip_database.as_deref().map(places).transpose()?;
     let cores = topology::cores()?;
     let workers = topology::workers(config.server.workers, cores.len())?;
     let internal_connections = config.server.internal_addr.map_or(0, |_| INTERNAL_CONNECTIONS_MAX);
@@ -185,10 +189,12 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         tracing::warn!("the audit trail is not signed, and its retention does not run: {error}");
         None
     });
+    let mut audit_gap = None;
     if let Some(key) = audit_key {
+        audit_gap = runtime.block_on(audit_gap::at_start(&target, &key, &config.data_dir));
         // Before the first change, so that its row finds the partition of its month.
         let due = runtime.block_on(audit::keep_partitions(&target, &key, &config.audit));
-        runtime.spawn(audit::keep(target.clone(), key, config.audit.clone(), due));
+        runtime.spawn(audit::keep(target.clone(), key, config.clone(), due));
     }
     let sealing = secret::sealing_keys(config)?;
     let allows_two_factor = config.security.enable_2fa && sealing.is_some();
@@ -270,7 +276,9 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
             Arc::new(move |finding| metrics.security_event(finding))
         },
         responses: responses::policy(&config.responses, admins(config)),
+        places,
     });
+    watch.report(audit_gap);
     let notify_revoked = Arc::clone(&notices);
     runtime.spawn(watch.clone().run(accounts.clone(), move |sessions| notify_revoked(sessions)));
     let control = Control::new(ControlParts {
@@ -347,6 +355,24 @@ fn factor_policy(config: &Config) -> FactorPolicy {
         of_admins: required.contains(&ServerRole::Admin),
         of_members: required.contains(&ServerRole::Member),
     }
+}
+
+/// The database of `security.geoip_database`.
+fn places(path: &Path) -> Result<Places, BootError> {
+    let places = Places::open(path).map_err(|reason| {
+        BootError::Configuration(format!(
+            "security.geoip_database: {} is no readable file in the MaxMind DB format: {reason}",
+            path.display()
+        ))
+    })?;
+    if !["City", "Enterprise", "Insights"].iter().any(|kind| places.kind().contains(kind)) {
+        tracing::warn!(
+            "security.geoip_database has a database of the kind {:?}. Impossible travel needs the coordinates of \
+             cities, as in GeoLite2-City",
+            places.kind()
+        );
+    }
+    Ok(places)
 }
 
 fn access(config: &Config) -> Access {

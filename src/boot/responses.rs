@@ -6,7 +6,10 @@ use crate::ids::UserId;
 
 /// What follows which event, for everybody but the administrators.
 pub(super) fn policy(config: &ResponsesConfig, administrators: Vec<UserId>) -> ResponsePolicy {
-    let thefts = [(Suspicion::RefreshReuse, config.refresh_token_reuse)];
+    let thefts = [
+        (Suspicion::RefreshReuse, config.refresh_token_reuse),
+        (Suspicion::ImpossibleTravel, config.impossible_travel),
+    ];
     let abuses = [
         (Suspicion::MassInvitations, config.mass_invitations),
         (Suspicion::MassDirect, config.mass_direct_messages),

@@ -167,6 +167,10 @@ pub struct SecurityConfig {
     pub stranger_additions_per_hour: u32,
     /// Origins of web pages that may open a WebSocket, exactly as browsers send them.
     pub allowed_origins: Vec<String>,
+    /// A file in the `MaxMind` DB format with the places of addresses. Without it, the server does not look for
+    /// impossible travel.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub geoip_database: Option<PathBuf>,
     /// Ids of users who may read the audit trail and open the dashboard. Names would not be safe: anyone can register a
     /// name that is still free.
     pub admin_user_ids: Vec<u64>,
@@ -190,6 +194,8 @@ pub struct AuditConfig {
 pub struct ResponsesConfig {
     /// After a stolen refresh token came back.
     pub refresh_token_reuse: TheftResponse,
+    /// After the account was at two places that are too far apart.
+    pub impossible_travel: TheftResponse,
     /// After many people were brought into conversations.
     pub mass_invitations: AbuseResponse,
     /// After many direct conversations were opened.

@@ -121,7 +121,7 @@ async fn try_register(
             },
         )
         .await?;
-    Ok(SignedIn::new(control, opened, refresh_token))
+    Ok(SignedIn::new(control, peer, opened, refresh_token))
 }
 
 pub(super) async fn login(
@@ -179,7 +179,7 @@ async fn try_login(
     };
     // None: meanwhile the password was changed, or two-factor authentication was switched on.
     let opened = control.accounts().open_session(&login, session).await?.ok_or_else(wrong)?;
-    Ok(SignedIn::new(control, opened, refresh_token))
+    Ok(SignedIn::new(control, peer, opened, refresh_token))
 }
 
 /// The login with a hash of today instead of the older one that its password matched. `None` if the password was
@@ -241,7 +241,7 @@ async fn try_refresh(control: &Control, peer: PeerAddress, token: &str) -> Resul
     match control.accounts().rotate_refresh(exchange).await? {
         Rotation::Rotated(opened) | Rotation::Repeated(opened) => {
             control.sign_ins().continued(peer.network());
-            Ok(SignedIn::new(control, opened, new_token))
+            Ok(SignedIn::new(control, peer, opened, new_token))
         }
         Rotation::Reused { user, session } => {
             warn_limited!(

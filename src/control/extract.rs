@@ -133,6 +133,12 @@ impl PeerAddress {
         self.0.ip().to_canonical().to_string()
     }
 
+    /// The address.
+    #[must_use]
+    pub fn address(self) -> IpAddr {
+        self.0.ip()
+    }
+
     /// What a client controls: the IPv4 address, or the IPv6 /64.
     #[must_use]
     pub fn network(self) -> ClientNetwork {

@@ -36,6 +36,7 @@ pub mod metrics;
 mod moderation;
 pub mod observed;
 mod operators;
+pub mod places;
 mod ports;
 pub mod problem;
 mod profile_edits;

@@ -5,14 +5,16 @@
 //! waits for PostgreSQL because of a detector. While PostgreSQL does not answer, findings wait here, [`WAITING_MAX`] at
 //! most; the log has every one of them.
 
+use super::places::Places;
 use crate::address::ClientNetwork;
-use crate::audit::suspicion::{Act, Detectors, Finding, ResponsePolicy, Severity, WrongPassword};
+use crate::audit::suspicion::{Act, Detectors, Finding, ResponsePolicy, Severity, Sighting, WrongPassword};
 use crate::faults::warn_limited;
 use crate::ids::{SessionId, UserId};
 use crate::mesh::activity::{Activity, READS_WAITING, TEXTS_WAITING, TextActivity};
 use crate::storage::accounts::Accounts;
 use crate::text;
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -39,6 +41,8 @@ pub struct WatchParts {
     pub count: CountFinding,
     /// What follows a finding by itself.
     pub responses: ResponsePolicy,
+    /// Where addresses are, if the server knows.
+    pub places: Option<Places>,
 }
 
 struct WatchState {
@@ -82,6 +86,19 @@ impl SecurityWatch {
     /// A spent refresh token was used again, and its session is revoked.
     pub fn refresh_reused(&self, user: UserId, session: SessionId, address: &str) {
         self.found(vec![Detectors::refresh_reused(user, session, address)]);
+    }
+
+    /// A user signed in, or went on with a session, from this address.
+    pub fn seen(&self, user: UserId, session: SessionId, address: IpAddr) {
+        let Some(place) = self.inner.parts.places.as_ref().and_then(|places| places.of(address)) else { return };
+        let seen = Sighting { user, session, address: address.to_canonical(), place };
+        let found = locked(&self.inner.detectors).seen(seen, self.inner.began.elapsed());
+        self.found(found);
+    }
+
+    /// Something was found elsewhere, such as at the start of the server.
+    pub fn report(&self, found: Option<Finding>) {
+        self.found(found);
     }
 
     fn acts(&self, acts: &[Act]) {
@@ -146,7 +163,8 @@ impl SecurityWatch {
             tokio::time::sleep(INTERVAL).await;
             self.drain();
             position = match position {
-                None => accounts.security_progress().await.ok(),
+                // The last row that was read is read again, so that the first new one can be compared with it.
+                None => accounts.security_progress().await.ok().map(|position| (position - 1).max(0)),
                 Some(position) => Some(self.look(&accounts, &notify_revoked, position).await),
             };
         }

@@ -96,6 +96,7 @@ fn control_for(well: bool, access: Access) -> Control {
             activity: Arc::default(),
             count: Arc::new(|_| ()),
             responses: ResponsePolicy::default(),
+            places: None,
         }),
         dashboard: Dashboard::new(observed, Arc::new(Health(well))),
         filter: ContentFilter::new(FilterParts {

@@ -289,7 +289,7 @@ pub(super) async fn complete(
     match control.accounts().open_session_with_factor(login, factor, hash, session).await? {
         FactorSignIn::Opened(opened) => {
             check.succeeded();
-            Ok(SignedIn::new(control, opened, refresh_token))
+            Ok(SignedIn::new(control, attempt.peer, opened, refresh_token))
         }
         FactorSignIn::UsedCode => {
             second_factor::failed(control, check, login.user, attempt.peer);

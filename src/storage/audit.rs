@@ -78,6 +78,18 @@ impl AuditTables {
         read.await.map_err(failed("reading the end of the audit trail"))
     }
 
+    /// The hash of the row at a position, if it is there.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn root_at(&self, position: i64) -> Result<Option<Hash>, StorageError> {
+        let read = async {
+            let row = self.client.query_opt(sql::ROOT_AT, &[&position]).await?;
+            row.map(|row| row.try_get(0).map(hash)).transpose()
+        };
+        read.await.map_err(failed("reading a row of the audit trail"))
+    }
+
     /// Every checkpoint, ascending.
     ///
     /// # Errors

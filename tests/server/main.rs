@@ -40,6 +40,7 @@ mod search;
 mod security_conduct;
 mod security_events;
 mod security_responses;
+mod security_travel;
 mod store;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,7 +1,7 @@
 //! The detectors of what users read and write: mass mentions, mass reading, evasion of the content filter.
 //!
-//! How: a server of its own for each test, whose first user is an administrator. Most tests first do what ordinary users
-//! do, and then check that only the attack was found.
+//! How: a server of its own for each test, whose first user is an administrator. Most tests first do what ordinary
+//! users do, and then check that only the attack was found.
 
 use super::security_events::{events, found};
 use crate::support::{PATIENCE, Server, User};
@@ -83,7 +83,10 @@ async fn finds_texts_that_are_varied_until_the_filter_lets_them_pass() {
     let server = Server::start(2, &[("security.admin_user_ids", "1")]);
     let (ann, bob, eve) = (server.register().await, server.register().await, server.register().await);
     let room = server.room(&[&ann, &bob, &eve]).await;
-    let rule = |id: &str, word: &str| json!({"rules": [{"id": id, "kind": "keywords", "definition": {"words": [word]}, "action": "refuse"}]});
+    let rule = |id: &str, word: &str| {
+        let words = json!({"words": [word]});
+        json!({"rules": [{"id": id, "kind": "keywords", "definition": words, "action": "refuse"}]})
+    };
     // Ann's room refuses what Bob always writes. That says nothing about him.
     for (path, rules) in [
         (format!("/conversations/{room}/filter-rules"), rule("nonsense", "bananas")),

@@ -23,7 +23,8 @@ BEGIN
                CASE WHEN c.slow_mode_s > 0 AND m.role < 'moderator' THEN c.slow_mode_s END AS slow_s,
                CASE WHEN c.direct_low IS NOT NULL
                     THEN is_blocked(c.direct_low, c.direct_high) ELSE false END AS blocked,
-               u.username, u.display_name, u.muted_until AS user_muted_until, first.id AS first_id, first.seq AS first_seq, first.created_at AS first_at,
+               u.username, u.display_name, u.muted_until AS user_muted_until,
+               first.id AS first_id, first.seq AS first_seq, first.created_at AS first_at,
                CASE WHEN i.parent_id IS NOT NULL THEN (
                    SELECT coalesce(p.parent_message_id, p.id) FROM messages p
                     WHERE p.id = i.parent_id AND p.conversation_id = i.conversation_id AND p.deleted_at IS NULL)

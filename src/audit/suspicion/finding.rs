@@ -35,6 +35,8 @@ pub enum Suspicion {
     Stuffing,
     /// A spent refresh token came back.
     RefreshReuse,
+    /// One user is at two places that are too far apart.
+    ImpossibleTravel,
     /// One user brings many people into conversations.
     MassInvitations,
     /// One user opens direct conversations with many people.
@@ -53,10 +55,11 @@ pub enum Suspicion {
 
 impl Suspicion {
     /// All of them, for metrics.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Guessing,
         Self::Stuffing,
         Self::RefreshReuse,
+        Self::ImpossibleTravel,
         Self::MassInvitations,
         Self::MassDirect,
         Self::MassMentions,
@@ -73,6 +76,7 @@ impl Suspicion {
             Self::Guessing => "password_guessing",
             Self::Stuffing => "credential_stuffing",
             Self::RefreshReuse => "refresh_token_reuse",
+            Self::ImpossibleTravel => "impossible_travel",
             Self::MassInvitations => "mass_invitations",
             Self::MassDirect => "mass_direct_messages",
             Self::MassMentions => "mass_mentions",
@@ -87,7 +91,8 @@ impl Suspicion {
     #[must_use]
     pub fn severity(self) -> Severity {
         match self {
-            Self::MassInvitations
+            Self::ImpossibleTravel
+            | Self::MassInvitations
             | Self::MassDirect
             | Self::MassMentions
             | Self::MassReading

@@ -1,7 +1,8 @@
 //! Suspicious activity: what looks like an attack, found in sign-ins, in the audit trail, and in what users read and
 //! write. Pure.
 //!
-//! Signals come from three places. The sign-in handlers report wrong passwords and stolen refresh tokens. The I/O shard
+//! Signals come from three places. The sign-in handlers report wrong passwords, stolen refresh tokens and the places of
+//! sign-ins. The I/O shard
 //! reports reads, mentions and texts that the content filter refused. None of them are rows of the audit trail.
 //! Everything else is read from its rows, at most a second after their commit. Each detector turns a signal into a
 //! [`Finding`] or into nothing.
@@ -12,18 +13,23 @@
 mod conduct;
 mod finding;
 mod response;
+mod restart;
 mod trail;
+mod travel;
 pub mod windows;
 
 pub use finding::{Finding, Severity, Suspicion};
 pub use response::{AutomaticResponse, RESPONSE_PERIOD, ResponsePolicy};
+pub use restart::{TrailFound, gap_at_start};
 pub use trail::Act;
+pub use travel::{GeoPlace, Sighting, is_public};
 
 use crate::ids::{SessionId, UserId};
 use conduct::Conduct;
 use serde_json::json;
 use std::time::Duration;
 use trail::Trail;
+use travel::Travel;
 use windows::Windows;
 
 /// Wrong passwords for one login within [`GUESSING_PERIOD`].
@@ -43,6 +49,7 @@ pub struct Detectors {
     wrong: u64,
     trail: Trail,
     conduct: Conduct,
+    travel: Travel,
 }
 
 impl Default for Detectors {
@@ -53,6 +60,7 @@ impl Default for Detectors {
             wrong: 0,
             trail: Trail::default(),
             conduct: Conduct::default(),
+            travel: Travel::default(),
         }
     }
 }
@@ -94,6 +102,11 @@ impl Detectors {
         let details = json!({ "session_revoked": true });
         let finding = Finding::new(Suspicion::RefreshReuse, &session.0.to_string(), details);
         Finding { session: Some(session), ..finding.by(Some(user)).at_address(address) }
+    }
+
+    /// A user signed in, or went on with a session.
+    pub fn seen(&mut self, seen: Sighting, now: Duration) -> Option<Finding> {
+        self.travel.seen(seen, now)
     }
 
     /// `author` has mentioned `people` by their names.

@@ -6,10 +6,10 @@
 //! | mute | the user can send nothing anywhere | after ten minutes |
 //! | challenge | revokes the user's sessions once; the user signs in again | at once |
 //!
-//! Invariant: a response hits the account that acted, and never one that is attacked. Otherwise an attacker could have a
-//! victim muted. So a finding about an attacked account permits no response, or only a challenge where a thief may hold
-//! its session: signing in is what its owner can always do, and the thief cannot. Administrators are exempt, because
-//! somebody must be able to end a response.
+//! Invariant: a response hits the account that acted, and never one that is attacked. Otherwise an attacker could have
+//! a victim muted. So a finding about an attacked account permits no response, or only a challenge where a thief may
+//! hold its session: signing in is what its owner can always do, and the thief cannot. Administrators are exempt,
+//! because somebody must be able to end a response.
 
 use super::finding::{Finding, Suspicion};
 use crate::ids::UserId;
@@ -58,7 +58,7 @@ impl Suspicion {
             // Strangers guess; the account is their victim. A gap in the trail has no account.
             Self::Guessing | Self::Stuffing | Self::AuditGap => false,
             // A thief may hold a session.
-            Self::RefreshReuse => response == AutomaticResponse::Challenge,
+            Self::RefreshReuse | Self::ImpossibleTravel => response == AutomaticResponse::Challenge,
             Self::MassInvitations
             | Self::MassDirect
             | Self::MassMentions
@@ -117,7 +117,13 @@ mod tests {
 
     #[test]
     fn a_victim_is_never_muted_or_slowed_down() {
-        for victims in [Suspicion::Guessing, Suspicion::Stuffing, Suspicion::RefreshReuse, Suspicion::AuditGap] {
+        for victims in [
+            Suspicion::Guessing,
+            Suspicion::Stuffing,
+            Suspicion::RefreshReuse,
+            Suspicion::ImpossibleTravel,
+            Suspicion::AuditGap,
+        ] {
             for response in ALL {
                 let policy = ResponsePolicy::new(vec![(victims, response)], Vec::new());
                 let to_victim = policy.to(&finding(victims, Some(UserId(7))));

@@ -44,8 +44,8 @@ impl Accounts {
         settle(connection, "audit_tail", false, outcome)
     }
 
-    /// Records findings with the responses to them, and how far the audit trail has been read. Returns the sessions that
-    /// a response has revoked.
+    /// Records findings with the responses to them, and how far the audit trail has been read. Returns the sessions
+    /// that a response has revoked.
     ///
     /// # Errors
     /// Failures of PostgreSQL. Recording the same findings again counts them twice.

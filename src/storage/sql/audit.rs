@@ -16,6 +16,8 @@ pub const BEGIN_VERIFICATION: &str =
 
 /// The end of the chain.
 pub const HEAD: &str = "SELECT log_id::text, position, hash FROM audit_head";
+/// $1 position → the hash of its row.
+pub const ROOT_AT: &str = "SELECT hash FROM audit_logs WHERE position = $1";
 /// The size of the newest checkpoint.
 pub const NEWEST_CHECKPOINT: &str = "SELECT size, note FROM audit_checkpoints ORDER BY size DESC, closing LIMIT 1";
 /// Every checkpoint, ascending.
