@@ -4,7 +4,7 @@
 //! configures what follows.
 
 use super::security_events::found;
-use crate::support::{Client, Format, PATIENCE, Server, User, closed, id_of};
+use crate::support::{Client, Format, PASSWORD, PATIENCE, Server, User, closed, id_of};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -138,6 +138,45 @@ async fn a_challenge_revokes_the_sessions_once() {
     assert_eq!(revoked, 1, "the notice of the first session may have been lost");
     let (status, me) = server.request(Method::GET, "/users/me", Some(&eve.token), None).await;
     assert_eq!(status, 200, "{me}");
+}
+
+#[tokio::test]
+async fn a_stolen_refresh_token_signs_its_owner_out_once() {
+    let settings = [("security.admin_user_ids", "1"), ("responses.refresh_token_reuse", "challenge")];
+    let server = Server::start(1, &settings);
+    let [ann, bob, _] = three(&server).await;
+    let login = json!({"login": bob.name, "password": PASSWORD});
+    let (_, phone) = server.post("/auth/login", None, &login).await;
+    let stolen = json!({"refresh_token": phone["refresh_token"]});
+    let (_, second) = server.post("/auth/refresh", None, &stolen).await;
+    server.post("/auth/refresh", None, &json!({"refresh_token": second["refresh_token"]})).await;
+    let reuse = async || {
+        let (status, answer) = server.request(Method::POST, "/auth/refresh", None, Some(&stolen)).await;
+        assert_eq!((status, &answer["code"]), (401, &json!("refresh_reused")), "{answer}");
+    };
+    let is_signed_in =
+        async |user: &User| server.request(Method::GET, "/users/me", Some(&user.token), None).await.0 == 200;
+    assert!(is_signed_in(&bob).await);
+    reuse().await;
+    let event = found(&server, &ann, "refresh_token_reuse").await.remove(0);
+    assert_eq!(event["responses"][0]["response"], "challenge", "{event}");
+    assert!(!is_signed_in(&bob).await, "the thief may have come by more than one session");
+
+    // The thief tries again two hours later. That is another event, and no reason to sign Bob out again.
+    let bob = server.login(&bob).await;
+    let later = "UPDATE security_events SET created_at = created_at - interval '2 hours'";
+    assert_eq!(server.database().await.execute(later, &[]).await.unwrap(), 1);
+    reuse().await;
+    let started = Instant::now();
+    loop {
+        let events = found(&server, &ann, "refresh_token_reuse").await;
+        if events.len() == 2 {
+            break assert_eq!(events[0]["responses"], json!([]), "{events:?}");
+        }
+        assert!(started.elapsed() < PATIENCE, "{events:?}");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert!(is_signed_in(&bob).await);
 }
 
 #[tokio::test]
