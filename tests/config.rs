@@ -4,7 +4,9 @@
 //! How: `Sources` reads folders and variables that the test provides, not the environment of the process. For exit
 //! codes the tests run the binary as a child process.
 
-use chat_server::config::{Config, ConfigError, Environment, Loaded, LogFormat, ServerRole, Sources, encryption_key};
+use chat_server::config::{
+    AbuseResponse, Config, ConfigError, Environment, Loaded, LogFormat, ServerRole, Sources, encryption_key,
+};
 use chat_server::limits::Limits;
 use std::ffi::OsString;
 use std::path::Path;
@@ -405,6 +407,22 @@ fn run(arguments: &[&str], env: &[(&str, &str)]) -> Output {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn mutes_and_slows_down_no_account_that_may_be_a_victim() {
+    for key in ["refresh_token_reuse", "impossible_travel"] {
+        for response in ["mute", "slow_down"] {
+            let toml = format!("[responses]\n{key} = '{response}'");
+            let (named, reason, _) = error(&[("given.toml", &toml)], &[]);
+            assert_eq!(named, format!("responses.{key}"));
+            assert!(reason.contains("notify") && reason.contains("challenge"), "{reason}");
+        }
+    }
+    let (named, ..) = error(&[("given.toml", "[responses]\npassword_guessing = 'mute'")], &[]);
+    assert_eq!(named, "responses.password_guessing", "there is no such key");
+    let config = load(&[("given.toml", "[responses]\nmass_reading = 'mute'")], &[]).config;
+    assert_eq!(config.responses.mass_reading, AbuseResponse::Mute);
 }
 
 #[test]
