@@ -87,14 +87,17 @@ impl Conduct {
     }
 
     pub(super) fn refused(&mut self, author: UserId, text: &str, now: Duration) -> Option<Finding> {
-        self.forget(now);
         if self.refused.len() >= AUTHORS_MAX && !self.refused.contains_key(&author.0) {
-            self.refused.retain(|_, refusals| refusals.texts.len() > 1); // an attacker has more
+            self.forget(now);
+            if self.refused.len() >= AUTHORS_MAX {
+                self.refused.retain(|_, refusals| refusals.texts.len() > 1); // an attacker has more
+            }
             if self.refused.len() >= AUTHORS_MAX {
                 return None;
             }
         }
         let refusals = self.refused.entry(author.0).or_default();
+        refusals.forget(now);
         let letters = Letters::of(text);
         // A client that repeats its text does not look for a variant.
         if refusals.texts.iter().any(|(_, known)| *known == letters) {
@@ -113,8 +116,8 @@ impl Conduct {
     }
 
     pub(super) fn passed(&mut self, author: UserId, text: &str, now: Duration) -> Option<Finding> {
-        self.forget(now);
         let refusals = self.refused.get_mut(&author.0)?;
+        refusals.forget(now);
         if refusals.texts.len() < REFUSED_BEFORE_VARIANT || now < refusals.found_until {
             return None;
         }
@@ -136,11 +139,17 @@ impl Conduct {
 
     fn forget(&mut self, now: Duration) {
         self.refused.retain(|_, refusals| {
-            while refusals.texts.front().is_some_and(|(at, _)| now >= *at + PERIOD) {
-                refusals.texts.pop_front();
-            }
+            refusals.forget(now);
             !refusals.texts.is_empty()
         });
+    }
+}
+
+impl Refusals {
+    fn forget(&mut self, now: Duration) {
+        while self.texts.front().is_some_and(|(at, _)| now >= *at + PERIOD) {
+            self.texts.pop_front();
+        }
     }
 }
 
