@@ -27,6 +27,23 @@ impl Rate {
         Self { burst_ns: self.burst_ns / u64::from(part.max(1)), ..self }
     }
 
+    /// This percentage of the rate and of its burst; 0 counts as 1.
+    #[must_use]
+    pub fn scaled(self, percent: u32) -> Self {
+        // The burst is a time. With a longer interval, fewer requests fit into it.
+        Self { interval_ns: self.interval_ns * 100 / u64::from(percent.max(1)), ..self }
+    }
+
+    /// Requests that conform now, if no other one comes.
+    #[must_use]
+    pub fn remaining(self, tat: &AtomicU64, now_ns: u64) -> u64 {
+        let ahead = tat.load(Ordering::Relaxed).saturating_sub(now_ns);
+        match self.burst_ns.checked_sub(ahead) {
+            Some(left) => left / self.interval_ns.max(1) + 1,
+            None => 0,
+        }
+    }
+
     /// Spends one request of the budget `tat`.
     ///
     /// # Errors
@@ -100,6 +117,20 @@ mod tests {
         let full = AtomicU64::new(0);
         assert_eq!(rate.take_many(&full, 1, 1_000_000), Ok(()), "more than may ever come at once");
         assert!(rate.take(&full, 1).is_err());
+    }
+
+    #[test]
+    fn a_percentage_scales_the_rate_and_the_burst() {
+        let now = 1_000_000_000_000;
+        for (percent, burst, wait_ms) in [(25, 15, 4_000), (50, 30, 2_000), (100, 60, 1_000), (200, 119, 500)] {
+            let (rate, tat) = (Rate::per_minute(60).scaled(percent), AtomicU64::new(0));
+            assert_eq!(rate.remaining(&tat, now), burst, "{percent} %");
+            assert_eq!((0..200).filter(|_| rate.take(&tat, now).is_ok()).count() as u64, burst, "{percent} %");
+            assert_eq!(rate.remaining(&tat, now), 0);
+            let wait = rate.take(&tat, now).unwrap_err();
+            assert!(wait <= wait_ms, "{percent} %: {wait} ms");
+            assert_eq!(rate.take(&tat, now + wait * 1_000_000), Ok(()), "what the refusal says is true");
+        }
     }
 
     #[test]

@@ -68,6 +68,8 @@ impl Config {
             max_connections_per_user: limits.max_connections_per_user,
             max_connections: limits.max_connections,
             max_messages_per_minute: limits.max_messages_per_minute,
+            adaptive: limits.adaptive,
+            trusted_after_s: limits.trusted_after.as_secs().min(u64::from(u32::MAX)) as i64,
             message_edit_window_s: limits.message_edit_window.as_secs(),
             max_file_size: limits.max_file_size,
             max_outbound_queue_bytes: limits.max_outbound_queue_bytes,

@@ -304,6 +304,12 @@ pub struct Limits {
     pub message_edit_window_s: u64,
     /// Messages per user and minute, over all connections.
     pub max_messages_per_minute: u32,
+    /// Whether a user's limits depend on the user's standing and on the load; not reported to clients.
+    #[serde(skip)]
+    pub adaptive: bool,
+    /// The age of an account, in seconds, from which it has twice the limits; not reported to clients.
+    #[serde(skip)]
+    pub trusted_after_s: i64,
     /// Bytes in an uploaded file.
     pub max_file_size: u64,
     /// Bytes queued for one connection before it counts as lagging; not reported to clients.
@@ -320,6 +326,8 @@ impl Default for Limits {
             max_connections: 100_000,
             message_edit_window_s: 0,
             max_messages_per_minute: 60,
+            adaptive: true,
+            trusted_after_s: 7 * 86_400,
             max_file_size: 100 * 1024 * 1024,
             max_outbound_queue_bytes: 1024 * 1024,
         }

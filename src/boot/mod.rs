@@ -39,12 +39,13 @@ use crate::control::metrics::Metrics;
 use crate::control::observed::Observed;
 use crate::control::places::Places;
 use crate::control::security_watch::{SecurityWatch, WatchParts};
-use crate::control::{Control, ControlParts};
+use crate::control::{Control, ControlParts, user_limits};
 use crate::ids::UserId;
 use crate::latency::{QueueGauge, StorageLatencies};
 use crate::limits::INTERNAL_CONNECTIONS_MAX;
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::lane::Mesh;
+use crate::mesh::overload::Overload;
 use crate::mesh::placement::Placement;
 use crate::shard::ShardSettings;
 use crate::storage::accounts::Accounts;
@@ -204,13 +205,14 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let mesh = Mesh::new(Placement::new(workers as u8)).map_err(system("cannot make the doorbells"))?;
     let health = StorageHealth::default();
     let storage_latencies = Arc::new(StorageLatencies::default());
+    let overload = Arc::new(Overload::default());
     let storage_stop = Arc::new(AtomicBool::new(false));
     let storage = topology::spawn_storage(
         Arc::clone(&mesh),
         target.clone(),
         config.database.max_connections,
         health.clone(),
-        Arc::clone(&storage_latencies),
+        (Arc::clone(&storage_latencies), Arc::clone(&overload)),
         Arc::clone(&storage_stop),
     )?;
 
@@ -241,6 +243,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         features: config.features.for_clients(),
         content_filtering: config.security.content_filtering,
         filter: rules,
+        overload: Arc::clone(&overload),
         revocation_memory_ms: config.security.jwt_access_duration.as_millis() as u64 + 60_000,
         connections: Arc::new(AtomicUsize::new(0)),
         drained: AtomicUsize::new(0),
@@ -256,6 +259,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let observed = Observed {
         shards: counters,
         storage: storage_latencies,
+        overload,
         hashing: Arc::clone(&hash_queue),
         started,
         log_drops: Some(log_drops),
@@ -266,6 +270,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     runtime.spawn(filter.clone().run());
     let dashboard = Dashboard::new(observed, Arc::clone(&health) as _);
     runtime.spawn(dashboard.clone().run());
+    runtime.spawn(user_limits::run(accounts.clone(), Arc::clone(&commands) as _));
     let profile_changes = Arc::new(Notify::new());
     runtime.spawn(announcer::run(accounts.clone(), Arc::clone(&commands) as _, Arc::clone(&profile_changes)));
     let notices = ports::notices(Arc::clone(&mesh), runtime.handle().clone());
@@ -300,6 +305,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         },
         hash_workers: cores.len().clamp(1, HASH_THREADS),
         hash_queue,
+        limits: Arc::clone(&commands) as _,
         commands,
         profile_changes,
         health,

@@ -9,11 +9,13 @@ use crate::control::extract::Caller;
 use crate::control::filter::FilterPort;
 use crate::control::health::{Check, HealthPort};
 use crate::control::observed::Observed;
+use crate::control::user_limits::LimitsPort;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, ShardId, UserId};
 use crate::mesh::asked::{Announcement, Approval, ApprovedText, HttpCommand, HttpReply};
 use crate::mesh::frame::ControlFrame;
 use crate::mesh::lane::Mesh;
+use crate::mesh::standing::MarkedUsers;
 use crate::storage::health::StorageHealth;
 use bytes::Bytes;
 use std::sync::Arc;
@@ -58,10 +60,7 @@ impl AnnouncePort for Commands {
 
 impl FilterPort for Commands {
     fn publish(&self, rules: Arc<FilterRuleSet>) {
-        for shard in self.mesh.placement.all() {
-            let frame = ControlFrame::FilterRules(Arc::clone(&rules));
-            self.runtime.spawn(send_in_time(Arc::clone(&self.mesh), shard, frame));
-        }
+        self.tell_all(|| ControlFrame::FilterRules(Arc::clone(&rules)));
     }
 
     fn send_approved(&self, author: UserId, conversation: ConversationId, text: ApprovedText) -> CommandFuture {
@@ -69,7 +68,24 @@ impl FilterPort for Commands {
     }
 }
 
+impl LimitsPort for Commands {
+    fn mark(&self, marked: Arc<MarkedUsers>) {
+        self.tell_all(|| ControlFrame::MarkedUsers(Arc::clone(&marked)));
+    }
+
+    fn explain(&self, user: UserId) -> CommandFuture {
+        self.ask(user, |reply| ControlFrame::ExplainLimits(user, reply))
+    }
+}
+
 impl Commands {
+    /// Sends a frame to every shard.
+    fn tell_all(&self, frame: impl Fn() -> ControlFrame) {
+        for shard in self.mesh.placement.all() {
+            self.runtime.spawn(send_in_time(Arc::clone(&self.mesh), shard, frame()));
+        }
+    }
+
     /// Sends a frame to the user's shard, and waits for the reply.
     fn ask(&self, user: UserId, frame: impl FnOnce(HttpReply) -> ControlFrame) -> CommandFuture {
         let shard = self.mesh.placement.of_user(user);

@@ -8,6 +8,7 @@ use crate::limits::{
 };
 use crate::mesh::counters::ShardCounters;
 use crate::mesh::lane::Mesh;
+use crate::mesh::overload::Overload;
 use crate::mesh::port::MeshPort;
 use crate::net::{NetError, Sockets};
 use crate::shard::real::SystemClock;
@@ -124,13 +125,13 @@ pub(super) fn spawn_storage(
     target: Target,
     readers: usize,
     health: StorageHealth,
-    latencies: Arc<StorageLatencies>,
+    measured: (Arc<StorageLatencies>, Arc<Overload>),
     stop: Arc<AtomicBool>,
 ) -> Result<JoinHandle<Ended>, BootError> {
     let serve = move || -> Ended {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
         // As a task: waking the future that `block_on` runs costs tokio a system call, even from its own thread.
-        let serving = inlet::serve(mesh, target, readers, health, latencies, stop);
+        let serving = inlet::serve(mesh, target, readers, health, measured, stop);
         let ended = runtime.block_on(async { tokio::spawn(serving).await });
         ended.map_err(|e| format!("the I/O shard panicked: {e}"))?.map_err(|e| e.to_string())
     };

@@ -258,6 +258,11 @@ pub struct LimitsConfig {
     pub max_connections: usize,
     /// Messages per user and minute.
     pub max_messages_per_minute: u32,
+    /// Whether a user's limits depend on the user's standing and on the load.
+    pub adaptive: bool,
+    /// The age from which an account in good standing has twice the limits.
+    #[serde(with = "humantime_serde")]
+    pub trusted_after: Duration,
     /// How long authors can edit a message; zero means no limit.
     #[serde(with = "humantime_serde")]
     pub message_edit_window: Duration,

@@ -250,6 +250,21 @@ impl Page {
         ]
     }
 
+    /// What part of the budgets users have under the present load.
+    fn overload(&self) -> MetricFamily {
+        let overload = &self.observed.overload;
+        let shares = [("commits", overload.commits()), ("pages", overload.pages()), ("catch_up", overload.catch_up())];
+        family(
+            "chat_server_budget_percent",
+            "The part of every user's budget that the server can serve now; below 100 it is overloaded.",
+            MetricType::GAUGE,
+            shares
+                .iter()
+                .map(|(work, percent)| sample(&[("work", work)], MetricType::GAUGE, f64::from(*percent)))
+                .collect(),
+        )
+    }
+
     /// How far the search index is behind.
     fn search(&self) -> [MetricFamily; 2] {
         let search = &self.observed.storage.search;
@@ -322,6 +337,7 @@ impl Collector for Page {
         ));
         families.extend(histograms::families(&self.observed.shards, &self.observed.storage));
         families.extend(self.queues());
+        families.push(self.overload());
         families.extend(self.search());
         families.push(self.silences());
         let log_drops = self.observed.log_drops.as_ref().map_or(0, ErrorCounter::dropped_lines);
@@ -435,6 +451,7 @@ mod tests {
         let observed = Observed {
             shards: shards.clone(),
             storage: Arc::clone(&storage),
+            overload: Arc::default(),
             hashing: Arc::clone(&hashing),
             started: Instant::now(),
             log_drops: Some(full_log()),

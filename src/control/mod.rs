@@ -49,6 +49,7 @@ mod signed_in;
 mod state;
 mod ticket;
 mod two_factor;
+pub mod user_limits;
 mod users;
 mod validate;
 mod view;
@@ -135,6 +136,7 @@ fn routes() -> Router<Control> {
         .route("/admin/audit", get(audit::read))
         .route("/admin/security-events", get(security_events::read))
         .route("/admin/security-events/{id}/responses", delete(security_events::end_responses))
+        .route("/admin/users/{id}/limits", get(user_limits::show))
         .route("/api/commands", post(commands::execute))
         .merge(moderation::router())
         .merge(web::router())

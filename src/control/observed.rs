@@ -2,6 +2,7 @@
 
 use crate::latency::{QueueGauge, StorageLatencies};
 use crate::mesh::counters::ShardCounters;
+use crate::mesh::overload::Overload;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing_appender::non_blocking::ErrorCounter;
@@ -13,6 +14,8 @@ pub struct Observed {
     pub shards: Vec<Arc<ShardCounters>>,
     /// The latencies that the I/O shard records.
     pub storage: Arc<StorageLatencies>,
+    /// What part of the budgets the I/O shard can serve.
+    pub overload: Arc<Overload>,
     /// Passwords that wait to be hashed.
     pub hashing: Arc<QueueGauge>,
     /// The start of the process, at which the clocks of the shards begin.

@@ -4,6 +4,7 @@ use crate::chat::filter::FilterRuleSet;
 use crate::error::Refusal;
 use crate::ids::{ConversationId, SessionId, UserId};
 use crate::mesh::asked::ApprovedText;
+use crate::mesh::standing::MarkedUsers;
 use bytes::Bytes;
 use std::future::Future;
 use std::pin::Pin;
@@ -42,6 +43,15 @@ pub struct Check {
 pub trait HealthPort: Send + Sync {
     /// The present state; must not block.
     fn checks(&self) -> Vec<Check>;
+}
+
+/// What the limits of users need from the shards.
+pub trait LimitsPort: Send + Sync {
+    /// Tells every shard whose limits are shrunk; must not block.
+    fn mark(&self, marked: Arc<MarkedUsers>);
+
+    /// The limits of a user now, as JSON.
+    fn explain(&self, user: UserId) -> CommandFuture;
 }
 
 /// What the content filter needs from the shards.

@@ -6,7 +6,7 @@ use super::dashboard::Dashboard;
 use super::filter::ContentFilter;
 use super::hashing::{self, Hashing};
 use super::metrics::Metrics;
-use super::ports::{CommandPort, HealthPort};
+use super::ports::{CommandPort, HealthPort, LimitsPort};
 use super::problem::Problem;
 use super::profile_edits::ProfileEdits;
 use super::security_watch::SecurityWatch;
@@ -56,6 +56,8 @@ pub struct ControlParts {
     pub hash_queue: Arc<QueueGauge>,
     /// The port to the shards.
     pub commands: Arc<dyn CommandPort>,
+    /// The port to the limits of users.
+    pub limits: Arc<dyn LimitsPort>,
     /// Notified when a profile has changed.
     pub profile_changes: Arc<Notify>,
     /// The checks of `/health`.
@@ -164,6 +166,10 @@ impl Control {
 
     pub(super) fn commands(&self) -> &dyn CommandPort {
         &*self.inner.parts.commands
+    }
+
+    pub(super) fn limits(&self) -> &dyn LimitsPort {
+        &*self.inner.parts.limits
     }
 
     /// Wakes the announcer.

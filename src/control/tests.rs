@@ -9,7 +9,7 @@ use super::{
     health::Check,
     metrics::Metrics,
     observed::Observed,
-    ports::HealthPort,
+    ports::{HealthPort, LimitsPort},
     security_watch::{SecurityWatch, WatchParts},
     *,
 };
@@ -22,6 +22,7 @@ use crate::chat::filter::FilterRuleSet;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, SessionId, UserId};
 use crate::mesh::asked::ApprovedText;
+use crate::mesh::standing::MarkedUsers;
 use crate::storage::accounts::Accounts;
 use crate::storage::filter::FilterStore;
 use axum::body::Body;
@@ -35,6 +36,14 @@ struct NoCommands;
 impl CommandPort for NoCommands {
     fn execute(&self, _: Caller, _: Bytes) -> CommandFuture {
         Box::pin(async { Err(Refusal::new(ErrorCode::UnknownCommand, "none")) })
+    }
+}
+
+impl LimitsPort for NoCommands {
+    fn mark(&self, _: Arc<MarkedUsers>) {}
+
+    fn explain(&self, _: UserId) -> CommandFuture {
+        Box::pin(async { Err(Refusal::storage_unavailable()) })
     }
 }
 
@@ -70,6 +79,7 @@ fn control_for(well: bool, access: Access) -> Control {
     let observed = Observed {
         shards: Vec::new(),
         storage: Arc::default(),
+        overload: Arc::default(),
         hashing: Arc::default(),
         started: Instant::now(),
         log_drops: None,
@@ -88,6 +98,7 @@ fn control_for(well: bool, access: Access) -> Control {
         hash_workers: 1,
         hash_queue: Arc::default(),
         commands: Arc::new(NoCommands),
+        limits: Arc::new(NoCommands),
         profile_changes: Arc::default(),
         health: Arc::new(Health(well)),
         notices: Arc::new(|_| ()),

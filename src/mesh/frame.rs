@@ -1,17 +1,16 @@
 //! Everything that crosses between cores: closed enums, one per lane, each variant with its loss policy.
 
-use super::asked::{Announcement, Approval, HttpCommand};
+use super::asked::{Announcement, Approval, HttpCommand, HttpReply};
 use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published, TypingPermission};
 use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
 use crate::chat::filter::{FilterRuleSet, SharedRepeats};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, MessageId, Seq, SessionId, ShardId, UserId};
-use crate::limits::BUDGETS;
+use crate::mesh::standing::{MarkedUsers, UserBudgets};
 use serde_json::Value;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::Instant;
 
 /// Identifies a pending request in the table of the shard that sent it.
@@ -510,8 +509,8 @@ pub struct Settlement<S = OwnedFd> {
     pub admission: Admission<S>,
     /// The user and the conversations.
     pub opened: OpenedSession,
-    /// The user's budgets, shared by their connections; see `budget`.
-    pub budgets: Arc<[AtomicU64; BUDGETS]>,
+    /// The user's budgets, shared by their connections.
+    pub budgets: Arc<UserBudgets>,
     /// What the user wrote lately.
     pub repeats: SharedRepeats,
     /// The user has too many connections: this one is closed with 4004.
@@ -530,6 +529,10 @@ pub enum ControlFrame {
     SendApproved(Box<Approval>),
     /// The rules of the content filter were changed; to every shard. Full: retried until it fits.
     FilterRules(Arc<FilterRuleSet>),
+    /// The users whose budgets are shrunk by what PostgreSQL knows of them; to every shard.
+    MarkedUsers(Arc<MarkedUsers>),
+    /// Asks for a user's budgets; to the user's shard. Full: refused with `overloaded`.
+    ExplainLimits(UserId, HttpReply),
     /// Sessions were revoked; to every shard. Full: retried until it fits.
     SessionsRevoked(Arc<[SessionId]>),
     /// Stop accepting and start the shutdown. Full: retried until it fits.

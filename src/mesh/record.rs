@@ -228,6 +228,8 @@ pub struct Profile {
 pub struct OpenedSession {
     /// The user who connects.
     pub profile: Profile,
+    /// When the account was made, seconds of Unix time.
+    pub user_created_at: i64,
     /// The sign-in it belongs to.
     pub session: SessionId,
     /// The user's conversations, when asked for: those with the newest messages.

@@ -7,10 +7,11 @@
 
 use super::Shard;
 use super::requests::Pending;
-use super::world::World;
+use super::world::{Clock as _, World};
 use crate::error::Refusal;
 use crate::mesh::frame::{Admission, Query, Request, Settlement};
 use crate::mesh::record::OpenedSession;
+use crate::mesh::standing::LimitReason;
 
 impl<W: World> Shard<W> {
     pub(super) fn admit(&mut self, mut admission: Box<Admission<W::Socket>>) {
@@ -54,10 +55,15 @@ impl<W: World> Shard<W> {
 
     fn send_home(&mut self, admission: Admission<W::Socket>, opened: OpenedSession) {
         let user = admission.user;
+        let budgets = self.budgets_of(user);
+        let trusted_from = opened.user_created_at + self.settings.limits.trusted_after_s;
+        if trusted_from <= self.clock.utc().unix_timestamp() {
+            budgets.set_account(budgets.account().with(LimitReason::Trusted));
+        }
         let users = &mut self.directory.users;
         let too_many = users.connections(user) >= self.settings.limits.max_connections_per_user;
         users.connect(user);
-        let (budgets, repeats) = (users.budgets(user), users.repeats(user));
+        let repeats = users.repeats(user);
         let home = admission.handshake.hint.map_or(self.id, |hint| self.placement.owner(hint));
         let settlement = Box::new(Settlement { admission, opened, budgets, repeats, too_many });
         if let Err(Request::Settle(back)) = self.request(home, Request::Settle(settlement)) {

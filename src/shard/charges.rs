@@ -11,6 +11,8 @@ use super::requests::{Origin, PendingCommand};
 use super::world::World;
 use crate::error::Refusal;
 use crate::ids::{ConnId, UserId};
+use crate::mesh::asked::HttpReply;
+use crate::mesh::standing::{FILTERED_WEIGHT, LimitReason, MarkedUsers, UserBudgets};
 use std::sync::Arc;
 
 impl<W: World> Shard<W> {
@@ -27,20 +29,58 @@ impl<W: World> Shard<W> {
         which: Budget,
         cost: u32,
     ) -> Result<(), Refusal> {
-        let budgets = match &asked.origin {
+        let Some(budgets) = self.budgets_behind(asked, user) else { return Ok(()) };
+        self.rate_limits.spend(&budgets, which, &self.settings.overload, (self.now_ns(), cost))
+    }
+
+    /// The content filter refused a text of a user.
+    pub(super) fn note_filtered(&mut self, asked: &PendingCommand, user: UserId) {
+        if let Some(budgets) = self.budgets_behind(asked, user) {
+            budgets.note_refusal(self.now_ns(), FILTERED_WEIGHT);
+        }
+    }
+
+    /// The budgets that a command is charged to; none once its connection has ended.
+    fn budgets_behind(&mut self, asked: &PendingCommand, user: UserId) -> Option<Arc<UserBudgets>> {
+        match &asked.origin {
             Origin::Connection(conn) => self.connections.session(*conn).map(|session| Arc::clone(&session.budgets)),
             // HTTP commands come to the user's shard, which keeps the budgets.
-            Origin::Http(_) => Some(self.directory.users.budgets(user)),
-        };
-        let now_ns = self.now_ns();
-        let Some(budgets) = budgets else { return Ok(()) };
-        self.rate_limits.of(which).spend(&budgets[which as usize], now_ns, cost)
+            Origin::Http(_) => Some(self.budgets_of(user)),
+        }
+    }
+
+    /// The budgets of a user of this shard, with what is known of the account now.
+    pub(super) fn budgets_of(&mut self, user: UserId) -> Arc<UserBudgets> {
+        let budgets = self.directory.users.budgets(user);
+        let marks = self.marked_users.marks.get(&user).copied().unwrap_or_default();
+        let is_admin = self.settings.factor_policy.admins.contains(&user);
+        budgets.set_account(budgets.account().without_marks().and(marks).with_if(LimitReason::Administrator, is_admin));
+        budgets
+    }
+
+    /// The marks of all users were read again.
+    pub(super) fn mark_users(&mut self, marked: Arc<MarkedUsers>) {
+        self.marked_users = marked;
+        let marks = &self.marked_users.marks;
+        self.directory.users.mark(|user| marks.get(&user).copied().unwrap_or_default());
+    }
+
+    /// Answers an administrator with the budgets of a user.
+    pub(super) fn explain_limits(&mut self, user: UserId, reply: HttpReply) {
+        let budgets = self.budgets_of(user);
+        let overload = &self.settings.overload;
+        let share = budgets.share(self.now_ns());
+        let explained = serde_json::json!({
+            "standing": { "percent": share.percent, "reasons": share.reasons.names() },
+            "overload": { "commits": overload.commits(), "pages": overload.pages(), "catch_up": overload.catch_up() },
+            "limits": self.rate_limits.explain(&budgets, overload, self.now_ns()),
+        });
+        reply(Ok(explained.to_string().into_bytes()));
     }
 
     /// Charges a frame of a connection.
     pub(super) fn charge(&self, conn: ConnId, which: Budget) -> Result<(), Refusal> {
-        let now_ns = self.now_ns();
         let Some(session) = self.connections.session(conn) else { return Ok(()) };
-        self.rate_limits.of(which).spend(&session.budgets[which as usize], now_ns, 1)
+        self.rate_limits.spend(&session.budgets, which, &self.settings.overload, (self.now_ns(), 1))
     }
 }

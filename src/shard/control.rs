@@ -19,6 +19,9 @@ impl<W: World> Shard<W> {
             // Two changes may overtake each other on their way.
             ControlFrame::FilterRules(rules) if rules.version < self.filter.version => {}
             ControlFrame::FilterRules(rules) => self.filter = rules,
+            ControlFrame::MarkedUsers(marked) if marked.version < self.marked_users.version => {}
+            ControlFrame::MarkedUsers(marked) => self.mark_users(marked),
+            ControlFrame::ExplainLimits(user, reply) => self.explain_limits(user, reply),
             ControlFrame::SessionsRevoked(sessions) => self.revoke(&sessions),
             ControlFrame::Drain => self.begin_drain(),
         }

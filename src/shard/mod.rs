@@ -60,8 +60,10 @@ use crate::chat::typing::RecentRestrictions;
 use crate::ids::{ConnId, ConversationId, ShardId, UserId};
 use crate::limits::{Features, Limits};
 use crate::mesh::counters::ShardCounters;
+use crate::mesh::overload::Overload;
 use crate::mesh::placement::Placement;
 use crate::mesh::port::Lanes as _;
+use crate::mesh::standing::MarkedUsers;
 use crate::net::Chunk;
 use crate::wire::json::JsonReader;
 use crate::wire::ws::deflate::{Deflater, Inflater};
@@ -108,6 +110,8 @@ pub struct ShardSettings {
     pub content_filtering: bool,
     /// The rules of the content filter at the start.
     pub filter: Arc<FilterRuleSet>,
+    /// What part of the budgets the I/O shard can serve.
+    pub overload: Arc<Overload>,
     /// How long a revocation is remembered: as long as an access token is valid, in milliseconds.
     pub revocation_memory_ms: u64,
     /// Connections over all shards.
@@ -154,6 +158,7 @@ pub struct Shard<W: World> {
     shutdown: Option<ShutdownSteps>,
     rate_limits: RateLimits,
     filter: Arc<FilterRuleSet>,
+    marked_users: Arc<MarkedUsers>,
     json: JsonReader,
     inflater: Inflater,
     deflater: Deflater,
@@ -196,6 +201,7 @@ impl<W: World> Shard<W> {
             shutdown: None,
             rate_limits: RateLimits::new(&settings.limits),
             filter: Arc::clone(&settings.filter),
+            marked_users: Arc::default(),
             json: JsonReader::default(),
             inflater: Inflater::default(),
             deflater: Deflater::default(),

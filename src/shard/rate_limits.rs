@@ -10,6 +10,10 @@
 //! | signals | `ping`, `unsubscribe`, `typing`, control frames, and refused frames |
 //! | excess | frames beyond the budgets above; when it is used up too, the connection is closed with 4005 |
 //!
+//! A user has a part of each limit, see [`crate::mesh::standing`]. While the server is overloaded, everybody has a
+//! smaller part of what waits, see [`crate::mesh::overload`]. An overload of the store does not shrink signals, which
+//! do not reach it.
+//!
 //! Invariant: every frame of a client is charged to one of them. Otherwise its sender could keep a shard busy for free.
 
 use crate::budget::Rate;
@@ -19,7 +23,9 @@ use crate::limits::{
     READS_BURST_PART, READS_PER_MESSAGE, READS_PER_MINUTE_MIN, REPLAYS_BURST_PART, REPLAYS_PER_MESSAGE,
     REPLAYS_PER_MINUTE_MIN, SIGNALS_BURST_PART, SIGNALS_PER_MESSAGE, SIGNALS_PER_MINUTE_MIN,
 };
-use std::sync::atomic::AtomicU64;
+use crate::mesh::overload::Overload;
+use crate::mesh::standing::{LimitReason, Share, UserBudgets};
+use serde::Serialize;
 
 /// A budget of a user; its index among them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +41,22 @@ pub(super) enum Budget {
 
 const _: () = assert!(Budget::Excess as usize + 1 == BUDGETS);
 
+impl Budget {
+    /// Every budget, in index order.
+    const ALL: [Self; BUDGETS] =
+        [Self::Messages, Self::Changes, Self::Reads, Self::Marks, Self::Replays, Self::Signals, Self::Excess];
+
+    /// The part of this budget, percent, that the server can serve now.
+    fn served(self, overload: &Overload) -> u32 {
+        match self {
+            Self::Messages | Self::Changes | Self::Marks => overload.commits(),
+            Self::Reads => overload.pages(),
+            Self::Replays => overload.catch_up(),
+            Self::Signals | Self::Excess => 100,
+        }
+    }
+}
+
 /// The limit of one budget.
 pub(super) struct RateLimit {
     rate: Rate,
@@ -46,36 +68,78 @@ pub(super) struct RateLimit {
 }
 
 /// The limits of all budgets.
-pub(super) struct RateLimits([RateLimit; BUDGETS]);
+pub(super) struct RateLimits {
+    limits: [RateLimit; BUDGETS],
+    adaptive: bool,
+}
+
+/// One of a user's limits, as an administrator sees it.
+#[derive(Serialize)]
+pub(super) struct ExplainedLimit {
+    limiter: &'static str,
+    scope: &'static str,
+    /// What it counts.
+    counts: &'static str,
+    /// The configured limit per minute.
+    configured: u32,
+    /// What the user has of it now, percent, and why.
+    percent: u32,
+    reasons: Vec<&'static str>,
+    /// The user's limit per minute now.
+    limit: u32,
+    window_ms: u64,
+    /// What the user could send at once now.
+    remaining: u64,
+}
 
 impl RateLimit {
     fn new(limiter: &'static str, counted: &'static str, per_minute: u32, burst_part: u32) -> Self {
         Self { rate: Rate::per_minute(per_minute).with_burst_part(burst_part), per_minute, limiter, counted }
     }
 
-    /// Spends `cost` of the budget `tat`.
-    ///
-    /// # Errors
-    /// The budget is used up.
-    pub(super) fn spend(&self, tat: &AtomicU64, now_ns: u64, cost: u32) -> Result<(), Refusal> {
-        self.rate.take_many(tat, now_ns, cost).map_err(|wait_ms| {
-            let Self { per_minute, limiter, counted, .. } = self;
-            let message = format!("At most {per_minute} {counted} a minute are allowed. Wait and send it again.");
-            Refusal::rate_limited(message, limiter, "user", u64::from(*per_minute), 60_000).retry_after(wait_ms)
-        })
+    fn per_minute(&self, share: Share) -> u32 {
+        (u64::from(self.per_minute) * u64::from(share.percent) / 100).clamp(1, u64::from(u32::MAX)) as u32
+    }
+
+    fn refusal(&self, share: Share, wait_ms: u64) -> Refusal {
+        let (allowed, counted) = (self.per_minute(share), self.counted);
+        let message = match why_less(share) {
+            None => format!("At most {allowed} {counted} a minute are allowed. Wait and send it again."),
+            Some(why) => {
+                format!("At most {allowed} {counted} a minute are allowed now, because {why}. Wait and send it again.")
+            }
+        };
+        let mut refusal = Refusal::rate_limited(message, self.limiter, "user", u64::from(allowed), 60_000);
+        if let Some(details) = refusal.details.as_mut().filter(|_| share.percent != 100) {
+            details["percent"] = share.percent.into();
+            details["reasons"] = share.reasons.names().into();
+        }
+        refusal.retry_after(wait_ms)
     }
 }
 
+/// Why a user has less than the configured limit, in the text of a refusal.
+fn why_less(share: Share) -> Option<&'static str> {
+    let reasons = [
+        (LimitReason::Overload, "the server is overloaded"),
+        (LimitReason::Slowed, "your account was slowed down for a while"),
+        (LimitReason::Refusals, "you went on after many refusals"),
+        (LimitReason::Reported, "moderators refused several of your messages"),
+    ];
+    let less = share.percent < 100;
+    reasons.into_iter().find(|(reason, _)| less && share.reasons.has(*reason)).map(|(_, why)| why)
+}
+
 impl RateLimits {
-    pub(super) fn new(limits: &Limits) -> Self {
-        let messages = limits.max_messages_per_minute;
+    pub(super) fn new(settings: &Limits) -> Self {
+        let messages = settings.max_messages_per_minute;
         let per_message = |times: u32, min: u32| messages.saturating_mul(times).max(min);
         let reads = per_message(READS_PER_MESSAGE, READS_PER_MINUTE_MIN);
         let marks = per_message(MARKS_PER_MESSAGE, MARKS_PER_MINUTE_MIN);
         let replays = per_message(REPLAYS_PER_MESSAGE, REPLAYS_PER_MINUTE_MIN);
         let signals = per_message(SIGNALS_PER_MESSAGE, SIGNALS_PER_MINUTE_MIN);
         let excess = signals.saturating_mul(EXCESS_PER_SIGNAL);
-        Self([
+        let limits = [
             RateLimit::new("messages", "messages", messages, 1),
             RateLimit::new("changes", "changes other than messages", per_message(CHANGES_PER_MESSAGE, 1), 1),
             RateLimit::new("reads", "reads (a search counts as ten)", reads, READS_BURST_PART),
@@ -83,17 +147,63 @@ impl RateLimits {
             RateLimit::new("replays", "pages of missed events", replays, REPLAYS_BURST_PART),
             RateLimit::new("signals", "pings, signals and refused commands", signals, SIGNALS_BURST_PART),
             RateLimit::new("excess", "refused frames", excess, SIGNALS_BURST_PART),
-        ])
+        ];
+        Self { limits, adaptive: settings.adaptive }
     }
 
-    pub(super) fn of(&self, budget: Budget) -> &RateLimit {
-        &self.0[budget as usize]
+    fn share(&self, user: &UserBudgets, which: Budget, overload: &Overload, now_ns: u64) -> Share {
+        if !self.adaptive {
+            return Share::FULL;
+        }
+        user.share(now_ns).under(which.served(overload))
+    }
+
+    /// Spends `cost` of a budget of `user`.
+    ///
+    /// # Errors
+    /// The budget is used up.
+    pub(super) fn spend(
+        &self,
+        user: &UserBudgets,
+        which: Budget,
+        overload: &Overload,
+        (now_ns, cost): (u64, u32),
+    ) -> Result<(), Refusal> {
+        let limit = &self.limits[which as usize];
+        let share = self.share(user, which, overload, now_ns);
+        let taken = limit.rate.scaled(share.percent).take_many(user.tat(which as usize), now_ns, cost);
+        taken.map_err(|wait_ms| {
+            user.note_refusal(now_ns, 1);
+            limit.refusal(share, wait_ms)
+        })
+    }
+
+    /// All limits of a user.
+    pub(super) fn explain(&self, user: &UserBudgets, overload: &Overload, now_ns: u64) -> Vec<ExplainedLimit> {
+        let explained = |which: Budget| {
+            let limit = &self.limits[which as usize];
+            let share = self.share(user, which, overload, now_ns);
+            ExplainedLimit {
+                limiter: limit.limiter,
+                scope: "user",
+                counts: limit.counted,
+                configured: limit.per_minute,
+                percent: share.percent,
+                reasons: share.reasons.names(),
+                limit: limit.per_minute(share),
+                window_ms: 60_000,
+                remaining: limit.rate.scaled(share.percent).remaining(user.tat(which as usize), now_ns),
+            }
+        };
+        Budget::ALL.into_iter().map(explained).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mesh::overload::Work;
+    use crate::mesh::standing::Reasons;
     use serde_json::json;
 
     #[test]
@@ -108,10 +218,11 @@ mod tests {
             (Budget::Signals, 400, 6_000),
             (Budget::Excess, 1_200, 18_000),
         ] {
-            let (limit, tat) = (limits.of(budget), AtomicU64::new(0));
-            let passed = (0..2_000).take_while(|_| limit.spend(&tat, 1, 1).is_ok()).count();
-            assert_eq!((passed, limit.per_minute), (burst, per_minute), "{budget:?}");
-            let refusal = limit.spend(&tat, 1, 1).unwrap_err();
+            let (user, overload) = (UserBudgets::default(), Overload::default());
+            let spend = || limits.spend(&user, budget, &overload, (1, 1));
+            let passed = (0..2_000).take_while(|_| spend().is_ok()).count();
+            assert_eq!(passed, burst, "{budget:?}");
+            let refusal = spend().unwrap_err();
             assert!(refusal.retry_after_ms.is_some_and(|ms| ms > 0), "{refusal:?}");
             let details = *refusal.details.unwrap();
             assert_eq!(details["limiter"], format!("{budget:?}").to_lowercase());
@@ -120,5 +231,45 @@ mod tests {
                 (&json!("user"), &json!(per_minute), &json!(60_000))
             );
         }
+    }
+
+    #[test]
+    fn says_why_somebody_has_less_and_when_to_come_back() {
+        let limits = RateLimits::new(&Limits::default());
+        let (user, overload) = (UserBudgets::default(), Overload::default());
+        user.set_account(Reasons::default().with(LimitReason::Slowed));
+        let spend = |now_ns| limits.spend(&user, Budget::Messages, &overload, (now_ns, 1));
+        let now_ns = 1_000_000_000_000;
+        assert_eq!((0..100).take_while(|_| spend(now_ns).is_ok()).count(), 15);
+        let refusal = spend(now_ns).unwrap_err();
+        assert!(refusal.message.contains("15 messages a minute") && refusal.message.contains("slowed down"));
+        let details = refusal.details.as_deref().unwrap();
+        assert_eq!((&details["limit"], &details["percent"]), (&json!(15), &json!(25)));
+        assert_eq!(details["reasons"], json!(["slowed"]));
+        assert_eq!(spend(now_ns + refusal.retry_after_ms.unwrap() * 1_000_000), Ok(()));
+    }
+
+    #[test]
+    fn an_overload_shrinks_the_budgets_of_what_waits_and_no_other() {
+        let limits = RateLimits::new(&Limits::default());
+        let (user, overload) = (UserBudgets::default(), Overload::default());
+        user.set_account(Reasons::default().with(LimitReason::Trusted));
+        overload.set(Work::Commits(1), 50);
+        overload.set(Work::Pages, 20);
+        let explained = limits.explain(&user, &overload, 5);
+        let shown: Vec<_> = explained.iter().map(|limit| (limit.limiter, limit.limit, limit.remaining)).collect();
+        let expected = [
+            ("messages", 30, 30),
+            ("changes", 150, 150),
+            ("reads", 240, 60),
+            ("marks", 150, 30),
+            ("replays", 12_000, 3_000),
+            ("signals", 12_000, 800),
+            ("excess", 36_000, 2_400),
+        ];
+        assert_eq!(shown, expected);
+        assert_eq!(explained[2].reasons, ["trusted", "overload"]);
+        let off = RateLimits::new(&Limits { adaptive: false, ..Limits::default() });
+        assert_eq!(off.explain(&user, &overload, 5).iter().map(|limit| limit.percent).max(), Some(100));
     }
 }

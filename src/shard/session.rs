@@ -7,15 +7,16 @@
 //!     └───────────── any byte ─────────────┘
 //! ```
 
-use crate::chat::directory::users::Budgets;
 use crate::chat::filter::SharedRepeats;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
 use crate::limits::SLOW_CONSUMER_GRACE_MS;
 use crate::mesh::event::TypingPermission;
+use crate::mesh::standing::UserBudgets;
 use crate::wire::Format;
 use crate::wire::ws::close::CloseCode;
 use crate::wire::ws::peer::Peer;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// A session is not checked more often than this.
 const LOOK_MS_MIN: u64 = 100;
@@ -61,7 +62,7 @@ pub struct Session {
     /// Where its user may be seen typing, as PostgreSQL has answered last.
     pub may_type: Option<Box<TypingPermission>>,
     /// Its user's budgets.
-    pub budgets: Budgets,
+    pub budgets: Arc<UserBudgets>,
     /// What its user wrote lately.
     pub repeats: SharedRepeats,
     /// Conversations that it is subscribed to.
@@ -106,7 +107,7 @@ impl Session {
             lagging_since_ms: None,
             typed: None,
             may_type: None,
-            budgets: Budgets::default(),
+            budgets: Arc::default(),
             repeats: SharedRepeats::default(),
             subscriptions: Vec::new(),
             replays: VecDeque::new(),

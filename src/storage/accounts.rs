@@ -23,6 +23,7 @@ mod outcome;
 mod own_names;
 pub mod rotation;
 mod security_events;
+mod standing;
 pub mod two_factor;
 
 use super::sql::accounts as sql;

@@ -30,6 +30,7 @@ use crate::latency::{LatencyStage, StorageLatencies};
 use crate::limits::BATCH_ROWS_MAX;
 use crate::mesh::frame::{Change, CommitOutcome, Mutation, Verdict};
 use crate::mesh::lane::Mesh;
+use crate::mesh::overload::{Overload, WaitWindow, Work};
 use serde_json::Value;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -52,6 +53,8 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(200);
 /// Serialisation failures and races for a key in a row, before the run is split.
 const RETRIES_MAX: u32 = 5;
+/// From so many mutations on, a statement takes as long as it has rows.
+const LARGE_RUN: usize = 256;
 
 /// A connection with its prepared statements.
 struct Writer {
@@ -94,13 +97,15 @@ pub struct Committer {
     number: usize,
     latencies: Arc<StorageLatencies>,
     touched: Touched,
+    waits: WaitWindow,
+    overload: Arc<Overload>,
     backoff_ms: u64,
 }
 
 impl Committer {
     /// Committer `number`, which reads `inlet`. What it sees of PostgreSQL is reported to `health`; what it does
-    /// is recorded in `latencies`, which only committers of one thread may share; where it has committed messages is
-    /// named to `touched`.
+    /// is recorded in `latencies` and `overload`, which only committers of one thread may share; where it has committed
+    /// messages is named to `touched`.
     #[must_use]
     pub fn new(
         number: usize,
@@ -108,7 +113,7 @@ impl Committer {
         mesh: Arc<Mesh>,
         inlet: mpsc::Receiver<Box<Mutation>>,
         health: Arc<WriterHealth>,
-        latencies: Arc<StorageLatencies>,
+        (latencies, overload): (Arc<StorageLatencies>, Arc<Overload>),
         touched: Touched,
     ) -> Self {
         Self {
@@ -123,6 +128,8 @@ impl Committer {
             number,
             latencies,
             touched,
+            waits: WaitWindow::new(Instant::now()),
+            overload,
             backoff_ms: BACKOFF_MS_MIN,
         }
     }
@@ -219,8 +226,18 @@ impl Committer {
 
     /// Commits a run, however long it takes to find its outcome.
     async fn commit(&mut self, kind: RunKind, run: Vec<Box<Mutation>>) {
+        let now = Instant::now();
+        let waited = |mutation: &Mutation| now.saturating_duration_since(mutation.handed_over_at);
+        // Natural batching takes what has just come as well. In a large run the rows are what takes time, so all of
+        // them wait as long as they do on average; a small run that waits shows a slow disk.
+        let of_all = (run.len() >= LARGE_RUN)
+            .then(|| run.iter().map(|mutation| waited(mutation)).sum::<Duration>() / run.len() as u32);
         for mutation in &run {
-            self.latencies.stages.record(LatencyStage::CommitQueue, mutation.handed_over_at.elapsed(), 1);
+            let waited = waited(mutation);
+            self.latencies.stages.record(LatencyStage::CommitQueue, waited, 1);
+            if let Some(percent) = self.waits.observe(mutation.actor, of_all.unwrap_or(waited), now) {
+                self.overload.set(Work::Commits(self.number), percent);
+            }
         }
         let mut parts = VecDeque::from([run]);
         // Whether an earlier submission may have been committed.

@@ -14,6 +14,7 @@ use crate::latency::StorageLatencies;
 use crate::limits::COMMITS_IN_FLIGHT_PER_SHARD;
 use crate::mesh::frame::Mutation;
 use crate::mesh::lane::Mesh;
+use crate::mesh::overload::Overload;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
@@ -27,10 +28,11 @@ pub async fn serve(
     target: Target,
     readers_max: usize,
     health: StorageHealth,
-    latencies: Arc<StorageLatencies>,
+    (latencies, overload): (Arc<StorageLatencies>, Arc<Overload>),
     stop: Arc<AtomicBool>,
 ) -> Result<(), StorageError> {
-    let reads = Reads::new(Arc::clone(&mesh), &target, readers_max, health.clone(), Arc::clone(&latencies))?;
+    let measured = (Arc::clone(&latencies), Arc::clone(&overload));
+    let reads = Reads::new(Arc::clone(&mesh), &target, readers_max, health.clone(), measured)?;
     let mut bell = BellWaiter::new(&mesh.storage_bell)
         .map_err(|e| StorageError::Pool(format!("the I/O shard's doorbell: {e}")))?;
     // Each shard bounds what it has in flight, so these can never be full.
@@ -46,7 +48,7 @@ pub async fn serve(
             Arc::clone(&mesh),
             receiver,
             Arc::clone(health),
-            Arc::clone(&latencies),
+            (Arc::clone(&latencies), Arc::clone(&overload)),
             touched.clone(),
         );
         // Before anything else connects: if PostgreSQL allows few connections, the writers have theirs.

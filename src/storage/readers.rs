@@ -11,6 +11,7 @@ use crate::limits::{
 use crate::mesh::frame::{Answer, LogPage, Query};
 use crate::mesh::record::{ConversationHead, LogEntry, MessagePage, OpenedSession, Profile, rfc3339};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
 use tokio_postgres::Row;
 
 /// A user who does not exist: ids begin with 1.
@@ -327,7 +328,9 @@ async fn open_session(
     };
     let mut listed = conversations.iter().map(head).collect::<Result<Vec<_>, _>>()?;
     let has_more = bound_heads(&mut listed, limit as usize);
+    let created_at: OffsetDateTime = row.try_get(5).map_err(|e| rows::unreadable(&e))?;
     Ok(Answer::Session(Box::new(OpenedSession {
+        user_created_at: created_at.unix_timestamp(),
         profile: read_profile().map_err(|e| rows::unreadable(&e))?,
         session: crate::ids::SessionId(session),
         conversations: listed,

@@ -17,6 +17,7 @@ use crate::latency::StorageLatencies;
 use crate::limits::{READ_DEADLINE_MS, READS_IN_FLIGHT_PER_SHARD, READS_PER_USER_MAX, SEARCH_RUN_MS_MAX};
 use crate::mesh::frame::{Answer, Query, ReadRequest, ReadResult};
 use crate::mesh::lane::Mesh;
+use crate::mesh::overload::{Overload, WaitWindow, Work};
 use crate::mesh::read_class::ReadClass;
 use deadpool_postgres::Pool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +37,9 @@ pub struct Reads {
     pool: Pool,
     health: StorageHealth,
     latencies: Arc<StorageLatencies>,
+    overload: Arc<Overload>,
+    /// How long pages and catching up wait; locked by one thread only.
+    waits: Mutex<[WaitWindow; 2]>,
     /// Locked by one thread only, and never across an `await`.
     queue: Mutex<ReadQueue<Box<ReadRequest>>>,
     /// Woken for each read that came in.
@@ -55,7 +59,7 @@ impl Reads {
         target: &Target,
         connections_max: usize,
         health: StorageHealth,
-        latencies: Arc<StorageLatencies>,
+        (latencies, overload): (Arc<StorageLatencies>, Arc<Overload>),
     ) -> Result<Arc<Self>, StorageError> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let worth_having = if target.is_local() { Shares::local_connections(cores) } else { usize::MAX };
@@ -66,7 +70,20 @@ impl Reads {
         let queue = Mutex::new(ReadQueue::new(Shares::of(connections_max, cores), bounds));
         let grow_at = Mutex::new(Instant::now());
         let work = Notify::new();
-        Ok(Arc::new(Self { mesh, pool, health, latencies, queue, work, connections_max, cores, grow_at }))
+        let waits = Mutex::new([WaitWindow::new(Instant::now()), WaitWindow::new(Instant::now())]);
+        Ok(Arc::new(Self {
+            mesh,
+            pool,
+            health,
+            latencies,
+            overload,
+            waits,
+            queue,
+            work,
+            connections_max,
+            cores,
+            grow_at,
+        }))
     }
 
     /// Starts the workers. They end with the runtime.
@@ -152,6 +169,7 @@ impl Reads {
                     // pause may end while this worker is busy.
                     self.work.notify_one();
                     let began = Instant::now();
+                    self.observe(&waiting, began);
                     let answer = self.run(&waiting).await;
                     let now = Instant::now();
                     self.queue().finish(waiting.class, waiting.user, now - began, now);
@@ -159,6 +177,21 @@ impl Reads {
                     self.reply(&waiting.read, answer);
                 }
             }
+        }
+    }
+
+    /// A read leaves its queue.
+    fn observe(&self, waiting: &Waiting<Box<ReadRequest>>, now: Instant) {
+        let (index, work) = match waiting.class {
+            ReadClass::CatchUp => (0, Work::CatchUp),
+            ReadClass::Page => (1, Work::Pages),
+            // One or two of these run at once, whatever the load.
+            ReadClass::Search | ReadClass::Administration => return,
+        };
+        let waited = now.saturating_duration_since(waiting.since);
+        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(percent) = waits[index].observe(waiting.user, waited, now) {
+            self.overload.set(work, percent);
         }
     }
 

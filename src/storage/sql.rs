@@ -8,6 +8,7 @@ pub mod logins;
 pub mod rule_sets;
 pub mod security_events;
 pub mod server_lock;
+pub mod standing;
 pub mod two_factor;
 
 /// A batch of messages; see `migrations/functions/commit/commit_messages.sql`.

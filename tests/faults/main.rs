@@ -11,6 +11,7 @@ mod database_logins;
 mod differential;
 mod fair_reads;
 mod late_readers;
+mod overload;
 mod sign_in;
 mod slow_requests;
 mod starting;

@@ -35,6 +35,7 @@ const ROUTES: &[(&str, &str)] = &[
     ("GET /admin/audit", "read_audit"),
     ("GET /admin/security-events", "read_security_events"),
     ("DELETE /admin/security-events/{id}/responses", "end_response"),
+    ("GET /admin/users/{id}/limits", "read_user_limits"),
 ];
 
 #[tokio::test]
@@ -120,6 +121,7 @@ async fn records_every_change_of_accounts() {
     found.insert("GET /admin/audit");
     found.insert("GET /admin/security-events"); // by security_events.rs
     found.insert("DELETE /admin/security-events/{id}/responses"); // by security_responses.rs
+    found.insert("GET /admin/users/{id}/limits"); // by adaptive_limits.rs
     let is_relevant = |route: &String| !route.starts_with("GET ") || route.contains("/admin/");
     let changing: BTreeSet<String> = operations().into_iter().filter(is_relevant).collect();
     let known: BTreeSet<String> = ROUTES.iter().map(|(route, _)| (*route).to_owned()).collect();

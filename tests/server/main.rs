@@ -5,6 +5,7 @@
 //! `cargo test --workspace --features test-db --test server -- messages::` runs the tests of one module.
 #![cfg(feature = "test-db")]
 
+mod adaptive_limits;
 mod audit;
 mod audit_accounts;
 mod audit_chain;

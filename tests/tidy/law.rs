@@ -26,7 +26,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("audit", &[]),
     ("auth", &[]),
     ("mesh", &["chat::filter"]),
-    ("chat", &["wire::Format", "wire::command", "wire::event", "mesh::event", "mesh::record"]),
+    ("chat", &["wire::Format", "wire::command", "wire::event", "mesh::event", "mesh::record", "mesh::standing"]),
     ("net", &["wire::ws"]),
     ("shard", &["net", "chat", "wire", "mesh", "auth"]),
     ("storage", &["mesh", "audit"]),

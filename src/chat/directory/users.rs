@@ -10,22 +10,17 @@
 //! - the number of remembered offline users without watchers is bounded by [`REMEMBERED_MAX`]; those offline for
 //!   longest are forgotten first. Connected users do not count, so a full server forgets no user early.
 
-use crate::budget;
 use crate::chat::filter::SharedRepeats;
 use crate::ids::{ShardId, UserId};
-use crate::limits::BUDGETS;
 use crate::mesh::record::{PresenceRecord, rfc3339};
+use crate::mesh::standing::{Reasons, UserBudgets};
 use crate::planted::{Fault, is_planted};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use time::OffsetDateTime;
 
 /// Offline users without watchers that are remembered per shard.
 pub const REMEMBERED_MAX: usize = 100_000;
-
-/// A user's budgets, shared by their connections on all shards; each the theoretical arrival time of [`budget`].
-pub type Budgets = Arc<[AtomicU64; BUDGETS]>;
 
 /// What a user shows, and who receives it.
 #[derive(Default)]
@@ -43,7 +38,7 @@ struct Presence {
 #[derive(Default)]
 struct User {
     connections: usize,
-    budgets: Budgets,
+    budgets: Arc<UserBudgets>,
     repeats: SharedRepeats,
     presence: Presence,
 }
@@ -62,9 +57,7 @@ impl User {
 
     /// Whether forgetting the user would give them a fresh budget, or lose a connection or a watcher.
     fn must_stay(&self, now_ns: u64) -> bool {
-        self.connections > 0
-            || self.presence.watchers != 0
-            || self.budgets.iter().any(|budget| !budget::is_replenished(budget, now_ns))
+        self.connections > 0 || self.presence.watchers != 0 || !self.budgets.is_replenished(now_ns)
     }
 
     fn is_worth_remembering(&self) -> bool {
@@ -83,8 +76,21 @@ pub struct Users {
 
 impl Users {
     /// The user's budgets.
-    pub fn budgets(&mut self, id: UserId) -> Budgets {
+    pub fn budgets(&mut self, id: UserId) -> Arc<UserBudgets> {
         Arc::clone(&self.users.entry(id).or_default().budgets)
+    }
+
+    /// The user's budgets, if the shard remembers the user.
+    #[must_use]
+    pub fn known_budgets(&self, id: UserId) -> Option<&UserBudgets> {
+        self.users.get(&id).map(|user| &*user.budgets)
+    }
+
+    /// Gives each remembered user the marks that `marks_of` returns, and keeps what is known of the account otherwise.
+    pub fn mark(&mut self, marks_of: impl Fn(UserId) -> Reasons) {
+        for (id, user) in &self.users {
+            user.budgets.set_account(user.budgets.account().without_marks().and(marks_of(*id)));
+        }
     }
 
     /// What the user wrote lately, for the content filter.

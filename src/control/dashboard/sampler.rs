@@ -246,7 +246,14 @@ mod tests {
 
     fn observed() -> Observed {
         let shards = (0..2).map(|_| Arc::new(ShardCounters::new(&["ping"]))).collect();
-        Observed { shards, storage: Arc::default(), hashing: Arc::default(), started: Instant::now(), log_drops: None }
+        Observed {
+            shards,
+            storage: Arc::default(),
+            overload: Arc::default(),
+            hashing: Arc::default(),
+            started: Instant::now(),
+            log_drops: None,
+        }
     }
 
     #[test]

@@ -145,6 +145,7 @@ impl<'a> History<'a> {
             deflate: false,
             content_filtering: true,
             filter: Arc::default(),
+            overload: Arc::default(),
             revocation_memory_ms: 900_000,
             connections: Arc::clone(&connections),
             drained: AtomicUsize::new(0),

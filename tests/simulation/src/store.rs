@@ -483,6 +483,7 @@ impl Store {
                 let conversations = if *with_conversations { self.heads_of(user) } else { Vec::new() };
                 Answer::Session(Box::new(OpenedSession {
                     profile: profile(user),
+                    user_created_at: 0,
                     session: *session,
                     conversations,
                     has_more_conversations: false,
