@@ -4,8 +4,8 @@
 use super::{
     Control,
     audit::{ROWS_MAX, checked_limit, given, time_of},
-    extract::{AccountReader, QueryString},
-    operators::require_admin,
+    extract::QueryString,
+    operators::AdminReader,
     problem::Problem,
 };
 use crate::audit::suspicion::Suspicion;
@@ -33,14 +33,12 @@ pub(super) struct EventPage {
 
 pub(super) async fn read(
     State(control): State<Control>,
-    reader: AccountReader,
+    reader: AdminReader,
     QueryString(filter): QueryString<EventFilter>,
 ) -> Result<Reply<EventPage>, Problem> {
-    let caller = reader.caller;
-    require_admin(caller.user, control.admins())?;
     let limit = checked_limit(filter.limit.unwrap_or(ROWS_MAX))?;
     let filter = filter.checked(limit)?;
-    let events = control.accounts().read_security_events(caller.user, caller.session, filter).await?;
+    let events = control.accounts().read_security_events(&reader.caller, filter).await?;
     let oldest = events.last().filter(|_| events.len() as i64 == limit).and_then(|event| event["id"].as_i64());
     Ok(Reply(EventPage { next_cursor: oldest, events }))
 }

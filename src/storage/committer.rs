@@ -5,7 +5,8 @@
 //! 3. PostgreSQL answered: each row has its outcome.
 //! 4. PostgreSQL refused the statement: nothing of it was committed. Retry if that can help. If a row may be at fault,
 //!    split the run in halves until it is alone, and refuse that one. If the store is at fault, refuse the run with
-//!    `storage_unavailable` (see `sqlstate`).
+//!    `storage_unavailable` (see `sqlstate`). If the end of the audit trail is locked, submit the run again and let it
+//!    refuse what would need a row there.
 //! 5. The connection was lost: the outcome is *unknown*. Reconnect (backoff with jitter) and submit the same run again.
 //!    It waits for the old transaction's locks, then finds by its keys what that one did. A command past its deadline
 //!    is refused with `deadline_exceeded` if its outcome is unknown, and with `storage_unavailable` if it had not
@@ -49,6 +50,9 @@ const IDLE_LOOK: Duration = Duration::from_millis(250);
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// How often waiting mutations are compared with their deadlines.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(200);
+/// After a wait for the end of the audit trail that was too long, changes with an audit row are refused for this long
+/// without another wait. So messages wait for it once in that time, and half a second at most.
+const AUDIT_PAUSE: Duration = Duration::from_secs(2);
 /// Serialisation failures and races for a key in a row, before the run is split.
 const RETRIES_MAX: u32 = 5;
 
@@ -94,6 +98,8 @@ pub struct Committer {
     latencies: Arc<StorageLatencies>,
     touched: Touched,
     backoff_ms: u64,
+    /// Until then, changes with an audit row are refused at once.
+    audit_busy_until: Option<Instant>,
 }
 
 impl Committer {
@@ -123,6 +129,7 @@ impl Committer {
             latencies,
             touched,
             backoff_ms: BACKOFF_MS_MIN,
+            audit_busy_until: None,
         }
     }
 
@@ -252,6 +259,12 @@ impl Committer {
                         self.writer = None;
                         maybe_committed = true;
                     }
+                    Attempt::Refused(Cause::AuditBusy, reason) if !self.refuses_audited() => {
+                        warn_limited!(
+                            "another transaction holds the row of audit_head; audited changes fail: {reason}"
+                        );
+                        self.audit_busy_until = Some(Instant::now() + AUDIT_PAUSE);
+                    }
                     Attempt::Refused(Cause::Race, reason) if retries < RETRIES_MAX => {
                         retries += 1;
                         tracing::debug!("submitting a run again: {reason}");
@@ -276,6 +289,10 @@ impl Committer {
                 }
             }
         }
+    }
+
+    fn refuses_audited(&self) -> bool {
+        self.audit_busy_until.is_some_and(|until| Instant::now() < until)
     }
 
     fn report_unresolved(&self, run: &mut [Box<Mutation>], maybe_committed: bool) {
@@ -312,7 +329,7 @@ impl Committer {
             RunKind::Others => Columns::of_others(run),
         };
         let outcome = {
-            let statement = submit(&writer, &submitted, run.len());
+            let statement = submit(&writer, &submitted, run.len(), self.refuses_audited());
             tokio::pin!(statement);
             // Not `interval`, whose first tick is not immediate: the timer counts in milliseconds, and waiting
             // for it held every commit up by one.
@@ -411,6 +428,9 @@ enum Columns {
         mutation_ids: Vec<i64>,
         arguments: Vec<Value>,
         sessions: Vec<Option<i64>>,
+        /// Where they came from, as `append_audit` reads it.
+        addresses: Vec<Option<String>>,
+        agents: Vec<Option<String>>,
     },
 }
 
@@ -434,6 +454,7 @@ impl Columns {
     fn of_others(run: &[Box<Mutation>]) -> Self {
         let (mut kinds, mut conversations, mut actors) = (Vec::new(), Vec::new(), Vec::new());
         let (mut mutation_ids, mut arguments_column, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut addresses, mut agents) = (Vec::new(), Vec::new());
         for mutation in run {
             if let Change::Other { kind, mutation_id, arguments } = &mutation.change {
                 kinds.push(*kind);
@@ -442,13 +463,22 @@ impl Columns {
                 mutation_ids.push(*mutation_id);
                 arguments_column.push(arguments.clone());
                 sessions.push(mutation.session.map(|session| session.0));
+                let source = mutation.source.as_deref();
+                addresses.push(source.and_then(|source| source.address).map(|address| address.to_string()));
+                agents.push(source.and_then(|source| source.agent.as_deref()).map(str::to_owned));
             }
         }
-        Self::Others { kinds, conversations, actors, mutation_ids, arguments: arguments_column, sessions }
+        let arguments = arguments_column;
+        Self::Others { kinds, conversations, actors, mutation_ids, arguments, sessions, addresses, agents }
     }
 }
 
-async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Result<BatchRows, tokio_postgres::Error> {
+async fn submit(
+    writer: &Writer,
+    columns: &Columns,
+    rows_expected: usize,
+    refuses_audited: bool,
+) -> Result<BatchRows, tokio_postgres::Error> {
     match columns {
         Columns::Messages { conversations, senders, contents, keys, parents, types } => {
             let rows = writer
@@ -476,8 +506,9 @@ async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Res
             }
             Ok(BatchRows { rows, recorded })
         }
-        Columns::Others { kinds, conversations, actors, mutation_ids, arguments, sessions } => {
-            let columns: [&(dyn ToSql + Sync); 6] = [kinds, conversations, actors, mutation_ids, arguments, sessions];
+        Columns::Others { kinds, conversations, actors, mutation_ids, arguments, sessions, addresses, agents } => {
+            let columns: [&(dyn ToSql + Sync); 9] =
+                [kinds, conversations, actors, mutation_ids, arguments, sessions, addresses, agents, &refuses_audited];
             let rows = writer.client.query(&writer.others, &columns).await?;
             Ok(BatchRows { rows, recorded: HashMap::new() })
         }
@@ -487,6 +518,7 @@ async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Res
 fn refusal_of(cause: Cause) -> Refusal {
     match cause {
         Cause::Content => Refusal::bad_request("The content of this change cannot be stored."),
+        Cause::AuditBusy => Refusal::audit_trail_busy(),
         Cause::ConnectionEnded | Cause::Race | Cause::Unclear | Cause::Store => Refusal::storage_unavailable(),
     }
 }

@@ -8,6 +8,7 @@
 mod audit;
 mod audit_accounts;
 mod audit_chain;
+mod audit_sources;
 mod blocks;
 mod catalogue;
 mod catch_up;

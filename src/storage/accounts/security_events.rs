@@ -1,11 +1,12 @@
 //! Security events: what the detectors read, and where their findings go.
 
-use super::audited::append;
+use super::audited::append_of;
 use super::outcome::settle;
 use super::{Accounts, QUERY_TIMEOUT};
+use crate::audit::caller::Caller;
 use crate::audit::suspicion::{Act, Finding};
 use crate::error::Refusal;
-use crate::ids::{SessionId, UserId};
+use crate::ids::UserId;
 use crate::storage::sql::security_events as sql;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -71,23 +72,15 @@ impl Accounts {
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn read_security_events(
-        &self,
-        user: UserId,
-        session: SessionId,
-        filter: Value,
-    ) -> Result<Vec<Value>, Refusal> {
+    pub async fn read_security_events(&self, caller: &Caller, filter: Value) -> Result<Vec<Value>, Refusal> {
         let (mut connection, _permit) = self.read_connection("read_security_events").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let transaction = connection.transaction().await?;
             let statement = transaction.prepare_cached(sql::READ).await?;
             let rows = transaction.query(&statement, &[&filter]).await?;
             let events = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Value>, Error>>()?;
-            let row = json!({
-                "user_id": user, "session_id": session, "action": "read_security_events",
-                "details": { "filter": filter, "shown": events.len() },
-            });
-            append(&transaction, json!([row])).await?;
+            let row = json!({ "details": { "filter": filter, "shown": events.len() } });
+            append_of(&transaction, caller, "read_security_events", row).await?;
             transaction.commit().await?;
             Ok(events)
         })
