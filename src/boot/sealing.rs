@@ -28,8 +28,8 @@ pub(super) async fn report_unknown_keys(accounts: &Accounts, keys: &SealingKeys)
     }
 }
 
-/// Encrypts every secret under the present key, a batch at a time. Each batch that changes a secret is a transaction with
-/// a row of the audit trail. Returns how many it changed. The server may run
+/// Encrypts every secret under the present key, a batch at a time. Each batch that changes a secret is a transaction
+/// with a row of the audit trail. Returns how many it changed. The server may run
 /// meanwhile, if it has the present key.
 pub(super) async fn rotate(accounts: &Accounts, keys: &SealingKeys) -> Result<u64, BootError> {
     let (mut rotated, mut failed, mut after) = (0, 0, UserId(0));

@@ -87,8 +87,8 @@ impl FromRequestParts<Control> for AdminReader {
 /// like everybody else. The reasons then show with `server.metrics_token`, or through `server.internal_addr`.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Whether an operator asks. The session of an administrator must be active, and have the second factor that its account
-/// needs: a revoked token shows nothing.
+/// Whether an operator asks. The session of an administrator must be active, and have the second factor that its
+/// account needs: a revoked token shows nothing.
 pub(super) struct IsOperator(pub(super) bool);
 
 impl FromRequestParts<Control> for IsOperator {

@@ -140,7 +140,8 @@ pub(super) async fn step_up_required(control: &Control, user: UserId, window: &s
     // Without PostgreSQL the list is that of most users.
     let left = control.accounts().factor_summary(user).await.map_or(1, |summary| summary.backup_codes_left);
     let detail = format!(
-        "This needs a second factor of the last {window}. Send a code to POST /auth/2fa/step-up, then repeat the request."
+        "This needs a second factor of the last {window}. Send a code to POST /auth/2fa/step-up, then repeat the \
+         request."
     );
     Problem::new(StatusCode::FORBIDDEN, "step_up_required", detail).with("methods", methods(left))
 }

@@ -34,7 +34,7 @@ pub(super) struct NewMessage<'a> {
 }
 
 /// Who sends a change.
-struct Sender {
+struct ChangeSender {
     user: UserId,
     sent_by: SentBy,
     /// The requesting connection.
@@ -42,7 +42,7 @@ struct Sender {
     received_at: Instant,
 }
 
-impl Sender {
+impl ChangeSender {
     fn of(asked: &PendingCommand, user: UserId) -> Self {
         let (connection, received_at) = (asked.origin.connection(), asked.at);
         Self { user, sent_by: asked.sent_by.clone(), connection, received_at }
@@ -198,11 +198,11 @@ impl<W: World> Shard<W> {
             mutation_id: self.requests.mutation_id(),
             arguments: arguments.into(),
         };
-        let mut from = Sender::of(&asked, user);
+        let mut from = ChangeSender::of(&asked, user);
         if hits.iter().all(|hit| hit.action == FilterAction::Flag) {
             // The text is sent whatever PostgreSQL decides, so it keeps its place among those of its author. The record
             // comes first on the same way: it is there when the text is acknowledged.
-            from = Sender { sent_by: SentBy::default(), connection: None, ..from };
+            from = ChangeSender { sent_by: SentBy::default(), connection: None, ..from };
             self.submit_change(Pending::FilterRecord(hits), from, conversation, record);
             return self.send_to_owner(asked, user, conversation, change);
         }
@@ -307,7 +307,7 @@ impl<W: World> Shard<W> {
         conversation: Option<ConversationId>,
         change: Change,
     ) {
-        let from = Sender::of(&asked, user);
+        let from = ChangeSender::of(&asked, user);
         self.submit_change(Pending::Command(asked), from, conversation, change);
     }
 
@@ -315,7 +315,7 @@ impl<W: World> Shard<W> {
     fn submit_change(
         &mut self,
         pending: Pending<W::Socket>,
-        Sender { user, sent_by, connection, received_at }: Sender,
+        ChangeSender { user, sent_by, connection, received_at }: ChangeSender,
         conversation: Option<ConversationId>,
         change: Change,
     ) {

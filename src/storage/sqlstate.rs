@@ -13,7 +13,8 @@ pub enum Cause {
     ConnectionEnded,
     /// It lost a race; the same statement may succeed at once.
     Race,
-    /// The end of the audit trail was not free in time (`commit/append_audit.sql`). No other statement bounds its waits.
+    /// The end of the audit trail was not free in time (`commit/append_audit.sql`): no other statement bounds its
+    /// waits.
     AuditBusy,
     /// A value in it: too large, not text, against a constraint.
     Content,

@@ -1,8 +1,9 @@
 -- Requests to join a private room. A user who has its id may request that. The answer is the same whether or not there
 -- is such a room, as a knock on a door is heard or not: ids can be guessed. So a request that no room receives is kept
--- as well, in unheard_requests, and counts like the others; it appears in the user's own list. This covers rooms that do
--- not exist, archived ones, and those with 200 open requests. A user has 100 open requests at most. An id of a group or
--- a direct conversation shows by itself that nobody can ask there.
+-- as well, in unheard_requests, and counts like the others; it appears in the user's own list. This covers rooms that
+-- do not exist, archived ones, and those with 200 open requests. A user has 100 open requests at most. An id of a group
+-- or a direct conversation shows by itself that nobody can ask there. A request that a room receives takes a little
+-- longer, for its audit row and its notice. charge_toggle leaves too few requests to find that in the noise.
 -- Locks: the conversation's row, which apply_mutations holds; the user's row of toggle_budgets.
 
 CREATE FUNCTION mutate_request_to_join(c conversations, m conversation_members, p mutation)

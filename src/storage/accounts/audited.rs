@@ -3,8 +3,8 @@
 //!
 //! Each is the last statement before COMMIT: the next transaction with an audit row waits for this one from here on.
 //!
-//! A row has the address and the `User-Agent` of the request that caused it. A row without one has those of its session:
-//! at a sign-in they are the same.
+//! A row has the address and the `User-Agent` of the request that caused it. A row without one has those of its
+//! session: at a sign-in they are the same.
 
 use crate::audit::caller::Caller;
 use crate::ids::{SessionId, UserId};

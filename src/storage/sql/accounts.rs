@@ -161,8 +161,8 @@ SELECT id, username, display_name, avatar_url, bio, receipts_private, group_invi
 
 /// $1 user, $2 new `display_name` or null to keep it, $3 whether to set `avatar_url`, $4 the new one or null, $5
 /// whether to set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it, $8 who may add the
-/// user to groups or null to keep it, $9 the session and $10 source for the audit trail. What others see of it counts as
-/// a new version of the profile. NO KEY: the check of a foreign key, as of a mention, does not block commits.
+/// user to groups or null to keep it, $9 the session and $10 source for the audit trail. What others see of it counts
+/// as a new version of the profile. NO KEY: the check of a foreign key, as of a mention, does not block commits.
 pub const UPDATE_PROFILE: &str = "
 WITH w AS (
 UPDATE users u

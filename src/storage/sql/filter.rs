@@ -52,9 +52,10 @@ SELECT h.id, h.conversation_id, h.content, h.rule, h.state, h.created_at, h.edit
          WHERE m.conversation_id = h.conversation_id AND m.user_id = $1 AND m.role >= 'moderator'))
  ORDER BY h.id LIMIT $5";
 
-/// $1 id, $2 user, $3 whether the user is an administrator of the server, $4 the new state, $5 the session and $6 the
-/// source for the audit trail. The first decision counts, and is a row of the audit trail. The row is returned to the same decision again, and to nobody who
-/// may not decide. A flagged text has been sent, so it is only taken off the list.
+/// $1 id, $2 user, $3 whether the user is an administrator of the server, $4 the new state, $5 the session and $6
+/// the source for the audit trail. The first decision counts, and is a row of the audit trail. The row is returned to
+/// the same decision again, and to nobody who may not decide. A flagged text has been sent, so it is only taken off the
+/// list.
 pub const DECIDE_HELD: &str = "
 WITH h AS (
     SELECT h.id, h.state FROM held_messages h
