@@ -50,9 +50,14 @@ const IDLE_LOOK: Duration = Duration::from_millis(250);
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// How often waiting mutations are compared with their deadlines.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(200);
-/// After a wait for the end of the audit trail that was too long, changes with an audit row are refused for this long
-/// without another wait. So messages wait for it once in that time, and half a second at most.
+/// How long a batch waits for the end of the audit trail. What comes after it waits too, messages among it.
+const AUDIT_WAIT_MS: i64 = 2_000;
+/// After a wait that was too long, changes with an audit row are refused for this long without another one.
 const AUDIT_PAUSE: Duration = Duration::from_secs(2);
+/// Then a short wait shows whether the lock is free again,
+const AUDIT_TRIAL_MS: i64 = 100;
+/// until no wait has been too long for this time.
+const AUDIT_TRIALS: Duration = Duration::from_secs(30);
 /// Serialisation failures and races for a key in a row, before the run is split.
 const RETRIES_MAX: u32 = 5;
 
@@ -98,8 +103,8 @@ pub struct Committer {
     latencies: Arc<StorageLatencies>,
     touched: Touched,
     backoff_ms: u64,
-    /// Until then, changes with an audit row are refused at once.
-    audit_busy_until: Option<Instant>,
+    /// When the last wait for the end of the audit trail was too long.
+    audit_busy_at: Option<Instant>,
 }
 
 impl Committer {
@@ -129,7 +134,7 @@ impl Committer {
             latencies,
             touched,
             backoff_ms: BACKOFF_MS_MIN,
-            audit_busy_until: None,
+            audit_busy_at: None,
         }
     }
 
@@ -259,11 +264,11 @@ impl Committer {
                         self.writer = None;
                         maybe_committed = true;
                     }
-                    Attempt::Refused(Cause::AuditBusy, reason) if !self.refuses_audited() => {
+                    Attempt::Refused(Cause::AuditBusy, reason) if self.audit_wait_ms() > 0 => {
                         warn_limited!(
                             "another transaction holds the row of audit_head; audited changes fail: {reason}"
                         );
-                        self.audit_busy_until = Some(Instant::now() + AUDIT_PAUSE);
+                        self.audit_busy_at = Some(Instant::now());
                     }
                     Attempt::Refused(Cause::Race, reason) if retries < RETRIES_MAX => {
                         retries += 1;
@@ -291,8 +296,13 @@ impl Committer {
         }
     }
 
-    fn refuses_audited(&self) -> bool {
-        self.audit_busy_until.is_some_and(|until| Instant::now() < until)
+    /// How long a batch may wait for the end of the audit trail. 0: it refuses changes with an audit row.
+    fn audit_wait_ms(&self) -> i64 {
+        match self.audit_busy_at.map(|at| at.elapsed()) {
+            Some(since) if since < AUDIT_PAUSE => 0,
+            Some(since) if since < AUDIT_TRIALS => AUDIT_TRIAL_MS,
+            Some(_) | None => AUDIT_WAIT_MS,
+        }
     }
 
     fn report_unresolved(&self, run: &mut [Box<Mutation>], maybe_committed: bool) {
@@ -329,7 +339,7 @@ impl Committer {
             RunKind::Others => Columns::of_others(run),
         };
         let outcome = {
-            let statement = submit(&writer, &submitted, run.len(), self.refuses_audited());
+            let statement = submit(&writer, &submitted, run.len(), self.audit_wait_ms());
             tokio::pin!(statement);
             // Not `interval`, whose first tick is not immediate: the timer counts in milliseconds, and waiting
             // for it held every commit up by one.
@@ -477,7 +487,7 @@ async fn submit(
     writer: &Writer,
     columns: &Columns,
     rows_expected: usize,
-    refuses_audited: bool,
+    audit_wait_ms: i64,
 ) -> Result<BatchRows, tokio_postgres::Error> {
     match columns {
         Columns::Messages { conversations, senders, contents, keys, parents, types } => {
@@ -508,7 +518,7 @@ async fn submit(
         }
         Columns::Others { kinds, conversations, actors, mutation_ids, arguments, sessions, addresses, agents } => {
             let columns: [&(dyn ToSql + Sync); 9] =
-                [kinds, conversations, actors, mutation_ids, arguments, sessions, addresses, agents, &refuses_audited];
+                [kinds, conversations, actors, mutation_ids, arguments, sessions, addresses, agents, &audit_wait_ms];
             let rows = writer.client.query(&writer.others, &columns).await?;
             Ok(BatchRows { rows, recorded: HashMap::new() })
         }

@@ -1,9 +1,9 @@
 -- Appends rows to the audit trail: an array of {user_id, action, target_type, target_id, conversation_id, session_id,
 -- reason, details, ip_address, device}. The last two are of the request that caused the row. Without them, as at a
 -- sign-in, the row has those of its session.
--- Call it last in a transaction: the next one that appends waits until this one ends. It waits half a second at most,
--- and fails with lock_not_available then: a transaction that holds the end of the chain for long must not hold up
--- everything else. The caller's change is rolled back with it.
+-- Call it last in a transaction: the next one that appends waits until this one ends. It waits two seconds at most, or
+-- app.audit_wait_ms, and fails with lock_not_available then: a transaction that holds the end of the chain for long must
+-- not hold up everything else. The caller's change is rolled back with it.
 -- SECURITY DEFINER: nobody but the owner may write audit_logs.
 -- Locks: the row of audit_head (FOR UPDATE), after everything else, until the transaction ends.
 
@@ -16,7 +16,7 @@ DECLARE
     v_ip text;
     v_device text;
 BEGIN
-    PERFORM set_config('lock_timeout', '500', true);
+    PERFORM set_config('lock_timeout', coalesce(nullif(current_setting('app.audit_wait_ms', true), ''), '2000'), true);
     SELECT * INTO STRICT h FROM audit_head x FOR UPDATE;
     FOR v_given IN SELECT jsonb_array_elements(p_rows) LOOP
         r := jsonb_populate_record(NULL::audit_logs, v_given);

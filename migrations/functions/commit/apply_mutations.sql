@@ -4,8 +4,8 @@
 -- mutation_outcomes remembers what each mutation did. After a lost connection the same batch is submitted again, and a
 -- second execution could undo later changes. Texts are not remembered; the caller sends them again.
 -- The audit rows of the batch are appended at its end, in the same transaction. append_audit fails if another
--- transaction holds the end of the trail for long. The committer then submits the batch again with p_refuse_audited:
--- mutations with an audit row are refused, and the others are applied.
+-- transaction holds the end of the trail for longer than p_audit_wait_ms. The committer then submits the batch again
+-- without such a wait (0): mutations with an audit row are refused, and the others are applied.
 -- p_session, p_address and p_device say who sent each mutation and from where, for the trail.
 -- Locks: the conversations' rows in the order of their ids, FOR UPDATE, then that of audit_head if a mutation is
 -- audited; until the transaction ends.
@@ -13,7 +13,7 @@
 CREATE FUNCTION apply_mutations(
     p_kind text[], p_conversation bigint[], p_actor bigint[], p_mutation_id bigint[], p_arguments jsonb[],
     p_session bigint[] DEFAULT NULL, p_address text[] DEFAULT NULL, p_device text[] DEFAULT NULL,
-    p_refuse_audited boolean DEFAULT false)
+    p_audit_wait_ms bigint DEFAULT 2000)
 RETURNS TABLE (ord bigint, verdict text, detail text, retry_after_ms bigint, outcome mutation_outcome, details jsonb)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
@@ -55,7 +55,7 @@ BEGIN
                 IF v_before IS NOT NULL AND (p.kind <> 'create_conversation' OR o.events IS NOT NULL) THEN
                     v_audited := audited_mutation(p, o.conversation_id, v_before) || jsonb_build_object(
                         'session_id', p_session[i], 'ip_address', p_address[i], 'device', p_device[i]);
-                    IF p_refuse_audited AND v_audited IS NOT NULL THEN
+                    IF p_audit_wait_ms = 0 AND v_audited IS NOT NULL THEN
                         PERFORM refuse_until('storage_unavailable',
                             'The audit trail is locked, and this change must be recorded in it. Nothing was changed. '
                             'Try again in a moment.', now() + interval '2 seconds');
@@ -92,6 +92,7 @@ BEGIN
         RETURN NEXT;
     END LOOP;
     IF v_audit <> '[]' THEN
+        PERFORM set_config('app.audit_wait_ms', p_audit_wait_ms::text, true);
         PERFORM append_audit(v_audit);
     END IF;
 END $$;
