@@ -2,8 +2,8 @@
 -- reason, details, ip_address, device}. The last two are of the request that caused the row. Without them, as at a
 -- sign-in, the row has those of its session.
 -- Call it last in a transaction: the next one that appends waits until this one ends. It waits two seconds at most, or
--- app.audit_wait_ms, and fails with lock_not_available then: a transaction that holds the end of the chain for long must
--- not hold up everything else. The caller's change is rolled back with it.
+-- app.audit_wait_ms, and fails with lock_not_available then: a transaction that holds the end of the chain for long
+-- must not hold up everything else. The caller's change is rolled back with it.
 -- SECURITY DEFINER: nobody but the owner may write audit_logs.
 -- Locks: the row of audit_head (FOR UPDATE), after everything else, until the transaction ends.
 
