@@ -157,6 +157,16 @@ impl Refusal {
         .retry_after(1_000)
     }
 
+    /// [`ErrorCode::StorageUnavailable`], because the change cannot be recorded: nothing was changed.
+    #[must_use]
+    pub fn audit_trail_busy() -> Self {
+        Self::new(
+            ErrorCode::StorageUnavailable,
+            "The audit trail is locked, and this must be recorded in it. Nothing was changed. Try again in a moment.",
+        )
+        .retry_after(2_000)
+    }
+
     /// [`ErrorCode::TwoFactorRequired`].
     #[must_use]
     pub fn two_factor_required() -> Self {

@@ -81,7 +81,7 @@ async fn sign_head(target: &Target, key: &AuditKey) -> Result<Option<String>, St
 /// When there is no database, no key or no row.
 pub fn print_checkpoint(config: &Config) -> Result<(), BootError> {
     let key = required_key(config)?;
-    let note = with_database(config, async |target| sign_head(target, &key).await)?;
+    let note = with_database(config, async |target| Ok(sign_head(target, &key).await?))?;
     let note = note.ok_or_else(|| BootError::Configuration("the audit trail has no row yet".to_owned()))?;
     print(&note);
     Ok(())
@@ -93,7 +93,7 @@ pub fn print_checkpoint(config: &Config) -> Result<(), BootError> {
 /// When there is no database or no key.
 pub fn print_key(config: &Config) -> Result<(), BootError> {
     let key = required_key(config)?;
-    let (log_id, _) = with_database(config, async |target| AuditTables::open(target).await?.head().await)?;
+    let (log_id, _) = with_database(config, async |target| Ok(AuditTables::open(target).await?.head().await?))?;
     print(&format!("{}\n", key.public().to_text(&origin(&log_id))));
     Ok(())
 }

@@ -24,7 +24,7 @@ pub use audit::{print_checkpoint, print_key, verify_audit};
 pub use error::BootError;
 
 use self::error::system;
-use self::reach::{reached, runtime};
+use self::reach::{reached, runtime, with_database};
 use crate::address::TrustedProxies;
 use crate::auth::attempts::Allowed;
 use crate::auth::factor_policy::FactorPolicy;
@@ -100,7 +100,7 @@ async fn prepare(target: &Target, migrate: bool) -> Result<(), BootError> {
 /// When the database cannot be reached or a migration fails.
 pub fn migrate(config: &Config) -> Result<(), BootError> {
     let (target, _embedded) = storage_of(config)?; // until the end, or its PostgreSQL stops
-    runtime(HASH_THREADS)?.block_on(prepare(&target, true))?;
+    runtime(1)?.block_on(prepare(&target, true))?;
     tracing::info!("the database is up to date");
     Ok(())
 }
@@ -112,15 +112,8 @@ pub fn migrate(config: &Config) -> Result<(), BootError> {
 pub fn rotate_keys(config: &Config) -> Result<(), BootError> {
     let none = || BootError::Configuration("security.encryption_keys: there is no key; configure one".to_owned());
     let keys = secret::sealing_keys(config)?.ok_or_else(none)?;
-    // Both are kept to the end: the address of a private PostgreSQL is a descriptor of theirs.
-    let running = config.database.url.is_none().then(|| embedded::running(&config.data_dir)).flatten();
-    let (target, _embedded) = match &running {
-        Some(running) => (running.target(), None),
-        None => storage_of(config)?,
-    };
-    let runtime = runtime(1)?;
-    let rotated = runtime.block_on(async {
-        reached(&target, migrations::require_migrated(&target).await)?;
+    let rotated = with_database(config, async |target| {
+        migrations::require_migrated(target).await?;
         sealing::rotate(&Accounts::new(target.pool(Role::Writer, 1)?), &keys).await
     })?;
     // Not print!, which panics when the reader of a pipe has seen enough.
@@ -134,30 +127,15 @@ pub fn rotate_keys(config: &Config) -> Result<(), BootError> {
 /// # Errors
 /// When the database cannot be reached, or is not one that this version can use.
 pub fn plan_migration(config: &Config) -> Result<(), BootError> {
-    let plan = match &config.database.url {
-        Some(url) => {
-            let target = Target::from_url(url.expose(), secret::database_passwords(config)?)?;
-            reached(&target, runtime(HASH_THREADS)?.block_on(migrations::plan(&target)))?
-        }
-        None => plan_embedded(config)?,
+    let plan = if config.database.url.is_none() && !embedded::is_initialised(&config.data_dir) {
+        tracing::info!("there is no private PostgreSQL in {} yet; it would be made", config.data_dir.display());
+        Plan::for_empty()
+    } else {
+        with_database(config, async |target| Ok(migrations::plan(target).await?))?
     };
     // Not print!, which panics when the reader of a pipe has seen enough.
     let _ = io::stdout().write_all(plan.to_string().as_bytes());
     Ok(())
-}
-
-/// The plan for the embedded PostgreSQL: as it runs, started for the plan and stopped again, or not there at all.
-fn plan_embedded(config: &Config) -> Result<Plan, BootError> {
-    if let Some(running) = embedded::running(&config.data_dir) {
-        return Ok(runtime(HASH_THREADS)?.block_on(migrations::plan(&running.target()))?);
-    }
-    if !embedded::is_initialised(&config.data_dir) {
-        tracing::info!("there is no private PostgreSQL in {} yet; it would be made", config.data_dir.display());
-        return Ok(Plan::for_empty());
-    }
-    tracing::info!("starting the private PostgreSQL in {} for the plan", config.data_dir.display());
-    let started = Embedded::start(&config.data_dir)?;
-    Ok(runtime(HASH_THREADS)?.block_on(migrations::plan(&started.target()))?)
 }
 
 /// Runs the server until a signal stops it. `log_drops` counts the lines that its log has lost.

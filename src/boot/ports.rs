@@ -46,8 +46,8 @@ impl Commands {
 impl CommandPort for Commands {
     fn execute(&self, caller: Caller, body: Bytes) -> CommandFuture {
         self.ask(caller.user, |reply| {
-            let Caller { user, session } = caller;
-            ControlFrame::Command(Box::new(HttpCommand { user, session, body: body.to_vec(), reply }))
+            let Caller { user, session, source } = caller;
+            ControlFrame::Command(Box::new(HttpCommand { user, session, source, body: body.to_vec(), reply }))
         })
     }
 }

@@ -107,7 +107,7 @@ impl Control {
         let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX, Arc::clone(&parts.hash_queue))
             .accepting_bcrypt(parts.bcrypt_cost);
         let sign_ins = SignInLimits::new(parts.allowed_attempts);
-        let proofs = Mutex::new(Proofs::new(rand::random(), parts.registration_difficulty));
+        let proofs = Mutex::new(Proofs::new(parts.keys.proof_key(), parts.registration_difficulty));
         let (account_reads, profile_edits) = (AccountReads::default(), ProfileEdits::default());
         Self { inner: Arc::new(ControlInner { parts, hashing, sign_ins, proofs, account_reads, profile_edits }) }
     }

@@ -106,7 +106,7 @@ pub(super) async fn edit_me(
     if let FieldChange::Set(bio) = edit.bio {
         control.filter().check_profile(Some(caller.user), "bio", false, bio).await?;
     }
-    let profile = control.accounts().update_profile(caller.user, caller.session, edit).await?;
+    let profile = control.accounts().update_profile(&caller, edit).await?;
     control.profile_changed();
     own(profile)
 }

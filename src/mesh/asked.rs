@@ -1,8 +1,10 @@
 //! What the control plane asks a user's shard to do, and where the answer goes. Closures carry the answers: the shards
 //! know nothing of HTTP.
 
+use crate::address::RequestSource;
 use crate::error::Refusal;
 use crate::ids::{ConversationId, MessageId, SessionId, UserId};
+use std::sync::Arc;
 
 /// Where the answer to the control plane goes.
 pub type HttpReply = Box<dyn FnOnce(Result<Vec<u8>, Refusal>) + Send>;
@@ -13,6 +15,8 @@ pub struct HttpCommand {
     pub user: UserId,
     /// The sign-in that it was sent with.
     pub session: SessionId,
+    /// Where the request came from.
+    pub source: Arc<RequestSource>,
     /// The command's JSON.
     pub body: Vec<u8>,
     /// Called once with the ack's data as JSON, or the refusal.

@@ -3,6 +3,7 @@
 use super::asked::{Announcement, Approval, HttpCommand, HttpReply};
 use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published, TypingPermission};
 use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
+use crate::address::RequestSource;
 use crate::chat::filter::{FilterRuleSet, SharedRepeats};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, MessageId, Seq, SessionId, ShardId, UserId};
@@ -126,6 +127,8 @@ pub struct Mutation {
     pub actor: UserId,
     /// The sign-in that it was sent with, for the audit trail; none if the server makes the change itself.
     pub session: Option<SessionId>,
+    /// Where it came from, for the audit trail; none for messages, which are not audited.
+    pub source: Option<Arc<RequestSource>>,
     /// The requesting connection. It receives the answer, so it does not receive the event.
     pub origin: Option<ConnId>,
     /// The request that this answers.
@@ -495,6 +498,8 @@ pub struct Admission<S = OwnedFd> {
     pub user: UserId,
     /// The sign-in.
     pub session: SessionId,
+    /// Where the request came from.
+    pub source: Arc<RequestSource>,
     /// When the access token expires, seconds of Unix time.
     pub token_expires_seconds: i64,
     /// The ticket's id and expiry, when one was used.

@@ -4,14 +4,14 @@ use super::Shard;
 use super::filter;
 use super::rate_limits::Budget;
 use super::refusals::too_many_reads;
-use super::requests::{Filtering, Locating, Origin, Pending, PendingCommand};
+use super::requests::{Filtering, Locating, Origin, Pending, PendingCommand, SentBy};
 use super::world::{Clock, World};
 use crate::chat::filter::action::FilterAction;
 use crate::chat::filter::compiled::{Context, Field};
 use crate::chat::filter::rule::RuleHead;
 use crate::chat::filter::{SharedRepeats, remember};
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{ConnId, ConversationId, MessageId, SessionId, UserId};
+use crate::ids::{ConnId, ConversationId, MessageId, UserId};
 use crate::limits::{COMMIT_DEADLINE_MS, Feature};
 use crate::mesh::asked::{Announcement, Approval, ApprovedText};
 use crate::mesh::frame::{Change, Mutation, Query, Request};
@@ -31,6 +31,22 @@ pub(super) struct NewMessage<'a> {
     pub(super) parent: Option<MessageId>,
     pub(super) message_type: &'static str,
     pub(super) client_message_id: Option<Cow<'a, str>>,
+}
+
+/// Who sends a change.
+struct ChangeSender {
+    user: UserId,
+    sent_by: SentBy,
+    /// The requesting connection.
+    connection: Option<ConnId>,
+    received_at: Instant,
+}
+
+impl ChangeSender {
+    fn of(asked: &PendingCommand, user: UserId) -> Self {
+        let (connection, received_at) = (asked.origin.connection(), asked.at);
+        Self { user, sent_by: asked.sent_by.clone(), connection, received_at }
+    }
 }
 
 impl<W: World> Shard<W> {
@@ -104,7 +120,8 @@ impl<W: World> Shard<W> {
     pub(super) fn announce(&mut self, announcement: Announcement) {
         let Announcement { user, conversation, reply } = announcement;
         let origin = Origin::Http(reply);
-        let asked = PendingCommand { origin, id: None, command: None, session: None, at: self.now, holds_slot: false };
+        let sent_by = SentBy::default();
+        let asked = PendingCommand { origin, id: None, command: None, sent_by, at: self.now, holds_slot: false };
         match self.may_begin() {
             Ok(()) => self.submit(asked, user, "announce_profile", Some(conversation), Arguments::new()),
             Err(refusal) => self.refuse(asked, &refusal),
@@ -181,15 +198,16 @@ impl<W: World> Shard<W> {
             mutation_id: self.requests.mutation_id(),
             arguments: arguments.into(),
         };
-        let (session, origin, received_at) = (asked.session, asked.origin.connection(), asked.at);
+        let mut from = ChangeSender::of(&asked, user);
         if hits.iter().all(|hit| hit.action == FilterAction::Flag) {
             // The text is sent whatever PostgreSQL decides, so it keeps its place among those of its author. The record
             // comes first on the same way: it is there when the text is acknowledged.
-            self.submit_change(Pending::FilterRecord(hits), (user, None, None, received_at), conversation, record);
+            from = ChangeSender { sent_by: SentBy::default(), connection: None, ..from };
+            self.submit_change(Pending::FilterRecord(hits), from, conversation, record);
             return self.send_to_owner(asked, user, conversation, change);
         }
         let filtering = Box::new(Filtering { asked, user, conversation, change, hits });
-        self.submit_change(Pending::Filter(filtering), (user, session, origin, received_at), conversation, record);
+        self.submit_change(Pending::Filter(filtering), from, conversation, record);
     }
 
     fn filter_hits(
@@ -271,7 +289,7 @@ impl<W: World> Shard<W> {
         };
         let asked = PendingCommand {
             origin: Origin::Http(reply),
-            session: None,
+            sent_by: SentBy::default(),
             id: None,
             command: None,
             at: self.now,
@@ -290,7 +308,7 @@ impl<W: World> Shard<W> {
         conversation: Option<ConversationId>,
         change: Change,
     ) {
-        let from = (user, asked.session, asked.origin.connection(), asked.at);
+        let from = ChangeSender::of(&asked, user);
         self.submit_change(Pending::Command(asked), from, conversation, change);
     }
 
@@ -298,7 +316,7 @@ impl<W: World> Shard<W> {
     fn submit_change(
         &mut self,
         pending: Pending<W::Socket>,
-        (actor, session, origin, received_at): (UserId, Option<SessionId>, Option<ConnId>, Instant),
+        ChangeSender { user, sent_by, connection, received_at }: ChangeSender,
         conversation: Option<ConversationId>,
         change: Change,
     ) {
@@ -307,9 +325,10 @@ impl<W: World> Shard<W> {
         let token = self.requests.insert(pending);
         let mutation = Box::new(Mutation {
             conversation,
-            actor,
-            session,
-            origin,
+            actor: user,
+            session: sent_by.session,
+            source: sent_by.source.filter(|_| matches!(change, Change::Other { .. })),
+            origin: connection,
             token,
             owner,
             received_at,

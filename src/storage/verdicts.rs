@@ -127,11 +127,12 @@ fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
                 error_limited!("a mutation failed in PostgreSQL: {verdict} {}", detail.unwrap_or_default());
                 Refusal::new(ErrorCode::Internal, "The store failed on this command. The server's log has the details.")
             }
-            // mutate/invite_users.sql
-            Some(ErrorCode::RateLimited) => {
-                Refusal::rate_limited(detail.unwrap_or_default(), "open_invitations", "recipient", 50, 0)
-            }
             Some(code) => Refusal::new(code, detail.unwrap_or_default()),
+        };
+        // rules/refuse_limited.sql
+        let refusal = match row.try_get::<_, Option<Value>>("details")? {
+            Some(details) => refusal.with_details(details),
+            None => refusal,
         };
         let refusal = match retry_after_ms {
             Some(ms) => refusal.retry_after(ms.max(0) as u64),

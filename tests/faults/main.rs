@@ -5,6 +5,7 @@
 //! that these tests do not slow down the others.
 #![cfg(feature = "test-db")]
 
+mod audit_lock;
 mod audit_trail;
 mod crash;
 mod database_logins;

@@ -9,6 +9,7 @@ mod adaptive_limits;
 mod audit;
 mod audit_accounts;
 mod audit_chain;
+mod audit_sources;
 mod blocks;
 mod catalogue;
 mod catch_up;

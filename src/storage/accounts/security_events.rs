@@ -1,8 +1,9 @@
 //! Security events: what the detectors read, and where their findings go.
 
-use super::audited::append;
+use super::audited::{append_of, row_of};
 use super::outcome::settle;
 use super::{Accounts, QUERY_TIMEOUT};
+use crate::audit::caller::Caller;
 use crate::audit::suspicion::{Act, AutomaticResponse, Finding, ResponsePolicy};
 use crate::error::Refusal;
 use crate::ids::{SessionId, UserId};
@@ -80,11 +81,12 @@ impl Accounts {
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn end_event_responses(&self, event: i64, user: UserId, session: SessionId) -> Result<i64, Refusal> {
+    pub async fn end_event_responses(&self, event: i64, caller: &Caller) -> Result<i64, Refusal> {
+        let row = row_of(caller, "end_response", json!({}));
         let connection = self.connection("end_event_responses").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::END_RESPONSES).await?;
-            connection.query_one(&statement, &[&event, &user.0, &session.0]).await?.try_get(0)
+            connection.query_one(&statement, &[&event, &row]).await?.try_get(0)
         })
         .await;
         settle(connection, "end_event_responses", true, outcome)
@@ -95,23 +97,15 @@ impl Accounts {
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn read_security_events(
-        &self,
-        user: UserId,
-        session: SessionId,
-        filter: Value,
-    ) -> Result<Vec<Value>, Refusal> {
+    pub async fn read_security_events(&self, caller: &Caller, filter: Value) -> Result<Vec<Value>, Refusal> {
         let (mut connection, _permit) = self.read_connection("read_security_events").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let transaction = connection.transaction().await?;
             let statement = transaction.prepare_cached(sql::READ).await?;
             let rows = transaction.query(&statement, &[&filter]).await?;
             let events = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Value>, Error>>()?;
-            let row = json!({
-                "user_id": user, "session_id": session, "action": "read_security_events",
-                "details": { "filter": filter, "shown": events.len() },
-            });
-            append(&transaction, json!([row])).await?;
+            let row = json!({ "details": { "filter": filter, "shown": events.len() } });
+            append_of(&transaction, caller, "read_security_events", row).await?;
             transaction.commit().await?;
             Ok(events)
         })
