@@ -1,5 +1,5 @@
-//! The ordinary users: they send on a clock, read the history twice a second, and connections come and go. Others sign in
-//! and read over HTTP ([`super::visitors`]).
+//! The ordinary users: they send on a clock, read the history twice a second, and connections come and go. Others sign
+//! in and read over HTTP ([`super::visitors`]).
 
 use super::report::{Figures, Seen};
 use super::visitors::Visitors;

@@ -31,7 +31,7 @@ pub(super) enum RequestFlood {
 
 /// So many requests begin at once, every so often, and so many can be under way.
 #[derive(Clone, Copy)]
-struct Pace {
+struct Rhythm {
     at_once: u32,
     every: Duration,
     in_flight: usize,
@@ -80,12 +80,12 @@ impl RequestFlood {
         }
     }
 
-    fn pace(self) -> Pace {
-        let steady = |per_10_ms| Pace { at_once: per_10_ms, every: Duration::from_millis(10), in_flight: 64 };
+    fn rhythm(self) -> Rhythm {
+        let steady = |per_10_ms| Rhythm { at_once: per_10_ms, every: Duration::from_millis(10), in_flight: 64 };
         match self {
             // 400 at once, every second.
-            Self::SignIns => Pace { at_once: 400, every: Duration::from_secs(1), in_flight: 400 },
-            Self::Registrations => Pace { at_once: 100, every: Duration::from_secs(1), in_flight: 100 },
+            Self::SignIns => Rhythm { at_once: 400, every: Duration::from_secs(1), in_flight: 400 },
+            Self::Registrations => Rhythm { at_once: 100, every: Duration::from_secs(1), in_flight: 100 },
             // 400 per second.
             Self::Refresh => steady(4),
             // 2,100 per second.
@@ -150,11 +150,11 @@ pub(super) async fn flood(target: &Target, kind: RequestFlood, parties: &Parties
         Ok(http) => http,
         Err(error) => return counts.lost(format!("no HTTP client: {error}")),
     };
-    let (pace, next, began) = (kind.pace(), AtomicU64::new(0), Instant::now());
+    let (rhythm, next, began) = (kind.rhythm(), AtomicU64::new(0), Instant::now());
     let work = async || {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            let planned = began + pace.every * (number / u64::from(pace.at_once)) as u32;
+            let planned = began + rhythm.every * (number / u64::from(rhythm.at_once)) as u32;
             tokio::time::sleep_until(planned.into()).await;
             match send(&http, target, kind.ask(number, parties)).await {
                 Ok(status) if is_refusal(status) => counts.refused(1),
@@ -166,7 +166,7 @@ pub(super) async fn flood(target: &Target, kind: RequestFlood, parties: &Parties
             }
         }
     };
-    let all = futures_util::future::join_all((0..pace.in_flight).map(|_| work()));
+    let all = futures_util::future::join_all((0..rhythm.in_flight).map(|_| work()));
     tokio::select! {
         () = counts.over() => {}
         _ = all => {}
