@@ -57,6 +57,9 @@ export const fr = {
     dismiss: "Retirer de la liste",
     reload: "Actualiser",
     error_held: "Un modérateur décidera si ce message est envoyé.",
+    rejected: "Un modérateur a rejeté ce message.",
+    message_rejected: "Un modérateur a rejeté votre message : {text}",
+    edit_rejected: "Un modérateur a rejeté votre modification : {text}",
     error_filtered: "Une règle n’autorise pas ce texte. Modifiez-le ou demandez à un modérateur.",
     error_content_rejected: "Le filtre de contenu a bloqué votre message.",
     error_storage_unavailable:

@@ -103,9 +103,9 @@ async fn try_register(
     let (local, domain) = email.split_once('@').unwrap_or_default();
     password::check_strength(&body.password, &[username, &display_name, local, domain])
         .map_err(|refused| Problem::bad_request(refused.to_string()))?;
-    control.filter().check_profile(None, "username", true, username).await?;
+    control.filter().check_profile(None, ("POST /auth/register", "username"), username).await?;
     if body.display_name.is_some() {
-        control.filter().check_profile(None, "display_name", true, &display_name).await?;
+        control.filter().check_profile(None, ("POST /auth/register", "display_name"), &display_name).await?;
     }
     let password_hash = control.hashing().hash(client, body.password).await?;
     let refresh_token = refresh::new_token();

@@ -43,6 +43,10 @@ impl FilterPort for NoCommands {
     fn send_approved(&self, _: UserId, _: ConversationId, _: ApprovedText) -> CommandFuture {
         Box::pin(async { Err(Refusal::new(ErrorCode::UnknownCommand, "none")) })
     }
+
+    fn announce_rejection(&self, _: UserId, _: ConversationId, _: i64) -> CommandFuture {
+        Box::pin(async { Err(Refusal::new(ErrorCode::UnknownCommand, "none")) })
+    }
 }
 
 struct Health(bool);

@@ -15,6 +15,7 @@ mod connections;
 mod consent;
 mod conversations;
 mod filter;
+mod filter_texts;
 mod handshakes;
 mod http_accounts;
 mod http_requests;

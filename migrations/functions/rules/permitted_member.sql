@@ -9,7 +9,7 @@ BEGIN
         -- Users who are not members too; without a membership the result is NULL.
         WHEN 'create_conversation', 'join_conversation', 'join_by_invite', 'request_to_join', 'cancel_join_request',
              'accept_invitation', 'decline_invitation', 'mark_read', 'announce_profile', 'block_user',
-             'unblock_user', 'filter_text' THEN
+             'unblock_user', 'filter_text', 'announce_rejection' THEN
             SELECT * INTO m FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = p.actor_id;
             RETURN m;
         -- Every member, in an archived conversation and while muted too.
