@@ -75,6 +75,7 @@ const FIELDS = {
     name: "room_name",
     description: "description",
     status_text: "status_text",
+    captcha: "captcha",
 };
 
 /**

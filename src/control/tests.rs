@@ -88,6 +88,7 @@ fn control_for(well: bool, access: Access) -> Control {
         factor_policy: FactorPolicy::default(),
         allowed_attempts: Allowed { sign_ins_per_minute: 60, registrations_per_minute: 60 },
         registration_difficulty: 0,
+        captcha: None,
         hash_workers: 1,
         hash_queue: Arc::default(),
         commands: Arc::new(NoCommands),

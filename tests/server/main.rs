@@ -9,6 +9,7 @@ mod audit;
 mod audit_accounts;
 mod audit_chain;
 mod blocks;
+mod captchas;
 mod catalogue;
 mod catch_up;
 mod connections;

@@ -77,6 +77,7 @@ pub const WRITTEN_TEXTS: &[WrittenText] = &[
     exempt("search_messages", "query", OWN),
     exempt("POST /auth/register", "email", OWN),
     exempt("POST /auth/register", "proof", SECRET),
+    exempt("POST /auth/register", "captcha", SECRET),
     exempt("POST /auth/login", "login", EXISTS),
     exempt("POST /api/commands", "type", EXISTS),
     exempt("POST /api/commands", "id", OWN),

@@ -3,7 +3,7 @@
 //!
 //! A quarter of the histories have rules. Their clients write each word of [`word`] in turn. Checked:
 //! - no text enters a log that a rule refuses, or holds and no moderator has approved;
-//! - `filtered` names the rule of the text, and says that it is held only if it is kept for a moderator ([`Moderation`]);
+//! - `filtered` names the rule of the text, and says that it is held only if it is kept for a moderator;
 //! - a text that is only flagged, or whose author is exempt, is never refused with it. Whether a flagged text is listed
 //!   is not checked: its record may be lost when a lane is full.
 

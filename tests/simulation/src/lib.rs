@@ -30,8 +30,9 @@
 //! - everybody converges: after healing every subscriber has everything, and presence is what the store permits
 //!   ([`history`]).
 //!
-//! A quarter of the histories have rules of the content filter. In the histories of even seeds the I/O shard has little room, so that shards often wait for it, and clients move
-//! read markers. In those of odd seeds it has the room that a running server has.
+//! A quarter of the histories have rules of the content filter. In the histories of even seeds the I/O shard has little
+//! room, so that shards often wait for it, and clients move read markers. In those of odd seeds it has the room that a
+//! running server has.
 //!
 //! A history that breaks a promise returns a [`Violation`] with its seed, which replays exactly.
 
