@@ -24,6 +24,8 @@ const SCRIPT: &str = r#"window.turnstile = {
     },
 };"#;
 
+const SUCCESS: &str = r#"{"success":true}"#;
+
 /// How the service answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Manner {
@@ -125,7 +127,6 @@ async fn serve(mut socket: TcpStream, manner: Manner, forms: &Mutex<Vec<String>>
         )
     };
     let json = |body: &str| answer("200 OK", "application/json", body);
-    const SUCCESS: &str = r#"{"success":true}"#;
     let text = if head.starts_with("get /api.js") {
         answer("200 OK", "text/javascript", SCRIPT)
     } else if head.starts_with("post /elsewhere") || head.starts_with("get /elsewhere") {

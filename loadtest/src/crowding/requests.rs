@@ -208,14 +208,14 @@ mod tests {
     async fn floods_from_the_attackers_address_and_counts_what_was_refused() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let target = Target::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-        let (counts, heard) = (Counts::default(), Mutex::new(Vec::new()));
+        let (counts, asked_for) = (Counts::default(), Mutex::new(Vec::new()));
         let serve = async {
             // Each connection carries one request. The third one ends the flood.
             for status in ["401 Unauthorized", "429 Too Many Requests", "503 Service Unavailable"] {
                 let (mut socket, peer) = listener.accept().await.unwrap();
                 let mut head = [0; 4_096];
                 let length = socket.read(&mut head).await.unwrap();
-                heard.lock().unwrap().push((peer.ip(), String::from_utf8_lossy(&head[..length]).into_owned()));
+                asked_for.lock().unwrap().push((peer.ip(), String::from_utf8_lossy(&head[..length]).into_owned()));
                 let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
                 socket.write_all(answer.as_bytes()).await.unwrap();
             }
@@ -229,7 +229,7 @@ mod tests {
         tokio::join!(serve, flood(&target, RequestFlood::SignIns, &parties, &counts));
         let asked = counts.asked();
         assert_eq!((asked.answered, asked.refused), (1, 2));
-        for (ip, request) in heard.lock().unwrap().iter() {
+        for (ip, request) in asked_for.lock().unwrap().iter() {
             assert_eq!(*ip, ATTACKER);
             assert!(request.starts_with("POST /auth/login ") && request.contains("user-7"), "{request}");
         }
