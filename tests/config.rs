@@ -310,6 +310,38 @@ fn requires_two_factor_authentication_only_where_users_can_set_it_up() {
 }
 
 #[test]
+fn takes_a_captcha_as_a_whole_and_sends_its_secret_to_nobody_else() {
+    let whole = |verify_url| {
+        [
+            ("CHAT_SERVER__SECURITY__CAPTCHA_VERIFY_URL", verify_url),
+            ("CHAT_SERVER__SECURITY__CAPTCHA_SECRET", "a secret"),
+            ("CHAT_SERVER__SECURITY__CAPTCHA_SITE_KEY", "key-1"),
+        ]
+    };
+    for url in ["https://captcha.example/siteverify", "http://127.0.0.1:9000/verify", "http://localhost/verify"] {
+        assert_eq!(load(&[], &whole(url)).config.security.captcha_verify_url.as_deref(), Some(url));
+    }
+    for url in [
+        "http://captcha.example/verify",
+        "captcha.example",
+        "https://",
+        "https://a.example@evil.example/verify",
+        "https://a.example; script-src *",
+        "ftp://127.0.0.1/verify",
+    ] {
+        let (key, reason, _) = error(&[], &whole(url));
+        assert_eq!(key, "security.captcha_verify_url", "{url}");
+        assert!(reason.contains("https://"), "{reason}");
+    }
+    for missing in 0..3 {
+        let all = whole("https://captcha.example/siteverify");
+        let some: Vec<_> = all.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, set)| *set).collect();
+        let (key, reason, _) = error(&[], &some);
+        assert_eq!(key.to_uppercase().replace('.', "__"), all[missing].0["CHAT_SERVER__".len()..], "{reason}");
+    }
+}
+
+#[test]
 fn requires_a_long_signing_secret_outside_development() {
     let (key, reason, origin) = error(&[("given.toml", "server.environment = 'production'")], &[]);
     assert_eq!((key.as_str(), origin.as_str()), ("security.jwt_secret", "not set anywhere"));
@@ -477,6 +509,10 @@ fn documents_every_key_and_no_other() {
             "database.url",
             "database.writer_password",
             "logging.file",
+            "security.captcha_script_url",
+            "security.captcha_secret",
+            "security.captcha_site_key",
+            "security.captcha_verify_url",
             "security.geoip_database",
             "security.jwt_secret",
             "server.internal_addr",

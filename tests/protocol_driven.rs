@@ -16,8 +16,8 @@ use support::protocol::documents;
 use support::source::{EVENTS_NOT_YET, ROUTES_NOT_YET, documented_route, operations, routes};
 use support::{Client, Format, PASSWORD, Server, User, closed, id_of, unique};
 
-/// Events that only a reader that is slow for seconds receives; `catch_up.rs` covers them.
-const EVENTS_SEEN_ELSEWHERE: &[&str] = &["lagging"];
+/// Events that other tests cover: `catch_up.rs` with a reader that is slow for seconds, and `filter_texts.rs`.
+const EVENTS_SEEN_ELSEWHERE: &[&str] = &["lagging", "message_rejected"];
 
 /// A changed copy of `value`.
 fn altered(value: &Value, change: impl FnOnce(&mut Value)) -> Value {

@@ -32,6 +32,7 @@ use crate::auth::sealed::SealingKeys;
 use crate::config::{Config, Environment, RegistrationProof, ServerRole};
 use crate::control::access::{Access, MetricsToken};
 use crate::control::announcer;
+use crate::control::captcha::{Captcha, CaptchaSettings};
 use crate::control::dashboard::Dashboard;
 use crate::control::filter::{ContentFilter, FilterParts};
 use crate::control::http::HttpServer;
@@ -281,6 +282,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
             RegistrationProof::Off => 0,
             RegistrationProof::ProofOfWork => config.security.registration_difficulty,
         },
+        captcha: captcha(config)?,
         hash_workers: cores.len().clamp(1, HASH_THREADS),
         hash_queue,
         limits: Arc::clone(&commands) as _,
@@ -357,6 +359,22 @@ fn places(path: &Path) -> Result<Places, BootError> {
         );
     }
     Ok(places)
+}
+
+fn captcha(config: &Config) -> Result<Option<Captcha>, BootError> {
+    let security = &config.security;
+    let (Some(verify_url), Some(secret), Some(site_key)) =
+        (&security.captcha_verify_url, &security.captcha_secret, &security.captcha_site_key)
+    else {
+        return Ok(None);
+    };
+    let settings = CaptchaSettings {
+        verify_url: verify_url.clone(),
+        secret: secret.expose().to_owned(),
+        site_key: site_key.clone(),
+        script_url: security.captcha_script_url.clone(),
+    };
+    Captcha::new(settings).map(Some).map_err(|fault| BootError::Configuration(fault.to_string()))
 }
 
 fn access(config: &Config) -> Access {

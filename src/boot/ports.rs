@@ -12,7 +12,7 @@ use crate::control::observed::Observed;
 use crate::control::user_limits::LimitsPort;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, ShardId, UserId};
-use crate::mesh::asked::{Announcement, Approval, ApprovedText, HttpCommand, HttpReply};
+use crate::mesh::asked::{Announced, Announcement, Approval, ApprovedText, HttpCommand, HttpReply};
 use crate::mesh::frame::ControlFrame;
 use crate::mesh::lane::Mesh;
 use crate::mesh::standing::MarkedUsers;
@@ -54,7 +54,8 @@ impl CommandPort for Commands {
 
 impl AnnouncePort for Commands {
     fn announce(&self, user: UserId, conversation: ConversationId) -> CommandFuture {
-        self.ask(user, |reply| ControlFrame::Announce(Box::new(Announcement { user, conversation, reply })))
+        let what = Announced::Profile;
+        self.ask(user, |reply| ControlFrame::Announce(Box::new(Announcement { user, conversation, what, reply })))
     }
 }
 
@@ -65,6 +66,11 @@ impl FilterPort for Commands {
 
     fn send_approved(&self, author: UserId, conversation: ConversationId, text: ApprovedText) -> CommandFuture {
         self.ask(author, |reply| ControlFrame::SendApproved(Box::new(Approval { author, conversation, text, reply })))
+    }
+
+    fn announce_rejection(&self, author: UserId, conversation: ConversationId, held: i64) -> CommandFuture {
+        let (user, what) = (author, Announced::Rejection { held });
+        self.ask(author, |reply| ControlFrame::Announce(Box::new(Announcement { user, conversation, what, reply })))
     }
 }
 

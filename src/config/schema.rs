@@ -163,6 +163,18 @@ pub struct SecurityConfig {
     pub registration_proof: RegistrationProof,
     /// Zero bits of a proof of work; each one more doubles the work.
     pub registration_difficulty: u8,
+    /// Where the responses of captchas are checked (`siteverify`). With it, a registration needs a solved captcha.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub captcha_verify_url: Option<String>,
+    /// What the captcha service knows this server by.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub captcha_secret: Option<Secret>,
+    /// What it knows the widget by.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub captcha_site_key: Option<String>,
+    /// The script of the widget, which the web client loads.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub captcha_script_url: Option<String>,
     /// How often strangers can add a user to groups and rooms within an hour, before the user must accept.
     pub stranger_additions_per_hour: u32,
     /// Origins of web pages that may open a WebSocket, exactly as browsers send them.
@@ -370,6 +382,12 @@ fn empty_is_no_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opt
 
 /// Conversion from text into the types of optional keys.
 struct Text(String);
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.0
+    }
+}
 
 impl From<Text> for Secret {
     fn from(text: Text) -> Self {

@@ -16,6 +16,7 @@
 
 use super::{
     Control,
+    captcha::{Captcha, WidgetView},
     extract::{Agent, Json, PeerAddress},
     hashing::HashClient,
     now_seconds,
@@ -46,6 +47,7 @@ pub(super) struct Register {
     display_name: Option<String>,
     device_name: Option<String>,
     proof: Option<Proof>,
+    captcha: Option<String>,
 }
 
 /// A solved challenge.
@@ -61,13 +63,15 @@ pub(super) struct RegistrationChallenge {
     challenge: String,
     difficulty: u8,
     expires: String,
+    captcha: Option<WidgetView>,
 }
 
 pub(super) async fn challenge(State(control): State<Control>) -> Reply<RegistrationChallenge> {
     let Challenge { challenge, difficulty, expires_seconds } =
         control.proofs().challenge(rand::random(), now_seconds());
     let expires = OffsetDateTime::from_unix_timestamp(expires_seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    Reply(RegistrationChallenge { challenge, difficulty, expires: view::rfc3339_ms(expires) })
+    let captcha = control.captcha().map(Captcha::widget);
+    Reply(RegistrationChallenge { challenge, difficulty, expires: view::rfc3339_ms(expires), captcha })
 }
 
 #[derive(Deserialize)]
@@ -116,9 +120,13 @@ async fn try_register(
     let (local, domain) = email.split_once('@').unwrap_or_default();
     password::check_strength(&body.password, &[username, &display_name, local, domain])
         .map_err(|refused| Problem::bad_request(refused.to_string()))?;
-    control.filter().check_profile(None, "username", true, username).await?;
+    control.filter().check_profile(None, ("POST /auth/register", "username"), username).await?;
     if body.display_name.is_some() {
-        control.filter().check_profile(None, "display_name", true, &display_name).await?;
+        control.filter().check_profile(None, ("POST /auth/register", "display_name"), &display_name).await?;
+    }
+    // Last, because a solved captcha can be used once.
+    if let Some(captcha) = control.captcha() {
+        captcha.check(body.captcha.as_deref(), &peer.ip()).await?;
     }
     let password_hash = control.hashing().hash(client, body.password).await?;
     let refresh_token = refresh::new_token();

@@ -23,6 +23,7 @@ mod account_reads;
 pub mod announcer;
 mod audit;
 mod auth;
+pub mod captcha;
 mod clients;
 pub mod commands;
 mod current_password;
@@ -77,6 +78,7 @@ use std::time::{Duration, Instant};
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 const _: () = assert!(HTTP_BODY_TIMEOUT_MS < REQUEST_TIMEOUT.as_millis() as u64, "a slow sender receives the reason");
+const _: () = assert!(captcha::TIMEOUT.as_millis() < REQUEST_TIMEOUT.as_millis(), "the client receives the reason");
 
 impl Control {
     /// Every route, with its layers.

@@ -14,6 +14,7 @@ use super::second_factor::FactorCaller;
 use super::state::shielded;
 use crate::chat::filter::rule::FilterRule;
 use crate::error::{ErrorCode, Refusal};
+use crate::faults::warn_limited;
 use crate::ids::{ConversationId, MessageId, UserId};
 use crate::limits::FILTER_CONVERSATIONS_MAX;
 use crate::mesh::asked::ApprovedText;
@@ -194,8 +195,20 @@ async fn approve(State(control): State<Control>, caller: Caller, PathId(id): Pat
 }
 
 async fn reject(State(control): State<Control>, caller: Caller, PathId(id): PathId) -> Result<Reply<Value>, Problem> {
-    decide(&control, &caller, id, false).await?;
-    Ok(Reply(json!({"id": id, "state": "rejected"})))
+    // Shielded: the author is informed of a recorded decision, even if the moderator disconnects.
+    shielded(async move {
+        let decision = decide(&control, &caller, id, false).await?;
+        if let Some(conversation) = decision.conversation
+            && decision.decided
+            && decision.state_before == "held"
+            && let Err(refusal) = control.filter().port().announce_rejection(decision.author, conversation, id).await
+        {
+            // The decision stands. Who sends the text again receives `filtered`.
+            warn_limited!(%refusal, held = id, "the author was not informed of a rejected text");
+        }
+        Ok(Reply(json!({"id": id, "state": "rejected"})))
+    })
+    .await
 }
 
 async fn decide(control: &Control, caller: &Caller, id: i64, approved: bool) -> Result<Decision, Problem> {

@@ -54,4 +54,7 @@ pub trait FilterPort: Send + Sync {
 
     /// Sends a held text as a message of its author.
     fn send_approved(&self, author: UserId, conversation: ConversationId, text: ApprovedText) -> CommandFuture;
+
+    /// Sends the connections of its author that a moderator has rejected a held text.
+    fn announce_rejection(&self, author: UserId, conversation: ConversationId, held: i64) -> CommandFuture;
 }

@@ -2,6 +2,7 @@
 
 use super::access::Access;
 use super::account_reads::AccountReads;
+use super::captcha::Captcha;
 use super::dashboard::Dashboard;
 use super::filter::ContentFilter;
 use super::hashing::{self, Hashing};
@@ -52,6 +53,8 @@ pub struct ControlParts {
     pub allowed_attempts: Allowed,
     /// Zero bits of the proof of work that a registration needs; 0 for none.
     pub registration_difficulty: u8,
+    /// The captcha that a registration needs.
+    pub captcha: Option<Captcha>,
     /// Shows the passwords that wait for a thread.
     pub hash_queue: Arc<QueueGauge>,
     /// The port to the shards.
@@ -162,6 +165,10 @@ impl Control {
 
     pub(super) fn proofs(&self) -> MutexGuard<'_, Proofs> {
         self.inner.proofs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn captcha(&self) -> Option<&Captcha> {
+        self.inner.parts.captcha.as_ref()
     }
 
     pub(super) fn commands(&self) -> &dyn CommandPort {

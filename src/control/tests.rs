@@ -53,6 +53,10 @@ impl FilterPort for NoCommands {
     fn send_approved(&self, _: UserId, _: ConversationId, _: ApprovedText) -> CommandFuture {
         Box::pin(async { Err(Refusal::new(ErrorCode::UnknownCommand, "none")) })
     }
+
+    fn announce_rejection(&self, _: UserId, _: ConversationId, _: i64) -> CommandFuture {
+        Box::pin(async { Err(Refusal::new(ErrorCode::UnknownCommand, "none")) })
+    }
 }
 
 struct Health(bool);
@@ -95,6 +99,7 @@ fn control_for(well: bool, access: Access) -> Control {
         factor_policy: FactorPolicy::default(),
         allowed_attempts: Allowed { sign_ins_per_minute: 60, registrations_per_minute: 60 },
         registration_difficulty: 0,
+        captcha: None,
         hash_workers: 1,
         hash_queue: Arc::default(),
         commands: Arc::new(NoCommands),

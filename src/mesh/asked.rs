@@ -23,12 +23,26 @@ pub struct HttpCommand {
     pub reply: HttpReply,
 }
 
-/// A profile to announce in a conversation's log.
+/// What the server announces.
+#[derive(Clone, Copy, Debug)]
+pub enum Announced {
+    /// The user's changed profile, in the conversation's log.
+    Profile,
+    /// A moderator's rejection of a held text, to its author's connections.
+    Rejection {
+        /// The held text.
+        held: i64,
+    },
+}
+
+/// An announcement for a conversation, or about one of its texts.
 pub struct Announcement {
-    /// The user whose profile changed.
+    /// The user whose profile changed, or the author.
     pub user: UserId,
     /// The conversation.
     pub conversation: ConversationId,
+    /// What is announced.
+    pub what: Announced,
     /// Called once with the outcome.
     pub reply: HttpReply,
 }

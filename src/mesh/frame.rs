@@ -526,8 +526,8 @@ pub struct Settlement<S = OwnedFd> {
 pub enum ControlFrame {
     /// A command received over HTTP; to the user's shard. Full: refused with `overloaded`.
     Command(Box<HttpCommand>),
-    /// Announces a user's profile in the log of one of their conversations; to the user's shard. Full: refused with
-    /// `overloaded`; the announcer retries.
+    /// Announces a user's profile in the log of one of their conversations, or a rejection to its author; to the user's
+    /// shard. Full: refused with `overloaded`; the announcer of profiles retries, a rejection is not announced.
     Announce(Box<Announcement>),
     /// Sends a held text that a moderator has approved; to its author's shard. Full: refused with `overloaded`; the
     /// moderator approves it again.

@@ -9,12 +9,14 @@ use super::world::{Clock, World};
 use crate::chat::filter::action::FilterAction;
 use crate::chat::filter::compiled::{Context, Field};
 use crate::chat::filter::rule::RuleHead;
+use crate::chat::filter::written::checked_texts;
 use crate::chat::filter::{SharedRepeats, remember};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, MessageId, UserId};
 use crate::limits::{COMMIT_DEADLINE_MS, Feature};
-use crate::mesh::asked::{Announcement, Approval, ApprovedText};
+use crate::mesh::asked::{Announced, Announcement, Approval, ApprovedText};
 use crate::mesh::frame::{Change, Mutation, Query, Request};
+use crate::planted::{Fault, is_planted};
 use crate::text::{self, Shape};
 use crate::wire::command::changes::{CHANGES, Meter};
 use crate::wire::command::{Arguments, ConversationRef};
@@ -116,14 +118,21 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Writes a changed profile into a conversation's log. No client sent it, so no rate limit applies.
+    /// Announces what no client sent, so no rate limit applies.
     pub(super) fn announce(&mut self, announcement: Announcement) {
-        let Announcement { user, conversation, reply } = announcement;
+        let Announcement { user, conversation, what, reply } = announcement;
+        let (kind, arguments) = match what {
+            Announced::Profile => ("announce_profile", json!({})),
+            Announced::Rejection { held } => ("announce_rejection", json!({"held_id": held})),
+        };
         let origin = Origin::Http(reply);
         let sent_by = SentBy::default();
         let asked = PendingCommand { origin, id: None, command: None, sent_by, at: self.now, holds_slot: false };
         match self.may_begin() {
-            Ok(()) => self.submit(asked, user, "announce_profile", Some(conversation), Arguments::new()),
+            Ok(()) => {
+                let change = Change::Other { kind, mutation_id: self.requests.mutation_id(), arguments };
+                self.send_to_owner(asked, user, Some(conversation), change);
+            }
             Err(refusal) => self.refuse(asked, &refusal),
         }
     }
@@ -198,16 +207,44 @@ impl<W: World> Shard<W> {
             mutation_id: self.requests.mutation_id(),
             arguments: arguments.into(),
         };
+        let scope = filter::scope(&change, conversation);
         let mut from = ChangeSender::of(&asked, user);
         if hits.iter().all(|hit| hit.action == FilterAction::Flag) {
             // The text is sent whatever PostgreSQL decides, so it keeps its place among those of its author. The record
             // comes first on the same way: it is there when the text is acknowledged.
             from = ChangeSender { sent_by: SentBy::default(), connection: None, ..from };
-            self.submit_change(Pending::FilterRecord(hits), from, conversation, record);
+            self.submit_change(Pending::FilterRecord(hits), from, scope, record);
             return self.send_to_owner(asked, user, conversation, change);
         }
         let filtering = Box::new(Filtering { asked, user, conversation, change, hits });
-        self.submit_change(Pending::Filter(filtering), from, conversation, record);
+        self.submit_change(Pending::Filter(filtering), from, scope, record);
+    }
+
+    /// Checks a text that belongs to no conversation: nobody has a role there that may be exempt, so PostgreSQL only
+    /// records the match.
+    pub(super) fn may_show(
+        &mut self,
+        asked: &PendingCommand,
+        user: UserId,
+        (source, field): (&'static str, &'static str),
+        text: &str,
+    ) -> Result<(), Refusal> {
+        let place = checked_texts(source).find(|(known, ..)| *known == field).map(|(_, place, _)| place);
+        let Some(place) = place.filter(|_| self.settings.content_filtering) else { return Ok(()) };
+        let context = Context { field: place, conversation: None, memory: None, now_s: self.now_ms / 1_000 };
+        let hits = self.filter.check(text, &context).hits;
+        let Some(worst) = hits.first().cloned() else { return Ok(()) };
+        let arguments = filter::record(&hits).into();
+        let record = Change::Other { kind: "filter_text", mutation_id: self.requests.mutation_id(), arguments };
+        let from = ChangeSender { sent_by: SentBy::default(), connection: None, ..ChangeSender::of(asked, user) };
+        self.submit_change(Pending::FilterRecord(hits), from, None, record);
+        match worst.action {
+            FilterAction::Flag => Ok(()),
+            _ => {
+                self.note_filtered(asked, user);
+                Err(filter::refusal(FilterAction::Refuse, &worst.id, 0))
+            }
+        }
     }
 
     fn filter_hits(
@@ -222,8 +259,9 @@ impl<W: World> Shard<W> {
         }
         let rules = Arc::clone(&self.filter);
         let now_s = self.now_ms / 1_000;
+        let conversation = filter::scope(change, conversation);
         let mut hits: Vec<Arc<RuleHead>> = Vec::new();
-        for (field, text) in filter::texts(change).into_iter().flatten() {
+        for (field, text) in filter::texts(change) {
             let remembers = field == Field::Message && conversation.is_some_and(|id| rules.remembers(id));
             let shared = remembers.then(|| self.repeats_of(asked, user)).flatten();
             let memory = shared.as_ref().map(|shared| &**shared.get_or_init(Box::default));
@@ -251,6 +289,7 @@ impl<W: World> Shard<W> {
         let Filtering { asked, user, conversation, change, hits } = filtering;
         let decided = match decided {
             Ok(decided) => decided,
+            Err(_) if is_planted(Fault::SendUndecidedTexts) => json!({ "action": "pass" }),
             Err(refusal) => return self.refuse(asked, &refusal),
         };
         let action = decided["action"].as_str().unwrap_or("refuse");

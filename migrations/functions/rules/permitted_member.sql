@@ -12,7 +12,7 @@ BEGIN
             SELECT * INTO m FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = p.actor_id;
             RETURN m;
         WHEN 'join_conversation', 'join_by_invite', 'cancel_join_request', 'accept_invitation', 'decline_invitation',
-             'mark_read', 'announce_profile', 'block_user', 'unblock_user', 'filter_text' THEN
+             'mark_read', 'announce_profile', 'block_user', 'unblock_user', 'filter_text', 'announce_rejection' THEN
             SELECT * INTO m FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = p.actor_id;
             RETURN m;
         -- Every member, in an archived conversation and while muted too.
