@@ -1,6 +1,6 @@
 //! Checks the ranges of single values, and the relations between values.
 
-use super::schema::{Config, Environment};
+use super::schema::{Config, Environment, SecurityConfig};
 use super::secret::{SecretUrl, encryption_key};
 use crate::address::parse_network;
 use crate::ids::MAX_SAFE_INTEGER;
@@ -152,6 +152,7 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
         }
     }
 
+    captcha(security, p);
     for id in &security.admin_user_ids {
         p.range("security.admin_user_ids", *id, 1, MAX_SAFE_INTEGER as u64);
     }
@@ -235,6 +236,47 @@ fn is_media_type(text: &str) -> bool {
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
     };
     text == "*" || text.split_once('/').is_some_and(|(class, kind)| is_name(class) && (kind == "*" || is_name(kind)))
+}
+
+/// The captcha has an address, a secret and a site key, or none of them.
+fn captcha(security: &SecurityConfig, p: &mut Problems) {
+    let is_set = [
+        ("security.captcha_verify_url", security.captcha_verify_url.is_some()),
+        ("security.captcha_secret", security.captcha_secret.is_some()),
+        ("security.captcha_site_key", security.captcha_site_key.is_some()),
+    ];
+    if is_set.iter().any(|(_, set)| *set) || security.captcha_script_url.is_some() {
+        for (key, _) in is_set.iter().filter(|(_, set)| !set) {
+            p.add(key, "must be set too: a captcha needs captcha_verify_url, captcha_secret and captcha_site_key");
+        }
+    }
+    let urls = [
+        ("security.captcha_verify_url", &security.captcha_verify_url),
+        ("security.captcha_script_url", &security.captcha_script_url),
+    ];
+    for (key, url) in urls {
+        if url.as_ref().is_some_and(|url| !is_private_url(url)) {
+            p.add(key, "must be an https:// URL with its host in lower case; http:// only for this machine");
+        }
+    }
+    if security
+        .captcha_site_key
+        .as_ref()
+        .is_some_and(|key| key.len() > 200 || !key.bytes().all(|b| b.is_ascii_graphic()))
+    {
+        p.add("security.captcha_site_key", "must have at most 200 printable ASCII characters, and no spaces");
+    }
+}
+
+/// Whether nobody on the way can read a request to the URL: it is `https`, or stays on this machine.
+fn is_private_url(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let is_local = ["127.0.0.1", "localhost", "[::1]"].contains(&host);
+    (scheme == "https" || (scheme == "http" && is_local))
+        && is_origin(&format!("{scheme}://{authority}"))
+        && rest.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b';' | b',' | b'"' | b'\''))
 }
 
 /// Whether the text is `scheme://host[:port]` (RFC 6454 §6.2). The server compares it byte by byte with the browser's

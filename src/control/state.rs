@@ -2,6 +2,7 @@
 
 use super::access::Access;
 use super::account_reads::AccountReads;
+use super::captcha::Captcha;
 use super::dashboard::Dashboard;
 use super::files::Files;
 use super::filter::ContentFilter;
@@ -53,6 +54,8 @@ pub struct ControlParts {
     pub allowed_attempts: Allowed,
     /// Zero bits of the proof of work that a registration needs; 0 for none.
     pub registration_difficulty: u8,
+    /// The captcha that a registration needs.
+    pub captcha: Option<Captcha>,
     /// Shows the passwords that wait for a thread.
     pub hash_queue: Arc<QueueGauge>,
     /// The port to the shards.
@@ -110,7 +113,7 @@ impl Control {
         let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX, Arc::clone(&parts.hash_queue))
             .accepting_bcrypt(parts.bcrypt_cost);
         let sign_ins = SignInLimits::new(parts.allowed_attempts);
-        let proofs = Mutex::new(Proofs::new(rand::random(), parts.registration_difficulty));
+        let proofs = Mutex::new(Proofs::new(parts.keys.proof_key(), parts.registration_difficulty));
         let (account_reads, profile_edits) = (AccountReads::default(), ProfileEdits::default());
         Self { inner: Arc::new(ControlInner { parts, hashing, sign_ins, proofs, account_reads, profile_edits }) }
     }
@@ -165,6 +168,10 @@ impl Control {
 
     pub(super) fn proofs(&self) -> MutexGuard<'_, Proofs> {
         self.inner.proofs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn captcha(&self) -> Option<&Captcha> {
+        self.inner.parts.captcha.as_ref()
     }
 
     pub(super) fn commands(&self) -> &dyn CommandPort {

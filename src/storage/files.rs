@@ -54,6 +54,17 @@ pub struct NewFile<'a> {
     pub reserved: Option<FileId>,
 }
 
+/// Whether an upload began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Created {
+    /// It did.
+    File(FileId),
+    /// The files of the user would take too much.
+    OverQuotaOfUser,
+    /// All files would.
+    OverQuotaOfServer,
+}
+
 /// An upload, for its uploader.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UploadState {
@@ -153,9 +164,9 @@ impl FileStore {
     /// Begins an upload.
     ///
     /// # Errors
-    /// What the uploader may not do in the conversation, `rate_limited`, `quota_exceeded`; failures of PostgreSQL, as
+    /// What the uploader may not do in the conversation, `rate_limited`; failures of PostgreSQL, as
     /// for all functions here.
-    pub async fn create(&self, new: &NewFile<'_>, quotas: &FileQuotas) -> Result<FileId, Refusal> {
+    pub async fn create(&self, new: &NewFile<'_>, quotas: &FileQuotas) -> Result<Created, Refusal> {
         let given = json!({
             "user_id": new.user, "conversation_id": new.conversation.number(), "name": new.name, "size": new.size,
             "media_type": new.declared_type, "sha256": new.expected.as_ref().map(hexadecimal),
@@ -163,7 +174,12 @@ impl FileStore {
             "user_bytes_max": quotas.user_bytes_max, "total_bytes_max": quotas.total_bytes_max,
         });
         let rows = self.rows("create_file", true, (sql::CREATE, &[&given]), |row| row.try_get(0)).await?;
-        rows.first().copied().map(FileId).ok_or_else(Refusal::storage_unavailable)
+        match rows.first() {
+            Some(-1) => Ok(Created::OverQuotaOfUser),
+            Some(-2) => Ok(Created::OverQuotaOfServer),
+            Some(file) => Ok(Created::File(FileId(*file))),
+            None => Err(Refusal::storage_unavailable()),
+        }
     }
 
     /// An upload of a user.

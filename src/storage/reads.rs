@@ -7,6 +7,7 @@
 use super::StorageError;
 use super::connect::{Role, Target};
 use super::health::StorageHealth;
+use super::observe;
 use super::read_connection::{self, Failure, Reader};
 use super::read_queue::{Bounds, Full, Next, ReadQueue, Shares, Waiting};
 use super::readers;
@@ -172,6 +173,7 @@ impl Reads {
                     let answer = self.run(&waiting).await;
                     let now = Instant::now();
                     self.queue().finish(waiting.class, waiting.user, now - began, now);
+                    observe::of_read(&self.mesh.activity, waiting.user, &waiting.read.query, &answer);
                     self.reply(&waiting.read, answer);
                 }
             }

@@ -6,6 +6,7 @@
 #![cfg(feature = "test-db")]
 
 mod antivirus;
+mod audit_lock;
 mod audit_trail;
 mod crash;
 mod database_logins;
@@ -19,4 +20,5 @@ mod starting;
 mod store_faults;
 #[path = "../support/mod.rs"]
 mod support;
+mod uploads;
 mod victims;

@@ -161,3 +161,21 @@ async fn whom_moderators_refuse_again_and_again_has_less_within_a_second() {
     database.execute("UPDATE held_messages SET decided_at = now() - interval '8 days'", &[]).await.unwrap();
     until(&server, &ann, eve.id, 100, &json!([])).await;
 }
+
+#[tokio::test]
+async fn a_response_to_a_security_event_slows_its_user_down_until_it_ends() {
+    let server = start();
+    let (ann, eve) = (server.register().await, server.register().await);
+    let database = server.database().await;
+    let slow_down = "WITH found AS (
+            INSERT INTO security_events (severity, event_type, user_id, dedupe_key)
+            VALUES ('warning', 'mass_mentions', $1, 'test') RETURNING id)
+        INSERT INTO account_responses (user_id, response, reason, event_id, ends_at)
+        SELECT $1, 'slow_down', 'mass_mentions', id, now() + interval '1 hour' FROM found RETURNING event_id";
+    let event: i64 = database.query_one(slow_down, &[&eve.id]).await.unwrap().get(0);
+    let shown = until(&server, &ann, eve.id, 25, &json!(["slowed"])).await;
+    assert_eq!(limit(&shown, "messages")["limit"], 15);
+    let path = format!("/admin/security-events/{event}/responses");
+    assert_eq!(server.request(Method::DELETE, &path, Some(&ann.token), None).await.0, 204);
+    until(&server, &ann, eve.id, 100, &json!([])).await;
+}

@@ -10,7 +10,7 @@ DECLARE
 BEGIN
     CASE p.kind
         WHEN 'add_reaction', 'remove_reaction', 'mark_read', 'mark_thread_read', 'follow_thread', 'edit_message',
-             'announce_profile' THEN
+             'announce_profile', 'announce_rejection' THEN
             RETURN NULL;
         WHEN 'settle_file' THEN
             -- Only viruses; other files are their messages'.

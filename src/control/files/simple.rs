@@ -1,7 +1,7 @@
 //! `POST /files/simple`: a whole file in one multipart form, for scripts. `conversation_id` comes before `file`.
 
 use super::receiving::{Target, receive};
-use super::uploads::{check_size, conversation, media_type};
+use super::uploads::{begin, check_size, conversation, media_type};
 use crate::control::Control;
 use crate::control::extract::Caller;
 use crate::control::problem::Problem;
@@ -57,7 +57,7 @@ pub(super) async fn upload(
                         expected: None,
                         reserved: Some(file),
                     };
-                    files.store().create(&new, &files.parts().quotas).await?;
+                    begin(&control, &new).await?;
                     files.store().finish(file, &files.parts().quotas).await?;
                     Ok(())
                 };

@@ -13,7 +13,7 @@ use crate::error::{ErrorCode, Refusal};
 use crate::files::state::FileState;
 use crate::files::{name, tus};
 use crate::ids::{ConversationId, FileId};
-use crate::storage::files::{NewFile, UploadState};
+use crate::storage::files::{Created, NewFile, UploadState};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -163,7 +163,7 @@ pub(super) async fn create(
         expected,
         reserved: None,
     };
-    let file = files.store().create(&new, &files.parts().quotas).await?;
+    let file = begin(&control, &new).await?;
     if new.size == 0 {
         let folder = files.folder().clone();
         super::blocking(move || folder.resume(file, 0)?.keep()).await?;
@@ -177,7 +177,19 @@ pub(super) async fn create(
     Ok(with_offset(response, 0, None))
 }
 
-async fn own(files: &Files, caller: Caller, file: FileId) -> Result<UploadState, Problem> {
+/// Begins an upload, if its name may be shown and there is room for it.
+pub(super) async fn begin(control: &Control, new: &NewFile<'_>) -> Result<FileId, Problem> {
+    control.filter().check_profile(Some(new.user), ("POST /files", "name"), new.name).await?;
+    let files = control.files();
+    let detail = match files.store().create(new, &files.parts().quotas).await? {
+        Created::File(file) => return Ok(file),
+        Created::OverQuotaOfUser => "Your files would take more than your share. Delete some of them.",
+        Created::OverQuotaOfServer => "The files of this server would take more than they may. Ask an administrator.",
+    };
+    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "quota_exceeded", detail))
+}
+
+async fn own(files: &Files, caller: &Caller, file: FileId) -> Result<UploadState, Problem> {
     files.store().upload(caller.user, file).await?.ok_or_else(no_such_file)
 }
 
@@ -189,11 +201,11 @@ pub(super) async fn offset(
 ) -> Result<Response, Problem> {
     check_version(&headers)?;
     let files = control.files();
-    let mut upload = own(files, caller, FileId(file)).await?;
+    let mut upload = own(files, &caller, FileId(file)).await?;
     if upload.state == FileState::Uploading {
         // A request whose client is gone may still be keeping bytes: they count too.
         let turn = files.turn(caller.user, FileId(file)).await?;
-        upload = own(files, caller, FileId(file)).await?;
+        upload = own(files, &caller, FileId(file)).await?;
         drop(turn);
     }
     if upload.state == FileState::Expired {
@@ -233,7 +245,7 @@ pub(super) async fn append(
     };
     let file = FileId(file);
     let turn = files.turn(caller.user, file).await?;
-    let upload = own(&files, caller, file).await?;
+    let upload = own(&files, &caller, file).await?;
     match upload.state {
         FileState::Uploading => {}
         FileState::Expired => return Err(expired()),
@@ -268,7 +280,7 @@ pub(super) async fn remove(
     check_version(&headers)?;
     let files = control.files();
     let file = FileId(file);
-    own(files, caller, file).await?;
+    own(files, &caller, file).await?;
     let turn = files.turn(caller.user, file).await?;
     let removed = files.store().remove(caller.user, file).await?;
     drop(turn);

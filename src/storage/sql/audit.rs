@@ -16,6 +16,8 @@ pub const BEGIN_VERIFICATION: &str =
 
 /// The end of the chain.
 pub const HEAD: &str = "SELECT log_id::text, position, hash FROM audit_head";
+/// $1 position → the hash of its row.
+pub const ROOT_AT: &str = "SELECT hash FROM audit_logs WHERE position = $1";
 /// The size of the newest checkpoint.
 pub const NEWEST_CHECKPOINT: &str = "SELECT size, note FROM audit_checkpoints ORDER BY size DESC, closing LIMIT 1";
 /// Every checkpoint, ascending.
@@ -24,7 +26,7 @@ pub const CHECKPOINTS: &str = "SELECT size, closing, note FROM audit_checkpoints
 pub const INSERT_CHECKPOINT: &str =
     "INSERT INTO audit_checkpoints (size, closing, note) VALUES ($1, false, $2) ON CONFLICT DO NOTHING";
 /// Every row, in the order of the chain.
-pub const ROWS: &str = "SELECT position, (extract(epoch FROM created_at) * 1000000)::bigint, user_id, action, \
+pub const ROWS: &str = "SELECT position, created_at, user_id, action, \
     target_type, target_id, conversation_id, session_id, ip_address, device, reason, details::text, salt, commitment, \
     previous_hash, hash FROM audit_logs ORDER BY position, created_at";
 
