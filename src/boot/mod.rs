@@ -270,7 +270,9 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let notify_revoked = Arc::clone(&notices);
     runtime.spawn(watch.clone().run(accounts.clone(), move |sessions| notify_revoked(sessions)));
     let files = files(config, &accounts, Arc::clone(&commands) as _)?;
-    runtime.spawn(jobs::run(FileStore::new(accounts.clone()), files.clone()));
+    for lane in [jobs::CHECKS, jobs::REMOVALS] {
+        runtime.spawn(jobs::run(FileStore::new(accounts.clone()), files.clone(), lane));
+    }
     let control = Control::new(ControlParts {
         files,
         accounts: accounts.clone(),

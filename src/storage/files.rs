@@ -206,7 +206,7 @@ impl FileStore {
         self.rows("upload_progress", false, (sql::PROGRESS, &[&file.0, &received]), |_| Ok(())).await.map(drop)
     }
 
-    /// All bytes of an upload are on the disk for good. A job to check them begins to exist.
+    /// All bytes of an upload are on the disk for good, which it records too. A job to check them begins to exist.
     ///
     /// # Errors
     /// Failures of PostgreSQL. It can be called again.
@@ -314,7 +314,16 @@ impl FileStore {
         removed
     }
 
-    /// Removes files that nobody needs. Returns how many.
+    /// Those of these files that have a row.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn known(&self, files: &[FileId]) -> Result<Vec<FileId>, Refusal> {
+        let numbers: Vec<i64> = files.iter().map(|file| file.0).collect();
+        self.rows("known_files", false, (sql::KNOWN, &[&numbers]), |row| row.try_get(0).map(FileId)).await
+    }
+
+    /// Ends and removes files that nobody needs. Returns how many.
     ///
     /// # Errors
     /// Failures of PostgreSQL.
@@ -323,15 +332,15 @@ impl FileStore {
         Ok(rows.first().copied().unwrap_or(0))
     }
 
-    /// Takes jobs that are due, for so many seconds.
+    /// Takes jobs of these kinds that are due, for so many seconds.
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn claim_jobs(&self, most: i64, lease_s: i64) -> Result<Vec<Job>, Refusal> {
+    pub async fn claim_jobs(&self, kinds: &[&str], most: i64, lease_s: i64) -> Result<Vec<Job>, Refusal> {
         let read = |row: &Row| {
             Ok(Job { id: row.try_get(0)?, kind: row.try_get(1)?, subject: row.try_get(2)?, attempts: row.try_get(3)? })
         };
-        self.rows("claim_jobs", false, (sql::CLAIM, &[&most, &lease_s]), read).await
+        self.rows("claim_jobs", false, (sql::CLAIM, &[&kinds, &most, &lease_s]), read).await
     }
 
     /// A job is done.

@@ -14,6 +14,12 @@ use crate::ids::FileId;
 use crate::storage::files::{Job, UncheckedFile};
 use serde_json::json;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::time::Duration;
+
+/// Files that one sweep looks at.
+const SWEEP_MAX: usize = 1_000;
+/// Bytes without a row are removed after this time: nothing writes to them any longer.
+const ORPHAN_AGE: Duration = Duration::from_hours(2);
 
 /// What was found in a file.
 struct Found {
@@ -46,6 +52,25 @@ impl Files {
             }
             other => Err(Refusal::bad_request(format!("kind: This version knows no job {other}."))),
         }
+    }
+
+    /// What time does to files: uploads that were not continued, files that nobody needs, and bytes without a row, which
+    /// a form leaves behind whose client disconnected.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL and of the disk.
+    pub(crate) async fn sweep(&self) -> Result<(), Refusal> {
+        if self.store().expire(SWEEP_MAX as i64).await? > 0 {
+            self.work_arrived();
+        }
+        let folder = self.folder().clone();
+        let old = blocking(move || folder.old_uploads(ORPHAN_AGE, SWEEP_MAX)).await?;
+        let known = self.store().known(&old).await?;
+        let folder = self.folder().clone();
+        blocking(move || {
+            old.into_iter().filter(|file| !known.contains(file)).try_for_each(|file| folder.remove_upload(file))
+        })
+        .await
     }
 
     async fn check(&self, file: FileId) -> Result<(), Refusal> {

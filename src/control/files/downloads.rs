@@ -3,7 +3,8 @@
 use super::{blocking, bytes_of, no_such_file};
 use crate::blobs::hexadecimal;
 use crate::control::Control;
-use crate::control::extract::{Caller, PathId};
+use crate::control::account_reads::Place;
+use crate::control::extract::{AccountReader, Caller, PathId};
 use crate::control::problem::Problem;
 use crate::control::state::now_seconds;
 use crate::error::{ErrorCode, Refusal};
@@ -29,6 +30,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; media-src '
 pub(super) struct FileReader {
     file: FileId,
     user: UserId,
+    /// Among the reads of its user that are under way.
+    _place: Place,
 }
 
 impl FromRequestParts<Control> for FileReader {
@@ -39,14 +42,16 @@ impl FromRequestParts<Control> for FileReader {
         let file = path.ok().and_then(|Path((id, _))| id.parse().ok()).map(FileId).ok_or_else(no_such_file)?;
         if parts.headers.contains_key(header::AUTHORIZATION) {
             let caller = Caller::from_request_parts(parts, control).await?;
-            return Ok(Self { file, user: caller.user });
+            let place = control.account_reads().admit(caller.user)?;
+            return Ok(Self { file, user: caller.user, _place: place });
         }
         let link = Query::<LinkQuery>::try_from_uri(&parts.uri);
         let Ok(Query(link)) = link else {
             return Err(Problem::unauthenticated("Send an access token, or use a link from POST /files/{id}/link."));
         };
         let user = control.files().parts().links.verified(&link, file, now_seconds());
-        user.map(|user| Self { file, user }).ok_or_else(no_such_file)
+        let user = user.ok_or_else(no_such_file)?;
+        Ok(Self { file, user, _place: control.account_reads().admit(user)? })
     }
 }
 
@@ -56,10 +61,10 @@ async fn readable(control: &Control, user: UserId, file: FileId) -> Result<Reada
 
 pub(super) async fn show(
     State(control): State<Control>,
-    caller: Caller,
+    reader: AccountReader,
     PathId(file): PathId,
 ) -> Result<Reply<Value>, Problem> {
-    let mut file = readable(&control, caller.user, FileId(file)).await?;
+    let mut file = readable(&control, reader.caller.user, FileId(file)).await?;
     if let Some(reason) = file.reason {
         file.shown["reason"] = reason.into();
     }
@@ -68,12 +73,13 @@ pub(super) async fn show(
 
 pub(super) async fn link(
     State(control): State<Control>,
-    caller: Caller,
+    reader: AccountReader,
     PathId(id): PathId,
 ) -> Result<Reply<Value>, Problem> {
-    let file = readable(&control, caller.user, FileId(id)).await?;
+    let user = reader.caller.user;
+    let file = readable(&control, user, FileId(id)).await?;
     let now = now_seconds();
-    let query = control.files().parts().links.query(caller.user, FileId(id), now, LIFE_SECONDS_MAX);
+    let query = control.files().parts().links.query(user, FileId(id), now, LIFE_SECONDS_MAX);
     let name = encoded(file.shown["name"].as_str().unwrap_or("file"));
     Ok(Reply(json!({"url": format!("/files/{id}/{name}?{query}"), "expires_in_s": LIFE_SECONDS_MAX})))
 }
@@ -86,7 +92,7 @@ fn encoded(name: &str) -> String {
 
 pub(super) async fn read(
     State(control): State<Control>,
-    FileReader { file, user }: FileReader,
+    FileReader { file, user, _place }: FileReader,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {

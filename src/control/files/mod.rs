@@ -44,7 +44,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedMutexGuard};
+use tokio::sync::{Notify, OwnedMutexGuard, watch};
 
 /// Requests that write to the disk at the same time, each with a thread; of one user, and of everybody.
 const WRITING_PER_USER_MAX: usize = 8;
@@ -85,8 +85,8 @@ pub struct Files(Arc<FilesInner>);
 struct FilesInner {
     parts: FileParts,
     writing: Mutex<Writing>,
-    /// Notified when there may be a job.
-    work: Notify,
+    /// Counts the signs that there may be a job.
+    work: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -116,7 +116,7 @@ impl Files {
     /// Nobody uploads yet.
     #[must_use]
     pub fn new(parts: FileParts) -> Self {
-        Self(Arc::new(FilesInner { parts, writing: Mutex::default(), work: Notify::new() }))
+        Self(Arc::new(FilesInner { parts, writing: Mutex::default(), work: watch::Sender::new(0) }))
     }
 
     fn parts(&self) -> &FileParts {
@@ -145,14 +145,24 @@ impl Files {
         Err(Refusal::new(ErrorCode::Forbidden, detail).into())
     }
 
-    /// There may be a job.
-    fn work_arrived(&self) {
-        self.0.work.notify_one();
+    /// Records what an upload has on the disk for good. A complete one is checked next.
+    async fn keep(&self, file: FileId, received: u64, size: u64) -> Result<(), Refusal> {
+        if received < size {
+            return self.store().progress(file, received as i64).await;
+        }
+        self.store().finish(file, &self.parts().quotas).await?;
+        self.work_arrived();
+        Ok(())
     }
 
-    /// Waits for a sign that there may be a job.
-    pub(super) async fn work(&self) {
-        self.0.work.notified().await;
+    /// There may be a job.
+    fn work_arrived(&self) {
+        self.0.work.send_modify(|signs| *signs += 1);
+    }
+
+    /// Notified when there may be a job.
+    pub(super) fn work(&self) -> watch::Receiver<u64> {
+        self.0.work.subscribe()
     }
 
     fn writing(&self) -> MutexGuard<'_, Writing> {

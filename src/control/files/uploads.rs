@@ -167,8 +167,7 @@ pub(super) async fn create(
     if new.size == 0 {
         let folder = files.folder().clone();
         super::blocking(move || folder.resume(file, 0)?.keep()).await?;
-        files.store().finish(file, &files.parts().quotas).await?;
-        files.work_arrived();
+        files.keep(file, 0, 0).await?;
     }
     let url = format!("/files/{}", file.0);
     let answer = json!({"file_id": file, "upload_url": url, "offset": 0, "chunk_max": CHUNK_BYTES_MAX});
@@ -201,13 +200,8 @@ pub(super) async fn offset(
 ) -> Result<Response, Problem> {
     check_version(&headers)?;
     let files = control.files();
-    let mut upload = own(files, &caller, FileId(file)).await?;
-    if upload.state == FileState::Uploading {
-        // A request whose client is gone may still be keeping bytes: they count too.
-        let turn = files.turn(caller.user, FileId(file)).await?;
-        upload = own(files, &caller, FileId(file)).await?;
-        drop(turn);
-    }
+    // A request that is still writing is left alone: the next PATCH ends it, and is told the right offset.
+    let upload = own(files, &caller, FileId(file)).await?;
     if upload.state == FileState::Expired {
         return Err(expired());
     }
@@ -264,10 +258,6 @@ pub(super) async fn append(
     let stop = request.extensions().get::<StopSignal>().cloned();
     let target = Target { file, received, size, checksum, has_row: true };
     let received = receive(turn, target, request.into_body().into_data_stream(), stop).await?;
-    if received == size {
-        files.store().finish(file, &files.parts().quotas).await?;
-        files.work_arrived();
-    }
     Ok(with_offset(StatusCode::NO_CONTENT.into_response(), received, Some(upload.expires_at)))
 }
 
