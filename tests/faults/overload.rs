@@ -24,6 +24,10 @@ async fn held_up(server: &Server, clients: &mut [Client], command: &str, data: &
     let mut database = server.database().await;
     let lock = database.transaction().await.unwrap();
     lock.batch_execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    // PostgreSQL holds this one up; what follows waits behind it.
+    let first = clients[0].feed(command, data.clone()).await;
+    clients[0].flush().await;
+    tokio::time::sleep(WINDOW / 2).await;
     let sent = join_all(clients.iter_mut().map(|client| async {
         let mut ids = Vec::new();
         for _ in 0..10 {
@@ -35,6 +39,7 @@ async fn held_up(server: &Server, clients: &mut [Client], command: &str, data: &
     let mut sent = sent.await;
     tokio::time::sleep(WINDOW * 2).await;
     lock.rollback().await.unwrap();
+    sent[0].1.push(first);
     for (client, ids) in &mut sent {
         for id in ids.drain(..) {
             client.reply(id).await.unwrap();
