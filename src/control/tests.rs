@@ -42,7 +42,7 @@ impl CommandPort for NoCommands {
 impl LimitsPort for NoCommands {
     fn mark(&self, _: Arc<MarkedUsers>) {}
 
-    fn explain(&self, _: UserId) -> CommandFuture {
+    fn explain(&self, _: UserId, _: i64) -> CommandFuture {
         Box::pin(async { Err(Refusal::storage_unavailable()) })
     }
 }

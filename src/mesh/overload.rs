@@ -112,6 +112,15 @@ impl WaitWindow {
         Self { began: now, least: Duration::MAX, users: [None; USERS_MIN], percent: 100 }
     }
 
+    /// Nothing waits. Returns the share of the budgets when it has grown: an overload ends with a pause.
+    pub fn idle(&mut self, now: Instant) -> Option<u32> {
+        let ended = self.percent < 100 && now.saturating_duration_since(self.began) >= PAUSE;
+        ended.then(|| {
+            *self = Self::new(now);
+            self.percent
+        })
+    }
+
     /// Work of `user` leaves the queue after it has waited for `waited`. Returns the share of the budgets when a window
     /// has ended.
     pub fn observe(&mut self, user: UserId, waited: Duration, now: Instant) -> Option<u32> {
@@ -191,6 +200,15 @@ mod tests {
         observed(&mut window, &mut now, 20, 50, Duration::from_secs(1));
         now += PAUSE;
         assert_eq!(window.observe(UserId(1), Duration::from_secs(1), now), Some(100));
+    }
+
+    #[test]
+    fn a_queue_without_work_does_not_stay_shrunk() {
+        let mut now = Instant::now();
+        let mut window = WaitWindow::new(now);
+        observed(&mut window, &mut now, 20, 50, Duration::from_secs(1));
+        assert_eq!(window.idle(now), None);
+        assert_eq!((window.idle(now + PAUSE), window.idle(now + PAUSE)), (Some(100), None));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | an account from its first day on | 100 % |
 //! | older than `limits.trusted_after`, and administrators of the server | 200 % |
-//! | moderators refused several of its texts lately | 50 % |
+//! | administrators rejected several of its texts lately | 50 % |
 //! | slowed down after a security event | 25 % |
 //! | it goes on after many refusals | 50 %, then 25 %, for minutes |
 //!
@@ -41,7 +41,7 @@ pub enum LimitReason {
     Trusted = 1,
     /// It administers the server.
     Administrator = 2,
-    /// Moderators refused texts of it.
+    /// Administrators rejected texts of it.
     Reported = 4,
     /// An automatic response to a security event.
     Slowed = 8,

@@ -8,10 +8,10 @@
 use super::Shard;
 use super::rate_limits::Budget;
 use super::requests::{Origin, PendingCommand};
-use super::world::World;
+use super::world::{Clock as _, World};
 use crate::error::Refusal;
 use crate::ids::{ConnId, UserId};
-use crate::mesh::asked::HttpReply;
+use crate::mesh::asked::LimitsQuestion;
 use crate::mesh::standing::{FILTERED_WEIGHT, LimitReason, MarkedUsers, UserBudgets};
 use std::sync::Arc;
 
@@ -58,6 +58,13 @@ impl<W: World> Shard<W> {
         budgets
     }
 
+    /// An account that is old enough is trusted.
+    pub(super) fn trust_if_old(&mut self, budgets: &UserBudgets, created_at: i64) {
+        if created_at + self.settings.limits.trusted_after_s <= self.clock.utc().unix_timestamp() {
+            budgets.set_account(budgets.account().with(LimitReason::Trusted));
+        }
+    }
+
     /// The marks of all users were read again.
     pub(super) fn mark_users(&mut self, marked: Arc<MarkedUsers>) {
         self.marked_users = marked;
@@ -66,8 +73,10 @@ impl<W: World> Shard<W> {
     }
 
     /// Answers an administrator with the budgets of a user.
-    pub(super) fn explain_limits(&mut self, user: UserId, reply: HttpReply) {
+    pub(super) fn explain_limits(&mut self, question: LimitsQuestion) {
+        let LimitsQuestion { user, created_at, reply } = question;
         let budgets = self.budgets_of(user);
+        self.trust_if_old(&budgets, created_at);
         let overload = &self.settings.overload;
         let share = budgets.share(self.now_ns());
         let explained = serde_json::json!({

@@ -51,7 +51,7 @@ async fn held_up(server: &Server, clients: &mut [Client], command: &str, data: &
 async fn budgets_shrink_while_work_waits_and_grow_back() {
     let server = Server::start(2, &[("security.admin_user_ids", "1"), ("limits.max_messages_per_minute", "600")]);
     let ann = server.register().await;
-    let users = server.register_many(8).await;
+    let users = server.register_many(16).await;
     let room = server.room(&users.iter().collect::<Vec<_>>()).await;
     let mut clients = Vec::new();
     for user in &users {
