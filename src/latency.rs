@@ -279,7 +279,7 @@ pub struct StorageQueues {
     /// Reads, in the order of `mesh::read_class::ReadClass`.
     pub reads: [QueueGauge; 4],
     /// Mutations that no statement has taken yet, by committer.
-    pub commits: [QueueGauge; 2],
+    pub commits: [QueueGauge; 3],
 }
 
 /// How far the search index is behind the messages.

@@ -45,7 +45,7 @@ pub enum Work {
 }
 
 /// Committers that are measured.
-pub const COMMITTERS: usize = 2;
+pub const COMMITTERS: usize = 3;
 
 /// The measured shares of all kinds of work, in percent. One thread writes it: the I/O shard.
 #[derive(Debug)]

@@ -93,9 +93,13 @@ pub async fn serve(
 }
 
 fn submit(senders: &[mpsc::Sender<Box<Mutation>>], mutation: Box<Mutation>) {
-    // A conversation that is being created has no number yet; its creator's number spreads the load as well.
-    let number = mutation.conversation.map_or(mutation.actor.0, ConversationId::number);
-    let lane = (number as u64 >> 2) as usize % senders.len();
+    // The last committer creates conversations and does what belongs to none. That takes PostgreSQL much longer than a
+    // message, and a flood of it must not delay messages. Nothing is sent to a conversation before it exists.
+    let of_conversations = senders.len() - 1;
+    let lane = match mutation.conversation.map(ConversationId::number) {
+        Some(number) => (number as u64 >> 2) as usize % of_conversations,
+        None => of_conversations,
+    };
     if senders[lane].try_send(mutation).is_err() {
         stop_process("a committer's queue was full or closed");
     }
