@@ -1,5 +1,5 @@
-//! How often a user may change something over HTTP that costs more than the change itself: a profile is announced in all
-//! conversations of its user, and rules of the content filter are compiled by every shard.
+//! How often a user may change something over HTTP that costs more than the change itself: a profile is announced in
+//! all conversations of its user, and rules of the content filter are compiled by every shard.
 //!
 //! Invariants:
 //! - a change beyond the limit is refused before PostgreSQL is asked to change anything;

@@ -147,7 +147,8 @@ async fn whom_administrators_reject_again_and_again_has_less_within_a_second() {
     let elsewhere = "INSERT INTO held_messages (conversation_id, sender_id, client_message_id, content, message_type, \
                      rule, is_server_rule, state, decided_by, decided_at, sent) \
                      SELECT $1::bigint, $2::bigint, 'other ' || n, 'x', 'text', 'r', n % 3 <> 0, 'rejected', \
-                            CASE n % 3 WHEN 1 THEN $2 ELSE $3::bigint END, now(), n % 3 = 2 FROM generate_series(1, 12) n";
+                            CASE n % 3 WHEN 1 THEN $2 ELSE $3::bigint END, now(), n % 3 = 2 \
+                     FROM generate_series(1, 12) n";
     database.execute(elsewhere, &[&room, &eve.id, &ann.id]).await.unwrap();
     let refuse = "INSERT INTO held_messages (conversation_id, sender_id, client_message_id, content, message_type, \
                   rule, is_server_rule, state, decided_by, decided_at) \

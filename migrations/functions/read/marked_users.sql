@@ -2,8 +2,8 @@
 -- more texts that its rules held in the last seven days, and those whom a response to a security event slows down. What
 -- moderators of a conversation decide does not count: anybody can be one.
 
-CREATE FUNCTION marked_users(p_admins bigint[], p_max bigint) RETURNS TABLE (user_id bigint, reported boolean, slowed boolean)
-LANGUAGE sql STABLE AS $$
+CREATE FUNCTION marked_users(p_admins bigint[], p_max bigint)
+RETURNS TABLE (user_id bigint, reported boolean, slowed boolean) LANGUAGE sql STABLE AS $$
     SELECT coalesce(r.sender_id, s.user_id), r.sender_id IS NOT NULL, s.user_id IS NOT NULL
       FROM (SELECT h.sender_id, max(h.decided_at) AS at FROM held_messages h
              WHERE h.state = 'rejected' AND h.decided_at > now() - interval '7 days' AND h.is_server_rule
