@@ -15,7 +15,7 @@
 //! - a quiet server never stays shrunk: a window without waiting work grows the budgets, and so does a pause.
 
 use crate::ids::UserId;
-use crate::latency::Count;
+use crate::latency::{COMMITTERS, Count};
 use std::time::{Duration, Instant};
 
 /// Work that waits longer than this, all of it, stands in a queue.
@@ -36,16 +36,13 @@ pub const PERCENT_MIN: u32 = 20;
 /// What is measured apart, and what the budgets of it are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Work {
-    /// Changes that the first committer writes, or the second one.
+    /// Changes that this committer writes.
     Commits(usize),
     /// Pages of histories, lists and the like.
     Pages,
     /// Subscriptions and the missed events of clients that were away.
     CatchUp,
 }
-
-/// Committers that are measured.
-pub const COMMITTERS: usize = 3;
 
 /// The measured shares of all kinds of work, in percent. One thread writes it: the I/O shard.
 #[derive(Debug)]
