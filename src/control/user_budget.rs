@@ -35,17 +35,17 @@ impl UserBudget {
         Self { names, per_minute, rate, began: Instant::now(), spent: Mutex::default() }
     }
 
-    /// Of changes of one's own profile.
+    /// The budget of profile edits.
     pub(super) fn of_profile_edits() -> Self {
         Self::new("profile_edits", "change your profile", PROFILE_EDITS_PER_MINUTE)
     }
 
-    /// Of replaced rules of the content filter.
+    /// The budget of replacements of filter rules.
     pub(super) fn of_filter_rules() -> Self {
         Self::new("filter_rules", "replace rules of the content filter", FILTER_EDITS_PER_MINUTE)
     }
 
-    /// Of decisions about held texts.
+    /// The budget of decisions about held texts.
     pub(super) fn of_decisions() -> Self {
         Self::new("moderation", "decide about a text", DECISIONS_PER_MINUTE)
     }
