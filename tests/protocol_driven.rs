@@ -293,6 +293,7 @@ async fn answers_every_route_as_documented() {
         ("GET", format!("/admin/audit?actor={}&limit=5", ann.id), ann_token, None),
         ("GET", "/admin/security-events".into(), ann_token, None),
         ("DELETE", format!("/admin/security-events/{event}/responses"), ann_token, None),
+        ("GET", format!("/admin/users/{}/limits", bob.id), ann_token, None),
         ("POST", "/api/commands".into(), ann_token, Some(json!({"type": "list_conversations"}))),
         ("POST", "/auth/password".into(), ann_token, Some(new_password)),
         ("POST", "/auth/logout".into(), ann_token, None),

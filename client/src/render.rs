@@ -261,7 +261,7 @@ mod tests {
         };
         let message = rejected(Value::Null);
         assert!(
-            message.ends_with("A moderator rejected your message, which the rule offers held: an offer"),
+            message.ends_with("A moderator rejected your message, which the rule offers held: an␊offer"),
             "{message}"
         );
         assert!(message.starts_with("── "), "it has a time: {message}");

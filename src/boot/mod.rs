@@ -253,7 +253,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     runtime.spawn(filter.clone().run());
     let dashboard = Dashboard::new(observed, Arc::clone(&health) as _);
     runtime.spawn(dashboard.clone().run());
-    runtime.spawn(user_limits::run(accounts.clone(), Arc::clone(&commands) as _));
+    runtime.spawn(user_limits::run(accounts.clone(), admins(config), Arc::clone(&commands) as _));
     let profile_changes = Arc::new(Notify::new());
     runtime.spawn(announcer::run(accounts.clone(), Arc::clone(&commands) as _, Arc::clone(&profile_changes)));
     let notices = ports::notices(Arc::clone(&mesh), runtime.handle().clone());

@@ -13,7 +13,7 @@ use crate::control::observed::Observed;
 use crate::control::user_limits::LimitsPort;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, ShardId, UserId};
-use crate::mesh::asked::{Announced, Announcement, Approval, ApprovedText, HttpCommand, HttpReply};
+use crate::mesh::asked::{Announced, Announcement, Approval, ApprovedText, HttpCommand, HttpReply, LimitsQuestion};
 use crate::mesh::frame::ControlFrame;
 use crate::mesh::lane::Mesh;
 use crate::mesh::standing::MarkedUsers;
@@ -87,8 +87,8 @@ impl LimitsPort for Commands {
         self.tell_all(|| ControlFrame::MarkedUsers(Arc::clone(&marked)));
     }
 
-    fn explain(&self, user: UserId) -> CommandFuture {
-        self.ask(user, |reply| ControlFrame::ExplainLimits(user, reply))
+    fn explain(&self, user: UserId, created_at: i64) -> CommandFuture {
+        self.ask(user, |reply| ControlFrame::ExplainLimits(Box::new(LimitsQuestion { user, created_at, reply })))
     }
 }
 

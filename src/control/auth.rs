@@ -265,6 +265,7 @@ async fn try_refresh(
         return Err(invalid());
     }
     let new_token = control.keys().refresh_successor(token);
+    control.sign_ins().refresh(peer.network())?;
     let exchange = RefreshExchange {
         hash: &refresh::hash(token),
         new_hash: &refresh::hash(&new_token),

@@ -6,7 +6,7 @@
 //! queue and approving it again sends it. The key makes it one message, however often that happens.
 
 use super::Control;
-use super::extract::{Caller, Json, PathId, QueryString};
+use super::extract::{AccountReader, Caller, Json, PathId, QueryString};
 use super::filter::validate;
 use super::operators::{AdminReader, require_admin};
 use super::problem::Problem;
@@ -25,6 +25,7 @@ use axum::routing::{get, post};
 use axum::{Json as Reply, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::time::Instant;
 
 /// Texts on one page of the queue.
 const PAGE_MAX: i64 = 100;
@@ -71,6 +72,7 @@ async fn replace(
     scope: Option<ConversationId>,
     rules: &[FilterRule],
 ) -> Result<Reply<Value>, Problem> {
+    control.filter_edits().charge(caller.user, Instant::now())?;
     validate(rules, scope)?;
     if let Some(conversation) = scope
         && control.filter().store().conversations_with_rules(conversation).await? >= FILTER_CONVERSATIONS_MAX as i64
@@ -101,11 +103,11 @@ async fn replace_server_rules(
 
 async fn conversation_rules(
     State(control): State<Control>,
-    caller: Caller,
+    reader: AccountReader,
     Path(id): Path<String>,
 ) -> Result<Reply<Value>, Problem> {
     let conversation = conversation_of(&id)?;
-    require_administrator(&control, caller.user, conversation).await?;
+    require_administrator(&control, reader.caller.user, conversation).await?;
     shown(&control, Some(conversation)).await
 }
 
@@ -135,9 +137,10 @@ struct QueueAnswer {
 
 async fn queue(
     State(control): State<Control>,
-    caller: Caller,
+    reader: AccountReader,
     QueryString(page): QueryString<QueuePage>,
 ) -> Result<Reply<QueueAnswer>, Problem> {
+    let caller = &reader.caller;
     let limit = page.limit.unwrap_or(50);
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(Problem::bad_request(format!("limit: Must be 1 to {PAGE_MAX}.")));
@@ -212,6 +215,7 @@ async fn reject(State(control): State<Control>, caller: Caller, PathId(id): Path
 }
 
 async fn decide(control: &Control, caller: &Caller, id: i64, approved: bool) -> Result<Decision, Problem> {
+    control.decisions().charge(caller.user, Instant::now())?;
     let is_admin = control.admins().contains(&caller.user);
     let decision = control.filter().store().decide(id, caller, is_admin, approved).await?;
     let decision =

@@ -43,8 +43,8 @@ pub trait LimitsPort: Send + Sync {
     /// Tells every shard whose limits are shrunk; must not block.
     fn mark(&self, marked: Arc<MarkedUsers>);
 
-    /// The limits of a user now, as JSON.
-    fn explain(&self, user: UserId) -> CommandFuture;
+    /// The limits of a user now, as JSON. `created_at` is when the account was made, in seconds of Unix time.
+    fn explain(&self, user: UserId, created_at: i64) -> CommandFuture;
 }
 
 /// What files need from the shards.

@@ -110,13 +110,18 @@ impl SecurityWatch {
         for finding in found {
             let kind = finding.suspicion.as_str();
             let (user, address) = (finding.user.map(|user| user.0), finding.address.as_deref());
+            (self.inner.parts.count)(&finding);
+            let mut waiting = locked(&self.inner.waiting);
+            // What is repeated within one look is one finding. So an attacker who repeats one act neither fills the log
+            // nor keeps other findings out.
+            if waiting.iter().any(|known| known.suspicion == finding.suspicion && known.key == finding.key) {
+                continue;
+            }
             match finding.suspicion.severity() {
                 Severity::Critical => tracing::error!(kind, user, address, key = finding.key, "{ADVICE}"),
                 Severity::Warning => tracing::warn!(kind, user, address, key = finding.key, "{ADVICE}"),
                 Severity::Info => tracing::info!(kind, user, address, key = finding.key, "{ADVICE}"),
             }
-            (self.inner.parts.count)(&finding);
-            let mut waiting = locked(&self.inner.waiting);
             if waiting.len() < WAITING_MAX {
                 waiting.push(finding);
             }

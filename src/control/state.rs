@@ -10,9 +10,9 @@ use super::hashing::{self, Hashing};
 use super::metrics::Metrics;
 use super::ports::{CommandPort, HealthPort, LimitsPort};
 use super::problem::Problem;
-use super::profile_edits::ProfileEdits;
 use super::security_watch::SecurityWatch;
 use super::sign_in_limits::SignInLimits;
+use super::user_budget::UserBudget;
 use crate::auth::attempts::Allowed;
 use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::proof::Proofs;
@@ -97,7 +97,9 @@ struct ControlInner {
     /// Locked by one thread only, and never across an `await`.
     proofs: Mutex<Proofs>,
     account_reads: AccountReads,
-    profile_edits: ProfileEdits,
+    profile_edits: UserBudget,
+    filter_edits: UserBudget,
+    decisions: UserBudget,
 }
 
 impl std::fmt::Debug for Control {
@@ -114,8 +116,18 @@ impl Control {
             .accepting_bcrypt(parts.bcrypt_cost);
         let sign_ins = SignInLimits::new(parts.allowed_attempts);
         let proofs = Mutex::new(Proofs::new(parts.keys.proof_key(), parts.registration_difficulty));
-        let (account_reads, profile_edits) = (AccountReads::default(), ProfileEdits::default());
-        Self { inner: Arc::new(ControlInner { parts, hashing, sign_ins, proofs, account_reads, profile_edits }) }
+        Self {
+            inner: Arc::new(ControlInner {
+                parts,
+                hashing,
+                sign_ins,
+                proofs,
+                account_reads: AccountReads::default(),
+                profile_edits: UserBudget::of_profile_edits(),
+                filter_edits: UserBudget::of_filter_rules(),
+                decisions: UserBudget::of_decisions(),
+            }),
+        }
     }
 
     pub(super) fn accounts(&self) -> &Accounts {
@@ -154,8 +166,16 @@ impl Control {
         &self.inner.account_reads
     }
 
-    pub(super) fn profile_edits(&self) -> &ProfileEdits {
+    pub(super) fn profile_edits(&self) -> &UserBudget {
         &self.inner.profile_edits
+    }
+
+    pub(super) fn filter_edits(&self) -> &UserBudget {
+        &self.inner.filter_edits
+    }
+
+    pub(super) fn decisions(&self) -> &UserBudget {
+        &self.inner.decisions
     }
 
     pub(super) fn sign_ins(&self) -> &SignInLimits {

@@ -52,7 +52,7 @@ impl FilesPort for NoCommands {
 impl LimitsPort for NoCommands {
     fn mark(&self, _: Arc<MarkedUsers>) {}
 
-    fn explain(&self, _: UserId) -> CommandFuture {
+    fn explain(&self, _: UserId, _: i64) -> CommandFuture {
         Box::pin(async { Err(Refusal::storage_unavailable()) })
     }
 }
@@ -90,14 +90,7 @@ fn control_for(well: bool, access: Access) -> Control {
     config.host("127.0.0.1").port(1).user("nobody").connect_timeout(Duration::from_secs(1));
     let manager = deadpool_postgres::Manager::new(config, tokio_postgres::NoTls);
     let pool = deadpool_postgres::Pool::builder(manager).max_size(1).build().unwrap();
-    let observed = Observed {
-        shards: Vec::new(),
-        storage: Arc::default(),
-        overload: Arc::default(),
-        hashing: Arc::default(),
-        started: Instant::now(),
-        log_drops: None,
-    };
+    let observed = Observed::of_shards(Vec::new());
     let accounts = Accounts::new(pool);
     Control::new(ControlParts {
         keys: Arc::new(TokenKeys::new(&[7; 32]).unwrap()),

@@ -23,6 +23,16 @@ pub struct HttpCommand {
     pub reply: HttpReply,
 }
 
+/// An administrator's question for the limits of a user.
+pub struct LimitsQuestion {
+    /// The user.
+    pub user: UserId,
+    /// When the account was made, in seconds of Unix time.
+    pub created_at: i64,
+    /// Called once with the limits as JSON.
+    pub reply: HttpReply,
+}
+
 /// What the server announces.
 #[derive(Clone, Debug)]
 pub enum Announced {

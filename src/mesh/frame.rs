@@ -1,6 +1,6 @@
 //! Everything that crosses between cores: closed enums, one per lane, each variant with its loss policy.
 
-use super::asked::{Announcement, Approval, HttpCommand, HttpReply};
+use super::asked::{Announcement, Approval, HttpCommand, LimitsQuestion};
 use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published, TypingPermission};
 use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
 use crate::address::RequestSource;
@@ -538,8 +538,8 @@ pub enum ControlFrame {
     FilterRules(Arc<FilterRuleSet>),
     /// The users whose budgets are shrunk by what PostgreSQL knows of them; to every shard.
     MarkedUsers(Arc<MarkedUsers>),
-    /// Asks for a user's budgets; to the user's shard. Full: refused with `overloaded`.
-    ExplainLimits(UserId, HttpReply),
+    /// Asks for the limits of a user; to the user's shard. Full: refused with `overloaded`.
+    ExplainLimits(Box<LimitsQuestion>),
     /// Sessions were revoked; to every shard. Full: retried until it fits.
     SessionsRevoked(Arc<[SessionId]>),
     /// Stop accepting and start the shutdown. Full: retried until it fits.

@@ -21,7 +21,7 @@ impl<W: World> Shard<W> {
             ControlFrame::FilterRules(rules) => self.filter = rules,
             ControlFrame::MarkedUsers(marked) if marked.version < self.marked_users.version => {}
             ControlFrame::MarkedUsers(marked) => self.mark_users(marked),
-            ControlFrame::ExplainLimits(user, reply) => self.explain_limits(user, reply),
+            ControlFrame::ExplainLimits(question) => self.explain_limits(*question),
             ControlFrame::SessionsRevoked(sessions) => self.revoke(&sessions),
             ControlFrame::Drain => self.begin_drain(),
         }

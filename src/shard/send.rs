@@ -308,7 +308,9 @@ impl<W: World> Shard<W> {
             // No rule applies to the author's role, or a moderator has approved it.
             None | Some(FilterAction::Flag) => self.send_to_owner(asked, user, conversation, change),
             Some(action) => {
-                self.note_filtered(&asked, user);
+                if hits.iter().any(|hit| hit.id == rule && hit.conversation.is_none()) {
+                    self.note_filtered(&asked, user);
+                }
                 let mute_ms = hits.iter().find(|hit| hit.id == rule).map_or(0, |hit| hit.mute_s as u64 * 1_000);
                 self.refuse(asked, &filter::refusal(action, rule, mute_ms));
             }

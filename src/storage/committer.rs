@@ -183,6 +183,9 @@ impl Committer {
     /// With nothing to do, a lost connection is noticed here, and a store that refuses writes: readiness must not wait
     /// for the next message.
     async fn check_connection(&mut self) {
+        if let Some(percent) = self.waits.idle(Instant::now()) {
+            self.overload.set(Work::Commits(self.number), percent);
+        }
         if self.writer.as_ref().is_none_or(|writer| writer.client.is_closed()) {
             self.writer = None;
             self.reconnect().await;

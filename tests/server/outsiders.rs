@@ -165,7 +165,7 @@ async fn a_request_to_join_does_not_tell_whether_the_room_exists() {
     let mut seen = Vec::new();
     for room in rooms {
         let mut answers = Vec::new();
-        // Asked twice, listed, withdrawn twice; the second connection of the user sees what a client is told besides.
+        // The user asks twice, lists the requests, and withdraws twice. A second connection shows which events come.
         for (kind, text) in [
             ("request_to_join", Some("please")),
             ("request_to_join", Some("pretty please")),

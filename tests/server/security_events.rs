@@ -102,6 +102,8 @@ async fn finds_what_the_audit_trail_shows_and_counts_one_attack_once() {
     for _ in 0..2 {
         let (status, answer) = server.request(Method::POST, "/auth/refresh", None, Some(&refresh(&tokens[0]))).await;
         assert_eq!((status, answer["code"].as_str()), (401, Some("refresh_reused")), "{answer}");
+        // Within one look it is one finding.
+        assert_eq!(found(&server, &ann, "refresh_token_reuse").await.len(), 1);
     }
     let started = Instant::now();
     loop {

@@ -17,7 +17,8 @@ BEGIN
              WHERE u.id = r.user_id;
         END IF;
         v_audit := v_audit || jsonb_build_array(p_row || jsonb_build_object(
-            'target_type', 'user', 'target_id', r.user_id, 'details', jsonb_build_object('event_id', p_event, 'response', r.response)));
+            'target_type', 'user', 'target_id', r.user_id,
+            'details', jsonb_build_object('event_id', p_event, 'response', r.response)));
     END LOOP;
     IF v_audit <> '[]' THEN
         PERFORM append_audit(v_audit);

@@ -13,7 +13,7 @@ BEGIN
     IF v_response IS NULL OR v_user IS NULL OR EXISTS (
         SELECT FROM account_responses x
          WHERE x.event_id = p_event AND (x.ends_at > now() OR x.ended_by IS NOT NULL OR x.response = 'challenge'))
-       -- The key names the stolen session. Whoever holds its spent token cannot sign the owner out again and again.
+       -- The key names the stolen session, so a spent token of that session signs its owner out only once.
        OR p_found ->> 'event_type' = 'refresh_token_reuse' AND EXISTS (
         SELECT FROM security_events e JOIN account_responses x ON x.event_id = e.id
          WHERE e.dedupe_key = p_found ->> 'dedupe_key') THEN

@@ -30,11 +30,12 @@ impl Accounts {
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn marked_users(&self) -> Result<HashMap<UserId, Reasons>, Refusal> {
+    pub async fn marked_users(&self, admins: &[UserId]) -> Result<HashMap<UserId, Reasons>, Refusal> {
+        let admins: Vec<i64> = admins.iter().map(|admin| admin.0).collect();
         let connection = self.connection("marked_users").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::MARKED_USERS).await?;
-            let rows = connection.query(&statement, &[&(MARKED_MAX as i64)]).await?;
+            let rows = connection.query(&statement, &[&admins, &(MARKED_MAX as i64)]).await?;
             let marked = rows.iter().map(|row| {
                 let none = Reasons::default();
                 let reported = none.with_if(LimitReason::Reported, row.try_get(1)?);

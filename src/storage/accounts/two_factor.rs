@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Error, Row};
 
 /// For how long a second factor lets an administrator read what the server keeps about others. A stolen session shows
-/// it for an hour at most; 5 minutes, as for dangerous actions, would interrupt whoever reads page after page.
+/// it for an hour at most. The 5 minutes of dangerous actions would interrupt administrators who read many pages.
 pub const READING_SECONDS: u32 = 3_600;
 
 /// What a request needs to know about its session.

@@ -498,12 +498,11 @@ impl Store {
                 if self.is_revoked(*session) {
                     return refused(ErrorCode::Unauthenticated, "the session was revoked");
                 }
-                let conversations = if *with_conversations { self.heads_of(user) } else { Vec::new() };
                 Answer::Session(Box::new(OpenedSession {
                     profile: profile(user),
                     user_created_at: 0,
                     session: *session,
-                    conversations,
+                    conversations: if *with_conversations { self.heads_of(user) } else { Vec::new() },
                     has_more_conversations: false,
                 }))
             }
