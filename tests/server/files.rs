@@ -2,7 +2,7 @@
 //!
 //! How: an upload goes over HTTP as tus 1.0 says; the log and the notices come over a WebSocket.
 
-use crate::support::{Client, Format, PATIENCE, Server, User, shards};
+use crate::support::{Client, Format, PATIENCE, Server, User};
 use reqwest::header::HeaderMap;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
@@ -276,7 +276,8 @@ async fn access_ends_with_the_message_and_the_membership_and_nothing_is_left() {
     assert_eq!(send(&server, &bob, "GET", &path, &[], vec![]).await.status(), 404);
     assert_eq!(by_link(&link).await, 404, "a link is no more than its user's permission");
     assert_eq!(send(&server, &ann, "GET", &path, &[], vec![]).await.status(), 200);
-    assert_eq!(send(&server, &ann, "DELETE", &format!("/files/{file}"), &[], vec![]).await.status(), 409);
+    let deleted = send(&server, &ann, "DELETE", &format!("/files/{file}"), &[], vec![]).await;
+    assert_eq!(deleted.status(), 409, "{}", server.log_tail());
 
     server.ok(&ann, "delete_message", json!({"message_id": sent["message_id"]})).await;
     assert_eq!(send(&server, &ann, "GET", &path, &[], vec![]).await.status(), 404);
@@ -378,11 +379,11 @@ async fn uploads_are_bounded_per_user_and_need_the_right_to_write() {
 
 #[tokio::test]
 async fn nothing_is_uploaded_where_the_feature_is_off() {
-    let server = shards(2).await;
+    let server = Server::start(1, &[("features.file_uploads", "false")]);
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;
     let given = json!({"conversation_id": room, "name": "x", "size": 1}).to_string();
-    let response = send(server, &ann, "POST", "/files", &[], given.into_bytes()).await;
+    let response = send(&server, &ann, "POST", "/files", &[], given.into_bytes()).await;
     assert_eq!(response.status(), 403);
     let message = json!({"conversation_id": room, "content": "x", "attachments": [1]});
     assert_eq!(server.call(&ann, "send_message", message).await.unwrap_err()["code"], "forbidden");
