@@ -1,8 +1,8 @@
 -- Files, their content, and jobs.
 --
 -- A file belongs to one conversation and one uploader. Its content is a blob, found by its SHA-256; files with the same
--- content share it. Messages refer to files; a file that no message refers to any longer goes at once, and its blob with
--- the last file that has it.
+-- content share it. Messages refer to files; a file that no message refers to any longer goes at once, and its blob
+-- with the last file that has it.
 --
 -- Invariant: a blob's name in the store has its number, and no number is ever used again. So a removal that comes late
 -- cannot remove content that somebody has stored since, and no lock is held while the store works.
@@ -110,8 +110,8 @@ ALTER TABLE jobs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
 GRANT USAGE ON SEQUENCE file_ids TO chat_writer;
 GRANT SELECT, INSERT, DELETE ON files, message_files, file_variants, blobs, jobs TO chat_writer;
-GRANT UPDATE (size, received, media_type, width, height, blurhash, animated, duration, sha256, state, reason, expires_at)
-    ON files TO chat_writer;
+GRANT UPDATE (size, received, media_type, width, height, blurhash, animated, duration, sha256, state, reason,
+    expires_at) ON files TO chat_writer;
 GRANT UPDATE (attempts, next_at, leased_until, last_error) ON jobs TO chat_writer;
 GRANT UPDATE (created_at) ON blobs TO chat_writer;
 GRANT SELECT, INSERT, UPDATE ON file_usage TO chat_writer;

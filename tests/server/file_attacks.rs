@@ -28,12 +28,12 @@ async fn nobody_ends_or_continues_the_upload_of_another_user() {
     let file = server.begin_upload(&ann, &given).await;
     let mut half = Raw::connect(&server).await;
     half.write(head(&ann, file, 0, 100_000).as_bytes()).await.unwrap();
-    half.write(&[7; 50_000]).await.unwrap();
+    half.write(&vec![7; 50_000]).await.unwrap();
     for _ in 0..3 {
         assert_eq!(server.append(&eve, file, 0, b"evil").await.status(), 404);
         assert_eq!(server.send(&eve, "DELETE", &format!("/files/{file}"), &[], vec![]).await.status(), 404);
     }
-    half.write(&[7; 50_000]).await.unwrap();
+    half.write(&vec![7; 50_000]).await.unwrap();
     assert!(half.head().await.starts_with("HTTP/1.1 204"), "the upload was not disturbed");
     assert_eq!(server.settled(&ann, file).await["state"], "ready");
 }
@@ -91,7 +91,7 @@ async fn a_form_without_end_takes_no_memory_and_leaves_nothing() {
     );
     let mut half = Raw::connect(&server).await;
     half.write(request(&begun).as_bytes()).await.unwrap();
-    half.write(&[7; 700_000]).await.unwrap();
+    half.write(&vec![7; 700_000]).await.unwrap();
     let database = server.database().await;
     wait_until(&database, "SELECT count(*) = 1 FROM files WHERE state = 'uploading'").await;
     drop(half);

@@ -1,7 +1,7 @@
--- The check of a file has ended. p.arguments: {file_id, state, and if known reason, media_type, size (if readers get other
--- content than was uploaded), width, height, duration, blurhash, animated}. Its
--- uploader acts, who need not be a member any longer. The conversation learns of it if a message has the file, its
--- uploader in any case. The log keeps no names of files.
+-- The check of a file has ended. p.arguments: {file_id, state, and if known reason, media_type, size (if readers get
+-- other content than was uploaded), width, height, duration, blurhash, animated}. Its uploader acts, who need not be a
+-- member any longer. The conversation learns of it if a message has the file, its uploader in any case. The log keeps
+-- no names of files.
 -- Locks: the conversation's row, which apply_mutations holds, the file's row, then those of file_usage.
 
 CREATE FUNCTION mutate_settle_file(c conversations, m conversation_members, p mutation)

@@ -13,6 +13,7 @@ LANGUAGE sql STABLE AS $$
         WHEN 'message_deleted' THEN p_payload || jsonb_build_object(
             'thread', thread_json(p_conversation, (p_payload ->> 'parent_message_id')::bigint))
         WHEN 'file_updated' THEN p_payload || coalesce((
-            SELECT jsonb_build_object('file', file_json(f)) FROM files f WHERE f.id = (p_payload -> 'file_id')::bigint), '{}')
+            SELECT jsonb_build_object('file', file_json(f)) FROM files f
+             WHERE f.id = (p_payload -> 'file_id')::bigint), '{}')
         ELSE p_payload END
 $$;
