@@ -32,13 +32,11 @@ use crate::audit::caller::Caller;
 use crate::error::Refusal;
 use crate::ids::{SessionId, UserId};
 pub(super) use audited::append_of;
-use deadpool_postgres::Pool;
+pub use connections::{Accounts, QUERY_TIMEOUT};
 pub(super) use outcome::settle;
 use std::ops::Deref;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use time::OffsetDateTime;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_postgres::types::{Json as JsonColumn, ToSql};
 use tokio_postgres::{Error, Row};
@@ -51,8 +49,6 @@ const OUTCOMES_KEPT: i64 = 100_000;
 const OUTCOME_BATCHES_MAX: u32 = 1_000;
 /// After so many batches a sweep rests half as long, after twice as many a third, and so on.
 const OUTCOME_BATCHES_UNHURRIED: u32 = 40;
-/// Longest wait for a connection, and again for the statements of one call.
-pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most users that a search returns.
 pub const SEARCH_USERS_MAX: i64 = 50;
 
@@ -207,27 +203,7 @@ pub struct Swept {
     pub toggle_budgets: u64,
 }
 
-/// Handle to the account tables; cloning it is cheap.
-#[derive(Clone)]
-pub struct Accounts {
-    pool: Pool,
-    reads: Arc<Semaphore>,
-}
-
-impl std::fmt::Debug for Accounts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Accounts").finish_non_exhaustive()
-    }
-}
-
 impl Accounts {
-    /// `pool`'s connections must run as `chat_writer`.
-    #[must_use]
-    pub fn new(pool: Pool) -> Self {
-        let reads = Arc::new(Semaphore::new((pool.status().max_size / 2).max(1)));
-        Self { pool, reads }
-    }
-
     /// The active user with this username or, when it contains an `@`, this email; case does not matter.
     ///
     /// # Errors

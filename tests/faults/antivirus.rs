@@ -106,7 +106,7 @@ fn start(clamd: &Clamd, scan: &str) -> Server {
 async fn upload(server: &Server, user: &User, room: &str, bytes: &[u8]) -> i64 {
     let given = json!({"conversation_id": room, "name": "file.bin", "size": bytes.len()});
     let file = server.begin_upload(user, &given).await;
-    assert_eq!(server.append(user, file, 0, bytes).await.status(), 204);
+    assert_eq!(server.append_upload(user, file, 0, bytes).await.status(), 204);
     file
 }
 

@@ -25,14 +25,14 @@ async fn an_upload_goes_on_at_its_offset_and_comes_back_equal() {
     let mut at = 0;
     for length in [1, 5_000_000, 300_000, bytes.len()] {
         let end = (at + length).min(bytes.len());
-        let response = server.append(&ann, file, at, &bytes[at..end]).await;
+        let response = server.append_upload(&ann, file, at, &bytes[at..end]).await;
         assert_eq!((response.status().as_u16(), field(response.headers(), "upload-offset")), (204, end.to_string()));
         at = end;
         let head = server.send(&ann, "HEAD", &format!("/files/{file}"), &[], vec![]).await;
         assert_eq!(field(head.headers(), "upload-offset"), at.to_string());
         assert_eq!(field(head.headers(), "upload-length"), bytes.len().to_string());
     }
-    assert_eq!(server.append(&ann, file, at, b"").await.status(), 409, "it is complete");
+    assert_eq!(server.append_upload(&ann, file, at, b"").await.status(), 409, "it is complete");
     let shown = server.settled(&ann, file).await;
     assert_eq!((&shown["state"], &shown["media_type"]), (&json!("ready"), &json!("application/octet-stream")));
     let path = format!("/files/{file}/numbers.bin");
@@ -185,7 +185,7 @@ async fn what_is_not_what_it_claims_fails_and_its_uploader_learns_why() {
     }
     let wrong = json!({"conversation_id": room, "name": "x", "size": 1, "sha256": "00".repeat(32)});
     let file = server.begin_upload(&ann, &wrong).await;
-    assert_eq!(server.append(&ann, file, 0, b"x").await.status(), 204);
+    assert_eq!(server.append_upload(&ann, file, 0, b"x").await.status(), 204);
     let shown = server.settled(&ann, file).await;
     assert!(shown["state"] == "failed" && shown["reason"].as_str().unwrap().contains("SHA-256"), "{shown}");
 }

@@ -1,15 +1,40 @@
 //! Connections of the account pool, and single statements on them.
 
 use super::super::rows::Statement;
-use super::{Accounts, QUERY_TIMEOUT, settle};
+use super::outcome::settle;
 use crate::error::Refusal;
 use crate::faults::warn_limited;
-use deadpool_postgres::{Object, PoolError};
-use tokio::sync::SemaphorePermit;
+use deadpool_postgres::{Object, Pool, PoolError};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{error::Elapsed, timeout};
 use tokio_postgres::{Error, Row};
 
+/// Longest wait for a connection, and again for the statements of one call.
+pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Handle to the account tables; cloning it is cheap.
+#[derive(Clone)]
+pub struct Accounts {
+    pool: Pool,
+    reads: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Accounts").finish_non_exhaustive()
+    }
+}
+
 impl Accounts {
+    /// `pool`'s connections must run as `chat_writer`.
+    #[must_use]
+    pub fn new(pool: Pool) -> Self {
+        let reads = Arc::new(Semaphore::new((pool.status().max_size / 2).max(1)));
+        Self { pool, reads }
+    }
+
     pub(in crate::storage) async fn connection(&self, what: &'static str) -> Result<Object, Refusal> {
         Self::in_time(what, self.pool.get()).await
     }
