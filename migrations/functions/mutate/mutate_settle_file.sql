@@ -9,7 +9,7 @@ RETURNS mutation_outcome LANGUAGE plpgsql AS $$
 DECLARE
     o mutation_outcome;
     f files;
-    v_messages jsonb;
+    v_messages bigint[];
 BEGIN
     o.result := '{}';
     UPDATE files x SET state = (p.arguments ->> 'state')::file_state, reason = p.arguments ->> 'reason',
@@ -23,11 +23,12 @@ BEGIN
     IF NOT FOUND THEN
         RETURN o; -- it is gone, or was settled before
     END IF;
-    SELECT jsonb_agg(x.message_id ORDER BY x.message_id) INTO v_messages FROM message_files x WHERE x.file_id = f.id;
+    SELECT array_agg(x.message_id ORDER BY x.message_id) INTO v_messages FROM message_files x WHERE x.file_id = f.id;
     IF v_messages IS NOT NULL THEN
         o := append_event(o, c, p, 'file_updated', jsonb_build_object('file_id', f.id, 'message_ids', v_messages),
             jsonb_build_object('file', file_json(f)));
         o.seq := NULL;
+        PERFORM reindex_messages(c.id, v_messages);
     END IF;
     o.notices := jsonb_build_array(jsonb_build_object('users', jsonb_build_array(f.uploader_id),
         'kind', 'file_updated', 'payload', jsonb_strip_nulls(jsonb_build_object(

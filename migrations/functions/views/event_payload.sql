@@ -5,7 +5,7 @@ CREATE FUNCTION event_payload(p_conversation bigint, p_kind text, p_payload json
 LANGUAGE sql STABLE AS $$
     SELECT CASE p_kind
         WHEN 'message_edited' THEN p_payload || (
-            SELECT jsonb_build_object('content', s.content, 'mentions', s.mentions,
+            SELECT jsonb_build_object('content', s.content, 'mentions', s.mentions, 'attachments', s.attachments,
                                       'edited_at', coalesce(s.edited_at, p_payload ->> 'edited_at'))
                    || CASE WHEN s.deleted THEN '{"deleted": true}'::jsonb ELSE '{}' END
               FROM shown_messages s
