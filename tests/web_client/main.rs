@@ -7,6 +7,7 @@
 #![cfg(feature = "test-db")]
 
 mod captcha;
+mod hostile_files;
 mod moderation;
 mod people;
 mod person;
