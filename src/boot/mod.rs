@@ -10,6 +10,7 @@ mod audit;
 mod audit_gap;
 mod banner;
 mod error;
+mod examination;
 mod listen;
 pub mod logging;
 mod ports;
@@ -22,6 +23,7 @@ mod topology;
 
 pub use audit::{print_checkpoint, print_key, verify_audit};
 pub use error::BootError;
+pub use examination::examine_media;
 
 use self::error::system;
 use self::reach::{reached, runtime, with_database};
