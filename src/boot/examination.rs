@@ -19,17 +19,19 @@ const FILE_FAULT: u8 = 1;
 /// The machine is at fault, for example its disk. 2 are wrong arguments.
 const MACHINE_FAULT: u8 = 3;
 
-/// What the process may use.
-const LIMITS: &[(Resource, u64)] = &[
+/// Seconds of a core.
+const CPU_SECONDS: u64 = 20;
+/// What the process may use: the resource, and its soft and hard limit.
+const LIMITS: &[(Resource, u64, u64)] = &[
     // Bytes of memory: a picture of 100 megapixels, its file and its turned copy.
-    (Resource::RLIMIT_AS, 1 << 30),
-    // Seconds of a core.
-    (Resource::RLIMIT_CPU, 20),
-    (Resource::RLIMIT_NOFILE, 32),
+    (Resource::RLIMIT_AS, 1 << 30, 1 << 30),
+    // The first one ends the process with SIGXCPU. The second one would with SIGKILL, which others send too.
+    (Resource::RLIMIT_CPU, CPU_SECONDS, CPU_SECONDS + 1),
+    (Resource::RLIMIT_NOFILE, 32, 32),
     // Bytes of each file that it writes.
-    (Resource::RLIMIT_FSIZE, media::PICTURE_BYTES_MAX),
+    (Resource::RLIMIT_FSIZE, media::PICTURE_BYTES_MAX, media::PICTURE_BYTES_MAX),
     // A crash is expected, and its memory is of no use.
-    (Resource::RLIMIT_CORE, 0),
+    (Resource::RLIMIT_CORE, 0, 0),
 ];
 /// The lowest priority: messages come first.
 const NICENESS: i32 = 19;
@@ -61,9 +63,9 @@ fn examine(media_type: &str, out_dir: &Path) -> Result<(), ExaminationError> {
 }
 
 fn lower_limits() -> io::Result<()> {
-    for (resource, most) in LIMITS {
-        let (_, hard) = getrlimit(*resource)?;
-        setrlimit(*resource, hard.min(*most), hard.min(*most))?;
+    for (resource, soft, hard) in LIMITS {
+        let (_, allowed) = getrlimit(*resource)?;
+        setrlimit(*resource, allowed.min(*soft), allowed.min(*hard))?;
     }
     rustix::process::nice(NICENESS)?;
     Ok(())

@@ -5,10 +5,11 @@
 //! - the process inherits nothing but the file: no environment and no arguments of the server. No shell is involved;
 //! - what it writes is bounded here too, and its report is not trusted: the name of a file that no examination writes
 //!   is a fault;
-//! - a fault of the machine is never charged to the file ([`Unexaminable`]). A stop of the server or a full memory would
-//!   otherwise fail files for good.
+//! - a fault of the machine is never charged to the file ([`Unexaminable`]). A stop of the server, a full memory or an
+//!   overload would otherwise fail files for good. So the time that the process computes judges the file, and the time
+//!   that passes judges the machine.
 //!
-//! A process may use 1 GiB. How many run at the same time is the caller's decision.
+//! A process may use 1 GiB. The caller decides how many run at the same time, and bounds the attempts.
 
 use crate::files::media::MediaReport;
 use std::ffi::OsString;
@@ -22,7 +23,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 
-/// How long an examination may take. Its process has 20 seconds of a core, and messages come first.
+/// How long an examination may take. Its process has 20 seconds of a core at the lowest priority.
 pub const TIME_MAX: Duration = Duration::from_secs(30);
 /// Bytes of a report. One has less than two thousand.
 const REPORT_BYTES_MAX: u64 = 64 * 1024;
@@ -56,8 +57,6 @@ pub enum WorkerEnd {
     Exited(i32),
     /// By a signal: it crashed, or it exceeded a limit.
     Signal(i32),
-    /// It was stopped after [`TIME_MAX`].
-    TimedOut,
     /// Its report makes no sense.
     BadReport,
 }
@@ -67,7 +66,6 @@ impl fmt::Display for WorkerEnd {
         match self {
             Self::Exited(code) => write!(f, "exited with {code}"),
             Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
-            Self::TimedOut => write!(f, "took longer than {} seconds", TIME_MAX.as_secs()),
             Self::BadReport => f.write_str("wrote an unusable report"),
         }
     }
@@ -111,8 +109,8 @@ async fn examine_until(
         ended = ended(&mut child) => ended,
         () = time_out => {
             child.kill().await.map_err(|error| machine(&error))?;
-            let reason = "the file needs too much time, or the machine is overloaded".to_owned();
-            return Err(Unexaminable::File { ended: WorkerEnd::TimedOut, reason });
+            let reason = format!("the media worker was not ready after {} seconds", TIME_MAX.as_secs());
+            return Err(Unexaminable::Machine(reason));
         }
     };
     let (status, report, reason) = result.map_err(|error| machine(&error))?;
@@ -277,7 +275,7 @@ mod tests {
                 break result;
             }
         };
-        assert_eq!(charged_to_file(result).0, WorkerEnd::TimedOut);
+        assert!(charged_to_machine(result).contains("not ready after 30 seconds"));
         let pid = std::fs::read_to_string(pid_file).unwrap();
         assert!(!Path::new(&format!("/proc/{}", pid.trim())).exists(), "the process still runs");
     }

@@ -6,7 +6,8 @@
 //!
 //! Invariants:
 //! - readers get no place, no serial number and no comment of a JPEG, PNG, WebP or GIF. [`strip`] keeps the parts of
-//!   a picture that its pixels and colours need, and nothing else. So a part that nobody has heard of is removed too;
+//!   a picture that its pixels and colours need, and nothing else. So a part that nobody has heard of is removed too.
+//!   [`heif`] does so for HEIC and AVIF;
 //! - pixels are decoded from what remains. So what readers get can be decoded, and bombs in removed parts do nothing;
 //! - only a still that its EXIF orientation turns is encoded again. Every other picture keeps its compressed pixels,
 //!   and animations keep moving;
@@ -14,16 +15,19 @@
 //!   with none of the file's own text.
 //!
 //! Deliberately absent:
-//! - metadata of HEIC, AVIF and TIFF: no maintained crate removes it safely, so these files are served as they came,
-//!   with places that they may have. Browsers show AVIF only; the others are downloads;
-//! - metadata of sound and film, such as the place in `©xyz`: they are served as they came;
+//! - metadata of TIFF: no maintained crate removes it safely. A TIFF is served as it came, as a download;
+//! - thumbnails of HEIC, AVIF and TIFF. Their decoders are large, and a HEIC is a download in most browsers;
+//! - metadata of sound and film, such as the place in `©xyz`, and of HEIC and AVIF that move: they are served as they
+//!   came;
 //! - profiles of thumbnails: their colours are converted to sRGB, which every reader assumes without a profile. The
 //!   served content keeps its profile;
 //! - the gain map of an HDR picture and the film of a "motion photo". They follow the picture in its file, with
 //!   metadata of their own, and are removed.
 
+mod boxes;
 mod colour;
 mod film;
+mod heif;
 mod length;
 mod matroska;
 mod mp4;
@@ -46,7 +50,7 @@ pub const PICTURE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Whether the examination of such a file finds anything.
 #[must_use]
 pub fn is_examined(media_type: &str) -> bool {
-    Container::of(media_type).is_some() || length::is_known(media_type)
+    Container::of(media_type).is_some() || heif::is_known(media_type) || length::is_known(media_type)
 }
 
 /// Examines a file of the type that [`super::kind::found`] found. Writes thumbnails and a served copy to the folder.
@@ -56,9 +60,10 @@ pub fn is_examined(media_type: &str) -> bool {
 pub fn examine(mut input: File, media_type: &str, out_dir: &Path) -> Result<MediaReport, ExaminationError> {
     let unreadable = |error| ExaminationError::Machine(format!("The file cannot be read: {error}."));
     input.seek(SeekFrom::Start(0)).map_err(unreadable)?;
-    let Some(container) = Container::of(media_type) else {
+    let container = Container::of(media_type);
+    if container.is_none() && !heif::is_known(media_type) {
         return Ok(length::of(&mut input, media_type));
-    };
+    }
     let mut content = Vec::new();
     input.take(PICTURE_BYTES_MAX + 1).read_to_end(&mut content).map_err(unreadable)?;
     if content.len() as u64 > PICTURE_BYTES_MAX {
@@ -67,5 +72,8 @@ pub fn examine(mut input: File, media_type: &str, out_dir: &Path) -> Result<Medi
             PICTURE_BYTES_MAX >> 20
         )));
     }
-    picture::examine(container, content, out_dir)
+    match container {
+        Some(container) => picture::examine(container, content, out_dir),
+        None => heif::examine(content, media_type, out_dir),
+    }
 }

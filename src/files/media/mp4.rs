@@ -1,23 +1,11 @@
 //! Headers of MP4 and `QuickTime` (ISO/IEC 14496-12): boxes in boxes, each with its length before it.
 
+use super::boxes::{Boxes, MediaBox};
 use super::film::Film;
 use std::io::{self, Read, Seek, SeekFrom};
 
-/// Boxes that are looked at.
-const BOXES_MAX: u32 = 10_000;
 /// Bytes of a header that are read; the longest one that is used has 100.
 const HEADER_BYTES: u64 = 128;
-
-struct Boxes {
-    looked_at: u32,
-}
-
-/// A box: its kind, where its content begins, and where it ends.
-struct MovieBox {
-    kind: [u8; 4],
-    start: u64,
-    end: u64,
-}
 
 /// Reads the header of a film.
 ///
@@ -25,7 +13,7 @@ struct MovieBox {
 /// Those of reading.
 pub(super) fn read(input: &mut (impl Read + Seek)) -> io::Result<Film> {
     let end = input.seek(SeekFrom::End(0))?;
-    let mut boxes = Boxes { looked_at: 0 };
+    let mut boxes = Boxes::default();
     let mut film = Film::default();
     if let Some(header) = boxes.find(input, 0, end, *b"moov")? {
         let mut at = header.start;
@@ -53,47 +41,8 @@ pub(super) fn read(input: &mut (impl Read + Seek)) -> io::Result<Film> {
     Ok(film)
 }
 
-impl Boxes {
-    /// The box that begins here, unless it is damaged.
-    fn next(&mut self, input: &mut (impl Read + Seek), at: u64, limit: u64) -> io::Result<Option<MovieBox>> {
-        if self.looked_at == BOXES_MAX || at.saturating_add(8) > limit {
-            return Ok(None);
-        }
-        self.looked_at += 1;
-        input.seek(SeekFrom::Start(at))?;
-        let mut head = [0; 16];
-        let head_bytes = if limit - at < 16 { 8 } else { 16 };
-        input.read_exact(&mut head[..head_bytes])?;
-        let [l0, l1, l2, l3, k0, k1, k2, k3, long @ ..] = head;
-        let (start, length) = match u32::from_be_bytes([l0, l1, l2, l3]) {
-            0 => (at + 8, limit - at),
-            1 => (at + 16, u64::from_be_bytes(long)),
-            length => (at + 8, u64::from(length)),
-        };
-        let end = at.saturating_add(length);
-        let is_sound = start <= end && end <= limit;
-        Ok(is_sound.then_some(MovieBox { kind: [k0, k1, k2, k3], start, end }))
-    }
-
-    fn find(
-        &mut self,
-        input: &mut (impl Read + Seek),
-        mut at: u64,
-        limit: u64,
-        kind: [u8; 4],
-    ) -> io::Result<Option<MovieBox>> {
-        while let Some(found) = self.next(input, at, limit)? {
-            if found.kind == kind {
-                return Ok(Some(found));
-            }
-            at = found.end;
-        }
-        Ok(None)
-    }
-}
-
 /// The beginning of a box's content.
-fn body(input: &mut (impl Read + Seek), found: &MovieBox) -> io::Result<Vec<u8>> {
+fn body(input: &mut (impl Read + Seek), found: &MediaBox) -> io::Result<Vec<u8>> {
     input.seek(SeekFrom::Start(found.start))?;
     let mut body = Vec::new();
     input.take(HEADER_BYTES.min(found.end - found.start)).read_to_end(&mut body)?;
@@ -124,7 +73,7 @@ fn scale(body: &[u8]) -> Option<u32> {
     u32_at(body, if is_long(body) { 20 } else { 12 })
 }
 
-fn time_scale(input: &mut (impl Read + Seek), boxes: &mut Boxes, header: &MovieBox) -> io::Result<Option<u32>> {
+fn time_scale(input: &mut (impl Read + Seek), boxes: &mut Boxes, header: &MediaBox) -> io::Result<Option<u32>> {
     let Some(found) = boxes.find(input, header.start, header.end, *b"mvhd")? else { return Ok(None) };
     Ok(scale(&body(input, &found)?))
 }

@@ -1,7 +1,7 @@
 //! Pixels: thumbnails, the blurhash, and the copy of a picture that has to be turned.
 
 use super::colour;
-use super::report::{ExaminationError, MediaReport, MediaVariant, SERVED_FILE, ServedCopy, VariantKind};
+use super::report::{ExaminationError, MediaReport, MediaVariant, ServedCopy, VariantKind, write};
 use super::strip::{Container, Stripped};
 use crate::files::kind::{PIXELS_MAX, SIDE_MAX};
 use image::codecs::jpeg::JpegEncoder;
@@ -10,7 +10,6 @@ use image::imageops::FilterType;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageEncoder, ImageError, ImageReader, Limits};
 use std::borrow::Cow;
-use std::fs;
 use std::io::Cursor;
 use std::path::Path;
 use webp::PixelLayout;
@@ -49,9 +48,7 @@ pub(super) fn examine(container: Container, content: Vec<u8>, out_dir: &Path) ->
         content = encode(container, &pixels)?;
     }
     if must_turn || !is_whole {
-        write(out_dir, SERVED_FILE, &content)?;
-        let media_type = container.media_type().to_owned();
-        report.served = Some(ServedCopy { file: SERVED_FILE.to_owned(), media_type });
+        report.served = Some(ServedCopy::write(&content, container.media_type(), out_dir)?);
     }
     let content_bytes = content.len();
     drop(content);
@@ -185,11 +182,6 @@ fn blurhash(image: &DynamicImage, profile: Option<&[u8]>) -> Option<String> {
     colour::to_srgb(&mut pixels, true, profile);
     let (across, down) = if tiny.width() >= tiny.height() { (4, 3) } else { (3, 4) };
     blurhash::encode(across, down, tiny.width(), tiny.height(), &pixels).ok()
-}
-
-fn write(out_dir: &Path, name: &str, content: &[u8]) -> Result<(), ExaminationError> {
-    fs::write(out_dir.join(name), content)
-        .map_err(|error| ExaminationError::Machine(format!("{name} cannot be written: {error}.")))
 }
 
 fn unreadable(error: impl std::fmt::Display) -> ExaminationError {

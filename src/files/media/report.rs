@@ -1,10 +1,12 @@
 //! What an examination finds, as the worker process reports it.
 
 use serde::{Deserialize, Serialize};
+use std::fs;
+use std::path::Path;
 use thiserror::Error;
 
 /// The name of a served copy in the folder of its examination.
-pub(super) const SERVED_FILE: &str = "served";
+const SERVED_FILE: &str = "served";
 
 /// What was found in a file. Its files are in the folder of the examination.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -54,6 +56,20 @@ pub struct ServedCopy {
     pub file: String,
     /// Its type, which is that of the upload.
     pub media_type: String,
+}
+
+impl ServedCopy {
+    /// Writes it to the folder of the examination.
+    pub(super) fn write(content: &[u8], media_type: &str, out_dir: &Path) -> Result<Self, ExaminationError> {
+        write(out_dir, SERVED_FILE, content)?;
+        Ok(Self { file: SERVED_FILE.to_owned(), media_type: media_type.to_owned() })
+    }
+}
+
+/// Writes a file of an examination.
+pub(super) fn write(out_dir: &Path, name: &str, content: &[u8]) -> Result<(), ExaminationError> {
+    fs::write(out_dir.join(name), content)
+        .map_err(|error| ExaminationError::Machine(format!("{name} cannot be written: {error}.")))
 }
 
 /// The sizes of stills.
