@@ -1,8 +1,8 @@
 //! What a file is: its first bytes, the extension of its name and the type that its sender gave must agree.
 //!
 //! A reader must not receive something else than what the name promises, and a browser must never execute a file of
-//! another user. So what can carry scripts is only ever served as an attachment ([`is_shown_inline`]), with `nosniff` and
-//! a sandbox, whatever its name is.
+//! another user. So what can carry scripts is only ever served as an attachment ([`is_shown_inline`]), with `nosniff`
+//! and a sandbox, whatever its name is.
 
 use super::name::extension;
 
