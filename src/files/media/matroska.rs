@@ -159,7 +159,8 @@ mod tests {
         let video = element(VIDEO, &[element(PIXEL_WIDTH, &[5, 0]), element(PIXEL_HEIGHT, &[2, 208])].concat());
         let tracks = [element(TRACK, b""), element(TRACK, &video)].concat();
         let info = [element(TIMESTAMP_SCALE, &[0x0f, 0x42, 0x40]), element(DURATION, &2_500.25_f64.to_be_bytes())];
-        [element(INFO, &info.concat()), element(TRACKS, &tracks), element(CLUSTER, b"frames")].concat()
+        let space = element(0xec, &[0; 200]);
+        [space, element(INFO, &info.concat()), element(TRACKS, &tracks), element(CLUSTER, b"frames")].concat()
     }
 
     #[test]
@@ -169,8 +170,10 @@ mod tests {
         let film = [head.clone(), element(SEGMENT, &parts())].concat();
         assert_eq!(read(&mut Cursor::new(film)).unwrap(), expected);
         // A live recording does not know its length, but this one was completed later.
-        let unknown = [&SEGMENT.to_be_bytes()[..], b"\x01\xff\xff\xff\xff\xff\xff\xff", &parts()].concat();
-        assert_eq!(read(&mut Cursor::new([head, unknown].concat())).unwrap(), expected);
+        for unknown in [&b"\xff"[..], b"\x01\xff\xff\xff\xff\xff\xff\xff"] {
+            let film = [&head[..], &SEGMENT.to_be_bytes(), unknown, &parts()].concat();
+            assert_eq!(read(&mut Cursor::new(film)).unwrap(), expected);
+        }
         let short = element(SEGMENT, &element(INFO, &element(DURATION, &1_500_f32.to_be_bytes())));
         assert_eq!(read(&mut Cursor::new(short)).unwrap().duration_s, Some(1.5));
     }
