@@ -19,8 +19,8 @@
 //! - thumbnails of HEIC, AVIF and TIFF. Their decoders are large, and a HEIC is a download in most browsers;
 //! - metadata of sound and film, such as the place in `©xyz`, and of HEIC and AVIF that move: they are served as they
 //!   came;
-//! - profiles of thumbnails: their colours are converted to sRGB, which every reader assumes without a profile. The
-//!   served content keeps its profile;
+//! - profiles of thumbnails and of a turned WebP: their colours are converted to sRGB, which every reader assumes
+//!   without a profile. All other served content keeps its profile;
 //! - the gain map of an HDR picture and the film of a "motion photo". They follow the picture in its file, with
 //!   metadata of their own, and are removed.
 
