@@ -218,7 +218,7 @@ pub struct ResponsesConfig {
     pub mass_reading: AbuseResponse,
     /// After texts were varied until the content filter let them pass.
     pub filter_evasion: AbuseResponse,
-    /// After somebody new in a role has promoted others.
+    /// After somebody new in a role has promoted others; not [`AbuseResponse::Mute`].
     pub privilege_jump: AbuseResponse,
 }
 

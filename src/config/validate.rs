@@ -1,6 +1,6 @@
 //! Checks the ranges of single values, and the relations between values.
 
-use super::schema::{Config, Environment, SecurityConfig};
+use super::schema::{AbuseResponse, Config, Environment, SecurityConfig};
 use super::secret::{SecretUrl, encryption_key};
 use crate::address::parse_network;
 use crate::ids::MAX_SAFE_INTEGER;
@@ -160,6 +160,13 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     p.time("audit.checkpoint_interval", config.audit.checkpoint_interval, SECOND, DAY);
     if !config.audit.retention.is_zero() {
         p.time("audit.retention", config.audit.retention, DAY, 36_500 * DAY);
+    }
+
+    if config.responses.privilege_jump == AbuseResponse::Mute {
+        p.add(
+            "responses.privilege_jump",
+            "must be notify, slow_down or challenge, found mute: a rival could have a new owner muted",
+        );
     }
 
     let limits = &config.limits;
