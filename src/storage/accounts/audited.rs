@@ -38,13 +38,17 @@ pub(super) async fn sign_in(transaction: &Transaction<'_>, user: UserId, session
     append(transaction, json!([row])).await
 }
 
-/// A new password, and the sessions that it revoked.
+/// A new password, the sessions that it revoked, and whether a second factor came with it.
 pub(super) async fn new_password(
     transaction: &Transaction<'_>,
     caller: &Caller,
     revoked: &[SessionId],
+    with_factor: bool,
 ) -> Result<(), Error> {
-    let row = json!({ "target_type": "user", "target_id": caller.user, "details": { "revoked": revoked } });
+    let mut row = json!({ "target_type": "user", "target_id": caller.user, "details": { "revoked": revoked } });
+    if with_factor {
+        row["details"]["second_factor"] = true.into();
+    }
     append_of(transaction, caller, "change_password", row).await
 }
 
