@@ -81,6 +81,12 @@ pub const SIGNALS_PER_MESSAGE: u32 = 100;
 pub const SIGNALS_PER_MINUTE_MIN: u32 = 6_000;
 /// The divisor of a minute's signals that gives the largest burst.
 pub const SIGNALS_BURST_PART: u32 = 15;
+/// HTTP requests of a signed-in user per message of the rate limit. Each looks up its session in PostgreSQL.
+pub const REQUESTS_PER_MESSAGE: u32 = 10;
+/// HTTP requests per minute that every user has at least.
+pub const REQUESTS_PER_MINUTE_MIN: u32 = 600;
+/// The divisor of a minute's HTTP requests that gives the largest burst.
+pub const REQUESTS_BURST_PART: u32 = 2;
 /// Frames beyond the rate limits, per signal, before the server closes the connection with 4005.
 pub const EXCESS_PER_SIGNAL: u32 = 3;
 /// What a client that was closed with 4005 should wait before it connects again.

@@ -238,7 +238,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let observed = Observed {
         shards: counters,
         storage: storage_latencies,
-        overload,
+        overload: Arc::clone(&overload),
         hashing: Arc::clone(&hash_queue),
         started,
         log_drops: Some(log_drops),
@@ -249,7 +249,6 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     runtime.spawn(filter.clone().run());
     let dashboard = Dashboard::new(observed, Arc::clone(&health) as _);
     runtime.spawn(dashboard.clone().run());
-    runtime.spawn(user_limits::run(accounts.clone(), admins(config), Arc::clone(&commands) as _));
     let profile_changes = Arc::new(Notify::new());
     runtime.spawn(announcer::run(accounts.clone(), Arc::clone(&commands) as _, Arc::clone(&profile_changes)));
     let notices = ports::notices(Arc::clone(&mesh), runtime.handle().clone());
@@ -288,6 +287,8 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         limits: Arc::clone(&commands) as _,
         commands,
         profile_changes,
+        configured_limits: config.limits(),
+        overload,
         health,
         notices,
         watch,
@@ -299,6 +300,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     });
     let has_internal = config.server.internal_addr.is_some();
     let router = if has_internal { control.public_router() } else { control.router() };
+    runtime.spawn(user_limits::run(control.clone()));
     let health = control.health_router();
     let handle = runtime.handle().clone();
     // A proxy that names the client in a PROXY header passes the client's own header fields on.

@@ -74,6 +74,20 @@ impl FromRequestParts<Control> for AccountReader {
 }
 
 /// The caller with these claims, and where the request came from.
+/// The caller of a change of its own profile. Changes beyond their budget are refused before the session is looked up.
+pub struct ProfileEditor(pub Caller);
+
+impl FromRequestParts<Control> for ProfileEditor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
+        let claims = signed(&parts.headers, control)?;
+        control.profile_edits().check(claims.user, std::time::Instant::now())?;
+        with_session(claims, parts, control).await?;
+        Ok(Self(caller(claims, parts)))
+    }
+}
+
 pub(super) fn caller(claims: AccessClaims, parts: &Parts) -> Caller {
     Caller { user: claims.user, session: claims.session, source: Arc::new(source(parts)) }
 }
@@ -99,16 +113,20 @@ pub(super) async fn authenticate(parts: &Parts, control: &Control) -> Result<(Ac
     Ok((claims, with_session(claims, parts, control).await?))
 }
 
-/// The claims of the access token, if it is valid; counts a failure.
+/// The claims of the access token, if it is valid and its user may send another request; counts a failure, and charges
+/// the request.
 pub(super) fn signed(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, Problem> {
     let claims = bearer(headers).and_then(|token| {
         let verified = control.keys().verify_access(token, super::now_seconds());
         verified.map_err(|error| Problem::unauthenticated(error.to_string()))
     });
-    claims.inspect_err(|_| control.metrics().auth_attempt("token", "failure"))
+    let claims = claims.inspect_err(|_| control.metrics().auth_attempt("token", "failure"))?;
+    control.requests().charge(claims.user, std::time::Instant::now())?;
+    Ok(claims)
 }
 
-/// The state of an active session that may send this request; counts the attempt.
+/// The state of an active session that may send this request; counts the attempt. It asks PostgreSQL, so the request
+/// must have been charged ([`signed`]).
 pub(super) async fn with_session(
     claims: AccessClaims,
     parts: &Parts,
@@ -123,6 +141,7 @@ pub(super) async fn with_session(
     control.metrics().auth_attempt("token", result);
     let state = state?.ok_or_else(|| Problem::unauthenticated("The session was revoked. Sign in again."))?;
     if !state.enabled && control.factor_policy().requires(claims.user) && !is_open_without_factor(parts) {
+    control.requests().note_age(claims.user, state.account_age_s);
         return Err(Refusal::two_factor_required().into());
     }
     Ok(state)

@@ -16,7 +16,7 @@ use crate::ids::UserId;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Marks requests of the internal listener.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +84,8 @@ impl FromRequestParts<Control> for AdminReader {
 }
 
 /// Health is answered without PostgreSQL. An administrator whose session cannot be looked up in this time is answered
-/// like everybody else. The reasons then show with `server.metrics_token`, or through `server.internal_addr`.
+/// like everybody else, and so is one who has sent too many requests. The reasons then show with
+/// `server.metrics_token`, or through `server.internal_addr`.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whether an operator asks. The session of an administrator must be active, and have the second factor that its
@@ -110,6 +111,9 @@ async fn is_active_admin(parts: &Parts, control: &Control, admins: &[UserId]) ->
     let Some(Ok(claims)) = claims.filter(|claims| matches!(claims, Ok(claims) if admins.contains(&claims.user))) else {
         return false;
     };
+    if control.requests().charge(claims.user, Instant::now()).is_err() {
+        return false;
+    }
     let state = tokio::time::timeout(LOOK_UP_TIMEOUT, control.accounts().session_state(claims.user, claims.session));
     match state.await {
         Ok(Ok(Some(state))) => state.enabled || !control.factor_policy().requires(claims.user),

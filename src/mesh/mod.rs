@@ -26,3 +26,4 @@ pub mod record;
 pub mod shard_queue;
 pub mod standing;
 pub mod storage_room;
+pub mod user_limit;

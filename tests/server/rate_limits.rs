@@ -226,6 +226,87 @@ async fn refuses_profile_edits_beyond_ten_a_minute() {
 }
 
 #[tokio::test]
+async fn refuses_profile_edits_without_looking_their_session_up() {
+    let server = start_with_default_limits();
+    let ann = server.register().await;
+    let edit = async || {
+        let body = json!({"display_name": unique("Ann")});
+        server.request(Method::PATCH, "/users/me", Some(&ann.token), Some(&body)).await
+    };
+    join_all((0..30).map(|_| edit())).await;
+    assert_eq!(server.post("/auth/logout", Some(&ann.token), &json!({})).await.0, 204);
+    let (status, problem) = edit().await;
+    assert_eq!((status, &problem["details"]["limiter"]), (429, &json!("profile_edits")), "{problem}");
+    assert_eq!(server.request(Method::GET, "/users/me", Some(&ann.token), None).await.0, 401, "it is revoked");
+}
+
+/// Sends this request at once until some are refused. Returns a refusal.
+async fn request_flood(server: &Server, user: &User, (method, path, body): (Method, &str, Option<&Value>)) -> Value {
+    for _ in 0..20 {
+        let answers = join_all((0..100).map(|_| {
+            let client = reqwest::Client::new().request(method.clone(), format!("{}{path}", server.base_url));
+            let request = client.bearer_auth(&user.token);
+            body.map_or(request.try_clone().unwrap(), |body| request.json(body)).send()
+        }));
+        for answer in answers.await {
+            let answer = answer.unwrap();
+            if answer.status() == 429 {
+                assert!(answer.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
+                let problem: Value = answer.json().await.unwrap();
+                if problem["details"]["limiter"] == "requests" {
+                    return problem;
+                }
+            }
+        }
+    }
+    panic!("2,000 requests to {path} passed");
+}
+
+#[tokio::test]
+async fn refuses_requests_beyond_a_budget_before_their_session_is_looked_up() {
+    let server = Server::start(
+        2,
+        &[
+            ("limits.max_messages_per_minute", "60"),
+            ("security.admin_user_ids", "1"),
+            ("server.environment", "production"),
+        ],
+    );
+    let (admin, bob) = (server.register().await, server.register().await);
+    let typing = json!({"type": "get_presence", "data": {"user_ids": []}});
+    let edit = json!({"display_name": "Eve"});
+    for (method, path, body, percent) in [
+        (Method::POST, "/ws-ticket", None, 100),
+        (Method::POST, "/api/commands", Some(&typing), 100),
+        (Method::GET, "/users/me", None, 100),
+        (Method::PATCH, "/users/me", Some(&edit), 100),
+        (Method::GET, "/auth/2fa", None, 100),
+        (Method::GET, "/moderation/queue", None, 100),
+        (Method::GET, "/admin/audit", None, 100),
+        (Method::GET, "/metrics", None, 100),
+        (Method::GET, "/metrics", None, 200),
+    ] {
+        let eve = if percent == 100 { server.register().await } else { admin.clone() };
+        let problem = request_flood(&server, &eve, (method.clone(), path, body)).await;
+        let details = json!({"limiter": "requests", "scope": "user", "limit": 6 * percent, "window_ms": 60_000});
+        for name in ["limiter", "scope", "limit", "window_ms"] {
+            assert_eq!(problem["details"][name], details[name], "{path}: {problem}");
+        }
+        assert_eq!(problem["code"], "rate_limited");
+        assert!(problem["retry_after_ms"].as_i64().is_some_and(|ms| ms > 0), "{problem}");
+        // A refusal shows that the session was not looked up: it is revoked by now.
+        let revoked = "UPDATE sessions SET revoked_at = now() WHERE user_id = $1";
+        server.database().await.execute(revoked, &[&eve.id]).await.unwrap();
+        request_flood(&server, &eve, (method, path, body)).await;
+    }
+    assert_eq!(
+        server.request(Method::GET, "/users/me", Some(&bob.token), None).await.0,
+        200,
+        "others are not affected"
+    );
+}
+
+#[tokio::test]
 async fn bounds_how_often_sessions_are_continued_from_one_network() {
     let server = Server::start(1, &[("security.sign_ins_per_minute", "6")]);
     let ann = server.register().await;

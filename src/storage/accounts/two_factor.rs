@@ -36,6 +36,8 @@ pub struct FactorState {
     pub fresh: bool,
     /// Whether one was given within [`READING_SECONDS`].
     pub may_read: bool,
+    /// The age of the account, in seconds.
+    pub account_age_s: i64,
 }
 
 /// What users see of their own.
@@ -105,7 +107,8 @@ impl Accounts {
             let row = connection.query_opt(&statement, &[&session.0, &user.0, &windows[0], &windows[1]]).await?;
             let state = |row: Row| {
                 let (enabled, fresh) = (row.try_get("two_factor")?, row.try_get("fresh")?);
-                Ok(FactorState { enabled, fresh, may_read: row.try_get("may_read")? })
+                let (may_read, account_age_s) = (row.try_get("may_read")?, row.try_get("account_age_s")?);
+                Ok(FactorState { enabled, fresh, may_read, account_age_s })
             };
             row.map(state).transpose()
         })
