@@ -9,54 +9,30 @@
 use super::problem::Problem;
 use crate::error::Refusal;
 use crate::ids::UserId;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::mesh::quota::{Quota, QuotaPlace};
 
 /// Most reads of one user under way. A browser opens six connections to a server.
 pub(super) const PER_USER_MAX: usize = 8;
 /// What a refused client should wait before it asks again.
 const RETRY_MS: u64 = 1_000;
 
-/// Reads under way, by user; cloning shares them. A user without any has no entry.
-#[derive(Clone, Default)]
-pub(super) struct AccountReads {
-    under_way: Arc<Mutex<HashMap<UserId, usize>>>,
-}
+/// Reads under way, by user.
+pub(super) struct AccountReads(Quota<UserId>);
 
-/// The place of one read.
-pub struct Place {
-    reads: AccountReads,
-    user: UserId,
+impl Default for AccountReads {
+    fn default() -> Self {
+        Self(Quota::new(PER_USER_MAX))
+    }
 }
 
 impl AccountReads {
     /// A place for a read of `user`.
-    pub(super) fn admit(&self, user: UserId) -> Result<Place, Problem> {
-        let mut all = self.all();
-        let count = all.entry(user).or_default();
-        if *count >= PER_USER_MAX {
+    pub(super) fn admit(&self, user: UserId) -> Result<QuotaPlace<UserId>, Problem> {
+        self.0.admit(user).ok_or_else(|| {
             let detail = "Too many requests for profiles and sessions are under way. Wait for their answers.";
             let refusal = Refusal::rate_limited(detail, "account_reads", "user", PER_USER_MAX as u64, 0);
-            return Err(refusal.retry_after(RETRY_MS).into());
-        }
-        *count += 1;
-        Ok(Place { reads: self.clone(), user })
-    }
-
-    fn all(&self) -> MutexGuard<'_, HashMap<UserId, usize>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut all = self.reads.all();
-        if let Some(count) = all.get_mut(&self.user) {
-            *count -= 1;
-            if *count == 0 {
-                all.remove(&self.user);
-            }
-        }
+            refusal.retry_after(RETRY_MS).into()
+        })
     }
 }
 
@@ -75,6 +51,6 @@ mod tests {
         places.push(reads.admit(UserId(1)).unwrap());
         assert!(reads.admit(UserId(1)).is_err());
         drop(places);
-        assert!(reads.all().is_empty());
+        assert!(reads.0.is_empty());
     }
 }

@@ -1,13 +1,14 @@
 //! Extractors: the caller, the peer, a JSON body. Every refusal is a [`Problem`].
 
-use super::{Control, account_reads::Place, clients::Clients, problem::Problem};
+use super::{Control, clients::Clients, problem::Problem};
 use crate::address::{ClientNetwork, RequestSource};
 use crate::auth::token::AccessClaims;
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::MAX_SAFE_INTEGER;
+use crate::ids::{MAX_SAFE_INTEGER, UserId};
 use crate::limits::{
     HTTP_BODY_BYTES_MAX, HTTP_BODY_BYTES_PER_SECOND_MIN, HTTP_BODY_GRACE_MS, HTTP_BODY_TIMEOUT_MS, UNFINISHED_AFTER_MS,
 };
+use crate::mesh::quota::QuotaPlace;
 use crate::storage::accounts::two_factor::FactorState;
 use axum::{
     body::Body,
@@ -58,7 +59,7 @@ impl FromRequestParts<Control> for Caller {
 pub struct AccountReader {
     /// The user and the session.
     pub caller: Caller,
-    _place: Place,
+    _place: QuotaPlace<UserId>,
 }
 
 impl FromRequestParts<Control> for AccountReader {
@@ -73,7 +74,6 @@ impl FromRequestParts<Control> for AccountReader {
     }
 }
 
-/// The caller with these claims, and where the request came from.
 /// The caller of a change of its own profile. Changes beyond their budget are refused before the session is looked up.
 pub struct ProfileEditor(pub Caller);
 
@@ -88,6 +88,7 @@ impl FromRequestParts<Control> for ProfileEditor {
     }
 }
 
+/// The caller with these claims, and where the request came from.
 pub(super) fn caller(claims: AccessClaims, parts: &Parts) -> Caller {
     Caller { user: claims.user, session: claims.session, source: Arc::new(source(parts)) }
 }
@@ -140,8 +141,8 @@ pub(super) async fn with_session(
     };
     control.metrics().auth_attempt("token", result);
     let state = state?.ok_or_else(|| Problem::unauthenticated("The session was revoked. Sign in again."))?;
-    if !state.enabled && control.factor_policy().requires(claims.user) && !is_open_without_factor(parts) {
     control.requests().note_age(claims.user, state.account_age_s);
+    if !state.enabled && control.factor_policy().requires(claims.user) && !is_open_without_factor(parts) {
         return Err(Refusal::two_factor_required().into());
     }
     Ok(state)

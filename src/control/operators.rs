@@ -5,7 +5,6 @@
 //! user in `security.admin_user_ids`.
 
 use super::access::{Access, MetricsToken};
-use super::account_reads::Place;
 use super::extract::{Caller, authenticate, bearer, caller, signed, with_session};
 use super::problem::Problem;
 use super::second_factor::step_up_required;
@@ -13,6 +12,7 @@ use super::state::{Control, now_seconds};
 use crate::auth::token::AccessClaims;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::UserId;
+use crate::mesh::quota::QuotaPlace;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use std::convert::Infallible;
@@ -64,7 +64,7 @@ impl FromRequestParts<Control> for Operator {
 /// session needs a second factor of the last hour. The read has a place among those of its user until it ends.
 pub(super) struct AdminReader {
     pub(super) caller: Caller,
-    _place: Place,
+    _place: QuotaPlace<UserId>,
 }
 
 impl FromRequestParts<Control> for AdminReader {

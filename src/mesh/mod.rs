@@ -21,6 +21,7 @@ pub mod lane;
 pub mod overload;
 pub mod placement;
 pub mod port;
+pub mod quota;
 pub mod read_class;
 pub mod record;
 pub mod shard_queue;
