@@ -310,6 +310,9 @@ pub struct Limits {
     /// Open WebSockets in total; not reported to clients.
     #[serde(skip)]
     pub max_connections: usize,
+    /// Open WebSockets of one client network; not reported to clients.
+    #[serde(skip)]
+    pub max_connections_per_network: usize,
     /// Seconds in which a message can be edited; 0 means no limit.
     pub message_edit_window_s: u64,
     /// Messages per user and minute, over all connections.
@@ -334,6 +337,7 @@ impl Default for Limits {
             max_frame_bytes: 64 * 1024,
             max_connections_per_user: 5,
             max_connections: 100_000,
+            max_connections_per_network: 20_000,
             message_edit_window_s: 0,
             max_messages_per_minute: 60,
             adaptive: true,

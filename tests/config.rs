@@ -200,6 +200,16 @@ fn has_the_valid_values_in_each_reason() {
         ),
         ("server.heartbeat_interval = '1ms'", "server.heartbeat_interval", "must be between 100ms and 1h, found 1ms"),
         ("server.internal_addr = '127.0.0.1:8080'", "server.internal_addr", "must differ from server.bind_addr"),
+        (
+            "responses.privilege_jump = 'mute'",
+            "responses.privilege_jump",
+            "must be notify, slow_down or challenge, found mute: a rival could have a new owner muted",
+        ),
+        (
+            "limits.max_connections_per_network = 0",
+            "limits.max_connections_per_network",
+            "must be between 1 and 10000000, found 0",
+        ),
         ("server.metrics_token = 'short'", "server.metrics_token", "must have at least 32 bytes"),
         (
             "server.trusted_proxies = ['proxy.example']",

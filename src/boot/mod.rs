@@ -48,6 +48,7 @@ use crate::mesh::counters::ShardCounters;
 use crate::mesh::lane::Mesh;
 use crate::mesh::overload::Overload;
 use crate::mesh::placement::Placement;
+use crate::mesh::quota::Quota;
 use crate::shard::ShardSettings;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::{Role, Target};
@@ -208,6 +209,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let mut limits = config.limits();
     limits.max_connections = room.websockets;
     let settings = Arc::new(ShardSettings {
+        networks: Quota::new(limits.max_connections_per_network),
         limits,
         factor_policy: factor_policy(config),
         keys: Arc::clone(&keys),
@@ -285,10 +287,10 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         hash_workers: cores.len().clamp(1, HASH_THREADS),
         hash_queue,
         limits: Arc::clone(&commands) as _,
-        commands,
-        profile_changes,
         configured_limits: config.limits(),
         overload,
+        commands,
+        profile_changes,
         health,
         notices,
         watch,
@@ -298,9 +300,9 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         access: access(config),
         admins: admins(config),
     });
+    runtime.spawn(user_limits::run(control.clone()));
     let has_internal = config.server.internal_addr.is_some();
     let router = if has_internal { control.public_router() } else { control.router() };
-    runtime.spawn(user_limits::run(control.clone()));
     let health = control.health_router();
     let handle = runtime.handle().clone();
     // A proxy that names the client in a PROXY header passes the client's own header fields on.

@@ -268,6 +268,8 @@ pub struct LimitsConfig {
     pub max_connections_per_user: usize,
     /// Open WebSockets in total.
     pub max_connections: usize,
+    /// Open WebSockets from one IPv4 address or IPv6 /64.
+    pub max_connections_per_network: usize,
     /// Messages per user and minute.
     pub max_messages_per_minute: u32,
     /// Whether a user's limits depend on the user's standing and on the load.
