@@ -11,7 +11,6 @@
 //!   the service is slow, and nobody else could register;
 //! - no redirect is followed: the secret goes to the configured address only.
 
-use super::extract::PeerAddress;
 use super::problem::Problem;
 use crate::address::ClientNetwork;
 use crate::error::Refusal;
@@ -26,6 +25,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -135,8 +135,9 @@ impl Captcha {
     /// Checks the response of a widget.
     ///
     /// # Errors
-    /// `bad_request` without a solved captcha, `rate_limited`, `overloaded`, and `captcha_unavailable` if the service gives no verdict.
-    pub(super) async fn check(&self, response: Option<&str>, peer: PeerAddress) -> Result<(), Problem> {
+    /// `bad_request` without a solved captcha, `rate_limited`, `overloaded`, and `captcha_unavailable` if the service
+    /// gives no verdict.
+    pub(super) async fn check(&self, response: Option<&str>, client: IpAddr) -> Result<(), Problem> {
         let Some(response) = response.filter(|text| !text.is_empty()) else {
             let detail = "captcha: Registrations need a solved captcha. GET /auth/register/challenge names the widget.";
             return Err(Problem::bad_request(detail));
@@ -144,7 +145,7 @@ impl Captcha {
         if response.len() > RESPONSE_BYTES_MAX {
             return Err(not_solved());
         }
-        let Some(_of_network) = self.networks.admit(peer.network()) else {
+        let Some(_of_network) = self.networks.admit(ClientNetwork::of(client)) else {
             let detail = "Too many registrations from your network are under way. Wait a moment, then try again.";
             let max = CHECKS_PER_NETWORK_MAX as u64;
             return Err(Refusal::rate_limited(detail, "captchas", "address", max, 0)
@@ -154,7 +155,7 @@ impl Captcha {
         let Ok(_place) = self.places.try_acquire() else {
             return Err(Refusal::overloaded("the checks of captchas").into());
         };
-        let verdict = tokio::time::timeout(TIMEOUT, self.ask(response, &peer.ip())).await;
+        let verdict = tokio::time::timeout(TIMEOUT, self.ask(response, &client.to_canonical().to_string())).await;
         let verdict = verdict.unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())));
         match verdict {
             Ok(CaptchaVerdict { success: true, .. }) => Ok(()),

