@@ -20,7 +20,7 @@ mod secret;
 mod validate;
 
 pub use error::{ConfigError, ConfigErrors};
-pub use load::{ENV_PREFIX, Loaded, Sources};
+pub use load::{ENV_PREFIX, GivenFile, Loaded, Sources};
 pub use schema::{
     AbuseResponse, AuditConfig, CacheConfig, ClusterConfig, Config, DatabaseConfig, Environment, FeaturesConfig,
     LimitsConfig, LogFormat, LogRotation, LoggingConfig, RegistrationProof, ResponsesConfig, SecurityConfig,

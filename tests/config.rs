@@ -5,7 +5,7 @@
 //! codes the tests run the binary as a child process.
 
 use chat_server::config::{
-    AbuseResponse, Config, ConfigError, Environment, Loaded, LogFormat, ServerRole, Sources, encryption_key,
+    AbuseResponse, Config, ConfigError, Environment, GivenFile, Loaded, LogFormat, ServerRole, Sources, encryption_key,
 };
 use chat_server::limits::Limits;
 use std::ffi::OsString;
@@ -23,7 +23,10 @@ fn sources(files: &[(&str, &str)], env: &[(&str, &str)]) -> (TempDir, Sources) {
     }
     let sources = Sources {
         dir: Some(dir.path().to_path_buf()),
-        file: files.iter().any(|(name, _)| *name == "given.toml").then(|| dir.path().join("given.toml")),
+        file: files
+            .iter()
+            .any(|(name, _)| *name == "given.toml")
+            .then(|| GivenFile::Path(dir.path().join("given.toml"))),
         env: env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect(),
     };
     (dir, sources)
@@ -392,7 +395,7 @@ fn names_file_and_line_of_invalid_toml() {
 fn requires_only_a_given_file_to_exist() {
     let (_dir, mut sources) = sources(&[], &[]);
     sources.load().unwrap();
-    sources.file = Some("/nowhere/chat.toml".into());
+    sources.file = Some(GivenFile::Path("/nowhere/chat.toml".into()));
     let errors = sources.load().unwrap_err();
     assert_eq!(errors.0[0].origin, "/nowhere/chat.toml");
 }
