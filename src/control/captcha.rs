@@ -153,7 +153,7 @@ impl Captcha {
                 .into());
         };
         let Ok(_place) = self.places.try_acquire() else {
-            return Err(Refusal::overloaded("the checks of captchas").into());
+            return Err(Refusal::overloaded("the checks of captchas", ("captchas", "server", CHECKS_MAX)).into());
         };
         let verdict = tokio::time::timeout(TIMEOUT, self.ask(response, &client.to_canonical().to_string())).await;
         let verdict = verdict.unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())));
