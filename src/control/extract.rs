@@ -114,16 +114,25 @@ pub(super) async fn authenticate(parts: &Parts, control: &Control) -> Result<(Ac
     Ok((claims, with_session(claims, parts, control).await?))
 }
 
-/// The claims of the access token, if it is valid and its user may send another request; counts a failure, and charges
-/// the request.
+/// The claims of the access token, if it is valid, its session is not known to have ended, and its user may send another
+/// request; counts a failure, and charges the request.
 pub(super) fn signed(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, Problem> {
     let claims = bearer(headers).and_then(|token| {
         let verified = control.keys().verify_access(token, super::now_seconds());
         verified.map_err(|error| Problem::unauthenticated(error.to_string()))
     });
     let claims = claims.inspect_err(|_| control.metrics().auth_attempt("token", "failure"))?;
-    control.requests().charge(claims.user, std::time::Instant::now())?;
+    let (requests, now) = (control.requests(), std::time::Instant::now());
+    if requests.has_ended(claims.session, now) {
+        control.metrics().auth_attempt("token", "failure");
+        return Err(ended());
+    }
+    requests.charge(claims.user, now)?;
     Ok(claims)
+}
+
+fn ended() -> Problem {
+    Problem::unauthenticated("The session was revoked. Sign in again.")
 }
 
 /// The state of an active session that may send this request; counts the attempt. It asks PostgreSQL, so the request
@@ -140,7 +149,10 @@ pub(super) async fn with_session(
         Err(_) => "error",
     };
     control.metrics().auth_attempt("token", result);
-    let state = state?.ok_or_else(|| Problem::unauthenticated("The session was revoked. Sign in again."))?;
+    let Some(state) = state? else {
+        control.requests().note_ended(claims.session, std::time::Instant::now());
+        return Err(ended());
+    };
     control.requests().note_age(claims.user, state.account_age_s);
     if !state.enabled && control.factor_policy().requires(claims.user) && !is_open_without_factor(parts) {
         return Err(Refusal::two_factor_required().into());

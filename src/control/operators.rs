@@ -111,7 +111,8 @@ async fn is_active_admin(parts: &Parts, control: &Control, admins: &[UserId]) ->
     let Some(Ok(claims)) = claims.filter(|claims| matches!(claims, Ok(claims) if admins.contains(&claims.user))) else {
         return false;
     };
-    if control.requests().charge(claims.user, Instant::now()).is_err() {
+    let (requests, now) = (control.requests(), Instant::now());
+    if requests.has_ended(claims.session, now) || requests.charge(claims.user, now).is_err() {
         return false;
     }
     let state = tokio::time::timeout(LOOK_UP_TIMEOUT, control.accounts().session_state(claims.user, claims.session));

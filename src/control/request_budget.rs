@@ -3,25 +3,31 @@
 //! Invariants:
 //! - a request beyond the budget is refused after its token was verified, and before its session is looked up.
 //!   Otherwise a flood from one user would cost PostgreSQL a query for each request, and others would wait behind it;
-//! - a user who sent nothing of late has no entry. Every entry belongs to a user whose token was valid.
+//! - a user who sent nothing of late has no entry. Every entry belongs to a user whose token was valid;
+//! - a session that was found to have ended is remembered for a while, and its requests are neither charged nor looked
+//!   up. Otherwise a thief whose session was revoked could use its owner's budget up until the token expires.
 //!
 //! A user has a part of the limit, by standing and load, as for commands ([`crate::mesh::standing`]). The account's age
 //! is known once a session was looked up.
 
 use crate::error::Refusal;
-use crate::ids::UserId;
+use crate::ids::{SessionId, UserId};
 use crate::limits::{Limits, REQUESTS_BURST_PART, REQUESTS_PER_MESSAGE, REQUESTS_PER_MINUTE_MIN};
 use crate::mesh::overload::Overload;
 use crate::mesh::standing::{LimitReason, MarkedUsers, Share, UserBudgets};
 use crate::mesh::user_limit::{ExplainedLimit, UserLimit};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The longest table that is not swept before it grows.
 const UNSWEPT_MAX: usize = 1_024;
 /// The one budget of [`UserBudgets`] that is used here.
 const REQUESTS: usize = 0;
+/// How long a session counts as ended without another look.
+const ENDED_FOR: Duration = Duration::from_mins(1);
+/// Ended sessions that are remembered. More are looked up.
+const ENDED_MAX: usize = 10_000;
 
 /// The budgets of all users.
 pub(super) struct RequestBudget {
@@ -40,6 +46,8 @@ pub(super) struct RequestBudget {
 struct KnownUsers {
     users: HashMap<UserId, UserBudgets>,
     marked: Arc<MarkedUsers>,
+    /// Since when sessions are known to have ended.
+    ended: HashMap<SessionId, Instant>,
 }
 
 impl RequestBudget {
@@ -64,7 +72,7 @@ impl RequestBudget {
     pub(super) fn charge(&self, user: UserId, now: Instant) -> Result<(), Refusal> {
         let now_ns = self.ns(now);
         let mut known = self.known();
-        let KnownUsers { users, marked } = &mut *known;
+        let KnownUsers { users, marked, .. } = &mut *known;
         if users.len() >= UNSWEPT_MAX && !users.contains_key(&user) {
             users.retain(|_, budgets| !budgets.is_replenished(now_ns));
         }
@@ -72,6 +80,22 @@ impl RequestBudget {
         budgets.set_marks(marked.of(user));
         let spent = self.limit.spend(budgets.tat(REQUESTS), self.share(user, budgets, now_ns), (now_ns, 1));
         spent.inspect_err(|_| budgets.note_refusal(now_ns, 1))
+    }
+
+    /// A session was looked up, and has ended.
+    pub(super) fn note_ended(&self, session: SessionId, now: Instant) {
+        let ended = &mut self.known().ended;
+        if ended.len() >= ENDED_MAX {
+            ended.retain(|_, at| now.saturating_duration_since(*at) < ENDED_FOR);
+        }
+        if ended.len() < ENDED_MAX {
+            ended.insert(session, now);
+        }
+    }
+
+    /// Whether a session is known to have ended.
+    pub(super) fn has_ended(&self, session: SessionId, now: Instant) -> bool {
+        self.known().ended.get(&session).is_some_and(|at| now.saturating_duration_since(*at) < ENDED_FOR)
     }
 
     /// A session of `user` was looked up: the account is so many seconds old.
@@ -127,7 +151,6 @@ mod tests {
     use crate::mesh::overload::Work;
     use crate::mesh::standing::Reasons;
     use serde_json::json;
-    use std::time::Duration;
 
     fn budget() -> RequestBudget {
         RequestBudget::new(&Limits::default(), vec![UserId(1)], Arc::default())
@@ -166,6 +189,19 @@ mod tests {
         assert_eq!(burst(&budget, 4, now), 150);
         let fixed = RequestBudget { adaptive: false, ..budget };
         assert_eq!((burst(&fixed, 5, now), fixed.explain(UserId(3), 0, now).limit), (300, 150));
+    }
+
+    #[test]
+    fn remembers_ended_sessions_for_a_minute() {
+        let (budget, now) = (budget(), Instant::now());
+        budget.note_ended(SessionId(7), now);
+        assert!(budget.has_ended(SessionId(7), now + ENDED_FOR / 2) && !budget.has_ended(SessionId(8), now));
+        assert!(!budget.has_ended(SessionId(7), now + ENDED_FOR));
+        for n in 0..2 * ENDED_MAX as i64 {
+            budget.note_ended(SessionId(n), now + ENDED_FOR);
+        }
+        assert_eq!(budget.known().ended.len(), ENDED_MAX);
+        assert!(budget.has_ended(SessionId(0), now + ENDED_FOR));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use crate::support::{Client, Format, Raw, Server, User, code, unique};
 use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -234,21 +235,26 @@ async fn refuses_profile_edits_without_looking_their_session_up() {
         server.request(Method::PATCH, "/users/me", Some(&ann.token), Some(&body)).await
     };
     join_all((0..30).map(|_| edit())).await;
-    assert_eq!(server.post("/auth/logout", Some(&ann.token), &json!({})).await.0, 204);
+    let locked = server.database().await;
+    locked.batch_execute(NO_LOOK_UPS).await.unwrap();
     let (status, problem) = edit().await;
     assert_eq!((status, &problem["details"]["limiter"]), (429, &json!("profile_edits")), "{problem}");
-    assert_eq!(server.request(Method::GET, "/users/me", Some(&ann.token), None).await.0, 401, "it is revoked");
 }
 
-/// Sends this request at once until some are refused. Returns a refusal.
+/// While a transaction has done this, no session can be looked up.
+const NO_LOOK_UPS: &str = "BEGIN; LOCK sessions IN ACCESS EXCLUSIVE MODE";
+
+/// Sends this request at once until one is refused by the budget of requests. Returns the refusal.
 async fn request_flood(server: &Server, user: &User, (method, path, body): (Method, &str, Option<&Value>)) -> Value {
     for _ in 0..20 {
-        let answers = join_all((0..100).map(|_| {
-            let client = reqwest::Client::new().request(method.clone(), format!("{}{path}", server.base_url));
-            let request = client.bearer_auth(&user.token);
-            body.map_or(request.try_clone().unwrap(), |body| request.json(body)).send()
-        }));
-        for answer in answers.await {
+        let mut answers: FuturesUnordered<_> = (0..100)
+            .map(|_| {
+                let client = reqwest::Client::new().request(method.clone(), format!("{}{path}", server.base_url));
+                let request = client.bearer_auth(&user.token);
+                body.map_or(request.try_clone().unwrap(), |body| request.json(body)).send()
+            })
+            .collect();
+        while let Some(answer) = answers.next().await {
             let answer = answer.unwrap();
             if answer.status() == 429 {
                 assert!(answer.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
@@ -294,16 +300,27 @@ async fn refuses_requests_beyond_a_budget_before_their_session_is_looked_up() {
         }
         assert_eq!(problem["code"], "rate_limited");
         assert!(problem["retry_after_ms"].as_i64().is_some_and(|ms| ms > 0), "{problem}");
-        // A refusal shows that the session was not looked up: it is revoked by now.
-        let revoked = "UPDATE sessions SET revoked_at = now() WHERE user_id = $1";
-        server.database().await.execute(revoked, &[&eve.id]).await.unwrap();
+        let locked = server.database().await;
+        locked.batch_execute(NO_LOOK_UPS).await.unwrap();
         request_flood(&server, &eve, (method, path, body)).await;
+        locked.batch_execute("ROLLBACK").await.unwrap();
     }
-    assert_eq!(
-        server.request(Method::GET, "/users/me", Some(&bob.token), None).await.0,
-        200,
-        "others are not affected"
-    );
+    let (status, _) = server.request(Method::GET, "/users/me", Some(&bob.token), None).await;
+    assert_eq!(status, 200, "others are not affected");
+}
+
+#[tokio::test]
+async fn an_ended_session_does_not_use_the_budget_of_its_user_up() {
+    let server = start_with_default_limits();
+    let ann = server.register().await;
+    let stolen = server.login(&ann).await;
+    assert_eq!(server.post("/auth/logout", Some(&stolen.token), &json!({})).await.0, 204);
+    let read = async |user: &User| server.request(Method::GET, "/users/me", Some(&user.token), None).await.0;
+    assert_eq!(read(&stolen).await, 401);
+    for _ in 0..5 {
+        assert_eq!(join_all((0..100).map(|_| read(&stolen))).await, [401; 100]);
+    }
+    assert_eq!(read(&ann).await, 200);
 }
 
 #[tokio::test]
