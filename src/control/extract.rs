@@ -114,8 +114,8 @@ pub(super) async fn authenticate(parts: &Parts, control: &Control) -> Result<(Ac
     Ok((claims, with_session(claims, parts, control).await?))
 }
 
-/// The claims of the access token, if it is valid, its session is not known to have ended, and its user may send another
-/// request; counts a failure, and charges the request.
+/// The claims of the access token, if it is valid, its session is not known to have ended, and its user may send
+/// another request. Counts a failure, and charges the request.
 pub(super) fn signed(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, Problem> {
     let claims = bearer(headers).and_then(|token| {
         let verified = control.keys().verify_access(token, super::now_seconds());
