@@ -178,7 +178,8 @@ async fn nothing_hostile_escapes_deceives_or_runs() {
         let link = json!(link);
         let page = format!(
             "for (const [kind, field] of [['script', 'src'], ['iframe', 'src'], ['embed', 'src'], ['object', 'data'], \
-             ['img', 'src']]) {{ const e = document.createElement(kind); e[field] = {link}; document.body.append(e); }} \
+             ['img', 'src']]) {{ const e = document.createElement(kind); e[field] = {link}; \
+             document.body.append(e); }} \
              const l = document.createElement('link'); l.rel = 'stylesheet'; l.href = {link}; document.body.append(l); \
              new Promise((done) => setTimeout(done, 60))"
         );

@@ -1,8 +1,8 @@
 //! Jobs about files: the check of a complete upload, and the removal of content that nobody needs.
 //!
-//! `check_file`: the hash, the type, the virus scan, the examination of media, then the content goes into the store and the file is settled
-//! through the shard of its conversation, so that its subscribers learn of it. Each step can be repeated, so a crash
-//! between them loses nothing.
+//! `check_file`: the hash, the type, the virus scan, the examination of media, then the content goes into the store and
+//! the file is settled through the shard of its conversation, so that its subscribers learn of it. Each step can be
+//! repeated, so a crash between them loses nothing.
 
 use super::antivirus::ScanVerdict;
 use super::derived::{Made, MadeCopy};
