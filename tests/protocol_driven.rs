@@ -272,6 +272,11 @@ async fn use_files(server: &Server, user: &User) -> BTreeSet<String> {
     ask("GET", &format!("{path}/variants/thumb_small"), &[], vec![]).await;
     ask("POST", &format!("{path}/link"), &[], vec![]).await;
     ask("POST", "/files/simple", &[("content-type", "multipart/form-data; boundary=x")], form.into_bytes()).await;
+    let json = [("content-type", "application/json")];
+    let share = ask("POST", &format!("{path}/shares"), &json, b"{}".to_vec()).await;
+    ask("GET", &format!("{path}/shares"), &[], vec![]).await;
+    ask("GET", share["url"].as_str().unwrap(), &[], vec![]).await;
+    ask("DELETE", &format!("{path}/shares/{}", share["id"]), &[], vec![]).await;
     ask("DELETE", &path, &[], vec![]).await;
     driven
 }
@@ -305,7 +310,7 @@ async fn slow_down(server: &Server, user: &User) -> i64 {
 
 #[tokio::test]
 async fn answers_every_route_as_documented() {
-    let server = &Server::start(2, &[("security.admin_user_ids", "1")]); // the first user is an administrator
+    let server = &Server::start(2, &[("security.admin_user_ids", "1"), ("files.public_links", "true")]); // the first user administers
     let ann = server.register().await;
     let bob = server.register().await;
     let (approve, reject, rules) = hold_two_texts(server, &ann, &bob).await;

@@ -9,6 +9,7 @@ use crate::files::store::Store;
 use crate::files::store::disk::Disk;
 use crate::files::store::folder::Folder;
 use crate::storage::accounts::Accounts;
+use crate::storage::file_shares::ShareStore;
 use crate::storage::files::{FileQuotas, FileStore};
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ pub(super) fn files(
     let expiry_s = signed(given.expiry.as_secs());
     Ok(Files::new(FileParts {
         rows: FileStore::new(accounts.clone()),
+        shares: ShareStore::new(accounts.clone()),
+        has_public_links: given.public_links,
         store: store(config, disk)?,
         port,
         quotas: FileQuotas {

@@ -28,6 +28,7 @@ use crate::limits::Limits;
 use crate::mesh::asked::ApprovedText;
 use crate::mesh::standing::MarkedUsers;
 use crate::storage::accounts::Accounts;
+use crate::storage::file_shares::ShareStore;
 use crate::storage::files::{FileQuotas, FileStore};
 use crate::storage::filter::FilterStore;
 use axum::body::Body;
@@ -125,6 +126,8 @@ fn control_for(well: bool, access: Access) -> Control {
         dashboard: Dashboard::new(observed, Arc::new(Health(well))),
         files: Files::new(FileParts {
             rows: FileStore::new(accounts.clone()),
+            shares: ShareStore::new(accounts.clone()),
+            has_public_links: false,
             store: Store::in_folder(
                 Folder::open(&std::env::temp_dir().join("chat-server-control-tests"), 0).unwrap(),
                 DISK.disk(),

@@ -23,6 +23,7 @@ pub mod committer;
 pub mod connect;
 pub mod embedded;
 pub mod file_check;
+pub mod file_shares;
 pub mod files;
 pub mod filter;
 pub mod health;

@@ -19,6 +19,7 @@ mod consent;
 mod conversations;
 mod file_attacks;
 mod file_pictures;
+mod file_shares;
 mod files;
 mod filter;
 mod filter_texts;

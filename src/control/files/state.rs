@@ -2,7 +2,9 @@
 
 use super::antivirus::Antivirus;
 use super::turns::WriteTurns;
+use crate::address::ClientNetwork;
 use crate::control::account_reads::AccountReads;
+use crate::control::extract::PeerAddress;
 use crate::control::ports::FilesPort;
 use crate::control::problem::Problem;
 use crate::error::{ErrorCode, Refusal};
@@ -10,6 +12,8 @@ use crate::files::link::LinkKey;
 use crate::files::store::Store;
 use crate::ids::{FileId, UserId};
 use crate::limits::Feature;
+use crate::mesh::quota::{Quota, QuotaPlace};
+use crate::storage::file_shares::ShareStore;
 use crate::storage::files::{FileQuotas, FileStore};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,10 +22,17 @@ use tokio::sync::{Semaphore, watch};
 /// Examinations of media at the same time; each may take 1 GiB.
 const EXAMINATIONS_MAX: usize = 2;
 
+/// Downloads by public links from one network at the same time.
+const PUBLIC_DOWNLOADS_MAX: usize = 16;
+
 /// What [`Files`] needs.
 pub struct FileParts {
     /// The rows.
     pub rows: FileStore,
+    /// The public links.
+    pub shares: ShareStore,
+    /// `files.public_links`.
+    pub has_public_links: bool,
     /// The bytes.
     pub store: Store,
     /// The shards.
@@ -53,6 +64,7 @@ struct FilesInner {
     turns: WriteTurns,
     downloads: AccountReads,
     examinations: Semaphore,
+    public_downloads: Quota<ClientNetwork>,
     /// Counts the signs that there may be a job.
     work: watch::Sender<u64>,
 }
@@ -66,6 +78,7 @@ impl Files {
             turns: WriteTurns::default(),
             downloads: AccountReads::of_downloads(),
             examinations: Semaphore::new(EXAMINATIONS_MAX),
+            public_downloads: Quota::new(PUBLIC_DOWNLOADS_MAX),
             work: watch::Sender::new(0),
         }))
     }
@@ -88,6 +101,19 @@ impl Files {
 
     pub(super) fn program(&self) -> &Path {
         &self.0.parts.program
+    }
+
+    pub(super) fn shares(&self) -> &ShareStore {
+        &self.0.parts.shares
+    }
+
+    /// A place among the downloads by public links from a network.
+    pub(super) fn admit_public(&self, peer: PeerAddress) -> Result<QuotaPlace<ClientNetwork>, Problem> {
+        self.0.public_downloads.admit(peer.network()).ok_or_else(|| {
+            let detail = "Too many downloads from this network are under way. Wait for one of them.";
+            let max = PUBLIC_DOWNLOADS_MAX as u64;
+            Refusal::rate_limited(detail, "public_downloads", "network", max, 0).retry_after(1_000).into()
+        })
     }
 
     /// The places for examinations of media.
