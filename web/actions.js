@@ -32,13 +32,16 @@ export function act(app) {
             location.hash = id ? `#/${id}` : "#/";
         },
 
-        /** `message`: {content, conversation_id?, parent_message_id?, client_message_id?}. */
-        async send(message) {
+        /**
+         * `message`: {content, conversation_id?, parent_message_id?, client_message_id?, attachments?}. `files` describes
+         * the attachments until the event does.
+         */
+        async send({ files, ...message }) {
             const key = message.client_message_id ?? newKey();
             const full = { conversation_id: app.open.id, ...message, client_message_id: key };
             const id = full.conversation_id;
             const outcome = (what) => app.apply(store.sent(id, key, what));
-            app.apply(store.sending(full, Date.now()));
+            app.apply(store.sending({ ...full, files }, Date.now()));
             if (app.current?.timeline.hasNewer && !full.parent_message_id) app.reads.newest(id);
             try {
                 outcome(await client.send(full, (retry) => outcome({ retry })));
@@ -48,13 +51,14 @@ export function act(app) {
         },
 
         /** Sends a refused message again. */
-        resend({ conversation_id, content, parent_message_id, client_message_id }) {
+        resend({ conversation_id, content, parent_message_id, client_message_id, attachments, files }) {
             app.apply(store.sent(conversation_id, client_message_id));
-            this.send({ conversation_id, content, parent_message_id, client_message_id });
+            this.send({ conversation_id, content, parent_message_id, client_message_id, attachments, files });
         },
 
-        discard({ conversation_id, client_message_id }) {
+        discard({ conversation_id, client_message_id, attachments = [] }) {
             app.apply(store.sent(conversation_id, client_message_id));
+            app.uploads.discard(attachments);
         },
 
         typing() {

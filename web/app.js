@@ -1,13 +1,16 @@
 // The application: it connects the session, the WebSocket client, the store and the views. Views read from here. They
 // are updated once per turn of the event loop with the topics that changed: list, conversation, panel, typing, people,
-// threads, connection, open, look.
+// threads, connection, open, look, uploads.
 
 import { act } from "./actions.js";
 import { Drafts } from "./drafts.js";
+import { KeptFiles } from "./kept-files.js";
 import { explain, language, t } from "./i18n.js";
 import { notify } from "./notify.js";
 import { Reads } from "./reads.js";
 import { Store } from "./store.js";
+import { Transfer } from "./transfer.js";
+import { Uploads } from "./uploads.js";
 import { VezaClient } from "./veza-client.js";
 import { toast } from "./dom.js";
 
@@ -75,6 +78,10 @@ export class App {
             expired: () => session.expire(),
             format: asked === "json" ? "json" : "msgpack",
         });
+        this.transfer = new Transfer(session);
+        const kept = new KeptFiles(session.user?.id);
+        kept.sweep();
+        this.uploads = new Uploads({ transfer: this.transfer, kept, changed: () => this.changed("uploads") });
         this.reads = new Reads(this);
         this.act = act(this);
         this.client
@@ -86,8 +93,16 @@ export class App {
             .on("up_to_date", (outcome) => this.#upToDate(outcome));
         this.#listen(globalThis, "online", () => {
             this.client.poke();
+            this.uploads.poke();
             this.changed("connection");
         });
+        // A file that is dropped beside the conversation must not replace the page.
+        for (const type of ["dragover", "drop"])
+            this.#listen(globalThis, type, (event) => {
+                if (event.defaultPrevented || !event.dataTransfer?.types.includes("Files")) return;
+                event.preventDefault();
+                event.dataTransfer.dropEffect = "none";
+            });
         this.#listen(globalThis, "offline", () => {
             this.client.networkLost();
             this.changed("connection");
@@ -110,6 +125,7 @@ export class App {
 
     stop() {
         this.#stopped.abort();
+        this.uploads.stop();
         this.client.close();
         this.#views = [];
     }
@@ -173,6 +189,11 @@ export class App {
         return this.client.welcome?.features?.[feature] !== false;
     }
 
+    /** Whether files can be sent. Servers that do not list the feature do not have it. */
+    get sendsFiles() {
+        return this.client.welcome?.features?.file_uploads === true;
+    }
+
     /** Sends a command and returns its ack. A command that the server does not know is not offered again. */
     async request(type, data, options) {
         try {
@@ -206,6 +227,7 @@ export class App {
             else if (kind === "fetch") this.reads.recordSoon(id);
             else if (kind === "reload") id === this.open.id && this.reads.opened(this.store.conversations.get(id));
             else if (kind === "outbox") this.#keepUnsent();
+            else if (kind === "file") this.uploads.settled(rest.file);
             else if (kind === "left") this.#left(id, rest.reason);
             else if (kind === "arrived") notify(this, id, rest.message);
         }
@@ -242,6 +264,8 @@ export class App {
     #readUnnumbered() {
         this.reads.threadsSoon();
         this.reads.allRequests();
+        this.uploads.poke();
+        this.uploads.recheck();
         this.changed("list", "conversation", "panel");
         if (!this.current && this.open.preview?.kind === "private_room") this.#showClosed(this.open.id);
     }
@@ -256,6 +280,7 @@ export class App {
         this.changed("look", "list");
         if (isFirst) this.#route();
         if (isFirst) for (const message of this.#unsent()) this.act.send(message);
+        if (isFirst && this.sendsFiles) this.uploads.restore();
         try {
             await this.reads.records(isFirst);
             await this.reads.blocks();

@@ -10,6 +10,7 @@
 
 import { solve } from "./proof.js";
 import { removeDrafts } from "./drafts.js";
+import { KeptFiles } from "./kept-files.js";
 
 const KEY = "veza.session";
 const TIMEOUT_MS = 15_000;
@@ -113,7 +114,10 @@ export class Session {
     }
 
     #forget({ withDrafts = false } = {}) {
-        if (withDrafts) removeDrafts(this.#userId, this.#storage);
+        if (withDrafts) {
+            removeDrafts(this.#userId, this.#storage);
+            new KeptFiles(this.#userId).sweep(true);
+        }
         if (this.#stored) this.#storage.removeItem(KEY);
         this.#userId = undefined;
     }
@@ -147,6 +151,11 @@ export class Session {
             if (error.status !== 401 || error.code === "two_factor_invalid") throw error;
             return call(method, path, body, await this.#renew(token), timeoutMs);
         }
+    }
+
+    /** An access token for a request that is not made here; `stale`: one that the server no longer accepts. */
+    async token(stale) {
+        return this.#freshToken(stale) ?? (await this.#renew(stale ?? this.#stored?.access_token));
     }
 
     /** A ticket for one WebSocket: a browser cannot send a header with its handshake. */

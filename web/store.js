@@ -16,6 +16,7 @@
 //   {kind: "requests", id}          the requests to join changed
 //   {kind: "rank", id}              the user has another role
 //   {kind: "decided", id, outcome}  the user's own request to join was accepted or declined
+//   {kind: "file", file}            the check of an own upload has ended
 // and those of threads.js.
 //
 // Invariant: an event counts once. A conversation's `cursor` is the seq of the last numbered event that was applied;
@@ -114,6 +115,7 @@ export class Store {
         if (type === "join_request_decided") return this.#decided(data);
         if (type === "invitation_received") return this.#invited(data);
         if (type === "invitation_closed") return this.#uninvited(id);
+        if (type === "file_updated" && data.seq === undefined) return [{ kind: "file", file: data }];
         const conversation = this.conversations.get(id);
         if (type === "join_requested") return conversation ? this.#requested(conversation, data) : [];
         if (type === "reset") return conversation ? this.#reset(conversation, data.last_seq) : [];
@@ -366,11 +368,12 @@ export class Store {
         const pending = [...this.conversations.values()].flatMap((conversation) => conversation.pending);
         return pending
             .filter(({ state }) => state === "sending")
-            .map(({ conversation_id, content, parent_message_id, client_message_id }) => ({
+            .map(({ conversation_id, content, parent_message_id, client_message_id, attachments, files }) => ({
                 conversation_id,
                 content,
                 parent_message_id,
                 client_message_id,
+                ...(attachments && { attachments, files }),
             }));
     }
 

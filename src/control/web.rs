@@ -18,8 +18,8 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing::get};
 
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https:; connect-src \
-                      'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https:; media-src \
+                      'self'; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
@@ -43,10 +43,12 @@ const FILES: &[File] = files![
     "app.css" CSS,
     "messages.css" CSS,
     "people.css" CSS,
+    "files.css" CSS,
     "icon.svg" SVG,
     "account.js" JS,
     "actions.js" JS,
     "app.js" JS,
+    "attachments.js" JS,
     "composer.js" JS,
     "concurrency.js" JS,
     "dialogs.js" JS,
@@ -55,9 +57,12 @@ const FILES: &[File] = files![
     "emoji.js" JS,
     "en.js" JS,
     "faces.js" JS,
+    "files.js" JS,
     "fr.js" JS,
     "i18n.js" JS,
+    "kept-files.js" JS,
     "keys.js" JS,
+    "lightbox.js" JS,
     "main.js" JS,
     "marks.js" JS,
     "message.js" JS,
@@ -78,11 +83,14 @@ const FILES: &[File] = files![
     "theme.js" JS,
     "threads.js" JS,
     "timeline.js" JS,
+    "transfer.js" JS,
     "two-factor.js" JS,
+    "uploads.js" JS,
     "veza-client.js" JS,
     "view-conversation.js" JS,
     "view-details.js" JS,
     "view-empty.js" JS,
+    "view-files.js" JS,
     "view-held.js" JS,
     "view-panel.js" JS,
     "view-search.js" JS,

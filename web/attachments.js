@@ -1,0 +1,189 @@
+// The files of a message that is being written: the button, drag and drop, paste, and a row for each upload.
+
+import { h, iconButton, reconcile, toast } from "./dom.js";
+import { bytesOf, explain, language, percentOf, t, tn } from "./i18n.js";
+import { FILES_MAX } from "./uploads.js";
+
+export class Attachments {
+    #place;
+    #lost;
+
+    /** `changed()` is called when the uploads of the place have changed. */
+    constructor(app, id, changed) {
+        this.app = app;
+        this.changed = changed;
+        this.input = h("input", {
+            type: "file",
+            multiple: true,
+            hidden: true,
+            id: `${id}-files`,
+            onchange: () => this.#chosen(),
+        });
+        this.again = h("input", {
+            type: "file",
+            hidden: true,
+            id: `${id}-file-again`,
+            onchange: () => this.#chosenAgain(),
+        });
+        this.button = iconButton("clip", "", () => this.input.click(), { id: `${id}-attach` });
+        this.rows = h("ul", { class: "uploads", id: `${id}-uploads`, hidden: true });
+        this.element = h("div", {}, this.rows, this.input, this.again);
+    }
+
+    /** `place`: where the files go, see Uploads; undefined while nothing can be attached. */
+    update(place) {
+        this.#place = place;
+        this.button.hidden = place === undefined;
+        this.button.title = t("attach");
+        this.button.setAttribute("aria-label", t("attach"));
+        this.rows.setAttribute("aria-label", t("uploads"));
+        this.show();
+    }
+
+    /** Shows the state of the uploads. */
+    show() {
+        const uploads = this.#place === undefined ? [] : this.app.uploads.of(this.#place);
+        this.rows.hidden = uploads.length === 0;
+        reconcile(
+            this.rows,
+            uploads.map((upload) => ({
+                key: upload.key,
+                signature: [upload.state === "lost", canRetry(upload), language()].join("\t"),
+                build: () => this.#row(upload),
+            })),
+        );
+        uploads.forEach((upload, at) => refresh(this.rows.children[at], upload));
+    }
+
+    /** Adds files. A message that is being edited takes none. */
+    add(files) {
+        if (this.#place === undefined || files.length === 0) return;
+        const left = this.app.uploads.add(this.#place, files);
+        if (left > 0) toast(tn("too_many_files", left, { max: FILES_MAX }), "bad");
+        this.changed();
+    }
+
+    /** Adds the files of a paste. A text that was copied with a picture of it is pasted as text. */
+    pasted(event) {
+        const { clipboardData: data } = event;
+        if (this.#place === undefined || data.files.length === 0 || data.types.includes("text/plain")) return;
+        event.preventDefault();
+        this.add([...data.files]);
+    }
+
+    /** Lets files be dropped on an element. */
+    acceptDrops(element) {
+        const hint = h("p", { class: "drop-hint", hidden: true, "aria-hidden": "true" });
+        element.append(hint);
+        let depth = 0; // children report their own enter and leave
+        const isOver = (event) => event.dataTransfer?.types.includes("Files");
+        const show = (by) => {
+            depth = by === 0 ? 0 : Math.max(0, depth + by);
+            hint.textContent = t("drop_files");
+            hint.hidden = depth === 0 || this.#place === undefined;
+        };
+        element.addEventListener("dragenter", (event) => isOver(event) && show(1));
+        element.addEventListener("dragleave", (event) => isOver(event) && show(-1));
+        element.addEventListener("dragover", (event) => {
+            if (!isOver(event)) return;
+            event.preventDefault();
+            event.dataTransfer.dropEffect = this.#place === undefined ? "none" : "copy";
+        });
+        element.addEventListener("drop", (event) => {
+            if (!isOver(event)) return;
+            event.preventDefault();
+            show(0);
+            const { files, isFolder } = droppedFiles(event.dataTransfer);
+            if (isFolder) toast(t("no_folders"), "bad");
+            this.add(files);
+        });
+    }
+
+    #row({ key, name, size, state, ...upload }) {
+        const { uploads } = this.app;
+        const remove = () => {
+            const next = this.rows.children.length > 1 ? this.rows : undefined;
+            uploads.cancel(key);
+            // The button that had the focus is gone.
+            this.show();
+            (next?.querySelector("button") ?? this.button).focus();
+            this.changed();
+        };
+        const choose = () => {
+            this.#lost = { key, name, size };
+            this.again.click();
+        };
+        const retry = () => uploads.again(key);
+        return h(
+            "li",
+            { class: "upload" },
+            h(
+                "div",
+                { class: "upload-text" },
+                h("strong", { class: "file-name", title: name, dir: "auto" }, name),
+                h("progress", { max: 1, value: 0, "aria-label": name }),
+                h("small"),
+            ),
+            state === "lost" && h("button", { type: "button", class: "link", onclick: choose }, t("choose_again")),
+            canRetry({ state, ...upload }) &&
+                h("button", { type: "button", class: "link", onclick: retry }, t("try_again")),
+            iconButton("close", t("cancel_upload", { name }), remove, { dataset: { do: "cancel" } }),
+        );
+    }
+
+    #chosen() {
+        const files = [...this.input.files];
+        this.input.value = ""; // the same file can be chosen again
+        this.add(files);
+    }
+
+    #chosenAgain() {
+        const [file] = this.again.files;
+        this.again.value = "";
+        const { key, name, size } = this.#lost ?? {};
+        if (!file || !key || this.app.uploads.choose(key, file)) return;
+        toast(t("another_file", { name, size: bytesOf(size) }), "bad");
+    }
+}
+
+function canRetry({ state, file }) {
+    return state === "failed" && file !== undefined;
+}
+
+function refresh(row, upload) {
+    const { state } = upload;
+    row.dataset.state = state;
+    const isUnderway = ["waiting", "restoring", "running", "retrying", "lost"].includes(state);
+    const bar = row.querySelector("progress");
+    bar.hidden = !isUnderway;
+    bar.value = shareOf(upload);
+    const note = row.querySelector("small");
+    const text = stateText(upload);
+    // Not every percent is read aloud, only how it ends.
+    note.setAttribute("aria-live", isUnderway && state !== "lost" ? "off" : "polite");
+    if (note.textContent !== text) note.textContent = text;
+    note.className = state === "failed" || state === "lost" ? "error" : "soft";
+}
+
+function shareOf({ sent, size }) {
+    return size === 0 ? 0 : sent / size;
+}
+
+function stateText(upload) {
+    const { state, size, error } = upload;
+    const values = { size: bytesOf(size), percent: percentOf(Math.floor(shareOf(upload) * 100) / 100) };
+    if (state === "retrying") return t("upload_retrying", { ...values, why: explain(error) });
+    if (state !== "failed") return t(`upload_${state}`, values);
+    if (error.code === "too_large") return explain({ ...error, code: "file_too_large" });
+    if (error.status !== undefined) return explain(error);
+    return error.message ?? t(error.code === "infected" ? "upload_infected" : "upload_failed");
+}
+
+/** The files of a drop, without folders, which a page cannot read as files. */
+function droppedFiles({ items, files }) {
+    const isFolder = (item) => item.webkitGetAsEntry?.()?.isDirectory ?? false;
+    const dropped = [...items].filter(({ kind }) => kind === "file");
+    if (dropped.length === 0) return { files: [...files], isFolder: false };
+    const found = dropped.filter((item) => !isFolder(item)).map((item) => item.getAsFile());
+    return { files: found.filter(Boolean), isFolder: dropped.some(isFolder) };
+}
