@@ -33,8 +33,8 @@ export function act(app) {
         },
 
         /**
-         * `message`: {content, conversation_id?, parent_message_id?, client_message_id?, attachments?}. `files` describes
-         * the attachments until the event does.
+         * `message`: {content, conversation_id?, parent_message_id?, client_message_id?, attachments?}.
+         * `files` describes the attachments until the event does.
          */
         async send({ files, ...message }) {
             const key = message.client_message_id ?? newKey();

@@ -153,14 +153,14 @@ function canRetry({ state, file }) {
 function refresh(row, upload) {
     const { state } = upload;
     row.dataset.state = state;
-    const isUnderway = ["waiting", "restoring", "running", "retrying", "lost"].includes(state);
+    const isUnderway = ["waiting", "restoring", "running", "retrying"].includes(state);
     const bar = row.querySelector("progress");
     bar.hidden = !isUnderway;
     bar.value = shareOf(upload);
     const note = row.querySelector("small");
     const text = stateText(upload);
     // Not every percent is read aloud, only how it ends.
-    note.setAttribute("aria-live", isUnderway && state !== "lost" ? "off" : "polite");
+    note.setAttribute("aria-live", isUnderway ? "off" : "polite");
     if (note.textContent !== text) note.textContent = text;
     note.className = state === "failed" || state === "lost" ? "error" : "soft";
 }

@@ -24,6 +24,10 @@ const ELEMENTS_MAX = 200;
 /** How far outside of the view links are asked for. */
 const AHEAD = "500px 0px";
 
+/** A link that could not be had is asked for again after this time, when its element is in view. */
+const AGAIN_MS = 5_000;
+const ATTEMPTS_MAX = 20;
+
 /** App → (key → element). */
 const built = new WeakMap();
 const loads = new WeakMap();
@@ -173,7 +177,7 @@ function picture(app, message, file) {
     Object.assign(box.dataset, { file: file_id, state: file.state });
     box.style.width = `${frame.width}px`;
     box.style.aspectRatio = `${frame.width} / ${frame.height}`;
-    whenVisible(box, () => load(app, file_id, image, () => box.replaceChildren(broken())));
+    loadWhenVisible(app, box, image, file_id);
     return box;
 }
 
@@ -199,7 +203,7 @@ function player(app, kind, file) {
         media,
         h("div", { class: "player-foot" }, aboutFile(file), downloadButton(app, file)),
     );
-    whenVisible(box, () => load(app, file.file_id, media, () => media.replaceWith(broken())));
+    loadWhenVisible(app, box, media, file.file_id);
     return box;
 }
 
@@ -207,22 +211,27 @@ function broken() {
     return h("span", { class: "broken soft" }, t("file_broken"));
 }
 
-/** Gives an image or player its link; a link that fails is replaced once. */
-async function load(app, id, media, onBroken) {
-    let isAgain = false;
-    const set = async () => {
+/** Gives an image or player its link when `box` comes into view. A link that fails is replaced once. */
+function loadWhenVisible(app, box, media, id) {
+    let attempts = 0;
+    let hasFailed = false;
+    const giveUp = () => media.replaceWith(broken());
+    const load = async () => {
+        attempts++;
         try {
-            media.src = await app.transfer.link(id, isAgain);
-        } catch {
-            onBroken();
+            media.src = await app.transfer.link(id, hasFailed);
+        } catch ({ status }) {
+            const isPassing = status === 0 || status === 429 || status >= 500;
+            if (!isPassing || attempts >= ATTEMPTS_MAX) giveUp();
+            else setTimeout(() => whenVisible(box, load), AGAIN_MS);
         }
     };
     media.addEventListener("error", () => {
-        if (isAgain) return onBroken();
-        isAgain = true;
-        return set();
+        if (hasFailed) return giveUp();
+        hasFailed = true;
+        return load();
     });
-    await set();
+    whenVisible(box, load);
 }
 
 function whenVisible(element, run) {

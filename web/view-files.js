@@ -3,7 +3,7 @@
 
 import { h, icon, reconcile } from "./dom.js";
 import { aboutFile, downloadButton } from "./files.js";
-import { agoOf, language, t } from "./i18n.js";
+import { dateOf, language, t } from "./i18n.js";
 import { isHidden } from "./people.js";
 
 export function showFiles(app, body, conversation) {
@@ -13,7 +13,7 @@ export function showFiles(app, body, conversation) {
     const rows = [{ key: "about", signature: language(), build: () => note("details", t("files_loaded")) }];
     for (const message of messages) {
         for (const file of message.attachments ?? []) {
-            const from = t("file_from", { name: app.displayName(message.sender), when: agoOf(message.created_at) });
+            const from = t("file_from", { name: app.displayName(message.sender), when: dateOf(message.created_at) });
             rows.push({
                 key: `f${message.message_id}/${file.file_id}`,
                 signature: [file.state, file.name, from, language()].join("\t"),

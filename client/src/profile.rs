@@ -22,7 +22,7 @@ use std::time::Duration;
 const LOCK_POLL: Duration = Duration::from_millis(20);
 const LOCK_PATIENCE: Duration = Duration::from_mins(1);
 /// How long an upload that was interrupted is remembered.
-const UPLOAD_LIFE: Duration = Duration::from_secs(7 * 86_400);
+const UPLOAD_LIFE: Duration = Duration::from_hours(7 * 24);
 
 /// A session as it is saved.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]

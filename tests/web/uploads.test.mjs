@@ -1,4 +1,4 @@
-// web/uploads.js: every upload ends complete, cancelled on the server too, or with a reason; whatever goes wrong between.
+// web/uploads.js: every upload ends complete, cancelled on the server too, or with a reason.
 
 import assert from "node:assert/strict";
 import test from "node:test";

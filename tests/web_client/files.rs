@@ -1,8 +1,8 @@
 //! Files: several uploads at once, across a killed server and a reload; pictures that do not move the page, players,
 //! cards and their states; the lightbox with the keyboard; the panel.
 //!
-//! How: a file is made in the page and given to the hidden field, to a drop or to a paste. The browser slows the network
-//! down. The bytes that the server has are compared with those that were chosen.
+//! How: a file is made in the page and given to the hidden field, to a drop or to a paste. The browser slows the
+//! network down. The bytes that the server has are compared with those that were chosen.
 
 use crate::person::{Person, create_room, join_room};
 use crate::support::{Server, User};
@@ -201,7 +201,8 @@ async fn shows_pictures_players_and_cards_without_moving_the_page() {
 
     // The room of a picture is the same before and after it is loaded: nothing moves.
     bob.browser.wait_for(&format!("{loaded} === 2")).await;
-    let box_of = "((box) => [box.width, box.height])(document.querySelectorAll('#messages .picture')[0].getBoundingClientRect())";
+    let box_of = "((box) => [box.width, box.height])\
+                  (document.querySelector('#messages .picture').getBoundingClientRect())";
     assert_eq!(bob.browser.evaluate(box_of).await, json!([169, 300]));
     let first = "document.querySelector('#messages .picture img')";
     let unload = format!("void (globalThis.url = {first}.src, {first}.removeAttribute('src'))");
