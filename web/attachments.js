@@ -63,10 +63,11 @@ export class Attachments {
         this.changed();
     }
 
-    /** Adds the files of a paste. A text that was copied with a picture of it is pasted as text. */
+    /** Adds the files of a paste. Office programs copy a text together with a picture of it: that is a text. */
     pasted(event) {
         const { clipboardData: data } = event;
-        if (this.#place === undefined || data.files.length === 0 || data.types.includes("text/plain")) return;
+        const isText = ["text/plain", "text/html"].every((type) => data.types.includes(type));
+        if (this.#place === undefined || data.files.length === 0 || isText) return;
         event.preventDefault();
         this.add([...data.files]);
     }

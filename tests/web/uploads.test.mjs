@@ -140,7 +140,7 @@ test("goes on at the server's offset after a cut, however often the network is a
 });
 
 test("fails with the server's words when the server refuses, or brings no progress", async () => {
-    const { server, uploads } = made();
+    const { server, uploads, waits } = made();
     server.fail = (method) =>
         method === "create" ? { status: 403, code: "muted", message: "You are muted." } : undefined;
     uploads.add(ROOM, [file("a", "0123")]);
@@ -155,6 +155,7 @@ test("fails with the server's words when the server refuses, or brings no progre
     uploads.again(uploads.of(ROOM)[0].key);
     await turns();
     assert.deepEqual(uploads.of(ROOM)[0].error.message, "in an hour");
+    assert.ok(Math.max(...waits) <= 15_000, "nobody waits for an hour");
     server.fail = () => undefined;
     uploads.again(uploads.of(ROOM)[0].key);
     await turns();

@@ -162,6 +162,35 @@ async fn uploads_go_on_after_a_killed_server_and_a_reload() {
         assert!(started.elapsed() < crate::support::PATIENCE, "the upload is still there");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
+
+    // Signing out leaves no files on the device.
+    let kept = "(async () => {
+        const database = await new Promise((done) => {
+            const opened = indexedDB.open('veza.files', 1);
+            opened.onsuccess = () => done(opened.result);
+        });
+        const count = await new Promise((done) => {
+            const counted = database.transaction('files').objectStore('files').count();
+            counted.onsuccess = () => done(counted.result);
+        });
+        database.close();
+        return [count, sessionStorage.getItem('veza.uploads') !== null];
+    })()";
+    ada.attaches("[made.text('private.txt', 1000000)]").await;
+    ada.browser.wait_for("document.querySelector('#compose-uploads [data-state=running]')").await;
+    let started = std::time::Instant::now();
+    while ada.browser.evaluate(kept).await != json!([1, true]) {
+        assert!(started.elapsed() < crate::support::PATIENCE, "the file is not kept");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    ada.click("#me").await;
+    ada.click("#sign-out").await;
+    ada.browser.wait_for("document.getElementById('sign')").await;
+    let started = std::time::Instant::now();
+    while ada.browser.evaluate(kept).await != json!([0, false]) {
+        assert!(started.elapsed() < crate::support::PATIENCE, "a file is left on the device");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
     ada.has_no_complaints();
 }
 
@@ -193,6 +222,14 @@ async fn shows_pictures_players_and_cards_without_moving_the_page() {
         return event.defaultPrevented;
     })()";
     assert_eq!(ada.browser.evaluate(paste).await, true);
+    let text = "(async () => {
+        const clipboardData = await made.transfer([made.picture('of a text.png', 20, 20, 200)]);
+        for (const type of ['text/plain', 'text/html']) clipboardData.setData(type, 'a text');
+        const event = new ClipboardEvent('paste', {clipboardData, bubbles: true, cancelable: true});
+        document.getElementById('compose').dispatchEvent(event);
+        return event.defaultPrevented;
+    })()";
+    assert_eq!(ada.browser.evaluate(text).await, false, "a text with a picture of it is a text");
     ada.has_uploaded(2).await;
     ada.sends().await;
     let loaded =
