@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs third-party clients for the tests: Python's `websockets`, npm's `ws`, a headless Chromium, oathtool and
-# zbarimg. The first two go into target/test-clients/; the others are system packages. Also extracts promtool, which checks the rules in
+# Installs third-party clients for the tests: Python's `websockets`, npm's `ws`, a headless Chromium, oathtool,
+# zbarimg and clamd. The first two go into target/test-clients/; the others are system packages. Also extracts promtool, which checks the rules in
 # deploy/prometheus, from Debian's package. Installing that package would start a Prometheus on this machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,6 +20,8 @@ find_chromium >/dev/null || missing+=(chromium)
 # An authenticator app and a reader of QR codes, for the tests of two-factor authentication.
 command -v oathtool >/dev/null || missing+=(oathtool)
 command -v zbarimg >/dev/null || missing+=(zbar-tools)
+# A virus scanner, for the tests of files. Its database is the tests' own.
+[ -x /usr/sbin/clamd ] || missing+=(clamav-daemon)
 # `make lint` runs ShellCheck if it is installed. It is not required on systems without Debian's packages.
 if command -v apt-get >/dev/null && [ -z "${NO_INSTALL:-}" ]; then
     command -v shellcheck >/dev/null || missing+=(shellcheck)

@@ -100,6 +100,31 @@ pub fn parse_network(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
 }
 
+/// Longest `User-Agent` that is kept, in characters.
+const AGENT_CHARS_MAX: usize = 200;
+
+/// Where a request came from, as the audit trail shows it. A WebSocket has that of the request that opened it.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize)]
+pub struct RequestSource {
+    /// The client's address, as [`TrustedProxies::client`] gives it; none if it is not known.
+    #[serde(rename = "ip_address", skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// Its `User-Agent`, cut; none if it sent none.
+    #[serde(rename = "device", skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Box<str>>,
+}
+
+impl RequestSource {
+    /// A client at `address` that sent this `User-Agent`.
+    #[must_use]
+    pub fn new(address: Option<IpAddr>, agent: Option<&str>) -> Self {
+        let agent =
+            agent.map(|text| text.chars().filter(|c| !c.is_control()).take(AGENT_CHARS_MAX).collect::<String>());
+        let agent = agent.filter(|text| !text.trim().is_empty()).map(String::into_boxed_str);
+        Self { address: address.map(|address| address.to_canonical()), agent }
+    }
+}
+
 /// The proxies that may name a client's address; cloning shares them.
 #[derive(Clone, Default, Debug)]
 pub struct TrustedProxies {
@@ -155,6 +180,15 @@ mod tests {
         assert_ne!(network("192.0.2.1").subnet(), network("192.0.3.1").subnet());
         assert_eq!(network("2001:db8:1:2:3::4").to_string(), "2001:db8:1:2::/64");
         assert_eq!(network("::ffff:192.0.2.1").to_string(), "192.0.2.1/32");
+    }
+
+    #[test]
+    fn a_source_keeps_a_bounded_agent_without_control_characters() {
+        let source = RequestSource::new(Some(ip("::ffff:192.0.2.1")), Some("curl/8\t\u{7f}x"));
+        assert_eq!(serde_json::json!(source), serde_json::json!({"ip_address": "192.0.2.1", "device": "curl/8x"}));
+        let long = RequestSource::new(None, Some(&"é".repeat(AGENT_CHARS_MAX + 1)));
+        assert_eq!(long.agent.map(|agent| agent.chars().count()), Some(AGENT_CHARS_MAX));
+        assert_eq!(RequestSource::new(None, Some(" ")), RequestSource::default());
     }
 
     fn ip(text: &str) -> IpAddr {

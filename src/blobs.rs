@@ -18,6 +18,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The SHA-256 of content.
 pub type ContentHash = [u8; 32];
@@ -130,6 +131,24 @@ impl Folder {
     /// The system's.
     pub fn remove_blob(&self, hash: &ContentHash) -> io::Result<()> {
         removed(&self.blob_path(hash))
+    }
+
+    /// The numbers of uploads that nothing was written to for this long, at most so many.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn old_uploads(&self, age: Duration, most: usize) -> io::Result<Vec<FileId>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.0.join("uploads"))? {
+            let entry = entry?;
+            let is_old = entry.metadata()?.modified()?.elapsed().is_ok_and(|since| since >= age);
+            let number = entry.file_name().to_str().and_then(|name| name.parse().ok()).map(FileId);
+            found.extend(number.filter(|_| is_old));
+            if found.len() >= most {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// What is on the disk: the numbers of uploads, and the hashes of content.

@@ -74,7 +74,6 @@ error_codes! {
     SlowMode "slow_mode" 429 Retry "The conversation is in slow mode.";
     ContentRejected "content_rejected" 422 Final "The content filter rejected the text.";
     Filtered "filtered" 422 Final "A rule of the content filter does not allow the text, or holds it for a moderator.";
-    QuotaExceeded "quota_exceeded" 413 Final "The files of the user, or of the server, would take too much.";
     StorageUnavailable "storage_unavailable" 503 Retry "PostgreSQL cannot be reached. Nothing was changed.";
     Overloaded "overloaded" 503 Retry "A queue is full. Nothing was changed.";
     DeadlineExceeded "deadline_exceeded" 504 Retry "No outcome in time; the change may have happened.";
@@ -156,6 +155,16 @@ impl Refusal {
             "The server cannot reach its database right now. Nothing was changed. Try again in a moment.",
         )
         .retry_after(1_000)
+    }
+
+    /// [`ErrorCode::StorageUnavailable`], because the change cannot be recorded: nothing was changed.
+    #[must_use]
+    pub fn audit_trail_busy() -> Self {
+        Self::new(
+            ErrorCode::StorageUnavailable,
+            "The audit trail is locked, and this must be recorded in it. Nothing was changed. Try again in a moment.",
+        )
+        .retry_after(2_000)
     }
 
     /// [`ErrorCode::TwoFactorRequired`].

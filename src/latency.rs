@@ -273,13 +273,18 @@ impl QueueGauge {
     }
 }
 
+/// Writing connections for what belongs to a conversation. A conversation always goes through the same one.
+pub const CONVERSATION_COMMITTERS: usize = 2;
+/// All writing connections of the I/O shard: the last one creates conversations, and does what belongs to none.
+pub const COMMITTERS: usize = CONVERSATION_COMMITTERS + 1;
+
 /// The queues of the I/O shard.
 #[derive(Debug, Default)]
 pub struct StorageQueues {
     /// Reads, in the order of `mesh::read_class::ReadClass`.
     pub reads: [QueueGauge; 4],
     /// Mutations that no statement has taken yet, by committer.
-    pub commits: [QueueGauge; 2],
+    pub commits: [QueueGauge; COMMITTERS],
 }
 
 /// How far the search index is behind the messages.

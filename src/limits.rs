@@ -87,6 +87,10 @@ pub const EXCESS_PER_SIGNAL: u32 = 3;
 pub const FLOOD_RETRY_MS: u64 = 5_000;
 /// Changes of one user's profile per minute. Each is announced in all conversations of the user.
 pub const PROFILE_EDITS_PER_MINUTE: u32 = 10;
+/// Times that one user may replace rules of the content filter, per minute. Each is kept in the audit trail.
+pub const FILTER_EDITS_PER_MINUTE: u32 = 10;
+/// Decisions of one user about held texts, per minute.
+pub const DECISIONS_PER_MINUTE: u32 = 120;
 /// `get_history.limit`: maximum messages in a page.
 pub const HISTORY_PAGE_MAX: i64 = 200;
 /// `get_history.limit`: default number of messages in a page.

@@ -37,11 +37,13 @@ pub enum Fault {
     CommitWithoutRoom,
     /// Reads are sent although there is no room for their results.
     ReadWithoutRoom,
+    /// A text that matches a rule is sent although PostgreSQL could not decide about it.
+    SendUndecidedTexts,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::ForgetRevocations,
         Self::WatchByAnOldRead,
         Self::ForgetWatchers,
@@ -57,6 +59,7 @@ impl Fault {
         Self::SkipToTheJoin,
         Self::CommitWithoutRoom,
         Self::ReadWithoutRoom,
+        Self::SendUndecidedTexts,
     ];
 }
 

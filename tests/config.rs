@@ -4,7 +4,9 @@
 //! How: `Sources` reads folders and variables that the test provides, not the environment of the process. For exit
 //! codes the tests run the binary as a child process.
 
-use chat_server::config::{Config, ConfigError, Environment, Loaded, LogFormat, ServerRole, Sources, encryption_key};
+use chat_server::config::{
+    AbuseResponse, Config, ConfigError, Environment, Loaded, LogFormat, ServerRole, Sources, encryption_key,
+};
 use chat_server::limits::Limits;
 use std::ffi::OsString;
 use std::path::Path;
@@ -308,6 +310,38 @@ fn requires_two_factor_authentication_only_where_users_can_set_it_up() {
 }
 
 #[test]
+fn takes_a_captcha_as_a_whole_and_sends_its_secret_to_nobody_else() {
+    let whole = |verify_url| {
+        [
+            ("CHAT_SERVER__SECURITY__CAPTCHA_VERIFY_URL", verify_url),
+            ("CHAT_SERVER__SECURITY__CAPTCHA_SECRET", "a secret"),
+            ("CHAT_SERVER__SECURITY__CAPTCHA_SITE_KEY", "key-1"),
+        ]
+    };
+    for url in ["https://captcha.example/siteverify", "http://127.0.0.1:9000/verify", "http://localhost/verify"] {
+        assert_eq!(load(&[], &whole(url)).config.security.captcha_verify_url.as_deref(), Some(url));
+    }
+    for url in [
+        "http://captcha.example/verify",
+        "captcha.example",
+        "https://",
+        "https://a.example@evil.example/verify",
+        "https://a.example; script-src *",
+        "ftp://127.0.0.1/verify",
+    ] {
+        let (key, reason, _) = error(&[], &whole(url));
+        assert_eq!(key, "security.captcha_verify_url", "{url}");
+        assert!(reason.contains("https://"), "{reason}");
+    }
+    for missing in 0..3 {
+        let all = whole("https://captcha.example/siteverify");
+        let some: Vec<_> = all.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, set)| *set).collect();
+        let (key, reason, _) = error(&[], &some);
+        assert_eq!(key.to_uppercase().replace('.', "__"), all[missing].0["CHAT_SERVER__".len()..], "{reason}");
+    }
+}
+
+#[test]
 fn requires_a_long_signing_secret_outside_development() {
     let (key, reason, origin) = error(&[("given.toml", "server.environment = 'production'")], &[]);
     assert_eq!((key.as_str(), origin.as_str()), ("security.jwt_secret", "not set anywhere"));
@@ -408,6 +442,22 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
+fn mutes_and_slows_down_no_account_that_may_be_a_victim() {
+    for key in ["refresh_token_reuse", "impossible_travel"] {
+        for response in ["mute", "slow_down"] {
+            let toml = format!("[responses]\n{key} = '{response}'");
+            let (named, reason, _) = error(&[("given.toml", &toml)], &[]);
+            assert_eq!(named, format!("responses.{key}"));
+            assert!(reason.contains("notify") && reason.contains("challenge"), "{reason}");
+        }
+    }
+    let (named, ..) = error(&[("given.toml", "[responses]\npassword_guessing = 'mute'")], &[]);
+    assert_eq!(named, "responses.password_guessing", "there is no such key");
+    let config = load(&[("given.toml", "[responses]\nmass_reading = 'mute'")], &[]).config;
+    assert_eq!(config.responses.mass_reading, AbuseResponse::Mute);
+}
+
+#[test]
 fn prints_the_effective_configuration_with_check_config() {
     let output = run(&["check-config"], &[("CHAT_SERVER__LIMITS__MAX_CONNECTIONS", "77")]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -425,6 +475,10 @@ fn exits_2_with_the_reasons_on_an_invalid_configuration() {
     }
     assert_eq!(run(&["--config", "/nowhere.toml"], &[]).status.code(), Some(2));
     assert_eq!(run(&["dance"], &[]).status.code(), Some(2));
+    let places = run(&["serve"], &[("CHAT_SERVER__SECURITY__GEOIP_DATABASE", "/proc/self/status")]);
+    assert!(!places.status.success());
+    let printed = text(&places.stderr) + &text(&places.stdout);
+    assert!(printed.contains("security.geoip_database: /proc/self/status is no readable file"), "{printed}");
     let log = run(&["serve"], &[("CHAT_SERVER__LOGGING__FILE", "/proc/nowhere/app.log")]);
     assert_eq!(log.status.code(), Some(2));
     assert!(text(&log.stderr).contains("logging.file"));
@@ -454,7 +508,13 @@ fn documents_every_key_and_no_other() {
             "database.owner_password",
             "database.url",
             "database.writer_password",
+            "files.clamd",
             "logging.file",
+            "security.captcha_script_url",
+            "security.captcha_secret",
+            "security.captcha_site_key",
+            "security.captcha_verify_url",
+            "security.geoip_database",
             "security.jwt_secret",
             "server.internal_addr",
             "server.metrics_token",

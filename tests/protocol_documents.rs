@@ -6,6 +6,7 @@
 
 mod support;
 
+use chat_server::chat::filter::written::{EVERYWHERE, WRITTEN_TEXTS};
 use chat_server::error::{Disposition, ErrorCode};
 use chat_server::wire::command::Command;
 use chat_server::wire::ws::close::CloseCode;
@@ -147,6 +148,73 @@ fn finds_routes_in_every_form_of_the_source() {
     assert_eq!(routes_in(text), ["GET /a", "PATCH /a", "DELETE /b/{id}", "GET /c"]);
 }
 
+/// Whether a schema accepts free text somewhere: no choice, and no time.
+fn has_text(schema: &Value, root: &Value) -> bool {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return has_text(root.pointer(reference.trim_start_matches('#')).expect("a schema"), root);
+    }
+    let is_text =
+        schema["type"] == "string" || schema["type"].as_array().is_some_and(|of| of.contains(&json!("string")));
+    let is_free = ["enum", "const"].iter().all(|key| schema[key].is_null()) && schema["format"] != "date-time";
+    let list = |key: &str| schema[key].as_array().map_or(&[][..], Vec::as_slice);
+    let properties = schema["properties"].as_object().into_iter().flat_map(|fields| fields.values());
+    let inner = properties.chain(list("oneOf")).chain(list("anyOf")).chain(list("allOf")).chain(schema.get("items"));
+    (is_text && is_free) || inner.into_iter().any(|schema| has_text(schema, root))
+}
+
+/// The fields with free text that a schema of an object has.
+fn text_fields(schema: &Value, root: &Value) -> BTreeSet<String> {
+    if let Some(reference) = schema["$ref"].as_str() {
+        return text_fields(root.pointer(reference.trim_start_matches('#')).expect("a schema"), root);
+    }
+    let fields = schema["properties"].as_object().into_iter().flatten();
+    fields.filter(|(_, schema)| has_text(schema, root)).map(|(name, _)| name.clone()).collect()
+}
+
+/// Every field with free text: the command or the route, and the field.
+fn documented_texts() -> BTreeSet<(String, String)> {
+    let (commands, routes) = (&documents().asyncapi, &documents().openapi);
+    let mut texts = BTreeSet::new();
+    for name in Command::NAMES {
+        let data = &commands["components"]["messages"][name]["payload"]["properties"]["data"];
+        texts.extend(text_fields(data, commands).into_iter().map(|field| (name.to_owned(), field)));
+    }
+    for (path, item) in fields(&routes["paths"], "paths") {
+        for (method, operation) in fields(item, path) {
+            let body = &operation["requestBody"]["content"]["application/json"]["schema"];
+            let route = format!("{} {path}", method.to_uppercase());
+            texts.extend(text_fields(body, routes).into_iter().map(|field| (route.clone(), field)));
+        }
+    }
+    texts
+}
+
+#[test]
+fn every_text_that_users_write_is_in_the_table_of_the_content_filter() {
+    let documented = documented_texts();
+    assert!(documented.contains(&("set_presence".to_owned(), "status_text".to_owned())), "{documented:?}");
+    let is_listed = |source: &str, field: &str| {
+        WRITTEN_TEXTS.iter().any(|text| [source, EVERYWHERE].contains(&text.source) && text.field == field)
+    };
+    let missing: Vec<_> = documented.iter().filter(|(source, field)| !is_listed(source, field)).collect();
+    assert!(missing.is_empty(), "src/chat/filter/written.rs must list these texts: {missing:?}");
+    for text in WRITTEN_TEXTS {
+        let is_it = |(source, field): &(String, String)| {
+            [source.as_str(), EVERYWHERE].contains(&text.source) && field == text.field
+        };
+        assert!(documented.iter().any(is_it), "there is no such text: {text:?}");
+    }
+    // Texts that clients show are read by these functions, also those that no document has.
+    for file in ["mod", "changes", "lookups", "fields"] {
+        let code = std::fs::read_to_string(source(&format!("wire/command/{file}.rs"))).unwrap();
+        for call in ["data.name(\"", "data.written_text(\"", "data.bounded_text(\""] {
+            for field in code.split(call).skip(1).filter_map(|rest| rest.split('"').next()) {
+                assert!(WRITTEN_TEXTS.iter().any(|text| text.field == field), "{file}.rs reads the text {field}");
+            }
+        }
+    }
+}
+
 fn answer<'a>(method: &'a str, target: &'a str, status: u16, body: &'a str) -> Exchange<'a> {
     let content_type = Some(if status < 400 { "application/json" } else { "application/problem+json" });
     Exchange { method, target, sent: None, status, content_type, body: Some(body.as_bytes()) }
@@ -189,7 +257,7 @@ fn refuses_frames_that_are_not_documented() {
     let head = json!({"id": "room_6", "kind": "group", "name": null, "last_seq": 1, "read_seq": 0, "role": "owner"});
     let welcome = json!({"type": "welcome", "data": {"session_id": 1, "server_time": "2026-01-02T03:04:05.678Z",
         "features": {"message_reactions": true, "pinned_messages": true, "user_mentions": true,
-            "message_threads": true},
+            "message_threads": true, "file_uploads": true},
         "user": {"id": 1, "username": "ann", "display_name": "Ann", "avatar_url": null, "bio": null,
             "created_at": "2026-01-02T03:04:05.678Z"},
         "heartbeat_ms": 25_000, "limits": {"max_message_length": 1, "max_frame_bytes": 1, "max_connections_per_user": 1,

@@ -16,8 +16,8 @@ use support::protocol::documents;
 use support::source::{EVENTS_NOT_YET, ROUTES_NOT_YET, documented_route, operations, routes};
 use support::{Client, Format, PASSWORD, Server, User, closed, id_of, unique};
 
-/// Events that only a reader that is slow for seconds receives; `catch_up.rs` covers them.
-const EVENTS_SEEN_ELSEWHERE: &[&str] = &["lagging"];
+/// Events that other tests cover: `catch_up.rs` with a reader that is slow for seconds, and `filter_texts.rs`.
+const EVENTS_SEEN_ELSEWHERE: &[&str] = &["lagging", "message_rejected"];
 
 /// A changed copy of `value`.
 fn altered(value: &Value, change: impl FnOnce(&mut Value)) -> Value {
@@ -249,12 +249,22 @@ async fn hold_two_texts(server: &Server, ann: &User, bob: &User) -> (String, Str
     (of(0, "approve"), of(1, "reject"), rules)
 }
 
+/// Records a security event that slows a user down. Returns its id.
+async fn slow_down(server: &Server, user: &User) -> i64 {
+    let found = json!([{"severity": "warning", "event_type": "mass_mentions", "user_id": user.id, "details": {},
+                        "dedupe_key": "a test", "response": "slow_down", "response_s": 600}]);
+    let database = server.database().await;
+    database.query("SELECT record_security_events($1, 0)", &[&found]).await.unwrap();
+    database.query_one("SELECT id FROM security_events", &[]).await.unwrap().get(0)
+}
+
 #[tokio::test]
 async fn answers_every_route_as_documented() {
     let server = &Server::start(2, &[("security.admin_user_ids", "1")]); // the first user is an administrator
     let ann = server.register().await;
     let bob = server.register().await;
     let (approve, reject, rules) = hold_two_texts(server, &ann, &bob).await;
+    let event = slow_down(server, &bob).await;
     let held = json!({"rules": []});
     let (other, _) = (server.login(&ann).await, server.login(&ann).await);
     let sessions = server.request(Method::GET, "/auth/sessions", Some(&ann.token), None).await.1;
@@ -281,7 +291,9 @@ async fn answers_every_route_as_documented() {
         ("POST", reject, ann_token, None),
         ("POST", "/ws-ticket".into(), ann_token, None),
         ("GET", format!("/admin/audit?actor={}&limit=5", ann.id), ann_token, None),
-        ("GET", "/admin/security-events?severity=critical".into(), ann_token, None),
+        ("GET", "/admin/security-events".into(), ann_token, None),
+        ("DELETE", format!("/admin/security-events/{event}/responses"), ann_token, None),
+        ("GET", format!("/admin/users/{}/limits", bob.id), ann_token, None),
         ("POST", "/api/commands".into(), ann_token, Some(json!({"type": "list_conversations"}))),
         ("POST", "/auth/password".into(), ann_token, Some(new_password)),
         ("POST", "/auth/logout".into(), ann_token, None),

@@ -45,13 +45,13 @@ export function account(app, tab = "profile") {
 /** An element for a form's error, and `attempt`, which runs the form's work and shows its error. */
 function formAttempt() {
     const error = h("p", { class: "error", role: "alert", hidden: true });
-    const attempt = async (button, work, describe = explain) => {
+    const attempt = async (button, work) => {
         button.disabled = true;
         error.hidden = true;
         try {
             await work();
         } catch (reason) {
-            error.textContent = describe(reason);
+            error.textContent = explain(reason);
             error.hidden = false;
         }
         button.disabled = false;
@@ -178,22 +178,17 @@ function passwordForm(app) {
         autocomplete: "new-password",
     });
     const submit = h("button", { type: "submit", id: "save-password" }, t("change_password"));
-    const describe = (reason) => (reason.code === "forbidden" ? t("wrong_password") : explain(reason));
     const save = (event) => {
         event.preventDefault();
-        return attempt(
-            submit,
-            async () => {
-                await app.session.request("POST", "auth/password", {
-                    current_password: current.value,
-                    new_password: fresh.value,
-                });
-                form.reset();
-                toast(t("password_changed"));
-                form.dispatchEvent(new CustomEvent("changed", { bubbles: true }));
-            },
-            describe,
-        );
+        return attempt(submit, async () => {
+            await app.session.request("POST", "auth/password", {
+                current_password: current.value,
+                new_password: fresh.value,
+            });
+            form.reset();
+            toast(t("password_changed"));
+            form.dispatchEvent(new CustomEvent("changed", { bubbles: true }));
+        });
     };
     const form = h(
         "form",

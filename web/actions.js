@@ -4,6 +4,7 @@ import { newKey } from "./veza-client.js";
 import { explain, t, tn } from "./i18n.js";
 import { Marks } from "./marks.js";
 import { toast } from "./dom.js";
+import { excerpt } from "./text.js";
 
 const PRESENCE = "veza.presence";
 
@@ -204,6 +205,12 @@ export function act(app) {
                     ),
                 );
             });
+        },
+
+        /** A moderator has rejected a text of the user's: a message, or an edit of `message_id`. */
+        rejected(id, { content, client_message_id, message_id }) {
+            toast(t(message_id ? "edit_rejected" : "message_rejected", { text: excerpt(content) }), "bad");
+            if (client_message_id) app.apply(store.sent(id, client_message_id, { error: t("rejected") }));
         },
 
         /** The user's own request to join was accepted or declined. */

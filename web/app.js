@@ -222,6 +222,7 @@ export class App {
             else if (kind === "rank") this.reads.requests(this.store.conversations.get(id));
             else if (kind === "read_threads") this.reads.threadsSoon();
             else if (kind === "decided") this.act.requestDecided(id, rest.outcome);
+            else if (kind === "rejected") this.act.rejected(id, rest.data);
             else if (kind === "member") id === this.open.id && this.reads.presenceOf([rest.user]);
             else if (kind === "conversation" || kind === "typing") id === this.open.id && this.changed(kind);
             else if (kind === "fetch") this.reads.recordSoon(id);

@@ -35,6 +35,12 @@ export const fr = {
     error_read_only: "Vous pouvez lire cette conversation, mais pas y écrire.",
     error_forbidden: "Vous n’avez pas le droit de faire cela.",
     error_not_found: "Cet élément n’existe pas, ou n’existe plus.",
+    error_captcha_unavailable: "Le captcha ne peut pas être vérifié pour l’instant. Réessayez dans un instant.",
+    captcha: "Captcha",
+    captcha_failed:
+        "Le captcha n’a pas pu être chargé. Vérifiez votre connexion ou votre bloqueur, puis rechargez la page.",
+    captcha_elsewhere:
+        "Un nouveau compte demande un captcha que cette page ne peut afficher. Contactez l’administrateur du serveur.",
     error_rate_limited: "Vous allez trop vite. Veuillez patienter un instant.",
     error_account_locked: "Trop de mots de passe ou de codes incorrects. Veuillez patienter avant de réessayer.",
     error_slow_mode: "Le mode lent est activé. Veuillez patienter avant votre prochain message.",
@@ -58,6 +64,9 @@ export const fr = {
     reload: "Actualiser",
     error_held: "Un modérateur décidera si ce message est envoyé.",
     error_quota_exceeded: "Vos fichiers, ou ceux du serveur, prendraient trop de place. Supprimez-en quelques-uns.",
+    rejected: "Un modérateur a rejeté ce message.",
+    message_rejected: "Un modérateur a rejeté votre message : {text}",
+    edit_rejected: "Un modérateur a rejeté votre modification : {text}",
     error_filtered: "Une règle n’autorise pas ce texte. Modifiez-le ou demandez à un modérateur.",
     error_content_rejected: "Le filtre de contenu a bloqué votre message.",
     error_storage_unavailable:

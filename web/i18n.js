@@ -75,6 +75,7 @@ const FIELDS = {
     name: "room_name",
     description: "description",
     status_text: "status_text",
+    captcha: "captcha",
 };
 
 /**
@@ -86,6 +87,8 @@ export function explain(error) {
     const label = field in FIELDS ? t(FIELDS[field]) : undefined;
     const key = error.details?.held ? "error_held" : `error_${error.code}`;
     const isOurs = key in LANGUAGES[current] && (current !== "en" || OURS.has(error.code));
+    // Every other `forbidden` has another reason.
+    if (error.code === "forbidden" && /^(current_)?password$/.test(field)) return t("wrong_password");
     if (current !== "en" && error.code === "bad_request" && /^(new_)?password$/.test(field))
         return t("invalid_password");
     if (label && error.code === "bad_request")

@@ -69,12 +69,18 @@ export class Session {
         return this.#stored?.user;
     }
 
-    async signUp({ username, email, password, display_name }) {
-        const challenge = await call("GET", "auth/register/challenge").catch((error) => {
-            if (error.code !== "not_found") throw error; // an older server knows no challenges
+    /** What a registration needs; undefined from an older server, which knows no challenges. */
+    async registrationChallenge() {
+        return call("GET", "auth/register/challenge").catch((error) => {
+            if (error.code !== "not_found") throw error;
         });
+    }
+
+    /** `captcha`: the response of the widget, if the challenge names one. */
+    async signUp({ username, email, password, display_name, captcha }) {
+        const challenge = await this.registrationChallenge();
         const proof = challenge && (await solve(challenge));
-        const account = { username, email, password, display_name, device_name: DEVICE, proof };
+        const account = { username, email, password, display_name, device_name: DEVICE, proof, captcha };
         this.#accept(await call("POST", "auth/register", account));
     }
 

@@ -17,6 +17,7 @@
 //   {kind: "rank", id}              the user has another role
 //   {kind: "decided", id, outcome}  the user's own request to join was accepted or declined
 //   {kind: "file", file}            the check of an own upload has ended
+//   {kind: "rejected", id, data}    a moderator rejected a text of the user's
 // and those of threads.js.
 //
 // Invariant: an event counts once. A conversation's `cursor` is the seq of the last numbered event that was applied;
@@ -116,6 +117,7 @@ export class Store {
         if (type === "invitation_received") return this.#invited(data);
         if (type === "invitation_closed") return this.#uninvited(id);
         if (type === "file_updated" && data.seq === undefined) return [{ kind: "file", file: data }];
+        if (type === "message_rejected") return [{ kind: "rejected", id, data }];
         const conversation = this.conversations.get(id);
         if (type === "join_requested") return conversation ? this.#requested(conversation, data) : [];
         if (type === "reset") return conversation ? this.#reset(conversation, data.last_seq) : [];

@@ -83,7 +83,7 @@ function form(submitText, work, ...parts) {
                 try {
                     await work(Object.fromEntries(new FormData(element)));
                 } catch (reason) {
-                    error.textContent = reason.code === "forbidden" ? t("wrong_password") : explain(reason);
+                    error.textContent = explain(reason);
                     error.hidden = false;
                 }
                 submit.disabled = false;

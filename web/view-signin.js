@@ -1,12 +1,15 @@
 // The sign-in page: sign in, sign up, and the code from an authenticator app.
 
 import { h } from "./dom.js";
+import { showCaptcha } from "./captcha.js";
 import { explain, language, setLanguage, t } from "./i18n.js";
 import { codeField, warnOfFewCodes } from "./two-factor.js";
 
 /** Shows the form in `root`; calls `entered` after signing in. `reason`: why the last session ended. */
 export function showSignIn(root, session, entered, reason) {
     let mode = "in";
+    /** The response of the captcha's widget. */
+    let captcha;
     /** The error that asks for a code after the right password, with its challenge. */
     let asked;
 
@@ -51,6 +54,7 @@ export function showSignIn(root, session, entered, reason) {
                 maxLength: 128,
                 value: kept.password ?? "",
             }),
+            isNew ? h("div", { class: "captcha", id: "captcha", hidden: true }) : "",
             h("button", { class: "primary", type: "submit" }, t(isNew ? "sign_up" : "sign_in")),
             h(
                 "p",
@@ -86,8 +90,24 @@ export function showSignIn(root, session, entered, reason) {
         root.replaceChildren(h("main", { class: "sign-in-page" }, form));
         const first = [...form.elements].find((input) => input.matches("input") && !input.value);
         first?.focus();
+        if (isNew) askForCaptcha(form.querySelector("#captcha"));
         return undefined;
     };
+
+    /** Shows the captcha that the server asks for, if it does. A response counts once, so each form has a widget. */
+    async function askForCaptcha(box) {
+        captcha = undefined;
+        try {
+            const widget = (await session.registrationChallenge())?.captcha;
+            if (!widget || !box.isConnected) return;
+            box.hidden = false;
+            if (!widget.script_url) box.textContent = t("captcha_elsewhere");
+            else await showCaptcha(box, widget, (response) => (captcha = response));
+        } catch (error) {
+            // Signing up shows what is wrong with the server; only the widget's script is a matter of its own.
+            if (error.code === undefined) box.textContent = t("captcha_failed");
+        }
+    }
 
     /** The second step of signing in. */
     function renderCode(message) {
@@ -128,7 +148,7 @@ export function showSignIn(root, session, entered, reason) {
         const button = event.target.querySelector("button.primary");
         button.disabled = true;
         try {
-            if (mode === "up") await session.signUp({ ...kept, display_name: kept.display_name || undefined });
+            if (mode === "up") await session.signUp({ ...kept, display_name: kept.display_name || undefined, captcha });
             else if (asked) await session.verify({ ...kept, challenge: asked.challenge });
             else await session.signIn(kept);
             entered();

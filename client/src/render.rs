@@ -75,7 +75,8 @@ impl Transcript {
         }
         let paint = self.paint;
         let text = self.describe(kind, data)?;
-        let mut out = self.stamp(&data["created_at"]);
+        let at = if data["created_at"].is_null() { &data["decided_at"] } else { &data["created_at"] };
+        let mut out = self.stamp(at);
         out.push_str(&paint.dim("· "));
         out.push_str(&text);
         Some(out)
@@ -101,6 +102,11 @@ impl Transcript {
             "reaction_added" | "reaction_removed" => {
                 let verb = if kind == "reaction_added" { "reacted" } else { "removed the reaction" };
                 format!("{user} {verb} {} ({})  {id}", name(&data["emoji"]), number(&data["count"]))
+            }
+            "message_rejected" => {
+                let what = if data["message_id"].is_null() { "message" } else { "edit" };
+                let (rule, content) = (name(&data["details"]["rule"]), name(&data["content"]));
+                format!("A moderator rejected your {what}, which the rule {rule} held: {content}")
             }
             // A system message reports it.
             "member_joined" | "member_left" => return None,
@@ -290,6 +296,22 @@ mod tests {
         for kind in ["member_joined", "member_left"] {
             assert_eq!(Transcript::new(Paint::plain()).event(kind, &json!({"created_at": TIME})), None);
         }
+    }
+
+    #[test]
+    fn reports_a_rejected_text_to_its_author() {
+        let rejected = |message_id: Value| {
+            let data = json!({"content": "an\noffer", "details": {"rule": "offers"}, "message_id": message_id,
+                              "decided_at": TIME});
+            Transcript::new(Paint::plain()).event("message_rejected", &data).unwrap()
+        };
+        let message = rejected(Value::Null);
+        assert!(
+            message.ends_with("A moderator rejected your message, which the rule offers held: an␊offer"),
+            "{message}"
+        );
+        assert!(message.starts_with("── "), "it has a time: {message}");
+        assert!(rejected(json!(7)).contains("rejected your edit, "));
     }
 
     #[test]

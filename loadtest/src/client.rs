@@ -111,9 +111,16 @@ impl Socket {
     pub async fn send(&mut self, command: &str, data: &Value) -> Result<u64, String> {
         let id = self.next_id;
         self.next_id += 1;
-        let text = json!({ "type": command, "id": id, "data": data }).to_string();
-        self.stream.send(Message::text(text)).await.map_err(lost)?;
+        self.send_text(json!({ "type": command, "id": id, "data": data }).to_string()).await?;
         Ok(id)
+    }
+
+    /// Sends a text as it is.
+    ///
+    /// # Errors
+    /// That the connection ended.
+    pub async fn send_text(&mut self, text: String) -> Result<(), String> {
+        self.stream.send(Message::text(text)).await.map_err(lost)
     }
 
     /// Sends a command and waits for its reply; events that come meanwhile are dropped.

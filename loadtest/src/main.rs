@@ -10,7 +10,7 @@
 //! - measuring and showing: [`measure`] (processes, the machine, the server's own metrics), [`result`] (the shape that
 //!   files and reports share), [`report`] (for people and for tools);
 //! - the physical limit for the same shape of work: [`floor`]; the project's own bars: [`bars`]; pages over a large
-//!   history: [`pages`]; changes of presence: [`presence`]; an ordinary room beside a flood of reads: [`crowding`]. The
+//!   history: [`pages`]; changes of presence: [`presence`]; ordinary users beside floods: [`crowding`]. The
 //!   last three use a small [`client`];
 //! - a run: [`setup`] (server, users, rooms), [`run`] (from set-up to result), [`progress`], [`options`], [`cli`].
 //!
@@ -93,6 +93,9 @@ fn execute(command: Command) -> Result<bool, String> {
 fn run_scenario(options: &RunOptions) -> Result<bool, String> {
     if options.scenario == crowding::NAME {
         return crowding::run(options); // phases beside each other instead of one load
+    }
+    if !options.flood.is_empty() {
+        return Err(format!("--flood is for the scenario {} only", crowding::NAME));
     }
     let outcome = run::run(options)?;
     let run::Outcome { result, seconds, began } = outcome;

@@ -42,6 +42,10 @@ pub struct RunOptions {
     #[arg(long, value_parser = Target::parse)]
     pub url: Option<Target>,
 
+    /// Only this flood of the scenario crowding; can be repeated. Without it, every flood
+    #[arg(long, value_name = "NAME", help_heading = "Scenario")]
+    pub flood: Vec<String>,
+
     #[command(flatten)]
     pub over: Overrides,
 

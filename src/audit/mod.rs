@@ -6,6 +6,7 @@
 //! Pure: rows and texts in, findings out. Deliberately absent: a Merkle tree. The chain has one writer and few readers,
 //! and a verifier has the whole database.
 
+pub mod caller;
 pub mod chain;
 pub mod note;
 mod ranges;

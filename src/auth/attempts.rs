@@ -148,6 +148,9 @@ fn make_room<K: Clone + Eq + Hash, V>(map: &mut HashMap<K, V>, key: &K, until: i
     }
 }
 
+/// Refreshes that a network may make for each sign-in.
+const REFRESHES_PER_SIGN_IN: u32 = 10;
+
 /// How many attempts a network may make.
 #[derive(Clone, Copy, Debug)]
 pub struct Allowed {
@@ -157,10 +160,20 @@ pub struct Allowed {
     pub registrations_per_minute: u32,
 }
 
+impl Allowed {
+    /// Refreshes per minute. A client needs one for every access token: thousands of clients behind one address need no
+    /// more.
+    #[must_use]
+    pub fn refreshes_per_minute(self) -> u32 {
+        self.sign_ins_per_minute.saturating_mul(REFRESHES_PER_SIGN_IN)
+    }
+}
+
 /// The limits, with what they remember.
 pub struct Attempts {
     sign_ins: (Budgets<ClientNetwork>, Budgets<ClientSubnet>),
     registrations: (Budgets<ClientNetwork>, Budgets<ClientSubnet>),
+    refreshes: (Budgets<ClientNetwork>, Budgets<ClientSubnet>),
     by_network: HashMap<(u64, ClientNetwork), Failures>,
     by_account: HashMap<u64, Failures>,
     /// When somebody last signed in from a network, in milliseconds.
@@ -178,6 +191,7 @@ impl Attempts {
         Self {
             sign_ins: both(allowed.sign_ins_per_minute),
             registrations: both(allowed.registrations_per_minute),
+            refreshes: both(allowed.refreshes_per_minute()),
             by_network: HashMap::new(),
             by_account: HashMap::new(),
             signed_in: HashMap::new(),
@@ -191,6 +205,15 @@ impl Attempts {
     pub fn register(&mut self, network: ClientNetwork, now: Duration) -> Result<(), TooMany> {
         let is_good = self.is_in_good_standing(network, now);
         take(&mut self.registrations, network, is_good, now)
+    }
+
+    /// A session is to be continued, before its token is looked up.
+    ///
+    /// # Errors
+    /// The budget of its network or subnet is used up.
+    pub fn refresh(&mut self, network: ClientNetwork, now: Duration) -> Result<(), TooMany> {
+        let is_good = self.is_in_good_standing(network, now);
+        take(&mut self.refreshes, network, is_good, now)
     }
 
     /// A sign-in begins, before the account is looked up.

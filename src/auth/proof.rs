@@ -5,8 +5,12 @@
 //!    takes 2^difficulty attempts on average.
 //! 3. The registration brings both. A challenge is redeemed once; its id is remembered until it expires.
 //!
+//! The key comes from the secret that signs tokens ([`key_of`]). So a restart voids no challenge that a client is
+//! solving, and every node accepts those of the others.
+//!
 //! Invariant: only ids of redeemed challenges are remembered, and each of them has cost its work. When the memory is
-//! full, registrations wait; otherwise a forgotten challenge could be redeemed again.
+//! full, registrations wait; otherwise a forgotten challenge could be redeemed again. Each process remembers its own: a
+//! proof is worth one account on each node, and one more after a restart within its five minutes.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,6 +24,9 @@ pub const CHALLENGE_SECONDS: i64 = 300;
 const NONCE_BYTES_MAX: usize = 32;
 /// Redeemed challenges that are remembered, 40 bytes each.
 const REDEEMED_MAX: usize = 100_000;
+
+/// Separates this use of the server's secret from the others.
+const PURPOSE: &[u8] = b"veza-chat registration proof of work v1";
 
 const ID_BYTES: usize = 16;
 const SIGNED_BYTES: usize = ID_BYTES + 8;
@@ -53,6 +60,13 @@ pub enum ProofRefused {
     /// Too many challenges were redeemed within their lifetime.
     #[error("Too many registrations were made. Try again in some minutes.")]
     Full,
+}
+
+/// The key of the challenges, from the secret that also signs access tokens.
+#[must_use]
+pub fn key_of(secret: &[u8]) -> [u8; 32] {
+    // PROOF: HMAC takes keys of every length.
+    Hmac::<Sha256>::new_from_slice(secret).unwrap().chain_update(PURPOSE).finalize().into_bytes().into()
 }
 
 /// The challenges of a server.
@@ -164,6 +178,17 @@ mod tests {
         for challenge in ["", "no base64!", "AAAA", &"A".repeat(10_000)] {
             assert_eq!(proofs.redeem(Some((challenge, "0")), NOW), Err(ProofRefused::Challenge));
         }
+    }
+
+    #[test]
+    fn servers_with_one_secret_accept_the_challenges_of_each_other() {
+        let server = |secret: &[u8]| Proofs::new(key_of(secret), 4);
+        let challenge = server(b"secret").challenge([3; 16], NOW).challenge;
+        let nonce = solve(&challenge, 4);
+        let proof = Some((challenge.as_str(), nonce.as_str()));
+        assert_eq!(server(b"secret").redeem(proof, NOW), Ok(()));
+        assert_eq!(server(b"another").redeem(proof, NOW), Err(ProofRefused::Challenge));
+        assert_ne!(key_of(b"secret"), <[u8; 32]>::from(Sha256::digest(b"secret")));
     }
 
     #[test]

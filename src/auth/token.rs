@@ -10,6 +10,7 @@
 //! - verification allocates little and looks nothing up. It proves what was true at issue. The caller must ask whether
 //!   the session was revoked or the ticket used since.
 
+use super::proof;
 use super::refresh::SuccessorKey;
 use crate::ids::{MAX_SAFE_INTEGER, SessionId, UserId};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -118,6 +119,7 @@ pub struct TokenKeys {
     header: Header,
     key_id: String,
     successors: SuccessorKey,
+    proof_key: [u8; 32],
 }
 
 impl fmt::Debug for TokenKeys {
@@ -155,7 +157,14 @@ impl TokenKeys {
             header,
             key_id,
             successors: SuccessorKey::new(secret),
+            proof_key: proof::key_of(secret),
         })
+    }
+
+    /// The key of the challenges for registrations.
+    #[must_use]
+    pub fn proof_key(&self) -> [u8; 32] {
+        self.proof_key
     }
 
     /// The successor of a refresh token.

@@ -1,6 +1,7 @@
 //! The audit trail: its key, the task that signs its heads and keeps its partitions, and the commands of
 //! `chat-server audit`.
 
+use super::audit_gap;
 use super::error::{BootError, system};
 use super::reach::with_database;
 use crate::audit::chain::{ChainCheck, ChainHead, SignedHead};
@@ -33,13 +34,15 @@ pub(super) async fn keep_partitions(target: &Target, key: &AuditKey, config: &Au
 }
 
 /// Keeps the partitions, from `partitions_due` on, and signs the head of the chain, until the runtime ends.
-pub(super) async fn keep(target: Target, key: AuditKey, config: AuditConfig, mut partitions_due: Instant) {
+pub(super) async fn keep(target: Target, key: AuditKey, config: Config, mut partitions_due: Instant) {
+    let Config { audit: config, data_dir, .. } = config;
     loop {
         if partitions_due <= Instant::now() {
             partitions_due = keep_partitions(&target, &key, &config).await;
         }
-        if let Err(error) = sign_head(&target, &key).await {
-            tracing::warn!("the end of the audit trail was not signed; retrying: {error}");
+        match sign_head(&target, &key).await {
+            Ok(note) => note.into_iter().for_each(|note| audit_gap::keep(&key, &data_dir, &note)),
+            Err(error) => tracing::warn!("the end of the audit trail was not signed; retrying: {error}"),
         }
         tokio::time::sleep(config.checkpoint_interval).await;
     }
@@ -78,7 +81,7 @@ async fn sign_head(target: &Target, key: &AuditKey) -> Result<Option<String>, St
 /// When there is no database, no key or no row.
 pub fn print_checkpoint(config: &Config) -> Result<(), BootError> {
     let key = required_key(config)?;
-    let note = with_database(config, async |target| sign_head(target, &key).await)?;
+    let note = with_database(config, async |target| Ok(sign_head(target, &key).await?))?;
     let note = note.ok_or_else(|| BootError::Configuration("the audit trail has no row yet".to_owned()))?;
     print(&note);
     Ok(())
@@ -90,7 +93,7 @@ pub fn print_checkpoint(config: &Config) -> Result<(), BootError> {
 /// When there is no database or no key.
 pub fn print_key(config: &Config) -> Result<(), BootError> {
     let key = required_key(config)?;
-    let (log_id, _) = with_database(config, async |target| AuditTables::open(target).await?.head().await)?;
+    let (log_id, _) = with_database(config, async |target| Ok(AuditTables::open(target).await?.head().await?))?;
     print(&format!("{}\n", key.public().to_text(&origin(&log_id))));
     Ok(())
 }

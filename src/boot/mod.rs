@@ -7,12 +7,14 @@
 //! directory or the database. A second server therefore refuses to start and leaves no trace.
 
 mod audit;
+mod audit_gap;
 mod banner;
 mod error;
 mod listen;
 pub mod logging;
 mod ports;
 mod reach;
+mod responses;
 mod sealing;
 mod secret;
 mod shutdown;
@@ -22,22 +24,25 @@ pub use audit::{print_checkpoint, print_key, verify_audit};
 pub use error::BootError;
 
 use self::error::system;
-use self::reach::{reached, runtime};
+use self::reach::{reached, runtime, with_database};
 use crate::address::TrustedProxies;
 use crate::auth::attempts::Allowed;
 use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::sealed::SealingKeys;
 use crate::blobs::Folder;
-use crate::config::{Config, Environment, RegistrationProof, ServerRole};
+use crate::config::{Config, Environment, FileScan, RegistrationProof, ServerRole};
 use crate::control::access::{Access, MetricsToken};
 use crate::control::announcer;
+use crate::control::captcha::{Captcha, CaptchaSettings};
 use crate::control::dashboard::Dashboard;
+use crate::control::files::antivirus::{Antivirus, ClamdAddress, ScanMode};
 use crate::control::files::{FileParts, Files, FilesPort};
 use crate::control::filter::{ContentFilter, FilterParts};
 use crate::control::http::HttpServer;
 use crate::control::metrics::Metrics;
 use crate::control::observed::Observed;
-use crate::control::security_watch::SecurityWatch;
+use crate::control::places::Places;
+use crate::control::security_watch::{SecurityWatch, WatchParts};
 use crate::control::{Control, ControlParts, jobs, user_limits};
 use crate::ids::UserId;
 use crate::latency::{QueueGauge, StorageLatencies};
@@ -58,6 +63,7 @@ use crate::storage::migrate::Plan;
 use crate::storage::server_lock::{self, ServerLock};
 use crate::wire::command::Command;
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
@@ -99,7 +105,7 @@ async fn prepare(target: &Target, migrate: bool) -> Result<(), BootError> {
 /// When the database cannot be reached or a migration fails.
 pub fn migrate(config: &Config) -> Result<(), BootError> {
     let (target, _embedded) = storage_of(config)?; // until the end, or its PostgreSQL stops
-    runtime(HASH_THREADS)?.block_on(prepare(&target, true))?;
+    runtime(1)?.block_on(prepare(&target, true))?;
     tracing::info!("the database is up to date");
     Ok(())
 }
@@ -111,15 +117,8 @@ pub fn migrate(config: &Config) -> Result<(), BootError> {
 pub fn rotate_keys(config: &Config) -> Result<(), BootError> {
     let none = || BootError::Configuration("security.encryption_keys: there is no key; configure one".to_owned());
     let keys = secret::sealing_keys(config)?.ok_or_else(none)?;
-    // Both are kept to the end: the address of a private PostgreSQL is a descriptor of theirs.
-    let running = config.database.url.is_none().then(|| embedded::running(&config.data_dir)).flatten();
-    let (target, _embedded) = match &running {
-        Some(running) => (running.target(), None),
-        None => storage_of(config)?,
-    };
-    let runtime = runtime(1)?;
-    let rotated = runtime.block_on(async {
-        reached(&target, migrations::require_migrated(&target).await)?;
+    let rotated = with_database(config, async |target| {
+        migrations::require_migrated(target).await?;
         sealing::rotate(&Accounts::new(target.pool(Role::Writer, 1)?), &keys).await
     })?;
     // Not print!, which panics when the reader of a pipe has seen enough.
@@ -133,30 +132,15 @@ pub fn rotate_keys(config: &Config) -> Result<(), BootError> {
 /// # Errors
 /// When the database cannot be reached, or is not one that this version can use.
 pub fn plan_migration(config: &Config) -> Result<(), BootError> {
-    let plan = match &config.database.url {
-        Some(url) => {
-            let target = Target::from_url(url.expose(), secret::database_passwords(config)?)?;
-            reached(&target, runtime(HASH_THREADS)?.block_on(migrations::plan(&target)))?
-        }
-        None => plan_embedded(config)?,
+    let plan = if config.database.url.is_none() && !embedded::is_initialised(&config.data_dir) {
+        tracing::info!("there is no private PostgreSQL in {} yet; it would be made", config.data_dir.display());
+        Plan::for_empty()
+    } else {
+        with_database(config, async |target| Ok(migrations::plan(target).await?))?
     };
     // Not print!, which panics when the reader of a pipe has seen enough.
     let _ = io::stdout().write_all(plan.to_string().as_bytes());
     Ok(())
-}
-
-/// The plan for the embedded PostgreSQL: as it runs, started for the plan and stopped again, or not there at all.
-fn plan_embedded(config: &Config) -> Result<Plan, BootError> {
-    if let Some(running) = embedded::running(&config.data_dir) {
-        return Ok(runtime(HASH_THREADS)?.block_on(migrations::plan(&running.target()))?);
-    }
-    if !embedded::is_initialised(&config.data_dir) {
-        tracing::info!("there is no private PostgreSQL in {} yet; it would be made", config.data_dir.display());
-        return Ok(Plan::for_empty());
-    }
-    tracing::info!("starting the private PostgreSQL in {} for the plan", config.data_dir.display());
-    let started = Embedded::start(&config.data_dir)?;
-    Ok(runtime(HASH_THREADS)?.block_on(migrations::plan(&started.target()))?)
 }
 
 /// Runs the server until a signal stops it. `log_drops` counts the lines that its log has lost.
@@ -166,6 +150,7 @@ fn plan_embedded(config: &Config) -> Result<Plan, BootError> {
 pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> {
     let started = Instant::now();
     topology::check_kernel()?;
+    let places = config.security.geoip_database.as_deref().map(places).transpose()?;
     let cores = topology::cores()?;
     let workers = topology::workers(config.server.workers, cores.len())?;
     let internal_connections = config.server.internal_addr.map_or(0, |_| INTERNAL_CONNECTIONS_MAX);
@@ -188,10 +173,12 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         tracing::warn!("the audit trail is not signed, and its retention does not run: {error}");
         None
     });
+    let mut audit_gap = None;
     if let Some(key) = audit_key {
+        audit_gap = runtime.block_on(audit_gap::at_start(&target, &key, &config.data_dir));
         // Before the first change, so that its row finds the partition of its month.
         let due = runtime.block_on(audit::keep_partitions(&target, &key, &config.audit));
-        runtime.spawn(audit::keep(target.clone(), key, config.audit.clone(), due));
+        runtime.spawn(audit::keep(target.clone(), key, config.clone(), due));
     }
     let sealing = secret::sealing_keys(config)?;
     let allows_two_factor = config.security.enable_2fa && sealing.is_some();
@@ -266,16 +253,26 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     runtime.spawn(filter.clone().run());
     let dashboard = Dashboard::new(observed, Arc::clone(&health) as _);
     runtime.spawn(dashboard.clone().run());
-    runtime.spawn(user_limits::run(accounts.clone(), Arc::clone(&commands) as _));
+    runtime.spawn(user_limits::run(accounts.clone(), admins(config), Arc::clone(&commands) as _));
     let profile_changes = Arc::new(Notify::new());
     runtime.spawn(announcer::run(accounts.clone(), Arc::clone(&commands) as _, Arc::clone(&profile_changes)));
-    let watch = SecurityWatch::new({
-        let metrics = metrics.clone();
-        Arc::new(move |finding| metrics.security_event(finding))
+    let notices = ports::notices(Arc::clone(&mesh), runtime.handle().clone());
+    let watch = SecurityWatch::new(WatchParts {
+        activity: Arc::clone(&mesh.activity),
+        count: {
+            let metrics = metrics.clone();
+            Arc::new(move |finding| metrics.security_event(finding))
+        },
+        responses: responses::policy(&config.responses, admins(config)),
+        places,
     });
-    runtime.spawn(watch.clone().run(accounts.clone()));
+    watch.report(audit_gap);
+    let notify_revoked = Arc::clone(&notices);
+    runtime.spawn(watch.clone().run(accounts.clone(), move |sessions| notify_revoked(sessions)));
     let files = files(config, &accounts, Arc::clone(&commands) as _)?;
-    runtime.spawn(jobs::run(FileStore::new(accounts.clone()), files.clone()));
+    for lane in [jobs::CHECKS, jobs::REMOVALS] {
+        runtime.spawn(jobs::run(FileStore::new(accounts.clone()), files.clone(), lane));
+    }
     let control = Control::new(ControlParts {
         files,
         accounts: accounts.clone(),
@@ -294,13 +291,14 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
             RegistrationProof::Off => 0,
             RegistrationProof::ProofOfWork => config.security.registration_difficulty,
         },
+        captcha: captcha(config)?,
         hash_workers: cores.len().clamp(1, HASH_THREADS),
         hash_queue,
         limits: Arc::clone(&commands) as _,
         commands,
         profile_changes,
         health,
-        notices: ports::notices(Arc::clone(&mesh), runtime.handle().clone()),
+        notices,
         watch,
         metrics,
         dashboard,
@@ -341,6 +339,16 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     outcome
 }
 
+fn antivirus(config: &Config) -> Option<Antivirus> {
+    let mode = match config.files.scan {
+        FileScan::Required => ScanMode::Required,
+        FileScan::WhenAvailable => ScanMode::WhenAvailable,
+        FileScan::Off => return None,
+    };
+    let address = config.files.clamd.as_deref().and_then(ClamdAddress::parse)?;
+    Some(Antivirus::new(address, mode, config.limits.max_file_size))
+}
+
 fn files(config: &Config, accounts: &Accounts, port: Arc<dyn FilesPort>) -> Result<Files, BootError> {
     let (given, signed) = (&config.files, |number: u64| i64::try_from(number).unwrap_or(i64::MAX));
     let expiry_s = signed(given.expiry.as_secs());
@@ -358,6 +366,7 @@ fn files(config: &Config, accounts: &Accounts, port: Arc<dyn FilesPort>) -> Resu
         },
         size_max: config.limits.max_file_size,
         allowed_types: given.allowed_types.clone(),
+        antivirus: antivirus(config),
         links: secret::link_key(config)?,
         is_on: config.features.file_uploads,
     }))
@@ -374,6 +383,40 @@ fn factor_policy(config: &Config) -> FactorPolicy {
         of_admins: required.contains(&ServerRole::Admin),
         of_members: required.contains(&ServerRole::Member),
     }
+}
+
+/// The database of `security.geoip_database`.
+fn places(path: &Path) -> Result<Places, BootError> {
+    let places = Places::open(path).map_err(|reason| {
+        BootError::Configuration(format!(
+            "security.geoip_database: {} is no readable file in the MaxMind DB format: {reason}",
+            path.display()
+        ))
+    })?;
+    if !["City", "Enterprise", "Insights"].iter().any(|kind| places.kind().contains(kind)) {
+        tracing::warn!(
+            "security.geoip_database has a database of the kind {:?}. Impossible travel needs the coordinates of \
+             cities, as in GeoLite2-City",
+            places.kind()
+        );
+    }
+    Ok(places)
+}
+
+fn captcha(config: &Config) -> Result<Option<Captcha>, BootError> {
+    let security = &config.security;
+    let (Some(verify_url), Some(secret), Some(site_key)) =
+        (&security.captcha_verify_url, &security.captcha_secret, &security.captcha_site_key)
+    else {
+        return Ok(None);
+    };
+    let settings = CaptchaSettings {
+        verify_url: verify_url.clone(),
+        secret: secret.expose().to_owned(),
+        site_key: site_key.clone(),
+        script_url: security.captcha_script_url.clone(),
+    };
+    Captcha::new(settings).map(Some).map_err(|fault| BootError::Configuration(fault.to_string()))
 }
 
 fn access(config: &Config) -> Access {

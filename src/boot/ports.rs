@@ -13,7 +13,7 @@ use crate::control::observed::Observed;
 use crate::control::user_limits::LimitsPort;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, ShardId, UserId};
-use crate::mesh::asked::{Announcement, Approval, ApprovedText, FileSettlement, HttpCommand, HttpReply};
+use crate::mesh::asked::{Announced, Announcement, Approval, ApprovedText, HttpCommand, HttpReply, LimitsQuestion};
 use crate::mesh::frame::ControlFrame;
 use crate::mesh::lane::Mesh;
 use crate::mesh::standing::MarkedUsers;
@@ -47,15 +47,16 @@ impl Commands {
 impl CommandPort for Commands {
     fn execute(&self, caller: Caller, body: Bytes) -> CommandFuture {
         self.ask(caller.user, |reply| {
-            let Caller { user, session } = caller;
-            ControlFrame::Command(Box::new(HttpCommand { user, session, body: body.to_vec(), reply }))
+            let Caller { user, session, source } = caller;
+            ControlFrame::Command(Box::new(HttpCommand { user, session, source, body: body.to_vec(), reply }))
         })
     }
 }
 
 impl AnnouncePort for Commands {
     fn announce(&self, user: UserId, conversation: ConversationId) -> CommandFuture {
-        self.ask(user, |reply| ControlFrame::Announce(Box::new(Announcement { user, conversation, reply })))
+        let what = Announced::Profile;
+        self.ask(user, |reply| ControlFrame::Announce(Box::new(Announcement { user, conversation, what, reply })))
     }
 }
 
@@ -67,13 +68,17 @@ impl FilterPort for Commands {
     fn send_approved(&self, author: UserId, conversation: ConversationId, text: ApprovedText) -> CommandFuture {
         self.ask(author, |reply| ControlFrame::SendApproved(Box::new(Approval { author, conversation, text, reply })))
     }
+
+    fn announce_rejection(&self, author: UserId, conversation: ConversationId, held: i64) -> CommandFuture {
+        let (user, what) = (author, Announced::Rejection { held });
+        self.ask(author, |reply| ControlFrame::Announce(Box::new(Announcement { user, conversation, what, reply })))
+    }
 }
 
 impl FilesPort for Commands {
     fn settle(&self, uploader: UserId, conversation: ConversationId, arguments: serde_json::Value) -> CommandFuture {
-        self.ask(uploader, |reply| {
-            ControlFrame::SettleFile(Box::new(FileSettlement { uploader, conversation, arguments, reply }))
-        })
+        let (user, what) = (uploader, Announced::CheckedFile(arguments));
+        self.ask(user, |reply| ControlFrame::Announce(Box::new(Announcement { user, conversation, what, reply })))
     }
 }
 
@@ -82,8 +87,8 @@ impl LimitsPort for Commands {
         self.tell_all(|| ControlFrame::MarkedUsers(Arc::clone(&marked)));
     }
 
-    fn explain(&self, user: UserId) -> CommandFuture {
-        self.ask(user, |reply| ControlFrame::ExplainLimits(user, reply))
+    fn explain(&self, user: UserId, created_at: i64) -> CommandFuture {
+        self.ask(user, |reply| ControlFrame::ExplainLimits(Box::new(LimitsQuestion { user, created_at, reply })))
     }
 }
 

@@ -18,23 +18,29 @@ pub(super) fn runtime(blocking_threads: usize) -> Result<tokio::runtime::Runtime
 
 /// Names PostgreSQL's address when it cannot be reached.
 pub(super) fn reached<T>(target: &Target, result: Result<T, StorageError>) -> Result<T, BootError> {
-    result.map_err(|source| match source {
-        StorageError::Connect(_) => BootError::Unreachable { address: target.address(), source },
-        source => BootError::Storage(source),
-    })
+    result.map_err(|source| named(target, source.into()))
+}
+
+fn named(target: &Target, error: BootError) -> BootError {
+    match error {
+        BootError::Storage(source @ StorageError::Connect(_)) => {
+            BootError::Unreachable { address: target.address(), source }
+        }
+        error => error,
+    }
 }
 
 /// Runs `work` on the database: as it runs, or on the private PostgreSQL, started for it and stopped again.
 pub(super) fn with_database<T>(
     config: &Config,
-    work: impl AsyncFnOnce(&Target) -> Result<T, StorageError>,
+    work: impl AsyncFnOnce(&Target) -> Result<T, BootError>,
 ) -> Result<T, BootError> {
     if let Some(url) = &config.database.url {
         let target = Target::from_url(url.expose(), database_passwords(config)?)?;
-        return reached(&target, runtime(1)?.block_on(work(&target)));
+        return runtime(1)?.block_on(work(&target)).map_err(|error| named(&target, error));
     }
     if let Some(running) = embedded::running(&config.data_dir) {
-        return Ok(runtime(1)?.block_on(work(&running.target()))?);
+        return runtime(1)?.block_on(work(&running.target()));
     }
     if !embedded::is_initialised(&config.data_dir) {
         return Err(BootError::Configuration(format!(
@@ -44,5 +50,5 @@ pub(super) fn with_database<T>(
     }
     tracing::info!("starting the private PostgreSQL in {}", config.data_dir.display());
     let started = Embedded::start(&config.data_dir)?;
-    Ok(runtime(1)?.block_on(work(&started.target()))?)
+    runtime(1)?.block_on(work(&started.target()))
 }

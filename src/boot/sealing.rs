@@ -28,7 +28,8 @@ pub(super) async fn report_unknown_keys(accounts: &Accounts, keys: &SealingKeys)
     }
 }
 
-/// Encrypts every secret under the present key, a batch at a time. Returns how many it changed. The server may run
+/// Encrypts every secret under the present key, a batch at a time. Each batch that changes a secret is a transaction
+/// with a row of the audit trail. Returns how many it changed. The server may run
 /// meanwhile, if it has the present key.
 pub(super) async fn rotate(accounts: &Accounts, keys: &SealingKeys) -> Result<u64, BootError> {
     let (mut rotated, mut failed, mut after) = (0, 0, UserId(0));
@@ -36,6 +37,7 @@ pub(super) async fn rotate(accounts: &Accounts, keys: &SealingKeys) -> Result<u6
         let batch = accounts.secrets_to_reseal(keys.current_id(), after, BATCH).await.map_err(BootError::Refused)?;
         let Some((last, _)) = batch.last() else { break };
         after = *last;
+        let mut resealed = Vec::with_capacity(batch.len());
         for (user, stored) in batch {
             let old = SealedSecret { key_id: stored.key_id, bytes: stored.sealed };
             match keys.open(user, &old) {
@@ -43,9 +45,7 @@ pub(super) async fn rotate(accounts: &Accounts, keys: &SealingKeys) -> Result<u6
                     let new = keys.seal(user, &secret);
                     let enrolment = stored.enrolment;
                     let new = StoredSecret { enrolment, key_id: new.key_id, sealed: new.bytes };
-                    // If it was replaced meanwhile, the server has encrypted the new one.
-                    let changed = accounts.reseal(user, &old.key_id, &new).await.map_err(BootError::Refused)?;
-                    rotated += u64::from(changed);
+                    resealed.push((user, old.key_id, new));
                 }
                 Err(error) => {
                     failed += 1;
@@ -55,6 +55,8 @@ pub(super) async fn rotate(accounts: &Accounts, keys: &SealingKeys) -> Result<u6
                 }
             }
         }
+        // A secret that was replaced meanwhile does not count: the server has encrypted the new one.
+        rotated += accounts.reseal(keys.current_id(), &resealed).await.map_err(BootError::Refused)?;
     }
     if failed > 0 {
         return Err(BootError::Configuration(format!(

@@ -40,6 +40,7 @@ const SECRETS: &[&str] = &[
     "database.owner_password",
     "database.url",
     "database.writer_password",
+    "security.captcha_secret",
     "security.encryption_keys",
     "security.jwt_secret",
     "server.metrics_token",

@@ -22,6 +22,8 @@ pub struct Config {
     pub security: SecurityConfig,
     /// The audit trail.
     pub audit: AuditConfig,
+    /// What the server does by itself after a security event.
+    pub responses: ResponsesConfig,
     /// Limits, which `welcome` reports to clients.
     pub limits: LimitsConfig,
     /// Files.
@@ -163,10 +165,26 @@ pub struct SecurityConfig {
     pub registration_proof: RegistrationProof,
     /// Zero bits of a proof of work; each one more doubles the work.
     pub registration_difficulty: u8,
+    /// Where the responses of captchas are checked (`siteverify`). With it, a registration needs a solved captcha.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub captcha_verify_url: Option<String>,
+    /// What the captcha service knows this server by.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub captcha_secret: Option<Secret>,
+    /// What it knows the widget by.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub captcha_site_key: Option<String>,
+    /// The script of the widget, which the web client loads.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub captcha_script_url: Option<String>,
     /// How often strangers can add a user to groups and rooms within an hour, before the user must accept.
     pub stranger_additions_per_hour: u32,
     /// Origins of web pages that may open a WebSocket, exactly as browsers send them.
     pub allowed_origins: Vec<String>,
+    /// A file in the `MaxMind` DB format with the places of addresses. Without it, the server does not look for
+    /// impossible travel.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub geoip_database: Option<PathBuf>,
     /// Ids of users who may read the audit trail and open the dashboard. Names would not be safe: anyone can register a
     /// name that is still free.
     pub admin_user_ids: Vec<u64>,
@@ -182,6 +200,52 @@ pub struct AuditConfig {
     /// Months that ended longer ago are dropped; zero keeps all.
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
+}
+
+/// `[responses]`: the keys are the types of security events. Events about an account that strangers attack have no key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResponsesConfig {
+    /// After a stolen refresh token came back.
+    pub refresh_token_reuse: TheftResponse,
+    /// After the account was at two places that are too far apart.
+    pub impossible_travel: TheftResponse,
+    /// After many people were brought into conversations.
+    pub mass_invitations: AbuseResponse,
+    /// After many direct conversations were opened.
+    pub mass_direct_messages: AbuseResponse,
+    /// After many people, or many whole conversations, were mentioned.
+    pub mass_mentions: AbuseResponse,
+    /// After more was read than a person can.
+    pub mass_reading: AbuseResponse,
+    /// After texts were varied until the content filter let them pass.
+    pub filter_evasion: AbuseResponse,
+    /// After somebody new in a role has promoted others.
+    pub privilege_jump: AbuseResponse,
+}
+
+/// What may follow for an account that somebody else may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TheftResponse {
+    /// Nothing but the event.
+    Notify,
+    /// Its sessions are revoked.
+    Challenge,
+}
+
+/// What may follow for an account that abuses the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AbuseResponse {
+    /// Nothing but the event.
+    Notify,
+    /// Its rate limits shrink for ten minutes.
+    SlowDown,
+    /// Its sessions are revoked.
+    Challenge,
+    /// It can send nothing for ten minutes.
+    Mute,
 }
 
 /// The role of an account on the whole server.
@@ -236,9 +300,26 @@ pub struct FilesConfig {
     pub uploads_per_hour: u32,
     /// Unfinished uploads of a user.
     pub unfinished_uploads: u32,
+    /// What happens to files that cannot be scanned for viruses.
+    pub scan: FileScan,
+    /// Where clamd listens: `unix:/PATH` or `tcp:HOST:PORT`. Empty: files are not scanned.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub clamd: Option<String>,
     /// How long an upload may take, and how long a file is kept without a message.
     #[serde(with = "humantime_serde")]
     pub expiry: Duration,
+}
+
+/// What happens to a file that cannot be scanned for viruses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileScan {
+    /// It waits until it was scanned.
+    Required,
+    /// It is released.
+    WhenAvailable,
+    /// No file is scanned.
+    Off,
 }
 
 /// `[features]`
@@ -349,6 +430,12 @@ impl From<Text> for Secret {
 impl From<Text> for SecretUrl {
     fn from(text: Text) -> Self {
         Self::new(text.0)
+    }
+}
+
+impl From<Text> for String {
+    fn from(text: Text) -> Self {
+        text.0
     }
 }
 

@@ -1,6 +1,6 @@
 //! Checks the ranges of single values, and the relations between values.
 
-use super::schema::{Config, Environment};
+use super::schema::{Config, Environment, SecurityConfig};
 use super::secret::{SecretUrl, encryption_key};
 use crate::address::parse_network;
 use crate::ids::MAX_SAFE_INTEGER;
@@ -152,6 +152,7 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
         }
     }
 
+    captcha(security, p);
     for id in &security.admin_user_ids {
         p.range("security.admin_user_ids", *id, 1, MAX_SAFE_INTEGER as u64);
     }
@@ -199,6 +200,9 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     p.range("files.uploads_per_hour", files.uploads_per_hour, 1, 1_000_000);
     p.range("files.unfinished_uploads", files.unfinished_uploads, 1, 10_000);
     p.time("files.expiry", files.expiry, SECOND, 366 * DAY);
+    if files.clamd.as_deref().is_some_and(|address| !is_clamd_address(address)) {
+        p.add("files.clamd", "must be unix:/PATH or tcp:HOST:PORT");
+    }
     if files.allowed_types.iter().any(|kind| !is_media_type(kind)) {
         p.add("files.allowed_types", "must have media types such as image/png, image/* or *");
     }
@@ -215,12 +219,64 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     problems.0
 }
 
+/// Whether the text names a socket of clamd.
+fn is_clamd_address(text: &str) -> bool {
+    match text.split_once(':') {
+        Some(("unix", path)) => path.starts_with('/'),
+        Some(("tcp", address)) => address
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)),
+        _ => false,
+    }
+}
+
 /// Whether the text is a media type in lower case, `class/*` or `*`.
 fn is_media_type(text: &str) -> bool {
     let is_name = |name: &str| {
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b))
     };
     text == "*" || text.split_once('/').is_some_and(|(class, kind)| is_name(class) && (kind == "*" || is_name(kind)))
+}
+
+/// The captcha has an address, a secret and a site key, or none of them.
+fn captcha(security: &SecurityConfig, p: &mut Problems) {
+    let is_set = [
+        ("security.captcha_verify_url", security.captcha_verify_url.is_some()),
+        ("security.captcha_secret", security.captcha_secret.is_some()),
+        ("security.captcha_site_key", security.captcha_site_key.is_some()),
+    ];
+    if is_set.iter().any(|(_, set)| *set) || security.captcha_script_url.is_some() {
+        for (key, _) in is_set.iter().filter(|(_, set)| !set) {
+            p.add(key, "must be set too: a captcha needs captcha_verify_url, captcha_secret and captcha_site_key");
+        }
+    }
+    let urls = [
+        ("security.captcha_verify_url", &security.captcha_verify_url),
+        ("security.captcha_script_url", &security.captcha_script_url),
+    ];
+    for (key, url) in urls {
+        if url.as_ref().is_some_and(|url| !is_private_url(url)) {
+            p.add(key, "must be an https:// URL with its host in lower case; http:// only for this machine");
+        }
+    }
+    if security
+        .captcha_site_key
+        .as_ref()
+        .is_some_and(|key| key.len() > 200 || !key.bytes().all(|b| b.is_ascii_graphic()))
+    {
+        p.add("security.captcha_site_key", "must have at most 200 printable ASCII characters, and no spaces");
+    }
+}
+
+/// Whether nobody on the way can read a request to the URL: it is `https`, or stays on this machine.
+fn is_private_url(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = authority.rsplit_once(':').map_or(authority, |(host, _)| host);
+    let is_local = ["127.0.0.1", "localhost", "[::1]"].contains(&host);
+    (scheme == "https" || (scheme == "http" && is_local))
+        && is_origin(&format!("{scheme}://{authority}"))
+        && rest.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b';' | b',' | b'"' | b'\''))
 }
 
 /// Whether the text is `scheme://host[:port]` (RFC 6454 §6.2). The server compares it byte by byte with the browser's

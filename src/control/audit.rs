@@ -1,12 +1,7 @@
 //! `GET /admin/audit`: the audit trail, for the users of `security.admin_user_ids`. Each read is a row of the trail
 //! itself, in the transaction of the read.
 
-use super::{
-    Control,
-    extract::{AccountReader, QueryString},
-    operators::require_admin,
-    problem::Problem,
-};
+use super::{Control, extract::QueryString, operators::AdminReader, problem::Problem};
 use axum::{Json as Reply, extract::State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -37,14 +32,12 @@ pub(super) struct AuditPage {
 
 pub(super) async fn read(
     State(control): State<Control>,
-    reader: AccountReader,
+    reader: AdminReader,
     QueryString(filter): QueryString<AuditFilter>,
 ) -> Result<Reply<AuditPage>, Problem> {
-    let caller = reader.caller;
-    require_admin(caller.user, control.admins())?;
     let limit = checked_limit(filter.limit.unwrap_or(ROWS_MAX))?;
     let filter = filter.checked(limit)?;
-    let entries = control.accounts().read_audit(caller.user, caller.session, filter).await?;
+    let entries = control.accounts().read_audit(&reader.caller, filter).await?;
     let oldest = entries.last().filter(|_| entries.len() as i64 == limit).and_then(|entry| entry["position"].as_i64());
     Ok(Reply(AuditPage { next_cursor: oldest, entries }))
 }

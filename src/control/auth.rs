@@ -1,9 +1,22 @@
 //! `/auth/register`, `/auth/login`, `/auth/refresh`: how a session begins and continues.
 //!
-//! A failed login has the same response after the same work, whether or not the user exists.
+//! A wrong password has the same response, whether or not the user exists. Its time does not tell either:
+//! - an unknown name, a name that is no name, and an account with an Argon2id hash cost the same: one look-up for each
+//!   form of the name, one place in the hashing queue, one check of Argon2id for each form of the password;
+//! - an account with a bcrypt hash of older data costs ten times as much. While any account has one
+//!   (`Accounts::has_old_hashes`), every wrong password is answered a fixed time after it got its worker, which covers
+//!   that check ([`Hashing::even_out`](super::hashing::Hashing::even_out)). The failure counts before the wait, so that
+//!   a client that does not wait gains nothing;
+//! - the wait in the queue comes before that time. It depends on what others do, not on the account. A check of bcrypt
+//!   does keep its worker longer, so that somebody who fills the queue at the same moment can see that some sign-in was
+//!   slow, and not whose. The limits of sign-ins leave a handful of such attempts a minute;
+//! - a look-up that finds a row takes some 50 µs more than one that does not. The scheduling of a single Argon2id check
+//!   varies by more, and the account's limit of wrong passwords does not allow the thousands of samples that an average
+//!   would need.
 
 use super::{
     Control,
+    captcha::{Captcha, WidgetView},
     extract::{Agent, Json, PeerAddress},
     hashing::HashClient,
     now_seconds,
@@ -14,6 +27,7 @@ use super::{
     two_factor::{self, FactorAttempt},
     validate, view,
 };
+use crate::address::RequestSource;
 use crate::auth::proof::{Challenge, ProofRefused};
 use crate::auth::{legacy_hash, password, refresh};
 use crate::error::{ErrorCode, Refusal};
@@ -33,6 +47,7 @@ pub(super) struct Register {
     display_name: Option<String>,
     device_name: Option<String>,
     proof: Option<Proof>,
+    captcha: Option<String>,
 }
 
 /// A solved challenge.
@@ -48,13 +63,15 @@ pub(super) struct RegistrationChallenge {
     challenge: String,
     difficulty: u8,
     expires: String,
+    captcha: Option<WidgetView>,
 }
 
 pub(super) async fn challenge(State(control): State<Control>) -> Reply<RegistrationChallenge> {
     let Challenge { challenge, difficulty, expires_seconds } =
         control.proofs().challenge(rand::random(), now_seconds());
     let expires = OffsetDateTime::from_unix_timestamp(expires_seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    Reply(RegistrationChallenge { challenge, difficulty, expires: view::rfc3339_ms(expires) })
+    let captcha = control.captcha().map(Captcha::widget);
+    Reply(RegistrationChallenge { challenge, difficulty, expires: view::rfc3339_ms(expires), captcha })
 }
 
 #[derive(Deserialize)]
@@ -103,9 +120,13 @@ async fn try_register(
     let (local, domain) = email.split_once('@').unwrap_or_default();
     password::check_strength(&body.password, &[username, &display_name, local, domain])
         .map_err(|refused| Problem::bad_request(refused.to_string()))?;
-    control.filter().check_profile(None, "username", true, username).await?;
+    control.filter().check_profile(None, ("POST /auth/register", "username"), username).await?;
     if body.display_name.is_some() {
-        control.filter().check_profile(None, "display_name", true, &display_name).await?;
+        control.filter().check_profile(None, ("POST /auth/register", "display_name"), &display_name).await?;
+    }
+    // Last, because a solved captcha can be used once.
+    if let Some(captcha) = control.captcha() {
+        captcha.check(body.captcha.as_deref(), &peer.ip()).await?;
     }
     let password_hash = control.hashing().hash(client, body.password).await?;
     let refresh_token = refresh::new_token();
@@ -121,7 +142,7 @@ async fn try_register(
             },
         )
         .await?;
-    Ok(SignedIn::new(control, opened, refresh_token))
+    Ok(SignedIn::new(control, peer, opened, refresh_token))
 }
 
 pub(super) async fn login(
@@ -153,10 +174,14 @@ async fn try_login(
     // Without such a user the same work is done against the dummy hash.
     let stored = found.as_ref().map(|login| login.password_hash.clone());
     let legacy = stored.as_deref().is_some_and(legacy_hash::is_bcrypt).then(|| body.password.clone());
-    let opens = control.hashing().verify(client, body.password, stored).await?;
+    let (opens, began) = control.hashing().verify_timed(client, body.password, stored).await?;
     let Some(mut login) = found.filter(|_| opens) else {
         check.failed();
         control.watch().wrong_password(body.login.trim(), user, peer.network());
+        // It is asked for every wrong password, so that this takes the same for all.
+        if control.accounts().has_old_hashes().await.unwrap_or(true) {
+            control.hashing().even_out(began).await;
+        }
         return Err(wrong());
     };
     if let Some(password) = legacy {
@@ -179,7 +204,7 @@ async fn try_login(
     };
     // None: meanwhile the password was changed, or two-factor authentication was switched on.
     let opened = control.accounts().open_session(&login, session).await?.ok_or_else(wrong)?;
-    Ok(SignedIn::new(control, opened, refresh_token))
+    Ok(SignedIn::new(control, peer, opened, refresh_token))
 }
 
 /// The login with a hash of today instead of the older one that its password matched. `None` if the password was
@@ -206,42 +231,52 @@ async fn find(control: &Control, login: &str, peer: PeerAddress) -> Result<Optio
         return Ok(None);
     }
     let (normalised, network) = (text::nfc(login), peer.network().to_string());
-    match control.accounts().find_login(&normalised, &network).await? {
-        None if *normalised != *login => Ok(control.accounts().find_login(login, &network).await?),
-        found => Ok(found),
+    let found = control.accounts().find_login(&normalised, &network).await?;
+    if *normalised == *login {
+        return Ok(found);
     }
+    // Also if the first look-up found it: the time must not tell.
+    let typed = control.accounts().find_login(login, &network).await?;
+    Ok(found.or(typed))
 }
 
 pub(super) async fn refresh(
     State(control): State<Control>,
     peer: PeerAddress,
+    source: RequestSource,
     Json(body): Json<Refresh>,
 ) -> Result<Reply<SignedIn>, Problem> {
     let counted = control.clone();
     // Shielded: the notice must follow the revocation even if the thief disconnects.
-    let answer = shielded(async move { try_refresh(&control, peer, &body.refresh_token).await }).await;
+    let answer = shielded(async move { try_refresh(&control, peer, &source, &body.refresh_token).await }).await;
     count(&counted, "refresh", &answer);
     answer.map(Reply)
 }
 
-async fn try_refresh(control: &Control, peer: PeerAddress, token: &str) -> Result<SignedIn, Problem> {
+async fn try_refresh(
+    control: &Control,
+    peer: PeerAddress,
+    source: &RequestSource,
+    token: &str,
+) -> Result<SignedIn, Problem> {
     let refused = |code, detail| Problem::new(StatusCode::UNAUTHORIZED, code, detail);
     let invalid = || refused("refresh_invalid", "The refresh token is not valid. Sign in again.");
     if token.is_empty() || token.len() > refresh::REFRESH_TOKEN_BYTES_MAX {
         return Err(invalid());
     }
     let new_token = control.keys().refresh_successor(token);
+    control.sign_ins().refresh(peer.network())?;
     let exchange = RefreshExchange {
         hash: &refresh::hash(token),
         new_hash: &refresh::hash(&new_token),
         lifetime_seconds: control.refresh_lifetime_seconds(),
         grace_seconds: refresh::GRACE_SECONDS,
-        ip: &peer.ip(),
+        source,
     };
     match control.accounts().rotate_refresh(exchange).await? {
         Rotation::Rotated(opened) | Rotation::Repeated(opened) => {
             control.sign_ins().continued(peer.network());
-            Ok(SignedIn::new(control, opened, new_token))
+            Ok(SignedIn::new(control, peer, opened, new_token))
         }
         Rotation::Reused { user, session } => {
             warn_limited!(

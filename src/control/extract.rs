@@ -1,7 +1,7 @@
 //! Extractors: the caller, the peer, a JSON body. Every refusal is a [`Problem`].
 
 use super::{Control, account_reads::Place, clients::Clients, problem::Problem};
-use crate::address::ClientNetwork;
+use crate::address::{ClientNetwork, RequestSource};
 use crate::auth::token::AccessClaims;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::MAX_SAFE_INTEGER;
@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -49,7 +50,7 @@ impl FromRequestParts<Control> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
         let (claims, _) = authenticate(parts, control).await?;
-        Ok(Self { user: claims.user, session: claims.session })
+        Ok(caller(claims, parts))
     }
 }
 
@@ -68,7 +69,26 @@ impl FromRequestParts<Control> for AccountReader {
         // Before the session is looked up, which takes a connection too.
         let place = control.account_reads().admit(claims.user)?;
         with_session(claims, parts, control).await?;
-        Ok(Self { caller: Caller { user: claims.user, session: claims.session }, _place: place })
+        Ok(Self { caller: caller(claims, parts), _place: place })
+    }
+}
+
+/// The caller with these claims, and where the request came from.
+pub(super) fn caller(claims: AccessClaims, parts: &Parts) -> Caller {
+    Caller { user: claims.user, session: claims.session, source: Arc::new(source(parts)) }
+}
+
+/// Where a request came from.
+fn source(parts: &Parts) -> RequestSource {
+    let address = parts.extensions.get::<PeerAddress>().map(|peer| peer.0.ip());
+    RequestSource::new(address, parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()))
+}
+
+impl<S: Sync> FromRequestParts<S> for RequestSource {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(source(parts))
     }
 }
 
@@ -80,7 +100,7 @@ pub(super) async fn authenticate(parts: &Parts, control: &Control) -> Result<(Ac
 }
 
 /// The claims of the access token, if it is valid; counts a failure.
-fn signed(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, Problem> {
+pub(super) fn signed(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, Problem> {
     let claims = bearer(headers).and_then(|token| {
         let verified = control.keys().verify_access(token, super::now_seconds());
         verified.map_err(|error| Problem::unauthenticated(error.to_string()))
@@ -89,7 +109,11 @@ fn signed(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, Proble
 }
 
 /// The state of an active session that may send this request; counts the attempt.
-async fn with_session(claims: AccessClaims, parts: &Parts, control: &Control) -> Result<FactorState, Problem> {
+pub(super) async fn with_session(
+    claims: AccessClaims,
+    parts: &Parts,
+    control: &Control,
+) -> Result<FactorState, Problem> {
     let state = control.accounts().session_state(claims.user, claims.session).await;
     let result = match state {
         Ok(Some(_)) => "success",
@@ -131,6 +155,12 @@ impl PeerAddress {
     #[must_use]
     pub fn ip(self) -> String {
         self.0.ip().to_canonical().to_string()
+    }
+
+    /// The address.
+    #[must_use]
+    pub fn address(self) -> IpAddr {
+        self.0.ip()
     }
 
     /// What a client controls: the IPv4 address, or the IPv6 /64.

@@ -8,9 +8,10 @@
 
 use super::problem::Problem;
 use crate::chat::filter::action::FilterAction;
-use crate::chat::filter::compiled::{Context, Field, Rules};
+use crate::chat::filter::compiled::{Context, Rules};
 use crate::chat::filter::rule::FilterRule;
 use crate::chat::filter::tally::Tallies;
+use crate::chat::filter::written::checked_texts;
 use crate::chat::filter::{ConversationRules, FilterRuleSet};
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::warn_limited;
@@ -191,18 +192,18 @@ impl ContentFilter {
         }
     }
 
-    /// Checks the name or the description of a user. `field` is its name in the request.
+    /// Checks a text of a user's profile: a field of a route, as [`checked_texts`] lists them.
     ///
     /// # Errors
     /// A rule refuses it.
     pub(super) async fn check_profile(
         &self,
         user: Option<UserId>,
-        field: &'static str,
-        is_name: bool,
+        (route, field): (&'static str, &'static str),
         text: &str,
     ) -> Result<(), Problem> {
-        let place = if is_name { Field::UserName } else { Field::Description };
+        let listed = checked_texts(route).find(|(known, ..)| *known == field);
+        let Some((_, place, _)) = listed else { return Ok(()) };
         let context = Context { field: place, conversation: None, memory: None, now_s: 0 };
         let verdict = self.rules().check(text, &context);
         let Some(hit) = verdict.hits.first() else { return Ok(()) };

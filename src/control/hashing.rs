@@ -18,11 +18,19 @@ use crate::faults::error_limited;
 use crate::latency::QueueGauge;
 use serde_json::json;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// Most requests that wait for a worker.
 pub const WAITING_MAX: usize = 256;
+/// The cost of bcrypt for which a check of an old hash takes at most [`EVEN_STEP`].
+const EVEN_STEP_COST: u32 = 12;
+/// What a wrong password takes, counted from its worker: a check of Argon2id takes 30 ms, and one of bcrypt at cost 12
+/// takes 250 ms for each form of the password. Twice as much for each further step of the cost.
+const EVEN_STEP: Duration = Duration::from_secs(1);
+/// Longest such time, below the deadline of a request.
+const EVEN_STEP_MAX: Duration = Duration::from_secs(8);
+
 /// How long a client should wait before it tries again.
 const RETRY_AFTER_MS: u64 = 2_000;
 
@@ -138,12 +146,34 @@ impl Hashing {
     /// # Errors
     /// As [`Self::hash`].
     pub async fn verify(&self, client: HashClient, password: String, stored: Option<String>) -> Result<bool, Problem> {
+        self.verify_timed(client, password, stored).await.map(|(opens, _)| opens)
+    }
+
+    /// The same, and when it got its worker, for [`Self::even_out`].
+    ///
+    /// # Errors
+    /// As [`Self::hash`].
+    pub async fn verify_timed(
+        &self,
+        client: HashClient,
+        password: String,
+        stored: Option<String>,
+    ) -> Result<(bool, tokio::time::Instant), Problem> {
         let bcrypt_cost = self.bcrypt_cost;
-        self.run(client, move || match stored.as_deref() {
-            Some(stored) if legacy_hash::is_bcrypt(stored) => verify_legacy(&password, stored, bcrypt_cost),
-            stored => password::verify(&password, stored),
+        self.run(client, move || {
+            let began = tokio::time::Instant::now();
+            let opens = match stored.as_deref() {
+                Some(stored) if legacy_hash::is_bcrypt(stored) => verify_legacy(&password, stored, bcrypt_cost),
+                stored => password::verify(&password, stored),
+            };
+            opens.map(|opens| (opens, began))
         })
         .await
+    }
+
+    /// Waits until a check that `began` then has taken as long as one of any other kind.
+    pub async fn even_out(&self, began: tokio::time::Instant) {
+        tokio::time::sleep_until(began + evened(began.elapsed(), even_step(self.bcrypt_cost))).await;
     }
 
     async fn run<T: Send + 'static>(
@@ -172,6 +202,18 @@ impl Hashing {
             }
         }
     }
+}
+
+/// The time for which checks of old hashes up to this cost have room.
+fn even_step(bcrypt_cost: u32) -> Duration {
+    let doubled = bcrypt_cost.saturating_sub(EVEN_STEP_COST).min(10);
+    EVEN_STEP.saturating_mul(1 << doubled).min(EVEN_STEP_MAX)
+}
+
+/// The next whole number of steps.
+fn evened(elapsed: Duration, step: Duration) -> Duration {
+    let steps = elapsed.as_nanos() / step.as_nanos().max(1) + 1;
+    step.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX))
 }
 
 /// Whether the password matches a hash of an older version. One that costs too much matches nothing.
@@ -207,7 +249,16 @@ fn refusal(full: HashQueueFull) -> Problem {
 mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
+
+    #[test]
+    fn checks_of_every_kind_end_at_the_same_time() {
+        let step = even_step(12);
+        for ms in [0, 30, 60, 250, 500, 999] {
+            assert_eq!(evened(Duration::from_millis(ms), step), Duration::from_secs(1), "{ms} ms");
+        }
+        assert_eq!(evened(Duration::from_secs(1), step), Duration::from_secs(2), "a busy machine");
+        assert_eq!([4, 12, 13, 14, 31].map(|cost| even_step(cost).as_secs()), [1, 1, 2, 4, 8]);
+    }
 
     #[tokio::test]
     async fn runs_one_queues_one_and_refuses_the_third() {

@@ -5,6 +5,7 @@
 //! whether the server is ready; only operators learn why not.
 
 use super::Control;
+use super::files::antivirus::Antivirus;
 use super::operators::IsOperator;
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use serde::Serialize;
@@ -30,13 +31,24 @@ pub(super) async fn live() -> impl IntoResponse {
     Json(Report { status: "ok", checks: None })
 }
 
+/// Whether files are scanned. Without it the server still serves: files wait, or nobody asked for it.
+fn antivirus(control: &Control) -> CheckStatus {
+    match control.files().antivirus().map(Antivirus::problem) {
+        None => CheckStatus { status: "off", reason: Some("files are not scanned: files.clamd is not set".to_owned()) },
+        Some(None) => CheckStatus { status: "ok", reason: None },
+        Some(reason) => CheckStatus { status: "failing", reason },
+    }
+}
+
 pub(super) async fn ready(State(control): State<Control>, is_operator: IsOperator) -> impl IntoResponse {
     let checks = control.health().checks();
     let well = checks.iter().all(|check| check.ok);
     let items = checks.into_iter().map(|check| {
         (check.name, CheckStatus { status: if check.ok { "ok" } else { "failing" }, reason: check.reason })
     });
-    let checks = is_operator.0.then(|| items.collect());
+    let mut items: BTreeMap<_, _> = items.collect();
+    items.insert("antivirus", antivirus(&control));
+    let checks = is_operator.0.then_some(items);
     let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Report { status: if well { "ok" } else { "unavailable" }, checks }))
 }

@@ -3,62 +3,85 @@
 //! Invariants:
 //! - a job is a row, so it outlives this process. It goes when it is done;
 //! - a job that takes longer than its lease can be begun a second time. Every job can therefore be repeated;
-//! - at most [`AT_ONCE`] run at the same time.
+//! - slow jobs do not delay quick ones: each [`JobLane`] has places of its own.
 
 use super::files::Files;
-use crate::error::Refusal;
 use crate::faults::warn_limited;
 use crate::storage::files::{FileStore, Job};
-use futures_util::StreamExt;
-use futures_util::stream;
 use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
 
-/// Jobs that run at the same time.
-const AT_ONCE: usize = 4;
+/// Jobs that take about as long as each other.
+#[derive(Clone, Copy, Debug)]
+pub struct JobLane {
+    /// The kinds.
+    kinds: &'static [&'static str],
+    /// How many run at the same time.
+    at_once: usize,
+    /// Whether it also sweeps files.
+    sweeps: bool,
+}
+
+/// Checks of files, of which each reads all of a file and may wait for a virus scan.
+pub const CHECKS: JobLane = JobLane { kinds: &["check_file"], at_once: 3, sweeps: false };
+/// Removals, which take a moment.
+pub const REMOVALS: JobLane = JobLane { kinds: &["remove_upload", "remove_blob"], at_once: 4, sweeps: true };
+
 /// Time between two looks, unless there is a sign of work.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a job may take before somebody else takes it.
-const LEASE_SECONDS: i64 = 300;
+const LEASE_SECONDS: i64 = 600;
 /// Pauses between attempts, in seconds: doubling from the first to the last one.
 const PAUSE_SECONDS: (f64, f64) = (1.0, 600.0);
 /// Time between two looks for files that nobody needs.
-const EXPIRE_INTERVAL: Duration = Duration::from_secs(30);
-/// Files that one of those looks removes.
-const EXPIRE_MAX: i64 = 1_000;
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Does jobs for as long as the server runs.
-pub async fn run(store: FileStore, files: Files) {
-    let mut expired_at: Option<Instant> = None;
+/// Does the jobs of one lane for as long as the server runs.
+pub async fn run(store: FileStore, files: Files, lane: JobLane) {
+    let mut work = files.work();
+    let mut swept_at: Option<Instant> = None;
+    let mut running = JoinSet::new();
     loop {
-        if expired_at.is_none_or(|at| at.elapsed() >= EXPIRE_INTERVAL) {
-            expired_at = Some(Instant::now());
-            if store.expire(EXPIRE_MAX).await.is_err() {
-                warn_limited!("expired uploads could not be removed; it is tried again");
+        if lane.sweeps && swept_at.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL) {
+            swept_at = Some(Instant::now());
+            if let Err(refusal) = files.sweep().await {
+                warn_limited!(%refusal, "old files could not be removed; it is tried again");
             }
         }
-        let Ok(jobs) = store.claim_jobs(AT_ONCE as i64, LEASE_SECONDS).await else {
-            warn_limited!("the jobs could not be read; it is tried again every second");
-            tokio::time::sleep(LOOK_INTERVAL).await;
-            continue;
-        };
-        if jobs.is_empty() {
-            let _ = tokio::time::timeout(LOOK_INTERVAL, files.work()).await;
-            continue;
+        work.mark_unchanged();
+        let free = lane.at_once - running.len();
+        let jobs = if free == 0 { Vec::new() } else { claimed(&store, lane, free).await };
+        let is_full = jobs.len() == free;
+        for job in jobs {
+            running.spawn(work_on(store.clone(), files.clone(), job));
         }
-        stream::iter(&jobs).for_each_concurrent(AT_ONCE, |job| work_on(&store, &files, job)).await;
+        // When every place is taken, only the end of a job makes room.
+        tokio::select! {
+            _ = running.join_next(), if !running.is_empty() => {}
+            _ = work.changed(), if !is_full => {}
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+        }
     }
 }
 
-async fn work_on(store: &FileStore, files: &Files, job: &Job) {
-    let settled = match files.work_on(job).await {
-        Ok(()) => store.job_done(job).await,
+async fn claimed(store: &FileStore, lane: JobLane, free: usize) -> Vec<Job> {
+    store.claim_jobs(lane.kinds, free as i64, LEASE_SECONDS).await.unwrap_or_else(|refusal| {
+        warn_limited!(%refusal, "the jobs could not be read; it is tried again every second");
+        Vec::new()
+    })
+}
+
+async fn work_on(store: FileStore, files: Files, job: Job) {
+    let settled = match files.work_on(&job).await {
+        Ok(()) => store.job_done(&job).await,
         Err(refusal) => {
-            let pause = pause_seconds(job.attempts);
+            let given = refusal.retry_after_ms.map_or(f64::MAX, |ms| ms as f64 / 1_000.0);
+            let pause = pause_seconds(job.attempts).min(given);
             warn_limited!(kind = job.kind, subject = job.subject, %refusal, "a job failed; again in {pause} s");
-            store.job_failed(job, pause, &refusal.to_string()).await
+            store.job_failed(&job, pause, &refusal.to_string()).await
         }
     };
-    if let Err(Refusal { .. }) = settled {
+    if settled.is_err() {
         warn_limited!(kind = job.kind, subject = job.subject, "the end of a job could not be recorded; it runs again");
     }
 }

@@ -23,6 +23,7 @@ mod account_reads;
 pub mod announcer;
 mod audit;
 mod auth;
+pub mod captcha;
 mod clients;
 pub mod commands;
 mod current_password;
@@ -38,9 +39,9 @@ pub mod metrics;
 mod moderation;
 pub mod observed;
 mod operators;
+pub mod places;
 mod ports;
 pub mod problem;
-mod profile_edits;
 mod second_factor;
 mod security_events;
 pub mod security_watch;
@@ -50,6 +51,7 @@ mod signed_in;
 mod state;
 mod ticket;
 mod two_factor;
+mod user_budget;
 pub mod user_limits;
 mod users;
 mod validate;
@@ -80,6 +82,7 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 const UPLOAD_TIMEOUT: Duration = Duration::from_hours(24);
 
 const _: () = assert!(HTTP_BODY_TIMEOUT_MS < REQUEST_TIMEOUT.as_millis() as u64, "a slow sender receives the reason");
+const _: () = assert!(captcha::TIMEOUT.as_millis() < REQUEST_TIMEOUT.as_millis(), "the client receives the reason");
 
 impl Control {
     /// Every route, with its layers.
@@ -138,6 +141,7 @@ fn routes() -> Router<Control> {
         .route("/users/{id}", get(users::by_id))
         .route("/admin/audit", get(audit::read))
         .route("/admin/security-events", get(security_events::read))
+        .route("/admin/security-events/{id}/responses", delete(security_events::end_responses))
         .route("/admin/users/{id}/limits", get(user_limits::show))
         .route("/api/commands", post(commands::execute))
         .merge(files::router())

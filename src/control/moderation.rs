@@ -6,13 +6,15 @@
 //! queue and approving it again sends it. The key makes it one message, however often that happens.
 
 use super::Control;
-use super::extract::{Caller, Json, PathId, QueryString};
+use super::extract::{AccountReader, Caller, Json, PathId, QueryString};
 use super::filter::validate;
-use super::operators::require_admin;
+use super::operators::{AdminReader, require_admin};
 use super::problem::Problem;
+use super::second_factor::FactorCaller;
 use super::state::shielded;
 use crate::chat::filter::rule::FilterRule;
 use crate::error::{ErrorCode, Refusal};
+use crate::faults::warn_limited;
 use crate::ids::{ConversationId, MessageId, UserId};
 use crate::limits::FILTER_CONVERSATIONS_MAX;
 use crate::mesh::asked::ApprovedText;
@@ -23,6 +25,7 @@ use axum::routing::{get, post};
 use axum::{Json as Reply, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::time::Instant;
 
 /// Texts on one page of the queue.
 const PAGE_MAX: i64 = 100;
@@ -65,10 +68,11 @@ async fn shown(control: &Control, scope: Option<ConversationId>) -> Result<Reply
 /// Checks and stores the rules of a scope, and gives them to the shards.
 async fn replace(
     control: &Control,
-    caller: Caller,
+    caller: &Caller,
     scope: Option<ConversationId>,
     rules: &[FilterRule],
 ) -> Result<Reply<Value>, Problem> {
+    control.filter_edits().charge(caller.user, Instant::now())?;
     validate(rules, scope)?;
     if let Some(conversation) = scope
         && control.filter().store().conversations_with_rules(conversation).await? >= FILTER_CONVERSATIONS_MAX as i64
@@ -78,32 +82,32 @@ async fn replace(
         return Err(Refusal::new(ErrorCode::Conflict, message).into());
     }
     let stored = serde_json::to_value(rules).map_err(|_| Problem::internal())?;
-    control.filter().store().replace((caller.user, caller.session), scope, stored).await?;
+    control.filter().store().replace(caller, scope, stored).await?;
     control.filter().rules_changed();
     shown(control, scope).await
 }
 
-async fn server_rules(State(control): State<Control>, caller: Caller) -> Result<Reply<Value>, Problem> {
-    require_admin(caller.user, control.admins())?;
+async fn server_rules(State(control): State<Control>, _reader: AdminReader) -> Result<Reply<Value>, Problem> {
     shown(&control, None).await
 }
 
 async fn replace_server_rules(
     State(control): State<Control>,
-    caller: Caller,
+    factor: FactorCaller,
     Json(new): Json<NewRules>,
 ) -> Result<Reply<Value>, Problem> {
-    require_admin(caller.user, control.admins())?;
-    replace(&control, caller, None, &new.rules).await
+    require_admin(factor.caller.user, control.admins())?;
+    factor.require_fresh(&control).await?;
+    replace(&control, &factor.caller, None, &new.rules).await
 }
 
 async fn conversation_rules(
     State(control): State<Control>,
-    caller: Caller,
+    reader: AccountReader,
     Path(id): Path<String>,
 ) -> Result<Reply<Value>, Problem> {
     let conversation = conversation_of(&id)?;
-    require_administrator(&control, caller.user, conversation).await?;
+    require_administrator(&control, reader.caller.user, conversation).await?;
     shown(&control, Some(conversation)).await
 }
 
@@ -115,7 +119,7 @@ async fn replace_conversation_rules(
 ) -> Result<Reply<Value>, Problem> {
     let conversation = conversation_of(&id)?;
     require_administrator(&control, caller.user, conversation).await?;
-    replace(&control, caller, Some(conversation), &new.rules).await
+    replace(&control, &caller, Some(conversation), &new.rules).await
 }
 
 #[derive(Deserialize)]
@@ -133,9 +137,10 @@ struct QueueAnswer {
 
 async fn queue(
     State(control): State<Control>,
-    caller: Caller,
+    reader: AccountReader,
     QueryString(page): QueryString<QueuePage>,
 ) -> Result<Reply<QueueAnswer>, Problem> {
+    let caller = &reader.caller;
     let limit = page.limit.unwrap_or(50);
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(Problem::bad_request(format!("limit: Must be 1 to {PAGE_MAX}.")));
@@ -178,7 +183,7 @@ fn item(text: QueuedText) -> Value {
 async fn approve(State(control): State<Control>, caller: Caller, PathId(id): PathId) -> Result<Reply<Value>, Problem> {
     // Shielded: a decision that is recorded is carried out, even if the moderator disconnects.
     shielded(async move {
-        let decision = decide(&control, caller, id, true).await?;
+        let decision = decide(&control, &caller, id, true).await?;
         if decision.sent || decision.state_before == "flagged" {
             return Ok(Reply(json!({"id": id, "state": "approved"})));
         }
@@ -193,13 +198,26 @@ async fn approve(State(control): State<Control>, caller: Caller, PathId(id): Pat
 }
 
 async fn reject(State(control): State<Control>, caller: Caller, PathId(id): PathId) -> Result<Reply<Value>, Problem> {
-    decide(&control, caller, id, false).await?;
-    Ok(Reply(json!({"id": id, "state": "rejected"})))
+    // Shielded: the author is informed of a recorded decision, even if the moderator disconnects.
+    shielded(async move {
+        let decision = decide(&control, &caller, id, false).await?;
+        if let Some(conversation) = decision.conversation
+            && decision.decided
+            && decision.state_before == "held"
+            && let Err(refusal) = control.filter().port().announce_rejection(decision.author, conversation, id).await
+        {
+            // The decision stands. Who sends the text again receives `filtered`.
+            warn_limited!(%refusal, held = id, "the author was not informed of a rejected text");
+        }
+        Ok(Reply(json!({"id": id, "state": "rejected"})))
+    })
+    .await
 }
 
-async fn decide(control: &Control, caller: Caller, id: i64, approved: bool) -> Result<Decision, Problem> {
+async fn decide(control: &Control, caller: &Caller, id: i64, approved: bool) -> Result<Decision, Problem> {
+    control.decisions().charge(caller.user, Instant::now())?;
     let is_admin = control.admins().contains(&caller.user);
-    let decision = control.filter().store().decide(id, (caller.user, caller.session), is_admin, approved).await?;
+    let decision = control.filter().store().decide(id, caller, is_admin, approved).await?;
     let decision =
         decision.ok_or_else(|| Problem::not_found("There is no such text, or you may not decide about it."))?;
     let is_the_same = decision.state_before == if approved { "approved" } else { "rejected" };

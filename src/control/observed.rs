@@ -25,6 +25,19 @@ pub struct Observed {
 }
 
 impl Observed {
+    /// Of these shards, with nothing else measured.
+    #[cfg(test)]
+    pub fn of_shards(shards: Vec<Arc<ShardCounters>>) -> Self {
+        Self {
+            shards,
+            storage: Arc::default(),
+            overload: Arc::default(),
+            hashing: Arc::default(),
+            started: Instant::now(),
+            log_drops: None,
+        }
+    }
+
     /// How long ago each shard last read its clock.
     pub fn silences(&self) -> impl Iterator<Item = Duration> {
         let now = self.started.elapsed();

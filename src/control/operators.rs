@@ -5,8 +5,10 @@
 //! user in `security.admin_user_ids`.
 
 use super::access::{Access, MetricsToken};
-use super::extract::{authenticate, bearer};
+use super::account_reads::Place;
+use super::extract::{Caller, authenticate, bearer, caller, signed, with_session};
 use super::problem::Problem;
+use super::second_factor::step_up_required;
 use super::state::{Control, now_seconds};
 use crate::auth::token::AccessClaims;
 use crate::error::{ErrorCode, Refusal};
@@ -14,6 +16,7 @@ use crate::ids::UserId;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use std::convert::Infallible;
+use std::time::Duration;
 
 /// Marks requests of the internal listener.
 #[derive(Clone, Copy, Debug)]
@@ -57,8 +60,35 @@ impl FromRequestParts<Control> for Operator {
     }
 }
 
-/// Whether an operator asks. It does not ask PostgreSQL about the session of an administrator, because health must be
-/// answered without PostgreSQL.
+/// An administrator who reads what the server keeps about others: `GET /admin/…`. With two-factor authentication, the
+/// session needs a second factor of the last hour. The read has a place among those of its user until it ends.
+pub(super) struct AdminReader {
+    pub(super) caller: Caller,
+    _place: Place,
+}
+
+impl FromRequestParts<Control> for AdminReader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
+        let claims = signed(&parts.headers, control)?;
+        // Before the session is looked up, which takes a connection too.
+        let place = control.account_reads().admit(claims.user)?;
+        let state = with_session(claims, parts, control).await?;
+        require_admin(claims.user, control.admins())?;
+        if state.enabled && !state.may_read {
+            return Err(step_up_required(control, claims.user, "hour").await);
+        }
+        Ok(Self { caller: caller(claims, parts), _place: place })
+    }
+}
+
+/// Health is answered without PostgreSQL. An administrator whose session cannot be looked up in this time is answered
+/// like everybody else. The reasons then show with `server.metrics_token`, or through `server.internal_addr`.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Whether an operator asks. The session of an administrator must be active, and have the second factor that its
+/// account needs: a revoked token shows nothing.
 pub(super) struct IsOperator(pub(super) bool);
 
 impl FromRequestParts<Control> for IsOperator {
@@ -66,13 +96,23 @@ impl FromRequestParts<Control> for IsOperator {
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Infallible> {
         let access = control.access();
-        let is_admin = |admins: &[UserId]| {
-            let claims = bearer(&parts.headers).ok().map(|token| control.keys().verify_access(token, now_seconds()));
-            matches!(claims, Some(Ok(claims)) if admins.contains(&claims.user))
-        };
         Ok(Self(match access {
             Access::Everyone => true,
-            Access::Operators { admins, .. } => needs_no_user(parts, access) || is_admin(admins),
+            Access::Operators { admins, .. } => {
+                needs_no_user(parts, access) || is_active_admin(parts, control, admins).await
+            }
         }))
+    }
+}
+
+async fn is_active_admin(parts: &Parts, control: &Control, admins: &[UserId]) -> bool {
+    let claims = bearer(&parts.headers).ok().map(|token| control.keys().verify_access(token, now_seconds()));
+    let Some(Ok(claims)) = claims.filter(|claims| matches!(claims, Ok(claims) if admins.contains(&claims.user))) else {
+        return false;
+    };
+    let state = tokio::time::timeout(LOOK_UP_TIMEOUT, control.accounts().session_state(claims.user, claims.session));
+    match state.await {
+        Ok(Ok(Some(state))) => state.enabled || !control.factor_policy().requires(claims.user),
+        Ok(Ok(None) | Err(_)) | Err(_) => false,
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::chat::filter::FilterRuleSet;
 use crate::error::Refusal;
-use crate::ids::{ConversationId, SessionId, UserId};
+use crate::ids::{ConversationId, UserId};
 use crate::mesh::asked::ApprovedText;
 use crate::mesh::standing::MarkedUsers;
 use bytes::Bytes;
@@ -10,14 +10,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-/// The user of a request, from its access token; the session was active a moment ago.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Caller {
-    /// The user.
-    pub user: UserId,
-    /// The session.
-    pub session: SessionId,
-}
+pub use crate::audit::caller::Caller;
 
 /// The reply to a command.
 pub type CommandFuture = Pin<Box<dyn Future<Output = Result<Bytes, Refusal>> + Send>>;
@@ -50,8 +43,8 @@ pub trait LimitsPort: Send + Sync {
     /// Tells every shard whose limits are shrunk; must not block.
     fn mark(&self, marked: Arc<MarkedUsers>);
 
-    /// The limits of a user now, as JSON.
-    fn explain(&self, user: UserId) -> CommandFuture;
+    /// The limits of a user now, as JSON. `created_at` is when the account was made, in seconds of Unix time.
+    fn explain(&self, user: UserId, created_at: i64) -> CommandFuture;
 }
 
 /// What files need from the shards.
@@ -67,4 +60,7 @@ pub trait FilterPort: Send + Sync {
 
     /// Sends a held text as a message of its author.
     fn send_approved(&self, author: UserId, conversation: ConversationId, text: ApprovedText) -> CommandFuture;
+
+    /// Sends the connections of its author that a moderator has rejected a held text.
+    fn announce_rejection(&self, author: UserId, conversation: ConversationId, held: i64) -> CommandFuture;
 }

@@ -5,7 +5,7 @@
 //! 3. The handler uses it up in the transaction of its effect ([`crate::storage::accounts::two_factor`]), and reports
 //!    to the limits whether that succeeded.
 
-use super::extract::{Caller, PeerAddress, authenticate};
+use super::extract::{Caller, PeerAddress, authenticate, caller};
 use super::problem::Problem;
 use super::sign_in_limits::PasswordCheck;
 use super::state::{Control, now_seconds};
@@ -135,12 +135,14 @@ pub(super) fn methods(backup_codes_left: i64) -> Value {
     if backup_codes_left > 0 { json!(["totp", "backup_code"]) } else { json!(["totp"]) }
 }
 
-/// 403 `step_up_required`, with the methods.
-pub(super) async fn step_up_required(control: &Control, user: UserId) -> Problem {
+/// 403 `step_up_required`, with the methods. `window` is how recent a second factor must be.
+pub(super) async fn step_up_required(control: &Control, user: UserId, window: &str) -> Problem {
     // Without PostgreSQL the list is that of most users.
     let left = control.accounts().factor_summary(user).await.map_or(1, |summary| summary.backup_codes_left);
-    let detail = "This needs a second factor of the last 5 minutes. Send a code to POST /auth/2fa/step-up, then repeat \
-                  the request.";
+    let detail = format!(
+        "This needs a second factor of the last {window}. Send a code to POST /auth/2fa/step-up, then repeat the \
+         request."
+    );
     Problem::new(StatusCode::FORBIDDEN, "step_up_required", detail).with("methods", methods(left))
 }
 
@@ -157,7 +159,7 @@ impl FactorCaller {
     /// `step_up_required`.
     pub(super) async fn require_fresh(&self, control: &Control) -> Result<(), Problem> {
         if self.state.enabled && !self.state.fresh {
-            return Err(step_up_required(control, self.caller.user).await);
+            return Err(step_up_required(control, self.caller.user, "5 minutes").await);
         }
         Ok(())
     }
@@ -168,6 +170,6 @@ impl FromRequestParts<Control> for FactorCaller {
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
         let (claims, state) = authenticate(parts, control).await?;
-        Ok(Self { caller: Caller { user: claims.user, session: claims.session }, state })
+        Ok(Self { caller: caller(claims, parts), state })
     }
 }

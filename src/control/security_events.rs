@@ -1,15 +1,16 @@
-//! `GET /admin/security-events`: what the detectors found, for the users of `security.admin_user_ids`. Each read is a
-//! row of the audit trail.
+//! `/admin/security-events`: what the detectors found, and the end of the automatic responses to it, for the users of
+//! `security.admin_user_ids`. Each read and each end is a row of the audit trail.
 
 use super::{
     Control,
     audit::{ROWS_MAX, checked_limit, given, time_of},
-    extract::{AccountReader, QueryString},
-    operators::require_admin,
+    extract::{PathId, QueryString},
+    operators::{AdminReader, require_admin},
     problem::Problem,
+    second_factor::FactorCaller,
 };
 use crate::audit::suspicion::Suspicion;
-use axum::{Json as Reply, extract::State};
+use axum::{Json as Reply, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -33,16 +34,29 @@ pub(super) struct EventPage {
 
 pub(super) async fn read(
     State(control): State<Control>,
-    reader: AccountReader,
+    reader: AdminReader,
     QueryString(filter): QueryString<EventFilter>,
 ) -> Result<Reply<EventPage>, Problem> {
-    let caller = reader.caller;
-    require_admin(caller.user, control.admins())?;
     let limit = checked_limit(filter.limit.unwrap_or(ROWS_MAX))?;
     let filter = filter.checked(limit)?;
-    let events = control.accounts().read_security_events(caller.user, caller.session, filter).await?;
+    let events = control.accounts().read_security_events(&reader.caller, filter).await?;
     let oldest = events.last().filter(|_| events.len() as i64 == limit).and_then(|event| event["id"].as_i64());
     Ok(Reply(EventPage { next_cursor: oldest, events }))
+}
+
+pub(super) async fn end_responses(
+    State(control): State<Control>,
+    factor: FactorCaller,
+    PathId(id): PathId,
+) -> Result<StatusCode, Problem> {
+    require_admin(factor.caller.user, control.admins())?;
+    factor.require_fresh(&control).await?;
+    match control.accounts().end_event_responses(id, &factor.caller).await? {
+        0 => Err(Problem::not_found(
+            "No response to this event is in force. GET /admin/security-events lists the events and their responses.",
+        )),
+        _ => Ok(StatusCode::NO_CONTENT),
+    }
 }
 
 impl EventFilter {

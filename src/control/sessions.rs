@@ -33,11 +33,10 @@ pub(super) async fn revoke(
     factor: FactorCaller,
     PathId(id): PathId,
 ) -> Result<StatusCode, Problem> {
-    let caller = factor.caller;
-    if SessionId(id) != caller.session {
+    if SessionId(id) != factor.caller.session {
         factor.require_fresh(&control).await?;
     }
-    if revoke_one(control, caller, SessionId(id)).await? {
+    if revoke_one(control, factor.caller, SessionId(id)).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
         Err(Problem::not_found("You have no active session with this id. GET /auth/sessions lists them."))
@@ -46,13 +45,14 @@ pub(super) async fn revoke(
 
 pub(super) async fn logout(State(control): State<Control>, caller: Caller) -> Result<StatusCode, Problem> {
     // A session that was revoked a moment ago is logged out too.
-    revoke_one(control, caller, caller.session).await?;
+    let session = caller.session;
+    revoke_one(control, caller, session).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn revoke_one(control: Control, caller: Caller, session: SessionId) -> Result<bool, Problem> {
     shielded(async move {
-        let revoked = control.accounts().revoke_session(caller.user, session, caller.session).await?;
+        let revoked = control.accounts().revoke_session(&caller, session).await?;
         if revoked {
             control.notify_revoked([session]);
         }
@@ -63,7 +63,7 @@ async fn revoke_one(control: Control, caller: Caller, session: SessionId) -> Res
 
 pub(super) async fn logout_all(State(control): State<Control>, caller: Caller) -> Result<StatusCode, Problem> {
     shielded(async move {
-        control.notify_revoked(control.accounts().revoke_all(caller.user, caller.session).await?);
+        control.notify_revoked(control.accounts().revoke_all(&caller).await?);
         Ok(StatusCode::NO_CONTENT)
     })
     .await
@@ -83,11 +83,11 @@ pub(super) async fn change_password(
     peer: PeerAddress,
     Json(body): Json<PasswordChange>,
 ) -> Result<StatusCode, Problem> {
-    let caller = factor.caller;
     let code = GivenCode::read("code", body.code, body.backup_code)?.filter(|_| factor.state.enabled);
     if code.is_none() {
         factor.require_fresh(&control).await?;
     }
+    let caller = factor.caller;
     let login = current_password::account(&control, caller.user).await?;
     password::check_policy(&body.new_password, &login.username)
         .map_err(|refused| Problem::bad_request(refused.to_string().replacen("password", "new_password", 1)))?;
@@ -100,11 +100,11 @@ pub(super) async fn change_password(
     let check = current_password::check(&control, &login, client, peer, current).await?;
     check.succeeded();
     if let Some(code) = code {
-        two_factor::give_again(&control, caller, peer, code).await?;
+        two_factor::give_again(&control, &caller, peer, code).await?;
     }
     let new_hash = control.hashing().hash(client, body.new_password).await?;
     shielded(async move {
-        let Some(revoked) = control.accounts().change_password(&login, &new_hash, caller.session).await? else {
+        let Some(revoked) = control.accounts().change_password(&login, &new_hash, &caller).await? else {
             return Err(Refusal::new(
                 ErrorCode::Conflict,
                 "The password was changed meanwhile. Nothing was changed. Sign in again.",

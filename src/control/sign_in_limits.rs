@@ -123,6 +123,16 @@ impl SignInLimits {
         Ok(self.client(network))
     }
 
+    /// A session is to be continued.
+    ///
+    /// # Errors
+    /// `rate_limited`.
+    pub fn refresh(&self, network: ClientNetwork) -> Result<(), Problem> {
+        let begun = self.with(|attempts, now| attempts.refresh(network, now));
+        begun
+            .map_err(|refused| budget_refusal("refreshes", network, self.inner.allowed.refreshes_per_minute(), refused))
+    }
+
     /// Who asks for a hash.
     pub fn client(&self, network: ClientNetwork) -> HashClient {
         HashClient { network, in_good_standing: self.with(|attempts, now| attempts.is_in_good_standing(network, now)) }
@@ -162,7 +172,11 @@ impl SignInLimits {
 fn budget_refusal(limiter: &'static str, network: ClientNetwork, limit: u32, refused: TooMany) -> Problem {
     warn_limited!(%network, limiter, "refused attempts of a network beyond its limit");
     let scope = if refused.exceeded == Exceeded::Subnet { "subnet" } else { "address" };
-    let action = if limiter == "registrations" { "accounts were registered" } else { "sign-ins were tried" };
+    let action = match limiter {
+        "registrations" => "accounts were registered",
+        "refreshes" => "sessions were continued",
+        _ => "sign-ins were tried",
+    };
     let detail = format!("Too many {action} from your network within a minute. Wait a moment, then try again.");
     Refusal::rate_limited(detail, limiter, scope, u64::from(limit), 60_000).retry_after(refused.retry_after_ms).into()
 }

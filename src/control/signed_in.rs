@@ -1,5 +1,6 @@
 //! The answer to a successful sign-in, and the count of attempts.
 
+use super::extract::PeerAddress;
 use super::problem::Problem;
 use super::state::{Control, now_seconds};
 use super::view;
@@ -18,7 +19,9 @@ pub(super) struct SignedIn {
 }
 
 impl SignedIn {
-    pub(super) fn new(control: &Control, opened: Opened, refresh_token: String) -> Self {
+    /// The tokens for a client at `peer`.
+    pub(super) fn new(control: &Control, peer: PeerAddress, opened: Opened, refresh_token: String) -> Self {
+        control.watch().seen(opened.profile.id, opened.session, peer.address());
         let expires_in = control.access_lifetime_seconds();
         let access_token = control.keys().issue_access(opened.profile.id, opened.session, now_seconds(), expires_in);
         Self { user: opened.profile.into(), access_token, refresh_token, token_type: "Bearer", expires_in }

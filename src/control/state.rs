@@ -2,6 +2,7 @@
 
 use super::access::Access;
 use super::account_reads::AccountReads;
+use super::captcha::Captcha;
 use super::dashboard::Dashboard;
 use super::files::Files;
 use super::filter::ContentFilter;
@@ -9,9 +10,9 @@ use super::hashing::{self, Hashing};
 use super::metrics::Metrics;
 use super::ports::{CommandPort, HealthPort, LimitsPort};
 use super::problem::Problem;
-use super::profile_edits::ProfileEdits;
 use super::security_watch::SecurityWatch;
 use super::sign_in_limits::SignInLimits;
+use super::user_budget::UserBudget;
 use crate::auth::attempts::Allowed;
 use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::proof::Proofs;
@@ -53,6 +54,8 @@ pub struct ControlParts {
     pub allowed_attempts: Allowed,
     /// Zero bits of the proof of work that a registration needs; 0 for none.
     pub registration_difficulty: u8,
+    /// The captcha that a registration needs.
+    pub captcha: Option<Captcha>,
     /// Shows the passwords that wait for a thread.
     pub hash_queue: Arc<QueueGauge>,
     /// The port to the shards.
@@ -94,7 +97,9 @@ struct ControlInner {
     /// Locked by one thread only, and never across an `await`.
     proofs: Mutex<Proofs>,
     account_reads: AccountReads,
-    profile_edits: ProfileEdits,
+    profile_edits: UserBudget,
+    filter_edits: UserBudget,
+    decisions: UserBudget,
 }
 
 impl std::fmt::Debug for Control {
@@ -110,9 +115,19 @@ impl Control {
         let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX, Arc::clone(&parts.hash_queue))
             .accepting_bcrypt(parts.bcrypt_cost);
         let sign_ins = SignInLimits::new(parts.allowed_attempts);
-        let proofs = Mutex::new(Proofs::new(rand::random(), parts.registration_difficulty));
-        let (account_reads, profile_edits) = (AccountReads::default(), ProfileEdits::default());
-        Self { inner: Arc::new(ControlInner { parts, hashing, sign_ins, proofs, account_reads, profile_edits }) }
+        let proofs = Mutex::new(Proofs::new(parts.keys.proof_key(), parts.registration_difficulty));
+        Self {
+            inner: Arc::new(ControlInner {
+                parts,
+                hashing,
+                sign_ins,
+                proofs,
+                account_reads: AccountReads::default(),
+                profile_edits: UserBudget::of_profile_edits(),
+                filter_edits: UserBudget::of_filter_rules(),
+                decisions: UserBudget::of_decisions(),
+            }),
+        }
     }
 
     pub(super) fn accounts(&self) -> &Accounts {
@@ -151,8 +166,16 @@ impl Control {
         &self.inner.account_reads
     }
 
-    pub(super) fn profile_edits(&self) -> &ProfileEdits {
+    pub(super) fn profile_edits(&self) -> &UserBudget {
         &self.inner.profile_edits
+    }
+
+    pub(super) fn filter_edits(&self) -> &UserBudget {
+        &self.inner.filter_edits
+    }
+
+    pub(super) fn decisions(&self) -> &UserBudget {
+        &self.inner.decisions
     }
 
     pub(super) fn sign_ins(&self) -> &SignInLimits {
@@ -165,6 +188,10 @@ impl Control {
 
     pub(super) fn proofs(&self) -> MutexGuard<'_, Proofs> {
         self.inner.proofs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn captcha(&self) -> Option<&Captcha> {
+        self.inner.parts.captcha.as_ref()
     }
 
     pub(super) fn commands(&self) -> &dyn CommandPort {

@@ -11,9 +11,10 @@ use super::{
     metrics::Metrics,
     observed::Observed,
     ports::{HealthPort, LimitsPort},
-    security_watch::SecurityWatch,
+    security_watch::{SecurityWatch, WatchParts},
     *,
 };
+use crate::audit::suspicion::ResponsePolicy;
 use crate::auth::attempts::Allowed;
 use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::sealed::SealingKeys;
@@ -51,7 +52,7 @@ impl FilesPort for NoCommands {
 impl LimitsPort for NoCommands {
     fn mark(&self, _: Arc<MarkedUsers>) {}
 
-    fn explain(&self, _: UserId) -> CommandFuture {
+    fn explain(&self, _: UserId, _: i64) -> CommandFuture {
         Box::pin(async { Err(Refusal::storage_unavailable()) })
     }
 }
@@ -60,6 +61,10 @@ impl FilterPort for NoCommands {
     fn publish(&self, _: Arc<FilterRuleSet>) {}
 
     fn send_approved(&self, _: UserId, _: ConversationId, _: ApprovedText) -> CommandFuture {
+        Box::pin(async { Err(Refusal::new(ErrorCode::UnknownCommand, "none")) })
+    }
+
+    fn announce_rejection(&self, _: UserId, _: ConversationId, _: i64) -> CommandFuture {
         Box::pin(async { Err(Refusal::new(ErrorCode::UnknownCommand, "none")) })
     }
 }
@@ -85,14 +90,7 @@ fn control_for(well: bool, access: Access) -> Control {
     config.host("127.0.0.1").port(1).user("nobody").connect_timeout(Duration::from_secs(1));
     let manager = deadpool_postgres::Manager::new(config, tokio_postgres::NoTls);
     let pool = deadpool_postgres::Pool::builder(manager).max_size(1).build().unwrap();
-    let observed = Observed {
-        shards: Vec::new(),
-        storage: Arc::default(),
-        overload: Arc::default(),
-        hashing: Arc::default(),
-        started: Instant::now(),
-        log_drops: None,
-    };
+    let observed = Observed::of_shards(Vec::new());
     let accounts = Accounts::new(pool);
     Control::new(ControlParts {
         keys: Arc::new(TokenKeys::new(&[7; 32]).unwrap()),
@@ -104,6 +102,7 @@ fn control_for(well: bool, access: Access) -> Control {
         factor_policy: FactorPolicy::default(),
         allowed_attempts: Allowed { sign_ins_per_minute: 60, registrations_per_minute: 60 },
         registration_difficulty: 0,
+        captcha: None,
         hash_workers: 1,
         hash_queue: Arc::default(),
         commands: Arc::new(NoCommands),
@@ -112,7 +111,12 @@ fn control_for(well: bool, access: Access) -> Control {
         health: Arc::new(Health(well)),
         notices: Arc::new(|_| ()),
         metrics: Metrics::new(observed.clone()).unwrap(),
-        watch: SecurityWatch::new(Arc::new(|_| ())),
+        watch: SecurityWatch::new(WatchParts {
+            activity: Arc::default(),
+            count: Arc::new(|_| ()),
+            responses: ResponsePolicy::default(),
+            places: None,
+        }),
         dashboard: Dashboard::new(observed, Arc::new(Health(well))),
         files: Files::new(FileParts {
             store: FileStore::new(accounts.clone()),
@@ -128,6 +132,7 @@ fn control_for(well: bool, access: Access) -> Control {
             },
             size_max: 1,
             allowed_types: Vec::new(),
+            antivirus: None,
             links: LinkKey::new([7; 32]),
             is_on: false,
         }),
@@ -250,8 +255,8 @@ async fn only_operators_see_metrics_and_the_reasons_of_failing_checks() {
         (String::new(), false, 401),
         ("a token for program".to_owned(), false, 401),
         ("a token for programs".to_owned(), true, 200),
-        // The session is looked up for metrics, and PostgreSQL does not answer.
-        (access_token(7), true, 503),
+        // The session is looked up, and PostgreSQL does not answer: it may have been revoked.
+        (access_token(7), false, 503),
         (access_token(8), false, 503),
     ] {
         let get = |path| {

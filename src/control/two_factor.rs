@@ -112,7 +112,7 @@ pub(super) async fn confirm(
     };
     let (codes, hashes) = new_backup_codes(caller.user);
     let step = (enrolment, step);
-    if !control.accounts().confirm_enrolment(caller.user, caller.session, step, &hashes).await? {
+    if !control.accounts().confirm_enrolment(&caller, step, &hashes).await? {
         // Another request was faster, with this code or with another secret.
         second_factor::failed(&control, check, caller.user, peer);
         return Err(wrong_code(None));
@@ -144,7 +144,7 @@ pub(super) async fn renew_backup_codes(
     let Checked { factor, check } = begin_change(&control, caller.user, peer, body).await?;
     let (codes, hashes) = new_backup_codes(caller.user);
     let used = match factor {
-        Some(factor) => control.accounts().replace_backup_codes(caller.user, caller.session, factor, &hashes).await?,
+        Some(factor) => control.accounts().replace_backup_codes(&caller, factor, &hashes).await?,
         None => false,
     };
     if !used {
@@ -171,7 +171,7 @@ pub(super) async fn disable(
     }
     let Checked { factor, check } = begin_change(&control, caller.user, peer, body).await?;
     let used = match factor {
-        Some(factor) => control.accounts().disable_two_factor(caller.user, caller.session, factor).await?,
+        Some(factor) => control.accounts().disable_two_factor(&caller, factor).await?,
         None => false,
     };
     if !used {
@@ -225,7 +225,7 @@ pub(super) async fn step_up(
     if !state.enabled {
         return Err(is_off());
     }
-    give_again(&control, caller, peer, given).await?;
+    give_again(&control, &caller, peer, given).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -235,14 +235,14 @@ pub(super) async fn step_up(
 /// `two_factor_invalid` and those of the limits.
 pub(super) async fn give_again(
     control: &Control,
-    caller: Caller,
+    caller: &Caller,
     peer: PeerAddress,
     given: GivenCode,
 ) -> Result<(), Problem> {
     control.sign_ins().sign_in(peer.network())?;
     let Checked { factor, check } = second_factor::check(control, caller.user, peer, true, given).await?;
     let used = match factor {
-        Some(factor) => control.accounts().step_up(caller.user, caller.session, factor).await?,
+        Some(factor) => control.accounts().step_up(caller, factor).await?,
         None => false,
     };
     control.metrics().auth_attempt("two_factor", if used { "success" } else { "failure" });
@@ -289,7 +289,7 @@ pub(super) async fn complete(
     match control.accounts().open_session_with_factor(login, factor, hash, session).await? {
         FactorSignIn::Opened(opened) => {
             check.succeeded();
-            Ok(SignedIn::new(control, opened, refresh_token))
+            Ok(SignedIn::new(control, attempt.peer, opened, refresh_token))
         }
         FactorSignIn::UsedCode => {
             second_factor::failed(control, check, login.user, attempt.peer);

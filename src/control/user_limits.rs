@@ -3,8 +3,8 @@
 //! PostgreSQL knows whose limits are shrunk. This task asks it once a second. So a change applies within about a
 //! second, also one that another server on the same database has made.
 
-use super::extract::{AccountReader, PathId};
-use super::operators::require_admin;
+use super::extract::PathId;
+use super::operators::AdminReader;
 use super::problem::Problem;
 use super::state::Control;
 use crate::faults::warn_limited;
@@ -25,10 +25,10 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Keeps the shards informed, for as long as the server runs. If PostgreSQL does not answer, what was read last stays
 /// in force.
-pub async fn run(accounts: Accounts, port: Arc<dyn LimitsPort>) {
+pub async fn run(accounts: Accounts, admins: Vec<UserId>, port: Arc<dyn LimitsPort>) {
     let mut known = Arc::new(MarkedUsers::default());
     loop {
-        match accounts.marked_users().await {
+        match accounts.marked_users(&admins).await {
             Ok(marks) if marks != known.marks => {
                 known = Arc::new(MarkedUsers { version: known.version + 1, marks });
                 port.mark(Arc::clone(&known));
@@ -42,14 +42,12 @@ pub async fn run(accounts: Accounts, port: Arc<dyn LimitsPort>) {
 
 pub(super) async fn show(
     State(control): State<Control>,
-    reader: AccountReader,
+    reader: AdminReader,
     PathId(user): PathId,
 ) -> Result<Reply<Value>, Problem> {
-    let caller = reader.caller;
-    require_admin(caller.user, control.admins())?;
     let user = UserId(user);
-    let account = control.accounts().read_limited_account((caller.user, caller.session), user).await?;
-    let live = control.limits().explain(user).await?;
+    let account = control.accounts().read_limited_account(&reader.caller, user).await?;
+    let live = control.limits().explain(user, account.created_at.unix_timestamp()).await?;
     let mut shown: Value = serde_json::from_slice(&live).map_err(|_| Problem::internal())?;
     shown["user"] = json!({
         "id": user, "username": account.username, "created_at": rfc3339(account.created_at),

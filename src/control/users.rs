@@ -100,13 +100,14 @@ pub(super) async fn edit_me(
         return own(control.accounts().profile(caller.user).await?);
     }
     control.profile_edits().charge(caller.user, std::time::Instant::now())?;
-    if let Some(name) = edit.display_name {
-        control.filter().check_profile(Some(caller.user), "display_name", true, name).await?;
+    let set = |change| if let FieldChange::Set(text) = change { Some(text) } else { None };
+    let texts = [("display_name", edit.display_name), ("bio", set(edit.bio)), ("avatar_url", set(edit.avatar_url))];
+    for (field, text) in texts {
+        if let Some(text) = text {
+            control.filter().check_profile(Some(caller.user), ("PATCH /users/me", field), text).await?;
+        }
     }
-    if let FieldChange::Set(bio) = edit.bio {
-        control.filter().check_profile(Some(caller.user), "bio", false, bio).await?;
-    }
-    let profile = control.accounts().update_profile(caller.user, caller.session, edit).await?;
+    let profile = control.accounts().update_profile(&caller, edit).await?;
     control.profile_changed();
     own(profile)
 }

@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - a page can load only the files in [`FILES`]: plain ES modules without a build step, nothing from other servers,
-//!   nothing inline. So a text of a user cannot become a script, even if a view has a fault. The exception is avatars,
-//!   whose URLs users choose: by https, and without a referrer;
+//!   nothing inline. So a text of a user cannot become a script, even if a view has a fault. The exceptions are
+//!   avatars, whose URLs users choose, by https and without a referrer, and the widget of the captcha, if there is one;
 //! - `connect-src 'self'` covers the WebSocket of the page's own origin too (CSP 3, "match schemes"; every browser
 //!   since Safari 15.4).
 //!
@@ -12,14 +12,26 @@
 //! (it keeps its state behind `#`).
 
 use super::Control;
+use super::captcha::Captcha;
 use super::problem::Problem;
-use axum::extract::Path;
+use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing::get};
 
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https:; media-src \
                       'self'; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
+
+/// The policy of the page; the script of the captcha has a frame of its own.
+fn policy(captcha_origin: Option<&str>) -> String {
+    match captcha_origin {
+        None => POLICY.to_owned(),
+        Some(origin) => {
+            let scripts = POLICY.replacen("script-src 'self'", &format!("script-src 'self' {origin}"), 1);
+            format!("{scripts}; frame-src {origin}")
+        }
+    }
+}
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
@@ -49,6 +61,7 @@ const FILES: &[File] = files![
     "actions.js" JS,
     "app.js" JS,
     "attachments.js" JS,
+    "captcha.js" JS,
     "composer.js" JS,
     "concurrency.js" JS,
     "dialogs.js" JS,
@@ -101,14 +114,21 @@ const FILES: &[File] = files![
 /// The routes of the page and its files.
 pub(super) fn router() -> Router<Control> {
     Router::new()
-        .route("/", get(|| async { serve("index.html") }))
-        .route("/web/{file}", get(|Path(name): Path<String>| async move { serve(&name) }))
+        .route("/", get(|State(control): State<Control>| async move { serve(&control, "index.html") }))
+        .route("/web/{file}", get(file))
 }
 
-fn serve(name: &str) -> Response {
+async fn file(State(control): State<Control>, Path(name): Path<String>) -> Response {
+    serve(&control, &name)
+}
+
+fn serve(control: &Control, name: &str) -> Response {
+    let policy = policy(control.captcha().and_then(Captcha::script_origin));
     match FILES.iter().find(|file| file.name == name) {
-        Some(file) => ([(header::CONTENT_TYPE, file.kind), (header::CONTENT_SECURITY_POLICY, POLICY)], file.content)
-            .into_response(),
+        Some(file) => {
+            let kind = (header::CONTENT_TYPE, file.kind.to_owned());
+            ([kind, (header::CONTENT_SECURITY_POLICY, policy)], file.content).into_response()
+        }
         None => Problem::not_found(format!("There is nothing at /web/{name}.")).into_response(),
     }
 }

@@ -1,8 +1,10 @@
 //! What the control plane asks a user's shard to do, and where the answer goes. Closures carry the answers: the shards
 //! know nothing of HTTP.
 
+use crate::address::RequestSource;
 use crate::error::Refusal;
 use crate::ids::{ConversationId, MessageId, SessionId, UserId};
+use std::sync::Arc;
 
 /// Where the answer to the control plane goes.
 pub type HttpReply = Box<dyn FnOnce(Result<Vec<u8>, Refusal>) + Send>;
@@ -13,30 +15,47 @@ pub struct HttpCommand {
     pub user: UserId,
     /// The sign-in that it was sent with.
     pub session: SessionId,
+    /// Where the request came from.
+    pub source: Arc<RequestSource>,
     /// The command's JSON.
     pub body: Vec<u8>,
     /// Called once with the ack's data as JSON, or the refusal.
     pub reply: HttpReply,
 }
 
-/// A profile to announce in a conversation's log.
-pub struct Announcement {
-    /// The user whose profile changed.
+/// An administrator's question for the limits of a user.
+pub struct LimitsQuestion {
+    /// The user.
     pub user: UserId,
-    /// The conversation.
-    pub conversation: ConversationId,
-    /// Called once with the outcome.
+    /// When the account was made, in seconds of Unix time.
+    pub created_at: i64,
+    /// Called once with the limits as JSON.
     pub reply: HttpReply,
 }
 
-/// A file whose check has ended.
-pub struct FileSettlement {
-    /// Its uploader.
-    pub uploader: UserId,
-    /// Its conversation.
+/// What the server announces.
+#[derive(Clone, Debug)]
+pub enum Announced {
+    /// The user's changed profile, in the conversation's log.
+    Profile,
+    /// A moderator's rejection of a held text, to its author's connections.
+    Rejection {
+        /// The held text.
+        held: i64,
+    },
+    /// The end of a file's check, in the conversation's log and to its uploader's connections: what
+    /// `mutate_settle_file` needs.
+    CheckedFile(serde_json::Value),
+}
+
+/// An announcement for a conversation, or about one of its texts.
+pub struct Announcement {
+    /// The user whose profile changed, the author, or the uploader.
+    pub user: UserId,
+    /// The conversation.
     pub conversation: ConversationId,
-    /// What `mutate_settle_file` needs.
-    pub arguments: serde_json::Value,
+    /// What is announced.
+    pub what: Announced,
     /// Called once with the outcome.
     pub reply: HttpReply,
 }

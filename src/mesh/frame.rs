@@ -1,8 +1,9 @@
 //! Everything that crosses between cores: closed enums, one per lane, each variant with its loss policy.
 
-use super::asked::{Announcement, Approval, FileSettlement, HttpCommand, HttpReply};
+use super::asked::{Announcement, Approval, HttpCommand, LimitsQuestion};
 use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published, TypingPermission};
 use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
+use crate::address::RequestSource;
 use crate::chat::filter::{FilterRuleSet, SharedRepeats};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, FileId, MessageId, Seq, SessionId, ShardId, UserId};
@@ -126,6 +127,8 @@ pub struct Mutation {
     pub actor: UserId,
     /// The sign-in that it was sent with, for the audit trail; none if the server makes the change itself.
     pub session: Option<SessionId>,
+    /// Where it came from, for the audit trail; none for messages, which are not audited.
+    pub source: Option<Arc<RequestSource>>,
     /// The requesting connection. It receives the answer, so it does not receive the event.
     pub origin: Option<ConnId>,
     /// The request that this answers.
@@ -497,6 +500,8 @@ pub struct Admission<S = OwnedFd> {
     pub user: UserId,
     /// The sign-in.
     pub session: SessionId,
+    /// Where the request came from.
+    pub source: Arc<RequestSource>,
     /// When the access token expires, seconds of Unix time.
     pub token_expires_seconds: i64,
     /// The ticket's id and expiry, when one was used.
@@ -523,20 +528,18 @@ pub struct Settlement<S = OwnedFd> {
 pub enum ControlFrame {
     /// A command received over HTTP; to the user's shard. Full: refused with `overloaded`.
     Command(Box<HttpCommand>),
-    /// Announces a user's profile in the log of one of their conversations; to the user's shard. Full: refused with
-    /// `overloaded`; the announcer retries.
+    /// Announces a user's profile in the log of one of their conversations, or a rejection to its author; to the user's
+    /// shard. Full: refused with `overloaded`; the announcer of profiles retries, a rejection is not announced.
     Announce(Box<Announcement>),
     /// Sends a held text that a moderator has approved; to its author's shard. Full: refused with `overloaded`; the
     /// moderator approves it again.
     SendApproved(Box<Approval>),
-    /// Settles a file; to its uploader's shard. Full: refused with `overloaded`; the job is tried again.
-    SettleFile(Box<FileSettlement>),
     /// The rules of the content filter were changed; to every shard. Full: retried until it fits.
     FilterRules(Arc<FilterRuleSet>),
     /// The users whose budgets are shrunk by what PostgreSQL knows of them; to every shard.
     MarkedUsers(Arc<MarkedUsers>),
-    /// Asks for a user's budgets; to the user's shard. Full: refused with `overloaded`.
-    ExplainLimits(UserId, HttpReply),
+    /// Asks for the limits of a user; to the user's shard. Full: refused with `overloaded`.
+    ExplainLimits(Box<LimitsQuestion>),
     /// Sessions were revoked; to every shard. Full: retried until it fits.
     SessionsRevoked(Arc<[SessionId]>),
     /// Stop accepting and start the shutdown. Full: retried until it fits.

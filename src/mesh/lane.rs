@@ -1,5 +1,6 @@
 //! Queues between cores and the bundle of them that each thread holds.
 
+use super::activity::Activity;
 use super::doorbell::Doorbell;
 use super::frame::{CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request};
 use super::placement::Placement;
@@ -80,6 +81,8 @@ pub struct Mesh {
     pub http: Lane<HttpHandover>,
     /// Wakes the control plane's acceptor.
     pub control_bell: Doorbell,
+    /// What the I/O shard shows to the detectors of suspicious activity.
+    pub activity: Arc<Activity>,
 }
 
 impl Mesh {
@@ -106,6 +109,7 @@ impl Mesh {
             storage_bell: Doorbell::for_epoll()?,
             http: Lane::new(HTTP_CONNECTIONS_MAX),
             control_bell: Doorbell::for_epoll()?,
+            activity: Arc::default(),
         }))
     }
 

@@ -11,6 +11,7 @@
 //! (DataDog/glommio#555 is what happens otherwise). Every push is a `try_push`; each variant of [`frame`] documents
 //! what happens when its lane is full.
 
+pub mod activity;
 pub mod asked;
 pub mod counters;
 pub mod doorbell;

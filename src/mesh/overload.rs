@@ -15,7 +15,7 @@
 //! - a quiet server never stays shrunk: a window without waiting work grows the budgets, and so does a pause.
 
 use crate::ids::UserId;
-use crate::latency::Count;
+use crate::latency::{COMMITTERS, Count};
 use std::time::{Duration, Instant};
 
 /// Work that waits longer than this, all of it, stands in a queue.
@@ -36,16 +36,13 @@ pub const PERCENT_MIN: u32 = 20;
 /// What is measured apart, and what the budgets of it are.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Work {
-    /// Changes that the first committer writes, or the second one.
+    /// Changes that this committer writes.
     Commits(usize),
     /// Pages of histories, lists and the like.
     Pages,
     /// Subscriptions and the missed events of clients that were away.
     CatchUp,
 }
-
-/// Committers that are measured.
-pub const COMMITTERS: usize = 2;
 
 /// The measured shares of all kinds of work, in percent. One thread writes it: the I/O shard.
 #[derive(Debug)]
@@ -110,6 +107,15 @@ impl WaitWindow {
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self { began: now, least: Duration::MAX, users: [None; USERS_MIN], percent: 100 }
+    }
+
+    /// Nothing waits. Returns the share of the budgets when it has grown: an overload ends with a pause.
+    pub fn idle(&mut self, now: Instant) -> Option<u32> {
+        let ended = self.percent < 100 && now.saturating_duration_since(self.began) >= PAUSE;
+        ended.then(|| {
+            *self = Self::new(now);
+            self.percent
+        })
     }
 
     /// Work of `user` leaves the queue after it has waited for `waited`. Returns the share of the budgets when a window
@@ -191,6 +197,15 @@ mod tests {
         observed(&mut window, &mut now, 20, 50, Duration::from_secs(1));
         now += PAUSE;
         assert_eq!(window.observe(UserId(1), Duration::from_secs(1), now), Some(100));
+    }
+
+    #[test]
+    fn a_queue_without_work_does_not_stay_shrunk() {
+        let mut now = Instant::now();
+        let mut window = WaitWindow::new(now);
+        observed(&mut window, &mut now, 20, 50, Duration::from_secs(1));
+        assert_eq!(window.idle(now), None);
+        assert_eq!((window.idle(now + PAUSE), window.idle(now + PAUSE)), (Some(100), None));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | an account from its first day on | 100 % |
 //! | older than `limits.trusted_after`, and administrators of the server | 200 % |
-//! | moderators refused several of its texts lately | 50 % |
+//! | administrators rejected several of its texts lately | 50 % |
 //! | slowed down after a security event | 25 % |
 //! | it goes on after many refusals | 50 %, then 25 %, for minutes |
 //!
@@ -41,7 +41,7 @@ pub enum LimitReason {
     Trusted = 1,
     /// It administers the server.
     Administrator = 2,
-    /// Moderators refused texts of it.
+    /// Administrators rejected texts of it.
     Reported = 4,
     /// An automatic response to a security event.
     Slowed = 8,
@@ -145,6 +145,14 @@ pub struct MarkedUsers {
     pub marks: HashMap<UserId, Reasons>,
 }
 
+impl MarkedUsers {
+    /// The marks of a user.
+    #[must_use]
+    pub fn of(&self, user: UserId) -> Reasons {
+        self.marks.get(&user).copied().unwrap_or_default()
+    }
+}
+
 /// A user's budgets, which the user's connections on all shards share.
 #[derive(Debug, Default)]
 pub struct UserBudgets {
@@ -173,6 +181,16 @@ impl UserBudgets {
     /// What is known of the account.
     pub fn set_account(&self, reasons: Reasons) {
         self.account.store(reasons.0, Relaxed);
+    }
+
+    /// What [`MarkedUsers`] has of the account; what else is known of it stays.
+    pub fn set_marks(&self, marks: Reasons) {
+        self.set_account(self.account().without_marks().and(marks));
+    }
+
+    /// One more thing is known of the account.
+    pub fn add(&self, reason: LimitReason) {
+        self.set_account(self.account().with(reason));
     }
 
     /// What is known of the account.

@@ -11,7 +11,7 @@ use super::Shard;
 use super::connections::{Client, Head, Proxied};
 use super::early::{self, EarlyResponse};
 use super::world::{Clock, Transport, World};
-use crate::address::ClientNetwork;
+use crate::address::{ClientNetwork, RequestSource};
 use crate::error::ErrorCode;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
 use crate::limits::{HEALTH_HEAD_TIMEOUT_MS, HEALTH_HEADS_MAX, REFUSALS_PER_SHARD_MAX, UNFINISHED_AFTER_MS};
@@ -23,6 +23,7 @@ use crate::wire::proxy::{self, ProxyHeader};
 use crate::wire::ws::handshake::{HandshakeError, Upgrade};
 use crate::wire::ws::head::{HeadError, HeadProgress, RequestHead, origin_authority};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 impl<W: World> Shard<W> {
@@ -117,6 +118,7 @@ impl<W: World> Shard<W> {
         }
         match self.judge_upgrade(&head, &received[end..]) {
             Ok(judged) => {
+                let source = Arc::new(self.source(conn, &head, client));
                 let Some(socket) = self.sockets.detach(conn) else { return self.sockets.abort(conn) };
                 *self.connections.client(conn) = Client::Vacant; // still counted: by its session, or by its refusal
                 let admission = Admission {
@@ -124,6 +126,7 @@ impl<W: World> Shard<W> {
                     handshake: judged.handshake,
                     user: judged.user,
                     session: judged.session,
+                    source,
                     token_expires_seconds: judged.expires,
                     ticket: judged.ticket,
                     looked_up_ms: 0,
@@ -135,6 +138,14 @@ impl<W: World> Shard<W> {
             }
             Err(refusal) => self.refuse_head(conn, refusal),
         }
+    }
+
+    /// Where an upgrade came from. `client` is the address of its PROXY header.
+    fn source(&self, conn: ConnId, head: &RequestHead<'_>, client: Option<IpAddr>) -> RequestSource {
+        let proxies = &self.settings.trusted_proxies;
+        let peer = client.or_else(|| self.sockets.peer_address(conn).map(|address| address.ip()));
+        let address = peer.map(|peer| proxies.client(peer, head.values(proxies.header().name())));
+        RequestSource::new(address, head.values("user-agent").next())
     }
 
     fn judge_upgrade(&self, head: &RequestHead<'_>, rest: &[u8]) -> Result<Judged, &'static EarlyResponse> {

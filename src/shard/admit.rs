@@ -7,11 +7,10 @@
 
 use super::Shard;
 use super::requests::Pending;
-use super::world::{Clock as _, World};
+use super::world::World;
 use crate::error::Refusal;
 use crate::mesh::frame::{Admission, Query, Request, Settlement};
 use crate::mesh::record::OpenedSession;
-use crate::mesh::standing::LimitReason;
 
 impl<W: World> Shard<W> {
     pub(super) fn admit(&mut self, mut admission: Box<Admission<W::Socket>>) {
@@ -56,10 +55,7 @@ impl<W: World> Shard<W> {
     fn send_home(&mut self, admission: Admission<W::Socket>, opened: OpenedSession) {
         let user = admission.user;
         let budgets = self.budgets_of(user);
-        let trusted_from = opened.user_created_at + self.settings.limits.trusted_after_s;
-        if trusted_from <= self.clock.utc().unix_timestamp() {
-            budgets.set_account(budgets.account().with(LimitReason::Trusted));
-        }
+        self.trust_if_old(&budgets, opened.user_created_at);
         let users = &mut self.directory.users;
         let too_many = users.connections(user) >= self.settings.limits.max_connections_per_user;
         users.connect(user);

@@ -8,10 +8,10 @@
 use super::Shard;
 use super::rate_limits::Budget;
 use super::requests::{Origin, PendingCommand};
-use super::world::World;
+use super::world::{Clock as _, World};
 use crate::error::Refusal;
 use crate::ids::{ConnId, UserId};
-use crate::mesh::asked::HttpReply;
+use crate::mesh::asked::LimitsQuestion;
 use crate::mesh::standing::{FILTERED_WEIGHT, LimitReason, MarkedUsers, UserBudgets};
 use std::sync::Arc;
 
@@ -52,22 +52,32 @@ impl<W: World> Shard<W> {
     /// The budgets of a user of this shard, with what is known of the account now.
     pub(super) fn budgets_of(&mut self, user: UserId) -> Arc<UserBudgets> {
         let budgets = self.directory.users.budgets(user);
-        let marks = self.marked_users.marks.get(&user).copied().unwrap_or_default();
-        let is_admin = self.settings.factor_policy.admins.contains(&user);
-        budgets.set_account(budgets.account().without_marks().and(marks).with_if(LimitReason::Administrator, is_admin));
+        budgets.set_marks(self.marked_users.of(user));
+        if self.settings.factor_policy.admins.contains(&user) {
+            budgets.add(LimitReason::Administrator);
+        }
         budgets
+    }
+
+    /// An account that is old enough is trusted.
+    pub(super) fn trust_if_old(&mut self, budgets: &UserBudgets, created_at: i64) {
+        if created_at + self.settings.limits.trusted_after_s <= self.clock.utc().unix_timestamp() {
+            budgets.add(LimitReason::Trusted);
+        }
     }
 
     /// The marks of all users were read again.
     pub(super) fn mark_users(&mut self, marked: Arc<MarkedUsers>) {
         self.marked_users = marked;
-        let marks = &self.marked_users.marks;
-        self.directory.users.mark(|user| marks.get(&user).copied().unwrap_or_default());
+        let marked = &self.marked_users;
+        self.directory.users.mark(|user| marked.of(user));
     }
 
     /// Answers an administrator with the budgets of a user.
-    pub(super) fn explain_limits(&mut self, user: UserId, reply: HttpReply) {
+    pub(super) fn explain_limits(&mut self, question: LimitsQuestion) {
+        let LimitsQuestion { user, created_at, reply } = question;
         let budgets = self.budgets_of(user);
+        self.trust_if_old(&budgets, created_at);
         let overload = &self.settings.overload;
         let share = budgets.share(self.now_ns());
         let explained = serde_json::json!({

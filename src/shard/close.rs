@@ -60,7 +60,7 @@ impl<W: World> Shard<W> {
             return;
         }
         let closing = Client::Closing { conn, counted: true, until_ms: self.now_ms + LINGER_MS };
-        let Client::Open(session) = std::mem::replace(self.connections.client(conn), closing) else { return };
+        let Client::Open(session, _) = std::mem::replace(self.connections.client(conn), closing) else { return };
         self.counters.connection_closed(session.close_code);
         for conversation in &session.subscriptions {
             self.rooms.unsubscribe(conn, *conversation);
@@ -84,7 +84,7 @@ impl<W: World> Shard<W> {
         }
         let counted = match client {
             Client::Closing { counted, .. } => *counted,
-            Client::Head(_) | Client::Vacant | Client::Open(_) => true,
+            Client::Head(_) | Client::Vacant | Client::Open(..) => true,
         };
         *client = Client::Closing { conn, counted, until_ms };
         self.connections.schedule(conn, until_ms);
@@ -107,7 +107,7 @@ impl<W: World> Shard<W> {
         match std::mem::take(client) {
             Client::Closing { counted: true, .. } | Client::Head(_) => self.count_connections(-1),
             Client::Closing { counted: false, .. } => self.refusals -= 1,
-            Client::Vacant | Client::Open(_) => {}
+            Client::Vacant | Client::Open(..) => {}
         }
     }
 

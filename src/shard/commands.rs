@@ -4,7 +4,7 @@ use super::Shard;
 use super::filter;
 use super::rate_limits::Budget;
 use super::refusals::{needs_a_socket, too_many_reads};
-use super::requests::{Origin, Pending, PendingCommand, Subscribing};
+use super::requests::{Origin, Pending, PendingCommand, SentBy, Subscribing};
 use super::send::NewMessage;
 use super::world::{Clock, World};
 use crate::faults::error_limited;
@@ -29,9 +29,12 @@ impl<W: World> Shard<W> {
     pub(super) fn on_command(&mut self, conn: ConnId, parsed: Parsed<'_>) {
         let Some(session) = self.connections.session(conn) else { return };
         let (user, session) = (session.user, Some(session.sign_in));
+        let is_change = matches!(parsed.command, Ok(Command::Change { .. }));
+        let source = if is_change { self.connections.source(conn) } else { None };
+        let sent_by = SentBy { session, source };
         let command = parsed.command.as_ref().ok().map(Command::id);
         let origin = Origin::Connection(conn);
-        let mut asked = PendingCommand { origin, id: parsed.id, command, session, at: self.now, holds_slot: false };
+        let mut asked = PendingCommand { origin, id: parsed.id, command, sent_by, at: self.now, holds_slot: false };
         // A client whose queue is full of unread replies receives no further replies.
         if !self.reads_its_queue(conn) {
             return self.close(conn, CloseCode::TooSlow);

@@ -3,9 +3,11 @@
 use super::pending_heads::PendingHead;
 use super::session::Session;
 use super::wheel::{RANGE_MS, Wheel};
+use crate::address::RequestSource;
 use crate::ids::ConnId;
 use crate::wire::ws::head::HeadScanner;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// A socket whose request head is not complete.
 pub struct Head {
@@ -60,8 +62,8 @@ pub enum Client {
     Vacant,
     /// A request head is being received.
     Head(Box<Head>),
-    /// A WebSocket.
-    Open(Box<Session>),
+    /// A WebSocket, and where the request came from that opened it.
+    Open(Box<Session>, Arc<RequestSource>),
     /// The last bytes are being sent; the peer has time until the deadline to close its half.
     Closing {
         /// The connection.
@@ -79,14 +81,14 @@ impl Client {
         match self {
             Self::Vacant => None,
             Self::Head(head) => Some(head.conn),
-            Self::Open(session) => Some(session.conn),
+            Self::Open(session, _) => Some(session.conn),
             Self::Closing { conn, .. } => Some(*conn),
         }
     }
 
     fn session(&self) -> Option<&Session> {
         match self {
-            Self::Open(session) => Some(session),
+            Self::Open(session, _) => Some(session),
             Self::Vacant | Self::Head(_) | Self::Closing { .. } => None,
         }
     }
@@ -117,8 +119,16 @@ impl Connections {
     /// The same, to be changed.
     pub fn session_mut(&mut self, conn: ConnId) -> Option<&mut Session> {
         match self.clients.get_mut(conn.slot() as usize)? {
-            Client::Open(session) if session.conn == conn => Some(session),
-            Client::Vacant | Client::Head(_) | Client::Open(_) | Client::Closing { .. } => None,
+            Client::Open(session, _) if session.conn == conn => Some(session),
+            Client::Vacant | Client::Head(_) | Client::Open(..) | Client::Closing { .. } => None,
+        }
+    }
+
+    /// Where the request came from that opened the connection, while it is open.
+    pub fn source(&self, conn: ConnId) -> Option<Arc<RequestSource>> {
+        match self.clients.get(conn.slot() as usize)? {
+            Client::Open(session, source) if session.conn == conn => Some(Arc::clone(source)),
+            Client::Vacant | Client::Head(_) | Client::Open(..) | Client::Closing { .. } => None,
         }
     }
 

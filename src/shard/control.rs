@@ -1,7 +1,7 @@
 //! What the control plane sends to a shard: HTTP commands, revocations, the order to drain.
 
 use super::Shard;
-use super::requests::{Origin, PendingCommand};
+use super::requests::{Origin, PendingCommand, SentBy};
 use super::world::World;
 use crate::ids::{ConnId, SessionId};
 use crate::mesh::asked::HttpCommand;
@@ -15,14 +15,13 @@ impl<W: World> Shard<W> {
         match frame {
             ControlFrame::Command(command) => self.http_command(*command),
             ControlFrame::Announce(announcement) => self.announce(*announcement),
-            ControlFrame::SettleFile(settlement) => self.settle_file(*settlement),
             ControlFrame::SendApproved(approval) => self.send_approved(*approval),
             // Two changes may overtake each other on their way.
             ControlFrame::FilterRules(rules) if rules.version < self.filter.version => {}
             ControlFrame::FilterRules(rules) => self.filter = rules,
             ControlFrame::MarkedUsers(marked) if marked.version < self.marked_users.version => {}
             ControlFrame::MarkedUsers(marked) => self.mark_users(marked),
-            ControlFrame::ExplainLimits(user, reply) => self.explain_limits(user, reply),
+            ControlFrame::ExplainLimits(question) => self.explain_limits(*question),
             ControlFrame::SessionsRevoked(sessions) => self.revoke(&sessions),
             ControlFrame::Drain => self.begin_drain(),
         }
@@ -42,13 +41,14 @@ impl<W: World> Shard<W> {
     }
 
     fn http_command(&mut self, command: HttpCommand) {
-        let HttpCommand { user, session, mut body, reply } = command;
+        let HttpCommand { user, session, source, mut body, reply } = command;
         let settings = std::sync::Arc::clone(&self.settings);
         let mut json = std::mem::take(&mut self.json);
         let parsed = command::parse(&mut body, Format::Json, &mut json, &settings.limits);
         let command = parsed.command.as_ref().ok().map(Command::id);
-        let (origin, session) = (Origin::Http(reply), Some(session));
-        let asked = PendingCommand { origin, id: None, command, session, at: self.now, holds_slot: false };
+        let sent_by = SentBy { session: Some(session), source: Some(source) };
+        let origin = Origin::Http(reply);
+        let asked = PendingCommand { origin, id: None, command, sent_by, at: self.now, holds_slot: false };
         match parsed.command {
             Ok(command) => self.execute(asked, user, command),
             Err(refusal) => self.refuse(asked, &refusal),

@@ -14,49 +14,53 @@
 use crate::chat::filter::action::FilterAction;
 use crate::chat::filter::compiled::Field;
 use crate::chat::filter::rule::RuleHead;
+use crate::chat::filter::written::{Reach, checked_texts};
 use crate::error::{ErrorCode, Refusal};
+use crate::ids::ConversationId;
 use crate::mesh::frame::Change;
 use crate::wire::command::Arguments;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// Texts of one change, each with its place.
-pub(super) fn texts(change: &Change) -> [Option<(Field, &str)>; 2] {
+/// The command that a change belongs to.
+fn source(change: &Change) -> &'static str {
     match change {
-        Change::Message { content, .. } => [Some((Field::Message, content)), None],
-        Change::Other { arguments, .. } => {
-            let text = |key: &str| arguments.get(key).and_then(Value::as_str);
-            match text("content") {
-                Some(content) => [Some((Field::Message, content)), None],
-                None => [
-                    text("name").map(|name| (Field::RoomName, name)),
-                    text("description").map(|description| (Field::Description, description)),
-                ],
-            }
-        }
+        Change::Message { .. } => "send_message",
+        Change::Other { kind, .. } => kind,
     }
 }
 
-/// PostgreSQL has recorded a flagged text, or not because its author's role is exempt.
+/// Texts of one change that rules check, each with its place.
+pub(super) fn texts(change: &Change) -> impl Iterator<Item = (Field, &str)> {
+    checked_texts(source(change)).filter_map(move |(field, place, _)| {
+        let text = match change {
+            Change::Message { content, .. } => Some(content.as_str()),
+            Change::Other { arguments, .. } => arguments.get(field).and_then(Value::as_str),
+        };
+        // An emoji is no text.
+        text.filter(|text| field != "emoji" || text.starts_with(':')).map(|text| (place, text))
+    })
+}
+
+/// The conversation whose rules apply to a change, and whose members' roles may be exempt.
+pub(super) fn scope(change: &Change, conversation: Option<ConversationId>) -> Option<ConversationId> {
+    let is_of_server = checked_texts(source(change)).any(|(_, _, reach)| reach == Reach::Server);
+    conversation.filter(|_| !is_of_server)
+}
+
+/// PostgreSQL has recorded what follows from a match, or nothing because its author's role is exempt.
 pub(super) fn recorded(hits: &[Arc<RuleHead>], decided: &Value) {
-    if decided["action"] == FilterAction::Flag.as_str()
+    let action = FilterAction::ALL.into_iter().find(|action| decided["action"] == action.as_str());
+    if let Some(action) = action
         && let Some(hit) = hits.iter().find(|hit| decided["rule"] == *hit.id)
     {
-        hit.tally.acted(FilterAction::Flag);
+        hit.tally.acted(action);
     }
 }
 
 /// What `mutate_filter_text` needs.
 pub(super) fn record_of(hits: &[Arc<RuleHead>], change: &Change, unique: i64) -> Arguments {
-    let hits: Vec<Value> = hits
-        .iter()
-        .map(|hit| {
-            json!({"rule": hit.id, "is_server_rule": hit.conversation.is_none(), "action": hit.action,
-                   "exempt_from": hit.exempt_from, "mute_s": hit.mute_s})
-        })
-        .collect();
-    let mut record = Arguments::new();
-    record.insert("hits".to_owned(), hits.into());
+    let mut record = record(hits);
     let of_message = match change {
         // The queue of the moderators keeps texts only, so a text with files is refused where it would be held.
         Change::Message { files, .. } if !files.is_empty() => None,
@@ -72,6 +76,20 @@ pub(super) fn record_of(hits: &[Arc<RuleHead>], change: &Change, unique: i64) ->
     if let Some(Value::Object(fields)) = of_message {
         record.extend(fields);
     }
+    record
+}
+
+/// The same for a text that is no message.
+pub(super) fn record(hits: &[Arc<RuleHead>]) -> Arguments {
+    let hits: Vec<Value> = hits
+        .iter()
+        .map(|hit| {
+            json!({"rule": hit.id, "is_server_rule": hit.conversation.is_none(), "action": hit.action,
+                   "exempt_from": hit.exempt_from, "mute_s": hit.mute_s})
+        })
+        .collect();
+    let mut record = Arguments::new();
+    record.insert("hits".to_owned(), hits.into());
     record
 }
 

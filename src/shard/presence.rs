@@ -52,6 +52,11 @@ impl<W: World> Shard<W> {
         if let Err(refusal) = self.may_change(&asked, user) {
             return self.refuse(asked, &refusal);
         }
+        if let Some(text) = &text
+            && let Err(refusal) = self.may_show(&asked, user, ("set_presence", "status_text"), text)
+        {
+            return self.refuse(asked, &refusal);
+        }
         let ack = json!({ "status": status, "status_text": text });
         let choice = PresenceChoice { user, status, text: text.map(String::into_boxed_str) };
         let request = Request::SetPresence(Box::new(choice));

@@ -124,7 +124,7 @@ fn why_less(share: Share) -> Option<&'static str> {
         (LimitReason::Overload, "the server is overloaded"),
         (LimitReason::Slowed, "your account was slowed down for a while"),
         (LimitReason::Refusals, "you went on after many refusals"),
-        (LimitReason::Reported, "moderators refused several of your messages"),
+        (LimitReason::Reported, "administrators rejected several of your messages"),
     ];
     let less = share.percent < 100;
     reasons.into_iter().find(|(reason, _)| less && share.reasons.has(*reason)).map(|(_, why)| why)

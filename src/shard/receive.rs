@@ -23,7 +23,7 @@ impl<W: World> Shard<W> {
     /// Bytes arrived.
     pub(super) fn received(&mut self, conn: ConnId, bytes: &mut [u8]) {
         match self.connections.client(conn) {
-            Client::Open(_) => self.received_frames(conn, bytes),
+            Client::Open(..) => self.received_frames(conn, bytes),
             Client::Head(_) => self.received_head(conn, bytes),
             Client::Vacant | Client::Closing { .. } => {}
         }

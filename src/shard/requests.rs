@@ -5,6 +5,7 @@
 //! - a read or a mutation is sent only if a slot for its answer is free on the return lane, so an answer is never lost;
 //! - the table is bounded by what bounds its makers: command slots per connection, reads and commits per shard.
 
+use crate::address::RequestSource;
 use crate::chat::filter::rule::RuleHead;
 use crate::error::Refusal;
 use crate::ids::{CommandId, ConnId, ConversationId, Seq, SessionId, ShardId, UserId};
@@ -42,6 +43,15 @@ impl Origin {
     }
 }
 
+/// What the audit trail records of the sender of a command, beside the user. Nothing if no client sent it.
+#[derive(Clone, Default)]
+pub struct SentBy {
+    /// The sign-in that it was sent with.
+    pub session: Option<SessionId>,
+    /// Where it came from. Only changes have it: nothing else is audited, and a message must not cost anything for it.
+    pub source: Option<Arc<RequestSource>>,
+}
+
 /// A command that must be answered once: by `acknowledge`, `refuse` or `finish` of the shard. They also release the
 /// command slot of its connection, so a command that is dropped instead would never release its slot.
 #[must_use = "a command is answered exactly once"]
@@ -52,8 +62,8 @@ pub struct PendingCommand {
     pub id: Option<RequestId>,
     /// Which command it is; none if no client sent it, or if it could not be read.
     pub command: Option<CommandId>,
-    /// The sign-in that it was sent with; none if no client sent it.
-    pub session: Option<SessionId>,
+    /// For the audit trail.
+    pub sent_by: SentBy,
     /// When it arrived.
     pub at: Instant,
     /// It holds one of its connection's command slots.

@@ -4,17 +4,19 @@ use super::Shard;
 use super::filter;
 use super::rate_limits::Budget;
 use super::refusals::too_many_reads;
-use super::requests::{Filtering, Locating, Origin, Pending, PendingCommand};
+use super::requests::{Filtering, Locating, Origin, Pending, PendingCommand, SentBy};
 use super::world::{Clock, World};
 use crate::chat::filter::action::FilterAction;
 use crate::chat::filter::compiled::{Context, Field};
 use crate::chat::filter::rule::RuleHead;
+use crate::chat::filter::written::checked_texts;
 use crate::chat::filter::{SharedRepeats, remember};
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{ConnId, ConversationId, FileId, MessageId, SessionId, UserId};
+use crate::ids::{ConnId, ConversationId, FileId, MessageId, UserId};
 use crate::limits::{COMMIT_DEADLINE_MS, Feature};
-use crate::mesh::asked::{Announcement, Approval, ApprovedText, FileSettlement, HttpReply};
+use crate::mesh::asked::{Announced, Announcement, Approval, ApprovedText};
 use crate::mesh::frame::{Change, Mutation, Query, Request};
+use crate::planted::{Fault, is_planted};
 use crate::text::{self, Shape};
 use crate::wire::command::changes::{CHANGES, Meter};
 use crate::wire::command::{Arguments, ConversationRef};
@@ -32,6 +34,22 @@ pub(super) struct NewMessage<'a> {
     pub(super) message_type: &'static str,
     pub(super) client_message_id: Option<Cow<'a, str>>,
     pub(super) files: Vec<FileId>,
+}
+
+/// Who sends a change.
+struct ChangeSender {
+    user: UserId,
+    sent_by: SentBy,
+    /// The requesting connection.
+    connection: Option<ConnId>,
+    received_at: Instant,
+}
+
+impl ChangeSender {
+    fn of(asked: &PendingCommand, user: UserId) -> Self {
+        let (connection, received_at) = (asked.origin.connection(), asked.at);
+        Self { user, sent_by: asked.sent_by.clone(), connection, received_at }
+    }
 }
 
 impl<W: World> Shard<W> {
@@ -103,31 +121,22 @@ impl<W: World> Shard<W> {
         }
     }
 
-    /// Writes a changed profile into a conversation's log.
+    /// Announces what no client sent, so no rate limit applies.
     pub(super) fn announce(&mut self, announcement: Announcement) {
-        let Announcement { user, conversation, reply } = announcement;
-        self.submit_own((user, conversation), "announce_profile", Arguments::new(), reply);
-    }
-
-    /// Writes the end of a file's check into its conversation's log.
-    pub(super) fn settle_file(&mut self, settlement: FileSettlement) {
-        let FileSettlement { uploader, conversation, arguments, reply } = settlement;
-        let arguments = if let Value::Object(arguments) = arguments { arguments } else { Arguments::new() };
-        self.submit_own((uploader, conversation), "settle_file", arguments, reply);
-    }
-
-    /// Submits a change of the server's own. No client sent it, so no rate limit applies.
-    fn submit_own(
-        &mut self,
-        (user, conversation): (UserId, ConversationId),
-        kind: &'static str,
-        arguments: Arguments,
-        reply: HttpReply,
-    ) {
+        let Announcement { user, conversation, what, reply } = announcement;
+        let (kind, arguments) = match what {
+            Announced::Profile => ("announce_profile", json!({})),
+            Announced::Rejection { held } => ("announce_rejection", json!({"held_id": held})),
+            Announced::CheckedFile(found) => ("settle_file", found),
+        };
         let origin = Origin::Http(reply);
-        let asked = PendingCommand { origin, id: None, command: None, session: None, at: self.now, holds_slot: false };
+        let sent_by = SentBy::default();
+        let asked = PendingCommand { origin, id: None, command: None, sent_by, at: self.now, holds_slot: false };
         match self.may_begin() {
-            Ok(()) => self.submit(asked, user, kind, Some(conversation), arguments),
+            Ok(()) => {
+                let change = Change::Other { kind, mutation_id: self.requests.mutation_id(), arguments };
+                self.send_to_owner(asked, user, Some(conversation), change);
+            }
             Err(refusal) => self.refuse(asked, &refusal),
         }
     }
@@ -202,15 +211,44 @@ impl<W: World> Shard<W> {
             mutation_id: self.requests.mutation_id(),
             arguments: arguments.into(),
         };
-        let (session, origin, received_at) = (asked.session, asked.origin.connection(), asked.at);
+        let scope = filter::scope(&change, conversation);
+        let mut from = ChangeSender::of(&asked, user);
         if hits.iter().all(|hit| hit.action == FilterAction::Flag) {
             // The text is sent whatever PostgreSQL decides, so it keeps its place among those of its author. The record
             // comes first on the same way: it is there when the text is acknowledged.
-            self.submit_change(Pending::FilterRecord(hits), (user, None, None, received_at), conversation, record);
+            from = ChangeSender { sent_by: SentBy::default(), connection: None, ..from };
+            self.submit_change(Pending::FilterRecord(hits), from, scope, record);
             return self.send_to_owner(asked, user, conversation, change);
         }
         let filtering = Box::new(Filtering { asked, user, conversation, change, hits });
-        self.submit_change(Pending::Filter(filtering), (user, session, origin, received_at), conversation, record);
+        self.submit_change(Pending::Filter(filtering), from, scope, record);
+    }
+
+    /// Checks a text that belongs to no conversation: nobody has a role there that may be exempt, so PostgreSQL only
+    /// records the match.
+    pub(super) fn may_show(
+        &mut self,
+        asked: &PendingCommand,
+        user: UserId,
+        (source, field): (&'static str, &'static str),
+        text: &str,
+    ) -> Result<(), Refusal> {
+        let place = checked_texts(source).find(|(known, ..)| *known == field).map(|(_, place, _)| place);
+        let Some(place) = place.filter(|_| self.settings.content_filtering) else { return Ok(()) };
+        let context = Context { field: place, conversation: None, memory: None, now_s: self.now_ms / 1_000 };
+        let hits = self.filter.check(text, &context).hits;
+        let Some(worst) = hits.first().cloned() else { return Ok(()) };
+        let arguments = filter::record(&hits).into();
+        let record = Change::Other { kind: "filter_text", mutation_id: self.requests.mutation_id(), arguments };
+        let from = ChangeSender { sent_by: SentBy::default(), connection: None, ..ChangeSender::of(asked, user) };
+        self.submit_change(Pending::FilterRecord(hits), from, None, record);
+        match worst.action {
+            FilterAction::Flag => Ok(()),
+            _ => {
+                self.note_filtered(asked, user);
+                Err(filter::refusal(FilterAction::Refuse, &worst.id, 0))
+            }
+        }
     }
 
     fn filter_hits(
@@ -225,8 +263,9 @@ impl<W: World> Shard<W> {
         }
         let rules = Arc::clone(&self.filter);
         let now_s = self.now_ms / 1_000;
+        let conversation = filter::scope(change, conversation);
         let mut hits: Vec<Arc<RuleHead>> = Vec::new();
-        for (field, text) in filter::texts(change).into_iter().flatten() {
+        for (field, text) in filter::texts(change) {
             let remembers = field == Field::Message && conversation.is_some_and(|id| rules.remembers(id));
             let shared = remembers.then(|| self.repeats_of(asked, user)).flatten();
             let memory = shared.as_ref().map(|shared| &**shared.get_or_init(Box::default));
@@ -254,6 +293,7 @@ impl<W: World> Shard<W> {
         let Filtering { asked, user, conversation, change, hits } = filtering;
         let decided = match decided {
             Ok(decided) => decided,
+            Err(_) if is_planted(Fault::SendUndecidedTexts) => json!({ "action": "pass" }),
             Err(refusal) => return self.refuse(asked, &refusal),
         };
         let action = decided["action"].as_str().unwrap_or("refuse");
@@ -268,7 +308,9 @@ impl<W: World> Shard<W> {
             // No rule applies to the author's role, or a moderator has approved it.
             None | Some(FilterAction::Flag) => self.send_to_owner(asked, user, conversation, change),
             Some(action) => {
-                self.note_filtered(&asked, user);
+                if hits.iter().any(|hit| hit.id == rule && hit.conversation.is_none()) {
+                    self.note_filtered(&asked, user);
+                }
                 let mute_ms = hits.iter().find(|hit| hit.id == rule).map_or(0, |hit| hit.mute_s as u64 * 1_000);
                 self.refuse(asked, &filter::refusal(action, rule, mute_ms));
             }
@@ -292,7 +334,7 @@ impl<W: World> Shard<W> {
         };
         let asked = PendingCommand {
             origin: Origin::Http(reply),
-            session: None,
+            sent_by: SentBy::default(),
             id: None,
             command: None,
             at: self.now,
@@ -311,7 +353,7 @@ impl<W: World> Shard<W> {
         conversation: Option<ConversationId>,
         change: Change,
     ) {
-        let from = (user, asked.session, asked.origin.connection(), asked.at);
+        let from = ChangeSender::of(&asked, user);
         self.submit_change(Pending::Command(asked), from, conversation, change);
     }
 
@@ -319,7 +361,7 @@ impl<W: World> Shard<W> {
     fn submit_change(
         &mut self,
         pending: Pending<W::Socket>,
-        (actor, session, origin, received_at): (UserId, Option<SessionId>, Option<ConnId>, Instant),
+        ChangeSender { user, sent_by, connection, received_at }: ChangeSender,
         conversation: Option<ConversationId>,
         change: Change,
     ) {
@@ -328,9 +370,10 @@ impl<W: World> Shard<W> {
         let token = self.requests.insert(pending);
         let mutation = Box::new(Mutation {
             conversation,
-            actor,
-            session,
-            origin,
+            actor: user,
+            session: sent_by.session,
+            source: sent_by.source.filter(|_| matches!(change, Change::Other { .. })),
+            origin: connection,
             token,
             owner,
             received_at,

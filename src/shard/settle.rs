@@ -59,7 +59,7 @@ impl<W: World> Shard<W> {
         session.token_expires_ms = expires_ms;
         session.last_seen_ms = self.now_ms;
         session.subscribe_all = handshake.subscribe_all;
-        *self.connections.client(conn) = Client::Open(Box::new(session));
+        *self.connections.client(conn) = Client::Open(Box::new(session), admission.source);
         self.directory.local.add(admission.user, conn);
         self.sockets.send(conn, Chunk::from(handshake.response.into_bytes()));
         self.sockets.receive_stream(conn);

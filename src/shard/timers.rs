@@ -50,14 +50,14 @@ impl<W: World> Shard<W> {
 
     fn check(&mut self, conn: ConnId) {
         match self.connections.client(conn) {
-            Client::Open(session) if session.conn == conn => self.check_session(conn),
+            Client::Open(session, _) if session.conn == conn => self.check_session(conn),
             Client::Head(head) if head.conn == conn => self.head_timed_out(conn),
             Client::Closing { conn: closing, until_ms, .. } if *closing == conn => {
                 let until_ms = *until_ms;
                 self.end_linger(conn, until_ms);
             }
             // The slot belongs to another connection by now.
-            Client::Open(_) | Client::Head(_) | Client::Closing { .. } | Client::Vacant => {}
+            Client::Open(..) | Client::Head(_) | Client::Closing { .. } | Client::Vacant => {}
         }
     }
 

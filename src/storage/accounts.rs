@@ -27,10 +27,11 @@ mod standing;
 pub mod two_factor;
 
 use super::sql::accounts as sql;
+use crate::audit::caller::Caller;
 use crate::error::Refusal;
 use crate::faults::warn_limited;
 use crate::ids::{SessionId, UserId};
-pub(super) use audited::append;
+pub(super) use audited::append_of;
 use deadpool_postgres::{Object, Pool, PoolError};
 pub(super) use outcome::settle;
 use std::ops::Deref;
@@ -39,7 +40,7 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{error::Elapsed, timeout};
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{Json as JsonColumn, ToSql};
 use tokio_postgres::{Error, Row};
 
 /// Rows that one statement of a sweep of outcomes removes.
@@ -200,6 +201,10 @@ pub struct Swept {
     pub refresh_tokens: u64,
     /// Expired tickets.
     pub spent_tickets: u64,
+    /// Additions by strangers that no budget counts any longer.
+    pub stranger_additions: u64,
+    /// Budgets of an hour that is over.
+    pub toggle_budgets: u64,
 }
 
 /// Handle to the account tables; cloning it is cheap.
@@ -283,41 +288,59 @@ impl Accounts {
         settle(connection, "find_login_by_id", false, outcome)
     }
 
-    /// Revokes one session of `user`, on behalf of session `by`; `false` when there is no such active session.
+    /// Whether any account still has a password hash of an older version.
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn revoke_session(&self, user: UserId, session: SessionId, by: SessionId) -> Result<bool, Refusal> {
+    pub async fn has_old_hashes(&self) -> Result<bool, Refusal> {
+        let connection = self.connection("has_old_hashes").await?;
+        let outcome = timeout(QUERY_TIMEOUT, async {
+            let statement = connection.prepare_cached(sql::HAS_OLD_HASHES).await?;
+            connection.query_one(&statement, &[]).await?.try_get(0)
+        })
+        .await;
+        settle(connection, "has_old_hashes", false, outcome)
+    }
+
+    /// Revokes one session of the caller; `false` when there is no such active session.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn revoke_session(&self, caller: &Caller, session: SessionId) -> Result<bool, Refusal> {
         let connection = self.connection("revoke_session").await?;
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::REVOKE_SESSION).await?;
             in_doubt = true;
-            let action = if session == by { "sign_out" } else { "revoke_session" };
-            let parameters: [&(dyn ToSql + Sync); 5] = [&session.0, &user.0, &by.0, &action, &None::<&str>];
+            let Caller { user, session: by, source } = caller;
+            let action = if session == *by { "sign_out" } else { "revoke_session" };
+            let parameters: [&(dyn ToSql + Sync); 6] =
+                [&session.0, &user.0, &by.0, &action, &None::<&str>, &JsonColumn(&**source)];
             Ok(connection.execute(&statement, &parameters).await? > 0)
         })
         .await;
         settle(connection, "revoke_session", in_doubt, outcome)
     }
 
-    /// Revokes every session of `user`, on behalf of session `by`; returns those that this revoked.
+    /// Revokes every session of the caller; returns those that this revoked.
     ///
     /// # Errors
     /// The store's failures.
-    pub async fn revoke_all(&self, user: UserId, by: SessionId) -> Result<Vec<SessionId>, Refusal> {
+    pub async fn revoke_all(&self, caller: &Caller) -> Result<Vec<SessionId>, Refusal> {
         let connection = self.connection("revoke_all").await?;
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::SIGN_OUT_ALL).await?;
             in_doubt = true;
-            session_ids(&connection.query(&statement, &[&user.0, &by.0]).await?)
+            let parameters: [&(dyn ToSql + Sync); 3] =
+                [&caller.user.0, &caller.session.0, &JsonColumn(&*caller.source)];
+            session_ids(&connection.query(&statement, &parameters).await?)
         })
         .await;
         settle(connection, "revoke_all", in_doubt, outcome)
     }
 
-    /// Sets a new password and revokes every session but `keep`, in one transaction; returns those that this revoked.
+    /// Sets a new password and revokes every other session, in one transaction; returns those that this revoked.
     /// `None` when the password was changed since `verified` was read.
     ///
     /// # Errors
@@ -326,7 +349,7 @@ impl Accounts {
         &self,
         verified: &Login,
         new_hash: &str,
-        keep: SessionId,
+        caller: &Caller,
     ) -> Result<Option<Vec<SessionId>>, Refusal> {
         let mut connection = self.connection("change_password").await?;
         let mut in_doubt = false;
@@ -339,8 +362,9 @@ impl Accounts {
                 return Ok(None);
             }
             let statement = transaction.prepare_cached(sql::REVOKE_ALL).await?;
-            let revoked = session_ids(&transaction.query(&statement, &[&verified.user.0, &Some(keep.0)]).await?)?;
-            audited::new_password(&transaction, verified.user, keep, &revoked).await?;
+            let revoked =
+                session_ids(&transaction.query(&statement, &[&verified.user.0, &Some(caller.session.0)]).await?)?;
+            audited::new_password(&transaction, caller, &revoked).await?;
             in_doubt = true;
             transaction.commit().await?;
             Ok(Some(revoked))
@@ -407,14 +431,13 @@ impl Accounts {
         settle(connection, "search_users", false, outcome)
     }
 
-    /// Changes a profile, on behalf of a session; `None` when the user is not active.
+    /// Changes the caller's profile; `None` when the user is not active.
     ///
     /// # Errors
     /// Failures of PostgreSQL.
     pub async fn update_profile(
         &self,
-        user: UserId,
-        session: SessionId,
+        caller: &Caller,
         edit: ProfileEdit<'_>,
     ) -> Result<Option<AccountProfile>, Refusal> {
         let ProfileEdit { display_name, avatar_url, bio, receipts_private, group_invitations } = edit;
@@ -429,7 +452,7 @@ impl Accounts {
                 .query_opt(
                     &statement,
                     &[
-                        &user.0,
+                        &caller.user.0,
                         &display_name,
                         &set_avatar,
                         &avatar_url,
@@ -437,7 +460,8 @@ impl Accounts {
                         &bio,
                         &receipts_private,
                         &group_invitations,
-                        &session.0,
+                        &caller.session.0,
+                        &JsonColumn(&*caller.source),
                     ],
                 )
                 .await?
@@ -453,8 +477,14 @@ impl Accounts {
     /// # Errors
     /// Failures of PostgreSQL. Rows that were removed before stay removed.
     pub async fn sweep_expired(&self) -> Result<Swept, Refusal> {
-        let mut counts = [0; 3];
-        let statements = [sql::SWEEP_SESSIONS, sql::SWEEP_REFRESH_TOKENS, sql::SWEEP_SPENT_TICKETS];
+        let mut counts = [0; 5];
+        let statements = [
+            sql::SWEEP_SESSIONS,
+            sql::SWEEP_REFRESH_TOKENS,
+            sql::SWEEP_SPENT_TICKETS,
+            sql::SWEEP_STRANGER_ADDITIONS,
+            sql::SWEEP_TOGGLE_BUDGETS,
+        ];
         for (count, text) in counts.iter_mut().zip(statements) {
             let connection = self.connection("sweep_expired").await?;
             let outcome = timeout(QUERY_TIMEOUT, async {
@@ -465,8 +495,8 @@ impl Accounts {
             *count = settle(connection, "sweep_expired", false, outcome)?;
         }
         self.sweep_outcomes(OUTCOMES_KEPT, OUTCOMES_PER_BATCH).await?;
-        let [sessions, refresh_tokens, spent_tickets] = counts;
-        Ok(Swept { sessions, refresh_tokens, spent_tickets })
+        let [sessions, refresh_tokens, spent_tickets, stranger_additions, toggle_budgets] = counts;
+        Ok(Swept { sessions, refresh_tokens, spent_tickets, stranger_additions, toggle_budgets })
     }
 }
 

@@ -12,6 +12,7 @@ use crate::audit::row::AuditRow;
 use futures_util::TryStreamExt;
 use std::pin::pin;
 use std::time::Duration;
+use tokio_postgres::types::{FromSql, Type};
 use tokio_postgres::{Client, Error, Row};
 
 /// A connection as the owner.
@@ -76,6 +77,18 @@ impl AuditTables {
             Ok((row.try_get(0)?, head))
         };
         read.await.map_err(failed("reading the end of the audit trail"))
+    }
+
+    /// The hash of the row at a position, if it is there.
+    ///
+    /// # Errors
+    /// PostgreSQL's.
+    pub async fn root_at(&self, position: i64) -> Result<Option<Hash>, StorageError> {
+        let read = async {
+            let row = self.client.query_opt(sql::ROOT_AT, &[&position]).await?;
+            row.map(|row| row.try_get(0).map(hash)).transpose()
+        };
+        read.await.map_err(failed("reading a row of the audit trail"))
     }
 
     /// Every checkpoint, ascending.
@@ -180,10 +193,29 @@ impl AuditTables {
     }
 }
 
+/// A `timestamptz` as PostgreSQL sends it, in microseconds: a calendar would take longer than the hash of the row.
+struct UnixMicros(i64);
+
+impl UnixMicros {
+    /// PostgreSQL counts from 2000-01-01.
+    const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
+}
+
+impl<'a> FromSql<'a> for UnixMicros {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        // Infinity is no time of a row: it gives a number that no hash fits.
+        Ok(Self(i64::from_be_bytes(raw.try_into()?).wrapping_add(Self::POSTGRES_EPOCH)))
+    }
+
+    fn accepts(sql_type: &Type) -> bool {
+        *sql_type == Type::TIMESTAMPTZ
+    }
+}
+
 fn audit_row(row: &Row) -> Result<AuditRow<'_>, Error> {
     Ok(AuditRow {
         position: row.try_get(0)?,
-        created_at_us: row.try_get(1)?,
+        created_at_us: row.try_get::<_, UnixMicros>(1)?.0,
         user_id: row.try_get(2)?,
         action: row.try_get(3)?,
         target_type: row.try_get(4)?,

@@ -58,6 +58,7 @@ mod tests {
             conversation: ConversationId::from_number(6),
             actor: UserId(1),
             session: None,
+            source: None,
             origin: None,
             token: Token { shard: ShardId(0), index },
             owner: ShardId(0),

@@ -5,7 +5,8 @@
 //! 3. PostgreSQL answered: each row has its outcome.
 //! 4. PostgreSQL refused the statement: nothing of it was committed. Retry if that can help. If a row may be at fault,
 //!    split the run in halves until it is alone, and refuse that one. If the store is at fault, refuse the run with
-//!    `storage_unavailable` (see `sqlstate`).
+//!    `storage_unavailable` (see `sqlstate`). If the end of the audit trail is locked, submit the run again and let it
+//!    refuse what would need a row there.
 //! 5. The connection was lost: the outcome is *unknown*. Reconnect (backoff with jitter) and submit the same run again.
 //!    It waits for the old transaction's locks, then finds by its keys what that one did. A command past its deadline
 //!    is refused with `deadline_exceeded` if its outcome is unknown, and with `storage_unavailable` if it had not
@@ -20,6 +21,7 @@ use super::batcher::{self, RunKind};
 use super::connect::{self, Role, Target};
 use super::health::WriterHealth;
 use super::indexer::Touched;
+use super::observe;
 use super::sql;
 use super::sqlstate::{self, Cause};
 use super::verdicts::{self, BatchRows, Recorded};
@@ -51,6 +53,14 @@ const IDLE_LOOK: Duration = Duration::from_millis(250);
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// How often waiting mutations are compared with their deadlines.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(200);
+/// How long a batch waits for the end of the audit trail. What comes after it waits too, messages among it.
+const AUDIT_WAIT_MS: i64 = 2_000;
+/// After a wait that was too long, changes with an audit row are refused for this long without another one.
+const AUDIT_PAUSE: Duration = Duration::from_secs(2);
+/// Then a short wait shows whether the lock is free again,
+const AUDIT_TRIAL_MS: i64 = 100;
+/// until no wait has been too long for this time.
+const AUDIT_TRIALS: Duration = Duration::from_secs(30);
 /// Serialisation failures and races for a key in a row, before the run is split.
 const RETRIES_MAX: u32 = 5;
 /// From so many mutations on, a statement takes as long as it has rows.
@@ -100,6 +110,8 @@ pub struct Committer {
     waits: WaitWindow,
     overload: Arc<Overload>,
     backoff_ms: u64,
+    /// When the last wait for the end of the audit trail was too long.
+    audit_busy_at: Option<Instant>,
 }
 
 impl Committer {
@@ -131,6 +143,7 @@ impl Committer {
             waits: WaitWindow::new(Instant::now()),
             overload,
             backoff_ms: BACKOFF_MS_MIN,
+            audit_busy_at: None,
         }
     }
 
@@ -170,6 +183,9 @@ impl Committer {
     /// With nothing to do, a lost connection is noticed here, and a store that refuses writes: readiness must not wait
     /// for the next message.
     async fn check_connection(&mut self) {
+        if let Some(percent) = self.waits.idle(Instant::now()) {
+            self.overload.set(Work::Commits(self.number), percent);
+        }
         if self.writer.as_ref().is_none_or(|writer| writer.client.is_closed()) {
             self.writer = None;
             self.reconnect().await;
@@ -270,6 +286,12 @@ impl Committer {
                         self.writer = None;
                         maybe_committed = true;
                     }
+                    Attempt::Refused(Cause::AuditBusy, reason) if self.audit_wait_ms() > 0 => {
+                        warn_limited!(
+                            "another transaction holds the row of audit_head; audited changes fail: {reason}"
+                        );
+                        self.audit_busy_at = Some(Instant::now());
+                    }
                     Attempt::Refused(Cause::Race, reason) if retries < RETRIES_MAX => {
                         retries += 1;
                         tracing::debug!("submitting a run again: {reason}");
@@ -293,6 +315,15 @@ impl Committer {
                     }
                 }
             }
+        }
+    }
+
+    /// How long a batch may wait for the end of the audit trail. 0: it refuses changes with an audit row.
+    fn audit_wait_ms(&self) -> i64 {
+        match self.audit_busy_at.map(|at| at.elapsed()) {
+            Some(since) if since < AUDIT_PAUSE => 0,
+            Some(since) if since < AUDIT_TRIALS => AUDIT_TRIAL_MS,
+            Some(_) | None => AUDIT_WAIT_MS,
         }
     }
 
@@ -330,7 +361,7 @@ impl Committer {
             RunKind::Others => Columns::of_others(run),
         };
         let outcome = {
-            let statement = submit(&writer, &submitted, run.len());
+            let statement = submit(&writer, &submitted, run.len(), self.audit_wait_ms());
             tokio::pin!(statement);
             // Not `interval`, whose first tick is not immediate: the timer counts in milliseconds, and waiting
             // for it held every commit up by one.
@@ -369,7 +400,9 @@ impl Committer {
                     RunKind::Others => verdicts::of_others(run, &answer.rows),
                 };
                 // Submitted again, the run would give the same rows, and its senders would never receive an answer.
-                Attempt::Done(verdicts.unwrap_or_else(|reason| stop_process(&reason)))
+                let verdicts = verdicts.unwrap_or_else(|reason| stop_process(&reason));
+                observe::of_run(&self.mesh.activity, run, &verdicts);
+                Attempt::Done(verdicts)
             }
             Some(Err(error)) => {
                 let cause = error.code().map_or(Cause::ConnectionEnded, Cause::of);
@@ -431,6 +464,9 @@ enum Columns {
         mutation_ids: Vec<i64>,
         arguments: Vec<Value>,
         sessions: Vec<Option<i64>>,
+        /// Where they came from, as `append_audit` reads it.
+        addresses: Vec<Option<String>>,
+        agents: Vec<Option<String>>,
     },
 }
 
@@ -455,6 +491,7 @@ impl Columns {
     fn of_others(run: &[Box<Mutation>]) -> Self {
         let (mut kinds, mut conversations, mut actors) = (Vec::new(), Vec::new(), Vec::new());
         let (mut mutation_ids, mut arguments_column, mut sessions) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut addresses, mut agents) = (Vec::new(), Vec::new());
         for mutation in run {
             if let Change::Other { kind, mutation_id, arguments } = &mutation.change {
                 kinds.push(*kind);
@@ -463,13 +500,22 @@ impl Columns {
                 mutation_ids.push(*mutation_id);
                 arguments_column.push(arguments.clone());
                 sessions.push(mutation.session.map(|session| session.0));
+                let source = mutation.source.as_deref();
+                addresses.push(source.and_then(|source| source.address).map(|address| address.to_string()));
+                agents.push(source.and_then(|source| source.agent.as_deref()).map(str::to_owned));
             }
         }
-        Self::Others { kinds, conversations, actors, mutation_ids, arguments: arguments_column, sessions }
+        let arguments = arguments_column;
+        Self::Others { kinds, conversations, actors, mutation_ids, arguments, sessions, addresses, agents }
     }
 }
 
-async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Result<BatchRows, tokio_postgres::Error> {
+async fn submit(
+    writer: &Writer,
+    columns: &Columns,
+    rows_expected: usize,
+    audit_wait_ms: i64,
+) -> Result<BatchRows, tokio_postgres::Error> {
     match columns {
         Columns::Messages { conversations, senders, contents, keys, parents, types, files } => {
             let rows = writer
@@ -500,8 +546,9 @@ async fn submit(writer: &Writer, columns: &Columns, rows_expected: usize) -> Res
             }
             Ok(BatchRows { rows, recorded })
         }
-        Columns::Others { kinds, conversations, actors, mutation_ids, arguments, sessions } => {
-            let columns: [&(dyn ToSql + Sync); 6] = [kinds, conversations, actors, mutation_ids, arguments, sessions];
+        Columns::Others { kinds, conversations, actors, mutation_ids, arguments, sessions, addresses, agents } => {
+            let columns: [&(dyn ToSql + Sync); 9] =
+                [kinds, conversations, actors, mutation_ids, arguments, sessions, addresses, agents, &audit_wait_ms];
             let rows = writer.client.query(&writer.others, &columns).await?;
             Ok(BatchRows { rows, recorded: HashMap::new() })
         }
@@ -517,6 +564,7 @@ fn array_of(files: &[FileId]) -> Option<String> {
 fn refusal_of(cause: Cause) -> Refusal {
     match cause {
         Cause::Content => Refusal::bad_request("The content of this change cannot be stored."),
+        Cause::AuditBusy => Refusal::audit_trail_busy(),
         Cause::ConnectionEnded | Cause::Race | Cause::Unclear | Cause::Store => Refusal::storage_unavailable(),
     }
 }

@@ -54,6 +54,17 @@ pub struct NewFile<'a> {
     pub reserved: Option<FileId>,
 }
 
+/// Whether an upload began.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Created {
+    /// It did.
+    File(FileId),
+    /// The files of the user would take too much.
+    OverQuotaOfUser,
+    /// All files would.
+    OverQuotaOfServer,
+}
+
 /// An upload, for its uploader.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UploadState {
@@ -153,9 +164,9 @@ impl FileStore {
     /// Begins an upload.
     ///
     /// # Errors
-    /// What the uploader may not do in the conversation, `rate_limited`, `quota_exceeded`; failures of PostgreSQL, as
+    /// What the uploader may not do in the conversation, `rate_limited`; failures of PostgreSQL, as
     /// for all functions here.
-    pub async fn create(&self, new: &NewFile<'_>, quotas: &FileQuotas) -> Result<FileId, Refusal> {
+    pub async fn create(&self, new: &NewFile<'_>, quotas: &FileQuotas) -> Result<Created, Refusal> {
         let given = json!({
             "user_id": new.user, "conversation_id": new.conversation.number(), "name": new.name, "size": new.size,
             "media_type": new.declared_type, "sha256": new.expected.as_ref().map(hexadecimal),
@@ -163,7 +174,12 @@ impl FileStore {
             "user_bytes_max": quotas.user_bytes_max, "total_bytes_max": quotas.total_bytes_max,
         });
         let rows = self.rows("create_file", true, (sql::CREATE, &[&given]), |row| row.try_get(0)).await?;
-        rows.first().copied().map(FileId).ok_or_else(Refusal::storage_unavailable)
+        match rows.first() {
+            Some(-1) => Ok(Created::OverQuotaOfUser),
+            Some(-2) => Ok(Created::OverQuotaOfServer),
+            Some(file) => Ok(Created::File(FileId(*file))),
+            None => Err(Refusal::storage_unavailable()),
+        }
     }
 
     /// An upload of a user.
@@ -190,7 +206,7 @@ impl FileStore {
         self.rows("upload_progress", false, (sql::PROGRESS, &[&file.0, &received]), |_| Ok(())).await.map(drop)
     }
 
-    /// All bytes of an upload are on the disk for good. A job to check them begins to exist.
+    /// All bytes of an upload are on the disk for good, which it records too. A job to check them begins to exist.
     ///
     /// # Errors
     /// Failures of PostgreSQL. It can be called again.
@@ -298,7 +314,16 @@ impl FileStore {
         removed
     }
 
-    /// Removes files that nobody needs. Returns how many.
+    /// Those of these files that have a row.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn known(&self, files: &[FileId]) -> Result<Vec<FileId>, Refusal> {
+        let numbers: Vec<i64> = files.iter().map(|file| file.0).collect();
+        self.rows("known_files", false, (sql::KNOWN, &[&numbers]), |row| row.try_get(0).map(FileId)).await
+    }
+
+    /// Ends and removes files that nobody needs. Returns how many.
     ///
     /// # Errors
     /// Failures of PostgreSQL.
@@ -307,15 +332,15 @@ impl FileStore {
         Ok(rows.first().copied().unwrap_or(0))
     }
 
-    /// Takes jobs that are due, for so many seconds.
+    /// Takes jobs of these kinds that are due, for so many seconds.
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn claim_jobs(&self, most: i64, lease_s: i64) -> Result<Vec<Job>, Refusal> {
+    pub async fn claim_jobs(&self, kinds: &[&str], most: i64, lease_s: i64) -> Result<Vec<Job>, Refusal> {
         let read = |row: &Row| {
             Ok(Job { id: row.try_get(0)?, kind: row.try_get(1)?, subject: row.try_get(2)?, attempts: row.try_get(3)? })
         };
-        self.rows("claim_jobs", false, (sql::CLAIM, &[&most, &lease_s]), read).await
+        self.rows("claim_jobs", false, (sql::CLAIM, &[&kinds, &most, &lease_s]), read).await
     }
 
     /// A job is done.

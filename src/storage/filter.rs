@@ -3,14 +3,15 @@
 //! A change replaces the rules of one scope in one transaction. [`FilterStore::version`] shows every change, also one
 //! of another server on the same database.
 
-use super::accounts::{Accounts, QUERY_TIMEOUT, append, settle};
+use super::accounts::{Accounts, QUERY_TIMEOUT, append_of, settle};
 use super::sql::filter as sql;
+use crate::audit::caller::Caller;
 use crate::error::Refusal;
-use crate::ids::{ConversationId, SessionId, UserId};
+use crate::ids::{ConversationId, UserId};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::time::timeout;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{Json as JsonColumn, ToSql};
 use tokio_postgres::{Error, Row};
 
 /// A rule as it is stored: its conversation, and the rest as JSON.
@@ -148,7 +149,7 @@ impl FilterStore {
     /// Failures of PostgreSQL.
     pub async fn replace(
         &self,
-        (user, session): (UserId, SessionId),
+        caller: &Caller,
         conversation: Option<ConversationId>,
         rules: Value,
     ) -> Result<(), Refusal> {
@@ -167,11 +168,10 @@ impl FilterStore {
             let insert = transaction.prepare_cached(sql::INSERT_FILTER_RULES).await?;
             transaction.execute(&insert, &[&number, &rules]).await?;
             let row = json!({
-                "user_id": user, "session_id": session, "action": "replace_filter_rules", "conversation_id": number,
-                "target_type": number.map(|_| "conversation"), "target_id": number,
+                "conversation_id": number, "target_type": number.map(|_| "conversation"), "target_id": number,
                 "details": { "before": { "rules": before }, "after": { "rules": rules } },
             });
-            append(&transaction, json!([row])).await?;
+            append_of(&transaction, caller, "replace_filter_rules", row).await?;
             in_doubt = true;
             transaction.commit().await
         })
@@ -215,12 +215,13 @@ impl FilterStore {
     pub async fn decide(
         &self,
         id: i64,
-        (user, session): (UserId, SessionId),
+        caller: &Caller,
         is_admin: bool,
         approved: bool,
     ) -> Result<Option<Decision>, Refusal> {
         let state = if approved { "approved" } else { "rejected" };
-        let parameters: [&(dyn ToSql + Sync); 5] = [&id, &user.0, &is_admin, &state, &session.0];
+        let parameters: [&(dyn ToSql + Sync); 6] =
+            [&id, &caller.user.0, &is_admin, &state, &caller.session.0, &JsonColumn(&*caller.source)];
         Ok(self.rows("decide_held", true, (sql::DECIDE_HELD, &parameters), decision).await?.pop())
     }
 

@@ -5,12 +5,11 @@
 //!
 //! One writer each, any number of readers; nothing here blocks.
 
+use crate::latency::COMMITTERS;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Writing connections. A conversation always goes through the same one.
-pub const COMMITTERS: usize = 2;
 /// A statement that has no answer after this long makes the store count as unavailable. The slowest batch takes far
 /// less, so what takes longer waits: for a lock, for a disk.
 const ANSWER_MAX: Duration = Duration::from_secs(2);

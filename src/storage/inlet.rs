@@ -10,7 +10,7 @@ use super::installer;
 use super::reads::Reads;
 use crate::faults::stop_process;
 use crate::ids::ConversationId;
-use crate::latency::StorageLatencies;
+use crate::latency::{CONVERSATION_COMMITTERS, StorageLatencies};
 use crate::limits::COMMITS_IN_FLIGHT_PER_SHARD;
 use crate::mesh::frame::Mutation;
 use crate::mesh::lane::Mesh;
@@ -93,9 +93,12 @@ pub async fn serve(
 }
 
 fn submit(senders: &[mpsc::Sender<Box<Mutation>>], mutation: Box<Mutation>) {
-    // A conversation that is being created has no number yet; its creator's number spreads the load as well.
-    let number = mutation.conversation.map_or(mutation.actor.0, ConversationId::number);
-    let lane = (number as u64 >> 2) as usize % senders.len();
+    // The last committer creates conversations and does what belongs to none. That takes PostgreSQL much longer than a
+    // message, and a flood of it must not delay messages. Nothing is sent to a conversation before it exists.
+    let lane = match mutation.conversation.map(ConversationId::number) {
+        Some(number) => (number as u64 >> 2) as usize % CONVERSATION_COMMITTERS,
+        None => CONVERSATION_COMMITTERS,
+    };
     if senders[lane].try_send(mutation).is_err() {
         stop_process("a committer's queue was full or closed");
     }

@@ -31,6 +31,7 @@ pub mod inlet;
 pub mod installer;
 pub mod logins;
 pub mod migrate;
+mod observe;
 pub mod read_connection;
 pub mod read_queue;
 pub mod readers;

@@ -175,7 +175,7 @@ fn failure(error: &tokio_postgres::Error) -> Failure {
             Refusal::new(ErrorCode::Conflict, "Another connection used this ticket at the same moment.")
         }
         Cause::Race if *db.code() == SqlState::QUERY_CANCELED => return Failure::OutOfTime,
-        Cause::Race => too_slow(),
+        Cause::Race | Cause::AuditBusy => too_slow(),
         Cause::Content => {
             warn_limited!("a read was refused for what it asks: {}", sqlstate::describe(error));
             Refusal::bad_request("The store cannot answer this request. Ask for something shorter or simpler.")

@@ -426,6 +426,12 @@ impl<T> ReadQueue<T> {
         (class.waiting, oldest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)))
     }
 
+    /// Whether the read that [`ReadQueue::take`] has just returned at this time is of a user who is not heavy.
+    #[must_use]
+    pub fn took_light(&self, now: Instant) -> bool {
+        self.light_taken == Some(now)
+    }
+
     /// When the next pause of heavy users ends, if one of their reads waits for it. Call [`ReadQueue::take`] again
     /// then, even if no read arrives or ends before.
     #[must_use]

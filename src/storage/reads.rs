@@ -7,6 +7,7 @@
 use super::StorageError;
 use super::connect::{Role, Target};
 use super::health::StorageHealth;
+use super::observe;
 use super::read_connection::{self, Failure, Reader};
 use super::read_queue::{Bounds, Full, Next, ReadQueue, Shares, Waiting};
 use super::readers;
@@ -152,9 +153,9 @@ impl Reads {
     async fn work(self: Arc<Self>) {
         loop {
             let now = Instant::now();
-            let (next, pause_ends) = {
+            let (next, is_light, pause_ends) = {
                 let mut queue = self.queue();
-                (queue.take(now), queue.pause_ends(now))
+                (queue.take(now), queue.took_light(now), queue.pause_ends(now))
             };
             match next {
                 None => match pause_ends {
@@ -168,17 +169,25 @@ impl Reads {
                     // pause may end while this worker is busy.
                     self.work.notify_one();
                     let began = Instant::now();
-                    self.observe(&waiting, began);
+                    if is_light && !matches!(waiting.read.query, Query::OpenSession { .. }) {
+                        self.observe(&waiting, began);
+                    }
                     let answer = self.run(&waiting).await;
                     let now = Instant::now();
                     self.queue().finish(waiting.class, waiting.user, now - began, now);
+                    observe::of_read(&self.mesh.activity, waiting.user, &waiting.read.query, &answer);
                     self.reply(&waiting.read, answer);
                 }
             }
         }
     }
 
-    /// A read leaves its queue.
+    fn waits(&self) -> MutexGuard<'_, [WaitWindow; 2]> {
+        self.waits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A read leaves its queue. Those of heavy users wait on purpose, and admissions wait for the crowd that connects:
+    /// neither shows that others have to wait.
     fn observe(&self, waiting: &Waiting<Box<ReadRequest>>, now: Instant) {
         let (index, work) = match waiting.class {
             ReadClass::CatchUp => (0, Work::CatchUp),
@@ -187,8 +196,7 @@ impl Reads {
             ReadClass::Search | ReadClass::Administration => return,
         };
         let waited = now.saturating_duration_since(waiting.since);
-        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(percent) = waits[index].observe(waiting.user, waited, now) {
+        if let Some(percent) = self.waits()[index].observe(waiting.user, waited, now) {
             self.overload.set(work, percent);
         }
     }
@@ -244,6 +252,11 @@ impl Reads {
         loop {
             interval.tick().await;
             let now = Instant::now();
+            for (window, work) in self.waits().iter_mut().zip([Work::CatchUp, Work::Pages]) {
+                if let Some(percent) = window.idle(now) {
+                    self.overload.set(work, percent);
+                }
+            }
             let late = self.queue().expire(now);
             for waiting in &late {
                 self.refuse_late(waiting);

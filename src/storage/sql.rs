@@ -21,8 +21,8 @@ pub const MENTIONS_AND_THREADS: &str =
     "SELECT message_id, mentions, root_id, reply_count, last_reply_at, attachments FROM mentions_and_threads($1)";
 
 /// A run of any other mutations; the outcome's columns are those of the type `mutation_outcome`.
-pub const APPLY_MUTATIONS: &str = "SELECT ord, verdict, detail, retry_after_ms, (outcome).* \
-    FROM apply_mutations($1, $2, $3, $4, $5, $6)";
+pub const APPLY_MUTATIONS: &str = "SELECT ord, verdict, detail, retry_after_ms, details, (outcome).* \
+    FROM apply_mutations($1, $2, $3, $4, $5, $6, $7, $8, $9)";
 
 /// A read's transaction: one snapshot for all of its statements.
 pub const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ";

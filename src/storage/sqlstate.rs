@@ -13,6 +13,9 @@ pub enum Cause {
     ConnectionEnded,
     /// It lost a race; the same statement may succeed at once.
     Race,
+    /// The end of the audit trail was not free in time (`commit/append_audit.sql`): no other statement bounds its
+    /// waits.
+    AuditBusy,
     /// A value in it: too large, not text, against a constraint.
     Content,
     /// A fault inside PostgreSQL or our functions, which one row of many may have caused.
@@ -29,13 +32,13 @@ impl Cause {
             SqlState::T_R_SERIALIZATION_FAILURE,
             SqlState::T_R_DEADLOCK_DETECTED,
             SqlState::UNIQUE_VIOLATION,
-            SqlState::LOCK_NOT_AVAILABLE,
             SqlState::QUERY_CANCELED,
         ];
         if races.contains(state) {
             return Self::Race;
         }
         match state.code().get(..2) {
+            _ if *state == SqlState::LOCK_NOT_AVAILABLE => Self::AuditBusy,
             Some("08") => Self::ConnectionEnded,
             // 57P01 to 57P05: shut down, crashed, starting, dropped, idle for too long; 25P03: idle in a transaction.
             _ if state.code().starts_with("57P") || state.code() == "25P03" => Self::ConnectionEnded,
@@ -101,6 +104,7 @@ mod tests {
             ("XX000", Cause::Unclear),         // a fault of PostgreSQL's
             ("40P01", Cause::Race),            // a deadlock
             ("57014", Cause::Race),            // cancelled
+            ("55P03", Cause::AuditBusy),       // lock_timeout
             ("57P01", Cause::ConnectionEnded), // terminated by an administrator
             ("57P03", Cause::ConnectionEnded), // starting
             ("08006", Cause::ConnectionEnded),

@@ -134,11 +134,12 @@ fn other_verdict(row: &Row) -> Result<Verdict, tokio_postgres::Error> {
                 error_limited!("a mutation failed in PostgreSQL: {verdict} {}", detail.unwrap_or_default());
                 Refusal::new(ErrorCode::Internal, "The store failed on this command. The server's log has the details.")
             }
-            // mutate/invite_users.sql
-            Some(ErrorCode::RateLimited) => {
-                Refusal::rate_limited(detail.unwrap_or_default(), "open_invitations", "recipient", 50, 0)
-            }
             Some(code) => Refusal::new(code, detail.unwrap_or_default()),
+        };
+        // rules/refuse_limited.sql
+        let refusal = match row.try_get::<_, Option<Value>>("details")? {
+            Some(details) => refusal.with_details(details),
+            None => refusal,
         };
         let refusal = match retry_after_ms {
             Some(ms) => refusal.retry_after(ms.max(0) as u64),
@@ -175,6 +176,9 @@ fn refusal_of(verdict: &str, retry_after_ms: Option<i64>) -> Refusal {
         "banned" => (ErrorCode::Banned, "You are banned from this conversation. A moderator can lift the ban."),
         "read_only" => (ErrorCode::ReadOnly, "The conversation, or your role in it, is read-only."),
         "muted" => (ErrorCode::Muted, "You are muted in this conversation. Wait until the mute ends."),
+        "muted_everywhere" => {
+            (ErrorCode::Muted, "You are muted on this server because of unusual activity. Wait until the mute ends.")
+        }
         "slow_mode" => (ErrorCode::SlowMode, "The conversation is in slow mode. Wait before the next message."),
         "blocked" => (ErrorCode::Blocked, "One of you has blocked the other. You cannot message each other."),
         "parent_not_found" => {

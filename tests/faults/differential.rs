@@ -154,7 +154,8 @@ impl State {
             | "lagging"
             | "thread_follow_updated"
             | "join_requested"
-            | "join_request_decided" => {}
+            | "join_request_decided"
+            | "message_rejected" => {}
             other => panic!("this test does not know the event {other}: {event}"),
         }
     }

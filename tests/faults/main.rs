@@ -5,6 +5,8 @@
 //! that these tests do not slow down the others.
 #![cfg(feature = "test-db")]
 
+mod antivirus;
+mod audit_lock;
 mod audit_trail;
 mod crash;
 mod database_logins;
@@ -18,4 +20,5 @@ mod starting;
 mod store_faults;
 #[path = "../support/mod.rs"]
 mod support;
+mod uploads;
 mod victims;

@@ -303,10 +303,10 @@ async fn starts_a_private_postgresql_with_backoff() {
 
 #[tokio::test]
 async fn reserves_connections_for_writers_when_postgresql_has_few() {
-    // The first server provides PostgreSQL. The second uses a database of it that allows seven connections.
+    // The first server provides PostgreSQL. The second uses a database of it that allows nine connections.
     let host = Server::start(1, &[]);
     let database = host.database().await;
-    let create = "CREATE DATABASE second ENCODING 'UTF8' TEMPLATE template0 OWNER chat_owner CONNECTION LIMIT 7";
+    let create = "CREATE DATABASE second ENCODING 'UTF8' TEMPLATE template0 OWNER chat_owner CONNECTION LIMIT 9";
     database.batch_execute(create).await.unwrap();
     let socket = host.data_dir.join("postgres");
     let url = format!("postgresql:///second?host={}&user=chat_owner", text(&json!(socket)));

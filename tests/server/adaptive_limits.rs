@@ -138,11 +138,18 @@ async fn who_goes_on_after_a_thousand_refusals_has_less_and_others_do_not() {
 }
 
 #[tokio::test]
-async fn whom_moderators_refuse_again_and_again_has_less_within_a_second() {
+async fn whom_administrators_reject_again_and_again_has_less_within_a_second() {
     let server = start();
     let (ann, eve) = (server.register().await, server.register().await);
     let room = number_of(&server.room(&[&eve]).await);
     let database = server.database().await;
+    // What a moderator of a room decides, and what was sent and flagged only, does not count.
+    let elsewhere = "INSERT INTO held_messages (conversation_id, sender_id, client_message_id, content, message_type, \
+                     rule, is_server_rule, state, decided_by, decided_at, sent) \
+                     SELECT $1::bigint, $2::bigint, 'other ' || n, 'x', 'text', 'r', n % 3 <> 0, 'rejected', \
+                            CASE n % 3 WHEN 1 THEN $2 ELSE $3::bigint END, now(), n % 3 = 2 \
+                     FROM generate_series(1, 12) n";
+    database.execute(elsewhere, &[&room, &eve.id, &ann.id]).await.unwrap();
     let refuse = "INSERT INTO held_messages (conversation_id, sender_id, client_message_id, content, message_type, \
                   rule, is_server_rule, state, decided_by, decided_at) \
                   VALUES ($1, $2, $3, 'x', 'text', 'offers', true, 'rejected', $4, now())";
@@ -159,5 +166,23 @@ async fn whom_moderators_refuse_again_and_again_has_less_within_a_second() {
     let details = refused.unwrap()["details"].clone();
     assert_eq!((&details["percent"], &details["reasons"]), (&json!(50), &json!(["reported"])));
     database.execute("UPDATE held_messages SET decided_at = now() - interval '8 days'", &[]).await.unwrap();
+    until(&server, &ann, eve.id, 100, &json!([])).await;
+}
+
+#[tokio::test]
+async fn a_response_to_a_security_event_slows_its_user_down_until_it_ends() {
+    let server = start();
+    let (ann, eve) = (server.register().await, server.register().await);
+    let database = server.database().await;
+    let slow_down = "WITH found AS (
+            INSERT INTO security_events (severity, event_type, user_id, dedupe_key)
+            VALUES ('warning', 'mass_mentions', $1, 'test') RETURNING id)
+        INSERT INTO account_responses (user_id, response, reason, event_id, ends_at)
+        SELECT $1, 'slow_down', 'mass_mentions', id, now() + interval '1 hour' FROM found RETURNING event_id";
+    let event: i64 = database.query_one(slow_down, &[&eve.id]).await.unwrap().get(0);
+    let shown = until(&server, &ann, eve.id, 25, &json!(["slowed"])).await;
+    assert_eq!(limit(&shown, "messages")["limit"], 15);
+    let path = format!("/admin/security-events/{event}/responses");
+    assert_eq!(server.request(Method::DELETE, &path, Some(&ann.token), None).await.0, 204);
     until(&server, &ann, eve.id, 100, &json!([])).await;
 }

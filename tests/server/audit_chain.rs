@@ -7,6 +7,7 @@
 use crate::support::{Server, unique, wait_until};
 use serde_json::json;
 use std::path::PathBuf;
+use std::time::Instant;
 use tokio_postgres::Client as Database;
 
 /// Exit code and printed text of `chat-server audit`.
@@ -276,4 +277,29 @@ async fn drops_old_months_behind_a_closing_checkpoint() {
     assert_found(&server, &[], &["states another size or kind"]);
     database.batch_execute("DELETE FROM audit_checkpoints").await.unwrap();
     assert_found(&server, &[], &["Positions 1 to 8 are missing"]);
+}
+
+/// Measures; asserts no time. `CHAT_TEST_AUDIT_ROWS` is the number of rows, and `CHAT_TEST_AUDIT_BINARY` the program
+/// that verifies them, such as `target/release/chat-server`.
+#[tokio::test]
+#[ignore = "fills a million rows, which takes minutes"]
+async fn verifies_a_million_rows() {
+    let server = Server::start(1, &[]);
+    server.register().await;
+    let rows = std::env::var("CHAT_TEST_AUDIT_ROWS").map_or(1_000_000, |rows| rows.parse::<u64>().unwrap());
+    let database = server.database().await;
+    database.batch_execute(&format!("SET bench.rows = {rows}")).await.unwrap();
+    let started = Instant::now();
+    database.batch_execute(include_str!("../../benches/audit_rows.sql")).await.unwrap();
+    println!("{rows} rows appended in {:.1?}", started.elapsed());
+    let program = std::env::var("CHAT_TEST_AUDIT_BINARY");
+    let program = program.unwrap_or_else(|_| env!("CARGO_BIN_EXE_chat-server").to_owned());
+    let program = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(program);
+    for _ in 0..3 {
+        let started = Instant::now();
+        let output = server.run_with(&program, &["audit", "verify"]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}");
+        println!("verified in {:.1?}: {said}", started.elapsed());
+    }
 }

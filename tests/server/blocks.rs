@@ -5,7 +5,7 @@
 //! sends afterwards is the fence: when it arrives, everything from before it has arrived. Eve, whom nobody blocks, must
 //! receive all of it.
 
-use crate::support::{Client, Format, Server, User, code, id_of, shards, unique};
+use crate::support::{Client, Format, Server, User, code, id_of, server, shards, unique};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -266,4 +266,37 @@ async fn shows_no_typing_of_muted_and_read_only_members() {
         server.ok(ann, "archive_conversation", archive).await;
         assert_eq!(code(&server.call(bob, "typing", here(&room)).await.unwrap_err()), "read_only");
     }
+}
+
+#[tokio::test]
+async fn bounds_the_blocks_that_a_user_sets_and_lifts_in_an_hour() {
+    let server = server().await;
+    let users = server.register_many(2).await;
+    let [ann, bob] = &users[..] else { unreachable!() };
+    let database = server.database().await;
+    let bobs = json!({"user_id": bob.id});
+    let (rows, used) = (
+        format!("SELECT count(*) FROM audit_logs WHERE user_id = {}", ann.id),
+        format!("SELECT used FROM toggle_budgets WHERE user_id = {}", ann.id),
+    );
+    let number = async |query: &str| database.query_one(query, &[]).await.unwrap().get::<_, i64>(0);
+    let before = number(&rows).await;
+    for kind in ["block_user", "block_user", "unblock_user", "unblock_user"] {
+        server.ok(ann, kind, bobs.clone()).await;
+    }
+    assert_eq!(number(&rows).await, before + 2, "what changes nothing has no row");
+    assert_eq!(number(&used).await, 2, "and costs nothing");
+    // As after 198 changes within the last hour.
+    let spend = format!("UPDATE toggle_budgets SET used = 199 WHERE user_id = {}", ann.id);
+    database.batch_execute(&spend).await.unwrap();
+    server.ok(ann, "block_user", bobs.clone()).await;
+    let problem = server.call(ann, "unblock_user", bobs.clone()).await.unwrap_err();
+    let limit = json!({"limiter": "toggles", "scope": "user", "limit": 200, "window_ms": 3_600_000});
+    assert_eq!((code(&problem).as_str(), &problem["details"]), ("rate_limited", &limit), "{problem}");
+    assert!(problem["retry_after_ms"].as_u64().is_some_and(|ms| ms <= 3_600_000), "{problem}");
+    assert_eq!(server.ok(ann, "list_blocks", json!({})).await["users"].as_array().map(Vec::len), Some(1));
+    assert_eq!(number(&rows).await, before + 3);
+    let later = format!("UPDATE toggle_budgets SET began_at = now() - interval '1 hour' WHERE user_id = {}", ann.id);
+    database.batch_execute(&later).await.unwrap();
+    server.ok(ann, "unblock_user", bobs).await;
 }

@@ -3,9 +3,12 @@
 //! How: users add others on a server with the shipped budget of production, ten strangers an hour.
 
 use crate::support::{Client, Format, Server, User, code, id_of, server, unique};
+use chat_server::storage::accounts::Accounts;
+use chat_server::storage::connect::Role;
 use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 
 fn small_budget() -> Server {
     let settings = [("security.stranger_additions_per_hour", "10"), ("limits.max_messages_per_minute", "6000")];
@@ -56,10 +59,14 @@ async fn bounds_the_groups_and_invitations_that_strangers_can_cause() {
     .await;
     let refused: Vec<Value> = answers.into_iter().flatten().filter_map(Result::err).collect();
     assert!(refused.len() >= 360 - 10 - 60, "{} of 360 were refused", refused.len());
+    let mut limits = BTreeSet::new();
     for problem in &refused {
         assert_eq!(code(problem), "rate_limited");
-        assert!(problem["retry_after_ms"].is_u64() && problem["details"]["limiter"].is_string(), "{problem}");
+        assert!(problem["retry_after_ms"].is_u64(), "{problem}");
+        limits.insert(problem["details"].to_string());
     }
+    let limit = json!({"limiter": "open_invitations", "scope": "recipient", "limit": 50, "window_ms": 0}).to_string();
+    assert_eq!(limits, BTreeSet::from([limit]), "each limit of SQL has its own name");
     let of_victim = memberships(&server, &victim).await;
     assert!(of_victim.len() <= 11, "{} memberships", of_victim.len());
     let open = invitations(&server, &victim).await.len();
@@ -180,4 +187,20 @@ async fn lets_contacts_add_a_user_who_has_written_to_them() {
     let (status, _) =
         server.request(Method::PATCH, "/users/me", Some(&bob.token), Some(&json!({"group_invitations": "some"}))).await;
     assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn sweeps_additions_that_no_budget_counts_any_longer() {
+    let server = Server::start(1, &[]);
+    let users = server.register_many(2).await;
+    let [ann, bob] = &users[..] else { unreachable!() };
+    let database = server.database().await;
+    let fill = "INSERT INTO stranger_additions (user_id, added_by, created_at) \
+                SELECT $1, $2, now() - n * interval '10 minutes' FROM generate_series(0, 11) n";
+    database.execute(fill, &[&bob.id, &ann.id]).await.unwrap();
+    // Nobody adds this user again: only the periodic job can remove the rows.
+    let accounts = Accounts::new(server.target().pool(Role::Writer, 1).unwrap());
+    accounts.sweep_expired().await.unwrap();
+    let left = database.query_one("SELECT count(*) FROM stranger_additions", &[]).await.unwrap();
+    assert_eq!(left.get::<_, i64>(0), 6, "those of the last hour");
 }

@@ -32,16 +32,16 @@ async fn filtered() -> &'static Filtered {
         .await
 }
 
-async fn put(server: &Server, user: &User, target: &str, rules: &Value) -> (u16, Value) {
+pub async fn put(server: &Server, user: &User, target: &str, rules: &Value) -> (u16, Value) {
     server.request(Method::PUT, target, Some(&user.token), Some(&json!({"rules": rules}))).await
 }
 
-fn message(room: &str, content: &str) -> Value {
+pub fn message(room: &str, content: &str) -> Value {
     json!({"conversation_id": room, "content": content})
 }
 
 /// Sets the rules of a conversation, and waits until they apply: `matched` is a text that they refuse.
-async fn set_rules(server: &Server, owner: &User, room: &str, rules: Value) {
+pub async fn set_rules(server: &Server, owner: &User, room: &str, rules: Value) {
     let mut all = rules.as_array().unwrap().clone();
     let mark = unique("mark");
     all.push(json!({"id": "mark", "kind": "keywords", "definition": {"words": [mark]}, "action": "refuse"}));
@@ -51,7 +51,7 @@ async fn set_rules(server: &Server, owner: &User, room: &str, rules: Value) {
 }
 
 /// Waits until a text is refused. Each of these messages is a part of no test.
-async fn wait_for_rule(server: &Server, user: &User, room: &str, content: &str) {
+pub async fn wait_for_rule(server: &Server, user: &User, room: &str, content: &str) {
     let started = Instant::now();
     while server.call(user, "send_message", message(room, content)).await.is_ok() {
         assert!(started.elapsed() < PATIENCE, "the rules do not apply");
@@ -64,12 +64,12 @@ fn rule(id: &str, kind: &str, definition: Value, action: &str) -> Value {
     json!({"id": id, "kind": kind, "definition": definition, "action": action})
 }
 
-fn words(id: &str, word: &str, action: &str) -> Value {
+pub fn words(id: &str, word: &str, action: &str) -> Value {
     rule(id, "keywords", json!({"words": [word]}), action)
 }
 
 #[track_caller]
-fn assert_filtered(refused: &Result<Value, Value>, rule: &str, held: bool) {
+pub fn assert_filtered(refused: &Result<Value, Value>, rule: &str, held: bool) {
     let refusal = refused.as_ref().expect_err("the rule must refuse it");
     assert_eq!(code(refusal), "filtered", "{refusal}");
     let details = if held { json!({"rule": rule, "held": true}) } else { json!({"rule": rule}) };
@@ -189,17 +189,17 @@ async fn slows_and_mutes_authors() {
     }
 }
 
-async fn queue(server: &Server, user: &User, room: &str) -> (u16, Value) {
+pub async fn queue(server: &Server, user: &User, room: &str) -> (u16, Value) {
     let target = format!("/moderation/queue?conversation_id={room}");
     server.request(Method::GET, &target, Some(&user.token), None).await
 }
 
-async fn decide(server: &Server, user: &User, item: &Value, decision: &str) -> (u16, Value) {
+pub async fn decide(server: &Server, user: &User, item: &Value, decision: &str) -> (u16, Value) {
     let target = format!("/moderation/queue/{}/{decision}", item["id"]);
     server.request(Method::POST, &target, Some(&user.token), None).await
 }
 
-fn items(answer: &(u16, Value)) -> Vec<Value> {
+pub fn items(answer: &(u16, Value)) -> Vec<Value> {
     assert_eq!(answer.0, 200, "{}", answer.1);
     answer.1["items"].as_array().unwrap().clone()
 }

@@ -4,7 +4,7 @@
 
 use crate::support::{PASSWORD, Server, User, code, server};
 use serde_json::json;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 async fn stored_hash(server: &Server, user: &User) -> String {
     let text = format!("SELECT password_hash FROM credentials WHERE user_id = {}", user.id);
@@ -51,4 +51,28 @@ async fn an_old_hash_that_costs_too_much_is_refused_and_logged() {
     assert_eq!((status, code(&answer).as_str()), (401, "unauthenticated"));
     let log = server.log();
     assert!(log.contains("raise security.bcrypt_cost to 31"), "{log}");
+}
+
+/// A wait of the server cannot be shorter than it is meant to be, so that this holds on every machine.
+#[tokio::test]
+async fn a_wrong_password_takes_the_same_steps_for_every_account() {
+    let server = Server::start(1, &[("security.bcrypt_cost", "12")]);
+    let new = server.register().await;
+    let wrong = async |login: &str| {
+        let began = Instant::now();
+        let body = json!({"login": login, "password": "a wrong password"});
+        let (status, answer) = server.post("/auth/login", None, &body).await;
+        (status, answer, began.elapsed())
+    };
+    let unknown = wrong("Nobody").await;
+    let old = user_of(&server, &bcrypt::hash(PASSWORD, 6).unwrap()).await;
+    for login in ["Nobody", "no name at all \u{0}", &new.name, &old.name] {
+        let (status, answer, took) = wrong(login).await;
+        assert_eq!((status, &answer), (401, &unknown.1), "{login}");
+        assert!(took >= Duration::from_secs(1), "{login} was answered after {took:?}");
+    }
+    server.login(&old).await; // its hash is a new one from here on, and the last old one is gone
+    let has_old = "SELECT EXISTS (SELECT FROM credentials WHERE password_hash LIKE '$2%')";
+    assert!(!server.database().await.query_one(has_old, &[]).await.unwrap().get::<_, bool>(0));
+    assert_eq!(wrong(&old.name).await.1, unknown.1);
 }

@@ -81,6 +81,24 @@ async fn shows_metrics_and_reasons_to_operators_only_outside_development() {
 }
 
 #[tokio::test]
+async fn shows_no_reasons_to_a_revoked_administrator_or_one_without_the_required_factor() {
+    let settings = [("server.environment", "production"), ("security.admin_user_ids", "1")];
+    let server = Server::start(1, &settings);
+    let admin = server.register().await;
+    let health = async |token: &str| get(server.address, "/health/ready", Some(token)).await;
+    assert!(has_reasons(&health(&admin.token).await.1));
+    assert_eq!(server.request(reqwest::Method::POST, "/auth/logout", Some(&admin.token), None).await.0, 204);
+    let (status, revoked) = health(&admin.token).await;
+    assert_eq!((status, has_reasons(&revoked)), (200, false), "the token is valid, the session is not: {revoked}");
+
+    let settings = [&settings[..], &[("security.two_factor_required", "admin")]].concat();
+    let server = Server::start(1, &settings);
+    let admin = server.register().await;
+    let (status, not_enrolled) = get(server.address, "/health/ready", Some(&admin.token)).await;
+    assert_eq!((status, has_reasons(&not_enrolled)), (200, false), "{not_enrolled}");
+}
+
+#[tokio::test]
 async fn protects_every_response_from_framing_sniffing_and_storing() {
     let server = server().await;
     let ann = server.register().await;

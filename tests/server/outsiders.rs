@@ -135,10 +135,6 @@ async fn answers_outsiders_as_if_the_conversation_did_not_exist() {
         let unknown = Target { conversation: unknown.into(), message: json!(UNKNOWN_ID), user: json!(bob.id) };
         let mut refused = 0;
         for command in Command::NAMES {
-            // A user who has the id of a private room may ask to be admitted: this is what the command is for.
-            if (command, kind) == ("request_to_join", "private_room") {
-                continue;
-            }
             for (of_known, of_unknown) in forms(command, &known).iter().zip(&forms(command, &unknown)) {
                 let first = answers(server, &mut client, &eve, command, of_known, &known).await;
                 let second = answers(server, &mut client, &eve, command, of_unknown, &unknown).await;
@@ -149,6 +145,71 @@ async fn answers_outsiders_as_if_the_conversation_did_not_exist() {
         assert!(refused > 40, "only {refused} refusals");
         assert_eq!(server.last_seq(ann, &known.conversation).await, 2, "nothing was changed");
     }
+}
+
+#[tokio::test]
+async fn a_request_to_join_does_not_tell_whether_the_room_exists() {
+    let server = server().await;
+    let users = server.register_many(2).await;
+    let [ann, eve] = &users[..] else { unreachable!() };
+    let private = async |name: &str| {
+        let data = json!({"kind": "private_room", "name": unique(name)});
+        id_of(&server.ok(ann, "create_conversation", data).await)
+    };
+    let (known, archived) = (private("known").await, private("archived").await);
+    server.ok(ann, "archive_conversation", json!({"conversation_id": archived})).await;
+    let rooms = [known.as_str(), archived.as_str(), "room_9007199254740990"];
+
+    let mut requester = Client::none(server, eve, Format::Json).await;
+    let mut observer = Client::none(server, eve, Format::Json).await;
+    let mut seen = Vec::new();
+    for room in rooms {
+        let mut answers = Vec::new();
+        // The user asks twice, lists the requests, and withdraws twice. A second connection shows which events come.
+        for (kind, text) in [
+            ("request_to_join", Some("please")),
+            ("request_to_join", Some("pretty please")),
+            ("list_join_requests", None),
+            ("cancel_join_request", None),
+            ("list_join_requests", None),
+            ("cancel_join_request", None),
+        ] {
+            let mut data = json!({});
+            if kind != "list_join_requests" {
+                data["conversation_id"] = json!(room);
+            }
+            if let Some(text) = text {
+                data["text"] = json!(text);
+            }
+            let mut answer = requester.command(kind, data).await;
+            let listed =
+                answer.as_mut().ok().and_then(|answer| answer.get_mut("requests")?.get_mut(0)?.as_object_mut());
+            if let Some(listed) = listed {
+                assert_eq!(listed["text"], "pretty please");
+                listed.remove("created_at");
+            }
+            answers.push(format!("{kind}: {answer:?}"));
+            if kind == "cancel_join_request" {
+                answers.push(observer.event("join_request_decided").await.to_string());
+            }
+        }
+        seen.push(answers.join("\n").replace(room, "ROOM"));
+    }
+    assert_eq!(seen[0], seen[1], "an archived room");
+    assert_eq!(seen[0], seen[2], "no room");
+    assert!(seen[0].contains("pretty please") && !seen[0].contains("not_found"), "{}", seen[0]);
+
+    // A request that no room has received counts as one that a room has.
+    let database = server.database().await;
+    let fill = "INSERT INTO unheard_requests SELECT $1, 4 * n + 2, NULL FROM generate_series(1000000, 1000098) n";
+    database.execute(fill, &[&eve.id]).await.unwrap();
+    requester.ok("request_to_join", json!({"conversation_id": rooms[2]})).await;
+    for room in [rooms[0], "room_9007199254740986"] {
+        assert_eq!(requester.refused("request_to_join", json!({"conversation_id": room})).await, "conflict", "{room}");
+    }
+    // The moderators have received what was for them only.
+    let listed = server.ok(ann, "list_join_requests", json!({"conversation_id": known})).await;
+    assert_eq!(listed["requests"], json!([]));
 }
 
 #[tokio::test]

@@ -239,8 +239,11 @@ async fn accepts_join_requests_for_private_rooms_only() {
         let refused = server.call(&eve, "request_to_join", json!({"conversation_id": room})).await.unwrap_err();
         assert_eq!(code(&refused), refusal, "{kind}");
     }
-    let unknown = json!({"conversation_id": "room_9007199254740990"});
-    assert_eq!(code(&server.call(&eve, "request_to_join", unknown).await.unwrap_err()), "not_found");
+    // A group and a direct conversation are refused by their ids: those of rooms do not tell whether there is one.
+    for unknown in ["group_9007199254740989", "dm_4503599627370492"] {
+        let refused = server.call(&eve, "request_to_join", json!({"conversation_id": unknown})).await.unwrap_err();
+        assert_eq!(code(&refused), "not_found");
+    }
 }
 
 #[tokio::test]

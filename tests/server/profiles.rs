@@ -23,8 +23,8 @@ async fn versions(database: &tokio_postgres::Client, user: &User, room: &str) ->
 /// Changes a name as `PATCH /users/me` does, in the transaction that `database` has open.
 async fn rename(database: &tokio_postgres::Client, user: &User, name: &str) {
     let keep: Option<&str> = None;
-    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 9] =
-        [&user.id, &Some(name), &false, &keep, &false, &keep, &None::<bool>, &keep, &None::<i64>];
+    let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 10] =
+        [&user.id, &Some(name), &false, &keep, &false, &keep, &None::<bool>, &keep, &None::<i64>, &json!({})];
     assert_eq!(database.execute(UPDATE_PROFILE, &parameters).await.unwrap(), 1);
 }
 

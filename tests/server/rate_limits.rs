@@ -224,3 +224,39 @@ async fn refuses_profile_edits_beyond_ten_a_minute() {
     }
     assert_eq!(edit(&bob).await.0, 200, "other users are not affected");
 }
+
+#[tokio::test]
+async fn bounds_how_often_sessions_are_continued_from_one_network() {
+    let server = Server::start(1, &[("security.sign_ins_per_minute", "6")]);
+    let ann = server.register().await;
+    let refresh = json!({"refresh_token": "nobody's"});
+    let mut statuses = Vec::new();
+    for _ in 0..80 {
+        let (status, answer) = server.request(Method::POST, "/auth/refresh", None, Some(&refresh)).await;
+        if status == 429 {
+            let details = json!({"limiter": "refreshes", "scope": "address", "limit": 60, "window_ms": 60_000});
+            assert_eq!((&answer["code"], &answer["details"]), (&json!("rate_limited"), &details), "{answer}");
+        }
+        statuses.push(status);
+    }
+    let allowed = statuses.iter().filter(|status| **status == 401).count();
+    assert!((60..70).contains(&allowed), "{allowed} of 80");
+    assert_eq!(server.request(Method::GET, "/users/me", Some(&ann.token), None).await.0, 200);
+}
+
+#[tokio::test]
+async fn bounds_how_often_rules_of_the_filter_are_replaced() {
+    let server = Server::start(1, &[]);
+    let (ann, bob) = (server.register().await, server.register().await);
+    let rules = json!({"rules": []});
+    let put = async |user: &User| {
+        let path = format!("/conversations/{}/filter-rules", server.room(&[user]).await);
+        server.request(Method::PUT, &path, Some(&user.token), Some(&rules)).await
+    };
+    for _ in 0..10 {
+        assert_eq!(put(&ann).await.0, 200);
+    }
+    let (status, refused) = put(&ann).await;
+    assert_eq!((status, &refused["details"]["limiter"]), (429, &json!("filter_rules")), "{refused}");
+    assert_eq!(put(&bob).await.0, 200, "others are not affected");
+}

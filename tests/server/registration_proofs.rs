@@ -49,4 +49,10 @@ async fn registers_with_each_proof_once() {
     let (status, problem) = register(&server, Some(&proof)).await;
     assert_eq!(status, 400, "{problem}");
     assert!(text(&problem["detail"]).contains("used already"), "{problem}");
+    // The key of the challenges is that of the server, not of the process.
+    let proof = solved(&challenge(&server).await);
+    server.kill9();
+    server.start_again();
+    let (status, answer) = register(&server, Some(&proof)).await;
+    assert_eq!(status, 201, "{answer}");
 }

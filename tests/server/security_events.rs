@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use std::time::Instant;
 
 /// The events that an administrator sees.
-async fn events(server: &Server, admin: &User, query: &str) -> Vec<Value> {
+pub(super) async fn events(server: &Server, admin: &User, query: &str) -> Vec<Value> {
     let path = format!("/admin/security-events{query}");
     let (status, page) = server.request(Method::GET, &path, Some(&admin.token), None).await;
     assert_eq!(status, 200, "{page}");
@@ -14,7 +14,7 @@ async fn events(server: &Server, admin: &User, query: &str) -> Vec<Value> {
 }
 
 /// Waits for events of a type.
-async fn found(server: &Server, admin: &User, event_type: &str) -> Vec<Value> {
+pub(super) async fn found(server: &Server, admin: &User, event_type: &str) -> Vec<Value> {
     let started = Instant::now();
     loop {
         let events = events(server, admin, &format!("?event_type={event_type}&limit=5")).await;
@@ -102,6 +102,8 @@ async fn finds_what_the_audit_trail_shows_and_counts_one_attack_once() {
     for _ in 0..2 {
         let (status, answer) = server.request(Method::POST, "/auth/refresh", None, Some(&refresh(&tokens[0]))).await;
         assert_eq!((status, answer["code"].as_str()), (401, Some("refresh_reused")), "{answer}");
+        // Within one look it is one finding.
+        assert_eq!(found(&server, &ann, "refresh_token_reuse").await.len(), 1);
     }
     let started = Instant::now();
     loop {
@@ -126,4 +128,52 @@ async fn finds_what_the_audit_trail_shows_and_counts_one_attack_once() {
     let ann = server.login(&ann).await;
     let gap = found(&server, &ann, "audit_gap").await;
     assert_eq!(gap[0]["severity"], "critical");
+}
+
+#[tokio::test]
+async fn finds_rows_that_were_removed_while_the_server_was_down() {
+    let settings = [("security.admin_user_ids", "1"), ("audit.checkpoint_interval", "1s")];
+    let server = Server::start(1, &settings);
+    let ann = server.register().await;
+    for _ in 0..3 {
+        server.login(&ann).await;
+    }
+    let kept = server.data_dir.join("audit_checkpoint");
+    let database = server.database().await;
+    let signed = async |size: i64| {
+        let started = Instant::now();
+        let line = format!("\n{size}\n");
+        while !std::fs::read_to_string(&kept).is_ok_and(|note| note.contains(&line)) {
+            assert!(started.elapsed() < PATIENCE, "{}", server.log_tail());
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    signed(4).await;
+    drop(database);
+    // An ordinary restart finds nothing.
+    server.kill9();
+    server.start_again();
+    let ann = server.login(&ann).await;
+    signed(5).await;
+    let nothing: [Value; 0] = [];
+    assert_eq!(events(&server, &ann, "").await, nothing);
+
+    // Somebody with the superuser's rights removes the last rows, so that the rest is a whole chain without an end, and
+    // everything else that the database knows about them.
+    server.kill9();
+    let tamper = "SET session_replication_role = replica;
+        DELETE FROM audit_logs WHERE position > 2;
+        DELETE FROM audit_checkpoints;
+        UPDATE audit_head SET (position, hash) = (SELECT position, hash FROM audit_logs WHERE position = 2);
+        UPDATE security_progress SET position = 2";
+    server.database().await.batch_execute(tamper).await.unwrap();
+    server.start_again();
+    let ann = server.login(&ann).await;
+    let gap = found(&server, &ann, "audit_gap").await;
+    assert_eq!((gap.len(), &gap[0]["severity"]), (1, &json!("critical")), "{gap:?}");
+    let reason = gap[0]["details"]["reason"].as_str().unwrap();
+    assert!(reason.starts_with("the server signed ") && reason.ends_with(" and finds 2"), "{reason}");
+    let broken = server.data_dir.join("audit_checkpoint.broken");
+    let verified = server.run(&["audit", "verify", "--checkpoint", broken.to_str().unwrap()]);
+    assert!(!verified.status.success(), "the kept checkpoint shows the gap too");
 }

@@ -455,6 +455,37 @@ async fn administrators_can_be_required_alone() {
 }
 
 #[tokio::test]
+async fn administrators_read_with_a_second_factor_of_the_last_hour() {
+    let server = Server::start(1, &[("security.admin_user_ids", "1")]);
+    let Guarded { user, secret, .. } = server.guarded().await;
+    assert_eq!(user.id, 1);
+    let token = Some(user.token.as_str());
+    let pages = ["/admin/audit", "/admin/security-events", "/admin/filter-rules"];
+    let other = json!({"login": user.name, "password": PASSWORD, "totp_code": app_code(&secret, 0)});
+    assert_eq!(server.post("/auth/login", None, &other).await.0, 200);
+    let age = async |minutes: u32| {
+        let text = format!("UPDATE sessions SET factor_at = now() - interval '{minutes} minutes'");
+        server.database().await.batch_execute(&text).await.unwrap();
+    };
+    age(55).await;
+    for path in pages {
+        assert_eq!(server.request(Method::GET, path, token, None).await.0, 200, "{path}");
+    }
+    assert_refused(&server.request(Method::DELETE, "/auth/sessions/2", token, None).await, 403, "step_up_required");
+    age(61).await;
+    for path in pages {
+        let refused = server.request(Method::GET, path, token, None).await;
+        assert_refused(&refused, 403, "step_up_required");
+        assert_eq!(refused.1["methods"], json!(["totp", "backup_code"]));
+        assert!(text(&refused.1["detail"]).contains("of the last hour"), "{}", refused.1);
+    }
+    assert_eq!(server.post("/auth/2fa/step-up", token, &json!({"code": app_code(&secret, 1)})).await.0, 204);
+    for path in pages {
+        assert_eq!(server.request(Method::GET, path, token, None).await.0, 200, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_can_switch_the_set_up_off() {
     let server = Server::start(1, &[]);
     let Guarded { user, .. } = server.guarded().await;
@@ -487,6 +518,11 @@ async fn keys_rotate_while_the_server_runs_and_a_missing_key_is_reported() {
     assert_eq!(String::from_utf8_lossy(&rotated.stdout), "1 secrets are now encrypted under the key \"new\"\n");
     assert_eq!(key().await, "new");
     assert!(server.rotate_keys(&[(keys, new)]).status.success(), "it can run again");
+    let recorded = "SELECT user_id IS NULL, details FROM audit_logs WHERE action = 'rotate_keys'";
+    let rows = server.database().await.query(recorded, &[]).await.unwrap();
+    assert_eq!(rows.len(), 1, "a rotation that changes nothing has no row, and a failed one neither");
+    let row = (rows[0].get::<_, bool>(0), rows[0].get::<_, Value>(1));
+    assert_eq!(row, (true, json!({"key": "new", "secrets": 1})));
 
     // The server that runs has the old key only. It says so to the user, and at its next start to the operator.
     let answer = server.sign_in(&user.name, json!({"totp_code": app_code(&secret, 0)})).await;

@@ -7,6 +7,7 @@
 
 pub mod app_codes;
 pub mod browser;
+pub mod captcha;
 mod client;
 mod log;
 mod process;

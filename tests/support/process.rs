@@ -131,7 +131,12 @@ impl Server {
 
     /// Runs `chat-server` with these arguments and the configuration of this server, which may run or not.
     pub fn run(&self, arguments: &[&str]) -> std::process::Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_chat-server"));
+        self.run_with(Path::new(env!("CARGO_BIN_EXE_chat-server")), arguments)
+    }
+
+    /// The same with another build of `chat-server`.
+    pub fn run_with(&self, program: &Path, arguments: &[&str]) -> std::process::Output {
+        let mut command = Command::new(program);
         command.args(arguments).envs(self.variables.iter().cloned()).current_dir(&self.data_dir);
         command.output().unwrap()
     }

@@ -48,7 +48,8 @@ pub fn routes_in(text: &str) -> Vec<String> {
                 .match_indices(&word)
                 .any(|(at, _)| !handlers[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_'))
         };
-        let mut methods: Vec<&str> = ["get", "post", "put", "patch", "delete"].into_iter().filter(is).collect();
+        let mut methods: Vec<&str> =
+            ["get", "head", "options", "post", "put", "patch", "delete"].into_iter().filter(is).collect();
         if methods.is_empty() {
             methods.push("get"); // a helper function wraps the handler of a static file
         }

@@ -400,6 +400,12 @@ test("updates requests to join", () => {
     assert.deepEqual([effects, made.requested.size], [[{ kind: "decided", id: "room_9", outcome: "accepted" }], 0]);
 });
 
+test("a rejected text is an effect, also in a conversation that is not known", () => {
+    const { give } = store();
+    const data = { conversation_id: "room_9", code: "filtered", details: { rule: "offers" }, content: "an offer" };
+    assert.deepEqual(give({ type: "message_rejected", data }), [{ kind: "rejected", id: "room_9", data }]);
+});
+
 test("counts unread replies of followed threads, and reads the list again when only the server can count", () => {
     const { made, give } = store();
     const { threads } = made;

@@ -42,6 +42,22 @@ test("errors are in the user's language, name labels instead of fields, and give
     setLanguage("en");
 });
 
+test("a refusal is a wrong password only if the server says so", () => {
+    const forbidden = (message) => explain({ code: "forbidden", message });
+    const required = "This server requires two-factor authentication for your account.";
+    assert.equal(forbidden("password: The password is wrong."), en.wrong_password);
+    assert.equal(forbidden("current_password: The password is wrong."), en.wrong_password);
+    assert.equal(forbidden(required), required);
+    setLanguage("fr");
+    assert.equal(forbidden("password: The password is wrong."), fr.wrong_password);
+    assert.equal(forbidden(required), fr.error_forbidden);
+    setLanguage("en");
+    for (const name of readdirSync(folder).filter((name) => name.endsWith(".js") && name !== "i18n.js")) {
+        const source = readFileSync(new URL(name, folder), "utf8");
+        assert.ok(!source.includes('t("wrong_password")'), `${name} must let explain() find the reason`);
+    }
+});
+
 test("every text that is used exists", () => {
     for (const name of readdirSync(folder).filter((name) => name.endsWith(".js"))) {
         const source = readFileSync(new URL(name, folder), "utf8");

@@ -6,6 +6,7 @@
 //! requests that failed while the server was down.
 #![cfg(feature = "test-db")]
 
+mod captcha;
 mod files;
 mod moderation;
 mod people;

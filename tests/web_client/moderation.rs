@@ -41,6 +41,8 @@ async fn a_moderator_sends_and_rejects_held_messages_in_the_panel() {
     ada.browser.wait_for("document.querySelectorAll('#held [data-held]').length === 1").await;
     ada.click("#held [data-held] [data-do=reject]").await;
     ada.reads("#held", "Nothing is waiting").await;
+    bob.reads("#messages .message.pending", "A moderator rejected this message").await;
+    bob.browser.wait_for("document.getElementById('toasts').innerText.includes('your message: another offer')").await;
     ada.sees("an offer to all").await;
     let shown = ada.shown().await;
     assert!(!shown.iter().any(|text| text.contains("another offer")), "{shown:?}");

@@ -27,6 +27,13 @@ pub async fn register(global: &Global, profile: &Profile, output: Output, option
     body["device_name"] = device().into();
     // An older server knows no challenges.
     match http.get("/auth/register/challenge").await {
+        Ok(challenge) if challenge["captcha"].is_object() => {
+            let message = format!(
+                "This server asks for a captcha. Create the account with a browser at {}, then type: veza login",
+                http.address()
+            );
+            return Err(Failure::Refused(Refusal { code: "captcha".to_owned(), message, ..Refusal::default() }));
+        }
         Ok(challenge) => body["proof"] = proof::solve(&challenge).into(),
         Err(Failure::Refused(refusal)) if refusal.code == "not_found" => {}
         Err(failure) => return Err(failure),

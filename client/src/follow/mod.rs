@@ -178,6 +178,7 @@ impl<'a> Follower<'a> {
             Step::Aside if data["conversation_id"] != *self.conversation => {}
             Step::Aside => match kind {
                 "caught_up" => self.caught_up(),
+                "message_rejected" => self.show(kind, data)?,
                 "reset" => self.read_again(socket, data["last_seq"].as_i64().unwrap_or(0)).await?,
                 _ => {}
             },

@@ -155,6 +155,7 @@ impl<'a> Rounds<'a> {
         server.data_dir.get_or_insert_with(|| directory.to_owned());
         server.server_cores = Some(crate::options::Cores(self.server_cores.clone()));
         let options = RunOptions {
+            flood: Vec::new(),
             scenario: self.options.scenario.clone(),
             url: None,
             over: self.options.over.clone(),

@@ -1,6 +1,8 @@
-//! The ordinary users: they send on a clock, read the history twice a second, and connections come and go.
+//! The ordinary users: they send on a clock, read the history twice a second, and connections come and go. Others sign
+//! in and read over HTTP ([`super::visitors`]).
 
-use super::report::Figures;
+use super::report::{Figures, Seen};
+use super::visitors::Visitors;
 use crate::client::Socket;
 use crate::run::Interrupts;
 use crate::setup::account::Account;
@@ -19,18 +21,10 @@ pub(super) struct Ordinary<'a> {
     target: &'a Target,
     accounts: &'a [Account],
     sockets: Vec<Socket>,
+    visitors: Visitors<'a>,
     room: String,
     /// Between two messages of one user.
     send_every: Duration,
-}
-
-/// What one user, or the one who connects, saw of a phase.
-#[derive(Default)]
-struct Seen {
-    history: Vec<Duration>,
-    ack: Vec<Duration>,
-    connect: Vec<Duration>,
-    refused: Vec<String>,
 }
 
 impl<'a> Ordinary<'a> {
@@ -38,6 +32,7 @@ impl<'a> Ordinary<'a> {
     pub(super) async fn connect(
         target: &'a Target,
         accounts: &'a [Account],
+        visitors: Visitors<'a>,
         room: &str,
         rate: f64,
     ) -> Result<Self, String> {
@@ -48,7 +43,7 @@ impl<'a> Ordinary<'a> {
             sockets.push(socket);
         }
         let send_every = Duration::from_secs_f64(accounts.len() as f64 / rate.max(0.001));
-        Ok(Self { target, accounts, sockets, room: room.to_owned(), send_every })
+        Ok(Self { target, accounts, sockets, visitors, room: room.to_owned(), send_every })
     }
 
     /// Goes on for so long; what it saw.
@@ -62,15 +57,13 @@ impl<'a> Ordinary<'a> {
             act(socket, room, (phase(HISTORY_EVERY), phase(send_every)), send_every, began + length)
         });
         let connecting = connect(self.target, self.accounts, began, began + length);
-        let (acted, connected) = tokio::join!(join_all(acting), connecting);
-        let mut all = connected?;
+        let visiting = self.visitors.come_and_go(began, began + length);
+        let (acted, connected, visited) = tokio::join!(join_all(acting), connecting, visiting);
+        let mut all = connected?.and(visited);
         for seen in acted {
-            let seen = seen?;
-            all.history.extend(seen.history);
-            all.ack.extend(seen.ack);
-            all.refused.extend(seen.refused);
+            all = all.and(seen?);
         }
-        Ok(Figures::of(all.history, all.connect, all.ack, all.refused))
+        Ok(Figures::of(all))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The results of `loadtest run crowding`.
 
-use super::flood::Asked;
+use super::counts::Asked;
 use crate::report::format::micros;
 use crate::report::terminal::{machine_line, table};
 use crate::result::Machine;
@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Version of [`CrowdingReport`].
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 /// What a phase with a flood may take, as a multiple of the quiet ones.
 const BAR: f64 = 2.0;
 
@@ -31,12 +31,38 @@ pub(super) struct Phase {
     pub(super) figures: Figures,
 }
 
-/// What the ordinary users saw of a phase.
+/// What the ordinary users, or one of them, saw of a phase.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) history: Vec<Duration>,
+    pub(super) connect: Vec<Duration>,
+    pub(super) ack: Vec<Duration>,
+    pub(super) sign_in: Vec<Duration>,
+    pub(super) read: Vec<Duration>,
+    pub(super) refused: Vec<String>,
+}
+
+impl Seen {
+    /// What two of them saw.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.history.extend(other.history);
+        self.connect.extend(other.connect);
+        self.ack.extend(other.ack);
+        self.sign_in.extend(other.sign_in);
+        self.read.extend(other.read);
+        self.refused.extend(other.refused);
+        self
+    }
+}
+
+/// The same in figures.
 #[derive(Serialize)]
 pub(super) struct Figures {
     history: Times,
     connect: Times,
     ack: Times,
+    sign_in: Times,
+    read: Times,
     refused: BTreeMap<String, u64>,
 }
 
@@ -60,25 +86,30 @@ impl Times {
 }
 
 impl Figures {
-    pub(super) fn of(
-        history: Vec<Duration>,
-        connect: Vec<Duration>,
-        ack: Vec<Duration>,
-        refusals: Vec<String>,
-    ) -> Self {
+    pub(super) fn of(seen: Seen) -> Self {
         let mut refused = BTreeMap::new();
-        for refusal in refusals {
+        for refusal in seen.refused {
             *refused.entry(refusal).or_default() += 1;
         }
-        Self { history: Times::of(history), connect: Times::of(connect), ack: Times::of(ack), refused }
+        Self {
+            history: Times::of(seen.history),
+            connect: Times::of(seen.connect),
+            ack: Times::of(seen.ack),
+            sign_in: Times::of(seen.sign_in),
+            read: Times::of(seen.read),
+            refused,
+        }
     }
 
-    fn times(&self) -> [Times; 3] {
-        [self.history, self.connect, self.ack]
+    fn times(&self) -> [Times; KINDS] {
+        [self.history, self.connect, self.ack, self.sign_in, self.read]
     }
 }
 
-const HEADER: [&str; 9] = [
+/// Kinds of latencies.
+const KINDS: usize = 5;
+
+const HEADER: [&str; 14] = [
     "flood",
     "history P50",
     "P99",
@@ -86,8 +117,13 @@ const HEADER: [&str; 9] = [
     "P99",
     "ack P50",
     "P99",
+    "sign-in P50",
+    "P99",
+    "HTTP read P50",
+    "P99",
     "worst P99 / quiet",
-    "flood answered / refused",
+    "refused",
+    "flood answered / refused / lost",
 ];
 
 impl CrowdingReport {
@@ -96,10 +132,14 @@ impl CrowdingReport {
         self.phases.iter().flat_map(|phase| phase.figures.refused.values()).sum()
     }
 
-    /// The P99 of the quiet phases, the larger of them: what the machine does by itself is no fault of the flood's.
-    fn quiet(&self) -> [f64; 3] {
-        let mut quiet = [0.0_f64; 3];
-        for phase in self.phases.iter().filter(|phase| phase.flood.is_none()) {
+    /// The P99 of the quiet phases before and after a phase, the larger of them: what the machine does by itself is no
+    /// fault of the flood's.
+    fn quiet(&self, at: usize) -> [f64; KINDS] {
+        let is_quiet = |phase: &&Phase| phase.flood.is_none();
+        let (before, after) = self.phases.split_at(at);
+        let beside = [before.iter().rfind(is_quiet), after.iter().find(is_quiet)];
+        let mut quiet = [0.0_f64; KINDS];
+        for phase in beside.into_iter().flatten() {
             for (most, times) in quiet.iter_mut().zip(phase.figures.times()) {
                 *most = most.max(times.p99_us);
             }
@@ -107,25 +147,28 @@ impl CrowdingReport {
         quiet
     }
 
-    fn worst(&self, phase: &Phase) -> f64 {
+    /// The worst P99 of a phase as a multiple of the quiet one; 0 in a quiet phase.
+    fn worst(&self, at: usize) -> f64 {
+        let Some(phase) = self.phases.get(at).filter(|phase| phase.flood.is_some()) else { return 0.0 };
         let ratio = |(times, quiet): (Times, f64)| times.p99_us / quiet.max(1.0);
-        phase.figures.times().into_iter().zip(self.quiet()).map(ratio).fold(0.0, f64::max)
+        phase.figures.times().into_iter().zip(self.quiet(at)).map(ratio).fold(0.0, f64::max)
     }
 
     /// For people.
     pub(super) fn render(&self) -> String {
         let mut table = table(&HEADER);
-        for phase in &self.phases {
+        for (at, phase) in self.phases.iter().enumerate() {
             let mut row = vec![phase.flood.unwrap_or("none").to_owned()];
             row.extend(phase.figures.times().iter().flat_map(|times| [micros(times.p50_us), micros(times.p99_us)]));
             let asked = phase.asked.as_ref();
-            row.push(asked.map_or_else(String::new, |_| format!("{:.2}", self.worst(phase))));
-            row.push(asked.map_or_else(String::new, |asked| format!("{} / {}", asked.answered, asked.refused)));
+            row.push(asked.map_or_else(String::new, |_| format!("{:.2}", self.worst(at))));
+            row.push(phase.figures.refused.values().sum::<u64>().to_string());
+            let became = |asked: &Asked| format!("{} / {} / {}", asked.answered, asked.refused, asked.lost);
+            row.push(asked.map_or_else(String::new, became));
             table.add_row(row);
         }
         let mut text = format!("{}\n\n{table}\n\n", machine_line(&self.machine));
-        let floods: Vec<&Phase> = self.phases.iter().filter(|phase| phase.flood.is_some()).collect();
-        let worst = floods.iter().map(|phase| self.worst(phase)).fold(0.0, f64::max);
+        let worst = (0..self.phases.len()).map(|at| self.worst(at)).fold(0.0, f64::max);
         let met = if worst <= BAR && self.refused() == 0 { "met" } else { "NOT MET" };
         let refused = self.refused();
         let _ = writeln!(
@@ -137,7 +180,7 @@ impl CrowdingReport {
                 let _ = writeln!(text, "refused {times} times beside {}: {refusal}", phase.flood.unwrap_or("nothing"));
             }
             if let Some(why) = phase.asked.as_ref().and_then(|asked| asked.why.as_ref()) {
-                let _ = writeln!(text, "a socket of the flood was lost: {why}");
+                let _ = writeln!(text, "a connection of the flood {} was lost: {why}", phase.flood.unwrap_or_default());
             }
         }
         text
@@ -148,24 +191,31 @@ impl CrowdingReport {
 mod tests {
     use super::*;
 
-    fn phase(flood: Option<&'static str>, ms: [u64; 3], refused: &[&str]) -> Phase {
-        let [history, connect, ack] = ms.map(|ms| vec![Duration::from_millis(ms); 10]);
-        let refusals = refused.iter().map(|words| (*words).to_owned()).collect();
-        let asked = flood.map(|_| Asked { answered: 5, refused: 7, lost: 0, why: None });
-        Phase { flood, asked, figures: Figures::of(history, connect, ack, refusals) }
+    fn phase(flood: Option<&'static str>, ms: [u64; KINDS], refused: &[&str]) -> Phase {
+        let [history, connect, ack, sign_in, read] = ms.map(|ms| vec![Duration::from_millis(ms); 10]);
+        let refused = refused.iter().map(|words| (*words).to_owned()).collect();
+        let asked = flood.map(|_| Asked { answered: 5, refused: 7, lost: 3, why: None });
+        Phase { flood, asked, figures: Figures::of(Seen { history, connect, ack, sign_in, read, refused }) }
     }
 
     #[test]
     fn a_flood_is_held_to_the_slower_of_the_quiet_phases() {
-        let quiet = [phase(None, [2, 9, 3], &[]), phase(None, [4, 8, 3], &[])];
-        let flood = phase(Some("get_thread"), [7, 12, 5], &[]);
-        let phases = quiet.into_iter().chain([flood]).collect();
+        let phases = vec![
+            phase(None, [2, 9, 3, 50, 2], &[]),
+            phase(Some("get_thread"), [7, 12, 5, 50, 2], &[]),
+            phase(None, [4, 8, 3, 40, 2], &[]),
+        ];
         let mut report = CrowdingReport { version: VERSION, machine: Machine::current(), phases };
-        assert!((report.worst(&report.phases[2]) - 1.75).abs() < 1e-9);
+        assert!((report.worst(1) - 1.75).abs() < 1e-9);
         assert!(report.render().contains("(1.75), nobody refused (0): met"), "{}", report.render());
-        report.phases.push(phase(Some("list_members"), [2, 9, 7], &["overloaded: wait"]));
-        assert!(report.render().contains("(2.33), nobody refused (1): NOT MET"), "{}", report.render());
-        assert!(report.render().contains("refused 1 times beside list_members: overloaded"));
+        assert!(report.render().contains("5 / 7 / 3"), "{}", report.render());
+        // Only the quiet phases beside it count: here the second and the third, not the slower first one.
+        report.phases.push(phase(Some("sign_ins"), [2, 8, 3, 100, 2], &["overloaded: wait"]));
+        report.phases.push(phase(None, [2, 9, 3, 40, 2], &[]));
+        assert!(report.render().contains("(2.50), nobody refused (1): NOT MET"), "{}", report.render());
+        assert!(report.render().contains("refused 1 times beside sign_ins: overloaded"));
+        report.phases.push(phase(Some("refresh"), [2, 9, 3, 40, 8], &[]));
+        assert!((report.worst(5) - 4.0).abs() < 1e-9);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::report::files::write_json;
 use crate::result::Machine;
 use crate::run::{Interrupts, interruptible_runtime};
 use crate::setup::pin;
-use chat_server::storage::health::COMMITTERS;
+use chat_server::latency::CONVERSATION_COMMITTERS;
 use chat_server::wire::Format;
 use clap::{Args, Subcommand};
 use comfy_table::{CellAlignment, Table, presets};
@@ -158,8 +158,8 @@ struct SocketsOptions {
 #[derive(Args, Debug, Clone)]
 #[command(after_help = EXAMPLES)]
 struct PostgresOptions {
-    /// Connections that commit; the server has two
-    #[arg(long, default_value_t = COMMITTERS)]
+    /// Connections that commit; the server has two for messages
+    #[arg(long, default_value_t = CONVERSATION_COMMITTERS)]
     connections: usize,
 
     /// Rows of a statement; several sizes are measured in turn
@@ -291,7 +291,7 @@ fn templates(common: &Common) -> Result<(Shape, PostgresShape), String> {
         quiet: common.quiet,
     };
     let postgres = PostgresShape {
-        connections: COMMITTERS,
+        connections: CONVERSATION_COMMITTERS,
         batch: 1,
         rooms: 100,
         room_size: 10,

@@ -52,7 +52,7 @@ const BATCH_MAX: usize = chat_server::limits::BATCH_ROWS_MAX;
 /// The shape of the work.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct PostgresShape {
-    /// Connections that commit; the server has [`chat_server::storage::inlet::COMMITTERS`].
+    /// Connections that commit; the server has [`chat_server::latency::CONVERSATION_COMMITTERS`] for messages.
     pub connections: usize,
     /// Rows of a statement.
     pub batch: usize,

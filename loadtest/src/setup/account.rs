@@ -64,7 +64,7 @@ impl SignIn {
     }
 
     /// Registers the user, or logs in when the name is taken.
-    async fn enter(&self, api: &Api, index: u32) -> Result<Account, String> {
+    pub async fn enter(&self, api: &Api, index: u32) -> Result<Account, String> {
         let username = self.username(index);
         let email = format!("{username}@loadtest.example");
         let body = Register { username: &username, email, password: &self.password };

@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -147,8 +147,14 @@ pub struct Api {
 impl Api {
     /// A caller of `target`.
     pub fn new(target: Target) -> Result<Self, ApiError> {
+        Self::from_address(target, None)
+    }
+
+    /// A caller of `target` with this source address.
+    pub fn from_address(target: Target, source: Option<IpAddr>) -> Result<Self, ApiError> {
         let http = reqwest::Client::builder()
             .no_proxy()
+            .local_address(source)
             .timeout(Duration::from_mins(1))
             .pool_idle_timeout(Duration::from_secs(3))
             .build()
@@ -245,7 +251,7 @@ impl Api {
 }
 
 /// The innermost reason, which says more than "error sending request".
-fn root_cause(error: &dyn std::error::Error) -> String {
+pub fn root_cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {
         cause = inner;

@@ -1,6 +1,9 @@
 -- Appends rows to the audit trail: an array of {user_id, action, target_type, target_id, conversation_id, session_id,
--- reason, details}. The address and the device are those of the session.
--- Call it last in a transaction: the next one that appends waits until this one ends.
+-- reason, details, ip_address, device}. The last two are of the request that caused the row. Without them, as at a
+-- sign-in, the row has those of its session.
+-- Call it last in a transaction: the next one that appends waits until this one ends. It waits two seconds at most, or
+-- app.audit_wait_ms, and fails with lock_not_available then: a transaction that holds the end of the chain for long
+-- must not hold up everything else. The caller's change is rolled back with it.
 -- SECURITY DEFINER: nobody but the owner may write audit_logs.
 -- Locks: the row of audit_head (FOR UPDATE), after everything else, until the transaction ends.
 
@@ -10,7 +13,10 @@ DECLARE
     h audit_head;
     r audit_logs;
     v_given jsonb;
+    v_ip text;
+    v_device text;
 BEGIN
+    PERFORM set_config('lock_timeout', coalesce(nullif(current_setting('app.audit_wait_ms', true), ''), '2000'), true);
     SELECT * INTO STRICT h FROM audit_head x FOR UPDATE;
     FOR v_given IN SELECT jsonb_array_elements(p_rows) LOOP
         r := jsonb_populate_record(NULL::audit_logs, v_given);
@@ -19,8 +25,12 @@ BEGIN
         h.position := h.position + 1;
         r.position := h.position;
         r.created_at := h.created_at;
-        SELECT s.ip, s.device_name INTO r.ip_address, r.device FROM sessions s
-         WHERE s.id = r.session_id AND s.user_id = r.user_id;
+        IF r.ip_address IS NULL OR r.device IS NULL THEN
+            SELECT s.ip, s.device_name INTO v_ip, v_device FROM sessions s
+             WHERE s.id = r.session_id AND s.user_id = r.user_id;
+            r.ip_address := coalesce(r.ip_address, v_ip);
+            r.device := coalesce(r.device, v_device);
+        END IF;
         r.salt := uuid_send(gen_random_uuid());
         r.commitment := audit_commitment(r);
         r.previous_hash := h.hash;

@@ -3,14 +3,18 @@
 -- One mutation's refusal or fault leaves the others alone, unless the store itself is at fault.
 -- mutation_outcomes remembers what each mutation did. After a lost connection the same batch is submitted again, and a
 -- second execution could undo later changes. Texts are not remembered; the caller sends them again.
--- The audit rows of the batch are appended at its end, in the same transaction.
+-- The audit rows of the batch are appended at its end, in the same transaction. append_audit fails if another
+-- transaction holds the end of the trail for longer than p_audit_wait_ms. The committer then submits the batch again
+-- without such a wait (0): mutations with an audit row are refused, and the others are applied.
+-- p_session, p_address and p_device say who sent each mutation and from where, for the trail.
 -- Locks: the conversations' rows in the order of their ids, FOR UPDATE, then that of audit_head if a mutation is
 -- audited; until the transaction ends.
 
 CREATE FUNCTION apply_mutations(
     p_kind text[], p_conversation bigint[], p_actor bigint[], p_mutation_id bigint[], p_arguments jsonb[],
-    p_session bigint[] DEFAULT NULL)
-RETURNS TABLE (ord bigint, verdict text, detail text, retry_after_ms bigint, outcome mutation_outcome)
+    p_session bigint[] DEFAULT NULL, p_address text[] DEFAULT NULL, p_device text[] DEFAULT NULL,
+    p_audit_wait_ms bigint DEFAULT 2000)
+RETURNS TABLE (ord bigint, verdict text, detail text, retry_after_ms bigint, outcome mutation_outcome, details jsonb)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_variable
 DECLARE
@@ -19,6 +23,7 @@ DECLARE
     m conversation_members;
     o mutation_outcome;
     v_hint text;
+    v_limiter text;
     v_before jsonb;
     v_audited jsonb;
     v_audit jsonb := '[]';
@@ -26,6 +31,7 @@ BEGIN
     PERFORM FROM conversations x WHERE x.id = ANY (p_conversation) ORDER BY x.id FOR UPDATE;
     FOR i IN 1 .. cardinality(p_kind) LOOP
         ord := i; verdict := 'committed'; detail := NULL; o := NULL; v_hint := NULL; v_audited := NULL;
+        v_limiter := NULL;
         p := ROW(p_kind[i], p_conversation[i], p_actor[i], p_mutation_id[i], p_arguments[i]);
         BEGIN -- a subtransaction: the refusal or fault of one mutation leaves the others alone
             SELECT (jsonb_populate_record(NULL::mutation_outcome, r.outcome)).* INTO o
@@ -33,7 +39,9 @@ BEGIN
             IF NOT FOUND THEN
                 -- Read under the lock, and after the mutations before it: nothing changes between check and commit.
                 SELECT * INTO c FROM conversations x WHERE x.id = p.conversation_id;
-                IF NOT FOUND AND p.conversation_id IS NOT NULL THEN
+                -- These two answer for a room that does not exist as for one that does.
+                IF NOT FOUND AND p.conversation_id IS NOT NULL
+                   AND p.kind NOT IN ('request_to_join', 'cancel_join_request') THEN
                     PERFORM refuse_outsider(c);
                 END IF;
                 m := permitted_member(c, p);
@@ -45,7 +53,13 @@ BEGIN
                 END IF;
                 -- create_conversation without an event found the direct conversation that exists.
                 IF v_before IS NOT NULL AND (p.kind <> 'create_conversation' OR o.events IS NOT NULL) THEN
-                    v_audited := audited_mutation(p, p_session[i], o.conversation_id, v_before);
+                    v_audited := audited_mutation(p, o.conversation_id, v_before) || jsonb_build_object(
+                        'session_id', p_session[i], 'ip_address', p_address[i], 'device', p_device[i]);
+                    IF p_audit_wait_ms = 0 AND v_audited IS NOT NULL THEN
+                        PERFORM refuse_until('storage_unavailable',
+                            'The audit trail is locked, and this change must be recorded in it. Nothing was changed. '
+                            'Try again in a moment.', now() + interval '2 seconds');
+                    END IF;
                 END IF;
                 -- A mutation without events can safely run a second time.
                 IF o.events IS NOT NULL THEN
@@ -59,7 +73,8 @@ BEGIN
         EXCEPTION
             WHEN SQLSTATE 'VZ001' THEN
                 GET STACKED DIAGNOSTICS
-                    verdict = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT;
+                    verdict = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, v_hint = PG_EXCEPTION_HINT,
+                    v_limiter = CONSTRAINT_NAME;
                 o := NULL;
             WHEN unique_violation THEN
                 RAISE; -- a lost race: the whole statement is submitted again
@@ -73,9 +88,11 @@ BEGIN
         END IF;
         outcome := o;
         retry_after_ms := nullif(v_hint, '')::bigint;
+        details := nullif(v_limiter, '')::jsonb;
         RETURN NEXT;
     END LOOP;
     IF v_audit <> '[]' THEN
+        PERFORM set_config('app.audit_wait_ms', p_audit_wait_ms::text, true);
         PERFORM append_audit(v_audit);
     END IF;
 END $$;

@@ -23,7 +23,8 @@ BEGIN
                CASE WHEN c.slow_mode_s > 0 AND m.role < 'moderator' THEN c.slow_mode_s END AS slow_s,
                CASE WHEN c.direct_low IS NOT NULL
                     THEN is_blocked(c.direct_low, c.direct_high) ELSE false END AS blocked,
-               u.username, u.display_name, first.id AS first_id, first.seq AS first_seq, first.created_at AS first_at,
+               u.username, u.display_name, u.muted_until AS user_muted_until,
+               first.id AS first_id, first.seq AS first_seq, first.created_at AS first_at,
                CASE WHEN i.parent_id IS NOT NULL THEN (
                    SELECT coalesce(p.parent_message_id, p.id) FROM messages p
                     WHERE p.id = i.parent_id AND p.conversation_id = i.conversation_id AND p.deleted_at IS NULL)
@@ -62,6 +63,7 @@ BEGIN
                    WHEN f.member IS NULL THEN 'not_found'
                    WHEN f.archived_at IS NOT NULL OR f.role = 'read_only' THEN 'read_only'
                    WHEN f.muted_until > now() THEN 'muted'
+                   WHEN f.user_muted_until > now() THEN 'muted_everywhere'
                    WHEN f.blocked THEN 'blocked'
                    WHEN f.parent_id IS NOT NULL AND f.root_id IS NULL THEN 'parent_not_found'
                    WHEN NOT f.files_fit THEN 'file_not_found'
@@ -105,6 +107,7 @@ BEGIN
            coalesce(n.first_at, now()), n.root_id, n.username, n.display_name,
            (extract(epoch FROM CASE
                WHEN n.muted_until > now() THEN least(n.muted_until - now(), interval '1 year')
+               WHEN n.user_muted_until > now() THEN n.user_muted_until - now()
                WHEN n.slow_s IS NOT NULL THEN greatest(n.slow_until - now(), interval '1 s') END) * 1000)::bigint
       FROM numbered n
       LEFT JOIN LATERAL (

@@ -1,6 +1,6 @@
 -- Begins an upload. p: {user_id, conversation_id, name, size, media_type, sha256 (hex), lifetime_s, and the limits
 -- unfinished_max, hour_max, user_bytes_max, total_bytes_max; file_id, if it was reserved}. Returns
--- the file's id.
+-- the file's id, -1 if the user's files would take too much, or -2 if all files would.
 -- Locks: the conversation's row (SHARE), then the user's uploads.
 
 CREATE FUNCTION create_file(p jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
@@ -21,10 +21,10 @@ BEGIN
         PERFORM refuse('rate_limited', 'You have uploaded too many files within an hour. Wait a while.');
     ELSIF coalesce((SELECT u.bytes FROM file_usage u WHERE u.user_id = v_user), 0) + v_size
         > (p -> 'user_bytes_max')::bigint THEN
-        PERFORM refuse('quota_exceeded', 'Your files would take more than your share. Delete some of them.');
+        RETURN -1;
     ELSIF coalesce((SELECT u.bytes FROM file_usage u WHERE u.user_id = 0), 0) + v_size
         > (p -> 'total_bytes_max')::bigint THEN
-        PERFORM refuse('quota_exceeded', 'The files of this server would take more than they may. Ask an administrator.');
+        RETURN -2;
     END IF;
     INSERT INTO files (id, conversation_id, uploader_id, name, size, declared_type, expected_sha256, expires_at)
     VALUES (coalesce((p ->> 'file_id')::bigint, nextval('file_ids')), c.id, v_user, p ->> 'name', v_size,

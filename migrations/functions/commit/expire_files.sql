@@ -1,13 +1,19 @@
--- Removes files that nobody needs: uploads that were not continued, and files that no message refers to. At most p_max.
--- Locks: the files' rows, without waiting.
+-- Ends uploads that were not continued in time, which removes their content, and removes files that no message refers to.
+-- An expired upload is shown for a week. At most p_max of each. Returns how many.
+-- Locks: the files' rows, without waiting; then those of file_usage.
 
 CREATE FUNCTION expire_files(p_max bigint) RETURNS bigint LANGUAGE sql AS $$
-    WITH gone AS (
-        DELETE FROM files f WHERE f.id IN (
-            SELECT x.id FROM files x
-             WHERE x.expires_at < now() AND x.state <> 'scanning'
-               AND NOT EXISTS (SELECT FROM message_files m WHERE m.file_id = x.id)
-             ORDER BY x.expires_at LIMIT p_max FOR UPDATE SKIP LOCKED)
+    WITH ended AS (
+        UPDATE files f SET state = 'expired', expires_at = now() + interval '7 days'
+         WHERE f.id IN (SELECT x.id FROM files x WHERE x.expires_at < now() AND x.state = 'uploading'
+                         ORDER BY x.expires_at LIMIT p_max FOR UPDATE SKIP LOCKED)
+        RETURNING 1
+    ), gone AS (
+        DELETE FROM files f
+         WHERE f.id IN (SELECT x.id FROM files x
+                         WHERE x.expires_at < now() AND x.state NOT IN ('uploading', 'scanning')
+                           AND NOT EXISTS (SELECT FROM message_files m WHERE m.file_id = x.id)
+                         ORDER BY x.expires_at LIMIT p_max FOR UPDATE SKIP LOCKED)
         RETURNING 1)
-    SELECT count(*) FROM gone
+    SELECT (SELECT count(*) FROM ended) + (SELECT count(*) FROM gone)
 $$;

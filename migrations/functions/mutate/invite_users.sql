@@ -19,7 +19,10 @@ BEGIN
            AND EXISTS (SELECT FROM conversation_members m
                         WHERE m.conversation_id = x.conversation_id AND m.user_id = x.invited_by);
         IF v_open >= 50 OR v_own >= 20 THEN
-            PERFORM refuse_until('rate_limited',
+            PERFORM refuse_limited(
+                jsonb_build_object('window_ms', 0) || CASE WHEN v_own >= 20
+                    THEN jsonb_build_object('limiter', 'invitations_to_user', 'scope', 'user', 'limit', 20)
+                    ELSE jsonb_build_object('limiter', 'open_invitations', 'scope', 'recipient', 'limit', 50) END,
                 format('User %s has too many open invitations. Try again later, or ask them to join.', v_user),
                 now() + interval '1 hour');
         END IF;

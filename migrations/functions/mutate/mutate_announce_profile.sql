@@ -12,7 +12,7 @@ DECLARE
 BEGIN
     SELECT * INTO STRICT u FROM users x WHERE x.id = p.actor_id;
     -- The row keeps its version, so that a later change announces the newest profile.
-    IF m.role = 'read_only' OR m.muted_until > now()
+    IF m.role = 'read_only' OR m.muted_until > now() OR u.muted_until > now()
        OR (c.kind = 'direct' AND is_blocked(c.direct_low, c.direct_high)) THEN
         o.result := '{}';
         RETURN o;

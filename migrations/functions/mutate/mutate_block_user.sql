@@ -1,5 +1,5 @@
 -- Blocks a user. A block is between two users and in no conversation's log. A user blocks 1,000 others at most.
--- Locks: none; the primary key makes it idempotent.
+-- Locks: the user's row of toggle_budgets. The primary key makes it idempotent.
 
 CREATE FUNCTION mutate_block_user(c conversations, m conversation_members, p mutation)
 RETURNS mutation_outcome LANGUAGE plpgsql AS $$
@@ -15,6 +15,9 @@ BEGIN
         PERFORM refuse('conflict', 'You can block at most 1000 users. Unblock one first.');
     END IF;
     INSERT INTO user_blocks (user_id, blocked_id) VALUES (p.actor_id, v_user) ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        PERFORM charge_toggle(p.actor_id);
+    END IF;
     o.blocked := v_user;
     o.result := jsonb_build_object('user_id', v_user, 'blocked', true);
     RETURN o;

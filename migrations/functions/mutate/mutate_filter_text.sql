@@ -38,7 +38,7 @@ BEGIN
     v_is_full := (SELECT count(*) FROM held_messages x
                    WHERE x.conversation_id = c.id AND x.state IN ('held', 'flagged')
                      AND x.state = CASE v_action WHEN 'hold' THEN 'held' ELSE 'flagged' END) >= 1000;
-    IF v_action = 'hold' AND (v_is_full OR NOT v_is_message) THEN
+    IF (v_action = 'hold' AND (v_is_full OR NOT v_is_message)) OR (v_action IN ('slow', 'mute') AND c.id IS NULL) THEN
         v_action := 'refuse';
     END IF;
     INSERT INTO filter_hits (user_id, conversation_id, rule, action)
@@ -50,7 +50,7 @@ BEGIN
                 (p.arguments ->> 'message_type')::message_type, (p.arguments ->> 'parent_message_id')::bigint,
                 (p.arguments ->> 'edited_message_id')::bigint, v_hit ->> 'rule', (v_hit -> 'is_server_rule')::boolean,
                 CASE v_action WHEN 'hold' THEN 'held' ELSE 'flagged' END);
-    ELSIF v_action IN ('slow', 'mute') AND c.id IS NOT NULL THEN
+    ELSIF v_action IN ('slow', 'mute') THEN
         v_until := date_trunc('milliseconds', now() + make_interval(secs => (v_hit -> 'mute_s')::bigint));
         UPDATE conversation_members x SET muted_until = v_until
          WHERE x.conversation_id = c.id AND x.user_id = p.actor_id;

@@ -6,6 +6,7 @@ DECLARE
     c conversations;
     m conversation_members;
 BEGIN
+    PERFORM refuse_muted_user(app_user_id());
     SELECT * INTO c FROM conversations x WHERE x.id = v_conversation;
     SELECT * INTO m FROM conversation_members x WHERE x.conversation_id = v_conversation AND x.user_id = app_user_id();
     IF c.archived_at IS NOT NULL THEN

@@ -10,8 +10,12 @@ DECLARE
 BEGIN
     CASE p.kind
         WHEN 'add_reaction', 'remove_reaction', 'mark_read', 'mark_thread_read', 'follow_thread', 'edit_message',
-             'announce_profile' THEN
+             'announce_profile', 'announce_rejection' THEN
             RETURN NULL;
+        WHEN 'settle_file' THEN
+            -- Only viruses; other files are their messages'.
+            RETURN (SELECT jsonb_build_object('file_state', x.state) FROM files x
+                     WHERE x.id = (p.arguments -> 'file_id')::bigint AND p.arguments ->> 'state' = 'infected');
         WHEN 'delete_message' THEN
             -- A deletion by the author is in the conversation's log.
             RETURN (SELECT jsonb_build_object('deleted', x.deleted_at IS NOT NULL, 'author', x.sender_id)

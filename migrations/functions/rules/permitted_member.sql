@@ -7,9 +7,13 @@ DECLARE
 BEGIN
     CASE p.kind
         -- Users who are not members too; without a membership the result is NULL.
-        WHEN 'create_conversation', 'join_conversation', 'join_by_invite', 'request_to_join', 'cancel_join_request',
-             'accept_invitation', 'decline_invitation', 'mark_read', 'announce_profile', 'block_user',
-             'unblock_user', 'filter_text', 'settle_file' THEN
+        WHEN 'create_conversation', 'request_to_join' THEN
+            PERFORM refuse_muted_user(p.actor_id);
+            SELECT * INTO m FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = p.actor_id;
+            RETURN m;
+        WHEN 'join_conversation', 'join_by_invite', 'cancel_join_request', 'accept_invitation', 'decline_invitation',
+             'mark_read', 'announce_profile', 'block_user', 'unblock_user', 'filter_text', 'announce_rejection',
+             'settle_file' THEN
             SELECT * INTO m FROM conversation_members x WHERE x.conversation_id = c.id AND x.user_id = p.actor_id;
             RETURN m;
         -- Every member, in an archived conversation and while muted too.
@@ -29,13 +33,18 @@ BEGIN
             IF c.kind = 'group' AND NOT p.arguments ?| '{slow_mode_s,member_limit}' THEN
                 RETURN sending_member(c, p.actor_id);
             END IF;
+            PERFORM refuse_muted_user(p.actor_id);
             RETURN moderating_member(c, p.actor_id, 'admin');
-        WHEN 'remove_member', 'mute_member', 'ban_member', 'unban_member', 'create_invite', 'revoke_invite',
-             'decide_join_request' THEN
+        WHEN 'remove_member', 'mute_member', 'ban_member', 'unban_member', 'revoke_invite', 'decide_join_request' THEN
+            RETURN moderating_member(c, p.actor_id, 'moderator');
+        WHEN 'create_invite' THEN
+            PERFORM refuse_muted_user(p.actor_id);
             RETURN moderating_member(c, p.actor_id, 'moderator');
         WHEN 'set_role' THEN
+            PERFORM refuse_muted_user(p.actor_id);
             RETURN moderating_member(c, p.actor_id, 'admin');
         WHEN 'archive_conversation', 'transfer_ownership' THEN
+            PERFORM refuse_muted_user(p.actor_id);
             RETURN moderating_member(c, p.actor_id, 'owner');
         ELSE
             RAISE EXCEPTION 'rules/permitted_member.sql has no permission for %', p.kind;

@@ -35,10 +35,18 @@ pub enum Suspicion {
     Stuffing,
     /// A spent refresh token came back.
     RefreshReuse,
+    /// One user is at two places that are too far apart.
+    ImpossibleTravel,
     /// One user brings many people into conversations.
     MassInvitations,
     /// One user opens direct conversations with many people.
     MassDirect,
+    /// One user mentions many people, or whole conversations again and again.
+    MassMentions,
+    /// One user reads far more than a person can.
+    MassReading,
+    /// One user varies a text until the content filter lets it pass.
+    FilterEvasion,
     /// Somebody who has just received a role with power promotes others.
     PrivilegeJump,
     /// The audit trail is not the one that was written.
@@ -47,12 +55,16 @@ pub enum Suspicion {
 
 impl Suspicion {
     /// All of them, for metrics.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::Guessing,
         Self::Stuffing,
         Self::RefreshReuse,
+        Self::ImpossibleTravel,
         Self::MassInvitations,
         Self::MassDirect,
+        Self::MassMentions,
+        Self::MassReading,
+        Self::FilterEvasion,
         Self::PrivilegeJump,
         Self::AuditGap,
     ];
@@ -64,8 +76,12 @@ impl Suspicion {
             Self::Guessing => "password_guessing",
             Self::Stuffing => "credential_stuffing",
             Self::RefreshReuse => "refresh_token_reuse",
+            Self::ImpossibleTravel => "impossible_travel",
             Self::MassInvitations => "mass_invitations",
             Self::MassDirect => "mass_direct_messages",
+            Self::MassMentions => "mass_mentions",
+            Self::MassReading => "mass_reading",
+            Self::FilterEvasion => "filter_evasion",
             Self::PrivilegeJump => "privilege_jump",
             Self::AuditGap => "audit_gap",
         }
@@ -75,7 +91,14 @@ impl Suspicion {
     #[must_use]
     pub fn severity(self) -> Severity {
         match self {
-            Self::MassInvitations | Self::MassDirect | Self::Guessing | Self::PrivilegeJump => Severity::Warning,
+            Self::ImpossibleTravel
+            | Self::MassInvitations
+            | Self::MassDirect
+            | Self::MassMentions
+            | Self::MassReading
+            | Self::FilterEvasion
+            | Self::Guessing
+            | Self::PrivilegeJump => Severity::Warning,
             Self::Stuffing | Self::RefreshReuse | Self::AuditGap => Severity::Critical,
         }
     }

@@ -1,23 +1,35 @@
-//! Suspicious activity: what looks like an attack, found in sign-ins and in the audit trail. Pure.
+//! Suspicious activity: what looks like an attack, found in sign-ins, in the audit trail, and in what users read and
+//! write. Pure.
 //!
-//! Signals come from two places. The sign-in handlers report wrong passwords and stolen refresh tokens, which are no
-//! rows of the audit trail. Everything else is read from its rows, at most a second after their commit. Each detector
-//! turns a signal into a [`Finding`] or into nothing.
+//! Signals come from three places. The sign-in handlers report wrong passwords, stolen refresh tokens and the places of
+//! sign-ins. The I/O shard
+//! reports reads, mentions and texts that the content filter refused. None of them are rows of the audit trail.
+//! Everything else is read from its rows, at most a second after their commit. Each detector turns a signal into a
+//! [`Finding`] or into nothing.
 //!
 //! Invariants: memory is bounded ([`windows`]); a detector never changes what it watches; a finding has a key, and an
 //! attack that goes on has the same key for an hour, so that it is one row with a count.
 
+mod conduct;
 mod finding;
+mod response;
+mod restart;
 mod trail;
+mod travel;
 pub mod windows;
 
 pub use finding::{Finding, Severity, Suspicion};
+pub use response::{AutomaticResponse, RESPONSE_PERIOD, ResponsePolicy};
+pub use restart::{TrailFound, gap_at_start};
 pub use trail::Act;
+pub use travel::{GeoPlace, Sighting, is_public};
 
 use crate::ids::{SessionId, UserId};
+use conduct::Conduct;
 use serde_json::json;
 use std::time::Duration;
 use trail::Trail;
+use travel::Travel;
 use windows::Windows;
 
 /// Wrong passwords for one login within [`GUESSING_PERIOD`].
@@ -36,6 +48,8 @@ pub struct Detectors {
     /// Numbers wrong passwords, so that each counts.
     wrong: u64,
     trail: Trail,
+    conduct: Conduct,
+    travel: Travel,
 }
 
 impl Default for Detectors {
@@ -45,6 +59,8 @@ impl Default for Detectors {
             stuffing: Windows::new(STUFFED_LOGINS, STUFFING_PERIOD),
             wrong: 0,
             trail: Trail::default(),
+            conduct: Conduct::default(),
+            travel: Travel::default(),
         }
     }
 }
@@ -86,6 +102,41 @@ impl Detectors {
         let details = json!({ "session_revoked": true });
         let finding = Finding::new(Suspicion::RefreshReuse, &session.0.to_string(), details);
         Finding { session: Some(session), ..finding.by(Some(user)).at_address(address) }
+    }
+
+    /// A user signed in, or went on with a session.
+    pub fn seen(&mut self, seen: Sighting, now: Duration) -> Option<Finding> {
+        self.travel.seen(seen, now)
+    }
+
+    /// `author` has mentioned `people` by their names.
+    pub fn mentioned(&mut self, author: UserId, people: &[UserId], now: Duration) -> Option<Finding> {
+        self.conduct.mentioned(author, people, now)
+    }
+
+    /// The message with this number mentions everybody of its conversation.
+    pub fn mentioned_all(&mut self, author: UserId, message: u64, now: Duration) -> Option<Finding> {
+        self.conduct.mentioned_all(author, message, now)
+    }
+
+    /// `user` has read as much as `cost` pages.
+    pub fn read(&mut self, user: UserId, cost: u32, now: Duration) -> Option<Finding> {
+        self.conduct.read(user, cost, now)
+    }
+
+    /// A rule of the server has refused a text.
+    pub fn refused_text(&mut self, author: UserId, text: &str, now: Duration) -> Option<Finding> {
+        self.conduct.refused(author, text, now)
+    }
+
+    /// A text was sent.
+    pub fn passed_text(&mut self, author: UserId, text: &str, now: Duration) -> Option<Finding> {
+        self.conduct.passed(author, text, now)
+    }
+
+    /// Whether no text was refused within the period of the detector: then texts that pass show nothing.
+    pub fn suspects_no_author(&mut self, now: Duration) -> bool {
+        self.conduct.suspects_nobody(now)
     }
 
     /// Rows of the audit trail, in its order, at the process time `now`.

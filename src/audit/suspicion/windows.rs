@@ -66,6 +66,48 @@ impl<K: Eq + Hash + Copy> Windows<K> {
     }
 }
 
+/// Finds keys whose sum reaches a number within a period; the periods are those of [`Windows`].
+pub struct Sums<K> {
+    period: Duration,
+    threshold: u64,
+    keys_max: usize,
+    summed: HashMap<K, (Duration, u64)>,
+}
+
+impl<K: Eq + Hash + Copy> Sums<K> {
+    /// Nothing is counted yet. `threshold` is at least 1.
+    #[must_use]
+    pub fn new(threshold: u64, period: Duration) -> Self {
+        Self { period, threshold: threshold.max(1), keys_max: KEYS_MAX, summed: HashMap::new() }
+    }
+
+    /// Adds `amount` for `key` at the process time `now`. True when that reaches the threshold.
+    ///
+    /// When the memory is full, keys with the smallest sums are forgotten first: a hundredth of the threshold, then a
+    /// tenth. If every key has more, a new one is not counted.
+    pub fn add(&mut self, key: K, amount: u64, now: Duration) -> bool {
+        if self.summed.len() >= self.keys_max && !self.summed.contains_key(&key) {
+            let (period, threshold) = (self.period, self.threshold);
+            self.summed.retain(|_, (began, _)| now < *began + period);
+            for part in [100, 10] {
+                if self.summed.len() >= self.keys_max {
+                    self.summed.retain(|_, (_, sum)| *sum > threshold / part);
+                }
+            }
+            if self.summed.len() >= self.keys_max {
+                return false;
+            }
+        }
+        let (began, sum) = self.summed.entry(key).or_insert((now, 0));
+        if now >= *began + self.period {
+            (*began, *sum) = (now, 0);
+        }
+        let before = *sum;
+        *sum = sum.saturating_add(amount);
+        before < self.threshold && *sum >= self.threshold
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,5 +154,25 @@ mod tests {
             assert!(!full.add(key, 1, MINUTE) && !full.add(key, 2, MINUTE));
         }
         assert!(full.len() <= 10 && !full.is_empty());
+    }
+
+    #[test]
+    fn finds_a_sum_once_per_period() {
+        let mut sums = Sums::new(10, MINUTE);
+        let at = Duration::from_secs;
+        assert!(!sums.add(1, 9, at(0)) && !sums.add(2, 9, at(0)));
+        assert!(sums.add(1, 5, at(59)), "fourteen within a minute");
+        assert!(!sums.add(1, 100, at(59)), "found already");
+        assert!(!sums.add(2, 9, at(60)), "the first nine are of another period");
+        assert!(sums.add(1, 10, at(60)), "a new period");
+        // A crowd of small sums pushes out no large one.
+        let mut crowded = Sums::new(1_000, MINUTE);
+        crowded.keys_max = 10;
+        assert!(!crowded.add(0, 999, at(0)));
+        for key in 1..100 {
+            crowded.add(key, 1, at(1));
+            assert!(crowded.summed.len() <= 10);
+        }
+        assert!(crowded.add(0, 1, at(2)), "the one under suspicion is still known");
     }
 }

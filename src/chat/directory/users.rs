@@ -80,16 +80,10 @@ impl Users {
         Arc::clone(&self.users.entry(id).or_default().budgets)
     }
 
-    /// The user's budgets, if the shard remembers the user.
-    #[must_use]
-    pub fn known_budgets(&self, id: UserId) -> Option<&UserBudgets> {
-        self.users.get(&id).map(|user| &*user.budgets)
-    }
-
-    /// Gives each remembered user the marks that `marks_of` returns, and keeps what is known of the account otherwise.
+    /// Gives each remembered user the marks that `marks_of` returns, and keeps what else is known of the account.
     pub fn mark(&mut self, marks_of: impl Fn(UserId) -> Reasons) {
         for (id, user) in &self.users {
-            user.budgets.set_account(user.budgets.account().without_marks().and(marks_of(*id)));
+            user.budgets.set_marks(marks_of(*id));
         }
     }
 

@@ -13,6 +13,7 @@
 //! | [`signs`] | capitals, piled marks, invisible text, mentions, names |
 //! | [`repeats`] | what a user wrote lately |
 //! | [`tally`] | counts of matches by rule |
+//! | [`written`] | every text that users write, and whether the rules check it |
 //!
 //! Invariants:
 //! - the cost of a check is bounded for every text and every set that compiles: it is linear in the text, and regular
@@ -27,6 +28,7 @@ pub mod repeats;
 pub mod rule;
 pub mod signs;
 pub mod tally;
+pub mod written;
 
 use crate::ids::ConversationId;
 use compiled::{Context, Rules};

@@ -242,18 +242,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::sync::Arc;
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     fn observed() -> Observed {
         let shards = (0..2).map(|_| Arc::new(ShardCounters::new(&["ping"]))).collect();
-        Observed {
-            shards,
-            storage: Arc::default(),
-            overload: Arc::default(),
-            hashing: Arc::default(),
-            started: Instant::now(),
-            log_drops: None,
-        }
+        Observed::of_shards(shards)
     }
 
     #[test]

@@ -148,14 +148,7 @@ impl HealthPort for Broken {
 #[test]
 fn an_event_is_one_line_of_data() {
     let shards = vec![Arc::new(ShardCounters::new(&[]))];
-    let observed = Observed {
-        shards,
-        storage: Arc::default(),
-        overload: Arc::default(),
-        hashing: Arc::default(),
-        started: Instant::now(),
-        log_drops: None,
-    };
+    let observed = Observed::of_shards(shards);
     let (hello, _) = Dashboard::new(observed, Arc::new(Broken)).watch();
     let text = std::str::from_utf8(&hello).unwrap();
     assert_eq!(text.matches('\n').count(), 3, "{text}");

@@ -1,9 +1,10 @@
 //! Jobs about files: the check of a complete upload, and the removal of content that nobody needs.
 //!
-//! `check_file`: the hash, the type, then the content goes into the store and the file is settled through the shard of
+//! `check_file`: the hash, the type, the virus scan, then the content goes into the store and the file is settled through the shard of
 //! its conversation, so that its subscribers learn of it. Each step can be repeated, so a crash between them loses
 //! nothing.
 
+use super::antivirus::Verdict;
 use super::{Files, blocking};
 use crate::blobs::{ContentHash, hash, parse_hash};
 use crate::error::Refusal;
@@ -13,6 +14,12 @@ use crate::ids::FileId;
 use crate::storage::files::{Job, UncheckedFile};
 use serde_json::json;
 use std::io::{self, Read, Seek, SeekFrom};
+use std::time::Duration;
+
+/// Files that one sweep looks at.
+const SWEEP_MAX: usize = 1_000;
+/// Bytes without a row are removed after this time: nothing writes to them any longer.
+const ORPHAN_AGE: Duration = Duration::from_hours(2);
 
 /// What was found in a file.
 struct Found {
@@ -47,13 +54,42 @@ impl Files {
         }
     }
 
+    /// What time does to files: uploads that were not continued, files that nobody needs, and bytes without a row, which
+    /// a form leaves behind whose client disconnected.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL and of the disk.
+    pub(crate) async fn sweep(&self) -> Result<(), Refusal> {
+        if self.store().expire(SWEEP_MAX as i64).await? > 0 {
+            self.work_arrived();
+        }
+        let folder = self.folder().clone();
+        let old = blocking(move || folder.old_uploads(ORPHAN_AGE, SWEEP_MAX)).await?;
+        let known = self.store().known(&old).await?;
+        let folder = self.folder().clone();
+        blocking(move || {
+            old.into_iter().filter(|file| !known.contains(file)).try_for_each(|file| folder.remove_upload(file))
+        })
+        .await
+    }
+
     async fn check(&self, file: FileId) -> Result<(), Refusal> {
         let Some(unchecked) = self.store().to_check(file).await? else { return Ok(()) };
         let Some(conversation) = unchecked.conversation else { return Ok(()) };
         let uploader = unchecked.uploader;
         let (folder, allowed) = (self.folder().clone(), self.parts().allowed_types.clone());
-        let found = blocking(move || inspect(&folder, file, &unchecked, &allowed)).await?;
-        let event = if found.refused.is_some() { FileEvent::Refused } else { FileEvent::Clean };
+        let (content, uploads) = (unchecked.content, folder.clone());
+        let mut found = blocking(move || inspect(&folder, file, &unchecked, &allowed)).await?;
+        let mut event = if found.refused.is_some() { FileEvent::Refused } else { FileEvent::Clean };
+        if event == FileEvent::Clean
+            && let Some(antivirus) = self.antivirus()
+        {
+            let opened = blocking(move || uploads.read(file, content.as_ref())).await?;
+            if let Verdict::Virus(name) = antivirus.scan(opened, found.size).await? {
+                found.refused = Some(format!("A virus was found: {name}."));
+                event = FileEvent::VirusFound;
+            }
+        }
         let Some(state) = FileState::Scanning.after(event) else { return Ok(()) };
         if state == FileState::Ready {
             let (folder, hash) = (self.folder().clone(), found.hash);

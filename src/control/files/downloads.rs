@@ -1,9 +1,10 @@
 //! `GET /files/{id}/{name}`: the content of a file; `GET /files/{id}`: its state; `POST /files/{id}/link`: a signed link.
 
-use super::{blocking, no_such_file};
+use super::{blocking, bytes_of, no_such_file};
 use crate::blobs::hexadecimal;
 use crate::control::Control;
-use crate::control::extract::{Caller, PathId};
+use crate::control::account_reads::Place;
+use crate::control::extract::{AccountReader, Caller, PathId};
 use crate::control::problem::Problem;
 use crate::control::state::now_seconds;
 use crate::error::{ErrorCode, Refusal};
@@ -18,15 +19,10 @@ use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use futures_util::stream;
 use serde_json::{Value, json};
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom};
 use std::ops::Range;
 
-/// Bytes that one read of the disk takes.
-const READ_BYTES: usize = 256 * 1024;
 /// No script, no frame, nothing that the file refers to: whatever a browser thinks that it is.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; media-src 'self'; img-src 'self'; sandbox";
 
@@ -34,6 +30,8 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; media-src '
 pub(super) struct FileReader {
     file: FileId,
     user: UserId,
+    /// Among the reads of its user that are under way.
+    _place: Place,
 }
 
 impl FromRequestParts<Control> for FileReader {
@@ -44,14 +42,16 @@ impl FromRequestParts<Control> for FileReader {
         let file = path.ok().and_then(|Path((id, _))| id.parse().ok()).map(FileId).ok_or_else(no_such_file)?;
         if parts.headers.contains_key(header::AUTHORIZATION) {
             let caller = Caller::from_request_parts(parts, control).await?;
-            return Ok(Self { file, user: caller.user });
+            let place = control.account_reads().admit(caller.user)?;
+            return Ok(Self { file, user: caller.user, _place: place });
         }
         let link = Query::<LinkQuery>::try_from_uri(&parts.uri);
         let Ok(Query(link)) = link else {
             return Err(Problem::unauthenticated("Send an access token, or use a link from POST /files/{id}/link."));
         };
         let user = control.files().parts().links.verified(&link, file, now_seconds());
-        user.map(|user| Self { file, user }).ok_or_else(no_such_file)
+        let user = user.ok_or_else(no_such_file)?;
+        Ok(Self { file, user, _place: control.account_reads().admit(user)? })
     }
 }
 
@@ -61,10 +61,10 @@ async fn readable(control: &Control, user: UserId, file: FileId) -> Result<Reada
 
 pub(super) async fn show(
     State(control): State<Control>,
-    caller: Caller,
+    reader: AccountReader,
     PathId(file): PathId,
 ) -> Result<Reply<Value>, Problem> {
-    let mut file = readable(&control, caller.user, FileId(file)).await?;
+    let mut file = readable(&control, reader.caller.user, FileId(file)).await?;
     if let Some(reason) = file.reason {
         file.shown["reason"] = reason.into();
     }
@@ -73,12 +73,13 @@ pub(super) async fn show(
 
 pub(super) async fn link(
     State(control): State<Control>,
-    caller: Caller,
+    reader: AccountReader,
     PathId(id): PathId,
 ) -> Result<Reply<Value>, Problem> {
-    let file = readable(&control, caller.user, FileId(id)).await?;
+    let user = reader.caller.user;
+    let file = readable(&control, user, FileId(id)).await?;
     let now = now_seconds();
-    let query = control.files().parts().links.query(caller.user, FileId(id), now, LIFE_SECONDS_MAX);
+    let query = control.files().parts().links.query(user, FileId(id), now, LIFE_SECONDS_MAX);
     let name = encoded(file.shown["name"].as_str().unwrap_or("file"));
     Ok(Reply(json!({"url": format!("/files/{id}/{name}?{query}"), "expires_in_s": LIFE_SECONDS_MAX})))
 }
@@ -91,7 +92,7 @@ fn encoded(name: &str) -> String {
 
 pub(super) async fn read(
     State(control): State<Control>,
-    FileReader { file, user }: FileReader,
+    FileReader { file, user, _place }: FileReader,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -212,22 +213,6 @@ fn range(value: &str, size: u64) -> Ranges {
         },
     };
     if range.start >= range.end { Ranges::Unsatisfiable } else { Ranges::One(range) }
-}
-
-/// The next bytes of an open file, read on threads that may wait.
-fn bytes_of(file: File, length: u64) -> impl stream::Stream<Item = io::Result<Bytes>> {
-    stream::try_unfold((file, length), |(mut file, left)| async move {
-        if left == 0 {
-            return Ok(None);
-        }
-        let read = tokio::task::spawn_blocking(move || {
-            let mut chunk = vec![0; READ_BYTES.min(usize::try_from(left).unwrap_or(READ_BYTES))];
-            file.read_exact(&mut chunk).map(|()| (Bytes::from(chunk), file))
-        });
-        let (chunk, file) = read.await.map_err(io::Error::other)??;
-        let left = left - chunk.len() as u64;
-        Ok(Some((chunk, (file, left))))
-    })
 }
 
 #[cfg(test)]

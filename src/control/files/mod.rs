@@ -4,7 +4,8 @@
 //!   uploads.rs    POST /files, PATCH, HEAD, DELETE /files/{id}     tus 1.0, with JSON answers for other clients
 //!   simple.rs     POST /files/simple                               one multipart form, for scripts
 //!   receiving.rs  bytes of a body → the disk
-//!   check.rs      what happens to a complete upload: hash, type, store (a job)
+//!   antivirus.rs  clamd
+//!   check.rs      what happens to a complete upload: hash, type, viruses, store (a job)
 //!   downloads.rs  GET /files/{id}/{name}, POST /files/{id}/link
 //! ```
 //!
@@ -15,6 +16,7 @@
 //!   conversation, ends access at once, also that of links;
 //! - only a file that is `ready` is served.
 
+pub mod antivirus;
 mod check;
 mod downloads;
 mod receiving;
@@ -30,21 +32,27 @@ use crate::files::link::LinkKey;
 use crate::ids::{FileId, UserId};
 use crate::limits::Feature;
 use crate::storage::files::{FileQuotas, FileStore};
+use antivirus::Antivirus;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{Method, StatusCode};
 use axum::routing::{get, post};
+use bytes::Bytes;
+use futures_util::stream;
 use std::collections::HashMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, OwnedMutexGuard};
+use tokio::sync::{Notify, OwnedMutexGuard, watch};
 
 /// Requests that write to the disk at the same time, each with a thread; of one user, and of everybody.
 const WRITING_PER_USER_MAX: usize = 8;
 const WRITING_MAX: usize = 64;
 /// How long a newer request waits until the older one has stopped.
 const TURN_WAIT: Duration = Duration::from_secs(10);
+/// Bytes that one read of the disk takes.
+const READ_BYTES: usize = 256 * 1024;
 /// What a refused client should wait.
 const RETRY_MS: u64 = 1_000;
 
@@ -62,6 +70,8 @@ pub struct FileParts {
     pub size_max: u64,
     /// Types that are accepted.
     pub allowed_types: Vec<String>,
+    /// The virus scanner; none if files are not scanned.
+    pub antivirus: Option<Antivirus>,
     /// Signs links.
     pub links: LinkKey,
     /// `features.file_uploads`.
@@ -75,8 +85,8 @@ pub struct Files(Arc<FilesInner>);
 struct FilesInner {
     parts: FileParts,
     writing: Mutex<Writing>,
-    /// Notified when there may be a job.
-    work: Notify,
+    /// Counts the signs that there may be a job.
+    work: watch::Sender<u64>,
 }
 
 #[derive(Default)]
@@ -106,7 +116,7 @@ impl Files {
     /// Nobody uploads yet.
     #[must_use]
     pub fn new(parts: FileParts) -> Self {
-        Self(Arc::new(FilesInner { parts, writing: Mutex::default(), work: Notify::new() }))
+        Self(Arc::new(FilesInner { parts, writing: Mutex::default(), work: watch::Sender::new(0) }))
     }
 
     fn parts(&self) -> &FileParts {
@@ -121,6 +131,11 @@ impl Files {
         &self.0.parts.folder
     }
 
+    /// The virus scanner.
+    pub(super) fn antivirus(&self) -> Option<&Antivirus> {
+        self.0.parts.antivirus.as_ref()
+    }
+
     /// Refuses uploads when the feature is off.
     fn may_upload(&self) -> Result<(), Problem> {
         if self.0.parts.is_on {
@@ -130,14 +145,24 @@ impl Files {
         Err(Refusal::new(ErrorCode::Forbidden, detail).into())
     }
 
-    /// There may be a job.
-    fn work_arrived(&self) {
-        self.0.work.notify_one();
+    /// Records what an upload has on the disk for good. A complete one is checked next.
+    async fn keep(&self, file: FileId, received: u64, size: u64) -> Result<(), Refusal> {
+        if received < size {
+            return self.store().progress(file, received as i64).await;
+        }
+        self.store().finish(file, &self.parts().quotas).await?;
+        self.work_arrived();
+        Ok(())
     }
 
-    /// Waits for a sign that there may be a job.
-    pub(super) async fn work(&self) {
-        self.0.work.notified().await;
+    /// There may be a job.
+    fn work_arrived(&self) {
+        self.0.work.send_modify(|signs| *signs += 1);
+    }
+
+    /// Notified when there may be a job.
+    pub(super) fn work(&self) -> watch::Receiver<u64> {
+        self.0.work.subscribe()
     }
 
     fn writing(&self) -> MutexGuard<'_, Writing> {
@@ -222,6 +247,22 @@ fn disk_refusal(error: &io::Error) -> Refusal {
 
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// The next bytes of an open file, read on threads that may wait.
+fn bytes_of(file: File, length: u64) -> impl stream::Stream<Item = io::Result<Bytes>> {
+    stream::try_unfold((file, length), |(mut file, left)| async move {
+        if left == 0 {
+            return Ok(None);
+        }
+        let read = tokio::task::spawn_blocking(move || {
+            let mut chunk = vec![0; READ_BYTES.min(usize::try_from(left).unwrap_or(READ_BYTES))];
+            file.read_exact(&mut chunk).map(|()| (Bytes::from(chunk), file))
+        });
+        let (chunk, file) = read.await.map_err(io::Error::other)??;
+        let left = left - chunk.len() as u64;
+        Ok(Some((chunk, (file, left))))
+    })
 }
 
 fn no_such_file() -> Problem {

@@ -229,12 +229,11 @@ fn write(turn: &Turn, target: Target, mut pieces: mpsc::Receiver<Piece>, runtime
         Ok(Outcome::Kept(written))
     });
     match outcome {
-        Ok(Outcome::Kept(received)) if has_row => {
-            match runtime.block_on(turn.files.store().progress(file, received as i64)) {
-                Ok(()) => Outcome::Kept(received),
-                Err(refusal) => Outcome::Refused(refusal),
-            }
-        }
+        // Here and not in the request, whose client may be gone by now.
+        Ok(Outcome::Kept(received)) if has_row => match runtime.block_on(turn.files.keep(file, received, size)) {
+            Ok(()) => Outcome::Kept(received),
+            Err(refusal) => Outcome::Refused(refusal),
+        },
         Ok(outcome) => outcome,
         Err(error) => {
             let _ = upload.cut(kept);

@@ -1,11 +1,14 @@
 //! `POST /files/simple`: a whole file in one multipart form, for scripts. `conversation_id` comes before `file`.
 
 use super::receiving::{Target, receive};
-use super::uploads::{check_size, conversation, media_type};
+use super::uploads::{begin, check_size, conversation, media_type};
+use super::{Files, blocking};
 use crate::control::Control;
 use crate::control::extract::Caller;
 use crate::control::problem::Problem;
+use crate::control::state::shielded;
 use crate::files::name;
+use crate::ids::FileId;
 use crate::storage::files::NewFile;
 use axum::Json as Reply;
 use axum::extract::multipart::{Field, MultipartError};
@@ -46,27 +49,32 @@ pub(super) async fn upload(
                     let next: Option<Result<Bytes, MultipartError>> = field.chunk().await.transpose();
                     next.map(|next| (next, field))
                 });
-                let outcome = async {
-                    let received = receive(turn, target, body, None).await?;
+                let received = match receive(turn, target, body, None).await {
+                    Ok(received) => received,
+                    Err(problem) => {
+                        discard(&files, file).await;
+                        return Err(problem);
+                    }
+                };
+                // A client that disconnects now has uploaded its file, or nothing.
+                let (control, shown) = (control.clone(), given.clone());
+                let recorded = shielded(async move {
                     let new = NewFile {
                         user: caller.user,
                         conversation,
-                        name: &given,
-                        size: check_size(&files, received)?,
+                        name: &shown,
+                        size: check_size(control.files(), received)?,
                         declared_type: declared.as_deref(),
                         expected: None,
                         reserved: Some(file),
                     };
-                    files.store().create(&new, &files.parts().quotas).await?;
-                    files.store().finish(file, &files.parts().quotas).await?;
-                    Ok(())
-                };
-                if let Err(problem) = outcome.await {
-                    let folder = files.folder().clone();
-                    let _ = super::blocking(move || folder.remove_upload(file)).await;
+                    begin(&control, &new).await?;
+                    Ok(control.files().keep(file, received, received).await?)
+                });
+                if let Err(problem) = recorded.await {
+                    discard(&files, file).await;
                     return Err(problem);
                 }
-                files.work_arrived();
                 let answer = json!({"file_id": file, "name": given, "state": "scanning"});
                 return Ok((StatusCode::CREATED, Reply(answer)));
             }
@@ -76,6 +84,12 @@ pub(super) async fn upload(
         }
     }
     Err(Problem::bad_request("file: This field is missing."))
+}
+
+/// Removes the bytes of an upload that did not begin. If this fails, the sweep of the jobs removes them.
+async fn discard(files: &Files, file: FileId) {
+    let folder = files.folder().clone();
+    let _ = blocking(move || folder.remove_upload(file)).await;
 }
 
 fn wrong(error: &MultipartError) -> Problem {

@@ -13,7 +13,7 @@ use crate::error::{ErrorCode, Refusal};
 use crate::files::state::FileState;
 use crate::files::{name, tus};
 use crate::ids::{ConversationId, FileId};
-use crate::storage::files::{NewFile, UploadState};
+use crate::storage::files::{Created, NewFile, UploadState};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -163,12 +163,11 @@ pub(super) async fn create(
         expected,
         reserved: None,
     };
-    let file = files.store().create(&new, &files.parts().quotas).await?;
+    let file = begin(&control, &new).await?;
     if new.size == 0 {
         let folder = files.folder().clone();
         super::blocking(move || folder.resume(file, 0)?.keep()).await?;
-        files.store().finish(file, &files.parts().quotas).await?;
-        files.work_arrived();
+        files.keep(file, 0, 0).await?;
     }
     let url = format!("/files/{}", file.0);
     let answer = json!({"file_id": file, "upload_url": url, "offset": 0, "chunk_max": CHUNK_BYTES_MAX});
@@ -177,7 +176,19 @@ pub(super) async fn create(
     Ok(with_offset(response, 0, None))
 }
 
-async fn own(files: &Files, caller: Caller, file: FileId) -> Result<UploadState, Problem> {
+/// Begins an upload, if its name may be shown and there is room for it.
+pub(super) async fn begin(control: &Control, new: &NewFile<'_>) -> Result<FileId, Problem> {
+    control.filter().check_profile(Some(new.user), ("POST /files", "name"), new.name).await?;
+    let files = control.files();
+    let detail = match files.store().create(new, &files.parts().quotas).await? {
+        Created::File(file) => return Ok(file),
+        Created::OverQuotaOfUser => "Your files would take more than your share. Delete some of them.",
+        Created::OverQuotaOfServer => "The files of this server would take more than they may. Ask an administrator.",
+    };
+    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "quota_exceeded", detail))
+}
+
+async fn own(files: &Files, caller: &Caller, file: FileId) -> Result<UploadState, Problem> {
     files.store().upload(caller.user, file).await?.ok_or_else(no_such_file)
 }
 
@@ -189,13 +200,8 @@ pub(super) async fn offset(
 ) -> Result<Response, Problem> {
     check_version(&headers)?;
     let files = control.files();
-    let mut upload = own(files, caller, FileId(file)).await?;
-    if upload.state == FileState::Uploading {
-        // A request whose client is gone may still be keeping bytes: they count too.
-        let turn = files.turn(caller.user, FileId(file)).await?;
-        upload = own(files, caller, FileId(file)).await?;
-        drop(turn);
-    }
+    // A request that is still writing is left alone: the next PATCH ends it, and is told the right offset.
+    let upload = own(files, &caller, FileId(file)).await?;
     if upload.state == FileState::Expired {
         return Err(expired());
     }
@@ -233,7 +239,7 @@ pub(super) async fn append(
     };
     let file = FileId(file);
     let turn = files.turn(caller.user, file).await?;
-    let upload = own(&files, caller, file).await?;
+    let upload = own(&files, &caller, file).await?;
     match upload.state {
         FileState::Uploading => {}
         FileState::Expired => return Err(expired()),
@@ -252,10 +258,6 @@ pub(super) async fn append(
     let stop = request.extensions().get::<StopSignal>().cloned();
     let target = Target { file, received, size, checksum, has_row: true };
     let received = receive(turn, target, request.into_body().into_data_stream(), stop).await?;
-    if received == size {
-        files.store().finish(file, &files.parts().quotas).await?;
-        files.work_arrived();
-    }
     Ok(with_offset(StatusCode::NO_CONTENT.into_response(), received, Some(upload.expires_at)))
 }
 
@@ -268,7 +270,7 @@ pub(super) async fn remove(
     check_version(&headers)?;
     let files = control.files();
     let file = FileId(file);
-    own(files, caller, file).await?;
+    own(files, &caller, file).await?;
     let turn = files.turn(caller.user, file).await?;
     let removed = files.store().remove(caller.user, file).await?;
     drop(turn);

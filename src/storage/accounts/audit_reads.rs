@@ -1,10 +1,10 @@
 //! Reads of the audit trail by administrators.
 
-use super::audited::append;
+use super::audited::append_of;
 use super::outcome::settle;
 use super::{Accounts, QUERY_TIMEOUT};
+use crate::audit::caller::Caller;
 use crate::error::Refusal;
-use crate::ids::{SessionId, UserId};
 use crate::storage::sql::audit as sql;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -16,7 +16,7 @@ impl Accounts {
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn read_audit(&self, user: UserId, session: SessionId, filter: Value) -> Result<Vec<Value>, Refusal> {
+    pub async fn read_audit(&self, caller: &Caller, filter: Value) -> Result<Vec<Value>, Refusal> {
         let (mut connection, _permit) = self.read_connection("read_audit").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let transaction = connection.transaction().await?;
@@ -25,11 +25,8 @@ impl Accounts {
             let entries = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Value>, Error>>()?;
             let position = |entry: Option<&Value>| entry.map(|entry| entry["position"].clone());
             let shown = json!({ "newest": position(entries.first()), "oldest": position(entries.last()) });
-            let row = json!({
-                "user_id": user, "session_id": session, "action": "read_audit",
-                "details": { "filter": filter, "shown": shown },
-            });
-            append(&transaction, json!([row])).await?;
+            let row = json!({ "details": { "filter": filter, "shown": shown } });
+            append_of(&transaction, caller, "read_audit", row).await?;
             transaction.commit().await?;
             Ok(entries)
         })

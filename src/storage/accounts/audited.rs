@@ -2,12 +2,19 @@
 //! own append theirs themselves (`sql::accounts`).
 //!
 //! Each is the last statement before COMMIT: the next transaction with an audit row waits for this one from here on.
+//!
+//! A row has the address and the `User-Agent` of the request that caused it. A row without one has those of its
+//! session: at a sign-in they are the same.
 
+use crate::audit::caller::Caller;
 use crate::ids::{SessionId, UserId};
 use crate::storage::sql::audit as sql;
 use deadpool_postgres::Transaction;
 use serde_json::{Value, json};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio_postgres::Error;
+use tokio_postgres::error::SqlState;
 
 /// A new account, which is signed in, with its username and its display name.
 pub(super) async fn registration(
@@ -16,46 +23,75 @@ pub(super) async fn registration(
     session: SessionId,
     names: [&str; 2],
 ) -> Result<(), Error> {
-    let after = json!({ "username": names[0], "display_name": names[1] });
-    append(transaction, json!([of_user("register", user, session, &json!({ "after": after }))])).await
+    let row = json!({
+        "user_id": user, "session_id": session, "action": "register", "target_type": "user", "target_id": user,
+        "details": { "after": { "username": names[0], "display_name": names[1] } },
+    });
+    append(transaction, json!([row])).await
 }
 
 /// A sign-in.
 pub(super) async fn sign_in(transaction: &Transaction<'_>, user: UserId, session: SessionId) -> Result<(), Error> {
-    let mut row = of_user("sign_in", user, session, &Value::Null);
-    (row["target_type"], row["target_id"]) = (json!("session"), json!(session));
+    let row = json!({
+        "user_id": user, "session_id": session, "action": "sign_in", "target_type": "session", "target_id": session,
+    });
     append(transaction, json!([row])).await
 }
 
 /// A new password, and the sessions that it revoked.
 pub(super) async fn new_password(
     transaction: &Transaction<'_>,
-    user: UserId,
-    session: SessionId,
+    caller: &Caller,
     revoked: &[SessionId],
 ) -> Result<(), Error> {
-    append(transaction, json!([of_user("change_password", user, session, &json!({ "revoked": revoked }))])).await
+    let row = json!({ "target_type": "user", "target_id": caller.user, "details": { "revoked": revoked } });
+    append_of(transaction, caller, "change_password", row).await
 }
 
 /// Another change of a user's own account.
-pub(super) async fn change_of_user(
+pub(super) async fn change_of_user(transaction: &Transaction<'_>, caller: &Caller, action: &str) -> Result<(), Error> {
+    append_of(transaction, caller, action, json!({ "target_type": "user", "target_id": caller.user })).await
+}
+
+/// Appends a row of what a caller did. `row` has the other columns.
+pub(in crate::storage) async fn append_of(
     transaction: &Transaction<'_>,
+    caller: &Caller,
     action: &str,
-    user: UserId,
-    session: SessionId,
+    row: Value,
 ) -> Result<(), Error> {
-    append(transaction, json!([of_user(action, user, session, &Value::Null)])).await
+    append(transaction, json!([row_of(caller, action, row)])).await
 }
 
-fn of_user(action: &str, user: UserId, session: SessionId, details: &Value) -> Value {
-    json!({
-        "user_id": user, "session_id": session, "action": action, "target_type": "user", "target_id": user,
-        "details": details,
-    })
+/// A row of what a caller did; `row` has the other columns.
+pub(super) fn row_of(caller: &Caller, action: &str, mut row: Value) -> Value {
+    row["user_id"] = json!(caller.user);
+    row["session_id"] = json!(caller.session);
+    row["action"] = json!(action);
+    if let (Value::Object(row), Value::Object(source)) = (&mut row, json!(*caller.source)) {
+        row.extend(source);
+    }
+    row
 }
 
-/// Appends rows.
+/// How long the end of the trail counts as busy after somebody has waited for it in vain.
+const BUSY_FOR: Duration = Duration::from_secs(10);
+
+/// When somebody last waited for the end of the trail in vain. There is one trail, so there is one such time.
+static BUSY_SINCE: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// Appends rows. While the end of the trail is busy, it waits for a moment only: each wait holds one of the few
+/// connections of the accounts, which sign-ins need too.
 pub(in crate::storage) async fn append(transaction: &Transaction<'_>, rows: Value) -> Result<(), Error> {
+    let is_busy = BUSY_SINCE.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < BUSY_FOR);
+    if is_busy {
+        let statement = transaction.prepare_cached(sql::WAIT_SHORTLY).await?;
+        transaction.execute(&statement, &[]).await?;
+    }
     let statement = transaction.prepare_cached(sql::APPEND).await?;
-    transaction.execute(&statement, &[&rows]).await.map(drop)
+    let appended = transaction.execute(&statement, &[&rows]).await;
+    if appended.as_ref().is_err_and(|error| error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)) {
+        *BUSY_SINCE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+    appended.map(drop)
 }

@@ -52,6 +52,10 @@ fn refusal(what: &'static str, in_doubt: bool, error: &Error) -> Refusal {
         (&SqlState::UNIQUE_VIOLATION, Some("credentials_email_key")) => {
             Refusal::new(ErrorCode::Conflict, "email: The address already belongs to an account. Sign in instead.")
         }
+        (code, _) if Cause::of(code) == Cause::AuditBusy => {
+            warn_limited!(what, "another transaction holds the row of audit_head: the change was refused");
+            Refusal::audit_trail_busy()
+        }
         (code, _) if is_passing(code) => {
             warn_limited!(what, in_doubt, %error, "PostgreSQL cannot serve right now");
             // An error means that PostgreSQL did not commit. The exception is 57P…, which a stopping server sends: it

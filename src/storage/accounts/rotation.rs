@@ -3,10 +3,12 @@
 use super::opening::insert_refresh_token;
 use super::outcome::settle;
 use super::{Accounts, Opened, QUERY_TIMEOUT, opened};
+use crate::address::RequestSource;
 use crate::error::Refusal;
 use crate::ids::{SessionId, UserId};
 use crate::storage::sql::accounts as sql;
 use tokio::time::timeout;
+use tokio_postgres::types::{Json as JsonColumn, ToSql};
 
 /// A refresh token that is to be exchanged.
 #[derive(Clone, Copy, Debug)]
@@ -19,8 +21,8 @@ pub struct RefreshExchange<'a> {
     pub lifetime_seconds: i64,
     /// For how long the successor of a spent token is returned again.
     pub grace_seconds: i64,
-    /// IP address of the client.
-    pub ip: &'a str,
+    /// Where the request comes from.
+    pub source: &'a RequestSource,
 }
 
 /// The result of an exchange.
@@ -50,7 +52,8 @@ impl Accounts {
     /// # Errors
     /// Failures of PostgreSQL. A token that is not good is an [`Ok`] other than [`Rotation::Rotated`].
     pub async fn rotate_refresh(&self, refresh: RefreshExchange<'_>) -> Result<Rotation, Refusal> {
-        let RefreshExchange { hash, new_hash, lifetime_seconds, grace_seconds, ip } = refresh;
+        let RefreshExchange { hash, new_hash, lifetime_seconds, grace_seconds, source } = refresh;
+        let ip = source.address.map_or_else(String::new, |address| address.to_string());
         let mut connection = self.connection("rotate_refresh").await?;
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
@@ -77,7 +80,9 @@ impl Accounts {
                 }
                 let statement = transaction.prepare_cached(sql::REVOKE_SESSION).await?;
                 let (action, reason) = ("revoke_session", "A spent refresh token was used again.");
-                transaction.execute(&statement, &[&session.0, &user.0, &session.0, &action, &reason]).await?;
+                let parameters: [&(dyn ToSql + Sync); 6] =
+                    [&session.0, &user.0, &session.0, &action, &reason, &JsonColumn(source)];
+                transaction.execute(&statement, &parameters).await?;
                 in_doubt = true;
                 transaction.commit().await?;
                 return Ok(Rotation::Reused { user, session });

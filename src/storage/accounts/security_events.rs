@@ -1,9 +1,10 @@
 //! Security events: what the detectors read, and where their findings go.
 
-use super::audited::append;
+use super::audited::{append_of, row_of};
 use super::outcome::settle;
 use super::{Accounts, QUERY_TIMEOUT};
-use crate::audit::suspicion::{Act, Finding};
+use crate::audit::caller::Caller;
+use crate::audit::suspicion::{Act, AutomaticResponse, Finding, ResponsePolicy};
 use crate::error::Refusal;
 use crate::ids::{SessionId, UserId};
 use crate::storage::sql::security_events as sql;
@@ -44,26 +45,51 @@ impl Accounts {
         settle(connection, "audit_tail", false, outcome)
     }
 
-    /// Records findings, and how far the audit trail has been read.
+    /// Records findings with the responses to them, and how far the audit trail has been read. Returns the sessions
+    /// that a response has revoked.
     ///
     /// # Errors
     /// Failures of PostgreSQL. Recording the same findings again counts them twice.
-    pub async fn record_security_events(&self, found: &[Finding], position: i64) -> Result<(), Refusal> {
+    pub async fn record_security_events(
+        &self,
+        found: &[Finding],
+        responses: &ResponsePolicy,
+        position: i64,
+    ) -> Result<Vec<SessionId>, Refusal> {
         let row = |finding: &Finding| {
+            let response = responses.to(finding);
             json!({
                 "severity": finding.suspicion.severity().as_str(), "event_type": finding.suspicion.as_str(),
                 "user_id": finding.user, "session_id": finding.session, "ip_address": finding.address,
                 "details": finding.details, "dedupe_key": finding.key,
+                "response": response.map(AutomaticResponse::as_str),
+                "response_s": response.map(|response| response.lasts().as_secs()),
             })
         };
         let rows = Value::Array(found.iter().map(row).collect());
         let connection = self.connection("record_security_events").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::RECORD).await?;
-            connection.execute(&statement, &[&rows, &position]).await.map(drop)
+            let revoked = connection.query(&statement, &[&rows, &position]).await?;
+            revoked.iter().map(|row| row.try_get(0).map(SessionId)).collect::<Result<Vec<_>, Error>>()
         })
         .await;
         settle(connection, "record_security_events", true, outcome)
+    }
+
+    /// Ends the responses to a security event that are in force, for an administrator. Returns how many there were.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn end_event_responses(&self, event: i64, caller: &Caller) -> Result<i64, Refusal> {
+        let row = row_of(caller, "end_response", json!({}));
+        let connection = self.connection("end_event_responses").await?;
+        let outcome = timeout(QUERY_TIMEOUT, async {
+            let statement = connection.prepare_cached(sql::END_RESPONSES).await?;
+            connection.query_one(&statement, &[&event, &row]).await?.try_get(0)
+        })
+        .await;
+        settle(connection, "end_event_responses", true, outcome)
     }
 
     /// A page of the security events, newest first, for an administrator (`read/read_security_events.sql` describes the
@@ -71,23 +97,15 @@ impl Accounts {
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn read_security_events(
-        &self,
-        user: UserId,
-        session: SessionId,
-        filter: Value,
-    ) -> Result<Vec<Value>, Refusal> {
+    pub async fn read_security_events(&self, caller: &Caller, filter: Value) -> Result<Vec<Value>, Refusal> {
         let (mut connection, _permit) = self.read_connection("read_security_events").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let transaction = connection.transaction().await?;
             let statement = transaction.prepare_cached(sql::READ).await?;
             let rows = transaction.query(&statement, &[&filter]).await?;
             let events = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Value>, Error>>()?;
-            let row = json!({
-                "user_id": user, "session_id": session, "action": "read_security_events",
-                "details": { "filter": filter, "shown": events.len() },
-            });
-            append(&transaction, json!([row])).await?;
+            let row = json!({ "details": { "filter": filter, "shown": events.len() } });
+            append_of(&transaction, caller, "read_security_events", row).await?;
             transaction.commit().await?;
             Ok(events)
         })

@@ -1,10 +1,11 @@
 //! What PostgreSQL knows of a user's standing.
 
-use super::audited::append;
+use super::audited::append_of;
 use super::outcome::settle;
 use super::{Accounts, QUERY_TIMEOUT};
+use crate::audit::caller::Caller;
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::{SessionId, UserId};
+use crate::ids::UserId;
 use crate::mesh::standing::{LimitReason, MARKED_MAX, Reasons};
 use crate::storage::sql::standing as sql;
 use serde_json::json;
@@ -29,11 +30,12 @@ impl Accounts {
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn marked_users(&self) -> Result<HashMap<UserId, Reasons>, Refusal> {
+    pub async fn marked_users(&self, admins: &[UserId]) -> Result<HashMap<UserId, Reasons>, Refusal> {
+        let admins: Vec<i64> = admins.iter().map(|admin| admin.0).collect();
         let connection = self.connection("marked_users").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::MARKED_USERS).await?;
-            let rows = connection.query(&statement, &[&(MARKED_MAX as i64)]).await?;
+            let rows = connection.query(&statement, &[&admins, &(MARKED_MAX as i64)]).await?;
             let marked = rows.iter().map(|row| {
                 let none = Reasons::default();
                 let reported = none.with_if(LimitReason::Reported, row.try_get(1)?);
@@ -49,11 +51,7 @@ impl Accounts {
     ///
     /// # Errors
     /// `not_found`, and failures of PostgreSQL.
-    pub async fn read_limited_account(
-        &self,
-        (admin, session): (UserId, SessionId),
-        user: UserId,
-    ) -> Result<LimitedAccount, Refusal> {
+    pub async fn read_limited_account(&self, admin: &Caller, user: UserId) -> Result<LimitedAccount, Refusal> {
         let (mut connection, _permit) = self.read_connection("read_user_limits").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let transaction = connection.transaction().await?;
@@ -61,11 +59,8 @@ impl Accounts {
             let Some(row) = transaction.query_opt(&statement, &[&user.0]).await? else { return Ok(None) };
             let account =
                 LimitedAccount { username: row.try_get(0)?, created_at: row.try_get(1)?, is_active: row.try_get(2)? };
-            let read = json!({
-                "user_id": admin, "session_id": session, "action": "read_user_limits", "target_type": "user",
-                "target_id": user,
-            });
-            append(&transaction, json!([read])).await?;
+            let row = json!({ "target_type": "user", "target_id": user });
+            append_of(&transaction, admin, "read_user_limits", row).await?;
             transaction.commit().await?;
             Ok(Some(account))
         })

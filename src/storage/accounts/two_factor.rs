@@ -11,6 +11,7 @@
 use super::opening::open_session_with;
 use super::outcome::settle;
 use super::{Accounts, Login, NewSession, Opened, QUERY_TIMEOUT, audited, login_row};
+use crate::audit::caller::Caller;
 use crate::error::Refusal;
 use crate::ids::{SessionId, UserId};
 use crate::limits::{
@@ -18,8 +19,13 @@ use crate::limits::{
 };
 use crate::storage::sql::two_factor as sql;
 use deadpool_postgres::Transaction;
+use serde_json::json;
 use tokio::time::timeout;
 use tokio_postgres::{Error, Row};
+
+/// For how long a second factor lets an administrator read what the server keeps about others. A stolen session shows
+/// it for an hour at most. The 5 minutes of dangerous actions would interrupt administrators who read many pages.
+pub const READING_SECONDS: u32 = 3_600;
 
 /// What a request needs to know about its session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +34,8 @@ pub struct FactorState {
     pub enabled: bool,
     /// Whether a second factor was given in the session lately.
     pub fresh: bool,
+    /// Whether one was given within [`READING_SECONDS`].
+    pub may_read: bool,
 }
 
 /// What users see of their own.
@@ -93,9 +101,13 @@ impl Accounts {
         let (connection, _permit) = self.read_connection("session_state").await?;
         let outcome = timeout(QUERY_TIMEOUT, async {
             let statement = connection.prepare_cached(sql::SESSION_STATE).await?;
-            let row = connection.query_opt(&statement, &[&session.0, &user.0, &seconds(FACTOR_FRESH_SECONDS)]).await?;
-            row.map(|row| Ok(FactorState { enabled: row.try_get("two_factor")?, fresh: row.try_get("fresh")? }))
-                .transpose()
+            let windows = [seconds(FACTOR_FRESH_SECONDS), seconds(READING_SECONDS)];
+            let row = connection.query_opt(&statement, &[&session.0, &user.0, &windows[0], &windows[1]]).await?;
+            let state = |row: Row| {
+                let (enabled, fresh) = (row.try_get("two_factor")?, row.try_get("fresh")?);
+                Ok(FactorState { enabled, fresh, may_read: row.try_get("may_read")? })
+            };
+            row.map(state).transpose()
         })
         .await;
         settle(connection, "session_state", false, outcome)
@@ -171,11 +183,11 @@ impl Accounts {
     /// Failures of PostgreSQL.
     pub async fn confirm_enrolment(
         &self,
-        user: UserId,
-        session: SessionId,
+        caller: &Caller,
         (enrolment, step): (i64, i64),
         backup_codes: &[[u8; 32]],
     ) -> Result<bool, Refusal> {
+        let (user, session) = (caller.user, caller.session);
         let mut connection = self.connection("confirm_enrolment").await?;
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
@@ -187,7 +199,7 @@ impl Accounts {
             }
             renew_backup_codes(&transaction, user, backup_codes).await?;
             mark_session(&transaction, user, session).await?;
-            audited::change_of_user(&transaction, "enable_two_factor", user, session).await?;
+            audited::change_of_user(&transaction, caller, "enable_two_factor").await?;
             in_doubt = true;
             transaction.commit().await?;
             Ok(true)
@@ -200,7 +212,8 @@ impl Accounts {
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn step_up(&self, user: UserId, session: SessionId, factor: CheckedFactor) -> Result<bool, Refusal> {
+    pub async fn step_up(&self, caller: &Caller, factor: CheckedFactor) -> Result<bool, Refusal> {
+        let (user, session) = (caller.user, caller.session);
         let mut connection = self.connection("step_up").await?;
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
@@ -209,7 +222,7 @@ impl Accounts {
                 return Ok(false);
             }
             mark_session(&transaction, user, session).await?;
-            audited::change_of_user(&transaction, "step_up", user, session).await?;
+            audited::change_of_user(&transaction, caller, "step_up").await?;
             in_doubt = true;
             transaction.commit().await?;
             Ok(true)
@@ -224,11 +237,11 @@ impl Accounts {
     /// Failures of PostgreSQL.
     pub async fn replace_backup_codes(
         &self,
-        user: UserId,
-        session: SessionId,
+        caller: &Caller,
         factor: CheckedFactor,
         backup_codes: &[[u8; 32]],
     ) -> Result<bool, Refusal> {
+        let user = caller.user;
         let mut connection = self.connection("replace_backup_codes").await?;
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
@@ -237,7 +250,7 @@ impl Accounts {
                 return Ok(false);
             }
             renew_backup_codes(&transaction, user, backup_codes).await?;
-            audited::change_of_user(&transaction, "renew_backup_codes", user, session).await?;
+            audited::change_of_user(&transaction, caller, "renew_backup_codes").await?;
             in_doubt = true;
             transaction.commit().await?;
             Ok(true)
@@ -250,12 +263,8 @@ impl Accounts {
     ///
     /// # Errors
     /// Failures of PostgreSQL.
-    pub async fn disable_two_factor(
-        &self,
-        user: UserId,
-        session: SessionId,
-        factor: CheckedFactor,
-    ) -> Result<bool, Refusal> {
+    pub async fn disable_two_factor(&self, caller: &Caller, factor: CheckedFactor) -> Result<bool, Refusal> {
+        let user = caller.user;
         let mut connection = self.connection("disable_two_factor").await?;
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
@@ -265,7 +274,7 @@ impl Accounts {
             }
             let statement = transaction.prepare_cached(sql::DISABLE).await?;
             transaction.execute(&statement, &[&user.0]).await?;
-            audited::change_of_user(&transaction, "disable_two_factor", user, session).await?;
+            audited::change_of_user(&transaction, caller, "disable_two_factor").await?;
             in_doubt = true;
             transaction.commit().await?;
             Ok(true)
@@ -420,18 +429,30 @@ impl Accounts {
         settle(connection, "secrets_to_reseal", false, outcome)
     }
 
-    /// Stores a secret under another key; `false` if it was replaced meanwhile.
+    /// Stores secrets under the key `key_id`, each with its user and the id of its key before, and returns how many it
+    /// changed: the others were replaced meanwhile. A change is a row of the audit trail, by the server itself.
     ///
     /// # Errors
-    /// Failures of PostgreSQL.
-    pub async fn reseal(&self, user: UserId, old_key_id: &str, secret: &StoredSecret) -> Result<bool, Refusal> {
-        let connection = self.connection("reseal").await?;
+    /// Failures of PostgreSQL. No secret was changed then.
+    pub async fn reseal(&self, key_id: &str, secrets: &[(UserId, String, StoredSecret)]) -> Result<u64, Refusal> {
+        let mut connection = self.connection("reseal").await?;
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {
-            let statement = connection.prepare_cached(sql::RESEAL).await?;
+            let transaction = connection.transaction().await?;
+            let statement = transaction.prepare_cached(sql::RESEAL).await?;
+            let mut changed = 0;
+            for (user, old_key_id, secret) in secrets {
+                let StoredSecret { enrolment, key_id, sealed } = secret;
+                changed += transaction.execute(&statement, &[&user.0, enrolment, old_key_id, sealed, key_id]).await?;
+            }
+            if changed == 0 {
+                return Ok(0);
+            }
+            let details = json!({ "key": key_id, "secrets": changed });
+            audited::append(&transaction, json!([{ "action": "rotate_keys", "details": details }])).await?;
             in_doubt = true;
-            let StoredSecret { enrolment, key_id, sealed } = secret;
-            Ok(connection.execute(&statement, &[&user.0, enrolment, &old_key_id, sealed, key_id]).await? > 0)
+            transaction.commit().await?;
+            Ok(changed)
         })
         .await;
         settle(connection, "reseal", in_doubt, outcome)

@@ -91,23 +91,23 @@ pub const SPEND_REFRESH_TOKEN: &str = "UPDATE refresh_tokens SET spent_at = now(
 /// $1 session, $2 ip.
 pub const TOUCH_SESSION: &str = "UPDATE sessions SET last_used_at = now(), ip = $2 WHERE id = $1";
 
-/// $1 session, $2 user, $3 the session that asks for it, $4 action and $5 reason for the audit trail → a row when it
-/// was active.
+/// $1 session, $2 user, $3 the session that asks for it, $4 action, $5 reason and $6 source for the audit trail → a row
+/// when it was active.
 pub const REVOKE_SESSION: &str = "
 WITH r AS (
     UPDATE sessions SET revoked_at = now() WHERE id = $1 AND user_id = $2 AND revoked_at IS NULL RETURNING id
 )
-SELECT append_audit(jsonb_build_array(jsonb_build_object(
+SELECT append_audit(jsonb_build_array($6::jsonb || jsonb_build_object(
            'user_id', $2::bigint, 'session_id', $3::bigint, 'action', $4::text, 'reason', $5::text,
            'target_type', 'session', 'target_id', r.id)))
   FROM r";
 
-/// $1 user, $2 the session that asks for it → the sessions that this revoked.
+/// $1 user, $2 the session that asks for it, $3 source for the audit trail → the sessions that this revoked.
 pub const SIGN_OUT_ALL: &str = "
 WITH r AS (
     UPDATE sessions SET revoked_at = now() WHERE user_id = $1 AND revoked_at IS NULL RETURNING id
 ), a AS (
-    SELECT append_audit(jsonb_build_array(jsonb_build_object(
+    SELECT append_audit(jsonb_build_array($3::jsonb || jsonb_build_object(
                'user_id', $1::bigint, 'session_id', $2::bigint, 'action', 'sign_out_all',
                'target_type', 'user', 'target_id', $1::bigint, 'details', jsonb_build_object('revoked', x.ids))))
       FROM (SELECT jsonb_agg(r.id ORDER BY r.id) AS ids FROM r) x WHERE x.ids IS NOT NULL
@@ -161,8 +161,8 @@ SELECT id, username, display_name, avatar_url, bio, receipts_private, group_invi
 
 /// $1 user, $2 new `display_name` or null to keep it, $3 whether to set `avatar_url`, $4 the new one or null, $5
 /// whether to set `bio`, $6 the new one or null, $7 whether receipts are private or null to keep it, $8 who may add the
-/// user to groups or null to keep it, $9 the session. What others see of it counts as a new version of the profile. NO
-/// KEY: the check of a foreign key, as of a mention, does not block commits.
+/// user to groups or null to keep it, $9 the session and $10 source for the audit trail. What others see of it counts
+/// as a new version of the profile. NO KEY: the check of a foreign key, as of a mention, does not block commits.
 pub const UPDATE_PROFILE: &str = "
 WITH w AS (
 UPDATE users u
@@ -184,7 +184,7 @@ RETURNING u.id, u.username, u.display_name, u.avatar_url, u.bio, u.receipts_priv
               'bio', u.bio, 'receipts_private', u.receipts_private,
               'group_invitations', u.group_invitations)) AS changed
 )
-SELECT w.*, CASE WHEN w.changed IS NOT NULL THEN append_audit(jsonb_build_array(jsonb_build_object(
+SELECT w.*, CASE WHEN w.changed IS NOT NULL THEN append_audit(jsonb_build_array($10::jsonb || jsonb_build_object(
                 'user_id', w.id, 'session_id', $9::bigint, 'action', 'update_profile',
                 'target_type', 'user', 'target_id', w.id, 'details', w.changed))) END
   FROM w";
@@ -224,6 +224,21 @@ DELETE FROM refresh_tokens
 pub const SWEEP_SPENT_TICKETS: &str = "
 DELETE FROM spent_tickets
  WHERE ticket_id IN (SELECT ticket_id FROM spent_tickets WHERE expires_at < now() - interval '1 minute' LIMIT 10000)";
+
+/// Additions by strangers that no budget counts any longer (`rules/addable_users.sql`).
+pub const SWEEP_STRANGER_ADDITIONS: &str = "
+DELETE FROM stranger_additions
+ WHERE ctid = ANY (ARRAY(SELECT ctid FROM stranger_additions WHERE created_at <= now() - interval '1 hour'
+                          ORDER BY created_at LIMIT 10000))";
+
+/// Budgets of an hour that is over (`rules/charge_toggle.sql`).
+pub const SWEEP_TOGGLE_BUDGETS: &str = "
+DELETE FROM toggle_budgets
+ WHERE user_id IN (SELECT user_id FROM toggle_budgets WHERE began_at <= now() - interval '1 hour'
+                    ORDER BY began_at LIMIT 10000)";
+
+/// Whether any account still has a hash of an older version.
+pub const HAS_OLD_HASHES: &str = "SELECT EXISTS (SELECT FROM credentials WHERE password_hash LIKE '$2%')";
 
 /// $1: most rows of one batch, $2: rows that stay. A mutation is submitted again after its connection was lost, so its
 /// outcome is needed for as long as PostgreSQL may be away. The table keeps a day, and no more than the newest $2 rows

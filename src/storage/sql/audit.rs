@@ -1,6 +1,8 @@
 //! The statements of the audit trail. The account pool runs [`APPEND`] and [`READ`] as `chat_writer`; the others run as
 //! the owner.
 
+/// This transaction waits for the end of the trail for a tenth of a second only.
+pub const WAIT_SHORTLY: &str = "SELECT set_config('app.audit_wait_ms', '100', true)";
 /// $1 rows, as `commit/append_audit.sql` describes them.
 pub const APPEND: &str = "SELECT append_audit($1)";
 /// $1 filter → a page, as `read/read_audit.sql` describes both.
@@ -16,6 +18,8 @@ pub const BEGIN_VERIFICATION: &str =
 
 /// The end of the chain.
 pub const HEAD: &str = "SELECT log_id::text, position, hash FROM audit_head";
+/// $1 position → the hash of its row.
+pub const ROOT_AT: &str = "SELECT hash FROM audit_logs WHERE position = $1";
 /// The size of the newest checkpoint.
 pub const NEWEST_CHECKPOINT: &str = "SELECT size, note FROM audit_checkpoints ORDER BY size DESC, closing LIMIT 1";
 /// Every checkpoint, ascending.
@@ -24,7 +28,7 @@ pub const CHECKPOINTS: &str = "SELECT size, closing, note FROM audit_checkpoints
 pub const INSERT_CHECKPOINT: &str =
     "INSERT INTO audit_checkpoints (size, closing, note) VALUES ($1, false, $2) ON CONFLICT DO NOTHING";
 /// Every row, in the order of the chain.
-pub const ROWS: &str = "SELECT position, (extract(epoch FROM created_at) * 1000000)::bigint, user_id, action, \
+pub const ROWS: &str = "SELECT position, created_at, user_id, action, \
     target_type, target_id, conversation_id, session_id, ip_address, device, reason, details::text, salt, commitment, \
     previous_hash, hash FROM audit_logs ORDER BY position, created_at";
 

@@ -31,13 +31,12 @@ pub const IS_NEEDED: &str = "SELECT EXISTS (SELECT FROM files f WHERE f.sha256 =
 pub const FORGET_BLOB: &str = "DELETE FROM blobs WHERE sha256 = $1";
 /// $1 most files → how many went.
 pub const EXPIRE: &str = "SELECT expire_files($1)";
-/// $1 most jobs, $2 seconds of the lease → the jobs.
-pub const CLAIM: &str = "SELECT id, kind, subject, attempts FROM claim_jobs($1, $2)";
+/// $1 kinds, $2 most jobs, $3 seconds of the lease → the jobs.
+pub const CLAIM: &str = "SELECT id, kind, subject, attempts FROM claim_jobs($1, $2, $3)";
 /// $1 job.
 pub const JOB_DONE: &str = "DELETE FROM jobs WHERE id = $1";
 /// $1 job, $2 seconds until the next attempt, $3 what went wrong.
 pub const JOB_FAILED: &str = "UPDATE jobs SET leased_until = NULL, next_at = now() + make_interval(secs => $2), \
     last_error = left($3, 500) WHERE id = $1";
-/// Jobs that are due, and how long the oldest has been.
-pub const JOBS_WAITING: &str = "SELECT count(*), coalesce(extract(epoch FROM now() - min(next_at)), 0)::float8 \
-    FROM jobs WHERE next_at <= now()";
+/// $1 files → those that have a row.
+pub const KNOWN: &str = "SELECT id FROM files WHERE id = ANY ($1)";

@@ -52,9 +52,10 @@ SELECT h.id, h.conversation_id, h.content, h.rule, h.state, h.created_at, h.edit
          WHERE m.conversation_id = h.conversation_id AND m.user_id = $1 AND m.role >= 'moderator'))
  ORDER BY h.id LIMIT $5";
 
-/// $1 id, $2 user, $3 whether the user is an administrator of the server, $4 the new state, $5 the session. The first
-/// decision counts, and is a row of the audit trail. The row is returned to the same decision again, and to nobody who
-/// may not decide. A flagged text has been sent, so it is only taken off the list.
+/// $1 id, $2 user, $3 whether the user is an administrator of the server, $4 the new state, $5 the session and $6
+/// the source for the audit trail. The first decision counts, and is a row of the audit trail. The row is returned to
+/// the same decision again, and to nobody who may not decide. A flagged text has been sent, so it is only taken off the
+/// list.
 pub const DECIDE_HELD: &str = "
 WITH h AS (
     SELECT h.id, h.state FROM held_messages h
@@ -69,7 +70,7 @@ WITH h AS (
 )
 SELECT h.state AS state_before, EXISTS (SELECT FROM d) AS decided, x.conversation_id, x.sender_id, x.client_message_id,
        x.content, x.message_type::text, x.parent_message_id, x.edited_message_id, x.sent,
-       CASE WHEN EXISTS (SELECT FROM d) THEN append_audit(jsonb_build_array(jsonb_build_object(
+       CASE WHEN EXISTS (SELECT FROM d) THEN append_audit(jsonb_build_array($6::jsonb || jsonb_build_object(
                 'user_id', $2::bigint, 'session_id', $5::bigint, 'action', 'decide_held_text',
                 'conversation_id', x.conversation_id, 'target_type', 'user', 'target_id', x.sender_id,
                 'details', jsonb_build_object('rule', x.rule, 'before', jsonb_build_object('state', h.state),

@@ -1,7 +1,10 @@
 //! The statements of the security events. The account pool runs them as `chat_writer`.
 
-/// $1 findings, $2 position in the audit trail; see `commit/record_security_events.sql`.
+/// $1 findings, $2 position in the audit trail → sessions that a response revoked; see
+/// `commit/record_security_events.sql`.
 pub const RECORD: &str = "SELECT record_security_events($1, $2)";
+/// $1 event, $2 what the audit rows have → how many responses this ended.
+pub const END_RESPONSES: &str = "SELECT end_event_responses($1, $2)";
 /// $1 filter → a page, as `read/read_security_events.sql` describes both.
 pub const READ: &str = "SELECT read_security_events($1)";
 /// How far the detectors have read the audit trail.

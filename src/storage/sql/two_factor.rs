@@ -7,7 +7,8 @@
 /// second factor, and whether it was given in this session lately.
 pub const SESSION_STATE: &str = "
 SELECT EXISTS (SELECT FROM two_factor f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL) AS two_factor,
-       coalesce(s.factor_at > now() - make_interval(secs => $3), false) AS fresh
+       coalesce(s.factor_at > now() - make_interval(secs => $3), false) AS fresh,
+       coalesce(s.factor_at > now() - make_interval(secs => $4), false) AS may_read
   FROM sessions s JOIN users u ON u.id = s.user_id
  WHERE s.id = $1 AND s.user_id = $2 AND s.revoked_at IS NULL AND u.is_active";
 

@@ -131,6 +131,12 @@ impl<'a> RequestHead<'a> {
         self.at_most_one(name).ok().flatten()
     }
 
+    /// Every value of a field, in order. One that is not UTF-8 is empty.
+    pub fn values<'s>(&'s self, name: &'s str) -> impl DoubleEndedIterator<Item = &'a str> + 's {
+        let values = self.headers.iter().filter(move |(n, _)| n.eq_ignore_ascii_case(name));
+        values.map(|(_, value)| std::str::from_utf8(value).unwrap_or_default().trim())
+    }
+
     /// Members of a comma-separated list that may be spread over several fields (RFC 9110 §5.6.1), trimmed.
     pub fn list<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'a str> + 's {
         self.headers

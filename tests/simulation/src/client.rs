@@ -4,6 +4,7 @@
 //! compared with the store; a command is answered once; what was not acknowledged is sent again under its key.
 
 use crate::Verdicts;
+use crate::filtered;
 use crate::frames::split_frame;
 use crate::network::{Network, Pipe};
 use crate::store::{Entry, Store};
@@ -87,6 +88,8 @@ pub struct Client {
     pub is_slow: bool,
     /// Its frames are printed.
     pub is_traced: bool,
+    /// Its messages have words that rules of the content filter match.
+    pub tries_the_filter: bool,
 }
 
 impl Client {
@@ -114,6 +117,7 @@ impl Client {
             shows: None,
             is_slow: false,
             is_traced: false,
+            tries_the_filter: false,
         }
     }
 
@@ -211,9 +215,10 @@ impl Client {
 
     /// Sends a new message.
     pub fn send_message(&mut self, network: &mut Network, conversation: ConversationId, length: usize) {
+        let word = if self.tries_the_filter { filtered::word(self.next_key) } else { "" };
         let key = format!("{}-{}", self.device, self.next_key);
+        let content = format!("{key} {word} {}", "x".repeat(length));
         self.next_key += 1;
-        let content = format!("{key} {}", "x".repeat(length));
         self.unsent.push(Unsent { conversation, key, content });
         let message = self.unsent[self.unsent.len() - 1].clone();
         self.submit(network, message);
@@ -345,7 +350,7 @@ impl Client {
         match (kind, conversation) {
             ("welcome", _) => self.welcome(data, network),
             ("ack", _) => self.ack(frame["id"].as_i64(), data, store, verdicts),
-            ("error", _) => self.error(frame["id"].as_i64(), data, verdicts),
+            ("error", _) => self.error(frame["id"].as_i64(), data, store, verdicts),
             ("caught_up" | "lagging", Some(conversation)) => {
                 let (at, cursor) = (data["seq"].as_i64(), self.cursors.get(&conversation).copied());
                 verdicts.check(cursor.is_none() || at == cursor, || {
@@ -479,7 +484,7 @@ impl Client {
         }
     }
 
-    fn error(&mut self, id: Option<i64>, data: &Value, verdicts: &Verdicts) {
+    fn error(&mut self, id: Option<i64>, data: &Value, store: &Store, verdicts: &Verdicts) {
         let code = data["code"].as_str().unwrap_or_default();
         let Some(id) = id else {
             // A typing signal has no id. Nothing asked for the other one: a subscription ended while its subscriber was
@@ -498,6 +503,15 @@ impl Client {
             return verdicts.broken(format!("an error for {id}, which waits for no answer: {data}"));
         };
         verdicts.check(code != "internal" && code != "bad_request", || format!("{command:?} was refused: {data}"));
+        if let Command::Send { conversation, key } = &command
+            && code == "filtered"
+        {
+            let number = key.split_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or(0);
+            let place = (*conversation, self.user, key.clone());
+            if let Some(fault) = store.moderation.refusal_fault(&place, number, &data["details"]) {
+                verdicts.broken(fault);
+            }
+        }
         if let Command::Send { key, .. } = command
             && !matches!(code, "storage_unavailable" | "overloaded" | "deadline_exceeded" | "rate_limited")
         {

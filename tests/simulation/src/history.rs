@@ -2,6 +2,7 @@
 
 use crate::client::Client;
 use crate::clock::{EPOCH_SECONDS, SimClock};
+use crate::filtered;
 use crate::lanes::{SimLanes, SimMesh, SimSocket};
 use crate::network::{Network, Pipe, QUEUE_BYTES_MAX, SimSockets};
 use crate::removals::Removals;
@@ -10,17 +11,20 @@ use crate::{Verdicts, Violation};
 use chat_server::address::TrustedProxies;
 use chat_server::auth::factor_policy::FactorPolicy;
 use chat_server::auth::token::TokenKeys;
+use chat_server::chat::filter::FilterRuleSet;
 use chat_server::ids::{ConversationId, SessionId, ShardId, UserId};
 use chat_server::limits::{Features, Limits};
+use chat_server::mesh::asked::{Approval, ApprovedText};
 use chat_server::mesh::counters::ShardCounters;
 use chat_server::mesh::frame::ControlFrame;
+use chat_server::mesh::placement::Placement;
 use chat_server::net::SocketEvent;
 use chat_server::shard::world::{Transport, World};
 use chat_server::shard::{Audit, Shard, ShardSettings};
 use chat_server::wire::command::Command;
 use serde_json::json;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -50,6 +54,9 @@ pub struct Stage {
     keys: Arc<TokenKeys>,
     counters: Vec<Arc<ShardCounters>>,
     tokens: RefCell<HashMap<(UserId, SessionId), String>>,
+    rules: Arc<FilterRuleSet>,
+    /// What the content filter did in the histories so far.
+    pub filter_played: RefCell<BTreeSet<String>>,
     started: Instant,
 }
 
@@ -61,6 +68,8 @@ impl Default for Stage {
             keys: Arc::new(keys),
             counters: (0..3).map(|_| Arc::new(ShardCounters::new(&Command::NAMES))).collect(),
             tokens: RefCell::default(),
+            rules: filtered::rules(),
+            filter_played: RefCell::default(),
             started: Instant::now(),
         }
     }
@@ -82,6 +91,7 @@ impl Stage {
             client.is_traced = trace;
         }
         history.play();
+        self.filter_played.borrow_mut().append(&mut history.store.borrow_mut().moderation.played);
         history.verdicts.first().map_or(Ok(()), |what| Err(Violation { seed, what }))
     }
 }
@@ -101,6 +111,8 @@ struct History<'a> {
     removals: Rc<RefCell<Removals>>,
     /// Little room on the I/O shard, and read markers.
     is_tight: bool,
+    /// Rules of the content filter, and texts that they match.
+    is_filtered: bool,
     cores: Vec<Core>,
     clients: Vec<Client>,
     users: Vec<UserId>,
@@ -114,6 +126,7 @@ impl<'a> History<'a> {
         let verdicts = Verdicts::default();
         let shards = 1 + clock.below(3);
         let is_tight = seed.is_multiple_of(2);
+        let is_filtered = seed % 8 >= 6;
         let mesh = Rc::new(RefCell::new(SimMesh::new(shards, is_tight)));
         let background_reads = mesh.borrow().room.background_reads();
         let removals = Rc::new(RefCell::new(Removals::new(shards, background_reads)));
@@ -145,7 +158,7 @@ impl<'a> History<'a> {
             message_timeout_ms: 30_000,
             deflate: false,
             content_filtering: true,
-            filter: Arc::default(),
+            filter: if is_filtered { Arc::clone(&stage.rules) } else { Arc::default() },
             overload: Arc::default(),
             revocation_memory_ms: 900_000,
             connections: Arc::clone(&connections),
@@ -175,7 +188,9 @@ impl<'a> History<'a> {
             store.create(conversations[1], &users);
             store.create(conversations[2], &users[1..]);
             for (device, user) in [users[0], users[0], users[1], users[2]].into_iter().enumerate() {
-                clients.push(Client::new(user, store.sign_in(user), device));
+                let mut client = Client::new(user, store.sign_in(user), device);
+                client.tries_the_filter = is_filtered;
+                clients.push(client);
             }
         }
         Self {
@@ -187,6 +202,7 @@ impl<'a> History<'a> {
             store,
             removals,
             is_tight,
+            is_filtered,
             cores,
             clients,
             users,
@@ -217,7 +233,7 @@ impl<'a> History<'a> {
             }
             40..58 => {
                 let shard = self.clock.below(self.cores.len());
-                self.store.borrow_mut().work(&mut self.mesh.borrow_mut(), shard, &self.verdicts);
+                self.work(shard);
             }
             58..72 => {
                 let client = self.clock.below(self.clients.len());
@@ -246,8 +262,33 @@ impl<'a> History<'a> {
         }
     }
 
+    /// The store does some of a shard's work.
+    fn work(&mut self, core: usize) {
+        let mut store = self.store.borrow_mut();
+        store.work(&mut self.mesh.borrow_mut(), core, &self.verdicts);
+        if let Some(fault) = store.moderation.fault.take() {
+            self.verdicts.broken(fault);
+        }
+    }
+
+    /// A moderator decides about a held text. One that is approved is sent as a message of its author.
+    fn moderate(&mut self) {
+        let approves = self.clock.chance(50);
+        let reviewed = self.store.borrow_mut().moderation.review(approves);
+        let Some(((conversation, author, key), content)) = reviewed.filter(|_| approves) else { return };
+        let text = ApprovedText::Message { content, message_type: "text", parent: None, key };
+        let approval = Approval { author, conversation, text, reply: Box::new(|_| ()) };
+        let shard = Placement::new(self.cores.len() as u8).of_user(author);
+        let at_ms = self.clock.now_ms() + self.clock.below(6) as u64;
+        self.mesh.borrow_mut().control[usize::from(shard.0)]
+            .push(ControlFrame::SendApproved(Box::new(approval)), at_ms);
+    }
+
     /// A client does something.
     fn act(&mut self) {
+        if self.is_filtered && self.clock.chance(6) {
+            return self.moderate();
+        }
         let index = self.clock.below(self.clients.len());
         if self.clients[index].socket().is_none() {
             return self.connect(index, self.clock.chance(60));
@@ -335,7 +376,7 @@ impl<'a> History<'a> {
         self.clock.advance(ms);
         for core in 0..self.cores.len() {
             self.turn(core);
-            self.store.borrow_mut().work(&mut self.mesh.borrow_mut(), core, &self.verdicts);
+            self.work(core);
         }
         for client in &mut self.clients {
             client.read(&mut self.network.borrow_mut(), &self.store.borrow(), &self.verdicts);

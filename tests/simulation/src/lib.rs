@@ -9,6 +9,7 @@
 //! | [`lanes`] | the queues between cores and to the I/O shard: delayed, full |
 //! | [`store`] | PostgreSQL and the I/O shard: slow, away, lost in COMMIT, out of disk |
 //! | [`client`] | people with their devices: connect, send, catch up, stop reading, leave, block |
+//! | [`filtered`] | the content filter: rules, texts that match, a moderator |
 //! | [`permitted`], [`removals`] | the check of everything that is sent: what the store says, what the shard knows |
 //! | [`history`] | the order of it all: one seed is one history |
 //!
@@ -22,18 +23,22 @@
 //! - no client is sent what its user may not see, at the moment of sending ([`permitted`]). That includes typing, read
 //!   markers and presence, which are in no log ([`removals`]);
 //! - a client receives typing and read markers only of conversations that it follows ([`client`]);
+//! - a text that a rule refuses, or holds until a moderator approves it, is in no log, and its author learns the rule
+//!   ([`filtered`]);
 //! - a revoked session has no connection ([`history`]);
 //! - a peer gets its time for the close handshake ([`network`]);
 //! - everybody converges: after healing every subscriber has everything, and presence is what the store permits
 //!   ([`history`]).
 //!
-//! In the histories of even seeds the I/O shard has little room, so that shards often wait for it, and clients move
-//! read markers. In those of odd seeds it has the room that a running server has.
+//! A quarter of the histories have rules of the content filter. In the histories of even seeds the I/O shard has little
+//! room, so that shards often wait for it, and clients move read markers. In those of odd seeds it has the room that a
+//! running server has.
 //!
 //! A history that breaks a promise returns a [`Violation`] with its seed, which replays exactly.
 
 pub mod client;
 pub mod clock;
+pub mod filtered;
 pub mod frames;
 pub mod history;
 pub mod lanes;

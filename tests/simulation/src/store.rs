@@ -6,6 +6,7 @@
 
 use crate::Verdicts;
 use crate::clock::SimClock;
+use crate::filtered::Moderation;
 use crate::lanes::SimMesh;
 use crate::removals::Removal;
 use chat_server::error::{ErrorCode, Refusal};
@@ -77,7 +78,7 @@ impl Conversation {
 }
 
 /// What a change did, kept so that a repeated submission is answered and not done again.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Done {
     conversation: Option<ConversationId>,
     event: Option<EventRecord>,
@@ -86,6 +87,7 @@ struct Done {
     blocked: Option<UserId>,
     /// The read marker that moved, whether only its user's own connections receive it, and who does not.
     read: Option<(i64, bool, Vec<UserId>)>,
+    result: Value,
 }
 
 /// A run of mutations whose COMMIT lost its connection.
@@ -111,6 +113,8 @@ pub struct Store {
     blocks_committed: HashMap<(UserId, UserId), u64>,
     /// Permitted look-ups for `typing`, by user and conversation.
     typings: HashMap<(UserId, ConversationId), u64>,
+    /// What the content filter did.
+    pub moderation: Moderation,
     /// PostgreSQL cannot be reached.
     pub is_down: bool,
     /// Nothing can be written.
@@ -134,6 +138,7 @@ impl Store {
             hidden_by: HashMap::new(),
             blocks_committed: HashMap::new(),
             typings: HashMap::new(),
+            moderation: Moderation::default(),
             is_down: false,
             disk_full: false,
             healed: false,
@@ -331,6 +336,7 @@ impl Store {
     fn apply(&mut self, mutation: &Mutation, repeated: bool) -> Verdict {
         match &mutation.change {
             Change::Message { content, key, .. } => self.apply_message(mutation, content, key, repeated),
+            Change::Other { kind: "filter_text", arguments, .. } => self.decide_text(mutation, arguments),
             Change::Other { kind, mutation_id, arguments } => {
                 if let Some(done) = self.done.get(mutation_id) {
                     return verdict(mutation.actor, done.clone());
@@ -346,6 +352,15 @@ impl Store {
                 }
             }
         }
+    }
+
+    /// It can safely run a second time, so it is not remembered.
+    fn decide_text(&mut self, mutation: &Mutation, arguments: &Value) -> Verdict {
+        let Some(id) = mutation.conversation.filter(|id| self.is_member(mutation.actor, *id)) else {
+            return Verdict::Refused(Box::new(Refusal::new(ErrorCode::NotMember, "not a member")));
+        };
+        let result = self.moderation.decide((id, mutation.actor), arguments);
+        verdict(mutation.actor, Done { conversation: Some(id), result, ..Done::default() })
     }
 
     /// Records whom a change has hidden from whom; `visible` is from before it.
@@ -375,6 +390,9 @@ impl Store {
         if !duplicate && !conversation.is_member(mutation.actor) {
             return Verdict::Refused(Box::new(Refusal::new(ErrorCode::NotMember, "not a member")));
         }
+        if !duplicate {
+            self.moderation.stores(&(id, mutation.actor, key.to_owned()), content);
+        }
         let at = stored.unwrap_or_else(|| {
             let message = Entry::Message {
                 id: MessageId(id.number() * 100_000 + conversation.log.len() as i64 + 1),
@@ -399,7 +417,7 @@ impl Store {
 
     fn apply_change(&mut self, mutation: &Mutation, kind: &str, arguments: &Value) -> Result<Done, Refusal> {
         let actor = mutation.actor;
-        let nothing = Done { conversation: None, event: None, gained: vec![], lost: vec![], blocked: None, read: None };
+        let nothing = Done::default();
         let target = arguments["user_id"].as_i64().map(UserId);
         if let ("block_user" | "unblock_user", Some(target)) = (kind, target) {
             return Ok(if kind == "block_user" {
@@ -480,12 +498,11 @@ impl Store {
                 if self.is_revoked(*session) {
                     return refused(ErrorCode::Unauthenticated, "the session was revoked");
                 }
-                let conversations = if *with_conversations { self.heads_of(user) } else { Vec::new() };
                 Answer::Session(Box::new(OpenedSession {
                     profile: profile(user),
                     user_created_at: 0,
                     session: *session,
-                    conversations,
+                    conversations: if *with_conversations { self.heads_of(user) } else { Vec::new() },
                     has_more_conversations: false,
                 }))
             }
@@ -558,7 +575,7 @@ fn verdict(actor: UserId, done: Done) -> Verdict {
     Verdict::Other(Box::new(CommittedOther {
         conversation: done.conversation,
         events: done.event.into_iter().collect(),
-        result: json!({}),
+        result: if done.result.is_null() { json!({}) } else { done.result },
         gained: done.gained,
         lost: done.lost,
         signal,

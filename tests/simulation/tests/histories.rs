@@ -43,6 +43,16 @@ fn keeps_every_promise_in_histories_that_once_broke_one() {
     }
 }
 
+#[test]
+fn plays_every_answer_of_the_content_filter() {
+    let stage = Stage::default();
+    for seed in 1..200 {
+        assert_eq!(stage.play(seed, false), Ok(()));
+    }
+    let played = stage.filter_played.borrow().iter().cloned().collect::<Vec<_>>();
+    assert_eq!(played, ["flag", "hold", "pass", "refuse", "sent"]);
+}
+
 /// Faults can be planted only with debug assertions: a server for release has no code for them.
 #[cfg(debug_assertions)]
 mod planted_faults {
@@ -71,6 +81,7 @@ mod planted_faults {
             Fault::SkipToTheJoin => "got member_joined",
             Fault::CommitWithoutRoom => "a lane of outcomes has no room",
             Fault::ReadWithoutRoom => "a lane of results has no room",
+            Fault::SendUndecidedTexts => "although the rule refuses matches it",
         }
     }
 

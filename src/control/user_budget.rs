@@ -1,14 +1,15 @@
-//! How often a user may change their profile: each change is announced in all of their conversations.
+//! How often a user may change something over HTTP that costs more than the change itself: a profile is announced in
+//! all conversations of its user, and rules of the content filter are compiled by every shard.
 //!
 //! Invariants:
-//! - an edit beyond the limit is refused before PostgreSQL is asked to change anything;
-//! - a user without an edit in the last minute has no entry, so the table grows only with edits that were accepted.
+//! - a change beyond the limit is refused before PostgreSQL is asked to change anything;
+//! - a user without a change in the last minute has no entry, so the table grows only with changes that were accepted.
 
 use super::problem::Problem;
 use crate::budget::{self, Rate};
 use crate::error::Refusal;
 use crate::ids::UserId;
-use crate::limits::PROFILE_EDITS_PER_MINUTE;
+use crate::limits::{DECISIONS_PER_MINUTE, FILTER_EDITS_PER_MINUTE, PROFILE_EDITS_PER_MINUTE};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, PoisonError};
@@ -17,22 +18,39 @@ use std::time::Instant;
 /// The longest table that is not swept before it grows.
 const UNSWEPT_MAX: usize = 1_024;
 
-/// The users who edited their profile of late, each with the budget that they have spent.
-pub(super) struct ProfileEdits {
+/// The users who changed such a thing of late, each with the budget that they have spent.
+pub(super) struct UserBudget {
+    /// The name of the limit, and what a user may do, in the text of a refusal.
+    names: (&'static str, &'static str),
+    per_minute: u32,
     rate: Rate,
     /// Process time begins here.
     began: Instant,
     spent: Mutex<HashMap<UserId, AtomicU64>>,
 }
 
-impl Default for ProfileEdits {
-    fn default() -> Self {
-        Self { rate: Rate::per_minute(PROFILE_EDITS_PER_MINUTE), began: Instant::now(), spent: Mutex::default() }
+impl UserBudget {
+    fn new(limiter: &'static str, change: &'static str, per_minute: u32) -> Self {
+        let (names, rate) = ((limiter, change), Rate::per_minute(per_minute));
+        Self { names, per_minute, rate, began: Instant::now(), spent: Mutex::default() }
     }
-}
 
-impl ProfileEdits {
-    /// Charges an edit of `user`.
+    /// The budget of profile edits.
+    pub(super) fn of_profile_edits() -> Self {
+        Self::new("profile_edits", "change your profile", PROFILE_EDITS_PER_MINUTE)
+    }
+
+    /// The budget of replacements of filter rules.
+    pub(super) fn of_filter_rules() -> Self {
+        Self::new("filter_rules", "replace rules of the content filter", FILTER_EDITS_PER_MINUTE)
+    }
+
+    /// The budget of decisions about held texts.
+    pub(super) fn of_decisions() -> Self {
+        Self::new("moderation", "decide about a text", DECISIONS_PER_MINUTE)
+    }
+
+    /// Charges a change of `user`.
     pub(super) fn charge(&self, user: UserId, now: Instant) -> Result<(), Problem> {
         let now_ns = now.saturating_duration_since(self.began).as_nanos() as u64;
         let mut all = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
@@ -40,9 +58,9 @@ impl ProfileEdits {
             all.retain(|_, spent| !budget::is_replenished(spent, now_ns));
         }
         self.rate.take(all.entry(user).or_default(), now_ns).map_err(|wait_ms| {
-            let limit = PROFILE_EDITS_PER_MINUTE;
-            let detail = format!("You can change your profile {limit} times a minute. Wait and send it again.");
-            let refusal = Refusal::rate_limited(detail, "profile_edits", "user", u64::from(limit), 60_000);
+            let (limit, (limiter, change)) = (self.per_minute, self.names);
+            let detail = format!("You can {change} {limit} times a minute. Wait and send it again.");
+            let refusal = Refusal::rate_limited(detail, limiter, "user", u64::from(limit), 60_000);
             refusal.retry_after(wait_ms + 1).into()
         })
     }
@@ -58,7 +76,7 @@ mod tests {
 
     #[test]
     fn allows_a_burst_and_then_the_rate() {
-        let (edits, now) = (ProfileEdits::default(), Instant::now());
+        let (edits, now) = (UserBudget::of_profile_edits(), Instant::now());
         let burst = (0..30).filter(|_| edits.charge(UserId(1), now).is_ok()).count();
         assert_eq!(burst, PROFILE_EDITS_PER_MINUTE as usize);
         let refused = edits.charge(UserId(1), now).unwrap_err();
@@ -70,7 +88,7 @@ mod tests {
 
     #[test]
     fn forgets_users_whose_budget_is_full() {
-        let (edits, now) = (ProfileEdits::default(), Instant::now());
+        let (edits, now) = (UserBudget::of_profile_edits(), Instant::now());
         for n in 0..5_000 {
             assert!(edits.charge(UserId(n), now + WINDOW * n as u32).is_ok());
         }

@@ -1,0 +1,293 @@
+//! The virus scanner: clamd, over a unix socket or TCP.
+//!
+//! clamd answers `OK` for what it did not look at: with Debian's defaults for everything beyond 25 MB. So the server
+//! first sends it a file of the largest size that it accepts, an archive with the EICAR test file behind zeros. Only a
+//! scanner that finds it is trusted. The probe is repeated whenever the scanner has not answered.
+//!
+//! | `files.scan` | a file that cannot be scanned now |
+//! |---|---|
+//! | `required` | waits, and is released by itself once it was scanned |
+//! | `when_available` | is released without |
+//! | `off` | no file is scanned |
+
+use super::bytes_of;
+use crate::error::{ErrorCode, Refusal};
+use crate::faults::{error_limited, warn_limited};
+use bytes::Bytes;
+use clamav_client::tokio::{Socket, Tcp, scan_stream};
+use flate2::Crc;
+use futures_util::{Stream, StreamExt, stream};
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Bytes of one chunk that clamd receives.
+const CHUNK_BYTES: usize = 256 * 1024;
+/// How long one scan may take.
+const TIMEOUT: Duration = Duration::from_mins(4);
+/// How long a file waits for the next attempt.
+const RETRY_MS: u64 = 5_000;
+/// The archive of the probe is smaller than the largest file by at most this.
+const PROBE_BELOW_MAX: u64 = 1024 * 1024;
+
+/// What happens to a file that cannot be scanned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ScanMode {
+    /// It waits.
+    Required,
+    /// It is released.
+    WhenAvailable,
+}
+
+/// Where clamd listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ClamdAddress {
+    /// A unix socket.
+    Unix(PathBuf),
+    /// Host and port.
+    Tcp(String),
+}
+
+impl ClamdAddress {
+    /// `unix:/run/clamav/clamd.ctl` or `tcp:127.0.0.1:3310`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':')? {
+            ("unix", path) if path.starts_with('/') => Some(Self::Unix(path.into())),
+            ("tcp", address)
+                if address
+                    .rsplit_once(':')
+                    .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)) =>
+            {
+                Some(Self::Tcp(address.to_owned()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What a scan found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    Clean,
+    /// The name of what was found.
+    Virus(String),
+}
+
+/// The scanner, as far as it is known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Trust {
+    /// It has to be probed first.
+    Unknown,
+    Trusted,
+    /// Why it cannot be used.
+    Refused(String),
+}
+
+/// The scanner of a server; cloning shares it.
+#[derive(Clone)]
+pub struct Antivirus(Arc<Scanner>);
+
+struct Scanner {
+    address: ClamdAddress,
+    mode: ScanMode,
+    size_max: u64,
+    trust: Mutex<Trust>,
+    /// One probe at a time.
+    probing: tokio::sync::Mutex<()>,
+}
+
+impl Antivirus {
+    /// A scanner that must see files of `size_max` bytes.
+    #[must_use]
+    pub fn new(address: ClamdAddress, mode: ScanMode, size_max: u64) -> Self {
+        let (trust, probing) = (Mutex::new(Trust::Unknown), tokio::sync::Mutex::new(()));
+        Self(Arc::new(Scanner { address, mode, size_max, trust, probing }))
+    }
+
+    fn trust(&self) -> Trust {
+        self.0.trust.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_trust(&self, trust: Trust) {
+        *self.0.trust.lock().unwrap_or_else(PoisonError::into_inner) = trust;
+    }
+
+    /// Why it cannot be used, if it cannot.
+    pub(in crate::control) fn problem(&self) -> Option<String> {
+        match self.trust() {
+            Trust::Trusted => None,
+            Trust::Unknown => Some("clamd was not asked yet".to_owned()),
+            Trust::Refused(reason) => Some(reason),
+        }
+    }
+
+    /// Scans a file of `size` bytes from its start.
+    ///
+    /// # Errors
+    /// `storage_unavailable` with a time to wait, if the file must wait for its scan.
+    pub(super) async fn scan(&self, file: File, size: u64) -> Result<Verdict, Refusal> {
+        let scanned = match self.probe().await {
+            Ok(()) => self.ask(bytes_of(file, size)).await,
+            Err(reason) => Err(reason),
+        };
+        match scanned {
+            Ok(verdict) => Ok(verdict),
+            Err(reason) => {
+                self.set_trust(Trust::Refused(reason.clone()));
+                match self.0.mode {
+                    ScanMode::WhenAvailable => {
+                        warn_limited!(reason, "a file is released without a virus scan");
+                        Ok(Verdict::Clean)
+                    }
+                    ScanMode::Required => {
+                        error_limited!(reason, "files wait for their virus scan: start clamd, or see files.clamd");
+                        let message = format!("The file waits for its virus scan: {reason}");
+                        Err(Refusal::new(ErrorCode::StorageUnavailable, message).retry_after(RETRY_MS))
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks the scanner for a known signature at the end of a large file, unless it is trusted.
+    pub(super) async fn probe(&self) -> Result<(), String> {
+        let _one = self.0.probing.lock().await;
+        if self.trust() == Trust::Trusted {
+            return Ok(());
+        }
+        let archive = probe_archive(self.0.size_max.saturating_sub(PROBE_BELOW_MAX));
+        match self.ask(archive).await? {
+            Verdict::Virus(_) => {
+                tracing::info!("clamd finds viruses in files of {} bytes", self.0.size_max);
+                self.set_trust(Trust::Trusted);
+                Ok(())
+            }
+            Verdict::Clean => Err(format!(
+                "clamd does not find the EICAR test file at the end of an archive of {} bytes. Raise StreamMaxLength, \
+                 MaxFileSize and MaxScanSize above limits.max_file_size, and set AlertExceedsMax; deploy/clamd.conf has \
+                 all of it.",
+                self.0.size_max
+            )),
+        }
+    }
+
+    async fn ask(&self, content: impl Stream<Item = io::Result<Bytes>>) -> Result<Verdict, String> {
+        let asked = async {
+            match &self.0.address {
+                ClamdAddress::Unix(path) => scan_stream(content, Socket { socket_path: path }, Some(CHUNK_BYTES)).await,
+                ClamdAddress::Tcp(address) => {
+                    scan_stream(content, Tcp { host_address: address }, Some(CHUNK_BYTES)).await
+                }
+            }
+        };
+        match tokio::time::timeout(TIMEOUT, asked).await {
+            Ok(Ok(answer)) => verdict(&answer),
+            Ok(Err(error)) => Err(format!("clamd cannot be reached: {error}")),
+            Err(_) => Err(format!("clamd did not answer within {} s", TIMEOUT.as_secs())),
+        }
+    }
+}
+
+/// The answer to INSTREAM: `stream: OK`, `stream: NAME FOUND`, or `… ERROR`.
+fn verdict(answer: &[u8]) -> Result<Verdict, String> {
+    let text = String::from_utf8_lossy(answer);
+    let text = text.trim_end_matches(['\0', '\n']).trim();
+    match text.strip_prefix("stream: ") {
+        Some("OK") => Ok(Verdict::Clean),
+        Some(found) if found.ends_with(" FOUND") => Ok(Verdict::Virus(found.trim_end_matches(" FOUND").to_owned())),
+        _ => Err(format!("clamd answered: {text}")),
+    }
+}
+
+/// A ZIP archive (APPNOTE.TXT 6.3) of two stored entries: `padding` zeros, and the EICAR test file.
+fn probe_archive(padding: u64) -> impl Stream<Item = io::Result<Bytes>> {
+    // Entries of 4 GiB would need ZIP64.
+    let padding = padding.min(u64::from(u32::MAX) - 1);
+    let zeros = Bytes::from(vec![0; CHUNK_BYTES]);
+    let mut crc = Crc::new();
+    let mut left = padding;
+    while left > 0 {
+        let next = left.min(CHUNK_BYTES as u64);
+        crc.update(&zeros[..next as usize]);
+        left -= next;
+    }
+    // In two parts, so that no scanner takes this program for the test file.
+    let eicar = [r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD", "-ANTIVIRUS-TEST-FILE!$H+H*"].concat().into_bytes();
+    let mut crc_of_eicar = Crc::new();
+    crc_of_eicar.update(&eicar);
+    let entries = [("padding", crc.sum(), padding as u32), ("eicar.com", crc_of_eicar.sum(), eicar.len() as u32)];
+    let local = |(name, crc, size): (&str, u32, u32)| {
+        let mut head = b"PK\x03\x04\x0a\0\0\0\0\0\0\0\x21\0".to_vec();
+        head.extend([crc, size, size].iter().flat_map(|number| number.to_le_bytes()));
+        head.extend((name.len() as u32).to_le_bytes()); // and no extra field
+        head.extend(name.bytes());
+        head
+    };
+    let first = local(entries[0]);
+    let mut tail = local(entries[1]);
+    let second_at = first.len() as u64 + padding;
+    tail.extend(&eicar);
+    let directory_at = second_at + tail.len() as u64;
+    let before = tail.len();
+    for (at, (name, crc, size)) in [0, second_at].into_iter().zip(entries) {
+        tail.extend(b"PK\x01\x02\x0a\0\x0a\0\0\0\0\0\0\0\x21\0");
+        tail.extend([crc, size, size].iter().flat_map(|number| number.to_le_bytes()));
+        tail.extend((name.len() as u16).to_le_bytes());
+        tail.extend([0; 12]);
+        tail.extend((at as u32).to_le_bytes());
+        tail.extend(name.bytes());
+    }
+    let directory_size = (tail.len() - before) as u32;
+    tail.extend(b"PK\x05\x06\0\0\0\0\x02\0\x02\0");
+    tail.extend(directory_size.to_le_bytes());
+    tail.extend((directory_at as u32).to_le_bytes());
+    tail.extend([0; 2]);
+    let chunks = padding.div_ceil(CHUNK_BYTES as u64);
+    let middle = stream::iter(0..chunks).map(move |n| {
+        let left = padding - n * CHUNK_BYTES as u64;
+        Ok(zeros.slice(..left.min(CHUNK_BYTES as u64) as usize))
+    });
+    stream::iter([Ok(Bytes::from(first))]).chain(middle).chain(stream::iter([Ok(Bytes::from(tail))]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_answers_of_clamd() {
+        assert_eq!(verdict(b"stream: OK\0"), Ok(Verdict::Clean));
+        assert_eq!(verdict(b"stream: Eicar-Test FOUND\0"), Ok(Verdict::Virus("Eicar-Test".to_owned())));
+        for answer in ["INSTREAM size limit exceeded. ERROR\0", "stream: lstat() failed. ERROR", "", "OK"] {
+            assert!(verdict(answer.as_bytes()).is_err(), "{answer}");
+        }
+    }
+
+    #[test]
+    fn reads_addresses() {
+        assert_eq!(ClamdAddress::parse("unix:/run/c.ctl"), Some(ClamdAddress::Unix("/run/c.ctl".into())));
+        assert_eq!(ClamdAddress::parse("tcp:[::1]:3310"), Some(ClamdAddress::Tcp("[::1]:3310".to_owned())));
+        for bad in ["", "unix:c.ctl", "tcp:3310", "tcp:a:0", "tcp:a:99999", "http://a", "/run/c.ctl"] {
+            assert_eq!(ClamdAddress::parse(bad), None, "{bad}");
+        }
+    }
+
+    /// By Python's zipfile, which checks the sums and the directory.
+    #[tokio::test]
+    async fn the_probe_is_a_whole_archive() {
+        for padding in [0, 5, CHUNK_BYTES as u64 * 3 + 7] {
+            let parts: Vec<io::Result<Bytes>> = probe_archive(padding).collect().await;
+            let bytes: Vec<u8> = parts.into_iter().flat_map(Result::unwrap).collect();
+            let file = tempfile::NamedTempFile::new().unwrap();
+            std::fs::write(file.path(), bytes).unwrap();
+            let script = "import sys, zipfile\nz = zipfile.ZipFile(sys.argv[1])\nassert z.testzip() is None\n\
+                          print(*[(i.filename, i.file_size) for i in z.infolist()])";
+            let run = std::process::Command::new("python3").args(["-c", script]).arg(file.path()).output().unwrap();
+            let expected = format!("('padding', {padding}) ('eicar.com', 68)\n");
+            assert_eq!(String::from_utf8_lossy(&run.stdout), expected, "{}", String::from_utf8_lossy(&run.stderr));
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The virus scanner: what it finds is destroyed, what it has not seen is not served, and a scanner that does not look at
+//! large files is not trusted.
+//!
+//! How: a real clamd, with a signature database that the test writes.
+
+use crate::support::{PATIENCE, Server, User};
+use reqwest::Method;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Bytes in a file that these servers accept.
+const SIZE_MAX: usize = 12 * 1024 * 1024;
+
+/// A clamd of this test.
+struct Clamd {
+    folder: tempfile::TempDir,
+    limits: String,
+    child: Option<Child>,
+}
+
+impl Clamd {
+    /// With these lines about sizes; it does not run yet.
+    fn new(limits: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let eicar = hexadecimal(eicar().as_bytes());
+        // Anywhere in a file of any type.
+        let signatures = format!("Test.Eicar:0:*:{eicar}\nTest.Marker:0:*:{}\n", hexadecimal(b"veza-test-virus"));
+        std::fs::write(folder.path().join("test.ndb"), signatures).unwrap();
+        Self { folder, limits: limits.to_owned(), child: None }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("clamd.ctl")
+    }
+
+    fn start(&mut self) {
+        let path = self.folder.path();
+        let configuration = format!(
+            "DatabaseDirectory {}\nLocalSocket {}\nFixStaleSocket yes\nForeground yes\nUser {}\nTemporaryDirectory {}\n{}\n",
+            path.display(),
+            self.socket().display(),
+            String::from_utf8_lossy(&Command::new("id").arg("-un").output().unwrap().stdout).trim(),
+            path.display(),
+            self.limits
+        );
+        std::fs::write(path.join("clamd.conf"), configuration).unwrap();
+        let clamd = Path::new("/usr/sbin/clamd");
+        assert!(clamd.exists(), "clamd is missing: scripts/install-test-clients.sh installs it");
+        let mut command = Command::new(clamd);
+        command.arg("--config-file").arg(path.join("clamd.conf")).stdin(Stdio::null()).stdout(Stdio::null());
+        self.child = Some(command.stderr(Stdio::null()).spawn().unwrap());
+        let started = Instant::now();
+        while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
+            assert!(started.elapsed() < PATIENCE, "clamd does not listen");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+            let _ = std::fs::remove_file(self.socket());
+        }
+    }
+}
+
+impl Drop for Clamd {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect()
+}
+
+/// In two parts, so that no scanner takes this program for the test file.
+fn eicar() -> String {
+    [r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD", "-ANTIVIRUS-TEST-FILE!$H+H*"].concat()
+}
+
+const ROOMY: &str = "StreamMaxLength 32M\nMaxFileSize 32M\nMaxScanSize 64M\nAlertExceedsMax yes";
+
+fn start(clamd: &Clamd, scan: &str) -> Server {
+    let address = format!("unix:{}", clamd.socket().display());
+    Server::start(
+        1,
+        &[
+            ("features.file_uploads", "true"),
+            ("files.clamd", &address),
+            ("files.scan", scan),
+            ("limits.max_file_size", &SIZE_MAX.to_string()),
+            ("security.admin_user_ids", "1"),
+        ],
+    )
+}
+
+async fn upload(server: &Server, user: &User, room: &str, bytes: &[u8]) -> i64 {
+    let given = json!({"conversation_id": room, "name": "file.bin", "size": bytes.len()});
+    let (status, answer) = server.request(Method::POST, "/files", Some(&user.token), Some(&given)).await;
+    assert_eq!(status, 201, "{answer}");
+    let file = answer["file_id"].as_i64().unwrap();
+    let sent = reqwest::Client::new()
+        .patch(format!("{}/files/{file}", server.base_url))
+        .bearer_auth(&user.token)
+        .header("content-type", "application/offset+octet-stream")
+        .header("upload-offset", "0")
+        .body(bytes.to_vec());
+    assert_eq!(sent.send().await.unwrap().status(), 204);
+    file
+}
+
+async fn shown(server: &Server, user: &User, file: i64) -> Value {
+    server.request(Method::GET, &format!("/files/{file}"), Some(&user.token), None).await.1
+}
+
+async fn settled(server: &Server, user: &User, file: i64) -> Value {
+    let started = Instant::now();
+    loop {
+        let file = shown(server, user, file).await;
+        if file["state"] != "scanning" {
+            return file;
+        }
+        assert!(started.elapsed() < PATIENCE * 2, "{file}: {}", server.log_tail());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn content(server: &Server, user: &User, file: i64) -> u16 {
+    let url = format!("{}/files/{file}/file.bin", server.base_url);
+    reqwest::Client::new().get(url).bearer_auth(&user.token).send().await.unwrap().status().as_u16()
+}
+
+async fn antivirus(server: &Server) -> Value {
+    reqwest::get(format!("{}/health", server.base_url)).await.unwrap().json::<Value>().await.unwrap()["checks"]
+        ["antivirus"]
+        .clone()
+}
+
+#[tokio::test]
+async fn a_virus_at_the_end_of_a_large_file_is_destroyed_and_everybody_concerned_learns_it() {
+    let mut clamd = Clamd::new(ROOMY);
+    clamd.start();
+    let server = start(&clamd, "required");
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    let mut bytes = vec![b'.'; SIZE_MAX];
+    let clean = upload(&server, &ann, &room, &bytes).await;
+    let at = SIZE_MAX - 500;
+    bytes[at..at + 15].copy_from_slice(b"veza-test-virus");
+    let infected = upload(&server, &ann, &room, &bytes).await;
+    let message = json!({"conversation_id": room, "content": "look", "attachments": [infected]});
+    let _ = server.call(&ann, "send_message", message).await; // while it is scanned, or after
+    assert_eq!(settled(&server, &ann, clean).await["state"], "ready");
+    let found = settled(&server, &ann, infected).await;
+    assert_eq!(found["state"], "infected");
+    assert!(found["reason"].as_str().unwrap().contains("Test.Marker"), "{found}");
+    assert_eq!((content(&server, &ann, clean).await, content(&server, &ann, infected).await), (200, 410));
+    let database = server.database().await;
+    let audited = "SELECT count(*) FROM audit_logs WHERE action = 'settle_file' AND target_type = 'file' \
+                   AND target_id = $1 AND user_id = $2";
+    assert_eq!(database.query_one(audited, &[&infected, &ann.id]).await.unwrap().get::<_, i64>(0), 1);
+    let started = Instant::now();
+    let left = |folder: &str| std::fs::read_dir(server.data_dir.join("files").join(folder)).unwrap().count();
+    while left("uploads") > 0 {
+        assert!(started.elapsed() < PATIENCE, "the infected bytes are still there");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(antivirus(&server).await["status"], "ok");
+}
+
+#[tokio::test]
+async fn without_its_scanner_a_server_that_requires_one_serves_nothing_unscanned() {
+    let mut clamd = Clamd::new(ROOMY);
+    let server = start(&clamd, "required");
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    let waiting = upload(&server, &ann, &room, b"harmless").await;
+    let infected = upload(&server, &ann, &room, eicar().as_bytes()).await;
+    let message = json!({"conversation_id": room, "attachments": [waiting]});
+    server.ok(&ann, "send_message", message).await;
+    let started = Instant::now();
+    while antivirus(&server).await["status"] != "failing" {
+        assert!(started.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(shown(&server, &ann, waiting).await["state"], "scanning");
+    assert_eq!(content(&server, &ann, waiting).await, 409);
+    clamd.start();
+    assert_eq!(settled(&server, &ann, waiting).await["state"], "ready", "released by itself");
+    assert_eq!(settled(&server, &ann, infected).await["state"], "infected");
+    assert_eq!(content(&server, &ann, waiting).await, 200);
+}
+
+#[tokio::test]
+async fn a_scanner_with_lower_limits_is_not_trusted() {
+    let mut clamd = Clamd::new("StreamMaxLength 32M\nMaxFileSize 2M\nMaxScanSize 64M");
+    clamd.start();
+    let server = start(&clamd, "required");
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    let file = upload(&server, &ann, &room, b"harmless").await;
+    let started = Instant::now();
+    loop {
+        let seen = antivirus(&server).await;
+        if seen["reason"].as_str().is_some_and(|reason| reason.contains("MaxFileSize")) {
+            break;
+        }
+        assert!(started.elapsed() < PATIENCE, "{seen}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(shown(&server, &ann, file).await["state"], "scanning");
+}
+
+#[tokio::test]
+async fn where_the_scan_is_optional_files_are_released_without_it() {
+    let clamd = Clamd::new(ROOMY);
+    let server = start(&clamd, "when_available");
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    let file = upload(&server, &ann, &room, b"harmless").await;
+    assert_eq!(settled(&server, &ann, file).await["state"], "ready");
+}
