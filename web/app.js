@@ -8,6 +8,7 @@ import { KeptFiles } from "./kept-files.js";
 import { explain, language, t } from "./i18n.js";
 import { notify } from "./notify.js";
 import { Reads } from "./reads.js";
+import { Scanner } from "./scanner.js";
 import { Store } from "./store.js";
 import { Transfer } from "./transfer.js";
 import { Uploads } from "./uploads.js";
@@ -81,7 +82,13 @@ export class App {
         this.transfer = new Transfer(session);
         const kept = new KeptFiles(session.user?.id);
         kept.sweep();
-        this.uploads = new Uploads({ transfer: this.transfer, kept, changed: () => this.changed("uploads") });
+        this.uploads = new Uploads({
+            transfer: this.transfer,
+            kept,
+            changed: () => this.changed("uploads"),
+            sizeMax: () => this.fileSizeMax,
+        });
+        this.scanner = new Scanner(session, () => this.changed("uploads", "panel"));
         this.reads = new Reads(this);
         this.act = act(this);
         this.client
@@ -133,6 +140,10 @@ export class App {
     /** Registers a view, whose `update(topics)` is called after changes. */
     watch(view) {
         this.#views.push(view);
+    }
+
+    unwatch(view) {
+        this.#views = this.#views.filter((other) => other !== view);
     }
 
     changed(...topics) {
@@ -192,6 +203,11 @@ export class App {
     /** Whether files can be sent. Servers that do not list the feature do not have it. */
     get sendsFiles() {
         return this.client.welcome?.features?.file_uploads === true;
+    }
+
+    /** Bytes that the server accepts in one file, as far as known. */
+    get fileSizeMax() {
+        return this.client.welcome?.limits?.max_file_size ?? Infinity;
     }
 
     /** Sends a command and returns its ack. A command that the server does not know is not offered again. */

@@ -1,7 +1,8 @@
 // The files of a message that is being written: the button, drag and drop, paste, and a row for each upload.
 
-import { h, iconButton, reconcile, toast } from "./dom.js";
-import { bytesOf, explain, language, percentOf, t, tn } from "./i18n.js";
+import { h, icon, iconButton, reconcile, toast } from "./dom.js";
+import { bytesOf, language, t, tn } from "./i18n.js";
+import { canRetry, shareOf, stateText } from "./upload-words.js";
 import { FILES_MAX } from "./uploads.js";
 
 export class Attachments {
@@ -27,7 +28,8 @@ export class Attachments {
         });
         this.button = iconButton("clip", "", () => this.input.click(), { id: `${id}-attach` });
         this.rows = h("ul", { class: "uploads", id: `${id}-uploads`, hidden: true });
-        this.element = h("div", {}, this.rows, this.input, this.again);
+        this.note = h("p", { class: "scan-note soft", id: `${id}-scan-note`, hidden: true });
+        this.element = h("div", {}, this.rows, this.note, this.input, this.again);
     }
 
     /** `place`: where the files go, see Uploads; undefined while nothing can be attached. */
@@ -52,7 +54,12 @@ export class Attachments {
                 build: () => this.#row(upload),
             })),
         );
-        uploads.forEach((upload, at) => refresh(this.rows.children[at], upload));
+        const { scanner, fileSizeMax: sizeMax } = this.app;
+        if (uploads.length > 0) scanner.look();
+        const about = { sizeMax, scanner: scanner.state };
+        uploads.forEach((upload, at) => refresh(this.rows.children[at], upload, stateText(upload, about)));
+        this.note.hidden = uploads.length === 0 || scanner.state !== "off";
+        if (!this.note.hidden) this.note.textContent = t("files_not_scanned");
     }
 
     /** Adds files. A message that is being edited takes none. */
@@ -67,9 +74,15 @@ export class Attachments {
     pasted(event) {
         const { clipboardData: data } = event;
         const isText = ["text/plain", "text/html"].every((type) => data.types.includes(type));
-        if (this.#place === undefined || data.files.length === 0 || isText) return;
+        if (data.files.length === 0 || isText) return;
         event.preventDefault();
-        this.add([...data.files]);
+        if (this.#place === undefined) toast(this.#refusal, "bad");
+        else this.add([...data.files]);
+    }
+
+    /** Why nothing can be attached now. */
+    get #refusal() {
+        return t(this.app.sendsFiles ? "no_files_here" : "uploads_off");
     }
 
     /** Lets files be dropped on an element. */
@@ -80,8 +93,9 @@ export class Attachments {
         const isOver = (event) => event.dataTransfer?.types.includes("Files");
         const show = (by) => {
             depth = by === 0 ? 0 : Math.max(0, depth + by);
-            hint.textContent = t("drop_files");
-            hint.hidden = depth === 0 || this.#place === undefined;
+            hint.textContent = this.#place === undefined ? this.#refusal : t("drop_files");
+            hint.classList.toggle("refused", this.#place === undefined);
+            hint.hidden = depth === 0;
         };
         element.addEventListener("dragenter", (event) => isOver(event) && show(1));
         element.addEventListener("dragleave", (event) => isOver(event) && show(-1));
@@ -94,6 +108,7 @@ export class Attachments {
             if (!isOver(event)) return;
             event.preventDefault();
             show(0);
+            if (this.#place === undefined) return; // the hint has said why
             const { files, isFolder } = droppedFiles(event.dataTransfer);
             if (isFolder) toast(t("no_folders"), "bad");
             this.add(files);
@@ -115,6 +130,10 @@ export class Attachments {
             this.again.click();
         };
         const retry = () => uploads.again(key);
+        const toggle = () =>
+            uploads.of(this.#place).find((one) => one.key === key)?.state === "paused"
+                ? uploads.resume(key)
+                : uploads.pause(key);
         return h(
             "li",
             { class: "upload" },
@@ -128,6 +147,7 @@ export class Attachments {
             state === "lost" && h("button", { type: "button", class: "link", onclick: choose }, t("choose_again")),
             canRetry({ state, ...upload }) &&
                 h("button", { type: "button", class: "link", onclick: retry }, t("try_again")),
+            iconButton("pause", "", toggle, { dataset: { do: "pause", name } }),
             iconButton("close", t("cancel_upload", { name }), remove, { dataset: { do: "cancel" } }),
         );
     }
@@ -147,37 +167,30 @@ export class Attachments {
     }
 }
 
-function canRetry({ state, file }) {
-    return state === "failed" && file !== undefined;
-}
-
-function refresh(row, upload) {
+/** Shows the state of an upload. The buttons stay the same elements, so that they keep the focus. */
+function refresh(row, upload, text) {
     const { state } = upload;
     row.dataset.state = state;
-    const isUnderway = ["waiting", "restoring", "running", "retrying"].includes(state);
+    const isUnderway = ["waiting", "restoring", "running", "retrying", "paused"].includes(state);
     const bar = row.querySelector("progress");
     bar.hidden = !isUnderway;
     bar.value = shareOf(upload);
+    refreshPause(row.querySelector("[data-do=pause]"), state);
     const note = row.querySelector("small");
-    const text = stateText(upload);
     // Not every percent is read aloud, only how it ends.
     note.setAttribute("aria-live", isUnderway ? "off" : "polite");
     if (note.textContent !== text) note.textContent = text;
     note.className = state === "failed" || state === "lost" ? "error" : "soft";
 }
 
-function shareOf({ sent, size }) {
-    return size === 0 ? 0 : sent / size;
-}
-
-function stateText(upload) {
-    const { state, size, error } = upload;
-    const values = { size: bytesOf(size), percent: percentOf(Math.floor(shareOf(upload) * 100) / 100) };
-    if (state === "retrying") return t("upload_retrying", { ...values, why: explain(error) });
-    if (state !== "failed") return t(`upload_${state}`, values);
-    if (error.code === "too_large") return explain({ ...error, code: "file_too_large" });
-    if (error.status !== undefined) return explain(error);
-    return error.message ?? t(error.code === "infected" ? "upload_infected" : "upload_failed");
+function refreshPause(button, state) {
+    button.hidden = !["waiting", "running", "retrying", "paused"].includes(state);
+    const does = state === "paused" ? "resume" : "pause";
+    const label = t(`${does}_upload`, { name: button.dataset.name });
+    if (button.title === label) return;
+    button.title = label;
+    button.setAttribute("aria-label", label);
+    button.replaceChildren(icon(does));
 }
 
 /** The files of a drop, without folders, which a page cannot read as files. */

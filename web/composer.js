@@ -235,6 +235,7 @@ export class Composer {
         if (!edited && !this.app.uploads.isComplete(this.#draftKey)) {
             const hasFailed = files.some(({ state }) => state === "failed" || state === "lost");
             this.#hold(hasFailed ? undefined : this.#draftKey);
+            this.app.uploads.resumeAll(this.#draftKey); // what is sent is not paused
             if (hasFailed) this.holding.textContent = t("files_have_failed");
             return this.focus();
         }

@@ -38,6 +38,8 @@ const ICONS = {
     clip: "M20 11.5 12 19.5a5 5 0 0 1-7-7L13.5 4a3.4 3.4 0 0 1 4.8 4.8L10 17a1.7 1.7 0 0 1-2.4-2.4l7.4-7.4",
     file: "M6 3h8l4 4v14H6zM14 3v4h4M9 12h6M9 16h6",
     next: "M9 5l7 7-7 7",
+    pause: "M9 5v14M15 5v14",
+    resume: "M8 5l11 7-11 7z",
     zoom: "M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5",
     keyboard: "M3 6h18v12H3zM7 10h.5M11 10h.5M15 10h.5M8 14h8",
 };

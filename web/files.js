@@ -1,6 +1,7 @@
 // The files of messages: pictures, players and cards, which ask for their link when they come into view.
 //
 // Invariants:
+// - a preview is the smallest variant that is large enough, or the file. The address of either needs a signed link;
 // - the place of a picture or player is reserved before anything is loaded, so nothing jumps;
 // - a row that is built again takes over the elements of the old one: a reaction must not stop a video.
 
@@ -8,17 +9,15 @@ import { h, icon, iconButton } from "./dom.js";
 import { bytesOf, language, t } from "./i18n.js";
 import { isHidden } from "./people.js";
 import { showLightbox } from "./lightbox.js";
+import { PICTURES, WIDTH_PX_MAX, averageColour, clockOf, filmHeightOf, frameOf, variantFor } from "./previews.js";
 
-/** What the server lets browsers show. */
-const PICTURES = new Set(["image/png", "image/jpeg", "image/gif", "image/webp", "image/avif"]);
+/** What the server lets browsers play. */
 const AUDIO = new Set(["audio/mpeg", "audio/ogg", "audio/x-wav", "audio/x-flac", "audio/m4a"]);
 const VIDEO = new Set(["video/mp4", "video/webm", "video/ogg", "video/quicktime"]);
 const ARCHIVES = /zip|x-tar|gzip|x-7z|rar|x-bzip|x-xz|zstd/;
 const DOCUMENTS = /pdf|msword|officedocument|opendocument|rtf|epub/;
-const WIDTH_PX_MAX = 380;
-const HEIGHT_PX_MAX = 300;
-/** A smaller picture gets a larger frame, which can be clicked. */
-const SIDE_PX_MIN = 44;
+/** The room of a picture in a list. */
+const THUMB = { width: 40, height: 40 };
 /** Elements that are kept for rows that are built again. */
 const ELEMENTS_MAX = 200;
 /** How far outside of the view links are asked for. */
@@ -54,12 +53,8 @@ export function filesOf(app, message, where) {
         "div",
         { class: "files" },
         message.attachments.map((file) => {
-            const { file_id, state, media_type, name } = file;
-            return keptElement(
-                app,
-                [where, message.message_id, file_id, state, media_type, name, language()].join("\t"),
-                () => element(app, message, file),
-            );
+            const key = [where, message.message_id, language(), JSON.stringify(file)].join("\t");
+            return keptElement(app, key, () => element(app, message, file));
         }),
     );
 }
@@ -111,10 +106,11 @@ export function kindOf({ media_type = "" }) {
     return DOCUMENTS.test(media_type) ? t("kind_document") : t("kind_other");
 }
 
-/** Name, size and type of a file, or why it cannot be opened. */
+/** Name, size, type and length of a file, or why it cannot be opened. */
 export function aboutFile(file) {
-    const { state, size } = file;
-    return description(file, state === "ready" ? `${bytesOf(size)} · ${kindOf(file)}` : t(`file_${state}`));
+    const { state, size, duration } = file;
+    const facts = [bytesOf(size), kindOf(file), duration > 0 && clockOf(duration)];
+    return description(file, state === "ready" ? facts.filter(Boolean).join(" · ") : t(`file_${state}`));
 }
 
 function keptElement(app, key, build) {
@@ -160,24 +156,24 @@ function picture(app, message, file) {
     const { file_id, name } = file;
     const frame = frameOf(file);
     const image = h("img", { alt: name, decoding: "async", draggable: false });
-    const open = () => {
-        const pictures = picturesOf(app, message.conversation_id);
-        const at = pictures.findIndex(
-            ([of, { file_id: id }]) => of.message_id === message.message_id && id === file_id,
-        );
-        showLightbox(
-            app,
-            pictures.map(([, one]) => one),
-            at,
-            { download: (one) => download(app, one), opener: () => openerOf(box, file_id) },
-        );
-    };
+    const open = () =>
+        showLightbox(app, {
+            list: () => picturesOf(app, message.conversation_id),
+            first: [message, file],
+            download: (one) => download(app, one),
+            opener: () => openerOf(box, file_id),
+        });
     const title = t("open_picture", { name });
     const box = h("button", { type: "button", class: "picture", title, onclick: open }, image);
     Object.assign(box.dataset, { file: file_id, state: file.state });
     box.style.width = `${frame.width}px`;
     box.style.aspectRatio = `${frame.width} / ${frame.height}`;
-    loadWhenVisible(app, box, image, file_id);
+    box.style.backgroundColor = averageColour(file.blurhash);
+    // A transparent picture must not keep the colour.
+    image.addEventListener("load", () => (box.style.backgroundColor = ""));
+    const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const variant = variantFor(file, frame, { ratio: devicePixelRatio, isCalm });
+    loadWhenVisible(app, box, image, file, variant);
     return box;
 }
 
@@ -186,24 +182,39 @@ function openerOf(box, fileId) {
     return box.isConnected ? box : document.querySelector(`.picture[data-file="${fileId}"]`);
 }
 
-/** The size in which a picture is shown: its own, at most that of the frame. */
-function frameOf({ width, height }) {
-    if (!(width > 0 && height > 0)) return { width: 240, height: 180 };
-    const scale = Math.min(1, WIDTH_PX_MAX / width, HEIGHT_PX_MAX / height);
-    const side = (length) => Math.max(SIDE_PX_MIN, Math.round(length * scale));
-    return { width: side(width), height: side(height) };
-}
-
 function player(app, kind, file) {
     const media = h(kind, { controls: true, preload: "none", "aria-label": file.name });
-    if (kind === "video") media.playsInline = true;
     const box = h(
         "div",
         { class: `player ${kind}`, dataset: { file: file.file_id, state: file.state } },
         media,
         h("div", { class: "player-foot" }, aboutFile(file), downloadButton(app, file)),
     );
-    loadWhenVisible(app, box, media, file.file_id);
+    if (kind === "video") {
+        const frame = { width: WIDTH_PX_MAX, height: filmHeightOf(file) };
+        media.playsInline = true;
+        media.style.aspectRatio = `${frame.width} / ${frame.height}`;
+        const still = variantFor(file, frame, { ratio: devicePixelRatio });
+        // A film without its still can be played too.
+        if (still)
+            app.transfer.variantLink(file.file_id, still).then(
+                (url) => (media.poster = url),
+                () => {},
+            );
+    }
+    loadWhenVisible(app, box, media, file);
+    return box;
+}
+
+/** A small picture of a file, if the server has made one, or a sign. */
+export function thumbnail(app, file) {
+    const sign = () => icon("file");
+    const variant = file.state === "ready" && variantFor(file, THUMB, { ratio: devicePixelRatio, isCalm: true });
+    if (!variant) return sign();
+    const image = h("img", { alt: "", decoding: "async", draggable: false });
+    const box = h("span", { class: "thumb" }, image);
+    box.style.backgroundColor = averageColour(file.blurhash);
+    loadWhenVisible(app, box, image, file, variant, sign);
     return box;
 }
 
@@ -211,15 +222,22 @@ function broken() {
     return h("span", { class: "broken soft" }, t("file_broken"));
 }
 
-/** Gives an image or player its link when `box` comes into view. A link that fails is replaced once. */
-function loadWhenVisible(app, box, media, id) {
+/**
+ * Gives an image or player its link when `box` comes into view. A link that fails is replaced once, and a variant then by
+ * the file.
+ */
+function loadWhenVisible(app, box, media, { file_id: id }, variant, instead = broken) {
     let attempts = 0;
-    let hasFailed = false;
-    const giveUp = () => media.replaceWith(broken());
+    let failures = 0;
+    const failuresMax = variant ? 3 : 1;
+    const giveUp = () => media.replaceWith(instead());
     const load = async () => {
         attempts++;
+        const isVariant = variant && failures < 2;
+        const isNew = failures % 2 === 1;
         try {
-            media.src = await app.transfer.link(id, hasFailed);
+            const { transfer } = app;
+            media.src = await (isVariant ? transfer.variantLink(id, variant, isNew) : transfer.link(id, isNew));
         } catch ({ status }) {
             const isPassing = status === 0 || status === 429 || status >= 500;
             if (!isPassing || attempts >= ATTEMPTS_MAX) giveUp();
@@ -227,9 +245,9 @@ function loadWhenVisible(app, box, media, id) {
         }
     };
     media.addEventListener("error", () => {
-        if (hasFailed) return giveUp();
-        hasFailed = true;
-        return load();
+        failures++;
+        media.removeAttribute("src"); // no sign of a broken picture while another link is asked for
+        return failures > failuresMax ? giveUp() : load();
     });
     whenVisible(box, load);
 }

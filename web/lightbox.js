@@ -1,16 +1,29 @@
 // Pictures at full size, over the page: arrows go to the next one, Escape closes, z switches between the size of the
 // screen and the picture's own.
 //
-// The dialog is modal: the focus stays inside, and goes back to the button that opened it.
+// The dialog is modal: the focus stays inside, and goes back to the button that opened it. A picture that is shown closes
+// with its message: whoever deleted it wants it gone now.
 
-import { h, iconButton } from "./dom.js";
+import { h, iconButton, toast } from "./dom.js";
 import { bytesOf, numberOf, t } from "./i18n.js";
+import { averageColour, frameOf, variantFor } from "./previews.js";
 
-/** `pictures`: the files; `at`: the first one. `download(file)` saves one, `opener()` is what gets the focus back. */
-export function showLightbox(app, pictures, at, { download, opener }) {
-    let current = Math.max(0, at);
+/** A picture: its message and its file. */
+const nameOf = ([message, file]) => `${message.message_id}/${file.file_id}`;
+
+/**
+ * `list()`: the pictures as they are now, [message, file] each; `first`: the one to begin with. `download(file)` saves
+ * one, `opener()` is what gets the focus back.
+ */
+export function showLightbox(app, { list, first, download, opener }) {
+    let pictures = list();
+    let current = indexOf(first);
+    if (current < 0) [pictures, current] = [[first], 0];
     let isActual = false;
+    /** The picture that loads at full size, over its preview. */
+    let full;
     const image = h("img", { alt: "", onclick: () => zoom(), decoding: "async" });
+    image.addEventListener("load", () => (image.style.backgroundColor = ""));
     const stage = h("div", { class: "stage" }, image);
     const name = h("strong", { class: "file-name", id: "lightbox-name", dir: "auto" });
     const about = h("small", { id: "lightbox-about", role: "status" });
@@ -18,7 +31,7 @@ export function showLightbox(app, pictures, at, { download, opener }) {
     const next = iconButton("next", t("next_picture"), () => step(1), { id: "next-picture" });
     const zoomer = iconButton("zoom", "", () => zoom(), { id: "zoom-picture" });
     const close = iconButton("close", t("close"), () => box.close(), { id: "close-lightbox", autofocus: true });
-    const save = iconButton("down", "", () => download(pictures[current]), { id: "save-picture" });
+    const save = iconButton("down", "", () => download(pictures[current][1]), { id: "save-picture" });
     const head = h("header", {}, h("div", { class: "file-about" }, name, about), zoomer, save, close);
     const box = h(
         "dialog",
@@ -30,9 +43,13 @@ export function showLightbox(app, pictures, at, { download, opener }) {
     );
     box.addEventListener("click", ({ target }) => (target === stage || target === box) && box.close());
     box.addEventListener("close", () => {
+        app.unwatch(view);
+        full = undefined;
         box.remove();
         opener()?.focus({ preventScroll: true });
     });
+    const view = { update: (topics) => (topics.has("conversation") || topics.has("open") ? refresh() : undefined) };
+    app.watch(view);
     document.body.append(box);
     box.showModal();
     close.focus();
@@ -43,30 +60,83 @@ export function showLightbox(app, pictures, at, { download, opener }) {
         button.setAttribute("aria-label", text);
     }
 
-    async function show() {
-        const file = pictures[current];
+    function indexOf(picture) {
+        return pictures.findIndex((other) => nameOf(other) === nameOf(picture));
+    }
+
+    /** Follows the conversation. */
+    function refresh() {
+        const shown = pictures[current];
+        const isOpen = shown[0].conversation_id === app.open.id;
+        pictures = isOpen ? list() : [];
+        current = indexOf(shown);
+        if (current >= 0) return showPlace();
+        app.unwatch(view);
+        box.close();
+        return isOpen ? toast(t("picture_gone")) : undefined;
+    }
+
+    function showPlace(note) {
+        const file = pictures[current][1];
         const place = { n: numberOf(current + 1), count: numberOf(pictures.length) };
-        name.textContent = file.name;
-        about.textContent = [t("pictures_of", place), bytesOf(file.size)].join(" · ");
-        label(save, t("download_file", { name: file.name }));
+        const text = [t("pictures_of", place), bytesOf(file.size), note ?? (full && t("loading"))];
+        const shown = text.filter(Boolean).join(" · ");
+        if (about.textContent !== shown) about.textContent = shown;
         previous.disabled = current === 0;
         next.disabled = current === pictures.length - 1;
         if (document.activeElement?.disabled || !box.contains(document.activeElement)) close.focus();
-        setActual(false);
+    }
+
+    function show() {
+        const file = pictures[current][1];
+        name.textContent = file.name;
+        label(save, t("download_file", { name: file.name }));
         image.removeAttribute("src"); // not the picture before under this one's name
         image.alt = file.name;
+        image.style.backgroundColor = averageColour(file.blurhash);
         for (const side of ["width", "height"]) {
             if (file[side]) image[side] = file[side];
             else image.removeAttribute(side);
         }
-        const isCurrent = () => pictures[current] === file;
-        try {
-            const url = await app.transfer.link(file.file_id);
-            if (isCurrent()) image.src = url;
-        } catch (error) {
-            if (isCurrent()) about.textContent = t("file_broken");
-            app.showError(error);
-        }
+        setActual(false);
+        load(file);
+        showPlace();
+    }
+
+    /** Shows a variant, which is there soon, until the file is loaded. */
+    async function load(file) {
+        const loading = new Image();
+        full = loading;
+        const isCurrent = () => full === loading;
+        const ended = (note) => {
+            if (!isCurrent()) return;
+            full = undefined;
+            showPlace(note);
+        };
+        const failed = () => ended(t("file_broken"));
+        loading.onload = () => {
+            if (isCurrent()) image.src = loading.src;
+            ended();
+        };
+        const variant = variantFor(file, frameOf(file), { ratio: devicePixelRatio });
+        const preview = variant && (await app.transfer.variantLink(file.file_id, variant).catch(() => undefined));
+        if (isCurrent() && preview) image.src = preview;
+        let hasFailed = false;
+        const begin = async () => {
+            try {
+                const url = await app.transfer.link(file.file_id, hasFailed);
+                if (isCurrent()) loading.src = url;
+            } catch (error) {
+                failed();
+                app.showError(error);
+            }
+        };
+        loading.onerror = () => {
+            if (hasFailed) return failed();
+            hasFailed = true;
+            return begin();
+        };
+        return begin();
     }
 
     function step(by) {
@@ -81,7 +151,12 @@ export function showLightbox(app, pictures, at, { download, opener }) {
     }
 
     function setActual(is) {
+        const { width, height } = pictures[current][1];
         isActual = is;
+        // The preview takes the same room as the file, which may be larger.
+        const isKnown = width > 0 && height > 0 && !is;
+        image.style.width = isKnown ? `min(${width}px, 100cqw, ${(100 * width) / height}cqh)` : "";
+        image.style.aspectRatio = isKnown ? `${width} / ${height}` : "";
         box.classList.toggle("actual", is);
         zoomer.setAttribute("aria-pressed", String(is));
         label(zoomer, t(is ? "fit_to_screen" : "actual_size"));

@@ -70,6 +70,14 @@ export class Transfer {
         return entry.url;
     }
 
+    /** A link to a variant of a file, signed like that of the file. */
+    async variantLink(id, { url }, isNew = false) {
+        const signed = new URL(await this.link(id, isNew));
+        const variant = new URL(url.replace(/^\//, ""), document.baseURI);
+        variant.search = signed.search;
+        return variant.href;
+    }
+
     async #send(method, id, headers = {}, body = undefined, progress = () => {}, signal = undefined) {
         const send = (token) =>
             exchange(method, `files/${id}`, { ...headers, Authorization: `Bearer ${token}` }, body, {

@@ -1,12 +1,15 @@
 // Uploads of files: which run, which wait, where each of them stopped. A state machine without DOM and network.
 //
 //   waiting ─► running ⇄ retrying ─► checking ─► ready         lost: the browser no longer has the file; `choose` it
-//                 │          │           │                     again and the upload goes on
-//                 └──────────┴───────────┴────► failed
+//      ▲ │        │          │           │                     again and the upload goes on
+//      │ ▼        ▼          ▼           ▼
+//     paused ◄──────────────────       failed
+//                 running and retrying fail too
 //
 // Invariants:
 // - at most RUNNING_MAX uploads run at once; the others wait in the order in which they were added;
-// - after anything that went wrong, the server is asked for its offset before more bytes are sent;
+// - after anything that went wrong, and after a pause, the server is asked for its offset before more bytes are sent;
+// - an upload has one run at a time. One that is paused and resumed begins the next run when the last one has ended;
 // - a retry that brings no progress is counted, and the upload fails after RETRIES_MAX of them. A network that is away
 //   does not count: the upload waits for it as messages do;
 // - an upload that the user cancelled is deleted on the server too, also when its creation was still under way.
@@ -24,6 +27,8 @@ const RETRY_MS_MAX = 15_000;
 /** A server that asks for a longer wait refuses: its words are shown, and the user decides. */
 const WAIT_MS_MAX = 60_000;
 const CHUNK_BYTES = 8 * 1024 * 1024;
+/** Refused without asking the server. */
+const TOO_LARGE = { code: "too_large", status: 413, message: "" };
 /** What is remembered over a reload. */
 const REMEMBERED = ["key", "place", "name", "size", "type", "fileId", "chunkMax", "state", "error"];
 
@@ -33,16 +38,19 @@ export class Uploads {
     #transfer;
     #kept;
     #changed;
+    #sizeMax;
     #isStopped = false;
 
     /**
      * `transfer`: {create, append, offset, show, remove}, see transfer.js. `kept`: {rows, remember(rows), put, get,
-     * remove}, see kept-files.js. `changed()` is called after each change.
+     * remove}, see kept-files.js. `changed()` is called after each change. `sizeMax()`: bytes that the server accepts in
+     * one file, as far as known.
      */
-    constructor({ transfer, kept, changed, wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms)) }) {
+    constructor({ transfer, kept, changed, sizeMax = () => Infinity, wait = pause }) {
         this.#transfer = transfer;
         this.#kept = kept;
         this.#changed = changed;
+        this.#sizeMax = sizeMax;
         this.wait = wait;
     }
 
@@ -58,7 +66,8 @@ export class Uploads {
             const { name, size, type } = file;
             const row = { key: newKey(), place, name, size, type, file, offset: 0, sent: 0, state: "waiting" };
             this.#rows.push(row);
-            this.#kept.put(row.key, file);
+            if (size > this.#sizeMax()) Object.assign(row, { state: "failed", file: undefined, error: TOO_LARGE });
+            else this.#kept.put(row.key, file);
         }
         this.#update();
         this.#next();
@@ -71,9 +80,10 @@ export class Uploads {
         const rows = this.#kept.rows().map((row) => ({ ...row, offset: 0, sent: 0, isUnsure: true }));
         this.#rows.unshift(...rows);
         for (const row of rows.filter((row) => !isSettled(row))) {
+            const next = row.state === "paused" ? "paused" : "waiting";
             row.state = "restoring";
             row.file = await this.#kept.get(row.key);
-            row.state = row.file && (await isReadable(row.file)) ? "waiting" : "lost";
+            row.state = row.file && (await isReadable(row.file)) ? next : "lost";
         }
         this.#update();
         this.recheck();
@@ -116,6 +126,30 @@ export class Uploads {
         this.#update();
         this.#next();
         return true;
+    }
+
+    /** Stops an upload until `resume`. */
+    pause(key) {
+        const row = this.#row(key);
+        if (!["waiting", "running", "retrying"].includes(row?.state)) return;
+        Object.assign(row, { state: "paused", isUnsure: true });
+        row.stop?.abort();
+        row.wake?.();
+        this.#update();
+        this.#next();
+    }
+
+    resume(key) {
+        const row = this.#row(key);
+        if (row?.state !== "paused") return;
+        row.state = "waiting";
+        this.#update();
+        this.#next();
+    }
+
+    /** Resumes what is paused of a place. */
+    resumeAll(place) {
+        for (const { key } of this.of(place)) this.resume(key);
     }
 
     /** Tries a failed upload again. */
@@ -186,51 +220,52 @@ export class Uploads {
 
     #next() {
         if (this.#isStopped) return;
-        const running = this.#rows.filter(({ state }) => state === "running" || state === "retrying").length;
+        const running = this.#rows.filter(({ isBusy }) => isBusy).length;
         const waiting = this.#rows
-            .filter(({ state }) => state === "waiting")
+            .filter(({ state, isBusy }) => state === "waiting" && !isBusy)
             .slice(0, Math.max(0, RUNNING_MAX - running));
         for (const row of waiting) this.#run(row);
     }
 
     async #run(row) {
-        Object.assign(row, { state: "running", failures: 0, stop: new AbortController() });
+        const stop = new AbortController();
+        Object.assign(row, { state: "running", failures: 0, stop, isBusy: true });
         this.#update();
-        while (!row.isGone && !this.#isStopped) {
+        while (!stop.signal.aborted) {
             try {
-                await this.#send(row);
+                await this.#send(row, stop.signal);
                 break;
             } catch (error) {
-                if (row.isGone || this.#isStopped) break;
-                if (!(await this.#recovers(row, error))) break;
+                if (stop.signal.aborted || !(await this.#recovers(row, error, stop.signal))) break;
             }
         }
+        row.isBusy = false;
         this.#next();
     }
 
-    /** Sends what the server lacks. */
-    async #send(row) {
+    /** Sends what the server lacks, until `signal` stops it. */
+    async #send(row, signal) {
         const transfer = this.#transfer;
         if (row.fileId === undefined) {
             const created = await transfer.create(row);
             row.fileId = created.file_id;
             if (row.isGone) return this.discard([row.fileId]);
-            Object.assign(row, { chunkMax: created.chunk_max, offset: created.offset, isUnsure: false });
+            Object.assign(row, { chunkMax: created.chunk_max, offset: created.offset, isUnsure: signal.aborted });
             this.#update();
         }
-        if (row.isUnsure) {
+        if (row.isUnsure && !signal.aborted) {
             row.offset = await transfer.offset(row.fileId);
-            row.isUnsure = false;
+            row.isUnsure = signal.aborted;
         }
-        while (row.offset < row.size && !row.isGone) {
+        while (row.offset < row.size && !signal.aborted) {
             const start = row.offset;
-            this.#progress(row, start);
+            const progress = (sent) => !signal.aborted && this.#progress(row, start + sent);
+            progress(0);
             const chunk = row.file.slice(start, Math.min(start + (row.chunkMax || CHUNK_BYTES), row.size));
-            const progress = (sent) => this.#progress(row, start + sent);
-            row.offset = await transfer.append(row.fileId, start, chunk, progress, row.stop.signal);
+            row.offset = await transfer.append(row.fileId, start, chunk, progress, signal);
             if (row.offset > start) row.failures = 0;
         }
-        if (row.isGone) return undefined;
+        if (signal.aborted) return undefined;
         Object.assign(row, { state: "checking", sent: row.size, file: undefined });
         this.#kept.remove(row.key);
         this.#update();
@@ -245,9 +280,11 @@ export class Uploads {
     }
 
     /** Waits after an error; returns false when the upload has failed. */
-    async #recovers(row, error) {
+    async #recovers(row, error, signal) {
         row.isUnsure = true;
-        if (row.file && !(await isReadable(row.file))) {
+        const isLost = row.file && !(await isReadable(row.file));
+        if (signal.aborted) return false;
+        if (isLost) {
             row.state = "lost";
             this.#update();
             return false;
@@ -269,7 +306,7 @@ export class Uploads {
         this.#update();
         await Promise.race([this.wait(Math.max(asked, backoff)), new Promise((resolve) => (row.wake = resolve))]);
         row.wake = undefined;
-        if (row.isGone || this.#isStopped) return false;
+        if (signal.aborted) return false;
         row.state = "running";
         return true;
     }
@@ -288,4 +325,8 @@ async function isReadable(file) {
     } catch {
         return false;
     }
+}
+
+function pause(ms) {
+    return new Promise((resolve) => setTimeout(resolve, ms));
 }

@@ -202,6 +202,88 @@ test("a verdict that comes before the last answer counts, and a refused file is 
     assert.deepEqual([uploads.isComplete(ROOM), uploads.take(ROOM)], [false, []]);
 });
 
+test("a paused upload keeps what the server has, gives its turn to the next, and goes on there", async () => {
+    const { server, uploads } = made();
+    let open;
+    const append = server.append.bind(server);
+    server.append = async (id, offset, chunk, progress, signal) => {
+        if (id === 1 && offset === 4) {
+            await new Promise((resolve) => (open = resolve));
+            if (signal.aborted) throw GONE;
+        }
+        return append(id, offset, chunk, progress, signal);
+    };
+    uploads.add(ROOM, [file("a", "0123456789"), file("b", "xyz"), file("c", "xyz")]);
+    await turns();
+    const [{ key }] = uploads.of(ROOM);
+    uploads.pause(key);
+    // Resumed before the first run has ended, it begins when that has ended: two runs would send the same bytes.
+    uploads.resume(key);
+    uploads.pause(key);
+    open();
+    await turns();
+    assert.deepEqual(states(uploads), [
+        ["a", "paused"],
+        ["b", "checking"],
+        ["c", "checking"],
+    ]);
+    assert.deepEqual([server.files.get(1).text, uploads.isComplete(ROOM)], ["0123", false]);
+    server.append = append;
+    server.log = [];
+    uploads.resumeAll("room_7");
+    await turns();
+    assert.deepEqual(server.log, [], "another place stays as it is");
+    uploads.resumeAll(ROOM);
+    await turns();
+    assert.equal(server.files.get(1).text, "0123456789");
+    assert.deepEqual(server.log, ["offset 1", "append 1", "append 1"]);
+});
+
+test("a pause during the creation leaves one upload on the server", async () => {
+    const { server, uploads } = made();
+    let open;
+    server.gate = new Promise((resolve) => (open = resolve));
+    uploads.add(ROOM, [file("a", "0123")]);
+    const [{ key }] = uploads.of(ROOM);
+    uploads.pause(key);
+    uploads.resume(key);
+    await turns();
+    open();
+    await turns();
+    assert.deepEqual([server.files.size, server.files.get(1).text, server.removed], [1, "0123", []]);
+    assert.ok(uploads.isComplete(ROOM));
+});
+
+test("a pause outlives a reload", async () => {
+    const first = made();
+    first.server.gate = new Promise(() => {});
+    first.uploads.add(ROOM, [file("a", "0123"), file("b", "0123")]);
+    first.uploads.pause(first.uploads.of(ROOM)[0].key);
+    first.uploads.stop();
+    const second = made(new Server(), first.kept);
+    await second.uploads.restore();
+    await turns();
+    assert.deepEqual(states(second.uploads), [
+        ["a", "paused"],
+        ["b", "checking"],
+    ]);
+    second.uploads.resumeAll(ROOM);
+    await turns();
+    assert.ok(second.uploads.isComplete(ROOM));
+});
+
+test("a file that is too large is refused without a request", async () => {
+    const { server, kept } = made();
+    const uploads = new Uploads({ transfer: server, kept, changed: () => {}, sizeMax: () => 3 });
+    uploads.add(ROOM, [file("a", "0123"), file("b", "012")]);
+    await turns();
+    assert.deepEqual(states(uploads), [
+        ["a", "failed"],
+        ["b", "checking"],
+    ]);
+    assert.deepEqual([uploads.of(ROOM)[0].error.code, server.files.size], ["too_large", 1]);
+});
+
 test("a reload continues what the browser still has, and asks for the rest", async () => {
     const first = made();
     first.server.fail = (method, id) => (method === "append" && id !== 3 ? GONE : undefined);

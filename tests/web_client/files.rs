@@ -8,8 +8,12 @@ use crate::person::{Person, create_room, join_room};
 use crate::support::{Server, User};
 use serde_json::{Value, json};
 
-fn start() -> Server {
-    Server::start(2, &[("features.file_uploads", "true")])
+pub(crate) fn start() -> Server {
+    start_with(&[])
+}
+
+pub(crate) fn start_with(settings: &[(&str, &str)]) -> Server {
+    Server::start(2, &[&[("features.file_uploads", "true")], settings].concat())
 }
 
 /// Files of the page: a text of a length, a picture of a size, or bytes in hexadecimal digits.
@@ -39,32 +43,32 @@ const MAKERS: &str = "globalThis.made = {
 
 impl Person {
     /// Chooses files; `files` is a list in JavaScript.
-    async fn attaches(&mut self, files: &str) {
+    pub(crate) async fn attaches(&mut self, files: &str) {
         self.browser.wait_for("document.querySelector('#compose-attach:not([hidden])')").await;
         self.browser.evaluate(&format!("{MAKERS} made.choose('compose-files', {files})")).await;
     }
 
     /// The names and states of the uploads.
-    async fn uploads(&mut self) -> Value {
+    pub(crate) async fn uploads(&mut self) -> Value {
         let rows = "[...document.querySelectorAll('#compose-uploads li')]\
                     .map((row) => [row.querySelector('strong').textContent, row.dataset.state])";
         self.browser.evaluate(rows).await
     }
 
-    async fn has_uploaded(&mut self, count: usize) {
+    pub(crate) async fn has_uploaded(&mut self, count: usize) {
         let rows = "[...document.querySelectorAll('#compose-uploads li')]";
         let ready = format!("{rows}.length === {count} && {rows}.every((row) => row.dataset.state === 'ready')");
         self.browser.wait_for(&ready).await;
     }
 
-    async fn limits_network(&mut self, bytes_per_second: i64) {
+    pub(crate) async fn limits_network(&mut self, bytes_per_second: i64) {
         self.browser.call("Network.enable", json!({})).await;
         let network =
             json!({"offline": false, "latency": 0, "downloadThroughput": -1, "uploadThroughput": bytes_per_second});
         self.browser.call("Network.emulateNetworkConditions", network).await;
     }
 
-    async fn sends(&mut self) {
+    pub(crate) async fn sends(&mut self) {
         self.browser.wait_for("!document.getElementById('send').disabled").await;
         self.click("#send").await;
         self.browser.wait_for("!document.querySelector('#compose-uploads li, #messages .message.pending')").await;
@@ -375,5 +379,12 @@ async fn offers_no_files_where_the_server_has_none() {
     ada.sees("no files here").await;
     let offered = "document.querySelector('#compose-attach:not([hidden]), #show-files:not([hidden])')";
     assert_eq!(ada.browser.evaluate(&format!("Boolean({offered})")).await, false);
+    let paste = "(async () => {
+        const clipboardData = await made.transfer([made.text('plan.txt', 10)]);
+        const event = new ClipboardEvent('paste', {clipboardData, bubbles: true, cancelable: true});
+        document.getElementById('compose').dispatchEvent(event);
+    })()";
+    ada.browser.evaluate(&format!("{MAKERS} {paste}")).await;
+    ada.reads("#toasts", "Files can't be sent on this server").await;
     ada.has_no_complaints();
 }

@@ -7,6 +7,7 @@
 #![cfg(feature = "test-db")]
 
 mod captcha;
+mod file_states;
 mod files;
 mod moderation;
 mod people;
