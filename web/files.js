@@ -210,7 +210,7 @@ function player(app, kind, file) {
 export function thumbnail(app, file) {
     const sign = () => icon("file");
     const variant = file.state === "ready" && variantFor(file, THUMB, { ratio: devicePixelRatio, isCalm: true });
-    if (!variant) return sign();
+    if (!variant) return h("span", { class: "thumb" }, sign());
     const image = h("img", { alt: "", decoding: "async", draggable: false });
     const box = h("span", { class: "thumb" }, image);
     box.style.backgroundColor = averageColour(file.blurhash);

@@ -30,6 +30,36 @@ const MAKERS: &str = "globalThis.made = {
     },
     bytes: (name, type, hex) =>
         new File([Uint8Array.from(hex.match(/../g), (byte) => parseInt(byte, 16))], name, {type}),
+    // A second of a tone, without compression.
+    sound(name) {
+        const rate = 8000;
+        const view = new DataView(new ArrayBuffer(44 + rate));
+        const text = (at, word) => [...word].forEach((c, n) => view.setUint8(at + n, c.charCodeAt(0)));
+        const number = (at, value) => view.setUint32(at, value, true);
+        text(0, 'RIFF'), number(4, 36 + rate), text(8, 'WAVEfmt '), number(16, 16);
+        view.setUint16(20, 1, true), view.setUint16(22, 1, true), number(24, rate), number(28, rate);
+        view.setUint16(32, 1, true), view.setUint16(34, 8, true), text(36, 'data'), number(40, rate);
+        for (let at = 0; at < rate; at++) view.setUint8(44 + at, 128 + 100 * Math.sin(at / 3));
+        return new File([view], name, {type: 'audio/wav'});
+    },
+    // What the browser records of a canvas.
+    async film(name, width, height) {
+        const canvas = Object.assign(document.createElement('canvas'), {width, height});
+        const pen = canvas.getContext('2d');
+        const parts = [];
+        const recorder = new MediaRecorder(canvas.captureStream(20), {mimeType: 'video/webm'});
+        recorder.ondataavailable = ({data}) => parts.push(data);
+        const ended = new Promise((done) => (recorder.onstop = done));
+        recorder.start();
+        for (let step = 0; step < 20; step++) {
+            pen.fillStyle = `hsl(${step * 18} 70% 50%)`;
+            pen.fillRect(0, 0, width, height);
+            await new Promise((done) => setTimeout(done, 50));
+        }
+        recorder.stop();
+        await ended;
+        return new File(parts, name, {type: 'video/webm'});
+    },
     async transfer(files) {
         const data = new DataTransfer();
         for (const file of await Promise.all(files)) data.items.add(file);
@@ -319,6 +349,29 @@ async fn shows_pictures_players_and_cards_without_moving_the_page() {
     bob.picture("web-files-states-fr.png", 1_280, 800, "dark").await;
     ada.has_no_complaints();
     bob.has_no_complaints();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plays_sound_and_films_in_the_timeline() {
+    let server = start();
+    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    create_room(&mut ada, "cinema").await;
+    ada.attaches("[made.sound('tone.wav'), made.film('colours.webm', 320, 240)]").await;
+    ada.has_uploaded(2).await;
+    ada.sends().await;
+    let box_of =
+        "((box) => [box.width, box.height])(document.querySelector('#messages video').getBoundingClientRect())";
+    ada.browser.wait_for("document.querySelector('#messages video')?.src").await;
+    let before = ada.browser.evaluate(box_of).await;
+    for kind in ["audio", "video"] {
+        let media = format!("document.querySelector('#messages {kind}')");
+        // A muted one may begin without a click.
+        ada.browser.evaluate(&format!("void ({media}.muted = true, {media}.play())")).await;
+        ada.browser.wait_for(&format!("{media}.currentTime > 0 && {media}.readyState >= 2")).await;
+    }
+    assert_eq!(ada.browser.evaluate(box_of).await, before, "the room of a film does not depend on its content");
+    ada.picture("web-files-players.png", 1_280, 800, "light").await;
+    ada.has_no_complaints();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
