@@ -35,7 +35,7 @@ export class Attachments {
     /** `place`: where the files go, see Uploads; undefined while nothing can be attached. */
     update(place) {
         this.#place = place;
-        this.button.hidden = place === undefined;
+        this.button.hidden = !this.#takesFiles;
         this.button.title = t("attach");
         this.button.setAttribute("aria-label", t("attach"));
         this.rows.setAttribute("aria-label", t("uploads"));
@@ -64,7 +64,7 @@ export class Attachments {
 
     /** Adds files. A message that is being edited takes none. */
     add(files) {
-        if (this.#place === undefined || files.length === 0) return;
+        if (!this.#takesFiles || files.length === 0) return;
         const left = this.app.uploads.add(this.#place, files);
         if (left > 0) toast(tn("too_many_files", left, { max: FILES_MAX }), "bad");
         this.changed();
@@ -76,8 +76,13 @@ export class Attachments {
         const isText = ["text/plain", "text/html"].every((type) => data.types.includes(type));
         if (data.files.length === 0 || isText) return;
         event.preventDefault();
-        if (this.#place === undefined) toast(this.#refusal, "bad");
+        if (!this.#takesFiles) toast(this.#refusal, "bad");
         else this.add([...data.files]);
+    }
+
+    /** A server whose files were switched off keeps the uploads that are there: each says so. */
+    get #takesFiles() {
+        return this.#place !== undefined && this.app.sendsFiles;
     }
 
     /** Why nothing can be attached now. */
@@ -93,8 +98,8 @@ export class Attachments {
         const isOver = (event) => event.dataTransfer?.types.includes("Files");
         const show = (by) => {
             depth = by === 0 ? 0 : Math.max(0, depth + by);
-            hint.textContent = this.#place === undefined ? this.#refusal : t("drop_files");
-            hint.classList.toggle("refused", this.#place === undefined);
+            hint.textContent = this.#takesFiles ? t("drop_files") : this.#refusal;
+            hint.classList.toggle("refused", !this.#takesFiles);
             hint.hidden = depth === 0;
         };
         element.addEventListener("dragenter", (event) => isOver(event) && show(1));
@@ -102,13 +107,13 @@ export class Attachments {
         element.addEventListener("dragover", (event) => {
             if (!isOver(event)) return;
             event.preventDefault();
-            event.dataTransfer.dropEffect = this.#place === undefined ? "none" : "copy";
+            event.dataTransfer.dropEffect = this.#takesFiles ? "copy" : "none";
         });
         element.addEventListener("drop", (event) => {
             if (!isOver(event)) return;
             event.preventDefault();
             show(0);
-            if (this.#place === undefined) return; // the hint has said why
+            if (!this.#takesFiles) return; // the hint has said why
             const { files, isFolder } = droppedFiles(event.dataTransfer);
             if (isFolder) toast(t("no_folders"), "bad");
             this.add(files);

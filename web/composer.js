@@ -116,7 +116,8 @@ export class Composer {
     }
 
     #showFiles() {
-        const isOffered = this.app.sendsFiles && !this.form.hidden && !this.#editing;
+        const hasUploads = this.app.uploads.of(this.#draftKey).length > 0;
+        const isOffered = (this.app.sendsFiles || hasUploads) && !this.form.hidden && !this.#editing;
         this.files.update(isOffered ? this.#draftKey : undefined);
         this.#fit();
     }

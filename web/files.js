@@ -223,8 +223,8 @@ function broken() {
 }
 
 /**
- * Gives an image or player its link when `box` comes into view. A link that fails is replaced once, and a variant then by
- * the file.
+ * Gives an image or player its link when `box` comes into view. A link that fails is replaced once, and a variant then
+ * by the file.
  */
 function loadWhenVisible(app, box, media, { file_id: id }, variant, instead = broken) {
     let attempts = 0;

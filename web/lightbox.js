@@ -1,8 +1,8 @@
 // Pictures at full size, over the page: arrows go to the next one, Escape closes, z switches between the size of the
 // screen and the picture's own.
 //
-// The dialog is modal: the focus stays inside, and goes back to the button that opened it. A picture that is shown closes
-// with its message: whoever deleted it wants it gone now.
+// The dialog is modal: the focus stays inside, and goes back to the button that opened it. It closes when the message
+// of its picture is deleted.
 
 import { h, iconButton, toast } from "./dom.js";
 import { bytesOf, numberOf, t } from "./i18n.js";

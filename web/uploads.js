@@ -43,8 +43,8 @@ export class Uploads {
 
     /**
      * `transfer`: {create, append, offset, show, remove}, see transfer.js. `kept`: {rows, remember(rows), put, get,
-     * remove}, see kept-files.js. `changed()` is called after each change. `sizeMax()`: bytes that the server accepts in
-     * one file, as far as known.
+     * remove}, see kept-files.js. `changed()` is called after each change. `sizeMax()`: bytes that the server accepts
+     * in one file, as far as known.
      */
     constructor({ transfer, kept, changed, sizeMax = () => Infinity, wait = pause }) {
         this.#transfer = transfer;

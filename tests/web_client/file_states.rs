@@ -40,7 +40,8 @@ async fn refusals_are_in_the_language_of_the_user() {
     let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
     create_room(&mut ada, "archive").await;
     ada.attaches(
-        "[made.text('large.txt', 200000), made.bytes('evil.png', 'image/png', '504b030414000000'), made.text('fits.txt', 90000)]",
+        "[made.text('large.txt', 200000), made.bytes('evil.png', 'image/png', '504b030414000000'), \
+          made.text('fits.txt', 90000)]",
     )
     .await;
     ada.reads_upload("fits.txt", "Uploaded, 90 kB").await;
@@ -76,7 +77,8 @@ async fn a_file_that_waits_for_the_scanner_says_so_until_it_is_settled() {
     ada.sends().await;
     ada.reads("#messages .file-card[data-state=scanning]", "Being checked before").await;
     ada.attaches(
-        "[made.text('virus.txt', 20), made.text('torn.txt', 30), made.text('late.txt', 40), made.text('bundle.txt', 50)]",
+        "[made.text('virus.txt', 20), made.text('torn.txt', 30), made.text('late.txt', 40), \
+          made.text('bundle.txt', 50)]",
     )
     .await;
     ada.browser.wait_for("document.querySelectorAll('#compose-uploads [data-state=checking]').length === 4").await;
@@ -159,6 +161,22 @@ async fn a_paused_upload_waits_over_a_reload_and_goes_on_where_it_was() {
     ada.say("Both of them").await;
     ada.sees("Both of them").await;
     ada.browser.wait_for("document.querySelectorAll('#messages .file-card[data-state=ready]').length === 2").await;
+
+    // The server returns without files: the upload says so, and can be removed.
+    ada.limits_network(200_000).await;
+    ada.attaches("[made.text('late.txt', 2000000)]").await;
+    ada.browser.wait_for("document.querySelector('#compose-uploads [data-state=running]')").await;
+    server.kill9();
+    ada.reads_upload("late.txt", "when the connection is back").await;
+    ada.limits_network(-1).await;
+    server.start_again_with(&[("features.file_uploads", "false")]);
+    ada.reads_upload("late.txt", "Files can't be sent on this server").await;
+    ada.browser.wait_for("document.getElementById('compose-attach').hidden").await;
+    ada.picture("web-uploads-off.png", 1_280, 800, "light").await;
+    ada.click("#compose-uploads [data-do=cancel]").await;
+    ada.browser.wait_for("document.getElementById('compose-uploads').hidden").await;
+    ada.say("Without a file").await;
+    ada.sees("Without a file").await;
     ada.has_no_complaints();
 }
 
@@ -203,7 +221,8 @@ async fn a_deleted_message_takes_its_pictures_from_every_screen() {
     bob.has_no_complaints();
 }
 
-/// Gives files of events and answers the fields of a server that makes variants. The server serves a file under any name.
+/// Gives files of events and answers the fields of a server that makes variants. The server serves a file under any
+/// name.
 fn with_variants(added: &str) -> String {
     format!(
         "(() => {{

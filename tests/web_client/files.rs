@@ -238,6 +238,19 @@ async fn shows_pictures_players_and_cards_without_moving_the_page() {
 
     // A drop and a paste, without a text.
     ada.browser.wait_for("document.querySelector('#compose-attach:not([hidden])')").await;
+    let drag = |kind: &str| {
+        format!(
+            "{MAKERS} (async () => {{
+                const dataTransfer = await made.transfer([made.text('plan.txt', 10)]);
+                const event = new DragEvent('{kind}', {{dataTransfer, bubbles: true}});
+                document.getElementById('messages').dispatchEvent(event);
+            }})()"
+        )
+    };
+    ada.browser.evaluate(&drag("dragenter")).await;
+    ada.reads(".drop-hint:not([hidden])", "Drop files to attach them").await;
+    ada.picture("web-files-drop.png", 1_280, 800, "light").await;
+    ada.browser.evaluate(&drag("dragleave")).await;
     let drop = "(async () => {
         const dataTransfer = await made.transfer([made.picture('tall <b>.png', 900, 1600, 20)]);
         const event = (type) => new DragEvent(type, {dataTransfer, bubbles: true, cancelable: true});
