@@ -33,8 +33,7 @@ use crate::limits::{Features, Limits};
 use std::path::Path;
 
 /// Keys that this version accepts and checks, but that have no effect yet.
-const WITHOUT_EFFECT: &[&str] =
-    &["cache.url", "cluster.redis_url", "features.file_uploads", "features.webhooks", "limits.max_file_size"];
+const WITHOUT_EFFECT: &[&str] = &["cache.url", "cluster.redis_url", "features.webhooks"];
 
 impl FeaturesConfig {
     /// The switches that `welcome.features` reports to clients.
@@ -106,7 +105,19 @@ impl Config {
                     .to_owned(),
             );
         }
+        if self.server.environment == Environment::Production && self.scans_no_files() {
+            warnings.push(
+                "files are not scanned for viruses, and features.file_uploads is on; set files.clamd (see \
+                 docs/files.md), or files.scan = \"off\" if that is meant"
+                    .to_owned(),
+            );
+        }
         warnings
+    }
+
+    /// Whether files are accepted and nobody has said that they need not be scanned.
+    fn scans_no_files(&self) -> bool {
+        self.features.file_uploads && self.files.clamd.is_none() && self.files.scan != FileScan::Off
     }
 }
 

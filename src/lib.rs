@@ -36,7 +36,6 @@
 pub mod address;
 pub mod audit;
 pub mod auth;
-pub mod blobs;
 pub mod boot;
 pub mod budget;
 pub mod chat;

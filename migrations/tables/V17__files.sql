@@ -1,8 +1,11 @@
 -- Files, their content, and jobs.
 --
--- A file belongs to one conversation and one uploader. Its content is a blob, named by its SHA-256; files with the same
+-- A file belongs to one conversation and one uploader. Its content is a blob, found by its SHA-256; files with the same
 -- content share it. Messages refer to files; a file that no message refers to any longer goes at once, and its blob with
 -- the last file that has it.
+--
+-- Invariant: a blob's name in the store has its number, and no number is ever used again. So a removal that comes late
+-- cannot remove content that somebody has stored since, and no lock is held while the store works.
 
 CREATE TYPE file_state AS ENUM ('uploading', 'scanning', 'ready', 'infected', 'failed', 'expired');
 
@@ -20,17 +23,21 @@ CREATE TABLE files (
     -- The type that the uploader gave, and the one that was found.
     declared_type   text        CHECK (char_length(declared_type) <= 100),
     media_type      text        CHECK (char_length(media_type) <= 100),
-    -- Of a picture.
+    -- Of a picture or a film; what stands in for a picture until it is there (blurha.sh); whether it moves.
     width           integer     CHECK (width > 0),
     height          integer     CHECK (height > 0),
-    -- What the uploader says that the content is, and what it is.
+    blurhash        text        CHECK (char_length(blurhash) <= 100),
+    animated        boolean     NOT NULL DEFAULT false,
+    -- Seconds of sound or film.
+    duration        double precision CHECK (duration >= 0),
+    -- What the uploader says that the content is, and what readers get.
     expected_sha256 bytea       CHECK (octet_length(expected_sha256) = 32),
     sha256          bytea       CHECK (octet_length(sha256) = 32),
     state           file_state  NOT NULL DEFAULT 'uploading',
     -- Why it failed, for its uploader.
     reason          text        CHECK (char_length(reason) <= 500),
     created_at      timestamptz NOT NULL DEFAULT now(),
-    -- When it goes unless a message refers to it.
+    -- When it goes; never while a message refers to it.
     expires_at      timestamptz NOT NULL,
     CHECK ((state = 'ready') <= (sha256 IS NOT NULL AND media_type IS NOT NULL))
 );
@@ -48,18 +55,35 @@ CREATE TABLE message_files (
 );
 CREATE INDEX message_files_by_file ON message_files (file_id);
 
--- Content in the store. The row is locked while its content is put there or removed.
+-- What was made of a file's content: smaller pictures, and the original where readers get another one.
+CREATE TABLE file_variants (
+    file_id    bigint  NOT NULL,
+    kind       text    NOT NULL CHECK (char_length(kind) BETWEEN 1 AND 20),
+    sha256     bytea   NOT NULL CHECK (octet_length(sha256) = 32),
+    size       bigint  NOT NULL CHECK (size >= 0),
+    media_type text    NOT NULL CHECK (char_length(media_type) <= 100),
+    width      integer CHECK (width > 0),
+    height     integer CHECK (height > 0),
+    PRIMARY KEY (file_id, kind)
+);
+CREATE INDEX file_variants_by_content ON file_variants (sha256);
+
+-- Content in the store.
 CREATE TABLE blobs (
     sha256     bytea       PRIMARY KEY CHECK (octet_length(sha256) = 32),
+    number     bigint      GENERATED ALWAYS AS IDENTITY UNIQUE,
     size       bigint      NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
 -- What the files of a user take; user 0 is the whole server.
 CREATE TABLE file_usage (
-    user_id bigint PRIMARY KEY,
-    bytes   bigint NOT NULL,
-    files   bigint NOT NULL
+    user_id    bigint      PRIMARY KEY,
+    bytes      bigint      NOT NULL DEFAULT 0,
+    files      bigint      NOT NULL DEFAULT 0,
+    -- Uploads that began since then. A deletion does not undo them.
+    hour_began timestamptz NOT NULL DEFAULT now(),
+    hour_count bigint      NOT NULL DEFAULT 0
 );
 
 -- Work that outlives a restart. A process that takes a job holds a lease; when that ends, another one takes the job.
@@ -79,21 +103,25 @@ CREATE INDEX jobs_by_time ON jobs (next_at);
 
 ALTER TABLE files ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE message_files ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE file_variants ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE blobs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE file_usage ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE jobs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
 GRANT USAGE ON SEQUENCE file_ids TO chat_writer;
-GRANT SELECT, INSERT, DELETE ON files, message_files, blobs, jobs TO chat_writer;
-GRANT UPDATE (received, media_type, width, height, sha256, state, reason, expires_at) ON files TO chat_writer;
+GRANT SELECT, INSERT, DELETE ON files, message_files, file_variants, blobs, jobs TO chat_writer;
+GRANT UPDATE (size, received, media_type, width, height, blurhash, animated, duration, sha256, state, reason, expires_at)
+    ON files TO chat_writer;
 GRANT UPDATE (attempts, next_at, leased_until, last_error) ON jobs TO chat_writer;
 GRANT UPDATE (created_at) ON blobs TO chat_writer;
 GRANT SELECT, INSERT, UPDATE ON file_usage TO chat_writer;
-GRANT SELECT ON files, message_files TO chat_app;
+GRANT SELECT ON files, message_files, file_variants TO chat_app;
 
 CREATE POLICY app_reads ON files FOR SELECT TO chat_app USING (conversation_id IN (SELECT app_conversations()));
 CREATE POLICY app_reads ON message_files FOR SELECT TO chat_app
     USING (conversation_id IN (SELECT app_conversations()));
+CREATE POLICY app_reads ON file_variants FOR SELECT TO chat_app
+    USING (EXISTS (SELECT FROM files f WHERE f.id = file_variants.file_id));
 CREATE POLICY writer_looks_up ON files FOR SELECT TO chat_writer USING (true);
 CREATE POLICY writer_changes ON files FOR UPDATE TO chat_writer USING (true) WITH CHECK (true);
 CREATE POLICY writer_removes ON files FOR DELETE TO chat_writer USING (true);
@@ -106,6 +134,7 @@ CREATE POLICY writer_attaches ON message_files FOR INSERT TO chat_writer WITH CH
     SELECT FROM files f
      WHERE f.id = message_files.file_id AND f.conversation_id = message_files.conversation_id
        AND f.state IN ('scanning', 'ready')));
+CREATE POLICY writer_makes ON file_variants TO chat_writer USING (true) WITH CHECK (true);
 CREATE POLICY writer_stores ON blobs TO chat_writer USING (true) WITH CHECK (true);
 CREATE POLICY writer_counts ON file_usage TO chat_writer USING (true) WITH CHECK (true);
 CREATE POLICY writer_works ON jobs TO chat_writer USING (true) WITH CHECK (true);

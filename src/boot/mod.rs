@@ -10,6 +10,7 @@ mod audit;
 mod audit_gap;
 mod banner;
 mod error;
+mod files;
 mod listen;
 pub mod logging;
 mod ports;
@@ -29,14 +30,11 @@ use crate::address::TrustedProxies;
 use crate::auth::attempts::Allowed;
 use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::sealed::SealingKeys;
-use crate::blobs::Folder;
-use crate::config::{Config, Environment, FileScan, RegistrationProof, ServerRole};
+use crate::config::{Config, Environment, RegistrationProof, ServerRole};
 use crate::control::access::{Access, MetricsToken};
 use crate::control::announcer;
 use crate::control::captcha::{Captcha, CaptchaSettings};
 use crate::control::dashboard::Dashboard;
-use crate::control::files::antivirus::{Antivirus, ClamdAddress, ScanMode};
-use crate::control::files::{FileParts, Files, FilesPort};
 use crate::control::filter::{ContentFilter, FilterParts};
 use crate::control::http::HttpServer;
 use crate::control::metrics::Metrics;
@@ -44,6 +42,7 @@ use crate::control::observed::Observed;
 use crate::control::places::Places;
 use crate::control::security_watch::{SecurityWatch, WatchParts};
 use crate::control::{Control, ControlParts, jobs, user_limits};
+use crate::files::store::disk::DiskThreads;
 use crate::ids::UserId;
 use crate::latency::{QueueGauge, StorageLatencies};
 use crate::limits::INTERNAL_CONNECTIONS_MAX;
@@ -55,9 +54,9 @@ use crate::shard::ShardSettings;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::{Role, Target};
 use crate::storage::embedded::{self, Embedded};
-use crate::storage::files::{FileQuotas, FileStore};
 use crate::storage::filter::FilterStore;
 use crate::storage::health::StorageHealth;
+use crate::storage::jobs::JobStore;
 use crate::storage::migrate as migrations;
 use crate::storage::migrate::Plan;
 use crate::storage::server_lock::{self, ServerLock};
@@ -269,9 +268,11 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     watch.report(audit_gap);
     let notify_revoked = Arc::clone(&notices);
     runtime.spawn(watch.clone().run(accounts.clone(), move |sessions| notify_revoked(sessions)));
-    let files = files(config, &accounts, Arc::clone(&commands) as _)?;
+    let disk_threads = DiskThreads::new().map_err(system("cannot start threads for files"))?;
+    let files = files::files(config, disk_threads.disk(), &accounts, Arc::clone(&commands) as _)?;
+    runtime.spawn(files.clone().probe_scanner());
     for lane in [jobs::CHECKS, jobs::REMOVALS] {
-        runtime.spawn(jobs::run(FileStore::new(accounts.clone()), files.clone(), lane));
+        runtime.spawn(jobs::run(JobStore::new(accounts.clone()), files.clone(), lane));
     }
     let control = Control::new(ControlParts {
         files,
@@ -331,45 +332,13 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let outcome = runtime.block_on(shutdown::run(parts, config.server.shutdown_timeout, SWEEP_INTERVAL));
     if matches!(outcome, Err(BootError::CutShort(_))) {
         // Dropping them would wait for their threads. The next start adopts the private PostgreSQL.
-        std::mem::forget((runtime, embedded));
+        std::mem::forget((runtime, disk_threads, embedded));
         return outcome;
     }
     drop(runtime);
+    drop(disk_threads);
     drop(embedded); // stops the private PostgreSQL, after all of its clients
     outcome
-}
-
-fn antivirus(config: &Config) -> Option<Antivirus> {
-    let mode = match config.files.scan {
-        FileScan::Required => ScanMode::Required,
-        FileScan::WhenAvailable => ScanMode::WhenAvailable,
-        FileScan::Off => return None,
-    };
-    let address = config.files.clamd.as_deref().and_then(ClamdAddress::parse)?;
-    Some(Antivirus::new(address, mode, config.limits.max_file_size))
-}
-
-fn files(config: &Config, accounts: &Accounts, port: Arc<dyn FilesPort>) -> Result<Files, BootError> {
-    let (given, signed) = (&config.files, |number: u64| i64::try_from(number).unwrap_or(i64::MAX));
-    let expiry_s = signed(given.expiry.as_secs());
-    Ok(Files::new(FileParts {
-        store: FileStore::new(accounts.clone()),
-        folder: Folder::open(&config.data_dir.join("files")).map_err(system("cannot use data_dir/files"))?,
-        port,
-        quotas: FileQuotas {
-            unfinished_max: given.unfinished_uploads.into(),
-            hour_max: given.uploads_per_hour.into(),
-            user_bytes_max: signed(given.user_quota),
-            total_bytes_max: signed(given.total_quota),
-            lifetime_s: expiry_s,
-            kept_s: expiry_s,
-        },
-        size_max: config.limits.max_file_size,
-        allowed_types: given.allowed_types.clone(),
-        antivirus: antivirus(config),
-        links: secret::link_key(config)?,
-        is_on: config.features.file_uploads,
-    }))
 }
 
 fn admins(config: &Config) -> Vec<UserId> {

@@ -305,6 +305,8 @@ pub struct FilesConfig {
     /// Where clamd listens: `unix:/PATH` or `tcp:HOST:PORT`. Empty: files are not scanned.
     #[serde(default, deserialize_with = "empty_is_none")]
     pub clamd: Option<String>,
+    /// Bytes of the disk of `data_dir` that uploads leave free, for PostgreSQL and the log.
+    pub keep_free: u64,
     /// How long an upload may take, and how long a file is kept without a message.
     #[serde(with = "humantime_serde")]
     pub expiry: Duration,

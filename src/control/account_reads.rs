@@ -1,7 +1,8 @@
-//! Reads of accounts that are under way: `GET /users`, `/users/me`, `/users/{id}` and `/auth/sessions`.
+//! Reads that are under way: of accounts (`GET /users`, `/users/me`, `/users/{id}`, `/auth/sessions`, the state of a file),
+//! and downloads, which are counted apart because they last.
 //!
 //! Invariants:
-//! - a user has at most [`PER_USER_MAX`] of them under way; the next one is refused with `rate_limited` before
+//! - a user has at most [`PER_USER_MAX`] reads and [`DOWNLOADS_MAX`] downloads under way; the next one is refused with `rate_limited` before
 //!   PostgreSQL is asked anything. Otherwise one user could fill the queue for the connections of the accounts, and
 //!   everybody else would wait behind that user;
 //! - a place is freed when the request ends, however it ends.
@@ -14,12 +15,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Most reads of one user under way. A browser opens six connections to a server.
 pub(super) const PER_USER_MAX: usize = 8;
+/// Most downloads of one user under way, from all devices.
+const DOWNLOADS_MAX: usize = 24;
 /// What a refused client should wait before it asks again.
 const RETRY_MS: u64 = 1_000;
 
 /// Reads under way, by user; cloning shares them. A user without any has no entry.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct AccountReads {
+    limiter: &'static str,
+    max: usize,
     under_way: Arc<Mutex<HashMap<UserId, usize>>>,
 }
 
@@ -30,13 +35,22 @@ pub struct Place {
 }
 
 impl AccountReads {
+    pub(super) fn of_accounts() -> Self {
+        Self { limiter: "account_reads", max: PER_USER_MAX, under_way: Arc::default() }
+    }
+
+    pub(super) fn of_downloads() -> Self {
+        Self { limiter: "downloads", max: DOWNLOADS_MAX, under_way: Arc::default() }
+    }
+
     /// A place for a read of `user`.
     pub(super) fn admit(&self, user: UserId) -> Result<Place, Problem> {
         let mut all = self.all();
         let count = all.entry(user).or_default();
-        if *count >= PER_USER_MAX {
-            let detail = "Too many requests for profiles and sessions are under way. Wait for their answers.";
-            let refusal = Refusal::rate_limited(detail, "account_reads", "user", PER_USER_MAX as u64, 0);
+        if *count >= self.max {
+            let detail =
+                "Too many of your requests for profiles, sessions or files are under way. Wait for their answers.";
+            let refusal = Refusal::rate_limited(detail, self.limiter, "user", self.max as u64, 0);
             return Err(refusal.retry_after(RETRY_MS).into());
         }
         *count += 1;
@@ -66,7 +80,7 @@ mod tests {
 
     #[test]
     fn bounds_each_user_and_frees_places() {
-        let reads = AccountReads::default();
+        let reads = AccountReads::of_accounts();
         let mut places: Vec<_> = (0..PER_USER_MAX).map(|_| reads.admit(UserId(1)).unwrap()).collect();
         let refused = reads.admit(UserId(1)).err().unwrap();
         assert_eq!((refused.status.as_u16(), refused.code, refused.retry_after_ms), (429, "rate_limited", Some(1_000)));

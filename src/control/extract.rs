@@ -1,6 +1,11 @@
 //! Extractors: the caller, the peer, a JSON body. Every refusal is a [`Problem`].
 
-use super::{Control, account_reads::Place, clients::Clients, problem::Problem};
+use super::{
+    Control,
+    account_reads::Place,
+    clients::{Clients, NetworkPlace},
+    problem::Problem,
+};
 use crate::address::{ClientNetwork, RequestSource};
 use crate::auth::token::AccessClaims;
 use crate::error::{ErrorCode, Refusal};
@@ -12,7 +17,7 @@ use crate::storage::accounts::two_factor::FactorState;
 use axum::{
     body::Body,
     extract::{FromRequest, FromRequestParts, MatchedPath, Path, Query, Request},
-    http::{HeaderMap, StatusCode, header, request::Parts},
+    http::{Extensions, HeaderMap, StatusCode, header, request::Parts},
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
@@ -204,15 +209,20 @@ impl<S: Sync> FromRequest<S> for RawBody {
 }
 
 async fn read_body(request: Request) -> Result<Bytes, Problem> {
-    let (mut parts, body) = request.into_parts();
-    let client = parts.extensions.remove::<Clients>().zip(parts.extensions.get::<PeerAddress>().copied());
+    let (parts, body) = request.into_parts();
     let mut reading = pin!(read_bounded(body));
     let soon = tokio::time::timeout(Duration::from_millis(UNFINISHED_AFTER_MS), reading.as_mut()).await;
     if let Ok(read) = soon {
         return read;
     }
-    let _place = client.map(|(clients, peer)| clients.admit_unfinished(peer.0.ip())).transpose()?;
+    let _place = unfinished_place(&parts.extensions)?;
     reading.await
+}
+
+/// A place among the unfinished requests of the client's network.
+pub(super) fn unfinished_place(extensions: &Extensions) -> Result<Option<NetworkPlace>, Problem> {
+    let client = extensions.get::<Clients>().zip(extensions.get::<PeerAddress>());
+    client.map(|(clients, peer)| clients.admit_unfinished(peer.0.ip())).transpose()
 }
 
 /// How long the next bytes of a body may take, counted from its beginning.

@@ -2,14 +2,18 @@
 //!
 //! Invariants:
 //! - a job is a row, so it outlives this process. It goes when it is done;
-//! - a job that takes longer than its lease can be begun a second time. Every job can therefore be repeated;
+//! - a job has a lease that is renewed while it runs. When a process dies, others take its jobs [`LEASE_SECONDS`] later;
+//!   a process that was only slow can still be working then. Every job can therefore be repeated;
 //! - slow jobs do not delay quick ones: each [`JobLane`] has places of its own.
 
 use super::files::Files;
+use crate::error::{ErrorCode, Refusal};
 use crate::faults::warn_limited;
-use crate::storage::files::{FileStore, Job};
+use crate::storage::jobs::{Job, JobStore};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// Jobs that take about as long as each other.
 #[derive(Clone, Copy, Debug)]
@@ -25,19 +29,24 @@ pub struct JobLane {
 /// Checks of files, of which each reads all of a file and may wait for a virus scan.
 pub const CHECKS: JobLane = JobLane { kinds: &["check_file"], at_once: 3, sweeps: false };
 /// Removals, which take a moment.
-pub const REMOVALS: JobLane = JobLane { kinds: &["remove_upload", "remove_blob"], at_once: 4, sweeps: true };
+pub const REMOVALS: JobLane =
+    JobLane { kinds: &["remove_upload", "release_content", "remove_blob"], at_once: 4, sweeps: true };
 
 /// Time between two looks, unless there is a sign of work.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a job may take before somebody else takes it.
-const LEASE_SECONDS: i64 = 600;
+/// How long after its last sign of life a process has lost a job.
+const LEASE_SECONDS: i64 = 20;
+/// Time between two signs of life.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(5);
+/// A job that takes longer has failed.
+const JOB_TIME_MAX: Duration = Duration::from_mins(30);
 /// Pauses between attempts, in seconds: doubling from the first to the last one.
 const PAUSE_SECONDS: (f64, f64) = (1.0, 600.0);
 /// Time between two looks for files that nobody needs.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Does the jobs of one lane for as long as the server runs.
-pub async fn run(store: FileStore, files: Files, lane: JobLane) {
+pub async fn run(store: JobStore, files: Files, lane: JobLane) {
     let mut work = files.work();
     let mut swept_at: Option<Instant> = None;
     let mut running = JoinSet::new();
@@ -64,25 +73,47 @@ pub async fn run(store: FileStore, files: Files, lane: JobLane) {
     }
 }
 
-async fn claimed(store: &FileStore, lane: JobLane, free: usize) -> Vec<Job> {
-    store.claim_jobs(lane.kinds, free as i64, LEASE_SECONDS).await.unwrap_or_else(|refusal| {
+async fn claimed(store: &JobStore, lane: JobLane, free: usize) -> Vec<Job> {
+    store.claim(lane.kinds, free as i64, LEASE_SECONDS).await.unwrap_or_else(|refusal| {
         warn_limited!(%refusal, "the jobs could not be read; it is tried again every second");
         Vec::new()
     })
 }
 
-async fn work_on(store: FileStore, files: Files, job: Job) {
-    let settled = match files.work_on(&job).await {
-        Ok(()) => store.job_done(&job).await,
+async fn work_on(store: JobStore, files: Files, job: Job) {
+    let settled = match while_renewing(&store, &job, files.work_on(&job)).await {
+        Ok(()) => store.finish(&job).await,
         Err(refusal) => {
             let given = refusal.retry_after_ms.map_or(f64::MAX, |ms| ms as f64 / 1_000.0);
             let pause = pause_seconds(job.attempts).min(given);
             warn_limited!(kind = job.kind, subject = job.subject, %refusal, "a job failed; again in {pause} s");
-            store.job_failed(&job, pause, &refusal.to_string()).await
+            store.failed(&job, pause, &refusal.to_string()).await
         }
     };
     if settled.is_err() {
         warn_limited!(kind = job.kind, subject = job.subject, "the end of a job could not be recorded; it runs again");
+    }
+}
+
+/// Runs `work`, and keeps the lease meanwhile.
+async fn while_renewing(
+    store: &JobStore,
+    job: &Job,
+    work: impl Future<Output = Result<(), Refusal>>,
+) -> Result<(), Refusal> {
+    let mut work = pin!(timeout(JOB_TIME_MAX, work));
+    loop {
+        match timeout(RENEWAL_INTERVAL, work.as_mut()).await {
+            Ok(ended) => {
+                let late = Refusal::new(ErrorCode::DeadlineExceeded, "The job took too long.");
+                return ended.unwrap_or(Err(late));
+            }
+            Err(_) => {
+                if let Err(refusal) = store.renew(job, LEASE_SECONDS).await {
+                    warn_limited!(%refusal, "the lease of a job could not be renewed");
+                }
+            }
+        }
     }
 }
 

@@ -122,7 +122,7 @@ impl Control {
                 hashing,
                 sign_ins,
                 proofs,
-                account_reads: AccountReads::default(),
+                account_reads: AccountReads::of_accounts(),
                 profile_edits: UserBudget::of_profile_edits(),
                 filter_edits: UserBudget::of_filter_rules(),
                 decisions: UserBudget::of_decisions(),

@@ -19,10 +19,10 @@ use crate::auth::attempts::Allowed;
 use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::sealed::SealingKeys;
 use crate::auth::token::TokenKeys;
-use crate::blobs::Folder;
 use crate::chat::filter::FilterRuleSet;
 use crate::error::{ErrorCode, Refusal};
 use crate::files::link::LinkKey;
+use crate::files::store::{Store, disk::DiskThreads, folder::Folder};
 use crate::ids::{ConversationId, SessionId, UserId};
 use crate::mesh::asked::ApprovedText;
 use crate::mesh::standing::MarkedUsers;
@@ -32,10 +32,12 @@ use crate::storage::filter::FilterStore;
 use axum::body::Body;
 use bytes::Bytes;
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tower::ServiceExt;
 
 struct NoCommands;
+
+static DISK: LazyLock<DiskThreads> = LazyLock::new(|| DiskThreads::new().unwrap());
 
 impl CommandPort for NoCommands {
     fn execute(&self, _: Caller, _: Bytes) -> CommandFuture {
@@ -119,8 +121,11 @@ fn control_for(well: bool, access: Access) -> Control {
         }),
         dashboard: Dashboard::new(observed, Arc::new(Health(well))),
         files: Files::new(FileParts {
-            store: FileStore::new(accounts.clone()),
-            folder: Folder::open(&std::env::temp_dir().join("chat-server-control-tests")).unwrap(),
+            rows: FileStore::new(accounts.clone()),
+            store: Store::in_folder(
+                Folder::open(&std::env::temp_dir().join("chat-server-control-tests"), 0).unwrap(),
+                DISK.disk(),
+            ),
             port: Arc::new(NoCommands),
             quotas: FileQuotas {
                 unfinished_max: 1,

@@ -5,6 +5,7 @@
 //! a sandbox, whatever its name is.
 
 use super::name::extension;
+use std::io::{BufRead, Seek};
 
 /// Bytes at the start of a file that the check looks at.
 pub const HEAD_BYTES: usize = 16 * 1024;
@@ -149,7 +150,7 @@ pub fn check(found: &str, name: &str, declared: Option<&str>, allowed: &[String]
         return Err(format!("The name ends with .{extension}, but the content is {found}, not {promised}."));
     }
     if let Some(declared) = declared.map(usual).filter(|declared| *declared != UNKNOWN)
-        && !agrees(declared, found)
+        && !agrees(&declared, found)
     {
         return Err(format!("The file was sent as {declared}, but its content is {found}."));
     }
@@ -165,9 +166,10 @@ pub fn check(found: &str, name: &str, declared: Option<&str>, allowed: &[String]
     }
 }
 
-fn usual(declared: &str) -> &str {
-    let declared = declared.split(';').next().unwrap_or_default().trim();
-    ALIASES.iter().find(|(alias, _)| *alias == declared).map_or(declared, |(_, usual)| usual)
+/// A declared type without its parameters, in lower case and under its usual name.
+fn usual(declared: &str) -> String {
+    let declared = declared.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    ALIASES.iter().find(|(alias, _)| *alias == declared).map_or(declared, |(_, usual)| (*usual).to_owned())
 }
 
 /// Whether a declared type is one that such content may have.
@@ -195,17 +197,20 @@ pub fn is_shown_inline(media_type: &str) -> bool {
     INLINE.contains(&media_type)
 }
 
-/// Width and height of a picture, as its head says; `None` if it does not.
+/// Width and height of a picture, as its head says; `None` if it does not, or if a side is 0.
 ///
 /// # Errors
 /// The picture is larger than anybody should decode.
-pub fn dimensions(found: &str, head: &[u8]) -> Result<Option<(u32, u32)>, String> {
-    if !found.starts_with("image/") {
+pub fn dimensions(found: &str, picture: &mut (impl BufRead + Seek)) -> Result<Option<(u32, u32)>, String> {
+    if !found.starts_with("image/") || picture.rewind().is_err() {
         return Ok(None);
     }
-    let Ok(size) = imagesize::blob_size(head) else { return Ok(None) };
+    let Ok(size) = imagesize::reader_size(picture) else { return Ok(None) };
+    if size.width == 0 || size.height == 0 {
+        return Ok(None);
+    }
     let (width, height) = (size.width as u64, size.height as u64);
-    if width > SIDE_MAX || height > SIDE_MAX || width * height > PIXELS_MAX {
+    if width > SIDE_MAX || height > SIDE_MAX || width.saturating_mul(height) > PIXELS_MAX {
         return Err(format!(
             "The picture has {width} × {height} pixels. At most {PIXELS_MAX} are allowed, and {SIDE_MAX} on a side."
         ));
@@ -265,6 +270,7 @@ mod tests {
             (b"x", "a.txt", Some("text/plain; charset=utf-8")),
             (b"<svg/>", "a.svg", Some("image/svg+xml")),
             (b"\0\x01", "a.bin", Some("application/x-thing")),
+            (PNG, "a.png", Some("Image/PNG")),
         ] {
             let kind = found(head, true, name);
             assert_eq!(check(kind, name, declared, &anything()), Ok(()), "{name} {declared:?} {kind}");
@@ -307,10 +313,12 @@ mod tests {
 
     #[test]
     fn refuses_pictures_that_nobody_should_decode() {
+        let dimensions = |found, head: &[u8]| super::dimensions(found, &mut std::io::Cursor::new(head));
         assert_eq!(dimensions("image/png", PNG), Ok(Some((256, 128))));
         assert_eq!(dimensions("image/gif", GIF), Ok(Some((16, 32))));
         assert_eq!(dimensions("text/plain", PNG), Ok(None));
         assert_eq!(dimensions("image/png", &PNG[..9]), Ok(None));
+        assert_eq!(dimensions("image/gif", b"GIF89a\0\0\x20\0\0\0\0"), Ok(None), "a side of 0");
         let huge = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\x01\x86\xa0\0\x01\x86\xa0\x08\x06\0\0\0";
         assert!(dimensions("image/png", huge).unwrap_err().contains("100000 × 100000"));
     }

@@ -1,8 +1,19 @@
-//! Files: their states, their names, what they are, and links to them. Pure; `blobs` has their bytes, and
-//! `storage::files` their rows.
+//! Files: their states, their names, what they are, links to them, and their bytes. `storage::files` has their rows.
+//!
+//! ```text
+//!   state.rs     uploading → scanning → ready …
+//!   name.rs      what people see, never a path
+//!   kind.rs      what a file is, by its first bytes
+//!   tus.rs       the header fields of resumable uploads
+//!   link.rs      signed links
+//!   content.rs   SHA-256, and names in the store
+//!   store/       the bytes
+//! ```
 
+pub mod content;
 pub mod kind;
 pub mod link;
 pub mod name;
 pub mod state;
+pub mod store;
 pub mod tus;

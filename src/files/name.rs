@@ -44,17 +44,28 @@ pub fn disposition(name: &str, is_attachment: bool) -> String {
     let kind = if is_attachment { "attachment" } else { "inline" };
     let ascii: String =
         name.chars().map(|c| if c.is_ascii() && !matches!(c, '"' | '\\' | '%') { c } else { '_' }).collect();
+    // RFC 8187 §3.2.1, attr-char
+    let encoded = percent_encoded(name, b"!#$&+-.^_`|~");
+    format!("{kind}; filename=\"{ascii}\"; filename*=UTF-8''{encoded}")
+}
+
+/// A name as one segment of a path: only the unreserved characters of RFC 3986 §2.3 stay.
+#[must_use]
+pub fn path_segment(name: &str) -> String {
+    percent_encoded(name, b"-._~")
+}
+
+fn percent_encoded(name: &str, kept: &[u8]) -> String {
     let mut encoded = String::new();
     for byte in name.bytes() {
-        // RFC 8187 §3.2.1, attr-char
-        if byte.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&byte) {
+        if byte.is_ascii_alphanumeric() || kept.contains(&byte) {
             encoded.push(char::from(byte));
         } else {
             let digit = |four_bits: u8| char::from(b"0123456789ABCDEF"[usize::from(four_bits)]);
             encoded.extend(['%', digit(byte >> 4), digit(byte & 15)]);
         }
     }
-    format!("{kind}; filename=\"{ascii}\"; filename*=UTF-8''{encoded}")
+    encoded
 }
 
 #[cfg(test)]
@@ -93,6 +104,11 @@ mod tests {
             "attachment; filename=\"a_; filename=evil.html; x=___41.pdf\"; \
              filename*=UTF-8''a%22%3B%20filename%3Devil.html%3B%20x%3D%22%C3%BC%2541.pdf"
         );
+    }
+
+    #[test]
+    fn a_name_becomes_one_segment_of_a_path() {
+        assert_eq!(path_segment("a b/ü?#100%.pdf"), "a%20b%2F%C3%BC%3F%23100%25.pdf");
     }
 
     proptest! {

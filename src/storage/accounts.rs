@@ -207,6 +207,9 @@ pub struct Swept {
     pub toggle_budgets: u64,
 }
 
+/// A statement and its parameters.
+pub(super) type Statement<'a> = (&'static str, &'a [&'a (dyn ToSql + Sync)]);
+
 /// Handle to the account tables; cloning it is cheap.
 #[derive(Clone)]
 pub struct Accounts {
@@ -239,6 +242,46 @@ impl Accounts {
             self.pool.get().await.map(|connection| (connection, permit))
         })
         .await
+    }
+
+    /// The rows of one statement. `writes`: an error after it was sent leaves open whether it happened.
+    pub(super) async fn rows<T>(
+        &self,
+        what: &'static str,
+        writes: bool,
+        statement: Statement<'_>,
+        read: impl Fn(&Row) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Refusal> {
+        let connection = self.connection(what).await?;
+        Self::rows_of(connection, what, writes, statement, read).await
+    }
+
+    /// The rows of one statement that reads.
+    pub(super) async fn read_rows<T>(
+        &self,
+        what: &'static str,
+        statement: Statement<'_>,
+        read: impl Fn(&Row) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Refusal> {
+        let (connection, _permit) = self.read_connection(what).await?;
+        Self::rows_of(connection, what, false, statement, read).await
+    }
+
+    async fn rows_of<T>(
+        connection: Object,
+        what: &'static str,
+        writes: bool,
+        (statement, parameters): Statement<'_>,
+        read: impl Fn(&Row) -> Result<T, Error>,
+    ) -> Result<Vec<T>, Refusal> {
+        let mut in_doubt = false;
+        let outcome = timeout(QUERY_TIMEOUT, async {
+            let statement = connection.prepare_cached(statement).await?;
+            in_doubt = writes;
+            connection.query(&statement, parameters).await?.iter().map(read).collect()
+        })
+        .await;
+        settle(connection, what, in_doubt, outcome)
     }
 
     async fn in_time<T>(

@@ -2,20 +2,17 @@
 //!
 //! Invariants:
 //! - bytes of an upload count as received only after they are on the disk for good. So what a client was told is there;
-//! - the row in `blobs` is locked while content is put into the store or removed from it. So content that a file needs
-//!   is never removed, however the two coincide.
+//! - content is named in `blobs` before it is stored, and its row is gone before it is removed. The number in its name is
+//!   never used again, so content that a file needs is never removed, however the two coincide.
 
-use super::accounts::{Accounts, QUERY_TIMEOUT, settle};
+use super::accounts::{Accounts, Statement};
 use super::sql::files as sql;
-use crate::blobs::{ContentHash, hexadecimal};
-use crate::error::Refusal;
+use crate::error::{ErrorCode, Refusal};
+use crate::files::content::{ContentHash, ContentName};
 use crate::files::state::FileState;
 use crate::ids::{ConversationId, FileId, UserId};
 use serde_json::{Value, json};
-use std::future::Future;
 use time::OffsetDateTime;
-use tokio::time::timeout;
-use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, Row};
 
 /// How many files a user may have, and how much they and all files may take.
@@ -44,14 +41,12 @@ pub struct NewFile<'a> {
     pub conversation: ConversationId,
     /// Its name, cleaned.
     pub name: &'a str,
-    /// Its bytes.
+    /// Its bytes; the most that it can have, if that is not known.
     pub size: i64,
     /// The type that its uploader gives.
     pub declared_type: Option<&'a str>,
     /// The SHA-256 that its uploader gives.
     pub expected: Option<ContentHash>,
-    /// Its number, if its bytes are there already.
-    pub reserved: Option<FileId>,
 }
 
 /// Whether an upload began.
@@ -69,13 +64,22 @@ pub enum Created {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UploadState {
     /// Its bytes.
-    pub size: i64,
+    pub size: u64,
     /// Those that are on the disk for good.
-    pub received: i64,
+    pub received: u64,
     /// Its state.
     pub state: FileState,
-    /// When it ends unless it is complete.
-    pub expires_at: OffsetDateTime,
+    /// When it ends unless it is complete; `None` if a message has it.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// Content that a user may read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StoredContent {
+    /// Its name in the store.
+    pub name: ContentName,
+    /// Its bytes.
+    pub size: u64,
 }
 
 /// A file that a user may read.
@@ -83,82 +87,55 @@ pub struct UploadState {
 pub struct ReadableFile {
     /// As the protocol shows it.
     pub shown: Value,
-    /// Its content; none before it was checked.
-    pub content: Option<ContentHash>,
     /// Its state.
     pub state: FileState,
     /// Why it was refused.
     pub reason: Option<String>,
+    /// Its content; none before it was checked.
+    pub content: Option<StoredContent>,
 }
 
 /// A file whose content is to be checked.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UncheckedFile {
+    /// Its number.
+    pub file: FileId,
     /// Its conversation.
-    pub conversation: Option<ConversationId>,
+    pub conversation: ConversationId,
     /// Its uploader.
     pub uploader: UserId,
     /// Its name.
     pub name: String,
+    /// Its bytes, as its upload counted them.
+    pub size: u64,
     /// The type that its uploader gave.
     pub declared_type: Option<String>,
     /// The hash that its uploader gave.
     pub expected: Option<ContentHash>,
     /// Its content, if an earlier check came so far.
-    pub content: Option<ContentHash>,
+    pub content: Option<ContentName>,
 }
 
-/// A job that this process has taken.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Job {
-    /// Its number.
-    pub id: i64,
-    /// What is to be done.
-    pub kind: String,
-    /// About what.
-    pub subject: String,
-    /// How often it was begun, this time included.
-    pub attempts: i32,
+/// A variant of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NewVariant<'a> {
+    /// `thumb_small` and others; `original`, which nobody is shown.
+    pub kind: &'a str,
+    /// Its type.
+    pub media_type: &'a str,
+    /// Width and height of a picture.
+    pub dimensions: Option<(u32, u32)>,
 }
 
-/// Handle to the tables of files and jobs; cloning it is cheap.
+/// Handle to the tables of files; cloning it is cheap.
 #[derive(Clone, Debug)]
 pub struct FileStore(Accounts);
-
-type Statement<'a> = (&'static str, &'a [&'a (dyn ToSql + Sync)]);
 
 impl FileStore {
     /// With the connections of the accounts.
     #[must_use]
     pub fn new(accounts: Accounts) -> Self {
         Self(accounts)
-    }
-
-    async fn rows<T>(
-        &self,
-        what: &'static str,
-        writes: bool,
-        (statement, parameters): Statement<'_>,
-        read: fn(&Row) -> Result<T, Error>,
-    ) -> Result<Vec<T>, Refusal> {
-        let connection = self.0.connection(what).await?;
-        let mut in_doubt = false;
-        let outcome = timeout(QUERY_TIMEOUT, async {
-            let statement = connection.prepare_cached(statement).await?;
-            in_doubt = writes;
-            connection.query(&statement, parameters).await?.iter().map(read).collect()
-        })
-        .await;
-        settle(connection, what, in_doubt, outcome)
-    }
-
-    /// A number for a file whose bytes come before its row.
-    ///
-    /// # Errors
-    /// Failures of PostgreSQL.
-    pub async fn reserve(&self) -> Result<FileId, Refusal> {
-        let rows = self.rows("reserve_file", false, (sql::RESERVE, &[]), |row| row.try_get(0)).await?;
-        rows.first().copied().map(FileId).ok_or_else(Refusal::storage_unavailable)
     }
 
     /// Begins an upload.
@@ -169,11 +146,11 @@ impl FileStore {
     pub async fn create(&self, new: &NewFile<'_>, quotas: &FileQuotas) -> Result<Created, Refusal> {
         let given = json!({
             "user_id": new.user, "conversation_id": new.conversation.number(), "name": new.name, "size": new.size,
-            "media_type": new.declared_type, "sha256": new.expected.as_ref().map(hexadecimal),
-            "file_id": new.reserved, "lifetime_s": quotas.lifetime_s, "unfinished_max": quotas.unfinished_max, "hour_max": quotas.hour_max,
+            "media_type": new.declared_type, "sha256": new.expected.map(|hash| hash.to_string()),
+            "lifetime_s": quotas.lifetime_s, "unfinished_max": quotas.unfinished_max, "hour_max": quotas.hour_max,
             "user_bytes_max": quotas.user_bytes_max, "total_bytes_max": quotas.total_bytes_max,
         });
-        let rows = self.rows("create_file", true, (sql::CREATE, &[&given]), |row| row.try_get(0)).await?;
+        let rows = self.0.rows("create_file", true, (sql::CREATE, &[&given]), |row| row.try_get(0)).await?;
         match rows.first() {
             Some(-1) => Ok(Created::OverQuotaOfUser),
             Some(-2) => Ok(Created::OverQuotaOfServer),
@@ -182,37 +159,42 @@ impl FileStore {
         }
     }
 
-    /// An upload of a user.
+    /// An upload of a user who is still a member of its conversation.
     ///
     /// # Errors
     /// Failures of PostgreSQL.
     pub async fn upload(&self, user: UserId, file: FileId) -> Result<Option<UploadState>, Refusal> {
         let read = |row: &Row| {
             Ok(UploadState {
-                size: row.try_get("size")?,
-                received: row.try_get("received")?,
+                size: bytes(row, "size")?,
+                received: bytes(row, "received")?,
                 state: state(row, "state")?,
                 expires_at: row.try_get("expires_at")?,
             })
         };
-        Ok(self.rows("upload", false, (sql::UPLOAD, &[&user.0, &file.0]), read).await?.pop())
+        Ok(self.0.read_rows("upload", (sql::UPLOAD, &[&user.0, &file.0]), read).await?.pop())
     }
 
     /// So many bytes of an upload are on the disk for good.
     ///
     /// # Errors
-    /// Failures of PostgreSQL.
-    pub async fn progress(&self, file: FileId, received: i64) -> Result<(), Refusal> {
-        self.rows("upload_progress", false, (sql::PROGRESS, &[&file.0, &received]), |_| Ok(())).await.map(drop)
+    /// `not_found` if the upload has ended; failures of PostgreSQL.
+    pub async fn progress(&self, file: FileId, received: u64) -> Result<(), Refusal> {
+        let received = received as i64;
+        let rows = self.0.rows("upload_progress", false, (sql::PROGRESS, &[&file.0, &received]), |_| Ok(())).await?;
+        rows.first().copied().ok_or_else(ended)
     }
 
-    /// All bytes of an upload are on the disk for good, which it records too. A job to check them begins to exist.
+    /// All bytes of an upload are on the disk for good, `size` of them. A job to check them begins to exist. It can be
+    /// called again.
     ///
     /// # Errors
-    /// Failures of PostgreSQL. It can be called again.
-    pub async fn finish(&self, file: FileId, quotas: &FileQuotas) -> Result<(), Refusal> {
-        let statement: Statement<'_> = (sql::FINISH, &[&file.0, &quotas.kept_s]);
-        self.rows("finish_upload", false, statement, |_| Ok(())).await.map(drop)
+    /// `not_found` if the upload has ended; failures of PostgreSQL.
+    pub async fn finish(&self, file: FileId, size: u64, quotas: &FileQuotas) -> Result<(), Refusal> {
+        let size = size as i64;
+        let statement: Statement<'_> = (sql::FINISH, &[&file.0, &size, &quotas.kept_s]);
+        let rows = self.0.rows("finish_upload", false, statement, |row| row.try_get(0)).await?;
+        if rows.first().copied().unwrap_or(false) { Ok(()) } else { Err(ended()) }
     }
 
     /// Removes a file that no message has. Returns whether there was one.
@@ -220,7 +202,7 @@ impl FileStore {
     /// # Errors
     /// `conflict` if a message has it; failures of PostgreSQL.
     pub async fn remove(&self, user: UserId, file: FileId) -> Result<bool, Refusal> {
-        let rows = self.rows("remove_file", true, (sql::REMOVE, &[&user.0, &file.0]), |row| row.try_get(0)).await?;
+        let rows = self.0.rows("remove_file", true, (sql::REMOVE, &[&user.0, &file.0]), |row| row.try_get(0)).await?;
         Ok(rows.first().copied().unwrap_or(false))
     }
 
@@ -232,12 +214,40 @@ impl FileStore {
         let read = |row: &Row| {
             Ok(ReadableFile {
                 shown: row.try_get(0)?,
-                content: content(row, 1)?,
-                state: state(row, 2)?,
-                reason: row.try_get(3)?,
+                state: state(row, 1)?,
+                reason: row.try_get(2)?,
+                content: stored(row, 3)?,
             })
         };
-        Ok(self.rows("readable_file", false, (sql::READABLE, &[&user.0, &file.0]), read).await?.pop())
+        Ok(self.0.read_rows("readable_file", (sql::READABLE, &[&user.0, &file.0]), read).await?.pop())
+    }
+
+    /// The type and the content of a variant, if the user may read the file now.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn variant(
+        &self,
+        user: UserId,
+        file: FileId,
+        kind: &str,
+    ) -> Result<Option<(String, StoredContent)>, Refusal> {
+        let read = |row: &Row| match stored(row, 1)? {
+            None => Ok(None),
+            Some(content) => row.try_get(0).map(|media_type| Some((media_type, content))),
+        };
+        let statement: Statement<'_> = (sql::VARIANT, &[&user.0, &file.0, &kind]);
+        Ok(self.0.read_rows("file_variant", statement, read).await?.pop().flatten())
+    }
+
+    /// Whether the user may read a file now.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn may_read(&self, user: UserId, file: FileId) -> Result<bool, Refusal> {
+        let statement: Statement<'_> = (sql::MAY_READ, &[&user.0, &file.0]);
+        let rows = self.0.read_rows("may_read_file", statement, |row| row.try_get(0)).await?;
+        Ok(rows.first().copied().unwrap_or(false))
     }
 
     /// A file, if it is to be checked.
@@ -246,72 +256,68 @@ impl FileStore {
     /// Failures of PostgreSQL.
     pub async fn to_check(&self, file: FileId) -> Result<Option<UncheckedFile>, Refusal> {
         let read = |row: &Row| {
-            Ok(UncheckedFile {
-                conversation: ConversationId::from_number(row.try_get(0)?),
-                uploader: UserId(row.try_get(1)?),
-                name: row.try_get(2)?,
-                declared_type: row.try_get(3)?,
-                expected: content(row, 4)?,
-                content: content(row, 5)?,
-            })
+            let Some(conversation) = ConversationId::from_number(row.try_get(0)?) else { return Ok(None) };
+            Ok(Some((
+                conversation,
+                UserId(row.try_get(1)?),
+                row.try_get(2)?,
+                bytes(row, 3)?,
+                row.try_get(4)?,
+                hash(row, 5)?,
+                name(row, 6)?,
+            )))
         };
-        Ok(self.rows("file_to_check", false, (sql::TO_CHECK, &[&file.0]), read).await?.pop())
+        let found = self.0.rows("file_to_check", false, (sql::TO_CHECK, &[&file.0]), read).await?.pop().flatten();
+        Ok(found.map(|(conversation, uploader, name, size, declared_type, expected, content)| UncheckedFile {
+            file,
+            conversation,
+            uploader,
+            name,
+            size,
+            declared_type,
+            expected,
+            content,
+        }))
     }
 
-    /// Runs `place`, which puts content into the store, while nobody can remove that content; then the file has it.
+    /// Names content that is about to be stored, for a file that is being checked; see `commit/name_content.sql`. `None`
+    /// if the file is gone.
     ///
     /// # Errors
-    /// Those of `place`; failures of PostgreSQL.
-    pub async fn place_content(
+    /// Failures of PostgreSQL.
+    pub async fn name_content(
         &self,
         file: FileId,
-        (hash, size): (&ContentHash, i64),
-        place: impl Future<Output = Result<(), Refusal>>,
-    ) -> Result<(), Refusal> {
-        let mut connection = self.0.connection("place_content").await?;
-        let mut placed = Ok(());
-        let outcome = timeout(QUERY_TIMEOUT, async {
-            let transaction = connection.transaction().await?;
-            transaction.execute(sql::LOCK_NEW_BLOB, &[&hash.as_slice(), &size]).await?;
-            placed = place.await;
-            if placed.is_ok() {
-                transaction.execute(sql::NAME_CONTENT, &[&file.0, &hash.as_slice()]).await?;
-                transaction.commit().await?;
-            }
-            Ok(())
-        })
-        .await;
-        settle(connection, "place_content", false, outcome)?;
-        placed
+        (hash, size): (ContentHash, u64),
+        variant: Option<NewVariant<'_>>,
+    ) -> Result<Option<ContentName>, Refusal> {
+        let (width, height) = variant.and_then(|variant| variant.dimensions).unzip();
+        let given = json!({
+            "file_id": file, "sha256": hash.to_string(), "size": size, "kind": variant.map(|variant| variant.kind),
+            "media_type": variant.map(|variant| variant.media_type), "width": width, "height": height,
+        });
+        let statement: Statement<'_> = (sql::NAME_CONTENT, &[&given]);
+        let rows = self.0.rows("name_content", false, statement, |row| row.try_get::<_, Option<i64>>(0)).await?;
+        Ok(rows.first().copied().flatten().map(|number| ContentName { hash, number }))
     }
 
-    /// Runs `remove` if no file has this content, while none can get it; then it is forgotten.
+    /// Whether content still has this name.
     ///
     /// # Errors
-    /// Those of `remove`; failures of PostgreSQL.
-    pub async fn remove_content(
-        &self,
-        hash: &ContentHash,
-        remove: impl Future<Output = Result<(), Refusal>>,
-    ) -> Result<(), Refusal> {
-        let mut connection = self.0.connection("remove_content").await?;
-        let mut removed = Ok(());
-        let outcome = timeout(QUERY_TIMEOUT, async {
-            let transaction = connection.transaction().await?;
-            transaction.execute(sql::LOCK_BLOB, &[&hash.as_slice()]).await?;
-            if transaction.query_one(sql::IS_NEEDED, &[&hash.as_slice()]).await?.try_get(0)? {
-                return Ok(());
-            }
-            removed = remove.await;
-            if removed.is_ok() {
-                transaction.execute(sql::FORGET_BLOB, &[&hash.as_slice()]).await?;
-                transaction.commit().await?;
-            }
-            Ok(())
-        })
-        .await;
-        settle(connection, "remove_content", false, outcome)?;
-        removed
+    /// Failures of PostgreSQL.
+    pub async fn is_named(&self, name: &ContentName) -> Result<bool, Refusal> {
+        let statement: Statement<'_> = (sql::IS_NAMED, &[&name.hash.0.as_slice(), &name.number]);
+        let rows = self.0.rows("is_named", false, statement, |row| row.try_get(0)).await?;
+        Ok(rows.first().copied().unwrap_or(false))
+    }
+
+    /// Forgets content that no file needs; a job to remove it begins to exist.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn release_content(&self, hash: &ContentHash) -> Result<(), Refusal> {
+        let statement: Statement<'_> = (sql::RELEASE_CONTENT, &[&hash.0.as_slice()]);
+        self.0.rows("release_content", false, statement, |_| Ok(())).await.map(drop)
     }
 
     /// Those of these files that have a row.
@@ -320,7 +326,7 @@ impl FileStore {
     /// Failures of PostgreSQL.
     pub async fn known(&self, files: &[FileId]) -> Result<Vec<FileId>, Refusal> {
         let numbers: Vec<i64> = files.iter().map(|file| file.0).collect();
-        self.rows("known_files", false, (sql::KNOWN, &[&numbers]), |row| row.try_get(0).map(FileId)).await
+        self.0.rows("known_files", false, (sql::KNOWN, &[&numbers]), |row| row.try_get(0).map(FileId)).await
     }
 
     /// Ends and removes files that nobody needs. Returns how many.
@@ -328,37 +334,13 @@ impl FileStore {
     /// # Errors
     /// Failures of PostgreSQL.
     pub async fn expire(&self, most: i64) -> Result<i64, Refusal> {
-        let rows = self.rows("expire_files", false, (sql::EXPIRE, &[&most]), |row| row.try_get(0)).await?;
+        let rows = self.0.rows("expire_files", false, (sql::EXPIRE, &[&most]), |row| row.try_get(0)).await?;
         Ok(rows.first().copied().unwrap_or(0))
     }
+}
 
-    /// Takes jobs of these kinds that are due, for so many seconds.
-    ///
-    /// # Errors
-    /// Failures of PostgreSQL.
-    pub async fn claim_jobs(&self, kinds: &[&str], most: i64, lease_s: i64) -> Result<Vec<Job>, Refusal> {
-        let read = |row: &Row| {
-            Ok(Job { id: row.try_get(0)?, kind: row.try_get(1)?, subject: row.try_get(2)?, attempts: row.try_get(3)? })
-        };
-        self.rows("claim_jobs", false, (sql::CLAIM, &[&kinds, &most, &lease_s]), read).await
-    }
-
-    /// A job is done.
-    ///
-    /// # Errors
-    /// Failures of PostgreSQL; then it is done again later.
-    pub async fn job_done(&self, job: &Job) -> Result<(), Refusal> {
-        self.rows("job_done", false, (sql::JOB_DONE, &[&job.id]), |_| Ok(())).await.map(drop)
-    }
-
-    /// A job failed, and is tried again.
-    ///
-    /// # Errors
-    /// Failures of PostgreSQL; then it is tried again when its lease has ended.
-    pub async fn job_failed(&self, job: &Job, pause_s: f64, why: &str) -> Result<(), Refusal> {
-        let statement: Statement<'_> = (sql::JOB_FAILED, &[&job.id, &pause_s, &why]);
-        self.rows("job_failed", false, statement, |_| Ok(())).await.map(drop)
-    }
+fn ended() -> Refusal {
+    Refusal::new(ErrorCode::NotFound, "This upload has ended. Begin a new one.")
 }
 
 fn state(row: &Row, column: impl tokio_postgres::row::RowIndex + std::fmt::Display) -> Result<FileState, Error> {
@@ -366,7 +348,25 @@ fn state(row: &Row, column: impl tokio_postgres::row::RowIndex + std::fmt::Displ
     Ok(FileState::parse(name).unwrap_or(FileState::Failed))
 }
 
-fn content(row: &Row, column: usize) -> Result<Option<ContentHash>, Error> {
+fn bytes(row: &Row, column: impl tokio_postgres::row::RowIndex + std::fmt::Display) -> Result<u64, Error> {
+    row.try_get::<_, i64>(column).map(|bytes| bytes.try_into().unwrap_or(0))
+}
+
+fn hash(row: &Row, column: usize) -> Result<Option<ContentHash>, Error> {
     let bytes: Option<&[u8]> = row.try_get(column)?;
-    Ok(bytes.and_then(|bytes| bytes.try_into().ok()))
+    Ok(bytes.and_then(|bytes| bytes.try_into().ok()).map(ContentHash))
+}
+
+/// A hash, and the number in the next column.
+fn name(row: &Row, column: usize) -> Result<Option<ContentName>, Error> {
+    let number: Option<i64> = row.try_get(column + 1)?;
+    Ok(hash(row, column)?.zip(number).map(|(hash, number)| ContentName { hash, number }))
+}
+
+/// A name, and the size in the third column.
+fn stored(row: &Row, column: usize) -> Result<Option<StoredContent>, Error> {
+    match name(row, column)? {
+        None => Ok(None),
+        Some(name) => Ok(Some(StoredContent { name, size: bytes(row, column + 2)? })),
+    }
 }

@@ -87,31 +87,13 @@ impl FilterStore {
         Self(accounts)
     }
 
-    async fn rows<T>(
-        &self,
-        what: &'static str,
-        writes: bool,
-        (statement, parameters): (&str, &[&(dyn ToSql + Sync)]),
-        read: fn(&Row) -> Result<T, Error>,
-    ) -> Result<Vec<T>, Refusal> {
-        let connection = self.0.connection(what).await?;
-        let mut in_doubt = false;
-        let outcome = timeout(QUERY_TIMEOUT, async {
-            let statement = connection.prepare_cached(statement).await?;
-            in_doubt = writes;
-            connection.query(&statement, parameters).await?.iter().map(read).collect()
-        })
-        .await;
-        settle(connection, what, in_doubt, outcome)
-    }
-
     /// A value that differs after every change of any rule.
     ///
     /// # Errors
     /// Failures of PostgreSQL, as for all functions here.
     pub async fn version(&self) -> Result<(i64, i64), Refusal> {
         let read = |row: &Row| Ok((row.try_get(0)?, row.try_get(1)?));
-        let rows = self.rows("filter_version", false, (sql::FILTER_VERSION, &[]), read).await?;
+        let rows = self.0.rows("filter_version", false, (sql::FILTER_VERSION, &[]), read).await?;
         rows.first().copied().ok_or_else(Refusal::storage_unavailable)
     }
 
@@ -120,7 +102,7 @@ impl FilterStore {
     /// # Errors
     /// Failures of PostgreSQL.
     pub async fn all(&self) -> Result<Vec<StoredRule>, Refusal> {
-        self.rows("filter_rules", false, (sql::ALL_FILTER_RULES, &[]), stored_rule).await
+        self.0.rows("filter_rules", false, (sql::ALL_FILTER_RULES, &[]), stored_rule).await
     }
 
     /// The rules of the server or of a conversation.
@@ -129,7 +111,7 @@ impl FilterStore {
     /// Failures of PostgreSQL.
     pub async fn of(&self, conversation: Option<ConversationId>) -> Result<Vec<StoredRule>, Refusal> {
         let number = conversation.map(ConversationId::number);
-        self.rows("filter_rules_of", false, (sql::FILTER_RULES_OF, &[&number]), stored_rule).await
+        self.0.rows("filter_rules_of", false, (sql::FILTER_RULES_OF, &[&number]), stored_rule).await
     }
 
     /// The number of other conversations with rules of their own.
@@ -139,7 +121,7 @@ impl FilterStore {
     pub async fn conversations_with_rules(&self, other_than: ConversationId) -> Result<i64, Refusal> {
         let number = other_than.number();
         let statement: (&str, &[&(dyn ToSql + Sync)]) = (sql::CONVERSATIONS_WITH_RULES, &[&number]);
-        let rows = self.rows("filter_conversations", false, statement, |row| row.try_get(0)).await?;
+        let rows = self.0.rows("filter_conversations", false, statement, |row| row.try_get(0)).await?;
         Ok(rows.first().copied().unwrap_or(0))
     }
 
@@ -188,7 +170,7 @@ impl FilterStore {
         let statement: (&str, &[&(dyn ToSql + Sync)]) = (sql::ROLE_IN_CONVERSATION, &[&number, &user.0]);
         let read =
             |row: &Row| Ok(Rights { moderates: row.try_get("moderates")?, administers: row.try_get("administers")? });
-        Ok(self.rows("filter_rights", false, statement, read).await?.first().copied())
+        Ok(self.0.rows("filter_rights", false, statement, read).await?.first().copied())
     }
 
     /// A page of what this user may decide about, oldest first.
@@ -205,7 +187,7 @@ impl FilterStore {
     ) -> Result<Vec<QueuedText>, Refusal> {
         let number = conversation.map(ConversationId::number);
         let parameters: [&(dyn ToSql + Sync); 5] = [&user.0, &is_admin, &number, &after, &limit];
-        self.rows("moderation_queue", false, (sql::MODERATION_QUEUE, &parameters), queued_text).await
+        self.0.rows("moderation_queue", false, (sql::MODERATION_QUEUE, &parameters), queued_text).await
     }
 
     /// Decides about a text; `None` if there is none that this user may decide about.
@@ -222,7 +204,7 @@ impl FilterStore {
         let state = if approved { "approved" } else { "rejected" };
         let parameters: [&(dyn ToSql + Sync); 6] =
             [&id, &caller.user.0, &is_admin, &state, &caller.session.0, &JsonColumn(&*caller.source)];
-        Ok(self.rows("decide_held", true, (sql::DECIDE_HELD, &parameters), decision).await?.pop())
+        Ok(self.0.rows("decide_held", true, (sql::DECIDE_HELD, &parameters), decision).await?.pop())
     }
 
     /// Records that an approved text was sent.
@@ -230,7 +212,7 @@ impl FilterStore {
     /// # Errors
     /// Failures of PostgreSQL.
     pub async fn was_sent(&self, id: i64) -> Result<(), Refusal> {
-        self.rows("held_was_sent", true, (sql::HELD_WAS_SENT, &[&id]), |_| Ok(())).await.map(drop)
+        self.0.rows("held_was_sent", true, (sql::HELD_WAS_SENT, &[&id]), |_| Ok(())).await.map(drop)
     }
 
     /// Records a match in a name.
@@ -240,7 +222,7 @@ impl FilterStore {
     pub async fn record_hit(&self, user: Option<UserId>, rule: &str, action: &str) -> Result<(), Refusal> {
         let user = user.map(|user| user.0);
         let parameters: [&(dyn ToSql + Sync); 3] = [&user, &rule, &action];
-        self.rows("filter_hit", true, (sql::INSERT_FILTER_HIT, &parameters), |_| Ok(())).await.map(drop)
+        self.0.rows("filter_hit", true, (sql::INSERT_FILTER_HIT, &parameters), |_| Ok(())).await.map(drop)
     }
 
     /// Removes old matches and old decided texts, a bounded number per call.
@@ -248,8 +230,8 @@ impl FilterStore {
     /// # Errors
     /// Failures of PostgreSQL.
     pub async fn sweep(&self) -> Result<(), Refusal> {
-        self.rows("sweep_filter_hits", false, (sql::SWEEP_FILTER_HITS, &[]), |_| Ok(())).await?;
-        self.rows("sweep_held", false, (sql::SWEEP_HELD, &[]), |_| Ok(())).await.map(drop)
+        self.0.rows("sweep_filter_hits", false, (sql::SWEEP_FILTER_HITS, &[]), |_| Ok(())).await?;
+        self.0.rows("sweep_held", false, (sql::SWEEP_HELD, &[]), |_| Ok(())).await.map(drop)
     }
 }
 

@@ -29,6 +29,7 @@ mod index_backlog;
 pub mod indexer;
 pub mod inlet;
 pub mod installer;
+pub mod jobs;
 pub mod logins;
 pub mod migrate;
 mod observe;

@@ -5,6 +5,7 @@ pub mod accounts;
 pub mod audit;
 pub mod files;
 pub mod filter;
+pub mod jobs;
 pub mod logins;
 pub mod rule_sets;
 pub mod security_events;

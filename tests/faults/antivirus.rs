@@ -104,44 +104,13 @@ fn start(clamd: &Clamd, scan: &str) -> Server {
 
 async fn upload(server: &Server, user: &User, room: &str, bytes: &[u8]) -> i64 {
     let given = json!({"conversation_id": room, "name": "file.bin", "size": bytes.len()});
-    let (status, answer) = server.request(Method::POST, "/files", Some(&user.token), Some(&given)).await;
-    assert_eq!(status, 201, "{answer}");
-    let file = answer["file_id"].as_i64().unwrap();
-    let sent = reqwest::Client::new()
-        .patch(format!("{}/files/{file}", server.base_url))
-        .bearer_auth(&user.token)
-        .header("content-type", "application/offset+octet-stream")
-        .header("upload-offset", "0")
-        .body(bytes.to_vec());
-    assert_eq!(sent.send().await.unwrap().status(), 204);
+    let file = server.begin_upload(user, &given).await;
+    assert_eq!(server.append(user, file, 0, bytes).await.status(), 204);
     file
 }
 
 async fn shown(server: &Server, user: &User, file: i64) -> Value {
     server.request(Method::GET, &format!("/files/{file}"), Some(&user.token), None).await.1
-}
-
-async fn settled(server: &Server, user: &User, file: i64) -> Value {
-    let started = Instant::now();
-    loop {
-        let file = shown(server, user, file).await;
-        if file["state"] != "scanning" {
-            return file;
-        }
-        assert!(started.elapsed() < PATIENCE * 2, "{file}: {}", server.log_tail());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-async fn content(server: &Server, user: &User, file: i64) -> u16 {
-    let url = format!("{}/files/{file}/file.bin", server.base_url);
-    reqwest::Client::new().get(url).bearer_auth(&user.token).send().await.unwrap().status().as_u16()
-}
-
-async fn antivirus(server: &Server) -> Value {
-    reqwest::get(format!("{}/health", server.base_url)).await.unwrap().json::<Value>().await.unwrap()["checks"]
-        ["antivirus"]
-        .clone()
 }
 
 #[tokio::test]
@@ -158,8 +127,8 @@ async fn a_virus_at_the_end_of_a_large_file_is_destroyed_and_everybody_concerned
     let infected = upload(&server, &ann, &room, &bytes).await;
     let message = json!({"conversation_id": room, "content": "look", "attachments": [infected]});
     let _ = server.call(&ann, "send_message", message).await; // while it is scanned, or after
-    assert_eq!(settled(&server, &ann, clean).await["state"], "ready");
-    let found = settled(&server, &ann, infected).await;
+    assert_eq!(server.settled(&ann, clean).await["state"], "ready");
+    let found = server.settled(&ann, infected).await;
     assert_eq!(found["state"], "infected");
     assert!(found["reason"].as_str().unwrap().contains("Test.Marker"), "{found}");
     assert_eq!((content(&server, &ann, clean).await, content(&server, &ann, infected).await), (200, 410));
@@ -194,8 +163,8 @@ async fn without_its_scanner_a_server_that_requires_one_serves_nothing_unscanned
     assert_eq!(shown(&server, &ann, waiting).await["state"], "scanning");
     assert_eq!(content(&server, &ann, waiting).await, 409);
     clamd.start();
-    assert_eq!(settled(&server, &ann, waiting).await["state"], "ready", "released by itself");
-    assert_eq!(settled(&server, &ann, infected).await["state"], "infected");
+    assert_eq!(server.settled(&ann, waiting).await["state"], "ready", "released by itself");
+    assert_eq!(server.settled(&ann, infected).await["state"], "infected");
     assert_eq!(content(&server, &ann, waiting).await, 200);
 }
 
@@ -226,5 +195,5 @@ async fn where_the_scan_is_optional_files_are_released_without_it() {
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;
     let file = upload(&server, &ann, &room, b"harmless").await;
-    assert_eq!(settled(&server, &ann, file).await["state"], "ready");
+    assert_eq!(server.settled(&ann, file).await["state"], "ready");
 }

@@ -2,40 +2,11 @@
 //!
 //! How: `kill -9` between and within the requests of an upload, and while files are being checked.
 
-use crate::support::{PATIENCE, Server, User};
-use reqwest::Method;
-use serde_json::{Value, json};
+use crate::support::{PATIENCE, Server};
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 const SIZE: usize = 40 * 1024 * 1024;
-
-fn append(server: &Server, user: &User, file: i64, offset: usize, bytes: Vec<u8>) -> reqwest::RequestBuilder {
-    reqwest::Client::new()
-        .patch(format!("{}/files/{file}", server.base_url))
-        .bearer_auth(&user.token)
-        .header("content-type", "application/offset+octet-stream")
-        .header("upload-offset", offset.to_string())
-        .body(bytes)
-}
-
-async fn offset(server: &Server, user: &User, file: i64) -> usize {
-    let url = format!("{}/files/{file}", server.base_url);
-    let head = reqwest::Client::new().head(url).bearer_auth(&user.token).send().await.unwrap();
-    assert_eq!(head.status(), 200);
-    head.headers()["upload-offset"].to_str().unwrap().parse().unwrap()
-}
-
-async fn settled(server: &Server, user: &User, file: i64) -> Value {
-    let started = Instant::now();
-    loop {
-        let shown = server.request(Method::GET, &format!("/files/{file}"), Some(&user.token), None).await.1;
-        if shown["state"] != "scanning" {
-            return shown;
-        }
-        assert!(started.elapsed() < PATIENCE, "{shown}: {}", server.log_tail());
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
 
 #[tokio::test]
 async fn an_upload_survives_crashes_between_and_within_its_requests() {
@@ -45,22 +16,21 @@ async fn an_upload_survives_crashes_between_and_within_its_requests() {
     let room = server.room(&[&ann]).await;
     let bytes: Vec<u8> = (0..SIZE as u32 / 4).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
     let given = json!({"conversation_id": room, "name": "large.bin", "size": SIZE});
-    let file =
-        server.request(Method::POST, "/files", Some(&ann.token), Some(&given)).await.1["file_id"].as_i64().unwrap();
+    let file = server.begin_upload(&ann, &given).await;
     let mut acknowledged = 0;
     let mut interrupted = 0;
     for round in 0..8_u64 {
-        let at = offset(&server, &ann, file).await;
+        let at = server.upload_offset(&ann, file).await;
         assert!(at >= acknowledged && at <= SIZE, "{at} bytes after {acknowledged} were acknowledged");
         if at == SIZE {
             break;
         }
         let end = (at + 3 * 1024 * 1024).min(SIZE);
-        assert_eq!(append(&server, &ann, file, at, bytes[at..end].to_vec()).send().await.unwrap().status(), 204);
+        assert_eq!(server.appending(&ann, file, at, bytes[at..end].to_vec()).send().await.unwrap().status(), 204);
         acknowledged = end;
         if round % 2 == 0 {
             // In the middle of the rest.
-            let rest = append(&server, &ann, file, end, bytes[end..].to_vec());
+            let rest = server.appending(&ann, file, end, bytes[end..].to_vec());
             let sending = tokio::spawn(rest.send());
             tokio::time::sleep(Duration::from_millis(20 + 15 * round)).await;
             server.kill9();
@@ -71,11 +41,11 @@ async fn an_upload_survives_crashes_between_and_within_its_requests() {
         server.start_again();
     }
     assert!(interrupted > 0, "no request was interrupted");
-    let at = offset(&server, &ann, file).await;
+    let at = server.upload_offset(&ann, file).await;
     if at < SIZE {
-        assert_eq!(append(&server, &ann, file, at, bytes[at..].to_vec()).send().await.unwrap().status(), 204);
+        assert_eq!(server.appending(&ann, file, at, bytes[at..].to_vec()).send().await.unwrap().status(), 204);
     }
-    assert_eq!(settled(&server, &ann, file).await["state"], "ready");
+    assert_eq!(server.settled(&ann, file).await["state"], "ready");
     let url = format!("{}/files/{file}/large.bin", server.base_url);
     let read = reqwest::Client::new().get(url).bearer_auth(&ann.token).send().await.unwrap();
     assert!(read.bytes().await.unwrap() == bytes, "the bytes come back equal");
@@ -88,8 +58,7 @@ async fn a_client_that_is_cut_off_goes_on_where_it_was() {
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;
     let given = json!({"conversation_id": room, "name": "cut.bin", "size": 1_000_000});
-    let file =
-        server.request(Method::POST, "/files", Some(&ann.token), Some(&given)).await.1["file_id"].as_i64().unwrap();
+    let file = server.begin_upload(&ann, &given).await;
     let head = |at: usize| {
         format!(
             "PATCH /files/{file} HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {}\r\nupload-offset: {at}\r\n\
@@ -107,18 +76,18 @@ async fn a_client_that_is_cut_off_goes_on_where_it_was() {
         drop(socket);
         let started = Instant::now();
         // The server may still be keeping what came.
-        while offset(&server, &ann, file).await < at + part {
-            assert!(started.elapsed() < PATIENCE, "{} of {}", offset(&server, &ann, file).await, at + part);
+        while server.upload_offset(&ann, file).await < at + part {
+            assert!(started.elapsed() < PATIENCE, "{} of {}", server.upload_offset(&ann, file).await, at + part);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         at += part;
-        assert_eq!(offset(&server, &ann, file).await, at);
+        assert_eq!(server.upload_offset(&ann, file).await, at);
     }
     // A client that is still connected and sends nothing is ended by the next request.
     let mut silent = tokio::net::TcpStream::connect(server.address).await.unwrap();
     silent.write_all(head(at).as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let response = append(&server, &ann, file, at, vec![7; 1_000_000 - at]).send().await.unwrap();
+    let response = server.appending(&ann, file, at, vec![7; 1_000_000 - at]).send().await.unwrap();
     assert_eq!(response.status(), 204);
-    assert_eq!(settled(&server, &ann, file).await["state"], "ready");
+    assert_eq!(server.settled(&ann, file).await["state"], "ready");
 }

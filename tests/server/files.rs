@@ -2,77 +2,16 @@
 //!
 //! How: an upload goes over HTTP as tus 1.0 says; the log and the notices come over a WebSocket.
 
-use crate::support::{Client, Format, PATIENCE, Server, User, shards};
+use crate::support::{Client, Format, Server, User};
 use reqwest::header::HeaderMap;
-use reqwest::{Method, Response};
 use serde_json::{Value, json};
-use std::time::Instant;
 
 fn start() -> Server {
     Server::start(2, &[("features.file_uploads", "true")])
 }
 
-async fn send(
-    server: &Server,
-    user: &User,
-    method: &str,
-    path: &str,
-    fields: &[(&'static str, &str)],
-    body: Vec<u8>,
-) -> Response {
-    let method = Method::from_bytes(method.as_bytes()).unwrap();
-    let mut request = reqwest::Client::new().request(method, format!("{}{path}", server.base_url));
-    for (name, value) in fields {
-        request = request.header(*name, *value);
-    }
-    request.bearer_auth(&user.token).body(body).send().await.unwrap()
-}
-
-/// Begins an upload. Returns its id.
-async fn create(server: &Server, user: &User, given: &Value) -> i64 {
-    let response = send(server, user, "POST", "/files", &[], given.to_string().into_bytes()).await;
-    assert_eq!(response.status(), 201, "{given}");
-    let answer: Value = response.json().await.unwrap();
-    assert_eq!(answer["upload_url"], format!("/files/{}", answer["file_id"]));
-    answer["file_id"].as_i64().unwrap()
-}
-
-async fn append(server: &Server, user: &User, file: i64, offset: usize, bytes: &[u8]) -> Response {
-    let offset = offset.to_string();
-    let fields = [
-        ("content-type", "application/offset+octet-stream"),
-        ("upload-offset", offset.as_str()),
-        ("tus-resumable", "1.0.0"),
-    ];
-    send(server, user, "PATCH", &format!("/files/{file}"), &fields, bytes.to_vec()).await
-}
-
 fn field(headers: &HeaderMap, name: &str) -> String {
     headers[name].to_str().unwrap().to_owned()
-}
-
-/// Waits until the check of a file has ended.
-async fn settled(server: &Server, user: &User, file: i64) -> Value {
-    let started = Instant::now();
-    loop {
-        let response = send(server, user, "GET", &format!("/files/{file}"), &[], vec![]).await;
-        assert_eq!(response.status(), 200);
-        let shown: Value = response.json().await.unwrap();
-        if shown["state"] != "scanning" {
-            return shown;
-        }
-        assert!(started.elapsed() < PATIENCE, "{shown}: {}", server.log_tail());
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
-}
-
-/// Uploads a whole file. Returns its id and what it has become.
-async fn upload(server: &Server, user: &User, room: &str, name: &str, bytes: &[u8]) -> (i64, Value) {
-    let file = create(server, user, &json!({"conversation_id": room, "name": name, "size": bytes.len()})).await;
-    if !bytes.is_empty() {
-        assert_eq!(append(server, user, file, 0, bytes).await.status(), 204);
-    }
-    (file, settled(server, user, file).await)
 }
 
 #[tokio::test]
@@ -82,22 +21,22 @@ async fn an_upload_goes_on_at_its_offset_and_comes_back_equal() {
     let room = server.room(&[&ann, &bob]).await;
     let bytes: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
     let file =
-        create(&server, &ann, &json!({"conversation_id": room, "name": "numbers.bin", "size": bytes.len()})).await;
+        server.begin_upload(&ann, &json!({"conversation_id": room, "name": "numbers.bin", "size": bytes.len()})).await;
     let mut at = 0;
     for length in [1, 5_000_000, 300_000, bytes.len()] {
         let end = (at + length).min(bytes.len());
-        let response = append(&server, &ann, file, at, &bytes[at..end]).await;
+        let response = server.append(&ann, file, at, &bytes[at..end]).await;
         assert_eq!((response.status().as_u16(), field(response.headers(), "upload-offset")), (204, end.to_string()));
         at = end;
-        let head = send(&server, &ann, "HEAD", &format!("/files/{file}"), &[], vec![]).await;
+        let head = server.send(&ann, "HEAD", &format!("/files/{file}"), &[], vec![]).await;
         assert_eq!(field(head.headers(), "upload-offset"), at.to_string());
         assert_eq!(field(head.headers(), "upload-length"), bytes.len().to_string());
     }
-    assert_eq!(append(&server, &ann, file, at, b"").await.status(), 409, "it is complete");
-    let shown = settled(&server, &ann, file).await;
+    assert_eq!(server.append(&ann, file, at, b"").await.status(), 409, "it is complete");
+    let shown = server.settled(&ann, file).await;
     assert_eq!((&shown["state"], &shown["media_type"]), (&json!("ready"), &json!("application/octet-stream")));
     let path = format!("/files/{file}/numbers.bin");
-    assert_eq!(send(&server, &bob, "GET", &path, &[], vec![]).await.status(), 404, "no message has it");
+    assert_eq!(server.send(&bob, "GET", &path, &[], vec![]).await.status(), 404, "no message has it");
 
     let mut subscriber = Client::all(&server, &bob, Format::Json).await;
     let sent = server.ok(&ann, "send_message", json!({"conversation_id": room, "attachments": [file]})).await;
@@ -109,23 +48,23 @@ async fn an_upload_goes_on_at_its_offset_and_comes_back_equal() {
     let found = page["messages"].as_array().unwrap().iter().find(|m| m["message_id"] == sent["message_id"]).unwrap();
     assert_eq!(found["attachments"], expected);
 
-    let whole = send(&server, &bob, "GET", &path, &[], vec![]).await;
+    let whole = server.send(&bob, "GET", &path, &[], vec![]).await;
     let tag = field(whole.headers(), "etag");
     assert_eq!(field(whole.headers(), "x-content-type-options"), "nosniff");
     assert!(field(whole.headers(), "content-security-policy").contains("sandbox"));
     assert!(field(whole.headers(), "content-disposition").starts_with("attachment"));
     assert!(whole.bytes().await.unwrap() == bytes);
-    let part = send(&server, &bob, "GET", &path, &[("range", "bytes=4000000-4000007")], vec![]).await;
+    let part = server.send(&bob, "GET", &path, &[("range", "bytes=4000000-4000007")], vec![]).await;
     assert_eq!(
         (part.status().as_u16(), field(part.headers(), "content-range")),
         (206, format!("bytes 4000000-4000007/{}", bytes.len()))
     );
     assert_eq!(part.bytes().await.unwrap(), bytes[4_000_000..4_000_008]);
-    let same = send(&server, &bob, "GET", &path, &[("if-none-match", &tag)], vec![]).await;
+    let same = server.send(&bob, "GET", &path, &[("if-none-match", &tag)], vec![]).await;
     assert_eq!(same.status(), 304);
-    let head = send(&server, &bob, "HEAD", &path, &[], vec![]).await;
+    let head = server.send(&bob, "HEAD", &path, &[], vec![]).await;
     assert_eq!(field(head.headers(), "content-length"), bytes.len().to_string());
-    let beyond = send(&server, &bob, "GET", &path, &[("range", "bytes=12000000-")], vec![]).await;
+    let beyond = server.send(&bob, "GET", &path, &[("range", "bytes=12000000-")], vec![]).await;
     assert_eq!(beyond.status(), 416);
 }
 
@@ -134,12 +73,12 @@ async fn speaks_tus() {
     let server = start();
     let (ann, bob) = (server.register().await, server.register().await);
     let room = server.room(&[&ann, &bob]).await;
-    let options = send(&server, &ann, "OPTIONS", "/files", &[], vec![]).await;
+    let options = server.send(&ann, "OPTIONS", "/files", &[], vec![]).await;
     assert_eq!(field(options.headers(), "tus-extension"), "creation,expiration,checksum,termination");
     assert_eq!(field(options.headers(), "tus-max-size"), (100 * 1024 * 1024).to_string());
     let metadata = format!("filename aGkudHh0,filetype dGV4dC9wbGFpbg==,conversation_id {}", base64(&room));
     let fields = [("tus-resumable", "1.0.0"), ("upload-length", "5"), ("upload-metadata", &*metadata)];
-    let created = send(&server, &ann, "POST", "/files", &fields, vec![]).await;
+    let created = server.send(&ann, "POST", "/files", &fields, vec![]).await;
     assert_eq!(created.status(), 201);
     let at = field(created.headers(), "location");
     let file: i64 = at.rsplit('/').next().unwrap().parse().unwrap();
@@ -150,16 +89,16 @@ async fn speaks_tus() {
             ("upload-checksum", checksum),
         ];
         let (server, ann, at) = (&server, &ann, &at);
-        async move { send(server, ann, "PATCH", at, &fields, b"hello".to_vec()).await }
+        async move { server.send(ann, "PATCH", at, &fields, b"hello".to_vec()).await }
     };
     assert_eq!(patch("0", "sha1 AAAAAAAAAAAAAAAAAAAAAAAAAAA=").await.status(), 460);
     assert_eq!(patch("0", "md5 AAAAAAAAAAAAAAAAAAAAAA==").await.status(), 400);
     assert_eq!(patch("3", "sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00=").await.status(), 409);
-    let head = send(&server, &ann, "HEAD", &at, &[], vec![]).await;
+    let head = server.send(&ann, "HEAD", &at, &[], vec![]).await;
     assert_eq!(field(head.headers(), "upload-offset"), "0", "nothing of the wrong bodies was kept");
     assert!(field(head.headers(), "upload-expires").ends_with("GMT"));
     assert_eq!(patch("0", "sha1 qvTGHdzF6KLavt4PO0gs2a6pQ00=").await.status(), 204);
-    assert_eq!(settled(&server, &ann, file).await["media_type"], "text/plain");
+    assert_eq!(server.settled(&ann, file).await["media_type"], "text/plain");
     for (fields, status) in [
         (vec![("tus-resumable", "0.2.2"), ("upload-length", "5")], 412),
         (vec![("upload-length", "-1")], 400),
@@ -169,14 +108,14 @@ async fn speaks_tus() {
         (vec![("upload-length", "5"), ("upload-metadata", "conversation_id %%%")], 400),
         (vec![("upload-defer-length", "1"), ("upload-metadata", &*metadata)], 400),
     ] {
-        let response = send(&server, &ann, "POST", "/files", &fields, vec![]).await;
+        let response = server.send(&ann, "POST", "/files", &fields, vec![]).await;
         assert_eq!(response.status(), status, "{fields:?}");
     }
-    assert_eq!(send(&server, &ann, "PATCH", &at, &[("upload-offset", "0")], vec![]).await.status(), 415);
-    assert_eq!(send(&server, &bob, "HEAD", &at, &[], vec![]).await.status(), 404, "of another user");
-    assert_eq!(send(&server, &bob, "DELETE", &at, &[], vec![]).await.status(), 404);
-    assert_eq!(send(&server, &ann, "DELETE", &at, &[], vec![]).await.status(), 204);
-    assert_eq!(send(&server, &ann, "HEAD", &at, &[], vec![]).await.status(), 404);
+    assert_eq!(server.send(&ann, "PATCH", &at, &[("upload-offset", "0")], vec![]).await.status(), 415);
+    assert_eq!(server.send(&bob, "HEAD", &at, &[], vec![]).await.status(), 404, "of another user");
+    assert_eq!(server.send(&bob, "DELETE", &at, &[], vec![]).await.status(), 404);
+    assert_eq!(server.send(&ann, "DELETE", &at, &[], vec![]).await.status(), 204);
+    assert_eq!(server.send(&ann, "HEAD", &at, &[], vec![]).await.status(), 404);
 }
 
 fn base64(text: &str) -> String {
@@ -194,18 +133,18 @@ async fn a_form_uploads_a_file_in_one_request() {
     let file = "content-disposition: form-data; name=\"file\"; filename=\"../../etc/h\u{202e}i.txt\"\r\n\
                 content-type: text/plain\r\n\r\nhello";
     let fields = [("content-type", "multipart/form-data; boundary=x")];
-    let response = send(&server, &ann, "POST", "/files/simple", &fields, form(&place, file)).await;
+    let response = server.send(&ann, "POST", "/files/simple", &fields, form(&place, file)).await;
     assert_eq!(response.status(), 201);
     let answer: Value = response.json().await.unwrap();
     assert_eq!(answer["name"], "hi.txt");
     let id = answer["file_id"].as_i64().unwrap();
-    assert_eq!(settled(&server, &ann, id).await["size"], 5);
-    let read = send(&server, &ann, "GET", &format!("/files/{id}/hi.txt"), &[], vec![]).await;
+    assert_eq!(server.settled(&ann, id).await["size"], 5);
+    let read = server.send(&ann, "GET", &format!("/files/{id}/hi.txt"), &[], vec![]).await;
     assert_eq!(field(read.headers(), "content-type"), "text/plain; charset=utf-8");
     assert!(field(read.headers(), "content-disposition").starts_with("inline"));
     assert_eq!(read.bytes().await.unwrap(), "hello");
     for body in [form(file, &place), form(&place, "content-disposition: form-data; name=\"other\"\r\n\r\nx"), vec![]] {
-        let response = send(&server, &ann, "POST", "/files/simple", &fields, body).await;
+        let response = server.send(&ann, "POST", "/files/simple", &fields, body).await;
         assert_eq!(response.status(), 400);
     }
 }
@@ -226,12 +165,12 @@ async fn what_is_not_what_it_claims_fails_and_its_uploader_learns_why() {
         ("e.png", bomb, "image/png", "failed"),
         ("f.txt", b"", "text/plain", "ready"),
     ] {
-        let (file, shown) = upload(&server, &ann, &room, name, bytes).await;
+        let (file, shown) = server.upload(&ann, &room, name, bytes).await;
         assert_eq!((&shown["media_type"], &shown["state"]), (&json!(media_type), &json!(state)), "{name}: {shown}");
         let notice = notices.event("file_updated").await;
         assert_eq!((&notice["file"]["file_id"], &notice["file"]["state"]), (&json!(file), &json!(state)));
         assert_eq!(notice["reason"].is_string(), state == "failed", "{notice}");
-        let read = send(&server, &ann, "GET", &format!("/files/{file}/{name}"), &[], vec![]).await;
+        let read = server.send(&ann, "GET", &format!("/files/{file}/{name}"), &[], vec![]).await;
         assert_eq!(read.status(), if state == "ready" { 200 } else { 404 }, "{name}");
         if name == "d.html" {
             assert!(field(read.headers(), "content-disposition").starts_with("attachment"));
@@ -245,9 +184,9 @@ async fn what_is_not_what_it_claims_fails_and_its_uploader_learns_why() {
         }
     }
     let wrong = json!({"conversation_id": room, "name": "x", "size": 1, "sha256": "00".repeat(32)});
-    let file = create(&server, &ann, &wrong).await;
-    assert_eq!(append(&server, &ann, file, 0, b"x").await.status(), 204);
-    let shown = settled(&server, &ann, file).await;
+    let file = server.begin_upload(&ann, &wrong).await;
+    assert_eq!(server.append(&ann, file, 0, b"x").await.status(), 204);
+    let shown = server.settled(&ann, file).await;
     assert!(shown["state"] == "failed" && shown["reason"].as_str().unwrap().contains("SHA-256"), "{shown}");
 }
 
@@ -256,15 +195,15 @@ async fn access_ends_with_the_message_and_the_membership_and_nothing_is_left() {
     let server = start();
     let (ann, bob, eve) = (server.register().await, server.register().await, server.register().await);
     let room = server.room(&[&ann, &bob]).await;
-    let (file, _) = upload(&server, &ann, &room, "plan.txt", b"a secret plan").await;
-    let (twin, _) = upload(&server, &ann, &room, "copy.txt", b"a secret plan").await;
+    let (file, _) = server.upload(&ann, &room, "plan.txt", b"a secret plan").await;
+    let (twin, _) = server.upload(&ann, &room, "copy.txt", b"a secret plan").await;
     let sent = server
         .ok(&ann, "send_message", json!({"conversation_id": room, "content": "see", "attachments": [file, twin]}))
         .await;
     let path = format!("/files/{file}/plan.txt");
-    assert_eq!(send(&server, &eve, "GET", &path, &[], vec![]).await.status(), 404);
+    assert_eq!(server.send(&eve, "GET", &path, &[], vec![]).await.status(), 404);
     let linked: Value =
-        send(&server, &bob, "POST", &format!("/files/{file}/link"), &[], vec![]).await.json().await.unwrap();
+        server.send(&bob, "POST", &format!("/files/{file}/link"), &[], vec![]).await.json().await.unwrap();
     let link = format!("{}{}", server.base_url, linked["url"].as_str().unwrap());
     let by_link = async |link: &str| reqwest::get(link).await.unwrap().status().as_u16();
     assert_eq!(by_link(&link).await, 200);
@@ -273,18 +212,15 @@ async fn access_ends_with_the_message_and_the_membership_and_nothing_is_left() {
     assert_eq!(reqwest::get(link.split('?').next().unwrap()).await.unwrap().status(), 401);
 
     server.ok(&bob, "leave_conversation", json!({"conversation_id": room})).await;
-    assert_eq!(send(&server, &bob, "GET", &path, &[], vec![]).await.status(), 404);
+    assert_eq!(server.send(&bob, "GET", &path, &[], vec![]).await.status(), 404);
     assert_eq!(by_link(&link).await, 404, "a link is no more than its user's permission");
-    assert_eq!(send(&server, &ann, "GET", &path, &[], vec![]).await.status(), 200);
-    assert_eq!(send(&server, &ann, "DELETE", &format!("/files/{file}"), &[], vec![]).await.status(), 409);
+    assert_eq!(server.send(&ann, "GET", &path, &[], vec![]).await.status(), 200);
+    let deleted = server.send(&ann, "DELETE", &format!("/files/{file}"), &[], vec![]).await;
+    assert_eq!(deleted.status(), 409, "{}", server.log_tail());
 
     server.ok(&ann, "delete_message", json!({"message_id": sent["message_id"]})).await;
-    assert_eq!(send(&server, &ann, "GET", &path, &[], vec![]).await.status(), 404);
-    let started = Instant::now();
-    while !remains(&server).is_empty() {
-        assert!(started.elapsed() < PATIENCE, "{:?}", remains(&server));
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    assert_eq!(server.send(&ann, "GET", &path, &[], vec![]).await.status(), 404);
+    server.stores(0).await;
     let database = server.database().await;
     let left = "SELECT (SELECT count(*) FROM files), (SELECT count(*) FROM blobs), (SELECT count(*) FROM jobs), \
                 (SELECT sum(bytes)::bigint FROM file_usage)";
@@ -292,27 +228,15 @@ async fn access_ends_with_the_message_and_the_membership_and_nothing_is_left() {
     assert_eq!((0..4).map(|n| row.get::<_, i64>(n)).collect::<Vec<_>>(), [0, 0, 0, 0]);
 }
 
-/// Files below `data_dir/files`.
-fn remains(server: &Server) -> Vec<std::path::PathBuf> {
-    let (mut found, mut folders) = (Vec::new(), vec![server.data_dir.join("files")]);
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { found.push(path) }
-        }
-    }
-    found
-}
-
 #[tokio::test]
 async fn a_message_takes_only_files_of_its_sender_in_its_conversation() {
     let server = start();
     let (ann, bob) = (server.register().await, server.register().await);
     let (room, other) = (server.room(&[&ann, &bob]).await, server.room(&[&ann]).await);
-    let (mine, _) = upload(&server, &ann, &room, "a.txt", b"1").await;
-    let (elsewhere, _) = upload(&server, &ann, &other, "b.txt", b"2").await;
-    let (his, _) = upload(&server, &bob, &room, "c.txt", b"3").await;
-    let unfinished = create(&server, &ann, &json!({"conversation_id": room, "name": "d", "size": 9})).await;
+    let (mine, _) = server.upload(&ann, &room, "a.txt", b"1").await;
+    let (elsewhere, _) = server.upload(&ann, &other, "b.txt", b"2").await;
+    let (his, _) = server.upload(&bob, &room, "c.txt", b"3").await;
+    let unfinished = server.begin_upload(&ann, &json!({"conversation_id": room, "name": "d", "size": 9})).await;
     for (attachments, expected) in [
         (json!([elsewhere]), "not_found"),
         (json!([mine, his]), "not_found"),
@@ -353,7 +277,7 @@ async fn uploads_are_bounded_per_user_and_need_the_right_to_write() {
     let room = server.room(&[&ann, &bob]).await;
     let begin = async |user: &User, size: i64| {
         let given = json!({"conversation_id": room, "name": "x", "size": size}).to_string();
-        let response = send(&server, user, "POST", "/files", &[], given.into_bytes()).await;
+        let response = server.send(user, "POST", "/files", &[], given.into_bytes()).await;
         let status = response.status().as_u16();
         (status, response.json::<Value>().await.unwrap())
     };
@@ -368,7 +292,7 @@ async fn uploads_are_bounded_per_user_and_need_the_right_to_write() {
     assert!(status == 429 && refused["detail"].as_str().unwrap().contains("unfinished"), "{refused}");
     assert_eq!(begin(&bob, 10).await.0, 201, "others are not affected");
     for id in ids {
-        assert_eq!(send(&server, &ann, "DELETE", &format!("/files/{id}"), &[], vec![]).await.status(), 204);
+        assert_eq!(server.send(&ann, "DELETE", &format!("/files/{id}"), &[], vec![]).await.status(), 204);
     }
     server.ok(&ann, "mute_member", json!({"conversation_id": room, "user_id": bob.id, "duration_s": 600})).await;
     assert_eq!(begin(&bob, 10).await.1["code"], "muted");
@@ -378,11 +302,11 @@ async fn uploads_are_bounded_per_user_and_need_the_right_to_write() {
 
 #[tokio::test]
 async fn nothing_is_uploaded_where_the_feature_is_off() {
-    let server = shards(2).await;
+    let server = Server::start(1, &[("features.file_uploads", "false")]);
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;
     let given = json!({"conversation_id": room, "name": "x", "size": 1}).to_string();
-    let response = send(server, &ann, "POST", "/files", &[], given.into_bytes()).await;
+    let response = server.send(&ann, "POST", "/files", &[], given.into_bytes()).await;
     assert_eq!(response.status(), 403);
     let message = json!({"conversation_id": room, "content": "x", "attachments": [1]});
     assert_eq!(server.call(&ann, "send_message", message).await.unwrap_err()["code"], "forbidden");

@@ -17,6 +17,7 @@ mod catch_up;
 mod connections;
 mod consent;
 mod conversations;
+mod file_attacks;
 mod files;
 mod filter;
 mod filter_texts;

@@ -14,6 +14,7 @@ mod process;
 pub mod protocol;
 mod raw;
 pub mod source;
+mod uploads;
 mod users;
 mod values;
 

@@ -91,6 +91,15 @@ impl Raw {
         self.received.drain(..bytes);
     }
 
+    /// Reads and drops what comes next. Returns how much; `None` when the connection ends.
+    pub async fn drop_some(&mut self) -> Option<usize> {
+        let before = std::mem::take(&mut self.received).len();
+        match self.read_more().await {
+            Ok(read) if read > 0 => Some(before + std::mem::take(&mut self.received).len()),
+            _ => None,
+        }
+    }
+
     /// Reads until the connection ends. Returns everything that was not read before.
     pub async fn rest(&mut self) -> Vec<u8> {
         while matches!(self.read_more().await, Ok(read) if read > 0) {}

@@ -24,25 +24,21 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("wire", &[]),
     ("audit", &[]),
-    ("blobs", &[]),
     ("files", &[]),
     ("auth", &[]),
     ("mesh", &["chat::filter"]),
     ("chat", &["wire::Format", "wire::command", "wire::event", "mesh::event", "mesh::record", "mesh::standing"]),
     ("net", &["wire::ws"]),
     ("shard", &["net", "chat", "wire", "mesh", "auth"]),
-    ("storage", &["mesh", "audit", "blobs", "files"]),
-    ("control", &["blobs", "files", "storage", "mesh", "audit", "auth", "wire", "chat::filter"]),
-    (
-        "boot",
-        &["blobs", "files", "config", "wire", "audit", "auth", "mesh", "chat", "net", "shard", "storage", "control"],
-    ),
+    ("storage", &["mesh", "audit", "files"]),
+    ("control", &["files", "storage", "mesh", "audit", "auth", "wire", "chat::filter"]),
+    ("boot", &["files", "config", "wire", "audit", "auth", "mesh", "chat", "net", "shard", "storage", "control"]),
     ("main", &["boot", "config"]),
 ];
 
 /// Crate → the modules that may name it.
 const CRATES: &[(&str, &[&str])] =
-    &[("glommio", &["shard", "net", "boot"]), ("tokio", &["storage", "control", "boot"])];
+    &[("glommio", &["shard", "net", "boot"]), ("tokio", &["files", "storage", "control", "boot"])];
 
 const SQL_STARTS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE FROM", "CREATE", "WITH", "BEGIN", "COMMIT"];
 

@@ -29,11 +29,16 @@ BEGIN
                    SELECT coalesce(p.parent_message_id, p.id) FROM messages p
                     WHERE p.id = i.parent_id AND p.conversation_id = i.conversation_id AND p.deleted_at IS NULL)
                END AS root_id,
-               -- Its files: those of its sender, in this conversation, that are there.
+               -- Its files: those of its sender, in this conversation, that are there and stay until the commit. One
+               -- that is being checked may be in ten messages, each of which the verdict announces.
                CASE WHEN i.files IS NOT NULL THEN (
-                   SELECT count(*) = cardinality(i.files::bigint[]) FROM files x
-                    WHERE x.id = ANY (i.files::bigint[]) AND x.uploader_id = i.sender_id
-                      AND x.conversation_id = i.conversation_id AND x.state IN ('scanning', 'ready'))
+                   SELECT count(*) = cardinality(i.files::bigint[]) FROM (
+                       SELECT FROM files x
+                        WHERE x.id = ANY (i.files::bigint[]) AND x.uploader_id = i.sender_id
+                          AND x.conversation_id = i.conversation_id
+                          AND (x.state = 'ready' OR x.state = 'scanning' AND (
+                              SELECT count(*) FROM message_files y WHERE y.file_id = x.id) < 10)
+                        FOR NO KEY UPDATE OF x) kept)
                END AS files_fit
           FROM unnest(p_conversation, p_sender, p_content, p_client_message_id, p_parent, p_message_type,
                       p_files) WITH ORDINALITY
@@ -98,6 +103,9 @@ BEGIN
         SELECT n.new_id, x.position, n.conversation_id, x.id
           FROM numbered n CROSS JOIN LATERAL unnest(n.files::bigint[]) WITH ORDINALITY x (id, position)
          WHERE n.is_new AND n.files IS NOT NULL
+        RETURNING file_id
+    ), stays AS (
+        UPDATE files x SET expires_at = 'infinity' FROM attached a WHERE x.id = a.file_id
     )
     SELECT n.ord,
            CASE WHEN n.verdict <> 'committed' OR n.is_new THEN n.verdict

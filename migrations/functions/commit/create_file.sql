@@ -1,34 +1,41 @@
 -- Begins an upload. p: {user_id, conversation_id, name, size, media_type, sha256 (hex), lifetime_s, and the limits
--- unfinished_max, hour_max, user_bytes_max, total_bytes_max; file_id, if it was reserved}. Returns
--- the file's id, -1 if the user's files would take too much, or -2 if all files would.
--- Locks: the conversation's row (SHARE), then the user's uploads.
+-- unfinished_max, hour_max, user_bytes_max, total_bytes_max}. Returns the file's id, -1 if the user's files would take too
+-- much, or -2 if all files would. The size counts from now on.
+-- The conversation's row is not locked: an upload gives no access to anything, and whoever attaches it must be a member.
+-- Locks: the rows of file_usage, in the order of their users.
 
 CREATE FUNCTION create_file(p jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     c conversations;
+    u file_usage;
     v_user bigint := (p -> 'user_id')::bigint;
     v_size bigint := (p -> 'size')::bigint;
+    v_total bigint;
     v_id bigint;
 BEGIN
-    SELECT * INTO c FROM conversations x WHERE x.id = (p -> 'conversation_id')::bigint FOR SHARE;
+    SELECT * INTO c FROM conversations x WHERE x.id = (p -> 'conversation_id')::bigint;
     PERFORM sending_member(c, v_user);
-    PERFORM pg_advisory_xact_lock(hashtextextended('uploads', v_user));
+    INSERT INTO file_usage (user_id) VALUES (0), (v_user) ON CONFLICT DO NOTHING;
+    SELECT x.bytes INTO STRICT v_total FROM file_usage x WHERE x.user_id = 0 FOR UPDATE;
+    SELECT * INTO STRICT u FROM file_usage x WHERE x.user_id = v_user FOR UPDATE;
+    IF u.hour_began < now() - interval '1 hour' THEN
+        u.hour_began := now();
+        u.hour_count := 0;
+    END IF;
     IF (SELECT count(*) FROM files f WHERE f.uploader_id = v_user AND f.state = 'uploading')
         >= (p -> 'unfinished_max')::bigint THEN
         PERFORM refuse('rate_limited', 'You have too many unfinished uploads. Finish or delete some of them.');
-    ELSIF (SELECT count(*) FROM files f WHERE f.uploader_id = v_user AND f.created_at > now() - interval '1 hour')
-        >= (p -> 'hour_max')::bigint THEN
+    ELSIF u.hour_count >= (p -> 'hour_max')::bigint THEN
         PERFORM refuse('rate_limited', 'You have uploaded too many files within an hour. Wait a while.');
-    ELSIF coalesce((SELECT u.bytes FROM file_usage u WHERE u.user_id = v_user), 0) + v_size
-        > (p -> 'user_bytes_max')::bigint THEN
+    ELSIF u.bytes + v_size > (p -> 'user_bytes_max')::bigint THEN
         RETURN -1;
-    ELSIF coalesce((SELECT u.bytes FROM file_usage u WHERE u.user_id = 0), 0) + v_size
-        > (p -> 'total_bytes_max')::bigint THEN
+    ELSIF v_total + v_size > (p -> 'total_bytes_max')::bigint THEN
         RETURN -2;
     END IF;
-    INSERT INTO files (id, conversation_id, uploader_id, name, size, declared_type, expected_sha256, expires_at)
-    VALUES (coalesce((p ->> 'file_id')::bigint, nextval('file_ids')), c.id, v_user, p ->> 'name', v_size,
-            p ->> 'media_type', decode(p ->> 'sha256', 'hex'), now() + make_interval(secs => (p -> 'lifetime_s')::bigint))
+    UPDATE file_usage x SET hour_began = u.hour_began, hour_count = u.hour_count + 1 WHERE x.user_id = v_user;
+    INSERT INTO files (conversation_id, uploader_id, name, size, declared_type, expected_sha256, expires_at)
+    VALUES (c.id, v_user, p ->> 'name', v_size, p ->> 'media_type', decode(p ->> 'sha256', 'hex'),
+            now() + make_interval(secs => (p -> 'lifetime_s')::bigint))
     RETURNING id INTO STRICT v_id;
     RETURN v_id;
 END $$;

@@ -1,9 +1,11 @@
--- All bytes of an upload are on the disk for good: its content is checked next. Returns whether it was unfinished.
--- Locks: the file's row.
+-- All bytes of an upload are on the disk for good, p_size of them: its content is checked next. Returns whether it was
+-- unfinished.
+-- Locks: the file's row, then those of file_usage.
 
-CREATE FUNCTION finish_upload(p_file bigint, p_kept_s bigint) RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE FUNCTION finish_upload(p_file bigint, p_size bigint, p_kept_s bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE files f SET state = 'scanning', received = f.size, expires_at = now() + make_interval(secs => p_kept_s)
+    UPDATE files f SET state = 'scanning', size = p_size, received = p_size,
+           expires_at = now() + make_interval(secs => p_kept_s)
      WHERE f.id = p_file AND f.state = 'uploading';
     IF NOT FOUND THEN
         RETURN false;

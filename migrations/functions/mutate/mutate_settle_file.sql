@@ -1,7 +1,8 @@
--- The check of a file has ended. p.arguments: {file_id, state, and if known reason, media_type, width, height}. Its
+-- The check of a file has ended. p.arguments: {file_id, state, and if known reason, media_type, size (if readers get other
+-- content than was uploaded), width, height, duration, blurhash, animated}. Its
 -- uploader acts, who need not be a member any longer. The conversation learns of it if a message has the file, its
 -- uploader in any case. The log keeps no names of files.
--- Locks: the conversation's row, which apply_mutations holds, and the file's row.
+-- Locks: the conversation's row, which apply_mutations holds, the file's row, then those of file_usage.
 
 CREATE FUNCTION mutate_settle_file(c conversations, m conversation_members, p mutation)
 RETURNS mutation_outcome LANGUAGE plpgsql AS $$
@@ -13,7 +14,10 @@ BEGIN
     o.result := '{}';
     UPDATE files x SET state = (p.arguments ->> 'state')::file_state, reason = p.arguments ->> 'reason',
            media_type = p.arguments ->> 'media_type', width = (p.arguments ->> 'width')::integer,
-           height = (p.arguments ->> 'height')::integer
+           height = (p.arguments ->> 'height')::integer, duration = (p.arguments ->> 'duration')::double precision,
+           blurhash = p.arguments ->> 'blurhash', animated = coalesce((p.arguments ->> 'animated')::boolean, false),
+           size = coalesce((p.arguments ->> 'size')::bigint, x.size),
+           received = coalesce((p.arguments ->> 'size')::bigint, x.received)
      WHERE x.id = (p.arguments -> 'file_id')::bigint AND x.conversation_id = c.id AND x.state = 'scanning'
     RETURNING * INTO f;
     IF NOT FOUND THEN

@@ -1,5 +1,4 @@
--- A file that a user may read, with its content: its uploader while a member, and everybody who may read a message with
--- it.
+-- A file that a user may read: its uploader while a member, and everybody who may read a message with it.
 
 CREATE FUNCTION readable_file(p_user bigint, p_file bigint) RETURNS SETOF files LANGUAGE sql STABLE AS $$
     SELECT f.* FROM files f

@@ -2,7 +2,8 @@
 //!
 //! clamd answers `OK` for what it did not look at: with Debian's defaults for everything beyond 25 MB. So the server
 //! first sends it a file of the largest size that it accepts, an archive with the EICAR test file behind zeros. Only a
-//! scanner that finds it is trusted. The probe is repeated whenever the scanner has not answered.
+//! scanner that finds it is trusted. The probe is repeated whenever the scanner has not answered: if it passes then, the
+//! file is at fault, and is refused when that happens twice. No file is released because it breaks the scanner.
 //!
 //! | `files.scan` | a file that cannot be scanned now |
 //! |---|---|
@@ -10,18 +11,19 @@
 //! | `when_available` | is released without |
 //! | `off` | no file is scanned |
 
-use super::bytes_of;
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::{error_limited, warn_limited};
+use crate::files::store::bytes_of;
+use crate::files::store::disk::Disk;
 use bytes::Bytes;
 use clamav_client::tokio::{Socket, Tcp, scan_stream};
 use flate2::Crc;
 use futures_util::{Stream, StreamExt, stream};
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes of one chunk that clamd receives.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -31,6 +33,10 @@ const TIMEOUT: Duration = Duration::from_mins(4);
 const RETRY_MS: u64 = 5_000;
 /// The archive of the probe is smaller than the largest file by at most this.
 const PROBE_BELOW_MAX: u64 = 1024 * 1024;
+/// An entry of 4 GiB would need ZIP64.
+const PADDING_MAX: u64 = u32::MAX as u64 - 1;
+/// How often a file is sent to a scanner that does not answer about it.
+const ASKED_MAX: usize = 2;
 
 /// What happens to a file that cannot be scanned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,6 +80,8 @@ pub(super) enum Verdict {
     Clean,
     /// The name of what was found.
     Virus(String),
+    /// The scanner works, but not on this file.
+    Unscannable(String),
 }
 
 /// The scanner, as far as it is known.
@@ -82,8 +90,8 @@ enum Trust {
     /// It has to be probed first.
     Unknown,
     Trusted,
-    /// Why it cannot be used.
-    Refused(String),
+    /// Why it cannot be used, and since when.
+    Refused(String, Instant),
 }
 
 /// The scanner of a server; cloning shares it.
@@ -120,7 +128,7 @@ impl Antivirus {
         match self.trust() {
             Trust::Trusted => None,
             Trust::Unknown => Some("clamd was not asked yet".to_owned()),
-            Trust::Refused(reason) => Some(reason),
+            Trust::Refused(reason, _) => Some(reason),
         }
     }
 
@@ -128,44 +136,71 @@ impl Antivirus {
     ///
     /// # Errors
     /// `storage_unavailable` with a time to wait, if the file must wait for its scan.
-    pub(super) async fn scan(&self, file: File, size: u64) -> Result<Verdict, Refusal> {
-        let scanned = match self.probe().await {
-            Ok(()) => self.ask(bytes_of(file, size)).await,
-            Err(reason) => Err(reason),
-        };
-        match scanned {
-            Ok(verdict) => Ok(verdict),
-            Err(reason) => {
-                self.set_trust(Trust::Refused(reason.clone()));
-                match self.0.mode {
-                    ScanMode::WhenAvailable => {
-                        warn_limited!(reason, "a file is released without a virus scan");
-                        Ok(Verdict::Clean)
-                    }
-                    ScanMode::Required => {
-                        error_limited!(reason, "files wait for their virus scan: start clamd, or see files.clamd");
-                        let message = format!("The file waits for its virus scan: {reason}");
-                        Err(Refusal::new(ErrorCode::StorageUnavailable, message).retry_after(RETRY_MS))
-                    }
+    pub(super) async fn scan(&self, disk: &Disk, file: File, size: u64) -> Result<Verdict, Refusal> {
+        let mut last = String::new();
+        for _ in 0..ASKED_MAX {
+            if let Err(reason) = self.probe(disk).await {
+                return self.without(&reason);
+            }
+            let again = file.try_clone().and_then(|mut file| file.rewind().map(|()| file));
+            let content = again.map_err(|error| super::state::disk_refusal(&error))?;
+            match self.ask(bytes_of(disk.clone(), content, size)).await {
+                Ok(verdict) => return Ok(verdict),
+                Err(reason) => {
+                    warn_limited!(reason, "a file could not be scanned");
+                    self.set_trust(Trust::Unknown);
+                    last = reason;
                 }
+            }
+        }
+        match self.probe(disk).await {
+            Ok(()) => Ok(Verdict::Unscannable(last)),
+            Err(reason) => self.without(&reason),
+        }
+    }
+
+    /// What happens to a file when there is no scanner.
+    fn without(&self, reason: &str) -> Result<Verdict, Refusal> {
+        match self.0.mode {
+            ScanMode::WhenAvailable => {
+                warn_limited!(reason, "a file is released without a virus scan");
+                Ok(Verdict::Clean)
+            }
+            ScanMode::Required => {
+                error_limited!(reason, "files wait for their virus scan: start clamd, or see files.clamd");
+                let message = format!("The file waits for its virus scan: {reason}");
+                Err(Refusal::new(ErrorCode::StorageUnavailable, message).retry_after(RETRY_MS))
             }
         }
     }
 
-    /// Asks the scanner for a known signature at the end of a large file, unless it is trusted.
-    pub(super) async fn probe(&self) -> Result<(), String> {
+    /// Asks the scanner for a known signature at the end of a large file, unless it is trusted. A scanner that was
+    /// refused a moment ago is not asked again.
+    pub(super) async fn probe(&self, disk: &Disk) -> Result<(), String> {
         let _one = self.0.probing.lock().await;
-        if self.trust() == Trust::Trusted {
-            return Ok(());
+        match self.trust() {
+            Trust::Trusted => return Ok(()),
+            Trust::Refused(reason, since) if since.elapsed() < Duration::from_millis(RETRY_MS) => return Err(reason),
+            _ => {}
         }
-        let archive = probe_archive(self.0.size_max.saturating_sub(PROBE_BELOW_MAX));
-        match self.ask(archive).await? {
+        let probed = self.probe_now(disk).await;
+        self.set_trust(match &probed {
+            Ok(()) => Trust::Trusted,
+            Err(reason) => Trust::Refused(reason.clone(), Instant::now()),
+        });
+        probed
+    }
+
+    async fn probe_now(&self, disk: &Disk) -> Result<(), String> {
+        let padding = self.0.size_max.saturating_sub(PROBE_BELOW_MAX).min(PADDING_MAX);
+        // Not on the control thread: it takes 50 ms for 100 MB.
+        let sum = disk.run(move || Ok(sum_of_zeros(padding))).await.map_err(|error| error.to_string())?;
+        match self.ask(probe_archive(padding, sum)).await? {
             Verdict::Virus(_) => {
                 tracing::info!("clamd finds viruses in files of {} bytes", self.0.size_max);
-                self.set_trust(Trust::Trusted);
                 Ok(())
             }
-            Verdict::Clean => Err(format!(
+            Verdict::Clean | Verdict::Unscannable(_) => Err(format!(
                 "clamd does not find the EICAR test file at the end of an archive of {} bytes. Raise StreamMaxLength, \
                  MaxFileSize and MaxScanSize above limits.max_file_size, and set AlertExceedsMax; deploy/clamd.conf has \
                  all of it.",
@@ -202,23 +237,26 @@ fn verdict(answer: &[u8]) -> Result<Verdict, String> {
     }
 }
 
-/// A ZIP archive (APPNOTE.TXT 6.3) of two stored entries: `padding` zeros, and the EICAR test file.
-fn probe_archive(padding: u64) -> impl Stream<Item = io::Result<Bytes>> {
-    // Entries of 4 GiB would need ZIP64.
-    let padding = padding.min(u64::from(u32::MAX) - 1);
-    let zeros = Bytes::from(vec![0; CHUNK_BYTES]);
-    let mut crc = Crc::new();
-    let mut left = padding;
+/// The CRC-32 of so many zeros.
+fn sum_of_zeros(count: u64) -> u32 {
+    let zeros = vec![0; CHUNK_BYTES];
+    let (mut crc, mut left) = (Crc::new(), count);
     while left > 0 {
         let next = left.min(CHUNK_BYTES as u64);
         crc.update(&zeros[..next as usize]);
         left -= next;
     }
+    crc.sum()
+}
+
+/// A ZIP archive (APPNOTE.TXT 6.3) of two stored entries: `padding` zeros with this CRC-32, and the EICAR test file.
+fn probe_archive(padding: u64, sum: u32) -> impl Stream<Item = io::Result<Bytes>> {
+    let zeros = Bytes::from(vec![0; CHUNK_BYTES]);
     // In two parts, so that no scanner takes this program for the test file.
     let eicar = [r"X5O!P%@AP[4\PZX54(P^)7CC)7}$EICAR-STANDARD", "-ANTIVIRUS-TEST-FILE!$H+H*"].concat().into_bytes();
     let mut crc_of_eicar = Crc::new();
     crc_of_eicar.update(&eicar);
-    let entries = [("padding", crc.sum(), padding as u32), ("eicar.com", crc_of_eicar.sum(), eicar.len() as u32)];
+    let entries = [("padding", sum, padding as u32), ("eicar.com", crc_of_eicar.sum(), eicar.len() as u32)];
     let local = |(name, crc, size): (&str, u32, u32)| {
         let mut head = b"PK\x03\x04\x0a\0\0\0\0\0\0\0\x21\0".to_vec();
         head.extend([crc, size, size].iter().flat_map(|number| number.to_le_bytes()));
@@ -279,7 +317,7 @@ mod tests {
     #[tokio::test]
     async fn the_probe_is_a_whole_archive() {
         for padding in [0, 5, CHUNK_BYTES as u64 * 3 + 7] {
-            let parts: Vec<io::Result<Bytes>> = probe_archive(padding).collect().await;
+            let parts: Vec<io::Result<Bytes>> = probe_archive(padding, sum_of_zeros(padding)).collect().await;
             let bytes: Vec<u8> = parts.into_iter().flat_map(Result::unwrap).collect();
             let file = tempfile::NamedTempFile::new().unwrap();
             std::fs::write(file.path(), bytes).unwrap();

@@ -1,28 +1,30 @@
 //! Jobs about files: the check of a complete upload, and the removal of content that nobody needs.
 //!
-//! `check_file`: the hash, the type, the virus scan, then the content goes into the store and the file is settled through the shard of
-//! its conversation, so that its subscribers learn of it. Each step can be repeated, so a crash between them loses
-//! nothing.
+//! `check_file`: the hash, the type, the virus scan, then the content goes into the store and the file is settled through
+//! the shard of its conversation, so that its subscribers learn of it. Each step can be repeated, so a crash between them
+//! loses nothing.
 
 use super::antivirus::Verdict;
-use super::{Files, blocking};
-use crate::blobs::{ContentHash, hash, parse_hash};
+use super::state::{Files, disk_refusal};
 use crate::error::Refusal;
+use crate::files::content::{ContentHash, ContentName};
 use crate::files::kind;
 use crate::files::state::{FileEvent, FileState};
 use crate::ids::FileId;
-use crate::storage::files::{Job, UncheckedFile};
-use serde_json::json;
-use std::io::{self, Read, Seek, SeekFrom};
+use crate::storage::files::UncheckedFile;
+use crate::storage::jobs::Job;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::time::Duration;
 
 /// Files that one sweep looks at.
-const SWEEP_MAX: usize = 1_000;
+const SWEEP_MAX: usize = 200;
 /// Bytes without a row are removed after this time: nothing writes to them any longer.
 const ORPHAN_AGE: Duration = Duration::from_hours(2);
 
 /// What was found in a file.
-struct Found {
+struct Inspected {
     hash: ContentHash,
     size: u64,
     media_type: &'static str,
@@ -36,96 +38,153 @@ impl Files {
     ///
     /// # Errors
     /// What went wrong; the job is tried again.
-    pub(crate) async fn work_on(&self, job: &Job) -> Result<(), Refusal> {
-        let file = || job.subject.parse().map(FileId).map_err(|_| Refusal::bad_request("subject: Must be a number."));
+    pub(in crate::control) async fn work_on(&self, job: &Job) -> Result<(), Refusal> {
+        let wrong = |what: &str| Refusal::bad_request(format!("subject: Must be {what}."));
+        let file = || job.subject.parse().map(FileId).map_err(|_| wrong("a number"));
         match job.kind.as_str() {
             "check_file" => self.check(file()?).await,
-            "remove_upload" => {
-                let (folder, file) = (self.folder().clone(), file()?);
-                blocking(move || folder.remove_upload(file)).await
+            "remove_upload" => self.store().remove_upload(file()?).await.map_err(|error| disk_refusal(&error)),
+            "release_content" => {
+                let hash = ContentHash::parse(&job.subject).ok_or_else(|| wrong("a SHA-256"))?;
+                self.rows().release_content(&hash).await?;
+                self.work_arrived();
+                Ok(())
             }
             "remove_blob" => {
-                let hash =
-                    parse_hash(&job.subject).ok_or_else(|| Refusal::bad_request("subject: Must be a SHA-256."))?;
-                let folder = self.folder().clone();
-                self.store().remove_content(&hash, blocking(move || folder.remove_blob(&hash))).await
+                let name = ContentName::parse(&job.subject).ok_or_else(|| wrong("a name of content"))?;
+                self.store().remove_content(name).await.map_err(|error| disk_refusal(&error))
             }
             other => Err(Refusal::bad_request(format!("kind: This version knows no job {other}."))),
         }
     }
 
     /// What time does to files: uploads that were not continued, files that nobody needs, and bytes without a row, which
-    /// a form leaves behind whose client disconnected.
+    /// a crash can leave behind.
     ///
     /// # Errors
     /// Failures of PostgreSQL and of the disk.
-    pub(crate) async fn sweep(&self) -> Result<(), Refusal> {
-        if self.store().expire(SWEEP_MAX as i64).await? > 0 {
+    pub(in crate::control) async fn sweep(&self) -> Result<(), Refusal> {
+        if self.rows().expire(SWEEP_MAX as i64).await? > 0 {
             self.work_arrived();
         }
-        let folder = self.folder().clone();
-        let old = blocking(move || folder.old_uploads(ORPHAN_AGE, SWEEP_MAX)).await?;
-        let known = self.store().known(&old).await?;
-        let folder = self.folder().clone();
-        blocking(move || {
+        let (folder, disk) = (self.store().folder(), self.store().disk());
+        let old = disk.run(move || {
+            folder.remove_old_work(ORPHAN_AGE)?;
+            folder.old_uploads(ORPHAN_AGE, SWEEP_MAX)
+        });
+        let old = old.await.map_err(|error| disk_refusal(&error))?;
+        if old.is_empty() {
+            return Ok(());
+        }
+        let known = self.rows().known(&old).await?;
+        let folder = self.store().folder();
+        let removed = disk.run(move || {
             old.into_iter().filter(|file| !known.contains(file)).try_for_each(|file| folder.remove_upload(file))
-        })
-        .await
+        });
+        removed.await.map_err(|error| disk_refusal(&error))
     }
 
     async fn check(&self, file: FileId) -> Result<(), Refusal> {
-        let Some(unchecked) = self.store().to_check(file).await? else { return Ok(()) };
-        let Some(conversation) = unchecked.conversation else { return Ok(()) };
-        let uploader = unchecked.uploader;
-        let (folder, allowed) = (self.folder().clone(), self.parts().allowed_types.clone());
-        let (content, uploads) = (unchecked.content, folder.clone());
-        let mut found = blocking(move || inspect(&folder, file, &unchecked, &allowed)).await?;
-        let mut event = if found.refused.is_some() { FileEvent::Refused } else { FileEvent::Clean };
-        if event == FileEvent::Clean
-            && let Some(antivirus) = self.antivirus()
-        {
-            let opened = blocking(move || uploads.read(file, content.as_ref())).await?;
-            if let Verdict::Virus(name) = antivirus.scan(opened, found.size).await? {
-                found.refused = Some(format!("A virus was found: {name}."));
-                event = FileEvent::VirusFound;
+        let Some(unchecked) = self.rows().to_check(file).await? else { return Ok(()) };
+        let (uploader, conversation) = (unchecked.uploader, unchecked.conversation);
+        let Some(verdict) = self.verdict(unchecked).await? else { return Ok(()) };
+        let settled = self.parts().port.settle(uploader, conversation, verdict).await?;
+        tracing::debug!(file = file.0, ?settled, "a file was checked");
+        self.work_arrived(); // what it leaves is to be removed
+        Ok(())
+    }
+
+    /// What the file becomes, after its content was stored; `None` if it is gone.
+    async fn verdict(&self, unchecked: UncheckedFile) -> Result<Option<Value>, Refusal> {
+        let file = unchecked.file;
+        let Some(opened) = self.opened(&unchecked).await? else {
+            let reason = "The server has lost the bytes of this file. Upload it again.";
+            return Ok(refused(file, FileEvent::Refused, reason, None));
+        };
+        let allowed = self.parts().allowed_types.clone();
+        let inspected = self.store().disk().run(move || {
+            let scanned = opened.try_clone()?;
+            Ok((inspect(opened, &unchecked, &allowed)?, scanned))
+        });
+        let (found, scanned) = inspected.await.map_err(|error| disk_refusal(&error))?;
+        let media_type = Some(found.media_type);
+        if let Some(reason) = found.refused {
+            return Ok(refused(file, FileEvent::Refused, &reason, media_type));
+        }
+        if let Some(antivirus) = self.antivirus() {
+            match antivirus.scan(self.store().disk(), scanned, found.size).await? {
+                Verdict::Clean => {}
+                Verdict::Virus(name) => {
+                    let reason = format!("A virus was found: {name}.");
+                    return Ok(refused(file, FileEvent::VirusFound, &reason, media_type));
+                }
+                Verdict::Unscannable(reason) => {
+                    let reason = format!("It cannot be scanned: {reason}.");
+                    return Ok(refused(file, FileEvent::Refused, &reason, media_type));
+                }
             }
         }
-        let Some(state) = FileState::Scanning.after(event) else { return Ok(()) };
-        if state == FileState::Ready {
-            let (folder, hash) = (self.folder().clone(), found.hash);
-            let place = blocking(move || folder.store(file, &hash));
-            self.store().place_content(file, (&found.hash, found.size as i64), place).await?;
-        }
+        let Some(name) = self.rows().name_content(file, (found.hash, found.size), None).await? else { return Ok(None) };
+        self.store().take_upload(file, name).await.map_err(|error| disk_refusal(&error))?;
+        self.forget_unless_named(name).await?;
         let (width, height) = found.dimensions.unzip();
-        let arguments = json!({
-            "file_id": file, "state": state, "reason": found.refused, "media_type": found.media_type, "width": width,
-            "height": height,
-        });
-        self.parts().port.settle(uploader, conversation, arguments).await.map(drop)
+        let state = FileState::Scanning.after(FileEvent::Clean);
+        Ok(Some(json!({
+            "file_id": file, "state": state, "media_type": media_type, "width": width, "height": height,
+        })))
+    }
+
+    /// The file was removed while its content was stored, and the removal of that name may have come before it.
+    async fn forget_unless_named(&self, name: ContentName) -> Result<(), Refusal> {
+        if self.rows().is_named(&name).await? {
+            return Ok(());
+        }
+        self.store().remove_content(name).await.map_err(|error| disk_refusal(&error))
+    }
+
+    /// The bytes to check: the upload, or the content that it became when an earlier check was cut short.
+    async fn opened(&self, unchecked: &UncheckedFile) -> Result<Option<File>, Refusal> {
+        let (folder, file) = (self.store().folder(), unchecked.file);
+        let opened = match self.store().disk().run(move || folder.read_upload(file)).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match unchecked.content {
+                Some(name) => self.store().open(name).await,
+                None => Err(error),
+            },
+            opened => opened,
+        };
+        match opened {
+            Ok(opened) => Ok(Some(opened)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(disk_refusal(&error)),
+        }
     }
 }
 
+/// The arguments that settle a file that is not accepted.
+fn refused(file: FileId, event: FileEvent, reason: &str, media_type: Option<&str>) -> Option<Value> {
+    let state = FileState::Scanning.after(event)?;
+    Some(json!({"file_id": file, "state": state, "reason": reason, "media_type": media_type}))
+}
+
 /// Reads all of a file.
-fn inspect(
-    folder: &crate::blobs::Folder,
-    file: FileId,
-    unchecked: &UncheckedFile,
-    allowed: &[String],
-) -> io::Result<Found> {
-    let mut opened = folder.read(file, unchecked.content.as_ref())?;
+fn inspect(mut opened: File, unchecked: &UncheckedFile, allowed: &[String]) -> io::Result<Inspected> {
     let size = opened.metadata()?.len();
-    let hash = hash(&mut opened)?;
+    let hash = ContentHash::of(&mut opened)?;
     opened.seek(SeekFrom::Start(0))?;
     let mut head = Vec::new();
-    opened.take(kind::HEAD_BYTES as u64).read_to_end(&mut head)?;
+    (&mut opened).take(kind::HEAD_BYTES as u64).read_to_end(&mut head)?;
     let media_type = kind::found(&head, size <= kind::HEAD_BYTES as u64, &unchecked.name);
-    let dimensions = kind::dimensions(media_type, &head);
-    let refused = if unchecked.expected.is_some_and(|expected| expected != hash) {
+    let dimensions = kind::dimensions(media_type, &mut BufReader::new(&mut opened));
+    let refused = if size != unchecked.size {
+        // Nothing writes to a complete upload.
+        Some("The server has other bytes than you sent. Upload it again.".to_owned())
+    } else if unchecked.expected.is_some_and(|expected| expected != hash) {
         Some("The content has another SHA-256 than you gave. Upload it again.".to_owned())
     } else {
         kind::check(media_type, &unchecked.name, unchecked.declared_type.as_deref(), allowed)
             .and_then(|()| dimensions.clone().map(drop))
             .err()
     };
-    Ok(Found { hash, size, media_type, dimensions: dimensions.unwrap_or_default(), refused })
+    opened.seek(SeekFrom::Start(0))?;
+    Ok(Inspected { hash, size, media_type, dimensions: dimensions.unwrap_or_default(), refused })
 }

@@ -1,36 +1,45 @@
-//! `GET /files/{id}/{name}`: the content of a file; `GET /files/{id}`: its state; `POST /files/{id}/link`: a signed link.
+//! `GET /files/{id}/{name}`: the content of a file; `GET /files/{id}/variants/{kind}`: a smaller picture;
+//! `GET /files/{id}`: its state; `POST /files/{id}/link`: a signed link.
 
-use super::{blocking, bytes_of, no_such_file};
-use crate::blobs::hexadecimal;
+use super::state::{Files, disk_refusal, no_such_file};
 use crate::control::Control;
 use crate::control::account_reads::Place;
 use crate::control::extract::{AccountReader, Caller, PathId};
 use crate::control::problem::Problem;
 use crate::control::state::now_seconds;
 use crate::error::{ErrorCode, Refusal};
+use crate::faults::error_limited;
 use crate::files::link::{LIFE_SECONDS_MAX, LinkQuery};
 use crate::files::state::FileState;
+use crate::files::store::ByteStream;
 use crate::files::{kind, name};
 use crate::ids::{FileId, UserId};
-use crate::storage::files::ReadableFile;
+use crate::storage::files::{ReadableFile, StoredContent};
 use axum::Json as Reply;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
-use std::io::{Seek, SeekFrom};
+use std::io;
 use std::ops::Range;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// No script, no frame, nothing that the file refers to: whatever a browser thinks that it is.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; media-src 'self'; img-src 'self'; sandbox";
+/// A download that takes long asks again whether its user may read the file.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Who reads: the user of the token, or of a signed link.
 pub(super) struct FileReader {
     file: FileId,
     user: UserId,
-    /// Among the reads of its user that are under way.
+    /// The last part of the path.
+    last: String,
+    /// Among the downloads of its user that are under way.
     _place: Place,
 }
 
@@ -39,24 +48,28 @@ impl FromRequestParts<Control> for FileReader {
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
         let path = Path::<(String, String)>::from_request_parts(parts, control).await;
-        let file = path.ok().and_then(|Path((id, _))| id.parse().ok()).map(FileId).ok_or_else(no_such_file)?;
+        let Path((id, last)) = path.map_err(|_| no_such_file())?;
+        let file = id.parse().map(FileId).map_err(|_| no_such_file())?;
         if parts.headers.contains_key(header::AUTHORIZATION) {
             let caller = Caller::from_request_parts(parts, control).await?;
-            let place = control.account_reads().admit(caller.user)?;
-            return Ok(Self { file, user: caller.user, _place: place });
+            let place = control.files().downloads().admit(caller.user)?;
+            return Ok(Self { file, user: caller.user, last, _place: place });
         }
         let link = Query::<LinkQuery>::try_from_uri(&parts.uri);
         let Ok(Query(link)) = link else {
             return Err(Problem::unauthenticated("Send an access token, or use a link from POST /files/{id}/link."));
         };
-        let user = control.files().parts().links.verified(&link, file, now_seconds());
-        let user = user.ok_or_else(no_such_file)?;
-        Ok(Self { file, user, _place: control.account_reads().admit(user)? })
+        let asker = control.files().parts().links.verified(&link, file, now_seconds());
+        let (user, session) = asker.ok_or_else(no_such_file)?;
+        let place = control.files().downloads().admit(user)?;
+        // A link ends with the session that asked for it.
+        control.accounts().session_state(user, session).await?.ok_or_else(no_such_file)?;
+        Ok(Self { file, user, last, _place: place })
     }
 }
 
 async fn readable(control: &Control, user: UserId, file: FileId) -> Result<ReadableFile, Problem> {
-    control.files().store().readable(user, file).await?.ok_or_else(no_such_file)
+    control.files().rows().readable(user, file).await?.ok_or_else(no_such_file)
 }
 
 pub(super) async fn show(
@@ -76,27 +89,21 @@ pub(super) async fn link(
     reader: AccountReader,
     PathId(id): PathId,
 ) -> Result<Reply<Value>, Problem> {
-    let user = reader.caller.user;
+    let Caller { user, session, .. } = reader.caller;
     let file = readable(&control, user, FileId(id)).await?;
     let now = now_seconds();
-    let query = control.files().parts().links.query(user, FileId(id), now, LIFE_SECONDS_MAX);
-    let name = encoded(file.shown["name"].as_str().unwrap_or("file"));
+    let query = control.files().parts().links.query((user, session), FileId(id), now, LIFE_SECONDS_MAX);
+    let name = name::path_segment(file.shown["name"].as_str().unwrap_or("file"));
     Ok(Reply(json!({"url": format!("/files/{id}/{name}?{query}"), "expires_in_s": LIFE_SECONDS_MAX})))
-}
-
-/// A name as the last part of a path.
-fn encoded(name: &str) -> String {
-    let disposition = name::disposition(name, false);
-    disposition.rsplit("''").next().unwrap_or("file").to_owned()
 }
 
 pub(super) async fn read(
     State(control): State<Control>,
-    FileReader { file, user, _place }: FileReader,
+    reader: FileReader,
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let found = readable(&control, user, file).await?;
+    let found = readable(&control, reader.user, reader.file).await?;
     let content = match (found.state, found.content) {
         (FileState::Ready, Some(content)) => content,
         (FileState::Uploading | FileState::Scanning, _) => {
@@ -109,19 +116,50 @@ pub(super) async fn read(
         }
         _ => return Err(no_such_file()),
     };
-    let tag = format!("\"{}\"", hexadecimal(&content));
-    if matches(&headers, header::IF_NONE_MATCH, &tag) {
+    let media_type = found.shown["media_type"].as_str().unwrap_or(kind::UNKNOWN);
+    let name = found.shown["name"].as_str().unwrap_or("file");
+    serve(control.files(), reader, &Served { content, media_type, name }, &method, &headers).await
+}
+
+pub(super) async fn read_variant(
+    State(control): State<Control>,
+    reader: FileReader,
+    method: Method,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let found = control.files().rows().variant(reader.user, reader.file, &reader.last).await?;
+    let (media_type, content) = found.ok_or_else(no_such_file)?;
+    let name = reader.last.clone();
+    serve(control.files(), reader, &Served { content, media_type: &media_type, name: &name }, &method, &headers).await
+}
+
+/// What a response has.
+struct Served<'a> {
+    content: StoredContent,
+    media_type: &'a str,
+    name: &'a str,
+}
+
+async fn serve(
+    files: &Files,
+    reader: FileReader,
+    served: &Served<'_>,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let StoredContent { name, size } = served.content;
+    let tag = format!("\"{}\"", name.hash);
+    if matches(headers, header::IF_NONE_MATCH, &tag) {
         let mut response = StatusCode::NOT_MODIFIED.into_response();
-        describe(&mut response, &found.shown, &tag);
+        describe(&mut response, served, &tag);
         return Ok(response);
     }
-    let size = found.shown["size"].as_u64().unwrap_or(0);
-    let is_same = !headers.contains_key(header::IF_RANGE) || matches(&headers, header::IF_RANGE, &tag);
+    let is_same = !headers.contains_key(header::IF_RANGE) || matches(headers, header::IF_RANGE, &tag);
     let wanted = headers.get(header::RANGE).filter(|_| is_same && method == Method::GET);
-    let range = match wanted.and_then(|value| value.to_str().ok()).map(|text| range(text, size)) {
-        None | Some(Ranges::Ignored) => None,
-        Some(Ranges::One(range)) => Some(range),
-        Some(Ranges::Unsatisfiable) => {
+    let range = match wanted.and_then(|value| value.to_str().ok()).map(|text| byte_range(text, size)) {
+        None | Some(ByteRange::Ignored) => None,
+        Some(ByteRange::One(range)) => Some(range),
+        Some(ByteRange::Unsatisfiable) => {
             let refusal = Refusal::bad_request(format!("Range: The file has {size} bytes."));
             let mut response = Problem { status: StatusCode::RANGE_NOT_SATISFIABLE, ..refusal.into() }.into_response();
             insert(&mut response, header::CONTENT_RANGE, &format!("bytes */{size}"));
@@ -129,18 +167,19 @@ pub(super) async fn read(
         }
     };
     let (start, end) = range.as_ref().map_or((0, size), |range| (range.start, range.end));
-    let body = if method == Method::HEAD {
+    let body = if method == Method::HEAD || start == end {
         Body::empty()
     } else {
-        let folder = control.files().folder().clone();
-        let opened = blocking(move || {
-            let mut opened = folder.read_blob(&content)?;
-            opened.seek(SeekFrom::Start(start)).map(|_| opened)
-        });
-        Body::from_stream(bytes_of(opened.await?, end - start))
+        let bytes = files.store().read(name, start..end).await.map_err(|error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                error_limited!(content = %name, "the content of a file is missing; see `chat-server files check`");
+            }
+            disk_refusal(&error)
+        })?;
+        Body::from_stream(while_readable(files.clone(), reader, bytes))
     };
     let mut response = Response::new(body);
-    describe(&mut response, &found.shown, &tag);
+    describe(&mut response, served, &tag);
     insert(&mut response, header::CONTENT_LENGTH, &(end - start).to_string());
     if range.is_some() {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
@@ -149,20 +188,38 @@ pub(super) async fn read(
     Ok(response)
 }
 
+/// The bytes, until the reader loses access. The place of the reader is held until they end.
+fn while_readable(files: Files, reader: FileReader, bytes: ByteStream) -> ByteStream {
+    let state = (files, reader, bytes, Instant::now());
+    stream::unfold(state, |(files, reader, mut bytes, mut asked_at)| async move {
+        let next = bytes.next().await?;
+        if asked_at.elapsed() >= ASK_AGAIN {
+            asked_at = Instant::now();
+            // Whoever cannot be asked about goes on: the answer was yes a moment ago.
+            if files.rows().may_read(reader.user, reader.file).await == Ok(false) {
+                let gone =
+                    io::Error::new(io::ErrorKind::PermissionDenied, "the reader may not see this file any longer");
+                return Some((Err(gone), (files, reader, stream::empty().boxed(), asked_at)));
+            }
+        }
+        Some((next, (files, reader, bytes, asked_at)))
+    })
+    .boxed()
+}
+
 fn insert(response: &mut Response, name: header::HeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }
 }
 
-fn describe(response: &mut Response, shown: &Value, tag: &str) {
-    let media_type = shown["media_type"].as_str().unwrap_or(kind::UNKNOWN);
-    let is_inline = kind::is_shown_inline(media_type);
-    let shown_type = match media_type {
+fn describe(response: &mut Response, served: &Served<'_>, tag: &str) {
+    let is_inline = kind::is_shown_inline(served.media_type);
+    let shown_type = match served.media_type {
         text if text.starts_with("text/") => format!("{text}; charset=utf-8"),
         other => other.to_owned(),
     };
-    let disposition = name::disposition(shown["name"].as_str().unwrap_or("file"), !is_inline);
+    let disposition = name::disposition(served.name, !is_inline);
     for (name, value) in [
         (header::CONTENT_TYPE, &*shown_type),
         (header::CONTENT_DISPOSITION, &disposition),
@@ -179,11 +236,13 @@ fn describe(response: &mut Response, shown: &Value, tag: &str) {
 
 fn matches(headers: &HeaderMap, name: header::HeaderName, tag: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|value| matches!(value.trim(), "*") || value.trim() == tag)
+    // A weak tag matches too (RFC 9110 §13.1.2): content never changes under its hash.
+    let mut tags = values.flat_map(|value| value.split(','));
+    tags.any(|value| value.trim() == "*" || value.trim().trim_start_matches("W/") == tag)
 }
 
 #[derive(PartialEq, Eq, Debug)]
-enum Ranges {
+enum ByteRange {
     One(Range<u64>),
     /// Several, or none that can be read: the whole file is a valid answer (RFC 9110 §14.2).
     Ignored,
@@ -191,28 +250,28 @@ enum Ranges {
 }
 
 /// One range of bytes (RFC 9110 §14.1.2).
-fn range(value: &str, size: u64) -> Ranges {
+fn byte_range(value: &str, size: u64) -> ByteRange {
     let Some((first, last)) = value.strip_prefix("bytes=").and_then(|range| range.split_once('-')) else {
-        return Ranges::Ignored;
+        return ByteRange::Ignored;
     };
     let number =
         |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
     let range = match (first.trim(), last.trim()) {
         ("", suffix) => match number(suffix) {
-            Some(0) => return Ranges::Unsatisfiable,
+            Some(0) => return ByteRange::Unsatisfiable,
             Some(length) => size.saturating_sub(length)..size,
-            None => return Ranges::Ignored,
+            None => return ByteRange::Ignored,
         },
         (first, "") => match number(first) {
             Some(first) => first..size,
-            None => return Ranges::Ignored,
+            None => return ByteRange::Ignored,
         },
         (first, last) => match (number(first), number(last)) {
             (Some(first), Some(last)) if first <= last => first..size.min(last.saturating_add(1)),
-            _ => return Ranges::Ignored,
+            _ => return ByteRange::Ignored,
         },
     };
-    if range.start >= range.end { Ranges::Unsatisfiable } else { Ranges::One(range) }
+    if range.start >= range.end { ByteRange::Unsatisfiable } else { ByteRange::One(range) }
 }
 
 #[cfg(test)]
@@ -222,24 +281,24 @@ mod tests {
     #[test]
     fn reads_ranges_as_rfc_9110_says() {
         for (value, expected) in [
-            ("bytes=0-499", Ranges::One(0..500)),
-            ("bytes=500-", Ranges::One(500..1_000)),
-            ("bytes=-300", Ranges::One(700..1_000)),
-            ("bytes=-5000", Ranges::One(0..1_000)),
-            ("bytes=999-5000", Ranges::One(999..1_000)),
-            ("bytes=0-18446744073709551615", Ranges::One(0..1_000)),
-            ("bytes=1000-", Ranges::Unsatisfiable),
-            ("bytes=-0", Ranges::Unsatisfiable),
-            ("bytes=5-2", Ranges::Ignored),
-            ("bytes=a-b", Ranges::Ignored),
-            ("bytes=0-1,5-6", Ranges::Ignored),
-            ("bytes=+1-2", Ranges::Ignored),
-            ("bytes=99999999999999999999-", Ranges::Ignored),
-            ("items=0-1", Ranges::Ignored),
+            ("bytes=0-499", ByteRange::One(0..500)),
+            ("bytes=500-", ByteRange::One(500..1_000)),
+            ("bytes=-300", ByteRange::One(700..1_000)),
+            ("bytes=-5000", ByteRange::One(0..1_000)),
+            ("bytes=999-5000", ByteRange::One(999..1_000)),
+            ("bytes=0-18446744073709551615", ByteRange::One(0..1_000)),
+            ("bytes=1000-", ByteRange::Unsatisfiable),
+            ("bytes=-0", ByteRange::Unsatisfiable),
+            ("bytes=5-2", ByteRange::Ignored),
+            ("bytes=a-b", ByteRange::Ignored),
+            ("bytes=0-1,5-6", ByteRange::Ignored),
+            ("bytes=+1-2", ByteRange::Ignored),
+            ("bytes=99999999999999999999-", ByteRange::Ignored),
+            ("items=0-1", ByteRange::Ignored),
         ] {
-            assert_eq!(range(value, 1_000), expected, "{value}");
+            assert_eq!(byte_range(value, 1_000), expected, "{value}");
         }
-        assert_eq!(range("bytes=0-", 0), Ranges::Unsatisfiable);
+        assert_eq!(byte_range("bytes=0-", 0), ByteRange::Unsatisfiable);
     }
 
     #[test]
@@ -247,10 +306,7 @@ mod tests {
         let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, "\"a\", \"b\"".parse().unwrap())]);
         assert!(matches(&headers, header::IF_NONE_MATCH, "\"b\""));
         assert!(!matches(&headers, header::IF_NONE_MATCH, "\"c\""));
-    }
-
-    #[test]
-    fn a_name_becomes_one_part_of_a_path() {
-        assert_eq!(encoded("a b/ü?.pdf"), "a%20b%2F%C3%BC%3F.pdf");
+        let weak = HeaderMap::from_iter([(header::IF_NONE_MATCH, "W/\"a\"".parse().unwrap())]);
+        assert!(matches(&weak, header::IF_NONE_MATCH, "\"a\""));
     }
 }

@@ -1,23 +1,27 @@
 //! Bytes of a request → the end of an upload on the disk.
 //!
-//! The request reads the body and a thread of its own writes, with a short queue between them. So memory is bounded and
-//! the control thread never waits for the disk. When the request ends, however it ends, the thread keeps what came.
+//! The request reads the body and a task of its own writes, with a short queue between them; the disk's work is done by
+//! the files' threads. So memory is bounded, and no thread waits for a slow client. When the request ends, however it
+//! ends, the task keeps what came and says so in PostgreSQL.
 
-use super::{Turn, disk_refusal};
+use super::state::{Files, disk_refusal};
+use super::turns::{WriteTurn, taken_over};
+use crate::control::clients::NetworkPlace;
 use crate::control::http::StopSignal;
 use crate::control::problem::Problem;
 use crate::error::{ErrorCode, Refusal};
+use crate::files::store::disk::Disk;
+use crate::files::store::folder::Upload;
 use crate::files::tus::Checksum;
-use crate::ids::FileId;
+use crate::ids::{FileId, UserId};
 use axum::http::StatusCode;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
+use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
@@ -25,35 +29,43 @@ use tokio::time::{Instant, timeout_at};
 const WRITE_BYTES: usize = 256 * 1024;
 /// After so many bytes they are kept, so that a crash loses little.
 const KEEP_BYTES: u64 = 8 * 1024 * 1024;
-/// Pieces of a body between the request and the thread.
-const QUEUE_PIECES: usize = 32;
+/// Parts of a body between the request and the task.
+const QUEUE_PARTS: usize = 8;
 /// A body may pause for so long…
 const GRACE: Duration = Duration::from_secs(30);
 /// … and after that must bring so many bytes a second on average.
 const BYTES_PER_SECOND_MIN: u64 = 1_024;
 
-/// Where bytes go.
-pub(super) struct Target {
+/// Where the bytes of a request go.
+pub(super) struct Reception {
     /// The upload.
     pub(super) file: FileId,
+    /// Its uploader.
+    pub(super) user: UserId,
     /// What it has.
     pub(super) received: u64,
     /// The most that it may have.
     pub(super) size: u64,
     /// The digest of this request's bytes.
     pub(super) checksum: Option<Checksum>,
-    /// Whether PostgreSQL has a row that is told of the progress.
-    pub(super) has_row: bool,
+    /// Whether the upload is complete when the body is, and goes if the body is cut. Otherwise it is complete with
+    /// `size` bytes, and a later request can go on.
+    pub(super) is_whole: bool,
+    /// Among the unfinished requests of its network.
+    pub(super) network: Option<NetworkPlace>,
+    /// Notified when the server stops.
+    pub(super) stop: Option<StopSignal>,
 }
 
-enum Piece {
+/// What the request passes to the task.
+enum BodyPart {
     Bytes(Bytes),
     /// The body is complete.
     End,
 }
 
-/// How a request ended.
-enum Outcome {
+/// How the writing of a request ended.
+enum Written {
     /// The upload has so many bytes.
     Kept(u64),
     /// The digest is wrong; the bytes of this request are gone.
@@ -69,23 +81,15 @@ enum Outcome {
 /// 460 for a wrong checksum, `too_large`, `deadline_exceeded` for a slow body, `conflict` if a newer request takes over,
 /// `storage_unavailable`. What came before is kept, unless the request has a checksum.
 pub(super) async fn receive<E>(
-    turn: Turn,
-    target: Target,
+    files: &Files,
+    turn: WriteTurn,
+    mut reception: Reception,
     body: impl Stream<Item = Result<Bytes, E>>,
-    stop: Option<StopSignal>,
 ) -> Result<u64, Problem> {
-    let newer = Arc::clone(&turn.turns.newer);
-    let newer = newer.notified();
-    let (pieces, from_request) = mpsc::channel(QUEUE_PIECES);
-    let handle = Handle::current();
-    let writer = tokio::task::spawn_blocking(move || write(&turn, target, from_request, &handle));
-    let reading = async {
-        let ended = forward(body, &pieces).await;
-        if ended.is_ok() {
-            let _ = pieces.send(Piece::End).await;
-        }
-        ended
-    };
+    let _network = reception.network.take();
+    let (newer, stop) = (turn.newer(), reception.stop.take());
+    let (parts, from_request) = mpsc::channel(QUEUE_PARTS);
+    let writing = tokio::spawn(write(files.clone(), turn, reception, from_request));
     let stopping = async {
         match stop {
             Some(mut stop) => stop.begun().await,
@@ -93,39 +97,42 @@ pub(super) async fn receive<E>(
         }
     };
     let read = tokio::select! {
-        read = reading => read,
-        () = newer => {
-            Err(Refusal::new(ErrorCode::Conflict, "A newer request continues this upload. Ask for the offset.").into())
-        }
+        read = forward(body, &parts) => read,
+        () = newer => Err(taken_over()),
         () = stopping => Err(Refusal::overloaded("uploads, because the server stops").retry_after(1_000).into()),
     };
-    drop(pieces);
-    let outcome = writer.await.unwrap_or_else(|_| Outcome::Refused(Refusal::storage_unavailable()));
-    match (outcome, read) {
-        (Outcome::Refused(refusal), _) => Err(refusal.into()),
-        (Outcome::TooLong, _) => {
-            Err(Refusal::new(ErrorCode::TooLarge, "The body has more bytes than the upload lacks.").into())
-        }
+    drop(parts);
+    let written = writing.await.unwrap_or_else(|_| Written::Refused(Refusal::storage_unavailable()));
+    match (written, read) {
+        (Written::Refused(refusal), _) => Err(refusal.into()),
+        (Written::TooLong, _) => Err(too_long()),
         (_, Err(problem)) => Err(problem),
-        (Outcome::WrongChecksum, Ok(())) => {
+        (Written::WrongChecksum, Ok(())) => {
             // The protocol's own status.
             let status = StatusCode::from_u16(460).unwrap_or(StatusCode::BAD_REQUEST);
             let detail = "Upload-Checksum: The body has another digest. Its bytes were not kept. Send them again.";
             Err(Problem::new(status, "checksum_mismatch", detail))
         }
-        (Outcome::Kept(received), Ok(())) => Ok(received),
+        (Written::Kept(received), Ok(())) => Ok(received),
     }
 }
 
-/// Passes a body on. Ends early when the thread has stopped; it says why.
-async fn forward<E>(body: impl Stream<Item = Result<Bytes, E>>, pieces: &mpsc::Sender<Piece>) -> Result<(), Problem> {
+pub(super) fn too_long() -> Problem {
+    Refusal::new(ErrorCode::TooLarge, "The body has more bytes than the upload may have.").into()
+}
+
+/// Passes a body on. Ends early when the task has stopped; it says why.
+async fn forward<E>(body: impl Stream<Item = Result<Bytes, E>>, parts: &mpsc::Sender<BodyPart>) -> Result<(), Problem> {
     let mut body = pin!(body);
     let (started, mut total) = (Instant::now(), 0);
     loop {
         let deadline = started + GRACE + Duration::from_secs(total / BYTES_PER_SECOND_MIN);
         let pause = Instant::now() + GRACE;
         let bytes = match timeout_at(deadline.min(pause), body.next()).await {
-            Ok(None) => return Ok(()),
+            Ok(None) => {
+                let _ = parts.send(BodyPart::End).await;
+                return Ok(());
+            }
             Ok(Some(Ok(bytes))) => bytes,
             Ok(Some(Err(_))) => {
                 return Err(Problem::bad_request("The body ended before it was complete. Ask for the offset."));
@@ -136,7 +143,7 @@ async fn forward<E>(body: impl Stream<Item = Result<Bytes, E>>, pieces: &mpsc::S
             }
         };
         total += bytes.len() as u64;
-        if pieces.send(Piece::Bytes(bytes)).await.is_err() {
+        if parts.send(BodyPart::Bytes(bytes)).await.is_err() {
             return Ok(());
         }
     }
@@ -149,6 +156,14 @@ enum Digester {
 }
 
 impl Digester {
+    fn new(checksum: Option<&Checksum>) -> Self {
+        match checksum {
+            None => Self::None,
+            Some(Checksum::Sha1(expected)) => Self::Sha1(Sha1::new(), *expected),
+            Some(Checksum::Sha256(expected)) => Self::Sha256(Sha256::new(), *expected),
+        }
+    }
+
     fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::None => {}
@@ -166,78 +181,124 @@ impl Digester {
     }
 }
 
-/// The thread: writes what comes until the request ends.
-fn write(turn: &Turn, target: Target, mut pieces: mpsc::Receiver<Piece>, runtime: &Handle) -> Outcome {
-    let Target { file, received: start, size, checksum, has_row } = target;
-    let mut upload = match turn.files.folder().resume(file, start) {
-        Ok(upload) => upload,
-        Err(error) => return Outcome::Refused(disk_refusal(&error)),
-    };
-    let has_checksum = checksum.is_some();
-    let mut digester = match checksum {
-        None => Digester::None,
-        Some(Checksum::Sha1(expected)) => Digester::Sha1(Sha1::new(), expected),
-        Some(Checksum::Sha256(expected)) => Digester::Sha256(Sha256::new(), expected),
-    };
-    let (mut written, mut kept, mut waiting) = (start, start, Vec::with_capacity(WRITE_BYTES));
-    let mut is_complete = false;
-    let mut too_long = false;
-    let outcome = loop {
-        match pieces.blocking_recv() {
-            Some(Piece::Bytes(bytes)) => {
-                if written + waiting.len() as u64 + bytes.len() as u64 > size {
-                    too_long = true;
-                    break Ok(());
-                }
-                digester.update(&bytes);
-                waiting.extend_from_slice(&bytes);
-            }
-            Some(Piece::End) => {
-                is_complete = true;
-                break Ok(());
-            }
-            None => break Ok(()),
-        }
-        if waiting.len() >= WRITE_BYTES {
-            if let Err(error) = upload.append(&waiting) {
-                break Err(error);
-            }
-            written += waiting.len() as u64;
-            waiting.clear();
-        }
-        // With a checksum nothing counts before it is known to be right.
-        if written - kept >= KEEP_BYTES && !has_checksum {
-            if let Err(error) = upload.keep() {
-                break Err(error);
-            }
-            kept = written;
-            if has_row {
-                // If this fails, the client sends these bytes again.
-                let _ = runtime.block_on(turn.files.store().progress(file, kept as i64));
-            }
-        }
-    };
-    let outcome = outcome.and_then(|()| {
-        upload.append(&waiting)?;
-        written += waiting.len() as u64;
-        let is_wrong = has_checksum && !(is_complete && digester.agrees());
-        if is_wrong || too_long {
-            upload.cut(start.max(kept))?;
-            return Ok(if too_long { Outcome::TooLong } else { Outcome::WrongChecksum });
-        }
-        upload.keep()?;
-        Ok(Outcome::Kept(written))
-    });
-    match outcome {
-        // Here and not in the request, whose client may be gone by now.
-        Ok(Outcome::Kept(received)) if has_row => match runtime.block_on(turn.files.keep(file, received, size)) {
-            Ok(()) => Outcome::Kept(received),
-            Err(refusal) => Outcome::Refused(refusal),
-        },
-        Ok(outcome) => outcome,
-        Err(error) => {
-            let _ = upload.cut(kept);
-            Outcome::Refused(disk_refusal(&error))
-        }
+/// An upload that a request writes to, between two pieces of the disk's work.
+struct OpenUpload {
+    disk: Disk,
+    /// None while the disk works, and after its thread was lost.
+    open: Option<(Upload, Digester)>,
+}
+
+impl OpenUpload {
+    async fn work<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Upload, &mut Digester) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let (mut upload, mut digester) = self.open.take().ok_or_else(|| io::Error::other("the upload was lost"))?;
+        let worked = self.disk.run(move || {
+            let done = work(&mut upload, &mut digester);
+            Ok((upload, digester, done))
+        });
+        let (upload, digester, done) = worked.await?;
+        self.open = Some((upload, digester));
+        done
     }
+
+    async fn append(&mut self, bytes: Vec<u8>) -> io::Result<()> {
+        self.work(move |upload, digester| {
+            digester.update(&bytes);
+            upload.append(&bytes)
+        })
+        .await
+    }
+
+    async fn keep(&mut self) -> io::Result<()> {
+        self.work(|upload, _| upload.keep()).await
+    }
+
+    async fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.work(move |upload, _| upload.cut(length)).await
+    }
+}
+
+/// How a body ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BodyEnd {
+    Complete,
+    Cut,
+    TooLong,
+}
+
+/// The task: writes what comes until the request ends, and records it. It holds the turn until then.
+async fn write(files: Files, turn: WriteTurn, reception: Reception, parts: mpsc::Receiver<BodyPart>) -> Written {
+    let Reception { file, user, received: start, size, checksum, is_whole, .. } = reception;
+    let (folder, disk) = (files.store().folder(), files.store().disk().clone());
+    let has_checksum = checksum.is_some();
+    let digester = Digester::new(checksum.as_ref());
+    let opened = disk.run(move || folder.resume(file, start)).await;
+    let written = match opened {
+        Err(error) => Written::Refused(disk_refusal(&error)),
+        Ok(upload) => {
+            let upload = OpenUpload { disk, open: Some((upload, digester)) };
+            Box::pin(append(&files, upload, (file, start, size), (has_checksum, is_whole), parts)).await
+        }
+    };
+    let recorded = match &written {
+        Written::Kept(received) if is_whole || *received == size => files.finish(file, *received).await,
+        Written::Kept(received) => files.rows().progress(file, *received).await,
+        _ if is_whole => files.remove_unfinished(user, file).await,
+        _ => Ok(()),
+    };
+    drop(turn);
+    recorded.map_or_else(Written::Refused, |()| written)
+}
+
+/// Writes what comes. What it returns as kept is on the disk for good.
+async fn append(
+    files: &Files,
+    mut upload: OpenUpload,
+    (file, start, size): (FileId, u64, u64),
+    (has_checksum, is_whole): (bool, bool),
+    mut parts: mpsc::Receiver<BodyPart>,
+) -> Written {
+    // With a checksum nothing counts before it is known to be right; of a form, nothing before its end.
+    let counts_early = !has_checksum && !is_whole;
+    let (mut written, mut kept, mut waiting) = (start, start, Vec::new());
+    let outcome: io::Result<Written> = async {
+        let end = loop {
+            match parts.recv().await {
+                Some(BodyPart::Bytes(bytes)) if written + (waiting.len() + bytes.len()) as u64 > size => {
+                    break BodyEnd::TooLong;
+                }
+                Some(BodyPart::Bytes(bytes)) => waiting.extend_from_slice(&bytes),
+                Some(BodyPart::End) => break BodyEnd::Complete,
+                None => break BodyEnd::Cut,
+            }
+            if waiting.len() >= WRITE_BYTES {
+                written += waiting.len() as u64;
+                upload.append(std::mem::take(&mut waiting)).await?;
+            }
+            if counts_early && written - kept >= KEEP_BYTES {
+                upload.keep().await?;
+                kept = written;
+                // If this fails, the client sends these bytes again.
+                let _ = files.rows().progress(file, kept).await;
+            }
+        };
+        written += waiting.len() as u64;
+        upload.append(std::mem::take(&mut waiting)).await?;
+        let is_cut = end == BodyEnd::Cut && !counts_early;
+        let agrees = !has_checksum
+            || upload.work(|_, digester| Ok(std::mem::replace(digester, Digester::None).agrees())).await?;
+        if end == BodyEnd::TooLong || is_cut || !agrees {
+            upload.cut(kept).await?;
+            return Ok(if end == BodyEnd::TooLong { Written::TooLong } else { Written::WrongChecksum });
+        }
+        upload.keep().await?;
+        Ok(Written::Kept(written))
+    }
+    .await;
+    outcome.unwrap_or_else(|error| {
+        // The bytes after the kept ones are cut off when the upload is resumed.
+        Written::Refused(disk_refusal(&error))
+    })
 }

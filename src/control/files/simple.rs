@@ -1,36 +1,125 @@
 //! `POST /files/simple`: a whole file in one multipart form, for scripts. `conversation_id` comes before `file`.
+//!
+//! The row comes before the bytes, as for every upload: it holds the place in the quotas, and a crash leaves nothing that
+//! does not expire.
 
-use super::receiving::{Target, receive};
-use super::uploads::{begin, check_size, conversation, media_type};
-use super::{Files, blocking};
+use super::receiving::{Reception, receive, too_long};
+use super::uploads::{begin, conversation, media_type};
 use crate::control::Control;
-use crate::control::extract::Caller;
+use crate::control::clients::NetworkPlace;
+use crate::control::extract::{Caller, unfinished_place};
+use crate::control::http::StopSignal;
 use crate::control::problem::Problem;
-use crate::control::state::shielded;
+use crate::error::ErrorCode;
 use crate::files::name;
-use crate::ids::FileId;
+use crate::ids::ConversationId;
 use crate::storage::files::NewFile;
 use axum::Json as Reply;
-use axum::extract::multipart::{Field, MultipartError};
-use axum::extract::{Multipart, State};
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, StreamExt as _};
+use multer::{Constraints, Field, Multipart, SizeLimit};
 use serde_json::{Value, json};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// Fields before the file.
 const FIELDS_MAX: usize = 8;
 /// Bytes of a field that is no file.
 const FIELD_BYTES_MAX: usize = 1_024;
+/// Bytes before those of the file. The parser keeps them in memory.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of a form that are not the file's.
+const FORM_BYTES_MAX: u64 = 64 * 1024;
+/// How long the fields before the file may take.
+const HEAD_TIME: Duration = Duration::from_secs(30);
+
+/// The field `file`, and what came before it.
+struct FormFile {
+    conversation: ConversationId,
+    field: Field<'static>,
+}
 
 pub(super) async fn upload(
     State(control): State<Control>,
     caller: Caller,
-    form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
+    headers: HeaderMap,
+    mut request: Request,
 ) -> Result<(StatusCode, Reply<Value>), Problem> {
     let files = control.files().clone();
     files.may_upload()?;
-    let mut form = form.map_err(|rejection| Problem::bad_request(format!("The body: {}.", rejection.body_text())))?;
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let boundary = multer::parse_boundary(kind)
+        .map_err(|_| Problem::bad_request("Content-Type: Must be multipart/form-data with a boundary."))?;
+    let network: Option<NetworkPlace> = unfinished_place(request.extensions())?;
+    let stop = request.extensions_mut().remove::<StopSignal>();
+    let size_max = files.parts().size_max;
+    // The form is a little larger than its file.
+    let size = match request_length(&headers) {
+        Some(length) if length > size_max + FORM_BYTES_MAX => return Err(too_long()),
+        Some(length) => length.min(size_max),
+        None => size_max,
+    };
+    let has_begun = Arc::new(AtomicBool::new(false));
+    let limits = Constraints::new().size_limit(SizeLimit::new().whole_stream(size_max + FORM_BYTES_MAX));
+    let body = bounded(request.into_body(), Arc::clone(&has_begun));
+    let form = Multipart::with_constraints(body, boundary, limits);
+    let FormFile { conversation, field } =
+        tokio::time::timeout(HEAD_TIME, file_field(form)).await.map_err(|_| {
+            let detail = "The form arrives too slowly. Nothing was changed. Send it again.";
+            Problem::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::DeadlineExceeded.as_str(), detail)
+        })??;
+    has_begun.store(true, Ordering::Relaxed);
+
+    let given = name::cleaned(field.file_name().unwrap_or_default());
+    let declared = field.content_type().map(ToString::to_string);
+    let new = NewFile {
+        user: caller.user,
+        conversation,
+        name: &given,
+        size: size as i64,
+        declared_type: media_type(declared.as_deref())?,
+        expected: None,
+    };
+    let file = begin(&control, &new).await?;
+    let user = caller.user;
+    let turn = match files.turns().acquire(user, file).await {
+        Ok(turn) => turn,
+        Err(problem) => {
+            files.remove_unfinished(user, file).await?;
+            return Err(problem);
+        }
+    };
+    let reception = Reception { file, user, received: 0, size, checksum: None, is_whole: true, network, stop };
+    receive(&files, turn, reception, field).await?;
+    Ok((StatusCode::CREATED, Reply(json!({"file_id": file, "name": given, "state": "scanning"}))))
+}
+
+fn request_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// A body of which the parser holds little in memory: it fails when more than [`HEAD_BYTES_MAX`] have come and the file
+/// has not begun.
+fn bounded(body: Body, has_begun: Arc<AtomicBool>) -> impl Stream<Item = io::Result<Bytes>> {
+    let mut passed = 0;
+    body.into_data_stream().map(move |bytes| {
+        let bytes = bytes.map_err(|_| io::Error::other("The body ended before it was complete."))?;
+        if passed > HEAD_BYTES_MAX && !has_begun.load(Ordering::Relaxed) {
+            return Err(io::Error::other(format!(
+                "The form has more than {HEAD_BYTES_MAX} bytes before its file. Send conversation_id and file only."
+            )));
+        }
+        passed = passed.saturating_add(bytes.len());
+        Ok(bytes)
+    })
+}
+
+async fn file_field(mut form: Multipart<'static>) -> Result<FormFile, Problem> {
     let mut place = None;
     for _ in 0..FIELDS_MAX {
         let Some(mut field) = form.next_field().await.map_err(|error| wrong(&error))? else { break };
@@ -39,44 +128,7 @@ pub(super) async fn upload(
             Some("file") => {
                 let conversation = place
                     .ok_or_else(|| Problem::bad_request("conversation_id: This field must come before the file."))?;
-                let given = name::cleaned(field.file_name().unwrap_or_default());
-                let declared = media_type(field.content_type())?.map(str::to_owned);
-                let file = files.store().reserve().await?;
-                let turn = files.turn(caller.user, file).await?;
-                let size = files.parts().size_max;
-                let target = Target { file, received: 0, size, checksum: None, has_row: false };
-                let body = stream::unfold(field, |mut field| async {
-                    let next: Option<Result<Bytes, MultipartError>> = field.chunk().await.transpose();
-                    next.map(|next| (next, field))
-                });
-                let received = match receive(turn, target, body, None).await {
-                    Ok(received) => received,
-                    Err(problem) => {
-                        discard(&files, file).await;
-                        return Err(problem);
-                    }
-                };
-                // A client that disconnects now has uploaded its file, or nothing.
-                let (control, shown) = (control.clone(), given.clone());
-                let recorded = shielded(async move {
-                    let new = NewFile {
-                        user: caller.user,
-                        conversation,
-                        name: &shown,
-                        size: check_size(control.files(), received)?,
-                        declared_type: declared.as_deref(),
-                        expected: None,
-                        reserved: Some(file),
-                    };
-                    begin(&control, &new).await?;
-                    Ok(control.files().keep(file, received, received).await?)
-                });
-                if let Err(problem) = recorded.await {
-                    discard(&files, file).await;
-                    return Err(problem);
-                }
-                let answer = json!({"file_id": file, "name": given, "state": "scanning"});
-                return Ok((StatusCode::CREATED, Reply(answer)));
+                return Ok(FormFile { conversation, field });
             }
             _ => {
                 short_text(&mut field).await?;
@@ -86,14 +138,12 @@ pub(super) async fn upload(
     Err(Problem::bad_request("file: This field is missing."))
 }
 
-/// Removes the bytes of an upload that did not begin. If this fails, the sweep of the jobs removes them.
-async fn discard(files: &Files, file: FileId) {
-    let folder = files.folder().clone();
-    let _ = blocking(move || folder.remove_upload(file)).await;
-}
-
-fn wrong(error: &MultipartError) -> Problem {
-    Problem::bad_request(format!("The form: {}.", error.body_text()))
+fn wrong(error: &multer::Error) -> Problem {
+    match error {
+        multer::Error::StreamSizeExceeded { .. } => too_long(),
+        multer::Error::StreamReadFailed(reason) => Problem::bad_request(format!("The form: {reason}")),
+        other => Problem::bad_request(format!("The form: {other}.")),
+    }
 }
 
 async fn short_text(field: &mut Field<'_>) -> Result<String, Problem> {

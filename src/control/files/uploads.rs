@@ -2,14 +2,14 @@
 //!
 //! A client that knows tus sends `Upload-Length` and `Upload-Metadata`. Others send JSON and read it.
 
-use super::receiving::{Target, receive};
-use super::{Files, no_such_file};
-use crate::blobs::parse_hash;
+use super::receiving::{Reception, receive, too_long};
+use super::state::{Files, disk_refusal, no_such_file};
 use crate::control::Control;
-use crate::control::extract::{Caller, PathId, RawBody};
+use crate::control::extract::{Caller, PathId, RawBody, unfinished_place};
 use crate::control::http::StopSignal;
 use crate::control::problem::Problem;
 use crate::error::{ErrorCode, Refusal};
+use crate::files::content::ContentHash;
 use crate::files::state::FileState;
 use crate::files::{name, tus};
 use crate::ids::{ConversationId, FileId};
@@ -129,7 +129,7 @@ pub(super) fn media_type(text: Option<&str>) -> Result<Option<&str>, Problem> {
     }
 }
 
-pub(super) fn check_size(files: &Files, size: u64) -> Result<i64, Problem> {
+fn check_size(files: &Files, size: u64) -> Result<i64, Problem> {
     let most = files.parts().size_max;
     if size > most {
         let detail = format!("size: A file can have at most {most} bytes.");
@@ -150,9 +150,9 @@ pub(super) async fn create(
     let wanted = wanted(&headers, &body)?;
     let expected = match wanted.sha256.as_deref() {
         None => None,
-        Some(text) => {
-            Some(parse_hash(text).ok_or_else(|| Problem::bad_request("sha256: Must be 64 hexadecimal digits."))?)
-        }
+        Some(text) => Some(
+            ContentHash::parse(text).ok_or_else(|| Problem::bad_request("sha256: Must be 64 hexadecimal digits."))?,
+        ),
     };
     let new = NewFile {
         user: caller.user,
@@ -161,13 +161,13 @@ pub(super) async fn create(
         size: check_size(files, wanted.size)?,
         declared_type: media_type(wanted.media_type.as_deref())?,
         expected,
-        reserved: None,
     };
     let file = begin(&control, &new).await?;
     if new.size == 0 {
-        let folder = files.folder().clone();
-        super::blocking(move || folder.resume(file, 0)?.keep()).await?;
-        files.keep(file, 0, 0).await?;
+        let folder = files.store().folder();
+        let made = files.store().disk().run(move || folder.resume(file, 0)?.keep()).await;
+        made.map_err(|error| disk_refusal(&error))?;
+        files.finish(file, 0).await?;
     }
     let url = format!("/files/{}", file.0);
     let answer = json!({"file_id": file, "upload_url": url, "offset": 0, "chunk_max": CHUNK_BYTES_MAX});
@@ -180,7 +180,7 @@ pub(super) async fn create(
 pub(super) async fn begin(control: &Control, new: &NewFile<'_>) -> Result<FileId, Problem> {
     control.filter().check_profile(Some(new.user), ("POST /files", "name"), new.name).await?;
     let files = control.files();
-    let detail = match files.store().create(new, &files.parts().quotas).await? {
+    let detail = match files.rows().create(new, &files.parts().quotas).await? {
         Created::File(file) => return Ok(file),
         Created::OverQuotaOfUser => "Your files would take more than your share. Delete some of them.",
         Created::OverQuotaOfServer => "The files of this server would take more than they may. Ask an administrator.",
@@ -189,7 +189,7 @@ pub(super) async fn begin(control: &Control, new: &NewFile<'_>) -> Result<FileId
 }
 
 async fn own(files: &Files, caller: &Caller, file: FileId) -> Result<UploadState, Problem> {
-    files.store().upload(caller.user, file).await?.ok_or_else(no_such_file)
+    files.rows().upload(caller.user, file).await?.ok_or_else(no_such_file)
 }
 
 pub(super) async fn offset(
@@ -208,8 +208,8 @@ pub(super) async fn offset(
     let mut response = StatusCode::OK.into_response();
     set(&mut response, LENGTH, &upload.size.to_string());
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let expires = (upload.state == FileState::Uploading).then_some(upload.expires_at);
-    Ok(with_offset(response, upload.received as u64, expires))
+    let expires = upload.expires_at.filter(|_| upload.state == FileState::Uploading);
+    Ok(with_offset(response, upload.received, expires))
 }
 
 fn expired() -> Problem {
@@ -238,27 +238,29 @@ pub(super) async fn append(
         Some(value) => Some(tus::checksum(value.to_str().unwrap_or_default()).map_err(Problem::bad_request)?),
     };
     let file = FileId(file);
-    let turn = files.turn(caller.user, file).await?;
+    // Before the turn, which would end a request of somebody else; and after it, since the other request may have gone on.
+    own(&files, &caller, file).await?;
+    let network = unfinished_place(request.extensions())?;
+    let turn = files.turns().acquire(caller.user, file).await?;
     let upload = own(&files, &caller, file).await?;
     match upload.state {
         FileState::Uploading => {}
         FileState::Expired => return Err(expired()),
         _ => return Err(Refusal::new(ErrorCode::Conflict, "All bytes of this upload are there.").into()),
     }
-    let (received, size) = (upload.received as u64, upload.size as u64);
+    let UploadState { received, size, expires_at, .. } = upload;
     if offset != received {
         let refusal = Refusal::new(ErrorCode::Conflict, format!("Upload-Offset: The upload has {received} bytes."));
-        return Ok(with_offset(Problem::from(refusal).into_response(), received, Some(upload.expires_at)));
+        return Ok(with_offset(Problem::from(refusal).into_response(), received, expires_at));
     }
-    if let Some(length) = number(&headers, "content-length")?
-        && length > size - received
-    {
-        return Err(Refusal::new(ErrorCode::TooLarge, "The body has more bytes than the upload lacks.").into());
+    if number(&headers, "content-length")?.is_some_and(|length| length > size.saturating_sub(received)) {
+        return Err(too_long());
     }
     let stop = request.extensions().get::<StopSignal>().cloned();
-    let target = Target { file, received, size, checksum, has_row: true };
-    let received = receive(turn, target, request.into_body().into_data_stream(), stop).await?;
-    Ok(with_offset(StatusCode::NO_CONTENT.into_response(), received, Some(upload.expires_at)))
+    let user = caller.user;
+    let reception = Reception { file, user, received, size, checksum, is_whole: false, network, stop };
+    let received = receive(&files, turn, reception, request.into_body().into_data_stream()).await?;
+    Ok(with_offset(StatusCode::NO_CONTENT.into_response(), received, expires_at))
 }
 
 pub(super) async fn remove(
@@ -271,8 +273,8 @@ pub(super) async fn remove(
     let files = control.files();
     let file = FileId(file);
     own(files, &caller, file).await?;
-    let turn = files.turn(caller.user, file).await?;
-    let removed = files.store().remove(caller.user, file).await?;
+    let turn = files.turns().acquire(caller.user, file).await?;
+    let removed = files.rows().remove(caller.user, file).await?;
     drop(turn);
     files.work_arrived();
     if !removed {

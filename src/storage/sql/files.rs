@@ -1,42 +1,36 @@
-//! The statements of files and jobs. The account pool runs them as `chat_writer`.
+//! The statements of files. The account pool runs them as `chat_writer`.
 
 /// $1 the upload → its id; see `commit/create_file.sql`.
 pub const CREATE: &str = "SELECT create_file($1)";
-/// A number for a file whose bytes come before its row.
-pub const RESERVE: &str = "SELECT nextval('file_ids')";
 /// $1 uploader, $2 file → what continues an upload.
-pub const UPLOAD: &str = "SELECT conversation_id, size, received, state::text, expires_at, name FROM files \
-    WHERE uploader_id = $1 AND id = $2";
+pub const UPLOAD: &str = "SELECT f.size, f.received, f.state::text, nullif(f.expires_at, 'infinity') AS expires_at FROM files f \
+    WHERE f.uploader_id = $1 AND f.id = $2 AND EXISTS (SELECT FROM conversation_members m \
+        WHERE m.conversation_id = f.conversation_id AND m.user_id = $1)";
 /// $1 file, $2 bytes that are on the disk for good.
-pub const PROGRESS: &str = "UPDATE files SET received = $2 WHERE id = $1 AND state = 'uploading' AND received < $2";
-/// $1 file, $2 seconds that it is kept without a message → whether it was unfinished.
-pub const FINISH: &str = "SELECT finish_upload($1, $2)";
+pub const PROGRESS: &str = "UPDATE files SET received = $2 WHERE id = $1 AND state = 'uploading' RETURNING id";
+/// $1 file, $2 its bytes, $3 seconds that it is kept without a message → whether it was unfinished.
+pub const FINISH: &str = "SELECT finish_upload($1, $2, $3)";
 /// $1 uploader, $2 file → whether there was one.
 pub const REMOVE: &str = "SELECT remove_file($1, $2)";
 /// $1 user, $2 file → the file as the protocol shows it, and its content.
-pub const READABLE: &str = "SELECT file_json(f), f.sha256, f.state::text, f.reason FROM readable_file($1, $2) f";
+pub const READABLE: &str = "SELECT file_json(f), f.state::text, f.reason, b.sha256, b.number, b.size \
+    FROM readable_file($1, $2) f LEFT JOIN blobs b ON b.sha256 = f.sha256";
+/// $1 user, $2 file, $3 kind → a variant of a file, and its content.
+pub const VARIANT: &str = "SELECT v.media_type, b.sha256, b.number, b.size FROM readable_file($1, $2) f \
+    JOIN file_variants v ON v.file_id = f.id AND v.kind = $3 AND v.kind <> 'original' \
+    JOIN blobs b ON b.sha256 = v.sha256 WHERE f.state = 'ready'";
+/// $1 user, $2 file → whether the user may read it.
+pub const MAY_READ: &str = "SELECT EXISTS (SELECT FROM readable_file($1, $2))";
 /// $1 file → what its check needs.
-pub const TO_CHECK: &str = "SELECT conversation_id, uploader_id, name, declared_type, expected_sha256, sha256 FROM files \
-    WHERE id = $1 AND state = 'scanning'";
-/// $1 hash, $2 size: locks the row of the content until the transaction ends.
-pub const LOCK_NEW_BLOB: &str = "INSERT INTO blobs AS b (sha256, size) VALUES ($1, $2) \
-    ON CONFLICT (sha256) DO UPDATE SET created_at = b.created_at";
-/// $1 file, $2 hash.
-pub const NAME_CONTENT: &str = "UPDATE files SET sha256 = $2 WHERE id = $1 AND state = 'scanning'";
-/// $1 hash: locks the row of the content, if there is one.
-pub const LOCK_BLOB: &str = "SELECT FROM blobs WHERE sha256 = $1 FOR UPDATE";
-/// $1 hash → whether a file has this content.
-pub const IS_NEEDED: &str = "SELECT EXISTS (SELECT FROM files f WHERE f.sha256 = $1 AND has_content(f))";
+pub const TO_CHECK: &str = "SELECT f.conversation_id, f.uploader_id, f.name, f.size, f.declared_type, f.expected_sha256, \
+    b.sha256, b.number FROM files f LEFT JOIN blobs b ON b.sha256 = f.sha256 WHERE f.id = $1 AND f.state = 'scanning'";
+/// $1 the content; see `commit/name_content.sql` → its number.
+pub const NAME_CONTENT: &str = "SELECT name_content($1)";
+/// $1 hash, $2 number → whether content has this name.
+pub const IS_NAMED: &str = "SELECT EXISTS (SELECT FROM blobs WHERE sha256 = $1 AND number = $2)";
 /// $1 hash.
-pub const FORGET_BLOB: &str = "DELETE FROM blobs WHERE sha256 = $1";
+pub const RELEASE_CONTENT: &str = "SELECT release_content($1)";
 /// $1 most files → how many went.
 pub const EXPIRE: &str = "SELECT expire_files($1)";
-/// $1 kinds, $2 most jobs, $3 seconds of the lease → the jobs.
-pub const CLAIM: &str = "SELECT id, kind, subject, attempts FROM claim_jobs($1, $2, $3)";
-/// $1 job.
-pub const JOB_DONE: &str = "DELETE FROM jobs WHERE id = $1";
-/// $1 job, $2 seconds until the next attempt, $3 what went wrong.
-pub const JOB_FAILED: &str = "UPDATE jobs SET leased_until = NULL, next_at = now() + make_interval(secs => $2), \
-    last_error = left($3, 500) WHERE id = $1";
 /// $1 files → those that have a row.
 pub const KNOWN: &str = "SELECT id FROM files WHERE id = ANY ($1)";

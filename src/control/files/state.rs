@@ -1,0 +1,154 @@
+//! What the requests and the jobs of files share.
+
+use super::antivirus::Antivirus;
+use super::turns::WriteTurns;
+use crate::control::account_reads::AccountReads;
+use crate::control::ports::FilesPort;
+use crate::control::problem::Problem;
+use crate::error::{ErrorCode, Refusal};
+use crate::files::link::LinkKey;
+use crate::files::store::Store;
+use crate::ids::{FileId, UserId};
+use crate::limits::Feature;
+use crate::storage::files::{FileQuotas, FileStore};
+use std::io;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// What a client should wait whose upload the disk refused.
+const DISK_RETRY_MS: u64 = 60_000;
+
+/// What [`Files`] needs.
+pub struct FileParts {
+    /// The rows.
+    pub rows: FileStore,
+    /// The bytes.
+    pub store: Store,
+    /// The shards.
+    pub port: Arc<dyn FilesPort>,
+    /// How much may be uploaded.
+    pub quotas: FileQuotas,
+    /// Bytes in one file.
+    pub size_max: u64,
+    /// Types that are accepted.
+    pub allowed_types: Vec<String>,
+    /// The virus scanner; none if files are not scanned.
+    pub antivirus: Option<Antivirus>,
+    /// Signs links.
+    pub links: LinkKey,
+    /// `features.file_uploads`.
+    pub is_on: bool,
+}
+
+/// The files of the control plane; cloning shares them.
+#[derive(Clone)]
+pub struct Files(Arc<FilesInner>);
+
+struct FilesInner {
+    parts: FileParts,
+    turns: WriteTurns,
+    downloads: AccountReads,
+    /// Counts the signs that there may be a job.
+    work: watch::Sender<u64>,
+}
+
+impl Files {
+    /// Nobody uploads yet.
+    #[must_use]
+    pub fn new(parts: FileParts) -> Self {
+        Self(Arc::new(FilesInner {
+            parts,
+            turns: WriteTurns::default(),
+            downloads: AccountReads::of_downloads(),
+            work: watch::Sender::new(0),
+        }))
+    }
+
+    pub(super) fn parts(&self) -> &FileParts {
+        &self.0.parts
+    }
+
+    pub(super) fn rows(&self) -> &FileStore {
+        &self.0.parts.rows
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.0.parts.store
+    }
+
+    pub(super) fn turns(&self) -> &WriteTurns {
+        &self.0.turns
+    }
+
+    /// The downloads that are under way.
+    pub(super) fn downloads(&self) -> &AccountReads {
+        &self.0.downloads
+    }
+
+    /// The virus scanner.
+    pub(in crate::control) fn antivirus(&self) -> Option<&Antivirus> {
+        self.0.parts.antivirus.as_ref()
+    }
+
+    /// Asks the virus scanner whether it can be trusted, so that /health/ready knows before the first file comes.
+    pub async fn probe_scanner(self) {
+        if let Some(antivirus) = self.antivirus()
+            && let Err(reason) = antivirus.probe(self.store().disk()).await
+        {
+            crate::faults::error_limited!(reason, "files wait for their virus scan: start clamd, or see files.clamd");
+        }
+    }
+
+    /// Refuses uploads when the feature is off.
+    pub(super) fn may_upload(&self) -> Result<(), Problem> {
+        if self.0.parts.is_on {
+            return Ok(());
+        }
+        let detail = format!("This feature is switched off on this server ({}).", Feature::FileUploads.key());
+        Err(Refusal::new(ErrorCode::Forbidden, detail).into())
+    }
+
+    /// All bytes of an upload are on the disk for good. They are checked next.
+    pub(super) async fn finish(&self, file: FileId, size: u64) -> Result<(), Refusal> {
+        self.rows().finish(file, size, &self.parts().quotas).await?;
+        self.work_arrived();
+        Ok(())
+    }
+
+    /// The upload of a form was cut off. If this fails, the upload expires.
+    pub(super) async fn remove_unfinished(&self, user: UserId, file: FileId) -> Result<(), Refusal> {
+        self.rows().remove(user, file).await?;
+        self.work_arrived();
+        Ok(())
+    }
+
+    /// There may be a job.
+    pub(super) fn work_arrived(&self) {
+        self.0.work.send_modify(|signs| *signs += 1);
+    }
+
+    /// Notified when there may be a job.
+    pub(in crate::control) fn work(&self) -> watch::Receiver<u64> {
+        self.0.work.subscribe()
+    }
+}
+
+/// What a client learns about a disk that fails, or that is full.
+pub(super) fn disk_refusal(error: &io::Error) -> Refusal {
+    crate::faults::error_limited!(%error, "a file below data_dir/files cannot be used; see the disk's space and health");
+    let message = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "The server's disk is full. Nothing was lost: continue the upload later."
+        }
+        // A fault of this file, not of the disk.
+        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => {
+            return Refusal::new(ErrorCode::Internal, "The server has lost bytes of this file. Upload it again.");
+        }
+        _ => "The server's disk cannot be used now. Try again later.",
+    };
+    Refusal::new(ErrorCode::StorageUnavailable, message).retry_after(DISK_RETRY_MS)
+}
+
+pub(super) fn no_such_file() -> Problem {
+    Problem::not_found("There is no such file, or you may not see it.")
+}

@@ -1,0 +1,352 @@
+//! A folder of this machine: uploads under their numbers, and content under its names.
+//!
+//! ```text
+//!   uploads/17               an upload, append only
+//!   blobs/ab/cd/abcd….3      content; two levels of folders keep each of them small
+//!   work/                    what is being made of content, in a folder for each
+//! ```
+//!
+//! Invariants:
+//! - what [`Upload::keep`] has returned for survives a crash: the bytes and the name are on the disk by then;
+//! - content appears under its name complete or not at all: it is renamed there;
+//! - no name comes from a user, so none can lead out of the folder.
+//!
+//! All functions block; they run on [`super::disk`]. PostgreSQL says what should be there: `storage::files`.
+
+use crate::files::content::ContentName;
+use crate::ids::FileId;
+use nix::sys::statvfs::fstatvfs;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The folder of a server's files; cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Folder(Arc<FolderInner>);
+
+#[derive(Debug)]
+struct FolderInner {
+    root: PathBuf,
+    keep_free: u64,
+}
+
+/// An upload that is open for more bytes.
+#[derive(Debug)]
+pub struct Upload {
+    file: File,
+    keep_free: u64,
+}
+
+impl Folder {
+    /// The folder `root`, made if it is missing. Uploads leave `keep_free` bytes of its disk free.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn open(root: &Path, keep_free: u64) -> io::Result<Self> {
+        for folder in ["uploads", "blobs", "work"] {
+            fs::create_dir_all(root.join(folder))?;
+        }
+        File::open(root)?.sync_all()?;
+        Ok(Self(Arc::new(FolderInner { root: root.to_owned(), keep_free })))
+    }
+
+    fn upload_path(&self, file: FileId) -> PathBuf {
+        self.0.root.join("uploads").join(file.0.to_string())
+    }
+
+    fn blob_path(&self, name: &ContentName) -> PathBuf {
+        let name = name.to_string();
+        self.0.root.join("blobs").join(&name[..2]).join(&name[2..4]).join(name)
+    }
+
+    /// A new folder for what is made of content. It goes with the returned guard.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn work_folder(&self) -> io::Result<tempfile::TempDir> {
+        tempfile::tempdir_in(self.0.root.join("work"))
+    }
+
+    /// Opens an upload that has `received` bytes. More than that were not acknowledged, and are cut off.
+    ///
+    /// # Errors
+    /// The system's; `UnexpectedEof` if it has fewer bytes.
+    pub fn resume(&self, file: FileId, received: u64) -> io::Result<Upload> {
+        let path = self.upload_path(file);
+        let mut open = OpenOptions::new().write(true).create(true).truncate(false).open(&path)?;
+        let length = open.metadata()?.len();
+        if length < received {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("{length} bytes of {received} are left")));
+        }
+        open.set_len(received)?;
+        open.seek(SeekFrom::Start(received))?;
+        if received == 0 {
+            sync_folder(&path)?;
+        }
+        Ok(Upload { file: open, keep_free: self.0.keep_free })
+    }
+
+    /// The bytes of an upload.
+    ///
+    /// # Errors
+    /// The system's; `NotFound` if there is none.
+    pub fn read_upload(&self, file: FileId) -> io::Result<File> {
+        File::open(self.upload_path(file))
+    }
+
+    /// Content.
+    ///
+    /// # Errors
+    /// The system's; `NotFound` if it is not there.
+    pub fn read_content(&self, name: &ContentName) -> io::Result<File> {
+        File::open(self.blob_path(name))
+    }
+
+    /// Makes an upload the content of this name. If the content is there already, the upload is removed.
+    ///
+    /// # Errors
+    /// The system's; `NotFound` if there is neither.
+    pub fn take_upload(&self, file: FileId, name: &ContentName) -> io::Result<()> {
+        self.take(&self.upload_path(file), name)
+    }
+
+    /// Makes a file on the same disk the content of this name. If the content is there already, the file is removed.
+    ///
+    /// # Errors
+    /// The system's; `NotFound` if there is neither.
+    pub fn take(&self, from: &Path, name: &ContentName) -> io::Result<()> {
+        let to = self.blob_path(name);
+        if to.try_exists()? {
+            return removed_file(from);
+        }
+        if let Some(folder) = to.parent() {
+            fs::create_dir_all(folder)?;
+            // The names of new folders are on the disk before anything in them is promised.
+            for folder in folder.ancestors().take(3) {
+                File::open(folder)?.sync_all()?;
+            }
+        }
+        File::open(from)?.sync_all()?;
+        fs::rename(from, &to)?;
+        sync_folder(&to)
+    }
+
+    /// Removes an upload, if it is there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn remove_upload(&self, file: FileId) -> io::Result<()> {
+        removed_file(&self.upload_path(file))
+    }
+
+    /// Removes content, if it is there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn remove_content(&self, name: &ContentName) -> io::Result<()> {
+        removed_file(&self.blob_path(name))
+    }
+
+    /// Removes what was being made by a process that is gone.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn remove_old_work(&self, age: Duration) -> io::Result<()> {
+        for entry in fs::read_dir(self.0.root.join("work"))? {
+            let entry = entry?;
+            if entry.metadata()?.modified()?.elapsed().is_ok_and(|since| since >= age) {
+                removed(fs::remove_dir_all(entry.path()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The numbers of uploads that nothing was written to for this long, at most so many.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn old_uploads(&self, age: Duration, most: usize) -> io::Result<Vec<FileId>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.0.root.join("uploads"))? {
+            let entry = entry?;
+            let is_old = entry.metadata()?.modified()?.elapsed().is_ok_and(|since| since >= age);
+            let number = entry.file_name().to_str().and_then(|name| name.parse().ok()).map(FileId);
+            found.extend(number.filter(|_| is_old));
+            if found.len() >= most {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The numbers of all uploads.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn uploads(&self) -> io::Result<Vec<FileId>> {
+        self.old_uploads(Duration::ZERO, usize::MAX)
+    }
+
+    /// The names of all content, in the folders whose names begin with `prefix`: two hexadecimal digits. Files that have
+    /// no such name are not ours, and are left out.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn contents(&self, prefix: u8) -> io::Result<Vec<ContentName>> {
+        let mut names = Vec::new();
+        let outer = match fs::read_dir(self.0.root.join("blobs").join(format!("{prefix:02x}"))) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+            outer => outer?,
+        };
+        for inner in outer {
+            let inner = inner?;
+            if inner.file_type()?.is_dir() {
+                for entry in fs::read_dir(inner.path())? {
+                    names.extend(entry?.file_name().to_str().and_then(ContentName::parse));
+                }
+            }
+        }
+        Ok(names)
+    }
+}
+
+impl Upload {
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// The system's; `StorageFull` for a disk that is full, or would have less left than must stay free.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let disk = fstatvfs(&self.file)?;
+        if disk.blocks_available().saturating_mul(disk.fragment_size()) < self.keep_free + bytes.len() as u64 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.file.write_all(bytes)
+    }
+
+    /// Returns when everything that was appended is on the disk.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn keep(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Forgets what was appended after the first `length` bytes.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.file.set_len(length)?;
+        self.file.seek(SeekFrom::Start(length)).map(drop)
+    }
+}
+
+/// What is not there need not be removed.
+fn removed(outcome: io::Result<()>) -> io::Result<()> {
+    outcome.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+fn removed_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_folder(path),
+        failed => removed(failed),
+    }
+}
+
+/// Returns when the name of a file is on the disk, or its absence.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::content::ContentHash;
+    use std::io::Read;
+
+    fn folder(keep_free: u64) -> (tempfile::TempDir, Folder) {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(root.path(), keep_free).unwrap();
+        (root, folder)
+    }
+
+    fn contents(folder: &Folder) -> Vec<ContentName> {
+        (0..=255).flat_map(|prefix| folder.contents(prefix).unwrap()).collect()
+    }
+
+    #[test]
+    fn an_upload_goes_on_where_its_last_kept_byte_is() {
+        let (_root, folder) = folder(0);
+        let file = FileId(7);
+        let mut upload = folder.resume(file, 0).unwrap();
+        upload.append(b"kept, ").unwrap();
+        upload.keep().unwrap();
+        upload.append(b"and lost").unwrap();
+        drop(upload);
+        let mut upload = folder.resume(file, 6).unwrap();
+        upload.append(b"wrong").unwrap();
+        upload.cut(6).unwrap();
+        upload.append(b"and found").unwrap();
+        upload.keep().unwrap();
+        let mut text = String::new();
+        folder.read_upload(file).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "kept, and found");
+        assert_eq!(folder.resume(file, 99).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn content_is_stored_once_and_leaves_nothing() {
+        let (root, folder) = folder(0);
+        let mut name = None;
+        for file in [FileId(1), FileId(2)] {
+            let mut upload = folder.resume(file, 0).unwrap();
+            upload.append(b"same").unwrap();
+            upload.keep().unwrap();
+            let hash = ContentHash::of(&mut folder.read_upload(file).unwrap()).unwrap();
+            let name = *name.get_or_insert(ContentName { hash, number: 3 });
+            folder.take_upload(file, &name).unwrap();
+            assert!(folder.read_content(&name).is_ok());
+            folder.take_upload(file, &name).unwrap(); // it can be repeated
+        }
+        let name = name.unwrap();
+        assert_eq!((folder.uploads().unwrap(), contents(&folder)), (vec![], vec![name]));
+        let at = root.path().join("blobs/09/67/0967115f2813a3541eaef77de9d9d5773f1c0c04314b0bbfe4ff3b3b1c55b5d5.3");
+        assert!(at.exists());
+        let later = ContentName { number: 4, ..name };
+        for _ in 0..2 {
+            folder.remove_content(&later).unwrap(); // the same content under another number stays
+            assert_eq!(contents(&folder), [name]);
+        }
+        for _ in 0..2 {
+            folder.remove_content(&name).unwrap();
+            folder.remove_upload(FileId(1)).unwrap();
+        }
+        assert_eq!(contents(&folder), []);
+        let gone = folder.take_upload(FileId(1), &name).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn uploads_leave_space_on_the_disk() {
+        let (_root, folder) = folder(u64::MAX / 2);
+        let mut upload = folder.resume(FileId(1), 0).unwrap();
+        assert_eq!(upload.append(b"one").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        upload.keep().unwrap();
+    }
+
+    #[test]
+    fn what_was_being_made_before_a_crash_goes() {
+        let (_root, folder) = folder(0);
+        let work = folder.work_folder().unwrap().keep();
+        fs::write(work.join("thumb"), b"x").unwrap();
+        folder.remove_old_work(Duration::from_mins(1)).unwrap();
+        assert!(work.exists(), "it may still be in use");
+        folder.remove_old_work(Duration::ZERO).unwrap();
+        assert!(!work.exists());
+    }
+}

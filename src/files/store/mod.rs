@@ -1,0 +1,134 @@
+//! The bytes of files.
+//!
+//! ```text
+//!   folder.rs   uploads, and content: files below data_dir/files
+//!   disk.rs     the threads that wait for the disk
+//! ```
+//!
+//! Invariants: those of [`folder`]; and nothing here decides what is needed. PostgreSQL says so (`storage::files`), and
+//! names of content are never used twice, so every function can be repeated, and none needs a lock.
+
+pub mod disk;
+pub mod folder;
+
+use super::content::ContentName;
+use crate::ids::FileId;
+use bytes::Bytes;
+use disk::Disk;
+use folder::Folder;
+use futures_util::StreamExt as _;
+use futures_util::stream::{self, BoxStream};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::PathBuf;
+
+/// Bytes that one read of the disk takes.
+const READ_BYTES: usize = 256 * 1024;
+
+/// Bytes in order, until the first error.
+pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
+
+/// Where the bytes of files are; cloning shares it.
+#[derive(Clone, Debug)]
+pub struct Store {
+    disk: Disk,
+    folder: Folder,
+}
+
+impl Store {
+    /// With content in the folder too.
+    #[must_use]
+    pub fn in_folder(folder: Folder, disk: Disk) -> Self {
+        Self { disk, folder }
+    }
+
+    /// The threads for blocking work.
+    #[must_use]
+    pub fn disk(&self) -> &Disk {
+        &self.disk
+    }
+
+    /// The folder of uploads, for work on [`Store::disk`].
+    #[must_use]
+    pub fn folder(&self) -> Folder {
+        self.folder.clone()
+    }
+
+    /// Makes an upload the content of this name. It can be repeated.
+    ///
+    /// # Errors
+    /// The system's; `NotFound` if there is neither the upload nor the content.
+    pub async fn take_upload(&self, file: FileId, name: ContentName) -> io::Result<()> {
+        let folder = self.folder();
+        self.disk.run(move || folder.take_upload(file, &name)).await
+    }
+
+    /// Makes a file of a work folder the content of this name. It can be repeated.
+    ///
+    /// # Errors
+    /// The system's; `NotFound` if there is neither the file nor the content.
+    pub async fn take(&self, from: PathBuf, name: ContentName) -> io::Result<()> {
+        let folder = self.folder();
+        self.disk.run(move || folder.take(&from, &name)).await
+    }
+
+    /// A file with content, for work that needs all of it.
+    ///
+    /// # Errors
+    /// The system's; `NotFound` if it is not there.
+    pub async fn open(&self, name: ContentName) -> io::Result<File> {
+        let folder = self.folder();
+        self.disk.run(move || folder.read_content(&name)).await
+    }
+
+    /// A part of content.
+    ///
+    /// # Errors
+    /// The system's; `NotFound` if it is not there.
+    pub async fn read(&self, name: ContentName, range: Range<u64>) -> io::Result<ByteStream> {
+        let folder = self.folder();
+        let start = range.start;
+        let opened = self.disk.run(move || {
+            let mut opened = folder.read_content(&name)?;
+            opened.seek(SeekFrom::Start(start)).map(|_| opened)
+        });
+        Ok(bytes_of(self.disk.clone(), opened.await?, range.end - start))
+    }
+
+    /// Removes content, if it is there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn remove_content(&self, name: ContentName) -> io::Result<()> {
+        let folder = self.folder();
+        self.disk.run(move || folder.remove_content(&name)).await
+    }
+
+    /// Removes an upload, if it is there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn remove_upload(&self, file: FileId) -> io::Result<()> {
+        let folder = self.folder();
+        self.disk.run(move || folder.remove_upload(file)).await
+    }
+}
+
+/// The next `length` bytes of an open file.
+#[must_use]
+pub fn bytes_of(disk: Disk, file: File, length: u64) -> ByteStream {
+    let pieces = stream::try_unfold((disk, file, length), |(disk, mut file, left)| async move {
+        if left == 0 {
+            return Ok(None);
+        }
+        let read = disk.run(move || {
+            let mut chunk = vec![0; READ_BYTES.min(usize::try_from(left).unwrap_or(READ_BYTES))];
+            file.read_exact(&mut chunk).map(|()| (Bytes::from(chunk), file))
+        });
+        let (chunk, file) = read.await?;
+        let left = left - chunk.len() as u64;
+        Ok(Some((chunk, (disk, file, left))))
+    });
+    pieces.boxed()
+}

@@ -1,0 +1,78 @@
+//! Jobs in PostgreSQL: work that outlives a restart. A process that takes a job holds a lease; when that ends, another
+//! process takes the job. So every job can be repeated.
+
+use super::accounts::{Accounts, Statement};
+use super::sql::jobs as sql;
+use crate::error::Refusal;
+use time::OffsetDateTime;
+use tokio_postgres::Row;
+
+/// A job that this process has taken.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Job {
+    id: i64,
+    /// What is to be done.
+    pub kind: String,
+    /// About what.
+    pub subject: String,
+    /// How often it was begun, this time included.
+    pub attempts: i32,
+    next_at: OffsetDateTime,
+}
+
+/// Handle to the table of jobs; cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct JobStore(Accounts);
+
+impl JobStore {
+    /// With the connections of the accounts.
+    #[must_use]
+    pub fn new(accounts: Accounts) -> Self {
+        Self(accounts)
+    }
+
+    /// Takes jobs of these kinds that are due, for so many seconds.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL, as for all functions here.
+    pub async fn claim(&self, kinds: &[&str], most: i64, lease_s: i64) -> Result<Vec<Job>, Refusal> {
+        let read = |row: &Row| {
+            Ok(Job {
+                id: row.try_get(0)?,
+                kind: row.try_get(1)?,
+                subject: row.try_get(2)?,
+                attempts: row.try_get(3)?,
+                next_at: row.try_get(4)?,
+            })
+        };
+        self.0.rows("claim_jobs", false, (sql::CLAIM, &[&kinds, &most, &lease_s]), read).await
+    }
+
+    /// The process that has taken a job still works on it: its lease is so many seconds from now on.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn renew(&self, job: &Job, lease_s: i64) -> Result<(), Refusal> {
+        let lease = lease_s as f64;
+        let statement: Statement<'_> = (sql::RENEW, &[&job.id, &job.attempts, &lease]);
+        self.0.rows("renew_job", false, statement, |_| Ok(())).await.map(drop)
+    }
+
+    /// A job is done. It runs again if it was wanted again meanwhile, or if this fails.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn finish(&self, job: &Job) -> Result<(), Refusal> {
+        let statement: Statement<'_> = (sql::FINISH, &[&job.id, &job.attempts, &job.next_at]);
+        self.0.rows("finish_job", false, statement, |_| Ok(())).await.map(drop)
+    }
+
+    /// A job failed, and is tried again after a pause. If this fails too, it is tried again when its lease has ended.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn failed(&self, job: &Job, pause_s: f64, why: &str) -> Result<(), Refusal> {
+        let statement: Statement<'_> = (sql::FAILED, &[&job.id, &job.attempts, &pause_s, &why]);
+        self.0.rows("job_failed", false, statement, |_| Ok(())).await.map(drop)
+    }
+}

@@ -1,0 +1,12 @@
+//! The statements of jobs. The account pool runs them as `chat_writer`.
+
+/// $1 kinds, $2 most jobs, $3 seconds of the lease → the jobs.
+pub const CLAIM: &str = "SELECT id, kind, subject, attempts, next_at FROM claim_jobs($1, $2, $3)";
+/// $1 job, $2 its attempts, $3 seconds of the lease.
+pub const RENEW: &str =
+    "UPDATE jobs SET leased_until = now() + make_interval(secs => $3) WHERE id = $1 AND attempts = $2";
+/// $1 job, $2 its attempts, $3 when it was due.
+pub const FINISH: &str = "SELECT finish_job($1, $2, $3)";
+/// $1 job, $2 its attempts, $3 seconds until the next attempt, $4 what went wrong.
+pub const FAILED: &str = "UPDATE jobs SET leased_until = NULL, next_at = now() + make_interval(secs => $3), \
+    last_error = left($4, 500) WHERE id = $1 AND attempts = $2";
