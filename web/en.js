@@ -417,6 +417,7 @@ export const en = {
     refusal_too_large: "This file is too large. The server accepts files up to {max}.",
     refusal_disk_full: "The server's disk is full. Nothing was lost: the upload can continue later.",
     refusal_disk: "The server can't use its disk right now. The upload can continue later.",
+    refusal_lost_bytes: "The server has lost part of this file. Remove it, and attach it again.",
     refusal_quota_user: "Your files would take more than your share. Delete some of them.",
     refusal_quota_server: "The server has no room for more files. Ask an administrator.",
     refusal_unfinished: "You have too many unfinished uploads. Finish or remove some of them.",

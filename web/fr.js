@@ -436,6 +436,7 @@ export const fr = {
     refusal_too_large: "Ce fichier est trop grand. Le serveur accepte des fichiers jusqu’à {max}.",
     refusal_disk_full: "Le disque du serveur est plein. Rien n’est perdu : l’envoi pourra reprendre plus tard.",
     refusal_disk: "Le serveur ne peut pas utiliser son disque pour l’instant. L’envoi pourra reprendre plus tard.",
+    refusal_lost_bytes: "Le serveur a perdu une partie de ce fichier. Retirez-le et joignez-le de nouveau.",
     refusal_quota_user: "Vos fichiers dépasseraient l’espace dont vous disposez. Supprimez-en quelques-uns.",
     refusal_quota_server: "Le serveur n’a plus de place pour des fichiers. Contactez un administrateur.",
     refusal_unfinished: "Vous avez trop d’envois inachevés. Terminez-en ou retirez-en quelques-uns.",

@@ -9,6 +9,7 @@ import { bytesOf, explain, language, percentOf, t } from "./i18n.js";
 const SAID = [
     [/^The server's disk is full\b/, "refusal_disk_full"],
     [/^The server's disk cannot be used\b/, "refusal_disk"],
+    [/^The server has lost bytes\b/, "refusal_lost_bytes"],
     [/^Your files would take more\b/, "refusal_quota_user"],
     [/^The files of this server would take more\b/, "refusal_quota_server"],
     [/^You have too many unfinished uploads\b/, "refusal_unfinished"],

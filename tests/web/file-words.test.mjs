@@ -17,6 +17,7 @@ globalThis.document ??= { documentElement: {} };
 const REFUSALS = [
     [503, "storage_unavailable", "The server's disk is full. Nothing was lost: continue the upload later."],
     [503, "storage_unavailable", "The server's disk cannot be used now. Try again later."],
+    [500, "internal", "The server has lost bytes of this file. Upload it again."],
     [413, "quota_exceeded", "Your files would take more than your share. Delete some of them."],
     [413, "quota_exceeded", "The files of this server would take more than they may. Ask an administrator."],
     [429, "rate_limited", "You have too many unfinished uploads. Finish or delete some of them."],
@@ -41,7 +42,7 @@ test("each refusal has its own words in every language, with what the server fou
             assert.ok(!/[{}]|undefined/.test(text), text);
             if (language === "fr") assert.notEqual(text, REFUSALS[at][2]);
         }
-        assert.match(shown[8], /\.png.*application\/zip/);
+        assert.match(shown[9], /\.png.*application\/zip/);
         assert.match(shown.at(-1), /Eicar-Signature/);
         assert.match(refusalText({ code: "too_large", status: 413, message: "size: …" }, 100_000_000), /100\sM[Bo]/);
         assert.equal(refusalText({ code: "too_large", status: 413 }, Infinity), texts.error_file_too_large);
@@ -79,7 +80,7 @@ test("each state of an upload has words in every language", () => {
 test("only what another attempt can change is offered again", () => {
     const failed = (code, message = "") => canRetry({ state: "failed", file: {}, error: { code, message } });
     assert.ok(failed("quota_exceeded") && failed("muted") && failed("storage_unavailable"));
-    assert.ok(!failed("too_large") && !failed("forbidden", REFUSALS[6][2]));
+    assert.ok(!failed("too_large") && !failed("forbidden", REFUSALS[7][2]));
     assert.ok(!canRetry({ state: "failed", file: undefined, error: { code: "muted" } }));
     assert.ok(!canRetry({ state: "running", file: {} }));
 });

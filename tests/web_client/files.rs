@@ -438,7 +438,7 @@ async fn the_lightbox_keeps_and_gives_back_the_focus() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn offers_no_files_where_the_server_has_none() {
-    let server = Server::start(2, &[]);
+    let server = Server::start(2, &[("features.file_uploads", "false")]);
     let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
     create_room(&mut ada, "plain").await;
     ada.say("no files here").await;
