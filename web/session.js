@@ -94,9 +94,11 @@ export class Session {
     }
 
     async signOut() {
+        const userId = this.#userId;
         // Without an answer from the server, this browser still forgets the session.
         await this.request("POST", "auth/logout").catch(() => {});
-        this.#forget({ withDrafts: true });
+        // Another request may have found the session gone meanwhile.
+        this.#forget({ withDrafts: true, userId });
     }
 
     /** Forgets the session after the server has ended all sessions of the user. */
@@ -119,10 +121,10 @@ export class Session {
         return access_token;
     }
 
-    #forget({ withDrafts = false } = {}) {
+    #forget({ withDrafts = false, userId = this.#userId } = {}) {
         if (withDrafts) {
-            removeDrafts(this.#userId, this.#storage);
-            new KeptFiles(this.#userId).sweep(true);
+            removeDrafts(userId, this.#storage);
+            new KeptFiles(userId).sweep(true);
         }
         if (this.#stored) this.#storage.removeItem(KEY);
         this.#userId = undefined;

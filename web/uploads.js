@@ -213,6 +213,7 @@ export class Uploads {
     }
 
     #update() {
+        if (this.#isStopped) return; // a late answer must not bring back what a sign-out has removed
         const rows = this.#rows.map((row) => Object.fromEntries(REMEMBERED.map((field) => [field, row[field]])));
         this.#kept.remember(rows);
         this.#changed();

@@ -254,6 +254,19 @@ test("a pause during the creation leaves one upload on the server", async () => 
     assert.ok(uploads.isComplete(ROOM));
 });
 
+test("an answer after the end of the session leaves nothing on the device", async () => {
+    const { server, kept, uploads } = made();
+    let open;
+    server.gate = new Promise((resolve) => (open = resolve));
+    uploads.add(ROOM, [file("a", "0123")]);
+    await turns();
+    uploads.stop();
+    kept.list = []; // signed out
+    open();
+    await turns();
+    assert.deepEqual([kept.list, server.files.get(1).text], [[], ""]);
+});
+
 test("a pause outlives a reload", async () => {
     const first = made();
     first.server.gate = new Promise(() => {});
