@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Installs third-party clients for the tests: Python's `websockets`, npm's `ws`, a headless Chromium, oathtool,
-# zbarimg and clamd. The first two go into target/test-clients/; the others are system packages. Also extracts promtool, which checks the rules in
-# deploy/prometheus, from Debian's package. Installing that package would start a Prometheus on this machine.
+# Installs third-party clients for the tests: Python's `websockets`, npm's `ws`, a headless Chromium, oathtool, zbarimg
+# and clamd. The first two go into target/test-clients/; the others are system packages. Also extracts promtool, which
+# checks the rules in deploy/prometheus, from Debian's package. Installing that package would start a Prometheus on this
+# machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh

@@ -25,12 +25,13 @@
 //! | [`wire`] | bytes ⇄ meaning | vocabulary |
 //! | [`audit`] | the audit chain, pure | vocabulary |
 //! | [`auth`] | passwords, tokens and codes, pure | vocabulary |
+//! | [`files`] | what files are, and their bytes on the disk | vocabulary |
 //! | [`mesh`] | what crosses cores, and how | vocabulary, [`chat::filter`] |
 //! | [`chat`] | rules as pure state machines | vocabulary, commands and events of wire, plain data of mesh |
 //! | [`net`] | a shard's sockets on `io_uring` | vocabulary, `wire::ws` |
 //! | [`shard`] | one core: sequences the five above | net, chat, wire, mesh, auth, vocabulary |
-//! | [`storage`] | the I/O shard: all of PostgreSQL | mesh, audit, vocabulary |
-//! | [`control`] | HTTP | storage and mesh handles, audit, auth, wire, [`chat::filter`], vocabulary |
+//! | [`storage`] | the I/O shard: all of PostgreSQL | mesh, audit, files, vocabulary |
+//! | [`control`] | HTTP | storage and mesh handles, audit, auth, files, wire, [`chat::filter`], vocabulary |
 //! | [`boot`] | start and stop | everything |
 
 pub mod address;

@@ -1,8 +1,8 @@
 -- Files, their content, and jobs.
 --
 -- A file belongs to one conversation and one uploader. Its content is a blob, found by its SHA-256; files with the same
--- content share it. Messages refer to files; a file that no message refers to any longer goes at once, and its blob with
--- the last file that has it.
+-- content share it. Messages refer to files; a file that no message refers to any longer goes at once, and its blob
+-- with the last file that has it.
 --
 -- Invariant: a blob's name in the store has its number, and no number is ever used again. So a removal that comes late
 -- cannot remove content that somebody has stored since, and no lock is held while the store works.
@@ -101,6 +101,10 @@ CREATE TABLE jobs (
 );
 CREATE INDEX jobs_by_time ON jobs (next_at);
 
+-- Texts that wait for a moderator keep their files, and the search finds names of files and knows pictures.
+ALTER TABLE held_messages ADD COLUMN files bigint[] NOT NULL DEFAULT '{}';
+ALTER TABLE message_search ADD COLUMN has_image boolean NOT NULL DEFAULT false;
+
 ALTER TABLE files ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE message_files ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE file_variants ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
@@ -110,8 +114,8 @@ ALTER TABLE jobs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
 GRANT USAGE ON SEQUENCE file_ids TO chat_writer;
 GRANT SELECT, INSERT, DELETE ON files, message_files, file_variants, blobs, jobs TO chat_writer;
-GRANT UPDATE (size, received, media_type, width, height, blurhash, animated, duration, sha256, state, reason, expires_at)
-    ON files TO chat_writer;
+GRANT UPDATE (size, received, media_type, width, height, blurhash, animated, duration, sha256, state, reason,
+    expires_at) ON files TO chat_writer;
 GRANT UPDATE (attempts, next_at, leased_until, last_error) ON jobs TO chat_writer;
 GRANT UPDATE (created_at) ON blobs TO chat_writer;
 GRANT SELECT, INSERT, UPDATE ON file_usage TO chat_writer;
@@ -122,6 +126,8 @@ CREATE POLICY app_reads ON message_files FOR SELECT TO chat_app
     USING (conversation_id IN (SELECT app_conversations()));
 CREATE POLICY app_reads ON file_variants FOR SELECT TO chat_app
     USING (EXISTS (SELECT FROM files f WHERE f.id = file_variants.file_id));
+CREATE POLICY owner_indexes ON files FOR SELECT TO chat_owner USING (true);
+CREATE POLICY owner_indexes ON message_files FOR SELECT TO chat_owner USING (true);
 CREATE POLICY writer_looks_up ON files FOR SELECT TO chat_writer USING (true);
 CREATE POLICY writer_changes ON files FOR UPDATE TO chat_writer USING (true) WITH CHECK (true);
 CREATE POLICY writer_removes ON files FOR DELETE TO chat_writer USING (true);

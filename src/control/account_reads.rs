@@ -1,10 +1,10 @@
-//! Reads that are under way: of accounts (`GET /users`, `/users/me`, `/users/{id}`, `/auth/sessions`, the state of a file),
-//! and downloads, which are counted apart because they last.
+//! Reads that are under way: of accounts (`GET /users`, `/users/me`, `/users/{id}`, `/auth/sessions`, the state of a
+//! file), and downloads, which are counted apart because they last.
 //!
 //! Invariants:
-//! - a user has at most [`PER_USER_MAX`] reads and [`DOWNLOADS_MAX`] downloads under way; the next one is refused with `rate_limited` before
-//!   PostgreSQL is asked anything. Otherwise one user could fill the queue for the connections of the accounts, and
-//!   everybody else would wait behind that user;
+//! - a user has at most [`PER_USER_MAX`] reads and [`DOWNLOADS_MAX`] downloads under way; the next one is refused with
+//!   `rate_limited` before PostgreSQL is asked anything. Otherwise one user could fill the queue for the connections of
+//!   the accounts, and everybody else would wait behind that user;
 //! - a place is freed when the request ends, however it ends.
 
 use super::problem::Problem;

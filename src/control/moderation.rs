@@ -176,6 +176,7 @@ fn item(text: QueuedText) -> Value {
         "state": if text.is_flagged { "flagged" } else { "held" },
         "edit": text.is_edit,
         "message_id": text.message,
+        "attachments": text.attachments.unwrap_or_else(|| json!([])),
         "created_at": rfc3339(text.created_at),
     })
 }
@@ -241,6 +242,7 @@ fn approved_text(decision: &Decision) -> ApprovedText {
             },
             parent: decision.parent.map(MessageId),
             key: decision.key.clone(),
+            files: decision.files.clone(),
         },
     }
 }

@@ -1,16 +1,16 @@
 //! What a file is: its first bytes, the extension of its name and the type that its sender gave must agree.
 //!
 //! A reader must not receive something else than what the name promises, and a browser must never execute a file of
-//! another user. So what can carry scripts is only ever served as an attachment ([`is_shown_inline`]), with `nosniff` and
-//! a sandbox, whatever its name is.
+//! another user. So what can carry scripts is only ever served as an attachment ([`is_shown_inline`]), with `nosniff`
+//! and a sandbox, whatever its name is.
 
 use super::name::extension;
 use std::io::{BufRead, Seek};
 
 /// Bytes at the start of a file that the check looks at.
 pub const HEAD_BYTES: usize = 16 * 1024;
-/// Most pixels of an image: 100 megapixels, and a side of at most 30,000. A small file can claim more and would fill the
-/// memory of whoever decodes it.
+/// Most pixels of an image: 100 megapixels, and a side of at most 30,000. A small file can claim more and would fill
+/// the memory of whoever decodes it.
 const PIXELS_MAX: u64 = 100_000_000;
 const SIDE_MAX: u64 = 30_000;
 /// The type of bytes that nobody knows.

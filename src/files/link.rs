@@ -1,9 +1,9 @@
 //! Signed links: a user's permission to read one file without a token, for a while. For `<img>` and downloads of
 //! browsers, which send no `Authorization`.
 //!
-//! `?ex=EXPIRY&is=ISSUED&sig=USER.SESSION.MAC`: times in seconds of Unix time, the numbers of the user and of the session
-//! that asked for the link, and the MAC over all of them and the file. A link permits nothing by itself: whether the
-//! session is active and its user may read the file is asked at each use.
+//! `?ex=EXPIRY&is=ISSUED&sig=USER.SESSION.MAC`: times in seconds of Unix time, the numbers of the user and of the
+//! session that asked for the link, and the MAC over all of them and the file. A link permits nothing by itself:
+//! whether the session is active and its user may read the file is asked at each use.
 
 use crate::ids::{FileId, SessionId, UserId};
 use base64::Engine as _;

@@ -3,7 +3,7 @@
 
 use crate::address::RequestSource;
 use crate::error::Refusal;
-use crate::ids::{ConversationId, MessageId, SessionId, UserId};
+use crate::ids::{ConversationId, FileId, MessageId, SessionId, UserId};
 use std::sync::Arc;
 
 /// Where the answer to the control plane goes.
@@ -73,6 +73,8 @@ pub enum ApprovedText {
         parent: Option<MessageId>,
         /// The key of its first attempt.
         key: String,
+        /// Its files.
+        files: Vec<FileId>,
     },
     /// A new text of a message.
     Edit {

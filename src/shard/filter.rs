@@ -62,11 +62,9 @@ pub(super) fn recorded(hits: &[Arc<RuleHead>], decided: &Value) {
 pub(super) fn record_of(hits: &[Arc<RuleHead>], change: &Change, unique: i64) -> Arguments {
     let mut record = record(hits);
     let of_message = match change {
-        // The queue of the moderators keeps texts only, so a text with files is refused where it would be held.
-        Change::Message { files, .. } if !files.is_empty() => None,
-        Change::Message { content, message_type, parent, key, .. } => {
-            Some(json!({"text": content, "key": key, "message_type": message_type, "parent_message_id": parent}))
-        }
+        Change::Message { content, message_type, parent, key, files, .. } => Some(json!({
+            "text": content, "key": key, "message_type": message_type, "parent_message_id": parent, "files": files,
+        })),
         Change::Other { arguments, .. } => arguments.get("content").map(|content| {
             // U+0001 keeps it apart from every key that a client may give.
             json!({"text": content, "key": format!("\u{1}edit {unique:016x}"), "message_type": "text",

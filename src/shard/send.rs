@@ -321,9 +321,9 @@ impl<W: World> Shard<W> {
     pub(super) fn send_approved(&mut self, approval: Approval) {
         let Approval { author, conversation, text, reply } = approval;
         let change = match text {
-            ApprovedText::Message { content, message_type, parent, key } => {
+            ApprovedText::Message { content, message_type, parent, key, files } => {
                 let key_is_clients = !key.starts_with('\u{1}');
-                Change::Message { content, message_type, parent, key, key_is_clients, files: Vec::new() }
+                Change::Message { content, message_type, parent, key, key_is_clients, files }
             }
             // The time to edit has passed or not when its author sent it.
             ApprovedText::Edit { message, content } => Change::Other {

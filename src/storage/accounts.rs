@@ -18,6 +18,7 @@
 mod announcements;
 mod audit_reads;
 mod audited;
+mod connections;
 mod opening;
 mod outcome;
 mod own_names;
@@ -29,17 +30,14 @@ pub mod two_factor;
 use super::sql::accounts as sql;
 use crate::audit::caller::Caller;
 use crate::error::Refusal;
-use crate::faults::warn_limited;
 use crate::ids::{SessionId, UserId};
 pub(super) use audited::append_of;
-use deadpool_postgres::{Object, Pool, PoolError};
+pub use connections::{Accounts, QUERY_TIMEOUT};
 pub(super) use outcome::settle;
 use std::ops::Deref;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use time::OffsetDateTime;
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{error::Elapsed, timeout};
+use tokio::time::timeout;
 use tokio_postgres::types::{Json as JsonColumn, ToSql};
 use tokio_postgres::{Error, Row};
 
@@ -51,8 +49,6 @@ const OUTCOMES_KEPT: i64 = 100_000;
 const OUTCOME_BATCHES_MAX: u32 = 1_000;
 /// After so many batches a sweep rests half as long, after twice as many a third, and so on.
 const OUTCOME_BATCHES_UNHURRIED: u32 = 40;
-/// Longest wait for a connection, and again for the statements of one call.
-pub const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Most users that a search returns.
 pub const SEARCH_USERS_MAX: i64 = 50;
 
@@ -207,100 +203,7 @@ pub struct Swept {
     pub toggle_budgets: u64,
 }
 
-/// A statement and its parameters.
-pub(super) type Statement<'a> = (&'static str, &'a [&'a (dyn ToSql + Sync)]);
-
-/// Handle to the account tables; cloning it is cheap.
-#[derive(Clone)]
-pub struct Accounts {
-    pool: Pool,
-    reads: Arc<Semaphore>,
-}
-
-impl std::fmt::Debug for Accounts {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Accounts").finish_non_exhaustive()
-    }
-}
-
 impl Accounts {
-    /// `pool`'s connections must run as `chat_writer`.
-    #[must_use]
-    pub fn new(pool: Pool) -> Self {
-        let reads = Arc::new(Semaphore::new((pool.status().max_size / 2).max(1)));
-        Self { pool, reads }
-    }
-
-    pub(super) async fn connection(&self, what: &'static str) -> Result<Object, Refusal> {
-        Self::in_time(what, self.pool.get()).await
-    }
-
-    /// A connection for a read, which the permit belongs to.
-    async fn read_connection(&self, what: &'static str) -> Result<(Object, Option<SemaphorePermit<'_>>), Refusal> {
-        Self::in_time(what, async {
-            let permit = self.reads.acquire().await.ok(); // the semaphore is never closed
-            self.pool.get().await.map(|connection| (connection, permit))
-        })
-        .await
-    }
-
-    /// The rows of one statement. `writes`: an error after it was sent leaves open whether it happened.
-    pub(super) async fn rows<T>(
-        &self,
-        what: &'static str,
-        writes: bool,
-        statement: Statement<'_>,
-        read: impl Fn(&Row) -> Result<T, Error>,
-    ) -> Result<Vec<T>, Refusal> {
-        let connection = self.connection(what).await?;
-        Self::rows_of(connection, what, writes, statement, read).await
-    }
-
-    /// The rows of one statement that reads.
-    pub(super) async fn read_rows<T>(
-        &self,
-        what: &'static str,
-        statement: Statement<'_>,
-        read: impl Fn(&Row) -> Result<T, Error>,
-    ) -> Result<Vec<T>, Refusal> {
-        let (connection, _permit) = self.read_connection(what).await?;
-        Self::rows_of(connection, what, false, statement, read).await
-    }
-
-    async fn rows_of<T>(
-        connection: Object,
-        what: &'static str,
-        writes: bool,
-        (statement, parameters): Statement<'_>,
-        read: impl Fn(&Row) -> Result<T, Error>,
-    ) -> Result<Vec<T>, Refusal> {
-        let mut in_doubt = false;
-        let outcome = timeout(QUERY_TIMEOUT, async {
-            let statement = connection.prepare_cached(statement).await?;
-            in_doubt = writes;
-            connection.query(&statement, parameters).await?.iter().map(read).collect()
-        })
-        .await;
-        settle(connection, what, in_doubt, outcome)
-    }
-
-    async fn in_time<T>(
-        what: &'static str,
-        connecting: impl Future<Output = Result<T, PoolError>>,
-    ) -> Result<T, Refusal> {
-        match timeout(QUERY_TIMEOUT, connecting).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => {
-                warn_limited!(what, %error, "no connection to PostgreSQL");
-                Err(Refusal::storage_unavailable())
-            }
-            Err(Elapsed { .. }) => {
-                warn_limited!(what, "no connection to PostgreSQL became free in time");
-                Err(Refusal::storage_unavailable())
-            }
-        }
-    }
-
     /// The active user with this username or, when it contains an `@`, this email; case does not matter.
     ///
     /// # Errors

@@ -2,10 +2,11 @@
 //!
 //! Invariants:
 //! - bytes of an upload count as received only after they are on the disk for good. So what a client was told is there;
-//! - content is named in `blobs` before it is stored, and its row is gone before it is removed. The number in its name is
-//!   never used again, so content that a file needs is never removed, however the two coincide.
+//! - content is named in `blobs` before it is stored, and its row is gone before it is removed. The number in its name
+//!   is never used again, so content that a file needs is never removed, however the two coincide.
 
-use super::accounts::{Accounts, Statement};
+use super::accounts::Accounts;
+use super::rows::Statement;
 use super::sql::files as sql;
 use crate::error::{ErrorCode, Refusal};
 use crate::files::content::{ContentHash, ContentName};
@@ -280,8 +281,8 @@ impl FileStore {
         }))
     }
 
-    /// Names content that is about to be stored, for a file that is being checked; see `commit/name_content.sql`. `None`
-    /// if the file is gone.
+    /// Names content that is about to be stored, for a file that is being checked; see `commit/name_content.sql`.
+    /// `None` if the file is gone.
     ///
     /// # Errors
     /// Failures of PostgreSQL.

@@ -7,7 +7,7 @@ use super::accounts::{Accounts, QUERY_TIMEOUT, append_of, settle};
 use super::sql::filter as sql;
 use crate::audit::caller::Caller;
 use crate::error::Refusal;
-use crate::ids::{ConversationId, UserId};
+use crate::ids::{ConversationId, FileId, UserId};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use tokio::time::timeout;
@@ -47,6 +47,8 @@ pub struct QueuedText {
     pub message: Option<i64>,
     /// Whether it is an edit.
     pub is_edit: bool,
+    /// Its files, as the protocol shows them; null without any.
+    pub attachments: Option<Value>,
     /// When it was held.
     pub created_at: OffsetDateTime,
 }
@@ -74,6 +76,8 @@ pub struct Decision {
     pub parent: Option<i64>,
     /// For an edit, the message.
     pub edited: Option<i64>,
+    /// The files of a message.
+    pub files: Vec<FileId>,
 }
 
 /// Handle to the tables of the filter; cloning it is cheap.
@@ -258,6 +262,7 @@ fn queued_text(row: &Row) -> Result<QueuedText, Error> {
         is_flagged: row.try_get::<_, &str>("state")? == "flagged",
         message: row.try_get("message_id")?,
         is_edit: row.try_get::<_, Option<i64>>("edited_message_id")?.is_some(),
+        attachments: row.try_get("attachments")?,
         created_at: row.try_get("created_at")?,
     })
 }
@@ -274,5 +279,6 @@ fn decision(row: &Row) -> Result<Decision, Error> {
         message_type: row.try_get("message_type")?,
         parent: row.try_get("parent_message_id")?,
         edited: row.try_get("edited_message_id")?,
+        files: row.try_get::<_, Vec<i64>>("files")?.into_iter().map(FileId).collect(),
     })
 }

@@ -1,7 +1,8 @@
 //! Jobs in PostgreSQL: work that outlives a restart. A process that takes a job holds a lease; when that ends, another
 //! process takes the job. So every job can be repeated.
 
-use super::accounts::{Accounts, Statement};
+use super::accounts::Accounts;
+use super::rows::Statement;
 use super::sql::jobs as sql;
 use crate::error::Refusal;
 use time::OffsetDateTime;

@@ -10,6 +10,10 @@ use time::OffsetDateTime;
 use tokio_postgres::Row;
 use tokio_postgres::error::DbError;
 use tokio_postgres::types::Json;
+use tokio_postgres::types::ToSql;
+
+/// A statement and its parameters.
+pub(super) type Statement<'a> = (&'static str, &'a [&'a (dyn ToSql + Sync)]);
 
 /// The refusal for a row that contradicts the schema: a server fault, logged, never a panic.
 pub fn unreadable(error: &tokio_postgres::Error) -> Refusal {

@@ -1,5 +1,5 @@
-//! The virus scanner: what it finds is destroyed, what it has not seen is not served, and a scanner that does not look at
-//! large files is not trusted.
+//! The virus scanner: what it finds is destroyed, what it has not seen is not served, and a scanner that does not look
+//! at large files is not trusted.
 //!
 //! How: a real clamd, with a signature database that the test writes.
 
@@ -38,7 +38,8 @@ impl Clamd {
     fn start(&mut self) {
         let path = self.folder.path();
         let configuration = format!(
-            "DatabaseDirectory {}\nLocalSocket {}\nFixStaleSocket yes\nForeground yes\nUser {}\nTemporaryDirectory {}\n{}\n",
+            "DatabaseDirectory {}\nLocalSocket {}\nFixStaleSocket yes\nForeground yes\nUser {}\n\
+             TemporaryDirectory {}\n{}\n",
             path.display(),
             self.socket().display(),
             String::from_utf8_lossy(&Command::new("id").arg("-un").output().unwrap().stdout).trim(),
@@ -105,12 +106,22 @@ fn start(clamd: &Clamd, scan: &str) -> Server {
 async fn upload(server: &Server, user: &User, room: &str, bytes: &[u8]) -> i64 {
     let given = json!({"conversation_id": room, "name": "file.bin", "size": bytes.len()});
     let file = server.begin_upload(user, &given).await;
-    assert_eq!(server.append(user, file, 0, bytes).await.status(), 204);
+    assert_eq!(server.append_upload(user, file, 0, bytes).await.status(), 204);
     file
 }
 
 async fn shown(server: &Server, user: &User, file: i64) -> Value {
     server.request(Method::GET, &format!("/files/{file}"), Some(&user.token), None).await.1
+}
+
+async fn content(server: &Server, user: &User, file: i64) -> u16 {
+    server.send(user, "GET", &format!("/files/{file}/file.bin"), &[], vec![]).await.status().as_u16()
+}
+
+async fn antivirus(server: &Server) -> Value {
+    reqwest::get(format!("{}/health", server.base_url)).await.unwrap().json::<Value>().await.unwrap()["checks"]
+        ["antivirus"]
+        .clone()
 }
 
 #[tokio::test]

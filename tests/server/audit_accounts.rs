@@ -131,7 +131,7 @@ async fn records_every_change_of_accounts() {
     found.insert("DELETE /admin/security-events/{id}/responses"); // by security_responses.rs
     found.insert("GET /admin/users/{id}/limits"); // by adaptive_limits.rs
     found.extend(["POST /files", "POST /files/simple", "POST /files/{id}/link", "OPTIONS /files"]);
-    found.extend(["HEAD /files/{id}", "PATCH /files/{id}", "DELETE /files/{id}"]); // by files.rs and faults/antivirus.rs
+    found.extend(["HEAD /files/{id}", "PATCH /files/{id}", "DELETE /files/{id}"]); // by files.rs and antivirus.rs
     let is_relevant = |route: &String| !route.starts_with("GET ") || route.contains("/admin/");
     let changing: BTreeSet<String> = operations().into_iter().filter(is_relevant).collect();
     let known: BTreeSet<String> = ROUTES.iter().map(|(route, _)| (*route).to_owned()).collect();

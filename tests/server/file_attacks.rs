@@ -28,12 +28,12 @@ async fn nobody_ends_or_continues_the_upload_of_another_user() {
     let file = server.begin_upload(&ann, &given).await;
     let mut half = Raw::connect(&server).await;
     half.write(head(&ann, file, 0, 100_000).as_bytes()).await.unwrap();
-    half.write(&[7; 50_000]).await.unwrap();
+    half.write(&vec![7; 50_000]).await.unwrap();
     for _ in 0..3 {
-        assert_eq!(server.append(&eve, file, 0, b"evil").await.status(), 404);
+        assert_eq!(server.append_upload(&eve, file, 0, b"evil").await.status(), 404);
         assert_eq!(server.send(&eve, "DELETE", &format!("/files/{file}"), &[], vec![]).await.status(), 404);
     }
-    half.write(&[7; 50_000]).await.unwrap();
+    half.write(&vec![7; 50_000]).await.unwrap();
     assert!(half.head().await.starts_with("HTTP/1.1 204"), "the upload was not disturbed");
     assert_eq!(server.settled(&ann, file).await["state"], "ready");
 }
@@ -45,7 +45,7 @@ async fn a_checked_file_keeps_its_bytes() {
     let room = server.room(&[&ann]).await;
     let (file, _) = server.upload(&ann, &room, "a.txt", b"checked").await;
     for offset in [0, 3, 7] {
-        assert_eq!(server.append(&ann, file, offset, b"evil").await.status(), 409);
+        assert_eq!(server.append_upload(&ann, file, offset, b"evil").await.status(), 409);
     }
     let body = format!(
         "--x\r\ncontent-disposition: form-data; name=\"conversation_id\"\r\n\r\n{room}\r\n--x\r\n\
@@ -55,7 +55,7 @@ async fn a_checked_file_keeps_its_bytes() {
     let formed: Value =
         server.send(&ann, "POST", "/files/simple", &fields, body.into_bytes()).await.json().await.unwrap();
     let formed = formed["file_id"].as_i64().unwrap();
-    assert_eq!(server.append(&ann, formed, 0, b"evil").await.status(), 409);
+    assert_eq!(server.append_upload(&ann, formed, 0, b"evil").await.status(), 409);
     assert_eq!(server.settled(&ann, formed).await["state"], "ready");
     for (file, name, expected) in [(file, "a.txt", "checked"), (formed, "b.txt", "checked too")] {
         let read = server.send(&ann, "GET", &format!("/files/{file}/{name}"), &[], vec![]).await;
@@ -91,7 +91,7 @@ async fn a_form_without_end_takes_no_memory_and_leaves_nothing() {
     );
     let mut half = Raw::connect(&server).await;
     half.write(request(&begun).as_bytes()).await.unwrap();
-    half.write(&[7; 700_000]).await.unwrap();
+    half.write(&vec![7; 700_000]).await.unwrap();
     let database = server.database().await;
     wait_until(&database, "SELECT count(*) = 1 FROM files WHERE state = 'uploading'").await;
     drop(half);
@@ -137,7 +137,7 @@ async fn a_full_disk_refuses_uploads_and_nothing_else() {
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;
     let file = server.begin_upload(&ann, &json!({"conversation_id": room, "name": "x", "size": 5})).await;
-    let refused = server.append(&ann, file, 0, b"hello").await;
+    let refused = server.append_upload(&ann, file, 0, b"hello").await;
     let status = refused.status().as_u16();
     let problem: Value = refused.json().await.unwrap();
     assert_eq!((status, &problem["code"]), (503, &json!("storage_unavailable")));
@@ -156,7 +156,7 @@ async fn a_file_that_waits_for_its_check_can_be_deleted_and_leaves_nothing() {
     let mut files = Vec::new();
     for n in 0..3 {
         let file = server.begin_upload(&ann, &json!({"conversation_id": room, "name": "x", "size": 5})).await;
-        assert_eq!(server.append(&ann, file, 0, format!("file{n}").as_bytes()).await.status(), 204);
+        assert_eq!(server.append_upload(&ann, file, 0, format!("file{n}").as_bytes()).await.status(), 204);
         files.push(file);
     }
     server.stores(3).await;

@@ -2,9 +2,10 @@
 //!
 //! How: an upload goes over HTTP as tus 1.0 says; the log and the notices come over a WebSocket.
 
-use crate::support::{Client, Format, Server, User};
+use crate::support::{Client, Format, PATIENCE, Server, User};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
+use std::time::Instant;
 
 fn start() -> Server {
     Server::start(2, &[("features.file_uploads", "true")])
@@ -25,14 +26,14 @@ async fn an_upload_goes_on_at_its_offset_and_comes_back_equal() {
     let mut at = 0;
     for length in [1, 5_000_000, 300_000, bytes.len()] {
         let end = (at + length).min(bytes.len());
-        let response = server.append(&ann, file, at, &bytes[at..end]).await;
+        let response = server.append_upload(&ann, file, at, &bytes[at..end]).await;
         assert_eq!((response.status().as_u16(), field(response.headers(), "upload-offset")), (204, end.to_string()));
         at = end;
         let head = server.send(&ann, "HEAD", &format!("/files/{file}"), &[], vec![]).await;
         assert_eq!(field(head.headers(), "upload-offset"), at.to_string());
         assert_eq!(field(head.headers(), "upload-length"), bytes.len().to_string());
     }
-    assert_eq!(server.append(&ann, file, at, b"").await.status(), 409, "it is complete");
+    assert_eq!(server.append_upload(&ann, file, at, b"").await.status(), 409, "it is complete");
     let shown = server.settled(&ann, file).await;
     assert_eq!((&shown["state"], &shown["media_type"]), (&json!("ready"), &json!("application/octet-stream")));
     let path = format!("/files/{file}/numbers.bin");
@@ -185,7 +186,7 @@ async fn what_is_not_what_it_claims_fails_and_its_uploader_learns_why() {
     }
     let wrong = json!({"conversation_id": room, "name": "x", "size": 1, "sha256": "00".repeat(32)});
     let file = server.begin_upload(&ann, &wrong).await;
-    assert_eq!(server.append(&ann, file, 0, b"x").await.status(), 204);
+    assert_eq!(server.append_upload(&ann, file, 0, b"x").await.status(), 204);
     let shown = server.settled(&ann, file).await;
     assert!(shown["state"] == "failed" && shown["reason"].as_str().unwrap().contains("SHA-256"), "{shown}");
 }
@@ -310,4 +311,102 @@ async fn nothing_is_uploaded_where_the_feature_is_off() {
     assert_eq!(response.status(), 403);
     let message = json!({"conversation_id": room, "content": "x", "attachments": [1]});
     assert_eq!(server.call(&ann, "send_message", message).await.unwrap_err()["code"], "forbidden");
+}
+
+#[tokio::test]
+async fn an_edit_removes_files_and_adds_none() {
+    let server = start();
+    let (ann, bob) = (server.register().await, server.register().await);
+    let room = server.room(&[&ann, &bob]).await;
+    let (first, _) = server.upload(&ann, &room, "first.txt", b"1").await;
+    let (second, _) = server.upload(&ann, &room, "second.txt", b"2").await;
+    let (other, _) = server.upload(&ann, &room, "other.txt", b"3").await;
+    let mut subscriber = Client::all(&server, &bob, Format::Json).await;
+    let sent = json!({"conversation_id": room, "content": "two", "attachments": [first, second]});
+    let message = server.ok(&ann, "send_message", sent).await["message_id"].clone();
+    let edit = async |data: Value| server.call(&ann, "edit_message", data).await;
+    for (data, code) in [
+        (json!({"message_id": message, "content": "x", "attachments": [first, other]}), "bad_request"),
+        (json!({"message_id": message, "content": "", "attachments": []}), "bad_request"),
+        (json!({"message_id": message, "attachments": []}), "bad_request"),
+        (json!({"message_id": message, "content": "x", "attachments": [first, first]}), "bad_request"),
+    ] {
+        assert_eq!(edit(data.clone()).await.unwrap_err()["code"], code, "{data}");
+    }
+    let unchanged =
+        edit(json!({"message_id": message, "content": "two", "attachments": [second, first]})).await.unwrap();
+    assert_eq!(unchanged["edited_at"], Value::Null);
+    edit(json!({"message_id": message, "content": "one", "attachments": [second]})).await.unwrap();
+    let event = subscriber.event("message_edited").await;
+    assert_eq!((&event["content"], event["attachments"].as_array().unwrap().len()), (&json!("one"), 1));
+    assert_eq!(event["attachments"][0]["file_id"], json!(second));
+    let read =
+        async |file: i64| server.send(&bob, "GET", &format!("/files/{file}/x"), &[], vec![]).await.status().as_u16();
+    assert_eq!((read(first).await, read(second).await), (404, 200));
+    edit(json!({"message_id": message, "attachments": [second]})).await.unwrap();
+    assert_eq!(subscriber.event("message_edited").await["content"], "");
+    edit(json!({"message_id": message, "content": "text only", "attachments": []})).await.unwrap();
+    assert_eq!(subscriber.event("message_edited").await["attachments"], json!([]));
+    assert_eq!(read(second).await, 404);
+    server.stores(1).await; // the other one
+}
+
+#[tokio::test]
+async fn the_search_finds_names_of_files_and_pictures() {
+    let server = start();
+    let (ann, bob) = (server.register().await, server.register().await);
+    let room = server.room(&[&ann, &bob]).await;
+    let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x01\0\0\0\0\x80\x08\x06\0\0\0";
+    let (report, _) = server.upload(&ann, &room, "Quarterly Report.txt", b"1").await;
+    let (picture, _) = server.upload(&ann, &room, "sunset", png).await;
+    for (content, files) in [("see", vec![report]), ("", vec![picture]), ("a report without file", vec![])] {
+        let message = json!({"conversation_id": room, "content": content, "attachments": files});
+        server.ok(&ann, "send_message", message).await;
+    }
+    let search = async |data: Value, expected: usize| {
+        let started = Instant::now();
+        loop {
+            let page = server.ok(&bob, "search_messages", data.clone()).await;
+            let found = page["messages"].as_array().or_else(|| page["items"].as_array()).unwrap().clone();
+            // The index follows the messages.
+            if found.len() == expected {
+                return found;
+            }
+            assert!(started.elapsed() < PATIENCE, "{data}: {page}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    search(json!({"query": "report"}), 2).await;
+    let found = search(json!({"query": "report", "has": "file"}), 1).await;
+    assert_eq!(found[0]["attachments"][0]["file_id"], json!(report));
+    let found = search(json!({"query": "sunset", "has": "image"}), 1).await;
+    assert_eq!(found[0]["attachments"][0]["file_id"], json!(picture));
+    search(json!({"query": "quarterly", "has": "image"}), 0).await;
+    server
+        .ok(&ann, "edit_message", json!({"message_id": found[0]["message_id"], "content": "gone", "attachments": []}))
+        .await;
+    search(json!({"query": "sunset"}), 0).await;
+}
+
+#[tokio::test]
+async fn a_held_message_keeps_its_files() {
+    let server = start();
+    let (ann, bob) = (server.register().await, server.register().await);
+    let room = server.room(&[&ann, &bob]).await;
+    let rules = json!({"rules": [{"id": "later", "kind": "keywords", "action": "hold", "enabled": true,
+        "definition": {"words": ["wait"]}}]});
+    let path = format!("/conversations/{room}/filter-rules");
+    let set = server.send(&ann, "PUT", &path, &[("content-type", "application/json")], rules.to_string().into()).await;
+    assert_eq!(set.status(), 200, "{}", set.text().await.unwrap());
+    let (file, _) = server.upload(&bob, &room, "held.txt", b"held").await;
+    let message = json!({"conversation_id": room, "content": "please wait", "attachments": [file]});
+    let refused = server.call(&bob, "send_message", message).await.unwrap_err();
+    assert!(refused["code"] == "filtered" && refused["details"]["held"] == true, "{refused}");
+    let queue: Value = server.send(&ann, "GET", "/moderation/queue", &[], vec![]).await.json().await.unwrap();
+    assert_eq!(queue["items"][0]["attachments"][0]["name"], "held.txt", "{queue}");
+    let approve = format!("/moderation/queue/{}/approve", queue["items"][0]["id"]);
+    assert_eq!(server.send(&ann, "POST", &approve, &[], vec![]).await.status(), 200);
+    let page = server.ok(&ann, "get_history", json!({"conversation_id": room})).await;
+    let last = page["messages"].as_array().unwrap().last().unwrap();
+    assert_eq!((&last["content"], &last["attachments"][0]["file_id"]), (&json!("please wait"), &json!(file)));
 }

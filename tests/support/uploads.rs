@@ -47,7 +47,7 @@ impl Server {
     }
 
     /// Appends bytes to an upload.
-    pub async fn append(&self, user: &User, file: i64, offset: usize, bytes: &[u8]) -> Response {
+    pub async fn append_upload(&self, user: &User, file: i64, offset: usize, bytes: &[u8]) -> Response {
         self.appending(user, file, offset, bytes.to_vec()).send().await.unwrap()
     }
 
@@ -78,7 +78,7 @@ impl Server {
         let given = json!({"conversation_id": room, "name": name, "size": bytes.len()});
         let file = self.begin_upload(user, &given).await;
         if !bytes.is_empty() {
-            assert_eq!(self.append(user, file, 0, bytes).await.status(), 204);
+            assert_eq!(self.append_upload(user, file, 0, bytes).await.status(), 204);
         }
         (file, self.settled(user, file).await)
     }

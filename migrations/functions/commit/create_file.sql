@@ -1,7 +1,7 @@
 -- Begins an upload. p: {user_id, conversation_id, name, size, media_type, sha256 (hex), lifetime_s, and the limits
--- unfinished_max, hour_max, user_bytes_max, total_bytes_max}. Returns the file's id, -1 if the user's files would take too
--- much, or -2 if all files would. The size counts from now on.
--- The conversation's row is not locked: an upload gives no access to anything, and whoever attaches it must be a member.
+-- unfinished_max, hour_max, user_bytes_max, total_bytes_max}. Returns the file's id, -1 if the user's files would take
+-- too much, or -2 if all files would. The size counts from now on. The conversation's row is not locked: an upload
+-- gives no access to anything, and whoever attaches it must be a member.
 -- Locks: the rows of file_usage, in the order of their users.
 
 CREATE FUNCTION create_file(p jsonb) RETURNS bigint LANGUAGE plpgsql AS $$

@@ -1,5 +1,5 @@
--- Ends uploads that were not continued in time, which removes their content, and removes files that no message refers to.
--- An expired upload is shown for a week. At most p_max of each. Returns how many.
+-- Ends uploads that were not continued in time, which removes their content, and removes files that no message refers
+-- to. An expired upload is shown for a week. At most p_max of each. Returns how many.
 -- Locks: the files' rows, without waiting; then those of file_usage.
 
 CREATE FUNCTION expire_files(p_max bigint) RETURNS bigint LANGUAGE sql AS $$

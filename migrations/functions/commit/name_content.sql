@@ -1,6 +1,6 @@
 -- Content that is about to be stored belongs to a file that is being checked: as what its readers get, or as a variant.
--- p: {file_id, sha256 (hex), size, and for a variant kind, media_type, width, height}. Returns the number that the content
--- has in the store; null if the file is gone.
+-- p: {file_id, sha256 (hex), size, and for a variant kind, media_type, width, height}. Returns the number that the
+-- content has in the store; null if the file is gone.
 -- Locks: the content's row in blobs, then the file's row.
 
 CREATE FUNCTION name_content(p jsonb) RETURNS bigint LANGUAGE plpgsql AS $$

@@ -1,7 +1,7 @@
--- The check of a file has ended. p.arguments: {file_id, state, and if known reason, media_type, size (if readers get other
--- content than was uploaded), width, height, duration, blurhash, animated}. Its
--- uploader acts, who need not be a member any longer. The conversation learns of it if a message has the file, its
--- uploader in any case. The log keeps no names of files.
+-- The check of a file has ended. p.arguments: {file_id, state, and if known reason, media_type, size (if readers get
+-- other content than was uploaded), width, height, duration, blurhash, animated}. Its uploader acts, who need not be a
+-- member any longer. The conversation learns of it if a message has the file, its uploader in any case. The log keeps
+-- no names of files.
 -- Locks: the conversation's row, which apply_mutations holds, the file's row, then those of file_usage.
 
 CREATE FUNCTION mutate_settle_file(c conversations, m conversation_members, p mutation)
@@ -9,7 +9,7 @@ RETURNS mutation_outcome LANGUAGE plpgsql AS $$
 DECLARE
     o mutation_outcome;
     f files;
-    v_messages jsonb;
+    v_messages bigint[];
 BEGIN
     o.result := '{}';
     UPDATE files x SET state = (p.arguments ->> 'state')::file_state, reason = p.arguments ->> 'reason',
@@ -23,11 +23,12 @@ BEGIN
     IF NOT FOUND THEN
         RETURN o; -- it is gone, or was settled before
     END IF;
-    SELECT jsonb_agg(x.message_id ORDER BY x.message_id) INTO v_messages FROM message_files x WHERE x.file_id = f.id;
+    SELECT array_agg(x.message_id ORDER BY x.message_id) INTO v_messages FROM message_files x WHERE x.file_id = f.id;
     IF v_messages IS NOT NULL THEN
         o := append_event(o, c, p, 'file_updated', jsonb_build_object('file_id', f.id, 'message_ids', v_messages),
             jsonb_build_object('file', file_json(f)));
         o.seq := NULL;
+        PERFORM reindex_messages(c.id, v_messages);
     END IF;
     o.notices := jsonb_build_array(jsonb_build_object('users', jsonb_build_array(f.uploader_id),
         'kind', 'file_updated', 'payload', jsonb_strip_nulls(jsonb_build_object(

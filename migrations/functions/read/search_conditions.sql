@@ -11,6 +11,7 @@ CREATE FUNCTION search_conditions(
         'x.conversation_id = ANY ($1)'
             || CASE WHEN p_arguments ->> 'from_user_id' IS NOT NULL THEN ' AND x.sender_id = $2' ELSE '' END
             || CASE p_arguments ->> 'has' WHEN 'link' THEN ' AND x.has_link' WHEN 'file' THEN ' AND x.has_file'
+               WHEN 'image' THEN ' AND x.has_image'
                ELSE '' END,
         (p_arguments -> 'from_user_id')::bigint,
         coalesce((p_arguments ->> 'before')::timestamptz, 'infinity'),

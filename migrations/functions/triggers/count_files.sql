@@ -1,5 +1,5 @@
--- Counts what the files of each user take, and of all users together (user 0). A file whose content is gone takes nothing.
--- Also plans the removal of content that no file needs any longer.
+-- Counts what the files of each user take, and of all users together (user 0). A file whose content is gone takes
+-- nothing. Also plans the removal of content that no file needs any longer.
 -- Locks: the users' rows of file_usage, in the order of their ids; then rows of jobs.
 
 CREATE FUNCTION count_files() RETURNS trigger LANGUAGE plpgsql AS $$

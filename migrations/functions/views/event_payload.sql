@@ -5,7 +5,7 @@ CREATE FUNCTION event_payload(p_conversation bigint, p_kind text, p_payload json
 LANGUAGE sql STABLE AS $$
     SELECT CASE p_kind
         WHEN 'message_edited' THEN p_payload || (
-            SELECT jsonb_build_object('content', s.content, 'mentions', s.mentions,
+            SELECT jsonb_build_object('content', s.content, 'mentions', s.mentions, 'attachments', s.attachments,
                                       'edited_at', coalesce(s.edited_at, p_payload ->> 'edited_at'))
                    || CASE WHEN s.deleted THEN '{"deleted": true}'::jsonb ELSE '{}' END
               FROM shown_messages s
@@ -13,6 +13,7 @@ LANGUAGE sql STABLE AS $$
         WHEN 'message_deleted' THEN p_payload || jsonb_build_object(
             'thread', thread_json(p_conversation, (p_payload ->> 'parent_message_id')::bigint))
         WHEN 'file_updated' THEN p_payload || coalesce((
-            SELECT jsonb_build_object('file', file_json(f)) FROM files f WHERE f.id = (p_payload -> 'file_id')::bigint), '{}')
+            SELECT jsonb_build_object('file', file_json(f)) FROM files f
+             WHERE f.id = (p_payload -> 'file_id')::bigint), '{}')
         ELSE p_payload END
 $$;

@@ -2,8 +2,8 @@
 //!
 //! clamd answers `OK` for what it did not look at: with Debian's defaults for everything beyond 25 MB. So the server
 //! first sends it a file of the largest size that it accepts, an archive with the EICAR test file behind zeros. Only a
-//! scanner that finds it is trusted. The probe is repeated whenever the scanner has not answered: if it passes then, the
-//! file is at fault, and is refused when that happens twice. No file is released because it breaks the scanner.
+//! scanner that finds it is trusted. The probe is repeated whenever the scanner has not answered: if it passes then,
+//! the file is at fault, and is refused when that happens twice. No file is released because it breaks the scanner.
 //!
 //! | `files.scan` | a file that cannot be scanned now |
 //! |---|---|
@@ -76,7 +76,7 @@ impl ClamdAddress {
 
 /// What a scan found.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Verdict {
+pub(super) enum ScanVerdict {
     Clean,
     /// The name of what was found.
     Virus(String),
@@ -136,14 +136,14 @@ impl Antivirus {
     ///
     /// # Errors
     /// `storage_unavailable` with a time to wait, if the file must wait for its scan.
-    pub(super) async fn scan(&self, disk: &Disk, file: File, size: u64) -> Result<Verdict, Refusal> {
+    pub(super) async fn scan(&self, disk: &Disk, file: File, size: u64) -> Result<ScanVerdict, Refusal> {
         let mut last = String::new();
         for _ in 0..ASKED_MAX {
             if let Err(reason) = self.probe(disk).await {
                 return self.without(&reason);
             }
             let again = file.try_clone().and_then(|mut file| file.rewind().map(|()| file));
-            let content = again.map_err(|error| super::state::disk_refusal(&error))?;
+            let content = again.map_err(|error| super::refusals::disk_refusal(&error))?;
             match self.ask(bytes_of(disk.clone(), content, size)).await {
                 Ok(verdict) => return Ok(verdict),
                 Err(reason) => {
@@ -154,17 +154,17 @@ impl Antivirus {
             }
         }
         match self.probe(disk).await {
-            Ok(()) => Ok(Verdict::Unscannable(last)),
+            Ok(()) => Ok(ScanVerdict::Unscannable(last)),
             Err(reason) => self.without(&reason),
         }
     }
 
     /// What happens to a file when there is no scanner.
-    fn without(&self, reason: &str) -> Result<Verdict, Refusal> {
+    fn without(&self, reason: &str) -> Result<ScanVerdict, Refusal> {
         match self.0.mode {
             ScanMode::WhenAvailable => {
                 warn_limited!(reason, "a file is released without a virus scan");
-                Ok(Verdict::Clean)
+                Ok(ScanVerdict::Clean)
             }
             ScanMode::Required => {
                 error_limited!(reason, "files wait for their virus scan: start clamd, or see files.clamd");
@@ -196,20 +196,20 @@ impl Antivirus {
         // Not on the control thread: it takes 50 ms for 100 MB.
         let sum = disk.run(move || Ok(sum_of_zeros(padding))).await.map_err(|error| error.to_string())?;
         match self.ask(probe_archive(padding, sum)).await? {
-            Verdict::Virus(_) => {
+            ScanVerdict::Virus(_) => {
                 tracing::info!("clamd finds viruses in files of {} bytes", self.0.size_max);
                 Ok(())
             }
-            Verdict::Clean | Verdict::Unscannable(_) => Err(format!(
+            ScanVerdict::Clean | ScanVerdict::Unscannable(_) => Err(format!(
                 "clamd does not find the EICAR test file at the end of an archive of {} bytes. Raise StreamMaxLength, \
-                 MaxFileSize and MaxScanSize above limits.max_file_size, and set AlertExceedsMax; deploy/clamd.conf has \
-                 all of it.",
+                 MaxFileSize and MaxScanSize above limits.max_file_size, and set AlertExceedsMax, as in \
+                 deploy/clamd.conf.",
                 self.0.size_max
             )),
         }
     }
 
-    async fn ask(&self, content: impl Stream<Item = io::Result<Bytes>>) -> Result<Verdict, String> {
+    async fn ask(&self, content: impl Stream<Item = io::Result<Bytes>>) -> Result<ScanVerdict, String> {
         let asked = async {
             match &self.0.address {
                 ClamdAddress::Unix(path) => scan_stream(content, Socket { socket_path: path }, Some(CHUNK_BYTES)).await,
@@ -227,12 +227,12 @@ impl Antivirus {
 }
 
 /// The answer to INSTREAM: `stream: OK`, `stream: NAME FOUND`, or `… ERROR`.
-fn verdict(answer: &[u8]) -> Result<Verdict, String> {
+fn verdict(answer: &[u8]) -> Result<ScanVerdict, String> {
     let text = String::from_utf8_lossy(answer);
     let text = text.trim_end_matches(['\0', '\n']).trim();
     match text.strip_prefix("stream: ") {
-        Some("OK") => Ok(Verdict::Clean),
-        Some(found) if found.ends_with(" FOUND") => Ok(Verdict::Virus(found.trim_end_matches(" FOUND").to_owned())),
+        Some("OK") => Ok(ScanVerdict::Clean),
+        Some(found) if found.ends_with(" FOUND") => Ok(ScanVerdict::Virus(found.trim_end_matches(" FOUND").to_owned())),
         _ => Err(format!("clamd answered: {text}")),
     }
 }
@@ -297,8 +297,8 @@ mod tests {
 
     #[test]
     fn reads_the_answers_of_clamd() {
-        assert_eq!(verdict(b"stream: OK\0"), Ok(Verdict::Clean));
-        assert_eq!(verdict(b"stream: Eicar-Test FOUND\0"), Ok(Verdict::Virus("Eicar-Test".to_owned())));
+        assert_eq!(verdict(b"stream: OK\0"), Ok(ScanVerdict::Clean));
+        assert_eq!(verdict(b"stream: Eicar-Test FOUND\0"), Ok(ScanVerdict::Virus("Eicar-Test".to_owned())));
         for answer in ["INSTREAM size limit exceeded. ERROR\0", "stream: lstat() failed. ERROR", "", "OK"] {
             assert!(verdict(answer.as_bytes()).is_err(), "{answer}");
         }

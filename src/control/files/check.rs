@@ -1,11 +1,12 @@
 //! Jobs about files: the check of a complete upload, and the removal of content that nobody needs.
 //!
-//! `check_file`: the hash, the type, the virus scan, then the content goes into the store and the file is settled through
-//! the shard of its conversation, so that its subscribers learn of it. Each step can be repeated, so a crash between them
-//! loses nothing.
+//! `check_file`: the hash, the type, the virus scan, then the content goes into the store and the file is settled
+//! through the shard of its conversation, so that its subscribers learn of it. Each step can be repeated, so a crash
+//! between them loses nothing.
 
-use super::antivirus::Verdict;
-use super::state::{Files, disk_refusal};
+use super::antivirus::ScanVerdict;
+use super::refusals::disk_refusal;
+use super::state::Files;
 use crate::error::Refusal;
 use crate::files::content::{ContentHash, ContentName};
 use crate::files::kind;
@@ -58,8 +59,8 @@ impl Files {
         }
     }
 
-    /// What time does to files: uploads that were not continued, files that nobody needs, and bytes without a row, which
-    /// a crash can leave behind.
+    /// What time does to files: uploads that were not continued, files that nobody needs, and bytes without a row,
+    /// which a crash can leave behind.
     ///
     /// # Errors
     /// Failures of PostgreSQL and of the disk.
@@ -113,12 +114,12 @@ impl Files {
         }
         if let Some(antivirus) = self.antivirus() {
             match antivirus.scan(self.store().disk(), scanned, found.size).await? {
-                Verdict::Clean => {}
-                Verdict::Virus(name) => {
+                ScanVerdict::Clean => {}
+                ScanVerdict::Virus(name) => {
                     let reason = format!("A virus was found: {name}.");
                     return Ok(refused(file, FileEvent::VirusFound, &reason, media_type));
                 }
-                Verdict::Unscannable(reason) => {
+                ScanVerdict::Unscannable(reason) => {
                     let reason = format!("It cannot be scanned: {reason}.");
                     return Ok(refused(file, FileEvent::Refused, &reason, media_type));
                 }

@@ -1,7 +1,8 @@
 //! `GET /files/{id}/{name}`: the content of a file; `GET /files/{id}/variants/{kind}`: a smaller picture;
 //! `GET /files/{id}`: its state; `POST /files/{id}/link`: a signed link.
 
-use super::state::{Files, disk_refusal, no_such_file};
+use super::refusals::{disk_refusal, no_such_file};
+use super::state::Files;
 use crate::control::Control;
 use crate::control::account_reads::Place;
 use crate::control::extract::{AccountReader, Caller, PathId};
@@ -118,7 +119,7 @@ pub(super) async fn read(
     };
     let media_type = found.shown["media_type"].as_str().unwrap_or(kind::UNKNOWN);
     let name = found.shown["name"].as_str().unwrap_or("file");
-    serve(control.files(), reader, &Served { content, media_type, name }, &method, &headers).await
+    serve(control.files(), reader, &ServedContent { content, media_type, name }, &method, &headers).await
 }
 
 pub(super) async fn read_variant(
@@ -130,11 +131,12 @@ pub(super) async fn read_variant(
     let found = control.files().rows().variant(reader.user, reader.file, &reader.last).await?;
     let (media_type, content) = found.ok_or_else(no_such_file)?;
     let name = reader.last.clone();
-    serve(control.files(), reader, &Served { content, media_type: &media_type, name: &name }, &method, &headers).await
+    serve(control.files(), reader, &ServedContent { content, media_type: &media_type, name: &name }, &method, &headers)
+        .await
 }
 
 /// What a response has.
-struct Served<'a> {
+struct ServedContent<'a> {
     content: StoredContent,
     media_type: &'a str,
     name: &'a str,
@@ -143,7 +145,7 @@ struct Served<'a> {
 async fn serve(
     files: &Files,
     reader: FileReader,
-    served: &Served<'_>,
+    served: &ServedContent<'_>,
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
@@ -213,7 +215,7 @@ fn insert(response: &mut Response, name: header::HeaderName, value: &str) {
     }
 }
 
-fn describe(response: &mut Response, served: &Served<'_>, tag: &str) {
+fn describe(response: &mut Response, served: &ServedContent<'_>, tag: &str) {
     let is_inline = kind::is_shown_inline(served.media_type);
     let shown_type = match served.media_type {
         text if text.starts_with("text/") => format!("{text}; charset=utf-8"),

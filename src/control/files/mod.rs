@@ -6,6 +6,7 @@
 //!   state.rs      what all of these share
 //!   turns.rs      one request at a time writes to an upload
 //!   receiving.rs  bytes of a body → the disk
+//!   refusals.rs   what clients are told about disks that fail
 //!   antivirus.rs  clamd
 //!   check.rs      what happens to a complete upload: hash, type, viruses, store (a job)
 //!   downloads.rs  GET /files/{id}/{name}, POST /files/{id}/link
@@ -21,6 +22,7 @@ pub mod antivirus;
 mod check;
 mod downloads;
 mod receiving;
+mod refusals;
 mod simple;
 mod state;
 mod turns;

@@ -4,7 +4,8 @@
 //! the files' threads. So memory is bounded, and no thread waits for a slow client. When the request ends, however it
 //! ends, the task keeps what came and says so in PostgreSQL.
 
-use super::state::{Files, disk_refusal};
+use super::refusals::disk_refusal;
+use super::state::Files;
 use super::turns::{WriteTurn, taken_over};
 use crate::control::clients::NetworkPlace;
 use crate::control::http::StopSignal;
@@ -78,8 +79,8 @@ enum Written {
 /// Appends a body. Returns how many bytes the upload has then.
 ///
 /// # Errors
-/// 460 for a wrong checksum, `too_large`, `deadline_exceeded` for a slow body, `conflict` if a newer request takes over,
-/// `storage_unavailable`. What came before is kept, unless the request has a checksum.
+/// 460 for a wrong checksum, `too_large`, `deadline_exceeded` for a slow body, `conflict` if a newer request takes
+/// over, `storage_unavailable`. What came before is kept, unless the request has a checksum.
 pub(super) async fn receive<E>(
     files: &Files,
     turn: WriteTurn,

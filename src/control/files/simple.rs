@@ -1,7 +1,7 @@
 //! `POST /files/simple`: a whole file in one multipart form, for scripts. `conversation_id` comes before `file`.
 //!
-//! The row comes before the bytes, as for every upload: it holds the place in the quotas, and a crash leaves nothing that
-//! does not expire.
+//! The row comes before the bytes, as for every upload: it holds the place in the quotas, and a crash leaves nothing
+//! that does not expire.
 
 use super::receiving::{Reception, receive, too_long};
 use super::uploads::{begin, conversation, media_type};

@@ -11,12 +11,8 @@ use crate::files::store::Store;
 use crate::ids::{FileId, UserId};
 use crate::limits::Feature;
 use crate::storage::files::{FileQuotas, FileStore};
-use std::io;
 use std::sync::Arc;
 use tokio::sync::watch;
-
-/// What a client should wait whose upload the disk refused.
-const DISK_RETRY_MS: u64 = 60_000;
 
 /// What [`Files`] needs.
 pub struct FileParts {
@@ -131,24 +127,4 @@ impl Files {
     pub(in crate::control) fn work(&self) -> watch::Receiver<u64> {
         self.0.work.subscribe()
     }
-}
-
-/// What a client learns about a disk that fails, or that is full.
-pub(super) fn disk_refusal(error: &io::Error) -> Refusal {
-    crate::faults::error_limited!(%error, "a file below data_dir/files cannot be used; see the disk's space and health");
-    let message = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "The server's disk is full. Nothing was lost: continue the upload later."
-        }
-        // A fault of this file, not of the disk.
-        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => {
-            return Refusal::new(ErrorCode::Internal, "The server has lost bytes of this file. Upload it again.");
-        }
-        _ => "The server's disk cannot be used now. Try again later.",
-    };
-    Refusal::new(ErrorCode::StorageUnavailable, message).retry_after(DISK_RETRY_MS)
-}
-
-pub(super) fn no_such_file() -> Problem {
-    Problem::not_found("There is no such file, or you may not see it.")
 }

@@ -62,8 +62,8 @@ impl WriteTurns {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The right to write to an upload. A request that has it is told to stop. The caller has checked that the upload is
-    /// the user's.
+    /// The right to write to an upload. A request that has it is told to stop. The caller has checked that the upload
+    /// is the user's.
     ///
     /// # Errors
     /// `rate_limited`, `overloaded`; `conflict` if a newer request came, or the older one does not stop.

@@ -3,7 +3,8 @@
 //! A client that knows tus sends `Upload-Length` and `Upload-Metadata`. Others send JSON and read it.
 
 use super::receiving::{Reception, receive, too_long};
-use super::state::{Files, disk_refusal, no_such_file};
+use super::refusals::{disk_refusal, no_such_file};
+use super::state::Files;
 use crate::control::Control;
 use crate::control::extract::{Caller, PathId, RawBody, unfinished_place};
 use crate::control::http::StopSignal;
@@ -238,7 +239,8 @@ pub(super) async fn append(
         Some(value) => Some(tus::checksum(value.to_str().unwrap_or_default()).map_err(Problem::bad_request)?),
     };
     let file = FileId(file);
-    // Before the turn, which would end a request of somebody else; and after it, since the other request may have gone on.
+    // Before the turn, which would end a request of somebody else; and after it, since the other request may have gone
+    // on.
     own(&files, &caller, file).await?;
     let network = unfinished_place(request.extensions())?;
     let turn = files.turns().acquire(caller.user, file).await?;

@@ -189,8 +189,8 @@ impl Folder {
         self.old_uploads(Duration::ZERO, usize::MAX)
     }
 
-    /// The names of all content, in the folders whose names begin with `prefix`: two hexadecimal digits. Files that have
-    /// no such name are not ours, and are left out.
+    /// The names of all content, in the folders whose names begin with `prefix`: two hexadecimal digits. Files that
+    /// have no such name are not ours, and are left out.
     ///
     /// # Errors
     /// The system's.

@@ -3,7 +3,8 @@
 /// $1 the upload → its id; see `commit/create_file.sql`.
 pub const CREATE: &str = "SELECT create_file($1)";
 /// $1 uploader, $2 file → what continues an upload.
-pub const UPLOAD: &str = "SELECT f.size, f.received, f.state::text, nullif(f.expires_at, 'infinity') AS expires_at FROM files f \
+pub const UPLOAD: &str = "SELECT f.size, f.received, f.state::text, nullif(f.expires_at, 'infinity') AS expires_at \
+    FROM files f \
     WHERE f.uploader_id = $1 AND f.id = $2 AND EXISTS (SELECT FROM conversation_members m \
         WHERE m.conversation_id = f.conversation_id AND m.user_id = $1)";
 /// $1 file, $2 bytes that are on the disk for good.
@@ -22,8 +23,9 @@ pub const VARIANT: &str = "SELECT v.media_type, b.sha256, b.number, b.size FROM 
 /// $1 user, $2 file → whether the user may read it.
 pub const MAY_READ: &str = "SELECT EXISTS (SELECT FROM readable_file($1, $2))";
 /// $1 file → what its check needs.
-pub const TO_CHECK: &str = "SELECT f.conversation_id, f.uploader_id, f.name, f.size, f.declared_type, f.expected_sha256, \
-    b.sha256, b.number FROM files f LEFT JOIN blobs b ON b.sha256 = f.sha256 WHERE f.id = $1 AND f.state = 'scanning'";
+pub const TO_CHECK: &str = "SELECT f.conversation_id, f.uploader_id, f.name, f.size, f.declared_type, \
+    f.expected_sha256, b.sha256, b.number FROM files f LEFT JOIN blobs b ON b.sha256 = f.sha256 \
+    WHERE f.id = $1 AND f.state = 'scanning'";
 /// $1 the content; see `commit/name_content.sql` → its number.
 pub const NAME_CONTENT: &str = "SELECT name_content($1)";
 /// $1 hash, $2 number → whether content has this name.

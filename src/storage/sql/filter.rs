@@ -40,6 +40,7 @@ SELECT role::text, role >= 'moderator' AS moderates, role >= 'admin' AS administ
 /// $1 user, $2 whether the user is an administrator of the server, $3 conversation or none, $4 after this id, $5 limit.
 pub const MODERATION_QUEUE: &str = "
 SELECT h.id, h.conversation_id, h.content, h.rule, h.state, h.created_at, h.edited_message_id, h.parent_message_id,
+       (SELECT jsonb_agg(file_json(f) ORDER BY f.id) FROM files f WHERE f.id = ANY (h.files)) AS attachments,
        u.id AS sender_id, u.username, u.display_name, c.name AS conversation_name,
        coalesce(h.edited_message_id, x.id) AS message_id
   FROM held_messages h JOIN users u ON u.id = h.sender_id JOIN conversations c ON c.id = h.conversation_id
@@ -69,7 +70,7 @@ WITH h AS (
     RETURNING x.id
 )
 SELECT h.state AS state_before, EXISTS (SELECT FROM d) AS decided, x.conversation_id, x.sender_id, x.client_message_id,
-       x.content, x.message_type::text, x.parent_message_id, x.edited_message_id, x.sent,
+       x.content, x.message_type::text, x.parent_message_id, x.edited_message_id, x.sent, x.files,
        CASE WHEN EXISTS (SELECT FROM d) THEN append_audit(jsonb_build_array($6::jsonb || jsonb_build_object(
                 'user_id', $2::bigint, 'session_id', $5::bigint, 'action', 'decide_held_text',
                 'conversation_id', x.conversation_id, 'target_type', 'user', 'target_id', x.sender_id,

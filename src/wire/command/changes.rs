@@ -143,7 +143,14 @@ fn mark_read(data: &mut Fields<'_>, _: &Limits) -> Read {
 
 fn edit_message(data: &mut Fields<'_>, limits: &Limits) -> Read {
     let (conversation, mut given) = message(data)?;
-    given.insert("content".to_owned(), json!(data.content(limits.max_message_length)?));
+    let kept = data.has("attachments").then(|| data.files()).transpose()?;
+    let may_be_empty = kept.as_ref().is_some_and(|kept| !kept.is_empty());
+    let most = limits.max_message_length;
+    let content = if may_be_empty { data.caption(most)? } else { data.content(most)? };
+    given.insert("content".to_owned(), json!(content));
+    if let Some(kept) = kept {
+        given.insert("attachments".to_owned(), json!(kept));
+    }
     given.insert("window_s".to_owned(), json!(limits.message_edit_window_s));
     Ok((conversation, given))
 }

@@ -166,8 +166,8 @@ fn search_messages(data: &mut Fields<'_>) -> Read {
     }
     match data.optional_text("has")?.as_deref() {
         None => {}
-        Some(kind @ ("link" | "file")) => given = given.put("has", kind),
-        Some(_) => return Err(Refusal::bad_request("data.has: Must be link or file.")),
+        Some(kind @ ("link" | "file" | "image")) => given = given.put("has", kind),
+        Some(_) => return Err(Refusal::bad_request("data.has: Must be link, file or image.")),
     }
     Ok(given.time_cursor(data)?.limit(data, 50, limits::SEARCH_PAGE_MAX)?.0)
 }
