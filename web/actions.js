@@ -47,7 +47,7 @@ export function act(app) {
             try {
                 outcome(await client.send(full, (retry) => outcome({ retry })));
             } catch (error) {
-                if (error.code !== "closed") outcome({ error: explain(error) });
+                if (error.code !== "closed") outcome({ error: explain(error), isHeld: Boolean(error.details?.held) });
             }
         },
 
@@ -57,9 +57,10 @@ export function act(app) {
             this.send({ conversation_id, content, parent_message_id, client_message_id, attachments, files });
         },
 
-        discard({ conversation_id, client_message_id, attachments = [] }) {
+        /** Forgets a refused message. A held one keeps its files: a moderator may still send it. */
+        discard({ conversation_id, client_message_id, attachments = [], isHeld }) {
             app.apply(store.sent(conversation_id, client_message_id));
-            app.uploads.discard(attachments);
+            if (!isHeld) app.uploads.discard(attachments);
         },
 
         typing() {
@@ -69,7 +70,9 @@ export function act(app) {
             client.signal("typing", { conversation_id: app.open.id });
         },
 
-        edit: (message, content) => command("edit_message", { message_id: message.message_id, content }),
+        /** `attachments`: the ids of the files that stay; undefined for all of them. */
+        edit: ({ message_id }, content, attachments) =>
+            command("edit_message", { message_id, content, ...(attachments && { attachments }) }),
         remove: (message) => command("delete_message", { message_id: message.message_id }),
         pin: (message) => command("pin_message", { message_id: message.message_id, pinned: !message.pinned }),
 
@@ -210,7 +213,8 @@ export function act(app) {
         /** A moderator has rejected a text of the user's: a message, or an edit of `message_id`. */
         rejected(id, { content, client_message_id, message_id }) {
             toast(t(message_id ? "edit_rejected" : "message_rejected", { text: excerpt(content) }), "bad");
-            if (client_message_id) app.apply(store.sent(id, client_message_id, { error: t("rejected") }));
+            if (client_message_id)
+                app.apply(store.sent(id, client_message_id, { error: t("rejected"), isHeld: false }));
         },
 
         /** The user's own request to join was accepted or declined. */

@@ -5,9 +5,10 @@ import { Attachments } from "./attachments.js";
 import { h, iconButton } from "./dom.js";
 import { Drafts } from "./drafts.js";
 import { chooseEmoji } from "./emoji.js";
+import { aboutFile } from "./files.js";
 import { numberOf, t, tn } from "./i18n.js";
 import { isSystem } from "./system.js";
-import { excerpt } from "./text.js";
+import { excerpt, summaryOf } from "./text.js";
 
 const SUGGESTED_MAX = 6;
 const HEIGHT_PX_MAX = 220;
@@ -17,6 +18,8 @@ const COUNTED_BELOW = 300;
 export class Composer {
     #conversation;
     #editing;
+    /** The files of the edited message that stay. */
+    #kept = [];
     #suggestions = [];
     #selected = 0;
     #lengthMax = 4_000;
@@ -41,6 +44,7 @@ export class Composer {
             onblur: () => setTimeout(() => this.#suggest([]), 150),
         });
         this.editBar = h("div", { class: "edit-bar", hidden: true });
+        this.editFiles = h("ul", { class: "uploads", id: `${id}-edit-files`, hidden: true });
         this.list = h("ul", { class: "suggestions", role: "listbox", hidden: true });
         this.count = h("small", { class: "count" });
         this.files = new Attachments(app, id, () => this.#fit());
@@ -67,6 +71,7 @@ export class Composer {
             { class: "composer" },
             this.list,
             this.editBar,
+            this.editFiles,
             this.files.element,
             this.holding,
             this.tooLong,
@@ -179,13 +184,17 @@ export class Composer {
         this.input.focus({ preventScroll: true });
     }
 
-    /** Lets the user edit a message of theirs; `content` is the text to begin with. The draft waits until that ends. */
-    edit(message, content = message.content) {
+    /**
+     * Lets the user edit a message of theirs; `content` is the text to begin with, and `kept` are the files that stay. The
+     * draft waits until that ends.
+     */
+    edit(message, content = message.content, kept = message.attachments ?? []) {
         this.#hold(undefined);
         this.#editing = message;
+        this.#keepFiles(kept);
         this.input.value = content;
         this.editBar.replaceChildren(
-            h("span", {}, t("editing", { text: excerpt(message.content, 60) })),
+            h("span", {}, t("editing", { text: excerpt(summaryOf(message), 60) })),
             iconButton("close", t("cancel"), () => this.#stopEditing()),
         );
         this.editBar.hidden = false;
@@ -193,9 +202,28 @@ export class Composer {
         this.focus();
     }
 
+    /** Shows the files of the edited message, each with a button that removes it. */
+    #keepFiles(kept) {
+        this.#kept = kept;
+        const row = (file) => {
+            const remove = () => {
+                this.#keepFiles(this.#kept.filter((other) => other !== file));
+                this.#fit();
+                this.focus();
+            };
+            const about = h("div", { class: "upload-text" }, aboutFile(file));
+            const button = iconButton("close", t("cancel_upload", { name: file.name }), remove);
+            return h("li", { class: "upload", dataset: { file: file.file_id } }, about, button);
+        };
+        this.editFiles.setAttribute("aria-label", t("uploads"));
+        this.editFiles.replaceChildren(...kept.map(row));
+        this.editFiles.hidden = kept.length === 0;
+    }
+
     /** Shows the draft of the conversation or thread. */
     #stopEditing() {
         this.#editing = undefined;
+        this.#keepFiles([]);
         this.input.value = this.app.drafts.get(this.#draftKey);
         this.editBar.hidden = true;
         this.#showFiles();
@@ -219,7 +247,11 @@ export class Composer {
         this.count.classList.toggle("over", left < 0);
         const text = left < 0 ? tn("too_long", -left, { max: numberOf(this.#lengthMax) }) : "";
         if (this.tooLong.textContent !== text) this.tooLong.textContent = text;
-        this.submit.disabled = (content === "" && this.#uploads.length === 0) || left < 0;
+        this.submit.disabled = (content === "" && !this.#hasFiles) || left < 0;
+    }
+
+    get #hasFiles() {
+        return (this.#editing ? this.#kept : this.#uploads).length > 0;
     }
 
     /** The files of the message that is being written. */
@@ -231,8 +263,9 @@ export class Composer {
         event.preventDefault();
         const content = this.input.value.trim();
         const files = this.#uploads;
-        if ((!content && files.length === 0) || lengthOf(content) > this.#lengthMax) return this.#hold(undefined);
+        if ((!content && !this.#hasFiles) || lengthOf(content) > this.#lengthMax) return this.#hold(undefined);
         const edited = this.#editing;
+        const kept = this.#kept;
         if (!edited && !this.app.uploads.isComplete(this.#draftKey)) {
             const hasFailed = files.some(({ state }) => state === "failed" || state === "lost");
             this.#hold(hasFailed ? undefined : this.#draftKey);
@@ -243,7 +276,8 @@ export class Composer {
         this.#hold(undefined);
         if (edited) {
             this.#stopEditing();
-            if (content !== edited.content) this.#saveEdit(edited, content);
+            const isSame = content === edited.content && kept.length === (edited.attachments?.length ?? 0);
+            if (!isSame) this.#saveEdit(edited, content, kept);
         } else {
             this.input.value = "";
             this.app.drafts.set(this.#draftKey, "");
@@ -258,10 +292,11 @@ export class Composer {
     }
 
     /** A refused edit comes back into the field, unless the user has gone on to something else. */
-    async #saveEdit(message, content) {
+    async #saveEdit(message, content, kept) {
         const { id } = this.#conversation;
-        const isSaved = await this.app.act.edit(message, content);
-        if (!isSaved && !this.#editing && this.#conversation?.id === id) this.edit(message, content);
+        const attachments = message.attachments?.length > 0 ? kept.map(({ file_id }) => file_id) : undefined;
+        const isSaved = await this.app.act.edit(message, content, attachments);
+        if (!isSaved && !this.#editing && this.#conversation?.id === id) this.edit(message, content, kept);
     }
 
     #key(event) {

@@ -52,6 +52,7 @@ export class Timeline {
                     content: data.content,
                     edited_at: data.edited_at,
                     mentions: data.mentions ?? message?.mentions,
+                    attachments: data.attachments ?? message?.attachments,
                 });
             case "message_deleted":
                 this.#change(message, { content: "", deleted: true, reactions: [], attachments: [], pinned: false });

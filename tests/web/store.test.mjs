@@ -470,6 +470,17 @@ test("the check of a file changes its messages, and an own upload's notice chang
     assert.equal(room.cursor, 5);
 });
 
+test("an edit removes files, and one without a list of files keeps them", () => {
+    const { room, give } = store();
+    const [a, b] = [5, 6].map((file_id) => ({ file_id, name: `${file_id}.png`, size: 9, state: "ready" }));
+    give(created(2, { attachments: [a, b] }));
+    const edited = (content) => ({ message_id: 20, content, edited_at: "2026-01-01T00:00:00Z" });
+    give(event("message_edited", 3, edited("one")));
+    assert.deepEqual(room.timeline.known.get(20).attachments, [a, b]);
+    give(event("message_edited", 4, { ...edited("two"), attachments: [b] }));
+    assert.deepEqual([room.timeline.known.get(20).attachments, room.timeline.known.get(20).content], [[b], "two"]);
+});
+
 test("a reload keeps the files of messages without an ack", () => {
     const { made } = store();
     const unsent = {

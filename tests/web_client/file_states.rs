@@ -221,6 +221,52 @@ async fn a_deleted_message_takes_its_pictures_from_every_screen() {
     bob.has_no_complaints();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edit_removes_a_file_from_every_screen() {
+    let server = start();
+    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let mut bob = Person::sign_up(&server, "", "bob", "Bob Martin").await;
+    let room = create_room(&mut ada, "gallery").await;
+    join_room(&mut bob, &room).await;
+    ada.attaches("[made.picture('goes.png', 300, 200, 20), made.text('stays.txt', 20)]").await;
+    ada.has_uploaded(2).await;
+    ada.fill("#compose", "Both").await;
+    ada.sends().await;
+    bob.browser.wait_for("document.querySelector('#messages .picture img')?.naturalWidth > 0").await;
+    let link = bob.browser.evaluate("document.querySelector('#messages .picture img').src").await;
+    bob.click("#messages .picture").await;
+    bob.reads("#lightbox-name", "goes.png").await;
+
+    ada.click("#messages .message:last-of-type [data-do=edit]").await;
+    ada.browser.wait_for("document.querySelectorAll('#compose-edit-files li').length === 2").await;
+    ada.picture("web-files-edit.png", 1_280, 800, "light").await;
+    ada.click("#compose-edit-files li:first-child button").await;
+    ada.browser.wait_for("document.querySelectorAll('#compose-edit-files li').length === 1").await;
+    // The file alone is a message.
+    ada.browser.evaluate("document.getElementById('compose').select()").await;
+    ada.press("Backspace", 8).await;
+    ada.browser.wait_for("document.getElementById('compose').value === ''").await;
+    ada.click("#send").await;
+    bob.browser.wait_for("!document.getElementById('lightbox')").await;
+    bob.browser.wait_for("document.querySelectorAll('#messages .files > *').length === 1").await;
+    bob.reads("#messages .file-card", "stays.txt").await;
+    let text = "document.querySelector('#messages .message:last-of-type .content').innerText.trim()";
+    assert_eq!(bob.browser.evaluate(text).await, "(edited)");
+    assert_eq!(reqwest::get(link.as_str().unwrap()).await.unwrap().status(), 404);
+
+    // The last file is removed with a text only.
+    ada.browser.wait_for("document.getElementById('compose-edit-files').hidden").await;
+    ada.click("#messages .message:last-of-type [data-do=edit]").await;
+    ada.click("#compose-edit-files li button").await;
+    ada.browser.wait_for("document.getElementById('send').disabled").await;
+    ada.fill("#compose", "No file").await;
+    ada.press("Enter", 13).await;
+    bob.sees("No file").await;
+    bob.browser.wait_for("document.querySelectorAll('#messages .files > *').length === 0").await;
+    ada.has_no_complaints();
+    bob.has_no_complaints();
+}
+
 /// Gives files of events and answers the fields of a server that makes variants. The server serves a file under any
 /// name.
 fn with_variants(added: &str) -> String {
