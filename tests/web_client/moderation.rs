@@ -27,7 +27,7 @@ async fn a_moderator_sends_and_rejects_held_messages_in_the_panel() {
     bob.say("an offer to all").await;
     bob.reads("#messages .message.pending", "A moderator decides").await;
     bob.say("another offer").await;
-    bob.browser.wait_for("document.querySelectorAll('#messages .message.pending').length === 2").await;
+    bob.browser.wait_for("document.querySelectorAll('#messages .message.pending.failed').length === 2").await;
     bob.browser.wait_for("!document.querySelector('#show-held')").await;
     ada.click("#show-details").await;
     ada.click("#show-held").await;
@@ -52,7 +52,7 @@ async fn a_moderator_sends_and_rejects_held_messages_in_the_panel() {
     bob.attaches("[made.text('prices.txt', 20)]").await;
     bob.has_uploaded(1).await;
     bob.say("a third offer").await;
-    bob.browser.wait_for("document.querySelectorAll('#messages .message.pending').length === 2").await;
+    bob.browser.wait_for("document.querySelectorAll('#messages .message.pending.failed').length === 2").await;
     bob.reads("#messages .message.pending:last-of-type", "A moderator decides").await;
     let discard = "[...document.querySelectorAll('#messages .message.pending')].at(-1).querySelectorAll('.link')[1]";
     bob.browser.evaluate(&format!("{discard}.click()")).await;
