@@ -20,6 +20,7 @@ Examples:
   chat-server migrate --plan                     what the migration would change; changes nothing
   chat-server migrate                            apply it and exit
   chat-server audit verify                       whether the audit trail is as it was written
+  chat-server files check                        whether all content of files is there
   chat-server rotate-keys --help                 how to change the key that encrypts two-factor secrets
   CHAT_SERVER__SERVER__BIND_ADDR=0.0.0.0:80 chat-server serve
 
@@ -62,6 +63,15 @@ Examples:
 Without database.url this is about the private PostgreSQL in data_dir, whether the server runs or not.
 docs/audit.md describes the chain and how to verify it by other means.";
 
+const FILES_EXAMPLES: &str = "\
+Examples:
+  chat-server files check                        every file's content is there, with its size, and nothing else is
+  chat-server files check --deep                 also read all of it and compare its SHA-256
+  chat-server files check --repair               also remove content that no file needs
+
+The server may run meanwhile. Content that is missing or damaged can only come from a backup; the files that have it
+are named.";
+
 /// A self-hosted chat server with one core per shard and everything in PostgreSQL.
 #[derive(Parser)]
 #[command(name = "chat-server", version, after_help = EXAMPLES)]
@@ -90,6 +100,12 @@ enum Command {
         #[command(subcommand)]
         action: AuditAction,
     },
+    /// Files: whether the store has what the tables say.
+    #[command(after_help = FILES_EXAMPLES)]
+    Files {
+        #[command(subcommand)]
+        action: FilesAction,
+    },
     /// Encrypt the stored two-factor secrets with the first of the configured keys.
     #[command(after_help = ROTATE_EXAMPLES)]
     RotateKeys,
@@ -114,6 +130,19 @@ enum AuditAction {
     },
 }
 
+#[derive(Subcommand)]
+enum FilesAction {
+    /// Compare the store with the tables. Exit code 1 if content is missing, damaged, or nobody's.
+    Check {
+        /// Read all content and compare its SHA-256. Without it, names and sizes are compared.
+        #[arg(long)]
+        deep: bool,
+        /// Remove content that no file needs, and correct what users' files are counted as.
+        #[arg(long)]
+        repair: bool,
+    },
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let loaded = match Sources::of_process(arguments.config.as_deref()).load() {
@@ -133,6 +162,9 @@ fn main() -> ExitCode {
         Command::RotateKeys => run(&loaded.config, |config, _| boot::rotate_keys(config)),
         Command::Migrate { plan: false } => run(&loaded.config, |config, _| boot::migrate(config)),
         Command::Migrate { plan: true } => run(&loaded.config, |config, _| boot::plan_migration(config)),
+        Command::Files { action: FilesAction::Check { deep, repair } } => {
+            run(&loaded.config, |config, _| boot::check_files(config, boot::FileCheckOptions { deep, repair }))
+        }
         Command::Audit { action } => run(&loaded.config, |config, _| match &action {
             AuditAction::Checkpoint => boot::print_checkpoint(config),
             AuditAction::Key => boot::print_key(config),

@@ -59,11 +59,7 @@ impl Transcript {
             let shown = format!("[{} {}{mine}]", name(&reaction["emoji"]), number(&reaction["count"]));
             let _ = write!(out, " {}", paint.dim(&shown));
         }
-        for (at, attachment) in list(&message["attachments"]).iter().enumerate() {
-            // A message of files alone has no text before them.
-            let space = if at == 0 && is_bare { "" } else { " " };
-            let _ = write!(out, "{space}{}", paint.dim(&format!("[{}]", file(attachment))));
-        }
+        out.push_str(&files(paint, &message["attachments"], is_bare));
         let _ = write!(out, "  {}", paint.dim(&number(&message["message_id"])));
         out
     }
@@ -91,7 +87,11 @@ impl Transcript {
             actor => format!("{} {verb}", person(paint, actor)),
         };
         Some(match kind {
-            "message_edited" => format!("{} {}  {id}", by("edited:"), body(&text_of(&data["content"]))),
+            "message_edited" => {
+                let content = text_of(&data["content"]);
+                let files = files(paint, &data["attachments"], content.is_empty());
+                format!("{} {}{files}  {id}", by("edited:"), body(&content))
+            }
             "message_deleted" => format!("{}  {id}", by("deleted a message")),
             "file_updated" if data["file"].is_object() => file(&data["file"]),
             "file_updated" => format!("file {} is gone", number(&data["file_id"])),
@@ -182,6 +182,14 @@ pub fn name(value: &Value) -> String {
 /// The items of a list; empty if the value is not a list.
 pub fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// The files of a message after its text. A message of files alone has no text before them.
+fn files(paint: Paint, attachments: &Value, is_bare: bool) -> String {
+    let shown: Vec<_> =
+        list(attachments).iter().map(|one| paint.dim(&format!("[{}]", file(one))).to_string()).collect();
+    let space = if is_bare || shown.is_empty() { "" } else { " " };
+    format!("{space}{}", shown.join(" "))
 }
 
 /// A file: its number, name and size, or why it cannot be downloaded.
@@ -278,6 +286,10 @@ mod tests {
         sent["content"] = json!("Look");
         assert!(shown(&sent).starts_with("ada Look [file 5"), "{}", shown(&sent));
         let mut transcript = Transcript::new(Paint::plain());
+        let edited = json!({"created_at": TIME, "message_id": 17, "content": "", "attachments": [sent["attachments"][0]],
+                            "actor": {"id": 1, "username": "ada"}});
+        let edited = transcript.event("message_edited", &edited).unwrap();
+        assert!(edited.ends_with("ada edited: [file 5 a b.pdf, 1.2 MB]  17"), "{edited}");
         let data =
             json!({"created_at": TIME, "file_id": 5, "file": {"file_id": 5, "name": "a", "size": 9, "state": "ready"}});
         assert!(transcript.event("file_updated", &data).unwrap().ends_with("· file 5 a, 9 bytes"));

@@ -56,6 +56,12 @@ pub enum BootError {
         /// Rows that were read.
         rows: u64,
     },
+    /// Content of files is missing, damaged, or nobody's.
+    #[error("the files are not as they should be: {findings} findings; `chat-server files check --help` explains them")]
+    DamagedFiles {
+        /// Sentences that were printed.
+        findings: u64,
+    },
     /// A thread ended before the stop.
     #[error("{0}; the process stops so that a supervisor can start it again; no acknowledged message is lost")]
     Broken(String),

@@ -40,7 +40,7 @@ pub(super) fn files(
     }))
 }
 
-fn store(config: &Config, disk: Disk) -> Result<Store, BootError> {
+pub(super) fn store(config: &Config, disk: Disk) -> Result<Store, BootError> {
     let folder = Folder::open(&config.data_dir.join("files"), config.files.keep_free);
     Ok(Store::in_folder(folder.map_err(system("cannot use data_dir/files"))?, disk))
 }

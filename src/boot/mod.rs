@@ -10,6 +10,7 @@ mod audit;
 mod audit_gap;
 mod banner;
 mod error;
+mod file_check;
 mod files;
 mod listen;
 pub mod logging;
@@ -23,6 +24,7 @@ mod topology;
 
 pub use audit::{print_checkpoint, print_key, verify_audit};
 pub use error::BootError;
+pub use file_check::{FileCheckOptions, check_files};
 
 use self::error::system;
 use self::reach::{reached, runtime, with_database};

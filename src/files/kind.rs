@@ -197,6 +197,14 @@ pub fn is_shown_inline(media_type: &str) -> bool {
     INLINE.contains(&media_type)
 }
 
+/// The type that a response names. A page, a style sheet or a script of this origin that names a file must not get one
+/// that it would use, so what is active is bytes to a browser (`nosniff` keeps it from guessing).
+#[must_use]
+pub fn served_type(media_type: &str) -> &str {
+    let is_active = |kind: &str| kind.starts_with("text/") || TEXTS.iter().any(|(_, known)| *known == kind);
+    if is_active(media_type) && !is_shown_inline(media_type) { UNKNOWN } else { media_type }
+}
+
 /// Width and height of a picture, as its head says; `None` if it does not, or if a side is 0.
 ///
 /// # Errors
@@ -309,6 +317,12 @@ mod tests {
             assert!(!is_shown_inline(active), "{active}");
         }
         assert!(is_shown_inline("image/png") && is_shown_inline("text/plain"));
+        for active in ["text/html", "text/css", "text/javascript", "image/svg+xml", "text/xml", "application/json"] {
+            assert_eq!(served_type(active), UNKNOWN, "{active}");
+        }
+        for passive in ["image/png", "text/plain", "application/pdf", "application/zip"] {
+            assert_eq!(served_type(passive), passive);
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod bell;
 pub mod committer;
 pub mod connect;
 pub mod embedded;
+pub mod file_check;
 pub mod files;
 pub mod filter;
 pub mod health;

@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod file_check;
 pub mod files;
 pub mod filter;
 pub mod jobs;

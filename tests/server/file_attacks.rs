@@ -236,3 +236,45 @@ async fn a_download_ends_when_its_reader_loses_access() {
     }
     assert!(received < bytes.len(), "{received} bytes after the removal");
 }
+
+#[tokio::test]
+async fn the_check_of_files_finds_what_is_missing_damaged_or_nobodys() {
+    let server = start();
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    let mut files = Vec::new();
+    for text in ["one", "two", "three"] {
+        files.push(server.upload(&ann, &room, "a.txt", text.as_bytes()).await.0);
+    }
+    server.stores(3).await;
+    let check = |options: &[&str]| {
+        let output = server.run(&[&["files", "check"], options].concat());
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = check(&["--deep"]);
+    assert!(code == Some(0) && text.contains("3 contents of 11 bytes checked: 0 findings"), "{text}");
+
+    let stored = |size: u64| {
+        let mut found = server.stored_files();
+        found.retain(|path| std::fs::metadata(path).unwrap().len() == size);
+        found
+    };
+    let (missing, damaged) = (stored(5).pop().unwrap(), stored(3).pop().unwrap());
+    std::fs::remove_file(&missing).unwrap();
+    std::fs::write(&damaged, "xyz").unwrap();
+    let stray = damaged.with_file_name(format!("{}.99", damaged.file_stem().unwrap().to_str().unwrap()));
+    std::fs::write(&stray, "stray").unwrap();
+    let database = server.database().await;
+    database.execute("UPDATE file_usage SET bytes = 7 WHERE user_id = 0", &[]).await.unwrap();
+    let (code, text) = check(&[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains(&format!("is missing. Files: {}.", files[2])), "{text}");
+    assert!(text.contains("is stored, and no file needs it"), "{text}");
+    assert!(text.contains("all users are counted as 3 with 7 bytes, and are 3 with 11"), "{text}");
+    assert!(!text.contains("other bytes"), "sizes alone do not show it: {text}");
+    let (code, text) = check(&["--deep", "--repair"]);
+    assert!(code == Some(1) && text.contains("has other bytes than were checked"), "{text}");
+    assert!(!stray.exists());
+    let (_, text) = check(&[]);
+    assert!(text.contains("1 findings, of which 0 were repaired"), "{text}");
+}

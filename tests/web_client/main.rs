@@ -9,6 +9,7 @@
 mod captcha;
 mod file_states;
 mod files;
+mod hostile_files;
 mod moderation;
 mod people;
 mod person;

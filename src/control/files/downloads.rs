@@ -217,7 +217,7 @@ fn insert(response: &mut Response, name: header::HeaderName, value: &str) {
 
 fn describe(response: &mut Response, served: &ServedContent<'_>, tag: &str) {
     let is_inline = kind::is_shown_inline(served.media_type);
-    let shown_type = match served.media_type {
+    let shown_type = match kind::served_type(served.media_type) {
         text if text.starts_with("text/") => format!("{text}; charset=utf-8"),
         other => other.to_owned(),
     };

@@ -96,6 +96,29 @@ impl Store {
         Ok(bytes_of(self.disk.clone(), opened.await?, range.end - start))
     }
 
+    /// The names of all content whose hash begins with a byte.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn contents(&self, first: u8) -> io::Result<Vec<ContentName>> {
+        let folder = self.folder();
+        self.disk.run(move || folder.contents(first)).await
+    }
+
+    /// The bytes of content; `None` if it is not there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub async fn size(&self, name: ContentName) -> io::Result<Option<u64>> {
+        let folder = self.folder();
+        let size = self.disk.run(move || folder.read_content(&name)?.metadata().map(|found| found.len()));
+        match size.await {
+            Ok(size) => Ok(Some(size)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Removes content, if it is there.
     ///
     /// # Errors

@@ -276,7 +276,7 @@ impl<'a> History<'a> {
         let approves = self.clock.chance(50);
         let reviewed = self.store.borrow_mut().moderation.review(approves);
         let Some(((conversation, author, key), content)) = reviewed.filter(|_| approves) else { return };
-        let text = ApprovedText::Message { content, message_type: "text", parent: None, key };
+        let text = ApprovedText::Message { content, message_type: "text", parent: None, key, files: Vec::new() };
         let approval = Approval { author, conversation, text, reply: Box::new(|_| ()) };
         let shard = Placement::new(self.cores.len() as u8).of_user(author);
         let at_ms = self.clock.now_ms() + self.clock.below(6) as u64;

@@ -1,0 +1,141 @@
+//! What the tables say about the content of files, for `chat-server files check`.
+//!
+//! The content is read in 256 parts, by the first byte of its hash, so that memory stays bounded. The server may run
+//! meanwhile: whatever looks wrong is looked at again before it counts.
+
+use super::accounts::Accounts;
+use super::rows::Statement;
+use super::sql::file_check as sql;
+use crate::error::Refusal;
+use crate::files::content::{ContentHash, ContentName};
+use crate::ids::FileId;
+use tokio_postgres::{Error, Row};
+
+/// Rows that one list has at most.
+const LISTED_MAX: i64 = 100;
+
+/// Content that a row of `blobs` names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NamedContent {
+    /// Its name in the store.
+    pub name: ContentName,
+    /// Its bytes.
+    pub size: u64,
+    /// Whether a file that is ready needs it. Content of a file that is being checked may not be stored yet.
+    pub is_needed: bool,
+}
+
+/// What a user's files are counted as, and what they take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WrongUsage {
+    /// The user; 0 is the whole server.
+    pub user: i64,
+    /// Bytes and files, as counted.
+    pub counted: (i64, i64),
+    /// Bytes and files, as they are.
+    pub actual: (i64, i64),
+}
+
+/// The tables of files, for a check.
+pub struct FileTables(Accounts);
+
+impl FileTables {
+    /// With the connections of the accounts.
+    #[must_use]
+    pub fn new(accounts: Accounts) -> Self {
+        Self(accounts)
+    }
+
+    /// The content whose hash begins with this byte.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL, as for all functions here.
+    pub async fn contents(&self, first: u8) -> Result<Vec<NamedContent>, Refusal> {
+        let (from, to) = bounds(first);
+        let read = |row: &Row| {
+            Ok(name(row)?.map(|name| {
+                let size = row.try_get::<_, i64>(2)?;
+                Ok(NamedContent { name, size: size.try_into().unwrap_or(0), is_needed: row.try_get(3)? })
+            }))
+        };
+        let statement: Statement<'_> = (sql::CONTENTS, &[&from, &to]);
+        let rows = self.0.rows("check_contents", false, statement, |row| read(row)?.transpose()).await?;
+        Ok(rows.into_iter().flatten().collect())
+    }
+
+    /// The content that a job is about to remove.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn removals(&self, first: u8) -> Result<Vec<ContentName>, Refusal> {
+        let prefix = format!("{first:02x}%");
+        let read = |row: &Row| row.try_get::<_, String>(0);
+        let subjects = self.0.rows("check_removals", false, (sql::REMOVALS, &[&prefix]), read).await?;
+        Ok(subjects.iter().filter_map(|subject| ContentName::parse(subject)).collect())
+    }
+
+    /// Whether a file that is ready needs content of this name now.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn is_needed(&self, name: &ContentName) -> Result<bool, Refusal> {
+        let statement: Statement<'_> = (sql::IS_NEEDED, &[&name.hash.0.as_slice(), &name.number]);
+        let rows = self.0.rows("check_needed", false, statement, |row| row.try_get(0)).await?;
+        Ok(rows.first().copied().unwrap_or(false))
+    }
+
+    /// Whether a row or a job has content of this name.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn is_known(&self, name: &ContentName) -> Result<bool, Refusal> {
+        let subject = name.to_string();
+        let statement: Statement<'_> = (sql::IS_KNOWN, &[&name.hash.0.as_slice(), &name.number, &subject]);
+        let rows = self.0.rows("check_known", false, statement, |row| row.try_get(0)).await?;
+        Ok(rows.first().copied().unwrap_or(false))
+    }
+
+    /// Some of the files that have this content.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn files_with(&self, hash: &ContentHash) -> Result<Vec<FileId>, Refusal> {
+        let statement: Statement<'_> = (sql::FILES_WITH, &[&hash.0.as_slice(), &LISTED_MAX]);
+        self.0.rows("check_files", false, statement, |row| row.try_get(0).map(FileId)).await
+    }
+
+    /// Some of the files that are ready and have no content by their rows.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn without_content(&self) -> Result<Vec<FileId>, Refusal> {
+        let statement: Statement<'_> = (sql::WITHOUT_CONTENT, &[&LISTED_MAX]);
+        self.0.rows("check_without_content", false, statement, |row| row.try_get(0).map(FileId)).await
+    }
+
+    /// Some of the users whose files are counted wrongly. With `repair`, they are counted again.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn wrong_usage(&self, repair: bool) -> Result<Vec<WrongUsage>, Refusal> {
+        let read = |row: &Row| {
+            Ok(WrongUsage {
+                user: row.try_get(0)?,
+                counted: (row.try_get(1)?, row.try_get(2)?),
+                actual: (row.try_get(3)?, row.try_get(4)?),
+            })
+        };
+        self.0.rows("check_usage", false, (sql::COUNTED_FILES, &[&repair, &LISTED_MAX]), read).await
+    }
+}
+
+/// From the first hash that begins with a byte, to the first that does not; `None` after the last.
+fn bounds(first: u8) -> (Vec<u8>, Option<Vec<u8>>) {
+    let padded = |byte: u8| [vec![byte], vec![0; 31]].concat();
+    (padded(first), first.checked_add(1).map(padded))
+}
+
+fn name(row: &Row) -> Result<Option<ContentName>, Error> {
+    let (hash, number): (&[u8], i64) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(hash.try_into().ok().map(|hash| ContentName { hash: ContentHash(hash), number }))
+}
