@@ -186,8 +186,7 @@ pub fn list(value: &Value) -> &[Value] {
 
 /// The files of a message after its text. A message of files alone has no text before them.
 fn files(paint: Paint, attachments: &Value, is_bare: bool) -> String {
-    let shown: Vec<_> =
-        list(attachments).iter().map(|one| paint.dim(&format!("[{}]", file(one))).to_string()).collect();
+    let shown: Vec<_> = list(attachments).iter().map(|one| paint.dim(&format!("[{}]", file(one)))).collect();
     let space = if is_bare || shown.is_empty() { "" } else { " " };
     format!("{space}{}", shown.join(" "))
 }
