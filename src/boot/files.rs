@@ -35,6 +35,8 @@ pub(super) fn files(
         size_max: config.limits.max_file_size,
         allowed_types: given.allowed_types.clone(),
         antivirus: antivirus(config),
+        keeps_originals: given.keep_originals,
+        program: std::env::current_exe().map_err(system("cannot find this program"))?,
         links: secret::link_key(config)?,
         is_on: config.features.file_uploads,
     }))

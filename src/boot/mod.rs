@@ -10,6 +10,7 @@ mod audit;
 mod audit_gap;
 mod banner;
 mod error;
+mod examination;
 mod file_check;
 mod files;
 mod listen;
@@ -24,6 +25,7 @@ mod topology;
 
 pub use audit::{print_checkpoint, print_key, verify_audit};
 pub use error::BootError;
+pub use examination::examine_media;
 pub use file_check::{FileCheckOptions, check_files};
 
 use self::error::system;

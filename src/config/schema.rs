@@ -307,6 +307,8 @@ pub struct FilesConfig {
     pub clamd: Option<String>,
     /// Bytes of the disk of `data_dir` that uploads leave free, for PostgreSQL and the log.
     pub keep_free: u64,
+    /// Whether pictures are also kept as they came, where readers get a copy without places and serial numbers.
+    pub keep_originals: bool,
     /// How long an upload may take, and how long a file is kept without a message.
     #[serde(with = "humantime_serde")]
     pub expiry: Duration,

@@ -35,6 +35,7 @@ pub mod hashing;
 pub mod health;
 pub mod http;
 pub mod jobs;
+pub mod media_worker;
 pub mod metrics;
 mod moderation;
 pub mod observed;

@@ -138,6 +138,8 @@ fn control_for(well: bool, access: Access) -> Control {
             size_max: 1,
             allowed_types: Vec::new(),
             antivirus: None,
+            keeps_originals: false,
+            program: "/nonexistent".into(),
             links: LinkKey::new([7; 32]),
             is_on: false,
         }),

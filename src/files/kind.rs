@@ -9,10 +9,10 @@ use std::io::{BufRead, Seek};
 
 /// Bytes at the start of a file that the check looks at.
 pub const HEAD_BYTES: usize = 16 * 1024;
-/// Most pixels of an image: 100 megapixels, and a side of at most 30,000. A small file can claim more and would fill
-/// the memory of whoever decodes it.
-const PIXELS_MAX: u64 = 100_000_000;
-const SIDE_MAX: u64 = 30_000;
+/// Most pixels of an image: 100 megapixels. A small file can claim more, and fill the memory of its decoder.
+pub const PIXELS_MAX: u64 = 100_000_000;
+/// Most pixels on a side of an image.
+pub const SIDE_MAX: u64 = 30_000;
 /// The type of bytes that nobody knows.
 pub const UNKNOWN: &str = "application/octet-stream";
 /// The type of text without an extension that says more.

@@ -25,6 +25,7 @@ mod handshakes;
 mod http_accounts;
 mod http_requests;
 mod large_rooms;
+mod media_worker;
 mod message_changes;
 mod messages;
 mod old_passwords;

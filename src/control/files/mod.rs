@@ -9,6 +9,7 @@
 //!   refusals.rs   what clients are told about disks that fail
 //!   antivirus.rs  clamd
 //!   check.rs      what happens to a complete upload: hash, type, viruses, store (a job)
+//!   derived.rs    smaller pictures, copies without places, durations
 //!   downloads.rs  GET /files/{id}/{name}, POST /files/{id}/link
 //! ```
 //!
@@ -20,6 +21,7 @@
 
 pub mod antivirus;
 mod check;
+mod derived;
 mod downloads;
 mod receiving;
 mod refusals;

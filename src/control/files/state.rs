@@ -11,8 +11,12 @@ use crate::files::store::Store;
 use crate::ids::{FileId, UserId};
 use crate::limits::Feature;
 use crate::storage::files::{FileQuotas, FileStore};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+
+/// Examinations of media at the same time; each may take 1 GiB.
+const EXAMINATIONS_MAX: usize = 2;
 
 /// What [`Files`] needs.
 pub struct FileParts {
@@ -30,6 +34,10 @@ pub struct FileParts {
     pub allowed_types: Vec<String>,
     /// The virus scanner; none if files are not scanned.
     pub antivirus: Option<Antivirus>,
+    /// Whether the uploader can still read a picture as it came, where readers get a copy without places.
+    pub keeps_originals: bool,
+    /// This program, which examines media in a process of its own.
+    pub program: PathBuf,
     /// Signs links.
     pub links: LinkKey,
     /// `features.file_uploads`.
@@ -44,6 +52,7 @@ struct FilesInner {
     parts: FileParts,
     turns: WriteTurns,
     downloads: AccountReads,
+    examinations: Semaphore,
     /// Counts the signs that there may be a job.
     work: watch::Sender<u64>,
 }
@@ -56,6 +65,7 @@ impl Files {
             parts,
             turns: WriteTurns::default(),
             downloads: AccountReads::of_downloads(),
+            examinations: Semaphore::new(EXAMINATIONS_MAX),
             work: watch::Sender::new(0),
         }))
     }
@@ -74,6 +84,15 @@ impl Files {
 
     pub(super) fn turns(&self) -> &WriteTurns {
         &self.0.turns
+    }
+
+    pub(super) fn program(&self) -> &Path {
+        &self.0.parts.program
+    }
+
+    /// The places for examinations of media.
+    pub(super) fn examinations(&self) -> &Semaphore {
+        &self.0.examinations
     }
 
     /// The downloads that are under way.

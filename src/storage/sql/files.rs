@@ -18,7 +18,8 @@ pub const READABLE: &str = "SELECT file_json(f), f.state::text, f.reason, b.sha2
     FROM readable_file($1, $2) f LEFT JOIN blobs b ON b.sha256 = f.sha256";
 /// $1 user, $2 file, $3 kind → a variant of a file, and its content.
 pub const VARIANT: &str = "SELECT v.media_type, b.sha256, b.number, b.size FROM readable_file($1, $2) f \
-    JOIN file_variants v ON v.file_id = f.id AND v.kind = $3 AND v.kind <> 'original' \
+    JOIN file_variants v ON v.file_id = f.id AND v.kind = $3 \
+        AND (v.kind <> 'original' OR f.uploader_id = $1) \
     JOIN blobs b ON b.sha256 = v.sha256 WHERE f.state = 'ready'";
 /// $1 user, $2 file → whether the user may read it.
 pub const MAY_READ: &str = "SELECT EXISTS (SELECT FROM readable_file($1, $2))";
