@@ -185,8 +185,8 @@ export class Composer {
     }
 
     /**
-     * Lets the user edit a message of theirs; `content` is the text to begin with, and `kept` are the files that stay. The
-     * draft waits until that ends.
+     * Lets the user edit a message of theirs; `content` is the text to begin with, and `kept` are the files that stay.
+     * The draft waits until that ends.
      */
     edit(message, content = message.content, kept = message.attachments ?? []) {
         this.#hold(undefined);

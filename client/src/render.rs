@@ -285,7 +285,8 @@ mod tests {
         sent["content"] = json!("Look");
         assert!(shown(&sent).starts_with("ada Look [file 5"), "{}", shown(&sent));
         let mut transcript = Transcript::new(Paint::plain());
-        let edited = json!({"created_at": TIME, "message_id": 17, "content": "", "attachments": [sent["attachments"][0]],
+        let left = &sent["attachments"][0];
+        let edited = json!({"created_at": TIME, "message_id": 17, "content": "", "attachments": [left],
                             "actor": {"id": 1, "username": "ada"}});
         let edited = transcript.event("message_edited", &edited).unwrap();
         assert!(edited.ends_with("ada edited: [file 5 a b.pdf, 1.2 MB]  17"), "{edited}");

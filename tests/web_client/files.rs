@@ -283,6 +283,12 @@ async fn shows_pictures_players_and_cards_without_moving_the_page() {
         "[...document.querySelectorAll('#messages .picture img')].filter((img) => img.naturalWidth > 0).length";
     ada.browser.wait_for(&format!("{loaded} === 2")).await;
 
+    // What is loaded is no larger than it needs to be.
+    let sources = "[...document.querySelectorAll('#messages .picture img')]\
+                   .map((img) => new URL(img.src).pathname.replace(/[0-9]+/, 'N'))";
+    let variants = ["thumb_small", "thumb_large"].map(|kind| format!("/files/N/variants/{kind}"));
+    assert_eq!(bob.browser.evaluate(sources).await, json!(variants));
+
     // The room of a picture is the same before and after it is loaded: nothing moves.
     bob.browser.wait_for(&format!("{loaded} === 2")).await;
     let box_of = "((box) => [box.width, box.height])\
