@@ -220,7 +220,7 @@ pub struct ResponsesConfig {
     pub mass_reading: AbuseResponse,
     /// After texts were varied until the content filter let them pass.
     pub filter_evasion: AbuseResponse,
-    /// After somebody new in a role has promoted others.
+    /// After somebody new in a role has promoted others; not [`AbuseResponse::Mute`].
     pub privilege_jump: AbuseResponse,
 }
 
@@ -270,6 +270,8 @@ pub struct LimitsConfig {
     pub max_connections_per_user: usize,
     /// Open WebSockets in total.
     pub max_connections: usize,
+    /// Open WebSockets from one IPv4 address or IPv6 /64.
+    pub max_connections_per_network: usize,
     /// Messages per user and minute.
     pub max_messages_per_minute: u32,
     /// Whether a user's limits depend on the user's standing and on the load.

@@ -24,6 +24,7 @@ use crate::error::{ErrorCode, Refusal};
 use crate::files::link::LinkKey;
 use crate::files::store::{Store, disk::DiskThreads, folder::Folder};
 use crate::ids::{ConversationId, SessionId, UserId};
+use crate::limits::Limits;
 use crate::mesh::asked::ApprovedText;
 use crate::mesh::standing::MarkedUsers;
 use crate::storage::accounts::Accounts;
@@ -109,6 +110,8 @@ fn control_for(well: bool, access: Access) -> Control {
         hash_queue: Arc::default(),
         commands: Arc::new(NoCommands),
         limits: Arc::new(NoCommands),
+        configured_limits: Limits::default(),
+        overload: Arc::default(),
         profile_changes: Arc::default(),
         health: Arc::new(Health(well)),
         notices: Arc::new(|_| ()),

@@ -43,6 +43,7 @@ pub mod rules;
 pub mod server_lock;
 pub mod sql;
 pub mod sqlstate;
+mod trail_end;
 mod verdicts;
 
 /// PostgreSQL could not be used at all.

@@ -18,6 +18,7 @@ mod connections;
 mod consent;
 mod conversations;
 mod file_attacks;
+mod file_pictures;
 mod files;
 mod filter;
 mod filter_texts;

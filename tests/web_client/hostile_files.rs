@@ -137,7 +137,7 @@ async fn nothing_hostile_escapes_deceives_or_runs() {
     let room = server.room(&[&ann]).await;
     let cases = cases();
     assert!(cases.len() >= 40);
-    let mut served = Vec::new();
+    let mut links = Vec::new();
     for (name, content, state, is_shown) in cases {
         let (file, shown) = server.upload(&ann, &room, name, &content).await;
         assert_eq!(shown["state"], state, "{name:?}: {shown}");
@@ -159,14 +159,14 @@ async fn nothing_hostile_escapes_deceives_or_runs() {
         }
         let link: Value =
             server.send(&ann, "POST", &format!("/files/{file}/link"), &[], vec![]).await.json().await.unwrap();
-        served.push((name, format!("{}{}", server.base_url, link["url"].as_str().unwrap())));
+        links.push((name, format!("{}{}", server.base_url, link["url"].as_str().unwrap())));
     }
 
     let mut browser = Browser::start().await;
     let folder = tempfile::tempdir().unwrap();
     let downloads = json!({"behavior": "deny", "downloadPath": folder.path()});
     browser.call("Page.setDownloadBehavior", downloads).await;
-    for (name, link) in &served {
+    for (name, link) in &links {
         // Of an attachment the browser says that the navigation was aborted.
         browser.call("Page.navigate", json!({"url": link})).await;
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -174,7 +174,7 @@ async fn nothing_hostile_escapes_deceives_or_runs() {
     }
     // A page of the same origin without any policy of its own names them.
     browser.open(&format!("{}/health", server.base_url)).await;
-    for (name, link) in &served {
+    for (name, link) in &links {
         let link = json!(link);
         let page = format!(
             "for (const [kind, field] of [['script', 'src'], ['iframe', 'src'], ['embed', 'src'], ['object', 'data'], \

@@ -5,7 +5,7 @@
 //! between them loses nothing.
 
 use super::antivirus::ScanVerdict;
-use super::derived::{Examined, Made, MadeCopy};
+use super::derived::{Made, MadeCopy};
 use super::refusals::disk_refusal;
 use super::state::Files;
 use crate::error::Refusal;
@@ -131,10 +131,10 @@ impl Files {
         }
         let made = if media::is_examined(found.media_type) {
             match self.examined(found.media_type, media_copy).await? {
-                Examined::Made(made) => made,
+                Some(made) => made,
                 // Sound and film are served as they came, so nobody has to be able to read them.
-                Examined::Unreadable if !found.media_type.starts_with("image/") => Made::default(),
-                Examined::Unreadable => {
+                None if !found.media_type.starts_with("image/") => Made::default(),
+                None => {
                     let reason = "The picture cannot be read. Save it again with another program.";
                     return Ok(refused(file, FileEvent::Refused, reason, media_type));
                 }

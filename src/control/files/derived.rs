@@ -34,11 +34,6 @@ pub(super) struct Made {
     folder: Option<TempDir>,
 }
 
-pub(super) enum Examined {
-    Made(Made),
-    Unreadable,
-}
-
 impl Made {
     /// Removes the work folder, with what was not taken from it.
     pub(super) async fn forget(self, disk: &Disk) {
@@ -50,11 +45,11 @@ impl Made {
 }
 
 impl Files {
-    /// Examines a file of this type.
+    /// Examines a file of this type. `None` if it cannot be read.
     ///
     /// # Errors
     /// The disk's; `storage_unavailable` if the process could not work.
-    pub(super) async fn examined(&self, media_type: &'static str, mut opened: File) -> Result<Examined, Refusal> {
+    pub(super) async fn examined(&self, media_type: &'static str, mut opened: File) -> Result<Option<Made>, Refusal> {
         let _place = self.examinations().acquire().await; // never closed
         let (folder, disk) = (self.store().folder(), self.store().disk());
         let prepared = disk.run(move || opened.rewind().and_then(|()| Ok((folder.work_folder()?, opened)))).await;
@@ -64,7 +59,7 @@ impl Files {
             Err(error @ Unexaminable::File { .. }) => {
                 tracing::info!(%error, media_type, "a file cannot be examined");
                 Made { folder: Some(work), ..Made::default() }.forget(disk).await;
-                return Ok(Examined::Unreadable);
+                return Ok(None);
             }
             Err(Unexaminable::Machine(reason)) => {
                 error_limited!(reason, media_type, "a file waits for its examination");
@@ -74,7 +69,7 @@ impl Files {
             }
         };
         let made = disk.run(move || made(report, work)).await;
-        made.map(Examined::Made).map_err(|error| disk_refusal(&error))
+        made.map(Some).map_err(|error| disk_refusal(&error))
     }
 }
 

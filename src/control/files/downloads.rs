@@ -4,8 +4,7 @@
 use super::refusals::{disk_refusal, no_such_file};
 use super::state::Files;
 use crate::control::Control;
-use crate::control::account_reads::Place;
-use crate::control::extract::{AccountReader, Caller, PathId};
+use crate::control::extract::{AccountReader, Caller, PathId, charge};
 use crate::control::problem::Problem;
 use crate::control::state::now_seconds;
 use crate::error::{ErrorCode, Refusal};
@@ -15,6 +14,7 @@ use crate::files::state::FileState;
 use crate::files::store::ByteStream;
 use crate::files::{kind, name};
 use crate::ids::{FileId, UserId};
+use crate::mesh::quota::QuotaPlace;
 use crate::storage::files::{ReadableFile, StoredContent};
 use axum::Json as Reply;
 use axum::body::Body;
@@ -41,7 +41,7 @@ pub(super) struct FileReader {
     /// The last part of the path.
     last: String,
     /// Among the downloads of its user that are under way.
-    _place: Place,
+    _place: QuotaPlace<UserId>,
 }
 
 impl FromRequestParts<Control> for FileReader {
@@ -62,6 +62,10 @@ impl FromRequestParts<Control> for FileReader {
         };
         let asker = control.files().parts().links.verified(&link, file, now_seconds());
         let (user, session) = asker.ok_or_else(no_such_file)?;
+        charge(parts, control, user, session).map_err(|problem| match problem.status {
+            StatusCode::UNAUTHORIZED => no_such_file(),
+            _ => problem,
+        })?;
         let place = control.files().downloads().admit(user)?;
         // A link ends with the session that asked for it.
         control.accounts().session_state(user, session).await?.ok_or_else(no_such_file)?;
