@@ -410,6 +410,13 @@ async fn a_held_message_keeps_its_files() {
     assert!(refused["code"] == "filtered" && refused["details"]["held"] == true, "{refused}");
     let queue: Value = server.send(&ann, "GET", "/moderation/queue", &[], vec![]).await.json().await.unwrap();
     assert_eq!(queue["items"][0]["attachments"][0]["name"], "held.txt", "{queue}");
+    let read =
+        async |user: &User| server.send(user, "GET", &format!("/files/{file}/x"), &[], vec![]).await.status().as_u16();
+    assert_eq!(read(&ann).await, 200, "the moderator looks at it");
+    let carl = server.register().await;
+    server.ok(&ann, "invite_member", json!({"conversation_id": room, "user_id": carl.id})).await;
+    assert_eq!(read(&carl).await, 404, "other members do not");
+    assert_eq!(server.send(&bob, "DELETE", &format!("/files/{file}"), &[], vec![]).await.status(), 409);
     let approve = format!("/moderation/queue/{}/approve", queue["items"][0]["id"]);
     assert_eq!(server.send(&ann, "POST", &approve, &[], vec![]).await.status(), 200);
     let page = server.ok(&ann, "get_history", json!({"conversation_id": room})).await;
