@@ -5,6 +5,7 @@ use super::secret;
 use crate::config::{Config, FileScan};
 use crate::control::files::antivirus::{Antivirus, ClamdAddress, ScanMode};
 use crate::control::files::{FileParts, Files, FilesPort};
+use crate::control::metrics::Metrics;
 use crate::files::store::Store;
 use crate::files::store::disk::Disk;
 use crate::files::store::folder::Folder;
@@ -18,6 +19,7 @@ pub(super) fn files(
     disk: Disk,
     accounts: &Accounts,
     port: Arc<dyn FilesPort>,
+    metrics: Metrics,
 ) -> Result<Files, BootError> {
     let (given, signed) = (&config.files, |number: u64| i64::try_from(number).unwrap_or(i64::MAX));
     let expiry_s = signed(given.expiry.as_secs());
@@ -27,6 +29,7 @@ pub(super) fn files(
         has_public_links: given.public_links,
         store: store(config, disk)?,
         port,
+        metrics,
         quotas: FileQuotas {
             unfinished_max: given.unfinished_uploads.into(),
             hour_max: given.uploads_per_hour.into(),

@@ -274,7 +274,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let notify_revoked = Arc::clone(&notices);
     runtime.spawn(watch.clone().run(accounts.clone(), move |sessions| notify_revoked(sessions)));
     let disk_threads = DiskThreads::new().map_err(system("cannot start threads for files"))?;
-    let files = files::files(config, disk_threads.disk(), &accounts, Arc::clone(&commands) as _)?;
+    let files = files::files(config, disk_threads.disk(), &accounts, Arc::clone(&commands) as _, metrics.clone())?;
     runtime.spawn(files.clone().probe_scanner());
     for lane in [jobs::CHECKS, jobs::REMOVALS] {
         runtime.spawn(jobs::run(JobStore::new(accounts.clone()), files.clone(), lane));

@@ -17,6 +17,7 @@ use super::observed::Observed;
 use crate::audit::suspicion::{Finding, Suspicion};
 use crate::chat::filter::tally::Tallies;
 use crate::error::ErrorCode;
+use crate::files::state::FileState;
 use crate::latency::{Count, LatencyHistogram, QueueGauge};
 use crate::mesh::counters::{CloseGroup, MessageOutcome, ShardCounters};
 use crate::mesh::read_class::ReadClass;
@@ -44,6 +45,7 @@ pub struct Metrics {
     registry: Registry,
     auth_attempts: IntCounterVec,
     security_events: IntCounterVec,
+    files: IntCounterVec,
     http_durations: HistogramVec,
     http_errors: IntCounterVec,
 }
@@ -79,16 +81,29 @@ impl Metrics {
             // Alert rules compare with an earlier value, so each series exists from the start.
             security_events.with_label_values(&[suspicion.as_str(), suspicion.severity().as_str()]);
         }
+        let files = IntCounterVec::new(
+            Opts::new("chat_server_files_total", "Uploaded files whose check has ended, by what they became."),
+            &["state"],
+        )?;
+        for state in FileState::ALL.into_iter().filter(|state| FileState::Scanning.can_become(*state)) {
+            files.with_label_values(&[state.as_str()]);
+        }
+        registry.register(Box::new(files.clone()))?;
         registry.register(Box::new(auth_attempts.clone()))?;
         registry.register(Box::new(security_events.clone()))?;
         registry.register(Box::new(Page::new(observed, http_durations.clone(), http_errors.clone())?))?;
-        Ok(Self { registry, auth_attempts, security_events, http_durations, http_errors })
+        Ok(Self { registry, auth_attempts, security_events, files, http_durations, http_errors })
     }
 
     /// A detector found something.
     pub fn security_event(&self, finding: &Finding) {
         let suspicion = finding.suspicion;
         self.security_events.with_label_values(&[suspicion.as_str(), suspicion.severity().as_str()]).inc();
+    }
+
+    /// The check of a file has ended.
+    pub fn file_checked(&self, state: FileState) {
+        self.files.with_label_values(&[state.as_str()]).inc();
     }
 
     /// Shows the matches of the content filter too.

@@ -123,7 +123,7 @@ fn control_for(well: bool, access: Access) -> Control {
             responses: ResponsePolicy::default(),
             places: None,
         }),
-        dashboard: Dashboard::new(observed, Arc::new(Health(well))),
+        dashboard: Dashboard::new(observed.clone(), Arc::new(Health(well))),
         files: Files::new(FileParts {
             rows: FileStore::new(accounts.clone()),
             shares: ShareStore::new(accounts.clone()),
@@ -133,6 +133,7 @@ fn control_for(well: bool, access: Access) -> Control {
                 DISK.disk(),
             ),
             port: Arc::new(NoCommands),
+            metrics: Metrics::new(observed).unwrap(),
             quotas: FileQuotas {
                 unfinished_max: 1,
                 hour_max: 1,

@@ -49,6 +49,11 @@ pub enum FileEvent {
     Refused,
 }
 
+impl FileEvent {
+    /// Every event.
+    pub const ALL: [Self; 5] = [Self::Completed, Self::TimedOut, Self::Clean, Self::VirusFound, Self::Refused];
+}
+
 impl FileState {
     /// Every state.
     pub const ALL: [Self; 6] =
@@ -73,6 +78,12 @@ impl FileState {
         Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
 
+    /// Whether some event leads to this state.
+    #[must_use]
+    pub fn can_become(self, state: Self) -> bool {
+        FileEvent::ALL.into_iter().any(|event| self.after(event) == Some(state))
+    }
+
     /// The state after an event; `None` if it has no effect.
     #[must_use]
     pub fn after(self, event: FileEvent) -> Option<Self> {
@@ -93,10 +104,8 @@ mod tests {
 
     #[test]
     fn final_states_are_final_and_only_a_clean_file_is_ready() {
-        use FileEvent::{Clean, Completed, Refused, TimedOut, VirusFound};
-        let events = [Completed, TimedOut, Clean, VirusFound, Refused];
         for state in FileState::ALL {
-            let reached: Vec<_> = events.into_iter().filter_map(|event| state.after(event)).collect();
+            let reached: Vec<_> = FileEvent::ALL.into_iter().filter_map(|event| state.after(event)).collect();
             let expected = match state {
                 FileState::Uploading => vec![FileState::Scanning, FileState::Expired],
                 FileState::Scanning => vec![FileState::Ready, FileState::Infected, FileState::Failed],
@@ -105,6 +114,6 @@ mod tests {
             assert_eq!(reached, expected, "{state:?}");
             assert_eq!(FileState::parse(state.as_str()), Some(state));
         }
-        assert_eq!(FileState::Scanning.after(Clean), Some(FileState::Ready));
+        assert_eq!(FileState::Scanning.after(FileEvent::Clean), Some(FileState::Ready));
     }
 }

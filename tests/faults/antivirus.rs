@@ -3,7 +3,7 @@
 //!
 //! How: a real clamd, with a signature database that the test writes.
 
-use crate::support::{PATIENCE, Server, User};
+use crate::support::{PATIENCE, Server, User, wait_until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -147,6 +147,16 @@ async fn a_virus_at_the_end_of_a_large_file_is_destroyed_and_everybody_concerned
     let audited = "SELECT count(*) FROM audit_logs WHERE action = 'settle_file' AND target_type = 'file' \
                    AND target_id = $1 AND user_id = $2";
     assert_eq!(database.query_one(audited, &[&infected, &ann.id]).await.unwrap().get::<_, i64>(0), 1);
+    let reported = format!(
+        "SELECT count(*) = 1 FROM security_events WHERE event_type = 'infected_file' AND user_id = {} \
+         AND severity = 'warning'",
+        ann.id
+    );
+    wait_until(&database, &reported).await;
+    let metrics = reqwest::get(format!("{}/metrics", server.base_url)).await.unwrap().text().await.unwrap();
+    for line in ["chat_server_files_total{state=\"infected\"} 1", "chat_server_files_total{state=\"ready\"} 1"] {
+        assert!(metrics.contains(line), "{line}");
+    }
     let started = Instant::now();
     let left = |folder: &str| std::fs::read_dir(server.data_dir.join("files").join(folder)).unwrap().count();
     while left("uploads") > 0 {

@@ -49,13 +49,15 @@ pub enum Suspicion {
     FilterEvasion,
     /// Somebody who has just received a role with power promotes others.
     PrivilegeJump,
+    /// A virus was found in a file.
+    InfectedFile,
     /// The audit trail is not the one that was written.
     AuditGap,
 }
 
 impl Suspicion {
     /// All of them, for metrics.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Guessing,
         Self::Stuffing,
         Self::RefreshReuse,
@@ -66,6 +68,7 @@ impl Suspicion {
         Self::MassReading,
         Self::FilterEvasion,
         Self::PrivilegeJump,
+        Self::InfectedFile,
         Self::AuditGap,
     ];
 
@@ -83,6 +86,7 @@ impl Suspicion {
             Self::MassReading => "mass_reading",
             Self::FilterEvasion => "filter_evasion",
             Self::PrivilegeJump => "privilege_jump",
+            Self::InfectedFile => "infected_file",
             Self::AuditGap => "audit_gap",
         }
     }
@@ -98,7 +102,8 @@ impl Suspicion {
             | Self::MassReading
             | Self::FilterEvasion
             | Self::Guessing
-            | Self::PrivilegeJump => Severity::Warning,
+            | Self::PrivilegeJump
+            | Self::InfectedFile => Severity::Warning,
             Self::Stuffing | Self::RefreshReuse | Self::AuditGap => Severity::Critical,
         }
     }

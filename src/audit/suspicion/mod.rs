@@ -2,8 +2,8 @@
 //! write. Pure.
 //!
 //! Signals come from three places. The sign-in handlers report wrong passwords, stolen refresh tokens and the places of
-//! sign-ins. The I/O shard
-//! reports reads, mentions and texts that the content filter refused. None of them are rows of the audit trail.
+//! sign-ins. The I/O shard reports reads, mentions and texts that the content filter refused. None of them are rows of
+//! the audit trail.
 //! Everything else is read from its rows, at most a second after their commit. Each detector turns a signal into a
 //! [`Finding`] or into nothing.
 //!

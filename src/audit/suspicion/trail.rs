@@ -99,6 +99,10 @@ impl Trail {
                 let others = people.filter_map(Value::as_i64).filter(|person| *person != user.0);
                 self.invited(user, others.map(|member| member as u64), now)
             }
+            "settle_file" if act.details["after"]["file_state"] == "infected" => {
+                let details = json!({ "file": act.target, "conversation": act.conversation });
+                Some(Finding::new(Suspicion::InfectedFile, &user.0.to_string(), details).by(Some(user)))
+            }
             "set_role" | "transfer_ownership" => self.promotion(act, user, now),
             _ => None,
         }
@@ -156,6 +160,18 @@ mod tests {
     fn act(user: i64, action: &str, target: i64, details: Value) -> Act {
         let (user, target) = (Some(UserId(user)), Some(target));
         Act { user, action: action.to_owned(), target, conversation: Some(6), details, ..Act::default() }
+    }
+
+    #[test]
+    fn an_infected_file_is_found_and_another_one_is_not() {
+        let mut trail = Trail::default();
+        let settled = |state: &str| act(7, "settle_file", 3, json!({ "after": { "file_state": state } }));
+        let found = chained([settled("infected"), settled("ready")]);
+        let found: Vec<_> = found.iter().map(|act| trail.observe(act, MINUTE)).collect();
+        let finding = found[0].as_ref().unwrap();
+        assert_eq!((finding.suspicion, finding.user), (Suspicion::InfectedFile, Some(UserId(7))));
+        assert_eq!(finding.details["file"], 3);
+        assert_eq!(found[1], None);
     }
 
     fn found(acts: impl IntoIterator<Item = Act>, each: Duration) -> Vec<Finding> {

@@ -93,8 +93,11 @@ impl Files {
         let Some(unchecked) = self.rows().to_check(file).await? else { return Ok(()) };
         let (uploader, conversation) = (unchecked.uploader, unchecked.conversation);
         let Some(verdict) = self.verdict(unchecked).await? else { return Ok(()) };
-        let settled = self.parts().port.settle(uploader, conversation, verdict).await?;
-        tracing::debug!(file = file.0, ?settled, "a file was checked");
+        let state = verdict["state"].as_str().and_then(FileState::parse);
+        self.parts().port.settle(uploader, conversation, verdict).await?;
+        if let Some(state) = state {
+            self.parts().metrics.file_checked(state);
+        }
         self.work_arrived(); // what it leaves is to be removed
         Ok(())
     }

@@ -5,6 +5,7 @@ use super::turns::WriteTurns;
 use crate::address::ClientNetwork;
 use crate::control::account_reads::AccountReads;
 use crate::control::extract::PeerAddress;
+use crate::control::metrics::Metrics;
 use crate::control::ports::FilesPort;
 use crate::control::problem::Problem;
 use crate::error::{ErrorCode, Refusal};
@@ -37,6 +38,8 @@ pub struct FileParts {
     pub store: Store,
     /// The shards.
     pub port: Arc<dyn FilesPort>,
+    /// Counts what files become.
+    pub metrics: Metrics,
     /// How much may be uploaded.
     pub quotas: FileQuotas,
     /// Bytes in one file.
