@@ -1,6 +1,6 @@
-//! Content in a bucket: it is the same as in a folder, also when the bucket is away, or the server dies while it stores.
+//! Content in a bucket is the same as in a folder, also if the bucket is away, or the server dies while it stores.
 //!
-//! How: moto, an S3 server, behind a relay of the test. The relay can be closed, and can stop in the middle of a request.
+//! How: moto, an S3 server, behind a relay of the test. The relay can be closed, and can stop within a request.
 
 use super::starting::{free_address, refusal};
 use crate::support::{PATIENCE, Server, User};

@@ -9,9 +9,8 @@
 //!   otherwise a wrong setting would look like lost files, and checks would fail them;
 //! - every request has a deadline and few repeats. Jobs repeat the rest.
 
-use super::ByteStream;
 use super::bucket_http::BucketTransport;
-use super::disk::Disk;
+use super::disk::{ByteStream, Disk};
 use super::folder::{Folder, PartsRecord};
 use crate::files::content::ContentName;
 use bytes::Bytes;

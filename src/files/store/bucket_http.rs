@@ -1,9 +1,9 @@
-//! HTTP to a bucket: the same hyper and rustls as in the rest of the server. `object_store` would bring another client,
-//! and another implementation of TLS.
+//! HTTP to a bucket: the same hyper and rustls as in the rest of the server. `object_store` would bring another client
+//! and another implementation of cryptography.
 //!
 //! Invariant: a request that the bucket does not answer ends after [`ANSWER_TIME_MAX`], and no redirect is followed.
-//! Otherwise a bucket that hangs would hold jobs and downloads, and signed requests could go to another host. The reader
-//! of a body bounds its pauses.
+//! Otherwise a bucket that hangs would hold jobs and downloads, and signed requests could go to another host. Readers
+//! of bodies bound the pauses themselves.
 
 use futures_util::future::BoxFuture;
 use http_body_util::BodyExt as _;

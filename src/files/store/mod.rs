@@ -7,13 +7,16 @@
 //!   disk.rs          the threads that wait for the disk
 //! ```
 //!
-//! Invariants: those of [`folder`] and [`bucket`]; and nothing here decides what is needed. PostgreSQL says so (`storage::files`), and
-//! names of content are never used twice, so every function can be repeated, and none needs a lock.
+//! Invariants: those of [`folder`] and [`bucket`]; and nothing here decides what is needed. PostgreSQL says so
+//! (`storage::files`), and names of content are never used twice, so every function can be repeated, and none needs a
+//! lock.
 
 pub mod bucket;
 mod bucket_http;
 pub mod disk;
 pub mod folder;
+
+pub use disk::ByteStream;
 
 use super::content::ContentName;
 use crate::ids::FileId;
@@ -22,7 +25,7 @@ use bytes::{Bytes, BytesMut};
 use disk::Disk;
 use folder::Folder;
 use futures_util::StreamExt as _;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -30,9 +33,6 @@ use std::path::PathBuf;
 
 /// Bytes that one read of the disk takes.
 const READ_BYTES: usize = 256 * 1024;
-
-/// Bytes in order, until the first error.
-pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 
 /// Where the bytes of files are; cloning shares it.
 #[derive(Clone, Debug)]
