@@ -236,6 +236,19 @@ async fn files_in_a_bucket_come_back_equal_are_stored_once_and_leave_nothing() {
     assert_eq!((status, &*part), (206, &large[from..=to]));
     server.stores(0).await; // nothing is left of the uploads
 
+    let check = |options: &[&str]| {
+        let output = tokio::task::block_in_place(|| server.run(&[&["files", "check"], options].concat()));
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = check(&["--deep"]);
+    assert!(code == Some(0) && text.contains(": 0 findings"), "{text}");
+    let stray = format!("{}.77", "ab".repeat(32));
+    let address = format!("http://{}/{BUCKET}/chat/blobs/ab/ab/{stray}", moto.address);
+    reqwest::Client::new().put(address).body("x").send().await.unwrap();
+    let (code, text) = check(&["--repair"]);
+    assert!(code == Some(0) && text.contains(&stray), "{text}");
+    assert_eq!(moto.objects().await, objects, "what no file needs is removed, and nothing else");
+
     let first = sent(&server, &ann, &room, &files[..2]).await;
     let second = sent(&server, &ann, &room, &files[2..]).await;
     server.ok(&ann, "delete_message", json!({"message_id": first})).await;

@@ -10,8 +10,8 @@ use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Runs a server that must refuse to start with exit code 1. Returns its standard error. A server that starts is stopped
-/// after a while, with another exit code.
+/// Runs a server that must refuse to start with exit code 1. Returns its standard error. A server that starts
+/// nevertheless is stopped after a while.
 #[track_caller]
 pub fn refusal(address: SocketAddr, ulimit: Option<u32>, settings: &[(&str, &str)]) -> String {
     let data_dir = tempfile::tempdir().unwrap();
