@@ -7,20 +7,37 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 /// What limits count as one client: an IPv4 address, or the /64 of an IPv6 address, which one subscriber has.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct ClientNetwork(IpAddr);
+pub struct ClientNetwork(NetworkPrefix);
+
+/// In half the room of an address: each open WebSocket keeps one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum NetworkPrefix {
+    /// The address.
+    V4(u32),
+    /// The first half of the address.
+    V6(u64),
+}
 
 impl ClientNetwork {
     /// The network of an address; an IPv4-mapped IPv6 address is IPv4.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V6(address) => Self(Ipv6Addr::from(u128::from(address) & !u128::from(u64::MAX)).into()),
-            address @ IpAddr::V4(_) => Self(address),
+        Self(match address.to_canonical() {
+            IpAddr::V4(address) => NetworkPrefix::V4(address.to_bits()),
+            IpAddr::V6(address) => NetworkPrefix::V6((address.to_bits() >> 64) as u64),
+        })
+    }
+
+    /// Its first address.
+    fn address(self) -> IpAddr {
+        match self.0 {
+            NetworkPrefix::V4(bits) => IpAddr::V4(bits.into()),
+            NetworkPrefix::V6(bits) => IpAddr::V6((u128::from(bits) << 64).into()),
         }
     }
 }
@@ -33,7 +50,7 @@ impl ClientNetwork {
     /// The subnet that it belongs to.
     #[must_use]
     pub fn subnet(self) -> ClientSubnet {
-        ClientSubnet(match self.0 {
+        ClientSubnet(match self.address() {
             IpAddr::V4(address) => IpAddr::V4((address.to_bits() & (u32::MAX << 8)).into()),
             IpAddr::V6(address) => IpAddr::V6((address.to_bits() & (u128::MAX << 80)).into()),
         })
@@ -43,7 +60,8 @@ impl ClientNetwork {
 impl fmt::Display for ClientNetwork {
     /// In CIDR notation.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.0, if self.0.is_ipv4() { 32 } else { 64 })
+        let address = self.address();
+        write!(f, "{address}/{}", if address.is_ipv4() { 32 } else { 64 })
     }
 }
 

@@ -20,7 +20,7 @@ mod secret;
 mod validate;
 
 pub use error::{ConfigError, ConfigErrors};
-pub use load::{ENV_PREFIX, Loaded, Sources};
+pub use load::{ENV_PREFIX, GivenFile, Loaded, Sources};
 pub use schema::{
     AbuseResponse, AuditConfig, CacheConfig, ClusterConfig, Config, ContentStore, DatabaseConfig, Environment,
     FeaturesConfig, FileScan, FilesConfig, LimitsConfig, LogFormat, LogRotation, LoggingConfig, RegistrationProof,
@@ -67,6 +67,7 @@ impl Config {
             max_frame_bytes: limits.max_frame_bytes,
             max_connections_per_user: limits.max_connections_per_user,
             max_connections: limits.max_connections,
+            max_connections_per_network: limits.max_connections_per_network,
             max_messages_per_minute: limits.max_messages_per_minute,
             adaptive: limits.adaptive,
             trusted_after_s: limits.trusted_after.as_secs().min(u64::from(u32::MAX)) as i64,

@@ -137,9 +137,7 @@ impl Refusal {
         limit: u64,
         window_ms: u64,
     ) -> Self {
-        Self::new(ErrorCode::RateLimited, message).with_details(serde_json::json!({
-            "limiter": limiter, "scope": scope, "limit": limit, "window_ms": window_ms
-        }))
+        Self::new(ErrorCode::RateLimited, message).with_details(limit_details(limiter, scope, limit, window_ms))
     }
 
     /// [`ErrorCode::BadRequest`].
@@ -177,13 +175,21 @@ impl Refusal {
         )
     }
 
-    /// [`ErrorCode::Overloaded`]: the bounded queue of `what` is full.
+    /// [`ErrorCode::Overloaded`]: the bounded queue of `what` is full. Its limit is called `limiter`: so many of a
+    /// `scope` (`server`, `connection`) may wait at once.
     #[must_use]
-    pub fn overloaded(what: &'static str) -> Self {
+    pub fn overloaded(what: &'static str, (limiter, scope, limit): (&str, &str, usize)) -> Self {
         Self::new(
             ErrorCode::Overloaded,
             format!("Too much work is waiting ({what}). Nothing was changed. Try again in a moment."),
         )
+        .with_details(limit_details(limiter, scope, limit as u64, 0))
         .retry_after(250)
     }
+}
+
+/// The details of a refusal by a limit, as for [`Refusal::rate_limited`].
+#[must_use]
+pub fn limit_details(limiter: &str, scope: &str, limit: u64, window_ms: u64) -> serde_json::Value {
+    serde_json::json!({ "limiter": limiter, "scope": scope, "limit": limit, "window_ms": window_ms })
 }

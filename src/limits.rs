@@ -81,6 +81,16 @@ pub const SIGNALS_PER_MESSAGE: u32 = 100;
 pub const SIGNALS_PER_MINUTE_MIN: u32 = 6_000;
 /// The divisor of a minute's signals that gives the largest burst.
 pub const SIGNALS_BURST_PART: u32 = 15;
+/// HTTP requests of a signed-in user per message of the rate limit. Each looks up its session in PostgreSQL.
+pub const REQUESTS_PER_MESSAGE: u32 = 10;
+/// HTTP requests per minute that every user has at least.
+pub const REQUESTS_PER_MINUTE_MIN: u32 = 600;
+/// The divisor of a minute's HTTP requests that gives the largest burst.
+pub const REQUESTS_BURST_PART: u32 = 2;
+/// The same for requests about files, of which an upload or a page with pictures needs many.
+pub const FILE_REQUESTS_PER_MESSAGE: u32 = 100;
+/// … and at least so many.
+pub const FILE_REQUESTS_PER_MINUTE_MIN: u32 = 6_000;
 /// Frames beyond the rate limits, per signal, before the server closes the connection with 4005.
 pub const EXCESS_PER_SIGNAL: u32 = 3;
 /// What a client that was closed with 4005 should wait before it connects again.
@@ -312,6 +322,9 @@ pub struct Limits {
     /// Open WebSockets in total; not reported to clients.
     #[serde(skip)]
     pub max_connections: usize,
+    /// Open WebSockets of one client network; not reported to clients.
+    #[serde(skip)]
+    pub max_connections_per_network: usize,
     /// Seconds in which a message can be edited; 0 means no limit.
     pub message_edit_window_s: u64,
     /// Messages per user and minute, over all connections.
@@ -336,6 +349,7 @@ impl Default for Limits {
             max_frame_bytes: 64 * 1024,
             max_connections_per_user: 5,
             max_connections: 100_000,
+            max_connections_per_network: 20_000,
             message_edit_window_s: 0,
             max_messages_per_minute: 60,
             adaptive: true,

@@ -111,6 +111,16 @@ enum Command {
     RotateKeys,
     /// Print the effective configuration with masked secrets, or all its problems.
     CheckConfig,
+    /// Examine the picture, sound or film at the standard input. The server starts this; it needs no configuration.
+    #[command(hide = true)]
+    ExamineMedia {
+        /// What the file is, such as image/png.
+        #[arg(long = "type", value_name = "TYPE")]
+        media_type: String,
+        /// The folder for thumbnails.
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -145,6 +155,9 @@ enum FilesAction {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Command::ExamineMedia { media_type, out }) = &arguments.command {
+        return boot::examine_media(media_type, out);
+    }
     let loaded = match Sources::of_process(arguments.config.as_deref()).load() {
         Ok(loaded) => loaded,
         Err(errors) => return refuse_configuration(&errors),
@@ -158,6 +171,8 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
+        // It has ended above.
+        Command::ExamineMedia { .. } => ExitCode::SUCCESS,
         Command::Serve => run(&loaded.config, |config, log| boot::serve(config, log.dropped_lines())),
         Command::RotateKeys => run(&loaded.config, |config, _| boot::rotate_keys(config)),
         Command::Migrate { plan: false } => run(&loaded.config, |config, _| boot::migrate(config)),

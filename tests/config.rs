@@ -5,7 +5,7 @@
 //! codes the tests run the binary as a child process.
 
 use chat_server::config::{
-    AbuseResponse, Config, ConfigError, Environment, Loaded, LogFormat, ServerRole, Sources, encryption_key,
+    AbuseResponse, Config, ConfigError, Environment, GivenFile, Loaded, LogFormat, ServerRole, Sources, encryption_key,
 };
 use chat_server::limits::Limits;
 use std::ffi::OsString;
@@ -23,7 +23,10 @@ fn sources(files: &[(&str, &str)], env: &[(&str, &str)]) -> (TempDir, Sources) {
     }
     let sources = Sources {
         dir: Some(dir.path().to_path_buf()),
-        file: files.iter().any(|(name, _)| *name == "given.toml").then(|| dir.path().join("given.toml")),
+        file: files
+            .iter()
+            .any(|(name, _)| *name == "given.toml")
+            .then(|| GivenFile::Path(dir.path().join("given.toml"))),
         env: env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect(),
     };
     (dir, sources)
@@ -206,6 +209,16 @@ fn has_the_valid_values_in_each_reason() {
         ),
         ("server.heartbeat_interval = '1ms'", "server.heartbeat_interval", "must be between 100ms and 1h, found 1ms"),
         ("server.internal_addr = '127.0.0.1:8080'", "server.internal_addr", "must differ from server.bind_addr"),
+        (
+            "responses.privilege_jump = 'mute'",
+            "responses.privilege_jump",
+            "must be notify, slow_down or challenge, found mute: a rival could have a new owner muted",
+        ),
+        (
+            "limits.max_connections_per_network = 0",
+            "limits.max_connections_per_network",
+            "must be between 1 and 10000000, found 0",
+        ),
         ("server.metrics_token = 'short'", "server.metrics_token", "must have at least 32 bytes"),
         (
             "server.trusted_proxies = ['proxy.example']",
@@ -388,7 +401,7 @@ fn names_file_and_line_of_invalid_toml() {
 fn requires_only_a_given_file_to_exist() {
     let (_dir, mut sources) = sources(&[], &[]);
     sources.load().unwrap();
-    sources.file = Some("/nowhere/chat.toml".into());
+    sources.file = Some(GivenFile::Path("/nowhere/chat.toml".into()));
     let errors = sources.load().unwrap_err();
     assert_eq!(errors.0[0].origin, "/nowhere/chat.toml");
 }

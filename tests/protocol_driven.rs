@@ -11,8 +11,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use support::app_codes::app_code;
-use support::protocol::assert_response;
-use support::protocol::documents;
+use support::protocol::{self, assert_response, documents};
 use support::source::{EVENTS_NOT_YET, ROUTES_NOT_YET, documented_route, operations, routes};
 use support::{Client, Format, PASSWORD, Server, User, closed, id_of, unique};
 
@@ -158,6 +157,8 @@ async fn sends_every_command_and_event_as_documented() {
         bobs.ok("join_conversation", here.clone()).await;
         bobs.ok("list_conversations", json!({"limit": 1})).await;
         anns.ok("create_conversation", json!({"kind": "direct", "member_ids": [bob.id]})).await;
+        server.upload(&ann, &room, "note.txt", b"a note").await;
+        anns.event("file_updated").await;
         use_message_commands(&mut anns, &mut bobs, &room, &bob.name).await;
         phone.event("thread_follow_updated").await;
         use_join_request_commands(&mut anns, &mut eves, &eve).await;
@@ -231,6 +232,55 @@ async fn use_second_factor(server: &Server, user: &User) -> BTreeSet<String> {
     driven
 }
 
+/// Uploads, reads and removes files. Returns the routes.
+async fn use_files(server: &Server, user: &User) -> BTreeSet<String> {
+    let room = server.room(&[user]).await;
+    let mut picture = std::io::Cursor::new(Vec::new());
+    image::RgbImage::new(400, 400).write_to(&mut picture, image::ImageFormat::Png).unwrap();
+    let form = format!(
+        "--x\r\ncontent-disposition: form-data; name=\"conversation_id\"\r\n\r\n{room}\r\n--x\r\n\
+         content-disposition: form-data; name=\"file\"; filename=\"b.txt\"\r\n\r\ntext\r\n--x--\r\n"
+    );
+    let given = json!({"conversation_id": room, "name": "a.png", "size": picture.get_ref().len()}).to_string();
+    let mut driven = BTreeSet::new();
+    let mut ask = async |method: &str, path: &str, fields: &[(&'static str, &str)], body: Vec<u8>| {
+        let response = server.send(user, method, path, fields, body).await;
+        let status = response.status();
+        let kind = response.headers().get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
+        let bytes = response.bytes().await.unwrap();
+        assert!(status.is_success(), "{method} {path}: {status} {bytes:?}");
+        protocol::assert_answer(&protocol::Exchange {
+            method,
+            target: path,
+            sent: None,
+            status: status.as_u16(),
+            content_type: kind.as_deref(),
+            body: Some(&bytes),
+        });
+        driven.insert(format!("{method} {path}"));
+        serde_json::from_slice::<Value>(&bytes).unwrap_or(Value::Null)
+    };
+    ask("OPTIONS", "/files", &[], vec![]).await;
+    let file = ask("POST", "/files", &[], given.into_bytes()).await["file_id"].as_i64().unwrap();
+    let path = format!("/files/{file}");
+    ask("HEAD", &path, &[], vec![]).await;
+    let fields = [("content-type", "application/offset+octet-stream"), ("upload-offset", "0")];
+    ask("PATCH", &path, &fields, picture.into_inner()).await;
+    server.settled(user, file).await;
+    ask("GET", &path, &[], vec![]).await;
+    ask("GET", &format!("{path}/a.png"), &[], vec![]).await;
+    ask("GET", &format!("{path}/variants/thumb_small"), &[], vec![]).await;
+    ask("POST", &format!("{path}/link"), &[], vec![]).await;
+    ask("POST", "/files/simple", &[("content-type", "multipart/form-data; boundary=x")], form.into_bytes()).await;
+    let json = [("content-type", "application/json")];
+    let share = ask("POST", &format!("{path}/shares"), &json, b"{}".to_vec()).await;
+    ask("GET", &format!("{path}/shares"), &[], vec![]).await;
+    ask("GET", share["url"].as_str().unwrap(), &[], vec![]).await;
+    ask("DELETE", &format!("{path}/shares/{}", share["id"]), &[], vec![]).await;
+    ask("DELETE", &path, &[], vec![]).await;
+    driven
+}
+
 /// Lets the content filter hold two texts of Bob in a room of Ann. Returns the targets that approve the first, reject
 /// the second, and have the rules of the room.
 async fn hold_two_texts(server: &Server, ann: &User, bob: &User) -> (String, String, String) {
@@ -260,7 +310,7 @@ async fn slow_down(server: &Server, user: &User) -> i64 {
 
 #[tokio::test]
 async fn answers_every_route_as_documented() {
-    let server = &Server::start(2, &[("security.admin_user_ids", "1")]); // the first user is an administrator
+    let server = &Server::start(2, &[("security.admin_user_ids", "1"), ("files.public_links", "true")]); // the first user administers
     let ann = server.register().await;
     let bob = server.register().await;
     let (approve, reject, rules) = hold_two_texts(server, &ann, &bob).await;
@@ -311,6 +361,7 @@ async fn answers_every_route_as_documented() {
     let parts: Vec<_> = parts.map(|path| ("GET", path, None, None)).collect();
     assert!(parts.len() > 5, "{parts:?}");
     let mut used = use_second_factor(server, &bob).await;
+    used.extend(use_files(server, &ann).await);
     used.insert("POST /auth/register".to_owned());
     for (method, target, token, body) in requests.into_iter().chain(parts) {
         let (status, answer) = server.request(method.parse().unwrap(), &target, token, body.as_ref()).await;

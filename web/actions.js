@@ -33,29 +33,34 @@ export function act(app) {
             location.hash = id ? `#/${id}` : "#/";
         },
 
-        /** `message`: {content, conversation_id?, parent_message_id?, client_message_id?}. */
-        async send(message) {
+        /**
+         * `message`: {content, conversation_id?, parent_message_id?, client_message_id?, attachments?}.
+         * `files` describes the attachments until the event does.
+         */
+        async send({ files, ...message }) {
             const key = message.client_message_id ?? newKey();
             const full = { conversation_id: app.open.id, ...message, client_message_id: key };
             const id = full.conversation_id;
             const outcome = (what) => app.apply(store.sent(id, key, what));
-            app.apply(store.sending(full, Date.now()));
+            app.apply(store.sending({ ...full, files }, Date.now()));
             if (app.current?.timeline.hasNewer && !full.parent_message_id) app.reads.newest(id);
             try {
                 outcome(await client.send(full, (retry) => outcome({ retry })));
             } catch (error) {
-                if (error.code !== "closed") outcome({ error: explain(error) });
+                if (error.code !== "closed") outcome({ error: explain(error), isHeld: Boolean(error.details?.held) });
             }
         },
 
         /** Sends a refused message again. */
-        resend({ conversation_id, content, parent_message_id, client_message_id }) {
+        resend({ conversation_id, content, parent_message_id, client_message_id, attachments, files }) {
             app.apply(store.sent(conversation_id, client_message_id));
-            this.send({ conversation_id, content, parent_message_id, client_message_id });
+            this.send({ conversation_id, content, parent_message_id, client_message_id, attachments, files });
         },
 
-        discard({ conversation_id, client_message_id }) {
+        /** Forgets a refused message. A held one keeps its files: a moderator may still send it. */
+        discard({ conversation_id, client_message_id, attachments = [], isHeld }) {
             app.apply(store.sent(conversation_id, client_message_id));
+            if (!isHeld) app.uploads.discard(attachments);
         },
 
         typing() {
@@ -65,7 +70,9 @@ export function act(app) {
             client.signal("typing", { conversation_id: app.open.id });
         },
 
-        edit: (message, content) => command("edit_message", { message_id: message.message_id, content }),
+        /** `attachments`: the ids of the files that stay; undefined for all of them. */
+        edit: ({ message_id }, content, attachments) =>
+            command("edit_message", { message_id, content, ...(attachments && { attachments }) }),
         remove: (message) => command("delete_message", { message_id: message.message_id }),
         pin: (message) => command("pin_message", { message_id: message.message_id, pinned: !message.pinned }),
 
@@ -206,7 +213,8 @@ export function act(app) {
         /** A moderator has rejected a text of the user's: a message, or an edit of `message_id`. */
         rejected(id, { content, client_message_id, message_id }) {
             toast(t(message_id ? "edit_rejected" : "message_rejected", { text: excerpt(content) }), "bad");
-            if (client_message_id) app.apply(store.sent(id, client_message_id, { error: t("rejected") }));
+            if (client_message_id)
+                app.apply(store.sent(id, client_message_id, { error: t("rejected"), isHeld: false }));
         },
 
         /** The user's own request to join was accepted or declined. */

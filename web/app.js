@@ -1,13 +1,17 @@
 // The application: it connects the session, the WebSocket client, the store and the views. Views read from here. They
 // are updated once per turn of the event loop with the topics that changed: list, conversation, panel, typing, people,
-// threads, connection, open, look.
+// threads, connection, open, look, uploads.
 
 import { act } from "./actions.js";
 import { Drafts } from "./drafts.js";
+import { KeptFiles } from "./kept-files.js";
 import { explain, language, t } from "./i18n.js";
 import { notify } from "./notify.js";
 import { Reads } from "./reads.js";
+import { Scanner } from "./scanner.js";
 import { Store } from "./store.js";
+import { Transfer } from "./transfer.js";
+import { Uploads } from "./uploads.js";
 import { VezaClient } from "./veza-client.js";
 import { toast } from "./dom.js";
 
@@ -75,6 +79,16 @@ export class App {
             expired: () => session.expire(),
             format: asked === "json" ? "json" : "msgpack",
         });
+        this.transfer = new Transfer(session);
+        const kept = new KeptFiles(session.user?.id);
+        kept.sweep();
+        this.uploads = new Uploads({
+            transfer: this.transfer,
+            kept,
+            changed: () => this.changed("uploads"),
+            sizeMax: () => this.fileSizeMax,
+        });
+        this.scanner = new Scanner(session, () => this.changed("uploads", "panel"));
         this.reads = new Reads(this);
         this.act = act(this);
         this.client
@@ -86,8 +100,16 @@ export class App {
             .on("up_to_date", (outcome) => this.#upToDate(outcome));
         this.#listen(globalThis, "online", () => {
             this.client.poke();
+            this.uploads.poke();
             this.changed("connection");
         });
+        // A file that is dropped beside the conversation must not replace the page.
+        for (const type of ["dragover", "drop"])
+            this.#listen(globalThis, type, (event) => {
+                if (event.defaultPrevented || !event.dataTransfer?.types.includes("Files")) return;
+                event.preventDefault();
+                event.dataTransfer.dropEffect = "none";
+            });
         this.#listen(globalThis, "offline", () => {
             this.client.networkLost();
             this.changed("connection");
@@ -110,6 +132,7 @@ export class App {
 
     stop() {
         this.#stopped.abort();
+        this.uploads.stop();
         this.client.close();
         this.#views = [];
     }
@@ -117,6 +140,10 @@ export class App {
     /** Registers a view, whose `update(topics)` is called after changes. */
     watch(view) {
         this.#views.push(view);
+    }
+
+    unwatch(view) {
+        this.#views = this.#views.filter((other) => other !== view);
     }
 
     changed(...topics) {
@@ -173,6 +200,16 @@ export class App {
         return this.client.welcome?.features?.[feature] !== false;
     }
 
+    /** Whether files can be sent. Servers that do not list the feature do not have it. */
+    get sendsFiles() {
+        return this.client.welcome?.features?.file_uploads === true;
+    }
+
+    /** Bytes that the server accepts in one file, as far as known. */
+    get fileSizeMax() {
+        return this.client.welcome?.limits?.max_file_size ?? Infinity;
+    }
+
     /** Sends a command and returns its ack. A command that the server does not know is not offered again. */
     async request(type, data, options) {
         try {
@@ -207,6 +244,7 @@ export class App {
             else if (kind === "fetch") this.reads.recordSoon(id);
             else if (kind === "reload") id === this.open.id && this.reads.opened(this.store.conversations.get(id));
             else if (kind === "outbox") this.#keepUnsent();
+            else if (kind === "file") this.uploads.settled(rest.file);
             else if (kind === "left") this.#left(id, rest.reason);
             else if (kind === "arrived") notify(this, id, rest.message);
         }
@@ -243,6 +281,8 @@ export class App {
     #readUnnumbered() {
         this.reads.threadsSoon();
         this.reads.allRequests();
+        this.uploads.poke();
+        this.uploads.recheck();
         this.changed("list", "conversation", "panel");
         if (!this.current && this.open.preview?.kind === "private_room") this.#showClosed(this.open.id);
     }
@@ -257,6 +297,7 @@ export class App {
         this.changed("look", "list");
         if (isFirst) this.#route();
         if (isFirst) for (const message of this.#unsent()) this.act.send(message);
+        if (isFirst && this.sendsFiles) this.uploads.restore();
         try {
             await this.reads.records(isFirst);
             await this.reads.blocks();

@@ -1,12 +1,14 @@
 // The composer: a text field that grows with its text, completes @names, edits messages, keeps drafts, and says why a
 // message cannot be sent.
 
+import { Attachments } from "./attachments.js";
 import { h, iconButton } from "./dom.js";
 import { Drafts } from "./drafts.js";
 import { chooseEmoji } from "./emoji.js";
+import { aboutFile } from "./files.js";
 import { numberOf, t, tn } from "./i18n.js";
 import { isSystem } from "./system.js";
-import { excerpt } from "./text.js";
+import { excerpt, summaryOf } from "./text.js";
 
 const SUGGESTED_MAX = 6;
 const HEIGHT_PX_MAX = 220;
@@ -16,10 +18,14 @@ const COUNTED_BELOW = 300;
 export class Composer {
     #conversation;
     #editing;
+    /** The files of the edited message that stay. */
+    #kept = [];
     #suggestions = [];
     #selected = 0;
     #lengthMax = 4_000;
     #width = 0;
+    /** The place whose message is sent as soon as its files are uploaded. */
+    #held;
 
     /** `thread()`: the id of the thread's root, for the composer of a thread. */
     constructor(app, thread) {
@@ -34,11 +40,14 @@ export class Composer {
             "aria-describedby": `${id}-too-long`,
             oninput: () => this.#changed(),
             onkeydown: (event) => this.#key(event),
+            onpaste: (event) => this.files.pasted(event),
             onblur: () => setTimeout(() => this.#suggest([]), 150),
         });
         this.editBar = h("div", { class: "edit-bar", hidden: true });
+        this.editFiles = h("ul", { class: "uploads", id: `${id}-edit-files`, hidden: true });
         this.list = h("ul", { class: "suggestions", role: "listbox", hidden: true });
         this.count = h("small", { class: "count" });
+        this.files = new Attachments(app, id, () => this.#fit());
         this.emoji = iconButton("smile", "", () => this.#insertEmoji());
         this.submit = iconButton("send", "", undefined, {
             type: "submit",
@@ -50,12 +59,25 @@ export class Composer {
             { class: "box", onsubmit: (event) => this.#submitted(event) },
             this.input,
             this.count,
+            this.files.button,
             this.emoji,
             this.submit,
         );
         this.tooLong = h("p", { class: "too-long", id: `${id}-too-long`, role: "status" });
+        this.holding = h("p", { class: "holding soft", role: "status" });
         this.refusal = h("p", { class: "refusal", hidden: true });
-        this.element = h("div", { class: "composer" }, this.list, this.editBar, this.tooLong, this.form, this.refusal);
+        this.element = h(
+            "div",
+            { class: "composer" },
+            this.list,
+            this.editBar,
+            this.editFiles,
+            this.files.element,
+            this.holding,
+            this.tooLong,
+            this.form,
+            this.refusal,
+        );
         // The height depends on the width, which is 0 while a phone shows the list of conversations.
         new ResizeObserver(([{ contentRect }]) => {
             if (contentRect.width === this.#width) return;
@@ -80,6 +102,7 @@ export class Composer {
             this.#fit();
         }
         if (isOther) {
+            this.#hold(undefined);
             this.#stopEditing();
             if (matchMedia("(hover: hover)").matches) this.focus();
         }
@@ -94,6 +117,41 @@ export class Composer {
             button.setAttribute("aria-label", label);
         }
         this.#showRefusal(conversation);
+        this.#showFiles();
+    }
+
+    #showFiles() {
+        const hasUploads = this.app.uploads.of(this.#draftKey).length > 0;
+        const isOffered = (this.app.sendsFiles || hasUploads) && !this.form.hidden && !this.#editing;
+        this.files.update(isOffered ? this.#draftKey : undefined);
+        this.#fit();
+    }
+
+    /** Shows how far the uploads are, and sends a message that has waited for them. */
+    uploadsChanged() {
+        if (!this.#conversation) return;
+        this.files.show();
+        this.#fit();
+        if (this.#held === undefined) return;
+        const { uploads } = this.app;
+        const files = uploads.of(this.#held);
+        const hasFailed = files.some(({ state }) => state === "failed" || state === "lost");
+        if (files.length === 0 || hasFailed) this.#hold(undefined);
+        else if (uploads.isComplete(this.#held)) this.form.requestSubmit();
+    }
+
+    #hold(place) {
+        this.#held = place;
+        const cancel = () => this.#hold(undefined);
+        this.holding.replaceChildren(
+            ...(place === undefined
+                ? []
+                : [
+                      t("sends_when_uploaded"),
+                      " ",
+                      h("button", { type: "button", class: "link", onclick: cancel }, t("cancel")),
+                  ]),
+        );
     }
 
     #showRefusal(conversation) {
@@ -126,25 +184,49 @@ export class Composer {
         this.input.focus({ preventScroll: true });
     }
 
-    /** Lets the user edit a message of theirs; `content` is the text to begin with. The draft waits until that ends. */
-    edit(message, content = message.content) {
+    /**
+     * Lets the user edit a message of theirs; `content` is the text to begin with, and `kept` are the files that stay.
+     * The draft waits until that ends.
+     */
+    edit(message, content = message.content, kept = message.attachments ?? []) {
+        this.#hold(undefined);
         this.#editing = message;
+        this.#keepFiles(kept);
         this.input.value = content;
         this.editBar.replaceChildren(
-            h("span", {}, t("editing", { text: excerpt(message.content, 60) })),
+            h("span", {}, t("editing", { text: excerpt(summaryOf(message), 60) })),
             iconButton("close", t("cancel"), () => this.#stopEditing()),
         );
         this.editBar.hidden = false;
-        this.#fit();
+        this.#showFiles();
         this.focus();
+    }
+
+    /** Shows the files of the edited message, each with a button that removes it. */
+    #keepFiles(kept) {
+        this.#kept = kept;
+        const row = (file) => {
+            const remove = () => {
+                this.#keepFiles(this.#kept.filter((other) => other !== file));
+                this.#fit();
+                this.focus();
+            };
+            const about = h("div", { class: "upload-text" }, aboutFile(file));
+            const button = iconButton("close", t("cancel_upload", { name: file.name }), remove);
+            return h("li", { class: "upload", dataset: { file: file.file_id } }, about, button);
+        };
+        this.editFiles.setAttribute("aria-label", t("uploads"));
+        this.editFiles.replaceChildren(...kept.map(row));
+        this.editFiles.hidden = kept.length === 0;
     }
 
     /** Shows the draft of the conversation or thread. */
     #stopEditing() {
         this.#editing = undefined;
+        this.#keepFiles([]);
         this.input.value = this.app.drafts.get(this.#draftKey);
         this.editBar.hidden = true;
-        this.#fit();
+        this.#showFiles();
     }
 
     #changed() {
@@ -165,33 +247,56 @@ export class Composer {
         this.count.classList.toggle("over", left < 0);
         const text = left < 0 ? tn("too_long", -left, { max: numberOf(this.#lengthMax) }) : "";
         if (this.tooLong.textContent !== text) this.tooLong.textContent = text;
-        this.submit.disabled = content === "" || left < 0;
+        this.submit.disabled = (content === "" && !this.#hasFiles) || left < 0;
+    }
+
+    get #hasFiles() {
+        return (this.#editing ? this.#kept : this.#uploads).length > 0;
+    }
+
+    /** The files of the message that is being written. */
+    get #uploads() {
+        return this.#conversation && !this.#editing ? this.app.uploads.of(this.#draftKey) : [];
     }
 
     #submitted(event) {
         event.preventDefault();
         const content = this.input.value.trim();
-        if (!content || lengthOf(content) > this.#lengthMax) return;
+        const files = this.#uploads;
+        if ((!content && !this.#hasFiles) || lengthOf(content) > this.#lengthMax) return this.#hold(undefined);
         const edited = this.#editing;
+        const kept = this.#kept;
+        if (!edited && !this.app.uploads.isComplete(this.#draftKey)) {
+            const hasFailed = files.some(({ state }) => state === "failed" || state === "lost");
+            this.#hold(hasFailed ? undefined : this.#draftKey);
+            this.app.uploads.resumeAll(this.#draftKey); // what is sent is not paused
+            if (hasFailed) this.holding.textContent = t("files_have_failed");
+            return this.focus();
+        }
+        this.#hold(undefined);
         if (edited) {
             this.#stopEditing();
-            if (content !== edited.content) this.#saveEdit(edited, content);
+            const isSame = content === edited.content && kept.length === (edited.attachments?.length ?? 0);
+            if (!isSame) this.#saveEdit(edited, content, kept);
         } else {
             this.input.value = "";
             this.app.drafts.set(this.#draftKey, "");
             if (!this.thread) Object.assign(this.app.open, { divider: undefined, goal: "end" });
-            this.app.act.send({ content, parent_message_id: this.thread?.() });
+            const taken = this.app.uploads.take(this.#draftKey);
+            const attached = taken.length > 0 ? { attachments: taken.map(({ file_id }) => file_id), files: taken } : {};
+            this.app.act.send({ content, parent_message_id: this.thread?.(), ...attached });
         }
         this.#suggest([]);
         this.#fit();
-        this.focus();
+        return this.focus();
     }
 
     /** A refused edit comes back into the field, unless the user has gone on to something else. */
-    async #saveEdit(message, content) {
+    async #saveEdit(message, content, kept) {
         const { id } = this.#conversation;
-        const isSaved = await this.app.act.edit(message, content);
-        if (!isSaved && !this.#editing && this.#conversation?.id === id) this.edit(message, content);
+        const attachments = message.attachments?.length > 0 ? kept.map(({ file_id }) => file_id) : undefined;
+        const isSaved = await this.app.act.edit(message, content, attachments);
+        if (!isSaved && !this.#editing && this.#conversation?.id === id) this.edit(message, content, kept);
     }
 
     #key(event) {

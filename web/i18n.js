@@ -110,6 +110,26 @@ export const momentOf = (iso) => formats.full.format(new Date(iso));
 
 export const dateOf = (iso) => formats.dayWithYear.format(new Date(iso));
 
+const SIZES = ["byte", "kilobyte", "megabyte", "gigabyte"];
+
+/** A size in bytes for people: "12 MB". */
+export function bytesOf(bytes) {
+    let at = 0;
+    let size = bytes;
+    while (size >= 1_000 && at < SIZES.length - 1) {
+        size /= 1_000;
+        at++;
+    }
+    const style = { style: "unit", unit: SIZES[at], unitDisplay: at === 0 ? "long" : "short" };
+    const maximumFractionDigits = size < 10 && at > 0 ? 1 : 0;
+    return new Intl.NumberFormat(current, { ...style, maximumFractionDigits }).format(size);
+}
+
+/** A share in percent: "45 %". */
+export function percentOf(share) {
+    return new Intl.NumberFormat(current, { style: "percent" }).format(share);
+}
+
 /** The day of a time: today, yesterday, a weekday, or a date. */
 export function dayOf(iso, now = new Date()) {
     const at = new Date(iso);

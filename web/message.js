@@ -2,11 +2,12 @@
 
 import { confirm, dialog, h, icon, iconButton } from "./dom.js";
 import { QUICK, chooseEmoji } from "./emoji.js";
+import { filesOf, pendingFiles } from "./files.js";
 import { agoOf, explain, momentOf, t, timeOf, tn } from "./i18n.js";
 import { face, faceButton, isHidden, nameButton } from "./people.js";
 import { showsPictures } from "./pictures.js";
 import { isModerator } from "./roles.js";
-import { excerpt, format, highlighted } from "./text.js";
+import { excerpt, format, highlighted, summaryOf } from "./text.js";
 
 /** Everything that a row shows. A row whose signature is unchanged is kept. */
 export function signatureOf(app, message, flags) {
@@ -64,7 +65,7 @@ export function messageRow(app, message, flags, onEdit) {
         { dateTime: message.created_at, title: momentOf(message.created_at) },
         timeOf(message.created_at),
     );
-    const text = message.deleted ? t("deleted_message") : excerpt(message.content);
+    const text = message.deleted ? t("deleted_message") : excerpt(summaryOf(message));
     const isReply = message.parent_message_id && !inThread;
     const mentioned = !mine && message.mentions.includes(app.store.me.id);
     return h(
@@ -105,6 +106,9 @@ export function messageRow(app, message, flags, onEdit) {
                       ...format(message.content, mentionContext(app, message.mentions)),
                       message.edited_at && editedNote(app, message),
                   ),
+            !message.deleted &&
+                message.attachments?.length > 0 &&
+                filesOf(app, message, inThread ? "thread" : "conversation"),
             message.reactions.length > 0 && reactions(app, message),
             !inThread && message.thread && threadLine(app, message),
             seen && h("span", { class: "seen" }, t("seen")),
@@ -152,7 +156,7 @@ function replyLine(app, message) {
     const root = app.current?.timeline.known.get(message.parent_message_id);
     const text =
         root && !root.deleted && !isHidden(app, root)
-            ? `${app.displayName(root.sender)}: ${excerpt(root.content, 80)}`
+            ? `${app.displayName(root.sender)}: ${excerpt(summaryOf(root), 80)}`
             : t("a_thread");
     return h(
         "button",
@@ -259,7 +263,7 @@ function tools(app, message, mine, inThread, onEdit) {
         may("edit_message", mine) && iconButton("edit", t("edit"), () => onEdit(message), { dataset: { do: "edit" } }),
         may("pin_message", pinnable) &&
             iconButton("pin", t(message.pinned ? "unpin" : "pin"), () => act.pin(message), { dataset: { do: "pin" } }),
-        navigator.clipboard && iconButton("copy", t("copy_text"), () => act.copy(message.content)),
+        navigator.clipboard && message.content && iconButton("copy", t("copy_text"), () => act.copy(message.content)),
         may("delete_message", mine || canModerate(app)) &&
             iconButton("trash", t("delete"), () => confirmRemoval(app, message), {
                 dataset: { do: "delete" },
@@ -270,7 +274,14 @@ function tools(app, message, mine, inThread, onEdit) {
 
 async function confirmRemoval(app, message) {
     const labels = { cancel: t("cancel"), label: t("delete") };
-    if (await confirm(t("delete_title"), t("delete_text"), labels, h("blockquote", {}, excerpt(message.content, 300))))
+    if (
+        await confirm(
+            t("delete_title"),
+            t("delete_text"),
+            labels,
+            h("blockquote", {}, excerpt(summaryOf(message), 300)),
+        )
+    )
         app.act.remove(message);
 }
 
@@ -292,6 +303,7 @@ export function pendingRow(app, message, compact) {
             { class: "body" },
             !compact && h("header", {}, h("strong", {}, me.display_name)),
             h("div", { class: "content" }, ...format(message.content, mentionContext(app))),
+            message.files?.length > 0 && pendingFiles(message.files),
             h(
                 "p",
                 { class: failed ? "error" : "soft state" },
@@ -323,7 +335,7 @@ export function threadRow(app, { id, conversation_id, root, last_reply_at, unrea
         ? t("deleted_message")
         : isHidden(app, root)
           ? tn("blocked_messages", 1)
-          : excerpt(root.content, 160);
+          : excerpt(summaryOf(root), 160);
     const name = app.displayName(root.sender);
     const replies = root.thread
         ? `${tn("replies", root.thread.reply_count)} · ${agoOf(last_reply_at)}`
@@ -362,7 +374,7 @@ export function threadRow(app, { id, conversation_id, root, last_reply_at, unrea
 /** A message in a list of results: sender, time, conversation, and the text with the matches highlighted. */
 export function resultRow(app, message, showWhere) {
     const conversation = app.store.conversations.get(message.conversation_id);
-    const text = message.highlight ? highlighted(excerpt(message.highlight, 300)) : [excerpt(message.content, 300)];
+    const text = message.highlight ? highlighted(excerpt(message.highlight, 300)) : [excerpt(summaryOf(message), 300)];
     return h(
         "a",
         { class: "found", href: `#/${message.conversation_id}/${message.message_id}` },

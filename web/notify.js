@@ -1,7 +1,7 @@
 // Browser notifications of mentions and direct messages while the page is hidden. Off by default; this browser
 // remembers the choice.
 
-import { excerpt } from "./text.js";
+import { excerpt, summaryOf } from "./text.js";
 
 const KEY = "veza.notifications";
 
@@ -32,7 +32,7 @@ export function notify(app, id, message) {
     const name = app.displayName(message.sender);
     const title = conversation.kind === "direct" ? name : `${name} · ${app.nameOf(conversation)}`;
     // With one tag per conversation, notifications of several windows and messages replace each other.
-    const note = new Notification(title, { body: excerpt(message.content, 200), tag: id, icon: "web/icon.svg" });
+    const note = new Notification(title, { body: excerpt(summaryOf(message), 200), tag: id, icon: "web/icon.svg" });
     note.onclick = () => {
         focus();
         location.hash = `#/${id}`;

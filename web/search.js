@@ -14,7 +14,10 @@ export const NAMES = {
     fr: { from: "de", in: "dans", before: "avant", after: "après", on: "le", has: "contient" },
 };
 /** The values of the filter `has`. */
-const HAS_VALUES = { en: { link: "link", file: "file" }, fr: { link: "lien", file: "fichier" } };
+const HAS_VALUES = {
+    en: { link: "link", file: "file", image: "image" },
+    fr: { link: "lien", file: "fichier", image: "image" },
+};
 
 const TOKENS = /(?<!\S)(-?)([\p{L}\p{M}]+):("[^"]*(?:"|$)|[^\s"]*)|"[^"]*"|[^\s"]+|"/gu;
 const SUGGESTED_MAX = 6;

@@ -10,6 +10,7 @@
 
 import { solve } from "./proof.js";
 import { removeDrafts } from "./drafts.js";
+import { KeptFiles } from "./kept-files.js";
 
 const KEY = "veza.session";
 const TIMEOUT_MS = 15_000;
@@ -93,9 +94,11 @@ export class Session {
     }
 
     async signOut() {
+        const userId = this.#userId;
         // Without an answer from the server, this browser still forgets the session.
         await this.request("POST", "auth/logout").catch(() => {});
-        this.#forget({ withDrafts: true });
+        // Another request may have found the session gone meanwhile.
+        this.#forget({ withDrafts: true, userId });
     }
 
     /** Forgets the session after the server has ended all sessions of the user. */
@@ -118,8 +121,11 @@ export class Session {
         return access_token;
     }
 
-    #forget({ withDrafts = false } = {}) {
-        if (withDrafts) removeDrafts(this.#userId, this.#storage);
+    #forget({ withDrafts = false, userId = this.#userId } = {}) {
+        if (withDrafts) {
+            removeDrafts(userId, this.#storage);
+            new KeptFiles(userId).sweep(true);
+        }
         if (this.#stored) this.#storage.removeItem(KEY);
         this.#userId = undefined;
     }
@@ -153,6 +159,11 @@ export class Session {
             if (error.status !== 401 || error.code === "two_factor_invalid") throw error;
             return call(method, path, body, await this.#renew(token), timeoutMs);
         }
+    }
+
+    /** An access token for a request that is not made here; `stale`: one that the server no longer accepts. */
+    async token(stale) {
+        return this.#freshToken(stale) ?? (await this.#renew(stale ?? this.#stored?.access_token));
     }
 
     /** A ticket for one WebSocket: a browser cannot send a header with its handshake. */

@@ -16,6 +16,7 @@
 //   {kind: "requests", id}          the requests to join changed
 //   {kind: "rank", id}              the user has another role
 //   {kind: "decided", id, outcome}  the user's own request to join was accepted or declined
+//   {kind: "file", file}            the check of an own upload has ended
 //   {kind: "rejected", id, data}    a moderator rejected a text of the user's
 // and those of threads.js.
 //
@@ -115,6 +116,7 @@ export class Store {
         if (type === "join_request_decided") return this.#decided(data);
         if (type === "invitation_received") return this.#invited(data);
         if (type === "invitation_closed") return this.#uninvited(id);
+        if (type === "file_updated" && data.seq === undefined) return [{ kind: "file", file: data }];
         if (type === "message_rejected") return [{ kind: "rejected", id, data }];
         const conversation = this.conversations.get(id);
         if (type === "join_requested") return conversation ? this.#requested(conversation, data) : [];
@@ -368,11 +370,12 @@ export class Store {
         const pending = [...this.conversations.values()].flatMap((conversation) => conversation.pending);
         return pending
             .filter(({ state }) => state === "sending")
-            .map(({ conversation_id, content, parent_message_id, client_message_id }) => ({
+            .map(({ conversation_id, content, parent_message_id, client_message_id, attachments, files }) => ({
                 conversation_id,
                 content,
                 parent_message_id,
                 client_message_id,
+                ...(attachments && { attachments, files }),
             }));
     }
 

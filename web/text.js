@@ -74,6 +74,11 @@ export function highlighted(text) {
     });
 }
 
+/** What a message says: its text, or the names of its files. */
+export function summaryOf({ content, attachments = [] }) {
+    return content || attachments.map(({ name }) => name).join(", ");
+}
+
 /** The beginning of a text, on one line. */
 export function excerpt(content, length = 140) {
     const line = content.replace(/\s+/g, " ").trim();

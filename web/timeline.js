@@ -52,6 +52,7 @@ export class Timeline {
                     content: data.content,
                     edited_at: data.edited_at,
                     mentions: data.mentions ?? message?.mentions,
+                    attachments: data.attachments ?? message?.attachments,
                 });
             case "message_deleted":
                 this.#change(message, { content: "", deleted: true, reactions: [], attachments: [], pinned: false });
@@ -60,6 +61,9 @@ export class Timeline {
                 this.#change(message, { pinned: data.pinned });
                 if (!data.pinned) this.#unpin(data.message_id);
                 else if (this.pins && message && !this.pins.includes(message)) this.pins.unshift(message);
+                return undefined;
+            case "file_updated":
+                for (const id of data.message_ids ?? []) this.#fileUpdated(this.known.get(id), data);
                 return undefined;
             case "reaction_added":
             case "reaction_removed":
@@ -103,6 +107,13 @@ export class Timeline {
         const at = reactions.indexOf(before);
         if (count > 0) reactions.splice(at < 0 ? reactions.length : at, at < 0 ? 0 : 1, { emoji, count, me });
         this.#change(message, { reactions });
+    }
+
+    /** A file without a record is gone. */
+    #fileUpdated(message, { file_id, file }) {
+        if (!message || message.deleted) return;
+        const current = (old) => (old.file_id === file_id ? (file ?? { ...old, state: "expired" }) : old);
+        this.#change(message, { attachments: (message.attachments ?? []).map(current) });
     }
 
     #unpin(messageId) {

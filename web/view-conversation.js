@@ -61,6 +61,7 @@ export class Conversation {
             this.typing,
             this.composer.element,
         );
+        this.composer.files.acceptDrops(this.element);
         new ResizeObserver(() => this.#atEnd && this.#scrollToEnd()).observe(this.scroller);
         setInterval(() => this.#showTyping(), 1_000);
     }
@@ -85,6 +86,7 @@ export class Conversation {
             if (current) this.#showRows(current);
             this.composer.update(current);
         }
+        if (topics.has("uploads")) this.composer.uploadsChanged();
         if (topics.has("typing") || topics.has("conversation")) this.#showTyping();
     }
 
@@ -129,6 +131,7 @@ export class Conversation {
                 h("small", { id: "about" }, about || "\u00a0"),
             ),
             toggle("search", "search", t("search"), { hidden: !app.can("search_messages") }),
+            toggle("files", "clip", t("files"), { hidden: !app.sendsFiles }),
             toggle("pins", "pin", t("pins"), { hidden: !app.can("list_pins") }),
             toggle(
                 "details",

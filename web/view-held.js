@@ -1,6 +1,7 @@
 // The panel of held and flagged messages, for moderators: what the content filter keeps until one of them decides.
 
-import { h } from "./dom.js";
+import { h, icon } from "./dom.js";
+import { aboutFile } from "./files.js";
 import { agoOf, t } from "./i18n.js";
 import { face } from "./people.js";
 
@@ -44,7 +45,7 @@ export class Held {
         }
     }
 
-    #row({ id, sender, content, rule, state, edit, created_at }) {
+    #row({ id, sender, content, rule, state, edit, attachments = [], created_at }) {
         const { app } = this;
         const isHeld = state === "held";
         const button = (decision, key, props = {}) =>
@@ -68,6 +69,7 @@ export class Held {
                 ),
             ),
             h("blockquote", {}, content),
+            attachments.map((file) => h("div", { class: "file-card" }, icon("file"), aboutFile(file))),
             h("p", { class: "soft" }, t(isHeld ? (edit ? "held_edit" : "held_by") : "flagged_by", { rule })),
             h(
                 "div",

@@ -1,4 +1,4 @@
-// The panel beside the messages: a thread, pinned messages, details, held messages, search, mentions, followed
+// The panel beside the messages: a thread, pinned messages, files, details, held messages, search, mentions, followed
 // threads.
 
 import { Composer } from "./composer.js";
@@ -8,6 +8,7 @@ import { t, tn } from "./i18n.js";
 import { resultRow, messageRow, pendingRow, signatureOf, threadRow } from "./message.js";
 import { hiddenRow, isHidden } from "./people.js";
 import { details, detailsSignature } from "./view-details.js";
+import { showFiles } from "./view-files.js";
 import { Held } from "./view-held.js";
 import { Search } from "./view-search.js";
 
@@ -32,9 +33,11 @@ export class Panel {
             this.body,
             this.composer.element,
         );
+        this.composer.files.acceptDrops(this.element);
     }
 
     update(topics) {
+        if (topics.has("uploads") && this.app.open.panel?.kind === "thread") this.composer.uploadsChanged();
         if (!["panel", "open", "look", "people", "conversation", "threads"].some((topic) => topics.has(topic))) return;
         const { app } = this;
         const { panel } = app.open;
@@ -51,6 +54,7 @@ export class Panel {
         this.composer.element.hidden = panel.kind !== "thread";
         if (panel.kind === "thread") this.#showThread(app.current, panel.root);
         else if (panel.kind === "pins") this.#showPins(app.current);
+        else if (panel.kind === "files") showFiles(app, this.body, app.current);
         else if (panel.kind === "details") this.#showDetails(app.current, fresh);
         else if (panel.kind === "held") this.held.show(this.body, app.current, fresh);
         else if (panel.kind === "search") this.search.show(this.body, fresh);

@@ -4,6 +4,7 @@ use crate::address::Address;
 use crate::paint::Choice;
 use crate::profile;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -30,9 +31,20 @@ Examples:
   uptime | veza send ops
   veza send room_6 --reply-to 1234 'I agree'
   veza send room_6 --key build-77 'Build 77 is green'     sent once, however often this runs
+  veza send room_6 --file a.pdf --file b.png 'Two files'
 
 Every message has a key. When the connection is lost or the server is busy, the message is sent again with the same
-key, and the server stores it once.";
+key, and the server stores it once. Files are uploaded first. An upload that was interrupted goes on where it stopped
+when the same command runs again.";
+
+const DOWNLOAD_EXAMPLES: &str = "\
+Examples:
+  veza download 12                 into this folder, under the file's own name
+  veza download 12 ~/Downloads     into that folder
+  veza download 12 plan.pdf
+
+The number of a file is beside its name in the history. A download that was interrupted goes on where it stopped when
+the same command runs again.";
 
 const FOLLOW_EXAMPLES: &str = "\
 Examples:
@@ -136,6 +148,8 @@ pub enum Command {
     },
     /// Send a message
     Send(Send),
+    /// Save a file of a message on this machine
+    Download(Download),
     /// Show earlier messages, oldest first
     History(History),
     /// Show the last messages, then new ones as they arrive
@@ -302,15 +316,32 @@ pub struct Create {
 pub struct Send {
     /// Its id or name, or @USERNAME
     pub conversation: String,
-    /// The text; without it, or with -, standard input
+    /// The text; without it and without a file, or with -, standard input
     pub text: Vec<String>,
+    /// A file to send with it; can be repeated
+    #[arg(long, value_name = "PATH")]
+    pub file: Vec<PathBuf>,
     /// The number of the message to reply to
     #[arg(long, value_name = "ID", value_parser = message_id)]
     pub reply_to: Option<i64>,
     /// The message's key: with the same key it is stored once
     #[arg(long)]
     pub key: Option<String>,
-    /// How long to retry, in seconds
+    /// How long to retry, in seconds; for files, without any progress
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub retry_for: u64,
+}
+
+/// Options of `veza download`.
+#[derive(Args, Debug)]
+#[command(after_help = DOWNLOAD_EXAMPLES)]
+pub struct Download {
+    /// The file's number
+    #[arg(value_parser = file_id)]
+    pub file_id: i64,
+    /// Where to save it: a file that does not exist yet, or a folder
+    pub path: Option<PathBuf>,
+    /// How long to retry without any progress, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub retry_for: u64,
 }
@@ -361,6 +392,12 @@ pub struct Search {
     pub limit: i64,
 }
 
+/// Parses the number of a file, which is shown beside its name.
+fn file_id(text: &str) -> Result<i64, String> {
+    let number = text.trim_start_matches('#').parse::<i64>().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "expected the number of a file, which is beside its name in the history".to_owned())
+}
+
 /// Parses the number of a message, which is shown at the end of its line.
 fn message_id(text: &str) -> Result<i64, String> {
     let number = text.trim_start_matches('#').parse::<i64>().ok().filter(|number| *number > 0);
@@ -403,6 +440,7 @@ mod tests {
             &["history", "lobby", "--limit", "0"],
             &["follow", "lobby", "--after", "3", "--last", "4"],
             &["delete", "first"],
+            &["download", "a.pdf"],
             &["register", "ada"],
             &["login", "ada", "--password", "secret"],
             &["list", "--server", "https://chat.example"],

@@ -6,6 +6,8 @@
 
 use crate::address::Address;
 use crate::failure::{Failure, Refusal};
+use reqwest::Response;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -61,7 +63,7 @@ impl Http {
 
     /// Sends a request and returns the body of the answer; null when it has none.
     pub async fn send(&self, request: Request<'_>) -> Result<Value, Failure> {
-        let lost = |error: reqwest::Error| Failure::Unreachable(format!("{}: {}", self.address, root(&error)));
+        let lost = |error: reqwest::Error| self.lost(&error);
         let mut builder = self.client.request(request.method, self.address.http(request.path));
         if let Some(token) = request.token {
             builder = builder.bearer_auth(token);
@@ -85,6 +87,58 @@ impl Http {
                 Err(Failure::Unreachable(message))
             }
         }
+    }
+}
+
+/// A request whose body, or answer, is bytes.
+pub struct Bytes<'a> {
+    /// PATCH, HEAD, GET.
+    pub method: Method,
+    /// The path on the server.
+    pub path: &'a str,
+    /// The access token.
+    pub token: &'a str,
+    /// Fields of the request.
+    pub fields: &'a [(&'static str, String)],
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Http {
+    /// Sends bytes, or asks for them. Returns the answer, whose body is still to come; `lasts` bounds both.
+    pub async fn bytes(&self, request: Bytes<'_>, lasts: Duration) -> Result<Response, Failure> {
+        let mut fields = HeaderMap::new();
+        for (name, value) in request.fields {
+            let value = HeaderValue::from_str(value).map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
+            fields.insert(HeaderName::from_static(name), value);
+        }
+        let builder = self.client.request(request.method, self.address.http(request.path)).timeout(lasts);
+        let sent = builder.bearer_auth(request.token).headers(fields).body(request.body).send().await;
+        let response = sent.map_err(|error| self.lost(&error))?;
+        let status = response.status();
+        if status.is_success() {
+            return Ok(response);
+        }
+        let body = response.bytes().await.map_err(|error| self.lost(&error))?;
+        let refusal = serde_json::from_slice(&body).ok().as_ref().and_then(Refusal::read);
+        // An answer to HEAD has no body.
+        let code = match status.as_u16() {
+            401 => "unauthenticated",
+            404 => "not_found",
+            410 => "expired",
+            409 | 423 => "conflict",
+            429 => "rate_limited",
+            500.. => "overloaded",
+            _ => "refused",
+        };
+        let plain =
+            Refusal { code: code.into(), message: format!("the server answered {status}"), ..Refusal::default() };
+        Err(Failure::Refused(refusal.unwrap_or(plain)))
+    }
+
+    /// The failure when there is no answer, or no more of it.
+    pub fn lost(&self, error: &reqwest::Error) -> Failure {
+        Failure::Unreachable(format!("{}: {}", self.address, root(error)))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::paint::{Choice, Paint};
 use crate::text;
 use serde_json::Value;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 /// The two streams.
 #[derive(Clone, Copy)]
@@ -43,6 +43,15 @@ impl Output {
     pub fn note(self, note: &str) {
         // A closed standard error leaves no way to report that.
         let _ = writeln!(std::io::stderr(), "{}", self.aside.dim(&text::line(note)));
+    }
+
+    /// Shows how far something is, over what was shown before; only on a terminal. An empty text ends it.
+    pub fn progress(self, text: &str) {
+        let mut stderr = std::io::stderr();
+        if !self.json && stderr.is_terminal() {
+            // As for notes: there is no other place.
+            let _ = write!(stderr, "\r\x1b[K{}", self.aside.dim(&text::line(text))).and_then(|()| stderr.flush());
+        }
     }
 
     /// Prints a failure.

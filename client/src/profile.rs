@@ -21,6 +21,8 @@ use std::time::Duration;
 /// The pause before a lock is tried again. Another process holds it for one request.
 const LOCK_POLL: Duration = Duration::from_millis(20);
 const LOCK_PATIENCE: Duration = Duration::from_mins(1);
+/// How long an upload that was interrupted is remembered.
+const UPLOAD_LIFE: Duration = Duration::from_hours(7 * 24);
 
 /// A session as it is saved.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
@@ -140,6 +142,40 @@ impl Profile {
         };
         tokio::time::timeout(LOCK_PATIENCE, locked).await.map_err(|_| held())??;
         Ok(Lock { _file: file })
+    }
+
+    /// The upload that a run of this program has begun and not ended, by the key of the file.
+    pub fn begun_upload(&self, key: &str) -> Option<i64> {
+        std::fs::read_to_string(self.upload_path(key)).ok()?.trim().parse().ok()
+    }
+
+    /// Remembers an upload, so that the next run continues it.
+    pub fn remember_upload(&self, key: &str, file_id: i64) -> Result<(), Failure> {
+        self.make_folder()?;
+        self.forget_old_uploads();
+        let path = self.upload_path(key);
+        write_private(&path, file_id.to_string().as_bytes()).map_err(|error| file_failure(&path, &error))
+    }
+
+    /// Forgets an upload, which has ended.
+    pub fn forget_upload(&self, key: &str) {
+        let _ = std::fs::remove_file(self.upload_path(key)); // absent if it was never remembered
+    }
+
+    /// The server deletes uploads that nobody ends, so what is remembered of them is deleted too.
+    fn forget_old_uploads(&self) {
+        let prefix = format!("{}.upload-", self.name);
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        for entry in entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)) {
+            let age = entry.metadata().and_then(|about| about.modified()).ok().and_then(|at| at.elapsed().ok());
+            if age.is_some_and(|age| age > UPLOAD_LIFE) {
+                let _ = std::fs::remove_file(entry.path()); // another process may have been faster
+            }
+        }
+    }
+
+    fn upload_path(&self, key: &str) -> PathBuf {
+        self.folder.join(format!("{}.upload-{key}", self.name))
     }
 
     fn make_folder(&self) -> Result<(), Failure> {

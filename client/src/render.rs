@@ -47,6 +47,8 @@ impl Transcript {
         } else {
             out.push_str(&body(content));
         }
+        let is_bare = content.is_empty() && message["deleted"] != true;
+
         for (there, word) in [(!message["edited_at"].is_null(), "(edited)"), (message["pinned"] == true, "(pinned)")] {
             if there && message["deleted"] != true {
                 let _ = write!(out, " {}", paint.dim(word));
@@ -57,10 +59,7 @@ impl Transcript {
             let shown = format!("[{} {}{mine}]", name(&reaction["emoji"]), number(&reaction["count"]));
             let _ = write!(out, " {}", paint.dim(&shown));
         }
-        for attachment in list(&message["attachments"]) {
-            let file = name(attachment.get("file_name").or(attachment.get("filename")).unwrap_or(&Value::Null));
-            let _ = write!(out, " {}", paint.dim(&format!("[file {file}]")));
-        }
+        out.push_str(&files(paint, &message["attachments"], is_bare));
         let _ = write!(out, "  {}", paint.dim(&number(&message["message_id"])));
         out
     }
@@ -88,8 +87,14 @@ impl Transcript {
             actor => format!("{} {verb}", person(paint, actor)),
         };
         Some(match kind {
-            "message_edited" => format!("{} {}  {id}", by("edited:"), body(&text_of(&data["content"]))),
+            "message_edited" => {
+                let content = text_of(&data["content"]);
+                let files = files(paint, &data["attachments"], content.is_empty());
+                format!("{} {}{files}  {id}", by("edited:"), body(&content))
+            }
             "message_deleted" => format!("{}  {id}", by("deleted a message")),
+            "file_updated" if data["file"].is_object() => file(&data["file"]),
+            "file_updated" => format!("file {} is gone", number(&data["file_id"])),
             "message_pinned" => {
                 let verb = if data["pinned"] == true { "pinned a message" } else { "unpinned a message" };
                 format!("{}  {id}", by(verb))
@@ -179,6 +184,38 @@ pub fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
+/// The files of a message after its text. A message of files alone has no text before them.
+fn files(paint: Paint, attachments: &Value, is_bare: bool) -> String {
+    let shown: Vec<_> = list(attachments).iter().map(|one| paint.dim(&format!("[{}]", file(one)))).collect();
+    let space = if is_bare || shown.is_empty() { "" } else { " " };
+    format!("{space}{}", shown.join(" "))
+}
+
+/// A file: its number, name and size, or why it cannot be downloaded.
+fn file(file: &Value) -> String {
+    let about = match file["state"].as_str().unwrap_or("ready") {
+        "ready" => file["size"].as_u64().map_or_else(|| "size unknown".to_owned(), bytes),
+        "uploading" => "still being uploaded".to_owned(),
+        "scanning" => "being checked".to_owned(),
+        "infected" => "a virus was found in it".to_owned(),
+        "failed" => "refused by the check".to_owned(),
+        "expired" => "no longer available".to_owned(),
+        other => text::line(other),
+    };
+    format!("file {} {}, {about}", number(&file["file_id"]), name(&file["name"]))
+}
+
+/// A size in bytes for people.
+pub fn bytes(bytes: u64) -> String {
+    let (mut size, mut unit) = (bytes as f64, 0);
+    while size >= 1_000.0 && unit < 3 {
+        size /= 1_000.0;
+        unit += 1;
+    }
+    let unit_name = ["bytes", "kB", "MB", "GB"][unit];
+    if unit == 0 { format!("{bytes} {unit_name}") } else { format!("{size:.1} {unit_name}") }
+}
+
 fn number(value: &Value) -> String {
     value.as_i64().map_or_else(|| "?".to_owned(), |number| number.to_string())
 }
@@ -240,6 +277,27 @@ mod tests {
     }
 
     #[test]
+    fn shows_files_with_their_numbers_and_states() {
+        let mut sent = message("");
+        sent["attachments"] = json!([{"file_id": 5, "name": "a b.pdf", "size": 1_234_567, "state": "ready"},
+            {"file_id": 6, "name": "x.zip", "size": 9, "state": "infected"}]);
+        assert_eq!(shown(&sent), "ada [file 5 a b.pdf, 1.2 MB] [file 6 x.zip, a virus was found in it]  17");
+        sent["content"] = json!("Look");
+        assert!(shown(&sent).starts_with("ada Look [file 5"), "{}", shown(&sent));
+        let mut transcript = Transcript::new(Paint::plain());
+        let left = &sent["attachments"][0];
+        let edited = json!({"created_at": TIME, "message_id": 17, "content": "", "attachments": [left],
+                            "actor": {"id": 1, "username": "ada"}});
+        let edited = transcript.event("message_edited", &edited).unwrap();
+        assert!(edited.ends_with("ada edited: [file 5 a b.pdf, 1.2 MB]  17"), "{edited}");
+        let data =
+            json!({"created_at": TIME, "file_id": 5, "file": {"file_id": 5, "name": "a", "size": 9, "state": "ready"}});
+        assert!(transcript.event("file_updated", &data).unwrap().ends_with("· file 5 a, 9 bytes"));
+        let gone = json!({"created_at": TIME, "file_id": 5});
+        assert!(transcript.event("file_updated", &gone).unwrap().ends_with("· file 5 is gone"));
+    }
+
+    #[test]
     fn reports_each_membership_change_once() {
         let mut joined = message("Ada joined");
         joined["system"] = json!({"kind": "joined", "user": {"id": 1, "username": "ada"}, "actor": null});
@@ -283,7 +341,8 @@ mod tests {
             evil: evil,
                           "reason": evil, "role": evil, "count": 1, "pinned": evil, "archived": evil, "actor": user,
                           "user": user, "invited_by": user, "sender": user, "created_at": evil,
-                          "reactions": [{"emoji": evil, "count": evil}], "attachments": [{"file_name": evil}]});
+                          "reactions": [{"emoji": evil, "count": evil}], "attachments": [{"name": evil, "state": evil}],
+                          "file": {"name": evil, "state": evil}});
         let mut system = message(evil);
         system["system"] = json!({"kind": evil, "user": user, "actor": user});
         let text = shown(&system);
@@ -293,6 +352,7 @@ mod tests {
             "message_edited",
             "message_deleted",
             "message_pinned",
+            "file_updated",
             "reaction_added",
             "reaction_removed",
             "member_updated",

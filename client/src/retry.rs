@@ -45,6 +45,14 @@ pub fn transient_or_limited(failure: &Failure) -> Option<Duration> {
     }
 }
 
+/// The same for a transfer of bytes, which goes on where it was cut: another request may have been in its way.
+pub fn transient_transfer(failure: &Failure) -> Option<Duration> {
+    match failure {
+        Failure::Refused(refusal) if refusal.code == "conflict" => Some(Duration::ZERO),
+        _ => transient_or_limited(failure),
+    }
+}
+
 /// Runs `attempt` until it succeeds, fails permanently, or the next retry would begin after `patience`. Calls `notice`
 /// before each retry.
 pub async fn insist<T>(

@@ -67,10 +67,16 @@ impl Session {
 
     /// Sends a request as this user.
     pub async fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        self.authorized(async |http, token| {
+            http.send(Request { method: method.clone(), path, token: Some(token), body }).await
+        })
+        .await
+    }
+
+    /// Calls `ask` with an access token, and once more with a new one if the server no longer accepts it.
+    pub async fn authorized<T>(&self, ask: impl AsyncFn(&Http, &str) -> Result<T, Failure>) -> Result<T, Failure> {
         let token = self.access().await?;
-        let ask = async |token: &str| {
-            self.http.send(Request { method: method.clone(), path, token: Some(token), body }).await
-        };
+        let ask = async |token: &str| ask(&self.http, token).await;
         match ask(&token).await {
             // Valid by our clock, expired by the server's; the request had no effect.
             Err(failure) if is_unauthenticated(&failure) => {

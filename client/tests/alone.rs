@@ -1,7 +1,7 @@
 //! `veza` without a real server: exit statuses, passwords, retries. The fake server in this file gives the answers that
 //! a test prescribes, or hangs up, and records the requests.
 //!
-//! `cargo test --workspace` builds `veza` for these tests, and `tests/terminal_client.rs` in the workspace's root runs
+//! `cargo test --workspace` builds `veza` for these tests, and `tests/terminal_client` in the workspace's root runs
 //! it against the real server.
 
 use serde_json::{Value, json};

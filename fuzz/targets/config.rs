@@ -3,18 +3,12 @@
 
 #![no_main]
 
-use chat_server::config::{Config, Sources};
+use chat_server::config::{Config, GivenFile, Sources};
 use libfuzzer_sys::fuzz_target;
-use std::path::PathBuf;
-use std::sync::LazyLock;
-
-static FILE: LazyLock<PathBuf> =
-    LazyLock::new(|| std::env::temp_dir().join(format!("chat-server-fuzz-{}.toml", std::process::id())));
 
 fn load(text: &str, env: Vec<(String, String)>) -> Result<(Config, String), String> {
-    std::fs::write(&*FILE, text).expect("a writable folder for temporary files");
     let env = env.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-    let sources = Sources { dir: None, file: Some(FILE.clone()), env };
+    let sources = Sources { dir: None, file: Some(GivenFile::Text(text.to_owned())), env };
     match sources.load() {
         Ok(loaded) => Ok((loaded.config.clone(), loaded.to_toml())),
         Err(errors) => Err(errors.to_string()),

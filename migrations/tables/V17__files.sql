@@ -68,6 +68,18 @@ CREATE TABLE file_variants (
 );
 CREATE INDEX file_variants_by_content ON file_variants (sha256);
 
+-- Public links to files, for people without an account. The token itself is in no table.
+CREATE TABLE file_shares (
+    id         bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    file_id    bigint      NOT NULL,
+    -- Who made it. It ends when that user may not read the file any longer.
+    user_id    bigint      NOT NULL,
+    token_hash bytea       NOT NULL UNIQUE CHECK (octet_length(token_hash) = 32),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz NOT NULL
+);
+CREATE INDEX file_shares_by_file ON file_shares (file_id);
+
 -- Content in the store.
 CREATE TABLE blobs (
     sha256     bytea       PRIMARY KEY CHECK (octet_length(sha256) = 32),
@@ -108,12 +120,13 @@ ALTER TABLE message_search ADD COLUMN has_image boolean NOT NULL DEFAULT false;
 ALTER TABLE files ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE message_files ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE file_variants ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+ALTER TABLE file_shares ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE blobs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE file_usage ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 ALTER TABLE jobs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
 GRANT USAGE ON SEQUENCE file_ids TO chat_writer;
-GRANT SELECT, INSERT, DELETE ON files, message_files, file_variants, blobs, jobs TO chat_writer;
+GRANT SELECT, INSERT, DELETE ON files, message_files, file_variants, file_shares, blobs, jobs TO chat_writer;
 GRANT UPDATE (size, received, media_type, width, height, blurhash, animated, duration, sha256, state, reason,
     expires_at) ON files TO chat_writer;
 GRANT UPDATE (attempts, next_at, leased_until, last_error) ON jobs TO chat_writer;
@@ -141,6 +154,7 @@ CREATE POLICY writer_attaches ON message_files FOR INSERT TO chat_writer WITH CH
      WHERE f.id = message_files.file_id AND f.conversation_id = message_files.conversation_id
        AND f.state IN ('scanning', 'ready')));
 CREATE POLICY writer_makes ON file_variants TO chat_writer USING (true) WITH CHECK (true);
+CREATE POLICY writer_shares ON file_shares TO chat_writer USING (true) WITH CHECK (true);
 CREATE POLICY writer_stores ON blobs TO chat_writer USING (true) WITH CHECK (true);
 CREATE POLICY writer_counts ON file_usage TO chat_writer USING (true) WITH CHECK (true);
 CREATE POLICY writer_works ON jobs TO chat_writer USING (true) WITH CHECK (true);

@@ -26,18 +26,18 @@ use std::time::Duration;
 /// Networks in a subnet that may use their whole budget at the same time.
 const NETWORKS_PER_SUBNET: u32 = 4;
 /// Wrong passwords of one account from one network before attempts have to wait.
-const FAILURES_PER_NETWORK: u32 = 5;
+pub const FAILURES_PER_NETWORK: u32 = 5;
 /// Wrong codes of one account from one network before attempts have to wait: one more than a challenge allows, so that
 /// the owner of a dead challenge can sign in again at once.
-const CODE_FAILURES_PER_NETWORK: u32 = 6;
+pub const CODE_FAILURES_PER_NETWORK: u32 = 6;
 /// Wrong passwords of one account from all unfamiliar networks before attempts have to wait.
-const FAILURES_OF_STRANGERS: u32 = 20;
+pub const FAILURES_OF_STRANGERS: u32 = 20;
 /// The longest wait.
 const WAIT_MAX: Duration = Duration::from_mins(15);
 /// The longest wait of an unfamiliar network, which may be the owner's new one.
 const WAIT_OF_STRANGERS_MAX: Duration = Duration::from_mins(1);
 /// Failures are forgotten this long after the last one.
-const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
+pub const FORGOTTEN_AFTER: Duration = Duration::from_hours(1);
 /// How long a network is in good standing after a sign-in.
 const GOOD_FOR: Duration = Duration::from_hours(24);
 /// Most entries of each map.

@@ -21,10 +21,10 @@ const OTHERS_TURN: u32 = 4;
 /// Why a request was not queued.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum HashQueueFull {
-    /// Its network has too many waiting.
-    Network,
-    /// All networks together have.
-    Everybody,
+    /// Its network has so many waiting already.
+    Network(usize),
+    /// So many of all networks may wait together.
+    Everybody(usize),
 }
 
 struct Turns<T> {
@@ -88,13 +88,13 @@ impl<T> HashQueue<T> {
         let (turns, per_network) =
             if is_good { (&mut self.good, PER_GOOD_NETWORK) } else { (&mut self.others, PER_NETWORK) };
         if turns.of(network) >= per_network {
-            return Err(HashQueueFull::Network);
+            return Err(HashQueueFull::Network(per_network));
         }
         // Each side has a quarter for itself.
         let most = self.waiting_max - self.waiting_max / 4;
         let of_kind = if is_good { self.good.length } else { self.others.length };
         if self.len() >= self.waiting_max || of_kind >= most {
-            return Err(HashQueueFull::Everybody);
+            return Err(HashQueueFull::Everybody(self.waiting_max));
         }
         let turns = if is_good { &mut self.good } else { &mut self.others };
         turns.push(network, item);
@@ -144,7 +144,7 @@ mod tests {
         let mut queue = HashQueue::new(256);
         let queued = (0..400).filter(|n| queue.push(network(1), false, *n).is_ok()).count();
         assert_eq!(queued, PER_NETWORK);
-        assert_eq!(queue.push(network(1), false, 0), Err(HashQueueFull::Network));
+        assert_eq!(queue.push(network(1), false, 0), Err(HashQueueFull::Network(PER_NETWORK)));
         queue.push(network(2), false, 1_000).unwrap();
         assert_eq!((queue.pop(), queue.pop()), (Some(0), Some(1_000)));
     }
@@ -154,7 +154,7 @@ mod tests {
         let mut queue = HashQueue::new(256);
         let queued = (0..1_000).filter(|n| queue.push(network(*n), false, *n).is_ok()).count();
         assert_eq!(queued, 192);
-        assert_eq!(queue.push(network(5_000), false, 0), Err(HashQueueFull::Everybody));
+        assert_eq!(queue.push(network(5_000), false, 0), Err(HashQueueFull::Everybody(256)));
         for n in 0..8 {
             queue.push(network(6_000), true, 6_000 + n).unwrap();
         }

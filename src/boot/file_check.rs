@@ -31,14 +31,14 @@ pub struct FileCheckOptions {
 }
 
 #[derive(Default)]
-struct Report {
+struct CheckReport {
     findings: u64,
     repaired: u64,
     checked: u64,
     bytes: u64,
 }
 
-impl Report {
+impl CheckReport {
     fn found(&mut self, sentence: &str) {
         self.findings += 1;
         // Not print!, which panics when the reader of a pipe closes it.
@@ -58,7 +58,7 @@ pub fn check_files(config: &Config, options: FileCheckOptions) -> Result<(), Boo
         let tables = FileTables::new(Accounts::new(target.pool(Role::Writer, 2)?));
         check_all(&tables, &store, options).await
     })?;
-    let Report { findings, repaired, checked, bytes } = report;
+    let CheckReport { findings, repaired, checked, bytes } = report;
     let _ = writeln!(
         io::stdout(),
         "{checked} contents of {bytes} bytes checked: {findings} findings, of which {repaired} were repaired."
@@ -66,8 +66,8 @@ pub fn check_files(config: &Config, options: FileCheckOptions) -> Result<(), Boo
     if findings > repaired { Err(BootError::DamagedFiles { findings: findings - repaired }) } else { Ok(()) }
 }
 
-async fn check_all(tables: &FileTables, store: &Store, options: FileCheckOptions) -> Result<Report, BootError> {
-    let mut report = Report::default();
+async fn check_all(tables: &FileTables, store: &Store, options: FileCheckOptions) -> Result<CheckReport, BootError> {
+    let mut report = CheckReport::default();
     let mut shown = Instant::now();
     let shows_progress = io::stderr().is_terminal();
     for first in 0..=255 {
@@ -88,7 +88,8 @@ async fn check_all(tables: &FileTables, store: &Store, options: FileCheckOptions
         let ((bytes, files), (actual_bytes, actual_files)) = (wrong.counted, wrong.actual);
         let whose = if wrong.user == 0 { "all users".to_owned() } else { format!("user {}", wrong.user) };
         report.found(&format!(
-            "The files of {whose} are counted as {files} with {bytes} bytes, and are {actual_files} with {actual_bytes}."
+            "The files of {whose} are counted as {files} with {bytes} bytes, and are {actual_files} with \
+             {actual_bytes}."
         ));
         report.repaired += u64::from(options.repair);
     }
@@ -100,7 +101,7 @@ async fn check_part(
     store: &Store,
     options: FileCheckOptions,
     first: u8,
-    report: &mut Report,
+    report: &mut CheckReport,
 ) -> Result<(), BootError> {
     let stored = store.contents(first).await.map_err(system("cannot list the store of files"))?;
     let named = tables.contents(first).await.map_err(BootError::Refused)?;

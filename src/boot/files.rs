@@ -10,6 +10,7 @@ use crate::files::store::bucket::{Bucket, BucketSettings};
 use crate::files::store::disk::Disk;
 use crate::files::store::folder::Folder;
 use crate::storage::accounts::Accounts;
+use crate::storage::file_shares::ShareStore;
 use crate::storage::files::{FileQuotas, FileStore};
 use std::io;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ pub(super) fn files(
     let expiry_s = signed(given.expiry.as_secs());
     Ok(Files::new(FileParts {
         rows: FileStore::new(accounts.clone()),
+        shares: ShareStore::new(accounts.clone()),
+        has_public_links: given.public_links,
         store,
         port,
         quotas: FileQuotas {
@@ -42,6 +45,8 @@ pub(super) fn files(
         size_max: config.limits.max_file_size,
         allowed_types: given.allowed_types.clone(),
         antivirus: antivirus(config),
+        keeps_originals: given.keep_originals,
+        program: std::env::current_exe().map_err(system("cannot find this program"))?,
         links: secret::link_key(config)?,
         is_on: config.features.file_uploads,
     }))

@@ -10,6 +10,7 @@ mod audit;
 mod audit_gap;
 mod banner;
 mod error;
+mod examination;
 mod file_check;
 mod files;
 mod listen;
@@ -24,6 +25,7 @@ mod topology;
 
 pub use audit::{print_checkpoint, print_key, verify_audit};
 pub use error::BootError;
+pub use examination::examine_media;
 pub use file_check::{FileCheckOptions, check_files};
 
 use self::error::system;
@@ -52,6 +54,7 @@ use crate::mesh::counters::ShardCounters;
 use crate::mesh::lane::Mesh;
 use crate::mesh::overload::Overload;
 use crate::mesh::placement::Placement;
+use crate::mesh::quota::Quota;
 use crate::shard::ShardSettings;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::{Role, Target};
@@ -216,6 +219,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let mut limits = config.limits();
     limits.max_connections = room.websockets;
     let settings = Arc::new(ShardSettings {
+        networks: Quota::new(limits.max_connections_per_network),
         limits,
         factor_policy: factor_policy(config),
         keys: Arc::clone(&keys),
@@ -246,7 +250,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let observed = Observed {
         shards: counters,
         storage: storage_latencies,
-        overload,
+        overload: Arc::clone(&overload),
         hashing: Arc::clone(&hash_queue),
         started,
         log_drops: Some(log_drops),
@@ -257,7 +261,6 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     runtime.spawn(filter.clone().run());
     let dashboard = Dashboard::new(observed, Arc::clone(&health) as _);
     runtime.spawn(dashboard.clone().run());
-    runtime.spawn(user_limits::run(accounts.clone(), admins(config), Arc::clone(&commands) as _));
     let profile_changes = Arc::new(Notify::new());
     runtime.spawn(announcer::run(accounts.clone(), Arc::clone(&commands) as _, Arc::clone(&profile_changes)));
     let notices = ports::notices(Arc::clone(&mesh), runtime.handle().clone());
@@ -300,6 +303,8 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         hash_workers: cores.len().clamp(1, HASH_THREADS),
         hash_queue,
         limits: Arc::clone(&commands) as _,
+        configured_limits: config.limits(),
+        overload,
         commands,
         profile_changes,
         health,
@@ -311,6 +316,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         access: access(config),
         admins: admins(config),
     });
+    runtime.spawn(user_limits::run(control.clone()));
     let has_internal = config.server.internal_addr.is_some();
     let router = if has_internal { control.public_router() } else { control.router() };
     let health = control.health_router();

@@ -15,7 +15,7 @@ use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, ShardId, UserId};
 use crate::mesh::asked::{Announced, Announcement, Approval, ApprovedText, HttpCommand, HttpReply, LimitsQuestion};
 use crate::mesh::frame::ControlFrame;
-use crate::mesh::lane::Mesh;
+use crate::mesh::lane::{CONTROL_FRAMES, Mesh};
 use crate::mesh::standing::MarkedUsers;
 use crate::storage::health::StorageHealth;
 use bytes::Bytes;
@@ -111,7 +111,7 @@ impl Commands {
         self.mesh.bell(shard).ring();
         Box::pin(async move {
             if !sent {
-                return Err(Refusal::overloaded("commands over HTTP"));
+                return Err(Refusal::overloaded("commands over HTTP", ("http_commands", "server", CONTROL_FRAMES)));
             }
             match tokio::time::timeout(COMMAND_TIMEOUT, answer).await {
                 Ok(Ok(result)) => result.map(Bytes::from),

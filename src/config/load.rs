@@ -14,6 +14,7 @@ use figment::{Figment, Metadata, Profile, Provider};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// The prefix of the server's environment variables. With a single underscore it would clash with the variables that
 /// Kubernetes sets for a service named `chat-server`.
@@ -46,13 +47,29 @@ const SECRETS: &[&str] = &[
     "server.metrics_token",
 ];
 
+/// The values of [`BUILT_IN`], or why it is not valid. They never change.
+static BUILT_IN_VALUES: LazyLock<(Dict, Vec<ConfigError>)> = LazyLock::new(|| {
+    let mut errors = Vec::new();
+    let values = parse(BUILT_IN, BUILT_IN_ORIGIN, &mut errors);
+    (values, errors)
+});
+
+/// A file that was given.
+#[derive(Clone, Debug)]
+pub enum GivenFile {
+    /// It must exist.
+    Path(PathBuf),
+    /// What it would have.
+    Text(String),
+}
+
 /// The sources of the layers.
 #[derive(Clone, Debug)]
 pub struct Sources {
     /// Folder of `default.toml` and `{environment}.toml`. These files may be missing.
     pub dir: Option<PathBuf>,
-    /// The file of `--config`; it must exist.
-    pub file: Option<PathBuf>,
+    /// The file of `--config`.
+    pub file: Option<GivenFile>,
     /// Environment variables. Those without [`ENV_PREFIX`] are ignored.
     pub env: Vec<(OsString, OsString)>,
 }
@@ -99,7 +116,7 @@ impl Sources {
     pub fn of_process(file: Option<&Path>) -> Self {
         Self {
             dir: Some(PathBuf::from("config")),
-            file: file.map(Path::to_path_buf),
+            file: file.map(|file| GivenFile::Path(file.to_path_buf())),
             env: std::env::vars_os().collect(),
         }
     }
@@ -141,15 +158,18 @@ impl Sources {
 
     /// The layers, and the environment that selected one of them.
     fn layers(&self, errors: &mut Vec<ConfigError>) -> (Vec<Layer>, Option<Environment>) {
-        let mut layers = vec![Layer {
-            origin: BUILT_IN_ORIGIN.to_owned(),
-            values: parse(BUILT_IN, BUILT_IN_ORIGIN, errors),
-            variables: Vec::new(),
-        }];
+        let (values, invalid) = &*BUILT_IN_VALUES;
+        errors.extend(invalid.iter().cloned());
+        let mut layers =
+            vec![Layer { origin: BUILT_IN_ORIGIN.to_owned(), values: values.clone(), variables: Vec::new() }];
         if let Some(dir) = &self.dir {
             layers.extend(read(&dir.join("default.toml"), false, errors));
         }
-        let file = self.file.as_deref().and_then(|file| read(file, true, errors));
+        let file = match &self.file {
+            Some(GivenFile::Path(path)) => read(path, true, errors),
+            Some(GivenFile::Text(text)) => Some(layer(text, "given text".to_owned(), errors)),
+            None => None,
+        };
         let env = environment_layer(&self.env, errors);
 
         let choosing: Vec<&Layer> = layers.iter().chain(&file).chain([&env]).collect();
@@ -178,16 +198,18 @@ fn named_environment(layers: &[&Layer]) -> Option<String> {
 fn read(path: &Path, required: bool, errors: &mut Vec<ConfigError>) -> Option<Layer> {
     let origin = path.display().to_string();
     match std::fs::read_to_string(path) {
-        Ok(text) => {
-            let values = parse(&text, &origin, errors);
-            Some(Layer { origin, values, variables: Vec::new() })
-        }
+        Ok(text) => Some(layer(&text, origin, errors)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => None,
         Err(error) => {
             errors.push(ConfigError { key: String::new(), reason: format!("cannot be read: {error}"), origin });
             None
         }
     }
+}
+
+fn layer(text: &str, origin: String, errors: &mut Vec<ConfigError>) -> Layer {
+    let values = parse(text, &origin, errors);
+    Layer { origin, values, variables: Vec::new() }
 }
 
 fn parse(text: &str, origin: &str, errors: &mut Vec<ConfigError>) -> Dict {
@@ -252,7 +274,7 @@ fn variable_value(key: &str, text: &str) -> Value {
             text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(item).collect::<Vec<_>>(),
         );
     }
-    match Toml::from_str::<Dict>(BUILT_IN).ok().and_then(|defaults| lookup(&defaults, key).cloned()) {
+    match lookup(&BUILT_IN_VALUES.0, key) {
         Some(Value::Bool(..)) => text.parse::<bool>().map_or_else(|_| Value::from(text), Value::from),
         Some(Value::Num(..)) => text.parse::<u64>().map_or_else(|_| Value::from(text), Value::from),
         _ => Value::from(text),
@@ -300,12 +322,13 @@ fn extract(layers: &mut [Layer], errors: &mut Vec<ConfigError>) -> Option<Config
             Ok(config) => return Some(config),
             Err(error) => error,
         };
+        let merged = merged(&figment);
         let mut progress = false;
         for error in error {
             let key = error.path.join(".");
             errors.push(ConfigError {
                 reason: explain(&error.kind, &key),
-                origin: origin(&figment, layers, &error.path),
+                origin: origin(&figment, &merged, layers, &error.path),
                 key,
             });
             // The lowest layer has the built-in defaults, and nothing is below it.
@@ -318,11 +341,17 @@ fn extract(layers: &mut [Layer], errors: &mut Vec<ConfigError>) -> Option<Config
     }
 }
 
+/// All layers in one. [`Figment::find_metadata`] would merge them again for each key.
+fn merged(figment: &Figment) -> Dict {
+    figment.find_value("").ok().and_then(Value::into_dict).unwrap_or_default()
+}
+
 /// The origin of the value at a path: a file or a variable.
-fn origin(figment: &Figment, layers: &[Layer], path: &[String]) -> String {
+fn origin(figment: &Figment, merged: &Dict, layers: &[Layer], path: &[String]) -> String {
     let mut known = path;
     let layer = loop {
-        match figment.find_metadata(&known.join(".")).and_then(|metadata| metadata.source.as_ref()?.custom()) {
+        let metadata = lookup(merged, &known.join(".")).and_then(|value| figment.get_metadata(value.tag()));
+        match metadata.and_then(|metadata| metadata.source.as_ref()?.custom()) {
             Some(origin) => break origin.to_owned(),
             None if known.len() > 1 => known = &known[..known.len() - 1],
             None => return "not set anywhere".to_owned(),
@@ -341,11 +370,12 @@ fn origin(figment: &Figment, layers: &[Layer], path: &[String]) -> String {
 
 fn origins(config: &Config, layers: &[Layer]) -> BTreeMap<String, String> {
     let figment = figment(layers);
+    let merged = merged(&figment);
     print::flatten(config)
         .into_keys()
         .map(|key| {
             let path: Vec<String> = key.split('.').map(str::to_owned).collect();
-            let origin = origin(&figment, layers, &path);
+            let origin = origin(&figment, &merged, layers, &path);
             (key, origin)
         })
         .collect()

@@ -220,7 +220,7 @@ pub struct ResponsesConfig {
     pub mass_reading: AbuseResponse,
     /// After texts were varied until the content filter let them pass.
     pub filter_evasion: AbuseResponse,
-    /// After somebody new in a role has promoted others.
+    /// After somebody new in a role has promoted others; not [`AbuseResponse::Mute`].
     pub privilege_jump: AbuseResponse,
 }
 
@@ -270,6 +270,8 @@ pub struct LimitsConfig {
     pub max_connections_per_user: usize,
     /// Open WebSockets in total.
     pub max_connections: usize,
+    /// Open WebSockets from one IPv4 address or IPv6 /64.
+    pub max_connections_per_network: usize,
     /// Messages per user and minute.
     pub max_messages_per_minute: u32,
     /// Whether a user's limits depend on the user's standing and on the load.
@@ -307,6 +309,10 @@ pub struct FilesConfig {
     pub clamd: Option<String>,
     /// Bytes of the disk of `data_dir` that uploads leave free, for PostgreSQL and the log.
     pub keep_free: u64,
+    /// Whether members can make public links to files.
+    pub public_links: bool,
+    /// Whether pictures are also kept as they came, where readers get a copy without places and serial numbers.
+    pub keep_originals: bool,
     /// How long an upload may take, and how long a file is kept without a message.
     #[serde(with = "humantime_serde")]
     pub expiry: Duration,

@@ -1,6 +1,6 @@
 //! Checks the ranges of single values, and the relations between values.
 
-use super::schema::{Config, ContentStore, Environment, FilesConfig, SecurityConfig};
+use super::schema::{AbuseResponse, Config, ContentStore, Environment, FilesConfig, SecurityConfig};
 use super::secret::{SecretUrl, encryption_key};
 use crate::address::parse_network;
 use crate::ids::MAX_SAFE_INTEGER;
@@ -163,11 +163,19 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
         p.time("audit.retention", config.audit.retention, DAY, 36_500 * DAY);
     }
 
+    if config.responses.privilege_jump == AbuseResponse::Mute {
+        p.add(
+            "responses.privilege_jump",
+            "must be notify, slow_down or challenge, found mute: a rival could have a new owner muted",
+        );
+    }
+
     let limits = &config.limits;
     p.range("limits.max_message_length", limits.max_message_length, 1, 1_000_000);
     p.range("limits.max_frame_bytes", limits.max_frame_bytes, 1_024, 16 * 1024 * 1024);
     p.range("limits.max_connections_per_user", limits.max_connections_per_user, 1, 10_000);
     p.range("limits.max_connections", limits.max_connections, 1, 10_000_000);
+    p.range("limits.max_connections_per_network", limits.max_connections_per_network, 1, 10_000_000);
     p.range("limits.max_messages_per_minute", limits.max_messages_per_minute, 1, 100_000_000);
     p.time("limits.trusted_after", limits.trusted_after, Duration::ZERO, DAY * 36_500);
     p.time("limits.message_edit_window", limits.message_edit_window, Duration::ZERO, 366 * DAY);

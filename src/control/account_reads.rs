@@ -10,8 +10,7 @@
 use super::problem::Problem;
 use crate::error::Refusal;
 use crate::ids::UserId;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::mesh::quota::{Quota, QuotaPlace};
 
 /// Most reads of one user under way. A browser opens six connections to a server.
 pub(super) const PER_USER_MAX: usize = 8;
@@ -20,57 +19,29 @@ const DOWNLOADS_MAX: usize = 24;
 /// What a refused client should wait before it asks again.
 const RETRY_MS: u64 = 1_000;
 
-/// Reads under way, by user; cloning shares them. A user without any has no entry.
-#[derive(Clone)]
+/// Reads under way, by user.
 pub(super) struct AccountReads {
     limiter: &'static str,
     max: usize,
-    under_way: Arc<Mutex<HashMap<UserId, usize>>>,
-}
-
-/// The place of one read.
-pub struct Place {
-    reads: AccountReads,
-    user: UserId,
+    under_way: Quota<UserId>,
 }
 
 impl AccountReads {
     pub(super) fn of_accounts() -> Self {
-        Self { limiter: "account_reads", max: PER_USER_MAX, under_way: Arc::default() }
+        Self { limiter: "account_reads", max: PER_USER_MAX, under_way: Quota::new(PER_USER_MAX) }
     }
 
     pub(super) fn of_downloads() -> Self {
-        Self { limiter: "downloads", max: DOWNLOADS_MAX, under_way: Arc::default() }
+        Self { limiter: "downloads", max: DOWNLOADS_MAX, under_way: Quota::new(DOWNLOADS_MAX) }
     }
 
     /// A place for a read of `user`.
-    pub(super) fn admit(&self, user: UserId) -> Result<Place, Problem> {
-        let mut all = self.all();
-        let count = all.entry(user).or_default();
-        if *count >= self.max {
+    pub(super) fn admit(&self, user: UserId) -> Result<QuotaPlace<UserId>, Problem> {
+        self.under_way.admit(user).ok_or_else(|| {
             let detail =
                 "Too many of your requests for profiles, sessions or files are under way. Wait for their answers.";
-            let refusal = Refusal::rate_limited(detail, self.limiter, "user", self.max as u64, 0);
-            return Err(refusal.retry_after(RETRY_MS).into());
-        }
-        *count += 1;
-        Ok(Place { reads: self.clone(), user })
-    }
-
-    fn all(&self) -> MutexGuard<'_, HashMap<UserId, usize>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut all = self.reads.all();
-        if let Some(count) = all.get_mut(&self.user) {
-            *count -= 1;
-            if *count == 0 {
-                all.remove(&self.user);
-            }
-        }
+            Refusal::rate_limited(detail, self.limiter, "user", self.max as u64, 0).retry_after(RETRY_MS).into()
+        })
     }
 }
 
@@ -89,6 +60,6 @@ mod tests {
         places.push(reads.admit(UserId(1)).unwrap());
         assert!(reads.admit(UserId(1)).is_err());
         drop(places);
-        assert!(reads.all().is_empty());
+        assert!(reads.under_way.is_empty());
     }
 }

@@ -126,7 +126,7 @@ async fn try_register(
     }
     // Last, because a solved captcha can be used once.
     if let Some(captcha) = control.captcha() {
-        captcha.check(body.captcha.as_deref(), &peer.ip()).await?;
+        captcha.check(body.captcha.as_deref(), peer.address()).await?;
     }
     let password_hash = control.hashing().hash(client, body.password).await?;
     let refresh_token = refresh::new_token();

@@ -7,11 +7,15 @@
 //! - only `success: true` lets a registration go on. Otherwise a service that is down would let programs in;
 //! - a check takes [`TIMEOUT`] at most, reads [`ANSWER_BYTES_MAX`] at most, and [`CHECKS_MAX`] run at the same time.
 //!   Otherwise a slow service would hold every registration, and its sockets;
+//! - [`CHECKS_PER_NETWORK_MAX`] of them are of one client network. Otherwise one address could have every check, while
+//!   the service is slow, and nobody else could register;
 //! - no redirect is followed: the secret goes to the configured address only.
 
 use super::problem::Problem;
+use crate::address::ClientNetwork;
 use crate::error::Refusal;
 use crate::faults::warn_limited;
+use crate::mesh::quota::Quota;
 use axum::http::StatusCode;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -21,6 +25,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -31,6 +36,13 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 /// Checks that run at the same time.
 const CHECKS_MAX: usize = 32;
+/// The same for one network: an IPv4 address, or an IPv6 /64.
+const CHECKS_PER_NETWORK_MAX: usize = 4;
+/// When a network with as many checks may try again: a check takes about a second.
+const NETWORK_RETRY_MS: u64 = 2_000;
+
+const _: () = assert!(CHECKS_PER_NETWORK_MAX * 4 <= CHECKS_MAX);
+
 /// Longest response of a widget. Those of today have at most 2 KiB.
 const RESPONSE_BYTES_MAX: usize = 8 * 1024;
 /// When a registration may be tried again after the service has failed.
@@ -78,6 +90,7 @@ pub struct Captcha {
     address: Uri,
     transport: ServiceClient,
     places: Arc<Semaphore>,
+    networks: Quota<ClientNetwork>,
 }
 
 /// The answer of the service.
@@ -102,7 +115,8 @@ impl Captcha {
             let connector = HttpsConnectorBuilder::new().with_native_roots()?.https_only().enable_http1().build();
             ServiceClient::Tls(Client::builder(executor).build(connector))
         };
-        Ok(Self { settings, address, transport, places: Arc::new(Semaphore::new(CHECKS_MAX)) })
+        let (places, networks) = (Arc::new(Semaphore::new(CHECKS_MAX)), Quota::new(CHECKS_PER_NETWORK_MAX));
+        Ok(Self { settings, address, transport, places, networks })
     }
 
     pub(super) fn widget(&self) -> WidgetView {
@@ -121,8 +135,9 @@ impl Captcha {
     /// Checks the response of a widget.
     ///
     /// # Errors
-    /// `bad_request` without a solved captcha, `overloaded`, and `captcha_unavailable` if the service gives no verdict.
-    pub(super) async fn check(&self, response: Option<&str>, ip: &str) -> Result<(), Problem> {
+    /// `bad_request` without a solved captcha, `rate_limited`, `overloaded`, and `captcha_unavailable` if the service
+    /// gives no verdict.
+    pub(super) async fn check(&self, response: Option<&str>, client: IpAddr) -> Result<(), Problem> {
         let Some(response) = response.filter(|text| !text.is_empty()) else {
             let detail = "captcha: Registrations need a solved captcha. GET /auth/register/challenge names the widget.";
             return Err(Problem::bad_request(detail));
@@ -130,10 +145,17 @@ impl Captcha {
         if response.len() > RESPONSE_BYTES_MAX {
             return Err(not_solved());
         }
-        let Ok(_place) = self.places.try_acquire() else {
-            return Err(Refusal::overloaded("the checks of captchas").into());
+        let Some(_of_network) = self.networks.admit(ClientNetwork::of(client)) else {
+            let detail = "Too many registrations from your network are under way. Wait a moment, then try again.";
+            let max = CHECKS_PER_NETWORK_MAX as u64;
+            return Err(Refusal::rate_limited(detail, "captchas", "address", max, 0)
+                .retry_after(NETWORK_RETRY_MS)
+                .into());
         };
-        let verdict = tokio::time::timeout(TIMEOUT, self.ask(response, ip)).await;
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(Refusal::overloaded("the checks of captchas", ("captchas", "server", CHECKS_MAX)).into());
+        };
+        let verdict = tokio::time::timeout(TIMEOUT, self.ask(response, &client.to_canonical().to_string())).await;
         let verdict = verdict.unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())));
         match verdict {
             Ok(CaptchaVerdict { success: true, .. }) => Ok(()),

@@ -11,13 +11,12 @@
 
 use super::problem::Problem;
 use crate::address::{ClientNetwork, TrustedProxies};
-use crate::error::{ErrorCode, Refusal};
+use crate::error::Refusal;
 use crate::limits::{
     HTTP_CONNECTIONS_NETWORK_PART, HTTP_CONNECTIONS_PER_NETWORK_MIN, UNFINISHED_REQUESTS_PER_NETWORK_MAX,
 };
-use std::collections::HashMap;
+use crate::mesh::quota::{Quota, QuotaPlace};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a refused client should wait before it asks again.
 const RETRY_MS: u64 = 1_000;
@@ -26,37 +25,12 @@ const RETRY_MS: u64 = 1_000;
 #[derive(Clone)]
 pub(super) struct Clients {
     proxies: TrustedProxies,
-    connections_per_network: usize,
-    networks: Arc<Mutex<HashMap<ClientNetwork, Usage>>>,
-}
-
-#[derive(Default)]
-struct Usage {
-    connections: usize,
-    unfinished: usize,
-}
-
-#[derive(Clone, Copy)]
-enum Counted {
-    Connection,
-    UnfinishedRequest,
-}
-
-impl Usage {
-    fn count(&mut self, counted: Counted) -> &mut usize {
-        match counted {
-            Counted::Connection => &mut self.connections,
-            Counted::UnfinishedRequest => &mut self.unfinished,
-        }
-    }
+    connections: Quota<ClientNetwork>,
+    unfinished: Quota<ClientNetwork>,
 }
 
 /// A counted connection or request.
-pub(super) struct NetworkPlace {
-    clients: Clients,
-    network: ClientNetwork,
-    counted: Counted,
-}
+pub(super) type NetworkPlace = QuotaPlace<ClientNetwork>;
 
 /// The network has as many connections as it may have.
 #[derive(Debug)]
@@ -65,9 +39,9 @@ pub(super) struct NetworkIsFull;
 impl Clients {
     /// For a server with this many connections.
     pub(super) fn new(connections_max: usize, proxies: TrustedProxies) -> Self {
-        let connections_per_network =
-            (connections_max / HTTP_CONNECTIONS_NETWORK_PART).max(HTTP_CONNECTIONS_PER_NETWORK_MIN);
-        Self { proxies, connections_per_network, networks: Arc::default() }
+        let per_network = (connections_max / HTTP_CONNECTIONS_NETWORK_PART).max(HTTP_CONNECTIONS_PER_NETWORK_MIN);
+        let unfinished = Quota::new(UNFINISHED_REQUESTS_PER_NETWORK_MAX);
+        Self { proxies, connections: Quota::new(per_network), unfinished }
     }
 
     /// The proxies whose headers name the client.
@@ -80,44 +54,17 @@ impl Clients {
         if self.proxies.contains(peer) {
             return Ok(None);
         }
-        self.admit(peer, Counted::Connection, self.connections_per_network).map(Some).ok_or(NetworkIsFull)
+        self.connections.admit(ClientNetwork::of(peer)).map(Some).ok_or(NetworkIsFull)
     }
 
     /// A place for a request whose body is slow to arrive.
     pub(super) fn admit_unfinished(&self, client: IpAddr) -> Result<NetworkPlace, Problem> {
-        self.admit(client, Counted::UnfinishedRequest, UNFINISHED_REQUESTS_PER_NETWORK_MAX).ok_or_else(|| {
+        self.unfinished.admit(ClientNetwork::of(client)).ok_or_else(|| {
             let detail = "Too many requests from this network are incomplete. Nothing was changed. Send the body \
                           together with its head.";
-            Refusal::new(ErrorCode::RateLimited, detail).retry_after(RETRY_MS).into()
+            let max = UNFINISHED_REQUESTS_PER_NETWORK_MAX as u64;
+            Refusal::rate_limited(detail, "unfinished_requests", "address", max, 0).retry_after(RETRY_MS).into()
         })
-    }
-
-    fn admit(&self, address: IpAddr, counted: Counted, max: usize) -> Option<NetworkPlace> {
-        let network = ClientNetwork::of(address);
-        let mut networks = self.networks();
-        // A network at its maximum has an entry already, so a refusal leaves none behind.
-        let count = networks.entry(network).or_default().count(counted);
-        if *count >= max {
-            return None;
-        }
-        *count += 1;
-        Some(NetworkPlace { clients: self.clone(), network, counted })
-    }
-
-    fn networks(&self) -> MutexGuard<'_, HashMap<ClientNetwork, Usage>> {
-        self.networks.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for NetworkPlace {
-    fn drop(&mut self) {
-        let mut networks = self.clients.networks();
-        if let Some(usage) = networks.get_mut(&self.network) {
-            *usage.count(self.counted) -= 1;
-            if usage.connections == 0 && usage.unfinished == 0 {
-                networks.remove(&self.network);
-            }
-        }
     }
 }
 
@@ -125,6 +72,7 @@ impl Drop for NetworkPlace {
 mod tests {
     use super::*;
     use crate::address::{ForwardedHeader, parse_network};
+    use serde_json::json;
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()
@@ -141,7 +89,7 @@ mod tests {
         places.pop();
         places.push(clients.admit_connection(ip("2001:db8::2")).unwrap());
         drop(places);
-        assert!(clients.networks().is_empty());
+        assert!(clients.connections.is_empty());
         for _ in 0..2_000 {
             assert!(clients.admit_connection(ip("10.0.0.1")).unwrap().is_none(), "a proxy carries many clients");
         }
@@ -154,10 +102,12 @@ mod tests {
         let mut places: Vec<_> = (0..UNFINISHED_REQUESTS_PER_NETWORK_MAX).map(|_| admit().ok().unwrap()).collect();
         let refused = admit().err().unwrap();
         assert_eq!((refused.status.as_u16(), refused.code, refused.retry_after_ms), (429, "rate_limited", Some(1_000)));
+        let details = json!({"limiter": "unfinished_requests", "scope": "address", "limit": 64, "window_ms": 0});
+        assert_eq!(refused.details.as_deref(), Some(&details));
         assert!(clients.admit_unfinished(ip("192.0.2.2")).is_ok());
         places.pop();
         assert!(admit().is_ok());
         drop(places);
-        assert!(clients.networks().is_empty());
+        assert!(clients.unfinished.is_empty());
     }
 }

@@ -2,17 +2,18 @@
 
 use super::{
     Control,
-    account_reads::Place,
     clients::{Clients, NetworkPlace},
     problem::Problem,
+    request_budget::RequestKind,
 };
 use crate::address::{ClientNetwork, RequestSource};
 use crate::auth::token::AccessClaims;
 use crate::error::{ErrorCode, Refusal};
-use crate::ids::MAX_SAFE_INTEGER;
+use crate::ids::{MAX_SAFE_INTEGER, SessionId, UserId};
 use crate::limits::{
     HTTP_BODY_BYTES_MAX, HTTP_BODY_BYTES_PER_SECOND_MIN, HTTP_BODY_GRACE_MS, HTTP_BODY_TIMEOUT_MS, UNFINISHED_AFTER_MS,
 };
+use crate::mesh::quota::QuotaPlace;
 use crate::storage::accounts::two_factor::FactorState;
 use axum::{
     body::Body,
@@ -63,18 +64,32 @@ impl FromRequestParts<Control> for Caller {
 pub struct AccountReader {
     /// The user and the session.
     pub caller: Caller,
-    _place: Place,
+    _place: QuotaPlace<UserId>,
 }
 
 impl FromRequestParts<Control> for AccountReader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
-        let claims = signed(&parts.headers, control)?;
+        let claims = signed(parts, control)?;
         // Before the session is looked up, which takes a connection too.
         let place = control.account_reads().admit(claims.user)?;
         with_session(claims, parts, control).await?;
         Ok(Self { caller: caller(claims, parts), _place: place })
+    }
+}
+
+/// The caller of a change of its own profile. Changes beyond their budget are refused before the session is looked up.
+pub struct ProfileEditor(pub Caller);
+
+impl FromRequestParts<Control> for ProfileEditor {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
+        let claims = signed(parts, control)?;
+        control.profile_edits().check(claims.user, std::time::Instant::now())?;
+        with_session(claims, parts, control).await?;
+        Ok(Self(caller(claims, parts)))
     }
 }
 
@@ -100,20 +115,43 @@ impl<S: Sync> FromRequestParts<S> for RequestSource {
 /// The claims of the access token and the second factor of its session, if the token is valid and the session may send
 /// this request; counts the attempt.
 pub(super) async fn authenticate(parts: &Parts, control: &Control) -> Result<(AccessClaims, FactorState), Problem> {
-    let claims = signed(&parts.headers, control)?;
+    let claims = signed(parts, control)?;
     Ok((claims, with_session(claims, parts, control).await?))
 }
 
-/// The claims of the access token, if it is valid; counts a failure.
-pub(super) fn signed(headers: &HeaderMap, control: &Control) -> Result<AccessClaims, Problem> {
-    let claims = bearer(headers).and_then(|token| {
+/// The claims of the access token, if it is valid, its session is not known to have ended, and its user may send
+/// another request. Counts a failure, and charges the request.
+pub(super) fn signed(parts: &Parts, control: &Control) -> Result<AccessClaims, Problem> {
+    let claims = bearer(&parts.headers).and_then(|token| {
         let verified = control.keys().verify_access(token, super::now_seconds());
         verified.map_err(|error| Problem::unauthenticated(error.to_string()))
     });
-    claims.inspect_err(|_| control.metrics().auth_attempt("token", "failure"))
+    let claims = claims.inspect_err(|_| control.metrics().auth_attempt("token", "failure"))?;
+    if let Err(problem) = charge(parts, control, claims.user, claims.session) {
+        if problem.status == StatusCode::UNAUTHORIZED {
+            control.metrics().auth_attempt("token", "failure");
+        }
+        return Err(problem);
+    }
+    Ok(claims)
 }
 
-/// The state of an active session that may send this request; counts the attempt.
+/// Charges a request of a user by a session, unless that is known to have ended.
+pub(super) fn charge(parts: &Parts, control: &Control, user: UserId, session: SessionId) -> Result<(), Problem> {
+    let (requests, now) = (control.requests(), std::time::Instant::now());
+    if requests.has_ended(session, now) {
+        return Err(ended());
+    }
+    let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    Ok(requests.charge(RequestKind::of(route), user, now)?)
+}
+
+fn ended() -> Problem {
+    Problem::unauthenticated("The session was revoked. Sign in again.")
+}
+
+/// The state of an active session that may send this request; counts the attempt. It asks PostgreSQL, so the request
+/// must have been charged ([`signed`]).
 pub(super) async fn with_session(
     claims: AccessClaims,
     parts: &Parts,
@@ -126,7 +164,11 @@ pub(super) async fn with_session(
         Err(_) => "error",
     };
     control.metrics().auth_attempt("token", result);
-    let state = state?.ok_or_else(|| Problem::unauthenticated("The session was revoked. Sign in again."))?;
+    let Some(state) = state? else {
+        control.requests().note_ended(claims.session, std::time::Instant::now());
+        return Err(ended());
+    };
+    control.requests().note_age(claims.user, state.account_age_s);
     if !state.enabled && control.factor_policy().requires(claims.user) && !is_open_without_factor(parts) {
         return Err(Refusal::two_factor_required().into());
     }

@@ -13,10 +13,9 @@ use crate::address::ClientNetwork;
 use crate::auth::hash_queue::{HashQueue, HashQueueFull};
 use crate::auth::legacy_hash::{self, LegacyMatch};
 use crate::auth::password;
-use crate::error::{ErrorCode, Refusal};
+use crate::error::Refusal;
 use crate::faults::error_limited;
 use crate::latency::QueueGauge;
-use serde_json::json;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -234,20 +233,20 @@ fn verify_legacy(password: &str, stored: &str, cost_max: u32) -> Result<bool, pa
 
 fn refusal(full: HashQueueFull) -> Problem {
     match full {
-        HashQueueFull::Network => Refusal::new(
-            ErrorCode::RateLimited,
-            "Too many sign-ins from your network are waiting. Wait a moment, then try again.",
-        )
-        .retry_after(RETRY_AFTER_MS)
-        .with_details(json!({ "limiter": "password_hashes", "scope": "address" })),
-        HashQueueFull::Everybody => Refusal::overloaded("sign-in").retry_after(RETRY_AFTER_MS),
+        HashQueueFull::Network(most) => {
+            let detail = "Too many sign-ins from your network are waiting. Wait a moment, then try again.";
+            Refusal::rate_limited(detail, "password_hashes", "address", most as u64, 0)
+        }
+        HashQueueFull::Everybody(most) => Refusal::overloaded("sign-in", ("password_hashes", "server", most)),
     }
+    .retry_after(RETRY_AFTER_MS)
     .into()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::limit_details;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
@@ -291,6 +290,10 @@ mod tests {
         let refused = hashing.run(client(3), || Ok(())).await.unwrap_err();
         assert_eq!(gauge.length(), 1, "the second waits");
         assert_eq!((refused.code, refused.retry_after_ms), ("overloaded", Some(2_000)));
+        assert_eq!(refused.details.as_deref(), Some(&limit_details("password_hashes", "server", 1, 0)));
+        let of_network = refusal(HashQueueFull::Network(8));
+        assert_eq!((of_network.code, of_network.retry_after_ms), ("rate_limited", Some(2_000)));
+        assert_eq!(of_network.details.as_deref(), Some(&limit_details("password_hashes", "address", 8, 0)));
         release.send(()).unwrap();
         assert!(first.await.unwrap().is_ok());
         assert!(second.await.unwrap().is_ok());

@@ -7,6 +7,7 @@
 //! - the shards are notified of revoked sessions after the revocation has committed, even if the client has
 //!   disconnected ([`state::shielded`]). Before the commit, a client could reconnect in between. If the notice were
 //!   lost, sockets of a revoked session would stay open until their token expires;
+//! - a user's requests are charged to a budget before their session is looked up ([`request_budget`]);
 //! - reads of accounts are bounded per user ([`account_reads`]), so that a flood of them delays nobody else;
 //! - hashing ([`hashing`]), bodies and the duration of requests are bounded. A slow client or a flood of sign-ins costs
 //!   memory here, and never time of a shard;
@@ -35,6 +36,7 @@ pub mod hashing;
 pub mod health;
 pub mod http;
 pub mod jobs;
+pub mod media_worker;
 pub mod metrics;
 mod moderation;
 pub mod observed;
@@ -42,6 +44,7 @@ mod operators;
 pub mod places;
 mod ports;
 pub mod problem;
+mod request_budget;
 mod second_factor;
 mod security_events;
 pub mod security_watch;

@@ -5,18 +5,19 @@
 //! user in `security.admin_user_ids`.
 
 use super::access::{Access, MetricsToken};
-use super::account_reads::Place;
 use super::extract::{Caller, authenticate, bearer, caller, signed, with_session};
 use super::problem::Problem;
+use super::request_budget::RequestKind;
 use super::second_factor::step_up_required;
 use super::state::{Control, now_seconds};
 use crate::auth::token::AccessClaims;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::UserId;
+use crate::mesh::quota::QuotaPlace;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Marks requests of the internal listener.
 #[derive(Clone, Copy, Debug)]
@@ -64,14 +65,14 @@ impl FromRequestParts<Control> for Operator {
 /// session needs a second factor of the last hour. The read has a place among those of its user until it ends.
 pub(super) struct AdminReader {
     pub(super) caller: Caller,
-    _place: Place,
+    _place: QuotaPlace<UserId>,
 }
 
 impl FromRequestParts<Control> for AdminReader {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, control: &Control) -> Result<Self, Problem> {
-        let claims = signed(&parts.headers, control)?;
+        let claims = signed(parts, control)?;
         // Before the session is looked up, which takes a connection too.
         let place = control.account_reads().admit(claims.user)?;
         let state = with_session(claims, parts, control).await?;
@@ -84,7 +85,8 @@ impl FromRequestParts<Control> for AdminReader {
 }
 
 /// Health is answered without PostgreSQL. An administrator whose session cannot be looked up in this time is answered
-/// like everybody else. The reasons then show with `server.metrics_token`, or through `server.internal_addr`.
+/// like everybody else, and so is one who has sent too many requests. The reasons then show with
+/// `server.metrics_token`, or through `server.internal_addr`.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whether an operator asks. The session of an administrator must be active, and have the second factor that its
@@ -110,6 +112,10 @@ async fn is_active_admin(parts: &Parts, control: &Control, admins: &[UserId]) ->
     let Some(Ok(claims)) = claims.filter(|claims| matches!(claims, Ok(claims) if admins.contains(&claims.user))) else {
         return false;
     };
+    let (requests, now) = (control.requests(), Instant::now());
+    if requests.has_ended(claims.session, now) || requests.charge(RequestKind::Other, claims.user, now).is_err() {
+        return false;
+    }
     let state = tokio::time::timeout(LOOK_UP_TIMEOUT, control.accounts().session_state(claims.user, claims.session));
     match state.await {
         Ok(Ok(Some(state))) => state.enabled || !control.factor_policy().requires(claims.user),

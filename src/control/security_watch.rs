@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// Time between two looks at the audit trail. A finding is visible within two of them.
 const INTERVAL: Duration = Duration::from_millis(400);
+const _: () = assert!(2 * INTERVAL.as_millis() < 1_000, "docs/security-events.md says a second");
+
 /// Findings that wait for PostgreSQL. More are logged and counted only.
 const WAITING_MAX: usize = 1_024;
 

@@ -13,6 +13,7 @@ use super::{
 use crate::auth::password;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::SessionId;
+use crate::storage::accounts::passwords::PasswordOutcome;
 use axum::{Json as Reply, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 
@@ -99,17 +100,21 @@ pub(super) async fn change_password(
     let current = ("current_password", body.current_password);
     let check = current_password::check(&control, &login, client, peer, current).await?;
     check.succeeded();
-    if let Some(code) = code {
-        two_factor::give_again(&control, &caller, peer, code).await?;
-    }
+    // Used up with the change only, so that a change that fails does not cost the user a code.
+    let factor = match code {
+        Some(code) => Some(two_factor::check_again(&control, &caller, peer, code).await?),
+        None => None,
+    };
     let new_hash = control.hashing().hash(client, body.new_password).await?;
     shielded(async move {
-        let Some(revoked) = control.accounts().change_password(&login, &new_hash, &caller).await? else {
-            return Err(Refusal::new(
-                ErrorCode::Conflict,
-                "The password was changed meanwhile. Nothing was changed. Sign in again.",
-            )
-            .into());
+        let code = factor.as_ref().map(|given| given.code);
+        let outcome = control.accounts().change_password(&login, &new_hash, code, &caller).await?;
+        if let Some(given) = factor.filter(|_| outcome != PasswordOutcome::Outdated) {
+            given.settle(&control, outcome != PasswordOutcome::UsedCode)?;
+        }
+        let PasswordOutcome::Changed(revoked) = outcome else {
+            let detail = "The password was changed meanwhile. Nothing was changed. Sign in again.";
+            return Err(Refusal::new(ErrorCode::Conflict, detail).into());
         };
         control.notify_revoked(revoked);
         Ok(StatusCode::NO_CONTENT)

@@ -3,8 +3,11 @@
 use super::hashing::HashClient;
 use super::problem::Problem;
 use crate::address::ClientNetwork;
-use crate::auth::attempts::{Allowed, Attempts, Exceeded, TooMany};
-use crate::error::Refusal;
+use crate::auth::attempts::{
+    Allowed, Attempts, CODE_FAILURES_PER_NETWORK, Exceeded, FAILURES_OF_STRANGERS, FAILURES_PER_NETWORK,
+    FORGOTTEN_AFTER, TooMany,
+};
+use crate::error::{Refusal, limit_details};
 use crate::faults::warn_limited;
 use crate::ids::UserId;
 use crate::text;
@@ -147,7 +150,7 @@ impl SignInLimits {
     pub fn check(&self, login: &str, network: ClientNetwork, familiar: bool) -> Result<PasswordCheck, Problem> {
         let account = self.inner.digests.hash_one(text::nfc(login).to_lowercase());
         let begun = self.with(|attempts, now| attempts.check(account, network, familiar, now));
-        begun.map_err(|refused| locked(network, refused))?;
+        begun.map_err(|refused| locked(network, refused, ("wrong_passwords", FAILURES_PER_NETWORK)))?;
         Ok(PasswordCheck { limits: self.clone(), account, network, familiar, counts: false })
     }
 
@@ -159,7 +162,7 @@ impl SignInLimits {
     pub fn check_code(&self, user: UserId, network: ClientNetwork, familiar: bool) -> Result<PasswordCheck, Problem> {
         let account = self.inner.digests.hash_one(("second factor", user.0));
         let begun = self.with(|attempts, now| attempts.check_code(account, network, familiar, now));
-        begun.map_err(|refused| locked(network, refused))?;
+        begun.map_err(|refused| locked(network, refused, ("wrong_codes", CODE_FAILURES_PER_NETWORK)))?;
         Ok(PasswordCheck { limits: self.clone(), account, network, familiar, counts: false })
     }
 
@@ -181,18 +184,25 @@ fn budget_refusal(limiter: &'static str, network: ClientNetwork, limit: u32, ref
     Refusal::rate_limited(detail, limiter, scope, u64::from(limit), 60_000).retry_after(refused.retry_after_ms).into()
 }
 
-fn locked(network: ClientNetwork, refused: TooMany) -> Problem {
+/// `tolerated` wrong ones from a network before attempts have to wait.
+fn locked(network: ClientNetwork, refused: TooMany, (limiter, tolerated): (&str, u32)) -> Problem {
     warn_limited!(%network, "refused a sign-in after too many wrong passwords or codes for its account");
-    let detail = match refused.exceeded {
-        Exceeded::Strangers => {
+    let (detail, scope, limit) = match refused.exceeded {
+        Exceeded::Strangers => (
             "Too many wrong passwords or codes for this account from other networks. Wait a moment, or sign in from a \
-             network that you used before."
-        }
-        Exceeded::Account | Exceeded::Network | Exceeded::Subnet => {
-            "Too many wrong passwords or codes for this account from your network. Wait until you try the next one."
-        }
+             network that you used before.",
+            "account",
+            FAILURES_OF_STRANGERS,
+        ),
+        Exceeded::Account | Exceeded::Network | Exceeded::Subnet => (
+            "Too many wrong passwords or codes for this account from your network. Wait until you try the next one.",
+            "address",
+            tolerated,
+        ),
     };
     let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "account_locked", detail);
     problem.retry_after_ms = Some(refused.retry_after_ms);
+    let window_ms = FORGOTTEN_AFTER.as_millis() as u64;
+    problem.details = Some(Box::new(limit_details(limiter, scope, u64::from(limit), window_ms)));
     problem
 }

@@ -10,6 +10,7 @@ use super::hashing::{self, Hashing};
 use super::metrics::Metrics;
 use super::ports::{CommandPort, HealthPort, LimitsPort};
 use super::problem::Problem;
+use super::request_budget::RequestBudget;
 use super::security_watch::SecurityWatch;
 use super::sign_in_limits::SignInLimits;
 use super::user_budget::UserBudget;
@@ -20,6 +21,8 @@ use crate::auth::sealed::SealingKeys;
 use crate::auth::token::TokenKeys;
 use crate::ids::{SessionId, UserId};
 use crate::latency::QueueGauge;
+use crate::limits::Limits;
+use crate::mesh::overload::Overload;
 use crate::storage::accounts::Accounts;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -62,6 +65,10 @@ pub struct ControlParts {
     pub commands: Arc<dyn CommandPort>,
     /// The port to the limits of users.
     pub limits: Arc<dyn LimitsPort>,
+    /// The configured limits.
+    pub configured_limits: Limits,
+    /// What part of every budget the server can serve now.
+    pub overload: Arc<Overload>,
     /// Notified when a profile has changed.
     pub profile_changes: Arc<Notify>,
     /// The checks of `/health`.
@@ -97,6 +104,7 @@ struct ControlInner {
     /// Locked by one thread only, and never across an `await`.
     proofs: Mutex<Proofs>,
     account_reads: AccountReads,
+    requests: RequestBudget,
     profile_edits: UserBudget,
     filter_edits: UserBudget,
     decisions: UserBudget,
@@ -115,6 +123,7 @@ impl Control {
         let hashing = Hashing::new(parts.hash_workers, hashing::WAITING_MAX, Arc::clone(&parts.hash_queue))
             .accepting_bcrypt(parts.bcrypt_cost);
         let sign_ins = SignInLimits::new(parts.allowed_attempts);
+        let requests = RequestBudget::new(&parts.configured_limits, parts.admins.clone(), Arc::clone(&parts.overload));
         let proofs = Mutex::new(Proofs::new(parts.keys.proof_key(), parts.registration_difficulty));
         Self {
             inner: Arc::new(ControlInner {
@@ -123,6 +132,7 @@ impl Control {
                 sign_ins,
                 proofs,
                 account_reads: AccountReads::of_accounts(),
+                requests,
                 profile_edits: UserBudget::of_profile_edits(),
                 filter_edits: UserBudget::of_filter_rules(),
                 decisions: UserBudget::of_decisions(),
@@ -164,6 +174,10 @@ impl Control {
 
     pub(super) fn account_reads(&self) -> &AccountReads {
         &self.inner.account_reads
+    }
+
+    pub(super) fn requests(&self) -> &RequestBudget {
+        &self.inner.requests
     }
 
     pub(super) fn profile_edits(&self) -> &UserBudget {

@@ -24,9 +24,11 @@ use crate::error::{ErrorCode, Refusal};
 use crate::files::link::LinkKey;
 use crate::files::store::{Store, disk::DiskThreads, folder::Folder};
 use crate::ids::{ConversationId, SessionId, UserId};
+use crate::limits::Limits;
 use crate::mesh::asked::ApprovedText;
 use crate::mesh::standing::MarkedUsers;
 use crate::storage::accounts::Accounts;
+use crate::storage::file_shares::ShareStore;
 use crate::storage::files::{FileQuotas, FileStore};
 use crate::storage::filter::FilterStore;
 use axum::body::Body;
@@ -109,6 +111,8 @@ fn control_for(well: bool, access: Access) -> Control {
         hash_queue: Arc::default(),
         commands: Arc::new(NoCommands),
         limits: Arc::new(NoCommands),
+        configured_limits: Limits::default(),
+        overload: Arc::default(),
         profile_changes: Arc::default(),
         health: Arc::new(Health(well)),
         notices: Arc::new(|_| ()),
@@ -122,6 +126,8 @@ fn control_for(well: bool, access: Access) -> Control {
         dashboard: Dashboard::new(observed, Arc::new(Health(well))),
         files: Files::new(FileParts {
             rows: FileStore::new(accounts.clone()),
+            shares: ShareStore::new(accounts.clone()),
+            has_public_links: false,
             store: Store::in_folder(
                 Folder::open(&std::env::temp_dir().join("chat-server-control-tests"), 0).unwrap(),
                 DISK.disk(),
@@ -138,6 +144,8 @@ fn control_for(well: bool, access: Access) -> Control {
             size_max: 1,
             allowed_types: Vec::new(),
             antivirus: None,
+            keeps_originals: false,
+            program: "/nonexistent".into(),
             links: LinkKey::new([7; 32]),
             is_on: false,
         }),

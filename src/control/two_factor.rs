@@ -6,6 +6,7 @@ use super::current_password;
 use super::extract::{AccountReader, Caller, Json, PeerAddress};
 use super::problem::Problem;
 use super::second_factor::{self, Checked, FactorCaller, GivenCode, dead_challenge, wrong_code};
+use super::sign_in_limits::PasswordCheck;
 use super::signed_in::{SignedIn, count};
 use super::{Control, shielded};
 use crate::auth::{refresh, totp};
@@ -233,25 +234,54 @@ pub(super) async fn step_up(
 ///
 /// # Errors
 /// `two_factor_invalid` and those of the limits.
-pub(super) async fn give_again(
+async fn give_again(control: &Control, caller: &Caller, peer: PeerAddress, given: GivenCode) -> Result<(), Problem> {
+    let given = check_again(control, caller, peer, given).await?;
+    let used = control.accounts().step_up(caller, given.code).await?;
+    given.settle(control, used)
+}
+
+/// A right code for a session that is open. It is not used up yet.
+pub(super) struct RightCode {
+    pub(super) code: CheckedFactor,
+    check: PasswordCheck,
+    user: UserId,
+    peer: PeerAddress,
+}
+
+impl RightCode {
+    /// The code was used up by this request, or before it.
+    ///
+    /// # Errors
+    /// `two_factor_invalid` if it was used before.
+    pub(super) fn settle(self, control: &Control, used: bool) -> Result<(), Problem> {
+        control.metrics().auth_attempt("two_factor", if used { "success" } else { "failure" });
+        if !used {
+            second_factor::failed(control, self.check, self.user, self.peer);
+            return Err(wrong_code(None));
+        }
+        self.check.succeeded();
+        Ok(())
+    }
+}
+
+/// Checks a code for a session that is open.
+///
+/// # Errors
+/// `two_factor_invalid` and those of the limits.
+pub(super) async fn check_again(
     control: &Control,
     caller: &Caller,
     peer: PeerAddress,
     given: GivenCode,
-) -> Result<(), Problem> {
+) -> Result<RightCode, Problem> {
     control.sign_ins().sign_in(peer.network())?;
     let Checked { factor, check } = second_factor::check(control, caller.user, peer, true, given).await?;
-    let used = match factor {
-        Some(factor) => control.accounts().step_up(caller, factor).await?,
-        None => false,
-    };
-    control.metrics().auth_attempt("two_factor", if used { "success" } else { "failure" });
-    if !used {
+    let Some(code) = factor else {
+        control.metrics().auth_attempt("two_factor", "failure");
         second_factor::failed(control, check, caller.user, peer);
         return Err(wrong_code(None));
-    }
-    check.succeeded();
-    Ok(())
+    };
+    Ok(RightCode { code, check, user: caller.user, peer })
 }
 
 /// What [`complete`] needs beside the account.

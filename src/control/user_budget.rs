@@ -12,7 +12,7 @@ use crate::ids::UserId;
 use crate::limits::{DECISIONS_PER_MINUTE, FILTER_EDITS_PER_MINUTE, PROFILE_EDITS_PER_MINUTE};
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 /// The longest table that is not swept before it grows.
@@ -52,17 +52,33 @@ impl UserBudget {
 
     /// Charges a change of `user`.
     pub(super) fn charge(&self, user: UserId, now: Instant) -> Result<(), Problem> {
-        let now_ns = now.saturating_duration_since(self.began).as_nanos() as u64;
-        let mut all = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        let now_ns = self.ns(now);
+        let mut all = self.spent();
         if all.len() >= UNSWEPT_MAX {
             all.retain(|_, spent| !budget::is_replenished(spent, now_ns));
         }
-        self.rate.take(all.entry(user).or_default(), now_ns).map_err(|wait_ms| {
-            let (limit, (limiter, change)) = (self.per_minute, self.names);
-            let detail = format!("You can {change} {limit} times a minute. Wait and send it again.");
-            let refusal = Refusal::rate_limited(detail, limiter, "user", u64::from(limit), 60_000);
-            refusal.retry_after(wait_ms + 1).into()
-        })
+        self.rate.take(all.entry(user).or_default(), now_ns).map_err(|wait_ms| self.refusal(wait_ms))
+    }
+
+    /// Whether a change of `user` would be accepted, without charging it.
+    pub(super) fn check(&self, user: UserId, now: Instant) -> Result<(), Problem> {
+        let checked = self.spent().get(&user).map_or(Ok(()), |spent| self.rate.check(spent, self.ns(now)));
+        checked.map_err(|wait_ms| self.refusal(wait_ms))
+    }
+
+    fn ns(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.began).as_nanos() as u64
+    }
+
+    fn spent(&self) -> MutexGuard<'_, HashMap<UserId, AtomicU64>> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refusal(&self, wait_ms: u64) -> Problem {
+        let (limit, (limiter, change)) = (self.per_minute, self.names);
+        let detail = format!("You can {change} {limit} times a minute. Wait and send it again.");
+        let refusal = Refusal::rate_limited(detail, limiter, "user", u64::from(limit), 60_000);
+        refusal.retry_after(wait_ms + 1).into()
     }
 }
 
@@ -80,6 +96,8 @@ mod tests {
         let burst = (0..30).filter(|_| edits.charge(UserId(1), now).is_ok()).count();
         assert_eq!(burst, PROFILE_EDITS_PER_MINUTE as usize);
         let refused = edits.charge(UserId(1), now).unwrap_err();
+        assert_eq!(edits.check(UserId(1), now).unwrap_err(), refused, "checking says the same");
+        assert!(edits.check(UserId(2), now).is_ok() && edits.check(UserId(1), now + INTERVAL).is_ok());
         assert_eq!((refused.status.as_u16(), refused.code, refused.retry_after_ms), (429, "rate_limited", Some(6_001)));
         assert!(edits.charge(UserId(2), now).is_ok(), "others are not affected");
         assert!(edits.charge(UserId(1), now + INTERVAL).is_ok());

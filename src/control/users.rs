@@ -2,7 +2,7 @@
 
 use super::{
     Control,
-    extract::{AccountReader, Caller, Json, PathId, QueryString},
+    extract::{AccountReader, Json, PathId, ProfileEditor, QueryString},
     problem::Problem,
     validate, view,
 };
@@ -83,7 +83,7 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FieldChange<Strin
 
 pub(super) async fn edit_me(
     State(control): State<Control>,
-    caller: Caller,
+    ProfileEditor(caller): ProfileEditor,
     Json(edit): Json<Edit>,
 ) -> Result<Reply<view::UserView>, Problem> {
     let display_name = edit.display_name.as_deref().map(validate::display_name).transpose()?;

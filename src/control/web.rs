@@ -19,8 +19,8 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::{Router, routing::get};
 
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https:; connect-src \
-                      'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' https:; media-src \
+                      'self'; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'";
 
 /// The policy of the page; the script of the captcha has a frame of its own.
 fn policy(captcha_origin: Option<&str>) -> String {
@@ -55,10 +55,12 @@ const FILES: &[File] = files![
     "app.css" CSS,
     "messages.css" CSS,
     "people.css" CSS,
+    "files.css" CSS,
     "icon.svg" SVG,
     "account.js" JS,
     "actions.js" JS,
     "app.js" JS,
+    "attachments.js" JS,
     "captcha.js" JS,
     "composer.js" JS,
     "concurrency.js" JS,
@@ -68,9 +70,12 @@ const FILES: &[File] = files![
     "emoji.js" JS,
     "en.js" JS,
     "faces.js" JS,
+    "files.js" JS,
     "fr.js" JS,
     "i18n.js" JS,
+    "kept-files.js" JS,
     "keys.js" JS,
+    "lightbox.js" JS,
     "main.js" JS,
     "marks.js" JS,
     "message.js" JS,
@@ -78,10 +83,12 @@ const FILES: &[File] = files![
     "notify.js" JS,
     "people.js" JS,
     "pictures.js" JS,
+    "previews.js" JS,
     "profile.js" JS,
     "proof.js" JS,
     "reads.js" JS,
     "roles.js" JS,
+    "scanner.js" JS,
     "search.js" JS,
     "session.js" JS,
     "settings.js" JS,
@@ -91,11 +98,15 @@ const FILES: &[File] = files![
     "theme.js" JS,
     "threads.js" JS,
     "timeline.js" JS,
+    "transfer.js" JS,
     "two-factor.js" JS,
+    "upload-words.js" JS,
+    "uploads.js" JS,
     "veza-client.js" JS,
     "view-conversation.js" JS,
     "view-details.js" JS,
     "view-empty.js" JS,
+    "view-files.js" JS,
     "view-held.js" JS,
     "view-panel.js" JS,
     "view-search.js" JS,

@@ -19,7 +19,9 @@ async fn get_text(path: &str) -> (u16, String, String, String) {
 async fn the_page_runs_nothing_inline_and_loads_nothing_from_elsewhere() {
     let (status, kind, policy, page) = get_text("/").await;
     assert_eq!((status, kind.as_str()), (200, HTML));
-    for directive in ["default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'"] {
+    for directive in
+        ["default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "media-src 'self'"]
+    {
         assert!(policy.split("; ").any(|found| found == directive), "{policy}");
     }
     for forbidden in ["<script>", "<style", " style=", " onclick", "http:", "https:", "//"] {

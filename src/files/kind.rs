@@ -9,10 +9,10 @@ use std::io::{BufRead, Seek};
 
 /// Bytes at the start of a file that the check looks at.
 pub const HEAD_BYTES: usize = 16 * 1024;
-/// Most pixels of an image: 100 megapixels, and a side of at most 30,000. A small file can claim more and would fill
-/// the memory of whoever decodes it.
-const PIXELS_MAX: u64 = 100_000_000;
-const SIDE_MAX: u64 = 30_000;
+/// Most pixels of an image: 100 megapixels. A small file can claim more, and fill the memory of its decoder.
+pub const PIXELS_MAX: u64 = 100_000_000;
+/// Most pixels on a side of an image.
+pub const SIDE_MAX: u64 = 30_000;
 /// The type of bytes that nobody knows.
 pub const UNKNOWN: &str = "application/octet-stream";
 /// The type of text without an extension that says more.
@@ -197,6 +197,14 @@ pub fn is_shown_inline(media_type: &str) -> bool {
     INLINE.contains(&media_type)
 }
 
+/// The type that a response names. A page, a style sheet or a script of this origin that names a file must not get one
+/// that it would use, so what is active is bytes to a browser (`nosniff` keeps it from guessing).
+#[must_use]
+pub fn served_type(media_type: &str) -> &str {
+    let is_active = |kind: &str| kind.starts_with("text/") || TEXTS.iter().any(|(_, known)| *known == kind);
+    if is_active(media_type) && !is_shown_inline(media_type) { UNKNOWN } else { media_type }
+}
+
 /// Width and height of a picture, as its head says; `None` if it does not, or if a side is 0.
 ///
 /// # Errors
@@ -309,6 +317,12 @@ mod tests {
             assert!(!is_shown_inline(active), "{active}");
         }
         assert!(is_shown_inline("image/png") && is_shown_inline("text/plain"));
+        for active in ["text/html", "text/css", "text/javascript", "image/svg+xml", "text/xml", "application/json"] {
+            assert_eq!(served_type(active), UNKNOWN, "{active}");
+        }
+        for passive in ["image/png", "text/plain", "application/pdf", "application/zip"] {
+            assert_eq!(served_type(passive), passive);
+        }
     }
 
     #[test]

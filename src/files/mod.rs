@@ -6,6 +6,7 @@
 //!   kind.rs      what a file is, by its first bytes
 //!   tus.rs       the header fields of resumable uploads
 //!   link.rs      signed links
+//!   media/       pictures, sound and film, decoded in a process of its own
 //!   content.rs   SHA-256, and names in the store
 //!   store/       the bytes
 //! ```
@@ -13,6 +14,7 @@
 pub mod content;
 pub mod kind;
 pub mod link;
+pub mod media;
 pub mod name;
 pub mod state;
 pub mod store;

@@ -2,8 +2,9 @@
 
 use super::asked::{Announcement, Approval, HttpCommand, LimitsQuestion};
 use super::event::{EncodedEvent, EncodedNotice, MembershipChange, Published, TypingPermission};
+use super::quota::QuotaPlace;
 use super::record::{LogEntry, MessagePage, MessageRecord, OpenedSession, PresenceRecord, ThreadState};
-use crate::address::RequestSource;
+use crate::address::{ClientNetwork, RequestSource};
 use crate::chat::filter::{FilterRuleSet, SharedRepeats};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConnId, ConversationId, FileId, MessageId, Seq, SessionId, ShardId, UserId};
@@ -506,6 +507,8 @@ pub struct Admission<S = OwnedFd> {
     pub token_expires_seconds: i64,
     /// The ticket's id and expiry, when one was used.
     pub ticket: Option<(String, i64)>,
+    /// Its place among the WebSockets of its client's network; none for a trusted proxy.
+    pub network_place: Option<QuotaPlace<ClientNetwork>>,
     /// When its session is looked up, in milliseconds of the process's clock.
     pub looked_up_ms: u64,
 }

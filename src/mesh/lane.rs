@@ -12,7 +12,7 @@ use std::io;
 use std::sync::Arc;
 
 /// Control frames that may wait at one shard.
-const CONTROL_FRAMES: usize = 1_024;
+pub const CONTROL_FRAMES: usize = 1_024;
 
 /// A bounded queue from one thread to another.
 pub struct Lane<T>(ArrayQueue<T>);

@@ -30,6 +30,9 @@ const FLOOD_REFUSALS_NS: u64 = 3_000 * REFUSAL_NS;
 /// More is not remembered: ten minutes.
 const REFUSALS_NS_MAX: u64 = 6_000 * REFUSAL_NS;
 
+/// What a response to a security event leaves.
+const SLOWED_PERCENT: u32 = 25;
+
 /// Users with marks that the server remembers at once. More are in the table only.
 pub const MARKED_MAX: usize = 10_000;
 
@@ -205,12 +208,24 @@ impl UserBudgets {
         let refusals_ns = self.refusals.load(Relaxed).saturating_sub(now_ns);
         let reasons = self.account().with_if(LimitReason::Refusals, refusals_ns >= MANY_REFUSALS_NS);
         let percent = match () {
-            () if reasons.has(LimitReason::Slowed) || refusals_ns >= FLOOD_REFUSALS_NS => 25,
+            () if reasons.has(LimitReason::Slowed) || refusals_ns >= FLOOD_REFUSALS_NS => SLOWED_PERCENT,
             () if reasons.has(LimitReason::Reported) || reasons.has(LimitReason::Refusals) => 50,
             () if reasons.has(LimitReason::Trusted) || reasons.has(LimitReason::Administrator) => 200,
             () => 100,
         };
         Share { percent, reasons }
+    }
+
+    /// The user's part where limits do not adapt: only a response to a security event shrinks them. Without it, such a
+    /// response would have no effect.
+    #[must_use]
+    pub fn fixed_share(&self) -> Share {
+        let slowed = Reasons::default().with(LimitReason::Slowed);
+        if self.account().has(LimitReason::Slowed) {
+            Share { percent: SLOWED_PERCENT, reasons: slowed }
+        } else {
+            Share::FULL
+        }
     }
 
     /// Whether nothing would change if it was forgotten.

@@ -1,6 +1,7 @@
 //! From an accepted socket to a decision: WebSocket, control plane, or a refusal before anything was spent on it.
 //!
-//! One client network has a limited number of incomplete heads ([`super::pending_heads`]).
+//! One client network has a limited number of incomplete heads ([`super::pending_heads`]), and of open WebSockets over
+//! all shards. Otherwise one address could take every connection of the server.
 //!
 //! The head is received once at a time, so that no operation is in the kernel when the socket moves to another thread.
 //!
@@ -17,6 +18,7 @@ use crate::ids::{ConnId, ConversationId, SessionId, UserId};
 use crate::limits::{HEALTH_HEAD_TIMEOUT_MS, HEALTH_HEADS_MAX, REFUSALS_PER_SHARD_MAX, UNFINISHED_AFTER_MS};
 use crate::mesh::frame::{Admission, Handshake, HttpHandover, Request};
 use crate::mesh::port::Lanes;
+use crate::mesh::quota::QuotaPlace;
 use crate::net::Chunk;
 use crate::wire::SUBPROTOCOLS;
 use crate::wire::proxy::{self, ProxyHeader};
@@ -119,6 +121,9 @@ impl<W: World> Shard<W> {
         match self.judge_upgrade(&head, &received[end..]) {
             Ok(judged) => {
                 let source = Arc::new(self.source(conn, &head, client));
+                let Ok(network_place) = self.admit_network(&source) else {
+                    return self.refuse_head(conn, &early::NETWORK_IS_FULL);
+                };
                 let Some(socket) = self.sockets.detach(conn) else { return self.sockets.abort(conn) };
                 *self.connections.client(conn) = Client::Vacant; // still counted: by its session, or by its refusal
                 let admission = Admission {
@@ -129,6 +134,7 @@ impl<W: World> Shard<W> {
                     source,
                     token_expires_seconds: judged.expires,
                     ticket: judged.ticket,
+                    network_place,
                     looked_up_ms: 0,
                 };
                 let to = self.placement.of_user(admission.user);
@@ -138,6 +144,13 @@ impl<W: World> Shard<W> {
             }
             Err(refusal) => self.refuse_head(conn, refusal),
         }
+    }
+
+    /// A place for a WebSocket of this client; none for a trusted proxy, which carries those of many clients. An error:
+    /// its network has as many as it may have.
+    fn admit_network(&self, source: &RequestSource) -> Result<Option<QuotaPlace<ClientNetwork>>, ()> {
+        let client = source.address.filter(|address| !self.settings.trusted_proxies.contains(*address));
+        client.map(|client| self.settings.networks.admit(ClientNetwork::of(client)).ok_or(())).transpose()
     }
 
     /// Where an upgrade came from. `client` is the address of its PROXY header.

@@ -58,6 +58,12 @@ pub(super) const NO_ROOM: EarlyResponse = EarlyResponse {
     detail: "The server cannot accept another connection right now. Try again in a few seconds.",
     header: "Retry-After: 2\r\n",
 };
+pub(super) const NETWORK_IS_FULL: EarlyResponse = EarlyResponse {
+    status: "503 Service Unavailable",
+    code: "overloaded",
+    detail: "Too many WebSockets from this network are open. Close some, or try again later.",
+    header: "Retry-After: 30\r\n",
+};
 pub(super) const TOO_MANY_HEADS: EarlyResponse = EarlyResponse {
     status: "503 Service Unavailable",
     code: "overloaded",

@@ -50,7 +50,7 @@ mod timers;
 mod wheel;
 pub mod world;
 
-use crate::address::TrustedProxies;
+use crate::address::{ClientNetwork, TrustedProxies};
 use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::token::TokenKeys;
 use crate::chat::directory::Directory;
@@ -63,6 +63,7 @@ use crate::mesh::counters::ShardCounters;
 use crate::mesh::overload::Overload;
 use crate::mesh::placement::Placement;
 use crate::mesh::port::Lanes as _;
+use crate::mesh::quota::Quota;
 use crate::mesh::standing::MarkedUsers;
 use crate::net::Chunk;
 use crate::wire::json::JsonReader;
@@ -116,6 +117,8 @@ pub struct ShardSettings {
     pub revocation_memory_ms: u64,
     /// Connections over all shards.
     pub connections: Arc<AtomicUsize>,
+    /// WebSockets of each client network over all shards.
+    pub networks: Quota<ClientNetwork>,
     /// Shards that have nothing left to do. All of them end together, since each carries the others' answers.
     pub drained: AtomicUsize,
     /// The process's clock starts here.

@@ -6,6 +6,7 @@
 
 use super::Shard;
 use super::publish::{Audience, event_data};
+use super::refusals::too_many_commits;
 use super::world::{Clock, World};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, Seq, ShardId, UserId};
@@ -58,13 +59,13 @@ impl<W: World> Shard<W> {
         }
         mutation.handed_over_at = now;
         if !self.requests.may_commit() {
-            let refusal = Refusal::overloaded("changes to commit");
+            let refusal = too_many_commits();
             return self.answer(mutation.token, Answer::Refused(Box::new(refusal)));
         }
         match self.lanes.push_commit(mutation) {
             Ok(()) => self.requests.commit_sent(),
             Err(mutation) => {
-                let refusal = Refusal::overloaded("changes to commit");
+                let refusal = too_many_commits();
                 self.answer(mutation.token, Answer::Refused(Box::new(refusal)));
             }
         }

@@ -4,7 +4,8 @@
 //! - a network has at most [`HEADS_PER_NETWORK_MAX`] of them on a shard, and at most
 //!   [`UNFINISHED_HEADS_PER_NETWORK_MAX`] that stay incomplete. Otherwise one address could hold every connection of
 //!   the server with heads that it never finishes;
-//! - open WebSockets do not count, and neither do heads that arrive at once: a crowd behind one address may connect;
+//! - open WebSockets do not count here, and neither do heads that arrive at once: a crowd behind one address may
+//!   connect;
 //! - a place is freed when its head is complete or its socket ends, however that happens.
 
 use crate::address::ClientNetwork;

@@ -20,7 +20,7 @@
 //! Nothing of it is stored: after a restart every connected user is online, and clients set any other status again.
 
 use super::Shard;
-use super::refusals::too_many_reads;
+use super::refusals::{full_lane, too_many_reads};
 use super::requests::{Gathering, Pending, PendingCommand, Watching};
 use super::world::{Clock, Transport, World};
 use crate::error::Refusal;
@@ -62,7 +62,7 @@ impl<W: World> Shard<W> {
         let request = Request::SetPresence(Box::new(choice));
         match self.request(self.placement.of_user(user), request) {
             Ok(()) => self.acknowledge(asked, &ack),
-            Err(_) => self.refuse(asked, &Refusal::overloaded("the lane to the user's shard")),
+            Err(_) => self.refuse(asked, &full_lane("the lane to the user's shard")),
         }
     }
 

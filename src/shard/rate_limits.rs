@@ -16,7 +16,6 @@
 //!
 //! Invariant: every frame of a client is charged to one of them. Otherwise its sender could keep a shard busy for free.
 
-use crate::budget::Rate;
 use crate::error::Refusal;
 use crate::limits::{
     BUDGETS, CHANGES_PER_MESSAGE, EXCESS_PER_SIGNAL, Limits, MARKS_BURST_PART, MARKS_PER_MESSAGE, MARKS_PER_MINUTE_MIN,
@@ -24,8 +23,8 @@ use crate::limits::{
     REPLAYS_PER_MINUTE_MIN, SIGNALS_BURST_PART, SIGNALS_PER_MESSAGE, SIGNALS_PER_MINUTE_MIN,
 };
 use crate::mesh::overload::Overload;
-use crate::mesh::standing::{LimitReason, Share, UserBudgets};
-use serde::Serialize;
+use crate::mesh::standing::{Share, UserBudgets};
+use crate::mesh::user_limit::{ExplainedLimit, UserLimit};
 
 /// A budget of a user; its index among them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,77 +56,10 @@ impl Budget {
     }
 }
 
-/// The limit of one budget.
-pub(super) struct RateLimit {
-    rate: Rate,
-    per_minute: u32,
-    /// The name of the budget in `details.limiter`.
-    limiter: &'static str,
-    /// What it counts, in the text of a refusal.
-    counted: &'static str,
-}
-
 /// The limits of all budgets.
 pub(super) struct RateLimits {
-    limits: [RateLimit; BUDGETS],
+    limits: [UserLimit; BUDGETS],
     adaptive: bool,
-}
-
-/// One of a user's limits, as an administrator sees it.
-#[derive(Serialize)]
-pub(super) struct ExplainedLimit {
-    limiter: &'static str,
-    scope: &'static str,
-    /// What it counts.
-    counts: &'static str,
-    /// The configured limit per minute.
-    configured: u32,
-    /// What the user has of it now, percent, and why.
-    percent: u32,
-    reasons: Vec<&'static str>,
-    /// The user's limit per minute now.
-    limit: u32,
-    window_ms: u64,
-    /// What the user could send at once now.
-    remaining: u64,
-}
-
-impl RateLimit {
-    fn new(limiter: &'static str, counted: &'static str, per_minute: u32, burst_part: u32) -> Self {
-        Self { rate: Rate::per_minute(per_minute).with_burst_part(burst_part), per_minute, limiter, counted }
-    }
-
-    fn per_minute(&self, share: Share) -> u32 {
-        (u64::from(self.per_minute) * u64::from(share.percent) / 100).clamp(1, u64::from(u32::MAX)) as u32
-    }
-
-    fn refusal(&self, share: Share, wait_ms: u64) -> Refusal {
-        let (allowed, counted) = (self.per_minute(share), self.counted);
-        let message = match why_less(share) {
-            None => format!("At most {allowed} {counted} a minute are allowed. Wait and send it again."),
-            Some(why) => {
-                format!("At most {allowed} {counted} a minute are allowed now, because {why}. Wait and send it again.")
-            }
-        };
-        let mut refusal = Refusal::rate_limited(message, self.limiter, "user", u64::from(allowed), 60_000);
-        if let Some(details) = refusal.details.as_mut().filter(|_| share.percent != 100) {
-            details["percent"] = share.percent.into();
-            details["reasons"] = share.reasons.names().into();
-        }
-        refusal.retry_after(wait_ms)
-    }
-}
-
-/// Why a user has less than the configured limit, in the text of a refusal.
-fn why_less(share: Share) -> Option<&'static str> {
-    let reasons = [
-        (LimitReason::Overload, "the server is overloaded"),
-        (LimitReason::Slowed, "your account was slowed down for a while"),
-        (LimitReason::Refusals, "you went on after many refusals"),
-        (LimitReason::Reported, "administrators rejected several of your messages"),
-    ];
-    let less = share.percent < 100;
-    reasons.into_iter().find(|(reason, _)| less && share.reasons.has(*reason)).map(|(_, why)| why)
 }
 
 impl RateLimits {
@@ -140,20 +72,20 @@ impl RateLimits {
         let signals = per_message(SIGNALS_PER_MESSAGE, SIGNALS_PER_MINUTE_MIN);
         let excess = signals.saturating_mul(EXCESS_PER_SIGNAL);
         let limits = [
-            RateLimit::new("messages", "messages", messages, 1),
-            RateLimit::new("changes", "changes other than messages", per_message(CHANGES_PER_MESSAGE, 1), 1),
-            RateLimit::new("reads", "reads (a search counts as ten)", reads, READS_BURST_PART),
-            RateLimit::new("marks", "read markers", marks, MARKS_BURST_PART),
-            RateLimit::new("replays", "pages of missed events", replays, REPLAYS_BURST_PART),
-            RateLimit::new("signals", "pings, signals and refused commands", signals, SIGNALS_BURST_PART),
-            RateLimit::new("excess", "refused frames", excess, SIGNALS_BURST_PART),
+            UserLimit::new("messages", "messages", messages, 1),
+            UserLimit::new("changes", "changes other than messages", per_message(CHANGES_PER_MESSAGE, 1), 1),
+            UserLimit::new("reads", "reads (a search counts as ten)", reads, READS_BURST_PART),
+            UserLimit::new("marks", "read markers", marks, MARKS_BURST_PART),
+            UserLimit::new("replays", "pages of missed events", replays, REPLAYS_BURST_PART),
+            UserLimit::new("signals", "pings, signals and refused commands", signals, SIGNALS_BURST_PART),
+            UserLimit::new("excess", "refused frames", excess, SIGNALS_BURST_PART),
         ];
         Self { limits, adaptive: settings.adaptive }
     }
 
     fn share(&self, user: &UserBudgets, which: Budget, overload: &Overload, now_ns: u64) -> Share {
         if !self.adaptive {
-            return Share::FULL;
+            return user.fixed_share();
         }
         user.share(now_ns).under(which.served(overload))
     }
@@ -169,31 +101,16 @@ impl RateLimits {
         overload: &Overload,
         (now_ns, cost): (u64, u32),
     ) -> Result<(), Refusal> {
-        let limit = &self.limits[which as usize];
         let share = self.share(user, which, overload, now_ns);
-        let taken = limit.rate.scaled(share.percent).take_many(user.tat(which as usize), now_ns, cost);
-        taken.map_err(|wait_ms| {
-            user.note_refusal(now_ns, 1);
-            limit.refusal(share, wait_ms)
-        })
+        let spent = self.limits[which as usize].spend(user.tat(which as usize), share, (now_ns, cost));
+        spent.inspect_err(|_| user.note_refusal(now_ns, 1))
     }
 
     /// All limits of a user.
     pub(super) fn explain(&self, user: &UserBudgets, overload: &Overload, now_ns: u64) -> Vec<ExplainedLimit> {
         let explained = |which: Budget| {
-            let limit = &self.limits[which as usize];
             let share = self.share(user, which, overload, now_ns);
-            ExplainedLimit {
-                limiter: limit.limiter,
-                scope: "user",
-                counts: limit.counted,
-                configured: limit.per_minute,
-                percent: share.percent,
-                reasons: share.reasons.names(),
-                limit: limit.per_minute(share),
-                window_ms: 60_000,
-                remaining: limit.rate.scaled(share.percent).remaining(user.tat(which as usize), now_ns),
-            }
+            self.limits[which as usize].explain(user.tat(which as usize), share, now_ns)
         };
         Budget::ALL.into_iter().map(explained).collect()
     }
@@ -203,7 +120,7 @@ impl RateLimits {
 mod tests {
     use super::*;
     use crate::mesh::overload::Work;
-    use crate::mesh::standing::Reasons;
+    use crate::mesh::standing::{LimitReason, Reasons};
     use serde_json::json;
 
     #[test]
@@ -270,6 +187,10 @@ mod tests {
         assert_eq!(shown, expected);
         assert_eq!(explained[2].reasons, ["trusted", "overload"]);
         let off = RateLimits::new(&Limits { adaptive: false, ..Limits::default() });
-        assert_eq!(off.explain(&user, &overload, 5).iter().map(|limit| limit.percent).max(), Some(100));
+        let percents =
+            |user| -> Vec<u32> { off.explain(user, &overload, 5).iter().map(|limit| limit.percent).collect() };
+        assert_eq!(percents(&user), [100; BUDGETS]);
+        user.add(LimitReason::Slowed);
+        assert_eq!(percents(&user), [25; BUDGETS], "a response to a security event acts anyway");
     }
 }

@@ -1,7 +1,9 @@
 //! Refusals that several commands share.
 
 use crate::error::{ErrorCode, Refusal};
-use crate::limits::SUBSCRIPTIONS_PER_CONNECTION_MAX;
+use crate::limits::{
+    COMMITS_IN_FLIGHT_PER_SHARD, LANE_FRAMES, READS_IN_FLIGHT_PER_SHARD, SUBSCRIPTIONS_PER_CONNECTION_MAX,
+};
 
 /// The command needs a WebSocket.
 pub(super) fn needs_a_socket() -> Refusal {
@@ -15,7 +17,17 @@ pub(super) fn not_a_member() -> Refusal {
 
 /// No more reads fit.
 pub(super) fn too_many_reads() -> Refusal {
-    Refusal::overloaded("reads")
+    Refusal::overloaded("reads", ("reads_waiting", "server", READS_IN_FLIGHT_PER_SHARD))
+}
+
+/// No more changes fit.
+pub(super) fn too_many_commits() -> Refusal {
+    Refusal::overloaded("changes to commit", ("commits_in_flight", "server", COMMITS_IN_FLIGHT_PER_SHARD))
+}
+
+/// The lane to the shard of `whom` is full.
+pub(super) fn full_lane(whom: &'static str) -> Refusal {
+    Refusal::overloaded(whom, ("shard_lane", "server", LANE_FRAMES))
 }
 
 /// The refusal of a subscription beyond the bound.

@@ -151,7 +151,10 @@ impl<W: World> Shard<W> {
         let most = crate::limits::COMMANDS_IN_FLIGHT_PER_CONNECTION_MAX;
         let Some(session) = self.connections.session_mut(conn) else { return Ok(()) };
         if session.in_flight >= most {
-            return Err(Refusal::overloaded("commands of this connection"));
+            return Err(Refusal::overloaded(
+                "commands of this connection",
+                ("commands_in_flight", "connection", most as usize),
+            ));
         }
         session.in_flight += 1;
         Ok(())

@@ -3,7 +3,7 @@
 use super::Shard;
 use super::filter;
 use super::rate_limits::Budget;
-use super::refusals::too_many_reads;
+use super::refusals::{full_lane, too_many_reads};
 use super::requests::{Filtering, Locating, Origin, Pending, PendingCommand, SentBy};
 use super::world::{Clock, World};
 use crate::chat::filter::action::FilterAction;
@@ -391,7 +391,7 @@ impl<W: World> Shard<W> {
                 Pending::FilterRecord(_) => return, // the text is sent without being listed
                 _ => return,                        // never: a change is submitted for one of these
             };
-            self.refuse(asked, &Refusal::overloaded("the lane to the conversation's shard"));
+            self.refuse(asked, &full_lane("the lane to the conversation's shard"));
         }
     }
 }

@@ -7,10 +7,12 @@
 //!     └───────────── any byte ─────────────┘
 //! ```
 
+use crate::address::ClientNetwork;
 use crate::chat::filter::SharedRepeats;
 use crate::ids::{ConnId, ConversationId, SessionId, UserId};
 use crate::limits::SLOW_CONSUMER_GRACE_MS;
 use crate::mesh::event::TypingPermission;
+use crate::mesh::quota::QuotaPlace;
 use crate::mesh::standing::UserBudgets;
 use crate::wire::Format;
 use crate::wire::ws::close::CloseCode;
@@ -61,6 +63,8 @@ pub struct Session {
     pub typed: Option<(ConversationId, u64)>,
     /// Where its user may be seen typing, as PostgreSQL has answered last.
     pub may_type: Option<Box<TypingPermission>>,
+    /// Its place among the WebSockets of its client's network.
+    pub network_place: Option<QuotaPlace<ClientNetwork>>,
     /// Its user's budgets.
     pub budgets: Arc<UserBudgets>,
     /// What its user wrote lately.
@@ -107,6 +111,7 @@ impl Session {
             lagging_since_ms: None,
             typed: None,
             may_type: None,
+            network_place: None,
             budgets: Arc::default(),
             repeats: SharedRepeats::default(),
             subscriptions: Vec::new(),

@@ -54,6 +54,7 @@ impl<W: World> Shard<W> {
         };
         let deflate_bits = handshake.deflate_window_bits.unwrap_or(0);
         let mut session = Session::new(conn, admission.user, admission.session, format, deflate_bits);
+        session.network_place = admission.network_place;
         session.budgets = budgets;
         session.repeats = repeats;
         session.token_expires_ms = expires_ms;

@@ -22,6 +22,7 @@ mod connections;
 mod opening;
 mod outcome;
 mod own_names;
+pub mod passwords;
 pub mod rotation;
 mod security_events;
 mod standing;
@@ -284,39 +285,6 @@ impl Accounts {
         })
         .await;
         settle(connection, "revoke_all", in_doubt, outcome)
-    }
-
-    /// Sets a new password and revokes every other session, in one transaction; returns those that this revoked.
-    /// `None` when the password was changed since `verified` was read.
-    ///
-    /// # Errors
-    /// The store's failures.
-    pub async fn change_password(
-        &self,
-        verified: &Login,
-        new_hash: &str,
-        caller: &Caller,
-    ) -> Result<Option<Vec<SessionId>>, Refusal> {
-        let mut connection = self.connection("change_password").await?;
-        let mut in_doubt = false;
-        let outcome = timeout(QUERY_TIMEOUT, async {
-            let transaction = connection.transaction().await?;
-            let statement = transaction.prepare_cached(sql::CHANGE_PASSWORD).await?;
-            let changed =
-                transaction.execute(&statement, &[&verified.user.0, &verified.password_hash, &new_hash]).await?;
-            if changed == 0 {
-                return Ok(None);
-            }
-            let statement = transaction.prepare_cached(sql::REVOKE_ALL).await?;
-            let revoked =
-                session_ids(&transaction.query(&statement, &[&verified.user.0, &Some(caller.session.0)]).await?)?;
-            audited::new_password(&transaction, caller, &revoked).await?;
-            in_doubt = true;
-            transaction.commit().await?;
-            Ok(Some(revoked))
-        })
-        .await;
-        settle(connection, "change_password", in_doubt, outcome)
     }
 
     /// The sessions of `user` that can still be used, last used first.

@@ -24,6 +24,7 @@ use super::indexer::Touched;
 use super::observe;
 use super::sql;
 use super::sqlstate::{self, Cause};
+use super::trail_end;
 use super::verdicts::{self, BatchRows, Recorded};
 use crate::error::Refusal;
 use crate::faults::{error_limited, stop_process, warn_limited};
@@ -53,14 +54,6 @@ const IDLE_LOOK: Duration = Duration::from_millis(250);
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// How often waiting mutations are compared with their deadlines.
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(200);
-/// How long a batch waits for the end of the audit trail. What comes after it waits too, messages among it.
-const AUDIT_WAIT_MS: i64 = 2_000;
-/// After a wait that was too long, changes with an audit row are refused for this long without another one.
-const AUDIT_PAUSE: Duration = Duration::from_secs(2);
-/// Then a short wait shows whether the lock is free again,
-const AUDIT_TRIAL_MS: i64 = 100;
-/// until no wait has been too long for this time.
-const AUDIT_TRIALS: Duration = Duration::from_secs(30);
 /// Serialisation failures and races for a key in a row, before the run is split.
 const RETRIES_MAX: u32 = 5;
 /// From so many mutations on, a statement takes as long as it has rows.
@@ -110,8 +103,6 @@ pub struct Committer {
     waits: WaitWindow,
     overload: Arc<Overload>,
     backoff_ms: u64,
-    /// When the last wait for the end of the audit trail was too long.
-    audit_busy_at: Option<Instant>,
 }
 
 impl Committer {
@@ -143,7 +134,6 @@ impl Committer {
             waits: WaitWindow::new(Instant::now()),
             overload,
             backoff_ms: BACKOFF_MS_MIN,
-            audit_busy_at: None,
         }
     }
 
@@ -190,7 +180,7 @@ impl Committer {
             self.writer = None;
             self.reconnect().await;
         } else if self.last_statement.elapsed() >= PROBE_INTERVAL
-            && let Attempt::Lost(reason) = self.attempt(RunKind::Messages, &mut [], false).await
+            && let Attempt::Lost(reason) = self.attempt(RunKind::Messages, &mut [], false, trail_end::wait_ms()).await
         {
             self.health.lost(reason);
         }
@@ -259,6 +249,8 @@ impl Committer {
         // Whether an earlier submission may have been committed.
         let mut maybe_committed = false;
         let mut retries = 0;
+        // Whether its changes with an audit row are refused.
+        let mut is_trail_busy = false;
         while let Some(mut run) = parts.pop_front() {
             loop {
                 if self.writer.is_none() {
@@ -270,7 +262,8 @@ impl Committer {
                         continue;
                     }
                 }
-                match self.attempt(kind, &mut run, maybe_committed).await {
+                let audit_wait_ms = if is_trail_busy { 0 } else { trail_end::wait_ms() };
+                match self.attempt(kind, &mut run, maybe_committed, audit_wait_ms).await {
                     Attempt::Done(verdicts) => {
                         for (mutation, verdict) in run.drain(..).zip(verdicts) {
                             self.answer(mutation, verdict);
@@ -286,11 +279,12 @@ impl Committer {
                         self.writer = None;
                         maybe_committed = true;
                     }
-                    Attempt::Refused(Cause::AuditBusy, reason) if self.audit_wait_ms() > 0 => {
+                    Attempt::Refused(Cause::AuditBusy, reason) if audit_wait_ms > 0 => {
                         warn_limited!(
                             "another transaction holds the row of audit_head; audited changes fail: {reason}"
                         );
-                        self.audit_busy_at = Some(Instant::now());
+                        trail_end::note_busy();
+                        is_trail_busy = true;
                     }
                     Attempt::Refused(Cause::Race, reason) if retries < RETRIES_MAX => {
                         retries += 1;
@@ -318,15 +312,6 @@ impl Committer {
         }
     }
 
-    /// How long a batch may wait for the end of the audit trail. 0: it refuses changes with an audit row.
-    fn audit_wait_ms(&self) -> i64 {
-        match self.audit_busy_at.map(|at| at.elapsed()) {
-            Some(since) if since < AUDIT_PAUSE => 0,
-            Some(since) if since < AUDIT_TRIALS => AUDIT_TRIAL_MS,
-            Some(_) | None => AUDIT_WAIT_MS,
-        }
-    }
-
     fn report_unresolved(&self, run: &mut [Box<Mutation>], maybe_committed: bool) {
         let now = Instant::now();
         for mutation in run {
@@ -351,7 +336,13 @@ impl Committer {
     }
 
     /// Submits a run once. Deadlines of what waits, and of the run itself, are watched meanwhile.
-    async fn attempt(&mut self, kind: RunKind, run: &mut [Box<Mutation>], repeated: bool) -> Attempt {
+    async fn attempt(
+        &mut self,
+        kind: RunKind,
+        run: &mut [Box<Mutation>],
+        repeated: bool,
+        audit_wait_ms: i64,
+    ) -> Attempt {
         let Some(writer) = self.writer.take() else { return Attempt::Lost("no connection".to_owned()) };
         let started = Instant::now();
         self.last_statement = started;
@@ -361,7 +352,7 @@ impl Committer {
             RunKind::Others => Columns::of_others(run),
         };
         let outcome = {
-            let statement = submit(&writer, &submitted, run.len(), self.audit_wait_ms());
+            let statement = submit(&writer, &submitted, run.len(), audit_wait_ms);
             tokio::pin!(statement);
             // Not `interval`, whose first tick is not immediate: the timer counts in milliseconds, and waiting
             // for it held every commit up by one.

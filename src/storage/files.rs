@@ -212,15 +212,7 @@ impl FileStore {
     /// # Errors
     /// Failures of PostgreSQL.
     pub async fn readable(&self, user: UserId, file: FileId) -> Result<Option<ReadableFile>, Refusal> {
-        let read = |row: &Row| {
-            Ok(ReadableFile {
-                shown: row.try_get(0)?,
-                state: state(row, 1)?,
-                reason: row.try_get(2)?,
-                content: stored(row, 3)?,
-            })
-        };
-        Ok(self.0.read_rows("readable_file", (sql::READABLE, &[&user.0, &file.0]), read).await?.pop())
+        Ok(self.0.read_rows("readable_file", (sql::READABLE, &[&user.0, &file.0]), readable_row).await?.pop())
     }
 
     /// The type and the content of a variant, if the user may read the file now.
@@ -338,6 +330,16 @@ impl FileStore {
         let rows = self.0.rows("expire_files", false, (sql::EXPIRE, &[&most]), |row| row.try_get(0)).await?;
         Ok(rows.first().copied().unwrap_or(0))
     }
+}
+
+/// A file with its content.
+pub(super) fn readable_row(row: &Row) -> Result<ReadableFile, Error> {
+    Ok(ReadableFile {
+        shown: row.try_get(0)?,
+        state: state(row, 1)?,
+        reason: row.try_get(2)?,
+        content: stored(row, 3)?,
+    })
 }
 
 fn ended() -> Refusal {

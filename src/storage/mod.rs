@@ -23,6 +23,7 @@ pub mod committer;
 pub mod connect;
 pub mod embedded;
 pub mod file_check;
+pub mod file_shares;
 pub mod files;
 pub mod filter;
 pub mod health;
@@ -43,6 +44,7 @@ pub mod rules;
 pub mod server_lock;
 pub mod sql;
 pub mod sqlstate;
+mod trail_end;
 mod verdicts;
 
 /// PostgreSQL could not be used at all.

@@ -312,6 +312,8 @@ fn refusal(full: Full) -> Refusal {
                 format!("{most} of your reads are waiting already. Wait for their answers before you send more.");
             Refusal::rate_limited(message, "reads_waiting", "user", most as u64, 0).retry_after(1_000)
         }
-        Full::Everybody => Refusal::overloaded("reads").retry_after(1_000),
+        Full::Everybody => {
+            Refusal::overloaded("reads", ("reads_waiting", "server", READS_IN_FLIGHT_PER_SHARD)).retry_after(1_000)
+        }
     }
 }

@@ -72,6 +72,9 @@ async fn explains_a_users_limits_to_administrators_only() {
     for _ in 0..20 {
         server.ok(&bob, "send_message", json!({"conversation_id": room, "content": "x"})).await;
     }
+    let requests = limit(&limits_of(&server, &ann, bob.id).await, "requests").clone();
+    assert_eq!((&requests["configured"], &requests["percent"]), (&json!(600), &json!(100)));
+    assert!(requests["remaining"].as_i64().is_some_and(|left| (1..=300).contains(&left)), "{requests}");
     let left = limit(&limits_of(&server, &ann, bob.id).await, "messages")["remaining"].as_i64().unwrap();
     assert!((40..60).contains(&left), "{left} of 60 after 20, less what came back meanwhile");
     let of_admin = limits_of(&server, &ann, ann.id).await;

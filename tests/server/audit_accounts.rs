@@ -31,6 +31,8 @@ const ROUTES: &[(&str, &str)] = &[
     ("POST /files", ""),
     ("POST /files/simple", ""),
     ("POST /files/{id}/link", ""),
+    ("POST /files/{id}/shares", "share_file"),
+    ("DELETE /files/{id}/shares/{share}", "revoke_share"),
     ("OPTIONS /files", ""),
     ("HEAD /files/{id}", ""),
     ("PATCH /files/{id}", ""),
@@ -130,6 +132,8 @@ async fn records_every_change_of_accounts() {
     found.insert("GET /admin/security-events"); // by security_events.rs
     found.insert("DELETE /admin/security-events/{id}/responses"); // by security_responses.rs
     found.insert("GET /admin/users/{id}/limits"); // by adaptive_limits.rs
+    // by file_shares.rs
+    found.extend(["POST /files/{id}/shares", "DELETE /files/{id}/shares/{share}"]);
     found.extend(["POST /files", "POST /files/simple", "POST /files/{id}/link", "OPTIONS /files"]);
     found.extend(["HEAD /files/{id}", "PATCH /files/{id}", "DELETE /files/{id}"]); // by files.rs and antivirus.rs
     let is_relevant = |route: &String| !route.starts_with("GET ") || route.contains("/admin/");

@@ -5,6 +5,7 @@
 
 use crate::support::captcha::{CaptchaService, Manner, SITE_KEY, SOLVED};
 use crate::support::{PASSWORD, Server, code, text, unique};
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -41,6 +42,38 @@ async fn registers_who_has_solved_the_captcha() {
     let sent = "secret=a+secret+of+the+captcha&response=";
     let forms = [format!("{sent}unsolved&remoteip=127.0.0.1"), format!("{sent}solved+%26+correct&remoteip=127.0.0.1")];
     assert_eq!(service.take_forms(), forms);
+}
+
+#[tokio::test]
+async fn leaves_checks_to_others_while_one_network_waits_for_the_service() {
+    let service = CaptchaService::start().await;
+    let settings = service.settings();
+    let mut settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    settings.push(("server.trusted_proxies", "127.0.0.1"));
+    let server = Server::start(1, &settings);
+    let register_from = async |address: &str| {
+        let name = unique("Person");
+        let email = format!("{name}@example.org");
+        let account = json!({"username": name, "email": email, "password": PASSWORD, "captcha": SOLVED});
+        let request = reqwest::Client::new().post(format!("{}/auth/register", server.base_url)).json(&account);
+        let answer = request.header("x-forwarded-for", address).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    service.be(Manner::Silent);
+    let addresses: Vec<String> = (1..=8).map(|host| format!("2001:db8::{host}")).collect();
+    let answers = join_all(addresses.iter().map(|address| register_from(address))).await;
+    let (refused, asked): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(status, _)| *status == 429);
+    assert!(!refused.is_empty() && !asked.is_empty(), "{refused:?} {asked:?}");
+    for (status, problem) in asked {
+        assert_eq!((status, code(&problem).as_str()), (503, "captcha_unavailable"), "{problem}");
+    }
+    for (_, problem) in refused {
+        let details = json!({"limiter": "captchas", "scope": "address", "limit": 4, "window_ms": 0});
+        assert_eq!((&problem["details"], &problem["retry_after_ms"]), (&details, &json!(2_000)), "{problem}");
+    }
+    service.be(Manner::Sound);
+    assert_eq!(register_from("2001:db8::1").await.0, 201, "the places are free again");
+    assert_eq!(register_from("203.0.113.9").await.0, 201);
 }
 
 #[tokio::test]

@@ -121,6 +121,40 @@ async fn closes_connections_above_the_limit_per_user_and_frees_closed_ones() {
 }
 
 #[tokio::test]
+async fn refuses_websockets_of_one_network_above_its_limit_and_frees_closed_ones() {
+    let settings = [("limits.max_connections_per_network", "3"), ("server.trusted_proxies", "127.0.0.1")];
+    let server = Server::start(4, &settings);
+    let (ann, bob) = (server.register().await, server.register().await);
+    let open = async |user: &User, target: &str, address: Option<&str>| {
+        let bearer = format!("Bearer {}", user.token);
+        let mut headers = vec![("authorization", bearer.as_str())];
+        headers.extend(address.map(|address| ("x-forwarded-for", address)));
+        upgrade(&server, target, &headers, None).await
+    };
+    // The hints spread the connections over different shards; the limit counts all of them, and an IPv6 /64 as one.
+    let mut sockets = Vec::new();
+    for (host, target) in ["/ws?conversation=room_6", "/ws?conversation=room_10", "/ws"].into_iter().enumerate() {
+        let user = if host == 1 { &ann } else { &bob };
+        sockets.push(open(user, target, Some(&format!("2001:db8::{host}"))).await.expect("below the limit"));
+    }
+    for user in [&ann, &bob] {
+        assert_eq!(connect_error(open(user, WS, Some("2001:db8::9")).await), 503);
+    }
+    open(&ann, WS, Some("2001:db8:0:1::9")).await.expect("another network");
+    let mut of_proxy = Vec::new();
+    for _ in 0..5 {
+        of_proxy.push(open(&ann, WS, None).await.expect("a trusted proxy carries many clients"));
+    }
+    let socket = sockets.pop().unwrap();
+    Client::welcomed(socket, Format::Json).await.unwrap().close().await;
+    let started = Instant::now();
+    while let Err(error) = open(&ann, WS, Some("2001:db8::9")).await {
+        assert!(started.elapsed() < PATIENCE, "the place of the closed connection is not freed: {error}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
 async fn closes_the_connections_of_a_revoked_session_only() {
     let server = shards(4).await;
     let ann = server.register().await;

@@ -11,6 +11,12 @@ fn start() -> Server {
     Server::start(2, &[("features.file_uploads", "true")])
 }
 
+fn picture(width: u32, height: u32) -> Vec<u8> {
+    let mut out = std::io::Cursor::new(Vec::new());
+    image::RgbImage::new(width, height).write_to(&mut out, image::ImageFormat::Png).unwrap();
+    out.into_inner()
+}
+
 fn field(headers: &HeaderMap, name: &str) -> String {
     headers[name].to_str().unwrap().to_owned()
 }
@@ -155,7 +161,7 @@ async fn what_is_not_what_it_claims_fails_and_its_uploader_learns_why() {
     let server = start();
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;
-    let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x01\0\0\0\0\x80\x08\x06\0\0\0";
+    let png = picture(256, 128);
     let bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\x01\x86\xa0\0\x01\x86\xa0\x08\x06\0\0\0";
     let mut notices = Client::all(&server, &ann, Format::MessagePack).await;
     for (name, bytes, media_type, state) in [
@@ -356,9 +362,9 @@ async fn the_search_finds_names_of_files_and_pictures() {
     let server = start();
     let (ann, bob) = (server.register().await, server.register().await);
     let room = server.room(&[&ann, &bob]).await;
-    let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x01\0\0\0\0\x80\x08\x06\0\0\0";
+    let png = picture(256, 128);
     let (report, _) = server.upload(&ann, &room, "Quarterly Report.txt", b"1").await;
-    let (picture, _) = server.upload(&ann, &room, "sunset", png).await;
+    let (picture, _) = server.upload(&ann, &room, "sunset", &png).await;
     for (content, files) in [("see", vec![report]), ("", vec![picture]), ("a report without file", vec![])] {
         let message = json!({"conversation_id": room, "content": content, "attachments": files});
         server.ok(&ann, "send_message", message).await;

@@ -186,6 +186,13 @@ async fn slows_and_mutes_authors() {
         assert_eq!(code(&refused), "muted");
         let event = anns.event("member_updated").await;
         assert_eq!(event["data"]["user"]["id"].as_i64().or(event["user"]["id"].as_i64()), Some(user.id), "{event}");
+        // The server mutes them, and not they themselves.
+        let path = format!("/admin/audit?action=filter_text&target=user:{}", user.id);
+        let (_, audit) = server.request(Method::GET, &path, Some(&filtered().await.admin.token), None).await;
+        let row = &audit["entries"][0];
+        assert_eq!((&row["user_id"], &row["session_id"], &row["reason"]), (&Value::Null, &Value::Null, &json!(word)));
+        assert_eq!((&row["target"]["id"], &row["ip_address"]), (&json!(user.id), &Value::Null), "{row}");
+        assert!(row["details"]["after"]["muted_until"].is_string(), "{row}");
     }
 }
 

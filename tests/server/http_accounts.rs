@@ -6,6 +6,11 @@
 use crate::support;
 use crate::support::protocol;
 use crate::support::{Server, code};
+use chat_server::address::RequestSource;
+use chat_server::auth::refresh;
+use chat_server::storage::accounts::Accounts;
+use chat_server::storage::accounts::rotation::{RefreshExchange, Rotation};
+use chat_server::storage::connect::Role;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use reqwest::{Client, Method, StatusCode};
@@ -523,4 +528,26 @@ async fn signs_in_beside_a_flood_of_account_reads() {
     }
     assert!(refused >= 32, "{refused} of 64 reads were refused");
     assert_eq!(read().await.0, 200, "no place is lost");
+}
+
+#[tokio::test]
+async fn a_refresh_without_an_address_keeps_the_one_that_is_known() {
+    let server = support::server().await;
+    let ann = server.register().await;
+    let address = async || {
+        let (_, answer) = server.request(Method::GET, "/auth/sessions", Some(&ann.token), None).await;
+        answer["sessions"][0]["ip"].clone()
+    };
+    assert_eq!(address().await, "127.0.0.1");
+    let accounts = Accounts::new(server.target().pool(Role::Writer, 1).unwrap());
+    let exchange = RefreshExchange {
+        hash: &refresh::hash(&ann.refresh_token),
+        new_hash: &refresh::hash("its successor"),
+        lifetime_seconds: 60,
+        grace_seconds: 10,
+        source: &RequestSource::default(),
+    };
+    let rotated = accounts.rotate_refresh(exchange).await.unwrap();
+    assert!(matches!(rotated, Rotation::Rotated(_)), "{rotated:?}");
+    assert_eq!(address().await, "127.0.0.1");
 }

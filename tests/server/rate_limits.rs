@@ -6,6 +6,7 @@
 
 use crate::support::{Client, Format, Raw, Server, User, code, unique};
 use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -223,6 +224,103 @@ async fn refuses_profile_edits_beyond_ten_a_minute() {
         assert!(problem["retry_after_ms"].as_i64().is_some_and(|ms| (1..=7_000).contains(&ms)), "{problem}");
     }
     assert_eq!(edit(&bob).await.0, 200, "other users are not affected");
+}
+
+#[tokio::test]
+async fn refuses_profile_edits_without_looking_their_session_up() {
+    let server = start_with_default_limits();
+    let ann = server.register().await;
+    let edit = async || {
+        let body = json!({"display_name": unique("Ann")});
+        server.request(Method::PATCH, "/users/me", Some(&ann.token), Some(&body)).await
+    };
+    join_all((0..30).map(|_| edit())).await;
+    let locked = server.database().await;
+    locked.batch_execute(NO_LOOK_UPS).await.unwrap();
+    let (status, problem) = edit().await;
+    assert_eq!((status, &problem["details"]["limiter"]), (429, &json!("profile_edits")), "{problem}");
+}
+
+/// While a transaction has done this, no session can be looked up.
+const NO_LOOK_UPS: &str = "BEGIN; LOCK sessions IN ACCESS EXCLUSIVE MODE";
+
+/// Sends this request at once until one is refused by the budget of requests. Returns the refusal.
+async fn request_flood(server: &Server, user: &User, (method, path, body): (Method, &str, Option<&Value>)) -> Value {
+    for _ in 0..20 {
+        let mut answers: FuturesUnordered<_> = (0..100)
+            .map(|_| {
+                let client = reqwest::Client::new().request(method.clone(), format!("{}{path}", server.base_url));
+                let request = client.bearer_auth(&user.token);
+                body.map_or(request.try_clone().unwrap(), |body| request.json(body)).send()
+            })
+            .collect();
+        while let Some(answer) = answers.next().await {
+            let answer = answer.unwrap();
+            if answer.status() == 429 {
+                assert!(answer.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap() >= 1);
+                let problem: Value = answer.json().await.unwrap();
+                if problem["details"]["limiter"] == "requests" {
+                    return problem;
+                }
+            }
+        }
+    }
+    panic!("2,000 requests to {path} passed");
+}
+
+#[tokio::test]
+async fn refuses_requests_beyond_a_budget_before_their_session_is_looked_up() {
+    let server = Server::start(
+        2,
+        &[
+            ("limits.max_messages_per_minute", "60"),
+            ("security.admin_user_ids", "1"),
+            ("server.environment", "production"),
+        ],
+    );
+    let (admin, bob) = (server.register().await, server.register().await);
+    let typing = json!({"type": "get_presence", "data": {"user_ids": []}});
+    let edit = json!({"display_name": "Eve"});
+    for (method, path, body, percent) in [
+        (Method::POST, "/ws-ticket", None, 100),
+        (Method::POST, "/api/commands", Some(&typing), 100),
+        (Method::GET, "/users/me", None, 100),
+        (Method::PATCH, "/users/me", Some(&edit), 100),
+        (Method::GET, "/auth/2fa", None, 100),
+        (Method::GET, "/moderation/queue", None, 100),
+        (Method::GET, "/admin/audit", None, 100),
+        (Method::GET, "/metrics", None, 100),
+        (Method::GET, "/metrics", None, 200),
+    ] {
+        let eve = if percent == 100 { server.register().await } else { admin.clone() };
+        let problem = request_flood(&server, &eve, (method.clone(), path, body)).await;
+        let details = json!({"limiter": "requests", "scope": "user", "limit": 6 * percent, "window_ms": 60_000});
+        for name in ["limiter", "scope", "limit", "window_ms"] {
+            assert_eq!(problem["details"][name], details[name], "{path}: {problem}");
+        }
+        assert_eq!(problem["code"], "rate_limited");
+        assert!(problem["retry_after_ms"].as_i64().is_some_and(|ms| ms > 0), "{problem}");
+        let locked = server.database().await;
+        locked.batch_execute(NO_LOOK_UPS).await.unwrap();
+        request_flood(&server, &eve, (method, path, body)).await;
+        locked.batch_execute("ROLLBACK").await.unwrap();
+    }
+    let (status, _) = server.request(Method::GET, "/users/me", Some(&bob.token), None).await;
+    assert_eq!(status, 200, "others are not affected");
+}
+
+#[tokio::test]
+async fn an_ended_session_does_not_use_the_budget_of_its_user_up() {
+    let server = start_with_default_limits();
+    let ann = server.register().await;
+    let stolen = server.login(&ann).await;
+    assert_eq!(server.post("/auth/logout", Some(&stolen.token), &json!({})).await.0, 204);
+    let read = async |user: &User| server.request(Method::GET, "/users/me", Some(&user.token), None).await.0;
+    assert_eq!(read(&stolen).await, 401);
+    for _ in 0..5 {
+        assert_eq!(join_all((0..100).map(|_| read(&stolen))).await, [401; 100]);
+    }
+    assert_eq!(read(&ann).await, 200);
 }
 
 #[tokio::test]

@@ -313,6 +313,27 @@ async fn codes_cannot_be_guessed_faster_than_passwords() {
 }
 
 #[tokio::test]
+async fn a_failed_change_of_the_password_uses_no_code_up() {
+    let server = Server::start(1, &[]);
+    let Guarded { user, backup_codes, .. } = server.guarded().await;
+    let change = json!({"current_password": PASSWORD, "new_password": "another horse battery",
+                        "backup_code": backup_codes[0]});
+    let database = server.database().await;
+    // As if somebody else had changed the password between the check and the change.
+    let skip = "CREATE FUNCTION public.skip_it() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+                CREATE TRIGGER skip_it BEFORE UPDATE ON credentials FOR EACH ROW EXECUTE FUNCTION public.skip_it()";
+    database.batch_execute(skip).await.unwrap();
+    assert_refused(&server.post("/auth/password", Some(&user.token), &change).await, 409, "conflict");
+    assert_eq!(server.two_factor(&user).await["backup_codes_left"], backup_codes.len());
+    database.batch_execute("DROP TRIGGER skip_it ON credentials").await.unwrap();
+    assert_eq!(server.post("/auth/password", Some(&user.token), &change).await.0, 204);
+    assert_eq!(server.two_factor(&user).await["backup_codes_left"], backup_codes.len() - 1);
+    let again = json!({"current_password": "another horse battery", "new_password": PASSWORD,
+                       "backup_code": backup_codes[0]});
+    assert_refused(&server.post("/auth/password", Some(&user.token), &again).await, 401, "two_factor_invalid");
+}
+
+#[tokio::test]
 async fn dangerous_actions_need_a_fresh_factor() {
     let server = server().await;
     let Guarded { user, secret, backup_codes, .. } = server.guarded().await;

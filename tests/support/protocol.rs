@@ -366,7 +366,8 @@ impl Documents {
             return Ok(());
         }
         let kind = exchange.content_type.unwrap_or("").split(';').next().unwrap_or("").trim();
-        let Some(described) = content.get(kind) else {
+        // A media range describes the content of files.
+        let Some(described) = content.get(kind).or_else(|| content.get("*/*")) else {
             return Err(format!("{place}: the content type {kind:?} is not described"));
         };
         let Some(body) = exchange.body.filter(|_| kind.ends_with("json")) else { return Ok(()) };

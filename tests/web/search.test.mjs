@@ -78,6 +78,7 @@ test("accepts French and English filters in French", () => {
     assert.deepEqual(asked("de:moi dans:lobby contient:lien thé", "fr"), expected);
     assert.deepEqual(asked("from:me in:lobby has:link thé", "fr"), expected);
     assert.deepEqual(asked("thé contient:fichier", "fr"), { query: "thé", has: "file" });
+    assert.deepEqual(asked("thé contient:image", "fr"), { query: "thé", has: "image" });
     for (const after of ["après:2026-01-01", "apres:2026-01-01", "apre\u0300s:2026-01-01"])
         assert.deepEqual(asked(`thé ${after} avant:2026-02-01`, "fr"), {
             query: "thé",
@@ -117,7 +118,7 @@ test("turns invalid filters into hints", () => {
     assert.deepEqual(hints('tea from:"Bob Martin"'), ["search_several_people"]);
     assert.deepEqual(hints("tea in:nowhere"), ["search_unknown_room"]);
     assert.deepEqual(hints("tea in:twins"), ["search_several_rooms"]);
-    assert.deepEqual(hints("tea has:image"), ["search_bad_has"]);
+    assert.deepEqual(hints("tea has:video"), ["search_bad_has"]);
     assert.deepEqual(hints("tea -from:bob"), ["search_no_not"]);
     assert.deepEqual(hints("tea from:bob from:me"), ["search_twice"]);
     assert.deepEqual(hints("tea from:bob from:@bob"), []);
@@ -136,7 +137,7 @@ test("completes names, conversations, values and dates", () => {
     assert.deepEqual(inserts("de:m", "fr"), ["moi", "bob", "bob2"]);
     assert.deepEqual(inserts("in:"), ["lobby", '"Salle d’été"', "room_8", "room_9", "@bob"]);
     assert.deepEqual(inserts('in:"salle d'), ['"Salle d’été"']);
-    assert.deepEqual(inserts("has:"), ["link", "file"]);
+    assert.deepEqual(inserts("has:"), ["link", "file", "image"]);
     assert.deepEqual(inserts("contient:f", "fr"), ["fichier"]);
     assert.deepEqual(inserts("on:"), ["2026-03-01", "2026-02-28", "2026-02-22", "2026-01-30"]);
     assert.deepEqual(inserts("on:2026-02-2"), ["2026-02-28", "2026-02-22"]);

@@ -92,6 +92,26 @@ test("a tab of a user who signed out never uses the tokens of the next user", as
     await other.ticket();
 });
 
+test("signing out removes the drafts also when another request finds the session gone first", async () => {
+    const { server, storage, tab } = browser();
+    const session = tab();
+    await session.signIn({ login: "ada", password: "p" });
+    storage.setItem(`veza.draft.${ADA.id}.room_6`, "a secret");
+    storage.setItem(`veza.draft.${BOB.id}.room_6`, "another's");
+    const fetch = globalThis.fetch;
+    let ended;
+    globalThis.fetch = async (path, options) => {
+        if (path !== "auth/logout") return fetch(path, options);
+        server.accepted = "none"; // the server has ended the session, and its answer is slow
+        await (ended = session.ticket().catch(() => {}));
+        return { status: 204, ok: true };
+    };
+    await session.signOut();
+    await ended;
+    const left = Array.from({ length: storage.length }, (_, at) => storage.key(at));
+    assert.deepEqual(left, [`veza.draft.${BOB.id}.room_6`]);
+});
+
 test("a refused refresh ends the session", async () => {
     const { storage, server, tab } = browser();
     const session = tab();

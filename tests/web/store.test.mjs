@@ -453,3 +453,43 @@ test("applies blocks and unblocks", () => {
     made.block({ ...BOB, id: 4 }, true);
     assert.deepEqual([...made.blocked.keys()], [4]);
 });
+
+test("the check of a file changes its messages, and an own upload's notice changes no log", () => {
+    const { room, give } = store();
+    const file = { file_id: 5, name: "a.png", size: 9, state: "scanning" };
+    give(created(2, { attachments: [file] }), created(3, { attachments: [{ ...file, file_id: 6 }] }));
+    const ready = { ...file, media_type: "image/png", state: "ready", width: 4, height: 3 };
+    const version = room.timeline.known.get(20).version;
+    give(event("file_updated", 4, { file_id: 5, file: ready, message_ids: [20, 999] }));
+    assert.deepEqual(room.timeline.known.get(20).attachments, [ready]);
+    assert.ok(room.timeline.known.get(20).version > version);
+    give(event("file_updated", 5, { file_id: 6, message_ids: [30] }));
+    assert.deepEqual(room.timeline.known.get(30).attachments, [{ ...file, file_id: 6, state: "expired" }]);
+    const notice = { conversation_id: ROOM, file_id: 5, file: ready };
+    assert.deepEqual(give({ type: "file_updated", data: notice }), [{ kind: "file", file: notice }]);
+    assert.equal(room.cursor, 5);
+});
+
+test("an edit removes files, and one without a list of files keeps them", () => {
+    const { room, give } = store();
+    const [a, b] = [5, 6].map((file_id) => ({ file_id, name: `${file_id}.png`, size: 9, state: "ready" }));
+    give(created(2, { attachments: [a, b] }));
+    const edited = (content) => ({ message_id: 20, content, edited_at: "2026-01-01T00:00:00Z" });
+    give(event("message_edited", 3, edited("one")));
+    assert.deepEqual(room.timeline.known.get(20).attachments, [a, b]);
+    give(event("message_edited", 4, { ...edited("two"), attachments: [b] }));
+    assert.deepEqual([room.timeline.known.get(20).attachments, room.timeline.known.get(20).content], [[b], "two"]);
+});
+
+test("a reload keeps the files of messages without an ack", () => {
+    const { made } = store();
+    const unsent = {
+        conversation_id: ROOM,
+        content: "",
+        client_message_id: "k",
+        attachments: [5],
+        files: [{ file_id: 5 }],
+    };
+    made.sending(unsent, 0);
+    assert.deepEqual(made.unsent(), [{ ...unsent, parent_message_id: undefined }]);
+});

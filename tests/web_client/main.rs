@@ -7,6 +7,9 @@
 #![cfg(feature = "test-db")]
 
 mod captcha;
+mod file_states;
+mod files;
+mod hostile_files;
 mod moderation;
 mod people;
 mod person;

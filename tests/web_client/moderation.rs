@@ -1,13 +1,14 @@
 //! The moderators' queue: a message that the content filter holds, and what its author sees.
 
+use crate::files::start;
 use crate::person::{Person, create_room, join_room};
-use crate::support::{Server, unique};
+use crate::support::unique;
 use reqwest::Method;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_moderator_sends_and_rejects_held_messages_in_the_panel() {
-    let server = Server::start(2, &[]);
+    let server = start();
     let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
     let mut bob = Person::sign_up(&server, "", "bob", "Bob Martin").await;
     let room = create_room(&mut ada, "market").await;
@@ -26,7 +27,7 @@ async fn a_moderator_sends_and_rejects_held_messages_in_the_panel() {
     bob.say("an offer to all").await;
     bob.reads("#messages .message.pending", "A moderator decides").await;
     bob.say("another offer").await;
-    bob.browser.wait_for("document.querySelectorAll('#messages .message.pending').length === 2").await;
+    bob.browser.wait_for("document.querySelectorAll('#messages .message.pending.failed').length === 2").await;
     bob.browser.wait_for("!document.querySelector('#show-held')").await;
     ada.click("#show-details").await;
     ada.click("#show-held").await;
@@ -46,6 +47,22 @@ async fn a_moderator_sends_and_rejects_held_messages_in_the_panel() {
     ada.sees("an offer to all").await;
     let shown = ada.shown().await;
     assert!(!shown.iter().any(|text| text.contains("another offer")), "{shown:?}");
+
+    // A held message keeps its files, also when its author no longer wants to see it.
+    bob.attaches("[made.text('prices.txt', 20)]").await;
+    bob.has_uploaded(1).await;
+    bob.say("a third offer").await;
+    bob.browser.wait_for("document.querySelectorAll('#messages .message.pending.failed').length === 2").await;
+    bob.reads("#messages .message.pending:last-of-type", "A moderator decides").await;
+    let discard = "[...document.querySelectorAll('#messages .message.pending')].at(-1).querySelectorAll('.link')[1]";
+    bob.browser.evaluate(&format!("{discard}.click()")).await;
+    bob.browser.wait_for("document.querySelectorAll('#messages .message.pending').length === 1").await;
+    ada.click("#held-again").await;
+    ada.reads("#held [data-held] .file-card", "prices.txt").await;
+    ada.picture("web-held-files.png", 1_280, 800, "light").await;
+    ada.click("#held [data-held] [data-do=approve]").await;
+    ada.sees("a third offer").await;
+    ada.reads("#messages .file-card[data-state=ready]", "prices.txt").await;
     for person in [&mut ada, &mut bob] {
         person.has_no_complaints();
     }

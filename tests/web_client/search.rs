@@ -71,7 +71,7 @@ async fn filters_narrow_a_search_and_invalid_filters_become_hints() {
     ada.has_typed(&format!("tea from:{} ", bob.name)).await;
     ada.finds(&["tea of https://example.org/leaves", "tea with milk"]).await;
     ada.fill("#search", "has:").await;
-    ada.browser.wait_for("document.querySelectorAll('#search-options li').length === 2").await;
+    ada.browser.wait_for("document.querySelectorAll('#search-options li').length === 3").await;
     ada.press("ArrowDown", 40).await;
     ada.press("ArrowUp", 38).await;
     ada.press("Tab", 9).await;
@@ -96,8 +96,8 @@ async fn filters_narrow_a_search_and_invalid_filters_become_hints() {
     // Invalid filters.
     ada.looks_for("from:me has:link").await;
     ada.shows_hint("Add a word").await;
-    ada.looks_for("tea on:2026-02-30 has:image from:nobody-at-all").await;
-    for hint in ["“2026-02-30” isn't a date", "“image”", "No one is called “nobody-at-all”"] {
+    ada.looks_for("tea on:2026-02-30 has:video from:nobody-at-all").await;
+    for hint in ["“2026-02-30” isn't a date", "“video”", "No one is called “nobody-at-all”"] {
         ada.shows_hint(hint).await;
     }
     ada.picture("web-search-hints.png", 1_280, 800, "light").await;

@@ -1,6 +1,6 @@
 //! `send`, `history`, `edit`, `delete`, `react`, `pin`, `search`, `command`.
 
-use super::names;
+use super::{files, names};
 use crate::cli::{History, Search, Send};
 use crate::failure::Failure;
 use crate::output::{Output, print};
@@ -20,7 +20,9 @@ const MATCH: [char; 2] = ['\u{e000}', '\u{e001}'];
 
 /// Sends a message. Retries use the same key, so it is stored once.
 pub async fn send(session: &Session, output: Output, options: Send) -> Result<(), Failure> {
-    let content = text_or_stdin(output, &options.text)?;
+    let has_files = !options.file.is_empty();
+    let content =
+        if has_files && options.text.is_empty() { String::new() } else { text_or_stdin(output, &options.text)? };
     let patience = Duration::from_secs(options.retry_for);
     let notice = |failure: &Failure, wait: Duration| {
         output.note(&format!("{failure}; trying again in {:.1} s", wait.as_secs_f64()));
@@ -29,10 +31,17 @@ pub async fn send(session: &Session, output: Output, options: Send) -> Result<()
         retry::insist(patience, async || names::conversation(session, &options.conversation).await, notice).await?;
     let key = options.key.unwrap_or_else(|| format!("veza-{:032x}", rand::random::<u128>()));
     let mut data = json!({ "conversation_id": conversation, "content": content, "client_message_id": key });
+    let uploaded = files::upload_all(session, output, &conversation, &options.file, patience).await?;
+    if has_files {
+        data["attachments"] = uploaded.iter().map(|(id, _)| *id).collect();
+    }
     if let Some(parent) = options.reply_to {
         data["parent_message_id"] = parent.into();
     }
     let ack = retry::insist(patience, async || session.command("send_message", data.clone()).await, notice).await?;
+    for (_, key) in &uploaded {
+        session.profile().forget_upload(key);
+    }
     output.result(&ack, || {
         let before = if ack["duplicate"] == true { "already sent: " } else { "sent: " };
         output.paint().dim(&format!("{before}{}", name(&ack["message_id"])))

@@ -2,6 +2,7 @@
 
 mod account;
 mod conversations;
+mod files;
 mod messages;
 mod names;
 mod pages;
@@ -41,6 +42,7 @@ pub async fn run(arguments: Arguments, output: Output) -> Result<(), Failure> {
         Command::Members { conversation } => conversations::members(&session, output, &conversation).await,
         Command::Read { conversation } => conversations::read(&session, output, &conversation).await,
         Command::Send(options) => messages::send(&session, output, options).await,
+        Command::Download(options) => files::download(&session, output, &options).await,
         Command::History(options) => messages::history(&session, output, &options).await,
         Command::Follow(options) => {
             let conversation = names::conversation(&session, &options.conversation).await?;

@@ -158,6 +158,7 @@ fn settings(launch: &Launch) -> BTreeMap<String, String> {
     let mut settings: BTreeMap<String, String> = [
         ("limits.max_messages_per_minute", "100000000".to_owned()),
         ("limits.max_connections_per_user", "1000".to_owned()),
+        ("limits.max_connections_per_network", "10000000".to_owned()),
         ("security.sign_ins_per_minute", "1000000".to_owned()),
         ("security.registrations_per_minute", "1000000".to_owned()),
         ("security.stranger_additions_per_hour", "1000000".to_owned()),

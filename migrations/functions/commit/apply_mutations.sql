@@ -53,8 +53,11 @@ BEGIN
                 END IF;
                 -- create_conversation without an event found the direct conversation that exists.
                 IF v_before IS NOT NULL AND (p.kind <> 'create_conversation' OR o.events IS NOT NULL) THEN
-                    v_audited := audited_mutation(p, o.conversation_id, v_before) || jsonb_build_object(
-                        'session_id', p_session[i], 'ip_address', p_address[i], 'device', p_device[i]);
+                    v_audited := audited_mutation(p, o.conversation_id, v_before) || CASE p.kind
+                        -- The content filter mutes the author: the server acts by itself, for the reason of its rule.
+                        WHEN 'filter_text' THEN jsonb_build_object('user_id', NULL, 'reason', o.result ->> 'rule')
+                        ELSE jsonb_build_object(
+                            'session_id', p_session[i], 'ip_address', p_address[i], 'device', p_device[i]) END;
                     IF p_audit_wait_ms = 0 AND v_audited IS NOT NULL THEN
                         PERFORM refuse_until('storage_unavailable',
                             'The audit trail is locked, and this change must be recorded in it. Nothing was changed. '

@@ -1,5 +1,5 @@
--- Writes messages and the names of their files to the search index. Deleted and system messages are not searched. Of a long text the first 40,000
--- characters are: they fit into a tsvector (1 MB) whatever they are.
+-- Writes messages and the names of their files to the search index. Deleted and system messages are not searched. Of a
+-- long text the first 40,000 characters are: they fit into a tsvector (1 MB) whatever they are.
 -- SECURITY DEFINER: chat_writer cannot read texts, so the owner indexes them. Only other functions of the owner call
 -- it.
 -- Locks: the messages' rows of message_search. The caller holds the conversation's row of search_progress, so that an

@@ -18,8 +18,12 @@ BEGIN
         PERFORM plan_release(v_hash);
         RETURN NULL;
     ELSIF p ->> 'kind' IS NULL THEN
+        -- An earlier check may have been cut short, with another result.
+        PERFORM plan_release(f.sha256) FROM files f WHERE f.id = v_file AND f.sha256 <> v_hash;
         UPDATE files f SET sha256 = v_hash WHERE f.id = v_file;
     ELSE
+        PERFORM plan_release(x.sha256) FROM file_variants x
+          WHERE x.file_id = v_file AND x.kind = p ->> 'kind' AND x.sha256 <> v_hash;
         DELETE FROM file_variants x WHERE x.file_id = v_file AND x.kind = p ->> 'kind';
         INSERT INTO file_variants (file_id, kind, sha256, size, media_type, width, height)
         VALUES (v_file, p ->> 'kind', v_hash, (p -> 'size')::bigint, p ->> 'media_type', (p ->> 'width')::integer,

@@ -1,8 +1,8 @@
 -- Decides about a text that rules of the content filter match, and records it. The shard submits it before the text is
 -- sent; the result tells it how to go on: `pass`, `flag`, or a refusal by `hold`, `refuse`, `slow` or `mute`.
 -- p.arguments: hits [{rule, is_server_rule, action, exempt_from, mute_s}], the most severe first. For a message also
--- key, text, message_type, parent_message_id, edited_message_id, files. (Not `content`: apply_mutations adds it to events.)
--- Only the membership, read under the conversation's lock, shows whether a role is exempt.
+-- key, text, message_type, parent_message_id, edited_message_id, files. (Not `content`: apply_mutations adds it to
+-- events.) Only the membership, read under the conversation's lock, shows whether a role is exempt.
 -- A conversation has at most 1,000 held texts and 1,000 flagged ones; beyond, texts are refused, or not listed.
 -- Locks: the conversation's row, which apply_mutations holds, and those of a held text's files; none without a
 -- conversation.

@@ -23,6 +23,10 @@ BEGIN
     IF NOT FOUND THEN
         RETURN o; -- it is gone, or was settled before
     END IF;
+    IF f.state = 'ready' AND p.arguments ->> 'size' IS NOT NULL THEN
+        -- Readers get something else, so the upload is still there.
+        INSERT INTO jobs (kind, subject) VALUES ('remove_upload', f.id::text) ON CONFLICT DO NOTHING;
+    END IF;
     SELECT array_agg(x.message_id ORDER BY x.message_id) INTO v_messages FROM message_files x WHERE x.file_id = f.id;
     IF v_messages IS NOT NULL THEN
         o := append_event(o, c, p, 'file_updated', jsonb_build_object('file_id', f.id, 'message_ids', v_messages),

@@ -14,8 +14,8 @@ BEGIN
     v_type := CASE WHEN v_user IS NOT NULL THEN 'user'
                    WHEN p.arguments ? 'message_id' THEN 'message'
                    WHEN p.arguments ? 'file_id' THEN 'file'
-                   -- A user who joins, leaves, asks or decides.
-                   WHEN v_changed -> 'after' ?| '{role,requested,invited}' THEN 'user'
+                   -- A user who joins, leaves, asks or decides, or whom the content filter mutes.
+                   WHEN p.kind = 'filter_text' OR v_changed -> 'after' ?| '{role,requested,invited}' THEN 'user'
                    ELSE 'conversation' END;
     RETURN jsonb_build_object(
         'user_id', p.actor_id, 'action', p.kind, 'conversation_id', p_conversation,

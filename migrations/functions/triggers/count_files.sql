@@ -14,6 +14,9 @@ BEGIN
         SELECT x, v_bytes, v_files FROM unnest(ARRAY[0, coalesce(NEW.uploader_id, OLD.uploader_id)]) x
         ON CONFLICT (user_id) DO UPDATE SET bytes = u.bytes + excluded.bytes, files = u.files + excluded.files;
     END IF;
+    IF TG_OP = 'DELETE' THEN
+        DELETE FROM file_shares s WHERE s.file_id = OLD.id;
+    END IF;
     IF v_had AND NOT v_has THEN
         INSERT INTO jobs (kind, subject) VALUES ('remove_upload', OLD.id::text) ON CONFLICT DO NOTHING;
         IF OLD.sha256 IS NOT NULL THEN

@@ -59,12 +59,11 @@ impl Suspicion {
             Self::Guessing | Self::Stuffing | Self::AuditGap => false,
             // A thief may hold a session.
             Self::RefreshReuse | Self::ImpossibleTravel => response == AutomaticResponse::Challenge,
-            Self::MassInvitations
-            | Self::MassDirect
-            | Self::MassMentions
-            | Self::MassReading
-            | Self::FilterEvasion
-            | Self::PrivilegeJump => true,
+            Self::MassInvitations | Self::MassDirect | Self::MassMentions | Self::MassReading | Self::FilterEvasion => {
+                true
+            }
+            // A rival may have given the account its role, and a muted owner could not act against the rival.
+            Self::PrivilegeJump => response != AutomaticResponse::Mute,
         }
     }
 }
@@ -113,6 +112,15 @@ mod tests {
         assert_eq!(to(Suspicion::MassMentions, Some(1)), None, "an administrator");
         assert_eq!(to(Suspicion::MassMentions, None), None, "nobody");
         assert_eq!(to(Suspicion::MassReading, Some(7)), None, "not chosen");
+    }
+
+    #[test]
+    fn a_jump_of_privileges_mutes_nobody() {
+        for response in ALL {
+            let policy = ResponsePolicy::new(vec![(Suspicion::PrivilegeJump, response)], Vec::new());
+            let to = policy.to(&finding(Suspicion::PrivilegeJump, Some(UserId(7))));
+            assert_eq!(to, Some(response).filter(|response| *response != AutomaticResponse::Mute));
+        }
     }
 
     #[test]

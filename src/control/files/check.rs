@@ -1,18 +1,19 @@
 //! Jobs about files: the check of a complete upload, and the removal of content that nobody needs.
 //!
-//! `check_file`: the hash, the type, the virus scan, then the content goes into the store and the file is settled
-//! through the shard of its conversation, so that its subscribers learn of it. Each step can be repeated, so a crash
-//! between them loses nothing.
+//! `check_file`: the hash, the type, the virus scan, the examination of media, then the content goes into the store and
+//! the file is settled through the shard of its conversation, so that its subscribers learn of it. Each step can be
+//! repeated, so a crash between them loses nothing.
 
 use super::antivirus::ScanVerdict;
+use super::derived::{Made, MadeCopy};
 use super::refusals::disk_refusal;
 use super::state::Files;
 use crate::error::Refusal;
 use crate::files::content::{ContentHash, ContentName};
-use crate::files::kind;
 use crate::files::state::{FileEvent, FileState};
+use crate::files::{kind, media};
 use crate::ids::FileId;
-use crate::storage::files::UncheckedFile;
+use crate::storage::files::{NewVariant, UncheckedFile};
 use crate::storage::jobs::Job;
 use serde_json::{Value, json};
 use std::fs::File;
@@ -23,6 +24,9 @@ use std::time::Duration;
 const SWEEP_MAX: usize = 200;
 /// Bytes without a row are removed after this time: nothing writes to them any longer.
 const ORPHAN_AGE: Duration = Duration::from_hours(2);
+
+/// The variant that only the uploader may read.
+const ORIGINAL: &str = "original";
 
 /// What was found in a file.
 struct Inspected {
@@ -104,10 +108,10 @@ impl Files {
         };
         let allowed = self.parts().allowed_types.clone();
         let inspected = self.store().disk().run(move || {
-            let scanned = opened.try_clone()?;
-            Ok((inspect(opened, &unchecked, &allowed)?, scanned))
+            let (scanned, media_copy) = (opened.try_clone()?, opened.try_clone()?);
+            Ok((inspect(opened, &unchecked, &allowed)?, scanned, media_copy))
         });
-        let (found, scanned) = inspected.await.map_err(|error| disk_refusal(&error))?;
+        let (found, scanned, media_copy) = inspected.await.map_err(|error| disk_refusal(&error))?;
         let media_type = Some(found.media_type);
         if let Some(reason) = found.refused {
             return Ok(refused(file, FileEvent::Refused, &reason, media_type));
@@ -125,14 +129,72 @@ impl Files {
                 }
             }
         }
-        let Some(name) = self.rows().name_content(file, (found.hash, found.size), None).await? else { return Ok(None) };
-        self.store().take_upload(file, name).await.map_err(|error| disk_refusal(&error))?;
-        self.forget_unless_named(name).await?;
-        let (width, height) = found.dimensions.unzip();
+        let made = if media::is_examined(found.media_type) {
+            match self.examined(found.media_type, media_copy).await? {
+                Some(made) => made,
+                // Sound and film are served as they came, so nobody has to be able to read them.
+                None if !found.media_type.starts_with("image/") => Made::default(),
+                None => {
+                    let reason = "The picture cannot be read. Save it again with another program.";
+                    return Ok(refused(file, FileEvent::Refused, reason, media_type));
+                }
+            }
+        } else {
+            Made::default()
+        };
+        let kept = self.keep(file, &found, &made).await;
+        let (report, served_size) = (made.report.clone(), made.served.as_ref().map(|served| served.size));
+        made.forget(self.store().disk()).await;
+        if !kept? {
+            return Ok(None);
+        }
+        let dimensions = report.width.zip(report.height).or(found.dimensions);
+        let (width, height) = dimensions.unzip();
         let state = FileState::Scanning.after(FileEvent::Clean);
         Ok(Some(json!({
-            "file_id": file, "state": state, "media_type": media_type, "width": width, "height": height,
+            "file_id": file, "state": state, "media_type": media_type, "size": served_size, "width": width,
+            "height": height, "duration": report.duration_s, "blurhash": report.blurhash, "animated": report.animated,
         })))
+    }
+
+    /// Puts everything that belongs to a file into the store. Returns whether the file is still there.
+    async fn keep(&self, file: FileId, found: &Inspected, made: &Made) -> Result<bool, Refusal> {
+        for (variant, copy) in &made.variants {
+            let about = NewVariant {
+                kind: variant.kind.as_str(),
+                media_type: &variant.media_type,
+                dimensions: Some((variant.width, variant.height)),
+            };
+            if !self.keep_copy(file, copy, Some(about)).await? {
+                return Ok(false);
+            }
+        }
+        let own = (found.hash, found.size);
+        let Some(served) = &made.served else { return self.keep_upload(file, own, None).await };
+        if self.parts().keeps_originals {
+            let about = NewVariant { kind: ORIGINAL, media_type: found.media_type, dimensions: found.dimensions };
+            if !self.keep_upload(file, own, Some(about)).await? {
+                return Ok(false);
+            }
+        }
+        self.keep_copy(file, served, None).await
+    }
+
+    async fn keep_copy(&self, file: FileId, copy: &MadeCopy, about: Option<NewVariant<'_>>) -> Result<bool, Refusal> {
+        let Some(name) = self.rows().name_content(file, (copy.hash, copy.size), about).await? else { return Ok(false) };
+        self.store().take(copy.path.clone(), name).await.map_err(|error| disk_refusal(&error))?;
+        self.forget_unless_named(name).await.map(|()| true)
+    }
+
+    async fn keep_upload(
+        &self,
+        file: FileId,
+        content: (ContentHash, u64),
+        about: Option<NewVariant<'_>>,
+    ) -> Result<bool, Refusal> {
+        let Some(name) = self.rows().name_content(file, content, about).await? else { return Ok(false) };
+        self.store().take_upload(file, name).await.map_err(|error| disk_refusal(&error))?;
+        self.forget_unless_named(name).await.map(|()| true)
     }
 
     /// The file was removed while its content was stored, and the removal of that name may have come before it.

@@ -3,9 +3,9 @@
 
 use super::refusals::{disk_refusal, no_such_file};
 use super::state::Files;
+use crate::address::ClientNetwork;
 use crate::control::Control;
-use crate::control::account_reads::Place;
-use crate::control::extract::{AccountReader, Caller, PathId};
+use crate::control::extract::{AccountReader, Caller, PathId, charge};
 use crate::control::problem::Problem;
 use crate::control::state::now_seconds;
 use crate::error::{ErrorCode, Refusal};
@@ -15,6 +15,7 @@ use crate::files::state::FileState;
 use crate::files::store::ByteStream;
 use crate::files::{kind, name};
 use crate::ids::{FileId, UserId};
+use crate::mesh::quota::QuotaPlace;
 use crate::storage::files::{ReadableFile, StoredContent};
 use axum::Json as Reply;
 use axum::body::Body;
@@ -34,6 +35,24 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; media-src '
 /// A download that takes long asks again whether its user may read the file.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
+/// Who reads content, and a place among the downloads of that user or network.
+pub(super) enum ContentReader {
+    /// A user.
+    User { file: FileId, user: UserId, _place: QuotaPlace<UserId> },
+    /// Somebody with a public link.
+    Public { token_hash: [u8; 32], _place: QuotaPlace<ClientNetwork> },
+}
+
+impl ContentReader {
+    /// Whether it may still read.
+    async fn may_read(&self, files: &Files) -> Result<bool, Refusal> {
+        match self {
+            Self::User { file, user, .. } => files.rows().may_read(*user, *file).await,
+            Self::Public { token_hash, .. } => Ok(files.shares().shared(token_hash).await?.is_some()),
+        }
+    }
+}
+
 /// Who reads: the user of the token, or of a signed link.
 pub(super) struct FileReader {
     file: FileId,
@@ -41,7 +60,13 @@ pub(super) struct FileReader {
     /// The last part of the path.
     last: String,
     /// Among the downloads of its user that are under way.
-    _place: Place,
+    place: QuotaPlace<UserId>,
+}
+
+impl FileReader {
+    fn content(self) -> ContentReader {
+        ContentReader::User { file: self.file, user: self.user, _place: self.place }
+    }
 }
 
 impl FromRequestParts<Control> for FileReader {
@@ -54,7 +79,7 @@ impl FromRequestParts<Control> for FileReader {
         if parts.headers.contains_key(header::AUTHORIZATION) {
             let caller = Caller::from_request_parts(parts, control).await?;
             let place = control.files().downloads().admit(caller.user)?;
-            return Ok(Self { file, user: caller.user, last, _place: place });
+            return Ok(Self { file, user: caller.user, last, place });
         }
         let link = Query::<LinkQuery>::try_from_uri(&parts.uri);
         let Ok(Query(link)) = link else {
@@ -62,10 +87,14 @@ impl FromRequestParts<Control> for FileReader {
         };
         let asker = control.files().parts().links.verified(&link, file, now_seconds());
         let (user, session) = asker.ok_or_else(no_such_file)?;
+        charge(parts, control, user, session).map_err(|problem| match problem.status {
+            StatusCode::UNAUTHORIZED => no_such_file(),
+            _ => problem,
+        })?;
         let place = control.files().downloads().admit(user)?;
         // A link ends with the session that asked for it.
         control.accounts().session_state(user, session).await?.ok_or_else(no_such_file)?;
-        Ok(Self { file, user, last, _place: place })
+        Ok(Self { file, user, last, place })
     }
 }
 
@@ -119,7 +148,7 @@ pub(super) async fn read(
     };
     let media_type = found.shown["media_type"].as_str().unwrap_or(kind::UNKNOWN);
     let name = found.shown["name"].as_str().unwrap_or("file");
-    serve(control.files(), reader, &ServedContent { content, media_type, name }, &method, &headers).await
+    serve(control.files(), reader.content(), &ServedContent { content, media_type, name }, &method, &headers).await
 }
 
 pub(super) async fn read_variant(
@@ -131,20 +160,26 @@ pub(super) async fn read_variant(
     let found = control.files().rows().variant(reader.user, reader.file, &reader.last).await?;
     let (media_type, content) = found.ok_or_else(no_such_file)?;
     let name = reader.last.clone();
-    serve(control.files(), reader, &ServedContent { content, media_type: &media_type, name: &name }, &method, &headers)
-        .await
+    serve(
+        control.files(),
+        reader.content(),
+        &ServedContent { content, media_type: &media_type, name: &name },
+        &method,
+        &headers,
+    )
+    .await
 }
 
 /// What a response has.
-struct ServedContent<'a> {
-    content: StoredContent,
-    media_type: &'a str,
-    name: &'a str,
+pub(super) struct ServedContent<'a> {
+    pub(super) content: StoredContent,
+    pub(super) media_type: &'a str,
+    pub(super) name: &'a str,
 }
 
-async fn serve(
+pub(super) async fn serve(
     files: &Files,
-    reader: FileReader,
+    reader: ContentReader,
     served: &ServedContent<'_>,
     method: &Method,
     headers: &HeaderMap,
@@ -191,14 +226,14 @@ async fn serve(
 }
 
 /// The bytes, until the reader loses access. The place of the reader is held until they end.
-fn while_readable(files: Files, reader: FileReader, bytes: ByteStream) -> ByteStream {
+fn while_readable(files: Files, reader: ContentReader, bytes: ByteStream) -> ByteStream {
     let state = (files, reader, bytes, Instant::now());
     stream::unfold(state, |(files, reader, mut bytes, mut asked_at)| async move {
         let next = bytes.next().await?;
         if asked_at.elapsed() >= ASK_AGAIN {
             asked_at = Instant::now();
             // Whoever cannot be asked about goes on: the answer was yes a moment ago.
-            if files.rows().may_read(reader.user, reader.file).await == Ok(false) {
+            if reader.may_read(&files).await == Ok(false) {
                 let gone =
                     io::Error::new(io::ErrorKind::PermissionDenied, "the reader may not see this file any longer");
                 return Some((Err(gone), (files, reader, stream::empty().boxed(), asked_at)));
@@ -217,7 +252,7 @@ fn insert(response: &mut Response, name: header::HeaderName, value: &str) {
 
 fn describe(response: &mut Response, served: &ServedContent<'_>, tag: &str) {
     let is_inline = kind::is_shown_inline(served.media_type);
-    let shown_type = match served.media_type {
+    let shown_type = match kind::served_type(served.media_type) {
         text if text.starts_with("text/") => format!("{text}; charset=utf-8"),
         other => other.to_owned(),
     };

@@ -9,6 +9,8 @@
 //!   refusals.rs   what clients are told about disks that fail
 //!   antivirus.rs  clamd
 //!   check.rs      what happens to a complete upload: hash, type, viruses, store (a job)
+//!   derived.rs    smaller pictures, copies without places, durations
+//!   shares.rs     public links
 //!   downloads.rs  GET /files/{id}/{name}, POST /files/{id}/link
 //! ```
 //!
@@ -20,9 +22,11 @@
 
 pub mod antivirus;
 mod check;
+mod derived;
 mod downloads;
 mod receiving;
 mod refusals;
+mod shares;
 mod simple;
 mod state;
 mod turns;
@@ -32,7 +36,7 @@ use super::Control;
 pub use super::ports::FilesPort;
 use axum::Router;
 use axum::http::Method;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 pub use state::{FileParts, Files};
 
 /// Whether a request may last as long as its body comes: it has deadlines of its own.
@@ -46,6 +50,9 @@ pub(super) fn router() -> Router<Control> {
         .route("/files/simple", post(simple::upload))
         .route("/files/{id}", get(downloads::show).head(uploads::offset).patch(uploads::append).delete(uploads::remove))
         .route("/files/{id}/link", post(downloads::link))
+        .route("/files/{id}/shares", post(shares::share).get(shares::list))
+        .route("/files/{id}/shares/{share}", delete(shares::revoke))
+        .route("/shared/{token}/{name}", get(shares::read))
         .route("/files/{id}/{name}", get(downloads::read))
         .route("/files/{id}/variants/{kind}", get(downloads::read_variant))
 }

@@ -100,7 +100,10 @@ pub(super) async fn receive<E>(
     let read = tokio::select! {
         read = forward(body, &parts) => read,
         () = newer => Err(taken_over()),
-        () = stopping => Err(Refusal::overloaded("uploads, because the server stops").retry_after(1_000).into()),
+        () = stopping => {
+            let detail = "The server stops. What came is kept: ask for the offset when it is back.";
+            Err(Refusal::new(ErrorCode::Overloaded, detail).retry_after(1_000).into())
+        }
     };
     drop(parts);
     let written = writing.await.unwrap_or_else(|_| Written::Refused(Refusal::storage_unavailable()));

@@ -2,7 +2,9 @@
 
 use super::antivirus::Antivirus;
 use super::turns::WriteTurns;
+use crate::address::ClientNetwork;
 use crate::control::account_reads::AccountReads;
+use crate::control::extract::PeerAddress;
 use crate::control::ports::FilesPort;
 use crate::control::problem::Problem;
 use crate::error::{ErrorCode, Refusal};
@@ -10,14 +12,27 @@ use crate::files::link::LinkKey;
 use crate::files::store::Store;
 use crate::ids::{FileId, UserId};
 use crate::limits::Feature;
+use crate::mesh::quota::{Quota, QuotaPlace};
+use crate::storage::file_shares::ShareStore;
 use crate::storage::files::{FileQuotas, FileStore};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+
+/// Examinations of media at the same time; each may take 1 GiB.
+const EXAMINATIONS_MAX: usize = 2;
+
+/// Downloads by public links from one network at the same time.
+const PUBLIC_DOWNLOADS_MAX: usize = 16;
 
 /// What [`Files`] needs.
 pub struct FileParts {
     /// The rows.
     pub rows: FileStore,
+    /// The public links.
+    pub shares: ShareStore,
+    /// `files.public_links`.
+    pub has_public_links: bool,
     /// The bytes.
     pub store: Store,
     /// The shards.
@@ -30,6 +45,10 @@ pub struct FileParts {
     pub allowed_types: Vec<String>,
     /// The virus scanner; none if files are not scanned.
     pub antivirus: Option<Antivirus>,
+    /// Whether the uploader can still read a picture as it came, where readers get a copy without places.
+    pub keeps_originals: bool,
+    /// This program, which examines media in a process of its own.
+    pub program: PathBuf,
     /// Signs links.
     pub links: LinkKey,
     /// `features.file_uploads`.
@@ -44,6 +63,8 @@ struct FilesInner {
     parts: FileParts,
     turns: WriteTurns,
     downloads: AccountReads,
+    examinations: Semaphore,
+    public_downloads: Quota<ClientNetwork>,
     /// Counts the signs that there may be a job.
     work: watch::Sender<u64>,
 }
@@ -56,6 +77,8 @@ impl Files {
             parts,
             turns: WriteTurns::default(),
             downloads: AccountReads::of_downloads(),
+            examinations: Semaphore::new(EXAMINATIONS_MAX),
+            public_downloads: Quota::new(PUBLIC_DOWNLOADS_MAX),
             work: watch::Sender::new(0),
         }))
     }
@@ -74,6 +97,28 @@ impl Files {
 
     pub(super) fn turns(&self) -> &WriteTurns {
         &self.0.turns
+    }
+
+    pub(super) fn program(&self) -> &Path {
+        &self.0.parts.program
+    }
+
+    pub(super) fn shares(&self) -> &ShareStore {
+        &self.0.parts.shares
+    }
+
+    /// A place among the downloads by public links from a network.
+    pub(super) fn admit_public(&self, peer: PeerAddress) -> Result<QuotaPlace<ClientNetwork>, Problem> {
+        self.0.public_downloads.admit(peer.network()).ok_or_else(|| {
+            let detail = "Too many downloads from this network are under way. Wait for one of them.";
+            let max = PUBLIC_DOWNLOADS_MAX as u64;
+            Refusal::rate_limited(detail, "public_downloads", "network", max, 0).retry_after(1_000).into()
+        })
+    }
+
+    /// The places for examinations of media.
+    pub(super) fn examinations(&self) -> &Semaphore {
+        &self.0.examinations
     }
 
     /// The downloads that are under way.

@@ -8,11 +8,12 @@
 use crate::control::problem::Problem;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{FileId, UserId};
+use crate::mesh::quota::{Quota, QuotaPlace};
 use axum::http::StatusCode;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedMutexGuard, watch};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore, watch};
 
 /// Requests of one user, and of everybody. Each can hold a megabyte.
 const PER_USER_MAX: usize = 8;
@@ -23,14 +24,17 @@ const WAIT: Duration = Duration::from_secs(10);
 const RETRY_MS: u64 = 1_000;
 
 /// The requests that write; cloning shares them.
-#[derive(Clone, Default)]
-pub(super) struct WriteTurns(Arc<Mutex<Writing>>);
+#[derive(Clone)]
+pub(super) struct WriteTurns {
+    users: Quota<UserId>,
+    all: Arc<Semaphore>,
+    uploads: Arc<Mutex<HashMap<FileId, UploadQueue>>>,
+}
 
-#[derive(Default)]
-struct Writing {
-    by_user: HashMap<UserId, usize>,
-    total: usize,
-    uploads: HashMap<FileId, UploadQueue>,
+impl Default for WriteTurns {
+    fn default() -> Self {
+        Self { users: Quota::new(PER_USER_MAX), all: Arc::new(Semaphore::new(TOTAL_MAX)), uploads: Arc::default() }
+    }
 }
 
 /// The requests for one upload.
@@ -45,8 +49,9 @@ struct UploadQueue {
 /// A place among the requests that write.
 struct WritePlace {
     turns: WriteTurns,
-    user: UserId,
     file: FileId,
+    _user: QuotaPlace<UserId>,
+    _all: OwnedSemaphorePermit,
 }
 
 /// The right to write to an upload.
@@ -58,8 +63,8 @@ pub(super) struct WriteTurn {
 }
 
 impl WriteTurns {
-    fn writing(&self) -> MutexGuard<'_, Writing> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn uploads(&self) -> MutexGuard<'_, HashMap<FileId, UploadQueue>> {
+        self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The right to write to an upload. A request that has it is told to stop. The caller has checked that the upload
@@ -68,20 +73,18 @@ impl WriteTurns {
     /// # Errors
     /// `rate_limited`, `overloaded`; `conflict` if a newer request came, or the older one does not stop.
     pub(super) async fn acquire(&self, user: UserId, file: FileId) -> Result<WriteTurn, Problem> {
+        let Ok(all) = Arc::clone(&self.all).try_acquire_owned() else {
+            let limit = ("uploads_running", "server", TOTAL_MAX);
+            return Err(Refusal::overloaded("uploads", limit).retry_after(RETRY_MS).into());
+        };
+        let Some(of_user) = self.users.admit(user) else {
+            let detail = "Too many of your uploads are running. Wait for one of them.";
+            let refusal = Refusal::rate_limited(detail, "uploads_running", "user", PER_USER_MAX as u64, 0);
+            return Err(refusal.retry_after(RETRY_MS).into());
+        };
         let (place, right, number, mut newest) = {
-            let mut writing = self.writing();
-            if writing.total >= TOTAL_MAX {
-                return Err(Refusal::overloaded("uploads").retry_after(RETRY_MS).into());
-            }
-            let of_user = writing.by_user.entry(user).or_default();
-            if *of_user >= PER_USER_MAX {
-                let detail = "Too many of your uploads are running. Wait for one of them.";
-                let refusal = Refusal::rate_limited(detail, "uploads_running", "user", PER_USER_MAX as u64, 0);
-                return Err(refusal.retry_after(RETRY_MS).into());
-            }
-            *of_user += 1;
-            writing.total += 1;
-            let queue = writing.uploads.entry(file).or_insert_with(|| UploadQueue {
+            let mut uploads = self.uploads();
+            let queue = uploads.entry(file).or_insert_with(|| UploadQueue {
                 right: Arc::default(),
                 newest: watch::Sender::new(0),
                 requests: 0,
@@ -90,7 +93,7 @@ impl WriteTurns {
             queue.newest.send_modify(|newest| *newest += 1);
             let (number, newest) = (*queue.newest.borrow(), queue.newest.subscribe());
             let right = Arc::clone(&queue.right).lock_owned();
-            (WritePlace { turns: self.clone(), user, file }, right, number, newest)
+            (WritePlace { turns: self.clone(), file, _user: of_user, _all: all }, right, number, newest)
         };
         tokio::select! {
             biased;
@@ -129,18 +132,11 @@ impl WriteTurn {
 
 impl Drop for WritePlace {
     fn drop(&mut self) {
-        let mut writing = self.turns.writing();
-        writing.total -= 1;
-        if let Some(of_user) = writing.by_user.get_mut(&self.user) {
-            *of_user -= 1;
-            if *of_user == 0 {
-                writing.by_user.remove(&self.user);
-            }
-        }
-        if let Some(queue) = writing.uploads.get_mut(&self.file) {
+        let mut uploads = self.turns.uploads();
+        if let Some(queue) = uploads.get_mut(&self.file) {
             queue.requests -= 1;
             if queue.requests == 0 {
-                writing.uploads.remove(&self.file);
+                uploads.remove(&self.file);
             }
         }
     }
@@ -169,7 +165,7 @@ mod tests {
         assert_eq!(second.await.unwrap(), Some("conflict"));
         drop(first);
         assert!(third.await.unwrap());
-        assert!(turns.writing().uploads.is_empty() && turns.writing().by_user.is_empty());
+        assert!(turns.uploads().is_empty() && turns.users.is_empty());
     }
 
     #[tokio::test]
@@ -185,6 +181,6 @@ mod tests {
         held.pop();
         assert!(turns.acquire(ANN, FileId(99)).await.is_ok());
         drop(held);
-        assert_eq!(turns.writing().total, 0);
+        assert_eq!(turns.all.available_permits(), TOTAL_MAX);
     }
 }

@@ -9,12 +9,10 @@
 use crate::audit::caller::Caller;
 use crate::ids::{SessionId, UserId};
 use crate::storage::sql::audit as sql;
+use crate::storage::trail_end;
 use deadpool_postgres::Transaction;
 use serde_json::{Value, json};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 use tokio_postgres::Error;
-use tokio_postgres::error::SqlState;
 
 /// A new account, which is signed in, with its username and its display name.
 pub(super) async fn registration(
@@ -38,13 +36,17 @@ pub(super) async fn sign_in(transaction: &Transaction<'_>, user: UserId, session
     append(transaction, json!([row])).await
 }
 
-/// A new password, and the sessions that it revoked.
+/// A new password, the sessions that it revoked, and whether a second factor came with it.
 pub(super) async fn new_password(
     transaction: &Transaction<'_>,
     caller: &Caller,
     revoked: &[SessionId],
+    with_factor: bool,
 ) -> Result<(), Error> {
-    let row = json!({ "target_type": "user", "target_id": caller.user, "details": { "revoked": revoked } });
+    let mut row = json!({ "target_type": "user", "target_id": caller.user, "details": { "revoked": revoked } });
+    if with_factor {
+        row["details"]["second_factor"] = true.into();
+    }
     append_of(transaction, caller, "change_password", row).await
 }
 
@@ -74,24 +76,14 @@ pub(super) fn row_of(caller: &Caller, action: &str, mut row: Value) -> Value {
     row
 }
 
-/// How long the end of the trail counts as busy after somebody has waited for it in vain.
-const BUSY_FOR: Duration = Duration::from_secs(10);
-
-/// When somebody last waited for the end of the trail in vain. There is one trail, so there is one such time.
-static BUSY_SINCE: Mutex<Option<Instant>> = Mutex::new(None);
-
-/// Appends rows. While the end of the trail is busy, it waits for a moment only: each wait holds one of the few
-/// connections of the accounts, which sign-ins need too.
+/// Appends rows. While the end of the trail is busy, it waits for a moment only.
 pub(in crate::storage) async fn append(transaction: &Transaction<'_>, rows: Value) -> Result<(), Error> {
-    let is_busy = BUSY_SINCE.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < BUSY_FOR);
-    if is_busy {
-        let statement = transaction.prepare_cached(sql::WAIT_SHORTLY).await?;
-        transaction.execute(&statement, &[]).await?;
+    let wait_ms = trail_end::wait_ms().max(trail_end::TRIAL_MS);
+    if wait_ms < trail_end::WAIT_MS {
+        let statement = transaction.prepare_cached(sql::SET_WAIT_MS).await?;
+        transaction.execute(&statement, &[&wait_ms.to_string()]).await?;
     }
     let statement = transaction.prepare_cached(sql::APPEND).await?;
     let appended = transaction.execute(&statement, &[&rows]).await;
-    if appended.as_ref().is_err_and(|error| error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)) {
-        *BUSY_SINCE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-    appended.map(drop)
+    appended.map(|_| trail_end::note_free())
 }

@@ -2,6 +2,7 @@
 
 use super::super::rows::{self, REFUSED};
 use super::super::sqlstate::Cause;
+use super::super::trail_end;
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::{error_limited, warn_limited};
 use deadpool_postgres::Object;
@@ -54,6 +55,7 @@ fn refusal(what: &'static str, in_doubt: bool, error: &Error) -> Refusal {
         }
         (code, _) if Cause::of(code) == Cause::AuditBusy => {
             warn_limited!(what, "another transaction holds the row of audit_head: the change was refused");
+            trail_end::note_busy();
             Refusal::audit_trail_busy()
         }
         (code, _) if is_passing(code) => {

@@ -53,7 +53,7 @@ impl Accounts {
     /// Failures of PostgreSQL. A token that is not good is an [`Ok`] other than [`Rotation::Rotated`].
     pub async fn rotate_refresh(&self, refresh: RefreshExchange<'_>) -> Result<Rotation, Refusal> {
         let RefreshExchange { hash, new_hash, lifetime_seconds, grace_seconds, source } = refresh;
-        let ip = source.address.map_or_else(String::new, |address| address.to_string());
+        let ip = source.address.map(|address| address.to_string());
         let mut connection = self.connection("rotate_refresh").await?;
         let mut in_doubt = false;
         let outcome = timeout(QUERY_TIMEOUT, async {

@@ -36,6 +36,8 @@ pub struct FactorState {
     pub fresh: bool,
     /// Whether one was given within [`READING_SECONDS`].
     pub may_read: bool,
+    /// The age of the account, in seconds.
+    pub account_age_s: i64,
 }
 
 /// What users see of their own.
@@ -105,7 +107,8 @@ impl Accounts {
             let row = connection.query_opt(&statement, &[&session.0, &user.0, &windows[0], &windows[1]]).await?;
             let state = |row: Row| {
                 let (enabled, fresh) = (row.try_get("two_factor")?, row.try_get("fresh")?);
-                Ok(FactorState { enabled, fresh, may_read: row.try_get("may_read")? })
+                let (may_read, account_age_s) = (row.try_get("may_read")?, row.try_get("account_age_s")?);
+                Ok(FactorState { enabled, fresh, may_read, account_age_s })
             };
             row.map(state).transpose()
         })
@@ -376,24 +379,6 @@ impl Accounts {
         settle(connection, "open_session_with_factor", in_doubt, outcome)
     }
 
-    /// Replaces the hash of an older version; `false` if the hash has changed since `verified` was read.
-    ///
-    /// # Errors
-    /// Failures of PostgreSQL.
-    pub async fn rehash_password(&self, verified: &Login, new_hash: &str) -> Result<bool, Refusal> {
-        let connection = self.connection("rehash_password").await?;
-        let mut in_doubt = false;
-        let outcome = timeout(QUERY_TIMEOUT, async {
-            let statement = connection.prepare_cached(sql::REHASH_PASSWORD).await?;
-            in_doubt = true;
-            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-                [&verified.user.0, &verified.password_hash, &new_hash];
-            Ok(connection.execute(&statement, &parameters).await? > 0)
-        })
-        .await;
-        settle(connection, "rehash_password", in_doubt, outcome)
-    }
-
     /// The ids of the keys that secrets are encrypted with, each with the number of its secrets.
     ///
     /// # Errors
@@ -477,7 +462,7 @@ impl Accounts {
 }
 
 /// Uses a code up; `false` if somebody has used it before.
-async fn use_up(transaction: &Transaction<'_>, user: UserId, factor: CheckedFactor) -> Result<bool, Error> {
+pub(super) async fn use_up(transaction: &Transaction<'_>, user: UserId, factor: CheckedFactor) -> Result<bool, Error> {
     let rows = match factor {
         CheckedFactor::Step { enrolment, step } => {
             let statement = transaction.prepare_cached(sql::USE_STEP).await?;
@@ -499,7 +484,7 @@ async fn renew_backup_codes(transaction: &Transaction<'_>, user: UserId, codes: 
     transaction.execute(&statement, &[&user.0, &codes]).await.map(|_| ())
 }
 
-async fn mark_session(transaction: &Transaction<'_>, user: UserId, session: SessionId) -> Result<(), Error> {
+pub(super) async fn mark_session(transaction: &Transaction<'_>, user: UserId, session: SessionId) -> Result<(), Error> {
     let statement = transaction.prepare_cached(sql::MARK_SESSION).await?;
     transaction.execute(&statement, &[&session.0, &user.0]).await.map(|_| ())
 }

@@ -88,8 +88,8 @@ SELECT spent_at IS NOT NULL FROM refresh_tokens WHERE token_hash = $1 AND sessio
 /// $1 digest.
 pub const SPEND_REFRESH_TOKEN: &str = "UPDATE refresh_tokens SET spent_at = now() WHERE token_hash = $1";
 
-/// $1 session, $2 ip.
-pub const TOUCH_SESSION: &str = "UPDATE sessions SET last_used_at = now(), ip = $2 WHERE id = $1";
+/// $1 session, $2 ip, or NULL to keep the one that is known.
+pub const TOUCH_SESSION: &str = "UPDATE sessions SET last_used_at = now(), ip = coalesce($2, ip) WHERE id = $1";
 
 /// $1 session, $2 user, $3 the session that asks for it, $4 action, $5 reason and $6 source for the audit trail → a row
 /// when it was active.

@@ -1,8 +1,8 @@
 //! The statements of the audit trail. The account pool runs [`APPEND`] and [`READ`] as `chat_writer`; the others run as
 //! the owner.
 
-/// This transaction waits for the end of the trail for a tenth of a second only.
-pub const WAIT_SHORTLY: &str = "SELECT set_config('app.audit_wait_ms', '100', true)";
+/// $1 milliseconds that this transaction waits for the end of the trail at most, as text.
+pub const SET_WAIT_MS: &str = "SELECT set_config('app.audit_wait_ms', $1, true)";
 /// $1 rows, as `commit/append_audit.sql` describes them.
 pub const APPEND: &str = "SELECT append_audit($1)";
 /// $1 filter → a page, as `read/read_audit.sql` describes both.

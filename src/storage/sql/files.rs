@@ -18,7 +18,8 @@ pub const READABLE: &str = "SELECT file_json(f), f.state::text, f.reason, b.sha2
     FROM readable_file($1, $2) f LEFT JOIN blobs b ON b.sha256 = f.sha256";
 /// $1 user, $2 file, $3 kind → a variant of a file, and its content.
 pub const VARIANT: &str = "SELECT v.media_type, b.sha256, b.number, b.size FROM readable_file($1, $2) f \
-    JOIN file_variants v ON v.file_id = f.id AND v.kind = $3 AND v.kind <> 'original' \
+    JOIN file_variants v ON v.file_id = f.id AND v.kind = $3 \
+        AND (v.kind <> 'original' OR f.uploader_id = $1) \
     JOIN blobs b ON b.sha256 = v.sha256 WHERE f.state = 'ready'";
 /// $1 user, $2 file → whether the user may read it.
 pub const MAY_READ: &str = "SELECT EXISTS (SELECT FROM readable_file($1, $2))";
@@ -36,3 +37,13 @@ pub const RELEASE_CONTENT: &str = "SELECT release_content($1)";
 pub const EXPIRE: &str = "SELECT expire_files($1)";
 /// $1 files → those that have a row.
 pub const KNOWN: &str = "SELECT id FROM files WHERE id = ANY ($1)";
+/// $1 user, $2 file, $3 the token's hash, $4 seconds, $5 source for the audit trail → the link's number.
+pub const SHARE: &str = "SELECT share_file($1, $2, $3, $4, $5)";
+/// $1 user, $2 file, $3 link, $4 source for the audit trail → whether there was one.
+pub const REVOKE_SHARE: &str = "SELECT revoke_share($1, $2, $3, $4)";
+/// $1 user, $2 file → the public links of a file that the user may read.
+pub const SHARES: &str = "SELECT s.id, s.user_id, s.created_at, s.expires_at FROM readable_file($1, $2) f \
+    JOIN file_shares s ON s.file_id = f.id WHERE s.expires_at > now() ORDER BY s.id";
+/// $1 the token's hash → the file, and its content.
+pub const SHARED: &str = "SELECT file_json(f), f.state::text, f.reason, b.sha256, b.number, b.size \
+    FROM shared_file($1) f LEFT JOIN blobs b ON b.sha256 = f.sha256";

@@ -4,11 +4,12 @@
 //! row lock lets one through, and the others then see what it did.
 
 /// $1 session, $2 user, $3 seconds for which a factor is fresh → a row if both are active: whether the user has a
-/// second factor, and whether it was given in this session lately.
+/// second factor, whether it was given in this session lately, and the age of the account in seconds.
 pub const SESSION_STATE: &str = "
 SELECT EXISTS (SELECT FROM two_factor f WHERE f.user_id = u.id AND f.confirmed_at IS NOT NULL) AS two_factor,
        coalesce(s.factor_at > now() - make_interval(secs => $3), false) AS fresh,
-       coalesce(s.factor_at > now() - make_interval(secs => $4), false) AS may_read
+       coalesce(s.factor_at > now() - make_interval(secs => $4), false) AS may_read,
+       extract(epoch FROM now() - u.created_at)::bigint AS account_age_s
   FROM sessions s JOIN users u ON u.id = s.user_id
  WHERE s.id = $1 AND s.user_id = $2 AND s.revoked_at IS NULL AND u.is_active";
 

@@ -18,6 +18,7 @@ use chat_server::mesh::asked::{Approval, ApprovedText};
 use chat_server::mesh::counters::ShardCounters;
 use chat_server::mesh::frame::ControlFrame;
 use chat_server::mesh::placement::Placement;
+use chat_server::mesh::quota::Quota;
 use chat_server::net::SocketEvent;
 use chat_server::shard::world::{Transport, World};
 use chat_server::shard::{Audit, Shard, ShardSettings};
@@ -162,6 +163,7 @@ impl<'a> History<'a> {
             overload: Arc::default(),
             revocation_memory_ms: 900_000,
             connections: Arc::clone(&connections),
+            networks: Quota::new(100),
             drained: AtomicUsize::new(0),
             started: stage.started,
         });

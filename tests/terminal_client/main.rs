@@ -5,6 +5,8 @@
 //! `cargo test --workspace` and `cargo build -p veza-client` build.
 #![cfg(feature = "test-db")]
 
+mod files;
+#[path = "../support/mod.rs"]
 mod support;
 
 use chat_server::limits::REPLAY_EVENTS_MAX;
