@@ -1,14 +1,17 @@
 #!/usr/bin/env bash
-# Installs third-party clients for the tests: Python's `websockets`, npm's `ws`, a headless Chromium, oathtool, zbarimg
-# and clamd. The first two go into target/test-clients/; the others are system packages. Also extracts promtool, which
-# checks the rules in deploy/prometheus, from Debian's package. Installing that package would start a Prometheus on this
-# machine.
+# Installs third-party programs for the tests: Python's `websockets`, `moto` (an S3 server), npm's `ws`, a headless
+# Chromium, oathtool, zbarimg and clamd. The first three go into target/test-clients/; the others are system packages.
+# Also extracts promtool, which checks the rules in deploy/prometheus, from Debian's package. Installing that package
+# would start a Prometheus on this machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 websockets=15.0.1
 msgpack=1.1.2
+moto=5.2.5
+flask=3.1.3
+flask_cors=6.0.5
 ws=8.23.0
 clients=target/test-clients
 
@@ -33,12 +36,14 @@ fi
 
 # The stamp names the installed versions; a different stamp means a fresh installation.
 mkdir -p "$clients"
-stamp="websockets $websockets msgpack $msgpack"
+stamp="websockets $websockets msgpack $msgpack moto $moto flask $flask flask-cors $flask_cors"
 if [ "$(cat "$clients/python.stamp" 2>/dev/null)" != "$stamp" ]; then
-    say "Installing Python's websockets $websockets and msgpack $msgpack in $clients/python"
+    say "Installing Python's websockets $websockets, msgpack $msgpack and moto $moto in $clients/python"
     rm -rf "$clients/python"
     python3 -m venv "$clients/python"
-    "$clients/python/bin/pip" install --quiet --disable-pip-version-check "websockets==$websockets" "msgpack==$msgpack"
+    # moto[server] would install the libraries of all its services. Its S3 needs only these.
+    "$clients/python/bin/pip" install --quiet --disable-pip-version-check "websockets==$websockets" \
+        "msgpack==$msgpack" "moto[s3]==$moto" "flask==$flask" "flask-cors==$flask_cors"
     say "$stamp" >"$clients/python.stamp"
 fi
 npm_install ws "$ws" "$clients/node"

@@ -22,9 +22,9 @@ mod validate;
 pub use error::{ConfigError, ConfigErrors};
 pub use load::{ENV_PREFIX, GivenFile, Loaded, Sources};
 pub use schema::{
-    AbuseResponse, AuditConfig, CacheConfig, ClusterConfig, Config, DatabaseConfig, Environment, FeaturesConfig,
-    FileScan, FilesConfig, LimitsConfig, LogFormat, LogRotation, LoggingConfig, RegistrationProof, ResponsesConfig,
-    SecurityConfig, ServerConfig, ServerRole, TheftResponse,
+    AbuseResponse, AuditConfig, CacheConfig, ClusterConfig, Config, ContentStore, DatabaseConfig, Environment,
+    FeaturesConfig, FileScan, FilesConfig, LimitsConfig, LogFormat, LogRotation, LoggingConfig, RegistrationProof,
+    ResponsesConfig, SecurityConfig, ServerConfig, ServerRole, TheftResponse,
 };
 pub use secret::{MASK, Secret, SecretUrl, encryption_key};
 

@@ -25,7 +25,7 @@
 //! | [`wire`] | bytes ⇄ meaning | vocabulary |
 //! | [`audit`] | the audit chain, pure | vocabulary |
 //! | [`auth`] | passwords, tokens and codes, pure | vocabulary |
-//! | [`files`] | what files are, and their bytes on the disk | vocabulary |
+//! | [`files`] | what files are, and their bytes on the disk or in a bucket | vocabulary |
 //! | [`mesh`] | what crosses cores, and how | vocabulary, [`chat::filter`] |
 //! | [`chat`] | rules as pure state machines | vocabulary, commands and events of wire, plain data of mesh |
 //! | [`net`] | a shard's sockets on `io_uring` | vocabulary, `wire::ws` |

@@ -477,6 +477,52 @@ fn mutes_and_slows_down_no_account_that_may_be_a_victim() {
 }
 
 #[test]
+fn a_bucket_needs_a_name_a_key_and_an_address_that_keeps_files_private() {
+    let s3 = "[files]\nstore = 's3'\n";
+    let mut missing: Vec<String> = errors(&[("given.toml", s3)], &[]).into_iter().map(|error| error.key).collect();
+    missing.sort_unstable();
+    assert_eq!(missing, ["files.s3_access_key_id", "files.s3_bucket", "files.s3_secret_access_key"]);
+
+    let whole = format!("{s3}s3_bucket = 'veza-files'\ns3_access_key_id = 'AK'\ns3_secret_access_key = 'hidden'\n");
+    let load_with = |line: &str| sources(&[("given.toml", &format!("{whole}{line}"))], &[]).1.load();
+    assert!(load_with("").is_ok(), "AWS needs no address");
+    for address in [
+        "https://s3.example.org",
+        "https://[fd00::1]:9000",
+        "http://127.0.0.1:9000",
+        "http://10.1.2.3",
+        "http://localhost",
+    ] {
+        assert!(load_with(&format!("s3_endpoint = '{address}'")).is_ok(), "{address}");
+    }
+    assert!(load_with("s3_allow_http = true\ns3_endpoint = 'http://s3.example.org'").is_ok());
+    for (line, key) in [
+        ("s3_endpoint = 'http://s3.example.org'", "files.s3_endpoint"),
+        ("s3_endpoint = 'http://10.1.2.3.example.org'", "files.s3_endpoint"),
+        ("s3_endpoint = 'http://8.8.8.8:9000'", "files.s3_endpoint"),
+        ("s3_endpoint = 'https://s3.example.org/path'", "files.s3_endpoint"),
+        ("s3_endpoint = 's3.example.org'", "files.s3_endpoint"),
+        ("s3_prefix = 'chat'", "files.s3_prefix"),
+        ("s3_prefix = '/chat/'", "files.s3_prefix"),
+        ("s3_prefix = 'a/../b/'", "files.s3_prefix"),
+        ("s3_region = ''", "files.s3_region"),
+    ] {
+        let found: Vec<String> = load_with(line).unwrap_err().0.into_iter().map(|error| error.key).collect();
+        assert_eq!(found, [key], "{line}");
+    }
+    let (named, ..) = error(
+        &[("given.toml", &format!("{s3}s3_bucket = 'Files'\n{}", &whole[whole.find("s3_access").unwrap()..]))],
+        &[],
+    );
+    assert_eq!(named, "files.s3_bucket");
+
+    let printed = run(&["check-config"], &[("CHAT_SERVER__FILES__S3_SECRET_ACCESS_KEY", "hidden-from-all")]);
+    assert_eq!(printed.status.code(), Some(0));
+    let printed = text(&printed.stdout) + &text(&printed.stderr);
+    assert!(printed.contains("s3_secret_access_key = \"***\"") && !printed.contains("hidden-from-all"), "{printed}");
+}
+
+#[test]
 fn prints_the_effective_configuration_with_check_config() {
     let output = run(&["check-config"], &[("CHAT_SERVER__LIMITS__MAX_CONNECTIONS", "77")]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -528,6 +574,10 @@ fn documents_every_key_and_no_other() {
             "database.url",
             "database.writer_password",
             "files.clamd",
+            "files.s3_access_key_id",
+            "files.s3_bucket",
+            "files.s3_endpoint",
+            "files.s3_secret_access_key",
             "logging.file",
             "security.captcha_script_url",
             "security.captcha_secret",

@@ -2,21 +2,28 @@
 
 use super::error::{BootError, system};
 use super::secret;
-use crate::config::{Config, FileScan};
+use crate::config::{Config, ContentStore, FileScan};
 use crate::control::files::antivirus::{Antivirus, ClamdAddress, ScanMode};
 use crate::control::files::{FileParts, Files, FilesPort};
 use crate::control::metrics::Metrics;
 use crate::files::store::Store;
+use crate::files::store::bucket::{Bucket, BucketSettings};
 use crate::files::store::disk::Disk;
 use crate::files::store::folder::Folder;
 use crate::storage::accounts::Accounts;
 use crate::storage::file_shares::ShareStore;
 use crate::storage::files::{FileQuotas, FileStore};
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long the first look at the bucket may take.
+const PROBE_TIME_MAX: Duration = Duration::from_secs(30);
 
 pub(super) fn files(
     config: &Config,
-    disk: Disk,
+    store: Store,
     accounts: &Accounts,
     port: Arc<dyn FilesPort>,
     metrics: Metrics,
@@ -27,7 +34,7 @@ pub(super) fn files(
         rows: FileStore::new(accounts.clone()),
         shares: ShareStore::new(accounts.clone()),
         has_public_links: given.public_links,
-        store: store(config, disk)?,
+        store,
         port,
         metrics,
         quotas: FileQuotas {
@@ -48,9 +55,44 @@ pub(super) fn files(
     }))
 }
 
+/// The folder, and the bucket if there is one. Connects to nothing yet.
 pub(super) fn store(config: &Config, disk: Disk) -> Result<Store, BootError> {
     let folder = Folder::open(&config.data_dir.join("files"), config.files.keep_free);
-    Ok(Store::in_folder(folder.map_err(system("cannot use data_dir/files"))?, disk))
+    let folder = folder.map_err(system("cannot use data_dir/files"))?;
+    Ok(match bucket(config)? {
+        Some(bucket) => Store::in_bucket(folder, bucket, disk),
+        None => Store::in_folder(folder, disk),
+    })
+}
+
+/// The store, of which the server has seen that it can be used, and without what a crash has left in its bucket.
+pub(super) async fn ready_store(config: &Config, disk: Disk) -> Result<Store, BootError> {
+    let store = store(config, disk)?;
+    let probed = timeout(PROBE_TIME_MAX, store.probe()).await.unwrap_or_else(|_| {
+        let seconds = PROBE_TIME_MAX.as_secs();
+        Err(io::Error::other(format!("no answer within {seconds} s; see whether files.s3_endpoint can be reached")))
+    });
+    let refused = |error| BootError::Configuration(format!("the content of files cannot be stored: {error}"));
+    probed.map_err(refused)?;
+    Ok(store)
+}
+
+fn bucket(config: &Config) -> Result<Option<Bucket>, BootError> {
+    let given = &config.files;
+    let (ContentStore::S3, Some(name), Some(id), Some(secret)) =
+        (given.store, &given.s3_bucket, &given.s3_access_key_id, &given.s3_secret_access_key)
+    else {
+        return Ok(None);
+    };
+    let bucket = Bucket::new(BucketSettings {
+        bucket: name.clone(),
+        prefix: given.s3_prefix.clone(),
+        region: given.s3_region.clone(),
+        endpoint: given.s3_endpoint.clone(),
+        access_key_id: id.clone(),
+        secret_access_key: secret.expose().to_owned(),
+    });
+    bucket.map(Some).map_err(system("cannot use files.s3_bucket"))
 }
 
 fn antivirus(config: &Config) -> Option<Antivirus> {

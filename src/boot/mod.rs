@@ -189,6 +189,9 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     // Without a key nothing is encrypted, and nothing opens.
     let sealing = sealing.unwrap_or_else(|| SealingKeys::new((String::new(), rand::random()), Vec::new()));
 
+    let disk_threads = DiskThreads::new().map_err(system("cannot start threads for files"))?;
+    let file_store = runtime.block_on(files::ready_store(config, disk_threads.disk()))?;
+
     let mesh = Mesh::new(Placement::new(workers as u8)).map_err(system("cannot make the doorbells"))?;
     let health = StorageHealth::default();
     let storage_latencies = Arc::new(StorageLatencies::default());
@@ -273,8 +276,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     watch.report(audit_gap);
     let notify_revoked = Arc::clone(&notices);
     runtime.spawn(watch.clone().run(accounts.clone(), move |sessions| notify_revoked(sessions)));
-    let disk_threads = DiskThreads::new().map_err(system("cannot start threads for files"))?;
-    let files = files::files(config, disk_threads.disk(), &accounts, Arc::clone(&commands) as _, metrics.clone())?;
+    let files = files::files(config, file_store, &accounts, Arc::clone(&commands) as _, metrics.clone())?;
     runtime.spawn(files.clone().probe_scanner());
     for lane in [jobs::CHECKS, jobs::REMOVALS] {
         runtime.spawn(jobs::run(JobStore::new(accounts.clone()), files.clone(), lane));

@@ -316,6 +316,36 @@ pub struct FilesConfig {
     /// How long an upload may take, and how long a file is kept without a message.
     #[serde(with = "humantime_serde")]
     pub expiry: Duration,
+    /// Where content is.
+    pub store: ContentStore,
+    /// The bucket of `store = "s3"`.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub s3_bucket: Option<String>,
+    /// What the names of its objects begin with: empty, or ending with `/`.
+    pub s3_prefix: String,
+    /// Its region.
+    pub s3_region: String,
+    /// `scheme://host[:port]` of a store that is not AWS.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub s3_endpoint: Option<String>,
+    /// Whether `s3_endpoint` may be `http://` outside private networks.
+    pub s3_allow_http: bool,
+    /// The access key.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub s3_access_key_id: Option<String>,
+    /// Its secret.
+    #[serde(default, deserialize_with = "empty_is_none")]
+    pub s3_secret_access_key: Option<Secret>,
+}
+
+/// Where the content of files is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContentStore {
+    /// In `data_dir`.
+    Folder,
+    /// In a bucket of S3.
+    S3,
 }
 
 /// What happens to a file that cannot be scanned for viruses.

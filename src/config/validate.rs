@@ -1,12 +1,13 @@
 //! Checks the ranges of single values, and the relations between values.
 
-use super::schema::{AbuseResponse, Config, Environment, SecurityConfig};
+use super::schema::{AbuseResponse, Config, ContentStore, Environment, FilesConfig, SecurityConfig};
 use super::secret::{SecretUrl, encryption_key};
 use crate::address::parse_network;
 use crate::ids::MAX_SAFE_INTEGER;
 use crate::limits::SHARDS_MAX;
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::net::IpAddr;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
@@ -215,6 +216,7 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     if files.allowed_types.iter().any(|kind| !is_media_type(kind)) {
         p.add("files.allowed_types", "must have media types such as image/png, image/* or *");
     }
+    bucket(files, p);
 
     let logging = &config.logging;
     if let Err(reason) = check_level(&logging.level) {
@@ -236,6 +238,69 @@ fn is_clamd_address(text: &str) -> bool {
             .rsplit_once(':')
             .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)),
         _ => false,
+    }
+}
+
+/// The bucket of the files has a name, an address and a key, if it is used.
+fn bucket(files: &FilesConfig, p: &mut Problems) {
+    if files.store == ContentStore::S3 {
+        for (key, is_set) in [
+            ("files.s3_bucket", files.s3_bucket.is_some()),
+            ("files.s3_access_key_id", files.s3_access_key_id.is_some()),
+            ("files.s3_secret_access_key", files.s3_secret_access_key.is_some()),
+        ] {
+            if !is_set {
+                p.add(key, "must be set with files.store = \"s3\"");
+            }
+        }
+    }
+    let is_name = |text: &str, others: &[u8], most: usize| {
+        (1..=most).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || others.contains(&b))
+    };
+    if files.s3_bucket.as_deref().is_some_and(|name| name.len() < 3 || !is_name(name, b"-.", 63)) {
+        p.add("files.s3_bucket", "must have 3 to 63 lower-case letters, digits, dots and hyphens");
+    }
+    if !is_name(&files.s3_region, b"-_", 64) {
+        p.add("files.s3_region", "must have lower-case letters, digits and hyphens, such as eu-central-1");
+    }
+    let is_part = |part: &str| {
+        !matches!(part, "" | "." | "..") && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    let prefix = &files.s3_prefix;
+    let is_prefix = || prefix.strip_suffix('/').is_some_and(|parts| parts.split('/').all(is_part));
+    if prefix.len() > 200 || (!prefix.is_empty() && !is_prefix()) {
+        let reason =
+            "must be empty, or names of letters, digits, dots, hyphens and underscores, each with a / after it";
+        p.add("files.s3_prefix", reason);
+    }
+    if files.s3_access_key_id.as_ref().is_some_and(|key| key.len() > 200 || !key.bytes().all(|b| b.is_ascii_graphic()))
+    {
+        p.add("files.s3_access_key_id", "must have at most 200 printable ASCII characters, and no spaces");
+    }
+    let Some(endpoint) = &files.s3_endpoint else { return };
+    match endpoint.split_once("://") {
+        Some(("https" | "http", _)) if !is_origin(endpoint) => {
+            p.add("files.s3_endpoint", "must be https://HOST or https://HOST:PORT, in lower case and without a path");
+        }
+        Some(("https", _)) => {}
+        Some(("http", host)) if files.s3_allow_http || is_private_host(host) => {}
+        Some(("http", _)) => p.add(
+            "files.s3_endpoint",
+            "must begin with https://, because the files of users would cross the network in the clear; with an \
+             address of a private network, or files.s3_allow_http = true, it may begin with http://",
+        ),
+        _ => p.add("files.s3_endpoint", "must begin with https://"),
+    }
+}
+
+/// Whether `host[:port]` is an address of this machine or of a private network.
+fn is_private_host(host: &str) -> bool {
+    let name = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')).map_or(host, |(name, _)| name);
+    match name.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => address.is_loopback() || address.is_private(),
+        Ok(IpAddr::V6(address)) => address.is_loopback() || address.is_unique_local(),
+        Err(_) => name == "localhost",
     }
 }
 

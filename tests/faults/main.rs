@@ -12,6 +12,7 @@ mod crash;
 mod database_logins;
 mod differential;
 mod fair_reads;
+mod file_buckets;
 mod late_readers;
 mod overload;
 mod sign_in;

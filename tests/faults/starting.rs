@@ -10,13 +10,14 @@ use std::net::SocketAddr;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Runs a server that must refuse to start with exit code 1. Returns its standard error.
+/// Runs a server that must refuse to start with exit code 1. Returns its standard error. A server that starts
+/// nevertheless is stopped after a while.
 #[track_caller]
 pub fn refusal(address: SocketAddr, ulimit: Option<u32>, settings: &[(&str, &str)]) -> String {
     let data_dir = tempfile::tempdir().unwrap();
     let limit = ulimit.map(|files| format!("ulimit -n {files}; ")).unwrap_or_default();
     let mut command = Command::new("/bin/sh");
-    command.args(["-c", &format!("{limit}exec \"$0\" serve"), env!("CARGO_BIN_EXE_chat-server")]);
+    command.args(["-c", &format!("{limit}exec timeout 120 \"$0\" serve"), env!("CARGO_BIN_EXE_chat-server")]);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CHAT_SERVER__")) {
         command.env_remove(name);
     }

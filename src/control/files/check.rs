@@ -173,12 +173,13 @@ impl Files {
             }
         }
         let own = (found.hash, found.size);
-        let Some(served) = &made.served else { return self.keep_upload(file, own, None).await };
+        let Some(served) = &made.served else { return self.keep_upload(file, own).await };
         if self.parts().keeps_originals {
             let about = NewVariant { kind: ORIGINAL, media_type: found.media_type, dimensions: found.dimensions };
-            if !self.keep_upload(file, own, Some(about)).await? {
-                return Ok(false);
-            }
+            let Some(name) = self.rows().name_content(file, own, Some(about)).await? else { return Ok(false) };
+            // The upload stays until the file is settled: another attempt of this check needs it.
+            self.store().copy_upload(file, name).await.map_err(|error| disk_refusal(&error))?;
+            self.forget_unless_named(name).await?;
         }
         self.keep_copy(file, served, None).await
     }
@@ -189,13 +190,8 @@ impl Files {
         self.forget_unless_named(name).await.map(|()| true)
     }
 
-    async fn keep_upload(
-        &self,
-        file: FileId,
-        content: (ContentHash, u64),
-        about: Option<NewVariant<'_>>,
-    ) -> Result<bool, Refusal> {
-        let Some(name) = self.rows().name_content(file, content, about).await? else { return Ok(false) };
+    async fn keep_upload(&self, file: FileId, content: (ContentHash, u64)) -> Result<bool, Refusal> {
+        let Some(name) = self.rows().name_content(file, content, None).await? else { return Ok(false) };
         self.store().take_upload(file, name).await.map_err(|error| disk_refusal(&error))?;
         self.forget_unless_named(name).await.map(|()| true)
     }

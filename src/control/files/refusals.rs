@@ -2,13 +2,21 @@
 
 use crate::control::problem::Problem;
 use crate::error::{ErrorCode, Refusal};
+use crate::files::store::bucket::BucketFault;
 use std::io;
 
 /// What a client should wait whose upload the disk refused.
 const DISK_RETRY_MS: u64 = 60_000;
+/// What a client should wait for the bucket.
+const BUCKET_RETRY_MS: u64 = 10_000;
 
-/// What a client learns about a disk that fails, or that is full.
+/// What a client learns about a disk that fails, or that is full, and about a bucket that does not answer.
 pub(super) fn disk_refusal(error: &io::Error) -> Refusal {
+    if let Some(fault) = BucketFault::of(error).filter(|_| error.kind() != io::ErrorKind::NotFound) {
+        crate::faults::error_limited!(%fault, "the bucket of the files cannot be used");
+        let message = "The server's store of files cannot be used now. Try again in a moment.";
+        return Refusal::new(ErrorCode::StorageUnavailable, message).retry_after(BUCKET_RETRY_MS);
+    }
     crate::faults::error_limited!(%error, "data_dir/files cannot be used; see the disk's space and health");
     let message = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {

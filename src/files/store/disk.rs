@@ -1,12 +1,17 @@
 //! Threads that may wait for the disk. They are the files' own: a slow disk delays neither the control thread nor the
 //! hashing of passwords.
 
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use std::io;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::spawn_blocking;
 
 /// Enough to keep a disk busy. More would only wait for it too.
 const THREADS: usize = 8;
+
+/// Bytes in order, until the first error.
+pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 
 /// Runs blocking work on the files' threads; cloning shares them. Every caller awaits its work, so the queue for the
 /// threads is as long as there are requests and jobs for files, which are bounded where they begin.

@@ -4,6 +4,7 @@
 //!   uploads/17               an upload, append only
 //!   blobs/ab/cd/abcd….3      content; two levels of folders keep each of them small
 //!   work/                    what is being made of content, in a folder for each
+//!   parts/abcd….3.R          uploads of content to a bucket that go on, or were cut short: see `bucket`
 //! ```
 //!
 //! Invariants:
@@ -32,6 +33,17 @@ struct FolderInner {
     keep_free: u64,
 }
 
+/// What is known of an upload in parts to a bucket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct PartsRecord {
+    /// The file of this record.
+    pub(super) path: PathBuf,
+    /// The content.
+    pub(super) name: ContentName,
+    /// What the bucket calls the upload.
+    pub(super) upload: String,
+}
+
 /// An upload that is open for more bytes.
 #[derive(Debug)]
 pub struct Upload {
@@ -45,7 +57,7 @@ impl Folder {
     /// # Errors
     /// The system's.
     pub fn open(root: &Path, keep_free: u64) -> io::Result<Self> {
-        for folder in ["uploads", "blobs", "work"] {
+        for folder in ["uploads", "blobs", "work", "parts"] {
             fs::create_dir_all(root.join(folder))?;
         }
         File::open(root)?.sync_all()?;
@@ -67,6 +79,63 @@ impl Folder {
     /// The system's.
     pub fn work_folder(&self) -> io::Result<tempfile::TempDir> {
         tempfile::tempdir_in(self.0.root.join("work"))
+    }
+
+    /// A new file without a name, for a copy of content. It goes when it is closed, also by a crash.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn work_file(&self) -> io::Result<Upload> {
+        let file = tempfile::tempfile_in(self.0.root.join("work"))?;
+        Ok(Upload { file, keep_free: self.0.keep_free })
+    }
+
+    /// A record that no other upload in parts has. It is not written yet.
+    pub(super) fn parts_record(&self, name: &ContentName, upload: String) -> PartsRecord {
+        let path = self.0.root.join("parts").join(format!("{name}.{:016x}", rand::random::<u64>()));
+        PartsRecord { path, name: *name, upload }
+    }
+
+    /// Returns when the record is on the disk.
+    ///
+    /// # Errors
+    /// The system's.
+    #[allow(clippy::unused_self)] // records are below this folder
+    pub(super) fn record_parts(&self, record: &PartsRecord) -> io::Result<()> {
+        let mut file = File::create_new(&record.path)?;
+        file.write_all(record.upload.as_bytes())?;
+        file.sync_all()?;
+        sync_folder(&record.path)
+    }
+
+    /// Removes a record, if it is there.
+    ///
+    /// # Errors
+    /// The system's.
+    #[allow(clippy::unused_self)]
+    pub(super) fn forget_parts(&self, record: &PartsRecord) -> io::Result<()> {
+        removed_file(&record.path)
+    }
+
+    /// All records. There are as many as uploads in parts went on when processes died, and that go on now.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn recorded_parts(&self) -> io::Result<Vec<PartsRecord>> {
+        let mut records = Vec::new();
+        for entry in fs::read_dir(self.0.root.join("parts"))? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let name =
+                name.to_str().and_then(|name| name.rsplit_once('.')).and_then(|(name, _)| ContentName::parse(name));
+            let Some(name) = name else { continue };
+            match fs::read_to_string(entry.path()) {
+                Ok(upload) => records.push(PartsRecord { path: entry.path(), name, upload }),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {} // it has just ended
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(records)
     }
 
     /// Opens an upload that has `received` bytes. More than that were not acknowledged, and are cut off.
@@ -121,15 +190,22 @@ impl Folder {
         if to.try_exists()? {
             return removed_file(from);
         }
-        if let Some(folder) = to.parent() {
-            fs::create_dir_all(folder)?;
-            // The names of new folders are on the disk before anything in them is promised.
-            for folder in folder.ancestors().take(3) {
-                File::open(folder)?.sync_all()?;
-            }
-        }
-        File::open(from)?.sync_all()?;
+        prepare(from, &to)?;
         fs::rename(from, &to)?;
+        sync_folder(&to)
+    }
+
+    /// Gives an upload the name of content too. Nothing writes to a complete upload, so both can share their bytes.
+    ///
+    /// # Errors
+    /// The system's; `NotFound` if there is neither the upload nor the content.
+    pub fn link_upload(&self, file: FileId, name: &ContentName) -> io::Result<()> {
+        let (from, to) = (self.upload_path(file), self.blob_path(name));
+        if to.try_exists()? {
+            return Ok(());
+        }
+        prepare(&from, &to)?;
+        fs::hard_link(&from, &to)?;
         sync_folder(&to)
     }
 
@@ -233,6 +309,14 @@ impl Upload {
         self.file.sync_data()
     }
 
+    /// The file, at its start.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn into_file(mut self) -> io::Result<File> {
+        self.file.seek(SeekFrom::Start(0)).map(|_| self.file)
+    }
+
     /// Forgets what was appended after the first `length` bytes.
     ///
     /// # Errors
@@ -243,12 +327,24 @@ impl Upload {
     }
 }
 
+/// Before a file gets the name of content: its bytes are on the disk, and so are the names of new folders.
+fn prepare(from: &Path, to: &Path) -> io::Result<()> {
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder)?;
+        for folder in folder.ancestors().take(3) {
+            File::open(folder)?.sync_all()?;
+        }
+    }
+    File::open(from)?.sync_all()
+}
+
 /// What is not there need not be removed.
 fn removed(outcome: io::Result<()>) -> io::Result<()> {
     outcome.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
 }
 
-fn removed_file(path: &Path) -> io::Result<()> {
+/// Removes a file, if it is there.
+pub(super) fn removed_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Ok(()) => sync_folder(path),
         failed => removed(failed),
