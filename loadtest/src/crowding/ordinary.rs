@@ -61,7 +61,7 @@ impl<'a> Ordinary<'a> {
         let acting = self.sockets.iter_mut().enumerate().map(|(n, socket)| {
             // Evenly spread: each user has its own moment within the interval.
             let phase = |every: Duration| began + every * n as u32 / users;
-            let listener = Listener { epoch, began, delivery: Vec::new() };
+            let listener = Listener { epoch, began: micros_after(epoch, began), delivery: Vec::new() };
             act(socket, room, listener, (phase(HISTORY_EVERY), phase(send_every)), send_every, began + length)
         });
         let connecting = connect(self.target, self.accounts, began, began + length);
@@ -78,18 +78,16 @@ impl<'a> Ordinary<'a> {
 /// What one user hears of the room.
 struct Listener {
     epoch: Instant,
-    /// Messages planned before this belong to an earlier phase.
-    began: Instant,
+    /// Messages planned before this, in microseconds after the epoch, belong to an earlier phase.
+    began: u64,
     delivery: Vec<Duration>,
 }
 
 impl Listener {
     fn hear(&mut self, frame: &ReceivedFrame<'_>) {
         let data = frame.data.filter(|_| frame.kind == "message_created");
-        if let Some(planned) = data.and_then(|data| planned_at(data.get())).map(|after| self.epoch + after)
-            && planned >= self.began
-        {
-            self.delivery.push(planned.elapsed());
+        if let Some(planned) = data.and_then(|data| planned_at(data.get())).filter(|planned| *planned >= self.began) {
+            self.delivery.push((self.epoch + Duration::from_micros(planned)).elapsed());
         }
     }
 
@@ -106,11 +104,14 @@ impl Listener {
     }
 }
 
-/// The planned time in the event of a message, after the epoch.
-fn planned_at(event: &str) -> Option<Duration> {
+fn micros_after(epoch: Instant, at: Instant) -> u64 {
+    at.duration_since(epoch).as_micros() as u64
+}
+
+/// The planned time in the event of a message, in microseconds after the epoch.
+fn planned_at(event: &str) -> Option<u64> {
     let (_, rest) = event.split_once(CONTENT)?;
-    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
-    digits.parse().ok().map(Duration::from_micros)
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 async fn act(
@@ -136,7 +137,7 @@ async fn act(
             socket.ask_hearing("get_history", &json!({ "conversation_id": room }), |frame| listener.hear(frame)).await?
         } else {
             next_send += send_every;
-            let content = format!("{CONTENT}{}", planned.duration_since(listener.epoch).as_micros());
+            let content = format!("{CONTENT}{}", micros_after(listener.epoch, planned));
             let message = json!({ "conversation_id": room, "content": content });
             socket.ask_hearing("send_message", &message, |frame| listener.hear(frame)).await?
         };
@@ -176,8 +177,11 @@ mod tests {
     #[test]
     fn deliveries_of_this_phase_count_from_the_planned_time() {
         let epoch = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
-        let mut listener = Listener { epoch, began: epoch + Duration::from_secs(4), delivery: Vec::new() };
-        for (kind, us) in [("message_created", 3_999_999), ("ack", 5_000_000), ("message_created", 5_000_000)] {
+        // The first message is planned for the moment at which the phase begins, to the nanosecond.
+        let began = epoch + Duration::from_nanos(5_000_000_700);
+        let mut listener = Listener { epoch, began: micros_after(epoch, began), delivery: Vec::new() };
+        let first = micros_after(epoch, began);
+        for (kind, us) in [("message_created", first - 1), ("ack", first), ("message_created", first)] {
             let text = format!(r#"{{"type":"{kind}","data":{{"content":"{CONTENT}{us}","seq":7}}}}"#);
             listener.hear(&serde_json::from_str(&text).unwrap());
         }

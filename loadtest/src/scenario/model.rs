@@ -332,6 +332,8 @@ pub struct Uploads {
     pub size_bytes: u64,
     /// Uploads at the same time, beside messages.
     pub at_once: u32,
+    /// The pace of each of these; 0: as fast as possible.
+    pub bytes_per_s: u64,
     /// Phases with uploads beside messages, and rounds of downloads.
     pub rounds: u32,
     /// What is measured.
@@ -340,7 +342,7 @@ pub struct Uploads {
 
 impl Default for Uploads {
     fn default() -> Self {
-        Self { size_bytes: 100 * 1024 * 1024, at_once: 8, rounds: 3, parts: UploadPart::ALL.to_vec() }
+        Self { size_bytes: 100 * 1024 * 1024, at_once: 8, bytes_per_s: 0, rounds: 3, parts: UploadPart::ALL.to_vec() }
     }
 }
 

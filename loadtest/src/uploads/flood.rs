@@ -4,7 +4,7 @@
 //! space of all is there: at no time the files take more than [`DISK_BYTES_MAX`].
 
 use super::content::FileContent;
-use super::transfer::{UploadWay, Uploader};
+use super::transfer::{UploadPace, UploadWay, Uploader};
 use crate::setup::account::Account;
 use serde::Serialize;
 use std::net::SocketAddr;
@@ -25,6 +25,8 @@ pub(super) struct UploadGround {
     pub(super) accounts: Vec<Account>,
     pub(super) conversation: String,
     pub(super) content: FileContent,
+    /// Of each upload.
+    pub(super) pace: UploadPace,
     /// The server's folder of files.
     pub(super) folder: PathBuf,
     /// The number of the next file.
@@ -80,8 +82,8 @@ impl UploadFlood {
 
 /// Uploads one file after the other; how many were ready.
 fn repeat(ground: &UploadGround, n: usize, over: &AtomicBool) -> Result<u64, String> {
-    let UploadGround { address, accounts, conversation, content, folder, next } = ground;
-    let mut uploader = Uploader::connect(*address, &accounts[n].token, conversation, content)?;
+    let UploadGround { address, accounts, conversation, content, pace, folder, next } = ground;
+    let mut uploader = Uploader::connect(*address, &accounts[n].token, conversation, content)?.at_pace(*pace);
     let is_over = || over.load(Ordering::Relaxed);
     let mut files = 0;
     while !is_over() {
@@ -150,6 +152,7 @@ mod tests {
             accounts: vec![account],
             conversation: "1".to_owned(),
             content: FileContent::new(100),
+            pace: UploadPace { bytes_per_s: 0 },
             folder: PathBuf::from("/nonexistent"),
             next: AtomicU64::new(0),
         });

@@ -38,14 +38,14 @@ use flood::{UploadFlood, UploadGround, bytes_below};
 use indicatif::ProgressBar;
 use memory::MemorySampler;
 use report::{DownloadRound, MeasuredUpload, MessagePhase, UploadsReport};
-use servers::{BareServer, Nginx, find_nginx};
+use servers::{BareServer, FILE_PATH, Nginx, find_nginx};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
-use transfer::{UploadWay, Uploader};
+use transfer::{UploadPace, UploadWay, Uploader};
 
 /// The scenario's name.
 pub const NAME: &str = "uploads";
@@ -250,6 +250,7 @@ impl Measurement<'_> {
             accounts,
             conversation: room.clone(),
             content: self.content.clone(),
+            pace: UploadPace { bytes_per_s: self.plan.bytes_per_s },
             folder: started.folder(),
             next: AtomicU64::new(self.first),
         });
@@ -282,8 +283,8 @@ impl Measurement<'_> {
         let source = |address, path: String| DownloadSource { address, path, size };
         let sources = [
             source(started.address, uploader.link(file)?),
-            source(nginx.address, "/".to_owned()),
-            source(bare.address, "/".to_owned()),
+            source(nginx.address, FILE_PATH.to_owned()),
+            source(bare.address, FILE_PATH.to_owned()),
         ];
         for source in &sources {
             source.verify(&self.content, self.first)?;

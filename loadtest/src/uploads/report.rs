@@ -33,6 +33,8 @@ pub(super) struct UploadsReport {
     size_bytes: u64,
     /// Uploads at the same time beside messages.
     at_once: u32,
+    /// The pace of each of these; 0: as fast as possible.
+    upload_bytes_per_s: u64,
     /// The version of nginx.
     pub(super) nginx: Option<String>,
     pub(super) memory: Vec<MeasuredUpload>,
@@ -154,12 +156,13 @@ fn p99_ratio(phases: &[MessagePhase], of: impl Fn(&MessagePhase) -> &[Duration])
 
 impl UploadsReport {
     pub(super) fn new(machine: Machine, plan: &Uploads) -> Self {
-        let Uploads { size_bytes, at_once, .. } = *plan;
+        let Uploads { size_bytes, at_once, bytes_per_s: upload_bytes_per_s, .. } = *plan;
         Self {
             version: VERSION,
             machine,
             size_bytes,
             at_once,
+            upload_bytes_per_s,
             nginx: None,
             memory: Vec::new(),
             messages: Vec::new(),
@@ -245,7 +248,10 @@ impl UploadsReport {
                 rows: memory.collect(),
             },
             Section {
-                title: "Messages".to_owned(),
+                title: match self.upload_bytes_per_s {
+                    0 => "Messages beside uploads".to_owned(),
+                    pace => format!("Messages beside uploads of {} each", rate(pace as f64)),
+                },
                 header: vec![
                     "beside",
                     "ack P50",

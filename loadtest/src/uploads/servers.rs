@@ -17,6 +17,9 @@ use tempfile::TempDir;
 /// Bytes of the head of a request.
 const REQUEST_BYTES_MAX: usize = 16 * 1024;
 
+/// Where both have the file.
+pub(super) const FILE_PATH: &str = "/file";
+
 /// The nginx of this machine.
 ///
 /// # Errors
@@ -38,7 +41,7 @@ pub(super) struct Nginx {
 }
 
 impl Nginx {
-    /// Serves one file, whatever the path.
+    /// Serves one file at [`FILE_PATH`].
     pub(super) fn start(program: &Path, file: &Path, cores: &[usize]) -> Result<Self, String> {
         let made = tempfile::Builder::new().prefix("loadtest-nginx-").tempdir();
         let folder = made.map_err(|error| format!("cannot make a temporary directory: {error}"))?;
@@ -90,7 +93,7 @@ http {{
   scgi_temp_path \"{folder}/scgi\";
   server {{
     listen {address};
-    location / {{ alias \"{file}\"; }}
+    location = {FILE_PATH} {{ alias \"{file}\"; }}
   }}
 }}
 "

@@ -45,6 +45,24 @@ pub(super) struct Uploader {
     token: String,
     conversation: String,
     content: FileContent,
+    pace: UploadPace,
+}
+
+/// How fast an upload may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct UploadPace {
+    /// 0: as fast as possible.
+    pub(super) bytes_per_s: u64,
+}
+
+impl UploadPace {
+    /// How long to wait before further bytes, when so many were sent since the beginning.
+    fn wait(self, sent: u64, since: Duration) -> Duration {
+        match self.bytes_per_s {
+            0 => Duration::ZERO,
+            pace => Duration::from_secs_f64(sent as f64 / pace as f64).saturating_sub(since),
+        }
+    }
 }
 
 impl Uploader {
@@ -55,7 +73,13 @@ impl Uploader {
         content: &FileContent,
     ) -> Result<Self, String> {
         let client = FileClient::open(address)?;
-        Ok(Self { client, token: token.to_owned(), conversation: conversation.to_owned(), content: content.clone() })
+        let (token, conversation, content) = (token.to_owned(), conversation.to_owned(), content.clone());
+        Ok(Self { client, token, conversation, content, pace: UploadPace { bytes_per_s: 0 } })
+    }
+
+    /// The same with a pace, for resumable uploads.
+    pub(super) fn at_pace(self, pace: UploadPace) -> Self {
+        Self { pace, ..self }
     }
 
     /// Uploads the file with this number; the server's number for it. Between two chunks it asks `is_over`, and then
@@ -90,6 +114,7 @@ impl Uploader {
         let suggested = created["chunk_max"].as_u64().filter(|bytes| *bytes > 0).ok_or("no chunk_max in an answer")?;
         let chunk = if chunks_max == 1 { size } else { suggested };
         let path = format!("/files/{file}");
+        let (began, mut sent, pace) = (Instant::now(), 0, self.pace);
         let mut at = 0;
         while at < size {
             if is_over() {
@@ -103,7 +128,11 @@ impl Uploader {
             let token = Some(&*token);
             let next = RequestHead { method: "PATCH", path: &path, token, fields: &fields, length: end - at };
             self.client.begin(next)?;
-            self.content.pieces(number, at, end, |piece| self.client.write(piece))?;
+            self.content.pieces(number, at, end, |piece| {
+                std::thread::sleep(pace.wait(sent, began.elapsed()));
+                sent += piece.len() as u64;
+                self.client.write(piece)
+            })?;
             self.client.expect("PATCH", &path, 204)?;
             at = end;
         }
@@ -173,4 +202,23 @@ fn object(text: &str) -> Result<Value, String> {
 fn number_of(value: &Value) -> Result<u64, String> {
     let number = value.as_u64().or_else(|| value.as_str()?.parse().ok());
     number.ok_or_else(|| format!("file_id is {value} instead of a number"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_delays_what_would_be_too_early() {
+        let pace = UploadPace { bytes_per_s: 1_000 };
+        assert_eq!(pace.wait(3_000, Duration::from_secs(1)), Duration::from_secs(2));
+        assert_eq!(pace.wait(3_000, Duration::from_secs(4)), Duration::ZERO);
+        assert_eq!(UploadPace { bytes_per_s: 0 }.wait(3_000, Duration::ZERO), Duration::ZERO);
+    }
+
+    #[test]
+    fn reads_ids_as_numbers_and_as_text() {
+        assert_eq!((number_of(&json!(17)), number_of(&json!("17"))), (Ok(17), Ok(17)));
+        assert!(number_of(&Value::Null).is_err());
+    }
 }
