@@ -16,7 +16,7 @@
 //!
 //! Invariant: a pure module never names one that does I/O. Otherwise a test could not play any history.
 //!
-//! Exit status: 0 no violation, 1 violations, 2 wrong usage or no connection.
+//! Exit status: 0 no violation, 1 violations or, of `run uploads`, a missed bar, 2 wrong usage or no connection.
 
 mod bars;
 mod check;

@@ -7,6 +7,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
+/// Numbers of connections that are measured.
+pub(super) const CONNECTIONS: [u32; 2] = [1, 4];
+
 /// What is downloaded, from where.
 #[derive(Clone, Debug)]
 pub(super) struct DownloadSource {

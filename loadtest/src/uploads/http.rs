@@ -150,11 +150,11 @@ impl FileClient {
     pub(super) fn ask(&mut self, head: RequestHead<'_>, body: &str, status: u16) -> Result<String, String> {
         self.begin(RequestHead { length: body.len() as u64, ..head })?;
         self.write(body.as_bytes())?;
-        self.expect(head.method, head.path, status)
+        self.short_answer(head.method, head.path, status)
     }
 
     /// Receives a short answer, which must have this status.
-    pub(super) fn expect(&mut self, method: &str, path: &str, status: u16) -> Result<String, String> {
+    pub(super) fn short_answer(&mut self, method: &str, path: &str, status: u16) -> Result<String, String> {
         let answer = self.answer()?;
         let text = self.text(answer)?;
         if answer.status == status {

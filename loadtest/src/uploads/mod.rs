@@ -33,7 +33,7 @@ use crate::setup::launch::{Launch, Server};
 use crate::setup::pin;
 use crate::setup::rooms::{self, Preparation};
 use content::FileContent;
-use downloads::DownloadSource;
+use downloads::{CONNECTIONS, DownloadSource};
 use flood::{UploadFlood, UploadGround, bytes_below};
 use indicatif::ProgressBar;
 use memory::MemorySampler;
@@ -57,8 +57,6 @@ const REMOVAL: Duration = Duration::from_secs(10);
 const WARM_UP_BYTES: u64 = 1024 * 1024;
 /// The part of a phase's length that a download takes.
 const DOWNLOADS_IN_PHASE: u32 = 5;
-/// Connections of the downloads.
-const CONNECTIONS: [u32; 2] = [1, 4];
 /// The setting that bounds the size of a file, and its shipped value.
 const SIZE_SETTING: &str = "limits.max_file_size";
 const SIZE_SHIPPED: u64 = 100 * 1024 * 1024;

@@ -1,6 +1,6 @@
 //! The results of `loadtest run uploads`, and whether they meet their bars.
 
-use super::CONNECTIONS;
+use super::downloads::CONNECTIONS;
 use super::flood::Uploaded;
 use super::memory::SampledMemory;
 use super::transfer::UploadWay;

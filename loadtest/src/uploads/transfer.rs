@@ -133,7 +133,7 @@ impl Uploader {
                 sent += piece.len() as u64;
                 self.client.write(piece)
             })?;
-            self.client.expect("PATCH", &path, 204)?;
+            self.client.short_answer("PATCH", &path, 204)?;
             at = end;
         }
         Ok(Some(file))
@@ -158,7 +158,7 @@ impl Uploader {
         self.client.write(before.as_bytes())?;
         self.content.pieces(number, 0, size, |piece| self.client.write(piece))?;
         self.client.write(after.as_bytes())?;
-        let created = object(&self.client.expect("POST", "/files/simple", 201)?)?;
+        let created = object(&self.client.short_answer("POST", "/files/simple", 201)?)?;
         number_of(&created["file_id"])
     }
 
