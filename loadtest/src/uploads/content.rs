@@ -30,11 +30,6 @@ impl FileContent {
         Self { block: block.into(), size }
     }
 
-    /// With files of another size.
-    pub(super) fn with_size(&self, size: u64) -> Self {
-        Self { size, ..self.clone() }
-    }
-
     pub(super) fn size(&self) -> u64 {
         self.size
     }

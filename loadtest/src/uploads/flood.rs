@@ -83,7 +83,7 @@ impl UploadFlood {
 /// Uploads one file after the other; how many were ready.
 fn repeat(ground: &UploadGround, n: usize, over: &AtomicBool) -> Result<u64, String> {
     let UploadGround { address, accounts, conversation, content, pace, folder, next } = ground;
-    let mut uploader = Uploader::connect(*address, &accounts[n].token, conversation, content)?.at_pace(*pace);
+    let connect = || Uploader::connect(*address, &accounts[n].token, conversation, content);
     let is_over = || over.load(Ordering::Relaxed);
     let mut files = 0;
     while !is_over() {
@@ -91,6 +91,8 @@ fn repeat(ground: &UploadGround, n: usize, over: &AtomicBool) -> Result<u64, Str
             std::thread::sleep(LOOK);
             continue;
         }
+        // A connection for each: one that waits too long is closed.
+        let mut uploader = connect()?.at_pace(*pace);
         let number = next.fetch_add(1, Ordering::Relaxed);
         let Some(file) = uploader.upload(UploadWay::Chunks, number, &is_over)? else { break };
         files += u64::from(uploader.wait_until_ready(file, &is_over)?);
@@ -156,7 +158,13 @@ mod tests {
             folder: PathBuf::from("/nonexistent"),
             next: AtomicU64::new(0),
         });
-        let error = UploadFlood::start(&ground).stop(100).unwrap_err();
+        let error = repeat(&ground, 0, &AtomicBool::new(false)).unwrap_err();
+        assert!(error.contains("cannot connect"), "{error}");
+        let flood = UploadFlood::start(&ground);
+        while flood.threads.iter().any(|thread| !thread.is_finished()) {
+            std::thread::yield_now();
+        }
+        let error = flood.stop(100).unwrap_err();
         assert!(error.contains("an upload failed: cannot connect"), "{error}");
     }
 }

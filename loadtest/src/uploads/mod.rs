@@ -53,8 +53,6 @@ pub const NAME: &str = "uploads";
 const PAUSE: Duration = Duration::from_secs(2);
 /// How long the server may take to remove the last files.
 const REMOVAL: Duration = Duration::from_secs(10);
-/// Bytes of the upload before the measured one: what happens for the first time only.
-const WARM_UP_BYTES: u64 = 1024 * 1024;
 /// The part of a phase's length that a download takes.
 const DOWNLOADS_IN_PHASE: u32 = 5;
 /// The setting that bounds the size of a file, and its shipped value.
@@ -151,7 +149,7 @@ impl Measurement<'_> {
                 UploadPart::Messages => self.runtime.block_on(self.messages(&mut report.messages))?,
                 UploadPart::Downloads => {
                     let nginx = nginx.ok_or("nginx was not found")?;
-                    report.nginx = Some(self.downloads(nginx, &mut report.downloads)?);
+                    self.downloads(nginx, report)?;
                 }
             }
         }
@@ -209,16 +207,11 @@ impl Measurement<'_> {
         for way in UploadWay::ALL {
             self.interrupts.check()?;
             let (started, token, room) = self.runtime.block_on(self.with_one_user())?;
-            let small = self.content.with_size(WARM_UP_BYTES.min(self.plan.size_bytes));
-            let mut first = Uploader::connect(started.address, &token, &room, &small)?;
-            let file = self.upload(&mut first, way, self.first)?;
-            first.remove(file)?;
-            drop(first);
             std::thread::sleep(PAUSE);
             let sampler = MemorySampler::start(started.server.pid())?;
             let began = Instant::now();
             let mut uploader = Uploader::connect(started.address, &token, &room, &self.content)?;
-            let file = uploader.upload(way, self.first + 1, &|| self.is_interrupted())?.ok_or("interrupted")?;
+            let file = uploader.upload(way, self.first, &|| self.is_interrupted())?.ok_or("interrupted")?;
             let sent = began.elapsed();
             let is_ready = uploader.wait_until_ready(file, &|| self.is_interrupted())?;
             let seconds = began.elapsed().as_secs_f64();
@@ -267,15 +260,16 @@ impl Measurement<'_> {
         Ok(())
     }
 
-    /// Returns the version of nginx.
-    fn downloads(&self, nginx: &Path, rounds: &mut Vec<DownloadRound>) -> Result<String, String> {
+    fn downloads(&self, nginx: &Path, report: &mut UploadsReport) -> Result<(), String> {
         let (started, token, room) = self.runtime.block_on(self.with_one_user())?;
-        let mut uploader = Uploader::connect(started.address, &token, &room, &self.content)?;
+        let connect = || Uploader::connect(started.address, &token, &room, &self.content);
+        let mut uploader = connect()?;
         let file = self.upload(&mut uploader, UploadWay::Chunks, self.first)?;
         let blob = stored(&started.folder(), &self.content, self.first)
             .ok_or_else(|| format!("the file was not found below {}", started.folder().display()))?;
         let cores = self.options.server.server_cores.clone().map(|cores| cores.0).unwrap_or_default();
         let nginx = Nginx::start(nginx, &blob, &cores)?;
+        report.nginx = Some(nginx.version.clone());
         let bare = BareServer::start(&blob)?;
         let size = self.content.size();
         let source = |address, path: String| DownloadSource { address, path, size };
@@ -297,12 +291,13 @@ impl Measurement<'_> {
                     figures[at] = sources[at].throughput(connections, length)?;
                     self.bar.inc(1);
                 }
-                rounds.push(DownloadRound::of(round, connections, figures));
+                report.downloads.push(DownloadRound::of(round, connections, figures));
             }
         }
-        uploader.remove(file)?;
+        // The server has closed the idle connection.
+        connect()?.remove(file)?;
         wait_until_removed(&started);
-        Ok(nginx.version.clone())
+        Ok(())
     }
 }
 
