@@ -3,7 +3,8 @@
 //! 1. Memory: a fresh server receives one file ([`memory`]), in chunks, in one body, and as a form. Fresh, because
 //!    memory that an earlier upload has left would hide what a later one needs.
 //! 2. Messages: the ordinary users of `crowding`, in quiet phases and beside uploads that are repeated until the phase
-//!    ends ([`flood`]), in turn: a machine that becomes slower affects both. The median P99s of both kinds are compared.
+//!    ends ([`flood`]), in turn: a machine that becomes slower affects both. The median P99s of both kinds are
+//!    compared.
 //! 3. Downloads: one file from the server, by a signed link, and from nginx, which reads the same file of the same disk
 //!    ([`downloads`], [`servers`]). They take turns, and their order changes from round to round. A loop of sendfile(2)
 //!    in this process shows what the client can receive.
