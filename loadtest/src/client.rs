@@ -128,9 +128,23 @@ impl Socket {
     /// # Errors
     /// When the connection ends or no reply arrives.
     pub async fn ask(&mut self, command: &str, data: &Value) -> Result<Reply, String> {
+        self.ask_hearing(command, data, |_| {}).await
+    }
+
+    /// Sends a command and waits for its reply; `hear` receives every frame until then, and the reply.
+    ///
+    /// # Errors
+    /// When the connection ends or no reply arrives.
+    pub async fn ask_hearing(
+        &mut self,
+        command: &str,
+        data: &Value,
+        mut hear: impl FnMut(&ReceivedFrame<'_>),
+    ) -> Result<Reply, String> {
         let began = Instant::now();
         let id = self.send(command, data).await?;
         let reply = self.next(|frame| {
+            hear(frame);
             let outcome = || if frame.kind == "ack" { Ok(owned(frame.data)) } else { Err(frame.words()) };
             (frame.id == Some(id)).then(outcome)
         });

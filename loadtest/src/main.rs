@@ -10,13 +10,13 @@
 //! - measuring and showing: [`measure`] (processes, the machine, the server's own metrics), [`result`] (the shape that
 //!   files and reports share), [`report`] (for people and for tools);
 //! - the physical limit for the same shape of work: [`floor`]; the project's own bars: [`bars`]; pages over a large
-//!   history: [`pages`]; changes of presence: [`presence`]; ordinary users beside floods: [`crowding`]. The
-//!   last three use a small [`client`];
+//!   history: [`pages`]; changes of presence: [`presence`]; ordinary users beside floods: [`crowding`]; files:
+//!   [`uploads`]. The last four use a small [`client`];
 //! - a run: [`setup`] (server, users, rooms), [`run`] (from set-up to result), [`progress`], [`options`], [`cli`].
 //!
 //! Invariant: a pure module never names one that does I/O. Otherwise a test could not play any history.
 //!
-//! Exit status: 0 no violation, 1 violations, 2 wrong usage or no connection.
+//! Exit status: 0 no violation, 1 violations or, of `run uploads`, a missed bar, 2 wrong usage or no connection.
 
 mod bars;
 mod check;
@@ -39,6 +39,7 @@ mod result;
 mod run;
 mod scenario;
 mod setup;
+mod uploads;
 mod violations;
 
 use cli::Command;
@@ -96,6 +97,10 @@ fn run_scenario(options: &RunOptions) -> Result<bool, String> {
     }
     if !options.flood.is_empty() {
         return Err(format!("--flood is for the scenario {} only", crowding::NAME));
+    }
+    let (_, scenario) = options.scenario()?;
+    if let Some(plan) = &scenario.uploads {
+        return uploads::run(options, &scenario, plan);
     }
     let outcome = run::run(options)?;
     let run::Outcome { result, seconds, began } = outcome;

@@ -24,11 +24,15 @@ Examples:
   # restart (or kill) the server during the run; nothing may be lost, duplicated or reordered
   loadtest run --url http://127.0.0.1:8080 --rate 50 --duration 2m --survive-restarts
 
+  # files: memory of one upload, messages beside eight, downloads beside nginx (apt-get install nginx-light)
+  loadtest run uploads --json uploads.json --html uploads.html
+
 By default a user may send 60 messages per minute. The server that a run starts allows more. A server given with --url
 needs CHAT_SERVER__LIMITS__MAX_MESSAGES_PER_MINUTE=100000000 for higher rates, and
 CHAT_SERVER__LIMITS__MAX_CONNECTIONS_PER_USER=1000 for scenarios with several connections per user.
 
-Exit status: 0 no violation, 1 violations found, 2 wrong usage or no connection.";
+Exit status: 0 no violation, 1 violations found, or a bar of the scenario uploads missed, 2 wrong usage or no
+connection.";
 
 /// Options of `loadtest run`.
 #[derive(Args, Debug, Clone)]

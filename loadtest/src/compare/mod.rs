@@ -17,14 +17,14 @@
 //!   won.
 
 mod adapter;
-mod child;
+pub mod child;
 mod codec;
 mod contents;
 pub mod insert_server;
 mod ledger;
 mod options;
 mod peers;
-mod places;
+pub mod places;
 pub mod postgres;
 mod rounds;
 

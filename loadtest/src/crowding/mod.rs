@@ -19,6 +19,10 @@ mod requests;
 mod slow_bodies;
 mod visitors;
 
+pub use ordinary::Ordinary;
+pub use report::{Seen, Times};
+pub use visitors::Visitors;
+
 use crate::options::RunOptions;
 use crate::report::files::write_json;
 use crate::result::Machine;
@@ -31,12 +35,10 @@ use crate::setup::rooms::{self, Preparation};
 use commands::Den;
 use flood::{Attack, Cast, Flood};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use ordinary::Ordinary;
-use report::{CrowdingReport, Phase};
+use report::{CrowdingReport, Figures, Phase};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::sync::Arc;
 use std::time::Duration;
-use visitors::Visitors;
 
 /// The scenario's name.
 pub const NAME: &str = "crowding";
@@ -123,9 +125,9 @@ async fn measure(
     room.go_on(PAUSE, interrupts).await?; // what is slow for the first time only
     for attack in with_quiet_phases(attacks) {
         let flood = attack.map(|attack| Flood::start(&cast, attack));
-        let figures = room.go_on(scenario.load.duration, interrupts).await;
+        let seen = room.go_on(scenario.load.duration, interrupts).await;
         let asked = flood.map(Flood::stop).transpose()?;
-        phases.push(Phase { flood: attack.map(Attack::name), asked, figures: figures? });
+        phases.push(Phase { flood: attack.map(Attack::name), asked, figures: Figures::of(seen?) });
         tokio::time::sleep(PAUSE).await;
     }
     Ok(())
@@ -142,7 +144,7 @@ fn with_quiet_phases(attacks: &[Attack]) -> Vec<Option<Attack>> {
 }
 
 /// Signs everybody in, each from an address of its own, as the server's shipped limits demand.
-async fn sign_in_from_everywhere(sign_in: &SignIn, target: &Target, users: u32) -> Result<Vec<Account>, String> {
+pub async fn sign_in_from_everywhere(sign_in: &SignIn, target: &Target, users: u32) -> Result<Vec<Account>, String> {
     stream::iter(0..users)
         .map(async |user| {
             let api = Api::from_address(target.clone(), Some(visitors::address_of(user)));

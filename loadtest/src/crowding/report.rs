@@ -33,13 +33,21 @@ pub(super) struct Phase {
 
 /// What the ordinary users, or one of them, saw of a phase.
 #[derive(Default)]
-pub(super) struct Seen {
-    pub(super) history: Vec<Duration>,
-    pub(super) connect: Vec<Duration>,
-    pub(super) ack: Vec<Duration>,
-    pub(super) sign_in: Vec<Duration>,
-    pub(super) read: Vec<Duration>,
-    pub(super) refused: Vec<String>,
+pub struct Seen {
+    /// Reads of the history.
+    pub history: Vec<Duration>,
+    /// New connections.
+    pub connect: Vec<Duration>,
+    /// Acks of messages.
+    pub ack: Vec<Duration>,
+    /// Deliveries of messages, to every user.
+    pub delivery: Vec<Duration>,
+    /// Sign-ins over HTTP.
+    pub sign_in: Vec<Duration>,
+    /// Reads over HTTP.
+    pub read: Vec<Duration>,
+    /// Requests that were refused, in words.
+    pub refused: Vec<String>,
 }
 
 impl Seen {
@@ -48,6 +56,7 @@ impl Seen {
         self.history.extend(other.history);
         self.connect.extend(other.connect);
         self.ack.extend(other.ack);
+        self.delivery.extend(other.delivery);
         self.sign_in.extend(other.sign_in);
         self.read.extend(other.read);
         self.refused.extend(other.refused);
@@ -61,6 +70,7 @@ pub(super) struct Figures {
     history: Times,
     connect: Times,
     ack: Times,
+    delivery: Times,
     sign_in: Times,
     read: Times,
     refused: BTreeMap<String, u64>,
@@ -68,14 +78,18 @@ pub(super) struct Figures {
 
 /// Latencies, microseconds.
 #[derive(Clone, Copy, Serialize)]
-struct Times {
-    count: usize,
-    p50_us: f64,
-    p99_us: f64,
+pub struct Times {
+    /// How many.
+    pub count: usize,
+    /// The median.
+    pub p50_us: f64,
+    /// 99 in 100 are not longer.
+    pub p99_us: f64,
 }
 
 impl Times {
-    fn of(mut all: Vec<Duration>) -> Self {
+    /// The figures of some latencies.
+    pub fn of(mut all: Vec<Duration>) -> Self {
         all.sort_unstable();
         let at = |share: f64| {
             let rank = (all.len() as f64 * share).ceil() as usize;
@@ -95,6 +109,7 @@ impl Figures {
             history: Times::of(seen.history),
             connect: Times::of(seen.connect),
             ack: Times::of(seen.ack),
+            delivery: Times::of(seen.delivery),
             sign_in: Times::of(seen.sign_in),
             read: Times::of(seen.read),
             refused,
@@ -195,7 +210,11 @@ mod tests {
         let [history, connect, ack, sign_in, read] = ms.map(|ms| vec![Duration::from_millis(ms); 10]);
         let refused = refused.iter().map(|words| (*words).to_owned()).collect();
         let asked = flood.map(|_| Asked { answered: 5, refused: 7, lost: 3, why: None });
-        Phase { flood, asked, figures: Figures::of(Seen { history, connect, ack, sign_in, read, refused }) }
+        Phase {
+            flood,
+            asked,
+            figures: Figures::of(Seen { history, connect, ack, sign_in, read, refused, ..Seen::default() }),
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ pub(super) fn address_of(user: u32) -> IpAddr {
 }
 
 /// Those who come and go.
-pub(super) struct Visitors<'a> {
+pub struct Visitors<'a> {
     target: &'a Target,
     accounts: &'a [Account],
     password: &'a str,
@@ -30,7 +30,11 @@ pub(super) struct Visitors<'a> {
 }
 
 impl<'a> Visitors<'a> {
-    pub(super) fn new(target: &'a Target, accounts: &'a [Account], password: &'a str) -> Result<Self, String> {
+    /// With an address for each account.
+    ///
+    /// # Errors
+    /// That a client cannot be made.
+    pub fn new(target: &'a Target, accounts: &'a [Account], password: &'a str) -> Result<Self, String> {
         let client = |user| {
             let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).pool_max_idle_per_host(0);
             client.local_address(address_of(user)).build().map_err(|error| format!("no HTTP client: {error}"))

@@ -33,4 +33,5 @@ builtin![
     "durable",
     "crowd",
     "crowding",
+    "uploads",
 ];

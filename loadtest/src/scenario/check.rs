@@ -6,6 +6,10 @@ use std::collections::HashSet;
 use std::fmt::Display;
 use std::time::Duration;
 
+/// Bytes of a file, and of all files that are uploaded at once: what is removed takes a moment, and all of it must fit
+/// into the space that a run may use.
+const FILE_BYTES_MIN: u64 = 64 * 1024;
+const FILES_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Members that a group can be created with.
 const GROUP_SIZE_MAX: u32 = 100;
 
@@ -27,6 +31,15 @@ pub(super) fn problems(scenario: &Scenario) -> Vec<String> {
     if let Some(logins) = &scenario.logins {
         range(&mut problems, "logins.rate", logins.rate, 0.0, 100_000.0);
         range(&mut problems, "logins.concurrency", logins.concurrency, 1, 10_000);
+    }
+    if let Some(uploads) = &scenario.uploads {
+        range(&mut problems, "uploads.at_once", uploads.at_once, 1, 64);
+        let size_max = FILES_BYTES_MAX / u64::from(uploads.at_once.clamp(1, 64));
+        range(&mut problems, "uploads.size_bytes", uploads.size_bytes, FILE_BYTES_MIN, size_max);
+        range(&mut problems, "uploads.rounds", uploads.rounds, 1, 100);
+        if uploads.parts.is_empty() {
+            problems.push("uploads.parts needs at least one of memory, messages, downloads".to_owned());
+        }
     }
     problems
 }

@@ -33,6 +33,8 @@ pub struct Scenario {
     pub slow_readers: Option<SlowReaders>,
     /// Log-ins over HTTP instead of messages.
     pub logins: Option<Logins>,
+    /// Files instead of a load: their memory, messages beside them, their downloads.
+    pub uploads: Option<Uploads>,
     /// Configuration of the server that is started for the run, by key (`limits.max_message_length`). A server given
     /// with `--url` must have it already.
     pub server: BTreeMap<String, toml::Value>,
@@ -51,6 +53,7 @@ impl Default for Scenario {
             storm: None,
             slow_readers: None,
             logins: None,
+            uploads: None,
             server: BTreeMap::new(),
         }
     }
@@ -319,6 +322,45 @@ impl Default for Logins {
     fn default() -> Self {
         Self { rate: 0.0, concurrency: 64 }
     }
+}
+
+/// Uploads and downloads of files.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Uploads {
+    /// Bytes of each file.
+    pub size_bytes: u64,
+    /// Uploads at the same time, beside messages.
+    pub at_once: u32,
+    /// The pace of each of these; 0: as fast as possible.
+    pub bytes_per_s: u64,
+    /// Phases with uploads beside messages, and rounds of downloads.
+    pub rounds: u32,
+    /// What is measured.
+    pub parts: Vec<UploadPart>,
+}
+
+impl Default for Uploads {
+    fn default() -> Self {
+        Self { size_bytes: 100 * 1024 * 1024, at_once: 8, bytes_per_s: 0, rounds: 3, parts: UploadPart::ALL.to_vec() }
+    }
+}
+
+/// A part of the measurement of uploads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UploadPart {
+    /// The server's memory during one upload.
+    Memory,
+    /// Messages beside uploads.
+    Messages,
+    /// Downloads beside nginx.
+    Downloads,
+}
+
+impl UploadPart {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Memory, Self::Messages, Self::Downloads];
 }
 
 impl Scenario {

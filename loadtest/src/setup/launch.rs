@@ -122,6 +122,11 @@ impl Server {
         &self.target
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The directory it keeps its data in.
     pub fn data_dir(&self) -> PathBuf {
         self.data_dir.join("data")
