@@ -51,6 +51,10 @@ async fn write(
             let body = json!({field: if field == "avatar_url" { url } else { word.to_owned() }});
             return http(Method::PATCH, "/users/me", Some(&user.token), body).await;
         }
+        "POST /files" => {
+            let upload = json!({"conversation_id": room, "name": format!("{word}.txt"), "size": 1});
+            return http(Method::POST, "/files", Some(&user.token), upload).await;
+        }
         other => panic!("this test does not know how to write {field} of {other}"),
     };
     server.call(user, source, data).await

@@ -164,6 +164,7 @@ async fn refuses_commands_of_disabled_features_and_lists_them_in_the_welcome() {
         ("features.pinned_messages", "false"),
         ("features.user_mentions", "false"),
         ("features.message_threads", "false"),
+        ("features.file_uploads", "false"),
     ];
     let server = Server::start(1, &disabled);
     let (ann, bob) = (server.register().await, server.register().await);

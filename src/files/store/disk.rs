@@ -13,6 +13,10 @@ const THREADS: usize = 8;
 /// Bytes in order, until the first error.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 
+/// They hash and write what is large, and messages must not wait for a core meanwhile: every other thread and PostgreSQL
+/// come first.
+const NICENESS: i32 = 10;
+
 /// Runs blocking work on the files' threads; cloning shares them. Every caller awaits its work, so the queue for the
 /// threads is as long as there are requests and jobs for files, which are bounded where they begin.
 #[derive(Clone, Debug)]
@@ -28,7 +32,14 @@ impl DiskThreads {
     /// # Errors
     /// The system's.
     pub fn new() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().max_blocking_threads(THREADS).thread_name("files").build()?;
+        let runtime = Builder::new_current_thread()
+            .max_blocking_threads(THREADS)
+            .thread_name("files")
+            // Of this thread only. If it is not allowed, the work is done all the same.
+            .on_thread_start(|| {
+                let _ = rustix::process::nice(NICENESS);
+            })
+            .build()?;
         Ok(Self(runtime))
     }
 
