@@ -45,6 +45,7 @@ pub(super) fn files(
             lifetime_s: expiry_s,
             kept_s: expiry_s,
         },
+        upload_rate: given.upload_rate,
         size_max: config.limits.max_file_size,
         allowed_types: given.allowed_types.clone(),
         antivirus: antivirus(config),

@@ -298,6 +298,8 @@ pub struct FilesConfig {
     pub user_quota: u64,
     /// Bytes of all files.
     pub total_quota: u64,
+    /// Bytes a second of all uploads together; any number with 0.
+    pub upload_rate: u64,
     /// Files that a user may upload within an hour.
     pub uploads_per_hour: u32,
     /// Unfinished uploads of a user.

@@ -206,6 +206,7 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     let files = &config.files;
     p.range("files.user_quota", files.user_quota, 0, 1 << 50);
     p.range("files.total_quota", files.total_quota, 0, 1 << 52);
+    p.range("files.upload_rate", files.upload_rate, 0, 1 << 40);
     p.range("files.keep_free", files.keep_free, 0, 1 << 50);
     p.range("files.uploads_per_hour", files.uploads_per_hour, 1, 1_000_000);
     p.range("files.unfinished_uploads", files.unfinished_uploads, 1, 10_000);

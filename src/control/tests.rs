@@ -142,6 +142,7 @@ fn control_for(well: bool, access: Access) -> Control {
                 lifetime_s: 1,
                 kept_s: 1,
             },
+            upload_rate: 0,
             size_max: 1,
             allowed_types: Vec::new(),
             antivirus: None,

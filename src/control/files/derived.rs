@@ -14,9 +14,6 @@ use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// How long a file waits when the process could not work.
-const RETRY_MS: u64 = 10_000;
-
 /// A file in the work folder.
 pub(super) struct MadeCopy {
     pub(super) path: PathBuf,
@@ -65,7 +62,8 @@ impl Files {
                 error_limited!(reason, media_type, "a file waits for its examination");
                 Made { folder: Some(work), ..Made::default() }.forget(disk).await;
                 let message = format!("The file waits for its examination: {reason}");
-                return Err(Refusal::new(ErrorCode::StorageUnavailable, message).retry_after(RETRY_MS));
+                // Without a time of its own, so that the pauses grow.
+                return Err(Refusal::new(ErrorCode::StorageUnavailable, message));
             }
         };
         let made = disk.run(move || made(report, work)).await;

@@ -6,6 +6,7 @@
 //!   state.rs      what all of these share
 //!   turns.rs      one request at a time writes to an upload
 //!   receiving.rs  bytes of a body → the disk
+//!   pace.rs       how fast all uploads together may arrive
 //!   refusals.rs   what clients are told about disks that fail
 //!   antivirus.rs  clamd
 //!   check.rs      what happens to a complete upload: hash, type, viruses, store (a job)
@@ -24,6 +25,7 @@ pub mod antivirus;
 mod check;
 mod derived;
 mod downloads;
+mod pace;
 mod receiving;
 mod refusals;
 mod shares;

@@ -4,6 +4,7 @@
 //! the files' threads. So memory is bounded, and no thread waits for a slow client. When the request ends, however it
 //! ends, the task keeps what came and says so in PostgreSQL.
 
+use super::pace::Pace;
 use super::refusals::disk_refusal;
 use super::state::Files;
 use super::turns::{WriteTurn, taken_over};
@@ -98,7 +99,7 @@ pub(super) async fn receive<E>(
         }
     };
     let read = tokio::select! {
-        read = forward(body, &parts) => read,
+        read = forward(body, &parts, files.pace()) => read,
         () = newer => Err(taken_over()),
         () = stopping => {
             let detail = "The server stops. What came is kept: ask for the offset when it is back.";
@@ -126,7 +127,11 @@ pub(super) fn too_long() -> Problem {
 }
 
 /// Passes a body on. Ends early when the task has stopped; it says why.
-async fn forward<E>(body: impl Stream<Item = Result<Bytes, E>>, parts: &mpsc::Sender<BodyPart>) -> Result<(), Problem> {
+async fn forward<E>(
+    body: impl Stream<Item = Result<Bytes, E>>,
+    parts: &mpsc::Sender<BodyPart>,
+    pace: &Pace,
+) -> Result<(), Problem> {
     let mut body = pin!(body);
     let (started, mut total) = (Instant::now(), 0);
     loop {
@@ -147,6 +152,7 @@ async fn forward<E>(body: impl Stream<Item = Result<Bytes, E>>, parts: &mpsc::Se
             }
         };
         total += bytes.len() as u64;
+        pace.admit(bytes.len()).await;
         if parts.send(BodyPart::Bytes(bytes)).await.is_err() {
             return Ok(());
         }

@@ -1,6 +1,7 @@
 //! What the requests and the jobs of files share.
 
 use super::antivirus::Antivirus;
+use super::pace::Pace;
 use super::turns::WriteTurns;
 use crate::address::ClientNetwork;
 use crate::control::account_reads::AccountReads;
@@ -42,6 +43,8 @@ pub struct FileParts {
     pub metrics: Metrics,
     /// How much may be uploaded.
     pub quotas: FileQuotas,
+    /// Bytes a second of all uploads; any number with 0.
+    pub upload_rate: u64,
     /// Bytes in one file.
     pub size_max: u64,
     /// Types that are accepted.
@@ -65,6 +68,7 @@ pub struct Files(Arc<FilesInner>);
 struct FilesInner {
     parts: FileParts,
     turns: WriteTurns,
+    pace: Pace,
     downloads: AccountReads,
     examinations: Semaphore,
     public_downloads: Quota<ClientNetwork>,
@@ -77,6 +81,7 @@ impl Files {
     #[must_use]
     pub fn new(parts: FileParts) -> Self {
         Self(Arc::new(FilesInner {
+            pace: Pace::new(parts.upload_rate),
             parts,
             turns: WriteTurns::default(),
             downloads: AccountReads::of_downloads(),
@@ -96,6 +101,11 @@ impl Files {
 
     pub(super) fn store(&self) -> &Store {
         &self.0.parts.store
+    }
+
+    /// How fast all uploads together may arrive.
+    pub(super) fn pace(&self) -> &Pace {
+        &self.0.pace
     }
 
     pub(super) fn turns(&self) -> &WriteTurns {
