@@ -68,7 +68,6 @@ fn has_valid_files_for_every_environment() {
             Sources { dir: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("config")), ..sources(&[], &env).1 };
         let config = sources.load().unwrap().config;
         assert_eq!(config.server.environment.as_str(), environment);
-        // Where a scanner listens is the deployment's own.
         let unscanned = usize::from(environment == "production");
         let warnings = config.warnings();
         assert!(

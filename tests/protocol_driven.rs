@@ -310,7 +310,8 @@ async fn slow_down(server: &Server, user: &User) -> i64 {
 
 #[tokio::test]
 async fn answers_every_route_as_documented() {
-    let server = &Server::start(2, &[("security.admin_user_ids", "1"), ("files.public_links", "true")]); // the first user administers
+    // The first user is an administrator.
+    let server = &Server::start(2, &[("security.admin_user_ids", "1"), ("files.public_links", "true")]);
     let ann = server.register().await;
     let bob = server.register().await;
     let (approve, reject, rules) = hold_two_texts(server, &ann, &bob).await;

@@ -18,6 +18,8 @@ CREATE TABLE files (
     -- What people see; the name in the store is another one.
     name            text        NOT NULL CHECK (char_length(name) BETWEEN 1 AND 255),
     size            bigint      NOT NULL CHECK (size >= 0),
+    -- Bytes of its variants, which count too.
+    extra           bigint      NOT NULL DEFAULT 0 CHECK (extra >= 0),
     -- Bytes that are on the disk for good.
     received        bigint      NOT NULL DEFAULT 0 CHECK (received BETWEEN 0 AND size),
     -- The type that the uploader gave, and the one that was found.
@@ -127,7 +129,7 @@ ALTER TABLE jobs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
 
 GRANT USAGE ON SEQUENCE file_ids TO chat_writer;
 GRANT SELECT, INSERT, DELETE ON files, message_files, file_variants, file_shares, blobs, jobs TO chat_writer;
-GRANT UPDATE (size, received, media_type, width, height, blurhash, animated, duration, sha256, state, reason,
+GRANT UPDATE (size, extra, received, media_type, width, height, blurhash, animated, duration, sha256, state, reason,
     expires_at) ON files TO chat_writer;
 GRANT UPDATE (attempts, next_at, leased_until, last_error) ON jobs TO chat_writer;
 GRANT UPDATE (created_at) ON blobs TO chat_writer;

@@ -52,6 +52,7 @@ pub(super) fn files(
         keeps_originals: given.keep_originals,
         program: std::env::current_exe().map_err(system("cannot find this program"))?,
         links: secret::link_key(config)?,
+        is_shared: config.database.shared,
         is_on: config.features.file_uploads,
     }))
 }

@@ -3,8 +3,8 @@
 //!
 //! Invariants:
 //! - a user has at most [`PER_USER_MAX`] reads and [`DOWNLOADS_MAX`] downloads under way; the next one is refused with
-//!   `rate_limited` before PostgreSQL is asked anything. Otherwise one user could fill the queue for the connections of
-//!   the accounts, and everybody else would wait behind that user;
+//!   `rate_limited` before PostgreSQL is asked anything about it. Otherwise one user could fill the queue for the
+//!   connections of the accounts, and everybody else would wait behind that user;
 //! - a place is freed when the request ends, however it ends.
 
 use super::problem::Problem;

@@ -149,6 +149,7 @@ fn control_for(well: bool, access: Access) -> Control {
             keeps_originals: false,
             program: "/nonexistent".into(),
             links: LinkKey::new([7; 32]),
+            is_shared: false,
             is_on: false,
         }),
         filter: ContentFilter::new(FilterParts {

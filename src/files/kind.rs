@@ -37,6 +37,10 @@ const TEXTS: &[(&str, &str)] = &[
     ("xml", "text/xml"),
 ];
 
+/// Texts that a browser runs or uses when it opens them from a disk.
+const ACTIVE: &[&str] =
+    &["application/xhtml+xml", "image/svg+xml", "text/css", "text/html", "text/javascript", "text/xml"];
+
 /// Extensions with the types that their content may have, for those that a reader would be deceived by otherwise.
 const PROMISED: &[(&str, &[&str])] = &[
     ("7z", &["application/x-7z-compressed"]),
@@ -149,6 +153,14 @@ pub fn check(found: &str, name: &str, declared: Option<&str>, allowed: &[String]
     {
         return Err(format!("The name ends with .{extension}, but the content is {found}, not {promised}."));
     }
+    let is_text_by_name = TEXTS.iter().find(|(known, _)| extension.as_deref() == Some(known)).map(|(_, kind)| *kind);
+    if let Some(expected) = is_text_by_name
+        && !is_textual(found)
+        // A text in another encoding is bytes to us. What a browser would run must be a text that we can read.
+        && (found != UNKNOWN || ACTIVE.contains(&expected))
+    {
+        return Err(format!("The name says {expected}, but the content is {found}."));
+    }
     if let Some(declared) = declared.map(usual).filter(|declared| *declared != UNKNOWN)
         && !agrees(&declared, found)
     {
@@ -172,11 +184,14 @@ fn usual(declared: &str) -> String {
     ALIASES.iter().find(|(alias, _)| *alias == declared).map_or(declared, |(_, usual)| (*usual).to_owned())
 }
 
+fn is_textual(kind: &str) -> bool {
+    kind.starts_with("text/") || TEXTS.iter().any(|(_, known)| *known == kind)
+}
+
 /// Whether a declared type is one that such content may have.
 fn agrees(declared: &str, found: &str) -> bool {
     let is_container = |found: &str| matches!(found, "application/zip" | "application/gzip" | "application/ogg");
     let has_magic = |kind: &str| PROMISED.iter().any(|(_, types)| types.contains(&kind));
-    let is_textual = |kind: &str| kind.starts_with("text/") || TEXTS.iter().any(|(_, known)| *known == kind);
     match (declared, found) {
         _ if declared == found => true,
         // Nobody can tell one text from another, but a text is not a picture.
@@ -201,8 +216,7 @@ pub fn is_shown_inline(media_type: &str) -> bool {
 /// that it would use, so what is active is bytes to a browser (`nosniff` keeps it from guessing).
 #[must_use]
 pub fn served_type(media_type: &str) -> &str {
-    let is_active = |kind: &str| kind.starts_with("text/") || TEXTS.iter().any(|(_, known)| *known == kind);
-    if is_active(media_type) && !is_shown_inline(media_type) { UNKNOWN } else { media_type }
+    if is_textual(media_type) && !is_shown_inline(media_type) { UNKNOWN } else { media_type }
 }
 
 /// Width and height of a picture, as its head says; `None` if it does not, or if a side is 0.
@@ -279,6 +293,7 @@ mod tests {
             (b"<svg/>", "a.svg", Some("image/svg+xml")),
             (b"\0\x01", "a.bin", Some("application/x-thing")),
             (PNG, "a.png", Some("Image/PNG")),
+            (b"\xff\xfea\0", "a.csv", None),
         ] {
             let kind = found(head, true, name);
             assert_eq!(check(kind, name, declared, &anything()), Ok(()), "{name} {declared:?} {kind}");
@@ -295,6 +310,9 @@ mod tests {
             (b"\0\x01", "a.mp4", None),
             (b"\0\x01", "a", Some("text/plain")),
             (PDF, "a.png", Some("image/png")),
+            (GIF, "a.html", None),
+            (PNG, "a.txt", None),
+            (b"\0<script>", "a.js", None),
         ] {
             let kind = found(head, true, name);
             let refused = check(kind, name, declared, &anything());

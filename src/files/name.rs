@@ -52,7 +52,12 @@ pub fn disposition(name: &str, is_attachment: bool) -> String {
 /// A name as one segment of a path: only the unreserved characters of RFC 3986 §2.3 stay.
 #[must_use]
 pub fn path_segment(name: &str) -> String {
-    percent_encoded(name, b"-._~")
+    let mut segment = percent_encoded(name, b"-._~");
+    // `/files/{id}/link` is something else.
+    if matches!(&*segment, "link" | "shares") {
+        segment.push('_');
+    }
+    segment
 }
 
 fn percent_encoded(name: &str, kept: &[u8]) -> String {
@@ -108,6 +113,7 @@ mod tests {
 
     #[test]
     fn a_name_becomes_one_segment_of_a_path() {
+        assert_eq!((path_segment("link"), path_segment("shares")), ("link_".to_owned(), "shares_".to_owned()));
         assert_eq!(path_segment("a b/ü?#100%.pdf"), "a%20b%2F%C3%BC%3F%23100%25.pdf");
     }
 

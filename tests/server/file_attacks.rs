@@ -278,3 +278,57 @@ async fn the_check_of_files_finds_what_is_missing_damaged_or_nobodys() {
     let (_, text) = check(&[]);
     assert!(text.contains("1 findings, of which 0 were repaired"), "{text}");
 }
+
+/// A held text names files of somebody else: neither the queue nor a moderator gets anything of them.
+#[tokio::test]
+async fn a_held_text_shows_nobody_the_files_of_others() {
+    let server = start();
+    let (ann, eve) = (server.register().await, server.register().await);
+    let secret = server.room(&[&ann]).await;
+    let (file, _) = server.upload(&ann, &secret, "salaries.txt", b"secret").await;
+    let room = server.room(&[&eve]).await;
+    let rules = json!({"rules": [{"id": "later", "kind": "keywords", "action": "hold", "enabled": true,
+        "definition": {"words": ["wait"]}}]});
+    let path = format!("/conversations/{room}/filter-rules");
+    let fields = [("content-type", "application/json")];
+    assert_eq!(server.send(&eve, "PUT", &path, &fields, rules.to_string().into()).await.status(), 200);
+    let message = json!({"conversation_id": room, "content": "wait", "attachments": [file]});
+    assert_eq!(server.call(&eve, "send_message", message).await.unwrap_err()["code"], "filtered");
+    let queue: Value = server.send(&eve, "GET", "/moderation/queue", &[], vec![]).await.json().await.unwrap();
+    assert_eq!(queue["items"].as_array().unwrap().len(), 1);
+    assert!(!queue.to_string().contains("salaries"), "{queue}");
+    assert_eq!(server.send(&eve, "GET", &format!("/files/{file}/x"), &[], vec![]).await.status(), 404);
+    let database = server.database().await;
+    wait_until(&database, "SELECT bool_and(files = '{}') FROM held_messages").await;
+}
+
+/// A film whose header claims more pixels than a number of PostgreSQL holds.
+#[tokio::test]
+async fn a_file_whose_properties_make_no_sense_does_not_wait_forever() {
+    let server = start();
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    // EBML of WebM with one video track of 2^32 - 1 × 2^32 - 1 pixels.
+    let size = |bytes: Vec<u8>, id: &[u8]| [id, &[0x80 | bytes.len() as u8][..], &bytes].concat();
+    let head = size(size(b"webm".to_vec(), &[0x42, 0x82]), &[0x1a, 0x45, 0xdf, 0xa3]);
+    let wide = [size(vec![0xff; 4], &[0xb0]), size(vec![0xff; 4], &[0xba])].concat();
+    let track = [size(vec![1], &[0xd7]), size(vec![1], &[0x83]), size(wide, &[0xe0])].concat();
+    let tracks = size(size(track, &[0xae]), &[0x16, 0x54, 0xae, 0x6b]);
+    let film = [head, size(tracks, &[0x18, 0x53, 0x80, 0x67])].concat();
+    let (_, shown) = server.upload(&ann, &room, "film.webm", &film).await;
+    assert!(shown["state"] != "scanning" && shown["width"].is_null(), "{shown}");
+}
+
+#[tokio::test]
+async fn a_file_may_be_called_like_a_route() {
+    let server = start();
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    for name in ["link", "shares", "variants", "simple"] {
+        let (file, _) = server.upload(&ann, &room, name, name.as_bytes()).await;
+        let linked: Value =
+            server.send(&ann, "POST", &format!("/files/{file}/link"), &[], vec![]).await.json().await.unwrap();
+        let read = reqwest::get(format!("{}{}", server.base_url, linked["url"].as_str().unwrap())).await.unwrap();
+        assert_eq!((read.status().as_u16(), read.text().await.unwrap().as_str()), (200, name));
+    }
+}

@@ -90,6 +90,10 @@ async fn a_photo_is_served_turned_without_its_place_and_in_smaller_sizes() {
         assert!(has_no_secrets(&thumb));
         assert_eq!(image::load_from_memory_with_format(&thumb, ImageFormat::WebP).unwrap().width(), width);
     }
+    let database = server.database().await;
+    let counted = "SELECT bytes FROM file_usage WHERE user_id = 0";
+    let bytes: i64 = database.query_one(counted, &[]).await.unwrap().get(0);
+    assert!(bytes > (content.len() + original.len()) as i64, "variants count too: {bytes}");
     // The original is the uploader's alone.
     let path = format!("/files/{file}/variants/original");
     let (status, _, bytes) = get(&server, &ann, &path).await;
@@ -109,7 +113,6 @@ async fn a_photo_is_served_turned_without_its_place_and_in_smaller_sizes() {
     server.ok(&ann, "delete_message", json!({"message_id": message["message_id"]})).await;
     assert_eq!(reqwest::get(&thumb).await.unwrap().status(), 404);
     server.stores(0).await;
-    let database = server.database().await;
     let left =
         "SELECT (SELECT count(*) FROM files) + (SELECT count(*) FROM file_variants) + (SELECT count(*) FROM blobs)";
     assert_eq!(database.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0);

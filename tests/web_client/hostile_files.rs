@@ -2,8 +2,8 @@
 //! pictures that are bombs, and everything that could run in a browser.
 //!
 //! How: each is uploaded and settled as the table says; what is served is opened in Chromium by a signed link and named
-//! by a page that has no policy of its own; the scripts in the files write to the console if they run. Afterwards nothing
-//! lies outside the folder of the store.
+//! by a page that has no policy of its own; the scripts in the files write to the console if they run. Afterwards
+//! nothing lies outside the folder of the store.
 
 use crate::support::{Server, browser::Browser, unique};
 use serde_json::{Value, json};

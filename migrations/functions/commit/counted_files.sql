@@ -1,16 +1,19 @@
 -- The users whose files are counted wrongly, p_max at most, with what is counted and what is: for
 -- `chat-server files check`. With p_repair the counts are corrected.
--- A snapshot that an upload ends in may differ by that upload: run it again, or stop the server first.
--- Locks: with p_repair, the wrong rows of file_usage.
+-- Locks: with p_repair, row 0 of file_usage, then the wrong rows.
 
 CREATE FUNCTION counted_files(p_repair boolean, p_max bigint)
 RETURNS TABLE (user_id bigint, counted_bytes bigint, counted_files bigint, bytes bigint, files bigint)
 LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
+    IF p_repair THEN
+        -- Every upload and removal waits for this row, so the next statement sees all of them.
+        PERFORM FROM file_usage u WHERE u.user_id = 0 FOR UPDATE;
+    END IF;
     RETURN QUERY
     WITH actual AS (
-        SELECT f.uploader_id AS user_id, sum(f.size)::bigint AS bytes, count(*) AS files
+        SELECT f.uploader_id AS user_id, sum(f.size + f.extra)::bigint AS bytes, count(*) AS files
           FROM files f WHERE has_content(f) GROUP BY f.uploader_id
     ), with_total AS (
         SELECT * FROM actual

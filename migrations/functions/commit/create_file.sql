@@ -1,8 +1,9 @@
 -- Begins an upload. p: {user_id, conversation_id, name, size, media_type, sha256 (hex), lifetime_s, and the limits
 -- unfinished_max, hour_max, user_bytes_max, total_bytes_max}. Returns the file's id, -1 if the user's files would take
--- too much, or -2 if all files would. The size counts from now on. The conversation's row is not locked: an upload
--- gives no access to anything, and whoever attaches it must be a member.
--- Locks: the rows of file_usage, in the order of their users.
+-- too much, or -2 if all files would. The size counts from now on.
+-- An upload gives no access to anything: whoever attaches it must be a member then.
+-- Locks: the conversation's row (KEY SHARE, which its foreign key takes anyway; before file_usage, as changes of the
+-- conversation do), then the rows of file_usage, in the order of their users.
 
 CREATE FUNCTION create_file(p jsonb) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
@@ -13,7 +14,7 @@ DECLARE
     v_total bigint;
     v_id bigint;
 BEGIN
-    SELECT * INTO c FROM conversations x WHERE x.id = (p -> 'conversation_id')::bigint;
+    SELECT * INTO c FROM conversations x WHERE x.id = (p -> 'conversation_id')::bigint FOR KEY SHARE;
     PERFORM sending_member(c, v_user);
     INSERT INTO file_usage (user_id) VALUES (0), (v_user) ON CONFLICT DO NOTHING;
     SELECT x.bytes INTO STRICT v_total FROM file_usage x WHERE x.user_id = 0 FOR UPDATE;

@@ -12,6 +12,7 @@ CREATE FUNCTION expire_files(p_max bigint) RETURNS bigint LANGUAGE sql AS $$
         DELETE FROM files f
          WHERE f.id IN (SELECT x.id FROM files x
                          WHERE x.expires_at < now() AND x.state NOT IN ('uploading', 'scanning')
+                           AND NOT is_held_file(x)
                          ORDER BY x.expires_at LIMIT p_max FOR UPDATE SKIP LOCKED)
         RETURNING 1)
     SELECT (SELECT count(*) FROM ended) + (SELECT count(*) FROM gone)

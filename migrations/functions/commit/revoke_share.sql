@@ -1,5 +1,5 @@
--- Revokes a public link: its maker's, or as a moderator of the file's conversation anybody's. p_row is the source of its
--- audit row. Returns whether there was one.
+-- Revokes a public link: its maker's, or as a moderator of the file's conversation anybody's. p_row is the source of
+-- its audit row. Returns whether there was one.
 -- Locks: the link's row, then the end of the audit trail.
 
 CREATE FUNCTION revoke_share(p_user bigint, p_file bigint, p_share bigint, p_row jsonb) RETURNS boolean

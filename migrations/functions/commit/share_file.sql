@@ -13,6 +13,9 @@ BEGIN
         RETURN NULL;
     END IF;
     PERFORM FROM files x WHERE x.id = f.id FOR NO KEY UPDATE;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
     DELETE FROM file_shares s WHERE s.file_id = f.id AND s.expires_at < now();
     IF (SELECT count(*) FROM file_shares s WHERE s.file_id = f.id) >= 10 THEN
         PERFORM refuse('conflict', 'A file can have ten public links. Revoke one of them.');

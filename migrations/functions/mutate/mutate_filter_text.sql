@@ -17,6 +17,7 @@ DECLARE
     v_until timestamptz;
     v_is_message boolean := p.arguments ? 'text';
     v_is_full boolean;
+    v_files bigint[];
 BEGIN
     IF c.id IS NOT NULL THEN
         m := sending_member(c, p.actor_id);
@@ -45,17 +46,20 @@ BEGIN
     INSERT INTO filter_hits (user_id, conversation_id, rule, action)
     VALUES (p.actor_id, c.id, v_hit ->> 'rule', v_action);
     IF v_is_message AND NOT v_is_full AND v_action IN ('hold', 'flag') THEN
+        -- Nobody has checked yet whose they are, and moderators will be shown them.
+        SELECT coalesce(array_agg(x.id ORDER BY y.n), '{}') INTO v_files
+          FROM jsonb_array_elements_text(coalesce(p.arguments -> 'files', '[]')) WITH ORDINALITY y(id, n)
+          JOIN files x ON x.id = y.id::bigint AND x.uploader_id = p.actor_id AND x.conversation_id = c.id
+           AND x.state IN ('scanning', 'ready');
         INSERT INTO held_messages (conversation_id, sender_id, client_message_id, content, message_type,
                                    parent_message_id, edited_message_id, rule, is_server_rule, state, files)
         VALUES (c.id, p.actor_id, p.arguments ->> 'key', p.arguments ->> 'text',
                 (p.arguments ->> 'message_type')::message_type, (p.arguments ->> 'parent_message_id')::bigint,
                 (p.arguments ->> 'edited_message_id')::bigint, v_hit ->> 'rule', (v_hit -> 'is_server_rule')::boolean,
                 CASE v_action WHEN 'hold' THEN 'held' ELSE 'flagged' END,
-                array(SELECT x::bigint FROM jsonb_array_elements_text(coalesce(p.arguments -> 'files', '[]')) x));
+                v_files);
         -- As long as a moderator may take.
-        UPDATE files x SET expires_at = greatest(x.expires_at, now() + interval '30 days')
-         WHERE x.id IN (SELECT y::bigint FROM jsonb_array_elements_text(coalesce(p.arguments -> 'files', '[]')) y)
-           AND x.uploader_id = p.actor_id AND x.state IN ('scanning', 'ready');
+        UPDATE files x SET expires_at = greatest(x.expires_at, now() + interval '30 days') WHERE x.id = ANY (v_files);
     ELSIF v_action IN ('slow', 'mute') THEN
         v_until := date_trunc('milliseconds', now() + make_interval(secs => (v_hit -> 'mute_s')::bigint));
         UPDATE conversation_members x SET muted_until = v_until

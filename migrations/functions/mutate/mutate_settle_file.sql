@@ -12,12 +12,13 @@ DECLARE
     v_messages bigint[];
 BEGIN
     o.result := '{}';
-    UPDATE files x SET state = (p.arguments ->> 'state')::file_state, reason = p.arguments ->> 'reason',
+    UPDATE files x SET state = (p.arguments ->> 'state')::file_state, reason = left(p.arguments ->> 'reason', 500),
            media_type = p.arguments ->> 'media_type', width = (p.arguments ->> 'width')::integer,
            height = (p.arguments ->> 'height')::integer, duration = (p.arguments ->> 'duration')::double precision,
            blurhash = p.arguments ->> 'blurhash', animated = coalesce((p.arguments ->> 'animated')::boolean, false),
            size = coalesce((p.arguments ->> 'size')::bigint, x.size),
-           received = coalesce((p.arguments ->> 'size')::bigint, x.received)
+           received = coalesce((p.arguments ->> 'size')::bigint, x.received),
+           extra = coalesce((SELECT sum(v.size) FROM file_variants v WHERE v.file_id = x.id), 0)
      WHERE x.id = (p.arguments -> 'file_id')::bigint AND x.conversation_id = c.id AND x.state = 'scanning'
     RETURNING * INTO f;
     IF NOT FOUND THEN

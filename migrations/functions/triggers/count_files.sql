@@ -6,7 +6,8 @@ CREATE FUNCTION count_files() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     v_had boolean := TG_OP <> 'INSERT' AND has_content(OLD);
     v_has boolean := TG_OP <> 'DELETE' AND has_content(NEW);
-    v_bytes bigint := CASE WHEN v_has THEN NEW.size ELSE 0 END - CASE WHEN v_had THEN OLD.size ELSE 0 END;
+    v_bytes bigint := CASE WHEN v_has THEN NEW.size + NEW.extra ELSE 0 END
+                    - CASE WHEN v_had THEN OLD.size + OLD.extra ELSE 0 END;
     v_files integer := v_has::integer - v_had::integer;
 BEGIN
     IF v_bytes <> 0 OR v_files <> 0 THEN
@@ -28,5 +29,5 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE TRIGGER count_files_{set} AFTER INSERT OR DELETE OR UPDATE OF state, size ON files FOR EACH ROW
+CREATE TRIGGER count_files_{set} AFTER INSERT OR DELETE OR UPDATE OF state, size, extra ON files FOR EACH ROW
     WHEN (current_setting('app.rules', true) = '{set}') EXECUTE FUNCTION count_files();

@@ -55,8 +55,8 @@ impl Suspicion {
     #[must_use]
     pub fn permits(self, response: AutomaticResponse) -> bool {
         match self {
-            // Strangers guess; the account is their victim. A gap in the trail has no account. Who passes a file on need
-            // not know what is in it, and the file is gone.
+            // Strangers guess; the account is their victim. A gap in the trail has no account. Who passes a file on
+            // need not know what is in it, and the file is gone.
             Self::Guessing | Self::Stuffing | Self::AuditGap | Self::InfectedFile => false,
             // A thief may hold a session.
             Self::RefreshReuse | Self::ImpossibleTravel => response == AutomaticResponse::Challenge,

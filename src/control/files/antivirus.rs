@@ -35,6 +35,8 @@ const RETRY_MS: u64 = 5_000;
 const PROBE_BELOW_MAX: u64 = 1024 * 1024;
 /// An entry of 4 GiB would need ZIP64.
 const PADDING_MAX: u64 = u32::MAX as u64 - 1;
+/// What clamd calls a file that it did not look at as a whole, with `AlertExceedsMax`.
+const BEYOND_LIMITS: &str = "Heuristics.Limits.Exceeded";
 /// How often a file is sent to a scanner that does not answer about it.
 const ASKED_MAX: usize = 2;
 
@@ -159,6 +161,17 @@ impl Antivirus {
         }
     }
 
+    /// Whether a file can be scanned now, or need not be.
+    ///
+    /// # Errors
+    /// `storage_unavailable` with a time to wait, if files must wait for the scanner.
+    pub(super) async fn require(&self, disk: &Disk) -> Result<(), Refusal> {
+        match self.probe(disk).await {
+            Ok(()) => Ok(()),
+            Err(reason) => self.without(&reason).map(drop),
+        }
+    }
+
     /// What happens to a file when there is no scanner.
     fn without(&self, reason: &str) -> Result<ScanVerdict, Refusal> {
         match self.0.mode {
@@ -232,6 +245,9 @@ fn verdict(answer: &[u8]) -> Result<ScanVerdict, String> {
     let text = text.trim_end_matches(['\0', '\n']).trim();
     match text.strip_prefix("stream: ") {
         Some("OK") => Ok(ScanVerdict::Clean),
+        Some(found) if found.starts_with(BEYOND_LIMITS) => {
+            Ok(ScanVerdict::Unscannable(format!("it is beyond the limits of the virus scanner ({found})")))
+        }
         Some(found) if found.ends_with(" FOUND") => Ok(ScanVerdict::Virus(found.trim_end_matches(" FOUND").to_owned())),
         _ => Err(format!("clamd answered: {text}")),
     }
@@ -299,6 +315,8 @@ mod tests {
     fn reads_the_answers_of_clamd() {
         assert_eq!(verdict(b"stream: OK\0"), Ok(ScanVerdict::Clean));
         assert_eq!(verdict(b"stream: Eicar-Test FOUND\0"), Ok(ScanVerdict::Virus("Eicar-Test".to_owned())));
+        let beyond = verdict(b"stream: Heuristics.Limits.Exceeded.MaxFileSize FOUND\0").unwrap();
+        assert!(matches!(&beyond, ScanVerdict::Unscannable(reason) if reason.contains("MaxFileSize")), "no virus");
         for answer in ["INSTREAM size limit exceeded. ERROR\0", "stream: lstat() failed. ERROR", "", "OK"] {
             assert!(verdict(answer.as_bytes()).is_err(), "{answer}");
         }

@@ -8,7 +8,7 @@ use super::antivirus::ScanVerdict;
 use super::derived::{Made, MadeCopy};
 use super::refusals::disk_refusal;
 use super::state::Files;
-use crate::error::Refusal;
+use crate::error::{ErrorCode, Refusal};
 use crate::files::content::{ContentHash, ContentName};
 use crate::files::state::{FileEvent, FileState};
 use crate::files::{kind, media};
@@ -17,13 +17,19 @@ use crate::storage::files::{NewVariant, UncheckedFile};
 use crate::storage::jobs::Job;
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::time::Duration;
 
 /// Files that one sweep looks at.
 const SWEEP_MAX: usize = 200;
 /// Bytes without a row are removed after this time: nothing writes to them any longer.
 const ORPHAN_AGE: Duration = Duration::from_hours(2);
+
+/// Attempts of a check that fails although the scanner works: some hours. A machine that is only busy is not the file's
+/// fault.
+const ATTEMPTS_MAX: i32 = 30;
+/// Where the head of a picture says how large it is.
+const DIMENSION_BYTES: u64 = 1024 * 1024;
 
 /// The variant that only the uploader may read.
 const ORIGINAL: &str = "original";
@@ -47,7 +53,7 @@ impl Files {
         let wrong = |what: &str| Refusal::bad_request(format!("subject: Must be {what}."));
         let file = || job.subject.parse().map(FileId).map_err(|_| wrong("a number"));
         match job.kind.as_str() {
-            "check_file" => self.check(file()?).await,
+            "check_file" => self.check(file()?, job.attempts).await,
             "remove_upload" => self.store().remove_upload(file()?).await.map_err(|error| disk_refusal(&error)),
             "release_content" => {
                 let hash = ContentHash::parse(&job.subject).ok_or_else(|| wrong("a SHA-256"))?;
@@ -75,26 +81,41 @@ impl Files {
         let (folder, disk) = (self.store().folder(), self.store().disk());
         let old = disk.run(move || {
             folder.remove_old_work(ORPHAN_AGE)?;
-            folder.old_uploads(ORPHAN_AGE, SWEEP_MAX)
+            folder.old_uploads(ORPHAN_AGE)
         });
         let old = old.await.map_err(|error| disk_refusal(&error))?;
-        if old.is_empty() {
-            return Ok(());
+        for some in old.chunks(SWEEP_MAX) {
+            let known = self.rows().known(some).await?;
+            for file in some.iter().filter(|file| !known.contains(file)) {
+                self.store().remove_upload(*file).await.map_err(|error| disk_refusal(&error))?;
+            }
         }
-        let known = self.rows().known(&old).await?;
-        let folder = self.store().folder();
-        let removed = disk.run(move || {
-            old.into_iter().filter(|file| !known.contains(file)).try_for_each(|file| folder.remove_upload(file))
-        });
-        removed.await.map_err(|error| disk_refusal(&error))
+        Ok(())
     }
 
-    async fn check(&self, file: FileId) -> Result<(), Refusal> {
+    async fn check(&self, file: FileId, attempts: i32) -> Result<(), Refusal> {
         let Some(unchecked) = self.rows().to_check(file).await? else { return Ok(()) };
         let (uploader, conversation) = (unchecked.uploader, unchecked.conversation);
-        let Some(verdict) = self.verdict(unchecked).await? else { return Ok(()) };
-        let state = verdict["state"].as_str().and_then(FileState::parse);
-        self.parts().port.settle(uploader, conversation, verdict).await?;
+        let mut verdict = match self.verdict(unchecked).await {
+            Err(_) if attempts >= ATTEMPTS_MAX && self.is_scanner_ready() => {
+                let reason = "The server could not check this file, again and again. Save it with another program.";
+                refused(file, FileEvent::Refused, reason, None)
+            }
+            verdict => verdict?,
+        };
+        let port = &self.parts().port;
+        let state = loop {
+            let Some(settling) = verdict else { return Ok(()) };
+            let state = settling["state"].as_str().and_then(FileState::parse);
+            match port.settle(uploader, conversation, settling).await {
+                Ok(_) => break state,
+                // What was found cannot be stored, and never will.
+                Err(refusal) if refusal.code == ErrorCode::BadRequest && state != Some(FileState::Failed) => {
+                    verdict = refused(file, FileEvent::Refused, "Its properties make no sense.", None);
+                }
+                Err(refusal) => return Err(refusal),
+            }
+        };
         if let Some(state) = state {
             self.parts().metrics.file_checked(state);
         }
@@ -105,7 +126,15 @@ impl Files {
     /// What the file becomes, after its content was stored; `None` if it is gone.
     async fn verdict(&self, unchecked: UncheckedFile) -> Result<Option<Value>, Refusal> {
         let file = unchecked.file;
+        if let Some(antivirus) = self.antivirus() {
+            // Before all of the file is read: it may have to wait for its scan.
+            antivirus.require(self.store().disk()).await?;
+        }
         let Some(opened) = self.opened(&unchecked).await? else {
+            if self.parts().is_shared {
+                let message = "Another server has the bytes of this upload.";
+                return Err(Refusal::new(ErrorCode::StorageUnavailable, message));
+            }
             let reason = "The server has lost the bytes of this file. Upload it again.";
             return Ok(refused(file, FileEvent::Refused, reason, None));
         };
@@ -152,6 +181,7 @@ impl Files {
             return Ok(None);
         }
         let dimensions = report.width.zip(report.height).or(found.dimensions);
+        let dimensions = dimensions.filter(|(width, height)| (*width).max(*height) <= kind::SIDE_MAX as u32);
         let (width, height) = dimensions.unzip();
         let state = FileState::Scanning.after(FileEvent::Clean);
         Ok(Some(json!({
@@ -208,10 +238,17 @@ impl Files {
     async fn opened(&self, unchecked: &UncheckedFile) -> Result<Option<File>, Refusal> {
         let (folder, file) = (self.store().folder(), unchecked.file);
         let opened = match self.store().disk().run(move || folder.read_upload(file)).await {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match unchecked.content {
-                Some(name) => self.store().open(name).await,
-                None => Err(error),
-            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Another process may have stored it since the row was read.
+                let named = match unchecked.content {
+                    None => self.rows().to_check(file).await?.and_then(|unchecked| unchecked.content),
+                    named => named,
+                };
+                match named {
+                    Some(name) => self.store().open(name).await,
+                    None => Err(error),
+                }
+            }
             opened => opened,
         };
         match opened {
@@ -236,7 +273,11 @@ fn inspect(mut opened: File, unchecked: &UncheckedFile, allowed: &[String]) -> i
     let mut head = Vec::new();
     (&mut opened).take(kind::HEAD_BYTES as u64).read_to_end(&mut head)?;
     let media_type = kind::found(&head, size <= kind::HEAD_BYTES as u64, &unchecked.name);
-    let dimensions = kind::dimensions(media_type, &mut BufReader::new(&mut opened));
+    // A hostile picture could have its reader go through all of it.
+    let mut start = Vec::new();
+    opened.seek(SeekFrom::Start(0))?;
+    (&mut opened).take(DIMENSION_BYTES).read_to_end(&mut start)?;
+    let dimensions = kind::dimensions(media_type, &mut Cursor::new(start));
     let refused = if size != unchecked.size {
         // Nothing writes to a complete upload.
         Some("The server has other bytes than you sent. Upload it again.".to_owned())

@@ -49,7 +49,13 @@ impl Files {
     pub(super) async fn examined(&self, media_type: &'static str, mut opened: File) -> Result<Option<Made>, Refusal> {
         let _place = self.examinations().acquire().await; // never closed
         let (folder, disk) = (self.store().folder(), self.store().disk());
-        let prepared = disk.run(move || opened.rewind().and_then(|()| Ok((folder.work_folder()?, opened)))).await;
+        let prepared = disk.run(move || {
+            // What is made can be as large as the file.
+            folder.require_room(opened.metadata()?.len())?;
+            opened.rewind()?;
+            Ok((folder.work_folder()?, opened))
+        });
+        let prepared = prepared.await;
         let (work, opened) = prepared.map_err(|error| disk_refusal(&error))?;
         let report = match media_worker::examine(self.program(), opened, media_type, work.path()).await {
             Ok(report) => report,

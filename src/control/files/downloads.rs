@@ -91,9 +91,12 @@ impl FromRequestParts<Control> for FileReader {
             StatusCode::UNAUTHORIZED => no_such_file(),
             _ => problem,
         })?;
-        let place = control.files().downloads().admit(user)?;
         // A link ends with the session that asked for it.
-        control.accounts().session_state(user, session).await?.ok_or_else(no_such_file)?;
+        if control.accounts().session_state(user, session).await?.is_none() {
+            control.requests().note_ended(session, std::time::Instant::now());
+            return Err(no_such_file());
+        }
+        let place = control.files().downloads().admit(user)?;
         Ok(Self { file, user, last, place })
     }
 }

@@ -1,5 +1,5 @@
-//! How fast all uploads together may arrive. On a machine of its own an upload comes as fast as the cores can take it, and
-//! messages would wait for a core.
+//! How fast all uploads together may arrive. On a machine of its own an upload comes as fast as the cores can take it,
+//! and messages would wait for a core.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

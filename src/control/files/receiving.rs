@@ -133,7 +133,7 @@ async fn forward<E>(
     pace: &Pace,
 ) -> Result<(), Problem> {
     let mut body = pin!(body);
-    let (started, mut total) = (Instant::now(), 0);
+    let (mut started, mut total) = (Instant::now(), 0);
     loop {
         let deadline = started + GRACE + Duration::from_secs(total / BYTES_PER_SECOND_MIN);
         let pause = Instant::now() + GRACE;
@@ -152,7 +152,9 @@ async fn forward<E>(
             }
         };
         total += bytes.len() as u64;
+        let paced = Instant::now();
         pace.admit(bytes.len()).await;
+        started += paced.elapsed(); // that was not the client
         if parts.send(BodyPart::Bytes(bytes)).await.is_err() {
             return Ok(());
         }
@@ -258,6 +260,10 @@ async fn write(files: Files, turn: WriteTurn, reception: Reception, parts: mpsc:
         _ if is_whole => files.remove_unfinished(user, file).await,
         _ => Ok(()),
     };
+    if recorded.as_ref().is_err_and(|refusal| refusal.code == ErrorCode::NotFound) {
+        // It ended meanwhile, and its bytes may have been removed before the last ones came.
+        let _ = files.store().remove_upload(file).await; // or the sweep does
+    }
     drop(turn);
     recorded.map_or_else(Written::Refused, |()| written)
 }

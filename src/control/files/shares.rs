@@ -1,4 +1,5 @@
-//! Public links: `POST`, `GET /files/{id}/shares`, `DELETE /files/{id}/shares/{share}`, and `GET /shared/{token}/{name}`.
+//! Public links: `POST`, `GET /files/{id}/shares`, `DELETE /files/{id}/shares/{share}`, and `GET
+//! /shared/{token}/{name}`.
 //!
 //! Invariants:
 //! - without `files.public_links`, nothing is shared, and links that were made earlier end;
@@ -109,10 +110,11 @@ pub(super) async fn read(
     method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    if may_share(&control).is_err() {
+    let is_token = URL_SAFE_NO_PAD.decode(&token).is_ok_and(|bytes| bytes.len() == TOKEN_BYTES);
+    if may_share(&control).is_err() || !is_token {
         return Err(no_such_file());
     }
-    let place = control.files().admit_public(peer)?;
+    let place = control.files().admit_public(peer.network())?;
     let found = control.files().shares().shared(&hash(&token)).await?.ok_or_else(no_such_file)?;
     let content = found.content.ok_or_else(no_such_file)?;
     let media_type = found.shown["media_type"].as_str().unwrap_or(kind::UNKNOWN);

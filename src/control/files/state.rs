@@ -5,7 +5,6 @@ use super::pace::Pace;
 use super::turns::WriteTurns;
 use crate::address::ClientNetwork;
 use crate::control::account_reads::AccountReads;
-use crate::control::extract::PeerAddress;
 use crate::control::metrics::Metrics;
 use crate::control::ports::FilesPort;
 use crate::control::problem::Problem;
@@ -57,6 +56,8 @@ pub struct FileParts {
     pub program: PathBuf,
     /// Signs links.
     pub links: LinkKey,
+    /// Whether other servers share the database. Each has the uploads that it received.
+    pub is_shared: bool,
     /// `features.file_uploads`.
     pub is_on: bool,
 }
@@ -121,8 +122,8 @@ impl Files {
     }
 
     /// A place among the downloads by public links from a network.
-    pub(super) fn admit_public(&self, peer: PeerAddress) -> Result<QuotaPlace<ClientNetwork>, Problem> {
-        self.0.public_downloads.admit(peer.network()).ok_or_else(|| {
+    pub(super) fn admit_public(&self, network: ClientNetwork) -> Result<QuotaPlace<ClientNetwork>, Problem> {
+        self.0.public_downloads.admit(network).ok_or_else(|| {
             let detail = "Too many downloads from this network are under way. Wait for one of them.";
             let max = PUBLIC_DOWNLOADS_MAX as u64;
             Refusal::rate_limited(detail, "public_downloads", "network", max, 0).retry_after(1_000).into()
@@ -142,6 +143,11 @@ impl Files {
     /// The virus scanner.
     pub(in crate::control) fn antivirus(&self) -> Option<&Antivirus> {
         self.0.parts.antivirus.as_ref()
+    }
+
+    /// Whether a check that fails does not fail for want of the scanner.
+    pub(super) fn is_scanner_ready(&self) -> bool {
+        self.antivirus().is_none_or(|antivirus| antivirus.problem().is_none())
     }
 
     /// Asks the virus scanner whether it can be trusted, so that /health/ready knows before the first file comes.

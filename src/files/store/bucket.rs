@@ -12,6 +12,7 @@
 use super::bucket_http::BucketTransport;
 use super::disk::{ByteStream, Disk};
 use super::folder::{Folder, PartsRecord};
+use crate::faults::warn_limited;
 use crate::files::content::ContentName;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
@@ -208,7 +209,9 @@ impl Bucket {
         from: (File, u64),
         name: &ContentName,
     ) -> io::Result<()> {
-        self.end_old_parts(disk, folder).await?;
+        if let Err(error) = self.end_old_parts(disk, folder).await {
+            warn_limited!(%error, "parts of an upload that a crash has left in the bucket could not be removed");
+        }
         let key = self.key(name);
         let upload = self.0.objects.create_multipart(&key).await.map_err(|error| self.error(&error))?;
         let record = folder.parts_record(name, upload);

@@ -13,8 +13,8 @@ const THREADS: usize = 8;
 /// Bytes in order, until the first error.
 pub type ByteStream = BoxStream<'static, io::Result<Bytes>>;
 
-/// They hash and write what is large, and messages must not wait for a core meanwhile: every other thread and PostgreSQL
-/// come first.
+/// They hash and write what is large, and messages must not wait for a core meanwhile: every other thread and
+/// PostgreSQL come first.
 const NICENESS: i32 = 10;
 
 /// Runs blocking work on the files' threads; cloning shares them. Every caller awaits its work, so the queue for the

@@ -231,38 +231,38 @@ impl Folder {
     /// The system's.
     pub fn remove_old_work(&self, age: Duration) -> io::Result<()> {
         for entry in fs::read_dir(self.0.root.join("work"))? {
-            let entry = entry?;
-            if entry.metadata()?.modified()?.elapsed().is_ok_and(|since| since >= age) {
-                removed(fs::remove_dir_all(entry.path()))?;
+            let path = entry?.path();
+            if is_old(&path, age)? {
+                removed(fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path)))?;
             }
         }
         Ok(())
     }
 
-    /// The numbers of uploads that nothing was written to for this long, at most so many.
+    /// The numbers of uploads that nothing was written to for this long.
     ///
     /// # Errors
     /// The system's.
-    pub fn old_uploads(&self, age: Duration, most: usize) -> io::Result<Vec<FileId>> {
+    pub fn old_uploads(&self, age: Duration) -> io::Result<Vec<FileId>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(self.0.root.join("uploads"))? {
             let entry = entry?;
-            let is_old = entry.metadata()?.modified()?.elapsed().is_ok_and(|since| since >= age);
             let number = entry.file_name().to_str().and_then(|name| name.parse().ok()).map(FileId);
-            found.extend(number.filter(|_| is_old));
-            if found.len() >= most {
-                break;
+            if let Some(file) = number
+                && is_old(&entry.path(), age)?
+            {
+                found.push(file);
             }
         }
         Ok(found)
     }
 
-    /// The numbers of all uploads.
+    /// Whether the disk has room for this many bytes, beside what must stay free.
     ///
     /// # Errors
-    /// The system's.
-    pub fn uploads(&self) -> io::Result<Vec<FileId>> {
-        self.old_uploads(Duration::ZERO, usize::MAX)
+    /// The system's; `StorageFull` if not.
+    pub fn require_room(&self, bytes: u64) -> io::Result<()> {
+        has_room(&File::open(&self.0.root)?, self.0.keep_free, bytes)
     }
 
     /// The names of all content, in the folders whose names begin with `prefix`: two hexadecimal digits. Files that
@@ -294,10 +294,7 @@ impl Upload {
     /// # Errors
     /// The system's; `StorageFull` for a disk that is full, or would have less left than must stay free.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let disk = fstatvfs(&self.file)?;
-        if disk.blocks_available().saturating_mul(disk.fragment_size()) < self.keep_free + bytes.len() as u64 {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
+        has_room(&self.file, self.keep_free, bytes.len() as u64)?;
         self.file.write_all(bytes)
     }
 
@@ -336,6 +333,23 @@ fn prepare(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     File::open(from)?.sync_all()
+}
+
+fn has_room(on_the_disk: &File, keep_free: u64, bytes: u64) -> io::Result<()> {
+    let disk = fstatvfs(on_the_disk)?;
+    if disk.blocks_available().saturating_mul(disk.fragment_size()) < keep_free.saturating_add(bytes) {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    Ok(())
+}
+
+/// Whether nothing was changed for this long. What has just gone is not old.
+fn is_old(path: &Path, age: Duration) -> io::Result<bool> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(found.modified()?.elapsed().is_ok_and(|since| since >= age)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// What is not there need not be removed.
@@ -410,7 +424,7 @@ mod tests {
             folder.take_upload(file, &name).unwrap(); // it can be repeated
         }
         let name = name.unwrap();
-        assert_eq!((folder.uploads().unwrap(), contents(&folder)), (vec![], vec![name]));
+        assert_eq!((folder.old_uploads(Duration::ZERO).unwrap(), contents(&folder)), (vec![], vec![name]));
         let at = root.path().join("blobs/09/67/0967115f2813a3541eaef77de9d9d5773f1c0c04314b0bbfe4ff3b3b1c55b5d5.3");
         assert!(at.exists());
         let later = ContentName { number: 4, ..name };

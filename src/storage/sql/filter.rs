@@ -40,7 +40,8 @@ SELECT role::text, role >= 'moderator' AS moderates, role >= 'admin' AS administ
 /// $1 user, $2 whether the user is an administrator of the server, $3 conversation or none, $4 after this id, $5 limit.
 pub const MODERATION_QUEUE: &str = "
 SELECT h.id, h.conversation_id, h.content, h.rule, h.state, h.created_at, h.edited_message_id, h.parent_message_id,
-       (SELECT jsonb_agg(file_json(f) ORDER BY f.id) FROM files f WHERE f.id = ANY (h.files)) AS attachments,
+       (SELECT jsonb_agg(file_json(f) ORDER BY f.id) FROM files f WHERE f.id = ANY (h.files)
+           AND f.uploader_id = h.sender_id AND f.conversation_id = h.conversation_id) AS attachments,
        u.id AS sender_id, u.username, u.display_name, c.name AS conversation_name,
        coalesce(h.edited_message_id, x.id) AS message_id
   FROM held_messages h JOIN users u ON u.id = h.sender_id JOIN conversations c ON c.id = h.conversation_id
@@ -67,7 +68,11 @@ WITH h AS (
 ), d AS (
     UPDATE held_messages x SET state = $4, decided_by = $2, decided_at = now(), sent = h.state = 'flagged'
       FROM h WHERE x.id = h.id AND h.state IN ('held', 'flagged')
-    RETURNING x.id
+    RETURNING x.id, x.files, x.sender_id, x.conversation_id
+), f AS (
+    -- The files of a rejected text go, unless a message has them.
+    UPDATE files f SET expires_at = now() FROM d
+     WHERE $4 = 'rejected' AND f.id = ANY (d.files) AND f.uploader_id = d.sender_id AND f.expires_at < 'infinity'
 )
 SELECT h.state AS state_before, EXISTS (SELECT FROM d) AS decided, x.conversation_id, x.sender_id, x.client_message_id,
        x.content, x.message_type::text, x.parent_message_id, x.edited_message_id, x.sent, x.files,
