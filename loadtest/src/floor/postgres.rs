@@ -378,9 +378,10 @@ impl Loader {
         let contents = vec![self.content.as_str(); self.batch];
         let parents = vec![None::<i64>; self.batch];
         let types = vec!["text"; self.batch];
+        let files = vec![None::<&str>; self.batch];
         let rows = self
             .client
-            .query(&self.statement, &[&conversations, &senders, &contents, &keys, &parents, &types])
+            .query(&self.statement, &[&conversations, &senders, &contents, &keys, &parents, &types, &files])
             .await
             .map_err(|error| refused("committing", &error))?;
         for row in &rows {
