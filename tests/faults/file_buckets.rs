@@ -3,7 +3,7 @@
 //! How: moto, an S3 server, behind a relay of the test. The relay can be closed, and can stop within a request.
 
 use super::starting::{free_address, refusal};
-use crate::support::{PATIENCE, Server, User};
+use crate::support::{PATIENCE, Server, User, wait_until};
 use chat_server::files::content::{ContentHash, ContentName};
 use chat_server::files::store::Store;
 use chat_server::files::store::bucket::{Bucket, BucketSettings};
@@ -277,6 +277,10 @@ async fn while_its_bucket_is_away_files_wait_and_nothing_else_suffers() {
         assert!(started.elapsed() < PATIENCE, "{}", server.log_tail());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    // However long it is away: nothing that was acknowledged is given up.
+    let database = server.database().await;
+    database.execute("UPDATE jobs SET attempts = 1000, next_at = now(), leased_until = NULL", &[]).await.unwrap();
+    wait_until(&database, "SELECT bool_and(attempts > 1000 AND leased_until IS NULL) FROM jobs").await;
     assert!(server.log().contains("files.s3_endpoint"), "the log names the key: {}", server.log_tail());
     let shown = server.send(&ann, "GET", &format!("/files/{waiting}"), &[], vec![]).await;
     assert_eq!(shown.json::<serde_json::Value>().await.unwrap()["state"], "scanning");

@@ -25,9 +25,6 @@ const SWEEP_MAX: usize = 200;
 /// Bytes without a row are removed after this time: nothing writes to them any longer.
 const ORPHAN_AGE: Duration = Duration::from_hours(2);
 
-/// Attempts of a check that fails although the scanner works: some hours. A machine that is only busy is not the file's
-/// fault.
-const ATTEMPTS_MAX: i32 = 30;
 /// Where the head of a picture says how large it is.
 const DIMENSION_BYTES: u64 = 1024 * 1024;
 
@@ -96,13 +93,7 @@ impl Files {
     async fn check(&self, file: FileId, attempts: i32) -> Result<(), Refusal> {
         let Some(unchecked) = self.rows().to_check(file).await? else { return Ok(()) };
         let (uploader, conversation) = (unchecked.uploader, unchecked.conversation);
-        let mut verdict = match self.verdict(unchecked).await {
-            Err(_) if attempts >= ATTEMPTS_MAX && self.is_scanner_ready() => {
-                let reason = "The server could not check this file, again and again. Save it with another program.";
-                refused(file, FileEvent::Refused, reason, None)
-            }
-            verdict => verdict?,
-        };
+        let mut verdict = self.verdict(unchecked, attempts).await?;
         let port = &self.parts().port;
         let state = loop {
             let Some(settling) = verdict else { return Ok(()) };
@@ -124,7 +115,7 @@ impl Files {
     }
 
     /// What the file becomes, after its content was stored; `None` if it is gone.
-    async fn verdict(&self, unchecked: UncheckedFile) -> Result<Option<Value>, Refusal> {
+    async fn verdict(&self, unchecked: UncheckedFile, attempts: i32) -> Result<Option<Value>, Refusal> {
         let file = unchecked.file;
         if let Some(antivirus) = self.antivirus() {
             // Before all of the file is read: it may have to wait for its scan.
@@ -162,7 +153,7 @@ impl Files {
             }
         }
         let made = if media::is_examined(found.media_type) {
-            match self.examined(found.media_type, media_copy).await? {
+            match self.examined(found.media_type, media_copy, attempts).await? {
                 Some(made) => made,
                 // Sound and film are served as they came, so nobody has to be able to read them.
                 None if !found.media_type.starts_with("image/") => Made::default(),

@@ -14,6 +14,10 @@ use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
+/// Attempts of a check after which the process that could not work is the file's fault: some hours. Each attempt can cost
+/// half a minute of a core. Nothing else that fails in a check fails the file: what is away for long comes back.
+const ATTEMPTS_MAX: i32 = 30;
+
 /// A file in the work folder.
 pub(super) struct MadeCopy {
     pub(super) path: PathBuf,
@@ -42,11 +46,16 @@ impl Made {
 }
 
 impl Files {
-    /// Examines a file of this type. `None` if it cannot be read.
+    /// Examines a file of this type. `None` if it cannot be read. `attempts`: of its check, this one included.
     ///
     /// # Errors
     /// The disk's; `storage_unavailable` if the process could not work.
-    pub(super) async fn examined(&self, media_type: &'static str, mut opened: File) -> Result<Option<Made>, Refusal> {
+    pub(super) async fn examined(
+        &self,
+        media_type: &'static str,
+        mut opened: File,
+        attempts: i32,
+    ) -> Result<Option<Made>, Refusal> {
         let _place = self.examinations().acquire().await; // never closed
         let (folder, disk) = (self.store().folder(), self.store().disk());
         let prepared = disk.run(move || {
@@ -57,23 +66,32 @@ impl Files {
         });
         let prepared = prepared.await;
         let (work, opened) = prepared.map_err(|error| disk_refusal(&error))?;
-        let report = match media_worker::examine(self.program(), opened, media_type, work.path()).await {
-            Ok(report) => report,
-            Err(error @ Unexaminable::File { .. }) => {
-                tracing::info!(%error, media_type, "a file cannot be examined");
-                Made { folder: Some(work), ..Made::default() }.forget(disk).await;
-                return Ok(None);
+        match media_worker::examine(self.program(), opened, media_type, work.path()).await {
+            Ok(report) => {
+                let made = disk.run(move || made(report, work)).await;
+                made.map(Some).map_err(|error| disk_refusal(&error))
             }
-            Err(Unexaminable::Machine(reason)) => {
-                error_limited!(reason, media_type, "a file waits for its examination");
+            Err(error) => {
                 Made { folder: Some(work), ..Made::default() }.forget(disk).await;
-                let message = format!("The file waits for its examination: {reason}");
-                // Without a time of its own, so that the pauses grow.
-                return Err(Refusal::new(ErrorCode::StorageUnavailable, message));
+                unexamined(&error, media_type, attempts)
             }
-        };
-        let made = disk.run(move || made(report, work)).await;
-        made.map(Some).map_err(|error| disk_refusal(&error))
+        }
+    }
+}
+
+/// What follows when there is no report.
+fn unexamined(error: &Unexaminable, media_type: &str, attempts: i32) -> Result<Option<Made>, Refusal> {
+    match error {
+        Unexaminable::Machine(reason) if attempts < ATTEMPTS_MAX => {
+            error_limited!(reason, media_type, "a file waits for its examination");
+            // Without a time of its own, so that the pauses grow.
+            let message = format!("The file waits for its examination: {reason}");
+            Err(Refusal::new(ErrorCode::StorageUnavailable, message))
+        }
+        error => {
+            tracing::info!(%error, media_type, attempts, "a file cannot be examined");
+            Ok(None)
+        }
     }
 }
 
@@ -88,4 +106,22 @@ fn copy(folder: &Path, name: &str) -> io::Result<MadeCopy> {
     let path = folder.join(name);
     let mut opened = File::open(&path)?;
     Ok(MadeCopy { size: opened.metadata()?.len(), hash: ContentHash::of(&mut opened)?, path })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::media_worker::WorkerEnd;
+
+    #[test]
+    fn a_busy_machine_is_the_fault_of_the_file_only_after_many_attempts() {
+        let busy = Unexaminable::Machine("not ready".to_owned());
+        for attempts in [1, ATTEMPTS_MAX - 1] {
+            let refusal = unexamined(&busy, "image/png", attempts).err().unwrap();
+            assert_eq!((refusal.code, refusal.retry_after_ms), (ErrorCode::StorageUnavailable, None));
+        }
+        assert!(unexamined(&busy, "image/png", ATTEMPTS_MAX).unwrap().is_none());
+        let damaged = Unexaminable::File { ended: WorkerEnd::Exited(1), reason: "damaged".to_owned() };
+        assert!(unexamined(&damaged, "image/png", 1).unwrap().is_none());
+    }
 }

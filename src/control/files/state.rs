@@ -145,11 +145,6 @@ impl Files {
         self.0.parts.antivirus.as_ref()
     }
 
-    /// Whether a check that fails does not fail for want of the scanner.
-    pub(super) fn is_scanner_ready(&self) -> bool {
-        self.antivirus().is_none_or(|antivirus| antivirus.problem().is_none())
-    }
-
     /// Asks the virus scanner whether it can be trusted, so that /health/ready knows before the first file comes.
     pub async fn probe_scanner(self) {
         if let Some(antivirus) = self.antivirus()
