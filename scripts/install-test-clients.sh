@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs third-party programs for the tests: Python's `websockets`, `moto` (an S3 server), npm's `ws`, a headless
 # Chromium, oathtool, zbarimg and clamd. The first three go into target/test-clients/; the others are system packages.
-# Also extracts promtool, which checks the rules in deploy/prometheus, from Debian's package. Installing that package
-# would start a Prometheus on this machine.
+# Also extracts promtool, which checks the rules in deploy/prometheus, and nginx, which the load test compares with, from
+# Debian's packages. Installing these would start their services on this machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -47,20 +47,28 @@ if [ "$(cat "$clients/python.stamp" 2>/dev/null)" != "$stamp" ]; then
     say "$stamp" >"$clients/python.stamp"
 fi
 npm_install ws "$ws" "$clients/node"
-promtool=$clients/promtool/promtool
-if ! "$promtool" --version >/dev/null 2>&1; then
+
+# Takes one program from a package of Debian that is not installed: that would start its service on this machine.
+# from_package PACKAGE PATH_IN_IT WHAT_NEEDS_IT: to $clients/PROGRAM/PROGRAM
+from_package() {
+    local package=$1 path=$2 needed_by=$3 name folder
+    name=$(basename "$path") folder=$clients/$(basename "$path")
+    [ ! -x "$folder/$name" ] || return 0
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || die \
-        "The tests of deploy/prometheus need promtool. This system is not Debian or Ubuntu: copy it to $promtool and try again."
-    say "Extracting promtool from Debian's package prometheus to $promtool"
-    rm -rf "$clients/promtool"
-    mkdir -p "$clients/promtool/package"
+        "$needed_by need $name. This system is not Debian or Ubuntu: copy it to $folder/$name and try again."
+    say "Extracting $name from Debian's package $package to $folder/$name"
+    rm -rf "$folder"
+    mkdir -p "$folder/package"
     # Without package lists, apt does not find the package.
-    (cd "$clients/promtool" && apt-get download prometheus 2>/dev/null) || {
+    (cd "$folder" && apt-get download "$package" 2>/dev/null) || {
         apt_update
-        (cd "$clients/promtool" && apt-get download prometheus)
+        (cd "$folder" && apt-get download "$package")
     }
-    dpkg-deb -x "$clients"/promtool/prometheus_*.deb "$clients/promtool/package"
-    mv "$clients/promtool/package/usr/bin/promtool" "$promtool"
-    rm -rf "$clients/promtool/package" "$clients"/promtool/prometheus_*.deb
-    "$promtool" --version >/dev/null
-fi
+    dpkg-deb -x "$folder/$package"_*.deb "$folder/package"
+    mv "$folder/package/$path" "$folder/$name"
+    rm -rf "$folder/package" "$folder/$package"_*.deb
+}
+from_package prometheus usr/bin/promtool "The tests of deploy/prometheus"
+"$clients/promtool/promtool" --version >/dev/null
+from_package nginx usr/sbin/nginx "The tests of loadtest's uploads"
+"$clients/nginx/nginx" -v 2>/dev/null
