@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs third-party programs for the tests: Python's `websockets`, `moto` (an S3 server), npm's `ws`, a headless
 # Chromium, oathtool, zbarimg and clamd. The first three go into target/test-clients/; the others are system packages.
-# Also extracts promtool, which checks the rules in deploy/prometheus, and nginx, which the load test compares with, from
-# Debian's packages. Installing these would start their services on this machine.
+# Also extracts promtool, which checks the rules in deploy/prometheus, and nginx, which the load test compares with,
+# from Debian's packages. Installing these would start their services on this machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh

@@ -142,7 +142,7 @@ enum AuditAction {
 
 #[derive(Subcommand)]
 enum FilesAction {
-    /// Compare the store with the tables. Exit code 1 if content is missing, damaged, or nobody's.
+    /// Compare the store with the tables. Exit code 1 if content is missing or damaged, or if no file needs it.
     Check {
         /// Read all content and compare its SHA-256. Without it, names and sizes are compared.
         #[arg(long)]

@@ -20,7 +20,7 @@ CREATE TABLE files (
     size            bigint      NOT NULL CHECK (size >= 0),
     -- Bytes of its variants, which count too.
     extra           bigint      NOT NULL DEFAULT 0 CHECK (extra >= 0),
-    -- Bytes that are on the disk for good.
+    -- Bytes that are durable: they survive a crash.
     received        bigint      NOT NULL DEFAULT 0 CHECK (received BETWEEN 0 AND size),
     -- The type that the uploader gave, and the one that was found.
     declared_type   text        CHECK (char_length(declared_type) <= 100),

@@ -56,7 +56,7 @@ pub enum BootError {
         /// Rows that were read.
         rows: u64,
     },
-    /// Content of files is missing, damaged, or nobody's.
+    /// Content of files is missing or damaged, or no file needs it.
     #[error("the files are not as they should be: {findings} findings; `chat-server files check --help` explains them")]
     DamagedFiles {
         /// Sentences that were printed.

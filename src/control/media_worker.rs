@@ -6,8 +6,8 @@
 //! - what it writes is bounded here too, and its report is not trusted: the name of a file that no examination writes
 //!   is a fault;
 //! - a fault of the machine is never charged to the file ([`Unexaminable`]). A stop of the server, a full memory or an
-//!   overload would otherwise fail files for good. So the time that the process computes judges the file, and the time
-//!   that passes judges the machine.
+//!   overload would otherwise fail files permanently. So the time that the process computes judges the file, and the
+//!   time that passes judges the machine.
 //!
 //! A process may use 1 GiB. The caller decides how many run at the same time, and bounds the attempts.
 

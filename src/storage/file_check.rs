@@ -25,7 +25,7 @@ pub struct NamedContent {
     pub is_needed: bool,
 }
 
-/// What a user's files are counted as, and what they take.
+/// The counted size of a user's files, and their real size.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WrongUsage {
     /// The user; 0 is the whole server.

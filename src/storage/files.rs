@@ -1,7 +1,8 @@
 //! Files in PostgreSQL: which there are, who may read them, and what is to be done about them.
 //!
 //! Invariants:
-//! - bytes of an upload count as received only after they are on the disk for good. So what a client was told is there;
+//! - bytes of an upload count as received only when they are durable. So a client never receives an offset that a crash
+//!   takes back;
 //! - content is named in `blobs` before it is stored, and its row is gone before it is removed. The number in its name
 //!   is never used again, so content that a file needs is never removed, however the two coincide.
 
@@ -66,7 +67,7 @@ pub enum Created {
 pub struct UploadState {
     /// Its bytes.
     pub size: u64,
-    /// Those that are on the disk for good.
+    /// Those that are durable.
     pub received: u64,
     /// Its state.
     pub state: FileState,
@@ -176,7 +177,7 @@ impl FileStore {
         Ok(self.0.read_rows("upload", (sql::UPLOAD, &[&user.0, &file.0]), read).await?.pop())
     }
 
-    /// So many bytes of an upload are on the disk for good.
+    /// So many bytes of an upload are durable.
     ///
     /// # Errors
     /// `not_found` if the upload has ended; failures of PostgreSQL.
@@ -186,7 +187,7 @@ impl FileStore {
         rows.first().copied().ok_or_else(ended)
     }
 
-    /// All bytes of an upload are on the disk for good, `size` of them. A job to check them begins to exist. It can be
+    /// All bytes of an upload are durable, `size` of them. A job to check them begins to exist. It can be
     /// called again.
     ///
     /// # Errors

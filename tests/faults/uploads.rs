@@ -10,7 +10,7 @@ const SIZE: usize = 40 * 1024 * 1024;
 
 #[tokio::test]
 async fn an_upload_survives_crashes_between_and_within_its_requests() {
-    // Whoever takes a job of a killed process waits for its lease to end, unless it was never taken.
+    // The next process takes a killed process's job when its lease has ended.
     let server = Server::start(1, &[("features.file_uploads", "true")]);
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;

@@ -175,7 +175,8 @@ async fn a_file_that_waits_for_its_check_can_be_deleted_and_leaves_nothing() {
     wait_until(&database, "SELECT (SELECT count(*) FROM blobs) = 0 AND (SELECT sum(bytes) FROM file_usage) = 0").await;
 }
 
-/// The same content is uploaded and deleted by several users at the same time, for a while. Whoever keeps it, has it.
+/// The same content is uploaded and deleted by several users at the same time, for a while. A user who keeps the file
+/// can read it.
 #[tokio::test]
 async fn content_that_a_file_needs_outlives_the_deletion_of_its_twins() {
     let server = Server::start(2, &[("features.file_uploads", "true"), ("files.uploads_per_hour", "1000")]);

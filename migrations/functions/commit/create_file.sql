@@ -1,7 +1,7 @@
 -- Begins an upload. p: {user_id, conversation_id, name, size, media_type, sha256 (hex), lifetime_s, and the limits
 -- unfinished_max, hour_max, user_bytes_max, total_bytes_max}. Returns the file's id, -1 if the user's files would take
 -- too much, or -2 if all files would. The size counts from now on.
--- An upload gives no access to anything: whoever attaches it must be a member then.
+-- An upload gives no access to anything. A user who attaches it must be a member at that time.
 -- Locks: the conversation's row (KEY SHARE, which its foreign key takes anyway; before file_usage, as changes of the
 -- conversation do), then the rows of file_usage, in the order of their users.
 

@@ -1,5 +1,4 @@
--- All bytes of an upload are on the disk for good, p_size of them: its content is checked next. Returns whether it was
--- unfinished.
+-- All bytes of an upload are durable, p_size of them. Its content is checked next. Returns whether it was unfinished.
 -- Locks: the file's row, then those of file_usage.
 
 CREATE FUNCTION finish_upload(p_file bigint, p_size bigint, p_kept_s bigint) RETURNS boolean LANGUAGE plpgsql AS $$

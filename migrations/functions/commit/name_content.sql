@@ -14,7 +14,7 @@ BEGIN
     ON CONFLICT (sha256) DO UPDATE SET created_at = b.created_at RETURNING b.number INTO STRICT v_number;
     PERFORM FROM files f WHERE f.id = v_file AND f.state = 'scanning' FOR UPDATE;
     IF NOT FOUND THEN
-        -- The content may be nobody's then.
+        -- Perhaps no file needs the content then.
         PERFORM plan_release(v_hash);
         RETURN NULL;
     ELSIF p ->> 'kind' IS NULL THEN

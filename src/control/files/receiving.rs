@@ -268,7 +268,7 @@ async fn write(files: Files, turn: WriteTurn, reception: Reception, parts: mpsc:
     recorded.map_or_else(Written::Refused, |()| written)
 }
 
-/// Writes what comes. What it returns as kept is on the disk for good.
+/// Writes what comes. What it returns as kept is durable.
 async fn append(
     files: &Files,
     mut upload: OpenUpload,

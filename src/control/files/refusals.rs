@@ -1,4 +1,4 @@
-//! What clients are told when a file cannot be served or kept.
+//! The errors that clients receive when a file cannot be served or kept.
 
 use crate::control::problem::Problem;
 use crate::error::{ErrorCode, Refusal};

@@ -22,7 +22,7 @@ const NICENESS: i32 = 10;
 #[derive(Clone, Debug)]
 pub struct Disk(Handle);
 
-/// The threads. They end with it, after what they are doing.
+/// The threads. When it is dropped, they finish their present work and end.
 #[derive(Debug)]
 pub struct DiskThreads(Runtime);
 
