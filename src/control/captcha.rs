@@ -15,7 +15,7 @@ use super::problem::Problem;
 use crate::address::ClientNetwork;
 use crate::error::Refusal;
 use crate::faults::warn_limited;
-use crate::mesh::quota::Quota;
+use crate::mesh::quota::{Quota, QuotaRefusal};
 use axum::http::StatusCode;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -38,8 +38,13 @@ const ANSWER_BYTES_MAX: usize = 16 * 1024;
 const CHECKS_MAX: usize = 32;
 /// The same for one network: an IPv4 address, or an IPv6 /64.
 const CHECKS_PER_NETWORK_MAX: usize = 4;
-/// When a network with as many checks may try again: a check takes about a second.
-const NETWORK_RETRY_MS: u64 = 2_000;
+/// What is said when a network has as many. A check takes about a second.
+const NETWORK_IS_BUSY: QuotaRefusal = QuotaRefusal {
+    limiter: "captchas",
+    scope: "address",
+    detail: "Too many registrations from your network are under way. Wait a moment, then try again.",
+    retry_ms: 2_000,
+};
 
 const _: () = assert!(CHECKS_PER_NETWORK_MAX * 4 <= CHECKS_MAX);
 
@@ -145,13 +150,7 @@ impl Captcha {
         if response.len() > RESPONSE_BYTES_MAX {
             return Err(not_solved());
         }
-        let Some(_of_network) = self.networks.admit(ClientNetwork::of(client)) else {
-            let detail = "Too many registrations from your network are under way. Wait a moment, then try again.";
-            let max = CHECKS_PER_NETWORK_MAX as u64;
-            return Err(Refusal::rate_limited(detail, "captchas", "address", max, 0)
-                .retry_after(NETWORK_RETRY_MS)
-                .into());
-        };
+        let _of_network = self.networks.admit_or(ClientNetwork::of(client), &NETWORK_IS_BUSY)?;
         let Ok(_place) = self.places.try_acquire() else {
             return Err(Refusal::overloaded("the checks of captchas", ("captchas", "server", CHECKS_MAX)).into());
         };

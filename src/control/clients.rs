@@ -11,15 +11,20 @@
 
 use super::problem::Problem;
 use crate::address::{ClientNetwork, TrustedProxies};
-use crate::error::Refusal;
 use crate::limits::{
     HTTP_CONNECTIONS_NETWORK_PART, HTTP_CONNECTIONS_PER_NETWORK_MIN, UNFINISHED_REQUESTS_PER_NETWORK_MAX,
 };
-use crate::mesh::quota::{Quota, QuotaPlace};
+use crate::mesh::quota::{Quota, QuotaPlace, QuotaRefusal};
 use std::net::IpAddr;
 
-/// What a refused client should wait before it asks again.
-const RETRY_MS: u64 = 1_000;
+/// What a client is told whose network has too many unfinished requests.
+const UNFINISHED: QuotaRefusal = QuotaRefusal {
+    limiter: "unfinished_requests",
+    scope: "address",
+    detail: "Too many requests from this network are incomplete. Nothing was changed. Send the body together with its \
+             head.",
+    retry_ms: 1_000,
+};
 
 /// The networks that use the HTTP server; cloning shares them.
 #[derive(Clone)]
@@ -59,12 +64,7 @@ impl Clients {
 
     /// A place for a request whose body is slow to arrive.
     pub(super) fn admit_unfinished(&self, client: IpAddr) -> Result<NetworkPlace, Problem> {
-        self.unfinished.admit(ClientNetwork::of(client)).ok_or_else(|| {
-            let detail = "Too many requests from this network are incomplete. Nothing was changed. Send the body \
-                          together with its head.";
-            let max = UNFINISHED_REQUESTS_PER_NETWORK_MAX as u64;
-            Refusal::rate_limited(detail, "unfinished_requests", "address", max, 0).retry_after(RETRY_MS).into()
-        })
+        Ok(self.unfinished.admit_or(ClientNetwork::of(client), &UNFINISHED)?)
     }
 }
 

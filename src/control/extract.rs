@@ -157,22 +157,32 @@ pub(super) async fn with_session(
     parts: &Parts,
     control: &Control,
 ) -> Result<FactorState, Problem> {
-    let state = control.accounts().session_state(claims.user, claims.session).await;
-    let result = match state {
-        Ok(Some(_)) => "success",
-        Ok(None) => "failure",
+    let state = active_session(control, claims.user, claims.session).await;
+    let result = match &state {
+        Ok(_) => "success",
+        Err(problem) if problem.status == StatusCode::UNAUTHORIZED => "failure",
         Err(_) => "error",
     };
     control.metrics().auth_attempt("token", result);
-    let Some(state) = state? else {
-        control.requests().note_ended(claims.session, std::time::Instant::now());
-        return Err(ended());
-    };
+    let state = state?;
     control.requests().note_age(claims.user, state.account_age_s);
     if !state.enabled && control.factor_policy().requires(claims.user) && !is_open_without_factor(parts) {
         return Err(Refusal::two_factor_required().into());
     }
     Ok(state)
+}
+
+/// The state of an active session. One that has ended is remembered, so that its next requests cost nothing.
+pub(super) async fn active_session(
+    control: &Control,
+    user: UserId,
+    session: SessionId,
+) -> Result<FactorState, Problem> {
+    let state = control.accounts().session_state(user, session).await?;
+    state.ok_or_else(|| {
+        control.requests().note_ended(session, std::time::Instant::now());
+        ended()
+    })
 }
 
 fn is_open_without_factor(parts: &Parts) -> bool {

@@ -131,7 +131,7 @@ impl Control {
                 hashing,
                 sign_ins,
                 proofs,
-                account_reads: AccountReads::of_accounts(),
+                account_reads: AccountReads::default(),
                 requests,
                 profile_edits: UserBudget::of_profile_edits(),
                 filter_edits: UserBudget::of_filter_rules(),

@@ -7,6 +7,7 @@
 //!   as many entries as there are things;
 //! - the lock is held for one look-up, when a thing begins and when it ends. Nothing waits for it in between.
 
+use crate::error::Refusal;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,6 +26,19 @@ impl<K> Clone for Quota<K> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
+}
+
+/// What is said when a key has as many as it may have.
+#[derive(Clone, Copy, Debug)]
+pub struct QuotaRefusal {
+    /// The name of the limit.
+    pub limiter: &'static str,
+    /// What a key is: `user`, `address`.
+    pub scope: &'static str,
+    /// What is wrong and what to do.
+    pub detail: &'static str,
+    /// When to try again, in milliseconds.
+    pub retry_ms: u64,
 }
 
 /// One counted thing.
@@ -50,6 +64,16 @@ impl<K: Copy + Eq + Hash> Quota<K> {
         }
         *used.entry(key).or_default() += 1;
         Some(QuotaPlace { quota: self.clone(), key })
+    }
+
+    /// Counts one more.
+    ///
+    /// # Errors
+    /// `rate_limited` if the key has as many as it may have.
+    pub fn admit_or(&self, key: K, refusal: &QuotaRefusal) -> Result<QuotaPlace<K>, Refusal> {
+        let QuotaRefusal { limiter, scope, detail, retry_ms } = *refusal;
+        let limited = || Refusal::rate_limited(detail, limiter, scope, self.0.max as u64, 0).retry_after(retry_ms);
+        self.admit(key).ok_or_else(limited)
     }
 
     /// Whether nothing is counted.

@@ -32,7 +32,7 @@ use super::sql::accounts as sql;
 use crate::audit::caller::Caller;
 use crate::error::Refusal;
 use crate::ids::{SessionId, UserId};
-pub(super) use audited::append_of;
+pub(super) use audited::{append_of, row_of};
 pub use connections::{Accounts, QUERY_TIMEOUT};
 pub(super) use outcome::settle;
 use std::ops::Deref;

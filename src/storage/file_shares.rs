@@ -1,13 +1,13 @@
 //! Public links to files: for people without an account. PostgreSQL has hashes of their tokens only.
 
-use super::accounts::Accounts;
+use super::accounts::{Accounts, row_of};
 use super::files::{ReadableFile, readable_row};
 use super::rows::Statement;
 use super::sql::files as sql;
 use crate::audit::caller::Caller;
 use crate::error::Refusal;
 use crate::ids::{FileId, UserId};
-use serde_json::{Value, json};
+use serde_json::json;
 use time::OffsetDateTime;
 
 /// A public link.
@@ -45,9 +45,8 @@ impl ShareStore {
         token_hash: &[u8; 32],
         life_s: i64,
     ) -> Result<Option<i64>, Refusal> {
-        let source = source(caller);
-        let statement: Statement<'_> =
-            (sql::SHARE, &[&caller.user.0, &file.0, &token_hash.as_slice(), &life_s, &source]);
+        let row = row_of(caller, "share_file", json!({}));
+        let statement: Statement<'_> = (sql::SHARE, &[&caller.user.0, &file.0, &token_hash.as_slice(), &life_s, &row]);
         Ok(self.0.rows("share_file", true, statement, |row| row.try_get(0)).await?.pop().flatten())
     }
 
@@ -56,8 +55,8 @@ impl ShareStore {
     /// # Errors
     /// Failures of PostgreSQL.
     pub async fn revoke(&self, caller: &Caller, file: FileId, share: i64) -> Result<bool, Refusal> {
-        let source = source(caller);
-        let statement: Statement<'_> = (sql::REVOKE_SHARE, &[&caller.user.0, &file.0, &share, &source]);
+        let row = row_of(caller, "revoke_share", json!({}));
+        let statement: Statement<'_> = (sql::REVOKE_SHARE, &[&caller.user.0, &file.0, &share, &row]);
         let rows = self.0.rows("revoke_share", true, statement, |row| row.try_get(0)).await?;
         Ok(rows.first().copied().unwrap_or(false))
     }
@@ -87,12 +86,4 @@ impl ShareStore {
         let statement: Statement<'_> = (sql::SHARED, &[&token_hash.as_slice()]);
         Ok(self.0.read_rows("shared_file", statement, readable_row).await?.pop())
     }
-}
-
-/// Who acts, and from where, for the audit trail.
-fn source(caller: &Caller) -> Value {
-    let mut source = json!(*caller.source);
-    source["user_id"] = json!(caller.user);
-    source["session_id"] = json!(caller.session);
-    source
 }

@@ -1,5 +1,5 @@
--- Revokes a public link: its maker's, or as a moderator of the file's conversation anybody's. p_row is the source of
--- its audit row. Returns whether there was one.
+-- Revokes a public link, for its maker and for moderators of the file's conversation. p_row begins its
+-- audit row. Returns whether there was one.
 -- Locks: the link's row, then the end of the audit trail.
 
 CREATE FUNCTION revoke_share(p_user bigint, p_file bigint, p_share bigint, p_row jsonb) RETURNS boolean
@@ -16,7 +16,7 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM append_audit(jsonb_build_array(p_row || jsonb_build_object(
-        'action', 'revoke_share', 'conversation_id', v_conversation, 'target_type', 'file', 'target_id', p_file,
+        'conversation_id', v_conversation, 'target_type', 'file', 'target_id', p_file,
         'details', jsonb_build_object('before', jsonb_build_object('share', p_share)))));
     RETURN true;
 END $$;

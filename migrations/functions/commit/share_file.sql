@@ -1,4 +1,4 @@
--- Makes a public link to a file that a user may read, for p_lifetime_s seconds. p_row is the source of its audit row.
+-- Makes a public link to a file that a user may read, for p_lifetime_s seconds. p_row begins its audit row.
 -- Returns the link's number; null if there is no such file. A file has ten of them at most.
 -- Locks: the file's row, so that the links are counted; then the end of the audit trail.
 
@@ -24,7 +24,7 @@ BEGIN
     VALUES (f.id, p_user, p_token_hash, now() + make_interval(secs => p_lifetime_s))
     RETURNING id INTO STRICT v_id;
     PERFORM append_audit(jsonb_build_array(p_row || jsonb_build_object(
-        'action', 'share_file', 'conversation_id', f.conversation_id, 'target_type', 'file', 'target_id', f.id,
+        'conversation_id', f.conversation_id, 'target_type', 'file', 'target_id', f.id,
         'details', jsonb_build_object('after', jsonb_build_object('share', v_id, 'lifetime_s', p_lifetime_s)))));
     RETURN v_id;
 END $$;

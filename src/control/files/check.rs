@@ -17,7 +17,7 @@ use crate::storage::files::{NewVariant, UncheckedFile};
 use crate::storage::jobs::Job;
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, Cursor, Read, Seek};
 use std::time::Duration;
 
 /// Files that one sweep looks at.
@@ -25,8 +25,8 @@ const SWEEP_MAX: usize = 200;
 /// Bytes without a row are removed after this time: nothing writes to them any longer.
 const ORPHAN_AGE: Duration = Duration::from_hours(2);
 
-/// Where the head of a picture says how large it is.
-const DIMENSION_BYTES: u64 = 1024 * 1024;
+/// Bytes at the start of a file that say what it is, and of a picture how large it is.
+const START_BYTES: u64 = 1024 * 1024;
 
 /// The variant that only the uploader may read.
 const ORIGINAL: &str = "original";
@@ -39,6 +39,20 @@ struct Inspected {
     dimensions: Option<(u32, u32)>,
     /// Why it is refused.
     refused: Option<String>,
+}
+
+/// Content of a file: its SHA-256 and its bytes.
+type Content = (ContentHash, u64);
+
+/// What goes into the store.
+#[derive(Clone, Copy)]
+enum Kept<'a> {
+    /// The upload becomes content.
+    Upload(Content),
+    /// The upload stays until the file is settled: another attempt of this check needs it.
+    CopyOfUpload(Content),
+    /// A file of the work folder.
+    Made(&'a MadeCopy),
 }
 
 impl Files {
@@ -189,31 +203,35 @@ impl Files {
                 media_type: &variant.media_type,
                 dimensions: Some((variant.width, variant.height)),
             };
-            if !self.keep_copy(file, copy, Some(about)).await? {
+            if !self.store_as(file, Kept::Made(copy), Some(about)).await? {
                 return Ok(false);
             }
         }
         let own = (found.hash, found.size);
-        let Some(served) = &made.served else { return self.keep_upload(file, own).await };
+        let Some(served) = &made.served else { return self.store_as(file, Kept::Upload(own), None).await };
         if self.parts().keeps_originals {
             let about = NewVariant { kind: ORIGINAL, media_type: found.media_type, dimensions: found.dimensions };
-            let Some(name) = self.rows().name_content(file, own, Some(about)).await? else { return Ok(false) };
-            // The upload stays until the file is settled: another attempt of this check needs it.
-            self.store().copy_upload(file, name).await.map_err(|error| disk_refusal(&error))?;
-            self.forget_unless_named(name).await?;
+            if !self.store_as(file, Kept::CopyOfUpload(own), Some(about)).await? {
+                return Ok(false);
+            }
         }
-        self.keep_copy(file, served, None).await
+        self.store_as(file, Kept::Made(served), None).await
     }
 
-    async fn keep_copy(&self, file: FileId, copy: &MadeCopy, about: Option<NewVariant<'_>>) -> Result<bool, Refusal> {
-        let Some(name) = self.rows().name_content(file, (copy.hash, copy.size), about).await? else { return Ok(false) };
-        self.store().take(copy.path.clone(), name).await.map_err(|error| disk_refusal(&error))?;
-        self.forget_unless_named(name).await.map(|()| true)
-    }
-
-    async fn keep_upload(&self, file: FileId, content: (ContentHash, u64)) -> Result<bool, Refusal> {
-        let Some(name) = self.rows().name_content(file, content, None).await? else { return Ok(false) };
-        self.store().take_upload(file, name).await.map_err(|error| disk_refusal(&error))?;
+    /// Names content for a file, as what its readers get or as a variant, and stores it under that name. Returns
+    /// whether the file is still there.
+    async fn store_as(&self, file: FileId, kept: Kept<'_>, about: Option<NewVariant<'_>>) -> Result<bool, Refusal> {
+        let content = match kept {
+            Kept::Upload(content) | Kept::CopyOfUpload(content) => content,
+            Kept::Made(copy) => (copy.hash, copy.size),
+        };
+        let Some(name) = self.rows().name_content(file, content, about).await? else { return Ok(false) };
+        let stored = match kept {
+            Kept::Upload(_) => self.store().take_upload(file, name).await,
+            Kept::CopyOfUpload(_) => self.store().copy_upload(file, name).await,
+            Kept::Made(copy) => self.store().take(copy.path.clone(), name).await,
+        };
+        stored.map_err(|error| disk_refusal(&error))?;
         self.forget_unless_named(name).await.map(|()| true)
     }
 
@@ -260,15 +278,13 @@ fn refused(file: FileId, event: FileEvent, reason: &str, media_type: Option<&str
 fn inspect(mut opened: File, unchecked: &UncheckedFile, allowed: &[String]) -> io::Result<Inspected> {
     let size = opened.metadata()?.len();
     let hash = ContentHash::of(&mut opened)?;
-    opened.seek(SeekFrom::Start(0))?;
-    let mut head = Vec::new();
-    (&mut opened).take(kind::HEAD_BYTES as u64).read_to_end(&mut head)?;
-    let media_type = kind::found(&head, size <= kind::HEAD_BYTES as u64, &unchecked.name);
-    // A hostile picture could have its reader go through all of it.
+    // No more: a hostile picture could have its reader go through all of it.
     let mut start = Vec::new();
-    opened.seek(SeekFrom::Start(0))?;
-    (&mut opened).take(DIMENSION_BYTES).read_to_end(&mut start)?;
-    let dimensions = kind::dimensions(media_type, &mut Cursor::new(start));
+    opened.rewind()?;
+    (&mut opened).take(START_BYTES).read_to_end(&mut start)?;
+    let head = &start[..start.len().min(kind::HEAD_BYTES)];
+    let media_type = kind::found(head, size == head.len() as u64, &unchecked.name);
+    let dimensions = kind::dimensions(media_type, &mut Cursor::new(&start));
     let refused = if size != unchecked.size {
         // Nothing writes to a complete upload.
         Some("The server has other bytes than you sent. Upload it again.".to_owned())
@@ -279,6 +295,5 @@ fn inspect(mut opened: File, unchecked: &UncheckedFile, allowed: &[String]) -> i
             .and_then(|()| dimensions.clone().map(drop))
             .err()
     };
-    opened.seek(SeekFrom::Start(0))?;
     Ok(Inspected { hash, size, media_type, dimensions: dimensions.unwrap_or_default(), refused })
 }

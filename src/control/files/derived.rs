@@ -14,8 +14,8 @@ use std::io::{self, Seek as _};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// Attempts of a check after which the process that could not work is the file's fault: some hours. Each attempt can cost
-/// half a minute of a core. Nothing else that fails in a check fails the file: what is away for long comes back.
+/// Attempts of a check after which the process that could not work is the file's fault: some hours. Each attempt can
+/// cost half a minute of a core. Nothing else that fails in a check fails the file: what is away for long comes back.
 const ATTEMPTS_MAX: i32 = 30;
 
 /// A file in the work folder.

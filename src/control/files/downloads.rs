@@ -1,11 +1,12 @@
 //! `GET /files/{id}/{name}`: the content of a file; `GET /files/{id}/variants/{kind}`: a smaller picture;
 //! `GET /files/{id}`: its state; `POST /files/{id}/link`: a signed link.
 
+use super::fields::insert;
 use super::refusals::{disk_refusal, no_such_file};
 use super::state::Files;
 use crate::address::ClientNetwork;
 use crate::control::Control;
-use crate::control::extract::{AccountReader, Caller, PathId, charge};
+use crate::control::extract::{AccountReader, Caller, PathId, active_session, charge};
 use crate::control::problem::Problem;
 use crate::control::state::now_seconds;
 use crate::error::{ErrorCode, Refusal};
@@ -21,7 +22,7 @@ use axum::Json as Reply;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Path, Query, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
@@ -78,7 +79,7 @@ impl FromRequestParts<Control> for FileReader {
         let file = id.parse().map(FileId).map_err(|_| no_such_file())?;
         if parts.headers.contains_key(header::AUTHORIZATION) {
             let caller = Caller::from_request_parts(parts, control).await?;
-            let place = control.files().downloads().admit(caller.user)?;
+            let place = control.files().admit_download(caller.user)?;
             return Ok(Self { file, user: caller.user, last, place });
         }
         let link = Query::<LinkQuery>::try_from_uri(&parts.uri);
@@ -87,16 +88,15 @@ impl FromRequestParts<Control> for FileReader {
         };
         let asker = control.files().parts().links.verified(&link, file, now_seconds());
         let (user, session) = asker.ok_or_else(no_such_file)?;
-        charge(parts, control, user, session).map_err(|problem| match problem.status {
-            StatusCode::UNAUTHORIZED => no_such_file(),
-            _ => problem,
-        })?;
         // A link ends with the session that asked for it.
-        if control.accounts().session_state(user, session).await?.is_none() {
-            control.requests().note_ended(session, std::time::Instant::now());
-            return Err(no_such_file());
-        }
-        let place = control.files().downloads().admit(user)?;
+        let active = async {
+            charge(parts, control, user, session)?;
+            active_session(control, user, session).await
+        };
+        active
+            .await
+            .map_err(|problem| if problem.status == StatusCode::UNAUTHORIZED { no_such_file() } else { problem })?;
+        let place = control.files().admit_download(user)?;
         Ok(Self { file, user, last, place })
     }
 }
@@ -235,7 +235,7 @@ fn while_readable(files: Files, reader: ContentReader, bytes: ByteStream) -> Byt
         let next = bytes.next().await?;
         if asked_at.elapsed() >= ASK_AGAIN {
             asked_at = Instant::now();
-            // Whoever cannot be asked about goes on: the answer was yes a moment ago.
+            // Without an answer the download goes on: the last answer was yes.
             if reader.may_read(&files).await == Ok(false) {
                 let gone =
                     io::Error::new(io::ErrorKind::PermissionDenied, "the reader may not see this file any longer");
@@ -245,12 +245,6 @@ fn while_readable(files: Files, reader: ContentReader, bytes: ByteStream) -> Byt
         Some((next, (files, reader, bytes, asked_at)))
     })
     .boxed()
-}
-
-fn insert(response: &mut Response, name: header::HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        response.headers_mut().insert(name, value);
-    }
 }
 
 fn describe(response: &mut Response, served: &ServedContent<'_>, tag: &str) {

@@ -7,7 +7,8 @@
 //!   turns.rs      one request at a time writes to an upload
 //!   receiving.rs  bytes of a body → the disk
 //!   pace.rs       how fast all uploads together may arrive
-//!   refusals.rs   what clients are told about disks that fail
+//!   fields.rs     header fields
+//!   refusals.rs   the errors of disks that fail, for clients
 //!   antivirus.rs  clamd
 //!   check.rs      what happens to a complete upload: hash, type, viruses, store (a job)
 //!   derived.rs    smaller pictures, copies without places, durations
@@ -16,7 +17,7 @@
 //! ```
 //!
 //! Invariants:
-//! - a client was told an offset only after the bytes before it, and the row that says so, are on the disk for good;
+//! - a client receives an offset only after the bytes before it, and the row that records them, are durable;
 //! - every read asks PostgreSQL whether the user may read the file now. So deleting the message, or leaving the
 //!   conversation, ends access at once, also that of links;
 //! - only a file that is `ready` is served.
@@ -25,6 +26,7 @@ pub mod antivirus;
 mod check;
 mod derived;
 mod downloads;
+mod fields;
 mod pace;
 mod receiving;
 mod refusals;

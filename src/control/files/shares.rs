@@ -3,7 +3,7 @@
 //!
 //! Invariants:
 //! - without `files.public_links`, nothing is shared, and links that were made earlier end;
-//! - whoever has the token may read the file: it has 256 random bits, and the database only its hash;
+//! - the token alone permits to read the file. It has 256 random bits, and the database stores only its hash;
 //! - a link ends when it expires, when it is revoked, when the file goes, and when its maker may not read the file any
 //!   longer. Making and revoking it are rows of the audit trail.
 

@@ -3,6 +3,7 @@
 //! The row comes before the bytes, as for every upload: it holds the place in the quotas, and a crash leaves nothing
 //! that does not expire.
 
+use super::fields::number;
 use super::receiving::{Reception, receive, too_long};
 use super::uploads::{begin, conversation, media_type};
 use crate::control::Control;
@@ -59,7 +60,7 @@ pub(super) async fn upload(
     let stop = request.extensions_mut().remove::<StopSignal>();
     let size_max = files.parts().size_max;
     // The form is a little larger than its file.
-    let size = match request_length(&headers) {
+    let size = match number(&headers, &header::CONTENT_LENGTH)? {
         Some(length) if length > size_max + FORM_BYTES_MAX => return Err(too_long()),
         Some(length) => length.min(size_max),
         None => size_max,
@@ -97,10 +98,6 @@ pub(super) async fn upload(
     let reception = Reception { file, user, received: 0, size, checksum: None, is_whole: true, network, stop };
     receive(&files, turn, reception, field).await?;
     Ok((StatusCode::CREATED, Reply(json!({"file_id": file, "name": given, "state": "scanning"}))))
-}
-
-fn request_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// A body of which the parser holds little in memory: it fails when more than [`HEAD_BYTES_MAX`] have come and the file

@@ -4,7 +4,6 @@ use super::antivirus::Antivirus;
 use super::pace::Pace;
 use super::turns::WriteTurns;
 use crate::address::ClientNetwork;
-use crate::control::account_reads::AccountReads;
 use crate::control::metrics::Metrics;
 use crate::control::ports::FilesPort;
 use crate::control::problem::Problem;
@@ -13,7 +12,7 @@ use crate::files::link::LinkKey;
 use crate::files::store::Store;
 use crate::ids::{FileId, UserId};
 use crate::limits::Feature;
-use crate::mesh::quota::{Quota, QuotaPlace};
+use crate::mesh::quota::{Quota, QuotaPlace, QuotaRefusal};
 use crate::storage::file_shares::ShareStore;
 use crate::storage::files::{FileQuotas, FileStore};
 use std::path::{Path, PathBuf};
@@ -23,8 +22,22 @@ use tokio::sync::{Semaphore, watch};
 /// Examinations of media at the same time; each may take 1 GiB.
 const EXAMINATIONS_MAX: usize = 2;
 
+/// Downloads of one user under way, from all devices.
+const DOWNLOADS_MAX: usize = 24;
+const TOO_MANY_OF_USER: QuotaRefusal = QuotaRefusal {
+    limiter: "downloads",
+    scope: "user",
+    detail: "Too many of your downloads are under way. Wait for one of them.",
+    retry_ms: 1_000,
+};
 /// Downloads by public links from one network at the same time.
 const PUBLIC_DOWNLOADS_MAX: usize = 16;
+const TOO_MANY_OF_NETWORK: QuotaRefusal = QuotaRefusal {
+    limiter: "public_downloads",
+    scope: "address",
+    detail: "Too many downloads from this network are under way. Wait for one of them.",
+    retry_ms: 1_000,
+};
 
 /// What [`Files`] needs.
 pub struct FileParts {
@@ -70,7 +83,7 @@ struct FilesInner {
     parts: FileParts,
     turns: WriteTurns,
     pace: Pace,
-    downloads: AccountReads,
+    downloads: Quota<UserId>,
     examinations: Semaphore,
     public_downloads: Quota<ClientNetwork>,
     /// Counts the signs that there may be a job.
@@ -85,7 +98,7 @@ impl Files {
             pace: Pace::new(parts.upload_rate),
             parts,
             turns: WriteTurns::default(),
-            downloads: AccountReads::of_downloads(),
+            downloads: Quota::new(DOWNLOADS_MAX),
             examinations: Semaphore::new(EXAMINATIONS_MAX),
             public_downloads: Quota::new(PUBLIC_DOWNLOADS_MAX),
             work: watch::Sender::new(0),
@@ -121,23 +134,19 @@ impl Files {
         &self.0.parts.shares
     }
 
+    /// A place among the downloads of a user.
+    pub(super) fn admit_download(&self, user: UserId) -> Result<QuotaPlace<UserId>, Refusal> {
+        self.0.downloads.admit_or(user, &TOO_MANY_OF_USER)
+    }
+
     /// A place among the downloads by public links from a network.
-    pub(super) fn admit_public(&self, network: ClientNetwork) -> Result<QuotaPlace<ClientNetwork>, Problem> {
-        self.0.public_downloads.admit(network).ok_or_else(|| {
-            let detail = "Too many downloads from this network are under way. Wait for one of them.";
-            let max = PUBLIC_DOWNLOADS_MAX as u64;
-            Refusal::rate_limited(detail, "public_downloads", "network", max, 0).retry_after(1_000).into()
-        })
+    pub(super) fn admit_public(&self, network: ClientNetwork) -> Result<QuotaPlace<ClientNetwork>, Refusal> {
+        self.0.public_downloads.admit_or(network, &TOO_MANY_OF_NETWORK)
     }
 
     /// The places for examinations of media.
     pub(super) fn examinations(&self) -> &Semaphore {
         &self.0.examinations
-    }
-
-    /// The downloads that are under way.
-    pub(super) fn downloads(&self) -> &AccountReads {
-        &self.0.downloads
     }
 
     /// The virus scanner.
@@ -163,7 +172,7 @@ impl Files {
         Err(Refusal::new(ErrorCode::Forbidden, detail).into())
     }
 
-    /// All bytes of an upload are on the disk for good. They are checked next.
+    /// All bytes of an upload are durable. They are checked next.
     pub(super) async fn finish(&self, file: FileId, size: u64) -> Result<(), Refusal> {
         self.rows().finish(file, size, &self.parts().quotas).await?;
         self.work_arrived();

@@ -8,7 +8,7 @@
 use crate::control::problem::Problem;
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{FileId, UserId};
-use crate::mesh::quota::{Quota, QuotaPlace};
+use crate::mesh::quota::{Quota, QuotaPlace, QuotaRefusal};
 use axum::http::StatusCode;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,6 +22,12 @@ const TOTAL_MAX: usize = 256;
 const WAIT: Duration = Duration::from_secs(10);
 /// What a refused client should wait.
 const RETRY_MS: u64 = 1_000;
+const OF_USER: QuotaRefusal = QuotaRefusal {
+    limiter: "uploads_running",
+    scope: "user",
+    detail: "Too many of your uploads are running. Wait for one of them.",
+    retry_ms: RETRY_MS,
+};
 
 /// The requests that write; cloning shares them.
 #[derive(Clone)]
@@ -67,7 +73,7 @@ impl WriteTurns {
         self.uploads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The right to write to an upload. A request that has it is told to stop. The caller has checked that the upload
+    /// The right to write to an upload. An older request that has it is stopped. The caller has checked that the upload
     /// is the user's.
     ///
     /// # Errors
@@ -77,11 +83,7 @@ impl WriteTurns {
             let limit = ("uploads_running", "server", TOTAL_MAX);
             return Err(Refusal::overloaded("uploads", limit).retry_after(RETRY_MS).into());
         };
-        let Some(of_user) = self.users.admit(user) else {
-            let detail = "Too many of your uploads are running. Wait for one of them.";
-            let refusal = Refusal::rate_limited(detail, "uploads_running", "user", PER_USER_MAX as u64, 0);
-            return Err(refusal.retry_after(RETRY_MS).into());
-        };
+        let of_user = self.users.admit_or(user, &OF_USER)?;
         let (place, right, number, mut newest) = {
             let mut uploads = self.uploads();
             let queue = uploads.entry(file).or_insert_with(|| UploadQueue {
@@ -117,7 +119,7 @@ async fn later(newest: &mut watch::Receiver<u64>, number: u64) {
     }
 }
 
-/// What the older request of two is told.
+/// The error that the older request of two receives.
 pub(super) fn taken_over() -> Problem {
     Refusal::new(ErrorCode::Conflict, "A newer request continues this upload. Ask for the offset.").into()
 }

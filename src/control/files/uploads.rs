@@ -2,6 +2,7 @@
 //!
 //! A client that knows tus sends `Upload-Length` and `Upload-Metadata`. Others send JSON and read it.
 
+use super::fields::{insert, number};
 use super::receiving::{Reception, receive, too_long};
 use super::refusals::{disk_refusal, no_such_file};
 use super::state::Files;
@@ -16,7 +17,7 @@ use crate::files::{name, tus};
 use crate::ids::{ConversationId, FileId};
 use crate::storage::files::{Created, NewFile, UploadState};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
@@ -27,9 +28,9 @@ use time::format_description::well_known::Rfc2822;
 const CHUNK_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Characters of a media type.
 const TYPE_CHARS_MAX: usize = 100;
-const OFFSET: &str = "upload-offset";
-const LENGTH: &str = "upload-length";
-const RESUMABLE: &str = "tus-resumable";
+const OFFSET: HeaderName = HeaderName::from_static("upload-offset");
+const LENGTH: HeaderName = HeaderName::from_static("upload-length");
+const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
 
 #[derive(Deserialize)]
 pub(super) struct NewUpload {
@@ -44,29 +45,23 @@ pub(super) async fn describe(State(control): State<Control>) -> Response {
     let size = control.files().parts().size_max.to_string();
     let fields = [
         (RESUMABLE, tus::VERSION),
-        ("tus-version", tus::VERSION),
-        ("tus-extension", tus::EXTENSIONS),
-        ("tus-checksum-algorithm", tus::CHECKSUM_ALGORITHMS),
-        ("tus-max-size", &size),
+        (HeaderName::from_static("tus-version"), tus::VERSION),
+        (HeaderName::from_static("tus-extension"), tus::EXTENSIONS),
+        (HeaderName::from_static("tus-checksum-algorithm"), tus::CHECKSUM_ALGORITHMS),
+        (HeaderName::from_static("tus-max-size"), &size),
     ];
     let mut response = StatusCode::NO_CONTENT.into_response();
     for (name, value) in fields {
-        set(&mut response, name, value);
+        insert(&mut response, name, value);
     }
     response
 }
 
-fn set(response: &mut Response, name: &'static str, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        response.headers_mut().insert(name, value);
-    }
-}
-
 fn with_offset(mut response: Response, received: u64, expires_at: Option<OffsetDateTime>) -> Response {
-    set(&mut response, RESUMABLE, tus::VERSION);
-    set(&mut response, OFFSET, &received.to_string());
+    insert(&mut response, RESUMABLE, tus::VERSION);
+    insert(&mut response, OFFSET, &received.to_string());
     if let Some(at) = expires_at.and_then(|at| at.to_offset(time::UtcOffset::UTC).format(&Rfc2822).ok()) {
-        set(&mut response, "upload-expires", &at.replace("+0000", "GMT"));
+        insert(&mut response, HeaderName::from_static("upload-expires"), &at.replace("+0000", "GMT"));
     }
     response
 }
@@ -82,18 +77,9 @@ fn check_version(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-fn number(headers: &HeaderMap, name: &'static str) -> Result<Option<u64>, Problem> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
-    let number = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    number
-        .and_then(|text| text.parse().ok())
-        .map(Some)
-        .ok_or_else(|| Problem::bad_request(format!("{name}: Must be a number of bytes below 2^64.")))
-}
-
 /// The new upload, from the headers of tus or from JSON.
 fn wanted(headers: &HeaderMap, body: &[u8]) -> Result<NewUpload, Problem> {
-    let Some(size) = number(headers, LENGTH)? else {
+    let Some(size) = number(headers, &LENGTH)? else {
         if headers.contains_key("upload-defer-length") {
             return Err(Problem::bad_request("Upload-Defer-Length: The length must be known when an upload begins."));
         }
@@ -173,7 +159,7 @@ pub(super) async fn create(
     let url = format!("/files/{}", file.0);
     let answer = json!({"file_id": file, "upload_url": url, "offset": 0, "chunk_max": CHUNK_BYTES_MAX});
     let mut response = (StatusCode::CREATED, axum::Json(answer)).into_response();
-    set(&mut response, "location", &url);
+    insert(&mut response, header::LOCATION, &url);
     Ok(with_offset(response, 0, None))
 }
 
@@ -201,14 +187,14 @@ pub(super) async fn offset(
 ) -> Result<Response, Problem> {
     check_version(&headers)?;
     let files = control.files();
-    // A request that is still writing is left alone: the next PATCH ends it, and is told the right offset.
+    // A request that is still writing goes on. The next PATCH ends it and receives the right offset.
     let upload = own(files, &caller, FileId(file)).await?;
     if upload.state == FileState::Expired {
         return Err(expired());
     }
     let mut response = StatusCode::OK.into_response();
-    set(&mut response, LENGTH, &upload.size.to_string());
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    insert(&mut response, LENGTH, &upload.size.to_string());
+    insert(&mut response, header::CACHE_CONTROL, "no-store");
     let expires = upload.expires_at.filter(|_| upload.state == FileState::Uploading);
     Ok(with_offset(response, upload.received, expires))
 }
@@ -233,7 +219,7 @@ pub(super) async fn append(
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media", detail));
     }
     let offset =
-        number(&headers, OFFSET)?.ok_or_else(|| Problem::bad_request("Upload-Offset: This field is missing."))?;
+        number(&headers, &OFFSET)?.ok_or_else(|| Problem::bad_request("Upload-Offset: This field is missing."))?;
     let checksum = match headers.get("upload-checksum") {
         None => None,
         Some(value) => Some(tus::checksum(value.to_str().unwrap_or_default()).map_err(Problem::bad_request)?),
@@ -255,7 +241,7 @@ pub(super) async fn append(
         let refusal = Refusal::new(ErrorCode::Conflict, format!("Upload-Offset: The upload has {received} bytes."));
         return Ok(with_offset(Problem::from(refusal).into_response(), received, expires_at));
     }
-    if number(&headers, "content-length")?.is_some_and(|length| length > size.saturating_sub(received)) {
+    if number(&headers, &header::CONTENT_LENGTH)?.is_some_and(|length| length > size.saturating_sub(received)) {
         return Err(too_long());
     }
     let stop = request.extensions().get::<StopSignal>().cloned();
@@ -283,6 +269,6 @@ pub(super) async fn remove(
         return Err(no_such_file());
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
-    set(&mut response, RESUMABLE, tus::VERSION);
+    insert(&mut response, RESUMABLE, tus::VERSION);
     Ok(response)
 }

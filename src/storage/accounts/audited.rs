@@ -66,7 +66,7 @@ pub(in crate::storage) async fn append_of(
 }
 
 /// A row of what a caller did; `row` has the other columns.
-pub(super) fn row_of(caller: &Caller, action: &str, mut row: Value) -> Value {
+pub(in crate::storage) fn row_of(caller: &Caller, action: &str, mut row: Value) -> Value {
     row["user_id"] = json!(caller.user);
     row["session_id"] = json!(caller.session);
     row["action"] = json!(action);

@@ -7,7 +7,7 @@ pub const UPLOAD: &str = "SELECT f.size, f.received, f.state::text, nullif(f.exp
     FROM files f \
     WHERE f.uploader_id = $1 AND f.id = $2 AND EXISTS (SELECT FROM conversation_members m \
         WHERE m.conversation_id = f.conversation_id AND m.user_id = $1)";
-/// $1 file, $2 bytes that are on the disk for good.
+/// $1 file, $2 its durable bytes.
 pub const PROGRESS: &str = "UPDATE files SET received = $2 WHERE id = $1 AND state = 'uploading' RETURNING id";
 /// $1 file, $2 its bytes, $3 seconds that it is kept without a message → whether it was unfinished.
 pub const FINISH: &str = "SELECT finish_upload($1, $2, $3)";
@@ -37,9 +37,9 @@ pub const RELEASE_CONTENT: &str = "SELECT release_content($1)";
 pub const EXPIRE: &str = "SELECT expire_files($1)";
 /// $1 files → those whose uploads are needed.
 pub const KNOWN: &str = "SELECT id FROM files WHERE id = ANY ($1) AND state IN ('uploading', 'scanning')";
-/// $1 user, $2 file, $3 the token's hash, $4 seconds, $5 source for the audit trail → the link's number.
+/// $1 user, $2 file, $3 the token's hash, $4 seconds, $5 the beginning of its audit row → the link's number.
 pub const SHARE: &str = "SELECT share_file($1, $2, $3, $4, $5)";
-/// $1 user, $2 file, $3 link, $4 source for the audit trail → whether there was one.
+/// $1 user, $2 file, $3 link, $4 the beginning of its audit row → whether there was one.
 pub const REVOKE_SHARE: &str = "SELECT revoke_share($1, $2, $3, $4)";
 /// $1 user, $2 file → the public links of a file that the user may read.
 pub const SHARES: &str = "SELECT s.id, s.user_id, s.created_at, s.expires_at FROM readable_file($1, $2) f \
