@@ -163,6 +163,8 @@ pub struct UserBudgets {
     tats: [AtomicU64; BUDGETS],
     /// When the user's refusals are forgotten, in nanoseconds of the process's clock.
     refusals: AtomicU64,
+    /// Until when the user may open no connection, on the same clock.
+    kept_out: AtomicU64,
     /// [`Reasons`] of the account.
     account: AtomicU8,
 }
@@ -179,6 +181,17 @@ impl UserBudgets {
         // Two shards may do so at once, and one of the two may be lost: it weighs a thousandth of what has an effect.
         let end = self.refusals.load(Relaxed).max(now_ns) + weight * REFUSAL_NS;
         self.refusals.store(end.min(now_ns + REFUSALS_NS_MAX), Relaxed);
+    }
+
+    /// A connection of the user was closed for flooding: no other may be opened before this time.
+    pub fn keep_out_until(&self, until_ns: u64) {
+        self.kept_out.fetch_max(until_ns, Relaxed);
+    }
+
+    /// Whether the user may open no connection now.
+    #[must_use]
+    pub fn is_kept_out(&self, now_ns: u64) -> bool {
+        !budget::is_replenished(&self.kept_out, now_ns)
     }
 
     /// What is known of the account.
@@ -231,7 +244,7 @@ impl UserBudgets {
     /// Whether nothing would change if it was forgotten.
     #[must_use]
     pub fn is_replenished(&self, now_ns: u64) -> bool {
-        self.tats.iter().chain([&self.refusals]).all(|tat| budget::is_replenished(tat, now_ns))
+        self.tats.iter().chain([&self.refusals, &self.kept_out]).all(|tat| budget::is_replenished(tat, now_ns))
     }
 }
 

@@ -241,7 +241,7 @@ impl<W: World> Shard<W> {
         self.answer_unowned(socket, response);
     }
 
-    fn answer_unowned(&mut self, socket: W::Socket, response: &EarlyResponse) {
+    pub(super) fn answer_unowned(&mut self, socket: W::Socket, response: &EarlyResponse) {
         let conn = self.sockets.adopt(socket);
         *self.connections.client(conn) = Client::Head(Head::boxed(conn, false, self.now_ms));
         self.refuse_head(conn, response);

@@ -1,11 +1,13 @@
 //! The user's shard: counts a user's connections, keeps their budgets, and admits sockets.
 //!
-//! 1. `Admit` arrives with a valid token → the session is looked up in PostgreSQL.
+//! 1. `Admit` arrives with a valid token → a user who was closed for flooding a moment ago is refused; for others the
+//!    session is looked up in PostgreSQL.
 //! 2. The answer names the user → the socket moves to its home shard: the owner of the requested conversation, or this
 //!    shard.
 //! 3. The home shard opens it (`settle`).
 
 use super::Shard;
+use super::early;
 use super::requests::Pending;
 use super::world::World;
 use crate::error::Refusal;
@@ -14,6 +16,9 @@ use crate::mesh::record::OpenedSession;
 
 impl<W: World> Shard<W> {
     pub(super) fn admit(&mut self, mut admission: Box<Admission<W::Socket>>) {
+        if self.directory.users.is_kept_out(admission.user, self.now_ns()) {
+            return self.answer_unowned(admission.socket, &early::FLOODED);
+        }
         admission.looked_up_ms = self.now_ms;
         let query = Query::OpenSession {
             session: admission.session,

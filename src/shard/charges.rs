@@ -4,6 +4,9 @@
 //! ```text
 //!   signals left ──► served        none left ──► refused with rate_limited        excess used up too ──► closed (4005)
 //! ```
+//!
+//! A frame costs as much as reading it does: one for each KiB. Otherwise a client could keep a shard busy with a few
+//! hundred long frames that are refused, or that cost next to nothing.
 
 use super::Shard;
 use super::rate_limits::Budget;
@@ -11,14 +14,16 @@ use super::requests::{Origin, PendingCommand};
 use super::world::{Clock as _, World};
 use crate::error::Refusal;
 use crate::ids::{ConnId, UserId};
+use crate::limits::FLOOD_RETRY_MS;
 use crate::mesh::asked::LimitsQuestion;
 use crate::mesh::standing::{FILTERED_WEIGHT, LimitReason, MarkedUsers, UserBudgets};
+use crate::wire::ws::close::CloseCode;
 use std::sync::Arc;
 
 impl<W: World> Shard<W> {
     /// Charges a command that costs no change and no read.
     pub(super) fn may_signal(&mut self, asked: &PendingCommand, user: UserId) -> Result<(), Refusal> {
-        self.spend(asked, user, Budget::Signals, 1)
+        self.spend(asked, user, Budget::Signals, asked.kib)
     }
 
     /// Charges a command to a budget of its user.
@@ -88,9 +93,26 @@ impl<W: World> Shard<W> {
         reply(Ok(explained.to_string().into_bytes()));
     }
 
-    /// Charges a frame of a connection.
-    pub(super) fn charge(&self, conn: ConnId, which: Budget) -> Result<(), Refusal> {
+    /// Charges a frame of a connection that is this large.
+    pub(super) fn charge(&self, conn: ConnId, which: Budget, kib: u32) -> Result<(), Refusal> {
         let Some(session) = self.connections.session(conn) else { return Ok(()) };
-        self.rate_limits.spend(&session.budgets, which, &self.settings.overload, (self.now_ns(), 1))
+        self.rate_limits.spend(&session.budgets, which, &self.settings.overload, (self.now_ns(), kib))
     }
+
+    /// Charges a frame that no other budget pays for. A user whose connection was closed for it cannot open another
+    /// before the time that the close frame gives.
+    pub(super) fn charge_excess(&mut self, conn: ConnId, kib: u32) {
+        if self.charge(conn, Budget::Excess, kib).is_ok() {
+            return;
+        }
+        if let Some(session) = self.connections.session(conn) {
+            session.budgets.keep_out_until(self.now_ns() + FLOOD_RETRY_MS * 1_000_000);
+        }
+        self.close_with(conn, CloseCode::RateLimited, FLOOD_RETRY_MS);
+    }
+}
+
+/// The size of a frame in KiB, rounded up, as the budgets count it.
+pub(super) fn kib(bytes: usize) -> u32 {
+    u32::try_from(bytes.div_ceil(1_024)).unwrap_or(u32::MAX).max(1)
 }

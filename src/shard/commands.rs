@@ -25,8 +25,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl<W: World> Shard<W> {
-    /// A frame of a WebSocket was read as far as it could be.
-    pub(super) fn on_command(&mut self, conn: ConnId, parsed: Parsed<'_>) {
+    /// A frame of a WebSocket, this large, was read as far as it could be.
+    pub(super) fn on_command(&mut self, conn: ConnId, parsed: Parsed<'_>, kib: u32) {
         let Some(session) = self.connections.session(conn) else { return };
         let (user, session) = (session.user, Some(session.sign_in));
         let is_change = matches!(parsed.command, Ok(Command::Change { .. }));
@@ -34,7 +34,7 @@ impl<W: World> Shard<W> {
         let sent_by = SentBy { session, source };
         let command = parsed.command.as_ref().ok().map(Command::id);
         let origin = Origin::Connection(conn);
-        let mut asked = PendingCommand { origin, id: parsed.id, command, sent_by, at: self.now, holds_slot: false };
+        let mut asked = PendingCommand { origin, id: parsed.id, command, sent_by, at: self.now, kib, holds_slot: false };
         // A client whose queue is full of unread replies receives no further replies.
         if !self.reads_its_queue(conn) {
             return self.close(conn, CloseCode::TooSlow);

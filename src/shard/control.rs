@@ -1,6 +1,7 @@
 //! What the control plane sends to a shard: HTTP commands, revocations, the order to drain.
 
 use super::Shard;
+use super::charges::kib;
 use super::requests::{Origin, PendingCommand, SentBy};
 use super::world::World;
 use crate::ids::{ConnId, SessionId};
@@ -44,11 +45,12 @@ impl<W: World> Shard<W> {
         let HttpCommand { user, session, source, mut body, reply } = command;
         let settings = std::sync::Arc::clone(&self.settings);
         let mut json = std::mem::take(&mut self.json);
+        let kib = kib(body.len());
         let parsed = command::parse(&mut body, Format::Json, &mut json, &settings.limits);
         let command = parsed.command.as_ref().ok().map(Command::id);
         let sent_by = SentBy { session: Some(session), source: Some(source) };
         let origin = Origin::Http(reply);
-        let asked = PendingCommand { origin, id: None, command, sent_by, at: self.now, holds_slot: false };
+        let asked = PendingCommand { origin, id: None, command, sent_by, at: self.now, kib, holds_slot: false };
         match parsed.command {
             Ok(command) => self.execute(asked, user, command),
             Err(refusal) => self.refuse(asked, &refusal),

@@ -52,6 +52,12 @@ pub(super) const NO_FACTOR: EarlyResponse = response(
     "Your account needs two-factor authentication. Set it up with POST /auth/2fa/enable and POST /auth/2fa/confirm, \
      then connect again.",
 );
+pub(super) const FLOODED: EarlyResponse = EarlyResponse {
+    status: "429 Too Many Requests",
+    code: "rate_limited",
+    detail: "A WebSocket of your account was closed with 4005 (rate limited). Wait as long as its close frame says.",
+    header: "Retry-After: 5\r\n",
+};
 pub(super) const NO_ROOM: EarlyResponse = EarlyResponse {
     status: "503 Service Unavailable",
     code: "overloaded",

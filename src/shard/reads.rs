@@ -19,16 +19,21 @@ const TICK_MS: u64 = 100;
 impl<W: World> Shard<W> {
     /// Charges a command's read to its user's budget.
     pub(super) fn may_read(&mut self, asked: &PendingCommand, user: UserId, query: &Query) -> Result<(), Refusal> {
-        self.spend(asked, user, Budget::Reads, query.cost())
+        self.spend(asked, user, Budget::Reads, query.cost().max(asked.kib))
     }
 
-    /// Refuses a command that exceeds the rate limit. Over a WebSocket, the refusal is delayed a little.
+    /// Refuses a command that exceeds the rate limit. Over a WebSocket, the refusal is delayed a little. A slot and a
+    /// delay are the price of a short frame only: the others are charged, too.
     pub(super) fn refuse_later(&mut self, asked: PendingCommand, refusal: Refusal) {
         let Origin::Connection(conn) = asked.origin else { return self.refuse(asked, &refusal) };
         let in_flight = self.connections.session(conn).map_or(0, |session| session.in_flight);
         let which = usize::from(in_flight > FLOODING_COMMANDS);
         let due_ms = self.now_ms + READ_REFUSAL_PAUSES_MS[which];
+        let kib = asked.kib;
         self.requests.late_refusals[which].push_back(LateRefusal { due_ms, asked, refusal });
+        if kib > 1 {
+            self.charge_excess(conn, kib);
+        }
     }
 
     /// Sends the refusals that are due, an even part of them with each tick: a flood's refusals must not hold the shard

@@ -1,6 +1,7 @@
 //! From a connection's bytes to its commands.
 
 use super::Shard;
+use super::charges::kib;
 use super::connections::Client;
 use super::world::{Clock, World};
 use crate::ids::ConnId;
@@ -63,10 +64,11 @@ impl<W: World> Shard<W> {
                 }
                 Some(PeerEvent::Message(_, payload)) => {
                     message_until_ms = u64::MAX;
+                    let kib = kib(payload.len());
                     let parsed = command::parse(payload, format, &mut json, &settings.limits);
                     let took = self.clock.now().saturating_duration_since(began);
                     self.counters.stages.record(LatencyStage::Decode, took, 1);
-                    self.on_command(conn, parsed);
+                    self.on_command(conn, parsed, kib);
                     NextStep::Decode
                 }
             };

@@ -9,7 +9,6 @@ use crate::error::{ErrorCode, Refusal};
 use crate::faults::error_limited;
 use crate::ids::ConnId;
 use crate::latency::LatencyStage;
-use crate::limits::FLOOD_RETRY_MS;
 use crate::mesh::frame::Answer;
 use crate::net::Chunk;
 use crate::wire::command::RequestId;
@@ -83,8 +82,8 @@ impl<W: World> Shard<W> {
 
     /// Charges a control frame. Returns whether it may be answered; closes a connection that floods.
     pub(super) fn may_control(&mut self, conn: ConnId) -> bool {
-        self.charge(conn, Budget::Signals).is_ok() || {
-            self.charge_excess(conn);
+        self.charge(conn, Budget::Signals, 1).is_ok() || {
+            self.charge_excess(conn, 1);
             false
         }
     }
@@ -103,21 +102,16 @@ impl<W: World> Shard<W> {
     /// The same for any refusal that its client has caused.
     pub(super) fn refuse_and_charge(&mut self, asked: PendingCommand, refusal: &Refusal) {
         let Origin::Connection(conn) = asked.origin else { return self.answer_refusal(asked, refusal) };
+        let kib = asked.kib;
         let limited = match refusal.code {
             ErrorCode::RateLimited => None,
-            _ => match self.charge(conn, Budget::Signals) {
+            _ => match self.charge(conn, Budget::Signals, kib) {
                 Ok(()) => return self.answer_refusal(asked, refusal),
                 Err(limited) => Some(limited),
             },
         };
         self.answer_refusal(asked, limited.as_ref().unwrap_or(refusal));
-        self.charge_excess(conn);
-    }
-
-    fn charge_excess(&mut self, conn: ConnId) {
-        if self.charge(conn, Budget::Excess).is_err() {
-            self.close_with(conn, CloseCode::RateLimited, FLOOD_RETRY_MS);
-        }
+        self.charge_excess(conn, kib);
     }
 
     /// Answers a command with a refusal that costs its client nothing; see `charges`.

@@ -66,6 +66,8 @@ pub struct PendingCommand {
     pub sent_by: SentBy,
     /// When it arrived.
     pub at: Instant,
+    /// The size of its frame in KiB, rounded up: what reading it has cost.
+    pub kib: u32,
     /// It holds one of its connection's command slots.
     pub holds_slot: bool,
 }

@@ -120,9 +120,48 @@ async fn refuses_floods_of_cheap_frames_and_then_closes_their_connection() {
             }
         }
         assert_eq!(closed, Some(4005), "{what}");
+        assert_kept_out(&server, &eve).await;
         let has_replies = !what.starts_with("a WebSocket");
         assert_eq!(limited > 0, has_replies, "{what}: {limited} refusals before the end");
         bystander.ok("send_message", json!({"conversation_id": room, "content": what})).await;
+    }
+}
+
+/// Fails unless another connection of this user is refused until the time that a close frame with 4005 gives.
+async fn assert_kept_out(server: &Server, user: &User) {
+    let mut again = Raw::connect(server).await;
+    again.write(Raw::upgrade_head(user, "veza.v1.json").as_bytes()).await.unwrap();
+    let head = again.head().await;
+    assert!(head.starts_with("HTTP/1.1 429 ") && head.contains("Retry-After: 5\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn charges_long_frames_by_their_size() {
+    let server = start_with_default_limits();
+    let text = |frame: Value| Raw::client_frame(true, 1, frame.to_string().as_bytes());
+    let cursors: serde_json::Map<_, _> =
+        (0..1_000).map(|n| (format!("room_{}", 1_000_001 + 4 * n), json!(0))).collect();
+    // What may be answered of them: 400 signals or 300 reads, and 1,200 of excess.
+    for (what, frame, answers_max) in [
+        ("pings of 60 KiB", text(json!({"type": "ping", "id": 1, "data": {"x": "x".repeat(60 * 1_024)}})), 30),
+        ("resumes of 19 KiB", text(json!({"type": "resume", "id": 1, "data": {"cursors": cursors}})), 90),
+        ("60 KiB that are no JSON", Raw::client_frame(true, 1, "[".repeat(60 * 1_024).as_bytes()), 30),
+    ] {
+        let eve = server.register().await;
+        let mut raw = Raw::upgraded(&server, &eve, "veza.v1.json").await;
+        // The server may close before it has read everything.
+        let sent = raw.write(&frame.repeat(200)).await;
+        let (mut answers, mut closed) = (0, None);
+        while let Some((opcode, payload)) = raw.frame().await {
+            match opcode {
+                1 => answers += 1,
+                8 => closed = Some(u16::from_be_bytes([payload[0], payload[1]])),
+                _ => {}
+            }
+        }
+        assert_eq!(closed, Some(4005), "{what}: {sent:?}");
+        assert!(answers <= answers_max, "{what}: {answers} answers");
+        assert_kept_out(&server, &eve).await;
     }
 }
 

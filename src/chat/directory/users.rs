@@ -80,6 +80,12 @@ impl Users {
         Arc::clone(&self.users.entry(id).or_default().budgets)
     }
 
+    /// Whether the user may open no connection now, because one was closed for flooding.
+    #[must_use]
+    pub fn is_kept_out(&self, id: UserId, now_ns: u64) -> bool {
+        self.users.get(&id).is_some_and(|user| user.budgets.is_kept_out(now_ns))
+    }
+
     /// Gives each remembered user the marks that `marks_of` returns, and keeps what else is known of the account.
     pub fn mark(&mut self, marks_of: impl Fn(UserId) -> Reasons) {
         for (id, user) in &self.users {
