@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs third-party programs for the tests: Python's `websockets`, `moto` (an S3 server), npm's `ws`, a headless
-# Chromium, oathtool, zbarimg and clamd. The first three go into target/test-clients/; the others are system packages.
+# Chromium, oathtool, zbarimg, clamd and Redis. The first three go into target/test-clients/; the others are system packages.
 # Also extracts promtool, which checks the rules in deploy/prometheus, and nginx, which the load test compares with,
 # from Debian's packages. Installing these would start their services on this machine.
 set -euo pipefail
@@ -26,6 +26,8 @@ command -v oathtool >/dev/null || missing+=(oathtool)
 command -v zbarimg >/dev/null || missing+=(zbar-tools)
 # A virus scanner, for the tests of files. Its database is the tests' own.
 [ -x /usr/sbin/clamd ] || missing+=(clamav-daemon)
+# Redis, for the tests of several nodes: the program without the service.
+[ -x /usr/bin/redis-check-rdb ] || missing+=(redis-tools)
 # `make lint` runs ShellCheck if it is installed. It is not required on systems without Debian's packages.
 if command -v apt-get >/dev/null && [ -z "${NO_INSTALL:-}" ]; then
     command -v shellcheck >/dev/null || missing+=(shellcheck)

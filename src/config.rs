@@ -33,7 +33,7 @@ use crate::limits::{Features, Limits};
 use std::path::Path;
 
 /// Keys that this version accepts and checks, but that have no effect yet.
-const WITHOUT_EFFECT: &[&str] = &["cache.url", "cluster.redis_url", "features.webhooks"];
+const WITHOUT_EFFECT: &[&str] = &["cache.url", "features.webhooks"];
 
 impl FeaturesConfig {
     /// The switches that `welcome.features` reports to clients.

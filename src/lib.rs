@@ -40,6 +40,7 @@ pub mod auth;
 pub mod boot;
 pub mod budget;
 pub mod chat;
+pub mod cluster;
 pub mod config;
 pub mod control;
 pub mod error;

@@ -9,6 +9,7 @@
 mod audit;
 mod audit_gap;
 mod banner;
+mod cluster;
 mod error;
 mod examination;
 mod file_check;
@@ -158,7 +159,8 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let cores = topology::cores()?;
     let workers = topology::workers(config.server.workers, cores.len())?;
     let internal_connections = config.server.internal_addr.map_or(0, |_| INTERNAL_CONNECTIONS_MAX);
-    let other_connections = config.database.max_connections + ACCOUNT_CONNECTIONS + internal_connections;
+    let other_connections =
+        config.database.max_connections + ACCOUNT_CONNECTIONS + internal_connections + cluster::DESCRIPTORS;
     let room = topology::connection_room(config.limits.max_connections, workers, other_connections)?;
     let listeners = listen::listen(config.server.bind_addr, workers)?;
     let internal_listeners = match config.server.internal_addr {
@@ -169,7 +171,8 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let (target, embedded) = storage_of(config)?;
     let runtime = runtime(HASH_THREADS)?;
     let name = server_lock::name(config.server.bind_addr);
-    let lock = runtime.block_on(ServerLock::acquire(&target, &name, config.database.shared));
+    let is_shared = cluster::is_shared(config);
+    let lock = runtime.block_on(ServerLock::acquire(&target, &name, is_shared));
     runtime.spawn(reached(&target, lock)?.keep());
     runtime.block_on(prepare(&target, config.database.auto_migrate))?;
     let keys = Arc::new(secret::keys(config)?);
@@ -192,7 +195,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let disk_threads = DiskThreads::new().map_err(system("cannot start threads for files"))?;
     let file_store = runtime.block_on(files::ready_store(config, disk_threads.disk()))?;
 
-    let mesh = Mesh::new(Placement::new(workers as u8)).map_err(system("cannot make the doorbells"))?;
+    let mesh = Mesh::new(Placement::new(workers as u8), is_shared).map_err(system("cannot make the doorbells"))?;
     let health = StorageHealth::default();
     let storage_latencies = Arc::new(StorageLatencies::default());
     let overload = Arc::new(Overload::default());
@@ -264,6 +267,11 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     let profile_changes = Arc::new(Notify::new());
     runtime.spawn(announcer::run(accounts.clone(), Arc::clone(&commands) as _, Arc::clone(&profile_changes)));
     let notices = ports::notices(Arc::clone(&mesh), runtime.handle().clone());
+    let cluster = is_shared.then(|| cluster::spawn(config, &mesh, &target, Arc::clone(&notices))).transpose()?;
+    let nodes = cluster.as_ref().map(cluster::ClusterThread::status);
+    if let Some(nodes) = &nodes {
+        metrics.show_nodes(Arc::clone(nodes)).map_err(|e| BootError::Configuration(format!("metrics: {e}")))?;
+    }
     let watch = SecurityWatch::new(WatchParts {
         activity: Arc::clone(&mesh.activity),
         count: {
@@ -309,6 +317,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         profile_changes,
         health,
         notices,
+        nodes,
         watch,
         metrics,
         dashboard,
@@ -344,6 +353,9 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         // Dropping them would wait for their threads. The next start adopts the private PostgreSQL.
         std::mem::forget((runtime, disk_threads, embedded));
         return outcome;
+    }
+    if let Some(cluster) = cluster {
+        cluster.stop();
     }
     drop(runtime);
     drop(disk_threads);

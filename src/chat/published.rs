@@ -8,7 +8,7 @@
 use crate::ids::{ConversationId, Seq, ShardId};
 use crate::limits::PUBLISHED_REMEMBERED_MAX;
 use crate::mesh::event::Published;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 /// How long the owner remembers a conversation without interested shards: longer than the deadline of any read.
 pub const REMEMBER_MS: u64 = 30_000;
@@ -27,6 +27,9 @@ pub struct Owned {
 pub struct PublishedIndex {
     conversations: HashMap<ConversationId, Owned>,
     forgot_at_ms: Option<u64>,
+    /// Conversations whose first interested shard has come or whose last one has gone: the other nodes of a cluster are
+    /// to be told.
+    followed_changed: BTreeSet<ConversationId>,
 }
 
 impl PublishedIndex {
@@ -34,9 +37,13 @@ impl PublishedIndex {
     pub fn interest(&mut self, conversation: ConversationId, shard: ShardId, formats: u8, now_ms: u64) -> Published {
         let owned = self.conversations.entry(conversation).or_default();
         owned.touched_ms = now_ms;
+        let was_followed = !owned.interests.is_empty();
         owned.interests.retain(|(s, _)| *s != shard);
         if formats != 0 {
             owned.interests.push((shard, formats));
+        }
+        if was_followed == owned.interests.is_empty() {
+            self.followed_changed.insert(conversation);
         }
         match (owned.last, self.forgot_at_ms) {
             (Some(seq), _) => Published::Upto(seq),
@@ -64,6 +71,35 @@ impl PublishedIndex {
         &owned.interests
     }
 
+    /// PostgreSQL has an event `seq` in a conversation, or a newer one: the interested shards, if this was not known.
+    pub fn learn_head(&mut self, conversation: ConversationId, seq: Seq) -> &[(ShardId, u8)] {
+        match self.conversations.get_mut(&conversation) {
+            Some(owned) if owned.last.is_none_or(|last| last < seq) => {
+                owned.last = Some(seq);
+                &owned.interests
+            }
+            _ => &[],
+        }
+    }
+
+    /// The next conversation that the other nodes are to be told of, and whether shards are interested in it. It counts
+    /// as told; if that fails, call [`Self::follow_not_told`].
+    pub fn next_follow(&mut self) -> Option<(ConversationId, bool)> {
+        let conversation = self.followed_changed.pop_first()?;
+        let owned = self.conversations.get(&conversation);
+        Some((conversation, owned.is_some_and(|owned| !owned.interests.is_empty())))
+    }
+
+    /// Has [`Self::next_follow`] return this conversation again.
+    pub fn follow_not_told(&mut self, conversation: ConversationId) {
+        self.followed_changed.insert(conversation);
+    }
+
+    /// A server without other nodes tells nobody.
+    pub fn forget_follows(&mut self) {
+        self.followed_changed.clear();
+    }
+
     /// Drops conversations without interested shards that had no event within [`REMEMBER_MS`].
     pub fn sweep(&mut self, now_ms: u64) {
         self.conversations
@@ -89,6 +125,34 @@ mod tests {
         index.interest(room(2), ShardId(1), 0, 30);
         index.sweep(30 + REMEMBER_MS);
         assert_eq!(index.interest(room(2), ShardId(1), 1, 40 + REMEMBER_MS), Published::Nothing);
+    }
+
+    #[test]
+    fn tells_once_of_the_first_interest_and_of_the_last() {
+        let mut index = PublishedIndex::default();
+        index.interest(room(1), ShardId(0), 1, 0);
+        index.interest(room(1), ShardId(1), 1, 0);
+        assert_eq!(index.next_follow(), Some((room(1), true)));
+        assert_eq!(index.next_follow(), None);
+        index.interest(room(1), ShardId(0), 0, 0);
+        assert_eq!(index.next_follow(), None, "another shard is interested");
+        index.interest(room(1), ShardId(1), 0, 0);
+        assert_eq!(index.next_follow(), Some((room(1), false)));
+        index.follow_not_told(room(1));
+        index.interest(room(1), ShardId(1), 3, 0);
+        assert_eq!((index.next_follow(), index.next_follow()), (Some((room(1), true)), None), "the newest state only");
+    }
+
+    #[test]
+    fn a_head_is_news_only_once() {
+        let mut index = PublishedIndex::default();
+        assert_eq!(index.learn_head(room(1), Seq(3)), &[], "nobody is interested");
+        index.interest(room(1), ShardId(1), 2, 0);
+        assert_eq!(index.learn_head(room(1), Seq(3)), &[(ShardId(1), 2)]);
+        assert_eq!(index.learn_head(room(1), Seq(3)), &[]);
+        index.publish(room(1), Some(Seq(5)), 0);
+        assert_eq!(index.learn_head(room(1), Seq(4)), &[]);
+        assert_eq!(index.interest(room(1), ShardId(0), 1, 0), Published::Upto(Seq(5)));
     }
 
     #[test]

@@ -430,6 +430,8 @@ pub struct ClusterConfig {
     /// The Redis server through which nodes notify each other.
     #[serde(default, deserialize_with = "empty_is_none")]
     pub redis_url: Option<SecretUrl>,
+    /// Begins the names of the channels in Redis.
+    pub name: String,
 }
 
 /// `[cache]`

@@ -96,6 +96,16 @@ pub(super) fn check(config: &Config) -> Vec<(&'static str, String)> {
     p.url("database.url", config.database.url.as_ref(), &["postgresql", "postgres"]);
     p.range("database.max_connections", config.database.max_connections, 1, 1_000);
     p.url("cluster.redis_url", config.cluster.redis_url.as_ref(), &["redis", "rediss"]);
+    if config.cluster.redis_url.is_some() && config.database.url.is_none() {
+        p.add("cluster.redis_url", "needs database.url: the embedded PostgreSQL belongs to one server");
+    }
+    let name = &config.cluster.name;
+    if name.is_empty()
+        || name.len() > 64
+        || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    {
+        p.add("cluster.name", "must have 1 to 64 letters, digits, '-', '_' or '.'");
+    }
     p.url("cache.url", config.cache.url.as_ref(), &["redis", "rediss"]);
 
     let security = &config.security;

@@ -7,6 +7,7 @@
 use super::Control;
 use super::files::antivirus::Antivirus;
 use super::operators::IsOperator;
+use crate::mesh::node_status::NodeStatus;
 use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -40,6 +41,18 @@ fn antivirus(control: &Control) -> CheckStatus {
     }
 }
 
+/// Whether events are exchanged with other nodes through Redis. Without it they arrive a second later, so clients need
+/// not be sent elsewhere.
+fn nodes(status: &NodeStatus) -> CheckStatus {
+    match status.problem() {
+        None => CheckStatus { status: "ok", reason: None },
+        Some((since, reason)) => {
+            let reason = format!("Redis cannot be used for {since:.0?}: {reason}; events of other nodes come late");
+            CheckStatus { status: "failing", reason: Some(reason) }
+        }
+    }
+}
+
 pub(super) async fn ready(State(control): State<Control>, is_operator: IsOperator) -> impl IntoResponse {
     let checks = control.health().checks();
     let well = checks.iter().all(|check| check.ok);
@@ -48,6 +61,9 @@ pub(super) async fn ready(State(control): State<Control>, is_operator: IsOperato
     });
     let mut items: BTreeMap<_, _> = items.collect();
     items.insert("antivirus", antivirus(&control));
+    if let Some(status) = control.nodes() {
+        items.insert("nodes", nodes(status));
+    }
     let checks = is_operator.0.then_some(items);
     let status = if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Report { status: if well { "ok" } else { "unavailable" }, checks }))

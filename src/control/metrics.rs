@@ -10,6 +10,7 @@
 mod families;
 mod filter;
 mod histograms;
+mod nodes;
 pub(super) mod page;
 
 use super::health::Check;
@@ -20,6 +21,7 @@ use crate::error::ErrorCode;
 use crate::files::state::FileState;
 use crate::latency::{Count, LatencyHistogram, QueueGauge};
 use crate::mesh::counters::{CloseGroup, MessageOutcome, ShardCounters};
+use crate::mesh::node_status::NodeStatus;
 use crate::mesh::read_class::ReadClass;
 use crate::mesh::shard_queue::ShardQueue;
 use families::{family, sample};
@@ -30,6 +32,7 @@ use prometheus::proto::{Metric, MetricFamily, MetricType};
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder};
 use std::collections::HashMap;
 use std::fs;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tracing_appender::non_blocking::ErrorCounter;
 
@@ -112,6 +115,14 @@ impl Metrics {
     /// As for [`Self::new`].
     pub fn show_filter(&self, tallies: Tallies) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(filter::FilterMatches::new(tallies)?))
+    }
+
+    /// Shows the exchange with other nodes too.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub fn show_nodes(&self, status: Arc<NodeStatus>) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(nodes::NodeMetrics::new(status)?))
     }
 
     /// An attempt to authenticate. `kind`: register, login, refresh, token, password, `two_factor`;
@@ -370,13 +381,19 @@ impl Collector for Page {
             GAUGE,
             vec![sample(&[], GAUGE, started.as_secs_f64())],
         ));
-        let counters: [(&str, &str, Pick); 5] = [
+        let counters: [(&str, &str, Pick); 7] = [
             ("chat_server_events_delivered_total", "Events put into subscribers' queues.", |c| &c.events_delivered),
             ("chat_server_events_published_total", "Events published by their conversations' owners.", |c| {
                 &c.events_published
             }),
             ("chat_server_cross_core_deliveries_total", "Events passed to another shard.", |c| {
                 &c.deliveries_cross_core
+            }),
+            ("chat_server_events_of_nodes_total", "Events of other nodes that were published here.", |c| {
+                &c.events_of_nodes
+            }),
+            ("chat_server_not_told_nodes_total", "Events that did not fit into the lane to the cluster thread.", |c| {
+                &c.not_told_nodes
             }),
             ("chat_server_received_bytes_total", "Bytes read from sockets.", |c| &c.bytes_in),
             ("chat_server_sent_bytes_total", "Bytes written to sockets.", |c| &c.bytes_out),

@@ -22,6 +22,7 @@ use crate::auth::token::TokenKeys;
 use crate::ids::{SessionId, UserId};
 use crate::latency::QueueGauge;
 use crate::limits::Limits;
+use crate::mesh::node_status::NodeStatus;
 use crate::mesh::overload::Overload;
 use crate::storage::accounts::Accounts;
 use std::future::Future;
@@ -75,6 +76,8 @@ pub struct ControlParts {
     pub health: Arc<dyn HealthPort>,
     /// Receives revocations.
     pub notices: Notices,
+    /// The exchange with other nodes, if there are any.
+    pub nodes: Option<Arc<NodeStatus>>,
     /// Watches for suspicious activity.
     pub watch: SecurityWatch,
     /// The metrics of `/metrics`.
@@ -194,6 +197,10 @@ impl Control {
 
     pub(super) fn sign_ins(&self) -> &SignInLimits {
         &self.inner.sign_ins
+    }
+
+    pub(super) fn nodes(&self) -> Option<&NodeStatus> {
+        self.inner.parts.nodes.as_deref()
     }
 
     pub(super) fn watch(&self) -> &SecurityWatch {

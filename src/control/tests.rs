@@ -117,6 +117,7 @@ fn control_for(well: bool, access: Access) -> Control {
         health: Arc::new(Health(well)),
         notices: Arc::new(|_| ()),
         metrics: Metrics::new(observed.clone()).unwrap(),
+        nodes: None,
         watch: SecurityWatch::new(WatchParts {
             activity: Arc::default(),
             count: Arc::new(|_| ()),

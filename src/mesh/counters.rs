@@ -131,6 +131,10 @@ pub struct ShardCounters {
     pub deliveries_cross_core: Count,
     /// Events published as the conversations' owner, to at least one shard.
     pub events_published: Count,
+    /// Events of other nodes that were published here, to at least one shard.
+    pub events_of_nodes: Count,
+    /// What other nodes could not be told, because the lane to the cluster thread was full.
+    pub not_told_nodes: Count,
     /// Serialisations of events, by index of the wire format: at most one per event and format.
     pub encodings: [Count; 2],
     /// Durations of each stage.
@@ -159,6 +163,8 @@ impl ShardCounters {
             events_delivered: Count::default(),
             deliveries_cross_core: Count::default(),
             events_published: Count::default(),
+            events_of_nodes: Count::default(),
+            not_told_nodes: Count::default(),
             encodings: Default::default(),
             stages: StageLatencies::default(),
             queues: ShardQueues::default(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// An event, serialised at most once per format.
+#[derive(Clone)]
 pub struct EncodedEvent {
     /// The conversation it belongs to.
     pub conversation: ConversationId,

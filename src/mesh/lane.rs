@@ -3,6 +3,7 @@
 use super::activity::Activity;
 use super::doorbell::Doorbell;
 use super::frame::{CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request};
+use super::nodes::{FromNodes, ToNodes};
 use super::placement::Placement;
 use super::storage_room::StorageRoom;
 use crate::ids::ShardId;
@@ -66,6 +67,29 @@ pub struct StorageLanes {
     pub results: Lane<Box<ReadResult>>,
 }
 
+/// One shard's side of the queues to and from the other nodes.
+pub struct NodeLanes {
+    /// What the other nodes should know.
+    pub out: Lane<ToNodes>,
+    /// What the other nodes have told.
+    pub inward: Lane<FromNodes>,
+}
+
+/// The queues to and from the other nodes of a cluster.
+pub struct NodeMesh {
+    lanes: Vec<NodeLanes>,
+    /// Wakes the cluster thread.
+    pub bell: Doorbell,
+}
+
+impl NodeMesh {
+    /// A shard's lanes.
+    #[must_use]
+    pub fn of(&self, shard: ShardId) -> &NodeLanes {
+        &self.lanes[shard.index()]
+    }
+}
+
 /// All lanes of the process.
 pub struct Mesh {
     /// Which shard owns what.
@@ -74,6 +98,7 @@ pub struct Mesh {
     deliveries: Vec<Lane<Delivery>>,
     storage: Vec<StorageLanes>,
     control: Vec<Lane<ControlFrame>>,
+    nodes: Option<NodeMesh>,
     shard_bells: Vec<Doorbell>,
     /// Wakes the I/O shard.
     pub storage_bell: Doorbell,
@@ -86,12 +111,18 @@ pub struct Mesh {
 }
 
 impl Mesh {
-    /// All lanes for `placement.shards()` shards.
+    /// All lanes for `placement.shards()` shards; with `has_nodes`, also those to other nodes.
     ///
     /// # Errors
     /// The system's error when descriptors run out.
-    pub fn new(placement: Placement) -> io::Result<Arc<Self>> {
+    pub fn new(placement: Placement, has_nodes: bool) -> io::Result<Arc<Self>> {
         let shards = placement.shards();
+        let node_lanes = |_| NodeLanes { out: Lane::new(LANE_FRAMES), inward: Lane::new(LANE_FRAMES) };
+        let nodes = if has_nodes {
+            Some(NodeMesh { lanes: (0..shards).map(node_lanes).collect(), bell: Doorbell::for_epoll()? })
+        } else {
+            None
+        };
         Ok(Arc::new(Self {
             placement,
             requests: (0..shards * shards).map(|_| Lane::new(LANE_FRAMES)).collect(),
@@ -105,6 +136,7 @@ impl Mesh {
                 })
                 .collect(),
             control: (0..shards).map(|_| Lane::new(CONTROL_FRAMES)).collect(),
+            nodes,
             shard_bells: (0..shards).map(|_| Doorbell::for_ring()).collect::<io::Result<_>>()?,
             storage_bell: Doorbell::for_epoll()?,
             http: Lane::new(HTTP_CONNECTIONS_MAX),
@@ -139,6 +171,12 @@ impl Mesh {
     #[must_use]
     pub fn control(&self, shard: ShardId) -> &Lane<ControlFrame> {
         &self.control[shard.index()]
+    }
+
+    /// The queues to and from the other nodes; none if this server is alone.
+    #[must_use]
+    pub fn nodes(&self) -> Option<&NodeMesh> {
+        self.nodes.as_ref()
     }
 
     /// A shard's bell.

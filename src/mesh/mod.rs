@@ -18,6 +18,8 @@ pub mod doorbell;
 pub mod event;
 pub mod frame;
 pub mod lane;
+pub mod node_status;
+pub mod nodes;
 pub mod overload;
 pub mod placement;
 pub mod port;

@@ -3,6 +3,7 @@
 use super::doorbell::Doorbell;
 use super::frame::{CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request};
 use super::lane::Mesh;
+use super::nodes::{FromNodes, ToNodes};
 use super::placement::Placement;
 use super::storage_room::StorageRoom;
 use crate::ids::ShardId;
@@ -20,6 +21,10 @@ pub struct LaneLengths {
     pub control: usize,
     /// Connections on their way to the control plane, from all shards.
     pub http: usize,
+    /// What this shard has for the other nodes.
+    pub to_nodes: usize,
+    /// What the other nodes have for this shard.
+    pub from_nodes: usize,
 }
 
 /// The lanes of one shard; each variant of [`crate::mesh::frame`] documents what happens when its lane is full.
@@ -65,6 +70,15 @@ pub trait Lanes<S> {
     /// # Errors
     /// The connection.
     fn hand_over_http(&mut self, handover: HttpHandover<S>) -> Result<(), HttpHandover<S>>;
+    /// Whether there are other nodes.
+    fn has_nodes(&self) -> bool;
+    /// Tells the other nodes something, or returns it if the lane is full.
+    ///
+    /// # Errors
+    /// The frame.
+    fn push_to_nodes(&mut self, frame: ToNodes) -> Result<(), ToNodes>;
+    /// The oldest frame of the other nodes.
+    fn pop_from_nodes(&mut self) -> Option<FromNodes>;
     /// Requests of another shard that wait.
     fn requests_waiting(&self, from: ShardId) -> usize;
     /// Deliveries of another shard that wait.
@@ -83,13 +97,14 @@ pub struct MeshPort {
     /// Bits of the shards to wake.
     ring_shards: u64,
     ring_storage: bool,
+    ring_nodes: bool,
 }
 
 impl MeshPort {
     /// The end that belongs to `shard`.
     #[must_use]
     pub fn new(shard: ShardId, mesh: Arc<Mesh>) -> Self {
-        Self { shard, mesh, ring_shards: 0, ring_storage: false }
+        Self { shard, mesh, ring_shards: 0, ring_storage: false, ring_nodes: false }
     }
 
     /// The bell that wakes this shard.
@@ -106,6 +121,7 @@ impl MeshPort {
         storage.outcomes.is_empty()
             && storage.results.is_empty()
             && self.mesh.control(self.shard).is_empty()
+            && self.mesh.nodes().is_none_or(|nodes| nodes.of(self.shard).inward.is_empty())
             && self.mesh.placement.all().filter(|from| *from != self.shard).all(|from| {
                 self.mesh.deliveries(from, self.shard).is_empty() && self.mesh.requests(from, self.shard).is_empty()
             })
@@ -175,6 +191,21 @@ impl Lanes<OwnedFd> for MeshPort {
         Ok(())
     }
 
+    fn has_nodes(&self) -> bool {
+        self.mesh.nodes().is_some()
+    }
+
+    fn push_to_nodes(&mut self, frame: ToNodes) -> Result<(), ToNodes> {
+        let Some(nodes) = self.mesh.nodes() else { return Ok(()) };
+        nodes.of(self.shard).out.try_push(frame)?;
+        self.ring_nodes = true;
+        Ok(())
+    }
+
+    fn pop_from_nodes(&mut self) -> Option<FromNodes> {
+        self.mesh.nodes()?.of(self.shard).inward.pop()
+    }
+
     fn requests_waiting(&self, from: ShardId) -> usize {
         self.mesh.requests(from, self.shard).len()
     }
@@ -185,7 +216,10 @@ impl Lanes<OwnedFd> for MeshPort {
 
     fn waiting(&self) -> LaneLengths {
         let storage = self.mesh.storage(self.shard);
+        let nodes = self.mesh.nodes().map(|nodes| nodes.of(self.shard));
         LaneLengths {
+            to_nodes: nodes.map_or(0, |lanes| lanes.out.len()),
+            from_nodes: nodes.map_or(0, |lanes| lanes.inward.len()),
             outcomes: storage.outcomes.len(),
             results: storage.results.len(),
             control: self.mesh.control(self.shard).len(),
@@ -201,6 +235,11 @@ impl Lanes<OwnedFd> for MeshPort {
         }
         if std::mem::take(&mut self.ring_storage) {
             self.mesh.storage_bell.ring();
+        }
+        if std::mem::take(&mut self.ring_nodes)
+            && let Some(nodes) = self.mesh.nodes()
+        {
+            nodes.bell.ring();
         }
     }
 }

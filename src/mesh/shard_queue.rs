@@ -23,6 +23,10 @@ pub enum ShardQueue {
     Control,
     /// Lane: connections on their way to the control plane. All shards fill it; shard 0 measures it.
     Http,
+    /// Lane: what the cluster thread has to send to other nodes.
+    ToNodes,
+    /// Lane: what other nodes have sent.
+    FromNodes,
     /// Sockets with a valid token that wait for room among the reads.
     Admissions,
     /// Connections whose replay waits for room among the reads.
@@ -37,13 +41,15 @@ pub enum ShardQueue {
 
 impl ShardQueue {
     /// Every queue, in index order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Requests,
         Self::Deliveries,
         Self::Outcomes,
         Self::Results,
         Self::Control,
         Self::Http,
+        Self::ToNodes,
+        Self::FromNodes,
         Self::Admissions,
         Self::ReplaysWaiting,
         Self::ReplaysDeferred,
@@ -61,6 +67,8 @@ impl ShardQueue {
             Self::Results => "results",
             Self::Control => "control",
             Self::Http => "http",
+            Self::ToNodes => "to_nodes",
+            Self::FromNodes => "from_nodes",
             Self::Admissions => "admissions",
             Self::ReplaysWaiting => "replays_waiting",
             Self::ReplaysDeferred => "replays_deferred",

@@ -231,17 +231,18 @@ impl<W: World> Shard<W> {
         self.answer_unowned(socket, &early::NO_ROOM);
     }
 
-    /// Answers a socket whose session could not be opened.
+    /// Answers a socket whose session is not opened.
     pub(super) fn answer_unadmitted(&mut self, socket: W::Socket, code: ErrorCode) {
         let response = match code {
             ErrorCode::Unauthenticated => &early::BAD_TOKEN,
             ErrorCode::TwoFactorRequired => &early::NO_FACTOR,
+            ErrorCode::RateLimited => &early::FLOODED,
             _ => &early::NO_STORE,
         };
         self.answer_unowned(socket, response);
     }
 
-    pub(super) fn answer_unowned(&mut self, socket: W::Socket, response: &EarlyResponse) {
+    fn answer_unowned(&mut self, socket: W::Socket, response: &EarlyResponse) {
         let conn = self.sockets.adopt(socket);
         *self.connections.client(conn) = Client::Head(Head::boxed(conn, false, self.now_ms));
         self.refuse_head(conn, response);

@@ -7,17 +7,16 @@
 //! 3. The home shard opens it (`settle`).
 
 use super::Shard;
-use super::early;
 use super::requests::Pending;
 use super::world::World;
-use crate::error::Refusal;
+use crate::error::{ErrorCode, Refusal};
 use crate::mesh::frame::{Admission, Query, Request, Settlement};
 use crate::mesh::record::OpenedSession;
 
 impl<W: World> Shard<W> {
     pub(super) fn admit(&mut self, mut admission: Box<Admission<W::Socket>>) {
         if self.directory.users.is_kept_out(admission.user, self.now_ns()) {
-            return self.answer_unowned(admission.socket, &early::FLOODED);
+            return self.answer_unadmitted(admission.socket, ErrorCode::RateLimited);
         }
         admission.looked_up_ms = self.now_ms;
         let query = Query::OpenSession {

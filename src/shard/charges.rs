@@ -14,10 +14,8 @@ use super::requests::{Origin, PendingCommand};
 use super::world::{Clock as _, World};
 use crate::error::Refusal;
 use crate::ids::{ConnId, UserId};
-use crate::limits::FLOOD_RETRY_MS;
 use crate::mesh::asked::LimitsQuestion;
 use crate::mesh::standing::{FILTERED_WEIGHT, LimitReason, MarkedUsers, UserBudgets};
-use crate::wire::ws::close::CloseCode;
 use std::sync::Arc;
 
 impl<W: World> Shard<W> {
@@ -97,18 +95,6 @@ impl<W: World> Shard<W> {
     pub(super) fn charge(&self, conn: ConnId, which: Budget, kib: u32) -> Result<(), Refusal> {
         let Some(session) = self.connections.session(conn) else { return Ok(()) };
         self.rate_limits.spend(&session.budgets, which, &self.settings.overload, (self.now_ns(), kib))
-    }
-
-    /// Charges a frame that no other budget pays for. A user whose connection was closed for it cannot open another
-    /// before the time that the close frame gives.
-    pub(super) fn charge_excess(&mut self, conn: ConnId, kib: u32) {
-        if self.charge(conn, Budget::Excess, kib).is_ok() {
-            return;
-        }
-        if let Some(session) = self.connections.session(conn) {
-            session.budgets.keep_out_until(self.now_ns() + FLOOD_RETRY_MS * 1_000_000);
-        }
-        self.close_with(conn, CloseCode::RateLimited, FLOOD_RETRY_MS);
     }
 }
 

@@ -34,7 +34,8 @@ impl<W: World> Shard<W> {
         let sent_by = SentBy { session, source };
         let command = parsed.command.as_ref().ok().map(Command::id);
         let origin = Origin::Connection(conn);
-        let mut asked = PendingCommand { origin, id: parsed.id, command, sent_by, at: self.now, kib, holds_slot: false };
+        let mut asked =
+            PendingCommand { origin, id: parsed.id, command, sent_by, at: self.now, kib, holds_slot: false };
         // A client whose queue is full of unread replies receives no further replies.
         if !self.reads_its_queue(conn) {
             return self.close(conn, CloseCode::TooSlow);

@@ -10,10 +10,22 @@ pub(super) struct LanesTaken {
     pub(super) control: u64,
     /// The last tick at which it was empty.
     pub(super) http: u64,
+    /// The last tick at which it was empty.
+    pub(super) to_nodes: u64,
+    pub(super) from_nodes: u64,
 }
 
 impl LanesTaken {
     pub(super) fn new(shards: usize) -> Self {
-        Self { requests: vec![0; shards], deliveries: vec![0; shards], outcomes: 0, results: 0, control: 0, http: 0 }
+        Self {
+            requests: vec![0; shards],
+            deliveries: vec![0; shards],
+            outcomes: 0,
+            results: 0,
+            control: 0,
+            http: 0,
+            to_nodes: 0,
+            from_nodes: 0,
+        }
     }
 }

@@ -28,6 +28,7 @@ mod early;
 mod filter;
 mod interval;
 mod lanes_taken;
+mod nodes;
 mod owner;
 mod pending_heads;
 mod presence;

@@ -3,6 +3,10 @@
 //! 1. `Mutate` arrives → a slot for the outcome is reserved → the I/O shard.
 //! 2. The outcome arrives: first the answer, then the event to every shard with subscribers, then who joined or left.
 //!    Answer and event travel on the same lane, so the sender's ack comes before its event.
+//!
+//! A conversation has an owner on each node of a cluster. The one whose node committed an event tells the other nodes,
+//! whose owners publish what arrives. Subscribers compare `seq`, so an event that comes early, late or twice changes
+//! nothing for them but a read of the log.
 
 use super::Shard;
 use super::publish::{Audience, event_data};
@@ -11,13 +15,14 @@ use super::world::{Clock, World};
 use crate::error::{ErrorCode, Refusal};
 use crate::ids::{ConversationId, Seq, ShardId, UserId};
 use crate::latency::LatencyStage;
-use crate::limits::TYPING_EXPIRES_MS;
+use crate::limits::{READ_DEADLINE_MS, TYPING_EXPIRES_MS};
 use crate::mesh::counters::MessageOutcome;
-use crate::mesh::event::{Hiding, MembershipChange, TypingPermission};
+use crate::mesh::event::{EncodedEvent, Hiding, MembershipChange, Published, TypingPermission};
 use crate::mesh::frame::{
     Answer, Change, CommitOutcome, CommittedMessage, CommittedOther, Delivery, Mutation, Receipt, Signal, Token,
     TypingSignal, Verdict,
 };
+use crate::mesh::nodes::{FromNodes, ToNodes};
 use crate::mesh::port::Lanes;
 use serde_json::{Value, json};
 use std::borrow::Cow;
@@ -157,6 +162,7 @@ impl<W: World> Shard<W> {
     fn other_committed(&mut self, mutation: &Mutation, other: CommittedOther) {
         // Before the answer: once the actor's shard has sent it, the actor receives nothing of the blocked user.
         if let Some(blocked) = other.blocked {
+            self.tell_nodes(|| ToNodes::Blocked(mutation.actor, blocked));
             for shard in self.placement.all() {
                 self.deliver_to(shard, Delivery::Blocked(mutation.actor, blocked));
             }
@@ -196,10 +202,53 @@ impl<W: World> Shard<W> {
         }
         let gained = other.gained.iter().map(|user| (*user, true));
         for (user, gained) in gained.chain(other.lost.iter().map(|user| (*user, false))) {
+            let change = MembershipChange { user, conversation, seq: first, gained };
+            self.tell_nodes(|| ToNodes::Membership(change));
             for shard in self.placement.all() {
-                let change = MembershipChange { user, conversation, seq: first, gained };
                 self.deliver_to(shard, Delivery::Membership(change));
             }
+        }
+    }
+
+    /// Something that other nodes did, or that PostgreSQL knows of them.
+    pub(super) fn on_node(&mut self, frame: FromNodes) {
+        match frame {
+            FromNodes::Event(event) => self.publish_of_node(event),
+            FromNodes::Head(conversation, seq) => {
+                for (shard, formats) in self.rooms.owned.learn_head(conversation, seq).to_vec() {
+                    let published = Published::Upto(seq);
+                    self.deliver_to(shard, Delivery::Interested { conversation, formats, published });
+                }
+            }
+            FromNodes::Membership(change) => {
+                if !change.gained {
+                    self.restrictions.restrict(change.conversation, Some(change.user), self.now_ms);
+                }
+                for shard in self.placement.all() {
+                    self.deliver_to(shard, Delivery::Membership(change));
+                }
+            }
+            FromNodes::Notice(notice) => self.deliver_to(self.id, Delivery::Notice(notice)),
+            FromNodes::Blocked(one, other) => self.deliver_to(self.id, Delivery::Blocked(one, other)),
+        }
+    }
+
+    /// An event that another node committed.
+    fn publish_of_node(&mut self, event: Arc<EncodedEvent>) {
+        let interests = self.rooms.owned.publish(event.conversation, event.seq, self.now_ms).to_vec();
+        if interests.is_empty() {
+            return; // its last subscriber has left meanwhile
+        }
+        let mut event = Arc::unwrap_or_clone(event);
+        event.published_at = self.clock.now();
+        if let Some(hiding) = &mut event.about {
+            // The other node's clock is not comparable. It asked PostgreSQL within the deadline of a read.
+            *hiding = Hiding { asked_ms: self.now_ms.saturating_sub(READ_DEADLINE_MS), ..hiding.clone() };
+        }
+        self.counters.events_of_nodes.add(1);
+        let event = Arc::new(event);
+        for (shard, _) in interests {
+            self.deliver_to(shard, Delivery::Event(Arc::clone(&event)));
         }
     }
 }

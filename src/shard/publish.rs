@@ -6,6 +6,8 @@ use crate::faults::error_limited;
 use crate::ids::{ConnId, ConversationId, Seq, ShardId, UserId};
 use crate::mesh::event::{EncodedEvent, EncodedNotice, Hiding};
 use crate::mesh::frame::Delivery;
+use crate::mesh::nodes::ToNodes;
+use crate::mesh::port::Lanes as _;
 use crate::mesh::record::EventRecord;
 use crate::net::Chunk;
 use crate::wire::{Format, event};
@@ -45,7 +47,10 @@ impl<W: World> Shard<W> {
         audience: Audience,
     ) {
         let interests: Vec<(ShardId, u8)> = self.rooms.owned.publish(conversation, seq, self.now_ms).to_vec();
-        let formats = interests.iter().fold(0, |formats, (_, f)| formats | f);
+        let mut formats = interests.iter().fold(0, |formats, (_, f)| formats | f);
+        if self.lanes.has_nodes() {
+            formats = Format::ALL_BITS; // what other nodes need is not known
+        }
         if formats == 0 {
             return;
         }
@@ -76,6 +81,7 @@ impl<W: World> Shard<W> {
             received_at,
             published_at: self.clock.now(),
         });
+        self.tell_nodes(|| ToNodes::Event(Arc::clone(&event)));
         for (shard, _) in interests {
             self.deliver_to(shard, Delivery::Event(Arc::clone(&event)));
         }
@@ -107,6 +113,7 @@ impl<W: World> Shard<W> {
         };
         self.counters.events_published.add(1);
         let notice = Arc::new(EncodedNotice { users, except, frames: [json, msgpack] });
+        self.tell_nodes(|| ToNodes::Notice(Arc::clone(&notice)));
         for shard in self.placement.all() {
             self.deliver_to(shard, Delivery::Notice(Arc::clone(&notice)));
         }

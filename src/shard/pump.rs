@@ -67,12 +67,14 @@ impl<W: World> Shard<W> {
         self.drain_deliveries();
         self.drain_storage();
         self.drain_requests();
+        self.drain_nodes();
         self.taken.control = self.now_ms;
         while let Some(frame) = self.lanes.pop_control() {
             self.on_control(frame);
         }
         let more = self.fan_out();
         self.report_interests();
+        self.report_follows();
         self.report_departures();
         self.serve_waiting_admissions();
         self.serve_waiting_replays(); // after the fan-out, which finds the subscribers that fell behind
@@ -145,6 +147,17 @@ impl<W: World> Shard<W> {
                 let Some(request) = self.lanes.pop_request(from) else { break };
                 self.on_request(request);
             }
+        }
+    }
+
+    fn drain_nodes(&mut self) {
+        for _ in 0..ITEMS_PER_TURN {
+            if !self.deliveries_have_room() {
+                return;
+            }
+            self.taken.from_nodes = self.now_ms;
+            let Some(frame) = self.lanes.pop_from_nodes() else { return };
+            self.on_node(frame);
         }
     }
 

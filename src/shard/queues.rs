@@ -45,6 +45,11 @@ impl<W: World> Shard<W> {
         self.show_lane(ShardQueue::Outcomes, [(lengths.outcomes, self.taken.outcomes)]);
         self.show_lane(ShardQueue::Results, [(lengths.results, self.taken.results)]);
         self.show_lane(ShardQueue::Control, [(lengths.control, self.taken.control)]);
+        if lengths.to_nodes == 0 {
+            self.taken.to_nodes = self.now_ms;
+        }
+        self.show_lane(ShardQueue::ToNodes, [(lengths.to_nodes, self.taken.to_nodes)]);
+        self.show_lane(ShardQueue::FromNodes, [(lengths.from_nodes, self.taken.from_nodes)]);
         if self.id == ShardId(0) {
             if lengths.http == 0 {
                 self.taken.http = self.now_ms;

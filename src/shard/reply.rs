@@ -9,6 +9,7 @@ use crate::error::{ErrorCode, Refusal};
 use crate::faults::error_limited;
 use crate::ids::ConnId;
 use crate::latency::LatencyStage;
+use crate::limits::FLOOD_RETRY_MS;
 use crate::mesh::frame::Answer;
 use crate::net::Chunk;
 use crate::wire::command::RequestId;
@@ -112,6 +113,18 @@ impl<W: World> Shard<W> {
         };
         self.answer_refusal(asked, limited.as_ref().unwrap_or(refusal));
         self.charge_excess(conn, kib);
+    }
+
+    /// Charges a frame that no other budget pays for. A user whose connection was closed for it cannot open another
+    /// before the time that the close frame gives.
+    pub(super) fn charge_excess(&mut self, conn: ConnId, kib: u32) {
+        if self.charge(conn, Budget::Excess, kib).is_ok() {
+            return;
+        }
+        if let Some(session) = self.connections.session(conn) {
+            session.budgets.keep_out_until(self.now_ns() + FLOOD_RETRY_MS * 1_000_000);
+        }
+        self.close_with(conn, CloseCode::RateLimited, FLOOD_RETRY_MS);
     }
 
     /// Answers a command with a refusal that costs its client nothing; see `charges`.

@@ -131,7 +131,8 @@ impl<W: World> Shard<W> {
         };
         let origin = Origin::Http(reply);
         let sent_by = SentBy::default();
-        let asked = PendingCommand { origin, id: None, command: None, sent_by, at: self.now, kib: 1, holds_slot: false };
+        let asked =
+            PendingCommand { origin, id: None, command: None, sent_by, at: self.now, kib: 1, holds_slot: false };
         match self.may_begin() {
             Ok(()) => {
                 let change = Change::Other { kind, mutation_id: self.requests.mutation_id(), arguments };

@@ -72,6 +72,11 @@ impl<W: World> Shard<W> {
 
     /// A user joined or left a conversation.
     pub(super) fn on_membership(&mut self, change: MembershipChange) {
+        // In a cluster it comes through Redis and from the audit trail. The second one must not undo what the client
+        // has unsubscribed from since.
+        if self.directory.recent.memberships_of(change.user).any(|known| known == change) {
+            return;
+        }
         self.directory.recent.membership(change, self.now_ms);
         self.apply_membership(change);
         if !change.gained && !is_planted(Fault::WatchAfterADeparture) {

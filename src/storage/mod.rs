@@ -34,6 +34,7 @@ pub mod installer;
 pub mod jobs;
 pub mod logins;
 pub mod migrate;
+pub mod nodes;
 mod observe;
 pub mod read_connection;
 pub mod read_queue;

@@ -8,6 +8,7 @@ pub mod files;
 pub mod filter;
 pub mod jobs;
 pub mod logins;
+pub mod nodes;
 pub mod rule_sets;
 pub mod security_events;
 pub mod server_lock;

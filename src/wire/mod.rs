@@ -31,6 +31,9 @@ impl Format {
     /// Both, in the order of [`Format::index`].
     pub const ALL: [Self; 2] = [Self::Json, Self::MessagePack];
 
+    /// The bits of both.
+    pub const ALL_BITS: u8 = 0b11;
+
     /// Position in arrays with one entry per format.
     #[must_use]
     pub fn index(self) -> usize {

@@ -14,6 +14,7 @@ mod differential;
 mod fair_reads;
 mod file_buckets;
 mod late_readers;
+mod nodes;
 mod overload;
 mod sign_in;
 mod slow_requests;

@@ -13,6 +13,7 @@ mod log;
 mod process;
 pub mod protocol;
 mod raw;
+pub mod redis;
 pub mod source;
 mod uploads;
 mod users;

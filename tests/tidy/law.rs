@@ -31,14 +31,18 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("net", &["wire::ws"]),
     ("shard", &["net", "chat", "wire", "mesh", "auth"]),
     ("storage", &["mesh", "audit", "files"]),
+    ("cluster", &["mesh", "storage", "audit"]),
     ("control", &["files", "storage", "mesh", "audit", "auth", "wire", "chat::filter"]),
-    ("boot", &["files", "config", "wire", "audit", "auth", "mesh", "chat", "net", "shard", "storage", "control"]),
+    (
+        "boot",
+        &["files", "config", "wire", "audit", "auth", "mesh", "chat", "net", "shard", "storage", "cluster", "control"],
+    ),
     ("main", &["boot", "config"]),
 ];
 
 /// Crate → the modules that may name it.
 const CRATES: &[(&str, &[&str])] =
-    &[("glommio", &["shard", "net", "boot"]), ("tokio", &["files", "storage", "control", "boot"])];
+    &[("glommio", &["shard", "net", "boot"]), ("tokio", &["files", "storage", "cluster", "control", "boot"])];
 
 const SQL_STARTS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE FROM", "CREATE", "WITH", "BEGIN", "COMMIT"];
 

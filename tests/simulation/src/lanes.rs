@@ -7,6 +7,7 @@ use chat_server::ids::ShardId;
 use chat_server::mesh::frame::{
     CommitOutcome, ControlFrame, Delivery, HttpHandover, Mutation, ReadRequest, ReadResult, Request, Verdict,
 };
+use chat_server::mesh::nodes::{FromNodes, ToNodes};
 use chat_server::mesh::placement::Placement;
 use chat_server::mesh::port::{LaneLengths, Lanes};
 use chat_server::mesh::storage_room::StorageRoom;
@@ -180,6 +181,18 @@ impl SimLanes {
 }
 
 impl Lanes<SimSocket> for SimLanes {
+    fn has_nodes(&self) -> bool {
+        false
+    }
+
+    fn push_to_nodes(&mut self, _: ToNodes) -> Result<(), ToNodes> {
+        Ok(())
+    }
+
+    fn pop_from_nodes(&mut self) -> Option<FromNodes> {
+        None
+    }
+
     fn placement(&self) -> Placement {
         Placement::new(self.mesh.borrow().shards as u8)
     }
@@ -301,6 +314,8 @@ impl Lanes<SimSocket> for SimLanes {
             results: mesh.results[shard].len(),
             control: mesh.control[shard].len(),
             http: 0,
+            to_nodes: 0,
+            from_nodes: 0,
         }
     }
 

@@ -1,0 +1,80 @@
+//! The thread that exchanges events with other nodes.
+
+use super::error::{BootError, system};
+use crate::cluster::{self, ClusterParts};
+use crate::config::Config;
+use crate::control::Notices;
+use crate::mesh::lane::Mesh;
+use crate::mesh::node_status::NodeStatus;
+use crate::storage::accounts::Accounts;
+use crate::storage::connect::{Role, Target};
+use crate::storage::nodes::NodeStore;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tokio::sync::Notify;
+
+/// Connections to PostgreSQL: one for the heads, one for the trail.
+const CONNECTIONS: usize = 2;
+/// Descriptors of the thread: these, two connections to Redis, its bell and its runtime.
+pub(super) const DESCRIPTORS: usize = CONNECTIONS + 8;
+
+/// Whether other servers may use the database at the same time.
+pub(super) fn is_shared(config: &Config) -> bool {
+    config.database.shared || config.cluster.redis_url.is_some()
+}
+
+/// The running thread.
+pub(super) struct ClusterThread {
+    thread: JoinHandle<io::Result<()>>,
+    stop: Arc<Notify>,
+    status: Arc<NodeStatus>,
+}
+
+impl ClusterThread {
+    pub(super) fn status(&self) -> Arc<NodeStatus> {
+        Arc::clone(&self.status)
+    }
+
+    /// Ends it, after the shards: what they published last is sent.
+    pub(super) fn stop(self) {
+        self.stop.notify_one();
+        match self.thread.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("the cluster thread failed: {error}"),
+            Err(_) => tracing::error!("the cluster thread panicked"),
+        }
+    }
+}
+
+/// Starts it.
+pub(super) fn spawn(
+    config: &Config,
+    mesh: &Arc<Mesh>,
+    target: &Target,
+    revoked: Notices,
+) -> Result<ClusterThread, BootError> {
+    let redis = config.cluster.redis_url.as_ref().map(|url| redis::Client::open(url.expose())).transpose();
+    let redis = redis.map_err(|error| BootError::Configuration(format!("cluster.redis_url: {error}")))?;
+    let (status, stop) = (Arc::<NodeStatus>::default(), Arc::new(Notify::new()));
+    if redis.is_some() {
+        status.went_down("the first connection is being made");
+    } else {
+        tracing::info!("events of other nodes are read from PostgreSQL; cluster.redis_url makes them faster");
+    }
+    let parts = ClusterParts {
+        mesh: Arc::clone(mesh),
+        store: NodeStore::new(Accounts::new(target.pool(Role::Writer, CONNECTIONS)?)),
+        redis,
+        name: config.cluster.name.clone(),
+        status: Arc::clone(&status),
+        revoked: Box::new(move |sessions| revoked(sessions)),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(system("cannot make the runtime of the cluster thread"))?;
+    let stopped = Arc::clone(&stop);
+    let serve = move || runtime.block_on(cluster::serve(parts, stopped));
+    let thread = std::thread::Builder::new().name("cluster".to_owned()).spawn(serve);
+    let thread = thread.map_err(system("cannot start the cluster thread"))?;
+    Ok(ClusterThread { thread, stop, status })
+}

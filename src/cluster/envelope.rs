@@ -1,0 +1,263 @@
+//! What one message in a channel has. Pure.
+//!
+//! ```text
+//!   1 byte    version
+//!   8 bytes   the node that sent it
+//!   4 bytes   length of the head       (little endian, as all numbers)
+//!   4 bytes   length of the JSON frame
+//!   …         head, MessagePack
+//!   …         the whole WebSocket frame for readers of JSON
+//!   …         the whole WebSocket frame for readers of MessagePack
+//! ```
+//!
+//! The frames are those that the committing node has made. So an event is serialised once in the whole cluster.
+
+use crate::ids::{ConversationId, Seq, UserId};
+use crate::mesh::event::{EncodedEvent, EncodedNotice, Hiding, MembershipChange};
+use crate::mesh::nodes::{FromNodes, ToNodes};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Nodes that read another version ignore the message and find its event by the head.
+const VERSION: u8 = 1;
+const PREFIX_BYTES: usize = 1 + 8 + 4 + 4;
+
+/// What stands beside the frames.
+#[derive(Serialize, Deserialize)]
+enum EnvelopeHead<'a> {
+    Event {
+        conversation: i64,
+        seq: Option<i64>,
+        kind: Cow<'a, str>,
+        sender_key: Option<(i64, Cow<'a, str>)>,
+        except_user: Option<i64>,
+        about: Option<(i64, Vec<i64>)>,
+    },
+    Notice {
+        users: Vec<i64>,
+    },
+    Membership {
+        user: i64,
+        conversation: i64,
+        seq: i64,
+        gained: bool,
+    },
+    Blocked(i64, i64),
+    Heartbeat(u64),
+}
+
+/// A message that was read.
+pub(super) enum Received {
+    /// For shards.
+    Frame(FromNodes),
+    /// A heartbeat of this node.
+    Heartbeat(u64),
+    /// This node sent it itself.
+    Own,
+}
+
+/// Why a message could not be read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum EnvelopeError {
+    /// Another version of the server sent it.
+    #[error("a node speaks version {0}, and this one version {VERSION}; update the older one")]
+    Version(u8),
+    /// No server sent it.
+    #[error("it is not a message of a server")]
+    Malformed,
+}
+
+/// Writes what other nodes are told; nothing for what stays in this process.
+pub(super) fn write(node: u64, frame: &ToNodes) -> Option<Vec<u8>> {
+    let users = |users: &[UserId]| users.iter().map(|user| user.0).collect();
+    let (head, frames): (_, [&[u8]; 2]) = match frame {
+        ToNodes::Event(event) => {
+            let [Some(json), Some(msgpack)] = &event.frames else { return None };
+            let about = event.about.as_ref().map(|hiding| (hiding.user.0, users(&hiding.from)));
+            let head = EnvelopeHead::Event {
+                conversation: event.conversation.number(),
+                seq: event.seq.map(|seq| seq.0),
+                kind: Cow::Borrowed(&event.kind),
+                sender_key: event.sender_key.as_ref().map(|(user, key)| (user.0, Cow::Borrowed(&**key))),
+                except_user: event.except_user.map(|user| user.0),
+                about,
+            };
+            (head, [json, msgpack])
+        }
+        ToNodes::Notice(notice) => {
+            let [json, msgpack] = &notice.frames;
+            (EnvelopeHead::Notice { users: users(&notice.users) }, [json, msgpack])
+        }
+        ToNodes::Membership(change) => {
+            let MembershipChange { user, conversation, seq, gained } = *change;
+            let (user, conversation, seq) = (user.0, conversation.number(), seq.0);
+            (EnvelopeHead::Membership { user, conversation, seq, gained }, [&[], &[]])
+        }
+        ToNodes::Blocked(one, other) => (EnvelopeHead::Blocked(one.0, other.0), [&[], &[]]),
+        ToNodes::Follow { .. } => return None,
+    };
+    join(node, &head, frames)
+}
+
+/// Writes a heartbeat.
+pub(super) fn heartbeat(node: u64, number: u64) -> Option<Vec<u8>> {
+    join(node, &EnvelopeHead::Heartbeat(number), [&[], &[]])
+}
+
+fn join(node: u64, head: &EnvelopeHead<'_>, [json, msgpack]: [&[u8]; 2]) -> Option<Vec<u8>> {
+    let head = rmp_serde::to_vec(head).ok()?;
+    let mut bytes = Vec::with_capacity(PREFIX_BYTES + head.len() + json.len() + msgpack.len());
+    bytes.push(VERSION);
+    bytes.extend_from_slice(&node.to_le_bytes());
+    bytes.extend_from_slice(&u32::try_from(head.len()).ok()?.to_le_bytes());
+    bytes.extend_from_slice(&u32::try_from(json.len()).ok()?.to_le_bytes());
+    bytes.extend_from_slice(&head);
+    bytes.extend_from_slice(json);
+    bytes.extend_from_slice(msgpack);
+    Some(bytes)
+}
+
+/// Reads a message.
+///
+/// # Errors
+/// [`EnvelopeError`]; whatever it says, the message can be left out.
+pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Received, EnvelopeError> {
+    let malformed = EnvelopeError::Malformed;
+    let (prefix, rest) = bytes.split_at_checked(PREFIX_BYTES).ok_or(EnvelopeError::Malformed)?;
+    if prefix[0] != VERSION {
+        return Err(EnvelopeError::Version(prefix[0]));
+    }
+    let (node, lengths) = prefix[1..].split_at(8);
+    let is_own = node == this_node.to_le_bytes();
+    let length = |at: usize| {
+        <[u8; 4]>::try_from(&lengths[at..at + 4]).map_or(usize::MAX, |bytes| u32::from_le_bytes(bytes) as usize)
+    };
+    let (head, frames) = rest.split_at_checked(length(0)).ok_or(EnvelopeError::Malformed)?;
+    let (json, msgpack) = frames.split_at_checked(length(4)).ok_or(EnvelopeError::Malformed)?;
+    let head: EnvelopeHead<'_> = rmp_serde::from_slice(head).map_err(|_| EnvelopeError::Malformed)?;
+    if is_own {
+        return Ok(if let EnvelopeHead::Heartbeat(number) = head {
+            Received::Heartbeat(number)
+        } else {
+            Received::Own
+        });
+    }
+    let users = |users: Vec<i64>| users.into_iter().map(UserId).collect();
+    let conversation = |number| ConversationId::from_number(number).ok_or(EnvelopeError::Malformed);
+    Ok(Received::Frame(match head {
+        EnvelopeHead::Heartbeat(_) => return Ok(Received::Own),
+        _ if (json.is_empty() || msgpack.is_empty())
+            && matches!(head, EnvelopeHead::Event { .. } | EnvelopeHead::Notice { .. }) =>
+        {
+            return Err(malformed);
+        }
+        EnvelopeHead::Event { conversation: number, seq, kind, sender_key, except_user, about } => {
+            let about = about.map(|(user, from)| {
+                let from: Vec<UserId> = users(from);
+                Hiding { user: UserId(user), from: from.into(), asked_ms: 0 }
+            });
+            FromNodes::Event(Arc::new(EncodedEvent {
+                conversation: conversation(number)?,
+                seq: seq.map(Seq),
+                kind: Cow::Owned(kind.into_owned()),
+                frames: [Some(Arc::from(json)), Some(Arc::from(msgpack))],
+                sender_key: sender_key.map(|(user, key)| (UserId(user), Box::from(&*key))),
+                except_user: except_user.map(UserId),
+                about,
+                except_connection: None,
+                received_at: now,
+                published_at: now,
+            }))
+        }
+        EnvelopeHead::Notice { users: numbers } => {
+            let frames = [Arc::from(json), Arc::from(msgpack)];
+            FromNodes::Notice(Arc::new(EncodedNotice { users: users(numbers), except: None, frames }))
+        }
+        EnvelopeHead::Membership { user, conversation: number, seq, gained } => {
+            let (user, seq) = (UserId(user), Seq(seq));
+            FromNodes::Membership(MembershipChange { user, conversation: conversation(number)?, seq, gained })
+        }
+        EnvelopeHead::Blocked(one, other) => FromNodes::Blocked(UserId(one), UserId(other)),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn event() -> EncodedEvent {
+        EncodedEvent {
+            conversation: ConversationId::from_number(6).unwrap(),
+            seq: Some(Seq(9)),
+            kind: Cow::Borrowed("message_created"),
+            frames: [Some(Arc::from(&b"json"[..])), Some(Arc::from(&b"msgpack!"[..]))],
+            sender_key: Some((UserId(4), Box::from("key"))),
+            except_user: Some(UserId(5)),
+            about: Some(Hiding { user: UserId(7), from: Arc::from([UserId(8)]), asked_ms: 77 }),
+            except_connection: None,
+            received_at: Instant::now(),
+            published_at: Instant::now(),
+        }
+    }
+
+    fn frame(bytes: &[u8]) -> FromNodes {
+        match read(2, bytes, Instant::now()) {
+            Ok(Received::Frame(frame)) => frame,
+            _ => panic!("a frame of node 1 was expected"),
+        }
+    }
+
+    #[test]
+    fn an_event_arrives_as_it_was_published() {
+        let written = write(1, &ToNodes::Event(Arc::new(event()))).unwrap();
+        let FromNodes::Event(read) = frame(&written) else { panic!("an event was expected") };
+        let sent = event();
+        assert_eq!((read.conversation, read.seq, &read.kind), (sent.conversation, sent.seq, &sent.kind));
+        assert_eq!((&read.frames, &read.sender_key), (&sent.frames, &sent.sender_key));
+        assert_eq!(read.except_user, sent.except_user);
+        let (read, sent) = (read.about.as_ref().unwrap(), sent.about.unwrap());
+        assert_eq!((read.user, &read.from), (sent.user, &sent.from));
+    }
+
+    #[test]
+    fn the_other_kinds_arrive_and_own_messages_are_known() {
+        let conversation = ConversationId::from_number(6).unwrap();
+        let change = MembershipChange { user: UserId(3), conversation, seq: Seq(2), gained: true };
+        let written = write(1, &ToNodes::Membership(change)).unwrap();
+        assert!(matches!(frame(&written), FromNodes::Membership(read) if read == change));
+        assert!(matches!(read(1, &written, Instant::now()), Ok(Received::Own)));
+        let written = write(1, &ToNodes::Blocked(UserId(1), UserId(2))).unwrap();
+        assert!(matches!(frame(&written), FromNodes::Blocked(UserId(1), UserId(2))));
+        let frames = [Arc::from(&b"j"[..]), Arc::from(&b"m"[..])];
+        let notice = EncodedNotice { users: vec![UserId(9)], except: None, frames };
+        let written = write(1, &ToNodes::Notice(Arc::new(notice))).unwrap();
+        assert!(matches!(frame(&written), FromNodes::Notice(read) if read.users == [UserId(9)]));
+        let beat = heartbeat(1, 5).unwrap();
+        assert!(matches!(read(1, &beat, Instant::now()), Ok(Received::Heartbeat(5))));
+        assert!(matches!(read(2, &beat, Instant::now()), Ok(Received::Own)));
+    }
+
+    #[test]
+    fn another_version_is_named_and_rubbish_is_refused() {
+        let mut written = write(1, &ToNodes::Event(Arc::new(event()))).unwrap();
+        for length in 0..written.len() - 8 {
+            assert!(read(2, &written[..length], Instant::now()).is_err(), "{length} bytes");
+        }
+        written[0] = 9;
+        assert_eq!(read(2, &written, Instant::now()).err(), Some(EnvelopeError::Version(9)));
+    }
+
+    proptest! {
+        #[test]
+        fn no_message_can_do_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200), lead in any::<bool>()) {
+            let mut bytes = bytes;
+            if lead {
+                bytes.insert(0, VERSION);
+            }
+            let _ = read(2, &bytes, Instant::now());
+        }
+    }
+}

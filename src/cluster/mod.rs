@@ -1,0 +1,88 @@
+//! Between the nodes of a cluster: a thread that exchanges events through Redis, and compares with PostgreSQL.
+//!
+//! ```text
+//!   lanes of the shards ──► publish ──► Redis ──► link ──► lanes of the shards
+//!                    │                                         ▲
+//!                    └──► followed ──► heads ── PostgreSQL ─────┤
+//!                                      trail ── PostgreSQL ─────┘
+//! ```
+//!
+//! - [`publish`] drains what the shards have for other nodes, and sends it in batches;
+//! - [`link`] is the connection that receives: subscribed to the channel of each conversation with subscribers here;
+//! - [`followed`] are these conversations; [`heads`] compares their newest events with PostgreSQL;
+//! - [`trail`] reads changes of membership, blocks and revoked sessions from the audit trail.
+//!
+//! Invariants:
+//! - Redis is a doorbell. Whatever it loses, repeats or reorders, subscribers receive each event of the log once and in
+//!   order: by `seq` alone. Without Redis, an event arrives when its head was read, a second later at most;
+//! - membership, blocks and revocations do not depend on Redis at all;
+//! - this thread never waits for a shard: what does not fit into a lane is found by its head, or in the trail. So the
+//!   queue of received messages inside the client library stays short.
+
+mod envelope;
+mod followed;
+mod heads;
+mod link;
+mod publish;
+mod shared;
+mod to_shards;
+mod trail;
+
+use self::shared::ClusterShared;
+pub use self::shared::RevokedSessions;
+use self::to_shards::ToShards;
+use crate::mesh::lane::Mesh;
+use crate::mesh::node_status::NodeStatus;
+use crate::storage::nodes::NodeStore;
+use std::sync::{Arc, Mutex};
+use tokio::sync::Notify;
+
+/// What the thread needs.
+pub struct ClusterParts {
+    /// The lanes of the shards.
+    pub mesh: Arc<Mesh>,
+    /// Reads PostgreSQL.
+    pub store: NodeStore,
+    /// The Redis server; none: everything is read from PostgreSQL.
+    pub redis: Option<redis::Client>,
+    /// Begins the names of all channels. Nodes with the same name belong together.
+    pub name: String,
+    /// What `/health` and the metrics show.
+    pub status: Arc<NodeStatus>,
+    /// Receives revoked sessions.
+    pub revoked: RevokedSessions,
+}
+
+/// Serves the lanes until `stop` is notified.
+///
+/// # Errors
+/// The system's error when no descriptor is left.
+pub async fn serve(parts: ClusterParts, stop: Arc<Notify>) -> std::io::Result<()> {
+    let ClusterParts { mesh, store, redis, name, status, revoked } = parts;
+    let shared = Arc::new(ClusterShared {
+        to_shards: ToShards::new(Arc::clone(&mesh)),
+        store,
+        name,
+        node: rand::random(),
+        status,
+        followed: Mutex::default(),
+        follows: Notify::new(),
+        unchecked: Notify::new(),
+        publisher: Mutex::default(),
+        broken: Notify::new(),
+    });
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(heads::run(Arc::clone(&shared)));
+    tasks.spawn(trail::run(Arc::clone(&shared), revoked));
+    if let Some(client) = redis {
+        tasks.spawn(link::run(Arc::clone(&shared), client));
+    }
+    let mut publisher = publish::Publisher::new(mesh, shared)?;
+    tokio::select! {
+        () = publisher.run() => {}
+        () = stop.notified() => {}
+        _ = tasks.join_next() => tracing::error!("a task of the cluster thread ended; events of other nodes come late"),
+    }
+    publisher.finish().await; // what the shards published while they drained
+    Ok(())
+}

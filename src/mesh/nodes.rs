@@ -1,0 +1,50 @@
+//! What crosses between the nodes of a cluster: each node is a whole server, and PostgreSQL orders them.
+//!
+//! ```text
+//!   owner shard ──ToNodes──► cluster thread ──Redis──► cluster thread of another node ──FromNodes──► owner shard there
+//!                                  ▲                               │
+//!                                  └── heads and changes of membership, read from PostgreSQL
+//! ```
+//!
+//! Nothing here is the only way of what must arrive. An event of the log that is lost on the way leaves a gap, or is
+//! found by its head; a change of membership and a block are in the audit trail, which every node reads. What is not in
+//! the log (typing, notices) may be lost, as when a client reads too slowly.
+
+use super::event::{EncodedEvent, EncodedNotice, MembershipChange};
+use crate::ids::{ConversationId, Seq, UserId};
+use std::sync::Arc;
+
+/// From a shard to the cluster thread. Full: [`ToNodes::Follow`] is kept and sent at the next turn; everything else is
+/// dropped and counted.
+pub enum ToNodes {
+    /// An event that this shard published as the owner of its conversation, in every format.
+    Event(Arc<EncodedEvent>),
+    /// Something for the connections of some users.
+    Notice(Arc<EncodedNotice>),
+    /// A user joined or left a conversation; after the event that reports it.
+    Membership(MembershipChange),
+    /// One of two users has blocked the other.
+    Blocked(UserId, UserId),
+    /// Whether this node has subscribers of a conversation.
+    Follow {
+        /// The conversation.
+        conversation: ConversationId,
+        /// Whether it has some now.
+        has_subscribers: bool,
+    },
+}
+
+/// From the cluster thread to a shard. Full: the cluster thread waits, and with it Redis, which cuts off a node that
+/// reads too slowly. Then everything is compared with PostgreSQL.
+pub enum FromNodes {
+    /// To the owner of the conversation: an event that another node committed.
+    Event(Arc<EncodedEvent>),
+    /// To the owner of the conversation: its newest event, as PostgreSQL has it.
+    Head(ConversationId, Seq),
+    /// To the owner of the conversation: a user joined or left it. It passes this on behind the events before it.
+    Membership(MembershipChange),
+    /// To every shard: something for the connections of some users.
+    Notice(Arc<EncodedNotice>),
+    /// To every shard: one of two users has blocked the other.
+    Blocked(UserId, UserId),
+}

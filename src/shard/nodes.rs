@@ -1,0 +1,27 @@
+//! What a shard tells the other nodes of a cluster; `owner` has what it learns from them.
+
+use super::Shard;
+use super::world::World;
+use crate::mesh::nodes::ToNodes;
+use crate::mesh::port::Lanes as _;
+
+impl<W: World> Shard<W> {
+    /// Tells the other nodes something, if there are any.
+    pub(super) fn tell_nodes(&mut self, frame: impl FnOnce() -> ToNodes) {
+        if self.lanes.has_nodes() && self.lanes.push_to_nodes(frame()).is_err() {
+            self.counters.not_told_nodes.add(1); // they find what is in the log, and in the audit trail
+        }
+    }
+
+    /// Tells the cluster thread which conversations have subscribers here, as far as its lane has room.
+    pub(super) fn report_follows(&mut self) {
+        if !self.lanes.has_nodes() {
+            return self.rooms.owned.forget_follows();
+        }
+        while let Some((conversation, has_subscribers)) = self.rooms.owned.next_follow() {
+            if self.lanes.push_to_nodes(ToNodes::Follow { conversation, has_subscribers }).is_err() {
+                return self.rooms.owned.follow_not_told(conversation);
+            }
+        }
+    }
+}
