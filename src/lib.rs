@@ -31,6 +31,7 @@
 //! | [`net`] | a shard's sockets on `io_uring` | vocabulary, `wire::ws` |
 //! | [`shard`] | one core: sequences the five above | net, chat, wire, mesh, auth, vocabulary |
 //! | [`storage`] | the I/O shard: all of PostgreSQL | mesh, audit, files, vocabulary |
+//! | [`cluster`] | between nodes: Redis, heads, the audit trail | storage and mesh handles, audit, vocabulary |
 //! | [`control`] | HTTP | storage and mesh handles, audit, auth, files, wire, [`chat::filter`], vocabulary |
 //! | [`boot`] | start and stop | everything |
 

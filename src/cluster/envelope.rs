@@ -14,7 +14,7 @@
 
 use crate::ids::{ConversationId, Seq, UserId};
 use crate::mesh::event::{EncodedEvent, EncodedNotice, Hiding, MembershipChange};
-use crate::mesh::nodes::{FromNodes, ToNodes};
+use crate::mesh::nodes::{FromNodes, NodePresence, ToNodes};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ use std::time::Instant;
 
 /// Nodes that read another version ignore the message and find its event by the head.
 const VERSION: u8 = 1;
+/// What a user can choose to show, beside being online.
+const CHOICES: [&str; 3] = ["away", "busy", "invisible"];
 const PREFIX_BYTES: usize = 1 + 8 + 4 + 4;
 
 /// What stands beside the frames.
@@ -45,7 +47,43 @@ enum EnvelopeHead<'a> {
         gained: bool,
     },
     Blocked(i64, i64),
+    Presence(#[serde(borrow)] Vec<PresenceEntry<'a>>),
     Heartbeat(u64),
+}
+
+/// What one user shows.
+#[derive(Serialize, Deserialize)]
+struct PresenceEntry<'a> {
+    user: i64,
+    connections: u32,
+    chosen: Option<Cow<'a, str>>,
+    text: Option<Cow<'a, str>>,
+    chosen_at_ms: i64,
+    last_seen_ms: Option<i64>,
+}
+
+impl<'a> PresenceEntry<'a> {
+    fn of(shown: &'a NodePresence) -> Self {
+        Self {
+            user: shown.user.0,
+            connections: shown.connections,
+            chosen: shown.chosen.map(Cow::Borrowed),
+            text: shown.text.as_deref().map(Cow::Borrowed),
+            chosen_at_ms: shown.chosen_at_ms,
+            last_seen_ms: shown.last_seen_ms,
+        }
+    }
+
+    fn read(self) -> NodePresence {
+        NodePresence {
+            user: UserId(self.user),
+            connections: self.connections,
+            chosen: CHOICES.into_iter().find(|choice| Some(*choice) == self.chosen.as_deref()),
+            text: self.text.map(|text| Box::from(&*text)),
+            chosen_at_ms: self.chosen_at_ms,
+            last_seen_ms: self.last_seen_ms,
+        }
+    }
 }
 
 /// A message that was read.
@@ -96,6 +134,7 @@ pub(super) fn write(node: u64, frame: &ToNodes) -> Option<Vec<u8>> {
             (EnvelopeHead::Membership { user, conversation, seq, gained }, [&[], &[]])
         }
         ToNodes::Blocked(one, other) => (EnvelopeHead::Blocked(one.0, other.0), [&[], &[]]),
+        ToNodes::Presence(users) => (EnvelopeHead::Presence(users.iter().map(PresenceEntry::of).collect()), [&[], &[]]),
         ToNodes::Follow { .. } => return None,
     };
     join(node, &head, frames)
@@ -180,6 +219,10 @@ pub(super) fn read(this_node: u64, bytes: &[u8], now: Instant) -> Result<Receive
             FromNodes::Membership(MembershipChange { user, conversation: conversation(number)?, seq, gained })
         }
         EnvelopeHead::Blocked(one, other) => FromNodes::Blocked(UserId(one), UserId(other)),
+        EnvelopeHead::Presence(users) => {
+            let node = <[u8; 8]>::try_from(node).map_or(0, u64::from_le_bytes);
+            FromNodes::Presence(node, users.into_iter().map(PresenceEntry::read).collect())
+        }
     }))
 }
 
@@ -235,6 +278,16 @@ mod tests {
         let notice = EncodedNotice { users: vec![UserId(9)], except: None, frames };
         let written = write(1, &ToNodes::Notice(Arc::new(notice))).unwrap();
         assert!(matches!(frame(&written), FromNodes::Notice(read) if read.users == [UserId(9)]));
+        let shown = NodePresence {
+            user: UserId(3),
+            connections: 2,
+            chosen: Some("busy"),
+            text: Some(Box::from("in a meeting")),
+            chosen_at_ms: 17,
+            last_seen_ms: Some(16),
+        };
+        let written = write(1, &ToNodes::Presence(vec![shown.clone()])).unwrap();
+        assert!(matches!(frame(&written), FromNodes::Presence(1, read) if read == [shown]));
         let beat = heartbeat(1, 5).unwrap();
         assert!(matches!(read(1, &beat, Instant::now()), Ok(Received::Heartbeat(5))));
         assert!(matches!(read(2, &beat, Instant::now()), Ok(Received::Own)));

@@ -52,9 +52,11 @@ impl ClusterShared {
         match frame {
             ToNodes::Event(event) => self.channel_of(event.conversation),
             // In the channel of the event that reports it, and behind it.
-            ToNodes::Membership(_) | ToNodes::Notice(_) | ToNodes::Blocked(..) | ToNodes::Follow { .. } => {
-                self.channel_of_all()
-            }
+            ToNodes::Membership(_)
+            | ToNodes::Notice(_)
+            | ToNodes::Blocked(..)
+            | ToNodes::Presence(_)
+            | ToNodes::Follow { .. } => self.channel_of_all(),
         }
     }
 

@@ -2,7 +2,8 @@
 
 use crate::ids::ShardId;
 use crate::mesh::lane::Mesh;
-use crate::mesh::nodes::FromNodes;
+use crate::mesh::nodes::{FromNodes, NodePresence};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The shards of this node.
@@ -33,6 +34,15 @@ impl ToShards {
             FromNodes::Notice(notice) => {
                 for shard in placement.all() {
                     fits &= self.push(shard, FromNodes::Notice(Arc::clone(&notice)));
+                }
+            }
+            FromNodes::Presence(node, users) => {
+                let mut by_shard: BTreeMap<ShardId, Vec<NodePresence>> = BTreeMap::new();
+                for shown in users {
+                    by_shard.entry(placement.of_user(shown.user)).or_default().push(shown);
+                }
+                for (shard, users) in by_shard {
+                    fits &= self.push(shard, FromNodes::Presence(node, users));
                 }
             }
             FromNodes::Blocked(one, other) => {

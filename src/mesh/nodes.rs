@@ -25,6 +25,9 @@ pub enum ToNodes {
     Membership(MembershipChange),
     /// One of two users has blocked the other.
     Blocked(UserId, UserId),
+    /// What users of this shard show, as far as this node knows: those for whom it has changed, and now and then all
+    /// who are connected here. Dropped, it is told again with those.
+    Presence(Vec<NodePresence>),
     /// Whether this node has subscribers of a conversation.
     Follow {
         /// The conversation.
@@ -47,4 +50,23 @@ pub enum FromNodes {
     Notice(Arc<EncodedNotice>),
     /// To every shard: one of two users has blocked the other.
     Blocked(UserId, UserId),
+    /// To the users' shard: what they show on that node.
+    Presence(u64, Vec<NodePresence>),
+}
+
+/// What a user shows on one node.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NodePresence {
+    /// The user.
+    pub user: UserId,
+    /// Connections to that node.
+    pub connections: u32,
+    /// `away`, `busy` or `invisible`; none for online.
+    pub chosen: Option<&'static str>,
+    /// In their own words.
+    pub text: Option<Box<str>>,
+    /// When the user chose that, in milliseconds of Unix time. The latest choice counts on every node.
+    pub chosen_at_ms: i64,
+    /// When that node last saw an offline user online, in milliseconds of Unix time.
+    pub last_seen_ms: Option<i64>,
 }

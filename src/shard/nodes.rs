@@ -1,15 +1,34 @@
 //! What a shard tells the other nodes of a cluster; `owner` has what it learns from them.
 
 use super::Shard;
+use super::interval::{PRESENCE_REPEAT_MS, PRESENCE_REPEAT_PARTS};
 use super::world::World;
 use crate::mesh::nodes::ToNodes;
 use crate::mesh::port::Lanes as _;
+
+/// Users whose presence one frame has.
+const USERS_PER_FRAME: usize = 1_000;
 
 impl<W: World> Shard<W> {
     /// Tells the other nodes something, if there are any.
     pub(super) fn tell_nodes(&mut self, frame: impl FnOnce() -> ToNodes) {
         if self.lanes.has_nodes() && self.lanes.push_to_nodes(frame()).is_err() {
             self.counters.not_told_nodes.add(1); // they find what is in the log, and in the audit trail
+        }
+    }
+
+    /// Tells the other nodes what the users of this shard show, as far as the lane has room.
+    pub(super) fn tell_presence(&mut self) {
+        if self.presence_repeats.is_due(self.now_ms) {
+            let part = self.now_ms / PRESENCE_REPEAT_MS;
+            self.directory.users.repeat_to_nodes(part, PRESENCE_REPEAT_PARTS);
+        }
+        loop {
+            let users = self.directory.users.next_untold(USERS_PER_FRAME);
+            if users.is_empty() {
+                return;
+            }
+            self.tell_nodes(|| ToNodes::Presence(users));
         }
     }
 

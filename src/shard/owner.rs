@@ -9,6 +9,7 @@
 //! nothing for them but a read of the log.
 
 use super::Shard;
+use super::interval::PRESENCE_LEASE_MS;
 use super::publish::{Audience, event_data};
 use super::refusals::too_many_commits;
 use super::world::{Clock, World};
@@ -229,6 +230,11 @@ impl<W: World> Shard<W> {
                 }
             }
             FromNodes::Notice(notice) => self.deliver_to(self.id, Delivery::Notice(notice)),
+            FromNodes::Presence(node, users) => {
+                for shown in users {
+                    self.directory.users.shown_elsewhere(node, shown, self.now_ms + PRESENCE_LEASE_MS);
+                }
+            }
             FromNodes::Blocked(one, other) => self.deliver_to(self.id, Delivery::Blocked(one, other)),
         }
     }

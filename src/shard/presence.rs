@@ -17,6 +17,9 @@
 //! After a shard has received a block, it sends neither user the other's presence. After it has received a departure,
 //! it sends presence until the re-check of step 4 is answered, and from then on only what PostgreSQL permits.
 //!
+//! The nodes of a cluster tell each other what their users show (`nodes`), and repeat it: what a node has not repeated
+//! for 40 seconds is forgotten, so the users of a dead node do not stay online.
+//!
 //! Nothing of it is stored: after a restart every connected user is online, and clients set any other status again.
 
 use super::Shard;

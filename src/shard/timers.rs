@@ -28,6 +28,7 @@ impl<W: World> Shard<W> {
         if self.presence_rounds.is_due(self.now_ms) {
             self.recheck_watches();
             self.publish_presence();
+            self.tell_presence();
         }
         if self.replay_retries.is_due(self.now_ms) {
             for (_, conn) in std::mem::take(&mut self.requests.replays_failed) {
@@ -43,6 +44,7 @@ impl<W: World> Shard<W> {
     fn sweep(&mut self) {
         let now_ns = self.now_ns();
         self.rooms.owned.sweep(self.now_ms);
+        self.directory.users.expire_elsewhere(self.now_ms);
         self.directory.users.sweep(now_ns);
         self.directory.revocations.sweep(self.now_ms);
         self.inflater.release();

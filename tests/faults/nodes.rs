@@ -134,6 +134,13 @@ async fn exchanges_events_through_redis() {
     at_one.ok("send_message", json!({"conversation_id": room, "content": "first", "client_message_id": "k"})).await;
     at_other.event("message_created").await;
     assert_eq!(second_device.event("message_created").await["client_message_id"], "k");
+    // Who is online, and what they show, wherever they are connected.
+    let asked = at_other.ok("get_presence", json!({"user_ids": [ann.id]})).await;
+    assert_eq!(asked["presence"][0]["status"], "online", "{asked}");
+    at_one.ok("set_presence", json!({"status": "busy", "status_text": "in a meeting"})).await;
+    let shown = at_other.event_where("presence", |data| data["status"] == "busy").await;
+    assert_eq!(shown["status_text"], "in a meeting");
+
     at_one.send("typing", json!({"conversation_id": room})).await;
     assert_eq!(at_other.event("typing").await["user_id"], ann.id);
     let mention = format!("look, @{}", bob.name);
@@ -151,6 +158,13 @@ async fn exchanges_events_through_redis() {
     }
     took.sort();
     println!("send to delivery on the other node: median {:?}, P99 {:?}", took[100], took[198]);
+
+    // A user is offline when the last connection to any node has ended.
+    second_device.close().await;
+    at_one.ok("set_presence", json!({"status": "away"})).await;
+    at_other.event_where("presence", |data| data["status"] == "away").await;
+    at_one.close().await;
+    at_other.event_where("presence", |data| data["status"] == "offline").await;
 }
 
 #[tokio::test]
