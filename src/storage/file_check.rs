@@ -21,7 +21,8 @@ pub struct NamedContent {
     pub name: ContentName,
     /// Its bytes.
     pub size: u64,
-    /// Whether a file that is ready, or a user, needs it. Content of a file that is being checked may not be stored yet.
+    /// Whether a file that is ready, or a user, needs it. Content of a file that is being checked may not be stored
+    /// yet.
     pub is_needed: bool,
 }
 

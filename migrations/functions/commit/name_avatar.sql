@@ -1,5 +1,5 @@
--- Content that is about to be stored becomes a user's picture soon (adopt_avatar). Returns the number that it has in the
--- store. A look after ten minutes removes it if nobody has adopted it, for example because the server died.
+-- Content that is about to be stored becomes a user's picture soon (adopt_avatar). Returns the number that it has in
+-- the store. A look after ten minutes removes it if nobody has adopted it, for example because the server died.
 -- Locks: the content's row in blobs, then the job's row.
 
 CREATE FUNCTION name_avatar(p_hash bytea, p_size bigint) RETURNS bigint LANGUAGE plpgsql AS $$

@@ -1,4 +1,5 @@
--- Forgets content that no file and no picture of a user needs, and plans its removal from the store under the name that only it had.
+-- Forgets content that no file and no picture of a user needs, and plans its removal from the store under the name
+-- that only it had.
 -- Locks: the content's row in blobs.
 
 CREATE FUNCTION release_content(p_hash bytea) RETURNS void LANGUAGE plpgsql AS $$

@@ -45,7 +45,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{timeout, timeout_at};
 
 /// Bytes of a picture that is sent.
-const SIZE_MAX: u64 = 5 * 1024 * 1024;
+const SIZE_MAX: u64 = 5_000_000;
 /// The types of pictures that are accepted.
 const TYPES: [&str; 4] = ["image/jpeg", "image/png", "image/webp", "image/gif"];
 /// The type of pictures that are served.
