@@ -130,11 +130,15 @@ pub(super) async fn read(
         return Err(no_such_picture());
     }
     control.avatar_reads().charge(peer.network(), Instant::now())?;
-    let found = control.accounts().avatar(&address(&name)).await?;
-    let (content, size) = found.ok_or_else(no_such_picture)?;
+    let url = address(&name);
+    let (content, size) = control.accounts().avatar(&url).await?.ok_or_else(no_such_picture)?;
     let content = StoredContent { name: content, size };
     let served = ServedContent { content, media_type: SERVED_TYPE, name: &name, caching: KEPT_FOR_A_YEAR };
-    serve(control.files(), ContentReader::Avatar, &served, &method, &headers).await
+    match serve(control.files(), ContentReader::Avatar, &served, &method, &headers).await {
+        // Its content can have gone since.
+        Err(_) if control.accounts().avatar(&url).await? != Some((content.name, size)) => Err(no_such_picture()),
+        served => served,
+    }
 }
 
 fn address(name: &str) -> String {
