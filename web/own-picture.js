@@ -103,7 +103,15 @@ export function ownPicture(app, me, changed) {
             },
         },
         looks,
-        h("div", {}, h("div", { class: "row" }, choose, remove), status, error, input),
+        h(
+            "div",
+            {},
+            h("span", { class: "soft" }, `@${me.username}`),
+            h("div", { class: "row" }, choose, remove),
+            status,
+            error,
+            input,
+        ),
     );
     return {
         element,
