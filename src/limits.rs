@@ -97,6 +97,8 @@ pub const EXCESS_PER_SIGNAL: u32 = 3;
 pub const FLOOD_RETRY_MS: u64 = 5_000;
 /// Changes of one user's profile per minute. Each is announced in all conversations of the user.
 pub const PROFILE_EDITS_PER_MINUTE: u32 = 10;
+/// Pictures of users that one network may load per minute. A browser asks for each picture once.
+pub const AVATAR_READS_PER_MINUTE: u32 = 6_000;
 /// Times that one user may replace rules of the content filter, per minute. Each is kept in the audit trail.
 pub const FILTER_EDITS_PER_MINUTE: u32 = 10;
 /// Decisions of one user about held texts, per minute.

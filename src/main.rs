@@ -67,7 +67,7 @@ const FILES_EXAMPLES: &str = "\
 Examples:
   chat-server files check                        every file's content is there, with its size, and nothing else is
   chat-server files check --deep                 also read all of it and compare its SHA-256
-  chat-server files check --repair               also remove content that no file needs
+  chat-server files check --repair               also remove content that nothing needs
 
 The server may run meanwhile. Content that is missing or damaged can only come from a backup; the files that have it
 are named.";
@@ -120,6 +120,9 @@ enum Command {
         /// The folder for thumbnails.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// Make the picture of a user, and nothing else.
+        #[arg(long)]
+        avatar: bool,
     },
 }
 
@@ -155,8 +158,8 @@ enum FilesAction {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if let Some(Command::ExamineMedia { media_type, out }) = &arguments.command {
-        return boot::examine_media(media_type, out);
+    if let Some(Command::ExamineMedia { media_type, out, avatar }) = &arguments.command {
+        return boot::examine_media(media_type, out, *avatar);
     }
     let loaded = match Sources::of_process(arguments.config.as_deref()).load() {
         Ok(loaded) => loaded,

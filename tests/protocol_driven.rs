@@ -237,11 +237,12 @@ async fn use_files(server: &Server, user: &User) -> BTreeSet<String> {
     let room = server.room(&[user]).await;
     let mut picture = std::io::Cursor::new(Vec::new());
     image::RgbImage::new(400, 400).write_to(&mut picture, image::ImageFormat::Png).unwrap();
+    let picture = picture.into_inner();
     let form = format!(
         "--x\r\ncontent-disposition: form-data; name=\"conversation_id\"\r\n\r\n{room}\r\n--x\r\n\
          content-disposition: form-data; name=\"file\"; filename=\"b.txt\"\r\n\r\ntext\r\n--x--\r\n"
     );
-    let given = json!({"conversation_id": room, "name": "a.png", "size": picture.get_ref().len()}).to_string();
+    let given = json!({"conversation_id": room, "name": "a.png", "size": picture.len()}).to_string();
     let mut driven = BTreeSet::new();
     let mut ask = async |method: &str, path: &str, fields: &[(&'static str, &str)], body: Vec<u8>| {
         let response = server.send(user, method, path, fields, body).await;
@@ -265,7 +266,7 @@ async fn use_files(server: &Server, user: &User) -> BTreeSet<String> {
     let path = format!("/files/{file}");
     ask("HEAD", &path, &[], vec![]).await;
     let fields = [("content-type", "application/offset+octet-stream"), ("upload-offset", "0")];
-    ask("PATCH", &path, &fields, picture.into_inner()).await;
+    ask("PATCH", &path, &fields, picture.clone()).await;
     server.settled(user, file).await;
     ask("GET", &path, &[], vec![]).await;
     ask("GET", &format!("{path}/a.png"), &[], vec![]).await;
@@ -278,6 +279,9 @@ async fn use_files(server: &Server, user: &User) -> BTreeSet<String> {
     ask("GET", share["url"].as_str().unwrap(), &[], vec![]).await;
     ask("DELETE", &format!("{path}/shares/{}", share["id"]), &[], vec![]).await;
     ask("DELETE", &path, &[], vec![]).await;
+    let avatar = ask("PUT", "/users/me/avatar", &[("content-type", "image/png")], picture).await;
+    ask("GET", avatar["avatar_url"].as_str().unwrap(), &[], vec![]).await;
+    ask("DELETE", "/users/me/avatar", &[], vec![]).await;
     driven
 }
 

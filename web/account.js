@@ -3,6 +3,7 @@
 
 import { avatar, buttonRow, confirm, dialog, field, h, toast } from "./dom.js";
 import { agoOf, explain, t } from "./i18n.js";
+import { isUploaded, ownPicture } from "./own-picture.js";
 import { setPictures, showsPictures } from "./pictures.js";
 import { twoFactor } from "./two-factor.js";
 
@@ -88,30 +89,39 @@ function profile(app) {
     const looks = h("span", { class: "with-presence" });
     const submit = h("button", { type: "submit", class: "primary", id: "save-profile" }, t("save"));
     let me;
+    /** Uploads a picture; undefined on a server that takes the address of one. */
+    let uploader;
 
     function preview() {
+        if (uploader) return uploader.preview(name.value);
         looks.replaceChildren(avatar({ id: store.me.id, name: name.value || "?", url: picture.value.trim() }, "large"));
     }
 
     async function save(event) {
         event.preventDefault();
-        const now = { display_name: name.value.trim(), avatar_url: picture.value.trim() || null };
+        const now = { display_name: name.value.trim() };
+        if (!uploader) now.avatar_url = picture.value.trim() || null;
         if ("bio" in me) now.bio = bio.value.trim() || null;
         if ("read_receipts" in me) now.read_receipts = receipts.checked ? "public" : "private";
         if ("group_invitations" in me) now.group_invitations = mayAdd.value;
         const changed = Object.fromEntries(Object.entries(now).filter(([key, value]) => value !== me[key]));
         await attempt(submit, async () => {
-            me = await session.request("PATCH", "users/me", changed);
-            session.remember(me);
-            store.rememberUser(me);
-            app.apply([{ kind: "profile" }]);
+            remember(await session.request("PATCH", "users/me", changed));
             toast(t("saved"));
         });
+    }
+
+    function remember(profile) {
+        me = profile;
+        session.remember(me);
+        store.rememberUser(me);
+        app.apply([{ kind: "profile" }]);
     }
 
     session.request("GET", "users/me").then(
         (answer) => {
             me = answer;
+            uploader = app.sendsFiles || isUploaded(me) ? ownPicture(app, me, remember) : undefined;
             name.value = me.display_name;
             picture.value = me.avatar_url ?? "";
             bio.value = me.bio ?? "";
@@ -119,9 +129,10 @@ function profile(app) {
             mayAdd.value = me.group_invitations ?? "everyone";
             preview();
             form.replaceChildren(
-                h("div", { class: "profile-head" }, looks, h("span", { class: "soft" }, `@${me.username}`)),
+                uploader?.element ??
+                    h("div", { class: "profile-head" }, looks, h("span", { class: "soft" }, `@${me.username}`)),
                 field(t("display_name"), name),
-                field(t("avatar_url"), picture, t("avatar_text")),
+                uploader ? "" : field(t("avatar_url"), picture, t("avatar_text")),
                 "bio" in me ? field(t("bio"), bio) : "",
                 "read_receipts" in me ? h("label", { class: "check" }, receipts, t("read_receipts")) : "",
                 "group_invitations" in me ? field(t("may_add"), mayAdd, t("may_add_text")) : "",

@@ -93,6 +93,11 @@ export function iconButton(name, label, onclick, props = {}) {
     );
 }
 
+/** The address of a picture; that of an uploaded one is a path below the page. */
+function pictureUrl(url) {
+    return url?.startsWith("/avatars/") ? new URL(url.slice(1), document.baseURI).href : url;
+}
+
 /** Whether a picture may be loaded: from this server always, from other servers over https unless that is off. */
 function isPicture(url) {
     if (!url || !URL.canParse(url)) return false;
@@ -107,10 +112,11 @@ export function avatar({ id, name, url }, size = "") {
     const initials = words.length > 1 ? [...words[0]][0] + ([...words[1]][0] ?? "") : letters.slice(0, 2).join("");
     const element = h("span", { class: `avatar ${size}`, "aria-hidden": "true" }, initials.toUpperCase());
     element.style.setProperty("--hue", String((Number(id) * 137) % 360));
-    if (!isPicture(url)) return element;
+    const address = pictureUrl(url);
+    if (!isPicture(address)) return element;
     const picture = h("img", { alt: "", referrerPolicy: "no-referrer", decoding: "async" });
     picture.addEventListener("error", () => picture.remove());
-    picture.src = url;
+    picture.src = address;
     element.append(picture);
     return element;
 }

@@ -1,4 +1,5 @@
-// The requests for files: uploads in pieces with their progress, the state of a file, links to its content.
+// The requests for files: uploads in pieces with their progress, the state of a file, links to its content. And the
+// upload of the own picture.
 //
 // XMLHttpRequest, because fetch reports no progress of an upload. Paths are relative to the page: a proxy may serve it
 // below another path.
@@ -7,6 +8,8 @@ import { ApiError } from "./session.js";
 
 /** A piece of which nothing has been sent for so long is given up; the upload goes on with another request. */
 const STALL_MS = 30_000;
+/** The server checks a picture before it answers. */
+const CHECK_MS = 120_000;
 /** Links that are remembered. */
 const LINKS_MAX = 500;
 /** A link is replaced when less than this is left. */
@@ -31,12 +34,19 @@ export class Transfer {
     /** Sends bytes from `offset` on; returns the offset after them. `progress(sent)` is called meanwhile. */
     async append(id, offset, bytes, progress, signal) {
         const headers = { "Upload-Offset": String(offset), "Content-Type": "application/offset+octet-stream" };
-        return offsetOf(await this.#send("PATCH", id, headers, bytes, progress, signal));
+        return offsetOf(await this.#send("PATCH", `files/${id}`, headers, bytes, { progress, signal }));
     }
 
     /** How many bytes the server has. */
     async offset(id) {
-        return offsetOf(await this.#send("HEAD", id));
+        return offsetOf(await this.#send("HEAD", `files/${id}`));
+    }
+
+    /** Makes a file the picture of the user. Returns the new profile. */
+    async avatar(file) {
+        const headers = { "Content-Type": file.type };
+        const answer = await this.#send("PUT", "users/me/avatar", headers, file, { stallMs: CHECK_MS });
+        return JSON.parse(answer.responseText);
     }
 
     /** The file as it is now. */
@@ -78,12 +88,8 @@ export class Transfer {
         return variant.href;
     }
 
-    async #send(method, id, headers = {}, body = undefined, progress = () => {}, signal = undefined) {
-        const send = (token) =>
-            exchange(method, `files/${id}`, { ...headers, Authorization: `Bearer ${token}` }, body, {
-                progress,
-                signal,
-            });
+    async #send(method, path, headers = {}, body = undefined, options = {}) {
+        const send = (token) => exchange(method, path, { ...headers, Authorization: `Bearer ${token}` }, body, options);
         const token = await this.#session.token();
         const answer = await send(token);
         // An expired token is renewed once; the server has taken nothing.
@@ -112,13 +118,13 @@ function settled(request) {
 }
 
 /** One request; resolves when it has ended in any way. */
-function exchange(method, path, headers, body, { progress, signal }) {
+function exchange(method, path, headers, body, { progress = () => {}, signal, stallMs = STALL_MS }) {
     return new Promise((resolve) => {
         const request = new XMLHttpRequest();
         let alarm;
         const watch = () => {
             clearTimeout(alarm);
-            alarm = setTimeout(() => request.abort(), STALL_MS);
+            alarm = setTimeout(() => request.abort(), stallMs);
         };
         const stop = () => request.abort();
         request.onloadend = () => {

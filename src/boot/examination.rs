@@ -36,10 +36,10 @@ const LIMITS: &[(Resource, u64, u64)] = &[
 /// The lowest priority: messages come first.
 const NICENESS: i32 = 19;
 
-/// Examines the file at the standard input, and prints the report.
+/// Examines the file at the standard input, and prints the report. `is_avatar`: it becomes the picture of a user.
 #[must_use]
-pub fn examine_media(media_type: &str, out_dir: &Path) -> ExitCode {
-    match examine(media_type, out_dir) {
+pub fn examine_media(media_type: &str, out_dir: &Path, is_avatar: bool) -> ExitCode {
+    match examine(media_type, out_dir, is_avatar) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Not eprintln!, which panics when nobody reads.
@@ -52,11 +52,12 @@ pub fn examine_media(media_type: &str, out_dir: &Path) -> ExitCode {
     }
 }
 
-fn examine(media_type: &str, out_dir: &Path) -> Result<(), ExaminationError> {
+fn examine(media_type: &str, out_dir: &Path, is_avatar: bool) -> Result<(), ExaminationError> {
     let machine = |what: &str, error: &dyn std::fmt::Display| ExaminationError::Machine(format!("{what}: {error}."));
     lower_limits().map_err(|error| machine("The limits of the process cannot be set", &error))?;
     let input = io::stdin().as_fd().try_clone_to_owned().map_err(|error| machine("There is no input", &error))?;
-    let report = media::examine(File::from(input), media_type, out_dir)?;
+    let examine = if is_avatar { media::avatar } else { media::examine };
+    let report = examine(File::from(input), media_type, out_dir)?;
     let mut line = serde_json::to_vec(&report).map_err(|error| machine("The report cannot be written", &error))?;
     line.push(b'\n');
     io::stdout().write_all(&line).map_err(|error| machine("The report cannot be written", &error))

@@ -10,7 +10,6 @@ use crate::config::Config;
 use crate::files::content::{ContentHash, ContentName};
 use crate::files::store::Store;
 use crate::files::store::disk::DiskThreads;
-use crate::ids::FileId;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::Role;
 use crate::storage::file_check::{FileTables, NamedContent};
@@ -124,8 +123,10 @@ async fn check_part(
             && tables.is_needed(&content.name).await.map_err(BootError::Refused)?
         {
             let files = tables.files_with(&content.name.hash).await.map_err(BootError::Refused)?;
-            let name = content.name;
-            report.found(&format!("Content {name} {fault}. Files: {}. Restore it from a backup.", listed(&files)));
+            let users = tables.users_with(&content.name.hash).await.map_err(BootError::Refused)?;
+            let (files, users) = (files.iter().map(|file| file.0), users.iter().map(|user| user.0));
+            let needed_by = [listed("Files", files), listed("Pictures of users", users)].concat();
+            report.found(&format!("Content {} {fault}.{needed_by} Restore it from a backup.", content.name));
         }
     }
     Ok(())
@@ -150,6 +151,8 @@ async fn fault(store: &Store, content: &NamedContent, deep: bool) -> Result<Opti
     })
 }
 
-fn listed(files: &[FileId]) -> String {
-    files.iter().map(|file| file.0.to_string()).collect::<Vec<_>>().join(", ")
+/// A sentence with these numbers; nothing if there are none.
+fn listed(what: &str, numbers: impl Iterator<Item = i64>) -> String {
+    let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
+    if numbers.is_empty() { String::new() } else { format!(" {what}: {}.", numbers.join(", ")) }
 }

@@ -71,6 +71,15 @@ impl fmt::Display for WorkerEnd {
     }
 }
 
+/// What a process makes of a file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Examination {
+    /// All that readers of a file need.
+    File,
+    /// The picture of a user.
+    Avatar,
+}
+
 /// Examines a file of this type in a process of its own. `program` is [`std::env::current_exe`]; thumbnails are written
 /// to the folder, which the caller makes and removes. Dropping the future ends the process.
 ///
@@ -81,15 +90,16 @@ pub async fn examine(
     opened: std::fs::File,
     media_type: &str,
     out_dir: &Path,
+    wanted: Examination,
 ) -> Result<MediaReport, Unexaminable> {
-    examine_until(tokio::time::sleep(TIME_MAX), program, opened, media_type, out_dir).await
+    examine_until(tokio::time::sleep(TIME_MAX), program, opened, (media_type, wanted), out_dir).await
 }
 
 async fn examine_until(
     time_out: impl Future<Output = ()>,
     program: &Path,
     opened: std::fs::File,
-    media_type: &str,
+    (media_type, wanted): (&str, Examination),
     out_dir: &Path,
 ) -> Result<MediaReport, Unexaminable> {
     let mut folder = OsString::from("--out=");
@@ -98,6 +108,7 @@ async fn examine_until(
         .arg("examine-media")
         .arg(format!("--type={media_type}"))
         .arg(folder)
+        .args((wanted == Examination::Avatar).then_some("--avatar"))
         .env_clear()
         .stdin(opened)
         .stdout(Stdio::piped())
@@ -189,7 +200,7 @@ mod tests {
         std::fs::write(folder.join("upload"), "content").unwrap();
         loop {
             let opened = File::open(folder.join("upload")).unwrap();
-            let result = examine(&program, opened, "image/png", folder).await;
+            let result = examine(&program, opened, "image/png", folder, Examination::File).await;
             if !is_busy(&result) {
                 return result;
             }
@@ -226,7 +237,8 @@ mod tests {
             charged_to_machine(run(&format!("kill -{signal} $$")).await);
         }
         let null = File::open("/dev/null").unwrap();
-        let absent = examine(Path::new("/nonexistent/chat-server"), null, "image/png", Path::new("/tmp")).await;
+        let (nowhere, tmp) = (Path::new("/nonexistent/chat-server"), Path::new("/tmp"));
+        let absent = examine(nowhere, null, "image/png", tmp, Examination::File).await;
         assert!(charged_to_machine(absent).contains("cannot be started"));
     }
 
@@ -270,7 +282,7 @@ mod tests {
                 }
             };
             let null = File::open("/dev/null").unwrap();
-            let result = examine_until(hangs, &program, null, "image/png", folder.path()).await;
+            let result = examine_until(hangs, &program, null, ("image/png", Examination::File), folder.path()).await;
             if !is_busy(&result) {
                 break result;
             }

@@ -7,13 +7,14 @@ use super::dashboard::Dashboard;
 use super::files::Files;
 use super::filter::ContentFilter;
 use super::hashing::{self, Hashing};
+use super::key_budget::KeyBudget;
 use super::metrics::Metrics;
 use super::ports::{CommandPort, HealthPort, LimitsPort};
 use super::problem::Problem;
 use super::request_budget::RequestBudget;
 use super::security_watch::SecurityWatch;
 use super::sign_in_limits::SignInLimits;
-use super::user_budget::UserBudget;
+use crate::address::ClientNetwork;
 use crate::auth::attempts::Allowed;
 use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::proof::Proofs;
@@ -108,9 +109,10 @@ struct ControlInner {
     proofs: Mutex<Proofs>,
     account_reads: AccountReads,
     requests: RequestBudget,
-    profile_edits: UserBudget,
-    filter_edits: UserBudget,
-    decisions: UserBudget,
+    profile_edits: KeyBudget,
+    avatar_reads: KeyBudget<ClientNetwork>,
+    filter_edits: KeyBudget,
+    decisions: KeyBudget,
 }
 
 impl std::fmt::Debug for Control {
@@ -136,9 +138,10 @@ impl Control {
                 proofs,
                 account_reads: AccountReads::default(),
                 requests,
-                profile_edits: UserBudget::of_profile_edits(),
-                filter_edits: UserBudget::of_filter_rules(),
-                decisions: UserBudget::of_decisions(),
+                profile_edits: KeyBudget::of_profile_edits(),
+                avatar_reads: KeyBudget::of_avatar_reads(),
+                filter_edits: KeyBudget::of_filter_rules(),
+                decisions: KeyBudget::of_decisions(),
             }),
         }
     }
@@ -183,15 +186,19 @@ impl Control {
         &self.inner.requests
     }
 
-    pub(super) fn profile_edits(&self) -> &UserBudget {
+    pub(super) fn profile_edits(&self) -> &KeyBudget {
         &self.inner.profile_edits
     }
 
-    pub(super) fn filter_edits(&self) -> &UserBudget {
+    pub(super) fn avatar_reads(&self) -> &KeyBudget<ClientNetwork> {
+        &self.inner.avatar_reads
+    }
+
+    pub(super) fn filter_edits(&self) -> &KeyBudget {
         &self.inner.filter_edits
     }
 
-    pub(super) fn decisions(&self) -> &UserBudget {
+    pub(super) fn decisions(&self) -> &KeyBudget {
         &self.inner.decisions
     }
 

@@ -2,7 +2,7 @@
 
 use super::{
     Control,
-    extract::{AccountReader, Json, PathId, ProfileEditor, QueryString},
+    extract::{AccountReader, Caller, Json, PathId, ProfileEditor, QueryString},
     problem::Problem,
     validate, view,
 };
@@ -84,8 +84,9 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<FieldChange<Strin
 pub(super) async fn edit_me(
     State(control): State<Control>,
     ProfileEditor(caller): ProfileEditor,
-    Json(edit): Json<Edit>,
+    Json(mut edit): Json<Edit>,
 ) -> Result<Reply<view::UserView>, Problem> {
+    keep_own_picture(&control, &caller, &mut edit).await?;
     let display_name = edit.display_name.as_deref().map(validate::display_name).transpose()?;
     let avatar_url = checked(&edit.avatar_url, validate::avatar_url)?;
     let bio = checked(&edit.bio, validate::bio)?;
@@ -108,8 +109,22 @@ pub(super) async fn edit_me(
         }
     }
     let profile = control.accounts().update_profile(&caller, edit).await?;
+    control.files().work_arrived(); // an uploaded picture may be to be removed
     control.profile_changed();
     own(profile)
+}
+
+/// A client may send the address of the user's uploaded picture back: it stays.
+async fn keep_own_picture(control: &Control, caller: &Caller, edit: &mut Edit) -> Result<(), Problem> {
+    if let FieldChange::Set(url) = &edit.avatar_url
+        && url.starts_with("/avatars/")
+    {
+        let profile = control.accounts().profile(caller.user).await?.ok_or_else(nobody)?;
+        if profile.avatar_url.as_ref() == Some(url) {
+            edit.avatar_url = FieldChange::Keep;
+        }
+    }
+    Ok(())
 }
 
 fn checked<'a>(

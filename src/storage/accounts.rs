@@ -18,6 +18,7 @@
 mod announcements;
 mod audit_reads;
 mod audited;
+pub mod avatars;
 mod connections;
 mod opening;
 mod outcome;
@@ -34,6 +35,7 @@ use crate::error::Refusal;
 use crate::ids::{SessionId, UserId};
 pub(super) use audited::{append_of, row_of};
 pub use connections::{Accounts, QUERY_TIMEOUT};
+use deadpool_postgres::GenericClient;
 pub(super) use outcome::settle;
 use std::ops::Deref;
 use std::time::Instant;
@@ -354,35 +356,9 @@ impl Accounts {
         caller: &Caller,
         edit: ProfileEdit<'_>,
     ) -> Result<Option<AccountProfile>, Refusal> {
-        let ProfileEdit { display_name, avatar_url, bio, receipts_private, group_invitations } = edit;
-        let (set_avatar, avatar_url) = avatar_url.parameters();
-        let (set_bio, bio) = bio.parameters();
         let connection = self.connection("update_profile").await?;
         let mut in_doubt = false;
-        let outcome = timeout(QUERY_TIMEOUT, async {
-            let statement = connection.prepare_cached(sql::UPDATE_PROFILE).await?;
-            in_doubt = true;
-            connection
-                .query_opt(
-                    &statement,
-                    &[
-                        &caller.user.0,
-                        &display_name,
-                        &set_avatar,
-                        &avatar_url,
-                        &set_bio,
-                        &bio,
-                        &receipts_private,
-                        &group_invitations,
-                        &caller.session.0,
-                        &JsonColumn(&*caller.source),
-                    ],
-                )
-                .await?
-                .map(|row| profile(&row))
-                .transpose()
-        })
-        .await;
+        let outcome = timeout(QUERY_TIMEOUT, changed_profile(&connection, caller, edit, &mut in_doubt)).await;
         settle(connection, "update_profile", in_doubt, outcome)
     }
 
@@ -441,6 +417,33 @@ impl Accounts {
         }
         Ok(all)
     }
+}
+
+/// The caller's profile after a change; `None` when the user is not active. `is_sent`: the statement was sent.
+async fn changed_profile(
+    client: &impl GenericClient,
+    caller: &Caller,
+    edit: ProfileEdit<'_>,
+    is_sent: &mut bool,
+) -> Result<Option<AccountProfile>, Error> {
+    let ProfileEdit { display_name, avatar_url, bio, receipts_private, group_invitations } = edit;
+    let (set_avatar, avatar_url) = avatar_url.parameters();
+    let (set_bio, bio) = bio.parameters();
+    let statement = client.prepare_cached(sql::UPDATE_PROFILE).await?;
+    *is_sent = true;
+    let parameters: [&(dyn ToSql + Sync); 10] = [
+        &caller.user.0,
+        &display_name,
+        &set_avatar,
+        &avatar_url,
+        &set_bio,
+        &bio,
+        &receipts_private,
+        &group_invitations,
+        &caller.session.0,
+        &JsonColumn(&*caller.source),
+    ];
+    client.query_opt(&statement, &parameters).await?.map(|row| profile(&row)).transpose()
 }
 
 fn profile(row: &Row) -> Result<AccountProfile, Error> {

@@ -8,7 +8,7 @@ use super::rows::Statement;
 use super::sql::file_check as sql;
 use crate::error::Refusal;
 use crate::files::content::{ContentHash, ContentName};
-use crate::ids::FileId;
+use crate::ids::{FileId, UserId};
 use tokio_postgres::{Error, Row};
 
 /// Rows that one list has at most.
@@ -21,7 +21,8 @@ pub struct NamedContent {
     pub name: ContentName,
     /// Its bytes.
     pub size: u64,
-    /// Whether a file that is ready needs it. Content of a file that is being checked may not be stored yet.
+    /// Whether a file that is ready, or a user, needs it. Content of a file that is being checked may not be stored
+    /// yet.
     pub is_needed: bool,
 }
 
@@ -74,7 +75,7 @@ impl FileTables {
         Ok(subjects.iter().filter_map(|subject| ContentName::parse(subject)).collect())
     }
 
-    /// Whether a file that is ready needs content of this name now.
+    /// Whether a file that is ready, or a user, needs content of this name now.
     ///
     /// # Errors
     /// Failures of PostgreSQL.
@@ -102,6 +103,15 @@ impl FileTables {
     pub async fn files_with(&self, hash: &ContentHash) -> Result<Vec<FileId>, Refusal> {
         let statement: Statement<'_> = (sql::FILES_WITH, &[&hash.0.as_slice(), &LISTED_MAX]);
         self.0.rows("check_files", false, statement, |row| row.try_get(0).map(FileId)).await
+    }
+
+    /// Some of the users whose picture this content is.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn users_with(&self, hash: &ContentHash) -> Result<Vec<UserId>, Refusal> {
+        let statement: Statement<'_> = (sql::USERS_WITH, &[&hash.0.as_slice(), &LISTED_MAX]);
+        self.0.rows("check_users", false, statement, |row| row.try_get(0).map(UserId)).await
     }
 
     /// Some of the files that are ready and have no content by their rows.

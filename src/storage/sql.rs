@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod audit;
+pub mod avatars;
 pub mod file_check;
 pub mod files;
 pub mod filter;

@@ -166,6 +166,52 @@ async fn a_virus_at_the_end_of_a_large_file_is_destroyed_and_everybody_concerned
     assert_eq!(antivirus(&server).await["status"], "ok");
 }
 
+/// A PNG, with a virus behind it if `is_infected`.
+fn picture(is_infected: bool) -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    image::RgbImage::new(40, 30).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    let mut bytes = bytes.into_inner();
+    bytes.extend(if is_infected { b"veza-test-virus".as_slice() } else { b"" });
+    bytes
+}
+
+#[tokio::test]
+async fn a_picture_of_a_user_is_scanned_before_it_is_accepted() {
+    let mut clamd = Clamd::new(ROOMY);
+    let server = start(&clamd, "required");
+    let ann = server.register().await;
+    let put = async |is_infected: bool| {
+        let fields = [("content-type", "image/png")];
+        let response = server.send(&ann, "PUT", "/users/me/avatar", &fields, picture(is_infected)).await;
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    };
+    let (status, problem) = put(false).await;
+    assert_eq!((status, &problem["code"]), (503, &json!("storage_unavailable")), "{problem}");
+    assert!(problem["retry_after_ms"].as_i64() > Some(0) && !problem.to_string().contains("clamd"), "{problem}");
+    clamd.start();
+    let started = Instant::now();
+    let found = loop {
+        let (status, problem) = put(true).await;
+        if status != 503 {
+            break (status, problem);
+        }
+        assert!(started.elapsed() < PATIENCE, "{problem}");
+        // The scanner is asked again after some seconds; no more pictures than a user may send in that time.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    };
+    assert_eq!((found.0, &found.1["code"]), (422, &json!("infected")), "{}", found.1);
+    assert!(found.1["detail"].as_str().unwrap().contains("Test.Marker"), "{}", found.1);
+    let database = server.database().await;
+    let audited = "SELECT count(*) FROM audit_logs WHERE action = 'refuse_avatar' AND target_type = 'user' \
+                   AND target_id = $1 AND user_id = $1 AND reason LIKE '%Test.Marker%'";
+    assert_eq!(database.query_one(audited, &[&ann.id]).await.unwrap().get::<_, i64>(0), 1);
+    wait_until(&database, "SELECT count(*) = 1 FROM security_events WHERE event_type = 'infected_file'").await;
+    server.stores(0).await;
+    wait_until(&database, "SELECT (SELECT count(*) FROM user_avatars) + (SELECT count(*) FROM blobs) = 0").await;
+    let (status, profile) = put(false).await;
+    assert_eq!(status, 200, "{profile}");
+}
+
 #[tokio::test]
 async fn without_its_scanner_a_server_that_requires_one_serves_nothing_unscanned() {
     let mut clamd = Clamd::new(ROOMY);

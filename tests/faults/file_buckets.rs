@@ -261,6 +261,45 @@ async fn files_in_a_bucket_come_back_equal_are_stored_once_and_leave_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_picture_of_a_user_is_in_the_bucket_until_it_is_replaced() {
+    let (moto, mut relay, server) = start().await;
+    let ann = server.register().await;
+    let put = async |shade: u8| {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        let picture = image::RgbImage::from_pixel(40, 30, image::Rgb([shade, 0, 0]));
+        picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        let fields = [("content-type", "image/png")];
+        let response = server.send(&ann, "PUT", "/users/me/avatar", &fields, bytes.into_inner()).await;
+        (response.status().as_u16(), response.json::<serde_json::Value>().await.unwrap())
+    };
+    let at = async |url: &str| reqwest::get(format!("{}{url}", server.base_url)).await.unwrap().status().as_u16();
+    let (status, first) = put(10).await;
+    assert_eq!(status, 200, "{first}");
+    let first = first["avatar_url"].as_str().unwrap();
+    assert_eq!(at(first).await, 200);
+    moto.has(1).await;
+    let (_, second) = put(200).await;
+    let second = second["avatar_url"].as_str().unwrap();
+    moto.has(1).await;
+    assert_eq!((at(first).await, at(second).await), (404, 200));
+    // While the bucket is away, the user keeps the picture.
+    relay.close().await;
+    let (status, problem) = put(90).await;
+    assert_eq!((status, &problem["code"]), (503, &json!("storage_unavailable")), "{problem}");
+    assert_eq!(at(second).await, 503);
+    relay.open().await;
+    assert_eq!(at(second).await, 200);
+    let removed = server.send(&ann, "DELETE", "/users/me/avatar", &[], vec![]).await;
+    assert_eq!((removed.status().as_u16(), at(second).await), (200, 404));
+    // What was named while the bucket was away is looked at later. This is later.
+    let database = server.database().await;
+    database.execute("UPDATE jobs SET next_at = now(), leased_until = NULL", &[]).await.unwrap();
+    moto.has(0).await;
+    server.stores(0).await;
+    wait_until(&database, "SELECT (SELECT count(*) FROM blobs) + (SELECT count(*) FROM jobs) = 0").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn while_its_bucket_is_away_files_wait_and_nothing_else_suffers() {
     let (moto, mut relay, server) = start().await;
     let ann = server.register().await;

@@ -25,6 +25,8 @@ const ROUTES: &[(&str, &str)] = &[
     ("POST /auth/2fa/backup-codes", "renew_backup_codes"),
     ("POST /auth/2fa/disable", "disable_two_factor"),
     ("PATCH /users/me", "update_profile"),
+    ("PUT /users/me/avatar", "update_profile"),
+    ("DELETE /users/me/avatar", "update_profile"),
     ("POST /ws-ticket", ""),    // opens a connection of the session
     ("POST /api/commands", ""), // as the commands above
     // A file belongs to its messages. What is audited of it is a virus.
@@ -132,6 +134,7 @@ async fn records_every_change_of_accounts() {
     found.insert("GET /admin/security-events"); // by security_events.rs
     found.insert("DELETE /admin/security-events/{id}/responses"); // by security_responses.rs
     found.insert("GET /admin/users/{id}/limits"); // by adaptive_limits.rs
+    found.extend(["PUT /users/me/avatar", "DELETE /users/me/avatar"]); // by avatars.rs
     // by file_shares.rs
     found.extend(["POST /files/{id}/shares", "DELETE /files/{id}/shares/{share}"]);
     found.extend(["POST /files", "POST /files/simple", "POST /files/{id}/link", "OPTIONS /files"]);

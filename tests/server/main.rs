@@ -10,6 +10,7 @@ mod audit;
 mod audit_accounts;
 mod audit_chain;
 mod audit_sources;
+mod avatars;
 mod blocks;
 mod captchas;
 mod catalogue;

@@ -2,7 +2,7 @@
 //!
 //! How: the server's side starts the real program with files that the tests make.
 
-use chat_server::control::media_worker::{Unexaminable, WorkerEnd, examine};
+use chat_server::control::media_worker::{Examination, Unexaminable, WorkerEnd, examine};
 use chat_server::files::media::MediaReport;
 use image::{ImageFormat, ImageReader, Rgb, RgbImage};
 use std::io::{Cursor, Write as _};
@@ -13,7 +13,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_chat-server");
 async fn examined(content: &[u8], media_type: &str, folder: &Path) -> Result<MediaReport, Unexaminable> {
     let mut upload = tempfile::tempfile().unwrap();
     upload.write_all(content).unwrap();
-    examine(Path::new(PROGRAM), upload, media_type, folder).await
+    examine(Path::new(PROGRAM), upload, media_type, folder, Examination::File).await
 }
 
 fn jpeg() -> Vec<u8> {

@@ -17,7 +17,7 @@ pub(crate) fn start_with(settings: &[(&str, &str)]) -> Server {
 }
 
 /// Files of the page: a text of a length, a picture of a size, or bytes in hexadecimal digits.
-const MAKERS: &str = "globalThis.made = {
+pub(crate) const MAKERS: &str = "globalThis.made = {
     text: (name, length) => new File(['0123456789'.repeat(length / 10)], name, {type: 'text/plain'}),
     async picture(name, width, height, hue) {
         const canvas = Object.assign(document.createElement('canvas'), {width, height});

@@ -6,6 +6,7 @@
 //! requests that failed while the server was down.
 #![cfg(feature = "test-db")]
 
+mod avatars;
 mod captcha;
 mod file_states;
 mod files;

@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// Ada, who owns a room, Bob, who is a member, their users and the room. Both have it open.
-async fn two_in_a_room(server: &Server) -> (Person, Person, User, User, String) {
+pub(crate) async fn two_in_a_room(server: &Server) -> (Person, Person, User, User, String) {
     let mut ada = Person::sign_up(server, "", "ada", "Ada Lovelace").await;
     let mut bob = Person::sign_up(server, "", "bob", "Bob Martin").await;
     let room = create_room(&mut ada, "workshop").await;
@@ -32,7 +32,7 @@ impl Person {
     }
 
     /// Opens a tab of the account dialog.
-    async fn account(&mut self, tab: &str) {
+    pub(crate) async fn account(&mut self, tab: &str) {
         self.click("#me").await;
         self.click("#account-open").await;
         self.click(&format!("#account-{tab}")).await;
@@ -143,15 +143,16 @@ async fn an_owner_sets_roles_mutes_removes_and_bans() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn shows_profile_changes_to_others() {
     let server = Server::start(2, &[]);
-    let (mut ada, mut bob, ..) = two_in_a_room(&server).await;
+    let (mut ada, mut bob, _, bob_user, _) = two_in_a_room(&server).await;
     bob.say("who am I?").await;
     ada.sees("who am I?").await;
 
+    let picture = json!({"avatar_url": format!("{}/web/icon.svg", server.base_url)});
+    assert_eq!(server.request(Method::PATCH, "/users/me", Some(&bob_user.token), Some(&picture)).await.0, 200);
     bob.account("profile").await;
     bob.browser.wait_for("document.getElementById('edit-name')?.value === 'Bob Martin'").await;
     bob.browser.evaluate("document.getElementById('edit-name').select()").await;
     bob.fill("#edit-name", "Robert C. Martin").await;
-    bob.fill("#edit-avatar", &format!("{}/web/icon.svg", server.base_url)).await;
     bob.fill("#edit-bio", "Writes <i>clean</i> code").await;
     bob.picture("web-account.png", 1_280, 800, "light").await;
     bob.picture("web-account-phone-dark.png", 360, 740, "dark").await;

@@ -1,4 +1,5 @@
--- Forgets content that no file needs, and plans its removal from the store under the name that only it had.
+-- Forgets content that no file and no picture of a user needs, and plans its removal from the store under the name
+-- that only it had.
 -- Locks: the content's row in blobs.
 
 CREATE FUNCTION release_content(p_hash bytea) RETURNS void LANGUAGE plpgsql AS $$
@@ -6,9 +7,10 @@ DECLARE
     v_number bigint;
 BEGIN
     SELECT b.number INTO v_number FROM blobs b WHERE b.sha256 = p_hash FOR UPDATE;
-    -- A file that named it meanwhile did so under the same lock, and is seen by this statement.
+    -- A file or a user that named it meanwhile did so under the same lock, and is seen by this statement.
     IF v_number IS NULL OR EXISTS (SELECT FROM files f WHERE f.sha256 = p_hash AND has_content(f))
-        OR EXISTS (SELECT FROM file_variants v WHERE v.sha256 = p_hash) THEN
+        OR EXISTS (SELECT FROM file_variants v WHERE v.sha256 = p_hash)
+        OR EXISTS (SELECT FROM user_avatars a WHERE a.sha256 = p_hash) THEN
         RETURN;
     END IF;
     DELETE FROM blobs b WHERE b.sha256 = p_hash;

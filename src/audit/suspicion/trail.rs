@@ -103,6 +103,11 @@ impl Trail {
                 let details = json!({ "file": act.target, "conversation": act.conversation });
                 Some(Finding::new(Suspicion::InfectedFile, &user.0.to_string(), details).by(Some(user)))
             }
+            // No other picture has a row of this action.
+            "refuse_avatar" => {
+                let details = json!({ "picture_of_user": act.target });
+                Some(Finding::new(Suspicion::InfectedFile, &user.0.to_string(), details).by(Some(user)))
+            }
             "set_role" | "transfer_ownership" => self.promotion(act, user, now),
             _ => None,
         }
@@ -172,6 +177,9 @@ mod tests {
         assert_eq!((finding.suspicion, finding.user), (Suspicion::InfectedFile, Some(UserId(7))));
         assert_eq!(finding.details["file"], 3);
         assert_eq!(found[1], None);
+        let picture = chained([act(7, "refuse_avatar", 7, Value::Null)]).remove(0);
+        let finding = Trail::default().observe(&picture, MINUTE).unwrap();
+        assert_eq!((finding.suspicion, finding.user), (Suspicion::InfectedFile, Some(UserId(7))));
     }
 
     fn found(acts: impl IntoIterator<Item = Act>, each: Duration) -> Vec<Finding> {

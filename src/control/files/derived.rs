@@ -3,7 +3,7 @@
 
 use super::refusals::disk_refusal;
 use super::state::Files;
-use crate::control::media_worker::{self, Unexaminable};
+use crate::control::media_worker::{self, Examination, Unexaminable};
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::{error_limited, warn_limited};
 use crate::files::content::ContentHash;
@@ -32,7 +32,7 @@ pub(super) struct Made {
     pub(super) variants: Vec<(MediaVariant, MadeCopy)>,
     /// What readers get instead of the upload.
     pub(super) served: Option<MadeCopy>,
-    folder: Option<TempDir>,
+    pub(super) folder: Option<TempDir>,
 }
 
 impl Made {
@@ -53,9 +53,25 @@ impl Files {
     pub(super) async fn examined(
         &self,
         media_type: &'static str,
-        mut opened: File,
+        opened: File,
         attempts: i32,
     ) -> Result<Option<Made>, Refusal> {
+        match self.made_of(media_type, opened, Examination::File).await? {
+            Ok(made) => Ok(Some(made)),
+            Err(error) => unexamined(&error, media_type, attempts),
+        }
+    }
+
+    /// What the media worker makes of a file of this type.
+    ///
+    /// # Errors
+    /// The disk's; the inner one if the worker has made nothing.
+    pub(super) async fn made_of(
+        &self,
+        media_type: &'static str,
+        mut opened: File,
+        wanted: Examination,
+    ) -> Result<Result<Made, Unexaminable>, Refusal> {
         let _place = self.examinations().acquire().await; // never closed
         let (folder, disk) = (self.store().folder(), self.store().disk());
         let prepared = disk.run(move || {
@@ -66,14 +82,14 @@ impl Files {
         });
         let prepared = prepared.await;
         let (work, opened) = prepared.map_err(|error| disk_refusal(&error))?;
-        match media_worker::examine(self.program(), opened, media_type, work.path()).await {
+        match media_worker::examine(self.program(), opened, media_type, work.path(), wanted).await {
             Ok(report) => {
                 let made = disk.run(move || made(report, work)).await;
-                made.map(Some).map_err(|error| disk_refusal(&error))
+                made.map(Ok).map_err(|error| disk_refusal(&error))
             }
             Err(error) => {
                 Made { folder: Some(work), ..Made::default() }.forget(disk).await;
-                unexamined(&error, media_type, attempts)
+                Ok(Err(error))
             }
         }
     }

@@ -33,6 +33,8 @@ use tokio::time::Instant;
 
 /// No script, no frame, nothing that the file refers to: whatever a browser thinks that it is.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; media-src 'self'; img-src 'self'; sandbox";
+/// Browsers keep it, but ask each time: access can end at any moment.
+pub(super) const ASKED_EACH_TIME: &str = "private, no-cache";
 /// A download that takes long asks again whether its user may read the file.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
@@ -42,6 +44,8 @@ pub(super) enum ContentReader {
     User { file: FileId, user: UserId, _place: QuotaPlace<UserId> },
     /// Somebody with a public link.
     Public { token_hash: [u8; 32], _place: QuotaPlace<ClientNetwork> },
+    /// Somebody who knows the address of a picture of a user.
+    Avatar,
 }
 
 impl ContentReader {
@@ -50,6 +54,7 @@ impl ContentReader {
         match self {
             Self::User { file, user, .. } => files.rows().may_read(*user, *file).await,
             Self::Public { token_hash, .. } => Ok(files.shares().shared(token_hash).await?.is_some()),
+            Self::Avatar => Ok(true), // a few kilobytes
         }
     }
 }
@@ -151,7 +156,8 @@ pub(super) async fn read(
     };
     let media_type = found.shown["media_type"].as_str().unwrap_or(kind::UNKNOWN);
     let name = found.shown["name"].as_str().unwrap_or("file");
-    serve(control.files(), reader.content(), &ServedContent { content, media_type, name }, &method, &headers).await
+    let served = ServedContent { content, media_type, name, caching: ASKED_EACH_TIME };
+    serve(control.files(), reader.content(), &served, &method, &headers).await
 }
 
 pub(super) async fn read_variant(
@@ -163,14 +169,8 @@ pub(super) async fn read_variant(
     let found = control.files().rows().variant(reader.user, reader.file, &reader.last).await?;
     let (media_type, content) = found.ok_or_else(no_such_file)?;
     let name = reader.last.clone();
-    serve(
-        control.files(),
-        reader.content(),
-        &ServedContent { content, media_type: &media_type, name: &name },
-        &method,
-        &headers,
-    )
-    .await
+    let served = ServedContent { content, media_type: &media_type, name: &name, caching: ASKED_EACH_TIME };
+    serve(control.files(), reader.content(), &served, &method, &headers).await
 }
 
 /// What a response has.
@@ -178,6 +178,8 @@ pub(super) struct ServedContent<'a> {
     pub(super) content: StoredContent,
     pub(super) media_type: &'a str,
     pub(super) name: &'a str,
+    /// What caches may do.
+    pub(super) caching: &'static str,
 }
 
 pub(super) async fn serve(
@@ -261,8 +263,7 @@ fn describe(response: &mut Response, served: &ServedContent<'_>, tag: &str) {
         (header::ACCEPT_RANGES, "bytes"),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
-        // Kept, but asked about each time: access can end at any moment.
-        (header::CACHE_CONTROL, "private, no-cache"),
+        (header::CACHE_CONTROL, served.caching),
     ] {
         insert(response, name, value);
     }

@@ -13,6 +13,7 @@
 //!   check.rs      what happens to a complete upload: hash, type, viruses, store (a job)
 //!   derived.rs    smaller pictures, copies without places, durations
 //!   shares.rs     public links
+//!   avatars.rs    PUT, DELETE /users/me/avatar, and GET /avatars/{name}
 //!   downloads.rs  GET /files/{id}/{name}, POST /files/{id}/link
 //! ```
 //!
@@ -20,9 +21,10 @@
 //! - a client receives an offset only after the bytes before it, and the row that records them, are durable;
 //! - every read asks PostgreSQL whether the user may read the file now. So deleting the message, or leaving the
 //!   conversation, ends access at once, also that of links;
-//! - only a file that is `ready` is served.
+//! - only a file that is `ready` is served. Pictures of users are no files: `avatars.rs` has their rules.
 
 pub mod antivirus;
+mod avatars;
 mod check;
 mod derived;
 mod downloads;
@@ -40,12 +42,15 @@ use super::Control;
 pub use super::ports::FilesPort;
 use axum::Router;
 use axum::http::Method;
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, post, put};
 pub use state::{FileParts, Files};
 
 /// Whether a request may last as long as its body comes: it has deadlines of its own.
 pub(super) fn takes_long(method: &Method, route: &str) -> bool {
-    matches!((method, route), (&Method::PATCH, "/files/{id}") | (&Method::POST, "/files/simple"))
+    matches!(
+        (method, route),
+        (&Method::PATCH, "/files/{id}") | (&Method::POST, "/files/simple") | (&Method::PUT, "/users/me/avatar")
+    )
 }
 
 pub(super) fn router() -> Router<Control> {
@@ -59,4 +64,6 @@ pub(super) fn router() -> Router<Control> {
         .route("/shared/{token}/{name}", get(shares::read))
         .route("/files/{id}/{name}", get(downloads::read))
         .route("/files/{id}/variants/{kind}", get(downloads::read_variant))
+        .route("/users/me/avatar", put(avatars::replace).delete(avatars::remove))
+        .route("/avatars/{name}", get(avatars::read))
 }

@@ -7,7 +7,7 @@
 //! - a link ends when it expires, when it is revoked, when the file goes, and when its maker may not read the file any
 //!   longer. Making and revoking it are rows of the audit trail.
 
-use super::downloads::{ContentReader, ServedContent, serve};
+use super::downloads::{ASKED_EACH_TIME, ContentReader, ServedContent, serve};
 use super::refusals::no_such_file;
 use crate::control::Control;
 use crate::control::extract::{AccountReader, Caller, Json, PathId, PeerAddress};
@@ -120,5 +120,6 @@ pub(super) async fn read(
     let media_type = found.shown["media_type"].as_str().unwrap_or(kind::UNKNOWN);
     let name = found.shown["name"].as_str().unwrap_or("file");
     let reader = ContentReader::Public { token_hash: hash(&token), _place: place };
-    serve(control.files(), reader, &ServedContent { content, media_type, name }, &method, &headers).await
+    let served = ServedContent { content, media_type, name, caching: ASKED_EACH_TIME };
+    serve(control.files(), reader, &served, &method, &headers).await
 }

@@ -17,7 +17,7 @@ use crate::storage::file_shares::ShareStore;
 use crate::storage::files::{FileQuotas, FileStore};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// Examinations of media at the same time; each may take 1 GiB.
 const EXAMINATIONS_MAX: usize = 2;
@@ -28,6 +28,14 @@ const TOO_MANY_OF_USER: QuotaRefusal = QuotaRefusal {
     limiter: "downloads",
     scope: "user",
     detail: "Too many of your downloads are under way. Wait for one of them.",
+    retry_ms: 1_000,
+};
+/// Pictures of users that arrive or are checked at the same time, of everybody. Each holds 256 KB.
+const AVATARS_MAX: usize = 64;
+const TOO_MANY_AVATARS_OF_USER: QuotaRefusal = QuotaRefusal {
+    limiter: "avatars_running",
+    scope: "user",
+    detail: "Another picture of yours is being uploaded. Wait for it.",
     retry_ms: 1_000,
 };
 /// Downloads by public links from one network at the same time.
@@ -85,6 +93,8 @@ struct FilesInner {
     pace: Pace,
     downloads: Quota<UserId>,
     examinations: Semaphore,
+    avatars: Arc<Semaphore>,
+    avatars_of_user: Quota<UserId>,
     public_downloads: Quota<ClientNetwork>,
     /// Counts the signs that there may be a job.
     work: watch::Sender<u64>,
@@ -100,6 +110,8 @@ impl Files {
             turns: WriteTurns::default(),
             downloads: Quota::new(DOWNLOADS_MAX),
             examinations: Semaphore::new(EXAMINATIONS_MAX),
+            avatars: Arc::new(Semaphore::new(AVATARS_MAX)),
+            avatars_of_user: Quota::new(1),
             public_downloads: Quota::new(PUBLIC_DOWNLOADS_MAX),
             work: watch::Sender::new(0),
         }))
@@ -142,6 +154,14 @@ impl Files {
     /// A place among the downloads by public links from a network.
     pub(super) fn admit_public(&self, network: ClientNetwork) -> Result<QuotaPlace<ClientNetwork>, Refusal> {
         self.0.public_downloads.admit_or(network, &TOO_MANY_OF_NETWORK)
+    }
+
+    /// A place among the pictures of users that arrive or are checked.
+    pub(super) fn admit_avatar(&self, user: UserId) -> Result<(OwnedSemaphorePermit, QuotaPlace<UserId>), Refusal> {
+        let Ok(place) = Arc::clone(&self.0.avatars).try_acquire_owned() else {
+            return Err(Refusal::overloaded("pictures", ("avatars_running", "server", AVATARS_MAX)).retry_after(1_000));
+        };
+        Ok((place, self.0.avatars_of_user.admit_or(user, &TOO_MANY_AVATARS_OF_USER)?))
     }
 
     /// The places for examinations of media.
@@ -187,7 +207,7 @@ impl Files {
     }
 
     /// There may be a job.
-    pub(super) fn work_arrived(&self) {
+    pub(in crate::control) fn work_arrived(&self) {
         self.0.work.send_modify(|signs| *signs += 1);
     }
 

@@ -40,7 +40,7 @@ mod tests;
 pub use report::{ExaminationError, MediaReport, MediaVariant, ServedCopy, VariantKind};
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use strip::Container;
 
@@ -58,22 +58,41 @@ pub fn is_examined(media_type: &str) -> bool {
 /// # Errors
 /// The picture cannot be decoded within the limits, or a file cannot be read or written.
 pub fn examine(mut input: File, media_type: &str, out_dir: &Path) -> Result<MediaReport, ExaminationError> {
-    let unreadable = |error| ExaminationError::Machine(format!("The file cannot be read: {error}."));
-    input.seek(SeekFrom::Start(0)).map_err(unreadable)?;
     let container = Container::of(media_type);
     if container.is_none() && !heif::is_known(media_type) {
+        input.seek(SeekFrom::Start(0)).map_err(|error| unreadable(&error))?;
         return Ok(length::of(&mut input, media_type));
     }
+    let content = whole(input)?;
+    match container {
+        Some(container) => picture::examine(container, content, out_dir),
+        None => heif::examine(content, media_type, out_dir),
+    }
+}
+
+/// Makes the picture of a user of a file of this type: one small still, turned as it was taken, and nothing else.
+///
+/// # Errors
+/// As [`examine`]; the file is no picture that can be decoded.
+pub fn avatar(input: File, media_type: &str, out_dir: &Path) -> Result<MediaReport, ExaminationError> {
+    let refused = || ExaminationError::File(format!("A file of type {media_type} is no picture of a user."));
+    picture::avatar(Container::of(media_type).ok_or_else(refused)?, whole(input)?, out_dir)
+}
+
+fn unreadable(error: &io::Error) -> ExaminationError {
+    ExaminationError::Machine(format!("The file cannot be read: {error}."))
+}
+
+/// All of a picture.
+fn whole(mut input: File) -> Result<Vec<u8>, ExaminationError> {
     let mut content = Vec::new();
-    input.take(PICTURE_BYTES_MAX + 1).read_to_end(&mut content).map_err(unreadable)?;
+    input.seek(SeekFrom::Start(0)).map_err(|error| unreadable(&error))?;
+    input.take(PICTURE_BYTES_MAX + 1).read_to_end(&mut content).map_err(|error| unreadable(&error))?;
     if content.len() as u64 > PICTURE_BYTES_MAX {
         return Err(ExaminationError::File(format!(
             "The picture has more than {} MiB. Make it smaller.",
             PICTURE_BYTES_MAX >> 20
         )));
     }
-    match container {
-        Some(container) => picture::examine(container, content, out_dir),
-        None => heif::examine(content, media_type, out_dir),
-    }
+    Ok(content)
 }

@@ -56,6 +56,27 @@ pub(super) fn examine(container: Container, content: Vec<u8>, out_dir: &Path) ->
     Ok(report)
 }
 
+/// Makes the picture of a user: its first frame, turned and small, without anything else of the file.
+///
+/// # Errors
+/// As [`examine`].
+pub(super) fn avatar(container: Container, content: Vec<u8>, out_dir: &Path) -> Result<MediaReport, ExaminationError> {
+    let Stripped { content: stripped, orientation, .. } = container.strip(&content).map_err(unreadable)?;
+    drop(content);
+    let Pixels { image, profile } = decode(container, &stripped)?;
+    let profile = profile.filter(|profile| colour::describes(profile, image.color()));
+    let mut small = shrunk(&image, VariantKind::ThumbSmall.side_max()).into_owned();
+    small.apply_orientation(orientation);
+    write(out_dir, &VariantKind::ThumbSmall.file(), &webp(&small, profile.as_deref(), THUMB_QUALITY)?)?;
+    Ok(MediaReport { variants: vec![thumb(VariantKind::ThumbSmall, &small)], ..MediaReport::default() })
+}
+
+/// A written thumbnail.
+fn thumb(kind: VariantKind, image: &DynamicImage) -> MediaVariant {
+    let (width, height) = (image.width(), image.height());
+    MediaVariant { kind, media_type: THUMB_TYPE.to_owned(), width, height, file: kind.file() }
+}
+
 /// The first frame.
 fn decode(container: Container, content: &[u8]) -> Result<Pixels, ExaminationError> {
     try_decode(container, content).map_err(|error| match error {
@@ -133,19 +154,13 @@ fn describe(
         if kind == VariantKind::ThumbLarge && width.max(height) <= VariantKind::ThumbSmall.side_max() {
             continue;
         }
-        let thumb = webp(image, profile, THUMB_QUALITY)?;
+        let encoded = webp(image, profile, THUMB_QUALITY)?;
         // A thumbnail is there to save bytes, or pixels that a reader decodes. This one would save neither.
-        if image.width() == width && thumb.len() >= content_bytes {
+        if image.width() == width && encoded.len() >= content_bytes {
             continue;
         }
-        write(out_dir, &kind.file(), &thumb)?;
-        report.variants.push(MediaVariant {
-            kind,
-            media_type: THUMB_TYPE.to_owned(),
-            width: image.width(),
-            height: image.height(),
-            file: kind.file(),
-        });
+        write(out_dir, &kind.file(), &encoded)?;
+        report.variants.push(thumb(kind, image));
     }
     report.blurhash = blurhash(&small, profile);
     Ok(())

@@ -85,7 +85,7 @@ impl Folder {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn work_file(&self) -> io::Result<Upload> {
+    pub fn work_file(&self) -> io::Result<Upload> {
         let file = tempfile::tempfile_in(self.0.root.join("work"))?;
         Ok(Upload { file, keep_free: self.0.keep_free })
     }
@@ -310,7 +310,7 @@ impl Upload {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn into_file(mut self) -> io::Result<File> {
+    pub fn into_file(mut self) -> io::Result<File> {
         self.file.seek(SeekFrom::Start(0)).map(|_| self.file)
     }
 
