@@ -2,7 +2,7 @@
 //!
 //! How: an upload goes over HTTP as tus 1.0 says; the log and the notices come over a WebSocket.
 
-use crate::support::{Client, Format, PATIENCE, Server, User};
+use crate::support::{Client, Format, PATIENCE, Server, User, wait_until};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -392,6 +392,67 @@ async fn the_search_finds_names_of_files_and_pictures() {
         .ok(&ann, "edit_message", json!({"message_id": found[0]["message_id"], "content": "gone", "attachments": []}))
         .await;
     search(json!({"query": "sunset"}), 0).await;
+}
+
+#[tokio::test]
+async fn lists_the_messages_with_files_page_by_page_without_a_query() {
+    let server = start();
+    let (ann, bob) = (server.register().await, server.register().await);
+    let room = server.room(&[&ann, &bob]).await;
+    let (other, secret) = (server.room(&[&ann, &bob]).await, server.room(&[&ann]).await);
+    let png = picture(64, 64);
+    let mut sent = Vec::new();
+    for (author, place, name) in [
+        (&ann, &room, "one.txt"),
+        (&bob, &room, "two.png"),
+        (&ann, &other, "three.txt"),
+        (&ann, &secret, "four.txt"),
+        (&ann, &room, "five.png"),
+        (&ann, &room, "gone.txt"),
+    ] {
+        let bytes = if name.ends_with("png") { &png[..] } else { name.as_bytes() };
+        let (file, _) = server.upload(author, place, name, bytes).await;
+        let message = json!({"conversation_id": place, "content": format!("here is {name}"), "attachments": [file]});
+        let ack = server.ok(author, "send_message", message).await;
+        sent.push(ack["message_id"].as_i64().unwrap());
+        server.ok(author, "send_message", json!({"conversation_id": place, "content": "no file"})).await;
+    }
+    server.ok(&ann, "delete_message", json!({"message_id": sent[5]})).await;
+    let indexed = "SELECT NOT EXISTS (SELECT FROM messages m LEFT JOIN search_progress p USING (conversation_id) \
+                   WHERE m.seq > coalesce(p.indexed_seq, 0))";
+    wait_until(&server.database().await, indexed).await;
+    let all = async |user: &User, mut data: Value| {
+        let mut found = Vec::new();
+        loop {
+            let page = server.ok(user, "search_messages", data.clone()).await;
+            for message in page["messages"].as_array().unwrap() {
+                assert_eq!(message["highlight"], message["content"]);
+                found.push(sent.iter().position(|id| message["message_id"] == *id).unwrap() + 1);
+            }
+            match page.get("next_cursor") {
+                None => return found,
+                Some(cursor) => data["cursor"] = cursor.clone(),
+            }
+        }
+    };
+    for (data, expected) in [
+        (json!({"has": "file"}), vec![5, 3, 2, 1]),
+        (json!({"has": "file", "limit": 1}), vec![5, 3, 2, 1]),
+        (json!({"has": "file", "query": "", "conversation_id": room, "limit": 2}), vec![5, 2, 1]),
+        (json!({"has": "image", "query": null, "limit": 1}), vec![5, 2]),
+        (json!({"has": "file", "from_user_id": bob.id}), vec![2]),
+        (json!({"has": "file", "before": "2020-01-01T00:00:00Z"}), vec![]),
+        (json!({"has": "image", "conversation_id": other}), vec![]),
+        // Words, as before.
+        (json!({"has": "file", "query": "three"}), vec![3]),
+        // A query without a word is not a list.
+        (json!({"has": "file", "query": "'*"}), vec![]),
+    ] {
+        assert_eq!(all(&bob, data.clone()).await, expected, "{data}");
+    }
+    assert_eq!(all(&ann, json!({"has": "file"})).await, [5, 4, 3, 2, 1]);
+    let refused = server.call(&bob, "search_messages", json!({"has": "file", "conversation_id": secret})).await;
+    assert_eq!(refused.unwrap_err()["code"], "not_found");
 }
 
 #[tokio::test]

@@ -1,0 +1,5 @@
+-- Lists of files: few messages have files, so a search for them needs indexes without the others.
+
+CREATE INDEX message_search_files_by_place ON message_search (conversation_id, created_at, message_id) WHERE has_file;
+CREATE INDEX message_search_files_by_sender ON message_search (sender_id, created_at, message_id) WHERE has_file;
+CREATE INDEX message_search_files_by_time ON message_search (created_at, message_id) WHERE has_file;
