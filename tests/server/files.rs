@@ -164,19 +164,24 @@ async fn what_is_not_what_it_claims_fails_and_its_uploader_learns_why() {
     let png = picture(256, 128);
     let bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\x01\x86\xa0\0\x01\x86\xa0\x08\x06\0\0\0";
     let mut notices = Client::all(&server, &ann, Format::MessagePack).await;
-    for (name, bytes, media_type, state) in [
-        ("a.png", &png[..], "image/png", "ready"),
-        ("b.pdf", b"MZ\x90\0\x03", "application/vnd.microsoft.portable-executable", "failed"),
-        ("c.png", b"<script>alert(1)</script>", "text/plain", "failed"),
-        ("d.html", b"<script>alert(1)</script>", "text/html", "ready"),
-        ("e.png", bomb, "image/png", "failed"),
-        ("f.txt", b"", "text/plain", "ready"),
+    let program = "application/vnd.microsoft.portable-executable";
+    let wrong = |extension: &str, media_type: &str| json!({"reason": "wrong_extension", "extension": extension, "media_type": media_type});
+    for (name, bytes, media_type, failure) in [
+        ("a.png", &png[..], "image/png", Value::Null),
+        ("b.pdf", b"MZ\x90\0\x03", program, wrong("pdf", program)),
+        ("c.png", b"<script>alert(1)</script>", "text/plain", wrong("png", "text/plain")),
+        ("d.html", b"<script>alert(1)</script>", "text/html", Value::Null),
+        ("e.png", bomb, "image/png", json!({"reason": "too_many_pixels", "width": 100_000, "height": 100_000})),
+        ("f.txt", b"", "text/plain", Value::Null),
     ] {
+        let state = if failure.is_null() { "ready" } else { "failed" };
         let (file, shown) = server.upload(&ann, &room, name, bytes).await;
+        assert_eq!(shown.get("failure").unwrap_or(&Value::Null), &failure, "{name}");
         assert_eq!((&shown["media_type"], &shown["state"]), (&json!(media_type), &json!(state)), "{name}: {shown}");
         let notice = notices.event("file_updated").await;
         assert_eq!((&notice["file"]["file_id"], &notice["file"]["state"]), (&json!(file), &json!(state)));
         assert_eq!(notice["reason"].is_string(), state == "failed", "{notice}");
+        assert_eq!(notice.get("failure").unwrap_or(&Value::Null), &failure, "{name}");
         let read = server.send(&ann, "GET", &format!("/files/{file}/{name}"), &[], vec![]).await;
         assert_eq!(read.status(), if state == "ready" { 200 } else { 404 }, "{name}");
         if name == "d.html" {
@@ -195,6 +200,7 @@ async fn what_is_not_what_it_claims_fails_and_its_uploader_learns_why() {
     assert_eq!(server.append_upload(&ann, file, 0, b"x").await.status(), 204);
     let shown = server.settled(&ann, file).await;
     assert!(shown["state"] == "failed" && shown["reason"].as_str().unwrap().contains("SHA-256"), "{shown}");
+    assert_eq!(shown["failure"], json!({"reason": "wrong_hash"}));
 }
 
 #[tokio::test]
@@ -288,7 +294,9 @@ async fn uploads_are_bounded_per_user_and_need_the_right_to_write() {
         let status = response.status().as_u16();
         (status, response.json::<Value>().await.unwrap())
     };
-    assert_eq!(begin(&ann, 1_001).await.1["code"], "quota_exceeded");
+    let refused = begin(&ann, 1_001).await.1;
+    assert_eq!((&refused["code"], &refused["details"]["reason"]), (&json!("quota_exceeded"), &json!("user_quota")));
+    assert_eq!(begin(&ann, i64::MAX).await.1["details"]["reason"], "too_large");
     let mut ids = Vec::new();
     for _ in 0..3 {
         let (status, answer) = begin(&ann, 10).await;
@@ -297,10 +305,15 @@ async fn uploads_are_bounded_per_user_and_need_the_right_to_write() {
     }
     let (status, refused) = begin(&ann, 10).await;
     assert!(status == 429 && refused["detail"].as_str().unwrap().contains("unfinished"), "{refused}");
+    assert_eq!(refused["details"], json!({"reason": "too_many_unfinished"}));
+    let long = server.append_upload(&ann, ids[0], 0, b"more than ten").await;
+    assert_eq!(long.json::<Value>().await.unwrap()["details"], json!({"reason": "too_many_bytes"}));
     assert_eq!(begin(&bob, 10).await.0, 201, "others are not affected");
     for id in ids {
         assert_eq!(server.send(&ann, "DELETE", &format!("/files/{id}"), &[], vec![]).await.status(), 204);
     }
+    assert_eq!((begin(&ann, 1).await.0, begin(&ann, 1).await.0), (201, 201));
+    assert_eq!(begin(&ann, 1).await.1["details"], json!({"reason": "too_many_uploads"}));
     server.ok(&ann, "mute_member", json!({"conversation_id": room, "user_id": bob.id, "duration_s": 600})).await;
     assert_eq!(begin(&bob, 10).await.1["code"], "muted");
     server.ok(&ann, "remove_member", json!({"conversation_id": room, "user_id": bob.id})).await;
