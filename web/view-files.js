@@ -11,10 +11,9 @@ export function showFiles(app, body, conversation, fresh) {
     const { timeline } = conversation;
     if (!timeline.files || (fresh && timeline.files.state === "failed")) app.reads.files(conversation);
     const { state, cursor, why } = timeline.files ?? {};
-    app.scanner.look();
     const rows = [];
     const add = (key, build, signature = language()) => rows.push({ key, signature, build });
-    if (app.scanner.state === "off") add("scan", () => note("scan-note", t("files_not_scanned")));
+    if (app.hasUnscannedFiles) add("scan", () => note("scan-note", t("files_not_scanned")));
     const before = rows.length;
     for (const message of timeline.withFiles().filter((message) => !isHidden(app, message))) {
         for (const file of message.attachments) {
