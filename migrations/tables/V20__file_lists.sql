@@ -8,3 +8,6 @@ CREATE INDEX message_search_files_by_time ON message_search (created_at, message
 ALTER TABLE files ADD COLUMN failure jsonb
     CHECK (jsonb_typeof(failure) = 'object' AND octet_length(failure::text) <= 2000);
 GRANT UPDATE (failure) ON files TO chat_writer;
+
+-- The files that a held edit keeps; null if it removes none.
+ALTER TABLE held_messages ADD COLUMN kept_files bigint[];

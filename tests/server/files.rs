@@ -468,16 +468,77 @@ async fn lists_the_messages_with_files_page_by_page_without_a_query() {
     assert_eq!(refused.unwrap_err()["code"], "not_found");
 }
 
+/// Members' texts with `wait` are held.
+async fn hold_texts(server: &Server, owner: &User, room: &str) {
+    let rules = json!({"rules": [{"id": "later", "kind": "keywords", "action": "hold", "enabled": true,
+        "definition": {"words": ["wait"]}}]});
+    let path = format!("/conversations/{room}/filter-rules");
+    let set = server.send(owner, "PUT", &path, &[("content-type", "application/json")], rules.to_string().into()).await;
+    assert_eq!(set.status(), 200, "{}", set.text().await.unwrap());
+}
+
+/// Approves the only text of the queue.
+async fn approve_held(server: &Server, moderator: &User) {
+    let queue: Value = server.send(moderator, "GET", "/moderation/queue", &[], vec![]).await.json().await.unwrap();
+    assert_eq!(queue["items"].as_array().unwrap().len(), 1, "{queue}");
+    let approve = format!("/moderation/queue/{}/approve", queue["items"][0]["id"]);
+    assert_eq!(server.send(moderator, "POST", &approve, &[], vec![]).await.status(), 200);
+}
+
+#[tokio::test]
+async fn an_approved_edit_removes_the_files_that_it_was_sent_to_remove() {
+    let server = start();
+    let (ann, bob) = (server.register().await, server.register().await);
+    let room = server.room(&[&ann, &bob]).await;
+    hold_texts(&server, &ann, &room).await;
+    let mut files = Vec::new();
+    for name in ["one.txt", "two.txt", "three.txt"] {
+        files.push(server.upload(&bob, &room, name, name.as_bytes()).await.0);
+    }
+    let sent = json!({"conversation_id": room, "content": "three files", "attachments": files});
+    let message = server.ok(&bob, "send_message", sent).await["message_id"].clone();
+    let edit = async |content: &str, kept: Option<&[i64]>| {
+        let mut data = json!({"message_id": message, "content": content});
+        if let Some(kept) = kept {
+            data["attachments"] = json!(kept);
+        }
+        server.call(&bob, "edit_message", data).await
+    };
+    let shown = async || {
+        let page = server.ok(&ann, "get_history", json!({"conversation_id": room})).await;
+        let last = page["messages"].as_array().unwrap().last().unwrap().clone();
+        let files: Vec<i64> =
+            last["attachments"].as_array().unwrap().iter().map(|file| file["file_id"].as_i64().unwrap()).collect();
+        (last["content"].as_str().unwrap().to_owned(), files)
+    };
+    let held = edit("two of them wait", Some(&[files[0], files[1]])).await.unwrap_err();
+    assert!(held["code"] == "filtered" && held["details"]["held"] == true, "{held}");
+    assert_eq!(shown().await, ("three files".to_owned(), files.clone()), "nothing changes before the approval");
+    // Another edit removes a file that the held one keeps.
+    edit("without the first", Some(&files[1..])).await.unwrap();
+    approve_held(&server, &ann).await;
+    assert_eq!(shown().await, ("two of them wait".to_owned(), vec![files[1]]));
+    let read = server.send(&ann, "GET", &format!("/files/{}/x", files[2]), &[], vec![]).await;
+    assert_eq!(read.status(), 404, "the removed file is gone");
+
+    edit("the text alone may wait", None).await.unwrap_err();
+    approve_held(&server, &ann).await;
+    assert_eq!(
+        shown().await,
+        ("the text alone may wait".to_owned(), vec![files[1]]),
+        "an edit without a list keeps all"
+    );
+    edit("wait without any", Some(&[])).await.unwrap_err();
+    approve_held(&server, &ann).await;
+    assert_eq!(shown().await, ("wait without any".to_owned(), vec![]));
+}
+
 #[tokio::test]
 async fn a_held_message_keeps_its_files() {
     let server = start();
     let (ann, bob) = (server.register().await, server.register().await);
     let room = server.room(&[&ann, &bob]).await;
-    let rules = json!({"rules": [{"id": "later", "kind": "keywords", "action": "hold", "enabled": true,
-        "definition": {"words": ["wait"]}}]});
-    let path = format!("/conversations/{room}/filter-rules");
-    let set = server.send(&ann, "PUT", &path, &[("content-type", "application/json")], rules.to_string().into()).await;
-    assert_eq!(set.status(), 200, "{}", set.text().await.unwrap());
+    hold_texts(&server, &ann, &room).await;
     let (file, _) = server.upload(&bob, &room, "held.txt", b"held").await;
     let message = json!({"conversation_id": room, "content": "please wait", "attachments": [file]});
     let refused = server.call(&bob, "send_message", message).await.unwrap_err();
