@@ -11,3 +11,6 @@ GRANT UPDATE (failure) ON files TO chat_writer;
 
 -- The files that a held edit keeps; null if it removes none.
 ALTER TABLE held_messages ADD COLUMN kept_files bigint[];
+
+-- Whose work a job is, if it is a user's: nobody's jobs take all places.
+ALTER TABLE jobs ADD COLUMN owner_id bigint;

@@ -320,6 +320,40 @@ async fn uploads_are_bounded_per_user_and_need_the_right_to_write() {
     assert!(matches!(begin(&bob, 10).await.1["code"].as_str(), Some("not_found" | "not_member")));
 }
 
+/// In PostgreSQL; the places are counted in `control::jobs`. The server takes no jobs of this kind.
+#[tokio::test]
+async fn jobs_of_users_who_have_enough_running_are_passed_over() {
+    let server = start();
+    let (ann, bob) = (server.register().await, server.register().await);
+    let room = server.room(&[&ann, &bob]).await;
+    let database = server.database().await;
+    let add = "INSERT INTO jobs (kind, subject, owner_id, next_at) \
+               SELECT 'test', n::text, CASE WHEN n < 4 THEN 7 WHEN n = 4 THEN 8 END, to_timestamp(n) \
+                 FROM generate_series(1, 5) n";
+    database.execute(add, &[]).await.unwrap();
+    let claim = async |passed_over: &[i64]| {
+        let sql = "SELECT subject FROM claim_job(ARRAY['test'], $1, 60)";
+        let rows = database.query(sql, &[&passed_over]).await.unwrap();
+        rows.first().map(|row| row.get::<_, String>(0))
+    };
+    assert_eq!(claim(&[]).await.as_deref(), Some("1"));
+    assert_eq!(claim(&[7]).await.as_deref(), Some("4"));
+    assert_eq!(claim(&[7, 8]).await.as_deref(), Some("5"), "a job of no user is never passed over");
+    assert_eq!(claim(&[7]).await, None);
+    assert_eq!(claim(&[8]).await.as_deref(), Some("2"));
+
+    // A check belongs to its uploader.
+    let hold = "CREATE FUNCTION pg_temp_hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                NEW.next_at := 'infinity'; RETURN NEW; END $$; \
+                CREATE TRIGGER hold BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION pg_temp_hold()";
+    database.batch_execute(hold).await.unwrap();
+    let file = server.begin_upload(&bob, &json!({"conversation_id": room, "name": "x", "size": 1})).await;
+    assert_eq!(server.append_upload(&bob, file, 0, b"x").await.status(), 204);
+    let owner = "SELECT owner_id FROM jobs WHERE kind = 'check_file' AND subject = $1";
+    let row = database.query_one(owner, &[&file.to_string()]).await.unwrap();
+    assert_eq!(row.get::<_, Option<i64>>(0), Some(bob.id));
+}
+
 #[tokio::test]
 async fn nothing_is_uploaded_where_the_feature_is_off() {
     let server = Server::start(1, &[("features.file_uploads", "false")]);
