@@ -2,6 +2,7 @@
 //!
 //! How: raw sockets where a client would not send such a thing; and the disk and the tables are looked at afterwards.
 
+use crate::filter::{set_rules, words};
 use crate::support::{PATIENCE, Raw, Server, User, wait_until};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -327,11 +328,7 @@ async fn a_held_text_shows_nobody_the_files_of_others() {
     let secret = server.room(&[&ann]).await;
     let (file, _) = server.upload(&ann, &secret, "salaries.txt", b"secret").await;
     let room = server.room(&[&eve]).await;
-    let rules = json!({"rules": [{"id": "later", "kind": "keywords", "action": "hold", "enabled": true,
-        "definition": {"words": ["wait"]}}]});
-    let path = format!("/conversations/{room}/filter-rules");
-    let fields = [("content-type", "application/json")];
-    assert_eq!(server.send(&eve, "PUT", &path, &fields, rules.to_string().into()).await.status(), 200);
+    set_rules(&server, &eve, &room, json!([words("later", "wait", "hold")])).await;
     let message = json!({"conversation_id": room, "content": "wait", "attachments": [file]});
     assert_eq!(server.call(&eve, "send_message", message).await.unwrap_err()["code"], "filtered");
     let queue: Value = server.send(&eve, "GET", "/moderation/queue", &[], vec![]).await.json().await.unwrap();

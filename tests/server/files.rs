@@ -2,6 +2,7 @@
 //!
 //! How: an upload goes over HTTP as tus 1.0 says; the log and the notices come over a WebSocket.
 
+use crate::filter::{set_rules, words};
 use crate::support::{Client, Format, PATIENCE, Server, User, wait_until};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
@@ -165,7 +166,10 @@ async fn what_is_not_what_it_claims_fails_and_its_uploader_learns_why() {
     let bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\x01\x86\xa0\0\x01\x86\xa0\x08\x06\0\0\0";
     let mut notices = Client::all(&server, &ann, Format::MessagePack).await;
     let program = "application/vnd.microsoft.portable-executable";
-    let wrong = |extension: &str, media_type: &str| json!({"reason": "wrong_extension", "extension": extension, "media_type": media_type});
+    let wrong = |extension: &str, media_type: &str| {
+        let reason = "wrong_extension";
+        json!({"reason": reason, "extension": extension, "media_type": media_type})
+    };
     for (name, bytes, media_type, failure) in [
         ("a.png", &png[..], "image/png", Value::Null),
         ("b.pdf", b"MZ\x90\0\x03", program, wrong("pdf", program)),
@@ -502,15 +506,6 @@ async fn lists_the_messages_with_files_page_by_page_without_a_query() {
     assert_eq!(refused.unwrap_err()["code"], "not_found");
 }
 
-/// Members' texts with `wait` are held.
-async fn hold_texts(server: &Server, owner: &User, room: &str) {
-    let rules = json!({"rules": [{"id": "later", "kind": "keywords", "action": "hold", "enabled": true,
-        "definition": {"words": ["wait"]}}]});
-    let path = format!("/conversations/{room}/filter-rules");
-    let set = server.send(owner, "PUT", &path, &[("content-type", "application/json")], rules.to_string().into()).await;
-    assert_eq!(set.status(), 200, "{}", set.text().await.unwrap());
-}
-
 /// Approves the only text of the queue.
 async fn approve_held(server: &Server, moderator: &User) {
     let queue: Value = server.send(moderator, "GET", "/moderation/queue", &[], vec![]).await.json().await.unwrap();
@@ -524,7 +519,7 @@ async fn an_approved_edit_removes_the_files_that_it_was_sent_to_remove() {
     let server = start();
     let (ann, bob) = (server.register().await, server.register().await);
     let room = server.room(&[&ann, &bob]).await;
-    hold_texts(&server, &ann, &room).await;
+    set_rules(&server, &ann, &room, json!([words("later", "wait", "hold")])).await;
     let mut files = Vec::new();
     for name in ["one.txt", "two.txt", "three.txt"] {
         files.push(server.upload(&bob, &room, name, name.as_bytes()).await.0);
@@ -572,7 +567,7 @@ async fn a_held_message_keeps_its_files() {
     let server = start();
     let (ann, bob) = (server.register().await, server.register().await);
     let room = server.room(&[&ann, &bob]).await;
-    hold_texts(&server, &ann, &room).await;
+    set_rules(&server, &ann, &room, json!([words("later", "wait", "hold")])).await;
     let (file, _) = server.upload(&bob, &room, "held.txt", b"held").await;
     let message = json!({"conversation_id": room, "content": "please wait", "attachments": [file]});
     let refused = server.call(&bob, "send_message", message).await.unwrap_err();

@@ -2,8 +2,8 @@
 //!
 //! How: SQL fills a room with 100,000 messages, of which 40 have files, and a thousand small rooms. The test then
 //! executes every statement of a page as the server sends it. With `auto_explain`, PostgreSQL reports each plan that it
-//! executes, also inside functions. Each statement runs often enough for PostgreSQL to switch to a generic plan. The test
-//! runs before and after `ANALYZE`, since a new installation has no statistics.
+//! executes, also inside functions. Each statement runs often enough for PostgreSQL to switch to a generic plan. The
+//! test runs before and after `ANALYZE`, since a new installation has no statistics.
 
 use crate::support::{Server, User};
 use chat_server::storage::connect::READER_PLANS;
