@@ -45,6 +45,7 @@ impl FeaturesConfig {
             user_mentions: self.user_mentions,
             message_threads: self.message_threads,
             file_uploads: self.file_uploads,
+            files_scanned: false,
         }
     }
 }

@@ -297,6 +297,8 @@ pub struct Features {
     pub message_threads: bool,
     /// Files.
     pub file_uploads: bool,
+    /// No file is released without a virus scan. No switch: the scanner's state decides when `welcome` is sent.
+    pub files_scanned: bool,
 }
 
 impl Features {

@@ -67,7 +67,9 @@ const FILES_EXAMPLES: &str = "\
 Examples:
   chat-server files check                        every file's content is there, with its size, and nothing else is
   chat-server files check --deep                 also read all of it and compare its SHA-256
-  chat-server files check --repair               also remove content that nothing needs
+  chat-server files check --repair               also remove what nothing needs
+
+Unfinished uploads are checked too: their files must have the bytes that the server acknowledged.
 
 The server may run meanwhile. Content that is missing or damaged can only come from a backup; the files that have it
 are named.";

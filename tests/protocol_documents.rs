@@ -257,7 +257,7 @@ fn refuses_frames_that_are_not_documented() {
     let head = json!({"id": "room_6", "kind": "group", "name": null, "last_seq": 1, "read_seq": 0, "role": "owner"});
     let welcome = json!({"type": "welcome", "data": {"session_id": 1, "server_time": "2026-01-02T03:04:05.678Z",
         "features": {"message_reactions": true, "pinned_messages": true, "user_mentions": true,
-            "message_threads": true, "file_uploads": true},
+            "message_threads": true, "file_uploads": true, "files_scanned": false},
         "user": {"id": 1, "username": "ann", "display_name": "Ann", "avatar_url": null, "bio": null,
             "created_at": "2026-01-02T03:04:05.678Z"},
         "heartbeat_ms": 25_000, "limits": {"max_message_length": 1, "max_frame_bytes": 1, "max_connections_per_user": 1,

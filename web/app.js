@@ -205,6 +205,11 @@ export class App {
         return this.client.welcome?.features?.file_uploads === true;
     }
 
+    /** Whether the server releases files without a virus scan, as far as known. */
+    get hasUnscannedFiles() {
+        return this.client.welcome?.features?.files_scanned === false;
+    }
+
     /** Bytes that the server accepts in one file, as far as known. */
     get fileSizeMax() {
         return this.client.welcome?.limits?.max_file_size ?? Infinity;

@@ -58,7 +58,7 @@ export class Attachments {
         if (uploads.length > 0) scanner.look();
         const about = { sizeMax, scanner: scanner.state };
         uploads.forEach((upload, at) => refresh(this.rows.children[at], upload, stateText(upload, about)));
-        this.note.hidden = uploads.length === 0 || scanner.state !== "off";
+        this.note.hidden = uploads.length === 0 || !this.app.hasUnscannedFiles;
         if (!this.note.hidden) this.note.textContent = t("files_not_scanned");
     }
 

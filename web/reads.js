@@ -2,9 +2,12 @@
 // store needs something again. The results go into the store.
 
 import { limitConcurrency } from "./concurrency.js";
+import { explain } from "./i18n.js";
 import { isModerator } from "./roles.js";
 
 const PAGE = 50;
+/** Messages with files that are read at once. */
+const FILES_PAGE = 30;
 /** Most members that are read when a conversation is opened. */
 const MEMBERS_MAX = 600;
 /** Several requests for the same record within this time become one. */
@@ -197,6 +200,30 @@ export class Reads {
         const pins = await this.app.request("list_pins", { conversation_id: id });
         conversation.timeline.mergePins(pins, asOf);
         this.app.changed("conversation", "panel");
+    }
+
+    /** Reads the newest messages with files, or the next page of them. */
+    async files({ id, cursor: asOf, timeline }) {
+        if (timeline.files?.state === "reading") return;
+        const { app, store } = this;
+        const { epoch } = timeline;
+        const { messages = [], cursor } = timeline.files ?? {};
+        timeline.files = { messages, cursor, state: "reading" };
+        try {
+            const page = await app.request("search_messages", {
+                conversation_id: id,
+                has: "file",
+                cursor,
+                limit: FILES_PAGE,
+            });
+            if (timeline.epoch !== epoch) return;
+            for (const { sender } of page.messages) store.rememberUser(sender);
+            if (!timeline.mergeFiles(page, asOf)) timeline.files = undefined; // the panel asks again
+        } catch (error) {
+            if (timeline.epoch === epoch) timeline.files = { messages, cursor, state: "failed", why: explain(error) };
+        } finally {
+            app.changed("panel");
+        }
     }
 
     /** Reads a page of a thread's replies; `where`: "newest" or "older". */

@@ -1,5 +1,5 @@
-// Whether the server scans files for viruses, from its health report: "ok", "failing" or "off". A server in production
-// shows it to its operators only; then it stays unknown.
+// Whether the virus scanner answers, from the server's health report: "ok", "failing" or "off". A server in production
+// shows it to its operators only; then it stays unknown. Whether files are scanned at all is in `welcome.features`.
 
 /** A report is asked for again after this time, when files are shown. */
 const AGE_MS_MAX = 60_000;

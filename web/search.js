@@ -85,7 +85,8 @@ export function readSearch(typed, context) {
         }
     }
     query = query.replace(/\s+/g, " ").trim();
-    if (query === "" && text.trim() !== "" && hints.length === 0 && Object.keys(fields).length > 0)
+    const findsFiles = fields.has === "file" || fields.has === "image";
+    if (query === "" && !findsFiles && text.trim() !== "" && hints.length === 0 && Object.keys(fields).length > 0)
         hint("search_needs_word");
     return { query, fields, hints };
 }

@@ -21,6 +21,11 @@ export class Timeline {
     threads = new Map();
     /** The pinned messages, newest pin first; undefined until read. */
     pins;
+    /**
+     * The messages with files, newest first: {messages, cursor of older ones, state: "reading", "read" or "failed",
+     * why}; undefined until a panel asks for them.
+     */
+    files;
     /** Message id → message; `version` grows with each visible change. */
     known = new Map();
     /** Grows with each reset: a page that was requested before is discarded. */
@@ -166,7 +171,8 @@ export class Timeline {
     /** Removes the oldest messages shown when there are more than twice as many as `keep`. */
     trim(keep) {
         if (this.shown.length <= 2 * keep) return;
-        const listed = new Set([...(this.pins ?? []), ...[...this.threads.values()].flatMap(({ replies }) => replies)]);
+        const replies = [...this.threads.values()].flatMap((thread) => thread.replies);
+        const listed = new Set([...(this.pins ?? []), ...(this.files?.messages ?? []), ...replies]);
         const gone = this.shown.slice(0, -keep);
         this.shown = this.shown.slice(-keep);
         this.hasOlder = true;
@@ -193,6 +199,29 @@ export class Timeline {
         this.#reapplyEvents(asOf);
     }
 
+    /** Merges a page of messages with files. Returns false if it is outdated. */
+    mergeFiles({ messages, next_cursor }, asOf) {
+        if (asOf < this.#droppedUpTo) return false;
+        // What a search shows of a text is no part of the message.
+        const page = messages.map(({ highlight: _, ...message }) => this.#put(message));
+        this.files = {
+            messages: [...(this.files?.messages ?? []), ...page],
+            cursor: next_cursor ?? undefined,
+            state: "read",
+        };
+        this.#reapplyEvents(asOf);
+        return true;
+    }
+
+    /** The known messages with files, newest first, as far back as all of them are known. */
+    withFiles() {
+        const { messages = [], cursor } = this.files ?? {};
+        const oldest = cursor === undefined ? -Infinity : Math.min(...messages.map(({ seq }) => seq));
+        return [...this.known.values()]
+            .filter(({ deleted, attachments, seq }) => !deleted && attachments?.length > 0 && seq >= oldest)
+            .sort((a, b) => b.seq - a.seq);
+    }
+
     /** The thread of a root, created from the known replies, also for servers without `get_thread`. */
     thread(root) {
         if (!this.threads.has(root)) {
@@ -210,7 +239,7 @@ export class Timeline {
         this.isLoaded = this.hasNewer = false;
         this.hasOlder = true;
         this.threads.clear();
-        this.pins = undefined;
+        this.pins = this.files = undefined;
         this.known.clear();
         this.#recentEvents = [];
     }

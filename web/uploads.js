@@ -97,23 +97,23 @@ export class Uploads {
 
     async #recheck(row) {
         const file = await this.#transfer.show(row.fileId).catch((error) => error);
-        if (file.state) this.settled({ file_id: row.fileId, file, reason: file.reason });
+        if (file.state) this.settled({ file_id: row.fileId, file, reason: file.reason, failure: file.failure });
         else if (file.status === 404) this.#fail(row, file);
     }
 
     /** The check of a file has ended. */
-    settled({ file_id, file, reason }) {
+    settled({ file_id, file, reason, failure }) {
         const row = this.#rows.find(({ fileId }) => fileId === file_id);
         if (!row) return;
-        row.settled = { file, reason };
+        row.settled = { file, reason, failure };
         if (row.state === "checking") this.#settle(row);
     }
 
     #settle(row) {
-        const { file, reason } = row.settled;
+        const { file, reason, failure } = row.settled;
         if (["scanning", "uploading"].includes(file?.state)) return;
         row.state = file?.state === "ready" ? "ready" : "failed";
-        if (row.state === "failed") row.error = { code: file?.state ?? "failed", message: reason };
+        if (row.state === "failed") row.error = { code: file?.state ?? "failed", message: reason, details: failure };
         this.#update();
     }
 
@@ -312,8 +312,8 @@ export class Uploads {
         return true;
     }
 
-    #fail(row, { code, message, status, retryAfterMs }) {
-        Object.assign(row, { state: "failed", error: { code, message, status, retryAfterMs } });
+    #fail(row, { code, message, status, retryAfterMs, details }) {
+        Object.assign(row, { state: "failed", error: { code, message, status, retryAfterMs, details } });
         this.#update();
     }
 }

@@ -1,43 +1,44 @@
-// The panel of a conversation's files: those of the messages that are loaded, newest first. The server has no list of
-// files yet.
+// The panel of a conversation's files, newest first: those that the server finds, and those of messages that have
+// arrived since.
 
 import { h, reconcile } from "./dom.js";
 import { aboutFile, downloadButton, thumbnail } from "./files.js";
 import { dateOf, language, t } from "./i18n.js";
 import { isHidden } from "./people.js";
 
-export function showFiles(app, body, conversation) {
+/** `fresh`: the panel was opened just now. */
+export function showFiles(app, body, conversation, fresh) {
     const { timeline } = conversation;
-    const messages = [...timeline.known.values()].filter((message) => !message.deleted && !isHidden(app, message));
-    messages.sort((a, b) => b.seq - a.seq);
-    app.scanner.look();
-    const rows = [{ key: "about", signature: language(), build: () => note("details", t("files_loaded")) }];
-    if (app.scanner.state === "off")
-        rows.push({ key: "scan", signature: language(), build: () => note("scan-note", t("files_not_scanned")) });
-    for (const message of messages) {
-        for (const file of message.attachments ?? []) {
+    if (!timeline.files || (fresh && timeline.files.state === "failed")) app.reads.files(conversation);
+    const { state, cursor, why } = timeline.files ?? {};
+    const rows = [];
+    const add = (key, build, signature = language()) => rows.push({ key, signature, build });
+    if (app.hasUnscannedFiles) add("scan", () => note("scan-note", t("files_not_scanned")));
+    const before = rows.length;
+    for (const message of timeline.withFiles().filter((message) => !isHidden(app, message))) {
+        for (const file of message.attachments) {
             const from = t("file_from", { name: app.displayName(message.sender), when: dateOf(message.created_at) });
-            rows.push({
-                key: `f${message.message_id}/${file.file_id}`,
-                signature: [JSON.stringify(file), from, language()].join("\t"),
-                build: () => row(app, message, file, from),
-            });
+            add(
+                `f${message.message_id}/${file.file_id}`,
+                () => row(app, message, file, from),
+                [JSON.stringify(file), from, language()].join("\t"),
+            );
         }
     }
-    if (!rows.some(({ key }) => key.startsWith("f")))
-        rows.push({ key: "none", signature: language(), build: () => note("nothing", t("no_files")) });
-    if (timeline.hasOlder)
-        rows.push({
-            key: "more",
-            signature: language(),
-            build: () =>
-                h(
-                    "button",
-                    { type: "button", class: "link more", id: "older-files", onclick: () => app.act.older() },
-                    t("load_older"),
-                ),
-        });
+    if (state === "failed") add("failed", () => note("nothing", why), why);
+    else if (state === "reading") add("loading", () => note("nothing", t("loading")));
+    else if (rows.length === before) add("none", () => note("nothing", t("no_files")));
+    if (state === "failed" || (state === "read" && cursor !== undefined))
+        add(
+            "more",
+            () => more(state === "failed" ? "try_again" : "load_older", () => app.reads.files(conversation)),
+            state,
+        );
     reconcile(body, rows);
+}
+
+function more(text, onclick) {
+    return h("button", { type: "button", class: "link more", id: "older-files", onclick }, t(text));
 }
 
 function row(app, message, file, from) {

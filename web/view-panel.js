@@ -54,7 +54,7 @@ export class Panel {
         this.composer.element.hidden = panel.kind !== "thread";
         if (panel.kind === "thread") this.#showThread(app.current, panel.root);
         else if (panel.kind === "pins") this.#showPins(app.current);
-        else if (panel.kind === "files") showFiles(app, this.body, app.current);
+        else if (panel.kind === "files") showFiles(app, this.body, app.current, fresh);
         else if (panel.kind === "details") this.#showDetails(app.current, fresh);
         else if (panel.kind === "held") this.held.show(this.body, app.current, fresh);
         else if (panel.kind === "search") this.search.show(this.body, fresh);

@@ -215,7 +215,7 @@ export class Search {
         const { open } = this.app;
         const conversation_id = fields.conversation_id ?? (this.#everywhere ? undefined : open.id);
         this.everywhere.disabled = fields.conversation_id !== undefined;
-        if (query === "" || hints.length > 0) {
+        if ((query === "" && fields.has === undefined) || hints.length > 0) {
             this.#found = { messages: [], state: "idle", cursor: undefined };
             this.#showFound();
             if (!isTyping) await this.#lookUpPeople(hints);
@@ -229,7 +229,7 @@ export class Search {
             let why;
             try {
                 const page = await this.app.request("search_messages", {
-                    query,
+                    query: query || undefined,
                     ...fields,
                     conversation_id,
                     cursor,

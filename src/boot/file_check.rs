@@ -1,7 +1,7 @@
 //! `chat-server files check`: whether the store has what the tables say, and nothing else.
 //!
 //! The server may run meanwhile. So the store is listed before the rows are read, and what looks wrong is looked at
-//! again before it counts.
+//! again before it counts. The folder of uploads is that of this server.
 
 use super::error::{BootError, system};
 use super::files::store;
@@ -10,15 +10,20 @@ use crate::config::Config;
 use crate::files::content::{ContentHash, ContentName};
 use crate::files::store::Store;
 use crate::files::store::disk::DiskThreads;
+use crate::ids::FileId;
 use crate::storage::accounts::Accounts;
 use crate::storage::connect::Role;
-use crate::storage::file_check::{FileTables, NamedContent};
+use crate::storage::file_check::{AwaitedUpload, FileTables, NamedContent};
 use std::collections::HashSet;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 /// Between two lines of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+
+const UPLOADS_FAULT: &str = "cannot read the folder of uploads";
+/// Uploads that one statement looks for.
+const UPLOADS_AT_ONCE: usize = 200;
 
 /// What a check does besides comparing names and sizes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,7 +60,7 @@ pub fn check_files(config: &Config, options: FileCheckOptions) -> Result<(), Boo
     let store = store(config, threads.disk())?;
     let report = with_database(config, async |target| {
         let tables = FileTables::new(Accounts::new(target.pool(Role::Writer, 2)?));
-        check_all(&tables, &store, options).await
+        check_all(&tables, &store, options, config.database.shared).await
     })?;
     let CheckReport { findings, repaired, checked, bytes } = report;
     let _ = writeln!(
@@ -65,7 +70,12 @@ pub fn check_files(config: &Config, options: FileCheckOptions) -> Result<(), Boo
     if findings > repaired { Err(BootError::DamagedFiles { findings: findings - repaired }) } else { Ok(()) }
 }
 
-async fn check_all(tables: &FileTables, store: &Store, options: FileCheckOptions) -> Result<CheckReport, BootError> {
+async fn check_all(
+    tables: &FileTables,
+    store: &Store,
+    options: FileCheckOptions,
+    is_shared: bool,
+) -> Result<CheckReport, BootError> {
     let mut report = CheckReport::default();
     let mut shown = Instant::now();
     let shows_progress = io::stderr().is_terminal();
@@ -80,6 +90,8 @@ async fn check_all(tables: &FileTables, store: &Store, options: FileCheckOptions
     if shows_progress {
         let _ = write!(io::stderr(), "\r\x1b[K");
     }
+    check_stray_uploads(tables, store, options, &mut report).await?;
+    check_short_uploads(tables, store, is_shared, &mut report).await?;
     for file in tables.without_content().await.map_err(BootError::Refused)? {
         report.found(&format!("File {} is ready, and no content is named for it. Restore a backup.", file.0));
     }
@@ -93,6 +105,71 @@ async fn check_all(tables: &FileTables, store: &Store, options: FileCheckOptions
         report.repaired += u64::from(options.repair);
     }
     Ok(report)
+}
+
+/// Files of the folder of uploads that belong to no upload.
+async fn check_stray_uploads(
+    tables: &FileTables,
+    store: &Store,
+    options: FileCheckOptions,
+    report: &mut CheckReport,
+) -> Result<(), BootError> {
+    let folder = store.folder();
+    // Before the rows: an upload has its row before its file.
+    let there = store.disk().run(move || folder.uploads()).await.map_err(system(UPLOADS_FAULT))?;
+    for some in there.chunks(UPLOADS_AT_ONCE) {
+        let known = tables.known_uploads(some).await.map_err(BootError::Refused)?;
+        for file in some.iter().copied().filter(|file| !known.contains(file)) {
+            let folder = store.folder();
+            // It may have gone before its row was looked for.
+            let Some(bytes) =
+                store.disk().run(move || folder.upload_size(file)).await.map_err(system(UPLOADS_FAULT))?
+            else {
+                continue;
+            };
+            report
+                .found(&format!("The file uploads/{} has {bytes} bytes, and no upload. --repair removes it.", file.0));
+            if options.repair {
+                store.remove_upload(file).await.map_err(system("cannot remove an upload"))?;
+                report.repaired += 1;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Uploads of which the disk has fewer bytes than were acknowledged. If servers share the database, an upload without a
+/// file is another server's.
+async fn check_short_uploads(
+    tables: &FileTables,
+    store: &Store,
+    is_shared: bool,
+    report: &mut CheckReport,
+) -> Result<(), BootError> {
+    let mut after = FileId(0);
+    loop {
+        let page = tables.uploads(after, UPLOADS_AT_ONCE as i64).await.map_err(BootError::Refused)?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = last.file;
+        for AwaitedUpload { file, received } in page {
+            let folder = store.folder();
+            let found = store.disk().run(move || folder.upload_size(file)).await;
+            let found = found.map_err(system(UPLOADS_FAULT))?;
+            let has = found.unwrap_or(0);
+            // The row is read again, because the upload may have ended meanwhile.
+            if has >= received
+                || (found.is_none() && is_shared)
+                || tables.received(file).await.map_err(BootError::Refused)? < received
+            {
+                continue;
+            }
+            report.found(&format!(
+                "Upload {} has {has} bytes on the disk, and {received} were acknowledged. Its user must upload the \
+                 file again.",
+                file.0
+            ));
+        }
+    }
 }
 
 async fn check_part(

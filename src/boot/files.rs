@@ -15,6 +15,7 @@ use crate::storage::file_shares::ShareStore;
 use crate::storage::files::{FileQuotas, FileStore};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tokio::time::timeout;
 
@@ -27,6 +28,7 @@ pub(super) fn files(
     accounts: &Accounts,
     port: Arc<dyn FilesPort>,
     metrics: Metrics,
+    scans_files: &Arc<AtomicBool>,
 ) -> Result<Files, BootError> {
     let (given, signed) = (&config.files, |number: u64| i64::try_from(number).unwrap_or(i64::MAX));
     let expiry_s = signed(given.expiry.as_secs());
@@ -48,7 +50,7 @@ pub(super) fn files(
         upload_rate: given.upload_rate,
         size_max: config.limits.max_file_size,
         allowed_types: given.allowed_types.clone(),
-        antivirus: antivirus(config),
+        antivirus: antivirus(config, Arc::clone(scans_files)),
         keeps_originals: given.keep_originals,
         program: std::env::current_exe().map_err(system("cannot find this program"))?,
         links: secret::link_key(config)?,
@@ -97,12 +99,12 @@ fn bucket(config: &Config) -> Result<Option<Bucket>, BootError> {
     bucket.map(Some).map_err(system("cannot use files.s3_bucket"))
 }
 
-fn antivirus(config: &Config) -> Option<Antivirus> {
+fn antivirus(config: &Config, scans_files: Arc<AtomicBool>) -> Option<Antivirus> {
     let mode = match config.files.scan {
         FileScan::Required => ScanMode::Required,
         FileScan::WhenAvailable => ScanMode::WhenAvailable,
         FileScan::Off => return None,
     };
     let address = config.files.clamd.as_deref().and_then(ClamdAddress::parse)?;
-    Some(Antivirus::new(address, mode, config.limits.max_file_size))
+    Some(Antivirus::new(address, mode, config.limits.max_file_size, scans_files))
 }

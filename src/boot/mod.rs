@@ -221,6 +221,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
 
     let mut limits = config.limits();
     limits.max_connections = room.websockets;
+    let scans_files = Arc::new(AtomicBool::new(false));
     let settings = Arc::new(ShardSettings {
         networks: Quota::new(limits.max_connections_per_network),
         limits,
@@ -235,6 +236,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
         message_timeout_ms: config.server.message_timeout.as_millis() as u64,
         deflate: config.features.compression,
         features: config.features.for_clients(),
+        scans_files: Arc::clone(&scans_files),
         content_filtering: config.security.content_filtering,
         filter: rules,
         overload: Arc::clone(&overload),
@@ -284,7 +286,7 @@ pub fn serve(config: &Config, log_drops: ErrorCounter) -> Result<(), BootError> 
     watch.report(audit_gap);
     let notify_revoked = Arc::clone(&notices);
     runtime.spawn(watch.clone().run(accounts.clone(), move |sessions| notify_revoked(sessions)));
-    let files = files::files(config, file_store, &accounts, Arc::clone(&commands) as _, metrics.clone())?;
+    let files = files::files(config, file_store, &accounts, Arc::clone(&commands) as _, metrics.clone(), &scans_files)?;
     runtime.spawn(files.clone().probe_scanner());
     for lane in [jobs::CHECKS, jobs::REMOVALS] {
         runtime.spawn(jobs::run(JobStore::new(accounts.clone()), files.clone(), lane));

@@ -4,11 +4,14 @@
 //! - a job is a row, so it outlives this process. It goes when it is done;
 //! - a job has a lease that is renewed while it runs. When a process dies, others take its jobs [`LEASE_SECONDS`]
 //!   later; a process that was only slow can still be working then. Every job can therefore be repeated;
-//! - slow jobs do not delay quick ones: each [`JobLane`] has places of its own.
+//! - slow jobs do not delay quick ones: each [`JobLane`] has places of its own;
+//! - a user's jobs take at most all places of a lane but one, so those of others never wait for all of them.
 
 use super::files::Files;
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::warn_limited;
+use crate::ids::UserId;
+use crate::mesh::quota::{Quota, QuotaPlace};
 use crate::storage::jobs::{Job, JobStore};
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -50,6 +53,7 @@ pub async fn run(store: JobStore, files: Files, lane: JobLane) {
     let mut work = files.work();
     let mut swept_at: Option<Instant> = None;
     let mut running = JoinSet::new();
+    let places = UserPlaces::new(lane.at_once);
     loop {
         if lane.sweeps && swept_at.is_none_or(|at| at.elapsed() >= SWEEP_INTERVAL) {
             swept_at = Some(Instant::now());
@@ -58,12 +62,16 @@ pub async fn run(store: JobStore, files: Files, lane: JobLane) {
             }
         }
         work.mark_unchanged();
-        let free = lane.at_once - running.len();
-        let jobs = if free == 0 { Vec::new() } else { claimed(&store, lane, free).await };
-        let is_full = jobs.len() == free;
-        for job in jobs {
-            running.spawn(work_on(store.clone(), files.clone(), job));
+        while running.len() < lane.at_once {
+            let Some(job) = claimed(&store, lane, &places.full()).await else { break };
+            let place = job.owner.and_then(|owner| places.admit(owner));
+            let (store, files) = (store.clone(), files.clone());
+            running.spawn(async move {
+                let _place = place;
+                work_on(store, files, job).await;
+            });
         }
+        let is_full = running.len() == lane.at_once;
         // When every place is taken, only the end of a job makes room.
         tokio::select! {
             _ = running.join_next(), if !running.is_empty() => {}
@@ -73,11 +81,31 @@ pub async fn run(store: JobStore, files: Files, lane: JobLane) {
     }
 }
 
-async fn claimed(store: &JobStore, lane: JobLane, free: usize) -> Vec<Job> {
-    store.claim(lane.kinds, free as i64, LEASE_SECONDS).await.unwrap_or_else(|refusal| {
+async fn claimed(store: &JobStore, lane: JobLane, passed_over: &[UserId]) -> Option<Job> {
+    store.claim(lane.kinds, passed_over, LEASE_SECONDS).await.unwrap_or_else(|refusal| {
         warn_limited!(%refusal, "the jobs could not be read; it is tried again every second");
-        Vec::new()
+        None
     })
+}
+
+/// The places that the users' jobs of a lane take.
+struct UserPlaces(Quota<UserId>);
+
+impl UserPlaces {
+    /// Of a lane with so many places.
+    fn new(at_once: usize) -> Self {
+        Self(Quota::new(at_once.saturating_sub(1).max(1)))
+    }
+
+    /// A place for a job of this user; it is freed when it is dropped.
+    fn admit(&self, owner: UserId) -> Option<QuotaPlace<UserId>> {
+        self.0.admit(owner)
+    }
+
+    /// The users whose jobs get no other place now.
+    fn full(&self) -> Vec<UserId> {
+        self.0.full()
+    }
 }
 
 async fn work_on(store: JobStore, files: Files, job: Job) {
@@ -125,6 +153,39 @@ fn pause_seconds(attempts: i32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The next job as `claim_job` takes it: the first of the queue whose owner is not passed over.
+    fn claimed_of(queue: &mut Vec<UserId>, places: &UserPlaces) -> Option<(UserId, QuotaPlace<UserId>)> {
+        let full = places.full();
+        let at = queue.iter().position(|owner| !full.contains(owner))?;
+        let owner = queue.remove(at);
+        Some((owner, places.admit(owner).unwrap()))
+    }
+
+    #[test]
+    fn a_user_with_many_files_leaves_a_place_to_others() {
+        let (ann, bob, carl) = (UserId(1), UserId(2), UserId(3));
+        let places = UserPlaces::new(CHECKS.at_once);
+        let mut queue = [vec![ann; 50], vec![bob, bob, carl]].concat();
+        let mut running = Vec::new();
+        while running.len() < CHECKS.at_once {
+            running.push(claimed_of(&mut queue, &places).unwrap());
+        }
+        let owners =
+            |running: &[(UserId, QuotaPlace<UserId>)]| running.iter().map(|(owner, _)| *owner).collect::<Vec<_>>();
+        assert_eq!(owners(&running), [ann, ann, bob], "ann's files never end, and bob's begins");
+        running.pop();
+        running.push(claimed_of(&mut queue, &places).unwrap());
+        running.pop();
+        running.push(claimed_of(&mut queue, &places).unwrap());
+        assert_eq!(owners(&running), [ann, ann, carl]);
+        running.pop();
+        assert!(claimed_of(&mut queue, &places).is_none(), "the last place waits for others");
+        running.pop();
+        running.push(claimed_of(&mut queue, &places).unwrap());
+        assert_eq!(owners(&running), [ann, ann], "a place that ends can be taken again");
+        assert_eq!(UserPlaces::new(1).full(), [], "a lane of one place serves everybody");
+    }
 
     #[test]
     fn pauses_double_and_are_bounded() {

@@ -232,7 +232,9 @@ async fn decide(control: &Control, caller: &Caller, id: i64, approved: bool) -> 
 fn approved_text(decision: &Decision) -> ApprovedText {
     let content = decision.content.clone();
     match decision.edited {
-        Some(message) => ApprovedText::Edit { message: MessageId(message), content },
+        Some(message) => {
+            ApprovedText::Edit { message: MessageId(message), content, kept_files: decision.kept_files.clone() }
+        }
         None => ApprovedText::Message {
             content,
             message_type: match decision.message_type.as_str() {

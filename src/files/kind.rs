@@ -5,6 +5,7 @@
 //! and a sandbox, whatever its name is.
 
 use super::name::extension;
+use super::reason::{FileFailure, FileReason};
 use std::io::{BufRead, Seek};
 
 /// Bytes at the start of a file that the check looks at.
@@ -144,27 +145,31 @@ fn is_text(head: &[u8], is_whole: bool) -> bool {
 ///
 /// # Errors
 /// The reason, for its sender.
-pub fn check(found: &str, name: &str, declared: Option<&str>, allowed: &[String]) -> Result<(), String> {
+pub fn check(found: &str, name: &str, declared: Option<&str>, allowed: &[String]) -> Result<(), FileFailure> {
     let extension = extension(name).map(str::to_ascii_lowercase);
     let promised = PROMISED.iter().find(|(known, _)| extension.as_deref() == Some(known)).map(|(_, types)| *types);
     if let (Some(extension), Some([promised, others @ ..])) = (&extension, promised)
         && *promised != found
         && !others.contains(&found)
     {
-        return Err(format!("The name ends with .{extension}, but the content is {found}, not {promised}."));
+        let sentence = format!("The name ends with .{extension}, but the content is {found}, not {promised}.");
+        return Err(wrong_extension(sentence, extension, found));
     }
     let is_text_by_name = TEXTS.iter().find(|(known, _)| extension.as_deref() == Some(known)).map(|(_, kind)| *kind);
-    if let Some(expected) = is_text_by_name
+    if let (Some(extension), Some(expected)) = (&extension, is_text_by_name)
         && !is_textual(found)
         // A text in another encoding is bytes to us. What a browser would run must be a text that we can read.
         && (found != UNKNOWN || ACTIVE.contains(&expected))
     {
-        return Err(format!("The name says {expected}, but the content is {found}."));
+        let sentence = format!("The name says {expected}, but the content is {found}.");
+        return Err(wrong_extension(sentence, extension, found));
     }
     if let Some(declared) = declared.map(usual).filter(|declared| *declared != UNKNOWN)
         && !agrees(&declared, found)
     {
-        return Err(format!("The file was sent as {declared}, but its content is {found}."));
+        let sentence = format!("The file was sent as {declared}, but its content is {found}.");
+        let failure = FileFailure::new(FileReason::WrongType, sentence);
+        return Err(failure.with("declared_type", declared).with("media_type", found));
     }
     let is_allowed = |pattern: &String| match pattern.split_once('/') {
         Some((class, "*")) => found.split_once('/').is_some_and(|(found, _)| found == class),
@@ -174,8 +179,13 @@ pub fn check(found: &str, name: &str, declared: Option<&str>, allowed: &[String]
     if allowed.iter().any(is_allowed) {
         Ok(())
     } else {
-        Err(format!("This server does not accept files of type {found}."))
+        let sentence = format!("This server does not accept files of type {found}.");
+        Err(FileFailure::new(FileReason::TypeNotAllowed, sentence).with("media_type", found))
     }
+}
+
+fn wrong_extension(sentence: String, extension: &str, found: &str) -> FileFailure {
+    FileFailure::new(FileReason::WrongExtension, sentence).with("extension", extension).with("media_type", found)
 }
 
 /// A declared type without its parameters, in lower case and under its usual name.
@@ -223,7 +233,7 @@ pub fn served_type(media_type: &str) -> &str {
 ///
 /// # Errors
 /// The picture is larger than anybody should decode.
-pub fn dimensions(found: &str, picture: &mut (impl BufRead + Seek)) -> Result<Option<(u32, u32)>, String> {
+pub fn dimensions(found: &str, picture: &mut (impl BufRead + Seek)) -> Result<Option<(u32, u32)>, FileFailure> {
     if !found.starts_with("image/") || picture.rewind().is_err() {
         return Ok(None);
     }
@@ -233,9 +243,11 @@ pub fn dimensions(found: &str, picture: &mut (impl BufRead + Seek)) -> Result<Op
     }
     let (width, height) = (size.width as u64, size.height as u64);
     if width > SIDE_MAX || height > SIDE_MAX || width.saturating_mul(height) > PIXELS_MAX {
-        return Err(format!(
+        let sentence = format!(
             "The picture has {width} × {height} pixels. At most {PIXELS_MAX} are allowed, and {SIDE_MAX} on a side."
-        ));
+        );
+        let failure = FileFailure::new(FileReason::TooManyPixels, sentence);
+        return Err(failure.with("width", width).with("height", height));
     }
     Ok(Some((width as u32, height as u32)))
 }
@@ -316,7 +328,7 @@ mod tests {
         ] {
             let kind = found(head, true, name);
             let refused = check(kind, name, declared, &anything());
-            assert!(refused.is_err_and(|reason| reason.contains(kind)), "{name} {declared:?} {kind}");
+            assert!(refused.is_err_and(|failure| failure.sentence.contains(kind)), "{name} {declared:?} {kind}");
         }
     }
 
@@ -352,6 +364,6 @@ mod tests {
         assert_eq!(dimensions("image/png", &PNG[..9]), Ok(None));
         assert_eq!(dimensions("image/gif", b"GIF89a\0\0\x20\0\0\0\0"), Ok(None), "a side of 0");
         let huge = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\x01\x86\xa0\0\x01\x86\xa0\x08\x06\0\0\0";
-        assert!(dimensions("image/png", huge).unwrap_err().contains("100000 × 100000"));
+        assert!(dimensions("image/png", huge).unwrap_err().sentence.contains("100000 × 100000"));
     }
 }

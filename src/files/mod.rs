@@ -4,6 +4,7 @@
 //!   state.rs     uploading → scanning → ready …
 //!   name.rs      what people see, never a path
 //!   kind.rs      what a file is, by its first bytes
+//!   reason.rs    why uploads are refused and files fail
 //!   tus.rs       the header fields of resumable uploads
 //!   link.rs      signed links
 //!   media/       pictures, sound and film, decoded in a process of its own
@@ -16,6 +17,7 @@ pub mod kind;
 pub mod link;
 pub mod media;
 pub mod name;
+pub mod reason;
 pub mod state;
 pub mod store;
 pub mod tus;

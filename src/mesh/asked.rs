@@ -82,6 +82,8 @@ pub enum ApprovedText {
         message: MessageId,
         /// The text.
         content: String,
+        /// The files that stay; all of them with `None`.
+        kept_files: Option<Vec<FileId>>,
     },
 }
 

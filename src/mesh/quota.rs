@@ -66,6 +66,12 @@ impl<K: Copy + Eq + Hash> Quota<K> {
         Some(QuotaPlace { quota: self.clone(), key })
     }
 
+    /// The keys that have as many as they may have.
+    #[must_use]
+    pub fn full(&self) -> Vec<K> {
+        self.used().iter().filter(|(_, used)| **used >= self.0.max).map(|(key, _)| *key).collect()
+    }
+
     /// Counts one more.
     ///
     /// # Errors

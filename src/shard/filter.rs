@@ -68,7 +68,7 @@ pub(super) fn record_of(hits: &[Arc<RuleHead>], change: &Change, unique: i64) ->
         Change::Other { arguments, .. } => arguments.get("content").map(|content| {
             // U+0001 keeps it apart from every key that a client may give.
             json!({"text": content, "key": format!("\u{1}edit {unique:016x}"), "message_type": "text",
-                   "edited_message_id": arguments.get("message_id")})
+                   "edited_message_id": arguments.get("message_id"), "kept_files": arguments.get("attachments")})
         }),
     };
     if let Some(Value::Object(fields)) = of_message {

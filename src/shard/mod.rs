@@ -78,7 +78,7 @@ use requests::Requests;
 use shutdown_steps::ShutdownSteps;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Instant;
 use world::{Clock as _, World};
 
@@ -88,6 +88,8 @@ pub struct ShardSettings {
     pub limits: Limits,
     /// The enabled features.
     pub features: Features,
+    /// Whether no file is released without a virus scan; the scanner's state changes it.
+    pub scans_files: Arc<AtomicBool>,
     /// Whose WebSockets need an account with two-factor authentication.
     pub factor_policy: FactorPolicy,
     /// Verifies tokens.

@@ -326,12 +326,22 @@ impl<W: World> Shard<W> {
                 let key_is_clients = !key.starts_with('\u{1}');
                 Change::Message { content, message_type, parent, key, key_is_clients, files }
             }
-            // The time to edit has passed or not when its author sent it.
-            ApprovedText::Edit { message, content } => Change::Other {
-                kind: "edit_message",
-                mutation_id: self.requests.mutation_id(),
-                arguments: json!({"message_id": message, "content": content, "window_s": 0}),
-            },
+            ApprovedText::Edit { message, content, kept_files } => {
+                let mut arguments = Arguments::new();
+                arguments.insert("message_id".to_owned(), json!(message));
+                arguments.insert("content".to_owned(), content.into());
+                // The time to edit has passed or not when its author sent it.
+                arguments.insert("window_s".to_owned(), 0.into());
+                arguments.insert("was_held".to_owned(), true.into());
+                if let Some(kept) = kept_files {
+                    arguments.insert("attachments".to_owned(), json!(kept));
+                }
+                Change::Other {
+                    kind: "edit_message",
+                    mutation_id: self.requests.mutation_id(),
+                    arguments: arguments.into(),
+                }
+            }
         };
         let asked = PendingCommand {
             origin: Origin::Http(reply),

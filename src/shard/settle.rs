@@ -20,6 +20,7 @@ use crate::wire::ws::close::CloseCode;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 #[derive(Serialize)]
 struct Welcome<'a> {
@@ -82,7 +83,10 @@ impl<W: World> Shard<W> {
             server_time: rfc3339(self.clock.utc()),
             heartbeat_ms: settings.heartbeat_ms,
             limits: &settings.limits,
-            features: settings.features,
+            features: Features {
+                files_scanned: settings.features.file_uploads && settings.scans_files.load(Ordering::Relaxed),
+                ..settings.features
+            },
             conversations: handshake.subscribe_all.then_some(&opened.conversations),
             has_more_conversations: opened.has_more_conversations,
         };

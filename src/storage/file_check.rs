@@ -9,6 +9,7 @@ use super::sql::file_check as sql;
 use crate::error::Refusal;
 use crate::files::content::{ContentHash, ContentName};
 use crate::ids::{FileId, UserId};
+use std::collections::HashSet;
 use tokio_postgres::{Error, Row};
 
 /// Rows that one list has at most.
@@ -35,6 +36,15 @@ pub struct WrongUsage {
     pub counted: (i64, i64),
     /// Bytes and files, as they are.
     pub actual: (i64, i64),
+}
+
+/// An upload whose bytes must be on the disk of the server that receives it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct AwaitedUpload {
+    /// Its number.
+    pub file: FileId,
+    /// Its durable bytes.
+    pub received: u64,
 }
 
 /// The tables of files, for a check.
@@ -121,6 +131,40 @@ impl FileTables {
     pub async fn without_content(&self) -> Result<Vec<FileId>, Refusal> {
         let statement: Statement<'_> = (sql::WITHOUT_CONTENT, &[&LISTED_MAX]);
         self.0.rows("check_without_content", false, statement, |row| row.try_get(0).map(FileId)).await
+    }
+
+    /// Those of these uploads that a row needs, or that a job is about to remove.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn known_uploads(&self, files: &[FileId]) -> Result<HashSet<FileId>, Refusal> {
+        let numbers: Vec<i64> = files.iter().map(|file| file.0).collect();
+        let subjects: Vec<String> = numbers.iter().map(i64::to_string).collect();
+        let statement: Statement<'_> = (sql::KNOWN_UPLOADS, &[&numbers, &subjects]);
+        let rows = self.0.rows("check_known_uploads", false, statement, |row| row.try_get(0).map(FileId)).await?;
+        Ok(rows.into_iter().collect())
+    }
+
+    /// The next uploads whose bytes must be on a disk: at most `most` of those after a file.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn uploads(&self, after: FileId, most: i64) -> Result<Vec<AwaitedUpload>, Refusal> {
+        let read = |row: &Row| {
+            let received = row.try_get::<_, i64>(1)?.try_into().unwrap_or(0);
+            Ok(AwaitedUpload { file: FileId(row.try_get(0)?), received })
+        };
+        self.0.rows("check_uploads", false, (sql::UPLOADS, &[&after.0, &most]), read).await
+    }
+
+    /// The bytes of an upload that must be on a disk now; 0 if none must.
+    ///
+    /// # Errors
+    /// Failures of PostgreSQL.
+    pub async fn received(&self, file: FileId) -> Result<u64, Refusal> {
+        let read = |row: &Row| row.try_get::<_, i64>(0);
+        let rows = self.0.rows("check_received", false, (sql::RECEIVED, &[&file.0]), read).await?;
+        Ok(rows.first().map_or(0, |bytes| (*bytes).try_into().unwrap_or(0)))
     }
 
     /// Some of the users whose files are counted wrongly. With `repair`, they are counted again.

@@ -60,6 +60,10 @@ pub enum Created {
     OverQuotaOfUser,
     /// All files would.
     OverQuotaOfServer,
+    /// The user has too many unfinished uploads.
+    TooManyUnfinished,
+    /// The user has begun too many uploads within an hour.
+    TooManyInHour,
 }
 
 /// An upload, for its uploader.
@@ -93,6 +97,8 @@ pub struct ReadableFile {
     pub state: FileState,
     /// Why it was refused.
     pub reason: Option<String>,
+    /// The same for programs.
+    pub failure: Option<Value>,
     /// Its content; none before it was checked.
     pub content: Option<StoredContent>,
 }
@@ -143,8 +149,7 @@ impl FileStore {
     /// Begins an upload.
     ///
     /// # Errors
-    /// What the uploader may not do in the conversation, `rate_limited`; failures of PostgreSQL, as
-    /// for all functions here.
+    /// What the uploader may not do in the conversation; failures of PostgreSQL, as for all functions here.
     pub async fn create(&self, new: &NewFile<'_>, quotas: &FileQuotas) -> Result<Created, Refusal> {
         let given = json!({
             "user_id": new.user, "conversation_id": new.conversation.number(), "name": new.name, "size": new.size,
@@ -156,6 +161,8 @@ impl FileStore {
         match rows.first() {
             Some(-1) => Ok(Created::OverQuotaOfUser),
             Some(-2) => Ok(Created::OverQuotaOfServer),
+            Some(-3) => Ok(Created::TooManyUnfinished),
+            Some(-4) => Ok(Created::TooManyInHour),
             Some(file) => Ok(Created::File(FileId(*file))),
             None => Err(Refusal::storage_unavailable()),
         }
@@ -339,7 +346,8 @@ pub(super) fn readable_row(row: &Row) -> Result<ReadableFile, Error> {
         shown: row.try_get(0)?,
         state: state(row, 1)?,
         reason: row.try_get(2)?,
-        content: stored(row, 3)?,
+        failure: row.try_get(3)?,
+        content: stored(row, 4)?,
     })
 }
 

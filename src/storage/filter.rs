@@ -78,6 +78,8 @@ pub struct Decision {
     pub edited: Option<i64>,
     /// The files of a message.
     pub files: Vec<FileId>,
+    /// The files that stay after an edit; all of them with `None`.
+    pub kept_files: Option<Vec<FileId>>,
 }
 
 /// Handle to the tables of the filter; cloning it is cheap.
@@ -280,5 +282,8 @@ fn decision(row: &Row) -> Result<Decision, Error> {
         parent: row.try_get("parent_message_id")?,
         edited: row.try_get("edited_message_id")?,
         files: row.try_get::<_, Vec<i64>>("files")?.into_iter().map(FileId).collect(),
+        kept_files: row
+            .try_get::<_, Option<Vec<i64>>>("kept_files")?
+            .map(|kept| kept.into_iter().map(FileId).collect()),
     })
 }

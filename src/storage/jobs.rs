@@ -5,6 +5,7 @@ use super::accounts::Accounts;
 use super::rows::Statement;
 use super::sql::jobs as sql;
 use crate::error::Refusal;
+use crate::ids::UserId;
 use time::OffsetDateTime;
 use tokio_postgres::Row;
 
@@ -18,6 +19,8 @@ pub struct Job {
     pub subject: String,
     /// How often it was begun, this time included.
     pub attempts: i32,
+    /// Whose work it is, if it is a user's.
+    pub owner: Option<UserId>,
     next_at: OffsetDateTime,
 }
 
@@ -32,11 +35,12 @@ impl JobStore {
         Self(accounts)
     }
 
-    /// Takes jobs of these kinds that are due, for so many seconds.
+    /// Takes a job of these kinds that is due, and of none of these users, for so many seconds.
     ///
     /// # Errors
     /// Failures of PostgreSQL, as for all functions here.
-    pub async fn claim(&self, kinds: &[&str], most: i64, lease_s: i64) -> Result<Vec<Job>, Refusal> {
+    pub async fn claim(&self, kinds: &[&str], passed_over: &[UserId], lease_s: i64) -> Result<Option<Job>, Refusal> {
+        let users: Vec<i64> = passed_over.iter().map(|user| user.0).collect();
         let read = |row: &Row| {
             Ok(Job {
                 id: row.try_get(0)?,
@@ -44,9 +48,10 @@ impl JobStore {
                 subject: row.try_get(2)?,
                 attempts: row.try_get(3)?,
                 next_at: row.try_get(4)?,
+                owner: row.try_get::<_, Option<i64>>(5)?.map(UserId),
             })
         };
-        self.0.rows("claim_jobs", false, (sql::CLAIM, &[&kinds, &most, &lease_s]), read).await
+        Ok(self.0.rows("claim_job", false, (sql::CLAIM, &[&kinds, &users, &lease_s]), read).await?.pop())
     }
 
     /// The process that has taken a job still works on it: its lease is so many seconds from now on.

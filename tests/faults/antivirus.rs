@@ -3,7 +3,7 @@
 //!
 //! How: a real clamd, with a signature database that the test writes.
 
-use crate::support::{PATIENCE, Server, User, wait_until};
+use crate::support::{Client, Format, PATIENCE, Server, User, wait_until};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -124,6 +124,11 @@ async fn antivirus(server: &Server) -> Value {
         .clone()
 }
 
+/// Whether a new connection learns that files are released only after a scan.
+async fn welcome_says_scanned(server: &Server, user: &User) -> bool {
+    Client::all(server, user, Format::Json).await.welcome["features"]["files_scanned"].as_bool().unwrap()
+}
+
 #[tokio::test]
 async fn a_virus_at_the_end_of_a_large_file_is_destroyed_and_everybody_concerned_learns_it() {
     let mut clamd = Clamd::new(ROOMY);
@@ -229,6 +234,7 @@ async fn without_its_scanner_a_server_that_requires_one_serves_nothing_unscanned
     }
     assert_eq!(shown(&server, &ann, waiting).await["state"], "scanning");
     assert_eq!(content(&server, &ann, waiting).await, 409);
+    assert!(welcome_says_scanned(&server, &ann).await, "nothing is released without a scan");
     clamd.start();
     assert_eq!(server.settled(&ann, waiting).await["state"], "ready", "released by itself");
     assert_eq!(server.settled(&ann, infected).await["state"], "infected");
@@ -257,10 +263,19 @@ async fn a_scanner_with_lower_limits_is_not_trusted() {
 
 #[tokio::test]
 async fn where_the_scan_is_optional_files_are_released_without_it() {
-    let clamd = Clamd::new(ROOMY);
+    let mut clamd = Clamd::new(ROOMY);
     let server = start(&clamd, "when_available");
     let ann = server.register().await;
     let room = server.room(&[&ann]).await;
     let file = upload(&server, &ann, &room, b"harmless").await;
     assert_eq!(server.settled(&ann, file).await["state"], "ready");
+    assert!(!welcome_says_scanned(&server, &ann).await);
+    clamd.start();
+    let started = Instant::now();
+    while !welcome_says_scanned(&server, &ann).await {
+        assert!(started.elapsed() < PATIENCE, "the scanner is not used");
+        let file = upload(&server, &ann, &room, b"harmless").await;
+        server.settled(&ann, file).await; // each asks for the scanner again
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }

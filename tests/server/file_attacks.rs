@@ -2,6 +2,7 @@
 //!
 //! How: raw sockets where a client would not send such a thing; and the disk and the tables are looked at afterwards.
 
+use crate::filter::{set_rules, words};
 use crate::support::{PATIENCE, Raw, Server, User, wait_until};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -280,6 +281,45 @@ async fn the_check_of_files_finds_what_is_missing_damaged_or_nobodys() {
     assert!(text.contains("1 findings, of which 0 were repaired"), "{text}");
 }
 
+#[tokio::test]
+async fn the_check_of_files_finds_stray_uploads_and_those_that_have_lost_bytes() {
+    let server = start();
+    let ann = server.register().await;
+    let room = server.room(&[&ann]).await;
+    let mut uploads = Vec::new();
+    for name in ["whole.txt", "short.txt", "lost.txt", "empty.txt"] {
+        let file = server.begin_upload(&ann, &json!({"conversation_id": room, "name": name, "size": 10})).await;
+        if name != "empty.txt" {
+            assert_eq!(server.append_upload(&ann, file, 0, b"12345").await.status(), 204);
+        }
+        uploads.push(file);
+    }
+    let check = |options: &[&str]| {
+        let output = server.run(&[&["files", "check"], options].concat());
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, text) = check(&[]);
+    assert!(code == Some(0) && text.contains("0 findings"), "{text}");
+
+    let folder = server.data_dir.join("files/uploads");
+    std::fs::write(folder.join(uploads[1].to_string()), "123").unwrap();
+    std::fs::remove_file(folder.join(uploads[2].to_string())).unwrap();
+    let (stray, foreign) = (folder.join("999999"), folder.join("notes.txt"));
+    std::fs::write(&stray, "stray").unwrap();
+    std::fs::write(&foreign, "of somebody else").unwrap();
+    let (code, text) = check(&[]);
+    assert!(code == Some(1) && text.contains("3 findings, of which 0 were repaired"), "{text}");
+    assert!(text.contains("uploads/999999 has 5 bytes, and no upload"), "{text}");
+    for (file, bytes) in [(uploads[1], 3), (uploads[2], 0)] {
+        assert!(text.contains(&format!("Upload {file} has {bytes} bytes on the disk, and 5 were")), "{text}");
+    }
+    let (code, text) = check(&["--repair"]);
+    assert!(code == Some(1) && text.contains("3 findings, of which 1 were repaired"), "{text}");
+    assert!(!stray.exists() && foreign.exists());
+    assert_eq!(server.append_upload(&ann, uploads[0], 5, b"67890").await.status(), 204);
+    assert_eq!(server.settled(&ann, uploads[0]).await["state"], "ready");
+}
+
 /// A held text names files of somebody else: neither the queue nor a moderator gets anything of them.
 #[tokio::test]
 async fn a_held_text_shows_nobody_the_files_of_others() {
@@ -288,11 +328,7 @@ async fn a_held_text_shows_nobody_the_files_of_others() {
     let secret = server.room(&[&ann]).await;
     let (file, _) = server.upload(&ann, &secret, "salaries.txt", b"secret").await;
     let room = server.room(&[&eve]).await;
-    let rules = json!({"rules": [{"id": "later", "kind": "keywords", "action": "hold", "enabled": true,
-        "definition": {"words": ["wait"]}}]});
-    let path = format!("/conversations/{room}/filter-rules");
-    let fields = [("content-type", "application/json")];
-    assert_eq!(server.send(&eve, "PUT", &path, &fields, rules.to_string().into()).await.status(), 200);
+    set_rules(&server, &eve, &room, json!([words("later", "wait", "hold")])).await;
     let message = json!({"conversation_id": room, "content": "wait", "attachments": [file]});
     assert_eq!(server.call(&eve, "send_message", message).await.unwrap_err()["code"], "filtered");
     let queue: Value = server.send(&eve, "GET", "/moderation/queue", &[], vec![]).await.json().await.unwrap();

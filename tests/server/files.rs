@@ -2,7 +2,8 @@
 //!
 //! How: an upload goes over HTTP as tus 1.0 says; the log and the notices come over a WebSocket.
 
-use crate::support::{Client, Format, PATIENCE, Server, User};
+use crate::filter::{set_rules, words};
+use crate::support::{Client, Format, PATIENCE, Server, User, wait_until};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 use std::time::Instant;
@@ -164,19 +165,27 @@ async fn what_is_not_what_it_claims_fails_and_its_uploader_learns_why() {
     let png = picture(256, 128);
     let bomb = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\x01\x86\xa0\0\x01\x86\xa0\x08\x06\0\0\0";
     let mut notices = Client::all(&server, &ann, Format::MessagePack).await;
-    for (name, bytes, media_type, state) in [
-        ("a.png", &png[..], "image/png", "ready"),
-        ("b.pdf", b"MZ\x90\0\x03", "application/vnd.microsoft.portable-executable", "failed"),
-        ("c.png", b"<script>alert(1)</script>", "text/plain", "failed"),
-        ("d.html", b"<script>alert(1)</script>", "text/html", "ready"),
-        ("e.png", bomb, "image/png", "failed"),
-        ("f.txt", b"", "text/plain", "ready"),
+    let program = "application/vnd.microsoft.portable-executable";
+    let wrong = |extension: &str, media_type: &str| {
+        let reason = "wrong_extension";
+        json!({"reason": reason, "extension": extension, "media_type": media_type})
+    };
+    for (name, bytes, media_type, failure) in [
+        ("a.png", &png[..], "image/png", Value::Null),
+        ("b.pdf", b"MZ\x90\0\x03", program, wrong("pdf", program)),
+        ("c.png", b"<script>alert(1)</script>", "text/plain", wrong("png", "text/plain")),
+        ("d.html", b"<script>alert(1)</script>", "text/html", Value::Null),
+        ("e.png", bomb, "image/png", json!({"reason": "too_many_pixels", "width": 100_000, "height": 100_000})),
+        ("f.txt", b"", "text/plain", Value::Null),
     ] {
+        let state = if failure.is_null() { "ready" } else { "failed" };
         let (file, shown) = server.upload(&ann, &room, name, bytes).await;
+        assert_eq!(shown.get("failure").unwrap_or(&Value::Null), &failure, "{name}");
         assert_eq!((&shown["media_type"], &shown["state"]), (&json!(media_type), &json!(state)), "{name}: {shown}");
         let notice = notices.event("file_updated").await;
         assert_eq!((&notice["file"]["file_id"], &notice["file"]["state"]), (&json!(file), &json!(state)));
         assert_eq!(notice["reason"].is_string(), state == "failed", "{notice}");
+        assert_eq!(notice.get("failure").unwrap_or(&Value::Null), &failure, "{name}");
         let read = server.send(&ann, "GET", &format!("/files/{file}/{name}"), &[], vec![]).await;
         assert_eq!(read.status(), if state == "ready" { 200 } else { 404 }, "{name}");
         if name == "d.html" {
@@ -195,6 +204,7 @@ async fn what_is_not_what_it_claims_fails_and_its_uploader_learns_why() {
     assert_eq!(server.append_upload(&ann, file, 0, b"x").await.status(), 204);
     let shown = server.settled(&ann, file).await;
     assert!(shown["state"] == "failed" && shown["reason"].as_str().unwrap().contains("SHA-256"), "{shown}");
+    assert_eq!(shown["failure"], json!({"reason": "wrong_hash"}));
 }
 
 #[tokio::test]
@@ -288,7 +298,9 @@ async fn uploads_are_bounded_per_user_and_need_the_right_to_write() {
         let status = response.status().as_u16();
         (status, response.json::<Value>().await.unwrap())
     };
-    assert_eq!(begin(&ann, 1_001).await.1["code"], "quota_exceeded");
+    let refused = begin(&ann, 1_001).await.1;
+    assert_eq!((&refused["code"], &refused["details"]["reason"]), (&json!("quota_exceeded"), &json!("user_quota")));
+    assert_eq!(begin(&ann, i64::MAX).await.1["details"]["reason"], "too_large");
     let mut ids = Vec::new();
     for _ in 0..3 {
         let (status, answer) = begin(&ann, 10).await;
@@ -297,14 +309,53 @@ async fn uploads_are_bounded_per_user_and_need_the_right_to_write() {
     }
     let (status, refused) = begin(&ann, 10).await;
     assert!(status == 429 && refused["detail"].as_str().unwrap().contains("unfinished"), "{refused}");
+    assert_eq!(refused["details"], json!({"reason": "too_many_unfinished"}));
+    let long = server.append_upload(&ann, ids[0], 0, b"more than ten").await;
+    assert_eq!(long.json::<Value>().await.unwrap()["details"], json!({"reason": "too_many_bytes"}));
     assert_eq!(begin(&bob, 10).await.0, 201, "others are not affected");
     for id in ids {
         assert_eq!(server.send(&ann, "DELETE", &format!("/files/{id}"), &[], vec![]).await.status(), 204);
     }
+    assert_eq!((begin(&ann, 1).await.0, begin(&ann, 1).await.0), (201, 201));
+    assert_eq!(begin(&ann, 1).await.1["details"], json!({"reason": "too_many_uploads"}));
     server.ok(&ann, "mute_member", json!({"conversation_id": room, "user_id": bob.id, "duration_s": 600})).await;
     assert_eq!(begin(&bob, 10).await.1["code"], "muted");
     server.ok(&ann, "remove_member", json!({"conversation_id": room, "user_id": bob.id})).await;
     assert!(matches!(begin(&bob, 10).await.1["code"].as_str(), Some("not_found" | "not_member")));
+}
+
+/// In PostgreSQL; the places are counted in `control::jobs`. The server takes no jobs of this kind.
+#[tokio::test]
+async fn jobs_of_users_who_have_enough_running_are_passed_over() {
+    let server = start();
+    let (ann, bob) = (server.register().await, server.register().await);
+    let room = server.room(&[&ann, &bob]).await;
+    let database = server.database().await;
+    let add = "INSERT INTO jobs (kind, subject, owner_id, next_at) \
+               SELECT 'test', n::text, CASE WHEN n < 4 THEN 7 WHEN n = 4 THEN 8 END, to_timestamp(n) \
+                 FROM generate_series(1, 5) n";
+    database.execute(add, &[]).await.unwrap();
+    let claim = async |passed_over: &[i64]| {
+        let sql = "SELECT subject FROM claim_job(ARRAY['test'], $1, 60)";
+        let rows = database.query(sql, &[&passed_over]).await.unwrap();
+        rows.first().map(|row| row.get::<_, String>(0))
+    };
+    assert_eq!(claim(&[]).await.as_deref(), Some("1"));
+    assert_eq!(claim(&[7]).await.as_deref(), Some("4"));
+    assert_eq!(claim(&[7, 8]).await.as_deref(), Some("5"), "a job of no user is never passed over");
+    assert_eq!(claim(&[7]).await, None);
+    assert_eq!(claim(&[8]).await.as_deref(), Some("2"));
+
+    // A check belongs to its uploader.
+    let hold = "CREATE FUNCTION pg_temp_hold() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                NEW.next_at := 'infinity'; RETURN NEW; END $$; \
+                CREATE TRIGGER hold BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION pg_temp_hold()";
+    database.batch_execute(hold).await.unwrap();
+    let file = server.begin_upload(&bob, &json!({"conversation_id": room, "name": "x", "size": 1})).await;
+    assert_eq!(server.append_upload(&bob, file, 0, b"x").await.status(), 204);
+    let owner = "SELECT owner_id FROM jobs WHERE kind = 'check_file' AND subject = $1";
+    let row = database.query_one(owner, &[&file.to_string()]).await.unwrap();
+    assert_eq!(row.get::<_, Option<i64>>(0), Some(bob.id));
 }
 
 #[tokio::test]
@@ -395,15 +446,128 @@ async fn the_search_finds_names_of_files_and_pictures() {
 }
 
 #[tokio::test]
+async fn lists_the_messages_with_files_page_by_page_without_a_query() {
+    let server = start();
+    let (ann, bob) = (server.register().await, server.register().await);
+    let room = server.room(&[&ann, &bob]).await;
+    let (other, secret) = (server.room(&[&ann, &bob]).await, server.room(&[&ann]).await);
+    let png = picture(64, 64);
+    let mut sent = Vec::new();
+    for (author, place, name) in [
+        (&ann, &room, "one.txt"),
+        (&bob, &room, "two.png"),
+        (&ann, &other, "three.txt"),
+        (&ann, &secret, "four.txt"),
+        (&ann, &room, "five.png"),
+        (&ann, &room, "gone.txt"),
+    ] {
+        let bytes = if name.ends_with("png") { &png[..] } else { name.as_bytes() };
+        let (file, _) = server.upload(author, place, name, bytes).await;
+        let message = json!({"conversation_id": place, "content": format!("here is {name}"), "attachments": [file]});
+        let ack = server.ok(author, "send_message", message).await;
+        sent.push(ack["message_id"].as_i64().unwrap());
+        server.ok(author, "send_message", json!({"conversation_id": place, "content": "no file"})).await;
+    }
+    server.ok(&ann, "delete_message", json!({"message_id": sent[5]})).await;
+    let indexed = "SELECT NOT EXISTS (SELECT FROM messages m LEFT JOIN search_progress p USING (conversation_id) \
+                   WHERE m.seq > coalesce(p.indexed_seq, 0))";
+    wait_until(&server.database().await, indexed).await;
+    let all = async |user: &User, mut data: Value| {
+        let mut found = Vec::new();
+        loop {
+            let page = server.ok(user, "search_messages", data.clone()).await;
+            for message in page["messages"].as_array().unwrap() {
+                assert_eq!(message["highlight"], message["content"]);
+                found.push(sent.iter().position(|id| message["message_id"] == *id).unwrap() + 1);
+            }
+            match page.get("next_cursor") {
+                None => return found,
+                Some(cursor) => data["cursor"] = cursor.clone(),
+            }
+        }
+    };
+    for (data, expected) in [
+        (json!({"has": "file"}), vec![5, 3, 2, 1]),
+        (json!({"has": "file", "limit": 1}), vec![5, 3, 2, 1]),
+        (json!({"has": "file", "query": "", "conversation_id": room, "limit": 2}), vec![5, 2, 1]),
+        (json!({"has": "image", "query": null, "limit": 1}), vec![5, 2]),
+        (json!({"has": "file", "from_user_id": bob.id}), vec![2]),
+        (json!({"has": "file", "before": "2020-01-01T00:00:00Z"}), vec![]),
+        (json!({"has": "image", "conversation_id": other}), vec![]),
+        // Words, as before.
+        (json!({"has": "file", "query": "three"}), vec![3]),
+        // A query without a word is not a list.
+        (json!({"has": "file", "query": "'*"}), vec![]),
+    ] {
+        assert_eq!(all(&bob, data.clone()).await, expected, "{data}");
+    }
+    assert_eq!(all(&ann, json!({"has": "file"})).await, [5, 4, 3, 2, 1]);
+    let refused = server.call(&bob, "search_messages", json!({"has": "file", "conversation_id": secret})).await;
+    assert_eq!(refused.unwrap_err()["code"], "not_found");
+}
+
+/// Approves the only text of the queue.
+async fn approve_held(server: &Server, moderator: &User) {
+    let queue: Value = server.send(moderator, "GET", "/moderation/queue", &[], vec![]).await.json().await.unwrap();
+    assert_eq!(queue["items"].as_array().unwrap().len(), 1, "{queue}");
+    let approve = format!("/moderation/queue/{}/approve", queue["items"][0]["id"]);
+    assert_eq!(server.send(moderator, "POST", &approve, &[], vec![]).await.status(), 200);
+}
+
+#[tokio::test]
+async fn an_approved_edit_removes_the_files_that_it_was_sent_to_remove() {
+    let server = start();
+    let (ann, bob) = (server.register().await, server.register().await);
+    let room = server.room(&[&ann, &bob]).await;
+    set_rules(&server, &ann, &room, json!([words("later", "wait", "hold")])).await;
+    let mut files = Vec::new();
+    for name in ["one.txt", "two.txt", "three.txt"] {
+        files.push(server.upload(&bob, &room, name, name.as_bytes()).await.0);
+    }
+    let sent = json!({"conversation_id": room, "content": "three files", "attachments": files});
+    let message = server.ok(&bob, "send_message", sent).await["message_id"].clone();
+    let edit = async |content: &str, kept: Option<&[i64]>| {
+        let mut data = json!({"message_id": message, "content": content});
+        if let Some(kept) = kept {
+            data["attachments"] = json!(kept);
+        }
+        server.call(&bob, "edit_message", data).await
+    };
+    let shown = async || {
+        let page = server.ok(&ann, "get_history", json!({"conversation_id": room})).await;
+        let last = page["messages"].as_array().unwrap().last().unwrap().clone();
+        let files: Vec<i64> =
+            last["attachments"].as_array().unwrap().iter().map(|file| file["file_id"].as_i64().unwrap()).collect();
+        (last["content"].as_str().unwrap().to_owned(), files)
+    };
+    let held = edit("two of them wait", Some(&[files[0], files[1]])).await.unwrap_err();
+    assert!(held["code"] == "filtered" && held["details"]["held"] == true, "{held}");
+    assert_eq!(shown().await, ("three files".to_owned(), files.clone()), "nothing changes before the approval");
+    // Another edit removes a file that the held one keeps.
+    edit("without the first", Some(&files[1..])).await.unwrap();
+    approve_held(&server, &ann).await;
+    assert_eq!(shown().await, ("two of them wait".to_owned(), vec![files[1]]));
+    let read = server.send(&ann, "GET", &format!("/files/{}/x", files[2]), &[], vec![]).await;
+    assert_eq!(read.status(), 404, "the removed file is gone");
+
+    edit("the text alone may wait", None).await.unwrap_err();
+    approve_held(&server, &ann).await;
+    assert_eq!(
+        shown().await,
+        ("the text alone may wait".to_owned(), vec![files[1]]),
+        "an edit without a list keeps all"
+    );
+    edit("wait without any", Some(&[])).await.unwrap_err();
+    approve_held(&server, &ann).await;
+    assert_eq!(shown().await, ("wait without any".to_owned(), vec![]));
+}
+
+#[tokio::test]
 async fn a_held_message_keeps_its_files() {
     let server = start();
     let (ann, bob) = (server.register().await, server.register().await);
     let room = server.room(&[&ann, &bob]).await;
-    let rules = json!({"rules": [{"id": "later", "kind": "keywords", "action": "hold", "enabled": true,
-        "definition": {"words": ["wait"]}}]});
-    let path = format!("/conversations/{room}/filter-rules");
-    let set = server.send(&ann, "PUT", &path, &[("content-type", "application/json")], rules.to_string().into()).await;
-    assert_eq!(set.status(), 200, "{}", set.text().await.unwrap());
+    set_rules(&server, &ann, &room, json!([words("later", "wait", "hold")])).await;
     let (file, _) = server.upload(&bob, &room, "held.txt", b"held").await;
     let message = json!({"conversation_id": room, "content": "please wait", "attachments": [file]});
     let refused = server.call(&bob, "send_message", message).await.unwrap_err();

@@ -347,6 +347,8 @@ async fn finds_words_without_regard_to_case_accents_and_script() {
     assert_eq!((&second["messages"][0]["content"], second.get("next_cursor")), (&json!(contents[1]), None));
     for invalid in [
         json!({"query": ""}),
+        json!({"has": "link"}),
+        json!({"query": " ", "has": "link", "conversation_id": room}),
         narrowed(json!({"has": "x"})),
         narrowed(json!({"before": "yesterday"})),
         narrowed(json!({"cursor": "x"})),

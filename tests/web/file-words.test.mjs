@@ -2,51 +2,50 @@
 // no more than it needs.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import test from "node:test";
 import { en } from "../../web/en.js";
 import { fr } from "../../web/fr.js";
 import { setLanguage } from "../../web/i18n.js";
 import { averageColour, clockOf, filmHeightOf, frameOf, variantFor } from "../../web/previews.js";
 import { Scanner } from "../../web/scanner.js";
-import { canRetry, refusalText, said, stateText } from "../../web/upload-words.js";
+import { canRetry, refusalText, stateText } from "../../web/upload-words.js";
 
 globalThis.localStorage ??= { setItem() {}, getItem: () => null };
 globalThis.document ??= { documentElement: {} };
 
-/** The server's sentences, and the codes of their requests; a refusal of the check has no status. */
-const REFUSALS = [
-    [503, "storage_unavailable", "The server's disk is full. Nothing was lost: continue the upload later."],
-    [503, "storage_unavailable", "The server's disk cannot be used now. Try again later."],
-    [500, "internal", "The server has lost bytes of this file. Upload it again."],
-    [413, "quota_exceeded", "Your files would take more than your share. Delete some of them."],
-    [413, "quota_exceeded", "The files of this server would take more than they may. Ask an administrator."],
-    [429, "rate_limited", "You have too many unfinished uploads. Finish or delete some of them."],
-    [429, "rate_limited", "You have uploaded too many files within an hour. Wait a while."],
-    [403, "forbidden", "This feature is switched off on this server (features.file_uploads)."],
-    [undefined, "failed", "This server does not accept files of type application/zip."],
-    [undefined, "failed", "The name ends with .png, but the content is application/zip, not image/png."],
-    [undefined, "failed", "The file was sent as image/png, but its content is text/html."],
-    [undefined, "failed", "The picture has 99999 × 9 pixels. At most 100000000 are allowed, and 65535 on a side."],
-    [undefined, "failed", "The content has another SHA-256 than you gave. Upload it again."],
-    [undefined, "infected", "A virus was found: Eicar-Signature."],
-];
+/** The codes that the server documents. */
+const DOCUMENTED = readFileSync(new URL("../../docs/openapi.yaml", import.meta.url), "utf8")
+    .match(/^    FileReason:\n(?:.*\n)*?      enum:\n((?: +- .*\n)+)/m)[1]
+    .match(/\w+/g);
+/** What the server says beside its codes. */
+const FOUND = {
+    media_type: "application/zip",
+    extension: "png",
+    declared_type: "image/x-odd",
+    width: 99_999,
+    height: 9,
+    virus: "Eicar-Signature",
+};
 
 test("each refusal has its own words in every language, with what the server found", () => {
+    assert.ok(DOCUMENTED.length >= 20);
     for (const [language, texts] of Object.entries({ en, fr })) {
         setLanguage(language);
-        const shown = REFUSALS.map(([status, code, message]) => refusalText({ status, code, message }, 100_000_000));
-        assert.equal(new Set(shown).size, REFUSALS.length, language);
-        for (const [at, text] of shown.entries()) {
-            const { key } = said(REFUSALS[at][2]) ?? assert.fail(REFUSALS[at][2]);
-            assert.ok(key in texts, key);
-            assert.ok(!/[{}]|undefined/.test(text), text);
-            if (language === "fr") assert.notEqual(text, REFUSALS[at][2]);
-        }
-        assert.match(shown[9], /\.png.*application\/zip/);
-        assert.match(shown.at(-1), /Eicar-Signature/);
-        assert.match(refusalText({ code: "too_large", status: 413, message: "size: …" }, 100_000_000), /100\sM[Bo]/);
+        const shown = DOCUMENTED.map((reason) => {
+            const code = reason === "too_large" ? reason : "failed"; // also refused without asking the server
+            return refusalText({ code, message: "The moon is full.", details: { ...FOUND, reason } }, 100_000_000);
+        });
+        assert.equal(new Set(shown).size, DOCUMENTED.length, language);
+        for (const text of shown) assert.ok(!/[{}]|undefined|moon/.test(text) && text !== texts.upload_failed, text);
+        const of = (reason) => shown[DOCUMENTED.indexOf(reason)];
+        assert.match(of("wrong_extension"), /\.png.*application\/zip/);
+        assert.match(of("wrong_type"), /image\/x-odd.*application\/zip/);
+        assert.match(of("too_many_pixels"), /99999 × 9/);
+        assert.match(of("virus_found"), /Eicar-Signature/);
+        assert.match(of("too_large"), /100\sM[Bo]/);
         assert.equal(refusalText({ code: "too_large", status: 413 }, Infinity), texts.error_file_too_large);
-        const unknown = { code: "failed", message: "The moon is full." };
+        const unknown = { code: "failed", message: "The moon is full.", details: { reason: "full_moon" } };
         assert.equal(refusalText(unknown), language === "en" ? "The moon is full." : texts.upload_failed);
         assert.equal(refusalText({ code: "expired" }), texts.upload_expired);
         assert.equal(refusalText({ code: "infected" }), texts.upload_infected);
@@ -78,9 +77,9 @@ test("each state of an upload has words in every language", () => {
 });
 
 test("only what another attempt can change is offered again", () => {
-    const failed = (code, message = "") => canRetry({ state: "failed", file: {}, error: { code, message } });
-    assert.ok(failed("quota_exceeded") && failed("muted") && failed("storage_unavailable"));
-    assert.ok(!failed("too_large") && !failed("forbidden", REFUSALS[7][2]));
+    const failed = (code, reason) => canRetry({ state: "failed", file: {}, error: { code, details: { reason } } });
+    assert.ok(failed("quota_exceeded", "user_quota") && failed("muted") && failed("storage_unavailable", "disk_full"));
+    assert.ok(!failed("too_large") && !failed("too_large", "too_large") && !failed("forbidden", "uploads_off"));
     assert.ok(!canRetry({ state: "failed", file: undefined, error: { code: "muted" } }));
     assert.ok(!canRetry({ state: "running", file: {} }));
 });

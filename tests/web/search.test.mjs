@@ -123,6 +123,9 @@ test("turns invalid filters into hints", () => {
     assert.deepEqual(hints("tea from:bob from:me"), ["search_twice"]);
     assert.deepEqual(hints("tea from:bob from:@bob"), []);
     assert.deepEqual(hints("from:bob on:2026-01-01"), ["search_needs_word"]);
+    assert.deepEqual(hints("has:link"), ["search_needs_word"]);
+    assert.deepEqual(asked("has:file from:bob"), { query: "", has: "file", from_user_id: 2 });
+    assert.deepEqual(asked("contient:image", "fr"), { query: "", has: "image" });
     assert.deepEqual(hints("from:zoe"), ["search_unknown_person"]);
 });
 

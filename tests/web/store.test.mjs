@@ -481,6 +481,29 @@ test("an edit removes files, and one without a list of files keeps them", () => 
     assert.deepEqual([room.timeline.known.get(20).attachments, room.timeline.known.get(20).content], [[b], "two"]);
 });
 
+test("the list of files has pages of the server and what has arrived, without a hole and without what is gone", () => {
+    const { room, give } = store({ last_seq: 90 });
+    const { timeline } = room;
+    const file = (file_id) => ({ file_id, name: `${file_id}.txt`, size: 9, state: "ready" });
+    const found = (seq) => ({ ...message(seq, { attachments: [file(seq)] }), highlight: "m" });
+    const listed = () => timeline.withFiles().map(({ seq }) => seq);
+    timeline.merge("older", { messages: [message(20, { attachments: [file(20)] })], has_more: true }, 90);
+    give(created(91, { attachments: [file(91)] }));
+    assert.equal(timeline.mergeFiles({ messages: [found(80), found(70)], next_cursor: "a" }, 90), true);
+    assert.deepEqual(listed(), [91, 80, 70], "20 waits for those between");
+    assert.equal(timeline.known.get(800).highlight, undefined);
+    // Events that came after a page was asked for are not undone by it.
+    give(event("message_deleted", 92, { message_id: 800 }), event("message_deleted", 93, { message_id: 400 }));
+    timeline.mergeFiles({ messages: [found(40), found(20)] }, 90);
+    assert.deepEqual([listed(), timeline.files.cursor], [[91, 70, 20], undefined]);
+    give(event("file_updated", 94, { file_id: 70, message_ids: [700] }));
+    assert.equal(timeline.known.get(700).attachments[0].state, "expired");
+    timeline.trim(0);
+    assert.deepEqual(listed(), [91, 70, 20], "what is listed stays known");
+    timeline.reset();
+    assert.equal(timeline.files, undefined);
+});
+
 test("a reload keeps the files of messages without an ack", () => {
     const { made } = store();
     const unsent = {

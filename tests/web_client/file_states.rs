@@ -7,7 +7,7 @@
 use crate::files::{start, start_with};
 use crate::person::{Person, create_room, join_room, quoted};
 use crate::support::Server;
-use serde_json::json;
+use serde_json::{Value, json};
 
 impl Person {
     /// The words of an upload.
@@ -28,10 +28,10 @@ impl Person {
     }
 }
 
-async fn settle(server: &Server, file: i64, state: &str, reason: Option<&str>) {
+async fn settle(server: &Server, file: i64, state: &str, failure: Option<Value>) {
     let database = server.database().await;
-    let sql = "UPDATE files SET state = $2::text::file_state, reason = $3 WHERE id = $1";
-    assert_eq!(database.execute(sql, &[&file, &state, &reason]).await.unwrap(), 1);
+    let sql = "UPDATE files SET state = $2::text::file_state, failure = $3 WHERE id = $1";
+    assert_eq!(database.execute(sql, &[&file, &state, &failure]).await.unwrap(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,18 +88,22 @@ async fn a_file_that_waits_for_the_scanner_says_so_until_it_is_settled() {
     ada.picture("web-files-scanning.png", 1_280, 800, "light").await;
 
     let expected = [
-        ("infected", Some("A virus was found: Test.Marker."), "A virus was found in this file (Test.Marker)"),
+        (
+            "infected",
+            Some(json!({"reason": "virus_found", "virus": "Test.Marker"})),
+            "A virus was found in this file (Test.Marker)",
+        ),
         ("failed", None, "The check refused this file"),
         ("expired", None, "not completed in time"),
         (
             "failed",
-            Some("This server does not accept files of type application/zip."),
+            Some(json!({"reason": "type_not_allowed", "media_type": "application/zip"})),
             "doesn't accept files of type application/zip",
         ),
     ];
-    for (at, (state, reason, _)) in expected.iter().enumerate() {
+    for (at, (state, failure, _)) in expected.iter().enumerate() {
         let file = ada.file_id(at).await;
-        settle(&server, file, state, *reason).await;
+        settle(&server, file, state, failure.clone()).await;
     }
     ada.browser.call("Page.reload", json!({})).await;
     ada.is_up_to_date(0).await;

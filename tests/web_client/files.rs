@@ -5,7 +5,7 @@
 //! network down. The bytes that the server has are compared with those that were chosen.
 
 use crate::person::{Person, create_room, join_room};
-use crate::support::{Server, User};
+use crate::support::{Server, User, wait_until};
 use serde_json::{Value, json};
 
 pub(crate) fn start() -> Server {
@@ -344,7 +344,6 @@ async fn shows_pictures_players_and_cards_without_moving_the_page() {
     // The panel.
     bob.click("#show-files").await;
     bob.browser.wait_for("document.querySelectorAll('#panel .file-row').length === 5").await;
-    bob.reads("#panel", "Files in the messages that are loaded").await;
     bob.picture("web-files-panel.png", 1_280, 800, "light").await;
     bob.picture("web-files-panel-phone-dark.png", 390, 780, "dark").await;
     bob.browser.appear(1_280, 800, "light").await;
@@ -439,6 +438,52 @@ async fn the_lightbox_keeps_and_gives_back_the_focus() {
     ada.press("Escape", 27).await;
     ada.browser.wait_for("!document.getElementById('lightbox')").await;
     assert_eq!(ada.browser.evaluate(&format!("document.activeElement === {second}")).await, true);
+    ada.has_no_complaints();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_panel_lists_files_of_messages_that_are_not_loaded() {
+    let server = start();
+    let mut ada = Person::sign_up(&server, "", "ada", "Ada Lovelace").await;
+    let room = create_room(&mut ada, "archive").await;
+    let user = ada.token(&server).await;
+    let (first, _) = server.upload(&user, &room, "first.txt", b"1").await;
+    let (other, _) = server.upload(&user, &room, "other.txt", b"2").await;
+    let mut sent = Vec::new();
+    for n in 0..100 {
+        let files = if n == 0 { vec![first] } else { vec![other] };
+        let message = json!({"conversation_id": room, "content": format!("number {n}."),
+            "attachments": if n < 35 { files } else { vec![] }});
+        sent.push(server.ok(&user, "send_message", message).await["message_id"].as_i64().unwrap());
+    }
+    let indexed = "SELECT NOT EXISTS (SELECT FROM messages m LEFT JOIN search_progress p USING (conversation_id) \
+                   WHERE m.seq > coalesce(p.indexed_seq, 0))";
+    wait_until(&server.database().await, indexed).await;
+    ada.browser.call("Page.reload", json!({})).await;
+    ada.is_up_to_date(0).await;
+    ada.sees("number 99.").await;
+    ada.click("#show-files").await;
+    let rows = "document.querySelectorAll('#panel .file-row').length";
+    ada.browser.wait_for(&format!("{rows} === 30")).await;
+    let loaded = "document.querySelectorAll('#messages .file-card').length";
+    let of_first = format!("document.querySelectorAll('#panel [data-file=\"{first}\"]').length");
+    assert_eq!(ada.browser.evaluate(&format!("[{loaded}, {of_first}]")).await, json!([0, 0]));
+    ada.click("#older-files").await;
+    ada.browser.wait_for(&format!("{rows} === 35 && !document.getElementById('older-files')")).await;
+    assert_eq!(ada.browser.evaluate(&format!("[{loaded}, {of_first}]")).await, json!([0, 1]));
+    ada.picture("web-files-panel-all.png", 1_280, 800, "light").await;
+
+    // Events of messages that are not loaded change the list too.
+    server.ok(&user, "delete_message", json!({"message_id": sent[20]})).await;
+    ada.browser.wait_for(&format!("{rows} === 34")).await;
+    ada.click(&format!("#panel [data-file=\"{first}\"] a")).await;
+    ada.sees("number 0.").await;
+
+    // The search panel lists them too.
+    ada.click("#show-search").await;
+    ada.fill("#search", "has:file").await;
+    ada.press("Enter", 13).await;
+    ada.browser.wait_for("document.querySelectorAll('#results .found').length === 30").await;
     ada.has_no_complaints();
 }
 

@@ -1,6 +1,7 @@
 -- Begins an upload. p: {user_id, conversation_id, name, size, media_type, sha256 (hex), lifetime_s, and the limits
--- unfinished_max, hour_max, user_bytes_max, total_bytes_max}. Returns the file's id, -1 if the user's files would take
--- too much, or -2 if all files would. The size counts from now on.
+-- unfinished_max, hour_max, user_bytes_max, total_bytes_max}. Returns the file's id, or why there is none: -1 if the
+-- user's files would take too much, -2 if all files would, -3 for too many unfinished uploads of the user, -4 for too
+-- many within an hour. The size counts from now on.
 -- An upload gives no access to anything. A user who attaches it must be a member at that time.
 -- Locks: the conversation's row (KEY SHARE, which its foreign key takes anyway; before file_usage, as changes of the
 -- conversation do), then the rows of file_usage, in the order of their users.
@@ -25,9 +26,9 @@ BEGIN
     END IF;
     IF (SELECT count(*) FROM files f WHERE f.uploader_id = v_user AND f.state = 'uploading')
         >= (p -> 'unfinished_max')::bigint THEN
-        PERFORM refuse('rate_limited', 'You have too many unfinished uploads. Finish or delete some of them.');
+        RETURN -3;
     ELSIF u.hour_count >= (p -> 'hour_max')::bigint THEN
-        PERFORM refuse('rate_limited', 'You have uploaded too many files within an hour. Wait a while.');
+        RETURN -4;
     ELSIF u.bytes + v_size > (p -> 'user_bytes_max')::bigint THEN
         RETURN -1;
     ELSIF v_total + v_size > (p -> 'total_bytes_max')::bigint THEN

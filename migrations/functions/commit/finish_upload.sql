@@ -9,6 +9,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN false;
     END IF;
-    INSERT INTO jobs (kind, subject) VALUES ('check_file', p_file::text) ON CONFLICT DO NOTHING;
+    INSERT INTO jobs (kind, subject, owner_id)
+    SELECT 'check_file', f.id::text, f.uploader_id FROM files f WHERE f.id = p_file ON CONFLICT DO NOTHING;
     RETURN true;
 END $$;

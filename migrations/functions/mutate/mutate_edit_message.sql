@@ -1,5 +1,6 @@
 -- Replaces the text of the actor's own message, and removes files from it: all but p.arguments.attachments, if that is
--- given. The trigger keep_edits keeps the earlier text, 50 of them at most.
+-- given. With p.arguments.was_held it may name files that have gone while a moderator decided. The trigger keep_edits
+-- keeps the earlier text, 50 of them at most.
 -- The log stores no text: a replay reads the present one. An edit to what the message has changes nothing.
 -- Locks: the conversation's row, which apply_mutations holds; the rows of removed files, then those of file_usage.
 
@@ -23,6 +24,9 @@ BEGIN
     v_kept := CASE WHEN p.arguments ? 'attachments'
                    THEN array(SELECT x::bigint FROM jsonb_array_elements_text(p.arguments -> 'attachments') x)
                    ELSE v_files END;
+    IF (p.arguments -> 'was_held')::boolean THEN
+        v_kept := array(SELECT x FROM unnest(v_kept) x WHERE x = ANY (v_files));
+    END IF;
     IF NOT v_kept <@ v_files THEN
         PERFORM refuse('bad_request', 'data.attachments: An edit can remove files. Send others with a new message.');
     ELSIF p.arguments ->> 'content' = '' AND v_kept = '{}' THEN

@@ -1,8 +1,9 @@
 -- Decides about a text that rules of the content filter match, and records it. The shard submits it before the text is
 -- sent; the result tells it how to go on: `pass`, `flag`, or a refusal by `hold`, `refuse`, `slow` or `mute`.
 -- p.arguments: hits [{rule, is_server_rule, action, exempt_from, mute_s}], the most severe first. For a message also
--- key, text, message_type, parent_message_id, edited_message_id, files. (Not `content`: apply_mutations adds it to
--- events.) Only the membership, read under the conversation's lock, shows whether a role is exempt.
+-- key, text, message_type, parent_message_id, edited_message_id, files, and for an edit that removes files kept_files.
+-- (Not `content`: apply_mutations adds it to events.) Only the membership, read under the conversation's lock, shows
+-- whether a role is exempt.
 -- A conversation has at most 1,000 held texts and 1,000 flagged ones; beyond, texts are refused, or not listed.
 -- Locks: the conversation's row, which apply_mutations holds, and those of a held text's files; none without a
 -- conversation.
@@ -52,12 +53,14 @@ BEGIN
           JOIN files x ON x.id = y.id::bigint AND x.uploader_id = p.actor_id AND x.conversation_id = c.id
            AND x.state IN ('scanning', 'ready');
         INSERT INTO held_messages (conversation_id, sender_id, client_message_id, content, message_type,
-                                   parent_message_id, edited_message_id, rule, is_server_rule, state, files)
+                                   parent_message_id, edited_message_id, rule, is_server_rule, state, files,
+                                   kept_files)
         VALUES (c.id, p.actor_id, p.arguments ->> 'key', p.arguments ->> 'text',
                 (p.arguments ->> 'message_type')::message_type, (p.arguments ->> 'parent_message_id')::bigint,
                 (p.arguments ->> 'edited_message_id')::bigint, v_hit ->> 'rule', (v_hit -> 'is_server_rule')::boolean,
-                CASE v_action WHEN 'hold' THEN 'held' ELSE 'flagged' END,
-                v_files);
+                CASE v_action WHEN 'hold' THEN 'held' ELSE 'flagged' END, v_files,
+                CASE WHEN p.arguments ->> 'kept_files' IS NOT NULL
+                     THEN array(SELECT x::bigint FROM jsonb_array_elements_text(p.arguments -> 'kept_files') x) END);
         -- As long as a moderator may take.
         UPDATE files x SET expires_at = greatest(x.expires_at, now() + interval '30 days') WHERE x.id = ANY (v_files);
     ELSIF v_action IN ('slow', 'mute') THEN

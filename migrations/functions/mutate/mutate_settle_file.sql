@@ -1,7 +1,7 @@
--- The check of a file has ended. p.arguments: {file_id, state, and if known reason, media_type, size (if readers get
--- other content than was uploaded), width, height, duration, blurhash, animated}. Its uploader acts, who need not be a
--- member any longer. The conversation learns of it if a message has the file, its uploader in any case. The log keeps
--- no names of files.
+-- The check of a file has ended. p.arguments: {file_id, state, and if known reason (a sentence), failure (the same for
+-- programs), media_type, size (if readers get other content than was uploaded), width, height, duration, blurhash,
+-- animated}. Its uploader acts, who need not be a member any longer. The conversation learns of it if a message has the
+-- file, its uploader in any case. The log keeps no names of files.
 -- Locks: the conversation's row, which apply_mutations holds, the file's row, then those of file_usage.
 
 CREATE FUNCTION mutate_settle_file(c conversations, m conversation_members, p mutation)
@@ -13,6 +13,7 @@ DECLARE
 BEGIN
     o.result := '{}';
     UPDATE files x SET state = (p.arguments ->> 'state')::file_state, reason = left(p.arguments ->> 'reason', 500),
+           failure = nullif(p.arguments -> 'failure', 'null'),
            media_type = p.arguments ->> 'media_type', width = (p.arguments ->> 'width')::integer,
            height = (p.arguments ->> 'height')::integer, duration = (p.arguments ->> 'duration')::double precision,
            blurhash = p.arguments ->> 'blurhash', animated = coalesce((p.arguments ->> 'animated')::boolean, false),
@@ -38,6 +39,6 @@ BEGIN
     o.notices := jsonb_build_array(jsonb_build_object('users', jsonb_build_array(f.uploader_id),
         'kind', 'file_updated', 'payload', jsonb_strip_nulls(jsonb_build_object(
             'conversation_id', conversation_text_id(c.id), 'file_id', f.id, 'file', file_json(f),
-            'reason', f.reason))));
+            'reason', f.reason, 'failure', f.failure))));
     RETURN o;
 END $$;

@@ -10,6 +10,8 @@
 -- 3. more of the newest messages.
 -- 1 and 3 are bounded by the number and the bytes of the messages that they compare (newest_searched). How long the
 -- index takes for 2 is not known before, so the server limits its time and then searches without it: `by_index` false.
+-- A search without a query, for messages with files, has all of them as matches: a few of the newest are enough, unless
+-- other filters rule them out. Then 3 follows.
 
 CREATE FUNCTION app_search(p_arguments jsonb, p_words tsquery, p_like text)
 RETURNS TABLE (message_id bigint, created_at timestamptz, found boolean) LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -23,12 +25,14 @@ DECLARE
     c_scan   CONSTANT bigint := coalesce(nullif(current_setting('app.search_scan', true), '')::bigint, 20000);
     c_scan_bytes CONSTANT bigint :=
         coalesce(nullif(current_setting('app.search_scan_bytes', true), '')::bigint, 4000000);
+    c_all_bytes CONSTANT bigint := 9223372036854775807;
     v_rooms    bigint[] := ARRAY(SELECT app_conversations());
     v_room     bigint := (p_arguments -> 'conversation')::bigint;
     v_limit    bigint := (p_arguments -> 'limit')::bigint + 1;
     v_by_index boolean := coalesce((p_arguments -> 'by_index')::boolean, true)
         AND is_indexed_search(p_words, p_like);
-    v_last     boolean := NOT v_by_index;
+    v_is_list  boolean := NOT p_arguments ? 'query';
+    v_last     boolean := NOT v_by_index AND NOT v_is_list;
     v_compared searched;
     v_matches  searched;
 BEGIN
@@ -38,12 +42,15 @@ BEGIN
     END IF;
     LOOP
         v_compared := newest_searched(p_arguments, p_words, p_like, v_rooms,
-            CASE WHEN v_last THEN c_scan ELSE c_newest END, CASE WHEN v_last THEN c_scan_bytes ELSE c_bytes END);
+            CASE WHEN v_last THEN c_scan WHEN v_is_list THEN least(4 * v_limit, c_newest) ELSE c_newest END,
+            CASE WHEN v_is_list THEN c_all_bytes WHEN v_last THEN c_scan_bytes ELSE c_bytes END);
         EXIT WHEN v_last OR v_compared.stopped_id IS NULL OR cardinality(v_compared.ids) >= v_limit;
-        v_matches := indexed_searched(p_arguments, p_words, p_like, v_rooms, c_most);
-        IF v_matches.ids IS NOT NULL THEN
-            v_compared := v_matches;
-            EXIT;
+        IF v_by_index THEN
+            v_matches := indexed_searched(p_arguments, p_words, p_like, v_rooms, c_most);
+            IF v_matches.ids IS NOT NULL THEN
+                v_compared := v_matches;
+                EXIT;
+            END IF;
         END IF;
         v_last := true;
     END LOOP;

@@ -1,5 +1,6 @@
--- Messages that match a search, the newest first, each with the part of its text that matched. A page can be short and
--- have a next_cursor: older messages have not been compared yet (app_search).
+-- Messages that match a search, the newest first, each with the part of its text that matched, or its beginning if the
+-- search has no query. A page can be short and have a next_cursor: older messages have not been compared yet
+-- (app_search).
 
 CREATE FUNCTION read_search_messages(p_arguments jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
 DECLARE

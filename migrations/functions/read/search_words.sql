@@ -1,8 +1,8 @@
 -- A search as a tsquery: words and "phrases" that must occur, -words that must not, and beginnings* of words, in any
 -- script. Text between quotation marks is searched as it stands.
--- Long phrases are shortened (shortened_phrase).
+-- Long phrases are shortened (shortened_phrase). Null without a query.
 
-CREATE FUNCTION search_words(p_query text) RETURNS tsquery LANGUAGE plpgsql IMMUTABLE AS $$
+CREATE FUNCTION search_words(p_query text) RETURNS tsquery LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 DECLARE
     v_words      text := '';
     v_beginnings text;

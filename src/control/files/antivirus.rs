@@ -22,6 +22,7 @@ use futures_util::{Stream, StreamExt, stream};
 use std::fs::File;
 use std::io::{self, Seek as _};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -105,16 +106,19 @@ struct Scanner {
     mode: ScanMode,
     size_max: u64,
     trust: Mutex<Trust>,
+    /// Whether no file is released without a scan, for `welcome.features`.
+    is_sure: Arc<AtomicBool>,
     /// One probe at a time.
     probing: tokio::sync::Mutex<()>,
 }
 
 impl Antivirus {
-    /// A scanner that must see files of `size_max` bytes.
+    /// A scanner that must see files of `size_max` bytes. `is_sure` shows whether no file is released without a scan.
     #[must_use]
-    pub fn new(address: ClamdAddress, mode: ScanMode, size_max: u64) -> Self {
+    pub fn new(address: ClamdAddress, mode: ScanMode, size_max: u64, is_sure: Arc<AtomicBool>) -> Self {
         let (trust, probing) = (Mutex::new(Trust::Unknown), tokio::sync::Mutex::new(()));
-        Self(Arc::new(Scanner { address, mode, size_max, trust, probing }))
+        is_sure.store(mode == ScanMode::Required, Ordering::Relaxed);
+        Self(Arc::new(Scanner { address, mode, size_max, trust, is_sure, probing }))
     }
 
     fn trust(&self) -> Trust {
@@ -122,6 +126,8 @@ impl Antivirus {
     }
 
     fn set_trust(&self, trust: Trust) {
+        let is_sure = self.0.mode == ScanMode::Required || trust == Trust::Trusted;
+        self.0.is_sure.store(is_sure, Ordering::Relaxed);
         *self.0.trust.lock().unwrap_or_else(PoisonError::into_inner) = trust;
     }
 
@@ -328,6 +334,21 @@ mod tests {
         assert_eq!(ClamdAddress::parse("tcp:[::1]:3310"), Some(ClamdAddress::Tcp("[::1]:3310".to_owned())));
         for bad in ["", "unix:c.ctl", "tcp:3310", "tcp:a:0", "tcp:a:99999", "http://a", "/run/c.ctl"] {
             assert_eq!(ClamdAddress::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn files_count_as_scanned_while_none_is_released_without() {
+        for (mode, expected) in [(ScanMode::Required, [true; 3]), (ScanMode::WhenAvailable, [false, true, false])] {
+            let is_sure = Arc::new(AtomicBool::new(false));
+            let address = ClamdAddress::Unix("/nonexistent".into());
+            let antivirus = Antivirus::new(address, mode, 1, Arc::clone(&is_sure));
+            let mut seen = vec![is_sure.load(Ordering::Relaxed)];
+            for trust in [Trust::Trusted, Trust::Refused("it does not answer".to_owned(), Instant::now())] {
+                antivirus.set_trust(trust);
+                seen.push(is_sure.load(Ordering::Relaxed));
+            }
+            assert_eq!(seen, expected, "{mode:?}");
         }
     }
 

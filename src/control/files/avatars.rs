@@ -28,6 +28,7 @@ use crate::control::view::UserView;
 use crate::error::{ErrorCode, Refusal};
 use crate::faults::error_limited;
 use crate::files::kind;
+use crate::files::reason::FileFailure;
 use crate::storage::accounts::avatars::Adopted;
 use crate::storage::accounts::{AccountProfile, FieldChange, ProfileEdit};
 use crate::storage::files::StoredContent;
@@ -39,6 +40,7 @@ use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::StreamExt as _;
+use serde_json::Value;
 use std::fs::{self, File};
 use std::io::{Cursor, Read as _, Seek as _};
 use std::time::{Duration, Instant};
@@ -260,9 +262,14 @@ fn inspected(mut opened: File, size: u64, declared: &str) -> Result<&'static str
     read.map_err(|error| disk_refusal(&error))?;
     let head = &start[..start.len().min(kind::HEAD_BYTES)];
     let found = kind::found(head, size == head.len() as u64, "");
-    kind::check(found, "", Some(declared), &TYPES.map(str::to_owned)).map_err(Problem::bad_request)?;
-    let too_many = |reason: String| Problem::from(Refusal::new(ErrorCode::TooLarge, reason));
-    kind::dimensions(found, &mut Cursor::new(&start)).map_err(too_many)?;
+    let refused = |code| {
+        move |failure: FileFailure| {
+            let details = Value::Object(failure.details().clone());
+            Problem::from(Refusal::new(code, failure.sentence).with_details(details))
+        }
+    };
+    kind::check(found, "", Some(declared), &TYPES.map(str::to_owned)).map_err(refused(ErrorCode::BadRequest))?;
+    kind::dimensions(found, &mut Cursor::new(&start)).map_err(refused(ErrorCode::TooLarge))?;
     Ok(found)
 }
 

@@ -10,6 +10,7 @@ use super::refusals::disk_refusal;
 use super::state::Files;
 use crate::error::{ErrorCode, Refusal};
 use crate::files::content::{ContentHash, ContentName};
+use crate::files::reason::{FileFailure, FileReason};
 use crate::files::state::{FileEvent, FileState};
 use crate::files::{kind, media};
 use crate::ids::FileId;
@@ -28,6 +29,9 @@ const ORPHAN_AGE: Duration = Duration::from_hours(2);
 /// Bytes at the start of a file that say what it is, and of a picture how large it is.
 const START_BYTES: u64 = 1024 * 1024;
 
+/// Characters of the name of a virus.
+const VIRUS_CHARS_MAX: usize = 200;
+
 /// The variant that only the uploader may read.
 const ORIGINAL: &str = "original";
 
@@ -37,8 +41,7 @@ struct Inspected {
     size: u64,
     media_type: &'static str,
     dimensions: Option<(u32, u32)>,
-    /// Why it is refused.
-    refused: Option<String>,
+    refused: Option<FileFailure>,
 }
 
 /// Content of a file: its SHA-256 and its bytes.
@@ -116,7 +119,8 @@ impl Files {
                 Ok(_) => break state,
                 // What was found cannot be stored, and never will.
                 Err(refusal) if refusal.code == ErrorCode::BadRequest && state != Some(FileState::Failed) => {
-                    verdict = refused(file, FileEvent::Refused, "Its properties make no sense.", None);
+                    let failure = FileFailure::new(FileReason::Implausible, "Its properties make no sense.");
+                    verdict = refused(file, FileEvent::Refused, &failure, None);
                 }
                 Err(refusal) => return Err(refusal),
             }
@@ -140,8 +144,9 @@ impl Files {
                 let message = "Another server has the bytes of this upload.";
                 return Err(Refusal::new(ErrorCode::StorageUnavailable, message));
             }
-            let reason = "The server has lost the bytes of this file. Upload it again.";
-            return Ok(refused(file, FileEvent::Refused, reason, None));
+            let sentence = "The server has lost the bytes of this file. Upload it again.";
+            let failure = FileFailure::new(FileReason::BytesLost, sentence);
+            return Ok(refused(file, FileEvent::Refused, &failure, None));
         };
         let allowed = self.parts().allowed_types.clone();
         let inspected = self.store().disk().run(move || {
@@ -150,19 +155,20 @@ impl Files {
         });
         let (found, scanned, media_copy) = inspected.await.map_err(|error| disk_refusal(&error))?;
         let media_type = Some(found.media_type);
-        if let Some(reason) = found.refused {
-            return Ok(refused(file, FileEvent::Refused, &reason, media_type));
+        if let Some(failure) = found.refused {
+            return Ok(refused(file, FileEvent::Refused, &failure, media_type));
         }
         if let Some(antivirus) = self.antivirus() {
             match antivirus.scan(self.store().disk(), scanned, found.size).await? {
                 ScanVerdict::Clean => {}
                 ScanVerdict::Virus(name) => {
-                    let reason = format!("A virus was found: {name}.");
-                    return Ok(refused(file, FileEvent::VirusFound, &reason, media_type));
+                    let name: String = name.chars().take(VIRUS_CHARS_MAX).collect();
+                    let failure = FileFailure::new(FileReason::VirusFound, format!("A virus was found: {name}."));
+                    return Ok(refused(file, FileEvent::VirusFound, &failure.with("virus", name), media_type));
                 }
-                ScanVerdict::Unscannable(reason) => {
-                    let reason = format!("It cannot be scanned: {reason}.");
-                    return Ok(refused(file, FileEvent::Refused, &reason, media_type));
+                ScanVerdict::Unscannable(why) => {
+                    let failure = FileFailure::new(FileReason::Unscannable, format!("It cannot be scanned: {why}."));
+                    return Ok(refused(file, FileEvent::Refused, &failure, media_type));
                 }
             }
         }
@@ -172,8 +178,9 @@ impl Files {
                 // Sound and film are served as they came, so nobody has to be able to read them.
                 None if !found.media_type.starts_with("image/") => Made::default(),
                 None => {
-                    let reason = "The picture cannot be read. Save it again with another program.";
-                    return Ok(refused(file, FileEvent::Refused, reason, media_type));
+                    let sentence = "The picture cannot be read. Save it again with another program.";
+                    let failure = FileFailure::new(FileReason::UnreadablePicture, sentence);
+                    return Ok(refused(file, FileEvent::Refused, &failure, media_type));
                 }
             }
         } else {
@@ -269,9 +276,10 @@ impl Files {
 }
 
 /// The arguments that settle a file that is not accepted.
-fn refused(file: FileId, event: FileEvent, reason: &str, media_type: Option<&str>) -> Option<Value> {
+fn refused(file: FileId, event: FileEvent, failure: &FileFailure, media_type: Option<&str>) -> Option<Value> {
     let state = FileState::Scanning.after(event)?;
-    Some(json!({"file_id": file, "state": state, "reason": reason, "media_type": media_type}))
+    Some(json!({"file_id": file, "state": state, "reason": failure.sentence, "failure": failure.details(),
+        "media_type": media_type}))
 }
 
 /// Reads all of a file.
@@ -287,9 +295,10 @@ fn inspect(mut opened: File, unchecked: &UncheckedFile, allowed: &[String]) -> i
     let dimensions = kind::dimensions(media_type, &mut Cursor::new(&start));
     let refused = if size != unchecked.size {
         // Nothing writes to a complete upload.
-        Some("The server has other bytes than you sent. Upload it again.".to_owned())
+        Some(FileFailure::new(FileReason::BytesLost, "The server has other bytes than you sent. Upload it again."))
     } else if unchecked.expected.is_some_and(|expected| expected != hash) {
-        Some("The content has another SHA-256 than you gave. Upload it again.".to_owned())
+        let sentence = "The content has another SHA-256 than you gave. Upload it again.";
+        Some(FileFailure::new(FileReason::WrongHash, sentence))
     } else {
         kind::check(media_type, &unchecked.name, unchecked.declared_type.as_deref(), allowed)
             .and_then(|()| dimensions.clone().map(drop))

@@ -119,6 +119,9 @@ pub(super) async fn show(
     if let Some(reason) = file.reason {
         file.shown["reason"] = reason.into();
     }
+    if let Some(failure) = file.failure {
+        file.shown["failure"] = failure;
+    }
     Ok(Reply(file.shown))
 }
 

@@ -5,13 +5,14 @@
 //! ends, the task keeps what came and says so in PostgreSQL.
 
 use super::pace::Pace;
-use super::refusals::disk_refusal;
+use super::refusals::{disk_refusal, with_reason};
 use super::state::Files;
 use super::turns::{WriteTurn, taken_over};
 use crate::control::clients::NetworkPlace;
 use crate::control::http::StopSignal;
 use crate::control::problem::Problem;
 use crate::error::{ErrorCode, Refusal};
+use crate::files::reason::FileReason;
 use crate::files::store::disk::Disk;
 use crate::files::store::folder::Upload;
 use crate::files::tus::Checksum;
@@ -123,7 +124,8 @@ pub(super) async fn receive<E>(
 }
 
 pub(super) fn too_long() -> Problem {
-    Refusal::new(ErrorCode::TooLarge, "The body has more bytes than the upload may have.").into()
+    let message = "The body has more bytes than the upload may have.";
+    with_reason(ErrorCode::TooLarge, message, FileReason::TooManyBytes).into()
 }
 
 /// Passes a body on. Ends early when the task has stopped; it says why.

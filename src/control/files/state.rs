@@ -2,6 +2,7 @@
 
 use super::antivirus::Antivirus;
 use super::pace::Pace;
+use super::refusals::with_reason;
 use super::turns::WriteTurns;
 use crate::address::ClientNetwork;
 use crate::control::metrics::Metrics;
@@ -9,6 +10,7 @@ use crate::control::ports::FilesPort;
 use crate::control::problem::Problem;
 use crate::error::{ErrorCode, Refusal};
 use crate::files::link::LinkKey;
+use crate::files::reason::FileReason;
 use crate::files::store::Store;
 use crate::ids::{FileId, UserId};
 use crate::limits::Feature;
@@ -189,7 +191,7 @@ impl Files {
             return Ok(());
         }
         let detail = format!("This feature is switched off on this server ({}).", Feature::FileUploads.key());
-        Err(Refusal::new(ErrorCode::Forbidden, detail).into())
+        Err(with_reason(ErrorCode::Forbidden, detail, FileReason::UploadsOff).into())
     }
 
     /// All bytes of an upload are durable. They are checked next.

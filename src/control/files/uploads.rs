@@ -4,7 +4,7 @@
 
 use super::fields::{insert, number};
 use super::receiving::{Reception, receive, too_long};
-use super::refusals::{disk_refusal, no_such_file};
+use super::refusals::{disk_refusal, no_such_file, with_reason};
 use super::state::Files;
 use crate::control::Control;
 use crate::control::extract::{Caller, PathId, RawBody, unfinished_place};
@@ -12,6 +12,7 @@ use crate::control::http::StopSignal;
 use crate::control::problem::Problem;
 use crate::error::{ErrorCode, Refusal};
 use crate::files::content::ContentHash;
+use crate::files::reason::FileReason;
 use crate::files::state::FileState;
 use crate::files::{name, tus};
 use crate::ids::{ConversationId, FileId};
@@ -120,7 +121,7 @@ fn check_size(files: &Files, size: u64) -> Result<i64, Problem> {
     let most = files.parts().size_max;
     if size > most {
         let detail = format!("size: A file can have at most {most} bytes.");
-        return Err(Refusal::new(ErrorCode::TooLarge, detail).into());
+        return Err(with_reason(ErrorCode::TooLarge, detail, FileReason::TooLarge).into());
     }
     Ok(size as i64)
 }
@@ -167,12 +168,26 @@ pub(super) async fn create(
 pub(super) async fn begin(control: &Control, new: &NewFile<'_>) -> Result<FileId, Problem> {
     control.filter().check_profile(Some(new.user), ("POST /files", "name"), new.name).await?;
     let files = control.files();
-    let detail = match files.rows().create(new, &files.parts().quotas).await? {
+    let (detail, reason) = match files.rows().create(new, &files.parts().quotas).await? {
         Created::File(file) => return Ok(file),
-        Created::OverQuotaOfUser => "Your files would take more than your share. Delete some of them.",
-        Created::OverQuotaOfServer => "The files of this server would take more than they may. Ask an administrator.",
+        Created::OverQuotaOfUser => {
+            ("Your files would take more than your share. Delete some of them.", FileReason::UserQuota)
+        }
+        Created::OverQuotaOfServer => {
+            ("The files of this server would take more than they may. Ask an administrator.", FileReason::ServerQuota)
+        }
+        Created::TooManyUnfinished => {
+            let detail = "You have too many unfinished uploads. Finish or delete some of them.";
+            return Err(with_reason(ErrorCode::RateLimited, detail, FileReason::TooManyUnfinished).into());
+        }
+        Created::TooManyInHour => {
+            let detail = "You have uploaded too many files within an hour. Wait a while.";
+            return Err(with_reason(ErrorCode::RateLimited, detail, FileReason::TooManyUploads).into());
+        }
     };
-    Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "quota_exceeded", detail))
+    let mut problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "quota_exceeded", detail);
+    problem.details = Some(Box::new(reason.details()));
+    Err(problem)
 }
 
 async fn own(files: &Files, caller: &Caller, file: FileId) -> Result<UploadState, Problem> {

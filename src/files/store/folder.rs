@@ -257,6 +257,32 @@ impl Folder {
         Ok(found)
     }
 
+    /// The numbers of all uploads. Files that have no number are not ours, and are left out.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn uploads(&self) -> io::Result<Vec<FileId>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.0.root.join("uploads"))? {
+            let name = entry?.file_name();
+            let number = name.to_str().and_then(|name| name.parse().ok().filter(|id: &i64| id.to_string() == name));
+            found.extend(number.map(FileId));
+        }
+        Ok(found)
+    }
+
+    /// The bytes that an upload has on the disk; `None` if it is not there.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn upload_size(&self, file: FileId) -> io::Result<Option<u64>> {
+        match fs::metadata(self.upload_path(file)) {
+            Ok(found) => Ok(Some(found.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether the disk has room for this many bytes, beside what must stay free.
     ///
     /// # Errors

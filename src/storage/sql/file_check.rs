@@ -29,3 +29,13 @@ pub const WITHOUT_CONTENT: &str = "SELECT f.id FROM files f WHERE f.state = 'rea
     AND NOT EXISTS (SELECT FROM blobs b WHERE b.sha256 = f.sha256) ORDER BY f.id LIMIT $1";
 /// $1 whether to correct it, $2 most users → user, bytes and files as counted and as they are.
 pub const COUNTED_FILES: &str = "SELECT * FROM counted_files($1, $2)";
+/// $1 files, $2 the same as texts → those whose uploads are needed, or are about to be removed.
+pub const KNOWN_UPLOADS: &str = "SELECT id FROM files WHERE id = ANY ($1) AND state IN ('uploading', 'scanning') \
+    UNION SELECT subject::bigint FROM jobs WHERE kind = 'remove_upload' AND subject = ANY ($2)";
+/// $1 the last file of the page before, $2 most files → the uploads whose bytes must be on a disk, and how many.
+pub const UPLOADS: &str = "SELECT id, received FROM files \
+    WHERE id > $1 AND received > 0 AND (state = 'uploading' OR state = 'scanning' AND sha256 IS NULL) \
+    ORDER BY id LIMIT $2";
+/// $1 file → the bytes of an upload that must be on a disk.
+pub const RECEIVED: &str = "SELECT received FROM files \
+    WHERE id = $1 AND (state = 'uploading' OR state = 'scanning' AND sha256 IS NULL)";

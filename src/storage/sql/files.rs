@@ -14,7 +14,7 @@ pub const FINISH: &str = "SELECT finish_upload($1, $2, $3)";
 /// $1 uploader, $2 file → whether there was one.
 pub const REMOVE: &str = "SELECT remove_file($1, $2)";
 /// $1 user, $2 file → the file as the protocol shows it, and its content.
-pub const READABLE: &str = "SELECT file_json(f), f.state::text, f.reason, b.sha256, b.number, b.size \
+pub const READABLE: &str = "SELECT file_json(f), f.state::text, f.reason, f.failure, b.sha256, b.number, b.size \
     FROM readable_file($1, $2) f LEFT JOIN blobs b ON b.sha256 = f.sha256";
 /// $1 user, $2 file, $3 kind → a variant of a file, and its content.
 pub const VARIANT: &str = "SELECT v.media_type, b.sha256, b.number, b.size FROM readable_file($1, $2) f \
@@ -45,5 +45,5 @@ pub const REVOKE_SHARE: &str = "SELECT revoke_share($1, $2, $3, $4)";
 pub const SHARES: &str = "SELECT s.id, s.user_id, s.created_at, s.expires_at FROM readable_file($1, $2) f \
     JOIN file_shares s ON s.file_id = f.id WHERE s.expires_at > now() ORDER BY s.id";
 /// $1 the token's hash → the file, and its content.
-pub const SHARED: &str = "SELECT file_json(f), f.state::text, f.reason, b.sha256, b.number, b.size \
+pub const SHARED: &str = "SELECT file_json(f), f.state::text, f.reason, f.failure, b.sha256, b.number, b.size \
     FROM shared_file($1) f LEFT JOIN blobs b ON b.sha256 = f.sha256";

@@ -76,6 +76,7 @@ WITH h AS (
 )
 SELECT h.state AS state_before, EXISTS (SELECT FROM d) AS decided, x.conversation_id, x.sender_id, x.client_message_id,
        x.content, x.message_type::text, x.parent_message_id, x.edited_message_id, x.sent, x.files,
+       x.kept_files,
        CASE WHEN EXISTS (SELECT FROM d) THEN append_audit(jsonb_build_array($6::jsonb || jsonb_build_object(
                 'user_id', $2::bigint, 'session_id', $5::bigint, 'action', 'decide_held_text',
                 'conversation_id', x.conversation_id, 'target_type', 'user', 'target_id', x.sender_id,

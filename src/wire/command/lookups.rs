@@ -152,10 +152,11 @@ fn list_public_rooms(data: &mut Fields<'_>) -> Read {
 
 fn search_messages(data: &mut Fields<'_>) -> Read {
     let query = data.bounded_text("query", limits::SEARCH_QUERY_CHARS_MAX)?.unwrap_or_default();
-    if query.trim().is_empty() {
-        return Err(Refusal::bad_request("data.query: This field is missing or empty."));
-    }
-    let mut given = Given::default().put("query", query.trim()).optional_conversation(data)?;
+    let mut given = match query.trim() {
+        "" => Given::default(),
+        query => Given::default().put("query", query),
+    };
+    given = given.optional_conversation(data)?;
     if let Some(user) = data.optional_id("from_user_id")? {
         given = given.put("from_user_id", user);
     }
@@ -168,6 +169,12 @@ fn search_messages(data: &mut Fields<'_>) -> Read {
         None => {}
         Some(kind @ ("link" | "file" | "image")) => given = given.put("has", kind),
         Some(_) => return Err(Refusal::bad_request("data.has: Must be link, file or image.")),
+    }
+    // Without a query only messages with files can be found: an index has them.
+    let finds_files = matches!(given.0.get("has").and_then(|has| has.as_str()), Some("file" | "image"));
+    if !given.0.contains_key("query") && !finds_files {
+        let message = "data.query: This field is missing or empty. Without it, data.has must be file or image.";
+        return Err(Refusal::bad_request(message));
     }
     Ok(given.time_cursor(data)?.limit(data, 50, limits::SEARCH_PAGE_MAX)?.0)
 }

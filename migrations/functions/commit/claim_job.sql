@@ -1,0 +1,14 @@
+-- Takes the job that is due for the longest time, for p_lease_s seconds: one of the kinds in p_kinds, and of no user in
+-- p_passed_over, who have as many running as they may. Several processes can do so at once.
+-- Locks: the job's row, without waiting.
+
+CREATE FUNCTION claim_job(p_kinds text[], p_passed_over bigint[], p_lease_s bigint) RETURNS SETOF jobs
+LANGUAGE sql AS $$
+    UPDATE jobs j SET leased_until = now() + make_interval(secs => p_lease_s), attempts = j.attempts + 1
+     WHERE j.id IN (
+        SELECT x.id FROM jobs x
+         WHERE x.kind = ANY (p_kinds) AND x.next_at <= now() AND (x.leased_until IS NULL OR x.leased_until < now())
+           AND (x.owner_id IS NULL OR x.owner_id <> ALL (p_passed_over))
+         ORDER BY x.next_at LIMIT 1 FOR UPDATE SKIP LOCKED)
+    RETURNING j.*
+$$;
