@@ -3,6 +3,7 @@
 //!
 //! - [`directory`]: users, their connections and presence, and what was revoked or changed lately.
 //! - [`filter`]: which texts are refused, held for a moderator or flagged.
+//! - [`in_order`]: events of other nodes that arrive before the ones they follow.
 //! - [`published`]: the owner shard's record of the shards that subscribe to a conversation's events.
 //! - [`rooms`]: a shard's conversations: subscribers, backlogs, the fan-out.
 //! - [`subscribers`]: a shard's subscribers of a conversation, each with a cursor.
@@ -12,6 +13,7 @@
 
 pub mod directory;
 pub mod filter;
+pub mod in_order;
 pub mod published;
 pub mod rooms;
 pub mod subscribers;

@@ -71,6 +71,12 @@ impl PublishedIndex {
         &owned.interests
     }
 
+    /// The newest published event, as far as it is remembered.
+    #[must_use]
+    pub fn last(&self, conversation: ConversationId) -> Option<Seq> {
+        self.conversations.get(&conversation)?.last
+    }
+
     /// PostgreSQL has an event `seq` in a conversation, or a newer one: the interested shards, if this was not known.
     pub fn learn_head(&mut self, conversation: ConversationId, seq: Seq) -> &[(ShardId, u8)] {
         match self.conversations.get_mut(&conversation) {

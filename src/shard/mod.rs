@@ -56,6 +56,7 @@ use crate::auth::factor_policy::FactorPolicy;
 use crate::auth::token::TokenKeys;
 use crate::chat::directory::Directory;
 use crate::chat::filter::FilterRuleSet;
+use crate::chat::in_order::InOrder;
 use crate::chat::rooms::{Behind, Rooms};
 use crate::chat::typing::RecentRestrictions;
 use crate::ids::{ConnId, ConversationId, ShardId, UserId};
@@ -158,6 +159,8 @@ pub struct Shard<W: World> {
     pending_heads: PendingHeads,
     directory: Directory,
     rooms: Rooms<Chunk>,
+    /// Events of the conversations that this shard owns, which wait for events of other nodes.
+    in_order: InOrder,
     /// Of the conversations that this shard owns.
     restrictions: RecentRestrictions,
     requests: Requests<W::Socket>,
@@ -203,6 +206,7 @@ impl<W: World> Shard<W> {
             pending_heads: PendingHeads::default(),
             directory: Directory::for_shard(lanes.has_nodes()),
             rooms: Rooms::new(settings.limits.max_outbound_queue_bytes),
+            in_order: InOrder::default(),
             restrictions: RecentRestrictions::default(),
             requests: Requests::new(id, lanes.storage_room(), clock.random()),
             shutdown: None,

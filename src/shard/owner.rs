@@ -201,6 +201,11 @@ impl<W: World> Shard<W> {
             notice.payload.insert("conversation_id".to_owned(), json!(conversation));
             self.notify(notice.users, mutation.origin, &notice.kind, &notice.payload);
         }
+        if !other.gained.is_empty() || !other.lost.is_empty() {
+            // Who leaves receives the events up to that.
+            let ready = self.in_order.let_go(conversation);
+            self.publish_ready(ready);
+        }
         let gained = other.gained.iter().map(|user| (*user, true));
         for (user, gained) in gained.chain(other.lost.iter().map(|user| (*user, false))) {
             let change = MembershipChange { user, conversation, seq: first, gained };
@@ -220,8 +225,12 @@ impl<W: World> Shard<W> {
                     let published = Published::Upto(seq);
                     self.deliver_to(shard, Delivery::Interested { conversation, formats, published });
                 }
+                let ready = self.in_order.follow(conversation, Some(seq));
+                self.publish_ready(ready);
             }
             FromNodes::Membership(change) => {
+                let ready = self.in_order.let_go(change.conversation);
+                self.publish_ready(ready);
                 if !change.gained {
                     self.restrictions.restrict(change.conversation, Some(change.user), self.now_ms);
                 }
@@ -241,10 +250,6 @@ impl<W: World> Shard<W> {
 
     /// An event that another node committed.
     fn publish_of_node(&mut self, event: Arc<EncodedEvent>) {
-        let interests = self.rooms.owned.publish(event.conversation, event.seq, self.now_ms).to_vec();
-        if interests.is_empty() {
-            return; // its last subscriber has left meanwhile
-        }
         let mut event = Arc::unwrap_or_clone(event);
         event.published_at = self.clock.now();
         if let Some(hiding) = &mut event.about {
@@ -252,9 +257,6 @@ impl<W: World> Shard<W> {
             *hiding = Hiding { asked_ms: self.now_ms.saturating_sub(READ_DEADLINE_MS), ..hiding.clone() };
         }
         self.counters.events_of_nodes.add(1);
-        let event = Arc::new(event);
-        for (shard, _) in interests {
-            self.deliver_to(shard, Delivery::Event(Arc::clone(&event)));
-        }
+        self.publish_in_order(Arc::new(event));
     }
 }

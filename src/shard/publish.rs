@@ -46,11 +46,12 @@ impl<W: World> Shard<W> {
         data: &T,
         audience: Audience,
     ) {
-        let interests: Vec<(ShardId, u8)> = self.rooms.owned.publish(conversation, seq, self.now_ms).to_vec();
-        let mut formats = interests.iter().fold(0, |formats, (_, f)| formats | f);
-        if self.lanes.has_nodes() {
-            formats = Format::ALL_BITS; // what other nodes need is not known
-        }
+        let has_nodes = self.lanes.has_nodes();
+        // With other nodes, an event may have to wait for one of them; and what they need is not known.
+        let interests: Vec<(ShardId, u8)> =
+            if has_nodes { Vec::new() } else { self.rooms.owned.publish(conversation, seq, self.now_ms).to_vec() };
+        let formats =
+            if has_nodes { Format::ALL_BITS } else { interests.iter().fold(0, |formats, (_, f)| formats | f) };
         if formats == 0 {
             return;
         }
@@ -81,9 +82,38 @@ impl<W: World> Shard<W> {
             received_at,
             published_at: self.clock.now(),
         });
-        self.tell_nodes(|| ToNodes::Event(Arc::clone(&event)));
+        if has_nodes {
+            self.tell_nodes(|| ToNodes::Event(Arc::clone(&event)));
+            return self.publish_in_order(event);
+        }
         for (shard, _) in interests {
             self.deliver_to(shard, Delivery::Event(Arc::clone(&event)));
+        }
+    }
+
+    /// Publishes an event, of this node or another, after the one that it follows. That one may still be on its way from
+    /// another node.
+    pub(super) fn publish_in_order(&mut self, event: Arc<EncodedEvent>) {
+        let last = self.rooms.owned.last(event.conversation);
+        let ready = self.in_order.take(event, last, self.now_ms);
+        self.publish_ready(ready);
+    }
+
+    /// Publishes events that need not wait any longer.
+    pub(super) fn publish_ready(&mut self, ready: Vec<Arc<EncodedEvent>>) {
+        for event in ready {
+            for (shard, _) in self.rooms.owned.publish(event.conversation, event.seq, self.now_ms).to_vec() {
+                self.deliver_to(shard, Delivery::Event(Arc::clone(&event)));
+            }
+        }
+    }
+
+    /// Publishes what has waited too long for events of other nodes: its subscribers read these from the log.
+    pub(super) fn publish_overdue(&mut self) {
+        while self.deliveries_have_room()
+            && let Some(ready) = self.in_order.next_overdue(self.now_ms)
+        {
+            self.publish_ready(ready);
         }
     }
 

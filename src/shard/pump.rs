@@ -7,6 +7,7 @@
 use super::Shard;
 use super::real::Real;
 use super::world::{Clock, World, WorldEvent};
+use crate::chat::in_order::HELD_MAX;
 use crate::faults::{stop_process, warn_limited};
 use crate::ids::ShardId;
 use crate::latency::LatencyStage;
@@ -17,8 +18,8 @@ use crate::net::SocketEvent;
 use std::io;
 
 /// Frames that one outcome or request may put on one delivery lane: an answer, events and what follows from them,
-/// memberships gained or lost.
-pub const DELIVERIES_PER_ITEM_MAX: usize = CREATE_MEMBERS_MAX + 8;
+/// memberships gained or lost; and events of other nodes that waited for it.
+pub const DELIVERIES_PER_ITEM_MAX: usize = CREATE_MEMBERS_MAX + 8 + 2 * HELD_MAX;
 /// Items of one kind taken per turn, so that sockets are polled in between.
 const ITEMS_PER_TURN: usize = 1_024;
 
@@ -68,6 +69,7 @@ impl<W: World> Shard<W> {
         self.drain_storage();
         self.drain_requests();
         self.drain_nodes();
+        self.publish_overdue();
         self.taken.control = self.now_ms;
         while let Some(frame) = self.lanes.pop_control() {
             self.on_control(frame);
